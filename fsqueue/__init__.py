@@ -1,0 +1,1 @@
+"""Distribute a function with one decorator and nothing but a shared directory."""

@@ -1,0 +1,88 @@
+"""Every error that fsqueue raises, in one tree.
+
+::
+
+    FSQueueError
+    ├── ConfigError                 (also a ValueError)
+    ├── SpoolError                  the shared directory
+    │   ├── SpoolVersionError       written by another format version
+    │   └── EnvelopeError           a file that is not what it claims to be
+    ├── SerializationError          (also a TypeError) a value that cannot be pickled
+    ├── TaskNotFoundError           the worker has no task of that name
+    └── InvocationError             one call, seen by its caller
+        ├── DeserializationError    arguments or a result that cannot be unpickled
+        ├── InvocationCorruptError  its file was damaged and put into quarantine
+        ├── RemoteError             an exception that could not travel as itself
+        ├── UnknownInvocationError  no such invocation, or it has expired
+        └── WorkerLostError         its workers died, as often as allowed
+"""
+
+from __future__ import annotations
+
+
+class FSQueueError(Exception):
+    """Base of all errors of this package."""
+
+
+class ConfigError(FSQueueError, ValueError):
+    """A setting is unknown or has a bad value; the message names the source."""
+
+
+class SpoolError(FSQueueError):
+    """The shared directory cannot be used; the message says why and what to do."""
+
+
+class SpoolVersionError(SpoolError):
+    """A file of the spool was written by another version of its format."""
+
+
+class EnvelopeError(SpoolError):
+    """A file of the spool is truncated, damaged or foreign."""
+
+
+class SerializationError(FSQueueError, TypeError):
+    """An argument or a result cannot be serialized."""
+
+
+class TaskNotFoundError(FSQueueError):
+    """The worker cannot import the task that an invocation names."""
+
+
+class InvocationError(FSQueueError):
+    """An invocation ended without an answer of its body."""
+
+
+class DeserializationError(InvocationError):
+    """Bytes that arrived whole cannot be turned back into the value that was sent."""
+
+
+class InvocationCorruptError(InvocationError):
+    """The invocation's file was damaged; it lies in the spool's quarantine."""
+
+
+class UnknownInvocationError(InvocationError):
+    """The spool knows no invocation of this id: mistyped, or its result has expired."""
+
+
+class WorkerLostError(InvocationError):
+    """Every worker that ran the invocation died, as many times as it may be attempted."""
+
+
+class RemoteError(InvocationError):
+    """A body's exception that could not be sent as itself.
+
+    Attributes:
+        type_name: qualified name of the exception's class on the worker.
+        message: ``str()`` of the exception.
+        traceback_text: the worker's formatted traceback, or an empty string.
+    """
+
+    def __init__(self, type_name: str, message: str, traceback_text: str = "") -> None:
+        super().__init__(type_name, message, traceback_text)
+        self.type_name = type_name
+        self.message = message
+        self.traceback_text = traceback_text
+
+    def __str__(self) -> str:
+        text = f"{self.type_name}: {self.message}"
+        return f"{text}\n\n{self.traceback_text}" if self.traceback_text else text
