@@ -1,0 +1,1 @@
+"""Runs what is pending: the claim loop, the pools of slots, upkeep and signals."""

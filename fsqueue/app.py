@@ -1,0 +1,251 @@
+"""The application: registry of tasks, decorators, and the place where the parts meet."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, Unpack, overload
+
+from fsqueue.config import Options, load_config
+from fsqueue.direct import AggregateFunc, FanOut, ParallelFunc, direct
+from fsqueue.errors import ConfigError, TaskNotFoundError
+from fsqueue.invocation import Invocation
+from fsqueue.session import Session
+from fsqueue.spool.layout import client_of, is_safe_name
+from fsqueue.task import Task, TaskOptions
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Coroutine
+
+    from fsqueue.config import Config, RunnerKind
+    from fsqueue.runner.runner import Runner
+    from fsqueue.spool.store import Store
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class FSQueue:
+    """A set of tasks that share a spool and a queue.
+
+    Nothing is created or opened before the first call or the first run of a worker.
+
+    Args:
+        app_id: names the queue: letters, digits, ``-`` and ``_``. Applications of different
+            ids can share a spool and do not run each other's tasks.
+        root: the shared directory; by default a private folder under the system's temporary
+            one, named by user and `app_id`.
+        options: settings; see docs/configuration.md.
+
+    Raises:
+        ConfigError: a setting is unknown or bad, from whatever source.
+    """
+
+    def __init__(
+        self,
+        app_id: str = "fsqueue",
+        *,
+        root: str | os.PathLike[str] | None = None,
+        **options: Unpack[Options],
+    ) -> None:
+        if not is_safe_name(app_id):
+            raise ConfigError(
+                f"argument: app_id = {app_id!r}, expected up to 64 letters, digits, '-' and '_'"
+            )
+        self.app_id = app_id
+        self.conf: Config = load_config({"root": root, **options})
+        self._session = Session(app_id, self.conf)
+        self._tasks: dict[str, Task[..., Any]] = {}
+        self._runner: Runner | None = None
+
+    def __repr__(self) -> str:
+        return f"<FSQueue {self.app_id!r} at {self._session.root}>"
+
+    # -- decorators ---------------------------------------------------------------------
+
+    @overload
+    def task(self, func: Callable[P, Coroutine[Any, Any, R]], /) -> Task[P, R]: ...
+    @overload
+    def task(self, func: Callable[P, R], /) -> Task[P, R]: ...
+    @overload
+    def task(self, /, **options: Unpack[TaskOptions]) -> _TaskDecorator: ...
+    def task(
+        self, func: Callable[P, Any] | None = None, /, **options: Unpack[TaskOptions]
+    ) -> Task[P, Any] | _TaskDecorator:
+        """Make a function a task: calling it returns an `Invocation` at once.
+
+        Raises:
+            RuntimeError: the function belongs to the main script.
+            TypeError: no worker could import it, or an option is unknown.
+            ValueError: the name belongs to another function, or an option's value is bad.
+        """
+        if func is None:
+            return _TaskDecorator(self, options)
+        return self._register(Task(func, self._session, **options))
+
+    @overload
+    def direct_task(self, func: Callable[P, R], /) -> Callable[P, R]: ...
+    @overload
+    def direct_task(
+        self,
+        /,
+        *,
+        parallel_func: ParallelFunc | None = None,
+        aggregate_func: AggregateFunc | None = None,
+        **options: Unpack[TaskOptions],
+    ) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
+    def direct_task(
+        self,
+        func: Callable[P, Any] | None = None,
+        /,
+        *,
+        parallel_func: ParallelFunc | None = None,
+        aggregate_func: AggregateFunc | None = None,
+        **options: Any,
+    ) -> Any:
+        """Let the body of a function run on a worker; its call sites stay as they are.
+
+        Args:
+            func: the function.
+            parallel_func: gets the caller's arguments by name, defaults included; returns the
+                arguments of the calls to make instead, or a pair of common arguments and those.
+            aggregate_func: makes one value of the list of results, which is in input order.
+            options: task options.
+
+        Raises:
+            ValueError: `parallel_func` without `aggregate_func`, and as for `task`.
+            RuntimeError: as for `task`.
+            TypeError: as for `task`.
+        """
+        if "triggers" in options:
+            raise TypeError("direct_task takes no triggers: nobody waits there. Use @app.task.")
+        if parallel_func is not None and aggregate_func is None:
+            raise ValueError("Aggregation function required for parallel execution")
+        if aggregate_func is not None and parallel_func is None:
+            raise ValueError("aggregate_func needs a parallel_func, which makes what it gets")
+        fan_out = (
+            FanOut(parallel_func, aggregate_func)
+            if parallel_func is not None and aggregate_func is not None
+            else None
+        )
+
+        def decorate(function: Callable[P, Any]) -> Callable[P, Any]:
+            return direct(self._register(Task(function, self._session, **options)), fan_out)
+
+        return decorate if func is None else decorate(func)
+
+    def _register(self, task: Task[P, Any]) -> Task[P, Any]:
+        known = self._tasks.setdefault(task.name, task)
+        if known.func is not task.func:
+            # A module that is imported again defines the same functions anew.
+            old, new = known.func.__code__, task.func.__code__
+            if (old.co_filename, old.co_firstlineno) != (new.co_filename, new.co_firstlineno):
+                raise ValueError(
+                    f"two different functions are called {task.name}: line {old.co_firstlineno} "
+                    f"of {old.co_filename} and line {new.co_firstlineno} of {new.co_filename}"
+                )
+            self._tasks[task.name] = task
+        return task
+
+    # -- calls --------------------------------------------------------------------------
+
+    def invocation(self, invocation_id: str) -> Invocation[Any]:
+        """A call that was made by any process of this spool, until its result expires.
+
+        Raises:
+            ValueError: not an invocation id.
+        """
+        client_of(invocation_id)
+        return Invocation(self._session, invocation_id)
+
+    def close(self) -> None:
+        """Leave the spool now and not at the end of the process; the next call joins again."""
+        self._session.close()
+
+    # -- workers ------------------------------------------------------------------------
+
+    @property
+    def runner(self) -> Runner:
+        """The worker of this process: ``run()`` and ``stop_runner_loop()``."""
+        if self._runner is None:
+            self._runner = self.make_runner()
+        return self._runner
+
+    def make_runner(
+        self, *, kind: RunnerKind | None = None, concurrency: int | None = None
+    ) -> Runner:
+        """A worker that differs from the application's settings."""
+        from fsqueue.runner.runner import Runner
+
+        return Runner(self, kind=kind, concurrency=concurrency)
+
+    @property
+    def store(self) -> Store:
+        """This process's handle on the spool, made if it is not there yet."""
+        return self._session.store
+
+    @property
+    def events(self) -> bool:
+        """Whether file events wake this process."""
+        return self._session.events
+
+    @property
+    def queues(self) -> tuple[str, ...]:
+        """Folder names of the queues that its workers serve."""
+        return (self._session.queue,)
+
+    def resolve(self, task: str) -> Callable[..., Any]:
+        """The function of a task, importing its module if need be.
+
+        Raises:
+            TaskNotFoundError: no such task here.
+        """
+        if task not in self._tasks:
+            module = task.rpartition(".")[0]
+            try:
+                importlib.import_module(module)
+            except Exception as error:
+                raise TaskNotFoundError(
+                    f"this worker cannot import {module} for the task {task}: {error}. Start it "
+                    "where the module can be imported, or add its folder to PYTHONPATH."
+                ) from error
+        if task not in self._tasks:
+            raise TaskNotFoundError(
+                f"{module} has no task {task} of the application {self.app_id!r} on this "
+                "worker. Is its code older than the caller's?"
+            )
+        return self._tasks[task].func
+
+    def locate(self) -> str:
+        """``module:attribute`` under which another process can import this application.
+
+        Raises:
+            ConfigError: it is not an attribute of an importable module.
+        """
+        candidates = [*(task.func.__module__ for task in self._tasks.values()), *sys.modules]
+        for name in dict.fromkeys(candidates):
+            if name in {"__main__", "__mp_main__"}:
+                continue
+            for attribute, value in list(vars(sys.modules.get(name, sys)).items()):
+                if value is self:
+                    return f"{name}:{attribute}"
+        raise ConfigError(
+            f"the slots of a process runner import the application {self.app_id!r}, so it must be "
+            "a variable of a module: put app = FSQueue(...) at the top level of one (not of the "
+            "main script)."
+        )
+
+
+class _TaskDecorator:
+    """``@app.task(...)``: typed as a class, as only that tells sync and async functions apart."""
+
+    def __init__(self, app: FSQueue, options: TaskOptions) -> None:
+        self._app, self._options = app, options
+
+    @overload
+    def __call__(self, func: Callable[P, Coroutine[Any, Any, R]], /) -> Task[P, R]: ...
+    @overload
+    def __call__(self, func: Callable[P, R], /) -> Task[P, R]: ...
+    def __call__(self, func: Callable[P, Any], /) -> Task[P, Any]:
+        return self._app._register(Task(func, self._app._session, **self._options))  # noqa: SLF001

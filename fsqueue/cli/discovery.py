@@ -1,0 +1,41 @@
+"""From ``MODULE:VARIABLE`` to the application."""
+
+from __future__ import annotations
+
+import importlib
+
+from fsqueue.app import FSQueue
+from fsqueue.errors import ConfigError
+
+
+def find_app(target: str) -> FSQueue:
+    """Import an application.
+
+    Args:
+        target: ``module:variable``, or ``module`` if it has exactly one.
+
+    Raises:
+        ConfigError: there is no such thing; the message says what there is.
+    """
+    name, _, variable = target.partition(":")
+    if name.endswith(".py"):
+        raise ConfigError(f"{name} is a file: name the module instead, {name[:-3]!r}")
+    try:
+        module = importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not (name == error.name or name.startswith(f"{error.name}.")):
+            raise  # the module is there; something that it imports is not
+        raise ConfigError(
+            f"there is no module {name!r} here. Run this in the folder that holds it, or set "
+            "PYTHONPATH."
+        ) from error
+    apps = {key: value for key, value in vars(module).items() if isinstance(value, FSQueue)}
+    if variable:
+        if variable not in apps:
+            there = ", ".join(apps) or "none"
+            raise ConfigError(f"{name} has no FSQueue called {variable!r}; there is: {there}")
+        return apps[variable]
+    if len({id(app) for app in apps.values()}) != 1:
+        there = ", ".join(f"{name}:{key}" for key in apps) or "none"
+        raise ConfigError(f"{name} must have exactly one FSQueue to be named alone; has: {there}")
+    return next(iter(apps.values()))

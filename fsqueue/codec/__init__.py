@@ -1,0 +1,17 @@
+"""Values and exceptions as bytes, and back.
+
+Modules, from the top down::
+
+    values          what a call takes and gives: cloudpickle, with errors that name the part
+    exceptions      what a call raises: a bundle of records, one an exception
+    reduction       how one exception is taken apart and put together again
+    tracebacks      frames as data, and tracebacks made of them
+    texts           words about objects that may refuse to be described
+"""
+
+from __future__ import annotations
+
+from fsqueue.codec.exceptions import decode_exception, encode_exception
+from fsqueue.codec.values import decode, encode
+
+__all__ = ["decode", "decode_exception", "encode", "encode_exception"]

@@ -1,0 +1,38 @@
+"""Words about objects that may refuse to be described."""
+
+from __future__ import annotations
+
+
+def capped(text: str, limit: int) -> str:
+    """Shorten a text to about `limit` characters and make it fit for UTF-8.
+
+    Both ends stay, because a traceback says the most there. Surrogates, which the name of a
+    file can bring into a message, are written as escapes.
+    """
+    if len(text) > limit:
+        half = limit // 2
+        left_out = len(text) - 2 * half
+        text = f"{text[:half]}\n[... {left_out} characters left out ...]\n{text[-half:]}"
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def safe_str(value: object) -> str:
+    """``str(value)``, or words about why there is none."""
+    try:
+        # str() may answer with an instance of a subclass, whose methods are the user's.
+        return "".join(str(value))
+    except Exception as error:  # noqa: BLE001  __str__ is the user's: it may raise anything
+        return f"<str() raised {type(error).__name__}>"
+
+
+def type_name(cls: type) -> str:
+    """The class's full name, such as ``pkg.module.Outer.Inner``."""
+    try:
+        return f"{cls.__module__}.{cls.__qualname__}"
+    except Exception as error:  # noqa: BLE001  a metaclass can put anything in their place
+        return f"<a class without a name: {type(error).__name__}>"
+
+
+def summary(error: BaseException) -> str:
+    """An error in one line, such as ``TypeError: cannot pickle ...``."""
+    return f"{type(error).__name__}: {capped(safe_str(error), 4096)}"

@@ -1,0 +1,299 @@
+"""Settings: argument > environment > file > default, each checked where it was written.
+
+``Settings`` is the only list of fields: conversion, error messages and the reference derive
+from it through ``fields()``.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NamedTuple, TypedDict
+
+import msgspec
+from msgspec import Meta, inspect
+
+from fsqueue.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+PREFIX: Final = "FSQUEUE__"
+RunnerKind = Literal["thread", "process"]
+WatchMode = Literal["auto", "events", "poll"]
+Count = Annotated[int, Meta(ge=1)]
+Seconds = Annotated[float, Meta(extra={"unit": "seconds"})]
+
+_WORDS: Final = {
+    **dict.fromkeys(("true", "1", "yes", "on"), True),
+    **dict.fromkeys(("false", "0", "no", "off"), False),
+}
+
+
+def _doc(description: str, **bounds: Any) -> Meta:
+    return Meta(description=description, **bounds)
+
+
+class Settings(msgspec.Struct, kw_only=True):
+    """The fields; ``Final`` ones are fixed once loaded."""
+
+    root: Final[Annotated[Path | None, _doc("the shared directory; unset: a private one")]] = None
+    dev_mode_force_sync_tasks: Annotated[bool, _doc("run every task in the calling thread")] = False
+    runner: Final[Annotated[RunnerKind, _doc("what a worker runs its tasks in")]] = "thread"
+    concurrency: Final[
+        Annotated[Count | None, _doc("slots of a worker; unset: from the CPUs it may use")]
+    ] = None
+    watch: Final[
+        Annotated[WatchMode, _doc("how changes are noticed: file events, polling, or what works")]
+    ] = "auto"
+    poll_interval: Final[
+        Annotated[Seconds, _doc("longest pause between two looks while waiting", ge=0.01, le=60)]
+    ] = 1.0
+    heartbeat: Final[
+        Annotated[Seconds, _doc("how often a worker shows that it is alive", ge=0.1, le=60)]
+    ] = 2.0
+    lease: Final[
+        Annotated[Seconds, _doc("silence at which a remote worker is dead; >= 3 * heartbeat", gt=0)]
+    ] = 60.0
+    max_attempts: Final[
+        Annotated[Count, _doc("runs of an invocation whose workers die, before WorkerLostError")]
+    ] = 3
+    result_ttl: Final[
+        Annotated[Seconds, _doc("how long results and failed calls are kept", gt=0)]
+    ] = 7 * 24 * 3600.0
+
+
+class Options(TypedDict, total=False):
+    """Keyword arguments of ``FSQueue`` besides ``root``; ``None`` means not given."""
+
+    dev_mode_force_sync_tasks: bool | None
+    runner: RunnerKind | None
+    concurrency: int | None
+    watch: WatchMode | None
+    poll_interval: float | None
+    heartbeat: float | None
+    lease: float | None
+    max_attempts: int | None
+    result_ttl: float | None
+
+
+class Config(Settings, kw_only=True):
+    """Checked settings; only ``dev_mode_force_sync_tasks`` can be set later, checked as at load."""
+
+    sources: Final[dict[str, str]]
+
+    def __post_init__(self) -> None:
+        least = 3 * self.heartbeat
+        if self.lease < least and not math.isclose(self.lease, least):
+            raise ConfigError(
+                f"{self.source('lease')}: lease = {self.lease:g}, expected at least {least:g} "
+                f"(3 * heartbeat, which is {self.heartbeat:g} by {self.source('heartbeat')})"
+            )
+
+    def source(self, field: str) -> str:
+        """Where a value came from.
+
+        Returns:
+            "argument", "environment variable FSQUEUE__X", a file's path, "assignment", "default".
+
+        Raises:
+            KeyError: there is no such field.
+        """
+        return self.sources[field]
+
+    def slots(self, runner: RunnerKind | None = None) -> int:
+        """How many tasks a worker runs at once, with ``runner`` or else the configured one."""
+        cpus = _cpus()
+        by_kind = {"process": cpus, "thread": max(8, min(32, cpus + 4))}
+        return self.concurrency or by_kind[runner or self.runner]
+
+    # A type checker would take these methods for a permission to use any name.
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            raise AttributeError(_unknown(name), name=name, obj=self)
+
+        def __setattr__(self, name: str, value: Any) -> None:
+            if name not in fields():
+                raise AttributeError(_unknown(name), name=name, obj=self)
+            if name != "dev_mode_force_sync_tasks":
+                raise AttributeError(
+                    f"{name} is fixed once loaded: pass it to FSQueue({name}=...) "
+                    f"or set {PREFIX}{name.upper()} in the environment"
+                )
+            super().__setattr__(name, _Offer(name, value, "assignment").convert())
+            self.sources[name] = "assignment"
+
+
+class Field(NamedTuple):
+    """One line of the configuration reference; ``type`` is in words."""
+
+    type: str
+    default: Any
+    unit: str
+    description: str
+    hint: Any
+
+
+@functools.cache
+def fields() -> Mapping[str, Field]:
+    """The configuration reference by field name, in the order of ``Settings``."""
+    found: dict[str, Field] = {}
+    for info in msgspec.structs.fields(Settings):
+        meta: Any = inspect.type_info(info.type)
+        words, unit = _in_words(meta.type), (meta.extra or {}).get("unit", "")
+        description = meta.extra_json_schema["description"]
+        found[info.name] = Field(words, info.default, unit, description, info.type)
+    return found
+
+
+def default_root(app_id: str) -> Path:
+    """The directory of an application whose ``root`` is not set; nothing is created."""
+    import pwd
+    import tempfile
+
+    try:
+        user = pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:  # a container may run under a number that has no name
+        user = str(os.getuid())
+    return Path(tempfile.gettempdir(), f"fsqueue-{user}", app_id)
+
+
+def load_config(
+    options: Mapping[str, Any],
+    *,
+    environ: Mapping[str, str] | None = None,
+    start: Path | None = None,
+) -> Config:
+    """Collect the settings of all sources and check every one, also those overridden.
+
+    Args:
+        options: the explicit arguments; a value of ``None`` counts as not given.
+        environ: instead of ``os.environ``.
+        start: the directory where the search for a file begins, instead of the current one.
+
+    Raises:
+        ConfigError: a key is unknown, or a value is bad; the message names its source.
+    """
+    values: dict[str, Any] = {}
+    sources = dict.fromkeys(fields(), "default")
+    for offer in (  # weakest first: a later one replaces an earlier one
+        *_from_file(start or Path.cwd()),
+        *_from_environment(os.environ if environ is None else environ),
+        *_from_options(options),
+    ):
+        values[offer.key] = offer.convert()
+        sources[offer.key] = offer.source
+    return Config(**values, sources=sources)
+
+
+class _Offer(NamedTuple):
+    """A value that a source offers for a field."""
+
+    key: str
+    value: Any
+    source: str
+    base: Path | None = None
+    strict: bool = True
+
+    def convert(self) -> Any:
+        if self.key not in fields():
+            raise ConfigError(f"{self.source}: {_unknown(self.key)}")
+        value, field = self.value, fields()[self.key]
+        if isinstance(field.default, bool) and isinstance(value, str):
+            value = _WORDS.get(value.lower(), value)
+        try:
+            result = msgspec.convert(value, field.hint, strict=self.strict, dec_hook=self._path)
+        except (msgspec.ValidationError, RuntimeError) as error:
+            raise self._error() from error
+        # msgspec reads the text "null" as None, and has no bound that excludes infinity.
+        if result is None or (isinstance(result, float) and not math.isfinite(result)):
+            raise self._error()
+        return result
+
+    def _path(self, _type: type, value: Any) -> Path:
+        if value == "":  # as a Path it would be the current directory
+            raise ValueError
+        return (self.base or Path.cwd()) / Path(value).expanduser()
+
+    def _error(self) -> ConfigError:
+        field = fields()[self.key]
+        expected = f"{field.type} {field.unit}".rstrip()
+        return ConfigError(f"{self.source}: {self.key} = {self.value!r}, expected {expected}")
+
+
+def _from_options(options: Mapping[str, Any]) -> Iterator[_Offer]:
+    for key, value in options.items():
+        if value is not None or key not in fields():
+            yield _Offer(key, value, "argument")
+
+
+def _from_environment(environ: Mapping[str, str]) -> Iterator[_Offer]:
+    keys = {f"{PREFIX}{key.upper()}": key for key in fields()}
+    for name, value in environ.items():
+        if name.startswith(PREFIX) and value:
+            yield _Offer(keys.get(name, name), value, f"environment variable {name}", strict=False)
+
+
+def _from_file(start: Path) -> Iterator[_Offer]:
+    path, table = _find_table(start.absolute())
+    if not isinstance(table, dict):
+        raise ConfigError(f"{path}: tool.fsqueue = {table!r}, expected a table")
+    for key, value in table.items():
+        yield _Offer(key, value, str(path), base=path.parent)
+
+
+def _find_table(start: Path) -> tuple[Path, Any]:
+    for folder in (start, *start.parents):
+        if (own := _read_toml(folder / "fsqueue.toml")) is not None:
+            return folder / "fsqueue.toml", own
+        tool = (_read_toml(folder / "pyproject.toml") or {}).get("tool")
+        if isinstance(tool, dict) and "fsqueue" in tool:
+            return folder / "pyproject.toml", tool["fsqueue"]
+    return start, {}
+
+
+def _read_toml(path: Path) -> dict[str, Any] | None:
+    import tomllib
+
+    try:
+        return tomllib.loads(path.read_text("utf-8")) if path.is_file() else None
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path}: cannot be read: {error}") from error
+
+
+def _in_words(kind: inspect.Type) -> str:
+    match kind:
+        case inspect.UnionType():  # of a type and None
+            return _in_words(kind.types[0])
+        case inspect.LiteralType():
+            return " or ".join(map(repr, kind.values))
+        case inspect.BoolType():
+            return "true or false"
+        case inspect.IntType() | inspect.FloatType():
+            limits = {">": kind.gt, ">=": kind.ge, "<=": kind.le}
+            bounds = " and ".join(f"{sign} {x:g}" for sign, x in limits.items() if x is not None)
+            return f"a {'whole ' * isinstance(kind, inspect.IntType)}number {bounds}"
+        case _:
+            return "a path (not empty, no unknown ~user)"
+
+
+def _unknown(name: str) -> str:
+    import difflib
+
+    # Compared without the prefix, which would make any two variables look alike.
+    prefix = PREFIX if name.startswith(PREFIX) else ""
+    valid = {key: prefix + key.upper() if prefix else key for key in fields()}
+    near = difflib.get_close_matches(name.removeprefix(prefix).lower(), valid, n=1)
+    hint = f"did you mean {valid[near[0]]}? " if near else ""
+    return f"unknown setting {name}; {hint}valid: {', '.join(valid.values())}"
+
+
+def _cpus() -> int:
+    if hasattr(os, "process_cpu_count"):  # since Python 3.13
+        return os.process_cpu_count() or 1
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

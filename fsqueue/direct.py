@@ -1,0 +1,135 @@
+"""Functions that keep their call site: the call blocks and the body runs on a worker."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import inspect
+from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, TypeAlias, TypeVar, cast
+
+from fsqueue.task import Arguments, Item, Task
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+ParallelFunc: TypeAlias = "Callable[[dict[str, Any]], Iterable[Any]]"
+AggregateFunc: TypeAlias = "Callable[[list[Any]], Any]"
+
+
+class FanOut(NamedTuple):
+    """How one call becomes many."""
+
+    parallel_func: ParallelFunc
+    aggregate_func: AggregateFunc
+
+
+def direct(task: Task[P, Any], fan_out: FanOut | None) -> Callable[P, Any]:
+    """The function that stands at the call site in place of the task's own."""
+    call = _Direct(task, fan_out)
+
+    if inspect.iscoroutinefunction(task.func):
+
+        @functools.wraps(task.func)
+        async def wrapper(*args: P.args, **kwargs: P.kwargs) -> Any:
+            return await call.awaited(args, kwargs)
+
+    else:
+
+        @functools.wraps(task.func)
+        def wrapper(*args: P.args, **kwargs: P.kwargs) -> Any:
+            return call.blocking(args, kwargs)
+
+    return cast("Callable[P, Any]", wrapper)
+
+
+class _Direct:
+    def __init__(self, task: Task[Any, Any], fan_out: FanOut | None) -> None:
+        self._task, self._fan_out = task, fan_out
+
+    def blocking(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        if self._fan_out is not None:
+            return self._blocking_fan_out(self._fan_out, self._task.bind(args, kwargs))
+        if self._task.forced_inline:
+            return self._task.func(*args, **kwargs)
+        invocation = self._task.submit(args, kwargs, keep=False)
+        try:
+            return invocation.get()
+        finally:
+            invocation.abandon()
+
+    def _blocking_fan_out(self, fan_out: FanOut, call: Arguments) -> Any:
+        common, items = split(fan_out.parallel_func(self._named(call)))
+        group = self._task.submit_all(items, common, keep=False)
+        try:
+            results = list(group.results)
+        finally:
+            group.abandon()
+        return fan_out.aggregate_func(results)
+
+    async def awaited(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        if self._fan_out is not None:
+            return await self._awaited_fan_out(self._fan_out, self._task.bind(args, kwargs))
+        if self._task.forced_inline:
+            return await self._task.func(*args, **kwargs)
+        async with _made(self._task.submit, args, kwargs, keep=False) as invocation:
+            return await invocation.async_result()
+
+    async def _awaited_fan_out(self, fan_out: FanOut, call: Arguments) -> Any:
+        common, items = split(fan_out.parallel_func(self._named(call)))
+        async with _made(self._task.submit_all, items, common, keep=False) as group:
+            results = [result async for result in group.async_results()]
+        return fan_out.aggregate_func(results)
+
+    def _named(self, call: Arguments) -> dict[str, Any]:
+        """The caller's arguments by name, defaults included."""
+        bound = self._task.signature.bind(*call.args, **call.kwargs)
+        bound.apply_defaults()
+        return dict(bound.arguments)
+
+
+@contextlib.asynccontextmanager
+async def _made(submit: Callable[..., R], /, *args: Any, **kwargs: Any) -> AsyncIterator[R]:
+    """Make calls in a thread, as a file server may take its time, and drop them at the end.
+
+    A submission cannot be interrupted: when the await is cancelled meanwhile, its calls are
+    abandoned as soon as they are made.
+    """
+    submitted = asyncio.ensure_future(asyncio.to_thread(submit, *args, **kwargs))
+    try:
+        yield await asyncio.shield(submitted)
+    finally:
+        submitted.add_done_callback(_abandon)
+
+
+def _abandon(submitted: asyncio.Future[Any]) -> None:
+    if not submitted.cancelled() and submitted.exception() is None:
+        submitted.result().abandon()
+
+
+def split(returned: Any) -> tuple[Mapping[str, Any], Iterable[Item]]:
+    """What a parallel_func returned, as common arguments and items.
+
+    A pair ``(common_args, items)`` is a tuple of a dict and an iterable that is not itself the
+    arguments of one call: so neither of two tuples, nor of two dicts, nor of a dict and a tuple
+    of values, which are two calls.
+
+    Raises:
+        TypeError: it is not iterable.
+    """
+    if isinstance(returned, tuple) and len(returned) == 2 and isinstance(returned[0], dict):  # noqa: PLR2004 - a pair
+        common, items = returned
+        one_call = isinstance(items, dict | Arguments) or (
+            isinstance(items, tuple) and not all(isinstance(item, dict) for item in items)
+        )
+        if not one_call:
+            return common, items
+    if isinstance(returned, str | bytes | dict) or not hasattr(returned, "__iter__"):
+        raise TypeError(
+            "parallel_func must return an iterable of tuples, dicts or args(...), or a pair of "
+            f"a dict and such an iterable, not {type(returned).__name__}"
+        )
+    return {}, returned

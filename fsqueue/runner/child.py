@@ -1,0 +1,124 @@
+"""What runs in the process of a slot. Only names cross over: a claim, and where the app is."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import pkgutil
+import sys
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+
+from fsqueue.errors import ConfigError
+
+if TYPE_CHECKING:
+    from fsqueue.runner.context import Workplace
+    from fsqueue.runner.execute import Ending
+    from fsqueue.runner.host import Host
+    from fsqueue.spool.store import Claim
+    from fsqueue.spool.worker import Worker
+
+_PREFIX = "FSQUEUE__"
+
+
+@dataclass(frozen=True)
+class Setup:
+    """How a slot's process finds the application that its parent has."""
+
+    locator: str
+    root: str
+    path: tuple[str, ...]
+    environ: dict[str, str]
+
+    @classmethod
+    def of(cls, host: Host) -> Setup:
+        """The setup of an application of this process.
+
+        Raises:
+            ConfigError: the application cannot be imported by another process.
+        """
+        environ = {key: value for key, value in os.environ.items() if key.startswith(_PREFIX)}
+        return cls(host.locate(), host.store.layout.root, tuple(sys.path), environ)
+
+    def apply(self) -> Host:
+        """Import the application.
+
+        Raises:
+            ConfigError: what was imported uses another spool than the parent.
+        """
+        for key in [key for key in os.environ if key.startswith(_PREFIX)]:
+            del os.environ[key]  # a fork server keeps the environment in which it was started
+        os.environ.update(self.environ)
+        sys.path[:] = self.path
+        host = cast("Host", pkgutil.resolve_name(self.locator))
+        if host.store.layout.root != self.root:
+            raise ConfigError(
+                f"{self.locator} uses the spool {self.root} in the worker's main process, but "
+                f"{host.store.layout.root} in the process of a slot: its root must not depend "
+                "on what only the main process knows. Set FSQUEUE__ROOT."
+            )
+        return host
+
+
+class _Claimant:
+    """Registers a worker of its own when a body waits for a call that is pending."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self._worker: Worker | None = None
+        self._mutex = threading.Lock()
+
+    def __call__(self) -> Worker:
+        from fsqueue.spool.worker import Worker
+
+        with self._mutex:
+            if self._worker is None:
+                worker = Worker(
+                    self._host.store, queues=self._host.queues, runner="nested", concurrency=1
+                )
+                worker.register()
+                self._worker = worker
+                threading.Thread(target=self._beat, args=(worker,), daemon=True).start()
+                atexit.register(worker.deregister)
+            return self._worker
+
+    def _beat(self, worker: Worker) -> None:
+        pause = threading.Event()
+        while not pause.wait(self._host.conf.heartbeat):
+            worker.beat()
+
+
+_workplace: Workplace | None = None
+_failure: BaseException | None = None
+
+
+def prepare(setup: Setup) -> None:
+    """Import the application once per process; a failure is told to each call."""
+    from fsqueue.runner.context import Workplace, enter
+
+    global _workplace, _failure  # noqa: PLW0603 - one process, one slot
+    try:
+        host = setup.apply()
+        host.store.sync_clock()
+        _workplace = Workplace(
+            store=host.store,
+            worker=_Claimant(host),
+            resolve=host.resolve,
+            queues=host.queues,
+            exclusive=True,
+        )
+        enter(_workplace)
+    except BaseException as error:  # noqa: BLE001 - raised again by `run`
+        _failure = error
+
+
+def run(claim: Claim) -> Ending:
+    """Execute a claim of the parent's worker."""
+    from fsqueue.runner.execute import execute
+
+    if _failure is not None:
+        raise _failure
+    if _workplace is None:
+        raise RuntimeError("the process of this slot was not prepared")
+    return execute(_workplace, claim, lambda _: True)

@@ -1,0 +1,267 @@
+"""The claim loop of a worker."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from fsqueue.errors import SpoolError
+from fsqueue.runner import context
+from fsqueue.runner.context import Workplace
+from fsqueue.runner.execute import Ending
+from fsqueue.runner.signals import stop_on_signals
+from fsqueue.runner.slots import ProcessSlots, Slots, ThreadSlots
+from fsqueue.runner.upkeep import Upkeep
+from fsqueue.spool.backlog import Backlog
+from fsqueue.spool.bell import listening
+from fsqueue.spool.worker import Worker
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from fsqueue.config import RunnerKind
+    from fsqueue.runner.host import Host
+    from fsqueue.spool.store import Claim
+
+log = logging.getLogger(__name__)
+
+_FIRST_PAUSE_POLLING = 0.001
+_FIRST_PAUSE_EVENTS = 0.02
+_GROWTH = 1.3
+# A stop that comes so shortly before the run was meant for it: threads start in their own time.
+_EARLY_STOP = 0.5
+
+
+class Runner:
+    """Runs an application's pending calls. Got from ``app.runner``.
+
+    Args:
+        host: the application.
+        kind: "thread" or "process"; None takes the application's setting.
+        concurrency: number of slots; None takes the application's setting.
+    """
+
+    def __init__(
+        self, host: Host, *, kind: RunnerKind | None = None, concurrency: int | None = None
+    ) -> None:
+        self._host = host
+        self._kind = kind or host.conf.runner
+        self._concurrency = concurrency or host.conf.slots(self._kind)
+        self._mutex = threading.Lock()
+        self._shift: _Shift | None = None
+        self._stopped_early = float("-inf")
+
+    def run(self) -> None:
+        """Claim and run calls in this thread, until `stop_runner_loop` or a signal.
+
+        In the main thread SIGTERM and SIGINT drain: running bodies finish, their results are
+        delivered, and this returns. A second signal gives the running calls back and ends the
+        process at once with exit code 128 + its number.
+
+        Raises:
+            RuntimeError: this runner is running already.
+            SpoolError: the shared directory cannot be used.
+            ConfigError: "process", and the application is not an attribute of a module.
+        """
+        with self._mutex:
+            if self._shift is not None:
+                raise RuntimeError("this runner is running already")
+            self._shift = shift = _Shift(self._host, self._kind, self._concurrency)
+            if time.monotonic() - self._stopped_early < _EARLY_STOP:
+                shift.stop()
+            self._stopped_early = float("-inf")
+        try:
+            shift.run()
+        finally:
+            with self._mutex:
+                self._shift = None
+
+    def stop_runner_loop(self) -> None:
+        """Make `run` return, after the running bodies have finished. From any thread."""
+        with self._mutex:
+            if self._shift is None:
+                self._stopped_early = time.monotonic()
+            else:
+                self._shift.stop()
+
+
+class _Shift:
+    """One run of a runner, from registration to departure."""
+
+    def __init__(self, host: Host, kind: str, concurrency: int) -> None:
+        self._host, self._kind, self._concurrency = host, kind, concurrency
+        self._store = host.store
+        self._worker = Worker(self._store, queues=host.queues, runner=kind, concurrency=concurrency)
+        self._backlogs = [Backlog(self._store, queue) for queue in host.queues]
+        self._workplace = Workplace(
+            store=self._store,
+            worker=lambda: self._worker,
+            resolve=host.resolve,
+            queues=host.queues,
+            exclusive=threading.current_thread() is threading.main_thread(),
+        )
+        self._mutex = threading.Lock()
+        self._busy = 0
+        self._stopping = threading.Event()
+        self._wake = threading.Event()
+        self._slots: Slots | None = None
+
+    def stop(self) -> None:
+        self._stopping.set()
+        self._wake.set()
+
+    def run(self) -> None:
+        self._worker.register()
+        slots = self._slots = self._make_slots()
+        upkeep = Upkeep(self._store, self._worker, self._host.conf, self._ring)
+        upkeep.start()
+        context.enter(self._workplace)
+        try:
+            with stop_on_signals(self._drain, self._abort), self._listening() as heard:
+                log.info(
+                    "worker %s serves %s with %d %s slots",
+                    self._worker.name,
+                    self._store.layout.root,
+                    self._concurrency,
+                    self._kind,
+                )
+                self._loop(slots, _FIRST_PAUSE_EVENTS if heard else _FIRST_PAUSE_POLLING)
+                # Still beating, still listening to signals: bodies may take their time.
+                slots.close()
+        finally:
+            context.leave(self._workplace)
+            upkeep.stop()
+            self._leave(upkeep)
+
+    def _leave(self, upkeep: Upkeep) -> None:
+        for claim in self._worker.claims:
+            if self._worker.release(claim):
+                self._store.give_back(claim)
+        self._worker.deregister()
+        upkeep.discover()
+        upkeep.reap_here()  # the processes of the slots
+        log.info("worker %s has left", self._worker.name)
+
+    def _make_slots(self) -> Slots:
+        if self._kind == "process":
+            return ProcessSlots(self._host, self._worker, self._concurrency, self._slot_is_free)
+        return ThreadSlots(self._workplace, self._concurrency, self._next_claim, self._finished)
+
+    @contextlib.contextmanager
+    def _listening(self) -> Iterator[bool]:
+        if not self._host.events:
+            yield False
+            return
+        with contextlib.ExitStack() as stack:
+            heard = [
+                stack.enter_context(
+                    listening(self._store.fs, self._store.layout.bell(queue), self._wake.set)
+                )
+                for queue in self._host.queues
+            ]
+            yield all(heard)
+
+    def _ring(self) -> None:
+        self._wake.set()
+        for queue in self._host.queues:
+            self._store.fs.ring(self._store.layout.bell(queue))
+
+    # -- claiming -----------------------------------------------------------------------
+
+    def _loop(self, slots: Slots, first_pause: float) -> None:
+        pause = first_pause
+        while not self._stopping.is_set():
+            started = 0
+            while self._busy < self._concurrency:
+                claim = self._next_claim()
+                if claim is None:
+                    break
+                slots.start(claim)
+                started += 1
+            pause = first_pause if started else min(pause * _GROWTH, self._host.conf.poll_interval)
+            if self._wake.wait(pause if self._busy < self._concurrency else None):
+                pause = first_pause
+            self._wake.clear()
+
+    def _next_claim(self) -> Claim | None:
+        """Claim the next call and take a slot for it; None if there is none to be had."""
+        with self._mutex:
+            if self._busy >= self._concurrency or self._stopping.is_set():
+                return None
+            self._busy += 1
+        try:
+            claim = self._claim()
+        except OSError as error:
+            log.warning("cannot claim, trying again: %s", error)
+            claim = None
+        if claim is None:
+            with self._mutex:
+                self._busy -= 1
+        return claim
+
+    def _claim(self) -> Claim | None:
+        for backlog in self._backlogs:
+            while (origin := backlog.next()) is not None:
+                claim = self._worker.claim(origin)
+                if claim is not None:
+                    return claim
+        return None
+
+    # -- endings ------------------------------------------------------------------------
+
+    def _slot_is_free(self, claim: Claim, ending: Ending | BaseException) -> None:
+        self._finished(claim, ending)
+        self._wake.set()
+
+    def _finished(self, claim: Claim, ending: Ending | BaseException) -> None:
+        try:
+            self._settle(claim, ending)
+        except (OSError, SpoolError) as error:
+            log.error("cannot settle %s, a reaper will: %s", claim.name, error)  # noqa: TRY400
+        finally:
+            self._worker.forget(claim.name)
+            with self._mutex:
+                self._busy -= 1
+
+    def _settle(self, claim: Claim, ending: Ending | BaseException) -> None:
+        """Free a claim; what its slot did not finish goes back."""
+        if not self._worker.release(claim) or ending in {Ending.FINISHED, Ending.GIVEN_BACK}:
+            return
+        if ending is Ending.UNREADABLE:
+            for backlog in self._backlogs:
+                backlog.skip(claim.name)
+            self._store.give_back(claim)
+        elif self._stopping.is_set():
+            self._store.give_back(claim)
+        else:
+            reason = f"the process of its slot died: {ending}"
+            log.warning("%s: %s", claim.name, reason)
+            self._store.recover(claim.path, claim.name, reason)
+
+    # -- signals ------------------------------------------------------------------------
+
+    def _drain(self) -> None:
+        log.info(
+            "stopping: %d running calls finish first; a second signal ends at once", self._busy
+        )
+        self.stop()
+
+    def _abort(self, number: int) -> None:
+        """Give everything back and end the process: threads cannot be ended otherwise."""
+        try:
+            self._stopping.set()
+            self._workplace.aborted.set()
+            if self._slots is not None:
+                self._slots.kill()
+            for claim in self._worker.claims:
+                if self._worker.release(claim):
+                    self._store.give_back(claim)
+            self._worker.deregister()
+        except OSError as error:
+            log.error("cannot give the calls back, a reaper will: %s", error)  # noqa: TRY400
+        finally:
+            os._exit(128 + number)

@@ -1,0 +1,152 @@
+"""Where claims are executed: threads of this process, or processes of their own."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING, Protocol
+
+from fsqueue.runner import child
+from fsqueue.runner.execute import Ending, execute
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pebble import ProcessPool
+
+    from fsqueue.runner.context import Workplace
+    from fsqueue.runner.host import Host
+    from fsqueue.spool.store import Claim
+    from fsqueue.spool.worker import Worker
+
+    # Called with a claim and how its execution ended: an exception is the death of its slot.
+    OnEnd = Callable[[Claim, Ending | BaseException], None]
+
+log = logging.getLogger(__name__)
+
+
+class Slots(Protocol):
+    """A fixed number of places to execute claims."""
+
+    def start(self, claim: Claim) -> None:
+        """Execute a claim in a free slot; returns at once."""
+
+    def close(self) -> None:
+        """Wait for the claims that are being executed, and end the slots."""
+
+    def kill(self) -> None:
+        """End the slots at once, if they can be ended at all."""
+
+
+class ThreadSlots:
+    """Slots that are threads of this process.
+
+    A thread goes on with the next claim by itself: handing each one over from the claim loop
+    would cost two switches of threads a call.
+
+    Args:
+        workplace: where claims are executed.
+        count: number of threads.
+        following: gives the next claim, or None if there is none.
+        on_end: called in the slot's thread after each claim.
+    """
+
+    def __init__(
+        self,
+        workplace: Workplace,
+        count: int,
+        following: Callable[[], Claim | None],
+        on_end: OnEnd,
+    ) -> None:
+        self._workplace, self._following, self._on_end = workplace, following, on_end
+        self._pool = ThreadPoolExecutor(count, thread_name_prefix="fsqueue-slot")
+
+    def start(self, claim: Claim) -> None:
+        """Execute a claim, and those that follow it."""
+        self._pool.submit(self._work, claim)
+
+    def _work(self, claim: Claim | None) -> None:
+        while claim is not None:
+            ending: Ending | BaseException
+            try:
+                ending = execute(self._workplace, claim, self._workplace.worker().release)
+            except Exception as error:
+                log.exception("executing %s failed", claim.name)
+                ending = error
+            self._on_end(claim, ending)
+            claim = self._following()
+
+    def close(self) -> None:
+        """Wait for the bodies."""
+        self._pool.shutdown(wait=True)
+
+    def kill(self) -> None:
+        """Threads cannot be killed: whoever calls this ends the process."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+class ProcessSlots:
+    """Slots that are processes: a body that takes its process down costs that attempt only.
+
+    Args:
+        host: the application.
+        worker: the claimant.
+        count: number of processes.
+        on_end: called in a thread of the pool after each claim.
+    """
+
+    def __init__(self, host: Host, worker: Worker, count: int, on_end: OnEnd) -> None:
+        self._host, self._worker, self._count, self._on_end = host, worker, count, on_end
+        self._setup = child.Setup.of(host)
+        self._pool = self._new_pool()
+
+    def _new_pool(self) -> ProcessPool:
+        from pebble import ProcessPool
+
+        # Never fork: this process has threads, and a fork copies locks that they hold.
+        methods = multiprocessing.get_all_start_methods()
+        context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
+        if "forkserver" in methods:
+            context.set_forkserver_preload([child.__name__])
+        pool = ProcessPool(
+            max_workers=self._count,
+            initializer=child.prepare,
+            initargs=(self._setup,),
+            context=context,
+        )
+        _ = pool.active  # looking at it is what starts the processes
+        return pool
+
+    def start(self, claim: Claim) -> None:
+        """Execute a claim in a free process."""
+        try:
+            future = self._pool.schedule(child.run, args=(claim,))
+        except RuntimeError as error:
+            # The pool gives up when a process dies while it has nothing to do.
+            log.warning("the processes of the slots are started anew: %s", error)
+            self._pool.stop()  # type: ignore[no-untyped-call]
+            self._pool.join()
+            self._pool = self._new_pool()
+            future = self._pool.schedule(child.run, args=(claim,))
+        future.add_done_callback(lambda done: self._ended(claim, done))
+
+    def _ended(self, claim: Claim, future: Future[Ending]) -> None:
+        error = future.exception()
+        self._on_end(claim, future.result() if error is None else error)
+
+    def close(self) -> None:
+        """Wait for the bodies and end the processes."""
+        self._pool.close()  # type: ignore[no-untyped-call]
+        self._pool.join()
+
+    def kill(self) -> None:
+        """Kill the processes with the bodies that run in them."""
+        import psutil
+
+        for process in psutil.Process(os.getpid()).children(recursive=True):
+            try:
+                process.kill()
+            except psutil.NoSuchProcess:
+                continue

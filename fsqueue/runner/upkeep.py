@@ -1,0 +1,123 @@
+"""What a worker does besides running calls: beating, and noticing the deaths of others."""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+from typing import TYPE_CHECKING
+
+from fsqueue.spool.expiry import expire
+from fsqueue.spool.liveness import Observer
+from fsqueue.spool.reaper import reap
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from fsqueue.config import Config
+    from fsqueue.spool.store import Store
+    from fsqueue.spool.worker import Worker
+
+log = logging.getLogger(__name__)
+
+_TICK = 0.25
+_DISCOVER_LOCALLY = 0.5
+_EXPIRE_EVERY = 300.0
+_BEATS_TO_TAKE_OVER = 3
+
+
+class Upkeep:
+    """A thread that beats, reaps and expires while a worker runs.
+
+    Deaths on this host are noticed by every worker from /proc, without asking the file
+    server. The rest is shared work: one worker at a time does it and touches the upkeep stamp;
+    another takes over when the stamp stands still. Should two do it at once, nothing breaks.
+
+    Args:
+        store: the spool.
+        worker: whose upkeep this is.
+        conf: heartbeat, lease and times to live.
+        wake: called when calls became pending again.
+    """
+
+    def __init__(
+        self, store: Store, worker: Worker, conf: Config, wake: Callable[[], object]
+    ) -> None:
+        self._store, self._worker, self._conf, self._wake = store, worker, conf, wake
+        self._observer = Observer(store, heartbeat=conf.heartbeat, lease=conf.lease)
+        self._stop = threading.Event()
+        self._leading = False
+        self._patience = conf.heartbeat * (_BEATS_TO_TAKE_OVER + random.random())  # noqa: S311
+        self._due: dict[Callable[[], None], float] = {}
+        self._thread = threading.Thread(target=self._run, name="fsqueue-upkeep", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End, and wait for the end."""
+        self._stop.set()
+        self._thread.join()
+
+    def reap_here(self) -> None:
+        """Give back what dead processes of this host held."""
+        self._reap(self._observer.dead_here())
+
+    def discover(self) -> None:
+        """Look which workers there are."""
+        self._observer.discover(but=self._worker.name)
+
+    def _run(self) -> None:
+        beat = self._conf.heartbeat
+        discover_every = beat if self._store.fs.remote else min(beat, _DISCOVER_LOCALLY)
+        duties = (
+            (self._beat, beat),
+            (self.discover, discover_every),
+            (self.reap_here, 0.0),
+            (self._lead, beat),
+            (self._expire, _EXPIRE_EVERY),
+        )
+        while not self._stop.wait(_TICK):
+            for duty, every in duties:
+                self._perform(duty, every)
+
+    def _perform(self, duty: Callable[[], None], every: float) -> None:
+        now = self._store.fs.monotonic()
+        if now < self._due.get(duty, 0.0):
+            return
+        self._due[duty] = now + every
+        try:
+            duty()
+        except Exception:
+            # One failed round must end neither the beats nor the claims; the next one is due.
+            log.exception("upkeep: %s failed", duty.__name__)
+
+    def _beat(self) -> None:
+        self._worker.beat()
+        if not self._worker.is_registered():
+            log.warning("worker %s was taken for dead; it registers afresh", self._worker.name)
+            self._worker.register()
+
+    def _lead(self) -> None:
+        stamp = self._store.layout.upkeep_stamp
+        still = self._observer.stands_still(stamp)
+        if still == 0:
+            self._leading = False  # somebody else has touched it
+        elif self._leading or still > self._patience:
+            self._leading = True
+            self._reap(self._observer.dead_elsewhere())
+        if self._leading:
+            self._store.fs.touch(stamp)
+            self._observer.stands_still(stamp)
+
+    def _expire(self) -> None:
+        if self._leading:
+            expire(self._store, result_ttl=self._conf.result_ttl)
+
+    def _reap(self, dead: dict[str, str]) -> None:
+        returned = sum(reap(self._store, worker, reason) for worker, reason in dead.items())
+        if dead:
+            self.discover()
+        if returned:
+            self._wake()

@@ -1,0 +1,121 @@
+"""One process's connection to the spool, made when it is first needed."""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import threading
+import weakref
+from typing import TYPE_CHECKING
+
+from fsqueue.config import default_root
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from fsqueue.config import Config
+    from fsqueue.spool.client import Client
+    from fsqueue.spool.store import Store
+
+log = logging.getLogger(__name__)
+
+
+class Session:
+    """Opens the spool once per process; a forked child gets a connection of its own.
+
+    Args:
+        app_id: the application's name; its queues are its own.
+        conf: settings.
+    """
+
+    def __init__(self, app_id: str, conf: Config) -> None:
+        self.conf = conf
+        self.queue = f"{app_id}.default"
+        self._app_id = app_id
+        self._mutex = threading.RLock()
+        self._store: Store | None = None
+        self._client: Client | None = None
+        forget = weakref.WeakMethod(self._forget)
+        os.register_at_fork(after_in_child=lambda: (method := forget()) and method())
+
+    def _forget(self) -> None:
+        """Drop what belongs to the parent process, without closing it."""
+        self._mutex = threading.RLock()
+        self._store = self._client = None
+
+    @property
+    def root(self) -> Path:
+        """The shared directory."""
+        return self.conf.root or default_root(self._app_id)
+
+    @property
+    def store(self) -> Store:
+        """The spool, made if it is not there yet.
+
+        Raises:
+            SpoolError: the shared directory cannot be used.
+        """
+        with self._mutex:
+            if self._store is None:
+                from fsqueue.spool.filesystem import Filesystem
+                from fsqueue.spool.store import open_store
+
+                if self.conf.root is None:
+                    Filesystem().make_private_folder(str(self.root.parent))
+                self._store = open_store(self.root)
+            return self._store
+
+    @property
+    def events(self) -> bool:
+        """Whether file events wake this process: not where other hosts change the files."""
+        if self.conf.watch == "auto":
+            return not self.store.fs.remote
+        return self.conf.watch == "events"
+
+    @property
+    def client(self) -> Client:
+        """This process's mailbox.
+
+        Raises:
+            SpoolError: the shared directory cannot be used.
+        """
+        with self._mutex:
+            if self._client is None:
+                from fsqueue.spool.client import Client
+
+                self._client = Client(
+                    self.store,
+                    events=self.events,
+                    poll_interval=self.conf.poll_interval,
+                    on_silence=self._warn_if_nobody_works,
+                )
+                atexit.register(_close_at_exit, self._client, os.getpid())
+            return self._client
+
+    def close(self) -> None:
+        """Leave the spool; the next use connects again."""
+        with self._mutex:
+            client, self._client, self._store = self._client, None, None
+        if client is not None:
+            client.close()
+
+    def _warn_if_nobody_works(self) -> bool:
+        from fsqueue.spool.liveness import Observer
+
+        observer = Observer(self.store, heartbeat=self.conf.heartbeat, lease=self.conf.lease)
+        observer.discover()
+        if observer.serving(self.queue):
+            return False
+        log.warning(
+            "still waiting for a result, and no worker is alive for %r in %s. Start one there "
+            "with: fsqueue worker MODULE:APP (the module and the variable of your FSQueue)",
+            self._app_id,
+            self.root,
+        )
+        return True
+
+
+def _close_at_exit(client: Client, pid: int) -> None:
+    if pid == os.getpid():
+        client.close()

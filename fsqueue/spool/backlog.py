@@ -1,0 +1,61 @@
+"""Finds pending attempts to claim, at a cost that does not grow with their number."""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING
+
+from fsqueue.spool.layout import AttemptName, Slot
+
+if TYPE_CHECKING:
+    from fsqueue.spool.store import Store
+
+# Listing stops there: a slot of any size costs the same.
+_BATCH = 500
+# Candidates older than this are forgotten, so that a call of higher priority waits no longer.
+_FRESH_FOR = 1.0
+# No publisher puts a call into a slot this long after it was due; see `client.IMMEDIATE_SLACK`.
+_IN_USE_FOR = 5.0
+
+
+class Backlog:
+    """The pending attempts of one queue, in order of service, seen by one claimant.
+
+    Within a slot the order is random, so that many claimants seldom try the same name.
+    """
+
+    def __init__(self, store: Store, queue: str) -> None:
+        self._store = store
+        self._queue = queue
+        self._candidates: list[str] = []
+        self._listed = float("-inf")
+        self._unreadable: set[str] = set()
+
+    def next(self) -> str | None:
+        """Path of an attempt to try; None if nothing is due."""
+        now = self._store.fs.monotonic()
+        if not self._candidates or now - self._listed > _FRESH_FOR:
+            self._candidates = self._list()
+            self._listed = now
+        return self._candidates.pop() if self._candidates else None
+
+    def skip(self, name: AttemptName) -> None:
+        """Leave an attempt alone from now on: another version of fsqueue can read it."""
+        self._unreadable.add(str(name))
+
+    def _list(self) -> list[str]:
+        fs, layout = self._store.fs, self._store.layout
+        now = self._store.clock.now()
+        for slot_name in sorted(fs.names(layout.queue(self._queue), fresh=True)):
+            slot = Slot.parse(slot_name)
+            if slot is None or slot.due > now:
+                continue
+            folder = layout.slot(self._queue, slot_name)
+            names = fs.names(folder, limit=_BATCH, fresh=True)
+            wanted = [f"{folder}/{name}" for name in names if name not in self._unreadable]
+            if wanted:
+                random.shuffle(wanted)
+                return wanted
+            if not names and slot.due < now - _IN_USE_FOR:
+                fs.rmdir(folder)
+        return []

@@ -1,0 +1,177 @@
+"""A process that publishes calls and waits for their outcomes in its own mailbox."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import platform
+import threading
+from typing import TYPE_CHECKING, NamedTuple
+
+from fsqueue.spool.layout import DEFAULT_PRIORITY, Slot, client_of, new_token
+from fsqueue.spool.records import Call
+from fsqueue.spool.waiter import Waiter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from concurrent.futures import Future
+
+    from filelock import BaseFileLock
+
+    from fsqueue.spool.store import Store
+
+log = logging.getLogger(__name__)
+
+# A call that is due at once is filed as due a second ago: a worker whose reading of the file
+# server's clock is a little behind must not take it for a future one.
+IMMEDIATE_SLACK = 1.0
+# A publisher that has put so many calls into a slot begins another one.
+_SLOT_SIZE = 500
+_SYNC_EVERY = 30.0
+_PYTHON = ".".join(platform.python_version_tuple()[:2])
+
+
+class Receipt(NamedTuple):
+    """A published call: its id, and where it was pending."""
+
+    invocation_id: str
+    path: str
+
+
+class Client:
+    """One process's mailbox. Appears in the spool with the first call that it publishes.
+
+    Args:
+        store: the spool.
+        events: wake by file events, not by polling alone.
+        poll_interval: longest pause between two looks, in seconds.
+        on_silence: called when nothing came for a few seconds, until it returns True.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        events: bool,
+        poll_interval: float,
+        on_silence: Callable[[], bool],
+    ) -> None:
+        self.store = store
+        self.name = new_token()
+        self._events = events
+        self._numbers = itertools.count(1)
+        self._mutex = threading.Lock()
+        self._lock: BaseFileLock | None = None
+        self._present = False
+        self._slot: tuple[str, int, int] = ("", 0, 0)
+        self.waiter = Waiter(
+            store,
+            self.name,
+            events=events,
+            poll_interval=poll_interval,
+            on_silence=on_silence,
+        )
+
+    def new_id(self) -> str:
+        """An id for a call that is about to be published."""
+        return f"{self.name}-{next(self._numbers)}"
+
+    def publish(
+        self,
+        invocation_id: str,
+        task: str,
+        queue: str,
+        payload: Sequence[bytes | memoryview],
+        *,
+        max_attempts: int,
+        keep: bool,
+        ring: bool = True,
+    ) -> Receipt:
+        """Make a call pending.
+
+        Args:
+            invocation_id: from `new_id`.
+            task: the task's name.
+            queue: the queue's folder name.
+            payload: segments; the last one is the pickled ``(args, kwargs)``.
+            max_attempts: runs whose worker dies, before the invocation is lost.
+            keep: the outcome stays readable for everybody.
+            ring: wake idle workers; if not, call `ring` later.
+
+        Raises:
+            OSError: the shared directory did not take the file; the call was not made.
+        """
+        slot = self._current_slot()
+        call = Call(
+            id=invocation_id,
+            spool=self.store.info.id,
+            task=task,
+            queue=queue,
+            slot=slot,
+            created=round(self.store.clock.now(), 3),
+            python=_PYTHON,
+            codec="cloudpickle",
+            max_attempts=max_attempts,
+            keep=keep,
+            segments=tuple(len(segment) for segment in payload),
+        )
+        path = self.store.publish(call, payload)
+        if ring:
+            self.ring(queue)
+        return Receipt(invocation_id, path)
+
+    def ring(self, queue: str) -> None:
+        """Wake idle workers of this machine."""
+        if self._events:
+            self.store.fs.ring(self.store.layout.bell(queue))
+
+    def _current_slot(self) -> str:
+        """The slot for calls that are due at once: one a second, more if many are published."""
+        with self._mutex:
+            self._appear()
+            now = self.store.clock.now() - IMMEDIATE_SLACK
+            name, second, count = self._slot
+            if int(now) != second:
+                name, second, count = str(Slot(DEFAULT_PRIORITY, int(now))), int(now), 0
+            elif count and count % _SLOT_SIZE == 0:
+                name = str(Slot(DEFAULT_PRIORITY, now))
+            self._slot = (name, second, count + 1)
+            return name
+
+    def _appear(self) -> None:
+        fs, layout = self.store.fs, self.store.layout
+        if not self._present:
+            self._lock = fs.lock(layout.client_lock(self.name))
+            fs.make_folders(layout.mailbox(self.name))
+            self._present = True
+        if self.store.clock.age > _SYNC_EVERY:
+            self.store.clock.sync(layout.client_lock(self.name))
+
+    def watch(self, invocation_id: str) -> Future[None]:
+        """A future that is done when an outcome can be collected or peeked at."""
+        return self.waiter.watch(invocation_id)
+
+    def owns(self, invocation_id: str) -> bool:
+        """Whether the outcome comes into this client's own mailbox."""
+        return client_of(invocation_id) == self.name
+
+    def collect(self, invocation_id: str, *, keep: bool) -> bytes | None:
+        """An outcome's content; None if it is not there. See `Store.collect`."""
+        data = self.store.collect(invocation_id, keep=keep)
+        self.waiter.collected(invocation_id)
+        return data
+
+    def close(self) -> None:
+        """Leave the spool. A mailbox that is not empty stays for others until it expires."""
+        self.waiter.close()
+        with self._mutex:
+            if not self._present:
+                return
+            self._present = False
+            fs, layout = self.store.fs, self.store.layout
+            fs.discard(layout.bell(self.name))
+            fs.rmdir(layout.mailbox(self.name))
+            fs.discard(layout.client_lock(self.name))
+            if self._lock is not None:
+                self._lock.release()
+                self._lock = None

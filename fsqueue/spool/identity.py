@@ -1,0 +1,76 @@
+"""Which process on which machine: enough to tell for certain that a process is gone."""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+import socket
+import sys
+from typing import NamedTuple
+
+# After these states of /proc/<pid>/stat a process runs no more instructions.
+_DEAD = frozenset("ZXx")
+
+
+class Process(NamedTuple):
+    """A process, also after its pid was given to another one."""
+
+    boot: str
+    pid: int
+    start: str
+
+
+def host_name() -> str:
+    """This machine's name, fit for a file name."""
+    return re.sub(r"[^A-Za-z0-9_-]", "-", socket.gethostname().partition(".")[0])[:24] or "host"
+
+
+@functools.cache
+def boot_id() -> str:
+    """Names this boot of this machine, and the PID namespace: where a pid means something."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+            boot = file.read().strip()
+        return f"{boot}.{os.stat('/proc/self/ns/pid').st_ino}"
+    except OSError:
+        import psutil
+
+        return f"{socket.gethostname()}.{psutil.boot_time():.0f}"
+
+
+def start_of(pid: int) -> str | None:
+    """When a process of this machine started, in its system's own terms; None if it is gone.
+
+    On Linux in clock ticks since boot (proc(5), field 22): psutil's `create_time` adds the
+    boot time to it, which moves when the clock is set.
+    """
+    if sys.platform != "linux":
+        return _start_by_psutil(pid)
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            fields = file.read().rpartition(b")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return None if fields[0].decode() in _DEAD else fields[19].decode()
+
+
+def _start_by_psutil(pid: int) -> str | None:
+    import psutil
+
+    try:
+        process = psutil.Process(pid)
+        gone = process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return None
+    return None if gone else str(process.create_time())
+
+
+def this_process() -> Process:
+    """The calling process."""
+    return Process(boot_id(), os.getpid(), start_of(os.getpid()) or "")
+
+
+def is_gone(process: Process) -> bool:
+    """Whether a process has ended for certain; False if it lives or cannot be seen from here."""
+    return process.boot == boot_id() and start_of(process.pid) != process.start

@@ -1,0 +1,185 @@
+"""Every path and every name of the spool.
+
+A name alone tells what a file is: ``<client>-<n>.<attempt>`` is attempt `attempt` of the
+invocation ``<client>-<n>``, whose outcome belongs into the mailbox of `client`.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import secrets
+from typing import NamedTuple
+
+_CLIENT = r"[a-z0-9]{4,32}"
+_INVOCATION = re.compile(rf"({_CLIENT})-(\d{{1,15}})", re.ASCII)
+_ATTEMPT = re.compile(rf"({_CLIENT}-\d{{1,15}})\.([1-9]\d{{0,5}})", re.ASCII)
+_SLOT = re.compile(r"(\d)\.(\d{13})", re.ASCII)
+_SAFE = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
+
+MAX_PRIORITY = 9
+DEFAULT_PRIORITY = 5
+_ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
+
+
+def new_token(length: int = 10) -> str:
+    """A random name part: 5 bits a character, safe in every filesystem."""
+    return "".join(secrets.choice(_ALPHABET) for _ in range(length))
+
+
+def is_safe_name(text: str) -> bool:
+    """Whether `text` may become a part of a path: letters, digits, ``-`` and ``_``."""
+    return _SAFE.fullmatch(text) is not None
+
+
+def client_of(invocation_id: str) -> str:
+    """The client whose mailbox an invocation's outcome belongs into.
+
+    Raises:
+        ValueError: not an invocation id.
+    """
+    match = _INVOCATION.fullmatch(invocation_id)
+    if match is None:
+        raise ValueError(f"{invocation_id!r} is not an invocation id (like 'kq3x7abcde-42')")
+    return match[1]
+
+
+class AttemptName(NamedTuple):
+    """The name of a call's file."""
+
+    invocation_id: str
+    attempt: int
+
+    @classmethod
+    def parse(cls, name: str) -> AttemptName | None:
+        """Read a file's name; None if it is not one of ours."""
+        match = _ATTEMPT.fullmatch(name)
+        return cls(match[1], int(match[2])) if match else None
+
+    def __str__(self) -> str:
+        return f"{self.invocation_id}.{self.attempt}"
+
+
+class Slot(NamedTuple):
+    """A folder of pending calls with one priority that are due at one time.
+
+    Sorted by name, slots are in the order of service.
+    """
+
+    priority: int
+    due: float
+    """Seconds since the epoch by the file server's clock."""
+
+    @classmethod
+    def parse(cls, name: str) -> Slot | None:
+        """Read a folder's name; None if it is not a slot."""
+        match = _SLOT.fullmatch(name)
+        return cls(MAX_PRIORITY - int(match[1]), int(match[2]) / 1000) if match else None
+
+    def __str__(self) -> str:
+        return f"{MAX_PRIORITY - self.priority}.{math.ceil(self.due * 1000):013d}"
+
+
+class Layout:
+    """Paths under one root, as strings: joining them is on the hot path."""
+
+    def __init__(self, root: str) -> None:
+        self.root = root
+        self.info = f"{root}/spool.json"
+        self.tmp_folder = f"{root}/tmp"  # noqa: S108 - a folder of the spool
+        self.pending_folder = f"{root}/pending"
+        self.running_folder = f"{root}/running"
+        self.done_folder = f"{root}/done"
+        self.kept_folder = f"{root}/kept"
+        self.failed_folder = f"{root}/failed"
+        self.quarantine_folder = f"{root}/quarantine"
+        self.workers_folder = f"{root}/workers"
+        self.clients_folder = f"{root}/clients"
+        self.locks_folder = f"{root}/locks"
+        self.bell_folder = f"{root}/bell"
+
+    @property
+    def folders(self) -> tuple[str, ...]:
+        """All top folders."""
+        return (
+            self.tmp_folder,
+            self.pending_folder,
+            self.running_folder,
+            self.done_folder,
+            self.kept_folder,
+            self.failed_folder,
+            self.quarantine_folder,
+            self.workers_folder,
+            self.clients_folder,
+            self.locks_folder,
+            self.bell_folder,
+        )
+
+    def tmp(self, owner: str, serial: int) -> str:
+        """A file being written by `owner`."""
+        return f"{self.tmp_folder}/{owner}.{serial}"
+
+    def queue(self, queue: str) -> str:
+        """Folder of a queue's slots."""
+        return f"{self.pending_folder}/{queue}"
+
+    def slot(self, queue: str, slot: str) -> str:
+        """Folder of one slot's pending calls."""
+        return f"{self.pending_folder}/{queue}/{slot}"
+
+    def running(self, worker: str) -> str:
+        """Folder of the calls that a worker has claimed."""
+        return f"{self.running_folder}/{worker}"
+
+    def mailbox(self, client: str) -> str:
+        """Folder of the outcomes that a client has not collected yet."""
+        return f"{self.done_folder}/{client}"
+
+    def done(self, invocation_id: str) -> str:
+        """An outcome, as published."""
+        return f"{self.done_folder}/{client_of(invocation_id)}/{invocation_id}"
+
+    def kept_mailbox(self, client: str) -> str:
+        """Folder of the outcomes that a client has collected and keeps for others."""
+        return f"{self.kept_folder}/{client}"
+
+    def kept(self, invocation_id: str) -> str:
+        """An outcome that its client has collected."""
+        return f"{self.kept_folder}/{client_of(invocation_id)}/{invocation_id}"
+
+    def failed(self, name: AttemptName) -> str:
+        """A call that ended in failure."""
+        return f"{self.failed_folder}/{name}"
+
+    def quarantined(self, name: str) -> str:
+        """A file that could not be read."""
+        return f"{self.quarantine_folder}/{name}"
+
+    def quarantine_reason(self, name: str) -> str:
+        """Why a file lies in quarantine."""
+        return f"{self.quarantine_folder}/{name}.reason"
+
+    def worker_record(self, worker: str) -> str:
+        """What a worker is."""
+        return f"{self.workers_folder}/{worker}.json"
+
+    def worker_lock(self, worker: str) -> str:
+        """Lock that a worker holds for life."""
+        return f"{self.workers_folder}/{worker}.lock"
+
+    def worker_beat(self, worker: str) -> str:
+        """File that a worker touches while it lives."""
+        return f"{self.workers_folder}/{worker}.beat"
+
+    def client_lock(self, client: str) -> str:
+        """Lock that a client holds for life."""
+        return f"{self.clients_folder}/{client}.lock"
+
+    @property
+    def upkeep_stamp(self) -> str:
+        """File that the worker in charge of shared upkeep touches."""
+        return f"{self.locks_folder}/upkeep"
+
+    def bell(self, listener: str) -> str:
+        """File whose touch wakes a queue's workers or a waiting client."""
+        return f"{self.bell_folder}/{listener}"

@@ -1,0 +1,138 @@
+"""Who is dead. An observer's memory of what it has seen of the other workers.
+
+A worker is dead when
+
+a. on this host and boot: its process is gone;
+b. elsewhere: its lock was seen held by this observer, is seen free, and its beat has stood
+   still for two periods;
+c. elsewhere: its beat has stood still for the whole lease.
+
+Silence is measured on the observer's own steady clock: no two hosts' clocks are compared.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from fsqueue.errors import EnvelopeError
+from fsqueue.spool.identity import Process, boot_id, is_gone
+from fsqueue.spool.records import WorkerRecord
+
+if TYPE_CHECKING:
+    from fsqueue.spool.store import Store
+
+_BEATS_BEFORE_LOCK = 2
+
+
+@dataclass
+class _Sight:
+    """What was last seen of a file that its owner touches."""
+
+    modified: float | None
+    since: float
+    lock_seen_held: bool = False
+
+
+class Observer:
+    """Watches the other workers.
+
+    Args:
+        store: the spool.
+        heartbeat: seconds between two beats of a worker.
+        lease: seconds of silence after which a worker elsewhere is dead.
+    """
+
+    def __init__(self, store: Store, *, heartbeat: float, lease: float) -> None:
+        self._store = store
+        self._heartbeat, self._lease = heartbeat, lease
+        self._records: dict[str, WorkerRecord | None] = {}
+        self._sights: dict[str, _Sight] = {}
+
+    def discover(self, *, but: str = "") -> None:
+        """List the workers; records are read once. A folder without record counts too."""
+        fs, layout = self._store.fs, self._store.layout
+        names = {
+            name.removesuffix(".json")
+            for name in fs.names(layout.workers_folder, fresh=True)
+            if name.endswith(".json")
+        }
+        names.update(fs.names(layout.running_folder, fresh=True))
+        names.discard(but)
+        for known in self._records.keys() - names:
+            del self._records[known]
+            self._sights.pop(known, None)
+        for name in names:
+            if self._records.get(name) is None:
+                self._records[name] = self._read(name)
+
+    def _read(self, name: str) -> WorkerRecord | None:
+        path = self._store.layout.worker_record(name)
+        try:
+            record = msgspec.json.decode(self._store.fs.read(path), type=WorkerRecord)
+        except (FileNotFoundError, EnvelopeError, msgspec.MsgspecError):
+            return None  # known by its folder and its beat only: the lease decides
+        return record if record.name == name else None
+
+    def serving(self, queue: str) -> list[str]:
+        """The discovered workers of a queue that are not known to be dead."""
+        dead = self.dead_here()
+        return [
+            name
+            for name, record in self._records.items()
+            if name not in dead and record is not None and queue in record.queues
+        ]
+
+    def dead_here(self) -> dict[str, str]:
+        """Workers of this host whose process is gone, with the reason; asks no file server."""
+        return {
+            name: f"its process {record.pid} on {record.host} is gone"
+            for name, record in self._records.items()
+            if record is not None and is_gone(Process(record.boot, record.pid, record.start))
+        }
+
+    def dead_elsewhere(self) -> dict[str, str]:
+        """Workers of other hosts that are silent for too long, with the reason."""
+        dead = {}
+        for name, record in self._records.items():
+            if record is not None and record.boot == boot_id():
+                continue
+            reason = self._silence(name, record)
+            if reason:
+                dead[name] = reason
+        return dead
+
+    def _silence(self, name: str, record: WorkerRecord | None) -> str | None:
+        where = f"on {record.host}" if record else "of an unknown host"
+        path = self._store.layout.worker_beat(name)
+        still = self.stands_still(path)
+        if still >= self._lease:
+            return f"worker {name} {where} was silent for {still:.0f} s"
+        sight = self._sights[path]
+        if still == 0 or still >= _BEATS_BEFORE_LOCK * self._heartbeat:
+            lock = self._store.fs.lock(self._store.layout.worker_lock(name))
+            if lock is None:
+                sight.lock_seen_held = True
+            else:
+                lock.release()
+                if sight.lock_seen_held and still >= _BEATS_BEFORE_LOCK * self._heartbeat:
+                    return f"worker {name} {where} has lost its lock and is silent"
+        return None
+
+    def stands_still(self, path: str) -> float:
+        """Seconds for which this observer has seen no change of a file's time (0: it changed)."""
+        try:
+            modified: float | None = self._store.fs.modified(path)
+        except FileNotFoundError:
+            modified = None
+        now = self._store.fs.monotonic()
+        sight = self._sights.get(path)
+        if sight is None:
+            self._sights[path] = _Sight(modified, now)
+            return 0.0
+        if sight.modified != modified:
+            sight.modified, sight.since = modified, now
+            return 0.0
+        return now - sight.since

@@ -1,0 +1,88 @@
+"""Where an invocation stands, for those who know nothing but its id."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fsqueue.errors import UnknownInvocationError
+from fsqueue.spool.layout import AttemptName, Slot, client_of
+from fsqueue.spool.states import State
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from fsqueue.spool.store import Store
+
+# Attempts that are looked for by name; the rest takes a listing.
+_USUAL_ATTEMPTS = 3
+
+
+def find_pending(store: Store, invocation_id: str, hint: str | None = None) -> str | None:
+    """Path of a pending attempt; None if there is none.
+
+    Args:
+        store: the spool.
+        invocation_id: what to look for.
+        hint: where it was published: a requeue keeps the slot.
+    """
+    for folder in _slots(store, hint):
+        for attempt in range(1, _USUAL_ATTEMPTS + 1):
+            path = f"{folder}/{AttemptName(invocation_id, attempt)}"
+            if store.fs.exists(path):
+                return path
+    return None
+
+
+def find_pending_by_listing(store: Store, invocation_id: str) -> str | None:
+    """The same for certain, at a cost that grows with the backlog."""
+    for folder in _slots(store, None):
+        for name in store.fs.names(folder, fresh=True):
+            if name.startswith(f"{invocation_id}."):
+                return f"{folder}/{name}"
+    return None
+
+
+def _slots(store: Store, hint: str | None) -> Iterator[str]:
+    if hint is not None:
+        yield hint.rpartition("/")[0]
+        return
+    for queue in store.fs.names(store.layout.pending_folder):
+        for slot in store.fs.names(store.layout.queue(queue), fresh=True):
+            if Slot.parse(slot) is not None:
+                yield store.layout.slot(queue, slot)
+
+
+def is_running(store: Store, invocation_id: str) -> bool:
+    """Whether a worker holds an attempt of the invocation."""
+    return any(
+        name.startswith(f"{invocation_id}.")
+        for worker in store.fs.names(store.layout.running_folder)
+        for name in store.fs.names(store.layout.running(worker), fresh=True)
+    )
+
+
+def state_of(store: Store, invocation_id: str) -> State:
+    """The state of an invocation.
+
+    Raises:
+        UnknownInvocationError: it is nowhere in this spool.
+        EnvelopeError: its outcome is damaged.
+    """
+    # In the order in which an invocation moves, so that it cannot be missed by moving on; a
+    # dead worker's attempt moves back, hence twice, the second time without guessing names.
+    for find in (find_pending, find_pending_by_listing):
+        data = store.peek(invocation_id)
+        if data is not None:
+            return store.read_outcome(invocation_id, data)[0].state
+        if find(store, invocation_id) is not None:
+            return State.PENDING
+        if is_running(store, invocation_id):
+            return State.RUNNING
+    data = store.peek(invocation_id)
+    if data is not None:
+        return store.read_outcome(invocation_id, data)[0].state
+    raise UnknownInvocationError(
+        f"{store.layout.root} knows no invocation {invocation_id} of client "
+        f"{client_of(invocation_id)}: the id is mistyped, it belongs to another spool, "
+        "or its result has expired"
+    )

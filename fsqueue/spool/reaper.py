@@ -1,0 +1,44 @@
+"""Gives back what dead workers held, and removes what they left."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from fsqueue.errors import SpoolVersionError
+from fsqueue.spool.layout import AttemptName
+from fsqueue.spool.worker import remove_worker_files
+
+if TYPE_CHECKING:
+    from fsqueue.spool.store import Store
+
+log = logging.getLogger(__name__)
+
+
+def reap(store: Store, worker: str, reason: str) -> int:
+    """Recover every attempt of a dead worker; returns how many it held.
+
+    Any number of reapers may do this at once, and each may die at any point: every step is
+    one rename or link that succeeds once. The folder goes last and only if it is empty, so a
+    claim that the worker made at the last moment is found next time; without its folder a
+    worker that was only silent can claim nothing more and registers afresh.
+    """
+    folder = store.layout.running(worker)
+    names = store.fs.names(folder, fresh=True)
+    for text in names:
+        path = f"{folder}/{text}"
+        name = AttemptName.parse(text)
+        if name is None:
+            store.set_aside(path, "its name is not one of an invocation")
+            continue
+        try:
+            store.recover(path, name, reason)
+        except SpoolVersionError as error:
+            log.warning("left alone: %s", error)
+    if store.fs.rmdir(folder):
+        remove_worker_files(store, worker)
+    if names:
+        log.warning(
+            "worker %s is dead (%s): gave back %d invocation(s)", worker, reason, len(names)
+        )
+    return len(names)

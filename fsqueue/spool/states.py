@@ -1,0 +1,47 @@
+"""The states of an invocation and the only ways from one to another."""
+
+from __future__ import annotations
+
+import enum
+from types import MappingProxyType
+from typing import Final
+
+
+class State(enum.StrEnum):
+    """Where an invocation stands."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+
+    @property
+    def finished(self) -> bool:
+        """Whether the outcome is there."""
+        return self in {State.SUCCEEDED, State.FAILED}
+
+
+class Move(enum.StrEnum):
+    """A step of the protocol; `spool.store` has a method of the same name for each."""
+
+    PUBLISH = "publish"
+    CLAIM = "claim"
+    COMPLETE = "complete"
+    GIVE_BACK = "give_back"
+    REQUEUE = "requeue"
+    LOSE = "lose"
+    QUARANTINE = "quarantine"
+
+
+TRANSITIONS: Final = MappingProxyType(
+    {
+        Move.PUBLISH: (frozenset[State](), frozenset({State.PENDING})),
+        Move.CLAIM: (frozenset({State.PENDING}), frozenset({State.RUNNING})),
+        Move.COMPLETE: (frozenset({State.RUNNING}), frozenset({State.SUCCEEDED, State.FAILED})),
+        Move.GIVE_BACK: (frozenset({State.RUNNING}), frozenset({State.PENDING})),
+        Move.REQUEUE: (frozenset({State.RUNNING}), frozenset({State.PENDING})),
+        Move.LOSE: (frozenset({State.RUNNING}), frozenset({State.FAILED})),
+        Move.QUARANTINE: (frozenset({State.RUNNING}), frozenset({State.FAILED})),
+    }
+)
+"""For each move the states it starts from (none: the invocation does not exist) and ends in."""

@@ -1,0 +1,402 @@
+"""The moves of the protocol: the one module that moves files of invocations.
+
+Each method states what is left if the process dies in it. "Lost reply" is what a network
+filesystem can do: the server carried out a call, its answer got lost, and the client's
+repetition of it is answered as if it had come first.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from fsqueue.errors import EnvelopeError, SpoolError, SpoolVersionError
+from fsqueue.spool import envelope
+from fsqueue.spool.filesystem import Filesystem, ServerClock, is_remote, links_unsupported
+from fsqueue.spool.layout import AttemptName, Layout, new_token
+from fsqueue.spool.records import FORMAT, Call, Failure, Outcome, SpoolInfo
+from fsqueue.spool.states import State
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+# Each try ends with a folder made that somebody removed again in between: rare even once.
+_TRIES = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """An attempt that a worker holds."""
+
+    name: AttemptName
+    path: str
+    """In the worker's folder."""
+    origin: str
+    """Where it was pending."""
+    worker: str
+
+
+class Store:
+    """One process's handle on a spool.
+
+    Args:
+        filesystem: verbs over system calls.
+        layout: paths of the spool.
+        info: the content of its ``spool.json``.
+    """
+
+    def __init__(self, filesystem: Filesystem, layout: Layout, info: SpoolInfo) -> None:
+        self.fs = filesystem
+        self.layout = layout
+        self.info = info
+        self.clock = ServerClock(filesystem)
+        self._owner = new_token()
+        self._serial = itertools.count()
+
+    def sync_clock(self) -> None:
+        """Read the file server's clock, for a process that has no file of its own to touch."""
+        path = self.layout.tmp(self._owner, next(self._serial))
+        self.clock.sync(path)
+        self.fs.discard(path)
+
+    # -- publish ------------------------------------------------------------------------
+
+    def publish(self, call: Call, payload: Sequence[bytes | memoryview]) -> str:
+        """Make a call pending; returns its path.
+
+        Dies before the rename: the call was not accepted, a file in ``tmp/`` expires.
+        Dies after it: the call is pending.
+        """
+        temporary = self._write(envelope.encode(call, payload))
+        target = f"{self.layout.slot(call.queue, call.slot)}/{call.id}.1"
+        try:
+            self._move(temporary, target)
+        except OSError:
+            self.fs.discard(temporary)
+            raise
+        return target
+
+    # -- claim --------------------------------------------------------------------------
+
+    def claim(self, origin: str, worker: str) -> Claim | None:
+        """Take a pending attempt; None if somebody else was faster.
+
+        The caller makes sure that this process does not claim one name twice at a time.
+
+        Dies before the rename: it is pending. Dies after it: it is the dead worker's, and a
+        reaper gives it back. Lost reply: the name is in this worker's own folder, where
+        nobody else puts anything.
+        """
+        name = AttemptName.parse(os.path.basename(origin))
+        if name is None:
+            self.set_aside(origin, "its name is not one of an invocation")
+            return None
+        folder = self.layout.running(worker)
+        claim = Claim(name, f"{folder}/{name}", origin, worker)
+        try:
+            self.fs.rename(origin, claim.path)
+        except FileNotFoundError:
+            if str(name) not in self.fs.names(folder, fresh=True):
+                return None
+        if name.attempt > 1 and self.has_outcome(name.invocation_id):
+            # An earlier attempt's worker published before it died, or later than it seemed.
+            self.fs.discard(claim.path)
+            return None
+        return claim
+
+    def read_call(self, claim: Claim) -> tuple[Call, memoryview]:
+        """Header and payload of a claimed call.
+
+        Raises:
+            EnvelopeError: damaged or foreign: put it into quarantine.
+            SpoolVersionError: a newer writer's: give it back.
+        """
+        return self._read_call(claim.path, claim.name)
+
+    def _read_call(self, path: str, name: AttemptName) -> tuple[Call, memoryview]:
+        call, payload = envelope.decode(self.fs.read(path), Call, path)
+        if call.spool != self.info.id:
+            raise EnvelopeError(f"{path} belongs to another spool ({call.spool})")
+        if call.id != name.invocation_id:
+            raise EnvelopeError(f"{path} holds another invocation ({call.id})")
+        return call, payload
+
+    # -- complete -----------------------------------------------------------------------
+
+    def complete(
+        self, claim: Claim, outcome: Outcome, payload: Sequence[bytes | memoryview] = ()
+    ) -> bool:
+        """Publish the outcome of a claimed attempt; False if there was one already.
+
+        Dies before the link: the attempt runs again. Dies after it: the outcome stands, and
+        whoever finds the rest of the attempt removes it. Lost reply: the temporary file has
+        two names.
+        """
+        published = self._publish_outcome(outcome, payload)
+        self._retire(claim.path, claim.name, outcome.state)
+        return published
+
+    def _publish_outcome(self, outcome: Outcome, payload: Sequence[bytes | memoryview]) -> bool:
+        temporary = self._write(envelope.encode(outcome, payload))
+        try:
+            return self._link(temporary, self.layout.done(outcome.id))
+        finally:
+            self.fs.discard(temporary)
+
+    def _link(self, temporary: str, target: str) -> bool:
+        for _ in range(_TRIES):
+            try:
+                self.fs.link(temporary, target)
+            except FileExistsError:
+                return self.fs.link_count(temporary) > 1
+            except FileNotFoundError:
+                # Its client is gone and took the empty mailbox along.
+                self.fs.make_folders(os.path.dirname(target))
+            except OSError as error:
+                if not links_unsupported(error):
+                    raise
+                return self._rename_if_absent(temporary, target)
+            else:
+                return True
+        raise SpoolError(f"cannot publish into {target}: its folder is removed again and again")
+
+    def _rename_if_absent(self, temporary: str, target: str) -> bool:
+        # Without links the look and the rename are two steps: two workers of one invocation
+        # can pass the look together, and then the later result stands.
+        if self.fs.exists(target):
+            return False
+        self._move(temporary, target)
+        return True
+
+    def _retire(self, path: str, name: AttemptName, state: State) -> None:
+        """Take a finished attempt out of ``running/``; failed ones are kept for a look."""
+        if state is not State.FAILED:
+            self.fs.discard(path)
+            return
+        # False where a reaper took it: its next claimant finds the outcome.
+        self._move(path, self.layout.failed(name))
+
+    # -- back to pending ----------------------------------------------------------------
+
+    def give_back(self, claim: Claim) -> bool:
+        """Make a claimed attempt pending again, as it was; False if the claim was lost.
+
+        Dies before or after: it is claimed by a dead worker, or pending.
+        """
+        return self._move(claim.path, claim.origin)
+
+    def requeue(self, path: str, name: AttemptName, call: Call) -> bool:
+        """Make the attempt of a dead worker pending as the next attempt.
+
+        Dies before: another reaper does it. Dies after, or two reapers at once: the one
+        rename that succeeds decides.
+        """
+        following = AttemptName(name.invocation_id, name.attempt + 1)
+        return self._move(path, f"{self.layout.slot(call.queue, call.slot)}/{following}")
+
+    def recover(self, path: str, name: AttemptName, reason: str) -> None:
+        """Decide about an attempt whose worker died: finished, once more, or lost.
+
+        Args:
+            path: the attempt in the dead worker's folder.
+            name: its name.
+            reason: how the worker died, for the caller's message.
+        """
+        if self.has_outcome(name.invocation_id):
+            self.fs.discard(path)
+            return
+        try:
+            call, _ = self._read_call(path, name)
+        except FileNotFoundError:
+            return  # another reaper was here
+        except SpoolVersionError:
+            raise  # left alone
+        except EnvelopeError as error:
+            self.quarantine(path, name, str(error))
+            return
+        if name.attempt < call.max_attempts:
+            self.requeue(path, name, call)
+        else:
+            self.lose(path, name, reason)
+
+    def _move(self, source: str, target: str) -> bool:
+        """Rename into a folder that may be missing; False if the source is gone.
+
+        Only for a source that nobody else would take, or where it does not matter who did:
+        a lost reply looks like a source that is gone.
+        """
+        for _ in range(_TRIES):
+            try:
+                self.fs.rename(source, target)
+            except FileNotFoundError:
+                if not self.fs.exists(source):
+                    return False
+                self.fs.make_folders(os.path.dirname(target))
+            else:
+                return True
+        raise SpoolError(f"cannot move to {target}: its folder is removed again and again")
+
+    # -- failures of the queue's own -----------------------------------------------------
+
+    def lose(self, path: str, name: AttemptName, reason: str) -> None:
+        """End an invocation that has lost its last worker."""
+        message = (
+            f"invocation {name.invocation_id} was lost with its worker {name.attempt} times, "
+            f"which is as often as max_attempts allows. The last time: {reason}. "
+            f"Its call is kept in {self.layout.failed(name)}."
+        )
+        self._publish_outcome(self._queue_failure(name, "WorkerLostError", message), ())
+        self._retire(path, name, State.FAILED)
+
+    def quarantine(self, path: str, name: AttemptName, reason: str) -> None:
+        """Set a damaged call aside and tell its caller, whom the name alone identifies."""
+        message = (
+            f"invocation {name.invocation_id} could not be read: {reason}. "
+            f"The file lies in {self.layout.quarantined(str(name))}; make the call again."
+        )
+        self._publish_outcome(self._queue_failure(name, "InvocationCorruptError", message), ())
+        self.set_aside(path, reason)
+
+    def set_aside(self, path: str, reason: str) -> None:
+        """Move a file to ``quarantine/`` with its reason beside it."""
+        name = os.path.basename(path)
+        self._move(path, self.layout.quarantined(name))
+        temporary = self._write([f"{path}: {reason}\n".encode()])
+        self.fs.rename(temporary, self.layout.quarantine_reason(name))
+
+    def _queue_failure(self, name: AttemptName, kind: str, message: str) -> Outcome:
+        now = self.clock.now()
+        return Outcome(
+            id=name.invocation_id,
+            spool=self.info.id,
+            attempt=name.attempt,
+            state=State.FAILED,
+            worker="",
+            started=now,
+            ended=now,
+            codec="",
+            failure=Failure(kind, message),
+        )
+
+    # -- outcomes -----------------------------------------------------------------------
+
+    def has_outcome(self, invocation_id: str) -> bool:
+        """Whether an outcome was published and is still there."""
+        layout = self.layout
+        return self.fs.exists(layout.done(invocation_id)) or self.fs.exists(
+            layout.kept(invocation_id)
+        )
+
+    def collect(self, invocation_id: str, *, keep: bool) -> bytes | None:
+        """The client's own first reading of an outcome; None if it is not there.
+
+        It leaves the mailbox, so that the mailbox stays short: removed if nobody else may
+        want it, or else moved to ``kept/``, where everybody looks first. So an outcome that
+        a late worker publishes after this is never seen.
+        """
+        path = self.layout.done(invocation_id)
+        try:
+            data = self.fs.read(path)
+        except FileNotFoundError:
+            return None
+        if keep:
+            self._move(path, self.layout.kept(invocation_id))
+        else:
+            self.fs.discard(path)
+        return data
+
+    def peek(self, invocation_id: str) -> bytes | None:
+        """An outcome read by anybody, which changes nothing; None if it is not there."""
+        kept = self.layout.kept(invocation_id)
+        # Its client may move it from one to the other between two looks: hence thrice.
+        for path in (kept, self.layout.done(invocation_id), kept):
+            try:
+                return self.fs.read(path)
+            except FileNotFoundError:
+                continue
+        return None
+
+    def read_outcome(self, invocation_id: str, data: bytes) -> tuple[Outcome, memoryview]:
+        """Header and payload of an outcome.
+
+        Raises:
+            EnvelopeError: damaged, or of another invocation.
+            SpoolVersionError: a newer writer's.
+        """
+        where = self.layout.done(invocation_id)
+        outcome, payload = envelope.decode(data, Outcome, where)
+        if (outcome.id, outcome.spool) != (invocation_id, self.info.id):
+            raise EnvelopeError(f"{where} holds the outcome of another invocation ({outcome.id})")
+        return outcome, payload
+
+    def _write(self, chunks: Sequence[bytes | memoryview]) -> str:
+        path = self.layout.tmp(self._owner, next(self._serial))
+        self.fs.create(path, chunks)
+        return path
+
+
+def open_store(root: Path, filesystem: Filesystem | None = None) -> Store:
+    """Open the spool at `root`, making it if it is not there yet.
+
+    Several processes may do this at once: the one whose `link` succeeds creates it.
+
+    Raises:
+        SpoolError: the folder cannot be made or used.
+        SpoolVersionError: a spool of another format version.
+    """
+    path = os.path.abspath(root)
+    fs = filesystem or Filesystem(remote=is_remote(path))
+    layout = Layout(path)
+    try:
+        for folder in layout.folders:
+            fs.make_folders(folder)
+        info = _read_info(fs, layout) or _create_info(fs, layout)
+    except OSError as error:
+        raise SpoolError(
+            f"cannot use {path} as the shared directory: {error.strerror or error}. "
+            "Set FSQUEUE__ROOT, or FSQueue(root=...), to a folder that you may write to."
+        ) from error
+    return Store(fs, layout, info)
+
+
+def _read_info(fs: Filesystem, layout: Layout) -> SpoolInfo | None:
+    try:
+        data = fs.read(layout.info)
+    except FileNotFoundError:
+        return None
+    try:
+        info = msgspec.json.decode(data, type=SpoolInfo)
+    except msgspec.MsgspecError as error:
+        raise SpoolError(
+            f"{layout.info} is damaged ({error}). Restore it, or start a new spool elsewhere."
+        ) from error
+    if info.format != FORMAT:
+        raise SpoolVersionError(
+            f"{layout.root} is a spool of format {info.format}; this fsqueue uses {FORMAT}. "
+            "Use one version of fsqueue on all hosts of a spool."
+        )
+    return info
+
+
+def _create_info(fs: Filesystem, layout: Layout) -> SpoolInfo:
+    info = SpoolInfo(FORMAT, new_token(16))
+    temporary = layout.tmp(info.id, 0)
+    fs.create(temporary, [msgspec.json.encode(info)])
+    try:
+        fs.link(temporary, layout.info)
+    except FileExistsError:
+        pass  # another creator, or this one's lost reply: what stands there counts
+    except OSError as error:
+        if not links_unsupported(error):
+            raise
+        fs.rename(temporary, layout.info)
+    fs.discard(temporary)
+    existing = _read_info(fs, layout)
+    if existing is None:
+        raise SpoolError(f"{layout.info} vanished while the spool was being created")
+    return existing

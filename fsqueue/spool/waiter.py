@@ -1,0 +1,201 @@
+"""One thread per process that looks into mailboxes for everybody who waits.
+
+It looks when the client's bell rings, and in any case after a pause that grows from
+`_FIRST_PAUSE` to the poll interval. It looks by listing: a network filesystem's client may
+answer "no such file" from its cache for half a minute.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+from concurrent.futures import Future
+from typing import TYPE_CHECKING
+
+from fsqueue.spool.bell import listening
+from fsqueue.spool.layout import client_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from fsqueue.spool.store import Store
+
+log = logging.getLogger(__name__)
+
+_FIRST_PAUSE_POLLING = 0.001
+_FIRST_PAUSE_EVENTS = 0.02
+_GROWTH = 1.3
+# A look that takes longer than this is followed by a rest, so that looking takes a fifth of
+# the time at most.
+_QUICK_LOOK = 0.0005
+_REST = 4
+_SILENCE = 3.0
+
+
+class Waiter:
+    """Waits for outcomes.
+
+    Args:
+        store: the spool.
+        client: the client whose mailbox is this process's own.
+        events: listen to the client's bell.
+        poll_interval: longest pause between two looks, in seconds.
+        on_silence: called when nothing came for a few seconds, until it returns True.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        client: str,
+        *,
+        events: bool,
+        poll_interval: float,
+        on_silence: Callable[[], bool],
+    ) -> None:
+        self._store = store
+        self._client = client
+        self._events = events
+        self._poll_interval = poll_interval
+        self._on_silence = on_silence
+        self._silent_since = float("inf")
+        self._mutex = threading.Lock()
+        self._waiting: dict[str, list[Future[None]]] = {}
+        self._abandoned: set[str] = set()
+        self._arrived: set[str] = set()
+        self._wake = threading.Event()
+        self._renewed = False
+        self._news = True
+        self._closing = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def watch(self, invocation_id: str) -> Future[None]:
+        """A future that is done once the outcome is there. Cancel it to stop waiting."""
+        future: Future[None] = Future()
+        with self._mutex:
+            if self._closing.is_set():
+                future.set_exception(RuntimeError("the connection to the spool is closed"))
+                return future
+            if invocation_id in self._arrived:
+                future.set_result(None)
+                return future
+            if not self._waiting:
+                self._silent_since = self._store.fs.monotonic()
+            self._waiting.setdefault(invocation_id, []).append(future)
+            self._renewed = True
+            self._news = self._news or client_of(invocation_id) != self._client
+            self._start()
+        self._wake.set()
+        return future
+
+    def collected(self, invocation_id: str) -> None:
+        """The outcome has left the mailbox."""
+        with self._mutex:
+            self._arrived.discard(invocation_id)
+
+    def abandon(self, invocation_id: str) -> None:
+        """Nobody will ever collect this outcome: remove it when it comes."""
+        with self._mutex:
+            self._abandoned.add(invocation_id)
+            arrived = invocation_id in self._arrived
+        if arrived:
+            self._remove(invocation_id)
+
+    def close(self) -> None:
+        """End the thread; who still waits gets an error."""
+        with self._mutex:
+            self._closing.set()
+            waiting, self._waiting = self._waiting, {}
+            thread, abandoned = self._thread, list(self._abandoned)
+        self._wake.set()
+        for future in [future for futures in waiting.values() for future in futures]:
+            if future.set_running_or_notify_cancel():
+                future.set_exception(RuntimeError("the connection to the spool is closed"))
+        if thread is not None and thread is not threading.current_thread():
+            thread.join()
+        for invocation_id in abandoned:
+            self._remove(invocation_id)
+
+    def _start(self) -> None:
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="fsqueue-waiter", daemon=True)
+            self._thread.start()
+
+    def _ring(self) -> None:
+        self._news = True
+        self._wake.set()
+
+    def _run(self) -> None:
+        with contextlib.ExitStack() as stack:
+            heard = False
+            if self._events:
+                bell = self._store.layout.bell(self._client)
+                heard = stack.enter_context(listening(self._store.fs, bell, self._ring))
+            self._loop(_FIRST_PAUSE_EVENTS if heard else _FIRST_PAUSE_POLLING)
+
+    def _loop(self, first_pause: float) -> None:
+        pause = first_pause
+        while not self._closing.is_set():
+            self._wake.wait(pause if self._waiting else None)
+            self._wake.clear()
+            if self._renewed:
+                self._renewed = False
+                pause = first_pause
+                if not self._news:
+                    continue  # a call just made has no outcome yet
+            took = self._look_safely()
+            if took > _QUICK_LOOK:
+                self._closing.wait(took * _REST)
+            pause = min(pause * _GROWTH, self._poll_interval)
+
+    def _look_safely(self) -> float:
+        began = self._store.fs.monotonic()
+        try:
+            self._look()
+        except OSError as error:
+            log.warning("cannot look for results, trying again: %s", error)
+        now = self._store.fs.monotonic()
+        if self._waiting and now - self._silent_since > _SILENCE:
+            self._silent_since = float("inf") if self._on_silence() else now
+        return now - began
+
+    def _look(self) -> None:
+        with self._mutex:
+            for invocation_id, futures in list(self._waiting.items()):
+                if all(future.cancelled() for future in futures):
+                    del self._waiting[invocation_id]
+            clients = {client_of(invocation_id) for invocation_id in self._waiting}
+            if self._abandoned:
+                clients.add(self._client)
+            self._news = False
+        for client in clients:
+            self._sort_in(client, self._list(client))
+
+    def _list(self, client: str) -> set[str]:
+        fs, layout = self._store.fs, self._store.layout
+        names = set(fs.names(layout.mailbox(client), fresh=True))
+        if client != self._client:
+            names.update(fs.names(layout.kept_mailbox(client), fresh=True))
+        return names
+
+    def _sort_in(self, client: str, names: set[str]) -> None:
+        done: list[Future[None]] = []
+        with self._mutex:
+            if client == self._client:
+                self._arrived = names
+            for invocation_id in names & self._waiting.keys():
+                done.extend(self._waiting.pop(invocation_id))
+            unwanted = names & self._abandoned
+        if done:
+            self._silent_since = self._store.fs.monotonic()
+        for future in done:
+            if future.set_running_or_notify_cancel():
+                future.set_result(None)
+        for invocation_id in unwanted:
+            self._remove(invocation_id)
+
+    def _remove(self, invocation_id: str) -> None:
+        self._store.fs.discard(self._store.layout.done(invocation_id))
+        with self._mutex:
+            self._abandoned.discard(invocation_id)
+            self._arrived.discard(invocation_id)

@@ -1,0 +1,140 @@
+"""A worker's own presence in the spool: record, lock, beat and folder of claims."""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from fsqueue.spool.identity import host_name, this_process
+from fsqueue.spool.layout import AttemptName, new_token
+from fsqueue.spool.records import WorkerRecord
+
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
+
+    from fsqueue.spool.store import Claim, Store
+
+
+class Worker:
+    """One claimant. The folder ``running/<name>`` is its alone, so a claim's path is unique.
+
+    Args:
+        store: the spool.
+        queues: the queues it serves.
+        runner: the kind of its slots, for those who look.
+        concurrency: how many calls it runs at a time.
+    """
+
+    def __init__(
+        self, store: Store, *, queues: tuple[str, ...], runner: str, concurrency: int
+    ) -> None:
+        self._store = store
+        self._queues, self._runner, self._concurrency = queues, runner, concurrency
+        self._mutex = threading.Lock()
+        self._taken: set[str] = set()
+        self._claims: dict[str, Claim] = {}
+        self._lock: BaseFileLock | None = None
+        self.name = ""
+
+    def register(self) -> None:
+        """Appear in the spool, under a new name each time.
+
+        The folder comes last: nobody takes a worker without folder for one that holds work.
+        Dies in between: a record without folder, which a reaper removes.
+        """
+        store, layout = self._store, self._store.layout
+        self.name = f"{host_name()}-{os.getpid()}-{new_token(6)}"
+        self._lock = store.fs.lock(layout.worker_lock(self.name))
+        self.beat()
+        process = this_process()
+        record = WorkerRecord(
+            name=self.name,
+            host=host_name(),
+            boot=process.boot,
+            pid=process.pid,
+            start=process.start,
+            queues=self._queues,
+            runner=self._runner,
+            concurrency=self._concurrency,
+            started=store.clock.now(),
+        )
+        temporary = layout.tmp(self.name, 0)
+        store.fs.create(temporary, [msgspec.json.encode(record)])
+        store.fs.rename(temporary, layout.worker_record(self.name))
+        store.fs.make_folders(layout.running(self.name))
+
+    def beat(self) -> None:
+        """Show that this worker lives, and read the file server's clock on the way."""
+        self._store.clock.sync(self._store.layout.worker_beat(self.name))
+
+    def is_registered(self) -> bool:
+        """Whether the others still hold this worker for alive: its folder is there."""
+        return self._store.fs.exists(self._store.layout.running(self.name))
+
+    def deregister(self) -> None:
+        """Leave; does nothing while claims are left in the folder, which a reaper gives back."""
+        store, layout = self._store, self._store.layout
+        if store.fs.rmdir(layout.running(self.name)):
+            remove_worker_files(store, self.name)
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+
+    def claim(self, origin: str) -> Claim | None:
+        """Take a pending attempt; None if somebody else has it.
+
+        Two threads of this worker must not try one name at once: the later one would find
+        it in the common folder and think that its rename's reply was lost.
+        """
+        name = os.path.basename(origin)
+        with self._mutex:
+            if name in self._taken:
+                return None
+            self._taken.add(name)
+        try:
+            claim = self._store.claim(origin, self.name)
+        except BaseException:
+            self._forget(name)
+            raise
+        if claim is None:
+            self._forget(name)
+            return None
+        with self._mutex:
+            self._claims[name] = claim
+        return claim
+
+    def release(self, claim: Claim) -> bool:
+        """Stop holding a claim; False if it was not held any more.
+
+        Whoever gets True alone may complete the claim or give it back.
+        """
+        with self._mutex:
+            return self._claims.pop(str(claim.name), None) is not None
+
+    def forget(self, name: AttemptName) -> None:
+        """The attempt's file has left the folder: its name may be claimed again."""
+        self._forget(str(name))
+
+    def _forget(self, name: str) -> None:
+        with self._mutex:
+            self._taken.discard(name)
+
+    @property
+    def claims(self) -> list[Claim]:
+        """What this worker holds."""
+        with self._mutex:
+            return list(self._claims.values())
+
+
+def remove_worker_files(store: Store, worker: str) -> None:
+    """Remove what a worker without folder has left; the record last, as it is what others list."""
+    layout = store.layout
+    for path in (
+        layout.worker_beat(worker),
+        layout.worker_lock(worker),
+        layout.worker_record(worker),
+    ):
+        store.fs.discard(path)

@@ -1,0 +1,259 @@
+"""A function that can be called through the queue."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Generic,
+    NamedTuple,
+    ParamSpec,
+    TypeAlias,
+    TypedDict,
+    TypeVar,
+    Unpack,
+)
+
+from fsqueue.invocation import InlineInvocation, Invocation, InvocationGroup
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from fsqueue.session import Session
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+# Workers are woken after so many calls of a group: the first ones run while the rest is written.
+_RING_EVERY = 16
+
+
+class Arguments(NamedTuple):
+    """The arguments of one call."""
+
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+
+
+def args(*positional: Any, **keywords: Any) -> Arguments:
+    """The arguments of one call of a fan-out, written as in the call itself."""
+    return Arguments(positional, keywords)
+
+
+Item: TypeAlias = "tuple[Any, ...] | dict[str, Any] | Arguments"
+"""One call of a fan-out: positional arguments, arguments by name, or `args(...)`."""
+
+
+class TaskOptions(TypedDict, total=False):
+    """Options of `FSQueue.task` and `FSQueue.direct_task`."""
+
+    max_attempts: int
+    """Runs of a call whose workers die, before it ends with `WorkerLostError`."""
+
+
+class Task(Generic[P, R]):
+    """A function of a module, under its name ``module.function``. Calling it returns at once.
+
+    Attributes:
+        name: under which workers find it.
+        func: the function itself.
+    """
+
+    def __init__(
+        self, func: Callable[P, Any], session: Session, **options: Unpack[TaskOptions]
+    ) -> None:
+        self.name = task_name(func)
+        self.func = func
+        self.signature = inspect.signature(func)
+        self._session = session
+        self._max_attempts = _checked_options(options).get("max_attempts")
+        functools.update_wrapper(self, func)
+
+    def __repr__(self) -> str:
+        return f"<Task {self.name}>"
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Invocation[R]:
+        """Make the call; its value is the invocation's ``result``.
+
+        Raises:
+            TypeError: the arguments do not fit the function.
+            SerializationError: an argument cannot be pickled.
+            SpoolError: the shared directory cannot be used.
+            OSError: the shared directory did not take the call.
+        """
+        return self.submit(args, kwargs)
+
+    def args(self, *args: P.args, **kwargs: P.kwargs) -> Arguments:
+        """The arguments of one call, for `parallelize`.
+
+        Raises:
+            TypeError: the arguments do not fit the function.
+        """
+        return self.bind(args, kwargs)
+
+    @property
+    def forced_inline(self) -> bool:
+        """Whether ``dev_mode_force_sync_tasks`` is set now."""
+        return self._session.conf.dev_mode_force_sync_tasks
+
+    def bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Arguments:
+        """Check arguments against the function's signature.
+
+        Raises:
+            TypeError: they do not fit.
+        """
+        try:
+            self.signature.bind(*args, **kwargs)
+        except TypeError as error:
+            raise TypeError(f"{self.func.__name__}(): {error}") from None
+        return Arguments(args, dict(kwargs))
+
+    def submit(
+        self, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, keep: bool = True
+    ) -> Invocation[R]:
+        """Make one call.
+
+        Args:
+            args: positional arguments.
+            kwargs: keyword arguments.
+            keep: the outcome stays readable for everybody until it expires.
+        """
+        call = self.bind(args, kwargs)
+        if self.forced_inline:
+            return InlineInvocation(lambda: self.run_inline(call))
+        return self._publish([self._encode(call)], keep=keep)
+
+    def run_inline(self, call: Arguments) -> R:
+        """Run the body in this thread."""
+        from fsqueue.runner.execute import run_body
+
+        value: R = run_body(self.func, call.args, call.kwargs)
+        return value
+
+    def parallelize(
+        self, items: Iterable[Item], common_args: Mapping[str, Any] | None = None
+    ) -> InvocationGroup[R]:
+        """Make one call per item.
+
+        Args:
+            items: for each call a tuple of positional arguments, a dict of arguments by name,
+                or ``task.args(...)``.
+            common_args: arguments by name that all calls share; they are serialized once. An
+                item's own argument of the same name counts.
+
+        Raises:
+            TypeError: an item is none of these, or does not fit the function; no call of
+                the group was made.
+        """
+        return self.submit_all(items, common_args or {})
+
+    def submit_all(
+        self, items: Iterable[Item], common: Mapping[str, Any], *, keep: bool = True
+    ) -> InvocationGroup[R]:
+        """Make the calls of a group. All are checked before the first one is made."""
+        calls = [self._call_of(item, common, index) for index, item in enumerate(items)]
+        if self.forced_inline:
+            return InvocationGroup([self._inline(call, common) for call in calls])
+        shared = [self._encode_common(common)] if common else []
+        payloads = [[*shared, self._encode(call)] for call in calls]
+        invocations = []
+        for index, payload in enumerate(payloads):
+            ring = index % _RING_EVERY == 0
+            invocations.append(self._publish(payload, keep=keep, ring=ring))
+        if payloads:
+            self._session.client.ring(self._session.queue)
+        return InvocationGroup(invocations)
+
+    def _inline(self, call: Arguments, common: Mapping[str, Any]) -> Invocation[R]:
+        whole = Arguments(call.args, {**common, **call.kwargs})
+        return InlineInvocation(lambda: self.run_inline(whole))
+
+    def _call_of(self, item: Item, common: Mapping[str, Any], index: int) -> Arguments:
+        try:
+            call = self._by_position(_as_arguments(item))
+            self.bind(call.args, {**common, **call.kwargs})
+        except TypeError as error:
+            raise TypeError(f"item {index}: {error}") from None
+        return call
+
+    def _by_position(self, call: Arguments) -> Arguments:
+        """Move positional-only parameters, which a dict can only name, to their places."""
+        only = [p.name for p in self.signature.parameters.values() if p.kind is p.POSITIONAL_ONLY]
+        named = [name for name in only[len(call.args) :] if name in call.kwargs]
+        if not named:
+            return call
+        kwargs = dict(call.kwargs)
+        return Arguments((*call.args, *(kwargs.pop(name) for name in named)), kwargs)
+
+    def _encode(self, call: Arguments) -> bytes:
+        from fsqueue.codec import encode
+
+        return encode((call.args, call.kwargs), f"the arguments of {self.name}")
+
+    def _encode_common(self, common: Mapping[str, Any]) -> bytes:
+        from fsqueue.codec import encode
+
+        return encode(dict(common), f"the common arguments of {self.name}")
+
+    def _publish(self, payload: list[bytes], *, keep: bool, ring: bool = True) -> Invocation[R]:
+        session = self._session
+        client = session.client
+        receipt = client.publish(
+            client.new_id(),
+            self.name,
+            session.queue,
+            payload,
+            max_attempts=self._max_attempts or session.conf.max_attempts,
+            keep=keep,
+            ring=ring,
+        )
+        return Invocation(session, receipt.invocation_id, hint=receipt.path, keep=keep)
+
+
+def _as_arguments(item: Item) -> Arguments:
+    if isinstance(item, Arguments):
+        return item
+    if isinstance(item, tuple):
+        return Arguments(item, {})
+    if isinstance(item, dict):
+        return Arguments((), item)
+    raise TypeError(
+        f"a call's arguments are a tuple, a dict or args(...), not {type(item).__name__}"
+    )
+
+
+def _checked_options(options: TaskOptions) -> TaskOptions:
+    unknown = set(options) - TaskOptions.__annotations__.keys()
+    if unknown:
+        valid = ", ".join(sorted(TaskOptions.__annotations__))
+        raise TypeError(f"unknown task option {', '.join(sorted(unknown))}; there are: {valid}")
+    attempts = options.get("max_attempts", 1)
+    if not isinstance(attempts, int) or isinstance(attempts, bool) or attempts < 1:
+        raise ValueError(f"max_attempts must be a whole number >= 1, not {attempts!r}")
+    return options
+
+
+def task_name(func: Callable[..., Any]) -> str:
+    """The name under which a worker in another process can import a function.
+
+    Raises:
+        RuntimeError: it belongs to the main script.
+        TypeError: no import leads to it, or it is no plain function.
+    """
+    if not inspect.isfunction(func):
+        raise TypeError(f"only functions can become tasks, not {func!r}")
+    if inspect.isgeneratorfunction(func) or inspect.isasyncgenfunction(func):
+        raise TypeError(f"{func.__qualname__} is a generator; a task returns one value")
+    if "." in func.__qualname__ or "<" in func.__qualname__:
+        raise TypeError(
+            f"{func.__qualname__} is a nested function, a lambda or a method; a worker could not "
+            "import it. Define it with def at the top level of a module."
+        )
+    if func.__module__ in {"__main__", "__mp_main__"}:
+        raise RuntimeError(
+            f"{func.__name__} is defined in the main script, where no worker could import it. "
+            "Move it into a module of its own (say, tasks.py) and import it from there."
+        )
+    return f"{func.__module__}.{func.__qualname__}"
