@@ -79,8 +79,8 @@ def worker_processes(count: int, folder: Path) -> Iterator[list[Worker]]:
         codes = [worker.wait(timeout=20) for worker in workers]
         assert codes == [0] * count, f"the workers ended with {codes}"
     except BaseException:
-        for log in sorted(folder.glob("*.log")):
-            print(f"{log.name}:\n{log.read_text(errors='replace')}", file=sys.stderr)
+        for path in sorted(folder.glob("*.log")):
+            print(f"{path.name}:\n{path.read_text(errors='replace')}", file=sys.stderr)
         raise
     finally:
         for worker in workers:
@@ -126,7 +126,9 @@ async def count_on_workers(library: Path, names: list[str], progress: Progress) 
     group = tasks.census_of.parallelize(
         [{"names": batch} for batch in in_batches(names)], common_args={"library": str(library)}
     )
-    async for part in group.async_results():
+    # group.async_results() keeps the order of the input; a bar should move with every result.
+    for result in asyncio.as_completed([batch.async_result() for batch in group]):
+        part = await result
         total.add(part)
         progress.advance(bar, part.files + len(part.skipped))
     return total

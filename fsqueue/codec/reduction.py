@@ -145,7 +145,7 @@ def _creation_arguments(exc: BaseException) -> tuple[Any, ...]:
     if isinstance(exc, OSError) and exc.errno is None:
         # smtplib, for one, sets `args` past OSError, which would now read an errno from them.
         return ()
-    # OSError, for one, takes more than it leaves in `args`.
+    # Not `args`: OSError takes its file names out of them.
     reduced = _builtin_base(type(exc)).__reduce__(exc)
     return tuple(reduced[1])
 

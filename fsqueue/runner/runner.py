@@ -106,6 +106,7 @@ class _Shift:
         )
         self._mutex = threading.Lock()
         self._busy = 0
+        self._full = False
         self._stopping = threading.Event()
         self._wake = threading.Event()
         self._slots: Slots | None = None
@@ -148,7 +149,7 @@ class _Shift:
 
     def _make_slots(self) -> Slots:
         if self._kind == "process":
-            return ProcessSlots(self._host, self._worker, self._concurrency, self._slot_is_free)
+            return ProcessSlots(self._host, self._worker, self._concurrency, self._finished)
         return ThreadSlots(self._workplace, self._concurrency, self._next_claim, self._finished)
 
     @contextlib.contextmanager
@@ -183,7 +184,9 @@ class _Shift:
                 slots.start(claim)
                 started += 1
             pause = first_pause if started else min(pause * _GROWTH, self._host.conf.poll_interval)
-            if self._wake.wait(pause if self._busy < self._concurrency else None):
+            with self._mutex:
+                self._full = self._busy >= self._concurrency
+            if self._wake.wait(None if self._full else pause):
                 pause = first_pause
             self._wake.clear()
 
@@ -199,9 +202,14 @@ class _Shift:
             log.warning("cannot claim, trying again: %s", error)
             claim = None
         if claim is None:
-            with self._mutex:
-                self._busy -= 1
+            self._free_slot()
         return claim
+
+    def _free_slot(self) -> None:
+        with self._mutex:
+            self._busy -= 1
+            if self._full:
+                self._wake.set()
 
     def _claim(self) -> Claim | None:
         for backlog in self._backlogs:
@@ -213,10 +221,6 @@ class _Shift:
 
     # -- endings ------------------------------------------------------------------------
 
-    def _slot_is_free(self, claim: Claim, ending: Ending | BaseException) -> None:
-        self._finished(claim, ending)
-        self._wake.set()
-
     def _finished(self, claim: Claim, ending: Ending | BaseException) -> None:
         try:
             self._settle(claim, ending)
@@ -224,8 +228,7 @@ class _Shift:
             log.error("cannot settle %s, a reaper will: %s", claim.name, error)  # noqa: TRY400
         finally:
             self._worker.forget(claim.name)
-            with self._mutex:
-                self._busy -= 1
+            self._free_slot()
 
     def _settle(self, claim: Claim, ending: Ending | BaseException) -> None:
         """Free a claim; what its slot did not finish goes back."""

@@ -6,6 +6,7 @@ import contextlib
 import queue
 import signal
 import threading
+import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from types import FrameType
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+# timeout(1) and some batch systems signal a process and then its group, which it belongs to.
+_ONE_SIGNAL = 0.1
 
 
 @contextlib.contextmanager
@@ -36,10 +39,12 @@ def stop_on_signals(drain: Callable[[], None], abort: Callable[[int], None]) -> 
         received.put(number)
 
     def act() -> None:
-        if received.get() is not None:
-            drain()
-            number = received.get()
-            if number is not None:
+        if received.get() is None:
+            return
+        drain()
+        ignored_until = time.monotonic() + _ONE_SIGNAL
+        while (number := received.get()) is not None:
+            if time.monotonic() >= ignored_until:
                 abort(number)
 
     thread = threading.Thread(target=act, name="fsqueue-signals", daemon=True)
@@ -50,6 +55,5 @@ def stop_on_signals(drain: Callable[[], None], abort: Callable[[int], None]) -> 
     finally:
         for number, action in previous.items():
             signal.signal(number, action)
-        received.put(None)
         received.put(None)
         thread.join()

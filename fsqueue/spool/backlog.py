@@ -14,8 +14,9 @@ if TYPE_CHECKING:
 _BATCH = 500
 # Candidates older than this are forgotten, so that a call of higher priority waits no longer.
 _FRESH_FOR = 1.0
-# No publisher puts a call into a slot this long after it was due; see `client.IMMEDIATE_SLACK`.
-_IN_USE_FOR = 5.0
+# Publishers use a slot for a second, which begins `client.IMMEDIATE_SLACK` after it was due. To
+# remove it while it is in use costs the publisher a `mkdir`, no more.
+_IN_USE_FOR = 2.5
 
 
 class Backlog:

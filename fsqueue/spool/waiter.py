@@ -167,7 +167,8 @@ class Waiter:
             clients = {client_of(invocation_id) for invocation_id in self._waiting}
             if self._abandoned:
                 clients.add(self._client)
-            self._news = False
+            if self._client in clients:
+                self._news = False
         for client in clients:
             self._sort_in(client, self._list(client))
 
