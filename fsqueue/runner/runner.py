@@ -32,6 +32,9 @@ log = logging.getLogger(__name__)
 _FIRST_PAUSE_POLLING = 0.001
 _FIRST_PAUSE_EVENTS = 0.02
 _GROWTH = 1.3
+# So long a thread may work alone before another one joins it, unless it ends so many calls.
+_RAMP = 0.002
+_QUICK = 2
 # A stop that comes so shortly before the run was meant for it: threads start in their own time.
 _EARLY_STOP = 0.5
 
@@ -107,6 +110,7 @@ class _Shift:
         self._mutex = threading.Lock()
         self._busy = 0
         self._full = False
+        self._ended = 0
         self._stopping = threading.Event()
         self._wake = threading.Event()
         self._slots: Slots | None = None
@@ -176,19 +180,33 @@ class _Shift:
     def _loop(self, slots: Slots, first_pause: float) -> None:
         pause = first_pause
         while not self._stopping.is_set():
-            started = 0
-            while self._busy < self._concurrency:
-                claim = self._next_claim()
-                if claim is None:
-                    break
+            claim = self._next_claim()
+            if claim is not None:
                 slots.start(claim)
-                started += 1
-            pause = first_pause if started else min(pause * _GROWTH, self._host.conf.poll_interval)
+                pause = first_pause
+                while self._kind == "thread" and self._keeps_up():
+                    pass
+                continue
             with self._mutex:
                 self._full = self._busy >= self._concurrency
-            if self._wake.wait(None if self._full else pause):
-                pause = first_pause
+            rung = self._wake.wait(None if self._full else pause)
             self._wake.clear()
+            longest = self._host.conf.poll_interval
+            pause = first_pause if rung else min(pause * _GROWTH, longest)
+
+    def _keeps_up(self) -> bool:
+        """Give the busy threads a moment; True if they end calls faster than more would.
+
+        Threads share one interpreter: for calls that take no time one thread is the quickest,
+        and each more slows down all. For calls that wait for something, more are better.
+        """
+        ended, now = self._ended, time.monotonic()
+        until = now + _RAMP
+        while self._busy and not self._stopping.is_set() and (left := until - now) > 0:
+            self._wake.wait(left)
+            self._wake.clear()
+            now = time.monotonic()
+        return self._busy > 0 and self._ended - ended >= _QUICK
 
     def _next_claim(self) -> Claim | None:
         """Claim the next call and take a slot for it; None if there is none to be had."""
@@ -228,6 +246,7 @@ class _Shift:
             log.error("cannot settle %s, a reaper will: %s", claim.name, error)  # noqa: TRY400
         finally:
             self._worker.forget(claim.name)
+            self._ended += 1
             self._free_slot()
 
     def _settle(self, claim: Claim, ending: Ending | BaseException) -> None:

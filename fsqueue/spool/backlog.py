@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 from typing import TYPE_CHECKING
 
 from fsqueue.spool.layout import AttemptName, Slot
@@ -20,7 +21,7 @@ _IN_USE_FOR = 2.5
 
 
 class Backlog:
-    """The pending attempts of one queue, in order of service, seen by one claimant.
+    """The pending attempts of one queue, in order of service, seen by one worker.
 
     Within a slot the order is random, so that many claimants seldom try the same name.
     """
@@ -28,17 +29,19 @@ class Backlog:
     def __init__(self, store: Store, queue: str) -> None:
         self._store = store
         self._queue = queue
+        self._mutex = threading.Lock()
         self._candidates: list[str] = []
         self._listed = float("-inf")
         self._unreadable: set[str] = set()
 
     def next(self) -> str | None:
         """Path of an attempt to try; None if nothing is due."""
-        now = self._store.fs.monotonic()
-        if not self._candidates or now - self._listed > _FRESH_FOR:
-            self._candidates = self._list()
-            self._listed = now
-        return self._candidates.pop() if self._candidates else None
+        with self._mutex:
+            now = self._store.fs.monotonic()
+            if not self._candidates or now - self._listed > _FRESH_FOR:
+                self._candidates = self._list()
+                self._listed = now
+            return self._candidates.pop() if self._candidates else None
 
     def skip(self, name: AttemptName) -> None:
         """Leave an attempt alone from now on: another version of fsqueue can read it."""

@@ -1,0 +1,218 @@
+"""A filesystem that fails on purpose, to see what becomes of a spool.
+
+A store over it behaves like any other, until a fault strikes::
+
+    from fsqueue.spool.store import open_store
+    from fsqueue.testing import Fault, FaultyFilesystem
+
+    fs = FaultyFilesystem()
+    store = open_store(root, fs)
+    fs.inject(Fault.lost_reply(verb="rename"))  # the next rename happens and reports ENOENT
+
+The verbs are those that `fsqueue.spool.filesystem.Filesystem` passes to its `_call`: create,
+write, close, read, rename, link, unlink, mkdir, rmdir, listdir, stat, fstat, utime, lock.
+"""
+
+from __future__ import annotations
+
+import enum
+import errno
+import os
+import threading
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final, NamedTuple, ParamSpec, TypeVar, cast
+
+from fsqueue.spool.filesystem import Filesystem
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+CRASH_STATUS: Final = 86
+"""Exit status of a process that a fault has ended."""
+
+NAME_VERBS: Final = frozenset({"create", "rename", "link", "unlink", "mkdir", "rmdir"})
+"""Verbs that change names, each a round trip to the file server and a write to its journal."""
+
+# What a client of a network filesystem reports when the server carried the call out, the answer
+# got lost, and the repetition found it done. Other calls can be repeated without harm; there a
+# mount that gives up waiting ("soft") reports EIO.
+_REPEATED: Final = MappingProxyType(
+    {
+        "rename": errno.ENOENT,
+        "link": errno.EEXIST,
+        "mkdir": errno.EEXIST,
+        "unlink": errno.ENOENT,
+        "rmdir": errno.ENOENT,
+    }
+)
+
+
+class Effect(enum.Enum):
+    """What a fault does to a call."""
+
+    FAIL = enum.auto()
+    """The call is not made; an `OSError` is raised."""
+    LOSE_REPLY = enum.auto()
+    """The call is made; then what its repetition would report is raised."""
+    EXIT_BEFORE = enum.auto()
+    """The process ends instead of the call: no `finally`, no `atexit`, as with SIGKILL."""
+    EXIT_AFTER = enum.auto()
+    """The process ends as soon as the call has been made."""
+    STALE = enum.auto()
+    """A listing answers what the one before it did, for the same folder."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One fault, and which call it strikes.
+
+    Args:
+        effect: what happens.
+        at: strikes the call of this number, from 1, among those that match; None strikes all.
+        verb: matches calls of this verb; None matches all.
+        path: matches calls whose path, or whose target, contains this text.
+        code: an `errno` for `Effect.FAIL`; for `Effect.LOSE_REPLY` 0 is the verb's own.
+    """
+
+    effect: Effect
+    at: int | None = 1
+    verb: str | None = None
+    path: str = ""
+    code: int = 0
+
+    @classmethod
+    def fail(
+        cls, code: int = errno.EIO, *, at: int | None = 1, verb: str | None = None, path: str = ""
+    ) -> Fault:
+        """The call fails with `code` and has done nothing."""
+        return cls(Effect.FAIL, at, verb, path, code)
+
+    @classmethod
+    def lost_reply(
+        cls, *, at: int | None = 1, verb: str | None = None, path: str = "", code: int = 0
+    ) -> Fault:
+        """The call is done and seems to have failed, as when a network filesystem repeats it."""
+        return cls(Effect.LOSE_REPLY, at, verb, path, code)
+
+    @classmethod
+    def crash(
+        cls, *, after: bool, at: int | None = 1, verb: str | None = None, path: str = ""
+    ) -> Fault:
+        """The process ends, right before the call or right after it."""
+        return cls(Effect.EXIT_AFTER if after else Effect.EXIT_BEFORE, at, verb, path)
+
+    @classmethod
+    def stale(cls, *, at: int | None = None, path: str = "") -> Fault:
+        """Listings show the folder as it was at the listing before."""
+        return cls(Effect.STALE, at, "listdir", path)
+
+    def matches(self, operation: Operation) -> bool:
+        """Whether the fault is meant for such calls."""
+        if self.verb not in {None, operation.verb}:
+            return False
+        return self.path in operation.path or self.path in operation.target
+
+
+class Operation(NamedTuple):
+    """A call that was made, or that a fault has struck."""
+
+    verb: str
+    path: str
+    target: str = ""
+    """The second path of a rename or link."""
+
+
+class FaultyFilesystem(Filesystem):
+    """A `Filesystem` whose calls are recorded, and fail as told.
+
+    Safe for use by several threads; the calls are numbered in the order in which they begin.
+
+    Args:
+        faults: see `inject`.
+        remote: as for `Filesystem`.
+
+    Attributes:
+        trace: the calls since the last `inject`, in order; readings of the clock are none.
+        clock_offset: seconds by which this host's steady clock is ahead of the real one.
+    """
+
+    def __init__(self, faults: Iterable[Fault] = (), *, remote: bool = False) -> None:
+        super().__init__(remote=remote)
+        self.trace: list[Operation] = []
+        self.clock_offset = 0.0
+        self._mutex = threading.Lock()
+        self._pending: list[tuple[Fault, list[Operation]]] = []
+        self._paths: dict[int, str] = {}
+        self._listings: dict[str, list[str]] = {}
+        self.inject(*faults)
+
+    def inject(self, *faults: Fault) -> None:
+        """Begin a new trace with these faults instead of the former; none heals the disk."""
+        with self._mutex:
+            self.trace = []
+            self._pending = [(fault, []) for fault in faults]
+
+    def count(self, *verbs: str) -> int:
+        """How many calls of these verbs the trace holds; without verbs, of all."""
+        return sum(1 for operation in self.trace if not verbs or operation.verb in verbs)
+
+    def monotonic(self) -> float:
+        """Seconds of a steady clock that `clock_offset` moves."""
+        return super().monotonic() + self.clock_offset
+
+    def _call(self, verb: str, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
+        if verb == "clock":
+            return function(*args, **kwargs)
+        operation = self._describe(verb, function, args)
+        fault = self._strike(operation)
+        effect = fault.effect if fault else None
+        if fault and effect is Effect.FAIL:
+            raise _error(fault.code, operation)
+        if effect is Effect.EXIT_BEFORE:
+            os._exit(CRASH_STATUS)
+        if effect is Effect.STALE and operation.path in self._listings:
+            return cast("R", list(self._listings[operation.path]))
+        result = function(*args, **kwargs)
+        if effect is Effect.EXIT_AFTER:
+            os._exit(CRASH_STATUS)
+        if fault and effect is Effect.LOSE_REPLY:
+            if verb == "create":  # nobody else will close it
+                os.close(cast("int", result))
+            raise _error(fault.code or _REPEATED.get(verb, errno.EIO), operation)
+        self._remember(operation, result)
+        return result
+
+    def _describe(self, verb: str, function: object, args: tuple[object, ...]) -> Operation:
+        if verb in {"write", "close"}:
+            return Operation(verb, self._paths.get(cast("int", args[0]), ""))
+        if verb == "lock":  # called as a method of the lock
+            return Operation(
+                verb, str(getattr(getattr(function, "__self__", None), "lock_file", ""))
+            )
+        paths = [arg for arg in args[:2] if isinstance(arg, str)]
+        return Operation(verb, *paths)
+
+    def _strike(self, operation: Operation) -> Fault | None:
+        with self._mutex:
+            self.trace.append(operation)
+            struck = None
+            for fault, seen in self._pending:
+                if fault.matches(operation):
+                    seen.append(operation)
+                    if fault.at is None or fault.at == len(seen):
+                        struck = struck or fault
+            return struck
+
+    def _remember(self, operation: Operation, result: object) -> None:
+        if operation.verb == "create":
+            self._paths[cast("int", result)] = operation.path
+        elif operation.verb == "listdir":
+            self._listings[operation.path] = list(cast("list[str]", result))
+
+
+def _error(code: int, operation: Operation) -> OSError:
+    return OSError(code, os.strerror(code), operation.path, None, operation.target or None)
