@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import time
+from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import TYPE_CHECKING, Generic, TypeVar
 
@@ -90,14 +91,10 @@ class Invocation(Generic[R_co]):
         pauses = _help_pauses()
         while data is None:
             workplace = self._helper()
-            if workplace is not None and await asyncio.to_thread(self._run_here, workplace):
-                data = await asyncio.to_thread(self._read)
-                continue
-            waiting = asyncio.wrap_future(self._session.client.watch(self.id))
-            pause = next(pauses) if workplace else None
-            await asyncio.wait([waiting], timeout=pause) if pause else await waiting
-            if not waiting.done():
-                waiting.cancel()
+            if workplace is None or not await asyncio.to_thread(self._run_here, workplace):
+                arrival = asyncio.wrap_future(self._arrival())
+                await asyncio.wait([arrival], timeout=next(pauses) if workplace else None)
+                arrival.cancel()
             data = await asyncio.to_thread(self._read)
         return self._open(data)
 
@@ -107,11 +104,11 @@ class Invocation(Generic[R_co]):
         while data is None:
             workplace = self._helper()
             if workplace is None or not self._run_here(workplace):
-                self._watch(deadline, next(pauses) if workplace else None)
+                self._sleep(deadline, next(pauses) if workplace else None)
             data = self._read()
         return data
 
-    def _watch(self, deadline: float | None, pause: float | None) -> None:
+    def _sleep(self, deadline: float | None, pause: float | None) -> None:
         """Wait for the outcome, at most `pause` seconds.
 
         Raises:
@@ -119,19 +116,31 @@ class Invocation(Generic[R_co]):
         """
         left = None if deadline is None else max(0.0, deadline - time.monotonic())
         waits = [wait for wait in (left, pause) if wait is not None]
-        future = self._session.client.watch(self.id)
+        arrival = self._arrival()
         try:
-            future.result(min(waits) if waits else None)
+            arrival.result(min(waits) if waits else None)
         except FutureTimeoutError:
             if deadline is not None and time.monotonic() >= deadline:
                 raise TimeoutError(f"invocation {self.id} has no result yet") from None
         finally:
-            future.cancel()
+            arrival.cancel()
+
+    def _arrival(self) -> Future[None]:
+        """A future that is done when the outcome can be read."""
+        client = self._session.client
+        arrival = client.waiter.watch(self.id)
+        shared = self._hint is None or self._collected
+        if shared and client.store.peek(self.id) is not None:
+            # Another handle or thread had collected it before the future was there to be told.
+            arrival.cancel()
+            arrival = Future()
+            arrival.set_result(None)
+        return arrival
 
     def _first_look(self) -> bytes | None:
         client = self._session.client
-        if client.owns(self.id) and not self._collected:
-            return None  # the waiter tells for less than a failing look
+        if self._hint is not None and not self._collected:
+            return None  # just published from here: the waiter tells for less than a failing look
         data = client.store.peek(self.id)
         if data is None and not self._collected:
             self.status  # noqa: B018 - raises for an id that nobody knows
@@ -141,8 +150,12 @@ class Invocation(Generic[R_co]):
         client = self._session.client
         if self._collected or not client.owns(self.id):
             return client.store.peek(self.id)
-        data = client.collect(self.id, keep=self._keep)
-        self._collected = data is not None
+        data = client.store.collect(self.id, keep=self._keep)
+        if data is None and self._keep:
+            data = client.store.peek(self.id)  # another handle or thread has collected it
+        if data is not None:
+            self._collected = True
+            client.waiter.collected(self.id)
         return data
 
     def _helper(self) -> Workplace | None:

@@ -74,7 +74,7 @@ class Task(Generic[P, R]):
     def __repr__(self) -> str:
         return f"<Task {self.name}>"
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Invocation[R]:
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> Invocation[R]:
         """Make the call; its value is the invocation's ``result``.
 
         Raises:
@@ -85,7 +85,7 @@ class Task(Generic[P, R]):
         """
         return self.submit(args, kwargs)
 
-    def args(self, *args: P.args, **kwargs: P.kwargs) -> Arguments:
+    def args(self, /, *args: P.args, **kwargs: P.kwargs) -> Arguments:
         """The arguments of one call, for `parallelize`.
 
         Raises:

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from fsqueue.cli.discovery import find_app
-from fsqueue.config import RunnerKind
+from fsqueue.config import RunnerKind  # noqa: TC001 - typer reads the annotations
 from fsqueue.errors import FSQueueError
 
 APP_HELP = "The application: MODULE, or MODULE:VARIABLE if the module has several."

@@ -18,6 +18,7 @@ from fsqueue.runner.slots import ProcessSlots, Slots, ThreadSlots
 from fsqueue.runner.upkeep import Upkeep
 from fsqueue.spool.backlog import Backlog
 from fsqueue.spool.bell import listening
+from fsqueue.spool.expiry import remove_gone_clients
 from fsqueue.spool.worker import Worker
 
 if TYPE_CHECKING:
@@ -120,6 +121,9 @@ class _Shift:
         self._wake.set()
 
     def run(self) -> None:
+        for queue in self._host.queues:
+            # Before looking there: an NFS client remembers for half a minute what was missing.
+            self._store.fs.make_folders(self._store.layout.queue(queue))
         self._worker.register()
         slots = self._slots = self._make_slots()
         upkeep = Upkeep(self._store, self._worker, self._host.conf, self._ring)
@@ -147,8 +151,11 @@ class _Shift:
             if self._worker.release(claim):
                 self._store.give_back(claim)
         self._worker.deregister()
-        upkeep.discover()
-        upkeep.reap_here()  # the processes of the slots
+        if self._kind == "process":
+            # The processes of the slots were ended without being asked.
+            upkeep.discover()
+            upkeep.reap_here()
+            remove_gone_clients(self._store)
         log.info("worker %s has left", self._worker.name)
 
     def _make_slots(self) -> Slots:
@@ -260,7 +267,7 @@ class _Shift:
         elif self._stopping.is_set():
             self._store.give_back(claim)
         else:
-            reason = f"the process of its slot died: {ending}"
+            reason = f"its slot failed: {ending}"
             log.warning("%s: %s", claim.name, reason)
             self._store.recover(claim.path, claim.name, reason)
 

@@ -8,6 +8,7 @@ import os
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Protocol
 
+from fsqueue.errors import FSQueueError
 from fsqueue.runner import child
 from fsqueue.runner.execute import Ending, execute
 
@@ -133,7 +134,13 @@ class ProcessSlots:
         future.add_done_callback(lambda done: self._ended(claim, done))
 
     def _ended(self, claim: Claim, future: Future[Ending]) -> None:
+        from pebble import ProcessExpired
+
         error = future.exception()
+        if isinstance(error, ProcessExpired):
+            code = error.exitcode
+            how = f"signal {-code}" if code < 0 else f"exit code {code}"
+            error = FSQueueError(f"its process ended with {how}")
         self._on_end(claim, future.result() if error is None else error)
 
     def close(self) -> None:

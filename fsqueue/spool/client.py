@@ -14,7 +14,6 @@ from fsqueue.spool.waiter import Waiter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from concurrent.futures import Future
 
     from filelock import BaseFileLock
 
@@ -142,24 +141,17 @@ class Client:
         fs, layout = self.store.fs, self.store.layout
         if not self._present:
             self._lock = fs.lock(layout.client_lock(self.name))
+            # Both before anybody can ask for them: an NFS client remembers for half a minute
+            # that a folder was missing.
             fs.make_folders(layout.mailbox(self.name))
+            fs.make_folders(layout.kept_mailbox(self.name))
             self._present = True
         if self.store.clock.age > _SYNC_EVERY:
             self.store.clock.sync(layout.client_lock(self.name))
 
-    def watch(self, invocation_id: str) -> Future[None]:
-        """A future that is done when an outcome can be collected or peeked at."""
-        return self.waiter.watch(invocation_id)
-
     def owns(self, invocation_id: str) -> bool:
         """Whether the outcome comes into this client's own mailbox."""
         return client_of(invocation_id) == self.name
-
-    def collect(self, invocation_id: str, *, keep: bool) -> bytes | None:
-        """An outcome's content; None if it is not there. See `Store.collect`."""
-        data = self.store.collect(invocation_id, keep=keep)
-        self.waiter.collected(invocation_id)
-        return data
 
     def close(self) -> None:
         """Leave the spool. A mailbox that is not empty stays for others until it expires."""
@@ -170,6 +162,7 @@ class Client:
             self._present = False
             fs, layout = self.store.fs, self.store.layout
             fs.discard(layout.bell(self.name))
+            fs.rmdir(layout.kept_mailbox(self.name))
             fs.rmdir(layout.mailbox(self.name))
             fs.discard(layout.client_lock(self.name))
             if self._lock is not None:

@@ -24,25 +24,30 @@ def expire(store: Store, *, result_ttl: float) -> int:
     removed = _expire_files(store, layout.tmp_folder, max(_TMP_TTL, result_ttl))
     for folder in (layout.failed_folder, layout.quarantine_folder):
         removed += _expire_files(store, folder, result_ttl)
-    clients = {
-        *store.fs.names(layout.done_folder),
-        *store.fs.names(layout.kept_folder),
-        *(name.removesuffix(".lock") for name in store.fs.names(layout.clients_folder)),
-    }
-    return removed + sum(_expire_client(store, client, result_ttl) for client in clients)
-
-
-def _expire_client(store: Store, client: str, ttl: float) -> int:
-    fs, layout = store.fs, store.layout
-    mailboxes = (layout.mailbox(client), layout.kept_mailbox(client))
-    removed = sum(_expire_files(store, mailbox, ttl) for mailbox in mailboxes)
-    if fs.exists(layout.client_lock(client)) and not _is_gone(store, client):
-        return removed
-    emptied = [fs.rmdir(mailbox) for mailbox in mailboxes]
-    if all(emptied):
-        fs.discard(layout.client_lock(client))
-        fs.discard(layout.bell(client))
+    for parent in (layout.done_folder, layout.kept_folder):
+        for client in store.fs.names(parent):
+            removed += _expire_files(store, f"{parent}/{client}", result_ttl)
+    remove_gone_clients(store)
     return removed
+
+
+def remove_gone_clients(store: Store) -> None:
+    """Remove the empty mailboxes, locks and bells of clients that have ended."""
+    fs, layout = store.fs, store.layout
+    clients = {
+        *fs.names(layout.done_folder),
+        *fs.names(layout.kept_folder),
+        *(name.removesuffix(".lock") for name in fs.names(layout.clients_folder)),
+    }
+    for client in clients:
+        if fs.exists(layout.client_lock(client)) and not _is_gone(store, client):
+            continue
+        emptied = [
+            fs.rmdir(mailbox) for mailbox in (layout.mailbox(client), layout.kept_mailbox(client))
+        ]
+        if all(emptied):
+            fs.discard(layout.client_lock(client))
+            fs.discard(layout.bell(client))
 
 
 def _is_gone(store: Store, client: str) -> bool:

@@ -278,10 +278,13 @@ def _read_regular(path: str) -> bytes:
         if error.errno in {errno.ELOOP, errno.ENXIO}:
             raise EnvelopeError(f"{path} is not a regular file") from error
         raise
-    with open(handle, "rb", buffering=0) as file:
+    try:
         if not stat.S_ISREG(os.fstat(handle).st_mode):
             raise EnvelopeError(f"{path} is not a regular file")
-        return file.read()
+        with open(handle, "rb", buffering=0, closefd=False) as file:
+            return file.read()
+    finally:
+        os.close(handle)
 
 
 def _list(path: str, limit: int | None) -> list[str]:

@@ -119,7 +119,11 @@ class Store:
         return self._read_call(claim.path, claim.name)
 
     def _read_call(self, path: str, name: AttemptName) -> tuple[Call, memoryview]:
-        call, payload = envelope.decode(self.fs.read(path), Call, path)
+        try:
+            data = self.fs.read(path)
+        except PermissionError as error:
+            raise EnvelopeError(f"{path} may not be read: {error.strerror}") from error
+        call, payload = envelope.decode(data, Call, path)
         if call.spool != self.info.id:
             raise EnvelopeError(f"{path} belongs to another spool ({call.spool})")
         if call.id != name.invocation_id:

@@ -89,9 +89,11 @@ class Waiter:
         return future
 
     def collected(self, invocation_id: str) -> None:
-        """The outcome has left the mailbox."""
+        """The outcome has left the mailbox; who else waits for it finds it where it went."""
         with self._mutex:
             self._arrived.discard(invocation_id)
+            futures = self._waiting.pop(invocation_id, [])
+        _finish(futures)
 
     def abandon(self, invocation_id: str) -> None:
         """Nobody will ever collect this outcome: remove it when it comes."""
@@ -189,9 +191,7 @@ class Waiter:
             unwanted = names & self._abandoned
         if done:
             self._silent_since = self._store.fs.monotonic()
-        for future in done:
-            if future.set_running_or_notify_cancel():
-                future.set_result(None)
+        _finish(done)
         for invocation_id in unwanted:
             self._remove(invocation_id)
 
@@ -200,3 +200,9 @@ class Waiter:
         with self._mutex:
             self._abandoned.discard(invocation_id)
             self._arrived.discard(invocation_id)
+
+
+def _finish(futures: list[Future[None]]) -> None:
+    for future in futures:
+        if future.set_running_or_notify_cancel():
+            future.set_result(None)

@@ -1,0 +1,229 @@
+"""Starts real workers and callers for the acceptance tests, and ends them."""
+
+import contextlib
+import importlib.util
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import Future
+from pathlib import Path
+
+import psutil
+import pytest
+
+PROJECT = Path(__file__).parent / "project"
+KINDS = ("thread", "process")
+# Far above what anything takes: the machine may be busy with other things.
+PATIENCE = 20.0
+
+
+def wait_until(condition, what, timeout=PATIENCE):
+    """Wait until `condition()` is true and return what it returned."""
+    deadline = time.monotonic() + timeout
+    while not (value := condition()):
+        if time.monotonic() > deadline:
+            shown = what() if callable(what) else what
+            raise AssertionError(f"after {timeout:g} s still not: {shown}")
+        time.sleep(0.005)
+    return value
+
+
+def alive(pid):
+    """Whether a process still runs instructions."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+class Started:
+    """A process of the project, with its output in files and a group of its own."""
+
+    def __init__(self, site, name, command, env):
+        self.log = site.base / f"{name}.log"
+        self.printed = site.base / f"{name}.out"
+        with self.log.open("wb") as err, self.printed.open("wb") as out:
+            self.popen = subprocess.Popen(
+                command,
+                cwd=site.project,
+                env=site.env | env,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=err,
+                start_new_session=True,
+            )
+        self.pid = self.popen.pid
+
+    def text(self):
+        return self.log.read_text("utf-8", "replace")
+
+    def output(self):
+        return self.printed.read_text("utf-8", "replace")
+
+    def wait_for_log(self, text):
+        def there():
+            assert self.popen.poll() is None or text in self.text(), (
+                f"ended with {self.popen.returncode}, without {text!r}:\n{self.text()}"
+            )
+            return text in self.text()
+
+        wait_until(there, lambda: f"{text!r} in the log:\n{self.text()}")
+
+    def wait_for_start(self):
+        self.wait_for_log(" serves ")
+        return self
+
+    def signal(self, number):
+        self.popen.send_signal(number)
+
+    def signal_group(self, number):
+        os.killpg(self.pid, number)
+
+    def wait(self, timeout=PATIENCE):
+        try:
+            return self.popen.wait(timeout)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"{self.popen.args} does not end:\n{self.text()}") from None
+
+    def children(self):
+        return [child.pid for child in psutil.Process(self.pid).children(recursive=True)]
+
+    def group(self):
+        """Processes of its group that run, itself included."""
+        found = []
+        for process in psutil.process_iter():
+            with contextlib.suppress(ProcessLookupError):
+                if os.getpgid(process.pid) == self.pid and alive(process.pid):
+                    found.append(process.pid)
+        return found
+
+    def kill(self):
+        """End it, and all of its group."""
+        # The group outlives a leader that was waited for, as long as it has members.
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, signal.SIGKILL)
+        self.popen.kill()
+        self.popen.wait(PATIENCE)
+
+
+class Site:
+    """A copy of the project, a spool, and the processes that work there."""
+
+    def __init__(self, base):
+        self.base = base
+        self.project = base / "project"
+        self.root = base / "spool"
+        self.marks = base / "marks"
+        self.marks.mkdir()
+        shutil.copytree(PROJECT, self.project, ignore=shutil.ignore_patterns("__pycache__"))
+        clean = {key: value for key, value in os.environ.items() if not key.startswith("FSQUEUE")}
+        self.env = clean | {"FSQUEUE__ROOT": str(self.root)}
+        self.tasks = None
+        self._started = []
+        self._patch = pytest.MonkeyPatch()
+
+    def open(self):
+        """Import the project's tasks into this process too, as a caller."""
+        for key in [key for key in os.environ if key.startswith("FSQUEUE")]:
+            self._patch.delenv(key)
+        self._patch.setenv("FSQUEUE__ROOT", str(self.root))
+        spec = importlib.util.spec_from_file_location("tasks", self.project / "tasks.py")
+        self.tasks = importlib.util.module_from_spec(spec)
+        self._patch.setitem(sys.modules, "tasks", self.tasks)
+        spec.loader.exec_module(self.tasks)
+
+    def close(self):
+        for process in self._started:
+            process.kill()
+        if self.tasks is not None:
+            self.tasks.app.close()
+        self._patch.undo()
+
+    # -- processes ------------------------------------------------------------------------
+
+    def start(self, *command, **env):
+        process = Started(self, f"process-{len(self._started)}", command, env)
+        self._started.append(process)
+        return process
+
+    def worker(self, kind="thread", slots=None, *, before=(), **env):
+        """Start a worker from the command line; returns before it is ready."""
+        number = () if slots is None else ("--concurrency", str(slots))
+        command = (sys.executable, "-m", "fsqueue", "worker", "tasks:app", "--runner", kind)
+        return self.start(*before, *command, *number, **env)
+
+    def run(self, *command, **env):
+        """Run a process to its end."""
+        return subprocess.run(
+            command,
+            cwd=self.project,
+            env=self.env | env,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+
+    def fsqueue(self, *arguments, **env):
+        return self.run(sys.executable, "-m", "fsqueue", *arguments, **env)
+
+    # -- calls ----------------------------------------------------------------------------
+
+    def call(self, function, *args):
+        """Make a blocking call in a thread that cannot hold up the end of the test."""
+        future = Future()
+
+        def work():
+            try:
+                future.set_result(function(*args))
+            except BaseException as error:
+                future.set_exception(error)
+
+        threading.Thread(target=work, daemon=True).start()
+        return future
+
+    def folder(self, name):
+        """A folder for the marks of one body."""
+        path = self.marks / name
+        path.mkdir()
+        return Marks(path)
+
+    # -- the spool ------------------------------------------------------------------------
+
+    def files(self, top):
+        """Names of the files in a folder of the spool, at any depth."""
+        return sorted(path.name for path in (self.root / top).rglob("*") if path.is_file())
+
+    def names(self, top):
+        return sorted(path.name for path in (self.root / top).iterdir())
+
+
+class Marks:
+    """What the body of a call has noted."""
+
+    def __init__(self, path):
+        self.path = path
+        self.folder = str(path)
+
+    def pids(self, name):
+        with contextlib.suppress(FileNotFoundError):
+            text = (self.path / name).read_text("ascii")
+            return [int(line) for line in text.splitlines() if text.endswith("\n")]
+        return []
+
+    def wait_for_starts(self, count, timeout=PATIENCE):
+        """Process ids of the first `count` starts of the body."""
+        wait_until(
+            lambda: len(self.pids("starts")) >= count,
+            lambda: f"{count} starts of the body, only {self.pids('starts')}",
+            timeout,
+        )
+        return self.pids("starts")
+
+    def release(self):
+        (self.path / "release").touch()

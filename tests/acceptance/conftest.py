@@ -1,0 +1,30 @@
+import pytest
+from acceptance_harness import KINDS, Site
+
+
+@pytest.fixture
+def site(tmp_path):
+    """A spool and a project of the test's own; all processes of it end with the test."""
+    site = Site(tmp_path)
+    try:
+        site.open()
+        yield site
+    finally:
+        site.close()
+
+
+@pytest.fixture(params=KINDS)
+def kind(request):
+    return request.param
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def shared(request, tmp_path_factory):
+    """A site with a worker that the tests of a module share: they leave it as it was."""
+    site = Site(tmp_path_factory.mktemp("shared"))
+    try:
+        site.open()
+        site.first = site.worker(request.param, 5).wait_for_start()
+        yield site
+    finally:
+        site.close()

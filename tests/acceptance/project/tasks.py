@@ -1,0 +1,179 @@
+"""The project whose worker and callers the acceptance tests start."""
+
+import asyncio
+import contextlib
+import ctypes
+import faulthandler
+import os
+import resource
+import signal
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from fsqueue import FSQueue
+
+app = FSQueue("acceptance")  # its root comes from FSQUEUE__ROOT
+
+_LONGEST_HOLD = 40.0
+_LOOK = 0.01
+
+
+def note(folder, name):
+    """Append a line with this process's id, in one write."""
+    with open(os.path.join(folder, name), "a", encoding="ascii") as file:
+        file.write(f"{os.getpid()}\n")
+
+
+def _wait_for(folder, *names):
+    deadline = time.monotonic() + _LONGEST_HOLD
+    while not all(Path(folder, name).exists() for name in names):
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{names} did not all come into {folder}")
+        time.sleep(_LOOK)
+
+
+# -- plain ------------------------------------------------------------------------------
+
+
+@app.direct_task
+def pid():
+    return os.getpid()
+
+
+@app.direct_task
+def describe(first, /, *rest, flag=True, **named):
+    return first, rest, flag, named, os.getpid()
+
+
+@app.direct_task
+def fail(text):
+    raise LookupError(text)
+
+
+@app.direct_task
+def nap(seconds):
+    time.sleep(seconds)
+    return os.getpid()
+
+
+@app.direct_task
+async def async_nap(seconds):
+    await asyncio.sleep(seconds)
+    return os.getpid()
+
+
+@app.task
+def square(number):
+    return number * number, os.getpid()
+
+
+@app.task
+def reject(text):
+    raise LookupError(text)
+
+
+# -- bodies that the test holds in the middle ----------------------------------------------
+
+
+def _hold(folder):
+    note(folder, "starts")
+    _wait_for(folder, "release")
+    note(folder, "ends")
+    return os.getpid()
+
+
+@app.direct_task
+def hold(folder):
+    return _hold(folder)
+
+
+@app.task
+def hold_later(folder):
+    return _hold(folder)
+
+
+def _one_each(call):
+    return [{"folder": call["folder"], "names": [name]} for name in call["names"]]
+
+
+@app.direct_task(parallel_func=_one_each, aggregate_func=list)
+def meet(folder, names):
+    """Come back only when all members of the fan-out run at the same time."""
+    (mine,) = names
+    note(folder, f"here-{mine}")
+    _wait_for(folder, "here-a", "here-b")
+    return mine, os.getpid()
+
+
+# -- bodies that take their process down -----------------------------------------------------
+
+
+def _crash(how):
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    faulthandler.disable()
+    match how:
+        case "exit":
+            os._exit(3)
+        case "exit 0":
+            os._exit(0)
+        case "segfault":
+            ctypes.string_at(0)
+        case "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+    raise ValueError(how)
+
+
+@app.direct_task
+def crash(folder, how):
+    note(folder, "starts")
+    _crash(how)
+
+
+@app.direct_task(max_attempts=1)
+def crash_for_good(folder, how):
+    note(folder, "starts")
+    _crash(how)
+
+
+@app.direct_task
+def crash_once(folder, how):
+    note(folder, "starts")
+    with contextlib.suppress(FileExistsError):
+        Path(folder, "crashed").touch(exist_ok=False)
+        _crash(how)
+    return os.getpid()
+
+
+# -- nested --------------------------------------------------------------------------------
+
+
+@app.direct_task
+def fib(number):
+    return number if number < 2 else fib(number - 1) + fib(number - 2)
+
+
+@app.direct_task
+async def fib_async(number):
+    if number < 2:
+        return number
+    return sum(await asyncio.gather(fib_async(number - 1), fib_async(number - 2)))
+
+
+@app.direct_task
+async def sum_of_fibs(numbers):
+    parts = [asyncio.to_thread(fib, number) for number in numbers]
+    return sum(await asyncio.gather(*parts))
+
+
+@app.direct_task
+def fibs_by_threads(numbers):
+    with ThreadPoolExecutor(len(numbers)) as pool:
+        return list(pool.map(fib, numbers))
+
+
+@app.direct_task
+def crash_by_nesting(folder):
+    """The call of a call that crashes: its caller's body is in the same process."""
+    note(folder, "starts")
+    return crash_once(folder, "exit")

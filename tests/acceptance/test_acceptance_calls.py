@@ -1,0 +1,140 @@
+"""Calls from this process, and from others, that workers started by the command line run."""
+
+import asyncio
+import os
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from acceptance_harness import wait_until
+
+
+def test_a_body_runs_in_the_worker(shared, request):
+    pid = shared.tasks.pid()
+
+    assert pid != os.getpid()
+    where = [shared.first.pid] if pid == shared.first.pid else shared.first.children()
+    assert pid in where
+
+
+def test_arguments_arrive_as_in_a_plain_call(shared):
+    *values, pid = shared.tasks.describe(1, 2, 3, flag=False, more="x")
+
+    assert values == [1, (2, 3), False, {"more": "x"}]
+    assert pid != os.getpid()
+
+
+def test_an_exception_of_the_body_is_raised_here(shared):
+    with pytest.raises(LookupError) as caught:
+        shared.tasks.fail("no such station")
+
+    assert caught.value.args == ("no such station",)
+    names = [entry.name for entry in caught.traceback]
+    assert "fail" in names, "the worker's part of the traceback"
+
+
+def test_five_sleeping_calls_overlap(shared):
+    with ThreadPoolExecutor(5) as pool:
+        # The slots' processes and modules are there when the time starts.
+        list(pool.map(shared.tasks.nap, [0.05] * 5))
+        start = time.monotonic()
+        pids = list(pool.map(shared.tasks.nap, [0.5] * 5))
+        took = time.monotonic() - start
+
+    print(f"5 calls of 0.5 s took {took:.3f} s")
+    assert 0.5 <= took < 1.5
+    assert os.getpid() not in pids
+
+
+def test_many_awaits_are_in_flight_on_one_loop(shared):
+    async def main():
+        await asyncio.gather(*(shared.tasks.async_nap(0.0) for _ in range(5)))
+        start = time.monotonic()
+        pids = await asyncio.gather(*(shared.tasks.async_nap(0.5) for _ in range(5)))
+        return time.monotonic() - start, pids
+
+    took, pids = asyncio.run(main())
+
+    print(f"5 awaits of 0.5 s took {took:.3f} s")
+    assert 0.5 <= took < 1.5
+    assert os.getpid() not in pids
+
+
+def test_an_await_leaves_the_loop_free_and_can_be_cancelled(shared):
+    async def main():
+        turns = 0
+        sleeping = asyncio.ensure_future(shared.tasks.async_nap(0.4))
+        while turns < 20:
+            await asyncio.sleep(0.005)
+            turns += 1
+        assert not sleeping.done()
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(sleeping, 0.05)
+        return await shared.tasks.async_nap(0.0)
+
+    assert asyncio.run(main()) != os.getpid()
+    # What was cancelled is removed when it comes, and nothing else with it.
+    wait_until(lambda: not shared.files("done"), lambda: f"done/ empty: {shared.files('done')}")
+
+
+def test_fire_and_forget(shared):
+    submitted = shared.run(sys.executable, "submit.py")
+    assert submitted.returncode == 0, submitted.stderr
+    good, bad, pid = submitted.stdout.split()
+
+    texts = []
+    for _ in range(2):
+        read = shared.run(sys.executable, "read.py", good, bad)
+        assert read.returncode == 0, read.stderr
+        texts.append(read.stdout.strip())
+    invocation = shared.tasks.app.invocation(good)
+    (number, worker_pid), again = invocation.result, invocation.get(timeout=1)
+
+    assert texts[0] == texts[1]
+    assert texts[0] == (
+        f"{[(49, worker_pid)] * 3}|{['not this'] * 2}|succeeded|failed"
+    )
+    assert (number, worker_pid) == again
+    assert number == 49
+    assert len({worker_pid, int(pid), os.getpid()}) == 3
+
+
+def test_calls_made_before_there_is_a_worker(site, kind):
+    submitted = site.run(sys.executable, "submit.py")
+    good, bad, _ = submitted.stdout.split()
+    assert site.tasks.app.invocation(good).status == "pending"
+    assert not site.tasks.app.invocation(bad).done()
+
+    site.worker(kind, 1)
+
+    assert site.tasks.app.invocation(good).get(timeout=20)[0] == 49
+    with pytest.raises(LookupError, match="not this"):
+        site.tasks.app.invocation(bad).get(timeout=20)
+
+
+def test_fan_out_across_two_workers(site, kind):
+    # One slot each, and the members come back only together: so each has run one of them.
+    workers = [site.worker(kind, 1), site.worker(kind, 1)]
+    for worker in workers:
+        worker.wait_for_start()
+
+    (first, one), (second, two) = site.tasks.meet(site.folder("meeting").folder, ["a", "b"])
+
+    assert [first, second] == ["a", "b"]
+    assert one != two
+    homes = [{worker.pid, *worker.children()} for worker in workers]
+    assert {one in homes[0], two in homes[0]} == {True, False}
+    assert {one in homes[1], two in homes[1]} == {True, False}
+
+
+def test_two_applications_in_one_spool_do_not_run_each_others_calls(site):
+    other = site.start(
+        sys.executable, "-m", "fsqueue", "worker", "several:red"
+    ).wait_for_start()
+
+    call = site.call(site.tasks.pid)
+    wait_until(lambda: site.files("pending"), "the call is pending")
+    mine = site.worker("thread").wait_for_start()
+
+    assert call.result(20) == mine.pid != other.pid

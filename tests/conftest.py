@@ -1,0 +1,58 @@
+"""Fixtures for all tests: an isolated process, a spool, and a look at what was left in it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from typing import TYPE_CHECKING
+
+import pytest
+from support import strays
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+_MEMORY = "/dev/shm"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line(
+        "markers", "leaves_strays: the test leaves files of clients or workers in its spool"
+    )
+
+
+@pytest.fixture(scope="session")
+def empty_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cwd")
+
+
+@pytest.fixture(autouse=True)
+def isolated(monkeypatch: pytest.MonkeyPatch, empty_folder: Path) -> None:
+    """No setting of the machine or of the project's folder reaches a test."""
+    for name in [name for name in os.environ if name.startswith("FSQUEUE__")]:
+        monkeypatch.delenv(name)
+    monkeypatch.chdir(empty_folder)
+
+
+@pytest.fixture(autouse=True)
+def spool_roots(request: pytest.FixtureRequest) -> Iterator[list[str]]:
+    """Roots of which nothing but results may be left after the test; see `support.strays`."""
+    roots: list[str] = []
+    yield roots
+    found = [f"{root}/{stray}" for root in roots for stray in strays(root)]
+    for root in roots:
+        shutil.rmtree(root, ignore_errors=True)
+    if request.node.get_closest_marker("leaves_strays") is None:
+        assert not found, "left in the spool: " + ", ".join(found)
+
+
+@pytest.fixture
+def spool(spool_roots: list[str], tmp_path: Path) -> str:
+    """Root of a spool that is not there yet; in memory, where that is possible."""
+    memory = _MEMORY if os.access(_MEMORY, os.W_OK) else tmp_path
+    base = tempfile.mkdtemp(prefix="fsqueue-test-", dir=memory)
+    root = os.path.join(base, "spool")
+    spool_roots.append(root)
+    return root

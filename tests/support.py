@@ -1,0 +1,79 @@
+"""What tests of all kinds need."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+T = TypeVar("T")
+
+PATIENCE = 20.0
+_PAUSE = 0.002
+
+
+def wait_until(condition: Callable[[], T], *, timeout: float = PATIENCE, what: str = "") -> T:
+    """Ask until the answer is true, and return it.
+
+    Args:
+        condition: the question.
+        timeout: seconds after which the test fails.
+        what: names the condition in the failure.
+    """
+    deadline = time.monotonic() + timeout
+    while not (answer := condition()):
+        if time.monotonic() >= deadline:
+            raise AssertionError(f"not within {timeout:g} s: {what or condition}")
+        time.sleep(_PAUSE)
+    return answer
+
+
+async def async_wait_until(
+    condition: Callable[[], T], *, timeout: float = PATIENCE, what: str = ""
+) -> T:
+    """The same for a test that runs in an event loop, which goes on meanwhile."""
+    deadline = time.monotonic() + timeout
+    while not (answer := condition()):
+        if time.monotonic() >= deadline:
+            raise AssertionError(f"not within {timeout:g} s: {what or condition}")
+        await asyncio.sleep(_PAUSE)
+    return answer
+
+
+def files_under(folder: str | os.PathLike[str]) -> Iterator[str]:
+    """Relative paths of all that is no folder, at any depth."""
+    for where, _, names in os.walk(folder):
+        for name in names:
+            yield os.path.relpath(os.path.join(where, name), folder)
+
+
+def strays(root: str | os.PathLike[str]) -> list[str]:
+    """What must not be left in a spool when all its clients and workers have left.
+
+    Calls that are pending, outcomes that nobody collected, failed calls and the quarantine may
+    stay; so may the bells of queues and the stamp of the shared upkeep, which belong to nobody.
+    """
+    if not os.path.isdir(root):
+        return []
+    found = []
+    for folder in ("tmp", "running", "workers", "clients"):
+        found += [f"{folder}/{name}" for name in _names(root, folder)]
+    found += [f"bell/{name}" for name in _names(root, "bell") if "." not in name]
+    found += [f"locks/{name}" for name in _names(root, "locks") if name != "upkeep"]
+    found += [
+        f"done/{client}/ (empty)"
+        for client in _names(root, "done")
+        if not os.listdir(os.path.join(root, "done", client))
+    ]
+    return found
+
+
+def _names(root: str | os.PathLike[str], folder: str) -> list[str]:
+    try:
+        return sorted(os.listdir(os.path.join(root, folder)))
+    except FileNotFoundError:
+        return []
