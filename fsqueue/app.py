@@ -55,7 +55,7 @@ class FSQueue:
             )
         self.app_id = app_id
         self.conf: Config = load_config({"root": root, **options})
-        self._session = Session(app_id, self.conf)
+        self._session = Session(app_id, self.conf, self.locate)
         self._tasks: dict[str, Task[..., Any]] = {}
         self._runner: Runner | None = None
 

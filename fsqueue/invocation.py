@@ -182,9 +182,16 @@ class Invocation(Generic[R_co]):
         raise codec.decode_exception(payload)
 
     def abandon(self) -> None:
-        """Nobody wants the outcome any more: it is removed when it comes."""
-        if not self._keep and not self._collected:
-            self._session.client.waiter.abandon(self.id)
+        """Nobody wants the outcome of a direct call any more: do not run it, or drop the result.
+
+        Does nothing once the outcome was collected.
+        """
+        if self._keep or self._collected:
+            return
+        client = self._session.client
+        client.waiter.abandon(self.id)
+        if self._hint is not None:
+            client.store.withdraw(self._hint)
 
 
 def _help_pauses() -> Iterator[float]:

@@ -10,8 +10,10 @@ import weakref
 from typing import TYPE_CHECKING
 
 from fsqueue.config import default_root
+from fsqueue.errors import ConfigError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from fsqueue.config import Config
@@ -27,12 +29,14 @@ class Session:
     Args:
         app_id: the application's name; its queues are its own.
         conf: settings.
+        locate: tells where the application can be imported from; may raise `ConfigError`.
     """
 
-    def __init__(self, app_id: str, conf: Config) -> None:
+    def __init__(self, app_id: str, conf: Config, locate: Callable[[], str]) -> None:
         self.conf = conf
         self.queue = f"{app_id}.default"
         self._app_id = app_id
+        self._locate = locate
         self._mutex = threading.RLock()
         self._store: Store | None = None
         self._client: Client | None = None
@@ -107,11 +111,17 @@ class Session:
         observer.discover()
         if observer.serving(self.queue):
             return False
+        try:
+            target = self._locate()
+        except ConfigError:
+            target = "MODULE:VARIABLE"
         log.warning(
-            "still waiting for a result, and no worker is alive for %r in %s. Start one there "
-            "with: fsqueue worker MODULE:APP (the module and the variable of your FSQueue)",
+            "still waiting for a result, and no worker of %r is alive in %s. Start one with: "
+            "FSQUEUE__ROOT=%s fsqueue worker %s",
             self._app_id,
             self.root,
+            self.root,
+            target,
         )
         return True
 

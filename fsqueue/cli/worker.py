@@ -20,16 +20,17 @@ def worker(
     application: Annotated[str, typer.Argument(metavar="MODULE[:VARIABLE]", help=APP_HELP)],
     runner: Annotated[
         RunnerKind | None,
-        typer.Option(help="Run calls in threads or in processes. [default: as configured]"),
+        typer.Option(help="Run calls in threads or in processes; as configured if not given."),
     ] = None,
     concurrency: Annotated[
-        int | None, typer.Option(min=1, help="Calls at a time. [default: as configured]")
+        int | None, typer.Option(min=1, help="Calls at a time; as configured if not given.")
     ] = None,
 ) -> None:
     """Run the pending calls of an application until it is stopped.
 
-    SIGTERM or Ctrl-C: the running calls finish, then the worker leaves with exit code 0. A
-    second signal: they are given back at once to be run elsewhere.
+    SIGTERM or Ctrl-C: the running calls finish and the exit code is 0.
+
+    A second signal: they are given back at once, to be run by another worker.
     """
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr

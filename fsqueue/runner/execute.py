@@ -9,7 +9,7 @@ import logging
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fsqueue.codec import decode, encode, encode_exception
-from fsqueue.errors import EnvelopeError, SpoolVersionError
+from fsqueue.errors import EnvelopeError, SpoolVersionError, TaskNotFoundError
 from fsqueue.runner.context import Execution, current
 from fsqueue.spool.layout import AttemptName
 from fsqueue.spool.lookup import find_pending
@@ -96,6 +96,8 @@ def _answer(workplace: Workplace, claim: Claim, call: Call, payload: memoryview)
         args, kwargs = _arguments(call, payload)
         value = encode(run_body(body, args, kwargs), f"the result of {call.task}")
     except BaseException as error:  # noqa: BLE001 - it is the call's, also when it is SystemExit
+        if isinstance(error, TaskNotFoundError):
+            log.warning("%s fails: %s", claim.name, error)
         failure = Failure(type(error).__qualname__, _first_line(error))
         return _Answer(State.FAILED, encode_exception(error), failure)
     finally:

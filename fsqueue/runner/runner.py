@@ -274,9 +274,7 @@ class _Shift:
     # -- signals ------------------------------------------------------------------------
 
     def _drain(self) -> None:
-        log.info(
-            "stopping: %d running calls finish first; a second signal ends at once", self._busy
-        )
+        log.info("stopping; calls that finish first: %d; a second signal ends at once", self._busy)
         self.stop()
 
     def _abort(self, number: int) -> None:

@@ -149,7 +149,8 @@ class Filesystem:
             return
         except FileNotFoundError:
             self.make_folders(os.path.dirname(path))
-            self.make_folders(path)
+            with contextlib.suppress(FileExistsError):
+                self.mkdir(path)
 
     def make_private_folder(self, path: str) -> None:
         """Make a folder in a place where everybody may write, and check whose it is.

@@ -25,6 +25,7 @@ class Move(enum.StrEnum):
     """A step of the protocol; `spool.store` has a method of the same name for each."""
 
     PUBLISH = "publish"
+    WITHDRAW = "withdraw"
     CLAIM = "claim"
     COMPLETE = "complete"
     GIVE_BACK = "give_back"
@@ -36,6 +37,7 @@ class Move(enum.StrEnum):
 TRANSITIONS: Final = MappingProxyType(
     {
         Move.PUBLISH: (frozenset[State](), frozenset({State.PENDING})),
+        Move.WITHDRAW: (frozenset({State.PENDING}), frozenset[State]()),
         Move.CLAIM: (frozenset({State.PENDING}), frozenset({State.RUNNING})),
         Move.COMPLETE: (frozenset({State.RUNNING}), frozenset({State.SUCCEEDED, State.FAILED})),
         Move.GIVE_BACK: (frozenset({State.RUNNING}), frozenset({State.PENDING})),
@@ -44,4 +46,4 @@ TRANSITIONS: Final = MappingProxyType(
         Move.QUARANTINE: (frozenset({State.RUNNING}), frozenset({State.FAILED})),
     }
 )
-"""For each move the states it starts from (none: the invocation does not exist) and ends in."""
+"""For each move the states it starts from and ends in; none: the invocation does not exist."""

@@ -81,6 +81,10 @@ class Store:
             raise
         return target
 
+    def withdraw(self, path: str) -> None:
+        """Take back a call that nobody waits for any more, if no worker has claimed it yet."""
+        self.fs.discard(path)
+
     # -- claim --------------------------------------------------------------------------
 
     def claim(self, origin: str, worker: str) -> Claim | None:
