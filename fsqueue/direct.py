@@ -86,7 +86,7 @@ class _Direct:
 
     def _named(self, call: Arguments) -> dict[str, Any]:
         """The caller's arguments by name, defaults included."""
-        bound = self._task.signature.bind(*call.args, **call.kwargs)
+        bound = self._task.bound(call.args, call.kwargs)
         bound.apply_defaults()
         return dict(bound.arguments)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import time
-from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import TYPE_CHECKING, Generic, TypeVar
 
@@ -14,6 +13,7 @@ from fsqueue.spool.states import State
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+    from concurrent.futures import Future
 
     from fsqueue.runner.context import Workplace
     from fsqueue.session import Session
@@ -129,12 +129,9 @@ class Invocation(Generic[R_co]):
         """A future that is done when the outcome can be read."""
         client = self._session.client
         arrival = client.waiter.watch(self.id)
-        shared = self._hint is None or self._collected
-        if shared and client.store.peek(self.id) is not None:
-            # Another handle or thread had collected it before the future was there to be told.
-            arrival.cancel()
-            arrival = Future()
-            arrival.set_result(None)
+        # Another handle or thread may have collected it before the future was there to be told.
+        if self._keep and client.store.is_kept(self.id):
+            client.waiter.collected(self.id)
         return arrival
 
     def _first_look(self) -> bytes | None:

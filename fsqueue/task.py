@@ -67,6 +67,11 @@ class Task(Generic[P, R]):
         self.name = task_name(func)
         self.func = func
         self.signature = inspect.signature(func)
+        parameters = self.signature.parameters.values()
+        self._keywords = next((p.name for p in parameters if p.kind is p.VAR_KEYWORD), "")
+        self._shadowed = [
+            p.name for p in parameters if self._keywords and p.kind is p.POSITIONAL_ONLY
+        ]
         self._session = session
         self._max_attempts = _checked_options(options).get("max_attempts")
         functools.update_wrapper(self, func)
@@ -104,11 +109,25 @@ class Task(Generic[P, R]):
         Raises:
             TypeError: they do not fit.
         """
+        self.bound(args, kwargs)
+        return Arguments(args, dict(kwargs))
+
+    def bound(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> inspect.BoundArguments:
+        """Arguments under the names of the function's parameters.
+
+        Raises:
+            TypeError: they do not fit.
+        """
+        # Python 3.11's bind refuses a ``**kwargs`` key that a positional-only parameter has too.
+        shadowed = {key: kwargs[key] for key in self._shadowed if key in kwargs}
+        others = {key: value for key, value in kwargs.items() if key not in shadowed}
         try:
-            self.signature.bind(*args, **kwargs)
+            bound = self.signature.bind(*args, **others)
         except TypeError as error:
             raise TypeError(f"{self.func.__name__}(): {error}") from None
-        return Arguments(args, dict(kwargs))
+        if shadowed:
+            bound.arguments.setdefault(self._keywords, {}).update(shadowed)
+        return bound
 
     def submit(
         self, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, keep: bool = True

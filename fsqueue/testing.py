@@ -176,9 +176,11 @@ class FaultyFilesystem(Filesystem):
             os._exit(CRASH_STATUS)
         if effect is Effect.STALE and operation.path in self._listings:
             return cast("R", list(self._listings[operation.path]))
-        result = function(*args, **kwargs)
-        if effect is Effect.EXIT_AFTER:
-            os._exit(CRASH_STATUS)
+        try:
+            result = function(*args, **kwargs)
+        finally:
+            if effect is Effect.EXIT_AFTER:
+                os._exit(CRASH_STATUS)
         if fault and effect is Effect.LOSE_REPLY:
             if verb == "create":  # nobody else will close it
                 os.close(cast("int", result))

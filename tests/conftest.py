@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
-import tempfile
 from typing import TYPE_CHECKING
 
 import pytest
@@ -51,8 +51,7 @@ def spool_roots(request: pytest.FixtureRequest) -> Iterator[list[str]]:
 @pytest.fixture
 def spool(spool_roots: list[str], tmp_path: Path) -> str:
     """Root of a spool that is not there yet; in memory, where that is possible."""
-    memory = _MEMORY if os.access(_MEMORY, os.W_OK) else tmp_path
-    base = tempfile.mkdtemp(prefix="fsqueue-test-", dir=memory)
-    root = os.path.join(base, "spool")
+    in_memory = os.access(_MEMORY, os.W_OK)
+    root = os.path.join(_MEMORY if in_memory else tmp_path, f"fsqueue-test-{secrets.token_hex(8)}")
     spool_roots.append(root)
     return root

@@ -8,7 +8,6 @@ Both counts must be equal. The workers share nothing with this process but a dir
 """
 
 import argparse
-import asyncio
 import os
 import signal
 import subprocess
@@ -118,7 +117,7 @@ def count_plainly(library: Path, names: list[str], progress: Progress) -> "Censu
     return total
 
 
-async def count_on_workers(library: Path, names: list[str], progress: Progress) -> "Census":
+def count_on_workers(library: Path, names: list[str], progress: Progress) -> "Census":
     import tasks
 
     bar = progress.add_task("workers", total=len(names))
@@ -126,9 +125,8 @@ async def count_on_workers(library: Path, names: list[str], progress: Progress) 
     group = tasks.census_of.parallelize(
         [{"names": batch} for batch in in_batches(names)], common_args={"library": str(library)}
     )
-    # group.async_results() keeps the order of the input; a bar should move with every result.
-    for result in asyncio.as_completed([batch.async_result() for batch in group]):
-        part = await result
+    for invocation in group:  # group.results would wait for all, and the bar with it
+        part = invocation.result
         total.add(part)
         progress.advance(bar, part.files + len(part.skipped))
     return total
@@ -170,7 +168,7 @@ def run(console: Console, options: argparse.Namespace, folder: Path) -> None:
         started = meet(workers)
         progress.print(f"{len(workers)} workers ready after {started:.2f} s")
         start = time.perf_counter()
-        distributed = asyncio.run(count_on_workers(library, names, progress))
+        distributed = count_on_workers(library, names, progress)
         middle = time.perf_counter()
         plain = count_plainly(library, names, progress)
         end = time.perf_counter()

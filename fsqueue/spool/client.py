@@ -156,12 +156,12 @@ class Client:
     def close(self) -> None:
         """Leave the spool. A mailbox that is not empty stays for others until it expires."""
         self.waiter.close()
+        fs, layout = self.store.fs, self.store.layout
         with self._mutex:
+            fs.discard(layout.bell(self.name))
             if not self._present:
                 return
             self._present = False
-            fs, layout = self.store.fs, self.store.layout
-            fs.discard(layout.bell(self.name))
             fs.rmdir(layout.kept_mailbox(self.name))
             fs.rmdir(layout.mailbox(self.name))
             fs.discard(layout.client_lock(self.name))

@@ -295,10 +295,11 @@ class Store:
 
     def has_outcome(self, invocation_id: str) -> bool:
         """Whether an outcome was published and is still there."""
-        layout = self.layout
-        return self.fs.exists(layout.done(invocation_id)) or self.fs.exists(
-            layout.kept(invocation_id)
-        )
+        return self.fs.exists(self.layout.done(invocation_id)) or self.is_kept(invocation_id)
+
+    def is_kept(self, invocation_id: str) -> bool:
+        """Whether its client has collected the outcome and keeps it for others."""
+        return self.fs.exists(self.layout.kept(invocation_id))
 
     def collect(self, invocation_id: str, *, keep: bool) -> bytes | None:
         """The client's own first reading of an outcome; None if it is not there.

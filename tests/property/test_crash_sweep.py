@@ -15,7 +15,7 @@ import traceback
 import warnings
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -24,17 +24,18 @@ from fsqueue.errors import EnvelopeError
 from fsqueue.spool.backlog import Backlog
 from fsqueue.spool.expiry import expire
 from fsqueue.spool.layout import DEFAULT_PRIORITY, AttemptName, Slot
+from fsqueue.spool.liveness import Observer
 from fsqueue.spool.reaper import reap
 from fsqueue.spool.records import Call, Failure, Outcome
 from fsqueue.spool.states import State
-from fsqueue.spool.store import open_store
+from fsqueue.spool.store import Store, open_store
 from fsqueue.spool.worker import Worker
 from fsqueue.testing import CRASH_STATUS, Fault, FaultyFilesystem
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from fsqueue.spool.store import Claim, Store
+    from fsqueue.spool.store import Claim
 
 QUEUE = "default"
 CLIENT = "client0001"
@@ -47,6 +48,10 @@ OWN = b"published by the operation itself"
 
 def in_child(action: Callable[[], object]) -> int:
     """Run in a forked process; returns its exit status, 0 if the action returned."""
+    return status_of(start_child(action))
+
+
+def start_child(action: Callable[[], object]) -> int:
     with warnings.catch_warnings():  # pytest-xdist has a thread that takes no lock of ours
         warnings.simplefilter("ignore", DeprecationWarning)
         child = os.fork()
@@ -59,6 +64,10 @@ def in_child(action: Callable[[], object]) -> int:
             os.write(2, traceback.format_exc().encode())
         finally:
             os._exit(status)
+    return child
+
+
+def status_of(child: int) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
@@ -217,7 +226,11 @@ def _claim(stage: Stage) -> object:
 def _claim_and_read(stage: Stage) -> object:
     claim = stage.worker.claim(stage.origin)
     assert claim is not None
-    return stage.store.read_call(claim)
+    try:
+        return stage.store.read_call(claim)
+    except EnvelopeError as error:  # a file that may not be read goes into quarantine
+        stage.worker.release(claim)
+        return stage.store.quarantine(claim.path, claim.name, str(error))
 
 
 def _complete(state: State) -> Callable[[Stage], object]:
@@ -234,7 +247,10 @@ def _complete(state: State) -> Callable[[Stage], object]:
 def _give_back(stage: Stage) -> object:
     assert stage.claim is not None
     stage.worker.release(stage.claim)
-    return stage.store.give_back(stage.claim)
+    try:
+        return stage.store.give_back(stage.claim)
+    finally:
+        stage.worker.forget(stage.claim.name)
 
 
 def _reap(stage: Stage) -> object:
@@ -293,9 +309,7 @@ OPERATIONS = (
         retry="work",
         attempts=3,
     ),
-    Operation(
-        "claim-of-finished", _late_outcome, _claim, retry="work", contents=frozenset({LATE})
-    ),
+    Operation("claim-of-finished", _late_outcome, _claim, retry="work", contents=frozenset({LATE})),
     Operation(
         "complete",
         _with_mailbox(Stage.take),
@@ -345,8 +359,8 @@ def recover(stage: Stage, *, dead: bool) -> None:
     """What other processes do, and this one's worker if it lives."""
     if not dead:
         work(stage.store, stage.worker)
-        if not stage.places():
-            return
+        assert stage.places() == [], "a living worker holds it and does not know"
+        return
     for worker in (stage.worker, *stage.others[1:]):
         reap(stage.healthy, worker.name, "killed")
     work(stage.healthy, stage.rescuer)
@@ -446,18 +460,241 @@ def sweep_of_faults(folder: str, operation: Operation, fault: Callable[[int], Fa
             stage.store.complete(claim, outcome_of(stage.store, claim.name), [BODY])
             stage.worker.forget(claim.name)
         recover(stage, dead=dead)
-        if operation.retry == "work":
-            names = [path for path in stage.files() if path.startswith("done/")]
-            assert names, "a living worker holds it and does not know"
         check_in_the_end(stage, operation, accepted=accepted)
 
 
 @pytest.mark.parametrize("code", ERRORS, ids=errno.errorcode.get)
 @pytest.mark.parametrize("operation", OPERATIONS, ids=str)
 def test_every_call_fails_once(folder, operation, code):
+    if code == errno.EACCES:  # what may not be read goes into quarantine, and its caller knows
+        operation = replace(operation, contents=operation.contents | EMPTY)
     sweep_of_faults(folder, operation, lambda number: Fault.fail(code, at=number))
 
 
 @pytest.mark.parametrize("operation", OPERATIONS, ids=str)
 def test_the_reply_of_every_call_is_lost(folder, operation):
     sweep_of_faults(folder, operation, lambda number: Fault.lost_reply(at=number))
+
+
+# -- what a lost reply must not look like -----------------------------------------------------
+
+
+@pytest.fixture
+def stage(folder: str) -> Iterator[Stage]:
+    stage = Stage(f"{folder}/spool")
+    yield stage
+    stage.close()
+
+
+def test_a_claim_whose_reply_is_lost_has_one_claimant(stage):
+    stage.publish()
+    stage.fs.inject(Fault.lost_reply(verb="rename"))
+    claim = stage.worker.claim(stage.origin)
+    assert claim is not None
+    assert stage.worker.claims == [claim]
+    assert stage.rescuer.claim(stage.origin) is None
+    assert stage.worker.claim(stage.origin) is None
+    assert stage.store.read_call(claim)[0].id == ID
+
+
+def test_a_claim_that_somebody_else_has_is_not_taken_for_a_lost_reply(stage):
+    stage.publish()
+    assert stage.rescuer.claim(stage.origin) is not None
+    stage.fs.inject(Fault.lost_reply(verb="rename"))
+    assert stage.worker.claim(stage.origin) is None
+
+
+def test_an_outcome_whose_reply_is_lost_counts_as_published(stage):
+    stage.take()
+    stage.store.fs.make_folders(stage.layout.mailbox(CLIENT))
+    stage.fs.inject(Fault.lost_reply(verb="link"))
+    assert _complete(State.SUCCEEDED)(stage) is True
+    assert stage.content() == OWN
+
+
+# -- one outcome ------------------------------------------------------------------------------
+
+
+def test_the_first_published_result_wins(stage):
+    stage.take()
+    assert _complete(State.SUCCEEDED)(stage) is True
+    assert stage.claim is not None
+    second = outcome_of(stage.healthy, stage.claim.name)
+    assert stage.healthy.complete(stage.claim, second, [LATE]) is False
+    assert stage.content() == OWN
+
+
+def make_zombie(stage: Stage) -> None:
+    """Its claim is reaped, and completed by somebody else."""
+    stage.take()
+    assert reap(stage.healthy, stage.worker.name, "silent") == 1
+    assert work(stage.healthy, stage.rescuer) == [2]
+
+
+@pytest.mark.parametrize("state", [State.SUCCEEDED, State.FAILED])
+def test_a_zombie_cannot_replace_the_outcome(stage, state):
+    make_zombie(stage)
+    assert _complete(state)(stage) is False
+    assert stage.content() == BODY
+    assert stage.places() == []
+
+
+def test_a_zombie_that_gives_back_changes_nothing(stage):
+    make_zombie(stage)
+    assert _give_back(stage) is False
+    assert stage.places() == []
+    assert stage.content() == BODY
+
+
+def test_a_zombie_after_the_client_collected_is_never_seen(stage):
+    make_zombie(stage)
+    first = stage.healthy.collect(ID, keep=True)
+    assert _complete(State.SUCCEEDED)(stage) is True  # the mailbox was empty again
+    assert stage.healthy.peek(ID) == first
+    assert stage.content() == BODY
+
+
+def test_a_zombie_that_was_first_ends_the_next_attempt(stage):
+    stage.take()
+    reap(stage.healthy, stage.worker.name, "silent")
+    assert _complete(State.SUCCEEDED)(stage) is True
+    assert work(stage.healthy, stage.rescuer) == []
+    assert stage.places() == []
+    assert stage.content() == OWN
+
+
+# -- deaths beside the calls -------------------------------------------------------------------
+
+
+def calls_of(run: Callable[[], object], fs: FaultyFilesystem) -> int:
+    fs.inject()
+    run()
+    return len(fs.trace)
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+def test_a_worker_that_dies_while_it_registers_or_leaves_is_removed(folder, after):
+    fs = FaultyFilesystem()
+    store = open_store(folder, fs)
+    healthy = open_store(folder)
+
+    def come_and_go() -> None:
+        worker = worker_of(store)
+        worker.deregister()
+
+    for number in range(1, calls_of(come_and_go, fs) + 1):
+        fs.inject(Fault.crash(after=after, at=number))
+        assert in_child(come_and_go) == CRASH_STATUS
+        observer = Observer(healthy, heartbeat=1.0, lease=30.0)
+        observer.discover()
+        left = {*observer.dead_here(), *_advance(healthy, observer)}
+        for worker in left:
+            reap(healthy, worker, "killed")
+        assert os.listdir(f"{folder}/workers") == [], f"{number}: {fs.trace}"
+        assert os.listdir(f"{folder}/running") == []
+
+
+def _advance(store: Store, observer: Observer) -> dict[str, str]:
+    """Those who are silent for a lease, by an observer that has a clock to turn."""
+    fs = FaultyFilesystem()
+    patient = Observer(Store(fs, store.layout, store.info), heartbeat=1.0, lease=30.0)
+    patient.discover()
+    patient.dead_elsewhere()
+    fs.clock_offset += 31.0
+    return patient.dead_elsewhere()
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+def test_expiry_goes_on_where_it_died(folder, after):
+    for number in itertools.count(1):
+        root = f"{folder}/{number}"
+        fs = FaultyFilesystem()
+        stage = Stage(root, fs)
+        stage.publish_outcome(1, LATE)
+        for path in ("clients/client0001.lock", "bell/client0001", "failed/client0001-7.1"):
+            with open(f"{root}/{path}", "w", encoding="ascii"):
+                pass
+        for path in (f"done/{CLIENT}/{ID}", "failed/client0001-7.1"):
+            os.utime(f"{root}/{path}", (1.0, 1.0))
+        fs.inject(Fault.crash(after=after, at=number))
+        status = in_child(lambda: expire(stage.store, result_ttl=60.0))  # noqa: B023
+        expire(stage.healthy, result_ttl=60.0)
+        left = [path for path in stage.files() if not path.startswith(("workers/", "spool.json"))]
+        stage.close()
+        assert left == [], number
+        if status == 0:
+            break
+        assert status == CRASH_STATUS
+    assert number > 10
+
+
+@pytest.mark.parametrize("keep", [False, True])
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+def test_a_client_that_dies_while_it_collects_leaves_one_outcome_or_none(folder, after, keep):
+    operation = Operation(
+        "collect",
+        lambda stage: stage.publish_outcome(1, LATE),
+        lambda stage: stage.store.collect(ID, keep=keep),
+    )
+    for number, stage in stages(folder, operation):
+        stage.fs.inject(Fault.crash(after=after, at=number))
+        assert in_child(lambda: operation.run(stage)) == CRASH_STATUS  # noqa: B023
+        kept = [path for path in stage.files() if path.startswith(("done/", "kept/"))]
+        assert len(kept) == 1 or (not keep and not kept)
+        assert stage.content() == (LATE if kept else None)
+
+
+# -- one claimant -----------------------------------------------------------------------------
+
+CROWD = 300
+
+
+def publish_many(store: Store) -> list[str]:
+    store.sync_clock()
+    ids = [f"{CLIENT}-{number}" for number in range(CROWD)]
+    for invocation_id in ids:
+        store.publish(call_of(store, invocation_id), [b"arguments"])
+    return ids
+
+
+def claim_all(root: str) -> list[str]:
+    store = open_store(root)
+    worker = worker_of(store)
+    backlog = Backlog(store, QUEUE)
+    mine = []
+    while (origin := backlog.next()) is not None:
+        claim = worker.claim(origin)
+        if claim is not None:
+            mine.append(claim.name.invocation_id)
+    worker._lock.release()
+    return mine
+
+
+def test_threads_that_race_never_share_a_claim(folder):
+    ids = publish_many(open_store(folder))
+    with ThreadPoolExecutor(6) as pool:
+        claimed = list(pool.map(claim_all, [folder] * 6))
+    assert Counter(itertools.chain(*claimed)) == Counter(ids)
+    names = [name for _, _, names in os.walk(f"{folder}/running") for name in names]
+    assert sorted(names) == sorted(f"{invocation_id}.1" for invocation_id in ids)
+
+
+def test_processes_that_race_never_share_a_claim(folder):
+    ids = publish_many(open_store(f"{folder}/spool"))
+    readable, writable = os.pipe()
+
+    def race(number: int) -> None:
+        os.close(writable)
+        os.read(readable, 1)  # until the parent closes its end: all at once
+        with open(f"{folder}/claimed-{number}", "w", encoding="ascii") as file:
+            file.write("\n".join(claim_all(f"{folder}/spool")))
+
+    children = [start_child(lambda number=number: race(number)) for number in range(3)]
+    os.close(writable)
+    os.close(readable)
+    assert [status_of(child) for child in children] == [0, 0, 0]
+    claimed = []
+    for number in range(3):
+        with open(f"{folder}/claimed-{number}", encoding="ascii") as file:
+            claimed += file.read().split()
+    assert Counter(claimed) == Counter(ids)

@@ -1,0 +1,105 @@
+"""Applications and workers in threads of the test's own process, on real files."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import sys
+import threading
+
+import pytest
+from support import wait_until
+
+from fsqueue import FSQueue
+from integration import sample_tasks
+
+
+@contextlib.contextmanager
+def working(app, runner=None):
+    """A worker of the app in a thread, ready when the block begins and gone when it ends."""
+    runner = runner or app.runner
+    failures = []
+
+    def run():
+        try:
+            runner.run()
+        except BaseException as error:  # noqa: BLE001 - raised again below
+            failures.append(error)
+
+    thread = threading.Thread(target=run, name="test-worker")
+    thread.start()
+    try:
+        yield runner
+    except BaseException:
+        for gate in sample_tasks.gates.values():
+            gate.set()  # a body that waits would hold up the report of the failure
+        raise
+    finally:
+        runner.stop_runner_loop()
+        thread.join(20)
+        assert not thread.is_alive(), "the worker does not stop"
+        assert not failures, failures
+
+
+@pytest.fixture
+def make_app(spool):
+    """Make an app on the spool; it leaves the spool when the test ends."""
+    apps = []
+
+    def make(app_id="t", **options):
+        apps.append(FSQueue(app_id, **{"root": spool, **options}))
+        return apps[-1]
+
+    yield make
+    for app in apps:
+        app.close()
+
+
+@pytest.fixture
+def app(make_app):
+    return make_app()
+
+
+@pytest.fixture
+def worked(app):
+    """An app with a worker."""
+    with working(app):
+        yield app
+
+
+@pytest.fixture
+def gate():
+    """Make a gate for `sample_tasks.behind_gate`: an event and its name."""
+    names = []
+
+    def make():
+        name = f"gate-{id(names)}-{len(names)}"
+        names.append(name)
+        sample_tasks.gates[name] = threading.Event()
+        return sample_tasks.gates[name], name
+
+    yield make
+    for name in names:
+        sample_tasks.gates[name].set()
+    for name in names:
+        del sample_tasks.gates[name]
+
+
+@pytest.fixture
+def nested(spool, monkeypatch):
+    """The module `nested_tasks`, imported anew on the test's spool."""
+    monkeypatch.setenv("FSQUEUE__ROOT", spool)
+    name = "integration.nested_tasks"
+    monkeypatch.delitem(sys.modules, name, raising=False)
+    module = importlib.import_module(name)
+    yield module
+    module.app.close()
+    sys.modules.pop(name, None)
+
+
+@pytest.fixture
+def same_threads():
+    """Check that the test leaves no thread of ours behind; the shared file watcher may stay."""
+    before = set(threading.enumerate())
+    yield
+    wait_until(lambda: not {t for t in set(threading.enumerate()) - before if "fsqueue" in t.name})

@@ -1,0 +1,34 @@
+"""An application as users write it: its root comes from the environment at import."""
+
+from __future__ import annotations
+
+from fsqueue import FSQueue
+
+app = FSQueue("nested", concurrency=1)
+
+
+@app.direct_task
+def fib(n):
+    return n if n < 2 else fib(n - 1) + fib(n - 2)
+
+
+@app.direct_task
+async def async_fib(n):
+    return n if n < 2 else await async_fib(n - 1) + await async_fib(n - 2)
+
+
+@app.task
+def leaf(x):
+    return x * x
+
+
+@app.task
+def tree(count):
+    return sum(leaf.parallelize([(x,) for x in range(count)]).results)
+
+
+@app.direct_task(
+    parallel_func=lambda call: [(x,) for x in range(call["n"])], aggregate_func=sum
+)
+def ladder(n):
+    return 1 if n == 0 else 1 + fib(n)

@@ -1,0 +1,202 @@
+"""Functions that tests make tasks of: plain ones, so that each test has an app of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+import threading
+import time
+import types
+
+MISSING = object()
+
+
+# -- values -----------------------------------------------------------------------------
+
+
+def add(a, b=1):
+    """Add."""
+    return a + b
+
+
+async def async_add(a, b=1):
+    await asyncio.sleep(0)
+    return a + b
+
+
+def everything(a, b=2, /, c=3, *args, d, e=5, **kwargs):
+    return a, b, c, args, d, e, kwargs
+
+
+def everything_but_strict(a, /, b=2, *args, d=4, e=5, **kwargs):
+    return a
+
+
+def only_by_position(x, y, /):
+    return x - y
+
+
+def keywords(**kwargs):
+    return kwargs
+
+
+def confusing(args, kwargs, func, keep, call=1):
+    return args, kwargs, func, keep, call
+
+
+def with_sentinel(value=MISSING):
+    return value is MISSING
+
+
+def echo(value):
+    return value
+
+
+def thread_name():
+    return threading.current_thread().name
+
+
+async def async_thread_name():
+    return threading.current_thread().name
+
+
+def scaled(x, factor=10, offset=0):
+    return x * factor + offset
+
+
+async def async_scaled(x, factor=10, offset=0):
+    return x * factor + offset
+
+
+# -- time -------------------------------------------------------------------------------
+
+gates: dict[str, threading.Event] = {}
+
+
+def write_down(path, word):
+    with open(path, "a", encoding="utf-8") as file:
+        file.write(f"{word}\n")
+
+
+def behind_gate(gate, value=None, path=None):
+    """Return when the test opens the gate; note that the body ran."""
+    if path is not None:
+        write_down(path, value)
+    if not gates[gate].wait(30):
+        raise TimeoutError(gate)
+    return value
+
+
+def nap(seconds):
+    time.sleep(seconds)
+    return seconds
+
+
+# -- failures ---------------------------------------------------------------------------
+
+
+class OwnInitError(Exception):
+    def __init__(self, *, code, where):
+        super().__init__(f"{code} at {where}")
+        self.code = code
+        self.where = where
+
+
+class HoldsLockError(Exception):
+    def __init__(self, text):
+        super().__init__(text)
+        self.lock = threading.Lock()
+
+
+def divide(a, b):
+    return a / b  # the body's line
+
+
+async def async_divide(a, b):
+    return a / b  # the async body's line
+
+
+def odd_fails(x):
+    if x % 2:
+        raise ValueError("odd", x)
+    return x
+
+
+async def async_odd_fails(x):
+    return odd_fails(x)
+
+
+def fail_with_notes():
+    error = LookupError("not there", 7)
+    error.add_note("looked twice")
+    raise error
+
+
+def fail_with_cause():
+    try:
+        divide(1, 0)
+    except ZeroDivisionError as error:
+        raise RuntimeError("cannot go on") from error
+
+
+def fail_in_handling():
+    with contextlib.suppress(KeyError):
+        raise KeyError("suppressed elsewhere")
+    try:
+        divide(1, 0)
+    except ZeroDivisionError:
+        raise RuntimeError("while handling")  # noqa: B904
+
+
+def fail_own_init():
+    raise OwnInitError(code=42, where="here")
+
+
+def fail_group():
+    raise ExceptionGroup("two", [ValueError("one"), OwnInitError(code=1, where="member")])
+
+
+def fail_holding_lock():
+    raise HoldsLockError("cannot travel")
+
+
+def fail_with_vanishing_class(name):
+    """Raise an exception whose module the test makes vanish before the caller reads it."""
+    module = types.ModuleType(name)
+    module.GoneError = type("GoneError", (Exception,), {"__module__": name})
+    sys.modules[name] = module
+    raise module.GoneError("of another world")
+
+
+def leave(status):
+    sys.exit(status)
+
+
+def interrupt():
+    raise KeyboardInterrupt("in the body")
+
+
+def unpicklable():
+    return threading.Lock()
+
+
+def explode():
+    raise ValueError("no unpickling here")
+
+
+class ExplodesWhenUnpickled:
+    def __reduce__(self):
+        return explode, ()
+
+
+def explosive():
+    return ExplodesWhenUnpickled()
+
+
+class CountsPickling:
+    pickled = 0
+
+    def __reduce__(self):
+        type(self).pickled += 1
+        return CountsPickling, ()
