@@ -63,7 +63,7 @@ class Session:
         with self._mutex:
             if self._store is None:
                 from fsqueue.spool.filesystem import Filesystem
-                from fsqueue.spool.store import open_store
+                from fsqueue.spool.opening import open_store
 
                 if self.conf.root is None:
                     Filesystem().make_private_folder(str(self.root.parent))

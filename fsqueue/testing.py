@@ -2,7 +2,7 @@
 
 A store over it behaves like any other, until a fault strikes::
 
-    from fsqueue.spool.store import open_store
+    from fsqueue.spool.opening import open_store
     from fsqueue.testing import Fault, FaultyFilesystem
 
     fs = FaultyFilesystem()

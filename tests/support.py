@@ -32,14 +32,12 @@ def wait_until(condition: Callable[[], T], *, timeout: float = PATIENCE, what: s
     return answer
 
 
-async def async_wait_until(
-    condition: Callable[[], T], *, timeout: float = PATIENCE, what: str = ""
-) -> T:
+async def async_wait_until(condition: Callable[[], T], *, what: str = "") -> T:
     """The same for a test that runs in an event loop, which goes on meanwhile."""
-    deadline = time.monotonic() + timeout
+    deadline = time.monotonic() + PATIENCE
     while not (answer := condition()):
         if time.monotonic() >= deadline:
-            raise AssertionError(f"not within {timeout:g} s: {what or condition}")
+            raise AssertionError(f"not within {PATIENCE:g} s: {what or condition}")
         await asyncio.sleep(_PAUSE)
     return answer
 

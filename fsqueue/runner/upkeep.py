@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from fsqueue.spool.expiry import expire
 from fsqueue.spool.liveness import Observer
 from fsqueue.spool.reaper import reap
+from fsqueue.spool.worker import remove_worker_files
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -94,10 +95,14 @@ class Upkeep:
             log.exception("upkeep: %s failed", duty.__name__)
 
     def _beat(self) -> None:
-        self._worker.beat()
-        if not self._worker.is_registered():
-            log.warning("worker %s was taken for dead; it registers afresh", self._worker.name)
-            self._worker.register()
+        if self._worker.is_registered():
+            self._worker.beat()
+            self._worker.return_strays()
+            return
+        former = self._worker.name
+        self._worker.register()
+        log.warning("worker %s was taken for dead; it goes on as %s", former, self._worker.name)
+        remove_worker_files(self._store, former)
 
     def _lead(self) -> None:
         stamp = self._store.layout.upkeep_stamp

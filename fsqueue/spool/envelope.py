@@ -64,7 +64,7 @@ def decode(data: bytes, kind: type[H], where: str) -> tuple[H, memoryview]:
     end = data.find(b"\n", match.end())
     try:
         header: H = _decoders[kind].decode(data[match.end() : end])  # type: ignore[assignment]
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, RecursionError) as error:
         raise EnvelopeError(f"{where} has an unreadable header: {error}") from error
     return header, memoryview(data)[end + 1 :]
 

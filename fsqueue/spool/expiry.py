@@ -46,8 +46,8 @@ def remove_gone_clients(store: Store) -> None:
             fs.rmdir(mailbox) for mailbox in (layout.mailbox(client), layout.kept_mailbox(client))
         ]
         if all(emptied):
-            fs.discard(layout.client_lock(client))
             fs.discard(layout.bell(client))
+            fs.discard(layout.client_lock(client))  # last: it is what leads here again
 
 
 def _is_gone(store: Store, client: str) -> bool:
@@ -68,11 +68,9 @@ def _expire_files(store: Store, folder: str, ttl: float) -> int:
     for name in store.fs.names(folder):
         path = f"{folder}/{name}"
         try:
-            age = store.clock.now() - store.fs.modified(path)
+            if store.clock.now() - store.fs.modified(path) > ttl:
+                store.fs.discard(path)
+                removed += 1
         except OSError as error:
-            log.info("cannot tell the age of %s: %s", path, error)
-            continue
-        if age > ttl:
-            store.fs.discard(path)
-            removed += 1
+            log.info("cannot expire %s: %s", path, error)
     return removed

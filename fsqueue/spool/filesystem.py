@@ -180,7 +180,7 @@ class Filesystem:
         except FileNotFoundError:
             return True
         except OSError as error:
-            if error.errno in {errno.ENOTEMPTY, errno.EEXIST, errno.EBUSY}:
+            if error.errno in {errno.ENOTEMPTY, errno.EEXIST, errno.EBUSY, errno.ENOTDIR}:
                 return False
             raise
         return True

@@ -32,6 +32,11 @@ def is_safe_name(text: str) -> bool:
     return _SAFE.fullmatch(text) is not None
 
 
+def is_queue_name(text: str) -> bool:
+    """Whether `text` is a queue's folder name: ``<application>.<queue>``."""
+    return all(is_safe_name(part) for part in text.split("."))
+
+
 def client_of(invocation_id: str) -> str:
     """The client whose mailbox an invocation's outcome belongs into.
 

@@ -12,6 +12,7 @@ Silence is measured on the observer's own steady clock: no two hosts' clocks are
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -52,13 +53,9 @@ class Observer:
         self._sights: dict[str, _Sight] = {}
 
     def discover(self, *, but: str = "") -> None:
-        """List the workers; records are read once. A folder without record counts too."""
+        """List the workers; records are read once. Whatever one has left leads to it."""
         fs, layout = self._store.fs, self._store.layout
-        names = {
-            name.removesuffix(".json")
-            for name in fs.names(layout.workers_folder, fresh=True)
-            if name.endswith(".json")
-        }
+        names = {os.path.splitext(name)[0] for name in fs.names(layout.workers_folder, fresh=True)}
         names.update(fs.names(layout.running_folder, fresh=True))
         names.discard(but)
         for known in self._records.keys() - names:
@@ -72,7 +69,7 @@ class Observer:
         path = self._store.layout.worker_record(name)
         try:
             record = msgspec.json.decode(self._store.fs.read(path), type=WorkerRecord)
-        except (FileNotFoundError, EnvelopeError, msgspec.MsgspecError):
+        except (FileNotFoundError, EnvelopeError, msgspec.MsgspecError, RecursionError):
             return None  # known by its folder and its beat only: the lease decides
         return record if record.name == name else None
 

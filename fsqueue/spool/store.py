@@ -8,22 +8,26 @@ repetition of it is answered as if it had come first.
 from __future__ import annotations
 
 import itertools
+import logging
 import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from fsqueue.errors import EnvelopeError, SpoolError, SpoolVersionError
 from fsqueue.spool import envelope
-from fsqueue.spool.filesystem import Filesystem, ServerClock, is_remote, links_unsupported
-from fsqueue.spool.layout import AttemptName, Layout, new_token
-from fsqueue.spool.records import FORMAT, Call, Failure, Outcome, SpoolInfo
+from fsqueue.spool.filesystem import ServerClock, links_unsupported
+from fsqueue.spool.layout import AttemptName, Slot, is_queue_name, new_token
+from fsqueue.spool.records import Call, Failure, Outcome
 from fsqueue.spool.states import State
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
+
+    from fsqueue.spool.filesystem import Filesystem
+    from fsqueue.spool.layout import Layout
+    from fsqueue.spool.records import SpoolInfo
+
+log = logging.getLogger(__name__)
 
 # Each try ends with a folder made that somebody removed again in between: rare even once.
 _TRIES = 100
@@ -75,7 +79,7 @@ class Store:
         temporary = self._write(envelope.encode(call, payload))
         target = f"{self.layout.slot(call.queue, call.slot)}/{call.id}.1"
         try:
-            self._move(temporary, target)
+            self.move(temporary, target)
         except OSError:
             self.fs.discard(temporary)
             raise
@@ -107,11 +111,22 @@ class Store:
         except FileNotFoundError:
             if str(name) not in self.fs.names(folder, fresh=True):
                 return None
-        if name.attempt > 1 and self.has_outcome(name.invocation_id):
-            # An earlier attempt's worker published before it died, or later than it seemed.
-            self.fs.discard(claim.path)
-            return None
-        return claim
+        return None if name.attempt > 1 and self._is_settled(claim) else claim
+
+    def _is_settled(self, claim: Claim) -> bool:
+        """Remove a claimed attempt whose outcome is there: its former worker was not dead yet.
+
+        An error does not matter: the body may run once more, and the first outcome stands. But
+        it must not hide from the worker that it holds the claim.
+        """
+        try:
+            settled = self.has_outcome(claim.name.invocation_id)
+            if settled:
+                self.fs.discard(claim.path)
+        except OSError as error:
+            log.info("%s runs again, as its outcome cannot be looked for: %s", claim.name, error)
+            return False
+        return settled
 
     def read_call(self, claim: Claim) -> tuple[Call, memoryview]:
         """Header and payload of a claimed call.
@@ -132,6 +147,8 @@ class Store:
             raise EnvelopeError(f"{path} belongs to another spool ({call.spool})")
         if call.id != name.invocation_id:
             raise EnvelopeError(f"{path} holds another invocation ({call.id})")
+        if not is_queue_name(call.queue) or Slot.parse(call.slot) is None:
+            raise EnvelopeError(f"{path} names no slot of a queue ({call.queue}/{call.slot})")
         return call, payload
 
     # -- complete -----------------------------------------------------------------------
@@ -178,7 +195,7 @@ class Store:
         # can pass the look together, and then the later result stands.
         if self.fs.exists(target):
             return False
-        self._move(temporary, target)
+        self.move(temporary, target)
         return True
 
     def _retire(self, path: str, name: AttemptName, state: State) -> None:
@@ -187,7 +204,7 @@ class Store:
             self.fs.discard(path)
             return
         # False where a reaper took it: its next claimant finds the outcome.
-        self._move(path, self.layout.failed(name))
+        self.move(path, self.layout.failed(name))
 
     # -- back to pending ----------------------------------------------------------------
 
@@ -196,7 +213,26 @@ class Store:
 
         Dies before or after: it is claimed by a dead worker, or pending.
         """
-        return self._move(claim.path, claim.origin)
+        return self.move(claim.path, claim.origin)
+
+    def return_stray(self, path: str, name: AttemptName) -> None:
+        """Settle an attempt in a living worker's folder that the worker does not know of.
+
+        That is left when the answer to a claim, and the look whether it had succeeded, failed
+        both; or when a finished attempt could not be removed.
+
+        Raises:
+            SpoolVersionError: left alone.
+        """
+        if self.has_outcome(name.invocation_id):
+            self.fs.discard(path)
+            return
+        try:
+            call, _ = self._read_call(path, name)
+        except EnvelopeError as error:
+            self.quarantine(path, name, str(error))
+            return
+        self.move(path, f"{self.layout.slot(call.queue, call.slot)}/{name}")
 
     def requeue(self, path: str, name: AttemptName, call: Call) -> bool:
         """Make the attempt of a dead worker pending as the next attempt.
@@ -205,7 +241,7 @@ class Store:
         rename that succeeds decides.
         """
         following = AttemptName(name.invocation_id, name.attempt + 1)
-        return self._move(path, f"{self.layout.slot(call.queue, call.slot)}/{following}")
+        return self.move(path, f"{self.layout.slot(call.queue, call.slot)}/{following}")
 
     def recover(self, path: str, name: AttemptName, reason: str) -> None:
         """Decide about an attempt whose worker died: finished, once more, or lost.
@@ -232,7 +268,7 @@ class Store:
         else:
             self.lose(path, name, reason)
 
-    def _move(self, source: str, target: str) -> bool:
+    def move(self, source: str, target: str) -> bool:
         """Rename into a folder that may be missing; False if the source is gone.
 
         Only for a source that nobody else would take, or where it does not matter who did:
@@ -273,9 +309,10 @@ class Store:
     def set_aside(self, path: str, reason: str) -> None:
         """Move a file to ``quarantine/`` with its reason beside it."""
         name = os.path.basename(path)
-        self._move(path, self.layout.quarantined(name))
-        temporary = self._write([f"{path}: {reason}\n".encode()])
-        self.fs.rename(temporary, self.layout.quarantine_reason(name))
+        self.move(path, self.layout.quarantined(name))
+        self.move(
+            self._write([f"{path}: {reason}\n".encode()]), self.layout.quarantine_reason(name)
+        )
 
     def _queue_failure(self, name: AttemptName, kind: str, message: str) -> Outcome:
         now = self.clock.now()
@@ -314,7 +351,7 @@ class Store:
         except FileNotFoundError:
             return None
         if keep:
-            self._move(path, self.layout.kept(invocation_id))
+            self.move(path, self.layout.kept(invocation_id))
         else:
             self.fs.discard(path)
         return data
@@ -347,65 +384,3 @@ class Store:
         path = self.layout.tmp(self._owner, next(self._serial))
         self.fs.create(path, chunks)
         return path
-
-
-def open_store(root: Path, filesystem: Filesystem | None = None) -> Store:
-    """Open the spool at `root`, making it if it is not there yet.
-
-    Several processes may do this at once: the one whose `link` succeeds creates it.
-
-    Raises:
-        SpoolError: the folder cannot be made or used.
-        SpoolVersionError: a spool of another format version.
-    """
-    path = os.path.abspath(root)
-    fs = filesystem or Filesystem(remote=is_remote(path))
-    layout = Layout(path)
-    try:
-        for folder in layout.folders:
-            fs.make_folders(folder)
-        info = _read_info(fs, layout) or _create_info(fs, layout)
-    except OSError as error:
-        raise SpoolError(
-            f"cannot use {path} as the shared directory: {error.strerror or error}. "
-            "Set FSQUEUE__ROOT, or FSQueue(root=...), to a folder that you may write to."
-        ) from error
-    return Store(fs, layout, info)
-
-
-def _read_info(fs: Filesystem, layout: Layout) -> SpoolInfo | None:
-    try:
-        data = fs.read(layout.info)
-    except FileNotFoundError:
-        return None
-    try:
-        info = msgspec.json.decode(data, type=SpoolInfo)
-    except msgspec.MsgspecError as error:
-        raise SpoolError(
-            f"{layout.info} is damaged ({error}). Restore it, or start a new spool elsewhere."
-        ) from error
-    if info.format != FORMAT:
-        raise SpoolVersionError(
-            f"{layout.root} is a spool of format {info.format}; this fsqueue uses {FORMAT}. "
-            "Use one version of fsqueue on all hosts of a spool."
-        )
-    return info
-
-
-def _create_info(fs: Filesystem, layout: Layout) -> SpoolInfo:
-    info = SpoolInfo(FORMAT, new_token(16))
-    temporary = layout.tmp(info.id, 0)
-    fs.create(temporary, [msgspec.json.encode(info)])
-    try:
-        fs.link(temporary, layout.info)
-    except FileExistsError:
-        pass  # another creator, or this one's lost reply: what stands there counts
-    except OSError as error:
-        if not links_unsupported(error):
-            raise
-        fs.rename(temporary, layout.info)
-    fs.discard(temporary)
-    existing = _read_info(fs, layout)
-    if existing is None:
-        raise SpoolError(f"{layout.info} vanished while the spool was being created")
-    return existing

@@ -63,7 +63,7 @@ class Worker:
         )
         temporary = layout.tmp(self.name, 0)
         store.fs.create(temporary, [msgspec.json.encode(record)])
-        store.fs.rename(temporary, layout.worker_record(self.name))
+        store.move(temporary, layout.worker_record(self.name))
         store.fs.make_folders(layout.running(self.name))
 
     def beat(self) -> None:
@@ -121,6 +121,19 @@ class Worker:
     def _forget(self, name: str) -> None:
         with self._mutex:
             self._taken.discard(name)
+
+    def return_strays(self) -> None:
+        """Give back what lies in this worker's folder without being one of its claims.
+
+        A name is taken before its file is, and forgotten after the file has left.
+        """
+        folder = self._store.layout.running(self.name)
+        for text in self._store.fs.names(folder, fresh=True):
+            name = AttemptName.parse(text)
+            with self._mutex:
+                stray = text not in self._taken
+            if stray and name is not None:
+                self._store.return_stray(f"{folder}/{text}", name)
 
     @property
     def claims(self) -> list[Claim]:

@@ -27,8 +27,6 @@ def tree(count):
     return sum(leaf.parallelize([(x,) for x in range(count)]).results)
 
 
-@app.direct_task(
-    parallel_func=lambda call: [(x,) for x in range(call["n"])], aggregate_func=sum
-)
+@app.direct_task(parallel_func=lambda call: [(x,) for x in range(call["n"])], aggregate_func=sum)
 def ladder(n):
     return 1 if n == 0 else 1 + fib(n)

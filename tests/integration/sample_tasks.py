@@ -88,9 +88,22 @@ def behind_gate(gate, value=None, path=None):
     return value
 
 
+async def async_behind_gate(gate, value=None):
+    return await asyncio.to_thread(behind_gate, gate, value)
+
+
 def nap(seconds):
     time.sleep(seconds)
     return seconds
+
+
+# -- calls of other tasks ------------------------------------------------------------------
+
+calls = {}
+
+
+def call_inner(value):
+    return calls["inner"](value)
 
 
 # -- failures ---------------------------------------------------------------------------

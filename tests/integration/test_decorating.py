@@ -8,7 +8,9 @@ import types
 import pytest
 
 from fsqueue import ConfigError, FSQueue, Task
+from fsqueue.errors import TaskNotFoundError
 from integration import sample_tasks as sample
+from integration.conftest import working
 
 BOTH = pytest.mark.parametrize("kind", ["task", "direct_task"])
 
@@ -70,12 +72,12 @@ def test_main_script(app, kind):
 
 
 def test_triggers(app):
-    with pytest.raises(TypeError, match="@app.task"):
+    with pytest.raises(TypeError, match=r"use @app\.task|Use @app\.task"):
         app.direct_task(triggers=[])(sample.add)
 
 
 def test_fan_out_without_aggregation(app):
-    with pytest.raises(ValueError, match="^Aggregation function required for parallel execution$"):
+    with pytest.raises(ValueError, match=r"^Aggregation function required for parallel execution$"):
         app.direct_task(parallel_func=list)
     with pytest.raises(ValueError, match="parallel_func"):
         app.direct_task(aggregate_func=list)
@@ -136,7 +138,7 @@ def test_false_words(monkeypatch, word):
 
 
 def test_errors_name_the_source(monkeypatch):
-    with pytest.raises(ConfigError, match="argument: .*colour"):
+    with pytest.raises(ConfigError, match=r"argument: .*colour"):
         FSQueue(colour="red")
     with pytest.raises(ConfigError, match="app_id"):
         FSQueue("../up")
@@ -146,17 +148,15 @@ def test_errors_name_the_source(monkeypatch):
 
 
 def test_worker_without_the_task(app, make_app):
-    from fsqueue.errors import TaskNotFoundError
-
-    from integration.conftest import working
-
     caller = make_app()
     missing = types.FunctionType(sample.echo.__code__, {"__name__": "no_such_module_xyz"}, "echo")
     missing.__qualname__ = "echo"
     unknown = caller.task(missing)
     known = caller.task(sample.echo)
     with working(app):
-        with pytest.raises(TaskNotFoundError, match=r"cannot import no_such_module_xyz.*PYTHONPATH"):
+        with pytest.raises(
+            TaskNotFoundError, match=r"cannot import no_such_module_xyz.*PYTHONPATH"
+        ):
             unknown(1).get(20)
         with pytest.raises(TaskNotFoundError, match=r"no task integration\.sample_tasks\.echo"):
             known(1).get(20)

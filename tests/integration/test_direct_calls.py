@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import os
 import threading
@@ -90,34 +91,30 @@ async def test_the_loop_goes_on_while_an_await_is_pending(worked, gate):
 
 
 @pytest.mark.parametrize("moment", ["at once", "pending", "running"])
-async def test_cancelled_await(app, spool, tmp_path, gate, moment):
+async def test_cancelled_await(app, spool, gate, moment):
     """The call goes on, its outcome is removed, and later calls are as before."""
     event, name = gate()
-    app.task(sample.behind_gate)
-
-    async def call():
-        return await app.task(sample.behind_gate)(name).async_result()
-
-    direct = app.direct_task(sample.async_add)
-    assert asyncio.iscoroutinefunction(direct)
-    waiting = asyncio.ensure_future(direct(1))
-    if moment == "at once":
-        await asyncio.sleep(0)
-    else:
-        await async_wait_until(lambda: pending(spool))
-    if moment != "running":
-        waiting.cancel()
-    with working(app):
+    direct = app.direct_task(sample.async_behind_gate)
+    waiting = asyncio.ensure_future(direct(name))
+    with contextlib.ExitStack() as stack:
         if moment == "running":
-            await async_wait_until(lambda: not pending(spool))
-            waiting.cancel()
-        results = await asyncio.gather(waiting, return_exceptions=True)
-        assert isinstance(results[0], asyncio.CancelledError) or results == [2]
-        await async_wait_until(lambda: not pending(spool))
-        await async_wait_until(lambda: not outcomes(spool))
-        assert await direct(2) == 3
+            stack.enter_context(working(app))
+            await async_wait_until(lambda: list(files_under(f"{spool}/running")))
+        elif moment == "pending":
+            await async_wait_until(lambda: pending(spool))
+        else:
+            await asyncio.sleep(0)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        if moment != "running":
+            stack.enter_context(working(app))
         event.set()
-        assert await call() is None
+        assert await direct(name, "later") == "later"
+        await async_wait_until(lambda: not pending(spool))
+        await async_wait_until(lambda: not list(files_under(f"{spool}/running")))
+        await async_wait_until(lambda: not outcomes(spool))
+    assert not list(files_under(f"{spool}/failed"))
 
 
 async def test_timeout_around_an_await(app, spool):
@@ -216,7 +213,7 @@ async def test_errors_of_the_users_own_functions(worked):
 
 def test_bad_item_makes_no_call(app, spool):
     direct = app.direct_task(parallel_func=lambda _: [(1,), 5], aggregate_func=list)(sample.scaled)
-    with pytest.raises(TypeError, match="^item 1: "):
+    with pytest.raises(TypeError, match=r"^item 1: "):
         direct(1)
     assert not os.path.exists(spool)
 

@@ -305,7 +305,7 @@ def test_positional_only_parameters_by_name(worked):
 @pytest.mark.parametrize("bad", [(1, 2, 3, 4), {"y": 1}, 7, "text", [1], None])
 def test_a_bad_item_is_named_and_no_call_is_made(app, spool, bad):
     task = app.task(sample.scaled)
-    with pytest.raises(TypeError, match="^item 1: "):
+    with pytest.raises(TypeError, match=r"^item 1: "):
         task.parallelize([(1,), bad, (2,)])
     assert not os.path.exists(spool)
 

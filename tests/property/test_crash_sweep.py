@@ -28,7 +28,8 @@ from fsqueue.spool.liveness import Observer
 from fsqueue.spool.reaper import reap
 from fsqueue.spool.records import Call, Failure, Outcome
 from fsqueue.spool.states import State
-from fsqueue.spool.store import Store, open_store
+from fsqueue.spool.opening import open_store
+from fsqueue.spool.store import Store
 from fsqueue.spool.worker import Worker
 from fsqueue.testing import CRASH_STATUS, Fault, FaultyFilesystem
 
@@ -60,7 +61,7 @@ def start_child(action: Callable[[], object]) -> int:
         try:
             action()
             status = 0
-        except BaseException:
+        except BaseException:  # noqa: BLE001 - nothing may leave a forked child
             os.write(2, traceback.format_exc().encode())
         finally:
             os._exit(status)

@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import os
+import pathlib
+
+import pytest
+
+from fsqueue.spool.expiry import expire
+from fsqueue.spool.opening import open_store
+
+pytestmark = pytest.mark.leaves_strays
+TTL = 100.0
+DAY = 86_400.0
+
+
+@pytest.fixture
+def store(spool):
+    store = open_store(spool)
+    store.sync_clock()
+    return store
+
+
+def put(store, path: str, *, age: float = 0.0) -> pathlib.Path:
+    file = pathlib.Path(store.layout.root, path)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.touch()
+    then = store.clock.now() - age
+    os.utime(file, (then, then))
+    return file
+
+
+@pytest.mark.parametrize(
+    "path", ["done/abcd/abcd-1", "kept/abcd/abcd-1", "failed/abcd-1.1", "quarantine/x"]
+)
+def test_results_expire_after_their_time(store, path):
+    old = put(store, path, age=TTL + 5)
+    young = put(store, f"{path}2", age=TTL - 5)
+    assert expire(store, result_ttl=TTL) == 1
+    assert not old.exists()
+    assert young.exists()
+
+
+def test_what_is_being_written_has_a_day(store):
+    old, young = put(store, "tmp/a.1", age=DAY + 5), put(store, "tmp/a.2", age=DAY - 5)
+    assert expire(store, result_ttl=TTL) == 1
+    assert not old.exists()
+    assert young.exists()
+
+
+def test_nothing_pending_or_running_expires(store):
+    files = [
+        put(store, "pending/default/4.0000000000001/abcd-1.1", age=10 * DAY),
+        put(store, "running/w/abcd-2.1", age=10 * DAY),
+    ]
+    assert expire(store, result_ttl=TTL) == 0
+    assert all(file.exists() for file in files)
+
+
+def test_a_client_that_is_gone_leaves_nothing(store):
+    put(store, "done/abcd/abcd-1", age=TTL + 5)
+    put(store, "clients/abcd.lock", age=TTL + 5)
+    put(store, "bell/abcd", age=TTL + 5)
+    expire(store, result_ttl=TTL)
+    for folder in ("done", "kept", "clients", "bell"):
+        assert os.listdir(f"{store.layout.root}/{folder}") == []
+
+
+def test_a_client_that_lives_keeps_its_mailbox(store):
+    store.fs.make_folders(store.layout.mailbox("abcd"))
+    lock = store.fs.lock(store.layout.client_lock("abcd"))
+    assert lock is not None
+    expire(store, result_ttl=TTL)
+    assert os.path.isdir(store.layout.mailbox("abcd"))
+    lock.release()
+    expire(store, result_ttl=TTL)
+    assert not os.path.exists(store.layout.mailbox("abcd"))
+
+
+def test_a_client_that_is_gone_leaves_what_has_not_expired(store):
+    young = put(store, "done/abcd/abcd-1")
+    put(store, "clients/abcd.lock")
+    expire(store, result_ttl=TTL)
+    assert young.exists()
+    assert os.path.exists(store.layout.client_lock("abcd"))
+
+
+@pytest.mark.parametrize("folder", ["tmp", "quarantine", "failed", "done/abcd"])
+@pytest.mark.parametrize("kind", ["folder", "fifo", "link"])
+def test_what_is_no_file_holds_up_nothing(store, folder, kind):
+    """Whatever is set aside lies in quarantine, and may be anything."""
+    odd = pathlib.Path(store.layout.root, folder, "odd")
+    odd.parent.mkdir(exist_ok=True)
+    if kind == "folder":
+        odd.mkdir()
+        (odd / "inside").touch()
+    elif kind == "fifo":
+        os.mkfifo(odd)
+    else:
+        odd.symlink_to("/nowhere")
+    os.utime(odd, (1.0, 1.0), follow_symlinks=False)
+    old = put(store, "done/zzzz/zzzz-1", age=TTL + 5)
+    expire(store, result_ttl=TTL)
+    assert not old.exists()

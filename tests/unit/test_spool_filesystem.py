@@ -1,0 +1,260 @@
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import time
+
+import pytest
+
+from fsqueue.errors import EnvelopeError, SpoolError
+from fsqueue.spool.filesystem import Filesystem, ServerClock, filesystem_type, is_remote
+from fsqueue.testing import Fault, FaultyFilesystem
+
+
+@pytest.fixture
+def fs() -> FaultyFilesystem:
+    return FaultyFilesystem()
+
+
+def test_a_file_is_written_whole_and_private(fs, tmp_path):
+    path = str(tmp_path / "file")
+    chunks = [b"%d," % number for number in range(200)] + [b"", memoryview(b"end")]
+    fs.create(path, chunks)
+    assert fs.read(path) == b"".join(chunks)
+    assert stat.S_IMODE(os.stat(path).st_mode) == 0o600
+
+
+def test_a_file_is_never_written_over(fs, tmp_path):
+    path = str(tmp_path / "file")
+    fs.create(path, [b"first"])
+    with pytest.raises(FileExistsError):
+        fs.create(path, [b"second"])
+    assert fs.read(path) == b"first"
+
+
+@pytest.mark.parametrize("verb", ["create", "write", "close"])
+@pytest.mark.parametrize("kind", [Fault.fail, Fault.lost_reply])
+def test_a_file_that_could_not_be_written_is_removed(fs, tmp_path, verb, kind):
+    opened = len(os.listdir("/proc/self/fd"))
+    fs.inject(kind(code=errno.ENOSPC, verb=verb))
+    with pytest.raises(OSError, match="No space left"):
+        fs.create(str(tmp_path / "file"), [b"content"])
+    happened = verb == "create" and kind == Fault.lost_reply  # nobody can know that
+    assert len(os.listdir(tmp_path)) == happened
+    if verb != "close":
+        assert len(os.listdir("/proc/self/fd")) == opened
+
+
+def test_what_is_no_regular_file_is_not_read(fs, tmp_path):
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "target").write_bytes(b"secret")
+    (tmp_path / "link").symlink_to(tmp_path / "target")
+    (tmp_path / "folder").mkdir()
+    for name in ("fifo", "link", "folder"):
+        with pytest.raises(EnvelopeError, match="not a regular file"):
+            fs.read(str(tmp_path / name))
+    with pytest.raises(FileNotFoundError):
+        fs.read(str(tmp_path / "missing"))
+
+
+def test_listing(fs, tmp_path):
+    assert fs.names(str(tmp_path / "missing")) == []
+    for number in range(5):
+        (tmp_path / str(number)).touch()
+    assert fs.names(str(tmp_path / "1")) == []
+    assert sorted(fs.names(str(tmp_path))) == list("01234")
+    assert len(fs.names(str(tmp_path), limit=3)) == 3
+
+
+@pytest.mark.parametrize("remote", [False, True])
+def test_a_fresh_listing_touches_a_remote_folder_only(tmp_path, remote):
+    fs = FaultyFilesystem(remote=remote)
+    fs.names(str(tmp_path), fresh=True)
+    assert fs.count("utime") == remote
+
+
+def test_folders(fs, tmp_path):
+    deep = str(tmp_path / "a" / "b" / "c")
+    fs.make_folders(deep)
+    fs.make_folders(deep)
+    assert stat.S_IMODE(os.stat(deep).st_mode) == 0o700
+    assert not fs.rmdir(str(tmp_path / "a"))
+    assert fs.rmdir(deep)
+    assert fs.rmdir(deep)
+
+
+def test_lost_replies_do_no_harm_to_folders_and_removals(fs, tmp_path):
+    folder, file = str(tmp_path / "a" / "b"), str(tmp_path / "file")
+    fs.inject(Fault.lost_reply(at=None))
+    fs.make_folders(folder)
+    assert os.path.isdir(folder)
+    assert fs.rmdir(folder)
+    assert not os.path.exists(folder)
+    fs.inject()
+    fs.create(file, [])
+    fs.inject(Fault.lost_reply(at=None))
+    fs.discard(file)
+    assert not os.path.exists(file)
+
+
+def test_rmdir_tells_errors_from_use(fs, tmp_path):
+    fs.inject(Fault.fail(errno.EACCES))
+    with pytest.raises(PermissionError):
+        fs.rmdir(str(tmp_path))
+
+
+def test_names_of_one_file(fs, tmp_path):
+    one, two = str(tmp_path / "one"), str(tmp_path / "two")
+    assert fs.link_count(one) == 0
+    assert not fs.exists(one)
+    fs.create(one, [])
+    fs.link(one, two)
+    assert fs.link_count(one) == 2
+    assert fs.exists(two)
+    fs.rename(one, str(tmp_path / "three"))
+    fs.discard(one)
+    with pytest.raises(FileNotFoundError):
+        fs.unlink(one)
+
+
+def test_touch_makes_a_file_and_a_ring_does_not(fs, tmp_path):
+    path = str(tmp_path / "bell")
+    fs.ring(path)
+    assert not os.path.exists(path)
+    fs.touch(path)
+    os.utime(path, (1.0, 1.0))
+    fs.ring(path)
+    assert fs.modified(path) > 1.0
+
+
+def test_locks(fs, tmp_path):
+    path = str(tmp_path / "lock")
+    held = fs.lock(path)
+    assert held is not None
+    assert Filesystem().lock(path) is None
+    held.release()
+    again = fs.lock(path)
+    assert again is not None
+    again.release()
+
+
+def test_a_filesystem_without_locks_is_no_error(fs, tmp_path):
+    fs.inject(Fault.fail(errno.ENOLCK, verb="lock", path="lock"))
+    assert fs.lock(str(tmp_path / "lock")) is None
+    fs.inject(Fault.fail(errno.EIO, verb="lock"))
+    with pytest.raises(OSError, match="Input/output"):
+        fs.lock(str(tmp_path / "lock"))
+
+
+def test_a_private_folder_is_nobody_elses(fs, tmp_path):
+    path = tmp_path / "private"
+    fs.make_private_folder(str(path))
+    fs.make_private_folder(str(path))
+    path.chmod(0o755)
+    with pytest.raises(SpoolError, match="not a private folder"):
+        fs.make_private_folder(str(path))
+    path.chmod(0o700)
+    (tmp_path / "link").symlink_to(path)
+    with pytest.raises(SpoolError, match="not a private folder"):
+        fs.make_private_folder(str(tmp_path / "link"))
+
+
+@pytest.mark.skipif(not os.path.ismount("/dev/shm"), reason="no /dev/shm")
+def test_types_of_filesystems():
+    assert filesystem_type("/dev/shm/anything") == "tmpfs"
+    assert not is_remote("/dev/shm")
+
+
+# -- the server's clock ---------------------------------------------------------------------
+
+
+class AheadByAnHour(FaultyFilesystem):
+    """Its server's clock is ahead of this host's."""
+
+    def modified(self, path: str) -> float:
+        return super().modified(path) + 3600.0
+
+
+def test_the_clock_is_the_servers(tmp_path):
+    fs = AheadByAnHour()
+    clock = ServerClock(fs)
+    assert clock.age == float("inf")
+    with pytest.raises(SpoolError, match="not read yet"):
+        clock.now()
+    clock.sync(str(tmp_path / "mine"))
+    assert 3595.0 < clock.now() - os.stat(tmp_path / "mine").st_mtime < 3630.0
+    before = clock.now()
+    fs.clock_offset += 100.0
+    assert 100.0 <= clock.now() - before < 130.0
+    assert 100.0 <= clock.age < 130.0
+
+
+def test_the_clock_asks_the_server_and_never_this_host(tmp_path, fs, monkeypatch):
+    def refuse() -> float:
+        raise AssertionError("this host's clock was read")
+
+    monkeypatch.setattr(time, "time", refuse)
+    monkeypatch.setattr(time, "time_ns", refuse)
+    clock = ServerClock(fs)
+    clock.sync(str(tmp_path / "mine"))
+    clock.now()
+    fs.inject()
+    clock.sync(str(tmp_path / "mine"))
+    assert [operation.verb for operation in fs.trace] == ["utime", "fstat"]
+
+
+# -- the faulty twin ------------------------------------------------------------------------
+
+
+def test_a_fault_strikes_the_call_it_is_meant_for(fs, tmp_path):
+    fs.inject(Fault.fail(errno.ESTALE, at=2, verb="stat", path="b"))
+    fs.exists(str(tmp_path / "b"))
+    fs.exists(str(tmp_path / "a"))
+    fs.names(str(tmp_path / "b"))
+    with pytest.raises(OSError, match="Stale") as caught:
+        fs.exists(str(tmp_path / "b"))
+    assert caught.value.errno == errno.ESTALE
+    fs.exists(str(tmp_path / "b"))
+    assert fs.count() == 5
+    assert fs.count("stat") == 4
+
+
+@pytest.mark.parametrize(
+    ("verb", "error"),
+    [
+        ("rename", FileNotFoundError),
+        ("link", FileExistsError),
+        ("mkdir", FileExistsError),
+        ("unlink", FileNotFoundError),
+        ("rmdir", FileNotFoundError),
+    ],
+)
+def test_a_lost_reply_looks_like_the_answer_to_a_repetition(fs, tmp_path, verb, error):
+    old, new = str(tmp_path / "old"), str(tmp_path / "new")
+    if verb in {"rename", "link", "unlink"}:
+        fs.create(old, [])
+    paths = (old, new) if verb in {"rename", "link"} else (old,)
+    if verb == "rmdir":
+        os.mkdir(old)
+    fs.inject(Fault.lost_reply())
+    with pytest.raises(error):
+        fs._call(verb, getattr(os, verb), *paths)
+    expected = {"rename": ["new"], "link": ["new", "old"], "mkdir": ["old"]}.get(verb, [])
+    assert sorted(os.listdir(tmp_path)) == expected
+    assert fs.trace == [(verb, *paths, *[""] * (2 - len(paths)))]
+
+
+def test_a_stale_listing_is_the_one_before(fs, tmp_path):
+    fs.inject(Fault.stale(at=2))
+    assert fs.names(str(tmp_path)) == []
+    (tmp_path / "new").touch()
+    assert fs.names(str(tmp_path)) == []
+    assert fs.names(str(tmp_path)) == ["new"]
+
+
+def test_the_trace_names_files_behind_handles(fs, tmp_path):
+    path = str(tmp_path / "file")
+    fs.create(path, [b"x"])
+    assert fs.trace == [("create", path, ""), ("write", path, ""), ("close", path, "")]
+    assert fs.count("write", "close") == 2

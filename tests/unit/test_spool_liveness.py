@@ -1,0 +1,185 @@
+from __future__ import annotations
+
+import os
+
+import msgspec
+import pytest
+
+from fsqueue.spool.identity import this_process
+from fsqueue.spool.liveness import Observer
+from fsqueue.spool.opening import open_store
+from fsqueue.spool.records import WorkerRecord
+from fsqueue.spool.store import Store
+from fsqueue.testing import FaultyFilesystem
+
+HEARTBEAT, LEASE = 5.0, 30.0
+pytestmark = pytest.mark.leaves_strays
+
+
+@pytest.fixture
+def fs() -> FaultyFilesystem:
+    return FaultyFilesystem()
+
+
+@pytest.fixture
+def store(spool, fs) -> Store:
+    return open_store(spool, fs)
+
+
+@pytest.fixture
+def observer(store) -> Observer:
+    return Observer(store, heartbeat=HEARTBEAT, lease=LEASE)
+
+
+def record(store: Store, name: str = "w", **changes) -> WorkerRecord:
+    process = this_process()
+    values = {
+        "name": name,
+        "host": "here",
+        "boot": process.boot,
+        "pid": process.pid,
+        "start": process.start,
+        "queues": ("default",),
+        "runner": "thread",
+        "concurrency": 1,
+        "started": 0.0,
+    }
+    written = WorkerRecord(**(values | changes))
+    with open(store.layout.worker_record(name), "wb") as file:
+        file.write(msgspec.json.encode(written))
+    return written
+
+
+def beat(store: Store, seconds: float, name: str = "w") -> None:
+    store.fs.touch(store.layout.worker_beat(name))
+    os.utime(store.layout.worker_beat(name), (seconds, seconds))
+
+
+def test_a_process_that_lives_here_is_not_dead(store, observer):
+    record(store)
+    observer.discover()
+    assert observer.dead_here() == {}
+    assert observer.dead_elsewhere() == {}
+    assert observer.serving("default") == ["w"]
+    assert observer.serving("other") == []
+
+
+def test_a_process_that_is_gone_is_dead_at_once(store, observer, fs):
+    record(store, start="another process had this pid")
+    observer.discover()
+    fs.inject()
+    assert list(observer.dead_here()) == ["w"]
+    assert fs.count() == 0
+    assert observer.serving("default") == []
+
+
+def test_a_process_of_this_host_never_dies_of_silence(store, observer, fs):
+    record(store)
+    observer.discover()
+    observer.dead_elsewhere()
+    fs.clock_offset += 10 * LEASE
+    assert observer.dead_elsewhere() == {}
+
+
+def test_a_worker_elsewhere_is_dead_after_the_lease(store, observer, fs):
+    record(store, boot="elsewhere", start="never here")
+    beat(store, 1.0)
+    observer.discover()
+    assert observer.dead_here() == {}
+    assert observer.dead_elsewhere() == {}
+    fs.clock_offset += LEASE - 1
+    assert observer.dead_elsewhere() == {}
+    fs.clock_offset += 2
+    assert list(observer.dead_elsewhere()) == ["w"]
+
+
+@pytest.mark.parametrize("step", [-7200.0, 0.5, 7200.0])
+def test_any_change_of_the_beat_is_life_whatever_clocks_say(store, observer, fs, step):
+    record(store, boot="elsewhere")
+    seconds = 1_000_000.0
+    observer.discover()
+    for _ in range(4):
+        beat(store, seconds)
+        assert observer.dead_elsewhere() == {}
+        fs.clock_offset += LEASE - 1
+        seconds += step
+
+
+def test_a_lock_seen_held_and_then_free_tells_sooner(store, observer, fs):
+    record(store, boot="elsewhere")
+    beat(store, 1.0)
+    lock = store.fs.lock(store.layout.worker_lock("w"))
+    assert lock is not None
+    observer.discover()
+    assert observer.dead_elsewhere() == {}
+    fs.clock_offset += 2 * HEARTBEAT + 1
+    assert observer.dead_elsewhere() == {}
+    lock.release()
+    assert list(observer.dead_elsewhere()) == ["w"]
+
+
+def test_a_free_lock_alone_tells_nothing(store, observer, fs):
+    record(store, boot="elsewhere")
+    beat(store, 1.0)
+    observer.discover()
+    for _ in range(3):
+        assert observer.dead_elsewhere() == {}
+        fs.clock_offset += 2 * HEARTBEAT
+
+
+def test_a_folder_without_record_is_a_worker_by_its_silence(store, observer, fs):
+    store.fs.make_folders(store.layout.running("w"))
+    observer.discover()
+    assert observer.dead_here() == {}
+    assert observer.dead_elsewhere() == {}
+    fs.clock_offset += LEASE + 1
+    assert list(observer.dead_elsewhere()) == ["w"]
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"name":"other"}'])
+def test_a_damaged_record_is_a_worker_by_its_silence(store, observer, fs, content):
+    with open(store.layout.worker_record("w"), "wb") as file:
+        file.write(content)
+    observer.discover()
+    assert observer.dead_elsewhere() == {}
+    assert observer.serving("default") == []
+    fs.clock_offset += LEASE + 1
+    assert list(observer.dead_elsewhere()) == ["w"]
+
+
+def test_a_record_of_another_name_is_not_believed(store, observer):
+    record(store, start="gone")
+    os.rename(store.layout.worker_record("w"), store.layout.worker_record("v"))
+    observer.discover()
+    assert observer.dead_here() == {}
+
+
+def test_who_has_left_is_forgotten(store, observer):
+    record(store, start="gone")
+    observer.discover()
+    os.unlink(store.layout.worker_record("w"))
+    observer.discover()
+    assert observer.dead_here() == {}
+
+
+def test_an_observer_does_not_watch_itself(store, observer):
+    record(store, start="gone")
+    observer.discover(but="w")
+    assert observer.dead_here() == {}
+
+
+def test_a_record_is_read_once(store, observer, fs):
+    record(store)
+    observer.discover()
+    fs.inject()
+    observer.discover()
+    assert fs.count("read") == 0
+
+
+def test_a_file_that_is_missing_stands_still_too(store, observer, fs):
+    path = store.layout.upkeep_stamp
+    assert observer.stands_still(path) == 0
+    fs.clock_offset += 3
+    assert observer.stands_still(path) >= 3
+    store.fs.touch(path)
+    assert observer.stands_still(path) == 0

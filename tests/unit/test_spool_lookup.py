@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from fsqueue.errors import UnknownInvocationError
+from fsqueue.spool.client import Client
+from fsqueue.spool.lookup import find_pending, find_pending_by_listing, is_running, state_of
+from fsqueue.spool.opening import open_store
+from fsqueue.spool.records import Outcome
+from fsqueue.spool.states import TRANSITIONS, Move, State
+from fsqueue.spool.worker import Worker
+
+pytestmark = pytest.mark.leaves_strays
+
+
+@pytest.fixture
+def store(spool):
+    return open_store(spool)
+
+
+@pytest.fixture
+def receipt(store):
+    client = Client(store, events=False, poll_interval=0.05, on_silence=lambda: True)
+    yield client.publish(client.new_id(), "t.f", "default", [b""], max_attempts=3, keep=True)
+    client.close()
+
+
+@pytest.fixture
+def worker(store):
+    worker = Worker(store, queues=("default",), runner="thread", concurrency=1)
+    worker.register()
+    yield worker
+    worker.deregister()
+
+
+@pytest.mark.parametrize("state", [State.SUCCEEDED, State.FAILED])
+@pytest.mark.parametrize("keep", [None, True])
+def test_states_from_birth_to_end(store, receipt, worker, state, keep):
+    invocation_id = receipt.invocation_id
+    assert state_of(store, invocation_id) is State.PENDING
+    assert not is_running(store, invocation_id)
+    claim = worker.claim(receipt.path)
+    assert state_of(store, invocation_id) is State.RUNNING
+    assert is_running(store, invocation_id)
+    worker.release(claim)
+    outcome = Outcome(
+        id=invocation_id,
+        spool=store.info.id,
+        attempt=1,
+        state=state,
+        worker="",
+        started=0.0,
+        ended=0.0,
+        codec="",
+    )
+    store.complete(claim, outcome)
+    if keep:
+        store.collect(invocation_id, keep=True)
+    assert state_of(store, invocation_id) is state
+    assert state.finished
+
+
+def test_an_unknown_invocation(store, receipt):
+    with pytest.raises(UnknownInvocationError, match="knows no invocation"):
+        state_of(store, "abcd-1")
+    store.collect(receipt.invocation_id, keep=False)
+
+
+def test_a_pending_call_is_found_with_and_without_a_hint(store, receipt):
+    invocation_id = receipt.invocation_id
+    for attempt in (1, 2, 3):
+        assert find_pending(store, invocation_id) is not None
+        found = find_pending(store, invocation_id, receipt.path)
+        assert found == receipt.path.removesuffix(".1") + f".{attempt}"
+        os.rename(found, receipt.path.removesuffix(".1") + f".{attempt + 1}")
+    assert find_pending(store, invocation_id) is None
+    assert find_pending_by_listing(store, invocation_id).endswith(".4")
+    assert state_of(store, invocation_id) is State.PENDING
+
+
+def test_one_id_is_not_taken_for_the_beginning_of_another(store, receipt):
+    longer = f"{receipt.invocation_id}1"
+    os.rename(receipt.path, receipt.path.replace(receipt.invocation_id, longer))
+    assert find_pending_by_listing(store, receipt.invocation_id) is None
+    with pytest.raises(UnknownInvocationError):
+        state_of(store, receipt.invocation_id)
+
+
+def test_every_move_has_its_states():
+    assert set(TRANSITIONS) == set(Move)
+    ends = {state for _, after in TRANSITIONS.values() for state in after}
+    assert ends == set(State)
+    assert not any(state.finished for before, _ in TRANSITIONS.values() for state in before)

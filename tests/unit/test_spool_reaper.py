@@ -1,0 +1,170 @@
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from fsqueue.spool.client import Client
+from fsqueue.spool.opening import open_store
+from fsqueue.spool.reaper import reap
+from fsqueue.spool.states import State
+from fsqueue.spool.store import Store
+from fsqueue.spool.worker import Worker
+from fsqueue.testing import Fault, FaultyFilesystem
+
+QUEUE = "default"
+pytestmark = pytest.mark.leaves_strays
+
+
+@pytest.fixture
+def fs() -> FaultyFilesystem:
+    return FaultyFilesystem()
+
+
+@pytest.fixture
+def store(spool, fs) -> Store:
+    store = open_store(spool, fs)
+    store.sync_clock()
+    return store
+
+
+@pytest.fixture
+def client(store):
+    client = Client(store, events=False, poll_interval=0.05, on_silence=lambda: True)
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def worker(store):
+    worker = Worker(store, queues=(QUEUE,), runner="thread", concurrency=1)
+    worker.register()
+    yield worker
+    worker.deregister()
+
+
+def claim(client: Client, worker: Worker, *, max_attempts: int = 3):
+    receipt = client.publish(
+        client.new_id(), "t.f", QUEUE, [b"args"], max_attempts=max_attempts, keep=False
+    )
+    held = worker.claim(receipt.path)
+    assert held is not None
+    return held
+
+
+def pending(store: Store) -> list[str]:
+    return sorted(name for _, _, names in os.walk(store.layout.pending_folder) for name in names)
+
+
+def traces(store: Store, worker: Worker) -> list[str]:
+    layout = store.layout
+    left = [*os.listdir(layout.workers_folder), *os.listdir(layout.running_folder)]
+    return [name for name in left if name.startswith(worker.name)]
+
+
+def test_work_comes_back_as_the_next_attempt(store, client, worker):
+    held = claim(client, worker)
+    assert reap(store, worker.name, "killed") == 1
+    assert pending(store) == [f"{held.name.invocation_id}.2"]
+    assert os.path.dirname(held.origin).endswith(os.listdir(store.layout.queue(QUEUE))[0])
+    assert traces(store, worker) == []
+
+
+def test_the_last_attempt_is_a_failure_that_says_why(store, client, worker):
+    held = claim(client, worker, max_attempts=1)
+    reap(store, worker.name, "its process was killed")
+    assert pending(store) == []
+    data = store.peek(held.name.invocation_id)
+    outcome, payload = store.read_outcome(held.name.invocation_id, data)
+    assert outcome.state is State.FAILED
+    assert outcome.failure.type == "WorkerLostError"
+    assert "its process was killed" in outcome.failure.message
+    assert payload == b""
+    assert os.listdir(store.layout.failed_folder) == [str(held.name)]
+
+
+def test_a_worker_without_work_leaves_nothing(store, worker):
+    assert reap(store, worker.name, "killed") == 0
+    assert traces(store, worker) == []
+    assert reap(store, worker.name, "killed") == 0
+
+
+def test_a_finished_attempt_is_not_run_again(store, client, worker):
+    held = claim(client, worker)
+    store._publish_outcome(store._queue_failure(held.name, "WorkerLostError", "x"), ())
+    reap(store, worker.name, "killed")
+    assert pending(store) == []
+    assert traces(store, worker) == []
+
+
+def test_a_damaged_call_goes_into_quarantine_and_its_caller_knows(store, client, worker):
+    held = claim(client, worker)
+    with open(held.path, "r+b") as file:
+        file.truncate(100)
+    good = claim(client, worker)
+    assert reap(store, worker.name, "killed") == 2
+    data = store.peek(held.name.invocation_id)
+    outcome, _ = store.read_outcome(held.name.invocation_id, data)
+    assert outcome.failure.type == "InvocationCorruptError"
+    assert sorted(os.listdir(store.layout.quarantine_folder)) == [
+        str(held.name),
+        f"{held.name}.reason",
+    ]
+    assert pending(store) == [f"{good.name.invocation_id}.2"]
+
+
+def test_a_foreign_file_goes_into_quarantine(store, worker):
+    with open(f"{store.layout.running(worker.name)}/core", "wb"):
+        pass
+    reap(store, worker.name, "killed")
+    assert sorted(os.listdir(store.layout.quarantine_folder)) == ["core", "core.reason"]
+    assert traces(store, worker) == []
+
+
+def test_a_call_of_another_version_is_left_alone(store, client, worker):
+    held = claim(client, worker)
+    with open(held.path, "r+b") as file:
+        data = file.read()
+        file.seek(0)
+        file.write(data.replace(b"fsqueue 1", b"fsqueue 9", 1))
+    good = claim(client, worker)
+    reap(store, worker.name, "killed")
+    assert os.path.exists(held.path)
+    assert pending(store) == [f"{good.name.invocation_id}.2"]
+
+
+def test_one_call_that_cannot_be_read_holds_up_no_other(store, client, worker, fs):
+    bad, *good = [claim(client, worker) for _ in range(5)]
+    fs.inject(Fault.fail(errno.EIO, at=None, verb="read", path=bad.path))
+    with contextlib.suppress(OSError):  # it may say so, when all the others are safe
+        reap(store, worker.name, "killed")
+    assert pending(store) == sorted(f"{held.name.invocation_id}.2" for held in good)
+    fs.inject()
+    reap(store, worker.name, "killed")
+    assert len(pending(store)) == 5
+
+
+def test_a_claim_at_the_last_moment_is_found_the_next_time(store, client, worker, fs):
+    claim(client, worker)
+    folder = store.layout.running(worker.name)
+    store.fs.names(folder)
+    late = claim(client, worker)
+    fs.inject(Fault.stale(path=folder, at=1))
+    assert reap(store, worker.name, "killed") == 1
+    assert os.path.exists(late.path)
+    assert len(traces(store, worker)) == 4
+    assert reap(store, worker.name, "killed") == 1
+    assert len(pending(store)) == 2
+    assert traces(store, worker) == []
+
+
+def test_many_reapers_give_back_once(store, client, worker, spool):
+    held = [claim(client, worker) for _ in range(60)]
+    stores = [open_store(spool) for _ in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda each: reap(each, worker.name, "killed"), stores))
+    assert pending(store) == sorted(f"{each.name.invocation_id}.2" for each in held)
+    assert traces(store, worker) == []

@@ -1,0 +1,359 @@
+from __future__ import annotations
+
+import ast
+import errno
+import os
+import pathlib
+
+import msgspec
+import pytest
+
+import fsqueue.spool
+from fsqueue.errors import EnvelopeError, SpoolError, SpoolVersionError
+from fsqueue.spool import envelope
+from fsqueue.spool.backlog import Backlog
+from fsqueue.spool.client import Client
+from fsqueue.spool.layout import AttemptName, Slot
+from fsqueue.spool.opening import open_store
+from fsqueue.spool.records import Outcome
+from fsqueue.spool.states import State
+from fsqueue.spool.worker import Worker
+from fsqueue.testing import NAME_VERBS, Fault, FaultyFilesystem
+
+QUEUE = "default"
+
+
+class Pair:
+    """A client and a worker on one spool, whose calls are counted."""
+
+    def __init__(self, root: str) -> None:
+        self.fs = FaultyFilesystem()
+        self.store = open_store(root, self.fs)
+        self.client = Client(self.store, events=False, poll_interval=0.05, on_silence=lambda: True)
+        self.worker = Worker(self.store, queues=(QUEUE,), runner="thread", concurrency=1)
+        self.worker.register()
+
+    def publish(self, *, keep: bool = False):
+        return self.client.publish(
+            self.client.new_id(), "t.f", QUEUE, [b"args"], max_attempts=3, keep=keep
+        )
+
+    def outcome(self, claim, state: State = State.SUCCEEDED) -> Outcome:
+        return Outcome(
+            id=claim.name.invocation_id,
+            spool=self.store.info.id,
+            attempt=claim.name.attempt,
+            state=state,
+            worker=claim.worker,
+            started=0.0,
+            ended=0.0,
+            codec="cloudpickle",
+        )
+
+    def complete(self, claim, state: State = State.SUCCEEDED) -> bool:
+        self.worker.release(claim)
+        published = self.store.complete(claim, self.outcome(claim, state), [b"value"])
+        self.worker.forget(claim.name)
+        return published
+
+    def close(self) -> None:
+        for claim in self.worker.claims:
+            self.complete(claim)
+        self.worker.deregister()
+        mailbox = self.store.layout.mailbox(self.client.name)
+        for name in self.store.fs.names(mailbox):
+            self.store.collect(name, keep=False)
+        self.client.close()
+
+
+@pytest.fixture
+def pair(spool):
+    pair = Pair(spool)
+    yield pair
+    pair.fs.inject()
+    pair.close()
+
+
+# -- what the moves cost ----------------------------------------------------------------------
+
+
+def test_costs_when_the_slot_and_the_mailbox_are_there(pair):
+    fs = pair.fs
+    pair.publish()
+    fs.inject()
+    receipt = pair.publish()
+    if fs.count("mkdir"):  # a second has begun, and so a slot
+        fs.inject()
+        receipt = pair.publish()
+    assert fs.count(*NAME_VERBS) <= 4
+    assert fs.count("write") == 1
+    assert fs.count("listdir") == 0
+
+    fs.inject()
+    claim = pair.worker.claim(receipt.path)
+    pair.store.read_call(claim)
+    assert [operation.verb for operation in fs.trace] == ["rename", "read"]
+
+    fs.inject()
+    assert pair.complete(claim)
+    assert fs.count(*NAME_VERBS) <= 4
+    assert fs.count("write") == 1
+
+    fs.inject()
+    assert pair.store.collect(receipt.invocation_id, keep=False)
+    assert [operation.verb for operation in fs.trace] == ["read", "unlink"]
+
+
+def test_claiming_costs_the_same_whatever_the_backlog(pair):
+    def cost() -> int:
+        pair.fs.inject()
+        origin = Backlog(pair.store, QUEUE).next()
+        claim = pair.worker.claim(origin)
+        count = pair.fs.count()
+        pair.complete(claim)
+        return count
+
+    slot = pair.store.layout.slot(QUEUE, str(Slot(5, 1.0)))
+    pair.fs.make_folders(slot)
+    costs = []
+    for number in range(1, 700):
+        pair.fs.create(f"{slot}/abcd-{number}.1", [])
+        if number in {1, 650}:
+            costs.append(cost())
+    assert costs[0] == costs[1]
+    assert len(pair.fs.names(slot, limit=500)) == 500
+    for name in os.listdir(pair.store.layout.mailbox("abcd")):
+        pair.store.collect(name, keep=False)
+    os.rmdir(pair.store.layout.mailbox("abcd"))
+
+
+# -- order of service -------------------------------------------------------------------------
+
+
+def put(pair: Pair, slot: Slot, number: int) -> None:
+    folder = pair.store.layout.slot(QUEUE, str(slot))
+    pair.fs.make_folders(folder)
+    pair.fs.create(f"{folder}/abcd-{number}.1", [])
+
+
+def served(pair: Pair) -> list[str]:
+    backlog = Backlog(pair.store, QUEUE)
+    names = []
+    while (path := backlog.next()) is not None:
+        names.append(os.path.basename(path))
+        os.unlink(path)
+    return names
+
+
+def test_higher_priority_and_earlier_calls_come_first(pair):
+    now = pair.store.clock.now()
+    put(pair, Slot(5, now - 2), 3)
+    put(pair, Slot(5, now - 9), 2)
+    put(pair, Slot(9, now - 1), 1)
+    put(pair, Slot(0, now - 99), 4)
+    assert served(pair) == ["abcd-1.1", "abcd-2.1", "abcd-3.1", "abcd-4.1"]
+
+
+def test_a_delayed_call_is_not_claimed_early(pair):
+    put(pair, Slot(5, pair.store.clock.now() + 60), 1)
+    backlog = Backlog(pair.store, QUEUE)
+    assert backlog.next() is None
+    pair.fs.clock_offset += 61
+    assert backlog.next() is not None
+
+
+def test_empty_slots_are_removed_but_not_those_in_use(pair):
+    now = pair.store.clock.now()
+    for due in (now - 10, now - 1, now + 10):
+        pair.fs.make_folders(pair.store.layout.slot(QUEUE, str(Slot(5, due))))
+    assert Backlog(pair.store, QUEUE).next() is None
+    left = [Slot.parse(name).due for name in os.listdir(pair.store.layout.queue(QUEUE))]
+    assert sorted(left) == pytest.approx([now - 1, now + 10], abs=0.01)
+
+
+def test_a_slot_that_was_removed_is_made_again(pair):
+    first = pair.publish()
+    os.unlink(first.path)
+    os.rmdir(os.path.dirname(first.path))
+    assert os.path.exists(pair.publish().path)
+
+
+def test_what_is_no_slot_is_passed_over(pair):
+    pair.fs.make_folders(pair.store.layout.slot(QUEUE, "lost+found"))
+    pair.fs.create(f"{pair.store.layout.queue(QUEUE)}/README", [])
+    receipt = pair.publish()
+    assert Backlog(pair.store, QUEUE).next() == receipt.path
+
+
+def test_a_skipped_call_is_left_alone(pair):
+    receipt = pair.publish()
+    backlog = Backlog(pair.store, QUEUE)
+    backlog.skip(AttemptName(receipt.invocation_id, 1))
+    assert backlog.next() is None
+
+
+# -- moves ------------------------------------------------------------------------------------
+
+
+def test_an_outcome_is_kept_for_others_if_told_so(pair):
+    receipt = pair.publish(keep=True)
+    pair.complete(pair.worker.claim(receipt.path))
+    data = pair.store.collect(receipt.invocation_id, keep=True)
+    assert pair.store.peek(receipt.invocation_id) == data
+    assert pair.store.collect(receipt.invocation_id, keep=True) is None
+    outcome, payload = pair.store.read_outcome(receipt.invocation_id, data)
+    assert (outcome.state, payload) == (State.SUCCEEDED, b"value")
+    os.unlink(pair.store.layout.kept(receipt.invocation_id))
+    os.rmdir(pair.store.layout.kept_mailbox(pair.client.name))
+
+
+def test_failed_calls_stay_for_a_look(pair):
+    receipt = pair.publish()
+    claim = pair.worker.claim(receipt.path)
+    pair.complete(claim, State.FAILED)
+    assert os.listdir(pair.store.layout.failed_folder) == [str(claim.name)]
+
+
+def test_a_call_that_is_given_back_is_the_same_attempt(pair):
+    receipt = pair.publish()
+    claim = pair.worker.claim(receipt.path)
+    assert pair.worker.release(claim)
+    assert not pair.worker.release(claim)
+    assert pair.store.give_back(claim)
+    pair.worker.forget(claim.name)
+    assert pair.worker.claim(receipt.path) == claim
+
+
+def test_an_outcome_of_another_invocation_is_refused(pair):
+    one, other = pair.publish(), pair.publish()
+    pair.complete(pair.worker.claim(one.path))
+    data = pair.store.peek(one.invocation_id)
+    with pytest.raises(EnvelopeError, match="another invocation"):
+        pair.store.read_outcome(other.invocation_id, data)
+
+
+def test_a_call_under_another_name_is_refused(pair):
+    receipt = pair.publish()
+    path = f"{os.path.dirname(receipt.path)}/abcd-9.1"
+    os.rename(receipt.path, path)
+    claim = pair.worker.claim(path)
+    with pytest.raises(EnvelopeError, match="another invocation"):
+        pair.store.read_call(claim)
+    pair.worker.release(claim)
+    os.unlink(claim.path)
+
+
+def test_a_call_of_another_spool_is_refused(pair, spool):
+    receipt = pair.publish()
+    other = open_store(f"{spool}/other")
+    claim = pair.worker.claim(receipt.path)
+    with pytest.raises(EnvelopeError, match="another spool"):
+        other.read_call(claim)
+
+
+@pytest.mark.parametrize(
+    ("queue", "slot"),
+    [
+        ("../../outside", "4.0000000000001"),
+        ("a/b", "4.0000000000001"),
+        ("", "4.0000000000001"),
+        ("..", "4.0000000000001"),
+        (QUEUE, "../../outside"),
+        (QUEUE, "soon"),
+    ],
+)
+def test_a_call_that_names_no_folder_of_the_spool_is_refused(pair, queue, slot):
+    """Whoever requeues it would follow the name, or put it where nobody looks."""
+    receipt = pair.publish()
+    claim = pair.worker.claim(receipt.path)
+    call, payload = pair.store.read_call(claim)
+    hostile = msgspec.structs.replace(call, queue=queue, slot=slot)
+    os.unlink(claim.path)
+    pair.fs.create(claim.path, envelope.encode(hostile, [payload]))
+    with pytest.raises(EnvelopeError):
+        pair.store.read_call(claim)
+
+
+def test_a_foreign_name_goes_into_quarantine(pair):
+    folder = pair.store.layout.slot(QUEUE, str(Slot(5, 1.0)))
+    pair.fs.make_folders(folder)
+    pair.fs.create(f"{folder}/notes.txt", [b"?"])
+    assert pair.worker.claim(f"{folder}/notes.txt") is None
+    assert sorted(os.listdir(pair.store.layout.quarantine_folder)) == [
+        "notes.txt",
+        "notes.txt.reason",
+    ]
+
+
+@pytest.mark.parametrize("code", [errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK])
+def test_a_filesystem_without_links_gets_outcomes_by_rename(pair, code):
+    receipt = pair.publish()
+    claim = pair.worker.claim(receipt.path)
+    pair.fs.inject(Fault.fail(code, at=None, verb="link"))
+    assert pair.complete(claim)
+    assert not pair.store.complete(claim, pair.outcome(claim), [b"other"])
+    data = pair.store.peek(receipt.invocation_id)
+    assert pair.store.read_outcome(receipt.invocation_id, data)[1] == b"value"
+
+
+def test_a_worker_tries_one_name_once_at_a_time(pair):
+    receipt = pair.publish()
+    claim = pair.worker.claim(receipt.path)
+    assert claim is not None
+    assert pair.worker.claim(receipt.path) is None
+    assert pair.worker.claims == [claim]
+
+
+def test_a_worker_that_was_taken_for_dead_claims_nothing(pair):
+    receipt = pair.publish()
+    os.rmdir(pair.store.layout.running(pair.worker.name))
+    assert not pair.worker.is_registered()
+    assert pair.worker.claim(receipt.path) is None
+    assert os.path.exists(receipt.path)
+
+
+# -- opening ----------------------------------------------------------------------------------
+
+
+def test_all_who_open_agree_about_the_spool(spool):
+    assert open_store(spool).info == open_store(spool).info
+
+
+@pytest.mark.parametrize("kind", [Fault.lost_reply, Fault.fail])
+def test_the_creation_survives_a_lost_reply_and_missing_links(spool, kind):
+    fs = FaultyFilesystem([kind(code=0 if kind == Fault.lost_reply else errno.EPERM, verb="link")])
+    assert open_store(spool, fs).info == open_store(spool).info
+
+
+def test_a_damaged_spool_is_a_clear_error(spool):
+    open_store(spool)
+    for content, error in ((b"{", SpoolError), (b'{"format":2,"id":"x"}', SpoolVersionError)):
+        pathlib.Path(spool, "spool.json").write_bytes(content)
+        with pytest.raises(error, match=r"spool\.json|format 2"):
+            open_store(spool)
+
+
+def test_a_root_that_cannot_be_made_is_a_clear_error(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(SpoolError, match="FSQUEUE__ROOT"):
+        open_store(tmp_path / "file" / "root")
+
+
+# -- clocks -----------------------------------------------------------------------------------
+
+
+def test_no_part_of_the_protocol_reads_the_clock_of_its_host():
+    folder = pathlib.Path(fsqueue.spool.__file__).parent
+    found = []
+    for path in folder.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Attribute) and node.attr in {
+                "time",
+                "time_ns",
+                "now",
+                "utcnow",
+            }:
+                owner = ast.unparse(node.value)
+                if owner in {"time", "datetime", "datetime.datetime"}:
+                    found.append(f"{path.name}:{node.lineno}")
+    assert found == []

@@ -1,0 +1,145 @@
+from __future__ import annotations
+
+import errno
+import threading
+
+import pytest
+from support import wait_until
+
+from fsqueue.spool.opening import open_store
+from fsqueue.spool.waiter import Waiter
+from fsqueue.testing import Fault, FaultyFilesystem
+
+ME, OTHER = "client0001", "client0002"
+PATIENCE = 10
+
+
+class Waiting:
+    def __init__(self, root: str, *, events: bool = False) -> None:
+        self.fs = FaultyFilesystem()
+        self.store = open_store(root, self.fs)
+        self.silences = 0
+        self.waiter = Waiter(
+            self.store,
+            ME,
+            events=events,
+            poll_interval=0.02,
+            on_silence=self.silence,
+        )
+
+    def silence(self) -> bool:
+        self.silences += 1
+        return True
+
+    def arrive(self, invocation_id: str) -> None:
+        path = self.store.layout.done(invocation_id)
+        self.store.fs.make_folders(path.rpartition("/")[0])
+        self.store.fs.create(path, [b"outcome"])
+        self.fs.ring(self.store.layout.bell(ME))
+
+
+@pytest.fixture(params=[False, True], ids=["polling", "events"])
+def waiting(request, spool):
+    waiting = Waiting(spool, events=request.param)
+    yield waiting
+    waiting.waiter.close()
+    waiting.fs.inject()
+    for client in (ME, OTHER):
+        for mailbox in (waiting.store.layout.mailbox, waiting.store.layout.kept_mailbox):
+            for name in waiting.fs.names(mailbox(client)):
+                waiting.fs.unlink(f"{mailbox(client)}/{name}")
+            waiting.fs.rmdir(mailbox(client))
+    waiting.fs.discard(waiting.store.layout.bell(ME))
+
+
+def test_an_outcome_that_arrives_wakes_all_who_wait_for_it(waiting):
+    futures = [waiting.waiter.watch(f"{ME}-1") for _ in range(3)]
+    other = waiting.waiter.watch(f"{ME}-2")
+    waiting.arrive(f"{ME}-1")
+    for future in futures:
+        assert future.result(PATIENCE) is None
+    assert not other.done()
+
+
+def test_an_outcome_that_is_there_already(waiting):
+    waiting.arrive(f"{ME}-1")
+    waiting.waiter.watch(f"{ME}-1").result(PATIENCE)
+    waiting.waiter.watch(f"{ME}-1").result(PATIENCE)
+
+
+def test_an_outcome_of_another_client_pending_or_kept(waiting):
+    future = waiting.waiter.watch(f"{OTHER}-1")
+    waiting.arrive(f"{OTHER}-1")
+    future.result(PATIENCE)
+    waiting.fs.make_folders(waiting.store.layout.kept_mailbox(OTHER))
+    waiting.fs.create(waiting.store.layout.kept(f"{OTHER}-2"), [])
+    waiting.waiter.watch(f"{OTHER}-2").result(PATIENCE)
+
+
+def test_who_cancels_is_forgotten(waiting):
+    future = waiting.waiter.watch(f"{ME}-1")
+    assert future.cancel()
+    wait_until(lambda: not waiting.waiter._waiting)
+    waiting.arrive(f"{ME}-1")
+    waiting.waiter.watch(f"{ME}-1").result(PATIENCE)
+
+
+def test_an_abandoned_outcome_is_removed_when_it_comes(waiting):
+    waiting.waiter.watch(f"{ME}-9")
+    waiting.waiter.abandon(f"{ME}-1")
+    waiting.arrive(f"{ME}-1")
+    wait_until(lambda: not waiting.fs.exists(waiting.store.layout.done(f"{ME}-1")))
+
+
+def test_an_abandoned_outcome_that_has_come_is_removed(waiting):
+    waiting.arrive(f"{ME}-1")
+    waiting.waiter.watch(f"{ME}-1").result(PATIENCE)
+    waiting.waiter.abandon(f"{ME}-1")
+    assert not waiting.fs.exists(waiting.store.layout.done(f"{ME}-1"))
+
+
+def test_the_end_is_an_error_for_who_still_waits(waiting):
+    future = waiting.waiter.watch(f"{ME}-1")
+    waiting.waiter.close()
+    for late in (future, waiting.waiter.watch(f"{ME}-2")):
+        with pytest.raises(RuntimeError, match="closed"):
+            late.result(PATIENCE)
+    assert not any(thread.name == "fsqueue-waiter" for thread in threading.enumerate())
+
+
+def test_a_disk_that_fails_for_a_while_is_asked_again(waiting):
+    waiting.fs.inject(Fault.fail(errno.EIO, at=None, verb="listdir"))
+    future = waiting.waiter.watch(f"{ME}-1")
+    waiting.arrive(f"{ME}-1")
+    wait_until(lambda: waiting.fs.count("listdir") >= 2)
+    assert not future.done()
+    waiting.fs.inject()
+    future.result(PATIENCE)
+
+
+def test_a_stale_listing_delays_and_loses_nothing(waiting):
+    waiting.fs.make_folders(waiting.store.layout.mailbox(ME))
+    waiting.fs.names(waiting.store.layout.mailbox(ME))
+    waiting.fs.inject(*[Fault.stale(at=number) for number in (1, 2, 3)])
+    future = waiting.waiter.watch(f"{ME}-1")
+    waiting.arrive(f"{ME}-1")
+    future.result(PATIENCE)
+    assert waiting.fs.count("listdir") >= 4
+
+
+def test_silence_is_told_once_if_the_answer_is_enough(waiting):
+    waiting.waiter.watch(f"{ME}-1")
+    assert waiting.silences == 0
+    waiting.waiter._silent_since -= 5
+    wait_until(lambda: waiting.silences == 1)
+    waiting.waiter._silent_since -= 5
+    before = waiting.fs.count("listdir")
+    wait_until(lambda: waiting.fs.count("listdir") > before + 2)
+    assert waiting.silences == 1
+
+
+def test_nobody_looks_when_nobody_waits(waiting):
+    waiting.arrive(f"{ME}-1")
+    waiting.waiter.watch(f"{ME}-1").result(PATIENCE)
+    wait_until(lambda: not waiting.waiter._waiting)
+    assert waiting.waiter._thread.is_alive()
