@@ -49,6 +49,7 @@ class Upkeep:
         self._stop = threading.Event()
         self._leading = False
         self._patience = conf.heartbeat * (_BEATS_TO_TAKE_OVER + random.random())  # noqa: S311
+        self._reap_again: dict[str, float] = {}
         self._due: dict[Callable[[], None], float] = {}
         self._thread = threading.Thread(target=self._run, name="fsqueue-upkeep", daemon=True)
 
@@ -121,7 +122,13 @@ class Upkeep:
             expire(self._store, result_ttl=self._conf.result_ttl)
 
     def _reap(self, dead: dict[str, str]) -> None:
-        returned = sum(reap(self._store, worker, reason) for worker, reason in dead.items())
+        now = self._store.fs.monotonic()
+        returned = 0
+        for worker, reason in dead.items():
+            # What cannot be given back, like a call of another version, is tried again later.
+            if now >= self._reap_again.get(worker, 0.0):
+                self._reap_again[worker] = now + self._conf.heartbeat
+                returned += reap(self._store, worker, reason)
         if dead:
             self.discover()
         if returned:

@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 
 def reap(store: Store, worker: str, reason: str) -> int:
-    """Recover every attempt of a dead worker; returns how many it held.
+    """Recover every attempt of a dead worker; returns how many were recovered.
 
     Any number of reapers may do this at once, and each may die at any point: every step is
     one rename or link that succeeds once. The folder goes last and only if it is empty, so a
@@ -24,8 +24,8 @@ def reap(store: Store, worker: str, reason: str) -> int:
     worker that was only silent can claim nothing more and registers afresh.
     """
     folder = store.layout.running(worker)
-    names = store.fs.names(folder, fresh=True)
-    for text in names:
+    recovered = 0
+    for text in store.fs.names(folder, fresh=True):
         path = f"{folder}/{text}"
         name = AttemptName.parse(text)
         if name is None:
@@ -33,12 +33,11 @@ def reap(store: Store, worker: str, reason: str) -> int:
             continue
         try:
             store.recover(path, name, reason)
+            recovered += 1
         except SpoolVersionError as error:
             log.warning("left alone: %s", error)
     if store.fs.rmdir(folder):
         remove_worker_files(store, worker)
-    if names:
-        log.warning(
-            "worker %s is dead (%s): gave back %d invocation(s)", worker, reason, len(names)
-        )
-    return len(names)
+    if recovered:
+        log.warning("worker %s is dead (%s); its calls settled: %d", worker, reason, recovered)
+    return recovered

@@ -345,6 +345,8 @@ class Store:
         want it, or else moved to ``kept/``, where everybody looks first. So an outcome that
         a late worker publishes after this is never seen.
         """
+        if keep and self.is_kept(invocation_id):
+            return self.fs.read(self.layout.kept(invocation_id))
         path = self.layout.done(invocation_id)
         try:
             data = self.fs.read(path)

@@ -92,9 +92,7 @@ def test_fire_and_forget(shared):
     (number, worker_pid), again = invocation.result, invocation.get(timeout=1)
 
     assert texts[0] == texts[1]
-    assert texts[0] == (
-        f"{[(49, worker_pid)] * 3}|{['not this'] * 2}|succeeded|failed"
-    )
+    assert texts[0] == (f"{[(49, worker_pid)] * 3}|{['not this'] * 2}|succeeded|failed")
     assert (number, worker_pid) == again
     assert number == 49
     assert len({worker_pid, int(pid), os.getpid()}) == 3
@@ -129,9 +127,7 @@ def test_fan_out_across_two_workers(site, kind):
 
 
 def test_two_applications_in_one_spool_do_not_run_each_others_calls(site):
-    other = site.start(
-        sys.executable, "-m", "fsqueue", "worker", "several:red"
-    ).wait_for_start()
+    other = site.start(sys.executable, "-m", "fsqueue", "worker", "several:red").wait_for_start()
 
     call = site.call(site.tasks.pid)
     wait_until(lambda: site.files("pending"), "the call is pending")

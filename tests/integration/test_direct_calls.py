@@ -200,6 +200,34 @@ async def test_failing_member(worked, spool):
     await async_wait_until(lambda: not pending(spool) and not outcomes(spool))
 
 
+@pytest.mark.parametrize("watch", ["events", "poll"])
+def test_abandoned_outcome_is_removed_when_it_comes(make_app, spool, gate, watch):
+    app = make_app(watch=watch, poll_interval=0.1)
+    event, name = gate()
+    members = [("no such gate",), (name,)]
+    direct = app.direct_task(parallel_func=lambda _: members, aggregate_func=list)
+    with working(app):
+        with pytest.raises(KeyError) as caught:
+            direct(sample.behind_gate)(name)
+        assert any("item 0 " in note for note in caught.value.__notes__)
+        event.set()
+        wait_until(lambda: not list(files_under(f"{spool}/running")))
+        wait_until(lambda: not outcomes(spool), timeout=5)
+
+
+def test_abandoned_outcome_is_removed_when_it_came_unseen(app, spool, gate):
+    event, name = gate()
+    task = app.task(sample.behind_gate)
+    with working(app):
+        later = task.submit((name,), {}, keep=False)
+        assert app.direct_task(sample.add)(1) == 2  # from now on nobody waits, so nobody looks
+        event.set()
+        wait_until(later.done)
+        wait_until(lambda: not list(files_under(f"{spool}/running")))
+        later.abandon()
+        wait_until(lambda: not outcomes(spool), timeout=5)
+
+
 async def test_errors_of_the_users_own_functions(worked):
     direct = worked.direct_task(parallel_func=lambda _: 1 / 0, aggregate_func=list)
     with pytest.raises(ZeroDivisionError):

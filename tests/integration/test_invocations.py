@@ -283,18 +283,21 @@ def test_empty_group(app, spool):
     assert group.results == []
 
 
-def test_common_args_are_serialized_once(worked):
-    task = worked.task(sample.scaled)
+def test_common_args_are_serialized_once(app):
     sample.CountsPickling.pickled = 0
-    echo = worked.task(sample.keywords)
-    group = echo.parallelize([{"n": n} for n in range(5)], {"shared": sample.CountsPickling()})
+    task = app.task(sample.keywords)
+    group = task.parallelize([{"n": n} for n in range(5)], {"shared": sample.CountsPickling()})
     assert sample.CountsPickling.pickled == 1
-    for number, value in enumerate([member.result for member in group]):
-        assert value["n"] == number
-        assert isinstance(value["shared"], sample.CountsPickling)
-    shared = {"factor": 2, "offset": 1}
+    with working(app):  # which pickles the results
+        for number, value in enumerate(group.results):
+            assert value["n"] == number
+            assert isinstance(value["shared"], sample.CountsPickling)
+
+
+def test_an_items_own_argument_counts_more_than_a_common_one(worked):
     items = [(1,), {"x": 2}, {"x": 3, "offset": 0}]
-    assert task.parallelize(items, shared).results == [3, 5, 6]
+    shared = {"factor": 2, "offset": 1}
+    assert worked.task(sample.scaled).parallelize(items, shared).results == [3, 5, 6]
 
 
 def test_positional_only_parameters_by_name(worked):

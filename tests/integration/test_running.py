@@ -56,7 +56,7 @@ def test_stop_lets_running_bodies_finish_and_leaves_the_rest(app, gate, tmp_path
         assert first.results == ["first"] * 2
     assert later.status is State.PENDING
     assert words(path) == ["first"] * 2
-    with working(app, runner):  # again
+    with working(app):
         assert later.get(20) == "later"
     assert words(path) == ["first", "first", "later"]  # nothing ran twice
 

@@ -25,10 +25,10 @@ from fsqueue.spool.backlog import Backlog
 from fsqueue.spool.expiry import expire
 from fsqueue.spool.layout import DEFAULT_PRIORITY, AttemptName, Slot
 from fsqueue.spool.liveness import Observer
+from fsqueue.spool.opening import open_store
 from fsqueue.spool.reaper import reap
 from fsqueue.spool.records import Call, Failure, Outcome
 from fsqueue.spool.states import State
-from fsqueue.spool.opening import open_store
 from fsqueue.spool.store import Store
 from fsqueue.spool.worker import Worker
 from fsqueue.testing import CRASH_STATUS, Fault, FaultyFilesystem

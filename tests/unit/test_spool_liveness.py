@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
 import msgspec
 import pytest
@@ -9,8 +10,10 @@ from fsqueue.spool.identity import this_process
 from fsqueue.spool.liveness import Observer
 from fsqueue.spool.opening import open_store
 from fsqueue.spool.records import WorkerRecord
-from fsqueue.spool.store import Store
 from fsqueue.testing import FaultyFilesystem
+
+if TYPE_CHECKING:
+    from fsqueue.spool.store import Store
 
 HEARTBEAT, LEASE = 5.0, 30.0
 pytestmark = pytest.mark.leaves_strays

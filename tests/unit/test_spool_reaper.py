@@ -4,6 +4,7 @@ import contextlib
 import errno
 import os
 from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -11,9 +12,11 @@ from fsqueue.spool.client import Client
 from fsqueue.spool.opening import open_store
 from fsqueue.spool.reaper import reap
 from fsqueue.spool.states import State
-from fsqueue.spool.store import Store
 from fsqueue.spool.worker import Worker
 from fsqueue.testing import Fault, FaultyFilesystem
+
+if TYPE_CHECKING:
+    from fsqueue.spool.store import Store
 
 QUEUE = "default"
 pytestmark = pytest.mark.leaves_strays
