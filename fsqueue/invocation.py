@@ -186,9 +186,8 @@ class Invocation(Generic[R_co]):
         if self._keep or self._collected:
             return
         client = self._session.client
-        client.waiter.abandon(self.id)
-        if self._hint is not None:
-            client.store.withdraw(self._hint)
+        if self._hint is None or not client.store.withdraw(self._hint):
+            client.waiter.abandon(self.id)
 
 
 def _help_pauses() -> Iterator[float]:

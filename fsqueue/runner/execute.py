@@ -85,7 +85,6 @@ def execute(workplace: Workplace, claim: Claim, release: Callable[[Claim], bool]
         failure=answer.failure,
     )
     _insist(workplace, lambda: store.complete(claim, outcome, [answer.payload]))
-    store.fs.ring(store.layout.bell(call.id.partition("-")[0]))
     return Ending.FINISHED
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from fsqueue.errors import EnvelopeError, SpoolError, SpoolVersionError
 from fsqueue.spool import envelope
 from fsqueue.spool.filesystem import ServerClock, links_unsupported
-from fsqueue.spool.layout import AttemptName, Slot, is_queue_name, new_token
+from fsqueue.spool.layout import AttemptName, Slot, client_of, is_queue_name, new_token
 from fsqueue.spool.records import Call, Failure, Outcome
 from fsqueue.spool.states import State
 
@@ -85,9 +85,13 @@ class Store:
             raise
         return target
 
-    def withdraw(self, path: str) -> None:
-        """Take back a call that nobody waits for any more, if no worker has claimed it yet."""
-        self.fs.discard(path)
+    def withdraw(self, path: str) -> bool:
+        """Take back a call that nobody waits for any more; False if a worker has claimed it."""
+        try:
+            self.fs.unlink(path)
+        except FileNotFoundError:
+            return False
+        return True
 
     # -- claim --------------------------------------------------------------------------
 
@@ -169,7 +173,10 @@ class Store:
     def _publish_outcome(self, outcome: Outcome, payload: Sequence[bytes | memoryview]) -> bool:
         temporary = self._write(envelope.encode(outcome, payload))
         try:
-            return self._link(temporary, self.layout.done(outcome.id))
+            published = self._link(temporary, self.layout.done(outcome.id))
+            # At once: the client wakes while this worker cleans up.
+            self.fs.ring(self.layout.bell(client_of(outcome.id)))
+            return published
         finally:
             self.fs.discard(temporary)
 

@@ -98,10 +98,15 @@ class Waiter:
     def abandon(self, invocation_id: str) -> None:
         """Nobody will ever collect this outcome: remove it when it comes."""
         with self._mutex:
+            if self._closing.is_set():
+                return
             self._abandoned.add(invocation_id)
             arrived = invocation_id in self._arrived
+            self._renewed = self._news = True  # it may have come while nobody looked
+            self._start()
         if arrived:
             self._remove(invocation_id)
+        self._wake.set()
 
     def close(self) -> None:
         """End the thread; who still waits gets an error."""
@@ -138,7 +143,7 @@ class Waiter:
     def _loop(self, first_pause: float) -> None:
         pause = first_pause
         while not self._closing.is_set():
-            self._wake.wait(pause if self._waiting else None)
+            self._wake.wait(pause if self._waiting or self._abandoned else None)
             self._wake.clear()
             if self._renewed:
                 self._renewed = False

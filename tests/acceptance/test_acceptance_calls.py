@@ -61,21 +61,26 @@ def test_many_awaits_are_in_flight_on_one_loop(shared):
     assert os.getpid() not in pids
 
 
-def test_an_await_leaves_the_loop_free_and_can_be_cancelled(shared):
+def test_an_await_leaves_the_loop_free_and_can_be_cancelled(site, kind):
+    site.worker(kind, 2).wait_for_start()
+
     async def main():
-        turns = 0
-        sleeping = asyncio.ensure_future(shared.tasks.async_nap(0.4))
-        while turns < 20:
-            await asyncio.sleep(0.005)
-            turns += 1
+        sleeping = asyncio.ensure_future(site.tasks.async_nap(1.0))
+        for _ in range(20):
+            await asyncio.sleep(0.001)
         assert not sleeping.done()
+        wait_until_running = asyncio.to_thread(
+            wait_until, lambda: site.files("running"), "the call is running"
+        )
+        await wait_until_running
         with pytest.raises(TimeoutError):
-            await asyncio.wait_for(sleeping, 0.05)
-        return await shared.tasks.async_nap(0.0)
+            await asyncio.wait_for(sleeping, 0.01)
+        return await site.tasks.async_nap(0.0)
 
     assert asyncio.run(main()) != os.getpid()
-    # What was cancelled is removed when it comes, and nothing else with it.
-    wait_until(lambda: not shared.files("done"), lambda: f"done/ empty: {shared.files('done')}")
+    # What was cancelled runs to its end, and its outcome is removed when it comes.
+    wait_until(lambda: not site.files("running"), "the cancelled call has ended")
+    wait_until(lambda: not site.files("done"), lambda: f"done/ empty: {site.files('done')}")
 
 
 def test_fire_and_forget(shared):

@@ -8,7 +8,6 @@ import sys
 import threading
 
 import pytest
-from support import wait_until
 
 from fsqueue import FSQueue
 from integration import sample_tasks
@@ -95,11 +94,3 @@ def nested(spool, monkeypatch):
     yield module
     module.app.close()
     sys.modules.pop(name, None)
-
-
-@pytest.fixture
-def same_threads():
-    """Check that the test leaves no thread of ours behind; the shared file watcher may stay."""
-    before = set(threading.enumerate())
-    yield
-    wait_until(lambda: not {t for t in set(threading.enumerate()) - before if "fsqueue" in t.name})

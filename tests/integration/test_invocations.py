@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import stat
 import tempfile
@@ -210,10 +211,10 @@ def test_invocation_by_id_in_the_process_that_made_it(worked):
 
 async def test_async_invocation_by_id_in_the_process_that_made_it(worked):
     invocation = worked.task(sample.echo)(5)
-    for _ in range(2):
-        again = worked.invocation(invocation.id)
-        wait_until(again.done)
-        assert again.get(timeout=5) == 5
+    async with asyncio.timeout(5):
+        for _ in range(2):
+            assert await worked.invocation(invocation.id).async_result() == 5
+        assert await invocation.async_result() == 5
 
 
 @pytest.mark.parametrize("handles", ["one", "many"])

@@ -1,0 +1,15 @@
+"""The functions that the benchmark calls: they do nothing, so that only the queue is measured."""
+
+from fsqueue import FSQueue
+
+app = FSQueue("bench")
+
+
+@app.direct_task
+def echo(value):
+    return value
+
+
+@app.task
+def later(value):
+    return value

@@ -1,0 +1,225 @@
+"""Workers and bodies that die in the middle."""
+
+import os
+import signal
+import time
+
+import pytest
+from acceptance_harness import alive, wait_until
+
+from fsqueue import WorkerLostError
+
+# The promise is 2 s; a busy machine gets more.
+RECOVERY = 5.0
+
+
+def killed(worker, marks, number=1):
+    """Kill -9 a worker; returns the seconds until the body has started again elsewhere."""
+    began = time.monotonic()
+    worker.signal(signal.SIGKILL)
+    marks.wait_for_starts(number + 1)
+    return time.monotonic() - began
+
+
+def test_a_killed_workers_call_runs_again_on_another(site, kind):
+    marks = site.folder("marks")
+    first = site.worker(kind, 1).wait_for_start()
+    call = site.call(site.tasks.hold, marks.folder)
+    marks.wait_for_starts(1)
+    second = site.worker(kind, 1).wait_for_start()
+
+    took = killed(first, marks)
+    print(f"{kind}: running again {took:.3f} s after kill -9")
+    marks.release()
+
+    assert call.result(20) in {second.pid, *second.children()}
+    assert took < RECOVERY
+    assert len(marks.pids("starts")) == 2
+    wait_until(lambda: len(site.names("running")) == 1, "the dead worker's folder is gone")
+
+
+def test_a_killed_workers_call_waits_for_a_worker_that_comes_later(site, kind):
+    marks = site.folder("marks")
+    first = site.worker(kind, 1).wait_for_start()
+    call = site.call(site.tasks.hold, marks.folder)
+    marks.wait_for_starts(1)
+    first.signal(signal.SIGKILL)
+    first.wait()
+
+    began = time.monotonic()
+    second = site.worker(kind, 1)
+    marks.wait_for_starts(2)
+    took = time.monotonic() - began
+    print(f"{kind}: running again {took:.3f} s after the start of a new worker")
+    marks.release()
+
+    assert call.result(20) in {second.pid, *second.children()}
+    assert took < RECOVERY
+
+
+def test_the_slots_of_a_killed_worker_end_too(site):
+    marks = site.folder("marks")
+    worker = site.worker("process", 2).wait_for_start()
+    call = site.call(site.tasks.hold, marks.folder)
+    marks.wait_for_starts(1)
+
+    worker.signal(signal.SIGKILL)
+    worker.wait()
+    marks.release()
+
+    wait_until(lambda: not worker.group(), lambda: f"processes end: {worker.group()}")
+    # Whether the body has still published its outcome or not: another worker brings it.
+    site.worker("thread").wait_for_start()
+    assert call.result(20)
+
+
+def test_three_deaths_are_the_end(site):
+    marks = site.folder("marks")
+    workers = [site.worker("thread", 1) for _ in range(4)]
+    for worker in workers:
+        worker.wait_for_start()
+    by_pid = {worker.pid: worker for worker in workers}
+    call = site.call(site.tasks.hold, marks.folder)
+
+    times = []
+    for number in (1, 2):
+        pid = marks.wait_for_starts(number)[-1]
+        times.append(killed(by_pid.pop(pid), marks, number))
+    last = by_pid.pop(marks.wait_for_starts(3)[-1])
+    began = time.monotonic()
+    last.signal(signal.SIGKILL)
+    with pytest.raises(WorkerLostError, match="lost with its worker 3 times") as caught:
+        call.result(20)
+    times.append(time.monotonic() - began)
+
+    print("recoveries:", ", ".join(f"{each:.3f} s" for each in times))
+    assert max(times) < RECOVERY
+    assert str(last.pid) in str(caught.value)
+    assert len(marks.pids("starts")) == 3
+    (survivor,) = by_pid
+    assert site.call(site.tasks.pid).result(20) == survivor
+    assert site.files("pending") == site.files("running") == []
+    assert len(site.names("failed")) == 1, "the call is kept for a look"
+
+
+def test_many_calls_survive_a_killed_worker(site, kind):
+    first, second = site.worker(kind, 2), site.worker(kind, 2)
+    first.wait_for_start()
+    second.wait_for_start()
+    group = site.tasks.square.parallelize([(number,) for number in range(400)])
+
+    wait_until(lambda: group[20].done(), "some calls have ended")
+    first.signal(signal.SIGKILL)
+
+    values = site.call(lambda: group.results).result(30)
+    assert [value for value, _ in values] == [number * number for number in range(400)]
+
+
+# -- a body that takes its process down ------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", ["exit", "exit 0", "segfault", "kill"])
+def test_a_crash_costs_the_attempt_only(site, how):
+    worker = site.worker("process", 2).wait_for_start()
+    marks, other = site.folder("marks"), site.folder("other")
+    held = site.call(site.tasks.hold, other.folder)
+    other.wait_for_starts(1)
+
+    began = time.monotonic()
+    call = site.call(site.tasks.crash, marks.folder, how)
+    with pytest.raises(WorkerLostError, match="3 times"):
+        call.result(20)
+    took = time.monotonic() - began
+    print(f"{how}: WorkerLostError after {took:.3f} s")
+
+    assert took < RECOVERY
+    assert len(set(marks.pids("starts"))) == 3, "three attempts in processes of their own"
+    assert worker.popen.poll() is None
+    assert site.call(site.tasks.pid).result(20) != worker.pid
+    other.release()
+    held.result(20)
+    assert len(other.pids("starts")) == 1, "the call beside it was not disturbed"
+
+
+def test_crashes_among_other_calls(site):
+    site.worker("process", 2).wait_for_start()
+    crashes = [site.folder(f"crash-{number}") for number in range(3)]
+
+    lost = [site.call(site.tasks.crash, marks.folder, "exit") for marks in crashes]
+    good = [site.call(site.tasks.nap, 0.02) for _ in range(20)]
+
+    assert all(call.result(30) for call in good)
+    for call, marks in zip(lost, crashes, strict=True):
+        with pytest.raises(WorkerLostError):
+            call.result(30)
+        assert len(marks.pids("starts")) == 3
+
+
+def test_max_attempts_of_one_task(site):
+    site.worker("process", 1).wait_for_start()
+    marks = site.folder("marks")
+
+    with pytest.raises(WorkerLostError):
+        site.call(site.tasks.crash_for_good, marks.folder, "exit").result(20)
+
+    assert len(marks.pids("starts")) == 1
+
+
+@pytest.mark.parametrize("how", ["exit", "segfault"])
+def test_a_crash_at_the_first_attempt_only(site, how):
+    site.worker("process", 1).wait_for_start()
+    marks = site.folder("marks")
+
+    pid = site.call(site.tasks.crash_once, marks.folder, how).result(20)
+
+    first, second = marks.pids("starts")
+    assert first != second == pid
+
+
+def test_a_slot_that_dies_idle_is_replaced(site):
+    worker = site.worker("process", 1).wait_for_start()
+    pid = site.call(site.tasks.pid).result(20)
+
+    os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: not alive(pid), "the slot's process is gone")
+
+    assert site.call(site.tasks.pid).result(20) not in {pid, worker.pid}
+
+
+def test_a_slot_that_dies_idle_costs_nothing_beside_it(site):
+    site.worker("process", 2).wait_for_start()
+    marks, other = site.folder("marks"), site.folder("other")
+    held = [site.call(site.tasks.hold, each.folder) for each in (marks, other)]
+    marks.wait_for_starts(1)
+    (idle,) = other.wait_for_starts(1)
+    other.release()
+    held[1].result(20)
+
+    os.kill(idle, signal.SIGKILL)
+    wait_until(lambda: not alive(idle), "the slot's process is gone")
+    calls = [site.call(site.tasks.pid).result(20) for _ in range(3)]
+
+    assert idle not in calls
+    marks.release()
+    held[0].result(20)
+    assert len(marks.pids("starts")) == 1, "the running body was not disturbed"
+
+
+# -- a worker that was taken for dead ----------------------------------------------------------
+
+
+def test_a_worker_without_its_folder_registers_afresh(site, kind):
+    worker = site.worker(kind, 1, FSQUEUE__HEARTBEAT="0.2").wait_for_start()
+    site.call(site.tasks.pid).result(20)
+    (name,) = site.names("running")
+
+    (site.root / "running" / name).rmdir()
+
+    assert site.call(site.tasks.pid).result(20) in {worker.pid, *worker.children()}
+    (new,) = wait_until(lambda: site.names("running"), "it has a folder again")
+    assert new != name
+    assert "registers afresh" in worker.text()
+    worker.signal(signal.SIGTERM)
+    assert worker.wait() == 0
+    assert site.names("running") == []
+    assert site.names("workers") == []

@@ -1,0 +1,196 @@
+"""Stopping a worker: the first signal drains, the second one gives back."""
+
+import os
+import shutil
+import signal
+import sys
+import time
+
+import pytest
+from acceptance_harness import alive, wait_until
+
+BOTH = pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["term", "int"])
+# Two signals within 0.1 s are one.
+APART = 0.25
+
+
+@pytest.fixture
+def busy(site, kind):
+    """A worker in the middle of a body, whose slots are all taken by it."""
+    site.marks_of_call = site.folder("marks")
+    site.busy = site.worker(kind, 1).wait_for_start()
+    site.held = site.call(site.tasks.hold, site.marks_of_call.folder)
+    (site.body,) = site.marks_of_call.wait_for_starts(1)
+    return site
+
+
+def drained(site):
+    """Let the body end, and check that the worker leaves as it should."""
+    assert not site.held.done()
+    assert site.busy.popen.poll() is None
+    site.marks_of_call.release()
+    assert site.held.result(20) == site.body
+    assert site.busy.wait() == 0, site.busy.text()
+    assert site.marks_of_call.pids("starts") == [site.body], "it ran once"
+    left_nothing(site)
+
+
+def left_nothing(site):
+    assert site.names("running") == []
+    assert site.names("workers") == []
+    assert site.files("pending") == []
+    assert site.names("tmp") == []
+    wait_until(lambda: not site.busy.group(), lambda: f"processes end: {site.busy.group()}")
+
+
+@BOTH
+def test_the_running_body_finishes(busy, number):
+    busy.busy.signal(number)
+    busy.busy.wait_for_log("stopping")
+
+    drained(busy)
+
+
+@BOTH
+def test_a_signal_to_the_whole_group(busy, number):
+    # Ctrl-C in a terminal, timeout(1), `scancel --full`, systemd's default KillMode.
+    busy.busy.signal_group(number)
+    busy.busy.wait_for_log("stopping")
+
+    drained(busy)
+
+
+@BOTH
+def test_an_idle_worker_leaves(site, kind, number):
+    site.busy = site.worker(kind).wait_for_start()
+
+    began = time.monotonic()
+    site.busy.signal(number)
+    assert site.busy.wait() == 0
+    print(f"{kind}: an idle worker left after {time.monotonic() - began:.3f} s")
+
+    left_nothing(site)
+
+
+def test_nothing_new_is_begun_while_draining(busy):
+    waiting = busy.call(busy.tasks.pid)
+    wait_until(lambda: busy.files("pending"), "the second call is pending")
+
+    busy.busy.signal(signal.SIGTERM)
+    busy.busy.wait_for_log("stopping")
+    busy.marks_of_call.release()
+
+    assert busy.held.result(20) == busy.body
+    assert busy.busy.wait() == 0
+    assert not waiting.done()
+    assert [name.rpartition(".")[2] for name in busy.files("pending")] == ["1"]
+    other = busy.worker("thread").wait_for_start()
+    assert waiting.result(20) == other.pid
+
+
+def test_a_nested_call_is_made_and_run_while_draining(site, kind):
+    site.busy = site.worker(kind, 1).wait_for_start()
+    call = site.call(site.tasks.fib, 11)
+    wait_until(lambda: site.files("running"), "the recursion has begun")
+
+    site.busy.signal(signal.SIGTERM)
+
+    assert call.result(30) == 89
+    assert site.busy.wait() == 0
+    left_nothing(site)
+
+
+def test_two_signals_at_once_are_one(busy):
+    busy.busy.signal(signal.SIGTERM)
+    busy.busy.signal(signal.SIGTERM)
+    busy.busy.wait_for_log("stopping")
+
+    drained(busy)
+
+
+def test_two_different_signals_at_once_are_one(busy):
+    busy.busy.signal(signal.SIGTERM)
+    busy.busy.signal(signal.SIGINT)
+    busy.busy.wait_for_log("stopping")
+
+    drained(busy)
+
+
+@pytest.mark.skipif(shutil.which("timeout") is None, reason="needs timeout(1)")
+def test_under_timeout(site, kind):
+    # It signals its child and then the group, which the child belongs to.
+    site.marks_of_call = site.folder("marks")
+    site.busy = site.worker(kind, 1, before=("timeout", "50")).wait_for_start()
+    site.held = site.call(site.tasks.hold, site.marks_of_call.folder)
+    (site.body,) = site.marks_of_call.wait_for_starts(1)
+
+    site.busy.signal(signal.SIGTERM)
+    site.busy.wait_for_log("stopping")
+
+    drained(site)
+
+
+@BOTH
+def test_the_second_signal_gives_the_call_back(busy, number):
+    (name,) = busy.files("running")
+    busy.busy.signal(number)
+    busy.busy.wait_for_log("stopping")
+    first = time.monotonic()
+    wait_until(lambda: time.monotonic() > first + APART, "the second signal is due")
+
+    began = time.monotonic()
+    busy.busy.signal(number)
+    code = busy.busy.wait()
+    took = time.monotonic() - began
+    print(f"left {took:.3f} s after the second signal")
+
+    assert code == 128 + number
+    assert took < 2.0
+    assert not alive(busy.body)
+    assert busy.files("pending") == [name], "it is pending again, as the same attempt"
+    assert busy.files("running") == []
+    other = busy.worker("thread", 1).wait_for_start()
+    assert busy.marks_of_call.wait_for_starts(2)[1] == other.pid
+    busy.marks_of_call.release()
+    assert busy.held.result(20) == other.pid
+    wait_until(lambda: len(busy.names("running")) == 1, "only the new worker's folder is left")
+    # A slot's process may die while it takes a lock, but not its claim with it.
+    wait_until(lambda: not busy.busy.group(), lambda: f"processes end: {busy.busy.group()}")
+
+
+def test_stops_given_back_cost_no_attempt(site, kind):
+    """More planned stops than the call has attempts."""
+    marks = site.folder("marks")
+    call = site.call(site.tasks.hold, marks.folder)
+    for round_ in range(1, 5):
+        worker = site.worker(kind, 1).wait_for_start()
+        marks.wait_for_starts(round_)
+        (name,) = site.files("running")
+        assert name.endswith(".1")
+        worker.signal(signal.SIGTERM)
+        worker.wait_for_log("stopping")
+        first = time.monotonic()
+        wait_until(lambda: time.monotonic() > first + APART, "the second signal is due")  # noqa: B023
+        worker.signal(signal.SIGTERM)
+        assert worker.wait() == 128 + signal.SIGTERM
+    site.worker(kind, 1)
+    marks.wait_for_starts(5)
+    marks.release()
+
+    assert call.result(20) != os.getpid()
+
+
+# -- app.runner.run() in a script -----------------------------------------------------------
+
+
+@BOTH
+def test_a_script_that_runs_the_runner(site, kind, number):
+    site.marks_of_call = site.folder("marks")
+    site.busy = site.start(sys.executable, "serve.py", FSQUEUE__RUNNER=kind)
+    site.held = site.call(site.tasks.hold, site.marks_of_call.folder)
+    (site.body,) = site.marks_of_call.wait_for_starts(1)
+
+    site.busy.signal(number)
+    drained(site)
+
+    assert site.busy.output().split() == ["starting", "returned"]
