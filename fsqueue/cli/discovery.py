@@ -20,6 +20,8 @@ def find_app(target: str) -> FSQueue:
     name, _, variable = target.partition(":")
     if name.endswith(".py"):
         raise ConfigError(f"{name} is a file: name the module instead, {name[:-3]!r}")
+    if not all(part.isidentifier() for part in name.split(".")):
+        raise ConfigError(f"{target!r} names no module; expected MODULE or MODULE:VARIABLE")
     try:
         module = importlib.import_module(name)
     except ModuleNotFoundError as error:

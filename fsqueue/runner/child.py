@@ -5,12 +5,14 @@ from __future__ import annotations
 import atexit
 import os
 import pkgutil
+import signal
 import sys
 import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 from fsqueue.errors import ConfigError
+from fsqueue.spool.identity import Process, is_gone, this_process
 
 if TYPE_CHECKING:
     from fsqueue.runner.context import Workplace
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from fsqueue.spool.worker import Worker
 
 _PREFIX = "FSQUEUE__"
+_PARENT_CHECK = 0.25
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,7 @@ class Setup:
     root: str
     path: tuple[str, ...]
     environ: dict[str, str]
+    parent: Process
 
     @classmethod
     def of(cls, host: Host) -> Setup:
@@ -39,7 +43,7 @@ class Setup:
             ConfigError: the application cannot be imported by another process.
         """
         environ = {key: value for key, value in os.environ.items() if key.startswith(_PREFIX)}
-        return cls(host.locate(), host.store.layout.root, tuple(sys.path), environ)
+        return cls(host.locate(), host.store.layout.root, tuple(sys.path), environ, this_process())
 
     def apply(self) -> Host:
         """Import the application.
@@ -89,6 +93,25 @@ class _Claimant:
             worker.beat()
 
 
+def _let_the_parent_decide(parent: Process) -> None:
+    """Stop when the parent has died, and not when a signal comes.
+
+    Batch systems and terminals signal all processes of a job: the parent drains then, and this
+    process is to finish its body. Handlers that do nothing are not passed on to programs that a
+    body starts, as an ignored signal would be.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: None)
+
+    def watch() -> None:
+        pause = threading.Event()
+        while not is_gone(parent):
+            pause.wait(_PARENT_CHECK)
+        os._exit(1)
+
+    threading.Thread(target=watch, name="fsqueue-parent", daemon=True).start()
+
+
 _workplace: Workplace | None = None
 _failure: BaseException | None = None
 
@@ -98,6 +121,7 @@ def prepare(setup: Setup) -> None:
     from fsqueue.runner.context import Workplace, enter
 
     global _workplace, _failure  # noqa: PLW0603 - one process, one slot
+    _let_the_parent_decide(setup.parent)
     try:
         host = setup.apply()
         host.store.sync_clock()

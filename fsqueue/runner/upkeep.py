@@ -102,7 +102,9 @@ class Upkeep:
             return
         former = self._worker.name
         self._worker.register()
-        log.warning("worker %s was taken for dead; it goes on as %s", former, self._worker.name)
+        log.warning(
+            "worker %s was taken for dead; it registers afresh as %s", former, self._worker.name
+        )
         remove_worker_files(self._store, former)
 
     def _lead(self) -> None:

@@ -47,7 +47,7 @@ def test_an_application_that_is_not_there(site, target, parts):
 @pytest.mark.parametrize(
     ("name", "value", "parts"),
     [
-        ("FSQUEUE__RUNNER", "fork", ["FSQUEUE__RUNNER", "'fork'", "'thread' or 'process'"]),
+        ("FSQUEUE__RUNNER", "fork", ["FSQUEUE__RUNNER", "'fork'", "'process' or 'thread'"]),
         ("FSQUEUE__CONCURRENCY", "0", ["FSQUEUE__CONCURRENCY", "'0'", ">= 1"]),
         ("FSQUEUE__CONCURRENCY", "many", ["FSQUEUE__CONCURRENCY", "'many'", "whole number"]),
         ("FSQUEUE__HEARTBAET", "1", ["FSQUEUE__HEARTBAET", "did you mean FSQUEUE__HEARTBEAT"]),
