@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, NoReturn, cast
 
 from fsqueue.errors import ConfigError
 from fsqueue.spool.identity import Process, is_gone, this_process
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _PREFIX = "FSQUEUE__"
 _PARENT_CHECK = 0.25
+_EXITED = 70
 
 
 @dataclass(frozen=True)
@@ -112,6 +113,21 @@ def _let_the_parent_decide(parent: Process) -> None:
     threading.Thread(target=watch, name="fsqueue-parent", daemon=True).start()
 
 
+def _make_exit_a_death() -> None:
+    """Let ``os._exit(0)`` in a body end this process with another code.
+
+    Pebble takes an exit code of 0 for a planned end and would wait for the call for ever.
+    """
+    exit_now, pid = os._exit, os.getpid()
+
+    def exit_visibly(status: int) -> NoReturn:
+        mine = _executing and os.getpid() == pid  # and not a process that a body has forked
+        exit_now(_EXITED if mine and status == 0 else status)
+
+    os._exit = exit_visibly
+
+
+_executing = False
 _workplace: Workplace | None = None
 _failure: BaseException | None = None
 
@@ -122,6 +138,7 @@ def prepare(setup: Setup) -> None:
 
     global _workplace, _failure  # noqa: PLW0603 - one process, one slot
     _let_the_parent_decide(setup.parent)
+    _make_exit_a_death()
     try:
         host = setup.apply()
         host.store.sync_clock()
@@ -145,4 +162,9 @@ def run(claim: Claim) -> Ending:
         raise _failure
     if _workplace is None:
         raise RuntimeError("the process of this slot was not prepared")
-    return execute(_workplace, claim, lambda _: True)
+    global _executing  # noqa: PLW0603 - one process, one slot
+    _executing = True
+    try:
+        return execute(_workplace, claim, lambda _: True)
+    finally:
+        _executing = False

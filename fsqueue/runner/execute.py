@@ -32,6 +32,8 @@ class Ending(enum.Enum):
     """How the execution of a claim ended."""
 
     FINISHED = enum.auto()
+    NOT_STARTED = enum.auto()
+    """The body has not begun: the attempt is given back as it was."""
     UNREADABLE = enum.auto()
     """Written by another format version: left alone."""
     GIVEN_BACK = enum.auto()

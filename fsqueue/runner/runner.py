@@ -124,8 +124,8 @@ class _Shift:
         for queue in self._host.queues:
             # Before looking there: an NFS client remembers for half a minute what was missing.
             self._store.fs.make_folders(self._store.layout.queue(queue))
-        self._worker.register()
         slots = self._slots = self._make_slots()
+        self._worker.register()
         upkeep = Upkeep(self._store, self._worker, self._host.conf, self._ring)
         upkeep.start()
         context.enter(self._workplace)
@@ -160,7 +160,7 @@ class _Shift:
 
     def _make_slots(self) -> Slots:
         if self._kind == "process":
-            return ProcessSlots(self._host, self._worker, self._concurrency, self._finished)
+            return ProcessSlots(self._host, self._concurrency, self._finished)
         return ThreadSlots(self._workplace, self._concurrency, self._next_claim, self._finished)
 
     @contextlib.contextmanager
@@ -196,8 +196,9 @@ class _Shift:
                 continue
             with self._mutex:
                 self._full = self._busy >= self._concurrency
-            rung = self._wake.wait(None if self._full else pause)
+            rung = self._wake.wait(pause)
             self._wake.clear()
+            slots.check()
             longest = self._host.conf.poll_interval
             pause = first_pause if rung else min(pause * _GROWTH, longest)
 
@@ -264,7 +265,7 @@ class _Shift:
             for backlog in self._backlogs:
                 backlog.skip(claim.name)
             self._store.give_back(claim)
-        elif self._stopping.is_set():
+        elif ending is Ending.NOT_STARTED or self._stopping.is_set():
             self._store.give_back(claim)
         else:
             reason = f"its slot failed: {ending}"

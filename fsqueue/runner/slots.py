@@ -5,7 +5,10 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import os
+import tempfile
+import time
 from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from typing import TYPE_CHECKING, Protocol
 
 from fsqueue.errors import FSQueueError
@@ -20,12 +23,14 @@ if TYPE_CHECKING:
     from fsqueue.runner.context import Workplace
     from fsqueue.runner.host import Host
     from fsqueue.spool.store import Claim
-    from fsqueue.spool.worker import Worker
 
     # Called with a claim and how its execution ended: an exception is the death of its slot.
     OnEnd = Callable[[Claim, Ending | BaseException], None]
 
 log = logging.getLogger(__name__)
+
+# A free process takes a claim up within milliseconds.
+_STUCK = 5.0
 
 
 class Slots(Protocol):
@@ -33,6 +38,9 @@ class Slots(Protocol):
 
     def start(self, claim: Claim) -> None:
         """Execute a claim in a free slot; returns at once."""
+
+    def check(self) -> None:
+        """Mend what is stuck; called about once a second."""
 
     def close(self) -> None:
         """Wait for the claims that are being executed, and end the slots."""
@@ -79,6 +87,9 @@ class ThreadSlots:
             self._on_end(claim, ending)
             claim = self._following()
 
+    def check(self) -> None:
+        """Threads do not get stuck but by their bodies."""
+
     def close(self) -> None:
         """Wait for the bodies."""
         self._pool.shutdown(wait=True)
@@ -93,14 +104,14 @@ class ProcessSlots:
 
     Args:
         host: the application.
-        worker: the claimant.
         count: number of processes.
         on_end: called in a thread of the pool after each claim.
     """
 
-    def __init__(self, host: Host, worker: Worker, count: int, on_end: OnEnd) -> None:
-        self._host, self._worker, self._count, self._on_end = host, worker, count, on_end
+    def __init__(self, host: Host, count: int, on_end: OnEnd) -> None:
+        self._host, self._count, self._on_end = host, count, on_end
         self._setup = child.Setup.of(host)
+        self._executing: dict[Future[Ending], tuple[Claim, float]] = {}
         self._pool = self._new_pool()
 
     def _new_pool(self) -> ProcessPool:
@@ -117,7 +128,14 @@ class ProcessSlots:
             initargs=(self._setup,),
             context=context,
         )
-        _ = pool.active  # looking at it is what starts the processes
+        try:
+            _ = pool.active  # looking at it is what starts the processes
+        except (OSError, BrokenProcessPool) as error:
+            raise FSQueueError(
+                f"the processes of the slots cannot be started ({error!r}). Is the path of the "
+                f"temporary folder, {tempfile.gettempdir()}, too long for a socket (about 100 "
+                "characters)? Then set TMPDIR to a shorter one."
+            ) from error
         return pool
 
     def start(self, claim: Claim) -> None:
@@ -126,22 +144,47 @@ class ProcessSlots:
             future = self._pool.schedule(child.run, args=(claim,))
         except RuntimeError as error:
             # The pool gives up when a process dies while it has nothing to do.
-            log.warning("the processes of the slots are started anew: %s", error)
-            self._pool.stop()  # type: ignore[no-untyped-call]
-            self._pool.join()
-            self._pool = self._new_pool()
+            self._restart(str(error))
             future = self._pool.schedule(child.run, args=(claim,))
-        future.add_done_callback(lambda done: self._ended(claim, done))
+        self._executing[future] = (claim, time.monotonic())
+        future.add_done_callback(self._ended)
 
-    def _ended(self, claim: Claim, future: Future[Ending]) -> None:
+    def _ended(self, future: Future[Ending]) -> None:
         from pebble import ProcessExpired
 
+        claim, _ = self._executing.pop(future, (None, 0.0))
+        if claim is None:
+            return  # settled by a restart
         error = future.exception()
         if isinstance(error, ProcessExpired):
             code = error.exitcode
             how = f"signal {-code}" if code < 0 else f"exit code {code}"
             error = FSQueueError(f"its process ended with {how}")
         self._on_end(claim, future.result() if error is None else error)
+
+    def check(self) -> None:
+        """Start the processes anew if a claim is not taken up though a process is free for it.
+
+        A process that was killed while it held the lock of the pool's channel leaves it locked.
+        """
+        late = time.monotonic() - _STUCK
+        if any(
+            begun < late and not (future.running() or future.done())
+            for future, (_, begun) in list(self._executing.items())
+        ):
+            self._restart("a claim was not taken up")
+
+    def _restart(self, reason: str) -> None:
+        log.warning("the processes of the slots are started anew: %s", reason)
+        broken, self._pool = self._pool, self._new_pool()
+        broken.stop()  # type: ignore[no-untyped-call]
+        broken.join()
+        for future in list(self._executing):
+            claim, _ = self._executing.pop(future, (None, 0.0))
+            if claim is not None:
+                begun = future.running() or future.done()
+                lost = FSQueueError("its process was stopped together with a broken one")
+                self._on_end(claim, lost if begun else Ending.NOT_STARTED)
 
     def close(self) -> None:
         """Wait for the bodies and end the processes."""

@@ -40,6 +40,21 @@ def alive(pid):
         return False
 
 
+def wait_until_idle(pid):
+    """Wait until a process has not been running for a moment: it waits for work."""
+    quiet = 0.2
+    seen = [(-1, 0.0)]
+
+    def idle():
+        switches = psutil.Process(pid).num_ctx_switches()
+        count, now = switches.voluntary + switches.involuntary, time.monotonic()
+        if count != seen[-1][0]:
+            seen[-1] = (count, now)
+        return now - seen[-1][1] > quiet
+
+    wait_until(idle, f"process {pid} is idle")
+
+
 class Started:
     """A process of the project, with its output in files and a group of its own."""
 
@@ -181,7 +196,7 @@ class Site:
         def work():
             try:
                 future.set_result(function(*args))
-            except BaseException as error:
+            except BaseException as error:  # noqa: BLE001 - raised by `result`
                 future.set_exception(error)
 
         threading.Thread(target=work, daemon=True).start()

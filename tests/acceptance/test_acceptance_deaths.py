@@ -5,7 +5,7 @@ import signal
 import time
 
 import pytest
-from acceptance_harness import alive, wait_until
+from acceptance_harness import alive, wait_until, wait_until_idle
 
 from fsqueue import WorkerLostError
 
@@ -30,9 +30,12 @@ def test_a_killed_workers_call_runs_again_on_another(site, kind):
 
     took = killed(first, marks)
     print(f"{kind}: running again {took:.3f} s after kill -9")
+    again = marks.pids("starts")[1]
+    assert again in {second.pid, *second.children()}
     marks.release()
 
-    assert call.result(20) in {second.pid, *second.children()}
+    # With processes the first body may still run, and either outcome may be the first one.
+    assert call.result(20) in marks.pids("starts")
     assert took < RECOVERY
     assert len(marks.pids("starts")) == 2
     wait_until(lambda: len(site.names("running")) == 1, "the dead worker's folder is gone")
@@ -51,9 +54,10 @@ def test_a_killed_workers_call_waits_for_a_worker_that_comes_later(site, kind):
     marks.wait_for_starts(2)
     took = time.monotonic() - began
     print(f"{kind}: running again {took:.3f} s after the start of a new worker")
+    assert marks.pids("starts")[1] in {second.pid, *second.children()}
     marks.release()
 
-    assert call.result(20) in {second.pid, *second.children()}
+    assert call.result(20) in marks.pids("starts")
     assert took < RECOVERY
 
 
@@ -108,7 +112,7 @@ def test_many_calls_survive_a_killed_worker(site, kind):
     second.wait_for_start()
     group = site.tasks.square.parallelize([(number,) for number in range(400)])
 
-    wait_until(lambda: group[20].done(), "some calls have ended")
+    wait_until(group[20].done, "some calls have ended")
     first.signal(signal.SIGKILL)
 
     values = site.call(lambda: group.results).result(30)
@@ -180,6 +184,7 @@ def test_a_slot_that_dies_idle_is_replaced(site):
     worker = site.worker("process", 1).wait_for_start()
     pid = site.call(site.tasks.pid).result(20)
 
+    wait_until_idle(pid)
     os.kill(pid, signal.SIGKILL)
     wait_until(lambda: not alive(pid), "the slot's process is gone")
 
@@ -195,6 +200,8 @@ def test_a_slot_that_dies_idle_costs_nothing_beside_it(site):
     other.release()
     held[1].result(20)
 
+    # Pebble's slots share a lock, which must not die with one that is still sending its result.
+    wait_until_idle(idle)
     os.kill(idle, signal.SIGKILL)
     wait_until(lambda: not alive(idle), "the slot's process is gone")
     calls = [site.call(site.tasks.pid).result(20) for _ in range(3)]
@@ -212,13 +219,14 @@ def test_a_worker_without_its_folder_registers_afresh(site, kind):
     worker = site.worker(kind, 1, FSQUEUE__HEARTBEAT="0.2").wait_for_start()
     site.call(site.tasks.pid).result(20)
     (name,) = site.names("running")
+    wait_until(lambda: not site.files("running"), "the call has left its folder")
 
     (site.root / "running" / name).rmdir()
 
     assert site.call(site.tasks.pid).result(20) in {worker.pid, *worker.children()}
     (new,) = wait_until(lambda: site.names("running"), "it has a folder again")
     assert new != name
-    assert "registers afresh" in worker.text()
+    assert "was taken for dead" in worker.text()
     worker.signal(signal.SIGTERM)
     assert worker.wait() == 0
     assert site.names("running") == []
