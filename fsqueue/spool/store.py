@@ -349,8 +349,8 @@ class Store:
         """The client's own first reading of an outcome; None if it is not there.
 
         It leaves the mailbox, so that the mailbox stays short: removed if nobody else may
-        want it, or else moved to ``kept/``, where everybody looks first. So an outcome that
-        a late worker publishes after this is never seen.
+        want it, or else moved to ``kept/``, where everybody looks first, this method too. So an
+        outcome that a late worker publishes after this is never seen.
         """
         if keep and self.is_kept(invocation_id):
             return self.fs.read(self.layout.kept(invocation_id))

@@ -200,7 +200,7 @@ def test_an_outcome_is_kept_for_others_if_told_so(pair):
     pair.complete(pair.worker.claim(receipt.path))
     data = pair.store.collect(receipt.invocation_id, keep=True)
     assert pair.store.peek(receipt.invocation_id) == data
-    assert pair.store.collect(receipt.invocation_id, keep=True) is None
+    assert pair.store.collect(receipt.invocation_id, keep=True) == data
     outcome, payload = pair.store.read_outcome(receipt.invocation_id, data)
     assert (outcome.state, payload) == (State.SUCCEEDED, b"value")
     os.unlink(pair.store.layout.kept(receipt.invocation_id))
