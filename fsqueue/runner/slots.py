@@ -121,7 +121,7 @@ class ProcessSlots:
         methods = multiprocessing.get_all_start_methods()
         context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
         if "forkserver" in methods:
-            context.set_forkserver_preload([child.__name__])
+            context.set_forkserver_preload([child.__name__, "fsqueue.runner.forkserver"])
         pool = ProcessPool(
             max_workers=self._count,
             initializer=child.prepare,

@@ -1,0 +1,9 @@
+"""Loaded by the fork server that makes the processes of slots, and by nothing else.
+
+A signal to a whole group (timeout(1), systemd, a batch system) reaches the server too. Without
+the server nobody could tell whether a slot's process lives. It ends by itself with its worker.
+"""
+
+import signal
+
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
