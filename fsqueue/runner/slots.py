@@ -197,6 +197,9 @@ class ProcessSlots:
 
         for process in psutil.Process(os.getpid()).children(recursive=True):
             try:
-                process.kill()
+                # multiprocessing's tracker is spared: it removes the semaphores of the others and
+                # then ends by itself.
+                if "multiprocessing.resource_tracker" not in " ".join(process.cmdline()):
+                    process.kill()
             except psutil.NoSuchProcess:
                 continue

@@ -4,7 +4,6 @@ import contextlib
 import importlib.util
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import threading
@@ -107,6 +106,15 @@ class Started:
     def children(self):
         return [child.pid for child in psutil.Process(self.pid).children(recursive=True)]
 
+    def semaphores(self):
+        """Files of the semaphores that it shares with its slots' processes."""
+        # By inode: in the process that made them they are mapped under a name that is gone.
+        lines = Path(f"/proc/{self.pid}/maps").read_text("utf-8").splitlines()
+        mapped = {int(line.split()[4]) for line in lines if "/dev/shm/" in line}
+        entries = os.scandir("/dev/shm")
+        with entries:
+            return [each.path for each in entries if each.inode() in mapped]
+
     def group(self):
         """Processes of its group that run, itself included."""
         found = []
@@ -118,11 +126,14 @@ class Started:
 
     def kill(self):
         """End it, and all of its group."""
-        # The group outlives a leader that was waited for, as long as it has members.
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.pid, signal.SIGKILL)
-        self.popen.kill()
+        for pid in self.group():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process = psutil.Process(pid)
+                # It removes the semaphores of the others, and ends by itself when they have.
+                if "resource_tracker" not in " ".join(process.cmdline()):
+                    process.kill()
         self.popen.wait(PATIENCE)
+        wait_until(lambda: not self.group(), lambda: f"processes end: {self.group()}")
 
 
 class Site:

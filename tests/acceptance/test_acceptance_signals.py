@@ -158,6 +158,30 @@ def test_the_second_signal_gives_the_call_back(busy, number):
     wait_until(lambda: not busy.busy.group(), lambda: f"processes end: {busy.busy.group()}")
 
 
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")
+@pytest.mark.parametrize("signals", [1, 2])
+def test_no_semaphores_are_left(site, signals):
+    marks = site.folder("marks")
+    worker = site.worker("process", 1).wait_for_start()
+    site.call(site.tasks.hold, marks.folder)
+    marks.wait_for_starts(1)
+    semaphores = worker.semaphores()
+    assert semaphores
+
+    worker.signal(signal.SIGTERM)
+    worker.wait_for_log("stopping")
+    if signals == 1:
+        marks.release()
+    else:
+        first = time.monotonic()
+        wait_until(lambda: time.monotonic() > first + APART, "the second signal is due")
+        worker.signal(signal.SIGTERM)
+    worker.wait()
+
+    wait_until(lambda: not worker.group(), lambda: f"processes end: {worker.group()}")
+    assert [path for path in semaphores if os.path.exists(path)] == []
+
+
 def test_stops_given_back_cost_no_attempt(site, kind):
     """More planned stops than the call has attempts."""
     marks = site.folder("marks")
