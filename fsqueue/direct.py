@@ -8,10 +8,11 @@ import functools
 import inspect
 from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, TypeAlias, TypeVar, cast
 
+from fsqueue.invocation import naming_item
 from fsqueue.task import Arguments, Item, Task
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+    from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -65,7 +66,7 @@ class _Direct:
         common, items = split(fan_out.parallel_func(self._named(call)))
         group = self._task.submit_all(items, common, keep=False)
         try:
-            results = list(group.results)
+            results = group.results
         finally:
             group.abandon()
         return fan_out.aggregate_func(results)
@@ -80,9 +81,22 @@ class _Direct:
 
     async def _awaited_fan_out(self, fan_out: FanOut, call: Arguments) -> Any:
         common, items = split(fan_out.parallel_func(self._named(call)))
+        if self._task.forced_inline:
+            results = await self._inline_results(self._task.calls_of(items, common), common)
+            return fan_out.aggregate_func(results)
         async with _made(self._task.submit_all, items, common, keep=False) as group:
             results = [result async for result in group.async_results()]
         return fan_out.aggregate_func(results)
+
+    async def _inline_results(
+        self, calls: Sequence[Arguments], common: Mapping[str, Any]
+    ) -> list[Any]:
+        results = []
+        for index, call in enumerate(calls):
+            whole = call.sharing(common)
+            with naming_item(index, len(calls)):
+                results.append(await self._task.func(*whole.args, **whole.kwargs))
+        return results
 
     def _named(self, call: Arguments) -> dict[str, Any]:
         """The caller's arguments by name, defaults included."""

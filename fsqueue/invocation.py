@@ -13,7 +13,6 @@ from fsqueue.spool.states import State
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-    from concurrent.futures import Future
 
     from fsqueue.runner.context import Workplace
     from fsqueue.session import Session
@@ -92,9 +91,12 @@ class Invocation(Generic[R_co]):
         while data is None:
             workplace = self._helper()
             if workplace is None or not await asyncio.to_thread(self._run_here, workplace):
-                arrival = asyncio.wrap_future(self._arrival())
-                await asyncio.wait([arrival], timeout=next(pauses) if workplace else None)
-                arrival.cancel()
+                arrival = asyncio.wrap_future(self._session.client.waiter.watch(self.id))
+                try:
+                    await asyncio.to_thread(self._end_wait_if_kept)
+                    await asyncio.wait([arrival], timeout=next(pauses) if workplace else None)
+                finally:
+                    arrival.cancel()
             data = await asyncio.to_thread(self._read)
         return self._open(data)
 
@@ -116,8 +118,9 @@ class Invocation(Generic[R_co]):
         """
         left = None if deadline is None else max(0.0, deadline - time.monotonic())
         waits = [wait for wait in (left, pause) if wait is not None]
-        arrival = self._arrival()
+        arrival = self._session.client.waiter.watch(self.id)
         try:
+            self._end_wait_if_kept()
             arrival.result(min(waits) if waits else None)
         except FutureTimeoutError:
             if deadline is not None and time.monotonic() >= deadline:
@@ -125,14 +128,11 @@ class Invocation(Generic[R_co]):
         finally:
             arrival.cancel()
 
-    def _arrival(self) -> Future[None]:
-        """A future that is done when the outcome can be read."""
+    def _end_wait_if_kept(self) -> None:
+        """Wake this waiter if another handle or thread collected before it could be told."""
         client = self._session.client
-        arrival = client.waiter.watch(self.id)
-        # Another handle or thread may have collected it before the future was there to be told.
         if self._keep and client.store.is_kept(self.id):
             client.waiter.collected(self.id)
-        return arrival
 
     def _first_look(self) -> bytes | None:
         client = self._session.client
@@ -179,14 +179,16 @@ class Invocation(Generic[R_co]):
         raise codec.decode_exception(payload)
 
     def abandon(self) -> None:
-        """Nobody wants the outcome of a direct call any more: do not run it, or drop the result.
+        """Nobody wants the outcome any more: do not run the call, or drop its result.
 
-        Does nothing once the outcome was collected.
+        Does nothing once the outcome was collected. The result of an `@app.task` that a worker
+        has claimed already stays until it expires.
         """
-        if self._keep or self._collected:
+        if self._collected:
             return
         client = self._session.client
-        if self._hint is None or not client.store.withdraw(self._hint):
+        withdrawn = self._hint is not None and client.store.withdraw(self._hint)
+        if not withdrawn and not self._keep:
             client.waiter.abandon(self.id)
 
 

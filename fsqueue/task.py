@@ -36,6 +36,10 @@ class Arguments(NamedTuple):
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
 
+    def sharing(self, common: Mapping[str, Any]) -> Arguments:
+        """These arguments and the common ones of a group; an own one of the same name counts."""
+        return Arguments(self.args, {**common, **self.kwargs})
+
 
 def args(*positional: Any, **keywords: Any) -> Arguments:
     """The arguments of one call of a fan-out, written as in the call itself."""
@@ -141,7 +145,7 @@ class Task(Generic[P, R]):
         """
         call = self.bind(args, kwargs)
         if self.forced_inline:
-            return InlineInvocation(lambda: self.run_inline(call))
+            return self._inline(call)
         return self._publish([self._encode(call)], keep=keep)
 
     def run_inline(self, call: Arguments) -> R:
@@ -172,27 +176,34 @@ class Task(Generic[P, R]):
         self, items: Iterable[Item], common: Mapping[str, Any], *, keep: bool = True
     ) -> InvocationGroup[R]:
         """Make the calls of a group. All are checked before the first one is made."""
-        calls = [self._call_of(item, common, index) for index, item in enumerate(items)]
+        calls = self.calls_of(items, common)
         if self.forced_inline:
-            return InvocationGroup([self._inline(call, common) for call in calls])
+            return InvocationGroup([self._inline(call.sharing(common)) for call in calls])
         shared = [self._encode_common(common)] if common else []
         payloads = [[*shared, self._encode(call)] for call in calls]
-        invocations = []
-        for index, payload in enumerate(payloads):
-            ring = index % _RING_EVERY == 0
-            invocations.append(self._publish(payload, keep=keep, ring=ring))
+        invocations: list[Invocation[R]] = []
+        try:
+            for index, payload in enumerate(payloads):
+                ring = index % _RING_EVERY == 0
+                invocations.append(self._publish(payload, keep=keep, ring=ring))
+        except BaseException:
+            InvocationGroup(invocations).abandon()  # the caller never gets to know them
+            raise
         if payloads:
             self._session.client.ring(self._session.queue)
         return InvocationGroup(invocations)
 
-    def _inline(self, call: Arguments, common: Mapping[str, Any]) -> Invocation[R]:
-        whole = Arguments(call.args, {**common, **call.kwargs})
-        return InlineInvocation(lambda: self.run_inline(whole))
+    def _inline(self, call: Arguments) -> Invocation[R]:
+        return InlineInvocation(lambda: self.run_inline(call))
+
+    def calls_of(self, items: Iterable[Item], common: Mapping[str, Any]) -> list[Arguments]:
+        """The calls of a group, each checked, without the common arguments."""
+        return [self._call_of(item, common, index) for index, item in enumerate(items)]
 
     def _call_of(self, item: Item, common: Mapping[str, Any], index: int) -> Arguments:
         try:
             call = self._by_position(_as_arguments(item))
-            self.bind(call.args, {**common, **call.kwargs})
+            self.bind(*call.sharing(common))
         except TypeError as error:
             raise TypeError(f"item {index}: {error}") from None
         return call

@@ -39,6 +39,7 @@ from typing import NamedTuple
 from configuration_reference import table
 
 from fsqueue.spool.states import TRANSITIONS
+from fsqueue.spool.store import Store
 
 HERE = Path(__file__).resolve().parent.parent
 PAGES = [HERE / "README.md", *sorted((HERE / "docs").glob("*.md"))]
@@ -288,6 +289,7 @@ def test_the_table_of_moves_is_that_of_the_code() -> None:
         starts, ends = ({str(state) for state in side} for side in states)
         row = re.search(rf"^\| {move} \| ?([\w, ]*)\| ?([\w, ]*)\|", text, re.MULTILINE)
         assert row, move
+        assert callable(getattr(Store, move)), "each move is a method of the store"
         assert [set(re.findall(r"\w+", cell)) for cell in row.groups()] == [starts, ends], move
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import atexit
+import logging
 import os
 import pkgutil
 import signal
@@ -11,15 +11,17 @@ import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn, cast
 
-from fsqueue.errors import ConfigError
+from fsqueue.errors import ConfigError, SpoolError
+from fsqueue.runner.context import Workplace, enter
+from fsqueue.runner.execute import Ending, execute
 from fsqueue.spool.identity import Process, is_gone, this_process
+from fsqueue.spool.worker import Worker
 
 if TYPE_CHECKING:
-    from fsqueue.runner.context import Workplace
-    from fsqueue.runner.execute import Ending
     from fsqueue.runner.host import Host
     from fsqueue.spool.store import Claim
-    from fsqueue.spool.worker import Worker
+
+log = logging.getLogger(__name__)
 
 _PREFIX = "FSQUEUE__"
 _PARENT_CHECK = 0.25
@@ -67,7 +69,10 @@ class Setup:
 
 
 class _Claimant:
-    """Registers a worker of its own when a body waits for a call that is pending."""
+    """Registers a worker of its own when a body waits for a call that is pending.
+
+    It never leaves by itself: its process is ended, and the parent removes what is left.
+    """
 
     def __init__(self, host: Host) -> None:
         self._host = host
@@ -75,8 +80,6 @@ class _Claimant:
         self._mutex = threading.Lock()
 
     def __call__(self) -> Worker:
-        from fsqueue.spool.worker import Worker
-
         with self._mutex:
             if self._worker is None:
                 worker = Worker(
@@ -84,14 +87,16 @@ class _Claimant:
                 )
                 worker.register()
                 self._worker = worker
-                threading.Thread(target=self._beat, args=(worker,), daemon=True).start()
-                atexit.register(worker.deregister)
+                threading.Thread(target=self._live, args=(worker,), daemon=True).start()
             return self._worker
 
-    def _beat(self, worker: Worker) -> None:
+    def _live(self, worker: Worker) -> None:
         pause = threading.Event()
         while not pause.wait(self._host.conf.heartbeat):
-            worker.beat()
+            try:
+                worker.keep_alive()
+            except (OSError, SpoolError) as error:
+                log.warning("worker %s cannot beat, trying again: %s", worker.name, error)
 
 
 def _let_the_parent_decide(parent: Process) -> None:
@@ -134,8 +139,6 @@ _failure: BaseException | None = None
 
 def prepare(setup: Setup) -> None:
     """Import the application once per process; a failure is told to each call."""
-    from fsqueue.runner.context import Workplace, enter
-
     global _workplace, _failure  # noqa: PLW0603 - one process, one slot
     _let_the_parent_decide(setup.parent)
     _make_exit_a_death()
@@ -156,8 +159,6 @@ def prepare(setup: Setup) -> None:
 
 def run(claim: Claim) -> Ending:
     """Execute a claim of the parent's worker."""
-    from fsqueue.runner.execute import execute
-
     if _failure is not None:
         raise _failure
     if _workplace is None:

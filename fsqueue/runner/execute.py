@@ -9,9 +9,9 @@ import logging
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fsqueue.codec import decode, encode, encode_exception
+from fsqueue.codec.texts import capped, safe_str
 from fsqueue.errors import EnvelopeError, SpoolVersionError, TaskNotFoundError
 from fsqueue.runner.context import Execution, current
-from fsqueue.spool.layout import AttemptName
 from fsqueue.spool.lookup import find_pending
 from fsqueue.spool.records import Failure, Outcome
 from fsqueue.spool.states import State
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _LONGEST_PAUSE = 5.0
+_LONGEST_MESSAGE = 500
 
 
 class Ending(enum.Enum):
@@ -99,7 +100,7 @@ def _answer(workplace: Workplace, claim: Claim, call: Call, payload: memoryview)
     except BaseException as error:  # noqa: BLE001 - it is the call's, also when it is SystemExit
         if isinstance(error, TaskNotFoundError):
             log.warning("%s fails: %s", claim.name, error)
-        failure = Failure(type(error).__qualname__, _first_line(error))
+        failure = Failure(type(error).__qualname__, capped(safe_str(error), _LONGEST_MESSAGE))
         return _Answer(State.FAILED, encode_exception(error), failure)
     finally:
         current.reset(token)
@@ -116,13 +117,6 @@ def _arguments(call: Call, payload: memoryview) -> tuple[tuple[Any, ...], dict[s
     for common in values[:-1]:
         kwargs = {**common, **kwargs}
     return args, kwargs
-
-
-def _first_line(error: BaseException) -> str:
-    try:
-        return str(error).partition("\n")[0][:500]
-    except Exception as broken:  # noqa: BLE001 - the __str__ of anybody's exception
-        return f"(its __str__ raised {type(broken).__name__})"
 
 
 def run_body(body: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -187,5 +181,5 @@ def run_if_pending(workplace: Workplace, invocation_id: str, hint: str | None) -
         if ending is Ending.UNREADABLE and worker.release(claim):
             workplace.store.give_back(claim)
     finally:
-        worker.forget(AttemptName(invocation_id, claim.name.attempt))
+        worker.forget(claim.name)
     return ending is not Ending.UNREADABLE

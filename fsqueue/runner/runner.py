@@ -251,7 +251,7 @@ class _Shift:
         try:
             self._settle(claim, ending)
         except (OSError, SpoolError) as error:
-            log.error("cannot settle %s, a reaper will: %s", claim.name, error)  # noqa: TRY400
+            log.error("cannot settle %s, upkeep will: %s", claim.name, error)  # noqa: TRY400
         finally:
             self._worker.forget(claim.name)
             self._ended += 1

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from fsqueue.spool.expiry import expire
 from fsqueue.spool.liveness import Observer
 from fsqueue.spool.reaper import reap
-from fsqueue.spool.worker import remove_worker_files
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -74,7 +73,7 @@ class Upkeep:
         beat = self._conf.heartbeat
         discover_every = beat if self._store.fs.remote else min(beat, _DISCOVER_LOCALLY)
         duties = (
-            (self._beat, beat),
+            (self._worker.keep_alive, beat),
             (self.discover, discover_every),
             (self.reap_here, 0.0),
             (self._lead, beat),
@@ -94,18 +93,6 @@ class Upkeep:
         except Exception:
             # One failed round must end neither the beats nor the claims; the next one is due.
             log.exception("upkeep: %s failed", duty.__name__)
-
-    def _beat(self) -> None:
-        if self._worker.is_registered():
-            self._worker.beat()
-            self._worker.return_strays()
-            return
-        former = self._worker.name
-        self._worker.register()
-        log.warning(
-            "worker %s was taken for dead; it registers afresh as %s", former, self._worker.name
-        )
-        remove_worker_files(self._store, former)
 
     def _lead(self) -> None:
         stamp = self._store.layout.upkeep_stamp

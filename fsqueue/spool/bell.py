@@ -52,8 +52,8 @@ def listening(fs: Filesystem, path: str, wake: Callable[[], object]) -> Iterator
             del event
             wake()
 
-    fs.touch(path)
     try:
+        fs.touch(path)
         observer = _observer()
         # watchdog 7.1 asks the kernel for attribute changes only if modifications are wanted.
         watch = observer.schedule(

@@ -60,7 +60,7 @@ class Observer:
         names.discard(but)
         for known in self._records.keys() - names:
             del self._records[known]
-            self._sights.pop(known, None)
+            self._sights.pop(self._store.layout.worker_beat(known), None)
         for name in names:
             if self._records.get(name) is None:
                 self._records[name] = self._read(name)

@@ -13,7 +13,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fsqueue.errors import EnvelopeError, SpoolError, SpoolVersionError
+from fsqueue.errors import EnvelopeError, SpoolError
 from fsqueue.spool import envelope
 from fsqueue.spool.filesystem import ServerClock, links_unsupported
 from fsqueue.spool.layout import AttemptName, Slot, client_of, is_queue_name, new_token
@@ -231,15 +231,9 @@ class Store:
         Raises:
             SpoolVersionError: left alone.
         """
-        if self.has_outcome(name.invocation_id):
-            self.fs.discard(path)
-            return
-        try:
-            call, _ = self._read_call(path, name)
-        except EnvelopeError as error:
-            self.quarantine(path, name, str(error))
-            return
-        self.move(path, f"{self.layout.slot(call.queue, call.slot)}/{name}")
+        call = self._unfinished(path, name)
+        if call is not None:
+            self.move(path, f"{self.layout.slot(call.queue, call.slot)}/{name}")
 
     def requeue(self, path: str, name: AttemptName, call: Call) -> bool:
         """Make the attempt of a dead worker pending as the next attempt.
@@ -257,23 +251,30 @@ class Store:
             path: the attempt in the dead worker's folder.
             name: its name.
             reason: how the worker died, for the caller's message.
+
+        Raises:
+            SpoolVersionError: left alone.
         """
-        if self.has_outcome(name.invocation_id):
-            self.fs.discard(path)
-            return
-        try:
-            call, _ = self._read_call(path, name)
-        except FileNotFoundError:
-            return  # another reaper was here
-        except SpoolVersionError:
-            raise  # left alone
-        except EnvelopeError as error:
-            self.quarantine(path, name, str(error))
+        call = self._unfinished(path, name)
+        if call is None:
             return
         if name.attempt < call.max_attempts:
             self.requeue(path, name, call)
         else:
             self.lose(path, name, reason)
+
+    def _unfinished(self, path: str, name: AttemptName) -> Call | None:
+        """The header of an attempt that is to go on; None if it is settled, now or before."""
+        if self.has_outcome(name.invocation_id):
+            self.fs.discard(path)
+            return None
+        try:
+            return self._read_call(path, name)[0]
+        except FileNotFoundError:
+            return None  # somebody else was here
+        except EnvelopeError as error:
+            self.quarantine(path, name, str(error))
+            return None
 
     def move(self, source: str, target: str) -> bool:
         """Rename into a folder that may be missing; False if the source is gone.

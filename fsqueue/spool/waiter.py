@@ -159,12 +159,11 @@ class Waiter:
         began = self._store.fs.monotonic()
         try:
             self._look()
+            if self._waiting and began - self._silent_since > _SILENCE:
+                self._silent_since = float("inf") if self._on_silence() else began
         except OSError as error:
             log.warning("cannot look for results, trying again: %s", error)
-        now = self._store.fs.monotonic()
-        if self._waiting and now - self._silent_since > _SILENCE:
-            self._silent_since = float("inf") if self._on_silence() else now
-        return now - began
+        return self._store.fs.monotonic() - began
 
     def _look(self) -> None:
         with self._mutex:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from typing import TYPE_CHECKING
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from filelock import BaseFileLock
 
     from fsqueue.spool.store import Claim, Store
+
+log = logging.getLogger(__name__)
 
 
 class Worker:
@@ -47,6 +50,7 @@ class Worker:
         """
         store, layout = self._store, self._store.layout
         self.name = f"{host_name()}-{os.getpid()}-{new_token(6)}"
+        self._release_lock()
         self._lock = store.fs.lock(layout.worker_lock(self.name))
         self.beat()
         process = this_process()
@@ -79,9 +83,23 @@ class Worker:
         store, layout = self._store, self._store.layout
         if store.fs.rmdir(layout.running(self.name)):
             remove_worker_files(store, self.name)
+        self._release_lock()
+
+    def _release_lock(self) -> None:
         if self._lock is not None:
             self._lock.release()
             self._lock = None
+
+    def keep_alive(self) -> None:
+        """Do what a worker must do every heartbeat; one that was taken for dead begins anew."""
+        if self.is_registered():
+            self.beat()
+            self.return_strays()
+            return
+        former = self.name
+        self.register()
+        log.warning("worker %s was taken for dead; it registers afresh as %s", former, self.name)
+        remove_worker_files(self._store, former)
 
     def claim(self, origin: str) -> Claim | None:
         """Take a pending attempt; None if somebody else has it.

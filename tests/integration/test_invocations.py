@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import stat
 import tempfile
@@ -10,10 +11,12 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from support import files_under, wait_until
+from support import async_wait_until, files_under, wait_until
 
 from fsqueue import FSQueue, Invocation, InvocationGroup, SerializationError, State, args
 from fsqueue.errors import UnknownInvocationError
+from fsqueue.spool.opening import open_store
+from fsqueue.testing import Fault, FaultyFilesystem
 from integration import sample_tasks as sample
 from integration.conftest import working
 
@@ -323,3 +326,27 @@ async def test_a_failed_member_is_named(worked):
     with pytest.raises(ValueError, match="odd") as caught:
         [value async for value in group.async_results()]
     assert any("item 2 " in note for note in caught.value.__notes__)
+
+
+def test_a_group_that_cannot_be_written_is_taken_back(make_app, spool):
+    app = make_app()
+    task = app.task(sample.add)
+    faulty = FaultyFilesystem()
+    app._session._store = open_store(spool, faulty)
+    faulty.inject(Fault.fail(errno.ENOSPC, verb="create", path="/tmp/", at=3))
+    with pytest.raises(OSError, match="No space left"):
+        task.parallelize([(n,) for n in range(5)])
+    assert not list(files_under(os.path.join(spool, "pending")))
+
+
+async def test_a_cancelled_wait_for_a_task_is_forgotten(app):
+    invocation = app.task(sample.add)(1)
+    waiting = app._session.client.waiter._waiting
+    awaited = asyncio.ensure_future(invocation.async_result())
+    await async_wait_until(lambda: invocation.id in waiting)
+    awaited.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await awaited
+    await async_wait_until(lambda: invocation.id not in waiting)
+    with working(app):
+        assert await invocation.async_result() == 2

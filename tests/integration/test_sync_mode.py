@@ -21,8 +21,7 @@ def inline(make_app, spool):
     app = make_app(dev_mode_force_sync_tasks=True)
     yield app
     assert not os.path.exists(spool)
-    made = set(threading.enumerate()) - before
-    assert not [thread for thread in made if not thread.name.startswith("asyncio")]
+    assert not set(threading.enumerate()) - before
 
 
 def test_from_environment(spool, make_app, monkeypatch):
@@ -145,3 +144,10 @@ async def test_toggled_at_any_time(app):
         assert (await async_direct()).startswith("fsqueue-slot")
         app.conf.dev_mode_force_sync_tasks = True
         assert direct() == task().result == await async_direct() == here
+
+
+async def test_async_fan_out_in_the_calling_thread(inline):
+    names = inline.direct_task(
+        parallel_func=lambda call: [(), ()], aggregate_func=lambda results: results
+    )(sample.async_thread_name)
+    assert await names() == [threading.current_thread().name] * 2

@@ -1,0 +1,62 @@
+"""A worker's own presence in the spool."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+import pytest
+
+from fsqueue.spool.bell import listening
+from fsqueue.spool.liveness import Observer
+from fsqueue.spool.opening import open_store
+from fsqueue.spool.worker import Worker
+from fsqueue.testing import Fault, FaultyFilesystem
+
+
+@pytest.fixture
+def store(spool):
+    return open_store(spool, FaultyFilesystem())
+
+
+@pytest.fixture
+def worker(store):
+    worker = Worker(store, queues=("t.default",), runner="thread", concurrency=1)
+    worker.register()
+    yield worker
+    worker.deregister()
+
+
+def test_a_worker_that_lives_keeps_its_name(store, worker):
+    name = worker.name
+    worker.keep_alive()
+    assert worker.name == name
+    assert os.listdir(store.layout.running_folder) == [name]
+
+
+def test_a_worker_that_was_taken_for_dead_begins_anew_and_leaves_nothing(store, worker):
+    former = worker.name
+    os.rmdir(store.layout.running(former))
+    worker.keep_alive()
+    assert worker.name != former
+    assert os.listdir(store.layout.running_folder) == [worker.name]
+    kinds = {os.path.splitext(name) for name in os.listdir(store.layout.workers_folder)}
+    assert kinds == {(worker.name, ".json"), (worker.name, ".lock"), (worker.name, ".beat")}
+
+
+def test_an_observer_forgets_who_has_left(store):
+    observer = Observer(store, heartbeat=1.0, lease=3.0)
+    store.fs.make_folders(store.layout.running("gone-1-abcdef"))
+    observer.discover()
+    observer.dead_elsewhere()
+    assert observer._sights
+    os.unlink(store.layout.worker_lock("gone-1-abcdef"))  # left by the look whether it is held
+    os.rmdir(store.layout.running("gone-1-abcdef"))
+    observer.discover()
+    assert not observer._sights
+
+
+def test_without_a_bell_there_is_polling(store):
+    store.fs.inject(Fault.fail(errno.ENOSPC, verb="create", path="bell"))
+    with listening(store.fs, store.layout.bell("t.default"), lambda: None) as heard:
+        assert not heard
