@@ -166,7 +166,7 @@ def main():
         f"fan-out of {FAN_OUT}, 2 workers: best": lambda c: f"{c[1][-1]:,.0f} calls/s",
         "idle worker": lambda c: f"{c[2]:.2f} % of a core",
         "idle worker's memory": lambda c: f"{c[3]:.0f} MB",
-        "creating a file, without fsqueue": lambda c: f"{c[4]:.0f} µs",
+        "creating a file, without fsqueue": lambda c: f"{c[4]:.0f} us",
     }
     for name, cell in rows.items():
         table.add_row(name, *(cell(column) for column in columns))
