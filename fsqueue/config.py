@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 PREFIX: Final = "FSQUEUE__"
 RunnerKind = Literal["thread", "process"]
 WatchMode = Literal["auto", "events", "poll"]
+Durability = Literal["crash", "power"]
+Text = Annotated[str, Meta(min_length=1)]
 Count = Annotated[int, Meta(ge=1)]
 Seconds = Annotated[float, Meta(extra={"unit": "seconds"})]
 
@@ -60,9 +62,23 @@ class Settings(msgspec.Struct, kw_only=True):
     max_attempts: Final[
         Annotated[Count, _doc("runs of an invocation whose workers die, before WorkerLostError")]
     ] = 3
+    stop_grace: Final[
+        Annotated[
+            Seconds, _doc("how long bodies may go on after SIGTERM or SIGINT", ge=0, le=86_400)
+        ]
+    ] = 25.0
     result_ttl: Final[
         Annotated[Seconds, _doc("how long results and failed calls are kept", gt=0)]
     ] = 7 * 24 * 3600.0
+    durability: Final[
+        Annotated[Durability, _doc("what no accepted call is lost by: a crash, or a power cut too")]
+    ] = "crash"
+    group: Final[
+        Annotated[Text | None, _doc("the group that shares the spool; unset: nobody does")]
+    ] = None
+    signing_key_file: Final[
+        Annotated[Path | None, _doc("private file with the key that signs; unset: not signed")]
+    ] = None
 
 
 class Options(TypedDict, total=False):
@@ -76,7 +92,11 @@ class Options(TypedDict, total=False):
     heartbeat: float | None
     lease: float | None
     max_attempts: int | None
+    stop_grace: float | None
     result_ttl: float | None
+    durability: Durability | None
+    group: str | None
+    signing_key_file: str | os.PathLike[str] | None
 
 
 class Config(Settings, kw_only=True):
@@ -85,6 +105,11 @@ class Config(Settings, kw_only=True):
     sources: Final[dict[str, str]]
 
     def __post_init__(self) -> None:
+        if self.group is not None and self.root is None:
+            raise ConfigError(
+                f"{self.source('group')}: group = {self.group!r}, and no root is set: the folder "
+                "that is used without one is private. Set FSQUEUE__ROOT to a folder of the group."
+            )
         least = 3 * self.heartbeat
         if self.lease < least and not math.isclose(self.lease, least):
             raise ConfigError(
@@ -276,6 +301,8 @@ def _in_words(kind: inspect.Type) -> str:
             limits = {">": kind.gt, ">=": kind.ge, "<=": kind.le}
             bounds = " and ".join(f"{sign} {x:g}" for sign, x in limits.items() if x is not None)
             return f"a {'whole ' * isinstance(kind, inspect.IntType)}number {bounds}"
+        case inspect.StrType():
+            return "a text"
         case _:
             return "a path (not empty, no unknown ~user)"
 

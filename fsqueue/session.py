@@ -62,13 +62,26 @@ class Session:
         """
         with self._mutex:
             if self._store is None:
-                from fsqueue.spool.filesystem import Filesystem
-                from fsqueue.spool.opening import open_store
-
-                if self.conf.root is None:
-                    Filesystem().make_private_folder(str(self.root.parent))
-                self._store = open_store(self.root)
+                self._store = self._open()
             return self._store
+
+    def _open(self) -> Store:
+        from fsqueue.spool.access import check_private_folder, group_number, read_key
+        from fsqueue.spool.filesystem import Filesystem
+        from fsqueue.spool.mounts import is_remote
+        from fsqueue.spool.opening import open_store
+
+        conf, root = self.conf, self.root
+        fs = Filesystem(
+            remote=is_remote(str(root)),
+            group=None if conf.group is None else group_number(conf.group),
+            durable=conf.durability == "power",
+        )
+        if conf.root is None:
+            fs.make_folders(str(root.parent))
+            check_private_folder(str(root.parent))
+        key = b"" if conf.signing_key_file is None else read_key(conf.signing_key_file)
+        return open_store(root, fs, key)
 
     @property
     def events(self) -> bool:

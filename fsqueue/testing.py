@@ -10,7 +10,7 @@ A store over it behaves like any other, until a fault strikes::
     fs.inject(Fault.lost_reply(verb="rename"))  # the next rename happens and reports ENOENT
 
 The verbs are those that `fsqueue.spool.filesystem.Filesystem` passes to its `_call`: create,
-write, close, read, rename, link, unlink, mkdir, rmdir, listdir, stat, fstat, utime, lock.
+write, fsync, close, read, rename, link, unlink, mkdir, rmdir, listdir, stat, fstat, utime, lock.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import os
 import threading
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final, NamedTuple, ParamSpec, TypeVar, cast
+from typing import TYPE_CHECKING, Final, NamedTuple, ParamSpec, TypedDict, TypeVar, Unpack, cast
 
 from fsqueue.spool.filesystem import Filesystem
 
@@ -126,6 +126,14 @@ class Operation(NamedTuple):
     """The second path of a rename or link."""
 
 
+class FilesystemOptions(TypedDict, total=False):
+    """Keyword arguments of `Filesystem`."""
+
+    remote: bool
+    group: int | None
+    durable: bool
+
+
 class FaultyFilesystem(Filesystem):
     """A `Filesystem` whose calls are recorded, and fail as told.
 
@@ -133,15 +141,15 @@ class FaultyFilesystem(Filesystem):
 
     Args:
         faults: see `inject`.
-        remote: as for `Filesystem`.
+        options: those of `Filesystem`.
 
     Attributes:
         trace: the calls since the last `inject`, in order; readings of the clock are none.
         clock_offset: seconds by which this host's steady clock is ahead of the real one.
     """
 
-    def __init__(self, faults: Iterable[Fault] = (), *, remote: bool = False) -> None:
-        super().__init__(remote=remote)
+    def __init__(self, faults: Iterable[Fault] = (), **options: Unpack[FilesystemOptions]) -> None:
+        super().__init__(**options)
         self.trace: list[Operation] = []
         self.clock_offset = 0.0
         self._mutex = threading.Lock()
@@ -189,8 +197,8 @@ class FaultyFilesystem(Filesystem):
         return result
 
     def _describe(self, verb: str, function: object, args: tuple[object, ...]) -> Operation:
-        if verb in {"write", "close"}:
-            return Operation(verb, self._paths.get(cast("int", args[0]), ""))
+        if args and isinstance(args[0], int):  # a file that is open
+            return Operation(verb, self._paths.get(args[0], ""))
         if verb == "lock":  # called as a method of the lock
             return Operation(
                 verb, str(getattr(getattr(function, "__self__", None), "lock_file", ""))

@@ -28,7 +28,8 @@ def worker(
 ) -> None:
     """Run the pending calls of an application until it is stopped.
 
-    SIGTERM or Ctrl-C: the running calls finish and the exit code is 0.
+    SIGTERM or Ctrl-C: the running calls finish, or are given back after FSQUEUE__STOP_GRACE
+    seconds, and the exit code is 0.
 
     A second signal: they are given back at once, to be run by another worker.
     """

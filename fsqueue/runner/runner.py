@@ -19,6 +19,7 @@ from fsqueue.runner.upkeep import Upkeep
 from fsqueue.spool.backlog import Backlog
 from fsqueue.spool.bell import listening
 from fsqueue.spool.expiry import remove_gone_clients
+from fsqueue.spool.reaper import give_back_of_processes
 from fsqueue.spool.worker import Worker
 
 if TYPE_CHECKING:
@@ -63,8 +64,9 @@ class Runner:
         """Claim and run calls in this thread, until `stop_runner_loop` or a signal.
 
         In the main thread SIGTERM and SIGINT drain: running bodies finish, their results are
-        delivered, and this returns. A second signal gives the running calls back and ends the
-        process at once with exit code 128 + its number.
+        delivered, and this returns. What has not finished after ``stop_grace`` seconds is given
+        back, at no cost of an attempt, and the process ends with exit code 0. A second signal
+        does that at once, with exit code 128 + its number.
 
         Raises:
             RuntimeError: this runner is running already.
@@ -130,7 +132,11 @@ class _Shift:
         upkeep.start()
         context.enter(self._workplace)
         try:
-            with stop_on_signals(self._drain, self._abort), self._listening() as heard:
+            grace = self._host.conf.stop_grace
+            with (
+                stop_on_signals(self._drain, self._abort, grace=grace),
+                self._listening() as heard,
+            ):
                 log.info(
                     "worker %s serves %s with %d %s slots",
                     self._worker.name,
@@ -275,21 +281,26 @@ class _Shift:
     # -- signals ------------------------------------------------------------------------
 
     def _drain(self) -> None:
-        log.info("stopping; calls that finish first: %d; a second signal ends at once", self._busy)
+        log.info(
+            "stopping; calls that may finish first, for %g s: %d; a second signal ends at once",
+            self._host.conf.stop_grace,
+            self._busy,
+        )
         self.stop()
 
-    def _abort(self, number: int) -> None:
+    def _abort(self, status: int) -> None:
         """Give everything back and end the process: threads cannot be ended otherwise."""
         try:
             self._stopping.set()
             self._workplace.aborted.set()
-            if self._slots is not None:
-                self._slots.kill()
+            killed = self._slots.kill() if self._slots is not None else set()
             for claim in self._worker.claims:
                 if self._worker.release(claim):
+                    log.info("given back: %s", claim.name)
                     self._store.give_back(claim)
             self._worker.deregister()
+            give_back_of_processes(self._store, killed)
         except OSError as error:
             log.error("cannot give the calls back, a reaper will: %s", error)  # noqa: TRY400
         finally:
-            os._exit(128 + number)
+            os._exit(status)

@@ -1,9 +1,10 @@
-"""SIGTERM and Ctrl-C: the first one drains, the second one ends at once."""
+"""SIGTERM and Ctrl-C: the first one drains for a while, the second one ends at once."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
 import threading
 import time
@@ -19,7 +20,9 @@ _END = 0
 
 
 @contextlib.contextmanager
-def stop_on_signals(drain: Callable[[], None], abort: Callable[[int], None]) -> Iterator[None]:
+def stop_on_signals(
+    drain: Callable[[], None], abort: Callable[[int], None], *, grace: float
+) -> Iterator[None]:
     """Handle the signals while the block runs; outside of the main thread do nothing.
 
     A handler runs between any two instructions of the main thread, which may hold any lock
@@ -27,7 +30,9 @@ def stop_on_signals(drain: Callable[[], None], abort: Callable[[int], None]) -> 
 
     Args:
         drain: called on the first signal.
-        abort: called on the second one with its number.
+        abort: called with the exit status: 128 + the number of a second signal, or 0 when the
+            grace is over.
+        grace: seconds after the first signal in which the block should end by itself.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -35,7 +40,7 @@ def stop_on_signals(drain: Callable[[], None], abort: Callable[[int], None]) -> 
     received, sent = os.pipe()
     os.set_blocking(sent, False)
     thread = threading.Thread(
-        target=_act, args=(received, drain, abort), name="fsqueue-signals", daemon=True
+        target=_act, args=(received, drain, abort, grace), name="fsqueue-signals", daemon=True
     )
     thread.start()
     # Python's own C handler writes to the pipe in whatever thread the kernel has chosen. A handler
@@ -54,19 +59,27 @@ def stop_on_signals(drain: Callable[[], None], abort: Callable[[int], None]) -> 
         os.close(sent)
 
 
-def _act(pipe: int, drain: Callable[[], None], abort: Callable[[int], None]) -> None:
-    if _next_signal(pipe) == _END:
+def _act(pipe: int, drain: Callable[[], None], abort: Callable[[int], None], grace: float) -> None:
+    if _next_signal(pipe, None) == _END:
         return
     drain()
-    ignored_until = time.monotonic() + _ONE_SIGNAL
-    while (number := _next_signal(pipe)) != _END:
-        if time.monotonic() >= ignored_until:
-            abort(number)
+    began = time.monotonic()
+    while (number := _next_signal(pipe, began + grace)) != _END:
+        if number is None:
+            abort(0)
+        elif time.monotonic() >= began + _ONE_SIGNAL:
+            abort(128 + number)
 
 
-def _next_signal(pipe: int) -> int:
-    """The next signal that is for this module, or `_END`; others pass through the pipe too."""
+def _next_signal(pipe: int, deadline: float | None) -> int | None:
+    """The next signal that is for this module, or `_END`; others pass through the pipe too.
+
+    None if there is none until the deadline.
+    """
     while True:
+        left = None if deadline is None else max(0.0, deadline - time.monotonic())
+        if not select.select([pipe], [], [], left)[0]:
+            return None
         number = os.read(pipe, 1)[0]
         if number in {_END, *_SIGNALS}:
             return number

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 from fsqueue.errors import FSQueueError
 from fsqueue.runner import child
 from fsqueue.runner.execute import Ending, execute
+from fsqueue.spool.identity import start_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,6 +32,9 @@ log = logging.getLogger(__name__)
 
 # A free process takes a claim up within milliseconds.
 _STUCK = 5.0
+# A process that was killed is gone within milliseconds, unless it waits for a disk.
+_DEATH = 1.0
+_LOOK = 0.005
 
 
 class Slots(Protocol):
@@ -45,8 +49,8 @@ class Slots(Protocol):
     def close(self) -> None:
         """Wait for the claims that are being executed, and end the slots."""
 
-    def kill(self) -> None:
-        """End the slots at once, if they can be ended at all."""
+    def kill(self) -> set[int]:
+        """End the slots at once, if they can be ended at all; returns the processes ended."""
 
 
 class ThreadSlots:
@@ -94,9 +98,10 @@ class ThreadSlots:
         """Wait for the bodies."""
         self._pool.shutdown(wait=True)
 
-    def kill(self) -> None:
+    def kill(self) -> set[int]:
         """Threads cannot be killed: whoever calls this ends the process."""
         self._pool.shutdown(wait=False, cancel_futures=True)
+        return set()
 
 
 class ProcessSlots:
@@ -191,15 +196,21 @@ class ProcessSlots:
         self._pool.close()  # type: ignore[no-untyped-call]
         self._pool.join()
 
-    def kill(self) -> None:
+    def kill(self) -> set[int]:
         """Kill the processes with the bodies that run in them."""
         import psutil
 
+        killed = set()
         for process in psutil.Process(os.getpid()).children(recursive=True):
             try:
                 # multiprocessing's tracker is spared: it removes the semaphores of the others and
                 # then ends by itself.
                 if "multiprocessing.resource_tracker" not in " ".join(process.cmdline()):
                     process.kill()
+                    killed.add(process.pid)
             except psutil.NoSuchProcess:
                 continue
+        deadline = time.monotonic() + _DEATH
+        while any(map(start_of, killed)) and time.monotonic() < deadline:
+            time.sleep(_LOOK)
+        return killed

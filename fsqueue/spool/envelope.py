@@ -1,12 +1,15 @@
 """The form of invocation and result files.
 
-Line 1: magic, format version, kind, digest of all that follows. Line 2: a JSON header, so that
-``head -2`` shows what a file is. Then the payload. Nothing is decoded before the digest holds.
+Line 1: magic, format version, kind, digest of the kind and of all that follows. Line 2: a JSON
+header, so that ``head -2`` shows what a file is. Then the payload. Nothing is decoded before the
+digest holds. In a spool with a signing key the digest is keyed (BLAKE2b, RFC 7693), so that nobody
+without the key can make a file that is believed.
 """
 
 from __future__ import annotations
 
 import hashlib
+import hmac
 import re
 from typing import TYPE_CHECKING, TypeVar
 
@@ -28,24 +31,28 @@ _encode_header = msgspec.json.Encoder().encode
 _decoders = {kind: msgspec.json.Decoder(kind) for kind in (Call, Outcome)}
 
 
-def encode(header: Call | Outcome, payload: Sequence[bytes | memoryview] = ()) -> list[bytes]:
+def encode(
+    header: Call | Outcome, payload: Sequence[bytes | memoryview] = (), key: bytes = b""
+) -> list[bytes]:
     """The chunks of a file, in order; the payload's bytes are not copied."""
+    kind = _KINDS[type(header)]
     second = _encode_header(header) + b"\n"
-    first = f"fsqueue {FORMAT} {_KINDS[type(header)]} {_digest([second, *payload])}\n".encode()
+    first = f"fsqueue {FORMAT} {kind} {_digest(kind, [second, *payload], key)}\n".encode()
     return [first, second, *payload]  # type: ignore[list-item]
 
 
-def decode(data: bytes, kind: type[H], where: str) -> tuple[H, memoryview]:
+def decode(data: bytes, kind: type[H], where: str, key: bytes = b"") -> tuple[H, memoryview]:
     """Header and payload of a file's content.
 
     Args:
         data: the whole content.
         kind: the header's type that is expected.
         where: the file's path, for messages.
+        key: the spool's signing key, if it has one: up to 64 bytes.
 
     Raises:
         SpoolVersionError: written by another format version: leave the file alone.
-        EnvelopeError: truncated, damaged or foreign.
+        EnvelopeError: truncated, damaged, foreign, or not signed with the key.
     """
     match = _FIRST_LINE.match(data[:_FIRST_LINE_LIMIT])
     if match is None:
@@ -57,10 +64,11 @@ def decode(data: bytes, kind: type[H], where: str) -> tuple[H, memoryview]:
             "Use one version of fsqueue on all hosts of a spool."
         )
     rest = memoryview(data)[match.end() :]
-    if _digest([rest]) != match[3].decode():
-        raise EnvelopeError(f"{where} is truncated or damaged: its digest does not match")
-    if match[2].decode() != _KINDS[kind]:
-        raise EnvelopeError(f"{where} holds a {match[2].decode()!r}, not a {_KINDS[kind]!r}")
+    found, digest = match[2].decode(), match[3].decode()
+    if not hmac.compare_digest(_digest(found, [rest], key), digest):
+        raise EnvelopeError(f"{where} {_distrust(found, rest, digest, key)}")
+    if found != _KINDS[kind]:
+        raise EnvelopeError(f"{where} holds a {found!r}, not a {_KINDS[kind]!r}")
     end = data.find(b"\n", match.end())
     try:
         header: H = _decoders[kind].decode(data[match.end() : end])  # type: ignore[assignment]
@@ -69,8 +77,17 @@ def decode(data: bytes, kind: type[H], where: str) -> tuple[H, memoryview]:
     return header, memoryview(data)[end + 1 :]
 
 
-def _digest(chunks: Sequence[bytes | memoryview]) -> str:
-    digest = hashlib.blake2b(digest_size=_DIGEST_SIZE)
+def _distrust(kind: str, rest: memoryview, digest: str, key: bytes) -> str:
+    """What is wrong with a file whose digest does not match."""
+    if not key:
+        return "is truncated or damaged: its digest does not match"
+    if _digest(kind, [rest], b"") == digest:
+        return "is not signed, and this spool has a signing key"
+    return "is damaged, or signed with another key than this spool's"
+
+
+def _digest(kind: str, chunks: Sequence[bytes | memoryview], key: bytes) -> str:
+    digest = hashlib.blake2b(digest_size=_DIGEST_SIZE, key=key, person=kind.encode())
     for chunk in chunks:
         digest.update(chunk)
     return digest.hexdigest()

@@ -14,7 +14,7 @@ import stat
 import time
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
-from fsqueue.errors import EnvelopeError, SpoolError
+from fsqueue.errors import EnvelopeError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -24,39 +24,9 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 
-FILE_MODE = 0o600
-FOLDER_MODE = 0o700
-
-# Names of filesystem types whose changes are made by other machines too.  Sources: the Linux
-# kernel's fs/ tree and the mount helpers of Lustre, BeeGFS, GPFS, PanFS, WekaFS and VAST.
-REMOTE_TYPES = frozenset(
-    [
-        "nfs",
-        "nfs4",
-        "lustre",
-        "beegfs",
-        "beegfs_nodev",
-        "gpfs",
-        "panfs",
-        "wekafs",
-        "ceph",
-        "cifs",
-        "smb3",
-        "smbfs",
-        "afs",
-        "9p",
-        "virtiofs",
-        "orangefs",
-        "pvfs2",
-        "glusterfs",
-        "ocfs2",
-        "gfs2",
-        "coda",
-        "ncpfs",
-        "afpfs",
-        "webdav",
-    ]
-)
+_OWN_FILE, _OWN_FOLDER = 0o600, 0o700
+# Set-group-ID: what is made in such a folder belongs to the folder's group.
+_GROUP_FILE, _GROUP_FOLDER = 0o660, 0o2770
 
 # What a filesystem answers when it has no hard links.
 _NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
@@ -67,35 +37,21 @@ def links_unsupported(error: OSError) -> bool:
     return error.errno in _NO_LINKS
 
 
-def filesystem_type(path: str) -> str:
-    """Type of the filesystem that holds `path`, as the mount table spells it ('' if unknown)."""
-    import psutil
-
-    real = os.path.realpath(path)
-    best, found = -1, ""
-    for mount in psutil.disk_partitions(all=True):
-        point = mount.mountpoint.rstrip("/")
-        inside = real == point or real.startswith(point + "/")
-        if inside and len(point) >= best:  # of two mounts on one point the later one is on top
-            best, found = len(point), mount.fstype.lower()
-    return found
-
-
-def is_remote(path: str) -> bool:
-    """Whether other machines may change the folder `path` without this kernel noticing."""
-    kind = filesystem_type(path)
-    return kind in REMOTE_TYPES or kind.startswith("fuse.")
-
-
 class Filesystem:
     """Verbs over system calls; errors are the plain `OSError` of the call.
 
     Args:
         remote: the spool lies on a network filesystem, whose client caches listings.
+        group: number of the group that shares the spool; None keeps it to its owner.
+        durable: what a call has done survives a power cut, once it has returned.
     """
 
-    def __init__(self, *, remote: bool = False) -> None:
-        self.remote = remote
+    def __init__(
+        self, *, remote: bool = False, group: int | None = None, durable: bool = False
+    ) -> None:
+        self.remote, self.group, self.durable = remote, group, durable
+        self._file_mode = _OWN_FILE if group is None else _GROUP_FILE
+        self._folder_mode = _OWN_FOLDER if group is None else _GROUP_FOLDER
 
     def _call(self, verb: str, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
         del verb  # the name under which a faulty twin counts and chooses
@@ -103,11 +59,12 @@ class Filesystem:
 
     def create(self, path: str, chunks: Sequence[bytes | memoryview]) -> None:
         """Write a new file; on failure nothing is left behind."""
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-        handle = self._call("create", os.open, path, flags, FILE_MODE)
+        handle = self._call("create", self._open_new, path, os.O_EXCL)
         try:
             try:
                 self._call("write", _write_all, handle, chunks)
+                if self.durable:
+                    self._call("fsync", os.fsync, handle)
             finally:
                 # A network filesystem reports a full disk only here.
                 self._call("close", os.close, handle)
@@ -123,10 +80,14 @@ class Filesystem:
     def rename(self, source: str, target: str) -> None:
         """Move a file."""
         self._call("rename", os.rename, source, target)
+        # First where the file is now: a power cut in between leaves two names, not none.
+        self._settle(target)
+        self._settle(source)
 
     def link(self, source: str, target: str) -> None:
         """Give a file a second name, which must not exist."""
         self._call("link", os.link, source, target)
+        self._settle(target)
 
     def unlink(self, path: str) -> None:
         """Remove a file."""
@@ -138,8 +99,9 @@ class Filesystem:
             self.unlink(path)
 
     def mkdir(self, path: str) -> None:
-        """Make a folder, private to its owner."""
-        self._call("mkdir", os.mkdir, path, FOLDER_MODE)
+        """Make a folder, private to its owner or group."""
+        self._call("mkdir", self._make_folder, path)
+        self._settle(path)
 
     def make_folders(self, path: str) -> None:
         """Make a folder and those above it where they are missing."""
@@ -151,23 +113,6 @@ class Filesystem:
             self.make_folders(os.path.dirname(path))
             with contextlib.suppress(FileExistsError):
                 self.mkdir(path)
-
-    def make_private_folder(self, path: str) -> None:
-        """Make a folder in a place where everybody may write, and check whose it is.
-
-        Raises:
-            SpoolError: somebody else made it, or others may write to it.
-        """
-        with contextlib.suppress(FileExistsError):
-            self.mkdir(path)
-        status = self._call("stat", os.lstat, path)
-        private = stat.S_ISDIR(status.st_mode) and not status.st_mode & 0o077
-        if not private or status.st_uid != os.getuid():
-            raise SpoolError(
-                f"{path} is not a private folder of yours (owner {status.st_uid}, mode "
-                f"{stat.filemode(status.st_mode)}): anybody who can write there could run code "
-                "as you. Remove it, or set FSQUEUE__ROOT to a folder of your own."
-            )
 
     def rmdir(self, path: str) -> bool:
         """Remove a folder if it is empty; False if it is in use. A missing one counts as removed.
@@ -229,8 +174,7 @@ class Filesystem:
         try:
             self._call("utime", os.utime, path)
         except FileNotFoundError:
-            flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC
-            os.close(self._call("create", os.open, path, flags, FILE_MODE))
+            os.close(self._call("create", self._open_new, path))
 
     def ring(self, path: str) -> None:
         """Touch a bell that may not exist: without a listener there is none."""
@@ -244,7 +188,7 @@ class Filesystem:
         """
         from filelock import FileLock, Timeout
 
-        lock = FileLock(path, mode=FILE_MODE, thread_local=False, fallback_to_soft=False)
+        lock = FileLock(path, mode=self._file_mode, thread_local=False, fallback_to_soft=False)
         try:
             self._call("lock", lock.acquire, timeout=0)
         except (Timeout, NotImplementedError):
@@ -259,6 +203,39 @@ class Filesystem:
         """Seconds of this host's steady clock."""
         return self._call("clock", time.monotonic)
 
+    def status(self, path: str) -> os.stat_result:
+        """Owner, mode and times of what a path leads to."""
+        return self._call("stat", os.stat, path)
+
+    # -- who may read, and what survives ------------------------------------------------
+
+    def _open_new(self, path: str, exclusive: int = 0) -> int:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | exclusive
+        handle = os.open(path, flags, self._file_mode)
+        try:
+            self._fit(handle, self._file_mode)
+        except OSError:
+            os.close(handle)
+            raise
+        return handle
+
+    def _make_folder(self, path: str) -> None:
+        os.mkdir(path, self._folder_mode)
+        self._fit(path, self._folder_mode)
+
+    def _fit(self, made: int | str, mode: int) -> None:
+        """Give what was just made its mode, whatever the umask, and its group."""
+        found = os.stat(made)
+        if self.group is not None and found.st_gid != self.group:
+            os.chown(made, -1, self.group)
+        if stat.S_IMODE(found.st_mode) != mode:
+            os.chmod(made, mode)
+
+    def _settle(self, path: str) -> None:
+        """Let the change of a name survive a power cut."""
+        if self.durable:
+            self._call("fsync", _sync_folder, os.path.dirname(path))
+
 
 def _write_all(handle: int, chunks: Sequence[bytes | memoryview]) -> None:
     views = [memoryview(chunk).cast("B") for chunk in chunks if len(chunk)]
@@ -268,6 +245,21 @@ def _write_all(handle: int, chunks: Sequence[bytes | memoryview]) -> None:
             written -= len(views.pop(0))
         if written:
             views[0] = views[0][written:]
+
+
+def _sync_folder(path: str) -> None:
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return  # removed since, so nothing is left to be lost
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        # Some network filesystems have no such call: their servers keep names safe by themselves.
+        if error.errno not in {errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP}:
+            raise
+    finally:
+        os.close(handle)
 
 
 def _read_regular(path: str) -> bytes:
@@ -301,37 +293,3 @@ def _fstat_mtime(path: str) -> float:
         return os.fstat(handle).st_mtime
     finally:
         os.close(handle)
-
-
-class ServerClock:
-    """The file server's clock, carried between two looks by this host's steady one.
-
-    It is the only clock that all hosts of a spool share, and the only one written down.
-    """
-
-    def __init__(self, filesystem: Filesystem) -> None:
-        self._fs = filesystem
-        self._offset: float | None = None
-        self._synced = 0.0
-
-    def sync(self, path: str) -> None:
-        """Touch the file `path`, which must be this process's own, and read its time."""
-        self._fs.touch(path)
-        before = self._fs.monotonic()
-        self._offset = self._fs.modified(path) - before
-        self._synced = before
-
-    @property
-    def age(self) -> float:
-        """Seconds since the last sync."""
-        return self._fs.monotonic() - self._synced if self._offset is not None else float("inf")
-
-    def now(self) -> float:
-        """Seconds since the epoch on the file server.
-
-        Raises:
-            SpoolError: never synced.
-        """
-        if self._offset is None:
-            raise SpoolError("the file server's clock was not read yet")
-        return self._offset + self._fs.monotonic()

@@ -82,12 +82,18 @@ class Observer:
             if name not in dead and record is not None and queue in record.queues
         ]
 
-    def dead_here(self) -> dict[str, str]:
-        """Workers of this host whose process is gone, with the reason; asks no file server."""
+    def dead_here(self, among: set[int] | None = None) -> dict[str, str]:
+        """Workers of this host whose process is gone, with the reason; asks no file server.
+
+        Args:
+            among: only those with these process ids.
+        """
         return {
             name: f"its process {record.pid} on {record.host} is gone"
             for name, record in self._records.items()
-            if record is not None and is_gone(Process(record.boot, record.pid, record.start))
+            if record is not None
+            and (among is None or record.pid in among)
+            and is_gone(Process(record.boot, record.pid, record.start))
         }
 
     def dead_elsewhere(self) -> dict[str, str]:

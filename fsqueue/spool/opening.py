@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from fsqueue.errors import SpoolError, SpoolVersionError
-from fsqueue.spool.filesystem import Filesystem, is_remote, links_unsupported
+from fsqueue.spool.access import check_root, key_name
+from fsqueue.spool.filesystem import Filesystem, links_unsupported
 from fsqueue.spool.layout import Layout, new_token
+from fsqueue.spool.mounts import is_remote
 from fsqueue.spool.records import FORMAT, SpoolInfo
 from fsqueue.spool.store import Store
 
@@ -17,28 +19,37 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def open_store(root: Path, filesystem: Filesystem | None = None) -> Store:
+def open_store(root: Path, filesystem: Filesystem | None = None, key: bytes = b"") -> Store:
     """Open the spool at `root`, making it if it is not there yet.
 
     Several processes may do this at once: the one whose `link` succeeds creates it.
 
+    Args:
+        root: the shared directory.
+        filesystem: verbs over system calls, or None for the usual ones.
+        key: the key that signs the spool's files; empty if they are not signed.
+
     Raises:
-        SpoolError: the folder cannot be made or used.
+        SpoolError: the folder cannot be made or used, others may write to it, or its files are
+            signed with another key.
         SpoolVersionError: a spool of another format version.
     """
     path = os.path.abspath(root)
     fs = filesystem or Filesystem(remote=is_remote(path))
     layout = Layout(path)
     try:
+        fs.make_folders(path)
+        check_root(fs, path)
         for folder in layout.folders:
             fs.make_folders(folder)
-        info = _read_info(fs, layout) or _create_info(fs, layout)
+        info = _read_info(fs, layout) or _create_info(fs, layout, key)
     except OSError as error:
         raise SpoolError(
             f"cannot use {path} as the shared directory: {error.strerror or error}. "
             "Set FSQUEUE__ROOT, or FSQueue(root=...), to a folder that you may write to."
         ) from error
-    return Store(fs, layout, info)
+    _check_key(layout, info, key)
+    return Store(fs, layout, info, key)
 
 
 def _read_info(fs: Filesystem, layout: Layout) -> SpoolInfo | None:
@@ -60,8 +71,28 @@ def _read_info(fs: Filesystem, layout: Layout) -> SpoolInfo | None:
     return info
 
 
-def _create_info(fs: Filesystem, layout: Layout) -> SpoolInfo:
-    info = SpoolInfo(FORMAT, new_token(16))
+def _check_key(layout: Layout, info: SpoolInfo, key: bytes) -> None:
+    if info.key == key_name(key, info.id):
+        return
+    if not key:
+        raise SpoolError(
+            f"the files of {layout.root} are signed: set FSQUEUE__SIGNING_KEY_FILE to the file "
+            "that holds its key"
+        )
+    if not info.key:
+        raise SpoolError(
+            f"the files of {layout.root} are not signed, and a signing key is set. A spool is "
+            "signed from its first file on: use a new folder."
+        )
+    raise SpoolError(
+        f"the files of {layout.root} are signed with another key than that in "
+        "FSQUEUE__SIGNING_KEY_FILE"
+    )
+
+
+def _create_info(fs: Filesystem, layout: Layout, key: bytes) -> SpoolInfo:
+    spool_id = new_token(16)
+    info = SpoolInfo(FORMAT, spool_id, key_name(key, spool_id))
     temporary = layout.tmp(info.id, 0)
     fs.create(temporary, [msgspec.json.encode(info)])
     try:

@@ -7,12 +7,32 @@ from typing import TYPE_CHECKING
 
 from fsqueue.errors import SpoolVersionError
 from fsqueue.spool.layout import AttemptName
+from fsqueue.spool.liveness import Observer
 from fsqueue.spool.worker import remove_worker_files
 
 if TYPE_CHECKING:
     from fsqueue.spool.store import Store
 
 log = logging.getLogger(__name__)
+
+
+def give_back_of_processes(store: Store, pids: set[int]) -> None:
+    """Give back what killed processes of this host had claimed: a planned stop costs no attempt.
+
+    Dies at any point: a reaper does the rest, at the cost of an attempt.
+    """
+    if not pids:
+        return
+    observer = Observer(store, heartbeat=0.0, lease=0.0)
+    observer.discover()
+    for worker in observer.dead_here(pids):
+        folder = store.layout.running(worker)
+        for text in store.fs.names(folder, fresh=True):
+            name = AttemptName.parse(text)
+            if name is not None:
+                store.return_stray(f"{folder}/{text}", name)
+        if store.fs.rmdir(folder):
+            remove_worker_files(store, worker)
 
 
 def reap(store: Store, worker: str, reason: str) -> int:

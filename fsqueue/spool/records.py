@@ -18,6 +18,8 @@ class SpoolInfo(msgspec.Struct, frozen=True):
 
     format: int
     id: str
+    key: str = ""
+    """Tells which key signs the files of this spool, and nothing about it; empty: none does."""
 
 
 class Call(msgspec.Struct, frozen=True, kw_only=True):

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 
 from fsqueue.errors import EnvelopeError, SpoolError
 from fsqueue.spool import envelope
-from fsqueue.spool.filesystem import ServerClock, links_unsupported
+from fsqueue.spool.clock import ServerClock
+from fsqueue.spool.filesystem import links_unsupported
 from fsqueue.spool.layout import AttemptName, Slot, client_of, is_queue_name, new_token
 from fsqueue.spool.records import Call, Failure, Outcome
 from fsqueue.spool.states import State
@@ -52,10 +53,14 @@ class Store:
         filesystem: verbs over system calls.
         layout: paths of the spool.
         info: the content of its ``spool.json``.
+        key: the key that signs its files; empty if they are not signed.
     """
 
-    def __init__(self, filesystem: Filesystem, layout: Layout, info: SpoolInfo) -> None:
+    def __init__(
+        self, filesystem: Filesystem, layout: Layout, info: SpoolInfo, key: bytes = b""
+    ) -> None:
         self.fs = filesystem
+        self._key = key
         self.layout = layout
         self.info = info
         self.clock = ServerClock(filesystem)
@@ -76,7 +81,7 @@ class Store:
         Dies before the rename: the call was not accepted, a file in ``tmp/`` expires.
         Dies after it: the call is pending.
         """
-        temporary = self._write(envelope.encode(call, payload))
+        temporary = self._write(envelope.encode(call, payload, self._key))
         target = f"{self.layout.slot(call.queue, call.slot)}/{call.id}.1"
         try:
             self.move(temporary, target)
@@ -146,7 +151,7 @@ class Store:
             data = self.fs.read(path)
         except PermissionError as error:
             raise EnvelopeError(f"{path} may not be read: {error.strerror}") from error
-        call, payload = envelope.decode(data, Call, path)
+        call, payload = envelope.decode(data, Call, path, self._key)
         if call.spool != self.info.id:
             raise EnvelopeError(f"{path} belongs to another spool ({call.spool})")
         if call.id != name.invocation_id:
@@ -171,7 +176,7 @@ class Store:
         return published
 
     def _publish_outcome(self, outcome: Outcome, payload: Sequence[bytes | memoryview]) -> bool:
-        temporary = self._write(envelope.encode(outcome, payload))
+        temporary = self._write(envelope.encode(outcome, payload, self._key))
         try:
             published = self._link(temporary, self.layout.done(outcome.id))
             # At once: the client wakes while this worker cleans up.
@@ -385,7 +390,7 @@ class Store:
             SpoolVersionError: a newer writer's.
         """
         where = self.layout.done(invocation_id)
-        outcome, payload = envelope.decode(data, Outcome, where)
+        outcome, payload = envelope.decode(data, Outcome, where, self._key)
         if (outcome.id, outcome.spool) != (invocation_id, self.info.id):
             raise EnvelopeError(f"{where} holds the outcome of another invocation ({outcome.id})")
         return outcome, payload

@@ -44,7 +44,11 @@ class TestDefaults:
             "heartbeat": 2.0,
             "lease": 60.0,
             "max_attempts": 3,
+            "stop_grace": 25.0,
             "result_ttl": 604800.0,
+            "durability": "crash",
+            "group": None,
+            "signing_key_file": None,
         }
         assert {config.source(name) for name in fields()} == {"default"}
 
@@ -467,7 +471,18 @@ class TestReference:
         declared = get_type_hints(Settings)
         for name, option in get_type_hints(Options).items():
             (wanted,) = get_args(declared[name]) or (declared[name],)
-            assert option == wanted | None, name
+            given = str | os.PathLike[str] | None if wanted == Path | None else wanted | None
+            assert option == given, name
+
+
+class TestGroup:
+    def test_it_needs_a_root(self):
+        message = refused(group="staff")
+        assert message.startswith("argument: group = 'staff', and no root is set")
+
+    def test_it_is_a_name_or_a_number(self):
+        assert load({"FSQUEUE__GROUP": "1001"}, root="/spool").group == "1001"
+        assert "expected a text" in refused(group="", root="/spool")
 
 
 def test_import_is_lean():

@@ -8,7 +8,9 @@ import time
 import pytest
 
 from fsqueue.errors import EnvelopeError, SpoolError
-from fsqueue.spool.filesystem import Filesystem, ServerClock, filesystem_type, is_remote
+from fsqueue.spool.clock import ServerClock
+from fsqueue.spool.filesystem import Filesystem
+from fsqueue.spool.mounts import filesystem_type, is_remote
 from fsqueue.testing import Fault, FaultyFilesystem
 
 
@@ -145,19 +147,6 @@ def test_a_filesystem_without_locks_is_no_error(fs, tmp_path):
     fs.inject(Fault.fail(errno.EIO, verb="lock"))
     with pytest.raises(OSError, match="Input/output"):
         fs.lock(str(tmp_path / "lock"))
-
-
-def test_a_private_folder_is_nobody_elses(fs, tmp_path):
-    path = tmp_path / "private"
-    fs.make_private_folder(str(path))
-    fs.make_private_folder(str(path))
-    path.chmod(0o755)
-    with pytest.raises(SpoolError, match="not a private folder"):
-        fs.make_private_folder(str(path))
-    path.chmod(0o700)
-    (tmp_path / "link").symlink_to(path)
-    with pytest.raises(SpoolError, match="not a private folder"):
-        fs.make_private_folder(str(tmp_path / "link"))
 
 
 @pytest.mark.skipif(not os.path.ismount("/dev/shm"), reason="no /dev/shm")
