@@ -155,7 +155,7 @@ class _Shift:
     def _leave(self, upkeep: Upkeep) -> None:
         for claim in self._worker.claims:
             if self._worker.release(claim):
-                self._store.give_back(claim)
+                self._give_back(claim)
         self._worker.deregister()
         if self._kind == "process":
             # The processes of the slots were ended without being asked.
@@ -270,13 +270,17 @@ class _Shift:
         if ending is Ending.UNREADABLE:
             for backlog in self._backlogs:
                 backlog.skip(claim.name)
-            self._store.give_back(claim)
+            self._give_back(claim)
         elif ending is Ending.NOT_STARTED or self._stopping.is_set():
-            self._store.give_back(claim)
+            self._give_back(claim)
         else:
             reason = f"its slot failed: {ending}"
             log.warning("%s: %s", claim.name, reason)
             self._store.recover(claim.path, claim.name, reason)
+
+    def _give_back(self, claim: Claim) -> None:
+        log.info("given back: %s", claim.name)
+        self._store.give_back(claim)
 
     # -- signals ------------------------------------------------------------------------
 
@@ -296,8 +300,7 @@ class _Shift:
             killed = self._slots.kill() if self._slots is not None else set()
             for claim in self._worker.claims:
                 if self._worker.release(claim):
-                    log.info("given back: %s", claim.name)
-                    self._store.give_back(claim)
+                    self._give_back(claim)
             self._worker.deregister()
             give_back_of_processes(self._store, killed)
         except OSError as error:

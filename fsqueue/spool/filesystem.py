@@ -31,6 +31,8 @@ _GROUP_FILE, _GROUP_FOLDER = 0o660, 0o2770
 # What a filesystem answers when it has no hard links.
 _NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
 
+_NOTHING_TO_SETTLE = frozenset({errno.ENOENT, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
+
 
 def links_unsupported(error: OSError) -> bool:
     """Whether a failed `link` says that this filesystem has no hard links."""
@@ -233,8 +235,15 @@ class Filesystem:
 
     def _settle(self, path: str) -> None:
         """Let the change of a name survive a power cut."""
-        if self.durable:
+        if not self.durable:
+            return
+        try:
             self._call("fsync", _sync_folder, os.path.dirname(path))
+        except OSError as error:
+            # A folder that was removed since has nothing left to lose. And some filesystems have
+            # no such call: their servers keep names safe by themselves.
+            if error.errno not in _NOTHING_TO_SETTLE:
+                raise
 
 
 def _write_all(handle: int, chunks: Sequence[bytes | memoryview]) -> None:
@@ -248,16 +257,9 @@ def _write_all(handle: int, chunks: Sequence[bytes | memoryview]) -> None:
 
 
 def _sync_folder(path: str) -> None:
-    try:
-        handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return  # removed since, so nothing is left to be lost
+    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(handle)
-    except OSError as error:
-        # Some network filesystems have no such call: their servers keep names safe by themselves.
-        if error.errno not in {errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP}:
-            raise
     finally:
         os.close(handle)
 

@@ -93,6 +93,11 @@ def hold_later(folder):
     return _hold(folder)
 
 
+@app.direct_task
+def hold_within(folder):
+    return hold(folder)
+
+
 def _one_each(call):
     return [{"folder": call["folder"], "names": [name]} for name in call["names"]]
 
