@@ -50,6 +50,7 @@ class Upkeep:
         self._patience = conf.heartbeat * (_BEATS_TO_TAKE_OVER + random.random())  # noqa: S311
         self._reap_again: dict[str, float] = {}
         self._due: dict[Callable[[], None], float] = {}
+        self._looked = store.fs.monotonic()
         self._thread = threading.Thread(target=self._run, name="fsqueue-upkeep", daemon=True)
 
     def start(self) -> None:
@@ -85,6 +86,8 @@ class Upkeep:
 
     def _perform(self, duty: Callable[[], None], every: float) -> None:
         now = self._store.fs.monotonic()
+        self._observer.excuse(now - self._looked - _TICK)
+        self._looked = now
         if now < self._due.get(duty, 0.0):
             return
         self._due[duty] = now + every

@@ -115,7 +115,8 @@ class Outcomes:
 
     def has_outcome(self, invocation_id: str) -> bool:
         """Whether an outcome was published and is still there."""
-        return self.fs.exists(self.layout.done(invocation_id)) or self.is_kept(invocation_id)
+        paths = self.layout.done(invocation_id), self.layout.kept(invocation_id)
+        return any(self.fs.exists(path, fresh=True) for path in paths)
 
     def is_kept(self, invocation_id: str) -> bool:
         """Whether its client has collected the outcome and keeps it for others."""
@@ -125,7 +126,7 @@ class Outcomes:
         """The client's own first reading of an outcome; None if it is not there.
 
         It leaves the mailbox, so that the mailbox stays short: removed if nobody else may
-        want it, or else moved to ``kept/``, where everybody looks first, this method too. So an
+        want it, or else moved to ``kept/``, which everybody prefers, this method too. So an
         outcome that a late worker publishes after this is never seen.
         """
         if keep and self.is_kept(invocation_id):
@@ -143,14 +144,17 @@ class Outcomes:
 
     def peek(self, invocation_id: str) -> bytes | None:
         """An outcome read by anybody, which changes nothing; None if it is not there."""
-        kept = self.layout.kept(invocation_id)
-        # Its client may move it from one to the other between two looks: hence thrice.
-        for path in (kept, self.layout.done(invocation_id), kept):
-            try:
-                return self.fs.read(path)
-            except FileNotFoundError:
-                continue
-        return None
+        # It moves from the one to the other and never back, hence in this order. What lies in
+        # both was published by a late worker after the collection.
+        done = self._read_if_there(self.layout.done(invocation_id))
+        kept = self._read_if_there(self.layout.kept(invocation_id))
+        return done if kept is None else kept
+
+    def _read_if_there(self, path: str) -> bytes | None:
+        try:
+            return self.fs.read(path, fresh=True)
+        except FileNotFoundError:
+            return None
 
     def read_outcome(self, invocation_id: str, data: bytes) -> tuple[Outcome, memoryview]:
         """Header and payload of an outcome.

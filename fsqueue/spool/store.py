@@ -199,7 +199,7 @@ class Store(Outcomes):
     def _is_over(self, name: AttemptName) -> bool:
         """Whether nobody waits for an attempt: its outcome is there, or it was cancelled."""
         marker = self.layout.cancelled(name.invocation_id)
-        return self.has_outcome(name.invocation_id) or self.fs.exists(marker)
+        return self.has_outcome(name.invocation_id) or self.fs.exists(marker, fresh=True)
 
     # -- back to pending ----------------------------------------------------------------
 
