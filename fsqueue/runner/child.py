@@ -166,6 +166,6 @@ def run(claim: Claim) -> Ending:
     global _executing  # noqa: PLW0603 - one process, one slot
     _executing = True
     try:
-        return execute(_workplace, claim, lambda _: True)
+        return execute(_workplace, claim, lambda _: True, killable=True)
     finally:
         _executing = False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import os
+import signal
 import tempfile
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from fsqueue.errors import FSQueueError
 from fsqueue.runner import child
+from fsqueue.runner.deadlines import TIMED_OUT
 from fsqueue.runner.execute import Ending, execute
 from fsqueue.spool.identity import start_of
 
@@ -42,6 +44,9 @@ class Slots(Protocol):
 
     def start(self, claim: Claim) -> None:
         """Execute a claim in a free slot; returns at once."""
+
+    def cancel(self, claim: Claim) -> None:
+        """End the execution of a claim, if it can be ended: nobody waits for it any more."""
 
     def check(self) -> None:
         """Mend what is stuck; called about once a second."""
@@ -91,6 +96,9 @@ class ThreadSlots:
             self._on_end(claim, ending)
             claim = self._following()
 
+    def cancel(self, claim: Claim) -> None:
+        """A thread cannot be ended: its body may ask `CurrentInvocation.cancelled`."""
+
     def check(self) -> None:
         """Threads do not get stuck but by their bodies."""
 
@@ -102,6 +110,16 @@ class ThreadSlots:
         """Threads cannot be killed: whoever calls this ends the process."""
         self._pool.shutdown(wait=False, cancel_futures=True)
         return set()
+
+
+def _ending_of(code: int) -> Ending | BaseException:
+    """How a claim ended, by the exit code of its process."""
+    if code == TIMED_OUT:
+        return Ending.FINISHED
+    if code == -signal.SIGALRM:
+        return Ending.TIMED_OUT
+    how = f"signal {-code}" if code < 0 else f"exit code {code}"
+    return FSQueueError(f"its process ended with {how}")
 
 
 class ProcessSlots:
@@ -160,12 +178,19 @@ class ProcessSlots:
         claim, _ = self._executing.pop(future, (None, 0.0))
         if claim is None:
             return  # settled by a restart
-        error = future.exception()
+        error = None if future.cancelled() else future.exception()
         if isinstance(error, ProcessExpired):
-            code = error.exitcode
-            how = f"signal {-code}" if code < 0 else f"exit code {code}"
-            error = FSQueueError(f"its process ended with {how}")
-        self._on_end(claim, future.result() if error is None else error)
+            self._on_end(claim, _ending_of(error.exitcode))
+        elif future.cancelled():
+            self._on_end(claim, Ending.CANCELLED)
+        else:
+            self._on_end(claim, future.result() if error is None else error)
+
+    def cancel(self, claim: Claim) -> None:
+        """Kill the process that executes a claim."""
+        for future, (executed, _) in list(self._executing.items()):
+            if executed is claim:
+                future.cancel()
 
     def check(self) -> None:
         """Start the processes anew if a claim is not taken up though a process is free for it.

@@ -211,6 +211,10 @@ class Filesystem:
         except FileNotFoundError:
             os.close(self._call("create", self._open_new, path))
 
+    def set_time(self, path: str, when: float | None) -> None:
+        """Set a file's times, in seconds since the epoch; None is the file server's now."""
+        self._call("utime", os.utime, path, None if when is None else (when, when))
+
     def ring(self, path: str) -> None:
         """Touch a bell that may not exist: without a listener there is none."""
         with contextlib.suppress(FileNotFoundError):

@@ -42,7 +42,7 @@ class Outcomes:
         self.layout = layout
         self.info = info
         self.clock = ServerClock(filesystem)
-        self._key = key
+        self.key = key
         self._owner = new_token()
         self._serial = itertools.count()
 
@@ -60,7 +60,7 @@ class Outcomes:
         Dies before the link: there is none. Dies after it: it stands. Lost reply: the temporary
         file has two names.
         """
-        temporary = self._write(envelope.encode(outcome, payload, self._key))
+        temporary = self._write(envelope.encode(outcome, payload, self.key))
         try:
             published = self._link(temporary, self.layout.done(outcome.id))
             # At once: the client wakes while this worker cleans up.
@@ -164,7 +164,7 @@ class Outcomes:
             SpoolVersionError: a newer writer's.
         """
         where = self.layout.done(invocation_id)
-        outcome, payload = envelope.decode(data, Outcome, where, self._key)
+        outcome, payload = envelope.decode(data, Outcome, where, self.key)
         if (outcome.id, outcome.spool) != (invocation_id, self.info.id):
             raise EnvelopeError(f"{where} holds the outcome of another invocation ({outcome.id})")
         return outcome, payload
@@ -187,6 +187,14 @@ class Outcomes:
             else:
                 return True
         raise SpoolError(f"cannot move to {target}: its folder is removed again and again")
+
+    def add_file(self, path: str, chunks: Sequence[bytes | memoryview]) -> None:
+        """Make a file that is the same whoever makes it; one that is there already stays."""
+        temporary = self._write(chunks)
+        try:
+            self._link(temporary, path)
+        finally:
+            self.fs.discard(temporary)
 
     def _write(self, chunks: Sequence[bytes | memoryview]) -> str:
         path = self.layout.tmp(self._owner, next(self._serial))

@@ -25,16 +25,16 @@ class SpoolInfo(msgspec.Struct, frozen=True):
 class RetryPolicy(msgspec.Struct, frozen=True, omit_defaults=True):
     """Which failures of a body are followed by another attempt, and when."""
 
-    classes: tuple[str, ...]
+    classes: tuple[str, ...] = ()
     """``module.Class`` of exceptions; those of their subclasses too."""
-    times: int
-    delay: float
+    times: int = 3
+    delay: float = 1.0
     """Seconds before the first retry."""
-    factor: float = 1.0
+    factor: float = 2.0
     """Each further delay is so many times the one before."""
-    longest: float = 3600.0
+    longest: float = 300.0
     """Seconds that no delay exceeds."""
-    jitter: float = 0.0
+    jitter: float = 0.1
     """A random share of the delay, up to this one, is added."""
 
 
@@ -65,7 +65,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Seconds that one attempt may take; 0: as long as it likes."""
     expires: float = 0.0
     """When it is too late to start; 0: never."""
-    retry: RetryPolicy | None = None
+    retry: RetryPolicy = RetryPolicy()
 
 
 class Failure(msgspec.Struct, frozen=True):

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from fsqueue.errors import EnvelopeError
 from fsqueue.spool import envelope
+from fsqueue.spool.blobs import Blobs
 from fsqueue.spool.layout import DEFAULT_PRIORITY, AttemptName, Slot, is_queue_name
 from fsqueue.spool.outcomes import Outcomes
 from fsqueue.spool.records import Call, Outcome
@@ -21,6 +22,10 @@ from fsqueue.spool.states import State
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from fsqueue.spool.filesystem import Filesystem
+    from fsqueue.spool.layout import Layout
+    from fsqueue.spool.records import SpoolInfo
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +45,12 @@ class Claim:
 class Store(Outcomes):
     """One process's handle on a spool."""
 
+    def __init__(
+        self, filesystem: Filesystem, layout: Layout, info: SpoolInfo, key: bytes = b""
+    ) -> None:
+        super().__init__(filesystem, layout, info, key)
+        self.blobs = Blobs(self)
+
     # -- publish ------------------------------------------------------------------------
 
     def publish(self, call: Call, payload: Sequence[bytes | memoryview]) -> str:
@@ -48,7 +59,7 @@ class Store(Outcomes):
         Dies before the rename: the call was not accepted, a file in ``tmp/`` expires.
         Dies after it: the call is pending.
         """
-        temporary = self._write(envelope.encode(call, payload, self._key))
+        temporary = self._write(envelope.encode(call, payload, self.key))
         target = f"{self.layout.slot(call.queue, call.slot)}/{call.id}.1"
         try:
             self.move(temporary, target)
@@ -121,7 +132,7 @@ class Store(Outcomes):
             data = self.fs.read(path)
         except PermissionError as error:
             raise EnvelopeError(f"{path} may not be read: {error.strerror}") from error
-        call, payload = envelope.decode(data, Call, path, self._key)
+        call, payload = envelope.decode(data, Call, path, self.key)
         if call.spool != self.info.id:
             raise EnvelopeError(f"{path} belongs to another spool ({call.spool})")
         if call.id != name.invocation_id:
@@ -223,6 +234,8 @@ class Store(Outcomes):
             call: its header.
             due: when the next one may start, in seconds by the file server's clock.
         """
+        if call.blob:
+            self.blobs.touch(call.blob, due)
         slot = Slot.parse(call.slot) or Slot(DEFAULT_PRIORITY, due)
         folder = self.layout.slot(call.queue, str(slot._replace(due=due)))
         return self.move(claim.path, f"{folder}/{claim.name.after_failure()}")
