@@ -39,6 +39,7 @@ def pytest_collection_modifyitems(items):
     mine = [item for item in items if HERE in item.path.parents]
     for item in mine:
         item.add_marker(pytest.mark.nfs)
+        item.add_marker(pytest.mark.timeout(150))
         if not os.environ.get(FOLDER):
             reason = f"set {FOLDER} to the folder that holds nfslab.py"
             item.add_marker(pytest.mark.skip(reason=reason))
@@ -63,14 +64,14 @@ def pytest_terminal_summary(terminalreporter):
 
 @pytest.fixture(scope="session")
 def lab(request):
-    """Default mount options. The server gives up a client that is silent for 15 s, not 90 s."""
+    """Default mount options. The server gives up a client that is silent for 10 s, not 90 s."""
     path = Path(os.environ[FOLDER], "nfslab.py")
     spec = importlib.util.spec_from_file_location("nfslab", path)
     nfslab = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(nfslab)
     # The guests see the code under test as it is, by its path on this machine.
     seen = [HERE / "project", HERE.parent.parent / "fsqueue"]
-    with nfslab.Lab(opts=f"vers={request.param}", lease=15, grace=15, ro=map(str, seen)) as lab:
+    with nfslab.Lab(opts=f"vers={request.param}", lease=10, grace=10, ro=map(str, seen)) as lab:
         yield lab
 
 

@@ -40,7 +40,10 @@ class Process:
             assert self._job.poll() is None, f"ended without {text!r}: {self._all()}"
             return False
 
-        wait_until(there, timeout=timeout, what=f"{text!r} on {self.client}")
+        try:
+            wait_until(there, timeout=timeout, what=f"{text!r} on {self.client}")
+        except AssertionError as error:
+            raise AssertionError(f"{error}: {self._all()}") from None
 
     def published(self):
         """The id that a caller has printed: of a call, or of the client of many."""

@@ -1,7 +1,5 @@
 """Calls between two NFS clients that nothing happens to."""
 
-import pytest
-
 
 def test_a_hundred_blocking_calls_and_those_that_raise(site, record_property):
     worker = site.worker("b")
@@ -30,7 +28,6 @@ def test_a_fan_out_over_workers_of_two_clients(site, record_property):
     site.reconcile(f"{client}-{number}" for number in range(1, 301))
 
 
-@pytest.mark.timeout(120)
 def test_each_of_two_thousand_calls_has_one_claimant(site, record_property):
     assert site.caller("a", "publish", 2000).answer() == {"ids": 2000}
     published = site.files("pending")

@@ -3,7 +3,7 @@
 import pytest
 from support import wait_until
 
-LEASE = 4.0
+LEASE = 2.0
 SHORT = {"FSQUEUE__LEASE": str(LEASE)}
 AGAIN = ["again", "a"]
 AS_SOON_AS_FREE = """
@@ -36,7 +36,7 @@ def test_a_silent_worker_cannot_replace_an_outcome(site):
     site.lab.guests["b"].freeze()
     try:
         assert caller.answer()["answers"] == {"direct": AGAIN, "kept": AGAIN}
-        worker.wait_for("was silent for")
+        worker.wait_for("is dead")
         before = site.digest(f"kept/{invocation_id.partition('-')[0]}/{invocation_id}")
         site.allow("release")
     finally:
@@ -75,7 +75,6 @@ def test_the_server_is_rebooted_in_the_middle_of_a_run(site, record_property):
     site.reconcile(f"{client}-{number}" for number in range(1, 151))
 
 
-@pytest.mark.timeout(120)
 def test_a_dead_host_s_calls_come_back_when_the_server_frees_its_lock(
     site, version, record_property
 ):
@@ -98,15 +97,23 @@ def test_a_dead_host_s_calls_come_back_when_the_server_frees_its_lock(
     site.reconcile([invocation_id])
 
 
-def test_a_dead_host_s_calls_come_back_after_the_lease(site, record_property):
+def test_a_dead_host_s_calls_come_back_after_the_lease(site, version, record_property):
     _, caller, invocation_id, worker = begin_on_b(site, **SHORT)
+    others = site.caller("a", "steadily", site.folder, **SHORT)
+    others.wait_for("begun")
     killed = now_on_a(site)
     site.lab.kill("b")
     answer = caller.answer()
     assert answer["answers"] == {"direct": AGAIN, "kept": AGAIN}
-    assert "was silent for" in worker.log
-    record_property(
-        f"s from the death, with a lease of {LEASE:g} s", round(answer["ended"] - killed, 1)
-    )
+    assert "is dead" in worker.log
+    took = answer["ended"] - killed
+    record_property(f"s from the death, with a lease of {LEASE:g} s", round(took, 1))
+    site.allow("stop")
+    slowest = others.answer()["max"]
+    record_property("slowest call of others on the reaper's host meanwhile, s", round(slowest, 2))
+    if version != "3":
+        # Most of that time the reaper waits for the server to take back the dead client's
+        # delegations. The others do not.
+        assert slowest < took / 3
     worker.stop()
     site.reconcile([invocation_id])

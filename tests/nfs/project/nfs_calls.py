@@ -1,6 +1,7 @@
 """The caller's side of the tests: ``python nfs_calls.py COMMAND ...`` prints one line of JSON."""
 
 import json
+import os
 import statistics
 import sys
 import threading
@@ -21,6 +22,20 @@ def blocking(count):
         if value != 2 * number:
             wrong.append((number, value))
     return {"wrong": wrong, "median": statistics.median(took), "max": max(took)}
+
+
+def steadily(folder):
+    """Direct calls until a file comes."""
+    took = [0.0]
+    nfs_tasks.where()
+    print("begun", flush=True)
+    while "stop" not in os.listdir(folder):
+        began = time.perf_counter()
+        nfs_tasks.where()
+        took.append(time.perf_counter() - began)
+        time.sleep(0.05)
+        os.utime(folder)
+    return {"count": len(took) - 1, "max": max(took)}
 
 
 def refused(count):
