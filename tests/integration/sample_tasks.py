@@ -77,10 +77,14 @@ gates: dict[str, threading.Event] = {}
 
 
 def write_down(path, word):
-    """Append a line; returns how many there are then."""
-    with open(path, "a+", encoding="utf-8") as file:
+    with open(path, "a", encoding="utf-8") as file:
         file.write(f"{word}\n")
-        file.seek(0)
+
+
+def count_run(path):
+    """Note that the body ran; returns how often it did so far."""
+    write_down(path, "ran")
+    with open(path, encoding="utf-8") as file:
         return len(file.readlines())
 
 
@@ -104,14 +108,14 @@ def nap(seconds):
 
 def fail_before(path, times, error=ConnectionError):
     """Fail so many times, and then tell how often the body ran."""
-    ran = write_down(path, "ran")
+    ran = count_run(path)
     if ran <= times:
         raise error(f"run {ran}")
     return ran
 
 
 def ask_for_retry(path, times, delay=0.0):
-    ran = write_down(path, "ran")
+    ran = count_run(path)
     if ran <= times:
         raise RetryError(f"run {ran}", delay=delay)
     return ran

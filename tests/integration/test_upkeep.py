@@ -57,7 +57,7 @@ def test_a_worker_beats_while_it_waits_for_the_removal_of_a_dead_one(spool, fs):
     with open(store.layout.worker_record("ghost"), "wb") as file:
         file.write(msgspec.json.encode(ghost))
     store.fs.make_folders(store.layout.running("ghost"))
-    upkeep = Upkeep(store, worker, load_config({"heartbeat": 0.1}), lambda: None)
+    upkeep = Upkeep(store, worker, load_config({"heartbeat": 0.1}), *[lambda: None] * 2)
     upkeep.start()
     wait_until(fs.asked.is_set, what="the dead worker is found")
     for _ in range(3):
