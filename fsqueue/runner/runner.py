@@ -38,6 +38,8 @@ _GROWTH = 1.3
 # So long a thread may work alone before another one joins it, unless it ends so many calls.
 _RAMP = 0.002
 _QUICK = 2
+# Shorter than any pause of the claim loop.
+_LOOK_AGAIN = 0.0009
 # A stop that comes so shortly before the run was meant for it: threads start in their own time.
 _EARLY_STOP = 0.5
 
@@ -134,6 +136,8 @@ class _Shift:
         self._busy = 0
         self._full = False
         self._ended = 0
+        self._rings = 0
+        self._empty, self._empty_until = -1, 0.0
         self._stopping = threading.Event()
         self._wake = threading.Event()
         self._slots: Slots | None = None
@@ -197,7 +201,7 @@ class _Shift:
         with contextlib.ExitStack() as stack:
             heard = [
                 stack.enter_context(
-                    listening(self._store.fs, self._store.layout.bell(queue), self._wake.set)
+                    listening(self._store.fs, self._store.layout.bell(queue), self._rung)
                 )
                 for queue in self._backlogs.queues
             ]
@@ -265,11 +269,20 @@ class _Shift:
                 self._wake.set()
 
     def _claim(self) -> Claim | None:
+        rings = self._rings
+        if self._empty == rings and time.monotonic() < self._empty_until:
+            return None  # another thread has just looked
         for origin in self._backlogs:
             claim = self._worker.claim(origin)
             if claim is not None:
                 return claim
+        self._empty, self._empty_until = rings, time.monotonic() + _LOOK_AGAIN
         return None
+
+    def _rung(self) -> None:
+        """A bell rings."""
+        self._rings += 1
+        self._wake.set()
 
     # -- endings ------------------------------------------------------------------------
 
