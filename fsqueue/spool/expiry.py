@@ -24,10 +24,28 @@ def expire(store: Store, *, result_ttl: float) -> int:
     removed = _expire_files(store, layout.tmp_folder, max(_TMP_TTL, result_ttl))
     for folder in (layout.failed_folder, layout.quarantine_folder):
         removed += _expire_files(store, folder, result_ttl)
+    removed += _remove_late_results(store)
     for parent in (layout.done_folder, layout.kept_folder):
         for client in store.fs.names(parent):
             removed += _expire_files(store, f"{parent}/{client}", result_ttl)
     remove_gone_clients(store)
+    return removed
+
+
+def _remove_late_results(store: Store) -> int:
+    """Remove what late workers published after an outcome was collected; returns how many.
+
+    Left alone, it would be seen as the outcome between the expiry of that one and its own. What
+    lies in both folders is late, also if it came while this looks: nothing goes back to ``done/``.
+    """
+    fs, layout = store.fs, store.layout
+    removed = 0
+    for client in fs.names(layout.kept_folder):
+        kept = fs.names(layout.kept_mailbox(client), fresh=True)
+        mailbox = layout.mailbox(client)
+        for name in set(fs.names(mailbox, fresh=True)).intersection(kept):
+            fs.discard(f"{mailbox}/{name}")
+            removed += 1
     return removed
 
 

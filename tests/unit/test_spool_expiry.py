@@ -40,6 +40,16 @@ def test_results_expire_after_their_time(store, path):
     assert young.exists()
 
 
+def test_a_result_that_came_after_the_collection_does_not_outlive_the_outcome(store):
+    outcome = put(store, "kept/abcd/abcd-1", age=TTL - 5)
+    late = put(store, "done/abcd/abcd-1")
+    other = put(store, "done/abcd/abcd-2")
+    assert expire(store, result_ttl=TTL) == 1
+    assert outcome.exists()
+    assert not late.exists()
+    assert other.exists()
+
+
 def test_what_is_being_written_has_a_day(store):
     old, young = put(store, "tmp/a.1", age=DAY + 5), put(store, "tmp/a.2", age=DAY - 5)
     assert expire(store, result_ttl=TTL) == 1
