@@ -21,7 +21,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     worker = Worker(app.store, queues=(), runner="reaper", concurrency=0)
     worker.register()
-    upkeep = Upkeep(app.store, worker, app.conf, lambda: None)
+    upkeep = Upkeep(app.store, worker, app.conf, lambda: None, lambda: None)
     upkeep.start()
     while not stop.wait(0.1):
         pass

@@ -149,7 +149,7 @@ def run(claim: Claim) -> Ending:
         raise _failure
     if _workplace is None:
         raise RuntimeError("the process of this slot was not prepared")
-    return execute(_workplace, claim, lambda _: True)
+    return execute(_workplace, claim, lambda _: True, killable=True)
 
 
 def serve(setup: Setup, pipe: Connection) -> None:

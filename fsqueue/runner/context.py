@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from fsqueue.spool.store import Claim, Store
     from fsqueue.spool.worker import Worker
 
+# A body may ask in a tight loop whether it was cancelled.
+_LOOK_EVERY = 0.25
+
 
 @dataclass(eq=False)
 class Workplace:
@@ -37,13 +40,81 @@ class Workplace:
     pid: int = field(default_factory=os.getpid)
 
 
-@dataclass(frozen=True)
 class Execution:
-    """A body that is running."""
+    """A call that is being run.
 
-    workplace: Workplace
-    claim: Claim
-    call: Call
+    Attributes:
+        workplace: where.
+        claim: the attempt.
+        call: its header.
+        started: when, in seconds since the epoch by the file server's clock.
+        over: the body has ended.
+    """
+
+    def __init__(self, workplace: Workplace, claim: Claim, call: Call) -> None:
+        self.workplace, self.claim, self.call = workplace, claim, call
+        self.started = workplace.store.clock.now()
+        self.over = False
+        self.view: CurrentInvocation | None = None
+        self._unsettled = threading.Lock()
+
+    def settle(self) -> bool:
+        """Whether the one who asks is the first: only that one may settle the call."""
+        return self._unsettled.acquire(blocking=False)
+
+
+class CurrentInvocation:
+    """The invocation whose body is running. Got from `current_invocation`.
+
+    Attributes:
+        id: its name.
+        task: the task's name.
+        queue: the queue's name.
+        attempt: number of this attempt, from 1.
+        retries: how many of the attempts before failed and were retried.
+    """
+
+    def __init__(self, execution: Execution) -> None:
+        self._execution = execution
+        self.id = execution.call.id
+        self.task = execution.call.task
+        self.queue = execution.call.queue.rpartition(".")[2]
+        self.attempt = execution.claim.name.attempt
+        self.retries = execution.claim.name.retries
+        self._looked = float("-inf")
+        self._cancelled = False
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.id}, attempt {self.attempt}>"
+
+    @property
+    def remaining(self) -> float | None:
+        """Seconds until this attempt is too late; None without a timeout."""
+        execution = self._execution
+        if not execution.call.timeout:
+            return None
+        passed = execution.workplace.store.clock.now() - execution.started
+        return max(0.0, execution.call.timeout - passed)
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether somebody has cancelled it. Looks into the spool once in a while."""
+        store = self._execution.workplace.store
+        now = store.fs.monotonic()
+        if not self._cancelled and now - self._looked > _LOOK_EVERY:
+            self._looked = now
+            self._cancelled = store.is_cancelled(self.id)
+        return self._cancelled
+
+
+def current_invocation() -> CurrentInvocation | None:
+    """The invocation whose body calls this; None outside of a body that a worker runs."""
+    execution = current.get()
+    if execution is None:
+        return None
+    if execution.view is None:
+        execution.view = CurrentInvocation(execution)
+    return execution.view
 
 
 current: ContextVar[Execution | None] = ContextVar("fsqueue_execution", default=None)

@@ -21,12 +21,12 @@ from typing import TYPE_CHECKING
 
 from fsqueue.errors import FSQueueError
 from fsqueue.runner import child
+from fsqueue.runner.execute import Ending
 from fsqueue.spool.identity import start_of
 
 if TYPE_CHECKING:
     from multiprocessing.context import ForkServerContext, SpawnContext
 
-    from fsqueue.runner.execute import Ending
     from fsqueue.runner.host import Host
     from fsqueue.runner.slots import OnEnd
     from fsqueue.spool.store import Claim
@@ -84,6 +84,14 @@ class ProcessSlots:
                     slot.claim = claim
                     return True
         return False
+
+    def cancel(self, claim: Claim) -> None:
+        """Kill the process that executes a claim."""
+        with self._change:
+            for slot in self._members:
+                if slot.claim is claim:
+                    slot.cancelled = True
+                    slot.kill()
 
     def check(self) -> None:
         """Replace processes that have died. Not at once: they may die of being started."""
@@ -171,7 +179,7 @@ class ProcessSlots:
                     self._attend(slot)
 
     def _attend(self, slot: _SlotProcess) -> None:
-        ending: Ending | FSQueueError | None = slot.receive()
+        ending: Ending | BaseException | None = slot.receive()
         if ending is None:
             ending = self._bury(slot)
         with self._change:
@@ -182,7 +190,7 @@ class ProcessSlots:
         if claim is not None:
             self._on_end(claim, ending)
 
-    def _bury(self, slot: _SlotProcess) -> FSQueueError:
+    def _bury(self, slot: _SlotProcess) -> Ending | BaseException:
         with self._change:
             self._members.remove(slot)
             with contextlib.suppress(ValueError):
@@ -191,7 +199,8 @@ class ProcessSlots:
             self._selector.unregister(source)
         slot.kill()
         slot.pipe.close()
-        return FSQueueError(f"its process ended with {slot.end(time.monotonic() + _DEATH)}")
+        code = slot.end(time.monotonic() + _DEATH)
+        return Ending.CANCELLED if slot.cancelled else _ending_of(code)
 
 
 class _SlotProcess:
@@ -199,11 +208,13 @@ class _SlotProcess:
 
     Attributes:
         claim: what it executes.
+        cancelled: it was killed because nobody waits for its claim any more.
         sources: what becomes readable when it answers, or dies.
     """
 
     def __init__(self, context: ForkServerContext | SpawnContext, setup: child.Setup) -> None:
         self.claim: Claim | None = None
+        self.cancelled = False
         self.pipe, theirs = context.Pipe()
         self._process = context.Process(target=child.serve, args=(setup, theirs))
         try:
@@ -242,15 +253,27 @@ class _SlotProcess:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self._pid, signal.SIGKILL)
 
-    def end(self, deadline: float) -> str:
-        """Wait for its end, and kill it at the deadline; returns how it ended."""
+    def end(self, deadline: float) -> int | None:
+        """Wait for its end, and kill it at the deadline; returns its exit code if it is known."""
         self._process.join(max(0.0, deadline - time.monotonic()))
         code = self._process.exitcode
         if code is None:
             self.kill()
-            return "a kill"
-        self._process.close()
-        return f"signal {-code}" if code < 0 else f"exit code {code}"
+        else:
+            self._process.close()
+        return code
+
+
+def _ending_of(code: int | None) -> Ending | BaseException:
+    """How a claim ended, by the exit code of its process.
+
+    Nothing follows from `TIMED_OUT`, as a body may exit so by itself: whoever recovers the attempt
+    sees whether it was settled before.
+    """
+    if code == -signal.SIGALRM:
+        return Ending.TIMED_OUT
+    how = "a kill" if code is None else f"signal {-code}" if code < 0 else f"exit code {code}"
+    return FSQueueError(f"its process ended with {how}")
 
 
 def _context() -> ForkServerContext | SpawnContext:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from fsqueue.errors import SpoolError
 from fsqueue.runner import context
 from fsqueue.runner.context import Workplace
-from fsqueue.runner.execute import Ending
+from fsqueue.runner.execute import Ending, time_out
 from fsqueue.runner.process_slots import ProcessSlots
 from fsqueue.runner.signals import stop_on_signals
 from fsqueue.runner.slots import Slots, ThreadSlots
@@ -129,7 +129,7 @@ class _Shift:
             self._store.fs.make_folders(self._store.layout.queue(queue))
         slots = self._slots = self._make_slots()
         self._worker.register()
-        upkeep = Upkeep(self._store, self._worker, self._host.conf, self._ring)
+        upkeep = Upkeep(self._store, self._worker, self._host.conf, self._ring, self._end_cancelled)
         upkeep.start()
         context.enter(self._workplace)
         try:
@@ -272,6 +272,10 @@ class _Shift:
             for backlog in self._backlogs:
                 backlog.skip(claim.name)
             self._give_back(claim)
+        elif ending is Ending.CANCELLED:
+            self._store.fs.discard(claim.path)
+        elif ending is Ending.TIMED_OUT:
+            time_out(self._workplace, claim)
         elif ending is Ending.NOT_STARTED or self._stopping.is_set():
             self._give_back(claim)
         else:
@@ -282,6 +286,15 @@ class _Shift:
     def _give_back(self, claim: Claim) -> None:
         log.info("given back: %s", claim.name)
         self._store.give_back(claim)
+
+    def _end_cancelled(self) -> None:
+        """End the executions of claims that were cancelled meanwhile."""
+        claims = self._worker.claims
+        if claims and self._slots is not None:
+            cancelled = self._store.fs.names(self._store.layout.cancel_folder, fresh=True)
+            for claim in claims:
+                if claim.name.invocation_id in cancelled:
+                    self._slots.cancel(claim)
 
     # -- signals ------------------------------------------------------------------------
 

@@ -27,6 +27,9 @@ class Slots(Protocol):
     def start(self, claim: Claim) -> None:
         """Execute a claim in a free slot; returns at once."""
 
+    def cancel(self, claim: Claim) -> None:
+        """End the execution of a claim, if it can be ended: nobody waits for it any more."""
+
     def check(self) -> None:
         """Mend what is stuck; called about once a second."""
 
@@ -74,6 +77,9 @@ class ThreadSlots:
                 ending = error
             self._on_end(claim, ending)
             claim = self._following()
+
+    def cancel(self, claim: Claim) -> None:
+        """A thread cannot be ended: its body may ask `CurrentInvocation.cancelled`."""
 
     def check(self) -> None:
         """Threads do not get stuck but by their bodies."""

@@ -38,18 +38,26 @@ class Upkeep:
         worker: whose upkeep this is.
         conf: heartbeat, lease and times to live.
         wake: called when calls became pending again.
+        end_cancelled: ends what was cancelled; called while this worker has claims.
     """
 
     def __init__(
-        self, store: Store, worker: Worker, conf: Config, wake: Callable[[], object]
+        self,
+        store: Store,
+        worker: Worker,
+        conf: Config,
+        wake: Callable[[], object],
+        end_cancelled: Callable[[], None],
     ) -> None:
         self._store, self._worker, self._conf, self._wake = store, worker, conf, wake
+        self._end_cancelled = end_cancelled
         self._observer = Observer(store, heartbeat=conf.heartbeat, lease=conf.lease)
         self._stop = threading.Event()
         self._leading = False
         self._patience = conf.heartbeat * (_BEATS_TO_TAKE_OVER + random.random())  # noqa: S311
         self._reap_again: dict[str, float] = {}
         self._due: dict[Callable[[], None], float] = {}
+        self._looked = store.fs.monotonic()
         self._thread = threading.Thread(target=self._run, name="fsqueue-upkeep", daemon=True)
 
     def start(self) -> None:
@@ -76,6 +84,7 @@ class Upkeep:
             (self._worker.keep_alive, beat),
             (self.discover, discover_every),
             (self.reap_here, 0.0),
+            (self._end_cancelled, beat if self._store.fs.remote else 0.0),
             (self._lead, beat),
             (self._expire, _EXPIRE_EVERY),
         )
@@ -85,6 +94,8 @@ class Upkeep:
 
     def _perform(self, duty: Callable[[], None], every: float) -> None:
         now = self._store.fs.monotonic()
+        self._observer.excuse(now - self._looked - _TICK)
+        self._looked = now
         if now < self._due.get(duty, 0.0):
             return
         self._due[duty] = now + every

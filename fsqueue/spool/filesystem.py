@@ -75,8 +75,15 @@ class Filesystem:
                 self.unlink(path)
             raise
 
-    def read(self, path: str) -> bytes:
-        """Content of a regular file; anything else there is an `EnvelopeError`."""
+    def read(self, path: str, *, fresh: bool = False) -> bytes:
+        """Content of a regular file; anything else there is an `EnvelopeError`.
+
+        Args:
+            path: the file.
+            fresh: do not take "no such file" from a network filesystem's cache.
+        """
+        if fresh:
+            self._refresh(path)
         return self._call("read", _read_regular, path)
 
     def rename(self, source: str, target: str) -> None:
@@ -149,13 +156,39 @@ class Filesystem:
         except (FileNotFoundError, NotADirectoryError):
             return []
 
-    def exists(self, path: str) -> bool:
-        """Whether a name exists; on a network filesystem the answer may be half a minute old."""
+    def exists(self, path: str, *, fresh: bool = False) -> bool:
+        """Whether a name exists.
+
+        Args:
+            path: the name.
+            fresh: on a network filesystem, ask the file server; if not, the answer may be half
+                a minute old, whether it is yes or no.
+        """
+        if fresh:
+            self._refresh(path)
         try:
             self._call("stat", os.lstat, path)
         except FileNotFoundError:
             return False
         return True
+
+    def has_folder(self, path: str) -> bool:
+        """Whether a folder exists, by the file server's word: it is touched first."""
+        try:
+            if self.remote:
+                self._call("utime", os.utime, path)
+        except FileNotFoundError:
+            return False
+        return self.exists(path)
+
+    def _refresh(self, path: str) -> None:
+        """Make a network filesystem's client forget what it knows of names beside `path`.
+
+        It keeps them until it sees that their folder has changed, which a touch makes it see.
+        """
+        if self.remote:
+            with contextlib.suppress(FileNotFoundError):
+                self._call("utime", os.utime, os.path.dirname(path))
 
     def link_count(self, path: str) -> int:
         """How many names the file at `path` has; 0 if it is gone."""
@@ -177,6 +210,10 @@ class Filesystem:
             self._call("utime", os.utime, path)
         except FileNotFoundError:
             os.close(self._call("create", self._open_new, path))
+
+    def set_time(self, path: str, when: float | None) -> None:
+        """Set a file's times, in seconds since the epoch; None is the file server's now."""
+        self._call("utime", os.utime, path, None if when is None else (when, when))
 
     def ring(self, path: str) -> None:
         """Touch a bell that may not exist: without a listener there is none."""

@@ -28,7 +28,7 @@ def find_pending(store: Store, invocation_id: str, hint: str | None = None) -> s
     for folder in _slots(store, hint):
         for attempt in range(1, _USUAL_ATTEMPTS + 1):
             path = f"{folder}/{AttemptName(invocation_id, attempt)}"
-            if store.fs.exists(path):
+            if store.fs.exists(path, fresh=attempt == 1):
                 return path
     return None
 
@@ -46,7 +46,7 @@ def _slots(store: Store, hint: str | None) -> Iterator[str]:
     if hint is not None:
         yield hint.rpartition("/")[0]
         return
-    for queue in store.fs.names(store.layout.pending_folder):
+    for queue in store.fs.names(store.layout.pending_folder, fresh=True):
         for slot in store.fs.names(store.layout.queue(queue), fresh=True):
             if Slot.parse(slot) is not None:
                 yield store.layout.slot(queue, slot)
@@ -56,7 +56,7 @@ def is_running(store: Store, invocation_id: str) -> bool:
     """Whether a worker holds an attempt of the invocation."""
     return any(
         name.startswith(f"{invocation_id}.")
-        for worker in store.fs.names(store.layout.running_folder)
+        for worker in store.fs.names(store.layout.running_folder, fresh=True)
         for name in store.fs.names(store.layout.running(worker), fresh=True)
     )
 

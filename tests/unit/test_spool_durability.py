@@ -76,7 +76,7 @@ def test_publish(pair):
 
 
 def test_publish_into_a_new_slot(pair):
-    pair.client._slot = ("", 0, 0)
+    pair.client._slots.clear()
     for folder in pair.fs.names(pair.store.layout.queue(QUEUE)):
         pair.worker.claim(f"{pair.store.layout.slot(QUEUE, folder)}/{pair.client.name}-1.1")
         assert pair.fs.rmdir(pair.store.layout.slot(QUEUE, folder))

@@ -149,6 +149,26 @@ def test_a_filesystem_without_locks_is_no_error(fs, tmp_path):
         fs.lock(str(tmp_path / "lock"))
 
 
+@pytest.mark.parametrize("remote", [False, True])
+def test_a_fresh_look_touches_the_folder_on_a_network_filesystem_only(tmp_path, remote):
+    fs = FaultyFilesystem(remote=remote)
+    path = str(tmp_path / "name")
+    assert not fs.exists(path, fresh=True)
+    with pytest.raises(FileNotFoundError):
+        fs.read(path, fresh=True)
+    assert not fs.exists(str(tmp_path / "missing" / "name"), fresh=True)
+    touched = [operation.path for operation in fs.trace if operation.verb == "utime"]
+    assert touched == [str(tmp_path), str(tmp_path), str(tmp_path / "missing")][: 3 * remote]
+
+
+@pytest.mark.parametrize("remote", [False, True])
+def test_a_folder_that_the_server_does_not_know_is_gone(tmp_path, remote):
+    fs = FaultyFilesystem(remote=remote)
+    assert fs.has_folder(str(tmp_path))
+    assert not fs.has_folder(str(tmp_path / "missing"))
+    assert fs.count("utime") == 2 * remote
+
+
 @pytest.mark.skipif(not os.path.ismount("/dev/shm"), reason="no /dev/shm")
 def test_types_of_filesystems():
     assert filesystem_type("/dev/shm/anything") == "tmpfs"

@@ -97,7 +97,7 @@ def test_a_worker_without_work_leaves_nothing(store, worker):
 
 def test_a_finished_attempt_is_not_run_again(store, client, worker):
     held = claim(client, worker)
-    store._publish_outcome(store._queue_failure(held.name, "WorkerLostError", "x"), ())
+    store.publish_outcome(store.queue_failure(held.name, "WorkerLostError", "x"), ())
     reap(store, worker.name, "killed")
     assert pending(store) == []
     assert traces(store, worker) == []

@@ -158,6 +158,41 @@ def test_an_outcome_is_kept_for_others_if_told_so(pair):
     os.rmdir(pair.store.layout.kept_mailbox(pair.client.name))
 
 
+class Interrupted(FaultyFilesystem):
+    """Something happens right before one of its reads."""
+
+    def __init__(self, before: int, happens) -> None:
+        super().__init__()
+        self._before, self._happens = before, happens
+
+    def read(self, path: str, *, fresh: bool = False) -> bytes:
+        self._before -= 1
+        if self._before == 0:
+            self._happens()
+        return super().read(path, fresh=fresh)
+
+
+@pytest.mark.parametrize("before", [1, 2, 3, 4])
+def test_no_look_finds_what_a_late_worker_publishes_after_the_collection(pair, before):
+    receipt = pair.publish(keep=True)
+    claim = pair.worker.claim(receipt.path)
+    pair.complete(claim)
+    first = pair.store.peek(receipt.invocation_id)
+
+    def collect_and_complete_again() -> None:
+        assert pair.store.collect(receipt.invocation_id, keep=True) == first
+        assert pair.store.complete(claim, pair.outcome(claim), [b"too late"])
+
+    # One read is that of the spool's own description.
+    fs = Interrupted(before + 1, collect_and_complete_again)
+    observer = open_store(pair.store.layout.root, fs)
+    assert observer.peek(receipt.invocation_id) == first
+    assert observer.peek(receipt.invocation_id) == first
+    assert pair.store.collect(receipt.invocation_id, keep=True) == first
+    os.unlink(pair.store.layout.kept(receipt.invocation_id))
+    os.rmdir(pair.store.layout.kept_mailbox(pair.client.name))
+
+
 def test_failed_calls_stay_for_a_look(pair):
     receipt = pair.publish()
     claim = pair.worker.claim(receipt.path)
