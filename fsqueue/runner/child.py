@@ -84,9 +84,7 @@ class _Claimant:
     def __call__(self) -> Worker:
         with self._mutex:
             if self._worker is None:
-                worker = Worker(
-                    self._host.store, queues=self._host.queues, runner="nested", concurrency=1
-                )
+                worker = Worker(self._host.store, queues=(), runner="nested", concurrency=1)
                 worker.register()
                 self._worker = worker
                 threading.Thread(target=self._live, args=(worker,), daemon=True).start()
@@ -135,7 +133,7 @@ def prepare(setup: Setup) -> None:
             store=host.store,
             worker=_Claimant(host),
             resolve=host.resolve,
-            queues=host.queues,
+            app_id=host.app_id,
             exclusive=True,
         )
         enter(_workplace)

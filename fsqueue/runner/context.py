@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import threading
 from contextvars import ContextVar
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
 _LOOK_EVERY = 0.25
 
 
-@dataclass(eq=False)
 class Workplace:
     """What executing a claim takes.
 
@@ -27,17 +25,27 @@ class Workplace:
         store: the spool.
         worker: gives the claimant; a slot's process registers one only when it needs it.
         resolve: the way from a task's name to its function.
-        queues: the queues whose tasks `resolve` knows.
+        app_id: the application whose tasks `resolve` knows.
         exclusive: this process does nothing but run bodies.
+
+    Attributes:
+        aborted: set when the worker is to end at once.
+        pid: the process that it belongs to.
     """
 
-    store: Store
-    worker: Callable[[], Worker]
-    resolve: Callable[[str], Callable[..., Any]]
-    queues: tuple[str, ...]
-    exclusive: bool
-    aborted: threading.Event = field(default_factory=threading.Event)
-    pid: int = field(default_factory=os.getpid)
+    def __init__(
+        self,
+        *,
+        store: Store,
+        worker: Callable[[], Worker],
+        resolve: Callable[[str], Callable[..., Any]],
+        app_id: str,
+        exclusive: bool,
+    ) -> None:
+        self.store, self.worker, self.resolve = store, worker, resolve
+        self.app_id, self.exclusive = app_id, exclusive
+        self.aborted = threading.Event()
+        self.pid = os.getpid()
 
 
 class Execution:
@@ -132,7 +140,7 @@ def leave(workplace: Workplace) -> None:
     _open.remove(workplace)
 
 
-def helper(root: str, queue: str) -> Workplace | None:
+def helper(root: str, app_id: str) -> Workplace | None:
     """The workplace that must run a pending call itself rather than wait for it; None if none.
 
     Within a body it is the body's own, which holds a slot while it waits. A thread that a body
@@ -141,13 +149,13 @@ def helper(root: str, queue: str) -> Workplace | None:
 
     Args:
         root: the spool of the call.
-        queue: its queue.
+        app_id: its application.
     """
     execution = current.get()
     found = [execution.workplace] if execution else [each for each in _open if each.exclusive]
     for workplace in found:
         # A process that a body has forked is not the worker that it looks like.
         here = workplace.pid == os.getpid() and workplace.store.layout.root == root
-        if here and queue in workplace.queues:
+        if here and workplace.app_id == app_id:
             return workplace
     return None

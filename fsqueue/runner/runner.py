@@ -17,14 +17,15 @@ from fsqueue.runner.process_slots import ProcessSlots
 from fsqueue.runner.signals import stop_on_signals
 from fsqueue.runner.slots import Slots, ThreadSlots
 from fsqueue.runner.upkeep import Upkeep
-from fsqueue.spool.backlog import Backlog
+from fsqueue.spool.backlog import Backlogs
 from fsqueue.spool.bell import listening
 from fsqueue.spool.expiry import remove_gone_clients
+from fsqueue.spool.layout import DEFAULT_QUEUE, queue_folder
 from fsqueue.spool.reaper import give_back_of_processes
 from fsqueue.spool.worker import Worker
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from fsqueue.config import RunnerKind
     from fsqueue.runner.host import Host
@@ -49,14 +50,24 @@ class Runner:
         host: the application.
         kind: "thread" or "process"; None takes the application's setting.
         concurrency: number of slots; None takes the application's setting.
+        queues: names of the queues to serve, each with its weight; see `Backlogs`.
+        weighted: take the queues by their weights, not one after another.
     """
 
     def __init__(
-        self, host: Host, *, kind: RunnerKind | None = None, concurrency: int | None = None
+        self,
+        host: Host,
+        *,
+        kind: RunnerKind | None = None,
+        concurrency: int | None = None,
+        queues: Mapping[str, float] | None = None,
+        weighted: bool = False,
     ) -> None:
         self._host = host
         self._kind = kind or host.conf.runner
         self._concurrency = concurrency or host.conf.slots(self._kind)
+        self._queues = dict(queues or {DEFAULT_QUEUE: 1.0})
+        self._weighted = weighted
         self._mutex = threading.Lock()
         self._shift: _Shift | None = None
         self._stopped_early = float("-inf")
@@ -77,7 +88,9 @@ class Runner:
         with self._mutex:
             if self._shift is not None:
                 raise RuntimeError("this runner is running already")
-            self._shift = shift = _Shift(self._host, self._kind, self._concurrency)
+            self._shift = shift = _Shift(
+                self._host, self._kind, self._concurrency, self._make_backlogs()
+            )
             if time.monotonic() - self._stopped_early < _EARLY_STOP:
                 shift.stop()
             self._stopped_early = float("-inf")
@@ -86,6 +99,11 @@ class Runner:
         finally:
             with self._mutex:
                 self._shift = None
+
+    def _make_backlogs(self) -> Backlogs:
+        app_id = self._host.app_id
+        weights = {queue_folder(app_id, name): each for name, each in self._queues.items()}
+        return Backlogs(self._host.store, weights, weighted=self._weighted)
 
     def stop_runner_loop(self) -> None:
         """Make `run` return, after the running bodies have finished. From any thread."""
@@ -99,16 +117,18 @@ class Runner:
 class _Shift:
     """One run of a runner, from registration to departure."""
 
-    def __init__(self, host: Host, kind: str, concurrency: int) -> None:
+    def __init__(self, host: Host, kind: str, concurrency: int, backlogs: Backlogs) -> None:
         self._host, self._kind, self._concurrency = host, kind, concurrency
         self._store = host.store
-        self._worker = Worker(self._store, queues=host.queues, runner=kind, concurrency=concurrency)
-        self._backlogs = [Backlog(self._store, queue) for queue in host.queues]
+        self._backlogs = backlogs
+        self._worker = Worker(
+            self._store, queues=backlogs.queues, runner=kind, concurrency=concurrency
+        )
         self._workplace = Workplace(
             store=self._store,
             worker=lambda: self._worker,
             resolve=host.resolve,
-            queues=host.queues,
+            app_id=host.app_id,
             exclusive=threading.current_thread() is threading.main_thread(),
         )
         self._mutex = threading.Lock()
@@ -124,7 +144,7 @@ class _Shift:
         self._wake.set()
 
     def run(self) -> None:
-        for queue in self._host.queues:
+        for queue in self._backlogs.queues:
             # Before looking there: an NFS client remembers for half a minute what was missing.
             self._store.fs.make_folders(self._store.layout.queue(queue))
         slots = self._slots = self._make_slots()
@@ -180,13 +200,13 @@ class _Shift:
                 stack.enter_context(
                     listening(self._store.fs, self._store.layout.bell(queue), self._wake.set)
                 )
-                for queue in self._host.queues
+                for queue in self._backlogs.queues
             ]
             yield all(heard)
 
     def _ring(self) -> None:
         self._wake.set()
-        for queue in self._host.queues:
+        for queue in self._backlogs.queues:
             self._store.fs.ring(self._store.layout.bell(queue))
 
     # -- claiming -----------------------------------------------------------------------
@@ -245,11 +265,10 @@ class _Shift:
                 self._wake.set()
 
     def _claim(self) -> Claim | None:
-        for backlog in self._backlogs:
-            while (origin := backlog.next()) is not None:
-                claim = self._worker.claim(origin)
-                if claim is not None:
-                    return claim
+        for origin in self._backlogs:
+            claim = self._worker.claim(origin)
+            if claim is not None:
+                return claim
         return None
 
     # -- endings ------------------------------------------------------------------------
@@ -269,8 +288,7 @@ class _Shift:
         if not self._worker.release(claim) or ending in {Ending.FINISHED, Ending.GIVEN_BACK}:
             return
         if ending is Ending.UNREADABLE:
-            for backlog in self._backlogs:
-                backlog.skip(claim.name)
+            self._backlogs.skip(claim.name)
             self._give_back(claim)
         elif ending is Ending.CANCELLED:
             self._store.fs.discard(claim.path)

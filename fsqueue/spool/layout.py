@@ -26,6 +26,7 @@ _SAFE = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 
 MAX_PRIORITY = 9
 DEFAULT_PRIORITY = 5
+DEFAULT_QUEUE = "default"
 _ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
 
 
@@ -37,6 +38,11 @@ def new_token(length: int = 10) -> str:
 def is_safe_name(text: str) -> bool:
     """Whether `text` may become a part of a path: letters, digits, ``-`` and ``_``."""
     return _SAFE.fullmatch(text) is not None
+
+
+def queue_folder(app_id: str, queue: str) -> str:
+    """Folder name of a queue of an application."""
+    return f"{app_id}.{queue}"
 
 
 def is_queue_name(text: str) -> bool:

@@ -83,6 +83,11 @@ class Observer:
             if name not in dead and record is not None and queue in record.queues
         ]
 
+    def slots(self, queue: str) -> int:
+        """How many calls its discovered workers can run at a time."""
+        records = [self._records[name] for name in self.serving(queue)]
+        return sum(record.concurrency for record in records if record is not None)
+
     def dead_here(self, among: set[int] | None = None) -> dict[str, str]:
         """Workers of this host whose process is gone, with the reason; asks no file server.
 

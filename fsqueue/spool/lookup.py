@@ -61,8 +61,8 @@ def is_running(store: Store, invocation_id: str) -> bool:
     )
 
 
-def state_of(store: Store, invocation_id: str) -> State:
-    """The state of an invocation.
+def state_of(store: Store, invocation_id: str, member: int | None = None) -> State:
+    """The state of an invocation, or of one call of a batch.
 
     Raises:
         UnknownInvocationError: it is nowhere in this spool.
@@ -73,16 +73,43 @@ def state_of(store: Store, invocation_id: str) -> State:
     for find in (find_pending, find_pending_by_listing):
         data = store.peek(invocation_id)
         if data is not None:
-            return store.read_outcome(invocation_id, data)[0].state
+            return _state_in(store, invocation_id, data, member)
         if find(store, invocation_id) is not None:
             return State.PENDING
         if is_running(store, invocation_id):
             return State.RUNNING
     data = store.peek(invocation_id)
     if data is not None:
-        return store.read_outcome(invocation_id, data)[0].state
+        return _state_in(store, invocation_id, data, member)
     raise UnknownInvocationError(
         f"{store.layout.root} knows no invocation {invocation_id} of client "
         f"{client_of(invocation_id)}: the id is mistyped, it belongs to another spool, "
         "or its result has expired"
     )
+
+
+def _state_in(store: Store, invocation_id: str, data: bytes, member: int | None) -> State:
+    outcome, payload = store.read_outcome(invocation_id, data)
+    return outcome.part(payload, member)[0]
+
+
+def cancel(store: Store, invocation_id: str, hint: str | None) -> bool:
+    """Cancel an invocation; False if it had an outcome already.
+
+    Args:
+        store: the spool.
+        invocation_id: what to cancel.
+        hint: where it was published, if that is known.
+
+    Raises:
+        UnknownInvocationError: it is nowhere in this spool.
+    """
+    if hint is not None and store.cancel_pending(hint):
+        return True
+    if state_of(store, invocation_id).finished:
+        return False
+    for find in (find_pending, find_pending_by_listing):
+        path = find(store, invocation_id)
+        if path is not None and store.cancel_pending(path):
+            return True
+    return store.cancel_running(invocation_id)

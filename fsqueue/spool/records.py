@@ -6,6 +6,8 @@ file server's clock.
 
 from __future__ import annotations
 
+from typing import Final
+
 import msgspec
 
 from fsqueue.spool.states import State
@@ -38,6 +40,9 @@ class RetryPolicy(msgspec.Struct, frozen=True, omit_defaults=True):
     """A random share of the delay, up to this one, is added."""
 
 
+DEFAULT_RETRY: Final = RetryPolicy()
+
+
 class Call(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Header of an invocation's file; its payload is `segments` one after another.
 
@@ -65,7 +70,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Seconds that one attempt may take; 0: as long as it likes."""
     expires: float = 0.0
     """When it is too late to start; 0: never."""
-    retry: RetryPolicy = RetryPolicy()
+    retry: RetryPolicy = DEFAULT_RETRY
 
 
 class Failure(msgspec.Struct, frozen=True):
@@ -100,6 +105,20 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     codec: str
     failure: Failure | None = None
     members: tuple[Member, ...] = ()
+
+    def part(
+        self, payload: memoryview, member: int | None
+    ) -> tuple[State, Failure | None, memoryview]:
+        """State, failure and payload of one call of a batch, or of the only call.
+
+        Raises:
+            IndexError: the batch has no such call.
+        """
+        if member is None or not self.members:
+            return self.state, self.failure, payload
+        mine = self.members[member]
+        start = sum(each.size for each in self.members[:member])
+        return mine.state, mine.failure, payload[start : start + mine.size]
 
 
 class WorkerRecord(msgspec.Struct, frozen=True, kw_only=True):
