@@ -8,6 +8,7 @@ import pkgutil
 import signal
 import sys
 import threading
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
@@ -28,6 +29,8 @@ log = logging.getLogger(__name__)
 
 _PREFIX = "FSQUEUE__"
 _PARENT_CHECK = 0.25
+_FIRST_PAUSE = 0.05
+_LONGEST_PAUSE = 5.0
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,7 @@ class Setup:
         return cls(host.locate(), host.store.layout.root, tuple(sys.path), environ, this_process())
 
     def apply(self) -> Host:
-        """Import the application.
+        """Import the application and open its spool.
 
         Raises:
             ConfigError: what was imported uses another spool than the parent.
@@ -61,6 +64,7 @@ class Setup:
         os.environ.update(self.environ)
         sys.path[:] = self.path
         host = cast("Host", pkgutil.resolve_name(self.locator))
+        _connect(host)
         if host.store.layout.root != self.root:
             raise ConfigError(
                 f"{self.locator} uses the spool {self.root} in the worker's main process, but "
@@ -68,6 +72,25 @@ class Setup:
                 "on what only the main process knows. Set FSQUEUE__ROOT."
             )
         return host
+
+
+def _connect(host: Host) -> None:
+    """Open the spool, for as long as the shared directory does not let it.
+
+    A process that gave up here would fail each call that it gets from then on, at once.
+    """
+    pause = _FIRST_PAUSE
+    while True:
+        try:
+            host.store.sync_clock()
+        except (OSError, SpoolError) as error:
+            if not isinstance(error, OSError) and not isinstance(error.__cause__, OSError):
+                raise  # it can be used, and is no spool of this application
+            log.warning("the shared directory fails (%s); trying again in %.2f s", error, pause)
+            time.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
+        else:
+            return
 
 
 class _Claimant:
@@ -128,7 +151,6 @@ def prepare(setup: Setup) -> None:
     _let_the_parent_decide(setup.parent)
     try:
         host = setup.apply()
-        host.store.sync_clock()
         _workplace = Workplace(
             store=host.store,
             worker=_Claimant(host),

@@ -51,6 +51,30 @@ def test_a_stopped_slot_holds_up_nobody_else(site):
     assert held.result(20) == pid
 
 
+def test_a_slot_that_starts_while_the_shared_directory_fails(site):
+    """It waits, as a call does; it neither fails the calls that it gets nor gives up."""
+    worker = site.worker("process", 1).wait_for_start()
+    pid = site.call(site.tasks.pid).result(20)
+    marks = site.folder("marks")
+    held = site.call(site.tasks.hold, marks.folder)
+    assert marks.wait_for_starts(1) == [pid]
+
+    # As on a full disk, no file can be made there.
+    tmp = site.root / "tmp"
+    tmp.rename(site.root / "tmp.away")
+    tmp.touch()
+    os.kill(pid, signal.SIGKILL)
+    worker.wait_for_log("the shared directory fails")
+    tmp.unlink()
+    (site.root / "tmp.away").rename(tmp)
+
+    second = marks.wait_for_starts(2)[1]
+    marks.release()
+    assert held.result(20) == second
+    assert second != pid
+    assert site.call(site.tasks.pid).result(20) == second
+
+
 @pytest.mark.parametrize("slots", [1, 3])
 def test_slots_killed_at_any_moment_cost_nothing_but_attempts(site, slots):
     """A kill hits a slot while it takes a claim, runs it, or says how it ended."""
