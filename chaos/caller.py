@@ -56,18 +56,24 @@ def why(error: Exception) -> str:
     return f"{errno.errorcode.get(code or 0, '?')}: {error}"
 
 
+class Orders:
+    """What a caller was told."""
+
+    def __init__(self) -> None:
+        self.stop, self.peace = threading.Event(), threading.Event()
+
+
 class Caller:
     """One thread that makes calls of all kinds."""
 
-    def __init__(self, name: str, ledger: int, rng: random.Random) -> None:
-        self._ledger, self._rng = ledger, rng
-        self.stop, self.peace = threading.Event(), threading.Event()
+    def __init__(self, name: str, ledger: int, rng: random.Random, orders: Orders) -> None:
+        self._ledger, self._rng, self._orders = ledger, rng, orders
         self._keys = (f"{name}-{number}" for number in itertools.count(1))
         self._open: list[tuple[str, Invocation[Any]]] = []
 
     def run(self, deeds: dict[Callable[[], None], int], rest: float) -> None:
         """Make calls until told to stop, each kind as often as its weight says."""
-        while not self.stop.wait(self._rng.random() * rest):
+        while not self._orders.stop.wait(self._rng.random() * rest):
             (deed,) = self._rng.choices(list(deeds), list(deeds.values()))
             deed()
         self.collect()
@@ -146,7 +152,7 @@ class Caller:
 
     def crash(self) -> None:
         """Call a body that takes its process down once."""
-        if self.peace.is_set():
+        if self._orders.peace.is_set():
             return
         key, how = next(self._keys), self._rng.choice(tasks.CRASHES)
         self._later(key, "crashing task", ["value", how], lambda: tasks.crash(key, how))
@@ -211,17 +217,15 @@ def _insist(invocation: Invocation[Any]) -> list[Any]:
 
 def main(name: str, seed: str) -> None:
     """Run two threads of calls. SIGUSR1: no more crashing bodies. SIGTERM: the end."""
+    orders = Orders()
+    signal.signal(signal.SIGTERM, lambda *_: orders.stop.set())
+    signal.signal(signal.SIGUSR1, lambda *_: orders.peace.set())
+    # Last: it tells that signals are handled from now on.
     ledger = open_log(Path(os.environ["CHAOS_BASE"], "ledgers", f"{name}.jsonl"))
     one, two = (
-        Caller(f"{name}.{part}", ledger, random.Random(f"{seed} {name} {part}")) for part in "ab"
+        Caller(f"{name}.{part}", ledger, random.Random(f"{seed} {name} {part}"), orders)
+        for part in "ab"
     )
-
-    def end(*_: object) -> None:
-        one.stop.set()
-        two.stop.set()
-
-    signal.signal(signal.SIGTERM, end)
-    signal.signal(signal.SIGUSR1, lambda *_: one.peace.set())
     singles = {
         one.add: 40,
         one.refuse: 6,

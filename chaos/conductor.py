@@ -29,6 +29,7 @@ _TICK = 0.02
 _CALM = 3.0
 # Far above what anything takes: the machine may be busy with other things.
 _PATIENCE = 120.0
+_WORKERS = ("thread", "process", "reaper")
 
 
 class Conductor:
@@ -91,21 +92,24 @@ class Conductor:
 
     def finish(self) -> None:
         """Peace, then the callers end, then all is worked off, then the workers leave."""
+        self._until("callers are not ready", lambda: self._fleet.are_ready("caller"), but="")
         for caller in self._fleet.of("caller"):
             caller.signal(signal.SIGUSR1)
         calm = time.monotonic() + _CALM
-        self._until("", lambda: time.monotonic() > calm)
+        self._until("calm does not come", lambda: time.monotonic() > calm, but="")
         for caller in self._fleet.of("caller"):
             caller.signal(signal.SIGTERM)
         self._until("callers still wait for answers", lambda: not self._fleet.of("caller"))
         self.violence.last = max(self.violence.last, self._last_crash())
         self._until("calls are left", self._is_drained)
+        self._until("workers are not ready", lambda: self._fleet.are_ready(*_WORKERS))
         self._send_home()
 
-    def _until(self, what: str, condition: Callable[[], bool]) -> None:
+    def _until(self, what: str, condition: Callable[[], bool], *, but: str = "caller") -> None:
+        """Go on replacing whoever ends, but for callers that are to end."""
         deadline = time.monotonic() + _PATIENCE
         while not condition():
-            self._tick(but="caller" if what else "")
+            self._tick(but=but)
             time.sleep(_TICK)
             if time.monotonic() > deadline:
                 self.violations.append(Violation(f"{what} after {_PATIENCE:.0f} s"))

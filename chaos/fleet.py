@@ -67,7 +67,7 @@ class Member:
     """A process on a post."""
 
     def __init__(self, post: Post, name: str, base: Path, seed: int) -> None:
-        self.post, self.name = post, name
+        self.post, self.name, self._base = post, name, base
         self.log = base / "logs" / f"{name}.log"
         env = {key: value for key, value in os.environ.items() if not key.startswith("FSQUEUE__")}
         env |= {
@@ -89,7 +89,6 @@ class Member:
             )
         self._process = psutil.Process(self.popen.pid)
         self.born = time.monotonic()
-        self.leaving = False
 
     def main(self) -> psutil.Process | None:
         """The process itself, without the one that made its namespace."""
@@ -114,6 +113,12 @@ class Member:
         """The process and all below it."""
         main = self.main()
         return [main, *_children(main)] if main else []
+
+    def is_ready(self) -> bool:
+        """Whether it handles signals; before that they end it."""
+        if self.post.kind == "caller":
+            return (self._base / "ledgers" / f"{self.name}.jsonl").exists()
+        return b" serves " in self.log.read_bytes()
 
     def signal(self, number: int) -> bool:
         """Signal the process itself; False if it is not there."""
@@ -174,6 +179,14 @@ class Fleet:
             for member in self.members.values()
             if member.post.kind in kinds and member.popen.poll() is None
         ]
+
+    def are_ready(self, *kinds: str) -> bool:
+        """Whether all members of some kinds have started, and handle signals."""
+        return all(
+            member.popen.poll() is None and member.is_ready()
+            for post, member in self.members.items()
+            if post.kind in kinds
+        )
 
     def replace_ended(self, *, but: str = "") -> list[Member]:
         """Start a new process on the posts whose process has ended; returns those."""

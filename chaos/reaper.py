@@ -17,12 +17,14 @@ def main() -> None:
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr
     )
+    log = logging.getLogger(__name__)
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     worker = Worker(app.store, queues=(), runner="reaper", concurrency=0)
     worker.register()
     upkeep = Upkeep(app.store, worker, app.conf, lambda: None, lambda: None)
     upkeep.start()
+    log.info("worker %s serves %s with its upkeep only", worker.name, app.store.layout.root)
     while not stop.wait(0.1):
         pass
     upkeep.stop()

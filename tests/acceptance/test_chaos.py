@@ -78,7 +78,7 @@ class Site:
         ledger = importlib.import_module("chaos.ledger")
         self.ledger = base / "ledgers" / "c.jsonl"
         handle = ledger.open_log(self.ledger)
-        one = caller.Caller("c", handle, random.Random(1))
+        one = caller.Caller("c", handle, random.Random(1), caller.Orders())
         runner = self.tasks.app.make_runner(kind="thread", concurrency=2)
         thread = threading.Thread(target=runner.run)
         thread.start()
