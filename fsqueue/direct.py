@@ -151,8 +151,8 @@ class _Direct:
 async def _made(submit: Callable[[], R], patience: float | None) -> AsyncIterator[R]:
     """Make calls in a thread, as a file server may take its time, and drop them at the end.
 
-    The block may take `patience` seconds. A submission cannot be interrupted: when the await is cancelled meanwhile, its calls are
-    abandoned as soon as they are made.
+    The block may take `patience` seconds. A submission cannot be interrupted: when the await is
+    cancelled meanwhile, its calls are abandoned as soon as they are made.
     """
     import asyncio
 

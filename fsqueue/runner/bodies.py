@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fsqueue.codec import decode, encode, encode_exception
 from fsqueue.codec.texts import capped, safe_str
-from fsqueue.errors import RetryError, TaskNotFoundError
+from fsqueue.errors import EnvelopeError, InvocationCorruptError, RetryError, TaskNotFoundError
 from fsqueue.spool.records import Failure, Member, RetryPolicy
 from fsqueue.spool.states import State
 
@@ -137,7 +137,11 @@ def _common(execution: Execution, payload: memoryview) -> dict[str, Any]:
     call = execution.call
     what = f"the common arguments of {call.task}"
     if call.blob:
-        common: dict[str, Any] = decode(execution.workplace.store.blobs.get(call.blob), what)
+        try:
+            data = execution.workplace.store.blobs.get(call.blob)
+        except EnvelopeError as error:
+            raise InvocationCorruptError(str(error)) from error
+        common: dict[str, Any] = decode(data, what)
         return common
     common = {}
     for segment in list(_segments(call, payload))[: -(call.members or 1)]:

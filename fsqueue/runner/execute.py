@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import logging
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ from fsqueue.runner.bodies import Answer, answer
 from fsqueue.runner.context import Execution, current
 from fsqueue.runner.deadlines import time_limit, timeout_error
 from fsqueue.spool.client import later
-from fsqueue.spool.lookup import find_pending
+from fsqueue.spool.lookup import find_due, find_pending
 from fsqueue.spool.records import Outcome
 
 if TYPE_CHECKING:
@@ -73,6 +74,9 @@ def execute(
             reason = str(error)
             _insist(workplace, lambda: store.quarantine(claim.path, claim.name, reason))
         return Ending.FINISHED
+    if call.blob:
+        with contextlib.suppress(EnvelopeError):  # which `answer` meets again, and tells
+            _insist(workplace, lambda: store.blobs.get(call.blob))
     execution = Execution(workplace, claim, call)
 
     def settle(result: Answer) -> bool:
@@ -166,7 +170,8 @@ def run_if_pending(workplace: Workplace, invocation_id: str, hint: str | None) -
         invocation_id: the invocation.
         hint: where it was published, if that is known.
     """
-    path = find_pending(workplace.store, invocation_id, hint)
+    store = workplace.store
+    path = find_due(store, invocation_id, hint) if hint else find_pending(store, invocation_id)
     if path is None:
         return False
     try:
@@ -181,7 +186,7 @@ def run_if_pending(workplace: Workplace, invocation_id: str, hint: str | None) -
     try:
         ending = execute(workplace, claim, worker.release)
         if ending is Ending.UNREADABLE and worker.release(claim):
-            workplace.store.give_back(claim)
+            store.give_back(claim)
     finally:
         worker.forget(claim.name)
     return ending is not Ending.UNREADABLE

@@ -223,7 +223,8 @@ class _Shift:
                 continue
             with self._mutex:
                 self._full = self._busy >= self._concurrency
-            rung = self._wake.wait(pause)
+            until_due = self._backlogs.next_due - self._store.fs.monotonic()
+            rung = self._wake.wait(max(0.0, min(pause, until_due)))
             self._wake.clear()
             slots.check()
             longest = self._host.conf.poll_interval

@@ -27,7 +27,10 @@ _BEATS_TO_TAKE_OVER = 3
 
 
 class Upkeep:
-    """A thread that beats, reaps and expires while a worker runs.
+    """Beats, reaps and expires while a worker runs.
+
+    The beats have a thread of their own: whoever reaps may have to wait for the file server, and
+    must not be taken for dead meanwhile.
 
     Deaths on this host are noticed by every worker from /proc, without asking the file
     server. The rest is shared work: one worker at a time does it and touches the upkeep stamp;
@@ -58,16 +61,21 @@ class Upkeep:
         self._reap_again: dict[str, float] = {}
         self._due: dict[Callable[[], None], float] = {}
         self._looked = store.fs.monotonic()
-        self._thread = threading.Thread(target=self._run, name="fsqueue-upkeep", daemon=True)
+        self._threads = [
+            threading.Thread(target=self._beat, name="fsqueue-beat", daemon=True),
+            threading.Thread(target=self._run, name="fsqueue-upkeep", daemon=True),
+        ]
 
     def start(self) -> None:
         """Begin."""
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
 
     def stop(self) -> None:
         """End, and wait for the end."""
         self._stop.set()
-        self._thread.join()
+        for thread in self._threads:
+            thread.join()
 
     def reap_here(self) -> None:
         """Give back what dead processes of this host held."""
@@ -77,11 +85,14 @@ class Upkeep:
         """Look which workers there are."""
         self._observer.discover(but=self._worker.name)
 
+    def _beat(self) -> None:
+        while not self._stop.wait(_TICK):
+            self._perform(self._worker.keep_alive, self._conf.heartbeat)
+
     def _run(self) -> None:
         beat = self._conf.heartbeat
         discover_every = beat if self._store.fs.remote else min(beat, _DISCOVER_LOCALLY)
         duties = (
-            (self._worker.keep_alive, beat),
             (self.discover, discover_every),
             (self.reap_here, 0.0),
             (self._end_cancelled, beat if self._store.fs.remote else 0.0),
@@ -90,12 +101,16 @@ class Upkeep:
         )
         while not self._stop.wait(_TICK):
             for duty, every in duties:
+                self._notice_pause()
                 self._perform(duty, every)
 
-    def _perform(self, duty: Callable[[], None], every: float) -> None:
+    def _notice_pause(self) -> None:
         now = self._store.fs.monotonic()
         self._observer.excuse(now - self._looked - _TICK)
         self._looked = now
+
+    def _perform(self, duty: Callable[[], None], every: float) -> None:
+        now = self._store.fs.monotonic()
         if now < self._due.get(duty, 0.0):
             return
         self._due[duty] = now + every

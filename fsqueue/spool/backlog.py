@@ -34,6 +34,7 @@ class Backlog:
         self._mutex = threading.Lock()
         self._candidates: list[str] = []
         self._listed = float("-inf")
+        self._next_due = float("inf")
         self._unreadable: set[str] = set()
 
     def next(self) -> str | None:
@@ -45,6 +46,11 @@ class Backlog:
                 self._listed = now
             return self._candidates.pop() if self._candidates else None
 
+    @property
+    def next_due(self) -> float:
+        """When the next attempt is due that was not yet, by this host's steady clock."""
+        return self._next_due
+
     def skip(self, name: AttemptName) -> None:
         """Leave an attempt alone from now on: another version of fsqueue can read it."""
         self._unreadable.add(str(name))
@@ -52,9 +58,14 @@ class Backlog:
     def _list(self) -> list[str]:
         fs, layout = self._store.fs, self._store.layout
         now = self._store.clock.now()
+        self._next_due = float("inf")
         for slot_name in sorted(fs.names(layout.queue(self._queue), fresh=True)):
             slot = Slot.parse(slot_name)
-            if slot is None or slot.due > now:
+            if slot is None:
+                continue
+            if slot.due > now:
+                due = fs.monotonic() + slot.due - now
+                self._next_due = min(self._next_due, due)
                 continue
             folder = layout.slot(self._queue, slot_name)
             names = fs.names(folder, limit=_BATCH, fresh=True)
@@ -100,6 +111,11 @@ class Backlogs:
         # (Efraimidis and Spirakis, 2006).
         keys = {queue: random.expovariate(weight) for queue, weight in self._weights.items()}
         return sorted(keys, key=keys.__getitem__)
+
+    @property
+    def next_due(self) -> float:
+        """When the next attempt is due that was not yet, by this host's steady clock."""
+        return min(backlog.next_due for backlog in self._backlogs.values())
 
     def skip(self, name: AttemptName) -> None:
         """Leave an attempt alone from now on: another version of fsqueue can read it."""

@@ -204,5 +204,7 @@ class Client:
 
 def later(now: float, delay: float) -> float:
     """When a call is due that is to wait for `delay` seconds: then or shortly after."""
+    if delay <= 0:
+        return float(int(now - IMMEDIATE_SLACK))
     step = max(_FINEST, 2.0 ** math.floor(math.log2(delay / _PARTS_OF_DELAY)))
     return math.ceil((now + delay) / step) * step

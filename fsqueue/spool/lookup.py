@@ -33,12 +33,44 @@ def find_pending(store: Store, invocation_id: str, hint: str | None = None) -> s
     return None
 
 
+def find_due(store: Store, invocation_id: str, hint: str) -> str | None:
+    """Path of a pending attempt that may start now; None if there is none.
+
+    Args:
+        store: the spool.
+        invocation_id: what to look for.
+        hint: where it was published: a requeue keeps the slot, a retry takes a later one.
+    """
+    found = find_pending(store, invocation_id, hint)
+    if found is not None:
+        return found if _is_due(store, found) else None
+    queue, _, first = hint.rpartition("/")[0].rpartition("/")
+    for name in store.fs.names(queue, fresh=True):
+        if name > first and Slot.parse(name) is not None:
+            path = _find_in(store, invocation_id, f"{queue}/{name}")
+            if path is not None and _is_due(store, path):
+                return path
+    return None
+
+
+def _is_due(store: Store, path: str) -> bool:
+    slot = Slot.parse(path.split("/")[-2])
+    return slot is not None and slot.due <= store.clock.now()
+
+
+def _find_in(store: Store, invocation_id: str, folder: str) -> str | None:
+    for name in store.fs.names(folder, fresh=True):
+        if name.startswith(f"{invocation_id}."):
+            return f"{folder}/{name}"
+    return None
+
+
 def find_pending_by_listing(store: Store, invocation_id: str) -> str | None:
     """The same for certain, at a cost that grows with the backlog."""
     for folder in _slots(store, None):
-        for name in store.fs.names(folder, fresh=True):
-            if name.startswith(f"{invocation_id}."):
-                return f"{folder}/{name}"
+        path = _find_in(store, invocation_id, folder)
+        if path is not None:
+            return path
     return None
 
 

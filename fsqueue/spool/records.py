@@ -10,6 +10,7 @@ from typing import Final
 
 import msgspec
 
+from fsqueue.errors import UnknownInvocationError
 from fsqueue.spool.states import State
 
 FORMAT = 1
@@ -112,10 +113,14 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         """State, failure and payload of one call of a batch, or of the only call.
 
         Raises:
-            IndexError: the batch has no such call.
+            UnknownInvocationError: the batch has no such call.
         """
         if member is None or not self.members:
             return self.state, self.failure, payload
+        if member >= len(self.members):
+            raise UnknownInvocationError(
+                f"{self.id} holds {len(self.members)} calls, counted from 0, and no number {member}"
+            )
         mine = self.members[member]
         start = sum(each.size for each in self.members[:member])
         return mine.state, mine.failure, payload[start : start + mine.size]

@@ -162,6 +162,21 @@ def test_a_fresh_look_touches_the_folder_on_a_network_filesystem_only(tmp_path, 
 
 
 @pytest.mark.parametrize("remote", [False, True])
+def test_a_recall_opens_for_writing_on_a_network_filesystem_and_changes_nothing(tmp_path, remote):
+    fs = FaultyFilesystem(remote=remote)
+    (tmp_path / "call").write_bytes(b"content")
+    before = (tmp_path / "call").stat().st_mtime_ns
+    fs.recall(str(tmp_path / "call"))
+    assert fs.count("open") == remote
+    fs.recall(str(tmp_path / "missing"))
+    os.mkfifo(tmp_path / "fifo")
+    fs.recall(str(tmp_path / "fifo"))
+    assert (tmp_path / "call").read_bytes() == b"content"
+    assert (tmp_path / "call").stat().st_mtime_ns == before
+    assert not (tmp_path / "missing").exists()
+
+
+@pytest.mark.parametrize("remote", [False, True])
 def test_a_folder_that_the_server_does_not_know_is_gone(tmp_path, remote):
     fs = FaultyFilesystem(remote=remote)
     assert fs.has_folder(str(tmp_path))
