@@ -13,8 +13,9 @@ from fsqueue.errors import SpoolError
 from fsqueue.runner import context
 from fsqueue.runner.context import Workplace
 from fsqueue.runner.execute import Ending, time_out
+from fsqueue.runner.process_slots import ProcessSlots
 from fsqueue.runner.signals import stop_on_signals
-from fsqueue.runner.slots import ProcessSlots, Slots, ThreadSlots
+from fsqueue.runner.slots import Slots, ThreadSlots
 from fsqueue.runner.upkeep import Upkeep
 from fsqueue.spool.backlog import Backlogs
 from fsqueue.spool.bell import listening

@@ -139,9 +139,32 @@ class Outcomes:
         except FileNotFoundError:
             return None
         if keep:
-            self.move(path, self.layout.kept(invocation_id))
-        else:
-            self.fs.discard(path)
+            return self._keep(path, self.layout.kept(invocation_id), data)
+        self.fs.discard(path)
+        return data
+
+    def _keep(self, path: str, kept: str, data: bytes) -> bytes:
+        """Move an outcome to where it is kept; returns the one that stands there then.
+
+        By a link, which refuses a name that exists. Between this client's look and its move,
+        another handle of it may have collected, and a late worker published: a rename would
+        put the later outcome in place of the first.
+
+        Dies after the link: the outcome has two names, and the one in the mailbox expires.
+        """
+        try:
+            self.fs.link(path, kept)
+        except (FileExistsError, FileNotFoundError):
+            first = self._read_if_there(kept)
+            if first is None:
+                self.move(path, kept)  # its folder was missing
+                return data
+            data = first
+        except OSError:
+            # No links, or a full disk, where a rename still works: then the look must do.
+            self.move(path, kept)
+            return data
+        self.fs.discard(path)
         return data
 
     def peek(self, invocation_id: str) -> bytes | None:

@@ -68,6 +68,11 @@ def square(number):
     return number * number, os.getpid()
 
 
+@app.task(max_attempts=1000)
+def square_at_any_cost(number):
+    return number * number
+
+
 @app.task
 def reject(text):
     raise LookupError(text)
@@ -122,6 +127,8 @@ def _crash(how):
             os._exit(3)
         case "exit 0":
             os._exit(0)
+        case "exit 0 in C":
+            ctypes.CDLL(None)._exit(0)
         case "segfault":
             ctypes.string_at(0)
         case "kill":
