@@ -98,6 +98,26 @@ def hold_later(folder):
     return _hold(folder)
 
 
+@app.task(timeout=0.3)
+def hold_briefly(folder):
+    return _hold(folder)
+
+
+@app.task(timeout=0.3)
+def sleep_in_c(folder):
+    """Keep Python from running: ctypes.PyDLL holds its lock during a call."""
+    note(folder, "starts")
+    ctypes.PyDLL(None).sleep(60)
+
+
+@app.direct_task(
+    parallel_func=lambda call: [(call["folder"],)] * 4,
+    aggregate_func=list,
+)
+def hold_many(folder):
+    return _hold(folder)
+
+
 @app.direct_task
 def hold_within(folder):
     return hold(folder)
