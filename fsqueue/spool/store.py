@@ -81,8 +81,11 @@ class Store:
         try:
             self.move(temporary, target)
         except OSError:
-            self.fs.discard(temporary)
-            raise
+            # If it is not there any more it was renamed, and the error is about the reply alone.
+            # Only a look can tell: the reply of a removal can be lost too.
+            if self.fs.exists(temporary):
+                self.fs.discard(temporary)
+                raise
         return target
 
     def withdraw(self, path: str) -> bool:
@@ -317,10 +320,11 @@ class Store:
     def set_aside(self, path: str, reason: str) -> None:
         """Move a file to ``quarantine/`` with its reason beside it."""
         name = os.path.basename(path)
-        self.move(path, self.layout.quarantined(name))
+        # The reason first: who dies in between leaves no file that nobody can explain.
         self.move(
             self._write([f"{path}: {reason}\n".encode()]), self.layout.quarantine_reason(name)
         )
+        self.move(path, self.layout.quarantined(name))
 
     def _queue_failure(self, name: AttemptName, kind: str, message: str) -> Outcome:
         now = self.clock.now()
@@ -360,10 +364,15 @@ class Store:
             data = self.fs.read(path)
         except FileNotFoundError:
             return None
-        if keep:
-            self.move(path, self.layout.kept(invocation_id))
-        else:
-            self.fs.discard(path)
+        try:
+            if keep:
+                self.move(path, self.layout.kept(invocation_id))
+            else:
+                self.fs.discard(path)
+        except OSError as error:
+            # The client has it, and a second reading may find nothing: the error may be about
+            # the reply alone. What stays in the mailbox still refuses a later outcome.
+            log.info("%s stays in its mailbox: %s", invocation_id, error)
         return data
 
     def peek(self, invocation_id: str) -> bytes | None:
