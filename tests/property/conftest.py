@@ -8,10 +8,16 @@ import tempfile
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 from sweep import Stage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+# For a search by hand: `pytest tests/property/test_state_machine.py --hypothesis-profile=long`.
+settings.register_profile(
+    "long", max_examples=2000, stateful_step_count=50, deadline=None, print_blob=True
+)
 
 
 @pytest.fixture

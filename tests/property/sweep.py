@@ -23,13 +23,14 @@ from fsqueue.spool.opening import open_store
 from fsqueue.spool.reaper import reap
 from fsqueue.spool.records import Call, Failure, Outcome
 from fsqueue.spool.states import State
+from fsqueue.spool.store import Claim
 from fsqueue.spool.worker import Worker
 from fsqueue.testing import Fault, FaultyFilesystem
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from fsqueue.spool.store import Claim, Store
+    from fsqueue.spool.store import Store
 
 QUEUE = "default"
 CLIENT = "client0001"
@@ -166,6 +167,20 @@ REMOTE = Mount("remote", remote=True)
 NO_LINKS = Mount("no-links", habits=(Fault.fail(errno.EPERM, at=None, verb="link"),))
 
 
+def clean_up(store: Store, fs: FaultyFilesystem) -> list[str]:
+    """Remove what the dead have left once all times to live are over; returns what is left."""
+    layout = store.layout
+    names = {name.rpartition(".")[0] for name in os.listdir(layout.workers_folder)}
+    for worker in names | set(os.listdir(layout.running_folder)):
+        reap(store, worker, "killed")
+    fs.clock_offset += RESULT_TTL + 86_400.0
+    expire(store, result_ttl=RESULT_TTL)
+    Backlog(store, QUEUE).next()
+    files, folders = walk(layout.root)
+    stay = {*map(os.path.basename, layout.folders), f"pending/{QUEUE}", "spool.json"}
+    return [name for name in (*files, *folders) if name not in stay]
+
+
 @dataclass
 class Stage:
     """One spool, one worker and one client over a faulty filesystem, others over a healthy one."""
@@ -207,8 +222,10 @@ class Stage:
         self.claim = self.worker.claim(self.origin)
 
     def publish_outcome(self, attempt: int, content: bytes) -> None:
+        """As a worker does that has lost its claim meanwhile."""
         name = AttemptName(ID, attempt)
-        self.healthy.publish_outcome(outcome_of(self.healthy, name), [content])
+        lost = Claim(name, f"{self.layout.running('gone')}/{name}", "", "gone")
+        self.healthy.complete(lost, outcome_of(self.healthy, name), [content])
 
     def close(self) -> None:
         for holder in (self.client, self.worker, *self.others):
@@ -240,12 +257,4 @@ class Stage:
     def forsake(self) -> list[str]:
         """Everybody dies; returns what the next clean-up after all times to live has left."""
         self.close()
-        names = {name.rpartition(".")[0] for name in os.listdir(f"{self.root}/workers")}
-        for worker in names | set(os.listdir(f"{self.root}/running")):
-            reap(self.healthy, worker, "killed")
-        self.healthy_fs.clock_offset += RESULT_TTL + 86_400.0
-        expire(self.healthy, result_ttl=RESULT_TTL)
-        Backlog(self.healthy, QUEUE).next()
-        files, folders = walk(self.root)
-        stay = {*map(os.path.basename, self.layout.folders), f"pending/{QUEUE}", "spool.json"}
-        return [name for name in (*files, *folders) if name not in stay]
+        return clean_up(self.healthy, self.healthy_fs)

@@ -54,6 +54,9 @@ def taken_for_dead(stage: Stage) -> None:
     stage.publish()
     stage.claim = stage.worker.claim(stage.origin)
     reap(stage.healthy, stage.worker.name, "silent")
+    work(stage.healthy, stage.rescuer)
+    assert stage.worker.release(stage.claim)
+    stage.worker.forget(stage.claim.name)
 
 
 def much_to_clean_up(stage: Stage) -> None:
@@ -77,12 +80,16 @@ def empty_slot(stage: Stage) -> None:
     assert stage.store.withdraw(stage.origin)
 
 
+def check_presence(stage: Stage) -> None:
+    assert stage.client._lock is not None, "others will take it for gone"
+
+
 CHORES = (
     Operation("register", lambda _: None, register),
     Operation("register-afresh", taken_for_dead, lambda stage: stage.worker.keep_alive()),
     Operation("beat", lambda _: None, lambda stage: stage.worker.keep_alive()),
     Operation("leave", lambda _: None, lambda stage: stage.worker.deregister()),
-    Operation("appear", lambda _: None, present_client),
+    Operation("appear", lambda _: None, present_client, check=check_presence),
     Operation("close", present_client, lambda stage: stage.client.close()),
     Operation("sync-clock", lambda _: None, lambda stage: stage.store.sync_clock()),
     Operation("expire", much_to_clean_up, lambda stage: expire(stage.store, result_ttl=RESULT_TTL)),
@@ -129,6 +136,7 @@ def repeat(chore: Operation, stage: Stage) -> None:
             chore.run(stage)
         except OSError:
             continue
+        chore.check(stage)
         return
     pytest.fail(f"it fails without a fault: {stage.fs.trace}")
 

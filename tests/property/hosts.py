@@ -1,0 +1,128 @@
+"""The processes of the state machine: each has a filesystem, a clock and a handle of its own."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
+from sweep import QUEUE
+
+from fsqueue.spool.backlog import Backlog
+from fsqueue.spool.client import Client
+from fsqueue.spool.liveness import Observer
+from fsqueue.spool.opening import open_store
+from fsqueue.spool.records import WorkerRecord
+from fsqueue.spool.worker import Worker
+from fsqueue.testing import FaultyFilesystem
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from fsqueue.spool.store import Claim, Store
+
+HEARTBEAT, LEASE = 5.0, 30.0
+
+
+class Interruption(NamedTuple):
+    """Somebody else does something whole in the middle of an operation."""
+
+    at: int
+    """Before the call of this number, from 1."""
+    action: str
+    who: int
+    which: int
+
+
+class SharedFilesystem(FaultyFilesystem):
+    """A faulty filesystem that others use in the middle of an operation."""
+
+    _left = 0
+    _action: Callable[[], object] | None = None
+
+    def interrupt(self, at: int, action: Callable[[], object]) -> None:
+        self._left, self._action = at, action
+
+    def heal(self) -> None:
+        self.inject()
+        self._action = None
+
+    def _call(self, verb, function, /, *args, **kwargs):
+        action = self._action
+        if action is not None and verb != "clock":
+            self._left -= 1
+            if self._left <= 0:
+                self._action = None
+                action()
+        return super()._call(verb, function, *args, **kwargs)
+
+
+class Host:
+    """One process."""
+
+    def __init__(self, root: str) -> None:
+        self.fs = SharedFilesystem()
+        self.store: Store = open_store(root, self.fs)
+        self.store.sync_clock()
+
+
+class WorkerHost(Host):
+    """A worker, which may be dead, or think that it lives."""
+
+    def __init__(self, root: str) -> None:
+        super().__init__(root)
+        self.worker: Worker | None = None
+        self.backlog = Backlog(self.store, QUEUE)
+        self.claims: list[Claim] = []
+
+    def start(self) -> None:
+        self.worker = Worker(self.store, queues=(QUEUE,), runner="thread", concurrency=9)
+        self.worker.register()
+        self.move_away()
+
+    def move_away(self) -> None:
+        """Let the others take this worker for one of another machine."""
+        path = self.store.layout.worker_record(self.worker.name)
+        if os.path.exists(path):
+            with open(path, "rb") as file:
+                record = msgspec.json.decode(file.read(), type=WorkerRecord)
+            with open(path, "wb") as file:
+                file.write(msgspec.json.encode(msgspec.structs.replace(record, boot="elsewhere")))
+
+    def beat_at(self, seconds: float) -> None:
+        """Set the time of the beat, which a coarse clock would not tell from the one before."""
+        path = self.store.layout.worker_beat(self.worker.name)
+        if os.path.exists(path):
+            os.utime(path, (seconds, seconds))
+
+    def die(self) -> None:
+        if self.worker is not None and self.worker._lock is not None:
+            self.worker._lock.release()
+        self.worker, self.claims = None, []
+
+
+class ClientHost(Host):
+    """A process that makes calls; when it has left, another one takes its place."""
+
+    def __init__(self, root: str, name: str) -> None:
+        super().__init__(root)
+        self.client = self.connect(name)
+
+    def connect(self, name: str) -> Client:
+        self.client = Client(self.store, events=False, poll_interval=0.1, on_silence=lambda: True)
+        self.client.name = name
+        return self.client
+
+    def die(self) -> None:
+        if self.client._lock is not None:
+            self.client._lock.release()
+            self.client._lock = None
+
+
+class ReaperHost(Host):
+    """A process that looks after the others."""
+
+    def __init__(self, root: str) -> None:
+        super().__init__(root)
+        self.observer = Observer(self.store, heartbeat=HEARTBEAT, lease=LEASE)
+        self.beats_seen: dict[str, int] = {}
