@@ -106,8 +106,8 @@ class Site:
     def caller(self, client, *arguments, **env):
         return self._start(client, ["nfs_calls.py", *map(str, arguments)], BRISK | env)
 
-    def claimant(self, client):
-        process = self._start(client, ["nfs_claims.py", self.folder, self.local], {})
+    def script(self, client, name, *arguments):
+        process = self._start(client, [name, self.folder, *arguments], {})
         process.wait_for("ready")
         return process
 
@@ -126,6 +126,12 @@ class Site:
     def on_server(self, code):
         """Evaluate Python on the server."""
         return self.on("server", code)
+
+    def steps(self, client):
+        """A Python in a guest that evaluates step by step, within a moment each."""
+        plain = self.lab.remote(client)  # its Python knows the standard library only
+        plain.close()
+        return contextlib.closing(type(plain)(self.lab, client, self.python))
 
     def on(self, guest, code):
         """Evaluate Python in a guest."""
