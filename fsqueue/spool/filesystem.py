@@ -33,6 +33,9 @@ _NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSY
 
 _NOTHING_TO_SETTLE = frozenset({errno.ENOENT, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
 
+# Pauses before repeated looks, in seconds: servers' clocks tick a hundred times a second or more.
+_TICKS = (0.0, 0.02, 0.05, 0.1)
+
 
 def links_unsupported(error: OSError) -> bool:
     """Whether a failed `link` says that this filesystem has no hard links."""
@@ -171,6 +174,22 @@ class Filesystem:
         except FileNotFoundError:
             return False
         return True
+
+    def is_there(self, path: str) -> bool:
+        """Whether a name exists, for certain, after a rename of it was told "no such file".
+
+        If it was the target's folder that another client had removed, a Linux NFS client takes the
+        source for gone all the same, and keeps that in its cache until it lists the source's
+        folder. On NFSv3 the touch before that must come in another tick of the server's clock.
+        """
+        if self.exists(path):
+            return True
+        folder, name = os.path.split(path)
+        for pause in _TICKS if self.remote else ():
+            time.sleep(pause)
+            if name in self.names(folder, fresh=True):
+                return True
+        return False
 
     def has_folder(self, path: str) -> bool:
         """Whether a folder exists, by the file server's word: it is touched first."""

@@ -214,7 +214,7 @@ class Outcomes:
             try:
                 self.fs.rename(source, target)
             except FileNotFoundError:
-                if not self.fs.exists(source):
+                if not self.fs.is_there(source):
                     return False
                 self.fs.make_folders(os.path.dirname(target))
             else:
