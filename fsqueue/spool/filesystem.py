@@ -28,6 +28,13 @@ _OWN_FILE, _OWN_FOLDER = 0o600, 0o700
 # Set-group-ID: what is made in such a folder belongs to the folder's group.
 _GROUP_FILE, _GROUP_FOLDER = 0o660, 0o2770
 
+# A longer file is read only if its own first bytes account for its length.
+_UNASKED = 1 << 20
+_BEGINNING = 128
+
+# What stands in the place of a file, and cannot be opened as one.
+_NO_FILE = frozenset({errno.ELOOP, errno.ENXIO, errno.EISDIR})
+
 # What a filesystem answers when it has no hard links.
 _NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
 
@@ -73,9 +80,16 @@ class Filesystem:
                 self.unlink(path)
             raise
 
-    def read(self, path: str) -> bytes:
-        """Content of a regular file; anything else there is an `EnvelopeError`."""
-        return self._call("read", _read_regular, path)
+    def read(self, path: str, length: Callable[[bytes, str], int] | None = None) -> bytes:
+        """Content of a regular file; anything else there is an `EnvelopeError`.
+
+        Args:
+            path: the file.
+            length: tells from a file's first bytes, and its path, how long the whole should be.
+                A file of more than a MiB is read only if that is its length: otherwise a damaged
+                or foreign one could take all memory.
+        """
+        return self._call("read", _read_regular, path, length)
 
     def rename(self, source: str, target: str) -> None:
         """Move a file."""
@@ -130,8 +144,10 @@ class Filesystem:
             raise
         return True
 
-    def names(self, path: str, *, limit: int | None = None, fresh: bool = False) -> list[str]:
-        """Names in a folder, in no order; a missing folder has none.
+    def names(
+        self, path: str, *, limit: int | None = None, fresh: bool = False, strict: bool = False
+    ) -> list[str]:
+        """Names in a folder, in no order; a missing folder has none, nor has a link to one.
 
         Args:
             path: the folder.
@@ -139,12 +155,19 @@ class Filesystem:
             fresh: on a network filesystem, touch the folder first. A listing taken in the
                 same tick of an NFSv3 server's clock as a change stays cached as current for
                 as long as nothing else changes; a touch ends that.
+            strict: raise `NotADirectoryError` for a file or a link.
         """
         try:
             if fresh and self.remote:
-                self._call("utime", os.utime, path)
+                self._call("utime", os.utime, path, follow_symlinks=False)
             return self._call("listdir", _list, path, limit)
-        except (FileNotFoundError, NotADirectoryError):
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            if error.errno not in {errno.ENOTDIR, errno.ELOOP}:
+                raise
+            if strict:
+                raise NotADirectoryError(errno.ENOTDIR, "not a folder", path) from error
             return []
 
     def exists(self, path: str) -> bool:
@@ -154,6 +177,13 @@ class Filesystem:
         except FileNotFoundError:
             return False
         return True
+
+    def is_folder(self, path: str) -> bool:
+        """Whether a folder is there; a link to one is none."""
+        try:
+            return stat.S_ISDIR(self._call("stat", os.lstat, path).st_mode)
+        except FileNotFoundError:
+            return False
 
     def link_count(self, path: str) -> int:
         """How many names the file at `path` has; 0 if it is gone."""
@@ -172,19 +202,19 @@ class Filesystem:
     def touch(self, path: str) -> None:
         """Set a file's times to the file server's now, making the file if need be."""
         try:
-            self._call("utime", os.utime, path)
+            self._call("utime", os.utime, path, follow_symlinks=False)
         except FileNotFoundError:
             os.close(self._call("create", self._open_new, path))
 
     def ring(self, path: str) -> None:
         """Touch a bell that may not exist: without a listener there is none."""
         with contextlib.suppress(FileNotFoundError):
-            self._call("utime", os.utime, path)
+            self._call("utime", os.utime, path, follow_symlinks=False)
 
     def lock(self, path: str) -> BaseFileLock | None:
         """Take the lock of a file without waiting; None if it cannot be had.
 
-        Either somebody holds it, or this filesystem has no locks.
+        Somebody holds it, or this filesystem has no locks, or what stands there has none.
         """
         from filelock import FileLock, Timeout
 
@@ -194,7 +224,8 @@ class Filesystem:
         except (Timeout, NotImplementedError):
             return None
         except OSError as error:
-            if error.errno not in {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}:
+            no_locks = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EACCES}
+            if error.errno not in no_locks | _NO_FILE:
                 raise
             return None
         return lock
@@ -210,7 +241,7 @@ class Filesystem:
     # -- who may read, and what survives ------------------------------------------------
 
     def _open_new(self, path: str, exclusive: int = 0) -> int:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | exclusive
+        flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | exclusive
         handle = os.open(path, flags, self._file_mode)
         try:
             self._fit(handle, self._file_mode)
@@ -262,29 +293,47 @@ def _sync_folder(path: str) -> None:
         os.close(handle)
 
 
-def _read_regular(path: str) -> bytes:
+def _read_regular(path: str, length: Callable[[bytes, str], int] | None) -> bytes:
     # O_NONBLOCK so that a FIFO cannot hang the reader, O_NOFOLLOW so that a link leads nowhere.
     flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
     try:
         handle = os.open(path, flags)
     except OSError as error:
-        if error.errno in {errno.ELOOP, errno.ENXIO}:
+        if error.errno in _NO_FILE:
             raise EnvelopeError(f"{path} is not a regular file") from error
         raise
     try:
-        if not stat.S_ISREG(os.fstat(handle).st_mode):
+        found = os.fstat(handle)
+        if not stat.S_ISREG(found.st_mode):
             raise EnvelopeError(f"{path} is not a regular file")
+        if found.st_size > _UNASKED:
+            _check_length(handle, found.st_size, path, length)
         with open(handle, "rb", buffering=0, closefd=False) as file:
             return file.read()
+    except MemoryError as error:
+        raise EnvelopeError(f"{path} needs more memory than there is") from error
     finally:
         os.close(handle)
 
 
+def _check_length(
+    handle: int, size: int, path: str, length: Callable[[bytes, str], int] | None
+) -> None:
+    due = _UNASKED if length is None else length(os.pread(handle, _BEGINNING, 0), path)
+    if size != due:
+        raise EnvelopeError(f"{path} is truncated or damaged: {size} bytes instead of {due}")
+
+
 def _list(path: str, limit: int | None) -> list[str]:
-    if limit is None:
-        return os.listdir(path)
-    with os.scandir(path) as entries:
-        return [entry.name for entry in itertools.islice(entries, limit)]
+    # A link to a folder leads out of the spool: what is there is not fsqueue's to move or remove.
+    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        if limit is None:
+            return os.listdir(handle)
+        with os.scandir(handle) as entries:
+            return [entry.name for entry in itertools.islice(entries, limit)]
+    finally:
+        os.close(handle)
 
 
 def _fstat_mtime(path: str) -> float:
