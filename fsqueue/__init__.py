@@ -2,22 +2,27 @@
 
 from fsqueue.app import FSQueue
 from fsqueue.errors import (
+    CancelledError,
     ConfigError,
     FSQueueError,
     InvocationError,
     RemoteError,
+    RetryError,
     SerializationError,
     SpoolError,
     TaskNotFoundError,
+    TaskTimeoutError,
     WorkerLostError,
 )
 from fsqueue.invocation import Invocation, InvocationGroup
+from fsqueue.runner.context import current_invocation
 from fsqueue.spool.states import State
 from fsqueue.task import Task, args
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "CancelledError",
     "ConfigError",
     "FSQueue",
     "FSQueueError",
@@ -25,12 +30,15 @@ __all__ = [
     "InvocationError",
     "InvocationGroup",
     "RemoteError",
+    "RetryError",
     "SerializationError",
     "SpoolError",
     "State",
     "Task",
     "TaskNotFoundError",
+    "TaskTimeoutError",
     "WorkerLostError",
     "__version__",
     "args",
+    "current_invocation",
 ]

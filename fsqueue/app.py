@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import importlib
 import sys
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, Unpack, overload
 
 from fsqueue.config import Options, load_config
-from fsqueue.direct import AggregateFunc, FanOut, ParallelFunc, direct
+from fsqueue.delivery import Delivery
+from fsqueue.direct import AggregateFunc, DirectTask, FanOut, ParallelFunc, direct
 from fsqueue.errors import ConfigError, TaskNotFoundError
 from fsqueue.invocation import Invocation
+from fsqueue.options import TaskOptions, check_offers
 from fsqueue.session import Session
-from fsqueue.spool.layout import client_of, is_safe_name
-from fsqueue.task import Task, TaskOptions
+from fsqueue.spool.layout import client_of, is_safe_name, split_member
+from fsqueue.task import Task
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Mapping
 
     from fsqueue.config import Config, RunnerKind
     from fsqueue.runner.runner import Runner
@@ -55,6 +57,7 @@ class FSQueue:
             )
         self.app_id = app_id
         self.conf: Config = load_config({"root": root, **options})
+        check_offers(self.conf.task_offers)
         self._session = Session(app_id, self.conf, self.locate)
         self._tasks: dict[str, Task[..., Any]] = {}
         self._runner: Runner | None = None
@@ -85,7 +88,7 @@ class FSQueue:
         return self._register(Task(func, self._session, **options))
 
     @overload
-    def direct_task(self, func: Callable[P, R], /) -> Callable[P, R]: ...
+    def direct_task(self, func: Callable[P, R], /) -> DirectTask[P, R]: ...
     @overload
     def direct_task(
         self,
@@ -94,7 +97,7 @@ class FSQueue:
         parallel_func: ParallelFunc | None = None,
         aggregate_func: AggregateFunc | None = None,
         **options: Unpack[TaskOptions],
-    ) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
+    ) -> _DirectDecorator: ...
     def direct_task(
         self,
         func: Callable[P, Any] | None = None,
@@ -130,7 +133,7 @@ class FSQueue:
             else None
         )
 
-        def decorate(function: Callable[P, Any]) -> Callable[P, Any]:
+        def decorate(function: Callable[P, Any]) -> DirectTask[P, Any]:
             return direct(self._register(Task(function, self._session, **options)), fan_out)
 
         return decorate if func is None else decorate(func)
@@ -156,8 +159,9 @@ class FSQueue:
         Raises:
             ValueError: not an invocation id.
         """
-        client_of(invocation_id)
-        return Invocation(self._session, invocation_id)
+        carrier, member = split_member(invocation_id)
+        client_of(carrier)
+        return Invocation(Delivery(self._session, carrier), member)
 
     def close(self) -> None:
         """Leave the spool now and not at the end of the process; the next call joins again."""
@@ -173,12 +177,24 @@ class FSQueue:
         return self._runner
 
     def make_runner(
-        self, *, kind: RunnerKind | None = None, concurrency: int | None = None
+        self,
+        *,
+        kind: RunnerKind | None = None,
+        concurrency: int | None = None,
+        queues: Mapping[str, float] | None = None,
+        weighted: bool = False,
     ) -> Runner:
-        """A worker that differs from the application's settings."""
+        """A worker that differs from the application's settings.
+
+        Args:
+            kind: "thread" or "process".
+            concurrency: calls at a time.
+            queues: names of the queues to serve, with their weights; by default "default".
+            weighted: draw the next queue by weight; if not, an earlier one goes first.
+        """
         from fsqueue.runner.runner import Runner
 
-        return Runner(self, kind=kind, concurrency=concurrency)
+        return Runner(self, kind=kind, concurrency=concurrency, queues=queues, weighted=weighted)
 
     @property
     def store(self) -> Store:
@@ -189,11 +205,6 @@ class FSQueue:
     def events(self) -> bool:
         """Whether file events wake this process."""
         return self._session.events
-
-    @property
-    def queues(self) -> tuple[str, ...]:
-        """Folder names of the queues that its workers serve."""
-        return (self._session.queue,)
 
     def resolve(self, task: str) -> Callable[..., Any]:
         """The function of a task, importing its module if need be.
@@ -249,3 +260,9 @@ class _TaskDecorator:
     def __call__(self, func: Callable[P, R], /) -> Task[P, R]: ...
     def __call__(self, func: Callable[P, Any], /) -> Task[P, Any]:
         return self._app._register(Task(func, self._app._session, **self._options))  # noqa: SLF001
+
+
+class _DirectDecorator(Protocol):
+    """``@app.direct_task(...)``."""
+
+    def __call__(self, func: Callable[P, R], /) -> DirectTask[P, R]: ...

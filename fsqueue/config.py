@@ -6,21 +6,25 @@ from it through ``fields()``.
 
 from __future__ import annotations
 
-import functools
 import math
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NamedTuple, TypedDict
 
 import msgspec
-from msgspec import Meta, inspect
+from msgspec import Meta
 
 from fsqueue.errors import ConfigError
+from fsqueue.fields import describe
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from fsqueue.fields import Field
+
 PREFIX: Final = "FSQUEUE__"
+TASK_TABLE: Final = "task"
+TASK_PREFIX: Final = "FSQUEUE__TASK__"
 RunnerKind = Literal["thread", "process"]
 WatchMode = Literal["auto", "events", "poll"]
 Durability = Literal["crash", "power"]
@@ -99,10 +103,27 @@ class Options(TypedDict, total=False):
     signing_key_file: str | os.PathLike[str] | None
 
 
+class TaskOffer(NamedTuple):
+    """An option that a source offers for one task, or for all."""
+
+    scope: str
+    """``module.func``, in the environment ``MODULE__FUNC``; empty: every task."""
+    option: str
+    value: Any
+    source: str
+    strict: bool = True
+
+    def is_for(self, task: str) -> bool:
+        """Whether it is meant for a task of this name."""
+        return self.scope in {"", task, task.upper().replace(".", "__")}
+
+
 class Config(Settings, kw_only=True):
     """Checked settings; only ``dev_mode_force_sync_tasks`` can be set later, checked as at load."""
 
     sources: Final[dict[str, str]]
+    task_offers: Final[tuple[TaskOffer, ...]] = ()
+    """Options of tasks, weakest first."""
 
     def __post_init__(self) -> None:
         if self.group is not None and self.root is None:
@@ -152,26 +173,9 @@ class Config(Settings, kw_only=True):
             self.sources[name] = "assignment"
 
 
-class Field(NamedTuple):
-    """One line of the configuration reference; ``type`` is in words."""
-
-    type: str
-    default: Any
-    unit: str
-    description: str
-    hint: Any
-
-
-@functools.cache
 def fields() -> Mapping[str, Field]:
     """The configuration reference by field name, in the order of ``Settings``."""
-    found: dict[str, Field] = {}
-    for info in msgspec.structs.fields(Settings):
-        meta: Any = inspect.type_info(info.type)
-        words, unit = _in_words(meta.type), (meta.extra or {}).get("unit", "")
-        description = meta.extra_json_schema["description"]
-        found[info.name] = Field(words, info.default, unit, description, info.type)
-    return found
+    return describe(Settings)
 
 
 def default_root(app_id: str) -> Path:
@@ -204,14 +208,17 @@ def load_config(
     """
     values: dict[str, Any] = {}
     sources = dict.fromkeys(fields(), "default")
+    file = _File.nearest((start or Path.cwd()).absolute())
+    environment = os.environ if environ is None else environ
     for offer in (  # weakest first: a later one replaces an earlier one
-        *_from_file(start or Path.cwd()),
-        *_from_environment(os.environ if environ is None else environ),
+        *_from_file(file),
+        *_from_environment(environment),
         *_from_options(options),
     ):
         values[offer.key] = offer.convert()
         sources[offer.key] = offer.source
-    return Config(**values, sources=sources)
+    offers = (*_task_offers_of_file(file), *_task_offers_of_environment(environment))
+    return Config(**values, sources=sources, task_offers=offers)
 
 
 class _Offer(NamedTuple):
@@ -244,9 +251,7 @@ class _Offer(NamedTuple):
         return (self.base or Path.cwd()) / Path(value).expanduser()
 
     def _error(self) -> ConfigError:
-        field = fields()[self.key]
-        expected = f"{field.type} {field.unit}".rstrip()
-        return ConfigError(f"{self.source}: {self.key} = {self.value!r}, expected {expected}")
+        return ConfigError(f"{self.source}: {fields()[self.key].refuse(self.key, self.value)}")
 
 
 def _from_options(options: Mapping[str, Any]) -> Iterator[_Offer]:
@@ -258,16 +263,53 @@ def _from_options(options: Mapping[str, Any]) -> Iterator[_Offer]:
 def _from_environment(environ: Mapping[str, str]) -> Iterator[_Offer]:
     keys = {f"{PREFIX}{key.upper()}": key for key in fields()}
     for name, value in environ.items():
-        if name.startswith(PREFIX) and value:
+        if name.startswith(PREFIX) and not name.startswith(TASK_PREFIX) and value:
             yield _Offer(keys.get(name, name), value, f"environment variable {name}", strict=False)
 
 
-def _from_file(start: Path) -> Iterator[_Offer]:
-    path, table = _find_table(start.absolute())
+def _from_file(file: _File) -> Iterator[_Offer]:
+    for key, value in file.table.items():
+        if key != TASK_TABLE:
+            yield _Offer(key, value, str(file.path), base=file.path.parent)
+
+
+def _task_offers_of_file(file: _File) -> list[TaskOffer]:
+    """The table ``task``: options of all tasks, and a table for each task that has its own."""
+    table = file.table.get(TASK_TABLE, {})
     if not isinstance(table, dict):
-        raise ConfigError(f"{path}: tool.fsqueue = {table!r}, expected a table")
+        raise ConfigError(f"{file.path}: {TASK_TABLE} = {table!r}, expected a table")
+    for_all, for_one = [], []
     for key, value in table.items():
-        yield _Offer(key, value, str(path), base=path.parent)
+        if isinstance(value, dict):
+            for_one += [TaskOffer(key, name, each, str(file.path)) for name, each in value.items()]
+        else:
+            for_all.append(TaskOffer("", key, value, str(file.path)))
+    return for_all + for_one
+
+
+def _task_offers_of_environment(environ: Mapping[str, str]) -> list[TaskOffer]:
+    """``FSQUEUE__TASK__<OPTION>`` and ``FSQUEUE__TASK__<MODULE>__<FUNC>__<OPTION>``."""
+    offers = []
+    for name, value in environ.items():
+        if name.startswith(TASK_PREFIX) and value:
+            scope, _, option = name.removeprefix(TASK_PREFIX).rpartition("__")
+            source = f"environment variable {name}"
+            offers.append(TaskOffer(scope, option.lower(), value, source, strict=False))
+    return sorted(offers, key=lambda offer: offer.scope != "")
+
+
+class _File(NamedTuple):
+    """The table of the nearest configuration file; empty if there is none."""
+
+    path: Path
+    table: dict[str, Any]
+
+    @classmethod
+    def nearest(cls, start: Path) -> _File:
+        path, table = _find_table(start)
+        if not isinstance(table, dict):
+            raise ConfigError(f"{path}: tool.fsqueue = {table!r}, expected a table")
+        return cls(path, table)
 
 
 def _find_table(start: Path) -> tuple[Path, Any]:
@@ -287,24 +329,6 @@ def _read_toml(path: Path) -> dict[str, Any] | None:
         return tomllib.loads(path.read_text("utf-8")) if path.is_file() else None
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from error
-
-
-def _in_words(kind: inspect.Type) -> str:
-    match kind:
-        case inspect.UnionType():  # of a type and None
-            return _in_words(kind.types[0])
-        case inspect.LiteralType():
-            return " or ".join(map(repr, kind.values))
-        case inspect.BoolType():
-            return "true or false"
-        case inspect.IntType() | inspect.FloatType():
-            limits = {">": kind.gt, ">=": kind.ge, "<=": kind.le}
-            bounds = " and ".join(f"{sign} {x:g}" for sign, x in limits.items() if x is not None)
-            return f"a {'whole ' * isinstance(kind, inspect.IntType)}number {bounds}"
-        case inspect.StrType():
-            return "a text"
-        case _:
-            return "a path (not empty, no unknown ~user)"
 
 
 def _unknown(name: str) -> str:

@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import functools
 import inspect
-from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, TypeAlias, TypeVar, cast
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    NamedTuple,
+    ParamSpec,
+    Protocol,
+    TypeAlias,
+    TypeVar,
+    Unpack,
+    cast,
+)
 
 from fsqueue.invocation import naming_item
 from fsqueue.task import Arguments, Item, Task
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+
+    from fsqueue.options import TaskOptions
 
 P = ParamSpec("P")
 R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
 
 ParallelFunc: TypeAlias = "Callable[[dict[str, Any]], Iterable[Any]]"
 AggregateFunc: TypeAlias = "Callable[[list[Any]], Any]"
@@ -28,7 +41,22 @@ class FanOut(NamedTuple):
     aggregate_func: AggregateFunc
 
 
-def direct(task: Task[P, Any], fan_out: FanOut | None) -> Callable[P, Any]:
+class DirectTask(Protocol[P, R_co]):
+    """A function whose body runs on a worker."""
+
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R_co:
+        """Call it, as if it was the function itself."""
+
+    def options(self, **options: Unpack[TaskOptions]) -> DirectTask[P, R_co]:
+        """The same function with other options, for the calls that are made with it.
+
+        Raises:
+            TypeError: an option is unknown.
+            ValueError: an option has a bad value.
+        """
+
+
+def direct(task: Task[P, Any], fan_out: FanOut | None) -> DirectTask[P, Any]:
     """The function that stands at the call site in place of the task's own."""
     call = _Direct(task, fan_out)
 
@@ -44,7 +72,9 @@ def direct(task: Task[P, Any], fan_out: FanOut | None) -> Callable[P, Any]:
         def wrapper(*args: P.args, **kwargs: P.kwargs) -> Any:
             return call.blocking(args, kwargs)
 
-    return cast("Callable[P, Any]", wrapper)
+    direct_task = cast("DirectTask[P, Any]", wrapper)
+    direct_task.options = lambda **options: direct(task.options(**options), fan_out)  # type: ignore[method-assign]
+    return direct_task
 
 
 class _Direct:
@@ -58,15 +88,25 @@ class _Direct:
             return self._task.func(*args, **kwargs)
         invocation = self._task.submit(args, kwargs, keep=False)
         try:
-            return invocation.get()
+            return invocation.get(self._patience)
+        except KeyboardInterrupt:
+            invocation.abandon(stop=True)
+            raise
         finally:
             invocation.abandon()
+
+    @property
+    def _patience(self) -> float | None:
+        return self._task.settings.result_timeout
 
     def _blocking_fan_out(self, fan_out: FanOut, call: Arguments) -> Any:
         common, items = split(fan_out.parallel_func(self._named(call)))
         group = self._task.submit_all(items, common, keep=False)
         try:
-            results = group.results
+            results = group.get(self._patience)
+        except KeyboardInterrupt:
+            group.abandon(stop=True)
+            raise
         finally:
             group.abandon()
         return fan_out.aggregate_func(results)
@@ -76,7 +116,8 @@ class _Direct:
             return await self._awaited_fan_out(self._fan_out, self._task.bind(args, kwargs))
         if self._task.forced_inline:
             return await self._task.func(*args, **kwargs)
-        async with _made(self._task.submit, args, kwargs, keep=False) as invocation:
+        submit = functools.partial(self._task.submit, args, kwargs, keep=False)
+        async with _made(submit, self._patience) as invocation:
             return await invocation.async_result()
 
     async def _awaited_fan_out(self, fan_out: FanOut, call: Arguments) -> Any:
@@ -84,7 +125,8 @@ class _Direct:
         if self._task.forced_inline:
             results = await self._inline_results(self._task.calls_of(items, common), common)
             return fan_out.aggregate_func(results)
-        async with _made(self._task.submit_all, items, common, keep=False) as group:
+        submit = functools.partial(self._task.submit_all, items, common, keep=False)
+        async with _made(submit, self._patience) as group:
             results = [result async for result in group.async_results()]
         return fan_out.aggregate_func(results)
 
@@ -106,15 +148,19 @@ class _Direct:
 
 
 @contextlib.asynccontextmanager
-async def _made(submit: Callable[..., R], /, *args: Any, **kwargs: Any) -> AsyncIterator[R]:
+async def _made(submit: Callable[[], R], patience: float | None) -> AsyncIterator[R]:
     """Make calls in a thread, as a file server may take its time, and drop them at the end.
 
-    A submission cannot be interrupted: when the await is cancelled meanwhile, its calls are
-    abandoned as soon as they are made.
+    The block may take `patience` seconds. A submission cannot be interrupted: when the await is
+    cancelled meanwhile, its calls are abandoned as soon as they are made.
     """
-    submitted = asyncio.ensure_future(asyncio.to_thread(submit, *args, **kwargs))
+    import asyncio
+
+    submitted = asyncio.ensure_future(asyncio.to_thread(submit))
     try:
-        yield await asyncio.shield(submitted)
+        made = await asyncio.shield(submitted)
+        async with asyncio.timeout(patience):
+            yield made
     finally:
         submitted.add_done_callback(_abandon)
 

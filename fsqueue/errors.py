@@ -9,15 +9,21 @@
     │   └── EnvelopeError           a file that is not what it claims to be
     ├── SerializationError          (also a TypeError) a value that cannot be pickled
     ├── TaskNotFoundError           the worker has no task of that name
+    ├── RetryError                  raised by a body that wants to be run again
     └── InvocationError             one call, seen by its caller
+        ├── CancelledError          (also a concurrent.futures.CancelledError)
         ├── DeserializationError    arguments or a result that cannot be unpickled
         ├── InvocationCorruptError  its file was damaged and put into quarantine
+        ├── InvocationExpiredError  it was not started in time
         ├── RemoteError             an exception that could not travel as itself
+        ├── TaskTimeoutError        (also a TimeoutError) its body took too long
         ├── UnknownInvocationError  no such invocation, or it has expired
         └── WorkerLostError         its workers died, as often as allowed
 """
 
 from __future__ import annotations
+
+from concurrent.futures import CancelledError as _CancelledError
 
 
 class FSQueueError(Exception):
@@ -48,8 +54,27 @@ class TaskNotFoundError(FSQueueError):
     """The worker cannot import the task that an invocation names."""
 
 
+class RetryError(FSQueueError):
+    """Raised by a body to be run again, whatever ``retry_for`` says.
+
+    When no retries are left, the caller gets it.
+
+    Args:
+        message: why.
+        delay: seconds before the next attempt; None leaves it to the task's options.
+    """
+
+    def __init__(self, message: str = "", *, delay: float | None = None) -> None:
+        super().__init__(message)
+        self.delay = delay
+
+
 class InvocationError(FSQueueError):
     """An invocation ended without an answer of its body."""
+
+
+class CancelledError(InvocationError, _CancelledError):
+    """The invocation was cancelled before it ended."""
 
 
 class DeserializationError(InvocationError):
@@ -58,6 +83,14 @@ class DeserializationError(InvocationError):
 
 class InvocationCorruptError(InvocationError):
     """The invocation's file was damaged; it lies in the spool's quarantine."""
+
+
+class InvocationExpiredError(InvocationError):
+    """The invocation was not started before its ``expires``."""
+
+
+class TaskTimeoutError(InvocationError, TimeoutError):
+    """An attempt took longer than its task's ``timeout``."""
 
 
 class UnknownInvocationError(InvocationError):

@@ -5,24 +5,17 @@ from __future__ import annotations
 import contextlib
 import itertools
 import time
-from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from fsqueue import errors
 from fsqueue.spool.states import State
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 
-    from fsqueue.runner.context import Workplace
-    from fsqueue.session import Session
+    from fsqueue.delivery import Delivery
 
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
-
-# While a body waits for an invocation, it looks so often whether it has become pending again.
-_HELP_PAUSES = (0.05, 0.1, 0.2, 0.5)
-_LAST_HELP_PAUSE = 1.0
 
 
 class Invocation(Generic[R_co]):
@@ -32,14 +25,10 @@ class Invocation(Generic[R_co]):
         id: its name, by which any process of the spool can ask for it.
     """
 
-    def __init__(
-        self, session: Session, invocation_id: str, *, hint: str | None = None, keep: bool = True
-    ) -> None:
-        self.id = invocation_id
-        self._session = session
-        self._hint = hint
-        self._keep = keep
-        self._collected = False
+    def __init__(self, delivery: Delivery, member: int | None = None) -> None:
+        self.id = delivery.id if member is None else f"{delivery.id}:{member}"
+        self._delivery = delivery
+        self._member = member
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.id}>"
@@ -51,9 +40,7 @@ class Invocation(Generic[R_co]):
         Raises:
             UnknownInvocationError: it is nowhere in this spool.
         """
-        from fsqueue.spool.lookup import state_of
-
-        return state_of(self._session.store, self.id)
+        return self._delivery.state(self._member)
 
     def done(self) -> bool:
         """Whether the outcome is there, so that `get` does not block.
@@ -80,120 +67,33 @@ class Invocation(Generic[R_co]):
             Exception: what the body raised, or an `InvocationError` of the queue.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
-        return self._open(self._wait(deadline))
+        value: R_co = self._delivery.value(self._member, deadline)
+        return value
 
     async def async_result(self) -> R_co:
         """The value, without blocking the event loop. Cancelling it leaves the invocation."""
-        import asyncio
+        value: R_co = await self._delivery.async_value(self._member)
+        return value
 
-        data = await asyncio.to_thread(self._first_look)
-        pauses = _help_pauses()
-        while data is None:
-            workplace = self._helper()
-            if workplace is None or not await asyncio.to_thread(self._run_here, workplace):
-                arrival = asyncio.wrap_future(self._session.client.waiter.watch(self.id))
-                try:
-                    await asyncio.to_thread(self._end_wait_if_kept)
-                    await asyncio.wait([arrival], timeout=next(pauses) if workplace else None)
-                finally:
-                    arrival.cancel()
-            data = await asyncio.to_thread(self._read)
-        return self._open(data)
+    def cancel(self) -> bool:
+        """Stop it: whoever waits gets `CancelledError`. False if it had ended already.
 
-    def _wait(self, deadline: float | None) -> bytes:
-        data = self._first_look()
-        pauses = _help_pauses()
-        while data is None:
-            workplace = self._helper()
-            if workplace is None or not self._run_here(workplace):
-                self._sleep(deadline, next(pauses) if workplace else None)
-            data = self._read()
-        return data
-
-    def _sleep(self, deadline: float | None, pause: float | None) -> None:
-        """Wait for the outcome, at most `pause` seconds.
+        A call that is pending never starts. One that runs is killed by a worker with process
+        slots; with threads its body goes on, and may ask ``current_invocation().cancelled``. The
+        calls of one batch are cancelled together.
 
         Raises:
-            TimeoutError: the deadline has passed.
+            UnknownInvocationError: it is nowhere in this spool.
         """
-        left = None if deadline is None else max(0.0, deadline - time.monotonic())
-        waits = [wait for wait in (left, pause) if wait is not None]
-        arrival = self._session.client.waiter.watch(self.id)
-        try:
-            self._end_wait_if_kept()
-            arrival.result(min(waits) if waits else None)
-        except FutureTimeoutError:
-            if deadline is not None and time.monotonic() >= deadline:
-                raise TimeoutError(f"invocation {self.id} has no result yet") from None
-        finally:
-            arrival.cancel()
+        return self._delivery.cancel()
 
-    def _end_wait_if_kept(self) -> None:
-        """Wake this waiter if another handle or thread collected before it could be told."""
-        client = self._session.client
-        if self._keep and client.store.is_kept(self.id):
-            client.waiter.collected(self.id)
-
-    def _first_look(self) -> bytes | None:
-        client = self._session.client
-        if self._hint is not None and not self._collected:
-            return None  # just published from here: the waiter tells for less than a failing look
-        data = client.store.peek(self.id)
-        if data is None and not self._collected:
-            self.status  # noqa: B018 - raises for an id that nobody knows
-        return data
-
-    def _read(self) -> bytes | None:
-        client = self._session.client
-        if self._collected or not client.owns(self.id):
-            return client.store.peek(self.id)
-        data = client.store.collect(self.id, keep=self._keep)
-        if data is None and self._keep:
-            data = client.store.peek(self.id)  # another handle or thread has collected it
-        if data is not None:
-            self._collected = True
-            client.waiter.collected(self.id)
-        return data
-
-    def _helper(self) -> Workplace | None:
-        from fsqueue.runner.context import helper
-
-        return helper(self._session.store.layout.root, self._session.queue)
-
-    def _run_here(self, workplace: Workplace) -> bool:
-        from fsqueue.runner.execute import run_if_pending
-
-        return run_if_pending(workplace, self.id, self._hint)
-
-    def _open(self, data: bytes) -> R_co:
-        from fsqueue import codec
-
-        outcome, payload = self._session.store.read_outcome(self.id, data)
-        if outcome.state is State.SUCCEEDED:
-            value: R_co = codec.decode(payload, f"the result of invocation {self.id}")
-            return value
-        if not payload and outcome.failure is not None:
-            raise getattr(errors, outcome.failure.type, errors.InvocationError)(
-                outcome.failure.message
-            )
-        raise codec.decode_exception(payload)
-
-    def abandon(self) -> None:
+    def abandon(self, *, stop: bool = False) -> None:
         """Nobody wants the outcome any more: do not run the call, or drop its result.
 
-        Does nothing once the outcome was collected. The result of an `@app.task` that a worker
-        has claimed already stays until it expires.
+        Args:
+            stop: end the body, if it runs.
         """
-        if self._collected:
-            return
-        client = self._session.client
-        withdrawn = self._hint is not None and client.store.withdraw(self._hint)
-        if not withdrawn and not self._keep:
-            client.waiter.abandon(self.id)
-
-
-def _help_pauses() -> Iterator[float]:
-    return itertools.chain(_HELP_PAUSES, itertools.repeat(_LAST_HELP_PAUSE))
+        self._delivery.abandon(stop=stop)
 
 
 class InlineInvocation(Invocation[R]):
@@ -226,7 +126,11 @@ class InlineInvocation(Invocation[R]):
         """The value, or what the body raised."""
         return self.get()
 
-    def abandon(self) -> None:
+    def cancel(self) -> bool:
+        """It has ended already."""
+        return False
+
+    def abandon(self, *, stop: bool = False) -> None:
         """Nothing was written."""
 
 
@@ -258,10 +162,24 @@ class InvocationGroup(Generic[R_co]):
             Exception: what the body of the first failed member raised, with a note that says
                 which one it was.
         """
+        return self.get()
+
+    def get(self, timeout: float | None = None) -> list[R_co]:
+        """The values in input order.
+
+        Args:
+            timeout: longest wait for all of them, in seconds; None waits as long as it takes.
+
+        Raises:
+            TimeoutError: one is not there yet; all go on.
+            Exception: as `results`.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
         values = []
         for index, invocation in enumerate(self._invocations):
+            left = None if deadline is None else max(0.0, deadline - time.monotonic())
             with naming_item(index, len(self)):
-                values.append(invocation.get())
+                values.append(invocation.get(left))
         return values
 
     async def async_results(self) -> AsyncIterator[R_co]:
@@ -275,10 +193,18 @@ class InvocationGroup(Generic[R_co]):
                 value = await invocation.async_result()
             yield value
 
-    def abandon(self) -> None:
-        """Nobody wants the outcomes any more."""
+    def cancel(self) -> int:
+        """Cancel the calls that have not ended; returns how many."""
+        return sum(invocation.cancel() for invocation in self._invocations)
+
+    def abandon(self, *, stop: bool = False) -> None:
+        """Nobody wants the outcomes any more.
+
+        Args:
+            stop: end the bodies that run.
+        """
         for invocation in self._invocations:
-            invocation.abandon()
+            invocation.abandon(stop=stop)
 
 
 @contextlib.contextmanager

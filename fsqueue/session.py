@@ -6,11 +6,13 @@ import atexit
 import logging
 import os
 import threading
+import time
 import weakref
 from typing import TYPE_CHECKING
 
 from fsqueue.config import default_root
 from fsqueue.errors import ConfigError
+from fsqueue.spool.layout import DEFAULT_QUEUE, queue_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
     from fsqueue.config import Config
     from fsqueue.spool.client import Client
     from fsqueue.spool.store import Store
+
+_SLOTS_KNOWN_FOR = 5.0
 
 log = logging.getLogger(__name__)
 
@@ -34,8 +38,9 @@ class Session:
 
     def __init__(self, app_id: str, conf: Config, locate: Callable[[], str]) -> None:
         self.conf = conf
-        self.queue = f"{app_id}.default"
-        self._app_id = app_id
+        self.app_id = app_id
+        self._awaited: set[str] = set()
+        self._slots: dict[str, tuple[int, float]] = {}
         self._locate = locate
         self._mutex = threading.RLock()
         self._store: Store | None = None
@@ -48,10 +53,15 @@ class Session:
         self._mutex = threading.RLock()
         self._store = self._client = None
 
+    def queue(self, name: str) -> str:
+        """Folder name of one of the application's queues, which calls are made to."""
+        self._awaited.add(name)
+        return queue_folder(self.app_id, name)
+
     @property
     def root(self) -> Path:
         """The shared directory."""
-        return self.conf.root or default_root(self._app_id)
+        return self.conf.root or default_root(self.app_id)
 
     @property
     def store(self) -> Store:
@@ -110,6 +120,22 @@ class Session:
                 atexit.register(_close_at_exit, self._client, os.getpid())
             return self._client
 
+    def slots(self, queue: str) -> int:
+        """How many calls of a queue can run at a time, as it was a moment ago; 0 if unknown."""
+        from fsqueue.spool.liveness import Observer
+
+        now = time.monotonic()
+        with self._mutex:
+            count, until = self._slots.get(queue, (0, 0.0))
+            if now > until:
+                observer = Observer(
+                    self.store, heartbeat=self.conf.heartbeat, lease=self.conf.lease
+                )
+                observer.discover()
+                count = observer.slots(queue_folder(self.app_id, queue))
+                self._slots[queue] = (count, now + _SLOTS_KNOWN_FOR)
+            return count
+
     def close(self) -> None:
         """Leave the spool; the next use connects again."""
         with self._mutex:
@@ -122,19 +148,27 @@ class Session:
 
         observer = Observer(self.store, heartbeat=self.conf.heartbeat, lease=self.conf.lease)
         observer.discover()
-        if observer.serving(self.queue):
+        unserved = [
+            name
+            for name in sorted(self._awaited)
+            if not observer.serving(queue_folder(self.app_id, name))
+        ]
+        if not unserved:
             return False
         try:
             target = self._locate()
         except ConfigError:
             target = "MODULE:VARIABLE"
+        options = "" if unserved == [DEFAULT_QUEUE] else "".join(f" --queue {q}" for q in unserved)
         log.warning(
-            "still waiting for a result, and no worker of %r is alive in %s. Start one with: "
-            "FSQUEUE__ROOT=%s fsqueue worker %s",
-            self._app_id,
+            "still waiting for a result, and no worker of %r is alive in %s that serves the "
+            "queue %s. Start one with: FSQUEUE__ROOT=%s fsqueue worker %s%s",
+            self.app_id,
             self.root,
+            ", ".join(unserved),
             self.root,
             target,
+            options,
         )
         return True
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import inspect
 from typing import (
@@ -11,16 +12,19 @@ from typing import (
     NamedTuple,
     ParamSpec,
     TypeAlias,
-    TypedDict,
     TypeVar,
     Unpack,
 )
 
+from fsqueue.batching import Pace
+from fsqueue.delivery import Delivery
 from fsqueue.invocation import InlineInvocation, Invocation, InvocationGroup
+from fsqueue.options import HeaderFields, TaskOptions, changed, settings_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
+    from fsqueue.options import CallSettings
     from fsqueue.session import Session
 
 P = ParamSpec("P")
@@ -28,6 +32,8 @@ R = TypeVar("R")
 
 # Workers are woken after so many calls of a group: the first ones run while the rest is written.
 _RING_EVERY = 16
+# Common arguments of so many bytes are stored once, beside the calls.
+_LARGE = 1 << 15
 
 
 class Arguments(NamedTuple):
@@ -50,11 +56,11 @@ Item: TypeAlias = "tuple[Any, ...] | dict[str, Any] | Arguments"
 """One call of a fan-out: positional arguments, arguments by name, or `args(...)`."""
 
 
-class TaskOptions(TypedDict, total=False):
-    """Options of `FSQueue.task` and `FSQueue.direct_task`."""
+class Shared(NamedTuple):
+    """The common arguments of a group, as they go with each of its files."""
 
-    max_attempts: int
-    """Runs of a call whose workers die, before it ends with `WorkerLostError`."""
+    data: bytes = b""
+    blob: str = ""
 
 
 class Task(Generic[P, R]):
@@ -77,7 +83,8 @@ class Task(Generic[P, R]):
             p.name for p in parameters if self._keywords and p.kind is p.POSITIONAL_ONLY
         ]
         self._session = session
-        self._max_attempts = _checked_options(options).get("max_attempts")
+        self._pace = Pace()
+        self.settings = settings_of(self.name, options, session.conf.task_offers)
         functools.update_wrapper(self, func)
 
     def __repr__(self) -> str:
@@ -93,6 +100,27 @@ class Task(Generic[P, R]):
             OSError: the shared directory did not take the call.
         """
         return self.submit(args, kwargs)
+
+    def options(self, **options: Unpack[TaskOptions]) -> Task[P, R]:
+        """This task with other options, for the calls that are made with it.
+
+        Raises:
+            TypeError: an option is unknown.
+            ValueError: an option has a bad value.
+        """
+        other = copy.copy(self)
+        other.settings = changed(self.settings, options)
+        return other
+
+    @property
+    def settings(self) -> CallSettings:
+        """The options in force."""
+        return self._settings
+
+    @settings.setter
+    def settings(self, settings: CallSettings) -> None:
+        self._settings = settings
+        self._fields = settings.header()
 
     def args(self, /, *args: P.args, **kwargs: P.kwargs) -> Arguments:
         """The arguments of one call, for `parallelize`.
@@ -146,11 +174,12 @@ class Task(Generic[P, R]):
         call = self.bind(args, kwargs)
         if self.forced_inline:
             return self._inline(call)
-        return self._publish([self._encode(call)], keep=keep)
+        (invocation,) = self._publish([self._encode(call)], Shared(), keep=keep)
+        return invocation
 
     def run_inline(self, call: Arguments) -> R:
         """Run the body in this thread."""
-        from fsqueue.runner.execute import run_body
+        from fsqueue.runner.bodies import run_body
 
         value: R = run_body(self.func, call.args, call.kwargs)
         return value
@@ -179,19 +208,44 @@ class Task(Generic[P, R]):
         calls = self.calls_of(items, common)
         if self.forced_inline:
             return InvocationGroup([self._inline(call.sharing(common)) for call in calls])
-        shared = [self._encode_common(common)] if common else []
-        payloads = [[*shared, self._encode(call)] for call in calls]
+        payloads = [self._encode(call) for call in calls]
+        return InvocationGroup(self._publish_all(payloads, common, keep=keep))
+
+    def _publish_all(
+        self, payloads: list[bytes], common: Mapping[str, Any], *, keep: bool
+    ) -> list[Invocation[R]]:
+        shared = self._share(common)
+        size = self._batch_size(len(payloads))
         invocations: list[Invocation[R]] = []
         try:
-            for index, payload in enumerate(payloads):
-                ring = index % _RING_EVERY == 0
-                invocations.append(self._publish(payload, keep=keep, ring=ring))
+            for number, start in enumerate(range(0, len(payloads), size)):
+                ring = number % _RING_EVERY == 0
+                batch = payloads[start : start + size]
+                invocations += self._publish(batch, shared, keep=keep, ring=ring)
         except BaseException:
             InvocationGroup(invocations).abandon()  # the caller never gets to know them
             raise
         if payloads:
-            self._session.client.ring(self._session.queue)
-        return InvocationGroup(invocations)
+            self._session.client.ring(self._session.queue(self.settings.queue))
+        return invocations
+
+    def _share(self, common: Mapping[str, Any]) -> Shared:
+        if not common:
+            return Shared()
+        data = self._encode_common(common)
+        if len(data) < _LARGE:
+            return Shared(data)
+        blobs = self._session.store.blobs
+        digest = blobs.put(data)
+        if self.settings.countdown:
+            blobs.touch(digest, self._session.client.now() + self.settings.countdown)
+        return Shared(blob=digest)
+
+    def _batch_size(self, count: int) -> int:
+        size = self.settings.parallel_batch_size
+        if isinstance(size, int):
+            return size
+        return self._pace.batch_size(count, self._session.slots(self.settings.queue))
 
     def _inline(self, call: Arguments) -> Invocation[R]:
         return InlineInvocation(lambda: self.run_inline(call))
@@ -227,19 +281,46 @@ class Task(Generic[P, R]):
 
         return encode(dict(common), f"the common arguments of {self.name}")
 
-    def _publish(self, payload: list[bytes], *, keep: bool, ring: bool = True) -> Invocation[R]:
-        session = self._session
+    def _publish(
+        self, payloads: list[bytes], shared: Shared, *, keep: bool, ring: bool = True
+    ) -> list[Invocation[R]]:
+        """Publish one file: a call, or a batch if there are several."""
+        session, settings = self._session, self.settings
         client = session.client
+        members = len(payloads) if len(payloads) > 1 else 0
         receipt = client.publish(
             client.new_id(),
             self.name,
-            session.queue,
-            payload,
-            max_attempts=self._max_attempts or session.conf.max_attempts,
-            keep=keep,
+            session.queue(settings.queue),
+            [*([shared.data] if shared.data else []), *payloads],
+            priority=settings.priority,
+            delay=settings.countdown,
             ring=ring,
+            keep=keep,
+            max_attempts=settings.max_attempts or session.conf.max_attempts,
+            **self._header(shared, members),
         )
-        return Invocation(session, receipt.invocation_id, hint=receipt.path, keep=keep)
+        delivery = Delivery(
+            session,
+            receipt.invocation_id,
+            hint=receipt.path,
+            keep=keep,
+            members=members,
+            learn=self._pace.learn,
+        )
+        return [Invocation(delivery, index if members else None) for index in range(len(payloads))]
+
+    def _header(self, shared: Shared, members: int) -> HeaderFields:
+        fields: HeaderFields = {**self._fields}
+        if shared.blob:
+            fields["blob"] = shared.blob
+        if members:
+            fields["members"] = members
+            if "timeout" in fields:
+                fields["timeout"] *= members
+        if self.settings.expires is not None:
+            fields["expires"] = self._session.client.now() + self.settings.expires
+        return fields
 
 
 def _as_arguments(item: Item) -> Arguments:
@@ -252,17 +333,6 @@ def _as_arguments(item: Item) -> Arguments:
     raise TypeError(
         f"a call's arguments are a tuple, a dict or args(...), not {type(item).__name__}"
     )
-
-
-def _checked_options(options: TaskOptions) -> TaskOptions:
-    unknown = set(options) - TaskOptions.__annotations__.keys()
-    if unknown:
-        valid = ", ".join(sorted(TaskOptions.__annotations__))
-        raise TypeError(f"unknown task option {', '.join(sorted(unknown))}; there are: {valid}")
-    attempts = options.get("max_attempts", 1)
-    if not isinstance(attempts, int) or isinstance(attempts, bool) or attempts < 1:
-        raise ValueError(f"max_attempts must be a whole number >= 1, not {attempts!r}")
-    return options
 
 
 def task_name(func: Callable[..., Any]) -> str:

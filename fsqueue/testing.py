@@ -10,7 +10,8 @@ A store over it behaves like any other, until a fault strikes::
     fs.inject(Fault.lost_reply(verb="rename"))  # the next rename happens and reports ENOENT
 
 The verbs are those that `fsqueue.spool.filesystem.Filesystem` passes to its `_call`: create,
-write, fsync, close, read, rename, link, unlink, mkdir, rmdir, listdir, stat, fstat, utime, lock.
+open, write, fsync, close, read, rename, link, unlink, mkdir, rmdir, listdir, stat, fstat, utime,
+lock.
 """
 
 from __future__ import annotations

@@ -11,7 +11,8 @@ import typer
 
 from fsqueue.cli.discovery import find_app
 from fsqueue.config import RunnerKind  # noqa: TC001 - typer reads the annotations
-from fsqueue.errors import FSQueueError
+from fsqueue.errors import ConfigError, FSQueueError
+from fsqueue.spool.layout import is_safe_name
 
 APP_HELP = "The application: MODULE, or MODULE:VARIABLE if the module has several."
 
@@ -24,6 +25,14 @@ def worker(
     ] = None,
     concurrency: Annotated[
         int | None, typer.Option(min=1, help="Calls at a time; as configured if not given.")
+    ] = None,
+    queue: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME[=WEIGHT]",
+            help="A queue to serve, for as many as are given; 'default' if none is. An earlier "
+            "one goes first, but with weights they take turns in proportion.",
+        ),
     ] = None,
 ) -> None:
     """Run the pending calls of an application until it is stopped.
@@ -40,7 +49,28 @@ def worker(
     sys.path.insert(0, os.getcwd())
     try:
         app = find_app(application)
-        app.make_runner(kind=runner, concurrency=concurrency).run()
+        queues, weighted = _parse_queues(queue or [])
+        app.make_runner(
+            kind=runner, concurrency=concurrency, queues=queues, weighted=weighted
+        ).run()
     except FSQueueError as error:
         print(f"fsqueue: {error}", file=sys.stderr)
         raise typer.Exit(2) from error
+
+
+def _parse_queues(given: list[str]) -> tuple[dict[str, float] | None, bool]:
+    """Names with weights, and whether weights were given."""
+    queues: dict[str, float] = {}
+    weighted = any("=" in text for text in given)
+    for text in given:
+        name, _, weight = text.partition("=")
+        try:
+            queues[name] = float(weight) if weight else 1.0
+        except ValueError:
+            queues[name] = 0.0
+        if not is_safe_name(name) or not 0 < queues[name] < float("inf"):
+            raise ConfigError(
+                f"--queue {text}: expected a name of letters, digits, '-' and '_', and a weight "
+                "above 0 if there is one, like gpu or gpu=3"
+            )
+    return queues or None, weighted

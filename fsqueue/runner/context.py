@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import threading
 from contextvars import ContextVar
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -15,8 +14,10 @@ if TYPE_CHECKING:
     from fsqueue.spool.store import Claim, Store
     from fsqueue.spool.worker import Worker
 
+# A body may ask in a tight loop whether it was cancelled.
+_LOOK_EVERY = 0.25
 
-@dataclass(eq=False)
+
 class Workplace:
     """What executing a claim takes.
 
@@ -24,26 +25,104 @@ class Workplace:
         store: the spool.
         worker: gives the claimant; a slot's process registers one only when it needs it.
         resolve: the way from a task's name to its function.
-        queues: the queues whose tasks `resolve` knows.
+        app_id: the application whose tasks `resolve` knows.
         exclusive: this process does nothing but run bodies.
+
+    Attributes:
+        aborted: set when the worker is to end at once.
+        pid: the process that it belongs to.
     """
 
-    store: Store
-    worker: Callable[[], Worker]
-    resolve: Callable[[str], Callable[..., Any]]
-    queues: tuple[str, ...]
-    exclusive: bool
-    aborted: threading.Event = field(default_factory=threading.Event)
-    pid: int = field(default_factory=os.getpid)
+    def __init__(
+        self,
+        *,
+        store: Store,
+        worker: Callable[[], Worker],
+        resolve: Callable[[str], Callable[..., Any]],
+        app_id: str,
+        exclusive: bool,
+    ) -> None:
+        self.store, self.worker, self.resolve = store, worker, resolve
+        self.app_id, self.exclusive = app_id, exclusive
+        self.aborted = threading.Event()
+        self.pid = os.getpid()
 
 
-@dataclass(frozen=True)
 class Execution:
-    """A body that is running."""
+    """A call that is being run.
 
-    workplace: Workplace
-    claim: Claim
-    call: Call
+    Attributes:
+        workplace: where.
+        claim: the attempt.
+        call: its header.
+        started: when, in seconds since the epoch by the file server's clock.
+        over: the body has ended.
+    """
+
+    def __init__(self, workplace: Workplace, claim: Claim, call: Call) -> None:
+        self.workplace, self.claim, self.call = workplace, claim, call
+        self.started = workplace.store.clock.now()
+        self.over = False
+        self.view: CurrentInvocation | None = None
+        self._unsettled = threading.Lock()
+
+    def settle(self) -> bool:
+        """Whether the one who asks is the first: only that one may settle the call."""
+        return self._unsettled.acquire(blocking=False)
+
+
+class CurrentInvocation:
+    """The invocation whose body is running. Got from `current_invocation`.
+
+    Attributes:
+        id: its name.
+        task: the task's name.
+        queue: the queue's name.
+        attempt: number of this attempt, from 1.
+        retries: how many of the attempts before failed and were retried.
+    """
+
+    def __init__(self, execution: Execution) -> None:
+        self._execution = execution
+        self.id = execution.call.id
+        self.task = execution.call.task
+        self.queue = execution.call.queue.rpartition(".")[2]
+        self.attempt = execution.claim.name.attempt
+        self.retries = execution.claim.name.retries
+        self._looked = float("-inf")
+        self._cancelled = False
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.id}, attempt {self.attempt}>"
+
+    @property
+    def remaining(self) -> float | None:
+        """Seconds until this attempt is too late; None without a timeout."""
+        execution = self._execution
+        if not execution.call.timeout:
+            return None
+        passed = execution.workplace.store.clock.now() - execution.started
+        return max(0.0, execution.call.timeout - passed)
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether somebody has cancelled it. Looks into the spool once in a while."""
+        store = self._execution.workplace.store
+        now = store.fs.monotonic()
+        if not self._cancelled and now - self._looked > _LOOK_EVERY:
+            self._looked = now
+            self._cancelled = store.is_cancelled(self.id)
+        return self._cancelled
+
+
+def current_invocation() -> CurrentInvocation | None:
+    """The invocation whose body calls this; None outside of a body that a worker runs."""
+    execution = current.get()
+    if execution is None:
+        return None
+    if execution.view is None:
+        execution.view = CurrentInvocation(execution)
+    return execution.view
 
 
 current: ContextVar[Execution | None] = ContextVar("fsqueue_execution", default=None)
@@ -61,7 +140,7 @@ def leave(workplace: Workplace) -> None:
     _open.remove(workplace)
 
 
-def helper(root: str, queue: str) -> Workplace | None:
+def helper(root: str, app_id: str) -> Workplace | None:
     """The workplace that must run a pending call itself rather than wait for it; None if none.
 
     Within a body it is the body's own, which holds a slot while it waits. A thread that a body
@@ -70,13 +149,13 @@ def helper(root: str, queue: str) -> Workplace | None:
 
     Args:
         root: the spool of the call.
-        queue: its queue.
+        app_id: its application.
     """
     execution = current.get()
     found = [execution.workplace] if execution else [each for each in _open if each.exclusive]
     for workplace in found:
         # A process that a body has forked is not the worker that it looks like.
         here = workplace.pid == os.getpid() and workplace.store.layout.root == root
-        if here and queue in workplace.queues:
+        if here and workplace.app_id == app_id:
             return workplace
     return None

@@ -2,31 +2,28 @@
 
 from __future__ import annotations
 
-import asyncio
+import contextlib
 import enum
-import inspect
 import logging
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-from fsqueue.codec import decode, encode, encode_exception
-from fsqueue.codec.texts import capped, safe_str
-from fsqueue.errors import EnvelopeError, SpoolVersionError, TaskNotFoundError
+from fsqueue.errors import EnvelopeError, InvocationExpiredError, SpoolVersionError
+from fsqueue.runner.bodies import Answer, answer
 from fsqueue.runner.context import Execution, current
-from fsqueue.spool.lookup import find_pending
-from fsqueue.spool.records import Failure, Outcome
-from fsqueue.spool.states import State
+from fsqueue.runner.deadlines import time_limit, timeout_error
+from fsqueue.spool.client import later
+from fsqueue.spool.lookup import find_due, find_pending
+from fsqueue.spool.records import Outcome
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable
 
     from fsqueue.runner.context import Workplace
-    from fsqueue.spool.records import Call
     from fsqueue.spool.store import Claim
 
 log = logging.getLogger(__name__)
 
 _LONGEST_PAUSE = 5.0
-_LONGEST_MESSAGE = 500
 
 
 class Ending(enum.Enum):
@@ -39,15 +36,19 @@ class Ending(enum.Enum):
     """Written by another format version: left alone."""
     GIVEN_BACK = enum.auto()
     """Somebody took the claim away meanwhile: nothing was published."""
+    CANCELLED = enum.auto()
+    """Its process was ended because nobody waits for it any more."""
+    TIMED_OUT = enum.auto()
+    """Its process was ended by its hard time limit."""
 
 
-class _Answer(NamedTuple):
-    state: State
-    payload: bytes
-    failure: Failure | None
-
-
-def execute(workplace: Workplace, claim: Claim, release: Callable[[Claim], bool]) -> Ending:
+def execute(
+    workplace: Workplace,
+    claim: Claim,
+    release: Callable[[Claim], bool],
+    *,
+    killable: bool = False,
+) -> Ending:
     """Run a claimed attempt and publish its outcome.
 
     Whatever the body does becomes the outcome. Errors of the shared directory are retried for
@@ -57,6 +58,7 @@ def execute(workplace: Workplace, claim: Claim, release: Callable[[Claim], bool]
         workplace: where this happens.
         claim: the attempt.
         release: asks, when the body is done, whether the claim is still this worker's.
+        killable: this process may be ended to end the body.
     """
     store = workplace.store
     try:
@@ -72,76 +74,75 @@ def execute(workplace: Workplace, claim: Claim, release: Callable[[Claim], bool]
             reason = str(error)
             _insist(workplace, lambda: store.quarantine(claim.path, claim.name, reason))
         return Ending.FINISHED
-    started = store.clock.now()
-    answer = _answer(workplace, claim, call, payload)
-    if not release(claim):
-        return Ending.GIVEN_BACK
+    if call.blob:
+        with contextlib.suppress(EnvelopeError):  # which `answer` meets again, and tells
+            _insist(workplace, lambda: store.blobs.get(call.blob))
+    execution = Execution(workplace, claim, call)
+
+    def settle(result: Answer) -> bool:
+        if not execution.settle() or not release(claim):
+            return False
+        _insist(workplace, lambda: finish(execution, result))
+        return True
+
+    return (
+        Ending.FINISHED
+        if settle(_run(execution, payload, settle, killable))
+        else (Ending.GIVEN_BACK)
+    )
+
+
+def _run(
+    execution: Execution,
+    payload: memoryview,
+    settle: Callable[[Answer], bool],
+    killable: bool,
+) -> Answer:
+    call, name = execution.call, execution.claim.name
+    if call.expires and execution.started > call.expires:
+        text = f"invocation {call.id} was not started before it expired"
+        return Answer.of_queue(InvocationExpiredError(text))
+
+    def give_up(error: BaseException) -> bool:
+        return settle(Answer.of_error(error, call.retry, name.retries))
+
+    token = current.set(execution)
+    try:
+        with time_limit(execution, give_up, killable=killable):
+            return answer(execution, payload)
+    finally:
+        current.reset(token)
+
+
+def time_out(workplace: Workplace, claim: Claim) -> None:
+    """Settle an attempt whose process was ended as its time was over."""
+    call, _ = workplace.store.read_call(claim)
+    error = timeout_error(call)
+    finish(
+        Execution(workplace, claim, call), Answer.of_error(error, call.retry, claim.name.retries)
+    )
+
+
+def finish(execution: Execution, result: Answer) -> None:
+    """Publish an answer, or file the call for a retry."""
+    store, claim, call = execution.workplace.store, execution.claim, execution.call
+    if result.retry_after is not None and not call.members:
+        log.info("%s is retried in %.3g s: %s", claim.name, result.retry_after, result.failure)
+        store.retry(claim, call, later(store.clock.now(), result.retry_after))
+        return
     outcome = Outcome(
         id=call.id,
         spool=call.spool,
         attempt=claim.name.attempt,
-        state=answer.state,
+        state=result.state,
         worker=claim.worker,
-        started=round(started, 3),
-        ended=round(store.clock.now(), 3),
+        started=round(execution.started, 4),
+        ended=round(store.clock.now(), 4),
         codec="cloudpickle",
-        failure=answer.failure,
+        failure=result.failure,
+        members=result.members,
     )
-    _insist(workplace, lambda: store.complete(claim, outcome, [answer.payload]))
-    return Ending.FINISHED
-
-
-def _answer(workplace: Workplace, claim: Claim, call: Call, payload: memoryview) -> _Answer:
-    token = current.set(Execution(workplace, claim, call))
-    try:
-        body = workplace.resolve(call.task)
-        args, kwargs = _arguments(call, payload)
-        value = encode(run_body(body, args, kwargs), f"the result of {call.task}")
-    except BaseException as error:  # noqa: BLE001 - it is the call's, also when it is SystemExit
-        if isinstance(error, TaskNotFoundError):
-            log.warning("%s fails: %s", claim.name, error)
-        failure = Failure(type(error).__qualname__, capped(safe_str(error), _LONGEST_MESSAGE))
-        return _Answer(State.FAILED, encode_exception(error), failure)
-    finally:
-        current.reset(token)
-    return _Answer(State.SUCCEEDED, value, None)
-
-
-def _arguments(call: Call, payload: memoryview) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    values = []
-    start = 0
-    for size in call.segments:
-        values.append(decode(payload[start : start + size], f"the arguments of {call.task}"))
-        start += size
-    args, kwargs = values[-1]
-    for common in values[:-1]:
-        kwargs = {**common, **kwargs}
-    return args, kwargs
-
-
-def run_body(body: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Call a function in this thread; a coroutine function gets an event loop of its own."""
-    value = body(*args, **kwargs)
-    return _complete(value) if inspect.iscoroutine(value) else value
-
-
-def _complete(coroutine: Coroutine[Any, Any, Any]) -> Any:
-    try:
-        loop = asyncio.get_running_loop()
-    except RuntimeError:
-        return asyncio.run(coroutine)
-    # Inline mode within a running loop: it is set aside while the inner one runs, with the
-    # functions that asyncio documents for other loops' implementers.
-    task = asyncio.current_task(loop)
-    if task is not None:
-        asyncio._leave_task(loop, task)  # noqa: SLF001
-    asyncio._set_running_loop(None)  # noqa: SLF001
-    try:
-        return asyncio.run(coroutine)
-    finally:
-        asyncio._set_running_loop(loop)  # noqa: SLF001
-        if task is not None:
-            asyncio._enter_task(loop, task)  # noqa: SLF001
+    store.complete(claim, outcome, result.payload)
 
 
 def _insist(workplace: Workplace, step: Callable[[], Any]) -> Any:
@@ -169,17 +170,23 @@ def run_if_pending(workplace: Workplace, invocation_id: str, hint: str | None) -
         invocation_id: the invocation.
         hint: where it was published, if that is known.
     """
-    path = find_pending(workplace.store, invocation_id, hint)
+    store = workplace.store
+    path = find_due(store, invocation_id, hint) if hint else find_pending(store, invocation_id)
     if path is None:
         return False
-    worker = workplace.worker()
-    claim = worker.claim(path)
+    try:
+        worker = workplace.worker()
+        claim = worker.claim(path)
+    except OSError as error:
+        # The call that is waited for has been accepted: to wait for it must not fail.
+        log.warning("cannot claim %s now: %s", invocation_id, error)
+        return False
     if claim is None:
         return False
     try:
         ending = execute(workplace, claim, worker.release)
         if ending is Ending.UNREADABLE and worker.release(claim):
-            workplace.store.give_back(claim)
+            store.give_back(claim)
     finally:
         worker.forget(claim.name)
     return ending is not Ending.UNREADABLE

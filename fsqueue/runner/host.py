@@ -27,8 +27,8 @@ class Host(Protocol):
         """Whether to listen to bells: they are heard on this machine only."""
 
     @property
-    def queues(self) -> tuple[str, ...]:
-        """Folder names of the queues to serve."""
+    def app_id(self) -> str:
+        """Its name."""
 
     def resolve(self, task: str) -> Callable[..., Any]:
         """The function of a task.

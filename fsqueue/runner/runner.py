@@ -12,18 +12,20 @@ from typing import TYPE_CHECKING
 from fsqueue.errors import SpoolError
 from fsqueue.runner import context
 from fsqueue.runner.context import Workplace
-from fsqueue.runner.execute import Ending
+from fsqueue.runner.execute import Ending, time_out
+from fsqueue.runner.process_slots import ProcessSlots
 from fsqueue.runner.signals import stop_on_signals
-from fsqueue.runner.slots import ProcessSlots, Slots, ThreadSlots
+from fsqueue.runner.slots import Slots, ThreadSlots
 from fsqueue.runner.upkeep import Upkeep
-from fsqueue.spool.backlog import Backlog
+from fsqueue.spool.backlog import Backlogs
 from fsqueue.spool.bell import listening
 from fsqueue.spool.expiry import remove_gone_clients
+from fsqueue.spool.layout import DEFAULT_QUEUE, queue_folder
 from fsqueue.spool.reaper import give_back_of_processes
 from fsqueue.spool.worker import Worker
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from fsqueue.config import RunnerKind
     from fsqueue.runner.host import Host
@@ -37,6 +39,8 @@ _GROWTH = 1.3
 # So long a thread may work alone before another one joins it, unless it ends so many calls.
 _RAMP = 0.002
 _QUICK = 2
+# Shorter than any pause of the claim loop.
+_LOOK_AGAIN = 0.0009
 # A stop that comes so shortly before the run was meant for it: threads start in their own time.
 _EARLY_STOP = 0.5
 
@@ -48,14 +52,24 @@ class Runner:
         host: the application.
         kind: "thread" or "process"; None takes the application's setting.
         concurrency: number of slots; None takes the application's setting.
+        queues: names of the queues to serve, each with its weight; see `Backlogs`.
+        weighted: take the queues by their weights, not one after another.
     """
 
     def __init__(
-        self, host: Host, *, kind: RunnerKind | None = None, concurrency: int | None = None
+        self,
+        host: Host,
+        *,
+        kind: RunnerKind | None = None,
+        concurrency: int | None = None,
+        queues: Mapping[str, float] | None = None,
+        weighted: bool = False,
     ) -> None:
         self._host = host
         self._kind = kind or host.conf.runner
         self._concurrency = concurrency or host.conf.slots(self._kind)
+        self._queues = dict(queues or {DEFAULT_QUEUE: 1.0})
+        self._weighted = weighted
         self._mutex = threading.Lock()
         self._shift: _Shift | None = None
         self._stopped_early = float("-inf")
@@ -76,7 +90,9 @@ class Runner:
         with self._mutex:
             if self._shift is not None:
                 raise RuntimeError("this runner is running already")
-            self._shift = shift = _Shift(self._host, self._kind, self._concurrency)
+            self._shift = shift = _Shift(
+                self._host, self._kind, self._concurrency, self._make_backlogs()
+            )
             if time.monotonic() - self._stopped_early < _EARLY_STOP:
                 shift.stop()
             self._stopped_early = float("-inf")
@@ -85,6 +101,11 @@ class Runner:
         finally:
             with self._mutex:
                 self._shift = None
+
+    def _make_backlogs(self) -> Backlogs:
+        app_id = self._host.app_id
+        weights = {queue_folder(app_id, name): each for name, each in self._queues.items()}
+        return Backlogs(self._host.store, weights, weighted=self._weighted)
 
     def stop_runner_loop(self) -> None:
         """Make `run` return, after the running bodies have finished. From any thread."""
@@ -98,22 +119,26 @@ class Runner:
 class _Shift:
     """One run of a runner, from registration to departure."""
 
-    def __init__(self, host: Host, kind: str, concurrency: int) -> None:
+    def __init__(self, host: Host, kind: str, concurrency: int, backlogs: Backlogs) -> None:
         self._host, self._kind, self._concurrency = host, kind, concurrency
         self._store = host.store
-        self._worker = Worker(self._store, queues=host.queues, runner=kind, concurrency=concurrency)
-        self._backlogs = [Backlog(self._store, queue) for queue in host.queues]
+        self._backlogs = backlogs
+        self._worker = Worker(
+            self._store, queues=backlogs.queues, runner=kind, concurrency=concurrency
+        )
         self._workplace = Workplace(
             store=self._store,
             worker=lambda: self._worker,
             resolve=host.resolve,
-            queues=host.queues,
+            app_id=host.app_id,
             exclusive=threading.current_thread() is threading.main_thread(),
         )
         self._mutex = threading.Lock()
         self._busy = 0
         self._full = False
         self._ended = 0
+        self._rings = 0
+        self._empty, self._empty_until = -1, 0.0
         self._stopping = threading.Event()
         self._wake = threading.Event()
         self._slots: Slots | None = None
@@ -123,12 +148,12 @@ class _Shift:
         self._wake.set()
 
     def run(self) -> None:
-        for queue in self._host.queues:
+        for queue in self._backlogs.queues:
             # Before looking there: an NFS client remembers for half a minute what was missing.
             self._store.fs.make_folders(self._store.layout.queue(queue))
         slots = self._slots = self._make_slots()
         self._worker.register()
-        upkeep = Upkeep(self._store, self._worker, self._host.conf, self._ring)
+        upkeep = Upkeep(self._store, self._worker, self._host.conf, self._ring, self._end_cancelled)
         upkeep.start()
         context.enter(self._workplace)
         try:
@@ -155,7 +180,7 @@ class _Shift:
     def _leave(self, upkeep: Upkeep) -> None:
         for claim in self._worker.claims:
             if self._worker.release(claim):
-                self._store.give_back(claim)
+                self._give_back(claim)
         self._worker.deregister()
         if self._kind == "process":
             # The processes of the slots were ended without being asked.
@@ -177,15 +202,15 @@ class _Shift:
         with contextlib.ExitStack() as stack:
             heard = [
                 stack.enter_context(
-                    listening(self._store.fs, self._store.layout.bell(queue), self._wake.set)
+                    listening(self._store.fs, self._store.layout.bell(queue), self._rung)
                 )
-                for queue in self._host.queues
+                for queue in self._backlogs.queues
             ]
             yield all(heard)
 
     def _ring(self) -> None:
         self._wake.set()
-        for queue in self._host.queues:
+        for queue in self._backlogs.queues:
             self._store.fs.ring(self._store.layout.bell(queue))
 
     # -- claiming -----------------------------------------------------------------------
@@ -202,7 +227,8 @@ class _Shift:
                 continue
             with self._mutex:
                 self._full = self._busy >= self._concurrency
-            rung = self._wake.wait(pause)
+            until_due = self._backlogs.next_due - self._store.fs.monotonic()
+            rung = self._wake.wait(max(0.0, min(pause, until_due)))
             self._wake.clear()
             slots.check()
             longest = self._host.conf.poll_interval
@@ -244,12 +270,20 @@ class _Shift:
                 self._wake.set()
 
     def _claim(self) -> Claim | None:
-        for backlog in self._backlogs:
-            while (origin := backlog.next()) is not None:
-                claim = self._worker.claim(origin)
-                if claim is not None:
-                    return claim
+        rings = self._rings
+        if self._empty == rings and time.monotonic() < self._empty_until:
+            return None  # another thread has just looked
+        for origin in self._backlogs:
+            claim = self._worker.claim(origin)
+            if claim is not None:
+                return claim
+        self._empty, self._empty_until = rings, time.monotonic() + _LOOK_AGAIN
         return None
+
+    def _rung(self) -> None:
+        """A bell rings."""
+        self._rings += 1
+        self._wake.set()
 
     # -- endings ------------------------------------------------------------------------
 
@@ -268,15 +302,31 @@ class _Shift:
         if not self._worker.release(claim) or ending in {Ending.FINISHED, Ending.GIVEN_BACK}:
             return
         if ending is Ending.UNREADABLE:
-            for backlog in self._backlogs:
-                backlog.skip(claim.name)
-            self._store.give_back(claim)
+            self._backlogs.skip(claim.name)
+            self._give_back(claim)
+        elif ending is Ending.CANCELLED:
+            self._store.fs.discard(claim.path)
+        elif ending is Ending.TIMED_OUT:
+            time_out(self._workplace, claim)
         elif ending is Ending.NOT_STARTED or self._stopping.is_set():
-            self._store.give_back(claim)
+            self._give_back(claim)
         else:
             reason = f"its slot failed: {ending}"
             log.warning("%s: %s", claim.name, reason)
             self._store.recover(claim.path, claim.name, reason)
+
+    def _give_back(self, claim: Claim) -> None:
+        log.info("given back: %s", claim.name)
+        self._store.give_back(claim)
+
+    def _end_cancelled(self) -> None:
+        """End the executions of claims that were cancelled meanwhile."""
+        claims = self._worker.claims
+        if claims and self._slots is not None:
+            cancelled = self._store.fs.names(self._store.layout.cancel_folder, fresh=True)
+            for claim in claims:
+                if claim.name.invocation_id in cancelled:
+                    self._slots.cancel(claim)
 
     # -- signals ------------------------------------------------------------------------
 
@@ -296,8 +346,7 @@ class _Shift:
             killed = self._slots.kill() if self._slots is not None else set()
             for claim in self._worker.claims:
                 if self._worker.release(claim):
-                    log.info("given back: %s", claim.name)
-                    self._store.give_back(claim)
+                    self._give_back(claim)
             self._worker.deregister()
             give_back_of_processes(self._store, killed)
         except OSError as error:

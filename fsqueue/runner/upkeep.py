@@ -27,7 +27,10 @@ _BEATS_TO_TAKE_OVER = 3
 
 
 class Upkeep:
-    """A thread that beats, reaps and expires while a worker runs.
+    """Beats, reaps and expires while a worker runs.
+
+    The beats have a thread of their own: whoever reaps may have to wait for the file server, and
+    must not be taken for dead meanwhile.
 
     Deaths on this host are noticed by every worker from /proc, without asking the file
     server. The rest is shared work: one worker at a time does it and touches the upkeep stamp;
@@ -38,28 +41,41 @@ class Upkeep:
         worker: whose upkeep this is.
         conf: heartbeat, lease and times to live.
         wake: called when calls became pending again.
+        end_cancelled: ends what was cancelled; called while this worker has claims.
     """
 
     def __init__(
-        self, store: Store, worker: Worker, conf: Config, wake: Callable[[], object]
+        self,
+        store: Store,
+        worker: Worker,
+        conf: Config,
+        wake: Callable[[], object],
+        end_cancelled: Callable[[], None],
     ) -> None:
         self._store, self._worker, self._conf, self._wake = store, worker, conf, wake
+        self._end_cancelled = end_cancelled
         self._observer = Observer(store, heartbeat=conf.heartbeat, lease=conf.lease)
         self._stop = threading.Event()
         self._leading = False
         self._patience = conf.heartbeat * (_BEATS_TO_TAKE_OVER + random.random())  # noqa: S311
         self._reap_again: dict[str, float] = {}
         self._due: dict[Callable[[], None], float] = {}
-        self._thread = threading.Thread(target=self._run, name="fsqueue-upkeep", daemon=True)
+        self._looked = store.fs.monotonic()
+        self._threads = [
+            threading.Thread(target=self._beat, name="fsqueue-beat", daemon=True),
+            threading.Thread(target=self._run, name="fsqueue-upkeep", daemon=True),
+        ]
 
     def start(self) -> None:
         """Begin."""
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
 
     def stop(self) -> None:
         """End, and wait for the end."""
         self._stop.set()
-        self._thread.join()
+        for thread in self._threads:
+            thread.join()
 
     def reap_here(self) -> None:
         """Give back what dead processes of this host held."""
@@ -69,19 +85,29 @@ class Upkeep:
         """Look which workers there are."""
         self._observer.discover(but=self._worker.name)
 
+    def _beat(self) -> None:
+        while not self._stop.wait(_TICK):
+            self._perform(self._worker.keep_alive, self._conf.heartbeat)
+
     def _run(self) -> None:
         beat = self._conf.heartbeat
         discover_every = beat if self._store.fs.remote else min(beat, _DISCOVER_LOCALLY)
         duties = (
-            (self._worker.keep_alive, beat),
             (self.discover, discover_every),
             (self.reap_here, 0.0),
+            (self._end_cancelled, beat if self._store.fs.remote else 0.0),
             (self._lead, beat),
             (self._expire, _EXPIRE_EVERY),
         )
         while not self._stop.wait(_TICK):
             for duty, every in duties:
+                self._notice_pause()
                 self._perform(duty, every)
+
+    def _notice_pause(self) -> None:
+        now = self._store.fs.monotonic()
+        self._observer.excuse(now - self._looked - _TICK)
+        self._looked = now
 
     def _perform(self, duty: Callable[[], None], every: float) -> None:
         now = self._store.fs.monotonic()

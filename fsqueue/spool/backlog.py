@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from fsqueue.spool.layout import AttemptName, Slot
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
     from fsqueue.spool.store import Store
 
 # Listing stops there: a slot of any size costs the same.
@@ -32,6 +34,7 @@ class Backlog:
         self._mutex = threading.Lock()
         self._candidates: list[str] = []
         self._listed = float("-inf")
+        self._next_due = float("inf")
         self._unreadable: set[str] = set()
 
     def next(self) -> str | None:
@@ -43,6 +46,11 @@ class Backlog:
                 self._listed = now
             return self._candidates.pop() if self._candidates else None
 
+    @property
+    def next_due(self) -> float:
+        """When the next attempt is due that was not yet, by this host's steady clock."""
+        return self._next_due
+
     def skip(self, name: AttemptName) -> None:
         """Leave an attempt alone from now on: another version of fsqueue can read it."""
         self._unreadable.add(str(name))
@@ -50,9 +58,14 @@ class Backlog:
     def _list(self) -> list[str]:
         fs, layout = self._store.fs, self._store.layout
         now = self._store.clock.now()
+        self._next_due = float("inf")
         for slot_name in sorted(fs.names(layout.queue(self._queue), fresh=True)):
             slot = Slot.parse(slot_name)
-            if slot is None or slot.due > now:
+            if slot is None:
+                continue
+            if slot.due > now:
+                due = fs.monotonic() + slot.due - now
+                self._next_due = min(self._next_due, due)
                 continue
             folder = layout.slot(self._queue, slot_name)
             names = fs.names(folder, limit=_BATCH, fresh=True)
@@ -63,3 +76,48 @@ class Backlog:
             if not names and slot.due < now - _IN_USE_FOR:
                 fs.rmdir(folder)
         return []
+
+
+class Backlogs:
+    """The pending attempts of several queues: one queue after another, or by weight.
+
+    Args:
+        store: the spool.
+        weights: how often each queue comes first, compared with the others; in this order they
+            are served one after another if not `weighted`.
+        weighted: draw which queue comes first, anew for each attempt.
+    """
+
+    def __init__(self, store: Store, weights: Mapping[str, float], *, weighted: bool) -> None:
+        self._backlogs = {queue: Backlog(store, queue) for queue in weights}
+        self._weights = weights
+        self._weighted = weighted
+
+    @property
+    def queues(self) -> tuple[str, ...]:
+        """Folder names of the queues."""
+        return tuple(self._backlogs)
+
+    def __iter__(self) -> Iterator[str]:
+        """Paths of attempts to try, until nothing is due."""
+        for queue in self._order():
+            while (origin := self._backlogs[queue].next()) is not None:
+                yield origin
+
+    def _order(self) -> Iterable[str]:
+        if not self._weighted:
+            return self._backlogs
+        # Exponential keys: each queue comes first with a chance in proportion to its weight
+        # (Efraimidis and Spirakis, 2006).
+        keys = {queue: random.expovariate(weight) for queue, weight in self._weights.items()}
+        return sorted(keys, key=keys.__getitem__)
+
+    @property
+    def next_due(self) -> float:
+        """When the next attempt is due that was not yet, by this host's steady clock."""
+        return min(backlog.next_due for backlog in self._backlogs.values())
+
+    def skip(self, name: AttemptName) -> None:
+        """Leave an attempt alone from now on: another version of fsqueue can read it."""
+        for backlog in self._backlogs.values():
+            backlog.skip(name)

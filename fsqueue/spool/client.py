@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import itertools
 import logging
+import math
 import platform
 import threading
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Required, TypedDict, Unpack
 
 from fsqueue.spool.layout import DEFAULT_PRIORITY, Slot, client_of, new_token
 from fsqueue.spool.records import Call
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
     from filelock import BaseFileLock
 
+    from fsqueue.spool.records import RetryPolicy
     from fsqueue.spool.store import Store
 
 log = logging.getLogger(__name__)
@@ -28,6 +30,24 @@ IMMEDIATE_SLACK = 1.0
 _SLOT_SIZE = 500
 _SYNC_EVERY = 30.0
 _PYTHON = ".".join(platform.python_version_tuple()[:2])
+
+
+# A later call is due at a multiple of a 64th of its delay, rounded down to a power of two: so the
+# future has about 64 slots for each doubling of the delay, however many calls wait there.
+_PARTS_OF_DELAY = 64
+_FINEST = 1 / 16
+
+
+class CallOptions(TypedDict, total=False):
+    """Fields of a `Call` that the caller chooses."""
+
+    max_attempts: Required[int]
+    keep: Required[bool]
+    members: int
+    blob: str
+    timeout: float
+    expires: float
+    retry: RetryPolicy
 
 
 class Receipt(NamedTuple):
@@ -62,7 +82,7 @@ class Client:
         self._mutex = threading.Lock()
         self._lock: BaseFileLock | None = None
         self._present = False
-        self._slot: tuple[str, int, int] = ("", 0, 0)
+        self._slots: dict[int, tuple[str, int, int]] = {}
         self.waiter = Waiter(
             store,
             self.name,
@@ -82,9 +102,10 @@ class Client:
         queue: str,
         payload: Sequence[bytes | memoryview],
         *,
-        max_attempts: int,
-        keep: bool,
+        priority: int = DEFAULT_PRIORITY,
+        delay: float = 0.0,
         ring: bool = True,
+        **options: Unpack[CallOptions],
     ) -> Receipt:
         """Make a call pending.
 
@@ -92,15 +113,16 @@ class Client:
             invocation_id: from `new_id`.
             task: the task's name.
             queue: the queue's folder name.
-            payload: segments; the last one is the pickled ``(args, kwargs)``.
-            max_attempts: runs whose worker dies, before the invocation is lost.
-            keep: the outcome stays readable for everybody.
+            payload: segments; see `Call`.
+            priority: 0 to 9; higher ones are served first.
+            delay: seconds before it may start.
             ring: wake idle workers; if not, call `ring` later.
+            options: fields of the call's header.
 
         Raises:
             OSError: the shared directory did not take the file; the call was not made.
         """
-        slot = self._current_slot()
+        slot = self._slot_of(priority, delay)
         call = Call(
             id=invocation_id,
             spool=self.store.info.id,
@@ -110,9 +132,8 @@ class Client:
             created=round(self.store.clock.now(), 3),
             python=_PYTHON,
             codec="cloudpickle",
-            max_attempts=max_attempts,
-            keep=keep,
             segments=tuple(len(segment) for segment in payload),
+            **options,
         )
         path = self.store.publish(call, payload)
         if ring:
@@ -124,18 +145,29 @@ class Client:
         if self._events:
             self.store.fs.ring(self.store.layout.bell(queue))
 
-    def _current_slot(self) -> str:
-        """The slot for calls that are due at once: one a second, more if many are published."""
+    def now(self) -> float:
+        """Seconds since the epoch on the file server."""
         with self._mutex:
             self._appear()
-            now = self.store.clock.now() - IMMEDIATE_SLACK
-            name, second, count = self._slot
-            if int(now) != second:
-                name, second, count = str(Slot(DEFAULT_PRIORITY, int(now))), int(now), 0
-            elif count and count % _SLOT_SIZE == 0:
-                name = str(Slot(DEFAULT_PRIORITY, now))
-            self._slot = (name, second, count + 1)
-            return name
+            return self.store.clock.now()
+
+    def _slot_of(self, priority: int, delay: float) -> str:
+        with self._mutex:
+            self._appear()
+            now = self.store.clock.now()
+            if delay > 0:
+                return str(Slot(priority, later(now, delay)))
+            return self._current_slot(priority, now - IMMEDIATE_SLACK)
+
+    def _current_slot(self, priority: int, now: float) -> str:
+        """The slot for calls that are due at once: one a second, more if many are published."""
+        name, second, count = self._slots.get(priority, ("", 0, 0))
+        if int(now) != second:
+            name, second, count = str(Slot(priority, int(now))), int(now), 0
+        elif count and count % _SLOT_SIZE == 0:
+            name = str(Slot(priority, now))
+        self._slots[priority] = (name, second, count + 1)
+        return name
 
     def _appear(self) -> None:
         fs, layout = self.store.fs, self.store.layout
@@ -168,3 +200,11 @@ class Client:
             if self._lock is not None:
                 self._lock.release()
                 self._lock = None
+
+
+def later(now: float, delay: float) -> float:
+    """When a call is due that is to wait for `delay` seconds: then or shortly after."""
+    if delay <= 0:
+        return float(int(now - IMMEDIATE_SLACK))
+    step = max(_FINEST, 2.0 ** math.floor(math.log2(delay / _PARTS_OF_DELAY)))
+    return math.ceil((now + delay) / step) * step

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from typing import TYPE_CHECKING
+
+from fsqueue.spool.layout import Slot
 
 if TYPE_CHECKING:
     from fsqueue.spool.store import Store
@@ -22,12 +25,59 @@ def expire(store: Store, *, result_ttl: float) -> int:
     """
     layout = store.layout
     removed = _expire_files(store, layout.tmp_folder, max(_TMP_TTL, result_ttl))
-    for folder in (layout.failed_folder, layout.quarantine_folder):
+    for folder in (layout.failed_folder, layout.quarantine_folder, layout.cancel_folder):
         removed += _expire_files(store, folder, result_ttl)
+    removed += _remove_late_results(store)
     for parent in (layout.done_folder, layout.kept_folder):
         for client in store.fs.names(parent):
             removed += _expire_files(store, f"{parent}/{client}", result_ttl)
+    removed += _expire_blobs(store, result_ttl)
     remove_gone_clients(store)
+    return removed
+
+
+def _expire_blobs(store: Store, ttl: float) -> int:
+    """Remove the blobs that no call can need: it would have to be older than `ttl` seconds.
+
+    A blob has the time of the last call that was filed with it, or when that one is due.
+    """
+    folder = store.layout.blobs_folder
+    if not store.fs.names(folder):
+        return 0
+    now = store.clock.now()
+    return _expire_files(store, folder, ttl + max(0.0, now - _oldest_unfinished(store, now)))
+
+
+def _oldest_unfinished(store: Store, now: float) -> float:
+    """When the oldest call was due that is pending, or filed that is running."""
+    fs, layout = store.fs, store.layout
+    slots = [
+        Slot.parse(name)
+        for queue in fs.names(layout.pending_folder, fresh=True)
+        for name in fs.names(layout.queue(queue), fresh=True)
+    ]
+    oldest = min((slot.due for slot in slots if slot is not None), default=now)
+    for worker in fs.names(layout.running_folder, fresh=True):
+        for name in fs.names(layout.running(worker), fresh=True):
+            with contextlib.suppress(FileNotFoundError):
+                oldest = min(oldest, fs.modified(f"{layout.running(worker)}/{name}"))
+    return oldest
+
+
+def _remove_late_results(store: Store) -> int:
+    """Remove what late workers published after an outcome was collected; returns how many.
+
+    Left alone, it would be seen as the outcome between the expiry of that one and its own. What
+    lies in both folders is late, also if it came while this looks: nothing goes back to ``done/``.
+    """
+    fs, layout = store.fs, store.layout
+    removed = 0
+    for client in fs.names(layout.kept_folder):
+        kept = fs.names(layout.kept_mailbox(client), fresh=True)
+        mailbox = layout.mailbox(client)
+        for name in set(fs.names(mailbox, fresh=True)).intersection(kept):
+            fs.discard(f"{mailbox}/{name}")
+            removed += 1
     return removed
 
 

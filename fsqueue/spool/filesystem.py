@@ -38,6 +38,8 @@ _NO_FILE = frozenset({errno.ELOOP, errno.ENXIO, errno.EISDIR})
 # What a filesystem answers when it has no hard links.
 _NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
 
+_NOTHING_TO_SETTLE = frozenset({errno.ENOENT, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
+
 
 def links_unsupported(error: OSError) -> bool:
     """Whether a failed `link` says that this filesystem has no hard links."""
@@ -80,7 +82,9 @@ class Filesystem:
                 self.unlink(path)
             raise
 
-    def read(self, path: str, length: Callable[[bytes, str], int] | None = None) -> bytes:
+    def read(
+        self, path: str, length: Callable[[bytes, str], int] | None = None, *, fresh: bool = False
+    ) -> bytes:
         """Content of a regular file; anything else there is an `EnvelopeError`.
 
         Args:
@@ -88,7 +92,10 @@ class Filesystem:
             length: tells from a file's first bytes, and its path, how long the whole should be.
                 A file of more than a MiB is read only if that is its length: otherwise a damaged
                 or foreign one could take all memory.
+            fresh: do not take "no such file" from a network filesystem's cache.
         """
+        if fresh:
+            self._refresh(path)
         return self._call("read", _read_regular, path, length)
 
     def rename(self, source: str, target: str) -> None:
@@ -170,8 +177,16 @@ class Filesystem:
                 raise NotADirectoryError(errno.ENOTDIR, "not a folder", path) from error
             return []
 
-    def exists(self, path: str) -> bool:
-        """Whether a name exists; on a network filesystem the answer may be half a minute old."""
+    def exists(self, path: str, *, fresh: bool = False) -> bool:
+        """Whether a name exists.
+
+        Args:
+            path: the name.
+            fresh: on a network filesystem, ask the file server; if not, the answer may be half
+                a minute old, whether it is yes or no.
+        """
+        if fresh:
+            self._refresh(path)
         try:
             self._call("stat", os.lstat, path)
         except FileNotFoundError:
@@ -184,6 +199,37 @@ class Filesystem:
             return stat.S_ISDIR(self._call("stat", os.lstat, path).st_mode)
         except FileNotFoundError:
             return False
+
+    def has_folder(self, path: str) -> bool:
+        """Whether a folder exists, by the file server's word: it is touched first."""
+        try:
+            if self.remote:
+                self._call("utime", os.utime, path)
+        except FileNotFoundError:
+            return False
+        return self.exists(path)
+
+    def _refresh(self, path: str) -> None:
+        """Make a network filesystem's client forget what it knows of names beside `path`.
+
+        It keeps them until it sees that their folder has changed, which a touch makes it see.
+        """
+        if self.remote:
+            with contextlib.suppress(FileNotFoundError):
+                self._call("utime", os.utime, os.path.dirname(path))
+
+    def recall(self, path: str) -> None:
+        """Wait until no other client of a network filesystem may hold a file in its cache.
+
+        An NFSv4 server lets clients that have read a file do so (a delegation), and only takes it
+        back from a dead one when that one's lease with the server ends. A rename waits for that
+        too, and holds up every other rename of this host; opening for writing waits alone.
+        """
+        if not self.remote:
+            return
+        flags = os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+        with contextlib.suppress(OSError):  # the moves that follow will tell
+            os.close(self._call("open", os.open, path, flags))
 
     def link_count(self, path: str) -> int:
         """How many names the file at `path` has; 0 if it is gone."""
@@ -205,6 +251,11 @@ class Filesystem:
             self._call("utime", os.utime, path, follow_symlinks=False)
         except FileNotFoundError:
             os.close(self._call("create", self._open_new, path))
+
+    def set_time(self, path: str, when: float | None) -> None:
+        """Set a file's times, in seconds since the epoch; None is the file server's now."""
+        times = None if when is None else (when, when)
+        self._call("utime", os.utime, path, times, follow_symlinks=False)
 
     def ring(self, path: str) -> None:
         """Touch a bell that may not exist: without a listener there is none."""
@@ -264,8 +315,15 @@ class Filesystem:
 
     def _settle(self, path: str) -> None:
         """Let the change of a name survive a power cut."""
-        if self.durable:
+        if not self.durable:
+            return
+        try:
             self._call("fsync", _sync_folder, os.path.dirname(path))
+        except OSError as error:
+            # A folder that was removed since has nothing left to lose. And some filesystems have
+            # no such call: their servers keep names safe by themselves.
+            if error.errno not in _NOTHING_TO_SETTLE:
+                raise
 
 
 def _write_all(handle: int, chunks: Sequence[bytes | memoryview]) -> None:
@@ -279,16 +337,9 @@ def _write_all(handle: int, chunks: Sequence[bytes | memoryview]) -> None:
 
 
 def _sync_folder(path: str) -> None:
-    try:
-        handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return  # removed since, so nothing is left to be lost
+    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(handle)
-    except OSError as error:
-        # Some network filesystems have no such call: their servers keep names safe by themselves.
-        if error.errno not in {errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP}:
-            raise
     finally:
         os.close(handle)
 

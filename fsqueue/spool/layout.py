@@ -1,7 +1,12 @@
 """Every path and every name of the spool.
 
 A name alone tells what a file is: ``<client>-<n>.<attempt>`` is attempt `attempt` of the
-invocation ``<client>-<n>``, whose outcome belongs into the mailbox of `client`.
+invocation ``<client>-<n>``, whose outcome belongs into the mailbox of `client`. ``r2`` after the
+number: two of the attempts before failed and were to be retried, the others lost their worker.
+``x`` at the end: it was cancelled, and whoever claims it says so instead of running it.
+
+One file may hold many calls, a batch; ``<client>-<n>:<k>`` is call `k` of the batch
+``<client>-<n>``.
 """
 
 from __future__ import annotations
@@ -13,12 +18,15 @@ from typing import NamedTuple
 
 _CLIENT = r"[a-z0-9]{4,32}"
 _INVOCATION = re.compile(rf"({_CLIENT})-(\d{{1,15}})", re.ASCII)
-_ATTEMPT = re.compile(rf"({_CLIENT}-\d{{1,15}})\.([1-9]\d{{0,5}})", re.ASCII)
+_MEMBER = re.compile(rf"({_CLIENT}-\d{{1,15}}):(\d{{1,6}})", re.ASCII)
+_COUNT = r"[1-9]\d{0,5}"
+_ATTEMPT = re.compile(rf"({_CLIENT}-\d{{1,15}})\.({_COUNT})(?:r({_COUNT}))?(x?)", re.ASCII)
 _SLOT = re.compile(r"(\d)\.(\d{13})", re.ASCII)
 _SAFE = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 
 MAX_PRIORITY = 9
 DEFAULT_PRIORITY = 5
+DEFAULT_QUEUE = "default"
 _ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
 
 
@@ -32,9 +40,20 @@ def is_safe_name(text: str) -> bool:
     return _SAFE.fullmatch(text) is not None
 
 
+def queue_folder(app_id: str, queue: str) -> str:
+    """Folder name of a queue of an application."""
+    return f"{app_id}.{queue}"
+
+
 def is_queue_name(text: str) -> bool:
     """Whether `text` is a queue's folder name: ``<application>.<queue>``."""
     return all(is_safe_name(part) for part in text.split("."))
+
+
+def split_member(text: str) -> tuple[str, int | None]:
+    """The invocation whose file holds a call, and the call's place in it if it is a batch."""
+    match = _MEMBER.fullmatch(text)
+    return (match[1], int(match[2])) if match else (text, None)
 
 
 def client_of(invocation_id: str) -> str:
@@ -54,15 +73,35 @@ class AttemptName(NamedTuple):
 
     invocation_id: str
     attempt: int
+    retries: int = 0
+    """How many of the attempts before ended with a retry, not with the death of their worker."""
+    cancelled: bool = False
 
     @classmethod
     def parse(cls, name: str) -> AttemptName | None:
         """Read a file's name; None if it is not one of ours."""
         match = _ATTEMPT.fullmatch(name)
-        return cls(match[1], int(match[2])) if match else None
+        if match is None:
+            return None
+        found = cls(match[1], int(match[2]), int(match[3] or 0), bool(match[4]))
+        return found if found.deaths >= 0 else None
+
+    @property
+    def deaths(self) -> int:
+        """How many of the attempts before lost their worker."""
+        return self.attempt - 1 - self.retries
+
+    def after_death(self) -> AttemptName:
+        """The next attempt, when the worker of this one died."""
+        return self._replace(attempt=self.attempt + 1)
+
+    def after_failure(self) -> AttemptName:
+        """The next attempt, when this one failed and is to be retried."""
+        return self._replace(attempt=self.attempt + 1, retries=self.retries + 1)
 
     def __str__(self) -> str:
-        return f"{self.invocation_id}.{self.attempt}"
+        retries = f"r{self.retries}" if self.retries else ""
+        return f"{self.invocation_id}.{self.attempt}{retries}{'x' if self.cancelled else ''}"
 
 
 class Slot(NamedTuple):
@@ -100,6 +139,8 @@ class Layout:
         self.quarantine_folder = f"{root}/quarantine"
         self.workers_folder = f"{root}/workers"
         self.clients_folder = f"{root}/clients"
+        self.blobs_folder = f"{root}/blobs"
+        self.cancel_folder = f"{root}/cancel"
         self.locks_folder = f"{root}/locks"
         self.bell_folder = f"{root}/bell"
 
@@ -116,6 +157,8 @@ class Layout:
             self.quarantine_folder,
             self.workers_folder,
             self.clients_folder,
+            self.blobs_folder,
+            self.cancel_folder,
             self.locks_folder,
             self.bell_folder,
         )
@@ -151,6 +194,14 @@ class Layout:
     def kept(self, invocation_id: str) -> str:
         """An outcome that its client has collected."""
         return f"{self.kept_folder}/{client_of(invocation_id)}/{invocation_id}"
+
+    def cancelled(self, invocation_id: str) -> str:
+        """Tells whoever runs an invocation that it was cancelled."""
+        return f"{self.cancel_folder}/{invocation_id}"
+
+    def blob(self, digest: str) -> str:
+        """A value that many calls share."""
+        return f"{self.blobs_folder}/{digest}"
 
     def failed(self, name: AttemptName) -> str:
         """A call that ended in failure."""

@@ -7,7 +7,8 @@ b. elsewhere: its lock was seen held by this observer, is seen free, and its bea
    still for two periods;
 c. elsewhere: its beat has stood still for the whole lease.
 
-Silence is measured on the observer's own steady clock: no two hosts' clocks are compared.
+Silence is measured on the observer's own steady clock: no two hosts' clocks are compared. The
+time in which the observer could not look, as when the file server is down, is not silence.
 """
 
 from __future__ import annotations
@@ -82,6 +83,11 @@ class Observer:
             if name not in dead and record is not None and queue in record.queues
         ]
 
+    def slots(self, queue: str) -> int:
+        """How many calls its discovered workers can run at a time."""
+        records = [self._records[name] for name in self.serving(queue)]
+        return sum(record.concurrency for record in records if record is not None)
+
     def dead_here(self, among: set[int] | None = None) -> dict[str, str]:
         """Workers of this host whose process is gone, with the reason; asks no file server.
 
@@ -126,11 +132,13 @@ class Observer:
 
     def stands_still(self, path: str) -> float:
         """Seconds for which this observer has seen no change of a file's time (0: it changed)."""
+        began = self._store.fs.monotonic()
         try:
             modified: float | None = self._store.fs.modified(path)
         except FileNotFoundError:
             modified = None
         now = self._store.fs.monotonic()
+        self.excuse(now - began)
         sight = self._sights.get(path)
         if sight is None:
             self._sights[path] = _Sight(modified, now)
@@ -139,3 +147,18 @@ class Observer:
             sight.modified, sight.since = modified, now
             return 0.0
         return now - sight.since
+
+    def excuse(self, interruption: float) -> None:
+        """Count a pause of this observer as one heartbeat of silence at most.
+
+        When a file server comes back after longer than the lease, nobody has beaten, and whoever
+        looks first must not take all the others for dead.
+
+        Args:
+            interruption: seconds for which it did not look.
+        """
+        excess = interruption - self._heartbeat
+        if excess > 0:
+            now = self._store.fs.monotonic()
+            for sight in self._sights.values():
+                sight.since = min(sight.since + excess, now)

@@ -28,17 +28,49 @@ def find_pending(store: Store, invocation_id: str, hint: str | None = None) -> s
     for folder in _slots(store, hint):
         for attempt in range(1, _USUAL_ATTEMPTS + 1):
             path = f"{folder}/{AttemptName(invocation_id, attempt)}"
-            if store.fs.exists(path):
+            if store.fs.exists(path, fresh=attempt == 1):
                 return path
+    return None
+
+
+def find_due(store: Store, invocation_id: str, hint: str) -> str | None:
+    """Path of a pending attempt that may start now; None if there is none.
+
+    Args:
+        store: the spool.
+        invocation_id: what to look for.
+        hint: where it was published: a requeue keeps the slot, a retry takes a later one.
+    """
+    found = find_pending(store, invocation_id, hint)
+    if found is not None:
+        return found if _is_due(store, found) else None
+    queue, _, first = hint.rpartition("/")[0].rpartition("/")
+    for name in store.fs.names(queue, fresh=True):
+        if name > first and Slot.parse(name) is not None:
+            path = _find_in(store, invocation_id, f"{queue}/{name}")
+            if path is not None and _is_due(store, path):
+                return path
+    return None
+
+
+def _is_due(store: Store, path: str) -> bool:
+    slot = Slot.parse(path.split("/")[-2])
+    return slot is not None and slot.due <= store.clock.now()
+
+
+def _find_in(store: Store, invocation_id: str, folder: str) -> str | None:
+    for name in store.fs.names(folder, fresh=True):
+        if name.startswith(f"{invocation_id}."):
+            return f"{folder}/{name}"
     return None
 
 
 def find_pending_by_listing(store: Store, invocation_id: str) -> str | None:
     """The same for certain, at a cost that grows with the backlog."""
     for folder in _slots(store, None):
-        for name in store.fs.names(folder, fresh=True):
-            if name.startswith(f"{invocation_id}."):
-                return f"{folder}/{name}"
+        path = _find_in(store, invocation_id, folder)
+        if path is not None:
+            return path
     return None
 
 
@@ -46,7 +78,7 @@ def _slots(store: Store, hint: str | None) -> Iterator[str]:
     if hint is not None:
         yield hint.rpartition("/")[0]
         return
-    for queue in store.fs.names(store.layout.pending_folder):
+    for queue in store.fs.names(store.layout.pending_folder, fresh=True):
         for slot in store.fs.names(store.layout.queue(queue), fresh=True):
             if Slot.parse(slot) is not None:
                 yield store.layout.slot(queue, slot)
@@ -56,13 +88,13 @@ def is_running(store: Store, invocation_id: str) -> bool:
     """Whether a worker holds an attempt of the invocation."""
     return any(
         name.startswith(f"{invocation_id}.")
-        for worker in store.fs.names(store.layout.running_folder)
+        for worker in store.fs.names(store.layout.running_folder, fresh=True)
         for name in store.fs.names(store.layout.running(worker), fresh=True)
     )
 
 
-def state_of(store: Store, invocation_id: str) -> State:
-    """The state of an invocation.
+def state_of(store: Store, invocation_id: str, member: int | None = None) -> State:
+    """The state of an invocation, or of one call of a batch.
 
     Raises:
         UnknownInvocationError: it is nowhere in this spool.
@@ -73,16 +105,43 @@ def state_of(store: Store, invocation_id: str) -> State:
     for find in (find_pending, find_pending_by_listing):
         data = store.peek(invocation_id)
         if data is not None:
-            return store.read_outcome(invocation_id, data)[0].state
+            return _state_in(store, invocation_id, data, member)
         if find(store, invocation_id) is not None:
             return State.PENDING
         if is_running(store, invocation_id):
             return State.RUNNING
     data = store.peek(invocation_id)
     if data is not None:
-        return store.read_outcome(invocation_id, data)[0].state
+        return _state_in(store, invocation_id, data, member)
     raise UnknownInvocationError(
         f"{store.layout.root} knows no invocation {invocation_id} of client "
         f"{client_of(invocation_id)}: the id is mistyped, it belongs to another spool, "
         "or its result has expired"
     )
+
+
+def _state_in(store: Store, invocation_id: str, data: bytes, member: int | None) -> State:
+    outcome, payload = store.read_outcome(invocation_id, data)
+    return outcome.part(payload, member)[0]
+
+
+def cancel(store: Store, invocation_id: str, hint: str | None) -> bool:
+    """Cancel an invocation; False if it had an outcome already.
+
+    Args:
+        store: the spool.
+        invocation_id: what to cancel.
+        hint: where it was published, if that is known.
+
+    Raises:
+        UnknownInvocationError: it is nowhere in this spool.
+    """
+    if hint is not None and store.cancel_pending(hint):
+        return True
+    if state_of(store, invocation_id).finished:
+        return False
+    for find in (find_pending, find_pending_by_listing):
+        path = find(store, invocation_id)
+        if path is not None and store.cancel_pending(path):
+            return True
+    return store.cancel_running(invocation_id)

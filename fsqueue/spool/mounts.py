@@ -53,4 +53,4 @@ def filesystem_type(path: str) -> str:
 def is_remote(path: str) -> bool:
     """Whether other machines may change the folder `path` without this kernel noticing."""
     kind = filesystem_type(path)
-    return kind in REMOTE_TYPES or kind.startswith("fuse.")
+    return kind in REMOTE_TYPES or kind == "fuse" or kind.startswith("fuse.")

@@ -51,6 +51,7 @@ def reap(store: Store, worker: str, reason: str) -> int:
         if name is None:
             store.set_aside(path, "its name is not one of an invocation")
             continue
+        store.fs.recall(path)
         try:
             store.recover(path, name, reason)
             recovered += 1

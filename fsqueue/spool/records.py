@@ -6,8 +6,11 @@ file server's clock.
 
 from __future__ import annotations
 
+from typing import Final
+
 import msgspec
 
+from fsqueue.errors import UnknownInvocationError
 from fsqueue.spool.states import State
 
 FORMAT = 1
@@ -22,11 +25,30 @@ class SpoolInfo(msgspec.Struct, frozen=True):
     """Tells which key signs the files of this spool, and nothing about it; empty: none does."""
 
 
-class Call(msgspec.Struct, frozen=True, kw_only=True):
+class RetryPolicy(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Which failures of a body are followed by another attempt, and when."""
+
+    classes: tuple[str, ...] = ()
+    """``module.Class`` of exceptions; those of their subclasses too."""
+    times: int = 3
+    delay: float = 1.0
+    """Seconds before the first retry."""
+    factor: float = 2.0
+    """Each further delay is so many times the one before."""
+    longest: float = 300.0
+    """Seconds that no delay exceeds."""
+    jitter: float = 0.1
+    """A random share of the delay, up to this one, is added."""
+
+
+DEFAULT_RETRY: Final = RetryPolicy()
+
+
+class Call(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Header of an invocation's file; its payload is `segments` one after another.
 
-    The last segment holds the pickled ``(args, kwargs)``; one before it, if any, the keyword
-    arguments that the call shares with the others of its group.
+    The last segment holds the pickled ``(args, kwargs)``; in a batch the last `members` ones. The
+    one before them, if any, holds the keyword arguments that the calls of the group share.
     """
 
     id: str
@@ -41,6 +63,15 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     keep: bool
     """The outcome stays readable for everybody until it expires."""
     segments: tuple[int, ...]
+    members: int = 0
+    """How many calls a batch holds; 0: this is a call and no batch."""
+    blob: str = ""
+    """Digest of the blob that holds the common arguments, if they are large."""
+    timeout: float = 0.0
+    """Seconds that one attempt may take; 0: as long as it likes."""
+    expires: float = 0.0
+    """When it is too late to start; 0: never."""
+    retry: RetryPolicy = DEFAULT_RETRY
 
 
 class Failure(msgspec.Struct, frozen=True):
@@ -50,11 +81,19 @@ class Failure(msgspec.Struct, frozen=True):
     message: str
 
 
-class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+class Member(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How one call of a batch ended; `size` bytes of the payload are its own."""
+
+    state: State
+    size: int
+    failure: Failure | None = None
+
+
+class Outcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Header of a result's file; its payload is the pickled value or exception.
 
     A failure without payload is the queue's own: `failure.type` names a class of
-    `fsqueue.errors`.
+    `fsqueue.errors`. It is that of all members, if the call was a batch.
     """
 
     id: str
@@ -66,6 +105,25 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     ended: float
     codec: str
     failure: Failure | None = None
+    members: tuple[Member, ...] = ()
+
+    def part(
+        self, payload: memoryview, member: int | None
+    ) -> tuple[State, Failure | None, memoryview]:
+        """State, failure and payload of one call of a batch, or of the only call.
+
+        Raises:
+            UnknownInvocationError: the batch has no such call.
+        """
+        if member is None or not self.members:
+            return self.state, self.failure, payload
+        if member >= len(self.members):
+            raise UnknownInvocationError(
+                f"{self.id} holds {len(self.members)} calls, counted from 0, and no number {member}"
+            )
+        mine = self.members[member]
+        start = sum(each.size for each in self.members[:member])
+        return mine.state, mine.failure, payload[start : start + mine.size]
 
 
 class WorkerRecord(msgspec.Struct, frozen=True, kw_only=True):

@@ -14,11 +14,12 @@ class State(enum.StrEnum):
     RUNNING = "running"
     SUCCEEDED = "succeeded"
     FAILED = "failed"
+    CANCELLED = "cancelled"
 
     @property
     def finished(self) -> bool:
         """Whether the outcome is there."""
-        return self in {State.SUCCEEDED, State.FAILED}
+        return self not in {State.PENDING, State.RUNNING}
 
 
 class Move(enum.StrEnum):
@@ -28,6 +29,8 @@ class Move(enum.StrEnum):
     WITHDRAW = "withdraw"
     CLAIM = "claim"
     COMPLETE = "complete"
+    RETRY = "retry"
+    CANCEL = "cancel"
     GIVE_BACK = "give_back"
     REQUEUE = "requeue"
     LOSE = "lose"
@@ -40,6 +43,11 @@ TRANSITIONS: Final = MappingProxyType(
         Move.WITHDRAW: (frozenset({State.PENDING}), frozenset[State]()),
         Move.CLAIM: (frozenset({State.PENDING}), frozenset({State.RUNNING})),
         Move.COMPLETE: (frozenset({State.RUNNING}), frozenset({State.SUCCEEDED, State.FAILED})),
+        Move.RETRY: (frozenset({State.RUNNING}), frozenset({State.PENDING})),
+        Move.CANCEL: (
+            frozenset({State.PENDING, State.RUNNING}),
+            frozenset({State.CANCELLED}),
+        ),
         Move.GIVE_BACK: (frozenset({State.RUNNING}), frozenset({State.PENDING})),
         Move.REQUEUE: (frozenset({State.RUNNING}), frozenset({State.PENDING})),
         Move.LOSE: (frozenset({State.RUNNING}), frozenset({State.FAILED})),

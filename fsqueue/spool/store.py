@@ -7,18 +7,17 @@ repetition of it is answered as if it had come first.
 
 from __future__ import annotations
 
-import itertools
 import logging
 import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fsqueue.errors import EnvelopeError, SpoolError
+from fsqueue.errors import EnvelopeError
 from fsqueue.spool import envelope
-from fsqueue.spool.clock import ServerClock
-from fsqueue.spool.filesystem import links_unsupported
-from fsqueue.spool.layout import AttemptName, Slot, client_of, is_queue_name, new_token
-from fsqueue.spool.records import Call, Failure, Outcome
+from fsqueue.spool.blobs import Blobs
+from fsqueue.spool.layout import DEFAULT_PRIORITY, AttemptName, Slot, is_queue_name
+from fsqueue.spool.outcomes import Outcomes
+from fsqueue.spool.records import Call, Outcome
 from fsqueue.spool.states import State
 
 if TYPE_CHECKING:
@@ -29,9 +28,6 @@ if TYPE_CHECKING:
     from fsqueue.spool.records import SpoolInfo
 
 log = logging.getLogger(__name__)
-
-# Each try ends with a folder made that somebody removed again in between: rare even once.
-_TRIES = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,32 +42,14 @@ class Claim:
     worker: str
 
 
-class Store:
-    """One process's handle on a spool.
-
-    Args:
-        filesystem: verbs over system calls.
-        layout: paths of the spool.
-        info: the content of its ``spool.json``.
-        key: the key that signs its files; empty if they are not signed.
-    """
+class Store(Outcomes):
+    """One process's handle on a spool."""
 
     def __init__(
         self, filesystem: Filesystem, layout: Layout, info: SpoolInfo, key: bytes = b""
     ) -> None:
-        self.fs = filesystem
-        self._key = key
-        self.layout = layout
-        self.info = info
-        self.clock = ServerClock(filesystem)
-        self._owner = new_token()
-        self._serial = itertools.count()
-
-    def sync_clock(self) -> None:
-        """Read the file server's clock, for a process that has no file of its own to touch."""
-        path = self.layout.tmp(self._owner, next(self._serial))
-        self.clock.sync(path)
-        self.fs.discard(path)
+        super().__init__(filesystem, layout, info, key)
+        self.blobs = Blobs(self)
 
     # -- publish ------------------------------------------------------------------------
 
@@ -81,7 +59,7 @@ class Store:
         Dies before the rename: the call was not accepted, a file in ``tmp/`` expires.
         Dies after it: the call is pending.
         """
-        temporary = self._write(envelope.encode(call, payload, self._key))
+        temporary = self._write(envelope.encode(call, payload, self.key))
         target = f"{self.layout.slot(call.queue, call.slot)}/{call.id}.1"
         try:
             self.move(temporary, target)
@@ -120,6 +98,9 @@ class Store:
         except FileNotFoundError:
             if str(name) not in self.fs.names(folder, fresh=True):
                 return None
+        if name.cancelled:
+            self._end_cancelled(claim.path, name)
+            return None
         return None if name.attempt > 1 and self._is_settled(claim) else claim
 
     def _is_settled(self, claim: Claim) -> bool:
@@ -129,7 +110,7 @@ class Store:
         it must not hide from the worker that it holds the claim.
         """
         try:
-            settled = self.has_outcome(claim.name.invocation_id)
+            settled = self._is_over(claim.name)
             if settled:
                 self.fs.discard(claim.path)
         except OSError as error:
@@ -151,7 +132,7 @@ class Store:
             data = self.fs.read(path)
         except PermissionError as error:
             raise EnvelopeError(f"{path} may not be read: {error.strerror}") from error
-        call, payload = envelope.decode(data, Call, path, self._key)
+        call, payload = envelope.decode(data, Call, path, self.key)
         if call.spool != self.info.id:
             raise EnvelopeError(f"{path} belongs to another spool ({call.spool})")
         if call.id != name.invocation_id:
@@ -171,44 +152,9 @@ class Store:
         whoever finds the rest of the attempt removes it. Lost reply: the temporary file has
         two names.
         """
-        published = self._publish_outcome(outcome, payload)
+        published = self.publish_outcome(outcome, payload)
         self._retire(claim.path, claim.name, outcome.state)
         return published
-
-    def _publish_outcome(self, outcome: Outcome, payload: Sequence[bytes | memoryview]) -> bool:
-        temporary = self._write(envelope.encode(outcome, payload, self._key))
-        try:
-            published = self._link(temporary, self.layout.done(outcome.id))
-            # At once: the client wakes while this worker cleans up.
-            self.fs.ring(self.layout.bell(client_of(outcome.id)))
-            return published
-        finally:
-            self.fs.discard(temporary)
-
-    def _link(self, temporary: str, target: str) -> bool:
-        for _ in range(_TRIES):
-            try:
-                self.fs.link(temporary, target)
-            except FileExistsError:
-                return self.fs.link_count(temporary) > 1
-            except FileNotFoundError:
-                # Its client is gone and took the empty mailbox along.
-                self.fs.make_folders(os.path.dirname(target))
-            except OSError as error:
-                if not links_unsupported(error):
-                    raise
-                return self._rename_if_absent(temporary, target)
-            else:
-                return True
-        raise SpoolError(f"cannot publish into {target}: its folder is removed again and again")
-
-    def _rename_if_absent(self, temporary: str, target: str) -> bool:
-        # Without links the look and the rename are two steps: two workers of one invocation
-        # can pass the look together, and then the later result stands.
-        if self.fs.exists(target):
-            return False
-        self.move(temporary, target)
-        return True
 
     def _retire(self, path: str, name: AttemptName, state: State) -> None:
         """Take a finished attempt out of ``running/``; failed ones are kept for a look."""
@@ -218,14 +164,81 @@ class Store:
         # False where a reaper took it: its next claimant finds the outcome.
         self.move(path, self.layout.failed(name))
 
+    # -- cancel -------------------------------------------------------------------------
+
+    def cancel_pending(self, path: str) -> bool:
+        """Cancel an attempt that is pending; False if somebody has claimed it.
+
+        Dies before the rename: nothing has happened. Dies after it: whoever claims the attempt
+        ends it. Lost reply: the new name is there.
+        """
+        folder, text = os.path.split(path)
+        name = AttemptName.parse(text)
+        if name is None:
+            return False
+        marked = f"{folder}/{name._replace(cancelled=True)}"
+        try:
+            self.fs.rename(path, marked)
+        except FileNotFoundError:
+            if os.path.basename(marked) not in self.fs.names(folder, fresh=True):
+                return False
+        self._end_cancelled(marked, name)
+        return True
+
+    def cancel_running(self, invocation_id: str) -> bool:
+        """Cancel an invocation wherever it is; False if it had an outcome already.
+
+        The mark comes first: it stops the attempt, and outlasts an outcome that is collected.
+        Dies after it: the attempt ends as if it was never cancelled, or as cancelled.
+        """
+        self.fs.touch(self.layout.cancelled(invocation_id))
+        return self._publish_cancelled(AttemptName(invocation_id, 1))
+
+    def _end_cancelled(self, path: str, name: AttemptName) -> None:
+        self._publish_cancelled(name)
+        self.fs.discard(path)
+
+    def _publish_cancelled(self, name: AttemptName) -> bool:
+        message = f"invocation {name.invocation_id} was cancelled"
+        failure = self.queue_failure(name, "CancelledError", message, State.CANCELLED)
+        return self.publish_outcome(failure, ())
+
+    def is_cancelled(self, invocation_id: str) -> bool:
+        """Whether somebody has asked to stop an invocation that runs."""
+        return invocation_id in self.fs.names(self.layout.cancel_folder, fresh=True)
+
+    def _is_over(self, name: AttemptName) -> bool:
+        """Whether nobody waits for an attempt: its outcome is there, or it was cancelled."""
+        marker = self.layout.cancelled(name.invocation_id)
+        return self.has_outcome(name.invocation_id) or self.fs.exists(marker, fresh=True)
+
     # -- back to pending ----------------------------------------------------------------
 
     def give_back(self, claim: Claim) -> bool:
-        """Make a claimed attempt pending again, as it was; False if the claim was lost.
+        """Make a claimed attempt pending again, as it was; False if the claim was lost, or over.
 
         Dies before or after: it is claimed by a dead worker, or pending.
         """
+        if self._is_over(claim.name):
+            self.fs.discard(claim.path)  # cancelled while it ran: a first attempt is not looked up
+            return False
         return self.move(claim.path, claim.origin)
+
+    def retry(self, claim: Claim, call: Call, due: float) -> bool:
+        """Make a failed attempt pending as the next one; False if the claim was lost.
+
+        Dies before or after: it is claimed by a dead worker, or pending.
+
+        Args:
+            claim: the attempt.
+            call: its header.
+            due: when the next one may start, in seconds by the file server's clock.
+        """
+        if call.blob:
+            self.blobs.touch(call.blob, due)
+        slot = Slot.parse(call.slot) or Slot(DEFAULT_PRIORITY, due)
+        folder = self.layout.slot(call.queue, str(slot._replace(due=due)))
+        return self.move(claim.path, f"{folder}/{claim.name.after_failure()}")
 
     def return_stray(self, path: str, name: AttemptName) -> None:
         """Settle an attempt in a living worker's folder that the worker does not know of.
@@ -246,8 +259,8 @@ class Store:
         Dies before: another reaper does it. Dies after, or two reapers at once: the one
         rename that succeeds decides.
         """
-        following = AttemptName(name.invocation_id, name.attempt + 1)
-        return self.move(path, f"{self.layout.slot(call.queue, call.slot)}/{following}")
+        slot = self.layout.slot(call.queue, call.slot)
+        return self.move(path, f"{slot}/{name.after_death()}")
 
     def recover(self, path: str, name: AttemptName, reason: str) -> None:
         """Decide about an attempt whose worker died: finished, once more, or lost.
@@ -263,15 +276,18 @@ class Store:
         call = self._unfinished(path, name)
         if call is None:
             return
-        if name.attempt < call.max_attempts:
+        if name.deaths + 1 < call.max_attempts:
             self.requeue(path, name, call)
         else:
             self.lose(path, name, reason)
 
     def _unfinished(self, path: str, name: AttemptName) -> Call | None:
         """The header of an attempt that is to go on; None if it is settled, now or before."""
-        if self.has_outcome(name.invocation_id):
+        if self._is_over(name):
             self.fs.discard(path)
+            return None
+        if name.cancelled:
+            self._end_cancelled(path, name)
             return None
         try:
             return self._read_call(path, name)[0]
@@ -281,33 +297,16 @@ class Store:
             self.quarantine(path, name, str(error))
             return None
 
-    def move(self, source: str, target: str) -> bool:
-        """Rename into a folder that may be missing; False if the source is gone.
-
-        Only for a source that nobody else would take, or where it does not matter who did:
-        a lost reply looks like a source that is gone.
-        """
-        for _ in range(_TRIES):
-            try:
-                self.fs.rename(source, target)
-            except FileNotFoundError:
-                if not self.fs.exists(source):
-                    return False
-                self.fs.make_folders(os.path.dirname(target))
-            else:
-                return True
-        raise SpoolError(f"cannot move to {target}: its folder is removed again and again")
-
     # -- failures of the queue's own -----------------------------------------------------
 
     def lose(self, path: str, name: AttemptName, reason: str) -> None:
         """End an invocation that has lost its last worker."""
         message = (
-            f"invocation {name.invocation_id} was lost with its worker {name.attempt} times, "
+            f"invocation {name.invocation_id} was lost with its worker {name.deaths + 1} times, "
             f"which is as often as max_attempts allows. The last time: {reason}. "
             f"Its call is kept in {self.layout.failed(name)}."
         )
-        self._publish_outcome(self._queue_failure(name, "WorkerLostError", message), ())
+        self.publish_outcome(self.queue_failure(name, "WorkerLostError", message), ())
         self._retire(path, name, State.FAILED)
 
     def quarantine(self, path: str, name: AttemptName, reason: str) -> None:
@@ -316,7 +315,7 @@ class Store:
             f"invocation {name.invocation_id} could not be read: {reason}. "
             f"The file lies in {self.layout.quarantined(str(name))}; make the call again."
         )
-        self._publish_outcome(self._queue_failure(name, "InvocationCorruptError", message), ())
+        self.publish_outcome(self.queue_failure(name, "InvocationCorruptError", message), ())
         self.set_aside(path, reason)
 
     def set_aside(self, path: str, reason: str) -> None:
@@ -326,76 +325,3 @@ class Store:
         self.move(
             self._write([f"{path}: {reason}\n".encode()]), self.layout.quarantine_reason(name)
         )
-
-    def _queue_failure(self, name: AttemptName, kind: str, message: str) -> Outcome:
-        now = self.clock.now()
-        return Outcome(
-            id=name.invocation_id,
-            spool=self.info.id,
-            attempt=name.attempt,
-            state=State.FAILED,
-            worker="",
-            started=now,
-            ended=now,
-            codec="",
-            failure=Failure(kind, message),
-        )
-
-    # -- outcomes -----------------------------------------------------------------------
-
-    def has_outcome(self, invocation_id: str) -> bool:
-        """Whether an outcome was published and is still there."""
-        return self.fs.exists(self.layout.done(invocation_id)) or self.is_kept(invocation_id)
-
-    def is_kept(self, invocation_id: str) -> bool:
-        """Whether its client has collected the outcome and keeps it for others."""
-        return self.fs.exists(self.layout.kept(invocation_id))
-
-    def collect(self, invocation_id: str, *, keep: bool) -> bytes | None:
-        """The client's own first reading of an outcome; None if it is not there.
-
-        It leaves the mailbox, so that the mailbox stays short: removed if nobody else may
-        want it, or else moved to ``kept/``, where everybody looks first, this method too. So an
-        outcome that a late worker publishes after this is never seen.
-        """
-        if keep and self.is_kept(invocation_id):
-            return self.fs.read(self.layout.kept(invocation_id))
-        path = self.layout.done(invocation_id)
-        try:
-            data = self.fs.read(path)
-        except FileNotFoundError:
-            return None
-        if keep:
-            self.move(path, self.layout.kept(invocation_id))
-        else:
-            self.fs.discard(path)
-        return data
-
-    def peek(self, invocation_id: str) -> bytes | None:
-        """An outcome read by anybody, which changes nothing; None if it is not there."""
-        kept = self.layout.kept(invocation_id)
-        # Its client may move it from one to the other between two looks: hence thrice.
-        for path in (kept, self.layout.done(invocation_id), kept):
-            try:
-                return self.fs.read(path)
-            except FileNotFoundError:
-                continue
-        return None
-
-    def read_outcome(self, invocation_id: str, data: bytes) -> tuple[Outcome, memoryview]:
-        """Header and payload of an outcome.
-
-        Raises:
-            EnvelopeError: damaged, or of another invocation.
-            SpoolVersionError: a newer writer's.
-        """
-        where = self.layout.done(invocation_id)
-        outcome, payload = envelope.decode(data, Outcome, where, self._key)
-        if (outcome.id, outcome.spool) != (invocation_id, self.info.id):
-            raise EnvelopeError(f"{where} holds the outcome of another invocation ({outcome.id})")
-        return outcome, payload
-
-    def _write(self, chunks: Sequence[bytes | memoryview]) -> str:
-        path = self.layout.tmp(self._owner, next(self._serial))
-        self.fs.create(path, chunks)
-        return path

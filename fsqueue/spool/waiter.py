@@ -1,8 +1,8 @@
-"""One thread per process that looks into mailboxes for everybody who waits.
+"""Looks into mailboxes for everybody in this process who waits.
 
-It looks when the client's bell rings, and in any case after a pause that grows from
-`_FIRST_PAUSE` to the poll interval. It looks by listing: a network filesystem's client may
-answer "no such file" from its cache for half a minute.
+Whenever the client's bell rings; and in any case a thread does, after a pause that grows to the
+poll interval. It looks by listing: a network filesystem's client may answer "no such file" from
+its cache for half a minute.
 """
 
 from __future__ import annotations
@@ -64,6 +64,9 @@ class Waiter:
         self._abandoned: set[str] = set()
         self._arrived: set[str] = set()
         self._wake = threading.Event()
+        self._looking = threading.Lock()
+        self._quick = True
+        self._heard = False
         self._renewed = False
         self._news = True
         self._closing = threading.Event()
@@ -83,9 +86,12 @@ class Waiter:
                 self._silent_since = self._store.fs.monotonic()
             self._waiting.setdefault(invocation_id, []).append(future)
             self._renewed = True
-            self._news = self._news or client_of(invocation_id) != self._client
+            own = client_of(invocation_id) == self._client
+            self._news = self._news or not own
             self._start()
-        self._wake.set()
+            bell_will_ring = own and self._heard and not self._news
+        if not bell_will_ring:
+            self._wake.set()
         return future
 
     def collected(self, invocation_id: str) -> None:
@@ -129,29 +135,41 @@ class Waiter:
             self._thread.start()
 
     def _ring(self) -> None:
+        """The bell rings. Looking at once, in the bell's thread, saves a change of threads."""
         self._news = True
-        self._wake.set()
+        if self._quick and self._looking.acquire(blocking=False):
+            try:
+                self._look_safely()
+            finally:
+                self._looking.release()
+        else:
+            self._wake.set()
 
     def _run(self) -> None:
         with contextlib.ExitStack() as stack:
-            heard = False
             if self._events:
                 bell = self._store.layout.bell(self._client)
-                heard = stack.enter_context(listening(self._store.fs, bell, self._ring))
-            self._loop(_FIRST_PAUSE_EVENTS if heard else _FIRST_PAUSE_POLLING)
+                self._heard = stack.enter_context(listening(self._store.fs, bell, self._ring))
+                self._wake.set()  # it may have rung before
+            self._loop(_FIRST_PAUSE_EVENTS if self._heard else _FIRST_PAUSE_POLLING)
 
     def _loop(self, first_pause: float) -> None:
         pause = first_pause
         while not self._closing.is_set():
-            self._wake.wait(pause if self._waiting or self._abandoned else None)
+            idle = not self._waiting and not self._abandoned
+            # With a bell nobody wakes this thread for a new wait.
+            longest = self._poll_interval if self._heard else None
+            self._wake.wait(longest if idle else pause)
             self._wake.clear()
             if self._renewed:
                 self._renewed = False
                 pause = first_pause
                 if not self._news:
                     continue  # a call just made has no outcome yet
-            took = self._look_safely()
-            if took > _QUICK_LOOK:
+            with self._looking:
+                took = self._look_safely()
+            self._warn_of_silence()
+            if not self._quick:
                 self._closing.wait(took * _REST)
             pause = min(pause * _GROWTH, self._poll_interval)
 
@@ -159,11 +177,19 @@ class Waiter:
         began = self._store.fs.monotonic()
         try:
             self._look()
-            if self._waiting and began - self._silent_since > _SILENCE:
-                self._silent_since = float("inf") if self._on_silence() else began
         except OSError as error:
             log.warning("cannot look for results, trying again: %s", error)
-        return self._store.fs.monotonic() - began
+        took = self._store.fs.monotonic() - began
+        self._quick = took <= _QUICK_LOOK
+        return took
+
+    def _warn_of_silence(self) -> None:
+        now = self._store.fs.monotonic()
+        if self._waiting and now - self._silent_since > _SILENCE:
+            try:
+                self._silent_since = float("inf") if self._on_silence() else now
+            except OSError as error:
+                log.warning("cannot look for workers: %s", error)
 
     def _look(self) -> None:
         with self._mutex:

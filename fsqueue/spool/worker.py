@@ -76,7 +76,7 @@ class Worker:
 
     def is_registered(self) -> bool:
         """Whether the others still hold this worker for alive: its folder is there."""
-        return self._store.fs.exists(self._store.layout.running(self.name))
+        return self._store.fs.has_folder(self._store.layout.running(self.name))
 
     def deregister(self) -> None:
         """Leave; does nothing while claims are left in the folder, which a reaper gives back."""

@@ -160,13 +160,12 @@ def test_the_second_signal_gives_the_call_back(busy, number):
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")
 @pytest.mark.parametrize("signals", [1, 2])
-def test_no_semaphores_are_left(site, signals):
+def test_there_are_no_semaphores_that_could_be_left(site, signals):
     marks = site.folder("marks")
     worker = site.worker("process", 1).wait_for_start()
     site.call(site.tasks.hold, marks.folder)
     marks.wait_for_starts(1)
-    semaphores = worker.semaphores()
-    assert semaphores
+    assert worker.semaphores() == [], "slots share nothing that a kill could leave locked"
 
     worker.signal(signal.SIGTERM)
     worker.wait_for_log("stopping")
@@ -179,7 +178,6 @@ def test_no_semaphores_are_left(site, signals):
     worker.wait()
 
     wait_until(lambda: not worker.group(), lambda: f"processes end: {worker.group()}")
-    assert [path for path in semaphores if os.path.exists(path)] == []
 
 
 def test_stops_given_back_cost_no_attempt(site, kind):
@@ -202,6 +200,48 @@ def test_stops_given_back_cost_no_attempt(site, kind):
     marks.release()
 
     assert call.result(20) != os.getpid()
+
+
+# -- the grace ------------------------------------------------------------------------------
+
+GRACE = "0.3"
+
+
+@BOTH
+def test_what_outlasts_the_grace_is_given_back(site, kind, number):
+    marks = site.folder("marks")
+    worker = site.worker(kind, 1, FSQUEUE__STOP_GRACE=GRACE).wait_for_start()
+    held = site.call(site.tasks.hold, marks.folder)
+    marks.wait_for_starts(1)
+    (name,) = site.files("running")
+
+    worker.signal(number)
+    worker.wait_for_log(f"for {GRACE} s: 1;")
+
+    assert worker.wait() == 0, worker.text()
+    assert f"given back: {name}" in worker.text()
+    assert site.files("pending") == [name], "it is pending again, as the same attempt"
+    assert site.names("running") == site.names("workers") == []
+    other = site.worker("thread", 1).wait_for_start()
+    assert marks.wait_for_starts(2)[1] == other.pid
+    marks.release()
+    assert held.result(20) == other.pid
+
+
+def test_a_nested_call_is_given_back_too_and_costs_no_attempt(site, kind):
+    marks = site.folder("marks")
+    worker = site.worker(kind, 1, FSQUEUE__STOP_GRACE=GRACE).wait_for_start()
+    held = site.call(site.tasks.hold_within, marks.folder)
+    marks.wait_for_starts(1)
+
+    worker.signal(signal.SIGTERM)
+
+    assert worker.wait() == 0, worker.text()
+    assert [name.rpartition(".")[2] for name in site.files("pending")] == ["1", "1"]
+    assert site.names("running") == site.names("workers") == []
+    marks.release()
+    site.worker("thread", 1)
+    assert held.result(20) != worker.pid
 
 
 # -- app.runner.run() in a script -----------------------------------------------------------

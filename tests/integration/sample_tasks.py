@@ -9,6 +9,8 @@ import threading
 import time
 import types
 
+from fsqueue import RetryError, current_invocation
+
 MISSING = object()
 
 
@@ -79,6 +81,13 @@ def write_down(path, word):
         file.write(f"{word}\n")
 
 
+def count_run(path):
+    """Note that the body ran; returns how often it did so far."""
+    write_down(path, "ran")
+    with open(path, encoding="utf-8") as file:
+        return len(file.readlines())
+
+
 def behind_gate(gate, value=None, path=None):
     """Return when the test opens the gate; note that the body ran."""
     if path is not None:
@@ -95,6 +104,55 @@ async def async_behind_gate(gate, value=None):
 def nap(seconds):
     time.sleep(seconds)
     return seconds
+
+
+def fail_before(path, times, error=ConnectionError):
+    """Fail so many times, and then tell how often the body ran."""
+    ran = count_run(path)
+    if ran <= times:
+        raise error(f"run {ran}")
+    return ran
+
+
+def ask_for_retry(path, times, delay=0.0):
+    ran = count_run(path)
+    if ran <= times:
+        raise RetryError(f"run {ran}", delay=delay)
+    return ran
+
+
+def report(_=None):
+    here = current_invocation()
+    return here.id, here.task, here.queue, here.attempt, here.retries, here.remaining
+
+
+def until_cancelled(gate):
+    """Wait until somebody cancels this, and then open a gate."""
+    here = current_invocation()
+    while not here.cancelled:
+        time.sleep(0.01)
+    gates[gate].set()
+
+
+class Unreadable:
+    """Can be pickled, and not unpickled."""
+
+    def __reduce__(self):
+        return _refuse, ()
+
+
+def _refuse():
+    raise ValueError("not here")
+
+
+def odd(number):
+    if number % 2:
+        raise LookupError(number)
+    return number
+
+
+def length(text, number=0):
+    return len(text) + number
 
 
 # -- calls of other tasks ------------------------------------------------------------------

@@ -174,7 +174,7 @@ class Stage:
 
     def publish_outcome(self, attempt: int, content: bytes) -> None:
         name = AttemptName(ID, attempt)
-        self.healthy._publish_outcome(outcome_of(self.healthy, name), [content])
+        self.healthy.publish_outcome(outcome_of(self.healthy, name), [content])
 
     def close(self) -> None:
         for worker in (self.worker, *self.others):

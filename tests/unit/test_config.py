@@ -168,9 +168,11 @@ class TestFile:
         assert str(folder / "pyproject.toml") in message
         assert "expected a table" in message
 
-    def test_tables_are_reserved(self, folder):
-        (folder / "pyproject.toml").write_text("[tool.fsqueue.task]\nretries = 3")
-        assert "unknown setting task" in refused()
+    def test_the_table_of_tasks_is_none_of_settings(self, folder):
+        (folder / "pyproject.toml").write_text("[tool.fsqueue]\ntask = 3")
+        assert "task = 3, expected a table" in refused()
+        (folder / "pyproject.toml").write_text("[tool.fsqueue.tasks]\nretries = 3")
+        assert "unknown setting tasks" in refused()
 
     def test_braces_in_a_path_stay_as_they_are(self, folder):
         odd = folder / "{key} %s"
@@ -454,7 +456,11 @@ class TestSlots:
 class TestReference:
     def test_every_field_is_described_in_one_line(self):
         assert tuple(fields()) == Settings.__struct_fields__
-        assert Config.__struct_fields__ == (*Settings.__struct_fields__, "sources")
+        assert Config.__struct_fields__ == (
+            *Settings.__struct_fields__,
+            "sources",
+            "task_offers",
+        )
         for field in fields().values():
             assert field.type
             assert len(field.description.splitlines()) == 1

@@ -149,6 +149,41 @@ def test_a_filesystem_without_locks_is_no_error(fs, tmp_path):
         fs.lock(str(tmp_path / "lock"))
 
 
+@pytest.mark.parametrize("remote", [False, True])
+def test_a_fresh_look_touches_the_folder_on_a_network_filesystem_only(tmp_path, remote):
+    fs = FaultyFilesystem(remote=remote)
+    path = str(tmp_path / "name")
+    assert not fs.exists(path, fresh=True)
+    with pytest.raises(FileNotFoundError):
+        fs.read(path, fresh=True)
+    assert not fs.exists(str(tmp_path / "missing" / "name"), fresh=True)
+    touched = [operation.path for operation in fs.trace if operation.verb == "utime"]
+    assert touched == [str(tmp_path), str(tmp_path), str(tmp_path / "missing")][: 3 * remote]
+
+
+@pytest.mark.parametrize("remote", [False, True])
+def test_a_recall_opens_for_writing_on_a_network_filesystem_and_changes_nothing(tmp_path, remote):
+    fs = FaultyFilesystem(remote=remote)
+    (tmp_path / "call").write_bytes(b"content")
+    before = (tmp_path / "call").stat().st_mtime_ns
+    fs.recall(str(tmp_path / "call"))
+    assert fs.count("open") == remote
+    fs.recall(str(tmp_path / "missing"))
+    os.mkfifo(tmp_path / "fifo")
+    fs.recall(str(tmp_path / "fifo"))
+    assert (tmp_path / "call").read_bytes() == b"content"
+    assert (tmp_path / "call").stat().st_mtime_ns == before
+    assert not (tmp_path / "missing").exists()
+
+
+@pytest.mark.parametrize("remote", [False, True])
+def test_a_folder_that_the_server_does_not_know_is_gone(tmp_path, remote):
+    fs = FaultyFilesystem(remote=remote)
+    assert fs.has_folder(str(tmp_path))
+    assert not fs.has_folder(str(tmp_path / "missing"))
+    assert fs.count("utime") == 2 * remote
+
+
 @pytest.mark.skipif(not os.path.ismount("/dev/shm"), reason="no /dev/shm")
 def test_types_of_filesystems():
     assert filesystem_type("/dev/shm/anything") == "tmpfs"

@@ -179,6 +179,48 @@ def test_a_record_is_read_once(store, observer, fs):
     assert fs.count("read") == 0
 
 
+class Hanging(FaultyFilesystem):
+    """Its file server is away for a while: the next look at a file's time takes so long."""
+
+    outage = 0.0
+
+    def modified(self, path: str) -> float:
+        outage, self.outage = self.outage, 0.0
+        self.clock_offset += outage
+        return super().modified(path)
+
+
+def test_nobody_is_dead_because_the_file_server_was_away(spool):
+    fs = Hanging()
+    store = open_store(spool, fs)
+    observer = Observer(store, heartbeat=HEARTBEAT, lease=LEASE)
+    for name in ("v", "w"):
+        record(store, name, boot="elsewhere")
+        beat(store, 1.0, name)
+    observer.discover()
+    assert observer.dead_elsewhere() == {}
+    fs.outage = 10 * LEASE
+    assert observer.dead_elsewhere() == {}
+    fs.clock_offset += LEASE - HEARTBEAT - 1
+    assert observer.dead_elsewhere() == {}
+    fs.clock_offset += 2
+    assert sorted(observer.dead_elsewhere()) == ["v", "w"]
+
+
+def test_a_pause_of_the_observer_is_no_silence_of_the_others(store, observer, fs):
+    record(store, boot="elsewhere")
+    beat(store, 1.0)
+    observer.discover()
+    assert observer.dead_elsewhere() == {}
+    fs.clock_offset += 10 * LEASE
+    observer.excuse(10 * LEASE)
+    assert observer.dead_elsewhere() == {}
+    # Told twice of one pause, it takes the silence to begin now, not later.
+    observer.excuse(10 * LEASE)
+    fs.clock_offset += LEASE + 1
+    assert list(observer.dead_elsewhere()) == ["w"]
+
+
 def test_a_file_that_is_missing_stands_still_too(store, observer, fs):
     path = store.layout.upkeep_stamp
     assert observer.stands_still(path) == 0

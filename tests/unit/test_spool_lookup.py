@@ -11,6 +11,7 @@ from fsqueue.spool.opening import open_store
 from fsqueue.spool.records import Outcome
 from fsqueue.spool.states import TRANSITIONS, Move, State
 from fsqueue.spool.worker import Worker
+from fsqueue.testing import FaultyFilesystem
 
 pytestmark = pytest.mark.leaves_strays
 
@@ -93,3 +94,36 @@ def test_every_move_has_its_states():
     ends = {state for _, after in TRANSITIONS.values() for state in after}
     assert ends == set(State)
     assert not any(state.finished for before, _ in TRANSITIONS.values() for state in before)
+
+
+def stale_looks(trace):
+    """Looks at a folder, or at a name in one, that an NFS client may answer from its cache."""
+    touched = set()
+    for operation in trace:
+        folder = operation.path
+        if operation.verb == "utime":
+            touched.add(folder)
+            continue
+        if operation.verb in {"read", "stat"}:
+            folder = os.path.dirname(folder)
+        if folder not in touched:
+            yield operation
+
+
+def test_on_a_network_filesystem_no_state_comes_from_a_cache(spool, receipt, worker):
+    fs = FaultyFilesystem(remote=True)
+    store = open_store(spool, fs)
+    worker.claim(receipt.path)
+    fs.inject()
+    assert state_of(store, receipt.invocation_id) is State.RUNNING
+    assert fs.count("read", "stat", "listdir") > 5
+    assert list(stale_looks(fs.trace)) == []
+    fs.inject()
+    with pytest.raises(UnknownInvocationError):
+        state_of(store, f"{receipt.invocation_id}0")
+    assert list(stale_looks(fs.trace)) == []
+    fs.inject()
+    assert store.has_outcome(receipt.invocation_id) is False
+    assert list(stale_looks(fs.trace)) == []
+    worker.release(worker.claims[0])
+    os.unlink(os.path.join(store.layout.running(worker.name), os.path.basename(receipt.path)))

@@ -76,6 +76,17 @@ def test_work_comes_back_as_the_next_attempt(store, client, worker):
     assert traces(store, worker) == []
 
 
+def test_other_renames_of_this_host_need_not_wait_for_a_dead_clients_cache(
+    store, client, worker, fs
+):
+    held = claim(client, worker)
+    fs.remote = True
+    fs.inject()
+    assert reap(store, worker.name, "killed") == 1
+    verbs = [operation.verb for operation in fs.trace if operation.path == held.path]
+    assert verbs.index("open") < verbs.index("rename")
+
+
 def test_the_last_attempt_is_a_failure_that_says_why(store, client, worker):
     held = claim(client, worker, max_attempts=1)
     reap(store, worker.name, "its process was killed")
@@ -97,7 +108,7 @@ def test_a_worker_without_work_leaves_nothing(store, worker):
 
 def test_a_finished_attempt_is_not_run_again(store, client, worker):
     held = claim(client, worker)
-    store._publish_outcome(store._queue_failure(held.name, "WorkerLostError", "x"), ())
+    store.publish_outcome(store.queue_failure(held.name, "WorkerLostError", "x"), ())
     reap(store, worker.name, "killed")
     assert pending(store) == []
     assert traces(store, worker) == []

@@ -7,71 +7,22 @@ import pathlib
 
 import msgspec
 import pytest
+from spool_pair import QUEUE, Pair, opened_pair
 
 import fsqueue.spool
 from fsqueue.errors import EnvelopeError, SpoolError, SpoolVersionError
 from fsqueue.spool import envelope
 from fsqueue.spool.backlog import Backlog
-from fsqueue.spool.client import Client
 from fsqueue.spool.layout import AttemptName, Slot
 from fsqueue.spool.opening import open_store
-from fsqueue.spool.records import Outcome
 from fsqueue.spool.states import State
-from fsqueue.spool.worker import Worker
 from fsqueue.testing import NAME_VERBS, Fault, FaultyFilesystem
-
-QUEUE = "default"
-
-
-class Pair:
-    """A client and a worker on one spool, whose calls are counted."""
-
-    def __init__(self, root: str) -> None:
-        self.fs = FaultyFilesystem()
-        self.store = open_store(root, self.fs)
-        self.client = Client(self.store, events=False, poll_interval=0.05, on_silence=lambda: True)
-        self.worker = Worker(self.store, queues=(QUEUE,), runner="thread", concurrency=1)
-        self.worker.register()
-
-    def publish(self, *, keep: bool = False):
-        return self.client.publish(
-            self.client.new_id(), "t.f", QUEUE, [b"args"], max_attempts=3, keep=keep
-        )
-
-    def outcome(self, claim, state: State = State.SUCCEEDED) -> Outcome:
-        return Outcome(
-            id=claim.name.invocation_id,
-            spool=self.store.info.id,
-            attempt=claim.name.attempt,
-            state=state,
-            worker=claim.worker,
-            started=0.0,
-            ended=0.0,
-            codec="cloudpickle",
-        )
-
-    def complete(self, claim, state: State = State.SUCCEEDED) -> bool:
-        self.worker.release(claim)
-        published = self.store.complete(claim, self.outcome(claim, state), [b"value"])
-        self.worker.forget(claim.name)
-        return published
-
-    def close(self) -> None:
-        for claim in self.worker.claims:
-            self.complete(claim)
-        self.worker.deregister()
-        mailbox = self.store.layout.mailbox(self.client.name)
-        for name in self.store.fs.names(mailbox):
-            self.store.collect(name, keep=False)
-        self.client.close()
 
 
 @pytest.fixture
 def pair(spool):
-    pair = Pair(spool)
-    yield pair
-    pair.fs.inject()
-    pair.close()
+    with opened_pair(spool) as pair:
+        yield pair
 
 
 # -- what the moves cost ----------------------------------------------------------------------
@@ -203,6 +154,41 @@ def test_an_outcome_is_kept_for_others_if_told_so(pair):
     assert pair.store.collect(receipt.invocation_id, keep=True) == data
     outcome, payload = pair.store.read_outcome(receipt.invocation_id, data)
     assert (outcome.state, payload) == (State.SUCCEEDED, b"value")
+    os.unlink(pair.store.layout.kept(receipt.invocation_id))
+    os.rmdir(pair.store.layout.kept_mailbox(pair.client.name))
+
+
+class Interrupted(FaultyFilesystem):
+    """Something happens right before one of its reads."""
+
+    def __init__(self, before: int, happens) -> None:
+        super().__init__()
+        self._before, self._happens = before, happens
+
+    def read(self, path: str, *, fresh: bool = False) -> bytes:
+        self._before -= 1
+        if self._before == 0:
+            self._happens()
+        return super().read(path, fresh=fresh)
+
+
+@pytest.mark.parametrize("before", [1, 2, 3, 4])
+def test_no_look_finds_what_a_late_worker_publishes_after_the_collection(pair, before):
+    receipt = pair.publish(keep=True)
+    claim = pair.worker.claim(receipt.path)
+    pair.complete(claim)
+    first = pair.store.peek(receipt.invocation_id)
+
+    def collect_and_complete_again() -> None:
+        assert pair.store.collect(receipt.invocation_id, keep=True) == first
+        assert pair.store.complete(claim, pair.outcome(claim), [b"too late"])
+
+    # One read is that of the spool's own description.
+    fs = Interrupted(before + 1, collect_and_complete_again)
+    observer = open_store(pair.store.layout.root, fs)
+    assert observer.peek(receipt.invocation_id) == first
+    assert observer.peek(receipt.invocation_id) == first
+    assert pair.store.collect(receipt.invocation_id, keep=True) == first
     os.unlink(pair.store.layout.kept(receipt.invocation_id))
     os.rmdir(pair.store.layout.kept_mailbox(pair.client.name))
 

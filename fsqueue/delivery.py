@@ -1,0 +1,217 @@
+"""One file's way back: waits for the outcome of a call or a batch, and collects it once."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from typing import TYPE_CHECKING, Any
+
+from fsqueue import errors
+from fsqueue.spool.states import State
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from fsqueue.runner.context import Workplace
+    from fsqueue.session import Session
+
+# While a body waits for an invocation, it looks so often whether it has become pending again.
+_HELP_PAUSES = (0.05, 0.1, 0.2, 0.5)
+_LAST_HELP_PAUSE = 1.0
+
+
+class Delivery:
+    """The outcome of one file, whichever of its calls is asked for.
+
+    Args:
+        session: the connection to the spool.
+        invocation_id: the file's invocation.
+        hint: where it was published, if this process did that.
+        keep: the outcome stays readable for everybody.
+        members: how many calls of this process share it.
+        learn: told how long each call took.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        invocation_id: str,
+        *,
+        hint: str | None = None,
+        keep: bool = True,
+        members: int = 0,
+        learn: Callable[[float], None] | None = None,
+    ) -> None:
+        self.id = invocation_id
+        self._session = session
+        self._hint = hint
+        self._keep = keep
+        self._members = members
+        self._learn = learn
+        self._mutex = threading.Lock()
+        self._data: bytes | None = None
+        self._collected = False
+
+    def state(self, member: int | None) -> State:
+        """Where it stands now.
+
+        Raises:
+            UnknownInvocationError: it is nowhere in this spool.
+        """
+        from fsqueue.spool.lookup import state_of
+
+        if self._data is not None or self._collected:
+            data = self._read()
+            if data is not None:
+                outcome, payload = self._session.store.read_outcome(self.id, data)
+                return outcome.part(payload, member)[0]
+        return state_of(self._session.store, self.id, member)
+
+    def value(self, member: int | None, deadline: float | None) -> Any:
+        """Wait for the value of a call; raises what its body raised.
+
+        Raises:
+            TimeoutError: the deadline, on the steady clock, has passed.
+        """
+        return self._open(self._wait(deadline), member)
+
+    async def async_value(self, member: int | None) -> Any:
+        """The same without blocking the event loop."""
+        import asyncio
+
+        data = await asyncio.to_thread(self._first_look)
+        pauses = _help_pauses()
+        while data is None:
+            workplace = self._helper()
+            if workplace is None or not await asyncio.to_thread(self._run_here, workplace):
+                arrival = asyncio.wrap_future(self._session.client.waiter.watch(self.id))
+                try:
+                    await asyncio.to_thread(self._end_wait_if_kept)
+                    await asyncio.wait([arrival], timeout=next(pauses) if workplace else None)
+                finally:
+                    arrival.cancel()
+            data = await asyncio.to_thread(self._read)
+        return self._open(data, member)
+
+    # -- waiting ------------------------------------------------------------------------
+
+    def _wait(self, deadline: float | None) -> bytes:
+        data = self._first_look()
+        pauses = _help_pauses()
+        while data is None:
+            workplace = self._helper()
+            if workplace is None or not self._run_here(workplace):
+                self._sleep(deadline, next(pauses) if workplace else None)
+            data = self._read()
+        return data
+
+    def _sleep(self, deadline: float | None, pause: float | None) -> None:
+        """Wait for the outcome, at most `pause` seconds."""
+        left = None if deadline is None else max(0.0, deadline - time.monotonic())
+        waits = [wait for wait in (left, pause) if wait is not None]
+        arrival = self._session.client.waiter.watch(self.id)
+        try:
+            self._end_wait_if_kept()
+            arrival.result(min(waits) if waits else None)
+        except FutureTimeoutError:
+            if deadline is not None and time.monotonic() >= deadline:
+                raise TimeoutError(f"invocation {self.id} has no result yet") from None
+        finally:
+            arrival.cancel()
+
+    def _end_wait_if_kept(self) -> None:
+        """Wake this waiter if another handle or thread collected before it could be told."""
+        client = self._session.client
+        if self._keep and client.store.is_kept(self.id):
+            client.waiter.collected(self.id)
+
+    def _helper(self) -> Workplace | None:
+        from fsqueue.runner.context import helper
+
+        return helper(self._session.store.layout.root, self._session.app_id)
+
+    def _run_here(self, workplace: Workplace) -> bool:
+        from fsqueue.runner.execute import run_if_pending
+
+        return run_if_pending(workplace, self.id, self._hint)
+
+    # -- reading ------------------------------------------------------------------------
+
+    def _first_look(self) -> bytes | None:
+        if self._data is not None:
+            return self._data
+        if self._hint is not None and not self._collected:
+            return None  # just published from here: the waiter tells for less than a failing look
+        data = self._session.store.peek(self.id)
+        if data is None and not self._collected:
+            self.state(None)  # raises for an id that nobody knows
+        return data
+
+    def _read(self) -> bytes | None:
+        client = self._session.client
+        with self._mutex:
+            if self._data is not None:
+                return self._data
+            if self._collected or not client.owns(self.id):
+                return client.store.peek(self.id)
+            data = client.store.collect(self.id, keep=self._keep)
+            if data is None and self._keep:
+                data = client.store.peek(self.id)  # another handle or thread has collected it
+            if data is not None:
+                self._collected = True
+                client.waiter.collected(self.id)
+                if self._members:
+                    self._data = data  # for the other calls of the batch
+            return data
+
+    def _open(self, data: bytes, member: int | None) -> Any:
+        from fsqueue import codec
+
+        outcome, payload = self._session.store.read_outcome(self.id, data)
+        learn, self._learn = self._learn, None
+        if learn is not None and outcome.ended > outcome.started:
+            learn((outcome.ended - outcome.started) / max(1, len(outcome.members)))
+        state, failure, segment = outcome.part(payload, member)
+        if state is State.SUCCEEDED:
+            return codec.decode(segment, f"the result of invocation {self.id}")
+        if not segment and failure is not None:
+            raise getattr(errors, failure.type, errors.InvocationError)(failure.message)
+        raise codec.decode_exception(segment)
+
+    # -- giving up ----------------------------------------------------------------------
+
+    def cancel(self) -> bool:
+        """Cancel the file's calls; False if the outcome was there already.
+
+        Raises:
+            UnknownInvocationError: it is nowhere in this spool.
+        """
+        from fsqueue.spool.lookup import cancel
+
+        if self._collected:
+            return False
+        return cancel(self._session.store, self.id, self._hint)
+
+    def abandon(self, *, stop: bool = False) -> None:
+        """Nobody wants the outcome any more: do not run the call, or drop its result.
+
+        Does nothing once the outcome was collected. The result of an `@app.task` that a worker
+        has claimed already stays until it expires.
+
+        Args:
+            stop: end the body, if it runs.
+        """
+        if self._collected:
+            return
+        client = self._session.client
+        withdrawn = self._hint is not None and client.store.withdraw(self._hint)
+        if stop and not withdrawn:
+            client.store.cancel_running(self.id)
+        if not withdrawn and not self._keep:
+            client.waiter.abandon(self.id)
+
+
+def _help_pauses() -> Iterator[float]:
+    return itertools.chain(_HELP_PAUSES, itertools.repeat(_LAST_HELP_PAUSE))

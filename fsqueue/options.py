@@ -1,0 +1,191 @@
+"""Options of tasks: call > decorator > environment > file > default, each checked where it stands.
+
+`CallSettings` is the only list of them; `TaskOptions` gives type checkers their names.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypedDict
+
+import msgspec
+from msgspec import Meta
+
+from fsqueue.config import Count, Seconds
+from fsqueue.errors import ConfigError
+from fsqueue.fields import describe
+from fsqueue.spool.layout import DEFAULT_PRIORITY, DEFAULT_QUEUE, MAX_PRIORITY, is_safe_name
+from fsqueue.spool.records import DEFAULT_RETRY as _RETRY
+from fsqueue.spool.records import RetryPolicy
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from fsqueue.config import TaskOffer
+
+Duration = Annotated[float, Meta(gt=0, extra={"unit": "seconds"})]
+
+
+def _doc(description: str, **bounds: Any) -> Meta:
+    return Meta(description=description, **bounds)
+
+
+class HeaderFields(TypedDict, total=False):
+    """Fields of a `Call` that options decide about; what is as usual is left out."""
+
+    members: int
+    blob: str
+    timeout: float
+    expires: float
+    retry: RetryPolicy
+
+
+class CallSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """How a call is run."""
+
+    max_attempts: Annotated[
+        Count | None, _doc("runs whose workers die, before WorkerLostError; unset: the setting")
+    ] = None
+    retry_for: Annotated[
+        tuple[str, ...], _doc("exceptions after which the body runs again, as classes or names")
+    ] = ()
+    max_retries: Annotated[int, _doc("how often a failed body runs again", ge=0)] = _RETRY.times
+    retry_delay: Annotated[Seconds, _doc("pause before the first retry", ge=0)] = _RETRY.delay
+    retry_backoff: Annotated[float, _doc("each pause is so many times the last", ge=1)] = (
+        _RETRY.factor
+    )
+    retry_max_delay: Annotated[Seconds, _doc("no pause is longer", ge=0)] = _RETRY.longest
+    retry_jitter: Annotated[float, _doc("random share that is added to a pause", ge=0, le=10)] = (
+        _RETRY.jitter
+    )
+    timeout: Annotated[
+        Duration | None, _doc("how long an attempt may take; unset: as long as it likes")
+    ] = None
+    expires: Annotated[
+        Duration | None, _doc("how soon a call must start after it was made; unset: any time")
+    ] = None
+    result_timeout: Annotated[
+        Duration | None, _doc("how long a direct call waits; unset: as long as it takes")
+    ] = None
+    priority: Annotated[int, _doc("higher ones are served first", ge=0, le=MAX_PRIORITY)] = (
+        DEFAULT_PRIORITY
+    )
+    queue: Annotated[str, _doc("which workers run it", min_length=1)] = DEFAULT_QUEUE
+    countdown: Annotated[Seconds, _doc("pause before a call may start", ge=0)] = 0.0
+    parallel_batch_size: Annotated[
+        Count | Literal["auto"], _doc("calls of a fan-out that share a file and a slot")
+    ] = 1
+
+    def header(self) -> HeaderFields:
+        """What a call's header says of them, without what is as usual."""
+        found: HeaderFields = {}
+        policy = RetryPolicy(
+            classes=self.retry_for,
+            times=self.max_retries,
+            delay=self.retry_delay,
+            factor=self.retry_backoff,
+            longest=self.retry_max_delay,
+            jitter=self.retry_jitter,
+        )
+        if policy != _RETRY:
+            found["retry"] = policy
+        if self.timeout is not None:
+            found["timeout"] = self.timeout
+        return found
+
+
+class TaskOptions(TypedDict, total=False):
+    """Options of `FSQueue.task`, `FSQueue.direct_task` and `Task.options`."""
+
+    max_attempts: int
+    retry_for: type[BaseException] | str | Iterable[type[BaseException] | str]
+    max_retries: int
+    retry_delay: float
+    retry_backoff: float
+    retry_max_delay: float
+    retry_jitter: float
+    timeout: float | None
+    expires: float | None
+    result_timeout: float | None
+    priority: int
+    queue: str
+    countdown: float
+    parallel_batch_size: int | Literal["auto"]
+
+
+def check_offers(offers: Iterable[TaskOffer]) -> None:
+    """Check the options that the configuration offers, whatever task they are for.
+
+    Raises:
+        ConfigError: an option is unknown or has a bad value; the message names the source.
+    """
+    for offer in offers:
+        _accept(offer)
+
+
+def _accept(offer: TaskOffer) -> Any:
+    try:
+        return _converted(offer.option, offer.value, strict=offer.strict)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{offer.source}: {error}") from error
+
+
+def settings_of(task: str, options: Mapping[str, Any], offers: Iterable[TaskOffer]) -> CallSettings:
+    """The settings of a task.
+
+    Args:
+        task: its name.
+        options: those of the decorator.
+        offers: those of the configuration, weakest first.
+
+    Raises:
+        TypeError: an option is unknown.
+        ValueError: an option has a bad value.
+    """
+    values: dict[str, Any] = {}
+    for offer in offers:
+        if offer.is_for(task):
+            values[offer.option] = _accept(offer)
+    return changed(msgspec.convert(values, CallSettings), options)
+
+
+def changed(settings: CallSettings, options: Mapping[str, Any]) -> CallSettings:
+    """Settings with some of them replaced.
+
+    Raises:
+        TypeError: an option is unknown.
+        ValueError: an option has a bad value.
+    """
+    values = {name: _converted(name, value) for name, value in options.items()}
+    return msgspec.structs.replace(settings, **values) if values else settings
+
+
+def _converted(name: str, value: Any, *, strict: bool = True) -> Any:
+    known = describe(CallSettings)
+    if name not in known:
+        raise TypeError(f"unknown task option {name}; there are: {', '.join(known)}")
+    if name == "retry_for":
+        value = _class_names(value)
+    try:
+        result = msgspec.convert(value, known[name].hint, strict=strict)
+    except (msgspec.ValidationError, OverflowError) as error:
+        raise ValueError(known[name].refuse(name, value)) from error
+    if isinstance(result, float) and not math.isfinite(result):
+        raise ValueError(known[name].refuse(name, value))
+    if name == "queue" and not is_safe_name(result):
+        raise ValueError(f"queue = {value!r}, expected up to 64 letters, digits, '-' and '_'")
+    return result
+
+
+def _class_names(value: Any) -> tuple[str, ...]:
+    """Exceptions as ``module.Class``; a name without a dot is a built-in one."""
+    items = [value] if isinstance(value, str | type) else value
+    names = []
+    for item in [items] if not hasattr(items, "__iter__") else items:
+        if isinstance(item, str):
+            names.append(item if "." in item else f"builtins.{item}")
+        elif isinstance(item, type) and issubclass(item, BaseException):
+            names.append(f"{item.__module__}.{item.__qualname__}")
+        else:
+            raise TypeError(f"retry_for = {value!r}, expected exception classes or their names")
+    return tuple(names)

@@ -1,0 +1,200 @@
+"""Runs bodies: from the header and payload of a call to the header and payload of its outcome."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import itertools
+import logging
+import random
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from fsqueue.codec import decode, encode, encode_exception
+from fsqueue.codec.texts import capped, safe_str
+from fsqueue.errors import EnvelopeError, InvocationCorruptError, RetryError, TaskNotFoundError
+from fsqueue.spool.records import Failure, Member, RetryPolicy
+from fsqueue.spool.states import State
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Iterator, Sequence
+
+    from fsqueue.errors import InvocationError
+    from fsqueue.runner.context import Execution
+    from fsqueue.spool.records import Call
+
+log = logging.getLogger(__name__)
+
+_LONGEST_MESSAGE = 500
+NEVER = RetryPolicy(times=0)
+
+
+class Answer(NamedTuple):
+    """What a body, or the bodies of a batch, have come to."""
+
+    state: State
+    payload: Sequence[bytes]
+    failure: Failure | None = None
+    members: tuple[Member, ...] = ()
+    retry_after: float | None = None
+    """Seconds after which the call is to be run again, instead of giving this answer."""
+
+    @classmethod
+    def of_error(
+        cls, error: BaseException, policy: RetryPolicy = NEVER, retries: int = 0
+    ) -> Answer:
+        """The answer of a body that raised, after so many retries."""
+        delay = delay_before_retry(policy, error, retries)
+        if delay is None and retries:
+            error.add_note(f"(after {retries + 1} attempts: it was retried {retries} times)")
+        failure = Failure(type(error).__qualname__, capped(safe_str(error), _LONGEST_MESSAGE))
+        return cls(State.FAILED, [encode_exception(error)], failure, retry_after=delay)
+
+    @classmethod
+    def of_queue(cls, error: InvocationError) -> Answer:
+        """The queue's own answer for a body that was not run."""
+        return cls(State.FAILED, [], Failure(type(error).__name__, str(error)))
+
+
+def answer(execution: Execution, payload: memoryview) -> Answer:
+    """Run a call, or all calls of a batch one after another; whatever they do is the answer.
+
+    Args:
+        execution: the call.
+        payload: the segments of its file.
+    """
+    call = execution.call
+    try:
+        body = execution.workplace.resolve(call.task)
+        common = _common(execution, payload)
+    except BaseException as error:  # noqa: BLE001 - it is the call's, also when it is SystemExit
+        if isinstance(error, TaskNotFoundError):
+            log.warning("%s fails: %s", execution.claim.name, error)
+        return Answer.of_error(error)
+    segments = _own_segments(call, payload)
+    if not call.members:
+        return _answer_of_one(call, body, common, segments[0], execution.claim.name.retries)
+    return _together(_answers_of_batch(execution, body, common, segments))
+
+
+def _answers_of_batch(
+    execution: Execution,
+    body: Callable[..., Any],
+    common: dict[str, Any],
+    segments: list[memoryview],
+) -> list[Answer]:
+    """The members' answers; those to be retried are, here, as the file holds them all."""
+    answers: dict[int, Answer] = {}
+    todo = list(range(len(segments)))
+    for retries in itertools.count():
+        for index in todo:
+            answers[index] = _answer_of_one(execution.call, body, common, segments[index], retries)
+        delays = [answers[index].retry_after or 0.0 for index in todo]
+        todo = [index for index in todo if answers[index].retry_after is not None]
+        if not todo or execution.workplace.aborted.wait(max(delays)):
+            break
+    return [answers[index] for index in range(len(segments))]
+
+
+def _answer_of_one(
+    call: Call,
+    body: Callable[..., Any],
+    common: dict[str, Any],
+    segment: memoryview,
+    retries: int,
+) -> Answer:
+    try:
+        args, kwargs = decode(segment, f"the arguments of {call.task}")
+        value = run_body(body, args, {**common, **kwargs} if common else kwargs)
+        return Answer(State.SUCCEEDED, [encode(value, f"the result of {call.task}")])
+    except BaseException as error:  # noqa: BLE001 - it is the call's, also when it is SystemExit
+        return Answer.of_error(error, call.retry, retries)
+
+
+def _together(answers: list[Answer]) -> Answer:
+    """The answer of a batch: failed, if one of its members is."""
+    payload = [answer.payload[0] for answer in answers]
+    members = tuple(
+        Member(answer.state, len(answer.payload[0]), answer.failure) for answer in answers
+    )
+    failures = [answer.failure for answer in answers if answer.failure is not None]
+    state = State.FAILED if failures else State.SUCCEEDED
+    return Answer(state, payload, failures[0] if failures else None, members)
+
+
+def _segments(call: Call, payload: memoryview) -> Iterator[memoryview]:
+    start = 0
+    for size in call.segments:
+        yield payload[start : start + size]
+        start += size
+
+
+def _own_segments(call: Call, payload: memoryview) -> list[memoryview]:
+    return list(_segments(call, payload))[-(call.members or 1) :]
+
+
+def _common(execution: Execution, payload: memoryview) -> dict[str, Any]:
+    """The keyword arguments that the call shares with others."""
+    call = execution.call
+    what = f"the common arguments of {call.task}"
+    if call.blob:
+        try:
+            data = execution.workplace.store.blobs.get(call.blob)
+        except EnvelopeError as error:
+            raise InvocationCorruptError(str(error)) from error
+        common: dict[str, Any] = decode(data, what)
+        return common
+    common = {}
+    for segment in list(_segments(call, payload))[: -(call.members or 1)]:
+        common.update(decode(segment, what))
+    return common
+
+
+def run_body(body: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Call a function in this thread; a coroutine function gets an event loop of its own."""
+    value = body(*args, **kwargs)
+    return _complete(value) if inspect.iscoroutine(value) else value
+
+
+def _complete(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(coroutine)
+    # Inline mode within a running loop: it is set aside while the inner one runs, with the
+    # functions that asyncio documents for other loops' implementers.
+    task = asyncio.current_task(loop)
+    if task is not None:
+        asyncio._leave_task(loop, task)  # noqa: SLF001
+    asyncio._set_running_loop(None)  # noqa: SLF001
+    try:
+        return asyncio.run(coroutine)
+    finally:
+        asyncio._set_running_loop(loop)  # noqa: SLF001
+        if task is not None:
+            asyncio._enter_task(loop, task)  # noqa: SLF001
+
+
+# -- retries ----------------------------------------------------------------------------
+
+
+def delay_before_retry(policy: RetryPolicy, error: BaseException, retries: int) -> float | None:
+    """Seconds to wait before a failed body is run again; None if it is not.
+
+    Args:
+        policy: the task's options.
+        error: what the body raised.
+        retries: how often it was retried before.
+    """
+    if retries >= policy.times or not _is_retried(policy, error):
+        return None
+    if isinstance(error, RetryError) and error.delay is not None:
+        return max(0.0, error.delay)
+    delay = min(policy.longest, policy.delay * policy.factor**retries)
+    return delay * (1 + policy.jitter * random.random())  # noqa: S311
+
+
+def _is_retried(policy: RetryPolicy, error: BaseException) -> bool:
+    if isinstance(error, RetryError):
+        return True
+    names = {f"{cls.__module__}.{cls.__qualname__}" for cls in type(error).__mro__}
+    return not names.isdisjoint(policy.classes)

@@ -1,0 +1,76 @@
+"""Time limits of bodies."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import threading
+from typing import TYPE_CHECKING, Final
+
+from fsqueue.errors import TaskTimeoutError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from fsqueue.runner.context import Execution
+    from fsqueue.spool.records import Call
+
+log = logging.getLogger(__name__)
+
+TIMED_OUT: Final = 75
+"""Exit status of a slot's process whose body took too long."""
+
+# A body that keeps Python from running, in a long call into C, is ended by the kernel.
+_HARD_LIMIT_AFTER = 1.0
+
+
+@contextlib.contextmanager
+def time_limit(
+    execution: Execution, give_up: Callable[[BaseException], bool], *, killable: bool
+) -> Iterator[None]:
+    """Limit the block, which runs a body, to the timeout of its call.
+
+    The caller learns of the timeout at once. A thread cannot be ended: its slot is taken until
+    the body ends by itself.
+
+    Args:
+        execution: the call.
+        give_up: settles the call with an error; False if somebody else has settled it.
+        killable: end this process when the time is over.
+    """
+    seconds = execution.call.timeout
+    if not seconds:
+        yield
+        return
+    mutex = threading.Lock()
+
+    def expire() -> None:
+        # The body's thread waits at the end of the block: another call must not begin in a
+        # process that is about to be ended.
+        with mutex:
+            if not execution.over and give_up(timeout_error(execution.call)):
+                log.warning("%s took longer than %g s", execution.claim.name, seconds)
+                if killable:
+                    os._exit(TIMED_OUT)
+                log.warning("%s goes on in a thread: its slot is lost", execution.claim.name)
+
+    timer = threading.Timer(seconds, expire)
+    timer.daemon = True
+    timer.start()
+    if killable:
+        signal.setitimer(signal.ITIMER_REAL, seconds + _HARD_LIMIT_AFTER)
+    try:
+        yield
+    finally:
+        timer.cancel()
+        if killable:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+        with mutex:
+            execution.over = True
+
+
+def timeout_error(call: Call) -> TaskTimeoutError:
+    """What the caller gets of an attempt that took too long."""
+    return TaskTimeoutError(f"{call.task} ran longer than its timeout of {call.timeout:g} s")

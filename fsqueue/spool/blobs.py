@@ -1,0 +1,93 @@
+"""Large values that many calls share: stored once, under the digest of their content."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import hmac
+import threading
+from collections import OrderedDict
+from typing import TYPE_CHECKING
+
+from fsqueue.errors import EnvelopeError
+
+if TYPE_CHECKING:
+    from fsqueue.spool.outcomes import Outcomes
+
+# What a process keeps of the blobs that it has read, in bytes; the latest one always.
+_CACHE_LIMIT = 1 << 28
+
+
+class Blobs:
+    """One process's access to ``blobs/``.
+
+    Args:
+        store: the spool.
+    """
+
+    def __init__(self, store: Outcomes) -> None:
+        self._store = store
+        self._mutex = threading.Lock()
+        self._cache: OrderedDict[str, bytes] = OrderedDict()
+
+    def put(self, data: bytes) -> str:
+        """Store a value, if it is not there yet; returns its digest.
+
+        Dies before the link: a file in ``tmp/`` expires. Dies after it: the blob expires when
+        nobody has used it for long. Lost reply: it is there, which is all that counts.
+        """
+        store, digest = self._store, self._digest(data)
+        if not self.touch(digest):
+            store.add_file(store.layout.blob(digest), [data])
+        return digest
+
+    def touch(self, digest: str, when: float | None = None) -> bool:
+        """Keep a blob from expiring; False if it is not there.
+
+        Args:
+            digest: the blob.
+            when: as if it was used at this time, by the file server's clock; None is now.
+        """
+        path = self._store.layout.blob(digest)
+        try:
+            self._store.fs.set_time(path, when)
+        except PermissionError:  # another member of the group made it, who alone may choose
+            self._store.fs.set_time(path, None)
+        except OSError as error:
+            if error.errno not in {errno.ENOENT, errno.ESTALE}:
+                raise
+            return False
+        return True
+
+    def get(self, digest: str) -> bytes:
+        """The value of a digest; read once and then remembered.
+
+        Raises:
+            EnvelopeError: it is missing or damaged.
+        """
+        with self._mutex:  # so that two threads that need it do not read it twice
+            if digest not in self._cache:
+                self._remember(digest, self._read(digest))
+            self._cache.move_to_end(digest)
+            return self._cache[digest]
+
+    def _read(self, digest: str) -> bytes:
+        path = self._store.layout.blob(digest)
+        try:
+            data = self._store.fs.read(path, fresh=True)
+        except FileNotFoundError as error:
+            raise EnvelopeError(
+                f"{path} is missing: it holds the common arguments of a fan-out"
+            ) from error
+        if not hmac.compare_digest(self._digest(data), digest):
+            raise EnvelopeError(f"{path} is damaged: its content is not that of its name")
+        return data
+
+    def _remember(self, digest: str, data: bytes) -> None:
+        self._cache[digest] = data
+        while len(self._cache) > 1 and sum(map(len, self._cache.values())) > _CACHE_LIMIT:
+            self._cache.popitem(last=False)
+
+    def _digest(self, data: bytes) -> str:
+        key = self._store.key
+        return hashlib.blake2b(data, digest_size=16, key=key, person=b"fsqueue blob").hexdigest()

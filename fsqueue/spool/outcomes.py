@@ -1,0 +1,227 @@
+"""Outcomes: published once, read by their client, kept for others."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from typing import TYPE_CHECKING
+
+from fsqueue.errors import EnvelopeError, SpoolError
+from fsqueue.spool import envelope
+from fsqueue.spool.clock import ServerClock
+from fsqueue.spool.filesystem import links_unsupported
+from fsqueue.spool.layout import client_of, new_token
+from fsqueue.spool.records import Failure, Outcome
+from fsqueue.spool.states import State
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from fsqueue.spool.filesystem import Filesystem
+    from fsqueue.spool.layout import AttemptName, Layout
+    from fsqueue.spool.records import SpoolInfo
+
+# Each try ends with a folder made that somebody removed again in between: rare even once.
+_TRIES = 100
+
+
+class Outcomes:
+    """One process's handle on a spool, as far as outcomes go. `Store` adds the calls.
+
+    Args:
+        filesystem: verbs over system calls.
+        layout: paths of the spool.
+        info: the content of its ``spool.json``.
+        key: the key that signs its files; empty if they are not signed.
+    """
+
+    def __init__(
+        self, filesystem: Filesystem, layout: Layout, info: SpoolInfo, key: bytes = b""
+    ) -> None:
+        self.fs = filesystem
+        self.layout = layout
+        self.info = info
+        self.clock = ServerClock(filesystem)
+        self.key = key
+        self._owner = new_token()
+        self._serial = itertools.count()
+
+    def sync_clock(self) -> None:
+        """Read the file server's clock, for a process that has no file of its own to touch."""
+        path = self.layout.tmp(self._owner, next(self._serial))
+        self.clock.sync(path)
+        self.fs.discard(path)
+
+    # -- publishing ---------------------------------------------------------------------
+
+    def publish_outcome(self, outcome: Outcome, payload: Sequence[bytes | memoryview]) -> bool:
+        """Make an outcome known to its client; False if there was one already.
+
+        Dies before the link: there is none. Dies after it: it stands. Lost reply: the temporary
+        file has two names.
+        """
+        temporary = self._write(envelope.encode(outcome, payload, self.key))
+        try:
+            published = self._link(temporary, self.layout.done(outcome.id))
+            # At once: the client wakes while this worker cleans up.
+            self.fs.ring(self.layout.bell(client_of(outcome.id)))
+            return published
+        finally:
+            self.fs.discard(temporary)
+
+    def _link(self, temporary: str, target: str) -> bool:
+        for _ in range(_TRIES):
+            try:
+                self.fs.link(temporary, target)
+            except FileExistsError:
+                return self.fs.link_count(temporary) > 1
+            except FileNotFoundError:
+                # Its client is gone and took the empty mailbox along.
+                self.fs.make_folders(os.path.dirname(target))
+            except OSError as error:
+                if not links_unsupported(error):
+                    raise
+                return self._rename_if_absent(temporary, target)
+            else:
+                return True
+        raise SpoolError(f"cannot publish into {target}: its folder is removed again and again")
+
+    def _rename_if_absent(self, temporary: str, target: str) -> bool:
+        # Without links the look and the rename are two steps: two workers of one invocation
+        # can pass the look together, and then the later result stands.
+        if self.fs.exists(target):
+            return False
+        self.move(temporary, target)
+        return True
+
+    def queue_failure(
+        self, name: AttemptName, kind: str, message: str, state: State = State.FAILED
+    ) -> Outcome:
+        """The outcome of an attempt that ended without an answer of its body."""
+        if self.clock.age == float("inf"):
+            self.sync_clock()  # whoever only asks has no file whose time it reads
+        now = self.clock.now()
+        return Outcome(
+            id=name.invocation_id,
+            spool=self.info.id,
+            attempt=name.attempt,
+            state=state,
+            worker="",
+            started=now,
+            ended=now,
+            codec="",
+            failure=Failure(kind, message),
+        )
+
+    # -- reading ------------------------------------------------------------------------
+
+    def has_outcome(self, invocation_id: str) -> bool:
+        """Whether an outcome was published and is still there."""
+        paths = self.layout.done(invocation_id), self.layout.kept(invocation_id)
+        return any(self.fs.exists(path, fresh=True) for path in paths)
+
+    def is_kept(self, invocation_id: str) -> bool:
+        """Whether its client has collected the outcome and keeps it for others."""
+        return self.fs.exists(self.layout.kept(invocation_id))
+
+    def collect(self, invocation_id: str, *, keep: bool) -> bytes | None:
+        """The client's own first reading of an outcome; None if it is not there.
+
+        It leaves the mailbox, so that the mailbox stays short: removed if nobody else may
+        want it, or else moved to ``kept/``, which everybody prefers, this method too. So an
+        outcome that a late worker publishes after this is never seen.
+        """
+        if keep and self.is_kept(invocation_id):
+            return self.fs.read(self.layout.kept(invocation_id))
+        path = self.layout.done(invocation_id)
+        try:
+            data = self.fs.read(path)
+        except FileNotFoundError:
+            return None
+        if keep:
+            return self._keep(path, self.layout.kept(invocation_id), data)
+        self.fs.discard(path)
+        return data
+
+    def _keep(self, path: str, kept: str, data: bytes) -> bytes:
+        """Move an outcome to where it is kept; returns the one that stands there then.
+
+        By a link, which refuses a name that exists. Between this client's look and its move,
+        another handle of it may have collected, and a late worker published: a rename would
+        put the later outcome in place of the first.
+
+        Dies after the link: the outcome has two names, and the one in the mailbox expires.
+        """
+        try:
+            self.fs.link(path, kept)
+        except (FileExistsError, FileNotFoundError):
+            first = self._read_if_there(kept)
+            if first is None:
+                self.move(path, kept)  # its folder was missing
+                return data
+            data = first
+        except OSError:
+            # No links, or a full disk, where a rename still works: then the look must do.
+            self.move(path, kept)
+            return data
+        self.fs.discard(path)
+        return data
+
+    def peek(self, invocation_id: str) -> bytes | None:
+        """An outcome read by anybody, which changes nothing; None if it is not there."""
+        # It moves from the one to the other and never back, hence in this order. What lies in
+        # both was published by a late worker after the collection.
+        done = self._read_if_there(self.layout.done(invocation_id))
+        kept = self._read_if_there(self.layout.kept(invocation_id))
+        return done if kept is None else kept
+
+    def _read_if_there(self, path: str) -> bytes | None:
+        try:
+            return self.fs.read(path, fresh=True)
+        except FileNotFoundError:
+            return None
+
+    def read_outcome(self, invocation_id: str, data: bytes) -> tuple[Outcome, memoryview]:
+        """Header and payload of an outcome.
+
+        Raises:
+            EnvelopeError: damaged, or of another invocation.
+            SpoolVersionError: a newer writer's.
+        """
+        where = self.layout.done(invocation_id)
+        outcome, payload = envelope.decode(data, Outcome, where, self.key)
+        if (outcome.id, outcome.spool) != (invocation_id, self.info.id):
+            raise EnvelopeError(f"{where} holds the outcome of another invocation ({outcome.id})")
+        return outcome, payload
+
+    # -- files --------------------------------------------------------------------------
+
+    def move(self, source: str, target: str) -> bool:
+        """Rename into a folder that may be missing; False if the source is gone.
+
+        Only for a source that nobody else would take, or where it does not matter who did:
+        a lost reply looks like a source that is gone.
+        """
+        for _ in range(_TRIES):
+            try:
+                self.fs.rename(source, target)
+            except FileNotFoundError:
+                if not self.fs.exists(source):
+                    return False
+                self.fs.make_folders(os.path.dirname(target))
+            else:
+                return True
+        raise SpoolError(f"cannot move to {target}: its folder is removed again and again")
+
+    def add_file(self, path: str, chunks: Sequence[bytes | memoryview]) -> None:
+        """Make a file that is the same whoever makes it; one that is there already stays."""
+        temporary = self._write(chunks)
+        try:
+            self._link(temporary, path)
+        finally:
+            self.fs.discard(temporary)
+
+    def _write(self, chunks: Sequence[bytes | memoryview]) -> str:
+        path = self.layout.tmp(self._owner, next(self._serial))
+        self.fs.create(path, chunks)
+        return path

@@ -1,0 +1,184 @@
+"""Workers and callers in the guests of the lab, and the server's own look at the spool."""
+
+import contextlib
+import json
+import signal
+import subprocess
+from pathlib import Path
+
+from support import wait_until
+
+PROJECT = Path(__file__).parent / "project"
+PATIENCE = 50.0
+# Every scenario that is not about the defaults: two beats a second.
+BRISK = {"FSQUEUE__HEARTBEAT": "0.5"}
+
+
+class Process:
+    """A command in a guest."""
+
+    def __init__(self, site, client, arguments, env):
+        self.client = client
+        self._job = site.lab.popen(
+            client, [site.python, *arguments], env=site.env | env, cwd=str(PROJECT)
+        )
+
+    @property
+    def log(self):
+        return self._job.stderr
+
+    @property
+    def printed(self):
+        return self._job.stdout
+
+    def wait_for(self, text, *, timeout=PATIENCE):
+        """Wait until a text has come out, on either channel."""
+
+        def there():
+            if text in self.log or text in self.printed:
+                return True
+            assert self._job.poll() is None, f"ended without {text!r}: {self._all()}"
+            return False
+
+        try:
+            wait_until(there, timeout=timeout, what=f"{text!r} on {self.client}")
+        except AssertionError as error:
+            raise AssertionError(f"{error}: {self._all()}") from None
+
+    def published(self):
+        """The id that a caller has printed: of a call, or of the client of many."""
+        self.wait_for("\n")
+        word, invocation_id = self.printed.splitlines()[0].split()
+        assert word == "published"
+        return invocation_id
+
+    def answer(self, *, timeout=PATIENCE):
+        """What a caller's command has found out."""
+        try:
+            status = self._job.wait(timeout)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"not within {timeout:g} s: {self._all()}") from None
+        assert status == 0, self._all()
+        return json.loads(self.printed.splitlines()[-1])
+
+    def stop(self):
+        """Let a worker finish what it runs, and leave."""
+        self._job.send_signal(signal.SIGTERM)
+        self.ends()
+
+    def ends(self):
+        """Wait for an end without an error."""
+        assert self._job.wait(PATIENCE) == 0, self._all()
+
+    def end(self):
+        """End it, if it still runs."""
+        if self._job.poll() is None:
+            self._job.kill()
+            self._job.wait(PATIENCE)
+
+    def _all(self):
+        return f"{self.printed}\n{self.log}"
+
+
+class Site:
+    """A spool on NFS, and who works there."""
+
+    def __init__(self, lab, name, python):
+        self.lab, self.python = lab, python
+        self.base = f"{lab.mountpoint}/{name}"
+        self.folder = f"{self.base}/marks"
+        self.root = f"{self.base}/spool"
+        # A folder of the same path on each client, of its own.
+        self.local = f"/run/{name}"
+        self.env = {"FSQUEUE__ROOT": self.root, "PYTHONDONTWRITEBYTECODE": "1"}
+        self._exported = f"/export/{name}"
+        self._processes = []
+        self.on_server(f"os.makedirs('{self._exported}/marks')")
+        for client in lab.clients:
+            lab.run(client, ["mkdir", self.local], check=True)
+
+    def worker(self, client, *, slots=4, **env):
+        arguments = ["-m", "fsqueue", "worker", "nfs_tasks:app", "--concurrency", str(slots)]
+        process = self._start(client, arguments, BRISK | env)
+        process.wait_for(" serves ")
+        return process
+
+    def caller(self, client, *arguments, **env):
+        return self._start(client, ["nfs_calls.py", *map(str, arguments)], BRISK | env)
+
+    def claimant(self, client):
+        process = self._start(client, ["nfs_claims.py", self.folder, self.local], {})
+        process.wait_for("ready")
+        return process
+
+    def _start(self, client, arguments, env):
+        process = Process(self, client, arguments, env)
+        self._processes.append(process)
+        return process
+
+    def close(self):
+        for process in self._processes:
+            if not self.lab.guests[process.client].gone:
+                process.end()
+
+    # -- the server's view, which no cache comes between ------------------------------------
+
+    def on_server(self, code):
+        """Evaluate Python on the server."""
+        return self.on("server", code)
+
+    def on(self, guest, code):
+        """Evaluate Python in a guest."""
+        remote = self.lab.remote(guest)
+        with contextlib.closing(remote):
+            return remote(code, PATIENCE)
+
+    def files(self, top):
+        """Names of files in a folder of the spool, at any depth."""
+        path = f"{self._exported}/spool/{top}"
+        return self.on_server(
+            f"sorted(name for _, _, names in os.walk({path!r}) for name in names)"
+        )
+
+    def digest(self, path):
+        """Tells whether a file of the spool has changed."""
+        return self.on_server(
+            "import hashlib\n"
+            f"hashlib.sha256(open('{self._exported}/spool/{path}', 'rb').read()).hexdigest()"
+        )
+
+    def runs(self):
+        """What the bodies have noted in the shared folder, one line each."""
+        return self._lines("server", f"{self._exported}/marks")
+
+    def local_runs(self, client):
+        """What they have noted in the client's own folder."""
+        return self._lines(client, self.local)
+
+    def _lines(self, guest, folder):
+        return self.on(
+            guest,
+            f"[line for name in os.listdir({folder!r}) if name.startswith('runs.')"
+            f" for line in open({folder!r} + '/' + name).read().split()]",
+        )
+
+    def wait_for_runs(self, count, *, timeout=PATIENCE):
+        wait_until(
+            lambda: len(self.runs()) >= count, timeout=timeout, what=f"{count} runs of bodies"
+        )
+
+    def allow(self, name):
+        """Make the file that processes or bodies wait for."""
+        self.on_server(f"open('{self._exported}/marks/{name}', 'w').close()")
+
+    def reconcile(self, ids=(), *, late=0):
+        """Everything accepted is finished, once, and nothing else is left.
+
+        Args:
+            ids: of the calls whose outcomes are kept.
+            late: results that came after the collection of the outcome, which nobody sees.
+        """
+        left = {top: self.files(top) for top in ("pending", "running", "quarantine")}
+        assert left == {"pending": [], "running": [], "quarantine": []}
+        assert len(self.files("done")) == late
+        assert self.files("kept") == sorted(ids)
