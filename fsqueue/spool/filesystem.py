@@ -35,6 +35,10 @@ _BEGINNING = 128
 # What stands in the place of a file, and cannot be opened as one.
 _NO_FILE = frozenset({errno.ELOOP, errno.ENXIO, errno.EISDIR})
 
+# What an NFS client makes of a file that is removed while a process has it open (nfs_sillyrename
+# in the kernel's fs/nfs/dir.c); it removes it itself.
+_STILL_OPEN = ".nfs"
+
 # What a filesystem answers when it has no hard links.
 _NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
 
@@ -107,7 +111,7 @@ class Filesystem:
 
     def link(self, source: str, target: str) -> None:
         """Give a file a second name, which must not exist."""
-        self._call("link", os.link, source, target)
+        self._call("link", os.link, source, target, follow_symlinks=False)
         self._settle(target)
 
     def unlink(self, path: str) -> None:
@@ -167,7 +171,8 @@ class Filesystem:
         try:
             if fresh and self.remote:
                 self._call("utime", os.utime, path, follow_symlinks=False)
-            return self._call("listdir", _list, path, limit)
+            found = self._call("listdir", _list, path, limit)
+            return [name for name in found if not name.startswith(_STILL_OPEN)]
         except FileNotFoundError:
             return []
         except OSError as error:
@@ -193,12 +198,12 @@ class Filesystem:
             return False
         return True
 
-    def is_folder(self, path: str) -> bool:
-        """Whether a folder is there; a link to one is none."""
+    def is_folder(self, path: str) -> bool | None:
+        """Whether it is a folder and not a link to one; None if nothing is there."""
         try:
             return stat.S_ISDIR(self._call("stat", os.lstat, path).st_mode)
         except FileNotFoundError:
-            return False
+            return None
 
     def has_folder(self, path: str) -> bool:
         """Whether a folder exists, by the file server's word: it is touched first."""
@@ -241,7 +246,8 @@ class Filesystem:
     def modified(self, path: str) -> float:
         """A file's time of change by the file server's clock, in seconds since the epoch.
 
-        By open and fstat, which asks an NFS server; a plain stat is answered from a cache.
+        By open and fstat, which asks an NFS server; a plain stat is answered from a cache. What
+        cannot be opened, like a link, is an `EnvelopeError`.
         """
         return self._call("fstat", _fstat_mtime, path)
 
@@ -344,15 +350,19 @@ def _sync_folder(path: str) -> None:
         os.close(handle)
 
 
-def _read_regular(path: str, length: Callable[[bytes, str], int] | None) -> bytes:
+def _open_to_look(path: str) -> int:
     # O_NONBLOCK so that a FIFO cannot hang the reader, O_NOFOLLOW so that a link leads nowhere.
     flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
     try:
-        handle = os.open(path, flags)
+        return os.open(path, flags)
     except OSError as error:
         if error.errno in _NO_FILE:
             raise EnvelopeError(f"{path} is not a regular file") from error
         raise
+
+
+def _read_regular(path: str, length: Callable[[bytes, str], int] | None) -> bytes:
+    handle = _open_to_look(path)
     try:
         found = os.fstat(handle)
         if not stat.S_ISREG(found.st_mode):
@@ -388,7 +398,7 @@ def _list(path: str, limit: int | None) -> list[str]:
 
 
 def _fstat_mtime(path: str) -> float:
-    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    handle = _open_to_look(path)
     try:
         return os.fstat(handle).st_mtime
     finally:

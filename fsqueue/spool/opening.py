@@ -41,7 +41,7 @@ def open_store(root: Path, filesystem: Filesystem | None = None, key: bytes = b"
         fs.make_folders(path)
         check_root(fs, path)
         for folder in layout.folders:
-            fs.make_folders(folder)
+            make_folder(fs, folder)
         info = _read_info(fs, layout) or _create_info(fs, layout, key)
     except OSError as error:
         raise SpoolError(
@@ -50,6 +50,20 @@ def open_store(root: Path, filesystem: Filesystem | None = None, key: bytes = b"
         ) from error
     _check_key(layout, info, key)
     return Store(fs, layout, info, key)
+
+
+def make_folder(fs: Filesystem, path: str) -> None:
+    """Make a folder of the spool that must be one, and no link to one, if it is not there yet.
+
+    Raises:
+        SpoolError: something else stands there.
+    """
+    fs.make_folders(path)
+    if not fs.is_folder(path):
+        raise SpoolError(
+            f"{path} is a file or a link, and has to be a folder. Look who put it there, and "
+            "remove it."
+        )
 
 
 def _read_info(fs: Filesystem, layout: Layout) -> SpoolInfo | None:
