@@ -86,9 +86,12 @@ class Blobs:
             raise EnvelopeError(self._damaged.get(digest, missing)) from error
         except EnvelopeError as error:
             # Out of the way of whoever stores this value again.
-            self._damaged[digest] = str(error)
-            self._store.set_aside(path, str(error))
-            raise
+            name = self._store.free_name(path)
+            self._store.set_aside(path, str(error), name)
+            where = self._store.layout.quarantined(name)
+            message = f"{error}. The file lies in {where}; make the calls again."
+            self._damaged[digest] = message
+            raise EnvelopeError(message) from error
 
     def _read_whole(self, path: str, digest: str, size: int) -> bytes:
         try:
