@@ -70,7 +70,7 @@ class Outside:
     """A folder out of the spool, whose files must stay as they are."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder / "outside"
+        self.folder = folder
         self.folder.mkdir()
         self.secret = self.folder / "secret"
         self.secret.write_text(SECRET, encoding="utf-8")
@@ -84,7 +84,8 @@ class Outside:
 
     def is_untouched(self) -> bool:
         names = [path.name for path in self._all()]
-        return names == ["abcdefgh-1", "abcdefgh-1.1", "notes.txt", "secret", "outside"] and all(
+        wanted = ["abcdefgh-1", "abcdefgh-1.1", "notes.txt", "secret", self.folder.name]
+        return names == wanted and all(
             os.stat(path).st_mtime == 1 and (path.is_dir() or path.read_text() == SECRET)
             for path in self._all()
         )

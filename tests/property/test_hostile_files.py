@@ -12,7 +12,6 @@ from hostile_files import (
     NO_FILES,
     SECRET,
     SPOILS,
-    Outside,
     Trap,
     blob,
     done,
@@ -41,8 +40,6 @@ from fsqueue.errors import (
 )
 from fsqueue.spool.layout import AttemptName
 
-# Quick enough for a test, and so the lease may be short.
-QUICK = {"heartbeat": 0.2, "lease": 1.0}
 ERRORS = {
     pending: InvocationCorruptError,
     running_at_a_dead_worker: InvocationCorruptError,
@@ -53,18 +50,6 @@ ERRORS = {
 SOME = [truncated, *NO_FILES]
 # Only the client that collects an outcome may set it aside: another reader leaves it.
 SET_ASIDE = {pending, running_at_a_dead_worker, done, blob}
-
-
-@pytest.fixture
-def app(make_app):
-    return make_app(**QUICK)
-
-
-@pytest.fixture
-def outside(tmp_path):
-    outside = Outside(tmp_path)
-    yield outside
-    assert outside.is_untouched()
 
 
 @pytest.fixture
