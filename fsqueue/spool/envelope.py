@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, TypeVar
 import msgspec
 
 from fsqueue.errors import EnvelopeError, SpoolVersionError
-from fsqueue.spool.records import FORMAT, Call, Outcome
+from fsqueue.spool.records import FORMAT, UNDECODABLE, Call, Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -71,7 +71,7 @@ def decode(data: bytes, kind: type[H], where: str, key: bytes = b"") -> tuple[H,
     end = data.find(b"\n", match.end())
     try:
         header: H = _decoders[kind].decode(data[match.end() : end])  # type: ignore[assignment]
-    except (msgspec.MsgspecError, RecursionError) as error:
+    except UNDECODABLE as error:
         raise EnvelopeError(f"{where} has an unreadable header: {error}") from error
     return header, memoryview(data)[end + 1 :]
 

@@ -22,7 +22,7 @@ import msgspec
 from fsqueue.errors import EnvelopeError
 from fsqueue.spool.identity import Process, boot_id, is_gone
 from fsqueue.spool.layout import is_safe_name
-from fsqueue.spool.records import WorkerRecord
+from fsqueue.spool.records import UNDECODABLE, WorkerRecord
 
 if TYPE_CHECKING:
     from fsqueue.spool.store import Store
@@ -71,13 +71,7 @@ class Observer:
         path = self._store.layout.worker_record(name)
         try:
             record = msgspec.json.decode(self._store.fs.read(path), type=WorkerRecord)
-        except (
-            FileNotFoundError,
-            PermissionError,
-            EnvelopeError,
-            msgspec.MsgspecError,
-            RecursionError,
-        ):
+        except (FileNotFoundError, PermissionError, EnvelopeError, *UNDECODABLE):
             return None  # known by its folder and its beat only: the lease decides
         return record if record.name == name else None
 

@@ -12,7 +12,7 @@ from fsqueue.spool.access import check_root, key_name
 from fsqueue.spool.filesystem import Filesystem, links_unsupported
 from fsqueue.spool.layout import Layout, new_token
 from fsqueue.spool.mounts import is_remote
-from fsqueue.spool.records import FORMAT, SpoolInfo
+from fsqueue.spool.records import FORMAT, UNDECODABLE, SpoolInfo
 from fsqueue.spool.store import Store
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def _read_info(fs: Filesystem, layout: Layout) -> SpoolInfo | None:
         return None
     try:
         info = msgspec.json.decode(data, type=SpoolInfo)
-    except (msgspec.MsgspecError, RecursionError) as error:
+    except UNDECODABLE as error:
         raise SpoolError(
             f"{layout.info} is damaged ({error}). Restore it, or start a new spool elsewhere."
         ) from error

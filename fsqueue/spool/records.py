@@ -15,6 +15,9 @@ from fsqueue.spool.states import State
 
 FORMAT = 1
 
+# What decoding damaged JSON raises: msgspec does not wrap the second one.
+UNDECODABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+
 
 class SpoolInfo(msgspec.Struct, frozen=True):
     """``spool.json``."""

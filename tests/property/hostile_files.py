@@ -229,9 +229,9 @@ def running_at_a_dead_worker(app: FSQueue, mark: str) -> Iterator[Case]:
     wait_until(lambda: not os.path.exists(folder), what="the dead worker is removed")
 
 
-def write_record(app: FSQueue, name: str, **changes: object) -> None:
+def write_record(app: FSQueue, worker: str, **changes: object) -> None:
     record = WorkerRecord(
-        name=name,
+        name=worker,
         host=host_name(),
         boot=boot_id(),
         pid=os.getpid(),
@@ -242,7 +242,7 @@ def write_record(app: FSQueue, name: str, **changes: object) -> None:
         started=0.0,
     )
     data = msgspec.to_builtins(record) | changes
-    rewrite(app.store.layout.worker_record(name), msgspec.json.encode(data))
+    rewrite(app.store.layout.worker_record(worker), msgspec.json.encode(data))
 
 
 def finished(app: FSQueue, mark: str):
