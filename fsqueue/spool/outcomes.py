@@ -148,9 +148,14 @@ class Outcomes:
             return self.condemn(invocation_id, path, str(error), keep=keep)
         if path == kept:
             return data
-        if keep:
-            return self._keep(path, kept, data)
-        self.fs.discard(path)
+        try:
+            if keep:
+                return self._keep(path, kept, data)
+            self.fs.discard(path)
+        except OSError as error:
+            # The client has it, and a second reading may find nothing: the error may be about
+            # the reply alone. What stays in the mailbox still refuses a later outcome.
+            log.info("%s stays in its mailbox: %s", invocation_id, error)
         return data
 
     def condemn(

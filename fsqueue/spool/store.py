@@ -66,8 +66,11 @@ class Store(Outcomes):
         try:
             self.move(temporary, target)
         except OSError:
-            self.fs.discard(temporary)
-            raise
+            # If it is not there any more it was renamed, and the error is about the reply alone.
+            # Only a look can tell: the reply of a removal can be lost too.
+            if self.fs.exists(temporary):
+                self.fs.discard(temporary)
+                raise
         return target
 
     def withdraw(self, path: str) -> bool:
