@@ -21,6 +21,7 @@ from fsqueue.spool.backlog import Backlogs
 from fsqueue.spool.bell import listening
 from fsqueue.spool.expiry import remove_gone_clients
 from fsqueue.spool.layout import DEFAULT_QUEUE, queue_folder
+from fsqueue.spool.opening import make_folder
 from fsqueue.spool.reaper import give_back_of_processes
 from fsqueue.spool.worker import Worker
 
@@ -150,7 +151,7 @@ class _Shift:
     def run(self) -> None:
         for queue in self._backlogs.queues:
             # Before looking there: an NFS client remembers for half a minute what was missing.
-            self._store.fs.make_folders(self._store.layout.queue(queue))
+            make_folder(self._store.fs, self._store.layout.queue(queue))
         slots = self._slots = self._make_slots()
         self._worker.register()
         upkeep = Upkeep(self._store, self._worker, self._host.conf, self._ring, self._end_cancelled)
@@ -256,7 +257,7 @@ class _Shift:
             self._busy += 1
         try:
             claim = self._claim()
-        except OSError as error:
+        except (OSError, SpoolError) as error:
             log.warning("cannot claim, trying again: %s", error)
             claim = None
         if claim is None:
@@ -274,7 +275,11 @@ class _Shift:
         if self._empty == rings and time.monotonic() < self._empty_until:
             return None  # another thread has just looked
         for origin in self._backlogs:
-            claim = self._worker.claim(origin)
+            try:
+                claim = self._worker.claim(origin)
+            except OSError:
+                self._backlogs.defer(origin)
+                raise
             if claim is not None:
                 return claim
         self._empty, self._empty_until = rings, time.monotonic() + _LOOK_AGAIN

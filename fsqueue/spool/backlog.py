@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import threading
 from typing import TYPE_CHECKING
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from fsqueue.spool.store import Store
+
+log = logging.getLogger(__name__)
 
 # Listing stops there: a slot of any size costs the same.
 _BATCH = 500
@@ -36,6 +39,7 @@ class Backlog:
         self._listed = float("-inf")
         self._next_due = float("inf")
         self._unreadable: set[str] = set()
+        self._last: set[str] = set()
 
     def next(self) -> str | None:
         """Path of an attempt to try; None if nothing is due."""
@@ -55,11 +59,16 @@ class Backlog:
         """Leave an attempt alone from now on: another version of fsqueue can read it."""
         self._unreadable.add(str(name))
 
+    def defer(self, origin: str) -> None:
+        """Try an attempt after all others from now on: it cannot be moved from its folder."""
+        self._last.add(origin)
+
     def _list(self) -> list[str]:
         fs, layout = self._store.fs, self._store.layout
         now = self._store.clock.now()
         self._next_due = float("inf")
-        for slot_name in sorted(fs.names(layout.queue(self._queue), fresh=True)):
+        deferred: list[str] = []
+        for slot_name in sorted(fs.names(layout.queue(self._queue), fresh=True, strict=True)):
             slot = Slot.parse(slot_name)
             if slot is None:
                 continue
@@ -68,13 +77,28 @@ class Backlog:
                 self._next_due = min(self._next_due, due)
                 continue
             folder = layout.slot(self._queue, slot_name)
-            names = fs.names(folder, limit=_BATCH, fresh=True)
+            names = self._names(folder)
             wanted = [f"{folder}/{name}" for name in names if name not in self._unreadable]
+            deferred += [origin for origin in wanted if origin in self._last]
+            wanted = [origin for origin in wanted if origin not in self._last]
             if wanted:
                 random.shuffle(wanted)
                 return wanted
             if not names and slot.due < now - _IN_USE_FOR:
                 fs.rmdir(folder)
+        return deferred
+
+    def _names(self, folder: str) -> list[str]:
+        """Names in a slot, enough of them that some are left without those to pass over."""
+        limit = _BATCH + len(self._unreadable) + len(self._last)
+        try:
+            return self._store.fs.names(folder, limit=limit, fresh=True, strict=True)
+        except NotADirectoryError:
+            self._store.clear(folder)
+        except PermissionError as error:
+            if folder not in self._last:
+                self._last.add(folder)
+                log.warning("no calls can be taken from there: %s", error)
         return []
 
 
@@ -116,6 +140,11 @@ class Backlogs:
     def next_due(self) -> float:
         """When the next attempt is due that was not yet, by this host's steady clock."""
         return min(backlog.next_due for backlog in self._backlogs.values())
+
+    def defer(self, origin: str) -> None:
+        """Try an attempt after all others of its queue: it cannot be claimed."""
+        for backlog in self._backlogs.values():
+            backlog.defer(origin)
 
     def skip(self, name: AttemptName) -> None:
         """Leave an attempt alone from now on: another version of fsqueue can read it."""

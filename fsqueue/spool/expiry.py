@@ -6,7 +6,8 @@ import contextlib
 import logging
 from typing import TYPE_CHECKING
 
-from fsqueue.spool.layout import Slot
+from fsqueue.errors import EnvelopeError
+from fsqueue.spool.layout import Slot, is_client_name
 
 if TYPE_CHECKING:
     from fsqueue.spool.store import Store
@@ -29,7 +30,7 @@ def expire(store: Store, *, result_ttl: float) -> int:
         removed += _expire_files(store, folder, result_ttl)
     removed += _remove_late_results(store)
     for parent in (layout.done_folder, layout.kept_folder):
-        for client in store.fs.names(parent):
+        for client in filter(is_client_name, store.fs.names(parent)):
             removed += _expire_files(store, f"{parent}/{client}", result_ttl)
     removed += _expire_blobs(store, result_ttl)
     remove_gone_clients(store)
@@ -59,7 +60,7 @@ def _oldest_unfinished(store: Store, now: float) -> float:
     oldest = min((slot.due for slot in slots if slot is not None), default=now)
     for worker in fs.names(layout.running_folder, fresh=True):
         for name in fs.names(layout.running(worker), fresh=True):
-            with contextlib.suppress(FileNotFoundError):
+            with contextlib.suppress(FileNotFoundError, EnvelopeError):
                 oldest = min(oldest, fs.modified(f"{layout.running(worker)}/{name}"))
     return oldest
 
@@ -72,7 +73,7 @@ def _remove_late_results(store: Store) -> int:
     """
     fs, layout = store.fs, store.layout
     removed = 0
-    for client in fs.names(layout.kept_folder):
+    for client in filter(is_client_name, fs.names(layout.kept_folder)):
         kept = fs.names(layout.kept_mailbox(client), fresh=True)
         mailbox = layout.mailbox(client)
         for name in set(fs.names(mailbox, fresh=True)).intersection(kept):
@@ -89,7 +90,7 @@ def remove_gone_clients(store: Store) -> None:
         *fs.names(layout.kept_folder),
         *(name.removesuffix(".lock") for name in fs.names(layout.clients_folder)),
     }
-    for client in clients:
+    for client in filter(is_client_name, clients):
         if fs.exists(layout.client_lock(client)) and not _is_gone(store, client):
             continue
         emptied = [
@@ -121,6 +122,6 @@ def _expire_files(store: Store, folder: str, ttl: float) -> int:
             if store.clock.now() - store.fs.modified(path) > ttl:
                 store.fs.discard(path)
                 removed += 1
-        except OSError as error:
+        except (OSError, EnvelopeError) as error:
             log.info("cannot expire %s: %s", path, error)
     return removed

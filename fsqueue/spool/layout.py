@@ -17,6 +17,7 @@ import secrets
 from typing import NamedTuple
 
 _CLIENT = r"[a-z0-9]{4,32}"
+_CLIENT_NAME = re.compile(_CLIENT, re.ASCII)
 _INVOCATION = re.compile(rf"({_CLIENT})-(\d{{1,15}})", re.ASCII)
 _MEMBER = re.compile(rf"({_CLIENT}-\d{{1,15}}):(\d{{1,6}})", re.ASCII)
 _COUNT = r"[1-9]\d{0,5}"
@@ -43,6 +44,11 @@ def is_safe_name(text: str) -> bool:
 def queue_folder(app_id: str, queue: str) -> str:
     """Folder name of a queue of an application."""
     return f"{app_id}.{queue}"
+
+
+def is_client_name(text: str) -> bool:
+    """Whether `text` names a client."""
+    return _CLIENT_NAME.fullmatch(text) is not None
 
 
 def is_queue_name(text: str) -> bool:

@@ -6,7 +6,7 @@ file server's clock.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 
@@ -14,6 +14,9 @@ from fsqueue.errors import UnknownInvocationError
 from fsqueue.spool.states import State
 
 FORMAT = 1
+
+# What decoding damaged JSON raises: msgspec does not wrap the second one.
+UNDECODABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
 class SpoolInfo(msgspec.Struct, frozen=True):
@@ -133,7 +136,7 @@ class WorkerRecord(msgspec.Struct, frozen=True, kw_only=True):
     host: str
     boot: str
     """Names one boot of one machine and one PID namespace: where `pid` means something."""
-    pid: int
+    pid: Annotated[int, msgspec.Meta(gt=0, lt=1 << 31)]
     start: str
     """When the process started, as its system tells it: tells a reused pid apart."""
     queues: tuple[str, ...]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from fsqueue.errors import SpoolVersionError
 from fsqueue.spool.identity import host_name, this_process
 from fsqueue.spool.layout import AttemptName, new_token
 from fsqueue.spool.records import WorkerRecord
@@ -151,7 +152,10 @@ class Worker:
             with self._mutex:
                 stray = text not in self._taken
             if stray and name is not None:
-                self._store.return_stray(f"{folder}/{text}", name)
+                try:
+                    self._store.return_stray(f"{folder}/{text}", name)
+                except SpoolVersionError as error:
+                    self._store.leave_alone(error)
 
     @property
     def claims(self) -> list[Claim]:

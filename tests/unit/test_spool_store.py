@@ -165,11 +165,11 @@ class Interrupted(FaultyFilesystem):
         super().__init__()
         self._before, self._happens = before, happens
 
-    def read(self, path: str, *, fresh: bool = False) -> bytes:
+    def read(self, path: str, *args, **kwargs) -> bytes:
         self._before -= 1
         if self._before == 0:
             self._happens()
-        return super().read(path, fresh=fresh)
+        return super().read(path, *args, **kwargs)
 
 
 @pytest.mark.parametrize("before", [1, 2, 3, 4])
