@@ -68,12 +68,14 @@ def publish(client):
 def fill(root, count):
     """Publish calls; returns the ids and paths of some."""
     client = client_of(open_store(root))
-    some = [publish(client) for _ in range(min(count, LOOKS))]
-    for _ in range(count - len(some)):
-        publish(client)
-    some += [publish(client)] if count > LOOKS else []
+    wanted = set(random.sample(range(count), min(count, LOOKS)))
+    some = []
+    for number in range(count):
+        receipt = publish(client)
+        if number in wanted:
+            some.append(tuple(receipt))
     client.close()
-    return [tuple(receipt) for receipt in some]
+    return some
 
 
 def timed(function, *arguments):

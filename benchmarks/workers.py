@@ -17,10 +17,11 @@ def workers(count, root, *options, **environ):
     command = [sys.executable, "-m", "fsqueue", "worker", "bench_tasks:app", *options]
     found = []
     try:
-        for _ in range(count):
-            found.append(
-                subprocess.Popen(command, cwd=HERE, env=settings, stderr=subprocess.PIPE, text=True)
+        while len(found) < count:
+            worker = subprocess.Popen(
+                command, cwd=HERE, env=settings, stderr=subprocess.PIPE, text=True
             )
+            found.append(worker)
         for worker in found:
             while "serves" not in (line := worker.stderr.readline()):
                 if not line:

@@ -1,12 +1,15 @@
 """celery with its filesystem broker and file results; both are looked at each millisecond."""
 
 import contextlib
+import os
 import sys
 
 import bodies
 from celery import Celery
-from protocol import FOLDER, WORKERS, Calls, worker_processes
+from celery.signals import worker_ready
+from protocol import FOLDER, PATIENCE, WORKERS, Calls, poll, worker_processes
 
+os.environ["C_FORCE_ROOT"] = "yes"  # celery refuses pickle to root, whom containers often run as
 _messages, _results, _control = (FOLDER / name for name in ("messages", "results", "control"))
 for _folder in (_messages, _results, _control):
     _folder.mkdir(parents=True, exist_ok=True)
@@ -31,6 +34,11 @@ tasks = {
 }
 
 
+@worker_ready.connect
+def note_start(**_):
+    (FOLDER / "ready").touch()
+
+
 class Queue(Calls):
     """Calls through celery's files."""
 
@@ -38,7 +46,12 @@ class Queue(Calls):
         return tasks[name].delay(value)
 
     def result(self, handle):
-        return handle.get(interval=0.001)
+        while True:
+            try:
+                return handle.get(interval=0.001, timeout=PATIENCE)
+            except (ValueError, EOFError):
+                # Results are written in place, so half a file can be read: once more.
+                continue
 
 
 @contextlib.contextmanager
@@ -47,4 +60,6 @@ def connect():
     options = ["--concurrency", str(WORKERS), "--pool", "prefork", "--loglevel", "error"]
     quiet = ["--without-gossip", "--without-mingle", "--without-heartbeat"]
     with worker_processes([*command, *options, *quiet]):
+        # Its table of queues is written in place too: nobody may publish while a worker starts.
+        poll(lambda: (FOLDER / "ready").exists() or None)
         yield Queue()

@@ -225,6 +225,9 @@ def cpu_of(pids):
 def main():
     module, text = sys.argv[1:]
     spec = Specification(**json.loads(text))
+    # Commands of the environment, as if it was activated.
+    os.environ["PATH"] = f"{sys.prefix}/bin{os.pathsep}{os.environ['PATH']}"
+    os.environ["PYTHONPATH"] = str(Path(__file__).parent)
     with importlib.import_module(module).connect() as calls:
         check([calls.call("echo", "ready")], ["ready"])
         for workload in (round_trips, fan_outs, batches, submits, idle, payloads):

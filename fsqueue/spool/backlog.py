@@ -34,6 +34,9 @@ class Backlog:
         self._mutex = threading.Lock()
         self._candidates: list[str] = []
         self._listed = float("-inf")
+        # Due slots, the first one last; those before it have no candidates.
+        self._slots: list[str] = []
+        self._looked = float("-inf")
         self._next_due = float("inf")
         self._unreadable: set[str] = set()
 
@@ -42,7 +45,7 @@ class Backlog:
         with self._mutex:
             now = self._store.fs.monotonic()
             if not self._candidates or now - self._listed > _FRESH_FOR:
-                self._candidates = self._list()
+                self._candidates = self._list(now)
                 self._listed = now
             return self._candidates.pop() if self._candidates else None
 
@@ -55,25 +58,46 @@ class Backlog:
         """Leave an attempt alone from now on: another version of fsqueue can read it."""
         self._unreadable.add(str(name))
 
-    def _list(self) -> list[str]:
+    def _list(self, now: float) -> list[str]:
+        # There may be as many slots as calls, if they were published slowly: to list them for
+        # each slot that is emptied would cost more the larger the backlog is.
+        if self._slots and now - self._looked <= _FRESH_FOR:
+            found = self._list_first()
+            if found:
+                return found
+        self._slots = self._due_slots()
+        self._looked = now
+        return self._list_first()
+
+    def _due_slots(self) -> list[str]:
         fs, layout = self._store.fs, self._store.layout
         now = self._store.clock.now()
         self._next_due = float("inf")
-        for slot_name in sorted(fs.names(layout.queue(self._queue), fresh=True)):
-            slot = Slot.parse(slot_name)
+        due_slots = []
+        for name in fs.names(layout.queue(self._queue), fresh=True):
+            slot = Slot.parse(name)
             if slot is None:
                 continue
-            if slot.due > now:
+            if slot.due <= now:
+                due_slots.append(name)
+            else:
                 due = fs.monotonic() + slot.due - now
                 self._next_due = min(self._next_due, due)
-                continue
-            folder = layout.slot(self._queue, slot_name)
+        return sorted(due_slots, reverse=True)
+
+    def _list_first(self) -> list[str]:
+        """Candidates of the first slot that has any; those before it are left out from now on."""
+        fs, layout = self._store.fs, self._store.layout
+        oldest_in_use = self._store.clock.now() - _IN_USE_FOR
+        while self._slots:
+            folder = layout.slot(self._queue, self._slots[-1])
             names = fs.names(folder, limit=_BATCH, fresh=True)
             wanted = [f"{folder}/{name}" for name in names if name not in self._unreadable]
             if wanted:
                 random.shuffle(wanted)
                 return wanted
-            if not names and slot.due < now - _IN_USE_FOR:
+            slot = Slot.parse(self._slots.pop())
+            if not names and slot is not None and slot.due < oldest_in_use:
                 fs.rmdir(folder)
         return []
 

@@ -26,11 +26,11 @@ def find_pending(store: Store, invocation_id: str, hint: str | None = None) -> s
         invocation_id: what to look for.
         hint: where it was published: a requeue keeps the slot.
     """
+    names = [str(AttemptName(invocation_id, attempt + 1)) for attempt in range(_USUAL_ATTEMPTS)]
     for folder in _slots(store, hint):
-        for attempt in range(1, _USUAL_ATTEMPTS + 1):
-            path = f"{folder}/{AttemptName(invocation_id, attempt)}"
-            if store.fs.exists(path, fresh=attempt == 1):
-                return path
+        for name in names:
+            if store.fs.exists(f"{folder}/{name}", fresh=name == names[0]):
+                return f"{folder}/{name}"
     return None
 
 
