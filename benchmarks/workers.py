@@ -12,7 +12,10 @@ HERE = Path(__file__).parent
 
 @contextlib.contextmanager
 def workers(count, root, *options, **environ):
-    """Start worker processes on `root` and yield them once they serve it."""
+    """Start worker processes on `root` and yield them once they serve it.
+
+    When they have left, each has its last messages as `log`.
+    """
     settings = {**os.environ, "FSQUEUE__ROOT": str(root), **environ}
     command = [sys.executable, "-m", "fsqueue", "worker", "bench_tasks:app", *options]
     found = []
@@ -31,4 +34,4 @@ def workers(count, root, *options, **environ):
         for worker in found:
             worker.send_signal(signal.SIGTERM)
         for worker in found:
-            worker.communicate(timeout=60)
+            _, worker.log = worker.communicate(timeout=60)

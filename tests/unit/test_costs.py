@@ -107,6 +107,15 @@ def test_slots_are_listed_once_however_many_are_emptied(pair):
     assert len(listed(pair.fs, pair.store.layout.queue(QUEUE))) <= 2 + pair.fs.clock_offset
 
 
+def test_claims_are_counted_and_those_that_others_were_faster_with(pair):
+    first, second = pair.publish(), pair.publish()
+    assert pair.worker.claim(first.path)
+    os.rename(second.path, f"{second.path}.taken")
+    assert pair.worker.claim(second.path) is None
+    assert (pair.worker.claimed, pair.worker.lost) == (1, 1)
+    os.unlink(f"{second.path}.taken")
+
+
 def test_a_new_call_of_higher_priority_waits_for_a_second_at_most(pair):
     file_slots(pair, SLOTS)
     backlog = Backlog(pair.store, QUEUE)
