@@ -14,7 +14,7 @@ from spool_pair import QUEUE, opened_pair
 from support import wait_until
 
 from fsqueue import FSQueue
-from fsqueue.spool.backlog import Backlog
+from fsqueue.spool.backlog import Backlog, Backlogs
 from fsqueue.spool.layout import AttemptName, Slot
 from fsqueue.spool.lookup import state_of
 from fsqueue.spool.opening import open_store
@@ -114,6 +114,29 @@ def test_claims_are_counted_and_those_that_others_were_faster_with(pair):
     assert pair.worker.claim(second.path) is None
     assert (pair.worker.claimed, pair.worker.lost) == (1, 1)
     os.unlink(f"{second.path}.taken")
+
+
+def test_workers_on_one_slot_seldom_try_what_another_has_taken(pair):
+    """Each goes through a list of its own, of which the others take most."""
+    workers, calls = 4, 400
+    slot = pair.store.layout.slot(QUEUE, str(Slot(5, 1.0)))
+    pair.fs.make_folders(slot)
+    for number in range(calls):
+        pair.fs.create(f"{slot}/abcd-{number}.1", [])
+    backlogs = [Backlogs(pair.store, {QUEUE: 1.0}, weighted=False) for _ in range(workers)]
+    lost = claimed = 0
+    while claimed < calls:
+        for backlog in backlogs:
+            for origin in backlog:
+                try:
+                    os.unlink(origin)
+                except FileNotFoundError:
+                    lost += 1
+                else:
+                    claimed += 1
+                    break
+    # With whole lists there are as many lost ones as claims, for each of the others.
+    assert lost < calls / 2
 
 
 def test_a_new_call_of_higher_priority_waits_for_a_second_at_most(pair):
