@@ -6,10 +6,8 @@ The caller is this process; the workers are processes of their own.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
 import platform
-import signal
 import statistics
 import subprocess
 import sys
@@ -21,6 +19,7 @@ from pathlib import Path
 import psutil
 from rich.console import Console
 from rich.table import Table
+from workers import workers
 
 HERE = Path(__file__).parent
 ROUND_TRIPS = 500
@@ -28,28 +27,6 @@ FAN_OUT = 2_000
 CREATIONS = 8_000
 REPEATS = 5
 SETTLE_SECONDS, IDLE_SECONDS = 5, 10
-
-
-@contextlib.contextmanager
-def workers(count, root):
-    """Start worker processes on `root` and yield them once they serve it."""
-    environ = {**os.environ, "FSQUEUE__ROOT": str(root)}
-    command = [sys.executable, "-m", "fsqueue", "worker", "bench_tasks:app"]
-    found = []
-    try:
-        for _ in range(count):
-            worker = subprocess.Popen(
-                command, cwd=HERE, env=environ, stderr=subprocess.PIPE, text=True
-            )
-            found.append(worker)
-            while "serves" not in (line := worker.stderr.readline()):
-                if not line:
-                    raise SystemExit("a worker did not start")
-        yield found
-    finally:
-        for worker in found:
-            worker.send_signal(signal.SIGTERM)
-            worker.communicate(timeout=30)
 
 
 def round_trips(call):

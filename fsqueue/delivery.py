@@ -69,7 +69,7 @@ class Delivery:
             if data is not None:
                 outcome, payload = self._decoded(data)
                 return outcome.part(payload, member)[0]
-        return state_of(self._session.store, self.id, member)
+        return state_of(self._session.store, self.id, member, hint=self._hint)
 
     def value(self, member: int | None, deadline: float | None) -> Any:
         """Wait for the value of a call; raises what its body raised.

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from fsqueue.config import Config
     from fsqueue.spool.client import Client
+    from fsqueue.spool.liveness import Observer
     from fsqueue.spool.store import Store
 
 _SLOTS_KNOWN_FOR = 5.0
@@ -45,13 +46,14 @@ class Session:
         self._mutex = threading.RLock()
         self._store: Store | None = None
         self._client: Client | None = None
+        self._observer: Observer | None = None
         forget = weakref.WeakMethod(self._forget)
         os.register_at_fork(after_in_child=lambda: (method := forget()) and method())
 
     def _forget(self) -> None:
         """Drop what belongs to the parent process, without closing it."""
         self._mutex = threading.RLock()
-        self._store = self._client = None
+        self._store = self._client = self._observer = None
 
     def queue(self, name: str) -> str:
         """Folder name of one of the application's queues, which calls are made to."""
@@ -122,31 +124,31 @@ class Session:
 
     def slots(self, queue: str) -> int:
         """How many calls of a queue can run at a time, as it was a moment ago; 0 if unknown."""
-        from fsqueue.spool.liveness import Observer
-
         now = time.monotonic()
         with self._mutex:
             count, until = self._slots.get(queue, (0, 0.0))
             if now > until:
-                observer = Observer(
-                    self.store, heartbeat=self.conf.heartbeat, lease=self.conf.lease
-                )
+                observer = self._make_observer()
                 observer.discover()
                 count = observer.slots(queue_folder(self.app_id, queue))
                 self._slots[queue] = (count, now + _SLOTS_KNOWN_FOR)
             return count
 
+    def _make_observer(self) -> Observer:
+        from fsqueue.spool.liveness import Observer
+
+        return Observer(self.store, heartbeat=self.conf.heartbeat, lease=self.conf.lease)
+
     def close(self) -> None:
         """Leave the spool; the next use connects again."""
         with self._mutex:
-            client, self._client, self._store = self._client, None, None
+            client, self._client, self._store, self._observer = self._client, None, None, None
         if client is not None:
             client.close()
 
     def _warn_if_nobody_works(self) -> bool:
-        from fsqueue.spool.liveness import Observer
-
-        observer = Observer(self.store, heartbeat=self.conf.heartbeat, lease=self.conf.lease)
+        observer = self._observer or self._make_observer()
+        self._observer = observer  # it reads each worker's record once
         observer.discover()
         unserved = [
             name

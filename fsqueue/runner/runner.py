@@ -188,7 +188,12 @@ class _Shift:
             upkeep.discover()
             upkeep.reap_here()
             remove_gone_clients(self._store)
-        log.info("worker %s has left", self._worker.name)
+        log.info(
+            "worker %s has left; calls claimed: %d, lost to others: %d",
+            self._worker.name,
+            self._worker.claimed,
+            self._worker.lost,
+        )
 
     def _make_slots(self) -> Slots:
         if self._kind == "process":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING
 
 from fsqueue.errors import UnknownInvocationError
@@ -25,11 +26,11 @@ def find_pending(store: Store, invocation_id: str, hint: str | None = None) -> s
         invocation_id: what to look for.
         hint: where it was published: a requeue keeps the slot.
     """
+    names = [str(AttemptName(invocation_id, attempt + 1)) for attempt in range(_USUAL_ATTEMPTS)]
     for folder in _slots(store, hint):
-        for attempt in range(1, _USUAL_ATTEMPTS + 1):
-            path = f"{folder}/{AttemptName(invocation_id, attempt)}"
-            if store.fs.exists(path, fresh=attempt == 1):
-                return path
+        for name in names:
+            if store.fs.exists(f"{folder}/{name}", fresh=name == names[0]):
+                return f"{folder}/{name}"
     return None
 
 
@@ -93,8 +94,17 @@ def is_running(store: Store, invocation_id: str) -> bool:
     )
 
 
-def state_of(store: Store, invocation_id: str, member: int | None = None) -> State:
+def state_of(
+    store: Store, invocation_id: str, member: int | None = None, *, hint: str | None = None
+) -> State:
     """The state of an invocation, or of one call of a batch.
+
+    Args:
+        store: the spool.
+        invocation_id: what to look for.
+        member: the call's place, if it is one of a batch.
+        hint: where it was published, if that is known: then the cost does not grow with the
+            backlog, but for a call that waits for a retry.
 
     Raises:
         UnknownInvocationError: it is nowhere in this spool.
@@ -102,7 +112,8 @@ def state_of(store: Store, invocation_id: str, member: int | None = None) -> Sta
     """
     # In the order in which an invocation moves, so that it cannot be missed by moving on; a
     # dead worker's attempt moves back, hence twice, the second time without guessing names.
-    for find in (find_pending, find_pending_by_listing):
+    hinted = () if hint is None else (functools.partial(find_pending, hint=hint),)
+    for find in (*hinted, find_pending, find_pending_by_listing):
         data = store.peek(invocation_id)
         if data is not None:
             return _state_in(store, invocation_id, data, member)

@@ -31,7 +31,10 @@ _GROWTH = 1.3
 # the time at most.
 _QUICK_LOOK = 0.0005
 _REST = 4
+# So long nothing came when somebody looks whether there are workers; then in growing steps, as
+# each look asks the file server for all of them.
 _SILENCE = 3.0
+_LONGEST_SILENCE = 60.0
 
 
 class Waiter:
@@ -42,7 +45,8 @@ class Waiter:
         client: the client whose mailbox is this process's own.
         events: listen to the client's bell.
         poll_interval: longest pause between two looks, in seconds.
-        on_silence: called when nothing came for a few seconds, until it returns True.
+        on_silence: called when nothing came for a few seconds, and ever more seldom after that,
+            until it returns True.
     """
 
     def __init__(
@@ -60,6 +64,7 @@ class Waiter:
         self._poll_interval = poll_interval
         self._on_silence = on_silence
         self._silent_since = float("inf")
+        self._silence = _SILENCE
         self._mutex = threading.Lock()
         self._waiting: dict[str, list[Future[None]]] = {}
         self._abandoned: set[str] = set()
@@ -84,7 +89,7 @@ class Waiter:
                 future.set_result(None)
                 return future
             if not self._waiting:
-                self._silent_since = self._store.fs.monotonic()
+                self._hear()
             self._waiting.setdefault(invocation_id, []).append(future)
             self._renewed = True
             own = client_of(invocation_id) == self._client
@@ -184,9 +189,13 @@ class Waiter:
         self._quick = took <= _QUICK_LOOK
         return took
 
+    def _hear(self) -> None:
+        self._silent_since, self._silence = self._store.fs.monotonic(), _SILENCE
+
     def _warn_of_silence(self) -> None:
         now = self._store.fs.monotonic()
-        if self._waiting and now - self._silent_since > _SILENCE:
+        if self._waiting and now - self._silent_since > self._silence:
+            self._silence = min(2 * self._silence, _LONGEST_SILENCE)
             try:
                 self._silent_since = float("inf") if self._on_silence() else now
             except OSError as error:
@@ -239,7 +248,7 @@ class Waiter:
                 done.extend(self._waiting.pop(invocation_id))
             unwanted = names & self._abandoned
         if done:
-            self._silent_since = self._store.fs.monotonic()
+            self._hear()
         _finish(done)
         for invocation_id in unwanted:
             self._remove(invocation_id)

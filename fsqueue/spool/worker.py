@@ -30,6 +30,11 @@ class Worker:
         queues: the queues it serves.
         runner: the kind of its slots, for those who look.
         concurrency: how many calls it runs at a time.
+
+    Attributes:
+        name: new with each registration.
+        claimed: how many attempts it has taken.
+        lost: how many it tried to take, and somebody else was faster.
     """
 
     def __init__(
@@ -42,6 +47,7 @@ class Worker:
         self._claims: dict[str, Claim] = {}
         self._lock: BaseFileLock | None = None
         self.name = ""
+        self.claimed = self.lost = 0
 
     def register(self) -> None:
         """Appear in the spool, under a new name each time.
@@ -120,8 +126,11 @@ class Worker:
             raise
         if claim is None:
             self._forget(name)
+            with self._mutex:
+                self.lost += 1
             return None
         with self._mutex:
+            self.claimed += 1
             self._claims[name] = claim
         return claim
 

@@ -55,7 +55,7 @@ def caller(spool):
 
 
 def test_a_call_that_was_published_before_the_error_is_accepted(caller):
-    caller.store.fs.make_folders(caller.store.layout.slot(QUEUE, caller.client._current_slot()))
+    caller.store.fs.make_folders(caller.store.layout.slot(QUEUE, caller.client._slot_of(5, 0.0)))
     caller.fs.inject(Fault.lost_reply(verb="rename", code=errno.EIO))
     assert os.path.exists(caller.publish())
 

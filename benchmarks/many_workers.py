@@ -1,0 +1,126 @@
+"""One spool, 1 to 64 worker processes: calls a second, and what they waste on one another.
+
+The calls are published before; all workers are up before the first of them can be claimed. What
+a worker has claimed and lost is what it logs when it leaves.
+"""
+
+import argparse
+import json
+import os
+import re
+import time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+
+import machine
+import psutil
+from rich.console import Console
+from rich.table import Table
+from workers import workers
+
+from fsqueue.codec import encode
+from fsqueue.spool.client import Client
+from fsqueue.spool.layout import queue_folder
+from fsqueue.spool.opening import open_store
+
+QUEUE = queue_folder("bench", "default")
+COUNTS = (1, 2, 8, 64)
+PUBLISHERS = 2
+PAUSE = 0.02
+_TALLY = re.compile(r"calls claimed: (\d+), lost to others: (\d+)")
+
+
+def publish(root, count):
+    """Publish no-op calls, as an application would."""
+    store = open_store(root)
+    client = Client(store, events=False, poll_interval=1.0, on_silence=lambda: True)
+    for number in range(count):
+        arguments = [encode(((number,), {}), "the arguments")]
+        name = client.new_id()
+        client.publish(name, "bench_tasks.later", QUEUE, arguments, max_attempts=3, keep=True)
+    client.close()
+
+
+def drain(base, count, calls, options):
+    """Figures of `count` workers that drain `calls` calls."""
+    with machine.fresh_folder(base) as folder:
+        root = folder / "spool"
+        with ProcessPoolExecutor(PUBLISHERS, mp_context=get_context("spawn")) as pool:
+            list(pool.map(publish, [str(root)] * PUBLISHERS, [calls // PUBLISHERS] * PUBLISHERS))
+        queue, parked = root / "pending" / QUEUE, folder / "parked"
+        queue.rename(parked)
+        with workers(count, root, *options) as started:
+            watched = [psutil.Process(worker.pid) for worker in started]
+            before = cpu(watched)
+            began = time.perf_counter()
+            for slot in sorted(parked.iterdir()):
+                slot.rename(queue / slot.name)
+            bell = root / "bell" / QUEUE
+            if bell.exists():
+                os.utime(bell)
+            while not drained(root):
+                time.sleep(PAUSE)
+            took = time.perf_counter() - began
+            used = cpu(watched) - before
+        done = sum(len(files) for _, _, files in os.walk(root / "done"))
+    if done != calls // PUBLISHERS * PUBLISHERS:
+        raise SystemExit(f"{done} results instead of {calls}")
+    tallies = [_TALLY.search(worker.log) for worker in started]
+    claimed, lost = (sum(int(tally[group]) for tally in tallies) for group in (1, 2))
+    return {
+        "seconds": took,
+        "rate": done / took,
+        "claimed": claimed,
+        "lost": lost,
+        "wasted": lost / (claimed + lost),
+        "cpu": used / done,
+    }
+
+
+def cpu(processes):
+    return sum(sum(process.cpu_times()[:2]) for process in processes)
+
+
+def drained(root):
+    """Whether nothing is pending or running."""
+    return not any(
+        has_files(folder)
+        for top in (root / "pending" / QUEUE, root / "running")
+        for folder in top.iterdir()
+    )
+
+
+def has_files(folder):
+    try:
+        with os.scandir(folder) as entries:
+            return next(entries, None) is not None
+    except FileNotFoundError:  # an empty slot that was removed meanwhile
+        return False
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--root", type=Path, default=machine.memory_or_disk())
+    parser.add_argument("--calls", type=int, default=100_000)
+    parser.add_argument("--workers", type=int, nargs="+", default=COUNTS)
+    parser.add_argument("--concurrency", type=int, help="slots of each; by default fsqueue's own")
+    parser.add_argument("--json", type=Path, help="write all figures to this file")
+    chosen, console = parser.parse_args(), Console()
+    options = ["--concurrency", str(chosen.concurrency)] if chosen.concurrency else []
+    found = {"machine": machine.describe(), "calls": chosen.calls, "workers": {}}
+    table = Table("workers", "calls/s", "claims lost to others", "CPU a call, us")
+    for count in chosen.workers:
+        row = drain(chosen.root, count, chosen.calls, options)
+        found["workers"][count] = row
+        wasted = f"{row['lost']:,} ({100 * row['wasted']:.1f} %)"
+        table.add_row(str(count), f"{row['rate']:,.0f}", wasted, f"{1e6 * row['cpu']:.0f}")
+        console.print(f"{count} workers", style="dim")
+    console.print(machine.sentence(found["machine"]))
+    console.print(table)
+    if chosen.json:
+        chosen.json.write_text(json.dumps(found, indent=1) + "\n", "utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,9 @@
+"""pynenc with all its pauses at a millisecond, pickled values and a quiet log."""
+
+import os
+
+os.environ["BENCH_TUNED"] = "yes"  # before the application is made, here and in the runner
+
+from pynenc_sqlite import connect
+
+__all__ = ["connect"]

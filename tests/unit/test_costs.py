@@ -1,0 +1,268 @@
+"""What steps cost in calls to the filesystem, which is what a file server feels.
+
+`test_spool_store.py` has the costs of publishing, claiming, completing and collecting one call.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+
+import pytest
+from spool_pair import QUEUE, opened_pair
+from support import wait_until
+
+from fsqueue import FSQueue
+from fsqueue.spool.backlog import Backlog, Backlogs
+from fsqueue.spool.layout import AttemptName, Slot
+from fsqueue.spool.lookup import state_of
+from fsqueue.spool.opening import open_store
+from fsqueue.spool.states import State
+from fsqueue.testing import NAME_VERBS, FaultyFilesystem
+
+BATCH = 100
+SLOTS = 50
+
+
+@pytest.fixture
+def pair(spool):
+    with opened_pair(spool) as pair:
+        yield pair
+
+
+def file_slots(pair, count):
+    """One call in each of so many slots, as if they had been published slowly."""
+    now = pair.store.clock.now()
+    paths = []
+    for number in range(count):
+        folder = pair.store.layout.slot(QUEUE, str(Slot(5, now - 100 + number)))
+        pair.fs.make_folders(folder)
+        paths.append(f"{folder}/{AttemptName(f'abcd-{number}', 1)}")
+        pair.fs.create(paths[-1], [])
+    return paths
+
+
+def listed(fs, folder):
+    return [op for op in fs.trace if op.verb == "listdir" and op.path == folder]
+
+
+# -- batches ----------------------------------------------------------------------------------
+
+
+def test_a_batch_costs_as_much_as_one_call(pair):
+    payload = [b"args"] * BATCH
+
+    def publish():
+        pair.fs.inject()
+        return pair.client.publish(
+            pair.client.new_id(),
+            "t.f",
+            QUEUE,
+            payload,
+            max_attempts=3,
+            keep=False,
+            members=BATCH,
+        )
+
+    receipt = publish()
+    while pair.fs.count("mkdir"):  # a second has begun, and so a slot
+        receipt = publish()
+    assert pair.fs.count(*NAME_VERBS) == 2
+    assert pair.fs.count("write") == 1
+    assert pair.fs.count("listdir") == 0
+
+    pair.fs.inject()
+    claim = pair.worker.claim(receipt.path)
+    call, _ = pair.store.read_call(claim)
+    assert call.members == len(call.segments) == BATCH
+    assert [operation.verb for operation in pair.fs.trace] == ["rename", "read"]
+
+    pair.fs.inject()
+    assert pair.store.complete(claim, pair.outcome(claim), payload)
+    assert pair.worker.release(claim)
+    pair.worker.forget(claim.name)
+    assert pair.fs.count(*NAME_VERBS) == 4
+    assert pair.fs.count("write") == 1
+
+    pair.fs.inject()
+    assert pair.store.collect(receipt.invocation_id, keep=False)
+    assert [operation.verb for operation in pair.fs.trace] == ["read", "unlink"]
+
+
+# -- a backlog of many slots ------------------------------------------------------------------
+
+
+def test_slots_are_listed_once_however_many_are_emptied(pair):
+    paths = file_slots(pair, SLOTS)
+    backlog = Backlog(pair.store, QUEUE)
+    pair.fs.inject()
+    found = []
+    while (path := backlog.next()) is not None:
+        found.append(path)
+        os.unlink(path)
+        pair.fs.clock_offset += 0.5 / SLOTS
+    assert found == paths
+    # The one that finds nothing more is the second.
+    assert len(listed(pair.fs, pair.store.layout.queue(QUEUE))) <= 2 + pair.fs.clock_offset
+
+
+def test_claims_are_counted_and_those_that_others_were_faster_with(pair):
+    first, second = pair.publish(), pair.publish()
+    assert pair.worker.claim(first.path)
+    os.rename(second.path, f"{second.path}.taken")
+    assert pair.worker.claim(second.path) is None
+    assert (pair.worker.claimed, pair.worker.lost) == (1, 1)
+    os.unlink(f"{second.path}.taken")
+
+
+def test_workers_on_one_slot_seldom_try_what_another_has_taken(pair):
+    """Each goes through a list of its own, of which the others take most."""
+    workers, calls = 4, 400
+    slot = pair.store.layout.slot(QUEUE, str(Slot(5, 1.0)))
+    pair.fs.make_folders(slot)
+    for number in range(calls):
+        pair.fs.create(f"{slot}/abcd-{number}.1", [])
+    backlogs = [Backlogs(pair.store, {QUEUE: 1.0}, weighted=False) for _ in range(workers)]
+    lost = claimed = 0
+    while claimed < calls:
+        for backlog in backlogs:
+            for origin in backlog:
+                try:
+                    os.unlink(origin)
+                except FileNotFoundError:
+                    lost += 1
+                else:
+                    claimed += 1
+                    break
+    # With whole lists there are as many lost ones as claims, for each of the others.
+    assert lost < calls / 2
+
+
+def test_a_new_call_of_higher_priority_waits_for_a_second_at_most(pair):
+    file_slots(pair, SLOTS)
+    backlog = Backlog(pair.store, QUEUE)
+    os.unlink(backlog.next())
+    urgent = pair.store.layout.slot(QUEUE, str(Slot(9, pair.store.clock.now() - 1)))
+    pair.fs.make_folders(urgent)
+    pair.fs.create(f"{urgent}/abcd-999.1", [])
+    pair.fs.clock_offset += 1.1
+    assert backlog.next() == f"{urgent}/abcd-999.1"
+
+
+def test_the_state_of_an_own_call_costs_the_same_whatever_the_backlog(pair):
+    def cost():
+        pair.fs.inject()
+        assert state_of(pair.store, receipt.invocation_id, hint=receipt.path) is State.PENDING
+        return pair.fs.count()
+
+    receipt = pair.publish()
+    alone = cost()
+    paths = file_slots(pair, SLOTS)
+    assert cost() == alone
+    for path in paths:
+        os.unlink(path)
+
+
+def test_a_call_that_has_left_its_slot_is_found_nevertheless(pair):
+    receipt = pair.publish()
+    later = pair.store.layout.slot(QUEUE, str(Slot(5, pair.store.clock.now() + 60)))
+    pair.fs.make_folders(later)
+    os.rename(receipt.path, f"{later}/{receipt.invocation_id}.2r1")
+    assert state_of(pair.store, receipt.invocation_id, hint=receipt.path) is State.PENDING
+
+
+# -- who waits --------------------------------------------------------------------------------
+
+
+class StillClock(FaultyFilesystem):
+    """Its clock stands still but for `clock_offset`, so that a slow machine makes no silence."""
+
+    def monotonic(self) -> float:
+        return self.clock_offset
+
+
+class OnRemoteFiles:
+    """An application whose spool is taken for one on a network filesystem."""
+
+    def __init__(self, root: str, make=FaultyFilesystem) -> None:
+        # The default is a second, with a tenth as many looks.
+        self.app = FSQueue("costs", root=root, poll_interval=0.1)
+        self.fs = make(remote=True)
+        self.app._session._store = open_store(root, self.fs)
+
+    def looks(self, folder: str, count: int) -> None:
+        wait_until(lambda: len(listed(self.fs, folder)) >= count, what=f"{count} looks")
+
+
+@pytest.fixture
+def served(spool):
+    """An application with a worker that has backed off, as there is nothing to do."""
+    served = OnRemoteFiles(spool)
+    runner = served.app.make_runner()
+    thread = threading.Thread(target=runner.run)
+    thread.start()
+    queue = served.app.store.layout.queue("costs.default")
+    served.looks(queue, 20)
+    yield served
+    runner.stop_runner_loop()
+    thread.join()
+    served.app.close()
+
+
+def test_an_idle_worker_touches_and_lists_its_queue_and_beats(served):
+    served.fs.inject()
+    began = time.monotonic()
+    wait_until(lambda: time.monotonic() - began >= 2.5)
+    took = time.monotonic() - began
+    trace = list(served.fs.trace)
+    queue = served.app.store.layout.queue("costs.default")
+    of_queue = [operation.verb for operation in trace if operation.path == queue]
+    assert of_queue.count("listdir") >= 10
+    assert len(of_queue) <= 2 * of_queue.count("listdir") + 1
+    # Its beat, the beats of others and the shared upkeep: 13 every two seconds, all at once.
+    assert len(trace) - len(of_queue) <= 13 * (took / 2 + 1)
+
+
+def test_a_blocked_caller_lists_its_mailbox_and_no_more(spool, served):
+    caller = OnRemoteFiles(spool)
+    session = caller.app._session
+    client = session.client
+    receipt = client.publish(
+        client.new_id(), "t.f", "costs.other", [b""], max_attempts=1, keep=True
+    )
+    session.queue("default")
+    waiting = client.waiter.watch(receipt.invocation_id)
+    mailbox = client.store.layout.mailbox(client.name)
+    caller.looks(mailbox, 20)
+    caller.fs.inject()
+    caller.looks(mailbox, 10)
+    looks = len(listed(caller.fs, mailbox))
+    workers = caller.app.store.layout.workers_folder
+    asked = len(listed(caller.fs, workers))
+    # A touch and a listing each; and whether there are workers.
+    assert caller.fs.count("utime", "listdir") <= 2 * looks + 4 * asked + 1
+    assert caller.fs.count("read") <= 1
+    waiting.cancel()
+    os.unlink(receipt.path)
+    caller.app.close()
+
+
+def test_a_silent_spool_is_asked_for_its_workers_ever_more_seldom(spool, served):
+    caller = OnRemoteFiles(spool, StillClock)
+    client = caller.app._session.client
+    caller.app._session.queue("default")
+    receipt = client.publish(
+        client.new_id(), "t.f", "costs.other", [b""], max_attempts=1, keep=True
+    )
+    waiting = client.waiter.watch(receipt.invocation_id)
+    workers = caller.app.store.layout.workers_folder
+    for asked, seconds in enumerate((3.1, 6.1, 12.1)):
+        assert len(listed(caller.fs, workers)) == asked
+        caller.fs.clock_offset += seconds
+        caller.looks(workers, asked + 1)
+    records = [op for op in caller.fs.trace if op.verb == "read" and op.path.endswith(".json")]
+    assert len([op for op in records if op.path.startswith(workers)]) == 1
+    waiting.cancel()
+    os.unlink(receipt.path)
+    caller.app.close()
