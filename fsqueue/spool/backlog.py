@@ -6,7 +6,7 @@ import random
 import threading
 from typing import TYPE_CHECKING
 
-from fsqueue.spool.layout import AttemptName, Slot
+from fsqueue.spool.layout import PAUSED, AttemptName, Slot
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -59,7 +59,10 @@ class Backlog:
         fs, layout = self._store.fs, self._store.layout
         now = self._store.clock.now()
         self._next_due = float("inf")
-        for slot_name in sorted(fs.names(layout.queue(self._queue), fresh=True)):
+        slots = fs.names(layout.queue(self._queue), fresh=True)
+        if PAUSED in slots:
+            return []
+        for slot_name in sorted(slots):
             slot = Slot.parse(slot_name)
             if slot is None:
                 continue

@@ -75,16 +75,17 @@ class Filesystem:
                 self.unlink(path)
             raise
 
-    def read(self, path: str, *, fresh: bool = False) -> bytes:
+    def read(self, path: str, *, fresh: bool = False, limit: int = -1) -> bytes:
         """Content of a regular file; anything else there is an `EnvelopeError`.
 
         Args:
             path: the file.
             fresh: do not take "no such file" from a network filesystem's cache.
+            limit: read no more than so many bytes, if it is not negative.
         """
         if fresh:
             self._refresh(path)
-        return self._call("read", _read_regular, path)
+        return self._call("read", _read_regular, path, limit)
 
     def rename(self, source: str, target: str) -> None:
         """Move a file."""
@@ -314,7 +315,7 @@ def _sync_folder(path: str) -> None:
         os.close(handle)
 
 
-def _read_regular(path: str) -> bytes:
+def _read_regular(path: str, limit: int) -> bytes:
     # O_NONBLOCK so that a FIFO cannot hang the reader, O_NOFOLLOW so that a link leads nowhere.
     flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
     try:
@@ -327,7 +328,7 @@ def _read_regular(path: str) -> bytes:
         if not stat.S_ISREG(os.fstat(handle).st_mode):
             raise EnvelopeError(f"{path} is not a regular file")
         with open(handle, "rb", buffering=0, closefd=False) as file:
-            return file.read()
+            return file.read(limit)
     finally:
         os.close(handle)
 

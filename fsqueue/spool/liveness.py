@@ -24,6 +24,8 @@ from fsqueue.spool.identity import Process, boot_id, is_gone
 from fsqueue.spool.records import WorkerRecord
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from fsqueue.spool.store import Store
 
 _BEATS_BEFORE_LOCK = 2
@@ -73,6 +75,11 @@ class Observer:
         except (FileNotFoundError, EnvelopeError, msgspec.MsgspecError, RecursionError):
             return None  # known by its folder and its beat only: the lease decides
         return record if record.name == name else None
+
+    @property
+    def records(self) -> Mapping[str, WorkerRecord | None]:
+        """The discovered workers; None for one whose record is missing or damaged."""
+        return self._records
 
     def serving(self, queue: str) -> list[str]:
         """The discovered workers of a queue that are not known to be dead."""
