@@ -134,13 +134,14 @@ def sight_finished(store: Store) -> Iterator[Sighting]:
                 yield _of_outcome(store, outcome)
 
 
-def sight_all(store: Store) -> Iterator[Sighting]:
-    """Every call once, but for one that moves on during the look."""
+def sight(store: Store, state: State | None = None) -> Iterator[Sighting]:
+    """Calls, each once, of one state or of all; one that moves on during the look may be missed."""
+    looks = {State.RUNNING: [sight_running], State.PENDING: [sight_pending]}
+    ended = [sight_failed, sight_finished]
+    ways = [*itertools.chain(*looks.values()), *ended] if state is None else looks.get(state, ended)
     seen: set[str] = set()
-    for each in itertools.chain(
-        sight_running(store), sight_pending(store), sight_failed(store), sight_finished(store)
-    ):
-        if each.id not in seen:
+    for each in itertools.chain.from_iterable(way(store) for way in ways):
+        if each.id not in seen and state in {None, each.state}:
             seen.add(each.id)
             yield each
 
@@ -241,12 +242,7 @@ def view(store: Store, invocation_id: str, member: int | None = None) -> View:
         UnknownInvocationError: it is nowhere in this spool.
         EnvelopeError: its outcome is damaged.
     """
-    try:
-        state = state_of(store, invocation_id, member)
-    except UnknownInvocationError:
-        if _find_failed(store, invocation_id) is None:
-            raise
-        state = State.FAILED  # its caller has taken the outcome
+    state = state_or_failure(store, invocation_id, member)
     found = _find_file(store, invocation_id)
     name = call = outcome = None
     path, arguments, result = "", memoryview(b""), memoryview(b"")
@@ -257,6 +253,21 @@ def view(store: Store, invocation_id: str, member: int | None = None) -> View:
     if data is not None:
         outcome, result = store.read_outcome(invocation_id, data)
     return View(state, name, path, call, arguments, outcome, result)
+
+
+def state_or_failure(store: Store, invocation_id: str, member: int | None) -> State:
+    """The state of an invocation, also of a failed one whose caller has taken the outcome.
+
+    Raises:
+        UnknownInvocationError: it is nowhere in this spool.
+        EnvelopeError: its outcome is damaged.
+    """
+    try:
+        return state_of(store, invocation_id, member)
+    except UnknownInvocationError:
+        if any(name.invocation_id == invocation_id for name in failed_names(store)):
+            return State.FAILED
+        raise
 
 
 def _read_call(store: Store, path: str) -> tuple[Call | None, memoryview]:
@@ -283,11 +294,6 @@ def _find_file(store: Store, invocation_id: str) -> tuple[str, AttemptName] | No
             if name.invocation_id == invocation_id:
                 return f"{folder}/{name}", name
     return None
-
-
-def _find_failed(store: Store, invocation_id: str) -> AttemptName | None:
-    names = _attempts(store, store.layout.failed_folder)
-    return next((name for name in reversed(names) if name.invocation_id == invocation_id), None)
 
 
 def failed_names(store: Store) -> list[AttemptName]:
