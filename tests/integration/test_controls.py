@@ -153,9 +153,8 @@ def test_a_failed_call_runs_again_as_another_one(worked, tmp_path):
 
 
 def test_the_new_call_names_the_old_one_and_waits_for_nobody(app, tmp_path):
-    with working(app):
-        with pytest.raises(ConnectionError):
-            app.direct_task(sample_tasks.fail_before, priority=7)(str(tmp_path / "ran"), 9)
+    with working(app), pytest.raises(ConnectionError):
+        app.direct_task(sample_tasks.fail_before, priority=7)(str(tmp_path / "ran"), 9)
     store = app.store
     store.sync_clock()
     (name,) = controls.retryable(store, "integration.sample_tasks.fail_before")
