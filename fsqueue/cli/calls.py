@@ -26,7 +26,7 @@ from fsqueue.cli.target import (
     seconds_of,
 )
 from fsqueue.errors import FSQueueError
-from fsqueue.spool.states import State  # noqa: TC001 - typer reads the annotations
+from fsqueue.spool.states import State
 
 if TYPE_CHECKING:
     from fsqueue.spool.records import Failure
@@ -40,7 +40,10 @@ def list_calls(
     app: AppOption = None,
     root: RootOption = None,
     state: Annotated[
-        State | None, typer.Option(envvar=env("list-state"), help="Only calls in this state.")
+        State | None,
+        typer.Option(
+            metavar="|".join(State), envvar=env("list-state"), help="Only calls in this state."
+        ),
     ] = None,
     task: Annotated[
         str | None,
@@ -61,7 +64,8 @@ def list_calls(
         ),
     ] = "0",
     limit: Annotated[
-        int, typer.Option(min=1, envvar=env("list-limit"), help="Stop after so many.")
+        int,
+        typer.Option(metavar="NUMBER", min=1, envvar=env("list-limit"), help="Stop after so many."),
     ] = 50,
     as_json: JsonOption = False,
 ) -> None:

@@ -65,7 +65,7 @@ def cancel(
 
 def retry(
     invocation_ids: Annotated[
-        list[str] | None, typer.Argument(metavar="[ID...]", help="Ids of failed calls.")
+        list[str] | None, typer.Argument(metavar="ID...", help="Ids of failed calls.")
     ] = None,
     app: AppOption = None,
     root: RootOption = None,
@@ -238,7 +238,7 @@ def _say(document: dict[str, object], as_json: bool, text: str) -> None:
 
 def drain(
     worker: Annotated[
-        str | None, typer.Argument(metavar="[WORKER]", help="Its name, as `workers` lists it.")
+        str | None, typer.Argument(metavar="WORKER", help="Its name, as `workers` lists it.")
     ] = None,
     app: AppOption = None,
     root: RootOption = None,

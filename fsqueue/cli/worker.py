@@ -21,6 +21,7 @@ def worker(
     runner: Annotated[
         RunnerKind | None,
         typer.Option(
+            metavar="thread|process",
             envvar=env("worker-runner"),
             help="Run calls in threads or in processes; as configured if not given.",
         ),
@@ -29,6 +30,7 @@ def worker(
         int | None,
         typer.Option(
             min=1,
+            metavar="NUMBER",
             envvar=env("worker-concurrency"),
             help="Calls at a time; as configured if not given.",
         ),
