@@ -1,7 +1,7 @@
 """Help pages are as they were agreed on, and the reference is theirs."""
 
 import pytest
-from cli_reference import GOLDEN, PAGE, WIDTH, commands, help_pages, reference
+from cli_reference import MEANINGS, GOLDEN, PAGE, WIDTH, commands, help_pages, reference
 
 ANEW = "python tests/cli_reference.py writes it anew"
 
@@ -19,6 +19,12 @@ def test_a_help_page(name):
 
 def test_the_reference():
     assert PAGE.read_text("utf-8") == reference(), ANEW
+
+
+def test_the_exit_codes_of_the_guide():
+    guide = (PAGE.parent / "operating.md").read_text("utf-8")
+    for code, meaning in MEANINGS.items():
+        assert f"| {code} | {meaning} |" in guide
 
 
 def test_the_page_of_a_real_command(site):
