@@ -1,7 +1,7 @@
 """Help pages are as they were agreed on, and the reference is theirs."""
 
 import pytest
-from cli_reference import MEANINGS, GOLDEN, PAGE, WIDTH, commands, help_pages, reference
+from cli_reference import GOLDEN, MEANINGS, PAGE, WIDTH, commands, help_pages, reference
 
 ANEW = "python tests/cli_reference.py writes it anew"
 
