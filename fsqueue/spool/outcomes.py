@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import os
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from fsqueue.spool.filesystem import Filesystem
     from fsqueue.spool.layout import AttemptName, Layout
     from fsqueue.spool.records import SpoolInfo
+
+log = logging.getLogger(__name__)
 
 # Each try ends with a folder made that somebody removed again in between: rare even once.
 _TRIES = 100
@@ -138,9 +141,14 @@ class Outcomes:
             data = self.fs.read(path)
         except FileNotFoundError:
             return None
-        if keep:
-            return self._keep(path, self.layout.kept(invocation_id), data)
-        self.fs.discard(path)
+        try:
+            if keep:
+                return self._keep(path, self.layout.kept(invocation_id), data)
+            self.fs.discard(path)
+        except OSError as error:
+            # The client has it, and a second reading may find nothing: the error may be about
+            # the reply alone. What stays in the mailbox still refuses a later outcome.
+            log.info("%s stays in its mailbox: %s", invocation_id, error)
         return data
 
     def _keep(self, path: str, kept: str, data: bytes) -> bytes:

@@ -64,8 +64,11 @@ class Store(Outcomes):
         try:
             self.move(temporary, target)
         except OSError:
-            self.fs.discard(temporary)
-            raise
+            # If it is not there any more it was renamed, and the error is about the reply alone.
+            # Only a look can tell: the reply of a removal can be lost too.
+            if self.fs.exists(temporary):
+                self.fs.discard(temporary)
+                raise
         return target
 
     def withdraw(self, path: str) -> bool:
@@ -330,7 +333,8 @@ class Store(Outcomes):
     def set_aside(self, path: str, reason: str) -> None:
         """Move a file to ``quarantine/`` with its reason beside it."""
         name = os.path.basename(path)
-        self.move(path, self.layout.quarantined(name))
+        # The reason first: who dies in between leaves no file that nobody can explain.
         self.move(
             self._write([f"{path}: {reason}\n".encode()]), self.layout.quarantine_reason(name)
         )
+        self.move(path, self.layout.quarantined(name))
