@@ -141,6 +141,10 @@ def finish(execution: Execution, result: Answer) -> None:
         codec="cloudpickle",
         failure=result.failure,
         members=result.members,
+        task=call.task,
+        queue=call.queue,
+        created=call.created,
+        retries=claim.name.retries,
     )
     store.complete(claim, outcome, result.payload)
 

@@ -26,7 +26,7 @@ from fsqueue.spool.reaper import give_back_of_processes
 from fsqueue.spool.worker import Worker
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from fsqueue.config import RunnerKind
     from fsqueue.runner.host import Host
@@ -143,6 +143,7 @@ class _Shift:
         self._stopping = threading.Event()
         self._wake = threading.Event()
         self._slots: Slots | None = None
+        self._terminate: Callable[[], object] | None = None
 
     def stop(self) -> None:
         self._stopping.set()
@@ -154,13 +155,21 @@ class _Shift:
             make_folder(self._store.fs, self._store.layout.queue(queue))
         slots = self._slots = self._make_slots()
         self._worker.register()
-        upkeep = Upkeep(self._store, self._worker, self._host.conf, self._ring, self._end_cancelled)
+        upkeep = Upkeep(
+            self._store,
+            self._worker,
+            self._host.conf,
+            self._ring,
+            self._end_cancelled,
+            self._drain_as_asked,
+        )
         upkeep.start()
         context.enter(self._workplace)
         try:
             grace = self._host.conf.stop_grace
             with (
-                stop_on_signals(self._drain, self._abort, grace=grace),
+                stop_on_signals(self._drain, self._abort, grace=grace) as terminate,
+                self._drainable(terminate),
                 self._listening() as heard,
             ):
                 log.info(
@@ -339,6 +348,25 @@ class _Shift:
                     self._slots.cancel(claim)
 
     # -- signals ------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def _drainable(self, terminate: Callable[[], object]) -> Iterator[None]:
+        """Within the block this worker drains when another process asks for it."""
+        with self._mutex:
+            self._terminate = terminate
+        try:
+            yield
+        finally:
+            with self._mutex:
+                self._terminate = None
+
+    def _drain_as_asked(self) -> bool:
+        with self._mutex:
+            if self._terminate is None:
+                return False  # it has not begun, or is leaving
+            log.info("worker %s was asked to drain", self._worker.name)
+            self._terminate()
+            return True
 
     def _drain(self) -> None:
         log.info(

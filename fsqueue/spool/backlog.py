@@ -7,7 +7,7 @@ import random
 import threading
 from typing import TYPE_CHECKING
 
-from fsqueue.spool.layout import AttemptName, Slot
+from fsqueue.spool.layout import PAUSED, AttemptName, Slot
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -89,8 +89,11 @@ class Backlog:
         fs, layout = self._store.fs, self._store.layout
         now = self._store.clock.now()
         self._next_due = float("inf")
+        slots = fs.names(layout.queue(self._queue), fresh=True, strict=True)
+        if PAUSED in slots:
+            return []
         due_slots = []
-        for name in fs.names(layout.queue(self._queue), fresh=True, strict=True):
+        for name in slots:
             slot = Slot.parse(name)
             if slot is None:
                 continue

@@ -100,6 +100,22 @@ def _first_line(data: bytes, where: str) -> re.Match[bytes]:
     )
 
 
+def glance(data: bytes, kind: type[H]) -> H | None:
+    """The header at the beginning of a file, or None if it is incomplete or unreadable.
+
+    The digest is not checked, so this is for looks and never for decisions.
+    """
+    match = _FIRST_LINE.match(data[:_FIRST_LINE_LIMIT])
+    end = -1 if match is None else data.find(b"\n", match.end())
+    if match is None or end < 0 or match[1].decode() != _KINDS[kind]:
+        return None
+    try:
+        header: H = _decoders[kind].decode(data[match.end() : end])  # type: ignore[assignment]
+    except (msgspec.MsgspecError, RecursionError):
+        return None
+    return header
+
+
 def _distrust(kind: str, rest: memoryview, digest: str, key: bytes) -> str:
     """What is wrong with a file whose digest does not match."""
     if not key:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from fsqueue.errors import EnvelopeError
 from fsqueue.spool.layout import Slot, is_client_name
@@ -18,21 +18,43 @@ log = logging.getLogger(__name__)
 _TMP_TTL = 86_400.0
 
 
+class Expired(NamedTuple):
+    """How many files of each kind were removed."""
+
+    temporary: int
+    failed: int
+    quarantined: int
+    cancel_marks: int
+    late_results: int
+    results: int
+    blobs: int
+
+
 def expire(store: Store, *, result_ttl: float) -> int:
     """Remove results, failed calls and quarantined files older than `result_ttl` seconds.
 
     The ages are measured by the file server's clock. Dies at any point: the next round
     removes the rest. Returns how many files were removed.
     """
+    return sum(expire_by_kind(store, result_ttl=result_ttl))
+
+
+def expire_by_kind(store: Store, *, result_ttl: float) -> Expired:
+    """The same, with the numbers of each kind."""
     layout = store.layout
-    removed = _expire_files(store, layout.tmp_folder, max(_TMP_TTL, result_ttl))
-    for folder in (layout.failed_folder, layout.quarantine_folder, layout.cancel_folder):
-        removed += _expire_files(store, folder, result_ttl)
-    removed += _remove_late_results(store)
-    for parent in (layout.done_folder, layout.kept_folder):
-        for client in filter(is_client_name, store.fs.names(parent)):
-            removed += _expire_files(store, f"{parent}/{client}", result_ttl)
-    removed += _expire_blobs(store, result_ttl)
+    removed = Expired(
+        _expire_files(store, layout.tmp_folder, max(_TMP_TTL, result_ttl)),
+        _expire_files(store, layout.failed_folder, result_ttl),
+        _expire_files(store, layout.quarantine_folder, result_ttl),
+        _expire_files(store, layout.cancel_folder, result_ttl),
+        _remove_late_results(store),
+        sum(
+            _expire_files(store, f"{parent}/{client}", result_ttl)
+            for parent in (layout.done_folder, layout.kept_folder)
+            for client in filter(is_client_name, store.fs.names(parent))
+        ),
+        _expire_blobs(store, result_ttl),
+    )
     remove_gone_clients(store)
     return removed
 

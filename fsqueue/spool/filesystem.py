@@ -17,6 +17,7 @@ from fsqueue.spool.syscalls import (
     NO_FILE,
     fstat_mtime,
     list_folder,
+    read_beginning,
     read_regular,
     sync_folder,
     write_all,
@@ -103,6 +104,10 @@ class Filesystem:
         if fresh:
             self._refresh(path)
         return self._call("read", read_regular, path, length)
+
+    def read_beginning(self, path: str, count: int) -> bytes:
+        """The first bytes of a regular file; anything else there is an `EnvelopeError`."""
+        return self._call("read", read_beginning, path, count)
 
     def rename(self, source: str, target: str) -> None:
         """Move a file."""

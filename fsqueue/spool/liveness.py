@@ -25,6 +25,8 @@ from fsqueue.spool.layout import is_safe_name
 from fsqueue.spool.records import UNDECODABLE, WorkerRecord
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from fsqueue.spool.store import Store
 
 _BEATS_BEFORE_LOCK = 2
@@ -74,6 +76,11 @@ class Observer:
         except (FileNotFoundError, PermissionError, EnvelopeError, *UNDECODABLE):
             return None  # known by its folder and its beat only: the lease decides
         return record if record.name == name else None
+
+    @property
+    def records(self) -> Mapping[str, WorkerRecord | None]:
+        """The discovered workers; None for one whose record is missing or damaged."""
+        return self._records
 
     def serving(self, queue: str) -> list[str]:
         """The discovered workers of a queue that are not known to be dead."""

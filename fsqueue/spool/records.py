@@ -75,6 +75,8 @@ class Call(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     expires: float = 0.0
     """When it is too late to start; 0: never."""
     retry: RetryPolicy = DEFAULT_RETRY
+    retry_of: str = ""
+    """The failed invocation that an operator had run again as this one."""
 
 
 class Failure(msgspec.Struct, frozen=True):
@@ -109,6 +111,11 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     codec: str
     failure: Failure | None = None
     members: tuple[Member, ...] = ()
+    task: str = ""
+    """For whoever looks; empty where the call was not read."""
+    queue: str = ""
+    created: float = 0.0
+    retries: int = 0
 
     def part(
         self, payload: memoryview, member: int | None

@@ -132,6 +132,15 @@ class Store(Outcomes):
         """
         return self._read_call(claim.path, claim.name)
 
+    def read_failed(self, name: AttemptName) -> tuple[Call, memoryview]:
+        """Header and payload of a call that ended in failure.
+
+        Raises:
+            FileNotFoundError: it is not there any more.
+            EnvelopeError: damaged or foreign.
+        """
+        return self._read_call(self.layout.failed(name), name)
+
     def _read_call(self, path: str, name: AttemptName) -> tuple[Call, memoryview]:
         data = self.read_file(path)
         call, payload = envelope.decode(data, Call, path, self.key)

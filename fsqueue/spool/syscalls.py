@@ -69,6 +69,17 @@ def read_regular(path: str, length: Callable[[bytes, str], int] | None) -> bytes
         os.close(handle)
 
 
+def read_beginning(path: str, count: int) -> bytes:
+    """The first bytes of a regular file."""
+    handle = _open_to_look(path)
+    try:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            raise EnvelopeError(f"{path} is not a regular file")
+        return os.pread(handle, count, 0)
+    finally:
+        os.close(handle)
+
+
 def _check_length(
     handle: int, size: int, path: str, length: Callable[[bytes, str], int] | None
 ) -> None:

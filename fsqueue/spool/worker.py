@@ -174,11 +174,15 @@ class Worker:
 
 
 def remove_worker_files(store: Store, worker: str) -> None:
-    """Remove what a worker without folder has left; the record last, as it is what others list."""
+    """Remove what a worker without folder has left; the record late, as it is what others list.
+
+    After it the request to drain: whoever makes one looks for the record afterwards.
+    """
     layout = store.layout
     for path in (
         layout.worker_beat(worker),
         layout.worker_lock(worker),
         layout.worker_record(worker),
+        layout.drain(worker),
     ):
         store.fs.discard(path)
