@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from fsqueue import __version__
+from fsqueue.cli.doctor import doctor
 from fsqueue.cli.worker import worker
 
 app = typer.Typer(
@@ -15,6 +16,7 @@ app = typer.Typer(
     add_completion=False,
 )
 app.command()(worker)
+app.command()(doctor)
 
 
 @app.command()
