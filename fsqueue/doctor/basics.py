@@ -16,8 +16,8 @@ from fsqueue.spool.layout import AttemptName, Slot, new_token
 if TYPE_CHECKING:
     from fsqueue.doctor.workplace import Workplace
 
-_LITTLE, _VERY_LITTLE = 1 << 30, 16 << 20
-_FEW, _VERY_FEW = 100_000, 2_000
+_LITTLE, _VERY_LITTLE = 256 << 20, 16 << 20
+_FEW, _VERY_FEW = 20_000, 1_000
 # A queue's folder is <application>.<queue>, each of 64 letters at most.
 _LONGEST = 129
 

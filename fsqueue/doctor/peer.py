@@ -2,9 +2,12 @@
 
 Each makes a workplace of its own with a file ``here``, which it touches while it waits, and looks
 for others' whose file moves. A workplace has a door for one guest: the folder ``guest``, made by
-whoever enters, since `mkdir` succeeds for one. Who enters another's first shuts its own door in
-the same way; and enters only where the token is smaller than its own, so that two cannot enter
-each other's.
+whoever enters, since `mkdir` succeeds for one, who then leaves a card, ``guest.<token>``. Who
+enters another's first shuts its own door in the same way; and enters only where the token is
+smaller than its own, so that two cannot enter each other's.
+
+Nobody asks for a name that he has not seen listed: a filesystem's client that was told once that
+there is none may believe that for minutes.
 """
 
 from __future__ import annotations
@@ -26,7 +29,7 @@ from fsqueue.spool.records import FORMAT
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_HERE, _GUEST = "here", "guest"
+_HERE, _GUEST, _CARD, _TOGETHER = "here", "guest", "guest.", "together"
 _LOOK = 0.1
 
 
@@ -61,13 +64,13 @@ def meet(place: Workplace, patience: float) -> Party:
     while time.monotonic() < deadline:
         fs.touch(place.path(_HERE))
         if guest := _guest(place):
-            return _party(place, place.token, guest)
+            return _party(place, place.token, guest, leads=True)
         for token in _others(place):
             moved = _moves(place, token, seen)
             if moved and token < place.token:
                 entered = _enter(place, token)
                 if entered:
-                    return _party(entered, place.token, token)
+                    return _party(entered, place.token, token, leads=False)
         time.sleep(_LOOK)
     raise NoPeerError(
         f"no other host came within {patience:g} s: run the same command on another host at the "
@@ -75,8 +78,10 @@ def meet(place: Workplace, patience: float) -> Party:
     )
 
 
-def _party(place: Workplace, me: str, other: str) -> Party:
-    party = Party(place, me, other, leads=place.token == me)
+def _party(place: Workplace, me: str, other: str, *, leads: bool) -> Party:
+    # In a folder of its own: the host has used these names before, with its partner.
+    together = Workplace(place.fs, place.root, f"{place.token}/{_TOGETHER}")
+    party = Party(together, me, other, leads=leads)
     party.open()
     return party
 
@@ -88,8 +93,11 @@ def _others(place: Workplace) -> list[str]:
 
 def _moves(place: Workplace, token: str, seen: dict[str, float]) -> bool:
     """Whether somebody waits there just now: his file was touched since the first look."""
+    folder = f"{place.root}/{FOLDER}/{token}"
+    if _HERE not in place.fs.names(folder, fresh=True):
+        return False
     try:
-        stamp = place.fs.modified(f"{place.root}/{FOLDER}/{token}/{_HERE}")
+        stamp = place.fs.modified(f"{folder}/{_HERE}")
     except OSError:
         return False
     return stamp != seen.setdefault(token, stamp)
@@ -97,8 +105,8 @@ def _moves(place: Workplace, token: str, seen: dict[str, float]) -> bool:
 
 def _guest(place: Workplace) -> str:
     """The token of whoever has come in; empty if nobody has, or has not said who he is."""
-    names = place.fs.names(place.path(_GUEST), fresh=True)
-    return next((name for name in names if name != place.token), "")
+    names = place.fs.names(place.folder, fresh=True)
+    return next((name.removeprefix(_CARD) for name in names if name.startswith(_CARD)), "")
 
 
 def _enter(place: Workplace, token: str) -> Workplace | None:
@@ -113,7 +121,7 @@ def _enter(place: Workplace, token: str) -> Workplace | None:
     except (FileExistsError, FileNotFoundError):
         fs.rmdir(place.path(_GUEST))
         return None
-    fs.create(other.path(f"{_GUEST}/{place.token}"), [b""])
+    fs.create(other.path(f"{_CARD}{place.token}"), [b""])
     return other
 
 

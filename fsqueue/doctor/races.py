@@ -11,12 +11,13 @@ import errno
 import fcntl
 import os
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from fsqueue.doctor.findings import Finding, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from fsqueue.doctor.party import Party
 
@@ -25,9 +26,8 @@ _PREPARATION = 2.0
 _READING = 0.5
 _BLOCK = 4096
 LOCKS: Final = {"flock": fcntl.flock, "fcntl": fcntl.lockf}
-
-_CLAIM = "claims: each call is claimed by one worker"
-_OUTCOME = "outcomes: the first one of a call stands"
+# Both start anew from a barrier after so many names: none is far ahead for long.
+_ROUND = 100
 
 
 def examine_together(party: Party) -> list[Finding]:
@@ -36,25 +36,40 @@ def examine_together(party: Party) -> list[Finding]:
     Raises:
         PartnerLostError: the other one has left.
     """
-    return [replacement(party), *contests(party), *(locks(party, kind) for kind in LOCKS)]
+    return [
+        publication(party),
+        replacement(party),
+        *(hold(party, contest) for contest in CONTESTS),
+        *(locks(party, kind) for kind in LOCKS),
+    ]
 
 
 # -- races for names ------------------------------------------------------------------------------
 
 
-def contests(party: Party) -> list[Finding]:
-    """Both try to move, to link and to create the same names."""
-    return [
-        _contest(party, "rename race", _rename, Verdict.BAD, _CLAIM),
-        _contest(party, "link race", _link, Verdict.BAD, _OUTCOME),
-        _contest(
-            party,
-            "create race",
-            _create,
-            Verdict.WEAK,
-            "nothing of fsqueue rests on it: claims are renames, outcomes are links",
-        ),
-    ]
+@dataclass(frozen=True, slots=True)
+class Contest:
+    """A race for names.
+
+    Args:
+        name: of the finding.
+        attempt: tries to win the name `name` in `folder`; FileNotFoundError and FileExistsError
+            are defeats.
+        fault: the verdict if a name has two winners, or none.
+        absence: the verdict if there is no such operation.
+        meaning: what rests on it.
+    """
+
+    name: str
+    attempt: Callable[[Party, str, str], None]
+    fault: Verdict
+    absence: Verdict
+    meaning: str
+
+    @property
+    def folder(self) -> str:
+        """Name of the folder where it takes place; each side has ``<folder>.<side>`` besides."""
+        return self.name.replace(" ", "-")
 
 
 def _rename(party: Party, folder: str, name: str) -> None:
@@ -69,47 +84,55 @@ def _create(party: Party, folder: str, name: str) -> None:
     party.place.fs.create(f"{folder}/{name}.won", [party.me.encode()])
 
 
-def _contest(
-    party: Party,
-    what: str,
-    attempt: Callable[[Party, str, str], None],
-    fault: Verdict,
-    meaning: str,
-) -> Finding:
-    folder = party.place.path(what.replace(" ", "-"))
-    count = _prepare(party, folder, what, files=attempt is _rename)
-    wins, error = _compete(party, folder, count, attempt)
-    if attempt is _rename and not error:
+CONTESTS: Final = (
+    Contest("rename race", _rename, Verdict.BAD, Verdict.BAD, "each call is claimed by one worker"),
+    Contest(
+        "link race", _link, Verdict.BAD, Verdict.WEAK, "the first outcome of a call is the only one"
+    ),
+    Contest(
+        "create race", _create, Verdict.WEAK, Verdict.BAD, "nothing: claims are made by renames"
+    ),
+)
+
+
+def hold(party: Party, contest: Contest) -> Finding:
+    """Both try to win the same names."""
+    folder = party.place.path(contest.folder)
+    count = _prepare(party, contest, folder)
+    wins: list[int] = []
+    error = "" if count else "nothing could be made"
+    for start in range(0, count, _ROUND):
+        party.exchange(f"{contest.name}: from {start}")
+        if not error:
+            won, error = _compete(party, contest, folder, range(start, min(start + _ROUND, count)))
+            wins += won
+    if contest.attempt is _rename and not error:
         # A rename whose reply was lost has happened all the same: the folder tells.
-        wins = sorted(
-            int(name)
-            for name in party.place.fs.names(f"{folder}.{party.me}", fresh=True)
-            if name.isdecimal()
-        )
-    theirs = party.exchange(what, {"wins": wins, "error": error})
+        mine = party.place.fs.names(f"{folder}.{party.me}", fresh=True)
+        wins = sorted(int(name) for name in mine if name.isdecimal())
+    theirs = party.exchange(contest.name, {"wins": wins, "error": error})
     if failed := error or theirs["error"]:
         return Finding(
-            what,
-            Verdict.WEAK if attempt is _link else Verdict.BAD,
+            contest.name,
+            contest.absence,
             f"not possible: {failed}",
-            meaning,
-            "see the finding on links" if attempt is _link else "use another filesystem",
+            f"on this rests: {contest.meaning}",
+            "use another filesystem" if contest.absence is Verdict.BAD else "see above",
         )
-    return _judge_contest(what, count, set(wins), set(theirs["wins"]), fault, meaning)
+    return judge(contest, count, set(wins), set(theirs["wins"]))
 
 
-def _judge_contest(
-    what: str, count: int, mine: set[int], theirs: set[int], fault: Verdict, meaning: str
-) -> Finding:
+def judge(contest: Contest, count: int, mine: set[int], theirs: set[int]) -> Finding:
+    """What the winners of a race say."""
     doubles, nobody = len(mine & theirs), count - len(mine | theirs)
     wrong = doubles + nobody > 0
     return Finding(
-        what,
-        fault if wrong else Verdict.OK,
+        contest.name,
+        contest.fault if wrong else Verdict.OK,
         f"{count} names: {len(mine)} won here, {len(theirs)} there, {doubles} by both, "
-        f"{nobody} by nobody",
-        meaning if not wrong else f"two winners or none break {meaning}",
-        "use another filesystem" if wrong and fault is Verdict.BAD else "",
+        f"{nobody} by nobody{'' if mine and theirs else '; one side was always the first'}",
+        f"on one winner a name rests: {contest.meaning}",
+        "use another filesystem" if wrong and contest.fault is Verdict.BAD else "",
         {
             "names": count,
             "here": len(mine),
@@ -120,33 +143,53 @@ def _judge_contest(
     )
 
 
-def _prepare(party: Party, folder: str, what: str, *, files: bool) -> int:
-    """Make what is raced for; both learn how much that is."""
-    fs, count = party.place.fs, 0
-    with contextlib.suppress(OSError):  # then there is nothing to win, which is found out
+def _prepare(party: Party, contest: Contest, folder: str) -> int:
+    """Make what is raced for; both learn how many names that is, 0 if they cannot be made."""
+    fs = party.place.fs
+    half, error = 0, False
+    try:
         fs.make_folders(f"{folder}.{party.me}")
         fs.create(f"{folder}.{party.me}/mine", [b"x"])
         if party.leads:
             fs.make_folders(folder)
-            deadline = time.monotonic() + _PREPARATION
-            while count < _MOST and (count < _LEAST or time.monotonic() < deadline):
-                if files:
-                    fs.create(f"{folder}/{count}", [])
-                else:  # costs the same, so that a slow filesystem is not raced for longer
-                    fs.touch(f"{folder}/measure")
-                count += 1
-    theirs = party.exchange(f"{what}: ready", count)
-    return count if party.leads else int(theirs)
+            half = _make(party, contest, folder, None)
+    except OSError:
+        error = True
+    theirs = int(party.exchange(f"{contest.name}: begun", half))
+    try:
+        if not party.leads and not error:
+            half = _make(party, contest, folder, theirs)
+    except OSError:
+        error = True
+    failed = party.exchange(f"{contest.name}: prepared", error)
+    return 0 if error or failed else 2 * half
 
 
-def _compete(
-    party: Party, folder: str, count: int, attempt: Callable[[Party, str, str], None]
-) -> tuple[list[int], str]:
+def _make(party: Party, contest: Contest, folder: str, half: int | None) -> int:
+    """Make every other file, `half` of them or what time allows; returns how many.
+
+    Each side makes its half: a file's maker may have it in a cache that is first to be recalled.
+    """
+    fs, count = party.place.fs, 0
+    deadline = time.monotonic() + _PREPARATION
+    while count < (_MOST // 2 if half is None else half):
+        if half is None and count >= _LEAST // 2 and time.monotonic() > deadline:
+            break
+        if contest.attempt is _rename:
+            fs.create(f"{folder}/{2 * count + (not party.leads)}", [])
+        elif half is None:  # not needed, but a slow filesystem is not to be raced on for longer
+            fs.touch(f"{folder}/measure")
+        count += 1
+    return count
+
+
+def _compete(party: Party, contest: Contest, folder: str, numbers: range) -> tuple[list[int], str]:
+    """The numbers won, and what stopped the race if something did."""
     wins: list[int] = []
     # Both in one order: the one who is behind loses, so catches up, and then they are abreast.
-    for number in range(count):
+    for number in numbers:
         try:
-            attempt(party, folder, str(number))
+            contest.attempt(party, folder, str(number))
         except (FileNotFoundError, FileExistsError):
             continue
         except OSError as error:
@@ -154,71 +197,134 @@ def _compete(
                 continue
             return wins, error.strerror or str(error)
         wins.append(number)
-    return wins, "" if count else "nothing could be made"
+    return wins, ""
 
 
-# -- files that are replaced -----------------------------------------------------------------
+# -- files that appear, and files that are replaced ------------------------------------------
+
+
+def publication(party: Party) -> Finding:
+    """Each reads files that the other one renames to new names: they are whole."""
+    party.place.make(f"published.{party.me}")
+    total = _in_turns(party, "publication", _publish_for_a_while, _read_what_appears)
+    wrong = total["partial"] > 0 or not total["reads"]
+    return Finding(
+        "publication",
+        Verdict.BAD if wrong else Verdict.OK,
+        f"{total['reads']} new files read: {total['partial']} in part{_cut_off(total)}",
+        "calls and outcomes are whole when their names appear",
+        "use another filesystem" if wrong else "",
+        total,
+    )
 
 
 def replacement(party: Party) -> Finding:
     """Each reads a file that the other one replaces: it is always there, and whole."""
-    path = party.place.path("replaced.{}")
-    _replace(party, path.format(party.me), 0)
-    party.exchange("replacement: ready")
-    reading, seen = party.leads, {"reads": 0, "missing": 0, "partial": 0, "stale": 0}
-    for turn in range(2):  # one reads while the other one writes, and then the other way round
-        if reading == (turn == 0):
-            seen = _read_for_a_while(party, path.format(party.other))
-        else:
-            _replace_for_a_while(party, path.format(party.me))
-        party.exchange(f"replacement: turn {turn}")
-    theirs = party.exchange("replacement", seen)
-    total = {key: seen[key] + theirs[key] for key in seen}
+    _rename_into_place(party, _replaced(party, party.me), 0)
+    total = _in_turns(party, "replacement", _replace_for_a_while, _read_for_a_while)
     wrong = total["missing"] + total["partial"] > 0 or not total["reads"]
     return Finding(
         "replacement",
-        Verdict.BAD if wrong else Verdict.OK,
-        f"{total['reads']} reads: {total['missing']} found no file, {total['partial']} a part of "
-        f"one" + (f", {total['stale']} were cut off (ESTALE)" if total["stale"] else ""),
-        "files are renamed into place: a reader sees all of one or nothing",
-        "use another filesystem" if wrong else "",
-        dict(total),
+        Verdict.WEAK if wrong else Verdict.OK,
+        f"{total['reads']} reads of a file that is replaced: {total['missing']} found none, "
+        f"{total['partial']} a part of one{_cut_off(total)}",
+        "fsqueue renames to new names only, but for outcomes where there are no hard links: of "
+        "two outcomes of one call a reader may see neither for a moment",
+        "",
+        total,
     )
+
+
+def _in_turns(
+    party: Party,
+    what: str,
+    write: Callable[[Party], None],
+    read: Callable[[Party], dict[str, int]],
+) -> dict[str, int]:
+    """One reads while the other one writes, and then the other way round; what both have seen."""
+    party.exchange(f"{what}: prepared")
+    seen: dict[str, int] = {}
+    for turn in range(2):
+        if party.leads == (turn == 0):
+            seen = read(party)
+        else:
+            write(party)
+        party.exchange(f"{what}: turn {turn}")
+    theirs = party.exchange(what, seen)
+    return {key: seen[key] + theirs[key] for key in seen}
+
+
+def _cut_off(total: Mapping[str, int]) -> str:
+    return f", {total['stale']} were cut off (ESTALE)" if total["stale"] else ""
 
 
 def _content(number: int) -> bytes:
     return f"{number:08d}".encode() * (_BLOCK // 8) * (1 + number % 4)
 
 
-def _replace(party: Party, path: str, number: int) -> None:
-    fs = party.place.fs
-    fs.create(f"{path}.new", [_content(number)])
-    fs.rename(f"{path}.new", path)
+def _rename_into_place(party: Party, path: str, number: int) -> None:
+    fs, temporary = party.place.fs, party.place.path(f"writing.{party.me}")
+    fs.create(temporary, [_content(number)])
+    fs.rename(temporary, path)
 
 
-def _replace_for_a_while(party: Party, path: str) -> None:
-    deadline, number = time.monotonic() + _READING, 1
+def _replaced(party: Party, who: str) -> str:
+    return party.place.path(f"replaced.{who}")
+
+
+def _publish_for_a_while(party: Party) -> None:
+    folder = party.place.path(f"published.{party.me}")
+    _write_for_a_while(party, lambda number: f"{folder}/{number}")
+
+
+def _replace_for_a_while(party: Party) -> None:
+    path = _replaced(party, party.me)
+    _write_for_a_while(party, lambda _: path)
+
+
+def _write_for_a_while(party: Party, path: Callable[[int], str]) -> None:
+    deadline, number = time.monotonic() + _READING, 0
     # An error here shows in what the reader sees, or in the races.
     with contextlib.suppress(OSError):
-        while time.monotonic() < deadline:
-            _replace(party, path, number)
+        while time.monotonic() < deadline and number < _MOST:
             number += 1
+            _rename_into_place(party, path(number), number)
 
 
-def _read_for_a_while(party: Party, path: str) -> dict[str, int]:
-    seen = {"reads": 0, "missing": 0, "partial": 0, "stale": 0}
+def _read_what_appears(party: Party) -> dict[str, int]:
+    folder, seen = party.place.path(f"published.{party.other}"), _nothing_seen()
+    deadline, known = time.monotonic() + _READING, set[str]()
+    while time.monotonic() < deadline:
+        names = set(party.place.fs.names(folder, fresh=True))
+        for name in names - known:
+            _read(party, f"{folder}/{name}", seen)
+        known = names
+    return seen
+
+
+def _read_for_a_while(party: Party) -> dict[str, int]:
+    path, seen = _replaced(party, party.other), _nothing_seen()
     deadline = time.monotonic() + _READING
     while time.monotonic() < deadline:
-        seen["reads"] += 1
-        try:
-            content = party.place.fs.read(path, fresh=True)
-            if not content[:8].isdigit() or content != _content(int(content[:8])):
-                seen["partial"] += 1
-        except FileNotFoundError:
-            seen["missing"] += 1
-        except OSError:
-            seen["stale"] += 1
+        _read(party, path, seen)
     return seen
+
+
+def _nothing_seen() -> dict[str, int]:
+    return {"reads": 0, "missing": 0, "partial": 0, "stale": 0}
+
+
+def _read(party: Party, path: str, seen: dict[str, int]) -> None:
+    seen["reads"] += 1
+    try:
+        content = party.place.fs.read(path, fresh=True)
+    except FileNotFoundError:
+        seen["missing"] += 1
+    except OSError:
+        seen["stale"] += 1
+    else:
+        if not content[:8].isdigit() or content != _content(int(content[:8])):
+            seen["partial"] += 1
 
 
 # -- locks --------------------------------------------------------------------------------------

@@ -37,13 +37,13 @@ class Sight:
     Args:
         change: ``new``, ``removed``, ``replaced`` or ``touched``.
         look: whether the change is seen in a folder.
-        relied: whether fsqueue relies on it.
+        unseen: the verdict if the change is not seen in time.
         title: for people.
     """
 
     change: str
     look: Callable[[Filesystem, str], bool]
-    relied: bool
+    unseen: Verdict
     title: str
 
 
@@ -53,39 +53,46 @@ def _content(fs: Filesystem, folder: str) -> bytes:
 
 SIGHTS: Final[Mapping[str, Sight]] = {
     "fresh listing": Sight(
-        "new", lambda fs, at: "file" in fs.names(at, fresh=True), True,
+        "new", lambda fs, at: "file" in fs.names(at, fresh=True), Verdict.BAD,
         "a new name by listing a folder that is touched first",
     ),
     "fresh exists": Sight(
-        "new", lambda fs, at: fs.exists(f"{at}/file", fresh=True), True,
+        "new", lambda fs, at: fs.exists(f"{at}/file", fresh=True), Verdict.WEAK,
         "a new name by asking for it, the folder touched first",
     ),
     "fresh absence": Sight(
-        "removed", lambda fs, at: not fs.exists(f"{at}/file", fresh=True), True,
+        "removed", lambda fs, at: not fs.exists(f"{at}/file", fresh=True), Verdict.WEAK,
         "a removal by asking for the name, the folder touched first",
     ),
     "content": Sight(
-        "replaced", lambda fs, at: _content(fs, at) == _NEW, False, "new content by opening a file",
+        "replaced", lambda fs, at: _content(fs, at) == _NEW, Verdict.OK, "new content by opening a file",
     ),
     "beat": Sight(
-        "touched", lambda fs, at: fs.modified(f"{at}/file") != 1.0, True,
+        "touched", lambda fs, at: fs.modified(f"{at}/file") != 1.0, Verdict.BAD,
         "a touch by opening the file and asking for its time",
     ),
     "listing": Sight(
-        "new", lambda fs, at: "file" in fs.names(at), False, "a new name by listing alone",
+        "new", lambda fs, at: "file" in fs.names(at), Verdict.OK, "a new name by listing alone",
     ),
     "exists": Sight(
-        "new", lambda fs, at: fs.exists(f"{at}/file"), False, "a new name by asking for it alone",
+        "new", lambda fs, at: fs.exists(f"{at}/file"), Verdict.OK, "a new name by asking for it alone",
     ),
     "absence": Sight(
-        "removed", lambda fs, at: not fs.exists(f"{at}/file"), False,
+        "removed", lambda fs, at: not fs.exists(f"{at}/file"), Verdict.OK,
         "a removal by asking for the name alone",
     ),
     "time": Sight(
-        "touched", lambda fs, at: fs.status(f"{at}/file").st_mtime != 1.0, False,
+        "touched", lambda fs, at: fs.status(f"{at}/file").st_mtime != 1.0, Verdict.OK,
         "a touch by asking for the time alone",
     ),
 }  # fmt: skip
+
+
+_RELIED: Final = {
+    Verdict.BAD: "calls are found and workers seen to live in this way",
+    Verdict.WEAK: "who asks early for another one's call may see its end late, or it runs again",
+    Verdict.OK: "fsqueue does not rely on it",
+}
 
 
 def watch_each_other(party: Party) -> list[Finding]:
@@ -164,18 +171,19 @@ def _sees(fs: Filesystem, sight: Sight, folder: str) -> bool:
 def _judge(name: str, late: list[float], *, remote: bool) -> Finding:
     sight, trials = SIGHTS[name], 2 * _TRIALS
     missed, slowest = trials - len(late), max(late, default=LIMIT)
+    relied = sight.unseen is not Verdict.OK
     verdict, advice = Verdict.OK, ""
     stale = missed > 0 or slowest > _LATE
-    if sight.relied and stale:
-        verdict = Verdict.BAD if missed else Verdict.WEAK
-        advice = "mount it with shorter caching (actimeo, noac), or use another filesystem"
+    if relied and stale:
+        verdict = sight.unseen if missed else Verdict.WEAK
+        advice = "mount it so that less is cached, and for shorter"
     elif name == "listing" and stale and not remote:
         verdict = Verdict.BAD
         advice = (
             "this type of filesystem is not known to be shared between hosts, so folders are not "
             "touched before they are listed: please report it"
         )
-    how = "fsqueue looks this way" if sight.relied else "fsqueue does not rely on it"
+    how = _RELIED[sight.unseen]
     return Finding(
         f"sees {name}",
         verdict,
