@@ -8,6 +8,7 @@ itself is seen by a fresh listing.
 
 from __future__ import annotations
 
+import shutil
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -65,7 +66,8 @@ SIGHTS: Final[Mapping[str, Sight]] = {
         "a removal by asking for the name, the folder touched first",
     ),
     "content": Sight(
-        "replaced", lambda fs, at: _content(fs, at) == _NEW, Verdict.OK, "new content by opening a file",
+        "replaced", lambda fs, at: _content(fs, at) == _NEW, Verdict.OK,
+        "new content by opening a file",
     ),
     "beat": Sight(
         "touched", lambda fs, at: fs.modified(f"{at}/file") != 1.0, Verdict.BAD,
@@ -75,7 +77,8 @@ SIGHTS: Final[Mapping[str, Sight]] = {
         "new", lambda fs, at: "file" in fs.names(at), Verdict.OK, "a new name by listing alone",
     ),
     "exists": Sight(
-        "new", lambda fs, at: fs.exists(f"{at}/file"), Verdict.OK, "a new name by asking for it alone",
+        "new", lambda fs, at: fs.exists(f"{at}/file"), Verdict.OK,
+        "a new name by asking for it alone",
     ),
     "absence": Sight(
         "removed", lambda fs, at: not fs.exists(f"{at}/file"), Verdict.OK,
@@ -101,8 +104,20 @@ def watch_each_other(party: Party) -> list[Finding]:
     Raises:
         PartnerLostError: the other one has left.
     """
-    place = party.place
     seen_by_me, changed_by_me = f"seen-by-{party.me}", f"seen-by-{party.other}"
+    try:
+        mine = _watch(party, seen_by_me, changed_by_me)
+        theirs = party.exchange("sights", mine)
+    finally:
+        # Here, not by the leader: a host that believes that there is no such file cannot remove it.
+        shutil.rmtree(party.place.path(changed_by_me), ignore_errors=True)
+    remote = is_remote(party.place.root)
+    return [_judge(name, mine[name] + theirs[name], remote=remote) for name in SIGHTS]
+
+
+def _watch(party: Party, seen_by_me: str, changed_by_me: str) -> dict[str, list[float]]:
+    """Prepare what the other one watches, change it, and watch."""
+    place = party.place
     for name, trial, folder in _folders(place, changed_by_me):
         place.fs.make_folders(folder)
         _before(place.fs, SIGHTS[name], folder, trial)
@@ -114,10 +129,7 @@ def watch_each_other(party: Party) -> list[Finding]:
     for name, _, folder in _folders(place, changed_by_me):
         _change(place.fs, SIGHTS[name], folder)
     party.exchange("sights: changed")
-    mine = _wait_for_all(place, seen_by_me)
-    theirs = party.exchange("sights", mine)
-    remote = bool(is_remote(place.root))
-    return [_judge(name, mine[name] + theirs[name], remote=remote) for name in SIGHTS]
+    return _wait_for_all(place, seen_by_me)
 
 
 def _folders(place: Workplace, top: str) -> list[tuple[str, int, str]]:
