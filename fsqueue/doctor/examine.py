@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from fsqueue.doctor.advice import Setting
+    from fsqueue.doctor.party import Party
     from fsqueue.doctor.workplace import Workplace
     from fsqueue.spool.filesystem import Filesystem
 
@@ -102,8 +103,7 @@ def examine(
         party = stack.enter_context(partner(place))
         progress("examining from this host")
         findings += [_run(probe, place) for probe in PROBES]
-        party.exchange("hello")
-        findings += examine_together(party)
+        findings += _together(party)
         if peer is not None:
             between, hosts = _between_hosts(place, peer, progress)
     notes = []
@@ -131,6 +131,22 @@ def _between_hosts(
         party.leave()
 
 
+def _together(party: Party) -> list[Finding]:
+    try:
+        party.exchange("hello")
+        return examine_together(party)
+    except (PartnerLostError, OSError) as error:
+        return [
+            Finding(
+                "partner",
+                Verdict.BAD,
+                f"two processes cannot work together here: {error}",
+                "callers and workers do nothing else",
+                "use another filesystem",
+            )
+        ]
+
+
 def _run(probe: Callable[[Workplace], Finding], place: Workplace) -> Finding:
     """A probe that is stopped by an error has found that error."""
     try:
@@ -144,6 +160,3 @@ def _run(probe: Callable[[Workplace], Finding], place: Workplace) -> Finding:
             "what a queue does all the time fails here",
             "see the error, or use another filesystem",
         )
-
-
-__all__ = ["PartnerLostError", "Report", "examine"]

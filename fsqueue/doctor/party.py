@@ -95,8 +95,10 @@ class Party:
         while True:
             present = fs.names(folder, fresh=True)
             if wanted in present:
-                message: dict[str, Any] = json.loads(fs.read(f"{folder}/{wanted}", fresh=True))
-                return message
+                # Where files appear piece by piece, which is what the probes are to find out.
+                with contextlib.suppress(ValueError):
+                    message: dict[str, Any] = json.loads(fs.read(f"{folder}/{wanted}", fresh=True))
+                    return message
             if farewell in present or not self.alive():
                 raise PartnerLostError("the other examiner has left")
             waited = time.monotonic() - begun

@@ -2,12 +2,10 @@
 
 import json
 import signal
-from pathlib import Path
 
 import pytest
 from support import wait_until
 
-PACKAGE_HOME = Path(__file__).parent.parent.parent
 RACES = ("rename race", "link race", "create race")
 # How full the lab's disk is, and how busy this machine, is not what these tests are about.
 OF_THE_MACHINE = {"latency", "space"}
@@ -36,7 +34,6 @@ class Doctor:
 @pytest.fixture
 def doctor(site):
     """Starts doctors on clients, in a root that is there."""
-    site.env["PYTHONPATH"] = str(PACKAGE_HOME)
     site.on_server(f"os.makedirs({exported(site)!r}, mode=0o700)")
     started = []
 
