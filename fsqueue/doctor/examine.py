@@ -127,6 +127,10 @@ def _between_hosts(
     progress("examining together with another host")
     try:
         return examine_with_peer(party)
+    except OSError as error:
+        if party.place.fs.has_folder(party.place.folder):
+            raise
+        raise PartnerLostError("the other examiner has left, and cleared up") from error
     finally:
         party.leave()
 

@@ -51,7 +51,8 @@ class Party:
     _said: int = field(default=0, init=False)
 
     def open(self) -> None:
-        """Make the folder of the messages."""
+        """Make what both work in."""
+        self.place.make("")
         self.place.make(_TALK)
 
     def exchange(self, step: str, data: Any = None) -> Any:
@@ -105,5 +106,5 @@ class Party:
             if waited > PATIENCE:
                 raise PartnerLostError(f"the other examiner was silent for {PATIENCE:g} s")
             if not present and not fs.has_folder(folder):
-                raise PartnerLostError("the other examiner has left and cleared up")
+                raise PartnerLostError("the other examiner has left, and cleared up")
             time.sleep(0.0 if waited < _EAGER else _PAUSE)

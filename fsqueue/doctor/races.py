@@ -148,10 +148,10 @@ def _prepare(party: Party, contest: Contest, folder: str) -> int:
     fs = party.place.fs
     half, error = 0, False
     try:
-        fs.make_folders(f"{folder}.{party.me}")
+        party.place.make(f"{contest.folder}.{party.me}")
         fs.create(f"{folder}.{party.me}/mine", [b"x"])
         if party.leads:
-            fs.make_folders(folder)
+            party.place.make(contest.folder)
             half = _make(party, contest, folder, None)
     except OSError:
         error = True

@@ -118,8 +118,9 @@ def watch_each_other(party: Party) -> list[Finding]:
 def _watch(party: Party, seen_by_me: str, changed_by_me: str) -> dict[str, list[float]]:
     """Prepare what the other one watches, change it, and watch."""
     place = party.place
+    place.make(changed_by_me)
     for name, trial, folder in _folders(place, changed_by_me):
-        place.fs.make_folders(folder)
+        place.fs.mkdir(folder)
         _before(place.fs, SIGHTS[name], folder, trial)
     party.exchange("sights: prepared")
     # What is looked at before is what a cache holds on to: no such name, an old time.
