@@ -6,6 +6,7 @@ import typer
 
 from fsqueue import __version__
 from fsqueue.cli import calls, control, results, settings, status
+from fsqueue.cli.doctor import doctor
 from fsqueue.cli.output import print_json
 from fsqueue.cli.target import JsonOption  # noqa: TC001 - typer reads the annotations
 from fsqueue.cli.worker import worker
@@ -30,6 +31,7 @@ def version(as_json: JsonOption = False) -> None:
 
 
 app.command()(worker)
+app.command()(doctor)
 app.command()(status.status)
 app.command()(status.top)
 app.command()(status.workers)
