@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
-from sweep import QUEUE
+from sweep import QUEUE, InterruptibleFilesystem
 
 from fsqueue.spool.backlog import Backlog
 from fsqueue.spool.client import Client
@@ -15,11 +15,8 @@ from fsqueue.spool.liveness import Observer
 from fsqueue.spool.opening import open_store
 from fsqueue.spool.records import WorkerRecord
 from fsqueue.spool.worker import Worker
-from fsqueue.testing import FaultyFilesystem
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from fsqueue.spool.store import Claim, Store
 
 HEARTBEAT, LEASE = 5.0, 30.0
@@ -45,11 +42,8 @@ class ServerTime:
         self.now = float(int(time.time()))
 
 
-class SharedFilesystem(FaultyFilesystem):
-    """A faulty filesystem that others use in the middle of an operation."""
-
-    _left = 0
-    _action: Callable[[], object] | None = None
+class SharedFilesystem(InterruptibleFilesystem):
+    """A filesystem whose times are those of a server that the test moves on."""
 
     def __init__(self, time: ServerTime) -> None:
         super().__init__()
@@ -58,20 +52,7 @@ class SharedFilesystem(FaultyFilesystem):
     def monotonic(self) -> float:
         return self._time.now + self.clock_offset
 
-    def interrupt(self, at: int, action: Callable[[], object]) -> None:
-        self._left, self._action = at, action
-
-    def heal(self) -> None:
-        self.inject()
-        self._action = None
-
     def _call(self, verb, function, /, *args, **kwargs):
-        action = self._action
-        if action is not None and verb != "clock":
-            self._left -= 1
-            if self._left <= 0:
-                self._action = None
-                action()
         result = super()._call(verb, function, *args, **kwargs)
         if verb in {"utime", "create"}:
             os.utime(args[0], (self._time.now, self._time.now))
