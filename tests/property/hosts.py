@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import time
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
-from sweep import QUEUE
+from sweep import QUEUE, InterruptibleFilesystem
 
 from fsqueue.spool.backlog import Backlog
 from fsqueue.spool.client import Client
@@ -14,11 +15,8 @@ from fsqueue.spool.liveness import Observer
 from fsqueue.spool.opening import open_store
 from fsqueue.spool.records import WorkerRecord
 from fsqueue.spool.worker import Worker
-from fsqueue.testing import FaultyFilesystem
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from fsqueue.spool.store import Claim, Store
 
 HEARTBEAT, LEASE = 5.0, 30.0
@@ -34,34 +32,38 @@ class Interruption(NamedTuple):
     which: int
 
 
-class SharedFilesystem(FaultyFilesystem):
-    """A faulty filesystem that others use in the middle of an operation."""
+class ServerTime:
+    """The file server's clock, which goes on when the test says so.
 
-    _left = 0
-    _action: Callable[[], object] | None = None
+    With real clocks no run is like the one before, and hypothesis cannot find what made one fail.
+    """
 
-    def interrupt(self, at: int, action: Callable[[], object]) -> None:
-        self._left, self._action = at, action
+    def __init__(self) -> None:
+        self.now = float(int(time.time()))
 
-    def heal(self) -> None:
-        self.inject()
-        self._action = None
+
+class SharedFilesystem(InterruptibleFilesystem):
+    """A filesystem whose times are those of a server that the test moves on."""
+
+    def __init__(self, time: ServerTime) -> None:
+        super().__init__()
+        self._time = time
+
+    def monotonic(self) -> float:
+        return self._time.now + self.clock_offset
 
     def _call(self, verb, function, /, *args, **kwargs):
-        action = self._action
-        if action is not None and verb != "clock":
-            self._left -= 1
-            if self._left <= 0:
-                self._action = None
-                action()
-        return super()._call(verb, function, *args, **kwargs)
+        result = super()._call(verb, function, *args, **kwargs)
+        if verb in {"utime", "create"}:
+            os.utime(args[0], (self._time.now, self._time.now))
+        return result
 
 
 class Host:
     """One process."""
 
-    def __init__(self, root: str) -> None:
-        self.fs = SharedFilesystem()
+    def __init__(self, root: str, time: ServerTime) -> None:
+        self.fs = SharedFilesystem(time)
         self.store: Store = open_store(root, self.fs)
         self.store.sync_clock()
 
@@ -69,8 +71,8 @@ class Host:
 class WorkerHost(Host):
     """A worker, which may be dead, or think that it lives."""
 
-    def __init__(self, root: str) -> None:
-        super().__init__(root)
+    def __init__(self, root: str, time: ServerTime) -> None:
+        super().__init__(root, time)
         self.worker: Worker | None = None
         self.backlog = Backlog(self.store, QUEUE)
         self.claims: list[Claim] = []
@@ -89,12 +91,6 @@ class WorkerHost(Host):
             with open(path, "wb") as file:
                 file.write(msgspec.json.encode(msgspec.structs.replace(record, boot="elsewhere")))
 
-    def beat_at(self, seconds: float) -> None:
-        """Set the time of the beat, which a coarse clock would not tell from the one before."""
-        path = self.store.layout.worker_beat(self.worker.name)
-        if os.path.exists(path):
-            os.utime(path, (seconds, seconds))
-
     def die(self) -> None:
         if self.worker is not None and self.worker._lock is not None:
             self.worker._lock.release()
@@ -104,8 +100,8 @@ class WorkerHost(Host):
 class ClientHost(Host):
     """A process that makes calls; when it has left, another one takes its place."""
 
-    def __init__(self, root: str, name: str) -> None:
-        super().__init__(root)
+    def __init__(self, root: str, time: ServerTime, name: str) -> None:
+        super().__init__(root, time)
         self.client = self.connect(name)
 
     def connect(self, name: str) -> Client:
@@ -122,7 +118,7 @@ class ClientHost(Host):
 class ReaperHost(Host):
     """A process that looks after the others."""
 
-    def __init__(self, root: str) -> None:
-        super().__init__(root)
+    def __init__(self, root: str, time: ServerTime) -> None:
+        super().__init__(root, time)
         self.observer = Observer(self.store, heartbeat=HEARTBEAT, lease=LEASE)
         self.beats_seen: dict[str, int] = {}

@@ -181,16 +181,40 @@ def clean_up(store: Store, fs: FaultyFilesystem) -> list[str]:
     return [name for name in (*files, *folders) if name not in stay]
 
 
+class InterruptibleFilesystem(FaultyFilesystem):
+    """Lets somebody else do something whole in the middle of an operation."""
+
+    _left = 0
+    _action: Callable[[], object] | None = None
+
+    def interrupt(self, at: int, action: Callable[[], object]) -> None:
+        """Before the call of number `at`, from 1."""
+        self._left, self._action = at, action
+
+    def heal(self) -> None:
+        self.inject()
+        self._action = None
+
+    def _call(self, verb, function, /, *args, **kwargs):
+        action = self._action
+        if action is not None and verb != "clock":
+            self._left -= 1
+            if self._left <= 0:
+                self._action = None
+                action()
+        return super()._call(verb, function, *args, **kwargs)
+
+
 @dataclass
 class Stage:
     """One spool, one worker and one client over a faulty filesystem, others over a healthy one."""
 
     root: str
     mount: Mount = LOCAL
-    fs: FaultyFilesystem = field(init=False)
+    fs: InterruptibleFilesystem = field(init=False)
 
     def __post_init__(self) -> None:
-        self.fs = FaultyFilesystem(self.mount.habits, remote=self.mount.remote)
+        self.fs = InterruptibleFilesystem(self.mount.habits, remote=self.mount.remote)
         self.healthy_fs = FaultyFilesystem(self.mount.habits, remote=self.mount.remote)
         self.store = open_store(self.root, self.fs)
         self.healthy = open_store(self.root, self.healthy_fs)

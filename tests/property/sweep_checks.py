@@ -48,6 +48,15 @@ def steps(root: str, operation: Operation, mount: Mount = LOCAL) -> list[Step]:
     return trace
 
 
+def differs(folder: str, operation: Operation, mount: Mount) -> bool:
+    """Whether an operation makes other calls there than on a local disk."""
+    here, there = (
+        [(step.verb, step.path.count("/")) for step in steps(f"{folder}/{at}", operation, at)]
+        for at in (LOCAL, mount)
+    )
+    return here != there
+
+
 def check_at_once(stage: Stage, operation: Operation, *, accepted: bool) -> None:
     """Right after the fault, before anybody recovers anything."""
     places = stage.places()
