@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -102,9 +101,27 @@ def remove(folder: str) -> None:
     while os.path.lexists(folder):
         # Again: an NFS client keeps a removed file under another name until it is closed, and
         # somebody else may be making his last one just now.
-        shutil.rmtree(folder, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            _clear(folder)
         if time.monotonic() > deadline or not os.path.lexists(folder):
             break
         time.sleep(_PAUSE)
     with contextlib.suppress(OSError):
         os.rmdir(os.path.dirname(folder))
+
+
+def _clear(folder: str) -> None:
+    """Remove a folder with all that is in it, what another host has just made there included.
+
+    `shutil.rmtree` lists folders as a cache has them, and so may leave files of others.
+    """
+    os.utime(folder)
+    with os.scandir(folder) as entries:
+        found = list(entries)
+    for entry in found:
+        with contextlib.suppress(OSError):
+            if entry.is_dir(follow_symlinks=False):
+                _clear(entry.path)
+            else:
+                os.unlink(entry.path)
+    os.rmdir(folder)
