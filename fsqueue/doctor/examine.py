@@ -78,10 +78,10 @@ def examine(
     progress: Callable[[str], object] = lambda _: None,
     fs: Filesystem | None = None,
 ) -> Report:
-    """Examine a directory, in a folder of its own there, which is removed.
+    """Examine a directory that exists, in a folder of its own there, which is removed.
 
     Args:
-        root: the directory, which exists.
+        root: the directory.
         group: number of the group that is to share it.
         peer: seconds to wait for another host that examines it too; None: this host alone.
         progress: told what is going on.
@@ -107,7 +107,7 @@ def examine(
         findings += _together(party)
         if peer is not None:
             pair = _between_hosts(place, peer, progress)
-    alone = bool(facts_of(findings, "filesystem").get("remote")) and peer is None
+    alone = peer is None and facts_of(findings, "filesystem").get("remote")
     # What two hosts found out together counts for more: it comes first.
     settings = recommend([*pair[0], *findings])
     return Report(root, findings, *pair, settings, [_ALONE] if alone else [])

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 FOLDER = "doctor"
 # An examination takes minutes at most. What is this old was left by one that was killed.
 _LEFT_BEHIND = 3600.0
-_REMOVAL = 5.0
+_ROUNDS = 50
 _PAUSE = 0.1
 
 
@@ -97,13 +97,12 @@ def sweep(place: Workplace) -> None:
 
 def remove(folder: str) -> None:
     """Remove a workplace, and the folder of all workplaces if it was the last."""
-    deadline = time.monotonic() + _REMOVAL
-    while os.path.lexists(folder):
-        # Again: an NFS client keeps a removed file under another name until it is closed, and
-        # somebody else may be making his last one just now.
+    # Again and again: an NFS client keeps a removed file under another name until it is closed, and
+    # somebody else may be making his last one just now. By number, as one round may take long.
+    for _ in range(_ROUNDS):
         with contextlib.suppress(OSError):
             _clear(folder)
-        if time.monotonic() > deadline or not os.path.lexists(folder):
+        if not os.path.lexists(folder):
             break
         time.sleep(_PAUSE)
     with contextlib.suppress(OSError):
