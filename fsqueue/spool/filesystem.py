@@ -233,8 +233,12 @@ class Filesystem:
             os.close(self._call("create", os.open, path, flags, FILE_MODE))
 
     def ring(self, path: str) -> None:
-        """Touch a bell that may not exist: without a listener there is none."""
-        with contextlib.suppress(FileNotFoundError):
+        """Touch a bell that may not exist: without a listener there is none.
+
+        Nobody relies on bells. So no error of one may look like an error of what it tells about,
+        which has happened by then.
+        """
+        with contextlib.suppress(OSError):
             self._call("utime", os.utime, path)
 
     def lock(self, path: str) -> BaseFileLock | None:

@@ -129,6 +129,7 @@ def delivered(stage: Stage) -> None:
 
 
 def publish_by_client(stage: Stage) -> object:
+    stage.client._events = True  # workers are woken by a bell
     return stage.client.publish(
         ID, "tasks.f", QUEUE, [ARGUMENTS], max_attempts=MAX_ATTEMPTS, keep=True
     )
@@ -182,8 +183,8 @@ def run_body(body: Callable[..., object]) -> Callable[[Stage], object]:
             resolve={"tasks.f": body}.__getitem__,
             queues=(QUEUE,),
             exclusive=False,
-            aborted=_Impatient(),
         )
+        workplace.aborted = _Impatient()
         try:
             return execute(workplace, stage.claim, stage.worker.release)
         finally:
