@@ -58,7 +58,8 @@ def caller(spool):
 
 
 def test_a_call_that_was_published_before_the_error_is_accepted(caller):
-    caller.store.fs.make_folders(caller.store.layout.slot(QUEUE, caller.client._current_slot()))
+    caller.publish()  # makes the slot
+    caller.id = caller.client.new_id()
     caller.fs.inject(Fault.lost_reply(verb="rename", code=errno.EIO))
     assert os.path.exists(caller.publish())
 
