@@ -23,6 +23,7 @@ from rich.console import Console
 
 HERE = Path(__file__).parent
 DRIVER = HERE / "peers" / "drive.py"
+TRIES = 2
 QUICK = {
     "round_trips": 100,
     "fan_outs": [500],
@@ -66,7 +67,19 @@ PEERS = (
 
 
 def measure(peer, options, specification):
-    """All figures of one peer, each a dict with its workload; an error is one of them."""
+    """The same, and again for a peer that breaks: the try that came furthest counts."""
+    tries = []
+    for _ in range(TRIES):
+        tries.append(measure_once(peer, options, specification))
+        if tries[-1][-1]["workload"] != "error":
+            return tries[-1]
+    best = max(tries, key=len)
+    best[-1]["reason"] += f" (in each of {TRIES} tries)"
+    return best
+
+
+def measure_once(peer, options, specification):
+    """All figures of one peer, each a dict with its workload; an error is the last of them."""
     try:
         python = environments.interpreter(peer.requirements, options.venvs, options.python)
     except environments.NotInstalledError as error:
