@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, Unpack, overload
 
 from fsqueue.config import Options, load_config
@@ -150,6 +151,11 @@ class FSQueue:
                 )
             self._tasks[task.name] = task
         return task
+
+    @property
+    def tasks(self) -> Mapping[str, Task[..., Any]]:
+        """The tasks that this process knows of, by name."""
+        return MappingProxyType(self._tasks)
 
     # -- calls --------------------------------------------------------------------------
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 PREFIX: Final = "FSQUEUE__"
 TASK_TABLE: Final = "task"
+APP_KEY: Final = "app"
 TASK_PREFIX: Final = "FSQUEUE__TASK__"
 RunnerKind = Literal["thread", "process"]
 WatchMode = Literal["auto", "events", "poll"]
@@ -221,6 +222,22 @@ def load_config(
     return Config(**values, sources=sources, task_offers=offers)
 
 
+def configured_application(start: Path | None = None) -> str | None:
+    """What the nearest configuration file names as ``app``, for the command line.
+
+    Args:
+        start: the directory where the search begins, instead of the current one.
+
+    Raises:
+        ConfigError: it is no text.
+    """
+    file = _File.nearest((start or Path.cwd()).absolute())
+    target = file.table.get(APP_KEY)
+    if target is not None and (not isinstance(target, str) or not target):
+        raise ConfigError(f"{file.path}: app = {target!r}, expected a text like 'module:variable'")
+    return target
+
+
 class _Offer(NamedTuple):
     """A value that a source offers for a field."""
 
@@ -269,7 +286,7 @@ def _from_environment(environ: Mapping[str, str]) -> Iterator[_Offer]:
 
 def _from_file(file: _File) -> Iterator[_Offer]:
     for key, value in file.table.items():
-        if key != TASK_TABLE:
+        if key not in {TASK_TABLE, APP_KEY}:
             yield _Offer(key, value, str(file.path), base=file.path.parent)
 
 

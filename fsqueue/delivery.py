@@ -9,6 +9,7 @@ from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import TYPE_CHECKING, Any
 
 from fsqueue import errors
+from fsqueue.errors import EnvelopeError
 from fsqueue.spool.states import State
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
     from fsqueue.runner.context import Workplace
     from fsqueue.session import Session
+    from fsqueue.spool.records import Outcome
 
 # While a body waits for an invocation, it looks so often whether it has become pending again.
 _HELP_PAUSES = (0.05, 0.1, 0.2, 0.5)
@@ -65,7 +67,7 @@ class Delivery:
         if self._data is not None or self._collected:
             data = self._read()
             if data is not None:
-                outcome, payload = self._session.store.read_outcome(self.id, data)
+                outcome, payload = self._decoded(data)
                 return outcome.part(payload, member)[0]
         return state_of(self._session.store, self.id, member, hint=self._hint)
 
@@ -89,7 +91,11 @@ class Delivery:
                 arrival = asyncio.wrap_future(self._session.client.waiter.watch(self.id))
                 try:
                     await asyncio.to_thread(self._end_wait_if_kept)
-                    await asyncio.wait([arrival], timeout=next(pauses) if workplace else None)
+                    done, _ = await asyncio.wait(
+                        [arrival], timeout=next(pauses) if workplace else None
+                    )
+                    for each in done:
+                        each.result()  # an error, if the wait is in vain
                 finally:
                     arrival.cancel()
             data = await asyncio.to_thread(self._read)
@@ -166,10 +172,22 @@ class Delivery:
                     self._data = data  # for the other calls of the batch
             return data
 
+    def _decoded(self, data: bytes) -> tuple[Outcome, memoryview]:
+        """Header and payload; what this client has collected damaged is a failure from now on."""
+        store = self._session.store
+        try:
+            return store.read_outcome(self.id, data)
+        except EnvelopeError as error:
+            if not self._collected:
+                raise
+            damaged = store.layout.kept(self.id) if self._keep else data
+            self._data = store.condemn(self.id, damaged, str(error), keep=self._keep)
+        return store.read_outcome(self.id, self._data)
+
     def _open(self, data: bytes, member: int | None) -> Any:
         from fsqueue import codec
 
-        outcome, payload = self._session.store.read_outcome(self.id, data)
+        outcome, payload = self._decoded(data)
         learn, self._learn = self._learn, None
         if learn is not None and outcome.ended > outcome.started:
             learn((outcome.ended - outcome.started) / max(1, len(outcome.members)))

@@ -235,7 +235,11 @@ class Task(Generic[P, R]):
         data = self._encode_common(common)
         if len(data) < _LARGE:
             return Shared(data)
-        return Shared(blob=self._session.store.blobs.put(data))
+        blobs = self._session.store.blobs
+        digest = blobs.put(data)
+        if self.settings.countdown:
+            blobs.touch(digest, self._session.client.now() + self.settings.countdown)
+        return Shared(blob=digest)
 
     def _batch_size(self, count: int) -> int:
         size = self.settings.parallel_batch_size

@@ -1,18 +1,28 @@
 """The table of docs/configuration.md, from the settings themselves."""
 
 from fsqueue.config import fields
+from fsqueue.fields import describe
+from fsqueue.options import CallSettings
 
 
 def shown(value):
-    if value is None:
+    if value in {None, ()}:
         return "unset"
     return f"`{str(value).lower() if isinstance(value, bool) else value}`"
 
 
 def table():
+    return table_of(fields())
+
+
+def table_of_options():
+    return table_of(describe(CallSettings))
+
+
+def table_of(described):
     lines = ["| setting | expected | unit | default | what it is |", "|---|---|---|---|---|"]
     lines += [
         f"| `{name}` | {field.type} | {field.unit} | {shown(field.default)} | {field.description} |"
-        for name, field in fields().items()
+        for name, field in described.items()
     ]
     return "\n".join(lines)

@@ -36,7 +36,7 @@ import tomllib
 from pathlib import Path
 from typing import NamedTuple
 
-from configuration_reference import table
+from configuration_reference import table, table_of_options
 
 from fsqueue.spool.states import TRANSITIONS
 from fsqueue.spool.store import Store
@@ -281,6 +281,12 @@ def test_the_test_command_of_the_readme_installs_what_it_uses() -> None:
 def test_the_table_of_settings_is_that_of_the_code() -> None:
     page = HERE / "docs" / "configuration.md"
     assert table() in page.read_text("utf-8"), f"{page} lacks this table:\n{table()}"
+
+
+def test_the_table_of_options_is_that_of_the_code() -> None:
+    page = HERE / "docs" / "tasks.md"
+    wanted = table_of_options()
+    assert wanted in page.read_text("utf-8"), f"{page} lacks this table:\n{wanted}"
 
 
 def test_the_table_of_moves_is_that_of_the_code() -> None:

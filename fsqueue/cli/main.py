@@ -5,6 +5,10 @@ from __future__ import annotations
 import typer
 
 from fsqueue import __version__
+from fsqueue.cli import calls, control, results, settings, status
+from fsqueue.cli.doctor import doctor
+from fsqueue.cli.output import print_json
+from fsqueue.cli.target import JsonOption  # noqa: TC001 - typer reads the annotations
 from fsqueue.cli.worker import worker
 
 app = typer.Typer(
@@ -13,11 +17,38 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
+    # Plain text: help pages are the same on every terminal, and can be read in a log.
+    rich_markup_mode=None,
 )
-app.command()(worker)
 
 
-@app.command()
-def version() -> None:
+def version(as_json: JsonOption = False) -> None:
     """Print the version."""
-    print(__version__)
+    if as_json:
+        print_json({"version": __version__})
+    else:
+        print(__version__)
+
+
+app.command()(worker)
+app.command()(doctor)
+app.command()(status.status)
+app.command()(status.top)
+app.command()(status.workers)
+app.command(name="list")(calls.list_calls)
+for command in (
+    calls.show,
+    results.wait,
+    results.result,
+    results.submit,
+    control.cancel,
+    control.retry,
+    control.pause,
+    control.resume,
+    control.purge,
+    control.drain,
+    control.gc,
+    settings.config,
+    version,
+):
+    app.command()(command)

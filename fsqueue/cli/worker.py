@@ -10,26 +10,36 @@ from typing import Annotated
 import typer
 
 from fsqueue.cli.discovery import find_app
+from fsqueue.cli.target import APP_HELP, env
 from fsqueue.config import RunnerKind  # noqa: TC001 - typer reads the annotations
 from fsqueue.errors import ConfigError, FSQueueError
 from fsqueue.spool.layout import is_safe_name
-
-APP_HELP = "The application: MODULE, or MODULE:VARIABLE if the module has several."
 
 
 def worker(
     application: Annotated[str, typer.Argument(metavar="MODULE[:VARIABLE]", help=APP_HELP)],
     runner: Annotated[
         RunnerKind | None,
-        typer.Option(help="Run calls in threads or in processes; as configured if not given."),
+        typer.Option(
+            metavar="thread|process",
+            envvar=env("worker-runner"),
+            help="Run calls in threads or in processes; as configured if not given.",
+        ),
     ] = None,
     concurrency: Annotated[
-        int | None, typer.Option(min=1, help="Calls at a time; as configured if not given.")
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="NUMBER",
+            envvar=env("worker-concurrency"),
+            help="Calls at a time; as configured if not given.",
+        ),
     ] = None,
     queue: Annotated[
         list[str] | None,
         typer.Option(
             metavar="NAME[=WEIGHT]",
+            envvar=env("worker-queue"),
             help="A queue to serve, for as many as are given; 'default' if none is. An earlier "
             "one goes first, but with weights they take turns in proportion.",
         ),

@@ -11,7 +11,7 @@ Modules, from the top down::
 
 from __future__ import annotations
 
-from fsqueue.codec.exceptions import decode_exception, encode_exception
+from fsqueue.codec.exceptions import decode_exception, encode_exception, traceback_text
 from fsqueue.codec.values import decode, encode
 
-__all__ = ["decode", "decode_exception", "encode", "encode_exception"]
+__all__ = ["decode", "decode_exception", "encode", "encode_exception", "traceback_text"]

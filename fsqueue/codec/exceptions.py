@@ -39,6 +39,8 @@ MAX_TRACEBACK = 256 * 1024
 MAX_NOTES = 100
 MAX_EXCEPTIONS = 1000
 MAX_PAYLOAD = 256 * 1024**2
+_DIRECT_CAUSE = "The above exception was the direct cause of the following exception:\n"
+_DURING = "During handling of the above exception, another exception occurred:\n"
 _SHARE_OF_OTHERS = 16  # all but the first exception have this fraction of the characters
 
 
@@ -88,6 +90,38 @@ def decode_exception(data: bytes | memoryview) -> BaseException:
         return _Rebuilt(records).exception(0)
     except Exception as error:  # noqa: BLE001  whatever it is, the caller must learn of a failure
         return RemoteError("unknown exception", f"its description is damaged: {summary(error)}")
+
+
+def traceback_text(data: bytes | memoryview) -> str:
+    """The tracebacks of a chain as Python prints them, without unpickling anything."""
+    try:
+        records = msgspec.msgpack.decode(data, type=list[_Record])
+        return "\n".join(_chain(records))
+    except (msgspec.MsgspecError, RecursionError, IndexError) as error:
+        return f"the description of the exception is damaged: {summary(error)}"
+
+
+def _chain(records: list[_Record]) -> list[str]:
+    """What led to the first exception, and that one last."""
+    number, parts, seen = 0, list[str](), set[int]()
+    while number not in seen:
+        seen.add(number)
+        record = records[number]
+        parts.append(record.traceback_text or _words(record))
+        cause, context = record.cause, record.context
+        if cause is not None:
+            parts.append(_DIRECT_CAUSE)
+            number = cause
+        elif context is not None and not record.suppress_context:
+            parts.append(_DURING)
+            number = context
+        else:
+            return parts[::-1]
+    return parts[-2::-1]
+
+
+def _words(record: _Record) -> str:
+    return "\n".join([f"{record.type_name}: {record.message}", *record.notes, ""])
 
 
 class _Reached:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from fsqueue.errors import InvocationError
     from fsqueue.runner.context import Execution
     from fsqueue.spool.records import Call
+    from fsqueue.spool.store import Store
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +66,7 @@ def answer(execution: Execution, payload: memoryview) -> Answer:
     call = execution.call
     try:
         body = execution.workplace.resolve(call.task)
-        common = _common(execution, payload)
+        common = _common(execution.workplace.store, execution.call, payload)
     except BaseException as error:  # noqa: BLE001 - it is the call's, also when it is SystemExit
         if isinstance(error, TaskNotFoundError):
             log.warning("%s fails: %s", execution.claim.name, error)
@@ -132,13 +133,28 @@ def _own_segments(call: Call, payload: memoryview) -> list[memoryview]:
     return list(_segments(call, payload))[-(call.members or 1) :]
 
 
-def _common(execution: Execution, payload: memoryview) -> dict[str, Any]:
+def arguments_of(
+    store: Store, call: Call, payload: memoryview
+) -> list[tuple[tuple[Any, ...], dict[str, Any]]]:
+    """The arguments of a call, or of each call of a batch, for whoever looks at them.
+
+    Raises:
+        FSQueueError: they cannot be read.
+    """
+    common = _common(store, call, payload)
+    found = []
+    for segment in _own_segments(call, payload):
+        args, kwargs = decode(segment, f"the arguments of {call.task}")
+        found.append((args, {**common, **kwargs}))
+    return found
+
+
+def _common(store: Store, call: Call, payload: memoryview) -> dict[str, Any]:
     """The keyword arguments that the call shares with others."""
-    call = execution.call
     what = f"the common arguments of {call.task}"
     if call.blob:
         try:
-            data = execution.workplace.store.blobs.get(call.blob)
+            data = store.blobs.get(call.blob)
         except EnvelopeError as error:
             raise InvocationCorruptError(str(error)) from error
         common: dict[str, Any] = decode(data, what)

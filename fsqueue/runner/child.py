@@ -8,16 +8,20 @@ import pkgutil
 import signal
 import sys
 import threading
+import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NoReturn, cast
+from typing import TYPE_CHECKING, cast
 
-from fsqueue.errors import ConfigError, SpoolError
+from fsqueue.codec.texts import summary
+from fsqueue.errors import ConfigError, FSQueueError, SpoolError
 from fsqueue.runner.context import Workplace, enter
 from fsqueue.runner.execute import Ending, execute
 from fsqueue.spool.identity import Process, is_gone, this_process
 from fsqueue.spool.worker import Worker
 
 if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
+
     from fsqueue.runner.host import Host
     from fsqueue.spool.store import Claim
 
@@ -25,7 +29,8 @@ log = logging.getLogger(__name__)
 
 _PREFIX = "FSQUEUE__"
 _PARENT_CHECK = 0.25
-_EXITED = 70
+_FIRST_PAUSE = 0.05
+_LONGEST_PAUSE = 5.0
 
 
 @dataclass(frozen=True)
@@ -49,7 +54,7 @@ class Setup:
         return cls(host.locate(), host.store.layout.root, tuple(sys.path), environ, this_process())
 
     def apply(self) -> Host:
-        """Import the application.
+        """Import the application and open its spool.
 
         Raises:
             ConfigError: what was imported uses another spool than the parent.
@@ -59,6 +64,7 @@ class Setup:
         os.environ.update(self.environ)
         sys.path[:] = self.path
         host = cast("Host", pkgutil.resolve_name(self.locator))
+        _connect(host)
         if host.store.layout.root != self.root:
             raise ConfigError(
                 f"{self.locator} uses the spool {self.root} in the worker's main process, but "
@@ -66,6 +72,25 @@ class Setup:
                 "on what only the main process knows. Set FSQUEUE__ROOT."
             )
         return host
+
+
+def _connect(host: Host) -> None:
+    """Open the spool, for as long as the shared directory does not let it.
+
+    A process that gave up here would fail each call that it gets from then on, at once.
+    """
+    pause = _FIRST_PAUSE
+    while True:
+        try:
+            host.store.sync_clock()
+        except (OSError, SpoolError) as error:
+            if not isinstance(error, OSError) and not isinstance(error.__cause__, OSError):
+                raise  # it can be used, and is no spool of this application
+            log.warning("the shared directory fails (%s); trying again in %.2f s", error, pause)
+            time.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
+        else:
+            return
 
 
 class _Claimant:
@@ -116,21 +141,6 @@ def _let_the_parent_decide(parent: Process) -> None:
     threading.Thread(target=watch, name="fsqueue-parent", daemon=True).start()
 
 
-def _make_exit_a_death() -> None:
-    """Let ``os._exit(0)`` in a body end this process with another code.
-
-    Pebble takes an exit code of 0 for a planned end and would wait for the call for ever.
-    """
-    exit_now, pid = os._exit, os.getpid()
-
-    def exit_visibly(status: int) -> NoReturn:
-        mine = _executing and os.getpid() == pid  # and not a process that a body has forked
-        exit_now(_EXITED if mine and status == 0 else status)
-
-    os._exit = exit_visibly
-
-
-_executing = False
 _workplace: Workplace | None = None
 _failure: BaseException | None = None
 
@@ -139,10 +149,8 @@ def prepare(setup: Setup) -> None:
     """Import the application once per process; a failure is told to each call."""
     global _workplace, _failure  # noqa: PLW0603 - one process, one slot
     _let_the_parent_decide(setup.parent)
-    _make_exit_a_death()
     try:
         host = setup.apply()
-        host.store.sync_clock()
         _workplace = Workplace(
             store=host.store,
             worker=_Claimant(host),
@@ -161,9 +169,23 @@ def run(claim: Claim) -> Ending:
         raise _failure
     if _workplace is None:
         raise RuntimeError("the process of this slot was not prepared")
-    global _executing  # noqa: PLW0603 - one process, one slot
-    _executing = True
+    return execute(_workplace, claim, lambda _: True, killable=True)
+
+
+def serve(setup: Setup, pipe: Connection) -> None:
+    """Execute claims from the parent until it closes the pipe, or is gone."""
+    prepare(setup)
+    while True:
+        try:
+            claim = pipe.recv()
+        except (EOFError, OSError):
+            return
+        pipe.send(_ending_of(claim))
+
+
+def _ending_of(claim: Claim) -> Ending | FSQueueError:
     try:
-        return execute(_workplace, claim, lambda _: True, killable=True)
-    finally:
-        _executing = False
+        return run(claim)
+    except BaseException as error:  # noqa: BLE001 - the parent says it, and gives the claim back
+        # As text: the parent must be able to read it, whatever it is.
+        return FSQueueError(summary(error))

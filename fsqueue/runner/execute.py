@@ -141,6 +141,10 @@ def finish(execution: Execution, result: Answer) -> None:
         codec="cloudpickle",
         failure=result.failure,
         members=result.members,
+        task=call.task,
+        queue=call.queue,
+        created=call.created,
+        retries=claim.name.retries,
     )
     store.complete(claim, outcome, result.payload)
 
@@ -174,8 +178,13 @@ def run_if_pending(workplace: Workplace, invocation_id: str, hint: str | None) -
     path = find_due(store, invocation_id, hint) if hint else find_pending(store, invocation_id)
     if path is None:
         return False
-    worker = workplace.worker()
-    claim = worker.claim(path)
+    try:
+        worker = workplace.worker()
+        claim = worker.claim(path)
+    except OSError as error:
+        # The call that is waited for has been accepted: to wait for it must not fail.
+        log.warning("cannot claim %s now: %s", invocation_id, error)
+        return False
     if claim is None:
         return False
     try:

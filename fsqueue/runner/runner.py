@@ -13,18 +13,20 @@ from fsqueue.errors import SpoolError
 from fsqueue.runner import context
 from fsqueue.runner.context import Workplace
 from fsqueue.runner.execute import Ending, time_out
+from fsqueue.runner.process_slots import ProcessSlots
 from fsqueue.runner.signals import stop_on_signals
-from fsqueue.runner.slots import ProcessSlots, Slots, ThreadSlots
+from fsqueue.runner.slots import Slots, ThreadSlots
 from fsqueue.runner.upkeep import Upkeep
 from fsqueue.spool.backlog import Backlogs
 from fsqueue.spool.bell import listening
 from fsqueue.spool.expiry import remove_gone_clients
 from fsqueue.spool.layout import DEFAULT_QUEUE, queue_folder
+from fsqueue.spool.opening import make_folder
 from fsqueue.spool.reaper import give_back_of_processes
 from fsqueue.spool.worker import Worker
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from fsqueue.config import RunnerKind
     from fsqueue.runner.host import Host
@@ -141,6 +143,7 @@ class _Shift:
         self._stopping = threading.Event()
         self._wake = threading.Event()
         self._slots: Slots | None = None
+        self._terminate: Callable[[], object] | None = None
 
     def stop(self) -> None:
         self._stopping.set()
@@ -149,16 +152,24 @@ class _Shift:
     def run(self) -> None:
         for queue in self._backlogs.queues:
             # Before looking there: an NFS client remembers for half a minute what was missing.
-            self._store.fs.make_folders(self._store.layout.queue(queue))
+            make_folder(self._store.fs, self._store.layout.queue(queue))
         slots = self._slots = self._make_slots()
         self._worker.register()
-        upkeep = Upkeep(self._store, self._worker, self._host.conf, self._ring, self._end_cancelled)
+        upkeep = Upkeep(
+            self._store,
+            self._worker,
+            self._host.conf,
+            self._ring,
+            self._end_cancelled,
+            self._drain_as_asked,
+        )
         upkeep.start()
         context.enter(self._workplace)
         try:
             grace = self._host.conf.stop_grace
             with (
-                stop_on_signals(self._drain, self._abort, grace=grace),
+                stop_on_signals(self._drain, self._abort, grace=grace) as terminate,
+                self._drainable(terminate),
                 self._listening() as heard,
             ):
                 log.info(
@@ -260,7 +271,7 @@ class _Shift:
             self._busy += 1
         try:
             claim = self._claim()
-        except OSError as error:
+        except (OSError, SpoolError) as error:
             log.warning("cannot claim, trying again: %s", error)
             claim = None
         if claim is None:
@@ -278,7 +289,11 @@ class _Shift:
         if self._empty == rings and time.monotonic() < self._empty_until:
             return None  # another thread has just looked
         for origin in self._backlogs:
-            claim = self._worker.claim(origin)
+            try:
+                claim = self._worker.claim(origin)
+            except OSError:
+                self._backlogs.defer(origin)
+                raise
             if claim is not None:
                 return claim
         self._empty, self._empty_until = rings, time.monotonic() + _LOOK_AGAIN
@@ -333,6 +348,25 @@ class _Shift:
                     self._slots.cancel(claim)
 
     # -- signals ------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def _drainable(self, terminate: Callable[[], object]) -> Iterator[None]:
+        """Within the block this worker drains when another process asks for it."""
+        with self._mutex:
+            self._terminate = terminate
+        try:
+            yield
+        finally:
+            with self._mutex:
+                self._terminate = None
+
+    def _drain_as_asked(self) -> bool:
+        with self._mutex:
+            if self._terminate is None:
+                return False  # it has not begun, or is leaving
+            log.info("worker %s was asked to drain", self._worker.name)
+            self._terminate()
+            return True
 
     def _drain(self) -> None:
         log.info(

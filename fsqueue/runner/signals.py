@@ -22,8 +22,10 @@ _END = 0
 @contextlib.contextmanager
 def stop_on_signals(
     drain: Callable[[], None], abort: Callable[[int], None], *, grace: float
-) -> Iterator[None]:
+) -> Iterator[Callable[[], object]]:
     """Handle the signals while the block runs; outside of the main thread do nothing.
+
+    Yields what does the same as a SIGTERM, to be called within the block.
 
     A handler runs between any two instructions of the main thread, which may hold any lock
     there. So it does nothing, and a thread that reads the signals from a pipe acts.
@@ -35,7 +37,7 @@ def stop_on_signals(
         grace: seconds after the first signal in which the block should end by itself.
     """
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield drain
         return
     received, sent = os.pipe()
     os.set_blocking(sent, False)
@@ -48,7 +50,7 @@ def stop_on_signals(
     former = signal.set_wakeup_fd(sent, warn_on_full_buffer=False)
     previous = {number: signal.signal(number, lambda *_: None) for number in _SIGNALS}
     try:
-        yield
+        yield lambda: os.write(sent, bytes([signal.SIGTERM]))
     finally:
         for number, action in previous.items():
             signal.signal(number, action)

@@ -42,6 +42,7 @@ class Upkeep:
         conf: heartbeat, lease and times to live.
         wake: called when calls became pending again.
         end_cancelled: ends what was cancelled; called while this worker has claims.
+        drain: called when somebody asks this worker to finish and leave, until it returns True.
     """
 
     def __init__(
@@ -51,9 +52,11 @@ class Upkeep:
         conf: Config,
         wake: Callable[[], object],
         end_cancelled: Callable[[], None],
+        drain: Callable[[], bool] = lambda: False,
     ) -> None:
         self._store, self._worker, self._conf, self._wake = store, worker, conf, wake
         self._end_cancelled = end_cancelled
+        self._drain, self._draining = drain, False
         self._observer = Observer(store, heartbeat=conf.heartbeat, lease=conf.lease)
         self._stop = threading.Event()
         self._leading = False
@@ -88,6 +91,7 @@ class Upkeep:
     def _beat(self) -> None:
         while not self._stop.wait(_TICK):
             self._perform(self._worker.keep_alive, self._conf.heartbeat)
+            self._perform(self._look_for_drain, self._conf.heartbeat)
 
     def _run(self) -> None:
         beat = self._conf.heartbeat
@@ -131,6 +135,11 @@ class Upkeep:
         if self._leading:
             self._store.fs.touch(stamp)
             self._observer.stands_still(stamp)
+
+    def _look_for_drain(self) -> None:
+        marker = self._store.layout.drain(self._worker.name)
+        wanted = not self._draining and self._store.fs.exists(marker, fresh=True)
+        self._draining = self._draining or (wanted and self._drain())
 
     def _expire(self) -> None:
         if self._leading:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import threading
 from typing import TYPE_CHECKING
 
-from fsqueue.spool.layout import AttemptName, Slot
+from fsqueue.spool.layout import PAUSED, AttemptName, Slot
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from fsqueue.spool.store import Store
+
+log = logging.getLogger(__name__)
 
 # Listing stops there: a slot of any size costs the same.
 _BATCH = 500
@@ -42,6 +45,7 @@ class Backlog:
         self._looked = float("-inf")
         self._next_due = float("inf")
         self._unreadable: set[str] = set()
+        self._last: set[str] = set()
 
     def next(self) -> str | None:
         """Path of an attempt to try; None if nothing is due."""
@@ -66,6 +70,10 @@ class Backlog:
         """Leave an attempt alone from now on: another version of fsqueue can read it."""
         self._unreadable.add(str(name))
 
+    def defer(self, origin: str) -> None:
+        """Try an attempt after all others from now on: it cannot be moved from its folder."""
+        self._last.add(origin)
+
     def _list(self, now: float) -> list[str]:
         # There may be as many slots as calls, if they were published slowly: to list them for
         # each slot that is emptied would cost more the larger the backlog is.
@@ -81,8 +89,11 @@ class Backlog:
         fs, layout = self._store.fs, self._store.layout
         now = self._store.clock.now()
         self._next_due = float("inf")
+        slots = fs.names(layout.queue(self._queue), fresh=True, strict=True)
+        if PAUSED in slots:
+            return []
         due_slots = []
-        for name in fs.names(layout.queue(self._queue), fresh=True):
+        for name in slots:
             slot = Slot.parse(name)
             if slot is None:
                 continue
@@ -95,18 +106,33 @@ class Backlog:
 
     def _list_first(self) -> list[str]:
         """Candidates of the first slot that has any; those before it are left out from now on."""
-        fs, layout = self._store.fs, self._store.layout
+        deferred: list[str] = []
         oldest_in_use = self._store.clock.now() - _IN_USE_FOR
         while self._slots:
-            folder = layout.slot(self._queue, self._slots[-1])
-            names = fs.names(folder, limit=_BATCH, fresh=True)
+            folder = self._store.layout.slot(self._queue, self._slots[-1])
+            names = self._names(folder)
             wanted = [f"{folder}/{name}" for name in names if name not in self._unreadable]
+            deferred += [origin for origin in wanted if origin in self._last]
+            wanted = [origin for origin in wanted if origin not in self._last]
             if wanted:
                 random.shuffle(wanted)
                 return wanted
             slot = Slot.parse(self._slots.pop())
             if not names and slot is not None and slot.due < oldest_in_use:
-                fs.rmdir(folder)
+                self._store.fs.rmdir(folder)
+        return deferred
+
+    def _names(self, folder: str) -> list[str]:
+        """Names in a slot, enough of them that some are left without those to pass over."""
+        limit = _BATCH + len(self._unreadable) + len(self._last)
+        try:
+            return self._store.fs.names(folder, limit=limit, fresh=True, strict=True)
+        except NotADirectoryError:
+            self._store.clear(folder)
+        except PermissionError as error:
+            if folder not in self._last:
+                self._last.add(folder)
+                log.warning("no calls can be taken from there: %s", error)
         return []
 
 
@@ -150,6 +176,11 @@ class Backlogs:
     def next_due(self) -> float:
         """When the next attempt is due that was not yet, by this host's steady clock."""
         return min(backlog.next_due for backlog in self._backlogs.values())
+
+    def defer(self, origin: str) -> None:
+        """Try an attempt after all others of its queue: it cannot be claimed."""
+        for backlog in self._backlogs.values():
+            backlog.defer(origin)
 
     def skip(self, name: AttemptName) -> None:
         """Leave an attempt alone from now on: another version of fsqueue can read it."""

@@ -59,14 +59,16 @@ def listening(fs: Filesystem, path: str, wake: Callable[[], object]) -> Iterator
     if sys.platform != "linux":
         yield False
         return
-    from watchdog.observers.inotify_c import CallbackId, InotifyConstants
+    from watchdog.observers.inotify_c import CallbackId, InotifyConstants, Mask
 
     bell = _Bell(wake)
     number = CallbackId(id(bell))
     try:
         fs.touch(path)
         reader = _reader()
-        watch = reader.add_callback(os.fsencode(path), InotifyConstants.IN_ATTRIB, bell, number)
+        # A link in its place is the bell: it is the link that is touched.
+        mask = Mask(InotifyConstants.IN_ATTRIB | InotifyConstants.IN_DONT_FOLLOW)
+        watch = reader.add_callback(os.fsencode(path), mask, bell, number)
     except OSError as error:  # too many inotify watches, say
         log.warning("no wake-ups by file events (%s); polling instead", error)
         yield False

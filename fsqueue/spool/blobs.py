@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import hmac
+import re
 import threading
 from collections import OrderedDict
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 # What a process keeps of the blobs that it has read, in bytes; the latest one always.
 _CACHE_LIMIT = 1 << 28
+_DIGEST = re.compile(r"[0-9a-f]{32}\.(\d{1,15})", re.ASCII)
 
 
 class Blobs:
@@ -29,6 +31,7 @@ class Blobs:
         self._store = store
         self._mutex = threading.Lock()
         self._cache: OrderedDict[str, bytes] = OrderedDict()
+        self._damaged: dict[str, str] = {}
 
     def put(self, data: bytes) -> str:
         """Store a value, if it is not there yet; returns its digest.
@@ -72,13 +75,29 @@ class Blobs:
             return self._cache[digest]
 
     def _read(self, digest: str) -> bytes:
-        path = self._store.layout.blob(digest)
+        path, match = self._store.layout.blob(digest), _DIGEST.fullmatch(digest)
+        if match is None:
+            raise EnvelopeError(f"{digest!r} is not the digest of a blob")
+        size = int(match[1])
         try:
-            data = self._store.fs.read(path, fresh=True)
+            return self._read_whole(path, digest, size)
         except FileNotFoundError as error:
-            raise EnvelopeError(
-                f"{path} is missing: it holds the common arguments of a fan-out"
-            ) from error
+            missing = f"{path} is missing: it holds the common arguments of a fan-out"
+            raise EnvelopeError(self._damaged.get(digest, missing)) from error
+        except EnvelopeError as error:
+            # Out of the way of whoever stores this value again.
+            name = self._store.free_name(path)
+            self._store.set_aside(path, str(error), name)
+            where = self._store.layout.quarantined(name)
+            message = f"{error}. The file lies in {where}; make the calls again."
+            self._damaged[digest] = message
+            raise EnvelopeError(message) from error
+
+    def _read_whole(self, path: str, digest: str, size: int) -> bytes:
+        try:
+            data = self._store.fs.read(path, lambda *_: size, fresh=True)
+        except PermissionError as error:
+            raise EnvelopeError(f"{path} may not be read: {error.strerror}") from error
         if not hmac.compare_digest(self._digest(data), digest):
             raise EnvelopeError(f"{path} is damaged: its content is not that of its name")
         return data
@@ -89,5 +108,7 @@ class Blobs:
             self._cache.popitem(last=False)
 
     def _digest(self, data: bytes) -> str:
+        """The digest, and the size: so a reader knows how much memory it may take."""
         key = self._store.key
-        return hashlib.blake2b(data, digest_size=16, key=key, person=b"fsqueue blob").hexdigest()
+        digest = hashlib.blake2b(data, digest_size=16, key=key, person=b"fsqueue blob")
+        return f"{digest.hexdigest()}.{len(data)}"

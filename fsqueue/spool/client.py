@@ -172,7 +172,9 @@ class Client:
     def _appear(self) -> None:
         fs, layout = self.store.fs, self.store.layout
         if not self._present:
-            self._lock = fs.lock(layout.client_lock(self.name))
+            # A former try may have taken it: who lets it go is taken for gone.
+            if self._lock is None:
+                self._lock = fs.lock(layout.client_lock(self.name))
             # Both before anybody can ask for them: an NFS client remembers for half a minute
             # that a folder was missing.
             fs.make_folders(layout.mailbox(self.name))

@@ -1,6 +1,7 @@
 """The form of invocation and result files.
 
-Line 1: magic, format version, kind, digest of the kind and of all that follows. Line 2: a JSON
+Line 1: magic, format version, kind, digest of the kind and of all that follows, and how many bytes
+those are: so a reader knows that a file is whole before it takes memory for it. Line 2: a JSON
 header, so that ``head -2`` shows what a file is. Then the payload. Nothing is decoded before the
 digest holds. In a spool with a signing key the digest is keyed (BLAKE2b, RFC 7693), so that nobody
 without the key can make a file that is believed.
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, TypeVar
 import msgspec
 
 from fsqueue.errors import EnvelopeError, SpoolVersionError
-from fsqueue.spool.records import FORMAT, Call, Outcome
+from fsqueue.spool.records import FORMAT, UNDECODABLE, Call, Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,8 +25,10 @@ if TYPE_CHECKING:
 H = TypeVar("H", Call, Outcome)
 
 _KINDS: dict[type[Call | Outcome], str] = {Call: "call", Outcome: "outcome"}
-_FIRST_LINE = re.compile(rb"fsqueue (\d{1,9}) ([a-z]{1,16}) ([0-9a-f]{32})\n")
-_FIRST_LINE_LIMIT = 80
+_FIRST_LINE = re.compile(rb"fsqueue %d ([a-z]{1,16}) ([0-9a-f]{32}) (\d{1,15})\n" % FORMAT)
+_FIRST_LINE_LIMIT = 96
+# All that later formats promise of their first line.
+_VERSION = re.compile(rb"fsqueue ([1-9]\d{0,8})[ \n]")
 _DIGEST_SIZE = 16
 _encode_header = msgspec.json.Encoder().encode
 _decoders = {kind: msgspec.json.Decoder(kind) for kind in (Call, Outcome)}
@@ -37,8 +40,10 @@ def encode(
     """The chunks of a file, in order; the payload's bytes are not copied."""
     kind = _KINDS[type(header)]
     second = _encode_header(header) + b"\n"
-    first = f"fsqueue {FORMAT} {kind} {_digest(kind, [second, *payload], key)}\n".encode()
-    return [first, second, *payload]  # type: ignore[list-item]
+    rest = [second, *payload]
+    size = sum(map(len, rest))
+    first = f"fsqueue {FORMAT} {kind} {_digest(kind, rest, key)} {size}\n".encode()
+    return [first, *rest]  # type: ignore[list-item]
 
 
 def decode(data: bytes, kind: type[H], where: str, key: bytes = b"") -> tuple[H, memoryview]:
@@ -54,17 +59,11 @@ def decode(data: bytes, kind: type[H], where: str, key: bytes = b"") -> tuple[H,
         SpoolVersionError: written by another format version: leave the file alone.
         EnvelopeError: truncated, damaged, foreign, or not signed with the key.
     """
-    match = _FIRST_LINE.match(data[:_FIRST_LINE_LIMIT])
-    if match is None:
-        raise EnvelopeError(f"{where} does not begin like a file of fsqueue")
-    version = int(match[1])
-    if version != FORMAT:
-        raise SpoolVersionError(
-            f"{where} has format {version}; this fsqueue reads format {FORMAT}. "
-            "Use one version of fsqueue on all hosts of a spool."
-        )
+    match = _first_line(data, where)
     rest = memoryview(data)[match.end() :]
-    found, digest = match[2].decode(), match[3].decode()
+    found, digest, size = match[1].decode(), match[2].decode(), int(match[3])
+    if len(rest) != size:
+        raise EnvelopeError(f"{where} is truncated or damaged: {len(rest)} bytes instead of {size}")
     if not hmac.compare_digest(_digest(found, [rest], key), digest):
         raise EnvelopeError(f"{where} {_distrust(found, rest, digest, key)}")
     if found != _KINDS[kind]:
@@ -72,9 +71,49 @@ def decode(data: bytes, kind: type[H], where: str, key: bytes = b"") -> tuple[H,
     end = data.find(b"\n", match.end())
     try:
         header: H = _decoders[kind].decode(data[match.end() : end])  # type: ignore[assignment]
-    except (msgspec.MsgspecError, RecursionError) as error:
+    except UNDECODABLE as error:
         raise EnvelopeError(f"{where} has an unreadable header: {error}") from error
     return header, memoryview(data)[end + 1 :]
+
+
+def length(beginning: bytes, where: str) -> int:
+    """How long a file is by its own account, from its first bytes.
+
+    Raises:
+        SpoolVersionError: written by another format version.
+        EnvelopeError: it does not begin like a file of fsqueue.
+    """
+    match = _first_line(beginning, where)
+    return match.end() + int(match[3])
+
+
+def _first_line(data: bytes, where: str) -> re.Match[bytes]:
+    match = _FIRST_LINE.match(data[:_FIRST_LINE_LIMIT])
+    if match is not None:
+        return match
+    other = _VERSION.match(data[:_FIRST_LINE_LIMIT])
+    if other is None or int(other[1]) == FORMAT:
+        raise EnvelopeError(f"{where} does not begin like a file of fsqueue")
+    raise SpoolVersionError(
+        f"{where} has format {int(other[1])}; this fsqueue reads format {FORMAT}. "
+        "Use one version of fsqueue on all hosts of a spool."
+    )
+
+
+def glance(data: bytes, kind: type[H]) -> H | None:
+    """The header at the beginning of a file, or None if it is incomplete or unreadable.
+
+    The digest is not checked, so this is for looks and never for decisions.
+    """
+    match = _FIRST_LINE.match(data[:_FIRST_LINE_LIMIT])
+    end = -1 if match is None else data.find(b"\n", match.end())
+    if match is None or end < 0 or match[1].decode() != _KINDS[kind]:
+        return None
+    try:
+        header: H = _decoders[kind].decode(data[match.end() : end])  # type: ignore[assignment]
+    except (msgspec.MsgspecError, RecursionError):
+        return None
+    return header
 
 
 def _distrust(kind: str, rest: memoryview, digest: str, key: bytes) -> str:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
+
+from fsqueue.errors import EnvelopeError
+from fsqueue.spool.layout import Slot, is_client_name
 
 if TYPE_CHECKING:
     from fsqueue.spool.store import Store
@@ -14,20 +18,89 @@ log = logging.getLogger(__name__)
 _TMP_TTL = 86_400.0
 
 
+class Expired(NamedTuple):
+    """How many files of each kind were removed."""
+
+    temporary: int
+    failed: int
+    quarantined: int
+    cancel_marks: int
+    late_results: int
+    results: int
+    blobs: int
+
+
 def expire(store: Store, *, result_ttl: float) -> int:
     """Remove results, failed calls and quarantined files older than `result_ttl` seconds.
 
     The ages are measured by the file server's clock. Dies at any point: the next round
     removes the rest. Returns how many files were removed.
     """
+    return sum(expire_by_kind(store, result_ttl=result_ttl))
+
+
+def expire_by_kind(store: Store, *, result_ttl: float) -> Expired:
+    """The same, with the numbers of each kind."""
     layout = store.layout
-    removed = _expire_files(store, layout.tmp_folder, max(_TMP_TTL, result_ttl))
-    for folder in (layout.failed_folder, layout.quarantine_folder):
-        removed += _expire_files(store, folder, result_ttl)
-    for parent in (layout.done_folder, layout.kept_folder):
-        for client in store.fs.names(parent):
-            removed += _expire_files(store, f"{parent}/{client}", result_ttl)
+    removed = Expired(
+        _expire_files(store, layout.tmp_folder, max(_TMP_TTL, result_ttl)),
+        _expire_files(store, layout.failed_folder, result_ttl),
+        _expire_files(store, layout.quarantine_folder, result_ttl),
+        _expire_files(store, layout.cancel_folder, result_ttl),
+        _remove_late_results(store),
+        sum(
+            _expire_files(store, f"{parent}/{client}", result_ttl)
+            for parent in (layout.done_folder, layout.kept_folder)
+            for client in filter(is_client_name, store.fs.names(parent))
+        ),
+        _expire_blobs(store, result_ttl),
+    )
     remove_gone_clients(store)
+    return removed
+
+
+def _expire_blobs(store: Store, ttl: float) -> int:
+    """Remove the blobs that no call can need: it would have to be older than `ttl` seconds.
+
+    A blob has the time of the last call that was filed with it, or when that one is due.
+    """
+    folder = store.layout.blobs_folder
+    if not store.fs.names(folder):
+        return 0
+    now = store.clock.now()
+    return _expire_files(store, folder, ttl + max(0.0, now - _oldest_unfinished(store, now)))
+
+
+def _oldest_unfinished(store: Store, now: float) -> float:
+    """When the oldest call was due that is pending, or filed that is running."""
+    fs, layout = store.fs, store.layout
+    slots = [
+        Slot.parse(name)
+        for queue in fs.names(layout.pending_folder, fresh=True)
+        for name in fs.names(layout.queue(queue), fresh=True)
+    ]
+    oldest = min((slot.due for slot in slots if slot is not None), default=now)
+    for worker in fs.names(layout.running_folder, fresh=True):
+        for name in fs.names(layout.running(worker), fresh=True):
+            with contextlib.suppress(FileNotFoundError, EnvelopeError):
+                oldest = min(oldest, fs.modified(f"{layout.running(worker)}/{name}"))
+    return oldest
+
+
+def _remove_late_results(store: Store) -> int:
+    """Remove what late workers published after an outcome was collected; returns how many.
+
+    Left alone, it would be seen as the outcome between the expiry of that one and its own. What
+    lies in both folders is late, also if it came while this looks: nothing goes back to ``done/``.
+    """
+    fs, layout = store.fs, store.layout
+    removed = 0
+    for client in filter(is_client_name, fs.names(layout.kept_folder)):
+        kept = fs.names(layout.kept_mailbox(client), fresh=True)
+        mailbox = layout.mailbox(client)
+        for name in set(fs.names(mailbox, fresh=True)).intersection(kept):
+            fs.discard(f"{mailbox}/{name}")
+            removed += 1
     return removed
 
 
@@ -39,7 +112,7 @@ def remove_gone_clients(store: Store) -> None:
         *fs.names(layout.kept_folder),
         *(name.removesuffix(".lock") for name in fs.names(layout.clients_folder)),
     }
-    for client in clients:
+    for client in filter(is_client_name, clients):
         if fs.exists(layout.client_lock(client)) and not _is_gone(store, client):
             continue
         emptied = [
@@ -71,6 +144,6 @@ def _expire_files(store: Store, folder: str, ttl: float) -> int:
             if store.clock.now() - store.fs.modified(path) > ttl:
                 store.fs.discard(path)
                 removed += 1
-        except OSError as error:
+        except (OSError, EnvelopeError) as error:
             log.info("cannot expire %s: %s", path, error)
     return removed

@@ -8,13 +8,20 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import itertools
 import os
 import stat
 import time
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
-from fsqueue.errors import EnvelopeError
+from fsqueue.spool.syscalls import (
+    NO_FILE,
+    fstat_mtime,
+    list_folder,
+    read_beginning,
+    read_regular,
+    sync_folder,
+    write_all,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -28,10 +35,17 @@ _OWN_FILE, _OWN_FOLDER = 0o600, 0o700
 # Set-group-ID: what is made in such a folder belongs to the folder's group.
 _GROUP_FILE, _GROUP_FOLDER = 0o660, 0o2770
 
+# What an NFS client makes of a file that is removed while a process has it open (nfs_sillyrename
+# in the kernel's fs/nfs/dir.c); it removes it itself.
+_STILL_OPEN = ".nfs"
+
 # What a filesystem answers when it has no hard links.
 _NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
 
 _NOTHING_TO_SETTLE = frozenset({errno.ENOENT, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
+
+# Pauses before repeated looks, in seconds: servers' clocks tick a hundred times a second or more.
+_TICKS = (0.0, 0.02, 0.05, 0.1)
 
 
 def links_unsupported(error: OSError) -> bool:
@@ -64,7 +78,7 @@ class Filesystem:
         handle = self._call("create", self._open_new, path, os.O_EXCL)
         try:
             try:
-                self._call("write", _write_all, handle, chunks)
+                self._call("write", write_all, handle, chunks)
                 if self.durable:
                     self._call("fsync", os.fsync, handle)
             finally:
@@ -75,16 +89,25 @@ class Filesystem:
                 self.unlink(path)
             raise
 
-    def read(self, path: str, *, fresh: bool = False) -> bytes:
+    def read(
+        self, path: str, length: Callable[[bytes, str], int] | None = None, *, fresh: bool = False
+    ) -> bytes:
         """Content of a regular file; anything else there is an `EnvelopeError`.
 
         Args:
             path: the file.
+            length: tells from a file's first bytes, and its path, how long the whole should be.
+                A file of more than a MiB is read only if that is its length: otherwise a damaged
+                or foreign one could take all memory.
             fresh: do not take "no such file" from a network filesystem's cache.
         """
         if fresh:
             self._refresh(path)
-        return self._call("read", _read_regular, path)
+        return self._call("read", read_regular, path, length)
+
+    def read_beginning(self, path: str, count: int) -> bytes:
+        """The first bytes of a regular file; anything else there is an `EnvelopeError`."""
+        return self._call("read", read_beginning, path, count)
 
     def rename(self, source: str, target: str) -> None:
         """Move a file."""
@@ -95,7 +118,7 @@ class Filesystem:
 
     def link(self, source: str, target: str) -> None:
         """Give a file a second name, which must not exist."""
-        self._call("link", os.link, source, target)
+        self._call("link", os.link, source, target, follow_symlinks=False)
         self._settle(target)
 
     def unlink(self, path: str) -> None:
@@ -139,8 +162,10 @@ class Filesystem:
             raise
         return True
 
-    def names(self, path: str, *, limit: int | None = None, fresh: bool = False) -> list[str]:
-        """Names in a folder, in no order; a missing folder has none.
+    def names(
+        self, path: str, *, limit: int | None = None, fresh: bool = False, strict: bool = False
+    ) -> list[str]:
+        """Names in a folder, in no order; a missing folder has none, nor has a link to one.
 
         Args:
             path: the folder.
@@ -148,12 +173,20 @@ class Filesystem:
             fresh: on a network filesystem, touch the folder first. A listing taken in the
                 same tick of an NFSv3 server's clock as a change stays cached as current for
                 as long as nothing else changes; a touch ends that.
+            strict: raise `NotADirectoryError` for a file or a link.
         """
         try:
             if fresh and self.remote:
-                self._call("utime", os.utime, path)
-            return self._call("listdir", _list, path, limit)
-        except (FileNotFoundError, NotADirectoryError):
+                self._call("utime", os.utime, path, follow_symlinks=False)
+            found = self._call("listdir", list_folder, path, limit)
+            return [name for name in found if not name.startswith(_STILL_OPEN)]
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            if error.errno not in {errno.ENOTDIR, errno.ELOOP}:
+                raise
+            if strict:
+                raise NotADirectoryError(errno.ENOTDIR, "not a folder", path) from error
             return []
 
     def exists(self, path: str, *, fresh: bool = False) -> bool:
@@ -171,6 +204,29 @@ class Filesystem:
         except FileNotFoundError:
             return False
         return True
+
+    def is_there(self, path: str) -> bool:
+        """Whether a name exists, for certain, after a rename of it was told "no such file".
+
+        If it was the target's folder that another client had removed, a Linux NFS client takes the
+        source for gone all the same, and keeps that in its cache until it lists the source's
+        folder. On NFSv3 the touch before that must come in another tick of the server's clock.
+        """
+        if self.exists(path):
+            return True
+        folder, name = os.path.split(path)
+        for pause in _TICKS if self.remote else ():
+            time.sleep(pause)
+            if name in self.names(folder, fresh=True):
+                return True
+        return False
+
+    def is_folder(self, path: str) -> bool | None:
+        """Whether it is a folder and not a link to one; None if nothing is there."""
+        try:
+            return stat.S_ISDIR(self._call("stat", os.lstat, path).st_mode)
+        except FileNotFoundError:
+            return None
 
     def has_folder(self, path: str) -> bool:
         """Whether a folder exists, by the file server's word: it is touched first."""
@@ -213,30 +269,32 @@ class Filesystem:
     def modified(self, path: str) -> float:
         """A file's time of change by the file server's clock, in seconds since the epoch.
 
-        By open and fstat, which asks an NFS server; a plain stat is answered from a cache.
+        By open and fstat, which asks an NFS server; a plain stat is answered from a cache. What
+        cannot be opened, like a link, is an `EnvelopeError`.
         """
-        return self._call("fstat", _fstat_mtime, path)
+        return self._call("fstat", fstat_mtime, path)
 
     def touch(self, path: str) -> None:
         """Set a file's times to the file server's now, making the file if need be."""
         try:
-            self._call("utime", os.utime, path)
+            self._call("utime", os.utime, path, follow_symlinks=False)
         except FileNotFoundError:
             os.close(self._call("create", self._open_new, path))
 
     def set_time(self, path: str, when: float | None) -> None:
         """Set a file's times, in seconds since the epoch; None is the file server's now."""
-        self._call("utime", os.utime, path, None if when is None else (when, when))
+        times = None if when is None else (when, when)
+        self._call("utime", os.utime, path, times, follow_symlinks=False)
 
     def ring(self, path: str) -> None:
         """Touch a bell that may not exist: without a listener there is none."""
         with contextlib.suppress(FileNotFoundError):
-            self._call("utime", os.utime, path)
+            self._call("utime", os.utime, path, follow_symlinks=False)
 
     def lock(self, path: str) -> BaseFileLock | None:
         """Take the lock of a file without waiting; None if it cannot be had.
 
-        Either somebody holds it, or this filesystem has no locks.
+        Somebody holds it, or this filesystem has no locks, or what stands there has none.
         """
         from filelock import FileLock, Timeout
 
@@ -246,7 +304,8 @@ class Filesystem:
         except (Timeout, NotImplementedError):
             return None
         except OSError as error:
-            if error.errno not in {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}:
+            no_locks = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EACCES}
+            if error.errno not in no_locks | NO_FILE:
                 raise
             return None
         return lock
@@ -262,7 +321,7 @@ class Filesystem:
     # -- who may read, and what survives ------------------------------------------------
 
     def _open_new(self, path: str, exclusive: int = 0) -> int:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | exclusive
+        flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | exclusive
         handle = os.open(path, flags, self._file_mode)
         try:
             self._fit(handle, self._file_mode)
@@ -288,60 +347,9 @@ class Filesystem:
         if not self.durable:
             return
         try:
-            self._call("fsync", _sync_folder, os.path.dirname(path))
+            self._call("fsync", sync_folder, os.path.dirname(path))
         except OSError as error:
             # A folder that was removed since has nothing left to lose. And some filesystems have
             # no such call: their servers keep names safe by themselves.
             if error.errno not in _NOTHING_TO_SETTLE:
                 raise
-
-
-def _write_all(handle: int, chunks: Sequence[bytes | memoryview]) -> None:
-    views = [memoryview(chunk).cast("B") for chunk in chunks if len(chunk)]
-    while views:
-        written = os.writev(handle, views[:64])
-        while views and written >= len(views[0]):
-            written -= len(views.pop(0))
-        if written:
-            views[0] = views[0][written:]
-
-
-def _sync_folder(path: str) -> None:
-    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _read_regular(path: str) -> bytes:
-    # O_NONBLOCK so that a FIFO cannot hang the reader, O_NOFOLLOW so that a link leads nowhere.
-    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-    try:
-        handle = os.open(path, flags)
-    except OSError as error:
-        if error.errno in {errno.ELOOP, errno.ENXIO}:
-            raise EnvelopeError(f"{path} is not a regular file") from error
-        raise
-    try:
-        if not stat.S_ISREG(os.fstat(handle).st_mode):
-            raise EnvelopeError(f"{path} is not a regular file")
-        with open(handle, "rb", buffering=0, closefd=False) as file:
-            return file.read()
-    finally:
-        os.close(handle)
-
-
-def _list(path: str, limit: int | None) -> list[str]:
-    if limit is None:
-        return os.listdir(path)
-    with os.scandir(path) as entries:
-        return [entry.name for entry in itertools.islice(entries, limit)]
-
-
-def _fstat_mtime(path: str) -> float:
-    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
-    try:
-        return os.fstat(handle).st_mtime
-    finally:
-        os.close(handle)

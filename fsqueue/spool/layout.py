@@ -17,6 +17,7 @@ import secrets
 from typing import NamedTuple
 
 _CLIENT = r"[a-z0-9]{4,32}"
+_CLIENT_NAME = re.compile(_CLIENT, re.ASCII)
 _INVOCATION = re.compile(rf"({_CLIENT})-(\d{{1,15}})", re.ASCII)
 _MEMBER = re.compile(rf"({_CLIENT}-\d{{1,15}}):(\d{{1,6}})", re.ASCII)
 _COUNT = r"[1-9]\d{0,5}"
@@ -27,6 +28,8 @@ _SAFE = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 MAX_PRIORITY = 9
 DEFAULT_PRIORITY = 5
 DEFAULT_QUEUE = "default"
+PAUSED = "paused"
+"""Among the slots of a queue: nobody is to claim there."""
 _ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
 
 
@@ -43,6 +46,11 @@ def is_safe_name(text: str) -> bool:
 def queue_folder(app_id: str, queue: str) -> str:
     """Folder name of a queue of an application."""
     return f"{app_id}.{queue}"
+
+
+def is_client_name(text: str) -> bool:
+    """Whether `text` names a client."""
+    return _CLIENT_NAME.fullmatch(text) is not None
 
 
 def is_queue_name(text: str) -> bool:
@@ -171,6 +179,10 @@ class Layout:
         """Folder of a queue's slots."""
         return f"{self.pending_folder}/{queue}"
 
+    def paused(self, queue: str) -> str:
+        """Tells the workers of a queue to claim nothing; they see it when they list the slots."""
+        return f"{self.pending_folder}/{queue}/{PAUSED}"
+
     def slot(self, queue: str, slot: str) -> str:
         """Folder of one slot's pending calls."""
         return f"{self.pending_folder}/{queue}/{slot}"
@@ -235,6 +247,10 @@ class Layout:
     def upkeep_stamp(self) -> str:
         """File that the worker in charge of shared upkeep touches."""
         return f"{self.locks_folder}/upkeep"
+
+    def drain(self, worker: str) -> str:
+        """Tells a worker to finish what it runs, and to leave."""
+        return f"{self.locks_folder}/drain.{worker}"
 
     def bell(self, listener: str) -> str:
         """File whose touch wakes a queue's workers or a waiting client."""

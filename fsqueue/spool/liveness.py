@@ -21,9 +21,12 @@ import msgspec
 
 from fsqueue.errors import EnvelopeError
 from fsqueue.spool.identity import Process, boot_id, is_gone
-from fsqueue.spool.records import WorkerRecord
+from fsqueue.spool.layout import is_safe_name
+from fsqueue.spool.records import UNDECODABLE, WorkerRecord
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from fsqueue.spool.store import Store
 
 _BEATS_BEFORE_LOCK = 2
@@ -58,7 +61,7 @@ class Observer:
         fs, layout = self._store.fs, self._store.layout
         names = {os.path.splitext(name)[0] for name in fs.names(layout.workers_folder, fresh=True)}
         names.update(fs.names(layout.running_folder, fresh=True))
-        names.discard(but)
+        names = {name for name in names if name != but and is_safe_name(name)}
         for known in self._records.keys() - names:
             del self._records[known]
             self._sights.pop(self._store.layout.worker_beat(known), None)
@@ -70,9 +73,14 @@ class Observer:
         path = self._store.layout.worker_record(name)
         try:
             record = msgspec.json.decode(self._store.fs.read(path), type=WorkerRecord)
-        except (FileNotFoundError, EnvelopeError, msgspec.MsgspecError, RecursionError):
+        except (FileNotFoundError, PermissionError, EnvelopeError, *UNDECODABLE):
             return None  # known by its folder and its beat only: the lease decides
         return record if record.name == name else None
+
+    @property
+    def records(self) -> Mapping[str, WorkerRecord | None]:
+        """The discovered workers; None for one whose record is missing or damaged."""
+        return self._records
 
     def serving(self, queue: str) -> list[str]:
         """The discovered workers of a queue that are not known to be dead."""
@@ -135,8 +143,8 @@ class Observer:
         began = self._store.fs.monotonic()
         try:
             modified: float | None = self._store.fs.modified(path)
-        except FileNotFoundError:
-            modified = None
+        except (FileNotFoundError, PermissionError, EnvelopeError):
+            modified = None  # what nobody can read does not beat
         now = self._store.fs.monotonic()
         self.excuse(now - began)
         sight = self._sights.get(path)

@@ -12,7 +12,7 @@ from fsqueue.spool.access import check_root, key_name
 from fsqueue.spool.filesystem import Filesystem, links_unsupported
 from fsqueue.spool.layout import Layout, new_token
 from fsqueue.spool.mounts import is_remote
-from fsqueue.spool.records import FORMAT, SpoolInfo
+from fsqueue.spool.records import FORMAT, UNDECODABLE, SpoolInfo
 from fsqueue.spool.store import Store
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def open_store(root: Path, filesystem: Filesystem | None = None, key: bytes = b"
         fs.make_folders(path)
         check_root(fs, path)
         for folder in layout.folders:
-            fs.make_folders(folder)
+            make_folder(fs, folder)
         info = _read_info(fs, layout) or _create_info(fs, layout, key)
     except OSError as error:
         raise SpoolError(
@@ -52,6 +52,20 @@ def open_store(root: Path, filesystem: Filesystem | None = None, key: bytes = b"
     return Store(fs, layout, info, key)
 
 
+def make_folder(fs: Filesystem, path: str) -> None:
+    """Make a folder of the spool that must be one, and no link to one, if it is not there yet.
+
+    Raises:
+        SpoolError: something else stands there.
+    """
+    fs.make_folders(path)
+    if not fs.is_folder(path):
+        raise SpoolError(
+            f"{path} is a file or a link, and has to be a folder. Look who put it there, and "
+            "remove it."
+        )
+
+
 def _read_info(fs: Filesystem, layout: Layout) -> SpoolInfo | None:
     try:
         data = fs.read(layout.info)
@@ -59,7 +73,7 @@ def _read_info(fs: Filesystem, layout: Layout) -> SpoolInfo | None:
         return None
     try:
         info = msgspec.json.decode(data, type=SpoolInfo)
-    except (msgspec.MsgspecError, RecursionError) as error:
+    except UNDECODABLE as error:
         raise SpoolError(
             f"{layout.info} is damaged ({error}). Restore it, or start a new spool elsewhere."
         ) from error

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import logging
 import os
 from typing import TYPE_CHECKING
 
@@ -10,7 +12,7 @@ from fsqueue.errors import EnvelopeError, SpoolError
 from fsqueue.spool import envelope
 from fsqueue.spool.clock import ServerClock
 from fsqueue.spool.filesystem import links_unsupported
-from fsqueue.spool.layout import client_of, new_token
+from fsqueue.spool.layout import AttemptName, client_of, new_token
 from fsqueue.spool.records import Failure, Outcome
 from fsqueue.spool.states import State
 
@@ -18,11 +20,15 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from fsqueue.spool.filesystem import Filesystem
-    from fsqueue.spool.layout import AttemptName, Layout
+    from fsqueue.spool.layout import Layout
     from fsqueue.spool.records import SpoolInfo
+
+log = logging.getLogger(__name__)
 
 # Each try ends with a folder made that somebody removed again in between: rare even once.
 _TRIES = 100
+# In bytes: with a suffix and the ending of the reason it must still be a name.
+_LONGEST_NAME = 200
 
 
 class Outcomes:
@@ -77,11 +83,12 @@ class Outcomes:
                 return self.fs.link_count(temporary) > 1
             except FileNotFoundError:
                 # Its client is gone and took the empty mailbox along.
-                self.fs.make_folders(os.path.dirname(target))
+                self._make_way(target)
             except OSError as error:
-                if not links_unsupported(error):
+                if links_unsupported(error):
+                    return self._rename_if_absent(temporary, target)
+                if not self.clear(os.path.dirname(target)):
                     raise
-                return self._rename_if_absent(temporary, target)
             else:
                 return True
         raise SpoolError(f"cannot publish into {target}: its folder is removed again and again")
@@ -131,17 +138,74 @@ class Outcomes:
         want it, or else moved to ``kept/``, which everybody prefers, this method too. So an
         outcome that a late worker publishes after this is never seen.
         """
-        if keep and self.is_kept(invocation_id):
-            return self.fs.read(self.layout.kept(invocation_id))
-        path = self.layout.done(invocation_id)
+        kept = self.layout.kept(invocation_id)
+        path = kept if keep and self.is_kept(invocation_id) else self.layout.done(invocation_id)
         try:
-            data = self.fs.read(path)
+            data = self.read_file(path)
         except FileNotFoundError:
             return None
-        if keep:
-            self.move(path, self.layout.kept(invocation_id))
-        else:
+        except EnvelopeError as error:
+            return self.condemn(invocation_id, path, str(error), keep=keep)
+        if path == kept:
+            return data
+        try:
+            if keep:
+                return self._keep(path, kept, data)
             self.fs.discard(path)
+        except OSError as error:
+            # The client has it, and a second reading may find nothing: the error may be about
+            # the reply alone. What stays in the mailbox still refuses a later outcome.
+            log.info("%s stays in its mailbox: %s", invocation_id, error)
+        return data
+
+    def condemn(
+        self, invocation_id: str, damaged: str | bytes, reason: str, *, keep: bool
+    ) -> bytes:
+        """Set a damaged outcome aside; returns the failure that takes its place for everybody.
+
+        Only the client that it was for does this, when it collects.
+
+        Args:
+            invocation_id: whose outcome it should have been.
+            damaged: its path, or its content if it is in no file any more.
+            reason: what is wrong with it.
+            keep: the failure stays readable for everybody.
+        """
+        name = self.free_name(invocation_id)
+        source = damaged if isinstance(damaged, str) else self._write([damaged])
+        self.set_aside(source, reason, name)
+        message = (
+            f"the outcome of invocation {invocation_id} could not be read: {reason}. "
+            f"The file lies in {self.layout.quarantined(name)}; make the call again."
+        )
+        failure = self.queue_failure(AttemptName(invocation_id, 1), "EnvelopeError", message)
+        chunks = envelope.encode(failure, (), self.key)
+        if keep:
+            self.move(self._write(chunks), self.layout.kept(invocation_id))
+        return b"".join(chunks)
+
+    def _keep(self, path: str, kept: str, data: bytes) -> bytes:
+        """Move an outcome to where it is kept; returns the one that stands there then.
+
+        By a link, which refuses a name that exists. Between this client's look and its move,
+        another handle of it may have collected, and a late worker published: a rename would
+        put the later outcome in place of the first.
+
+        Dies after the link: the outcome has two names, and the one in the mailbox expires.
+        """
+        try:
+            self.fs.link(path, kept)
+        except (FileExistsError, FileNotFoundError):
+            first = self._read_if_there(kept)
+            if first is None:
+                self.move(path, kept)  # its folder was missing
+                return data
+            data = first
+        except OSError:
+            # No links, or a full disk, where a rename still works: then the look must do.
+            self.move(path, kept)
+            return data
+        self.fs.discard(path)
         return data
 
     def peek(self, invocation_id: str) -> bytes | None:
@@ -154,9 +218,21 @@ class Outcomes:
 
     def _read_if_there(self, path: str) -> bytes | None:
         try:
-            return self.fs.read(path, fresh=True)
+            return self.read_file(path, fresh=True)
         except FileNotFoundError:
             return None
+
+    def read_file(self, path: str, *, fresh: bool = False) -> bytes:
+        """Content of a call or an outcome.
+
+        Raises:
+            EnvelopeError: no regular file, or not as long as it says, or it may not be read.
+            SpoolVersionError: long, and written by another format version.
+        """
+        try:
+            return self.fs.read(path, envelope.length, fresh=fresh)
+        except PermissionError as error:
+            raise EnvelopeError(f"{path} may not be read: {error.strerror}") from error
 
     def read_outcome(self, invocation_id: str, data: bytes) -> tuple[Outcome, memoryview]:
         """Header and payload of an outcome.
@@ -183,12 +259,73 @@ class Outcomes:
             try:
                 self.fs.rename(source, target)
             except FileNotFoundError:
-                if not self.fs.exists(source):
+                if not self.fs.is_there(source):
                     return False
-                self.fs.make_folders(os.path.dirname(target))
+                self._make_way(target)
+            except OSError:
+                if not self.clear(os.path.dirname(target)):
+                    raise
             else:
                 return True
         raise SpoolError(f"cannot move to {target}: its folder is removed again and again")
+
+    def _make_way(self, target: str) -> None:
+        folder = os.path.dirname(target)
+        if not self.clear(folder):
+            self.fs.make_folders(folder)
+
+    def clear(self, folder: str) -> bool:
+        """Set aside a file or link that stands where a folder belongs; False if none does.
+
+        By a link and an unlink, which refuse folders: somebody else may have mended it, and what
+        lies in there by now must not be moved away.
+        """
+        layout = self.layout
+        if folder in layout.folders or self.fs.is_folder(folder) is not False:
+            return False
+        name = self.free_name(folder)
+        self._explain(name, f"{folder}: stands where a folder of the spool belongs")
+        try:
+            self.fs.link(folder, layout.quarantined(name))
+        except (FileNotFoundError, PermissionError):
+            self.fs.discard(layout.quarantine_reason(name))
+            return False
+        with contextlib.suppress(FileNotFoundError, IsADirectoryError, PermissionError):
+            self.fs.unlink(folder)
+        log.warning("%s is not a folder, and is set aside", folder)
+        return True
+
+    # -- quarantine ---------------------------------------------------------------------
+
+    def free_name(self, path: str) -> str:
+        """A name for a file in ``quarantine/`` that nothing there has: its own, or one like it."""
+        name = os.fsdecode(os.fsencode(os.path.basename(path))[:_LONGEST_NAME])
+        taken = self.layout.quarantined(name), self.layout.quarantine_reason(name)
+        if any(self.fs.exists(each) for each in taken):
+            return f"{name}.{new_token(6)}"
+        return name
+
+    def set_aside(self, path: str, reason: str, name: str | None = None) -> None:
+        """Move a file to ``quarantine/`` with its reason beside it.
+
+        Dies in between: the reason is there, and the file still has to be moved.
+
+        Args:
+            path: the file.
+            reason: what is wrong with it.
+            name: from `free_name`, if it was asked for before.
+        """
+        name = name or self.free_name(path)
+        self._explain(name, f"{path}: {reason}")
+        target = self.layout.quarantined(name)
+        if not self.move(path, target) and not self.fs.exists(target):
+            self.fs.discard(self.layout.quarantine_reason(name))  # somebody else was faster
+
+    def _explain(self, name: str, reason: str) -> None:
+        text = f"{reason}\n".encode("utf-8", "backslashreplace")  # names can hold any bytes
+        self.move(self._write([text]), self.layout.quarantine_reason(name))
+
+    # -- writing ------------------------------------------------------------------------
 
     def add_file(self, path: str, chunks: Sequence[bytes | memoryview]) -> None:
         """Make a file that is the same whoever makes it; one that is there already stays."""

@@ -56,7 +56,7 @@ def reap(store: Store, worker: str, reason: str) -> int:
             store.recover(path, name, reason)
             recovered += 1
         except SpoolVersionError as error:
-            log.warning("left alone: %s", error)
+            store.leave_alone(error)
     if store.fs.rmdir(folder):
         remove_worker_files(store, worker)
     if recovered:

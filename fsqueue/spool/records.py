@@ -6,7 +6,7 @@ file server's clock.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 
@@ -14,6 +14,9 @@ from fsqueue.errors import UnknownInvocationError
 from fsqueue.spool.states import State
 
 FORMAT = 1
+
+# What decoding damaged JSON raises: msgspec does not wrap the second one.
+UNDECODABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
 class SpoolInfo(msgspec.Struct, frozen=True):
@@ -72,6 +75,8 @@ class Call(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     expires: float = 0.0
     """When it is too late to start; 0: never."""
     retry: RetryPolicy = DEFAULT_RETRY
+    retry_of: str = ""
+    """The failed invocation that an operator had run again as this one."""
 
 
 class Failure(msgspec.Struct, frozen=True):
@@ -106,6 +111,11 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     codec: str
     failure: Failure | None = None
     members: tuple[Member, ...] = ()
+    task: str = ""
+    """For whoever looks; empty where the call was not read."""
+    queue: str = ""
+    created: float = 0.0
+    retries: int = 0
 
     def part(
         self, payload: memoryview, member: int | None
@@ -133,7 +143,7 @@ class WorkerRecord(msgspec.Struct, frozen=True, kw_only=True):
     host: str
     boot: str
     """Names one boot of one machine and one PID namespace: where `pid` means something."""
-    pid: int
+    pid: Annotated[int, msgspec.Meta(gt=0, lt=1 << 31)]
     start: str
     """When the process started, as its system tells it: tells a reused pid apart."""
     queues: tuple[str, ...]

@@ -30,7 +30,8 @@ class Move(enum.StrEnum):
     CLAIM = "claim"
     COMPLETE = "complete"
     RETRY = "retry"
-    CANCEL = "cancel"
+    CANCEL_PENDING = "cancel_pending"
+    CANCEL_RUNNING = "cancel_running"
     GIVE_BACK = "give_back"
     REQUEUE = "requeue"
     LOSE = "lose"
@@ -44,10 +45,8 @@ TRANSITIONS: Final = MappingProxyType(
         Move.CLAIM: (frozenset({State.PENDING}), frozenset({State.RUNNING})),
         Move.COMPLETE: (frozenset({State.RUNNING}), frozenset({State.SUCCEEDED, State.FAILED})),
         Move.RETRY: (frozenset({State.RUNNING}), frozenset({State.PENDING})),
-        Move.CANCEL: (
-            frozenset({State.PENDING, State.RUNNING}),
-            frozenset({State.CANCELLED}),
-        ),
+        Move.CANCEL_PENDING: (frozenset({State.PENDING}), frozenset({State.CANCELLED})),
+        Move.CANCEL_RUNNING: (frozenset({State.RUNNING}), frozenset({State.CANCELLED})),
         Move.GIVE_BACK: (frozenset({State.RUNNING}), frozenset({State.PENDING})),
         Move.REQUEUE: (frozenset({State.RUNNING}), frozenset({State.PENDING})),
         Move.LOSE: (frozenset({State.RUNNING}), frozenset({State.FAILED})),

@@ -23,6 +23,7 @@ from fsqueue.spool.states import State
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from fsqueue.errors import SpoolVersionError
     from fsqueue.spool.filesystem import Filesystem
     from fsqueue.spool.layout import Layout
     from fsqueue.spool.records import SpoolInfo
@@ -50,6 +51,7 @@ class Store(Outcomes):
     ) -> None:
         super().__init__(filesystem, layout, info, key)
         self.blobs = Blobs(self)
+        self._left_alone: set[str] = set()
 
     # -- publish ------------------------------------------------------------------------
 
@@ -64,8 +66,11 @@ class Store(Outcomes):
         try:
             self.move(temporary, target)
         except OSError:
-            self.fs.discard(temporary)
-            raise
+            # If it is not there any more it was renamed, and the error is about the reply alone.
+            # Only a look can tell: the reply of a removal can be lost too.
+            if self.fs.exists(temporary):
+                self.fs.discard(temporary)
+                raise
         return target
 
     def withdraw(self, path: str) -> bool:
@@ -127,11 +132,17 @@ class Store(Outcomes):
         """
         return self._read_call(claim.path, claim.name)
 
+    def read_failed(self, name: AttemptName) -> tuple[Call, memoryview]:
+        """Header and payload of a call that ended in failure.
+
+        Raises:
+            FileNotFoundError: it is not there any more.
+            EnvelopeError: damaged or foreign.
+        """
+        return self._read_call(self.layout.failed(name), name)
+
     def _read_call(self, path: str, name: AttemptName) -> tuple[Call, memoryview]:
-        try:
-            data = self.fs.read(path)
-        except PermissionError as error:
-            raise EnvelopeError(f"{path} may not be read: {error.strerror}") from error
+        data = self.read_file(path)
         call, payload = envelope.decode(data, Call, path, self.key)
         if call.spool != self.info.id:
             raise EnvelopeError(f"{path} belongs to another spool ({call.spool})")
@@ -139,6 +150,8 @@ class Store(Outcomes):
             raise EnvelopeError(f"{path} holds another invocation ({call.id})")
         if not is_queue_name(call.queue) or Slot.parse(call.slot) is None:
             raise EnvelopeError(f"{path} names no slot of a queue ({call.queue}/{call.slot})")
+        if name.deaths >= call.max_attempts:
+            raise EnvelopeError(f"{path} was attempted more often than {call.max_attempts} times")
         return call, payload
 
     # -- complete -----------------------------------------------------------------------
@@ -153,6 +166,8 @@ class Store(Outcomes):
         two names.
         """
         published = self.publish_outcome(outcome, payload)
+        if not published and not self.fs.exists(self.layout.cancelled(outcome.id)):
+            log.warning("%s has ended, but an outcome was there before, and stands", claim.name)
         self._retire(claim.path, claim.name, outcome.state)
         return published
 
@@ -311,17 +326,16 @@ class Store(Outcomes):
 
     def quarantine(self, path: str, name: AttemptName, reason: str) -> None:
         """Set a damaged call aside and tell its caller, whom the name alone identifies."""
+        place = self.free_name(path)
         message = (
             f"invocation {name.invocation_id} could not be read: {reason}. "
-            f"The file lies in {self.layout.quarantined(str(name))}; make the call again."
+            f"The file lies in {self.layout.quarantined(place)}; make the call again."
         )
         self.publish_outcome(self.queue_failure(name, "InvocationCorruptError", message), ())
-        self.set_aside(path, reason)
+        self.set_aside(path, reason, place)
 
-    def set_aside(self, path: str, reason: str) -> None:
-        """Move a file to ``quarantine/`` with its reason beside it."""
-        name = os.path.basename(path)
-        self.move(path, self.layout.quarantined(name))
-        self.move(
-            self._write([f"{path}: {reason}\n".encode()]), self.layout.quarantine_reason(name)
-        )
+    def leave_alone(self, error: SpoolVersionError) -> None:
+        """Say of a file, once, that another version of fsqueue can read it."""
+        if str(error) not in self._left_alone:
+            self._left_alone.add(str(error))
+            log.warning("left alone: %s", error)

@@ -13,6 +13,7 @@ import threading
 from concurrent.futures import Future
 from typing import TYPE_CHECKING
 
+from fsqueue.errors import SpoolError
 from fsqueue.spool.bell import listening
 from fsqueue.spool.layout import client_of
 
@@ -211,14 +212,32 @@ class Waiter:
             if self._client in clients:
                 self._news = False
         for client in clients:
-            self._sort_in(client, self._list(client))
+            try:
+                names = self._list(client)
+            except NotADirectoryError as error:
+                self._give_up(client, error)
+            else:
+                self._sort_in(client, names)
 
     def _list(self, client: str) -> set[str]:
         fs, layout = self._store.fs, self._store.layout
-        names = set(fs.names(layout.mailbox(client), fresh=True))
+        names = set(fs.names(layout.mailbox(client), fresh=True, strict=True))
         if client != self._client:
             names.update(fs.names(layout.kept_mailbox(client), fresh=True))
         return names
+
+    def _give_up(self, client: str, reason: OSError) -> None:
+        """Tell those who wait that what came for them was lost."""
+        message = (
+            f"{reason.filename} is a file or a link, and was a folder: results that came meanwhile "
+            "are lost. Remove it, look who put it there, and make the calls again."
+        )
+        with self._mutex:
+            lost = [each for each in self._waiting if client_of(each) == client]
+            futures = [future for each in lost for future in self._waiting.pop(each)]
+        for future in futures:
+            if future.set_running_or_notify_cancel():
+                future.set_exception(SpoolError(message))
 
     def _sort_in(self, client: str, names: set[str]) -> None:
         done: list[Future[None]] = []
@@ -235,7 +254,11 @@ class Waiter:
             self._remove(invocation_id)
 
     def _remove(self, invocation_id: str) -> None:
-        self._store.fs.discard(self._store.layout.done(invocation_id))
+        path = self._store.layout.done(invocation_id)
+        try:
+            self._store.fs.discard(path)
+        except (IsADirectoryError, PermissionError) as error:
+            log.warning("cannot remove %s, which nobody wants: %s", path, error)
         with self._mutex:
             self._abandoned.discard(invocation_id)
             self._arrived.discard(invocation_id)

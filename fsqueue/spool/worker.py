@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from fsqueue.errors import SpoolVersionError
 from fsqueue.spool.identity import host_name, this_process
 from fsqueue.spool.layout import AttemptName, new_token
 from fsqueue.spool.records import WorkerRecord
@@ -160,7 +161,10 @@ class Worker:
             with self._mutex:
                 stray = text not in self._taken
             if stray and name is not None:
-                self._store.return_stray(f"{folder}/{text}", name)
+                try:
+                    self._store.return_stray(f"{folder}/{text}", name)
+                except SpoolVersionError as error:
+                    self._store.leave_alone(error)
 
     @property
     def claims(self) -> list[Claim]:
@@ -170,11 +174,15 @@ class Worker:
 
 
 def remove_worker_files(store: Store, worker: str) -> None:
-    """Remove what a worker without folder has left; the record last, as it is what others list."""
+    """Remove what a worker without folder has left; the record late, as it is what others list.
+
+    After it the request to drain: whoever makes one looks for the record afterwards.
+    """
     layout = store.layout
     for path in (
         layout.worker_beat(worker),
         layout.worker_lock(worker),
         layout.worker_record(worker),
+        layout.drain(worker),
     ):
         store.fs.discard(path)

@@ -124,7 +124,7 @@ def test_many_calls_survive_a_killed_worker(site, kind):
 # -- a body that takes its process down ------------------------------------------------------
 
 
-@pytest.mark.parametrize("how", ["exit", "exit 0", "segfault", "kill"])
+@pytest.mark.parametrize("how", ["exit", "exit 0", "exit 0 in C", "segfault", "kill"])
 def test_a_crash_costs_the_attempt_only(site, how):
     worker = site.worker("process", 2).wait_for_start()
     marks, other = site.folder("marks"), site.folder("other")
@@ -202,7 +202,7 @@ def test_a_slot_that_dies_idle_costs_nothing_beside_it(site):
     other.release()
     held[1].result(20)
 
-    # Pebble's slots share a lock, which must not die with one that is still sending its result.
+    # It must not still be sending its result: then the kill would cost the call an attempt.
     wait_until_idle(idle)
     os.kill(idle, signal.SIGKILL)
     wait_until(lambda: not alive(idle), "the slot's process is gone")

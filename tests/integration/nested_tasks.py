@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fsqueue import FSQueue
+from fsqueue.spool import controls
 
 app = FSQueue("nested", concurrency=1)
 
@@ -30,3 +31,9 @@ def tree(count):
 @app.direct_task(parallel_func=lambda call: [(x,) for x in range(call["n"])], aggregate_func=sum)
 def ladder(n):
     return 1 if n == 0 else 1 + fib(n)
+
+
+@app.direct_task
+def fib_in_a_pause(n):
+    controls.pause(app.store, f"{app.app_id}.default")
+    return fib(n)

@@ -18,7 +18,7 @@ class Process:
     """A command in a guest."""
 
     def __init__(self, site, client, arguments, env):
-        self.client = client
+        self.client, self._site = client, site
         self._job = site.lab.popen(
             client, [site.python, *arguments], env=site.env | env, cwd=str(PROJECT)
         )
@@ -77,7 +77,7 @@ class Process:
             self._job.wait(PATIENCE)
 
     def _all(self):
-        return f"{self.printed}\n{self.log}"
+        return f"{self.printed}\n{self.log}\n{self._site.picture()}"
 
 
 class Site:
@@ -106,8 +106,8 @@ class Site:
     def caller(self, client, *arguments, **env):
         return self._start(client, ["nfs_calls.py", *map(str, arguments)], BRISK | env)
 
-    def claimant(self, client):
-        process = self._start(client, ["nfs_claims.py", self.folder, self.local], {})
+    def script(self, client, name, *arguments):
+        process = self._start(client, [name, self.folder, *arguments], {})
         process.wait_for("ready")
         return process
 
@@ -126,6 +126,12 @@ class Site:
     def on_server(self, code):
         """Evaluate Python on the server."""
         return self.on("server", code)
+
+    def steps(self, client):
+        """A Python in a guest that evaluates step by step, within a moment each."""
+        plain = self.lab.remote(client)  # its Python knows the standard library only
+        plain.close()
+        return contextlib.closing(type(plain)(self.lab, client, self.python))
 
     def on(self, guest, code):
         """Evaluate Python in a guest."""
@@ -170,6 +176,15 @@ class Site:
     def allow(self, name):
         """Make the file that processes or bodies wait for."""
         self.on_server(f"open('{self._exported}/marks/{name}', 'w').close()")
+
+    def picture(self):
+        """What is going on, for the message of a failure."""
+        spool = f"{self._exported}/spool"
+        lines = [f"on {process.client}: {process.log}" for process in self._processes]
+        if not self.lab.guests["server"].gone:
+            seen = f"[(d[{len(spool)}:], sorted(n)[:20]) for d, _, n in os.walk({spool!r}) if n]"
+            lines += map(str, self.on_server(seen))
+        return "\n".join(lines)
 
     def reconcile(self, ids=(), *, late=0):
         """Everything accepted is finished, once, and nothing else is left.

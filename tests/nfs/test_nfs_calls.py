@@ -31,7 +31,7 @@ def test_a_fan_out_over_workers_of_two_clients(site, record_property):
 def test_each_of_two_thousand_calls_has_one_claimant(site, record_property):
     assert site.caller("a", "publish", 2000).answer() == {"ids": 2000}
     published = site.files("pending")
-    claimants = [site.claimant(name) for name in "ab"]
+    claimants = [site.script(name, "nfs_claims.py", site.local) for name in "ab"]
     site.allow("go")
     for claimant in claimants:
         claimant.wait_for("claimed ")
@@ -62,3 +62,29 @@ def test_states_are_seen_though_nobody_waits(site):
     assert observer.answer(timeout=10)["states"][-1] == "succeeded"
     worker.stop()
     site.reconcile([invocation_id])
+
+
+def test_nothing_is_lost_when_its_slot_is_removed_by_another_client(site):
+    """The mover's kernel knows the slot, and takes the source for gone when the server does not."""
+    with site.steps("a") as mover, site.steps("b") as remover:
+        move_to_and_fro(site, mover, remover)
+    assert len(site.files("pending")) == 20
+
+
+def move_to_and_fro(site, mover, remover):
+    mover(
+        "from pathlib import Path\n"
+        "from fsqueue.spool.opening import open_store\n"
+        f"store = open_store(Path({site.root!r}))\n"
+        f"os.mkdir('{site.root}/pending/nfs.default')"
+    )
+    for number in range(20):
+        source = f"{site.root}/tmp/{number}"
+        slot = f"{site.root}/pending/nfs.default/slot-{number}"
+        mover(
+            f"store.fs.create({source!r}, [b'content']); store.move({source!r}, '{slot}/{number}')"
+        )
+        mover(f"os.rename('{slot}/{number}', {source!r})")
+        # It lists the slot first, as a worker does; then its removal is one call.
+        remover(f"os.listdir(os.path.dirname({slot!r})); os.listdir({slot!r}); os.rmdir({slot!r})")
+        assert mover(f"store.move({source!r}, '{slot}/{number}')")

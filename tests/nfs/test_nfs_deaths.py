@@ -30,6 +30,22 @@ def now_on_a(site):
     return site.on("a", "time.time()")
 
 
+def test_a_killed_worker_s_calls_come_back_on_its_host(site, record_property):
+    lost = site.worker("a")
+    caller = site.caller("b", "held", site.folder)
+    invocation_id = caller.published()
+    site.wait_for_runs(2)
+    worker = site.worker("a")
+    killed = site.on("b", "time.time()")
+    lost.end()
+    answer = caller.answer()
+    assert answer["answers"] == {"direct": AGAIN, "kept": AGAIN}
+    assert "is gone" in worker.log
+    record_property("s from the death of a process", round(answer["ended"] - killed, 1))
+    worker.stop()
+    site.reconcile([invocation_id])
+
+
 def test_a_silent_worker_cannot_replace_an_outcome(site):
     """A client is frozen for longer than the lease, and goes on as if nothing had happened."""
     zombie, caller, invocation_id, worker = begin_on_b(site, **SHORT)

@@ -42,7 +42,8 @@ DATA = b"".join(envelope.encode(CALL, [b"abc", memoryview(b"\n\x00d4")]))
 def seal(second: bytes, payload: bytes = b"", *, version: int = 1, kind: str = "call") -> bytes:
     """A file that is whole, whatever it says."""
     digest = hashlib.blake2b(second + payload, digest_size=16, person=kind.encode()).hexdigest()
-    return f"fsqueue {version} {kind} {digest}\n".encode() + second + payload
+    size = len(second + payload)
+    return f"fsqueue {version} {kind} {digest} {size}\n".encode() + second + payload
 
 
 def test_what_goes_in_comes_out():

@@ -6,6 +6,7 @@ import pathlib
 import pytest
 
 from fsqueue.spool.expiry import expire
+from fsqueue.spool.layout import Slot
 from fsqueue.spool.opening import open_store
 
 pytestmark = pytest.mark.leaves_strays
@@ -30,7 +31,15 @@ def put(store, path: str, *, age: float = 0.0) -> pathlib.Path:
 
 
 @pytest.mark.parametrize(
-    "path", ["done/abcd/abcd-1", "kept/abcd/abcd-1", "failed/abcd-1.1", "quarantine/x"]
+    "path",
+    [
+        "done/abcd/abcd-1",
+        "kept/abcd/abcd-1",
+        "failed/abcd-1.1",
+        "quarantine/x",
+        "cancel/abcd-1",
+        "blobs/0123",
+    ],
 )
 def test_results_expire_after_their_time(store, path):
     old = put(store, path, age=TTL + 5)
@@ -40,11 +49,48 @@ def test_results_expire_after_their_time(store, path):
     assert young.exists()
 
 
+def test_a_result_that_came_after_the_collection_does_not_outlive_the_outcome(store):
+    outcome = put(store, "kept/abcd/abcd-1", age=TTL - 5)
+    late = put(store, "done/abcd/abcd-1")
+    other = put(store, "done/abcd/abcd-2")
+    assert expire(store, result_ttl=TTL) == 1
+    assert outcome.exists()
+    assert not late.exists()
+    assert other.exists()
+
+
 def test_what_is_being_written_has_a_day(store):
     old, young = put(store, "tmp/a.1", age=DAY + 5), put(store, "tmp/a.2", age=DAY - 5)
     assert expire(store, result_ttl=TTL) == 1
     assert not old.exists()
     assert young.exists()
+
+
+@pytest.mark.parametrize("where", ["pending", "running"])
+def test_a_blob_outlives_the_calls_that_may_need_it(store, where):
+    old = put(store, "blobs/0123", age=3 * TTL)
+    older = put(store, "blobs/0124", age=5 * TTL)
+    if where == "pending":
+        slot = Slot(5, store.clock.now() - 3 * TTL)
+        call = put(store, f"pending/q/{slot}/abcd-1.1")
+    else:
+        call = put(store, "running/w/abcd-1.1", age=3 * TTL)
+    assert expire(store, result_ttl=TTL) == 1
+    assert old.exists()
+    assert not older.exists()
+    call.unlink()
+    if where == "pending":
+        call.parent.rmdir()
+    assert expire(store, result_ttl=TTL) == 1
+    assert not old.exists()
+
+
+def test_a_blob_of_a_call_that_is_due_later_has_that_time(store):
+    digest = store.blobs.put(b"x" * 10)
+    due = store.clock.now() + 1000.0
+    assert store.blobs.touch(digest, due)
+    assert store.fs.modified(store.layout.blob(digest)) == pytest.approx(due, abs=0.01)
+    assert not store.blobs.touch("0" * 32)
 
 
 def test_nothing_pending_or_running_expires(store):

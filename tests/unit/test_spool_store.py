@@ -165,11 +165,11 @@ class Interrupted(FaultyFilesystem):
         super().__init__()
         self._before, self._happens = before, happens
 
-    def read(self, path: str, *, fresh: bool = False) -> bytes:
+    def read(self, path: str, *args, **kwargs) -> bytes:
         self._before -= 1
         if self._before == 0:
             self._happens()
-        return super().read(path, fresh=fresh)
+        return super().read(path, *args, **kwargs)
 
 
 @pytest.mark.parametrize("before", [1, 2, 3, 4])
@@ -191,6 +191,45 @@ def test_no_look_finds_what_a_late_worker_publishes_after_the_collection(pair, b
     assert pair.store.collect(receipt.invocation_id, keep=True) == first
     os.unlink(pair.store.layout.kept(receipt.invocation_id))
     os.rmdir(pair.store.layout.kept_mailbox(pair.client.name))
+
+
+class Forgetful(FaultyFilesystem):
+    """As a Linux NFS client: a rename into a folder that is gone makes it forget the source.
+
+    It finds the source again when it lists its folder.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(remote=True)
+        self.forgotten = ""
+
+    def rename(self, source: str, target: str) -> None:
+        if source == self.forgotten:
+            raise FileNotFoundError(errno.ENOENT, "forgotten", source)
+        try:
+            super().rename(source, target)
+        except FileNotFoundError:
+            self.forgotten = source
+            raise
+
+    def exists(self, path: str, *, fresh: bool = False) -> bool:
+        return path != self.forgotten and super().exists(path, fresh=fresh)
+
+    def names(self, path: str, *, limit: int | None = None, fresh: bool = False) -> list[str]:
+        if os.path.dirname(self.forgotten) == path:
+            self.forgotten = ""
+        return super().names(path, limit=limit, fresh=fresh)
+
+
+@pytest.mark.leaves_strays
+def test_a_call_is_not_lost_when_its_slot_is_removed_on_another_host(spool):
+    store = open_store(spool, Forgetful())
+    slot = store.layout.slot(QUEUE, str(Slot(5, 1.0)))
+    temporary = store.layout.tmp("mine", 0)
+    store.fs.create(temporary, [b"a call"])
+    assert store.move(temporary, f"{slot}/abcd-1.1")
+    assert os.listdir(slot) == ["abcd-1.1"]
+    assert not store.move(temporary, f"{slot}/abcd-2.1")
 
 
 def test_failed_calls_stay_for_a_look(pair):

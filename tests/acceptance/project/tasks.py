@@ -68,6 +68,11 @@ def square(number):
     return number * number, os.getpid()
 
 
+@app.task(max_attempts=1000)
+def square_at_any_cost(number):
+    return number * number
+
+
 @app.task
 def reject(text):
     raise LookupError(text)
@@ -90,6 +95,26 @@ def hold(folder):
 
 @app.task
 def hold_later(folder):
+    return _hold(folder)
+
+
+@app.task(timeout=0.3)
+def hold_briefly(folder):
+    return _hold(folder)
+
+
+@app.task(timeout=0.3)
+def sleep_in_c(folder):
+    """Keep Python from running: ctypes.PyDLL holds its lock during a call."""
+    note(folder, "starts")
+    ctypes.PyDLL(None).sleep(60)
+
+
+@app.direct_task(
+    parallel_func=lambda call: [(call["folder"],)] * 4,
+    aggregate_func=list,
+)
+def hold_many(folder):
     return _hold(folder)
 
 
@@ -122,6 +147,8 @@ def _crash(how):
             os._exit(3)
         case "exit 0":
             os._exit(0)
+        case "exit 0 in C":
+            ctypes.CDLL(None)._exit(0)
         case "segfault":
             ctypes.string_at(0)
         case "kill":

@@ -14,7 +14,7 @@ from fsqueue.spool.worker import Worker
 
 shared, local = sys.argv[1:]
 store = app.store
-(queue,) = app.queues
+(queue,) = store.fs.names(store.layout.pending_folder, fresh=True)
 worker = Worker(store, queues=(queue,), runner="thread", concurrency=1)
 worker.register()
 print("ready", flush=True)

@@ -1,0 +1,35 @@
+"""A process that runs no call: it only does a worker's upkeep, until SIGTERM."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+import threading
+
+from chaos.tasks import app
+from fsqueue.runner.upkeep import Upkeep
+from fsqueue.spool.worker import Worker
+
+
+def main() -> None:
+    """Beat, and give back what the dead held."""
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr
+    )
+    log = logging.getLogger(__name__)
+    stop = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    worker = Worker(app.store, queues=(), runner="reaper", concurrency=0)
+    worker.register()
+    upkeep = Upkeep(app.store, worker, app.conf, lambda: None, lambda: None)
+    upkeep.start()
+    log.info("worker %s serves %s with its upkeep only", worker.name, app.store.layout.root)
+    while not stop.wait(0.1):
+        pass
+    upkeep.stop()
+    worker.deregister()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,131 @@
+"""Attack the queue, then account for every call; see README.md beside this file.
+
+    python chaos/run.py --seconds 120
+
+Ends with 0 if nothing was lost, 1 otherwise.
+"""
+
+from __future__ import annotations
+
+import argparse
+import secrets
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from chaos.attacks import schedule
+from chaos.conductor import Conductor
+from chaos.disk import Disk, available
+from chaos.fleet import LEASE, Fleet
+from chaos.reconcile import Report, reconcile, story_of
+from fsqueue import FSQueue
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_MOST_STORIES = 20
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run, account, and say how it went."""
+    options = _options(arguments)
+    seed = options.seed if options.replay is None else options.replay
+    seed = secrets.randbelow(10**9) if seed is None else seed
+    print(f"chaos: {options.seconds:g} s, seed {seed}", flush=True)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the processes end too
+    base = Path(options.root or tempfile.mkdtemp(prefix="fsqueue-chaos-")).absolute()
+    passed = _run(base, seed, options.seconds, loud=options.replay is not None)
+    if passed and options.root is None:
+        shutil.rmtree(base)
+    elif not passed:
+        print(f"seed {seed}: failed; ledgers, logs and what lay in the spool: {base}")
+    return 0 if passed else 1
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Attack the queue and account for every call.")
+    parser.add_argument("--seconds", type=float, default=120.0, help="of attacks")
+    parser.add_argument("--seed", type=int, help="of the schedule of attacks; random if not given")
+    parser.add_argument("--replay", type=int, metavar="SEED", help="and print every attack")
+    parser.add_argument("--root", help="a folder that is empty or missing; it stays afterwards")
+    return parser.parse_args(arguments)
+
+
+def _run(base: Path, seed: int, seconds: float, *, loud: bool) -> bool:
+    for name in ("spool", "ledgers", "logs", "crashes"):
+        (base / name).mkdir(parents=True)
+    able = available()
+    if not able:
+        print("not root, or no unshare(1): the disk is never full, and no worker is far away")
+    disk = Disk(str(base / "spool")) if able else None
+    try:
+        return _attack(base, seed, seconds, disk, loud=loud)
+    finally:
+        if disk is not None:
+            disk.close()
+
+
+def _attack(base: Path, seed: int, seconds: float, disk: Disk | None, *, loud: bool) -> bool:
+    began = time.monotonic()
+    fleet = Fleet(base, seed, far=disk is not None)
+    conductor = Conductor(base, fleet, disk, tell=_tell if loud else None)
+    try:
+        conductor.attack(schedule(seed, seconds, LEASE), seconds)
+        conductor.finish()
+    finally:
+        fleet.close()
+    app = FSQueue("chaos", root=base / "spool")
+    report = reconcile(app, base, conductor.violence)
+    report.violations[:0] = conductor.violations
+    app.close()
+    _summarize(report, conductor, fleet, time.monotonic() - began)
+    for violation in report.violations[:_MOST_STORIES]:
+        print("\n".join(story_of(base, app.store.layout.root, violation)))
+    if report.violations:
+        print(f"{len(report.violations)} violations; seed {seed}")
+        shutil.copytree(base / "spool", base / "spool-left")
+    else:
+        print(f"all calls are accounted for; seed {seed}", flush=True)
+    return not report.violations
+
+
+def _tell(line: str) -> None:
+    print(line, flush=True)
+
+
+def _summarize(report: Report, conductor: Conductor, fleet: Fleet, seconds: float) -> None:
+    counts = report.counts
+    lost, second, dead = counts["lost"], counts["second outcomes"], counts["WorkerLostError"]
+    rows = [
+        ("calls made", counts["made"]),
+        *((f"  {kind}", count) for kind, count in sorted(report.kinds.items())),
+        ("accepted", counts["accepted"]),
+        ("refused, on a full disk", counts["refused"]),
+        ("in doubt, as their caller was killed", counts["in doubt"]),
+        ("looked at twice", counts["looked at twice"]),
+        ("executions of bodies", counts["executions"]),
+        ("  of which once more", counts["extra executions"]),
+        ("lost", lost),
+        ("second outcomes", second),
+        ("WorkerLostError", dead),
+        ("late outcomes, never seen", counts["late outcomes, never seen"]),
+        ("outcomes nobody asked for", counts["outcomes nobody asked for"]),
+        ("left in tmp/ by the killed", counts["left in tmp/"]),
+        ("attacks", conductor.done.total()),
+        *((f"  {kind}", count) for kind, count in sorted(conductor.done.items())),
+        ("processes replaced", sum(fleet.exits.values())),
+        *((f"  {how}", count) for how, count in sorted(fleet.exits.items())),
+        ("seconds", round(seconds)),
+    ]
+    for name, value in rows:
+        print(f"{name:<44}{value:>10,}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

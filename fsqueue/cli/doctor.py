@@ -1,0 +1,165 @@
+"""``fsqueue doctor``."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import sys
+import textwrap
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from fsqueue.config import load_config
+from fsqueue.doctor.advice import as_toml
+from fsqueue.doctor.examine import examine
+from fsqueue.doctor.findings import Verdict
+from fsqueue.errors import FSQueueError
+from fsqueue.spool.access import group_number
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from fsqueue.doctor.examine import Report
+    from fsqueue.doctor.findings import Finding
+
+FIT: Final = 0
+WEAK_POINTS: Final = 1
+UNFIT: Final = 2
+"""Unfit, or not examined: a mistake in the command, no peer."""
+
+_EXIT: Final = {Verdict.OK: FIT, Verdict.WEAK: WEAK_POINTS, Verdict.BAD: UNFIT}
+_WORDS: Final = {
+    Verdict.OK: "fit for a queue",
+    Verdict.WEAK: "a queue works here, with weak points",
+    Verdict.BAD: "unfit for a queue",
+}
+_LONGEST_WAIT = 1800
+_WIDTH = 100
+_INDENT = " " * 7
+
+
+def doctor(
+    root: Annotated[str, typer.Argument(metavar="ROOT", help="The shared directory.")],
+    peer: Annotated[
+        bool,
+        typer.Option("--peer", help="Examine it together with another host that runs the same."),
+    ] = False,
+    wait: Annotated[
+        float, typer.Option(min=1, max=_LONGEST_WAIT, help="Seconds to wait for the other host.")
+    ] = 120.0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
+) -> None:
+    """Tell whether a directory is fit to be a queue, and which settings fit it.
+
+    Files are made in a folder of its own there and removed again; a queue that is there already
+    is not touched.
+
+    Exit code: 0 fit, 1 fit with weak points, 2 unfit, or it could not be examined.
+    """
+    if not os.path.isdir(root):
+        _refuse(f"{root} is no directory: make it first")
+    with _stoppable():
+        try:
+            group = load_config({"root": root}).group
+            report = examine(
+                root,
+                group=None if group is None else group_number(group),
+                peer=wait if peer else None,
+                progress=lambda text: print(f"fsqueue: {text}", file=sys.stderr, flush=True),
+            )
+        except (FSQueueError, OSError) as error:
+            _refuse(str(error))
+        except KeyboardInterrupt:
+            _refuse("stopped; everything is removed")
+    print(_as_json(report) if as_json else _as_text(report))
+    raise typer.Exit(_EXIT[report.verdict])
+
+
+def _refuse(message: str) -> None:
+    print(f"fsqueue: {message}", file=sys.stderr)
+    raise typer.Exit(UNFIT)
+
+
+@contextlib.contextmanager
+def _stoppable() -> Iterator[None]:
+    """Signals to stop end the examination once; what follows them must not end the clearing up."""
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+    def stop(_number: int, _frame: object) -> None:
+        for number in numbers:
+            signal.signal(number, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, stop) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _as_json(report: Report) -> str:
+    return json.dumps(
+        {
+            "root": report.root,
+            "verdict": report.verdict,
+            "findings": [_plain(each) for each in report.findings],
+            "between": [_plain(each) for each in report.between],
+            "hosts": dict(report.hosts),
+            "settings": [asdict(each) for each in report.settings],
+            "notes": report.notes,
+        },
+        indent=2,
+    )
+
+
+def _plain(finding: Finding) -> dict[str, object]:
+    return {
+        "name": finding.name,
+        "verdict": finding.verdict,
+        "measured": finding.measured,
+        "meaning": finding.meaning,
+        "advice": finding.advice,
+        "facts": dict(finding.facts),
+    }
+
+
+def _as_text(report: Report) -> str:
+    lines = [f"{report.root}: {_WORDS[report.verdict]}", ""]
+    lines += _section(report.findings)
+    if report.between:
+        lines += ["", f"between {report.hosts['here']} and {report.hosts['there']}:", ""]
+        lines += _section(report.between)
+    for note in report.notes:
+        lines += ["", *textwrap.wrap(note, _WIDTH)]
+    if report.settings and report.verdict is not Verdict.BAD:
+        lines += ["", "# fsqueue.toml", as_toml(report.root, report.settings)]
+    return "\n".join(lines)
+
+
+def _section(findings: list[Finding]) -> list[str]:
+    width = max(len(each.name) for each in findings)
+    lines = []
+    for each in findings:
+        head = f"{each.verdict:<5}{each.name:<{width}}  "
+        lines += _wrapped(head, " " * len(head), each.measured)
+        if each.verdict is not Verdict.OK:
+            lines += _wrapped(_INDENT, _INDENT, each.meaning)
+            if each.advice:
+                lines += _wrapped(f"{_INDENT}-> ", f"{_INDENT}   ", each.advice)
+    return lines
+
+
+def _wrapped(first: str, rest: str, text: str) -> list[str]:
+    return textwrap.wrap(
+        text,
+        _WIDTH,
+        initial_indent=first,
+        subsequent_indent=rest,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )

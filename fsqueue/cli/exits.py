@@ -1,0 +1,25 @@
+"""Exit codes of the ``fsqueue`` command."""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import Final
+
+OK: Final = 0
+NEGATIVE: Final = 1
+USAGE: Final = 2
+NOT_FOUND: Final = 3
+TIMEOUT: Final = 4
+INTERRUPTED: Final = 130
+
+MEANINGS: Final = MappingProxyType(
+    {
+        OK: "done",
+        NEGATIVE: "the answer is no: the call failed or was cancelled, or has ended before",
+        USAGE: "a bad option or setting, or the shared directory cannot be used",
+        NOT_FOUND: "no such spool, queue, worker, task or invocation",
+        TIMEOUT: "not there yet, or not before the timeout",
+        INTERRUPTED: "Ctrl-C (a worker and `top`, which are meant to end so, say 0)",
+    }
+)
+"""What each of them says."""

@@ -1,0 +1,110 @@
+"""What the commands print."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from rich.console import Console
+    from rich.table import Table
+
+_MINUTE, _HOUR, _DAY = 60, 3600, 86_400
+_FEW = 10
+# Wide enough for any table: what reads a pipe wants whole names.
+_PIPE_WIDTH = 1000
+
+
+def console() -> Console:
+    """Standard output; as wide as its lines if it is no terminal."""
+    from rich.console import Console
+
+    return Console(
+        width=None if sys.stdout.isatty() else _PIPE_WIDTH, highlight=False, markup=False
+    )
+
+
+def print_json(value: object) -> None:
+    """One JSON document."""
+    import msgspec
+
+    print(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
+
+
+def print_table(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Columns; numbers to the right."""
+    console().print(table(heads, rows))
+
+
+def table(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
+    """Columns; numbers to the right."""
+    from rich.table import Table
+    from rich.text import Text
+
+    rows = list(rows)
+    made = Table(box=None, pad_edge=False, header_style="bold")
+    for index, head in enumerate(heads):
+        numbers = all(isinstance(row[index], int) for row in rows)
+        made.add_column(head, justify="right" if rows and numbers else "left", overflow="fold")
+    for row in rows:
+        made.add_row(*(Text(printable(str(each))) for each in row))
+    return made
+
+
+def print_pairs(pairs: Iterable[tuple[str, object]]) -> None:
+    """Names and values, one a line; values that are None or empty are left out."""
+    shown = [(name, value) for name, value in pairs if value not in {None, ""}]
+    width = max((len(name) for name, _ in shown), default=0)
+    for name, value in shown:
+        print(f"{name:<{width}}  {printable(str(value))}")
+
+
+def complain(message: str) -> None:
+    """Say on standard error what is wrong."""
+    text = printable(message, keep="\n")
+    print(f"fsqueue: {text}", file=sys.stderr)
+
+
+def printable(text: str, *, keep: str = "") -> str:
+    """A text from the spool without what a terminal would take for a command."""
+    return "".join(
+        each if each.isprintable() or each in keep else ascii(each)[1:-1] for each in text
+    )
+
+
+def counted(number: int, noun: str) -> str:
+    """Such as ``1 call`` or ``2 calls``."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def duration(seconds: float | None) -> str:
+    """A time span in a few characters, such as ``4.2s``, ``3m05s`` or ``2d04h``."""
+    if seconds is None:
+        return "-"
+    if seconds < _FEW:
+        return f"{seconds:.1f}s"
+    whole = round(seconds)
+    for size, unit, below, part in ((_DAY, "d", _HOUR, "h"), (_HOUR, "h", _MINUTE, "m")):
+        if whole >= size:
+            return f"{whole // size}{unit}{whole % size // below:02d}{part}"
+    return f"{whole // _MINUTE}m{whole % _MINUTE:02d}s" if whole >= _MINUTE else f"{whole}s"
+
+
+def moment(seconds: float) -> str:
+    """A time of the file server's clock, in this machine's time zone."""
+    from datetime import UTC, datetime
+
+    local = datetime.fromtimestamp(seconds, UTC).astimezone()
+    return local.isoformat(sep=" ", timespec="seconds")
+
+
+def as_json(value: Any) -> Any:
+    """A value as JSON has it; what JSON does not know, as its `repr`."""
+    import json
+
+    try:
+        return json.loads(json.dumps(value, default=repr))
+    except (TypeError, ValueError, RecursionError):
+        return repr(value)

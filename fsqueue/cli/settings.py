@@ -1,0 +1,77 @@
+"""``fsqueue config``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fsqueue.cli.output import print_json, print_table
+from fsqueue.cli.target import AppOption, JsonOption, RootOption, find_target, reporting
+from fsqueue.config import fields
+from fsqueue.fields import describe
+from fsqueue.options import CallSettings, settings_of
+
+if TYPE_CHECKING:
+    from fsqueue.app import FSQueue
+    from fsqueue.task import Task
+
+
+def config(
+    app: AppOption = None,
+    root: RootOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show each setting, and where it came from.
+
+    Also the options of the application's tasks, but for those that are the default.
+    """
+    with reporting():
+        target = find_target(app, root)
+        settings = _settings(target.app, target.root)
+        tasks = {name: _options(target.app, task) for name, task in target.app.tasks.items()}
+        if as_json:
+            print_json({"settings": settings, "tasks": tasks})
+            return
+        heads = ("SETTING", "VALUE", "SOURCE")
+        print_table(
+            heads, [(name, _shown(each), each["source"]) for name, each in settings.items()]
+        )
+        rows = [
+            (task, name, _shown(each), each["source"])
+            for task, options in sorted(tasks.items())
+            for name, each in options.items()
+            if each["source"] != "default"
+        ]
+        if rows:
+            print()
+            print_table(("TASK", "OPTION", "VALUE", "SOURCE"), rows)
+
+
+def _settings(app: FSQueue, root: str) -> dict[str, dict[str, Any]]:
+    found = {
+        name: {"value": _plain(getattr(app.conf, name)), "source": app.conf.source(name)}
+        for name in fields()
+    }
+    found["root"]["value"] = root  # also the one that is used where none is set
+    return found
+
+
+def _options(app: FSQueue, task: Task[..., Any]) -> dict[str, dict[str, Any]]:
+    """The options of a task. One that no other source has given is the decorator's."""
+    offers = [offer for offer in app.conf.task_offers if offer.is_for(task.name)]
+    offered = settings_of(task.name, {}, offers)
+    sources = {offer.option: offer.source for offer in offers}
+    found = {}
+    for name in describe(CallSettings):
+        value = getattr(task.settings, name)
+        source = sources.get(name, "default") if value == getattr(offered, name) else "decorator"
+        found[name] = {"value": _plain(value), "source": source}
+    return found
+
+
+def _plain(value: Any) -> Any:
+    return str(value) if isinstance(value, Path) else value
+
+
+def _shown(each: dict[str, Any]) -> str:
+    return "unset" if each["value"] is None else str(each["value"])

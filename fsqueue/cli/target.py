@@ -1,0 +1,217 @@
+"""Which spool a command works on, and what it says when that goes wrong."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final, NamedTuple
+
+import typer
+
+from fsqueue.cli import exits
+from fsqueue.cli.discovery import find_app
+from fsqueue.cli.guess import applications_in
+from fsqueue.cli.output import complain
+from fsqueue.config import configured_application, default_root, load_config
+from fsqueue.errors import ConfigError, FSQueueError, UnknownInvocationError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from fsqueue.app import FSQueue
+    from fsqueue.spool.store import Store
+
+APP_HELP: Final = "The application: MODULE, or MODULE:VARIABLE if the module has several."
+_ENV: Final = "FSQUEUE_CLI_"
+
+
+def env(flag: str) -> str:
+    """The environment variable that stands in for a flag."""
+    return _ENV + flag.upper().replace("-", "_")
+
+
+AppOption = Annotated[
+    str | None,
+    typer.Option("--app", metavar="MODULE[:VARIABLE]", envvar=env("app"), help=APP_HELP),
+]
+RootOption = Annotated[
+    Path | None,
+    typer.Option("--root", metavar="DIR", envvar=env("root"), help="The spool, instead of --app."),
+]
+JsonOption = Annotated[
+    bool, typer.Option("--json", envvar=env("json"), help="Print one JSON document.")
+]
+TimeoutOption = Annotated[
+    float | None,
+    typer.Option(
+        min=0, metavar="SECONDS", envvar=env("timeout"), help="Longest wait; exit code 4 after it."
+    ),
+]
+YesOption = Annotated[bool, typer.Option("--yes", "-y", envvar=env("yes"), help="Do not ask.")]
+
+
+class NotFoundError(FSQueueError):
+    """What the command was asked about does not exist."""
+
+
+class Target(NamedTuple):
+    """The application whose settings and spool count."""
+
+    app: FSQueue
+    named: bool
+    """It is the user's, with tasks, and not one that only stands for a folder."""
+
+    @property
+    def root(self) -> str:
+        """Its shared directory."""
+        return os.path.abspath(self.app.conf.root or default_root(self.app.app_id))
+
+    @property
+    def store(self) -> Store:
+        """Its spool, which must be there, with the file server's time.
+
+        Raises:
+            NotFoundError: nobody has used it yet.
+        """
+        from fsqueue.spool.census import has_spool
+
+        if not has_spool(self.root):
+            raise NotFoundError(
+                f"there is no spool in {self.root}: the first call or worker makes it. Is it the "
+                "right folder? Name another one with --root or FSQUEUE__ROOT."
+            )
+        store = self.app.store
+        if store.clock.age == float("inf"):
+            store.sync_clock()
+        return store
+
+
+@contextlib.contextmanager
+def opened(app: str | None, root: Path | None) -> Iterator[Target]:
+    """What the command works on; errors within the block end it with a message and exit code.
+
+    Args:
+        app: the option ``--app``.
+        root: the option ``--root``.
+    """
+    with reporting():
+        target = find_target(app, root)
+        try:
+            yield target
+        finally:
+            target.app.close()
+
+
+def find_target(app: str | None, root: Path | None) -> Target:
+    """The target of a command.
+
+    Without options it is: what the configuration's file names as ``app``; the only application in
+    the modules of the current folder; or else the configured shared directory.
+
+    Raises:
+        ConfigError: both are given, or none can be found.
+    """
+    from fsqueue.app import FSQueue
+
+    # As `python -m` does: the modules of the folder where the command is given come first. Also
+    # for a value that is to be unpickled.
+    sys.path.insert(0, os.getcwd())
+    if app is not None and root is not None:
+        raise ConfigError(
+            f"give --app or --root, not both (here: {app} and {root}; they may come from "
+            f"{env('app')} and {env('root')})"
+        )
+    if root is not None:
+        return Target(FSQueue(root=root), named=False)
+    wanted = app or configured_application()
+    if wanted:
+        return Target(find_app(wanted), named=True)
+    found = applications_in(os.getcwd())
+    if len(found) == 1:
+        return Target(find_app(found[0]), named=True)
+    if load_config({}).root is not None:
+        return Target(FSQueue(), named=False)
+    there = f"has several: {', '.join(found)}" if found else "has none"
+    raise ConfigError(
+        f"which application? {os.getcwd()} {there}. Give --app MODULE:VARIABLE or --root DIR, set "
+        "FSQUEUE__ROOT, or name it in the configuration: [tool.fsqueue] app = "
+        '"module:variable".'
+    )
+
+
+@contextlib.contextmanager
+def reporting() -> Iterator[None]:
+    """Turn the errors of the block into a message and an exit code."""
+    logging.basicConfig(level=logging.WARNING, format="fsqueue: %(message)s", stream=sys.stderr)
+    try:
+        yield
+    except (NotFoundError, UnknownInvocationError) as error:
+        complain(str(error))
+        raise typer.Exit(exits.NOT_FOUND) from error
+    except FSQueueError as error:
+        complain(str(error))
+        raise typer.Exit(exits.USAGE) from error
+    except BrokenPipeError:
+        raise  # whoever read the output has enough of it; the command line ends quietly
+    except OSError as error:
+        complain(f"the shared directory fails: {error}. Is it mounted, and may you write there?")
+        raise typer.Exit(exits.USAGE) from error
+
+
+def find_queue(target: Target, store: Store, name: str) -> str:
+    """The folder name of a queue that is given by it, or by the queue's name alone.
+
+    Raises:
+        NotFoundError: there is no such queue, or there are several.
+    """
+    from fsqueue.spool.census import queue_names
+    from fsqueue.spool.layout import queue_folder
+
+    there = queue_names(store)
+    if name in there:
+        return name
+    if target.named and queue_folder(target.app.app_id, name) in there:
+        return queue_folder(target.app.app_id, name)
+    found = [each for each in there if each.rpartition(".")[2] == name]
+    if len(found) == 1 and not target.named:
+        return found[0]
+    raise NotFoundError(
+        f"{store.layout.root} has no queue {name!r} that could be meant; there are: "
+        f"{', '.join(there) or 'none'}"
+    )
+
+
+def check_id(text: str) -> tuple[str, int | None]:
+    """The invocation whose file holds a call, and the call's place in it if it is a batch.
+
+    Raises:
+        ConfigError: not an invocation id.
+    """
+    from fsqueue.spool.layout import client_of, split_member
+
+    carrier, member = split_member(text)
+    try:
+        client_of(carrier)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    return carrier, member
+
+
+def seconds_of(text: str) -> float:
+    """A time span, such as ``90``, ``90s``, ``15m``, ``2h`` or ``7d``.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    factors = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+    number, factor = (text[:-1], factors[text[-1]]) if text[-1:] in factors else (text, 1)
+    try:
+        seconds = float(number) * factor
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds < float("inf"):
+        raise ConfigError(f"{text!r} is no time span, such as 90, 15m, 2h or 7d")
+    return seconds

@@ -1,0 +1,236 @@
+"""Probes that need nobody else: who may enter, room, names, links, folders, disk."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from typing import TYPE_CHECKING
+
+from fsqueue.doctor.findings import Finding, Verdict
+from fsqueue.errors import SpoolError
+from fsqueue.spool.access import check_root
+from fsqueue.spool.filesystem import Filesystem, links_unsupported
+from fsqueue.spool.layout import AttemptName, Slot, new_token
+
+if TYPE_CHECKING:
+    from fsqueue.doctor.workplace import Workplace
+
+_LITTLE, _VERY_LITTLE = 256 << 20, 16 << 20
+_FEW, _VERY_FEW = 20_000, 1_000
+# A queue's folder is <application>.<queue>, each of 64 letters at most.
+_LONGEST = 129
+
+
+def writable(root: str, error: OSError) -> Finding:
+    """Nothing else can be probed in a directory where nothing can be made."""
+    return Finding(
+        "writable",
+        Verdict.BAD,
+        f"cannot make a folder in {root}: {error.strerror or error}",
+        "callers and workers make files all the time",
+        "give yourself the right to write there, or free some room",
+        {"errno": error.errno},
+    )
+
+
+def permissions(root: str, group: int | None) -> Finding:
+    """Who may write to the root: they can run code as whoever uses the queue."""
+    mode = stat.filemode(os.stat(root).st_mode)
+    try:
+        check_root(Filesystem(group=group), root)
+    except SpoolError as error:
+        return Finding(
+            "permissions",
+            Verdict.BAD,
+            mode,
+            "workers and callers refuse this directory",
+            str(error),
+        )
+    owner = "its owner" if group is None else f"group {group}"
+    return Finding("permissions", Verdict.OK, mode, f"only {owner} can write here")
+
+
+def modes(place: Workplace) -> Finding:
+    """Whether files can be made private."""
+    fs = Filesystem(group=place.fs.group)
+    path = place.path("mode")
+    wanted = 0o600 if fs.group is None else 0o660
+    meaning = "without modes others may read arguments and results, or write files that run as you"
+    try:
+        fs.create(path, [b""])
+        found = stat.S_IMODE(fs.status(path).st_mode)
+        fs.unlink(path)
+    except OSError as error:
+        return Finding(
+            "modes",
+            Verdict.BAD,
+            f"cannot set one: {error.strerror}",
+            f"calls fail: {meaning}",
+            "use a filesystem with owners and modes",
+        )
+    if found != wanted:
+        return Finding(
+            "modes",
+            Verdict.BAD,
+            f"{wanted:04o} became {found:04o}",
+            meaning,
+            "use a filesystem with owners and modes",
+        )
+    return Finding("modes", Verdict.OK, f"{wanted:04o}", "files are as private as they should be")
+
+
+def space(place: Workplace) -> Finding:
+    """Free room and inodes."""
+    found = os.statvfs(place.root)
+    free, total = found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize
+    inodes = found.f_favail if found.f_files else None  # btrfs and others have no fixed number
+    verdict = Verdict.OK
+    if free < _LITTLE or (inodes is not None and inodes < _FEW):
+        verdict = Verdict.WEAK
+    if free < _VERY_LITTLE or (inodes is not None and inodes < _VERY_FEW):
+        verdict = Verdict.BAD
+    shown = "no fixed number of" if inodes is None else f"{inodes:,} free"
+    return Finding(
+        "space",
+        verdict,
+        f"{free / 2**20:,.0f} of {total / 2**20:,.0f} MiB free, {shown} inodes",
+        "each call and each outcome is a file; without room they are refused with an error",
+        "" if verdict is Verdict.OK else "free some room, or use another filesystem",
+        {"free_bytes": free, "free_inodes": inodes},
+    )
+
+
+def names(place: Workplace) -> Finding:
+    """Names as the spool uses them, and whether letters of both cases differ."""
+    fs, folder = place.fs, place.make("names")
+    attempt = AttemptName(f"{'k' * 32}-{10**14}", 99, 1, cancelled=True)
+    used = [str(attempt), str(Slot(5, 1_700_000_000.123)), "q" * _LONGEST, f"{attempt}.reason"]
+    try:
+        for name in used:
+            fs.create(f"{folder}/{name}", [b""])
+    except OSError as error:
+        return Finding(
+            "names",
+            Verdict.BAD,
+            f"{name!r} cannot be made: {error.strerror}",
+            "calls with such names fail",
+            "use another filesystem",
+        )
+    if lost := set(used) - set(fs.names(folder, fresh=True)):
+        return Finding(
+            "names",
+            Verdict.BAD,
+            f"{sorted(lost)} became other names",
+            "files are found by their names",
+            "use another filesystem",
+        )
+    folded = fs.exists(f"{folder}/{'Q' * _LONGEST}", fresh=True)
+    return Finding(
+        "names",
+        Verdict.WEAK if folded else Verdict.OK,
+        f"up to {_LONGEST} letters, {'upper and lower case alike' if folded else 'case counts'}",
+        "applications or queues whose names differ in case only share their calls"
+        if folded
+        else "all names that a queue uses can be made",
+        "name applications and queues in lower case" if folded else "",
+        {"case_sensitive": not folded},
+    )
+
+
+def links(place: Workplace) -> Finding:
+    """Hard links, which make the first outcome the only one."""
+    fs, folder = place.fs, place.make("links")
+    one, two, taken = f"{folder}/one", f"{folder}/two", f"{folder}/taken"
+    for path in (one, taken):
+        fs.create(path, [b"x"])
+    weaker = "a look and a rename stand in: two workers that finish one call at once can both pass"
+    try:
+        fs.link(one, two)
+    except OSError as error:
+        if not links_unsupported(error):
+            raise
+        return Finding(
+            "links",
+            Verdict.WEAK,
+            f"none: {error.strerror}",
+            f"{weaker}, and then the later outcome stands",
+            "prefer a filesystem with hard links where bodies may run twice",
+            {"links": False},
+        )
+    try:
+        fs.link(one, taken)
+    except FileExistsError:
+        count = fs.link_count(one)
+        return Finding(
+            "links",
+            Verdict.OK,
+            f"refused onto an existing name; {count} names counted",
+            "the first outcome of a call is the only one",
+            "",
+            {"links": True},
+        )
+    return Finding(
+        "links",
+        Verdict.BAD,
+        "a link replaces an existing name",
+        "a later outcome replaces the one that the caller has seen",
+        "use another filesystem",
+    )
+
+
+def folders(place: Workplace) -> Finding:
+    """Moves into folders that are in use or gone."""
+    fs, folder = place.fs, place.make("folders")
+    fs.mkdir(f"{folder}/used")
+    fs.create(f"{folder}/used/file", [b""])
+    wrong = []
+    if fs.rmdir(f"{folder}/used"):
+        wrong.append("a folder with a file in it can be removed")
+    else:
+        for what, source, target in (
+            ("a file moves into a missing folder", "used/file", "missing/file"),
+            ("a file moves that is not there", "used/nothing", "used/other"),
+        ):
+            try:
+                fs.rename(f"{folder}/{source}", f"{folder}/{target}")
+                wrong.append(what)
+            except FileNotFoundError:
+                continue
+    return Finding(
+        "folders",
+        Verdict.BAD if wrong else Verdict.OK,
+        "; ".join(wrong) or "a folder in use cannot be removed, a missing one not moved into",
+        "recovery removes the folders of dead workers, never one with a call in it",
+        "use another filesystem" if wrong else "",
+    )
+
+
+def durability(place: Workplace) -> Finding:
+    """Whether files and folders can be forced to the disk."""
+    path = place.path(f"durable-{new_token()}")
+    refused = []
+    for what, target, flags in (
+        ("files", path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC),
+        ("folders", place.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC),
+    ):
+        handle = os.open(target, flags, 0o600)
+        try:
+            os.fsync(handle)
+        except OSError as error:
+            if error.errno not in {errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP}:
+                raise
+            refused.append(what)
+        finally:
+            os.close(handle)
+    place.fs.discard(path)
+    return Finding(
+        "durability",
+        Verdict.WEAK if refused else Verdict.OK,
+        f"no fsync of {' and '.join(refused)}" if refused else "fsync of files and of folders",
+        'durability = "power" is then as good as the file server\'s own care'
+        if refused
+        else 'durability = "power" can be had',
+        "do not rely on calls surviving a power cut" if refused else "",
+        {"fsync": not refused},
+    )

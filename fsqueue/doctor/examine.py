@@ -1,0 +1,166 @@
+"""Runs all probes, and says what they make of the directory."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from fsqueue.doctor import basics, timing
+from fsqueue.doctor.advice import recommend
+from fsqueue.doctor.findings import Finding, Verdict, facts_of, worst
+from fsqueue.doctor.mountinfo import probe_mount
+from fsqueue.doctor.partner import partner
+from fsqueue.doctor.party import PartnerLostError
+from fsqueue.doctor.peer import examine_with_peer, meet
+from fsqueue.doctor.races import examine_together
+from fsqueue.doctor.workplace import LenientFilesystem, workplace
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from fsqueue.doctor.advice import Setting
+    from fsqueue.doctor.party import Party
+    from fsqueue.doctor.workplace import Workplace
+    from fsqueue.spool.filesystem import Filesystem
+
+PROBES = (
+    basics.modes,
+    basics.space,
+    basics.names,
+    basics.folders,
+    basics.links,
+    basics.durability,
+    timing.clock,
+    timing.latency,
+    timing.events,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What was found, and what follows from it.
+
+    Args:
+        root: the directory.
+        findings: of one host, in the order of the probes.
+        between: findings between two hosts; empty without a peer.
+        hosts: names of this host (``here``) and of the peer (``there``).
+        settings: recommended ones.
+        notes: what was not examined.
+    """
+
+    root: str
+    findings: list[Finding]
+    between: list[Finding]
+    hosts: Mapping[str, str]
+    settings: list[Setting]
+    notes: list[str]
+
+    @property
+    def verdict(self) -> Verdict:
+        """The worst of all findings'."""
+        return worst([*self.findings, *self.between])
+
+
+def examine(
+    root: str,
+    *,
+    group: int | None = None,
+    peer: float | None = None,
+    progress: Callable[[str], object] = lambda _: None,
+    fs: Filesystem | None = None,
+) -> Report:
+    """Examine a directory.
+
+    It works in a folder of its own there, which it removes.
+
+    Args:
+        root: the directory, which exists.
+        group: number of the group that is to share it.
+        peer: seconds to wait for another host that examines it together with this one; None
+            examines it from this host alone.
+        progress: told what is going on.
+        fs: verbs over system calls, or None for the usual ones.
+
+    Raises:
+        NoPeerError: no other host came.
+        PartnerLostError: the other host left in the middle.
+    """
+    root = os.path.abspath(root)
+    fs = fs or LenientFilesystem(remote=True, group=group)
+    findings = [probe_mount(root), basics.permissions(root, group)]
+    between: list[Finding] = []
+    hosts: Mapping[str, str] = {}
+    with contextlib.ExitStack() as stack:
+        try:
+            place = stack.enter_context(workplace(root, fs))
+        except OSError as error:
+            findings.append(basics.writable(root, error))
+            return Report(root, findings, between, hosts, [], [])
+        party = stack.enter_context(partner(place))
+        progress("examining from this host")
+        findings += [_run(probe, place) for probe in PROBES]
+        findings += _together(party)
+        if peer is not None:
+            between, hosts = _between_hosts(place, peer, progress)
+    notes = []
+    if facts_of(findings, "filesystem").get("remote") and peer is None:
+        notes.append(
+            "other hosts share this directory: run `fsqueue doctor --peer` on two of them at the "
+            "same time to see what each sees of the other's changes"
+        )
+    # What two hosts found out together counts for more: it comes first.
+    return Report(root, findings, between, hosts, recommend([*between, *findings]), notes)
+
+
+def _between_hosts(
+    place: Workplace, patience: float, progress: Callable[[str], object]
+) -> tuple[list[Finding], Mapping[str, str]]:
+    progress(
+        f"waiting up to {patience:g} s for another host: run `fsqueue doctor --peer {place.root}` "
+        "there"
+    )
+    party = meet(place, patience)
+    progress("examining together with another host")
+    try:
+        return examine_with_peer(party)
+    except OSError as error:
+        if party.place.fs.has_folder(party.place.folder):
+            raise
+        raise PartnerLostError("the other examiner has left, and cleared up") from error
+    finally:
+        party.leave()
+
+
+def _together(party: Party) -> list[Finding]:
+    try:
+        party.exchange("hello")
+        return examine_together(party)
+    except (PartnerLostError, OSError) as error:
+        return [
+            Finding(
+                "partner",
+                Verdict.BAD,
+                f"two processes cannot work together here: {error}",
+                "callers and workers do nothing else",
+                "use another filesystem",
+            )
+        ]
+
+
+def _run(probe: Callable[[Workplace], Finding], place: Workplace) -> Finding:
+    """A probe that is stopped by an error has found that error."""
+    try:
+        return probe(place)
+    except OSError as error:
+        code = errno.errorcode.get(error.errno or 0, "")
+        return Finding(
+            probe.__name__,
+            Verdict.BAD,
+            f"failed: {error.strerror or error} {f'({code})' if code else ''}".rstrip(),
+            "what a queue does all the time fails here",
+            "see the error, or use another filesystem",
+        )

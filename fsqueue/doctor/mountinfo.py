@@ -1,0 +1,200 @@
+"""What is mounted where the directory lies, and what its mount options mean for a queue.
+
+Sources: proc(5), nfs(5), mount.cifs(8), mount.lustre(8), the kernel's overlayfs.rst.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import NamedTuple
+
+from fsqueue.doctor.findings import Finding, Verdict
+from fsqueue.spool.mounts import filesystem_type, is_remote
+
+_TABLE = "/proc/self/mountinfo"
+_ESCAPE = re.compile(r"\\([0-7]{3})")
+
+# What presents an object store as a folder: a rename there is a copy and a removal.
+OBJECT_STORES = frozenset(
+    {
+        "fuse.s3fs",
+        "fuse.goofys",
+        "fuse.blobfuse",
+        "fuse.blobfuse2",
+        "fuse.rclone",
+        "fuse.gcsfuse",
+        "fuse.mount-s3",
+        "fuse.mountpoint-s3",
+        "fuse.ossfs",
+        "fuse.cosfs",
+    }
+)
+_SHOWN = re.compile(
+    r"ro|rw|hard|soft|softerr|nolock|noac|sync|nocto|(local_)?flock|localflock|nobrl|"
+    r"(vers|actimeo|acregmin|acregmax|acdirmin|acdirmax|lookupcache|local_lock|timeo|retrans|"
+    r"proto|cache|sec|data)=.*"
+)
+
+
+class Mount(NamedTuple):
+    """One line of the mount table."""
+
+    device: str
+    """``major:minor``."""
+    point: str
+    kind: str
+    source: str
+    options: tuple[str, ...]
+
+    @classmethod
+    def parse(cls, line: str) -> Mount:
+        """Read a line of ``mountinfo``."""
+        left, _, right = line.partition(" - ")
+        _, _, device, _, point, own, *_ = left.split()
+        kind, source, *rest = right.split()
+        options = dict.fromkeys([*own.split(","), *(rest[0].split(",") if rest else [])])
+        return cls(device, _plain(point), kind, _plain(source), tuple(options))
+
+
+def _plain(text: str) -> str:
+    return _ESCAPE.sub(lambda match: chr(int(match[1], 8)), text)
+
+
+def find_mount(path: str, table: str, device: str) -> Mount | None:
+    """The mount that holds a real path, whose device is ``major:minor``."""
+    best: Mount | None = None
+    for line in table.splitlines():
+        mount = Mount.parse(line)
+        point = mount.point.rstrip("/")
+        inside = path == point or path.startswith(point + "/")
+        # btrfs has a device of its own for each subvolume: then the mount point decides alone.
+        better = best is None or (mount.device == device, len(mount.point)) >= (
+            best.device == device,
+            len(best.point),
+        )
+        if inside and better:
+            best = mount
+    return best
+
+
+def mount_of(path: str) -> Mount:
+    """The mount that holds `path`, as far as this system tells."""
+    real = os.path.realpath(path)
+    number = os.stat(real).st_dev
+    try:
+        with open(_TABLE, encoding="utf-8", errors="surrogateescape") as file:
+            table = file.read()
+    except OSError:
+        table = ""
+    found = find_mount(real, table, f"{os.major(number)}:{os.minor(number)}")
+    return found or Mount("", "", filesystem_type(path) or "unknown", "", ())
+
+
+def probe_mount(root: str) -> Finding:
+    """Type of the filesystem and options of the mount."""
+    mount = mount_of(root)
+    remote = is_remote(root)
+    worst, meaning, advice = Verdict.OK, [], []
+    for verdict, what, todo in judge(mount):
+        worst = max(worst, verdict, key=list(Verdict).index)
+        meaning.append(what)
+        advice += [todo] if todo else []
+    if not meaning:
+        meaning = ["shared by several hosts" if remote else "seen by this host alone"]
+    shown = [option for option in mount.options if _SHOWN.fullmatch(option)]
+    at = f" at {mount.point}" if mount.point else ""
+    return Finding(
+        "filesystem",
+        worst,
+        f"{mount.kind} from {mount.source or 'somewhere'}{at}: {', '.join(shown) or 'no options'}",
+        "; ".join(meaning),
+        "; ".join(advice),
+        {
+            "type": mount.kind,
+            "source": mount.source,
+            "options": ",".join(mount.options),
+            "remote": remote,
+        },
+    )
+
+
+def judge(mount: Mount) -> list[tuple[Verdict, str, str]]:
+    """What a mount's type and options mean: verdict, meaning and advice of each."""
+    options = dict(part.partition("=")[::2] for part in mount.options)
+    rules = {"nfs": _judge_nfs, "nfs4": _judge_nfs, "cifs": _judge_cifs, "lustre": _judge_lustre}
+    found = []
+    if "ro" in options:
+        found.append((Verdict.BAD, "mounted read-only", "mount it rw"))
+    if mount.kind in OBJECT_STORES:
+        found.append(
+            (
+                Verdict.BAD,
+                "an object store made to look like a folder: a rename there is no one step",
+                "use a real filesystem",
+            )
+        )
+    if mount.kind in {"tmpfs", "ramfs"}:
+        found.append((Verdict.OK, "in memory: quick, of this host alone, gone with a reboot", ""))
+    if mount.kind == "overlay":
+        found.append(
+            (
+                Verdict.OK,
+                "a container's own layer: nobody else sees it, and it ends with the container",
+                "",
+            )
+        )
+    return found + (rules[mount.kind](options) if mount.kind in rules else [])
+
+
+def _judge_nfs(options: dict[str, str]) -> list[tuple[Verdict, str, str]]:
+    found = []
+    if options.keys() & {"soft", "softerr"}:
+        found.append(
+            (
+                Verdict.WEAK,
+                "soft: operations fail, with unknown fate, where they should wait for the server",
+                "mount it hard",
+            )
+        )
+    local = options.get("local_lock", "none")
+    if "nolock" in options or local in {"all", "flock"}:
+        found.append(
+            (
+                Verdict.WEAK,
+                "file locks stay on this host: deaths on other hosts are noticed by the lease only",
+                "mount it without nolock and local_lock, or set a shorter lease",
+            )
+        )
+    if "noac" in options or options.get("actimeo") == "0":
+        found.append((Verdict.OK, "nothing is cached: always true, and slower", ""))
+    return found
+
+
+def _judge_cifs(options: dict[str, str]) -> list[tuple[Verdict, str, str]]:
+    found = []
+    if "nobrl" in options:
+        found.append(
+            (Verdict.WEAK, "nobrl: file locks stay on this host", "mount it without nobrl")
+        )
+    if options.get("cache") == "loose":
+        found.append(
+            (
+                Verdict.BAD,
+                "cache=loose: what other hosts wrote may never be seen",
+                "mount it with cache=strict",
+            )
+        )
+    return found
+
+
+def _judge_lustre(options: dict[str, str]) -> list[tuple[Verdict, str, str]]:
+    if "flock" in options:
+        return []
+    return [
+        (
+            Verdict.WEAK,
+            "file locks fail or stay on this host: deaths elsewhere are noticed by the lease only",
+            "mount it with flock, or set a shorter lease",
+        )
+    ]

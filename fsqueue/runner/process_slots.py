@@ -1,0 +1,285 @@
+"""Slots that are processes, each with a pipe of its own.
+
+They share nothing: no queue and no lock that a process could take along when it is killed. A
+process is dead when its pipe is at its end or when its fork server says so, whatever its exit
+code.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import logging
+import multiprocessing
+import os
+import selectors
+import signal
+import tempfile
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from fsqueue.errors import FSQueueError
+from fsqueue.runner import child
+from fsqueue.runner.execute import Ending
+from fsqueue.spool.identity import start_of
+
+if TYPE_CHECKING:
+    from multiprocessing.context import ForkServerContext, SpawnContext
+
+    from fsqueue.runner.host import Host
+    from fsqueue.runner.slots import OnEnd
+    from fsqueue.spool.store import Claim
+
+log = logging.getLogger(__name__)
+
+# A process that was killed is gone within milliseconds, unless it waits for a disk.
+_DEATH = 1.0
+_LOOK = 0.005
+# An idle process ends at once, unless a body has left a thread behind.
+_GOODBYE = 3.0
+_TRIES = 3
+
+
+class ProcessSlots:
+    """Slots that are processes: a body that takes its process down costs that attempt only.
+
+    Args:
+        host: the application.
+        count: number of processes.
+        on_end: called in a thread of this object after each claim.
+    """
+
+    def __init__(self, host: Host, count: int, on_end: OnEnd) -> None:
+        self._count, self._on_end = count, on_end
+        self._setup = child.Setup.of(host)
+        self._context = _context()
+        self._change = threading.Condition()
+        self._members: set[_SlotProcess] = set()
+        self._idle: list[_SlotProcess] = []
+        self._selector = selectors.DefaultSelector()
+        # Readable, that is at its end, when watching is to stop.
+        closing, writer = os.pipe()
+        self._closing: int | None = writer
+        self._selector.register(closing, selectors.EVENT_READ, closing)
+        for _ in range(count):
+            self._add()
+        self._watcher = threading.Thread(target=self._watch, name="fsqueue-slots", daemon=True)
+        self._watcher.start()
+        # At its exit Python waits for processes, and they wait for the end of their pipes.
+        atexit.register(self._dismiss)
+
+    # -- called by the claim loop --------------------------------------------------------
+
+    def start(self, claim: Claim) -> None:
+        """Execute a claim in a free process."""
+        while not self._hand_over(claim):
+            self._add()
+
+    def _hand_over(self, claim: Claim) -> bool:
+        with self._change:
+            while self._idle:
+                slot = self._idle.pop()
+                if slot.send(claim):
+                    slot.claim = claim
+                    return True
+        return False
+
+    def cancel(self, claim: Claim) -> None:
+        """Kill the process that executes a claim."""
+        with self._change:
+            for slot in self._members:
+                if slot.claim is claim:
+                    slot.cancelled = True
+                    slot.kill()
+
+    def check(self) -> None:
+        """Replace processes that have died. Not at once: they may die of being started."""
+        while len(self._members) < self._count:
+            self._add()
+
+    def close(self) -> None:
+        """Wait for the bodies and end the processes."""
+        with self._change:
+            self._change.wait_for(lambda: not any(slot.claim for slot in self._members))
+        self._stop_watching(None)
+        self._dismiss()
+        atexit.unregister(self._dismiss)
+        deadline = time.monotonic() + _GOODBYE
+        for slot in self._members:
+            slot.end(deadline)
+        self._selector.close()
+
+    def kill(self) -> set[int]:
+        """Kill the processes with the bodies that run in them."""
+        import psutil
+
+        # Or the watcher would take the claims of the killed while the caller gives all back,
+        # and be ended in the middle of it with this process.
+        self._stop_watching(_DEATH)
+        killed = set()
+        for process in psutil.Process(os.getpid()).children(recursive=True):
+            try:
+                # multiprocessing's tracker is spared: it removes the semaphores of the others and
+                # then ends by itself.
+                if "multiprocessing.resource_tracker" not in " ".join(process.cmdline()):
+                    process.kill()
+                    killed.add(process.pid)
+            except psutil.NoSuchProcess:
+                continue
+        deadline = time.monotonic() + _DEATH
+        while any(map(start_of, killed)) and time.monotonic() < deadline:
+            time.sleep(_LOOK)
+        return killed
+
+    def _add(self) -> None:
+        slot = self._started()
+        with self._change:
+            self._members.add(slot)
+            self._idle.append(slot)
+        for source in slot.sources:
+            self._selector.register(source, selectors.EVENT_READ, slot)
+
+    def _started(self) -> _SlotProcess:
+        """A new process; should the fork server die meanwhile, multiprocessing starts another."""
+        for _ in range(_TRIES):
+            try:
+                return _SlotProcess(self._context, self._setup)
+            except (OSError, EOFError) as error:
+                failure = error
+        raise FSQueueError(
+            f"the processes of the slots cannot be started ({failure!r}). Is the path of the "
+            f"temporary folder, {tempfile.gettempdir()}, too long for a socket (about 100 "
+            "characters)? Then set TMPDIR to a shorter one."
+        ) from failure
+
+    def _stop_watching(self, patience: float | None) -> None:
+        with self._change:
+            if self._closing is not None:
+                os.close(self._closing)
+                self._closing = None
+        self._watcher.join(patience)
+
+    def _dismiss(self) -> None:
+        for slot in list(self._members):
+            slot.pipe.close()
+
+    # -- called by the watching thread ---------------------------------------------------
+
+    def _watch(self) -> None:
+        while True:
+            ready = [key.data for key, _ in self._selector.select()]
+            for slot in ready:
+                if not isinstance(slot, _SlotProcess):
+                    self._selector.unregister(slot)
+                    os.close(slot)
+                    return
+                # Both sources of a process that has died are ready at once.
+                if slot in self._members:
+                    self._attend(slot)
+
+    def _attend(self, slot: _SlotProcess) -> None:
+        ending: Ending | BaseException | None = slot.receive()
+        if ending is None:
+            ending = self._bury(slot)
+        with self._change:
+            claim, slot.claim = slot.claim, None
+            if slot in self._members:
+                self._idle.append(slot)
+            self._change.notify_all()
+        if claim is not None:
+            self._on_end(claim, ending)
+
+    def _bury(self, slot: _SlotProcess) -> Ending | BaseException:
+        with self._change:
+            self._members.remove(slot)
+            with contextlib.suppress(ValueError):
+                self._idle.remove(slot)
+        for source in slot.sources:
+            self._selector.unregister(source)
+        slot.kill()
+        slot.pipe.close()
+        code = slot.end(time.monotonic() + _DEATH)
+        return Ending.CANCELLED if slot.cancelled else _ending_of(code)
+
+
+class _SlotProcess:
+    """A process that executes one claim after another.
+
+    Attributes:
+        claim: what it executes.
+        cancelled: it was killed because nobody waits for its claim any more.
+        sources: what becomes readable when it answers, or dies.
+    """
+
+    def __init__(self, context: ForkServerContext | SpawnContext, setup: child.Setup) -> None:
+        self.claim: Claim | None = None
+        self.cancelled = False
+        self.pipe, theirs = context.Pipe()
+        self._process = context.Process(target=child.serve, args=(setup, theirs))
+        try:
+            self._process.start()
+        except BaseException:
+            self.pipe.close()
+            raise
+        finally:
+            theirs.close()  # so that the pipe is at its end when the process is
+        self._pid = self._process.pid or 0
+        self._start = start_of(self._pid)
+        # The pipe alone may be held open by a process that a body has forked.
+        self.sources = (self.pipe.fileno(), self._process.sentinel)
+
+    def send(self, claim: Claim) -> bool:
+        """Give it a claim; False if it has died."""
+        try:
+            self.pipe.send(claim)
+        except OSError:
+            return False
+        return True
+
+    def receive(self) -> Ending | FSQueueError | None:
+        """How its claim ended; None if the process has."""
+        try:
+            if self.pipe.poll():
+                ending: Ending | FSQueueError = self.pipe.recv()
+                return ending
+        except (EOFError, OSError):
+            pass
+        return None
+
+    def kill(self) -> None:
+        """Make sure that it is dead: when the fork server dies, all its processes look so."""
+        if self._start is not None and start_of(self._pid) == self._start:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._pid, signal.SIGKILL)
+
+    def end(self, deadline: float) -> int | None:
+        """Wait for its end, and kill it at the deadline; returns its exit code if it is known."""
+        self._process.join(max(0.0, deadline - time.monotonic()))
+        code = self._process.exitcode
+        if code is None:
+            self.kill()
+        else:
+            self._process.close()
+        return code
+
+
+def _ending_of(code: int | None) -> Ending | BaseException:
+    """How a claim ended, by the exit code of its process.
+
+    Nothing follows from `TIMED_OUT`, as a body may exit so by itself: whoever recovers the attempt
+    sees whether it was settled before.
+    """
+    if code == -signal.SIGALRM:
+        return Ending.TIMED_OUT
+    how = "a kill" if code is None else f"signal {-code}" if code < 0 else f"exit code {code}"
+    return FSQueueError(f"its process ended with {how}")
+
+
+def _context() -> ForkServerContext | SpawnContext:
+    # Never fork: this process has threads, and a fork copies locks that they hold.
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([child.__name__, "fsqueue.runner.forkserver"])
+    return context

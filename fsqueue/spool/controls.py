@@ -1,0 +1,169 @@
+"""What operators ask of a spool: pause a queue, empty it, drain a worker, run a failure again."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
+
+from fsqueue.errors import EnvelopeError
+from fsqueue.spool.client import later
+from fsqueue.spool.layout import DEFAULT_PRIORITY, Slot
+from fsqueue.spool.sightings import failed_names, outcome_of, pending_calls
+from fsqueue.spool.states import State
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from fsqueue.spool.layout import AttemptName
+    from fsqueue.spool.records import Call
+    from fsqueue.spool.store import Store
+
+log = logging.getLogger(__name__)
+
+# -- queues -------------------------------------------------------------------------------
+
+
+def pause(store: Store, queue: str) -> bool:
+    """Let nobody claim from a queue; False if that was so before.
+
+    What runs goes on, and a body that waits for a call of the queue still runs it itself: to
+    refuse that would stop what was begun.
+    """
+    path = store.layout.paused(queue)
+    before = store.fs.exists(path, fresh=True)
+    store.fs.touch(path)
+    return not before
+
+
+def resume(store: Store, queue: str) -> bool:
+    """The end of a pause; False if there was none."""
+    path = store.layout.paused(queue)
+    before = store.fs.exists(path, fresh=True)
+    store.fs.discard(path)
+    store.fs.ring(store.layout.bell(queue))
+    return before
+
+
+class Purge(NamedTuple):
+    """What became of the pending calls of a queue."""
+
+    cancelled: int
+    started: int
+    """Calls that a worker was faster to claim."""
+
+
+def purge(store: Store, queue: str) -> Purge:
+    """Cancel the pending calls of a queue: whoever waits for one gets `CancelledError`.
+
+    Dies in between: the rest is pending.
+    """
+    cancelled = started = 0
+    for pending in pending_calls(store, [queue]):
+        if store.cancel_pending(pending.path):
+            cancelled += 1
+        else:
+            started += 1
+    return Purge(cancelled, started)
+
+
+# -- workers ------------------------------------------------------------------------------
+
+
+def request_drain(store: Store, worker: str) -> bool:
+    """Ask a worker, on whichever host, to finish what it runs and leave; False if it is gone.
+
+    The worker sees the mark at its next heartbeat, and removes it after its record when it
+    leaves. So a mark that comes too late is seen here, by the record that is missing then.
+    """
+    mark = store.layout.drain(worker)
+    store.fs.touch(mark)
+    if store.fs.exists(store.layout.worker_record(worker), fresh=True):
+        return True
+    store.fs.discard(mark)
+    return False
+
+
+# -- failures -----------------------------------------------------------------------------
+
+
+def retried_id(invocation_id: str) -> str:
+    """The invocation as which a failed one is run again: the same, whoever does it."""
+    client, _, number = invocation_id.rpartition("-")
+    digest = hashlib.blake2b(client.encode(), digest_size=10, person=b"fsqueue retry")
+    return f"{digest.hexdigest()}-{number}"
+
+
+def retryable(store: Store, task: str = "") -> Iterator[AttemptName]:
+    """The failed calls that can be run again, of one task or of all.
+
+    Raises:
+        EnvelopeError: a file is damaged.
+    """
+    seen: set[str] = set()
+    for name in failed_names(store):
+        if name.invocation_id in seen:
+            continue
+        seen.add(name.invocation_id)
+        outcome = outcome_of(store, name.invocation_id)
+        if outcome is not None and outcome.state is not State.FAILED:
+            continue  # another attempt was faster to succeed
+        if not task or _task_of(store, name) == task:
+            yield name
+
+
+def _task_of(store: Store, name: AttemptName) -> str:
+    try:
+        return store.read_failed(name)[0].task
+    except FileNotFoundError:
+        return ""
+
+
+def retry_failed(store: Store, name: AttemptName) -> str | None:
+    """Run a failed call again, as a new invocation; returns its id, or None if it is gone.
+
+    The failed one keeps its one outcome: whoever has seen the failure must not find a success
+    under the same id later. The new id follows from the old one, so whatever happens twice
+    happens to one invocation, whose first outcome counts.
+
+    Dies before the publication: nothing has happened. Dies after it: the failed call is there
+    as well; to retry it again makes the same invocation pending once more, or finds its outcome.
+    """
+    try:
+        call, payload = store.read_failed(name)
+    except FileNotFoundError:
+        return None
+    new_id = retried_id(call.id)
+    if not store.has_outcome(new_id):
+        _publish_again(store, call, new_id, payload)
+    for other in failed_names(store):
+        if other.invocation_id == call.id:
+            store.fs.discard(store.layout.failed(other))
+    return new_id
+
+
+def _publish_again(store: Store, call: Call, new_id: str, payload: memoryview) -> None:
+    if call.blob and not store.blobs.touch(call.blob):
+        raise EnvelopeError(
+            f"{store.layout.blob(call.blob)} is missing: it held the common arguments of "
+            f"{call.id}, which cannot be run again. Make the call anew."
+        )
+    slot = Slot.parse(call.slot) or Slot(DEFAULT_PRIORITY, 0.0)
+    now = store.clock.now()
+    again = msgspec.structs.replace(
+        call,
+        id=new_id,
+        slot=str(slot._replace(due=later(now, 0.0))),
+        created=round(now, 3),
+        keep=True,  # nobody waits for it: it is for whoever looks
+        expires=0.0,  # that time has passed, and was counted from the first call
+        retry_of=call.id,
+    )
+    # Before anybody looks there: an NFS client remembers for half a minute what was missing.
+    client = new_id.rpartition("-")[0]
+    store.fs.make_folders(store.layout.mailbox(client))
+    store.fs.make_folders(store.layout.kept_mailbox(client))
+    store.publish(again, [payload])
+    store.fs.ring(store.layout.bell(call.queue))

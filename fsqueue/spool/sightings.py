@@ -1,0 +1,301 @@
+"""Looks at single calls, wherever they are, without unpickling anything.
+
+Lists read the beginnings of files and check no digests: they are for people to look at. `view`
+reads one call in full, and checks it.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
+
+import msgspec
+
+from fsqueue.errors import EnvelopeError, UnknownInvocationError
+from fsqueue.spool.census import claimed_for, queue_names
+from fsqueue.spool.envelope import decode, glance
+from fsqueue.spool.layout import AttemptName, Slot
+from fsqueue.spool.lookup import state_of
+from fsqueue.spool.records import Call, Failure, Outcome
+from fsqueue.spool.states import State
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from fsqueue.spool.store import Store
+
+# A header fits in there, but for that of a large batch.
+_BEGINNING = 1 << 13
+H = TypeVar("H", Call, Outcome)
+
+
+class Sighting(msgspec.Struct, frozen=True, kw_only=True):
+    """One call in a list."""
+
+    id: str
+    state: State
+    task: str = ""
+    """Empty where no header tells it: a call that was cancelled before it ran, for one."""
+    queue: str = ""
+    attempt: int
+    retries: int = 0
+    worker: str = ""
+    age: float | None = None
+    """Seconds since it was made, if it is pending; claimed, if it runs; and else ended."""
+    members: int = 0
+    """How many calls it holds, if it is a batch."""
+    failure: Failure | None = None
+
+
+class PendingCall(NamedTuple):
+    """A call's file in a slot."""
+
+    path: str
+    name: AttemptName
+    queue: str
+    slot: Slot
+
+
+def pending_calls(store: Store, queues: Iterable[str] | None = None) -> Iterator[PendingCall]:
+    """Pending attempts, those of a queue in about the order of service.
+
+    Args:
+        store: the spool.
+        queues: folder names of queues; None is all.
+    """
+    for queue in queue_names(store) if queues is None else queues:
+        for text in sorted(store.fs.names(store.layout.queue(queue), fresh=True)):
+            slot = Slot.parse(text)
+            if slot is None:
+                continue
+            folder = store.layout.slot(queue, text)
+            for name in _attempts(store, folder):
+                if not name.cancelled:
+                    yield PendingCall(f"{folder}/{name}", name, queue, slot)
+
+
+def _attempts(store: Store, folder: str) -> list[AttemptName]:
+    """The calls of a folder, each client's in the order in which it made them."""
+    names = map(AttemptName.parse, store.fs.names(folder, fresh=True))
+    return sorted((name for name in names if name is not None), key=_in_order)
+
+
+def _in_order(name: AttemptName) -> tuple[str, int, int]:
+    client, _, number = name.invocation_id.rpartition("-")
+    return client, int(number), name.attempt
+
+
+# -- lists --------------------------------------------------------------------------------
+
+
+def sight_pending(store: Store) -> Iterator[Sighting]:
+    """The pending calls, in about the order of service."""
+    for pending in pending_calls(store):
+        call = _beginning(store, pending.path, Call)
+        if call is None and not store.fs.exists(pending.path):
+            continue  # claimed meanwhile
+        age = None if call is None else store.clock.now() - call.created
+        yield _of_call(pending.name, State.PENDING, call, age, queue=pending.queue)
+
+
+def sight_running(store: Store) -> Iterator[Sighting]:
+    """The calls that workers hold."""
+    for worker in sorted(store.fs.names(store.layout.running_folder, fresh=True)):
+        folder = store.layout.running(worker)
+        for name in _attempts(store, folder):
+            path = f"{folder}/{name}"
+            call, age = _beginning(store, path, Call), claimed_for(store, path)
+            if age is not None:
+                yield _of_call(name, State.RUNNING, call, age, worker=worker)
+
+
+def sight_failed(store: Store) -> Iterator[Sighting]:
+    """The failed calls that can be run again; also those whose caller has taken the outcome."""
+    for name in reversed(_attempts(store, store.layout.failed_folder)):
+        call = _beginning(store, store.layout.failed(name), Call)
+        outcome = outcome_of(store, name.invocation_id)
+        if outcome is None:
+            age = claimed_for(store, store.layout.failed(name))
+            if age is not None:
+                yield _of_call(name, State.FAILED, call, age)
+        elif outcome.state is State.FAILED:  # or another attempt has succeeded first
+            yield _of_outcome(store, outcome, call)
+
+
+def sight_finished(store: Store) -> Iterator[Sighting]:
+    """The outcomes that are there, roughly the latest first."""
+    for client in _latest_first(store):
+        kept = set(store.fs.names(store.layout.kept_mailbox(client), fresh=True))
+        names = kept.union(store.fs.names(store.layout.mailbox(client), fresh=True))
+        attempts = [name for name in (AttemptName.parse(f"{each}.1") for each in names) if name]
+        for name in sorted(attempts, key=_in_order, reverse=True):
+            outcome = outcome_of(store, name.invocation_id)
+            if outcome is not None:
+                yield _of_outcome(store, outcome)
+
+
+def sight(store: Store, state: State | None = None) -> Iterator[Sighting]:
+    """Calls, each once, of one state or of all; one that moves on during the look may be missed."""
+    looks = {State.RUNNING: [sight_running], State.PENDING: [sight_pending]}
+    ended = [sight_failed, sight_finished]
+    ways = [*itertools.chain(*looks.values()), *ended] if state is None else looks.get(state, ended)
+    seen: set[str] = set()
+    for each in itertools.chain.from_iterable(way(store) for way in ways):
+        if each.id not in seen and state in {None, each.state}:
+            seen.add(each.id)
+            yield each
+
+
+def outcome_of(store: Store, invocation_id: str) -> Outcome | None:
+    """The header of an outcome, if it is there and readable."""
+    for path in (store.layout.kept(invocation_id), store.layout.done(invocation_id)):
+        outcome = _beginning(store, path, Outcome)
+        if outcome is not None:
+            return outcome
+    return None
+
+
+def _latest_first(store: Store) -> list[str]:
+    fs, layout = store.fs, store.layout
+    clients = {*fs.names(layout.done_folder, fresh=True), *fs.names(layout.kept_folder, fresh=True)}
+
+    def changed(client: str) -> float:
+        times = [0.0]
+        for folder in (layout.mailbox(client), layout.kept_mailbox(client)):
+            try:
+                times.append(fs.modified(folder))
+            except FileNotFoundError:
+                continue
+        return max(times)
+
+    return sorted(clients, key=changed, reverse=True)
+
+
+def _beginning(store: Store, path: str, kind: type[H]) -> H | None:
+    try:
+        data = store.fs.read_beginning(path, _BEGINNING)
+        header = glance(data, kind)
+        if header is None and len(data) == _BEGINNING:
+            header = glance(store.fs.read(path), kind)
+    except (FileNotFoundError, PermissionError, EnvelopeError):
+        return None
+    return header
+
+
+def _of_call(
+    name: AttemptName,
+    state: State,
+    call: Call | None,
+    age: float | None,
+    *,
+    worker: str = "",
+    queue: str = "",
+) -> Sighting:
+    return Sighting(
+        id=name.invocation_id,
+        state=state,
+        task=call.task if call else "",
+        queue=queue or (call.queue if call else ""),
+        attempt=name.attempt,
+        retries=name.retries,
+        worker=worker,
+        age=age,
+        members=call.members if call else 0,
+    )
+
+
+def _of_outcome(store: Store, outcome: Outcome, call: Call | None = None) -> Sighting:
+    return Sighting(
+        id=outcome.id,
+        state=outcome.state,
+        task=outcome.task or (call.task if call else ""),
+        queue=outcome.queue or (call.queue if call else ""),
+        attempt=outcome.attempt,
+        retries=outcome.retries,
+        worker=outcome.worker,
+        age=store.clock.now() - outcome.ended,
+        members=len(outcome.members),
+        failure=outcome.failure,
+    )
+
+
+# -- one call -------------------------------------------------------------------------------
+
+
+class View(NamedTuple):
+    """All that the spool holds of one invocation; headers and payloads are checked."""
+
+    state: State
+    name: AttemptName | None
+    """Of the call's file, if that is there."""
+    path: str
+    call: Call | None
+    arguments: memoryview
+    outcome: Outcome | None
+    result: memoryview
+
+
+def view(store: Store, invocation_id: str, member: int | None = None) -> View:
+    """Look at one invocation.
+
+    Raises:
+        UnknownInvocationError: it is nowhere in this spool.
+        EnvelopeError: its outcome is damaged.
+    """
+    state = state_or_failure(store, invocation_id, member)
+    found = _find_file(store, invocation_id)
+    name = call = outcome = None
+    path, arguments, result = "", memoryview(b""), memoryview(b"")
+    if found is not None:
+        path, name = found
+        call, arguments = _read_call(store, path)
+    data = store.peek(invocation_id)
+    if data is not None:
+        outcome, result = store.read_outcome(invocation_id, data)
+    return View(state, name, path, call, arguments, outcome, result)
+
+
+def state_or_failure(store: Store, invocation_id: str, member: int | None) -> State:
+    """The state of an invocation, also of a failed one whose caller has taken the outcome.
+
+    Raises:
+        UnknownInvocationError: it is nowhere in this spool.
+        EnvelopeError: its outcome is damaged.
+    """
+    try:
+        return state_of(store, invocation_id, member)
+    except UnknownInvocationError:
+        if any(name.invocation_id == invocation_id for name in failed_names(store)):
+            return State.FAILED
+        raise
+
+
+def _read_call(store: Store, path: str) -> tuple[Call | None, memoryview]:
+    try:
+        return decode(store.fs.read(path), Call, path, store.key)
+    except (FileNotFoundError, PermissionError, EnvelopeError):
+        return None, memoryview(b"")
+
+
+def _find_file(store: Store, invocation_id: str) -> tuple[str, AttemptName] | None:
+    """Where a call's file is. One that moves on meanwhile may be missed."""
+    fs, layout = store.fs, store.layout
+    workers = fs.names(layout.running_folder, fresh=True)
+    folders = [layout.running(worker) for worker in workers]
+    folders += [layout.failed_folder, layout.quarantine_folder]
+    folders += [
+        layout.slot(queue, slot)
+        for queue in queue_names(store)
+        for slot in fs.names(layout.queue(queue), fresh=True)
+        if Slot.parse(slot) is not None
+    ]
+    for folder in folders:
+        for name in reversed(_attempts(store, folder)):
+            if name.invocation_id == invocation_id:
+                return f"{folder}/{name}", name
+    return None
+
+
+def failed_names(store: Store) -> list[AttemptName]:
+    """The calls that ended in failure, each client's in the order in which it made them."""
+    return _attempts(store, store.layout.failed_folder)

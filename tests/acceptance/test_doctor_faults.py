@@ -1,0 +1,77 @@
+"""The whole examination on filesystems that are bad in one way, as its first process sees them."""
+
+import errno
+import os
+
+import pytest
+
+from fsqueue.doctor.examine import examine
+from fsqueue.doctor.findings import Verdict
+from fsqueue.doctor.workplace import LenientFilesystem
+from fsqueue.testing import Fault, FaultyFilesystem
+
+
+@pytest.fixture
+def root(spool):
+    os.mkdir(spool, mode=0o700)
+    yield spool
+    assert os.listdir(spool) == []
+
+
+class BothWin(LenientFilesystem):
+    """A rename succeeds whether or not the file is there, as a copy in an object store may."""
+
+    def rename(self, source, target):
+        try:
+            super().rename(source, target)
+        except FileNotFoundError:
+            if os.path.isdir(os.path.dirname(target)):
+                self.create(target, [b""])
+
+
+class WritesInPlace(LenientFilesystem):
+    """A rename is a copy, piece by piece."""
+
+    def rename(self, source, target):
+        with open(source, "rb") as read, open(target, "wb", buffering=0) as write:
+            while piece := read.read(512):
+                write.write(piece)
+        os.unlink(source)
+
+
+def test_a_name_with_two_winners_is_found(root):
+    report = examine(root, fs=BothWin(remote=True))
+    (race,) = (finding for finding in report.findings if finding.name == "rename race")
+    assert race.verdict is report.verdict is Verdict.BAD
+    assert race.facts["doubles"] > 0
+
+
+def test_files_that_appear_in_part_are_found(root):
+    # The workplace's other side, whose messages are whole, reads them.
+    report = examine(root, fs=WritesInPlace(remote=True))
+    (seen,) = (finding for finding in report.findings if finding.name == "publication")
+    assert seen.verdict is report.verdict is Verdict.BAD
+    assert seen.facts["partial"] > 0
+
+
+def test_two_processes_that_cannot_meet_are_a_finding(root):
+    fs = FaultyFilesystem([Fault.fail(errno.EIO, verb="rename", path="/talk/")], remote=True)
+    report = examine(root, fs=fs)
+    assert report.findings[-1].name == "partner"
+    assert report.verdict is Verdict.BAD
+
+
+def test_an_operation_that_fails_is_a_finding(root):
+    fs = FaultyFilesystem([Fault.fail(errno.EIO, verb="mkdir", path="/links")], remote=True)
+    report = examine(root, fs=fs)
+    (links,) = (finding for finding in report.findings if finding.name == "links")
+    assert links.verdict is Verdict.BAD
+    assert "EIO" in links.measured
+
+
+def test_a_directory_where_nothing_can_be_made(root):
+    fs = FaultyFilesystem([Fault.fail(errno.EACCES, verb="mkdir", at=None)], remote=True)
+    report = examine(root, fs=fs)
+    assert report.findings[-1].name == "writable"
+    assert report.verdict is Verdict.BAD
+    assert report.settings == []

@@ -1,0 +1,89 @@
+"""Help pages and docs/cli.md, from the commands themselves.
+
+``python tests/cli_reference.py`` writes them anew.
+"""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+
+from typer.main import get_command
+from typer.testing import CliRunner
+
+from fsqueue.cli.exits import MEANINGS
+from fsqueue.cli.main import app
+
+HERE = Path(__file__).resolve().parent
+GOLDEN = HERE / "acceptance" / "golden"
+PAGE = HERE.parent / "docs" / "cli.md"
+WIDTH = 78
+
+_HEAD = """# Command line
+
+Written by `python tests/cli_reference.py` from the commands themselves. How to use them day by day:
+[Operating](operating.md).
+
+Each flag has a twin in the environment, which counts if the flag is not given. A list there is
+separated by spaces.
+"""
+
+
+def commands():
+    """The commands by name, in the order of the help page."""
+    return get_command(app).commands
+
+
+def help_page(name=""):
+    """What ``--help`` prints, of a command or of all."""
+    arguments = [name, "--help"] if name else ["--help"]
+    done = CliRunner().invoke(app, arguments, prog_name="fsqueue", terminal_width=WIDTH)
+    assert done.exit_code == 0, done.output
+    return done.stdout
+
+
+def help_pages():
+    """File names and contents of the golden files."""
+    return {f"{name or 'fsqueue'}.txt": help_page(name) for name in ["", *commands()]}
+
+
+def reference():
+    """The content of docs/cli.md."""
+    parts = [_HEAD, "| exit code | meaning |\n|---|---|"]
+    parts[1] += "".join(f"\n| {code} | {meaning} |" for code, meaning in MEANINGS.items())
+    for name, command in commands().items():
+        parts += [f"\n## fsqueue {name}\n", inspect.cleandoc(command.help), *_table(command)]
+    return "\n".join(parts) + "\n"
+
+
+def _table(command):
+    shown = [parameter for parameter in command.params if parameter.name != "help"]
+    if not shown:
+        return []
+    rows = ["\n| | default | environment | |", "|---|---|---|---|"]
+    return [*rows, *map(_row, shown)]
+
+
+def _row(parameter):
+    metavar = (parameter.metavar or "").replace("|", "\\|")
+    if parameter.param_type_name == "argument":
+        return f"| `{metavar}` | | | {parameter.help} |"
+    flags = ", ".join(f"`{flag}`" for flag in parameter.opts)
+    value = "" if parameter.is_flag else f" `{metavar}`"
+    default = "" if parameter.default in {None, False} else f"`{parameter.default}`"
+    variable = f"`{parameter.envvar}`" if parameter.envvar else ""
+    return f"| {flags}{value} | {default} | {variable} | {parameter.help} |"
+
+
+def write():
+    """Write all files anew."""
+    GOLDEN.mkdir(exist_ok=True)
+    for old in GOLDEN.glob("*.txt"):
+        old.unlink()
+    for name, text in help_pages().items():
+        (GOLDEN / name).write_text(text, "utf-8")
+    PAGE.write_text(reference(), "utf-8")
+
+
+if __name__ == "__main__":
+    write()

@@ -1,0 +1,319 @@
+"""The operating commands in this process: what they print and answer, on real spools."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import pytest
+from support import wait_until
+from typer.testing import CliRunner
+
+from fsqueue import State
+from fsqueue.cli import exits
+from fsqueue.cli.main import app as command_line
+from integration import sample_tasks
+from integration.conftest import working
+
+
+@pytest.fixture
+def fsqueue(spool, monkeypatch):
+    """Run a command on the test's spool."""
+    monkeypatch.setattr(sys, "path", list(sys.path))
+
+    def run(*arguments, expect=exits.OK, root=True):
+        where = ["--root", spool] if root else []
+        done = CliRunner().invoke(command_line, [*map(str, arguments), *where])
+        if done.exception is not None and not isinstance(done.exception, SystemExit):
+            raise done.exception
+        assert done.exit_code == expect, done.output
+        return done
+
+    return run
+
+
+@pytest.fixture
+def in_json(fsqueue):
+    """Run a command and read the document that it prints."""
+
+    def run(*arguments, **options):
+        return json.loads(fsqueue(*arguments, "--json", **options).stdout)
+
+    return run
+
+
+@pytest.fixture
+def failed(app, tmp_path):
+    """A call that has failed once and would succeed now; its worker has left."""
+    with working(app):
+        invocation = app.task(sample_tasks.fail_before)(str(tmp_path / "ran"), 1)
+        with pytest.raises(ConnectionError):
+            invocation.get(timeout=20)
+    return invocation
+
+
+# -- looking --------------------------------------------------------------------------------
+
+
+def test_status(app, fsqueue, in_json):
+    app.task(sample_tasks.add)(1)
+    text = fsqueue("status").stdout
+    for part in (app.store.layout.root, "t.default", "nobody works", "no workers", "failed calls"):
+        assert part in text
+    found = in_json("status")
+    (queue,) = found["queues"]
+    assert (queue["name"], queue["due"], queue["paused"]) == ("t.default", 1, False)
+    assert found["counts"]["clients"] == 1
+
+
+def test_workers(worked, fsqueue, in_json):
+    (worker,) = wait_until(lambda: in_json("workers")["workers"])
+    assert (worker["state"], worker["queues"]) == ("alive", ["t.default"])
+    text = fsqueue("workers").stdout
+    assert worker["name"] in text
+    assert f"0/{worker['slots']}" in text
+
+
+def test_no_workers(app, fsqueue, in_json):
+    assert app.store
+    assert fsqueue("workers").stdout == "no workers\n"
+    assert in_json("workers") == {"workers": []}
+
+
+def test_list_and_its_filters(app, failed, fsqueue, in_json):
+    add = app.task(sample_tasks.add)
+    made = [add(number) for number in range(3)]
+    ids = {each["id"]: each for each in in_json("list")["calls"]}
+    assert ids.keys() == {failed.id, *(each.id for each in made)}
+    assert ids[failed.id]["failure"]["type"] == "ConnectionError"
+    assert len(in_json("list", "--state", "pending")["calls"]) == 3
+    assert len(in_json("list", "--task", add.name)["calls"]) == 3
+    assert in_json("list", "--older-than", "2h") == {"calls": [], "more": False}
+    (one,) = in_json("list", "--worker", ids[failed.id]["worker"])["calls"]
+    assert one["id"] == failed.id
+    limited = in_json("list", "--limit", 2)
+    assert (len(limited["calls"]), limited["more"]) == (2, True)
+    text = fsqueue("list").stdout
+    assert "ConnectionError: run 1" in text
+    assert text.endswith("4 calls\n")
+    assert "there are more" in fsqueue("list", "--limit", 1).stdout
+
+
+def test_what_a_file_says_is_no_command_to_the_terminal(app, fsqueue):
+    task = app.task(sample_tasks.add)
+    task.name = "bad\x1b[2Jname"
+    task(1)
+    text = fsqueue("list").stdout
+    assert "\x1b[2J" not in text
+    assert "bad\\x1b[2Jname" in text
+
+
+def test_show_a_pending_call(app, fsqueue, in_json):
+    invocation = app.task(sample_tasks.add)(1, b=[2])
+    found = in_json("show", invocation.id)
+    assert (found["id"], found["state"]) == (invocation.id, "pending")
+    assert found["task"] == "integration.sample_tasks.add"
+    assert "arguments" not in found
+    assert in_json("show", invocation.id, "--arguments")["arguments"] == [
+        f"{found['task']}(1, b=[2])"
+    ]
+    text = fsqueue("show", invocation.id).stdout
+    assert "max attempts  3" in text
+    assert "t.default" in text
+
+
+def test_show_a_failed_call(failed, fsqueue, in_json):
+    found = in_json("show", failed.id)
+    assert (found["state"], found["attempt"]) == ("failed", 1)
+    assert found["failure"] == {"type": "ConnectionError", "message": "run 1"}
+    assert "Traceback (most recent call last)" in found["traceback"]
+    assert found["created"] <= found["started"] <= found["ended"]
+    text = fsqueue("show", failed.id).stdout
+    assert "ConnectionError: run 1" in text
+    assert "sample_tasks.py" in text
+
+
+def test_show_tells_why_arguments_cannot_be_read(app, fsqueue):
+    invocation = app.task(sample_tasks.add)(sample_tasks.MadeByHand())
+    assert "cannot be deserialized" in fsqueue("show", invocation.id, "--arguments").stdout
+
+
+def test_members_of_a_batch(app, in_json, fsqueue):
+    group = app.task(sample_tasks.add, parallel_batch_size=3).parallelize([(1,), (2,), (3,)])
+    batch = group[0].id.partition(":")[0]
+    assert len(in_json("show", batch, "--arguments")["arguments"]) == 3
+    assert in_json("show", group[1].id, "--arguments")["arguments"][0].endswith("add(2)")
+    with working(app):
+        assert group.get(timeout=20) == [2, 3, 4]
+    assert in_json("result", group[2].id)["value"] == 4
+    assert in_json("wait", *(each.id for each in group))["states"] == {
+        each.id: "succeeded" for each in group
+    }
+    assert "ask for one of them" in fsqueue("result", batch, expect=exits.USAGE).stderr
+
+
+# -- results ----------------------------------------------------------------------------------
+
+
+def test_results(app, failed, fsqueue, in_json):
+    echo = app.task(sample_tasks.echo)
+    for value, shown in [({"a": (1, None)}, {"a": [1, None]}), ({1, 2}, "{1, 2}")]:
+        with working(app):
+            invocation = echo(value)
+            invocation.get(timeout=20)
+        assert fsqueue("result", invocation.id).stdout == f"{value!r}\n"
+        assert in_json("result", invocation.id) == {
+            "id": invocation.id,
+            "state": "succeeded",
+            "value": shown,
+        }
+    said = fsqueue("result", failed.id, expect=exits.NEGATIVE)
+    assert said.stdout == ""
+    assert "ConnectionError: run 1" in said.stderr
+    assert in_json("result", failed.id, expect=exits.NEGATIVE)["failure"]["message"] == "run 1"
+
+
+def test_waiting(app, failed, fsqueue, in_json):
+    later = app.task(sample_tasks.add).options(countdown=1000)(1)
+    good = app.task(sample_tasks.add)(1)
+    assert fsqueue("wait", later.id, "--timeout", 0.01, expect=exits.TIMEOUT).stdout == (
+        f"{later.id} pending\n"
+    )
+    assert "no result yet" in fsqueue("result", later.id, expect=exits.TIMEOUT).stderr
+    with working(app):
+        assert fsqueue("wait", good.id).stdout == f"{good.id} succeeded\n"
+    both = in_json("wait", good.id, failed.id, expect=exits.NEGATIVE)["states"]
+    assert both == {good.id: "succeeded", failed.id: "failed"}
+
+
+@pytest.mark.parametrize("command", ["show", "wait", "result", "cancel", "retry"])
+def test_ids_that_nobody_knows(app, fsqueue, command):
+    assert app.store
+    assert "abcd-1" in fsqueue(command, "abcd-1", expect=exits.NOT_FOUND).stderr
+    assert "not an invocation id" in fsqueue(command, "../x", expect=exits.USAGE).stderr
+
+
+# -- controls -----------------------------------------------------------------------------------
+
+
+def test_cancel(app, failed, fsqueue, in_json):
+    pending = app.task(sample_tasks.add)(1)
+    assert fsqueue("cancel", pending.id).stdout == f"{pending.id} cancelled\n"
+    assert pending.status is State.CANCELLED
+    answer = in_json("cancel", failed.id, expect=exits.NEGATIVE)
+    assert answer == {"cancelled": {failed.id: False}}
+
+
+def test_retry_one(app, failed, fsqueue, in_json):
+    new = in_json("retry", failed.id)["retried"][failed.id]
+    assert "was retried already" in fsqueue("retry", failed.id, expect=exits.NOT_FOUND).stderr
+    with working(app):
+        assert fsqueue("result", new, "--timeout", 20).stdout == "2\n"
+    assert in_json("show", failed.id)["retried_as"] == new
+
+
+def test_retry_all(app, failed, fsqueue, in_json):
+    assert in_json("retry", "--all-failed", "--task", "other.task")["retried"] == {}
+    said = fsqueue("retry", "--all-failed", "--task", "integration.sample_tasks.fail_before")
+    assert said.stdout.startswith(f"{failed.id} runs again as ")
+    with working(app):
+        wait_until(lambda: not in_json("list", "--state", "pending")["calls"])
+
+
+@pytest.mark.parametrize("arguments", [(), ("abcd-1", "--all-failed"), ("--task", "a.b")])
+def test_retry_wants_to_know_what(app, fsqueue, arguments):
+    assert app.store
+    assert "which calls?" in fsqueue("retry", *arguments, expect=exits.USAGE).stderr
+
+
+def test_one_damaged_call_does_not_keep_others_from_being_retried(app, failed, in_json):
+    (text,) = app.store.fs.names(app.store.layout.failed_folder)
+    with open(f"{app.store.layout.failed_folder}/{text}", "ab") as file:
+        file.write(b"more")
+    answer = in_json("retry", "--all-failed", expect=exits.NEGATIVE)
+    assert answer["retried"] == {}
+    assert "damaged" in answer["problems"][failed.id]
+
+
+def test_pause_and_resume(app, fsqueue, in_json):
+    app.task(sample_tasks.add)(1)
+    assert fsqueue("pause", "default").stdout == "t.default is paused\n"
+    assert in_json("pause", "t.default") == {"queue": "t.default", "changed": False}
+    assert "paused" in fsqueue("status").stdout
+    assert fsqueue("resume", "default").stdout == "t.default is open again\n"
+    assert in_json("resume", "default")["changed"] is False
+
+
+def test_a_queue_that_is_not_there_or_not_clear(app, make_app, fsqueue):
+    app.task(sample_tasks.add)(1)
+    other = make_app("u")
+    other.task(sample_tasks.add)(1)
+    for name in ("nope", "t.nope", "default", "../../etc"):
+        said = fsqueue("pause", name, expect=exits.NOT_FOUND).stderr
+        assert "t.default, u.default" in said
+
+
+def test_purge(app, fsqueue, in_json):
+    pending = app.task(sample_tasks.add)(1)
+    assert in_json("purge", "default", "--dry-run") == {"queue": "t.default", "would_cancel": 1}
+    refused = fsqueue("purge", "default", expect=exits.USAGE)
+    assert "--yes" in refused.stderr
+    assert pending.status is State.PENDING
+    assert fsqueue("purge", "default", "--yes").stdout == "t.default: 1 call cancelled\n"
+    assert pending.status is State.CANCELLED
+
+
+def test_drain(make_app, fsqueue, in_json):
+    app = make_app(heartbeat=0.1, lease=10.0)
+    with working(app):
+        (worker,) = wait_until(lambda: in_json("workers")["workers"])
+        answer = in_json("drain", worker["name"], "--wait", "--timeout", 20)
+        assert answer == {"asked": [worker["name"]], "left": True}
+    assert fsqueue("drain", "--all").stdout == "asked: 0 workers\n"
+    assert "there is no worker" in fsqueue("drain", "nobody", expect=exits.NOT_FOUND).stderr
+    assert "which workers?" in fsqueue("drain", expect=exits.USAGE).stderr
+
+
+def test_gc(app, failed, fsqueue, in_json):
+    assert set(in_json("gc")["removed"].values()) == {0}
+    text = fsqueue("gc", "--older-than", "0").stdout
+    assert "      1  failed\n" in text
+    assert in_json("list") == {"calls": [], "more": False}
+
+
+# -- settings, and mistakes -----------------------------------------------------------------------
+
+
+def test_config_tells_sources(fsqueue, in_json, monkeypatch, spool):
+    monkeypatch.setenv("FSQUEUE__LEASE", "77")
+    found = in_json("config")["settings"]
+    assert found["lease"] == {"value": 77.0, "source": "environment variable FSQUEUE__LEASE"}
+    assert found["root"] == {"value": spool, "source": "argument"}
+    assert found["runner"] == {"value": "thread", "source": "default"}
+    assert "FSQUEUE__LEASE" in fsqueue("config").stdout
+
+
+def test_a_spool_that_is_not_there_is_not_made(fsqueue, spool, tmp_path):
+    said = fsqueue("status", expect=exits.NOT_FOUND).stderr
+    assert f"no spool in {spool}" in said
+    assert fsqueue("config").exit_code == 0
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("age", ["x", "-1", "1w", "inf", "nan", ""])
+def test_bad_ages(app, fsqueue, age):
+    assert app.store
+    assert "no time span" in fsqueue("list", f"--older-than={age}", expect=exits.USAGE).stderr
+
+
+def test_flags_have_twins_in_the_environment(app, fsqueue, monkeypatch, spool):
+    app.task(sample_tasks.add)(1)
+    monkeypatch.setenv("FSQUEUE_CLI_ROOT", spool)
+    monkeypatch.setenv("FSQUEUE_CLI_JSON", "1")
+    monkeypatch.setenv("FSQUEUE_CLI_LIST_STATE", "succeeded")
+    assert json.loads(fsqueue("list", root=False).stdout) == {"calls": [], "more": False}
+
+
+def test_app_and_root_exclude_each_other(fsqueue):
+    said = fsqueue("status", "--app", "tasks:app", expect=exits.USAGE).stderr
+    assert "--app or --root, not both" in said

@@ -1,0 +1,224 @@
+"""What operators ask of a spool: pauses, drains, purges, retries."""
+
+from __future__ import annotations
+
+import os
+import threading
+
+import pytest
+from support import wait_until
+
+from fsqueue import CancelledError, State
+from fsqueue.errors import EnvelopeError
+from fsqueue.spool import controls
+from fsqueue.spool.backlog import Backlog
+from fsqueue.spool.census import look_at_workers
+from fsqueue.spool.expiry import remove_gone_clients
+from fsqueue.spool.layout import AttemptName
+from fsqueue.spool.opening import open_store
+from fsqueue.spool.records import Outcome
+from fsqueue.testing import FaultyFilesystem
+from integration import sample_tasks
+from integration.conftest import working
+
+QUEUE = "t.default"
+
+
+# -- pause --------------------------------------------------------------------------------
+
+
+def test_a_paused_queue_starts_nothing_and_others_go_on(app, tmp_path):
+    path = str(tmp_path / "ran")
+    task = app.task(sample_tasks.write_down)
+    other = task.options(queue="other")
+    with working(app, app.make_runner(queues={"default": 1.0, "other": 1.0})):
+        task(path, "first").get(timeout=20)
+        assert controls.pause(app.store, QUEUE) is True
+        assert controls.pause(app.store, QUEUE) is False
+        # Names that were listed before the pause may still be claimed: see that none is left.
+        invocation = task(path, "paused")
+        other(path, "other").get(timeout=20)
+        assert invocation.status in {State.PENDING, State.SUCCEEDED}
+        later = task(path, "later")
+        other(path, "other").get(timeout=20)
+        assert later.status is State.PENDING
+        assert controls.resume(app.store, QUEUE) is True
+        assert controls.resume(app.store, QUEUE) is False
+        later.get(timeout=20)
+        invocation.get(timeout=20)
+
+
+def test_a_pause_costs_a_claim_no_file_operation(app):
+    app.task(sample_tasks.add)(1)
+    fs = FaultyFilesystem()
+    store = open_store(app.store.layout.root, fs)
+    store.sync_clock()
+    fs.inject()
+    assert Backlog(store, QUEUE).next() is not None
+    assert [operation.verb for operation in fs.trace] == ["listdir", "listdir"]
+    controls.pause(store, QUEUE)
+    fs.inject()
+    assert Backlog(store, QUEUE).next() is None
+    assert [operation.verb for operation in fs.trace] == ["listdir"]
+
+
+def test_a_body_runs_the_call_that_it_waits_for_in_spite_of_a_pause(nested):
+    with working(nested.app, nested.app.make_runner(concurrency=1)):
+        assert nested.fib_in_a_pause(6) == 8
+        assert controls.resume(nested.app.store, f"{nested.app.app_id}.default")
+
+
+# -- purge ----------------------------------------------------------------------------------
+
+
+def test_purging_tells_those_who_wait(app):
+    task = app.task(sample_tasks.add)
+    group = [task(1), task(2), task.options(countdown=1000)(3)]
+    other = task.options(queue="other")(1)
+    assert controls.purge(app.store, QUEUE) == controls.Purge(cancelled=3, started=0)
+    for invocation in group:
+        with pytest.raises(CancelledError):
+            invocation.get(timeout=20)
+    assert other.status is State.PENDING
+    assert controls.purge(app.store, QUEUE) == (0, 0)
+    other.cancel()
+
+
+# -- drain ----------------------------------------------------------------------------------
+
+
+def the_worker(app):
+    found = look_at_workers(app.store, heartbeat=app.conf.heartbeat)
+    return found[0].name if found else None
+
+
+def test_a_drained_worker_finishes_first_and_leaves(make_app, gate):
+    app = make_app(heartbeat=0.1, lease=10.0)
+    event, name = gate()
+    task = app.task(sample_tasks.behind_gate)
+    runner = app.make_runner(concurrency=1)
+    thread = threading.Thread(target=runner.run)
+    thread.start()
+    try:
+        held, later = task(name, "held"), task(name, "later")
+        wait_until(lambda: State.RUNNING in {held.status, later.status})
+        worker = wait_until(lambda: the_worker(app))
+        assert controls.request_drain(app.store, worker)
+        (sight,) = look_at_workers(app.store, heartbeat=app.conf.heartbeat)
+        assert sight.draining
+        event.set()
+        thread.join(20)
+        assert not thread.is_alive()
+    finally:
+        event.set()
+        runner.stop_runner_loop()
+        thread.join(20)
+    assert not os.path.exists(app.store.layout.drain(worker))
+    assert the_worker(app) is None
+    controls.purge(app.store, QUEUE)
+
+
+def test_a_worker_that_is_gone_is_not_asked(app):
+    assert controls.request_drain(app.store, "gone-1-abcdef") is False
+    assert app.store.fs.names(app.store.layout.locks_folder) == []
+
+
+# -- retry ----------------------------------------------------------------------------------
+
+
+def fail(app, tmp_path, task=sample_tasks.fail_before, times=1):
+    """A call that has failed, and would succeed now."""
+    path = tmp_path / "ran"
+    path.unlink(missing_ok=True)
+    invocation = app.task(task)(str(path), times)
+    with pytest.raises(ConnectionError):
+        invocation.get(timeout=20)
+    return invocation
+
+
+def test_a_failed_call_runs_again_as_another_one(worked, tmp_path):
+    store = worked.store
+    failed = fail(worked, tmp_path)
+    wait_until(lambda: store.fs.names(store.layout.failed_folder))
+    store.sync_clock()
+    (name,) = controls.retryable(store)
+    assert name.invocation_id == failed.id
+    new = controls.retry_failed(store, name)
+    assert new == controls.retried_id(failed.id) != failed.id
+    assert worked.invocation(new).get(timeout=20) == 2
+    assert failed.status is State.FAILED, "one outcome, whatever comes later"
+    assert list(controls.retryable(store)) == []
+    assert controls.retry_failed(store, name) is None
+    assert worked.invocation(new).get(timeout=20) == 2, "for anybody, as often as they like"
+
+
+def test_the_new_call_names_the_old_one_and_waits_for_nobody(app, tmp_path):
+    with working(app), pytest.raises(ConnectionError):
+        app.direct_task(sample_tasks.fail_before, priority=7)(str(tmp_path / "ran"), 9)
+    store = app.store
+    store.sync_clock()
+    (name,) = controls.retryable(store, "integration.sample_tasks.fail_before")
+    new = controls.retry_failed(store, name)
+    (slot,) = os.listdir(store.layout.queue(QUEUE))
+    assert slot.startswith("2.")
+    claimed = AttemptName(new, 1)
+    os.rename(f"{store.layout.slot(QUEUE, slot)}/{claimed}", store.layout.failed(claimed))
+    call, _ = store.read_failed(claimed)
+    assert (call.retry_of, call.keep, call.id) == (name.invocation_id, True, new)
+    remove_gone_clients(store)
+
+
+def test_only_failures_of_the_named_task_are_retried(worked, tmp_path):
+    fail(worked, tmp_path)
+    wait_until(lambda: worked.store.fs.names(worked.store.layout.failed_folder))
+    assert list(controls.retryable(worked.store, "tasks.other")) == []
+
+
+def test_a_call_that_another_attempt_has_finished_is_not_retried(app):
+    store = app.store
+    store.sync_clock()
+    invocation = app.task(sample_tasks.add)(1)
+    path = f"{store.layout.queue(QUEUE)}/{os.listdir(store.layout.queue(QUEUE))[0]}"
+    os.rename(f"{path}/{invocation.id}.1", store.layout.failed(AttemptName(invocation.id, 1)))
+    assert len(list(controls.retryable(store))) == 1
+    store.publish_outcome(
+        Outcome(
+            id=invocation.id,
+            spool=store.info.id,
+            attempt=2,
+            state=State.SUCCEEDED,
+            worker="",
+            started=0.0,
+            ended=0.0,
+            codec="",
+        ),
+        [],
+    )
+    assert list(controls.retryable(store)) == []
+
+
+def test_a_damaged_failed_call_says_so(worked, tmp_path):
+    store = worked.store
+    fail(worked, tmp_path)
+    (text,) = wait_until(lambda: store.fs.names(store.layout.failed_folder))
+    with open(f"{store.layout.failed_folder}/{text}", "ab") as file:
+        file.write(b"more")
+    with pytest.raises(EnvelopeError, match="damaged"):
+        controls.retry_failed(store, AttemptName.parse(text))
+    assert store.fs.names(store.layout.failed_folder) == [text]
+
+
+@pytest.mark.parametrize("attempts", [1, 2])
+def test_all_files_of_a_retried_call_go(app, attempts):
+    store = app.store
+    store.sync_clock()
+    invocation = app.task(sample_tasks.add)(1)
+    (slot,) = os.listdir(store.layout.queue(QUEUE))
+    first = store.layout.failed(AttemptName(invocation.id, 1))
+    os.rename(f"{store.layout.slot(QUEUE, slot)}/{invocation.id}.1", first)
+    for attempt in range(2, attempts + 1):
+        os.link(first, store.layout.failed(AttemptName(invocation.id, attempt)))
+    (name,) = controls.retryable(store)
+    assert controls.retry_failed(store, name) == controls.retried_id(invocation.id)
+    assert store.fs.names(store.layout.failed_folder) == []
+    controls.purge(store, QUEUE)

@@ -1,0 +1,124 @@
+"""The processes of the state machine: each has a filesystem, a clock and a handle of its own."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
+from sweep import QUEUE, InterruptibleFilesystem
+
+from fsqueue.spool.backlog import Backlog
+from fsqueue.spool.client import Client
+from fsqueue.spool.liveness import Observer
+from fsqueue.spool.opening import open_store
+from fsqueue.spool.records import WorkerRecord
+from fsqueue.spool.worker import Worker
+
+if TYPE_CHECKING:
+    from fsqueue.spool.store import Claim, Store
+
+HEARTBEAT, LEASE = 5.0, 30.0
+
+
+class Interruption(NamedTuple):
+    """Somebody else does something whole in the middle of an operation."""
+
+    at: int
+    """Before the call of this number, from 1."""
+    action: str
+    who: int
+    which: int
+
+
+class ServerTime:
+    """The file server's clock, which goes on when the test says so.
+
+    With real clocks no run is like the one before, and hypothesis cannot find what made one fail.
+    """
+
+    def __init__(self) -> None:
+        self.now = float(int(time.time()))
+
+
+class SharedFilesystem(InterruptibleFilesystem):
+    """A filesystem whose times are those of a server that the test moves on."""
+
+    def __init__(self, time: ServerTime) -> None:
+        super().__init__()
+        self._time = time
+
+    def monotonic(self) -> float:
+        return self._time.now + self.clock_offset
+
+    def _call(self, verb, function, /, *args, **kwargs):
+        result = super()._call(verb, function, *args, **kwargs)
+        if verb in {"utime", "create"}:
+            os.utime(args[0], (self._time.now, self._time.now))
+        return result
+
+
+class Host:
+    """One process."""
+
+    def __init__(self, root: str, time: ServerTime) -> None:
+        self.fs = SharedFilesystem(time)
+        self.store: Store = open_store(root, self.fs)
+        self.store.sync_clock()
+
+
+class WorkerHost(Host):
+    """A worker, which may be dead, or think that it lives."""
+
+    def __init__(self, root: str, time: ServerTime) -> None:
+        super().__init__(root, time)
+        self.worker: Worker | None = None
+        self.backlog = Backlog(self.store, QUEUE)
+        self.claims: list[Claim] = []
+
+    def start(self) -> None:
+        self.worker = Worker(self.store, queues=(QUEUE,), runner="thread", concurrency=9)
+        self.worker.register()
+        self.move_away()
+
+    def move_away(self) -> None:
+        """Let the others take this worker for one of another machine."""
+        path = self.store.layout.worker_record(self.worker.name)
+        if os.path.exists(path):
+            with open(path, "rb") as file:
+                record = msgspec.json.decode(file.read(), type=WorkerRecord)
+            with open(path, "wb") as file:
+                file.write(msgspec.json.encode(msgspec.structs.replace(record, boot="elsewhere")))
+
+    def die(self) -> None:
+        if self.worker is not None and self.worker._lock is not None:
+            self.worker._lock.release()
+        self.worker, self.claims = None, []
+
+
+class ClientHost(Host):
+    """A process that makes calls; when it has left, another one takes its place."""
+
+    def __init__(self, root: str, time: ServerTime, name: str) -> None:
+        super().__init__(root, time)
+        self.client = self.connect(name)
+
+    def connect(self, name: str) -> Client:
+        self.client = Client(self.store, events=False, poll_interval=0.1, on_silence=lambda: True)
+        self.client.name = name
+        return self.client
+
+    def die(self) -> None:
+        if self.client._lock is not None:
+            self.client._lock.release()
+            self.client._lock = None
+
+
+class ReaperHost(Host):
+    """A process that looks after the others."""
+
+    def __init__(self, root: str, time: ServerTime) -> None:
+        super().__init__(root, time)
+        self.observer = Observer(self.store, heartbeat=HEARTBEAT, lease=LEASE)
+        self.beats_seen: dict[str, int] = {}

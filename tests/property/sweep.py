@@ -1,0 +1,284 @@
+"""A spool with somebody whose filesystem fails on purpose, and others who recover.
+
+A sweep runs one operation once for each filesystem call that it makes, with a fault at that
+call, on a spool of its own each time; then it lets others recover and walks the spool.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import traceback
+import warnings
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
+
+from fsqueue.codec import encode
+from fsqueue.errors import EnvelopeError
+from fsqueue.spool.backlog import Backlog
+from fsqueue.spool.client import Client
+from fsqueue.spool.expiry import expire
+from fsqueue.spool.layout import DEFAULT_PRIORITY, AttemptName, Slot
+from fsqueue.spool.opening import open_store
+from fsqueue.spool.reaper import reap
+from fsqueue.spool.records import Call, Failure, Outcome
+from fsqueue.spool.states import State
+from fsqueue.spool.store import Claim
+from fsqueue.spool.worker import Worker
+from fsqueue.testing import Fault, FaultyFilesystem
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from fsqueue.spool.store import Store
+
+QUEUE = "default"
+CLIENT = "client0001"
+ID = f"{CLIENT}-1"
+MAX_ATTEMPTS = 3
+ARGUMENTS = encode(((20,), {"b": 22}), "the arguments")
+LATE = b"published by the worker that was taken for dead"
+BODY = b"published by a worker of the recovery"
+OWN = b"published by the operation itself"
+EMPTY = frozenset({b""})
+RESULT_TTL = 7 * 86_400.0
+
+
+def in_child(action: Callable[[], object]) -> int:
+    """Run in a forked process; returns its exit status, 0 if the action returned."""
+    return status_of(start_child(action))
+
+
+def start_child(action: Callable[[], object]) -> int:
+    with warnings.catch_warnings():  # pytest-xdist has a thread that takes no lock of ours
+        warnings.simplefilter("ignore", DeprecationWarning)
+        child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            action()
+            status = 0
+        except BaseException:  # noqa: BLE001 - nothing may leave a forked child
+            os.write(2, traceback.format_exc().encode())
+        finally:
+            os._exit(status)
+    return child
+
+
+def status_of(child: int) -> int:
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def worker_of(store: Store) -> Worker:
+    worker = Worker(store, queues=(QUEUE,), runner="thread", concurrency=1)
+    worker.register()
+    return worker
+
+
+def client_of(store: Store, name: str = CLIENT) -> Client:
+    client = Client(store, events=False, poll_interval=0.1, on_silence=lambda: True)
+    client.name = name
+    return client
+
+
+def call_of(store: Store, invocation_id: str = ID, *, age: float = 1.0, keep: bool = True) -> Call:
+    now = store.clock.now()
+    return Call(
+        id=invocation_id,
+        spool=store.info.id,
+        task="tasks.f",
+        queue=QUEUE,
+        slot=str(Slot(DEFAULT_PRIORITY, now - age)),
+        created=now,
+        python="3",
+        codec="cloudpickle",
+        max_attempts=MAX_ATTEMPTS,
+        keep=keep,
+        segments=(len(ARGUMENTS),),
+    )
+
+
+def outcome_of(store: Store, name: AttemptName, state: State = State.SUCCEEDED) -> Outcome:
+    return Outcome(
+        id=name.invocation_id,
+        spool=store.info.id,
+        attempt=name.attempt,
+        state=state,
+        worker="w",
+        started=0.0,
+        ended=0.0,
+        codec="cloudpickle",
+        failure=Failure("ValueError", "bad") if state is State.FAILED else None,
+    )
+
+
+def work(store: Store, worker: Worker) -> list[int]:
+    """Run all that is pending, as a runner does; returns the attempts that ran."""
+    ran = []
+    backlog = Backlog(store, QUEUE)
+    while (origin := backlog.next()) is not None:
+        claim = worker.claim(origin)
+        if claim is None:
+            continue
+        try:
+            store.read_call(claim)
+        except EnvelopeError as error:
+            worker.release(claim)
+            store.quarantine(claim.path, claim.name, str(error))
+        else:
+            worker.release(claim)
+            store.complete(claim, outcome_of(store, claim.name), [BODY])
+        worker.forget(claim.name)
+        ran.append(claim.name.attempt)
+    return ran
+
+
+def walk(root: str) -> tuple[list[str], list[str]]:
+    """Relative paths of the files and of the folders in a folder, at any depth."""
+    files: list[str] = []
+    folders: list[str] = []
+    to_do = [""]
+    while to_do:
+        prefix = to_do.pop()
+        with os.scandir(f"{root}/{prefix}") as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(prefix + entry.name)
+                    to_do.append(f"{prefix}{entry.name}/")
+                else:
+                    files.append(prefix + entry.name)
+    return sorted(files), folders
+
+
+class Mount(NamedTuple):
+    """The kind of filesystem that the spool lies on."""
+
+    name: str
+    remote: bool = False
+    habits: tuple[Fault, ...] = ()
+    """What it always does, to everybody."""
+
+    def __str__(self) -> str:
+        return self.name
+
+
+LOCAL = Mount("local")
+REMOTE = Mount("remote", remote=True)
+NO_LINKS = Mount("no-links", habits=(Fault.fail(errno.EPERM, at=None, verb="link"),))
+
+
+def clean_up(store: Store, fs: FaultyFilesystem) -> list[str]:
+    """Remove what the dead have left once all times to live are over; returns what is left."""
+    layout = store.layout
+    names = {name.rpartition(".")[0] for name in os.listdir(layout.workers_folder)}
+    for worker in names | set(os.listdir(layout.running_folder)):
+        reap(store, worker, "killed")
+    fs.clock_offset += RESULT_TTL + 86_400.0
+    expire(store, result_ttl=RESULT_TTL)
+    Backlog(store, QUEUE).next()
+    files, folders = walk(layout.root)
+    stay = {*map(os.path.basename, layout.folders), f"pending/{QUEUE}", "spool.json"}
+    return [name for name in (*files, *folders) if name not in stay]
+
+
+class InterruptibleFilesystem(FaultyFilesystem):
+    """Lets somebody else do something whole in the middle of an operation."""
+
+    _left = 0
+    _action: Callable[[], object] | None = None
+
+    def interrupt(self, at: int, action: Callable[[], object]) -> None:
+        """Before the call of number `at`, from 1."""
+        self._left, self._action = at, action
+
+    def heal(self) -> None:
+        self.inject()
+        self._action = None
+
+    def _call(self, verb, function, /, *args, **kwargs):
+        action = self._action
+        if action is not None and verb != "clock":
+            self._left -= 1
+            if self._left <= 0:
+                self._action = None
+                action()
+        return super()._call(verb, function, *args, **kwargs)
+
+
+@dataclass
+class Stage:
+    """One spool, one worker and one client over a faulty filesystem, others over a healthy one."""
+
+    root: str
+    mount: Mount = LOCAL
+    fs: InterruptibleFilesystem = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.fs = InterruptibleFilesystem(self.mount.habits, remote=self.mount.remote)
+        self.healthy_fs = FaultyFilesystem(self.mount.habits, remote=self.mount.remote)
+        self.store = open_store(self.root, self.fs)
+        self.healthy = open_store(self.root, self.healthy_fs)
+        self.worker = worker_of(self.store)
+        self.others = [worker_of(self.healthy)]
+        self.client = client_of(self.store)
+        self.layout = self.store.layout
+        self.call = call_of(self.store)
+        self.claim: Claim | None = None
+        self.origin = ""
+        self.returned: object = None
+        self.seen: bytes | None = None
+
+    @property
+    def rescuer(self) -> Worker:
+        return self.others[0]
+
+    def inject(self, *faults: Fault) -> None:
+        self.fs.inject(*faults, *self.mount.habits)
+
+    def publish(self, *, attempt: int = 1, age: float = 1.0) -> None:
+        self.call = call_of(self.store, age=age)
+        path = self.healthy.publish(self.call, [ARGUMENTS])
+        self.origin = path.removesuffix(".1") + f".{attempt}"
+        os.rename(path, self.origin)
+
+    def take(self, *, attempt: int = 1) -> None:
+        self.publish(attempt=attempt)
+        self.claim = self.worker.claim(self.origin)
+
+    def publish_outcome(self, attempt: int, content: bytes) -> None:
+        """As a worker does that has lost its claim meanwhile."""
+        name = AttemptName(ID, attempt)
+        lost = Claim(name, f"{self.layout.running('gone')}/{name}", "", "gone")
+        self.healthy.complete(lost, outcome_of(self.healthy, name), [content])
+
+    def close(self) -> None:
+        for holder in (self.client, self.worker, *self.others):
+            if holder._lock is not None:
+                holder._lock.release()
+                holder._lock = None
+
+    # -- walking -----------------------------------------------------------------------
+
+    def files(self) -> list[str]:
+        """Relative paths of all files."""
+        return walk(self.root)[0]
+
+    def places(self) -> list[str]:
+        """Where the call's file is, unless it is finished."""
+        return [
+            f"{top}/{path}"
+            for top in ("pending", "running")
+            for path in walk(f"{self.root}/{top}")[0]
+        ]
+
+    def content(self) -> bytes | None:
+        """What the outcome says to whoever looks."""
+        data = self.healthy.peek(ID)
+        return None if data is None else bytes(self.healthy.read_outcome(ID, data)[1])
+
+    # -- the end -----------------------------------------------------------------------
+
+    def forsake(self) -> list[str]:
+        """Everybody dies; returns what the next clean-up after all times to live has left."""
+        self.close()
+        return clean_up(self.healthy, self.healthy_fs)

@@ -1,0 +1,158 @@
+"""What holds right after a fault, and what holds in the end, whatever the operation was."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from sweep import BODY, CLIENT, ID, LOCAL, Stage, outcome_of, work
+
+from fsqueue.spool.reaper import reap
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sweep import Mount
+    from sweep_operations import Operation
+
+    from fsqueue.testing import Operation as Step
+
+OUTCOMES = (f"done/{CLIENT}/{ID}", f"kept/{CLIENT}/{ID}")
+
+
+def stages(
+    folder: str, operation: Operation, mount: Mount = LOCAL
+) -> Iterator[tuple[int, Step, Stage]]:
+    """Prepared spools, one for each filesystem call of the operation, counted by a dry run."""
+    trace = steps(f"{folder}/dry", operation, mount)
+    assert trace
+    for number, step in enumerate(trace, start=1):
+        stage = prepared(f"{folder}/{number}", operation, mount)
+        yield number, step, stage
+        stage.close()
+
+
+def prepared(root: str, operation: Operation, mount: Mount = LOCAL) -> Stage:
+    stage = Stage(root, mount)
+    operation.prepare(stage)
+    return stage
+
+
+def steps(root: str, operation: Operation, mount: Mount = LOCAL) -> list[Step]:
+    """The filesystem calls of an operation that meets no fault."""
+    dry = prepared(root, operation, mount)
+    dry.inject()
+    operation.run(dry)
+    trace = dry.fs.trace
+    dry.close()
+    return trace
+
+
+def differs(folder: str, operation: Operation, mount: Mount) -> bool:
+    """Whether an operation makes other calls there than on a local disk."""
+    here, there = (
+        [(step.verb, step.path.count("/")) for step in steps(f"{folder}/{at}", operation, at)]
+        for at in (LOCAL, mount)
+    )
+    return here != there
+
+
+def check_at_once(stage: Stage, operation: Operation, *, accepted: bool) -> None:
+    """Right after the fault, before anybody recovers anything."""
+    places = stage.places()
+    stage.seen = stage.content()
+    assert len(places) <= 1, places
+    if accepted and stage.seen is None and not operation.consumes:
+        assert len(places) == 1, f"lost: {stage.files()}"
+
+
+def run_with_fault(stage: Stage, operation: Operation, *, tries: int = 2) -> tuple[bool, bool]:
+    """Run and, if it fails, do what the runner does; returns (accepted, whether it dies then)."""
+    accepted = operation.accepted or operation.refuses
+    for _ in range(tries):
+        try:
+            stage.returned = operation.run(stage)
+        except FileNotFoundError:
+            pytest.fail(f"it looks as if the claim was lost: {stage.fs.trace}")
+        except OSError:
+            check_at_once(stage, operation, accepted=operation.accepted)
+            if operation.retry == "reaper":
+                return operation.accepted, True
+            if operation.retry == "work":
+                return accepted, False
+            if operation.refuses and tries == 2:
+                assert stage.places() == [], "a call that was not accepted is pending"
+        else:
+            operation.check(stage)
+            return accepted, False
+    pytest.fail(f"it fails without a fault: {stage.fs.trace}")
+
+
+def finish_what_is_held(stage: Stage, operation: Operation) -> None:
+    """A runner completes the claims that it knows of."""
+    if operation.retry == "work" and stage.worker.claims:
+        (claim,) = stage.worker.claims
+        assert stage.worker.release(claim)
+        stage.store.complete(claim, outcome_of(stage.store, claim.name), [BODY])
+        stage.worker.forget(claim.name)
+
+
+def recover(stage: Stage, *, dead: bool) -> None:
+    """What other processes do, and this one's worker if it lives."""
+    if not dead:
+        stage.worker.keep_alive()
+        work(stage.store, stage.worker)
+        assert stage.places() == [], "a living worker holds it and does not know"
+        return
+    for worker in (stage.worker, *stage.others[1:]):
+        reap(stage.healthy, worker.name, "killed")
+    work(stage.healthy, stage.rescuer)
+
+
+def check_in_the_end(
+    stage: Stage, operation: Operation, *, accepted: bool, temporaries: int = 1
+) -> None:
+    files = stage.files()
+    assert stage.places() == []
+    outcomes = [path for path in files if path.startswith(("done/", "kept/"))]
+    if not operation.keeps:
+        assert [path for path in outcomes if path.startswith("kept/")] == []
+    if accepted and not operation.consumes:
+        assert outcomes, "no outcome"
+    if outcomes:
+        assert outcomes in ([OUTCOMES[0]], [OUTCOMES[1]])
+        _check_outcome(stage, operation)
+    known = ("spool.json", "tmp/", "done/", "kept/", "failed/", "quarantine/", "workers/")
+    known = (*known, f"clients/{CLIENT}.lock")
+    assert [path for path in files if not path.startswith(known)] == []
+    assert len([path for path in files if path.startswith("tmp/")]) <= temporaries
+    _check_quarantine(files)
+    _check_workers(stage, files)
+    assert stage.forsake() == [], "left for ever"
+
+
+def _check_outcome(stage: Stage, operation: Operation) -> None:
+    content = stage.content()
+    assert content in operation.contents
+    if stage.seen is not None:
+        assert content == stage.seen, "the outcome was replaced"
+    keep = stage.healthy.is_kept(ID)
+    data = stage.healthy.collect(ID, keep=keep)
+    assert data is not None
+    outcome, payload = stage.healthy.read_outcome(ID, data)
+    assert payload == content
+    assert outcome.attempt <= operation.attempts
+    again = stage.healthy.collect(ID, keep=keep)
+    assert again == (data if keep else None), "a second outcome"
+
+
+def _check_quarantine(files: list[str]) -> None:
+    names = {path for path in files if path.startswith("quarantine/")}
+    calls = {name for name in names if not name.endswith(".reason")}
+    assert {f"{name}.reason" for name in calls} <= names, "nobody knows why it is in quarantine"
+
+
+def _check_workers(stage: Stage, files: list[str]) -> None:
+    alive = {worker.name for worker in (stage.worker, stage.rescuer)}
+    left = {path.split("/")[1].rpartition(".")[0] for path in files if path.startswith("workers/")}
+    assert left <= alive, "files of a dead worker"

@@ -1,0 +1,352 @@
+"""The table of the protocol's operations on one invocation: one entry each.
+
+To sweep another one, add an `Operation`: what is there before, what is run, and what may be
+there in the end.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sweep import (
+    ARGUMENTS,
+    BODY,
+    CLIENT,
+    EMPTY,
+    ID,
+    LATE,
+    MAX_ATTEMPTS,
+    OWN,
+    QUEUE,
+    Stage,
+    outcome_of,
+    worker_of,
+)
+
+from fsqueue.codec import decode_exception, encode
+from fsqueue.errors import EnvelopeError
+from fsqueue.runner.context import Workplace
+from fsqueue.runner.execute import execute
+from fsqueue.spool.reaper import reap
+from fsqueue.spool.states import State
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Container
+
+
+@dataclass(frozen=True)
+class Operation:
+    name: str
+    prepare: Callable[[Stage], object]
+    run: Callable[[Stage], object]
+    retry: str = "run"
+    """What the runner does when it fails: "run" it again, "work" on, or leave it to a "reaper"."""
+    contents: Container[bytes] = frozenset({BODY})
+    """What the outcome may say in the end."""
+    attempts: int = 2
+    """Highest attempt that may publish it."""
+    accepted: bool = True
+    """The call is in the spool before the operation, which must not lose it."""
+    refuses: bool = False
+    """An error means that the call was not accepted."""
+    keeps: bool = False
+    """The outcome may lie in ``kept/`` in the end."""
+    consumes: bool = False
+    """The outcome may be gone in the end: its client has it."""
+    check: Callable[[Stage], object] = lambda _: None
+    """What must hold when the operation has returned, right away or after repetitions."""
+
+    def __str__(self) -> str:
+        return self.name
+
+
+# -- before ---------------------------------------------------------------------------------
+
+
+def dead_worker(*, attempt: int = 1, outcome: bool = False, damaged: bool = False):
+    def prepare(stage: Stage) -> None:
+        stage.others.append(worker_of(stage.healthy))
+        stage.publish(attempt=attempt)
+        claim = stage.others[-1].claim(stage.origin)
+        assert claim is not None
+        if outcome:
+            stage.publish_outcome(attempt, LATE)
+        if damaged:
+            truncate(claim.path)
+
+    return prepare
+
+
+def truncate(path: str) -> None:
+    with open(path, "r+b") as file:
+        file.truncate(60)
+
+
+def late_outcome(stage: Stage) -> None:
+    stage.publish(attempt=2)
+    stage.publish_outcome(1, LATE)
+
+
+def second_result(stage: Stage) -> None:
+    stage.take()
+    stage.publish_outcome(1, LATE)
+
+
+def with_mailbox(prepare: Callable[[Stage], object]) -> Callable[[Stage], object]:
+    def both(stage: Stage) -> None:
+        stage.store.fs.make_folders(stage.layout.mailbox(CLIENT))
+        prepare(stage)
+
+    return both
+
+
+def damaged_claim(stage: Stage) -> None:
+    stage.take()
+    truncate(stage.claim.path)
+
+
+def stray(*, outcome: bool = False) -> Callable[[Stage], object]:
+    """The worker's own folder holds what the worker does not know of."""
+
+    def prepare(stage: Stage) -> None:
+        stage.publish()
+        held = f"{stage.layout.running(stage.worker.name)}/{ID}.1"
+        stage.healthy.fs.rename(stage.origin, held)
+        if outcome:
+            stage.publish_outcome(1, LATE)
+
+    return prepare
+
+
+def delivered(stage: Stage) -> None:
+    """A worker has published the outcome and retired the attempt."""
+    stage.publish_outcome(1, LATE)
+
+
+# -- the operations -------------------------------------------------------------------------
+
+
+def publish_by_client(stage: Stage) -> object:
+    return stage.client.publish(
+        ID, "tasks.f", QUEUE, [ARGUMENTS], max_attempts=MAX_ATTEMPTS, keep=True
+    )
+
+
+def present_client(stage: Stage) -> None:
+    stage.client._appear()
+
+
+def claim(stage: Stage) -> object:
+    return stage.worker.claim(stage.origin)
+
+
+def claim_and_read(stage: Stage) -> object:
+    claim = stage.worker.claim(stage.origin)
+    assert claim is not None
+    try:
+        return stage.store.read_call(claim)
+    except EnvelopeError as error:  # a file that may not be read goes into quarantine
+        stage.worker.release(claim)
+        return stage.store.quarantine(claim.path, claim.name, str(error))
+
+
+def complete(state: State) -> Callable[[Stage], object]:
+    def run(stage: Stage) -> object:
+        assert stage.claim is not None
+        stage.worker.release(stage.claim)
+        return stage.store.complete(
+            stage.claim, outcome_of(stage.store, stage.claim.name, state), [OWN]
+        )
+
+    return run
+
+
+class _Impatient(threading.Event):
+    """Pauses between two tries that take no time."""
+
+    def wait(self, timeout: float | None = None) -> bool:
+        del timeout
+        return self.is_set()
+
+
+def run_body(body: Callable[..., object]) -> Callable[[Stage], object]:
+    """From the claim's file to the outcome, as the runner does it."""
+
+    def run(stage: Stage) -> object:
+        assert stage.claim is not None
+        workplace = Workplace(
+            store=stage.store,
+            worker=lambda: stage.worker,
+            resolve={"tasks.f": body}.__getitem__,
+            app_id="t",
+            exclusive=False,
+        )
+        workplace.aborted = _Impatient()
+        try:
+            return execute(workplace, stage.claim, stage.worker.release)
+        finally:
+            stage.worker.forget(stage.claim.name)
+
+    return run
+
+
+def _add(a: int, b: int) -> int:
+    return a + b
+
+
+def _fail(a: int, b: int) -> None:
+    raise ZeroDivisionError(f"{a} {b}")
+
+
+def _return_lock(a: int, b: int) -> object:
+    return threading.Lock()
+
+
+class _Raises:
+    """The contents that say that a body ended with an error of this kind."""
+
+    def __init__(self, *kinds: type[BaseException]) -> None:
+        self._kinds = kinds
+
+    def __contains__(self, content: bytes) -> bool:
+        return content == BODY or isinstance(decode_exception(memoryview(content)), self._kinds)
+
+
+def give_back(stage: Stage) -> object:
+    assert stage.claim is not None
+    stage.worker.release(stage.claim)
+    try:
+        return stage.store.give_back(stage.claim)
+    finally:
+        stage.worker.forget(stage.claim.name)
+
+
+def keep_alive(stage: Stage) -> object:
+    return stage.worker.keep_alive()
+
+
+def reap_other(stage: Stage) -> object:
+    """The faulty process reaps; who is dead is another worker."""
+    return reap(stage.store, stage.others[-1].name, "killed")
+
+
+def withdraw(stage: Stage) -> object:
+    return stage.store.withdraw(stage.origin)
+
+
+def collect(*, keep: bool) -> Callable[[Stage], object]:
+    return lambda stage: stage.store.collect(ID, keep=keep)
+
+
+def check_collected(stage: Stage) -> None:
+    data = stage.returned
+    assert isinstance(data, bytes), "the client has no outcome"
+    assert bytes(stage.healthy.read_outcome(ID, data)[1]) == LATE
+
+
+OPERATIONS = (
+    Operation(
+        "publish",
+        lambda _: None,
+        lambda stage: stage.store.publish(stage.call, [ARGUMENTS]),
+        attempts=1,
+        accepted=False,
+        refuses=True,
+    ),
+    Operation(
+        "publish-first-by-client",
+        lambda _: None,
+        publish_by_client,
+        attempts=1,
+        accepted=False,
+        refuses=True,
+    ),
+    Operation(
+        "publish-next-by-client",
+        present_client,
+        publish_by_client,
+        attempts=1,
+        accepted=False,
+        refuses=True,
+    ),
+    Operation("withdraw", Stage.publish, withdraw, attempts=1, accepted=False),
+    Operation("claim", Stage.publish, claim, retry="work"),
+    Operation("claim-and-read", Stage.publish, claim_and_read, retry="work"),
+    Operation(
+        "claim-second-attempt",
+        lambda stage: stage.publish(attempt=2),
+        claim,
+        retry="work",
+        attempts=3,
+    ),
+    Operation("claim-of-finished", late_outcome, claim, retry="work", contents=frozenset({LATE})),
+    Operation(
+        "complete",
+        with_mailbox(Stage.take),
+        complete(State.SUCCEEDED),
+        contents=frozenset({OWN, BODY}),
+    ),
+    Operation(
+        "complete-without-mailbox",
+        Stage.take,
+        complete(State.SUCCEEDED),
+        contents=frozenset({OWN, BODY}),
+    ),
+    Operation(
+        "complete-failure",
+        with_mailbox(Stage.take),
+        complete(State.FAILED),
+        contents=frozenset({OWN, BODY}),
+    ),
+    Operation(
+        "complete-second",
+        second_result,
+        complete(State.SUCCEEDED),
+        contents=frozenset({LATE}),
+        attempts=1,
+    ),
+    Operation(
+        "execute-value",
+        with_mailbox(Stage.take),
+        run_body(_add),
+        contents=frozenset({encode(42, "the value"), BODY}),
+    ),
+    Operation(
+        "execute-failure",
+        with_mailbox(Stage.take),
+        run_body(_fail),
+        contents=_Raises(ZeroDivisionError),
+    ),
+    Operation(
+        "execute-unserialisable",
+        with_mailbox(Stage.take),
+        run_body(_return_lock),
+        contents=_Raises(Exception),
+    ),
+    Operation("execute-damaged", damaged_claim, run_body(_add), contents=EMPTY, attempts=1),
+    Operation("give-back", Stage.take, give_back, retry="reaper"),
+    Operation("return-stray", stray(), keep_alive),
+    Operation("return-finished-stray", stray(outcome=True), keep_alive, contents=frozenset({LATE})),
+    Operation("requeue", dead_worker(), reap_other),
+    Operation("reap-finished", dead_worker(outcome=True), reap_other, contents=frozenset({LATE})),
+    Operation("lose", dead_worker(attempt=MAX_ATTEMPTS), reap_other, contents=EMPTY, attempts=3),
+    Operation("quarantine", dead_worker(damaged=True), reap_other, contents=EMPTY),
+    Operation(
+        "collect-and-keep",
+        delivered,
+        collect(keep=True),
+        contents=frozenset({LATE}),
+        keeps=True,
+        check=check_collected,
+    ),
+    Operation(
+        "collect",
+        delivered,
+        collect(keep=False),
+        contents=frozenset({LATE}),
+        consumes=True,
+        check=check_collected,
+    ),
+)

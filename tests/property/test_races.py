@@ -1,0 +1,70 @@
+"""Many claimants at once: each call has one."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+from sweep import ARGUMENTS, CLIENT, QUEUE, call_of, start_child, status_of, worker_of
+
+from fsqueue.spool.backlog import Backlog
+from fsqueue.spool.opening import open_store
+
+if TYPE_CHECKING:
+    from fsqueue.spool.store import Store
+
+CROWD = 300
+
+
+def publish_many(store: Store) -> list[str]:
+    store.sync_clock()
+    ids = [f"{CLIENT}-{number}" for number in range(CROWD)]
+    for invocation_id in ids:
+        store.publish(call_of(store, invocation_id), [ARGUMENTS])
+    return ids
+
+
+def claim_all(root: str) -> list[str]:
+    store = open_store(root)
+    worker = worker_of(store)
+    backlog = Backlog(store, QUEUE)
+    mine = []
+    while (origin := backlog.next()) is not None:
+        claim = worker.claim(origin)
+        if claim is not None:
+            mine.append(claim.name.invocation_id)
+    worker._lock.release()
+    return mine
+
+
+def test_threads_that_race_never_share_a_claim(folder):
+    ids = publish_many(open_store(folder))
+    with ThreadPoolExecutor(6) as pool:
+        claimed = list(pool.map(claim_all, [folder] * 6))
+    assert Counter(itertools.chain(*claimed)) == Counter(ids)
+    names = [name for _, _, names in os.walk(f"{folder}/running") for name in names]
+    assert sorted(names) == sorted(f"{invocation_id}.1" for invocation_id in ids)
+
+
+def test_processes_that_race_never_share_a_claim(folder):
+    ids = publish_many(open_store(f"{folder}/spool"))
+    readable, writable = os.pipe()
+
+    def race(number: int) -> None:
+        os.close(writable)
+        os.read(readable, 1)  # until the parent closes its end: all at once
+        with open(f"{folder}/claimed-{number}", "w", encoding="ascii") as file:
+            file.write("\n".join(claim_all(f"{folder}/spool")))
+
+    children = [start_child(lambda number=number: race(number)) for number in range(3)]
+    os.close(writable)
+    os.close(readable)
+    assert [status_of(child) for child in children] == [0, 0, 0]
+    claimed = []
+    for number in range(3):
+        with open(f"{folder}/claimed-{number}", encoding="ascii") as file:
+            claimed += file.read().split()
+    assert Counter(claimed) == Counter(ids)
