@@ -48,7 +48,7 @@ def test_lists_of_a_spool_with_spoiled_files(app, outside, tmp_path, spoil):
         f"{layout.failed_folder}/{failed}.1",
     ):
         spoil(path, outside)
-    for path in (layout.worker_record(HOSTILE), layout.worker_beat(HOSTILE)):
+    for path in (layout.worker_beat(HOSTILE), layout.worker_record(HOSTILE)):
         write_record(app, HOSTILE)
         rewrite(path, read(layout.worker_record(HOSTILE)))
         spoil(path, outside)

@@ -203,7 +203,7 @@ _CONTENTS = st.binary(max_size=100) | _RECORDS.map(lambda value: json.dumps(valu
 
 @given(_CONTENTS)
 @settings(
-    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @pytest.mark.leaves_strays
 def test_any_content_of_the_records(spool, content):
