@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
+from fsqueue.errors import EnvelopeError
 from fsqueue.spool.filesystem import Filesystem
 from fsqueue.spool.layout import PAUSED, AttemptName, Layout, Slot, is_queue_name
 from fsqueue.spool.liveness import Observer
@@ -248,7 +249,7 @@ def claimed_for(store: Store, path: str) -> float | None:
     A rename leaves a file's time of change alone, and sets that of its status.
     """
     try:
-        changed = store.fs.status(path).st_ctime
+        changed = store.fs.status(path, follow=False).st_ctime
     except FileNotFoundError:
         return None
     return max(0.0, store.clock.now() - changed)
@@ -257,5 +258,5 @@ def claimed_for(store: Store, path: str) -> float | None:
 def _age(store: Store, path: str) -> float | None:
     try:
         return max(0.0, store.clock.now() - store.fs.modified(path))
-    except FileNotFoundError:
+    except (FileNotFoundError, PermissionError, EnvelopeError):
         return None

@@ -111,7 +111,7 @@ def glance(data: bytes, kind: type[H]) -> H | None:
         return None
     try:
         header: H = _decoders[kind].decode(data[match.end() : end])  # type: ignore[assignment]
-    except (msgspec.MsgspecError, RecursionError):
+    except UNDECODABLE:
         return None
     return header
 

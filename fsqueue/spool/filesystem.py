@@ -318,9 +318,9 @@ class Filesystem:
         """Seconds of this host's steady clock."""
         return self._call("clock", time.monotonic)
 
-    def status(self, path: str) -> os.stat_result:
-        """Owner, mode and times of what a path leads to."""
-        return self._call("stat", os.stat, path)
+    def status(self, path: str, *, follow: bool = True) -> os.stat_result:
+        """Owner, mode and times of what a path leads to, or of the link if it is one."""
+        return self._call("stat", os.stat, path, follow_symlinks=follow)
 
     # -- who may read, and what survives ------------------------------------------------
 

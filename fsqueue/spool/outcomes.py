@@ -226,13 +226,10 @@ class Outcomes:
         """Content of a call or an outcome.
 
         Raises:
-            EnvelopeError: no regular file, or not as long as it says, or it may not be read.
+            EnvelopeError: no regular file, or not as long as it says.
             SpoolVersionError: long, and written by another format version.
         """
-        try:
-            return self.fs.read(path, envelope.length, fresh=fresh)
-        except PermissionError as error:
-            raise EnvelopeError(f"{path} may not be read: {error.strerror}") from error
+        return self.fs.read(path, envelope.length, fresh=fresh)
 
     def read_outcome(self, invocation_id: str, data: bytes) -> tuple[Outcome, memoryview]:
         """Header and payload of an outcome.

@@ -23,7 +23,7 @@ class SpoolInfo(msgspec.Struct, frozen=True):
     """``spool.json``."""
 
     format: int
-    id: str
+    id: Annotated[str, msgspec.Meta(pattern="^[a-z0-9]{1,64}$")]
     key: str = ""
     """Tells which key signs the files of this spool, and nothing about it; empty: none does."""
 

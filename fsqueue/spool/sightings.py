@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import msgspec
 
-from fsqueue.errors import EnvelopeError, UnknownInvocationError
+from fsqueue.errors import EnvelopeError, SpoolVersionError, UnknownInvocationError
 from fsqueue.spool.census import claimed_for, queue_names
 from fsqueue.spool.envelope import decode, glance
 from fsqueue.spool.layout import AttemptName, Slot
@@ -176,8 +176,8 @@ def _beginning(store: Store, path: str, kind: type[H]) -> H | None:
         data = store.fs.read_beginning(path, _BEGINNING)
         header = glance(data, kind)
         if header is None and len(data) == _BEGINNING:
-            header = glance(store.fs.read(path), kind)
-    except (FileNotFoundError, PermissionError, EnvelopeError):
+            header = glance(store.read_file(path), kind)
+    except (FileNotFoundError, PermissionError, EnvelopeError, SpoolVersionError):
         return None
     return header
 
@@ -272,7 +272,7 @@ def state_or_failure(store: Store, invocation_id: str, member: int | None) -> St
 
 def _read_call(store: Store, path: str) -> tuple[Call | None, memoryview]:
     try:
-        return decode(store.fs.read(path), Call, path, store.key)
+        return decode(store.read_file(path), Call, path, store.key)
     except (FileNotFoundError, PermissionError, EnvelopeError):
         return None, memoryview(b"")
 

@@ -142,7 +142,10 @@ class Store(Outcomes):
         return self._read_call(self.layout.failed(name), name)
 
     def _read_call(self, path: str, name: AttemptName) -> tuple[Call, memoryview]:
-        data = self.read_file(path)
+        try:
+            data = self.read_file(path)
+        except PermissionError as error:
+            raise EnvelopeError(f"{path} may not be read: {error.strerror}") from error
         call, payload = envelope.decode(data, Call, path, self.key)
         if call.spool != self.info.id:
             raise EnvelopeError(f"{path} belongs to another spool ({call.spool})")
