@@ -196,7 +196,7 @@ def pause(
 ) -> None:
     """Let no worker start calls of a queue, until `resume`.
 
-    Calls can still be made. Workers notice within a second. What runs goes on, and may run the
+    Calls can still be made. Workers notice within two seconds. What runs goes on, and may run the
     calls that it waits for.
     """
     from fsqueue.spool import controls
