@@ -15,7 +15,7 @@ from pathlib import Path
 WORKERS = 2
 FOLDER = Path(os.environ.get("BENCH_FOLDER", "."))
 """A new folder on the filesystem that is measured."""
-PATIENCE = 120
+PATIENCE = 60
 
 
 class Calls(ABC):

@@ -99,7 +99,12 @@ def _refuse(message: str) -> None:
 @contextlib.contextmanager
 def _stoppable() -> Iterator[None]:
     """Signals to stop end the examination once; what follows them must not end the clearing up."""
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    # One that is ignored stays so: nohup does that, and a shell to what it runs in the background.
+    numbers = [
+        number
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        if signal.getsignal(number) is not signal.SIG_IGN
+    ]
 
     def stop(_number: int, _frame: object) -> None:
         for number in numbers:

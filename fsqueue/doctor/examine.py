@@ -38,6 +38,11 @@ PROBES = (
     timing.events,
 )
 
+_ALONE = (
+    "other hosts share this directory: run `fsqueue doctor --peer` on two of them at the same time "
+    "to see what each sees of the other's changes"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Report:
@@ -73,15 +78,12 @@ def examine(
     progress: Callable[[str], object] = lambda _: None,
     fs: Filesystem | None = None,
 ) -> Report:
-    """Examine a directory.
-
-    It works in a folder of its own there, which it removes.
+    """Examine a directory that exists, in a folder of its own there, which is removed.
 
     Args:
-        root: the directory, which exists.
+        root: the directory.
         group: number of the group that is to share it.
-        peer: seconds to wait for another host that examines it together with this one; None
-            examines it from this host alone.
+        peer: seconds to wait for another host that examines it too; None: this host alone.
         progress: told what is going on.
         fs: verbs over system calls, or None for the usual ones.
 
@@ -92,28 +94,23 @@ def examine(
     root = os.path.abspath(root)
     fs = fs or LenientFilesystem(remote=True, group=group)
     findings = [probe_mount(root), basics.permissions(root, group)]
-    between: list[Finding] = []
-    hosts: Mapping[str, str] = {}
+    pair: tuple[list[Finding], Mapping[str, str]] = ([], {})
     with contextlib.ExitStack() as stack:
         try:
             place = stack.enter_context(workplace(root, fs))
         except OSError as error:
             findings.append(basics.writable(root, error))
-            return Report(root, findings, between, hosts, [], [])
+            return Report(root, findings, *pair, [], [])
         party = stack.enter_context(partner(place))
         progress("examining from this host")
         findings += [_run(probe, place) for probe in PROBES]
         findings += _together(party)
         if peer is not None:
-            between, hosts = _between_hosts(place, peer, progress)
-    notes = []
-    if facts_of(findings, "filesystem").get("remote") and peer is None:
-        notes.append(
-            "other hosts share this directory: run `fsqueue doctor --peer` on two of them at the "
-            "same time to see what each sees of the other's changes"
-        )
+            pair = _between_hosts(place, peer, progress)
+    alone = peer is None and facts_of(findings, "filesystem").get("remote")
     # What two hosts found out together counts for more: it comes first.
-    return Report(root, findings, between, hosts, recommend([*between, *findings]), notes)
+    settings = recommend([*pair[0], *findings])
+    return Report(root, findings, *pair, settings, [_ALONE] if alone else [])
 
 
 def _between_hosts(

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from fsqueue.doctor.party import Party
 
-_MOST, _LEAST = 1000, 60
-_PREPARATION = 2.0
+_MOST, _LEAST = 600, 60
+_PREPARATION = 1.0
 _READING = 0.5
 _BLOCK = 4096
 LOCKS: Final = {"flock": fcntl.flock, "fcntl": fcntl.lockf}

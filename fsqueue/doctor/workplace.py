@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
 FOLDER = "doctor"
 # An examination takes minutes at most. What is this old was left by one that was killed.
 _LEFT_BEHIND = 3600.0
-_REMOVAL = 5.0
+_ROUNDS = 50
 _PAUSE = 0.1
 
 
@@ -98,13 +97,30 @@ def sweep(place: Workplace) -> None:
 
 def remove(folder: str) -> None:
     """Remove a workplace, and the folder of all workplaces if it was the last."""
-    deadline = time.monotonic() + _REMOVAL
-    while os.path.lexists(folder):
-        # Again: an NFS client keeps a removed file under another name until it is closed, and
-        # somebody else may be making his last one just now.
-        shutil.rmtree(folder, ignore_errors=True)
-        if time.monotonic() > deadline or not os.path.lexists(folder):
+    # Again and again: an NFS client keeps a removed file under another name until it is closed, and
+    # somebody else may be making his last one just now. By number, as one round may take long.
+    for _ in range(_ROUNDS):
+        with contextlib.suppress(OSError):
+            _clear(folder)
+        if not os.path.lexists(folder):
             break
         time.sleep(_PAUSE)
     with contextlib.suppress(OSError):
         os.rmdir(os.path.dirname(folder))
+
+
+def _clear(folder: str) -> None:
+    """Remove a folder with all that is in it, what another host has just made there included.
+
+    `shutil.rmtree` lists folders as a cache has them, and so may leave files of others.
+    """
+    os.utime(folder)
+    with os.scandir(folder) as entries:
+        found = list(entries)
+    for entry in found:
+        with contextlib.suppress(OSError):
+            if entry.is_dir(follow_symlinks=False):
+                _clear(entry.path)
+            else:
+                os.unlink(entry.path)
+    os.rmdir(folder)

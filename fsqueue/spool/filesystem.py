@@ -287,8 +287,12 @@ class Filesystem:
         self._call("utime", os.utime, path, times, follow_symlinks=False)
 
     def ring(self, path: str) -> None:
-        """Touch a bell that may not exist: without a listener there is none."""
-        with contextlib.suppress(FileNotFoundError):
+        """Touch a bell that may not exist: without a listener there is none.
+
+        Nobody relies on bells. So no error of one may look like an error of what it tells about,
+        which has happened by then.
+        """
+        with contextlib.suppress(OSError):
             self._call("utime", os.utime, path, follow_symlinks=False)
 
     def lock(self, path: str) -> BaseFileLock | None:

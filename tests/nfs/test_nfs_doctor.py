@@ -21,7 +21,10 @@ class Doctor:
         )
 
     def wait_for(self, text):
-        wait_until(lambda: text in self.job.stderr, timeout=60, what=text)
+        try:
+            wait_until(lambda: text in self.job.stderr, timeout=100, what=text)
+        except AssertionError as error:
+            raise AssertionError(f"{error}: {self.job.stderr}") from None
 
     def report(self):
         code = self.job.wait(140)
@@ -54,7 +57,11 @@ def exported(site):
 
 
 def left(site):
-    return site.on_server(f"os.listdir({exported(site)!r})")
+    """What is in the root, at any depth."""
+    return site.on_server(
+        "sorted(where + '/' + name for where, folders, files in "
+        f"os.walk({exported(site)!r}) for name in folders + files)"
+    )
 
 
 def weaknesses(findings):

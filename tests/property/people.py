@@ -178,8 +178,10 @@ class Site:
         host.worker.forget(name)
         host.claims.remove(claim)
         if self.quiet:
+            entry = self.model.entries[name.invocation_id]
             finished = self.model.finish(name.invocation_id, claim.worker, name.attempt, content)
-            assert published == finished
+            # The mailbox is empty again after a collection; what is late there is never seen.
+            assert published == finished or (published and entry.keep and entry.delivered)
 
     def run_give_back(self, host: WorkerHost, which: int) -> None:
         if not host.claims:

@@ -129,6 +129,7 @@ def delivered(stage: Stage) -> None:
 
 
 def publish_by_client(stage: Stage) -> object:
+    stage.client._events = True  # workers are woken by a bell
     return stage.client.publish(
         ID, "tasks.f", QUEUE, [ARGUMENTS], max_attempts=MAX_ATTEMPTS, keep=True
     )
@@ -246,6 +247,10 @@ def check_collected(stage: Stage) -> None:
     assert bytes(stage.healthy.read_outcome(ID, data)[1]) == LATE
 
 
+def check_nothing_left(stage: Stage) -> None:
+    assert stage.places() == [], "it is finished, and to be run again"
+
+
 OPERATIONS = (
     Operation(
         "publish",
@@ -328,9 +333,21 @@ OPERATIONS = (
     Operation("execute-damaged", damaged_claim, run_body(_add), contents=EMPTY, attempts=1),
     Operation("give-back", Stage.take, give_back, retry="reaper"),
     Operation("return-stray", stray(), keep_alive),
-    Operation("return-finished-stray", stray(outcome=True), keep_alive, contents=frozenset({LATE})),
+    Operation(
+        "return-finished-stray",
+        stray(outcome=True),
+        keep_alive,
+        contents=frozenset({LATE}),
+        check=check_nothing_left,
+    ),
     Operation("requeue", dead_worker(), reap_other),
-    Operation("reap-finished", dead_worker(outcome=True), reap_other, contents=frozenset({LATE})),
+    Operation(
+        "reap-finished",
+        dead_worker(outcome=True),
+        reap_other,
+        contents=frozenset({LATE}),
+        check=check_nothing_left,
+    ),
     Operation("lose", dead_worker(attempt=MAX_ATTEMPTS), reap_other, contents=EMPTY, attempts=3),
     Operation("quarantine", dead_worker(damaged=True), reap_other, contents=EMPTY),
     Operation(

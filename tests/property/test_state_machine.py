@@ -23,14 +23,14 @@ from fsqueue.testing import Fault
 
 CODES = st.sampled_from([errno.EIO, errno.ESTALE, errno.ENOSPC])
 AT = st.integers(1, 9)
+VERBS = st.sampled_from(["create", "write", "close", "rename", "link", "unlink", "mkdir"])
 FAULTS = st.one_of(
     st.builds(lambda at, code: Fault.fail(code, at=at), AT, CODES),
     st.builds(lambda at: Fault.lost_reply(at=at), AT),
     st.builds(
-        lambda verb, code: Fault.lost_reply(verb=verb, code=code),
-        st.sampled_from(["create", "write", "close", "rename", "link", "unlink", "mkdir"]),
-        CODES,
+        lambda verb, at, code: Fault.fail(code, at=at, verb=verb), VERBS, st.integers(1, 2), CODES
     ),
+    st.builds(lambda verb, code: Fault.lost_reply(verb=verb, code=code), VERBS, CODES),
     st.just(Fault.stale()),
     # An NFS client's cached answer that there is no such outcome.
     st.just(Fault.fail(errno.ENOENT, at=None, verb="stat", path="/done/")),

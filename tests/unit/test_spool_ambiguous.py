@@ -12,6 +12,7 @@ from fsqueue.spool.layout import AttemptName
 from fsqueue.spool.opening import open_store
 from fsqueue.spool.records import Outcome
 from fsqueue.spool.states import State
+from fsqueue.spool.store import Claim
 from fsqueue.testing import Fault, FaultyFilesystem
 
 QUEUE = "default"
@@ -43,7 +44,9 @@ class Caller:
             ended=0.0,
             codec="cloudpickle",
         )
-        assert self.store.publish_outcome(outcome, [b"value"])
+        name = AttemptName(self.id, 1)
+        claim = Claim(name, f"{self.store.layout.running('w')}/{name}", "", "w")
+        assert self.store.complete(claim, outcome, [b"value"])
 
 
 @pytest.fixture
@@ -55,7 +58,8 @@ def caller(spool):
 
 
 def test_a_call_that_was_published_before_the_error_is_accepted(caller):
-    caller.store.fs.make_folders(caller.store.layout.slot(QUEUE, caller.client._slot_of(5, 0.0)))
+    caller.publish()  # makes the slot
+    caller.id = caller.client.new_id()
     caller.fs.inject(Fault.lost_reply(verb="rename", code=errno.EIO))
     assert os.path.exists(caller.publish())
 
@@ -83,6 +87,18 @@ def test_an_outcome_that_was_read_is_not_lost_by_what_comes_after(caller, keep, 
     assert caller.store.read_outcome(caller.id, data)[1] == b"value"
     caller.store.collect(caller.id, keep=False)
     caller.store.fs.discard(caller.store.layout.kept(caller.id))
+
+
+def test_no_error_of_a_bell_hides_that_a_call_was_published(caller):
+    caller.client._events = True
+    caller.fs.inject(Fault.fail(errno.EIO, path=caller.store.layout.bell_folder))
+    assert os.path.exists(caller.publish())
+
+
+def test_no_error_of_a_bell_publishes_an_outcome_twice(caller):
+    caller.fs.inject(Fault.fail(errno.EIO, path=caller.store.layout.bell_folder))
+    caller.deliver()
+    assert caller.store.collect(caller.id, keep=False) is not None
 
 
 def test_no_file_is_in_quarantine_without_its_reason(caller):

@@ -1,0 +1,114 @@
+"""Calls over a real NFS server and two kernel clients, beside what a small model predicts.
+
+FSQUEUE_NFS_LAB names the folder that holds nfslab.py, as for ``tests/nfs``. The model adds up
+what the file server takes for each step of the protocol, measured by itself.
+"""
+
+import importlib.util
+import json
+import os
+import sys
+from pathlib import Path
+
+import machine
+from rich.console import Console
+from rich.table import Table
+
+HERE = Path(__file__).parent
+CALLS, TRIPS = 200, 30
+PATIENCE = 120
+# What a step of a call asks of the file server, one after another; see docs/performance.md.
+PUBLISH = ("create", "rename")
+RUN = ("rename", "read", "create", "link", "ring", "unlink", "unlink")
+
+
+def load_lab():
+    path = Path(os.environ["FSQUEUE_NFS_LAB"], "nfslab.py")
+    spec = importlib.util.spec_from_file_location("nfslab", path)
+    nfslab = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(nfslab)
+    return nfslab
+
+
+class Guests:
+    """Commands on the clients of a lab."""
+
+    def __init__(self, lab, root):
+        self._lab = lab
+        self.env = {"FSQUEUE__ROOT": root, "PYTHONDONTWRITEBYTECODE": "1"}
+
+    def start(self, client, *arguments):
+        """Start Python there."""
+        # What a worker logs comes out where the lab can wait for it.
+        command = ["sh", "-c", 'exec "$@" 2>&1', "sh", sys.executable, *map(str, arguments)]
+        return self._lab.popen(client, command, env=self.env, cwd=str(HERE))
+
+    def answer(self, client, *arguments):
+        """Run a step there and return what it found."""
+        return finished(self.start(client, "nfs_steps.py", *arguments))
+
+
+def finished(job):
+    if job.wait(PATIENCE):
+        raise SystemExit(job.stdout)
+    return json.loads(job.stdout.splitlines()[-1])
+
+
+def worker_on(guests, client):
+    job = guests.start(client, "-m", "fsqueue", "worker", "bench_tasks:app", "--concurrency", 1)
+    job.wait_for(" serves ", PATIENCE)
+    return job
+
+
+def run_on(guests, workers):
+    """Figures of calls that are published before their workers start."""
+    caller = guests.start("a", "nfs_steps.py", "calls", CALLS)
+    caller.wait_for("published", PATIENCE)
+    jobs = [worker_on(guests, client) for client in workers]
+    found = finished(caller)
+    stop(jobs)
+    return found
+
+
+def stop(jobs):
+    for job in jobs:
+        job.send_signal(15)
+    for job in jobs:
+        job.wait(PATIENCE)
+
+
+def measure(nfslab, version):
+    seen = [str(HERE), str(HERE.parent / "fsqueue")]
+    with nfslab.Lab(opts=f"vers={version}", ro=seen) as lab:
+        mount = lab.mountpoint
+        guests = Guests(lab, f"{mount}/spool")
+        steps = guests.answer("b", "probe", f"{mount}/probe")
+        one = run_on(guests, "b")
+        two = run_on(guests, "bb")
+        jobs = [worker_on(guests, "b")]
+        trip = guests.answer("a", "trips", TRIPS)
+        stop(jobs)
+    return {"steps": steps, "one worker": one, "two workers": two, "round trip": trip["p50"]}
+
+
+def main():
+    console, found = Console(), {"machine": machine.describe()}
+    nfslab = load_lab()
+    for version in ("4.2", "3"):
+        row = found[version] = measure(nfslab, version)
+        table = Table(f"NFS v{version}", "predicted, ms", "measured, ms")
+        for name, steps, measured in (
+            ("publish one call", PUBLISH, row["one worker"]["publish"]),
+            ("one worker, a call", RUN, row["one worker"]["run"]),
+        ):
+            predicted = sum(row["steps"][step] for step in steps)
+            table.add_row(name, f"{predicted:.2f}", f"{measured:.2f}")
+        table.add_row("two workers, a call", "", f"{row['two workers']['run']:.2f}")
+        table.add_row("round trip", "", f"{row['round trip']:.1f}")
+        console.print(table)
+        console.print(row["steps"])
+    console.print(machine.sentence(found["machine"]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,87 @@
+"""Runs in a guest of the NFS lab, for `nfs.py`: ``python nfs_steps.py STEP ...`` prints JSON."""
+
+import json
+import os
+import statistics
+import sys
+import time
+
+FILES = 100
+
+
+def probe(folder):
+    """Milliseconds of each step of the protocol by itself, median of many."""
+    from fsqueue.spool.filesystem import Filesystem
+
+    fs = Filesystem(remote=True)
+    fs.mkdir(folder)
+    fs.mkdir(f"{folder}/other")
+    names = [f"{folder}/{number}" for number in range(FILES)]
+    moved = [f"{folder}/other/{number}" for number in range(FILES)]
+    links = [f"{folder}/other/link-{number}" for number in range(FILES)]
+    return {
+        "create": median(lambda n: fs.create(names[n], [b"x" * 400])),
+        "link": median(lambda n: fs.link(names[n], links[n])),
+        "unlink": median(lambda n: fs.unlink(links[n])),
+        "rename": median(lambda n: fs.rename(names[n], moved[n])),
+        "read": median(lambda n: fs.read(moved[n])),
+        "ring": median(lambda _: fs.ring(f"{folder}/nothing")),
+        "list": median(lambda _: fs.names(folder, fresh=True)),
+    }
+
+
+def median(step):
+    times = []
+    for number in range(FILES):
+        began = time.perf_counter()
+        step(number)
+        times.append(1e3 * (time.perf_counter() - began))
+    return round(statistics.median(times), 3)
+
+
+def calls(count):
+    """Publish calls and, when their workers are there, see how fast the results come."""
+    import bench_tasks
+
+    bench_tasks.later(-1)
+    began = time.perf_counter()
+    group = bench_tasks.later.parallelize([(number,) for number in range(int(count))])
+    published = time.perf_counter() - began
+    print("published", flush=True)
+    began, ended = stamps(bench_tasks.app.store, group)
+    bench_tasks.app.close()
+    return {
+        "publish": 1e3 * published / len(group),
+        "run": 1e3 * (ended - began) / (len(group) - 1),
+    }
+
+
+def stamps(store, group):
+    """When the first call of a group and when the last one ended, by the file server's clock."""
+    if group.results != list(range(len(group))):
+        raise SystemExit("the results are wrong")
+    ended = [
+        store.read_outcome(each.id, store.peek(each.id))[0].ended
+        for each in (group[i] for i in range(len(group)))
+    ]
+    return min(ended), max(ended)
+
+
+def trips(count):
+    """Blocking calls one after another."""
+    import bench_tasks
+
+    bench_tasks.echo(-1)
+    times = []
+    for number in range(int(count)):
+        began = time.perf_counter()
+        bench_tasks.echo(number)
+        times.append(1e3 * (time.perf_counter() - began))
+    bench_tasks.app.close()
+    return {"p50": statistics.median(times)}
+
+
+if __name__ == "__main__":
+    answer = {"probe": probe, "calls": calls, "trips": trips}[sys.argv[1]](*sys.argv[2:])
+    print(json.dumps(answer), flush=True)
+    os._exit(0)
