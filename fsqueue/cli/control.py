@@ -26,7 +26,7 @@ from fsqueue.cli.target import (
 from fsqueue.errors import ConfigError, EnvelopeError
 
 if TYPE_CHECKING:
-    from fsqueue.spool.layout import AttemptName
+    from fsqueue.spool.controls import FailedCall
     from fsqueue.spool.store import Store
 
 QueueArgument = Annotated[
@@ -92,8 +92,8 @@ def retry(
         if bool(invocation_ids) == all_failed or (task and not all_failed):
             raise ConfigError("which calls? Give their ids, or --all-failed, with --task or not")
         store = target.store
-        names = _failed(store, invocation_ids or [], task or "")
-        made, problems = _retry(store, names)
+        calls = _failed(store, invocation_ids or [], task or "")
+        made, problems = _retry(store, calls)
         if as_json:
             print_json({"retried": made, "problems": problems})
         else:
@@ -105,12 +105,12 @@ def retry(
         raise typer.Exit(exits.NEGATIVE if problems else exits.OK)
 
 
-def _failed(store: Store, invocation_ids: list[str], task: str) -> list[AttemptName]:
+def _failed(store: Store, invocation_ids: list[str], task: str) -> list[FailedCall]:
     from fsqueue.spool.controls import retryable
 
     if not invocation_ids:
         return list(retryable(store, task))
-    there = {name.invocation_id: name for name in retryable(store)}
+    there = {failed.id: failed for failed in retryable(store)}
     carriers = [check_id(each)[0] for each in invocation_ids]
     for each in carriers:
         if each not in there:
@@ -121,19 +121,19 @@ def _failed(store: Store, invocation_ids: list[str], task: str) -> list[AttemptN
     return [there[each] for each in dict.fromkeys(carriers)]
 
 
-def _retry(store: Store, names: list[AttemptName]) -> tuple[dict[str, str], dict[str, str]]:
+def _retry(store: Store, calls: list[FailedCall]) -> tuple[dict[str, str], dict[str, str]]:
     """New ids by old ones, and what went wrong."""
     from fsqueue.spool.controls import retry_failed
 
     made, problems = {}, {}
-    for name in names:
+    for failed in calls:
         try:
-            new = retry_failed(store, name)
+            new = retry_failed(store, failed)
         except EnvelopeError as error:  # one damaged file must not keep the others from running
-            problems[name.invocation_id] = str(error)
+            problems[failed.id] = str(error)
             continue
         if new is not None:
-            made[name.invocation_id] = new
+            made[failed.id] = new
     return made, problems
 
 
@@ -196,7 +196,7 @@ def pause(
 ) -> None:
     """Let no worker start calls of a queue, until `resume`.
 
-    Calls can still be made. Workers notice within a second. What runs goes on, and may run the
+    Calls can still be made. Workers notice within two seconds. What runs goes on, and may run the
     calls that it waits for.
     """
     from fsqueue.spool import controls

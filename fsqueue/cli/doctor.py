@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from fsqueue.cli.target import JsonOption, env
 from fsqueue.config import load_config
 from fsqueue.doctor.advice import as_toml
 from fsqueue.doctor.examine import examine
@@ -46,12 +47,23 @@ def doctor(
     root: Annotated[str, typer.Argument(metavar="ROOT", help="The shared directory.")],
     peer: Annotated[
         bool,
-        typer.Option("--peer", help="Examine it together with another host that runs the same."),
+        typer.Option(
+            "--peer",
+            envvar=env("doctor-peer"),
+            help="Examine it together with another host that runs the same.",
+        ),
     ] = False,
     wait: Annotated[
-        float, typer.Option(min=1, max=_LONGEST_WAIT, help="Seconds to wait for the other host.")
+        float,
+        typer.Option(
+            min=1,
+            max=_LONGEST_WAIT,
+            metavar="SECONDS",
+            envvar=env("doctor-wait"),
+            help="Longest wait for the other host.",
+        ),
     ] = 120.0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Tell whether a directory is fit to be a queue, and which settings fit it.
 

@@ -5,6 +5,7 @@ See docs/security.md for the threat model.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import stat
@@ -42,9 +43,12 @@ def check_root(fs: Filesystem, root: str) -> None:
 
     Raises:
         SpoolError: it is not the user's, or not the sharing group's, or others may write to it.
+        NotADirectoryError: it is something else: advice about its mode would be bad advice.
     """
     found = fs.status(root)
     mode = stat.filemode(found.st_mode)
+    if not stat.S_ISDIR(found.st_mode):
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), root)
     if fs.group is None:
         if found.st_uid != os.geteuid():
             raise SpoolError(

@@ -96,22 +96,29 @@ def retried_id(invocation_id: str) -> str:
     return f"{digest.hexdigest()}-{number}"
 
 
-def retryable(store: Store, task: str = "") -> Iterator[AttemptName]:
+class FailedCall(NamedTuple):
+    """An invocation that ended in failure."""
+
+    id: str
+    files: tuple[AttemptName, ...]
+    """In ``failed/``; several, if several of its attempts came to an end."""
+
+
+def retryable(store: Store, task: str = "") -> Iterator[FailedCall]:
     """The failed calls that can be run again, of one task or of all.
 
     Raises:
         EnvelopeError: a file is damaged.
     """
-    seen: set[str] = set()
+    files: dict[str, list[AttemptName]] = {}
     for name in failed_names(store):
-        if name.invocation_id in seen:
-            continue
-        seen.add(name.invocation_id)
-        outcome = outcome_of(store, name.invocation_id)
+        files.setdefault(name.invocation_id, []).append(name)
+    for invocation_id, names in files.items():
+        outcome = outcome_of(store, invocation_id)
         if outcome is not None and outcome.state is not State.FAILED:
             continue  # another attempt was faster to succeed
-        if not task or _task_of(store, name) == task:
-            yield name
+        if not task or _task_of(store, names[0]) == task:
+            yield FailedCall(invocation_id, tuple(names))
 
 
 def _task_of(store: Store, name: AttemptName) -> str:
@@ -121,7 +128,7 @@ def _task_of(store: Store, name: AttemptName) -> str:
         return ""
 
 
-def retry_failed(store: Store, name: AttemptName) -> str | None:
+def retry_failed(store: Store, failed: FailedCall) -> str | None:
     """Run a failed call again, as a new invocation; returns its id, or None if it is gone.
 
     The failed one keeps its one outcome: whoever has seen the failure must not find a success
@@ -132,15 +139,14 @@ def retry_failed(store: Store, name: AttemptName) -> str | None:
     as well; to retry it again makes the same invocation pending once more, or finds its outcome.
     """
     try:
-        call, payload = store.read_failed(name)
+        call, payload = store.read_failed(failed.files[0])
     except FileNotFoundError:
         return None
     new_id = retried_id(call.id)
     if not store.has_outcome(new_id):
         _publish_again(store, call, new_id, payload)
-    for other in failed_names(store):
-        if other.invocation_id == call.id:
-            store.fs.discard(store.layout.failed(other))
+    for name in failed.files:
+        store.fs.discard(store.layout.failed(name))
     return new_id
 
 

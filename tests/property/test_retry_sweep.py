@@ -71,12 +71,12 @@ class Stage:
 
     def retry(self, fs: FaultyFilesystem | None = None) -> None:
         store = self.store if fs is None else open_store(self.root, fs)
-        names = list(controls.retryable(store))
+        calls = list(controls.retryable(store))
         if fs is not None:
             store.sync_clock()
             fs.inject(*self.faults)
-        for name in names:
-            assert controls.retry_failed(store, name) in {self.new_id, None}
+        for failed in calls:
+            assert controls.retry_failed(store, failed) in {self.new_id, None}
 
     def check(self) -> None:
         """Nothing is lost, whatever has happened; and in the end there is one new outcome."""
@@ -131,11 +131,11 @@ def test_a_fault_at_each_step(folders, fault):
 
 def test_two_operators_at_once(folders):
     stage = Stage(next(folders))
-    (name,) = controls.retryable(stage.store)
-    call, payload = stage.store.read_failed(name)
+    (failed,) = controls.retryable(stage.store)
+    call, payload = stage.store.read_failed(failed.files[0])
     other = open_store(stage.root)
     other.sync_clock()
-    assert controls.retry_failed(stage.store, name) == stage.new_id
+    assert controls.retry_failed(stage.store, failed) == stage.new_id
     assert stage.run_all(State.SUCCEEDED) == 1
     # The other one had read the call before, and goes on now.
     controls._publish_again(other, call, stage.new_id, payload)
