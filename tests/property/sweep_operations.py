@@ -338,7 +338,7 @@ OPERATIONS = (
     ),
     Operation("execute-damaged", damaged_claim, run_body(_add), contents=EMPTY, attempts=1),
     Operation("give-back", Stage.take, give_back, retry="reaper", check=check_as_before),
-    Operation("return-stray", stray(), keep_alive, check=check_as_before),
+    Operation("return-stray", stray(), keep_alive),
     Operation(
         "return-finished-stray",
         stray(outcome=True),
