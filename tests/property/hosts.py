@@ -32,6 +32,19 @@ class Interruption(NamedTuple):
     which: int
 
 
+class Death(NamedTuple):
+    """The process is gone in the middle of an operation."""
+
+    at: int
+    """At the call of this number, from 1."""
+    after: bool
+    """As soon as that call has been made, and not before."""
+
+
+class Gone(BaseException):
+    """Nothing of the process runs any more: nothing may catch this and then call the disk."""
+
+
 class ServerTime:
     """The file server's clock, which goes on when the test says so.
 
@@ -48,11 +61,24 @@ class SharedFilesystem(InterruptibleFilesystem):
     def __init__(self, time: ServerTime) -> None:
         super().__init__()
         self._time = time
+        self._death: Death | None = None
 
     def monotonic(self) -> float:
         return self._time.now + self.clock_offset
 
+    def die(self, death: Death) -> None:
+        self._death = death
+
+    def heal(self) -> None:
+        super().heal()
+        self._death = None
+
     def _call(self, verb, function, /, *args, **kwargs):
+        death = self._death
+        if death is not None and verb != "clock":
+            self._death = death = death._replace(at=death.at - 1)
+            if death.at < 0 or (death.at == 0 and not death.after):
+                raise Gone
         result = super()._call(verb, function, *args, **kwargs)
         if verb in {"utime", "create"}:
             os.utime(args[0], (self._time.now, self._time.now))

@@ -10,7 +10,7 @@ import tempfile
 from typing import TYPE_CHECKING
 from unittest import mock
 
-from hosts import ClientHost, Interruption, ReaperHost, ServerTime, WorkerHost
+from hosts import ClientHost, Death, Gone, Interruption, ReaperHost, ServerTime, WorkerHost
 from model import Entry, Model, look
 from sweep import clean_up, outcome_of
 
@@ -48,6 +48,7 @@ class Site:
         self.names: list[str] = []
         self.beats: dict[str, int] = {}
         self.people = len(self.clients)
+        self.trouble: Fault | Interruption | Death | None = None
         self.quiet = True
         """Nothing fails in this step, and nobody interferes."""
         self.whole = True
@@ -62,12 +63,14 @@ class Site:
         shutil.rmtree(self.root)
 
     @contextlib.contextmanager
-    def step(self, host: Host, trouble: Fault | Interruption | None) -> Iterator[None]:
+    def step(self, host: Host, trouble: Fault | Interruption | Death | None) -> Iterator[None]:
         """One operation of one process, with what becomes of it."""
-        self.quiet, self.whole = trouble is None, False
+        self.trouble, self.quiet, self.whole = trouble, trouble is None, False
         self.time.now += TICK
         if isinstance(trouble, Fault):
             host.fs.inject(trouble)
+        elif isinstance(trouble, Death):
+            host.fs.die(trouble)
         elif trouble is not None:
             host.fs.interrupt(trouble.at, lambda: self.interlude(host, trouble))
         try:
@@ -75,12 +78,25 @@ class Site:
         except (OSError, SpoolError):
             if self.quiet:
                 raise
+        except Gone:
+            host.fs.heal()
+            self.replace(host)
         host.fs.heal()
         sight = look(self.reapers[0].store)
         if self.quiet:
             self.model.compare(sight)
         self.model.take_over(sight)
         self.whole = True
+
+    def replace(self, host: Host) -> None:
+        """A process has died, and another one starts in its place."""
+        if isinstance(host, WorkerHost):
+            host.die()
+            self.run_start(host)
+        elif isinstance(host, ClientHost):
+            host.die()
+            self.people += 1
+            host.connect(f"client{self.people}")
 
     def interlude(self, busy: Host, what: Interruption) -> None:
         host = {
@@ -120,6 +136,8 @@ class Site:
         if picked is None:
             return
         invocation_id, entry = picked
+        # Who dies with it in hand has it, or not.
+        entry.withdrawn = isinstance(self.trouble, Death) and not entry.keep
         data = host.store.collect(invocation_id, keep=entry.keep)
         if data is None and entry.keep:
             data = host.store.peek(invocation_id)

@@ -83,7 +83,7 @@ def run_with_fault(stage: Stage, operation: Operation, *, tries: int = 2) -> tup
             if operation.refuses and tries == 2:
                 assert stage.places() == [], "a call that was not accepted is pending"
         else:
-            operation.check(stage)
+            operation.check(stage, operation.contents)
             return accepted, False
     pytest.fail(f"it fails without a fault: {stage.fs.trace}")
 

@@ -55,8 +55,9 @@ class Operation:
     """The outcome may lie in ``kept/`` in the end."""
     consumes: bool = False
     """The outcome may be gone in the end: its client has it."""
-    check: Callable[[Stage], object] = lambda _: None
-    """What must hold when the operation has returned, right away or after repetitions."""
+    check: Callable[[Stage, Container[bytes]], object] = lambda *_: None
+    """What must hold when the operation has returned, right away or after repetitions; it is
+    given `contents` too."""
 
     def __str__(self) -> str:
         return self.name
@@ -241,13 +242,18 @@ def collect(*, keep: bool) -> Callable[[Stage], object]:
     return lambda stage: stage.store.collect(ID, keep=keep)
 
 
-def check_collected(stage: Stage) -> None:
+def check_collected(stage: Stage, contents: Container[bytes]) -> None:
     data = stage.returned
     assert isinstance(data, bytes), "the client has no outcome"
-    assert bytes(stage.healthy.read_outcome(ID, data)[1]) == LATE
+    assert bytes(stage.healthy.read_outcome(ID, data)[1]) in contents
 
 
-def check_nothing_left(stage: Stage) -> None:
+def check_as_before(stage: Stage, _: Container[bytes]) -> None:
+    name = f"pending/{QUEUE}/{stage.call.slot}/{ID}.1"
+    assert stage.places() == [name], "a planned stop costs no attempt"
+
+
+def check_nothing_left(stage: Stage, _: Container[bytes]) -> None:
     assert stage.places() == [], "it is finished, and to be run again"
 
 
@@ -331,7 +337,7 @@ OPERATIONS = (
         contents=_Raises(Exception),
     ),
     Operation("execute-damaged", damaged_claim, run_body(_add), contents=EMPTY, attempts=1),
-    Operation("give-back", Stage.take, give_back, retry="reaper"),
+    Operation("give-back", Stage.take, give_back, retry="reaper", check=check_as_before),
     Operation("return-stray", stray(), keep_alive),
     Operation(
         "return-finished-stray",

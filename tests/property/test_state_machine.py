@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import errno
 
-from hosts import Interruption
+from hosts import Death, Gone, Interruption
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
-from model import Entry, Place
+from model import Entry, Place, look
 from people import Site
 from sweep import ARGUMENTS, MAX_ATTEMPTS, QUEUE, RESULT_TTL
 
@@ -43,9 +43,10 @@ INTERRUPTIONS = st.builds(
     who=INDEX,
     which=INDEX,
 )
-TROUBLE = st.sampled_from([*[st.none()] * 4, *[FAULTS] * 2, *[INTERRUPTIONS] * 3]).flatmap(
-    lambda kind: kind
-)
+DEATHS = st.builds(Death, at=AT, after=st.booleans())
+TROUBLE = st.sampled_from(
+    [*[st.none()] * 4, *[FAULTS] * 3, *[INTERRUPTIONS] * 3, *[DEATHS] * 2]
+).flatmap(lambda kind: kind)
 CLOCK_STEPS = st.sampled_from([-7200.0, -60.0, 60.0, 7200.0])
 
 
@@ -79,6 +80,10 @@ class Spool(Site, RuleBasedStateMachine):
                 entry.place = Place("", 1)
             except OSError:
                 del self.model.entries[invocation_id]  # refused: it must be nowhere
+                raise
+            except Gone:
+                if invocation_id not in look(self.reapers[0].store).places:
+                    del self.model.entries[invocation_id]
                 raise
 
     @rule(who=INDEX, which=INDEX, trouble=TROUBLE)
@@ -132,6 +137,13 @@ class Spool(Site, RuleBasedStateMachine):
         if host.claims:
             with self.step(host, trouble):
                 self.run_complete(host, which, State.FAILED if failed else State.SUCCEEDED)
+
+    @rule(who=INDEX, which=INDEX, trouble=TROUBLE, trouble_of_client=TROUBLE)
+    def work(self, who, which, trouble, trouble_of_client):
+        """What happens most: a call is run from its claim to its client."""
+        self.claim(who, None)
+        self.complete(who, which, which % 2 == 0, trouble)
+        self.collect(which, which, trouble_of_client)
 
     @rule(who=INDEX, which=INDEX, trouble=TROUBLE)
     def give_back(self, who, which, trouble):
@@ -198,7 +210,7 @@ class Spool(Site, RuleBasedStateMachine):
 
 
 QUICK = settings(
-    max_examples=120,
+    max_examples=100,
     stateful_step_count=60,
     deadline=None,
     derandomize=True,
