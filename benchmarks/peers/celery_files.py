@@ -1,4 +1,8 @@
-"""celery with its filesystem broker and file results; both are looked at each millisecond."""
+"""celery with its filesystem broker, whose pause of a second is left as it is, and file results.
+
+Looked at more often, a message is sooner or later found between its file's creation and its
+writing, and the worker that reads it ends.
+"""
 
 import contextlib
 import os
@@ -20,7 +24,6 @@ app.conf.update(
         "data_folder_in": str(_messages),
         "data_folder_out": str(_messages),
         "control_folder": str(_control),
-        "polling_interval": 0.001,
     },
     broker_connection_retry_on_startup=True,
     task_serializer="pickle",
