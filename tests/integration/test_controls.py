@@ -18,6 +18,7 @@ from fsqueue.spool.expiry import remove_gone_clients
 from fsqueue.spool.layout import AttemptName
 from fsqueue.spool.opening import open_store
 from fsqueue.spool.records import Outcome
+from fsqueue.spool.sightings import pending_calls
 from fsqueue.testing import FaultyFilesystem
 from integration import sample_tasks
 from integration.conftest import working
@@ -159,11 +160,10 @@ def test_the_new_call_names_the_old_one_and_waits_for_nobody(app, tmp_path):
     store.sync_clock()
     (found,) = controls.retryable(store, "integration.sample_tasks.fail_before")
     new = controls.retry_failed(store, found)
-    (slot,) = os.listdir(store.layout.queue(QUEUE))
-    assert slot.startswith("2.")
-    claimed = AttemptName(new, 1)
-    os.rename(f"{store.layout.slot(QUEUE, slot)}/{claimed}", store.layout.failed(claimed))
-    call, _ = store.read_failed(claimed)
+    (pending,) = pending_calls(store)
+    assert pending.slot.priority == 7
+    os.rename(pending.path, store.layout.failed(pending.name))
+    call, _ = store.read_failed(pending.name)
     assert (call.retry_of, call.keep, call.id) == (found.id, True, new)
     remove_gone_clients(store)
 
