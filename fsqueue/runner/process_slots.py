@@ -25,6 +25,7 @@ from fsqueue.runner.execute import Ending
 from fsqueue.spool.identity import start_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from multiprocessing.context import ForkServerContext, SpawnContext
 
     from fsqueue.runner.host import Host
@@ -110,27 +111,30 @@ class ProcessSlots:
             slot.end(deadline)
         self._selector.close()
 
-    def kill(self) -> set[int]:
+    def kill(self, give_back: Callable[[set[int]], None]) -> None:
         """Kill the processes with the bodies that run in them."""
         import psutil
 
         # Or the watcher would take the claims of the killed while the caller gives all back,
         # and be ended in the middle of it with this process.
         self._stop_watching(_DEATH)
-        killed = set()
+        stopped = []
         for process in psutil.Process(os.getpid()).children(recursive=True):
-            try:
-                # multiprocessing's tracker is spared: it removes the semaphores of the others and
-                # then ends by itself.
+            # multiprocessing's tracker is spared: it removes the semaphores of the others and
+            # then ends by itself.
+            with contextlib.suppress(psutil.NoSuchProcess):
                 if "multiprocessing.resource_tracker" not in " ".join(process.cmdline()):
+                    process.suspend()
+                    stopped.append(process)
+        try:
+            give_back({process.pid for process in stopped})
+        finally:
+            for process in stopped:
+                with contextlib.suppress(psutil.NoSuchProcess):
                     process.kill()
-                    killed.add(process.pid)
-            except psutil.NoSuchProcess:
-                continue
-        deadline = time.monotonic() + _DEATH
-        while any(map(start_of, killed)) and time.monotonic() < deadline:
-            time.sleep(_LOOK)
-        return killed
+            deadline = time.monotonic() + _DEATH
+            while any(start_of(each.pid) for each in stopped) and time.monotonic() < deadline:
+                time.sleep(_LOOK)
 
     def _add(self) -> None:
         slot = self._started()

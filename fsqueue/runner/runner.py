@@ -376,17 +376,22 @@ class _Shift:
         )
         self.stop()
 
+    def _give_all_back(self, processes: set[int]) -> None:
+        for claim in self._worker.claims:
+            if self._worker.release(claim):
+                self._give_back(claim)
+        give_back_of_processes(self._store, processes)
+        self._worker.deregister()
+
     def _abort(self, status: int) -> None:
         """Give everything back and end the process: threads cannot be ended otherwise."""
         try:
             self._stopping.set()
             self._workplace.aborted.set()
-            killed = self._slots.kill() if self._slots is not None else set()
-            for claim in self._worker.claims:
-                if self._worker.release(claim):
-                    self._give_back(claim)
-            self._worker.deregister()
-            give_back_of_processes(self._store, killed)
+            if self._slots is None:
+                self._give_all_back(set())
+            else:
+                self._slots.kill(self._give_all_back)
         except OSError as error:
             log.error("cannot give the calls back, a reaper will: %s", error)  # noqa: TRY400
         finally:

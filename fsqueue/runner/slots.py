@@ -36,8 +36,13 @@ class Slots(Protocol):
     def close(self) -> None:
         """Wait for the claims that are being executed, and end the slots."""
 
-    def kill(self) -> set[int]:
-        """End the slots at once, if they can be ended at all; returns the processes ended."""
+    def kill(self, give_back: Callable[[set[int]], None]) -> None:
+        """End the slots at once, if they can be ended at all.
+
+        Args:
+            give_back: called before, with the processes that are to be ended: they have stopped,
+                and are not dead yet, so that nobody takes what they hold for lost.
+        """
 
 
 class ThreadSlots:
@@ -88,7 +93,7 @@ class ThreadSlots:
         """Wait for the bodies."""
         self._pool.shutdown(wait=True)
 
-    def kill(self) -> set[int]:
+    def kill(self, give_back: Callable[[set[int]], None]) -> None:
         """Threads cannot be killed: whoever calls this ends the process."""
         self._pool.shutdown(wait=False, cancel_futures=True)
-        return set()
+        give_back(set())

@@ -96,18 +96,20 @@ class Observer:
         records = [self._records[name] for name in self.serving(queue)]
         return sum(record.concurrency for record in records if record is not None)
 
-    def dead_here(self, among: set[int] | None = None) -> dict[str, str]:
-        """Workers of this host whose process is gone, with the reason; asks no file server.
+    def of_processes(self, pids: set[int]) -> list[str]:
+        """The discovered workers of some processes of this host."""
+        return [
+            name
+            for name, record in self._records.items()
+            if record is not None and record.boot == boot_id() and record.pid in pids
+        ]
 
-        Args:
-            among: only those with these process ids.
-        """
+    def dead_here(self) -> dict[str, str]:
+        """Workers of this host whose process is gone, with the reason; asks no file server."""
         return {
             name: f"its process {record.pid} on {record.host} is gone"
             for name, record in self._records.items()
-            if record is not None
-            and (among is None or record.pid in among)
-            and is_gone(Process(record.boot, record.pid, record.start))
+            if record is not None and is_gone(Process(record.boot, record.pid, record.start))
         }
 
     def dead_elsewhere(self) -> dict[str, str]:

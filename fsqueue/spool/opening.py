@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from typing import TYPE_CHECKING
 
@@ -60,10 +61,11 @@ def make_folder(fs: Filesystem, path: str) -> None:
     """
     fs.make_folders(path)
     if not fs.is_folder(path):
+        no_folder = NotADirectoryError(errno.ENOTDIR, "not a folder", path)
         raise SpoolError(
             f"{path} is a file or a link, and has to be a folder. Look who put it there, and "
             "remove it."
-        )
+        ) from no_folder
 
 
 def _read_info(fs: Filesystem, layout: Layout) -> SpoolInfo | None:

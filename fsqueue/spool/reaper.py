@@ -17,15 +17,16 @@ log = logging.getLogger(__name__)
 
 
 def give_back_of_processes(store: Store, pids: set[int]) -> None:
-    """Give back what killed processes of this host had claimed: a planned stop costs no attempt.
+    """Give back what processes of this host have claimed that are about to be killed.
 
-    Dies at any point: a reaper does the rest, at the cost of an attempt.
+    While they still are there: a reaper would count the attempts of the dead. Dies at any point:
+    a reaper does the rest, at the cost of an attempt.
     """
     if not pids:
         return
     observer = Observer(store, heartbeat=0.0, lease=0.0)
     observer.discover()
-    for worker in observer.dead_here(pids):
+    for worker in observer.of_processes(pids):
         folder = store.layout.running(worker)
         for text in store.fs.names(folder, fresh=True):
             name = AttemptName.parse(text)

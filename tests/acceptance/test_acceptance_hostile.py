@@ -4,6 +4,7 @@ import os
 import socket
 
 import pytest
+from acceptance_harness import wait_until
 
 from fsqueue.errors import EnvelopeError, InvocationCorruptError
 
@@ -44,7 +45,9 @@ def test_calls_that_are_no_files(site, kind, monkeypatch):
     assert site.tasks.square(7).get(20)[0] == 49
     assert "root:" not in worker.text()
     assert "Traceback" not in worker.text()
-    assert len(list(site.root.glob("quarantine/*.reason"))) == len(MAKE)
+    wait_until(
+        lambda: len(list(site.root.glob("quarantine/*.reason"))) == len(MAKE), "all have a reason"
+    )
 
 
 def test_an_outcome_that_is_replaced_while_its_caller_waits(site, kind):
