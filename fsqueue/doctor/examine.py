@@ -125,7 +125,8 @@ def _between_hosts(
     try:
         return examine_with_peer(party)
     except OSError as error:
-        if party.place.fs.has_folder(party.place.folder):
+        gone = isinstance(error, FileNotFoundError)  # while the other one clears up
+        if not gone and party.place.fs.has_folder(party.place.folder):
             raise
         raise PartnerLostError("the other examiner has left, and cleared up") from error
     finally:

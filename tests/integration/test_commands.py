@@ -67,6 +67,7 @@ def test_status(app, fsqueue, in_json):
 
 
 def test_workers(worked, fsqueue, in_json):
+    assert worked.store  # makes the spool, if the worker has not yet
     (worker,) = wait_until(lambda: in_json("workers")["workers"])
     assert (worker["state"], worker["queues"]) == ("alive", ["t.default"])
     text = fsqueue("workers").stdout
@@ -265,6 +266,7 @@ def test_purge(app, fsqueue, in_json):
 
 def test_drain(make_app, fsqueue, in_json):
     app = make_app(heartbeat=0.1, lease=10.0)
+    assert app.store
     with working(app):
         (worker,) = wait_until(lambda: in_json("workers")["workers"])
         answer = in_json("drain", worker["name"], "--wait", "--timeout", 20)
