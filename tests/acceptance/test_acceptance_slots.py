@@ -79,15 +79,20 @@ def test_a_slot_that_starts_while_the_shared_directory_fails(site):
 def test_slots_killed_at_any_moment_cost_nothing_but_attempts(site, slots):
     """A kill hits a slot while it takes a claim, runs it, or says how it ended."""
     worker = site.worker("process", slots).wait_for_start()
-    group = site.tasks.square_at_any_cost.parallelize([(number,) for number in range(600)])
+    group = site.tasks.square_at_any_cost.parallelize([(number,) for number in range(300)])
     values = site.call(lambda: group.results)
 
     killed = set()
-    while not values.done() and len(killed) < 30:
-        _, members = slots_of(worker)
-        for slot in [each for each in members if each.pid not in killed][:1]:
-            slot.kill()
-            killed.add(slot.pid)
 
-    assert values.result(40) == [number**2 for number in range(600)]
+    def target():
+        return values.done() or next((s for s in slots_of(worker)[1] if s.pid not in killed), None)
+
+    for _ in range(15):
+        slot = wait_until(target, "there is a slot to kill, or no work left")
+        if values.done():
+            break
+        slot.kill()
+        killed.add(slot.pid)
+
+    assert values.result(40) == [number**2 for number in range(300)]
     assert worker.popen.poll() is None

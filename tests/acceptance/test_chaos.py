@@ -24,7 +24,7 @@ HOME = Path(__file__).resolve().parents[2]
 @pytest.mark.timeout(240)
 def test_a_few_seconds_of_chaos():
     done = subprocess.run(
-        [sys.executable, HOME / "chaos" / "run.py", "--seconds", "5", "--replay", "4"],
+        [sys.executable, HOME / "chaos" / "run.py", "--seconds", "2", "--replay", "4"],
         capture_output=True,
         text=True,
         check=False,

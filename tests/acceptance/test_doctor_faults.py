@@ -2,6 +2,7 @@
 
 import errno
 import os
+import time
 
 import pytest
 
@@ -30,12 +31,15 @@ class BothWin(LenientFilesystem):
 
 
 class WritesInPlace(LenientFilesystem):
-    """A rename is a copy, piece by piece."""
+    """A rename is a copy, piece by piece, and a slow one."""
+
+    _PAUSE = 0.0005
 
     def rename(self, source, target):
         with open(source, "rb") as read, open(target, "wb", buffering=0) as write:
             while piece := read.read(512):
                 write.write(piece)
+                time.sleep(self._PAUSE)
         os.unlink(source)
 
 

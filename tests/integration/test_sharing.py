@@ -237,8 +237,7 @@ def test_bad_call_is_quarantined(app, spool, spoil):
         assert f"{spool}/quarantine/{bad.id}.1" in str(caught.value)
         assert bad.status is State.FAILED
         reason = f"{spool}/quarantine/{bad.id}.1.reason"
-        wait_until(lambda: os.path.exists(reason))
-        assert os.path.lexists(f"{spool}/quarantine/{bad.id}.1")
+        wait_until(lambda: os.path.lexists(f"{spool}/quarantine/{bad.id}.1"))
         assert read(reason).strip()
         assert task("after").get(20) == "after"
 
@@ -274,7 +273,8 @@ def test_foreign_name_in_a_slot_is_quarantined(app, spool, name):
     rewrite(foreign, b"not ours")
     with working(app):
         assert invocation.get(20) == "value"
-        wait_until(lambda: os.path.exists(f"{spool}/quarantine/{name}.reason"))
+        wait_until(lambda: os.path.exists(f"{spool}/quarantine/{name}"))
+        assert os.path.exists(f"{spool}/quarantine/{name}.reason")
         assert read(f"{spool}/quarantine/{name}") == b"not ours"
         assert not os.path.exists(foreign)
         assert task("after").get(20) == "after"
