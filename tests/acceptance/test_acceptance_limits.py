@@ -22,7 +22,7 @@ def test_a_timeout_kills_the_process_of_the_body(site):
     assert invocation.status is State.FAILED
     assert site.call(site.tasks.pid).result(20) != body
     assert worker.popen.poll() is None
-    assert site.files("running") == []
+    wait_until(lambda: site.files("running") == [], "both attempts are removed")
 
 
 def test_a_body_that_lets_no_thread_run_is_killed_too(site):
