@@ -59,6 +59,7 @@ class ProcessSlots:
         self._change = threading.Condition()
         self._members: set[_SlotProcess] = set()
         self._idle: list[_SlotProcess] = []
+        self._failure: BaseException | None = None
         self._selector = selectors.DefaultSelector()
         # Readable, that is at its end, when watching is to stop.
         closing, writer = os.pipe()
@@ -96,7 +97,13 @@ class ProcessSlots:
                     slot.kill()
 
     def check(self) -> None:
-        """Replace processes that have died. Not at once: they may die of being started."""
+        """Replace processes that have died. Not at once: they may die of being started.
+
+        Raises:
+            FSQueueError: nobody watches the processes any more.
+        """
+        if self._failure is not None:
+            raise FSQueueError("the watcher of the slots has failed") from self._failure
         while len(self._members) < self._count:
             self._add()
 
@@ -139,11 +146,12 @@ class ProcessSlots:
 
     def _add(self) -> None:
         slot = self._started()
+        # At once: it may be dead already, and then the watcher takes it out of all three.
         with self._change:
+            for source in slot.sources:
+                self._selector.register(source, selectors.EVENT_READ, slot)
             self._members.add(slot)
             self._idle.append(slot)
-        for source in slot.sources:
-            self._selector.register(source, selectors.EVENT_READ, slot)
 
     def _started(self) -> _SlotProcess:
         """A new process; should the fork server die meanwhile, multiprocessing starts another."""
@@ -173,6 +181,13 @@ class ProcessSlots:
     # -- called by the watching thread ---------------------------------------------------
 
     def _watch(self) -> None:
+        try:
+            self._attend_all()
+        except BaseException as error:
+            self._failure = error
+            raise
+
+    def _attend_all(self) -> None:
         while True:
             ready = [key.data for key, _ in self._selector.select()]
             for slot in ready:
