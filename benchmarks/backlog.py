@@ -48,10 +48,10 @@ class ListingFilesystem(Filesystem):
         super().__init__()
         self.longest = 0
 
-    def names(self, path, *, limit=None, fresh=False):
-        """As there."""
-        found = super().names(path, limit=limit, fresh=fresh)
-        self.longest = max(self.longest, len(found))
+    def _call(self, verb, function, /, *args, **kwargs):
+        found = super()._call(verb, function, *args, **kwargs)
+        if verb == "listdir":
+            self.longest = max(self.longest, len(found))
         return found
 
 

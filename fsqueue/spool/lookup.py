@@ -27,8 +27,9 @@ def find_pending(store: Store, invocation_id: str, hint: str | None = None) -> s
         hint: where it was published: a requeue keeps the slot.
     """
     names = [str(AttemptName(invocation_id, attempt + 1)) for attempt in range(_USUAL_ATTEMPTS)]
-    for folder in _slots(store, hint):
-        for name in names:
+    folders = list(_slots(store, hint))
+    for name in names:  # nearly all are at their first attempt: a third of the looks finds them
+        for folder in folders:
             if store.fs.exists(f"{folder}/{name}", fresh=name == names[0]):
                 return f"{folder}/{name}"
     return None

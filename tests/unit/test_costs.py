@@ -164,6 +164,17 @@ def test_the_state_of_an_own_call_costs_the_same_whatever_the_backlog(pair):
         os.unlink(path)
 
 
+def test_a_pending_call_is_found_with_one_look_a_slot(pair):
+    paths = file_slots(pair, SLOTS)
+    pair.fs.inject()
+    assert state_of(pair.store, f"abcd-{SLOTS // 2}") is State.PENDING
+    slots = [op for op in pair.fs.trace if op.path.startswith(pair.store.layout.pending_folder)]
+    # Two listings lead to the slots; the call is in the middle of them, in whatever order.
+    assert len(slots) <= SLOTS + 2
+    for path in paths:
+        os.unlink(path)
+
+
 def test_a_call_that_has_left_its_slot_is_found_nevertheless(pair):
     receipt = pair.publish()
     later = pair.store.layout.slot(QUEUE, str(Slot(5, pair.store.clock.now() + 60)))
