@@ -6,7 +6,7 @@ import itertools
 import threading
 import time
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fsqueue import errors
 from fsqueue.errors import EnvelopeError
@@ -17,11 +17,22 @@ if TYPE_CHECKING:
 
     from fsqueue.runner.context import Workplace
     from fsqueue.session import Session
-    from fsqueue.spool.records import Outcome
+    from fsqueue.spool.records import Failure, Outcome
 
 # While a body waits for an invocation, it looks so often whether it has become pending again.
 _HELP_PAUSES = (0.05, 0.1, 0.2, 0.5)
 _LAST_HELP_PAUSE = 1.0
+
+
+class _Opened(NamedTuple):
+    """An outcome whose digest holds."""
+
+    outcome: Outcome
+    payload: memoryview
+    starts: list[int]
+
+    def part(self, member: int | None) -> tuple[State, Failure | None, memoryview]:
+        return self.outcome.part(self.payload, member, self.starts)
 
 
 class Delivery:
@@ -54,6 +65,7 @@ class Delivery:
         self._learn = learn
         self._mutex = threading.Lock()
         self._data: bytes | None = None
+        self._opened: _Opened | None = None
         self._collected = False
 
     def state(self, member: int | None) -> State:
@@ -67,8 +79,7 @@ class Delivery:
         if self._data is not None or self._collected:
             data = self._read()
             if data is not None:
-                outcome, payload = self._decoded(data)
-                return outcome.part(payload, member)[0]
+                return self._decoded(data).part(member)[0]
         return state_of(self._session.store, self.id, member, hint=self._hint)
 
     def value(self, member: int | None, deadline: float | None) -> Any:
@@ -172,8 +183,17 @@ class Delivery:
                     self._data = data  # for the other calls of the batch
             return data
 
-    def _decoded(self, data: bytes) -> tuple[Outcome, memoryview]:
-        """Header and payload; what this client has collected damaged is a failure from now on."""
+    def _decoded(self, data: bytes) -> _Opened:
+        """The outcome; what this client has collected damaged is a failure from now on."""
+        if self._opened is not None:
+            return self._opened
+        outcome, payload = self._verified(data)
+        opened = _Opened(outcome, payload, outcome.starts())
+        if data is self._data:
+            self._opened = opened  # once for all calls of the batch
+        return opened
+
+    def _verified(self, data: bytes) -> tuple[Outcome, memoryview]:
         store = self._session.store
         try:
             return store.read_outcome(self.id, data)
@@ -187,11 +207,12 @@ class Delivery:
     def _open(self, data: bytes, member: int | None) -> Any:
         from fsqueue import codec
 
-        outcome, payload = self._decoded(data)
+        opened = self._decoded(data)
+        outcome = opened.outcome
         learn, self._learn = self._learn, None
         if learn is not None and outcome.ended > outcome.started:
             learn((outcome.ended - outcome.started) / max(1, len(outcome.members)))
-        state, failure, segment = outcome.part(payload, member)
+        state, failure, segment = opened.part(member)
         if state is State.SUCCEEDED:
             return codec.decode(segment, f"the result of invocation {self.id}")
         if not segment and failure is not None:

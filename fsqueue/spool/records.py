@@ -6,12 +6,16 @@ file server's clock.
 
 from __future__ import annotations
 
-from typing import Annotated, Final
+from itertools import accumulate
+from typing import TYPE_CHECKING, Annotated, Final
 
 import msgspec
 
 from fsqueue.errors import UnknownInvocationError
 from fsqueue.spool.states import State
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 FORMAT = 1
 
@@ -117,10 +121,19 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     created: float = 0.0
     retries: int = 0
 
+    def starts(self) -> list[int]:
+        """Where the payload of each call of a batch begins."""
+        return list(accumulate((member.size for member in self.members), initial=0))
+
     def part(
-        self, payload: memoryview, member: int | None
+        self, payload: memoryview, member: int | None, starts: Sequence[int] = ()
     ) -> tuple[State, Failure | None, memoryview]:
         """State, failure and payload of one call of a batch, or of the only call.
+
+        Args:
+            payload: of the file.
+            member: the call's number in its batch; None is the only call.
+            starts: what `starts` returned, for whoever asks for many calls of one batch.
 
         Raises:
             UnknownInvocationError: the batch has no such call.
@@ -132,7 +145,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
                 f"{self.id} holds {len(self.members)} calls, counted from 0, and no number {member}"
             )
         mine = self.members[member]
-        start = sum(each.size for each in self.members[:member])
+        start = (starts or self.starts())[member]
         return mine.state, mine.failure, payload[start : start + mine.size]
 
 
