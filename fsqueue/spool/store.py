@@ -206,11 +206,13 @@ class Store(Outcomes):
     def cancel_running(self, invocation_id: str) -> bool:
         """Cancel an invocation wherever it is; False if it had an outcome already.
 
-        The mark comes first: it stops the attempt, and outlasts an outcome that is collected.
-        Dies after it: the attempt ends as if it was never cancelled, or as cancelled.
+        The outcome comes first: whoever meets the mark may drop the attempt without another look.
+        Dies between: it is cancelled, and its body ends by itself. The mark outlasts an outcome
+        that is collected.
         """
+        published = self._publish_cancelled(AttemptName(invocation_id, 1))
         self.fs.touch(self.layout.cancelled(invocation_id))
-        return self._publish_cancelled(AttemptName(invocation_id, 1))
+        return published
 
     def _end_cancelled(self, path: str, name: AttemptName) -> None:
         self._publish_cancelled(name)

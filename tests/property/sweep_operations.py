@@ -10,6 +10,7 @@ import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from msgspec import structs
 from sweep import (
     ARGUMENTS,
     BODY,
@@ -29,11 +30,14 @@ from fsqueue.codec import decode_exception, encode
 from fsqueue.errors import EnvelopeError
 from fsqueue.runner.context import Workplace
 from fsqueue.runner.execute import execute
+from fsqueue.spool.lookup import cancel
 from fsqueue.spool.reaper import reap
 from fsqueue.spool.states import State
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container
+
+    from fsqueue.spool.records import Call
 
 
 @dataclass(frozen=True)
@@ -119,6 +123,17 @@ def stray(*, outcome: bool = False) -> Callable[[Stage], object]:
             stage.publish_outcome(1, LATE)
 
     return prepare
+
+
+def batch(stage: Stage) -> None:
+    """Two calls in one file, claimed."""
+    stage.call = as_batch(stage.call)
+    stage.origin = stage.healthy.publish(stage.call, [ARGUMENTS, ARGUMENTS])
+    stage.claim = stage.worker.claim(stage.origin)
+
+
+def as_batch(call: Call) -> Call:
+    return structs.replace(call, members=2, segments=call.segments * 2)
 
 
 def delivered(stage: Stage) -> None:
@@ -238,6 +253,23 @@ def withdraw(stage: Stage) -> object:
     return stage.store.withdraw(stage.origin)
 
 
+def cancel_known(stage: Stage) -> object:
+    """By the client that has made the call."""
+    return cancel(stage.store, ID, stage.origin)
+
+
+def cancel_found(stage: Stage) -> object:
+    """By somebody who knows its id only."""
+    return cancel(stage.store, ID, None)
+
+
+def cancel_claimed(stage: Stage) -> None:
+    """The body does not notice, and its worker publishes what it has returned."""
+    cancel_found(stage)
+    complete(State.SUCCEEDED)(stage)
+    stage.worker.forget(stage.call.id + ".1")
+
+
 def collect(*, keep: bool) -> Callable[[Stage], object]:
     return lambda stage: stage.store.collect(ID, keep=keep)
 
@@ -246,6 +278,13 @@ def check_collected(stage: Stage, contents: Container[bytes]) -> None:
     data = stage.returned
     assert isinstance(data, bytes), "the client has no outcome"
     assert bytes(stage.healthy.read_outcome(ID, data)[1]) in contents
+
+
+def check_cancelled(stage: Stage, _: Container[bytes]) -> None:
+    assert all(place.endswith("x") for place in stage.places()), "whoever claims it runs it"
+    data = stage.healthy.peek(ID)
+    assert data is not None
+    assert stage.healthy.read_outcome(ID, data)[0].state is State.CANCELLED
 
 
 def check_as_before(stage: Stage, _: Container[bytes]) -> None:
@@ -281,6 +320,41 @@ OPERATIONS = (
         attempts=1,
         accepted=False,
         refuses=True,
+    ),
+    Operation(
+        "publish-batch",
+        lambda _: None,
+        lambda stage: stage.store.publish(as_batch(stage.call), [ARGUMENTS, ARGUMENTS]),
+        attempts=1,
+        accepted=False,
+        refuses=True,
+    ),
+    Operation(
+        "execute-batch",
+        with_mailbox(batch),
+        run_body(_add),
+        contents=frozenset({encode(42, "the value") * 2, BODY}),
+    ),
+    Operation(
+        "cancel-pending",
+        Stage.publish,
+        cancel_known,
+        contents=frozenset({b"", BODY}),
+        check=check_cancelled,
+    ),
+    Operation(
+        "cancel-next-attempt",
+        lambda stage: stage.publish(attempt=2),
+        cancel_found,
+        contents=frozenset({b"", BODY}),
+        check=check_cancelled,
+    ),
+    Operation(
+        "cancel-claimed",
+        with_mailbox(Stage.take),
+        cancel_claimed,
+        contents=frozenset({b"", OWN, BODY}),
+        check=check_cancelled,
     ),
     Operation("withdraw", Stage.publish, withdraw, attempts=1, accepted=False),
     Operation("claim", Stage.publish, claim, retry="work"),
