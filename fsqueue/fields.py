@@ -61,6 +61,8 @@ def in_words(kind: inspect.Type) -> str:
             limits = {">": kind.gt, ">=": kind.ge, "<=": kind.le}
             bounds = " and ".join(f"{sign} {x:g}" for sign, x in limits.items() if x is not None)
             words = f"a {'whole ' * isinstance(kind, inspect.IntType)}number {bounds}".rstrip()
+        case inspect.DateTimeType():
+            words = "a time with its time zone"
         case inspect.StrType():
             words = "a text"
         case inspect.VarTupleType():

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import math
+from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypedDict
 
 import msgspec
@@ -19,7 +20,7 @@ from fsqueue.spool.records import DEFAULT_RETRY as _RETRY
 from fsqueue.spool.records import RetryPolicy
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from fsqueue.config import TaskOffer
 
@@ -72,9 +73,23 @@ class CallSettings(msgspec.Struct, frozen=True, kw_only=True):
     )
     queue: Annotated[str, _doc("which workers run it", min_length=1)] = DEFAULT_QUEUE
     countdown: Annotated[Seconds, _doc("pause before a call may start", ge=0)] = 0.0
+    eta: Annotated[
+        Annotated[datetime, Meta(tz=True)] | None,
+        _doc("when a call may start, by the file server's clock; unset: at once"),
+    ] = None
     parallel_batch_size: Annotated[
         Count | Literal["auto"], _doc("calls of a fan-out that share a file and a slot")
     ] = 1
+
+    def delay(self, now: Callable[[], float]) -> float:
+        """Seconds from now until a call may start: `countdown` or `eta`, whichever is later.
+
+        Args:
+            now: tells seconds since the epoch on the file server; asked only if it matters.
+        """
+        if self.eta is None:
+            return self.countdown
+        return max(self.countdown, self.eta.timestamp() - now())
 
     def header(self) -> HeaderFields:
         """What a call's header says of them, without what is as usual."""
@@ -110,6 +125,7 @@ class TaskOptions(TypedDict, total=False):
     priority: int
     queue: str
     countdown: float
+    eta: datetime | str | None
     parallel_batch_size: int | Literal["auto"]
 
 

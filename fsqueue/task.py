@@ -237,8 +237,9 @@ class Task(Generic[P, R]):
             return Shared(data)
         blobs = self._session.store.blobs
         digest = blobs.put(data)
-        if self.settings.countdown:
-            blobs.touch(digest, self._session.client.now() + self.settings.countdown)
+        client = self._session.client
+        if (delay := self.settings.delay(client.now)) > 0:
+            blobs.touch(digest, client.now() + delay)
         return Shared(blob=digest)
 
     def _batch_size(self, count: int) -> int:
@@ -294,7 +295,7 @@ class Task(Generic[P, R]):
             session.queue(settings.queue),
             [*([shared.data] if shared.data else []), *payloads],
             priority=settings.priority,
-            delay=settings.countdown,
+            delay=settings.delay(client.now),
             ring=ring,
             keep=keep,
             max_attempts=settings.max_attempts or session.conf.max_attempts,

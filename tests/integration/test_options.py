@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from support import files_under, wait_until
 
 from fsqueue import ConfigError, InvocationError, RetryError, State, TaskTimeoutError
 from fsqueue.errors import InvocationExpiredError
+from fsqueue.options import CallSettings
 from integration import sample_tasks
 from integration.conftest import working
 
@@ -216,6 +218,28 @@ def test_a_call_that_is_to_wait(worked):
     assert invocation.status is State.PENDING
     assert invocation.get(timeout=20) == 2
     assert time.monotonic() - began >= 0.4
+
+
+def test_a_call_that_is_to_wait_for_a_time_of_day(worked):
+    task = worked.task(sample_tasks.add)
+    eta = datetime.now(UTC) + timedelta(seconds=1.5)
+    later, past = task.options(eta=eta)(1), task.options(eta="2020-01-01T00:00:00+01:00")(2)
+    assert past.get(timeout=20) == 3
+    assert later.status is State.PENDING
+    assert later.get(timeout=20) == 2
+    assert datetime.now(UTC) >= eta - timedelta(seconds=0.05), "clocks of one machine"
+
+
+def test_the_later_of_two_pauses_counts():
+    settings = CallSettings(countdown=30, eta=datetime.fromtimestamp(1000, UTC))
+    assert settings.delay(lambda: 900.0) == 100.0
+    assert settings.delay(lambda: 990.0) == 30.0
+
+
+@pytest.mark.parametrize("eta", [datetime(2027, 1, 1), "soon", 5])  # noqa: DTZ001
+def test_a_time_of_day_without_its_zone_is_refused(app, eta):
+    with pytest.raises(ValueError, match=r"eta = .*, expected a time with its time zone"):
+        app.task(eta=eta)(sample_tasks.add)
 
 
 # -- which comes first ----------------------------------------------------------------------
