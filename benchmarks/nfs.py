@@ -1,7 +1,8 @@
 """Calls over a real NFS server and two kernel clients, beside what a small model predicts.
 
 FSQUEUE_NFS_LAB names the folder that holds nfslab.py, as for ``tests/nfs``. The model adds up
-what the file server takes for each step of the protocol, measured by itself.
+what the file server takes for each step of the protocol, measured by itself, and what the same
+call costs in the memory of the same client, which is the processor's share.
 """
 
 import importlib.util
@@ -15,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 HERE = Path(__file__).parent
-CALLS, TRIPS = 200, 30
+CALLS, TRIPS = 400, 30
 PATIENCE = 120
 # What a step of a call asks of the file server, one after another; see docs/performance.md.
 PUBLISH = ("create", "rename")
@@ -34,14 +35,20 @@ class Guests:
     """Commands on the clients of a lab."""
 
     def __init__(self, lab, root):
-        self._lab = lab
+        self.lab = lab
         self.env = {"FSQUEUE__ROOT": root, "PYTHONDONTWRITEBYTECODE": "1"}
 
     def start(self, client, *arguments):
         """Start Python there."""
         # What a worker logs comes out where the lab can wait for it.
         command = ["sh", "-c", 'exec "$@" 2>&1', "sh", sys.executable, *map(str, arguments)]
-        return self._lab.popen(client, command, env=self.env, cwd=str(HERE))
+        return self.lab.popen(client, command, env=self.env, cwd=str(HERE))
+
+    def requests(self):
+        """How many requests of clients the server has answered, by its own count."""
+        text = self.lab.run("server", ["cat", "/proc/net/rpc/nfsd"], check=True).stdout
+        (line,) = (line for line in text.splitlines() if line.startswith("rpc "))
+        return int(line.split()[1])
 
     def answer(self, client, *arguments):
         """Run a step there and return what it found."""
@@ -64,10 +71,12 @@ def run_on(guests, workers):
     """Figures of calls that are published before their workers start."""
     caller = guests.start("a", "nfs_steps.py", "calls", CALLS)
     caller.wait_for("published", PATIENCE)
+    before = guests.requests()
     jobs = [worker_on(guests, client) for client in workers]
     found = finished(caller)
+    requests = (guests.requests() - before) / CALLS
     stop(jobs)
-    return found
+    return found | {"requests": requests}
 
 
 def stop(jobs):
@@ -83,12 +92,14 @@ def measure(nfslab, version):
         mount = lab.mountpoint
         guests = Guests(lab, f"{mount}/spool")
         steps = guests.answer("b", "probe", f"{mount}/probe")
+        local = run_on(Guests(lab, "/dev/shm/spool"), "a")
         one = run_on(guests, "b")
-        two = run_on(guests, "bb")
+        two = run_on(guests, "ab")
         jobs = [worker_on(guests, "b")]
         trip = guests.answer("a", "trips", TRIPS)
         stop(jobs)
-    return {"steps": steps, "one worker": one, "two workers": two, "round trip": trip["p50"]}
+    runs = {"in memory": local, "one worker": one, "two workers": two}
+    return {"steps": steps, **runs, "round trip": trip["p50"]}
 
 
 def main():
@@ -97,13 +108,18 @@ def main():
     for version in ("4.2", "3"):
         row = found[version] = measure(nfslab, version)
         table = Table(f"NFS v{version}", "predicted, ms", "measured, ms")
-        for name, steps, measured in (
-            ("publish one call", PUBLISH, row["one worker"]["publish"]),
-            ("one worker, a call", RUN, row["one worker"]["run"]),
+        for name, steps, part in (
+            ("publish one call", PUBLISH, "publish"),
+            ("one worker, a call", RUN, "run"),
         ):
-            predicted = sum(row["steps"][step] for step in steps)
-            table.add_row(name, f"{predicted:.2f}", f"{measured:.2f}")
-        table.add_row("two workers, a call", "", f"{row['two workers']['run']:.2f}")
+            predicted = sum(row["steps"][step] for step in steps) + row["in memory"][part]
+            table.add_row(name, f"{predicted:.2f}", f"{row['one worker'][part]:.2f}")
+        table.add_row("  of which in memory", "", f"{row['in memory']['run']:.2f}")
+        table.add_row("two workers on two clients, a call", "", f"{row['two workers']['run']:.2f}")
+        for name in ("one worker", "two workers"):
+            table.add_row(
+                f"requests to the server, {name}, a call", "", f"{row[name]['requests']:.1f}"
+            )
         table.add_row("round trip", "", f"{row['round trip']:.1f}")
         console.print(table)
         console.print(row["steps"])
