@@ -1,5 +1,7 @@
 """The functions that the benchmark calls: they do nothing, so that only the queue is measured."""
 
+import threading
+
 from fsqueue import FSQueue
 
 app = FSQueue("bench")
@@ -13,3 +15,10 @@ def echo(value):
 @app.task
 def later(value):
     return value
+
+
+ticks = threading.Semaphore(0)
+
+
+def tick():
+    ticks.release()

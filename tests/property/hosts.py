@@ -147,4 +147,4 @@ class ReaperHost(Host):
     def __init__(self, root: str, time: ServerTime) -> None:
         super().__init__(root, time)
         self.observer = Observer(self.store, heartbeat=HEARTBEAT, lease=LEASE)
-        self.beats_seen: dict[str, int] = {}
+        self.beats_seen: dict[str, float] = {}

@@ -132,9 +132,12 @@ class Model:
         return first
 
     def give_back(self, invocation_id: str, worker: str, attempt: int) -> bool:
-        """A worker gives an attempt back; False if it was taken away."""
+        """A worker gives an attempt back; False if it was taken away, or is over."""
         entry = self.entries[invocation_id]
         if entry.place != Place(worker, attempt):
+            return False
+        if entry.outcome is not None:
+            entry.place = None
             return False
         entry.place = Place("", attempt)
         return True

@@ -46,7 +46,8 @@ class Site:
         self.clients = [ClientHost(self.root, self.time, f"client{number}") for number in range(2)]
         self.reapers = [ReaperHost(self.root, self.time) for _ in range(2)]
         self.names: list[str] = []
-        self.beats: dict[str, int] = {}
+        self.beats: dict[str, float] = {}
+        """When each worker has beaten last."""
         self.people = len(self.clients)
         self.trouble: Fault | Interruption | Death | None = None
         self.quiet = True
@@ -161,8 +162,8 @@ class Site:
         name = host.worker.name
         if name not in self.names:
             self.names.append(name)
-        if os.path.exists(host.store.layout.worker_beat(name)):
-            self.beats[name] = self.beats.get(name, 0) + 1
+        with contextlib.suppress(FileNotFoundError):
+            self.beats[name] = os.stat(host.store.layout.worker_beat(name)).st_mtime
 
     def run_claim(self, host: WorkerHost) -> None:
         origin = host.backlog.next()

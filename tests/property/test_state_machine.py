@@ -171,7 +171,7 @@ class Spool(Site, RuleBasedStateMachine):
         host = self.reapers[who % 2]
         host.fs.clock_offset += seconds
         with self.step(host, trouble):
-            alive = {n for n, count in self.beats.items() if count != host.beats_seen.get(n)}
+            alive = {n for n, when in self.beats.items() if when != host.beats_seen.get(n)}
             try:
                 host.observer.discover()
                 dead = host.observer.dead_elsewhere()
