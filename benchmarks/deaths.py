@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parent.parent / "tests" / "nfs" / "project"
-ROUNDS = 5
+ROUNDS = 20
 
 
 def start(root, *arguments):
