@@ -74,17 +74,22 @@ def _expire_blobs(store: Store, ttl: float) -> int:
 def _oldest_unfinished(store: Store, now: float) -> float:
     """When the oldest call was due that is pending, or filed that is running."""
     fs, layout = store.fs, store.layout
-    slots = [
-        Slot.parse(name)
-        for queue in fs.names(layout.pending_folder, fresh=True)
-        for name in fs.names(layout.queue(queue), fresh=True)
-    ]
-    oldest = min((slot.due for slot in slots if slot is not None), default=now)
+    oldest = now
+    for queue in fs.names(layout.pending_folder, fresh=True):
+        folder = layout.queue(queue)
+        for slot in sorted(filter(None, map(Slot.parse, fs.names(folder, fresh=True))), key=_due):
+            if fs.names(layout.slot(queue, str(slot)), fresh=True):  # an empty one needs no blobs
+                oldest = min(oldest, slot.due)
+                break
     for worker in fs.names(layout.running_folder, fresh=True):
         for name in fs.names(layout.running(worker), fresh=True):
             with contextlib.suppress(FileNotFoundError, EnvelopeError):
                 oldest = min(oldest, fs.modified(f"{layout.running(worker)}/{name}"))
     return oldest
+
+
+def _due(slot: Slot) -> float:
+    return slot.due
 
 
 def _remove_late_results(store: Store) -> int:

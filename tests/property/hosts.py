@@ -80,7 +80,7 @@ class SharedFilesystem(InterruptibleFilesystem):
             if death.at < 0 or (death.at == 0 and not death.after):
                 raise Gone
         result = super()._call(verb, function, *args, **kwargs)
-        if verb in {"utime", "create"}:
+        if verb in {"utime", "create", "write"}:
             os.utime(args[0], (self._time.now, self._time.now))
         return result
 
