@@ -332,6 +332,14 @@ class Outcomes:
         finally:
             self.fs.discard(temporary)
 
+    def append(self, path: str, data: bytes) -> None:
+        """Add to the end of a file of this process alone, in a folder that may be missing."""
+        try:
+            self.fs.append(path, data)
+        except FileNotFoundError:
+            self._make_way(path)
+            self.fs.append(path, data)
+
     def _write(self, chunks: Sequence[bytes | memoryview]) -> str:
         path = self.layout.tmp(self._owner, next(self._serial))
         self.fs.create(path, chunks)
