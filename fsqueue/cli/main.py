@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from fsqueue import __version__
-from fsqueue.cli import calls, control, results, settings, status
+from fsqueue.cli import calls, control, results, settings, stats, status
 from fsqueue.cli.doctor import doctor
 from fsqueue.cli.output import print_json
 from fsqueue.cli.target import JsonOption  # noqa: TC001 - typer reads the annotations
@@ -35,6 +35,7 @@ app.command()(doctor)
 app.command()(status.status)
 app.command()(status.top)
 app.command()(status.workers)
+app.command()(stats.stats)
 app.command(name="list")(calls.list_calls)
 for command in (
     calls.show,

@@ -66,6 +66,39 @@ def test_status(app, fsqueue, in_json):
     assert found["counts"]["clients"] == 1
 
 
+def test_status_and_top_tell_what_has_ended(app, failed, fsqueue, in_json):
+    text = fsqueue("status").stdout
+    assert "1 call ended" in text
+    assert "failed: 1 (100.0%)" in text
+    recent = in_json("status")["recent"]
+    assert (recent["calls"], recent["failed"]) == (1, 1)
+    assert recent["tasks"][0]["task"] == "integration.sample_tasks.fail_before"
+
+
+def test_stats(app, failed, fsqueue, in_json):
+    with working(app):
+        for number in range(3):
+            app.task(sample_tasks.add)(number).get(timeout=20)
+    found = in_json("stats")
+    assert (found["calls"], found["failed"]) == (4, 1)
+    add, fail = found["tasks"]
+    assert (add["task"], add["failure_rate"]) == ("integration.sample_tasks.add", 0.0)
+    assert 0 < add["run"]["p50"] <= add["run"]["p99"] < 20
+    assert (fail["failed"], fail["failure_rate"]) == (1, 1.0)
+    assert [worker["alive"] for worker in found["workers"]] == [False, False]
+    text = fsqueue("stats", "--window", "2d").stdout
+    for part in (add["task"], "WAIT 50/95/99%", "BUSY", "1 (100.0%)"):
+        assert part in text
+    for window in ("0", "later"):
+        assert fsqueue("stats", "--window", window, expect=exits.USAGE).stdout == ""
+
+
+def test_stats_of_a_spool_where_nothing_has_ended(app, fsqueue, in_json):
+    assert app.store
+    assert in_json("stats")["rate"] == 0
+    assert "no calls have ended" in fsqueue("stats").stdout
+
+
 def test_workers(worked, fsqueue, in_json):
     assert worked.store  # makes the spool, if the worker has not yet
     (worker,) = wait_until(lambda: in_json("workers")["workers"])
