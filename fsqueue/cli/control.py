@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fsqueue.cli import exits
-from fsqueue.cli.output import complain, counted, print_json
+from fsqueue.cli.output import complain, confirm, counted, print_json
 from fsqueue.cli.target import (
     AppOption,
     JsonOption,
@@ -170,7 +169,7 @@ def purge(
             )
             return
         if not yes:
-            _confirm(f"Cancel {counted(count, 'pending call')} of {name} in {store.layout.root}?")
+            confirm(f"Cancel {counted(count, 'pending call')} of {name} in {store.layout.root}?")
         done = controls.purge(store, name)
         _say(
             {"queue": name, **done._asdict()},
@@ -178,14 +177,6 @@ def purge(
             f"{name}: {counted(done.cancelled, 'call')} cancelled"
             + (f", {done.started} started meanwhile" if done.started else ""),
         )
-
-
-def _confirm(question: str) -> None:
-    if not sys.stdin.isatty():
-        raise ConfigError(f"{question} There is no terminal to ask; give --yes")
-    if not typer.confirm(question, err=True):
-        complain("nothing was done")
-        raise typer.Exit(exits.NEGATIVE)
 
 
 def pause(

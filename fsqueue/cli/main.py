@@ -8,6 +8,7 @@ from fsqueue import __version__
 from fsqueue.cli import calls, control, results, settings, stats, status
 from fsqueue.cli.doctor import doctor
 from fsqueue.cli.output import print_json
+from fsqueue.cli.requeue import requeue
 from fsqueue.cli.target import JsonOption  # noqa: TC001 - typer reads the annotations
 from fsqueue.cli.worker import worker
 
@@ -44,6 +45,7 @@ for command in (
     results.submit,
     control.cancel,
     control.retry,
+    requeue,
     control.pause,
     control.resume,
     control.purge,
