@@ -7,6 +7,7 @@ import typer
 from fsqueue import __version__
 from fsqueue.cli import calls, control, results, settings, stats, status
 from fsqueue.cli.doctor import doctor
+from fsqueue.cli.metrics import metrics
 from fsqueue.cli.output import print_json
 from fsqueue.cli.requeue import requeue
 from fsqueue.cli.target import JsonOption  # noqa: TC001 - typer reads the annotations
@@ -37,6 +38,7 @@ app.command()(status.status)
 app.command()(status.top)
 app.command()(status.workers)
 app.command()(stats.stats)
+app.command()(metrics)
 app.command(name="list")(calls.list_calls)
 for command in (
     calls.show,

@@ -13,12 +13,13 @@ from fsqueue.cli.stats import RECENT, busy, summary, tasks_table
 from fsqueue.cli.target import AppOption, JsonOption, RootOption, env, opened
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from rich.console import RenderableType
 
     from fsqueue.spool.census import Census, Counts, QueueSight, WorkerSight
     from fsqueue.spool.history import Stats
+    from fsqueue.spool.journal import TaskSums
     from fsqueue.spool.store import Store
 
 # Of a worker's calls so many are named in a table.
@@ -39,7 +40,7 @@ def status(
     Lists every folder of the spool once.
     """
     with opened(app, root) as target:
-        view = _View(target.store, target.app.conf.heartbeat)
+        view = View(target.store, target.app.conf.heartbeat)
         census, recent = view.look()
         if as_json:
             import msgspec
@@ -68,7 +69,7 @@ def top(
     from rich.live import Live
 
     with opened(app, root) as target:
-        view = _View(target.store, target.app.conf.heartbeat)
+        view = View(target.store, target.app.conf.heartbeat)
 
         def frame() -> Group:
             return Group(*top_parts(*view.look()))
@@ -105,7 +106,7 @@ def workers(
         console().print(_workers_table(found, recent) if found else "no workers")
 
 
-class _View:
+class View:
     """Looks again and again; what is costly, less often.
 
     Args:
@@ -120,6 +121,11 @@ class _View:
         self._history = History(store, RECENT)
         self._counts: Counts | None = None
         self._counted = 0.0
+
+    @property
+    def totals(self) -> Mapping[str, TaskSums]:
+        """What has ended, by task, in all that was looked at."""
+        return self._history.totals
 
     def look(self) -> tuple[Census, Stats]:
         """What is there now, and what has ended lately."""

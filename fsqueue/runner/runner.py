@@ -128,7 +128,12 @@ class _Shift:
         self._worker = Worker(
             self._store, queues=backlogs.queues, runner=kind, concurrency=concurrency
         )
-        self._journal = Journal(self._store, slots=concurrency, keep=host.conf.journal_ttl > 0)
+        self._journal = Journal(
+            self._store,
+            slots=concurrency,
+            heartbeat=host.conf.heartbeat,
+            keep=host.conf.journal_ttl > 0,
+        )
         self._workplace = Workplace(
             store=self._store,
             worker=lambda: self._worker,

@@ -35,7 +35,7 @@ JOURNAL_FORMAT: Final = 1
 MOST_SUMS: Final = 8 << 20
 """Bytes of an hour's sums that a worker writes, and that a reader reads."""
 
-_EVERY = 10.0
+_EVERY_BEATS = 5
 # With very many tasks; a file has room for the rest of the hour then.
 _SELDOM, _MANY_SUMS = 60.0, MOST_SUMS // 4
 # In bytes, of a worker in an hour: with about 200 a line, 160,000 attempts. What ends after that
@@ -173,11 +173,15 @@ class Journal:
     Args:
         store: the spool.
         slots: how many calls the worker runs at a time.
+        heartbeat: the worker's, in seconds; it writes at every fifth.
         keep: False writes nothing.
     """
 
-    def __init__(self, store: Store, *, slots: int, keep: bool = True) -> None:
+    def __init__(
+        self, store: Store, *, slots: int, heartbeat: float = 2.0, keep: bool = True
+    ) -> None:
         self._store, self._slots, self._keep = store, slots, keep
+        self._every = _EVERY_BEATS * heartbeat
         self._mutex = threading.Lock()
         self._entries: list[Entry] = []
         self._tasks: dict[str, TaskSums] = {}
@@ -243,7 +247,7 @@ class Journal:
         self._send()
         now = self._store.fs.monotonic()
         with self._mutex:
-            every = _EVERY if self._summed < _MANY_SUMS else _SELDOM
+            every = self._every if self._summed < _MANY_SUMS else _SELDOM
             due = now - self._flushed >= every or len(self._entries) >= _SOON
             idle = not self._tasks and not self._held and not self._busy
             if not left and (not due or idle):
