@@ -128,12 +128,8 @@ class _Shift:
         self._worker = Worker(
             self._store, queues=backlogs.queues, runner=kind, concurrency=concurrency
         )
-        self._journal = Journal(
-            self._store,
-            slots=concurrency,
-            heartbeat=host.conf.heartbeat,
-            keep=host.conf.journal_ttl > 0,
-        )
+        conf, keep = host.conf, host.conf.journal_ttl > 0
+        self._journal = Journal(self._store, concurrency, heartbeat=conf.heartbeat, keep=keep)
         self._workplace = Workplace(
             store=self._store,
             worker=lambda: self._worker,

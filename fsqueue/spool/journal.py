@@ -178,7 +178,7 @@ class Journal:
     """
 
     def __init__(
-        self, store: Store, *, slots: int, heartbeat: float = 2.0, keep: bool = True
+        self, store: Store, slots: int, *, heartbeat: float = 2.0, keep: bool = True
     ) -> None:
         self._store, self._slots, self._keep = store, slots, keep
         self._every = _EVERY_BEATS * heartbeat
