@@ -47,7 +47,7 @@ def status(
 
             print_json({**msgspec.structs.asdict(census), "recent": recent})
             return
-        for part in _status_parts(census, recent):
+        for part in status_parts(census, recent):
             console().print(part)
 
 
@@ -149,13 +149,13 @@ def _alive(workers: Sequence[WorkerSight]) -> set[str]:
 
 def top_parts(census: Census, recent: Stats) -> Iterator[RenderableType]:
     """What `top` shows."""
-    yield from _status_parts(census, recent)
+    yield from status_parts(census, recent)
     if recent.tasks:
         yield ""
         yield tasks_table(recent, _TASKS)
 
 
-def _status_parts(census: Census, recent: Stats) -> Iterator[RenderableType]:
+def status_parts(census: Census, recent: Stats) -> Iterator[RenderableType]:
     counts = census.counts
     yield f"{printable(census.root)}\n"
     yield _queues_table(census.queues) if census.queues else "no queues"

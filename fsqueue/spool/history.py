@@ -85,7 +85,7 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
     retried: int
     lost: int
     rate: float
-    """Calls that ended, each second."""
+    """Calls that ended, each second since the first of these workers began."""
     missing: int
     """Attempts that have no line of their own in the journal."""
     tasks: tuple[TaskStats, ...]
@@ -223,13 +223,14 @@ class History:
                 total.busy += work.busy
                 total.missing += work.missing
         calls = sum(each.calls for each in tasks.values())
+        first = min((self._seen[name].began for name in workers), default=start)
         return Stats(
             seconds=now - start,
             calls=calls,
             failed=sum(each.failed for each in tasks.values()),
             retried=sum(each.retried for each in tasks.values()),
             lost=sum(each.lost for each in tasks.values()),
-            rate=calls / max(1.0, now - start),
+            rate=calls / max(1.0, now - max(start, first)),
             missing=sum(each.missing for each in workers.values()),
             tasks=tuple(_of_task(name, tasks[name]) for name in sorted(tasks)),
             workers=tuple(
