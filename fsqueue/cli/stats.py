@@ -64,7 +64,7 @@ def summary(found: Stats) -> str:
         if count
     )
     return (
-        f"last {found.seconds / 60:.0f} min: {counted(found.calls, 'call')} ended, "
+        f"last {found.seconds // 60:.0f} min: {counted(found.calls, 'call')} ended, "
         f"{found.rate:.3g}/s; {failed}{more}"
     )
 
