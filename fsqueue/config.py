@@ -75,6 +75,9 @@ class Settings(msgspec.Struct, kw_only=True):
     result_ttl: Final[
         Annotated[Seconds, _doc("how long results and failed calls are kept", gt=0)]
     ] = 7 * 24 * 3600.0
+    journal_ttl: Final[
+        Annotated[Seconds, _doc("how long journals of ended calls are kept; 0: none", ge=0)]
+    ] = 24 * 3600.0
     durability: Final[
         Annotated[Durability, _doc("what no accepted call is lost by: a crash, or a power cut too")]
     ] = "crash"
@@ -99,6 +102,7 @@ class Options(TypedDict, total=False):
     max_attempts: int | None
     stop_grace: float | None
     result_ttl: float | None
+    journal_ttl: float | None
     durability: Durability | None
     group: str | None
     signing_key_file: str | os.PathLike[str] | None

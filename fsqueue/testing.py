@@ -10,8 +10,8 @@ A store over it behaves like any other, until a fault strikes::
     fs.inject(Fault.lost_reply(verb="rename"))  # the next rename happens and reports ENOENT
 
 The verbs are those that `fsqueue.spool.filesystem.Filesystem` passes to its `_call`: create,
-open, write, fsync, close, read, rename, link, unlink, mkdir, rmdir, listdir, stat, fstat, utime,
-lock.
+append, open, write, fsync, close, read, rename, link, unlink, mkdir, rmdir, listdir, stat, fstat,
+utime, lock.
 """
 
 from __future__ import annotations
@@ -191,7 +191,7 @@ class FaultyFilesystem(Filesystem):
             if effect is Effect.EXIT_AFTER:
                 os._exit(CRASH_STATUS)
         if fault and effect is Effect.LOSE_REPLY:
-            if verb == "create":  # nobody else will close it
+            if verb in {"create", "append"}:  # nobody else will close it
                 os.close(cast("int", result))
             raise _error(fault.code or _REPEATED.get(verb, errno.EIO), operation)
         self._remember(operation, result)
@@ -219,7 +219,7 @@ class FaultyFilesystem(Filesystem):
             return struck
 
     def _remember(self, operation: Operation, result: object) -> None:
-        if operation.verb == "create":
+        if operation.verb in {"create", "append"}:
             self._paths[cast("int", result)] = operation.path
         elif operation.verb == "listdir":
             self._listings[operation.path] = list(cast("list[str]", result))

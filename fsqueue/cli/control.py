@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fsqueue.cli import exits
-from fsqueue.cli.output import complain, counted, print_json
+from fsqueue.cli.output import complain, confirm, counted, print_json
 from fsqueue.cli.target import (
     AppOption,
     JsonOption,
@@ -170,7 +169,7 @@ def purge(
             )
             return
         if not yes:
-            _confirm(f"Cancel {counted(count, 'pending call')} of {name} in {store.layout.root}?")
+            confirm(f"Cancel {counted(count, 'pending call')} of {name} in {store.layout.root}?")
         done = controls.purge(store, name)
         _say(
             {"queue": name, **done._asdict()},
@@ -178,14 +177,6 @@ def purge(
             f"{name}: {counted(done.cancelled, 'call')} cancelled"
             + (f", {done.started} started meanwhile" if done.started else ""),
         )
-
-
-def _confirm(question: str) -> None:
-    if not sys.stdin.isatty():
-        raise ConfigError(f"{question} There is no terminal to ask; give --yes")
-    if not typer.confirm(question, err=True):
-        complain("nothing was done")
-        raise typer.Exit(exits.NEGATIVE)
 
 
 def pause(
@@ -315,21 +306,26 @@ def gc(
         typer.Option(
             metavar="AGE",
             envvar=env("gc-older-than"),
-            help="Instead of the setting result_ttl: 90, 15m, 2h, 7d.",
+            help="Instead of result_ttl and journal_ttl: 90, 15m, 2h, 7d.",
         ),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Remove now what has expired.
 
-    Results, failed calls, quarantined files, and what crashes have left. Workers do this every few
-    minutes by themselves. Files in tmp/ stay for a day at least, as a write may go on there.
+    Results, failed calls, quarantined files, journals, and what crashes have left. Workers do this
+    every few minutes by themselves. Files in tmp/ stay for a day at least, as a write may go on
+    there.
     """
     from fsqueue.spool.expiry import expire_by_kind
 
     with opened(app, root) as target:
-        ttl = target.app.conf.result_ttl if older_than is None else seconds_of(older_than)
-        removed = expire_by_kind(target.store, result_ttl=ttl)._asdict()
+        conf, given = target.app.conf, None if older_than is None else seconds_of(older_than)
+        removed = expire_by_kind(
+            target.store,
+            result_ttl=conf.result_ttl if given is None else given,
+            journal_ttl=conf.journal_ttl if given is None else given,
+        )._asdict()
         if as_json:
             print_json({"removed": removed})
             return

@@ -5,9 +5,11 @@ from __future__ import annotations
 import typer
 
 from fsqueue import __version__
-from fsqueue.cli import calls, control, results, settings, status
+from fsqueue.cli import calls, control, results, settings, stats, status
 from fsqueue.cli.doctor import doctor
+from fsqueue.cli.metrics import metrics
 from fsqueue.cli.output import print_json
+from fsqueue.cli.requeue import requeue
 from fsqueue.cli.target import JsonOption  # noqa: TC001 - typer reads the annotations
 from fsqueue.cli.worker import worker
 
@@ -35,6 +37,8 @@ app.command()(doctor)
 app.command()(status.status)
 app.command()(status.top)
 app.command()(status.workers)
+app.command()(stats.stats)
+app.command()(metrics)
 app.command(name="list")(calls.list_calls)
 for command in (
     calls.show,
@@ -43,6 +47,7 @@ for command in (
     results.submit,
     control.cancel,
     control.retry,
+    requeue,
     control.pause,
     control.resume,
     control.purge,

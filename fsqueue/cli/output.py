@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
+from fsqueue.errors import ConfigError
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
@@ -65,6 +67,24 @@ def complain(message: str) -> None:
     """Say on standard error what is wrong."""
     text = printable(message, keep="\n")
     print(f"fsqueue: {text}", file=sys.stderr)
+
+
+def confirm(question: str) -> None:
+    """Go on only if the user says yes.
+
+    Raises:
+        ConfigError: there is nobody to ask.
+        typer.Exit: the answer is no.
+    """
+    import typer
+
+    from fsqueue.cli import exits
+
+    if not sys.stdin.isatty():
+        raise ConfigError(f"{question} There is no terminal to ask; give --yes")
+    if not typer.confirm(question, err=True):
+        complain("nothing was done")
+        raise typer.Exit(exits.NEGATIVE)
 
 
 def printable(text: str, *, keep: str = "") -> str:

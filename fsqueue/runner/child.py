@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
     from fsqueue.runner.host import Host
+    from fsqueue.spool.journal import Entry
     from fsqueue.spool.store import Claim
 
 log = logging.getLogger(__name__)
@@ -143,6 +144,8 @@ def _let_the_parent_decide(parent: Process) -> None:
 
 _workplace: Workplace | None = None
 _failure: BaseException | None = None
+_notes: list[Entry] = []
+"""For the journal of the parent's worker, which gets them with the ending of the claim."""
 
 
 def prepare(setup: Setup) -> None:
@@ -157,6 +160,7 @@ def prepare(setup: Setup) -> None:
             resolve=host.resolve,
             app_id=host.app_id,
             exclusive=True,
+            note=_notes.append,
         )
         enter(_workplace)
     except BaseException as error:  # noqa: BLE001 - raised again by `run`
@@ -180,7 +184,9 @@ def serve(setup: Setup, pipe: Connection) -> None:
             claim = pipe.recv()
         except (EOFError, OSError):
             return
-        pipe.send(_ending_of(claim))
+        ending = _ending_of(claim)
+        noted, _notes[:] = _notes[:], []
+        pipe.send((ending, noted))
 
 
 def _ending_of(claim: Claim) -> Ending | FSQueueError:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from fsqueue.spool.journal import Entry
     from fsqueue.spool.records import Call
     from fsqueue.spool.store import Claim, Store
     from fsqueue.spool.worker import Worker
@@ -27,6 +28,7 @@ class Workplace:
         resolve: the way from a task's name to its function.
         app_id: the application whose tasks `resolve` knows.
         exclusive: this process does nothing but run bodies.
+        note: is told of each attempt that has ended, for the journal.
 
     Attributes:
         aborted: set when the worker is to end at once.
@@ -41,9 +43,11 @@ class Workplace:
         resolve: Callable[[str], Callable[..., Any]],
         app_id: str,
         exclusive: bool,
+        note: Callable[[Entry], object] = lambda _: None,
     ) -> None:
         self.store, self.worker, self.resolve = store, worker, resolve
         self.app_id, self.exclusive = app_id, exclusive
+        self.note = note
         self.aborted = threading.Event()
         self.pid = os.getpid()
 

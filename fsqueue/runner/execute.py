@@ -8,6 +8,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from fsqueue.errors import EnvelopeError, InvocationExpiredError, SpoolVersionError
+from fsqueue.runner import notes
 from fsqueue.runner.bodies import Answer, answer
 from fsqueue.runner.context import Execution, current
 from fsqueue.runner.deadlines import time_limit, timeout_error
@@ -126,9 +127,11 @@ def time_out(workplace: Workplace, claim: Claim) -> None:
 def finish(execution: Execution, result: Answer) -> None:
     """Publish an answer, or file the call for a retry."""
     store, claim, call = execution.workplace.store, execution.claim, execution.call
+    entry = notes.ended(execution, result, store.clock.now())
     if result.retry_after is not None and not call.members:
         log.info("%s is retried in %.3g s: %s", claim.name, result.retry_after, result.failure)
         store.retry(claim, call, later(store.clock.now(), result.retry_after))
+        execution.workplace.note(entry)
         return
     outcome = Outcome(
         id=call.id,
@@ -147,6 +150,7 @@ def finish(execution: Execution, result: Answer) -> None:
         retries=claim.name.retries,
     )
     store.complete(claim, outcome, result.payload)
+    execution.workplace.note(entry)
 
 
 def _insist(workplace: Workplace, step: Callable[[], Any]) -> Any:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from fsqueue.runner.host import Host
     from fsqueue.runner.slots import OnEnd
+    from fsqueue.spool.journal import Entry
     from fsqueue.spool.store import Claim
 
 log = logging.getLogger(__name__)
@@ -50,10 +51,17 @@ class ProcessSlots:
         host: the application.
         count: number of processes.
         on_end: called in a thread of this object after each claim.
+        note: called with what the processes tell the journal.
     """
 
-    def __init__(self, host: Host, count: int, on_end: OnEnd) -> None:
-        self._count, self._on_end = count, on_end
+    def __init__(
+        self,
+        host: Host,
+        count: int,
+        on_end: OnEnd,
+        note: Callable[[Entry], object] = lambda _: None,
+    ) -> None:
+        self._count, self._on_end, self._note = count, on_end, note
         self._setup = child.Setup.of(host)
         self._context = _context()
         self._change = threading.Condition()
@@ -200,9 +208,14 @@ class ProcessSlots:
                     self._attend(slot)
 
     def _attend(self, slot: _SlotProcess) -> None:
-        ending: Ending | BaseException | None = slot.receive()
-        if ending is None:
+        ending: Ending | BaseException
+        answer = slot.receive()
+        if answer is None:
             ending = self._bury(slot)
+        else:
+            ending, noted = answer
+            for entry in noted:
+                self._note(entry)
         with self._change:
             claim, slot.claim = slot.claim, None
             if slot in self._members:
@@ -258,12 +271,12 @@ class _SlotProcess:
             return False
         return True
 
-    def receive(self) -> Ending | FSQueueError | None:
-        """How its claim ended; None if the process has."""
+    def receive(self) -> tuple[Ending | FSQueueError, list[Entry]] | None:
+        """How its claim ended, and what the journal is to know; None if the process has ended."""
         try:
             if self.pipe.poll():
-                ending: Ending | FSQueueError = self.pipe.recv()
-                return ending
+                answer: tuple[Ending | FSQueueError, list[Entry]] = self.pipe.recv()
+                return answer
         except (EOFError, OSError):
             pass
         return None

@@ -10,7 +10,7 @@ import time
 from typing import TYPE_CHECKING
 
 from fsqueue.errors import SpoolError
-from fsqueue.runner import context
+from fsqueue.runner import context, notes
 from fsqueue.runner.context import Workplace
 from fsqueue.runner.execute import Ending, time_out
 from fsqueue.runner.process_slots import ProcessSlots
@@ -20,6 +20,7 @@ from fsqueue.runner.upkeep import Upkeep
 from fsqueue.spool.backlog import Backlogs
 from fsqueue.spool.bell import listening
 from fsqueue.spool.expiry import remove_gone_clients
+from fsqueue.spool.journal import Journal
 from fsqueue.spool.layout import DEFAULT_QUEUE, queue_folder
 from fsqueue.spool.opening import make_folder
 from fsqueue.spool.reaper import give_back_of_processes
@@ -127,12 +128,15 @@ class _Shift:
         self._worker = Worker(
             self._store, queues=backlogs.queues, runner=kind, concurrency=concurrency
         )
+        conf, keep = host.conf, host.conf.journal_ttl > 0
+        self._journal = Journal(self._store, concurrency, heartbeat=conf.heartbeat, keep=keep)
         self._workplace = Workplace(
             store=self._store,
             worker=lambda: self._worker,
             resolve=host.resolve,
             app_id=host.app_id,
             exclusive=threading.current_thread() is threading.main_thread(),
+            note=self._journal.add,
         )
         self._mutex = threading.Lock()
         self._busy = 0
@@ -155,6 +159,7 @@ class _Shift:
             make_folder(self._store.fs, self._store.layout.queue(queue))
         slots = self._slots = self._make_slots()
         self._worker.register()
+        self._journal.begin()
         upkeep = Upkeep(
             self._store,
             self._worker,
@@ -162,6 +167,7 @@ class _Shift:
             self._ring,
             self._end_cancelled,
             self._drain_as_asked,
+            lambda: self._journal.flush(self._worker.name),
         )
         upkeep.start()
         context.enter(self._workplace)
@@ -192,6 +198,7 @@ class _Shift:
             if self._worker.release(claim):
                 self._give_back(claim)
         self._worker.deregister()
+        self._journal.close(self._worker.name)
         if self._kind == "process":
             # The processes of the slots were ended without being asked.
             upkeep.discover()
@@ -206,7 +213,7 @@ class _Shift:
 
     def _make_slots(self) -> Slots:
         if self._kind == "process":
-            return ProcessSlots(self._host, self._concurrency, self._finished)
+            return ProcessSlots(self._host, self._concurrency, self._finished, self._journal.add)
         return ThreadSlots(self._workplace, self._concurrency, self._next_claim, self._finished)
 
     @contextlib.contextmanager
@@ -276,6 +283,8 @@ class _Shift:
             claim = None
         if claim is None:
             self._free_slot()
+        else:
+            self._journal.hold(1)
         return claim
 
     def _free_slot(self) -> None:
@@ -313,6 +322,7 @@ class _Shift:
             log.error("cannot settle %s, upkeep will: %s", claim.name, error)  # noqa: TRY400
         finally:
             self._worker.forget(claim.name)
+            self._journal.hold(-1)
             self._ended += 1
             self._free_slot()
 
@@ -332,6 +342,7 @@ class _Shift:
         else:
             reason = f"its slot failed: {ending}"
             log.warning("%s: %s", claim.name, reason)
+            self._journal.add(notes.lost(self._store, claim))
             self._store.recover(claim.path, claim.name, reason)
 
     def _give_back(self, claim: Claim) -> None:
@@ -382,6 +393,7 @@ class _Shift:
                 self._give_back(claim)
         give_back_of_processes(self._store, processes)
         self._worker.deregister()
+        self._journal.close(self._worker.name)
 
     def _abort(self, status: int) -> None:
         """Give everything back and end the process: threads cannot be ended otherwise."""

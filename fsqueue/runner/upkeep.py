@@ -43,6 +43,7 @@ class Upkeep:
         wake: called when calls became pending again.
         end_cancelled: ends what was cancelled; called while this worker has claims.
         drain: called when somebody asks this worker to finish and leave, until it returns True.
+        flush: writes the journal, if that is due; called at each heartbeat.
     """
 
     def __init__(
@@ -53,10 +54,12 @@ class Upkeep:
         wake: Callable[[], object],
         end_cancelled: Callable[[], None],
         drain: Callable[[], bool] = lambda: False,
+        flush: Callable[[], None] = lambda: None,
     ) -> None:
         self._store, self._worker, self._conf, self._wake = store, worker, conf, wake
         self._end_cancelled = end_cancelled
         self._drain, self._draining = drain, False
+        self._flush = flush
         self._observer = Observer(store, heartbeat=conf.heartbeat, lease=conf.lease)
         self._stop = threading.Event()
         self._leading = False
@@ -101,6 +104,7 @@ class Upkeep:
             (self.reap_here, 0.0),
             (self._end_cancelled, beat if self._store.fs.remote else 0.0),
             (self._lead, beat),
+            (self._write_journal, beat),
             (self._expire, _EXPIRE_EVERY),
         )
         while not self._stop.wait(_TICK):
@@ -141,9 +145,16 @@ class Upkeep:
         wanted = not self._draining and self._store.fs.exists(marker, fresh=True)
         self._draining = self._draining or (wanted and self._drain())
 
+    def _write_journal(self) -> None:
+        try:
+            self._flush()
+        except OSError as error:
+            log.info("the journal is written later: %s", error)
+
     def _expire(self) -> None:
         if self._leading:
-            expire(self._store, result_ttl=self._conf.result_ttl)
+            conf = self._conf
+            expire(self._store, result_ttl=conf.result_ttl, journal_ttl=conf.journal_ttl)
 
     def _reap(self, dead: dict[str, str]) -> None:
         now = self._store.fs.monotonic()

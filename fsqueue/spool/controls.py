@@ -10,14 +10,13 @@ import msgspec
 
 from fsqueue.errors import EnvelopeError
 from fsqueue.spool.client import later
-from fsqueue.spool.layout import DEFAULT_PRIORITY, Slot
+from fsqueue.spool.layout import DEFAULT_PRIORITY, AttemptName, Slot
 from fsqueue.spool.sightings import failed_names, outcome_of, pending_calls
 from fsqueue.spool.states import State
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from fsqueue.spool.layout import AttemptName
     from fsqueue.spool.records import Call
     from fsqueue.spool.store import Store
 
@@ -84,6 +83,43 @@ def request_drain(store: Store, worker: str) -> bool:
         return True
     store.fs.discard(mark)
     return False
+
+
+# -- what runs ----------------------------------------------------------------------------
+
+
+class Held(NamedTuple):
+    """An attempt in a worker's folder."""
+
+    worker: str
+    name: AttemptName
+    path: str
+
+
+def held(store: Store, invocation_id: str) -> Held | None:
+    """The attempt of an invocation that a worker holds; None if none does."""
+    fs, layout = store.fs, store.layout
+    for worker in fs.names(layout.running_folder, fresh=True):
+        for text in fs.names(layout.running(worker), fresh=True):
+            name = AttemptName.parse(text)
+            if name is not None and name.invocation_id == invocation_id:
+                return Held(worker, name, f"{layout.running(worker)}/{text}")
+    return None
+
+
+def requeue(store: Store, attempt: Held) -> None:
+    """Take an attempt from its worker, as a reaper does from one that has died.
+
+    It is pending as the next attempt then; or it ends with `WorkerLostError`, if it was the last
+    that `max_attempts` allows; or it is removed, if it had an outcome. Should its worker go on with
+    it, the body runs twice and the first outcome stands. Dies at any point: it is where it was, or
+    there already.
+
+    Raises:
+        SpoolVersionError: another version of fsqueue has made the call; left alone.
+    """
+    store.fs.recall(attempt.path)
+    store.recover(attempt.path, attempt.name, "an operator took it from its worker")
 
 
 # -- failures -----------------------------------------------------------------------------

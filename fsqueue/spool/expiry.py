@@ -7,6 +7,7 @@ import logging
 from typing import TYPE_CHECKING, NamedTuple
 
 from fsqueue.errors import EnvelopeError
+from fsqueue.spool.journal import start_of_hour
 from fsqueue.spool.layout import Slot, is_client_name
 
 if TYPE_CHECKING:
@@ -14,8 +15,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_HOUR, _DAY = 3600.0, 86_400.0
 # A file in tmp/ belongs to a write that takes seconds; older ones were left by the dead.
-_TMP_TTL = 86_400.0
+_TMP_TTL = _DAY
 
 
 class Expired(NamedTuple):
@@ -28,18 +30,21 @@ class Expired(NamedTuple):
     late_results: int
     results: int
     blobs: int
+    journals: int
 
 
-def expire(store: Store, *, result_ttl: float) -> int:
+def expire(store: Store, *, result_ttl: float, journal_ttl: float = _DAY) -> int:
     """Remove results, failed calls and quarantined files older than `result_ttl` seconds.
+
+    And journals of hours that ended more than `journal_ttl` seconds ago.
 
     The ages are measured by the file server's clock. Dies at any point: the next round
     removes the rest. Returns how many files were removed.
     """
-    return sum(expire_by_kind(store, result_ttl=result_ttl))
+    return sum(expire_by_kind(store, result_ttl=result_ttl, journal_ttl=journal_ttl))
 
 
-def expire_by_kind(store: Store, *, result_ttl: float) -> Expired:
+def expire_by_kind(store: Store, *, result_ttl: float, journal_ttl: float = _DAY) -> Expired:
     """The same, with the numbers of each kind."""
     layout = store.layout
     removed = Expired(
@@ -54,6 +59,7 @@ def expire_by_kind(store: Store, *, result_ttl: float) -> Expired:
             for client in filter(is_client_name, store.fs.names(parent))
         ),
         _expire_blobs(store, result_ttl),
+        _expire_journals(store, journal_ttl),
     )
     remove_gone_clients(store)
     return removed
@@ -69,6 +75,18 @@ def _expire_blobs(store: Store, ttl: float) -> int:
         return 0
     now = store.clock.now()
     return _expire_files(store, folder, ttl + max(0.0, now - _oldest_unfinished(store, now)))
+
+
+def _expire_journals(store: Store, ttl: float) -> int:
+    """Remove the journals of hours that are over for `ttl` seconds; younger ones are not listed."""
+    fs, layout, removed = store.fs, store.layout, 0
+    for hour in fs.names(layout.journal_folder):
+        began = start_of_hour(hour)
+        if began is not None and store.clock.now() - began - _HOUR > ttl:
+            removed += _expire_files(store, layout.journal_hour(hour), ttl)
+            with contextlib.suppress(OSError):  # no folder: the files in it have been counted
+                fs.rmdir(layout.journal_hour(hour))
+    return removed
 
 
 def _oldest_unfinished(store: Store, now: float) -> float:

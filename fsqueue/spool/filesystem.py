@@ -17,7 +17,7 @@ from fsqueue.spool.syscalls import (
     NO_FILE,
     fstat_mtime,
     list_folder,
-    read_beginning,
+    read_part,
     read_regular,
     sync_folder,
     write_all,
@@ -89,6 +89,19 @@ class Filesystem:
                 self.unlink(path)
             raise
 
+    def append(self, path: str, data: bytes) -> None:
+        """Add to the end of a regular file, making it if need be; of one writer's files only.
+
+        A power cut may undo it, whatever `durable` says.
+        """
+        handle = self._call("append", self._open_new, path, os.O_APPEND | os.O_NONBLOCK)
+        try:
+            if not stat.S_ISREG(os.fstat(handle).st_mode):
+                raise FileExistsError(errno.EEXIST, "not a regular file", path)
+            self._call("write", write_all, handle, [data])
+        finally:
+            self._call("close", os.close, handle)
+
     def read(
         self, path: str, length: Callable[[bytes, str], int] | None = None, *, fresh: bool = False
     ) -> bytes:
@@ -105,9 +118,9 @@ class Filesystem:
             self._refresh(path)
         return self._call("read", read_regular, path, length)
 
-    def read_beginning(self, path: str, count: int) -> bytes:
-        """The first bytes of a regular file; anything else there is an `EnvelopeError`."""
-        return self._call("read", read_beginning, path, count)
+    def read_part(self, path: str, count: int, start: int = 0) -> bytes:
+        """So many bytes of a regular file at most; anything else there is an `EnvelopeError`."""
+        return self._call("read", read_part, path, count, start)
 
     def rename(self, source: str, target: str) -> None:
         """Move a file."""
@@ -324,8 +337,8 @@ class Filesystem:
 
     # -- who may read, and what survives ------------------------------------------------
 
-    def _open_new(self, path: str, exclusive: int = 0) -> int:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | exclusive
+    def _open_new(self, path: str, more: int = 0) -> int:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | more
         handle = os.open(path, flags, self._file_mode)
         try:
             self._fit(handle, self._file_mode)

@@ -149,6 +149,7 @@ class Layout:
         self.clients_folder = f"{root}/clients"
         self.blobs_folder = f"{root}/blobs"
         self.cancel_folder = f"{root}/cancel"
+        self.journal_folder = f"{root}/journal"
         self.locks_folder = f"{root}/locks"
         self.bell_folder = f"{root}/bell"
 
@@ -167,6 +168,7 @@ class Layout:
             self.clients_folder,
             self.blobs_folder,
             self.cancel_folder,
+            self.journal_folder,
             self.locks_folder,
             self.bell_folder,
         )
@@ -242,6 +244,18 @@ class Layout:
     def client_lock(self, client: str) -> str:
         """Lock that a client holds for life."""
         return f"{self.clients_folder}/{client}.lock"
+
+    def journal_hour(self, hour: str) -> str:
+        """Folder of what ended in one hour."""
+        return f"{self.journal_folder}/{hour}"
+
+    def journal_lines(self, hour: str, worker: str) -> str:
+        """One line for each attempt that a worker has finished in an hour."""
+        return f"{self.journal_folder}/{hour}/{worker}.jsonl"
+
+    def journal_sums(self, hour: str, worker: str) -> str:
+        """Counts of what a worker has finished in an hour."""
+        return f"{self.journal_folder}/{hour}/{worker}.sums"
 
     @property
     def upkeep_stamp(self) -> str:

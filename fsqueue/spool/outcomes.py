@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import itertools
 import logging
 import os
@@ -331,6 +332,20 @@ class Outcomes:
             self._link(temporary, path)
         finally:
             self.fs.discard(temporary)
+
+    def append(self, path: str, data: bytes) -> None:
+        """Add to the end of a file of this process alone, whose folder may be missing, or none.
+
+        The two folders above are looked at each time: unlike a rename, this would write on to what
+        is out of the spool if one was a link.
+        """
+        folder = os.path.dirname(path)
+        if self.fs.is_folder(os.path.dirname(folder)) is False:
+            raise NotADirectoryError(errno.ENOTDIR, "not a folder", os.path.dirname(folder))
+        if not self.fs.is_folder(folder):
+            self.clear(folder)
+            self.fs.make_folders(folder)
+        self.fs.append(path, data)
 
     def _write(self, chunks: Sequence[bytes | memoryview]) -> str:
         path = self.layout.tmp(self._owner, next(self._serial))

@@ -173,7 +173,7 @@ def _latest_first(store: Store) -> list[str]:
 
 def _beginning(store: Store, path: str, kind: type[H]) -> H | None:
     try:
-        data = store.fs.read_beginning(path, _BEGINNING)
+        data = store.fs.read_part(path, _BEGINNING)
         header = glance(data, kind)
         if header is None and len(data) == _BEGINNING:
             header = glance(store.read_file(path), kind)

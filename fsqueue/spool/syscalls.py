@@ -69,13 +69,13 @@ def read_regular(path: str, length: Callable[[bytes, str], int] | None) -> bytes
         os.close(handle)
 
 
-def read_beginning(path: str, count: int) -> bytes:
-    """The first bytes of a regular file."""
+def read_part(path: str, count: int, start: int) -> bytes:
+    """So many bytes of a regular file at most."""
     handle = _open_to_look(path)
     try:
         if not stat.S_ISREG(os.fstat(handle).st_mode):
             raise EnvelopeError(f"{path} is not a regular file")
-        return os.pread(handle, count, 0)
+        return os.pread(handle, count, start)
     finally:
         os.close(handle)
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+
 from fsqueue import FSQueue
 from fsqueue.spool import controls
 
@@ -37,3 +40,8 @@ def ladder(n):
 def fib_in_a_pause(n):
     controls.pause(app.store, f"{app.app_id}.default")
     return fib(n)
+
+
+@app.task(max_attempts=1)
+def die():
+    os.kill(os.getpid(), signal.SIGKILL)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 
 import pytest
 from support import wait_until
@@ -12,6 +13,7 @@ from typer.testing import CliRunner
 from fsqueue import State
 from fsqueue.cli import exits
 from fsqueue.cli.main import app as command_line
+from fsqueue.errors import WorkerLostError
 from integration import sample_tasks
 from integration.conftest import working
 
@@ -64,6 +66,75 @@ def test_status(app, fsqueue, in_json):
     (queue,) = found["queues"]
     assert (queue["name"], queue["due"], queue["paused"]) == ("t.default", 1, False)
     assert found["counts"]["clients"] == 1
+
+
+def test_status_and_top_tell_what_has_ended(app, failed, fsqueue, in_json):
+    text = fsqueue("status").stdout
+    assert "1 call ended" in text
+    assert "failed: 1 (100.0%)" in text
+    recent = in_json("status")["recent"]
+    assert (recent["calls"], recent["failed"]) == (1, 1)
+    assert recent["tasks"][0]["task"] == "integration.sample_tasks.fail_before"
+
+
+def test_requeue_takes_a_call_from_a_worker_that_hangs(app, gate, fsqueue, in_json, tmp_path):
+    """The first outcome counts, whoever makes it, and the later one is not seen."""
+    event, name = gate()
+    path = tmp_path / "ran"
+    task = app.task(sample_tasks.behind_gate)
+    with working(app, app.make_runner(concurrency=2)):
+        invocation = task(name, "value", str(path))
+        wait_until(path.exists)
+        done = fsqueue("requeue", invocation.id, expect=exits.USAGE)
+        assert "alive" in done.stderr
+        after = in_json("requeue", invocation.id, "--yes")["requeued"]
+        assert after[invocation.id] in {"pending", "running"}
+        wait_until(lambda: path.read_text().count("value") == 2, what="the body runs again")
+        event.set()
+        assert invocation.get(timeout=20) == "value"
+    seen = in_json("show", invocation.id)
+    assert seen["state"] == "succeeded"
+
+
+@pytest.mark.leaves_strays
+def test_requeue_of_what_a_dead_worker_held(app, fsqueue, in_json):
+    invocation = app.task(sample_tasks.add, max_attempts=2)(1)
+    layout = app.store.layout
+    for attempt in (1, 2):
+        (path,) = Path(layout.pending_folder).glob(f"*/*/{invocation.id}.*")
+        folder = Path(layout.running("gone-1-aaaaaa"))
+        folder.mkdir(exist_ok=True)
+        path.rename(folder / path.name)
+        last = attempt == 2
+        done = fsqueue("requeue", invocation.id, expect=exits.NEGATIVE if last else exits.OK)
+        assert ("has ended: failed" if last else "given back") in done.stdout
+    with pytest.raises(WorkerLostError, match="an operator took it"):
+        invocation.get(timeout=20)
+    assert "no worker holds" in fsqueue("requeue", invocation.id, expect=exits.NOT_FOUND).stderr
+
+
+def test_stats(app, failed, fsqueue, in_json):
+    with working(app):
+        for number in range(3):
+            app.task(sample_tasks.add)(number).get(timeout=20)
+    found = in_json("stats")
+    assert (found["calls"], found["failed"]) == (4, 1)
+    add, fail = found["tasks"]
+    assert (add["task"], add["failure_rate"]) == ("integration.sample_tasks.add", 0.0)
+    assert 0 < add["run"]["p50"] <= add["run"]["p99"] < 20
+    assert (fail["failed"], fail["failure_rate"]) == (1, 1.0)
+    assert [worker["alive"] for worker in found["workers"]] == [False, False]
+    text = fsqueue("stats", "--window", "2d").stdout
+    for part in (add["task"], "WAIT 50/95/99%", "BUSY", "1 (100.0%)"):
+        assert part in text
+    for window in ("0", "later"):
+        assert fsqueue("stats", "--window", window, expect=exits.USAGE).stdout == ""
+
+
+def test_stats_of_a_spool_where_nothing_has_ended(app, fsqueue, in_json):
+    assert app.store
+    assert in_json("stats")["rate"] == 0
+    assert "no calls have ended" in fsqueue("stats").stdout
 
 
 def test_workers(worked, fsqueue, in_json):

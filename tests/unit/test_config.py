@@ -46,6 +46,7 @@ class TestDefaults:
             "max_attempts": 3,
             "stop_grace": 25.0,
             "result_ttl": 604800.0,
+            "journal_ttl": 86400.0,
             "durability": "crash",
             "group": None,
             "signing_key_file": None,
@@ -288,6 +289,7 @@ class TestValues:
             ("result_ttl", 0),
             ("result_ttl", math.nan),
             ("result_ttl", math.inf),
+            ("journal_ttl", -1),
             ("result_ttl", "7 days"),
         ],
     )

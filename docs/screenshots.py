@@ -1,0 +1,135 @@
+"""Draws docs/status.svg and docs/top.svg, of a real spool with workers at work.
+
+``python docs/screenshots.py`` writes them anew; it takes some seconds. Hosts and the folder are
+given other names.
+"""
+
+from __future__ import annotations
+
+import io
+import random
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from msgspec.structs import replace
+from rich.console import Console, Group
+
+from fsqueue import FSQueue
+from fsqueue.cli.status import View, status_parts, top_parts
+from fsqueue.spool import controls
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from fsqueue.spool.census import Census, WorkerSight
+    from fsqueue.spool.history import Stats, WorkerStats
+
+HERE = Path(__file__).resolve().parent
+WIDTH = 128
+SECONDS = 6.0
+F = TypeVar("F", bound="Callable[..., object]")
+DICE = random.Random(1)  # noqa: S311
+
+
+def of_the_shop(function: F) -> F:
+    """Give a function the module that users would have it in."""
+    function.__module__ = "shop.tasks"
+    return function
+
+
+@of_the_shop
+def render(page: int) -> int:
+    """Take some time."""
+    time.sleep(DICE.lognormvariate(-2.5, 0.8))
+    return page
+
+
+@of_the_shop
+def parse(text: str) -> int:
+    """Fail for texts that are no numbers."""
+    time.sleep(0.004)
+    return int(text)
+
+
+@of_the_shop
+def index(_shelf: int) -> None:
+    """Take long."""
+    time.sleep(DICE.uniform(0.8, 2.0))
+
+
+def renamed(census: Census, recent: Stats) -> tuple[Census, Stats]:
+    """The same for a folder and hosts of other names."""
+    names = sorted(
+        {each.name for each in census.workers} | {each.worker for each in recent.workers}
+    )
+    new = {
+        name: f"node{number}-{number * 2113}-{name[-6:]}" for number, name in enumerate(names, 1)
+    }
+
+    def sight(worker: WorkerSight) -> WorkerSight:
+        return replace(worker, name=new[worker.name])
+
+    def stats(worker: WorkerStats) -> WorkerStats:
+        return replace(worker, worker=new[worker.worker])
+
+    return (
+        replace(census, root="/shared/queue", workers=tuple(map(sight, census.workers))),
+        replace(recent, workers=tuple(map(stats, recent.workers))),
+    )
+
+
+def draw(name: str, parts: Group) -> None:
+    """Write one picture."""
+    console = Console(
+        record=True,
+        file=io.StringIO(),
+        width=WIDTH,
+        highlight=False,
+        markup=False,
+        force_terminal=True,
+    )
+    console.print(parts)
+    svg = console.export_svg(title=f"fsqueue {name}", unique_id=name)
+    (HERE / f"{name}.svg").write_text(svg, "utf-8")
+
+
+def main() -> None:
+    """Let two workers work for some seconds, and look at them."""
+    with tempfile.TemporaryDirectory() as root:
+        app = FSQueue("shop", root=root, heartbeat=0.5)
+        tasks = [app.task(function) for function in (render, parse)]
+        runners = [app.make_runner(concurrency=slots) for slots in (4, 8)]
+        threads = [threading.Thread(target=runner.run) for runner in runners]
+        for thread in threads:
+            thread.start()
+        slow = app.task(index, queue="archive")
+        serving = app.make_runner(concurrency=2, queues={"archive": 1.0})
+        threads.append(threading.Thread(target=serving.run))
+        threads[-1].start()
+        began = time.monotonic()
+        for number in range(10_000):
+            tasks[0](number)
+            tasks[1](str(number) if number % 31 else "a dozen")
+            if number % 20 == 0:
+                slow(number)
+            if time.monotonic() - began > SECONDS:
+                break
+            time.sleep(0.008)
+        tasks[0].options(countdown=90)(0)
+        controls.pause(app.store, "shop.archive")
+        looked = renamed(*View(app.store, app.conf.heartbeat).look())
+        controls.resume(app.store, "shop.archive")
+        draw("status", Group(*status_parts(*looked)))
+        draw("top", Group(*top_parts(*looked)))
+        for runner in (*runners, serving):
+            runner.stop_runner_loop()
+        for thread in threads:
+            thread.join()
+        app.close()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,156 @@
+"""``fsqueue metrics``: numbers for Prometheus and whatever else reads OpenMetrics."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+from typing import TYPE_CHECKING, Annotated, Any, cast
+
+import typer
+
+from fsqueue.cli.families import ended, queues, recently, results, up, workers
+from fsqueue.cli.output import print_json
+from fsqueue.cli.status import View
+from fsqueue.cli.target import AppOption, JsonOption, RootOption, env, opened
+from fsqueue.errors import ConfigError, FSQueueError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from prometheus_client import CollectorRegistry, Metric
+
+    from fsqueue.cli.target import Target
+
+log = logging.getLogger(__name__)
+
+_HERE = "127.0.0.1"
+
+
+def metrics(
+    app: AppOption = None,
+    root: RootOption = None,
+    listen: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            max=65_535,
+            metavar="PORT",
+            envvar=env("metrics-listen"),
+            help="Serve them to this host until Ctrl-C; 0 is any free port.",
+        ),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Print metrics of the spool as OpenMetrics text, or serve them.
+
+    With --listen also counters, from when it was started. Only programs of this host can connect
+    (127.0.0.1), and any of them may. Needs the extra fsqueue-tasks[metrics].
+    """
+    try:
+        from prometheus_client import CollectorRegistry
+        from prometheus_client.openmetrics import exposition
+    except ImportError as error:
+        from fsqueue.cli.target import reporting
+
+        with reporting():
+            raise ConfigError(
+                f"metrics need a package that is missing here ({error}): "
+                "pip install 'fsqueue-tasks[metrics]'"
+            ) from error
+
+    with opened(app, root) as target:
+        registry = CollectorRegistry()
+        source = Source(target, counters=listen is not None)
+        if listen is not None:
+            registry.register(source)
+            _serve(registry, listen)
+        elif as_json:
+            print_json({"metrics": [_document(family) for family in source.read()]})
+        else:
+            # Read first: an error is this command's to tell, not a value of a metric.
+            families = list(source.read())
+            registry.register(_Fixed(families))
+            text: bytes = cast("Any", exposition).generate_latest(registry)
+            sys.stdout.write(text.decode())
+
+
+def _document(family: Metric) -> dict[str, object]:
+    samples = [
+        {"name": each.name, "labels": each.labels, "value": each.value} for each in family.samples
+    ]
+    return {
+        "name": family.name,
+        "type": family.type,
+        "help": family.documentation,
+        "samples": samples,
+    }
+
+
+def _serve(registry: CollectorRegistry, port: int) -> None:
+    from prometheus_client import start_http_server
+
+    try:
+        server, thread = start_http_server(port, _HERE, registry)
+    except OSError as error:
+        raise ConfigError(f"--listen: port {port} of {_HERE} cannot be used: {error}") from error
+    print(f"http://{_HERE}:{server.server_port}/metrics", flush=True)
+    try:
+        thread.join()
+    except KeyboardInterrupt:
+        server.shutdown()
+        thread.join()
+    finally:
+        server.server_close()
+
+
+class _Fixed:
+    """What was read before."""
+
+    def __init__(self, families: list[Metric]) -> None:
+        self._families = families
+
+    def collect(self) -> list[Metric]:
+        return self._families
+
+
+class Source:
+    """Looks at a spool each time that it is asked.
+
+    Args:
+        target: the spool.
+        counters: also what has ended since the beginning.
+    """
+
+    def __init__(self, target: Target, *, counters: bool) -> None:
+        self._view = View(target.store, target.app.conf.heartbeat)
+        self._counters = counters
+        self._mutex = threading.Lock()
+
+    def describe(self) -> list[Metric]:
+        """Nothing: to register this must not take a look."""
+        return []
+
+    def collect(self) -> list[Metric]:
+        """The metrics; while the shared directory fails, that alone."""
+        try:
+            return list(self.read())
+        except (OSError, FSQueueError) as error:
+            log.warning("no metrics: %s", error)
+            return [up(0)]
+
+    def read(self) -> Iterator[Metric]:
+        """The metrics.
+
+        Raises:
+            OSError: the shared directory fails.
+        """
+        with self._mutex:
+            census, recent = self._view.look()
+            yield up(1)
+            yield from queues(census)
+            yield from workers(census, recent)
+            yield from results(census)
+            yield from recently(recent)
+            if self._counters:
+                yield from ended(self._view.totals)

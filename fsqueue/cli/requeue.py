@@ -1,0 +1,97 @@
+"""``fsqueue requeue``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from fsqueue.cli import exits
+from fsqueue.cli.output import confirm, print_json
+from fsqueue.cli.target import (
+    AppOption,
+    JsonOption,
+    NotFoundError,
+    RootOption,
+    YesOption,
+    check_id,
+    opened,
+)
+
+if TYPE_CHECKING:
+    from fsqueue.cli.target import Target
+    from fsqueue.spool.controls import Held
+    from fsqueue.spool.store import Store
+
+
+def requeue(
+    invocation_ids: Annotated[
+        list[str], typer.Argument(metavar="ID...", help="Ids of calls that run.")
+    ],
+    app: AppOption = None,
+    root: RootOption = None,
+    yes: YesOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Take calls from their workers, and let others run them.
+
+    For a worker that hangs, or that you know to be dead before its lease ends. It costs an attempt,
+    as the death of a worker does: after the last one the call ends with WorkerLostError. A worker
+    that goes on runs the body a second time, and the first outcome counts.
+
+    Exit code 1 if a call had ended, or ends by this.
+    """
+    with opened(app, root) as target:
+        store = target.store
+        carriers = {each: check_id(each)[0] for each in invocation_ids}
+        found = {each: _held(store, carrier) for each, carrier in carriers.items()}
+        living = _living(target, found)
+        if living and not yes:
+            confirm(
+                f"{', '.join(living)} run at workers that are alive, and may run twice at the same "
+                "time. Take them away?"
+            )
+        after = {each: _requeue(store, attempt) for each, attempt in found.items()}
+        if as_json:
+            print_json({"requeued": after})
+        else:
+            for each, state in after.items():
+                print(f"{each} {'given back' if state in _GOES_ON else f'has ended: {state}'}")
+        every = all(state in _GOES_ON for state in after.values())
+        raise typer.Exit(exits.OK if every else exits.NEGATIVE)
+
+
+_GOES_ON = frozenset({"pending", "running"})
+
+
+def _held(store: Store, invocation_id: str) -> Held:
+    from fsqueue.spool import controls
+
+    found = controls.held(store, invocation_id)
+    if found is None:
+        raise NotFoundError(
+            f"no worker holds {invocation_id} in {store.layout.running_folder}: it is pending, has "
+            "ended, or was never made. `fsqueue show` tells."
+        )
+    return found
+
+
+def _living(target: Target, found: dict[str, Held]) -> list[str]:
+    from fsqueue.spool.census import look_at_workers
+
+    workers = look_at_workers(target.store, heartbeat=target.app.conf.heartbeat)
+    alive = {each.name for each in workers if each.state == "alive" and each.beat is not None}
+    return [each for each, attempt in found.items() if attempt.worker in alive]
+
+
+def _requeue(store: Store, attempt: Held) -> str:
+    """The state of the call afterwards."""
+    from fsqueue.errors import UnknownInvocationError
+    from fsqueue.spool import controls
+    from fsqueue.spool.lookup import state_of
+
+    controls.requeue(store, attempt)
+    try:
+        return state_of(store, attempt.name.invocation_id).value
+    except UnknownInvocationError:
+        return "collected"  # its caller has taken the outcome meanwhile
