@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import hmac
 import re
 import threading
@@ -11,6 +10,7 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 from fsqueue.errors import EnvelopeError
+from fsqueue.spool.digests import digest_of
 
 if TYPE_CHECKING:
     from fsqueue.spool.outcomes import Outcomes
@@ -109,6 +109,4 @@ class Blobs:
 
     def _digest(self, data: bytes) -> str:
         """The digest, and the size: so a reader knows how much memory it may take."""
-        key = self._store.key
-        digest = hashlib.blake2b(data, digest_size=16, key=key, person=b"fsqueue blob")
-        return f"{digest.hexdigest()}.{len(data)}"
+        return f"{digest_of('blob', [data], self._store.key)}.{len(data)}"

@@ -3,13 +3,12 @@
 Line 1: magic, format version, kind, digest of the kind and of all that follows, and how many bytes
 those are: so a reader knows that a file is whole before it takes memory for it. Line 2: a JSON
 header, so that ``head -2`` shows what a file is. Then the payload. Nothing is decoded before the
-digest holds. In a spool with a signing key the digest is keyed (BLAKE2b, RFC 7693), so that nobody
-without the key can make a file that is believed.
+digest holds. In a spool with a signing key the digest is keyed (BLAKE3), so that nobody without
+the key can make a file that is believed.
 """
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import re
 from typing import TYPE_CHECKING, TypeVar
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, TypeVar
 import msgspec
 
 from fsqueue.errors import EnvelopeError, SpoolVersionError
+from fsqueue.spool.digests import digest_of
 from fsqueue.spool.records import FORMAT, UNDECODABLE, Call, Outcome
 
 if TYPE_CHECKING:
@@ -29,7 +29,6 @@ _FIRST_LINE = re.compile(rb"fsqueue %d ([a-z]{1,16}) ([0-9a-f]{32}) (\d{1,15})\n
 _FIRST_LINE_LIMIT = 96
 # All that later formats promise of their first line.
 _VERSION = re.compile(rb"fsqueue ([1-9]\d{0,8})[ \n]")
-_DIGEST_SIZE = 16
 _encode_header = msgspec.json.Encoder().encode
 _decoders = {kind: msgspec.json.Decoder(kind) for kind in (Call, Outcome)}
 
@@ -42,7 +41,7 @@ def encode(
     second = _encode_header(header) + b"\n"
     rest = [second, *payload]
     size = sum(map(len, rest))
-    first = f"fsqueue {FORMAT} {kind} {_digest(kind, rest, key)} {size}\n".encode()
+    first = f"fsqueue {FORMAT} {kind} {digest_of(kind, rest, key)} {size}\n".encode()
     return [first, *rest]  # type: ignore[list-item]
 
 
@@ -64,7 +63,7 @@ def decode(data: bytes, kind: type[H], where: str, key: bytes = b"") -> tuple[H,
     found, digest, size = match[1].decode(), match[2].decode(), int(match[3])
     if len(rest) != size:
         raise EnvelopeError(f"{where} is truncated or damaged: {len(rest)} bytes instead of {size}")
-    if not hmac.compare_digest(_digest(found, [rest], key), digest):
+    if not hmac.compare_digest(digest_of(found, [rest], key), digest):
         raise EnvelopeError(f"{where} {_distrust(found, rest, digest, key)}")
     if found != _KINDS[kind]:
         raise EnvelopeError(f"{where} holds a {found!r}, not a {_KINDS[kind]!r}")
@@ -120,13 +119,6 @@ def _distrust(kind: str, rest: memoryview, digest: str, key: bytes) -> str:
     """What is wrong with a file whose digest does not match."""
     if not key:
         return "is truncated or damaged: its digest does not match"
-    if _digest(kind, [rest], b"") == digest:
+    if digest_of(kind, [rest], b"") == digest:
         return "is not signed, and this spool has a signing key"
     return "is damaged, or signed with another key than this spool's"
-
-
-def _digest(kind: str, chunks: Sequence[bytes | memoryview], key: bytes) -> str:
-    digest = hashlib.blake2b(digest_size=_DIGEST_SIZE, key=key, person=kind.encode())
-    for chunk in chunks:
-        digest.update(chunk)
-    return digest.hexdigest()

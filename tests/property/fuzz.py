@@ -7,13 +7,13 @@ A long run, guided by coverage: ``pip install atheris``, then
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import sys
 
 import msgspec
 
 from fsqueue.errors import EnvelopeError, SpoolVersionError, UnknownInvocationError
 from fsqueue.spool import envelope
+from fsqueue.spool.digests import digest_of
 from fsqueue.spool.identity import Process, is_gone
 from fsqueue.spool.layout import AttemptName, Slot, is_queue_name, split_member
 from fsqueue.spool.records import (
@@ -124,7 +124,7 @@ def look_at_sealed(header: bytes) -> None:
     """A file whose digest holds, whatever its header is: what can be decoded can be used."""
     for kind, name in ((Call, "call"), (Outcome, "outcome")):
         second = header + b"\n"
-        digest = hashlib.blake2b(second, digest_size=16, person=name.encode()).hexdigest()
+        digest = digest_of(name, [second], b"")
         first = f"fsqueue {FORMAT} {name} {digest} {len(second)}\n".encode()
         try:
             found, payload = envelope.decode(first + second, kind, "here")

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import hashlib
 import json
 
 import pytest
@@ -9,6 +8,7 @@ from hypothesis import strategies as st
 
 from fsqueue.errors import EnvelopeError, SpoolVersionError
 from fsqueue.spool import envelope
+from fsqueue.spool.digests import digest_of
 from fsqueue.spool.records import Call, Failure, Outcome
 from fsqueue.spool.states import State
 
@@ -41,7 +41,7 @@ DATA = b"".join(envelope.encode(CALL, [b"abc", memoryview(b"\n\x00d4")]))
 
 def seal(second: bytes, payload: bytes = b"", *, version: int = 1, kind: str = "call") -> bytes:
     """A file that is whole, whatever it says."""
-    digest = hashlib.blake2b(second + payload, digest_size=16, person=kind.encode()).hexdigest()
+    digest = digest_of(kind, [second, payload], b"")
     size = len(second + payload)
     return f"fsqueue {version} {kind} {digest} {size}\n".encode() + second + payload
 
