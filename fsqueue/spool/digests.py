@@ -11,10 +11,12 @@ from blake3 import blake3
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from fsqueue.spool.records import Buffer
+
 _SIZE = 16
 
 
-def digest_of(kind: str, chunks: Iterable[bytes | bytearray | memoryview], key: bytes) -> str:
+def digest_of(kind: str, chunks: Iterable[Buffer], key: bytes) -> str:
     """The digest of a file's content, in hexadecimal; without a key anybody can make it.
 
     Args:

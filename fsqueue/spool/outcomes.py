@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
     from fsqueue.spool.filesystem import Filesystem
     from fsqueue.spool.layout import Layout
-    from fsqueue.spool.records import SpoolInfo
+    from fsqueue.spool.records import Buffer, Payload, SpoolInfo
+    from fsqueue.spool.syscalls import Content
 
 log = logging.getLogger(__name__)
 
@@ -60,13 +61,18 @@ class Outcomes:
 
     # -- publishing ---------------------------------------------------------------------
 
-    def publish_outcome(self, outcome: Outcome, payload: Sequence[bytes | memoryview]) -> bool:
+    def publish_outcome(
+        self,
+        outcome: Outcome,
+        payload: Sequence[bytes | memoryview],
+        buffers: Sequence[Buffer] = (),
+    ) -> bool:
         """Make an outcome known to its client; False if there was one already.
 
         Dies before the link: there is none. Dies after it: it stands. Lost reply: the temporary
         file has two names.
         """
-        temporary = self._write(envelope.encode(outcome, payload, self.key))
+        temporary = self._write(envelope.encode(outcome, payload, self.key, buffers))
         try:
             published = self._link(temporary, self.layout.done(outcome.id))
             # At once: the client wakes while this worker cleans up.
@@ -131,7 +137,7 @@ class Outcomes:
         """Whether its client has collected the outcome and keeps it for others."""
         return self.fs.exists(self.layout.kept(invocation_id))
 
-    def collect(self, invocation_id: str, *, keep: bool) -> bytes | None:
+    def collect(self, invocation_id: str, *, keep: bool) -> Content | None:
         """The client's own first reading of an outcome; None if it is not there.
 
         It leaves the mailbox, so that the mailbox stays short: removed if nobody else may
@@ -159,8 +165,8 @@ class Outcomes:
         return data
 
     def condemn(
-        self, invocation_id: str, damaged: str | bytes, reason: str, *, keep: bool
-    ) -> bytes:
+        self, invocation_id: str, damaged: str | Content, reason: str, *, keep: bool
+    ) -> Content:
         """Set a damaged outcome aside; returns the failure that takes its place for everybody.
 
         Only the client that it was for does this, when it collects.
@@ -172,7 +178,7 @@ class Outcomes:
             keep: the failure stays readable for everybody.
         """
         name = self.free_name(invocation_id)
-        source = damaged if isinstance(damaged, str) else self._write([damaged])
+        source = damaged if isinstance(damaged, str) else self._write(damaged)
         self.set_aside(source, reason, name)
         message = (
             f"the outcome of invocation {invocation_id} could not be read: {reason}. "
@@ -182,9 +188,9 @@ class Outcomes:
         chunks = envelope.encode(failure, (), self.key)
         if keep:
             self.move(self._write(chunks), self.layout.kept(invocation_id))
-        return b"".join(chunks)
+        return [b"".join(chunks)]
 
-    def _keep(self, path: str, kept: str, data: bytes) -> bytes:
+    def _keep(self, path: str, kept: str, data: Content) -> Content:
         """Move an outcome to where it is kept; returns the one that stands there then.
 
         By a link, which refuses a name that exists. Between this client's look and its move,
@@ -208,7 +214,7 @@ class Outcomes:
         self.fs.discard(path)
         return data
 
-    def peek(self, invocation_id: str) -> bytes | None:
+    def peek(self, invocation_id: str) -> Content | None:
         """An outcome read by anybody, which changes nothing; None if it is not there."""
         # It moves from the one to the other and never back, hence in this order. What lies in
         # both was published by a late worker after the collection.
@@ -216,22 +222,22 @@ class Outcomes:
         kept = self._read_if_there(self.layout.kept(invocation_id))
         return done if kept is None else kept
 
-    def _read_if_there(self, path: str) -> bytes | None:
+    def _read_if_there(self, path: str) -> Content | None:
         try:
             return self.read_file(path, fresh=True)
         except FileNotFoundError:
             return None
 
-    def read_file(self, path: str, *, fresh: bool = False) -> bytes:
-        """Content of a call or an outcome.
+    def read_file(self, path: str, *, fresh: bool = False) -> Content:
+        """Content of a call, an outcome or a blob.
 
         Raises:
             EnvelopeError: no regular file, or not as long as it says.
             SpoolVersionError: long, and written by another format version.
         """
-        return self.fs.read(path, envelope.length, fresh=fresh)
+        return self.fs.read_content(path, envelope.pieces, fresh=fresh)
 
-    def read_outcome(self, invocation_id: str, data: bytes) -> tuple[Outcome, memoryview]:
+    def read_outcome(self, invocation_id: str, data: Content) -> tuple[Outcome, Payload]:
         """Header and payload of an outcome.
 
         Raises:
@@ -324,7 +330,7 @@ class Outcomes:
 
     # -- writing ------------------------------------------------------------------------
 
-    def add_file(self, path: str, chunks: Sequence[bytes | memoryview]) -> None:
+    def add_file(self, path: str, chunks: Sequence[Buffer]) -> None:
         """Make a file that is the same whoever makes it; one that is there already stays."""
         temporary = self._write(chunks)
         try:
@@ -332,7 +338,7 @@ class Outcomes:
         finally:
             self.fs.discard(temporary)
 
-    def _write(self, chunks: Sequence[bytes | memoryview]) -> str:
+    def _write(self, chunks: Sequence[Buffer]) -> str:
         path = self.layout.tmp(self._owner, next(self._serial))
         self.fs.create(path, chunks)
         return path

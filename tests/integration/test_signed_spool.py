@@ -16,7 +16,6 @@ from fsqueue import State
 from fsqueue.errors import EnvelopeError, InvocationCorruptError, SpoolError
 from fsqueue.spool import envelope
 from fsqueue.spool.access import read_key
-from fsqueue.spool.digests import digest_of
 from fsqueue.spool.opening import open_store
 from fsqueue.spool.records import Call, Outcome
 from integration import sample_tasks as sample
@@ -256,11 +255,10 @@ def test_what_is_common_to_a_fan_out_is_signed_too(app, mark):
     group = app.task(sample.length).parallelize([()], common_args={"text": "x" * 100_000})
     (name,) = os.listdir(app.store.layout.blobs_folder)
     payload = pickle.dumps({"text": Trap(mark)})
-    unsigned = digest_of("blob", [payload], b"")
-    for content in (payload, payload.ljust(int(name.partition(".")[2]), b".")):
-        rewrite(app.store.layout.blob(name), content)
-    rewrite(app.store.layout.blob(f"{unsigned}.{len(payload)}"), payload)
-    with working(app), pytest.raises(InvocationCorruptError, match="is damaged"):
+    unsigned, chunks = envelope.seal("blob", [payload], b"", [])
+    for digest in (name, unsigned):
+        rewrite(app.store.layout.blob(digest), b"".join(chunks))
+    with working(app), pytest.raises(InvocationCorruptError, match="is not signed"):
         group.get(timeout=20)
 
 
