@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
     from fsqueue.runner.context import Workplace
     from fsqueue.session import Session
-    from fsqueue.spool.records import Failure, Outcome
+    from fsqueue.spool.records import Failure, Outcome, Payload
+    from fsqueue.spool.syscalls import Content
 
 # While a body waits for an invocation, it looks so often whether it has become pending again.
 _HELP_PAUSES = (0.05, 0.1, 0.2, 0.5)
@@ -28,10 +29,10 @@ class _Opened(NamedTuple):
     """An outcome whose digest holds."""
 
     outcome: Outcome
-    payload: memoryview
+    payload: Payload
     starts: list[int]
 
-    def part(self, member: int | None) -> tuple[State, Failure | None, memoryview]:
+    def part(self, member: int | None) -> tuple[State, Failure | None, Payload]:
         return self.outcome.part(self.payload, member, self.starts)
 
 
@@ -64,7 +65,7 @@ class Delivery:
         self._members = members
         self._learn = learn
         self._mutex = threading.Lock()
-        self._data: bytes | None = None
+        self._data: Content | None = None
         self._opened: _Opened | None = None
         self._collected = False
 
@@ -114,7 +115,7 @@ class Delivery:
 
     # -- waiting ------------------------------------------------------------------------
 
-    def _wait(self, deadline: float | None) -> bytes:
+    def _wait(self, deadline: float | None) -> Content:
         data = self._first_look()
         pauses = _help_pauses()
         while data is None:
@@ -156,7 +157,7 @@ class Delivery:
 
     # -- reading ------------------------------------------------------------------------
 
-    def _first_look(self) -> bytes | None:
+    def _first_look(self) -> Content | None:
         if self._data is not None:
             return self._data
         if self._hint is not None and not self._collected:
@@ -166,7 +167,7 @@ class Delivery:
             self.state(None)  # raises for an id that nobody knows
         return data
 
-    def _read(self) -> bytes | None:
+    def _read(self) -> Content | None:
         client = self._session.client
         with self._mutex:
             if self._data is not None:
@@ -183,7 +184,7 @@ class Delivery:
                     self._data = data  # for the other calls of the batch
             return data
 
-    def _decoded(self, data: bytes) -> _Opened:
+    def _decoded(self, data: Content) -> _Opened:
         """The outcome; what this client has collected damaged is a failure from now on."""
         if self._opened is not None:
             return self._opened
@@ -193,7 +194,7 @@ class Delivery:
             self._opened = opened  # once for all calls of the batch
         return opened
 
-    def _verified(self, data: bytes) -> tuple[Outcome, memoryview]:
+    def _verified(self, data: Content) -> tuple[Outcome, Payload]:
         store = self._session.store
         try:
             return store.read_outcome(self.id, data)
@@ -204,7 +205,7 @@ class Delivery:
             self._data = store.condemn(self.id, damaged, str(error), keep=self._keep)
         return store.read_outcome(self.id, self._data)
 
-    def _open(self, data: bytes, member: int | None) -> Any:
+    def _open(self, data: Content, member: int | None) -> Any:
         from fsqueue import codec
 
         opened = self._decoded(data)
@@ -212,9 +213,9 @@ class Delivery:
         learn, self._learn = self._learn, None
         if learn is not None and outcome.ended > outcome.started:
             learn((outcome.ended - outcome.started) / max(1, len(outcome.members)))
-        state, failure, segment = opened.part(member)
+        state, failure, (segment, buffers) = opened.part(member)
         if state is State.SUCCEEDED:
-            return codec.decode(segment, f"the result of invocation {self.id}")
+            return codec.decode(segment, f"the result of invocation {self.id}", buffers)
         if not segment and failure is not None:
             raise getattr(errors, failure.type, errors.InvocationError)(failure.message)
         raise codec.decode_exception(segment)

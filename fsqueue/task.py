@@ -20,6 +20,7 @@ from fsqueue.batching import Pace
 from fsqueue.delivery import Delivery
 from fsqueue.invocation import InlineInvocation, Invocation, InvocationGroup
 from fsqueue.options import HeaderFields, TaskOptions, changed, settings_of
+from fsqueue.spool.records import Payload
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -174,7 +175,7 @@ class Task(Generic[P, R]):
         call = self.bind(args, kwargs)
         if self.forced_inline:
             return self._inline(call)
-        (invocation,) = self._publish([self._encode(call)], Shared(), keep=keep)
+        (invocation,) = self._publish([self._encode(call, apart=True)], Shared(), keep=keep)
         return invocation
 
     def run_inline(self, call: Arguments) -> R:
@@ -208,11 +209,12 @@ class Task(Generic[P, R]):
         calls = self.calls_of(items, common)
         if self.forced_inline:
             return InvocationGroup([self._inline(call.sharing(common)) for call in calls])
-        payloads = [self._encode(call) for call in calls]
+        apart = self.settings.parallel_batch_size == 1
+        payloads = [self._encode(call, apart=apart) for call in calls]
         return InvocationGroup(self._publish_all(payloads, common, keep=keep))
 
     def _publish_all(
-        self, payloads: list[bytes], common: Mapping[str, Any], *, keep: bool
+        self, payloads: list[Payload], common: Mapping[str, Any], *, keep: bool
     ) -> list[Invocation[R]]:
         shared = self._share(common)
         size = self._batch_size(len(payloads))
@@ -232,11 +234,11 @@ class Task(Generic[P, R]):
     def _share(self, common: Mapping[str, Any]) -> Shared:
         if not common:
             return Shared()
-        data = self._encode_common(common)
-        if len(data) < _LARGE:
+        data, buffers = self._encode_common(common)
+        if len(data) < _LARGE and not buffers:
             return Shared(data)
         blobs = self._session.store.blobs
-        digest = blobs.put(data)
+        digest = blobs.put(data, buffers)
         client = self._session.client
         if (delay := self.settings.delay(client.now)) > 0:
             blobs.touch(digest, client.now() + delay)
@@ -272,18 +274,27 @@ class Task(Generic[P, R]):
         kwargs = dict(call.kwargs)
         return Arguments((*call.args, *(kwargs.pop(name) for name in named)), kwargs)
 
-    def _encode(self, call: Arguments) -> bytes:
-        from fsqueue.codec import encode
+    def _encode(self, call: Arguments, *, apart: bool) -> Payload:
+        """The arguments of a call, their large parts apart unless it shares its file."""
+        from fsqueue.codec import encode, uncopied
 
-        return encode((call.args, call.kwargs), f"the arguments of {self.name}")
+        what = f"the arguments of {self.name}"
+        if not apart:
+            return Payload(encode((call.args, call.kwargs), what))
+        args = tuple(map(uncopied, call.args))
+        kwargs = {name: uncopied(value) for name, value in call.kwargs.items()}
+        buffers: list[memoryview] = []
+        return Payload(encode((args, kwargs), what, buffers), buffers)
 
-    def _encode_common(self, common: Mapping[str, Any]) -> bytes:
-        from fsqueue.codec import encode
+    def _encode_common(self, common: Mapping[str, Any]) -> tuple[bytes, list[memoryview]]:
+        from fsqueue.codec import encode, uncopied
 
-        return encode(dict(common), f"the common arguments of {self.name}")
+        values = {name: uncopied(value) for name, value in common.items()}
+        buffers: list[memoryview] = []
+        return encode(values, f"the common arguments of {self.name}", buffers), buffers
 
     def _publish(
-        self, payloads: list[bytes], shared: Shared, *, keep: bool, ring: bool = True
+        self, payloads: list[Payload], shared: Shared, *, keep: bool, ring: bool = True
     ) -> list[Invocation[R]]:
         """Publish one file: a call, or a batch if there are several."""
         session, settings = self._session, self.settings
@@ -293,7 +304,8 @@ class Task(Generic[P, R]):
             client.new_id(),
             self.name,
             session.queue(settings.queue),
-            [*([shared.data] if shared.data else []), *payloads],
+            [*([shared.data] if shared.data else []), *(each.data for each in payloads)],
+            payloads[0].buffers,
             priority=settings.priority,
             delay=settings.delay(client.now),
             ring=ring,

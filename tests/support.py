@@ -75,3 +75,11 @@ def _names(root: str | os.PathLike[str], folder: str) -> list[str]:
         return sorted(os.listdir(os.path.join(root, folder)))
     except FileNotFoundError:
         return []
+
+
+def rewrite(path: str, data: bytes) -> None:
+    """Change a file as another process would: in one step, from beside the slots of a queue."""
+    temporary = f"{path.partition('/pending/')[0]}~"
+    with open(temporary, "wb") as file:
+        file.write(data)
+    os.rename(temporary, path)

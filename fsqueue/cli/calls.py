@@ -215,7 +215,7 @@ def _failure(found: View, member: int | None) -> tuple[Failure | None, str]:
 
     if found.outcome is None or found.outcome.failure is None:
         return None, ""
-    _, failure, segment = found.outcome.part(found.result, member)
+    _, failure, (segment, _) = found.outcome.part(found.result, member)
     whole_batch = member is None and found.outcome.members
     return failure, "" if whole_batch or not segment else traceback_text(segment)
 

@@ -133,9 +133,9 @@ def _answer(store: Store, invocation_id: str) -> dict[str, Any]:
             f"{invocation_id} is a batch of {len(outcome.members)} calls: ask for one of them, "
             f"like {invocation_id}:0"
         )
-    state, failure, segment = outcome.part(payload, member)
+    state, failure, (segment, buffers) = outcome.part(payload, member)
     if state is State.SUCCEEDED:
-        value = codec.decode(segment, f"the result of {invocation_id}")
+        value = codec.decode(segment, f"the result of {invocation_id}", buffers)
         return {"state": state, "value": value}
     said = None if failure is None else {"type": failure.type, "message": failure.message}
     trace = codec.traceback_text(segment) if segment else ""

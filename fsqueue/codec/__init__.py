@@ -12,6 +12,6 @@ Modules, from the top down::
 from __future__ import annotations
 
 from fsqueue.codec.exceptions import decode_exception, encode_exception, traceback_text
-from fsqueue.codec.values import decode, encode
+from fsqueue.codec.values import decode, encode, uncopied
 
-__all__ = ["decode", "decode_exception", "encode", "encode_exception", "traceback_text"]
+__all__ = ["decode", "decode_exception", "encode", "encode_exception", "traceback_text", "uncopied"]

@@ -9,10 +9,10 @@ import logging
 import random
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from fsqueue.codec import decode, encode, encode_exception
+from fsqueue.codec import decode, encode, encode_exception, uncopied
 from fsqueue.codec.texts import capped, safe_str
 from fsqueue.errors import EnvelopeError, InvocationCorruptError, RetryError, TaskNotFoundError
-from fsqueue.spool.records import Failure, Member, RetryPolicy
+from fsqueue.spool.records import Failure, Member, Payload, RetryPolicy
 from fsqueue.spool.states import State
 
 if TYPE_CHECKING:
@@ -38,6 +38,8 @@ class Answer(NamedTuple):
     members: tuple[Member, ...] = ()
     retry_after: float | None = None
     """Seconds after which the call is to be run again, instead of giving this answer."""
+    buffers: Sequence[memoryview] = ()
+    """Large parts of the value, which are not copied into the payload."""
 
     @classmethod
     def of_error(
@@ -56,12 +58,12 @@ class Answer(NamedTuple):
         return cls(State.FAILED, [], Failure(type(error).__name__, str(error)))
 
 
-def answer(execution: Execution, payload: memoryview) -> Answer:
+def answer(execution: Execution, payload: Payload) -> Answer:
     """Run a call, or all calls of a batch one after another; whatever they do is the answer.
 
     Args:
         execution: the call.
-        payload: the segments of its file.
+        payload: of its file.
     """
     call = execution.call
     try:
@@ -81,7 +83,7 @@ def _answers_of_batch(
     execution: Execution,
     body: Callable[..., Any],
     common: dict[str, Any],
-    segments: list[memoryview],
+    segments: list[Payload],
 ) -> list[Answer]:
     """The members' answers; those to be retried are, here, as the file holds them all."""
     answers: dict[int, Answer] = {}
@@ -100,13 +102,17 @@ def _answer_of_one(
     call: Call,
     body: Callable[..., Any],
     common: dict[str, Any],
-    segment: memoryview,
+    segment: Payload,
     retries: int,
 ) -> Answer:
     try:
-        args, kwargs = decode(segment, f"the arguments of {call.task}")
+        args, kwargs = decode(segment.data, f"the arguments of {call.task}", segment.buffers)
         value = run_body(body, args, {**common, **kwargs} if common else kwargs)
-        return Answer(State.SUCCEEDED, [encode(value, f"the result of {call.task}")])
+        buffers: list[memoryview] = []
+        data = encode(
+            uncopied(value), f"the result of {call.task}", None if call.members else buffers
+        )
+        return Answer(State.SUCCEEDED, [data], buffers=buffers)
     except BaseException as error:  # noqa: BLE001 - it is the call's, also when it is SystemExit
         return Answer.of_error(error, call.retry, retries)
 
@@ -122,19 +128,21 @@ def _together(answers: list[Answer]) -> Answer:
     return Answer(state, payload, failures[0] if failures else None, members)
 
 
-def _segments(call: Call, payload: memoryview) -> Iterator[memoryview]:
+def _segments(call: Call, payload: Payload) -> Iterator[bytes | memoryview]:
     start = 0
     for size in call.segments:
-        yield payload[start : start + size]
+        yield payload.data[start : start + size]
         start += size
 
 
-def _own_segments(call: Call, payload: memoryview) -> list[memoryview]:
-    return list(_segments(call, payload))[-(call.members or 1) :]
+def _own_segments(call: Call, payload: Payload) -> list[Payload]:
+    """The arguments of each call; none but a call that is alone in its file has buffers."""
+    own = list(_segments(call, payload))[-(call.members or 1) :]
+    return [Payload(segment, payload.buffers) for segment in own]
 
 
 def arguments_of(
-    store: Store, call: Call, payload: memoryview
+    store: Store, call: Call, payload: Payload
 ) -> list[tuple[tuple[Any, ...], dict[str, Any]]]:
     """The arguments of a call, or of each call of a batch, for whoever looks at them.
 
@@ -144,20 +152,20 @@ def arguments_of(
     common = _common(store, call, payload)
     found = []
     for segment in _own_segments(call, payload):
-        args, kwargs = decode(segment, f"the arguments of {call.task}")
+        args, kwargs = decode(segment.data, f"the arguments of {call.task}", segment.buffers)
         found.append((args, {**common, **kwargs}))
     return found
 
 
-def _common(store: Store, call: Call, payload: memoryview) -> dict[str, Any]:
+def _common(store: Store, call: Call, payload: Payload) -> dict[str, Any]:
     """The keyword arguments that the call shares with others."""
     what = f"the common arguments of {call.task}"
     if call.blob:
         try:
-            data = store.blobs.get(call.blob)
+            data, buffers = store.blobs.get(call.blob)
         except EnvelopeError as error:
             raise InvocationCorruptError(str(error)) from error
-        common: dict[str, Any] = decode(data, what)
+        common: dict[str, Any] = decode(data, what, buffers)
         return common
     common = {}
     for segment in list(_segments(call, payload))[: -(call.members or 1)]:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from fsqueue.runner.context import Workplace
+    from fsqueue.spool.records import Payload
     from fsqueue.spool.store import Claim
 
 log = logging.getLogger(__name__)
@@ -77,7 +78,7 @@ def execute(
         return Ending.FINISHED
     if call.blob:
         with contextlib.suppress(EnvelopeError):  # which `answer` meets again, and tells
-            _insist(workplace, lambda: store.blobs.get(call.blob))
+            _insist(workplace, lambda: store.blobs.fetch(call.blob))
     execution = Execution(workplace, claim, call)
 
     def settle(result: Answer) -> bool:
@@ -95,7 +96,7 @@ def execute(
 
 def _run(
     execution: Execution,
-    payload: memoryview,
+    payload: Payload,
     settle: Callable[[Answer], bool],
     killable: bool,
 ) -> Answer:
@@ -149,7 +150,7 @@ def finish(execution: Execution, result: Answer) -> None:
         created=call.created,
         retries=claim.name.retries,
     )
-    store.complete(claim, outcome, result.payload)
+    store.complete(claim, outcome, result.payload, result.buffers)
     execution.workplace.note(entry)
 
 

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import errno
-import hashlib
-import hmac
 import re
 import threading
 from collections import OrderedDict
 from typing import TYPE_CHECKING
 
-from fsqueue.errors import EnvelopeError
+from fsqueue.errors import EnvelopeError, SpoolVersionError
+from fsqueue.spool import envelope
+from fsqueue.spool.records import Payload
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from fsqueue.spool.outcomes import Outcomes
+    from fsqueue.spool.records import Buffer
 
 # What a process keeps of the blobs that it has read, in bytes; the latest one always.
 _CACHE_LIMIT = 1 << 28
-_DIGEST = re.compile(r"[0-9a-f]{32}\.(\d{1,15})", re.ASCII)
+_DIGEST = re.compile(r"[0-9a-f]{32}")
+_KIND = "blob"
 
 
 class Blobs:
@@ -30,18 +34,19 @@ class Blobs:
     def __init__(self, store: Outcomes) -> None:
         self._store = store
         self._mutex = threading.Lock()
-        self._cache: OrderedDict[str, bytes] = OrderedDict()
+        self._cache: OrderedDict[str, Payload] = OrderedDict()
         self._damaged: dict[str, str] = {}
 
-    def put(self, data: bytes) -> str:
+    def put(self, data: bytes, buffers: Sequence[Buffer] = ()) -> str:
         """Store a value, if it is not there yet; returns its digest.
 
         Dies before the link: a file in ``tmp/`` expires. Dies after it: the blob expires when
         nobody has used it for long. Lost reply: it is there, which is all that counts.
         """
-        store, digest = self._store, self._digest(data)
+        store = self._store
+        digest, chunks = envelope.seal(_KIND, [data], store.key, buffers)
         if not self.touch(digest):
-            store.add_file(store.layout.blob(digest), [data])
+            store.add_file(store.layout.blob(digest), chunks)
         return digest
 
     def touch(self, digest: str, when: float | None = None) -> bool:
@@ -62,29 +67,42 @@ class Blobs:
             return False
         return True
 
-    def get(self, digest: str) -> bytes:
-        """The value of a digest; read once and then remembered.
+    def fetch(self, digest: str) -> None:
+        """Read a value, if this process does not have it.
 
         Raises:
             EnvelopeError: it is missing or damaged.
         """
+        self._whole(digest)
+
+    def get(self, digest: str) -> Payload:
+        """The value of a digest; read once and then remembered.
+
+        What is writable is the caller's own; the rest is shared by all who ask.
+
+        Raises:
+            EnvelopeError: it is missing or damaged.
+        """
+        data, buffers = self._whole(digest)
+        return Payload(data, [_own(buffer) for buffer in buffers])
+
+    def _whole(self, digest: str) -> Payload:
         with self._mutex:  # so that two threads that need it do not read it twice
             if digest not in self._cache:
                 self._remember(digest, self._read(digest))
             self._cache.move_to_end(digest)
             return self._cache[digest]
 
-    def _read(self, digest: str) -> bytes:
-        path, match = self._store.layout.blob(digest), _DIGEST.fullmatch(digest)
-        if match is None:
+    def _read(self, digest: str) -> Payload:
+        path = self._store.layout.blob(digest)
+        if _DIGEST.fullmatch(digest) is None:
             raise EnvelopeError(f"{digest!r} is not the digest of a blob")
-        size = int(match[1])
         try:
-            return self._read_whole(path, digest, size)
+            return self._read_whole(path, digest)
         except FileNotFoundError as error:
             missing = f"{path} is missing: it holds the common arguments of a fan-out"
             raise EnvelopeError(self._damaged.get(digest, missing)) from error
-        except EnvelopeError as error:
+        except (EnvelopeError, SpoolVersionError) as error:
             # Out of the way of whoever stores this value again.
             name = self._store.free_name(path)
             self._store.set_aside(path, str(error), name)
@@ -93,22 +111,25 @@ class Blobs:
             self._damaged[digest] = message
             raise EnvelopeError(message) from error
 
-    def _read_whole(self, path: str, digest: str, size: int) -> bytes:
+    def _read_whole(self, path: str, digest: str) -> Payload:
         try:
-            data = self._store.fs.read(path, lambda *_: size, fresh=True)
+            content = self._store.read_file(path, fresh=True)
         except PermissionError as error:
             raise EnvelopeError(f"{path} may not be read: {error.strerror}") from error
-        if not hmac.compare_digest(self._digest(data), digest):
+        found = envelope.unseal(content, path, self._store.key)
+        if (found.kind, found.digest) != (_KIND, digest):
             raise EnvelopeError(f"{path} is damaged: its content is not that of its name")
-        return data
+        return found.payload
 
-    def _remember(self, digest: str, data: bytes) -> None:
-        self._cache[digest] = data
-        while len(self._cache) > 1 and sum(map(len, self._cache.values())) > _CACHE_LIMIT:
+    def _remember(self, digest: str, payload: Payload) -> None:
+        self._cache[digest] = payload
+        while len(self._cache) > 1 and sum(map(_size, self._cache.values())) > _CACHE_LIMIT:
             self._cache.popitem(last=False)
 
-    def _digest(self, data: bytes) -> str:
-        """The digest, and the size: so a reader knows how much memory it may take."""
-        key = self._store.key
-        digest = hashlib.blake2b(data, digest_size=16, key=key, person=b"fsqueue blob")
-        return f"{digest.hexdigest()}.{len(data)}"
+
+def _own(buffer: Buffer) -> Buffer:
+    return bytearray(buffer) if isinstance(buffer, bytearray) else buffer
+
+
+def _size(payload: Payload) -> int:
+    return sum(map(len, payload.chunks))

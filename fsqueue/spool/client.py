@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from filelock import BaseFileLock
 
-    from fsqueue.spool.records import RetryPolicy
+    from fsqueue.spool.records import Buffer, RetryPolicy
     from fsqueue.spool.store import Store
 
 log = logging.getLogger(__name__)
@@ -101,6 +101,7 @@ class Client:
         task: str,
         queue: str,
         payload: Sequence[bytes | memoryview],
+        buffers: Sequence[Buffer] = (),
         *,
         priority: int = DEFAULT_PRIORITY,
         delay: float = 0.0,
@@ -114,6 +115,7 @@ class Client:
             task: the task's name.
             queue: the queue's folder name.
             payload: segments; see `Call`.
+            buffers: large parts of the values in the payload; see `Payload`.
             priority: 0 to 9; higher ones are served first.
             delay: seconds before it may start.
             ring: wake idle workers; if not, call `ring` later.
@@ -135,7 +137,7 @@ class Client:
             segments=tuple(len(segment) for segment in payload),
             **options,
         )
-        path = self.store.publish(call, payload)
+        path = self.store.publish(call, payload, buffers)
         if ring:
             self.ring(queue)
         return Receipt(invocation_id, path)

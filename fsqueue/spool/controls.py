@@ -17,7 +17,7 @@ from fsqueue.spool.states import State
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from fsqueue.spool.records import Call
+    from fsqueue.spool.records import Call, Payload
     from fsqueue.spool.store import Store
 
 log = logging.getLogger(__name__)
@@ -186,7 +186,7 @@ def retry_failed(store: Store, failed: FailedCall) -> str | None:
     return new_id
 
 
-def _publish_again(store: Store, call: Call, new_id: str, payload: memoryview) -> None:
+def _publish_again(store: Store, call: Call, new_id: str, payload: Payload) -> None:
     if call.blob and not store.blobs.touch(call.blob):
         raise EnvelopeError(
             f"{store.layout.blob(call.blob)} is missing: it held the common arguments of "
@@ -207,5 +207,5 @@ def _publish_again(store: Store, call: Call, new_id: str, payload: memoryview) -
     client = new_id.rpartition("-")[0]
     store.fs.make_folders(store.layout.mailbox(client))
     store.fs.make_folders(store.layout.kept_mailbox(client))
-    store.publish(again, [payload])
+    store.publish(again, [payload.data], payload.buffers)
     store.fs.ring(store.layout.bell(call.queue))

@@ -18,6 +18,7 @@ from fsqueue.spool.syscalls import (
     fstat_mtime,
     list_folder,
     read_part,
+    read_pieces,
     read_regular,
     sync_folder,
     write_all,
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from filelock import BaseFileLock
+
+    from fsqueue.spool.records import Buffer
+    from fsqueue.spool.syscalls import Content, Piece
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -73,7 +77,7 @@ class Filesystem:
         del verb  # the name under which a faulty twin counts and chooses
         return function(*args, **kwargs)
 
-    def create(self, path: str, chunks: Sequence[bytes | memoryview]) -> None:
+    def create(self, path: str, chunks: Sequence[Buffer]) -> None:
         """Write a new file; on failure nothing is left behind."""
         handle = self._call("create", self._open_new, path, os.O_EXCL)
         try:
@@ -102,21 +106,32 @@ class Filesystem:
         finally:
             self._call("close", os.close, handle)
 
-    def read(
-        self, path: str, length: Callable[[bytes, str], int] | None = None, *, fresh: bool = False
-    ) -> bytes:
-        """Content of a regular file; anything else there is an `EnvelopeError`.
+    def read(self, path: str, *, fresh: bool = False) -> bytes:
+        """Content of a small regular file; anything else there is an `EnvelopeError`.
 
         Args:
             path: the file.
-            length: tells from a file's first bytes, and its path, how long the whole should be.
-                A file of more than a MiB is read only if that is its length: otherwise a damaged
-                or foreign one could take all memory.
             fresh: do not take "no such file" from a network filesystem's cache.
         """
         if fresh:
             self._refresh(path)
-        return self._call("read", read_regular, path, length)
+        return self._call("read", read_regular, path)
+
+    def read_content(
+        self, path: str, pieces: Callable[[bytes, str], Sequence[Piece]], *, fresh: bool = False
+    ) -> Content:
+        """Content of a regular file of any size; anything else there is an `EnvelopeError`.
+
+        Args:
+            path: the file.
+            pieces: tells from a file's first bytes, and its path, the pieces to read it in. It
+                is asked for a file of more than 256 KiB, which is read only if these are its
+                length: otherwise a damaged or foreign one could take all memory.
+            fresh: do not take "no such file" from a network filesystem's cache.
+        """
+        if fresh:
+            self._refresh(path)
+        return self._call("read", read_pieces, path, pieces)
 
     def read_part(self, path: str, count: int, start: int = 0) -> bytes:
         """So many bytes of a regular file at most; anything else there is an `EnvelopeError`."""

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from fsqueue.spool.store import Store
+    from fsqueue.spool.syscalls import Content
 
 # Attempts that are looked for by name; the rest takes a listing.
 _USUAL_ATTEMPTS = 3
@@ -132,7 +133,7 @@ def state_of(
     )
 
 
-def _state_in(store: Store, invocation_id: str, data: bytes, member: int | None) -> State:
+def _state_in(store: Store, invocation_id: str, data: Content, member: int | None) -> State:
     outcome, payload = store.read_outcome(invocation_id, data)
     return outcome.part(payload, member)[0]
 

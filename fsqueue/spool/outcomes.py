@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
     from fsqueue.spool.filesystem import Filesystem
     from fsqueue.spool.layout import Layout
-    from fsqueue.spool.records import SpoolInfo
+    from fsqueue.spool.records import Buffer, Payload, SpoolInfo
+    from fsqueue.spool.syscalls import Content
 
 log = logging.getLogger(__name__)
 
@@ -61,13 +62,18 @@ class Outcomes:
 
     # -- publishing ---------------------------------------------------------------------
 
-    def publish_outcome(self, outcome: Outcome, payload: Sequence[bytes | memoryview]) -> bool:
+    def publish_outcome(
+        self,
+        outcome: Outcome,
+        payload: Sequence[bytes | memoryview],
+        buffers: Sequence[Buffer] = (),
+    ) -> bool:
         """Make an outcome known to its client; False if there was one already.
 
         Dies before the link: there is none. Dies after it: it stands. Lost reply: the temporary
         file has two names.
         """
-        temporary = self._write(envelope.encode(outcome, payload, self.key))
+        temporary = self._write(envelope.encode(outcome, payload, self.key, buffers))
         try:
             published = self._link(temporary, self.layout.done(outcome.id))
             # At once: the client wakes while this worker cleans up.
@@ -132,7 +138,7 @@ class Outcomes:
         """Whether its client has collected the outcome and keeps it for others."""
         return self.fs.exists(self.layout.kept(invocation_id))
 
-    def collect(self, invocation_id: str, *, keep: bool) -> bytes | None:
+    def collect(self, invocation_id: str, *, keep: bool) -> Content | None:
         """The client's own first reading of an outcome; None if it is not there.
 
         It leaves the mailbox, so that the mailbox stays short: removed if nobody else may
@@ -160,8 +166,8 @@ class Outcomes:
         return data
 
     def condemn(
-        self, invocation_id: str, damaged: str | bytes, reason: str, *, keep: bool
-    ) -> bytes:
+        self, invocation_id: str, damaged: str | Content, reason: str, *, keep: bool
+    ) -> Content:
         """Set a damaged outcome aside; returns the failure that takes its place for everybody.
 
         Only the client that it was for does this, when it collects.
@@ -173,7 +179,7 @@ class Outcomes:
             keep: the failure stays readable for everybody.
         """
         name = self.free_name(invocation_id)
-        source = damaged if isinstance(damaged, str) else self._write([damaged])
+        source = damaged if isinstance(damaged, str) else self._write(damaged)
         self.set_aside(source, reason, name)
         message = (
             f"the outcome of invocation {invocation_id} could not be read: {reason}. "
@@ -183,9 +189,9 @@ class Outcomes:
         chunks = envelope.encode(failure, (), self.key)
         if keep:
             self.move(self._write(chunks), self.layout.kept(invocation_id))
-        return b"".join(chunks)
+        return [b"".join(chunks)]
 
-    def _keep(self, path: str, kept: str, data: bytes) -> bytes:
+    def _keep(self, path: str, kept: str, data: Content) -> Content:
         """Move an outcome to where it is kept; returns the one that stands there then.
 
         By a link, which refuses a name that exists. Between this client's look and its move,
@@ -209,7 +215,7 @@ class Outcomes:
         self.fs.discard(path)
         return data
 
-    def peek(self, invocation_id: str) -> bytes | None:
+    def peek(self, invocation_id: str) -> Content | None:
         """An outcome read by anybody, which changes nothing; None if it is not there."""
         # It moves from the one to the other and never back, hence in this order. What lies in
         # both was published by a late worker after the collection.
@@ -217,22 +223,22 @@ class Outcomes:
         kept = self._read_if_there(self.layout.kept(invocation_id))
         return done if kept is None else kept
 
-    def _read_if_there(self, path: str) -> bytes | None:
+    def _read_if_there(self, path: str) -> Content | None:
         try:
             return self.read_file(path, fresh=True)
         except FileNotFoundError:
             return None
 
-    def read_file(self, path: str, *, fresh: bool = False) -> bytes:
-        """Content of a call or an outcome.
+    def read_file(self, path: str, *, fresh: bool = False) -> Content:
+        """Content of a call, an outcome or a blob.
 
         Raises:
             EnvelopeError: no regular file, or not as long as it says.
             SpoolVersionError: long, and written by another format version.
         """
-        return self.fs.read(path, envelope.length, fresh=fresh)
+        return self.fs.read_content(path, envelope.pieces, fresh=fresh)
 
-    def read_outcome(self, invocation_id: str, data: bytes) -> tuple[Outcome, memoryview]:
+    def read_outcome(self, invocation_id: str, data: Content) -> tuple[Outcome, Payload]:
         """Header and payload of an outcome.
 
         Raises:
@@ -325,7 +331,7 @@ class Outcomes:
 
     # -- writing ------------------------------------------------------------------------
 
-    def add_file(self, path: str, chunks: Sequence[bytes | memoryview]) -> None:
+    def add_file(self, path: str, chunks: Sequence[Buffer]) -> None:
         """Make a file that is the same whoever makes it; one that is there already stays."""
         temporary = self._write(chunks)
         try:
@@ -347,7 +353,7 @@ class Outcomes:
             self.fs.make_folders(folder)
         self.fs.append(path, data)
 
-    def _write(self, chunks: Sequence[bytes | memoryview]) -> str:
+    def _write(self, chunks: Sequence[Buffer]) -> str:
         path = self.layout.tmp(self._owner, next(self._serial))
         self.fs.create(path, chunks)
         return path

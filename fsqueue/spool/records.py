@@ -7,7 +7,7 @@ file server's clock.
 from __future__ import annotations
 
 from itertools import accumulate
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final, NamedTuple, TypeAlias
 
 import msgspec
 
@@ -19,8 +19,23 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 
+Buffer: TypeAlias = bytes | bytearray | memoryview
+
 # What decoding damaged JSON raises: msgspec does not wrap the second one.
 UNDECODABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+
+
+class Payload(NamedTuple):
+    """What a file holds beside its header."""
+
+    data: bytes | memoryview
+    buffers: Sequence[Buffer] = ()
+    """Large parts of the values in `data`, which are not copied: see `pickle.PickleBuffer`."""
+
+    @property
+    def chunks(self) -> list[Buffer]:
+        """All that it is made of."""
+        return [self.data, *self.buffers]
 
 
 class SpoolInfo(msgspec.Struct, frozen=True):
@@ -126,8 +141,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return list(accumulate((member.size for member in self.members), initial=0))
 
     def part(
-        self, payload: memoryview, member: int | None, starts: Sequence[int] = ()
-    ) -> tuple[State, Failure | None, memoryview]:
+        self, payload: Payload, member: int | None, starts: Sequence[int] = ()
+    ) -> tuple[State, Failure | None, Payload]:
         """State, failure and payload of one call of a batch, or of the only call.
 
         Args:
@@ -146,7 +161,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             )
         mine = self.members[member]
         start = (starts or self.starts())[member]
-        return mine.state, mine.failure, payload[start : start + mine.size]
+        return mine.state, mine.failure, Payload(payload.data[start : start + mine.size])
 
 
 class WorkerRecord(msgspec.Struct, frozen=True, kw_only=True):

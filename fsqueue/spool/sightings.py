@@ -16,7 +16,7 @@ from fsqueue.spool.census import claimed_for, queue_names
 from fsqueue.spool.envelope import decode, glance
 from fsqueue.spool.layout import AttemptName, Slot
 from fsqueue.spool.lookup import state_of
-from fsqueue.spool.records import Call, Failure, Outcome
+from fsqueue.spool.records import Call, Failure, Outcome, Payload
 from fsqueue.spool.states import State
 
 if TYPE_CHECKING:
@@ -176,7 +176,7 @@ def _beginning(store: Store, path: str, kind: type[H]) -> H | None:
         data = store.fs.read_part(path, _BEGINNING)
         header = glance(data, kind)
         if header is None and len(data) == _BEGINNING:
-            header = glance(store.read_file(path), kind)
+            header = glance(store.read_file(path)[0], kind)
     except (FileNotFoundError, PermissionError, EnvelopeError, SpoolVersionError):
         return None
     return header
@@ -230,9 +230,9 @@ class View(NamedTuple):
     """Of the call's file, if that is there."""
     path: str
     call: Call | None
-    arguments: memoryview
+    arguments: Payload
     outcome: Outcome | None
-    result: memoryview
+    result: Payload
 
 
 def view(store: Store, invocation_id: str, member: int | None = None) -> View:
@@ -245,7 +245,7 @@ def view(store: Store, invocation_id: str, member: int | None = None) -> View:
     state = state_or_failure(store, invocation_id, member)
     found = _find_file(store, invocation_id)
     name = call = outcome = None
-    path, arguments, result = "", memoryview(b""), memoryview(b"")
+    path, arguments, result = "", Payload(b""), Payload(b"")
     if found is not None:
         path, name = found
         call, arguments = _read_call(store, path)
@@ -270,11 +270,11 @@ def state_or_failure(store: Store, invocation_id: str, member: int | None) -> St
         raise
 
 
-def _read_call(store: Store, path: str) -> tuple[Call | None, memoryview]:
+def _read_call(store: Store, path: str) -> tuple[Call | None, Payload]:
     try:
         return decode(store.read_file(path), Call, path, store.key)
     except (FileNotFoundError, PermissionError, EnvelopeError):
-        return None, memoryview(b"")
+        return None, Payload(b"")
 
 
 def _find_file(store: Store, invocation_id: str) -> tuple[str, AttemptName] | None:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from fsqueue.errors import SpoolVersionError
     from fsqueue.spool.filesystem import Filesystem
     from fsqueue.spool.layout import Layout
-    from fsqueue.spool.records import SpoolInfo
+    from fsqueue.spool.records import Buffer, Payload, SpoolInfo
 
 log = logging.getLogger(__name__)
 
@@ -55,13 +55,18 @@ class Store(Outcomes):
 
     # -- publish ------------------------------------------------------------------------
 
-    def publish(self, call: Call, payload: Sequence[bytes | memoryview]) -> str:
+    def publish(
+        self,
+        call: Call,
+        payload: Sequence[bytes | memoryview],
+        buffers: Sequence[Buffer] = (),
+    ) -> str:
         """Make a call pending; returns its path.
 
         Dies before the rename: the call was not accepted, a file in ``tmp/`` expires.
         Dies after it: the call is pending.
         """
-        temporary = self._write(envelope.encode(call, payload, self.key))
+        temporary = self._write(envelope.encode(call, payload, self.key, buffers))
         target = f"{self.layout.slot(call.queue, call.slot)}/{call.id}.1"
         try:
             self.move(temporary, target)
@@ -123,7 +128,7 @@ class Store(Outcomes):
             return False
         return settled
 
-    def read_call(self, claim: Claim) -> tuple[Call, memoryview]:
+    def read_call(self, claim: Claim) -> tuple[Call, Payload]:
         """Header and payload of a claimed call.
 
         Raises:
@@ -132,7 +137,7 @@ class Store(Outcomes):
         """
         return self._read_call(claim.path, claim.name)
 
-    def read_failed(self, name: AttemptName) -> tuple[Call, memoryview]:
+    def read_failed(self, name: AttemptName) -> tuple[Call, Payload]:
         """Header and payload of a call that ended in failure.
 
         Raises:
@@ -141,7 +146,7 @@ class Store(Outcomes):
         """
         return self._read_call(self.layout.failed(name), name)
 
-    def _read_call(self, path: str, name: AttemptName) -> tuple[Call, memoryview]:
+    def _read_call(self, path: str, name: AttemptName) -> tuple[Call, Payload]:
         try:
             data = self.read_file(path)
         except PermissionError as error:
@@ -160,7 +165,11 @@ class Store(Outcomes):
     # -- complete -----------------------------------------------------------------------
 
     def complete(
-        self, claim: Claim, outcome: Outcome, payload: Sequence[bytes | memoryview] = ()
+        self,
+        claim: Claim,
+        outcome: Outcome,
+        payload: Sequence[bytes | memoryview] = (),
+        buffers: Sequence[Buffer] = (),
     ) -> bool:
         """Publish the outcome of a claimed attempt; False if there was one already.
 
@@ -168,7 +177,7 @@ class Store(Outcomes):
         whoever finds the rest of the attempt removes it. Lost reply: the temporary file has
         two names.
         """
-        published = self.publish_outcome(outcome, payload)
+        published = self.publish_outcome(outcome, payload, buffers)
         if not published and not self.fs.exists(self.layout.cancelled(outcome.id)):
             log.warning("%s has ended, but an outcome was there before, and stands", claim.name)
         self._retire(claim.path, claim.name, outcome.state)

@@ -6,22 +6,39 @@ import errno
 import itertools
 import os
 import stat
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple, NoReturn, TypeAlias
 
 from fsqueue.errors import EnvelopeError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from io import BufferedReader
 
-# A longer file is read only if its own first bytes account for its length.
-_UNASKED = 1 << 20
-_BEGINNING = 128
+    from fsqueue.spool.records import Buffer
+
+# What a record takes at most.
+_LONGEST_RECORD = 1 << 20
+# Longer files are read if they are as long as they say in their first line, which fits into this.
+_UNASKED = 1 << 18
+_FIRST_LINE = 1 << 11
 
 # What stands in the place of a file, and cannot be opened as one.
 NO_FILE = frozenset({errno.ELOOP, errno.ENXIO, errno.EISDIR})
 
 
-def write_all(handle: int, chunks: Sequence[bytes | memoryview]) -> None:
+class Piece(NamedTuple):
+    """Part of a file that is to be read into memory of its own."""
+
+    size: int
+    """In bytes."""
+    writable: bool = False
+
+
+Content: TypeAlias = "list[bytes | bytearray]"
+"""A file's content; in several pieces, where a reader has need of them, one after another."""
+
+
+def write_all(handle: int, chunks: Sequence[Buffer]) -> None:
     """Write all chunks to an open file."""
     views = [memoryview(chunk).cast("B") for chunk in chunks if len(chunk)]
     while views:
@@ -52,40 +69,74 @@ def _open_to_look(path: str) -> int:
         raise
 
 
-def read_regular(path: str, length: Callable[[bytes, str], int] | None) -> bytes:
-    """Content of a regular file; see `Filesystem.read`."""
-    handle = _open_to_look(path)
+def read_regular(path: str) -> bytes:
+    """Content of a regular file that is no longer than a record."""
+    handle, size = _open_regular(path)
     try:
-        found = os.fstat(handle)
-        if not stat.S_ISREG(found.st_mode):
-            raise EnvelopeError(f"{path} is not a regular file")
-        if found.st_size > _UNASKED:
-            _check_length(handle, found.st_size, path, length)
-        with open(handle, "rb", buffering=0, closefd=False) as file:
-            return file.read()
+        if size > _LONGEST_RECORD:
+            _refuse(path, size, _LONGEST_RECORD)
+        return _read_whole(handle)
+    finally:
+        os.close(handle)
+
+
+def read_pieces(path: str, pieces: Callable[[bytes, str], Sequence[Piece]]) -> Content:
+    """Content of a regular file; see `Filesystem.read_content`."""
+    handle, size = _open_regular(path)
+    try:
+        if size <= _UNASKED:
+            return [_read_whole(handle)]
+        wanted = pieces(os.pread(handle, _FIRST_LINE, 0), path)
+        due = sum(piece.size for piece in wanted)
+        if size != due:
+            _refuse(path, size, due)
+        with open(handle, "rb", closefd=False) as file:
+            content = [_read_piece(file, piece) for piece in wanted]
     except MemoryError as error:
         raise EnvelopeError(f"{path} needs more memory than there is") from error
     finally:
         os.close(handle)
+    found = sum(map(len, content))
+    if found != due:
+        _refuse(path, found, due)
+    return content
+
+
+def _read_whole(handle: int) -> bytes:
+    with open(handle, "rb", buffering=0, closefd=False) as file:
+        return file.read()
+
+
+def _read_piece(file: BufferedReader, piece: Piece) -> bytes | bytearray:
+    """What is longer than the file object's buffer is read to where it stays."""
+    if not piece.writable:
+        return file.read(piece.size)
+    data = bytearray(piece.size)
+    del data[file.readinto(data) :]
+    return data
+
+
+def _refuse(path: str, size: int, due: int) -> NoReturn:
+    raise EnvelopeError(f"{path} is truncated or damaged: {size} bytes instead of {due}")
+
+
+def _open_regular(path: str) -> tuple[int, int]:
+    """A handle on a regular file, and its size."""
+    handle = _open_to_look(path)
+    found = os.fstat(handle)
+    if not stat.S_ISREG(found.st_mode):
+        os.close(handle)
+        raise EnvelopeError(f"{path} is not a regular file")
+    return handle, found.st_size
 
 
 def read_part(path: str, count: int, start: int) -> bytes:
     """So many bytes of a regular file at most."""
-    handle = _open_to_look(path)
+    handle, _ = _open_regular(path)
     try:
-        if not stat.S_ISREG(os.fstat(handle).st_mode):
-            raise EnvelopeError(f"{path} is not a regular file")
         return os.pread(handle, count, start)
     finally:
         os.close(handle)
-
-
-def _check_length(
-    handle: int, size: int, path: str, length: Callable[[bytes, str], int] | None
-) -> None:
-    due = _UNASKED if length is None else length(os.pread(handle, _BEGINNING, 0), path)
-    if size != due:
-        raise EnvelopeError(f"{path} is truncated or damaged: {size} bytes instead of {due}")
 
 
 def list_folder(path: str, limit: int | None) -> list[str]:

@@ -25,6 +25,13 @@ def test_arguments_arrive_as_in_a_plain_call(shared):
     assert pid != os.getpid()
 
 
+def test_large_arguments_arrive(shared):
+    data = os.urandom(3 << 20)
+    *values, _ = shared.tasks.describe(data, data[:-1], more=data)
+
+    assert values == [data, (data[:-1],), True, {"more": data}]
+
+
 def test_an_exception_of_the_body_is_raised_here(shared):
     with pytest.raises(LookupError) as caught:
         shared.tasks.fail("no such station")

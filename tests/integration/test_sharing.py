@@ -14,7 +14,7 @@ import traceback
 import warnings
 
 import pytest
-from support import files_under, wait_until
+from support import files_under, rewrite, wait_until
 
 from fsqueue import FSQueue, SpoolError, State
 from fsqueue.errors import InvocationCorruptError, SpoolVersionError
@@ -26,13 +26,6 @@ def pending_file(spool, invocation):
     (found,) = [name for name in files_under(spool) if name.endswith(f"/{invocation.id}.1")]
     assert found.startswith("pending/")
     return os.path.join(spool, found)
-
-
-def rewrite(path, data):
-    """Change a file as another process would: in one step."""
-    with open(f"{path}~", "wb") as file:
-        file.write(data)
-    os.rename(f"{path}~", path)
 
 
 def read(path):

@@ -10,7 +10,7 @@ import re
 
 import msgspec
 import pytest
-from support import files_under, wait_until
+from support import files_under, rewrite, wait_until
 
 from fsqueue import State
 from fsqueue.errors import EnvelopeError, InvocationCorruptError, SpoolError
@@ -61,12 +61,6 @@ def pending_file(app, invocation_id):
     root = app.store.layout.root
     (found,) = [name for name in files_under(root) if name.endswith(f"/{invocation_id}.1")]
     return os.path.join(root, found)
-
-
-def rewrite(path, data):
-    with open(f"{path}~", "wb") as file:
-        file.write(data)
-    os.rename(f"{path}~", path)
 
 
 def read(path):
@@ -255,11 +249,10 @@ def test_what_is_common_to_a_fan_out_is_signed_too(app, mark):
     group = app.task(sample.length).parallelize([()], common_args={"text": "x" * 100_000})
     (name,) = os.listdir(app.store.layout.blobs_folder)
     payload = pickle.dumps({"text": Trap(mark)})
-    unsigned = hashlib.blake2b(payload, digest_size=16, person=b"fsqueue blob").hexdigest()
-    for content in (payload, payload.ljust(int(name.partition(".")[2]), b".")):
-        rewrite(app.store.layout.blob(name), content)
-    rewrite(app.store.layout.blob(f"{unsigned}.{len(payload)}"), payload)
-    with working(app), pytest.raises(InvocationCorruptError, match="is damaged"):
+    unsigned, chunks = envelope.seal("blob", [payload], b"", [])
+    for digest in (name, unsigned):
+        rewrite(app.store.layout.blob(digest), b"".join(chunks))
+    with working(app), pytest.raises(InvocationCorruptError, match="is not signed"):
         group.get(timeout=20)
 
 

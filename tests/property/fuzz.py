@@ -7,13 +7,13 @@ A long run, guided by coverage: ``pip install atheris``, then
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import sys
 
 import msgspec
 
 from fsqueue.errors import EnvelopeError, SpoolVersionError, UnknownInvocationError
 from fsqueue.spool import envelope
+from fsqueue.spool.digests import digest_of
 from fsqueue.spool.identity import Process, is_gone
 from fsqueue.spool.layout import AttemptName, Slot, is_queue_name, split_member
 from fsqueue.spool.records import (
@@ -54,10 +54,14 @@ OUTCOME = Outcome(
     failure=Failure("ValueError", "bad"),
     members=(Member(State.SUCCEEDED, 3), Member(State.FAILED, 4)),
 )
+BUFFERS = ((), (b"constant", bytearray(b"variable")))
 WHOLE = {
-    (type(header), key): b"".join(envelope.encode(header, [b"abc", b"defg"], key))
+    (type(header), key, len(buffers)): b"".join(
+        envelope.encode(header, [b"abc", b"defg"], key, buffers)
+    )
     for header in (CALL, OUTCOME)
     for key in KEYS
+    for buffers in BUFFERS
 }
 
 
@@ -66,12 +70,12 @@ def look_at_bytes(data: bytes) -> None:
     for kind in (Call, Outcome):
         for key in KEYS:
             try:
-                envelope.decode(data, kind, "here", key)
+                envelope.decode([data], kind, "here", key)
             except (EnvelopeError, SpoolVersionError):
                 continue
-            assert data == WHOLE[kind, key], "nobody can make a digest by chance"
+            assert data in WHOLE.values(), "nobody can make a digest by chance"
     with contextlib.suppress(EnvelopeError, SpoolVersionError):
-        assert envelope.length(data, "here") > 0
+        assert sum(piece.size for piece in envelope.pieces(data[:2048], "here")) > 0
     for kind in (SpoolInfo, WorkerRecord):
         try:
             record = msgspec.json.decode(data, type=kind)
@@ -94,8 +98,8 @@ def _look_at_name(text: str) -> None:
 
 def look_at_mutated(plan: bytes) -> None:
     """A whole file after a few changes, which `plan` chooses."""
-    kind, key = list(WHOLE)[plan[0] % 4]
-    data = bytearray(WHOLE[kind, key])
+    kind, key, count = list(WHOLE)[plan[0] % len(WHOLE)]
+    data = bytearray(WHOLE[kind, key, count])
     for where, what in zip(plan[1::2], plan[2::2], strict=False):
         place = where * len(data) // 256
         match what % 5:
@@ -112,22 +116,22 @@ def look_at_mutated(plan: bytes) -> None:
         if not data:
             break
     try:
-        header, payload = envelope.decode(bytes(data), kind, "here", key)
+        header, payload = envelope.decode([bytes(data)], kind, "here", key)
     except (EnvelopeError, SpoolVersionError):
         return
-    # Only the number of the version, and how the length is written, are not under the digest.
+    # Only the number of the version is not under the digest.
     assert header == (CALL if kind is Call else OUTCOME)
-    assert payload == b"abcdefg"
+    assert payload == (b"abcdefg", [*(BUFFERS[1] if count else ())])
 
 
 def look_at_sealed(header: bytes) -> None:
     """A file whose digest holds, whatever its header is: what can be decoded can be used."""
     for kind, name in ((Call, "call"), (Outcome, "outcome")):
         second = header + b"\n"
-        digest = hashlib.blake2b(second, digest_size=16, person=name.encode()).hexdigest()
-        first = f"fsqueue {FORMAT} {name} {digest} {len(second)}\n".encode()
+        rest = b" %d\n" % len(second) + second
+        first = f"fsqueue {FORMAT} {name} {digest_of(name, [rest], b'')}".encode()
         try:
-            found, payload = envelope.decode(first + second, kind, "here")
+            found, payload = envelope.decode([first + rest], kind, "here")
         except EnvelopeError:
             continue
         if isinstance(found, Outcome):

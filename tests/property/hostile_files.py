@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pickle
 import socket
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 from integration.conftest import working
-from support import files_under, wait_until
+from support import files_under, rewrite, wait_until
 
 from fsqueue import FSQueue
 from fsqueue.spool.identity import boot_id, host_name
@@ -20,13 +22,6 @@ from fsqueue.spool.records import WorkerRecord
 DEAD = "dead-1-aaaaaa"
 SECRET = "the content of a file that is none of fsqueue's business"
 HUGE = 1 << 40
-
-
-def rewrite(path: str, data: bytes) -> None:
-    """Change a file as another process would: in one step."""
-    with open(f"{path}~", "wb") as file:
-        file.write(data)
-    os.rename(f"{path}~", path)
 
 
 def read(path: str) -> bytes:
@@ -47,12 +42,23 @@ class Trap:
         return spring, (self.mark,)
 
 
-def spring(mark: str) -> None:
+class LargeTrap(Trap):
+    """The same with memory that lies apart in its file."""
+
+    def __reduce_ex__(self, _):
+        return spring, (self.mark, pickle.PickleBuffer(bytearray(1 << 19)))
+
+
+def spring(mark: str, _: object = None) -> None:
     Path(mark).touch()
 
 
 def set_trap(mark: str) -> Trap:
     return Trap(mark)
+
+
+def set_large_trap(mark: str) -> Trap:
+    return LargeTrap(mark)
 
 
 def length(text) -> int:
@@ -140,6 +146,14 @@ def huge_by_its_own_account(path: str, outside: Outside) -> None:
         huge(path, outside)
 
 
+def huge_buffer_by_its_own_account(path: str, _: Outside) -> None:
+    head, _, rest = read(path).partition(b"\n")
+    fields = head.split(b" ")
+    first = b" ".join([*fields[:4], b"%d" % len(rest), b"%dw" % HUGE]) + b"\n"
+    rewrite(path, first + rest)
+    os.truncate(path, len(first) + len(rest) + HUGE)
+
+
 def in_place_of(make: Callable[[str, Outside], None], name: str) -> Spoil:
     def spoil(path: str, outside: Outside) -> None:
         os.unlink(path)
@@ -185,6 +199,7 @@ DAMAGED = [
     huge,
     huge_from_the_start,
     huge_by_its_own_account,
+    huge_buffer_by_its_own_account,
 ]
 SPOILS = [*DAMAGED, *NO_FILES]
 
@@ -212,8 +227,8 @@ class Case:
 
 
 @contextlib.contextmanager
-def pending(app: FSQueue, mark: str) -> Iterator[Case]:
-    invocation = app.task(echo)(Trap(mark))
+def pending(app: FSQueue, mark: str, trap: type[Trap] = Trap) -> Iterator[Case]:
+    invocation = app.task(echo)(trap(mark))
     yield Case(pending_file(app, invocation.id), lambda: invocation.get(20))
 
 
@@ -245,17 +260,17 @@ def write_record(app: FSQueue, worker: str, **changes: object) -> None:
     rewrite(app.store.layout.worker_record(worker), msgspec.json.encode(data))
 
 
-def finished(app: FSQueue, mark: str):
+def finished(app: FSQueue, mark: str, body: Callable[[str], Trap] = set_trap):
     """An invocation whose outcome is there, and not collected."""
     with working(app):
-        invocation = app.task(set_trap)(mark)
+        invocation = app.task(body)(mark)
         wait_until(invocation.done)
     return invocation
 
 
 @contextlib.contextmanager
-def done(app: FSQueue, mark: str) -> Iterator[Case]:
-    invocation = finished(app, mark)
+def done(app: FSQueue, mark: str, body: Callable[[str], Trap] = set_trap) -> Iterator[Case]:
+    invocation = finished(app, mark, body)
     yield Case(app.store.layout.done(invocation.id), lambda: invocation.get(20))
 
 
@@ -268,11 +283,24 @@ def kept(app: FSQueue, mark: str) -> Iterator[Case]:
 
 
 @contextlib.contextmanager
-def blob(app: FSQueue, mark: str) -> Iterator[Case]:
-    common = {"value": ["x" * 100_000, Trap(mark)]}
+def blob(app: FSQueue, mark: str, trap: type[Trap] = Trap) -> Iterator[Case]:
+    common = {"value": ["x" * 100_000, trap(mark)]}
     (member,) = app.task(echo).parallelize([()], common_args=common)
     (name,) = os.listdir(app.store.layout.blobs_folder)
     yield Case(app.store.layout.blob(name), lambda: member.get(20))
 
 
-FILES = [pending, running_at_a_dead_worker, done, kept, blob]
+def large_pending(app: FSQueue, mark: str) -> AbstractContextManager[Case]:
+    return pending(app, mark, LargeTrap)
+
+
+def large_done(app: FSQueue, mark: str) -> AbstractContextManager[Case]:
+    return done(app, mark, set_large_trap)
+
+
+def large_blob(app: FSQueue, mark: str) -> AbstractContextManager[Case]:
+    return blob(app, mark, LargeTrap)
+
+
+LARGE_FILES = [large_pending, large_done, large_blob]
+FILES = [pending, running_at_a_dead_worker, done, kept, blob, *LARGE_FILES]

@@ -92,7 +92,7 @@ def look(store: Store) -> Sight:
     for invocation_id in ids:
         data = store.peek(invocation_id)
         assert data is not None
-        outcomes[invocation_id] = bytes(store.read_outcome(invocation_id, data)[1])
+        outcomes[invocation_id] = bytes(store.read_outcome(invocation_id, data)[1].data)
     return Sight(places, outcomes)
 
 

@@ -144,7 +144,7 @@ class Site:
             data = host.store.peek(invocation_id)
         content = None
         if data is not None:
-            content = bytes(host.store.read_outcome(invocation_id, data)[1])
+            content = bytes(host.store.read_outcome(invocation_id, data)[1].data)
             assert entry.outcome in {None, content}, "it was told otherwise before"
             entry.delivered.append(content)
         if self.quiet:

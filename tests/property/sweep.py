@@ -274,7 +274,7 @@ class Stage:
     def content(self) -> bytes | None:
         """What the outcome says to whoever looks."""
         data = self.healthy.peek(ID)
-        return None if data is None else bytes(self.healthy.read_outcome(ID, data)[1])
+        return None if data is None else bytes(self.healthy.read_outcome(ID, data)[1].data)
 
     # -- the end -----------------------------------------------------------------------
 

@@ -140,7 +140,7 @@ def _check_outcome(stage: Stage, operation: Operation) -> None:
     data = stage.healthy.collect(ID, keep=keep)
     assert data is not None
     outcome, payload = stage.healthy.read_outcome(ID, data)
-    assert payload == content
+    assert payload.data == content
     assert outcome.attempt <= operation.attempts
     again = stage.healthy.collect(ID, keep=keep)
     assert again == (data if keep else None), "a second outcome"

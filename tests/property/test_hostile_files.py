@@ -10,6 +10,7 @@ import re
 import pytest
 from hostile_files import (
     FILES,
+    LARGE_FILES,
     NO_FILES,
     SECRET,
     SPOILS,
@@ -17,8 +18,10 @@ from hostile_files import (
     blob,
     done,
     echo,
-    huge_by_its_own_account,
     kept,
+    large_blob,
+    large_done,
+    large_pending,
     named,
     pending,
     pending_file,
@@ -47,16 +50,14 @@ ERRORS = {
     done: EnvelopeError,
     kept: EnvelopeError,
     blob: InvocationCorruptError,
+    large_pending: InvocationCorruptError,
+    large_done: EnvelopeError,
+    large_blob: InvocationCorruptError,
 }
-# A blob's length is in its name.
-PAIRS = [
-    (kind, spoil)
-    for kind, spoil in itertools.product(FILES, SPOILS)
-    if (kind, spoil) != (blob, huge_by_its_own_account)
-]
+PAIRS = list(itertools.product(FILES, SPOILS))
 SOME = [truncated, *NO_FILES]
 # Only the client that collects an outcome may set it aside: another reader leaves it.
-SET_ASIDE = {pending, running_at_a_dead_worker, done, blob}
+SET_ASIDE = {pending, running_at_a_dead_worker, done, blob, *LARGE_FILES}
 
 
 @pytest.fixture
@@ -96,7 +97,7 @@ def test_a_spoiled_file_is_a_clear_error_and_harms_nobody(app, kind, spoil, outs
         assert reason.endswith("\n")
         place = re.search(r"[Tt]he file lies in (\S+);", str(error))
         assert os.path.lexists(place[1])
-        assert not os.path.lexists(case.path) or kind is done
+        assert not os.path.lexists(case.path) or kind in {done, large_done}
     else:
         assert os.path.lexists(case.path)
     assert_nothing_half_written(app)
@@ -210,7 +211,7 @@ def test_the_only_damage_that_looks_like_another_version_is_to_the_version(app):
     others = []
     for bit in versions:
         try:
-            app.store.read_outcome("abcdefgh-1", flipped(whole, bit))
+            app.store.read_outcome("abcdefgh-1", [flipped(whole, bit)])
         except SpoolVersionError:
             others.append(bit // 8)
         except EnvelopeError:

@@ -53,7 +53,7 @@ class Stage:
             claim = self.worker.claim(pending.path)
             assert claim is not None
             call, payload = self.store.read_call(claim)
-            assert bytes(payload) == b"args"
+            assert bytes(payload.data) == b"args"
             self.worker.release(claim)
             outcome = Outcome(
                 id=call.id,

@@ -260,12 +260,12 @@ def outcome_of(spool):
 )
 def test_only_what_the_key_has_signed_is_believed(written, read, message):
     data = b"".join(envelope.encode(outcome_of("spool"), [b"payload"], written))
-    assert envelope.decode(data, Outcome, "here", written)[1] == b"payload"
+    assert envelope.decode([data], Outcome, "here", written)[1].data == b"payload"
     with pytest.raises(EnvelopeError, match=message):
-        envelope.decode(data, Outcome, "here", read)
+        envelope.decode([data], Outcome, "here", read)
 
 
 def test_the_kind_of_a_file_is_signed_too():
     data = b"".join(envelope.encode(outcome_of("spool"), [], KEY))
     with pytest.raises(EnvelopeError, match="damaged"):
-        envelope.decode(data.replace(b" outcome ", b" call ", 1), Outcome, "here", KEY)
+        envelope.decode([data.replace(b" outcome ", b" call ", 1)], Outcome, "here", KEY)

@@ -84,7 +84,7 @@ def test_an_outcome_that_was_read_is_not_lost_by_what_comes_after(caller, keep, 
     caller.fs.inject(fault(code=errno.EIO, verb=verb))
     data = caller.store.collect(caller.id, keep=keep)
     assert data is not None
-    assert caller.store.read_outcome(caller.id, data)[1] == b"value"
+    assert caller.store.read_outcome(caller.id, data)[1].data == b"value"
     caller.store.collect(caller.id, keep=False)
     caller.store.fs.discard(caller.store.layout.kept(caller.id))
 

@@ -52,7 +52,7 @@ def publish(pair, claim, value):
 
 
 def value_of(data):
-    return bytes(data.rpartition(b"\n")[2])
+    return bytes(b"".join(data).rpartition(b"\n")[2])
 
 
 @pytest.mark.parametrize(("verb", "when"), [("read", "before"), ("read", "after")])

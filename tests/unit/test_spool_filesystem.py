@@ -4,6 +4,7 @@ import errno
 import os
 import stat
 import time
+import tracemalloc
 
 import pytest
 
@@ -11,7 +12,10 @@ from fsqueue.errors import EnvelopeError, SpoolError
 from fsqueue.spool.clock import ServerClock
 from fsqueue.spool.filesystem import Filesystem
 from fsqueue.spool.mounts import filesystem_type, is_remote
+from fsqueue.spool.syscalls import Piece
 from fsqueue.testing import Fault, FaultyFilesystem
+
+MIB = 1 << 20
 
 
 @pytest.fixture
@@ -282,3 +286,71 @@ def test_the_trace_names_files_behind_handles(fs, tmp_path):
     fs.create(path, [b"x"])
     assert fs.trace == [("create", path, ""), ("write", path, ""), ("close", path, "")]
     assert fs.count("write", "close") == 2
+
+
+# -- content in pieces --------------------------------------------------------------------------
+
+
+def in_pieces(*pieces):
+    return lambda beginning, where: [Piece(*piece) for piece in pieces]
+
+
+def test_a_large_file_is_read_in_the_pieces_that_its_beginning_tells(fs, tmp_path):
+    path, seen = str(tmp_path / "file"), []
+    chunks = [b"head", b"a" * MIB, bytearray(b"b" * MIB), b"", b"tail"]
+    fs.create(path, chunks)
+
+    def pieces(beginning, where):
+        seen.append((beginning[:5], where))
+        return in_pieces((4,), (MIB,), (MIB, True), (0,), (4, True))(beginning, where)
+
+    content = fs.read_content(path, pieces)
+    assert content == chunks
+    assert [type(each) for each in content] == [bytes, bytes, bytearray, bytes, bytearray]
+    assert seen == [(b"heada", path)]
+
+
+def test_a_small_file_is_read_at_once(fs, tmp_path):
+    fs.create(str(tmp_path / "file"), [b"content"])
+    assert fs.read_content(str(tmp_path / "file"), in_pieces((1,), (6,))) == [b"content"]
+
+
+@pytest.mark.parametrize("pieces", [[(MIB,)], [(MIB,), (MIB,)], [(MIB,), (10**14, True)]])
+def test_a_large_file_of_another_length_is_refused_before_memory_is_taken(fs, tmp_path, pieces):
+    fs.create(str(tmp_path / "file"), [b"a" * MIB, b"b"])
+    tracemalloc.start()
+    try:
+        with pytest.raises(EnvelopeError, match="1048577 bytes instead of"):
+            fs.read_content(str(tmp_path / "file"), in_pieces(*pieces))
+        assert tracemalloc.get_traced_memory()[1] < MIB / 2
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_large_file_that_is_truncated_while_it_is_read(fs, tmp_path):
+    path = str(tmp_path / "file")
+
+    def pieces(beginning, where):
+        os.truncate(path, MIB + 1)
+        return in_pieces((MIB,), (MIB, True))(beginning, where)
+
+    fs.create(path, [b"a" * 2 * MIB])
+    with pytest.raises(EnvelopeError, match=f"{MIB + 1} bytes instead of {2 * MIB}"):
+        fs.read_content(path, pieces)
+
+
+def test_pieces_are_read_to_where_they_stay(fs, tmp_path):
+    path = str(tmp_path / "file")
+    fs.create(path, [b"a" * 8 * MIB])
+    tracemalloc.start()
+    try:
+        fs.read_content(path, in_pieces((10,), (4 * MIB,), (4 * MIB - 10, True)))
+        assert tracemalloc.get_traced_memory()[1] < 8.5 * MIB
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_record_is_never_large(fs, tmp_path):
+    fs.create(str(tmp_path / "file"), [b"a" * (MIB + 1)])
+    with pytest.raises(EnvelopeError, match="1048577 bytes instead of 1048576"):
+        fs.read(str(tmp_path / "file"))

@@ -96,7 +96,7 @@ def test_the_last_attempt_is_a_failure_that_says_why(store, client, worker):
     assert outcome.state is State.FAILED
     assert outcome.failure.type == "WorkerLostError"
     assert "its process was killed" in outcome.failure.message
-    assert payload == b""
+    assert payload.data == b""
     assert os.listdir(store.layout.failed_folder) == [str(held.name)]
 
 

@@ -153,7 +153,7 @@ def test_an_outcome_is_kept_for_others_if_told_so(pair):
     assert pair.store.peek(receipt.invocation_id) == data
     assert pair.store.collect(receipt.invocation_id, keep=True) == data
     outcome, payload = pair.store.read_outcome(receipt.invocation_id, data)
-    assert (outcome.state, payload) == (State.SUCCEEDED, b"value")
+    assert (outcome.state, payload.data) == (State.SUCCEEDED, b"value")
     os.unlink(pair.store.layout.kept(receipt.invocation_id))
     os.rmdir(pair.store.layout.kept_mailbox(pair.client.name))
 
@@ -294,7 +294,7 @@ def test_a_call_that_names_no_folder_of_the_spool_is_refused(pair, queue, slot):
     call, payload = pair.store.read_call(claim)
     hostile = msgspec.structs.replace(call, queue=queue, slot=slot)
     os.unlink(claim.path)
-    pair.fs.create(claim.path, envelope.encode(hostile, [payload]))
+    pair.fs.create(claim.path, envelope.encode(hostile, [payload.data]))
     with pytest.raises(EnvelopeError):
         pair.store.read_call(claim)
 
@@ -318,7 +318,7 @@ def test_a_filesystem_without_links_gets_outcomes_by_rename(pair, code):
     assert pair.complete(claim)
     assert not pair.store.complete(claim, pair.outcome(claim), [b"other"])
     data = pair.store.peek(receipt.invocation_id)
-    assert pair.store.read_outcome(receipt.invocation_id, data)[1] == b"value"
+    assert pair.store.read_outcome(receipt.invocation_id, data)[1].data == b"value"
 
 
 def test_a_worker_tries_one_name_once_at_a_time(pair):
