@@ -320,6 +320,7 @@ class _Shift:
         """Free a claim; what its slot did not finish goes back."""
         if not self._worker.release(claim) or ending in {Ending.FINISHED, Ending.GIVEN_BACK}:
             return
+        self._store.fs.discard(self._store.layout.progress(claim.name))  # nobody else does it now
         if ending is Ending.UNREADABLE:
             self._backlogs.skip(claim.name)
             self._give_back(claim)
@@ -331,11 +332,11 @@ class _Shift:
             self._give_back(claim)
         else:
             reason = f"its slot failed: {ending}"
-            log.warning("%s: %s", claim.name, reason)
+            log.warning("%s: %s", claim.name, reason, extra=claim.tags)
             self._store.recover(claim.path, claim.name, reason)
 
     def _give_back(self, claim: Claim) -> None:
-        log.info("given back: %s", claim.name)
+        log.info("given back: %s", claim.name, extra=claim.tags)
         self._store.give_back(claim)
 
     def _end_cancelled(self) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from fsqueue.errors import EnvelopeError
 from fsqueue.spool.layout import Slot, is_client_name
+from fsqueue.spool.reports import remove_stale_progress
 
 if TYPE_CHECKING:
     from fsqueue.spool.store import Store
@@ -28,10 +29,12 @@ class Expired(NamedTuple):
     late_results: int
     results: int
     blobs: int
+    outputs: int
+    progress_reports: int
 
 
 def expire(store: Store, *, result_ttl: float) -> int:
-    """Remove results, failed calls and quarantined files older than `result_ttl` seconds.
+    """Remove results, output, failed calls and quarantined files older than `result_ttl` seconds.
 
     The ages are measured by the file server's clock. Dies at any point: the next round
     removes the rest. Returns how many files were removed.
@@ -54,6 +57,8 @@ def expire_by_kind(store: Store, *, result_ttl: float) -> Expired:
             for client in filter(is_client_name, store.fs.names(parent))
         ),
         _expire_blobs(store, result_ttl),
+        _expire_files(store, layout.output_folder, result_ttl),
+        remove_stale_progress(store),
     )
     remove_gone_clients(store)
     return removed

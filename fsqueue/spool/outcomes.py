@@ -332,6 +332,15 @@ class Outcomes:
         finally:
             self.fs.discard(temporary)
 
+    def replace_file(self, path: str, chunks: Sequence[bytes | memoryview]) -> None:
+        """Put a file in the place of one that only this process writes."""
+        temporary = self._write(chunks)
+        try:
+            self.move(temporary, path)
+        except OSError:
+            self.fs.discard(temporary)
+            raise
+
     def _write(self, chunks: Sequence[bytes | memoryview]) -> str:
         path = self.layout.tmp(self._owner, next(self._serial))
         self.fs.create(path, chunks)

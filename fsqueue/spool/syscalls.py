@@ -69,13 +69,37 @@ def read_regular(path: str, length: Callable[[bytes, str], int] | None) -> bytes
         os.close(handle)
 
 
-def read_beginning(path: str, count: int) -> bytes:
-    """The first bytes of a regular file."""
+def open_growing(path: str) -> int:
+    """Open a regular file with no other name, to write to it."""
+    try:
+        handle = os.open(path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError as error:
+        if error.errno in NO_FILE:
+            raise EnvelopeError(f"{path} is not a regular file") from error
+        raise
+    found = os.fstat(handle)
+    if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
+        os.close(handle)
+        raise EnvelopeError(f"{path} is not a regular file, or has another name")
+    return handle
+
+
+def write_at(handle: int, start: int, data: bytes) -> None:
+    """Let an open file end with `data`, after its first `start` bytes."""
+    os.ftruncate(handle, start)
+    view = memoryview(data)
+    while view:
+        written = os.pwrite(handle, view, start)
+        view, start = view[written:], start + written
+
+
+def read_beginning(path: str, count: int, start: int) -> bytes:
+    """The first bytes of a regular file, or those from `start` on."""
     handle = _open_to_look(path)
     try:
         if not stat.S_ISREG(os.fstat(handle).st_mode):
             raise EnvelopeError(f"{path} is not a regular file")
-        return os.pread(handle, count, 0)
+        return os.pread(handle, count, start)
     finally:
         os.close(handle)
 
