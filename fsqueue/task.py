@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from fsqueue.options import CallSettings
+    from fsqueue.runner.inline import InlineReport
     from fsqueue.session import Session
 
 P = ParamSpec("P")
@@ -177,12 +178,20 @@ class Task(Generic[P, R]):
         (invocation,) = self._publish([self._encode(call)], Shared(), keep=keep)
         return invocation
 
-    def run_inline(self, call: Arguments) -> R:
-        """Run the body in this thread."""
-        from fsqueue.runner.bodies import run_body
+    def inline(self, invocation_id: str = "inline", report: InlineReport | None = None) -> Any:
+        """A block whose code is the body of a call, run where it is called.
 
-        value: R = run_body(self.func, call.args, call.kwargs)
-        return value
+        Args:
+            invocation_id: the call's id, for the body.
+            report: takes what the body says; None: nobody asks for it.
+        """
+        from fsqueue.runner.inline import InlineCurrent, InlineReport, running_inline
+
+        kept = report or InlineReport()
+        here = InlineCurrent(invocation_id, self.name, self.settings.queue, kept)
+        return running_inline(
+            here, kept, capture=self.settings.capture_output and report is not None
+        )
 
     def parallelize(
         self, items: Iterable[Item], common_args: Mapping[str, Any] | None = None
@@ -248,7 +257,14 @@ class Task(Generic[P, R]):
         return self._pace.batch_size(count, self._session.slots(self.settings.queue))
 
     def _inline(self, call: Arguments) -> Invocation[R]:
-        return InlineInvocation(lambda: self.run_inline(call))
+        from fsqueue.runner.bodies import run_body
+
+        def run(invocation_id: str, report: InlineReport) -> R:
+            with self.inline(invocation_id, report):
+                value: R = run_body(self.func, call.args, call.kwargs)
+                return value
+
+        return InlineInvocation(run)
 
     def calls_of(self, items: Iterable[Item], common: Mapping[str, Any]) -> list[Arguments]:
         """The calls of a group, each checked, without the common arguments."""
