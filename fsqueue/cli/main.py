@@ -7,6 +7,7 @@ import typer
 from fsqueue import __version__
 from fsqueue.cli import calls, control, results, settings, status
 from fsqueue.cli.doctor import doctor
+from fsqueue.cli.logs import logs
 from fsqueue.cli.output import print_json
 from fsqueue.cli.target import JsonOption  # noqa: TC001 - typer reads the annotations
 from fsqueue.cli.worker import worker
@@ -38,6 +39,7 @@ app.command()(status.workers)
 app.command(name="list")(calls.list_calls)
 for command in (
     calls.show,
+    logs,
     results.wait,
     results.result,
     results.submit,

@@ -16,10 +16,11 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
-    from fsqueue.spool.census import Census, QueueSight, WorkerSight
+    from fsqueue.spool.census import Census, QueueSight, RunningCall, WorkerSight
 
 # Of a worker's calls so many are named in a table.
 _FEW = 3
+_LONGEST_PROGRESS = 60
 
 
 def status(
@@ -157,6 +158,13 @@ def _workers_table(workers: Sequence[WorkerSight]) -> RenderableType:
 
 
 def _calls_of(worker: WorkerSight) -> str:
-    calls = [f"{call.id} ({duration(call.seconds)})" for call in worker.running[:_FEW]]
+    calls = [
+        f"{call.id} ({', '.join([duration(call.seconds), *_progress(call)])})"
+        for call in worker.running[:_FEW]
+    ]
     more = len(worker.running) - _FEW
     return ", ".join([*calls, *([f"and {more} more"] if more > 0 else [])])
+
+
+def _progress(call: RunningCall) -> list[str]:
+    return [] if call.progress is None else [str(call.progress)[:_LONGEST_PROGRESS]]
