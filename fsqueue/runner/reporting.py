@@ -10,7 +10,13 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from fsqueue.errors import EnvelopeError, SpoolError
-from fsqueue.spool.reports import LONGEST_MESSAGE, OUTPUT_LIMIT, Progress, write_progress
+from fsqueue.spool.reports import (
+    LONGEST_MESSAGE,
+    OUTPUT_LIMIT,
+    Progress,
+    drop_progress,
+    write_progress,
+)
 
 if TYPE_CHECKING:
     from fsqueue.spool.layout import AttemptName
@@ -57,6 +63,7 @@ class Captured:
             if last:
                 data += self._note() + self._tail
                 self._tail.clear()
+                self._cut = 0
             return data
 
     def _note(self) -> bytes:
@@ -111,10 +118,7 @@ class Report:
             self._closed = True
             self._write_output(last=True)
             if self._reported:
-                try:
-                    self._store.fs.discard(self._store.layout.progress(self._name))
-                except OSError as error:
-                    log.info("the report of %s stays until it expires: %s", self._name, error)
+                drop_progress(self._store, self._name)
 
     def _write_output(self, *, last: bool) -> None:
         self._unwritten += self._captured.take(last=last)

@@ -23,6 +23,7 @@ from fsqueue.spool.expiry import remove_gone_clients
 from fsqueue.spool.layout import DEFAULT_QUEUE, queue_folder
 from fsqueue.spool.opening import make_folder
 from fsqueue.spool.reaper import give_back_of_processes
+from fsqueue.spool.reports import drop_progress
 from fsqueue.spool.worker import Worker
 
 if TYPE_CHECKING:
@@ -320,7 +321,7 @@ class _Shift:
         """Free a claim; what its slot did not finish goes back."""
         if not self._worker.release(claim) or ending in {Ending.FINISHED, Ending.GIVEN_BACK}:
             return
-        self._store.fs.discard(self._store.layout.progress(claim.name))  # nobody else does it now
+        drop_progress(self._store, claim.name)
         if ending is Ending.UNREADABLE:
             self._backlogs.skip(claim.name)
             self._give_back(claim)

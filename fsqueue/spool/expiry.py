@@ -58,7 +58,7 @@ def expire_by_kind(store: Store, *, result_ttl: float) -> Expired:
         ),
         _expire_blobs(store, result_ttl),
         _expire_files(store, layout.output_folder, result_ttl),
-        remove_stale_progress(store),
+        remove_stale_progress(store) + _expire_files(store, layout.progress_folder, result_ttl),
     )
     remove_gone_clients(store)
     return removed

@@ -9,6 +9,7 @@ from fsqueue.errors import SpoolVersionError
 from fsqueue.logs import tags
 from fsqueue.spool.layout import AttemptName
 from fsqueue.spool.liveness import Observer
+from fsqueue.spool.reports import drop_progress
 from fsqueue.spool.worker import remove_worker_files
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def reap(store: Store, worker: str, reason: str) -> int:
         try:
             store.recover(path, name, reason)
             recovered += 1
-            store.fs.discard(store.layout.progress(name))
+            drop_progress(store, name)
         except SpoolVersionError as error:
             store.leave_alone(error)
     if store.fs.rmdir(folder):

@@ -13,6 +13,8 @@ they are not signed. Each attempt has at most one file of either kind, which its
 
 from __future__ import annotations
 
+import logging
+import math
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -23,6 +25,8 @@ from fsqueue.spool.records import UNDECODABLE
 
 if TYPE_CHECKING:
     from fsqueue.spool.store import Store
+
+log = logging.getLogger(__name__)
 
 OUTPUT_LIMIT: Final = 1 << 20
 """Bytes that a file of captured output may have."""
@@ -47,7 +51,9 @@ class Progress(msgspec.Struct, frozen=True, omit_defaults=True):
     @property
     def fraction(self) -> float | None:
         """From 0 to 1; None if it is not known."""
-        return min(1.0, max(0.0, self.done / self.total)) if self.total else None
+        if not self.total or not math.isfinite(self.done / self.total):
+            return None
+        return min(1.0, max(0.0, self.done / self.total))
 
     def __str__(self) -> str:
         count = f"{self.done:g}" if self.total is None else f"{self.done:g}/{self.total:g}"
@@ -124,6 +130,16 @@ def read_output(store: Store, name: AttemptName, start: int = 0) -> bytes:
         return b""
 
 
+def drop_progress(store: Store, name: AttemptName) -> bool:
+    """Remove the report of an attempt that has ended; False if it stays, which harms nobody."""
+    try:
+        store.fs.discard(store.layout.progress(name))
+    except OSError as error:
+        log.info("the report of %s stays: %s", name, error)
+        return False
+    return True
+
+
 def remove_stale_progress(store: Store) -> int:
     """Remove the reports of attempts that no worker holds; returns how many.
 
@@ -134,12 +150,10 @@ def remove_stale_progress(store: Store) -> int:
     if not reported:
         return 0
     held = {
-        str(layout.reported(name))
+        layout.reported(name)
         for worker in fs.names(layout.running_folder, fresh=True)
         for name in map(AttemptName.parse, fs.names(layout.running(worker), fresh=True))
         if name is not None
     }
-    stale = [text for text in reported if text not in held]
-    for text in stale:
-        fs.discard(f"{layout.progress_folder}/{text}")
-    return len(stale)
+    names = (AttemptName.parse(text) for text in reported)
+    return sum(drop_progress(store, name) for name in names if name and name not in held)
