@@ -126,7 +126,10 @@ class Delivery:
             arrival.result(min(waits) if waits else None)
         except FutureTimeoutError:
             if deadline is not None and time.monotonic() >= deadline:
-                raise TimeoutError(f"invocation {self.id} has no result yet") from None
+                raise TimeoutError(
+                    f"invocation {self.id} has no result yet. It goes on: wait longer, or look "
+                    f"where it is with `fsqueue show {self.id}`."
+                ) from None
         finally:
             arrival.cancel()
 

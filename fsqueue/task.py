@@ -361,7 +361,7 @@ def task_name(func: Callable[..., Any]) -> str:
     if not inspect.isfunction(func):
         raise TypeError(f"only functions can become tasks, not {func!r}")
     if inspect.isgeneratorfunction(func) or inspect.isasyncgenfunction(func):
-        raise TypeError(f"{func.__qualname__} is a generator; a task returns one value")
+        raise TypeError(f"{func.__qualname__} is a generator; a task returns one value: a list")
     if "." in func.__qualname__ or "<" in func.__qualname__:
         raise TypeError(
             f"{func.__qualname__} is a nested function, a lambda or a method; a worker could not "

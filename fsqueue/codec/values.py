@@ -32,8 +32,10 @@ def encode(value: Any, what: str) -> bytes:
     try:
         data: bytes = cloudpickle.dumps(value, protocol=pickle.HIGHEST_PROTOCOL)
     except Exception as error:
-        reason = f"{_blame(value)}: {summary(error)}"
-        raise SerializationError(f"{what} cannot be serialized: {reason}") from error
+        raise SerializationError(
+            f"{what} cannot be serialized: {_blame(value)}: {summary(error)}. Pass what can be "
+            "pickled, such as a path instead of an open file."
+        ) from error
     return data
 
 

@@ -106,7 +106,10 @@ def _run(
 ) -> Answer:
     call, name = execution.call, execution.claim.name
     if call.expires and execution.started > call.expires:
-        text = f"invocation {call.id} was not started before it expired"
+        text = (
+            f"invocation {call.id} of {call.task} was not started before it expired: the workers "
+            "were busy, or none was there. Start more of them, or set a longer `expires`."
+        )
         return Answer.of_queue(InvocationExpiredError(text))
 
     def give_up(error: BaseException) -> bool:

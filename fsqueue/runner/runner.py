@@ -91,7 +91,7 @@ class Runner:
         """
         with self._mutex:
             if self._shift is not None:
-                raise RuntimeError("this runner is running already")
+                raise RuntimeError("this runner is running already: use app.make_runner()")
             self._shift = shift = _Shift(
                 self._host, self._kind, self._concurrency, self._make_backlogs()
             )

@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 
 # Each try ends with a folder made that somebody removed again in between: rare even once.
 _TRIES = 100
+_REMOVED = "its folder is removed again and again. Look what cleans up there besides fsqueue."
 # In bytes: with a suffix and the ending of the reason it must still be a name.
 _LONGEST_NAME = 200
 
@@ -91,7 +92,7 @@ class Outcomes:
                     raise
             else:
                 return True
-        raise SpoolError(f"cannot publish into {target}: its folder is removed again and again")
+        raise SpoolError(f"cannot publish into {target}: {_REMOVED}")
 
     def _rename_if_absent(self, temporary: str, target: str) -> bool:
         # Without links the look and the rename are two steps: two workers of one invocation
@@ -264,7 +265,7 @@ class Outcomes:
                     raise
             else:
                 return True
-        raise SpoolError(f"cannot move to {target}: its folder is removed again and again")
+        raise SpoolError(f"cannot move to {target}: {_REMOVED}")
 
     def _make_way(self, target: str) -> None:
         folder = os.path.dirname(target)

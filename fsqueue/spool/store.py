@@ -329,7 +329,8 @@ class Store(Outcomes):
         message = (
             f"invocation {name.invocation_id} was lost with its worker {name.deaths + 1} times, "
             f"which is as often as max_attempts allows. The last time: {reason}. "
-            f"Its call is kept in {self.layout.failed(name)}."
+            f"Its call is kept in {self.layout.failed(name)}: look what ends the workers, then run "
+            f"`fsqueue retry {name.invocation_id}`."
         )
         self.publish_outcome(self.queue_failure(name, "WorkerLostError", message), ())
         self._retire(path, name, State.FAILED)
