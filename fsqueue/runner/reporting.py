@@ -183,7 +183,11 @@ class _Flusher:
                     self._busy = False
                     return
             for report in reports:
-                report.flush()
+                try:
+                    report.flush()
+                except Exception:
+                    # One that cannot be written must not end those of the other bodies.
+                    log.exception("a report was not written")
             time.sleep(_PERIOD)
 
 

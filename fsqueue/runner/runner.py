@@ -339,6 +339,7 @@ class _Shift:
     def _give_back(self, claim: Claim) -> None:
         log.info("given back: %s", claim.name, extra=claim.tags)
         self._store.give_back(claim)
+        drop_progress(self._store, claim.name)
 
     def _end_cancelled(self) -> None:
         """End the executions of claims that were cancelled meanwhile."""

@@ -212,6 +212,30 @@ def run_program():
     subprocess.run(["echo", "by a program"], check=True)
 
 
+def test_what_a_body_runs_while_it_waits_is_another_calls(nested):
+    with working(nested.app, nested.app.make_runner(concurrency=1)):
+        call = nested.conversation()
+        kept, lost, words = call.get(timeout=20)
+        assert words == ["answer", "aside"]
+        assert call.output == "question\nthanks\n"
+        assert nested.app.invocation(kept).output == "answer\n"
+        assert nested.app.invocation(lost).output == ""
+
+
+def test_in_a_signed_spool(make_app, tmp_path, gate):
+    key = tmp_path / "key"
+    key.touch(0o600)
+    key.write_bytes(b"this is the key of the spool")
+    app = make_app(signing_key_file=key)
+    event, name = gate()
+    with working(app):
+        call = app.task(capture_output=True)(talk)("signed", name)
+        wait_until(lambda: "signed 0" in call.output)
+        event.set()
+        call.get(timeout=20)
+        assert "signed 2" in call.output
+
+
 # -- progress ---------------------------------------------------------------------------------
 
 
