@@ -16,6 +16,7 @@ from fsqueue.errors import (
 )
 from fsqueue.invocation import Invocation, InvocationGroup
 from fsqueue.runner.context import current_invocation
+from fsqueue.spool.reports import Progress
 from fsqueue.spool.states import State
 from fsqueue.task import Task, args
 
@@ -29,6 +30,7 @@ __all__ = [
     "Invocation",
     "InvocationError",
     "InvocationGroup",
+    "Progress",
     "RemoteError",
     "RetryError",
     "SerializationError",

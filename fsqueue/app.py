@@ -11,7 +11,7 @@ from fsqueue.config import Options, load_config
 from fsqueue.delivery import Delivery
 from fsqueue.direct import AggregateFunc, DirectTask, FanOut, ParallelFunc, direct
 from fsqueue.errors import ConfigError, TaskNotFoundError
-from fsqueue.invocation import Invocation
+from fsqueue.invocation import Invocation, bar_of, naming_item
 from fsqueue.options import TaskOptions, check_offers
 from fsqueue.session import Session
 from fsqueue.spool.layout import client_of, is_safe_name, split_member
@@ -19,7 +19,7 @@ from fsqueue.task import Task
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Coroutine, Mapping
+    from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 
     from fsqueue.config import Config, RunnerKind
     from fsqueue.runner.runner import Runner
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 R = TypeVar("R")
+V = TypeVar("V")
 
 
 class FSQueue:
@@ -97,6 +98,7 @@ class FSQueue:
         *,
         parallel_func: ParallelFunc | None = None,
         aggregate_func: AggregateFunc | None = None,
+        progress: bool = False,
         **options: Unpack[TaskOptions],
     ) -> _DirectDecorator: ...
     def direct_task(
@@ -106,6 +108,7 @@ class FSQueue:
         *,
         parallel_func: ParallelFunc | None = None,
         aggregate_func: AggregateFunc | None = None,
+        progress: bool = False,
         **options: Any,
     ) -> Any:
         """Let the body of a function run on a worker; its call sites stay as they are.
@@ -115,10 +118,12 @@ class FSQueue:
             parallel_func: gets the caller's arguments by name, defaults included; returns the
                 arguments of the calls to make instead, or a pair of common arguments and those.
             aggregate_func: makes one value of the list of results, which is in input order.
+            progress: show a progress bar on the caller's terminal while a fan-out runs.
             options: task options.
 
         Raises:
-            ValueError: `parallel_func` without `aggregate_func`, and as for `task`.
+            ValueError: `parallel_func` without `aggregate_func`, `progress` without both, and
+                as for `task`.
             RuntimeError: as for `task`.
             TypeError: as for `task`.
         """
@@ -128,8 +133,10 @@ class FSQueue:
             raise ValueError("Aggregation function required for parallel execution")
         if aggregate_func is not None and parallel_func is None:
             raise ValueError("aggregate_func needs a parallel_func, which makes what it gets")
+        if progress and parallel_func is None:
+            raise ValueError("progress=True needs a parallel_func: one call has nothing to count")
         fan_out = (
-            FanOut(parallel_func, aggregate_func)
+            FanOut(parallel_func, aggregate_func, progress)
             if parallel_func is not None and aggregate_func is not None
             else None
         )
@@ -168,6 +175,25 @@ class FSQueue:
         carrier, member = split_member(invocation_id)
         client_of(carrier)
         return Invocation(Delivery(self._session, carrier), member)
+
+    def track(self, invocations: Iterable[Invocation[V]], description: str = "") -> Iterator[V]:
+        """The values of calls in the order given, with a progress bar on the terminal meanwhile.
+
+        On standard error, and none if that is no terminal.
+
+        Args:
+            invocations: a group, or any invocations.
+            description: stands before the bar.
+
+        Raises:
+            Exception: what the body of a failed call raised, with a note that says which it was.
+        """
+        calls = tuple(invocations)
+        with bar_of(calls, description):
+            for index, invocation in enumerate(calls):
+                with naming_item(index, len(calls)):
+                    value = invocation.get()
+                yield value
 
     def close(self) -> None:
         """Leave the spool now and not at the end of the process; the next call joins again."""

@@ -33,7 +33,7 @@ Text = Annotated[str, Meta(min_length=1)]
 Count = Annotated[int, Meta(ge=1)]
 Seconds = Annotated[float, Meta(extra={"unit": "seconds"})]
 
-_WORDS: Final = {
+WORDS: Final = {
     **dict.fromkeys(("true", "1", "yes", "on"), True),
     **dict.fromkeys(("false", "0", "no", "off"), False),
 }
@@ -256,7 +256,7 @@ class _Offer(NamedTuple):
             raise ConfigError(f"{self.source}: {_unknown(self.key)}")
         value, field = self.value, fields()[self.key]
         if isinstance(field.default, bool) and isinstance(value, str):
-            value = _WORDS.get(value.lower(), value)
+            value = WORDS.get(value.lower(), value)
         try:
             result = msgspec.convert(value, field.hint, strict=self.strict, dec_hook=self._path)
         except (msgspec.ValidationError, RuntimeError) as error:

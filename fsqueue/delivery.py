@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 import time
+from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from fsqueue.runner.context import Workplace
     from fsqueue.session import Session
     from fsqueue.spool.records import Failure, Outcome, Payload
+    from fsqueue.spool.reports import Progress
+    from fsqueue.spool.store import Store
     from fsqueue.spool.syscalls import Content
 
 # While a body waits for an invocation, it looks so often whether it has become pending again.
@@ -135,7 +138,10 @@ class Delivery:
             arrival.result(min(waits) if waits else None)
         except FutureTimeoutError:
             if deadline is not None and time.monotonic() >= deadline:
-                raise TimeoutError(f"invocation {self.id} has no result yet") from None
+                raise TimeoutError(
+                    f"invocation {self.id} has no result yet. It goes on: wait longer, or look "
+                    f"where it is with `fsqueue show {self.id}`."
+                ) from None
         finally:
             arrival.cancel()
 
@@ -219,6 +225,42 @@ class Delivery:
         if not segment and failure is not None:
             raise getattr(errors, failure.type, errors.InvocationError)(failure.message)
         raise codec.decode_exception(segment)
+
+    # -- for whoever shows how far it is ----------------------------------------------------
+
+    @property
+    def store(self) -> Store:
+        """The spool."""
+        return self._session.store
+
+    def arrival(self) -> Future[None]:
+        """Done once the outcome is there; cancel it to stop waiting."""
+        if self._data is not None or self._collected:
+            there: Future[None] = Future()
+            there.set_result(None)
+            return there
+        arrival = self._session.client.waiter.watch(self.id)
+        self._end_wait_if_kept()
+        return arrival
+
+    def wait(self) -> None:
+        """Wait for the outcome, whatever it is."""
+        self._wait(None)
+
+    # -- what the body says ---------------------------------------------------------------
+
+    def output(self) -> str:
+        """What the bodies of the file have printed so far."""
+        from fsqueue.spool.reports import latest_output, read_output
+
+        store = self._session.store
+        return read_output(store, latest_output(store, self.id)).decode("utf-8", "replace")
+
+    def reported(self) -> Progress | None:
+        """How far the bodies of the file say that they are; None if they do not."""
+        from fsqueue.spool.reports import progress_of
+
+        return None if self._collected else progress_of(self._session.store, self.id)
 
     # -- giving up ----------------------------------------------------------------------
 

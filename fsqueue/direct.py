@@ -39,6 +39,8 @@ class FanOut(NamedTuple):
 
     parallel_func: ParallelFunc
     aggregate_func: AggregateFunc
+    progress: bool = False
+    """Show a progress bar on the caller's terminal."""
 
 
 class DirectTask(Protocol[P, R_co]):
@@ -85,7 +87,8 @@ class _Direct:
         if self._fan_out is not None:
             return self._blocking_fan_out(self._fan_out, self._task.bind(args, kwargs))
         if self._task.forced_inline:
-            return self._task.func(*args, **kwargs)
+            with self._task.inline():
+                return self._task.func(*args, **kwargs)
         invocation = self._task.submit(args, kwargs, keep=False)
         try:
             return invocation.get(self._patience)
@@ -103,7 +106,8 @@ class _Direct:
         common, items = split(fan_out.parallel_func(self._named(call)))
         group = self._task.submit_all(items, common, keep=False)
         try:
-            results = group.get(self._patience)
+            with group.bar() if fan_out.progress else contextlib.nullcontext():
+                results = group.get(self._patience)
         except KeyboardInterrupt:
             group.abandon(stop=True)
             raise
@@ -115,7 +119,8 @@ class _Direct:
         if self._fan_out is not None:
             return await self._awaited_fan_out(self._fan_out, self._task.bind(args, kwargs))
         if self._task.forced_inline:
-            return await self._task.func(*args, **kwargs)
+            with self._task.inline():
+                return await self._task.func(*args, **kwargs)
         submit = functools.partial(self._task.submit, args, kwargs, keep=False)
         async with _made(submit, self._patience) as invocation:
             return await invocation.async_result()
@@ -127,7 +132,8 @@ class _Direct:
             return fan_out.aggregate_func(results)
         submit = functools.partial(self._task.submit_all, items, common, keep=False)
         async with _made(submit, self._patience) as group:
-            results = [result async for result in group.async_results()]
+            with group.bar() if fan_out.progress else contextlib.nullcontext():
+                results = [result async for result in group.async_results()]
         return fan_out.aggregate_func(results)
 
     async def _inline_results(
@@ -136,7 +142,7 @@ class _Direct:
         results = []
         for index, call in enumerate(calls):
             whole = call.sharing(common)
-            with naming_item(index, len(calls)):
+            with naming_item(index, len(calls)), self._task.inline():
                 results.append(await self._task.func(*whole.args, **whole.kwargs))
         return results
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 import contextlib
 import itertools
 import time
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from fsqueue.spool.states import State
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 
     from fsqueue.delivery import Delivery
+    from fsqueue.runner.inline import InlineReport
+    from fsqueue.spool.reports import Progress
 
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
@@ -75,6 +77,24 @@ class Invocation(Generic[R_co]):
         value: R_co = await self._delivery.async_value(self._member)
         return value
 
+    @property
+    def output(self) -> str:
+        """What the body has printed and logged so far, with the task option `capture_output`.
+
+        That of the attempt whose outcome it has, or of the latest; of a batch, that of all its
+        calls. Empty if there is none, or if it has expired. Whoever may write into the spool can
+        have written it: escape control characters before you show it on a terminal.
+        """
+        return self._delivery.output()
+
+    @property
+    def reported(self) -> Progress | None:
+        """How far the body says that it is, by `CurrentInvocation.progress`.
+
+        None if it has not said so, and when it has ended. Of a batch, what its latest call said.
+        """
+        return self._delivery.reported()
+
     def cancel(self) -> bool:
         """Stop it: whoever waits gets `CancelledError`. False if it had ended already.
 
@@ -101,12 +121,15 @@ class InlineInvocation(Invocation[R]):
 
     _numbers = itertools.count(1)
 
-    def __init__(self, run: Callable[[], R]) -> None:
+    def __init__(self, run: Callable[[str, InlineReport], R]) -> None:
+        from fsqueue.runner.inline import InlineReport
+
         self.id = f"inline-{next(self._numbers)}"
         self._value: R | None = None
         self._error: BaseException | None = None
+        self._report = InlineReport()
         try:
-            self._value = run()
+            self._value = run(self.id, self._report)
         except Exception as error:  # noqa: BLE001 - raised by `get`, as with a worker
             self._error = error
 
@@ -114,6 +137,16 @@ class InlineInvocation(Invocation[R]):
     def status(self) -> State:
         """Finished."""
         return State.SUCCEEDED if self._error is None else State.FAILED
+
+    @property
+    def output(self) -> str:
+        """What the body has printed and logged, if the task captures that."""
+        return self._report.output
+
+    @property
+    def reported(self) -> Progress | None:
+        """How far the body has said at last that it is."""
+        return self._report.progress
 
     def get(self, timeout: float | None = None) -> R:
         """The value, or what the body raised."""
@@ -182,6 +215,24 @@ class InvocationGroup(Generic[R_co]):
                 values.append(invocation.get(left))
         return values
 
+    def bar(self, description: str = "") -> contextlib.AbstractContextManager[None]:
+        """A block during which a terminal shows how many calls have ended."""
+        return bar_of(self._invocations, description)
+
+    def progress(self, description: str = "") -> Self:
+        """Wait until all calls have ended, and show a progress bar on the terminal meanwhile.
+
+        On standard error, and none if that is no terminal. Returns the group; failures are raised
+        by whoever asks for the results.
+
+        Args:
+            description: stands before the bar.
+        """
+        with self.bar(description):
+            for delivery in _deliveries(self._invocations):
+                delivery.wait()
+        return self
+
     async def async_results(self) -> AsyncIterator[R_co]:
         """The values in input order, each as soon as it and those before it are there.
 
@@ -205,6 +256,25 @@ class InvocationGroup(Generic[R_co]):
         """
         for invocation in self._invocations:
             invocation.abandon(stop=stop)
+
+
+def _deliveries(invocations: Iterable[Invocation[Any]]) -> dict[Delivery, int]:
+    """The files of calls, each with the number of the calls; none of those that ran inline."""
+    found: dict[Delivery, int] = {}
+    for each in invocations:
+        delivery = getattr(each, "_delivery", None)
+        if delivery is not None:
+            found[delivery] = found.get(delivery, 0) + 1
+    return found
+
+
+def bar_of(
+    invocations: Iterable[Invocation[Any]], description: str = ""
+) -> contextlib.AbstractContextManager[None]:
+    """A block during which a terminal shows how many of the calls have ended."""
+    from fsqueue.tracking import bar
+
+    return bar(_deliveries(invocations), description)
 
 
 @contextlib.contextmanager

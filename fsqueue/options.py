@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypedDict
 import msgspec
 from msgspec import Meta
 
-from fsqueue.config import Count, Seconds
+from fsqueue.config import WORDS, Count, Seconds
 from fsqueue.errors import ConfigError
 from fsqueue.fields import describe
 from fsqueue.spool.layout import DEFAULT_PRIORITY, DEFAULT_QUEUE, MAX_PRIORITY, is_safe_name
@@ -39,6 +39,7 @@ class HeaderFields(TypedDict, total=False):
     timeout: float
     expires: float
     retry: RetryPolicy
+    capture: bool
 
 
 class CallSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,6 +81,7 @@ class CallSettings(msgspec.Struct, frozen=True, kw_only=True):
     parallel_batch_size: Annotated[
         Count | Literal["auto"], _doc("calls of a fan-out that share a file and a slot")
     ] = 1
+    capture_output: Annotated[bool, _doc("keep what the body prints and logs")] = False
 
     def delay(self, now: Callable[[], float]) -> float:
         """Seconds from now until a call may start: `countdown` or `eta`, whichever is later.
@@ -106,6 +108,8 @@ class CallSettings(msgspec.Struct, frozen=True, kw_only=True):
             found["retry"] = policy
         if self.timeout is not None:
             found["timeout"] = self.timeout
+        if self.capture_output:
+            found["capture"] = True
         return found
 
 
@@ -127,6 +131,7 @@ class TaskOptions(TypedDict, total=False):
     countdown: float
     eta: datetime | str | None
     parallel_batch_size: int | Literal["auto"]
+    capture_output: bool
 
 
 def check_offers(offers: Iterable[TaskOffer]) -> None:
@@ -182,6 +187,8 @@ def _converted(name: str, value: Any, *, strict: bool = True) -> Any:
         raise TypeError(f"unknown task option {name}; there are: {', '.join(known)}")
     if name == "retry_for":
         value = _class_names(value)
+    elif isinstance(known[name].default, bool) and isinstance(value, str) and not strict:
+        value = WORDS.get(value.lower(), value)
     try:
         result = msgspec.convert(value, known[name].hint, strict=strict)
     except (msgspec.ValidationError, OverflowError) as error:

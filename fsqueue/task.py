@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from fsqueue.options import CallSettings
+    from fsqueue.runner.inline import InlineReport
     from fsqueue.session import Session
 
 P = ParamSpec("P")
@@ -178,12 +179,20 @@ class Task(Generic[P, R]):
         (invocation,) = self._publish([self._encode(call, apart=True)], Shared(), keep=keep)
         return invocation
 
-    def run_inline(self, call: Arguments) -> R:
-        """Run the body in this thread."""
-        from fsqueue.runner.bodies import run_body
+    def inline(self, invocation_id: str = "inline", report: InlineReport | None = None) -> Any:
+        """A block whose code is the body of a call, run where it is called.
 
-        value: R = run_body(self.func, call.args, call.kwargs)
-        return value
+        Args:
+            invocation_id: the call's id, for the body.
+            report: takes what the body says; None: nobody asks for it.
+        """
+        from fsqueue.runner.inline import InlineCurrent, InlineReport, running_inline
+
+        kept = report or InlineReport()
+        here = InlineCurrent(invocation_id, self.name, self.settings.queue, kept)
+        return running_inline(
+            here, kept, capture=self.settings.capture_output and report is not None
+        )
 
     def parallelize(
         self, items: Iterable[Item], common_args: Mapping[str, Any] | None = None
@@ -251,7 +260,14 @@ class Task(Generic[P, R]):
         return self._pace.batch_size(count, self._session.slots(self.settings.queue))
 
     def _inline(self, call: Arguments) -> Invocation[R]:
-        return InlineInvocation(lambda: self.run_inline(call))
+        from fsqueue.runner.bodies import run_body
+
+        def run(invocation_id: str, report: InlineReport) -> R:
+            with self.inline(invocation_id, report):
+                value: R = run_body(self.func, call.args, call.kwargs)
+                return value
+
+        return InlineInvocation(run)
 
     def calls_of(self, items: Iterable[Item], common: Mapping[str, Any]) -> list[Arguments]:
         """The calls of a group, each checked, without the common arguments."""
@@ -358,7 +374,7 @@ def task_name(func: Callable[..., Any]) -> str:
     if not inspect.isfunction(func):
         raise TypeError(f"only functions can become tasks, not {func!r}")
     if inspect.isgeneratorfunction(func) or inspect.isasyncgenfunction(func):
-        raise TypeError(f"{func.__qualname__} is a generator; a task returns one value")
+        raise TypeError(f"{func.__qualname__} is a generator; a task returns one value: a list")
     if "." in func.__qualname__ or "<" in func.__qualname__:
         raise TypeError(
             f"{func.__qualname__} is a nested function, a lambda or a method; a worker could not "

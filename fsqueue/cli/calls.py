@@ -15,6 +15,7 @@ from fsqueue.cli.output import (
     print_pairs,
     print_table,
     printable,
+    printable_output,
 )
 from fsqueue.cli.target import (
     AppOption,
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from fsqueue.spool.store import Store
 
 _LONGEST_REPR = 10_000
+_LONGEST_OUTPUT = 4_000
 
 
 def list_calls(
@@ -140,7 +142,8 @@ def show(
 ) -> None:
     """Show all that is known of a call.
 
-    Of a failed one also the traceback of its worker.
+    Of a failed one also the traceback of its worker; of one whose task captures its output, the
+    end of that. `fsqueue logs` has it all.
 
     Nothing is unpickled unless --arguments is given.
     """
@@ -160,6 +163,7 @@ def show(
         facts["traceback"] = trace
         if arguments:
             facts["arguments"] = _arguments(store, found, member)
+        facts |= _said(store, carrier, found)
         facts = {"id": invocation_id, **{key: each for key, each in facts.items() if each}}
         if as_json:
             print_json(facts)
@@ -250,8 +254,20 @@ def _repr(value: object) -> str:
         return f"<repr() raised {type(error).__name__}>"
 
 
+def _said(store: Store, carrier: str, found: View) -> dict[str, Any]:
+    """How far its body is, and the end of what it has printed."""
+    from fsqueue.spool.reports import latest_output, progress_of, read_output
+
+    running = found.state is State.RUNNING
+    output = read_output(store, latest_output(store, carrier)).decode("utf-8", "replace")
+    cut = len(output) - _LONGEST_OUTPUT
+    if cut > 0:
+        output = f"[{cut} characters more: fsqueue logs {carrier}]\n{output[cut:]}"
+    return {"progress": progress_of(store, carrier) if running else None, "output": output}
+
+
 _MOMENTS = frozenset({"created", "due", "expires", "started", "ended"})
-_LONG = frozenset({"failure", "traceback", "arguments"})
+_LONG = frozenset({"failure", "traceback", "arguments", "output"})
 
 
 def _print_facts(facts: dict[str, Any]) -> None:
@@ -268,3 +284,5 @@ def _print_facts(facts: dict[str, Any]) -> None:
     for text in [*facts.get("arguments", []), facts.get("traceback", "")]:
         if text:
             print(f"\n{printable(text.rstrip(), keep=chr(10))}")
+    if facts.get("output"):
+        print(f"\noutput\n{printable_output(facts['output'].rstrip())}")

@@ -7,6 +7,7 @@ import typer
 from fsqueue import __version__
 from fsqueue.cli import calls, control, results, settings, stats, status
 from fsqueue.cli.doctor import doctor
+from fsqueue.cli.logs import logs
 from fsqueue.cli.metrics import metrics
 from fsqueue.cli.output import print_json
 from fsqueue.cli.requeue import requeue
@@ -42,6 +43,7 @@ app.command()(metrics)
 app.command(name="list")(calls.list_calls)
 for command in (
     calls.show,
+    logs,
     results.wait,
     results.result,
     results.submit,

@@ -94,6 +94,11 @@ def printable(text: str, *, keep: str = "") -> str:
     )
 
 
+def printable_output(text: str) -> str:
+    """What a body has printed, in the same way: whatever goes back in a line begins a new one."""
+    return printable(text.replace("\r\n", "\n").replace("\r", "\n"), keep="\n\t")
+
+
 def counted(number: int, noun: str) -> str:
     """Such as ``1 call`` or ``2 calls``."""
     return f"{number} {noun}{'' if number == 1 else 's'}"

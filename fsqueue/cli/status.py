@@ -17,13 +17,14 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
-    from fsqueue.spool.census import Census, Counts, QueueSight, WorkerSight
+    from fsqueue.spool.census import Census, Counts, QueueSight, RunningCall, WorkerSight
     from fsqueue.spool.history import Stats
     from fsqueue.spool.journal import TaskSums
     from fsqueue.spool.store import Store
 
 # Of a worker's calls so many are named in a table.
 _FEW = 3
+_LONGEST_PROGRESS = 60
 # Of the tasks, `top` shows so many.
 _TASKS = 12
 # In seconds: how old the numbers of results may be that `top` shows.
@@ -216,6 +217,13 @@ def _workers_table(workers: Sequence[WorkerSight], recent: Stats) -> RenderableT
 
 
 def _calls_of(worker: WorkerSight) -> str:
-    calls = [f"{call.id} ({duration(call.seconds)})" for call in worker.running[:_FEW]]
+    calls = [
+        f"{call.id} ({', '.join([duration(call.seconds), *_progress(call)])})"
+        for call in worker.running[:_FEW]
+    ]
     more = len(worker.running) - _FEW
     return ", ".join([*calls, *([f"and {more} more"] if more > 0 else [])])
+
+
+def _progress(call: RunningCall) -> list[str]:
+    return [] if call.progress is None else [str(call.progress)[:_LONGEST_PROGRESS]]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 from typing import Annotated
@@ -13,6 +12,7 @@ from fsqueue.cli.discovery import find_app
 from fsqueue.cli.target import APP_HELP, env
 from fsqueue.config import RunnerKind  # noqa: TC001 - typer reads the annotations
 from fsqueue.errors import ConfigError, FSQueueError
+from fsqueue.logs import LogFormat, LogSetup, set_up
 from fsqueue.spool.layout import is_safe_name
 
 
@@ -44,6 +44,23 @@ def worker(
             "one goes first, but with weights they take turns in proportion.",
         ),
     ] = None,
+    log_format: Annotated[
+        LogFormat,
+        typer.Option(
+            metavar="text|json",
+            envvar=env("worker-log-format"),
+            help="The log on standard error: text, coloured on a terminal, or a JSON object a "
+            "line.",
+        ),
+    ] = "text",
+    log_calls: Annotated[
+        bool,
+        typer.Option(
+            "--log-calls",
+            envvar=env("worker-log-calls"),
+            help="Log each call as it starts and as it ends, too.",
+        ),
+    ] = False,
 ) -> None:
     """Run the pending calls of an application until it is stopped.
 
@@ -52,9 +69,7 @@ def worker(
 
     A second signal: they are given back at once, to be run by another worker.
     """
-    logging.basicConfig(
-        level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr
-    )
+    set_up(LogSetup(log_format, log_calls))
     # As `python -m` does: the modules of the folder where the command is given come first.
     sys.path.insert(0, os.getcwd())
     try:

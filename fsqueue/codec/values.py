@@ -43,8 +43,10 @@ def encode(value: Any, what: str, buffers: list[memoryview] | None = None) -> by
             buffer_callback=None if buffers is None else partial(_is_in_band, buffers),
         )
     except Exception as error:
-        reason = f"{_blame(value)}: {summary(error)}"
-        raise SerializationError(f"{what} cannot be serialized: {reason}") from error
+        raise SerializationError(
+            f"{what} cannot be serialized: {_blame(value)}: {summary(error)}. Pass what can be "
+            "pickled, such as a path instead of an open file."
+        ) from error
     return data
 
 

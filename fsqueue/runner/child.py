@@ -12,6 +12,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
+from fsqueue import logs
 from fsqueue.codec.texts import summary
 from fsqueue.errors import ConfigError, FSQueueError, SpoolError
 from fsqueue.runner.context import Workplace, enter
@@ -22,6 +23,7 @@ from fsqueue.spool.worker import Worker
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
+    from fsqueue.logs import LogSetup
     from fsqueue.runner.host import Host
     from fsqueue.spool.journal import Entry
     from fsqueue.spool.store import Claim
@@ -43,6 +45,7 @@ class Setup:
     path: tuple[str, ...]
     environ: dict[str, str]
     parent: Process
+    logs: LogSetup | None
 
     @classmethod
     def of(cls, host: Host) -> Setup:
@@ -52,7 +55,8 @@ class Setup:
             ConfigError: the application cannot be imported by another process.
         """
         environ = {key: value for key, value in os.environ.items() if key.startswith(_PREFIX)}
-        return cls(host.locate(), host.store.layout.root, tuple(sys.path), environ, this_process())
+        root, path = host.store.layout.root, tuple(sys.path)
+        return cls(host.locate(), root, path, environ, this_process(), logs.chosen())
 
     def apply(self) -> Host:
         """Import the application and open its spool.
@@ -60,6 +64,8 @@ class Setup:
         Raises:
             ConfigError: what was imported uses another spool than the parent.
         """
+        if self.logs is not None:
+            logs.set_up(self.logs)
         for key in [key for key in os.environ if key.startswith(_PREFIX)]:
             del os.environ[key]  # a fork server keeps the environment in which it was started
         os.environ.update(self.environ)

@@ -10,13 +10,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from fsqueue.runner.reporting import Report
     from fsqueue.spool.journal import Entry
     from fsqueue.spool.records import Call
+    from fsqueue.spool.reports import Progress
     from fsqueue.spool.store import Claim, Store
     from fsqueue.spool.worker import Worker
 
 # A body may ask in a tight loop whether it was cancelled.
 _LOOK_EVERY = 0.25
+_making = threading.Lock()
 
 
 class Workplace:
@@ -68,15 +71,31 @@ class Execution:
         self.started = workplace.store.clock.now()
         self.over = False
         self.view: CurrentInvocation | None = None
+        self._report: Report | None = None
         self._unsettled = threading.Lock()
 
     def settle(self) -> bool:
         """Whether the one who asks is the first: only that one may settle the call."""
         return self._unsettled.acquire(blocking=False)
 
+    @property
+    def report(self) -> Report:
+        """What the body says, made when it first says something."""
+        if self._report is None:
+            from fsqueue.runner.reporting import Report
+
+            with _making:
+                self._report = self._report or Report(self.workplace.store, self.claim.name)
+        return self._report
+
+    def end_report(self) -> None:
+        """Write what is left of it; before the outcome, so that who has that finds the rest."""
+        if self._report is not None:
+            self._report.close()
+
 
 class CurrentInvocation:
-    """The invocation whose body is running. Got from `current_invocation`.
+    """The invocation whose body is running in a worker. Got from `current_invocation`.
 
     Attributes:
         id: its name.
@@ -118,9 +137,34 @@ class CurrentInvocation:
             self._cancelled = store.is_cancelled(self.id)
         return self._cancelled
 
+    def progress(self, done: float, total: float | None = None, message: str = "") -> None:
+        """Tell callers and operators how far the body is.
+
+        It returns at once and raises no error of the shared directory: another thread writes the
+        latest report, twice a second at most. The calls of a batch share one report.
+
+        Args:
+            done: how much is done, in any unit.
+            total: how much there is to do, in the same unit; None if that is not known.
+            message: what the body does just now; 200 characters are kept.
+
+        Raises:
+            TypeError: a count is no number, or the message no text.
+            ValueError: a count is negative or not finite.
+        """
+        from fsqueue.runner.reporting import checked_progress
+
+        self._show(checked_progress(done, total, message))
+
+    def _show(self, progress: Progress) -> None:
+        self._execution.report.show(progress)
+
 
 def current_invocation() -> CurrentInvocation | None:
-    """The invocation whose body calls this; None outside of a body that a worker runs."""
+    """The invocation whose body calls this; None outside of one."""
+    inner = inline.get()
+    if inner is not None:
+        return inner
     execution = current.get()
     if execution is None:
         return None
@@ -130,6 +174,7 @@ def current_invocation() -> CurrentInvocation | None:
 
 
 current: ContextVar[Execution | None] = ContextVar("fsqueue_execution", default=None)
+inline: ContextVar[CurrentInvocation | None] = ContextVar("fsqueue_inline", default=None)
 
 _open: list[Workplace] = []
 

@@ -73,4 +73,7 @@ def time_limit(
 
 def timeout_error(call: Call) -> TaskTimeoutError:
     """What the caller gets of an attempt that took too long."""
-    return TaskTimeoutError(f"{call.task} ran longer than its timeout of {call.timeout:g} s")
+    return TaskTimeoutError(
+        f"{call.task} ran longer than its timeout of {call.timeout:g} s (invocation {call.id}). "
+        "Set a longer `timeout`, or `retry_for=TimeoutError`."
+    )

@@ -8,8 +8,10 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from fsqueue.errors import EnvelopeError, InvocationExpiredError, SpoolVersionError
+from fsqueue.logs import CALLS
 from fsqueue.runner import notes
 from fsqueue.runner.bodies import Answer, answer
+from fsqueue.runner.capture import capturing_if
 from fsqueue.runner.context import Execution, current
 from fsqueue.runner.deadlines import time_limit, timeout_error
 from fsqueue.spool.client import later
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from fsqueue.spool.store import Claim
 
 log = logging.getLogger(__name__)
+calls = logging.getLogger(CALLS)
 
 _LONGEST_PAUSE = 5.0
 
@@ -66,12 +69,12 @@ def execute(
     try:
         call, payload = _insist(workplace, lambda: store.read_call(claim))
     except SpoolVersionError as error:
-        log.error("left alone: %s", error)  # noqa: TRY400 - the message says it all
+        log.error("left alone: %s", error, extra=claim.tags)  # noqa: TRY400 - that says it all
         return Ending.UNREADABLE
     except FileNotFoundError:
         return Ending.GIVEN_BACK
     except EnvelopeError as error:
-        log.error("into quarantine: %s", error)  # noqa: TRY400 - the message says it all
+        log.error("into quarantine: %s", error, extra=claim.tags)  # noqa: TRY400 - that says it all
         if release(claim):
             reason = str(error)
             _insist(workplace, lambda: store.quarantine(claim.path, claim.name, reason))
@@ -80,18 +83,21 @@ def execute(
         with contextlib.suppress(EnvelopeError):  # which `answer` meets again, and tells
             _insist(workplace, lambda: store.blobs.fetch(call.blob))
     execution = Execution(workplace, claim, call)
+    if calls.isEnabledFor(logging.INFO):
+        calls.info("%s has started: %s", claim.name, call.task, extra=_tags(execution))
 
     def settle(result: Answer) -> bool:
         if not execution.settle() or not release(claim):
             return False
+        execution.end_report()
         _insist(workplace, lambda: finish(execution, result))
         return True
 
-    return (
-        Ending.FINISHED
-        if settle(_run(execution, payload, settle, killable))
-        else (Ending.GIVEN_BACK)
-    )
+    try:
+        settled = settle(_run(execution, payload, settle, killable))
+    finally:
+        execution.end_report()
+    return Ending.FINISHED if settled else Ending.GIVEN_BACK
 
 
 def _run(
@@ -102,15 +108,22 @@ def _run(
 ) -> Answer:
     call, name = execution.call, execution.claim.name
     if call.expires and execution.started > call.expires:
-        text = f"invocation {call.id} was not started before it expired"
+        text = (
+            f"invocation {call.id} of {call.task} was not started before it expired: the workers "
+            "were busy, or none was there. Start more of them, or set a longer `expires`."
+        )
         return Answer.of_queue(InvocationExpiredError(text))
 
     def give_up(error: BaseException) -> bool:
         return settle(Answer.of_error(error, call.retry, name.retries))
 
     token = current.set(execution)
+    sink = execution.report if call.capture else None
     try:
-        with time_limit(execution, give_up, killable=killable):
+        with (
+            capturing_if(sink, alone=killable),
+            time_limit(execution, give_up, killable=killable),
+        ):
             return answer(execution, payload)
     finally:
         current.reset(token)
@@ -130,7 +143,8 @@ def finish(execution: Execution, result: Answer) -> None:
     store, claim, call = execution.workplace.store, execution.claim, execution.call
     entry = notes.ended(execution, result, store.clock.now())
     if result.retry_after is not None and not call.members:
-        log.info("%s is retried in %.3g s: %s", claim.name, result.retry_after, result.failure)
+        text = "%s is retried in %.3g s: %s"
+        log.info(text, claim.name, result.retry_after, result.failure, extra=_tags(execution))
         store.retry(claim, call, later(store.clock.now(), result.retry_after))
         execution.workplace.note(entry)
         return
@@ -152,6 +166,15 @@ def finish(execution: Execution, result: Answer) -> None:
     )
     store.complete(claim, outcome, result.payload, result.buffers)
     execution.workplace.note(entry)
+    if calls.isEnabledFor(logging.INFO):
+        took = outcome.ended - outcome.started
+        why = f": {result.failure.type}: {result.failure.message}" if result.failure else ""
+        text = "%s has %s after %.3g s%s"
+        calls.info(text, claim.name, result.state, took, why, extra=_tags(execution))
+
+
+def _tags(execution: Execution) -> dict[str, Any]:
+    return {**execution.claim.tags, "task": execution.call.task}
 
 
 def _insist(workplace: Workplace, step: Callable[[], Any]) -> Any:

@@ -24,6 +24,7 @@ from fsqueue.spool.journal import Journal
 from fsqueue.spool.layout import DEFAULT_QUEUE, queue_folder
 from fsqueue.spool.opening import make_folder
 from fsqueue.spool.reaper import give_back_of_processes
+from fsqueue.spool.reports import drop_progress
 from fsqueue.spool.worker import Worker
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ class Runner:
         """
         with self._mutex:
             if self._shift is not None:
-                raise RuntimeError("this runner is running already")
+                raise RuntimeError("this runner is running already: use app.make_runner()")
             self._shift = shift = _Shift(
                 self._host, self._kind, self._concurrency, self._make_backlogs()
             )
@@ -330,6 +331,7 @@ class _Shift:
         """Free a claim; what its slot did not finish goes back."""
         if not self._worker.release(claim) or ending in {Ending.FINISHED, Ending.GIVEN_BACK}:
             return
+        drop_progress(self._store, claim.name)
         if ending is Ending.UNREADABLE:
             self._backlogs.skip(claim.name)
             self._give_back(claim)
@@ -341,13 +343,14 @@ class _Shift:
             self._give_back(claim)
         else:
             reason = f"its slot failed: {ending}"
-            log.warning("%s: %s", claim.name, reason)
+            log.warning("%s: %s", claim.name, reason, extra=claim.tags)
             self._journal.add(notes.lost(self._store, claim))
             self._store.recover(claim.path, claim.name, reason)
 
     def _give_back(self, claim: Claim) -> None:
-        log.info("given back: %s", claim.name)
+        log.info("given back: %s", claim.name, extra=claim.tags)
         self._store.give_back(claim)
+        drop_progress(self._store, claim.name)
 
     def _end_cancelled(self) -> None:
         """End the executions of claims that were cancelled meanwhile."""

@@ -15,6 +15,7 @@ from fsqueue.spool.filesystem import Filesystem
 from fsqueue.spool.layout import PAUSED, AttemptName, Layout, Slot, is_queue_name
 from fsqueue.spool.liveness import Observer
 from fsqueue.spool.records import WorkerRecord
+from fsqueue.spool.reports import Progress, read_progress, reporting_attempts
 
 if TYPE_CHECKING:
     from fsqueue.spool.store import Store
@@ -52,6 +53,8 @@ class RunningCall(msgspec.Struct, frozen=True, kw_only=True):
     attempt: int
     seconds: float
     """Since it was claimed."""
+    progress: Progress | None = None
+    """How far its body says that it is."""
 
 
 class WorkerSight(msgspec.Struct, frozen=True, kw_only=True):
@@ -235,12 +238,22 @@ def _holds_anything(store: Store, worker: str) -> bool:
 def running_calls(store: Store, worker: str) -> tuple[RunningCall, ...]:
     """What lies in a worker's folder, the oldest claim first."""
     folder = store.layout.running(worker)
+    names = store.fs.names(folder, fresh=True)
+    reporting = reporting_attempts(store) if names else {}
     calls = []
-    for text in store.fs.names(folder, fresh=True):
+    for text in names:
         name = AttemptName.parse(text)
         seconds = claimed_for(store, f"{folder}/{text}")
-        if name is not None and seconds is not None:
-            calls.append(RunningCall(id=name.invocation_id, attempt=name.attempt, seconds=seconds))
+        if name is None or seconds is None:
+            continue
+        calls.append(
+            RunningCall(
+                id=name.invocation_id,
+                attempt=name.attempt,
+                seconds=seconds,
+                progress=read_progress(store, name) if name.invocation_id in reporting else None,
+            )
+        )
     return tuple(sorted(calls, key=lambda call: -call.seconds))
 
 

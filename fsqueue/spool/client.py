@@ -48,6 +48,7 @@ class CallOptions(TypedDict, total=False):
     timeout: float
     expires: float
     retry: RetryPolicy
+    capture: bool
 
 
 class Receipt(NamedTuple):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from fsqueue.errors import EnvelopeError
 from fsqueue.spool.journal import start_of_hour
 from fsqueue.spool.layout import Slot, is_client_name
+from fsqueue.spool.reports import remove_stale_progress
 
 if TYPE_CHECKING:
     from fsqueue.spool.store import Store
@@ -31,10 +32,12 @@ class Expired(NamedTuple):
     results: int
     blobs: int
     journals: int
+    outputs: int
+    progress_reports: int
 
 
 def expire(store: Store, *, result_ttl: float, journal_ttl: float = _DAY) -> int:
-    """Remove results, failed calls and quarantined files older than `result_ttl` seconds.
+    """Remove results, output, failed calls and quarantined files older than `result_ttl` seconds.
 
     And journals of hours that ended more than `journal_ttl` seconds ago.
 
@@ -60,6 +63,8 @@ def expire_by_kind(store: Store, *, result_ttl: float, journal_ttl: float = _DAY
         ),
         _expire_blobs(store, result_ttl),
         _expire_journals(store, journal_ttl),
+        _expire_files(store, layout.output_folder, result_ttl),
+        remove_stale_progress(store) + _expire_files(store, layout.progress_folder, result_ttl),
     )
     remove_gone_clients(store)
     return removed

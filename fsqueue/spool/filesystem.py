@@ -17,11 +17,13 @@ from fsqueue.spool.syscalls import (
     NO_FILE,
     fstat_mtime,
     list_folder,
+    open_growing,
     read_part,
     read_pieces,
     read_regular,
     sync_folder,
     write_all,
+    write_at,
 )
 
 if TYPE_CHECKING:
@@ -136,6 +138,24 @@ class Filesystem:
     def read_part(self, path: str, count: int, start: int = 0) -> bytes:
         """So many bytes of a regular file at most; anything else there is an `EnvelopeError`."""
         return self._call("read", read_part, path, count, start)
+
+    def extend(self, path: str, start: int, data: bytes) -> None:
+        """Let a file end with `data`, after its first `start` bytes; with 0 it is made anew.
+
+        Repeated, it changes nothing. What was not made so, like a link, is an `EnvelopeError`.
+        """
+        if start:
+            handle = self._call("open", open_growing, path)
+        else:
+            try:
+                handle = self._call("create", self._open_new, path, os.O_EXCL)
+            except FileExistsError:
+                self.discard(path)
+                handle = self._call("create", self._open_new, path, os.O_EXCL)
+        try:
+            self._call("write", write_at, handle, start, data)
+        finally:
+            self._call("close", os.close, handle)
 
     def rename(self, source: str, target: str) -> None:
         """Move a file."""

@@ -150,6 +150,8 @@ class Layout:
         self.blobs_folder = f"{root}/blobs"
         self.cancel_folder = f"{root}/cancel"
         self.journal_folder = f"{root}/journal"
+        self.progress_folder = f"{root}/progress"
+        self.output_folder = f"{root}/output"
         self.locks_folder = f"{root}/locks"
         self.bell_folder = f"{root}/bell"
 
@@ -169,6 +171,8 @@ class Layout:
             self.blobs_folder,
             self.cancel_folder,
             self.journal_folder,
+            self.progress_folder,
+            self.output_folder,
             self.locks_folder,
             self.bell_folder,
         )
@@ -212,6 +216,18 @@ class Layout:
     def cancelled(self, invocation_id: str) -> str:
         """Tells whoever runs an invocation that it was cancelled."""
         return f"{self.cancel_folder}/{invocation_id}"
+
+    def reported(self, name: AttemptName) -> AttemptName:
+        """The name of an attempt's report and output, which its retries do not change."""
+        return AttemptName(name.invocation_id, name.attempt)
+
+    def progress(self, name: AttemptName) -> str:
+        """How far the body of an attempt says that it is."""
+        return f"{self.progress_folder}/{self.reported(name)}"
+
+    def output(self, name: AttemptName) -> str:
+        """What the body of an attempt has printed and logged."""
+        return f"{self.output_folder}/{self.reported(name)}"
 
     def blob(self, digest: str) -> str:
         """A value that many calls share."""

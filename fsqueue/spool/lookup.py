@@ -129,7 +129,7 @@ def state_of(
     raise UnknownInvocationError(
         f"{store.layout.root} knows no invocation {invocation_id} of client "
         f"{client_of(invocation_id)}: the id is mistyped, it belongs to another spool, "
-        "or its result has expired"
+        "or its result has expired. `fsqueue list` shows those that are there."
     )
 
 

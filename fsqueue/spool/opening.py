@@ -122,5 +122,8 @@ def _create_info(fs: Filesystem, layout: Layout, key: bytes) -> SpoolInfo:
     fs.discard(temporary)
     existing = _read_info(fs, layout)
     if existing is None:
-        raise SpoolError(f"{layout.info} vanished while the spool was being created")
+        raise SpoolError(
+            f"{layout.info} vanished while the spool was being created. Look what removes files "
+            "there, and try again."
+        )
     return existing

@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 
 # Each try ends with a folder made that somebody removed again in between: rare even once.
 _TRIES = 100
+_REMOVED = "its folder is removed again and again. Look what cleans up there besides fsqueue."
 # In bytes: with a suffix and the ending of the reason it must still be a name.
 _LONGEST_NAME = 200
 
@@ -98,7 +99,7 @@ class Outcomes:
                     raise
             else:
                 return True
-        raise SpoolError(f"cannot publish into {target}: its folder is removed again and again")
+        raise SpoolError(f"cannot publish into {target}: {_REMOVED}")
 
     def _rename_if_absent(self, temporary: str, target: str) -> bool:
         # Without links the look and the rename are two steps: two workers of one invocation
@@ -271,7 +272,7 @@ class Outcomes:
                     raise
             else:
                 return True
-        raise SpoolError(f"cannot move to {target}: its folder is removed again and again")
+        raise SpoolError(f"cannot move to {target}: {_REMOVED}")
 
     def _make_way(self, target: str) -> None:
         folder = os.path.dirname(target)
@@ -352,6 +353,15 @@ class Outcomes:
             self.clear(folder)
             self.fs.make_folders(folder)
         self.fs.append(path, data)
+
+    def replace_file(self, path: str, chunks: Sequence[Buffer]) -> None:
+        """Put a file in the place of one that only this process writes."""
+        temporary = self._write(chunks)
+        try:
+            self.move(temporary, path)
+        except OSError:
+            self.fs.discard(temporary)
+            raise
 
     def _write(self, chunks: Sequence[Buffer]) -> str:
         path = self.layout.tmp(self._owner, next(self._serial))

@@ -6,8 +6,10 @@ import logging
 from typing import TYPE_CHECKING
 
 from fsqueue.errors import SpoolVersionError
+from fsqueue.logs import tags
 from fsqueue.spool.layout import AttemptName
 from fsqueue.spool.liveness import Observer
+from fsqueue.spool.reports import drop_progress
 from fsqueue.spool.worker import remove_worker_files
 
 if TYPE_CHECKING:
@@ -56,10 +58,12 @@ def reap(store: Store, worker: str, reason: str) -> int:
         try:
             store.recover(path, name, reason)
             recovered += 1
+            drop_progress(store, name)
         except SpoolVersionError as error:
             store.leave_alone(error)
     if store.fs.rmdir(folder):
         remove_worker_files(store, worker)
     if recovered:
-        log.warning("worker %s is dead (%s); its calls settled: %d", worker, reason, recovered)
+        text = "worker %s is dead (%s); its calls settled: %d"
+        log.warning(text, worker, reason, recovered, extra=tags(worker=worker))
     return recovered

@@ -94,6 +94,8 @@ class Call(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     expires: float = 0.0
     """When it is too late to start; 0: never."""
     retry: RetryPolicy = DEFAULT_RETRY
+    capture: bool = False
+    """What the body prints and logs is kept."""
     retry_of: str = ""
     """The failed invocation that an operator had run again as this one."""
 

@@ -10,9 +10,10 @@ from __future__ import annotations
 import logging
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fsqueue.errors import EnvelopeError
+from fsqueue.logs import tags
 from fsqueue.spool import envelope
 from fsqueue.spool.blobs import Blobs
 from fsqueue.spool.layout import DEFAULT_PRIORITY, AttemptName, Slot, is_queue_name
@@ -41,6 +42,11 @@ class Claim:
     origin: str
     """Where it was pending."""
     worker: str
+
+    @property
+    def tags(self) -> dict[str, Any]:
+        """Extra fields of log records about it."""
+        return tags(self.name.invocation_id, self.name.attempt, worker=self.worker)
 
 
 class Store(Outcomes):
@@ -179,7 +185,8 @@ class Store(Outcomes):
         """
         published = self.publish_outcome(outcome, payload, buffers)
         if not published and not self.fs.exists(self.layout.cancelled(outcome.id)):
-            log.warning("%s has ended, but an outcome was there before, and stands", claim.name)
+            text = "%s has ended, but an outcome was there before, and stands"
+            log.warning(text, claim.name, extra=claim.tags)
         self._retire(claim.path, claim.name, outcome.state)
         return published
 
@@ -333,7 +340,8 @@ class Store(Outcomes):
         message = (
             f"invocation {name.invocation_id} was lost with its worker {name.deaths + 1} times, "
             f"which is as often as max_attempts allows. The last time: {reason}. "
-            f"Its call is kept in {self.layout.failed(name)}."
+            f"Its call is kept in {self.layout.failed(name)}: look what ends the workers, then run "
+            f"`fsqueue retry {name.invocation_id}`."
         )
         self.publish_outcome(self.queue_failure(name, "WorkerLostError", message), ())
         self._retire(path, name, State.FAILED)

@@ -130,6 +130,30 @@ def _open_regular(path: str) -> tuple[int, int]:
     return handle, found.st_size
 
 
+def open_growing(path: str) -> int:
+    """Open a regular file with no other name, to write to it."""
+    try:
+        handle = os.open(path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError as error:
+        if error.errno in NO_FILE:
+            raise EnvelopeError(f"{path} is not a regular file") from error
+        raise
+    found = os.fstat(handle)
+    if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
+        os.close(handle)
+        raise EnvelopeError(f"{path} is not a regular file, or has another name")
+    return handle
+
+
+def write_at(handle: int, start: int, data: bytes) -> None:
+    """Let an open file end with `data`, after its first `start` bytes."""
+    os.ftruncate(handle, start)
+    view = memoryview(data)
+    while view:
+        written = os.pwrite(handle, view, start)
+        view, start = view[written:], start + written
+
+
 def read_part(path: str, count: int, start: int) -> bytes:
     """So many bytes of a regular file at most."""
     handle, _ = _open_regular(path)

@@ -35,6 +35,7 @@ _REST = 4
 # each look asks the file server for all of them.
 _SILENCE = 3.0
 _LONGEST_SILENCE = 60.0
+_CLOSED = "the connection to the spool is closed (app.close, or the process ends): wait before that"
 
 
 class Waiter:
@@ -83,7 +84,7 @@ class Waiter:
         future: Future[None] = Future()
         with self._mutex:
             if self._closing.is_set():
-                future.set_exception(RuntimeError("the connection to the spool is closed"))
+                future.set_exception(RuntimeError(_CLOSED))
                 return future
             if invocation_id in self._arrived:
                 future.set_result(None)
@@ -129,7 +130,7 @@ class Waiter:
         self._wake.set()
         for future in [future for futures in waiting.values() for future in futures]:
             if future.set_running_or_notify_cancel():
-                future.set_exception(RuntimeError("the connection to the spool is closed"))
+                future.set_exception(RuntimeError(_CLOSED))
         if thread is not None and thread is not threading.current_thread():
             thread.join()
         for invocation_id in abandoned:

@@ -36,6 +36,21 @@ def ladder(n):
     return 1 if n == 0 else 1 + fib(n)
 
 
+@app.task
+def murmur(word):
+    print(word)
+    return word
+
+
+@app.task(capture_output=True)
+def conversation():
+    print("question")
+    kept, lost = murmur.options(capture_output=True)("answer"), murmur("aside")
+    words = [kept.result, lost.result]
+    print("thanks")
+    return kept.id, lost.id, words
+
+
 @app.direct_task
 def fib_in_a_pause(n):
     controls.pause(app.store, f"{app.app_id}.default")

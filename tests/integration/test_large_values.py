@@ -153,7 +153,7 @@ def test_a_failed_call_is_run_again_with_its_buffers(app, tmp_path):
         invocation = task(path, LARGE)
         with pytest.raises(ValueError, match="not yet"):
             invocation.get(timeout=20)
-        (failed,) = controls.retryable(app.store)
+        (failed,) = wait_until(lambda: list(controls.retryable(app.store)))
         (tmp_path / "ready").touch()
         again = app.invocation(controls.retry_failed(app.store, failed))
         assert again.get(timeout=20) == LARGE

@@ -33,9 +33,11 @@ from sweep_operations import Operation, collect, delivered, present_client, publ
 from fsqueue.errors import SpoolError
 from fsqueue.spool.backlog import Backlog
 from fsqueue.spool.expiry import expire, remove_gone_clients
+from fsqueue.spool.layout import AttemptName
 from fsqueue.spool.liveness import Observer
 from fsqueue.spool.opening import open_store
 from fsqueue.spool.reaper import reap
+from fsqueue.spool.reports import Progress, drop_progress, write_progress
 from fsqueue.spool.store import Store
 from fsqueue.testing import CRASH_STATUS, Fault, FaultyFilesystem
 
@@ -62,7 +64,10 @@ def taken_for_dead(stage: Stage) -> None:
 
 def much_to_clean_up(stage: Stage) -> None:
     stage.publish_outcome(1, LATE)
-    for path in ("failed/client0001-7.1", "quarantine/x", "quarantine/x.reason", "tmp/gone.7"):
+    for path in (
+        *("failed/client0001-7.1", "quarantine/x", "quarantine/x.reason", "tmp/gone.7"),
+        *("output/client0001-7.1", "progress/client0001-7.1"),
+    ):
         leave_file(f"{stage.root}/{path}")
     for path in (f"clients/{CLIENT}.lock", f"bell/{CLIENT}"):
         leave_file(f"{stage.root}/{path}")
@@ -81,6 +86,23 @@ def empty_slot(stage: Stage) -> None:
     assert stage.store.withdraw(stage.origin)
 
 
+def report_once(stage: Stage) -> None:
+    say(stage, 1)
+
+
+def report_again(stage: Stage) -> None:
+    say(stage, 2)
+    drop_progress(stage.store, AttemptName(ID, 1))
+
+
+def say(stage: Stage, done: int) -> None:
+    """As a body's worker does it: each step can be repeated."""
+    name = AttemptName(ID, 1)
+    write_progress(stage.store, name, Progress(done, 2))
+    for start in range(done):
+        stage.fs.extend(stage.layout.output(name), 5 * start, b"line\n")
+
+
 def check_presence(stage: Stage, _: Container[bytes]) -> None:
     assert stage.client._lock is not None, "others will take it for gone"
 
@@ -94,6 +116,7 @@ CHORES = (
     Operation("close", present_client, lambda stage: stage.client.close()),
     Operation("sync-clock", lambda _: None, lambda stage: stage.store.sync_clock()),
     Operation("expire", much_to_clean_up, lambda stage: expire(stage.store, result_ttl=RESULT_TTL)),
+    Operation("report", report_once, report_again),
     Operation("remove-slot", empty_slot, lambda stage: Backlog(stage.store, QUEUE).next()),
 )
 

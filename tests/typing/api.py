@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any, assert_type
 
-from fsqueue import FSQueue, Invocation, InvocationGroup, State, Task, args
+from fsqueue import (
+    FSQueue,
+    Invocation,
+    InvocationGroup,
+    Progress,
+    State,
+    Task,
+    args,
+    current_invocation,
+)
 
 app = FSQueue("typing", root="/tmp/queue", runner="process", concurrency=8, poll_interval=0.5)
 
@@ -55,6 +64,14 @@ def tasks() -> None:
     assert_type(group, InvocationGroup[float])
     assert_type(group.results, list[float])
     assert_type(group[0], Invocation[float])
+    assert_type(group.progress("scaling").results, list[float])
+    assert_type(list(app.track(group)), list[float])
+    assert_type(scale(3).output, str)
+    assert_type(scale(3).reported, Progress | None)
+    assert_type(scale.options(capture_output=True)(1), Invocation[float])
+    here = current_invocation()
+    if here is not None:
+        here.progress(1, 2, "half")
     task: Task[[str], bytes] = fetch
     assert_type(task("a").done(), bool)
 

@@ -13,7 +13,11 @@ import pytest
 from spool_pair import QUEUE, opened_pair
 from support import wait_until
 
-from fsqueue import FSQueue
+from fsqueue import FSQueue, current_invocation
+from fsqueue.codec import encode
+from fsqueue.runner import reporting
+from fsqueue.runner.context import Workplace
+from fsqueue.runner.execute import Ending, execute
 from fsqueue.spool.backlog import Backlog, Backlogs
 from fsqueue.spool.layout import AttemptName, Slot
 from fsqueue.spool.lookup import state_of
@@ -88,6 +92,69 @@ def test_a_batch_costs_as_much_as_one_call(pair):
     pair.fs.inject()
     assert pair.store.collect(receipt.invocation_id, keep=False)
     assert [operation.verb for operation in pair.fs.trace] == ["read", "unlink"]
+
+
+# -- what bodies say --------------------------------------------------------------------------
+
+
+def say_nothing():
+    return None
+
+
+def report():
+    current_invocation().progress(1, 2)
+
+
+def chatter():
+    print("text")
+    print("more")
+    report()
+
+
+def cost_of(pair, function, **options):
+    """The filesystem calls of a call that is run, from its claim to its outcome."""
+    workplace = Workplace(
+        store=pair.store,
+        worker=lambda: pair.worker,
+        resolve=lambda _: function,
+        app_id="t",
+        exclusive=False,
+    )
+    payload = [encode(((), {}), "arguments")]
+    receipt = pair.client.publish(
+        pair.client.new_id(), "t.f", QUEUE, payload, max_attempts=3, keep=False, **options
+    )
+    pair.fs.inject()
+    claim = pair.worker.claim(receipt.path)
+    assert execute(workplace, claim, pair.worker.release) is Ending.FINISHED
+    pair.worker.forget(claim.name)
+    trace = list(pair.fs.trace)
+    pair.store.collect(receipt.invocation_id, keep=False)
+    return [operation for operation in trace if operation.verb != "clock"]
+
+
+def test_a_call_that_says_nothing_costs_what_it_always_did(pair, capsys):
+    usual = [
+        *("rename", "read", "create", "write", "close"),
+        *("link", "utime", "unlink", "unlink"),
+    ]
+    assert [each.verb for each in cost_of(pair, say_nothing)] == usual
+    # Neither what is printed unasked nor that it could be kept costs anything.
+    assert len(cost_of(pair, lambda: print("text"))) == len(usual)
+    assert len(cost_of(pair, say_nothing, capture=True)) == len(usual)
+
+
+def test_a_short_call_writes_its_output_once_and_no_report(pair, capsys, monkeypatch):
+    # Short by the clock of a machine that is not busy with other things.
+    monkeypatch.setattr(reporting, "_FIRST", 5.0)
+    monkeypatch.setattr(reporting, "_flusher", reporting._Flusher())
+    layout = pair.store.layout
+    trace = cost_of(pair, chatter, capture=True)
+    of_output = [op.verb for op in trace if op.path.startswith(layout.output_folder)]
+    assert of_output == ["create", "write", "close"]
+    assert [op.path for op in trace if op.path.startswith(layout.progress_folder)] == []
+    assert len(trace) == len(cost_of(pair, say_nothing)) + 3
+    assert len(cost_of(pair, report)) == len(cost_of(pair, say_nothing))
 
 
 # -- a backlog of many slots ------------------------------------------------------------------

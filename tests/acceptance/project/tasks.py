@@ -4,14 +4,16 @@ import asyncio
 import contextlib
 import ctypes
 import faulthandler
+import logging
 import os
 import resource
 import signal
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from fsqueue import FSQueue
+from fsqueue import FSQueue, current_invocation
 
 app = FSQueue("acceptance")  # its root comes from FSQUEUE__ROOT
 
@@ -209,3 +211,29 @@ def crash_by_nesting(folder):
     """The call of a call that crashes: its caller's body is in the same process."""
     note(folder, "starts")
     return crash_once(folder, "exit")
+
+
+# -- bodies that say something ------------------------------------------------------------
+
+
+@app.task(capture_output=True)
+def chat(folder):
+    """Say two lines and report, wait for the release, and say one more."""
+    print("first \x1b[31mline")
+    logging.getLogger("chat").warning("a warning")
+    current_invocation().progress(1, 4, "a \x1b quarter")
+    note(folder, "starts")
+    _wait_for(folder, "release")
+    thread = threading.Thread(target=lambda: print("last line, of a thread"))
+    thread.start()
+    thread.join()
+    return os.getpid()
+
+
+@app.task(capture_output=True, max_attempts=2)
+def chat_and_die(folder):
+    print(f"attempt {current_invocation().attempt}", flush=True)
+    current_invocation().progress(current_invocation().attempt, 4)
+    note(folder, "starts")
+    _wait_for(folder, "release")
+    return os.getpid()
