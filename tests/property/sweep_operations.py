@@ -276,7 +276,7 @@ def collect(*, keep: bool) -> Callable[[Stage], object]:
 
 def check_collected(stage: Stage, contents: Container[bytes]) -> None:
     data = stage.returned
-    assert data is not None, "the client has no outcome"
+    assert isinstance(data, list), "the client has no outcome"
     assert bytes(stage.healthy.read_outcome(ID, data)[1].data) in contents
 
 
