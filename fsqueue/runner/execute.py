@@ -7,6 +7,7 @@ import enum
 import logging
 from typing import TYPE_CHECKING, Any
 
+from fsqueue import tracing
 from fsqueue.errors import EnvelopeError, InvocationExpiredError, SpoolVersionError
 from fsqueue.runner import notes
 from fsqueue.runner.bodies import Answer, answer
@@ -109,8 +110,16 @@ def _run(
 
     token = current.set(execution)
     try:
-        with time_limit(execution, give_up, killable=killable):
-            return answer(execution, payload)
+        with (
+            tracing.running(
+                call.task, call.queue, call.id, call.trace, {"fsqueue.attempt": name.attempt}
+            ) as span,
+            time_limit(execution, give_up, killable=killable),
+        ):
+            result = answer(execution, payload)
+            if result.failure is not None:
+                span.failed(result.failure.type, result.failure.message)
+            return result
     finally:
         current.reset(token)
 

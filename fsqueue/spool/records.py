@@ -75,6 +75,8 @@ class Call(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     expires: float = 0.0
     """When it is too late to start; 0: never."""
     retry: RetryPolicy = DEFAULT_RETRY
+    trace: Annotated[str, msgspec.Meta(max_length=64)] = ""
+    """The ``traceparent`` that the worker's span follows; empty without OpenTelemetry."""
     retry_of: str = ""
     """The failed invocation that an operator had run again as this one."""
 
