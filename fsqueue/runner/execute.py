@@ -7,6 +7,7 @@ import enum
 import logging
 from typing import TYPE_CHECKING, Any
 
+from fsqueue import tracing
 from fsqueue.errors import EnvelopeError, InvocationExpiredError, SpoolVersionError
 from fsqueue.logs import CALLS
 from fsqueue.runner import notes
@@ -121,10 +122,16 @@ def _run(
     sink = execution.report if call.capture else None
     try:
         with (
+            tracing.running(
+                call.task, call.queue, call.id, call.trace, {"fsqueue.attempt": name.attempt}
+            ) as span,
             capturing_if(sink, alone=killable),
             time_limit(execution, give_up, killable=killable),
         ):
-            return answer(execution, payload)
+            result = answer(execution, payload)
+            if result.failure is not None:
+                span.failed(result.failure.type, result.failure.message)
+            return result
     finally:
         current.reset(token)
 

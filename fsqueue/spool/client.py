@@ -9,6 +9,7 @@ import platform
 import threading
 from typing import TYPE_CHECKING, NamedTuple, Required, TypedDict, Unpack
 
+from fsqueue import tracing
 from fsqueue.spool.layout import DEFAULT_PRIORITY, Slot, client_of, new_token
 from fsqueue.spool.records import Call
 from fsqueue.spool.waiter import Waiter
@@ -126,19 +127,21 @@ class Client:
             OSError: the shared directory did not take the file; the call was not made.
         """
         slot = self._slot_of(priority, delay)
-        call = Call(
-            id=invocation_id,
-            spool=self.store.info.id,
-            task=task,
-            queue=queue,
-            slot=slot,
-            created=round(self.store.clock.now(), 3),
-            python=_PYTHON,
-            codec="cloudpickle",
-            segments=tuple(len(segment) for segment in payload),
-            **options,
-        )
-        path = self.store.publish(call, payload, buffers)
+        with tracing.publishing(task, queue, invocation_id, options.get("members", 0)) as trace:
+            call = Call(
+                id=invocation_id,
+                spool=self.store.info.id,
+                task=task,
+                queue=queue,
+                slot=slot,
+                created=round(self.store.clock.now(), 3),
+                python=_PYTHON,
+                codec="cloudpickle",
+                segments=tuple(len(segment) for segment in payload),
+                trace=trace,
+                **options,
+            )
+            path = self.store.publish(call, payload, buffers)
         if ring:
             self.ring(queue)
         return Receipt(invocation_id, path)

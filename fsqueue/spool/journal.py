@@ -287,13 +287,18 @@ class Journal:
             lines = b""
         self._written += len(lines)
         # The sums can wait for the next time, as their serial tells a second copy. Lines can
-        # not: if this fails they are missing, which nothing says then.
+        # not: if one of the two fails, they are said to be missing.
         layout = self._store.layout
         self._unsent = (layout.journal_sums(hour, worker), _encode(sums) + b"\n")
         self._summed += len(self._unsent[1])
-        self._send()
-        if lines:
-            self._store.append(layout.journal_lines(hour, worker), lines)
+        try:
+            self._send()
+            if lines:
+                self._store.append(layout.journal_lines(hour, worker), lines)
+        except OSError:
+            with self._mutex:
+                self._missing += len(entries) if lines else 0
+            raise
 
     def _send(self) -> None:
         """Append the sums; after a failure perhaps once more, and on a line of their own."""

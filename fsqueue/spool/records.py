@@ -96,6 +96,8 @@ class Call(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     retry: RetryPolicy = DEFAULT_RETRY
     capture: bool = False
     """What the body prints and logs is kept."""
+    trace: Annotated[str, msgspec.Meta(max_length=64)] = ""
+    """The ``traceparent`` that the worker's span follows; empty without OpenTelemetry."""
     retry_of: str = ""
     """The failed invocation that an operator had run again as this one."""
 

@@ -152,6 +152,8 @@ def test_sums_that_could_not_be_written_are_written_later_and_count_once(
     fs.clock_offset += 11
     journal.flush(ME)
     assert read_stats(store, HOUR).calls == 2
+    journal.close(ME)
+    assert read_stats(store, HOUR).missing == 1
 
 
 def test_each_hour_has_a_folder(store, fs, journal):

@@ -1,0 +1,115 @@
+"""OpenTelemetry spans from the caller to the worker, in processes that use OpenTelemetry.
+
+A process uses it if it has imported ``opentelemetry.trace``; fsqueue does not by itself. Without an
+SDK that the process has set up, the spans lead nowhere. The names of spans and attributes are those
+of https://opentelemetry.io/docs/specs/semconv/messaging/messaging-spans/.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from opentelemetry.trace import Span
+
+_TRACEPARENT: Final = "traceparent"
+_SCOPE: Final = "fsqueue"
+
+
+def in_use() -> bool:
+    """Whether this process has loaded OpenTelemetry."""
+    return "opentelemetry.trace" in sys.modules
+
+
+def _attributes(task: str, queue: str, invocation_id: str) -> dict[str, str | int]:
+    return {
+        "messaging.system": "fsqueue",
+        "messaging.destination.name": queue,
+        "messaging.message.id": invocation_id,
+        "fsqueue.task": task,
+    }
+
+
+@contextlib.contextmanager
+def publishing(task: str, queue: str, invocation_id: str, members: int) -> Iterator[str]:
+    """A span around the publication of a call; gives what the worker's span is to follow.
+
+    Args:
+        task: the task's name.
+        queue: the queue's folder name.
+        invocation_id: the call.
+        members: how many calls it is, if it is a batch.
+
+    Returns:
+        The text of a W3C ``traceparent`` header; empty without OpenTelemetry.
+    """
+    if not in_use():
+        yield ""
+        return
+    from opentelemetry import trace
+    from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+    attributes = _attributes(task, queue, invocation_id)
+    if members:
+        attributes["messaging.batch.message_count"] = members
+    tracer = trace.get_tracer(_SCOPE)
+    with tracer.start_as_current_span(
+        f"publish {task}", kind=trace.SpanKind.PRODUCER, attributes=attributes
+    ):
+        carrier: dict[str, str] = {}
+        TraceContextTextMapPropagator().inject(carrier)
+        yield carrier.get(_TRACEPARENT, "")
+
+
+class Running:
+    """The span of an attempt; without OpenTelemetry it does nothing."""
+
+    def __init__(self, span: Span | None = None) -> None:
+        self._span = span
+
+    def failed(self, kind: str, message: str) -> None:
+        """The attempt has failed, with an exception of this type and text."""
+        if self._span is not None:
+            from opentelemetry.trace import Status, StatusCode
+
+            self._span.set_attribute("error.type", kind)
+            self._span.set_status(Status(StatusCode.ERROR, message))
+
+
+_NOTHING: Final = Running()
+
+
+@contextlib.contextmanager
+def running(
+    task: str, queue: str, invocation_id: str, trace_parent: str, more: Mapping[str, str | int]
+) -> Iterator[Running]:
+    """A span around the run of an attempt, which calls that its body makes follow.
+
+    Args:
+        task: the task's name.
+        queue: the queue's folder name.
+        invocation_id: the call.
+        trace_parent: what `publishing` gave the caller.
+        more: attributes besides.
+    """
+    if not in_use():
+        yield _NOTHING
+        return
+    from opentelemetry import trace
+    from opentelemetry.context import Context
+    from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+    carrier = {_TRACEPARENT: trace_parent} if trace_parent else {}
+    # Of the caller alone: what is current in the slot's thread is none of the call's.
+    parent = TraceContextTextMapPropagator().extract(carrier, context=Context())
+    with trace.get_tracer(_SCOPE).start_as_current_span(
+        f"process {task}",
+        context=parent,
+        kind=trace.SpanKind.CONSUMER,
+        attributes={**_attributes(task, queue, invocation_id), **more},
+    ) as span:
+        yield Running(span)
