@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 _TRACEPARENT: Final = "traceparent"
 _SCOPE: Final = "fsqueue"
+# Each call passes here: what does nothing should cost next to nothing.
+_UNTRACED: Final = contextlib.nullcontext("")
 
 
 def in_use() -> bool:
@@ -34,8 +36,9 @@ def _attributes(task: str, queue: str, invocation_id: str) -> dict[str, str | in
     }
 
 
-@contextlib.contextmanager
-def publishing(task: str, queue: str, invocation_id: str, members: int) -> Iterator[str]:
+def publishing(
+    task: str, queue: str, invocation_id: str, members: int
+) -> contextlib.AbstractContextManager[str]:
     """A span around the publication of a call; gives what the worker's span is to follow.
 
     Args:
@@ -47,9 +50,11 @@ def publishing(task: str, queue: str, invocation_id: str, members: int) -> Itera
     Returns:
         The text of a W3C ``traceparent`` header; empty without OpenTelemetry.
     """
-    if not in_use():
-        yield ""
-        return
+    return _publishing(task, queue, invocation_id, members) if in_use() else _UNTRACED
+
+
+@contextlib.contextmanager
+def _publishing(task: str, queue: str, invocation_id: str, members: int) -> Iterator[str]:
     from opentelemetry import trace
     from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
@@ -80,13 +85,12 @@ class Running:
             self._span.set_status(Status(StatusCode.ERROR, message))
 
 
-_NOTHING: Final = Running()
+_UNSPANNED: Final = contextlib.nullcontext(Running())
 
 
-@contextlib.contextmanager
 def running(
     task: str, queue: str, invocation_id: str, trace_parent: str, more: Mapping[str, str | int]
-) -> Iterator[Running]:
+) -> contextlib.AbstractContextManager[Running]:
     """A span around the run of an attempt, which calls that its body makes follow.
 
     Args:
@@ -96,9 +100,13 @@ def running(
         trace_parent: what `publishing` gave the caller.
         more: attributes besides.
     """
-    if not in_use():
-        yield _NOTHING
-        return
+    return _running(task, queue, invocation_id, trace_parent, more) if in_use() else _UNSPANNED
+
+
+@contextlib.contextmanager
+def _running(
+    task: str, queue: str, invocation_id: str, trace_parent: str, more: Mapping[str, str | int]
+) -> Iterator[Running]:
     from opentelemetry import trace
     from opentelemetry.context import Context
     from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator

@@ -161,8 +161,11 @@ def _uninstall() -> None:
                 setattr(sys, name, stream._stream)  # noqa: SLF001 - its own
 
 
+_NOTHING = contextlib.nullcontext()
+
+
 def capturing_if(sink: Sink | None, *, alone: bool) -> contextlib.AbstractContextManager[None]:
     """The same if there is a sink; or else `not_capturing`, as far as there is need for it."""
     if sink is not None:
         return capturing(sink, alone=alone)
-    return contextlib.nullcontext() if _sink.get() is None else not_capturing()
+    return _NOTHING if _sink.get() is None else not_capturing()

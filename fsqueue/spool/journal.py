@@ -102,14 +102,14 @@ class TaskSums(msgspec.Struct, omit_defaults=True):
         calls = entry.members or 1
         run = max(0.0, entry.run) / calls
         self.seconds += max(0.0, entry.run)
-        sketch.add(self.run, {sketch.bucket_of(run): calls})
+        sketch.count(self.run, run, calls)
         if entry.state == "retried":
             self.retried += 1
             return
         self.calls += calls
         self.failed += entry.failed
         self.waited += entry.wait * calls
-        sketch.add(self.wait, {sketch.bucket_of(entry.wait): calls})
+        sketch.count(self.wait, entry.wait, calls)
 
     def add(self, other: TaskSums) -> None:
         """Add up with another period or worker."""

@@ -33,6 +33,12 @@ def upper_bound(bucket: int) -> float:
     return _GROWTH**bucket
 
 
+def count(into: dict[int, int], seconds: float, calls: int) -> None:
+    """Count a duration of so many calls."""
+    bucket = bucket_of(seconds)
+    into[bucket] = into.get(bucket, 0) + calls
+
+
 def add(into: dict[int, int], other: Mapping[int, int]) -> None:
     """Add up two sketches, into the first."""
     for bucket, count in other.items():
