@@ -41,7 +41,7 @@ _LOOK = 0.005
 # An idle process ends at once, unless a body has left a thread behind.
 _GOODBYE = 3.0
 # A fork server that was killed may refuse connections for a moment before it counts as dead.
-_PAUSES = (0.005, 0.02, 0.08, 0.3, 1.0)
+_PAUSES = (0.0, 0.005, 0.02, 0.08, 0.3, 1.0)
 
 
 class ProcessSlots:
@@ -164,11 +164,11 @@ class ProcessSlots:
     def _started(self) -> _SlotProcess:
         """A new process; should the fork server die meanwhile, multiprocessing starts another."""
         for pause in _PAUSES:
+            time.sleep(pause)
             try:
                 return _SlotProcess(self._context, self._setup)
             except (OSError, EOFError) as error:
                 failure = error
-                time.sleep(pause)
         raise FSQueueError(
             f"the processes of the slots cannot be started ({failure!r}). Is the path of the "
             f"temporary folder, {tempfile.gettempdir()}, too long for a socket (about 100 "

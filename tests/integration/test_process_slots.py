@@ -1,0 +1,40 @@
+"""Slots that are processes, as the claim loop sees them."""
+
+from __future__ import annotations
+
+import pytest
+from support import files_under, wait_until
+
+from fsqueue.errors import FSQueueError
+from fsqueue.runner.process_slots import ProcessSlots
+from fsqueue.spool.worker import Worker
+
+
+@pytest.mark.leaves_strays  # the worker is not asked to leave
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_watcher_that_fails_is_told_of(nested):
+    """Nobody would see any more that a call has ended, so the worker must not wait for that."""
+    invocation = nested.leaf(3)
+    root = nested.app.store.layout.root
+    (origin,) = [path for path in files_under(root) if path.startswith("pending/")]
+    worker = Worker(nested.app.store, queues=("nested.default",), runner="process", concurrency=1)
+    worker.register()
+
+    def on_end(claim, ending):
+        raise ZeroDivisionError
+
+    slots = ProcessSlots(nested.app, 1, on_end)
+
+    def told():
+        try:
+            slots.check()
+        except FSQueueError as error:
+            return error
+        return None
+
+    assert told() is None
+    slots.start(worker.claim(f"{root}/{origin}"))
+    assert invocation.get(timeout=20) == 9
+    error = wait_until(told)
+    assert isinstance(error.__cause__, ZeroDivisionError)
+    slots._dismiss()
