@@ -16,26 +16,22 @@ from typing import (
     Unpack,
 )
 
-from fsqueue.batching import Pace
-from fsqueue.delivery import Delivery
 from fsqueue.invocation import InlineInvocation, Invocation, InvocationGroup
-from fsqueue.options import HeaderFields, TaskOptions, changed, settings_of
-from fsqueue.spool.records import Payload
+from fsqueue.options import TaskOptions, changed, settings_of
+from fsqueue.publishing import Publisher
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from fsqueue.options import CallSettings
     from fsqueue.runner.inline import InlineReport
     from fsqueue.session import Session
+    from fsqueue.spool.records import Payload
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 # Workers are woken after so many calls of a group: the first ones run while the rest is written.
 _RING_EVERY = 16
-# Common arguments of so many bytes are stored once, beside the calls.
-_LARGE = 1 << 15
 
 
 class Arguments(NamedTuple):
@@ -58,19 +54,13 @@ Item: TypeAlias = "tuple[Any, ...] | dict[str, Any] | Arguments"
 """One call of a fan-out: positional arguments, arguments by name, or `args(...)`."""
 
 
-class Shared(NamedTuple):
-    """The common arguments of a group, as they go with each of its files."""
-
-    data: bytes = b""
-    blob: str = ""
-
-
 class Task(Generic[P, R]):
     """A function of a module, under its name ``module.function``. Calling it returns at once.
 
     Attributes:
         name: under which workers find it.
         func: the function itself.
+        settings: the options in force.
     """
 
     def __init__(
@@ -85,7 +75,7 @@ class Task(Generic[P, R]):
             p.name for p in parameters if self._keywords and p.kind is p.POSITIONAL_ONLY
         ]
         self._session = session
-        self._pace = Pace()
+        self._publisher = Publisher(self.name, session)
         self.settings = settings_of(self.name, options, session.conf.task_offers)
         functools.update_wrapper(self, func)
 
@@ -113,16 +103,6 @@ class Task(Generic[P, R]):
         other = copy.copy(self)
         other.settings = changed(self.settings, options)
         return other
-
-    @property
-    def settings(self) -> CallSettings:
-        """The options in force."""
-        return self._settings
-
-    @settings.setter
-    def settings(self, settings: CallSettings) -> None:
-        self._settings = settings
-        self._fields = settings.header()
 
     def args(self, /, *args: P.args, **kwargs: P.kwargs) -> Arguments:
         """The arguments of one call, for `parallelize`.
@@ -176,7 +156,8 @@ class Task(Generic[P, R]):
         call = self.bind(args, kwargs)
         if self.forced_inline:
             return self._inline(call)
-        (invocation,) = self._publish([self._encode(call, apart=True)], Shared(), keep=keep)
+        payload = self._publisher.encode(*call)
+        (invocation,) = self._publisher.publish([payload], self.settings, keep=keep)
         return invocation
 
     def inline(self, invocation_id: str = "inline", report: InlineReport | None = None) -> Any:
@@ -219,45 +200,27 @@ class Task(Generic[P, R]):
         if self.forced_inline:
             return InvocationGroup([self._inline(call.sharing(common)) for call in calls])
         apart = self.settings.parallel_batch_size == 1
-        payloads = [self._encode(call, apart=apart) for call in calls]
+        payloads = [self._publisher.encode(*call, apart=apart) for call in calls]
         return InvocationGroup(self._publish_all(payloads, common, keep=keep))
 
     def _publish_all(
         self, payloads: list[Payload], common: Mapping[str, Any], *, keep: bool
     ) -> list[Invocation[R]]:
-        shared = self._share(common)
-        size = self._batch_size(len(payloads))
+        publisher, settings = self._publisher, self.settings
+        shared = publisher.share(common, settings)
+        size = publisher.batch_size(len(payloads), settings)
         invocations: list[Invocation[R]] = []
         try:
             for number, start in enumerate(range(0, len(payloads), size)):
                 ring = number % _RING_EVERY == 0
                 batch = payloads[start : start + size]
-                invocations += self._publish(batch, shared, keep=keep, ring=ring)
+                invocations += publisher.publish(batch, settings, shared, keep=keep, ring=ring)
         except BaseException:
             InvocationGroup(invocations).abandon()  # the caller never gets to know them
             raise
         if payloads:
-            self._session.client.ring(self._session.queue(self.settings.queue))
+            publisher.ring(settings)
         return invocations
-
-    def _share(self, common: Mapping[str, Any]) -> Shared:
-        if not common:
-            return Shared()
-        data, buffers = self._encode_common(common)
-        if len(data) < _LARGE and not buffers:
-            return Shared(data)
-        blobs = self._session.store.blobs
-        digest = blobs.put(data, buffers)
-        client = self._session.client
-        if (delay := self.settings.delay(client.now)) > 0:
-            blobs.touch(digest, client.now() + delay)
-        return Shared(blob=digest)
-
-    def _batch_size(self, count: int) -> int:
-        size = self.settings.parallel_batch_size
-        if isinstance(size, int):
-            return size
-        return self._pace.batch_size(count, self._session.slots(self.settings.queue))
 
     def _inline(self, call: Arguments) -> Invocation[R]:
         from fsqueue.runner.bodies import run_body
@@ -289,67 +252,6 @@ class Task(Generic[P, R]):
             return call
         kwargs = dict(call.kwargs)
         return Arguments((*call.args, *(kwargs.pop(name) for name in named)), kwargs)
-
-    def _encode(self, call: Arguments, *, apart: bool) -> Payload:
-        """The arguments of a call, their large parts apart unless it shares its file."""
-        from fsqueue.codec import encode, uncopied
-
-        what = f"the arguments of {self.name}"
-        if not apart:
-            return Payload(encode((call.args, call.kwargs), what))
-        args = tuple(map(uncopied, call.args))
-        kwargs = {name: uncopied(value) for name, value in call.kwargs.items()}
-        buffers: list[memoryview] = []
-        return Payload(encode((args, kwargs), what, buffers), buffers)
-
-    def _encode_common(self, common: Mapping[str, Any]) -> tuple[bytes, list[memoryview]]:
-        from fsqueue.codec import encode, uncopied
-
-        values = {name: uncopied(value) for name, value in common.items()}
-        buffers: list[memoryview] = []
-        return encode(values, f"the common arguments of {self.name}", buffers), buffers
-
-    def _publish(
-        self, payloads: list[Payload], shared: Shared, *, keep: bool, ring: bool = True
-    ) -> list[Invocation[R]]:
-        """Publish one file: a call, or a batch if there are several."""
-        session, settings = self._session, self.settings
-        client = session.client
-        members = len(payloads) if len(payloads) > 1 else 0
-        receipt = client.publish(
-            client.new_id(),
-            self.name,
-            session.queue(settings.queue),
-            [*([shared.data] if shared.data else []), *(each.data for each in payloads)],
-            payloads[0].buffers,
-            priority=settings.priority,
-            delay=settings.delay(client.now),
-            ring=ring,
-            keep=keep,
-            max_attempts=settings.max_attempts or session.conf.max_attempts,
-            **self._header(shared, members),
-        )
-        delivery = Delivery(
-            session,
-            receipt.invocation_id,
-            hint=receipt.path,
-            keep=keep,
-            members=members,
-            learn=self._pace.learn,
-        )
-        return [Invocation(delivery, index if members else None) for index in range(len(payloads))]
-
-    def _header(self, shared: Shared, members: int) -> HeaderFields:
-        fields: HeaderFields = {**self._fields}
-        if shared.blob:
-            fields["blob"] = shared.blob
-        if members:
-            fields["members"] = members
-            if "timeout" in fields:
-                fields["timeout"] *= members
-        if self.settings.expires is not None:
-            fields["expires"] = self._session.client.now() + self.settings.expires
-        return fields
 
 
 def _as_arguments(item: Item) -> Arguments:

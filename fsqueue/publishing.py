@@ -1,0 +1,134 @@
+"""Makes the files of a task's calls."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from fsqueue.batching import Pace
+from fsqueue.delivery import Delivery
+from fsqueue.invocation import Invocation
+from fsqueue.spool.records import Payload
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from fsqueue.options import CallSettings, HeaderFields
+    from fsqueue.session import Session
+
+# Common arguments of so many bytes are stored once, beside the calls.
+_LARGE = 1 << 15
+
+
+class Shared(NamedTuple):
+    """The common arguments of a group, as they go with each of its files."""
+
+    data: bytes = b""
+    blob: str = ""
+
+
+ALONE = Shared()
+"""No common arguments."""
+
+
+class Publisher:
+    """Publishes the calls of one task, whatever options they are made with.
+
+    Args:
+        task: the task's name.
+        session: the connection to the spool.
+    """
+
+    def __init__(self, task: str, session: Session) -> None:
+        self._task, self._session = task, session
+        self._pace = Pace()
+
+    def encode(
+        self, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, apart: bool = True
+    ) -> Payload:
+        """The arguments of a call, their large parts apart unless it shares its file."""
+        from fsqueue.codec import encode, uncopied
+
+        what = f"the arguments of {self._task}"
+        if not apart:
+            return Payload(encode((args, kwargs), what))
+        args = tuple(map(uncopied, args))
+        kwargs = {name: uncopied(value) for name, value in kwargs.items()}
+        buffers: list[memoryview] = []
+        return Payload(encode((args, kwargs), what, buffers), buffers)
+
+    def share(self, common: Mapping[str, Any], settings: CallSettings) -> Shared:
+        """Store the common arguments of a group, if they are large."""
+        if not common:
+            return ALONE
+        from fsqueue.codec import encode, uncopied
+
+        values = {name: uncopied(value) for name, value in common.items()}
+        buffers: list[memoryview] = []
+        data = encode(values, f"the common arguments of {self._task}", buffers)
+        if len(data) < _LARGE and not buffers:
+            return Shared(data)
+        blobs = self._session.store.blobs
+        digest = blobs.put(data, buffers)
+        client = self._session.client
+        if (delay := settings.delay(client.now)) > 0:
+            blobs.touch(digest, client.now() + delay)
+        return Shared(blob=digest)
+
+    def batch_size(self, count: int, settings: CallSettings) -> int:
+        """How many calls of a group share a file."""
+        size = settings.parallel_batch_size
+        if isinstance(size, int):
+            return size
+        return self._pace.batch_size(count, self._session.slots(settings.queue))
+
+    def publish(
+        self,
+        payloads: Sequence[Payload],
+        settings: CallSettings,
+        shared: Shared = ALONE,
+        *,
+        keep: bool,
+        ring: bool = True,
+    ) -> list[Invocation[Any]]:
+        """Publish one file: a call, or a batch if there are several."""
+        session = self._session
+        client = session.client
+        members = len(payloads) if len(payloads) > 1 else 0
+        receipt = client.publish(
+            client.new_id(),
+            self._task,
+            session.queue(settings.queue),
+            [*([shared.data] if shared.data else []), *(each.data for each in payloads)],
+            payloads[0].buffers,
+            priority=settings.priority,
+            delay=settings.delay(client.now),
+            ring=ring,
+            keep=keep,
+            max_attempts=settings.max_attempts or session.conf.max_attempts,
+            **self._header(settings, shared, members),
+        )
+        delivery = Delivery(
+            session,
+            receipt.invocation_id,
+            hint=receipt.path,
+            keep=keep,
+            members=members,
+            learn=self._pace.learn,
+        )
+        return [Invocation(delivery, index if members else None) for index in range(len(payloads))]
+
+    def ring(self, settings: CallSettings) -> None:
+        """Wake the workers of the calls' queue."""
+        self._session.client.ring(self._session.queue(settings.queue))
+
+    def _header(self, settings: CallSettings, shared: Shared, members: int) -> HeaderFields:
+        fields: HeaderFields = {**settings.header()}
+        if shared.blob:
+            fields["blob"] = shared.blob
+        if members:
+            fields["members"] = members
+            if "timeout" in fields:
+                fields["timeout"] *= members
+        if settings.expires is not None:
+            fields["expires"] = self._session.client.now() + settings.expires
+        return fields
