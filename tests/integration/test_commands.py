@@ -173,7 +173,7 @@ def test_list_and_its_filters(app, failed, fsqueue, in_json):
 
 def test_what_a_file_says_is_no_command_to_the_terminal(app, fsqueue):
     task = app.task(sample_tasks.add)
-    task.name = "bad\x1b[2Jname"
+    task._publisher._task = "bad\x1b[2Jname"
     task(1)
     text = fsqueue("list").stdout
     assert "\x1b[2J" not in text
