@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from pathlib import Path
 
@@ -34,6 +35,7 @@ def commands():
     return get_command(app).commands
 
 
+@functools.cache
 def help_page(name=""):
     """What ``--help`` prints, of a command or of all."""
     arguments = [name, "--help"] if name else ["--help"]

@@ -31,6 +31,7 @@ _GLANCES = 5
 _COARSE = 0.5
 _CLOCK_WRONG = 60.0
 _GRAIN_PATIENCE = 5.0
+_GRAIN_PAUSE, _LONGEST_GRAIN_PAUSE = 0.0005, 0.02
 _SLOW_CALL = 0.2
 _WAKE_PATIENCE = 2.0
 
@@ -76,9 +77,14 @@ def _granularity(place: Workplace) -> float:
     path = place.path("clock")
     deadline = time.monotonic() + _GRAIN_PATIENCE
     times: set[float] = set()
+    pause = 0.0
     while time.monotonic() < deadline and len(times) < _ROUNDS:
         place.fs.touch(path)
+        known = len(times)
         times.add(place.fs.modified(path))
+        # A coarse step takes its time, however often one asks.
+        pause = 0.0 if len(times) > known else min(pause + _GRAIN_PAUSE, _LONGEST_GRAIN_PAUSE)
+        time.sleep(pause)
     ordered = sorted(times)
     steps = [round(after - before, 6) for before, after in pairwise(ordered)]
     return min(steps, default=_GRAIN_PATIENCE)

@@ -69,6 +69,17 @@ def status_of(child: int) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
+def deaths(calls: int) -> list[Fault]:
+    """A death at each of so many filesystem calls, before it and after it.
+
+    Between two calls nothing happens to the files, so to die before one is to die after the last.
+    """
+    return [
+        Fault.crash(after=False),
+        *(Fault.crash(after=True, at=at) for at in range(1, calls + 1)),
+    ]
+
+
 def worker_of(store: Store) -> Worker:
     worker = Worker(store, queues=(QUEUE,), runner="thread", concurrency=1)
     worker.register()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from sweep import BODY, CLIENT, ID, LOCAL, Stage, outcome_of, work
+from sweep import BODY, CLIENT, ID, LOCAL, Stage, deaths, outcome_of, work
 
 from fsqueue.spool.reaper import reap
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from sweep import Mount
     from sweep_operations import Operation
 
+    from fsqueue.testing import Fault
     from fsqueue.testing import Operation as Step
 
 OUTCOMES = (f"done/{CLIENT}/{ID}", f"kept/{CLIENT}/{ID}")
@@ -29,6 +30,17 @@ def stages(
     for number, step in enumerate(trace, start=1):
         stage = prepared(f"{folder}/{number}", operation, mount)
         yield number, step, stage
+        stage.close()
+
+
+def dying_stages(
+    folder: str, operation: Operation, mount: Mount = LOCAL
+) -> Iterator[tuple[Fault, Stage]]:
+    """Prepared spools, one for each death at a filesystem call of the operation."""
+    for number, death in enumerate(deaths(len(steps(f"{folder}/dry", operation, mount)))):
+        stage = prepared(f"{folder}/{number}", operation, mount)
+        stage.inject(death)
+        yield death, stage
         stage.close()
 
 

@@ -23,11 +23,12 @@ from sweep import (
     REMOTE,
     RESULT_TTL,
     Stage,
+    deaths,
     in_child,
     work,
     worker_of,
 )
-from sweep_checks import stages
+from sweep_checks import dying_stages, stages
 from sweep_operations import Operation, collect, delivered, present_client, publish_by_client
 
 from fsqueue.errors import SpoolError
@@ -122,13 +123,11 @@ CHORES = (
 
 
 @pytest.mark.parametrize("mount", [LOCAL, REMOTE], ids=str)
-@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize("chore", CHORES, ids=str)
-def test_the_process_dies_at_every_call_of_a_chore(folder, chore, after, mount):
-    for number, _, stage in stages(folder, chore, mount):
-        stage.inject(Fault.crash(after=after, at=number))
-        assert in_child(lambda: chore.run(stage)) == CRASH_STATUS, number  # noqa: B023
-        assert stage.forsake() == [], number
+def test_the_process_dies_at_every_call_of_a_chore(folder, chore, mount):
+    for death, stage in dying_stages(folder, chore, mount):
+        assert in_child(lambda: chore.run(stage)) == CRASH_STATUS, death  # noqa: B023
+        assert stage.forsake() == [], death
 
 
 FAULTS = {
@@ -196,11 +195,10 @@ def check_opened(root: str) -> None:
 
 
 @pytest.mark.parametrize("mount", [LOCAL, NO_LINKS], ids=str)
-@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-def test_a_creator_of_a_spool_dies_at_every_call(folder, after, mount):
-    for number in range(1, opening_calls(folder, mount.habits) + 1):
+def test_a_creator_of_a_spool_dies_at_every_call(folder, mount):
+    for number, death in enumerate(deaths(opening_calls(folder, mount.habits))):
         root = f"{folder}/{number}"
-        fs = FaultyFilesystem((Fault.crash(after=after, at=number), *mount.habits))
+        fs = FaultyFilesystem((death, *mount.habits))
         assert in_child(lambda: open_store(root, fs)) == CRASH_STATUS  # noqa: B023
         check_opened(root)
 
@@ -228,8 +226,7 @@ def calls_of(run: Callable[[], object], fs: FaultyFilesystem) -> int:
     return len(fs.trace)
 
 
-@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-def test_a_worker_that_dies_while_it_registers_or_leaves_is_removed(folder, after):
+def test_a_worker_that_dies_while_it_registers_or_leaves_is_removed(folder):
     fs = FaultyFilesystem()
     store = open_store(folder, fs)
     healthy = open_store(folder)
@@ -238,15 +235,15 @@ def test_a_worker_that_dies_while_it_registers_or_leaves_is_removed(folder, afte
         worker = worker_of(store)
         worker.deregister()
 
-    for number in range(1, calls_of(come_and_go, fs) + 1):
-        fs.inject(Fault.crash(after=after, at=number))
+    for death in deaths(calls_of(come_and_go, fs)):
+        fs.inject(death)
         assert in_child(come_and_go) == CRASH_STATUS
         observer = Observer(healthy, heartbeat=1.0, lease=30.0)
         observer.discover()
         left = {*observer.dead_here(), *_advance(healthy, observer)}
         for worker in left:
             reap(healthy, worker, "killed")
-        assert os.listdir(f"{folder}/workers") == [], f"{number}: {fs.trace}"
+        assert os.listdir(f"{folder}/workers") == [], f"{death}: {fs.trace}"
         assert os.listdir(f"{folder}/running") == []
 
 
@@ -260,9 +257,8 @@ def _advance(store: Store, observer: Observer) -> dict[str, str]:
     return patient.dead_elsewhere()
 
 
-@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-def test_expiry_goes_on_where_it_died(folder, after):
-    for number in itertools.count(1):
+def test_expiry_goes_on_where_it_died(folder):
+    for number in itertools.count():
         root = f"{folder}/{number}"
         stage = Stage(root)
         stage.publish_outcome(1, LATE)
@@ -271,7 +267,7 @@ def test_expiry_goes_on_where_it_died(folder, after):
                 pass
         for path in (f"done/{CLIENT}/{ID}", "failed/client0001-7.1"):
             os.utime(f"{root}/{path}", (1.0, 1.0))
-        stage.inject(Fault.crash(after=after, at=number))
+        stage.inject(Fault.crash(after=number > 0, at=max(1, number)))
         status = in_child(lambda: expire(stage.store, result_ttl=60.0))  # noqa: B023
         expire(stage.healthy, result_ttl=60.0)
         left = [path for path in stage.files() if not path.startswith(("workers/", "spool.json"))]
@@ -284,12 +280,10 @@ def test_expiry_goes_on_where_it_died(folder, after):
 
 
 @pytest.mark.parametrize("keep", [False, True])
-@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-def test_a_client_that_dies_while_it_collects_leaves_one_outcome_or_none(folder, after, keep):
+def test_a_client_that_dies_while_it_collects_leaves_one_outcome_or_none(folder, keep):
     operation = Operation("collect", delivered, collect(keep=keep))
-    for number, _, stage in stages(folder, operation):
-        stage.inject(Fault.crash(after=after, at=number))
-        assert in_child(lambda: operation.run(stage)) == CRASH_STATUS  # noqa: B023
+    for death, stage in dying_stages(folder, operation):
+        assert in_child(lambda: operation.run(stage)) == CRASH_STATUS, death  # noqa: B023
         kept = [path for path in stage.files() if path.startswith(("done/", "kept/"))]
         assert len(kept) == 1 or (not keep and not kept)
         assert stage.content() == (LATE if kept else None)
