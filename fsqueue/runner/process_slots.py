@@ -191,9 +191,8 @@ class ProcessSlots:
     def _watch(self) -> None:
         try:
             self._attend_all()
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - `check` raises it, in the claim loop
             self._failure = error
-            raise
 
     def _attend_all(self) -> None:
         while True:

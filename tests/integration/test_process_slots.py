@@ -11,7 +11,6 @@ from fsqueue.spool.worker import Worker
 
 
 @pytest.mark.leaves_strays  # the worker is not asked to leave
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_watcher_that_fails_is_told_of(nested):
     """Nobody would see any more that a call has ended, so the worker must not wait for that."""
     invocation = nested.leaf(3)
