@@ -260,6 +260,11 @@ class FSQueue:
             )
         return self._tasks[task].func
 
+    def unpickles(self, task: str) -> bool:
+        """Whether calls of a task may be pickles: not if its serializer here is "json"."""
+        known = self._tasks.get(task)
+        return known is None or known.serializer != "json"
+
     def locate(self) -> str:
         """``module:attribute`` under which another process can import this application.
 

@@ -29,6 +29,7 @@ TASK_PREFIX: Final = "FSQUEUE__TASK__"
 RunnerKind = Literal["thread", "process"]
 WatchMode = Literal["auto", "events", "poll"]
 Durability = Literal["crash", "power"]
+Serializer = Literal["cloudpickle", "pickle", "json"]
 Text = Annotated[str, Meta(min_length=1)]
 Count = Annotated[int, Meta(ge=1)]
 Seconds = Annotated[float, Meta(extra={"unit": "seconds"})]
@@ -78,6 +79,9 @@ class Settings(msgspec.Struct, kw_only=True):
     journal_ttl: Final[
         Annotated[Seconds, _doc("how long journals of ended calls are kept; 0: none", ge=0)]
     ] = 24 * 3600.0
+    serializer: Final[
+        Annotated[Serializer, _doc("how arguments and results are written, unless the task says")]
+    ] = "cloudpickle"
     durability: Final[
         Annotated[Durability, _doc("what no accepted call is lost by: a crash, or a power cut too")]
     ] = "crash"
@@ -103,6 +107,7 @@ class Options(TypedDict, total=False):
     stop_grace: float | None
     result_ttl: float | None
     journal_ttl: float | None
+    serializer: Serializer | None
     durability: Durability | None
     group: str | None
     signing_key_file: str | os.PathLike[str] | None

@@ -48,6 +48,7 @@ class Delivery:
         hint: where it was published, if this process did that.
         keep: the outcome stays readable for everybody.
         members: how many calls of this process share it.
+        unpickles: the outcome may be a pickle; None: unless the application reads JSON only.
         learn: told how long each call took.
     """
 
@@ -59,6 +60,7 @@ class Delivery:
         hint: str | None = None,
         keep: bool = True,
         members: int = 0,
+        unpickles: bool | None = None,
         learn: Callable[[float], None] | None = None,
     ) -> None:
         self.id = invocation_id
@@ -66,6 +68,7 @@ class Delivery:
         self._hint = hint
         self._keep = keep
         self._members = members
+        self._unpickles = session.conf.serializer != "json" if unpickles is None else unpickles
         self._learn = learn
         self._mutex = threading.Lock()
         self._data: Content | None = None
@@ -220,11 +223,13 @@ class Delivery:
         if learn is not None and outcome.ended > outcome.started:
             learn((outcome.ended - outcome.started) / max(1, len(outcome.members)))
         state, failure, (segment, buffers) = opened.part(member)
-        if state is State.SUCCEEDED:
-            return codec.decode(segment, f"the result of invocation {self.id}", buffers)
         if not segment and failure is not None:
             raise getattr(errors, failure.type, errors.InvocationError)(failure.message)
-        raise codec.decode_exception(segment)
+        what = f"the result of invocation {self.id}"
+        codec.check_codec(outcome.codec, what, unpickles=self._unpickles)
+        if state is State.SUCCEEDED:
+            return codec.decode(segment, what, buffers, codec=outcome.codec, python=outcome.python)
+        raise codec.decode_exception(segment, outcome.codec)
 
     # -- for whoever shows how far it is ----------------------------------------------------
 

@@ -88,7 +88,8 @@ class _Direct:
             return self._blocking_fan_out(self._fan_out, self._task.bind(args, kwargs))
         if self._task.forced_inline:
             with self._task.inline():
-                return self._task.func(*args, **kwargs)
+                args, kwargs = self._task.as_sent(args, kwargs)
+                return self._task.as_returned(self._task.func(*args, **kwargs))
         invocation = self._task.submit(args, kwargs, keep=False)
         try:
             return invocation.get(self._patience)
@@ -120,7 +121,8 @@ class _Direct:
             return await self._awaited_fan_out(self._fan_out, self._task.bind(args, kwargs))
         if self._task.forced_inline:
             with self._task.inline():
-                return await self._task.func(*args, **kwargs)
+                args, kwargs = self._task.as_sent(args, kwargs)
+                return self._task.as_returned(await self._task.func(*args, **kwargs))
         submit = functools.partial(self._task.submit, args, kwargs, keep=False)
         async with _made(submit, self._patience) as invocation:
             return await invocation.async_result()
@@ -141,9 +143,9 @@ class _Direct:
     ) -> list[Any]:
         results = []
         for index, call in enumerate(calls):
-            whole = call.sharing(common)
             with naming_item(index, len(calls)), self._task.inline():
-                results.append(await self._task.func(*whole.args, **whole.kwargs))
+                args, kwargs = self._task.as_sent(*call.sharing(common))
+                results.append(self._task.as_returned(await self._task.func(*args, **kwargs)))
         return results
 
     def _named(self, call: Arguments) -> dict[str, Any]:

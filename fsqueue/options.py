@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypedDict
 import msgspec
 from msgspec import Meta
 
-from fsqueue.config import WORDS, Count, Seconds
+from fsqueue.config import WORDS, Count, Seconds, Serializer
 from fsqueue.errors import ConfigError
 from fsqueue.fields import describe
 from fsqueue.spool.layout import DEFAULT_PRIORITY, DEFAULT_QUEUE, MAX_PRIORITY, is_safe_name
@@ -40,6 +40,7 @@ class HeaderFields(TypedDict, total=False):
     expires: float
     retry: RetryPolicy
     capture: bool
+    codec: str
 
 
 class CallSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -82,6 +83,9 @@ class CallSettings(msgspec.Struct, frozen=True, kw_only=True):
         Count | Literal["auto"], _doc("calls of a fan-out that share a file and a slot")
     ] = 1
     capture_output: Annotated[bool, _doc("keep what the body prints and logs")] = False
+    serializer: Annotated[
+        Serializer | None, _doc("how arguments and results are written; unset: the setting")
+    ] = None
 
     def delay(self, now: Callable[[], float]) -> float:
         """Seconds from now until a call may start: `countdown` or `eta`, whichever is later.
@@ -132,6 +136,7 @@ class TaskOptions(TypedDict, total=False):
     eta: datetime | str | None
     parallel_batch_size: int | Literal["auto"]
     capture_output: bool
+    serializer: Serializer | None
 
 
 def check_offers(offers: Iterable[TaskOffer]) -> None:

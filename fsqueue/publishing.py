@@ -12,6 +12,7 @@ from fsqueue.spool.records import Payload
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from fsqueue.config import Serializer
     from fsqueue.options import CallSettings, HeaderFields
     from fsqueue.session import Session
 
@@ -42,19 +43,37 @@ class Publisher:
         self._task, self._session = task, session
         self._pace = Pace()
 
+    def codec(self, settings: CallSettings) -> Serializer:
+        """How the calls are written."""
+        return settings.serializer or self._session.conf.serializer
+
     def encode(
-        self, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, apart: bool = True
+        self,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        settings: CallSettings,
+        *,
+        apart: bool = True,
     ) -> Payload:
         """The arguments of a call, their large parts apart unless it shares its file."""
         from fsqueue.codec import encode, uncopied
 
-        what = f"the arguments of {self._task}"
+        what, codec = f"the arguments of {self._task}", self.codec(settings)
         if not apart:
-            return Payload(encode((args, kwargs), what))
-        args = tuple(map(uncopied, args))
-        kwargs = {name: uncopied(value) for name, value in kwargs.items()}
+            return Payload(encode((args, kwargs), what, codec=codec))
+        args = tuple(uncopied(value, codec) for value in args)
+        kwargs = {name: uncopied(value, codec) for name, value in kwargs.items()}
         buffers: list[memoryview] = []
-        return Payload(encode((args, kwargs), what, buffers), buffers)
+        return Payload(encode((args, kwargs), what, buffers, codec=codec), buffers)
+
+    def as_sent(self, value: Any, settings: CallSettings, what: str = "arguments") -> Any:
+        """What the other side would get, with the serializer "json"; or else the value itself."""
+        if self.codec(settings) != "json":
+            return value
+        from fsqueue.codec import decode, encode
+
+        name = f"the {what} of {self._task}"
+        return decode(encode(value, name, codec="json"), name, codec="json")
 
     def share(self, common: Mapping[str, Any], settings: CallSettings) -> Shared:
         """Store the common arguments of a group, if they are large."""
@@ -62,9 +81,10 @@ class Publisher:
             return ALONE
         from fsqueue.codec import encode, uncopied
 
-        values = {name: uncopied(value) for name, value in common.items()}
+        codec = self.codec(settings)
+        values = {name: uncopied(value, codec) for name, value in common.items()}
         buffers: list[memoryview] = []
-        data = encode(values, f"the common arguments of {self._task}", buffers)
+        data = encode(values, f"the common arguments of {self._task}", buffers, codec=codec)
         if len(data) < _LARGE and not buffers:
             return Shared(data)
         blobs = self._session.store.blobs
@@ -94,6 +114,7 @@ class Publisher:
         session = self._session
         client = session.client
         members = len(payloads) if len(payloads) > 1 else 0
+        fields = self._header(settings, shared, members)
         receipt = client.publish(
             client.new_id(),
             self._task,
@@ -105,7 +126,7 @@ class Publisher:
             ring=ring,
             keep=keep,
             max_attempts=settings.max_attempts or session.conf.max_attempts,
-            **self._header(settings, shared, members),
+            **fields,
         )
         delivery = Delivery(
             session,
@@ -113,6 +134,7 @@ class Publisher:
             hint=receipt.path,
             keep=keep,
             members=members,
+            unpickles=fields["codec"] != "json",
             learn=self._pace.learn,
         )
         return [Invocation(delivery, index if members else None) for index in range(len(payloads))]
@@ -122,7 +144,7 @@ class Publisher:
         self._session.client.ring(self._session.queue(settings.queue))
 
     def _header(self, settings: CallSettings, shared: Shared, members: int) -> HeaderFields:
-        fields: HeaderFields = {**settings.header()}
+        fields: HeaderFields = {**settings.header(), "codec": self.codec(settings)}
         if shared.blob:
             fields["blob"] = shared.blob
         if members:

@@ -23,6 +23,7 @@ from fsqueue.publishing import Publisher
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
+    from fsqueue.config import Serializer
     from fsqueue.runner.inline import InlineReport
     from fsqueue.session import Session
     from fsqueue.spool.records import Payload
@@ -87,7 +88,7 @@ class Task(Generic[P, R]):
 
         Raises:
             TypeError: the arguments do not fit the function.
-            SerializationError: an argument cannot be pickled.
+            SerializationError: the task's serializer cannot write an argument.
             SpoolError: the shared directory cannot be used.
             OSError: the shared directory did not take the call.
         """
@@ -111,6 +112,11 @@ class Task(Generic[P, R]):
             TypeError: the arguments do not fit the function.
         """
         return self.bind(args, kwargs)
+
+    @property
+    def serializer(self) -> Serializer:
+        """How arguments and results are written, if a call's options do not say."""
+        return self._publisher.codec(self.settings)
 
     @property
     def forced_inline(self) -> bool:
@@ -156,7 +162,7 @@ class Task(Generic[P, R]):
         call = self.bind(args, kwargs)
         if self.forced_inline:
             return self._inline(call)
-        payload = self._publisher.encode(*call)
+        payload = self._publisher.encode(*call, self.settings)
         (invocation,) = self._publisher.publish([payload], self.settings, keep=keep)
         return invocation
 
@@ -174,6 +180,18 @@ class Task(Generic[P, R]):
         return running_inline(
             here, kept, capture=self.settings.capture_output and report is not None
         )
+
+    def as_sent(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Arguments:
+        """The arguments of an inline call as its body gets them.
+
+        With the serializer "json" as a worker would get them; others' copies are not worth it.
+        """
+        made, common = self._publisher.as_sent((args, dict(kwargs)), self.settings)
+        return Arguments(tuple(made), common)
+
+    def as_returned(self, value: Any) -> Any:
+        """The value of an inline call as its caller gets it."""
+        return self._publisher.as_sent(value, self.settings, "result")
 
     def parallelize(
         self, items: Iterable[Item], common_args: Mapping[str, Any] | None = None
@@ -200,7 +218,7 @@ class Task(Generic[P, R]):
         if self.forced_inline:
             return InvocationGroup([self._inline(call.sharing(common)) for call in calls])
         apart = self.settings.parallel_batch_size == 1
-        payloads = [self._publisher.encode(*call, apart=apart) for call in calls]
+        payloads = [self._publisher.encode(*call, self.settings, apart=apart) for call in calls]
         return InvocationGroup(self._publish_all(payloads, common, keep=keep))
 
     def _publish_all(
@@ -227,7 +245,8 @@ class Task(Generic[P, R]):
 
         def run(invocation_id: str, report: InlineReport) -> R:
             with self.inline(invocation_id, report):
-                value: R = run_body(self.func, call.args, call.kwargs)
+                args, kwargs = self.as_sent(*call)
+                value: R = self.as_returned(run_body(self.func, args, kwargs))
                 return value
 
         return InlineInvocation(run)

@@ -135,7 +135,8 @@ def show(
         typer.Option(
             "--arguments",
             envvar=env("show-arguments"),
-            help="Show them too. This unpickles them, which runs code that they name.",
+            help="Show them too. This unpickles them, which runs code that they name, unless the "
+            "task's serializer is json.",
         ),
     ] = False,
     as_json: JsonOption = False,
@@ -162,7 +163,9 @@ def show(
             facts["failure"] = {"type": failure.type, "message": failure.message}
         facts["traceback"] = trace
         if arguments:
-            facts["arguments"] = _arguments(store, found, member)
+            facts["arguments"] = _arguments(
+                store, found, member, unpickles=target.app.conf.serializer != "json"
+            )
         facts |= _said(store, carrier, found)
         facts = {"id": invocation_id, **{key: each for key, each in facts.items() if each}}
         if as_json:
@@ -192,6 +195,7 @@ def _facts(store: Store, found: View) -> dict[str, Any]:
             "expires": call.expires,
             "retry_of": call.retry_of,
             "python": call.python,
+            "serializer": call.codec,
         }
     if outcome is not None:
         facts |= {"started": outcome.started, "ended": outcome.ended}
@@ -221,17 +225,19 @@ def _failure(found: View, member: int | None) -> tuple[Failure | None, str]:
         return None, ""
     _, failure, (segment, _) = found.outcome.part(found.result, member)
     whole_batch = member is None and found.outcome.members
-    return failure, "" if whole_batch or not segment else traceback_text(segment)
+    if whole_batch or not segment:
+        return failure, ""
+    return failure, traceback_text(segment, found.outcome.codec)
 
 
-def _arguments(store: Store, found: View, member: int | None) -> list[str]:
+def _arguments(store: Store, found: View, member: int | None, *, unpickles: bool) -> list[str]:
     """Each call's arguments, as in the call itself."""
     from fsqueue.runner.bodies import arguments_of
 
     if found.call is None:
         return []
     try:
-        calls = arguments_of(store, found.call, found.arguments)
+        calls = arguments_of(store, found.call, found.arguments, unpickles=unpickles)
     except FSQueueError as error:
         return [str(error)]
     chosen = calls if member is None else calls[member : member + 1]

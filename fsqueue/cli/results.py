@@ -84,9 +84,9 @@ def result(
 ) -> None:
     """Print the value of a call that has ended.
 
-    As Python shows it (its repr). This unpickles it, which runs code that it names. Of a failed
-    call the traceback is printed on standard error, and the exit code is 1; of one that has not
-    ended it is 4.
+    As Python shows it (its repr). This unpickles it, which runs code that it names, unless its
+    task's serializer is json. Of a failed call the traceback is printed on standard error, and the
+    exit code is 1; of one that has not ended it is 4.
 
     With --json, what JSON does not know is given as its repr.
     """
@@ -104,7 +104,7 @@ def _print_result(
     if not State(state).finished:
         complain(f"{invocation_id} is {state}: it has no result yet. To wait for it: --timeout")
         return exits.TIMEOUT
-    answer = _answer(target.store, invocation_id)
+    answer = _answer(target.store, invocation_id, unpickles=target.app.conf.serializer != "json")
     if as_json:
         shown = {"value": in_json(answer["value"])} if "value" in answer else {}
         print_json({"id": invocation_id, **answer, **shown})
@@ -119,7 +119,7 @@ def _print_result(
     return exits.OK if answer["state"] == State.SUCCEEDED else exits.NEGATIVE
 
 
-def _answer(store: Store, invocation_id: str) -> dict[str, Any]:
+def _answer(store: Store, invocation_id: str, *, unpickles: bool) -> dict[str, Any]:
     """State, and value or failure, of a call that has ended."""
     from fsqueue import codec
 
@@ -135,10 +135,12 @@ def _answer(store: Store, invocation_id: str) -> dict[str, Any]:
         )
     state, failure, (segment, buffers) = outcome.part(payload, member)
     if state is State.SUCCEEDED:
-        value = codec.decode(segment, f"the result of {invocation_id}", buffers)
+        what = f"the result of {invocation_id}"
+        codec.check_codec(outcome.codec, what, unpickles=unpickles)
+        value = codec.decode(segment, what, buffers, codec=outcome.codec, python=outcome.python)
         return {"state": state, "value": value}
     said = None if failure is None else {"type": failure.type, "message": failure.message}
-    trace = codec.traceback_text(segment) if segment else ""
+    trace = codec.traceback_text(segment, outcome.codec) if segment else ""
     return {"state": state, "failure": said, "traceback": trace}
 
 

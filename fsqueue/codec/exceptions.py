@@ -8,19 +8,25 @@ A record holds words and plain numbers that can always be read, and, when unpick
 seen to work on the worker, the bytes of the exception itself. Where these cannot be unpickled,
 the words become a `RemoteError`.
 
+With the codec "json" there are no pickles. Exceptions of Python itself and of this package are
+made anew from their arguments, where JSON has these, and others become a `RemoteError`.
+
 None of this raises an `Exception`. Other kinds, such as `KeyboardInterrupt`, are orders to the
 process that may arrive at any time, and pass.
 """
 
 from __future__ import annotations
 
+import builtins
 import traceback
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from fsqueue.codec.reduction import assign, dump, load
+from fsqueue import errors
+from fsqueue.codec.plain import encode_json
+from fsqueue.codec.reduction import assign, creation_arguments, dump, load
 from fsqueue.codec.texts import capped, safe_str, summary, type_name
 from fsqueue.codec.tracebacks import (
     MAX_FRAMES,
@@ -41,6 +47,7 @@ MAX_EXCEPTIONS = 1000
 MAX_PAYLOAD = 256 * 1024**2
 _DIRECT_CAUSE = "The above exception was the direct cause of the following exception:\n"
 _DURING = "During handling of the above exception, another exception occurred:\n"
+_PLAIN_MODULES = {"builtins": builtins, errors.__name__: errors}
 _SHARE_OF_OTHERS = 16  # all but the first exception have this fraction of the characters
 
 
@@ -58,6 +65,7 @@ class _Record(msgspec.Struct, frozen=True, omit_defaults=True):
         suppress_context: its `__suppress_context__`.
         payload: the exception itself, if it was seen to survive.
         reason: why there is no payload.
+        arguments: its `args`, where it is made anew from them.
     """
 
     type_name: str
@@ -70,32 +78,44 @@ class _Record(msgspec.Struct, frozen=True, omit_defaults=True):
     suppress_context: bool = False
     payload: bytes | None = None
     reason: str = ""
+    arguments: tuple[Any, ...] | None = None
 
 
-def encode_exception(exc: BaseException) -> bytes:
+def encode_exception(exc: BaseException, codec: str = "cloudpickle") -> bytes:
     """Describe an exception, all that it leads to, and their tracebacks.
 
     The frames of this package at the top of a traceback are left out.
+
+    Args:
+        exc: the exception.
+        codec: how the call is written: "json", or with pickles.
     """
-    reached = _Reached(exc)
+    reached = _Reached(exc, plain=codec == "json")
     # The list grows while it is walked: each record may number more exceptions.
     records = [_record(each, reached) for each in reached.exceptions]
-    return msgspec.msgpack.encode(records)
+    return (
+        msgspec.json.encode(records) + b"\n" if reached.plain else msgspec.msgpack.encode(records)
+    )
 
 
-def decode_exception(data: bytes | memoryview) -> BaseException:
+def decode_exception(data: bytes | memoryview, codec: str = "cloudpickle") -> BaseException:
     """The exception that `encode_exception` described, or a `RemoteError` with its words."""
     try:
-        records = msgspec.msgpack.decode(data, type=list[_Record])
-        return _Rebuilt(records).exception(0)
+        records = _records(data, codec)
+        return _Rebuilt(records, plain=codec == "json").exception(0)
     except Exception as error:  # noqa: BLE001  whatever it is, the caller must learn of a failure
         return RemoteError("unknown exception", f"its description is damaged: {summary(error)}")
 
 
-def traceback_text(data: bytes | memoryview) -> str:
+def _records(data: bytes | memoryview, codec: str) -> list[_Record]:
+    decode = msgspec.json.decode if codec == "json" else msgspec.msgpack.decode
+    return decode(data, type=list[_Record])
+
+
+def traceback_text(data: bytes | memoryview, codec: str = "cloudpickle") -> str:
     """The tracebacks of a chain as Python prints them, without unpickling anything."""
     try:
-        records = msgspec.msgpack.decode(data, type=list[_Record])
+        records = _records(data, codec)
         return "\n".join(_chain(records))
     except (msgspec.MsgspecError, RecursionError, IndexError) as error:
         return f"the description of the exception is damaged: {summary(error)}"
@@ -127,7 +147,8 @@ def _words(record: _Record) -> str:
 class _Reached:
     """The exceptions that one exception leads to, each with a number."""
 
-    def __init__(self, first: BaseException) -> None:
+    def __init__(self, first: BaseException, *, plain: bool) -> None:
+        self.plain = plain
         self.exceptions: list[BaseException] = []  # holds them, so that an id stays theirs
         self._numbers: dict[int, int] = {}
         self._rest = RemoteError("exceptions", f"all after the first {MAX_EXCEPTIONS} left out")
@@ -163,7 +184,11 @@ def _full_record(exc: BaseException, name: str, reached: _Reached) -> _Record:
     # The chain first: should there be too many exceptions, it matters more than attributes.
     cause = reached.number_or_none(exc.__cause__)
     context = reached.number_or_none(exc.__context__)
-    payload, reason = _proven_payload(exc, reached)
+    payload, arguments, reason = None, None, ""
+    if reached.plain:
+        arguments, reason = _plain_arguments(exc)
+    else:
+        payload, reason = _proven_payload(exc, reached)
     return _Record(
         type_name=name,
         message=message,
@@ -175,6 +200,7 @@ def _full_record(exc: BaseException, name: str, reached: _Reached) -> _Record:
         suppress_context=exc.__suppress_context__,
         payload=payload,
         reason=reason,
+        arguments=arguments,
     )
 
 
@@ -211,11 +237,33 @@ def _proven_payload(exc: BaseException, reached: _Reached) -> tuple[bytes | None
     return payload, ""
 
 
-class _Rebuilt:
-    """The exceptions of a list of records."""
+def _plain_arguments(exc: BaseException) -> tuple[tuple[Any, ...] | None, str]:
+    """The arguments of an exception that is made anew from them, or why it is not."""
+    cls = type(exc)
+    if _plain_class(type_name(cls)) is not cls:
+        return None, "only exceptions of Python and of fsqueue are, by the serializer json"
+    try:
+        args = creation_arguments(exc)
+        encode_json(args, "its arguments")
+        same = str(cls(*args)) == str(exc)
+    except Exception as error:  # noqa: BLE001  arguments of another kind, or another number of them
+        return None, summary(error)
+    return (args, "") if same else (None, "it says something else when made anew")
 
-    def __init__(self, records: list[_Record]) -> None:
+
+def _plain_class(name: str) -> type[BaseException] | None:
+    """An exception's class by its full name, if it is one of Python itself or of this package."""
+    module, _, attribute = name.rpartition(".")
+    found = getattr(_PLAIN_MODULES.get(module), attribute, None)
+    return found if isinstance(found, type) and issubclass(found, BaseException) else None
+
+
+class _Rebuilt:
+    """The exceptions of a list of records; `plain`: nothing is unpickled, whatever they hold."""
+
+    def __init__(self, records: list[_Record], *, plain: bool) -> None:
         self._records = records
+        self._plain = plain
         self._exceptions: dict[int, BaseException] = {}
         # From the last: an exception was numbered by one before it, and most are ready by then.
         for number in reversed(range(len(records))):
@@ -229,18 +277,26 @@ class _Rebuilt:
         record = self._records[number]
         # It stands in also while the exception is built, should that lead back here.
         remote = self._exceptions[number] = _remote_error(record)
-        if record.payload is None:
+        if (record.arguments if self._plain else record.payload) is None:
             remote.add_note(f"It could not be sent as itself: {record.reason}")
             return remote
         try:
-            announce = partial(self._exceptions.__setitem__, number)
-            exc = load(record.payload, self.exception, announce)
+            exc = self._made(number, record)
             assign(exc, "__traceback__", traceback_from(record.frames))
         except Exception as error:  # noqa: BLE001  runs the user's code, in versions of this side
             remote.add_note(f"It could not be rebuilt on this side: {summary(error)}")
             exc = remote
         self._exceptions[number] = exc
         return exc
+
+    def _made(self, number: int, record: _Record) -> BaseException:
+        if not self._plain:
+            announce = partial(self._exceptions.__setitem__, number)
+            return load(record.payload or b"", self.exception, announce)
+        cls = _plain_class(record.type_name)
+        if cls is None:
+            raise TypeError(f"{record.type_name} is no exception of Python")
+        return cls(*(record.arguments or ()))
 
     def _link(self, exc: BaseException, record: _Record) -> None:
         assign(exc, "__cause__", self._found(record.cause))

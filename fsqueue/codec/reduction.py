@@ -135,10 +135,11 @@ def _has_own_reducer(cls: type[BaseException]) -> bool:
 def _reduce(exc: BaseException) -> tuple[Any, ...]:
     state = {"args": exc.args, **dict(_members(exc)), **getattr(exc, "__dict__", {})}
     # The state goes last, after pickle has noted the instance: it may refer to the exception.
-    return _create, (type(exc), _creation_arguments(exc)), state, None, None, _restore
+    return _create, (type(exc), creation_arguments(exc)), state, None, None, _restore
 
 
-def _creation_arguments(exc: BaseException) -> tuple[Any, ...]:
+def creation_arguments(exc: BaseException) -> tuple[Any, ...]:
+    """What its builtin base is called with to make an equal one."""
     if isinstance(exc, BaseExceptionGroup):
         # A subclass with its own __new__ has other arguments in `args`.
         return exc.message, exc.exceptions

@@ -9,9 +9,15 @@ import logging
 import random
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from fsqueue.codec import decode, encode, encode_exception, uncopied
+from fsqueue.codec import check_codec, decode, encode, encode_exception, uncopied
 from fsqueue.codec.texts import capped, safe_str
-from fsqueue.errors import EnvelopeError, InvocationCorruptError, RetryError, TaskNotFoundError
+from fsqueue.errors import (
+    DeserializationError,
+    EnvelopeError,
+    InvocationCorruptError,
+    RetryError,
+    TaskNotFoundError,
+)
 from fsqueue.spool.records import Failure, Member, Payload, RetryPolicy
 from fsqueue.spool.states import State
 
@@ -43,14 +49,14 @@ class Answer(NamedTuple):
 
     @classmethod
     def of_error(
-        cls, error: BaseException, policy: RetryPolicy = NEVER, retries: int = 0
+        cls, error: BaseException, codec: str, policy: RetryPolicy = NEVER, retries: int = 0
     ) -> Answer:
-        """The answer of a body that raised, after so many retries."""
+        """The answer of a body that raised, after so many retries; `codec` as in the call."""
         delay = delay_before_retry(policy, error, retries)
         if delay is None and retries:
             error.add_note(f"(after {retries + 1} attempts: it was retried {retries} times)")
         failure = Failure(type(error).__qualname__, capped(safe_str(error), _LONGEST_MESSAGE))
-        return cls(State.FAILED, [encode_exception(error)], failure, retry_after=delay)
+        return cls(State.FAILED, [encode_exception(error, codec)], failure, retry_after=delay)
 
     @classmethod
     def of_queue(cls, error: InvocationError) -> Answer:
@@ -68,11 +74,13 @@ def answer(execution: Execution, payload: Payload) -> Answer:
     call = execution.call
     try:
         body = execution.workplace.resolve(call.task)
+        unpickles = execution.workplace.unpickles(call.task)
+        check_codec(call.codec, f"the call of {call.task}", unpickles=unpickles)
         common = _common(execution.workplace.store, execution.call, payload)
     except BaseException as error:  # noqa: BLE001 - it is the call's, also when it is SystemExit
         if isinstance(error, TaskNotFoundError):
             log.warning("%s fails: %s", execution.claim.name, error)
-        return Answer.of_error(error)
+        return Answer.of_error(error, call.codec)
     segments = _own_segments(call, payload)
     if not call.members:
         return _answer_of_one(call, body, common, segments[0], execution.claim.name.retries)
@@ -106,15 +114,27 @@ def _answer_of_one(
     retries: int,
 ) -> Answer:
     try:
-        args, kwargs = decode(segment.data, f"the arguments of {call.task}", segment.buffers)
+        args, kwargs = _arguments(call, segment)
         value = run_body(body, args, {**common, **kwargs} if common else kwargs)
         buffers: list[memoryview] = []
         data = encode(
-            uncopied(value), f"the result of {call.task}", None if call.members else buffers
+            uncopied(value, call.codec),
+            f"the result of {call.task}",
+            None if call.members else buffers,
+            codec=call.codec,
         )
         return Answer(State.SUCCEEDED, [data], buffers=buffers)
     except BaseException as error:  # noqa: BLE001 - it is the call's, also when it is SystemExit
-        return Answer.of_error(error, call.retry, retries)
+        return Answer.of_error(error, call.codec, call.retry, retries)
+
+
+def _arguments(call: Call, segment: Payload) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    what = f"the arguments of {call.task}"
+    value = decode(segment.data, what, segment.buffers, codec=call.codec, python=call.python)
+    match value:
+        case ([*args], dict(kwargs)):
+            return tuple(args), kwargs
+    raise DeserializationError(f"{what} are no pair of a list and a dict. Look who has made it.")
 
 
 def _together(answers: list[Answer]) -> Answer:
@@ -142,17 +162,24 @@ def _own_segments(call: Call, payload: Payload) -> list[Payload]:
 
 
 def arguments_of(
-    store: Store, call: Call, payload: Payload
+    store: Store, call: Call, payload: Payload, *, unpickles: bool
 ) -> list[tuple[tuple[Any, ...], dict[str, Any]]]:
     """The arguments of a call, or of each call of a batch, for whoever looks at them.
+
+    Args:
+        store: the spool.
+        call: the header.
+        payload: of its file.
+        unpickles: they may be pickles.
 
     Raises:
         FSQueueError: they cannot be read.
     """
+    check_codec(call.codec, f"the call of {call.task}", unpickles=unpickles)
     common = _common(store, call, payload)
     found = []
     for segment in _own_segments(call, payload):
-        args, kwargs = decode(segment.data, f"the arguments of {call.task}", segment.buffers)
+        args, kwargs = _arguments(call, segment)
         found.append((args, {**common, **kwargs}))
     return found
 
@@ -165,11 +192,11 @@ def _common(store: Store, call: Call, payload: Payload) -> dict[str, Any]:
             data, buffers = store.blobs.get(call.blob)
         except EnvelopeError as error:
             raise InvocationCorruptError(str(error)) from error
-        common: dict[str, Any] = decode(data, what, buffers)
+        common: dict[str, Any] = decode(data, what, buffers, codec=call.codec, python=call.python)
         return common
     common = {}
     for segment in list(_segments(call, payload))[: -(call.members or 1)]:
-        common.update(decode(segment, what))
+        common.update(decode(segment, what, codec=call.codec, python=call.python))
     return common
 
 

@@ -164,6 +164,7 @@ def prepare(setup: Setup) -> None:
             store=host.store,
             worker=_Claimant(host),
             resolve=host.resolve,
+            unpickles=host.unpickles,
             app_id=host.app_id,
             exclusive=True,
             note=_notes.append,

@@ -31,6 +31,7 @@ class Workplace:
         resolve: the way from a task's name to its function.
         app_id: the application whose tasks `resolve` knows.
         exclusive: this process does nothing but run bodies.
+        unpickles: tells by a task's name whether its calls may be pickles.
         note: is told of each attempt that has ended, for the journal.
 
     Attributes:
@@ -46,10 +47,12 @@ class Workplace:
         resolve: Callable[[str], Callable[..., Any]],
         app_id: str,
         exclusive: bool,
+        unpickles: Callable[[str], bool] = lambda _: True,
         note: Callable[[Entry], object] = lambda _: None,
     ) -> None:
         self.store, self.worker, self.resolve = store, worker, resolve
         self.app_id, self.exclusive = app_id, exclusive
+        self.unpickles = unpickles
         self.note = note
         self.aborted = threading.Event()
         self.pid = os.getpid()

@@ -8,6 +8,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from fsqueue import tracing
+from fsqueue.codec import PYTHON, check_codec
 from fsqueue.errors import EnvelopeError, InvocationExpiredError, SpoolVersionError
 from fsqueue.logs import CALLS
 from fsqueue.runner import notes
@@ -69,6 +70,7 @@ def execute(
     store = workplace.store
     try:
         call, payload = _insist(workplace, lambda: store.read_call(claim))
+        check_codec(call.codec, claim.path)
     except SpoolVersionError as error:
         log.error("left alone: %s", error, extra=claim.tags)  # noqa: TRY400 - that says it all
         return Ending.UNREADABLE
@@ -116,7 +118,7 @@ def _run(
         return Answer.of_queue(InvocationExpiredError(text))
 
     def give_up(error: BaseException) -> bool:
-        return settle(Answer.of_error(error, call.retry, name.retries))
+        return settle(Answer.of_error(error, call.codec, call.retry, name.retries))
 
     token = current.set(execution)
     sink = execution.report if call.capture else None
@@ -140,9 +142,8 @@ def time_out(workplace: Workplace, claim: Claim) -> None:
     """Settle an attempt whose process was ended as its time was over."""
     call, _ = workplace.store.read_call(claim)
     error = timeout_error(call)
-    finish(
-        Execution(workplace, claim, call), Answer.of_error(error, call.retry, claim.name.retries)
-    )
+    answer_given = Answer.of_error(error, call.codec, call.retry, claim.name.retries)
+    finish(Execution(workplace, claim, call), answer_given)
 
 
 def finish(execution: Execution, result: Answer) -> None:
@@ -163,13 +164,14 @@ def finish(execution: Execution, result: Answer) -> None:
         worker=claim.worker,
         started=round(execution.started, 4),
         ended=round(store.clock.now(), 4),
-        codec="cloudpickle",
+        codec=call.codec,
         failure=result.failure,
         members=result.members,
         task=call.task,
         queue=call.queue,
         created=call.created,
         retries=claim.name.retries,
+        python=PYTHON,
     )
     store.complete(claim, outcome, result.payload, result.buffers)
     execution.workplace.note(entry)

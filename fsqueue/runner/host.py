@@ -37,5 +37,8 @@ class Host(Protocol):
             TaskNotFoundError: no module here defines it.
         """
 
+    def unpickles(self, task: str) -> bool:
+        """Whether calls of a resolved task may be pickles."""
+
     def locate(self) -> str:
         """``module:attribute`` under which another process can import the application."""

@@ -135,6 +135,7 @@ class _Shift:
             store=self._store,
             worker=lambda: self._worker,
             resolve=host.resolve,
+            unpickles=host.unpickles,
             app_id=host.app_id,
             exclusive=threading.current_thread() is threading.main_thread(),
             note=self._journal.add,

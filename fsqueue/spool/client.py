@@ -43,6 +43,7 @@ class CallOptions(TypedDict, total=False):
     """Fields of a `Call` that the caller chooses."""
 
     max_attempts: Required[int]
+    codec: str
     keep: Required[bool]
     members: int
     blob: str
@@ -127,6 +128,7 @@ class Client:
             OSError: the shared directory did not take the file; the call was not made.
         """
         slot = self._slot_of(priority, delay)
+        options.setdefault("codec", "cloudpickle")
         with tracing.publishing(task, queue, invocation_id, options.get("members", 0)) as trace:
             call = Call(
                 id=invocation_id,
@@ -136,7 +138,6 @@ class Client:
                 slot=slot,
                 created=round(self.store.clock.now(), 3),
                 python=_PYTHON,
-                codec="cloudpickle",
                 segments=tuple(len(segment) for segment in payload),
                 trace=trace,
                 **options,

@@ -69,8 +69,9 @@ DEFAULT_RETRY: Final = RetryPolicy()
 class Call(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Header of an invocation's file; its payload is `segments` one after another.
 
-    The last segment holds the pickled ``(args, kwargs)``; in a batch the last `members` ones. The
-    one before them, if any, holds the keyword arguments that the calls of the group share.
+    The last segment holds ``(args, kwargs)``, written as `codec` says; in a batch the last
+    `members` ones. The one before them, if any, holds the keyword arguments that the calls of the
+    group share.
     """
 
     id: str
@@ -80,7 +81,9 @@ class Call(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     slot: str
     created: float
     python: str
+    """Of the caller, such as ``3.12``: tells why a pickle cannot be read."""
     codec: str
+    """How `segments` and the blob are written, and the outcome is to be; see `fsqueue.codec`."""
     max_attempts: int
     keep: bool
     """The outcome stays readable for everybody until it expires."""
@@ -118,7 +121,7 @@ class Member(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Header of a result's file; its payload is the pickled value or exception.
+    """Header of a result's file; its payload is the value or exception, as `codec` says.
 
     A failure without payload is the queue's own: `failure.type` names a class of
     `fsqueue.errors`. It is that of all members, if the call was a batch.
@@ -139,6 +142,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     queue: str = ""
     created: float = 0.0
     retries: int = 0
+    python: str = ""
+    """Of the worker."""
 
     def starts(self) -> list[int]:
         """Where the payload of each call of a batch begins."""

@@ -151,6 +151,10 @@ def odd(number):
     return number
 
 
+def run_it(function):
+    return function()
+
+
 def length(text, number=0):
     return len(text) + number
 

@@ -16,7 +16,7 @@ from fsqueue import (
     current_invocation,
 )
 
-app = FSQueue("typing", root="/tmp/queue", runner="process", concurrency=8, poll_interval=0.5)
+app = FSQueue("typing", root="/tmp/queue", serializer="json", concurrency=8)
 
 
 @app.task
@@ -24,7 +24,7 @@ def scale(value: int, *, factor: float = 2.0) -> float:
     return value * factor
 
 
-@app.task(max_attempts=5)
+@app.task(max_attempts=5, serializer="pickle")
 async def fetch(key: str) -> bytes:
     return key.encode()
 

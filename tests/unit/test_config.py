@@ -47,6 +47,7 @@ class TestDefaults:
             "stop_grace": 25.0,
             "result_ttl": 604800.0,
             "journal_ttl": 86400.0,
+            "serializer": "cloudpickle",
             "durability": "crash",
             "group": None,
             "signing_key_file": None,

@@ -1,0 +1,81 @@
+"""Values as JSON, and back: for tasks from whose files nothing is to be unpickled.
+
+Only what arrives as it was sent is taken, so no enum, named tuple or number as a key, which
+`json` would turn into something else without a word. One thing differs: tuples become lists.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import reprlib
+from typing import TYPE_CHECKING, Any
+
+from fsqueue.codec.texts import summary, type_name
+from fsqueue.errors import DeserializationError, SerializationError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+_LEAVES = frozenset({str, int, bool, type(None)})
+
+
+def encode_json(value: Any, what: str) -> bytes:
+    """A value as one line of JSON.
+
+    Args:
+        value: made of dicts with texts as keys, lists, tuples, texts, numbers, booleans and None.
+        what: names the value in the error.
+
+    Raises:
+        SerializationError: something else is in it; the message names the part.
+    """
+    try:
+        fault = _fault(value)
+        if fault:
+            raise SerializationError(
+                f"{what} cannot be written as JSON: {fault}. Pass texts, finite numbers, "
+                "booleans, None, lists, and dicts whose keys are texts, or give the task another "
+                "`serializer`."
+            )
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        return text.encode() + b"\n"
+    except (ValueError, RecursionError) as error:
+        # Too deep or circular, half of a surrogate pair, an integer of more than 4300 digits.
+        raise SerializationError(f"{what} cannot be written as JSON: {summary(error)}") from error
+
+
+def decode_json(data: bytes | memoryview, what: str) -> Any:
+    """What `encode_json` has written, or any other JSON.
+
+    Raises:
+        DeserializationError: it is no JSON.
+    """
+    try:
+        return json.loads(bytes(data))
+    except (ValueError, RecursionError) as error:
+        raise DeserializationError(
+            f"{what} should be JSON and cannot be read: {summary(error)}. Look who has written it."
+        ) from error
+
+
+def _fault(value: Any, path: str = "") -> str:
+    """What is in a value that JSON does not have, or has in another way; empty if nothing is."""
+    kind = type(value)  # exactly: an enum of texts would arrive as a text
+    if kind in _LEAVES or (kind is float and math.isfinite(value)):
+        return ""
+    if kind is dict:
+        for key in value:
+            if type(key) is not str:
+                return f"a key of {path or 'a dict'} is {reprlib.repr(key)}, and no text"
+    parts: Iterable[tuple[Any, Any]]
+    if kind is dict:
+        parts = value.items()
+    elif kind in {list, tuple}:
+        parts = enumerate(value)
+    else:
+        subject = f"its part {path}" if path else "a value"
+        more = f" ({value!r})" if kind is float else ""
+        return f"{subject} of type {type_name(kind)}{more}"
+    faults = (_fault(part, f"{path}[{reprlib.repr(key)}]") for key, part in parts)
+    return next(filter(None, faults), "")
