@@ -137,7 +137,8 @@ class Delivery:
         waits = [wait for wait in (left, pause) if wait is not None]
         arrival = self._session.client.waiter.watch(self.id)
         try:
-            self._end_wait_if_kept()
+            if not arrival.done():
+                self._end_wait_if_kept()
             arrival.result(min(waits) if waits else None)
         except FutureTimeoutError:
             if deadline is not None and time.monotonic() >= deadline:

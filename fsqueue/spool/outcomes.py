@@ -146,16 +146,15 @@ class Outcomes:
         want it, or else moved to ``kept/``, which everybody prefers, this method too. So an
         outcome that a late worker publishes after this is never seen.
         """
-        kept = self.layout.kept(invocation_id)
-        path = kept if keep and self.is_kept(invocation_id) else self.layout.done(invocation_id)
+        path, kept = self.layout.done(invocation_id), self.layout.kept(invocation_id)
         try:
             data = self.read_file(path)
         except FileNotFoundError:
-            return None
+            return self._collected_before(invocation_id) if keep else None
         except EnvelopeError as error:
+            if keep and (first := self._collected_before(invocation_id)) is not None:
+                return first
             return self.condemn(invocation_id, path, str(error), keep=keep)
-        if path == kept:
-            return data
         try:
             if keep:
                 return self._keep(path, kept, data)
@@ -165,6 +164,13 @@ class Outcomes:
             # the reply alone. What stays in the mailbox still refuses a later outcome.
             log.info("%s stays in its mailbox: %s", invocation_id, error)
         return data
+
+    def _collected_before(self, invocation_id: str) -> Content | None:
+        kept = self.layout.kept(invocation_id)
+        try:
+            return self._read_if_there(kept)
+        except EnvelopeError as error:
+            return self.condemn(invocation_id, kept, str(error), keep=True)
 
     def condemn(
         self, invocation_id: str, damaged: str | Content, reason: str, *, keep: bool
@@ -210,9 +216,12 @@ class Outcomes:
                 return data
             data = first
         except OSError:
-            # No links, or a full disk, where a rename still works: then the look must do.
-            self.move(path, kept)
-            return data
+            # No links, or a full disk, where a rename still works: then a look must do.
+            first = self._read_if_there(kept)
+            if first is None:
+                self.move(path, kept)
+                return data
+            data = first
         self.fs.discard(path)
         return data
 

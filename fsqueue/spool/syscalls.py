@@ -22,6 +22,9 @@ _LONGEST_RECORD = 1 << 20
 _UNASKED = 1 << 18
 _FIRST_LINE = 1 << 11
 
+# So little is quicker copied than written in pieces.
+_SMALL = 1 << 14
+
 # What stands in the place of a file, and cannot be opened as one.
 NO_FILE = frozenset({errno.ELOOP, errno.ENXIO, errno.EISDIR})
 
@@ -40,6 +43,8 @@ Content: TypeAlias = "list[bytes | bytearray]"
 
 def write_all(handle: int, chunks: Sequence[Buffer]) -> None:
     """Write all chunks to an open file."""
+    if sum(map(len, chunks)) <= _SMALL:
+        chunks = [b"".join(chunks)]
     views = [memoryview(chunk).cast("B") for chunk in chunks if len(chunk)]
     while views:
         written = os.writev(handle, views[:64])
@@ -75,7 +80,7 @@ def read_regular(path: str) -> bytes:
     try:
         if size > _LONGEST_RECORD:
             _refuse(path, size, _LONGEST_RECORD)
-        return _read_whole(handle)
+        return _read_whole(handle, size)
     finally:
         os.close(handle)
 
@@ -85,7 +90,7 @@ def read_pieces(path: str, pieces: Callable[[bytes, str], Sequence[Piece]]) -> C
     handle, size = _open_regular(path)
     try:
         if size <= _UNASKED:
-            return [_read_whole(handle)]
+            return [_read_whole(handle, size)]
         wanted = pieces(os.pread(handle, _FIRST_LINE, 0), path)
         due = sum(piece.size for piece in wanted)
         if size != due:
@@ -102,9 +107,13 @@ def read_pieces(path: str, pieces: Callable[[bytes, str], Sequence[Piece]]) -> C
     return content
 
 
-def _read_whole(handle: int) -> bytes:
-    with open(handle, "rb", buffering=0, closefd=False) as file:
-        return file.read()
+def _read_whole(handle: int, size: int) -> bytes:
+    """All that a regular file holds: `size` bytes, unless that has just changed."""
+    data = os.read(handle, size + 1)
+    # A network filesystem may answer with less than there is.
+    while len(data) != size and (more := os.read(handle, _UNASKED)):
+        data += more
+    return data
 
 
 def _read_piece(file: BufferedReader, piece: Piece) -> bytes | bytearray:
