@@ -289,10 +289,10 @@ class _Shift:
             self._journal.hold(1)
         return claim
 
-    def _free_slot(self) -> None:
+    def _free_slot(self, *, quietly: bool = False) -> None:
         with self._mutex:
             self._busy -= 1
-            if self._full:
+            if self._full and not quietly:
                 self._wake.set()
 
     def _claim(self) -> Claim | None:
@@ -326,7 +326,7 @@ class _Shift:
             self._worker.forget(claim.name)
             self._journal.hold(-1)
             self._ended += 1
-            self._free_slot()
+            self._free_slot(quietly=self._kind == "thread")  # which looks for the next call itself
 
     def _settle(self, claim: Claim, ending: Ending | BaseException) -> None:
         """Free a claim; what its slot did not finish goes back."""
