@@ -31,6 +31,7 @@ class Expired(NamedTuple):
     late_results: int
     results: int
     blobs: int
+    registrations: int
     journals: int
     outputs: int
     progress_reports: int
@@ -62,6 +63,7 @@ def expire_by_kind(store: Store, *, result_ttl: float, journal_ttl: float = _DAY
             for client in filter(is_client_name, store.fs.names(parent))
         ),
         _expire_blobs(store, result_ttl),
+        store.expire_entries(result_ttl),
         _expire_journals(store, journal_ttl),
         _expire_files(store, layout.output_folder, result_ttl),
         remove_stale_progress(store) + _expire_files(store, layout.progress_folder, result_ttl),

@@ -23,6 +23,9 @@ _MEMBER = re.compile(rf"({_CLIENT}-\d{{1,15}}):(\d{{1,6}})", re.ASCII)
 _COUNT = r"[1-9]\d{0,5}"
 _ATTEMPT = re.compile(rf"({_CLIENT}-\d{{1,15}})\.({_COUNT})(?:r({_COUNT}))?(x?)", re.ASCII)
 _SLOT = re.compile(r"(\d)\.(\d{13})", re.ASCII)
+_TEMPORARY = re.compile(r"[a-z2-7]{4,32}\.\d{1,15}", re.ASCII)
+_KEY = re.compile(r"[0-9a-f]{32}", re.ASCII)
+_ENTRY = re.compile(r"[1-9]\d{0,14}", re.ASCII)
 _SAFE = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 
 MAX_PRIORITY = 9
@@ -56,6 +59,21 @@ def is_client_name(text: str) -> bool:
 def is_queue_name(text: str) -> bool:
     """Whether `text` is a queue's folder name: ``<application>.<queue>``."""
     return all(is_safe_name(part) for part in text.split("."))
+
+
+def is_temporary_name(text: str) -> bool:
+    """Whether `text` may name a file in ``tmp/``."""
+    return _TEMPORARY.fullmatch(text) is not None
+
+
+def is_key_name(text: str) -> bool:
+    """Whether `text` is a digest."""
+    return _KEY.fullmatch(text) is not None
+
+
+def is_entry_name(text: str) -> bool:
+    """Whether `text` names an entry of a key."""
+    return _ENTRY.fullmatch(text) is not None
 
 
 def split_member(text: str) -> tuple[str, int | None]:
@@ -148,6 +166,7 @@ class Layout:
         self.workers_folder = f"{root}/workers"
         self.clients_folder = f"{root}/clients"
         self.blobs_folder = f"{root}/blobs"
+        self.once_folder = f"{root}/once"
         self.cancel_folder = f"{root}/cancel"
         self.journal_folder = f"{root}/journal"
         self.progress_folder = f"{root}/progress"
@@ -169,6 +188,7 @@ class Layout:
             self.workers_folder,
             self.clients_folder,
             self.blobs_folder,
+            self.once_folder,
             self.cancel_folder,
             self.journal_folder,
             self.progress_folder,
@@ -232,6 +252,14 @@ class Layout:
     def blob(self, digest: str) -> str:
         """A value that many calls share."""
         return f"{self.blobs_folder}/{digest}"
+
+    def once(self, key: str) -> str:
+        """Folder of what tells which call is pending under a key."""
+        return f"{self.once_folder}/{key}"
+
+    def once_entry(self, key: str, number: int) -> str:
+        """What tells of one call that was published under a key."""
+        return f"{self.once_folder}/{key}/{number}"
 
     def failed(self, name: AttemptName) -> str:
         """A call that ended in failure."""

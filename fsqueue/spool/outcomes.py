@@ -57,7 +57,7 @@ class Outcomes:
 
     def sync_clock(self) -> None:
         """Read the file server's clock, for a process that has no file of its own to touch."""
-        path = self.layout.tmp(self._owner, next(self._serial))
+        path = self._temporary()
         self.clock.sync(path)
         self.fs.discard(path)
 
@@ -341,11 +341,11 @@ class Outcomes:
 
     # -- writing ------------------------------------------------------------------------
 
-    def add_file(self, path: str, chunks: Sequence[Buffer]) -> None:
-        """Make a file that is the same whoever makes it; one that is there already stays."""
+    def add_file(self, path: str, chunks: Sequence[Buffer]) -> bool:
+        """Make a file; False if there is one already, which stays."""
         temporary = self._write(chunks)
         try:
-            self._link(temporary, path)
+            return self._link(temporary, path)
         finally:
             self.fs.discard(temporary)
 
@@ -373,6 +373,10 @@ class Outcomes:
             raise
 
     def _write(self, chunks: Sequence[Buffer]) -> str:
-        path = self.layout.tmp(self._owner, next(self._serial))
+        path = self._temporary()
         self.fs.create(path, chunks)
         return path
+
+    def _temporary(self) -> str:
+        """A path in ``tmp/`` that nobody else has."""
+        return self.layout.tmp(self._owner, next(self._serial))

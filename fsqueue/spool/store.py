@@ -17,7 +17,7 @@ from fsqueue.logs import tags
 from fsqueue.spool import envelope
 from fsqueue.spool.blobs import Blobs
 from fsqueue.spool.layout import DEFAULT_PRIORITY, AttemptName, Slot, is_queue_name
-from fsqueue.spool.outcomes import Outcomes
+from fsqueue.spool.once import Once
 from fsqueue.spool.records import Call, Outcome
 from fsqueue.spool.states import State
 
@@ -49,7 +49,7 @@ class Claim:
         return tags(self.name.invocation_id, self.name.attempt, worker=self.worker)
 
 
-class Store(Outcomes):
+class Store(Once):
     """One process's handle on a spool."""
 
     def __init__(

@@ -135,9 +135,10 @@ def check_in_the_end(
         assert outcomes in ([OUTCOMES[0]], [OUTCOMES[1]])
         _check_outcome(stage, operation)
     known = ("spool.json", "tmp/", "done/", "kept/", "failed/", "quarantine/", "workers/")
-    known = (*known, f"clients/{CLIENT}.lock", f"cancel/{ID}")
+    known = (*known, f"clients/{CLIENT}.lock", f"cancel/{ID}", "once/")
     assert [path for path in files if not path.startswith(known)] == []
-    assert len([path for path in files if path.startswith("tmp/")]) <= temporaries
+    most = temporaries * operation.temporaries
+    assert len([path for path in files if path.startswith("tmp/")]) <= most
     _check_quarantine(files)
     _check_workers(stage, files)
     assert stage.forsake() == [], "left for ever"

@@ -30,7 +30,9 @@ from fsqueue.codec import decode_exception, encode
 from fsqueue.errors import EnvelopeError
 from fsqueue.runner.context import Workplace
 from fsqueue.runner.execute import execute
+from fsqueue.spool import envelope
 from fsqueue.spool.lookup import cancel
+from fsqueue.spool.once import Key
 from fsqueue.spool.reaper import reap
 from fsqueue.spool.states import State
 
@@ -38,6 +40,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Container
 
     from fsqueue.spool.records import Call
+
+
+KEY = Key("0" * 32)
 
 
 @dataclass(frozen=True)
@@ -59,6 +64,8 @@ class Operation:
     """The outcome may lie in ``kept/`` in the end."""
     consumes: bool = False
     """The outcome may be gone in the end: its client has it."""
+    temporaries: int = 1
+    """Files that may be left in ``tmp/`` until they expire."""
     check: Callable[[Stage, Container[bytes]], object] = lambda *_: None
     """What must hold when the operation has returned, right away or after repetitions; it is
     given `contents` too."""
@@ -141,6 +148,21 @@ def delivered(stage: Stage) -> None:
     stage.publish_outcome(1, LATE)
 
 
+def entered(*, number: int = 1, written: bool) -> Callable[[Stage], object]:
+    """A publisher under the key has died: before its call was pending, or when that was over."""
+
+    def prepare(stage: Stage) -> None:
+        store = stage.healthy
+        call = structs.replace(stage.call, id=f"{CLIENT}-9")
+        if not written:
+            assert store.withdraw(store.publish_once(KEY, call, [ARGUMENTS]).path)
+            return
+        temporary = store._write(envelope.encode(stage.call, [ARGUMENTS]))
+        assert store._enter(KEY, number, stage.call, temporary)
+
+    return prepare
+
+
 # -- the operations -------------------------------------------------------------------------
 
 
@@ -148,6 +170,12 @@ def publish_by_client(stage: Stage) -> object:
     stage.client._events = True  # workers are woken by a bell
     return stage.client.publish(
         ID, "tasks.f", QUEUE, [ARGUMENTS], max_attempts=MAX_ATTEMPTS, keep=True
+    )
+
+
+def publish_once(invocation_id: str = ID) -> Callable[[Stage], object]:
+    return lambda stage: stage.store.publish_once(
+        KEY, structs.replace(stage.call, id=invocation_id), [ARGUMENTS]
     )
 
 
@@ -292,6 +320,11 @@ def check_as_before(stage: Stage, _: Container[bytes]) -> None:
     assert stage.places() == [name], "a planned stop costs no attempt"
 
 
+def check_pending(stage: Stage, _: Container[bytes]) -> None:
+    name = f"pending/{QUEUE}/{stage.call.slot}/{ID}.1"
+    assert stage.places() == [name], "nobody has made it pending"
+
+
 def check_nothing_left(stage: Stage, _: Container[bytes]) -> None:
     assert stage.places() == [], "it is finished, and to be run again"
 
@@ -328,6 +361,32 @@ OPERATIONS = (
         attempts=1,
         accepted=False,
         refuses=True,
+    ),
+    Operation(
+        "publish-once",
+        lambda _: None,
+        publish_once(),
+        attempts=1,
+        accepted=False,
+        refuses=True,
+        temporaries=2,
+    ),
+    Operation(
+        "publish-once-after-another",
+        entered(written=False),
+        publish_once(),
+        temporaries=2,
+        attempts=1,
+        accepted=False,
+        refuses=True,
+    ),
+    Operation(
+        "publish-once-for-another",
+        entered(written=True),
+        publish_once(f"{CLIENT}-2"),
+        attempts=1,
+        accepted=False,
+        check=check_pending,
     ),
     Operation(
         "execute-batch",

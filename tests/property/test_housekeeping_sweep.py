@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from sweep import (
+    ARGUMENTS,
     CLIENT,
     ID,
     LATE,
@@ -29,7 +30,7 @@ from sweep import (
     worker_of,
 )
 from sweep_checks import dying_stages, stages
-from sweep_operations import Operation, collect, delivered, present_client, publish_by_client
+from sweep_operations import KEY, Operation, collect, delivered, present_client, publish_by_client
 
 from fsqueue.errors import SpoolError
 from fsqueue.spool.backlog import Backlog
@@ -65,6 +66,8 @@ def taken_for_dead(stage: Stage) -> None:
 
 def much_to_clean_up(stage: Stage) -> None:
     stage.publish_outcome(1, LATE)
+    assert stage.healthy.withdraw(stage.healthy.publish_once(KEY, stage.call, [ARGUMENTS]).path)
+    os.utime(stage.layout.once_entry(KEY.name, 1), (OLD, OLD))
     for path in (
         *("failed/client0001-7.1", "quarantine/x", "quarantine/x.reason", "tmp/gone.7"),
         *("output/client0001-7.1", "progress/client0001-7.1"),

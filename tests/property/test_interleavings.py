@@ -96,7 +96,7 @@ def check_meeting(stage: Stage, operation: Operation) -> None:
         assert stage.seen in {None, content}, "the outcome was replaced"
     first = stage.healthy.collect(ID, keep=True)
     assert first == stage.healthy.peek(ID) == stage.healthy.collect(ID, keep=True)
-    known = {f"done/{CLIENT}/{ID}", f"kept/{CLIENT}/{ID}"}
+    known = {f"done/{CLIENT}/{ID}", f"kept/{CLIENT}/{ID}", f"done/{CLIENT}/{CLIENT}-2"}
     assert {path for path in stage.files() if path.startswith(("done/", "kept/"))} <= known
     assert stage.forsake() == []
 

@@ -6,11 +6,13 @@ import itertools
 import os
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sweep import ARGUMENTS, CLIENT, QUEUE, call_of, start_child, status_of, worker_of
+from sweep import ARGUMENTS, CLIENT, QUEUE, call_of, start_child, status_of, walk, worker_of
 
 from fsqueue.spool.backlog import Backlog
+from fsqueue.spool.once import Key
 from fsqueue.spool.opening import open_store
 
 if TYPE_CHECKING:
@@ -68,3 +70,41 @@ def test_processes_that_race_never_share_a_claim(folder):
         with open(f"{folder}/claimed-{number}", encoding="ascii") as file:
             claimed += file.read().split()
     assert Counter(claimed) == Counter(ids)
+
+
+PUBLISHERS, TIMES = 4, 100
+
+
+def test_processes_that_publish_under_one_key_have_one_call_pending(folder):
+    """Again and again, as somebody claims what is pending."""
+    root, key = f"{folder}/spool", Key("0" * 32)
+    open_store(root)
+
+    def publish(number: int) -> None:
+        store = open_store(root)
+        store.sync_clock()
+        made = []
+        for serial in range(TIMES):
+            call = call_of(store, f"client000{number}-{serial}")
+            if store.publish_once(key, call, [ARGUMENTS]).mine:
+                made.append(call.id)
+        with open(f"{folder}/x{number}", "w", encoding="ascii") as file:
+            file.write("\n".join(made))
+        os.rename(f"{folder}/x{number}", f"{folder}/made-{number}")
+
+    children = [start_child(lambda number=number: publish(number)) for number in range(PUBLISHERS)]
+    claimed: list[str] = []
+    ended = False
+    while not ended:
+        ended = len([name for name in os.listdir(folder) if name.startswith("made")]) == PUBLISHERS
+        paths = walk(f"{root}/pending")[0]
+        assert len(paths) <= 1, "nobody else claims, so they were pending together"
+        for path in paths:
+            os.unlink(f"{root}/pending/{path}")
+            claimed.append(os.path.basename(path).removesuffix(".1"))
+    assert [status_of(child) for child in children] == [0] * PUBLISHERS
+    made = "\n".join(
+        Path(f"{folder}/made-{number}").read_text("ascii") for number in range(PUBLISHERS)
+    )
+    assert Counter(made.split()) == Counter(claimed)
+    assert walk(f"{root}/tmp")[0] == []
