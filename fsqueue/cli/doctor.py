@@ -18,6 +18,7 @@ from fsqueue.config import load_config
 from fsqueue.doctor.advice import as_toml
 from fsqueue.doctor.examine import examine
 from fsqueue.doctor.findings import Verdict
+from fsqueue.doctor.workplace import LenientFilesystem, Stop
 from fsqueue.errors import FSQueueError
 from fsqueue.spool.access import group_number
 
@@ -74,12 +75,14 @@ def doctor(
     """
     if not os.path.isdir(root):
         _refuse(f"{root} is no directory: make it first")
-    with _stoppable():
+    with _stoppable() as stop:
         try:
-            group = load_config({"root": root}).group
+            name = load_config({"root": root}).group
+            group = None if name is None else group_number(name)
             report = examine(
                 root,
-                group=None if group is None else group_number(group),
+                group=group,
+                fs=LenientFilesystem(group=group, stop=stop),
                 peer=wait if peer else None,
                 progress=lambda text: print(f"fsqueue: {text}", file=sys.stderr, flush=True),
             )
@@ -97,8 +100,9 @@ def _refuse(message: str) -> None:
 
 
 @contextlib.contextmanager
-def _stoppable() -> Iterator[None]:
+def _stoppable() -> Iterator[Stop]:
     """Signals to stop end the examination once; what follows them must not end the clearing up."""
+    stop = Stop()
     # One that is ignored stays so: nohup does that, and a shell to what it runs in the background.
     numbers = [
         number
@@ -106,14 +110,14 @@ def _stoppable() -> Iterator[None]:
         if signal.getsignal(number) is not signal.SIG_IGN
     ]
 
-    def stop(_number: int, _frame: object) -> None:
+    def want(_number: int, _frame: object) -> None:
         for number in numbers:
             signal.signal(number, signal.SIG_IGN)
-        raise KeyboardInterrupt
+        stop.wanted = True
 
-    before = {number: signal.signal(number, stop) for number in numbers}
+    before = {number: signal.signal(number, want) for number in numbers}
     try:
-        yield
+        yield stop
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -92,7 +92,7 @@ def examine(
         PartnerLostError: the other host left in the middle.
     """
     root = os.path.abspath(root)
-    fs = fs or LenientFilesystem(remote=True, group=group)
+    fs = fs or LenientFilesystem(group=group)
     findings = [probe_mount(root), basics.permissions(root, group)]
     pair: tuple[list[Finding], Mapping[str, str]] = ([], {})
     with contextlib.ExitStack() as stack:

@@ -60,7 +60,7 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     _, root, token, group = sys.argv
-    fs = LenientFilesystem(remote=True, group=int(group) if group else None)
+    fs = LenientFilesystem(group=int(group) if group else None)
     place = Workplace(fs, root, token)
     threading.Thread(target=_take_part, args=(place,), daemon=True).start()
     sys.stdin.buffer.read()

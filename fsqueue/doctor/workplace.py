@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from fsqueue.spool.filesystem import Filesystem
 from fsqueue.spool.layout import new_token
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 FOLDER = "doctor"
 # An examination takes minutes at most. What is this old was left by one that was killed.
@@ -21,8 +25,36 @@ _ROUNDS = 50
 _PAUSE = 0.1
 
 
+@dataclass(slots=True)
+class Stop:
+    """A wish to end the examination, as a signal makes it."""
+
+    wanted: bool = False
+
+
 class LenientFilesystem(Filesystem):
-    """Where modes cannot be set the other probes go on; `basics.modes` tells."""
+    """Where modes cannot be set the other probes go on; `basics.modes` tells.
+
+    Args:
+        group: number of the group that is to share the root.
+        stop: once it is wanted, the next call in the main thread raises KeyboardInterrupt instead.
+            Before a call, since one that comes in the middle of `open` leaves a file open that
+            nobody knows of; and an NFS client keeps the folders of such a file until the process
+            has ended. Once, since what follows is clearing up.
+    """
+
+    def __init__(self, *, group: int | None = None, stop: Stop | None = None) -> None:
+        # Every filesystem is taken for a remote one: see `Workplace`.
+        super().__init__(remote=True, group=group)
+        self._stop = stop or Stop()
+
+    def _call(self, verb: str, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
+        # `close` has to be made, whatever happens.
+        main = threading.current_thread() is threading.main_thread()
+        if self._stop.wanted and main and verb != "close":
+            self._stop.wanted = False
+            raise KeyboardInterrupt
+        return super()._call(verb, function, *args, **kwargs)
 
     def _fit(self, made: int | str, mode: int) -> None:
         with contextlib.suppress(OSError):
@@ -102,11 +134,21 @@ def remove(folder: str) -> None:
     for _ in range(_ROUNDS):
         with contextlib.suppress(OSError):
             _clear(folder)
-        if not os.path.lexists(folder):
+        if _is_gone(folder):
             break
         time.sleep(_PAUSE)
     with contextlib.suppress(OSError):
         os.rmdir(os.path.dirname(folder))
+
+
+def _is_gone(folder: str) -> bool:
+    try:
+        os.lstat(folder)
+    except FileNotFoundError:
+        return True
+    except OSError:  # not told
+        return False
+    return False
 
 
 def _clear(folder: str) -> None:

@@ -2,10 +2,14 @@
 
 import errno
 import os
+import signal
+import sys
 import time
 
 import pytest
+import typer
 
+from fsqueue.cli.doctor import doctor
 from fsqueue.doctor.examine import examine
 from fsqueue.doctor.findings import Verdict
 from fsqueue.doctor.workplace import LenientFilesystem
@@ -44,7 +48,7 @@ class WritesInPlace(LenientFilesystem):
 
 
 def test_a_name_with_two_winners_is_found(root):
-    report = examine(root, fs=BothWin(remote=True))
+    report = examine(root, fs=BothWin())
     (race,) = (finding for finding in report.findings if finding.name == "rename race")
     assert race.verdict is report.verdict is Verdict.BAD
     assert race.facts["doubles"] > 0
@@ -52,7 +56,7 @@ def test_a_name_with_two_winners_is_found(root):
 
 def test_files_that_appear_in_part_are_found(root):
     # The workplace's other side, whose messages are whole, reads them.
-    report = examine(root, fs=WritesInPlace(remote=True))
+    report = examine(root, fs=WritesInPlace())
     (seen,) = (finding for finding in report.findings if finding.name == "publication")
     assert seen.verdict is report.verdict is Verdict.BAD
     assert seen.facts["partial"] > 0
@@ -79,3 +83,53 @@ def test_a_directory_where_nothing_can_be_made(root):
     assert report.findings[-1].name == "writable"
     assert report.verdict is Verdict.BAD
     assert report.settings == []
+
+
+# -- a stop in the middle of a system call ----------------------------------------------------
+
+
+def interrupt(function, number):
+    """Signal this process when a system call returns for the `number`th time.
+
+    Of `os.open` nobody has the file yet. A signal from outside comes there whenever opening a file takes long, as it does on NFS.
+    """
+    left = number
+
+    def trace(_frame, event, called):
+        nonlocal left
+        if event == "c_return" and called is function:
+            left -= 1
+            if left == 0:
+                os.kill(os.getpid(), signal.SIGINT)
+
+    sys.setprofile(trace)
+
+
+def open_files(folder):
+    """Files there that this process has open, removed ones too."""
+    found = []
+    for number in os.listdir("/proc/self/fd"):
+        try:
+            found.append(os.readlink(f"/proc/self/fd/{number}"))
+        except FileNotFoundError:  # that of the listing itself
+            continue
+    return [path for path in found if path.startswith(folder)]
+
+
+@pytest.mark.parametrize(
+    ("function", "number"),
+    [*[(os.open, number) for number in (1, 3, 8, 13, 40, 120)], (os.writev, 2), (os.stat, 9)],
+    ids=lambda value: getattr(value, "__name__", value),
+)
+def test_a_stop_within_a_system_call_leaves_no_file_open(root, function, number, capsys):
+    """An NFS client keeps a removed file, and so its folder, for as long as it is open."""
+    before = open_files(root)
+    interrupt(function, number)
+    try:
+        with pytest.raises(typer.Exit) as ended:
+            doctor(root)
+    finally:
+        sys.setprofile(None)
+    assert ended.value.exit_code == 2
+    assert "stopped" in capsys.readouterr().err
+    assert open_files(root) == before
