@@ -91,7 +91,8 @@ def test_a_directory_where_nothing_can_be_made(root):
 def interrupt(function, number):
     """Signal this process when a system call returns for the `number`th time.
 
-    Of `os.open` nobody has the file yet. A signal from outside comes there whenever opening a file takes long, as it does on NFS.
+    Of `os.open` nobody has the file yet. A signal from outside comes there whenever opening a file
+    takes long, as it does on NFS.
     """
     left = number
 
