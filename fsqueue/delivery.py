@@ -48,6 +48,7 @@ class Delivery:
         hint: where it was published, if this process did that.
         keep: the outcome stays readable for everybody.
         members: how many calls of this process share it.
+        shared: others may wait for it, of whom this process knows nothing.
         unpickles: the outcome may be a pickle; None: unless the application reads JSON only.
         learn: told how long each call took.
     """
@@ -60,6 +61,7 @@ class Delivery:
         hint: str | None = None,
         keep: bool = True,
         members: int = 0,
+        shared: bool = False,
         unpickles: bool | None = None,
         learn: Callable[[float], None] | None = None,
     ) -> None:
@@ -68,6 +70,7 @@ class Delivery:
         self._hint = hint
         self._keep = keep
         self._members = members
+        self._shared = shared
         self._unpickles = session.conf.serializer != "json" if unpickles is None else unpickles
         self._learn = learn
         self._mutex = threading.Lock()
@@ -285,13 +288,13 @@ class Delivery:
     def abandon(self, *, stop: bool = False) -> None:
         """Nobody wants the outcome any more: do not run the call, or drop its result.
 
-        Does nothing once the outcome was collected. The result of an `@app.task` that a worker
-        has claimed already stays until it expires.
+        Does nothing once the outcome was collected, or if others may wait for it. The result of an
+        `@app.task` that a worker has claimed already stays until it expires.
 
         Args:
             stop: end the body, if it runs.
         """
-        if self._collected:
+        if self._collected or self._shared:
             return
         client = self._session.client
         withdrawn = self._hint is not None and client.store.withdraw(self._hint)

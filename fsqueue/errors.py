@@ -9,6 +9,7 @@
     │   └── EnvelopeError           a file that is not what it claims to be
     ├── SerializationError          (also a TypeError) a value that cannot be pickled
     ├── TaskNotFoundError           the worker has no task of that name
+    ├── DifferentArgumentsError     (also a ValueError) the pending call of its key differs
     ├── RetryError                  raised by a body that wants to be run again
     └── InvocationError             one call, seen by its caller
         ├── CancelledError          (also a concurrent.futures.CancelledError)
@@ -52,6 +53,10 @@ class SerializationError(FSQueueError, TypeError):
 
 class TaskNotFoundError(FSQueueError):
     """The worker cannot import the task that an invocation names."""
+
+
+class DifferentArgumentsError(FSQueueError, ValueError):
+    """A call of the same ``key_arguments`` is pending, and its other arguments differ."""
 
 
 class RetryError(FSQueueError):

@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 Duration = Annotated[float, Meta(gt=0, extra={"unit": "seconds"})]
 
 
+Concurrency = Literal["disabled", "task", "arguments", "keys"]
+"""Which calls are told apart."""
+
+
 def _doc(description: str, **bounds: Any) -> Meta:
     return Meta(description=description, **bounds)
 
@@ -86,6 +90,18 @@ class CallSettings(msgspec.Struct, frozen=True, kw_only=True):
     serializer: Annotated[
         Serializer | None, _doc("how arguments and results are written; unset: the setting")
     ] = None
+    key_arguments: Annotated[tuple[str, ...], _doc('parameters that "keys" compares')] = ()
+    registration_concurrency: Annotated[
+        Concurrency, _doc("which calls are one while the first is pending: none, or those equal in")
+    ] = "disabled"
+    on_diff_non_key_args_raise: Annotated[
+        bool, _doc("refuse a call that differs from the pending one; if not, that one stands")
+    ] = False
+
+    @property
+    def repeats(self) -> bool:
+        """Whether a call may have the outcome of another: then it has a file of its own."""
+        return self.registration_concurrency != "disabled"
 
     def delay(self, now: Callable[[], float]) -> float:
         """Seconds from now until a call may start: `countdown` or `eta`, whichever is later.
@@ -137,6 +153,9 @@ class TaskOptions(TypedDict, total=False):
     parallel_batch_size: int | Literal["auto"]
     capture_output: bool
     serializer: Serializer | None
+    key_arguments: str | Iterable[str]
+    registration_concurrency: Concurrency
+    on_diff_non_key_args_raise: bool
 
 
 def check_offers(offers: Iterable[TaskOffer]) -> None:
@@ -192,6 +211,8 @@ def _converted(name: str, value: Any, *, strict: bool = True) -> Any:
         raise TypeError(f"unknown task option {name}; there are: {', '.join(known)}")
     if name == "retry_for":
         value = _class_names(value)
+    elif name == "key_arguments" and not isinstance(value, list):
+        value = _names(value)
     elif isinstance(known[name].default, bool) and isinstance(value, str) and not strict:
         value = WORDS.get(value.lower(), value)
     try:
@@ -203,6 +224,12 @@ def _converted(name: str, value: Any, *, strict: bool = True) -> Any:
     if name == "queue" and not is_safe_name(result):
         raise ValueError(f"queue = {value!r}, expected up to 64 letters, digits, '-' and '_'")
     return result
+
+
+def _names(value: Any) -> Any:
+    if isinstance(value, str):
+        return (value,)
+    return tuple(value) if hasattr(value, "__iter__") else value
 
 
 def _class_names(value: Any) -> tuple[str, ...]:

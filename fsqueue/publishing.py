@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from fsqueue.config import Serializer
     from fsqueue.options import CallSettings, HeaderFields
     from fsqueue.session import Session
+    from fsqueue.spool.once import Key
 
 # Common arguments of so many bytes are stored once, beside the calls.
 _LARGE = 1 << 15
@@ -109,8 +110,13 @@ class Publisher:
         *,
         keep: bool,
         ring: bool = True,
+        once: Key | None = None,
     ) -> list[Invocation[Any]]:
-        """Publish one file: a call, or a batch if there are several."""
+        """Publish one file: a call, or a batch if there are several.
+
+        Raises:
+            DifferentArgumentsError: another call is pending under its key, and differs too much.
+        """
         session = self._session
         client = session.client
         members = len(payloads) if len(payloads) > 1 else 0
@@ -124,16 +130,22 @@ class Publisher:
             priority=settings.priority,
             delay=settings.delay(client.now),
             ring=ring,
-            keep=keep,
+            once=once,
+            keep=keep or once is not None,
             max_attempts=settings.max_attempts or session.conf.max_attempts,
             **fields,
         )
+        if once is not None:
+            from fsqueue.repeats import check_content
+
+            check_content(self._task, settings, once, receipt.content, receipt.invocation_id)
         delivery = Delivery(
             session,
             receipt.invocation_id,
             hint=receipt.path,
-            keep=keep,
+            keep=keep or once is not None,
             members=members,
+            shared=once is not None,
             unpickles=fields["codec"] != "json",
             learn=self._pace.learn,
         )

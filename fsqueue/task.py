@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from fsqueue.config import Serializer
+    from fsqueue.options import CallSettings
     from fsqueue.runner.inline import InlineReport
     from fsqueue.session import Session
     from fsqueue.spool.records import Payload
@@ -78,6 +79,7 @@ class Task(Generic[P, R]):
         self._session = session
         self._publisher = Publisher(self.name, session)
         self.settings = settings_of(self.name, options, session.conf.task_offers)
+        self._check_keys(self.settings)
         functools.update_wrapper(self, func)
 
     def __repr__(self) -> str:
@@ -103,7 +105,17 @@ class Task(Generic[P, R]):
         """
         other = copy.copy(self)
         other.settings = changed(self.settings, options)
+        self._check_keys(other.settings)
         return other
+
+    def _check_keys(self, settings: CallSettings) -> None:
+        if settings.key_arguments:
+            from fsqueue.keys import check_key_arguments
+
+            check_key_arguments(self.signature, settings.key_arguments)
+        for option in ("registration_concurrency",):
+            if getattr(settings, option) == "keys" and not settings.key_arguments:
+                raise ValueError(f'{option} = "keys" needs key_arguments, which are not set')
 
     def args(self, /, *args: P.args, **kwargs: P.kwargs) -> Arguments:
         """The arguments of one call, for `parallelize`.
@@ -163,6 +175,9 @@ class Task(Generic[P, R]):
         if self.forced_inline:
             return self._inline(call)
         payload = self._publisher.encode(*call, self.settings)
+        if self.settings.repeats:
+            (invocation,) = self._publish_repeats([call], [payload], {}, keep=keep)
+            return invocation
         (invocation,) = self._publisher.publish([payload], self.settings, keep=keep)
         return invocation
 
@@ -217,9 +232,37 @@ class Task(Generic[P, R]):
         calls = self.calls_of(items, common)
         if self.forced_inline:
             return InvocationGroup([self._inline(call.sharing(common)) for call in calls])
-        apart = self.settings.parallel_batch_size == 1
+        apart = self.settings.parallel_batch_size == 1 or self.settings.repeats
         payloads = [self._publisher.encode(*call, self.settings, apart=apart) for call in calls]
+        if self.settings.repeats:
+            return InvocationGroup(self._publish_repeats(calls, payloads, common, keep=keep))
         return InvocationGroup(self._publish_all(payloads, common, keep=keep))
+
+    def _publish_repeats(
+        self,
+        calls: list[Arguments],
+        payloads: list[Payload],
+        common: Mapping[str, Any],
+        *,
+        keep: bool,
+    ) -> list[Invocation[R]]:
+        """Make calls each in a file of its own; those that are one have one invocation."""
+        from fsqueue.repeats import check_group, repeat_of
+
+        app_id, settings = self._session.app_id, self.settings
+        repeats = [
+            repeat_of(app_id, self.name, settings, self.bound(*call.sharing(common)))
+            for call in calls
+        ]
+        check_group(self.name, settings, repeats)
+        shared = self._publisher.share(common, settings)
+        found: dict[str, Invocation[R]] = {}
+        for repeat, payload in zip(repeats, payloads, strict=True):
+            if repeat.name not in found:
+                (found[repeat.name],) = self._publisher.publish(
+                    [payload], settings, shared, keep=keep, once=repeat.once
+                )
+        return [found[repeat.name] for repeat in repeats]
 
     def _publish_all(
         self, payloads: list[Payload], common: Mapping[str, Any], *, keep: bool

@@ -7,7 +7,7 @@ import logging
 import math
 import platform
 import threading
-from typing import TYPE_CHECKING, NamedTuple, Required, TypedDict, Unpack
+from typing import TYPE_CHECKING, NamedTuple, Required, TypedDict, Unpack, cast
 
 from fsqueue import tracing
 from fsqueue.spool.layout import DEFAULT_PRIORITY, Slot, client_of, new_token
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from filelock import BaseFileLock
 
+    from fsqueue.spool.once import Key
     from fsqueue.spool.records import Buffer, RetryPolicy
     from fsqueue.spool.store import Store
 
@@ -39,7 +40,7 @@ _PARTS_OF_DELAY = 64
 _FINEST = 1 / 16
 
 
-class CallOptions(TypedDict, total=False):
+class CallFields(TypedDict, total=False):
     """Fields of a `Call` that the caller chooses."""
 
     max_attempts: Required[int]
@@ -53,11 +54,20 @@ class CallOptions(TypedDict, total=False):
     capture: bool
 
 
+class CallOptions(CallFields, total=False):
+    """These fields, and what becomes of the call."""
+
+    once: Key | None
+    """Under this key one call is pending, whoever has published it."""
+
+
 class Receipt(NamedTuple):
     """A published call: its id, and where it was pending."""
 
     invocation_id: str
     path: str
+    content: str = ""
+    """What the `Key` of the call said that is pending."""
 
 
 class Client:
@@ -111,7 +121,7 @@ class Client:
         ring: bool = True,
         **options: Unpack[CallOptions],
     ) -> Receipt:
-        """Make a call pending.
+        """Make a call pending, or find the one that is.
 
         Args:
             invocation_id: from `new_id`.
@@ -122,13 +132,14 @@ class Client:
             priority: 0 to 9; higher ones are served first.
             delay: seconds before it may start.
             ring: wake idle workers; if not, call `ring` later.
-            options: fields of the call's header.
+            options: see there.
 
         Raises:
             OSError: the shared directory did not take the file; the call was not made.
         """
         slot = self._slot_of(priority, delay)
         options.setdefault("codec", "cloudpickle")
+        once = options.pop("once", None)
         with tracing.publishing(task, queue, invocation_id, options.get("members", 0)) as trace:
             call = Call(
                 id=invocation_id,
@@ -140,12 +151,24 @@ class Client:
                 python=_PYTHON,
                 segments=tuple(len(segment) for segment in payload),
                 trace=trace,
-                **options,
+                **cast("CallFields", options),
             )
-            path = self.store.publish(call, payload, buffers)
+            receipt = self._publish(call, payload, buffers, once)
         if ring:
             self.ring(queue)
-        return Receipt(invocation_id, path)
+        return receipt
+
+    def _publish(
+        self,
+        call: Call,
+        payload: Sequence[bytes | memoryview],
+        buffers: Sequence[Buffer],
+        once: Key | None,
+    ) -> Receipt:
+        if once is None:
+            return Receipt(call.id, self.store.publish(call, payload, buffers))
+        published = self.store.publish_once(once, call, payload, buffers)
+        return Receipt(published.invocation_id, published.path, published.content)
 
     def ring(self, queue: str) -> None:
         """Wake idle workers of this machine."""

@@ -34,7 +34,7 @@ def add(a: int, b: int = 2) -> int:
     return a + b
 
 
-@app.direct_task(max_attempts=1)
+@app.direct_task(max_attempts=1, registration_concurrency="keys", key_arguments=["seconds"])
 async def wait_for(seconds: float) -> str:
     return str(seconds)
 
