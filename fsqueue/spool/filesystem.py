@@ -45,6 +45,9 @@ _GROUP_FILE, _GROUP_FOLDER = 0o660, 0o2770
 # in the kernel's fs/nfs/dir.c); it removes it itself.
 _STILL_OPEN = ".nfs"
 
+# Each try ends with a folder made that somebody removed again in between: rare even once.
+_TRIES = 100
+
 # What a filesystem answers when it has no hard links.
 _NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
 
@@ -184,15 +187,21 @@ class Filesystem:
         self._settle(path)
 
     def make_folders(self, path: str) -> None:
-        """Make a folder and those above it where they are missing."""
-        try:
-            self.mkdir(path)
-        except FileExistsError:
-            return
-        except FileNotFoundError:
-            self.make_folders(os.path.dirname(path))
-            with contextlib.suppress(FileExistsError):
+        """Make a folder and those above it where they are missing.
+
+        Also if somebody removes those that are empty meanwhile.
+        """
+        for _ in range(_TRIES):
+            try:
                 self.mkdir(path)
+            except FileNotFoundError as error:
+                missing = error
+                self.make_folders(os.path.dirname(path))
+            except FileExistsError:
+                return
+            else:
+                return
+        raise missing
 
     def rmdir(self, path: str) -> bool:
         """Remove a folder if it is empty; False if it is in use. A missing one counts as removed.
