@@ -28,6 +28,14 @@ _HELP_PAUSES = (0.05, 0.1, 0.2, 0.5)
 _LAST_HELP_PAUSE = 1.0
 
 
+class Hint(NamedTuple):
+    """Where this process published a file."""
+
+    path: str
+    lanes: tuple[str, ...] = ()
+    """In which it may wait for its turn since."""
+
+
 class _Opened(NamedTuple):
     """An outcome whose digest holds."""
 
@@ -58,7 +66,7 @@ class Delivery:
         session: Session,
         invocation_id: str,
         *,
-        hint: str | None = None,
+        hint: Hint | None = None,
         keep: bool = True,
         members: int = 0,
         shared: bool = False,
@@ -67,7 +75,8 @@ class Delivery:
     ) -> None:
         self.id = invocation_id
         self._session = session
-        self._hint = hint
+        self._hint = None if hint is None else hint.path
+        self._lanes = () if hint is None else hint.lanes
         self._keep = keep
         self._members = members
         self._shared = shared
@@ -90,7 +99,7 @@ class Delivery:
             data = self._read()
             if data is not None:
                 return self._decoded(data).part(member)[0]
-        return state_of(self._session.store, self.id, member, hint=self._hint)
+        return state_of(self._session.store, self.id, member, hint=self._hint, lanes=self._lanes)
 
     def value(self, member: int | None, deadline: float | None) -> Any:
         """Wait for the value of a call; raises what its body raised.
@@ -283,7 +292,7 @@ class Delivery:
 
         if self._collected:
             return False
-        return cancel(self._session.store, self.id, self._hint)
+        return cancel(self._session.store, self.id, self._hint, self._lanes)
 
     def abandon(self, *, stop: bool = False) -> None:
         """Nobody wants the outcome any more: do not run the call, or drop its result.
@@ -297,11 +306,20 @@ class Delivery:
         if self._collected or self._shared:
             return
         client = self._session.client
-        withdrawn = self._hint is not None and client.store.withdraw(self._hint)
+        withdrawn = self._hint is not None and self._withdraw(self._hint)
         if stop and not withdrawn:
             client.store.cancel_running(self.id)
         if not withdrawn and not self._keep:
             client.waiter.abandon(self.id)
+
+    def _withdraw(self, path: str) -> bool:
+        from fsqueue.spool.lookup import find_waiting
+
+        store = self._session.store
+        if store.withdraw(path):
+            return True
+        waiting = find_waiting(store, self.id, self._lanes)
+        return waiting is not None and store.withdraw(waiting)
 
 
 def _help_pauses() -> Iterator[float]:

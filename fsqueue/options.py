@@ -45,6 +45,8 @@ class HeaderFields(TypedDict, total=False):
     retry: RetryPolicy
     capture: bool
     codec: str
+    lanes: tuple[str, ...]
+    within: dict[str, str]
 
 
 class CallSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -90,6 +92,12 @@ class CallSettings(msgspec.Struct, frozen=True, kw_only=True):
     serializer: Annotated[
         Serializer | None, _doc("how arguments and results are written; unset: the setting")
     ] = None
+    running_concurrency: Annotated[
+        Concurrency, _doc("which calls take turns: none, or those equal in this")
+    ] = "disabled"
+    running_limit: Annotated[
+        int, _doc("how many of the calls that take turns run at a time", ge=1, le=99_999)
+    ] = 1
     key_arguments: Annotated[tuple[str, ...], _doc('parameters that "keys" compares')] = ()
     registration_concurrency: Annotated[
         Concurrency, _doc("which calls are one while the first is pending: none, or those equal in")
@@ -102,6 +110,11 @@ class CallSettings(msgspec.Struct, frozen=True, kw_only=True):
     def repeats(self) -> bool:
         """Whether a call may have the outcome of another: then it has a file of its own."""
         return self.registration_concurrency != "disabled"
+
+    @property
+    def by_arguments(self) -> bool:
+        """Whether calls take turns by their arguments: then no two of them share a file."""
+        return self.running_concurrency in {"arguments", "keys"}
 
     def delay(self, now: Callable[[], float]) -> float:
         """Seconds from now until a call may start: `countdown` or `eta`, whichever is later.
@@ -156,6 +169,8 @@ class TaskOptions(TypedDict, total=False):
     key_arguments: str | Iterable[str]
     registration_concurrency: Concurrency
     on_diff_non_key_args_raise: bool
+    running_concurrency: Concurrency
+    running_limit: int
 
 
 def check_offers(offers: Iterable[TaskOffer]) -> None:

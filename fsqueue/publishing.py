@@ -5,12 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fsqueue.batching import Pace
-from fsqueue.delivery import Delivery
+from fsqueue.delivery import Delivery, Hint
 from fsqueue.invocation import Invocation
+from fsqueue.runner.context import current
+from fsqueue.runner.turns import made_within
 from fsqueue.spool.records import Payload
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    import inspect
+    from collections.abc import Callable, Mapping, Sequence
 
     from fsqueue.config import Serializer
     from fsqueue.options import CallSettings, HeaderFields
@@ -95,8 +98,33 @@ class Publisher:
             blobs.touch(digest, client.now() + delay)
         return Shared(blob=digest)
 
+    def lanes(
+        self, settings: CallSettings, bound: Callable[[], inspect.BoundArguments]
+    ) -> tuple[str, ...]:
+        """The lanes in which a call takes turns with others.
+
+        Args:
+            settings: the call's.
+            bound: gives its arguments, if they matter.
+
+        Raises:
+            SerializationError: an argument can neither be taken apart nor pickled.
+        """
+        kind = settings.running_concurrency
+        if kind == "disabled":
+            return ()
+        from fsqueue.keys import arguments_of, digest_of
+
+        arguments = None
+        if settings.by_arguments:
+            arguments = arguments_of(bound(), settings.key_arguments if kind == "keys" else ())
+        digest = digest_of([self._session.app_id, self._task, kind, arguments])
+        return (f"{digest}-{settings.running_limit}",)
+
     def batch_size(self, count: int, settings: CallSettings) -> int:
         """How many calls of a group share a file."""
+        if settings.by_arguments:
+            return 1
         size = settings.parallel_batch_size
         if isinstance(size, int):
             return size
@@ -111,8 +139,9 @@ class Publisher:
         keep: bool,
         ring: bool = True,
         once: Key | None = None,
+        lanes: tuple[str, ...] = (),
     ) -> list[Invocation[Any]]:
-        """Publish one file: a call, or a batch if there are several.
+        """Publish one file: a call, or a batch if there are several; the file takes turns.
 
         Raises:
             DifferentArgumentsError: another call is pending under its key, and differs too much.
@@ -121,6 +150,8 @@ class Publisher:
         client = session.client
         members = len(payloads) if len(payloads) > 1 else 0
         fields = self._header(settings, shared, members)
+        if lanes:
+            fields["lanes"] = lanes
         receipt = client.publish(
             client.new_id(),
             self._task,
@@ -142,7 +173,7 @@ class Publisher:
         delivery = Delivery(
             session,
             receipt.invocation_id,
-            hint=receipt.path,
+            hint=Hint(receipt.path, lanes),
             keep=keep or once is not None,
             members=members,
             shared=once is not None,
@@ -157,6 +188,8 @@ class Publisher:
 
     def _header(self, settings: CallSettings, shared: Shared, members: int) -> HeaderFields:
         fields: HeaderFields = {**settings.header(), "codec": self.codec(settings)}
+        if within := made_within(current.get()):
+            fields["within"] = within
         if shared.blob:
             fields["blob"] = shared.blob
         if members:

@@ -113,7 +113,7 @@ class Task(Generic[P, R]):
             from fsqueue.keys import check_key_arguments
 
             check_key_arguments(self.signature, settings.key_arguments)
-        for option in ("registration_concurrency",):
+        for option in ("registration_concurrency", "running_concurrency"):
             if getattr(settings, option) == "keys" and not settings.key_arguments:
                 raise ValueError(f'{option} = "keys" needs key_arguments, which are not set')
 
@@ -178,8 +178,13 @@ class Task(Generic[P, R]):
         if self.settings.repeats:
             (invocation,) = self._publish_repeats([call], [payload], {}, keep=keep)
             return invocation
-        (invocation,) = self._publisher.publish([payload], self.settings, keep=keep)
+        (invocation,) = self._publisher.publish(
+            [payload], self.settings, keep=keep, lanes=self._lanes_of(call)
+        )
         return invocation
+
+    def _lanes_of(self, call: Arguments) -> tuple[str, ...]:
+        return self._publisher.lanes(self.settings, lambda: self.bound(*call))
 
     def inline(self, invocation_id: str = "inline", report: InlineReport | None = None) -> Any:
         """A block whose code is the body of a call, run where it is called.
@@ -232,11 +237,13 @@ class Task(Generic[P, R]):
         calls = self.calls_of(items, common)
         if self.forced_inline:
             return InvocationGroup([self._inline(call.sharing(common)) for call in calls])
-        apart = self.settings.parallel_batch_size == 1 or self.settings.repeats
-        payloads = [self._publisher.encode(*call, self.settings, apart=apart) for call in calls]
-        if self.settings.repeats:
+        settings = self.settings
+        apart = settings.parallel_batch_size == 1 or settings.by_arguments or settings.repeats
+        payloads = [self._publisher.encode(*call, settings, apart=apart) for call in calls]
+        if settings.repeats:
             return InvocationGroup(self._publish_repeats(calls, payloads, common, keep=keep))
-        return InvocationGroup(self._publish_all(payloads, common, keep=keep))
+        lanes = [self._lanes_of(call.sharing(common)) for call in calls]
+        return InvocationGroup(self._publish_all(payloads, common, lanes, keep=keep))
 
     def _publish_repeats(
         self,
@@ -257,15 +264,21 @@ class Task(Generic[P, R]):
         check_group(self.name, settings, repeats)
         shared = self._publisher.share(common, settings)
         found: dict[str, Invocation[R]] = {}
-        for repeat, payload in zip(repeats, payloads, strict=True):
+        for call, repeat, payload in zip(calls, repeats, payloads, strict=True):
             if repeat.name not in found:
+                lanes = self._lanes_of(call.sharing(common))
                 (found[repeat.name],) = self._publisher.publish(
-                    [payload], settings, shared, keep=keep, once=repeat.once
+                    [payload], settings, shared, keep=keep, once=repeat.once, lanes=lanes
                 )
         return [found[repeat.name] for repeat in repeats]
 
     def _publish_all(
-        self, payloads: list[Payload], common: Mapping[str, Any], *, keep: bool
+        self,
+        payloads: list[Payload],
+        common: Mapping[str, Any],
+        lanes: list[tuple[str, ...]],
+        *,
+        keep: bool,
     ) -> list[Invocation[R]]:
         publisher, settings = self._publisher, self.settings
         shared = publisher.share(common, settings)
@@ -275,7 +288,9 @@ class Task(Generic[P, R]):
             for number, start in enumerate(range(0, len(payloads), size)):
                 ring = number % _RING_EVERY == 0
                 batch = payloads[start : start + size]
-                invocations += publisher.publish(batch, settings, shared, keep=keep, ring=ring)
+                invocations += publisher.publish(
+                    batch, settings, shared, keep=keep, ring=ring, lanes=lanes[start]
+                )
         except BaseException:
             InvocationGroup(invocations).abandon()  # the caller never gets to know them
             raise

@@ -185,6 +185,7 @@ def _facts(store: Store, found: View) -> dict[str, Any]:
         "retries": found.name.retries if found.name else outcome.retries if outcome else 0,
         "file": found.path,
         "worker": _worker_of(store, found),
+        "waits": _turn_of(store, found),
     }
     if call is not None:
         facts |= {
@@ -215,6 +216,16 @@ def _worker_of(store: Store, found: View) -> str:
         return found.outcome.worker
     folder, _, worker = found.path.rpartition("/")[0].rpartition("/")
     return worker if folder == store.layout.running_folder else ""
+
+
+def _turn_of(store: Store, found: View) -> str:
+    """For what a pending call waits that others keep from running."""
+    from fsqueue.spool.layout import lane_limit
+
+    lane = found.path.rpartition("/")[0].rpartition("/")[0].rpartition("/")[2]
+    if found.state is not State.PENDING or not found.path.startswith(store.layout.lane(lane)):
+        return ""
+    return f"for its turn in lane {lane}, in which {lane_limit(lane)} may run at a time"
 
 
 def _failure(found: View, member: int | None) -> tuple[Failure | None, str]:

@@ -48,7 +48,11 @@ def queues(census: Census) -> Iterator[Metric]:
     by_state = [
         ((queue.name, state), float(count))
         for queue in census.queues
-        for state, count in (("due", queue.due), ("delayed", queue.delayed))
+        for state, count in (
+            ("due", queue.due),
+            ("delayed", queue.delayed),
+            ("waiting", queue.waiting),
+        )
     ]
     yield _gauge("pending_calls", "Calls that wait for a worker.", ("queue", "state"), by_state)
     yield _gauge(

@@ -171,7 +171,7 @@ def status_parts(census: Census, recent: Stats) -> Iterator[RenderableType]:
 
 
 def _queues_table(queues: Sequence[QueueSight]) -> RenderableType:
-    heads = ("QUEUE", "DUE", "OLDEST", "DELAYED", "NEXT", "WORKERS", "STATE")
+    heads = ("QUEUE", "DUE", "OLDEST", "DELAYED", "NEXT", "WAITING", "WORKERS", "STATE")
     return table(
         heads,
         [
@@ -181,6 +181,7 @@ def _queues_table(queues: Sequence[QueueSight]) -> RenderableType:
                 duration(queue.oldest),
                 queue.delayed,
                 duration(queue.next_due),
+                queue.waiting,
                 queue.workers,
                 _state_of_queue(queue),
             )
@@ -192,7 +193,7 @@ def _queues_table(queues: Sequence[QueueSight]) -> RenderableType:
 def _state_of_queue(queue: QueueSight) -> str:
     if queue.paused:
         return "paused"
-    waits = queue.due or queue.delayed
+    waits = queue.due or queue.delayed or queue.waiting
     return "nobody works" if waits and not queue.workers else "open"
 
 

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from fsqueue.runner.reporting import Report
+    from fsqueue.runner.turns import Seat
     from fsqueue.spool.journal import Entry
     from fsqueue.spool.records import Call
     from fsqueue.spool.reports import Progress
@@ -67,12 +68,16 @@ class Execution:
         call: its header.
         started: when, in seconds since the epoch by the file server's clock.
         over: the body has ended.
+        parent: the call whose body waits for this one in the same thread; None if none does.
+        seats: by lane, what it has there.
     """
 
     def __init__(self, workplace: Workplace, claim: Claim, call: Call) -> None:
         self.workplace, self.claim, self.call = workplace, claim, call
         self.started = workplace.store.clock.now()
         self.over = False
+        self.parent = current.get()
+        self.seats: dict[str, Seat] = {}
         self.view: CurrentInvocation | None = None
         self._report: Report | None = None
         self._unsettled = threading.Lock()

@@ -11,7 +11,7 @@ from fsqueue import tracing
 from fsqueue.codec import PYTHON, check_codec
 from fsqueue.errors import EnvelopeError, InvocationExpiredError, SpoolVersionError
 from fsqueue.logs import CALLS
-from fsqueue.runner import notes
+from fsqueue.runner import notes, turns
 from fsqueue.runner.bodies import Answer, answer
 from fsqueue.runner.capture import capturing_if
 from fsqueue.runner.context import Execution, current
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from fsqueue.runner.context import Workplace
-    from fsqueue.spool.records import Payload
+    from fsqueue.spool.records import Call, Payload
     from fsqueue.spool.store import Claim
 
 log = logging.getLogger(__name__)
@@ -43,6 +43,8 @@ class Ending(enum.Enum):
     """Written by another format version: left alone."""
     GIVEN_BACK = enum.auto()
     """Somebody took the claim away meanwhile: nothing was published."""
+    WAITS = enum.auto()
+    """Others of its lane are running: it waits there for its turn, as it was."""
     CANCELLED = enum.auto()
     """Its process was ended because nobody waits for it any more."""
     TIMED_OUT = enum.auto()
@@ -67,6 +69,43 @@ def execute(
         release: asks, when the body is done, whether the claim is still this worker's.
         killable: this process may be ended to end the body.
     """
+    found = _read(workplace, claim, release)
+    if isinstance(found, Ending):
+        return found
+    call, payload = found
+    execution = Execution(workplace, claim, call)
+    if call.lanes and not _is_too_late(execution):
+        full = _insist(workplace, lambda: turns.take(execution))
+        if full:
+            return _wait_in(execution, full, release)
+    if call.blob:
+        with contextlib.suppress(EnvelopeError):  # which `answer` meets again, and tells
+            _insist(workplace, lambda: workplace.store.blobs.fetch(call.blob))
+    if calls.isEnabledFor(logging.INFO):
+        calls.info("%s has started: %s", claim.name, call.task, extra=_tags(execution))
+
+    def settle(result: Answer) -> bool:
+        if not execution.settle() or not release(claim):
+            return False
+        execution.end_report()
+        _insist(workplace, lambda: finish(execution, result))
+        turns.leave(execution)
+        return True
+
+    settled = False
+    try:
+        settled = settle(_run(execution, payload, settle, killable))
+    finally:
+        execution.end_report()
+        if not settled:
+            turns.leave(execution)
+    return Ending.FINISHED if settled else Ending.GIVEN_BACK
+
+
+def _read(
+    workplace: Workplace, claim: Claim, release: Callable[[Claim], bool]
+) -> tuple[Call, Payload] | Ending:
+    """Header and payload of a claim; or how it has ended, if it cannot be read."""
     store = workplace.store
     try:
         call, payload = _insist(workplace, lambda: store.read_call(claim))
@@ -82,25 +121,7 @@ def execute(
             reason = str(error)
             _insist(workplace, lambda: store.quarantine(claim.path, claim.name, reason))
         return Ending.FINISHED
-    if call.blob:
-        with contextlib.suppress(EnvelopeError):  # which `answer` meets again, and tells
-            _insist(workplace, lambda: store.blobs.fetch(call.blob))
-    execution = Execution(workplace, claim, call)
-    if calls.isEnabledFor(logging.INFO):
-        calls.info("%s has started: %s", claim.name, call.task, extra=_tags(execution))
-
-    def settle(result: Answer) -> bool:
-        if not execution.settle() or not release(claim):
-            return False
-        execution.end_report()
-        _insist(workplace, lambda: finish(execution, result))
-        return True
-
-    try:
-        settled = settle(_run(execution, payload, settle, killable))
-    finally:
-        execution.end_report()
-    return Ending.FINISHED if settled else Ending.GIVEN_BACK
+    return call, payload
 
 
 def _run(
@@ -110,7 +131,7 @@ def _run(
     killable: bool,
 ) -> Answer:
     call, name = execution.call, execution.claim.name
-    if call.expires and execution.started > call.expires:
+    if _is_too_late(execution):
         text = (
             f"invocation {call.id} of {call.task} was not started before it expired: the workers "
             "were busy, or none was there. Start more of them, or set a longer `expires`."
@@ -138,12 +159,28 @@ def _run(
         current.reset(token)
 
 
+def _is_too_late(execution: Execution) -> bool:
+    return 0 < execution.call.expires < execution.started
+
+
+def _wait_in(execution: Execution, lane: str, release: Callable[[Claim], bool]) -> Ending:
+    """Let a call wait for its turn, which needs neither a slot nor this worker."""
+    workplace, claim = execution.workplace, execution.claim
+    if not release(claim):
+        return Ending.GIVEN_BACK
+    calls.info("%s waits for its turn in lane %s", claim.name, lane, extra=_tags(execution))
+    _insist(workplace, lambda: workplace.store.park(claim, execution.call, lane))
+    turns.leave(execution)
+    return Ending.WAITS
+
+
 def time_out(workplace: Workplace, claim: Claim) -> None:
     """Settle an attempt whose process was ended as its time was over."""
     call, _ = workplace.store.read_call(claim)
     error = timeout_error(call)
     answer_given = Answer.of_error(error, call.codec, call.retry, claim.name.retries)
     finish(Execution(workplace, claim, call), answer_given)
+    workplace.store.lanes.vacate(call.lanes, call.id, claim.worker)
 
 
 def finish(execution: Execution, result: Answer) -> None:
@@ -204,7 +241,8 @@ def _insist(workplace: Workplace, step: Callable[[], Any]) -> Any:
 def run_if_pending(workplace: Workplace, invocation_id: str, hint: str | None) -> bool:
     """Claim an invocation, if it is pending, and run it in this thread.
 
-    A body that waits for an invocation calls this, so that it never waits for a slot.
+    Or one that waits for the place of the body that calls this, or of one that waits for that. A
+    body that waits for an invocation calls this, so that it never waits for a slot or for itself.
 
     Args:
         workplace: the worker that claims.
@@ -213,6 +251,7 @@ def run_if_pending(workplace: Workplace, invocation_id: str, hint: str | None) -
     """
     store = workplace.store
     path = find_due(store, invocation_id, hint) if hint else find_pending(store, invocation_id)
+    path = path or turns.lendable(current.get(), invocation_id, hint)
     if path is None:
         return False
     try:
@@ -230,4 +269,4 @@ def run_if_pending(workplace: Workplace, invocation_id: str, hint: str | None) -
             store.give_back(claim)
     finally:
         worker.forget(claim.name)
-    return ending is not Ending.UNREADABLE
+    return ending not in {Ending.UNREADABLE, Ending.WAITS}

@@ -46,6 +46,7 @@ _QUICK = 2
 _LOOK_AGAIN = 0.0009
 # A stop that comes so shortly before the run was meant for it: threads start in their own time.
 _EARLY_STOP = 0.5
+_SETTLED = {Ending.FINISHED, Ending.GIVEN_BACK, Ending.WAITS}
 
 
 class Runner:
@@ -330,14 +331,14 @@ class _Shift:
 
     def _settle(self, claim: Claim, ending: Ending | BaseException) -> None:
         """Free a claim; what its slot did not finish goes back."""
-        if not self._worker.release(claim) or ending in {Ending.FINISHED, Ending.GIVEN_BACK}:
+        if not self._worker.release(claim) or ending in _SETTLED:
             return
         drop_progress(self._store, claim.name)
         if ending is Ending.UNREADABLE:
             self._backlogs.skip(claim.name)
             self._give_back(claim)
         elif ending is Ending.CANCELLED:
-            self._store.fs.discard(claim.path)
+            self._store.drop(claim.path, claim.name)
         elif ending is Ending.TIMED_OUT:
             time_out(self._workplace, claim)
         elif ending is Ending.NOT_STARTED or self._stopping.is_set():

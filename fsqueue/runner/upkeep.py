@@ -8,6 +8,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from fsqueue.spool.expiry import expire
+from fsqueue.spool.lanes import LaneUpkeep
 from fsqueue.spool.liveness import Observer
 from fsqueue.spool.reaper import reap
 
@@ -61,6 +62,7 @@ class Upkeep:
         self._drain, self._draining = drain, False
         self._flush = flush
         self._observer = Observer(store, heartbeat=conf.heartbeat, lease=conf.lease)
+        self._lanes = LaneUpkeep(store)
         self._stop = threading.Event()
         self._leading = False
         self._patience = conf.heartbeat * (_BEATS_TO_TAKE_OVER + random.random())  # noqa: S311
@@ -104,6 +106,7 @@ class Upkeep:
             (self.reap_here, 0.0),
             (self._end_cancelled, beat if self._store.fs.remote else 0.0),
             (self._lead, beat),
+            (self._mend_lanes, beat),
             (self._write_journal, beat),
             (self._expire, _EXPIRE_EVERY),
         )
@@ -139,6 +142,10 @@ class Upkeep:
         if self._leading:
             self._store.fs.touch(stamp)
             self._observer.stands_still(stamp)
+
+    def _mend_lanes(self) -> None:
+        if self._leading:
+            self._lanes.round()
 
     def _look_for_drain(self) -> None:
         marker = self._store.layout.drain(self._worker.name)

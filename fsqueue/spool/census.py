@@ -6,6 +6,7 @@ with the number of files, as every folder is listed once.
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
@@ -41,6 +42,8 @@ class QueueSight(msgspec.Struct, frozen=True, kw_only=True):
     """How long the call has been due that waits longest, to about a second."""
     next_due: float | None
     """When the next one of the delayed is due."""
+    waiting: int = 0
+    """Calls that wait for their turn, as others of their lane are running."""
     paused: bool
     workers: int
     """Workers that serve it and are alive."""
@@ -120,11 +123,12 @@ def take_census(store: Store, *, heartbeat: float, counts: Counts | None = None)
     """
     store.sync_clock()
     workers = look_at_workers(store, heartbeat=heartbeat)
+    waiting = _waiting(store)
     return Census(
         root=store.layout.root,
         spool=store.info.id,
         time=store.clock.now(),
-        queues=tuple(_queue(store, name, workers) for name in queue_names(store)),
+        queues=tuple(_queue(store, name, workers, waiting[name]) for name in queue_names(store)),
         workers=workers,
         counts=counts or _counts(store),
     )
@@ -136,7 +140,15 @@ def queue_names(store: Store) -> list[str]:
     return sorted(name for name in names if is_queue_name(name))
 
 
-def _queue(store: Store, name: str, workers: tuple[WorkerSight, ...]) -> QueueSight:
+def _waiting(store: Store) -> Counter[str]:
+    """How many calls of each queue wait in lanes."""
+    found: Counter[str] = Counter()
+    for siding, folder in store.lanes.all_sidings():
+        found[siding.queue] += len(store.fs.names(folder))
+    return found
+
+
+def _queue(store: Store, name: str, workers: tuple[WorkerSight, ...], waiting: int) -> QueueSight:
     fs, layout, now = store.fs, store.layout, store.clock.now()
     names = fs.names(layout.queue(name), fresh=True)
     due = delayed = 0
@@ -156,6 +168,7 @@ def _queue(store: Store, name: str, workers: tuple[WorkerSight, ...]) -> QueueSi
         delayed=delayed,
         oldest=now - first_due if due else None,
         next_due=next_due - now if delayed else None,
+        waiting=waiting,
         paused=PAUSED in names,
         workers=sum(name in worker.queues and worker.state == "alive" for worker in workers),
     )

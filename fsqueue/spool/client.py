@@ -52,6 +52,8 @@ class CallFields(TypedDict, total=False):
     expires: float
     retry: RetryPolicy
     capture: bool
+    lanes: tuple[str, ...]
+    within: dict[str, str]
 
 
 class CallOptions(CallFields, total=False):

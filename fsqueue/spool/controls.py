@@ -202,6 +202,7 @@ def _publish_again(store: Store, call: Call, new_id: str, payload: Payload) -> N
         keep=True,  # nobody waits for it: it is for whoever looks
         expires=0.0,  # that time has passed, and was counted from the first call
         retry_of=call.id,
+        within={},  # nobody waits in whose place it could run
     )
     # Before anybody looks there: an NFS client remembers for half a minute what was missing.
     client = new_id.rpartition("-")[0]

@@ -40,6 +40,8 @@ _FIRST_LINE = re.compile(
 _FIRST_LINE_LIMIT = 1 << 11
 # All that later formats promise of their first line.
 _VERSION = re.compile(rb"fsqueue ([1-9]\d{0,8})[ \n]")
+GLANCE = 1 << 13
+"""In so many first bytes of a file `glance` finds a header, but for that of a large batch."""
 _encode_header = msgspec.json.Encoder().encode
 _decoders = {kind: msgspec.json.Decoder(kind) for kind in (Call, Outcome)}
 

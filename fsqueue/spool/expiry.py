@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from fsqueue.errors import EnvelopeError
 from fsqueue.spool.journal import start_of_hour
+from fsqueue.spool.lanes import mend_all
 from fsqueue.spool.layout import Slot, is_client_name
 from fsqueue.spool.reports import remove_stale_progress
 
@@ -51,6 +52,7 @@ def expire(store: Store, *, result_ttl: float, journal_ttl: float = _DAY) -> int
 def expire_by_kind(store: Store, *, result_ttl: float, journal_ttl: float = _DAY) -> Expired:
     """The same, with the numbers of each kind."""
     layout = store.layout
+    mend_all(store)
     removed = Expired(
         _expire_files(store, layout.tmp_folder, max(_TMP_TTL, result_ttl)),
         _expire_files(store, layout.failed_folder, result_ttl),
@@ -106,6 +108,9 @@ def _oldest_unfinished(store: Store, now: float) -> float:
             if fs.names(layout.slot(queue, str(slot)), fresh=True):  # an empty one needs no blobs
                 oldest = min(oldest, slot.due)
                 break
+    for siding, _ in store.lanes.all_sidings():
+        waiting = Slot.parse(siding.slot)
+        oldest = oldest if waiting is None else min(oldest, waiting.due)
     for worker in fs.names(layout.running_folder, fresh=True):
         for name in fs.names(layout.running(worker), fresh=True):
             with contextlib.suppress(FileNotFoundError, EnvelopeError):

@@ -71,6 +71,19 @@ def this_process() -> Process:
     return Process(boot_id(), os.getpid(), start_of(os.getpid()) or "")
 
 
+def mark_of(pid: int) -> str:
+    """A process in a file name; see `is_marked_gone`."""
+    return f"{pid}-{re.sub('[^0-9]', '-', start_of(pid) or '')}"
+
+
+def is_marked_gone(mark: str) -> bool:
+    """Whether a process of this machine has ended, by what `mark_of` told when it ran.
+
+    Also if it was one of another PID namespace, of which nothing can be seen from here.
+    """
+    return mark_of(int(mark.partition("-")[0])) != mark
+
+
 def is_gone(process: Process) -> bool:
     """Whether a process has ended for certain; False if it lives or cannot be seen from here."""
     return process.boot == boot_id() and start_of(process.pid) != process.start

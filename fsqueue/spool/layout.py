@@ -7,6 +7,8 @@ number: two of the attempts before failed and were to be retried, the others los
 
 One file may hold many calls, a batch; ``<client>-<n>:<k>`` is call `k` of the batch
 ``<client>-<n>``.
+
+A lane is the place where calls meet of which only so many may run at a time: ``<digest>-<limit>``.
 """
 
 from __future__ import annotations
@@ -26,6 +28,11 @@ _SLOT = re.compile(r"(\d)\.(\d{13})", re.ASCII)
 _TEMPORARY = re.compile(r"[a-z2-7]{4,32}\.\d{1,15}", re.ASCII)
 _KEY = re.compile(r"[0-9a-f]{32}", re.ASCII)
 _ENTRY = re.compile(r"[1-9]\d{0,14}", re.ASCII)
+_LANE = re.compile(r"[a-z0-9]{8,64}-([1-9]\d{0,4})", re.ASCII)
+_HOLDER = re.compile(
+    rf"({_CLIENT}-\d{{1,15}})@([A-Za-z0-9_-]{{1,64}})\.(\d{{1,10}}-[\d-]{{0,32}})\.([a-z2-7]{{1,16}})",
+    re.ASCII,
+)
 _SAFE = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 
 MAX_PRIORITY = 9
@@ -94,6 +101,11 @@ def client_of(invocation_id: str) -> str:
     return match[1]
 
 
+def is_invocation(text: str) -> bool:
+    """Whether `text` is the id of an invocation."""
+    return _INVOCATION.fullmatch(text) is not None
+
+
 class AttemptName(NamedTuple):
     """The name of a call's file."""
 
@@ -130,6 +142,12 @@ class AttemptName(NamedTuple):
         return f"{self.invocation_id}.{self.attempt}{retries}{'x' if self.cancelled else ''}"
 
 
+def in_order(name: AttemptName) -> tuple[str, int, int]:
+    """Sorts the calls of a folder: each client's in the order in which it made them."""
+    client, _, number = name.invocation_id.rpartition("-")
+    return client, int(number), name.attempt
+
+
 class Slot(NamedTuple):
     """A folder of pending calls with one priority that are due at one time.
 
@@ -148,6 +166,57 @@ class Slot(NamedTuple):
 
     def __str__(self) -> str:
         return f"{MAX_PRIORITY - self.priority}.{math.ceil(self.due * 1000):013d}"
+
+
+def lane_limit(lane: str) -> int:
+    """How many calls of a lane may run at a time; 0 if this is no lane's name."""
+    match = _LANE.fullmatch(lane)
+    return int(match[1]) if match else 0
+
+
+class Holder(NamedTuple):
+    """Who has a place in a lane: the name of a folder, used once."""
+
+    invocation_id: str
+    worker: str
+    """In whose folder the call is for as long as it has the place."""
+    process: str
+    """That runs the body: it outlives a worker that was killed for a moment."""
+    token: str
+
+    @classmethod
+    def parse(cls, name: str) -> Holder | None:
+        """Read a folder's name; None if it is not one of ours."""
+        match = _HOLDER.fullmatch(name)
+        return cls(*match.groups()) if match else None
+
+    def __str__(self) -> str:
+        return f"{self.invocation_id}@{self.worker}.{self.process}.{self.token}"
+
+
+class Siding(NamedTuple):
+    """A folder of calls that wait in a lane, and are to go back to one slot of one queue.
+
+    Sorted by name, they are in the order of service.
+    """
+
+    slot: str
+    queue: str
+    lender: str = ""
+    """The invocation that has a place and caused these calls: it may be waiting for them."""
+
+    @classmethod
+    def parse(cls, name: str) -> Siding | None:
+        """Read a folder's name; None if it is not one of ours."""
+        slot, *others = name.split("~")
+        if Slot.parse(slot) is None or not 1 <= len(others) <= 2:  # noqa: PLR2004 - with a lender
+            return None
+        found = cls(slot, *others)
+        lender_fits = not others[1:] or is_invocation(found.lender)
+        return found if is_queue_name(found.queue) and lender_fits else None
+
+    def __str__(self) -> str:
+        return "~".join([self.slot, self.queue, *([self.lender] if self.lender else [])])
 
 
 class Layout:
@@ -171,6 +240,7 @@ class Layout:
         self.journal_folder = f"{root}/journal"
         self.progress_folder = f"{root}/progress"
         self.output_folder = f"{root}/output"
+        self.lanes_folder = f"{root}/lanes"
         self.locks_folder = f"{root}/locks"
         self.bell_folder = f"{root}/bell"
 
@@ -193,6 +263,7 @@ class Layout:
             self.journal_folder,
             self.progress_folder,
             self.output_folder,
+            self.lanes_folder,
             self.locks_folder,
             self.bell_folder,
         )
@@ -260,6 +331,20 @@ class Layout:
     def once_entry(self, key: str, number: int) -> str:
         """What tells of one call that was published under a key."""
         return f"{self.once_folder}/{key}/{number}"
+
+    def lane(self, lane: str) -> str:
+        """Folder of one lane: its places that are taken, and the calls that wait for one."""
+        return f"{self.lanes_folder}/{lane}"
+
+    def in_lane(self, lane: str, name: object) -> str:
+        """A place of a lane, by its number, or a folder of waiting calls."""
+        return f"{self.lanes_folder}/{lane}/{name}"
+
+    def home(self, path: str) -> str:
+        """Where a call is pending that waits at `path`, in a lane or there."""
+        folder, _, name = path.rpartition("/")
+        siding = Siding.parse(folder.rpartition("/")[2])
+        return path if siding is None else f"{self.slot(siding.queue, siding.slot)}/{name}"
 
     def failed(self, name: AttemptName) -> str:
         """A call that ended in failure."""

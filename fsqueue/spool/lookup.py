@@ -10,7 +10,7 @@ from fsqueue.spool.layout import AttemptName, Slot, client_of
 from fsqueue.spool.states import State
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from fsqueue.spool.store import Store
     from fsqueue.spool.syscalls import Content
@@ -19,16 +19,19 @@ if TYPE_CHECKING:
 _USUAL_ATTEMPTS = 3
 
 
-def find_pending(store: Store, invocation_id: str, hint: str | None = None) -> str | None:
+def find_pending(
+    store: Store, invocation_id: str, hint: str | None = None, *, lanes: bool = False
+) -> str | None:
     """Path of a pending attempt; None if there is none.
 
     Args:
         store: the spool.
         invocation_id: what to look for.
         hint: where it was published: a requeue keeps the slot.
+        lanes: look among the calls too that wait for their turn.
     """
     names = [str(AttemptName(invocation_id, attempt + 1)) for attempt in range(_USUAL_ATTEMPTS)]
-    folders = list(_slots(store, hint))
+    folders = [*(_sidings(store) if lanes else ()), *_slots(store, hint)]
     for name in names:  # nearly all are at their first attempt: a third of the looks finds them
         for folder in folders:
             if store.fs.exists(f"{folder}/{name}", fresh=name == names[0]):
@@ -70,7 +73,7 @@ def _find_in(store: Store, invocation_id: str, folder: str) -> str | None:
 
 def find_pending_by_listing(store: Store, invocation_id: str) -> str | None:
     """The same for certain, at a cost that grows with the backlog."""
-    for folder in _slots(store, None):
+    for folder in (*_sidings(store), *_slots(store, None)):
         path = _find_in(store, invocation_id, folder)
         if path is not None:
             return path
@@ -87,6 +90,21 @@ def _slots(store: Store, hint: str | None) -> Iterator[str]:
                 yield store.layout.slot(queue, slot)
 
 
+def _sidings(store: Store) -> Iterator[str]:
+    """Where calls wait for their turn. To be looked at before the slots, into which they go."""
+    return (folder for _, folder in store.lanes.all_sidings())
+
+
+def find_waiting(store: Store, invocation_id: str, lanes: Iterable[str]) -> str | None:
+    """Path of a call that waits in one of these lanes; None if it does not."""
+    for lane in lanes:
+        for _, folder in store.lanes.sidings(lane):
+            path = _find_in(store, invocation_id, folder)
+            if path is not None:
+                return path
+    return None
+
+
 def is_running(store: Store, invocation_id: str) -> bool:
     """Whether a worker holds an attempt of the invocation."""
     return any(
@@ -97,7 +115,12 @@ def is_running(store: Store, invocation_id: str) -> bool:
 
 
 def state_of(
-    store: Store, invocation_id: str, member: int | None = None, *, hint: str | None = None
+    store: Store,
+    invocation_id: str,
+    member: int | None = None,
+    *,
+    hint: str | None = None,
+    lanes: Sequence[str] = (),
 ) -> State:
     """The state of an invocation, or of one call of a batch.
 
@@ -107,6 +130,7 @@ def state_of(
         member: the call's place, if it is one of a batch.
         hint: where it was published, if that is known: then the cost does not grow with the
             backlog, but for a call that waits for a retry.
+        lanes: the call's lanes, if they are known: the same for one that waits there.
 
     Raises:
         UnknownInvocationError: it is nowhere in this spool.
@@ -114,8 +138,11 @@ def state_of(
     """
     # In the order in which an invocation moves, so that it cannot be missed by moving on; a
     # dead worker's attempt moves back, hence twice, the second time without guessing names.
-    hinted = () if hint is None else (functools.partial(find_pending, hint=hint),)
-    for find in (*hinted, find_pending, find_pending_by_listing):
+    finders: list[Callable[[Store, str], str | None]]
+    finders = [functools.partial(find_waiting, lanes=lanes)] if lanes else []
+    finders += [] if hint is None else [functools.partial(find_pending, hint=hint)]
+    finders += [_find_anywhere, find_pending_by_listing]
+    for find in finders:
         data = store.peek(invocation_id)
         if data is not None:
             return _state_in(store, invocation_id, data, member)
@@ -133,27 +160,33 @@ def state_of(
     )
 
 
+_find_anywhere = functools.partial(find_pending, lanes=True)
+
+
 def _state_in(store: Store, invocation_id: str, data: Content, member: int | None) -> State:
     outcome, payload = store.read_outcome(invocation_id, data)
     return outcome.part(payload, member)[0]
 
 
-def cancel(store: Store, invocation_id: str, hint: str | None) -> bool:
+def cancel(store: Store, invocation_id: str, hint: str | None, lanes: Sequence[str] = ()) -> bool:
     """Cancel an invocation; False if it had an outcome already.
 
     Args:
         store: the spool.
         invocation_id: what to cancel.
         hint: where it was published, if that is known.
+        lanes: the call's lanes, if they are known.
 
     Raises:
         UnknownInvocationError: it is nowhere in this spool.
     """
-    if hint is not None and store.cancel_pending(hint):
-        return True
+    known = [hint] if hint is not None else []
+    for path in (*known, find_waiting(store, invocation_id, lanes)):
+        if path is not None and store.cancel_pending(path):
+            return True
     if state_of(store, invocation_id).finished:
         return False
-    for find in (find_pending, find_pending_by_listing):
+    for find in (_find_anywhere, find_pending_by_listing):
         path = find(store, invocation_id)
         if path is not None and store.cancel_pending(path):
             return True

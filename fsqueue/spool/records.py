@@ -103,6 +103,11 @@ class Call(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The ``traceparent`` that the worker's span follows; empty without OpenTelemetry."""
     retry_of: str = ""
     """The failed invocation that an operator had run again as this one."""
+    lanes: tuple[str, ...] = ()
+    """It takes a place in each of these before it runs; see `fsqueue.spool.lanes`."""
+    within: dict[str, str] = {}
+    """By lane, the invocation that had a place there when its body, or one that it has caused, made
+    this call: while that body waits, it may run this one in its place."""
 
 
 class Failure(msgspec.Struct, frozen=True):

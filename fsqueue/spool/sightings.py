@@ -13,8 +13,8 @@ import msgspec
 
 from fsqueue.errors import EnvelopeError, SpoolVersionError, UnknownInvocationError
 from fsqueue.spool.census import claimed_for, queue_names
-from fsqueue.spool.envelope import decode, glance
-from fsqueue.spool.layout import AttemptName, Slot
+from fsqueue.spool.envelope import GLANCE, decode, glance
+from fsqueue.spool.layout import AttemptName, Slot, in_order
 from fsqueue.spool.lookup import state_of
 from fsqueue.spool.records import Call, Failure, Outcome, Payload
 from fsqueue.spool.states import State
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
     from fsqueue.spool.store import Store
 
-# A header fits in there, but for that of a large batch.
-_BEGINNING = 1 << 13
 H = TypeVar("H", Call, Outcome)
 
 
@@ -57,32 +55,39 @@ class PendingCall(NamedTuple):
 
 
 def pending_calls(store: Store, queues: Iterable[str] | None = None) -> Iterator[PendingCall]:
-    """Pending attempts, those of a queue in about the order of service.
+    """Pending attempts, those of a queue in about the order of service; then those in lanes.
 
     Args:
         store: the spool.
         queues: folder names of queues; None is all.
     """
-    for queue in queue_names(store) if queues is None else queues:
+    wanted = list(queue_names(store) if queues is None else queues)
+    for queue, slot, folder in itertools.chain(_slots(store, wanted), _sidings(store, wanted)):
+        for name in _attempts(store, folder):
+            if not name.cancelled:
+                yield PendingCall(f"{folder}/{name}", name, queue, slot)
+
+
+def _slots(store: Store, queues: Iterable[str]) -> Iterator[tuple[str, Slot, str]]:
+    for queue in queues:
         for text in sorted(store.fs.names(store.layout.queue(queue), fresh=True)):
             slot = Slot.parse(text)
-            if slot is None:
-                continue
-            folder = store.layout.slot(queue, text)
-            for name in _attempts(store, folder):
-                if not name.cancelled:
-                    yield PendingCall(f"{folder}/{name}", name, queue, slot)
+            if slot is not None:
+                yield queue, slot, store.layout.slot(queue, text)
+
+
+def _sidings(store: Store, queues: Iterable[str]) -> Iterator[tuple[str, Slot, str]]:
+    wanted = set(queues)
+    for siding, folder in store.lanes.all_sidings():
+        slot = Slot.parse(siding.slot)
+        if slot is not None and siding.queue in wanted:
+            yield siding.queue, slot, folder
 
 
 def _attempts(store: Store, folder: str) -> list[AttemptName]:
     """The calls of a folder, each client's in the order in which it made them."""
     names = map(AttemptName.parse, store.fs.names(folder, fresh=True))
-    return sorted((name for name in names if name is not None), key=_in_order)
-
-
-def _in_order(name: AttemptName) -> tuple[str, int, int]:
-    client, _, number = name.invocation_id.rpartition("-")
-    return client, int(number), name.attempt
+    return sorted((name for name in names if name is not None), key=in_order)
 
 
 # -- lists --------------------------------------------------------------------------------
@@ -128,7 +133,7 @@ def sight_finished(store: Store) -> Iterator[Sighting]:
         kept = set(store.fs.names(store.layout.kept_mailbox(client), fresh=True))
         names = kept.union(store.fs.names(store.layout.mailbox(client), fresh=True))
         attempts = [name for name in (AttemptName.parse(f"{each}.1") for each in names) if name]
-        for name in sorted(attempts, key=_in_order, reverse=True):
+        for name in sorted(attempts, key=in_order, reverse=True):
             outcome = outcome_of(store, name.invocation_id)
             if outcome is not None:
                 yield _of_outcome(store, outcome)
@@ -173,9 +178,9 @@ def _latest_first(store: Store) -> list[str]:
 
 def _beginning(store: Store, path: str, kind: type[H]) -> H | None:
     try:
-        data = store.fs.read_part(path, _BEGINNING)
+        data = store.fs.read_part(path, GLANCE)
         header = glance(data, kind)
-        if header is None and len(data) == _BEGINNING:
+        if header is None and len(data) == GLANCE:
             header = glance(store.read_file(path)[0], kind)
     except (FileNotFoundError, PermissionError, EnvelopeError, SpoolVersionError):
         return None
@@ -289,6 +294,7 @@ def _find_file(store: Store, invocation_id: str) -> tuple[str, AttemptName] | No
         for slot in fs.names(layout.queue(queue), fresh=True)
         if Slot.parse(slot) is not None
     ]
+    folders += [folder for _, folder in store.lanes.all_sidings()]
     for folder in folders:
         for name in reversed(_attempts(store, folder)):
             if name.invocation_id == invocation_id:

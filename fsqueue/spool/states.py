@@ -28,6 +28,8 @@ class Move(enum.StrEnum):
     PUBLISH = "publish"
     WITHDRAW = "withdraw"
     CLAIM = "claim"
+    PARK = "park"
+    ADMIT = "admit"
     COMPLETE = "complete"
     RETRY = "retry"
     CANCEL_PENDING = "cancel_pending"
@@ -43,6 +45,8 @@ TRANSITIONS: Final = MappingProxyType(
         Move.PUBLISH: (frozenset[State](), frozenset({State.PENDING})),
         Move.WITHDRAW: (frozenset({State.PENDING}), frozenset[State]()),
         Move.CLAIM: (frozenset({State.PENDING}), frozenset({State.RUNNING})),
+        Move.PARK: (frozenset({State.RUNNING}), frozenset({State.PENDING})),
+        Move.ADMIT: (frozenset({State.PENDING}), frozenset({State.PENDING})),
         Move.COMPLETE: (frozenset({State.RUNNING}), frozenset({State.SUCCEEDED, State.FAILED})),
         Move.RETRY: (frozenset({State.RUNNING}), frozenset({State.PENDING})),
         Move.CANCEL_PENDING: (frozenset({State.PENDING}), frozenset({State.CANCELLED})),

@@ -16,6 +16,7 @@ from fsqueue.errors import EnvelopeError
 from fsqueue.logs import tags
 from fsqueue.spool import envelope
 from fsqueue.spool.blobs import Blobs
+from fsqueue.spool.lanes import Lanes, check_lanes, waiting_name
 from fsqueue.spool.layout import DEFAULT_PRIORITY, AttemptName, Slot, is_queue_name
 from fsqueue.spool.once import Once
 from fsqueue.spool.records import Call, Outcome
@@ -57,6 +58,7 @@ class Store(Once):
     ) -> None:
         super().__init__(filesystem, layout, info, key)
         self.blobs = Blobs(self)
+        self.lanes = Lanes(self)
         self._left_alone: set[str] = set()
 
     # -- publish ------------------------------------------------------------------------
@@ -108,7 +110,7 @@ class Store(Once):
             self.set_aside(origin, "its name is not one of an invocation")
             return None
         folder = self.layout.running(worker)
-        claim = Claim(name, f"{folder}/{name}", origin, worker)
+        claim = Claim(name, f"{folder}/{name}", self.layout.home(origin), worker)
         try:
             self.fs.rename(origin, claim.path)
         except FileNotFoundError:
@@ -164,9 +166,41 @@ class Store(Once):
             raise EnvelopeError(f"{path} holds another invocation ({call.id})")
         if not is_queue_name(call.queue) or Slot.parse(call.slot) is None:
             raise EnvelopeError(f"{path} names no slot of a queue ({call.queue}/{call.slot})")
+        check_lanes(call, path)
         if name.deaths >= call.max_attempts:
             raise EnvelopeError(f"{path} was attempted more often than {call.max_attempts} times")
         return call, payload
+
+    # -- lanes --------------------------------------------------------------------------
+
+    def park(self, claim: Claim, call: Call, lane: str) -> bool:
+        """Let a claimed call wait in a lane until it is admitted; False if the claim was lost.
+
+        Dies before or after: it is claimed by a dead worker, or waits.
+        """
+        if self._is_over(claim.name):
+            self.fs.discard(claim.path)
+            return False
+        siding = waiting_name(claim.origin, call.within.get(lane, ""))
+        return self.move(claim.path, self.layout.in_lane(lane, f"{siding}/{claim.name}"))
+
+    def admit(self, path: str) -> bool:
+        """Make a call pending again that waits in a lane; False if it has left.
+
+        Dies before or after: it waits, or is pending. A lost reply looks as if it has left: then
+        one more than need be is admitted, and waits again.
+        """
+        name = AttemptName.parse(os.path.basename(path))
+        if name is None:
+            self.set_aside(path, "its name is not one of an invocation")
+            return False
+        if name.cancelled:
+            self._end_cancelled(path, name)
+            return False
+        home = self.layout.home(path)
+        admitted = self.move(path, home)
+        self.fs.ring(self.layout.bell(home.split("/")[-3]))
+        return admitted
 
     # -- complete -----------------------------------------------------------------------
 
@@ -312,10 +346,25 @@ class Store(Once):
         call = self._unfinished(path, name)
         if call is None:
             return
+        self._settle_dead(path, name, call, reason)
+        self.lanes.vacate(call.lanes, name.invocation_id, os.path.basename(os.path.dirname(path)))
+
+    def _settle_dead(self, path: str, name: AttemptName, call: Call, reason: str) -> None:
         if name.deaths + 1 < call.max_attempts:
             self.requeue(path, name, call)
         else:
             self.lose(path, name, reason)
+
+    def drop(self, path: str, name: AttemptName) -> None:
+        """Remove a cancelled attempt of this process, whose body was ended."""
+        try:
+            call = envelope.glance(self.fs.read_part(path, envelope.GLANCE), Call)
+        except (FileNotFoundError, EnvelopeError):
+            call = None
+        self.fs.discard(path)
+        if call is not None:
+            worker = os.path.basename(os.path.dirname(path))
+            self.lanes.vacate(call.lanes, name.invocation_id, worker)
 
     def _unfinished(self, path: str, name: AttemptName) -> Call | None:
         """The header of an attempt that is to go on; None if it is settled, now or before."""

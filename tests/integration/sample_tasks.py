@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import collections
 import contextlib
 import sys
 import threading
@@ -282,3 +283,49 @@ class MadeByHand:
 
     def __reduce__(self):
         return int, ("no number",)
+
+
+# -- taking turns -----------------------------------------------------------------------
+
+
+class Crowd:
+    """Counts who is in at the same time."""
+
+    def __init__(self):
+        self._mutex = threading.Lock()
+        self._inside = self.entries = self.most = 0
+
+    @contextlib.contextmanager
+    def inside(self):
+        with self._mutex:
+            self._inside += 1
+            self.entries += 1
+            self.most = max(self.most, self._inside)
+        try:
+            yield
+        finally:
+            with self._mutex:
+                self._inside -= 1
+
+
+crowds = collections.defaultdict(Crowd)
+
+
+def enter(crowd, number=0):
+    """Is in a crowd for a moment, long enough for others to come in too."""
+    with crowds[crowd].inside():
+        time.sleep(0.001)
+    return number
+
+
+def enter_and_fail_once(crowd):
+    enter(crowd)
+    if current_invocation().attempt == 1:
+        raise RetryError(delay=0.05)
+    return crowd
+
+
+def enter_behind_gate(crowd, name):
+    with crowds[crowd].inside():
+        gates[name].wait(20)
+    return name

@@ -24,7 +24,7 @@ def scale(value: int, *, factor: float = 2.0) -> float:
     return value * factor
 
 
-@app.task(max_attempts=5, serializer="pickle")
+@app.task(max_attempts=5, serializer="pickle", running_concurrency="task", running_limit=2)
 async def fetch(key: str) -> bytes:
     return key.encode()
 

@@ -21,6 +21,7 @@ def add(a: int, b: int = 2) -> int:
 
 
 scale.options(serializer="yaml")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+scale.options(running_concurrency="some")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 scale("3")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 scale()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
 scale.args("3")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

@@ -19,6 +19,7 @@ from fsqueue.runner import reporting
 from fsqueue.runner.context import Workplace
 from fsqueue.runner.execute import Ending, execute
 from fsqueue.spool.backlog import Backlog, Backlogs
+from fsqueue.spool.lanes import LaneUpkeep
 from fsqueue.spool.layout import AttemptName, Slot
 from fsqueue.spool.lookup import state_of
 from fsqueue.spool.opening import open_store
@@ -345,3 +346,38 @@ def test_a_silent_spool_is_asked_for_its_workers_ever_more_seldom(spool, served)
     waiting.cancel()
     os.unlink(receipt.path)
     caller.app.close()
+
+
+# -- taking turns -----------------------------------------------------------------------------
+
+
+def verbs_in_lanes(pair, trace):
+    return [op.verb for op in trace if op.path.startswith(pair.store.layout.lanes_folder)]
+
+
+def test_a_turn_costs_eight_calls_and_those_of_others_do_not_matter(pair):
+    lane = "0123456789abcdef-1"
+    enter = ["listdir", "mkdir", "mkdir", "mkdir", "mkdir", "rename"]  # the lane is made first
+    leave = ["rmdir", "rmdir", "listdir", "rmdir"]
+    plain = len(cost_of(pair, say_nothing))
+    trace = cost_of(pair, say_nothing, lanes=(lane,))
+    assert verbs_in_lanes(pair, trace) == enter + leave
+    assert len(trace) == plain + len(enter + leave)
+    os.makedirs(pair.store.layout.in_lane(f"{lane}0", 1))
+    trace = cost_of(pair, say_nothing, lanes=(f"{lane}0",))
+    # Some of its ten places are taken, so it is there and stays.
+    assert verbs_in_lanes(pair, trace) == [
+        *("listdir", "mkdir", "mkdir", "rename"),
+        *("rmdir", "rmdir", "listdir"),
+    ]
+
+
+def test_upkeep_looks_after_a_hundred_lanes_at_a_time(pair):
+    for number in range(250):
+        os.mkdir(pair.store.layout.lane(f"{number:016d}-1"))
+    upkeep = LaneUpkeep(pair.store)
+    for left in (150, 50, 0):
+        pair.fs.inject()
+        upkeep.round()
+        assert pair.fs.count() <= 1 + 100 * 4
+        assert len(os.listdir(pair.store.layout.lanes_folder)) == left

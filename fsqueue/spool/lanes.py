@@ -1,0 +1,366 @@
+"""Lanes: of the calls that meet in one, only so many run at a time, whoever runs them.
+
+``lanes/<digest>-<limit>/`` is there while somebody uses it. In it are
+
+- its places that are taken: ``<number>/<holder>/``, with numbers from 1 to the limit. A holder is a
+  folder that was made under its own name and then renamed to the number, which the file
+  server refuses while somebody else's is there: so there can never be more holders than numbers.
+  Whoever leaves removes its own holder, whose name nobody else ever has, and then the number, which
+  the file server refuses if that is somebody else's by now.
+- calls that wait: ``<siding>/<id>.<attempt>``. Whoever leaves a place makes the first of them
+  pending again, whose worker then takes a place like any other.
+
+A holder names the worker that has the call's file in its folder for as long as the call has
+the place. So whoever reads the name first and the folder then knows for certain whether the holder
+is gone, and no place has to be handed over.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import os
+import re
+from typing import TYPE_CHECKING, NamedTuple
+
+from fsqueue.errors import EnvelopeError
+from fsqueue.spool.identity import host_name, is_marked_gone, mark_of
+from fsqueue.spool.layout import (
+    AttemptName,
+    Holder,
+    Siding,
+    in_order,
+    is_invocation,
+    lane_limit,
+    new_token,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from fsqueue.spool.records import Call
+    from fsqueue.spool.store import Claim, Store
+
+log = logging.getLogger(__name__)
+
+_OCCUPIED = frozenset({errno.ENOTEMPTY, errno.EEXIST})
+_NUMBER = re.compile(r"[1-9]\d{0,4}", re.ASCII)
+_GONE = "gone"
+_TOKEN = 6
+# So many lanes are looked after at a time: the cost of a round does not grow with their number.
+_LANES_A_ROUND = 100
+
+
+class Place(NamedTuple):
+    """A place in a lane that an attempt has taken."""
+
+    lane: str
+    number: int
+    holder: Holder
+
+
+def check_lanes(call: Call, path: str) -> None:
+    """See that the lanes of a call are names that may become part of a path.
+
+    Raises:
+        EnvelopeError: they are not.
+    """
+    lenders_fit = all(map(is_invocation, call.within.values()))
+    if not all(map(lane_limit, call.lanes)) or not lenders_fit:
+        raise EnvelopeError(f"{path} names no lanes ({', '.join(call.lanes)})")
+
+
+def waiting_name(origin: str, lender: str) -> Siding:
+    """Where in a lane a call waits that was pending at `origin`."""
+    queue, slot = origin.split("/")[-3:-1]
+    return Siding(slot, queue, lender)
+
+
+class _Sight(NamedTuple):
+    """What was in a lane."""
+
+    limit: int
+    numbers: frozenset[int]
+    sidings: tuple[Siding, ...]
+    others: tuple[str, ...]
+    """Holders that are being made, or removed."""
+
+    @property
+    def free(self) -> list[int]:
+        """Places that nobody has."""
+        return [number for number in range(1, self.limit + 1) if number not in self.numbers]
+
+
+class Lanes:
+    """One process's access to ``lanes/``.
+
+    Args:
+        store: the spool.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store, self._fs, self._layout = store, store.fs, store.layout
+
+    def _look(self, lane: str) -> _Sight:
+        names = self._fs.names(self._layout.lane(lane), fresh=True)
+        numbers = {name for name in names if _NUMBER.fullmatch(name)}
+        sidings = {name: Siding.parse(name) for name in sorted(names)}
+        return _Sight(
+            lane_limit(lane),
+            frozenset(map(int, numbers)),
+            tuple(filter(None, sidings.values())),
+            tuple(name for name in names if name not in numbers and not sidings[name]),
+        )
+
+    # -- places -------------------------------------------------------------------------
+
+    def enter(self, lane: str, claim: Claim) -> Place | None:
+        """Take a place for a claimed call; None if all are taken.
+
+        Dies before the rename to a number, or after it: upkeep sees that the worker has not got
+        the call any more. Lost reply: the holder is there. Fails otherwise, and has happened: the
+        same as a death, and the call waits for another place.
+        """
+        free = self._look(lane).free
+        if not free:
+            return None
+        process = mark_of(os.getpid())
+        holder = Holder(claim.name.invocation_id, claim.worker, process, new_token(_TOKEN))
+        made = self._layout.in_lane(lane, holder)
+        try:
+            self._make(made)
+        except NotADirectoryError:
+            if not self._store.clear(self._layout.lane(lane)):
+                raise
+            self._make(made)
+        for number in free:
+            if self._take(lane, number, holder):
+                return Place(lane, number, holder)
+        self._remove(made, str(holder))
+        return None
+
+    def _make(self, folder: str) -> None:
+        self._fs.make_folders(folder)
+        self._fs.make_folders(f"{folder}/{os.path.basename(folder)}")
+
+    def _take(self, lane: str, number: int, holder: Holder) -> bool:
+        target = self._layout.in_lane(lane, number)
+        try:
+            self._fs.rename(self._layout.in_lane(lane, holder), target)
+        except OSError as error:
+            if error.errno in _OCCUPIED:
+                return False
+            if self._fs.exists(f"{target}/{holder}", fresh=True):
+                return True
+            if not isinstance(error, FileNotFoundError):
+                raise
+            return False  # it was taken for abandoned, and removed
+        return True
+
+    def leave(self, place: Place) -> None:
+        """Free a place, and admit who waits first.
+
+        Dies before, or in the middle: upkeep does the rest.
+        """
+        self._remove(self._layout.in_lane(place.lane, place.number), str(place.holder))
+        self.admit(place.lane)
+
+    def _remove(self, folder: str, holder: str) -> None:
+        self._fs.rmdir(f"{folder}/{holder}")
+        self._fs.rmdir(folder)
+
+    def vacate(self, lanes: Iterable[str], invocation_id: str, worker: str) -> None:
+        """Free the places of a call whose worker has died, or its body's process.
+
+        Errors do not matter: upkeep does it again.
+        """
+        for lane in lanes:
+            try:
+                for number, holder in list(self._holders(lane)):
+                    is_its = (holder.invocation_id, holder.worker) == (invocation_id, worker)
+                    if is_its and not _may_run(holder):
+                        self._remove(self._layout.in_lane(lane, number), str(holder))
+                self.admit(lane)
+            except OSError as error:
+                log.info("a place in lane %s is freed later: %s", lane, error)
+
+    def _holders(self, lane: str) -> Iterator[tuple[int, Holder]]:
+        for number in sorted(self._look(lane).numbers):
+            for name in self._fs.names(self._layout.in_lane(lane, number), fresh=True):
+                holder = Holder.parse(name)
+                if holder is not None:
+                    yield number, holder
+
+    # -- those who wait -----------------------------------------------------------------
+
+    def admit(self, lane: str, most: int = 1) -> int:
+        """Make as many waiting calls pending as there are free places, `most` of them at most.
+
+        To be called after a place was freed, and after a call was parked: a place may have been
+        freed between the look for one and the parking, by somebody who saw nobody wait. Each
+        of the two acts and then looks, so one of them sees the other.
+        """
+        sight = self._look(lane)
+        left = min(most, len(sight.free))
+        admitted = 0
+        for path in self._waiting(lane, sight) if left else ():
+            admitted += self._store.admit(path)
+            if admitted >= left:
+                return admitted
+        if not sight.numbers and not sight.others:
+            self._fs.rmdir(self._layout.lane(lane))  # refused unless it is empty
+        return admitted
+
+    def _waiting(self, lane: str, sight: _Sight) -> Iterator[str]:
+        """Paths of the calls that wait, in the order of service."""
+        for siding in sight.sidings:
+            folder = self._layout.in_lane(lane, siding)
+            names = self._fs.names(folder, fresh=True)
+            yield from (f"{folder}/{name}" for name in sorted(names, key=_order))
+            if not names:
+                self._fs.rmdir(folder)  # whoever parks there meanwhile makes it anew
+
+    def sidings(self, lane: str) -> list[tuple[Siding, str]]:
+        """Where calls wait in a lane, in the order of service, each with its path."""
+        found = self._look(lane).sidings
+        return [(siding, self._layout.in_lane(lane, siding)) for siding in found]
+
+    def all_sidings(self) -> Iterator[tuple[Siding, str]]:
+        """Where calls wait, in whatever lane."""
+        names = self._fs.names(self._layout.lanes_folder, fresh=True)
+        for lane in sorted(filter(lane_limit, names)):
+            yield from self.sidings(lane)
+
+    def find(
+        self, lane: str, invocation_id: str, lender: str, hint: str | None = None
+    ) -> str | None:
+        """Path of a waiting call: of this invocation, or else the first that `lender` has caused.
+
+        Args:
+            lane: the lane.
+            invocation_id: the invocation.
+            lender: an invocation that has a place in the lane.
+            hint: where the invocation was pending, if that is known.
+        """
+        caused = None
+        origin = None if hint is None else tuple(hint.split("/")[-3:-1])
+        for siding, folder in self.sidings(lane):
+            if siding.lender != lender and origin not in {None, (siding.queue, siding.slot)}:
+                continue
+            for name in sorted(self._fs.names(folder, fresh=True), key=_order):
+                if name.startswith(f"{invocation_id}."):
+                    return f"{folder}/{name}"
+                if siding.lender == lender:
+                    caused = caused or f"{folder}/{name}"
+        return caused
+
+    # -- upkeep -------------------------------------------------------------------------
+
+    def mend(self, lane: str, *, admit: bool = True) -> bool:
+        """Free the places whose holders are gone; returns whether places are free that calls want.
+
+        Any number may do it at once, and each may die at any point.
+
+        Args:
+            lane: the lane.
+            admit: let those calls go.
+        """
+        for number in self._look(lane).numbers:
+            self._free_if_gone(lane, number)
+        sight = self._look(lane)
+        for name in sight.others:
+            self._remove_if_gone(lane, name)
+        if admit or not sight.sidings:
+            self.admit(lane, most=len(sight.free))
+        return bool(sight.sidings and sight.free)
+
+    def _free_if_gone(self, lane: str, number: int) -> None:
+        folder = self._layout.in_lane(lane, number)
+        if self._store.clear(folder):
+            return
+        for name in self._fs.names(folder, fresh=True):
+            holder = Holder.parse(name)
+            if holder is None:
+                self._store.set_aside(f"{folder}/{name}", "its name is not one of a lane")
+            elif self._is_gone(holder):
+                self._fs.rmdir(f"{folder}/{name}")
+        self._fs.rmdir(folder)
+
+    def _remove_if_gone(self, lane: str, name: str) -> None:
+        """Remove a holder that was never renamed to a number.
+
+        Under another name, for which its owner does not look: it could take a place with a folder
+        that is empty by then.
+        """
+        folder = self._layout.in_lane(lane, name)
+        if not name.startswith(_GONE):
+            if not self._is_gone(Holder.parse(name)):
+                return
+            folder, former = self._layout.in_lane(lane, f"{_GONE}.{new_token()}"), folder
+            with contextlib.suppress(FileNotFoundError):
+                self._fs.rename(former, folder)
+        for inner in self._fs.names(folder, fresh=True):
+            self._fs.rmdir(f"{folder}/{inner}")
+        self._fs.rmdir(folder)
+
+    def _is_gone(self, holder: Holder | None) -> bool:
+        """Whether the body has ended for which a place was taken, or never begun.
+
+        As long as the worker is there its folder tells. A process of its slots can outlive one that
+        was killed; on another host that is over long before the worker counts as dead.
+        """
+        if holder is None:
+            return False
+        folder = self._layout.running(holder.worker)
+        names = self._fs.names(folder, fresh=True)
+        if any(name.startswith(f"{holder.invocation_id}.") for name in names):
+            return False
+        return not _may_run(holder) or self._fs.has_folder(folder)
+
+
+def _may_run(holder: Holder) -> bool:
+    """Whether the process that has taken a place may be running, as far as this host knows."""
+    here = holder.worker.startswith(f"{host_name()}-")
+    return here and not is_marked_gone(holder.process)
+
+
+class LaneUpkeep:
+    """Mends lanes, some at a time, one after another.
+
+    A place that is free while calls wait is meant for one that was admitted and is pending. Another
+    one is admitted only if that is so at the next round too.
+
+    Args:
+        store: the spool.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._last = ""
+        self._wanting: set[str] = set()
+
+    def round(self) -> None:
+        """Mend the next lanes."""
+        names = self._store.fs.names(self._store.layout.lanes_folder)
+        lanes = sorted(filter(lane_limit, names))
+        self._wanting.intersection_update(lanes)
+        todo = [lane for lane in lanes if lane > self._last][:_LANES_A_ROUND]
+        todo += lanes[: min(_LANES_A_ROUND, len(lanes)) - len(todo)]
+        for lane in todo:
+            self._last = lane
+            admit = lane in self._wanting
+            self._wanting.discard(lane)
+            if self._store.lanes.mend(lane, admit=admit) and not admit:
+                self._wanting.add(lane)
+
+
+def mend_all(store: Store) -> None:
+    """Mend every lane, at once."""
+    for lane in filter(lane_limit, store.fs.names(store.layout.lanes_folder, fresh=True)):
+        store.lanes.mend(lane)
+
+
+def _order(name: str) -> tuple[str, int, int]:
+    attempt = AttemptName.parse(name)
+    return ("", 0, 0) if attempt is None else in_order(attempt)

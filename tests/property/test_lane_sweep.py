@@ -1,0 +1,267 @@
+"""Calls that take turns, with a death or a fault at every filesystem call of each step.
+
+Whatever happens, no call is lost or in two places, there are never more places taken than the lane
+has, every call runs in the end, and then the lane is gone.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pytest
+from msgspec import structs
+from sweep import (
+    ARGUMENTS,
+    CLIENT,
+    ID,
+    LOCAL,
+    QUEUE,
+    REMOTE,
+    Stage,
+    call_of,
+    in_child,
+    worker_of,
+)
+from sweep_operations import _Impatient
+
+from fsqueue.runner.context import Workplace
+from fsqueue.runner.execute import Ending, execute
+from fsqueue.spool.backlog import Backlog
+from fsqueue.spool.lanes import LaneUpkeep, mend_all
+from fsqueue.spool.layout import AttemptName, Holder
+from fsqueue.spool.reaper import reap
+from fsqueue.testing import CRASH_STATUS, Fault
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sweep import Mount
+
+    from fsqueue.spool.store import Store
+    from fsqueue.spool.worker import Worker
+
+LANE = "0123456789abcdef-1"
+OTHER = f"{CLIENT}-2"
+
+
+@dataclass(frozen=True)
+class Step:
+    name: str
+    prepare: Callable[[Stage], object]
+    run: Callable[[Stage], object]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+# -- before ---------------------------------------------------------------------------------
+
+
+def publish(stage: Stage, invocation_id: str) -> str:
+    call = structs.replace(call_of(stage.healthy, invocation_id), lanes=(LANE,))
+    return stage.healthy.publish(call, [ARGUMENTS])
+
+
+def taken(stage: Stage) -> None:
+    stage.claim = stage.worker.claim(publish(stage, ID))
+    assert stage.claim is not None
+
+
+def other_runs(stage: Stage) -> None:
+    """The other call has the place, in a process that ends before it has run."""
+
+    def take_place() -> None:
+        claim = stage.others[-1].claim(publish(stage, OTHER))
+        assert claim is not None
+        assert stage.healthy.lanes.enter(LANE, claim)
+
+    stage.others.append(worker_of(stage.healthy))
+    assert in_child(take_place) == 0
+
+
+def wait(stage: Stage, invocation_id: str) -> None:
+    claim = stage.rescuer.claim(publish(stage, invocation_id))
+    assert claim is not None
+    call, _ = stage.healthy.read_call(claim)
+    stage.rescuer.release(claim)
+    assert stage.healthy.park(claim, call, LANE)
+    stage.rescuer.forget(claim.name)
+
+
+def other_waits(stage: Stage) -> None:
+    wait(stage, OTHER)
+
+
+def taken_while_other_waits(stage: Stage) -> None:
+    taken(stage)
+    other_waits(stage)
+
+
+def taken_while_other_runs(stage: Stage) -> None:
+    other_runs(stage)
+    taken(stage)
+
+
+def dead_holder(stage: Stage) -> None:
+    other_runs(stage)
+    wait(stage, ID)
+
+
+def abandoned(stage: Stage) -> None:
+    """One that ended before its holder had a number, and one between its outcome and the place."""
+    other_waits(stage)
+    for number in ("1", ""):
+        holder = Holder(ID, stage.worker.name, "1-1", "abcdef")
+        os.makedirs(stage.layout.in_lane(LANE, f"{number or holder}/{holder}"))
+
+
+# -- the steps ------------------------------------------------------------------------------
+
+
+def workplace_of(store: Store, worker: Worker) -> Workplace:
+    workplace = Workplace(
+        store=store,
+        worker=lambda: worker,
+        resolve={"tasks.f": lambda a, b: a + b}.__getitem__,
+        app_id="t",
+        exclusive=False,
+    )
+    workplace.aborted = _Impatient()
+    return workplace
+
+
+def run_claim(stage: Stage) -> Ending:
+    assert stage.claim is not None
+    try:
+        return execute(workplace_of(stage.store, stage.worker), stage.claim, stage.worker.release)
+    finally:
+        stage.worker.forget(stage.claim.name)
+
+
+def reap_other(stage: Stage) -> None:
+    reap(stage.store, stage.others[-1].name, "killed")
+
+
+def two_rounds(stage: Stage) -> None:
+    upkeep = LaneUpkeep(stage.store)
+    upkeep.round()
+    upkeep.round()
+
+
+STEPS = (
+    Step("take-and-leave", taken, run_claim),
+    Step("take-and-pass-on", taken_while_other_waits, run_claim),
+    Step("wait", taken_while_other_runs, run_claim),
+    Step("reap", dead_holder, reap_other),
+    Step("admit", other_waits, two_rounds),
+    Step("mend", abandoned, two_rounds),
+)
+
+
+# -- after ----------------------------------------------------------------------------------
+
+
+def places(stage: Stage) -> dict[str, list[str]]:
+    """Where the files of the calls are."""
+    found: dict[str, list[str]] = {}
+    for path in stage.files():
+        top, _, rest = path.partition("/")
+        name = AttemptName.parse(os.path.basename(rest))
+        if top in {"pending", "running", "lanes"}:
+            assert name is not None, path
+            found.setdefault(name.invocation_id, []).append(path)
+    return found
+
+
+def check_at_once(stage: Stage, expected: set[str]) -> None:
+    found = places(stage)
+    assert all(len(paths) == 1 for paths in found.values()), found
+    for invocation_id in expected - set(found):
+        assert stage.healthy.peek(invocation_id) is not None, f"{invocation_id} is lost"
+
+
+def work_on(stage: Stage) -> None:
+    """What others do, until nothing is left to do."""
+    workplace = workplace_of(stage.healthy, stage.rescuer)
+    for _ in range(10):
+        mend_all(stage.healthy)
+        backlog = Backlog(stage.healthy, QUEUE)
+        while (origin := backlog.next()) is not None:
+            claim = stage.rescuer.claim(origin)
+            if claim is not None:
+                execute(workplace, claim, stage.rescuer.release)
+                stage.rescuer.forget(claim.name)
+        if not places(stage):
+            return
+    pytest.fail(f"calls are left: {places(stage)}")
+
+
+def check_in_the_end(stage: Stage, expected: set[str]) -> None:
+    for invocation_id in expected:
+        data = stage.healthy.peek(invocation_id)
+        assert data is not None, f"{invocation_id} has no outcome"
+        stage.healthy.read_outcome(invocation_id, data)
+    mend_all(stage.healthy)
+    assert os.listdir(stage.layout.lanes_folder) == [], "a lane is left"
+
+
+def prepared(folder: str, number: object, step: Step, mount: Mount) -> tuple[Stage, set[str]]:
+    stage = Stage(f"{folder}/{number}", mount)
+    step.prepare(stage)
+    return stage, set(places(stage))
+
+
+def count_of(folder: str, step: Step, mount: Mount) -> int:
+    stage, expected = prepared(folder, "dry", step, mount)
+    stage.inject()
+    step.run(stage)
+    check_at_once(stage, expected)
+    count = len(stage.fs.trace)
+    stage.close()
+    return count
+
+
+@pytest.mark.parametrize("mount", [LOCAL, REMOTE], ids=str)
+@pytest.mark.parametrize("step", STEPS, ids=str)
+def test_the_process_dies_at_every_call(folder, step, mount):
+    for number in range(1, count_of(folder, step, mount) + 1):
+        stage, expected = prepared(folder, number, step, mount)
+        stage.inject(Fault.crash(after=False, at=number))
+        assert in_child(lambda: step.run(stage)) == CRASH_STATUS  # noqa: B023
+        check_at_once(stage, expected)
+        for worker in (stage.worker, *stage.others[1:]):
+            reap(stage.healthy, worker.name, "killed")
+        work_on(stage)
+        check_in_the_end(stage, expected)
+        stage.close()
+
+
+FAULTS = {
+    "EIO": lambda number: Fault.fail(errno.EIO, at=number),
+    "ESTALE": lambda number: Fault.fail(errno.ESTALE, at=number),
+    "lost": lambda number: Fault.lost_reply(at=number),
+    "done-and-EIO": lambda number: Fault.lost_reply(at=number, code=errno.EIO),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS.keys())
+@pytest.mark.parametrize("step", STEPS, ids=str)
+def test_every_call_fails_once(folder, step, fault):
+    for number in range(1, count_of(folder, step, LOCAL) + 1):
+        stage, expected = prepared(folder, number, step, LOCAL)
+        stage.inject(fault(number))
+        try:
+            step.run(stage)
+        except OSError:
+            assert step.run in {reap_other, two_rounds}, "a worker's step goes on"
+        stage.inject()
+        check_at_once(stage, expected)
+        for worker in stage.others[1:]:
+            reap(stage.healthy, worker.name, "killed")
+        stage.worker.keep_alive()
+        work_on(stage)
+        check_in_the_end(stage, expected)
+        stage.close()

@@ -1,0 +1,134 @@
+"""Places in lanes, and what stands in their way."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from msgspec import structs
+from spool_pair import opened_pair
+
+from fsqueue.errors import EnvelopeError
+from fsqueue.spool.lanes import mend_all
+from fsqueue.spool.layout import AttemptName, Holder, Siding, lane_limit
+
+LANE = "0123456789abcdef-2"
+
+
+@pytest.fixture
+def pair(spool):
+    with opened_pair(spool) as pair:
+        yield pair
+
+
+@pytest.fixture
+def claims(pair):
+    """Claims, as many as one likes."""
+    made = []
+
+    def make():
+        made.append(pair.worker.claim(pair.publish().path))
+        return made[-1]
+
+    yield make
+    for claim in made:
+        os.unlink(claim.path)
+        pair.worker.release(claim)
+        pair.worker.forget(claim.name)
+
+
+def test_so_many_enter_as_the_name_of_the_lane_says(pair, claims):
+    lanes = pair.store.lanes
+    first, second = lanes.enter(LANE, claims()), lanes.enter(LANE, claims())
+    assert {first.number, second.number} == {1, 2}
+    third = claims()
+    assert lanes.enter(LANE, third) is None
+    assert sorted(os.listdir(pair.store.layout.lane(LANE))) == ["1", "2"]
+    lanes.leave(first)
+    again = lanes.enter(LANE, third)
+    assert again.number == first.number
+    lanes.leave(first)  # late, as if its worker had been stopped in between
+    assert lanes.enter(LANE, claims()) is None
+    lanes.leave(second)
+    lanes.leave(again)
+    assert os.listdir(pair.store.layout.lanes_folder) == []
+
+
+def test_a_place_is_kept_while_its_worker_has_the_call(pair, claims):
+    claim = claims()
+    pair.store.lanes.enter(LANE, claim)
+    mend_all(pair.store)
+    assert os.listdir(pair.store.layout.lane(LANE)) == ["1"]
+    os.rename(claim.path, f"{pair.store.layout.root}/away")
+    mend_all(pair.store)
+    assert os.listdir(pair.store.layout.lanes_folder) == []
+    os.rename(f"{pair.store.layout.root}/away", claim.path)
+
+
+def test_the_place_of_a_living_process_outlasts_its_worker(pair, claims):
+    claim = claims()
+    place = pair.store.lanes.enter(LANE, claim)
+    holder = f"{pair.store.layout.in_lane(LANE, 1)}/{place.holder}"
+    orphan = place.holder._replace(worker=f"{claim.worker[:-1]}x")
+    os.rename(holder, f"{pair.store.layout.in_lane(LANE, 1)}/{orphan}")
+    mend_all(pair.store)
+    assert os.listdir(pair.store.layout.lane(LANE)) == ["1"]
+    dead = orphan._replace(process="1-1")
+    os.rename(
+        f"{pair.store.layout.in_lane(LANE, 1)}/{orphan}",
+        f"{pair.store.layout.in_lane(LANE, 1)}/{dead}",
+    )
+    mend_all(pair.store)
+    assert os.listdir(pair.store.layout.lanes_folder) == []
+
+
+@pytest.mark.parametrize("where", ["", "/1", "/2", "/1/foreign", "/what", "/4.1000000000000~q"])
+def test_what_stands_in_the_way_is_set_aside_or_passed_over(pair, claims, where):
+    lane = pair.store.layout.lane(LANE)
+    path = f"{lane}{where}"
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path, "w", encoding="ascii"):
+        pass
+    mend_all(pair.store)
+    places = [pair.store.lanes.enter(LANE, claims()) for _ in range(2)]
+    assert all(places)
+    for place in places:
+        pair.store.lanes.leave(place)
+    mend_all(pair.store)
+
+
+@pytest.mark.parametrize(
+    "name", ["abc-1", "0123456789-0", "0123456789-01", "0123456789", "../x-1", "0123456789-1\n"]
+)
+def test_no_lane_has_such_a_name(pair, name):
+    assert lane_limit(name) == 0
+    call = structs.replace(
+        pair.store._read_call(path := pair.publish().path, _name(path))[0], lanes=(name,)
+    )
+    os.unlink(path)
+    path = pair.store.publish(call, [b""])
+    with pytest.raises(EnvelopeError, match="names no lanes"):
+        pair.store._read_call(path, _name(path))
+    os.unlink(path)
+
+
+def _name(path):
+    return AttemptName.parse(os.path.basename(path))
+
+
+def test_names_are_what_they_say():
+    for lender in ("", "abcdefgh-7"):
+        siding = Siding("4.1000000000000", "app.q", lender)
+        assert Siding.parse(str(siding)) == siding
+    holder = Holder("abcdefgh-1", "host-1-abc", "12-345", "abcdef")
+    assert Holder.parse(str(holder)) == holder
+    for text in (
+        "",
+        "4.1000000000000",
+        "4.1000000000000~",
+        "x~q",
+        "4.1000000000000~q~nobody",
+        "a~b~c~d",
+    ):
+        assert Siding.parse(text) is None
+    assert Holder.parse("abcdefgh-1@../x.1-1.abcdef") is None
