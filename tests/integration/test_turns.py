@@ -12,6 +12,7 @@ import pytest
 from support import files_under, wait_until
 
 from fsqueue import CancelledError, State
+from fsqueue.cli.calls import _facts
 from fsqueue.errors import InvocationExpiredError
 from fsqueue.spool import controls, sightings
 from fsqueue.spool.census import take_census
@@ -169,6 +170,7 @@ def test_who_waits_is_pending_for_everybody(blocked, make_app):
     found = sightings.view(app.store, second.id)
     assert found.state is State.PENDING
     assert found.path.startswith(app.store.layout.lane(found.call.lanes[0]))
+    assert f"in lane {found.call.lanes[0]}, in which 1 may run" in _facts(app.store, found)["waits"]
     assert second.id in {each.id for each in sightings.sight(app.store, State.PENDING)}
     opened.set()
     second.get(timeout=20)
