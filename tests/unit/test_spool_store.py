@@ -249,6 +249,18 @@ def test_a_call_that_is_given_back_is_the_same_attempt(pair):
     assert pair.worker.claim(receipt.path) == claim
 
 
+def test_a_call_that_was_cancelled_while_it_ran_is_not_given_back(pair):
+    receipt = pair.publish()
+    claim = pair.worker.claim(receipt.path)
+    assert pair.store.cancel_running(receipt.invocation_id)
+    assert pair.worker.release(claim)
+    assert not pair.store.give_back(claim)
+    pair.worker.forget(claim.name)
+    assert not os.path.exists(claim.path)
+    assert not os.path.exists(receipt.path), "its body would run for nobody"
+    os.unlink(pair.store.layout.cancelled(receipt.invocation_id))
+
+
 def test_an_outcome_of_another_invocation_is_refused(pair):
     one, other = pair.publish(), pair.publish()
     pair.complete(pair.worker.claim(one.path))
