@@ -319,7 +319,7 @@ def test_a_blocked_caller_lists_its_mailbox_and_no_more(spool, served):
     looks = len(listed(caller.fs, mailbox))
     workers = caller.app.store.layout.workers_folder
     asked = len(listed(caller.fs, workers))
-    # A touch and a listing each, as a cached listing would be believed; and whether there are workers.
+    # A touch and a listing each, as a cached one would be believed; and whether there are workers.
     touches = [op for op in caller.fs.trace if op.verb == "utime" and op.path == mailbox]
     assert len(touches) >= looks
     assert caller.fs.count("utime", "listdir") <= 2 * looks + 4 * asked + 1
