@@ -150,6 +150,11 @@ class Caller:
         key, depth = next(self._keys), self._rng.randrange(1, 5)
         self._later(key, "nested task", ["value", depth], lambda: tasks.count_down(key, depth))
 
+    def climb(self) -> None:
+        """Call a body that waits for calls which take turns with it."""
+        key, number = next(self._keys), self._rng.randrange(1, 3)
+        self._later(key, "climb", ["value", number], lambda: tasks.climb(key, number))
+
     def crash(self) -> None:
         """Call a body that takes its process down once."""
         if self._orders.peace.is_set():
@@ -182,6 +187,12 @@ class Caller:
         calls = [(next(self._keys), self._rng.uniform(0.0, 0.04)) for _ in range(24)]
         expected = {key: ["value", seconds] for key, seconds in calls}
         self._group("slow fan-out", expected, lambda: tasks.nap.parallelize(calls))
+
+    def turns(self) -> None:
+        """Make a group of calls of which two may run at a time."""
+        calls = [(next(self._keys), self._rng.uniform(0.0, 0.01)) for _ in range(8)]
+        expected = {key: ["value", seconds] for key, seconds in calls}
+        self._group("turns", expected, lambda: tasks.take_turn.parallelize(calls))
 
     def _group(
         self,
@@ -233,10 +244,12 @@ def main(name: str, seed: str) -> None:
         one.nap: 8,
         one.refuse_later: 6,
         one.count_down: 6,
+        one.climb: 3,
         one.crash: 1,
         one.add_async: 6,
     }
     groups = {two.fan_out: 10, two.slow_fan_out: 4, two.squares: 6, two.multiply: 2}
+    groups[two.turns] = 3
     threads = [
         threading.Thread(target=one.run, args=(singles, _REST_OF_SINGLES), daemon=True),
         threading.Thread(target=two.run, args=(groups, _REST_OF_GROUPS), daemon=True),

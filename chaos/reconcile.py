@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from chaos.caller import answer_of
 from chaos.ledger import Story, read_ledger, read_lines
+from fsqueue.spool.lanes import mend_all
 from fsqueue.spool.layout import AttemptName
 
 if TYPE_CHECKING:
@@ -166,6 +167,8 @@ def _check_places(app: FSQueue, report: Report, violence: Violence) -> list[Viol
         *_leftovers(layout.pending_folder, "left in pending/"),
         *_leftovers(layout.running_folder, "left in running/"),
         *_leftovers(layout.quarantine_folder, "in quarantine/"),
+        *_leftovers(layout.lanes_folder, "left in lanes/"),
+        *_check_lanes(app),
     ]
     kept = {name for _, name in _files(layout.kept_folder)}
     done = {name for _, name in _files(layout.done_folder)}
@@ -174,6 +177,13 @@ def _check_places(app: FSQueue, report: Report, violence: Violence) -> list[Viol
     report.counts["outcomes nobody asked for"] = len((kept | done) - known)
     found += _check_failed(layout.failed_folder, report)
     return [*found, *_check_temporary(layout.tmp_folder, report, violence)]
+
+
+def _check_lanes(app: FSQueue) -> list[Violation]:
+    """Upkeep has freed the places of the dead, or would do so now."""
+    mend_all(app.store)
+    lanes = os.listdir(app.store.layout.lanes_folder)
+    return [Violation(f"places are still taken in {name}") for name in lanes]
 
 
 def _leftovers(folder: str, what: str) -> list[Violation]:

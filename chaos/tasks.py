@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from chaos.ledger import append, open_log
-from fsqueue import FSQueue, SpoolError
+from fsqueue import FSQueue, SpoolError, Task
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -75,6 +75,19 @@ def nap(key: str, seconds: float) -> Answer:
     return seconds, token
 
 
+@app.task(running_concurrency="task", running_limit=2)
+def take_turn(key: str, seconds: float) -> Answer:
+    """A body of which two may run at a time."""
+    return nap.func(key, seconds)
+
+
+@app.task(running_concurrency="task")
+def climb(key: str, number: int) -> Answer:
+    """Calls itself, and waits for a turn that it has itself."""
+    token = _executed(key)
+    return (1 + _insist(climb, key, number - 1) if number else 0), token
+
+
 @app.direct_task
 def refuse(key: str) -> NoReturn:
     """A blocking call that fails."""
@@ -91,14 +104,14 @@ def refuse_later(key: str) -> NoReturn:
 def count_down(key: str, number: int) -> Answer:
     """Calls itself: the number of calls in the chain."""
     token = _executed(key)
-    return (1 + _insist(key, number - 1) if number else 0), token
+    return (1 + _insist(count_down, key, number - 1) if number else 0), token
 
 
-def _insist(key: str, number: int) -> int:
+def _insist(task: Task[[str, int], Answer], key: str, number: int) -> int:
     """A nested call that is refused, because the disk is full, is made again."""
     while True:
         try:
-            value: int = count_down(f"{key}/{number}", number).result[0]
+            value: int = task(f"{key}/{number}", number).result[0]
         except (OSError, SpoolError):
             time.sleep(_REFUSED_PAUSE)
         else:

@@ -145,6 +145,28 @@ def test_in_the_order_of_service(make_app, gate, crowd):
     assert [each for _, each in sorted(order)] == [each.id for each in (first, urgent, *later)]
 
 
+def test_a_call_of_two_lanes_takes_both_places_or_none(worked, gate, crowd):
+    (first, first_name), (second, second_name) = gate(), gate()
+    task = worked.task(sample_tasks.enter_behind_gate)
+    lane, other = "0123456789-1", "9876543210-1"
+
+    def call(name, *lanes):
+        payload = task._publisher.encode((crowd, name), {}, task.settings)
+        return task._publisher.publish([payload], task.settings, keep=True, lanes=lanes)[0]
+
+    holders = [call(first_name, lane), call(second_name, other)]
+    wait_until(lambda: crowds[crowd].entries == 2)
+    second_name_too = call(second_name, lane, other)
+    wait_until(lambda: waiting(worked))
+    first.set()
+    wait_until(lambda: any(path.startswith(other) for path in waiting(worked)))
+    assert call(first_name, lane).get(timeout=20) == first_name
+    second.set()
+    for each in (*holders, second_name_too):
+        each.get(timeout=20)
+    wait_until(lambda: lanes(worked) == [])
+
+
 # -- what is seen of those who wait -------------------------------------------------------------
 
 
