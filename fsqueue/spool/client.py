@@ -10,6 +10,7 @@ import threading
 from typing import TYPE_CHECKING, NamedTuple, Required, TypedDict, Unpack, cast
 
 from fsqueue import tracing
+from fsqueue.spool.fired import fire
 from fsqueue.spool.layout import DEFAULT_PRIORITY, Slot, client_of, new_token
 from fsqueue.spool.records import Call
 from fsqueue.spool.waiter import Waiter
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from filelock import BaseFileLock
 
     from fsqueue.spool.once import Key
-    from fsqueue.spool.records import Buffer, RetryPolicy
+    from fsqueue.spool.records import Buffer, Payload, RetryPolicy
     from fsqueue.spool.store import Store
 
 log = logging.getLogger(__name__)
@@ -61,6 +62,14 @@ class CallOptions(CallFields, total=False):
 
     once: Key | None
     """Under this key one call is pending, whoever has published it."""
+
+
+class Occasion(NamedTuple):
+    """What a call is published for, once for all."""
+
+    key: str
+    wanted: Callable[[], bool] = lambda: True
+    """Asked when the key is taken: False takes that back."""
 
 
 class Receipt(NamedTuple):
@@ -140,21 +149,9 @@ class Client:
             OSError: the shared directory did not take the file; the call was not made.
         """
         slot = self._slot_of(priority, delay)
-        options.setdefault("codec", "cloudpickle")
         once = options.pop("once", None)
         with tracing.publishing(task, queue, invocation_id, options.get("members", 0)) as trace:
-            call = Call(
-                id=invocation_id,
-                spool=self.store.info.id,
-                task=task,
-                queue=queue,
-                slot=slot,
-                created=round(self.store.clock.now(), 3),
-                python=_PYTHON,
-                segments=tuple(len(segment) for segment in payload),
-                trace=trace,
-                **cast("CallFields", options),
-            )
+            call = self._call(invocation_id, task, queue, slot, payload, trace, options)
             receipt = self._publish(call, payload, buffers, once)
         if ring:
             self.ring(queue)
@@ -171,6 +168,57 @@ class Client:
             return Receipt(call.id, self.store.publish(call, payload, buffers))
         published = self.store.publish_once(once, call, payload, buffers)
         return Receipt(published.invocation_id, published.path, published.content)
+
+    def fire(
+        self,
+        occasion: Occasion,
+        task: str,
+        queue: str,
+        payload: Payload,
+        *,
+        priority: int,
+        delay: float,
+        **options: Unpack[CallOptions],
+    ) -> bool:
+        """Make a call pending, unless that was done for its key before; True if it was done now.
+
+        Raises:
+            OSError: the shared directory failed; the next try does what is left to do.
+        """
+        invocation_id, slot = self.new_id(), self._slot_of(priority, delay)
+        segments = [payload.data]
+        with tracing.publishing(task, queue, invocation_id, 0) as trace:
+            call = self._call(invocation_id, task, queue, slot, segments, trace, options)
+            published = fire(
+                self.store, occasion.key, call, segments, payload.buffers, wanted=occasion.wanted
+            )
+        if published:
+            self.ring(queue)
+        return published
+
+    def _call(
+        self,
+        invocation_id: str,
+        task: str,
+        queue: str,
+        slot: str,
+        payload: Sequence[bytes | memoryview],
+        trace: str,
+        options: CallOptions,
+    ) -> Call:
+        options.setdefault("codec", "cloudpickle")
+        return Call(
+            id=invocation_id,
+            spool=self.store.info.id,
+            task=task,
+            queue=queue,
+            slot=slot,
+            created=round(self.store.clock.now(), 3),
+            python=_PYTHON,
+            segments=tuple(len(segment) for segment in payload),
+            trace=trace,
+            **cast("CallFields", options),
+        )
 
     def ring(self, queue: str) -> None:
         """Wake idle workers of this machine."""

@@ -20,6 +20,8 @@ log = logging.getLogger(__name__)
 _HOUR, _DAY = 3600.0, 86_400.0
 # A file in tmp/ belongs to a write that takes seconds; older ones were left by the dead.
 _TMP_TTL = _DAY
+# Workers touch what their triggers remember once a day.
+_TRIGGER_TTL = 30 * _DAY
 
 
 class Expired(NamedTuple):
@@ -36,6 +38,9 @@ class Expired(NamedTuple):
     journals: int
     outputs: int
     progress_reports: int
+    events: int
+    fired_keys: int
+    trigger_memories: int
 
 
 def expire(store: Store, *, result_ttl: float, journal_ttl: float = _DAY) -> int:
@@ -69,6 +74,12 @@ def expire_by_kind(store: Store, *, result_ttl: float, journal_ttl: float = _DAY
         _expire_journals(store, journal_ttl),
         _expire_files(store, layout.output_folder, result_ttl),
         remove_stale_progress(store) + _expire_files(store, layout.progress_folder, result_ttl),
+        sum(  # the folders stay: they say that somebody looks there
+            _expire_files(store, layout.events(app_id), result_ttl)
+            for app_id in store.fs.names(layout.events_folder)
+        ),
+        _expire_files(store, layout.fired_folder, result_ttl),
+        _expire_in_folders(store, layout.triggers_folder, max(_TRIGGER_TTL, result_ttl)),
     )
     remove_gone_clients(store)
     return removed
@@ -84,6 +95,16 @@ def _expire_blobs(store: Store, ttl: float) -> int:
         return 0
     now = store.clock.now()
     return _expire_files(store, folder, ttl + max(0.0, now - _oldest_unfinished(store, now)))
+
+
+def _expire_in_folders(store: Store, parent: str, ttl: float) -> int:
+    """Remove old files from the folders of a folder, and those that are empty then."""
+    removed = 0
+    for name in store.fs.names(parent):
+        removed += _expire_files(store, f"{parent}/{name}", ttl)
+        with contextlib.suppress(OSError):  # no folder, or one whose files are still needed
+            store.fs.rmdir(f"{parent}/{name}")
+    return removed
 
 
 def _expire_journals(store: Store, ttl: float) -> int:

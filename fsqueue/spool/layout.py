@@ -53,6 +53,11 @@ def is_safe_name(text: str) -> bool:
     return _SAFE.fullmatch(text) is not None
 
 
+def app_of(queue: str) -> str:
+    """The application that a queue's folder belongs to."""
+    return queue.partition(".")[0]
+
+
 def queue_folder(app_id: str, queue: str) -> str:
     """Folder name of a queue of an application."""
     return f"{app_id}.{queue}"
@@ -241,6 +246,9 @@ class Layout:
         self.progress_folder = f"{root}/progress"
         self.output_folder = f"{root}/output"
         self.lanes_folder = f"{root}/lanes"
+        self.events_folder = f"{root}/events"
+        self.fired_folder = f"{root}/fired"
+        self.triggers_folder = f"{root}/triggers"
         self.locks_folder = f"{root}/locks"
         self.bell_folder = f"{root}/bell"
 
@@ -264,6 +272,9 @@ class Layout:
             self.progress_folder,
             self.output_folder,
             self.lanes_folder,
+            self.events_folder,
+            self.fired_folder,
+            self.triggers_folder,
             self.locks_folder,
             self.bell_folder,
         )
@@ -319,6 +330,26 @@ class Layout:
     def output(self, name: AttemptName) -> str:
         """What the body of an attempt has printed and logged."""
         return f"{self.output_folder}/{self.reported(name)}"
+
+    def events(self, app_id: str) -> str:
+        """Folder of the events of an application that are still to be handled."""
+        return f"{self.events_folder}/{app_id}"
+
+    def event_bell(self, app_id: str) -> str:
+        """The bell of an application's events: no queue can have this name."""
+        return self.bell(f"{app_id}.@events")
+
+    def staged(self, invocation_id: str) -> str:
+        """A call that is to be published once its key is taken."""
+        return f"{self.tmp_folder}/{invocation_id}"
+
+    def fired(self, key: str) -> str:
+        """The call that was published for a key."""
+        return f"{self.fired_folder}/{key}"
+
+    def trigger(self, key: str) -> str:
+        """Folder of what a trigger has to remember."""
+        return f"{self.triggers_folder}/{key}"
 
     def blob(self, digest: str) -> str:
         """A value that many calls share."""

@@ -363,6 +363,21 @@ class Outcomes:
             self.fs.make_folders(folder)
         self.fs.append(path, data)
 
+    def place(self, path: str, chunks: Sequence[Buffer]) -> None:
+        """Write a file whose name nothing else has, or no file if this raises an error.
+
+        Dies before the rename: a file in ``tmp/`` expires. Dies after it: it is there.
+        """
+        temporary = self._write(chunks)
+        try:
+            self.move(temporary, path)
+        except OSError:
+            # If it is not there any more it was renamed, and the error is about the reply alone.
+            # Only a look can tell: the reply of a removal can be lost too.
+            if self.fs.exists(temporary):
+                self.fs.discard(temporary)
+                raise
+
     def replace_file(self, path: str, chunks: Sequence[Buffer]) -> None:
         """Put a file in the place of one that only this process writes."""
         temporary = self._write(chunks)

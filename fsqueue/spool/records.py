@@ -178,6 +178,16 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return mine.state, mine.failure, Payload(payload.data[start : start + mine.size])
 
 
+class Ended(msgspec.Struct, frozen=True, kw_only=True):
+    """What triggers get to know of a call that the queue itself has ended."""
+
+    id: str
+    task: str
+    members: int
+    state: State
+    failure: Failure
+
+
 class WorkerRecord(msgspec.Struct, frozen=True, kw_only=True):
     """``workers/<worker>.json``."""
 

@@ -7,6 +7,7 @@ repetition of it is answered as if it had come first.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from fsqueue.spool import envelope
 from fsqueue.spool.blobs import Blobs
 from fsqueue.spool.lanes import Lanes, check_lanes, waiting_name
 from fsqueue.spool.layout import DEFAULT_PRIORITY, AttemptName, Slot, is_queue_name
+from fsqueue.spool.occurrences import add_end
 from fsqueue.spool.once import Once
 from fsqueue.spool.records import Call, Outcome
 from fsqueue.spool.states import State
@@ -74,16 +76,8 @@ class Store(Once):
         Dies before the rename: the call was not accepted, a file in ``tmp/`` expires.
         Dies after it: the call is pending.
         """
-        temporary = self._write(envelope.encode(call, payload, self.key, buffers))
         target = f"{self.layout.slot(call.queue, call.slot)}/{call.id}.1"
-        try:
-            self.move(temporary, target)
-        except OSError:
-            # If it is not there any more it was renamed, and the error is about the reply alone.
-            # Only a look can tell: the reply of a removal can be lost too.
-            if self.fs.exists(temporary):
-                self.fs.discard(temporary)
-                raise
+        self.place(target, envelope.encode(call, payload, self.key, buffers))
         return target
 
     def withdraw(self, path: str) -> bool:
@@ -265,13 +259,18 @@ class Store(Once):
         return published
 
     def _end_cancelled(self, path: str, name: AttemptName) -> None:
+        # Not readable: it is gone, or nobody can tell what it was.
+        with contextlib.suppress(FileNotFoundError, EnvelopeError):
+            add_end(self, self._read_call(path, name)[0], self._cancelled(name))
         self._publish_cancelled(name)
         self.fs.discard(path)
 
     def _publish_cancelled(self, name: AttemptName) -> bool:
+        return self.publish_outcome(self._cancelled(name), ())
+
+    def _cancelled(self, name: AttemptName) -> Outcome:
         message = f"invocation {name.invocation_id} was cancelled"
-        failure = self.queue_failure(name, "CancelledError", message, State.CANCELLED)
-        return self.publish_outcome(failure, ())
+        return self.queue_failure(name, "CancelledError", message, State.CANCELLED)
 
     def is_cancelled(self, invocation_id: str) -> bool:
         """Whether somebody has asked to stop an invocation that runs."""
@@ -353,7 +352,7 @@ class Store(Once):
         if name.deaths + 1 < call.max_attempts:
             self.requeue(path, name, call)
         else:
-            self.lose(path, name, reason)
+            self.lose(path, name, call, reason)
 
     def drop(self, path: str, name: AttemptName) -> None:
         """Remove a cancelled attempt of this process, whose body was ended."""
@@ -384,7 +383,7 @@ class Store(Once):
 
     # -- failures of the queue's own -----------------------------------------------------
 
-    def lose(self, path: str, name: AttemptName, reason: str) -> None:
+    def lose(self, path: str, name: AttemptName, call: Call, reason: str) -> None:
         """End an invocation that has lost its last worker."""
         message = (
             f"invocation {name.invocation_id} was lost with its worker {name.deaths + 1} times, "
@@ -392,7 +391,9 @@ class Store(Once):
             f"Its call is kept in {self.layout.failed(name)}: look what ends the workers, then run "
             f"`fsqueue retry {name.invocation_id}`."
         )
-        self.publish_outcome(self.queue_failure(name, "WorkerLostError", message), ())
+        failure = self.queue_failure(name, "WorkerLostError", message)
+        add_end(self, call, failure)
+        self.publish_outcome(failure, ())
         self._retire(path, name, State.FAILED)
 
     def quarantine(self, path: str, name: AttemptName, reason: str) -> None:
