@@ -16,14 +16,17 @@ from fsqueue.options import TaskOptions, check_offers
 from fsqueue.session import Session
 from fsqueue.spool.layout import client_of, is_safe_name, split_member
 from fsqueue.task import Task
+from fsqueue.triggers.making import checked
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 
     from fsqueue.config import Config, RunnerKind
+    from fsqueue.firing import Firing
     from fsqueue.runner.runner import Runner
     from fsqueue.spool.store import Store
+    from fsqueue.triggers import Trigger
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -62,6 +65,7 @@ class FSQueue:
         check_offers(self.conf.task_offers)
         self._session = Session(app_id, self.conf, self.locate)
         self._tasks: dict[str, Task[..., Any]] = {}
+        self._firing: Firing | None = None
         self._runner: Runner | None = None
 
     def __repr__(self) -> str:
@@ -74,20 +78,32 @@ class FSQueue:
     @overload
     def task(self, func: Callable[P, R], /) -> Task[P, R]: ...
     @overload
-    def task(self, /, **options: Unpack[TaskOptions]) -> _TaskDecorator: ...
     def task(
-        self, func: Callable[P, Any] | None = None, /, **options: Unpack[TaskOptions]
+        self, /, *, triggers: Trigger | Iterable[Trigger] = (), **options: Unpack[TaskOptions]
+    ) -> _TaskDecorator: ...
+    def task(
+        self,
+        func: Callable[P, Any] | None = None,
+        /,
+        *,
+        triggers: Trigger | Iterable[Trigger] = (),
+        **options: Unpack[TaskOptions],
     ) -> Task[P, Any] | _TaskDecorator:
         """Make a function a task: calling it returns an `Invocation` at once.
 
+        Args:
+            func: the function.
+            triggers: what makes it run by itself, each for itself; see `fsqueue.triggers`.
+            options: task options.
+
         Raises:
             RuntimeError: the function belongs to the main script.
-            TypeError: no worker could import it, or an option is unknown.
+            TypeError: no worker could import it, an option is unknown, something is no trigger, or
+                the arguments of one do not fit.
             ValueError: the name belongs to another function, or an option's value is bad.
         """
-        if func is None:
-            return _TaskDecorator(self, options)
-        return self._register(Task(func, self._session, **options))
+        decorator = _TaskDecorator(self, checked(triggers), options)
+        return decorator if func is None else decorator(func)
 
     @overload
     def direct_task(self, func: Callable[P, R], /) -> DirectTask[P, R]: ...
@@ -147,6 +163,7 @@ class FSQueue:
         return decorate if func is None else decorate(func)
 
     def _register(self, task: Task[P, Any]) -> Task[P, Any]:
+        task.announce(self._ended_inline)
         known = self._tasks.setdefault(task.name, task)
         if known.func is not task.func:
             # A module that is imported again defines the same functions anew.
@@ -157,7 +174,13 @@ class FSQueue:
                     f"of {old.co_filename} and line {new.co_firstlineno} of {new.co_filename}"
                 )
             self._tasks[task.name] = task
+        if task.triggers or self._firing is not None:
+            self.triggers.add(task)
         return task
+
+    def _ended_inline(self, *end: Any) -> None:
+        if self._firing is not None:  # else no task has a trigger
+            self._firing.ended_inline(*end)
 
     @property
     def tasks(self) -> Mapping[str, Task[..., Any]]:
@@ -194,6 +217,28 @@ class FSQueue:
                 with naming_item(index, len(calls)):
                     value = invocation.get()
                 yield value
+
+    def emit(self, name: str, payload: Any = None) -> str:
+        """Say that something has happened: tasks that are triggered by it will run, once each.
+
+        When this has returned, no death of any process loses the event. One that no worker has a
+        trigger for stays until ``result_ttl`` is over.
+
+        Args:
+            name: up to 64 letters, digits, ``-``, ``_`` and ``.``.
+            payload: for the tasks: a dict is their arguments by name, anything else but None their
+                only argument, unless the trigger says otherwise.
+
+        Returns:
+            The event's id.
+
+        Raises:
+            ValueError: the name is bad.
+            SerializationError: the payload cannot be serialized.
+            SpoolError: the shared directory cannot be used.
+            OSError: the shared directory did not take the event.
+        """
+        return self.triggers.emit(name, payload)
 
     def close(self) -> None:
         """Leave the spool now and not at the end of the process; the next call joins again."""
@@ -237,6 +282,15 @@ class FSQueue:
     def events(self) -> bool:
         """Whether file events wake this process."""
         return self._session.events
+
+    @property
+    def triggers(self) -> Firing:
+        """What makes tasks run by themselves, for workers and commands."""
+        if self._firing is None:
+            from fsqueue.firing import Firing
+
+            self._firing = Firing(self.app_id, self._session)
+        return self._firing
 
     def resolve(self, task: str) -> Callable[..., Any]:
         """The function of a task, importing its module if need be.
@@ -288,15 +342,17 @@ class FSQueue:
 class _TaskDecorator:
     """``@app.task(...)``: typed as a class, as only that tells sync and async functions apart."""
 
-    def __init__(self, app: FSQueue, options: TaskOptions) -> None:
-        self._app, self._options = app, options
+    def __init__(self, app: FSQueue, triggers: tuple[Trigger, ...], options: TaskOptions) -> None:
+        self._app, self._triggers, self._options = app, triggers, options
 
     @overload
     def __call__(self, func: Callable[P, Coroutine[Any, Any, R]], /) -> Task[P, R]: ...
     @overload
     def __call__(self, func: Callable[P, R], /) -> Task[P, R]: ...
     def __call__(self, func: Callable[P, Any], /) -> Task[P, Any]:
-        return self._app._register(Task(func, self._app._session, **self._options))  # noqa: SLF001
+        app = self._app
+        task: Task[P, Any] = Task(func, app._session, self._triggers, **self._options)  # noqa: SLF001
+        return app._register(task)  # noqa: SLF001
 
 
 class _DirectDecorator(Protocol):

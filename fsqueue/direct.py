@@ -87,9 +87,10 @@ class _Direct:
         if self._fan_out is not None:
             return self._blocking_fan_out(self._fan_out, self._task.bind(args, kwargs))
         if self._task.forced_inline:
-            with self._task.inline():
+            with self._task.inline() as end:
                 args, kwargs = self._task.as_sent(args, kwargs)
-                return self._task.as_returned(self._task.func(*args, **kwargs))
+                end.value = self._task.as_returned(self._task.func(*args, **kwargs))
+            return end.value
         invocation = self._task.submit(args, kwargs, keep=False)
         try:
             return invocation.get(self._patience)
@@ -120,9 +121,10 @@ class _Direct:
         if self._fan_out is not None:
             return await self._awaited_fan_out(self._fan_out, self._task.bind(args, kwargs))
         if self._task.forced_inline:
-            with self._task.inline():
+            with self._task.inline() as end:
                 args, kwargs = self._task.as_sent(args, kwargs)
-                return self._task.as_returned(await self._task.func(*args, **kwargs))
+                end.value = self._task.as_returned(await self._task.func(*args, **kwargs))
+            return end.value
         submit = functools.partial(self._task.submit, args, kwargs, keep=False)
         async with _made(submit, self._patience) as invocation:
             return await invocation.async_result()
@@ -143,9 +145,10 @@ class _Direct:
     ) -> list[Any]:
         results = []
         for index, call in enumerate(calls):
-            with naming_item(index, len(calls)), self._task.inline():
+            with naming_item(index, len(calls)), self._task.inline() as end:
                 args, kwargs = self._task.as_sent(*call.sharing(common))
-                results.append(self._task.as_returned(await self._task.func(*args, **kwargs)))
+                end.value = self._task.as_returned(await self._task.func(*args, **kwargs))
+            results.append(end.value)
         return results
 
     def _named(self, call: Arguments) -> dict[str, Any]:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from fsqueue.config import Serializer
     from fsqueue.options import CallSettings, HeaderFields
     from fsqueue.session import Session
+    from fsqueue.spool.client import Occasion
     from fsqueue.spool.once import Key
 
 # Common arguments of so many bytes are stored once, beside the calls.
@@ -181,6 +182,31 @@ class Publisher:
             learn=self._pace.learn,
         )
         return [Invocation(delivery, index if members else None) for index in range(len(payloads))]
+
+    def fire(
+        self,
+        occasion: Occasion,
+        payload: Payload,
+        settings: CallSettings,
+        lanes: tuple[str, ...] = (),
+    ) -> bool:
+        """Publish one call that is kept, unless its key was taken; True if it was done now."""
+        session = self._session
+        client = session.client
+        fields = self._header(settings, ALONE, 0)
+        if lanes:
+            fields["lanes"] = lanes
+        return client.fire(
+            occasion,
+            self._task,
+            session.queue(settings.queue),
+            payload,
+            priority=settings.priority,
+            delay=settings.delay(client.now),
+            keep=True,
+            max_attempts=settings.max_attempts or session.conf.max_attempts,
+            **fields,
+        )
 
     def ring(self, settings: CallSettings) -> None:
         """Wake the workers of the calls' queue."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import functools
 import inspect
@@ -21,13 +22,15 @@ from fsqueue.options import TaskOptions, changed, settings_of
 from fsqueue.publishing import Publisher
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from fsqueue.config import Serializer
     from fsqueue.options import CallSettings
-    from fsqueue.runner.inline import InlineReport
+    from fsqueue.runner.inline import InlineEnd, InlineReport
     from fsqueue.session import Session
+    from fsqueue.spool.client import Occasion
     from fsqueue.spool.records import Payload
+    from fsqueue.triggers import Trigger
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -55,6 +58,9 @@ def args(*positional: Any, **keywords: Any) -> Arguments:
 Item: TypeAlias = "tuple[Any, ...] | dict[str, Any] | Arguments"
 """One call of a fan-out: positional arguments, arguments by name, or `args(...)`."""
 
+OnEnd: TypeAlias = "Callable[[str, str, Any, BaseException | None], object]"
+"""Told of a call that has run inline: the task, its id, its value or what it raised."""
+
 
 class Task(Generic[P, R]):
     """A function of a module, under its name ``module.function``. Calling it returns at once.
@@ -63,10 +69,15 @@ class Task(Generic[P, R]):
         name: under which workers find it.
         func: the function itself.
         settings: the options in force.
+        triggers: what makes it run by itself.
     """
 
     def __init__(
-        self, func: Callable[P, Any], session: Session, **options: Unpack[TaskOptions]
+        self,
+        func: Callable[P, Any],
+        session: Session,
+        triggers: tuple[Trigger, ...] = (),
+        **options: Unpack[TaskOptions],
     ) -> None:
         self.name = task_name(func)
         self.func = func
@@ -80,6 +91,8 @@ class Task(Generic[P, R]):
         self._publisher = Publisher(self.name, session)
         self.settings = settings_of(self.name, options, session.conf.task_offers)
         self._check_keys(self.settings)
+        self.triggers = triggers
+        self._on_end: OnEnd = lambda *_: None
         functools.update_wrapper(self, func)
 
     def __repr__(self) -> str:
@@ -186,20 +199,41 @@ class Task(Generic[P, R]):
     def _lanes_of(self, call: Arguments) -> tuple[str, ...]:
         return self._publisher.lanes(self.settings, lambda: self.bound(*call))
 
-    def inline(self, invocation_id: str = "inline", report: InlineReport | None = None) -> Any:
+    def fire(self, occasion: Occasion, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
+        """Make one call for a trigger, unless its key was taken; True if it was made now.
+
+        Raises:
+            OSError: the shared directory failed; to try again does what is left to do.
+        """
+        call = self.bind(args, kwargs)
+        payload = self._publisher.encode(*call, self.settings)
+        return self._publisher.fire(occasion, payload, self.settings, self._lanes_of(call))
+
+    @contextlib.contextmanager
+    def inline(
+        self, invocation_id: str = "inline", report: InlineReport | None = None
+    ) -> Iterator[InlineEnd]:
         """A block whose code is the body of a call, run where it is called.
+
+        The block puts the value into what it is given; triggers are told how it ends.
 
         Args:
             invocation_id: the call's id, for the body.
             report: takes what the body says; None: nobody asks for it.
         """
-        from fsqueue.runner.inline import InlineCurrent, InlineReport, running_inline
+        from fsqueue.runner.inline import InlineCurrent, InlineEnd, InlineReport, running_inline
 
         kept = report or InlineReport()
         here = InlineCurrent(invocation_id, self.name, self.settings.queue, kept)
-        return running_inline(
-            here, kept, capture=self.settings.capture_output and report is not None
-        )
+        end = InlineEnd()
+        capture = self.settings.capture_output and report is not None
+        try:
+            with running_inline(here, kept, capture=capture):
+                yield end
+        except BaseException as error:
+            self._on_end(self.name, invocation_id, None, error)
+            raise
+        self._on_end(self.name, invocation_id, end.value, None)
 
     def as_sent(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Arguments:
         """The arguments of an inline call as its body gets them.
@@ -302,12 +336,16 @@ class Task(Generic[P, R]):
         from fsqueue.runner.bodies import run_body
 
         def run(invocation_id: str, report: InlineReport) -> R:
-            with self.inline(invocation_id, report):
+            with self.inline(invocation_id, report) as end:
                 args, kwargs = self.as_sent(*call)
-                value: R = self.as_returned(run_body(self.func, args, kwargs))
-                return value
+                end.value = value = self.as_returned(run_body(self.func, args, kwargs))
+            return value  # type: ignore[no-any-return]
 
         return InlineInvocation(run)
+
+    def announce(self, on_end: OnEnd) -> None:
+        """Tell of each call that runs inline from now on when it has ended."""
+        self._on_end = on_end
 
     def calls_of(self, items: Iterable[Item], common: Mapping[str, Any]) -> list[Arguments]:
         """The calls of a group, each checked, without the common arguments."""
@@ -315,7 +353,7 @@ class Task(Generic[P, R]):
 
     def _call_of(self, item: Item, common: Mapping[str, Any], index: int) -> Arguments:
         try:
-            call = self._by_position(_as_arguments(item))
+            call = self._by_position(as_arguments(item))
             self.bind(*call.sharing(common))
         except TypeError as error:
             raise TypeError(f"item {index}: {error}") from None
@@ -331,7 +369,12 @@ class Task(Generic[P, R]):
         return Arguments((*call.args, *(kwargs.pop(name) for name in named)), kwargs)
 
 
-def _as_arguments(item: Item) -> Arguments:
+def as_arguments(item: Item) -> Arguments:
+    """One call's arguments, however they are given.
+
+    Raises:
+        TypeError: they are none.
+    """
     if isinstance(item, Arguments):
         return item
     if isinstance(item, tuple):

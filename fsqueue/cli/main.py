@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from fsqueue import __version__
-from fsqueue.cli import calls, control, results, settings, stats, status
+from fsqueue.cli import calls, control, results, settings, stats, status, triggers
 from fsqueue.cli.doctor import doctor
 from fsqueue.cli.logs import logs
 from fsqueue.cli.metrics import metrics
@@ -47,6 +47,8 @@ for command in (
     results.wait,
     results.result,
     results.submit,
+    triggers.emit,
+    triggers.triggers,
     control.cancel,
     control.retry,
     requeue,

@@ -243,8 +243,8 @@ def submit(
         target = find_target(app, None)
         try:
             found = _find_task(target, task)
-            args = [_from_json("--arg", text) for text in arg or []]
-            kwargs = dict(_named(text) for text in kwarg or [])
+            args = [from_json("--arg", text) for text in arg or []]
+            kwargs = dict(named_value(text) for text in kwarg or [])
             invocation_id = _make_call(found, args, kwargs)
             if wait_for_it:
                 code = _print_result(target, invocation_id, timeout, as_json=as_json)
@@ -283,14 +283,24 @@ def _find_task(target: Target, name: str) -> Task[..., Any]:
     return found[0]
 
 
-def _named(text: str) -> tuple[str, Any]:
+def named_value(text: str) -> tuple[str, Any]:
+    """What ``--kwarg NAME=JSON`` means.
+
+    Raises:
+        ConfigError: it is none.
+    """
     name, equals, value = text.partition("=")
     if not equals or not name.isidentifier():
         raise ConfigError(f"--kwarg {text}: expected NAME=JSON")
-    return name, _from_json("--kwarg", value)
+    return name, from_json("--kwarg", value)
 
 
-def _from_json(flag: str, text: str) -> Any:
+def from_json(flag: str, text: str) -> Any:
+    """The value of a flag.
+
+    Raises:
+        ConfigError: it is not JSON.
+    """
     try:
         return json.loads(text)
     except ValueError as error:

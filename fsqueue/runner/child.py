@@ -168,6 +168,7 @@ def prepare(setup: Setup) -> None:
             app_id=host.app_id,
             exclusive=True,
             note=_notes.append,
+            ended=host.triggers.ended,
         )
         enter(_workplace)
     except BaseException as error:  # noqa: BLE001 - raised again by `run`

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from fsqueue.runner.bodies import Answer
     from fsqueue.runner.reporting import Report
     from fsqueue.runner.turns import Seat
     from fsqueue.spool.journal import Entry
@@ -34,6 +35,7 @@ class Workplace:
         exclusive: this process does nothing but run bodies.
         unpickles: tells by a task's name whether its calls may be pickles.
         note: is told of each attempt that has ended, for the journal.
+        ended: is told of each answer before it is published, for triggers.
 
     Attributes:
         aborted: set when the worker is to end at once.
@@ -50,11 +52,12 @@ class Workplace:
         exclusive: bool,
         unpickles: Callable[[str], bool] = lambda _: True,
         note: Callable[[Entry], object] = lambda _: None,
+        ended: Callable[[Execution, Answer | None], object] = lambda *_: None,
     ) -> None:
         self.store, self.worker, self.resolve = store, worker, resolve
         self.app_id, self.exclusive = app_id, exclusive
         self.unpickles = unpickles
-        self.note = note
+        self.note, self.ended = note, ended
         self.aborted = threading.Event()
         self.pid = os.getpid()
 

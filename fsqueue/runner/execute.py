@@ -183,6 +183,14 @@ def time_out(workplace: Workplace, claim: Claim) -> None:
     workplace.store.lanes.vacate(call.lanes, call.id, claim.worker)
 
 
+def cancelled(workplace: Workplace, claim: Claim) -> None:
+    """Remove an attempt whose process was ended as nobody waits for it; its outcome is there."""
+    with contextlib.suppress(FileNotFoundError, EnvelopeError):
+        call, _ = workplace.store.read_call(claim)
+        workplace.ended(Execution(workplace, claim, call), None)
+    workplace.store.drop(claim.path, claim.name)
+
+
 def finish(execution: Execution, result: Answer) -> None:
     """Publish an answer, or file the call for a retry."""
     store, claim, call = execution.workplace.store, execution.claim, execution.call
@@ -193,6 +201,7 @@ def finish(execution: Execution, result: Answer) -> None:
         store.retry(claim, call, later(store.clock.now(), result.retry_after))
         execution.workplace.note(entry)
         return
+    execution.workplace.ended(execution, result)
     outcome = Outcome(
         id=call.id,
         spool=call.spool,

@@ -8,7 +8,31 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from fsqueue.config import Config
+    from fsqueue.runner.bodies import Answer
+    from fsqueue.runner.context import Execution
     from fsqueue.spool.store import Store
+
+
+class Triggers(Protocol):
+    """What makes an application's tasks run by themselves."""
+
+    @property
+    def watched(self) -> bool:
+        """Whether a worker has to look after them by itself: after ticks or events."""
+
+    def attend(self) -> float:
+        """Fire what is due; returns after how many seconds to look again, at the latest."""
+
+    def ended(self, execution: Execution, answer: Answer | None) -> None:
+        """Fire what waits for the end of a call, before its outcome is published.
+
+        Args:
+            execution: the call.
+            answer: how it ends; None: somebody else has ended it.
+
+        Raises:
+            OSError: the shared directory failed; to try again does what is left to do.
+        """
 
 
 class Host(Protocol):
@@ -29,6 +53,10 @@ class Host(Protocol):
     @property
     def app_id(self) -> str:
         """Its name."""
+
+    @property
+    def triggers(self) -> Triggers:
+        """What makes its tasks run by themselves."""
 
     def resolve(self, task: str) -> Callable[..., Any]:
         """The function of a task.

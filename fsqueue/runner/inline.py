@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fsqueue.runner.capture import capturing
 from fsqueue.runner.context import CurrentInvocation, inline
@@ -36,6 +36,16 @@ class InlineReport:
         """All that it has printed."""
         self._output += self._captured.take(last=True)
         return self._output.decode("utf-8", "replace")
+
+
+class InlineEnd:
+    """What such a body has returned.
+
+    Attributes:
+        value: its value.
+    """
+
+    value: Any = None
 
 
 class InlineCurrent(CurrentInvocation):

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING
 from fsqueue.errors import SpoolError
 from fsqueue.runner import context, notes
 from fsqueue.runner.context import Workplace
-from fsqueue.runner.execute import Ending, time_out
+from fsqueue.runner.execute import Ending, cancelled, time_out
 from fsqueue.runner.process_slots import ProcessSlots
 from fsqueue.runner.signals import stop_on_signals
 from fsqueue.runner.slots import Slots, ThreadSlots
 from fsqueue.runner.upkeep import Upkeep
+from fsqueue.runner.watch import TriggerWatch
 from fsqueue.spool.backlog import Backlogs
 from fsqueue.spool.bell import listening
 from fsqueue.spool.expiry import remove_gone_clients
@@ -140,6 +141,7 @@ class _Shift:
             app_id=host.app_id,
             exclusive=threading.current_thread() is threading.main_thread(),
             note=self._journal.add,
+            ended=host.triggers.ended,
         )
         self._mutex = threading.Lock()
         self._busy = 0
@@ -150,6 +152,7 @@ class _Shift:
         self._stopping = threading.Event()
         self._wake = threading.Event()
         self._slots: Slots | None = None
+        self._watch = TriggerWatch(host)
         self._terminate: Callable[[], object] | None = None
 
     def stop(self) -> None:
@@ -173,6 +176,7 @@ class _Shift:
             lambda: self._journal.flush(self._worker.name),
         )
         upkeep.start()
+        self._watch.look()
         context.enter(self._workplace)
         try:
             grace = self._host.conf.stop_grace
@@ -193,6 +197,7 @@ class _Shift:
                 slots.close()
         finally:
             context.leave(self._workplace)
+            self._watch.stop()
             upkeep.stop()
             self._leave(upkeep)
 
@@ -256,6 +261,7 @@ class _Shift:
             rung = self._wake.wait(max(0.0, min(pause, until_due)))
             self._wake.clear()
             slots.check()
+            self._watch.look()
             longest = self._host.conf.poll_interval
             pause = first_pause if rung else min(pause * _GROWTH, longest)
 
@@ -338,7 +344,7 @@ class _Shift:
             self._backlogs.skip(claim.name)
             self._give_back(claim)
         elif ending is Ending.CANCELLED:
-            self._store.drop(claim.path, claim.name)
+            cancelled(self._workplace, claim)
         elif ending is Ending.TIMED_OUT:
             time_out(self._workplace, claim)
         elif ending is Ending.NOT_STARTED or self._stopping.is_set():

@@ -14,6 +14,7 @@ from fsqueue import (
     Task,
     args,
     current_invocation,
+    triggers,
 )
 
 app = FSQueue("typing", root="/tmp/queue", serializer="json", concurrency=8)
@@ -27,6 +28,18 @@ def scale(value: int, *, factor: float = 2.0) -> float:
 @app.task(max_attempts=5, serializer="pickle", running_concurrency="task", running_limit=2)
 async def fetch(key: str) -> bytes:
     return key.encode()
+
+
+@app.task(
+    queue="mail",
+    triggers=[
+        triggers.cron("0 3 * * *", missed="skip", arguments=("nightly",)),
+        triggers.on_result(scale, lambda value: value > 2, arguments=lambda o: args(o.invocation)),
+        triggers.on_event("a") & (triggers.on_event("b") | triggers.on_status(scale, "failed")),
+    ],
+)
+def report(reason: str = "") -> str:
+    return reason
 
 
 @app.direct_task
@@ -72,6 +85,8 @@ def tasks() -> None:
     here = current_invocation()
     if here is not None:
         here.progress(1, 2, "half")
+    assert_type(report("by hand"), Invocation[str])
+    assert_type(app.emit("paid", {"order": 7}), str)
     task: Task[[str], bytes] = fetch
     assert_type(task("a").done(), bool)
 

@@ -1,0 +1,15 @@
+"""Fires triggers: finds what has happened, and makes the calls that follow, once each.
+
+Modules::
+
+    engine      which triggers there are, and what they do about what has happened
+    bound       a trigger of a task, and what the user has put into it
+    ends        what has happened when a call ends
+    travel      what has happened, as bytes
+"""
+
+from __future__ import annotations
+
+from fsqueue.firing.engine import Firing
+
+__all__ = ["Firing"]

@@ -1,0 +1,99 @@
+"""What has happened when a call ends."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from fsqueue import errors
+from fsqueue.codec import check_codec, decode, decode_exception
+from fsqueue.errors import DeserializationError
+from fsqueue.spool.records import Ended, Failure
+from fsqueue.spool.states import State
+from fsqueue.triggers.kinds import Occurrence, utc
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from datetime import datetime
+
+    from fsqueue.runner.bodies import Answer
+    from fsqueue.runner.context import Execution
+    from fsqueue.spool.records import Call
+
+
+def ends_by_queue(ended: Ended, when: datetime) -> Iterator[Occurrence]:
+    """What has happened when the queue itself has ended a call, or all calls of a batch."""
+    for invocation in [f"{ended.id}:{index}" for index in range(ended.members)] or [ended.id]:
+        yield Occurrence(
+            invocation,
+            when,
+            task=ended.task,
+            invocation=invocation,
+            state=ended.state,
+            exception=failure_of(ended.failure),
+        )
+
+
+def cancelled(call: Call) -> Ended:
+    """The end of a call that somebody has cancelled while it ran."""
+    failure = Failure("CancelledError", f"invocation {call.id} was cancelled")
+    return Ended(
+        id=call.id, task=call.task, members=call.members, state=State.CANCELLED, failure=failure
+    )
+
+
+class _End(NamedTuple):
+    """How one call ends."""
+
+    invocation: str
+    state: State
+    data: bytes | memoryview
+    failure: Failure | None
+
+
+def ends_of(execution: Execution, answer: Answer) -> Iterator[Occurrence]:
+    """What an answer says: of a batch, one end for each of its calls."""
+    when = utc(execution.workplace.store.clock.now())
+    for end in _ends(execution.call.id, execution.call.members, answer):
+        result, exception = _value_of(execution, answer, end)
+        yield Occurrence(
+            end.invocation,
+            when,
+            task=execution.call.task,
+            invocation=end.invocation,
+            state=end.state,
+            result=result,
+            exception=exception,
+        )
+
+
+def _ends(carrier: str, members: int, answer: Answer) -> Iterator[_End]:
+    for index, member in enumerate(answer.members):
+        yield _End(f"{carrier}:{index}", member.state, answer.payload[index], member.failure)
+    if answer.members:
+        return
+    data = answer.payload[0] if answer.payload else b""
+    # The answer of a batch as a whole is the queue's own, or that of its time limit.
+    for invocation in [f"{carrier}:{index}" for index in range(members)] or [carrier]:
+        yield _End(invocation, answer.state, data, answer.failure)
+
+
+def _value_of(execution: Execution, answer: Answer, end: _End) -> tuple[Any, BaseException | None]:
+    call = execution.call
+    what = f"the result of invocation {end.invocation}"
+    try:
+        check_codec(call.codec, what, unpickles=execution.workplace.unpickles(call.task))
+        if end.state is State.SUCCEEDED:
+            return decode(end.data, what, answer.buffers, codec=call.codec), None
+        if end.data:
+            return None, decode_exception(end.data, call.codec)
+    except DeserializationError as error:
+        return None, error
+    return None, failure_of(end.failure)
+
+
+def failure_of(failure: Failure | None) -> BaseException | None:
+    """The queue's own error as its callers see it."""
+    if failure is None:
+        return None
+    kind: type[errors.FSQueueError] = getattr(errors, failure.type, errors.InvocationError)
+    return kind(failure.message)

@@ -1,0 +1,387 @@
+"""Which triggers there are, and what they do about what has happened."""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from fsqueue.errors import (
+    DeserializationError,
+    EnvelopeError,
+    SerializationError,
+    SpoolVersionError,
+)
+from fsqueue.firing import travel
+from fsqueue.firing.bound import (
+    FAILED,
+    Bound,
+    Overview,
+    Watched,
+    arguments_of,
+    check_arguments,
+    digest,
+    matches,
+)
+from fsqueue.firing.ends import cancelled, ends_by_queue, ends_of
+from fsqueue.spool import fired
+from fsqueue.spool.client import Occasion
+from fsqueue.spool.occurrences import (
+    Gathering,
+    add_event,
+    decode_end,
+    event_names,
+    expect_ends,
+    handled_until,
+    keep,
+    read_event,
+    remove_event,
+    set_handled,
+)
+from fsqueue.spool.states import State
+from fsqueue.spool.trigger_names import ENDED, EventName
+from fsqueue.triggers.kinds import (
+    AllOf,
+    Cron,
+    Occurrence,
+    OnEnd,
+    OnEvent,
+    OnResult,
+    leaves,
+    utc,
+)
+from fsqueue.triggers.making import check_event_name
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from fsqueue.runner.bodies import Answer
+    from fsqueue.runner.context import Execution
+    from fsqueue.session import Session
+    from fsqueue.spool.occurrences import Round
+    from fsqueue.spool.store import Store
+    from fsqueue.task import Task
+
+log = logging.getLogger(__name__)
+
+_IDLE = 60.0
+_DAY = 86_400.0
+# Workers of a network filesystem come one after another: the first one does it for all.
+_SPREAD_LOCAL, _SPREAD_REMOTE = 0.01, 0.3
+
+
+class Firing:
+    """The triggers of an application's tasks, in one process.
+
+    Args:
+        app_id: the application.
+        session: the connection to the spool.
+    """
+
+    def __init__(self, app_id: str, session: Session) -> None:
+        self._app_id, self._session = app_id, session
+        self._of_task: dict[str, list[Watched]] = {}
+        self._crons: list[Watched] = []
+        self._events: dict[str, list[Watched]] = {}
+        self._ends: dict[str, list[Watched]] = {}
+        self._due: dict[str, float] = {}
+        self._keep_again = float("-inf")
+        self._expects_ends = False
+        self._inline: dict[str, dict[int, Occurrence]] = {}
+
+    def add(self, task: Task[..., Any]) -> None:
+        """Look after a task's triggers; those of an earlier one of its name are forgotten.
+
+        Raises:
+            TypeError: arguments do not fit the task.
+        """
+        found: list[Watched] = []
+        texts: Counter[str] = Counter()
+        for trigger in task.triggers:
+            check_arguments(task, trigger)
+            text = str(trigger)
+            texts[text] += 1
+            key = digest(self._app_id, task.name, text, str(texts[text]))
+            bound = Bound(task, trigger, key)
+            found += [
+                Watched(bound, leaf, part, digest(key, str(number)))
+                for number, (part, leaf) in enumerate(leaves(trigger))
+            ]
+        self._of_task[task.name] = found
+        everything = [each for some in self._of_task.values() for each in some]
+        self._crons = [each for each in everything if isinstance(each.leaf, Cron)]
+        self._events, self._ends = {}, {}
+        for each in everything:
+            if isinstance(each.leaf, OnEvent):
+                self._events.setdefault(each.leaf.name, []).append(each)
+            elif isinstance(each.leaf, OnEnd):
+                self._ends.setdefault(each.leaf.task, []).append(each)
+
+    @property
+    def _codec(self) -> str:
+        return self._session.conf.serializer
+
+    @property
+    def _unpickles(self) -> bool:
+        return self._codec != "json"
+
+    @property
+    def watched(self) -> bool:
+        """Whether a worker has to look after them by itself: after ticks or events."""
+        parts = (each.part for some in self._of_task.values() for each in some)
+        waits = any(part is not None for part in parts)  # what has happened must not expire
+        return bool(self._crons or self._looks_for_events or waits)
+
+    @property
+    def _looks_for_events(self) -> bool:
+        """Or for ends of calls by the queue itself, which are never results."""
+        ends = (each.leaf for some in self._ends.values() for each in some)
+        return bool(self._events) or not all(isinstance(leaf, OnResult) for leaf in ends)
+
+    def overview(self, now: float, store: Store | None) -> list[Overview]:
+        """All triggers, for whoever looks.
+
+        Args:
+            now: seconds since the epoch.
+            store: the spool; None if there is none yet.
+        """
+        found = []
+        for each in (each for some in self._of_task.values() for each in some):
+            trigger = str(each.bound.trigger)
+            if isinstance(each.bound.trigger, AllOf):
+                trigger = f"{each.leaf}, part of {trigger}"
+            upcoming = handled = None
+            if isinstance(each.leaf, Cron):
+                upcoming = each.leaf.next(now)
+                handled = handled_until(store, each.key) if store is not None else None
+            found.append(Overview(each.bound.task.name, trigger, upcoming, handled))
+        return found
+
+    # -- ticks and events -----------------------------------------------------------------
+
+    def attend(self) -> float:
+        """Fire what is due; returns after how many seconds to look again, at the latest."""
+        self._session.client.now()  # which reads the file server's clock once in a while
+        store = self._session.store
+        self._keep(store)
+        crons = self._crons
+        for each in crons:
+            if store.clock.now() >= self._due.get(each.key, 0.0):
+                self._attend_cron(store, each)
+        pauses = [self._due[each.key] - store.clock.now() for each in crons]
+        if self._looks_for_events:
+            pauses.append(self._session.conf.heartbeat)
+            self._take_events(store)
+        return max(0.0, min(pauses, default=_IDLE))
+
+    def _keep(self, store: Store) -> None:
+        """Keep what triggers remember from expiring while there are workers."""
+        if store.fs.monotonic() < self._keep_again:
+            return
+        self._keep_again = store.fs.monotonic() + _DAY
+        watched = (each for some in self._of_task.values() for each in some)
+        remembering = [
+            each for each in watched if each.part is not None or isinstance(each.leaf, Cron)
+        ]
+        for key in {each.key for each in remembering} | {each.bound.key for each in remembering}:
+            keep(store, key)
+
+    def _attend_cron(self, store: Store, each: Watched) -> None:
+        cron, now = each.leaf, store.clock.now()
+        assert isinstance(cron, Cron)  # noqa: S101
+        handled = handled_until(store, each.key)
+        if handled is None:
+            set_handled(store, each.key, now)  # from now on
+        for tick in cron.due(handled, now) if handled is not None else ():
+            self._fire_tick(store, each, tick)
+        following = cron.next(now)
+        spread = _SPREAD_REMOTE if store.fs.remote else _SPREAD_LOCAL
+        pause = spread * random.random()  # noqa: S311
+        self._due[each.key] = now + _DAY if following is None else following + pause
+
+    def _fire_tick(self, store: Store, each: Watched, tick: float) -> None:
+        """Fire a tick.
+
+        Its key is given back at once, as what was handled is remembered by the trigger. So whoever
+        comes too late can take the key again, and must look there after that.
+        """
+        cron = each.leaf
+        assert isinstance(cron, Cron)  # noqa: S101
+        occasion = Occasion(
+            f"{each.key}.{int(tick)}", lambda: (handled_until(store, each.key) or 0) < int(tick)
+        )
+        self._happened(each, cron.at(tick), occasion)
+        set_handled(store, each.key, tick)
+        fired.forget(store, occasion.key)
+
+    def _take_events(self, store: Store) -> None:
+        known = {*self._events, ENDED}
+        if not self._expects_ends:
+            expect_ends(store, self._app_id)
+            self._expects_ends = True
+        names = [name for name in event_names(store, self._app_id) if name.event in known]
+        random.shuffle(names)  # so that not all workers begin with the same one
+        for name in names:
+            data = read_event(store, self._app_id, name)
+            if data is None:
+                continue
+            try:
+                found = self._read_occurrences(store, name, data)
+            except SpoolVersionError as error:
+                store.leave_alone(error)
+                continue
+            except (DeserializationError, EnvelopeError):
+                log.exception("the event %s is dropped", name)
+                found = []
+            for occurrence in found:
+                self._tell(occurrence)
+            remove_event(store, self._app_id, name)
+
+    def _read_occurrences(self, store: Store, name: EventName, data: bytes) -> list[Occurrence]:
+        when = utc(store.clock.now())
+        if name.event == ENDED:
+            return list(ends_by_queue(decode_end(data), when))
+        payload = travel.read(data, f"the payload of the event {name}", unpickles=self._unpickles)
+        return [Occurrence(name.id, when, event=name.event, payload=payload)]
+
+    def _tell(self, occurrence: Occurrence) -> None:
+        """Fire what waits for an event or the end of a call."""
+        waiting = (
+            self._events.get(occurrence.event, ())
+            if occurrence.event
+            else self._ends.get(occurrence.task, ())
+        )
+        for each in waiting:
+            self._happened(each, occurrence, Occasion(f"{each.key}.{occurrence.id}"))
+
+    def emit(self, name: str, payload: Any) -> str:
+        """Make an event known; returns its id.
+
+        Raises:
+            ValueError: the name is bad.
+            SerializationError: the payload cannot be pickled.
+            OSError: the shared directory did not take it.
+        """
+        check_event_name(name)
+        if self._session.conf.dev_mode_force_sync_tasks:
+            return self._emit_inline(name, payload)
+        client = self._session.client
+        client.now()  # appears in the spool, so that its name is its own
+        event = EventName(name, client.new_id())
+        data = travel.write(payload, f"the payload of the event {name}", self._codec)
+        add_event(self._session.store, self._app_id, event, data)
+        return event.id
+
+    # -- ends of calls ----------------------------------------------------------------------
+
+    def ended(self, execution: Execution, answer: Answer | None) -> None:
+        """Fire what waits for the end of a call, before its outcome is published.
+
+        Args:
+            execution: the call.
+            answer: how it ends; None: somebody else has ended it.
+
+        Raises:
+            OSError: the shared directory failed; to try again does what is left to do.
+        """
+        call, store = execution.call, execution.workplace.store
+        if call.task not in self._ends:
+            return
+        if answer is not None and not store.has_outcome(call.id):
+            found = ends_of(execution, answer)
+        elif store.fs.exists(store.layout.cancelled(call.id), fresh=True):
+            found = ends_by_queue(cancelled(call), utc(store.clock.now()))
+        else:
+            return  # another worker has ended it, and fired what waited for that
+        for occurrence in found:
+            self._tell(occurrence)
+
+    # -- what follows -----------------------------------------------------------------------
+
+    def _happened(self, each: Watched, occurrence: Occurrence, occasion: Occasion) -> None:
+        bound = each.bound
+        if not matches(each, occurrence):
+            return
+        if each.part is None:
+            self._call(bound, occurrence, occasion)
+            return
+        if not occasion.wanted():
+            return
+        store = self._session.store
+        trigger = bound.trigger
+        assert isinstance(trigger, AllOf)  # noqa: S101
+        gathering = Gathering(store, bound.key, len(trigger.parts))
+        what = f"what has happened for {trigger}"
+        try:
+            data = travel.write_occurrence(occurrence, what, self._codec)
+        except SerializationError:
+            log.exception("%s is left out of %s", occurrence.id, trigger)
+            return
+        gathering.add(each.part, occurrence.id, data)
+        gathering.fire(lambda found: self._call_for_round(bound, found))
+
+    def _call_for_round(self, bound: Bound, found: Round) -> None:
+        number, data = found
+        what = f"what has happened for {bound.trigger}"
+        try:
+            parts = [travel.read_occurrence(each, what, unpickles=self._unpickles) for each in data]
+        except DeserializationError:
+            log.exception("%s does not fire", bound.trigger)
+            return
+        whole = travel.together(f"{bound.key}.{number}", parts)
+        self._call(bound, whole, Occasion(whole.id))
+
+    def _call(self, bound: Bound, occurrence: Occurrence, occasion: Occasion) -> None:
+        arguments = arguments_of(bound, occurrence)
+        try:
+            made = arguments is not None and bound.task.fire(occasion, *arguments)
+        except SerializationError:
+            log.exception(FAILED, bound.trigger, bound.task.name, occurrence.id)
+            return
+        if made:
+            log.info("%s: %s is called for %s", bound.trigger, bound.task.name, occurrence.id)
+
+    # -- inline mode ------------------------------------------------------------------------
+
+    def _emit_inline(self, name: str, payload: Any) -> str:
+        occurrence = Occurrence("inline", _now(), event=name, payload=payload)
+        for each in self._events.get(name, ()):
+            self._happened_inline(each, occurrence)
+        return occurrence.id
+
+    def ended_inline(
+        self, task: str, invocation_id: str, value: Any, error: BaseException | None
+    ) -> None:
+        """Fire what waits for the end of a call that was run where it was made."""
+        occurrence = Occurrence(
+            invocation_id,
+            _now(),
+            task=task,
+            invocation=invocation_id,
+            state=State.SUCCEEDED if error is None else State.FAILED,
+            result=value,
+            exception=error,
+        )
+        for each in self._ends.get(task, ()):
+            self._happened_inline(each, occurrence)
+
+    def _happened_inline(self, each: Watched, occurrence: Occurrence) -> None:
+        bound = each.bound
+        if not matches(each, occurrence):
+            return
+        if isinstance(bound.trigger, AllOf):
+            parts = self._inline.setdefault(bound.key, {})
+            parts.setdefault(each.part or 0, occurrence)
+            if len(parts) < len(bound.trigger.parts):
+                return
+            del self._inline[bound.key]
+            occurrence = travel.together("inline", [parts[number] for number in sorted(parts)])
+        arguments = arguments_of(bound, occurrence)
+        if arguments is not None:
+            bound.task.submit(*arguments)
+
+
+def _now() -> datetime:
+    return utc(time.time())

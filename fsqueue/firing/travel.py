@@ -1,0 +1,103 @@
+"""What has happened, as the bytes that a worker finds later.
+
+Written by the application's serializer, whose name stands in the first line; one that reads JSON
+only unpickles nothing.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from fsqueue.codec import (
+    PYTHON,
+    check_codec,
+    decode,
+    decode_exception,
+    encode,
+    encode_exception,
+)
+from fsqueue.errors import DeserializationError
+from fsqueue.spool.states import State
+from fsqueue.triggers import Occurrence
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_FIELDS = ("id", "event", "payload", "task", "invocation", "result")
+
+
+def write(value: Any, what: str, codec: str) -> bytes:
+    """A value as bytes.
+
+    Args:
+        value: whatever the serializer takes.
+        what: names it in the error.
+        codec: the serializer.
+
+    Raises:
+        SerializationError: it cannot be written.
+    """
+    return f"{codec} {PYTHON}\n".encode() + encode(value, what, codec=codec)
+
+
+def read(data: bytes, what: str, *, unpickles: bool) -> Any:
+    """The value.
+
+    Args:
+        data: what `write` made.
+        what: names it in the error.
+        unpickles: it may be a pickle.
+
+    Raises:
+        DeserializationError: it cannot be read here.
+        SpoolVersionError: a newer version of fsqueue has written it.
+    """
+    head, _, rest = data.partition(b"\n")
+    codec, _, python = head.decode("ascii", "replace").partition(" ")
+    check_codec(codec, what, unpickles=unpickles)
+    return decode(rest, what, codec=codec, python=python)
+
+
+def write_occurrence(occurrence: Occurrence, what: str, codec: str) -> bytes:
+    """An occurrence as bytes; its parts are left out.
+
+    Raises:
+        SerializationError: the payload or the result cannot be written.
+    """
+    fields = {name: getattr(occurrence, name) for name in _FIELDS}
+    fields["when"] = occurrence.when.isoformat()
+    fields["state"] = None if occurrence.state is None else str(occurrence.state)
+    if occurrence.exception is not None:
+        fields["exception"] = encode_exception(occurrence.exception, codec).hex()
+        fields["codec"] = codec
+    return write(fields, what, codec)
+
+
+def read_occurrence(data: bytes, what: str, *, unpickles: bool) -> Occurrence:
+    """The occurrence.
+
+    Raises:
+        DeserializationError: it cannot be read here.
+        SpoolVersionError: a newer version of fsqueue has written it.
+    """
+    fields = read(data, what, unpickles=unpickles)
+    try:
+        state, exception = fields.pop("state"), fields.pop("exception", None)
+        codec = fields.pop("codec", "")
+        if exception is not None:
+            check_codec(codec, what, unpickles=unpickles)
+            exception = decode_exception(bytes.fromhex(exception), codec)
+        return Occurrence(
+            when=datetime.fromisoformat(fields.pop("when")),
+            state=None if state is None else State(state),
+            exception=exception,
+            **fields,
+        )
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise DeserializationError(f"{what} is no occurrence: {error}") from error
+
+
+def together(identity: str, parts: Sequence[Occurrence]) -> Occurrence:
+    """What has happened when all parts of a trigger have."""
+    return Occurrence(identity, max(part.when for part in parts), parts=tuple(parts))

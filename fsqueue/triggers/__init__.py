@@ -1,0 +1,29 @@
+"""What makes a task run by itself: ``@app.task(triggers=cron("0 3 * * *"))``.
+
+A trigger only says when, and with which arguments. Workers look after it: see `fsqueue.firing`.
+"""
+
+from __future__ import annotations
+
+from fsqueue.triggers.kinds import Occurrence, Trigger
+from fsqueue.triggers.making import (
+    all_of,
+    any_of,
+    cron,
+    on_event,
+    on_exception,
+    on_result,
+    on_status,
+)
+
+__all__ = [
+    "Occurrence",
+    "Trigger",
+    "all_of",
+    "any_of",
+    "cron",
+    "on_event",
+    "on_exception",
+    "on_result",
+    "on_status",
+]

@@ -1,0 +1,258 @@
+"""What users write to make triggers, checked where it is written."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, get_args
+
+from msgspec.structs import replace
+
+from fsqueue.spool.states import State
+from fsqueue.spool.trigger_names import is_event_name
+from fsqueue.triggers.kinds import (
+    AllOf,
+    AnyOf,
+    Cron,
+    Missed,
+    OnEvent,
+    OnException,
+    OnResult,
+    OnStatus,
+    Trigger,
+    name_of,
+    zone,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from fsqueue.triggers.kinds import Provider
+
+_PLAIN = (type(None), bool, int, float, str, bytes)
+_ENDS = (State.SUCCEEDED, State.FAILED, State.CANCELLED)
+
+
+def cron(
+    expression: str,
+    *,
+    timezone: str = "UTC",
+    missed: Missed = "last",
+    arguments: Provider = None,
+) -> Trigger:
+    """At the times of a cron expression, by the file server's clock.
+
+    Args:
+        expression: five fields as in Debian's cron, ``minute hour day month weekday``; or six,
+            with the second in front.
+        timezone: an IANA name, like ``Europe/Berlin``. Where clocks are set, five-field
+            expressions do what Debian's cron does.
+        missed: what becomes of ticks for which no worker was there for more than a minute:
+            "last" fires the last of them, unless a later one is due by then; "skip" none; "all"
+            each of the last 1000.
+        arguments: of the call: a tuple, a dict by name, ``args(...)``, or a function that makes
+            one of these of an `Occurrence`. By default none.
+
+    Raises:
+        ValueError: the expression, the time zone or the policy is bad.
+    """
+    from cronsim import CronSim, CronSimError
+
+    if missed not in get_args(Missed):
+        raise ValueError(f"missed = {missed!r}, expected one of {', '.join(get_args(Missed))}")
+    now = datetime.now(zone(timezone))
+    text = " ".join(str(expression).split())
+    try:
+        never = next(CronSim(text, now), None) is None
+    except CronSimError as error:
+        raise ValueError(
+            f"cron = {expression!r}, expected five fields (minute hour day month weekday) or six "
+            f"with the second in front: {error}"
+        ) from error
+    if never:
+        raise ValueError(f"cron = {expression!r} has no tick in the next 50 years")
+    return Cron(text, timezone, missed, arguments=arguments)
+
+
+def on_event(
+    name: str, fits: Callable[[Any], bool] | None = None, *, arguments: Provider = None
+) -> Trigger:
+    """Each time that ``app.emit(name, payload)`` is called.
+
+    Args:
+        name: up to 64 letters, digits, ``-``, ``_`` and ``.``.
+        fits: tells of a payload whether it is meant; by default all are.
+        arguments: as for `cron`. By default the payload: a dict as arguments by name, None as no
+            argument, anything else as the first argument.
+
+    Raises:
+        TypeError: `fits` is no function.
+        ValueError: the name is bad.
+    """
+    check_event_name(name)
+    if fits is not None and not callable(fits):
+        raise TypeError(f"on_event: fits = {fits!r}, expected a function of the payload")
+    return OnEvent(name, fits, arguments=arguments)
+
+
+def on_status(
+    task: Callable[..., Any] | str, *states: State | str, arguments: Provider = None
+) -> Trigger:
+    """Each time that a call of another task ends in one of some states.
+
+    Args:
+        task: the task, or its name ``module.function``.
+        states: "succeeded", "failed", "cancelled"; by default all of them.
+        arguments: as for `cron`.
+
+    Raises:
+        TypeError: no task.
+        ValueError: no such state.
+    """
+    wanted = []
+    for each in states or _ENDS:
+        if each not in _ENDS:
+            raise ValueError(f"on_status: {each!r}, expected one of {', '.join(map(str, _ENDS))}")
+        wanted.append(State(each))
+    return OnStatus(_task_name("on_status", task), tuple(wanted), arguments=arguments)
+
+
+def on_result(
+    task: Callable[..., Any] | str, wanted: Any, *, arguments: Provider = None
+) -> Trigger:
+    """Each time that another task returns a value that fits.
+
+    Args:
+        task: the task, or its name ``module.function``.
+        wanted: the value itself, if it is a text, bytes, number, bool or None; or a function that
+            tells of a value whether it fits.
+        arguments: as for `cron`; ``lambda occurrence: (occurrence.result,)`` passes the value on.
+
+    Raises:
+        TypeError: no task, or neither a function nor such a value.
+    """
+    if not callable(wanted) and not isinstance(wanted, _PLAIN):
+        raise TypeError(
+            f"on_result: {wanted!r}, expected a text, bytes, number, bool, None or a function of "
+            "the value"
+        )
+    return OnResult(_task_name("on_result", task), wanted, arguments=arguments)
+
+
+def on_exception(
+    task: Callable[..., Any] | str,
+    *classes: type[BaseException],
+    arguments: Provider = None,
+) -> Trigger:
+    """Each time that a call of another task fails with an exception of some class.
+
+    After its last retry. What the queue itself has to say counts too, like `WorkerLostError`.
+
+    Args:
+        task: the task, or its name ``module.function``.
+        classes: by default any exception.
+        arguments: as for `cron`.
+
+    Raises:
+        TypeError: no task, or no class of exceptions.
+    """
+    for each in classes:
+        if not (isinstance(each, type) and issubclass(each, BaseException)):
+            raise TypeError(f"on_exception: {each!r}, expected classes of exceptions")
+    name = _task_name("on_exception", task)
+    return OnException(name, classes or (BaseException,), arguments=arguments)
+
+
+def any_of(*triggers: Trigger, arguments: Provider = None) -> Trigger:
+    """Each time that one of some triggers fires. ``a | b`` is the same.
+
+    Args:
+        triggers: the parts.
+        arguments: for parts that have none of their own.
+
+    Raises:
+        TypeError: a part is no trigger.
+    """
+    parts: list[Trigger] = []
+    for each in _checked("any_of", triggers):
+        parts += each.parts if isinstance(each, AnyOf) else [each]
+    if arguments is not None:
+        parts = [
+            part if part.arguments is not None else replace(part, arguments=arguments)
+            for part in parts
+        ]
+    return AnyOf(tuple(parts))
+
+
+def all_of(*triggers: Trigger, arguments: Provider = None) -> Trigger:
+    """Once all of some triggers have fired since the last time. ``a & b`` is the same.
+
+    Args:
+        triggers: the parts: no `all_of` in an `any_of`, and without arguments of their own.
+        arguments: as for `cron`; `Occurrence.parts` tells what has happened. By default none.
+
+    Raises:
+        TypeError: a part is no trigger, or none that can be one.
+    """
+    parts: list[Trigger] = []
+    for each in _checked("all_of", triggers):
+        parts += each.parts if isinstance(each, AllOf) and each.arguments is None else [each]
+    for part in parts:
+        leaves = part.parts if isinstance(part, AnyOf) else (part,)
+        if any(isinstance(leaf, AllOf) for leaf in leaves):
+            raise TypeError(
+                f"all_of: {part} cannot be one of its parts. Write a & b | a & c for a & (b | c)"
+            )
+        if any(leaf.arguments is not None for leaf in leaves):
+            raise TypeError(
+                f"all_of: its part {part} has arguments of its own; give them to all_of, as "
+                "all_of(..., arguments=...)"
+            )
+    return AllOf(tuple(parts), arguments=arguments)
+
+
+def checked(triggers: Trigger | Iterable[Trigger]) -> tuple[Trigger, ...]:
+    """The option ``triggers`` as triggers each of which fires for itself: no `AnyOf`.
+
+    Raises:
+        TypeError: it holds something else.
+    """
+    given = [triggers] if isinstance(triggers, Trigger) else triggers
+    if not hasattr(given, "__iter__"):
+        raise TypeError(f"triggers = {given!r}, expected triggers such as cron(...)")
+    return tuple(_flat(_checked("triggers", tuple(given))))
+
+
+def check_event_name(name: str) -> None:
+    """Check the name of an event.
+
+    Raises:
+        ValueError: it is bad.
+    """
+    if not isinstance(name, str) or not is_event_name(name):
+        raise ValueError(
+            f"event name = {name!r}, expected up to 64 letters, digits, '-', '_' and '.'"
+        )
+
+
+def _flat(triggers: Iterable[Trigger]) -> Iterator[Trigger]:
+    for each in triggers:
+        yield from each.parts if isinstance(each, AnyOf) else (each,)
+
+
+def _checked(option: str, triggers: tuple[Trigger, ...]) -> tuple[Trigger, ...]:
+    for each in triggers:
+        if not isinstance(each, Trigger):
+            raise TypeError(f"{option}: {each!r}, expected triggers such as cron(...)")
+    if option != "triggers" and not triggers:
+        raise TypeError(f"{option} needs triggers")
+    return triggers
+
+
+def _task_name(option: str, task: Callable[..., Any] | str) -> str:
+    if isinstance(task, str):
+        if "." not in task:
+            raise TypeError(f"{option}: task = {task!r}, expected a task or 'module.function'")
+        return task
+    if not callable(task):
+        raise TypeError(f"{option}: task = {task!r}, expected a task or 'module.function'")
+    return name_of(task)

@@ -1,0 +1,49 @@
+"""Triggers with workers in processes of their own, some of which are killed."""
+
+import json
+import os
+import signal
+import sys
+import time
+
+from acceptance_harness import wait_until
+
+
+def test_each_tick_once_while_workers_are_killed(site):
+    marks = site.folder("ticks")
+
+    def worker(kind):
+        command = (sys.executable, "-m", "fsqueue", "worker", "timed:app", "--runner", kind)
+        return site.start(*command, "--concurrency", "1", MARKS=marks.folder)
+
+    def ticks():
+        return sorted(int(name.partition(".")[0]) for name in os.listdir(marks.folder))
+
+    workers = [worker("thread"), worker("process"), worker("thread")]
+    for each in workers:
+        each.wait_for_start()
+    for each in workers[:2]:
+        count = len(ticks())
+        wait_until(lambda count=count: len(ticks()) >= count + 2, "two more ticks")
+        each.signal(signal.SIGKILL)
+        each.wait()
+    count = len(ticks())
+    wait_until(lambda: len(ticks()) >= count + 2, "two more ticks")
+    workers[2].signal(signal.SIGTERM)
+    assert workers[2].wait() == 0
+    found = ticks()
+    # A body that was killed has run again, as the same call. The last one may still be pending.
+    assert len(found) == len(set(found))
+    assert set(range(found[0], found[-1] + 1)) - set(found) <= set(found[-1:])
+
+
+def test_commands(site):
+    done = site.fsqueue("triggers", "--app", "timed:app", "--json")
+    (row,) = json.loads(done.stdout)
+    assert (row["task"], row["handled"]) == ("timed.tick", None)
+    assert time.time() - 1 <= row["next"] <= time.time() + 2
+    done = site.fsqueue("emit", "paid", "--kwarg", "order=7", "--app", "timed:app")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert site.files("events") == [f"paid.{done.stdout.strip()}"]
+    for arguments in (("a b",), ("a", "--payload", "{"), ("a", "--app", "plain")):
+        assert site.fsqueue("emit", "--app", "timed:app", *arguments).returncode == 2
