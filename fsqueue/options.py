@@ -47,6 +47,8 @@ class HeaderFields(TypedDict, total=False):
     codec: str
     lanes: tuple[str, ...]
     within: dict[str, str]
+    cache: str
+    cache_ttl: float
 
 
 class CallSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -106,10 +108,20 @@ class CallSettings(msgspec.Struct, frozen=True, kw_only=True):
         bool, _doc("refuse a call that differs from the pending one; if not, that one stands")
     ] = False
 
+    call_result_cache: Annotated[
+        bool, _doc("a result stands for that of later calls of equal arguments")
+    ] = False
+    call_result_cache_ttl: Annotated[
+        Duration | None, _doc("how old such a result may be; unset: result_ttl")
+    ] = None
+    call_result_cache_version: Annotated[
+        str, _doc("results of another version do not count: change it with the code")
+    ] = ""
+
     @property
     def repeats(self) -> bool:
         """Whether a call may have the outcome of another: then it has a file of its own."""
-        return self.registration_concurrency != "disabled"
+        return self.registration_concurrency != "disabled" or self.call_result_cache
 
     @property
     def by_arguments(self) -> bool:
@@ -171,6 +183,9 @@ class TaskOptions(TypedDict, total=False):
     on_diff_non_key_args_raise: bool
     running_concurrency: Concurrency
     running_limit: int
+    call_result_cache: bool
+    call_result_cache_ttl: float | None
+    call_result_cache_version: str
 
 
 def check_offers(offers: Iterable[TaskOffer]) -> None:

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
     from fsqueue.config import Serializer
     from fsqueue.options import CallSettings, HeaderFields
+    from fsqueue.repeats import Repeat
     from fsqueue.session import Session
     from fsqueue.spool.client import Occasion
-    from fsqueue.spool.once import Key
 
 # Common arguments of so many bytes are stored once, beside the calls.
 _LARGE = 1 << 15
@@ -122,6 +122,32 @@ class Publisher:
         digest = digest_of([self._session.app_id, self._task, kind, arguments])
         return (f"{digest}-{settings.running_limit}",)
 
+    def repeat_of(self, settings: CallSettings, bound: inspect.BoundArguments) -> Repeat:
+        """What a call has in common with others; `settings` have an option that asks for it.
+
+        Raises:
+            SerializationError: an argument can neither be taken apart nor pickled.
+        """
+        from fsqueue.repeats import repeat_of
+
+        session = self._session
+        scope = session.app_id, self._task, self.codec(settings)
+        return repeat_of(scope, settings, bound, session.conf.result_ttl)
+
+    def cached(self, repeat: Repeat, settings: CallSettings) -> Invocation[Any] | None:
+        """A call that has ended, whose result stands for that of another one."""
+        if not repeat.cache:
+            return None
+        session = self._session
+        session.client.now()  # so that it is known how old a result is
+        found = session.store.cache.get(repeat.cache, repeat.cache_ttl)
+        if found is None:
+            return None
+        unpickles = self.codec(settings) != "json"
+        return Invocation(
+            Delivery.of_cached(session, found.outcome.id, found.content, unpickles=unpickles)
+        )
+
     def batch_size(self, count: int, settings: CallSettings) -> int:
         """How many calls of a group share a file."""
         if settings.by_arguments:
@@ -139,7 +165,7 @@ class Publisher:
         *,
         keep: bool,
         ring: bool = True,
-        once: Key | None = None,
+        repeat: Repeat | None = None,
         lanes: tuple[str, ...] = (),
     ) -> list[Invocation[Any]]:
         """Publish one file: a call, or a batch if there are several; the file takes turns.
@@ -153,6 +179,9 @@ class Publisher:
         fields = self._header(settings, shared, members)
         if lanes:
             fields["lanes"] = lanes
+        once = None if repeat is None else repeat.once
+        if repeat is not None and repeat.cache:
+            fields["cache"], fields["cache_ttl"] = repeat.cache, repeat.cache_ttl
         receipt = client.publish(
             client.new_id(),
             self._task,

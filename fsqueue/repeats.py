@@ -10,7 +10,7 @@ from fsqueue.spool.once import Key
 
 if TYPE_CHECKING:
     import inspect
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from fsqueue.options import CallSettings
 
@@ -20,35 +20,54 @@ class Repeat(NamedTuple):
 
     Attributes:
         once: under this key one call is pending.
+        cache: under this key its result is found.
+        cache_ttl: how old a result may be, in seconds.
     """
 
     once: Key | None = None
+    cache: str = ""
+    cache_ttl: float = 0.0
 
     @property
     def name(self) -> str:
         """The same for those of a group that are one."""
-        return self.once.name if self.once is not None else ""
+        return self.cache or (self.once.name if self.once is not None else "")
+
+    @property
+    def lanes(self) -> tuple[str, ...]:
+        """Those with one cached result take turns: who comes second finds the first one's."""
+        return (f"{self.cache}-1",) if self.cache else ()
 
 
 def repeat_of(
-    application: str, task: str, settings: CallSettings, bound: inspect.BoundArguments
+    scope: Sequence[str], settings: CallSettings, bound: inspect.BoundArguments, ttl: float
 ) -> Repeat:
     """What a call has in common with others.
 
     Args:
-        application: its name.
-        task: its name.
+        scope: names of application, task and serializer.
         settings: of the call.
         bound: its arguments.
+        ttl: how old a result may be if the settings do not say, in seconds.
 
     Raises:
         SerializationError: an argument can neither be taken apart nor pickled.
     """
+    once, cache = None, ""
+    if settings.registration_concurrency != "disabled":
+        once = _key(scope[:2], settings, bound)
+    if settings.call_result_cache:
+        version = settings.call_result_cache_version
+        cache = digest_of(("result", *scope, version, arguments_of(bound)))
+    return Repeat(once, cache, settings.call_result_cache_ttl or ttl)
+
+
+def _key(scope: Sequence[str], settings: CallSettings, bound: inspect.BoundArguments) -> Key:
     kind = settings.registration_concurrency
     names = settings.key_arguments if kind == "keys" else ()
     picked = None if kind == "task" else arguments_of(bound, names)
-    name = digest_of(("registration", application, task, kind, picked))
-    return Repeat(Key(name, "" if kind == "arguments" else digest_of(arguments_of(bound))))
+    name = digest_of(("registration", *scope, kind, picked))
+    return Key(name, "" if kind == "arguments" else digest_of(arguments_of(bound)))
 
 
 def check_content(task: str, settings: CallSettings, wanted: Key, found: str, holder: str) -> None:

@@ -6,6 +6,7 @@ import contextlib
 import copy
 import functools
 import inspect
+from collections import Counter
 from typing import (
     TYPE_CHECKING,
     Any,
@@ -288,21 +289,27 @@ class Task(Generic[P, R]):
         keep: bool,
     ) -> list[Invocation[R]]:
         """Make calls each in a file of its own; those that are one have one invocation."""
-        from fsqueue.repeats import check_group, repeat_of
+        from fsqueue.repeats import check_group
 
-        app_id, settings = self._session.app_id, self.settings
+        publisher, settings = self._publisher, self.settings
         repeats = [
-            repeat_of(app_id, self.name, settings, self.bound(*call.sharing(common)))
-            for call in calls
+            publisher.repeat_of(settings, self.bound(*call.sharing(common))) for call in calls
         ]
         check_group(self.name, settings, repeats)
-        shared = self._publisher.share(common, settings)
+        shared = publisher.share(common, settings)
+        times = Counter(repeat.name for repeat in repeats)
         found: dict[str, Invocation[R]] = {}
         for call, repeat, payload in zip(calls, repeats, payloads, strict=True):
             if repeat.name not in found:
-                lanes = self._lanes_of(call.sharing(common))
-                (found[repeat.name],) = self._publisher.publish(
-                    [payload], settings, shared, keep=keep, once=repeat.once, lanes=lanes
+                kept = keep or times[repeat.name] > 1  # as it will be read so often
+                lanes = (*self._lanes_of(call.sharing(common)), *repeat.lanes)
+                found[repeat.name] = (
+                    publisher.cached(repeat, settings)
+                    or (
+                        publisher.publish(
+                            [payload], settings, shared, keep=kept, repeat=repeat, lanes=lanes
+                        )[0]
+                    )
                 )
         return [found[repeat.name] for repeat in repeats]
 

@@ -6,7 +6,7 @@ from fsqueue.options import CallSettings
 
 
 def shown(value):
-    if value in {None, ()}:
+    if value in {None, (), ""}:
         return "unset"
     return f"`{str(value).lower() if isinstance(value, bool) else value}`"
 

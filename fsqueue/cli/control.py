@@ -309,6 +309,14 @@ def gc(
             help="Instead of result_ttl and journal_ttl: 90, 15m, 2h, 7d.",
         ),
     ] = None,
+    cache: Annotated[
+        bool,
+        typer.Option(
+            "--cache",
+            envvar=env("gc-cache"),
+            help="Also all results of call_result_cache, however young.",
+        ),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Remove now what has expired.
@@ -326,6 +334,8 @@ def gc(
             result_ttl=conf.result_ttl if given is None else given,
             journal_ttl=conf.journal_ttl if given is None else given,
         )._asdict()
+        if cache:
+            removed["cached_results"] += target.store.cache.clear()
         if as_json:
             print_json({"removed": removed})
             return

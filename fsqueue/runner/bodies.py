@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from fsqueue.errors import InvocationError
     from fsqueue.runner.context import Execution
-    from fsqueue.spool.records import Call
+    from fsqueue.spool.records import Buffer, Call, Outcome
     from fsqueue.spool.store import Store
 
 log = logging.getLogger(__name__)
@@ -39,13 +39,15 @@ class Answer(NamedTuple):
     """What a body, or the bodies of a batch, have come to."""
 
     state: State
-    payload: Sequence[bytes]
+    payload: Sequence[bytes | memoryview]
     failure: Failure | None = None
     members: tuple[Member, ...] = ()
     retry_after: float | None = None
     """Seconds after which the call is to be run again, instead of giving this answer."""
-    buffers: Sequence[memoryview] = ()
+    buffers: Sequence[Buffer] = ()
     """Large parts of the value, which are not copied into the payload."""
+    source: Outcome | None = None
+    """The result of another call that stands for this one's."""
 
     @classmethod
     def of_error(
@@ -62,6 +64,18 @@ class Answer(NamedTuple):
     def of_queue(cls, error: InvocationError) -> Answer:
         """The queue's own answer for a body that was not run."""
         return cls(State.FAILED, [], Failure(type(error).__name__, str(error)))
+
+
+def reused(execution: Execution) -> Answer | None:
+    """The result of a call like this one, if that has ended lately."""
+    call = execution.call
+    if not call.cache:
+        return None
+    found = execution.workplace.store.cache.get(call.cache, call.cache_ttl, fresh=True)
+    if found is None:
+        return None
+    data, buffers = found.payload
+    return Answer(State.SUCCEEDED, [data], buffers=buffers, source=found.outcome)
 
 
 def answer(execution: Execution, payload: Payload) -> Answer:

@@ -12,13 +12,14 @@ from fsqueue.codec import PYTHON, check_codec
 from fsqueue.errors import EnvelopeError, InvocationExpiredError, SpoolVersionError
 from fsqueue.logs import CALLS
 from fsqueue.runner import notes, turns
-from fsqueue.runner.bodies import Answer, answer
+from fsqueue.runner.bodies import Answer, answer, reused
 from fsqueue.runner.capture import capturing_if
 from fsqueue.runner.context import Execution, current
 from fsqueue.runner.deadlines import time_limit, timeout_error
 from fsqueue.spool.client import later
 from fsqueue.spool.lookup import find_due, find_pending
 from fsqueue.spool.records import Outcome
+from fsqueue.spool.states import State
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -151,7 +152,7 @@ def _run(
             capturing_if(sink, alone=killable),
             time_limit(execution, give_up, killable=killable),
         ):
-            result = answer(execution, payload)
+            result = reused(execution) or answer(execution, payload)
             if result.failure is not None:
                 span.failed(result.failure.type, result.failure.message)
             return result
@@ -217,7 +218,8 @@ def finish(execution: Execution, result: Answer) -> None:
         queue=call.queue,
         created=call.created,
         retries=claim.name.retries,
-        python=PYTHON,
+        python=PYTHON if result.source is None else result.source.python,
+        **_offered(call, result),
     )
     store.complete(claim, outcome, result.payload, result.buffers)
     execution.workplace.note(entry)
@@ -226,6 +228,13 @@ def finish(execution: Execution, result: Answer) -> None:
         why = f": {result.failure.type}: {result.failure.message}" if result.failure else ""
         text = "%s has %s after %.3g s%s"
         calls.info(text, claim.name, result.state, took, why, extra=_tags(execution))
+
+
+def _offered(call: Call, result: Answer) -> dict[str, Any]:
+    """Fields of an outcome that others may reuse: not of one that is another's itself."""
+    if not call.cache or result.state is not State.SUCCEEDED or result.source is not None:
+        return {}
+    return {"cache": call.cache, "cache_ttl": call.cache_ttl}
 
 
 def _tags(execution: Execution) -> dict[str, Any]:

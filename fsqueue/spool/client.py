@@ -55,6 +55,8 @@ class CallFields(TypedDict, total=False):
     capture: bool
     lanes: tuple[str, ...]
     within: dict[str, str]
+    cache: str
+    cache_ttl: float
 
 
 class CallOptions(CallFields, total=False):

@@ -35,6 +35,7 @@ class Expired(NamedTuple):
     results: int
     blobs: int
     registrations: int
+    cached_results: int
     journals: int
     outputs: int
     progress_reports: int
@@ -71,6 +72,7 @@ def expire_by_kind(store: Store, *, result_ttl: float, journal_ttl: float = _DAY
         ),
         _expire_blobs(store, result_ttl),
         store.expire_entries(result_ttl),
+        store.cache.expire(result_ttl),
         _expire_journals(store, journal_ttl),
         _expire_files(store, layout.output_folder, result_ttl),
         remove_stale_progress(store) + _expire_files(store, layout.progress_folder, result_ttl),

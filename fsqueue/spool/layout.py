@@ -241,6 +241,7 @@ class Layout:
         self.clients_folder = f"{root}/clients"
         self.blobs_folder = f"{root}/blobs"
         self.once_folder = f"{root}/once"
+        self.cache_folder = f"{root}/cache"
         self.cancel_folder = f"{root}/cancel"
         self.journal_folder = f"{root}/journal"
         self.progress_folder = f"{root}/progress"
@@ -267,6 +268,7 @@ class Layout:
             self.clients_folder,
             self.blobs_folder,
             self.once_folder,
+            self.cache_folder,
             self.cancel_folder,
             self.journal_folder,
             self.progress_folder,
@@ -354,6 +356,10 @@ class Layout:
     def blob(self, digest: str) -> str:
         """A value that many calls share."""
         return f"{self.blobs_folder}/{digest}"
+
+    def cached(self, key: str) -> str:
+        """The result of a call, for others like it."""
+        return f"{self.cache_folder}/{key}"
 
     def once(self, key: str) -> str:
         """Folder of what tells which call is pending under a key."""

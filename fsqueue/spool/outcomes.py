@@ -73,15 +73,35 @@ class Outcomes:
 
         Dies before the link: there is none. Dies after it: it stands. Lost reply: the temporary
         file has two names.
+
+        One that others may reuse then gets its temporary name changed to the one in ``cache/``.
+        Dies before that: they run themselves.
         """
-        temporary = self._write(envelope.encode(outcome, payload, self.key, buffers))
+        chunks = envelope.encode(outcome, payload, self.key, buffers)
+        temporary, moved = self._write(chunks), False
         try:
             published = self._link(temporary, self.layout.done(outcome.id))
+            if published and outcome.cache:
+                moved = self._offer(temporary, chunks, self.layout.cached(outcome.cache))
             # At once: the client wakes while this worker cleans up.
             self.fs.ring(self.layout.bell(client_of(outcome.id)))
             return published
         finally:
-            self.fs.discard(temporary)
+            if not moved:
+                self.fs.discard(temporary)
+
+    def _offer(self, temporary: str, chunks: Sequence[Buffer], path: str) -> bool:
+        """Let others reuse an outcome; no error of that may look like one of the outcome.
+
+        False if its temporary file may still be there.
+        """
+        try:
+            if not self.move(temporary, path):
+                self.replace_file(path, chunks)  # there are no links: the outcome took the file
+        except (OSError, SpoolError) as error:
+            log.warning("%s cannot be written, and calls like it run again: %s", path, error)
+            return False
+        return True
 
     def _link(self, temporary: str, target: str) -> bool:
         for _ in range(_TRIES):

@@ -108,6 +108,10 @@ class Call(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     within: dict[str, str] = {}
     """By lane, the invocation that had a place there when its body, or one that it has caused, made
     this call: while that body waits, it may run this one in its place."""
+    cache: str = ""
+    """Under this key its result is found by others like it; empty: they run themselves."""
+    cache_ttl: float = 0.0
+    """Seconds for which a result under this key may stand for its own."""
 
 
 class Failure(msgspec.Struct, frozen=True):
@@ -149,6 +153,10 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     retries: int = 0
     python: str = ""
     """Of the worker."""
+    cache: str = ""
+    """The key under which it may be found in ``cache/``; no other name there counts."""
+    cache_ttl: float = 0.0
+    """Seconds for which it stays there."""
 
     def starts(self) -> list[int]:
         """Where the payload of each call of a batch begins."""

@@ -17,6 +17,7 @@ from fsqueue.errors import EnvelopeError
 from fsqueue.logs import tags
 from fsqueue.spool import envelope
 from fsqueue.spool.blobs import Blobs
+from fsqueue.spool.cache import Cache
 from fsqueue.spool.lanes import Lanes, check_lanes, waiting_name
 from fsqueue.spool.layout import DEFAULT_PRIORITY, AttemptName, Slot, is_queue_name
 from fsqueue.spool.occurrences import add_end
@@ -61,6 +62,7 @@ class Store(Once):
         super().__init__(filesystem, layout, info, key)
         self.blobs = Blobs(self)
         self.lanes = Lanes(self)
+        self.cache = Cache(self)
         self._left_alone: set[str] = set()
 
     # -- publish ------------------------------------------------------------------------

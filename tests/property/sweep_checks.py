@@ -135,7 +135,7 @@ def check_in_the_end(
         assert outcomes in ([OUTCOMES[0]], [OUTCOMES[1]])
         _check_outcome(stage, operation)
     known = ("spool.json", "tmp/", "done/", "kept/", "failed/", "quarantine/", "workers/")
-    known = (*known, f"clients/{CLIENT}.lock", f"cancel/{ID}", "once/")
+    known = (*known, f"clients/{CLIENT}.lock", f"cancel/{ID}", "once/", "cache/")
     assert [path for path in files if not path.startswith(known)] == []
     most = temporaries * operation.temporaries
     assert len([path for path in files if path.startswith("tmp/")]) <= most

@@ -31,6 +31,7 @@ from fsqueue.errors import EnvelopeError
 from fsqueue.runner.context import Workplace
 from fsqueue.runner.execute import execute
 from fsqueue.spool import envelope
+from fsqueue.spool.layout import AttemptName
 from fsqueue.spool.lookup import cancel
 from fsqueue.spool.once import Key
 from fsqueue.spool.reaper import reap
@@ -259,6 +260,32 @@ class _Raises:
         return content == BODY or isinstance(decode_exception(memoryview(content)), self._kinds)
 
 
+def cacheable(stage: Stage) -> None:
+    """A claimed call whose result others may reuse."""
+    stage.healthy.fs.make_folders(stage.layout.mailbox(CLIENT))
+    stage.call = structs.replace(stage.call, cache=KEY.name, cache_ttl=60.0)
+    stage.origin = stage.healthy.publish(stage.call, [ARGUMENTS])
+    stage.claim = stage.worker.claim(stage.origin)
+
+
+def cached(stage: Stage) -> None:
+    """The same, and there is such a result."""
+    cacheable(stage)
+    other = structs.replace(
+        outcome_of(stage.healthy, AttemptName(f"{CLIENT}-9", 1)),
+        ended=stage.healthy.clock.now(),
+        cache=KEY.name,
+    )
+    stage.healthy.fs.make_folders(stage.layout.mailbox("client0002"))
+    assert stage.healthy.publish_outcome(structs.replace(other, id="client0002-1"), [LATE])
+    stage.healthy.fs.unlink(stage.layout.done("client0002-1"))
+
+
+def check_cache(stage: Stage, contents: Container[bytes]) -> None:
+    found = stage.healthy.cache.get(KEY.name, 60.0)
+    assert found is None or bytes(found.payload.data) in contents
+
+
 def give_back(stage: Stage) -> object:
     assert stage.claim is not None
     stage.worker.release(stage.claim)
@@ -456,6 +483,20 @@ OPERATIONS = (
         with_mailbox(Stage.take),
         run_body(_add),
         contents=frozenset({encode(42, "the value"), BODY}),
+    ),
+    Operation(
+        "execute-for-others",
+        cacheable,
+        run_body(_add),
+        contents=frozenset({encode(42, "the value"), BODY}),
+        check=check_cache,
+    ),
+    Operation(
+        "execute-as-another",
+        cached,
+        run_body(_add),
+        contents=frozenset({LATE, encode(42, "the value"), BODY}),
+        check=check_cache,
     ),
     Operation(
         "execute-failure",

@@ -47,7 +47,12 @@ def add(a: int, b: int = 2) -> int:
     return a + b
 
 
-@app.direct_task(max_attempts=1, registration_concurrency="keys", key_arguments=["seconds"])
+@app.direct_task(
+    call_result_cache=True,
+    call_result_cache_ttl=60,
+    registration_concurrency="keys",
+    key_arguments=["seconds"],
+)
 async def wait_for(seconds: float) -> str:
     return str(seconds)
 

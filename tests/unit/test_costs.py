@@ -10,6 +10,7 @@ import threading
 import time
 
 import pytest
+from msgspec import structs
 from spool_pair import QUEUE, opened_pair
 from support import wait_until
 
@@ -22,6 +23,7 @@ from fsqueue.spool.backlog import Backlog, Backlogs
 from fsqueue.spool.lanes import LaneUpkeep
 from fsqueue.spool.layout import AttemptName, Slot
 from fsqueue.spool.lookup import state_of
+from fsqueue.spool.once import Key
 from fsqueue.spool.opening import open_store
 from fsqueue.spool.states import State
 from fsqueue.testing import NAME_VERBS, FaultyFilesystem
@@ -93,6 +95,37 @@ def test_a_batch_costs_as_much_as_one_call(pair):
     pair.fs.inject()
     assert pair.store.collect(receipt.invocation_id, keep=False)
     assert [operation.verb for operation in pair.fs.trace] == ["read", "unlink"]
+
+
+# -- calls that repeat others -----------------------------------------------------------------
+
+
+def test_a_result_for_others_costs_no_more_than_one_for_its_caller(pair):
+    costs = []
+    for key in ("", "0" * 32):
+        receipt = pair.publish()
+        claim = pair.worker.claim(receipt.path)
+        pair.worker.release(claim)
+        outcome = structs.replace(pair.outcome(claim), cache=key)
+        pair.fs.inject()
+        assert pair.store.complete(claim, outcome, [b"value"])
+        costs.append([operation.verb for operation in pair.fs.trace])
+        pair.worker.forget(claim.name)
+    assert len(costs[0]) == len(costs[1])
+    pair.fs.inject()
+    assert pair.store.cache.get(key, 1e12) is not None
+    assert [operation.verb for operation in pair.fs.trace] == ["read"]
+
+
+def test_a_call_that_is_pending_already_costs_three_looks_and_no_file(pair):
+    key = Key("0" * 32)
+    for _ in range(2):
+        pair.fs.inject()
+        receipt = pair.client.publish(
+            pair.client.new_id(), "t.f", QUEUE, [b"args"], max_attempts=3, keep=True, once=key
+        )
+    assert [operation.verb for operation in pair.fs.trace] == ["listdir", "read", "stat"]
+    assert pair.store.withdraw(receipt.path)
 
 
 # -- what bodies say --------------------------------------------------------------------------
