@@ -7,7 +7,8 @@ leaves a call that the next one makes pending, and nobody waits for it.
 
 Under a key is *one pending call at most*, counted from its publication to its first claim. What a
 worker has claimed, or somebody cancelled or withdrew, leaves the key free, also if it becomes
-pending again: a requeue or a retry does not count, as the body has begun.
+pending again: a requeue or a retry does not count, as the body has begun. One that waits for its
+turn in a lane is pending too; while a worker finds out that it has to wait, it is not.
 
 The next call under a free key is entry ``n + 1``. It counts if it is the newest after the link and
 ``n`` is there: so nobody who looked long ago can take a number that others have used up, as the
@@ -33,6 +34,7 @@ from fsqueue.spool.layout import (
     is_key_name,
     is_queue_name,
     is_temporary_name,
+    lane_limit,
 )
 from fsqueue.spool.outcomes import Outcomes
 from fsqueue.spool.records import UNDECODABLE
@@ -40,6 +42,7 @@ from fsqueue.spool.records import UNDECODABLE
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from fsqueue.spool.lanes import Lanes
     from fsqueue.spool.layout import Layout
     from fsqueue.spool.records import Buffer, Call
 
@@ -82,6 +85,8 @@ class Entry(msgspec.Struct, frozen=True):
     queue: str
     slot: str
     content: str
+    lanes: tuple[str, ...] = ()
+    """Where it may wait for its turn."""
 
 
 _decode = msgspec.json.Decoder(Entry).decode
@@ -103,6 +108,8 @@ _NOTHING = _Look(None, 0)
 class Once(Outcomes):
     """Calls that are published once."""
 
+    lanes: Lanes
+
     def publish_once(
         self,
         key: Key,
@@ -123,11 +130,11 @@ class Once(Outcomes):
             OSError: the shared directory did not take the call.
             SpoolVersionError: what is under the key was written by another format version.
         """
-        chunks = envelope.encode(call, payload, self.key, buffers)
         for _ in range(_TRIES):
             look = self._look(key)
             if look.found is not None:
                 return look.found
+            chunks = envelope.encode(call, payload, self.key, buffers)
             if self._is_published(key, look, call, chunks):
                 return Published(call.id, _pending(self.layout, call), key.content, mine=True)
         raise SpoolError(
@@ -160,8 +167,19 @@ class Once(Outcomes):
             return _Look(found, number)
         if _counts(number, numbers) and self.fs.exists(temporary, fresh=True):
             self.move(temporary, pending)
+        if self._waits(entry):
+            return _Look(found, number)
         # Its publisher may have been faster, or a reply got lost; or it is claimed, or gone.
         return _Look(found if self.fs.exists(pending, fresh=True) else None, number)
+
+    def _waits(self, entry: Entry) -> bool:
+        """Whether a call waits for its turn in a lane, from where it comes back to its slot."""
+        name = f"{entry.id}.1"
+        return any(
+            name in self.fs.names(folder, fresh=True)
+            for lane in entry.lanes
+            for _, folder in self.lanes.sidings(lane)
+        )
 
     def _places(self, entry: Entry) -> tuple[str, str]:
         """Where a call is to be pending, and where it was written."""
@@ -185,7 +203,7 @@ class Once(Outcomes):
     def _enter(self, key: Key, number: int, call: Call, temporary: str) -> bool:
         """Add an entry; False if it is not there then, as somebody else was faster."""
         name = os.path.basename(temporary)
-        entry = Entry(key.name, call.id, name, call.queue, call.slot, key.content)
+        entry = Entry(key.name, call.id, name, call.queue, call.slot, key.content, call.lanes)
         _, chunks = envelope.seal(_KIND, [msgspec.json.encode(entry)], self.key, ())
         path = self.layout.once_entry(key.name, number)
         if not self.add_file(path, chunks):
@@ -246,10 +264,11 @@ class Once(Outcomes):
 
     def _lives(self, key: Key, number: int) -> bool:
         try:
-            places = self._places(self._read_entry(key, number))
+            entry = self._read_entry(key, number)
         except (EnvelopeError, FileNotFoundError):
             return False
-        return any(self.fs.exists(place, fresh=True) for place in places)
+        places = self._places(entry)
+        return any(self.fs.exists(place, fresh=True) for place in places) or self._waits(entry)
 
     def _numbers(self, key: Key) -> list[int]:
         names = self.fs.names(self.layout.once(key.name), fresh=True)
@@ -283,4 +302,5 @@ def _is_sane(entry: Entry) -> bool:
         and is_temporary_name(entry.temporary)
         and is_queue_name(entry.queue)
         and Slot.parse(entry.slot) is not None
+        and all(map(lane_limit, entry.lanes))
     )

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+from support import wait_until
 
 from fsqueue import State
 from fsqueue.errors import DifferentArgumentsError
@@ -22,6 +23,11 @@ def counted(path, word, other=None):
     with Path(path).open("a", encoding="utf-8") as file:
         file.write(f"{word} ")
     return word, other
+
+
+def behind_gate(name, path, word):
+    assert sample_tasks.gates[name].wait(20)
+    return counted(path, word)[0]
 
 
 @pytest.fixture
@@ -109,6 +115,19 @@ def test_direct_calls_wait_for_the_same_result(make_app, path):
     with working(here):
         assert patient(path, "a") == ("a", None)
     assert Path(path).read_text().split() == ["a"]
+
+
+def test_a_call_that_waits_for_its_turn_is_pending(app, path, gate):
+    event, name = gate()
+    task = app.task(registration_concurrency="task", running_concurrency="task")(behind_gate)
+    with working(app):
+        first = task(name, path, "a")
+        wait_until(lambda: first.status is State.RUNNING)
+        second = task(name, path, "b")
+        wait_until(lambda: any(os.listdir(each) for _, each in app.store.lanes.all_sidings()))
+        assert task(name, path, "c").id == second.id
+        event.set()
+        assert [first.get(20), second.get(20)] == ["a", "b"]
 
 
 def test_a_cancelled_call_leaves_the_key_free(app, path):

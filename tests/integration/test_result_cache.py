@@ -139,6 +139,15 @@ def test_a_call_that_was_made_before_the_result_was_there_does_not_run(app, path
     assert runs(path) == 1
 
 
+def test_equal_calls_at_once_run_once(app, make_app, path):
+    """Through two clients and two workers of four slots: the others wait for their turn."""
+    task, other = (each.task(call_result_cache=True)(counted) for each in (app, make_app()))
+    calls = [each(path, 7) for _ in range(5) for each in (task, other)]
+    with working(app, app.make_runner(concurrency=4)), working(app, app.make_runner(concurrency=4)):
+        assert [each.get(20) for each in calls] == [7] * 10
+    assert runs(path) == 1
+
+
 def damage(path):
     rewrite(path, Path(path).read_bytes()[:-1] + b"\0")
 
