@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -112,8 +113,12 @@ def test_direct_calls_wait_for_the_same_result(make_app, path):
         impatient(path, "a")
     assert len(pending(here)) == 1
     patient = there.direct_task(**options)(counted)
-    with working(here):
-        assert patient(path, "a") == ("a", None)
+    with ThreadPoolExecutor(1) as pool:
+        value = pool.submit(patient, path, "a")
+        wait_until(lambda: (client := there._session._client) and client.waiter._waiting)
+        assert len(pending(here)) == 1
+        with working(here):
+            assert value.result(20) == ("a", None)
     assert Path(path).read_text().split() == ["a"]
 
 
