@@ -105,7 +105,7 @@ def main() -> None:
         threads = [threading.Thread(target=runner.run) for runner in runners]
         for thread in threads:
             thread.start()
-        slow = app.task(index, queue="archive")
+        slow = app.task(index, queue="archive", running_concurrency="task")
         serving = app.make_runner(concurrency=2, queues={"archive": 1.0})
         threads.append(threading.Thread(target=serving.run))
         threads[-1].start()
