@@ -4,6 +4,7 @@ from fsqueue.app import FSQueue
 from fsqueue.errors import (
     CancelledError,
     ConfigError,
+    DependencyError,
     FSQueueError,
     InvocationError,
     RemoteError,
@@ -25,6 +26,7 @@ __version__ = "0.1.0"
 __all__ = [
     "CancelledError",
     "ConfigError",
+    "DependencyError",
     "FSQueue",
     "FSQueueError",
     "Invocation",

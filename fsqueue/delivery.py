@@ -59,6 +59,9 @@ class Delivery:
         shared: others may wait for it, of whom this process knows nothing.
         unpickles: the outcome may be a pickle; None: unless the application reads JSON only.
         learn: told how long each call took.
+
+    Attributes:
+        parked: it was published to wait for others.
     """
 
     def __init__(
@@ -82,6 +85,8 @@ class Delivery:
         self._shared = shared
         self._unpickles = session.conf.serializer != "json" if unpickles is None else unpickles
         self._learn = learn
+        self.parked = False
+        self._made = time.monotonic()
         self._mutex = threading.Lock()
         self._data: Content | None = None
         self._opened: _Opened | None = None
@@ -108,7 +113,34 @@ class Delivery:
             data = self._read()
             if data is not None:
                 return self._decoded(data).part(member)[0]
-        return state_of(self._session.store, self.id, member, hint=self._hint, lanes=self._lanes)
+        hint = None if self.parked else self._hint
+        return state_of(self._session.store, self.id, member, hint=hint, lanes=self._lanes)
+
+    @property
+    def is_cached(self) -> bool:
+        """Whether its content alone is known: its file may have expired."""
+        return self._hint is None and self._data is not None
+
+    def is_over(self, store: Store, ttl: float) -> bool:
+        """Whether it has ended, as far as this process knows; its outcome is kept from now on.
+
+        Args:
+            store: the spool of a call that waits for it.
+            ttl: how long outcomes are kept.
+
+        Raises:
+            UnknownInvocationError: it is nowhere in this spool.
+            ValueError: it belongs to another spool.
+        """
+        if self.store.info.id != store.info.id:
+            raise ValueError(
+                f"invocation {self.id} belongs to the spool {self.store.layout.root}, and a call "
+                f"in {store.layout.root} cannot wait for it: get its result and pass that"
+            )
+        over = self._collected if self._hint is not None else self.state(None).finished
+        if self._hint is None or time.monotonic() - self._made > ttl / 2:
+            store.renew_outcome(self.id)
+        return over
 
     def value(self, member: int | None, deadline: float | None) -> Any:
         """Wait for the value of a call; raises what its body raised.
@@ -184,7 +216,7 @@ class Delivery:
     def _run_here(self, workplace: Workplace) -> bool:
         from fsqueue.runner.execute import run_if_pending
 
-        return run_if_pending(workplace, self.id, self._hint)
+        return run_if_pending(workplace, self.id, self._hint, parked=self.parked)
 
     # -- reading ------------------------------------------------------------------------
 
@@ -303,7 +335,8 @@ class Delivery:
 
         if self._collected:
             return False
-        return cancel(self._session.store, self.id, self._hint, self._lanes)
+        hint = None if self.parked else self._hint
+        return cancel(self._session.store, self.id, hint, self._lanes)
 
     def abandon(self, *, stop: bool = False) -> None:
         """Nobody wants the outcome any more: do not run the call, or drop its result.
@@ -324,10 +357,11 @@ class Delivery:
             client.waiter.abandon(self.id)
 
     def _withdraw(self, path: str) -> bool:
-        from fsqueue.spool.lookup import find_waiting
+        from fsqueue.spool.lookup import find_parked, find_waiting
 
         store = self._session.store
-        if store.withdraw(path):
+        parked = find_parked(store, self.id) if self.parked else None
+        if store.withdraw(parked or path):
             return True
         waiting = find_waiting(store, self.id, self._lanes)
         return waiting is not None and store.withdraw(waiting)

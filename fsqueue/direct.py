@@ -17,7 +17,7 @@ from typing import (
     cast,
 )
 
-from fsqueue.invocation import naming_item
+from fsqueue.invocation import naming_item, with_results
 from fsqueue.task import Arguments, Item, Task
 
 if TYPE_CHECKING:
@@ -87,6 +87,7 @@ class _Direct:
         if self._fan_out is not None:
             return self._blocking_fan_out(self._fan_out, self._task.bind(args, kwargs))
         if self._task.forced_inline:
+            args, kwargs = with_results(self._task.name, args, kwargs)
             with self._task.inline() as end:
                 args, kwargs = self._task.as_sent(args, kwargs)
                 end.value = self._task.as_returned(self._task.func(*args, **kwargs))
@@ -121,6 +122,7 @@ class _Direct:
         if self._fan_out is not None:
             return await self._awaited_fan_out(self._fan_out, self._task.bind(args, kwargs))
         if self._task.forced_inline:
+            args, kwargs = with_results(self._task.name, args, kwargs)
             with self._task.inline() as end:
                 args, kwargs = self._task.as_sent(args, kwargs)
                 end.value = self._task.as_returned(await self._task.func(*args, **kwargs))
@@ -145,9 +147,11 @@ class _Direct:
     ) -> list[Any]:
         results = []
         for index, call in enumerate(calls):
-            with naming_item(index, len(calls)), self._task.inline() as end:
-                args, kwargs = self._task.as_sent(*call.sharing(common))
-                end.value = self._task.as_returned(await self._task.func(*args, **kwargs))
+            with naming_item(index, len(calls)):
+                args, kwargs = with_results(self._task.name, *call.sharing(common))
+                with self._task.inline() as end:
+                    args, kwargs = self._task.as_sent(args, kwargs)
+                    end.value = self._task.as_returned(await self._task.func(*args, **kwargs))
             results.append(end.value)
         return results
 

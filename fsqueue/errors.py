@@ -13,6 +13,7 @@
     ├── RetryError                  raised by a body that wants to be run again
     └── InvocationError             one call, seen by its caller
         ├── CancelledError          (also a concurrent.futures.CancelledError)
+        ├── DependencyError         what its arguments were to come from has failed
         ├── DeserializationError    arguments or a result that cannot be unpickled
         ├── InvocationCorruptError  its file was damaged and put into quarantine
         ├── InvocationExpiredError  it was not started in time
@@ -80,6 +81,24 @@ class InvocationError(FSQueueError):
 
 class CancelledError(InvocationError, _CancelledError):
     """The invocation was cancelled before it ended."""
+
+
+class DependencyError(InvocationError):
+    """An invocation whose result was to be an argument has failed; its exception is the cause.
+
+    Attributes:
+        invocation: id of the one that has failed itself, however many lie between.
+        task: its task's name; empty where that is not known.
+    """
+
+    def __init__(self, message: str, invocation: str = "", task: str = "") -> None:
+        super().__init__(message, invocation, task)
+        self.message = message
+        self.invocation = invocation
+        self.task = task
+
+    def __str__(self) -> str:
+        return self.message
 
 
 class DeserializationError(InvocationError):

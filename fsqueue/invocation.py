@@ -5,18 +5,21 @@ from __future__ import annotations
 import contextlib
 import itertools
 import time
-from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Self, TypeVar
 
+from fsqueue.references import given, mark, reference, replaced
 from fsqueue.spool.states import State
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 
     from fsqueue.delivery import Delivery
     from fsqueue.runner.inline import InlineReport
     from fsqueue.spool.reports import Progress
 
+P = ParamSpec("P")
 R = TypeVar("R")
+V = TypeVar("V")
 R_co = TypeVar("R_co", covariant=True)
 
 
@@ -34,6 +37,38 @@ class Invocation(Generic[R_co]):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.id}>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (given, (self.get(),)) if self._delivery.is_cached else reference(self)
+
+    @property
+    def delivery(self) -> Delivery:
+        """The way back of its file, which it may share with others."""
+        return self._delivery
+
+    def then(
+        self,
+        task: Callable[Concatenate[R_co, P], Invocation[V]],
+        /,
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> Invocation[V]:
+        """Call a task with the result as its first argument, once it is there.
+
+        Returns at once, and nobody waits meanwhile: ``a.then(f).then(g)`` is a chain. If this one
+        fails or is cancelled, that call fails with `DependencyError` and does not run.
+
+        Args:
+            task: a task of the same spool.
+            args: its other arguments.
+            kwargs: the same by name.
+
+        Raises:
+            TypeError: the arguments do not fit the task, or it is none.
+            UnknownInvocationError: this invocation is nowhere in the spool.
+            ValueError: the task uses another spool.
+        """
+        return _called(task, self, args, kwargs)
 
     @property
     def status(self) -> State:
@@ -133,6 +168,9 @@ class InlineInvocation(Invocation[R]):
         except Exception as error:  # noqa: BLE001 - raised by `get`, as with a worker
             self._error = error
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return given, (self.get(),)
+
     @property
     def status(self) -> State:
         """Finished."""
@@ -184,6 +222,26 @@ class InvocationGroup(Generic[R_co]):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {len(self)}>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return given, (list(self._invocations),)
+
+    def then(
+        self,
+        task: Callable[Concatenate[list[R_co], P], Invocation[V]],
+        /,
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> Invocation[V]:
+        """Call a task with the list of results, in input order, once all are there.
+
+        As `Invocation.then`.
+
+        Raises:
+            TypeError: the arguments do not fit the task, or it is none.
+            ValueError: the task uses another spool.
+        """
+        return _called(task, self, args, kwargs)
 
     @property
     def results(self) -> list[R_co]:
@@ -256,6 +314,57 @@ class InvocationGroup(Generic[R_co]):
         """
         for invocation in self._invocations:
             invocation.abandon(stop=stop)
+
+
+def _called(
+    task: Callable[..., Invocation[V]],
+    first: object,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> Invocation[V]:
+    if not hasattr(task, "submit"):
+        raise TypeError(
+            f"{task!r} cannot be called later: `then` takes a function with @app.task. A direct "
+            "task takes an invocation as an argument, and waits for it"
+        )
+    return task(first, *args, **kwargs)
+
+
+def with_results(
+    child: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Arguments of a body that runs here, with results in place of invocations.
+
+    Also those in lists, tuples and dicts. With a worker it is the arguments' bytes that have them.
+
+    Raises:
+        DependencyError: one has failed.
+    """
+
+    def result_of(value: Any) -> Any:
+        if isinstance(value, InvocationGroup):
+            return [result_of(each) for each in value]
+        if not isinstance(value, Invocation):
+            return value
+        try:
+            return value.get()
+        except Exception as error:  # noqa: BLE001 - it is the cause of what is raised
+            from fsqueue.runner.parents import dependency_error
+
+            failed = dependency_error(child, value.id, "", error)
+            raise failed from failed.__cause__
+
+    return replaced(args, result_of), replaced(dict(kwargs), result_of)
+
+
+def marked_if_invocation(value: Any) -> Any:
+    """What stands for an invocation or a group in JSON; other values as they are."""
+    if isinstance(value, InvocationGroup):
+        return [marked_if_invocation(each) for each in value]
+    if not isinstance(value, Invocation):
+        return value
+    here = isinstance(value, InlineInvocation) or value.delivery.is_cached
+    return value.get() if here else mark(value)
 
 
 def _deliveries(invocations: Iterable[Invocation[Any]]) -> dict[Delivery, int]:

@@ -23,6 +23,7 @@ from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 from fsqueue.codec import encode
+from fsqueue.references import collecting
 from fsqueue.spool import digests
 
 if TYPE_CHECKING:
@@ -45,10 +46,11 @@ def digest_of(value: Any) -> str:
     Raises:
         SerializationError: a part of it can neither be taken apart nor pickled.
     """
-    try:
-        form = _Forms().of(value)
-    except (_CycleError, RecursionError):
-        form = _pickled(value)
+    with collecting():  # an invocation is what its id is
+        try:
+            form = _Forms().of(value)
+        except (_CycleError, RecursionError):
+            form = _pickled(value)
     return digests.digest_of(_KIND, [form], b"")
 
 

@@ -40,6 +40,8 @@ class HeaderFields(TypedDict, total=False):
 
     members: int
     blob: str
+    after: tuple[str, ...]
+    countdown: float
     timeout: float
     expires: float
     retry: RetryPolicy

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import msgspec
+
 from fsqueue.batching import Pace
 from fsqueue.delivery import Delivery, Hint
-from fsqueue.invocation import Invocation
+from fsqueue.invocation import Invocation, marked_if_invocation
+from fsqueue.references import collecting, replaced
 from fsqueue.runner.context import current
 from fsqueue.runner.turns import made_within
 from fsqueue.spool.records import Payload
 
 if TYPE_CHECKING:
     import inspect
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from fsqueue.config import Serializer
     from fsqueue.options import CallSettings, HeaderFields
@@ -25,11 +28,20 @@ if TYPE_CHECKING:
 _LARGE = 1 << 15
 
 
+class Packed(NamedTuple):
+    """The arguments of one call, ready to be written."""
+
+    payload: Payload
+    parents: tuple[Delivery, ...] = ()
+    """The invocations among them, whose results take their places."""
+
+
 class Shared(NamedTuple):
     """The common arguments of a group, as they go with each of its files."""
 
     data: bytes = b""
     blob: str = ""
+    parents: tuple[Delivery, ...] = ()
 
 
 ALONE = Shared()
@@ -59,17 +71,18 @@ class Publisher:
         settings: CallSettings,
         *,
         apart: bool = True,
-    ) -> Payload:
+    ) -> Packed:
         """The arguments of a call, their large parts apart unless it shares its file."""
-        from fsqueue.codec import encode, uncopied
+        from fsqueue.codec import uncopied
 
         what, codec = f"the arguments of {self._task}", self.codec(settings)
-        if not apart:
-            return Payload(encode((args, kwargs), what, codec=codec))
-        args = tuple(uncopied(value, codec) for value in args)
-        kwargs = {name: uncopied(value, codec) for name, value in kwargs.items()}
-        buffers: list[memoryview] = []
-        return Payload(encode((args, kwargs), what, buffers, codec=codec), buffers)
+        buffers: list[memoryview] | None = None
+        if apart:
+            args = tuple(uncopied(value, codec) for value in args)
+            kwargs = {name: uncopied(value, codec) for name, value in kwargs.items()}
+            buffers = []
+        data, parents = _encode((args, kwargs), what, buffers, codec)
+        return Packed(Payload(data, buffers or ()), parents)
 
     def as_sent(self, value: Any, settings: CallSettings, what: str = "arguments") -> Any:
         """What the other side would get, with the serializer "json"; or else the value itself."""
@@ -84,20 +97,21 @@ class Publisher:
         """Store the common arguments of a group, if they are large."""
         if not common:
             return ALONE
-        from fsqueue.codec import encode, uncopied
+        from fsqueue.codec import uncopied
 
         codec = self.codec(settings)
         values = {name: uncopied(value, codec) for name, value in common.items()}
         buffers: list[memoryview] = []
-        data = encode(values, f"the common arguments of {self._task}", buffers, codec=codec)
+        what = f"the common arguments of {self._task}"
+        data, parents = _encode(values, what, buffers, codec)
         if len(data) < _LARGE and not buffers:
-            return Shared(data)
+            return Shared(data, parents=parents)
         blobs = self._session.store.blobs
         digest = blobs.put(data, buffers)
         client = self._session.client
         if (delay := settings.delay(client.now)) > 0:
             blobs.touch(digest, client.now() + delay)
-        return Shared(blob=digest)
+        return Shared(blob=digest, parents=parents)
 
     def lanes(
         self, settings: CallSettings, bound: Callable[[], inspect.BoundArguments]
@@ -159,7 +173,7 @@ class Publisher:
 
     def publish(
         self,
-        payloads: Sequence[Payload],
+        calls: Sequence[Packed],
         settings: CallSettings,
         shared: Shared = ALONE,
         *,
@@ -172,28 +186,39 @@ class Publisher:
 
         Raises:
             DifferentArgumentsError: another call is pending under its key, and differs too much.
+            UnknownInvocationError: the result of an invocation is to be an argument, and it is
+                nowhere.
+            ValueError: that invocation is one of another spool.
         """
         session = self._session
         client = session.client
-        members = len(payloads) if len(payloads) > 1 else 0
+        members = len(calls) if len(calls) > 1 else 0
         fields = self._header(settings, shared, members)
         if lanes:
             fields["lanes"] = lanes
         once = None if repeat is None else repeat.once
         if repeat is not None and repeat.cache:
             fields["cache"], fields["cache_ttl"] = repeat.cache, repeat.cache_ttl
+        parents = dict.fromkeys(each for call in calls for each in (*shared.parents, *call.parents))
+        parent = self._last_unfinished(list(parents)) if parents else ""
+        if parents:
+            fields["after"] = tuple(dict.fromkeys(each.id for each in parents))
+        if parent and settings.countdown:
+            fields["countdown"] = settings.countdown
+            settings = msgspec.structs.replace(settings, countdown=0.0)
         receipt = client.publish(
             client.new_id(),
             self._task,
             session.queue(settings.queue),
-            [*([shared.data] if shared.data else []), *(each.data for each in payloads)],
-            payloads[0].buffers,
+            [*([shared.data] if shared.data else []), *(each.payload.data for each in calls)],
+            calls[0].payload.buffers,
             priority=settings.priority,
             delay=settings.delay(client.now),
             ring=ring,
             once=once,
             keep=keep or once is not None,
             max_attempts=settings.max_attempts or session.conf.max_attempts,
+            parent=parent,
             **fields,
         )
         if once is not None:
@@ -210,12 +235,21 @@ class Publisher:
             unpickles=fields["codec"] != "json",
             learn=self._pace.learn,
         )
-        return [Invocation(delivery, index if members else None) for index in range(len(payloads))]
+        delivery.parked = bool(parent)
+        return [Invocation(delivery, index if members else None) for index in range(len(calls))]
+
+    def _last_unfinished(self, parents: Sequence[Delivery]) -> str:
+        """The last that may not be over; the outcomes of the others are kept from now on."""
+        store, found = self._session.store, ""
+        for parent in parents:
+            if not parent.is_over(store, self._session.conf.result_ttl):
+                found = parent.id
+        return found
 
     def fire(
         self,
         occasion: Occasion,
-        payload: Payload,
+        call: Packed,
         settings: CallSettings,
         lanes: tuple[str, ...] = (),
     ) -> bool:
@@ -225,11 +259,13 @@ class Publisher:
         fields = self._header(settings, ALONE, 0)
         if lanes:
             fields["lanes"] = lanes
+        if call.parents:  # who claims it lets it wait for those that are not over
+            fields["after"] = tuple(each.id for each in call.parents)
         return client.fire(
             occasion,
             self._task,
             session.queue(settings.queue),
-            payload,
+            call.payload,
             priority=settings.priority,
             delay=settings.delay(client.now),
             keep=True,
@@ -254,3 +290,31 @@ class Publisher:
         if settings.expires is not None:
             fields["expires"] = self._session.client.now() + settings.expires
         return fields
+
+
+def files_of(calls: Sequence[Packed], size: int) -> Iterator[Sequence[Packed]]:
+    """The calls of a group, `size` a file; one that waits for invocations of its own is alone."""
+    start = 0
+    for index, call in enumerate(calls):
+        if call.parents or index - start == size:
+            if index > start:
+                yield calls[start:index]
+            start = index
+        if call.parents:
+            yield calls[start : index + 1]
+            start = index + 1
+    if start < len(calls):
+        yield calls[start:]
+
+
+def _encode(
+    value: Any, what: str, buffers: list[memoryview] | None, codec: Serializer
+) -> tuple[bytes, tuple[Delivery, ...]]:
+    """Arguments as bytes, and the files of the invocations among them."""
+    from fsqueue.codec import encode
+
+    with collecting() as met:
+        if codec == "json":
+            value = replaced(value, marked_if_invocation)
+        data = encode(value, what, buffers, codec=codec)
+    return data, tuple(dict.fromkeys(each.delivery for each in met)) if met else ()

@@ -18,9 +18,9 @@ from typing import (
     Unpack,
 )
 
-from fsqueue.invocation import InlineInvocation, Invocation, InvocationGroup
+from fsqueue.invocation import InlineInvocation, Invocation, InvocationGroup, with_results
 from fsqueue.options import TaskOptions, changed, settings_of
-from fsqueue.publishing import Publisher
+from fsqueue.publishing import Packed, Publisher, files_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from fsqueue.runner.inline import InlineEnd, InlineReport
     from fsqueue.session import Session
     from fsqueue.spool.client import Occasion
-    from fsqueue.spool.records import Payload
     from fsqueue.triggers import Trigger
 
 P = ParamSpec("P")
@@ -188,12 +187,12 @@ class Task(Generic[P, R]):
         call = self.bind(args, kwargs)
         if self.forced_inline:
             return self._inline(call)
-        payload = self._publisher.encode(*call, self.settings)
+        packed = self._publisher.encode(*call, self.settings)
         if self.settings.repeats:
-            (invocation,) = self._publish_repeats([call], [payload], {}, keep=keep)
+            (invocation,) = self._publish_repeats([call], [packed], {}, keep=keep)
             return invocation
         (invocation,) = self._publisher.publish(
-            [payload], self.settings, keep=keep, lanes=self._lanes_of(call)
+            [packed], self.settings, keep=keep, lanes=self._lanes_of(call)
         )
         return invocation
 
@@ -207,8 +206,8 @@ class Task(Generic[P, R]):
             OSError: the shared directory failed; to try again does what is left to do.
         """
         call = self.bind(args, kwargs)
-        payload = self._publisher.encode(*call, self.settings)
-        return self._publisher.fire(occasion, payload, self.settings, self._lanes_of(call))
+        packed = self._publisher.encode(*call, self.settings)
+        return self._publisher.fire(occasion, packed, self.settings, self._lanes_of(call))
 
     @contextlib.contextmanager
     def inline(
@@ -274,16 +273,16 @@ class Task(Generic[P, R]):
             return InvocationGroup([self._inline(call.sharing(common)) for call in calls])
         settings = self.settings
         apart = settings.parallel_batch_size == 1 or settings.by_arguments or settings.repeats
-        payloads = [self._publisher.encode(*call, settings, apart=apart) for call in calls]
+        packed = [self._publisher.encode(*call, settings, apart=apart) for call in calls]
         if settings.repeats:
-            return InvocationGroup(self._publish_repeats(calls, payloads, common, keep=keep))
+            return InvocationGroup(self._publish_repeats(calls, packed, common, keep=keep))
         lanes = [self._lanes_of(call.sharing(common)) for call in calls]
-        return InvocationGroup(self._publish_all(payloads, common, lanes, keep=keep))
+        return InvocationGroup(self._publish_all(packed, common, lanes, keep=keep))
 
     def _publish_repeats(
         self,
         calls: list[Arguments],
-        payloads: list[Payload],
+        packed: list[Packed],
         common: Mapping[str, Any],
         *,
         keep: bool,
@@ -299,7 +298,7 @@ class Task(Generic[P, R]):
         shared = publisher.share(common, settings)
         times = Counter(repeat.name for repeat in repeats)
         found: dict[str, Invocation[R]] = {}
-        for call, repeat, payload in zip(calls, repeats, payloads, strict=True):
+        for call, repeat, each in zip(calls, repeats, packed, strict=True):
             if repeat.name not in found:
                 kept = keep or times[repeat.name] > 1  # as it will be read so often
                 lanes = (*self._lanes_of(call.sharing(common)), *repeat.lanes)
@@ -307,7 +306,7 @@ class Task(Generic[P, R]):
                     publisher.cached(repeat, settings)
                     or (
                         publisher.publish(
-                            [payload], settings, shared, keep=kept, repeat=repeat, lanes=lanes
+                            [each], settings, shared, keep=kept, repeat=repeat, lanes=lanes
                         )[0]
                     )
                 )
@@ -315,7 +314,7 @@ class Task(Generic[P, R]):
 
     def _publish_all(
         self,
-        payloads: list[Payload],
+        calls: list[Packed],
         common: Mapping[str, Any],
         lanes: list[tuple[str, ...]],
         *,
@@ -323,19 +322,18 @@ class Task(Generic[P, R]):
     ) -> list[Invocation[R]]:
         publisher, settings = self._publisher, self.settings
         shared = publisher.share(common, settings)
-        size = publisher.batch_size(len(payloads), settings)
+        size = publisher.batch_size(len(calls), settings)
         invocations: list[Invocation[R]] = []
         try:
-            for number, start in enumerate(range(0, len(payloads), size)):
+            for number, batch in enumerate(files_of(calls, size)):
                 ring = number % _RING_EVERY == 0
-                batch = payloads[start : start + size]
                 invocations += publisher.publish(
-                    batch, settings, shared, keep=keep, ring=ring, lanes=lanes[start]
+                    batch, settings, shared, keep=keep, ring=ring, lanes=lanes[len(invocations)]
                 )
         except BaseException:
             InvocationGroup(invocations).abandon()  # the caller never gets to know them
             raise
-        if payloads:
+        if calls:
             publisher.ring(settings)
         return invocations
 
@@ -343,8 +341,10 @@ class Task(Generic[P, R]):
         from fsqueue.runner.bodies import run_body
 
         def run(invocation_id: str, report: InlineReport) -> R:
+            child = f"invocation {invocation_id} of {self.name}"
+            args, kwargs = with_results(child, call.args, call.kwargs)
             with self.inline(invocation_id, report) as end:
-                args, kwargs = self.as_sent(*call)
+                args, kwargs = self.as_sent(args, kwargs)
                 end.value = value = self.as_returned(run_body(self.func, args, kwargs))
             return value  # type: ignore[no-any-return]
 

@@ -107,7 +107,7 @@ def _row(each: Sighting) -> tuple[object, ...]:
     batch = f" (batch of {each.members})" if each.members else ""
     return (
         each.id,
-        each.state,
+        f"{each.state} (after {each.waits_for})" if each.waits_for else each.state,
         duration(each.age),
         f"{each.task or '?'}{batch}",
         each.queue or "?",
@@ -188,9 +188,11 @@ def _facts(store: Store, found: View) -> dict[str, Any]:
         "waits": _turn_of(store, found),
     }
     if call is not None:
+        waits_for = _waits_for(store, found)
         facts |= {
             "max_attempts": call.max_attempts,
-            "due": _due(call.slot) if found.state == "pending" else 0.0,
+            "due": _due(call.slot) if found.state == "pending" and not waits_for else 0.0,
+            "waits_for": waits_for,
             "calls_in_batch": call.members,
             "timeout": call.timeout,
             "expires": call.expires,
@@ -209,6 +211,11 @@ def _due(text: str) -> float:
 
     slot = Slot.parse(text)
     return slot.due if slot else 0.0
+
+
+def _waits_for(store: Store, found: View) -> str:
+    folder, _, parent = found.path.rpartition("/")[0].rpartition("/")
+    return parent if folder == store.layout.after_folder else ""
 
 
 def _worker_of(store: Store, found: View) -> str:

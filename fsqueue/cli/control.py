@@ -152,15 +152,16 @@ def purge(
 ) -> None:
     """Cancel all pending calls of a queue.
 
-    Also those that are due later. Whoever waits for one gets CancelledError. What runs goes on.
+    Also those that are due later, or wait for others. Whoever waits for one gets CancelledError.
+    What runs goes on.
     """
     from fsqueue.spool import controls
-    from fsqueue.spool.sightings import pending_calls
+    from fsqueue.spool.sightings import parked_calls, pending_calls
 
     with opened(app, root) as target:
         store = target.store
         name = find_queue(target, store, queue)
-        count = sum(1 for _ in pending_calls(store, [name]))
+        count = sum(len(list(calls(store, [name]))) for calls in (pending_calls, parked_calls))
         if dry_run:
             _say(
                 {"queue": name, "would_cancel": count},

@@ -91,13 +91,16 @@ def results(census: Census) -> Iterator[Metric]:
     """Files that stay until somebody takes them, or until they expire."""
     counts = census.counts
     places = {
+        "parked": counts.parked,
         "waiting": counts.waiting,
         "kept": counts.kept,
         "failed": counts.failed,
         "quarantined": counts.quarantined,
     }
     rows = [((place,), float(count)) for place, count in places.items()]
-    yield _gauge("files", "Outcomes, failed calls, damaged files.", ("place",), rows)
+    yield _gauge(
+        "files", "Outcomes, calls that failed or wait for others, damaged files.", ("place",), rows
+    )
     yield _gauge("clients", "Processes that make calls.", (), [((), counts.clients)])
 
 

@@ -167,6 +167,7 @@ def status_parts(census: Census, recent: Stats) -> Iterator[RenderableType]:
     yield (
         f"results: {counts.waiting} not collected, {counts.kept} kept; failed calls: "
         f"{counts.failed}; in quarantine: {counts.quarantined}; clients: {counts.clients}"
+        + (f"; calls that wait for others: {counts.parked}" if counts.parked else "")
     )
 
 

@@ -18,6 +18,7 @@ from fsqueue.errors import (
     RetryError,
     TaskNotFoundError,
 )
+from fsqueue.references import replaced, resolving, value_if_marked
 from fsqueue.spool.records import Failure, Member, Payload, RetryPolicy
 from fsqueue.spool.states import State
 
@@ -85,6 +86,14 @@ def answer(execution: Execution, payload: Payload) -> Answer:
         execution: the call.
         payload: of its file.
     """
+    parents = execution.parents
+    if parents is None:
+        return _answer(execution, payload)
+    with resolving(parents.value):
+        return _answer(execution, payload)
+
+
+def _answer(execution: Execution, payload: Payload) -> Answer:
     call = execution.call
     try:
         body = execution.workplace.resolve(call.task)
@@ -97,7 +106,8 @@ def answer(execution: Execution, payload: Payload) -> Answer:
         return Answer.of_error(error, call.codec)
     segments = _own_segments(call, payload)
     if not call.members:
-        return _answer_of_one(call, body, common, segments[0], execution.claim.name.retries)
+        retries = execution.claim.name.retries
+        return _answer_of_one(execution, body, common, segments[0], retries)
     return _together(_answers_of_batch(execution, body, common, segments))
 
 
@@ -112,7 +122,7 @@ def _answers_of_batch(
     todo = list(range(len(segments)))
     for retries in itertools.count():
         for index in todo:
-            answers[index] = _answer_of_one(execution.call, body, common, segments[index], retries)
+            answers[index] = _answer_of_one(execution, body, common, segments[index], retries)
         delays = [answers[index].retry_after or 0.0 for index in todo]
         todo = [index for index in todo if answers[index].retry_after is not None]
         if not todo or execution.workplace.aborted.wait(max(delays)):
@@ -121,14 +131,17 @@ def _answers_of_batch(
 
 
 def _answer_of_one(
-    call: Call,
+    execution: Execution,
     body: Callable[..., Any],
     common: dict[str, Any],
     segment: Payload,
     retries: int,
 ) -> Answer:
+    call, parents = execution.call, execution.parents
     try:
         args, kwargs = _arguments(call, segment)
+        if parents is not None and parents.failure is not None:
+            return Answer.of_error(parents.failure, call.codec)
         value = run_body(body, args, {**common, **kwargs} if common else kwargs)
         buffers: list[memoryview] = []
         data = encode(
@@ -144,11 +157,18 @@ def _answer_of_one(
 
 def _arguments(call: Call, segment: Payload) -> tuple[tuple[Any, ...], dict[str, Any]]:
     what = f"the arguments of {call.task}"
-    value = decode(segment.data, what, segment.buffers, codec=call.codec, python=call.python)
+    value = _with_results(
+        call, decode(segment.data, what, segment.buffers, codec=call.codec, python=call.python)
+    )
     match value:
         case ([*args], dict(kwargs)):
             return tuple(args), kwargs
     raise DeserializationError(f"{what} are no pair of a list and a dict. Look who has made it.")
+
+
+def _with_results(call: Call, value: Any) -> Any:
+    """Results in place of what stands for them in JSON; in pickles they are by now."""
+    return replaced(value, value_if_marked) if call.after and call.codec == "json" else value
 
 
 def _together(answers: list[Answer]) -> Answer:
@@ -206,11 +226,13 @@ def _common(store: Store, call: Call, payload: Payload) -> dict[str, Any]:
             data, buffers = store.blobs.get(call.blob)
         except EnvelopeError as error:
             raise InvocationCorruptError(str(error)) from error
-        common: dict[str, Any] = decode(data, what, buffers, codec=call.codec, python=call.python)
+        value = decode(data, what, buffers, codec=call.codec, python=call.python)
+        common: dict[str, Any] = _with_results(call, value)
         return common
     common = {}
     for segment in list(_segments(call, payload))[: -(call.members or 1)]:
-        common.update(decode(segment, what, codec=call.codec, python=call.python))
+        value = decode(segment, what, codec=call.codec, python=call.python)
+        common.update(_with_results(call, value))
     return common
 
 

@@ -160,6 +160,7 @@ def prepare(setup: Setup) -> None:
     _let_the_parent_decide(setup.parent)
     try:
         host = setup.apply()
+        host.store.parked.leave_to_parent()
         _workplace = Workplace(
             store=host.store,
             worker=_Claimant(host),

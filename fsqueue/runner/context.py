@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from fsqueue.runner.bodies import Answer
+    from fsqueue.runner.parents import Parents
     from fsqueue.runner.reporting import Report
     from fsqueue.runner.turns import Seat
     from fsqueue.spool.journal import Entry
@@ -69,14 +70,18 @@ class Execution:
         workplace: where.
         claim: the attempt.
         call: its header.
+        parents: the outcomes that its arguments refer to.
         started: when, in seconds since the epoch by the file server's clock.
         over: the body has ended.
         parent: the call whose body waits for this one in the same thread; None if none does.
         seats: by lane, what it has there.
     """
 
-    def __init__(self, workplace: Workplace, claim: Claim, call: Call) -> None:
+    def __init__(
+        self, workplace: Workplace, claim: Claim, call: Call, parents: Parents | None = None
+    ) -> None:
         self.workplace, self.claim, self.call = workplace, claim, call
+        self.parents = parents
         self.started = workplace.store.clock.now()
         self.over = False
         self.parent = current.get()

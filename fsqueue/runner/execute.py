@@ -16,8 +16,9 @@ from fsqueue.runner.bodies import Answer, answer, reused
 from fsqueue.runner.capture import capturing_if
 from fsqueue.runner.context import Execution, current
 from fsqueue.runner.deadlines import time_limit, timeout_error
+from fsqueue.runner.parents import Parents, find_ancestor
 from fsqueue.spool.client import later
-from fsqueue.spool.lookup import find_due, find_pending
+from fsqueue.spool.lookup import find_due, find_pending, is_due
 from fsqueue.spool.records import Outcome
 from fsqueue.spool.states import State
 
@@ -73,8 +74,8 @@ def execute(
     found = _read(workplace, claim, release)
     if isinstance(found, Ending):
         return found
-    call, payload = found
-    execution = Execution(workplace, claim, call)
+    call, payload, parents = found
+    execution = Execution(workplace, claim, call, parents)
     if call.lanes and not _is_too_late(execution):
         full = _insist(workplace, lambda: turns.take(execution))
         if full:
@@ -105,8 +106,8 @@ def execute(
 
 def _read(
     workplace: Workplace, claim: Claim, release: Callable[[Claim], bool]
-) -> tuple[Call, Payload] | Ending:
-    """Header and payload of a claim; or how it has ended, if it cannot be read."""
+) -> tuple[Call, Payload, Parents | None] | Ending:
+    """What a claim holds and refers to; or how it has ended, if that cannot be read."""
     store = workplace.store
     try:
         call, payload = _insist(workplace, lambda: store.read_call(claim))
@@ -117,12 +118,38 @@ def _read(
     except FileNotFoundError:
         return Ending.GIVEN_BACK
     except EnvelopeError as error:
-        log.error("into quarantine: %s", error, extra=claim.tags)  # noqa: TRY400 - that says it all
-        if release(claim):
-            reason = str(error)
-            _insist(workplace, lambda: store.quarantine(claim.path, claim.name, reason))
-        return Ending.FINISHED
-    return call, payload
+        return _quarantine(workplace, claim, str(error), release)
+    parents = _parents_of(workplace, call)
+    if parents is not None and parents.unfinished:
+        return _park_again(workplace, claim, parents.unfinished, release)
+    return call, payload, parents
+
+
+def _quarantine(
+    workplace: Workplace, claim: Claim, reason: str, release: Callable[[Claim], bool]
+) -> Ending:
+    log.error("into quarantine: %s", reason, extra=claim.tags)
+    if release(claim):
+        _insist(workplace, lambda: workplace.store.quarantine(claim.path, claim.name, reason))
+    return Ending.FINISHED
+
+
+def _parents_of(workplace: Workplace, call: Call) -> Parents | None:
+    if not call.after:
+        return None
+    parents: Parents = _insist(workplace, lambda: Parents(workplace.store, call))
+    # Asked later, when the task's module has been imported.
+    parents.unpickles = lambda: workplace.unpickles(call.task)
+    return parents
+
+
+def _park_again(
+    workplace: Workplace, claim: Claim, parent: str, release: Callable[[Claim], bool]
+) -> Ending:
+    """A call came too early, as by an upkeep that had lost sight of its parent."""
+    if release(claim):
+        _insist(workplace, lambda: workplace.store.park_again(claim, parent))
+    return Ending.GIVEN_BACK
 
 
 def _run(
@@ -256,8 +283,24 @@ def _insist(workplace: Workplace, step: Callable[[], Any]) -> Any:
             pause = min(2 * pause, _LONGEST_PAUSE)
 
 
-def run_if_pending(workplace: Workplace, invocation_id: str, hint: str | None) -> bool:
-    """Claim an invocation, if it is pending, and run it in this thread.
+def _pending_ancestor(workplace: Workplace, invocation_id: str) -> str | None:
+    """Path of a call of this application that a parked one waits for, and that may be run here."""
+    store, ancestor = workplace.store, find_ancestor(workplace.store, invocation_id)
+    if ancestor is None:
+        return None
+    path = find_pending(store, ancestor)
+    if path is None or not is_due(store, path):
+        path = turns.lendable(current.get(), ancestor, None)
+    if path is None:
+        return None
+    queue = store.layout.home(path).split("/")[-3]
+    return path if queue.partition(".")[0] == workplace.app_id else None
+
+
+def run_if_pending(
+    workplace: Workplace, invocation_id: str, hint: str | None, *, parked: bool = False
+) -> bool:
+    """Claim an invocation, if it is pending, and run it in this thread; or what it waits for.
 
     Or one that waits for the place of the body that calls this, or of one that waits for that. A
     body that waits for an invocation calls this, so that it never waits for a slot or for itself.
@@ -266,10 +309,13 @@ def run_if_pending(workplace: Workplace, invocation_id: str, hint: str | None) -
         workplace: the worker that claims.
         invocation_id: the invocation.
         hint: where it was published, if that is known.
+        parked: it was published to wait for others.
     """
     store = workplace.store
     path = find_due(store, invocation_id, hint) if hint else find_pending(store, invocation_id)
     path = path or turns.lendable(current.get(), invocation_id, hint)
+    if path is None and (parked or hint is None):
+        path = _pending_ancestor(workplace, invocation_id)
     if path is None:
         return False
     try:
@@ -287,4 +333,5 @@ def run_if_pending(workplace: Workplace, invocation_id: str, hint: str | None) -
             store.give_back(claim)
     finally:
         worker.forget(claim.name)
+    store.parked.helped(claim.name.invocation_id)
     return ending not in {Ending.UNREADABLE, Ending.WAITS}

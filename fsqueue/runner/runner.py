@@ -148,6 +148,8 @@ class _Shift:
         self._full = False
         self._ended = 0
         self._rings = 0
+        self._parked = self._store.parked
+        self._somebody_waits = False
         self._empty, self._empty_until = -1, 0.0
         self._stopping = threading.Event()
         self._wake = threading.Event()
@@ -163,6 +165,7 @@ class _Shift:
         for queue in self._backlogs.queues:
             # Before looking there: an NFS client remembers for half a minute what was missing.
             make_folder(self._store.fs, self._store.layout.queue(queue))
+        self._parked.watch()
         slots = self._slots = self._make_slots()
         self._worker.register()
         self._journal.begin()
@@ -202,6 +205,7 @@ class _Shift:
             self._leave(upkeep)
 
     def _leave(self, upkeep: Upkeep) -> None:
+        self._parked.unwatch()
         for claim in self._worker.claims:
             if self._worker.release(claim):
                 self._give_back(claim)
@@ -236,7 +240,25 @@ class _Shift:
                 )
                 for queue in self._backlogs.queues
             ]
+            bell = self._store.layout.after_bell
+            self._parked.told = stack.enter_context(
+                listening(self._store.fs, bell, self._parked_rings)
+            )
+            self._somebody_waits = True  # as far as this worker knows: it has just begun to listen
             yield all(heard)
+
+    def _parked_rings(self) -> None:
+        if not self._parked.in_use:
+            self._somebody_waits = True
+            self._wake.set()
+
+    def _look_who_waits(self) -> None:
+        if self._somebody_waits:
+            self._somebody_waits = False
+            try:
+                self._parked.look()
+            except OSError as error:
+                log.info("cannot look who waits for whom, upkeep will: %s", error)
 
     def _ring(self) -> None:
         self._wake.set()
@@ -248,12 +270,13 @@ class _Shift:
     def _loop(self, slots: Slots, first_pause: float) -> None:
         pause = first_pause
         while not self._stopping.is_set():
+            self._look_who_waits()
             claim = self._next_claim()
             if claim is not None:
                 slots.start(claim)
                 pause = first_pause
                 while self._kind == "thread" and self._keeps_up():
-                    pass
+                    self._look_who_waits()
                 continue
             with self._mutex:
                 self._full = self._busy >= self._concurrency
@@ -337,6 +360,8 @@ class _Shift:
 
     def _settle(self, claim: Claim, ending: Ending | BaseException) -> None:
         """Free a claim; what its slot did not finish goes back."""
+        if self._kind == "process" and ending is Ending.FINISHED:
+            self._parked.ended(claim.name.invocation_id)  # its process does not look
         if not self._worker.release(claim) or ending in _SETTLED:
             return
         drop_progress(self._store, claim.name)

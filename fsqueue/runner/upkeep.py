@@ -107,6 +107,7 @@ class Upkeep:
             (self._end_cancelled, beat if self._store.fs.remote else 0.0),
             (self._lead, beat),
             (self._mend_lanes, beat),
+            (self._look_after, beat),
             (self._write_journal, beat),
             (self._expire, _EXPIRE_EVERY),
         )
@@ -146,6 +147,15 @@ class Upkeep:
     def _mend_lanes(self) -> None:
         if self._leading:
             self._lanes.round()
+
+    def _look_after(self) -> None:
+        """Find out whether calls wait for others, and see to those that nobody else moves on."""
+        parked = self._store.parked
+        parked.turn()
+        if self._leading or parked.in_use or not parked.told:
+            waited_for = parked.look()
+            if self._leading:
+                parked.sweep(waited_for)
 
     def _look_for_drain(self) -> None:
         marker = self._store.layout.drain(self._worker.name)

@@ -82,6 +82,8 @@ class WorkerSight(msgspec.Struct, frozen=True, kw_only=True):
 class Counts(msgspec.Struct, frozen=True, kw_only=True):
     """How many files are where."""
 
+    parked: int
+    """Calls that wait for the results of others, whatever their queue."""
     waiting: int
     """Outcomes that their clients have not collected."""
     kept: int
@@ -181,7 +183,9 @@ def _counts(store: Store) -> Counts:
         return sum(len(fs.names(f"{folder}/{client}")) for client in fs.names(folder))
 
     quarantined = fs.names(layout.quarantine_folder, fresh=True)
+    waited_for = fs.names(layout.after_folder, fresh=True)
     return Counts(
+        parked=sum(len(fs.names(layout.after(parent), fresh=True)) for parent in waited_for),
         waiting=in_mailboxes(layout.done_folder),
         kept=in_mailboxes(layout.kept_folder),
         failed=len(fs.names(layout.failed_folder, fresh=True)),

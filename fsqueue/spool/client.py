@@ -10,6 +10,7 @@ import threading
 from typing import TYPE_CHECKING, NamedTuple, Required, TypedDict, Unpack, cast
 
 from fsqueue import tracing
+from fsqueue.errors import SpoolError
 from fsqueue.spool.fired import fire
 from fsqueue.spool.layout import DEFAULT_PRIORITY, Slot, client_of, new_token
 from fsqueue.spool.records import Call
@@ -57,6 +58,8 @@ class CallFields(TypedDict, total=False):
     within: dict[str, str]
     cache: str
     cache_ttl: float
+    after: tuple[str, ...]
+    countdown: float
 
 
 class CallOptions(CallFields, total=False):
@@ -64,6 +67,8 @@ class CallOptions(CallFields, total=False):
 
     once: Key | None
     """Under this key one call is pending, whoever has published it."""
+    parent: str
+    """The last of `after` that may not be over, if there is one: the call waits for it."""
 
 
 class Occasion(NamedTuple):
@@ -79,6 +84,7 @@ class Receipt(NamedTuple):
 
     invocation_id: str
     path: str
+    """In its slot, also if it is parked and will come there."""
     content: str = ""
     """What the `Key` of the call said that is pending."""
 
@@ -151,10 +157,10 @@ class Client:
             OSError: the shared directory did not take the file; the call was not made.
         """
         slot = self._slot_of(priority, delay)
-        once = options.pop("once", None)
+        once, parent = options.pop("once", None), options.pop("parent", "")
         with tracing.publishing(task, queue, invocation_id, options.get("members", 0)) as trace:
             call = self._call(invocation_id, task, queue, slot, payload, trace, options)
-            receipt = self._publish(call, payload, buffers, once)
+            receipt = self._publish(call, payload, buffers, once, parent)
         if ring:
             self.ring(queue)
         return receipt
@@ -165,11 +171,38 @@ class Client:
         payload: Sequence[bytes | memoryview],
         buffers: Sequence[Buffer],
         once: Key | None,
+        parent: str,
     ) -> Receipt:
+        if once is None and parent:
+            return self._park(call, payload, buffers, parent)
         if once is None:
             return Receipt(call.id, self.store.publish(call, payload, buffers))
+        # Without parking: the worker that claims it does that, and its key is free then.
         published = self.store.publish_once(once, call, payload, buffers)
         return Receipt(published.invocation_id, published.path, published.content)
+
+    def _park(
+        self,
+        call: Call,
+        payload: Sequence[bytes | memoryview],
+        buffers: Sequence[Buffer],
+        parent: str,
+    ) -> Receipt:
+        """Publish a call that waits for another one, and see whether it still has to.
+
+        Dies in between: see `Store.publish_after`. An error after the rename is none of the call's.
+        """
+        store, layout = self.store, self.store.layout
+        path = store.publish_after(call, payload, buffers, parent)
+        try:
+            # First the bell: a worker that hears it later looks what it has ended meanwhile.
+            store.fs.ring(layout.after_bell)
+            if store.has_outcome(parent):
+                store.move_on(path)
+                store.fs.rmdir(layout.after(parent))
+        except (OSError, SpoolError) as error:
+            log.info("%s waits for %s until upkeep looks: %s", call.id, parent, error)
+        return Receipt(call.id, f"{layout.slot(call.queue, call.slot)}/{call.id}.1")
 
     def fire(
         self,

@@ -11,7 +11,7 @@ import msgspec
 from fsqueue.errors import EnvelopeError
 from fsqueue.spool.client import later
 from fsqueue.spool.layout import DEFAULT_PRIORITY, AttemptName, Slot
-from fsqueue.spool.sightings import failed_names, outcome_of, pending_calls
+from fsqueue.spool.sightings import failed_names, outcome_of, parked_calls, pending_calls
 from fsqueue.spool.states import State
 
 if TYPE_CHECKING:
@@ -60,7 +60,8 @@ def purge(store: Store, queue: str) -> Purge:
     Dies in between: the rest is pending.
     """
     cancelled = started = 0
-    for pending in pending_calls(store, [queue]):
+    # Parked ones first: the end of those that they wait for would make them pending.
+    for pending in [*parked_calls(store, [queue]), *pending_calls(store, [queue])]:
         if store.cancel_pending(pending.path):
             cancelled += 1
         else:

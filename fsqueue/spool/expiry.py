@@ -59,6 +59,7 @@ def expire_by_kind(store: Store, *, result_ttl: float, journal_ttl: float = _DAY
     """The same, with the numbers of each kind."""
     layout = store.layout
     mend_all(store)
+    store.parked.keep(result_ttl)
     removed = Expired(
         _expire_files(store, layout.tmp_folder, max(_TMP_TTL, result_ttl)),
         _expire_files(store, layout.failed_folder, result_ttl),
@@ -134,10 +135,12 @@ def _oldest_unfinished(store: Store, now: float) -> float:
     for siding, _ in store.lanes.all_sidings():
         waiting = Slot.parse(siding.slot)
         oldest = oldest if waiting is None else min(oldest, waiting.due)
-    for worker in fs.names(layout.running_folder, fresh=True):
-        for name in fs.names(layout.running(worker), fresh=True):
+    folders = [layout.running(each) for each in fs.names(layout.running_folder, fresh=True)]
+    folders += [layout.after(each) for each in fs.names(layout.after_folder, fresh=True)]
+    for folder in folders:
+        for name in fs.names(folder, fresh=True):
             with contextlib.suppress(FileNotFoundError, EnvelopeError):
-                oldest = min(oldest, fs.modified(f"{layout.running(worker)}/{name}"))
+                oldest = min(oldest, fs.modified(f"{folder}/{name}"))
     return oldest
 
 

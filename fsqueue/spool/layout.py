@@ -88,6 +88,11 @@ def is_entry_name(text: str) -> bool:
     return _ENTRY.fullmatch(text) is not None
 
 
+def is_invocation_id(text: str) -> bool:
+    """Whether `text` names an invocation's file."""
+    return _INVOCATION.fullmatch(text) is not None
+
+
 def split_member(text: str) -> tuple[str, int | None]:
     """The invocation whose file holds a call, and the call's place in it if it is a batch."""
     match = _MEMBER.fullmatch(text)
@@ -232,6 +237,7 @@ class Layout:
         self.info = f"{root}/spool.json"
         self.tmp_folder = f"{root}/tmp"  # noqa: S108 - a folder of the spool
         self.pending_folder = f"{root}/pending"
+        self.after_folder = f"{root}/after"
         self.running_folder = f"{root}/running"
         self.done_folder = f"{root}/done"
         self.kept_folder = f"{root}/kept"
@@ -259,6 +265,7 @@ class Layout:
         return (
             self.tmp_folder,
             self.pending_folder,
+            self.after_folder,
             self.running_folder,
             self.done_folder,
             self.kept_folder,
@@ -296,6 +303,15 @@ class Layout:
     def slot(self, queue: str, slot: str) -> str:
         """Folder of one slot's pending calls."""
         return f"{self.pending_folder}/{queue}/{slot}"
+
+    def after(self, parent: str) -> str:
+        """Folder of the calls that wait for the end of another one."""
+        return f"{self.after_folder}/{parent}"
+
+    @property
+    def after_bell(self) -> str:
+        """File whose touch tells workers that a call waits for another one; no queue's name."""
+        return f"{self.bell_folder}/.after"
 
     def running(self, worker: str) -> str:
         """Folder of the calls that a worker has claimed."""

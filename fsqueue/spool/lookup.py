@@ -39,6 +39,26 @@ def find_pending(
     return None
 
 
+def find_parked(store: Store, invocation_id: str) -> str | None:
+    """Path of a call that waits for others; None if it does not.
+
+    The cost grows with the number of calls that are waited for.
+    """
+    fs, layout = store.fs, store.layout
+    name = AttemptName(invocation_id, 1)
+    parents = fs.names(layout.after_folder, fresh=True)
+    for parent in parents:
+        path = f"{layout.after(parent)}/{name}"
+        if fs.exists(path, fresh=True):
+            return path
+    # It may have moved meanwhile, from one to another, or have another name.
+    for parent in fs.names(layout.after_folder, fresh=True) if parents else ():
+        found = _find_in(store, invocation_id, layout.after(parent))
+        if found is not None:
+            return found
+    return None
+
+
 def find_due(store: Store, invocation_id: str, hint: str) -> str | None:
     """Path of a pending attempt that may start now; None if there is none.
 
@@ -49,17 +69,18 @@ def find_due(store: Store, invocation_id: str, hint: str) -> str | None:
     """
     found = find_pending(store, invocation_id, hint)
     if found is not None:
-        return found if _is_due(store, found) else None
+        return found if is_due(store, found) else None
     queue, _, first = hint.rpartition("/")[0].rpartition("/")
     for name in store.fs.names(queue, fresh=True):
         if name > first and Slot.parse(name) is not None:
             path = _find_in(store, invocation_id, f"{queue}/{name}")
-            if path is not None and _is_due(store, path):
+            if path is not None and is_due(store, path):
                 return path
     return None
 
 
-def _is_due(store: Store, path: str) -> bool:
+def is_due(store: Store, path: str) -> bool:
+    """Whether a pending attempt may start now."""
     slot = Slot.parse(path.split("/")[-2])
     return slot is not None and slot.due <= store.clock.now()
 
@@ -141,7 +162,7 @@ def state_of(
     finders: list[Callable[[Store, str], str | None]]
     finders = [functools.partial(find_waiting, lanes=lanes)] if lanes else []
     finders += [] if hint is None else [functools.partial(find_pending, hint=hint)]
-    finders += [_find_anywhere, find_pending_by_listing]
+    finders += [find_parked, _find_anywhere, find_pending_by_listing]
     for find in finders:
         data = store.peek(invocation_id)
         if data is not None:
@@ -186,7 +207,7 @@ def cancel(store: Store, invocation_id: str, hint: str | None, lanes: Sequence[s
             return True
     if state_of(store, invocation_id).finished:
         return False
-    for find in (_find_anywhere, find_pending_by_listing):
+    for find in (find_parked, _find_anywhere, find_pending_by_listing):
         path = find(store, invocation_id)
         if path is not None and store.cancel_pending(path):
             return True

@@ -159,6 +159,12 @@ class Outcomes:
         """Whether its client has collected the outcome and keeps it for others."""
         return self.fs.exists(self.layout.kept(invocation_id))
 
+    def renew_outcome(self, invocation_id: str) -> None:
+        """Let an outcome expire as if it was published now, if it is there."""
+        for path in (self.layout.done(invocation_id), self.layout.kept(invocation_id)):
+            with contextlib.suppress(FileNotFoundError):
+                self.fs.set_time(path, None)
+
     def collect(self, invocation_id: str, *, keep: bool) -> Content | None:
         """The client's own first reading of an outcome; None if it is not there.
 

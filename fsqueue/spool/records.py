@@ -101,6 +101,10 @@ class Call(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What the body prints and logs is kept."""
     trace: Annotated[str, msgspec.Meta(max_length=64)] = ""
     """The ``traceparent`` that the worker's span follows; empty without OpenTelemetry."""
+    after: tuple[str, ...] = ()
+    """The invocations whose results are in its arguments."""
+    countdown: float = 0.0
+    """Seconds between the end of the last of them and the start, at least."""
     retry_of: str = ""
     """The failed invocation that an operator had run again as this one."""
     lanes: tuple[str, ...] = ()

@@ -42,6 +42,8 @@ class Sighting(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds since it was made, if it is pending; claimed, if it runs; and else ended."""
     members: int = 0
     """How many calls it holds, if it is a batch."""
+    waits_for: str = ""
+    """An invocation whose result it needs, and which is not over."""
     failure: Failure | None = None
 
 
@@ -52,6 +54,7 @@ class PendingCall(NamedTuple):
     name: AttemptName
     queue: str
     slot: Slot
+    waits_for: str = ""
 
 
 def pending_calls(store: Store, queues: Iterable[str] | None = None) -> Iterator[PendingCall]:
@@ -84,6 +87,24 @@ def _sidings(store: Store, queues: Iterable[str]) -> Iterator[tuple[str, Slot, s
             yield siding.queue, slot, folder
 
 
+def parked_calls(store: Store, queues: Iterable[str] | None = None) -> Iterator[PendingCall]:
+    """Calls that wait for the results of others. Reads the beginning of each.
+
+    Args:
+        store: the spool.
+        queues: folder names of the queues that they will come to; None is all.
+    """
+    for parent in sorted(store.fs.names(store.layout.after_folder, fresh=True)):
+        folder = store.layout.after(parent)
+        for name in _attempts(store, folder):
+            call = _beginning(store, f"{folder}/{name}", Call)
+            slot = None if call is None else Slot.parse(call.slot)
+            if call is None or slot is None or name.cancelled:
+                continue
+            if queues is None or call.queue in queues:
+                yield PendingCall(f"{folder}/{name}", name, call.queue, slot, parent)
+
+
 def _attempts(store: Store, folder: str) -> list[AttemptName]:
     """The calls of a folder, each client's in the order in which it made them."""
     names = map(AttemptName.parse, store.fs.names(folder, fresh=True))
@@ -94,13 +115,14 @@ def _attempts(store: Store, folder: str) -> list[AttemptName]:
 
 
 def sight_pending(store: Store) -> Iterator[Sighting]:
-    """The pending calls, in about the order of service."""
-    for pending in pending_calls(store):
+    """The pending calls, in about the order of service; those that wait for others come last."""
+    for pending in itertools.chain(pending_calls(store), parked_calls(store)):
         call = _beginning(store, pending.path, Call)
         if call is None and not store.fs.exists(pending.path):
             continue  # claimed meanwhile
         age = None if call is None else store.clock.now() - call.created
-        yield _of_call(pending.name, State.PENDING, call, age, queue=pending.queue)
+        found = _of_call(pending.name, State.PENDING, call, age, queue=pending.queue)
+        yield msgspec.structs.replace(found, waits_for=pending.waits_for)
 
 
 def sight_running(store: Store) -> Iterator[Sighting]:
@@ -288,6 +310,7 @@ def _find_file(store: Store, invocation_id: str) -> tuple[str, AttemptName] | No
     workers = fs.names(layout.running_folder, fresh=True)
     folders = [layout.running(worker) for worker in workers]
     folders += [layout.failed_folder, layout.quarantine_folder]
+    folders += [layout.after(parent) for parent in fs.names(layout.after_folder, fresh=True)]
     folders += [
         layout.slot(queue, slot)
         for queue in queue_names(store)

@@ -27,6 +27,8 @@ class Move(enum.StrEnum):
 
     PUBLISH = "publish"
     WITHDRAW = "withdraw"
+    PUBLISH_AFTER = "publish_after"
+    MOVE_ON = "move_on"
     CLAIM = "claim"
     PARK = "park"
     ADMIT = "admit"
@@ -44,6 +46,8 @@ TRANSITIONS: Final = MappingProxyType(
     {
         Move.PUBLISH: (frozenset[State](), frozenset({State.PENDING})),
         Move.WITHDRAW: (frozenset({State.PENDING}), frozenset[State]()),
+        Move.PUBLISH_AFTER: (frozenset[State](), frozenset({State.PENDING})),
+        Move.MOVE_ON: (frozenset({State.PENDING}), frozenset({State.PENDING})),
         Move.CLAIM: (frozenset({State.PENDING}), frozenset({State.RUNNING})),
         Move.PARK: (frozenset({State.RUNNING}), frozenset({State.PENDING})),
         Move.ADMIT: (frozenset({State.PENDING}), frozenset({State.PENDING})),

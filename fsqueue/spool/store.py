@@ -19,9 +19,16 @@ from fsqueue.spool import envelope
 from fsqueue.spool.blobs import Blobs
 from fsqueue.spool.cache import Cache
 from fsqueue.spool.lanes import Lanes, check_lanes, waiting_name
-from fsqueue.spool.layout import DEFAULT_PRIORITY, AttemptName, Slot, is_queue_name
+from fsqueue.spool.layout import (
+    DEFAULT_PRIORITY,
+    AttemptName,
+    Slot,
+    is_invocation_id,
+    is_queue_name,
+)
 from fsqueue.spool.occurrences import add_end
 from fsqueue.spool.once import Once
+from fsqueue.spool.parked import Parked
 from fsqueue.spool.records import Call, Outcome
 from fsqueue.spool.states import State
 
@@ -63,6 +70,7 @@ class Store(Once):
         self.blobs = Blobs(self)
         self.lanes = Lanes(self)
         self.cache = Cache(self)
+        self.parked = Parked(self)
         self._left_alone: set[str] = set()
 
     # -- publish ------------------------------------------------------------------------
@@ -82,12 +90,35 @@ class Store(Once):
         self.place(target, envelope.encode(call, payload, self.key, buffers))
         return target
 
+    def publish_after(
+        self,
+        call: Call,
+        payload: Sequence[bytes | memoryview],
+        buffers: Sequence[Buffer],
+        parent: str,
+    ) -> str:
+        """Publish a call that waits for another one; returns its path.
+
+        Who does this looks afterwards whether that one is over: see `Parked`. Dies before that:
+        it is over, and who has ended it looks; or it was over before, and upkeep finds that.
+        """
+        target = f"{self.layout.after(parent)}/{call.id}.1"
+        self.place(target, envelope.encode(call, payload, self.key, buffers))
+        return target
+
+    def move_on(self, path: str) -> None:
+        """Move a parked call to the next parent that is not over, or to its slot."""
+        self.parked.move_on(path)
+
     def withdraw(self, path: str) -> bool:
         """Take back a call that nobody waits for any more; False if a worker has claimed it."""
         try:
             self.fs.unlink(path)
         except FileNotFoundError:
             return False
+        name = AttemptName.parse(os.path.basename(path))
+        if name is not None:
+            self.parked.ended(name.invocation_id)
         return True
 
     # -- claim --------------------------------------------------------------------------
@@ -113,7 +144,7 @@ class Store(Once):
             if str(name) not in self.fs.names(folder, fresh=True):
                 return None
         if name.cancelled:
-            self._end_cancelled(claim.path, name)
+            self.end_cancelled(claim.path, name)
             return None
         return None if name.attempt > 1 and self._is_settled(claim) else claim
 
@@ -126,6 +157,7 @@ class Store(Once):
         try:
             settled = self._is_over(claim.name)
             if settled:
+                self.parked.ended(claim.name.invocation_id)
                 self.fs.discard(claim.path)
         except OSError as error:
             log.info("%s runs again, as its outcome cannot be looked for: %s", claim.name, error)
@@ -140,6 +172,16 @@ class Store(Once):
             SpoolVersionError: a newer writer's: give it back.
         """
         return self._read_call(claim.path, claim.name)
+
+    def read_pending(self, path: str, name: AttemptName) -> Call:
+        """Header of a call that nobody has claimed.
+
+        Raises:
+            FileNotFoundError: it is not there any more.
+            EnvelopeError: damaged or foreign: put it into quarantine.
+            SpoolVersionError: a newer writer's: leave it alone.
+        """
+        return self._read_call(path, name)[0]
 
     def read_failed(self, name: AttemptName) -> tuple[Call, Payload]:
         """Header and payload of a call that ended in failure.
@@ -163,6 +205,8 @@ class Store(Once):
         if not is_queue_name(call.queue) or Slot.parse(call.slot) is None:
             raise EnvelopeError(f"{path} names no slot of a queue ({call.queue}/{call.slot})")
         check_lanes(call, path)
+        if not all(map(is_invocation_id, call.after)):
+            raise EnvelopeError(f"{path} waits for what is no invocation")
         if name.deaths >= call.max_attempts:
             raise EnvelopeError(f"{path} was attempted more often than {call.max_attempts} times")
         return call, payload
@@ -191,7 +235,7 @@ class Store(Once):
             self.set_aside(path, "its name is not one of an invocation")
             return False
         if name.cancelled:
-            self._end_cancelled(path, name)
+            self.end_cancelled(path, name)
             return False
         home = self.layout.home(path)
         admitted = self.move(path, home)
@@ -199,6 +243,17 @@ class Store(Once):
         return admitted
 
     # -- complete -----------------------------------------------------------------------
+
+    def publish_outcome(
+        self,
+        outcome: Outcome,
+        payload: Sequence[bytes | memoryview],
+        buffers: Sequence[Buffer] = (),
+    ) -> bool:
+        """As in `Outcomes`, and then move on what waits for it; whose error is no one of this."""
+        published = super().publish_outcome(outcome, payload, buffers)
+        self.parked.ended(outcome.id)
+        return published
 
     def complete(
         self,
@@ -246,7 +301,7 @@ class Store(Once):
         except FileNotFoundError:
             if os.path.basename(marked) not in self.fs.names(folder, fresh=True):
                 return False
-        self._end_cancelled(marked, name)
+        self.end_cancelled(marked, name)
         return True
 
     def cancel_running(self, invocation_id: str) -> bool:
@@ -260,7 +315,8 @@ class Store(Once):
         self.fs.touch(self.layout.cancelled(invocation_id))
         return published
 
-    def _end_cancelled(self, path: str, name: AttemptName) -> None:
+    def end_cancelled(self, path: str, name: AttemptName) -> None:
+        """Publish the outcome of an attempt that was cancelled before it ran, and remove it."""
         # Not readable: it is gone, or nobody can tell what it was.
         with contextlib.suppress(FileNotFoundError, EnvelopeError):
             add_end(self, self._read_call(path, name)[0], self._cancelled(name))
@@ -291,9 +347,22 @@ class Store(Once):
         Dies before or after: it is claimed by a dead worker, or pending.
         """
         if self._is_over(claim.name):
+            self.parked.ended(claim.name.invocation_id)
             self.fs.discard(claim.path)  # cancelled while it ran: a first attempt is not looked up
             return False
         return self.move(claim.path, claim.origin)
+
+    def park_again(self, claim: Claim, parent: str) -> bool:
+        """Let a claimed attempt wait for an invocation that is not over; False if it was lost.
+
+        Dies before or after: it is claimed by a dead worker, or parked as after `park`.
+        """
+        path = f"{self.layout.after(parent)}/{claim.name}"
+        moved = self.move(claim.path, path)
+        self.fs.ring(self.layout.after_bell)
+        if self.has_outcome(parent):
+            self.move_on(path)
+        return moved
 
     def retry(self, claim: Claim, call: Call, due: float) -> bool:
         """Make a failed attempt pending as the next one; False if the claim was lost.
@@ -370,10 +439,11 @@ class Store(Once):
     def _unfinished(self, path: str, name: AttemptName) -> Call | None:
         """The header of an attempt that is to go on; None if it is settled, now or before."""
         if self._is_over(name):
+            self.parked.ended(name.invocation_id)
             self.fs.discard(path)
             return None
         if name.cancelled:
-            self._end_cancelled(path, name)
+            self.end_cancelled(path, name)
             return None
         try:
             return self._read_call(path, name)[0]

@@ -329,3 +329,32 @@ def enter_behind_gate(crowd, name):
     with crowds[crowd].inside():
         gates[name].wait(20)
     return name
+
+
+# -- results as arguments -------------------------------------------------------------------
+
+
+class Box:
+    def __init__(self, content):
+        self.content = content
+
+
+def opened(box):
+    return box.content
+
+
+def total(numbers, *more):
+    return sum(numbers) + sum(more)
+
+
+def last_of_a_chain(length):
+    """Wait for the end of a chain, which the only slot has to run as well."""
+    link = calls["add"](0)
+    for _ in range(length):
+        link = link.then(calls["add"])
+    return link.result
+
+
+def sum_of_leaves(count):
+    group = calls["add"].parallelize([(number, 0) for number in range(count)])
+    return group.then(calls["total"]).result

@@ -28,13 +28,14 @@ from fsqueue.spool.worker import Worker
 from fsqueue.testing import Fault, FaultyFilesystem
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from fsqueue.spool.store import Store
 
 QUEUE = "default"
 CLIENT = "client0001"
 ID = f"{CLIENT}-1"
+PARENTS = ("parent0001-1", "parent0001-2")
 MAX_ATTEMPTS = 3
 ARGUMENTS = encode(((20,), {"b": 22}), "the arguments")
 LATE = b"published by the worker that was taken for dead"
@@ -125,6 +126,10 @@ def outcome_of(store: Store, name: AttemptName, state: State = State.SUCCEEDED) 
 
 def work(store: Store, worker: Worker) -> list[int]:
     """Run all that is pending, as a runner does; returns the attempts that ran."""
+    if os.listdir(store.layout.after_folder):
+        # In the order in which nobody moves it on as a matter of course.
+        end_parents(store, PARENTS)
+        move_what_is_parked(store)
     ran = []
     backlog = Backlog(store, QUEUE)
     while (origin := backlog.next()) is not None:
@@ -142,6 +147,18 @@ def work(store: Store, worker: Worker) -> list[int]:
         worker.forget(claim.name)
         ran.append(claim.name.attempt)
     return ran
+
+
+def end_parents(store: Store, parents: Iterable[str]) -> None:
+    """What the call waits for ends."""
+    for parent in parents:
+        name = AttemptName(parent, 1)
+        store.publish_outcome(outcome_of(store, name), [BODY])
+
+
+def move_what_is_parked(store: Store) -> None:
+    """As the worker in charge does each heartbeat."""
+    store.parked.sweep(store.parked.look())
 
 
 def walk(root: str) -> tuple[list[str], list[str]]:
@@ -271,14 +288,14 @@ class Stage:
     # -- walking -----------------------------------------------------------------------
 
     def files(self) -> list[str]:
-        """Relative paths of all files."""
-        return walk(self.root)[0]
+        """Relative paths of all files, but the outcomes of the call's parents."""
+        return [path for path in walk(self.root)[0] if os.path.basename(path) not in PARENTS]
 
     def places(self) -> list[str]:
         """Where the call's file is, unless it is finished."""
         return [
             f"{top}/{path}"
-            for top in ("pending", "running")
+            for top in ("pending", "after", "running")
             for path in walk(f"{self.root}/{top}")[0]
         ]
 

@@ -7,6 +7,7 @@ walked.
 from __future__ import annotations
 
 import pytest
+from parked_operations import PARKED
 from sweep import LOCAL, NO_LINKS, REMOTE, in_child
 from sweep_checks import check_at_once, check_in_the_end, differs, dying_stages, recover
 from sweep_operations import OPERATIONS
@@ -15,7 +16,7 @@ from fsqueue.testing import CRASH_STATUS
 
 
 @pytest.mark.parametrize("mount", [LOCAL, REMOTE, NO_LINKS], ids=str)
-@pytest.mark.parametrize("operation", OPERATIONS, ids=str)
+@pytest.mark.parametrize("operation", [*OPERATIONS, *PARKED], ids=str)
 def test_the_process_dies_at_every_call(folder, operation, mount):
     if mount is not LOCAL and not differs(folder, operation, mount):
         return  # the same calls as on a local disk

@@ -9,7 +9,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from sweep import CLIENT, ID, RESULT_TTL, Stage, work
+from parked_operations import LAST, PARKED, end, park_by_client
+from sweep import (
+    CLIENT,
+    ID,
+    PARENTS,
+    RESULT_TTL,
+    Stage,
+    client_of,
+    end_parents,
+    move_what_is_parked,
+    work,
+)
 from sweep_checks import prepared, steps
 from sweep_operations import OPERATIONS, keep_alive
 
@@ -17,7 +28,11 @@ from fsqueue.spool.expiry import expire
 from fsqueue.spool.reaper import reap
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from sweep_operations import Operation
+
+    from fsqueue.spool.client import Client
 
 
 def reap_the_worker(stage: Stage) -> None:
@@ -53,6 +68,16 @@ def tidy(stage: Stage) -> None:
     expire(stage.healthy, result_ttl=RESULT_TTL)
 
 
+def end_the_parents(stage: Stage) -> None:
+    """What the call waits for ends."""
+    end_parents(stage.healthy, PARENTS)
+
+
+def upkeep(stage: Stage) -> None:
+    """The worker in charge looks after parked calls."""
+    move_what_is_parked(stage.healthy)
+
+
 # It reads what another one may have taken meanwhile; the runner catches that, in `execute`.
 SAFE = [operation for operation in OPERATIONS if operation.name != "claim-and-read"]
 
@@ -64,6 +89,16 @@ SAFE = [operation for operation in OPERATIONS if operation.name != "claim-and-re
 )
 @pytest.mark.parametrize("operation", SAFE, ids=str)
 def test_somebody_else_acts_before_every_call(folder, operation, other):
+    meet(folder, operation, other)
+
+
+@pytest.mark.parametrize("other", [end_the_parents, tidy, upkeep], ids=lambda other: other.__name__)
+@pytest.mark.parametrize("operation", PARKED, ids=str)
+def test_somebody_else_sees_to_a_parked_call_before_every_call(folder, operation, other):
+    meet(folder, operation, other)
+
+
+def meet(folder: str, operation: Operation, other: Callable[[Stage], object]) -> None:
     for number in range(1, len(steps(f"{folder}/dry", operation)) + 1):
         stage = prepared(f"{folder}/{number}", operation)
 
@@ -111,3 +146,79 @@ def finish(stage: Stage) -> None:
     work(stage.store, stage.worker)
     reap_all(stage)
     work(stage.healthy, stage.rescuer)
+
+
+# -- who publishes a call that waits, and who ends what it waits for ------------------------------
+
+
+def counted(stage: Stage, action: Callable[[Stage], object]) -> int:
+    stage.inject()
+    action(stage)
+    return len([step for step in stage.fs.trace if step.verb != "clock"])
+
+
+def assert_moved_on(stage: Stage) -> None:
+    """Without upkeep."""
+    assert [place.split("/")[0] for place in stage.places()] == ["pending"]
+
+
+def test_the_parents_end_before_every_call_of_the_publisher(folder):
+    dry = Stage(f"{folder}/dry")
+    calls = counted(dry, park_by_client)
+    dry.close()
+    for number in range(1, calls + 1):
+        stage = Stage(f"{folder}/{number}")
+        stage.fs.interrupt(number, lambda: end_parents(stage.healthy, PARENTS))  # noqa: B023
+        park_by_client(stage)
+        assert_moved_on(stage)
+        stage.close()
+
+
+@pytest.mark.parametrize("heard", ["at once", "later"])
+def test_a_call_is_parked_before_every_call_of_a_worker_that_did_not_look(folder, heard):
+    """The worker hears the bell as soon as it rings, or when it has ended both parents."""
+
+    def prepare(root: str) -> Stage:
+        stage = Stage(root)
+        stage.store.parked.watch()
+        return stage
+
+    def park(stage: Stage) -> None:
+        other = client_of(stage.healthy)
+        park_by_client_of(stage, other)
+        other._lock.release()
+        if heard == "at once":
+            stage.store.parked.look()
+
+    dry = prepare(f"{folder}/dry")
+    calls = counted(dry, end(*PARENTS))
+    dry.close()
+    for number in range(1, calls + 1):
+        stage = prepare(f"{folder}/{number}")
+        stage.fs.interrupt(number, lambda: park(stage))  # noqa: B023
+        end(*PARENTS)(stage)
+        if heard == "later":
+            stage.store.parked.look()
+        assert_moved_on(stage)
+        stage.close()
+
+
+def park_by_client_of(stage: Stage, client: Client) -> None:
+    own, stage.client = stage.client, client
+    park_by_client(stage)
+    stage.client = own
+
+
+def test_a_worker_does_not_look_while_nobody_waits(folder):
+    stage = Stage(f"{folder}/spool")
+    stage.store.parked.watch()
+    end("parent0001-5")(stage)  # makes the mailbox
+    never = counted(stage, end(PARENTS[0]))
+    park_by_client(stage)
+    stage.store.parked.look()
+    assert counted(stage, end("parent0001-3")) == never + 1
+    counted(stage, end(LAST))
+    assert_moved_on(stage)
+    stage.store.parked.look()
+    assert counted(stage, end("parent0001-4")) == never
+    stage.close()

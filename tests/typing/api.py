@@ -42,6 +42,16 @@ def report(reason: str = "") -> str:
     return reason
 
 
+@app.task
+def describe(value: float, name: str) -> str:
+    return f"{name}: {value}"
+
+
+@app.task
+def mean(values: list[float]) -> float:
+    return sum(values) / len(values)
+
+
 @app.direct_task
 def add(a: int, b: int = 2) -> int:
     return a + b
@@ -92,6 +102,9 @@ def tasks() -> None:
         here.progress(1, 2, "half")
     assert_type(report("by hand"), Invocation[str])
     assert_type(app.emit("paid", {"order": 7}), str)
+    assert_type(scale(3).then(describe, "it"), Invocation[str])
+    assert_type(scale(3).then(describe.options(countdown=1.0), name="it").result, str)
+    assert_type(group.then(mean).then(describe, "mean"), Invocation[str])
     task: Task[[str], bytes] = fetch
     assert_type(task("a").done(), bool)
 

@@ -154,6 +154,7 @@ def cost_of(pair, function, **options):
         app_id="t",
         exclusive=False,
     )
+    pair.store.parked.watch()  # as a worker does
     payload = [encode(((), {}), "arguments")]
     receipt = pair.client.publish(
         pair.client.new_id(), "t.f", QUEUE, payload, max_attempts=3, keep=False, **options
