@@ -35,6 +35,7 @@ from fsqueue.spool.occurrences import (
     event_names,
     expect_ends,
     handled_until,
+    is_unhandled,
     keep,
     read_event,
     remove_event,
@@ -67,6 +68,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _IDLE = 60.0
+# Events may keep a tick waiting for so long, in seconds.
+_LONGEST_ROUND = 0.5
 _DAY = 86_400.0
 # Workers of a network filesystem come one after another: the first one does it for all.
 _SPREAD_LOCAL, _SPREAD_REMOTE = 0.01, 0.3
@@ -172,8 +175,7 @@ class Firing:
                 self._attend_cron(store, each)
         pauses = [self._due[each.key] - store.clock.now() for each in crons]
         if self._looks_for_events:
-            pauses.append(self._session.conf.heartbeat)
-            self._take_events(store)
+            pauses.append(self._session.conf.heartbeat if self._take_events(store) else 0.0)
         return max(0.0, min(pauses, default=_IDLE))
 
     def _keep(self, store: Store) -> None:
@@ -216,28 +218,47 @@ class Firing:
         set_handled(store, each.key, tick)
         fired.forget(store, occasion.key)
 
-    def _take_events(self, store: Store) -> None:
+    def _take_events(self, store: Store) -> bool:
+        """Fire what waits for events; False if there are more, and ticks may be due."""
         known = {*self._events, ENDED}
         if not self._expects_ends:
             expect_ends(store, self._app_id)
             self._expects_ends = True
         names = [name for name in event_names(store, self._app_id) if name.event in known]
         random.shuffle(names)  # so that not all workers begin with the same one
+        until = store.fs.monotonic() + _LONGEST_ROUND
         for name in names:
             data = read_event(store, self._app_id, name)
-            if data is None:
-                continue
-            try:
-                found = self._read_occurrences(store, name, data)
-            except SpoolVersionError as error:
-                store.leave_alone(error)
-                continue
-            except (DeserializationError, EnvelopeError):
-                log.exception("the event %s is dropped", name)
-                found = []
+            if data is not None:
+                self._take_event(store, name, data)
+            if store.fs.monotonic() > until:
+                return False
+        return True
+
+    def _take_event(self, store: Store, name: EventName, data: bytes) -> None:
+        try:
+            found = self._read_occurrences(store, name, data)
+        except SpoolVersionError as error:
+            store.leave_alone(error)
+            return
+        except (DeserializationError, EnvelopeError):
+            log.exception("the event %s is dropped", name)
+            found = []
+        if name.event == ENDED:
             for occurrence in found:
                 self._tell(occurrence)
             remove_event(store, self._app_id, name)
+            return
+        # As with ticks: a key is given back at once, and whoever comes too late finds no event.
+        occasions = []
+        for each in self._events.get(name.event, ()) if found else ():
+            occasions.append(
+                Occasion(f"{each.key}.{name.id}", lambda: is_unhandled(store, self._app_id, name))
+            )
+            self._happened(each, found[0], occasions[-1])
+        remove_event(store, self._app_id, name)
+        for occasion in occasions:
+            fired.forget(store, occasion.key)
 
     def _read_occurrences(self, store: Store, name: EventName, data: bytes) -> list[Occurrence]:
         when = utc(store.clock.now())
@@ -246,15 +267,10 @@ class Firing:
         payload = travel.read(data, f"the payload of the event {name}", unpickles=self._unpickles)
         return [Occurrence(name.id, when, event=name.event, payload=payload)]
 
-    def _tell(self, occurrence: Occurrence) -> None:
-        """Fire what waits for an event or the end of a call."""
-        waiting = (
-            self._events.get(occurrence.event, ())
-            if occurrence.event
-            else self._ends.get(occurrence.task, ())
-        )
-        for each in waiting:
-            self._happened(each, occurrence, Occasion(f"{each.key}.{occurrence.id}"))
+    def _tell(self, end: Occurrence) -> None:
+        """Fire what waits for the end of a call."""
+        for each in self._ends.get(end.task, ()):
+            self._happened(each, end, Occasion(f"{each.key}.{end.id}"))
 
     def emit(self, name: str, payload: Any) -> str:
         """Make an event known; returns its id.

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _KIND = "event"
-# A worker looks at so many events in a round; the rest is for the next one.
-_MOST = 500
 # After a loss of a race, somebody else has made progress: this many in a row are none.
 _TRIES = 100
 
@@ -79,7 +77,7 @@ def expect_ends(store: Store, app_id: str) -> None:
 
 def event_names(store: Store, app_id: str) -> list[EventName]:
     """Events that are still to be handled."""
-    names = store.fs.names(store.layout.events(app_id), limit=_MOST, fresh=True)
+    names = store.fs.names(store.layout.events(app_id), fresh=True)
     return [found for found in map(EventName.parse, names) if found is not None]
 
 
@@ -94,6 +92,11 @@ def read_event(store: Store, app_id: str, name: EventName) -> bytes | None:
         log.error("into quarantine: %s", error)  # noqa: TRY400 - that says it all
         store.set_aside(path, str(error))
         return None
+
+
+def is_unhandled(store: Store, app_id: str, name: EventName) -> bool:
+    """Whether an event is still there."""
+    return store.fs.exists(f"{store.layout.events(app_id)}/{name}", fresh=True)
 
 
 def remove_event(store: Store, app_id: str, name: EventName) -> None:
