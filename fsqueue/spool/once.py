@@ -12,8 +12,9 @@ turn in a lane is pending too; while a worker finds out that it has to wait, it 
 
 The next call under a free key is entry ``n + 1``. It counts if it is the newest after the link and
 ``n`` is there: so nobody who looked long ago can take a number that others have used up, as the
-newest entry is removed by nothing but its expiry. An entry that does not count is removed, and its
-call taken back. A call is only taken back by a rename: so its publisher has it, or it is pending.
+newest entry is removed by nothing but its expiry. Of an entry that does not count the call is taken
+back, and only then is it removed. A call is only taken back by a rename: so its publisher has it,
+or it is pending.
 """
 
 from __future__ import annotations
@@ -188,9 +189,11 @@ class Once(Outcomes):
 
     def _is_published(self, key: Key, look: _Look, call: Call, chunks: Sequence[Buffer]) -> bool:
         """Make a call pending; False if somebody else was faster."""
-        temporary = self._write(chunks)
+        temporary, number = self._write(chunks), look.number + 1
+        entered = False
         try:
-            if self._enter(key, look.number + 1, call, temporary):
+            entered = self._enter(key, number, call, temporary)
+            if entered and _counts(number, self._numbers(key)):
                 self.move(temporary, _pending(self.layout, call))  # False: somebody has helped
                 self._remove_older(key, look)
                 return True
@@ -198,20 +201,20 @@ class Once(Outcomes):
             if self._take_back(temporary):
                 raise
             return True
-        return not self._take_back(temporary)
+        if not self._take_back(temporary):
+            return True
+        if entered:
+            # After its call, which somebody may have made pending. It stands for none if it stays.
+            with contextlib.suppress(OSError):
+                self.fs.discard(self.layout.once_entry(key.name, number))
+        return False
 
     def _enter(self, key: Key, number: int, call: Call, temporary: str) -> bool:
-        """Add an entry; False if it is not there then, as somebody else was faster."""
+        """Add an entry; False if somebody else was faster."""
         name = os.path.basename(temporary)
         entry = Entry(key.name, call.id, name, call.queue, call.slot, key.content, call.lanes)
         _, chunks = envelope.seal(_KIND, [msgspec.json.encode(entry)], self.key, ())
-        path = self.layout.once_entry(key.name, number)
-        if not self.add_file(path, chunks):
-            return False
-        if _counts(number, self._numbers(key)):
-            return True
-        self.fs.discard(path)
-        return False
+        return self.add_file(self.layout.once_entry(key.name, number), chunks)
 
     def _take_back(self, temporary: str) -> bool:
         """Remove a call that is not pending; False if somebody has made it so.
@@ -234,9 +237,12 @@ class Once(Outcomes):
             if look.damage:
                 path = self.layout.once_entry(key.name, look.number)
                 self.set_aside(path, look.damage, self.free_name(f"{key.name}.{look.number}"))
-            for number in self._numbers(key)[:-1] if look.number else ():
-                self.fs.discard(self.layout.once_entry(key.name, number))
-        except OSError as error:
+            for number in self._numbers(key) if look.number else ():
+                # Not all but the newest: this call may be claimed by now, and the next one counts
+                # on its entry.
+                if number <= look.number:
+                    self.fs.discard(self.layout.once_entry(key.name, number))
+        except (OSError, SpoolError) as error:
             log.info("old entries stay in %s: %s", self.layout.once(key.name), error)
 
     def expire_entries(self, ttl: float) -> int:

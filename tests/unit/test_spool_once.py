@@ -10,7 +10,7 @@ from fsqueue.errors import SpoolVersionError
 from fsqueue.spool import envelope
 from fsqueue.spool.expiry import expire_by_kind
 from fsqueue.spool.layout import DEFAULT_PRIORITY, Slot
-from fsqueue.spool.once import Entry, Key
+from fsqueue.spool.once import Entry, Key, _Look
 from fsqueue.spool.opening import open_store
 from fsqueue.spool.records import Call
 from fsqueue.testing import Fault, FaultyFilesystem
@@ -121,9 +121,52 @@ def test_a_number_that_others_have_used_up_does_not_count(store):
     for number in (8, 9):
         enter(store, number=number)
     call = call_of(store)
-    temporary = store._write([b"x"])
-    assert not store._enter(KEY, 7, call, temporary)
+    chunks = envelope.encode(call, [b"x"], store.key)
+    assert not store._is_published(KEY, _Look(None, 6), call, chunks)
     assert entries(store) == ["8", "9"]
+    assert f"{call.id}.1" not in pending(store)
+
+
+def test_a_late_cleanup_leaves_the_entry_on_which_the_next_one_counts(store):
+    """Its call was claimed at once, and another publisher is between its entry and its call."""
+    store.withdraw(publish(store).path)
+    look = store._look(KEY)
+    store.withdraw(publish(store).path)
+    call = enter(store, number=3)
+    store._remove_older(KEY, look)
+    assert publish(store).invocation_id == call.id
+
+
+class Met(FaultyFilesystem):
+    """Somebody else acts before the next listing of a key that has an entry."""
+
+    act = None
+
+    def _call(self, verb, function, /, *args, **kwargs):
+        if self.act and verb == "listdir" and "/once/" in args[0] and os.listdir(args[0]):
+            act, self.act = self.act, None
+            act()
+        return super()._call(verb, function, *args, **kwargs)
+
+
+def test_an_entry_stands_whose_call_somebody_has_made_pending(spool):
+    """It was claimed, and another publisher has the next entry, before its own one could look."""
+    store, other = open_store(spool, Met()), open_store(spool, FaultyFilesystem())
+    for each in (store, other):
+        each.sync_clock()
+    others = []
+
+    def publish_and_claim():
+        helped = publish(other)
+        assert not helped.mine
+        other.withdraw(helped.path)
+        others.append(enter(other, number=2))
+
+    os.makedirs(store.layout.once(KEY.name))
+    store.fs.act = publish_and_claim
+    assert publish(store).mine
+    assert publish(other).invocation_id == others[0].id
+    assert pending(store) == [f"{others[0].id}.1"]
 
 
 def test_an_entry_without_the_one_before_does_not_count(store):
