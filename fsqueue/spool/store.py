@@ -13,7 +13,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from fsqueue.errors import EnvelopeError
+from fsqueue.errors import EnvelopeError, SpoolVersionError
 from fsqueue.logs import tags
 from fsqueue.spool import envelope
 from fsqueue.spool.blobs import Blobs
@@ -35,7 +35,6 @@ from fsqueue.spool.states import State
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from fsqueue.errors import SpoolVersionError
     from fsqueue.spool.filesystem import Filesystem
     from fsqueue.spool.layout import Layout
     from fsqueue.spool.records import Buffer, Payload, SpoolInfo
@@ -318,7 +317,7 @@ class Store(Once):
     def end_cancelled(self, path: str, name: AttemptName) -> None:
         """Publish the outcome of an attempt that was cancelled before it ran, and remove it."""
         # Not readable: it is gone, or nobody can tell what it was.
-        with contextlib.suppress(FileNotFoundError, EnvelopeError):
+        with contextlib.suppress(FileNotFoundError, EnvelopeError, SpoolVersionError):
             add_end(self, self._read_call(path, name)[0], self._cancelled(name))
         self._publish_cancelled(name)
         self.fs.discard(path)
@@ -427,14 +426,11 @@ class Store(Once):
 
     def drop(self, path: str, name: AttemptName) -> None:
         """Remove a cancelled attempt of this process, whose body was ended."""
-        try:
-            call = envelope.glance(self.fs.read_part(path, envelope.GLANCE), Call)
-        except (FileNotFoundError, EnvelopeError):
-            call = None
+        lanes: tuple[str, ...] = ()
+        with contextlib.suppress(FileNotFoundError, EnvelopeError, SpoolVersionError):
+            lanes = self._read_call(path, name)[0].lanes
         self.fs.discard(path)
-        if call is not None:
-            worker = os.path.basename(os.path.dirname(path))
-            self.lanes.vacate(call.lanes, name.invocation_id, worker)
+        self.lanes.vacate(lanes, name.invocation_id, os.path.basename(os.path.dirname(path)))
 
     def _unfinished(self, path: str, name: AttemptName) -> Call | None:
         """The header of an attempt that is to go on; None if it is settled, now or before."""

@@ -249,6 +249,18 @@ def test_a_call_that_is_given_back_is_the_same_attempt(pair):
     assert pair.worker.claim(receipt.path) == claim
 
 
+def test_who_meets_a_cancelled_call_of_another_version_ends_it_by_its_name(pair):
+    """Whoever cancelled it has died."""
+    path = pair.publish().path
+    os.unlink(path)
+    with open(f"{path}x", "wb") as file:
+        file.write(b"fsqueue 2 call\n")
+    assert pair.worker.claim(f"{path}x") is None
+    name = AttemptName.parse(os.path.basename(path))
+    assert pair.store.has_outcome(name.invocation_id)
+    assert os.listdir(pair.store.layout.running(pair.worker.name)) == []
+
+
 def test_a_call_that_was_cancelled_while_it_ran_is_not_given_back(pair):
     receipt = pair.publish()
     claim = pair.worker.claim(receipt.path)
