@@ -11,6 +11,8 @@ import logging
 import threading
 from typing import TYPE_CHECKING
 
+from fsqueue.errors import SpoolError
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -18,6 +20,10 @@ if TYPE_CHECKING:
     from fsqueue.spool.lanes import Lanes, Place
 
 log = logging.getLogger(__name__)
+
+# More places than that are looked at: a chain of calls each of which makes the next would pass on
+# those of all that have ended.
+_MANY_PLACES = 16
 
 
 class Seat:
@@ -111,16 +117,27 @@ def _leave(execution: Execution, lane: str) -> None:
     try:
         if seat is None or not seat.leave(lanes):
             lanes.admit(lane)
-    except OSError as error:
+    except (OSError, SpoolError) as error:
         log.info("lane %s goes on later, by upkeep: %s", lane, error)
 
 
 def made_within(execution: Execution | None) -> dict[str, str]:
-    """By lane, whose place a call may run in that is made here."""
+    """By lane, whose place a call may run in that is made here.
+
+    Raises:
+        OSError: the shared directory fails.
+    """
+    places = _places_around(execution)
+    if execution is None or len(places) <= _MANY_PLACES:
+        return places
+    return execution.workplace.store.lanes.still_held(places)
+
+
+def _places_around(execution: Execution | None) -> dict[str, str]:
     if execution is None:
         return {}
-    own = {lane: seat.owner for lane, seat in execution.seats.items()}
-    return {**made_within(execution.parent), **execution.call.within, **own}
+    own = {lane: seat.owner for lane, seat in list(execution.seats.items())}
+    return {**_places_around(execution.parent), **execution.call.within, **own}
 
 
 def lendable(execution: Execution | None, invocation_id: str, hint: str | None) -> str | None:

@@ -24,7 +24,7 @@ import os
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
-from fsqueue.errors import EnvelopeError
+from fsqueue.errors import EnvelopeError, SpoolError
 from fsqueue.spool.identity import host_name, is_marked_gone, mark_of
 from fsqueue.spool.layout import (
     AttemptName,
@@ -37,7 +37,7 @@ from fsqueue.spool.layout import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from fsqueue.spool.records import Call
     from fsqueue.spool.store import Claim, Store
@@ -182,8 +182,16 @@ class Lanes:
                     if is_its and not _may_run(holder):
                         self._remove(self._layout.in_lane(lane, number), str(holder))
                 self.admit(lane)
-            except OSError as error:
+            except (OSError, SpoolError) as error:
                 log.info("a place in lane %s is freed later: %s", lane, error)
+
+    def still_held(self, places: Mapping[str, str]) -> dict[str, str]:
+        """Of the invocations that had a place, by lane, those which have it still."""
+        return {
+            lane: owner
+            for lane, owner in places.items()
+            if any(holder.invocation_id == owner for _, holder in self._holders(lane))
+        }
 
     def _holders(self, lane: str) -> Iterator[tuple[int, Holder]]:
         for number in sorted(self._look(lane).numbers):
@@ -241,12 +249,13 @@ class Lanes:
             lane: the lane.
             invocation_id: the invocation.
             lender: an invocation that has a place in the lane.
-            hint: where the invocation was pending, if that is known.
+            hint: where the invocation was published, if that is known.
         """
         caused = None
-        origin = None if hint is None else tuple(hint.split("/")[-3:-1])
+        queue, first = ("", "") if hint is None else hint.split("/")[-3:-1]
         for siding, folder in self.sidings(lane):
-            if siding.lender != lender and origin not in {None, (siding.queue, siding.slot)}:
+            may_hold = not queue or (siding.queue == queue and siding.slot >= first)
+            if siding.lender != lender and not may_hold:  # a retry takes a later slot
                 continue
             for name in sorted(self._fs.names(folder, fresh=True), key=_order):
                 if name.startswith(f"{invocation_id}."):
@@ -351,14 +360,23 @@ class LaneUpkeep:
             self._last = lane
             admit = lane in self._wanting
             self._wanting.discard(lane)
-            if self._store.lanes.mend(lane, admit=admit) and not admit:
+            if _is_wanting(self._store, lane, admit=admit) and not admit:
                 self._wanting.add(lane)
 
 
 def mend_all(store: Store) -> None:
     """Mend every lane, at once."""
     for lane in filter(lane_limit, store.fs.names(store.layout.lanes_folder, fresh=True)):
-        store.lanes.mend(lane)
+        _is_wanting(store, lane, admit=True)
+
+
+def _is_wanting(store: Store, lane: str, *, admit: bool) -> bool:
+    """What `Lanes.mend` says; False if it fails, which must not keep other lanes from it."""
+    try:
+        return store.lanes.mend(lane, admit=admit)
+    except (OSError, SpoolError) as error:
+        log.warning("lane %s is mended later: %s", lane, error)
+        return False
 
 
 def _order(name: str) -> tuple[str, int, int]:

@@ -278,6 +278,14 @@ def test_a_place_is_lent_to_one_call_at_a_time(turns):
     assert crowds["gathered"].most == 1
 
 
+def test_a_chain_of_calls_does_not_carry_the_places_of_all_before(turns):
+    with working(turns.app):
+        following, within = turns.chain(40).get(timeout=20)
+        while following is not None:
+            following, within = turns.app.invocation(following).get(timeout=20)
+            assert len(within) <= 16
+
+
 # -- options --------------------------------------------------------------------------------
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from fsqueue import FSQueue
+from fsqueue.runner.context import current
 from integration.sample_tasks import crowds, enter
 
 app = FSQueue("turns", concurrency=1, poll_interval=0.1)
@@ -49,3 +50,9 @@ async def gathers(crowd):
     with crowds["gathered"].inside():
         await asyncio.sleep(0.002)
     return 1
+
+
+@app.task(running_concurrency="arguments")
+def chain(left):
+    """Makes the next one and does not wait for it; tells in whose places it may run."""
+    return chain(left - 1).id if left else None, current.get().call.within

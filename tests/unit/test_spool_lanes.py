@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 
 import pytest
@@ -9,8 +10,10 @@ from msgspec import structs
 from spool_pair import opened_pair
 
 from fsqueue.errors import EnvelopeError
-from fsqueue.spool.lanes import mend_all
+from fsqueue.spool import envelope
+from fsqueue.spool.lanes import LaneUpkeep, mend_all
 from fsqueue.spool.layout import AttemptName, Holder, Siding, lane_limit
+from fsqueue.testing import Fault
 
 LANE = "0123456789abcdef-2"
 
@@ -80,6 +83,63 @@ def test_the_place_of_a_living_process_outlasts_its_worker(pair, claims):
     )
     mend_all(pair.store)
     assert os.listdir(pair.store.layout.lanes_folder) == []
+
+
+def test_who_lends_finds_a_call_that_has_come_back_by_a_retry(pair):
+    """It is somebody else's, and waits in a later slot than that in which it was published."""
+    store, worker = pair.store, pair.worker
+    published = pair.publish().path
+    claim = worker.claim(published)
+    call, _ = store._read_call(claim.path, claim.name)
+    worker.release(claim)
+    assert store.retry(claim, call, store.clock.now() - 1.0)
+    worker.forget(claim.name)
+    queue = store.layout.queue(call.queue)
+    (again,) = (
+        f"{queue}/{slot}/{name}"
+        for slot in os.listdir(queue)
+        for name in os.listdir(f"{queue}/{slot}")
+    )
+    claim = worker.claim(again)
+    worker.release(claim)
+    assert store.park(claim, call, LANE)
+    worker.forget(claim.name)
+    found = store.lanes.find(LANE, call.id, "somebody-1", published)
+    assert found is not None
+    assert store.lanes.find(LANE, "somebody-2", "somebody-1", published) is None
+    os.unlink(found)
+    mend_all(store)
+
+
+def test_a_lane_that_cannot_be_mended_keeps_no_other_from_it(pair):
+    layout = pair.store.layout
+    lanes = [f"012345678{digit}-1" for digit in "abc"]
+    for lane in lanes:
+        os.makedirs(layout.lane(lane))
+    pair.fs.inject(Fault.fail(errno.EIO, at=None, path=lanes[1]))
+    mend_all(pair.store)
+    assert os.listdir(layout.lanes_folder) == [lanes[1]]
+    os.mkdir(layout.lane(lanes[0]))
+    os.mkdir(layout.lane(lanes[2]))
+    LaneUpkeep(pair.store).round()
+    assert os.listdir(layout.lanes_folder) == [lanes[1]]
+    pair.fs.inject()
+    mend_all(pair.store)
+    assert os.listdir(layout.lanes_folder) == []
+
+
+def test_a_forged_header_leads_nowhere_when_a_cancelled_call_is_dropped(pair):
+    claim = pair.worker.claim(pair.publish().path)
+    call, _ = pair.store._read_call(claim.path, claim.name)
+    chunks = envelope.encode(structs.replace(call, lanes=("../x",)), [b""])
+    with open(claim.path, "wb") as file:
+        file.write(b"".join(chunks))
+    outside = f"{pair.store.layout.root}/x"
+    os.mkdir(outside)
+    pair.worker.release(claim)
+    pair.store.drop(claim.path, claim.name)
+    pair.worker.forget(claim.name)
+    os.rmdir(outside)
 
 
 @pytest.mark.parametrize("where", ["", "/1", "/2", "/1/foreign", "/what", "/4.1000000000000~q"])
