@@ -225,7 +225,7 @@ def look_at_workers(store: Store, *, heartbeat: float) -> tuple[WorkerSight, ...
                 runner=known.runner,
                 queues=known.queues,
                 slots=known.concurrency,
-                age=None if record is None else store.clock.now() - record.started,
+                age=None if record is None else max(0.0, store.clock.now() - record.started),
                 beat=beat,
                 draining=store.layout.drain(name).rpartition("/")[2] in asked,
                 running=running_calls(store, name),

@@ -120,7 +120,7 @@ def sight_pending(store: Store) -> Iterator[Sighting]:
         call = _beginning(store, pending.path, Call)
         if call is None and not store.fs.exists(pending.path):
             continue  # claimed meanwhile
-        age = None if call is None else store.clock.now() - call.created
+        age = None if call is None else max(0.0, store.clock.now() - call.created)
         found = _of_call(pending.name, State.PENDING, call, age, queue=pending.queue)
         yield msgspec.structs.replace(found, waits_for=pending.waits_for)
 
@@ -240,7 +240,7 @@ def _of_outcome(store: Store, outcome: Outcome, call: Call | None = None) -> Sig
         attempt=outcome.attempt,
         retries=outcome.retries,
         worker=outcome.worker,
-        age=store.clock.now() - outcome.ended,
+        age=max(0.0, store.clock.now() - outcome.ended),
         members=len(outcome.members),
         failure=outcome.failure,
     )
