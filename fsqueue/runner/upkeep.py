@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from fsqueue.spool.expiry import expire
 from fsqueue.spool.lanes import LaneUpkeep
-from fsqueue.spool.liveness import Observer
+from fsqueue.spool.liveness import Observer, watchers
 from fsqueue.spool.reaper import reap
 
 if TYPE_CHECKING:
@@ -34,8 +34,9 @@ class Upkeep:
     must not be taken for dead meanwhile.
 
     Deaths on this host are noticed by every worker from /proc, without asking the file
-    server. The rest is shared work: one worker at a time does it and touches the upkeep stamp;
-    another takes over when the stamp stands still. Should two do it at once, nothing breaks.
+    server. Two workers on two hosts watch the others, see `watchers`, and touch the upkeep stamp;
+    another one stands in when the stamp stands still. The first of them clears up as well.
+    However many do it at once, nothing breaks.
 
     Args:
         store: the spool.
@@ -64,11 +65,13 @@ class Upkeep:
         self._observer = Observer(store, heartbeat=conf.heartbeat, lease=conf.lease)
         self._lanes = LaneUpkeep(store)
         self._stop = threading.Event()
+        self._standing_in = False
         self._leading = False
         self._patience = conf.heartbeat * (_BEATS_TO_TAKE_OVER + random.random())  # noqa: S311
         self._reap_again: dict[str, float] = {}
-        self._due: dict[Callable[[], None], float] = {}
         self._looked = store.fs.monotonic()
+        # Who is here for a short time only clears up nothing.
+        self._due: dict[Callable[[], None], float] = {self._expire: self._looked + _EXPIRE_EVERY}
         self._threads = [
             threading.Thread(target=self._beat, name="fsqueue-beat", daemon=True),
             threading.Thread(target=self._run, name="fsqueue-upkeep", daemon=True),
@@ -123,9 +126,11 @@ class Upkeep:
 
     def _perform(self, duty: Callable[[], None], every: float) -> None:
         now = self._store.fs.monotonic()
-        if now < self._due.get(duty, 0.0):
+        due = self._due.get(duty, now)
+        if now < due:
             return
-        self._due[duty] = now + every
+        # In step, whatever the ticks: a beat is a beat on the average.
+        self._due[duty] = max(due + every, now)
         try:
             duty()
         except Exception:
@@ -135,14 +140,19 @@ class Upkeep:
     def _lead(self) -> None:
         stamp = self._store.layout.upkeep_stamp
         still = self._observer.stands_still(stamp)
-        if still == 0:
-            self._leading = False  # somebody else has touched it
-        elif self._leading or still > self._patience:
-            self._leading = True
+        self._standing_in = still > 0 and (self._standing_in or still > self._patience)
+        appointed = self._appointed()
+        self._leading = self._standing_in or appointed[0] == self._worker.name
+        if self._leading or self._worker.name in appointed:
             self._reap(self._observer.dead_elsewhere())
-        if self._leading:
             self._store.fs.touch(stamp)
             self._observer.stands_still(stamp)
+
+    def _appointed(self) -> list[str]:
+        """Dead workers are not; one whose calls nobody here can give back stays in the records."""
+        others = self._observer.records
+        records = [others[name] for name in others.keys() - self._reap_again.keys()]
+        return watchers(filter(None, [self._worker.record, *records])) or [""]
 
     def _mend_lanes(self) -> None:
         if self._leading:

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from fsqueue.spool.syscalls import (
     NO_FILE,
-    fstat_mtime,
     list_folder,
+    mtime,
     open_growing,
     read_part,
     read_pieces,
@@ -316,6 +316,21 @@ class Filesystem:
         with contextlib.suppress(OSError):  # the moves that follow will tell
             os.close(self._call("open", os.open, path, flags))
 
+    def let_go(self, path: str) -> None:
+        """Give a file that this host has read back to the server, should it be kept in the cache.
+
+        What `recall` waits for on another host, done by this one while it lives: a Linux NFS client
+        gives a delegation back before it sets a file's mode (nfs4_proc_setattr in the kernel's
+        fs/nfs). The mode stays what it is. A courtesy: errors do not matter.
+        """
+        if not self.remote:
+            return
+        with contextlib.suppress(OSError):
+            # By the cache, which will do: a file's type and mode do not change.
+            mode = self._call("stat", os.lstat, path).st_mode
+            if stat.S_ISREG(mode):
+                self._call("chmod", os.chmod, path, stat.S_IMODE(mode))
+
     def link_count(self, path: str) -> int:
         """How many names the file at `path` has; 0 if it is gone."""
         try:
@@ -326,10 +341,9 @@ class Filesystem:
     def modified(self, path: str) -> float:
         """A file's time of change by the file server's clock, in seconds since the epoch.
 
-        By open and fstat, which asks an NFS server; a plain stat is answered from a cache. What
-        cannot be opened, like a link, is an `EnvelopeError`.
+        The server is asked; a plain stat is answered from a cache. A link is an `EnvelopeError`.
         """
-        return self._call("fstat", fstat_mtime, path)
+        return self._call("fstat", mtime, path)
 
     def touch(self, path: str) -> None:
         """Set a file's times to the file server's now, making the file if need be."""

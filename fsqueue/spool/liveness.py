@@ -25,11 +25,25 @@ from fsqueue.spool.layout import is_safe_name
 from fsqueue.spool.records import UNDECODABLE, WorkerRecord
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from fsqueue.spool.store import Store
 
 _BEATS_BEFORE_LOCK = 2
+_WATCHING_HOSTS = 2
+
+
+def watchers(records: Iterable[WorkerRecord]) -> list[str]:
+    """Who watches the workers of other hosts: the longest serving worker of each of two hosts.
+
+    Silence takes uninterrupted watching. So there are two: if the host of one of them dies, the
+    other one has seen the beats of that host's workers until then.
+    """
+    first: dict[str, str] = {}
+    for record in sorted(records, key=lambda record: (record.started, record.name)):
+        machine = record.boot.partition(".")[0]  # without the namespace: that dies with it
+        first.setdefault(machine, record.name)
+    return list(first.values())[:_WATCHING_HOSTS]
 
 
 @dataclass
@@ -75,6 +89,9 @@ class Observer:
             record = msgspec.json.decode(self._store.fs.read(path), type=WorkerRecord)
         except (FileNotFoundError, PermissionError, EnvelopeError, *UNDECODABLE):
             return None  # known by its folder and its beat only: the lease decides
+        finally:
+            # Its worker must be able to remove it when this host is dead.
+            self._store.fs.let_go(path)
         return record if record.name == name else None
 
     @property
@@ -130,13 +147,14 @@ class Observer:
         if still >= self._lease:
             return f"worker {name} {where} was silent for {still:.0f} s"
         sight = self._sights[path]
-        if still == 0 or still >= _BEATS_BEFORE_LOCK * self._heartbeat:
+        silent = still >= _BEATS_BEFORE_LOCK * self._heartbeat
+        if silent or (still == 0 and not sight.lock_seen_held):
             lock = self._store.fs.lock(self._store.layout.worker_lock(name))
             if lock is None:
                 sight.lock_seen_held = True
             else:
                 lock.release()
-                if sight.lock_seen_held and still >= _BEATS_BEFORE_LOCK * self._heartbeat:
+                if sight.lock_seen_held and silent:
                     return f"worker {name} {where} has lost its lock and is silent"
         return None
 

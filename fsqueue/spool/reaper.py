@@ -48,7 +48,7 @@ def reap(store: Store, worker: str, reason: str) -> int:
     """
     folder = store.layout.running(worker)
     recovered = 0
-    for text in store.fs.names(folder, fresh=True):
+    for text in _oldest_first(store, folder):
         path = f"{folder}/{text}"
         name = AttemptName.parse(text)
         if name is None:
@@ -67,3 +67,22 @@ def reap(store: Store, worker: str, reason: str) -> int:
         text = "worker %s is dead (%s); its calls settled: %d"
         log.warning(text, worker, reason, recovered, extra=tags(worker=worker))
     return recovered
+
+
+def _oldest_first(store: Store, folder: str) -> list[str]:
+    """Names in a dead worker's folder; first what has been there for long.
+
+    What it had claimed last its host may still keep (see `Worker.keep_alive`), and the wait for
+    that is not to hold up the others.
+    """
+    names = store.fs.names(folder, fresh=True)
+    if not store.fs.remote:
+        return names
+
+    def since(name: str) -> float:
+        try:
+            return store.fs.status(f"{folder}/{name}", follow=False).st_ctime
+        except FileNotFoundError:
+            return 0.0
+
+    return sorted(names, key=since)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import errno
+import functools
 import itertools
 import os
 import stat
+import struct
+import sys
 from typing import TYPE_CHECKING, NamedTuple, NoReturn, TypeAlias
 
 from fsqueue.errors import EnvelopeError
@@ -185,10 +188,65 @@ def list_folder(path: str, limit: int | None) -> list[str]:
         os.close(handle)
 
 
-def fstat_mtime(path: str) -> float:
-    """When a file was changed, by the word of its server."""
+def mtime(path: str) -> float:
+    """When a file was changed, by the word of its server and not of a cache.
+
+    Opening it would make a network filesystem's client ask, too. But an NFSv4 server lets a
+    client keep what it has opened (a delegation), and takes that back before the file may change:
+    from a host that has died meanwhile only at the end of that one's lease with the server. For so
+    long the owner of a beat could not touch it, because somebody who had looked at it is dead.
+    """
+    asked = _ask_server(path)
+    if asked is not None:
+        return asked
     handle = _open_to_look(path)
     try:
         return os.fstat(handle).st_mtime
     finally:
         os.close(handle)
+
+
+_AT_FDCWD, _AT_SYMLINK_NOFOLLOW, _AT_STATX_FORCE_SYNC = -100, 0x100, 0x2000
+_STATX_TYPE, _STATX_MTIME = 0x1, 0x40
+# Of struct statx in statx(2): its size, and where the mode and the time are.
+_STATX_SIZE, _STATX_MODE, _STATX_TIME = 256, 28, 112
+# No such call: a C library, a kernel or a sandbox that does not know it.
+_NO_STATX = frozenset({errno.ENOSYS, errno.EPERM, errno.EINVAL, errno.EOPNOTSUPP})
+
+
+@functools.cache
+def _statx() -> Callable[..., int] | None:
+    # Python has `os.statx` from 3.15 on.
+    import ctypes
+
+    if sys.platform != "linux":
+        return None
+    try:
+        function = ctypes.CDLL(None, use_errno=True).statx
+    except AttributeError:
+        return None
+    number = ctypes.c_int
+    function.argtypes = [number, ctypes.c_char_p, number, ctypes.c_uint, ctypes.c_char_p]
+    statx: Callable[..., int] = function
+    return statx
+
+
+def _ask_server(path: str) -> float | None:
+    """The time of a file, in a form in which no cache may answer; None where there is no such."""
+    statx = _statx()
+    if statx is None:
+        return None
+    import ctypes
+
+    answer = ctypes.create_string_buffer(_STATX_SIZE)
+    flags = _AT_STATX_FORCE_SYNC | _AT_SYMLINK_NOFOLLOW
+    if statx(_AT_FDCWD, os.fsencode(path), flags, _STATX_TYPE | _STATX_MTIME, answer):
+        code = ctypes.get_errno()
+        if code in _NO_STATX:
+            return None
+        raise OSError(code, os.strerror(code), path)
+    (mode,) = struct.unpack_from("=H", answer, _STATX_MODE)
+    if stat.S_ISLNK(mode):
+        raise EnvelopeError(f"{path} is not a regular file")
+    seconds, nanoseconds = struct.unpack_from("=qI", answer, _STATX_TIME)
+    return float(seconds + nanoseconds * 1e-9)

@@ -33,6 +33,7 @@ class Worker:
 
     Attributes:
         name: new with each registration.
+        record: what the others read of it, once it is registered.
         claimed: how many attempts it has taken.
         lost: how many it tried to take, and somebody else was faster.
     """
@@ -45,8 +46,11 @@ class Worker:
         self._mutex = threading.Lock()
         self._taken: set[str] = set()
         self._claims: dict[str, Claim] = {}
+        # What was held at the last beat, and whether the server has it back.
+        self._let_go_of: dict[str, bool] = {}
         self._lock: BaseFileLock | None = None
         self.name = ""
+        self.record: WorkerRecord | None = None
         self.claimed = self.lost = 0
 
     def register(self) -> None:
@@ -61,7 +65,7 @@ class Worker:
         self._lock = store.fs.lock(layout.worker_lock(self.name))
         self.beat()
         process = this_process()
-        record = WorkerRecord(
+        self.record = WorkerRecord(
             name=self.name,
             host=host_name(),
             boot=process.boot,
@@ -73,7 +77,7 @@ class Worker:
             started=store.clock.now(),
         )
         temporary = layout.tmp(self.name, 0)
-        store.fs.create(temporary, [msgspec.json.encode(record)])
+        store.fs.create(temporary, [msgspec.json.encode(self.record)])
         store.move(temporary, layout.worker_record(self.name))
         store.fs.make_folders(layout.running(self.name))
 
@@ -102,11 +106,24 @@ class Worker:
         if self.is_registered():
             self.beat()
             self.return_strays()
+            self._let_go()
             return
         former = self.name
         self.register()
         log.warning("worker %s was taken for dead; it registers afresh as %s", former, self.name)
         remove_worker_files(self._store, former)
+
+    def _let_go(self) -> None:
+        """Let other hosts move what this one has held since the last beat, should it die.
+
+        Only that: it costs a request or two, and a call that is claimed is read a little later.
+        """
+        with self._mutex:
+            claims = dict(self._claims)
+        for name, claim in claims.items():
+            if self._let_go_of.get(name) is False:
+                self._store.fs.let_go(claim.path)
+        self._let_go_of = {name: name in self._let_go_of for name in claims}
 
     def claim(self, origin: str) -> Claim | None:
         """Take a pending attempt; None if somebody else has it.

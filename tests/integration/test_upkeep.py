@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 
 import msgspec
 import pytest
@@ -14,7 +15,7 @@ from fsqueue.runner.upkeep import Upkeep
 from fsqueue.spool.identity import this_process
 from fsqueue.spool.opening import open_store
 from fsqueue.spool.records import WorkerRecord
-from fsqueue.spool.worker import Worker
+from fsqueue.spool.worker import Worker, remove_worker_files
 from fsqueue.testing import FaultyFilesystem
 
 
@@ -39,24 +40,29 @@ def fs():
     fs.answer.set()
 
 
-def test_a_worker_beats_while_it_waits_for_the_removal_of_a_dead_one(spool, fs):
-    store = open_store(spool, fs)
-    worker = Worker(store, queues=("default",), runner="thread", concurrency=1)
-    worker.register()
+def appear(store, name, boot, started=0.0):
+    """A worker whose process is not there."""
     ghost = WorkerRecord(
-        name="ghost",
+        name=name,
         host="here",
-        boot=this_process().boot,
+        boot=boot,
         pid=this_process().pid,
         start="another process had this pid",
         queues=("default",),
         runner="thread",
         concurrency=1,
-        started=0.0,
+        started=started,
     )
-    with open(store.layout.worker_record("ghost"), "wb") as file:
+    with open(store.layout.worker_record(name), "wb") as file:
         file.write(msgspec.json.encode(ghost))
-    store.fs.make_folders(store.layout.running("ghost"))
+    store.fs.make_folders(store.layout.running(name))
+
+
+def test_a_worker_beats_while_it_waits_for_the_removal_of_a_dead_one(spool, fs):
+    store = open_store(spool, fs)
+    worker = Worker(store, queues=("default",), runner="thread", concurrency=1)
+    worker.register()
+    appear(store, "ghost", this_process().boot)
     upkeep = Upkeep(store, worker, load_config({"heartbeat": 0.1}), *[lambda: None] * 2)
     upkeep.start()
     wait_until(fs.asked.is_set, what="the dead worker is found")
@@ -72,3 +78,33 @@ def test_a_worker_beats_while_it_waits_for_the_removal_of_a_dead_one(spool, fs):
 
 def beat(store, worker) -> int:
     return os.stat(store.layout.worker_beat(worker.name)).st_mtime_ns
+
+
+def test_the_death_of_a_watcher_s_host_is_noticed_by_the_lease_and_a_beat(spool):
+    """It had watched for longest, and there is another one that has watched all the time."""
+    fs = FaultyFilesystem()
+    store = open_store(spool, fs)
+    worker = Worker(store, queues=("default",), runner="thread", concurrency=1)
+    worker.register()
+    conf = load_config({"heartbeat": 2.0, "lease": 10.0})
+    upkeep = Upkeep(store, worker, conf, *[lambda: None] * 2)
+    appear(store, "oldest", "elsewhere.1")
+    appear(store, "its-neighbour", "elsewhere.1")
+    appear(store, "newest", "another.1", started=2 * time.time())
+    upkeep.discover()
+
+    def goes_on(*names):
+        for name in names:
+            fs.touch(store.layout.worker_beat(name))
+        upkeep._lead()
+        fs.clock_offset += conf.heartbeat
+
+    for _ in range(3):
+        fs.touch(store.layout.upkeep_stamp)
+        goes_on("oldest", "its-neighbour", "newest")
+    for _ in range(6):  # no longer than the lease and a beat
+        goes_on("newest")
+    assert sorted(os.listdir(store.layout.running_folder)) == sorted(["newest", worker.name])
+    os.rmdir(store.layout.running("newest"))
+    remove_worker_files(store, "newest")
+    worker.deregister()

@@ -3,12 +3,14 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import sys
 import time
 import tracemalloc
 
 import pytest
 
 from fsqueue.errors import EnvelopeError, SpoolError
+from fsqueue.spool import syscalls
 from fsqueue.spool.clock import ServerClock
 from fsqueue.spool.filesystem import Filesystem
 from fsqueue.spool.mounts import filesystem_type, is_remote
@@ -181,6 +183,31 @@ def test_a_recall_opens_for_writing_on_a_network_filesystem_and_changes_nothing(
 
 
 @pytest.mark.parametrize("remote", [False, True])
+def test_letting_go_sets_the_mode_that_is_there_and_harms_nothing(tmp_path, remote):
+    """A Linux NFS client gives back what it keeps of a file before it sets its mode."""
+    fs = FaultyFilesystem(remote=remote)
+    path = tmp_path / "call"
+    path.write_bytes(b"content")
+    path.chmod(0o640)
+    before = path.stat()
+    fs.let_go(str(path))
+    assert fs.count("chmod") == remote
+    fs.inject(Fault.fail(errno.EPERM, verb="chmod"))  # in a group it may be another one's
+    fs.let_go(str(path))
+    after = path.stat()
+    assert (after.st_mode, after.st_mtime_ns) == (before.st_mode, before.st_mtime_ns)
+    fs.let_go(str(tmp_path / "missing"))
+    private = tmp_path / "private"
+    private.write_bytes(b"")
+    private.chmod(0o600)
+    (tmp_path / "link").symlink_to(private)
+    fs.inject()
+    fs.let_go(str(tmp_path / "link"))
+    fs.let_go(str(tmp_path))
+    assert fs.count("chmod") == 0
+
+
+@pytest.mark.parametrize("remote", [False, True])
 def test_a_folder_that_the_server_does_not_know_is_gone(tmp_path, remote):
     fs = FaultyFilesystem(remote=remote)
     assert fs.has_folder(str(tmp_path))
@@ -230,6 +257,47 @@ def test_the_clock_asks_the_server_and_never_this_host(tmp_path, fs, monkeypatch
     fs.inject()
     clock.sync(str(tmp_path / "mine"))
     assert [operation.verb for operation in fs.trace] == ["utime", "fstat"]
+
+
+@pytest.mark.parametrize("asks", [True, False])
+def test_a_files_time_is_that_of_a_stat_and_never_a_links(tmp_path, fs, monkeypatch, asks):
+    """Whether or not the system has a call that makes it ask the file server."""
+    if not asks:
+        monkeypatch.setattr(syscalls, "_statx", lambda: None)
+    path = tmp_path / "beat"
+    path.write_bytes(b"")
+    for when in (path.stat().st_mtime, 0.0, -1.5, 1_800_000_000.123456789):
+        os.utime(path, (when, when))
+        assert fs.modified(str(path)) == path.stat().st_mtime
+    assert fs.modified(str(tmp_path)) == tmp_path.stat().st_mtime
+    os.mkfifo(tmp_path / "fifo")
+    fs.modified(str(tmp_path / "fifo"))
+    (tmp_path / "link").symlink_to(path)
+    with pytest.raises(EnvelopeError):
+        fs.modified(str(tmp_path / "link"))
+    for missing in ("missing", "beat/below"):
+        with pytest.raises((FileNotFoundError, NotADirectoryError)) as error:
+            fs.modified(str(tmp_path / missing))
+        assert error.value.filename == str(tmp_path / missing)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="statx(2) is Linux's")
+def test_a_look_at_a_beat_opens_nothing(tmp_path):
+    """An NFSv4 server lets who has opened a file keep it, dead or alive, and its owner waits."""
+    path = tmp_path / "beat"
+    path.write_bytes(b"")
+    opened = []
+
+    def trace(_frame, event, called):
+        if event == "c_call" and called is os.open:
+            opened.append(called)
+
+    sys.setprofile(trace)
+    try:
+        syscalls.mtime(str(path))
+    finally:
+        sys.setprofile(None)
+    assert opened == []
 
 
 # -- the faulty twin ------------------------------------------------------------------------

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from fsqueue.spool.identity import this_process
-from fsqueue.spool.liveness import Observer
+from fsqueue.spool.liveness import Observer, watchers
 from fsqueue.spool.opening import open_store
 from fsqueue.spool.records import WorkerRecord
 from fsqueue.testing import FaultyFilesystem
@@ -228,3 +228,29 @@ def test_a_file_that_is_missing_stands_still_too(store, observer, fs):
     assert observer.stands_still(path) >= 3
     store.fs.touch(path)
     assert observer.stands_still(path) == 0
+
+
+def test_two_machines_watch_by_the_worker_that_has_been_there_for_longest(store):
+    served = [
+        record(store, "new", boot="a.1", started=4.0),
+        record(store, "third", boot="c.1", started=3.0),
+        record(store, "second", boot="b.1", started=2.0),
+        record(store, "in a container", boot="a.2", started=1.0),
+        record(store, "oldest", boot="a.1", started=0.0),
+    ]
+    assert watchers(served) == ["oldest", "second"]
+    assert watchers(served[:-1]) == ["in a container", "second"]
+    assert watchers(served[:1]) == ["new"]
+    assert watchers([]) == []
+
+
+def test_the_lock_of_a_living_worker_is_tried_once(store, observer, fs):
+    record(store, boot="elsewhere")
+    lock = store.fs.lock(store.layout.worker_lock("w"))
+    observer.discover()
+    fs.inject()
+    for seconds in range(5):
+        beat(store, 1.0 + seconds)
+        assert observer.dead_elsewhere() == {}
+    assert fs.count("lock") == 1
+    lock.release()

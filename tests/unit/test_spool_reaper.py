@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
+from support import wait_until
 
 from fsqueue.spool.client import Client
 from fsqueue.spool.opening import open_store
@@ -85,6 +86,25 @@ def test_other_renames_of_this_host_need_not_wait_for_a_dead_clients_cache(
     assert reap(store, worker.name, "killed") == 1
     verbs = [operation.verb for operation in fs.trace if operation.path == held.path]
     assert verbs.index("open") < verbs.index("rename")
+
+
+def changed_after(path: str, last: float) -> float:
+    os.chmod(path, 0o600)
+    now = os.stat(path).st_ctime
+    return now if now > last else 0.0
+
+
+def test_what_a_dead_host_may_keep_holds_up_nothing_else(store, client, worker, fs):
+    """What was claimed last it may not have let go yet."""
+    held = [claim(client, worker) for _ in range(4)]
+    latest = 0.0
+    for number in (2, 0, 3, 1):
+        latest = wait_until(lambda path=held[number].path, last=latest: changed_after(path, last))
+    fs.remote = True
+    fs.inject()
+    assert reap(store, worker.name, "killed") == 4
+    opened = [operation.path for operation in fs.trace if operation.verb == "open"]
+    assert opened == [held[number].path for number in (2, 0, 3, 1)]
 
 
 def test_the_last_attempt_is_a_failure_that_says_why(store, client, worker):

@@ -6,6 +6,7 @@ import errno
 import os
 
 import pytest
+from spool_pair import opened_pair
 
 from fsqueue.spool.bell import listening
 from fsqueue.spool.liveness import Observer
@@ -60,3 +61,58 @@ def test_without_a_bell_there_is_polling(store):
     store.fs.inject(Fault.fail(errno.ENOSPC, verb="create", path="bell"))
     with listening(store.fs, store.layout.bell("t.default"), lambda: None) as heard:
         assert not heard
+
+
+# -- what a host keeps of the files that it has read ------------------------------------------
+
+
+@pytest.fixture(params=[True, False], ids=["remote", "local"])
+def pair(spool, request):
+    with opened_pair(spool, FaultyFilesystem(remote=request.param)) as pair:
+        yield pair
+
+
+def let_go(pair):
+    return [each.path for each in pair.fs.trace if each.verb == "chmod"]
+
+
+def test_a_call_that_runs_for_long_is_let_go_once(pair):
+    """So a reaper need not wait until the server has given up this host."""
+    claim = pair.worker.claim(pair.publish().path)
+    pair.fs.inject()
+    pair.worker.keep_alive()
+    assert let_go(pair) == []
+    pair.worker.keep_alive()
+    pair.worker.keep_alive()
+    assert let_go(pair) == [claim.path] * pair.fs.remote
+    pair.complete(claim)
+    pair.fs.inject()
+    pair.worker.keep_alive()
+    assert let_go(pair) == []
+
+
+def test_short_calls_cost_nothing_more_whenever_a_beat_comes(pair):
+    for _ in range(3):
+        claim = pair.worker.claim(pair.publish().path)
+        pair.worker.keep_alive()
+        pair.complete(claim)
+    assert let_go(pair) == []
+
+
+def test_a_worker_beats_whether_or_not_a_call_can_be_let_go(pair):
+    claim = pair.worker.claim(pair.publish().path)
+    pair.worker.keep_alive()
+    pair.fs.inject(Fault.fail(errno.EIO, verb="chmod"))
+    name = pair.worker.name
+    pair.worker.keep_alive()
+    assert pair.worker.name == name
+    assert pair.worker.claims == [claim]
+
+
+def test_a_record_that_was_read_is_let_go(pair):
+    """Its worker could not remove it for as long as the server takes the reader for alive."""
+    observer = Observer(pair.store, heartbeat=1.0, lease=3.0)
+    pair.fs.inject()
+    observer.discover()
+    observer.discover()
+    assert let_go(pair) == [pair.store.layout.worker_record(pair.worker.name)] * pair.fs.remote
