@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from fsqueue.config import Config, RunnerKind
     from fsqueue.firing import Firing
     from fsqueue.runner.runner import Runner
+    from fsqueue.spool.resources import Resources
     from fsqueue.spool.store import Store
     from fsqueue.triggers import Trigger
 
@@ -260,6 +261,7 @@ class FSQueue:
         concurrency: int | None = None,
         queues: Mapping[str, float] | None = None,
         weighted: bool = False,
+        resources: Resources | str | None = None,
     ) -> Runner:
         """A worker that differs from the application's settings.
 
@@ -268,10 +270,22 @@ class FSQueue:
             concurrency: calls at a time.
             queues: names of the queues to serve, with their weights; by default "default".
             weighted: draw the next queue by weight; if not, an earlier one goes first.
+            resources: what it has for calls whose task needs some, such as
+                ``{"gpu": 1, "mem": "64G"}``.
+
+        Raises:
+            ConfigError: `resources` names no resources.
         """
         from fsqueue.runner.runner import Runner
 
-        return Runner(self, kind=kind, concurrency=concurrency, queues=queues, weighted=weighted)
+        return Runner(
+            self,
+            kind=kind,
+            concurrency=concurrency,
+            queues=queues,
+            weighted=weighted,
+            resources=resources,
+        )
 
     @property
     def store(self) -> Store:

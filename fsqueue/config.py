@@ -306,7 +306,8 @@ def _task_offers_of_file(file: _File) -> list[TaskOffer]:
         raise ConfigError(f"{file.path}: {TASK_TABLE} = {table!r}, expected a table")
     for_all, for_one = [], []
     for key, value in table.items():
-        if isinstance(value, dict):
+        # The name of a task has a dot; a table without one is an option, such as `resources`.
+        if isinstance(value, dict) and "." in key:
             for_one += [TaskOffer(key, name, each, str(file.path)) for name, each in value.items()]
         else:
             for_all.append(TaskOffer("", key, value, str(file.path)))

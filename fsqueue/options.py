@@ -18,11 +18,13 @@ from fsqueue.fields import describe
 from fsqueue.spool.layout import DEFAULT_PRIORITY, DEFAULT_QUEUE, MAX_PRIORITY, is_safe_name
 from fsqueue.spool.records import DEFAULT_RETRY as _RETRY
 from fsqueue.spool.records import RetryPolicy
+from fsqueue.spool.resources import amounts, profile_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from fsqueue.config import TaskOffer
+    from fsqueue.spool.resources import Resources
 
 Duration = Annotated[float, Meta(gt=0, extra={"unit": "seconds"})]
 
@@ -93,6 +95,9 @@ class CallSettings(msgspec.Struct, frozen=True, kw_only=True):
         Count | Literal["auto"], _doc("calls of a fan-out that share a file and a slot")
     ] = 1
     capture_output: Annotated[bool, _doc("keep what the body prints and logs")] = False
+    resources: Annotated[
+        str | None, _doc("what a worker must have free to run it, such as gpu=1 mem=64G")
+    ] = None
     serializer: Annotated[
         Serializer | None, _doc("how arguments and results are written; unset: the setting")
     ] = None
@@ -179,6 +184,7 @@ class TaskOptions(TypedDict, total=False):
     eta: datetime | str | None
     parallel_batch_size: int | Literal["auto"]
     capture_output: bool
+    resources: Resources | str | None
     serializer: Serializer | None
     key_arguments: str | Iterable[str]
     registration_concurrency: Concurrency
@@ -245,6 +251,8 @@ def _converted(name: str, value: Any, *, strict: bool = True) -> Any:
         value = _class_names(value)
     elif name == "key_arguments" and not isinstance(value, list):
         value = _names(value)
+    elif name == "resources":
+        value = _profile(value)
     elif isinstance(known[name].default, bool) and isinstance(value, str) and not strict:
         value = WORDS.get(value.lower(), value)
     try:
@@ -262,6 +270,18 @@ def _names(value: Any) -> Any:
     if isinstance(value, str):
         return (value,)
     return tuple(value) if hasattr(value, "__iter__") else value
+
+
+def _profile(value: Any) -> str | None:
+    """Amounts of resources as the part of a queue's folder that names them."""
+    if value is None:
+        return None
+    if not isinstance(value, str | dict):
+        raise TypeError(f"resources = {value!r}, expected a dict like {{'gpu': 1}}, or 'gpu=1'")
+    try:
+        return profile_of(amounts(value)) or None
+    except ValueError as error:
+        raise ValueError(f"resources = {value!r}: {error}") from error
 
 
 def _class_names(value: Any) -> tuple[str, ...]:

@@ -169,7 +169,10 @@ class Publisher:
         size = settings.parallel_batch_size
         if isinstance(size, int):
             return size
-        return self._pace.batch_size(count, self._session.slots(settings.queue))
+        return self._pace.batch_size(count, self._session.slots(self._queue(settings)))
+
+    def _queue(self, settings: CallSettings) -> str:
+        return self._session.queue(settings.queue, settings.resources)
 
     def publish(
         self,
@@ -209,7 +212,7 @@ class Publisher:
         receipt = client.publish(
             client.new_id(),
             self._task,
-            session.queue(settings.queue),
+            self._queue(settings),
             [*([shared.data] if shared.data else []), *(each.payload.data for each in calls)],
             calls[0].payload.buffers,
             priority=settings.priority,
@@ -264,7 +267,7 @@ class Publisher:
         return client.fire(
             occasion,
             self._task,
-            session.queue(settings.queue),
+            self._queue(settings),
             call.payload,
             priority=settings.priority,
             delay=settings.delay(client.now),
@@ -275,7 +278,7 @@ class Publisher:
 
     def ring(self, settings: CallSettings) -> None:
         """Wake the workers of the calls' queue."""
-        self._session.client.ring(self._session.queue(settings.queue))
+        self._session.client.ring(self._queue(settings))
 
     def _header(self, settings: CallSettings, shared: Shared, members: int) -> HeaderFields:
         fields: HeaderFields = {**settings.header(), "codec": self.codec(settings)}

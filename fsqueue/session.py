@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 from fsqueue.config import default_root
 from fsqueue.errors import ConfigError
-from fsqueue.spool.layout import DEFAULT_QUEUE, queue_folder
+from fsqueue.spool.layout import DEFAULT_QUEUE, queue_folder, split_profile
+from fsqueue.spool.resources import NONE, in_words, needs_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -55,10 +56,16 @@ class Session:
         self._mutex = threading.RLock()
         self._store = self._client = self._observer = None
 
-    def queue(self, name: str) -> str:
-        """Folder name of one of the application's queues, which calls are made to."""
-        self._awaited.add(name)
-        return queue_folder(self.app_id, name)
+    def queue(self, name: str, profile: str | None = None) -> str:
+        """Folder name of one of the application's queues, which calls are made to.
+
+        Args:
+            name: the queue.
+            profile: what the calls need.
+        """
+        folder = queue_folder(self.app_id, name, profile or "")
+        self._awaited.add(folder)
+        return folder
 
     @property
     def root(self) -> Path:
@@ -122,16 +129,16 @@ class Session:
                 atexit.register(_close_at_exit, self._client, os.getpid())
             return self._client
 
-    def slots(self, queue: str) -> int:
+    def slots(self, folder: str) -> int:
         """How many calls of a queue can run at a time, as it was a moment ago; 0 if unknown."""
         now = time.monotonic()
         with self._mutex:
-            count, until = self._slots.get(queue, (0, 0.0))
+            count, until = self._slots.get(folder, (0, 0.0))
             if now > until:
                 observer = self._make_observer()
                 observer.discover()
-                count = observer.slots(queue_folder(self.app_id, queue))
-                self._slots[queue] = (count, now + _SLOTS_KNOWN_FOR)
+                count = observer.slots(folder)
+                self._slots[folder] = (count, now + _SLOTS_KNOWN_FOR)
             return count
 
     def _make_observer(self) -> Observer:
@@ -150,29 +157,34 @@ class Session:
         observer = self._observer or self._make_observer()
         self._observer = observer  # it reads each worker's record once
         observer.discover()
-        unserved = [
-            name
-            for name in sorted(self._awaited)
-            if not observer.serving(queue_folder(self.app_id, name))
-        ]
+        unserved = [folder for folder in sorted(self._awaited) if not observer.serving(folder)]
         if not unserved:
             return False
         try:
             target = self._locate()
         except ConfigError:
             target = "MODULE:VARIABLE"
-        options = "" if unserved == [DEFAULT_QUEUE] else "".join(f" --queue {q}" for q in unserved)
+        for folder in unserved:
+            self._warn_of(folder, target)
+        return True
+
+    def _warn_of(self, folder: str, target: str) -> None:
+        queue, profile = split_profile(folder)
+        name = queue.rpartition(".")[2]
+        has = in_words(needs_of(profile) or NONE)
+        options = "" if name == DEFAULT_QUEUE else f" --queue {name}"
+        options += "".join(f" --resource {each}" for each in has.split())
         log.warning(
             "still waiting for a result, and no worker of %r is alive in %s that serves the "
-            "queue %s. Start one with: FSQUEUE__ROOT=%s fsqueue worker %s%s",
+            "queue %s%s. Start one with: FSQUEUE__ROOT=%s fsqueue worker %s%s",
             self.app_id,
             self.root,
-            ", ".join(unserved),
+            name,
+            f" and has {has}" if has else "",
             self.root,
             target,
             options,
         )
-        return True
 
 
 def _close_at_exit(client: Client, pid: int) -> None:

@@ -16,6 +16,7 @@ from fsqueue.cli.output import (
     print_table,
     printable,
     printable_output,
+    queue_in_words,
 )
 from fsqueue.cli.target import (
     AppOption,
@@ -110,7 +111,7 @@ def _row(each: Sighting) -> tuple[object, ...]:
         f"{each.state} (after {each.waits_for})" if each.waits_for else each.state,
         duration(each.age),
         f"{each.task or '?'}{batch}",
-        each.queue or "?",
+        queue_in_words(each.queue) or "?",
         each.attempt,
         each.worker,
         _failure_line(each.failure),
@@ -179,7 +180,7 @@ def _facts(store: Store, found: View) -> dict[str, Any]:
     facts: dict[str, Any] = {
         "state": str(found.state),
         "task": call.task if call else outcome.task if outcome else "",
-        "queue": call.queue if call else outcome.queue if outcome else "",
+        "queue": queue_in_words(call.queue if call else outcome.queue if outcome else ""),
         "created": call.created if call else outcome.created if outcome else 0.0,
         "attempt": found.name.attempt if found.name else outcome.attempt if outcome else 0,
         "retries": found.name.retries if found.name else outcome.retries if outcome else 0,

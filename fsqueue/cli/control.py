@@ -152,8 +152,8 @@ def purge(
 ) -> None:
     """Cancel all pending calls of a queue.
 
-    Also those that are due later, or wait for others. Whoever waits for one gets CancelledError.
-    What runs goes on.
+    Also those that are due later, or wait for others, and whatever resources they need. Whoever
+    waits for one gets CancelledError. What runs goes on.
     """
     from fsqueue.spool import controls
     from fsqueue.spool.sightings import parked_calls, pending_calls
@@ -161,7 +161,8 @@ def purge(
     with opened(app, root) as target:
         store = target.store
         name = find_queue(target, store, queue)
-        count = sum(len(list(calls(store, [name]))) for calls in (pending_calls, parked_calls))
+        folders = controls.folders(store, name)
+        count = sum(len(list(calls(store, folders))) for calls in (pending_calls, parked_calls))
         if dry_run:
             _say(
                 {"queue": name, "would_cancel": count},

@@ -99,6 +99,16 @@ def printable_output(text: str) -> str:
     return printable(text.replace("\r\n", "\n").replace("\r", "\n"), keep="\n\t")
 
 
+def queue_in_words(folder: str) -> str:
+    """A queue by its folder's name, and what its calls need, such as ``app.default (gpu=1)``."""
+    from fsqueue.spool.layout import split_profile
+    from fsqueue.spool.resources import NONE, in_words, needs_of
+
+    queue, profile = split_profile(folder)
+    need = in_words(needs_of(profile) or NONE)
+    return f"{queue} ({need})" if need else folder
+
+
 def counted(number: int, noun: str) -> str:
     """Such as ``1 call`` or ``2 calls``."""
     return f"{number} {noun}{'' if number == 1 else 's'}"

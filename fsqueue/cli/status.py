@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fsqueue.cli.output import console, duration, print_json, printable, table
+from fsqueue.cli.output import console, duration, print_json, printable, queue_in_words, table
 from fsqueue.cli.stats import RECENT, busy, summary, tasks_table
 from fsqueue.cli.target import AppOption, JsonOption, RootOption, env, opened
 
@@ -177,7 +177,7 @@ def _queues_table(queues: Sequence[QueueSight]) -> RenderableType:
         heads,
         [
             (
-                queue.name,
+                queue_in_words(queue.name),
                 queue.due,
                 duration(queue.oldest),
                 queue.delayed,
@@ -210,7 +210,7 @@ def _workers_table(workers: Sequence[WorkerSight], recent: Stats) -> RenderableT
             worker.runner,
             f"{len(worker.running)}/{worker.slots}",
             busy(shares.get(worker.name, 0.0)),
-            ",".join(worker.queues),
+            ",".join(worker.queues) + f" ({worker.resources})" * bool(worker.resources),
             _calls_of(worker),
         )
         for worker in workers

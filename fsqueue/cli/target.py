@@ -162,15 +162,15 @@ def reporting() -> Iterator[None]:
 
 
 def find_queue(target: Target, store: Store, name: str) -> str:
-    """The folder name of a queue that is given by it, or by the queue's name alone.
+    """The folder name of a queue, without profiles, that is given by it, or by its name alone.
 
     Raises:
         NotFoundError: there is no such queue, or there are several.
     """
     from fsqueue.spool.census import queue_names
-    from fsqueue.spool.layout import queue_folder
+    from fsqueue.spool.layout import queue_folder, split_profile
 
-    there = queue_names(store)
+    there = sorted({split_profile(folder)[0] for folder in queue_names(store)})
     if name in there:
         return name
     if target.named and queue_folder(target.app.app_id, name) in there:

@@ -44,6 +44,15 @@ def worker(
             "one goes first, but with weights they take turns in proportion.",
         ),
     ] = None,
+    resource: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=AMOUNT",
+            envvar=env("worker-resource"),
+            help="What this worker has for calls whose task needs it, like gpu=1 or mem=64G; as "
+            "many as you like.",
+        ),
+    ] = None,
     log_format: Annotated[
         LogFormat,
         typer.Option(
@@ -76,7 +85,11 @@ def worker(
         app = find_app(application)
         queues, weighted = _parse_queues(queue or [])
         app.make_runner(
-            kind=runner, concurrency=concurrency, queues=queues, weighted=weighted
+            kind=runner,
+            concurrency=concurrency,
+            queues=queues,
+            weighted=weighted,
+            resources=" ".join(resource or []),
         ).run()
     except FSQueueError as error:
         print(f"fsqueue: {error}", file=sys.stderr)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, cast
 from fsqueue import logs
 from fsqueue.codec.texts import summary
 from fsqueue.errors import ConfigError, FSQueueError, SpoolError
+from fsqueue.runner.budget import NOTHING, RemoteBudget
 from fsqueue.runner.context import Workplace, enter
 from fsqueue.runner.execute import Ending, execute
 from fsqueue.spool.identity import Process, is_gone, this_process
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
     from fsqueue.logs import LogSetup
+    from fsqueue.runner.budget import Lender
     from fsqueue.runner.host import Host
     from fsqueue.spool.journal import Entry
     from fsqueue.spool.store import Claim
@@ -154,7 +156,7 @@ _notes: list[Entry] = []
 """For the journal of the parent's worker, which gets them with the ending of the claim."""
 
 
-def prepare(setup: Setup) -> None:
+def prepare(setup: Setup, budget: Lender) -> None:
     """Import the application once per process; a failure is told to each call."""
     global _workplace, _failure  # noqa: PLW0603 - one process, one slot
     _let_the_parent_decide(setup.parent)
@@ -171,6 +173,7 @@ def prepare(setup: Setup) -> None:
             note=_notes.append,
             ended=host.triggers.ended,
         )
+        _workplace.budget = budget
         enter(_workplace)
     except BaseException as error:  # noqa: BLE001 - raised again by `run`
         _failure = error
@@ -185,9 +188,15 @@ def run(claim: Claim) -> Ending:
     return execute(_workplace, claim, lambda _: True, killable=True)
 
 
-def serve(setup: Setup, pipe: Connection) -> None:
-    """Execute claims from the parent until it closes the pipe, or is gone."""
-    prepare(setup)
+def serve(setup: Setup, pipe: Connection, desk: Connection | None) -> None:
+    """Execute claims from the parent until it closes the pipe, or is gone.
+
+    Args:
+        setup: where the application is.
+        pipe: claims come from there, and endings go there.
+        desk: where resources are asked for, if the worker has some.
+    """
+    prepare(setup, NOTHING if desk is None else RemoteBudget(desk))
     while True:
         try:
             claim = pipe.recv()

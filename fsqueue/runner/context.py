@@ -7,10 +7,14 @@ import threading
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
+from fsqueue.runner.budget import NOTHING
+from fsqueue.spool.layout import split_profile
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from fsqueue.runner.bodies import Answer
+    from fsqueue.runner.budget import Lender
     from fsqueue.runner.parents import Parents
     from fsqueue.runner.reporting import Report
     from fsqueue.runner.turns import Seat
@@ -40,6 +44,7 @@ class Workplace:
 
     Attributes:
         aborted: set when the worker is to end at once.
+        budget: lends what calls need that a body of this worker runs itself.
         pid: the process that it belongs to.
     """
 
@@ -59,6 +64,7 @@ class Workplace:
         self.app_id, self.exclusive = app_id, exclusive
         self.unpickles = unpickles
         self.note, self.ended = note, ended
+        self.budget: Lender = NOTHING
         self.aborted = threading.Event()
         self.pid = os.getpid()
 
@@ -125,7 +131,7 @@ class CurrentInvocation:
         self._execution = execution
         self.id = execution.call.id
         self.task = execution.call.task
-        self.queue = execution.call.queue.rpartition(".")[2]
+        self.queue = split_profile(execution.call.queue)[0].rpartition(".")[2]
         self.attempt = execution.claim.name.attempt
         self.retries = execution.claim.name.retries
         self._looked = float("-inf")

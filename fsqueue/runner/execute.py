@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import enum
 import logging
+import os
 from typing import TYPE_CHECKING, Any
 
 from fsqueue import tracing
@@ -13,6 +14,7 @@ from fsqueue.errors import EnvelopeError, InvocationExpiredError, SpoolVersionEr
 from fsqueue.logs import CALLS
 from fsqueue.runner import notes, turns
 from fsqueue.runner.bodies import Answer, answer, reused
+from fsqueue.runner.budget import needed_by
 from fsqueue.runner.capture import capturing_if
 from fsqueue.runner.context import Execution, current
 from fsqueue.runner.deadlines import time_limit, timeout_error
@@ -318,12 +320,26 @@ def run_if_pending(
         path = _pending_ancestor(workplace, invocation_id)
     if path is None:
         return False
+    outer, name = current.get(), os.path.basename(path)
+    needed = needed_by(store.layout.home(path))
+    if needed is None or not workplace.budget.take(
+        name, needed, str(outer.claim.name) if outer else ""
+    ):
+        return False  # it waits for a worker that has the resources, or for this one to have room
+    try:
+        return _run_pending(workplace, path)
+    finally:
+        workplace.budget.give(name)
+
+
+def _run_pending(workplace: Workplace, path: str) -> bool:
+    store = workplace.store
     try:
         worker = workplace.worker()
         claim = worker.claim(path)
     except OSError as error:
         # The call that is waited for has been accepted: to wait for it must not fail.
-        log.warning("cannot claim %s now: %s", invocation_id, error)
+        log.warning("cannot claim %s now: %s", os.path.basename(path), error)
         return False
     if claim is None:
         return False

@@ -26,8 +26,10 @@ from fsqueue.spool.identity import start_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from multiprocessing.connection import Connection
     from multiprocessing.context import ForkServerContext, SpawnContext
 
+    from fsqueue.runner.budget import Lender, Question
     from fsqueue.runner.host import Host
     from fsqueue.runner.slots import OnEnd
     from fsqueue.spool.journal import Entry
@@ -52,6 +54,7 @@ class ProcessSlots:
         count: number of processes.
         on_end: called in a thread of this object after each claim.
         note: called with what the processes tell the journal.
+        budget: the worker's resources, if it has some.
     """
 
     def __init__(
@@ -60,8 +63,10 @@ class ProcessSlots:
         count: int,
         on_end: OnEnd,
         note: Callable[[Entry], object] = lambda _: None,
+        budget: Lender | None = None,
     ) -> None:
         self._count, self._on_end, self._note = count, on_end, note
+        self._budget = budget
         self._setup = child.Setup.of(host)
         self._context = _context()
         self._change = threading.Condition()
@@ -158,6 +163,8 @@ class ProcessSlots:
         with self._change:
             for source in slot.sources:
                 self._selector.register(source, selectors.EVENT_READ, slot)
+            if slot.desk is not None:
+                self._selector.register(slot.desk, selectors.EVENT_READ, slot)
             self._members.add(slot)
             self._idle.append(slot)
 
@@ -166,7 +173,7 @@ class ProcessSlots:
         for pause in _PAUSES:
             time.sleep(pause)
             try:
-                return _SlotProcess(self._context, self._setup)
+                return _SlotProcess(self._context, self._setup, self._budget)
             except (OSError, EOFError) as error:
                 failure = error
         raise FSQueueError(
@@ -185,6 +192,8 @@ class ProcessSlots:
     def _dismiss(self) -> None:
         for slot in list(self._members):
             slot.pipe.close()
+            if slot.desk is not None:
+                slot.desk.close()
 
     # -- called by the watching thread ---------------------------------------------------
 
@@ -196,15 +205,19 @@ class ProcessSlots:
 
     def _attend_all(self) -> None:
         while True:
-            ready = [key.data for key, _ in self._selector.select()]
-            for slot in ready:
+            ready = [(key.data, key.fileobj) for key, _ in self._selector.select()]
+            for slot, source in ready:
                 if not isinstance(slot, _SlotProcess):
                     self._selector.unregister(slot)
                     os.close(slot)
                     return
                 # Both sources of a process that has died are ready at once.
-                if slot in self._members:
+                if slot not in self._members:
+                    continue
+                if source is not slot.desk:
                     self._attend(slot)
+                elif not slot.lend():
+                    self._selector.unregister(source)
 
     def _attend(self, slot: _SlotProcess) -> None:
         ending: Ending | BaseException
@@ -230,6 +243,10 @@ class ProcessSlots:
                 self._idle.remove(slot)
         for source in slot.sources:
             self._selector.unregister(source)
+        if slot.desk is not None:
+            with contextlib.suppress(KeyError):  # it was at its end before
+                self._selector.unregister(slot.desk)
+            slot.desk.close()
         slot.kill()
         slot.pipe.close()
         code = slot.end(time.monotonic() + _DEATH)
@@ -243,20 +260,36 @@ class _SlotProcess:
         claim: what it executes.
         cancelled: it was killed because nobody waits for its claim any more.
         sources: what becomes readable when it answers, or dies.
+        desk: where it asks for resources; None if there are none. A pipe of its own, as threads of
+            a body ask at any time.
     """
 
-    def __init__(self, context: ForkServerContext | SpawnContext, setup: child.Setup) -> None:
+    def __init__(
+        self,
+        context: ForkServerContext | SpawnContext,
+        setup: child.Setup,
+        budget: Lender | None,
+    ) -> None:
         self.claim: Claim | None = None
         self.cancelled = False
+        self._budget = budget
         self.pipe, theirs = context.Pipe()
-        self._process = context.Process(target=child.serve, args=(setup, theirs))
+        self.desk: Connection | None = None
+        counter: Connection | None = None
+        if budget is not None:
+            self.desk, counter = context.Pipe()
+        self._process = context.Process(target=child.serve, args=(setup, theirs, counter))
         try:
             self._process.start()
         except BaseException:
             self.pipe.close()
+            if self.desk is not None:
+                self.desk.close()
             raise
         finally:
             theirs.close()  # so that the pipe is at its end when the process is
+            if counter is not None:
+                counter.close()
         self._pid = self._process.pid or 0
         self._start = start_of(self._pid)
         # The pipe alone may be held open by a process that a body has forked.
@@ -279,6 +312,23 @@ class _SlotProcess:
         except (EOFError, OSError):
             pass
         return None
+
+    def lend(self) -> bool:
+        """Answer what its body asks for; False if it will not ask again."""
+        claim, budget, desk = self.claim, self._budget, self.desk
+        if budget is None or desk is None:
+            return False
+        try:
+            question: Question = desk.recv()
+            if question.needed is None:
+                budget.give(question.name)
+            else:
+                # A thread that a body has started does not say whose it is.
+                within = question.within or (str(claim.name) if claim else "")
+                desk.send(claim is not None and budget.take(question.name, question.needed, within))
+        except (EOFError, OSError):
+            return False
+        return True
 
     def kill(self) -> None:
         """Make sure that it is dead: when the fork server dies, all its processes look so."""

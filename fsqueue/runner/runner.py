@@ -9,8 +9,9 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from fsqueue.errors import SpoolError
+from fsqueue.errors import ConfigError, SpoolError
 from fsqueue.runner import context, notes
+from fsqueue.runner.budget import Budget, claim_within
 from fsqueue.runner.context import Workplace
 from fsqueue.runner.execute import Ending, cancelled, time_out
 from fsqueue.runner.process_slots import ProcessSlots
@@ -26,13 +27,15 @@ from fsqueue.spool.layout import DEFAULT_QUEUE, queue_folder
 from fsqueue.spool.opening import make_folder
 from fsqueue.spool.reaper import give_back_of_processes
 from fsqueue.spool.reports import drop_progress
+from fsqueue.spool.resources import amounts, profile_of
 from fsqueue.spool.worker import Worker
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from fsqueue.config import RunnerKind
     from fsqueue.runner.host import Host
+    from fsqueue.spool.resources import Resources
     from fsqueue.spool.store import Claim
 
 log = logging.getLogger(__name__)
@@ -59,6 +62,10 @@ class Runner:
         concurrency: number of slots; None takes the application's setting.
         queues: names of the queues to serve, each with its weight; see `Backlogs`.
         weighted: take the queues by their weights, not one after another.
+        resources: what calls may need, each with its amount.
+
+    Raises:
+        ConfigError: `resources` names no resources.
     """
 
     def __init__(
@@ -69,8 +76,14 @@ class Runner:
         concurrency: int | None = None,
         queues: Mapping[str, float] | None = None,
         weighted: bool = False,
+        resources: Resources | str | Iterable[str] | None = None,
     ) -> None:
         self._host = host
+        try:
+            self._resources = amounts(resources or ())
+            self._profile = profile_of(self._resources)
+        except ValueError as error:
+            raise ConfigError(f"the resources of a worker: {error}") from error
         self._kind = kind or host.conf.runner
         self._concurrency = concurrency or host.conf.slots(self._kind)
         self._queues = dict(queues or {DEFAULT_QUEUE: 1.0})
@@ -95,8 +108,9 @@ class Runner:
         with self._mutex:
             if self._shift is not None:
                 raise RuntimeError("this runner is running already: use app.make_runner()")
+            budget = Budget(self._resources)
             self._shift = shift = _Shift(
-                self._host, self._kind, self._concurrency, self._make_backlogs()
+                self._host, self._kind, self._concurrency, self._make_backlogs(budget), budget
             )
             if time.monotonic() - self._stopped_early < _EARLY_STOP:
                 shift.stop()
@@ -107,10 +121,11 @@ class Runner:
             with self._mutex:
                 self._shift = None
 
-    def _make_backlogs(self) -> Backlogs:
+    def _make_backlogs(self, budget: Budget) -> Backlogs:
         app_id = self._host.app_id
         weights = {queue_folder(app_id, name): each for name, each in self._queues.items()}
-        return Backlogs(self._host.store, weights, weighted=self._weighted)
+        room = budget if budget.total else None
+        return Backlogs(self._host.store, weights, weighted=self._weighted, room=room)
 
     def stop_runner_loop(self) -> None:
         """Make `run` return, after the running bodies have finished. From any thread."""
@@ -124,12 +139,18 @@ class Runner:
 class _Shift:
     """One run of a runner, from registration to departure."""
 
-    def __init__(self, host: Host, kind: str, concurrency: int, backlogs: Backlogs) -> None:
+    def __init__(
+        self, host: Host, kind: str, concurrency: int, backlogs: Backlogs, budget: Budget
+    ) -> None:
         self._host, self._kind, self._concurrency = host, kind, concurrency
         self._store = host.store
-        self._backlogs = backlogs
+        self._backlogs, self._budget = backlogs, budget
         self._worker = Worker(
-            self._store, queues=backlogs.queues, runner=kind, concurrency=concurrency
+            self._store,
+            queues=backlogs.queues,
+            runner=kind,
+            concurrency=concurrency,
+            resources=profile_of(budget.total),
         )
         conf, keep = host.conf, host.conf.journal_ttl > 0
         self._journal = Journal(self._store, concurrency, heartbeat=conf.heartbeat, keep=keep)
@@ -156,6 +177,8 @@ class _Shift:
         self._slots: Slots | None = None
         self._watch = TriggerWatch(host)
         self._terminate: Callable[[], object] | None = None
+        self._workplace.budget = budget
+        budget.on_give = self._wake.set
 
     def stop(self) -> None:
         self._stopping.set()
@@ -225,7 +248,13 @@ class _Shift:
 
     def _make_slots(self) -> Slots:
         if self._kind == "process":
-            return ProcessSlots(self._host, self._concurrency, self._finished, self._journal.add)
+            return ProcessSlots(
+                self._host,
+                self._concurrency,
+                self._finished,
+                self._journal.add,
+                self._budget if self._budget.total else None,
+            )
         return ThreadSlots(self._workplace, self._concurrency, self._next_claim, self._finished)
 
     @contextlib.contextmanager
@@ -234,11 +263,12 @@ class _Shift:
             yield False
             return
         with contextlib.ExitStack() as stack:
+            layout, queues = self._store.layout, self._backlogs.queues
+            bells = [layout.bell(queue) for queue in queues]
+            if self._budget.total:
+                bells += [layout.needs_bell(queue) for queue in queues]
             heard = [
-                stack.enter_context(
-                    listening(self._store.fs, self._store.layout.bell(queue), self._rung)
-                )
-                for queue in self._backlogs.queues
+                stack.enter_context(listening(self._store.fs, bell, self._rung)) for bell in bells
             ]
             bell = self._store.layout.after_bell
             self._parked.told = stack.enter_context(
@@ -264,6 +294,7 @@ class _Shift:
         self._wake.set()
         for queue in self._backlogs.queues:
             self._store.fs.ring(self._store.layout.bell(queue))
+            self._store.fs.ring(self._store.layout.needs_bell(queue))
 
     # -- claiming -----------------------------------------------------------------------
 
@@ -331,7 +362,7 @@ class _Shift:
             return None  # another thread has just looked
         for origin in self._backlogs:
             try:
-                claim = self._worker.claim(origin)
+                claim = claim_within(self._budget, self._worker, origin)
             except OSError:
                 self._backlogs.defer(origin)
                 raise
@@ -343,6 +374,7 @@ class _Shift:
     def _rung(self) -> None:
         """A bell rings."""
         self._rings += 1
+        self._backlogs.news()
         self._wake.set()
 
     # -- endings ------------------------------------------------------------------------
@@ -354,6 +386,7 @@ class _Shift:
             log.error("cannot settle %s, upkeep will: %s", claim.name, error)  # noqa: TRY400
         finally:
             self._worker.forget(claim.name)
+            self._budget.give(str(claim.name))
             self._journal.hold(-1)
             self._ended += 1
             self._free_slot(quietly=self._kind == "thread")  # which looks for the next call itself

@@ -13,10 +13,11 @@ import msgspec
 
 from fsqueue.errors import EnvelopeError
 from fsqueue.spool.filesystem import Filesystem
-from fsqueue.spool.layout import PAUSED, AttemptName, Layout, Slot, is_queue_name
+from fsqueue.spool.layout import PAUSED, AttemptName, Layout, Slot, is_queue_name, split_profile
 from fsqueue.spool.liveness import Observer
 from fsqueue.spool.records import WorkerRecord
 from fsqueue.spool.reports import Progress, read_progress, reporting_attempts
+from fsqueue.spool.resources import NONE, amounts, covers, in_words, needs_of
 
 if TYPE_CHECKING:
     from fsqueue.spool.store import Store
@@ -34,6 +35,9 @@ class QueueSight(msgspec.Struct, frozen=True, kw_only=True):
     """One queue. Times are in seconds from now."""
 
     name: str
+    """Its folder's, so with the profile of what its calls need."""
+    need: str = ""
+    """What they need of a worker."""
     due: int
     """Calls that may start now."""
     delayed: int
@@ -71,6 +75,8 @@ class WorkerSight(msgspec.Struct, frozen=True, kw_only=True):
     runner: str
     queues: tuple[str, ...]
     slots: int
+    resources: str = ""
+    """What it has for calls that need some."""
     age: float | None
     """Seconds since it registered; None if its record is missing."""
     beat: float | None
@@ -137,7 +143,7 @@ def take_census(store: Store, *, heartbeat: float, counts: Counts | None = None)
 
 
 def queue_names(store: Store) -> list[str]:
-    """Folder names of the queues, sorted."""
+    """Folder names of the queues, sorted, one for each profile of a queue."""
     names = store.fs.names(store.layout.pending_folder, fresh=True)
     return sorted(name for name in names if is_queue_name(name))
 
@@ -164,15 +170,26 @@ def _queue(store: Store, name: str, workers: tuple[WorkerSight, ...], waiting: i
             due, first_due = due + count, min(first_due, slot.due)
         else:
             delayed, next_due = delayed + count, min(next_due, slot.due)
+    queue, profile = split_profile(name)
+    paused = PAUSED in (fs.names(layout.queue(queue), fresh=True) if profile else names)
     return QueueSight(
         name=name,
+        need=in_words(needs_of(profile) or NONE),
         due=due,
         delayed=delayed,
         oldest=now - first_due if due else None,
         next_due=next_due - now if delayed else None,
         waiting=waiting,
-        paused=PAUSED in names,
-        workers=sum(name in worker.queues and worker.state == "alive" for worker in workers),
+        paused=paused,
+        workers=sum(_serves(worker, name) and worker.state == "alive" for worker in workers),
+    )
+
+
+def _serves(worker: WorkerSight, folder: str) -> bool:
+    queue, profile = split_profile(folder)
+    needed = needs_of(profile)
+    return (
+        queue in worker.queues and needed is not None and covers(amounts(worker.resources), needed)
     )
 
 
@@ -225,6 +242,7 @@ def look_at_workers(store: Store, *, heartbeat: float) -> tuple[WorkerSight, ...
                 runner=known.runner,
                 queues=known.queues,
                 slots=known.concurrency,
+                resources=in_words(needs_of(known.resources) or NONE),
                 age=None if record is None else max(0.0, store.clock.now() - record.started),
                 beat=beat,
                 draining=store.layout.drain(name).rpartition("/")[2] in asked,

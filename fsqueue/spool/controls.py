@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from fsqueue.errors import EnvelopeError
+from fsqueue.spool.census import queue_names
 from fsqueue.spool.client import later
-from fsqueue.spool.layout import DEFAULT_PRIORITY, AttemptName, Slot
+from fsqueue.spool.layout import DEFAULT_PRIORITY, AttemptName, Slot, split_profile
 from fsqueue.spool.sightings import failed_names, outcome_of, parked_calls, pending_calls
 from fsqueue.spool.states import State
 
@@ -26,13 +27,14 @@ log = logging.getLogger(__name__)
 
 
 def pause(store: Store, queue: str) -> bool:
-    """Let nobody claim from a queue; False if that was so before.
+    """Let nobody claim from a queue, whatever its calls need; False if that was so before.
 
     What runs goes on, and a body that waits for a call of the queue still runs it itself: to
     refuse that would stop what was begun.
     """
     path = store.layout.paused(queue)
     before = store.fs.exists(path, fresh=True)
+    store.fs.make_folders(store.layout.queue(queue))  # there may be calls with needs only
     store.fs.touch(path)
     return not before
 
@@ -43,6 +45,7 @@ def resume(store: Store, queue: str) -> bool:
     before = store.fs.exists(path, fresh=True)
     store.fs.discard(path)
     store.fs.ring(store.layout.bell(queue))
+    store.fs.ring(store.layout.needs_bell(queue))
     return before
 
 
@@ -54,14 +57,21 @@ class Purge(NamedTuple):
     """Calls that a worker was faster to claim."""
 
 
+def folders(store: Store, queue: str) -> list[str]:
+    """The folders of a queue: that of calls that need nothing, and one for each profile."""
+    names = queue_names(store)
+    return [queue, *(each for each in names if split_profile(each)[0] == queue != each)]
+
+
 def purge(store: Store, queue: str) -> Purge:
     """Cancel the pending calls of a queue: whoever waits for one gets `CancelledError`.
 
-    Dies in between: the rest is pending.
+    Whatever they need. Dies in between: the rest is pending.
     """
     cancelled = started = 0
     # Parked ones first: the end of those that they wait for would make them pending.
-    for pending in [*parked_calls(store, [queue]), *pending_calls(store, [queue])]:
+    every = folders(store, queue)
+    for pending in [*parked_calls(store, every), *pending_calls(store, every)]:
         if store.cancel_pending(pending.path):
             cancelled += 1
         else:

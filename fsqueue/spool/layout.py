@@ -58,9 +58,21 @@ def app_of(queue: str) -> str:
     return queue.partition(".")[0]
 
 
-def queue_folder(app_id: str, queue: str) -> str:
-    """Folder name of a queue of an application."""
-    return f"{app_id}.{queue}"
+def queue_folder(app_id: str, queue: str, profile: str = "") -> str:
+    """Folder name of a queue of an application, for calls that need nothing, or these resources."""
+    return f"{app_id}.{queue}.{profile}" if profile else f"{app_id}.{queue}"
+
+
+def split_profile(folder: str) -> tuple[str, str]:
+    """A queue and the profile of its calls, by the folder's name; the latter may be empty."""
+    app_id, _, rest = folder.partition(".")
+    queue, _, profile = rest.partition(".")
+    return (f"{app_id}.{queue}" if queue else app_id), profile
+
+
+def folder_of(path: str) -> str:
+    """Folder name of the queue in which an attempt is pending."""
+    return path.rsplit("/", 3)[1]
 
 
 def is_client_name(text: str) -> bool:
@@ -69,7 +81,7 @@ def is_client_name(text: str) -> bool:
 
 
 def is_queue_name(text: str) -> bool:
-    """Whether `text` is a queue's folder name: ``<application>.<queue>``."""
+    """Whether `text` is a queue's folder name: ``<application>.<queue>[.<profile>]``."""
     return all(is_safe_name(part) for part in text.split("."))
 
 
@@ -449,5 +461,13 @@ class Layout:
         return f"{self.locks_folder}/drain.{worker}"
 
     def bell(self, listener: str) -> str:
-        """File whose touch wakes a queue's workers or a waiting client."""
-        return f"{self.bell_folder}/{listener}"
+        """File whose touch wakes a waiting client, or a queue's workers.
+
+        All profiles of a queue have one, which is not that of calls that need nothing.
+        """
+        queue, profile = split_profile(listener)
+        return self.needs_bell(queue) if profile else f"{self.bell_folder}/{listener}"
+
+    def needs_bell(self, queue: str) -> str:
+        """File whose touch wakes the workers of a queue that have resources."""
+        return f"{self.bell_folder}/{queue}.needs"

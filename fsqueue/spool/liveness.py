@@ -21,8 +21,9 @@ import msgspec
 
 from fsqueue.errors import EnvelopeError
 from fsqueue.spool.identity import Process, boot_id, is_gone
-from fsqueue.spool.layout import is_safe_name
+from fsqueue.spool.layout import is_safe_name, split_profile
 from fsqueue.spool.records import UNDECODABLE, WorkerRecord
+from fsqueue.spool.resources import NONE, covers, needs_of, times
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -53,6 +54,13 @@ class _Sight:
     modified: float | None
     since: float
     lock_seen_held: bool = False
+
+
+def serves(record: WorkerRecord, folder: str) -> bool:
+    """Whether a worker takes the calls of a queue's folder, when it has room for them."""
+    queue, profile = split_profile(folder)
+    needed, held = needs_of(profile), needs_of(record.resources)
+    return queue in record.queues and needed is not None and covers(held or NONE, needed)
 
 
 class Observer:
@@ -99,19 +107,29 @@ class Observer:
         """The discovered workers; None for one whose record is missing or damaged."""
         return self._records
 
-    def serving(self, queue: str) -> list[str]:
-        """The discovered workers of a queue that are not known to be dead."""
+    def serving(self, folder: str) -> list[str]:
+        """The discovered workers of a queue that are not known to be dead.
+
+        Args:
+            folder: the queue's; with a profile, the workers that have what it says.
+        """
         dead = self.dead_here()
         return [
             name
             for name, record in self._records.items()
-            if name not in dead and record is not None and queue in record.queues
+            if name not in dead and record is not None and serves(record, folder)
         ]
 
-    def slots(self, queue: str) -> int:
+    def slots(self, folder: str) -> int:
         """How many calls its discovered workers can run at a time."""
-        records = [self._records[name] for name in self.serving(queue)]
-        return sum(record.concurrency for record in records if record is not None)
+        needed = needs_of(split_profile(folder)[1]) or NONE
+        count = 0
+        for name in self.serving(folder):
+            record = self._records[name]
+            if record is not None:
+                room = times(needs_of(record.resources) or NONE, needed)
+                count += record.concurrency if room is None else min(room, record.concurrency)
+        return count
 
     def of_processes(self, pids: set[int]) -> list[str]:
         """The discovered workers of some processes of this host."""

@@ -214,3 +214,5 @@ class WorkerRecord(msgspec.Struct, frozen=True, kw_only=True):
     runner: str
     concurrency: int
     started: float
+    resources: str = ""
+    """What it has for calls that need some, as a profile."""

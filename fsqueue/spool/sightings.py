@@ -14,7 +14,7 @@ import msgspec
 from fsqueue.errors import EnvelopeError, SpoolVersionError, UnknownInvocationError
 from fsqueue.spool.census import claimed_for, queue_names
 from fsqueue.spool.envelope import GLANCE, decode, glance
-from fsqueue.spool.layout import AttemptName, Slot, in_order
+from fsqueue.spool.layout import AttemptName, Slot, in_order, split_profile
 from fsqueue.spool.lookup import state_of
 from fsqueue.spool.records import Call, Failure, Outcome, Payload
 from fsqueue.spool.states import State
@@ -92,7 +92,8 @@ def parked_calls(store: Store, queues: Iterable[str] | None = None) -> Iterator[
 
     Args:
         store: the spool.
-        queues: folder names of the queues that they will come to; None is all.
+        queues: folder names of the queues that they will come to, without profiles those of calls
+            that need anything; None is all.
     """
     for parent in sorted(store.fs.names(store.layout.after_folder, fresh=True)):
         folder = store.layout.after(parent)
@@ -101,7 +102,8 @@ def parked_calls(store: Store, queues: Iterable[str] | None = None) -> Iterator[
             slot = None if call is None else Slot.parse(call.slot)
             if call is None or slot is None or name.cancelled:
                 continue
-            if queues is None or call.queue in queues:
+            queue = split_profile(call.queue)[0]
+            if queues is None or call.queue in queues or queue in queues:
                 yield PendingCall(f"{folder}/{name}", name, call.queue, slot, parent)
 
 

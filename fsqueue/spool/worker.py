@@ -30,6 +30,7 @@ class Worker:
         queues: the queues it serves.
         runner: the kind of its slots, for those who look.
         concurrency: how many calls it runs at a time.
+        resources: what it has, as a profile.
 
     Attributes:
         name: new with each registration.
@@ -39,9 +40,16 @@ class Worker:
     """
 
     def __init__(
-        self, store: Store, *, queues: tuple[str, ...], runner: str, concurrency: int
+        self,
+        store: Store,
+        *,
+        queues: tuple[str, ...],
+        runner: str,
+        concurrency: int,
+        resources: str = "",
     ) -> None:
         self._store = store
+        self._resources = resources
         self._queues, self._runner, self._concurrency = queues, runner, concurrency
         self._mutex = threading.Lock()
         self._taken: set[str] = set()
@@ -75,6 +83,7 @@ class Worker:
             runner=self._runner,
             concurrency=self._concurrency,
             started=store.clock.now(),
+            resources=self._resources,
         )
         temporary = layout.tmp(self.name, 0)
         store.fs.create(temporary, [msgspec.json.encode(self.record)])

@@ -176,9 +176,9 @@ class Site:
         self._started.append(process)
         return process
 
-    def worker(self, kind="thread", slots=None, *, before=(), **env):
+    def worker(self, kind="thread", slots=None, *options, before=(), **env):
         """Start a worker from the command line; returns before it is ready."""
-        number = () if slots is None else ("--concurrency", str(slots))
+        number = (*(() if slots is None else ("--concurrency", str(slots))), *options)
         command = (sys.executable, "-m", "fsqueue", "worker", "tasks:app", "--runner", kind)
         return self.start(*before, *command, *number, **env)
 

@@ -41,6 +41,21 @@ def test_a_killed_workers_call_runs_again_on_another(site, kind):
     wait_until(lambda: len(site.names("running")) == 1, "the dead worker's folder is gone")
 
 
+def test_what_a_killed_worker_held_is_free_elsewhere(site, kind):
+    marks = site.folder("marks")
+    first = site.worker(kind, 4, "--resource", "gpu=1").wait_for_start()
+    call = site.call(site.tasks.hold_on_gpu, marks.folder)
+    marks.wait_for_starts(1)
+    site.worker(kind, 4).wait_for_start()
+    third = site.worker(kind, 4, FSQUEUE_CLI_WORKER_RESOURCE="gpu=1 mem=1G").wait_for_start()
+
+    killed(first, marks)
+
+    assert marks.pids("starts")[1] in {third.pid, *third.children()}
+    marks.release()
+    assert call.result(20) in marks.pids("starts")
+
+
 def test_a_killed_workers_call_waits_for_a_worker_that_comes_later(site, kind):
     marks = site.folder("marks")
     first = site.worker(kind, 1).wait_for_start()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from concurrent.futures import ThreadPoolExecutor
 
 from fsqueue import FSQueue
 from fsqueue.spool import controls
@@ -55,6 +56,36 @@ def conversation():
 def fib_in_a_pause(n):
     controls.pause(app.store, f"{app.app_id}.default")
     return fib(n)
+
+
+@app.direct_task(resources={"gpu": 1})
+def on_gpu(depth):
+    return 0 if depth == 0 else 1 + on_gpu(depth - 1)
+
+
+@app.direct_task(
+    resources={"gpu": 1},
+    parallel_func=lambda call: [(each,) for each in call["depths"]],
+    aggregate_func=list,
+)
+def each_on_gpu(depths):
+    return on_gpu(depths)
+
+
+@app.task
+def without_gpu(depths):
+    return each_on_gpu(depths)
+
+
+@app.task
+def on_gpu_by_threads(depths):
+    with ThreadPoolExecutor(3) as pool:
+        return list(pool.map(on_gpu, depths))
+
+
+@app.task(resources={"gpu": 1}, max_attempts=2)
+def die_on_gpu():
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 @app.task(max_attempts=1)

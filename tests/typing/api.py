@@ -25,7 +25,13 @@ def scale(value: int, *, factor: float = 2.0) -> float:
     return value * factor
 
 
-@app.task(max_attempts=5, serializer="pickle", running_concurrency="task", running_limit=2)
+@app.task(
+    max_attempts=5,
+    serializer="pickle",
+    running_concurrency="task",
+    running_limit=2,
+    resources={"gpu": 1, "mem": "64G"},
+)
 async def fetch(key: str) -> bytes:
     return key.encode()
 

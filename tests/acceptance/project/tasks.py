@@ -95,6 +95,11 @@ def hold(folder):
     return _hold(folder)
 
 
+@app.direct_task(resources={"gpu": 1})
+def hold_on_gpu(folder):
+    return _hold(folder)
+
+
 @app.task
 def hold_later(folder):
     return _hold(folder)
