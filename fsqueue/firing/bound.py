@@ -72,8 +72,8 @@ def matches(each: Watched, occurrence: Occurrence) -> bool:
         return True
     try:
         return each.leaf.matches(occurrence)
-    except Exception:
-        # It is the user's; the call that has ended must not suffer.
+    except (Exception, SystemExit):
+        # It is the user's; the call that has ended, and this thread, must not suffer.
         log.exception("%s of %s fails; it does not fire", each.leaf, each.bound.task.name)
         return False
 
@@ -82,7 +82,7 @@ def arguments_of(bound: Bound, occurrence: Occurrence) -> Arguments | None:
     """The arguments of the call that follows; None if the user's function fails."""
     try:
         return bound.task.bind(*as_arguments(given_by(bound.trigger, occurrence)))
-    except Exception:
+    except (Exception, SystemExit):
         log.exception(FAILED, bound.trigger, bound.task.name, occurrence.id)
         return None
 

@@ -112,15 +112,18 @@ class Firing:
                 Watched(bound, leaf, part, digest(key, str(number)))
                 for number, (part, leaf) in enumerate(leaves(trigger))
             ]
-        self._of_task[task.name] = found
+        # Other threads look at these meanwhile: each is replaced as a whole.
+        self._of_task = {**self._of_task, task.name: found}
         everything = [each for some in self._of_task.values() for each in some]
-        self._crons = [each for each in everything if isinstance(each.leaf, Cron)]
-        self._events, self._ends = {}, {}
+        events: dict[str, list[Watched]] = {}
+        ends: dict[str, list[Watched]] = {}
         for each in everything:
             if isinstance(each.leaf, OnEvent):
-                self._events.setdefault(each.leaf.name, []).append(each)
+                events.setdefault(each.leaf.name, []).append(each)
             elif isinstance(each.leaf, OnEnd):
-                self._ends.setdefault(each.leaf.task, []).append(each)
+                ends.setdefault(each.leaf.task, []).append(each)
+        self._crons = [each for each in everything if isinstance(each.leaf, Cron)]
+        self._events, self._ends = events, ends
 
     @property
     def _codec(self) -> str:
@@ -228,15 +231,16 @@ class Firing:
         random.shuffle(names)  # so that not all workers begin with the same one
         until = store.fs.monotonic() + _LONGEST_ROUND
         for name in names:
-            data = read_event(store, self._app_id, name)
-            if data is not None:
-                self._take_event(store, name, data)
+            self._take_event(store, name)
             if store.fs.monotonic() > until:
                 return False
         return True
 
-    def _take_event(self, store: Store, name: EventName, data: bytes) -> None:
+    def _take_event(self, store: Store, name: EventName) -> None:
         try:
+            data = read_event(store, self._app_id, name)
+            if data is None:
+                return
             found = self._read_occurrences(store, name, data)
         except SpoolVersionError as error:
             store.leave_alone(error)
@@ -335,8 +339,11 @@ class Firing:
         except SerializationError:
             log.exception("%s is left out of %s", occurrence.id, trigger)
             return
-        gathering.add(each.part, occurrence.id, data)
-        gathering.fire(lambda found: self._call_for_round(bound, found))
+        try:
+            gathering.add(each.part, occurrence.id, data)
+            gathering.fire(lambda found: self._call_for_round(bound, found))
+        except SpoolVersionError as error:
+            store.leave_alone(error)  # a call that ends must not suffer
 
     def _call_for_round(self, bound: Bound, found: Round) -> None:
         number, data = found

@@ -221,6 +221,7 @@ class _Shift:
                 self._loop(slots, _FIRST_PAUSE_EVENTS if heard else _FIRST_PAUSE_POLLING)
                 # Still beating, still listening to signals: bodies may take their time.
                 slots.close()
+                self._watch.stop()
         finally:
             context.leave(self._workplace)
             self._watch.stop()

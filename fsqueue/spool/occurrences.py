@@ -82,7 +82,11 @@ def event_names(store: Store, app_id: str) -> list[EventName]:
 
 
 def read_event(store: Store, app_id: str, name: EventName) -> bytes | None:
-    """What an event holds; None if another worker has handled it, or if it is damaged."""
+    """What an event holds; None if another worker has handled it, or if it is damaged.
+
+    Raises:
+        SpoolVersionError: another format version's.
+    """
     path = f"{store.layout.events(app_id)}/{name}"
     try:
         return unseal(store, path)
@@ -114,9 +118,14 @@ def unseal(store: Store, path: str) -> bytes:
 
     Raises:
         FileNotFoundError: it is gone.
-        EnvelopeError: it is damaged or foreign.
+        EnvelopeError: it is damaged, foreign or may not be read.
+        SpoolVersionError: another format version's.
     """
-    found = envelope.unseal(store.read_file(path, fresh=True), path, store.key)
+    try:
+        content = store.read_file(path, fresh=True)
+    except PermissionError as error:
+        raise EnvelopeError(f"{path} may not be read: {error.strerror}") from error
+    found = envelope.unseal(content, path, store.key)
     if found.kind != _KIND:
         raise EnvelopeError(f"{path} holds a {found.kind!r}, not a {_KIND!r}")
     return bytes(found.payload.data)

@@ -47,3 +47,16 @@ def test_commands(site):
     assert site.files("events") == [f"paid.{done.stdout.strip()}"]
     for arguments in (("a b",), ("a", "--payload", "{"), ("a", "--app", "plain")):
         assert site.fsqueue("emit", "--app", "timed:app", *arguments).returncode == 2
+
+
+def test_a_worker_leaves_whose_trigger_never_ends(site):
+    marks = site.folder("marks")
+    settings = {"MARKS": marks.folder, "FSQUEUE__STOP_GRACE": "0.2"}
+    worker = site.start(sys.executable, "-m", "fsqueue", "worker", "stuck:app", **settings)
+    worker.wait_for_start()
+    site.fsqueue("emit", "paid", "--app", "stuck:app")
+    wait_until(lambda: os.listdir(marks.folder) == ["begun"], "the predicate begins")
+    worker.signal(signal.SIGTERM)
+    assert worker.wait() == 0
+    assert site.names("workers") == []
+    assert len(site.files("events")) == 1, "it waits for another one"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import sys
 import threading
 
 import pytest
@@ -12,9 +14,10 @@ from support import wait_until
 from fsqueue import RetryError, WorkerLostError, current_invocation, triggers
 from fsqueue.spool.reaper import reap
 from fsqueue.spool.sightings import pending_calls
+from fsqueue.spool.store import Store
 from fsqueue.spool.trigger_names import EventName
 from fsqueue.spool.worker import Worker
-from fsqueue.testing import FaultyFilesystem
+from fsqueue.testing import Fault, FaultyFilesystem
 from integration import sample_tasks
 from integration.conftest import working
 
@@ -124,6 +127,28 @@ def test_a_damaged_event_goes_into_quarantine(make_app):
     assert seen == [("second",)]
 
 
+@pytest.mark.parametrize("harm", ["denied", "newer"])
+def test_an_event_that_cannot_be_read_does_not_stop_others(make_app, harm, caplog):
+    app = make_app()
+    app.task(triggers=triggers.on_event("known"))(note)
+    app.emit("known", "first")
+    folder = app.store.layout.events("t")
+    (name,) = os.listdir(folder)
+    path = f"{folder}/{name}"
+    if harm == "denied":
+        fault = Fault.fail(errno.EACCES, at=None, verb="read", path=name)
+        app._session._store = Store(FaultyFilesystem([fault]), app.store.layout, app.store.info)
+    else:
+        with open(path, "r+b") as file:
+            content = file.read()
+            file.seek(0)
+            file.write(content.replace(b"fsqueue 1", b"fsqueue 9", 1))
+    with working(app):
+        app.emit("known", "second")
+        wait_until(lambda: seen == [("second",)])
+    assert "trying again" not in caplog.text
+
+
 def test_arguments_that_cannot_be_made_cost_that_call_only(make_app, caplog):
     app = make_app()
     app.task(triggers=triggers.on_event("e", arguments=lambda o: (1 / o.payload,)))(note)
@@ -186,11 +211,15 @@ def test_a_retry_is_no_end(make_app):
         assert settled(app) == [(call.id, "succeeded", "done")]
 
 
-def test_a_predicate_that_fails_does_not_hurt_the_call(make_app, caplog):
+@pytest.mark.parametrize("predicate", [lambda value: value.no, sys.exit])
+def test_a_predicate_that_fails_does_not_hurt_the_call(make_app, caplog, predicate):
     app = make_app()
     task = app.task(source)
-    app.task(triggers=triggers.on_result(task, lambda value: value.no))(note)
+    app.task(triggers=triggers.on_result(task, predicate))(note)
+    app.task(triggers=triggers.on_event("e", arguments=lambda o: o.payload()))(quiet)
+    app.task(triggers=triggers.on_event("e", lambda _: predicate(1)))(fussy)
     with working(app):
+        app.emit("e", sys.exit)
         assert task(1).get(20) == 1
         assert settled(app) == []
     assert "it does not fire" in caplog.text

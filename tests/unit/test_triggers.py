@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import sys
+import threading
+import types
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
 import pytest
 
 from fsqueue import FSQueue, State, args, triggers
-from fsqueue.triggers.kinds import LATE, AllOf, AnyOf, Cron, Occurrence, given_by
+from fsqueue.triggers.kinds import LATE, AllOf, AnyOf, Cron, Occurrence, given_by, name_of
 from fsqueue.triggers.making import checked
 
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -167,6 +171,37 @@ def test_equal_triggers_of_a_task_are_told_apart():
     app.task(triggers=twice)(task)
     assert len({each.key for each in app.triggers._crons}) == 2
     assert keys < {each.key for each in app.triggers._crons}
+
+
+def test_tasks_may_be_imported_while_others_look():
+    """A module that a call needs is imported in the thread of a slot."""
+    app = FSQueue("t")
+    firing = app.triggers
+    app.task(triggers=triggers.on_status(other))(task)
+    modules = [
+        types.FunctionType(task.__code__, {"__name__": f"module_{number}"}, "task")
+        for number in range(200)
+    ]
+    missing = []
+
+    def look():
+        while not done.is_set():
+            if not firing.watched or name_of(other) not in firing._ends:
+                missing.append(firing)
+
+    done = threading.Event()
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            looking = pool.submit(look)
+            for module in modules:
+                app.task(module)
+            done.set()
+            looking.result()
+    finally:
+        sys.setswitchinterval(interval)
+    assert not missing
 
 
 @pytest.mark.parametrize(
