@@ -243,7 +243,7 @@ def submit(
         target = find_target(app, None)
         try:
             found = _find_task(target, task)
-            args = [from_json("--arg", text) for text in arg or []]
+            args = [from_json("--arg ", text) for text in arg or []]
             kwargs = dict(named_value(text) for text in kwarg or [])
             invocation_id = _make_call(found, args, kwargs)
             if wait_for_it:
@@ -292,11 +292,11 @@ def named_value(text: str) -> tuple[str, Any]:
     name, equals, value = text.partition("=")
     if not equals or not name.isidentifier():
         raise ConfigError(f"--kwarg {text}: expected NAME=JSON")
-    return name, from_json("--kwarg", value)
+    return name, from_json(f"--kwarg {name}=", value)
 
 
 def from_json(flag: str, text: str) -> Any:
-    """The value of a flag.
+    """The value of a flag, which ends with what stands before its value.
 
     Raises:
         ConfigError: it is not JSON.
@@ -305,5 +305,5 @@ def from_json(flag: str, text: str) -> Any:
         return json.loads(text)
     except ValueError as error:
         raise ConfigError(
-            f"{flag} {text}: not JSON ({error}). A text needs quotes: {flag} '\"text\"'"
+            f"{flag}{text}: not JSON ({error}). A text needs quotes: {flag}'\"text\"'"
         ) from error

@@ -84,7 +84,7 @@ def emit(
             raise ConfigError("dev_mode_force_sync_tasks is set: tasks would run here. Unset it.")
         value: Any = dict(map(named_value, kwarg)) if kwarg else None
         if payload is not None:
-            value = from_json("--payload", payload)
+            value = from_json("--payload ", payload)
         try:
             event_id = _emitted(target.app, name, value)
         finally:

@@ -83,7 +83,11 @@ def _value_of(execution: Execution, answer: Answer, end: _End) -> tuple[Any, Bas
     try:
         check_codec(call.codec, what, unpickles=execution.workplace.unpickles(call.task))
         if end.state is State.SUCCEEDED:
-            return decode(end.data, what, answer.buffers, codec=call.codec), None
+            # The user's functions get a value of their own: this one is published after that.
+            buffers = [
+                each if memoryview(each).readonly else bytearray(each) for each in answer.buffers
+            ]
+            return decode(end.data, what, buffers, codec=call.codec), None
         if end.data:
             return None, decode_exception(end.data, call.codec)
     except DeserializationError as error:

@@ -34,7 +34,8 @@ class Occurrence(msgspec.Struct, frozen=True):
         invocation: its invocation's id.
         state: how it has ended.
         result: the value that it returned.
-        exception: what it raised, or an `InvocationError` of the queue.
+        exception: what it raised, or an `InvocationError` of the queue; of one that has succeeded,
+            why its value cannot be read here.
         parts: of `all_of`, what has happened for each of its parts, in their order.
     """
 
@@ -169,8 +170,8 @@ class OnResult(OnEnd, frozen=True):
 
     def matches(self, occurrence: Occurrence) -> bool:
         """Whether it is meant by something that has happened."""
-        if occurrence.state is not State.SUCCEEDED:
-            return False
+        if occurrence.state is not State.SUCCEEDED or occurrence.exception is not None:
+            return False  # or its value cannot be read here
         if callable(self.wanted):
             return bool(self.wanted(occurrence.result))
         return type(occurrence.result) is type(self.wanted) and occurrence.result == self.wanted
@@ -186,7 +187,8 @@ class OnException(OnEnd, frozen=True):
 
     def matches(self, occurrence: Occurrence) -> bool:
         """Whether it is meant by something that has happened."""
-        return isinstance(occurrence.exception, self.classes)
+        failed = occurrence.state is not State.SUCCEEDED
+        return failed and isinstance(occurrence.exception, self.classes)
 
 
 class AnyOf(Trigger, frozen=True):

@@ -10,7 +10,7 @@ import threading
 import pytest
 from support import wait_until
 
-from fsqueue import FSQueue, State
+from fsqueue import FSQueue, State, triggers
 from fsqueue.spool import controls
 from fsqueue.spool.opening import open_store
 from fsqueue.spool.records import Call
@@ -238,3 +238,15 @@ def test_many_threads_that_need_one_blob_read_it_once(traced):
     assert fs.count("read") == 1
     assert len({id(payload.buffers[0]) for payload in found}) == 1
     assert len({id(payload.buffers[1]) for payload in found}) == 8
+
+
+def test_a_trigger_cannot_change_a_result(make_app):
+    def changes(value):
+        value["array"].memory[0] = 1
+        raise ValueError("seen")
+
+    app = make_app()
+    task = app.task(array_of)
+    app.task(triggers=triggers.on_result(task, changes, arguments=(0,)))(kind_and_value)
+    with working(app):
+        assert task(SIZE).get(20)["array"].memory[0] == 0

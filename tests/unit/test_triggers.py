@@ -226,3 +226,10 @@ def test_a_result_is_compared_with_its_type():
     assert not triggers.on_result(task, True).matches(done)
     assert triggers.on_result(task, lambda value: value < 2).matches(done)
     assert isinstance(triggers.cron("* * * * *"), Cron)
+
+
+def test_a_result_that_cannot_be_read_here_is_no_failure():
+    done = Occurrence("id", datetime.now(UTC), state=State.SUCCEEDED, exception=ImportError())
+    assert not triggers.on_result(task, None).matches(done)
+    assert not triggers.on_exception(task).matches(done)
+    assert triggers.on_status(task, "succeeded").matches(done)
