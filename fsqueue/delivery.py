@@ -216,7 +216,9 @@ class Delivery:
     def _run_here(self, workplace: Workplace) -> bool:
         from fsqueue.runner.execute import run_if_pending
 
-        return run_if_pending(workplace, self.id, self._hint, parked=self.parked)
+        unknown = self._hint is None or self._shared  # another's call may have other lanes
+        lanes = None if unknown else self._lanes
+        return run_if_pending(workplace, self.id, self._hint, lanes=lanes, parked=self.parked)
 
     # -- reading ------------------------------------------------------------------------
 

@@ -25,7 +25,7 @@ from fsqueue.spool.records import Outcome
 from fsqueue.spool.states import State
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from fsqueue.runner.context import Workplace
     from fsqueue.spool.records import Call, Payload
@@ -300,7 +300,12 @@ def _pending_ancestor(workplace: Workplace, invocation_id: str) -> str | None:
 
 
 def run_if_pending(
-    workplace: Workplace, invocation_id: str, hint: str | None, *, parked: bool = False
+    workplace: Workplace,
+    invocation_id: str,
+    hint: str | None,
+    *,
+    lanes: Sequence[str] | None = None,
+    parked: bool = False,
 ) -> bool:
     """Claim an invocation, if it is pending, and run it in this thread; or what it waits for.
 
@@ -311,17 +316,20 @@ def run_if_pending(
         workplace: the worker that claims.
         invocation_id: the invocation.
         hint: where it was published, if that is known.
+        lanes: its lanes, if they are known.
         parked: it was published to wait for others.
     """
-    store = workplace.store
-    path = find_due(store, invocation_id, hint) if hint else find_pending(store, invocation_id)
-    path = path or turns.lendable(current.get(), invocation_id, hint)
-    if path is None and (parked or hint is None):
-        path = _pending_ancestor(workplace, invocation_id)
-    if path is None:
+    try:
+        path = _to_run(workplace, invocation_id, hint, lanes, parked=parked)
+        if path is None:
+            turns.hand_over(current.get(), invocation_id, hint, lanes)
+            return False
+    except OSError as error:
+        # The call that is waited for has been accepted: to wait for it must not fail.
+        log.warning("cannot look for %s now: %s", invocation_id, error)
         return False
     outer, name = current.get(), os.path.basename(path)
-    needed = needed_by(store.layout.home(path))
+    needed = needed_by(workplace.store.layout.home(path))
     if needed is None or not workplace.budget.take(
         name, needed, str(outer.claim.name) if outer else ""
     ):
@@ -338,7 +346,6 @@ def _run_pending(workplace: Workplace, path: str) -> bool:
         worker = workplace.worker()
         claim = worker.claim(path)
     except OSError as error:
-        # The call that is waited for has been accepted: to wait for it must not fail.
         log.warning("cannot claim %s now: %s", os.path.basename(path), error)
         return False
     if claim is None:
@@ -351,3 +358,20 @@ def _run_pending(workplace: Workplace, path: str) -> bool:
         worker.forget(claim.name)
     store.parked.helped(claim.name.invocation_id)
     return ending not in {Ending.UNREADABLE, Ending.WAITS}
+
+
+def _to_run(
+    workplace: Workplace,
+    invocation_id: str,
+    hint: str | None,
+    lanes: Sequence[str] | None,
+    *,
+    parked: bool,
+) -> str | None:
+    """Path of what may run in this thread, while it waits for an invocation."""
+    store = workplace.store
+    path = find_due(store, invocation_id, hint) if hint else find_pending(store, invocation_id)
+    path = path or turns.lendable(current.get(), invocation_id, hint, lanes)
+    if path is None and (parked or hint is None):
+        path = _pending_ancestor(workplace, invocation_id)
+    return path

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from fsqueue.errors import SpoolError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from fsqueue.runner.context import Execution
     from fsqueue.spool.lanes import Lanes, Place
@@ -140,19 +140,44 @@ def _places_around(execution: Execution | None) -> dict[str, str]:
     return {**_places_around(execution.parent), **execution.call.within, **own}
 
 
-def lendable(execution: Execution | None, invocation_id: str, hint: str | None) -> str | None:
+def lendable(
+    execution: Execution | None,
+    invocation_id: str,
+    hint: str | None,
+    own: Sequence[str] | None = None,
+) -> str | None:
     """Path of a call that waits for the place of a body which waits itself, in this thread.
 
     Args:
         execution: the innermost of these bodies; None if there is none.
         invocation_id: the call that it waits for.
         hint: where that was published, if that is known.
+        own: its lanes, if they are known.
     """
     for lanes, lane, seat in _places(execution):
-        path = None if seat.lent else lanes.find(lane, invocation_id, seat.owner, hint)
+        wanted = invocation_id if own is None or lane in own else None
+        path = None if seat.lent else lanes.find(lane, wanted, seat.owner, hint)
         if path is not None:
             return path
     return None
+
+
+def hand_over(
+    execution: Execution | None,
+    invocation_id: str,
+    hint: str | None,
+    own: Sequence[str] | None = None,
+) -> None:
+    """Let a call that this body waits for run in the place of a body that waits for this one.
+
+    It may be this place for which it waits, and that body does not know of it, if it was made by
+    somebody else. The arguments are those of `lendable`.
+    """
+    if execution is None:
+        return
+    for lane, owner in made_within(execution).items():
+        if lane not in execution.seats and (own is None or lane in own):
+            execution.workplace.store.lanes.hand_to(lane, invocation_id, owner, hint)
 
 
 def _places(execution: Execution | None) -> Iterator[tuple[Lanes, str, Seat]]:

@@ -241,21 +241,19 @@ class Lanes:
             yield from self.sidings(lane)
 
     def find(
-        self, lane: str, invocation_id: str, lender: str, hint: str | None = None
+        self, lane: str, invocation_id: str | None, lender: str, hint: str | None = None
     ) -> str | None:
         """Path of a waiting call: of this invocation, or else the first that `lender` has caused.
 
         Args:
             lane: the lane.
-            invocation_id: the invocation.
+            invocation_id: the invocation; None: it cannot be in this lane.
             lender: an invocation that has a place in the lane.
             hint: where the invocation was published, if that is known.
         """
         caused = None
-        queue, first = ("", "") if hint is None else hint.split("/")[-3:-1]
         for siding, folder in self.sidings(lane):
-            may_hold = not queue or (siding.queue == queue and siding.slot >= first)
-            if siding.lender != lender and not may_hold:  # a retry takes a later slot
+            if siding.lender != lender and not (invocation_id and _may_hold(siding, hint)):
                 continue
             for name in sorted(self._fs.names(folder, fresh=True), key=_order):
                 if name.startswith(f"{invocation_id}."):
@@ -263,6 +261,26 @@ class Lanes:
                 if siding.lender == lender:
                     caused = caused or f"{folder}/{name}"
         return caused
+
+    def hand_to(self, lane: str, invocation_id: str, lender: str, hint: str | None) -> None:
+        """Let a waiting call wait where `lender` finds it, unless it does where another one does.
+
+        Dies before or after: it waits in the one place or in the other.
+
+        Args:
+            lane: the lane.
+            invocation_id: the invocation.
+            lender: an invocation that has a place in the lane.
+            hint: where the invocation was published, if that is known.
+        """
+        for siding, folder in self.sidings(lane):
+            if not _may_hold(siding, hint):
+                continue
+            for name in self._fs.names(folder, fresh=True):
+                its = name.startswith(f"{invocation_id}.") and siding.lender != lender
+                if its and not self.still_held({lane: siding.lender}):
+                    target = f"{siding._replace(lender=lender)}/{name}"
+                    self._store.move(f"{folder}/{name}", self._layout.in_lane(lane, target))
 
     # -- upkeep -------------------------------------------------------------------------
 
@@ -326,6 +344,14 @@ class Lanes:
         if any(name.startswith(f"{holder.invocation_id}.") for name in names):
             return False
         return not _may_run(holder) or self._fs.has_folder(folder)
+
+
+def _may_hold(siding: Siding, hint: str | None) -> bool:
+    """Whether a call may wait there that was published at `hint`: a retry takes a later slot."""
+    if hint is None:
+        return True
+    queue, slot = hint.split("/")[-3:-1]
+    return siding.queue == queue and siding.slot >= slot
 
 
 def _may_run(holder: Holder) -> bool:

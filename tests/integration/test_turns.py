@@ -271,6 +271,18 @@ def test_a_place_is_lent_through_a_call_that_another_worker_runs(turns):
         assert turns.keyed("k", 3).get(timeout=20) == 3
 
 
+def test_a_place_is_lent_afar_to_a_call_that_somebody_else_has_made(turns, gate):
+    opened, name = gate()
+    runners = [turns.app.make_runner(concurrency=2), turns.app.make_runner(queues={"other": 1.0})]
+    with working(turns.app, runners[0]), working(turns.app, runners[1]):
+        root = turns.shared("root", name)
+        wait_until(lambda: root.status is State.RUNNING)
+        leaf = turns.shared("leaf")
+        wait_until(lambda: waiting(turns.app))
+        opened.set()
+        assert root.get(timeout=20) == leaf.id
+
+
 def test_a_place_is_lent_to_one_call_at_a_time(turns):
     crowds.pop("gathered", None)
     with several(turns.app, 2, 3):

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 
-from fsqueue import FSQueue
+from support import wait_until
+
+from fsqueue import FSQueue, State, current_invocation
 from fsqueue.runner.context import current
-from integration.sample_tasks import crowds, enter
+from integration.sample_tasks import crowds, enter, gates
 
 app = FSQueue("turns", concurrency=1, poll_interval=0.1)
 
@@ -40,6 +42,22 @@ def keyed(key, depth):
 @app.task(queue="other")
 def through(key, depth):
     return keyed(key, depth).result
+
+
+@app.task(running_concurrency="task", registration_concurrency="arguments")
+def shared(name, gate=""):
+    """Waits for a call that another worker runs, whose body waits for one of somebody else."""
+    if name == "leaf":
+        return current_invocation().id
+    gates[gate].wait(20)
+    between = shares("leaf")
+    wait_until(lambda: between.status is State.RUNNING)
+    return between.result
+
+
+@app.task(queue="other")
+def shares(name):
+    return shared(name).result
 
 
 @app.task(running_concurrency="task")
