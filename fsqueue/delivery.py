@@ -365,7 +365,7 @@ class Delivery:
         parked = find_parked(store, self.id) if self.parked else None
         if store.withdraw(parked or path):
             return True
-        waiting = find_waiting(store, self.id, self._lanes)
+        waiting = find_waiting(store, self.id, self._lanes, path)
         return waiting is not None and store.withdraw(waiting)
 
 

@@ -253,7 +253,7 @@ class Lanes:
         """
         caused = None
         for siding, folder in self.sidings(lane):
-            if siding.lender != lender and not (invocation_id and _may_hold(siding, hint)):
+            if siding.lender != lender and not (invocation_id and siding.may_hold(hint)):
                 continue
             for name in sorted(self._fs.names(folder, fresh=True), key=_order):
                 if name.startswith(f"{invocation_id}."):
@@ -274,7 +274,7 @@ class Lanes:
             hint: where the invocation was published, if that is known.
         """
         for siding, folder in self.sidings(lane):
-            if not _may_hold(siding, hint):
+            if not siding.may_hold(hint):
                 continue
             for name in self._fs.names(folder, fresh=True):
                 its = name.startswith(f"{invocation_id}.") and siding.lender != lender
@@ -344,14 +344,6 @@ class Lanes:
         if any(name.startswith(f"{holder.invocation_id}.") for name in names):
             return False
         return not _may_run(holder) or self._fs.has_folder(folder)
-
-
-def _may_hold(siding: Siding, hint: str | None) -> bool:
-    """Whether a call may wait there that was published at `hint`: a retry takes a later slot."""
-    if hint is None:
-        return True
-    queue, slot = hint.split("/")[-3:-1]
-    return siding.queue == queue and siding.slot >= slot
 
 
 def _may_run(holder: Holder) -> bool:

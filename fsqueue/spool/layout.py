@@ -237,6 +237,13 @@ class Siding(NamedTuple):
         lender_fits = not others[1:] or is_invocation(found.lender)
         return found if is_queue_name(found.queue) and lender_fits else None
 
+    def may_hold(self, hint: str | None) -> bool:
+        """Whether a call may wait here that was published at `hint`: a retry takes a later slot."""
+        if hint is None:
+            return True
+        queue, slot = hint.split("/")[-3:-1]
+        return self.queue == queue and self.slot >= slot
+
     def __str__(self) -> str:
         return "~".join([self.slot, self.queue, *([self.lender] if self.lender else [])])
 

@@ -116,11 +116,13 @@ def _sidings(store: Store) -> Iterator[str]:
     return (folder for _, folder in store.lanes.all_sidings())
 
 
-def find_waiting(store: Store, invocation_id: str, lanes: Iterable[str]) -> str | None:
-    """Path of a call that waits in one of these lanes; None if it does not."""
+def find_waiting(
+    store: Store, invocation_id: str, lanes: Iterable[str], hint: str | None = None
+) -> str | None:
+    """Path of a call that was published at `hint` and waits in one of these lanes, or None."""
     for lane in lanes:
-        for _, folder in store.lanes.sidings(lane):
-            path = _find_in(store, invocation_id, folder)
+        for siding, folder in store.lanes.sidings(lane):
+            path = _find_in(store, invocation_id, folder) if siding.may_hold(hint) else None
             if path is not None:
                 return path
     return None
@@ -160,7 +162,7 @@ def state_of(
     # In the order in which an invocation moves, so that it cannot be missed by moving on; a
     # dead worker's attempt moves back, hence twice, the second time without guessing names.
     finders: list[Callable[[Store, str], str | None]]
-    finders = [functools.partial(find_waiting, lanes=lanes)] if lanes else []
+    finders = [functools.partial(find_waiting, lanes=lanes, hint=hint)] if lanes else []
     finders += [] if hint is None else [functools.partial(find_pending, hint=hint)]
     finders += [find_parked, _find_anywhere, find_pending_by_listing]
     for find in finders:
@@ -202,7 +204,7 @@ def cancel(store: Store, invocation_id: str, hint: str | None, lanes: Sequence[s
         UnknownInvocationError: it is nowhere in this spool.
     """
     known = [hint] if hint is not None else []
-    for path in (*known, find_waiting(store, invocation_id, lanes)):
+    for path in (*known, find_waiting(store, invocation_id, lanes, hint)):
         if path is not None and store.cancel_pending(path):
             return True
     if state_of(store, invocation_id).finished:

@@ -179,7 +179,8 @@ class Once(Outcomes):
         return any(
             name in self.fs.names(folder, fresh=True)
             for lane in entry.lanes
-            for _, folder in self.lanes.sidings(lane)
+            for siding, folder in self.lanes.sidings(lane)
+            if (siding.slot, siding.queue) == (entry.slot, entry.queue)
         )
 
     def _places(self, entry: Entry) -> tuple[str, str]:
