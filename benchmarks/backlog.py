@@ -26,8 +26,8 @@ from workers import workers
 from fsqueue.spool.backlog import Backlog
 from fsqueue.spool.client import Client
 from fsqueue.spool.filesystem import Filesystem
-from fsqueue.spool.layout import queue_folder
 from fsqueue.spool.lookup import state_of
+from fsqueue.spool.names import queue_folder
 from fsqueue.spool.opening import open_store
 from fsqueue.spool.states import State
 from fsqueue.spool.worker import Worker

@@ -21,7 +21,7 @@ from workers import workers
 
 from fsqueue.codec import encode
 from fsqueue.spool.client import Client
-from fsqueue.spool.layout import queue_folder
+from fsqueue.spool.names import queue_folder
 from fsqueue.spool.opening import open_store
 
 QUEUE = queue_folder("bench", "default")

@@ -14,7 +14,7 @@ from fsqueue.errors import ConfigError, TaskNotFoundError
 from fsqueue.invocation import Invocation, bar_of, naming_item
 from fsqueue.options import TaskOptions, check_offers
 from fsqueue.session import Session
-from fsqueue.spool.layout import client_of, is_safe_name, split_member
+from fsqueue.spool.names import client_of, is_safe_name, split_member
 from fsqueue.task import Task
 from fsqueue.triggers.making import checked
 

@@ -15,7 +15,7 @@ from msgspec import Meta
 from fsqueue.config import WORDS, Count, Seconds, Serializer
 from fsqueue.errors import ConfigError
 from fsqueue.fields import describe
-from fsqueue.spool.layout import DEFAULT_PRIORITY, DEFAULT_QUEUE, MAX_PRIORITY, is_safe_name
+from fsqueue.spool.names import DEFAULT_PRIORITY, DEFAULT_QUEUE, MAX_PRIORITY, is_safe_name
 from fsqueue.spool.records import DEFAULT_RETRY as _RETRY
 from fsqueue.spool.records import RetryPolicy
 from fsqueue.spool.resources import amounts, profile_of

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from fsqueue.config import default_root
 from fsqueue.errors import ConfigError
-from fsqueue.spool.layout import DEFAULT_QUEUE, queue_folder, split_profile
+from fsqueue.spool.names import DEFAULT_QUEUE, queue_folder, split_profile
 from fsqueue.spool.resources import NONE, in_words, needs_of
 
 if TYPE_CHECKING:

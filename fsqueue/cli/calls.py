@@ -208,7 +208,7 @@ def _facts(store: Store, found: View) -> dict[str, Any]:
 
 
 def _due(text: str) -> float:
-    from fsqueue.spool.layout import Slot
+    from fsqueue.spool.names import Slot
 
     slot = Slot.parse(text)
     return slot.due if slot else 0.0
@@ -228,7 +228,7 @@ def _worker_of(store: Store, found: View) -> str:
 
 def _turn_of(store: Store, found: View) -> str:
     """For what a pending call waits that others keep from running."""
-    from fsqueue.spool.layout import lane_limit
+    from fsqueue.spool.names import lane_limit
 
     lane = found.path.rpartition("/")[0].rpartition("/")[0].rpartition("/")[2]
     if found.state is not State.PENDING or not found.path.startswith(store.layout.lane(lane)):

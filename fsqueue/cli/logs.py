@@ -14,7 +14,7 @@ from fsqueue.cli.target import AppOption, JsonOption, RootOption, check_id, env,
 from fsqueue.errors import ConfigError, UnknownInvocationError
 
 if TYPE_CHECKING:
-    from fsqueue.spool.layout import AttemptName
+    from fsqueue.spool.names import AttemptName
     from fsqueue.spool.states import State
     from fsqueue.spool.store import Store
 
@@ -55,7 +55,7 @@ def logs(
     It is text that anybody may have written who may write into the spool. Control characters are
     shown as Python writes them.
     """
-    from fsqueue.spool.layout import AttemptName
+    from fsqueue.spool.names import AttemptName
     from fsqueue.spool.reports import latest_output, read_output
 
     with opened(app, root) as target:
@@ -112,7 +112,7 @@ class _Tail:
 
 
 def _follow(store: Store, carrier: str) -> None:
-    from fsqueue.spool.layout import AttemptName
+    from fsqueue.spool.names import AttemptName
     from fsqueue.spool.reports import outputs_of
 
     tail = _Tail(store, AttemptName(carrier, 1))

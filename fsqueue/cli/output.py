@@ -101,7 +101,7 @@ def printable_output(text: str) -> str:
 
 def queue_in_words(folder: str) -> str:
     """A queue by its folder's name, and what its calls need, such as ``app.default (gpu=1)``."""
-    from fsqueue.spool.layout import split_profile
+    from fsqueue.spool.names import split_profile
     from fsqueue.spool.resources import NONE, in_words, needs_of
 
     queue, profile = split_profile(folder)

@@ -168,7 +168,7 @@ def find_queue(target: Target, store: Store, name: str) -> str:
         NotFoundError: there is no such queue, or there are several.
     """
     from fsqueue.spool.census import queue_names
-    from fsqueue.spool.layout import queue_folder, split_profile
+    from fsqueue.spool.names import queue_folder, split_profile
 
     there = sorted({split_profile(folder)[0] for folder in queue_names(store)})
     if name in there:
@@ -190,7 +190,7 @@ def check_id(text: str) -> tuple[str, int | None]:
     Raises:
         ConfigError: not an invocation id.
     """
-    from fsqueue.spool.layout import client_of, split_member
+    from fsqueue.spool.names import client_of, split_member
 
     carrier, member = split_member(text)
     try:

@@ -13,7 +13,7 @@ from fsqueue.cli.target import APP_HELP, env
 from fsqueue.config import RunnerKind  # noqa: TC001 - typer reads the annotations
 from fsqueue.errors import ConfigError, FSQueueError
 from fsqueue.logs import LogFormat, LogSetup, set_up
-from fsqueue.spool.layout import is_safe_name
+from fsqueue.spool.names import is_safe_name
 
 
 def worker(

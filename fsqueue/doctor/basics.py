@@ -11,7 +11,7 @@ from fsqueue.doctor.findings import Finding, Verdict
 from fsqueue.errors import SpoolError
 from fsqueue.spool.access import check_root
 from fsqueue.spool.filesystem import Filesystem, links_unsupported
-from fsqueue.spool.layout import AttemptName, Slot, new_token
+from fsqueue.spool.names import AttemptName, Slot, new_token
 
 if TYPE_CHECKING:
     from fsqueue.doctor.workplace import Workplace

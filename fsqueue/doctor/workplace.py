@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from fsqueue.spool.filesystem import Filesystem
-from fsqueue.spool.layout import new_token
+from fsqueue.spool.names import new_token
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -8,7 +8,7 @@ import threading
 from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from fsqueue.spool.layout import folder_of, split_profile
+from fsqueue.spool.names import folder_of, split_profile
 from fsqueue.spool.resources import NONE, covers, needs_of
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from fsqueue.runner.budget import NOTHING
-from fsqueue.spool.layout import split_profile
+from fsqueue.spool.names import split_profile
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -15,8 +15,8 @@ from fsqueue.errors import (
     UnknownInvocationError,
 )
 from fsqueue.spool.controls import retried_id
-from fsqueue.spool.layout import split_member
 from fsqueue.spool.lookup import find_parked, state_of
+from fsqueue.spool.names import split_member
 from fsqueue.spool.states import State
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from fsqueue.spool.reports import (
 )
 
 if TYPE_CHECKING:
-    from fsqueue.spool.layout import AttemptName
+    from fsqueue.spool.names import AttemptName
     from fsqueue.spool.store import Store
 
 log = logging.getLogger(__name__)

@@ -7,7 +7,7 @@ import random
 import threading
 from typing import TYPE_CHECKING, Protocol
 
-from fsqueue.spool.layout import PAUSED, AttemptName, Slot, split_profile
+from fsqueue.spool.names import PAUSED, AttemptName, Slot, split_profile
 from fsqueue.spool.resources import NONE, covers, needs_of
 
 if TYPE_CHECKING:

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from fsqueue.errors import EnvelopeError, SpoolError, SpoolVersionError
 from fsqueue.spool import envelope
-from fsqueue.spool.layout import is_key_name
+from fsqueue.spool.names import is_key_name
 from fsqueue.spool.records import Outcome
 from fsqueue.spool.states import State
 
 if TYPE_CHECKING:
+    from fsqueue.spool.moves import Moves
     from fsqueue.spool.records import Payload
-    from fsqueue.spool.store import Store
     from fsqueue.spool.syscalls import Content
 
 log = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ class Cache:
         store: the spool.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Moves) -> None:
         self._store = store
 
     def get(self, key: str, ttl: float, *, fresh: bool = False) -> Cached | None:

@@ -13,8 +13,9 @@ import msgspec
 
 from fsqueue.errors import EnvelopeError
 from fsqueue.spool.filesystem import Filesystem
-from fsqueue.spool.layout import PAUSED, AttemptName, Layout, Slot, is_queue_name, split_profile
+from fsqueue.spool.layout import Layout
 from fsqueue.spool.liveness import Observer
+from fsqueue.spool.names import PAUSED, AttemptName, Slot, is_queue_name, split_profile
 from fsqueue.spool.records import WorkerRecord
 from fsqueue.spool.reports import Progress, read_progress, reporting_attempts
 from fsqueue.spool.resources import NONE, amounts, covers, in_words, needs_of

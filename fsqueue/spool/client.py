@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple, Required, TypedDict, Unpack, cast
 from fsqueue import tracing
 from fsqueue.errors import SpoolError
 from fsqueue.spool.fired import fire
-from fsqueue.spool.layout import DEFAULT_PRIORITY, Slot, client_of, new_token
+from fsqueue.spool.names import DEFAULT_PRIORITY, Slot, client_of, new_token
 from fsqueue.spool.records import Call
 from fsqueue.spool.waiter import Waiter
 

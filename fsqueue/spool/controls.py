@@ -11,7 +11,7 @@ import msgspec
 from fsqueue.errors import EnvelopeError
 from fsqueue.spool.census import queue_names
 from fsqueue.spool.client import later
-from fsqueue.spool.layout import DEFAULT_PRIORITY, AttemptName, Slot, split_profile
+from fsqueue.spool.names import DEFAULT_PRIORITY, AttemptName, Slot, split_profile
 from fsqueue.spool.sightings import failed_names, outcome_of, parked_calls, pending_calls
 from fsqueue.spool.states import State
 

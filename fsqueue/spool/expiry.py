@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from fsqueue.errors import EnvelopeError
 from fsqueue.spool.journal import start_of_hour
 from fsqueue.spool.lanes import mend_all
-from fsqueue.spool.layout import Slot, is_client_name
+from fsqueue.spool.names import Slot, is_client_name
 from fsqueue.spool.reports import remove_stale_progress
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from fsqueue.errors import EnvelopeError
 from fsqueue.spool import envelope
 from fsqueue.spool.filesystem import links_unsupported
-from fsqueue.spool.layout import AttemptName, Slot, client_of, is_queue_name
+from fsqueue.spool.names import AttemptName, Slot, client_of, is_queue_name
 from fsqueue.spool.records import Call
 
 if TYPE_CHECKING:

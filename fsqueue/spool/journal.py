@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import msgspec
 
 from fsqueue.spool import sketch
-from fsqueue.spool.layout import Slot
+from fsqueue.spool.names import Slot
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -26,12 +26,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from fsqueue.errors import EnvelopeError, SpoolError
 from fsqueue.spool.identity import host_name, is_marked_gone, mark_of
-from fsqueue.spool.layout import (
+from fsqueue.spool.names import (
     AttemptName,
     Holder,
     Siding,
     in_order,
-    is_invocation,
+    is_invocation_id,
     lane_limit,
     new_token,
 )
@@ -39,8 +39,8 @@ from fsqueue.spool.layout import (
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
+    from fsqueue.spool.moves import Claim, Moves
     from fsqueue.spool.records import Call
-    from fsqueue.spool.store import Claim, Store
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +66,7 @@ def check_lanes(call: Call, path: str) -> None:
     Raises:
         EnvelopeError: they are not.
     """
-    lenders_fit = all(map(is_invocation, call.within.values()))
+    lenders_fit = all(map(is_invocation_id, call.within.values()))
     if not all(map(lane_limit, call.lanes)) or not lenders_fit:
         raise EnvelopeError(f"{path} names no lanes ({', '.join(call.lanes)})")
 
@@ -99,7 +99,7 @@ class Lanes:
         store: the spool.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Moves) -> None:
         self._store, self._fs, self._layout = store, store.fs, store.layout
 
     def _look(self, lane: str) -> _Sight:
@@ -362,7 +362,7 @@ class LaneUpkeep:
         store: the spool.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Moves) -> None:
         self._store = store
         self._last = ""
         self._wanting: set[str] = set()
@@ -382,13 +382,13 @@ class LaneUpkeep:
                 self._wanting.add(lane)
 
 
-def mend_all(store: Store) -> None:
+def mend_all(store: Moves) -> None:
     """Mend every lane, at once."""
     for lane in filter(lane_limit, store.fs.names(store.layout.lanes_folder, fresh=True)):
         _is_wanting(store, lane, admit=True)
 
 
-def _is_wanting(store: Store, lane: str, *, admit: bool) -> bool:
+def _is_wanting(store: Moves, lane: str, *, admit: bool) -> bool:
     """What `Lanes.mend` says; False if it fails, which must not keep other lanes from it."""
     try:
         return store.lanes.mend(lane, admit=admit)

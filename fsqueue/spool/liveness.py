@@ -21,7 +21,7 @@ import msgspec
 
 from fsqueue.errors import EnvelopeError
 from fsqueue.spool.identity import Process, boot_id, is_gone
-from fsqueue.spool.layout import is_safe_name, split_profile
+from fsqueue.spool.names import is_safe_name, split_profile
 from fsqueue.spool.records import UNDECODABLE, WorkerRecord
 from fsqueue.spool.resources import NONE, covers, needs_of, times
 

@@ -6,7 +6,7 @@ import functools
 from typing import TYPE_CHECKING
 
 from fsqueue.errors import UnknownInvocationError
-from fsqueue.spool.layout import AttemptName, Slot, client_of
+from fsqueue.spool.names import AttemptName, Slot, client_of
 from fsqueue.spool.states import State
 
 if TYPE_CHECKING:

@@ -28,7 +28,7 @@ import msgspec
 
 from fsqueue.errors import EnvelopeError, SpoolError
 from fsqueue.spool import envelope
-from fsqueue.spool.layout import (
+from fsqueue.spool.names import (
     AttemptName,
     Slot,
     is_entry_name,

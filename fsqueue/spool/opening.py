@@ -11,8 +11,9 @@ import msgspec
 from fsqueue.errors import SpoolError, SpoolVersionError
 from fsqueue.spool.access import check_root, key_name
 from fsqueue.spool.filesystem import Filesystem, links_unsupported
-from fsqueue.spool.layout import Layout, new_token
+from fsqueue.spool.layout import Layout
 from fsqueue.spool.mounts import is_remote
+from fsqueue.spool.names import new_token
 from fsqueue.spool.records import FORMAT, UNDECODABLE, SpoolInfo
 from fsqueue.spool.store import Store
 

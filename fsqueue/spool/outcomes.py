@@ -13,7 +13,7 @@ from fsqueue.errors import EnvelopeError, SpoolError
 from fsqueue.spool import envelope
 from fsqueue.spool.clock import ServerClock
 from fsqueue.spool.filesystem import links_unsupported
-from fsqueue.spool.layout import AttemptName, client_of, new_token
+from fsqueue.spool.names import AttemptName, client_of, new_token
 from fsqueue.spool.records import Failure, Outcome
 from fsqueue.spool.states import State
 

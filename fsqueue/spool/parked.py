@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING
 
 from fsqueue.errors import EnvelopeError, SpoolError, SpoolVersionError
 from fsqueue.spool.client import later
-from fsqueue.spool.layout import DEFAULT_PRIORITY, AttemptName, Slot, client_of, is_invocation_id
+from fsqueue.spool.names import DEFAULT_PRIORITY, AttemptName, Slot, client_of, is_invocation_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from fsqueue.spool.moves import Moves
     from fsqueue.spool.records import Call
-    from fsqueue.spool.store import Store
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ class Parked:
         told: a bell tells when that begins.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Moves) -> None:
         self._store = store
         self.in_use, self.told = True, False
         self._ended: tuple[set[str], set[str]] | None = None

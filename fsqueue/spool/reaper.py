@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from fsqueue.errors import SpoolVersionError
 from fsqueue.logs import tags
-from fsqueue.spool.layout import AttemptName
 from fsqueue.spool.liveness import Observer
+from fsqueue.spool.names import AttemptName
 from fsqueue.spool.reports import drop_progress
 from fsqueue.spool.worker import remove_worker_files
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from fsqueue.errors import EnvelopeError
-from fsqueue.spool.layout import AttemptName
+from fsqueue.spool.names import AttemptName
 from fsqueue.spool.records import UNDECODABLE
 
 if TYPE_CHECKING:

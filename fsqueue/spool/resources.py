@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Final, TypeAlias
 
-from fsqueue.spool.layout import is_safe_name
+from fsqueue.spool.names import is_safe_name
 
 Amounts: TypeAlias = Mapping[str, int]
 """Amounts by resource, in thousandths."""

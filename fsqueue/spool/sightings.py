@@ -14,8 +14,8 @@ import msgspec
 from fsqueue.errors import EnvelopeError, SpoolVersionError, UnknownInvocationError
 from fsqueue.spool.census import claimed_for, queue_names
 from fsqueue.spool.envelope import GLANCE, decode, glance
-from fsqueue.spool.layout import AttemptName, Slot, in_order, split_profile
 from fsqueue.spool.lookup import state_of
+from fsqueue.spool.names import AttemptName, Slot, in_order, split_profile
 from fsqueue.spool.records import Call, Failure, Outcome, Payload
 from fsqueue.spool.states import State
 

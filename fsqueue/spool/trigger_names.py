@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from fsqueue.spool.layout import is_invocation
+from fsqueue.spool.names import is_invocation_id
 
 _EVENT = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,63}", re.ASCII)
 _TICK = re.compile(r"\d{13}", re.ASCII)
@@ -33,7 +33,7 @@ class EventName(NamedTuple):
         """Read a file's name; None if it is not one of ours."""
         event, _, event_id = name.rpartition(".")
         known = event == ENDED or is_event_name(event)
-        return cls(event, event_id) if known and is_invocation(event_id) else None
+        return cls(event, event_id) if known and is_invocation_id(event_id) else None
 
     def __str__(self) -> str:
         return f"{self.event}.{self.id}"

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from fsqueue.errors import SpoolError
 from fsqueue.spool.bell import listening
-from fsqueue.spool.layout import client_of
+from fsqueue.spool.names import client_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,7 +11,7 @@ import msgspec
 
 from fsqueue.errors import SpoolVersionError
 from fsqueue.spool.identity import host_name, this_process
-from fsqueue.spool.layout import AttemptName, new_token
+from fsqueue.spool.names import AttemptName, new_token
 from fsqueue.spool.records import WorkerRecord
 
 if TYPE_CHECKING:

@@ -127,6 +127,8 @@ def test_each_state_has_its_list(app, gate):
             State.PENDING: later,
             State.CANCELLED: gone,
         }
+        # What has ended leaves ``running/`` a moment after its outcome is there.
+        wait_until(lambda: len(list(sight(app.store, State.RUNNING))) == 1)
         for state, invocation in wanted.items():
             (found,) = sight(app.store, state)
             assert (found.id, found.state) == (invocation.id, state)

@@ -15,7 +15,7 @@ from fsqueue.spool import backlog, controls
 from fsqueue.spool.backlog import Backlog
 from fsqueue.spool.census import look_at_workers
 from fsqueue.spool.expiry import remove_gone_clients
-from fsqueue.spool.layout import AttemptName
+from fsqueue.spool.names import AttemptName
 from fsqueue.spool.opening import open_store
 from fsqueue.spool.records import Outcome
 from fsqueue.spool.sightings import pending_calls

@@ -15,7 +15,7 @@ from fsqueue.errors import EnvelopeError, SpoolVersionError, UnknownInvocationEr
 from fsqueue.spool import envelope
 from fsqueue.spool.digests import digest_of
 from fsqueue.spool.identity import Process, is_gone
-from fsqueue.spool.layout import AttemptName, Slot, is_queue_name, split_member
+from fsqueue.spool.names import AttemptName, Slot, is_queue_name, split_member
 from fsqueue.spool.records import (
     FORMAT,
     UNDECODABLE,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from sweep import MAX_ATTEMPTS, walk
 
-from fsqueue.spool.layout import AttemptName
+from fsqueue.spool.names import AttemptName
 
 if TYPE_CHECKING:
     from fsqueue.spool.store import Store

@@ -15,7 +15,7 @@ from model import Entry, Model, look
 from sweep import clean_up, outcome_of
 
 from fsqueue.errors import SpoolError
-from fsqueue.spool.layout import AttemptName
+from fsqueue.spool.names import AttemptName
 from fsqueue.spool.reaper import reap
 from fsqueue.spool.states import State
 from fsqueue.testing import Fault

@@ -18,7 +18,7 @@ from fsqueue.errors import EnvelopeError
 from fsqueue.spool.backlog import Backlog
 from fsqueue.spool.client import Client
 from fsqueue.spool.expiry import expire
-from fsqueue.spool.layout import DEFAULT_PRIORITY, AttemptName, Slot
+from fsqueue.spool.names import DEFAULT_PRIORITY, AttemptName, Slot
 from fsqueue.spool.opening import open_store
 from fsqueue.spool.reaper import reap
 from fsqueue.spool.records import Call, Failure, Outcome

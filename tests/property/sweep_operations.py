@@ -31,8 +31,8 @@ from fsqueue.errors import EnvelopeError
 from fsqueue.runner.context import Workplace
 from fsqueue.runner.execute import execute
 from fsqueue.spool import envelope
-from fsqueue.spool.layout import AttemptName
 from fsqueue.spool.lookup import cancel
+from fsqueue.spool.names import AttemptName
 from fsqueue.spool.once import Key
 from fsqueue.spool.reaper import reap
 from fsqueue.spool.states import State

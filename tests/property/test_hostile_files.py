@@ -42,7 +42,7 @@ from fsqueue.errors import (
     SpoolError,
     SpoolVersionError,
 )
-from fsqueue.spool.layout import AttemptName
+from fsqueue.spool.names import AttemptName
 
 ERRORS = {
     pending: InvocationCorruptError,

@@ -21,7 +21,7 @@ from support import wait_until
 
 from fsqueue.errors import EnvelopeError, SpoolError
 from fsqueue.spool.expiry import expire
-from fsqueue.spool.layout import AttemptName, Slot
+from fsqueue.spool.names import AttemptName, Slot
 from fsqueue.spool.opening import open_store
 
 # -- names ----------------------------------------------------------------------------------------

@@ -35,8 +35,8 @@ from sweep_operations import KEY, Operation, collect, delivered, present_client,
 from fsqueue.errors import SpoolError
 from fsqueue.spool.backlog import Backlog
 from fsqueue.spool.expiry import expire, remove_gone_clients
-from fsqueue.spool.layout import AttemptName
 from fsqueue.spool.liveness import Observer
+from fsqueue.spool.names import AttemptName
 from fsqueue.spool.opening import open_store
 from fsqueue.spool.reaper import reap
 from fsqueue.spool.reports import Progress, drop_progress, write_progress

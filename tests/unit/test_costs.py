@@ -21,8 +21,8 @@ from fsqueue.runner.context import Workplace
 from fsqueue.runner.execute import Ending, execute
 from fsqueue.spool.backlog import Backlog, Backlogs
 from fsqueue.spool.lanes import LaneUpkeep
-from fsqueue.spool.layout import AttemptName, Slot
 from fsqueue.spool.lookup import state_of
+from fsqueue.spool.names import AttemptName, Slot
 from fsqueue.spool.once import Key
 from fsqueue.spool.opening import open_store
 from fsqueue.spool.states import State

@@ -10,7 +10,7 @@ from spool_pair import opened_pair
 from fsqueue.runner.budget import Budget
 from fsqueue.spool import backlog
 from fsqueue.spool.backlog import Backlogs
-from fsqueue.spool.layout import Slot
+from fsqueue.spool.names import Slot
 from fsqueue.spool.resources import amounts
 from fsqueue.testing import FaultyFilesystem
 

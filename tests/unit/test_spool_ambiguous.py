@@ -8,7 +8,7 @@ import os
 import pytest
 
 from fsqueue.spool.client import Client
-from fsqueue.spool.layout import AttemptName
+from fsqueue.spool.names import AttemptName
 from fsqueue.spool.opening import open_store
 from fsqueue.spool.records import Outcome
 from fsqueue.spool.states import State

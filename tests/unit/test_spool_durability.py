@@ -8,7 +8,7 @@ import os
 import pytest
 from spool_pair import QUEUE, opened_pair
 
-from fsqueue.spool.layout import AttemptName
+from fsqueue.spool.names import AttemptName
 from fsqueue.spool.opening import open_store
 from fsqueue.spool.reaper import reap
 from fsqueue.spool.states import State

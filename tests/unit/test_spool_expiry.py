@@ -6,7 +6,7 @@ import pathlib
 import pytest
 
 from fsqueue.spool.expiry import expire
-from fsqueue.spool.layout import Slot
+from fsqueue.spool.names import Slot
 from fsqueue.spool.opening import open_store
 
 pytestmark = pytest.mark.leaves_strays

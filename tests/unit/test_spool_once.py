@@ -9,7 +9,7 @@ from msgspec import structs
 from fsqueue.errors import SpoolVersionError
 from fsqueue.spool import envelope
 from fsqueue.spool.expiry import expire_by_kind
-from fsqueue.spool.layout import DEFAULT_PRIORITY, Slot
+from fsqueue.spool.names import DEFAULT_PRIORITY, Slot
 from fsqueue.spool.once import Entry, Key, _Look
 from fsqueue.spool.opening import open_store
 from fsqueue.spool.records import Call

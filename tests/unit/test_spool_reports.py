@@ -12,7 +12,7 @@ from fsqueue.runner.reporting import Captured, Report, checked_progress
 from fsqueue.spool.census import running_calls
 from fsqueue.spool.expiry import expire_by_kind
 from fsqueue.spool.filesystem import Filesystem
-from fsqueue.spool.layout import AttemptName
+from fsqueue.spool.names import AttemptName
 from fsqueue.spool.reports import (
     OUTPUT_LIMIT,
     Progress,

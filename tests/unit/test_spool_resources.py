@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fsqueue.runner.budget import Budget
-from fsqueue.spool.layout import folder_of, is_queue_name, queue_folder, split_profile
+from fsqueue.spool.names import folder_of, is_queue_name, queue_folder, split_profile
 from fsqueue.spool.resources import amounts, covers, in_words, needs_of, profile_of, times
 
 

@@ -13,7 +13,7 @@ import fsqueue.spool
 from fsqueue.errors import EnvelopeError, SpoolError, SpoolVersionError
 from fsqueue.spool import envelope
 from fsqueue.spool.backlog import Backlog
-from fsqueue.spool.layout import AttemptName, Slot
+from fsqueue.spool.names import AttemptName, Slot
 from fsqueue.spool.opening import open_store
 from fsqueue.spool.states import State
 from fsqueue.testing import NAME_VERBS, Fault, FaultyFilesystem

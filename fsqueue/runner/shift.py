@@ -1,0 +1,394 @@
+"""The claim loop of a worker, from its registration to its departure."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from fsqueue.errors import SpoolError
+from fsqueue.runner import context, notes
+from fsqueue.runner.budget import Budget, claim_within
+from fsqueue.runner.context import Workplace
+from fsqueue.runner.execute import Ending, cancelled, time_out
+from fsqueue.runner.process_slots import ProcessSlots
+from fsqueue.runner.signals import stop_on_signals
+from fsqueue.runner.slots import Slots, ThreadSlots
+from fsqueue.runner.upkeep import Upkeep
+from fsqueue.runner.watch import TriggerWatch
+from fsqueue.spool.bell import listening
+from fsqueue.spool.expiry import remove_gone_clients
+from fsqueue.spool.journal import Journal
+from fsqueue.spool.opening import make_folder
+from fsqueue.spool.reaper import give_back_of_processes
+from fsqueue.spool.reports import drop_progress
+from fsqueue.spool.resources import profile_of
+from fsqueue.spool.worker import Worker
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from fsqueue.runner.host import Host
+    from fsqueue.spool.backlog import Backlogs
+    from fsqueue.spool.store import Claim
+
+log = logging.getLogger(__name__)
+
+_FIRST_PAUSE_POLLING = 0.001
+_FIRST_PAUSE_EVENTS = 0.02
+_GROWTH = 1.3
+# So long a thread may work alone before another one joins it, unless it ends so many calls.
+_RAMP = 0.002
+_QUICK = 2
+# Shorter than any pause of the claim loop.
+_LOOK_AGAIN = 0.0009
+_SETTLED = {Ending.FINISHED, Ending.GIVEN_BACK, Ending.WAITS}
+
+
+class Shift:
+    """One run of a runner, from registration to departure."""
+
+    def __init__(
+        self, host: Host, kind: str, concurrency: int, backlogs: Backlogs, budget: Budget
+    ) -> None:
+        self._host, self._kind, self._concurrency = host, kind, concurrency
+        self._store = host.store
+        self._backlogs, self._budget = backlogs, budget
+        self._worker = Worker(
+            self._store,
+            queues=backlogs.queues,
+            runner=kind,
+            concurrency=concurrency,
+            resources=profile_of(budget.total),
+        )
+        conf, keep = host.conf, host.conf.journal_ttl > 0
+        self._journal = Journal(self._store, concurrency, heartbeat=conf.heartbeat, keep=keep)
+        self._workplace = Workplace(
+            store=self._store,
+            worker=lambda: self._worker,
+            resolve=host.resolve,
+            unpickles=host.unpickles,
+            app_id=host.app_id,
+            exclusive=threading.current_thread() is threading.main_thread(),
+            note=self._journal.add,
+            ended=host.triggers.ended,
+        )
+        self._mutex = threading.Lock()
+        self._busy = 0
+        self._full = False
+        self._ended = 0
+        self._rings = 0
+        self._parked = self._store.parked
+        self._somebody_waits = False
+        self._empty, self._empty_until = -1, 0.0
+        self._stopping = threading.Event()
+        self._wake = threading.Event()
+        self._slots: Slots | None = None
+        self._watch = TriggerWatch(host)
+        self._terminate: Callable[[], object] | None = None
+        self._workplace.budget = budget
+        budget.on_give = self._wake.set
+
+    def stop(self) -> None:
+        """Make `run` return, after the running bodies have finished. From any thread."""
+        self._stopping.set()
+        self._wake.set()
+
+    def run(self) -> None:
+        """Claim and run calls in this thread; see `Runner.run`."""
+        for queue in self._backlogs.queues:
+            # Before looking there: an NFS client remembers for half a minute what was missing.
+            make_folder(self._store.fs, self._store.layout.queue(queue))
+        self._parked.watch()
+        slots = self._slots = self._make_slots()
+        self._worker.register()
+        self._journal.begin()
+        upkeep = Upkeep(
+            self._store,
+            self._worker,
+            self._host.conf,
+            self._ring,
+            self._end_cancelled,
+            self._drain_as_asked,
+            lambda: self._journal.flush(self._worker.name),
+        )
+        upkeep.start()
+        self._watch.look()
+        context.enter(self._workplace)
+        try:
+            grace = self._host.conf.stop_grace
+            with (
+                stop_on_signals(self._drain, self._abort, grace=grace) as terminate,
+                self._drainable(terminate),
+                self._listening() as heard,
+            ):
+                log.info(
+                    "worker %s serves %s with %d %s slots",
+                    self._worker.name,
+                    self._store.layout.root,
+                    self._concurrency,
+                    self._kind,
+                )
+                self._loop(slots, _FIRST_PAUSE_EVENTS if heard else _FIRST_PAUSE_POLLING)
+                # Still beating, still listening to signals: bodies may take their time.
+                slots.close()
+                self._watch.stop()
+        finally:
+            context.leave(self._workplace)
+            self._watch.stop()
+            upkeep.stop()
+            self._leave(upkeep)
+
+    def _leave(self, upkeep: Upkeep) -> None:
+        self._parked.unwatch()
+        for claim in self._worker.claims:
+            if self._worker.release(claim):
+                self._give_back(claim)
+        self._worker.deregister()
+        self._journal.close(self._worker.name)
+        if self._kind == "process":
+            # The processes of the slots were ended without being asked.
+            upkeep.discover()
+            upkeep.reap_here()
+            remove_gone_clients(self._store)
+        log.info(
+            "worker %s has left; calls claimed: %d, lost to others: %d",
+            self._worker.name,
+            self._worker.claimed,
+            self._worker.lost,
+        )
+
+    def _make_slots(self) -> Slots:
+        if self._kind == "process":
+            return ProcessSlots(
+                self._host,
+                self._concurrency,
+                self._finished,
+                self._journal.add,
+                self._budget if self._budget.total else None,
+            )
+        return ThreadSlots(self._workplace, self._concurrency, self._next_claim, self._finished)
+
+    @contextlib.contextmanager
+    def _listening(self) -> Iterator[bool]:
+        if not self._host.events:
+            yield False
+            return
+        with contextlib.ExitStack() as stack:
+            layout, queues = self._store.layout, self._backlogs.queues
+            bells = [layout.bell(queue) for queue in queues]
+            if self._budget.total:
+                bells += [layout.needs_bell(queue) for queue in queues]
+            heard = [
+                stack.enter_context(listening(self._store.fs, bell, self._rung)) for bell in bells
+            ]
+            bell = self._store.layout.after_bell
+            self._parked.told = stack.enter_context(
+                listening(self._store.fs, bell, self._parked_rings)
+            )
+            self._somebody_waits = True  # as far as this worker knows: it has just begun to listen
+            yield all(heard)
+
+    def _parked_rings(self) -> None:
+        if not self._parked.in_use:
+            self._somebody_waits = True
+            self._wake.set()
+
+    def _look_who_waits(self) -> None:
+        if self._somebody_waits:
+            self._somebody_waits = False
+            try:
+                self._parked.look()
+            except OSError as error:
+                log.info("cannot look who waits for whom, upkeep will: %s", error)
+
+    def _ring(self) -> None:
+        self._wake.set()
+        for queue in self._backlogs.queues:
+            self._store.fs.ring(self._store.layout.bell(queue))
+            self._store.fs.ring(self._store.layout.needs_bell(queue))
+
+    # -- claiming -----------------------------------------------------------------------
+
+    def _loop(self, slots: Slots, first_pause: float) -> None:
+        pause = first_pause
+        while not self._stopping.is_set():
+            self._look_who_waits()
+            claim = self._next_claim()
+            if claim is not None:
+                slots.start(claim)
+                pause = first_pause
+                while self._kind == "thread" and self._keeps_up():
+                    self._look_who_waits()
+                continue
+            with self._mutex:
+                self._full = self._busy >= self._concurrency
+            until_due = self._backlogs.next_due - self._store.fs.monotonic()
+            rung = self._wake.wait(max(0.0, min(pause, until_due)))
+            self._wake.clear()
+            slots.check()
+            self._watch.look()
+            longest = self._host.conf.poll_interval
+            pause = first_pause if rung else min(pause * _GROWTH, longest)
+
+    def _keeps_up(self) -> bool:
+        """Give the busy threads a moment; True if they end calls faster than more would.
+
+        Threads share one interpreter: for calls that take no time one thread is the quickest,
+        and each more slows down all. For calls that wait for something, more are better.
+        """
+        ended, now = self._ended, time.monotonic()
+        until = now + _RAMP
+        while self._busy and not self._stopping.is_set() and (left := until - now) > 0:
+            self._wake.wait(left)
+            self._wake.clear()
+            now = time.monotonic()
+        return self._busy > 0 and self._ended - ended >= _QUICK
+
+    def _next_claim(self) -> Claim | None:
+        """Claim the next call and take a slot for it; None if there is none to be had."""
+        with self._mutex:
+            if self._busy >= self._concurrency or self._stopping.is_set():
+                return None
+            self._busy += 1
+        try:
+            claim = self._claim()
+        except (OSError, SpoolError) as error:
+            log.warning("cannot claim, trying again: %s", error)
+            claim = None
+        if claim is None:
+            self._free_slot()
+        else:
+            self._journal.hold(1)
+        return claim
+
+    def _free_slot(self, *, quietly: bool = False) -> None:
+        with self._mutex:
+            self._busy -= 1
+            if self._full and not quietly:
+                self._wake.set()
+
+    def _claim(self) -> Claim | None:
+        rings = self._rings
+        if self._empty == rings and time.monotonic() < self._empty_until:
+            return None  # another thread has just looked
+        for origin in self._backlogs:
+            try:
+                claim = claim_within(self._budget, self._worker, origin)
+            except OSError:
+                self._backlogs.defer(origin)
+                raise
+            if claim is not None:
+                return claim
+        self._empty, self._empty_until = rings, time.monotonic() + _LOOK_AGAIN
+        return None
+
+    def _rung(self) -> None:
+        """A bell rings."""
+        self._rings += 1
+        self._backlogs.news()
+        self._wake.set()
+
+    # -- endings ------------------------------------------------------------------------
+
+    def _finished(self, claim: Claim, ending: Ending | BaseException) -> None:
+        try:
+            self._settle(claim, ending)
+        except (OSError, SpoolError) as error:
+            log.error("cannot settle %s, upkeep will: %s", claim.name, error)  # noqa: TRY400
+        finally:
+            self._worker.forget(claim.name)
+            self._budget.give(str(claim.name))
+            self._journal.hold(-1)
+            self._ended += 1
+            self._free_slot(quietly=self._kind == "thread")  # which looks for the next call itself
+
+    def _settle(self, claim: Claim, ending: Ending | BaseException) -> None:
+        """Free a claim; what its slot did not finish goes back."""
+        if self._kind == "process" and ending is Ending.FINISHED:
+            self._parked.ended(claim.name.invocation_id)  # its process does not look
+        if not self._worker.release(claim) or ending in _SETTLED:
+            return
+        drop_progress(self._store, claim.name)
+        if ending is Ending.UNREADABLE:
+            self._backlogs.skip(claim.name)
+            self._give_back(claim)
+        elif ending is Ending.CANCELLED:
+            cancelled(self._workplace, claim)
+        elif ending is Ending.TIMED_OUT:
+            time_out(self._workplace, claim)
+        elif ending is Ending.NOT_STARTED or self._stopping.is_set():
+            self._give_back(claim)
+        else:
+            reason = f"its slot failed: {ending}"
+            log.warning("%s: %s", claim.name, reason, extra=claim.tags)
+            self._journal.add(notes.lost(self._store, claim))
+            self._store.recover(claim.path, claim.name, reason)
+
+    def _give_back(self, claim: Claim) -> None:
+        log.info("given back: %s", claim.name, extra=claim.tags)
+        self._store.give_back(claim)
+        drop_progress(self._store, claim.name)
+
+    def _end_cancelled(self) -> None:
+        """End the executions of claims that were cancelled meanwhile."""
+        claims = self._worker.claims
+        if claims and self._slots is not None:
+            cancelled = self._store.fs.names(self._store.layout.cancel_folder, fresh=True)
+            for claim in claims:
+                if claim.name.invocation_id in cancelled:
+                    self._slots.cancel(claim)
+
+    # -- signals ------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def _drainable(self, terminate: Callable[[], object]) -> Iterator[None]:
+        """Within the block this worker drains when another process asks for it."""
+        with self._mutex:
+            self._terminate = terminate
+        try:
+            yield
+        finally:
+            with self._mutex:
+                self._terminate = None
+
+    def _drain_as_asked(self) -> bool:
+        with self._mutex:
+            if self._terminate is None:
+                return False  # it has not begun, or is leaving
+            log.info("worker %s was asked to drain", self._worker.name)
+            self._terminate()
+            return True
+
+    def _drain(self) -> None:
+        log.info(
+            "stopping; calls that may finish first, for %g s: %d; a second signal ends at once",
+            self._host.conf.stop_grace,
+            self._busy,
+        )
+        self.stop()
+
+    def _give_all_back(self, processes: set[int]) -> None:
+        for claim in self._worker.claims:
+            if self._worker.release(claim):
+                self._give_back(claim)
+        give_back_of_processes(self._store, processes)
+        self._worker.deregister()
+        self._journal.close(self._worker.name)
+
+    def _abort(self, status: int) -> None:
+        """Give everything back and end the process: threads cannot be ended otherwise."""
+        try:
+            self._stopping.set()
+            self._workplace.aborted.set()
+            if self._slots is None:
+                self._give_all_back(set())
+            else:
+                self._slots.kill(self._give_all_back)
+        except OSError as error:
+            log.error("cannot give the calls back, a reaper will: %s", error)  # noqa: TRY400
+        finally:
+            os._exit(status)

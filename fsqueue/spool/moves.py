@@ -1,0 +1,351 @@
+"""The moves of the protocol. This and `store` are the modules that move files of invocations.
+
+Each method states what is left if the process dies in it. "Lost reply" is what a network
+filesystem can do: the server carried out a call, its answer got lost, and the client's
+repetition of it is answered as if it had come first.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from fsqueue.errors import EnvelopeError, SpoolVersionError
+from fsqueue.logs import tags
+from fsqueue.spool import envelope
+from fsqueue.spool.blobs import Blobs
+from fsqueue.spool.cache import Cache
+from fsqueue.spool.lanes import Lanes, check_lanes, waiting_name
+from fsqueue.spool.names import AttemptName, Slot, is_invocation_id, is_queue_name
+from fsqueue.spool.occurrences import add_end
+from fsqueue.spool.once import Once
+from fsqueue.spool.parked import Parked
+from fsqueue.spool.records import Call, Outcome
+from fsqueue.spool.states import State
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from fsqueue.spool.filesystem import Filesystem
+    from fsqueue.spool.layout import Layout
+    from fsqueue.spool.records import Buffer, Payload, SpoolInfo
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """An attempt that a worker holds."""
+
+    name: AttemptName
+    path: str
+    """In the worker's folder."""
+    origin: str
+    """Where it was pending."""
+    worker: str
+
+    @property
+    def tags(self) -> dict[str, Any]:
+        """Extra fields of log records about it."""
+        return tags(self.name.invocation_id, self.name.attempt, worker=self.worker)
+
+
+class Moves(Once):
+    """One process's handle on a spool."""
+
+    def __init__(
+        self, filesystem: Filesystem, layout: Layout, info: SpoolInfo, key: bytes = b""
+    ) -> None:
+        super().__init__(filesystem, layout, info, key)
+        self.blobs = Blobs(self)
+        self.lanes = Lanes(self)
+        self.cache = Cache(self)
+        self.parked = Parked(self)
+        self._left_alone: set[str] = set()
+
+    # -- publish ------------------------------------------------------------------------
+
+    def publish(
+        self,
+        call: Call,
+        payload: Sequence[bytes | memoryview],
+        buffers: Sequence[Buffer] = (),
+    ) -> str:
+        """Make a call pending; returns its path.
+
+        Dies before the rename: the call was not accepted, a file in ``tmp/`` expires.
+        Dies after it: the call is pending.
+        """
+        target = f"{self.layout.slot(call.queue, call.slot)}/{call.id}.1"
+        self.place(target, envelope.encode(call, payload, self.key, buffers))
+        return target
+
+    def publish_after(
+        self,
+        call: Call,
+        payload: Sequence[bytes | memoryview],
+        buffers: Sequence[Buffer],
+        parent: str,
+    ) -> str:
+        """Publish a call that waits for another one; returns its path.
+
+        Who does this looks afterwards whether that one is over: see `Parked`. Dies before that:
+        it is over, and who has ended it looks; or it was over before, and upkeep finds that.
+        """
+        target = f"{self.layout.after(parent)}/{call.id}.1"
+        self.place(target, envelope.encode(call, payload, self.key, buffers))
+        return target
+
+    def move_on(self, path: str) -> None:
+        """Move a parked call to the next parent that is not over, or to its slot."""
+        self.parked.move_on(path)
+
+    def withdraw(self, path: str) -> bool:
+        """Take back a call that nobody waits for any more; False if a worker has claimed it."""
+        try:
+            self.fs.unlink(path)
+        except FileNotFoundError:
+            return False
+        name = AttemptName.parse(os.path.basename(path))
+        if name is not None:
+            self.parked.ended(name.invocation_id)
+        return True
+
+    # -- claim --------------------------------------------------------------------------
+
+    def claim(self, origin: str, worker: str) -> Claim | None:
+        """Take a pending attempt; None if somebody else was faster.
+
+        The caller makes sure that this process does not claim one name twice at a time.
+
+        Dies before the rename: it is pending. Dies after it: it is the dead worker's, and a
+        reaper gives it back. Lost reply: the name is in this worker's own folder, where
+        nobody else puts anything.
+        """
+        name = AttemptName.parse(os.path.basename(origin))
+        if name is None:
+            self.set_aside(origin, "its name is not one of an invocation")
+            return None
+        folder = self.layout.running(worker)
+        claim = Claim(name, f"{folder}/{name}", self.layout.home(origin), worker)
+        try:
+            self.fs.rename(origin, claim.path)
+        except FileNotFoundError:
+            if str(name) not in self.fs.names(folder, fresh=True):
+                return None
+        if name.cancelled:
+            self.end_cancelled(claim.path, name)
+            return None
+        return None if name.attempt > 1 and self._is_settled(claim) else claim
+
+    def _is_settled(self, claim: Claim) -> bool:
+        """Remove a claimed attempt whose outcome is there: its former worker was not dead yet.
+
+        An error does not matter: the body may run once more, and the first outcome stands. But
+        it must not hide from the worker that it holds the claim.
+        """
+        try:
+            settled = self._is_over(claim.name)
+            if settled:
+                self.parked.ended(claim.name.invocation_id)
+                self.fs.discard(claim.path)
+        except OSError as error:
+            log.info("%s runs again, as its outcome cannot be looked for: %s", claim.name, error)
+            return False
+        return settled
+
+    def read_call(self, claim: Claim) -> tuple[Call, Payload]:
+        """Header and payload of a claimed call.
+
+        Raises:
+            EnvelopeError: damaged or foreign: put it into quarantine.
+            SpoolVersionError: a newer writer's: give it back.
+        """
+        return self._read_call(claim.path, claim.name)
+
+    def read_pending(self, path: str, name: AttemptName) -> Call:
+        """Header of a call that nobody has claimed.
+
+        Raises:
+            FileNotFoundError: it is not there any more.
+            EnvelopeError: damaged or foreign: put it into quarantine.
+            SpoolVersionError: a newer writer's: leave it alone.
+        """
+        return self._read_call(path, name)[0]
+
+    def read_failed(self, name: AttemptName) -> tuple[Call, Payload]:
+        """Header and payload of a call that ended in failure.
+
+        Raises:
+            FileNotFoundError: it is not there any more.
+            EnvelopeError: damaged or foreign.
+        """
+        return self._read_call(self.layout.failed(name), name)
+
+    def _read_call(self, path: str, name: AttemptName) -> tuple[Call, Payload]:
+        try:
+            data = self.read_file(path)
+        except PermissionError as error:
+            raise EnvelopeError(f"{path} may not be read: {error.strerror}") from error
+        call, payload = envelope.decode(data, Call, path, self.key)
+        if call.spool != self.info.id:
+            raise EnvelopeError(f"{path} belongs to another spool ({call.spool})")
+        if call.id != name.invocation_id:
+            raise EnvelopeError(f"{path} holds another invocation ({call.id})")
+        if not is_queue_name(call.queue) or Slot.parse(call.slot) is None:
+            raise EnvelopeError(f"{path} names no slot of a queue ({call.queue}/{call.slot})")
+        check_lanes(call, path)
+        if not all(map(is_invocation_id, call.after)):
+            raise EnvelopeError(f"{path} waits for what is no invocation")
+        if name.deaths >= call.max_attempts:
+            raise EnvelopeError(f"{path} was attempted more often than {call.max_attempts} times")
+        return call, payload
+
+    # -- lanes --------------------------------------------------------------------------
+
+    def park(self, claim: Claim, call: Call, lane: str) -> bool:
+        """Let a claimed call wait in a lane until it is admitted; False if the claim was lost.
+
+        Dies before or after: it is claimed by a dead worker, or waits.
+        """
+        if self._is_over(claim.name):
+            self.fs.discard(claim.path)
+            return False
+        siding = waiting_name(claim.origin, call.within.get(lane, ""))
+        return self.move(claim.path, self.layout.in_lane(lane, f"{siding}/{claim.name}"))
+
+    def admit(self, path: str) -> bool:
+        """Make a call pending again that waits in a lane; False if it has left.
+
+        Dies before or after: it waits, or is pending. A lost reply looks as if it has left: then
+        one more than need be is admitted, and waits again.
+        """
+        name = AttemptName.parse(os.path.basename(path))
+        if name is None:
+            self.set_aside(path, "its name is not one of an invocation")
+            return False
+        if name.cancelled:
+            self.end_cancelled(path, name)
+            return False
+        home = self.layout.home(path)
+        admitted = self.move(path, home)
+        self.fs.ring(self.layout.bell(home.split("/")[-3]))
+        return admitted
+
+    # -- complete -----------------------------------------------------------------------
+
+    def publish_outcome(
+        self,
+        outcome: Outcome,
+        payload: Sequence[bytes | memoryview],
+        buffers: Sequence[Buffer] = (),
+    ) -> bool:
+        """As in `Outcomes`, and then move on what waits for it; whose error is no one of this."""
+        published = super().publish_outcome(outcome, payload, buffers)
+        self.parked.ended(outcome.id)
+        return published
+
+    def complete(
+        self,
+        claim: Claim,
+        outcome: Outcome,
+        payload: Sequence[bytes | memoryview] = (),
+        buffers: Sequence[Buffer] = (),
+    ) -> bool:
+        """Publish the outcome of a claimed attempt; False if there was one already.
+
+        Dies before the link: the attempt runs again. Dies after it: the outcome stands, and
+        whoever finds the rest of the attempt removes it. Lost reply: the temporary file has
+        two names.
+        """
+        published = self.publish_outcome(outcome, payload, buffers)
+        if not published and not self.fs.exists(self.layout.cancelled(outcome.id)):
+            text = "%s has ended, but an outcome was there before, and stands"
+            log.warning(text, claim.name, extra=claim.tags)
+        self._retire(claim.path, claim.name, outcome.state)
+        return published
+
+    def _retire(self, path: str, name: AttemptName, state: State) -> None:
+        """Take a finished attempt out of ``running/``; failed ones are kept for a look."""
+        if state is not State.FAILED:
+            self.fs.discard(path)
+            return
+        # False where a reaper took it: its next claimant finds the outcome.
+        self.move(path, self.layout.failed(name))
+
+    # -- cancel -------------------------------------------------------------------------
+
+    def cancel_pending(self, path: str) -> bool:
+        """Cancel an attempt that is pending; False if somebody has claimed it.
+
+        Dies before the rename: nothing has happened. Dies after it: whoever claims the attempt
+        ends it. Lost reply: the new name is there.
+        """
+        folder, text = os.path.split(path)
+        name = AttemptName.parse(text)
+        if name is None:
+            return False
+        marked = f"{folder}/{name._replace(cancelled=True)}"
+        try:
+            self.fs.rename(path, marked)
+        except FileNotFoundError:
+            if os.path.basename(marked) not in self.fs.names(folder, fresh=True):
+                return False
+        self.end_cancelled(marked, name)
+        return True
+
+    def cancel_running(self, invocation_id: str) -> bool:
+        """Cancel an invocation wherever it is; False if it had an outcome already.
+
+        The outcome comes first: whoever meets the mark may drop the attempt without another look.
+        Dies between: it is cancelled, and its body ends by itself. The mark outlasts an outcome
+        that is collected.
+        """
+        published = self._publish_cancelled(AttemptName(invocation_id, 1))
+        self.fs.touch(self.layout.cancelled(invocation_id))
+        return published
+
+    def end_cancelled(self, path: str, name: AttemptName) -> None:
+        """Publish the outcome of an attempt that was cancelled before it ran, and remove it."""
+        # Not readable: it is gone, or nobody can tell what it was.
+        with contextlib.suppress(FileNotFoundError, EnvelopeError, SpoolVersionError):
+            add_end(self, self._read_call(path, name)[0], self._cancelled(name))
+        self._publish_cancelled(name)
+        self.fs.discard(path)
+
+    def _publish_cancelled(self, name: AttemptName) -> bool:
+        return self.publish_outcome(self._cancelled(name), ())
+
+    def _cancelled(self, name: AttemptName) -> Outcome:
+        message = f"invocation {name.invocation_id} was cancelled"
+        return self.queue_failure(name, "CancelledError", message, State.CANCELLED)
+
+    def is_cancelled(self, invocation_id: str) -> bool:
+        """Whether somebody has asked to stop an invocation that runs."""
+        return invocation_id in self.fs.names(self.layout.cancel_folder, fresh=True)
+
+    def _is_over(self, name: AttemptName) -> bool:
+        """Whether nobody waits for an attempt: its outcome is there, or it was cancelled."""
+        marker = self.layout.cancelled(name.invocation_id)
+        return self.has_outcome(name.invocation_id) or self.fs.exists(marker, fresh=True)
+
+    # -- what cannot be read -------------------------------------------------------------
+
+    def quarantine(self, path: str, name: AttemptName, reason: str) -> None:
+        """Set a damaged call aside and tell its caller, whom the name alone identifies."""
+        place = self.free_name(path)
+        message = (
+            f"invocation {name.invocation_id} could not be read: {reason}. "
+            f"The file lies in {self.layout.quarantined(place)}; make the call again."
+        )
+        self.publish_outcome(self.queue_failure(name, "InvocationCorruptError", message), ())
+        self.set_aside(path, reason, place)
+
+    def leave_alone(self, error: SpoolVersionError) -> None:
+        """Say of a file, once, that another version of fsqueue can read it."""
+        if str(error) not in self._left_alone:
+            self._left_alone.add(str(error))
+            log.warning("left alone: %s", error)

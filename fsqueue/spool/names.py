@@ -1,0 +1,243 @@
+"""Every name of the spool.
+
+A name alone tells what a file is: ``<client>-<n>.<attempt>`` is attempt `attempt` of the
+invocation ``<client>-<n>``, whose outcome belongs into the mailbox of `client`. ``r2`` after the
+number: two of the attempts before failed and were to be retried, the others lost their worker.
+``x`` at the end: it was cancelled, and whoever claims it says so instead of running it.
+
+One file may hold many calls, a batch; ``<client>-<n>:<k>`` is call `k` of the batch
+``<client>-<n>``.
+
+A lane is the place where calls meet of which only so many may run at a time: ``<digest>-<limit>``.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import secrets
+from typing import NamedTuple
+
+_CLIENT = r"[a-z0-9]{4,32}"
+_CLIENT_NAME = re.compile(_CLIENT, re.ASCII)
+_INVOCATION = re.compile(rf"({_CLIENT})-(\d{{1,15}})", re.ASCII)
+_MEMBER = re.compile(rf"({_CLIENT}-\d{{1,15}}):(\d{{1,6}})", re.ASCII)
+_COUNT = r"[1-9]\d{0,5}"
+_ATTEMPT = re.compile(rf"({_CLIENT}-\d{{1,15}})\.({_COUNT})(?:r({_COUNT}))?(x?)", re.ASCII)
+_SLOT = re.compile(r"(\d)\.(\d{13})", re.ASCII)
+_TEMPORARY = re.compile(r"[a-z2-7]{4,32}\.\d{1,15}", re.ASCII)
+_KEY = re.compile(r"[0-9a-f]{32}", re.ASCII)
+_ENTRY = re.compile(r"[1-9]\d{0,14}", re.ASCII)
+_LANE = re.compile(r"[a-z0-9]{8,64}-([1-9]\d{0,4})", re.ASCII)
+_HOLDER = re.compile(
+    rf"({_CLIENT}-\d{{1,15}})@([A-Za-z0-9_-]{{1,64}})\.(\d{{1,10}}-[\d-]{{0,32}})\.([a-z2-7]{{1,16}})",
+    re.ASCII,
+)
+_SAFE = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
+
+MAX_PRIORITY = 9
+DEFAULT_PRIORITY = 5
+DEFAULT_QUEUE = "default"
+PAUSED = "paused"
+"""Among the slots of a queue: nobody is to claim there."""
+_ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
+
+
+def new_token(length: int = 10) -> str:
+    """A random name part: 5 bits a character, safe in every filesystem."""
+    return "".join(secrets.choice(_ALPHABET) for _ in range(length))
+
+
+def is_safe_name(text: str) -> bool:
+    """Whether `text` may become a part of a path: letters, digits, ``-`` and ``_``."""
+    return _SAFE.fullmatch(text) is not None
+
+
+def app_of(queue: str) -> str:
+    """The application that a queue's folder belongs to."""
+    return queue.partition(".")[0]
+
+
+def queue_folder(app_id: str, queue: str, profile: str = "") -> str:
+    """Folder name of a queue of an application, for calls that need nothing, or these resources."""
+    return f"{app_id}.{queue}.{profile}" if profile else f"{app_id}.{queue}"
+
+
+def split_profile(folder: str) -> tuple[str, str]:
+    """A queue and the profile of its calls, by the folder's name; the latter may be empty."""
+    app_id, _, rest = folder.partition(".")
+    queue, _, profile = rest.partition(".")
+    return (f"{app_id}.{queue}" if queue else app_id), profile
+
+
+def folder_of(path: str) -> str:
+    """Folder name of the queue in which an attempt is pending."""
+    return path.rsplit("/", 3)[1]
+
+
+def is_client_name(text: str) -> bool:
+    """Whether `text` names a client."""
+    return _CLIENT_NAME.fullmatch(text) is not None
+
+
+def is_queue_name(text: str) -> bool:
+    """Whether `text` is a queue's folder name: ``<application>.<queue>[.<profile>]``."""
+    return all(is_safe_name(part) for part in text.split("."))
+
+
+def is_temporary_name(text: str) -> bool:
+    """Whether `text` may name a file in ``tmp/``."""
+    return _TEMPORARY.fullmatch(text) is not None
+
+
+def is_key_name(text: str) -> bool:
+    """Whether `text` is a digest."""
+    return _KEY.fullmatch(text) is not None
+
+
+def is_entry_name(text: str) -> bool:
+    """Whether `text` names an entry of a key."""
+    return _ENTRY.fullmatch(text) is not None
+
+
+def is_invocation_id(text: str) -> bool:
+    """Whether `text` names an invocation's file."""
+    return _INVOCATION.fullmatch(text) is not None
+
+
+def split_member(text: str) -> tuple[str, int | None]:
+    """The invocation whose file holds a call, and the call's place in it if it is a batch."""
+    match = _MEMBER.fullmatch(text)
+    return (match[1], int(match[2])) if match else (text, None)
+
+
+def client_of(invocation_id: str) -> str:
+    """The client whose mailbox an invocation's outcome belongs into.
+
+    Raises:
+        ValueError: not an invocation id.
+    """
+    match = _INVOCATION.fullmatch(invocation_id)
+    if match is None:
+        raise ValueError(f"{invocation_id!r} is not an invocation id (like 'kq3x7abcde-42')")
+    return match[1]
+
+
+class AttemptName(NamedTuple):
+    """The name of a call's file."""
+
+    invocation_id: str
+    attempt: int
+    retries: int = 0
+    """How many of the attempts before ended with a retry, not with the death of their worker."""
+    cancelled: bool = False
+
+    @classmethod
+    def parse(cls, name: str) -> AttemptName | None:
+        """Read a file's name; None if it is not one of ours."""
+        match = _ATTEMPT.fullmatch(name)
+        if match is None:
+            return None
+        found = cls(match[1], int(match[2]), int(match[3] or 0), bool(match[4]))
+        return found if found.deaths >= 0 else None
+
+    @property
+    def deaths(self) -> int:
+        """How many of the attempts before lost their worker."""
+        return self.attempt - 1 - self.retries
+
+    def after_death(self) -> AttemptName:
+        """The next attempt, when the worker of this one died."""
+        return self._replace(attempt=self.attempt + 1)
+
+    def after_failure(self) -> AttemptName:
+        """The next attempt, when this one failed and is to be retried."""
+        return self._replace(attempt=self.attempt + 1, retries=self.retries + 1)
+
+    def __str__(self) -> str:
+        retries = f"r{self.retries}" if self.retries else ""
+        return f"{self.invocation_id}.{self.attempt}{retries}{'x' if self.cancelled else ''}"
+
+
+def in_order(name: AttemptName) -> tuple[str, int, int]:
+    """Sorts the calls of a folder: each client's in the order in which it made them."""
+    client, _, number = name.invocation_id.rpartition("-")
+    return client, int(number), name.attempt
+
+
+class Slot(NamedTuple):
+    """A folder of pending calls with one priority that are due at one time.
+
+    Sorted by name, slots are in the order of service.
+    """
+
+    priority: int
+    due: float
+    """Seconds since the epoch by the file server's clock."""
+
+    @classmethod
+    def parse(cls, name: str) -> Slot | None:
+        """Read a folder's name; None if it is not a slot."""
+        match = _SLOT.fullmatch(name)
+        return cls(MAX_PRIORITY - int(match[1]), int(match[2]) / 1000) if match else None
+
+    def __str__(self) -> str:
+        return f"{MAX_PRIORITY - self.priority}.{math.ceil(self.due * 1000):013d}"
+
+
+def lane_limit(lane: str) -> int:
+    """How many calls of a lane may run at a time; 0 if this is no lane's name."""
+    match = _LANE.fullmatch(lane)
+    return int(match[1]) if match else 0
+
+
+class Holder(NamedTuple):
+    """Who has a place in a lane: the name of a folder, used once."""
+
+    invocation_id: str
+    worker: str
+    """In whose folder the call is for as long as it has the place."""
+    process: str
+    """That runs the body: it outlives a worker that was killed for a moment."""
+    token: str
+
+    @classmethod
+    def parse(cls, name: str) -> Holder | None:
+        """Read a folder's name; None if it is not one of ours."""
+        match = _HOLDER.fullmatch(name)
+        return cls(*match.groups()) if match else None
+
+    def __str__(self) -> str:
+        return f"{self.invocation_id}@{self.worker}.{self.process}.{self.token}"
+
+
+class Siding(NamedTuple):
+    """A folder of calls that wait in a lane, and are to go back to one slot of one queue.
+
+    Sorted by name, they are in the order of service.
+    """
+
+    slot: str
+    queue: str
+    lender: str = ""
+    """The invocation that has a place and caused these calls: it may be waiting for them."""
+
+    @classmethod
+    def parse(cls, name: str) -> Siding | None:
+        """Read a folder's name; None if it is not one of ours."""
+        slot, *others = name.split("~")
+        if Slot.parse(slot) is None or not 1 <= len(others) <= 2:  # noqa: PLR2004 - with a lender
+            return None
+        found = cls(slot, *others)
+        lender_fits = not others[1:] or is_invocation_id(found.lender)
+        return found if is_queue_name(found.queue) and lender_fits else None
+
+    def may_hold(self, hint: str | None) -> bool:
+        """Whether a call may wait here that was published at `hint`: a retry takes a later slot."""
+        if hint is None:
+            return True
+        queue, slot = hint.split("/")[-3:-1]
+        return self.queue == queue and self.slot >= slot
+
+    def __str__(self) -> str:
+        return "~".join([self.slot, self.queue, *([self.lender] if self.lender else [])])
