@@ -23,14 +23,13 @@ from fsqueue.spool.opening import open_store
 from fsqueue.spool.reaper import reap
 from fsqueue.spool.records import Call, Failure, Outcome
 from fsqueue.spool.states import State
-from fsqueue.spool.store import Claim
+from fsqueue.spool.store import Claim, Store
 from fsqueue.spool.worker import Worker
 from fsqueue.testing import Fault, FaultyFilesystem
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from fsqueue.spool.store import Store
 
 QUEUE = "default"
 CLIENT = "client0001"
@@ -245,7 +244,7 @@ class Stage:
         self.fs = InterruptibleFilesystem(self.mount.habits, remote=self.mount.remote)
         self.healthy_fs = FaultyFilesystem(self.mount.habits, remote=self.mount.remote)
         self.store = open_store(self.root, self.fs)
-        self.healthy = open_store(self.root, self.healthy_fs)
+        self.healthy = Store(self.healthy_fs, self.store.layout, self.store.info)
         self.worker = worker_of(self.store)
         self.others = [worker_of(self.healthy)]
         self.client = client_of(self.store)
@@ -255,6 +254,7 @@ class Stage:
         self.origin = ""
         self.returned: object = None
         self.seen: bytes | None = None
+        self.forsaken = False
 
     @property
     def rescuer(self) -> Worker:
@@ -309,4 +309,14 @@ class Stage:
     def forsake(self) -> list[str]:
         """Everybody dies; returns what the next clean-up after all times to live has left."""
         self.close()
-        return clean_up(self.healthy, self.healthy_fs)
+        left = clean_up(self.healthy, self.healthy_fs)
+        self.forsaken = left == []
+        return left
+
+    def is_as_new(self) -> bool:
+        """Whether another stage finds what it would in a new spool: all is gone after the end."""
+        if not self.forsaken:
+            return False
+        self.healthy_fs.rmdir(self.layout.queue(QUEUE))
+        files, folders = walk(self.root)
+        return files == ["spool.json"] and len(folders) == len(self.layout.folders)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,7 +11,7 @@ from sweep import BODY, CLIENT, ID, LOCAL, Stage, deaths, outcome_of, work
 from fsqueue.spool.reaper import reap
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Container, Iterator
 
     from sweep import Mount
     from sweep_operations import Operation
@@ -21,27 +22,54 @@ if TYPE_CHECKING:
 OUTCOMES = (f"done/{CLIENT}/{ID}", f"kept/{CLIENT}/{ID}")
 
 
+def fresh_stages(folder: str, operation: Operation, mount: Mount = LOCAL) -> Iterator[Stage]:
+    """Prepared spools without end, each a new one or one that was left like a new one."""
+    root = ""
+    for number in itertools.count():
+        root = root or f"{folder}/{number}"
+        stage = prepared(root, operation, mount)
+        try:
+            yield stage
+        finally:
+            stage.close()
+        if not stage.is_as_new():
+            root = ""
+
+
 def stages(
-    folder: str, operation: Operation, mount: Mount = LOCAL
+    folder: str,
+    operation: Operation,
+    mount: Mount = LOCAL,
+    *,
+    verbs: Container[str] | None = None,
 ) -> Iterator[tuple[int, Step, Stage]]:
-    """Prepared spools, one for each filesystem call of the operation, counted by a dry run."""
+    """Prepared spools, one for each filesystem call of the operation, counted by a dry run.
+
+    Args:
+        folder: parent of the spools.
+        operation: what is to be run.
+        mount: where.
+        verbs: only for calls of these; None is all.
+    """
     trace = steps(f"{folder}/dry", operation, mount)
     assert trace
-    for number, step in enumerate(trace, start=1):
-        stage = prepared(f"{folder}/{number}", operation, mount)
+    wanted = [
+        (number, step)
+        for number, step in enumerate(trace, start=1)
+        if verbs is None or step.verb in verbs
+    ]
+    for (number, step), stage in zip(wanted, fresh_stages(folder, operation, mount), strict=False):
         yield number, step, stage
-        stage.close()
 
 
 def dying_stages(
     folder: str, operation: Operation, mount: Mount = LOCAL
 ) -> Iterator[tuple[Fault, Stage]]:
     """Prepared spools, one for each death at a filesystem call of the operation."""
-    for number, death in enumerate(deaths(len(steps(f"{folder}/dry", operation, mount)))):
-        stage = prepared(f"{folder}/{number}", operation, mount)
+    every = deaths(len(steps(f"{folder}/dry", operation, mount)))
+    for death, stage in zip(every, fresh_stages(folder, operation, mount), strict=False):
         stage.inject(death)
         yield death, stage
-        stage.close()
 
 
 def prepared(root: str, operation: Operation, mount: Mount = LOCAL) -> Stage:

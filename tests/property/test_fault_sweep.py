@@ -18,7 +18,7 @@ from sweep_checks import (
     check_at_once,
     check_in_the_end,
     finish_what_is_held,
-    prepared,
+    fresh_stages,
     recover,
     run_with_fault,
     stages,
@@ -88,10 +88,9 @@ def test_the_reply_of_every_call_is_lost(folder, operation, mount):
 @pytest.mark.parametrize("operation", [*OPERATIONS, *PARKED], ids=str)
 def test_every_change_is_made_and_reported_as_an_error(folder, operation, code):
     """What a "soft" mount says that has waited long enough for a reply."""
-    for number, step, stage in stages(folder, operation):
-        if step.verb in CHANGES:
-            stage.inject(Fault.lost_reply(at=number, code=code))
-            check_run(stage, operation)
+    for number, _, stage in stages(folder, operation, verbs=CHANGES):
+        stage.inject(Fault.lost_reply(at=number, code=code))
+        check_run(stage, operation)
 
 
 def sampled_pairs(folder: str, operation: Operation) -> list[tuple[Fault, Fault]]:
@@ -113,17 +112,18 @@ def sampled_pairs(folder: str, operation: Operation) -> list[tuple[Fault, Fault]
 
 @pytest.mark.parametrize("operation", [*OPERATIONS, *PARKED], ids=str)
 def test_two_faults_in_a_row(folder, operation):
-    for number, faults in enumerate(sampled_pairs(folder, operation)):
-        stage = prepared(f"{folder}/{number}", operation)
+    pairs = sampled_pairs(folder, operation)
+    for faults, stage in zip(pairs, fresh_stages(folder, operation), strict=False):
         stage.inject(*faults)
         check_run(stage, operation, tries=3)
-        stage.close()
 
 
 @pytest.mark.parametrize("operation", [*OPERATIONS, *PARKED], ids=str)
 def test_a_fault_and_then_death(folder, operation):
-    for number, (first, second) in enumerate(sampled_pairs(folder, operation)):
-        stage = prepared(f"{folder}/{number}", operation)
+    pairs = enumerate(sampled_pairs(folder, operation))
+    for (number, (first, second)), stage in zip(
+        pairs, fresh_stages(folder, operation), strict=False
+    ):
         stage.inject(first, Fault.crash(after=bool(number % 2), at=second.at))
         status = in_child(lambda: run_with_fault(stage, operation))  # noqa: B023
         assert status in {0, CRASH_STATUS}

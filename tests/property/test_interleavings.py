@@ -21,7 +21,7 @@ from sweep import (
     move_what_is_parked,
     work,
 )
-from sweep_checks import prepared, steps
+from sweep_checks import fresh_stages, steps
 from sweep_operations import OPERATIONS, keep_alive
 
 from fsqueue.spool.expiry import expire
@@ -99,8 +99,8 @@ def test_somebody_else_sees_to_a_parked_call_before_every_call(folder, operation
 
 
 def meet(folder: str, operation: Operation, other: Callable[[Stage], object]) -> None:
-    for number in range(1, len(steps(f"{folder}/dry", operation)) + 1):
-        stage = prepared(f"{folder}/{number}", operation)
+    calls = range(1, len(steps(f"{folder}/dry", operation)) + 1)
+    for number, stage in zip(calls, fresh_stages(folder, operation), strict=False):
 
         def act(stage: Stage = stage) -> None:
             other(stage)
@@ -113,7 +113,6 @@ def meet(folder: str, operation: Operation, other: Callable[[Stage], object]) ->
             # Its beat was removed between a touch and a look: upkeep has a next round.
             assert operation.run is keep_alive
         check_meeting(stage, operation)
-        stage.close()
 
 
 def check_meeting(stage: Stage, operation: Operation) -> None:

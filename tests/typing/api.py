@@ -36,11 +36,15 @@ async def fetch(key: str) -> bytes:
     return key.encode()
 
 
+def is_large(value: float) -> bool:
+    return value > 2
+
+
 @app.task(
     queue="mail",
     triggers=[
         triggers.cron("0 3 * * *", missed="skip", arguments=("nightly",)),
-        triggers.on_result(scale, lambda value: value > 2, arguments=lambda o: args(o.invocation)),
+        triggers.on_result(scale, is_large, arguments=lambda o: args(o.invocation)),
         triggers.on_event("a") & (triggers.on_event("b") | triggers.on_status(scale, "failed")),
     ],
 )

@@ -34,6 +34,6 @@ answer: str = add(1)  # type: ignore[assignment]  # pyright: ignore[reportAssign
 app.conf.lease = 3.0  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
 app.conf.lese = 5.0  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
 app.task(max_atempts=3)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
-app.task(triggers="0 3 * * *")  # type: ignore[arg-type]  # pyright: ignore[reportCallIssue, reportArgumentType]
+app.task(triggers="0 3 * * *")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 triggers.cron("0 3 * * *", missed="some")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-triggers.on_event("paid") & "night"  # type: ignore[operator]  # pyright: ignore[reportOperatorIssue]
+print(triggers.on_event("paid") & "night")  # type: ignore[operator]  # pyright: ignore[reportOperatorIssue]
