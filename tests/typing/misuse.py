@@ -36,4 +36,4 @@ app.conf.lese = 5.0  # type: ignore[attr-defined]  # pyright: ignore[reportAttri
 app.task(max_atempts=3)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
 app.task(triggers="0 3 * * *")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 triggers.cron("0 3 * * *", missed="some")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-print(triggers.on_event("paid") & "night")  # type: ignore[operator]  # pyright: ignore[reportOperatorIssue]
+_ = triggers.on_event("paid") & "night"  # type: ignore[operator]  # pyright: ignore[reportOperatorIssue, reportUnknownVariableType]
