@@ -199,6 +199,15 @@ def mtime(path: str) -> float:
     asked = _ask_server(path)
     if asked is not None:
         return asked
+    try:
+        return _mtime_of_opened(path)
+    except OSError as error:
+        if error.errno != errno.ESTALE:
+            raise
+    return _mtime_of_opened(path)  # the client knows by now that what it remembered is gone
+
+
+def _mtime_of_opened(path: str) -> float:
     handle = _open_to_look(path)
     try:
         return os.fstat(handle).st_mtime
@@ -242,7 +251,8 @@ def _ask_server(path: str) -> float | None:
     flags = _AT_STATX_FORCE_SYNC | _AT_SYMLINK_NOFOLLOW
     if statx(_AT_FDCWD, os.fsencode(path), flags, _STATX_TYPE | _STATX_MTIME, answer):
         code = ctypes.get_errno()
-        if code in _NO_STATX:
+        # ESTALE: the name leads to another file by now, which opening it finds.
+        if code in _NO_STATX or code == errno.ESTALE:
             return None
         raise OSError(code, os.strerror(code), path)
     (mode,) = struct.unpack_from("=H", answer, _STATX_MODE)
