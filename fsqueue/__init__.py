@@ -1,6 +1,7 @@
 """Distribute a function with one decorator and nothing but a shared directory."""
 
 from fsqueue.app import FSQueue
+from fsqueue.arguments import args
 from fsqueue.errors import (
     CancelledError,
     ConfigError,
@@ -19,7 +20,7 @@ from fsqueue.invocation import Invocation, InvocationGroup
 from fsqueue.runner.context import current_invocation
 from fsqueue.spool.reports import Progress
 from fsqueue.spool.states import State
-from fsqueue.task import Task, args
+from fsqueue.task import Task
 
 __version__ = "0.1.0"
 

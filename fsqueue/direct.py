@@ -17,14 +17,15 @@ from typing import (
     cast,
 )
 
+from fsqueue.arguments import Arguments, Item
 from fsqueue.invocation import naming_item, with_results
-from fsqueue.task import Arguments, Item, Task
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 
     from fsqueue.options import TaskOptions
+    from fsqueue.task import Task
 
 P = ParamSpec("P")
 R = TypeVar("R")

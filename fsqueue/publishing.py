@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from fsqueue.options import CallSettings, HeaderFields
     from fsqueue.repeats import Repeat
     from fsqueue.session import Session
-    from fsqueue.spool.client import Occasion
+    from fsqueue.spool.client import Occasion, Receipt
 
 # Common arguments of so many bytes are stored once, beside the calls.
 _LARGE = 1 << 15
@@ -196,16 +197,12 @@ class Publisher:
         session = self._session
         client = session.client
         members = len(calls) if len(calls) > 1 else 0
-        fields = self._header(settings, shared, members)
-        if lanes:
-            fields["lanes"] = lanes
         once = None if repeat is None else repeat.once
+        parents = list(dict.fromkeys((*shared.parents, *chain(*(call.parents for call in calls)))))
+        parent = self._last_unfinished(parents)
+        fields = self._header(settings, shared, members, lanes, parents)
         if repeat is not None and repeat.cache:
             fields["cache"], fields["cache_ttl"] = repeat.cache, repeat.cache_ttl
-        parents = dict.fromkeys(each for call in calls for each in (*shared.parents, *call.parents))
-        parent = self._last_unfinished(list(parents)) if parents else ""
-        if parents:
-            fields["after"] = tuple(dict.fromkeys(each.id for each in parents))
         if parent and settings.countdown:
             fields["countdown"] = settings.countdown
             settings = msgspec.structs.replace(settings, countdown=0.0)
@@ -228,18 +225,32 @@ class Publisher:
             from fsqueue.repeats import check_content
 
             check_content(self._task, settings, once, receipt.content, receipt.invocation_id)
-        delivery = Delivery(
-            session,
-            receipt.invocation_id,
-            hint=Hint(receipt.path, lanes),
-            keep=keep or once is not None,
-            members=members,
-            shared=once is not None,
-            unpickles=fields["codec"] != "json",
-            learn=self._pace.learn,
+        delivery = self._delivery(
+            receipt, settings, lanes, keep=keep, shared=once is not None, members=members
         )
         delivery.parked = bool(parent)
         return [Invocation(delivery, index if members else None) for index in range(len(calls))]
+
+    def _delivery(
+        self,
+        receipt: Receipt,
+        settings: CallSettings,
+        lanes: tuple[str, ...],
+        *,
+        keep: bool,
+        shared: bool,
+        members: int,
+    ) -> Delivery:
+        return Delivery(
+            self._session,
+            receipt.invocation_id,
+            hint=Hint(receipt.path, lanes),
+            keep=keep or shared,
+            members=members,
+            shared=shared,
+            unpickles=self.codec(settings) != "json",
+            learn=self._pace.learn,
+        )
 
     def _last_unfinished(self, parents: Sequence[Delivery]) -> str:
         """The last that may not be over; the outcomes of the others are kept from now on."""
@@ -259,11 +270,8 @@ class Publisher:
         """Publish one call that is kept, unless its key was taken; True if it was done now."""
         session = self._session
         client = session.client
-        fields = self._header(settings, ALONE, 0)
-        if lanes:
-            fields["lanes"] = lanes
-        if call.parents:  # who claims it lets it wait for those that are not over
-            fields["after"] = tuple(each.id for each in call.parents)
+        # Who claims it lets it wait for the parents that are not over.
+        fields = self._header(settings, ALONE, 0, lanes, call.parents)
         return client.fire(
             occasion,
             self._task,
@@ -280,8 +288,19 @@ class Publisher:
         """Wake the workers of the calls' queue."""
         self._session.client.ring(self._queue(settings))
 
-    def _header(self, settings: CallSettings, shared: Shared, members: int) -> HeaderFields:
+    def _header(
+        self,
+        settings: CallSettings,
+        shared: Shared,
+        members: int,
+        lanes: tuple[str, ...],
+        parents: Sequence[Delivery],
+    ) -> HeaderFields:
         fields: HeaderFields = {**settings.header(), "codec": self.codec(settings)}
+        if lanes:
+            fields["lanes"] = lanes
+        if parents:
+            fields["after"] = tuple(dict.fromkeys(each.id for each in parents))
         if within := made_within(current.get()):
             fields["within"] = within
         if shared.blob:

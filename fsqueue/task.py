@@ -11,13 +11,13 @@ from typing import (
     TYPE_CHECKING,
     Any,
     Generic,
-    NamedTuple,
     ParamSpec,
     TypeAlias,
     TypeVar,
     Unpack,
 )
 
+from fsqueue.arguments import Arguments, Item, as_arguments, task_name
 from fsqueue.invocation import InlineInvocation, Invocation, InvocationGroup, with_results
 from fsqueue.options import TaskOptions, changed, settings_of
 from fsqueue.publishing import Packed, Publisher, files_of
@@ -38,25 +38,6 @@ R = TypeVar("R")
 # Workers are woken after so many calls of a group: the first ones run while the rest is written.
 _RING_EVERY = 16
 
-
-class Arguments(NamedTuple):
-    """The arguments of one call."""
-
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
-
-    def sharing(self, common: Mapping[str, Any]) -> Arguments:
-        """These arguments and the common ones of a group; an own one of the same name counts."""
-        return Arguments(self.args, {**common, **self.kwargs})
-
-
-def args(*positional: Any, **keywords: Any) -> Arguments:
-    """The arguments of one call of a fan-out, written as in the call itself."""
-    return Arguments(positional, keywords)
-
-
-Item: TypeAlias = "tuple[Any, ...] | dict[str, Any] | Arguments"
-"""One call of a fan-out: positional arguments, arguments by name, or `args(...)`."""
 
 OnEnd: TypeAlias = "Callable[[str, str, Any, BaseException | None], object]"
 """Told of a call that has run inline: the task, its id, its value or what it raised."""
@@ -298,18 +279,21 @@ class Task(Generic[P, R]):
         shared = publisher.share(common, settings)
         times = Counter(repeat.name for repeat in repeats)
         found: dict[str, Invocation[R]] = {}
-        for call, repeat, each in zip(calls, repeats, packed, strict=True):
-            if repeat.name not in found:
-                kept = keep or times[repeat.name] > 1  # as it will be read so often
-                lanes = (*self._lanes_of(call.sharing(common)), *repeat.lanes)
-                found[repeat.name] = (
-                    publisher.cached(repeat, settings)
-                    or (
-                        publisher.publish(
-                            [each], settings, shared, keep=kept, repeat=repeat, lanes=lanes
-                        )[0]
+        try:
+            for call, repeat, each in zip(calls, repeats, packed, strict=True):
+                if repeat.name in found:
+                    continue
+                invocation = publisher.cached(repeat, settings)
+                if invocation is None:
+                    kept = keep or times[repeat.name] > 1  # as it will be read so often
+                    lanes = (*self._lanes_of(call.sharing(common)), *repeat.lanes)
+                    (invocation,) = publisher.publish(
+                        [each], settings, shared, keep=kept, repeat=repeat, lanes=lanes
                     )
-                )
+                found[repeat.name] = invocation
+        except BaseException:
+            InvocationGroup(list(found.values())).abandon()  # the caller never gets to know them
+            raise
         return [found[repeat.name] for repeat in repeats]
 
     def _publish_all(
@@ -374,44 +358,3 @@ class Task(Generic[P, R]):
             return call
         kwargs = dict(call.kwargs)
         return Arguments((*call.args, *(kwargs.pop(name) for name in named)), kwargs)
-
-
-def as_arguments(item: Item) -> Arguments:
-    """One call's arguments, however they are given.
-
-    Raises:
-        TypeError: they are none.
-    """
-    if isinstance(item, Arguments):
-        return item
-    if isinstance(item, tuple):
-        return Arguments(item, {})
-    if isinstance(item, dict):
-        return Arguments((), item)
-    raise TypeError(
-        f"a call's arguments are a tuple, a dict or args(...), not {type(item).__name__}"
-    )
-
-
-def task_name(func: Callable[..., Any]) -> str:
-    """The name under which a worker in another process can import a function.
-
-    Raises:
-        RuntimeError: it belongs to the main script.
-        TypeError: no import leads to it, or it is no plain function.
-    """
-    if not inspect.isfunction(func):
-        raise TypeError(f"only functions can become tasks, not {func!r}")
-    if inspect.isgeneratorfunction(func) or inspect.isasyncgenfunction(func):
-        raise TypeError(f"{func.__qualname__} is a generator; a task returns one value: a list")
-    if "." in func.__qualname__ or "<" in func.__qualname__:
-        raise TypeError(
-            f"{func.__qualname__} is a nested function, a lambda or a method; a worker could not "
-            "import it. Define it with def at the top level of a module."
-        )
-    if func.__module__ in {"__main__", "__mp_main__"}:
-        raise RuntimeError(
-            f"{func.__name__} is defined in the main script, where no worker could import it. "
-            "Move it into a module of its own (say, tasks.py) and import it from there."
-        )
-    return f"{func.__module__}.{func.__qualname__}"

@@ -39,37 +39,42 @@ _LONGEST_REPR = 10_000
 _LONGEST_OUTPUT = 4_000
 
 
+_State = Annotated[
+    State | None,
+    typer.Option(
+        metavar="|".join(State), envvar=env("list-state"), help="Only calls in this state."
+    ),
+]
+_Task = Annotated[
+    str | None,
+    typer.Option(metavar="MODULE.FUNC", envvar=env("list-task"), help="Only calls of this task."),
+]
+_Worker = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", envvar=env("list-worker"), help="Only those that it has run."),
+]
+_OlderThan = Annotated[
+    str,
+    typer.Option(
+        metavar="AGE",
+        envvar=env("list-older-than"),
+        help="Only calls that were made, claimed or ended so long ago: 90, 15m, 2h, 7d.",
+    ),
+]
+_Limit = Annotated[
+    int,
+    typer.Option(metavar="NUMBER", min=1, envvar=env("list-limit"), help="Stop after so many."),
+]
+
+
 def list_calls(
     app: AppOption = None,
     root: RootOption = None,
-    state: Annotated[
-        State | None,
-        typer.Option(
-            metavar="|".join(State), envvar=env("list-state"), help="Only calls in this state."
-        ),
-    ] = None,
-    task: Annotated[
-        str | None,
-        typer.Option(
-            metavar="MODULE.FUNC", envvar=env("list-task"), help="Only calls of this task."
-        ),
-    ] = None,
-    worker: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", envvar=env("list-worker"), help="Only those that it has run."),
-    ] = None,
-    older_than: Annotated[
-        str,
-        typer.Option(
-            metavar="AGE",
-            envvar=env("list-older-than"),
-            help="Only calls that were made, claimed or ended so long ago: 90, 15m, 2h, 7d.",
-        ),
-    ] = "0",
-    limit: Annotated[
-        int,
-        typer.Option(metavar="NUMBER", min=1, envvar=env("list-limit"), help="Stop after so many."),
-    ] = 50,
+    state: _State = None,
+    task: _Task = None,
+    worker: _Worker = None,
+    older_than: _OlderThan = "0",
+    limit: _Limit = 50,
     as_json: JsonOption = False,
 ) -> None:
     """List calls, of one state or of all.

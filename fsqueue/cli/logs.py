@@ -23,28 +23,33 @@ _LOOK = 0.5
 _SEARCH_EVERY = 4
 
 
+_Id = Annotated[str, typer.Argument(metavar="ID", help="The call's id.")]
+_Attempt = Annotated[
+    int | None,
+    typer.Option(
+        metavar="NUMBER",
+        min=1,
+        envvar=env("logs-attempt"),
+        help="Of this attempt; by default the one that gave the outcome, or the latest.",
+    ),
+]
+_Follow = Annotated[
+    bool,
+    typer.Option(
+        "--follow",
+        "-f",
+        envvar=env("logs-follow"),
+        help="Go on until the call has ended, through all its attempts; or until Ctrl-C.",
+    ),
+]
+
+
 def logs(
-    invocation_id: Annotated[str, typer.Argument(metavar="ID", help="The call's id.")],
+    invocation_id: _Id,
     app: AppOption = None,
     root: RootOption = None,
-    attempt: Annotated[
-        int | None,
-        typer.Option(
-            metavar="NUMBER",
-            min=1,
-            envvar=env("logs-attempt"),
-            help="Of this attempt; by default the one that gave the outcome, or the latest.",
-        ),
-    ] = None,
-    follow: Annotated[
-        bool,
-        typer.Option(
-            "--follow",
-            "-f",
-            envvar=env("logs-follow"),
-            help="Go on until the call has ended, through all its attempts; or until Ctrl-C.",
-        ),
-    ] = False,
+    attempt: _Attempt = None,
+    follow: _Follow = False,
     as_json: JsonOption = False,
 ) -> None:
     """Print what a call has printed and logged, also while it runs.

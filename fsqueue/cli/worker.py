@@ -10,66 +10,73 @@ import typer
 
 from fsqueue.cli.discovery import find_app
 from fsqueue.cli.target import APP_HELP, env
-from fsqueue.config import RunnerKind  # noqa: TC001 - typer reads the annotations
+from fsqueue.config import RunnerKind
 from fsqueue.errors import ConfigError, FSQueueError
 from fsqueue.logs import LogFormat, LogSetup, set_up
 from fsqueue.spool.names import is_safe_name
 
+_Application = Annotated[str, typer.Argument(metavar="MODULE[:VARIABLE]", help=APP_HELP)]
+_Runner = Annotated[
+    RunnerKind | None,
+    typer.Option(
+        metavar="thread|process",
+        envvar=env("worker-runner"),
+        help="Run calls in threads or in processes; as configured if not given.",
+    ),
+]
+_Concurrency = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        metavar="NUMBER",
+        envvar=env("worker-concurrency"),
+        help="Calls at a time; as configured if not given.",
+    ),
+]
+_Queues = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME[=WEIGHT]",
+        envvar=env("worker-queue"),
+        help="A queue to serve, for as many as are given; 'default' if none is. An earlier "
+        "one goes first, but with weights they take turns in proportion.",
+    ),
+]
+_Resources = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME=AMOUNT",
+        envvar=env("worker-resource"),
+        help="What this worker has for calls whose task needs it, like gpu=1 or mem=64G; as "
+        "many as you like.",
+    ),
+]
+_LogFormat = Annotated[
+    LogFormat,
+    typer.Option(
+        metavar="text|json",
+        envvar=env("worker-log-format"),
+        help="The log on standard error: text, coloured on a terminal, or a JSON object a line.",
+    ),
+]
+_LogCalls = Annotated[
+    bool,
+    typer.Option(
+        "--log-calls",
+        envvar=env("worker-log-calls"),
+        help="Log each call as it starts and as it ends, too.",
+    ),
+]
+
 
 def worker(
-    application: Annotated[str, typer.Argument(metavar="MODULE[:VARIABLE]", help=APP_HELP)],
-    runner: Annotated[
-        RunnerKind | None,
-        typer.Option(
-            metavar="thread|process",
-            envvar=env("worker-runner"),
-            help="Run calls in threads or in processes; as configured if not given.",
-        ),
-    ] = None,
-    concurrency: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            metavar="NUMBER",
-            envvar=env("worker-concurrency"),
-            help="Calls at a time; as configured if not given.",
-        ),
-    ] = None,
-    queue: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME[=WEIGHT]",
-            envvar=env("worker-queue"),
-            help="A queue to serve, for as many as are given; 'default' if none is. An earlier "
-            "one goes first, but with weights they take turns in proportion.",
-        ),
-    ] = None,
-    resource: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME=AMOUNT",
-            envvar=env("worker-resource"),
-            help="What this worker has for calls whose task needs it, like gpu=1 or mem=64G; as "
-            "many as you like.",
-        ),
-    ] = None,
-    log_format: Annotated[
-        LogFormat,
-        typer.Option(
-            metavar="text|json",
-            envvar=env("worker-log-format"),
-            help="The log on standard error: text, coloured on a terminal, or a JSON object a "
-            "line.",
-        ),
-    ] = "text",
-    log_calls: Annotated[
-        bool,
-        typer.Option(
-            "--log-calls",
-            envvar=env("worker-log-calls"),
-            help="Log each call as it starts and as it ends, too.",
-        ),
-    ] = False,
+    application: _Application,
+    runner: _Runner = None,
+    concurrency: _Concurrency = None,
+    queue: _Queues = None,
+    resource: _Resources = None,
+    log_format: _LogFormat = "text",
+    log_calls: _LogCalls = False,
 ) -> None:
     """Run the pending calls of an application until it is stopped.
 

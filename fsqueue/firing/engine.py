@@ -26,6 +26,7 @@ from fsqueue.firing.bound import (
     matches,
 )
 from fsqueue.firing.ends import cancelled, ends_by_queue, ends_of
+from fsqueue.firing.inline import Inline
 from fsqueue.spool import fired
 from fsqueue.spool.client import Occasion
 from fsqueue.spool.occurrences import (
@@ -92,7 +93,7 @@ class Firing:
         self._due: dict[str, float] = {}
         self._keep_again = float("-inf")
         self._expects_ends = False
-        self._inline: dict[str, dict[int, Occurrence]] = {}
+        self._inline = Inline()
 
     def add(self, task: Task[..., Any]) -> None:
         """Look after a task's triggers; those of an earlier one of its name are forgotten.
@@ -371,7 +372,7 @@ class Firing:
     def _emit_inline(self, name: str, payload: Any) -> str:
         occurrence = Occurrence("inline", _now(), event=name, payload=payload)
         for each in self._events.get(name, ()):
-            self._happened_inline(each, occurrence)
+            self._inline.happened(each, occurrence)
         return occurrence.id
 
     def ended_inline(
@@ -388,22 +389,7 @@ class Firing:
             exception=error,
         )
         for each in self._ends.get(task, ()):
-            self._happened_inline(each, occurrence)
-
-    def _happened_inline(self, each: Watched, occurrence: Occurrence) -> None:
-        bound = each.bound
-        if not matches(each, occurrence):
-            return
-        if isinstance(bound.trigger, AllOf):
-            parts = self._inline.setdefault(bound.key, {})
-            parts.setdefault(each.part or 0, occurrence)
-            if len(parts) < len(bound.trigger.parts):
-                return
-            del self._inline[bound.key]
-            occurrence = travel.together("inline", [parts[number] for number in sorted(parts)])
-        arguments = arguments_of(bound, occurrence)
-        if arguments is not None:
-            bound.task.submit(*arguments)
+            self._inline.happened(each, occurrence)
 
 
 def _now() -> datetime:

@@ -3,63 +3,27 @@
 from __future__ import annotations
 
 import contextlib
-import errno
-import itertools
 import logging
-import os
 from typing import TYPE_CHECKING
 
 from fsqueue.errors import EnvelopeError, SpoolError
 from fsqueue.spool import envelope
-from fsqueue.spool.clock import ServerClock
-from fsqueue.spool.filesystem import links_unsupported
-from fsqueue.spool.names import AttemptName, client_of, new_token
+from fsqueue.spool.files import Files
+from fsqueue.spool.names import AttemptName, client_of
 from fsqueue.spool.records import Failure, Outcome
 from fsqueue.spool.states import State
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from fsqueue.spool.filesystem import Filesystem
-    from fsqueue.spool.layout import Layout
-    from fsqueue.spool.records import Buffer, Payload, SpoolInfo
+    from fsqueue.spool.records import Buffer, Payload
     from fsqueue.spool.syscalls import Content
 
 log = logging.getLogger(__name__)
 
-# Each try ends with a folder made that somebody removed again in between: rare even once.
-_TRIES = 100
-_REMOVED = "its folder is removed again and again. Look what cleans up there besides fsqueue."
-# In bytes: with a suffix and the ending of the reason it must still be a name.
-_LONGEST_NAME = 200
 
-
-class Outcomes:
-    """One process's handle on a spool, as far as outcomes go. `Store` adds the calls.
-
-    Args:
-        filesystem: verbs over system calls.
-        layout: paths of the spool.
-        info: the content of its ``spool.json``.
-        key: the key that signs its files; empty if they are not signed.
-    """
-
-    def __init__(
-        self, filesystem: Filesystem, layout: Layout, info: SpoolInfo, key: bytes = b""
-    ) -> None:
-        self.fs = filesystem
-        self.layout = layout
-        self.info = info
-        self.clock = ServerClock(filesystem)
-        self.key = key
-        self._owner = new_token()
-        self._serial = itertools.count()
-
-    def sync_clock(self) -> None:
-        """Read the file server's clock, for a process that has no file of its own to touch."""
-        path = self._temporary()
-        self.clock.sync(path)
-        self.fs.discard(path)
+class Outcomes(Files):
+    """Outcomes of a spool, in ``done/`` and ``kept/``."""
 
     # -- publishing ---------------------------------------------------------------------
 
@@ -101,32 +65,6 @@ class Outcomes:
         except (OSError, SpoolError) as error:
             log.warning("%s cannot be written, and calls like it run again: %s", path, error)
             return False
-        return True
-
-    def _link(self, temporary: str, target: str) -> bool:
-        for _ in range(_TRIES):
-            try:
-                self.fs.link(temporary, target)
-            except FileExistsError:
-                return self.fs.link_count(temporary) > 1
-            except FileNotFoundError:
-                # Its client is gone and took the empty mailbox along.
-                self._make_way(target)
-            except OSError as error:
-                if links_unsupported(error):
-                    return self._rename_if_absent(temporary, target)
-                if not self.clear(os.path.dirname(target)):
-                    raise
-            else:
-                return True
-        raise SpoolError(f"cannot publish into {target}: {_REMOVED}")
-
-    def _rename_if_absent(self, temporary: str, target: str) -> bool:
-        # Without links the look and the rename are two steps: two workers of one invocation
-        # can pass the look together, and then the later result stands.
-        if self.fs.exists(target):
-            return False
-        self.move(temporary, target)
         return True
 
     def queue_failure(
@@ -259,21 +197,6 @@ class Outcomes:
         kept = self._read_if_there(self.layout.kept(invocation_id))
         return done if kept is None else kept
 
-    def _read_if_there(self, path: str) -> Content | None:
-        try:
-            return self.read_file(path, fresh=True)
-        except FileNotFoundError:
-            return None
-
-    def read_file(self, path: str, *, fresh: bool = False) -> Content:
-        """Content of a call, an outcome or a blob.
-
-        Raises:
-            EnvelopeError: no regular file, or not as long as it says.
-            SpoolVersionError: long, and written by another format version.
-        """
-        return self.fs.read_content(path, envelope.pieces, fresh=fresh)
-
     def read_outcome(self, invocation_id: str, data: Content) -> tuple[Outcome, Payload]:
         """Header and payload of an outcome.
 
@@ -286,138 +209,3 @@ class Outcomes:
         if (outcome.id, outcome.spool) != (invocation_id, self.info.id):
             raise EnvelopeError(f"{where} holds the outcome of another invocation ({outcome.id})")
         return outcome, payload
-
-    # -- files --------------------------------------------------------------------------
-
-    def move(self, source: str, target: str) -> bool:
-        """Rename into a folder that may be missing; False if the source is gone.
-
-        Only for a source that nobody else would take, or where it does not matter who did:
-        a lost reply looks like a source that is gone.
-        """
-        for _ in range(_TRIES):
-            try:
-                self.fs.rename(source, target)
-            except FileNotFoundError:
-                if not self.fs.is_there(source):
-                    return False
-                self._make_way(target)
-            except OSError:
-                if not self.clear(os.path.dirname(target)):
-                    raise
-            else:
-                return True
-        raise SpoolError(f"cannot move to {target}: {_REMOVED}")
-
-    def _make_way(self, target: str) -> None:
-        folder = os.path.dirname(target)
-        if not self.clear(folder):
-            self.fs.make_folders(folder)
-
-    def clear(self, folder: str) -> bool:
-        """Set aside a file or link that stands where a folder belongs; False if none does.
-
-        By a link and an unlink, which refuse folders: somebody else may have mended it, and what
-        lies in there by now must not be moved away.
-        """
-        layout = self.layout
-        if folder in layout.folders or self.fs.is_folder(folder) is not False:
-            return False
-        name = self.free_name(folder)
-        self._explain(name, f"{folder}: stands where a folder of the spool belongs")
-        try:
-            self.fs.link(folder, layout.quarantined(name))
-        except (FileNotFoundError, PermissionError):
-            self.fs.discard(layout.quarantine_reason(name))
-            return False
-        with contextlib.suppress(FileNotFoundError, IsADirectoryError, PermissionError):
-            self.fs.unlink(folder)
-        log.warning("%s is not a folder, and is set aside", folder)
-        return True
-
-    # -- quarantine ---------------------------------------------------------------------
-
-    def free_name(self, path: str) -> str:
-        """A name for a file in ``quarantine/`` that nothing there has: its own, or one like it."""
-        name = os.fsdecode(os.fsencode(os.path.basename(path))[:_LONGEST_NAME])
-        taken = self.layout.quarantined(name), self.layout.quarantine_reason(name)
-        if any(self.fs.exists(each) for each in taken):
-            return f"{name}.{new_token(6)}"
-        return name
-
-    def set_aside(self, path: str, reason: str, name: str | None = None) -> None:
-        """Move a file to ``quarantine/`` with its reason beside it.
-
-        Dies in between: the reason is there, and the file still has to be moved.
-
-        Args:
-            path: the file.
-            reason: what is wrong with it.
-            name: from `free_name`, if it was asked for before.
-        """
-        name = name or self.free_name(path)
-        self._explain(name, f"{path}: {reason}")
-        target = self.layout.quarantined(name)
-        if not self.move(path, target) and not self.fs.exists(target):
-            self.fs.discard(self.layout.quarantine_reason(name))  # somebody else was faster
-
-    def _explain(self, name: str, reason: str) -> None:
-        text = f"{reason}\n".encode("utf-8", "backslashreplace")  # names can hold any bytes
-        self.move(self._write([text]), self.layout.quarantine_reason(name))
-
-    # -- writing ------------------------------------------------------------------------
-
-    def add_file(self, path: str, chunks: Sequence[Buffer]) -> bool:
-        """Make a file; False if there is one already, which stays."""
-        temporary = self._write(chunks)
-        try:
-            return self._link(temporary, path)
-        finally:
-            self.fs.discard(temporary)
-
-    def append(self, path: str, data: bytes) -> None:
-        """Add to the end of a file of this process alone, whose folder may be missing, or none.
-
-        The two folders above are looked at each time: unlike a rename, this would write on to what
-        is out of the spool if one was a link.
-        """
-        folder = os.path.dirname(path)
-        if self.fs.is_folder(os.path.dirname(folder)) is False:
-            raise NotADirectoryError(errno.ENOTDIR, "not a folder", os.path.dirname(folder))
-        if not self.fs.is_folder(folder):
-            self.clear(folder)
-            self.fs.make_folders(folder)
-        self.fs.append(path, data)
-
-    def place(self, path: str, chunks: Sequence[Buffer]) -> None:
-        """Write a file whose name nothing else has, or no file if this raises an error.
-
-        Dies before the rename: a file in ``tmp/`` expires. Dies after it: it is there.
-        """
-        temporary = self._write(chunks)
-        try:
-            self.move(temporary, path)
-        except OSError:
-            # If it is not there any more it was renamed, and the error is about the reply alone.
-            # Only a look can tell: the reply of a removal can be lost too.
-            if self.fs.exists(temporary):
-                self.fs.discard(temporary)
-                raise
-
-    def replace_file(self, path: str, chunks: Sequence[Buffer]) -> None:
-        """Put a file in the place of one that only this process writes."""
-        temporary = self._write(chunks)
-        try:
-            self.move(temporary, path)
-        except OSError:
-            self.fs.discard(temporary)
-            raise
-
-    def _write(self, chunks: Sequence[Buffer]) -> str:
-        path = self._temporary()
-        self.fs.create(path, chunks)
-        return path
-
-    def _temporary(self) -> str:
-        """A path in ``tmp/`` that nobody else has."""
-        return self.layout.tmp(self._owner, next(self._serial))

@@ -298,6 +298,13 @@ def test_results_stay_while_somebody_waits_for_them(app, add):
         assert child.get(20) == 13
 
 
+@pytest.mark.parametrize("options", [{}, {"call_result_cache": True}], ids=["plain", "cached"])
+def test_a_group_that_cannot_be_made_whole_leaves_nothing(app, add, options):
+    with pytest.raises(UnknownInvocationError):
+        add.options(**options).parallelize([(1,), (app.invocation("nobody-1"),)])
+    assert list(pending_calls(app.store)) == []
+
+
 def test_what_waits_for_what_is_nowhere_is_told(app, add):
     first = add(1)
     child = first.then(add)
