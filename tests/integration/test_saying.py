@@ -36,13 +36,18 @@ def spoken(name, count=3):
 
 async def talk_later(name):
     print(f"{name} begins")
-    await asyncio.gather(_part(name, 1), asyncio.to_thread(print, f"{name} in a thread"))
+    await asyncio.gather(_part(name, 1), asyncio.to_thread(_say, f"{name} in a thread"))
     return name
 
 
 async def _part(name, number):
     await asyncio.sleep(0)
-    print(f"{name} part {number}")
+    _say(f"{name} part {number}")
+
+
+def _say(line):
+    """In one piece: `print` writes the end of a line by itself, between which others may write."""
+    sys.stdout.write(f"{line}\n")
 
 
 def report(gate, *steps):
