@@ -224,11 +224,12 @@ def cancelled(workplace: Workplace, claim: Claim) -> None:
 def finish(execution: Execution, result: Answer) -> None:
     """Publish an answer, or file the call for a retry."""
     store, claim, call = execution.workplace.store, execution.claim, execution.call
-    entry = notes.ended(execution, result, store.clock.now())
+    now = store.clock.now()
+    entry = notes.ended(execution, result, now)
     if result.retry_after is not None and not call.members:
         text = "%s is retried in %.3g s: %s"
         log.info(text, claim.name, result.retry_after, result.failure, extra=_tags(execution))
-        store.retry(claim, call, later(store.clock.now(), result.retry_after))
+        store.retry(claim, call, later(now, result.retry_after))
         execution.workplace.note(entry)
         return
     execution.workplace.ended(execution, result)
@@ -239,7 +240,7 @@ def finish(execution: Execution, result: Answer) -> None:
         state=result.state,
         worker=claim.worker,
         started=round(execution.started, 4),
-        ended=round(store.clock.now(), 4),
+        ended=round(now, 4),
         codec=call.codec,
         failure=result.failure,
         members=result.members,
