@@ -175,9 +175,7 @@ def _run(
     sink = execution.report if call.capture else None
     try:
         with (
-            tracing.running(
-                call.task, call.queue, call.id, call.trace, {"fsqueue.attempt": name.attempt}
-            ) as span,
+            tracing.running(call.task, call.queue, call.id, call.trace, name.attempt) as span,
             capturing_if(sink, alone=killable),
             time_limit(execution, give_up, killable=killable),
         ):
