@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 import stat
@@ -279,6 +280,42 @@ def test_a_files_time_is_that_of_a_stat_and_never_a_links(tmp_path, fs, monkeypa
         with pytest.raises((FileNotFoundError, NotADirectoryError)) as error:
             fs.modified(str(tmp_path / missing))
         assert error.value.filename == str(tmp_path / missing)
+
+
+@pytest.mark.parametrize("stale", [1, 2, 3])
+def test_a_file_that_was_replaced_is_opened_to_see_its_time(tmp_path, fs, monkeypatch, stale):
+    """An NFS client whose name leads to a removed file says ESTALE, until it has looked it up.
+
+    That takes another client that replaces it at the right moment: played by the system calls.
+    """
+    path = str(tmp_path / "beat")
+    fs.create(path, [])
+    os.utime(path, (1.5, 1.5))
+    answers = []
+
+    def statx(*_arguments):
+        answers.append("statx")
+        ctypes.set_errno(errno.ESTALE)
+        return -1
+
+    opening = os.open
+
+    def open_(name, *arguments):
+        if name == path:
+            answers.append("open")
+            if len(answers) <= stale:
+                raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), name)
+        return opening(name, *arguments)
+
+    monkeypatch.setattr(syscalls, "_statx", lambda: statx)
+    monkeypatch.setattr(os, "open", open_)
+    if stale < 3:
+        assert fs.modified(path) == 1.5
+    else:  # whatever is wrong there, it is not what this client remembers
+        with pytest.raises(OSError, match="Stale") as caught:
+            fs.modified(path)
+        assert caught.value.filename == path
+    assert answers == ["statx", "open", "open"][: 2 if stale == 1 else 3]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="statx(2) is Linux's")
