@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 from fsqueue.doctor import basics, timing
 from fsqueue.doctor.advice import recommend
 from fsqueue.doctor.findings import Finding, Verdict, facts_of, worst
+from fsqueue.doctor.life import PartnerLostError
 from fsqueue.doctor.mountinfo import probe_mount
 from fsqueue.doctor.partner import partner
-from fsqueue.doctor.party import PartnerLostError
 from fsqueue.doctor.peer import examine_with_peer, meet
 from fsqueue.doctor.races import examine_together
 from fsqueue.doctor.workplace import LenientFilesystem, workplace
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from fsqueue.doctor.advice import Setting
+    from fsqueue.doctor.partner import Partner
     from fsqueue.doctor.party import Party
     from fsqueue.doctor.workplace import Workplace
     from fsqueue.spool.filesystem import Filesystem
@@ -101,12 +102,12 @@ def examine(
         except OSError as error:
             findings.append(basics.writable(root, error))
             return Report(root, findings, *pair, [], [])
-        party = stack.enter_context(partner(place))
+        second = stack.enter_context(partner(place))
         progress("examining from this host")
         findings += [_run(probe, place) for probe in PROBES]
-        findings += _together(party)
+        findings += _together(second.party)
         if peer is not None:
-            pair = _between_hosts(place, peer, progress)
+            pair = _between_hosts(place, second, peer, progress)
     alone = peer is None and facts_of(findings, "filesystem").get("remote")
     # What two hosts found out together counts for more: it comes first.
     settings = recommend([*pair[0], *findings])
@@ -114,23 +115,38 @@ def examine(
 
 
 def _between_hosts(
-    place: Workplace, patience: float, progress: Callable[[str], object]
+    place: Workplace, second: Partner, patience: float, progress: Callable[[str], object]
 ) -> tuple[list[Finding], Mapping[str, str]]:
     progress(
         f"waiting up to {patience:g} s for another host: run `fsqueue doctor --peer {place.root}` "
         "there"
     )
     party = meet(place, patience)
+    second.accompany(party.other)
     progress("examining together with another host")
+    try:
+        return _examine_with_peer(party)
+    except BaseException as error:
+        party.leave(_last_word(error))
+        raise
+
+
+def _examine_with_peer(party: Party) -> tuple[list[Finding], Mapping[str, str]]:
+    """As it says; an error of one whose partner has left is that."""
     try:
         return examine_with_peer(party)
     except OSError as error:
+        party.signs.look(at_once=True)
         gone = isinstance(error, FileNotFoundError)  # while the other one clears up
         if not gone and party.place.fs.has_folder(party.place.folder):
             raise
         raise PartnerLostError("the other examiner has left, and cleared up") from error
-    finally:
-        party.leave()
+
+
+def _last_word(error: BaseException) -> str:
+    if isinstance(error, PartnerLostError):
+        return ""
+    return "it was stopped" if isinstance(error, KeyboardInterrupt) else f"it failed: {error}"
 
 
 def _together(party: Party) -> list[Finding]:

@@ -11,24 +11,18 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from fsqueue.errors import FSQueueError
+from fsqueue.doctor.life import PartnerLostError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
+    from fsqueue.doctor.life import SignsOfLife
     from fsqueue.doctor.workplace import Workplace
 
 _TALK = "talk"
-_LEFT = "left"
 # The other one may be at the longest of the steps; see `sights.LIMIT`.
 PATIENCE = 60.0
 # At first without a pause: both begin a race when they hear each other.
 _EAGER = 0.05
 _PAUSE = 0.005
-
-
-class PartnerLostError(FSQueueError):
-    """The other examiner has left, or does not answer."""
 
 
 @dataclass(slots=True)
@@ -37,18 +31,24 @@ class Party:
 
     Args:
         place: where both work.
-        me: this one's name, fit for a file name.
-        other: the other one's.
+        signs: what tells whether the other one is there.
         leads: whether this one prepares what both need.
-        alive: whether the other one still runs, as far as can be told from here.
     """
 
     place: Workplace
-    me: str
-    other: str
+    signs: SignsOfLife
     leads: bool
-    alive: Callable[[], bool] = lambda: True
     _said: int = field(default=0, init=False)
+
+    @property
+    def me(self) -> str:
+        """This one's name, fit for a file name."""
+        return self.signs.me
+
+    @property
+    def other(self) -> str:
+        """The other one's."""
+        return self.signs.other
 
     def open(self) -> None:
         """Make what both work in."""
@@ -71,17 +71,15 @@ class Party:
             )
         return answer["data"]
 
-    def leave(self) -> None:
-        """Tell the other one that nothing more will come."""
-        with contextlib.suppress(OSError):
-            self._say(_LEFT, {})
+    def leave(self, why: str = "") -> None:
+        """Tell the other one that nothing more will come, and why."""
+        self.signs.leave(why)
 
     def part(self) -> None:
         """End: the leader waits for the other one to have heard everything, and clears up."""
         self.leave()
         if self.leads:
-            with contextlib.suppress(PartnerLostError):
-                self._hear(_LEFT)
+            self.signs.wait_for_the_end(PATIENCE)
 
     def _say(self, name: str, message: dict[str, Any]) -> None:
         fs = self.place.fs
@@ -92,7 +90,7 @@ class Party:
     def _hear(self, name: str) -> dict[str, Any]:
         fs, folder = self.place.fs, self.place.path(_TALK)
         begun = time.monotonic()
-        wanted, farewell = f"{self.other}.{name}", f"{self.other}.{_LEFT}"
+        wanted, lost = f"{self.other}.{name}", None
         while True:
             present = fs.names(folder, fresh=True)
             if wanted in present:
@@ -100,11 +98,21 @@ class Party:
                 with contextlib.suppress(ValueError):
                     message: dict[str, Any] = json.loads(fs.read(f"{folder}/{wanted}", fresh=True))
                     return message
-            if farewell in present or not self.alive():
-                raise PartnerLostError("the other examiner has left")
+            if lost:
+                raise lost
             waited = time.monotonic() - begun
-            if waited > PATIENCE:
-                raise PartnerLostError(f"the other examiner was silent for {PATIENCE:g} s")
-            if not present and not fs.has_folder(folder):
-                raise PartnerLostError("the other examiner has left, and cleared up")
+            try:
+                self._expect(waited, gone=not present and not fs.has_folder(folder))
+            except PartnerLostError as error:
+                lost = error  # he may have said it just before he left: one more look
+                continue
             time.sleep(0.0 if waited < _EAGER else _PAUSE)
+
+    def _expect(self, waited: float, *, gone: bool) -> None:
+        """See whether there is somebody to wait for."""
+        if waited > _EAGER or gone:
+            self.signs.look(at_once=gone)  # who clears up has left word
+        if gone:
+            raise PartnerLostError("the other examiner has left, and cleared up")
+        if waited > PATIENCE:
+            raise PartnerLostError(f"the other examiner did not answer for {PATIENCE:g} s")

@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from fsqueue.doctor.findings import Finding, Verdict, in_words
+from fsqueue.doctor.life import SignsOfLife
 from fsqueue.doctor.party import Party
 from fsqueue.doctor.races import examine_together
 from fsqueue.doctor.sights import watch_each_other
@@ -64,13 +65,13 @@ def meet(place: Workplace, patience: float) -> Party:
     while time.monotonic() < deadline:
         fs.touch(place.path(_HERE))
         if guest := _guest(place):
-            return _party(place, place.token, guest, leads=True)
+            return _party(place, place, guest)
         for token in _others(place):
             moved = _moves(place, token, seen)
             if moved and token < place.token:
                 entered = _enter(place, token)
                 if entered:
-                    return _party(entered, place.token, token, leads=False)
+                    return _party(place, entered, token)
         time.sleep(_LOOK)
     raise NoPeerError(
         f"no other host came within {patience:g} s: run the same command on another host at the "
@@ -78,10 +79,15 @@ def meet(place: Workplace, patience: float) -> Party:
     )
 
 
-def _party(place: Workplace, me: str, other: str, *, leads: bool) -> Party:
+def signs_between(place: Workplace, other: str) -> SignsOfLife:
+    """Those of this host's examination and of another's, by that one's token."""
+    return SignsOfLife(place, Workplace(place.fs, place.root, other), place.token, other)
+
+
+def _party(place: Workplace, leader: Workplace, other: str) -> Party:
     # In a folder of its own: the host has used these names before, with its partner.
-    together = Workplace(place.fs, place.root, f"{place.token}/{_TOGETHER}")
-    party = Party(together, me, other, leads=leads)
+    together = Workplace(place.fs, place.root, f"{leader.token}/{_TOGETHER}")
+    party = Party(together, signs_between(place, other), leads=leader is place)
     party.open()
     return party
 

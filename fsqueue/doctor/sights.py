@@ -130,7 +130,7 @@ def _watch(party: Party, seen_by_me: str, changed_by_me: str) -> dict[str, list[
     for name, _, folder in _folders(place, changed_by_me):
         _change(place.fs, SIGHTS[name], folder)
     party.exchange("sights: changed")
-    return _wait_for_all(place, seen_by_me)
+    return _wait_for_all(party, seen_by_me)
 
 
 def _folders(place: Workplace, top: str) -> list[tuple[str, int, str]]:
@@ -160,8 +160,9 @@ def _change(fs: Filesystem, sight: Sight, folder: str) -> None:
         fs.rename(f"{path}.new", path)
 
 
-def _wait_for_all(place: Workplace, top: str) -> dict[str, list[float]]:
+def _wait_for_all(party: Party, top: str) -> dict[str, list[float]]:
     """How late each change was seen; those not seen in time are missing."""
+    place = party.place
     waiting, begun = _folders(place, top), time.monotonic()
     late: dict[str, list[float]] = {name: [] for name in SIGHTS}
     while waiting and time.monotonic() - begun < LIMIT:
@@ -170,6 +171,7 @@ def _wait_for_all(place: Workplace, top: str) -> dict[str, list[float]]:
             if _sees(place.fs, SIGHTS[name], folder):
                 late[name].append(round(time.monotonic() - begun, 4))
                 waiting.remove(each)
+        party.signs.look()
         time.sleep(_PAUSE)
     return late
 

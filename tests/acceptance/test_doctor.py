@@ -9,6 +9,7 @@ import subprocess
 import tomllib
 from pathlib import Path
 
+import psutil
 import pytest
 from acceptance_harness import alive, wait_until
 from doctor_harness import command, diagnose, one, snapshot, verdicts, weaknesses
@@ -256,16 +257,36 @@ def partners(pid):
 # -- two hosts ----------------------------------------------------------------------------------
 
 
-def test_a_peer_that_leaves_is_noticed(root, start):
-    one_, other = start(root, "--peer"), start(root, "--peer")
-    for each in (one_, other):
+def pair_of(root, start):
+    """Two who have met: the one in whose workplace they work, and the other one."""
+    pair = [start(root, "--peer") for _ in range(2)]
+    for each in pair:
         each.wait_for("together")
-    other.popen.send_signal(signal.SIGINT)
-    out, err = one_.ends()
-    assert (one_.popen.returncode, out) == (2, "")
-    assert "the other examiner has left" in err
-    other.ends()
-    assert nothing_left(root)
+    (place,) = (where for where in (root / "doctor").iterdir() if (where / "together").is_dir())
+    return sorted(pair, key=lambda each: place.name not in second_of(each).cmdline())
+
+
+def second_of(doctor):
+    (second,) = psutil.Process(doctor.popen.pid).children()
+    return second
+
+
+@pytest.mark.parametrize(
+    ("number", "why", "leads"),
+    [
+        (signal.SIGINT, "it was stopped", True),
+        (signal.SIGKILL, "it was killed", True),
+        (signal.SIGKILL, "it was killed", False),
+    ],
+)
+def test_a_peer_that_ends_early_is_noticed(root, start, number, why, leads):
+    ending, other = pair_of(root, start)[:: 1 if leads else -1]
+    ending.popen.send_signal(number)
+    out, err = other.ends()
+    assert (other.popen.returncode, out) == (2, "")
+    assert f"the other examiner has left: {why}; start it on both hosts again" in err
+    ending.ends()
+    wait_until(lambda: nothing_left(root), "everything is removed")
 
 
 def test_three_come_and_two_of_them_meet(root, start):

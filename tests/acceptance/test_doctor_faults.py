@@ -3,11 +3,13 @@
 import errno
 import os
 import signal
+import subprocess
 import sys
 import time
 
 import pytest
 import typer
+from doctor_harness import command
 
 from fsqueue.cli.doctor import doctor
 from fsqueue.doctor.examine import examine
@@ -83,6 +85,19 @@ def test_a_directory_where_nothing_can_be_made(root):
     assert report.findings[-1].name == "writable"
     assert report.verdict is Verdict.BAD
     assert report.settings == []
+
+
+def test_a_peer_that_fails_says_so_before_it_goes(root):
+    fault = Fault.fail(errno.ESTALE, verb="fstat", path="/together/clock-")
+    fs = FaultyFilesystem([fault], remote=True)
+    with subprocess.Popen(
+        command(root, "--peer"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as other:
+        with pytest.raises(OSError, match="Stale file handle"):
+            examine(root, fs=fs, peer=30)
+        _, err = other.communicate(timeout=50)
+    assert other.returncode == 2
+    assert "the other examiner has left: it failed: [Errno 116] Stale file handle" in err
 
 
 # -- a stop in the middle of a system call ----------------------------------------------------

@@ -21,10 +21,17 @@ class Doctor:
         )
 
     def wait_for(self, text):
-        try:
-            wait_until(lambda: text in self.job.stderr, timeout=100, what=text)
-        except AssertionError as error:
-            raise AssertionError(f"{error}: {self.job.stderr}") from None
+        def said():
+            return text in self.job.stderr or self.job.poll() is not None
+
+        wait_until(said, timeout=100, what=text)
+        assert text in self.job.stderr, self.job.stderr
+
+    def refused(self):
+        """Why it could not examine anything."""
+        assert self.job.wait(100) == 2
+        assert not self.job.stdout
+        return self.job.stderr
 
     def report(self):
         code = self.job.wait(140)
@@ -46,7 +53,7 @@ def doctor(site):
 
     yield start
     for each in started:
-        if each.job.poll() is None:
+        if each.job.poll() is None and not each.job.guest.gone:
             each.job.kill()
             each.job.wait(50)
 
@@ -110,7 +117,18 @@ def test_a_client_that_is_stopped_leaves_nothing(site, doctor):
     for each in (stopped, other):
         each.wait_for("together")
     stopped.job.send_signal(signal.SIGINT)
-    assert stopped.job.wait(60) == 2
-    assert other.job.wait(60) == 2
-    assert "the other examiner has left" in other.job.stderr
+    assert "stopped" in stopped.refused()
+    assert "the other examiner has left: it was stopped" in other.refused()
     assert left(site) == []
+
+
+def test_a_client_that_dies_is_noticed(site, doctor, record_property):
+    here, there = doctor("a", "--peer"), doctor("b", "--peer")
+    for each in (here, there):
+        each.wait_for("together")
+    died = site.on("a", "time.time()")
+    site.lab.kill("b")
+    assert "the other examiner was silent for 15 s" in here.refused()
+    record_property(
+        "s from the death of the peer's host", round(site.on("a", "time.time()") - died)
+    )
