@@ -16,19 +16,22 @@ PATIENCE = 20.0
 _PAUSE = 0.002
 
 
-def wait_until(condition: Callable[[], T], *, timeout: float = PATIENCE, what: str = "") -> T:
+def wait_until(
+    condition: Callable[[], T], *, timeout: float = PATIENCE, what: str = "", pause: float = _PAUSE
+) -> T:
     """Ask until the answer is true, and return it.
 
     Args:
         condition: the question.
         timeout: seconds after which the test fails.
         what: names the condition in the failure.
+        pause: seconds between two questions.
     """
     deadline = time.monotonic() + timeout
     while not (answer := condition()):
         if time.monotonic() >= deadline:
             raise AssertionError(f"not within {timeout:g} s: {what or condition}")
-        time.sleep(_PAUSE)
+        time.sleep(pause)
     return answer
 
 

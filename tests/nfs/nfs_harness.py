@@ -10,8 +10,15 @@ from support import wait_until
 
 PROJECT = Path(__file__).parent / "project"
 PATIENCE = 50.0
+# Seconds between looks into a guest, which take its time.
+LOOK = 0.05
 # Every scenario that is not about the defaults: two beats a second.
 BRISK = {"FSQUEUE__HEARTBEAT": "0.5"}
+
+LINES = """[
+    line for name in os.listdir({0!r}) if name.startswith('runs.')
+    for line in open({0!r} + '/' + name).read().split()
+]"""
 
 
 class Process:
@@ -57,9 +64,16 @@ class Process:
         try:
             status = self._job.wait(timeout)
         except subprocess.TimeoutExpired:
+            self._show_where_it_is()
             raise AssertionError(f"not within {timeout:g} s: {self._all()}") from None
         assert status == 0, self._all()
         return json.loads(self.printed.splitlines()[-1])
+
+    def _show_where_it_is(self):
+        """Let a caller write its stacks into its log."""
+        self._job.send_signal(signal.SIGUSR1)
+        with contextlib.suppress(AssertionError):
+            wait_until(lambda: "Current thread" in self.log, timeout=5)
 
     def stop(self):
         """Let a worker finish what it runs, and leave."""
@@ -92,13 +106,16 @@ class Site:
         self.local = f"/run/{name}"
         self.env = {"FSQUEUE__ROOT": self.root, "PYTHONDONTWRITEBYTECODE": "1"}
         self._exported = f"/export/{name}"
+        self.exported_marks = f"{self._exported}/marks"
         self._processes = []
-        self.on_server(f"os.makedirs('{self._exported}/marks')")
+        self.on_server(f"os.makedirs('{self.exported_marks}')")
         for client in lab.clients:
             lab.run(client, ["mkdir", self.local], check=True)
 
-    def worker(self, client, *, slots=4, **env):
-        arguments = ["-m", "fsqueue", "worker", "nfs_tasks:app", "--concurrency", str(slots)]
+    def worker(self, client, *, slots=4, app="nfs_tasks:app", queue="", **env):
+        arguments = ["-m", "fsqueue", "worker", app, "--concurrency", str(slots)]
+        if queue:
+            arguments += ["--queue", "default", "--queue", queue]
         process = self._start(client, arguments, BRISK | env)
         process.wait_for(" serves ")
         return process
@@ -124,8 +141,13 @@ class Site:
     # -- the server's view, which no cache comes between ------------------------------------
 
     def on_server(self, code):
-        """Evaluate Python on the server."""
-        return self.on("server", code)
+        """Evaluate Python on the server, by one that stays: most ask again and again."""
+        guest = self.lab.guests["server"]
+        booted, remote = getattr(self.lab, "looker", (None, None))
+        if booted is not guest:
+            remote = self.lab.remote("server")
+            self.lab.looker = guest, remote
+        return remote(code, PATIENCE)
 
     def steps(self, client):
         """A Python in a guest that evaluates step by step, within a moment each."""
@@ -155,27 +177,23 @@ class Site:
 
     def runs(self):
         """What the bodies have noted in the shared folder, one line each."""
-        return self._lines("server", f"{self._exported}/marks")
+        return self.on_server(LINES.format(self.exported_marks))
 
     def local_runs(self, client):
         """What they have noted in the client's own folder."""
-        return self._lines(client, self.local)
-
-    def _lines(self, guest, folder):
-        return self.on(
-            guest,
-            f"[line for name in os.listdir({folder!r}) if name.startswith('runs.')"
-            f" for line in open({folder!r} + '/' + name).read().split()]",
-        )
+        return self.on(client, LINES.format(self.local))
 
     def wait_for_runs(self, count, *, timeout=PATIENCE):
         wait_until(
-            lambda: len(self.runs()) >= count, timeout=timeout, what=f"{count} runs of bodies"
+            lambda: len(self.runs()) >= count,
+            timeout=timeout,
+            what=f"{count} runs of bodies",
+            pause=LOOK,
         )
 
     def allow(self, name):
         """Make the file that processes or bodies wait for."""
-        self.on_server(f"open('{self._exported}/marks/{name}', 'w').close()")
+        self.on_server(f"open('{self.exported_marks}/{name}', 'w').close()")
 
     def picture(self):
         """What is going on, for the message of a failure."""
@@ -195,5 +213,6 @@ class Site:
         """
         left = {top: self.files(top) for top in ("pending", "running", "quarantine")}
         assert left == {"pending": [], "running": [], "quarantine": []}
-        assert len(self.files("done")) == late
+        uncollected = self.files("done")
+        assert len(uncollected) == late, uncollected
         assert self.files("kept") == sorted(ids)

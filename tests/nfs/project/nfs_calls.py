@@ -1,7 +1,9 @@
 """The caller's side of the tests: ``python nfs_calls.py COMMAND ...`` prints one line of JSON."""
 
+import faulthandler
 import json
 import os
+import signal
 import statistics
 import sys
 import threading
@@ -134,7 +136,21 @@ def where():
     return {"host": nfs_tasks.where()}
 
 
+def features(folder, turns, orders):
+    """Calls that take turns, a chain over both clients, and events."""
+    from nfs_features import app, on_a, on_b, take_turn
+
+    group = take_turn.parallelize([(folder,)] * int(turns))
+    chain = on_a([]).then(on_b).then(on_a).then(on_b)
+    for order in range(int(orders)):
+        app.emit("paid", {"order": order})
+    answer = {"path": chain.get(timeout=40), "turns": group.get(timeout=40)}
+    app.close()
+    return answer
+
+
 if __name__ == "__main__":
+    faulthandler.register(signal.SIGUSR1)
     answer = globals()[sys.argv[1]](*sys.argv[2:])
     app.close()
     print(json.dumps(answer), flush=True)
