@@ -1,5 +1,7 @@
 """Clients and servers that die or fall silent in the middle of things. They run last."""
 
+import re
+
 import pytest
 from nfs_harness import BRISK
 from support import wait_until
@@ -10,6 +12,8 @@ AGAIN = ["again", "a"]
 BEAT = float(BRISK["FSQUEUE__HEARTBEAT"])
 # The longest pause of a caller that polls, and then everything takes longer between such guests.
 POLL, SLACK = 1.0, 1.5
+# The slowest of a row of blocking calls, on guests that nobody else keeps from running.
+USUAL = 0.4
 # Without a delegation this is one operation. With one: the server's lease, 10 s, and more.
 AT_ONCE = 5.0
 AS_SOON_AS_FREE = """
@@ -33,8 +37,12 @@ def timed(function, *arguments):
 
 
 def begin_on_b(site, **env):
-    """Two calls from a, one of each kind, in the middle of their bodies on b; a worker on a."""
-    lost = site.worker("b", **env)
+    """Two calls from a, one of each kind, in the middle of their bodies on b; a worker on a.
+
+    There is no room on b for calls of others: of one that ends when the host dies, the caller may
+    have the outcome and its reaper not know.
+    """
+    lost = site.worker("b", slots=2, **env)
     caller = site.caller("a", "held", site.folder, **env)
     invocation_id = caller.published()
     site.wait_for_runs(2)
@@ -129,6 +137,11 @@ def test_a_dead_host_s_calls_come_back_when_the_server_frees_its_lock(
 
 
 def test_a_dead_host_s_calls_come_back_after_the_lease(site, record_property):
+    """The lease and one beat is what fsqueue waits; the rest is how long such guests take.
+
+    How much that is in general on a machine that has other work, too, blocking calls on the
+    reaper's host tell at the same time.
+    """
     _, caller, invocation_id, worker = begin_on_b(site, **SHORT)
     others = site.caller("a", "steadily", site.folder, **SHORT)
     others.wait_for("begun")
@@ -136,14 +149,16 @@ def test_a_dead_host_s_calls_come_back_after_the_lease(site, record_property):
     site.lab.kill("b")
     answer = caller.answer()
     assert answer["answers"] == {"direct": AGAIN, "kept": AGAIN}
-    assert "is dead" in worker.log
-    took = answer["ended"] - killed
-    assert took < LEASE + BEAT + POLL + SLACK
-    record_property(f"s from the death, with a lease of {LEASE:g} s", round(took, 1))
+    (silence,) = re.findall(r"was silent for (\d+) s", worker.log)
+    # Pauses of the observer itself count for one beat at most.
+    assert LEASE <= int(silence) <= LEASE + 2 * BEAT
     site.allow("stop")
     slowest = others.answer()["max"]
+    took = answer["ended"] - killed
+    record_property(f"s from the death, with a lease of {LEASE:g} s", round(took, 1))
     record_property("slowest call of others on the reaper's host meanwhile, s", round(slowest, 2))
-    assert slowest < LEASE
+    assert slowest < AT_ONCE
+    assert took < LEASE + (BEAT + POLL + SLACK) * max(1.0, slowest / USUAL)
     worker.stop()
     site.reconcile([invocation_id])
 
