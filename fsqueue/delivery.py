@@ -188,6 +188,8 @@ class Delivery:
         """Wait for the outcome, at most `pause` seconds."""
         left = None if deadline is None else max(0.0, deadline - time.monotonic())
         waits = [wait for wait in (left, pause) if wait is not None]
+        if self._session.client.waiter.has_seen(self.id):
+            return
         arrival = self._session.client.waiter.watch(self.id)
         try:
             if not arrival.done():

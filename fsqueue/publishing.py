@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
@@ -198,7 +197,7 @@ class Publisher:
         client = session.client
         members = len(calls) if len(calls) > 1 else 0
         once = None if repeat is None else repeat.once
-        parents = list(dict.fromkeys((*shared.parents, *chain(*(call.parents for call in calls)))))
+        parents = _parents_of(calls, shared)
         parent = self._last_unfinished(parents)
         fields = self._header(settings, shared, members, lanes, parents)
         if repeat is not None and repeat.cache:
@@ -312,6 +311,14 @@ class Publisher:
         if settings.expires is not None:
             fields["expires"] = self._session.client.now() + settings.expires
         return fields
+
+
+def _parents_of(calls: Sequence[Packed], shared: Shared) -> list[Delivery]:
+    """The invocations among the arguments of a file's calls, each once."""
+    found = shared.parents
+    for call in calls:
+        found += call.parents
+    return list(dict.fromkeys(found))
 
 
 def files_of(calls: Sequence[Packed], size: int) -> Iterator[Sequence[Packed]]:

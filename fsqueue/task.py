@@ -37,7 +37,8 @@ R = TypeVar("R")
 
 # Workers are woken after so many calls of a group: the first ones run while the rest is written.
 _RING_EVERY = 16
-
+# A function with ``**kwargs`` can be called in any number of ways.
+_FORMS = 100
 
 OnEnd: TypeAlias = "Callable[[str, str, Any, BaseException | None], object]"
 """Told of a call that has run inline: the task, its id, its value or what it raised."""
@@ -65,9 +66,9 @@ class Task(Generic[P, R]):
         self.signature = inspect.signature(func)
         parameters = self.signature.parameters.values()
         self._keywords = next((p.name for p in parameters if p.kind is p.VAR_KEYWORD), "")
-        self._shadowed = [
-            p.name for p in parameters if self._keywords and p.kind is p.POSITIONAL_ONLY
-        ]
+        self._only_positional = [p.name for p in parameters if p.kind is p.POSITIONAL_ONLY]
+        self._shadowed = self._only_positional if self._keywords else []
+        self._fitting: set[tuple[int, tuple[str, ...]]] = set()
         self._session = session
         self._publisher = Publisher(self.name, session)
         self.settings = settings_of(self.name, options, session.conf.task_offers)
@@ -135,7 +136,11 @@ class Task(Generic[P, R]):
         Raises:
             TypeError: they do not fit.
         """
-        self.bound(args, kwargs)
+        form = (len(args), tuple(kwargs))  # whether they fit does not depend on their values
+        if form not in self._fitting:
+            self.bound(args, kwargs)
+            if len(self._fitting) < _FORMS:
+                self._fitting.add(form)
         return Arguments(args, dict(kwargs))
 
     def bound(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> inspect.BoundArguments:
@@ -173,12 +178,12 @@ class Task(Generic[P, R]):
             (invocation,) = self._publish_repeats([call], [packed], {}, keep=keep)
             return invocation
         (invocation,) = self._publisher.publish(
-            [packed], self.settings, keep=keep, lanes=self._lanes_of(call)
+            [packed], self.settings, keep=keep, lanes=self._lanes_of(call, {})
         )
         return invocation
 
-    def _lanes_of(self, call: Arguments) -> tuple[str, ...]:
-        return self._publisher.lanes(self.settings, lambda: self.bound(*call))
+    def _lanes_of(self, call: Arguments, common: Mapping[str, Any]) -> tuple[str, ...]:
+        return self._publisher.lanes(self.settings, lambda: self.bound(*call.sharing(common)))
 
     def fire(self, occasion: Occasion, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
         """Make one call for a trigger, unless its key was taken; True if it was made now.
@@ -188,7 +193,7 @@ class Task(Generic[P, R]):
         """
         call = self.bind(args, kwargs)
         packed = self._publisher.encode(*call, self.settings)
-        return self._publisher.fire(occasion, packed, self.settings, self._lanes_of(call))
+        return self._publisher.fire(occasion, packed, self.settings, self._lanes_of(call, {}))
 
     @contextlib.contextmanager
     def inline(
@@ -257,7 +262,7 @@ class Task(Generic[P, R]):
         packed = [self._publisher.encode(*call, settings, apart=apart) for call in calls]
         if settings.repeats:
             return InvocationGroup(self._publish_repeats(calls, packed, common, keep=keep))
-        lanes = [self._lanes_of(call.sharing(common)) for call in calls]
+        lanes = [self._lanes_of(call, common) for call in calls]
         return InvocationGroup(self._publish_all(packed, common, lanes, keep=keep))
 
     def _publish_repeats(
@@ -286,7 +291,7 @@ class Task(Generic[P, R]):
                 invocation = publisher.cached(repeat, settings)
                 if invocation is None:
                     kept = keep or times[repeat.name] > 1  # as it will be read so often
-                    lanes = (*self._lanes_of(call.sharing(common)), *repeat.lanes)
+                    lanes = (*self._lanes_of(call, common), *repeat.lanes)
                     (invocation,) = publisher.publish(
                         [each], settings, shared, keep=kept, repeat=repeat, lanes=lanes
                     )
@@ -352,8 +357,8 @@ class Task(Generic[P, R]):
 
     def _by_position(self, call: Arguments) -> Arguments:
         """Move positional-only parameters, which a dict can only name, to their places."""
-        only = [p.name for p in self.signature.parameters.values() if p.kind is p.POSITIONAL_ONLY]
-        named = [name for name in only[len(call.args) :] if name in call.kwargs]
+        only = self._only_positional[len(call.args) :]
+        named = [name for name in only if name in call.kwargs]
         if not named:
             return call
         kwargs = dict(call.kwargs)

@@ -12,7 +12,7 @@ import sys
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
     from opentelemetry.trace import Span
 
@@ -89,7 +89,7 @@ _UNSPANNED: Final = contextlib.nullcontext(Running())
 
 
 def running(
-    task: str, queue: str, invocation_id: str, trace_parent: str, more: Mapping[str, str | int]
+    task: str, queue: str, invocation_id: str, trace_parent: str, attempt: int
 ) -> contextlib.AbstractContextManager[Running]:
     """A span around the run of an attempt, which calls that its body makes follow.
 
@@ -98,14 +98,14 @@ def running(
         queue: the queue's folder name.
         invocation_id: the call.
         trace_parent: what `publishing` gave the caller.
-        more: attributes besides.
+        attempt: the attempt's number.
     """
-    return _running(task, queue, invocation_id, trace_parent, more) if in_use() else _UNSPANNED
+    return _running(task, queue, invocation_id, trace_parent, attempt) if in_use() else _UNSPANNED
 
 
 @contextlib.contextmanager
 def _running(
-    task: str, queue: str, invocation_id: str, trace_parent: str, more: Mapping[str, str | int]
+    task: str, queue: str, invocation_id: str, trace_parent: str, attempt: int
 ) -> Iterator[Running]:
     from opentelemetry import trace
     from opentelemetry.context import Context
@@ -118,6 +118,6 @@ def _running(
         f"process {task}",
         context=parent,
         kind=trace.SpanKind.CONSUMER,
-        attributes={**_attributes(task, queue, invocation_id), **more},
+        attributes={**_attributes(task, queue, invocation_id), "fsqueue.attempt": attempt},
     ) as span:
         yield Running(span)

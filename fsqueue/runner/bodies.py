@@ -191,6 +191,8 @@ def _segments(call: Call, payload: Payload) -> Iterator[bytes | memoryview]:
 
 def _own_segments(call: Call, payload: Payload) -> list[Payload]:
     """The arguments of each call; none but a call that is alone in its file has buffers."""
+    if call.segments == (len(payload.data),):
+        return [payload]
     own = list(_segments(call, payload))[-(call.members or 1) :]
     return [Payload(segment, payload.buffers) for segment in own]
 
@@ -220,6 +222,8 @@ def arguments_of(
 
 def _common(store: Store, call: Call, payload: Payload) -> dict[str, Any]:
     """The keyword arguments that the call shares with others."""
+    if not call.blob and len(call.segments) == (call.members or 1):
+        return {}
     what = f"the common arguments of {call.task}"
     if call.blob:
         try:

@@ -26,10 +26,12 @@ TIMED_OUT: Final = 75
 _HARD_LIMIT_AFTER = 1.0
 
 
-@contextlib.contextmanager
+_NO_LIMIT: Final = contextlib.nullcontext()
+
+
 def time_limit(
     execution: Execution, give_up: Callable[[BaseException], bool], *, killable: bool
-) -> Iterator[None]:
+) -> contextlib.AbstractContextManager[None]:
     """Limit the block, which runs a body, to the timeout of its call.
 
     The caller learns of the timeout at once. A thread cannot be ended: its slot is taken until
@@ -40,10 +42,14 @@ def time_limit(
         give_up: settles the call with an error; False if somebody else has settled it.
         killable: end this process when the time is over.
     """
+    return _limit(execution, give_up, killable) if execution.call.timeout else _NO_LIMIT
+
+
+@contextlib.contextmanager
+def _limit(
+    execution: Execution, give_up: Callable[[BaseException], bool], killable: bool
+) -> Iterator[None]:
     seconds = execution.call.timeout
-    if not seconds:
-        yield
-        return
     mutex = threading.Lock()
 
     def expire() -> None:

@@ -175,9 +175,7 @@ def _run(
     sink = execution.report if call.capture else None
     try:
         with (
-            tracing.running(
-                call.task, call.queue, call.id, call.trace, {"fsqueue.attempt": name.attempt}
-            ) as span,
+            tracing.running(call.task, call.queue, call.id, call.trace, name.attempt) as span,
             capturing_if(sink, alone=killable),
             time_limit(execution, give_up, killable=killable),
         ):
@@ -224,11 +222,12 @@ def cancelled(workplace: Workplace, claim: Claim) -> None:
 def finish(execution: Execution, result: Answer) -> None:
     """Publish an answer, or file the call for a retry."""
     store, claim, call = execution.workplace.store, execution.claim, execution.call
-    entry = notes.ended(execution, result, store.clock.now())
+    now = store.clock.now()
+    entry = notes.ended(execution, result, now)
     if result.retry_after is not None and not call.members:
         text = "%s is retried in %.3g s: %s"
         log.info(text, claim.name, result.retry_after, result.failure, extra=_tags(execution))
-        store.retry(claim, call, later(store.clock.now(), result.retry_after))
+        store.retry(claim, call, later(now, result.retry_after))
         execution.workplace.note(entry)
         return
     execution.workplace.ended(execution, result)
@@ -239,7 +238,7 @@ def finish(execution: Execution, result: Answer) -> None:
         state=result.state,
         worker=claim.worker,
         started=round(execution.started, 4),
-        ended=round(store.clock.now(), 4),
+        ended=round(now, 4),
         codec=call.codec,
         failure=result.failure,
         members=result.members,

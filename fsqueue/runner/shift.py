@@ -13,6 +13,7 @@ from fsqueue.errors import SpoolError
 from fsqueue.runner import context, notes
 from fsqueue.runner.budget import Budget, claim_within
 from fsqueue.runner.context import Workplace
+from fsqueue.runner.crew import QUICK, RAMP, Crew
 from fsqueue.runner.execute import Ending, cancelled, time_out
 from fsqueue.runner.process_slots import ProcessSlots
 from fsqueue.runner.signals import stop_on_signals
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
     from fsqueue.runner.host import Host
     from fsqueue.spool.backlog import Backlogs
+    from fsqueue.spool.journal import Entry
     from fsqueue.spool.store import Claim
 
 log = logging.getLogger(__name__)
@@ -40,9 +42,6 @@ log = logging.getLogger(__name__)
 _FIRST_PAUSE_POLLING = 0.001
 _FIRST_PAUSE_EVENTS = 0.02
 _GROWTH = 1.3
-# So long a thread may work alone before another one joins it, unless it ends so many calls.
-_RAMP = 0.002
-_QUICK = 2
 # Shorter than any pause of the claim loop.
 _LOOK_AGAIN = 0.0009
 _SETTLED = {Ending.FINISHED, Ending.GIVEN_BACK, Ending.WAITS}
@@ -73,13 +72,13 @@ class Shift:
             unpickles=host.unpickles,
             app_id=host.app_id,
             exclusive=threading.current_thread() is threading.main_thread(),
-            note=self._journal.add,
+            note=self._note,
             ended=host.triggers.ended,
         )
+        self._crew = Crew(waits=self._store.fs.remote or self._store.fs.durable)
         self._mutex = threading.Lock()
         self._busy = 0
         self._full = False
-        self._ended = 0
         self._rings = 0
         self._parked = self._store.parked
         self._somebody_waits = False
@@ -170,7 +169,7 @@ class Shift:
                 self._journal.add,
                 self._budget if self._budget.total else None,
             )
-        return ThreadSlots(self._workplace, self._concurrency, self._next_claim, self._finished)
+        return ThreadSlots(self._workplace, self._concurrency, self._following, self._finished)
 
     @contextlib.contextmanager
     def _listening(self) -> Iterator[bool]:
@@ -219,6 +218,7 @@ class Shift:
             self._look_who_waits()
             claim = self._next_claim()
             if claim is not None:
+                self._journal.hold(1)
                 slots.start(claim)
                 pause = first_pause
                 while self._kind == "thread" and self._keeps_up():
@@ -235,18 +235,25 @@ class Shift:
             pause = first_pause if rung else min(pause * _GROWTH, longest)
 
     def _keeps_up(self) -> bool:
-        """Give the busy threads a moment; True if they end calls faster than more would.
-
-        Threads share one interpreter: for calls that take no time one thread is the quickest,
-        and each more slows down all. For calls that wait for something, more are better.
-        """
-        ended, now = self._ended, time.monotonic()
-        until = now + _RAMP
+        """Give the busy threads a moment; True if they end calls faster than more would."""
+        ended, now = self._crew.ended, time.monotonic()
+        until = now + RAMP
         while self._busy and not self._stopping.is_set() and (left := until - now) > 0:
             self._wake.wait(left)
             self._wake.clear()
             now = time.monotonic()
-        return self._busy > 0 and self._ended - ended >= _QUICK
+        return self._busy > 0 and self._crew.ended - ended >= QUICK
+
+    def _following(self) -> Claim | None:
+        """The next claim for a thread that has just ended one; None if it is to leave."""
+        with self._mutex:
+            leaves = self._crew.is_too_large(self._busy)
+            if leaves and self._full:
+                self._wake.set()  # the claim loop watches again whether the others keep up
+        claim = None if leaves else self._next_claim()
+        if claim is None:
+            self._journal.hold(-1)
+        return claim
 
     def _next_claim(self) -> Claim | None:
         """Claim the next call and take a slot for it; None if there is none to be had."""
@@ -261,8 +268,6 @@ class Shift:
             claim = None
         if claim is None:
             self._free_slot()
-        else:
-            self._journal.hold(1)
         return claim
 
     def _free_slot(self, *, quietly: bool = False) -> None:
@@ -294,6 +299,11 @@ class Shift:
 
     # -- endings ------------------------------------------------------------------------
 
+    def _note(self, entry: Entry) -> None:
+        """An attempt was answered."""
+        self._crew.add(entry.run)
+        self._journal.add(entry)
+
     def _finished(self, claim: Claim, ending: Ending | BaseException) -> None:
         try:
             self._settle(claim, ending)
@@ -302,15 +312,18 @@ class Shift:
         finally:
             self._worker.forget(claim.name)
             self._budget.give(str(claim.name))
-            self._journal.hold(-1)
-            self._ended += 1
-            self._free_slot(quietly=self._kind == "thread")  # which looks for the next call itself
+            self._crew.ended += 1
+            if self._kind == "process":
+                self._journal.hold(-1)
+                self._free_slot()
+            else:
+                self._free_slot(quietly=True)  # its thread looks for the next call itself
 
     def _settle(self, claim: Claim, ending: Ending | BaseException) -> None:
         """Free a claim; what its slot did not finish goes back."""
         if self._kind == "process" and ending is Ending.FINISHED:
             self._parked.ended(claim.name.invocation_id)  # its process does not look
-        if not self._worker.release(claim) or ending in _SETTLED:
+        if ending in _SETTLED or not self._worker.release(claim):
             return
         drop_progress(self._store, claim.name)
         if ending is Ending.UNREADABLE:

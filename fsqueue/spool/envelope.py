@@ -34,7 +34,7 @@ H = TypeVar("H", Call, Outcome)
 
 _KINDS: dict[type[Call | Outcome], str] = {Call: "call", Outcome: "outcome"}
 _FIRST_LINE = re.compile(
-    rb"fsqueue %d ([a-z]{1,16}) ([0-9a-f]{32})( \d{1,15}(?: \d{1,15}w?)*\n)" % FORMAT
+    rb"fsqueue %d ([a-z]{1,16}) ([0-9a-f]{32})( (\d{1,15})((?: \d{1,15}w?)*)\n)" % FORMAT
 )
 # Room for the 64 buffers that a value has at most.
 _FIRST_LINE_LIMIT = 1 << 11
@@ -61,8 +61,8 @@ def seal(
     kind: str, data: Sequence[bytes | memoryview], key: bytes, buffers: Sequence[Buffer]
 ) -> tuple[str, list[Buffer]]:
     """Digest and chunks of a file of any kind; the header, if it has one, is part of its data."""
-    sizes = [f"{len(each)}{'' if memoryview(each).readonly else 'w'}" for each in buffers]
-    rest = [" ".join(["", str(sum(map(len, data))), *sizes]).encode() + b"\n", *data, *buffers]
+    sizes = [f" {len(each)}{'' if memoryview(each).readonly else 'w'}" for each in buffers]
+    rest = [f" {sum(map(len, data))}{''.join(sizes)}\n".encode(), *data, *buffers]
     digest = digest_of(kind, rest, key)
     return digest, [f"fsqueue {FORMAT} {kind} {digest}".encode(), *rest]
 
@@ -81,7 +81,7 @@ def unseal(content: Content, where: str, key: bytes = b"") -> Unsealed:
     match = _first_line(content[0], where)
     kind, digest = match[1].decode(), match[2].decode()
     payload = _cut(content, match, where)
-    chunks = [match[3], *payload.chunks]
+    chunks = [memoryview(content[0])[match.start(3) :], *content[1:]]
     if not hmac.compare_digest(digest_of(kind, chunks, key), digest):
         raise EnvelopeError(f"{where} {_distrust(kind, chunks, digest, key)}")
     return Unsealed(kind, digest, payload)
@@ -124,21 +124,23 @@ def pieces(beginning: bytes, where: str) -> list[Piece]:
 
 
 def _pieces(match: re.Match[bytes]) -> list[Piece]:
-    size, *buffers = match[3].split()
-    sizes = [Piece(int(each.rstrip(b"w")), each.endswith(b"w")) for each in buffers]
-    return [Piece(match.end() + int(size)), *sizes]
+    return [Piece(match.end() + int(match[4])), *_buffers(match)]
+
+
+def _buffers(match: re.Match[bytes]) -> list[Piece]:
+    return [Piece(int(each.rstrip(b"w")), each.endswith(b"w")) for each in match[5].split()]
 
 
 def _cut(content: Content, match: re.Match[bytes], where: str) -> Payload:
     """All that follows the first line, with each buffer in memory of its own."""
-    first, *others = _pieces(match)
-    found, due = sum(map(len, content)), first.size + sum(piece.size for piece in others)
+    end, others = match.end() + int(match[4]), _buffers(match)
+    found, due = sum(map(len, content)), end + sum(size for size, _ in others)
     if found != due:
         raise EnvelopeError(f"{where} is truncated or damaged: {found} bytes instead of {due}")
     whole = memoryview(content[0])
-    data, buffers = whole[match.end() : first.size], content[1:]
+    data, buffers = whole[match.end() : end], content[1:]
     if not buffers:  # a small file, which was read at once
-        start = first.size
+        start = end
         for size, writable in others:
             part = whole[start : start + size]
             buffers.append(bytearray(part) if writable else bytes(part))
@@ -147,7 +149,7 @@ def _cut(content: Content, match: re.Match[bytes], where: str) -> Payload:
 
 
 def _first_line(data: bytes | bytearray, where: str) -> re.Match[bytes]:
-    match = _FIRST_LINE.match(data[:_FIRST_LINE_LIMIT])
+    match = _FIRST_LINE.match(data, 0, _FIRST_LINE_LIMIT)
     if match is not None:
         return match
     other = _VERSION.match(data[:_FIRST_LINE_LIMIT])
@@ -164,7 +166,7 @@ def glance(data: bytes | bytearray, kind: type[H]) -> H | None:
 
     The digest is not checked, so this is for looks and never for decisions.
     """
-    match = _FIRST_LINE.match(data[:_FIRST_LINE_LIMIT])
+    match = _FIRST_LINE.match(data, 0, _FIRST_LINE_LIMIT)
     end = -1 if match is None else data.find(b"\n", match.end())
     if match is None or end < 0 or match[1].decode() != _KINDS[kind]:
         return None

@@ -6,8 +6,9 @@ which there was something to do: counts and sketches (see `fsqueue.spool.sketch`
 wants statistics reads the sums alone, so that their cost grows neither with the number of calls
 nor with the history.
 
-Lines wait in memory for up to ten seconds, and are then appended together. What a worker that is
-killed has not written is missing from the statistics.
+Lines wait in memory for up to ten seconds, and are then counted and appended together: what runs
+calls has little to do with it. What a worker that is killed has not written is missing from the
+statistics.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ _Sketch = dict[_Bucket, _Count]
 _Name = Annotated[str, msgspec.Meta(max_length=_LONGEST_NAME)]
 
 
-class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """One line: an attempt that has ended. Times are the file server's."""
 
     v: int = JOURNAL_FORMAT
@@ -184,7 +185,7 @@ class Journal:
         self._every = _EVERY_BEATS * heartbeat
         self._mutex = threading.Lock()
         self._entries: list[Entry] = []
-        self._tasks: dict[str, TaskSums] = {}
+        self._tasks: dict[str, TaskSums] = {}  # of those for which there is no room
         self._missing = 0
         self._held, self._busy, self._changed = 0, 0.0, 0.0
         self._began = self._since = 0.0
@@ -203,14 +204,11 @@ class Journal:
         if not self._keep:
             return
         with self._mutex:
-            name = entry.task[:_LONGEST_NAME]
-            if name not in self._tasks and len(self._tasks) >= _MOST_TASKS:
-                name = _OTHERS
-            self._tasks.setdefault(name, TaskSums()).count(entry)
             if len(self._entries) < _MOST_WAITING:
                 self._entries.append(entry)
             else:
                 self._missing += 1
+                _count(self._tasks, [entry])
 
     def hold(self, change: int) -> None:
         """So many slots more, or less, are busy."""
@@ -249,13 +247,14 @@ class Journal:
         with self._mutex:
             every = self._every if self._summed < _MANY_SUMS else _SELDOM
             due = now - self._flushed >= every or len(self._entries) >= _SOON
-            idle = not self._tasks and not self._held and not self._busy
+            idle = not (self._entries or self._tasks or self._held or self._busy)
             if not left and (not due or idle):
                 if idle:
                     self._since = self._store.clock.now()
                 return
             self._flushed = now
             sums, entries = self._take(left)
+        _count(sums.tasks, entries)
         self._write(worker, sums, entries)
 
     def _take(self, left: bool) -> tuple[Sums, list[Entry]]:
@@ -312,6 +311,14 @@ class Journal:
                 self._unsent = (path, b"\n" + data)
             raise
         self._unsent = None
+
+
+def _count(tasks: dict[str, TaskSums], entries: Iterable[Entry]) -> None:
+    for entry in entries:
+        name = entry.task[:_LONGEST_NAME]
+        if name not in tasks and len(tasks) >= _MOST_TASKS:
+            name = _OTHERS
+        tasks.setdefault(name, TaskSums()).count(entry)
 
 
 def _lines(entries: Iterable[Entry]) -> bytes:

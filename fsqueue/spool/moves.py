@@ -125,7 +125,7 @@ class Moves(Once):
         reaper gives it back. Lost reply: the name is in this worker's own folder, where
         nobody else puts anything.
         """
-        name = AttemptName.parse(os.path.basename(origin))
+        name = AttemptName.parse(origin.rpartition("/")[2])
         if name is None:
             self.set_aside(origin, "its name is not one of an invocation")
             return None

@@ -13,6 +13,7 @@ A lane is the place where calls meet of which only so many may run at a time: ``
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 import secrets
@@ -80,6 +81,7 @@ def is_client_name(text: str) -> bool:
     return _CLIENT_NAME.fullmatch(text) is not None
 
 
+@functools.lru_cache(maxsize=256)
 def is_queue_name(text: str) -> bool:
     """Whether `text` is a queue's folder name: ``<application>.<queue>[.<profile>]``."""
     return all(is_safe_name(part) for part in text.split("."))
@@ -111,6 +113,7 @@ def split_member(text: str) -> tuple[str, int | None]:
     return (match[1], int(match[2])) if match else (text, None)
 
 
+@functools.lru_cache(maxsize=256)
 def client_of(invocation_id: str) -> str:
     """The client whose mailbox an invocation's outcome belongs into.
 
@@ -155,6 +158,8 @@ class AttemptName(NamedTuple):
         return self._replace(attempt=self.attempt + 1, retries=self.retries + 1)
 
     def __str__(self) -> str:
+        if not (self.retries or self.cancelled):
+            return f"{self.invocation_id}.{self.attempt}"
         retries = f"r{self.retries}" if self.retries else ""
         return f"{self.invocation_id}.{self.attempt}{retries}{'x' if self.cancelled else ''}"
 
@@ -176,6 +181,7 @@ class Slot(NamedTuple):
     """Seconds since the epoch by the file server's clock."""
 
     @classmethod
+    @functools.lru_cache(maxsize=1024)
     def parse(cls, name: str) -> Slot | None:
         """Read a folder's name; None if it is not a slot."""
         match = _SLOT.fullmatch(name)
@@ -225,8 +231,10 @@ class Siding(NamedTuple):
     @classmethod
     def parse(cls, name: str) -> Siding | None:
         """Read a folder's name; None if it is not one of ours."""
+        if "~" not in name:
+            return None
         slot, *others = name.split("~")
-        if Slot.parse(slot) is None or not 1 <= len(others) <= 2:  # noqa: PLR2004 - with a lender
+        if Slot.parse(slot) is None or len(others) > 2:  # noqa: PLR2004 - with a lender
             return None
         found = cls(slot, *others)
         lender_fits = not others[1:] or is_invocation_id(found.lender)

@@ -66,7 +66,7 @@ class RetryPolicy(msgspec.Struct, frozen=True, omit_defaults=True):
 DEFAULT_RETRY: Final = RetryPolicy()
 
 
-class Call(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Call(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """Header of an invocation's file; its payload is `segments` one after another.
 
     The last segment holds ``(args, kwargs)``, written as `codec` says; in a batch the last
@@ -133,7 +133,7 @@ class Member(msgspec.Struct, frozen=True, omit_defaults=True):
     failure: Failure | None = None
 
 
-class Outcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Outcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """Header of a result's file; its payload is the value or exception, as `codec` says.
 
     A failure without payload is the queue's own: `failure.type` names a class of

@@ -25,7 +25,9 @@ LAST_BUCKET = math.ceil(math.log(_LONGEST) / _LOG)
 
 def bucket_of(seconds: float) -> int:
     """Number of the bucket that a duration counts in."""
-    return math.ceil(math.log(min(max(seconds, _SHORTEST), _LONGEST)) / _LOG)
+    if seconds <= _SHORTEST:
+        return FIRST_BUCKET
+    return math.ceil(math.log(min(seconds, _LONGEST)) / _LOG)
 
 
 def upper_bound(bucket: int) -> float:

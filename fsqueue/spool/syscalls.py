@@ -47,7 +47,8 @@ Content: TypeAlias = "list[bytes | bytearray]"
 def write_all(handle: int, chunks: Sequence[Buffer]) -> None:
     """Write all chunks to an open file."""
     if sum(map(len, chunks)) <= _SMALL:
-        chunks = [b"".join(chunks)]
+        whole = b"".join(chunks)
+        chunks = [whole[os.write(handle, whole) :]]
     views = [memoryview(chunk).cast("B") for chunk in chunks if len(chunk)]
     while views:
         written = os.writev(handle, views[:64])

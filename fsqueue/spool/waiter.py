@@ -31,6 +31,8 @@ _GROWTH = 1.3
 # the time at most.
 _QUICK_LOOK = 0.0005
 _REST = 4
+# So long the bell may ring unheard after it has rung for nobody.
+_UNHEARD = 0.002
 # So long nothing came when somebody looks whether there are workers; then in growing steps, as
 # each look asks the file server for all of them.
 _SILENCE = 3.0
@@ -101,6 +103,10 @@ class Waiter:
             self._wake.set()
         return future
 
+    def has_seen(self, invocation_id: str) -> bool:
+        """Whether the outcome was there at the last look, so that nobody need wait for it."""
+        return invocation_id in self._arrived
+
     def collected(self, invocation_id: str) -> None:
         """The outcome has left the mailbox; who else waits for it finds it where it went."""
         with self._mutex:
@@ -144,6 +150,11 @@ class Waiter:
     def _ring(self) -> None:
         """The bell rings. Looking at once, in the bell's thread, saves a change of threads."""
         self._news = True
+        if not self._waiting and not self._abandoned:
+            # Who waits from now on has a look of his own, as there is news. In a busy moment, as
+            # when this process publishes a group, the rings of a while are one event.
+            self._closing.wait(_UNHEARD)
+            return
         if self._quick and self._looking.acquire(blocking=False):
             try:
                 self._look_safely()

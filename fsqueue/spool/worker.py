@@ -140,7 +140,7 @@ class Worker:
         Two threads of this worker must not try one name at once: the later one would find
         it in the common folder and think that its rename's reply was lost.
         """
-        name = os.path.basename(origin)
+        name = origin.rpartition("/")[2]
         with self._mutex:
             if name in self._taken:
                 return None

@@ -1,0 +1,52 @@
+"""How many threads of a worker are worth while.
+
+They share one interpreter: for calls that take no time one thread is the quickest, and each more
+slows down all. For calls that wait for something, or for a file server that does, more are better.
+"""
+
+from __future__ import annotations
+
+import time
+
+# So long threads work before another one joins them, unless they end so many calls.
+RAMP = 0.002
+QUICK = 2
+# So long they must have ended calls that quickly, in bodies for this share of it at most, before
+# one leaves.
+_LOOK_BACK = 0.01
+_BODIES = 0.5
+
+
+class Crew:
+    """The threads of one worker that run calls. Its methods may be called from any thread.
+
+    Args:
+        waits: each step of a call waits for a file server or a disk.
+
+    Attributes:
+        ended: how many calls have ended.
+    """
+
+    def __init__(self, *, waits: bool) -> None:
+        self._waits = waits
+        self.ended = 0
+        self._in_bodies = 0.0
+        self._looked = time.monotonic()
+        self._ended_then = 0
+
+    def add(self, seconds: float) -> None:
+        """A body has ended that took so long."""
+        self._in_bodies += seconds
+
+    def is_too_large(self, others: int) -> bool:
+        """Whether the thread that asks should leave the calls to so many others.
+
+        True once in `_LOOK_BACK` at most, so that they leave one by one.
+        """
+        now = time.monotonic()
+        passed = now - self._looked
+        if self._waits or passed < _LOOK_BACK:
+            return False
+        ended, in_bodies = self.ended - self._ended_then, self._in_bodies
+        self._looked, self._ended_then, self._in_bodies = now, self.ended, 0.0
+        return others > 0 and ended * RAMP >= QUICK * passed and in_bodies <= _BODIES * passed

@@ -1,0 +1,35 @@
+from support import wait_until
+
+from fsqueue.runner.crew import Crew
+
+
+def leaves(crew, *, others=1, ended=1000, body=0.0):
+    """Whether a thread is told to leave, after so many calls, with bodies of so many seconds."""
+    crew.ended += ended
+    crew.add(body)
+    return crew.is_too_large(others)
+
+
+def test_threads_leave_one_by_one_while_calls_end_quickly():
+    crew = Crew(waits=False)
+    for _ in range(3):
+        wait_until(lambda: leaves(crew))
+        assert not leaves(crew)
+
+
+def test_threads_stay_that_are_alone_or_wait_or_end_few_calls():
+    crew = Crew(waits=False)
+    stay = {
+        "alone": lambda each: leaves(each, others=0),
+        "in bodies": lambda each: leaves(each, body=1.0),
+        "few": lambda each: leaves(each, ended=0),
+    }
+    crews = {why: Crew(waits=False) for why in stay} | {"file server": Crew(waits=True)}
+    stay["file server"] = leaves
+
+    def one_has_left():
+        assert not any(stay[why](each) for why, each in crews.items())
+        return leaves(crew)
+
+    for _ in range(3):
+        wait_until(one_has_left)
