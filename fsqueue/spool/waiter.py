@@ -28,7 +28,7 @@ _FIRST_PAUSE_POLLING = 0.001
 _FIRST_PAUSE_EVENTS = 0.02
 _GROWTH = 1.3
 # A look that takes longer than this is followed by a rest, so that looking takes a fifth of
-# the time at most.
+# the time at most; but by none that is longer than the poll interval: the look may have hung.
 _QUICK_LOOK = 0.0005
 _REST = 4
 # So long the bell may ring unheard after it has rung for nobody.
@@ -188,7 +188,7 @@ class Waiter:
                 took = self._look_safely()
             self._warn_of_silence()
             if not self._quick:
-                self._closing.wait(took * _REST)
+                self._closing.wait(min(took * _REST, self._poll_interval))
             pause = min(pause * _GROWTH, self._poll_interval)
 
     def _look_safely(self) -> float:

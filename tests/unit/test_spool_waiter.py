@@ -15,8 +15,10 @@ PATIENCE = 10
 
 
 class Waiting:
-    def __init__(self, root: str, *, events: bool = False) -> None:
-        self.fs = FaultyFilesystem()
+    def __init__(
+        self, root: str, *, events: bool = False, fs: FaultyFilesystem | None = None
+    ) -> None:
+        self.fs = fs or FaultyFilesystem()
         self.store = open_store(root, self.fs)
         self.silences = 0
         self.waiter = Waiter(
@@ -37,19 +39,22 @@ class Waiting:
         self.store.fs.create(path, [b"outcome"])
         self.fs.ring(self.store.layout.bell(ME))
 
+    def clear(self) -> None:
+        self.waiter.close()
+        self.fs.inject()
+        for client in (ME, OTHER):
+            for mailbox in (self.store.layout.mailbox, self.store.layout.kept_mailbox):
+                for name in self.fs.names(mailbox(client)):
+                    self.fs.unlink(f"{mailbox(client)}/{name}")
+                self.fs.rmdir(mailbox(client))
+        self.fs.discard(self.store.layout.bell(ME))
+
 
 @pytest.fixture(params=[False, True], ids=["polling", "events"])
 def waiting(request, spool):
     waiting = Waiting(spool, events=request.param)
     yield waiting
-    waiting.waiter.close()
-    waiting.fs.inject()
-    for client in (ME, OTHER):
-        for mailbox in (waiting.store.layout.mailbox, waiting.store.layout.kept_mailbox):
-            for name in waiting.fs.names(mailbox(client)):
-                waiting.fs.unlink(f"{mailbox(client)}/{name}")
-            waiting.fs.rmdir(mailbox(client))
-    waiting.fs.discard(waiting.store.layout.bell(ME))
+    waiting.clear()
 
 
 def test_an_outcome_that_arrives_wakes_all_who_wait_for_it(waiting):
@@ -59,6 +64,25 @@ def test_an_outcome_that_arrives_wakes_all_who_wait_for_it(waiting):
     for future in futures:
         assert future.result(PATIENCE) is None
     assert not other.done()
+
+
+class HangsOnce(FaultyFilesystem):
+    """One listing takes very long, as while the file server is away."""
+
+    def names(self, path, **options):
+        found = super().names(path, **options)
+        if "/done/" in path and not self.clock_offset:
+            self.clock_offset = 1000.0
+        return found
+
+
+def test_who_looks_again_after_a_look_that_hung(spool):
+    waiting = Waiting(spool, fs=HangsOnce())
+    future = waiting.waiter.watch(f"{ME}-1")
+    wait_until(lambda: waiting.fs.clock_offset)
+    waiting.arrive(f"{ME}-1")
+    future.result(PATIENCE)
+    waiting.clear()
 
 
 def test_an_outcome_that_is_there_already(waiting):
