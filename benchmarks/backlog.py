@@ -73,7 +73,7 @@ def fill(root, count):
     for number in range(count):
         receipt = publish(client)
         if number in wanted:
-            some.append(tuple(receipt))
+            some.append((receipt.invocation_id, receipt.path))
     client.close()
     return some
 
