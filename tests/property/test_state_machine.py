@@ -1,7 +1,7 @@
 """Clients, workers and reapers on one spool, in any order, compared with a model in memory.
 
 Each step is one operation of one process. It meets no trouble, or one fault, or somebody else
-does something in the middle of it. More examples: ``--hypothesis-profile=long``.
+does something in the middle of it. More examples: ``--hypothesis-profile=long --timeout=0``.
 """
 
 from __future__ import annotations
