@@ -37,7 +37,7 @@ _PATIENCE = 30.0
 class Backlog:
     """The pending attempts of one queue, in order of service, seen by one worker.
 
-    Within a slot the order is random, so that many claimants seldom try the same name.
+    Within a second the order is random, so that many claimants seldom try the same name.
 
     Args:
         store: the spool.
@@ -130,7 +130,10 @@ class Backlog:
             else:
                 due = fs.monotonic() + slot.due - now
                 self._next_due = min(self._next_due, due)
-        return sorted(due_slots, reverse=True)
+        # Those of one second, of which there are many if much is published, in any order: so many
+        # claimants spread over them.
+        random.shuffle(due_slots)
+        return sorted(due_slots, key=_second, reverse=True)
 
     def _list_first(self) -> list[str]:
         """Candidates of the first slot that has any; those before it are left out from now on."""
@@ -162,6 +165,11 @@ class Backlog:
                 self._last.add(folder)
                 log.warning("no calls can be taken from there: %s", error)
         return []
+
+
+def _second(slot: str) -> str:
+    """A slot's priority and second, by its name, which ends with milliseconds."""
+    return slot[:-3]
 
 
 class Room(Protocol):
