@@ -2,6 +2,7 @@
 
 import json
 import signal
+import subprocess
 
 import pytest
 from support import wait_until
@@ -16,7 +17,7 @@ class Doctor:
         self.job = site.lab.popen(
             client,
             [site.python, "-m", "fsqueue", "doctor", site.root, "--json", *arguments],
-            env=site.env,
+            env=site.env | {"PYTHONFAULTHANDLER": "1"},
             cwd="/",
         )
 
@@ -34,7 +35,12 @@ class Doctor:
         return self.job.stderr
 
     def report(self):
-        code = self.job.wait(140)
+        try:
+            code = self.job.wait(140)
+        except subprocess.TimeoutExpired:
+            self.job.send_signal(signal.SIGABRT)  # it writes where it is
+            self.job.wait(20)
+            raise AssertionError(self.job.stderr) from None
         assert self.job.stdout, self.job.stderr
         report = json.loads(self.job.stdout)
         assert code == {"ok": 0, "weak": 1, "bad": 2}[report["verdict"]]
