@@ -134,7 +134,7 @@ def open_files(folder):
 
 @pytest.mark.parametrize(
     ("function", "number"),
-    [*[(os.open, number) for number in (1, 3, 8, 13, 40, 120)], (os.writev, 2), (os.stat, 9)],
+    [*[(os.open, number) for number in (1, 3, 8, 13, 40, 120)], (os.write, 2), (os.stat, 9)],
     ids=lambda value: getattr(value, "__name__", value),
 )
 def test_a_stop_within_a_system_call_leaves_no_file_open(root, function, number, capsys):

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 __all__ = ["make_app"]
-# For a search by hand: `pytest tests/property/test_state_machine.py --hypothesis-profile=long --timeout=0`.
+# For a search by hand:
+# `pytest tests/property/test_state_machine.py --hypothesis-profile=long --timeout=0`.
 settings.register_profile(
     "long", max_examples=2000, stateful_step_count=50, deadline=None, print_blob=True
 )
