@@ -4,6 +4,7 @@ The lab is found by the environment variable FSQUEUE_NFS_LAB, the folder that ho
 Both versions side by side: ``pytest tests/nfs -n 2 --dist loadgroup``.
 """
 
+import contextlib
 import importlib.util
 import os
 import sys
@@ -72,12 +73,24 @@ def lab(request):
     spec.loader.exec_module(nfslab)
     # The guests see the code under test as it is, by its path on this machine.
     seen = [HERE / "project", HERE.parent.parent / "fsqueue"]
-    # The server's disk in memory: it writes each change through, and on a disk of a machine with
-    # other work that took up to 22 s, in which no client had an answer.
+    with disk_in_memory() as folder:
+        options = {"opts": f"vers={request.param}", "lease": 10, "grace": 10, "dir": folder}
+        with nfslab.Lab(ro=map(str, seen), **options) as lab:
+            yield lab
+
+
+@contextlib.contextmanager
+def disk_in_memory():
+    """A folder for a lab, whose server has its disk elsewhere: in memory.
+
+    A server writes each change through. On the disk of a machine with other work that took up to
+    22 s, in which no client had an answer.
+    """
+    folder = tempfile.mkdtemp(prefix="nfslab-")
     memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
-    options = {"lease": 10, "grace": 10, "dir": tempfile.mkdtemp(prefix="nfslab-", dir=memory)}
-    with nfslab.Lab(opts=f"vers={request.param}", ro=map(str, seen), **options) as lab:
-        yield lab
+    with tempfile.NamedTemporaryFile(prefix="nfslab-", dir=memory) as disk:
+        os.symlink(disk.name, f"{folder}/export.img")
+        yield folder
 
 
 @pytest.fixture
