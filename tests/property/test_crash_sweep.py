@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import pytest
 from parked_operations import PARKED
+from slim import in_slim_process
 from sweep import LOCAL, NO_LINKS, REMOTE, in_child
 from sweep_checks import check_at_once, check_in_the_end, differs, dying_stages, recover
 from sweep_operations import OPERATIONS
@@ -17,8 +18,9 @@ from fsqueue.testing import CRASH_STATUS
 
 @pytest.mark.parametrize("mount", [LOCAL, REMOTE, NO_LINKS], ids=str)
 @pytest.mark.parametrize("operation", [*OPERATIONS, *PARKED], ids=str)
+@in_slim_process
 def test_the_process_dies_at_every_call(folder, operation, mount):
-    if mount is not LOCAL and not differs(folder, operation, mount):
+    if mount != LOCAL and not differs(folder, operation, mount):
         return  # the same calls as on a local disk
     for death, stage in dying_stages(folder, operation, mount):
         assert in_child(lambda: operation.run(stage)) == CRASH_STATUS, death  # noqa: B023

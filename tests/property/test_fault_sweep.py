@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from parked_operations import PARKED
+from slim import in_slim_process
 from sweep import EMPTY, LOCAL, NO_LINKS, REMOTE, in_child
 from sweep_checks import (
     check_at_once,
@@ -119,6 +120,7 @@ def test_two_faults_in_a_row(folder, operation):
 
 
 @pytest.mark.parametrize("operation", [*OPERATIONS, *PARKED], ids=str)
+@in_slim_process
 def test_a_fault_and_then_death(folder, operation):
     pairs = enumerate(sampled_pairs(folder, operation))
     for (number, (first, second)), stage in zip(

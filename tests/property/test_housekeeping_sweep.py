@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
+from slim import in_slim_process
 from sweep import (
     ARGUMENTS,
     CLIENT,
@@ -127,6 +128,7 @@ CHORES = (
 
 @pytest.mark.parametrize("mount", [LOCAL, REMOTE], ids=str)
 @pytest.mark.parametrize("chore", CHORES, ids=str)
+@in_slim_process
 def test_the_process_dies_at_every_call_of_a_chore(folder, chore, mount):
     for death, stage in dying_stages(folder, chore, mount):
         assert in_child(lambda: chore.run(stage)) == CRASH_STATUS, death  # noqa: B023
@@ -198,6 +200,7 @@ def check_opened(root: str) -> None:
 
 
 @pytest.mark.parametrize("mount", [LOCAL, NO_LINKS], ids=str)
+@in_slim_process
 def test_a_creator_of_a_spool_dies_at_every_call(folder, mount):
     for number, death in enumerate(deaths(opening_calls(folder, mount.habits))):
         root = f"{folder}/{number}"
@@ -229,6 +232,7 @@ def calls_of(run: Callable[[], object], fs: FaultyFilesystem) -> int:
     return len(fs.trace)
 
 
+@in_slim_process
 def test_a_worker_that_dies_while_it_registers_or_leaves_is_removed(folder):
     fs = FaultyFilesystem()
     store = open_store(folder, fs)
@@ -260,6 +264,7 @@ def _advance(store: Store, observer: Observer) -> dict[str, str]:
     return patient.dead_elsewhere()
 
 
+@in_slim_process
 def test_expiry_goes_on_where_it_died(folder):
     for number in itertools.count():
         root = f"{folder}/{number}"
@@ -283,6 +288,7 @@ def test_expiry_goes_on_where_it_died(folder):
 
 
 @pytest.mark.parametrize("keep", [False, True])
+@in_slim_process
 def test_a_client_that_dies_while_it_collects_leaves_one_outcome_or_none(folder, keep):
     operation = Operation("collect", delivered, collect(keep=keep))
     for death, stage in dying_stages(folder, operation):

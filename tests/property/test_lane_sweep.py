@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from msgspec import structs
+from slim import in_slim_process
 from sweep import (
     ARGUMENTS,
     CLIENT,
@@ -231,6 +232,7 @@ def count_of(folder: str, step: Step, mount: Mount) -> int:
 
 @pytest.mark.parametrize("mount", [LOCAL, REMOTE], ids=str)
 @pytest.mark.parametrize("step", STEPS, ids=str)
+@in_slim_process
 def test_the_process_dies_at_every_call(folder, step, mount):
     for number in range(1, count_of(folder, step, mount) + 1):
         stage, expected = prepared(folder, number, step, mount)

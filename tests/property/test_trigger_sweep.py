@@ -12,6 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
+from slim import in_slim_process
 from sweep import NO_LINKS, InterruptibleFilesystem, deaths, in_child, walk
 
 from fsqueue import FSQueue, triggers
@@ -252,6 +253,7 @@ def check(root: str, step: Step) -> None:
     [*((step, False) for step in STEPS), (STEPS[0], True), (STEPS[1], True)],
     ids=str,
 )
+@in_slim_process
 def test_the_process_dies_at_every_call(folder, step, remote):
     count = calls_of(f"{folder}/dry", step, remote=remote)
     for number, death in enumerate(deaths(count)):
