@@ -63,6 +63,12 @@ def posts(*, far: bool) -> list[Post]:
     ]
 
 
+def _be_as_nice(pid: int) -> None:
+    """A session has a share of the processors of its own, however nice its processes are."""
+    with contextlib.suppress(OSError):  # there is no such share, or it may not be changed
+        Path(f"/proc/{pid}/autogroup").write_text(str(os.nice(0)), "ascii")
+
+
 class Member:
     """A process on a post."""
 
@@ -87,6 +93,7 @@ class Member:
                 stderr=log,
                 start_new_session=True,
             )
+        _be_as_nice(self.popen.pid)
         self._process = psutil.Process(self.popen.pid)
         self.born = time.monotonic()
 

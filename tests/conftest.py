@@ -28,8 +28,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """One more than there are processors: many tests wait for a start, or for a lease to end."""
-    return len(os.sched_getaffinity(0)) + 1
+    """Two more than there are processors: many tests wait for a start, or for a lease to end."""
+    return len(os.sched_getaffinity(0)) + 2
 
 
 @pytest.fixture(scope="session")
