@@ -199,7 +199,7 @@ def test_show_a_failed_call(failed, fsqueue, in_json):
     assert (found["state"], found["attempt"]) == ("failed", 1)
     assert found["failure"] == {"type": "ConnectionError", "message": "run 1"}
     assert "Traceback (most recent call last)" in found["traceback"]
-    # A reading of the file server's clock may be a little behind the last.
+    # A reading of the file server's clock may be a little behind the last; one is rounded.
     assert found["created"] < found["started"] + 0.1
     assert found["started"] < found["ended"] + 0.1
     text = fsqueue("show", failed.id).stdout
