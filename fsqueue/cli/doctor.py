@@ -16,9 +16,7 @@ import typer
 from fsqueue.cli.target import JsonOption, env
 from fsqueue.config import load_config
 from fsqueue.doctor.advice import as_toml
-from fsqueue.doctor.examine import examine
 from fsqueue.doctor.findings import Verdict
-from fsqueue.doctor.workplace import LenientFilesystem, Stop
 from fsqueue.errors import FSQueueError
 from fsqueue.spool.access import group_number
 
@@ -27,6 +25,7 @@ if TYPE_CHECKING:
 
     from fsqueue.doctor.examine import Report
     from fsqueue.doctor.findings import Finding
+    from fsqueue.doctor.workplace import Stop
 
 FIT: Final = 0
 WEAK_POINTS: Final = 1
@@ -73,6 +72,10 @@ def doctor(
 
     Exit code: 0 fit, 1 fit with weak points, 2 unfit, or it could not be examined.
     """
+    # Imported here: no other command needs the examination.
+    from fsqueue.doctor.examine import examine
+    from fsqueue.doctor.workplace import LenientFilesystem
+
     if not os.path.isdir(root):
         _refuse(f"{root} is no directory: make it first")
     with _stoppable() as stop:
@@ -102,6 +105,8 @@ def _refuse(message: str) -> None:
 @contextlib.contextmanager
 def _stoppable() -> Iterator[Stop]:
     """Signals to stop end the examination once; what follows them must not end the clearing up."""
+    from fsqueue.doctor.workplace import Stop
+
     stop = Stop()
     # One that is ignored stays so: nohup does that, and a shell to what it runs in the background.
     numbers = [

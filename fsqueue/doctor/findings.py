@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import enum
-import statistics
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -63,7 +62,9 @@ def number(facts: Mapping[str, Fact], key: str, default: float = 0.0) -> float:
 
 def median(times: Sequence[float]) -> float:
     """The middle one; 0 if there is none."""
-    return statistics.median(times) if times else 0.0
+    from statistics import median as middle  # which loads fractions and decimals
+
+    return middle(times) if times else 0.0
 
 
 def in_words(seconds: float) -> str:
