@@ -276,7 +276,7 @@ def test_a_place_is_lent_afar_to_a_call_that_somebody_else_has_made(turns, gate)
     runners = [turns.app.make_runner(concurrency=2), turns.app.make_runner(queues={"other": 1.0})]
     with working(turns.app, runners[0]), working(turns.app, runners[1]):
         root = turns.shared("root", name)
-        wait_until(lambda: root.status is State.RUNNING)
+        wait_until(lambda: root.reported)
         leaf = turns.shared("leaf")
         wait_until(lambda: waiting(turns.app))
         opened.set()
