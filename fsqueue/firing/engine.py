@@ -328,8 +328,6 @@ class Firing:
         if each.part is None:
             self._call(bound, occurrence, occasion)
             return
-        if not occasion.wanted():
-            return
         store = self._session.store
         trigger = bound.trigger
         assert isinstance(trigger, AllOf)  # noqa: S101
@@ -341,7 +339,7 @@ class Firing:
             log.exception("%s is left out of %s", occurrence.id, trigger)
             return
         try:
-            gathering.add(each.part, occurrence.id, data)
+            gathering.add(each.part, occurrence.id, data, occasion.wanted)
             gathering.fire(lambda found: self._call_for_round(bound, found))
         except SpoolVersionError as error:
             store.leave_alone(error)  # a call that ends must not suffer

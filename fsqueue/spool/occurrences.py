@@ -201,15 +201,20 @@ class Gathering:
         self._store, self._count = store, count
         self._folder = store.layout.trigger(key)
 
-    def add(self, part: int, happened: str, data: bytes) -> None:
+    def add(self, part: int, happened: str, data: bytes, wanted: Callable[[], bool]) -> None:
         """A part has happened. The same again changes nothing, until two later rounds are over.
 
         Dies at any point: it is there or not.
+
+        Who asks whether it is wanted before the look at the rounds could be so slow that another
+        worker has meanwhile left it out, as the second of its kind in a round, and a later round
+        begun: there it would count.
 
         Args:
             part: number of the part.
             happened: tells what has happened from all else that can; one line.
             data: what is to be remembered of it.
+            wanted: whether nobody else has dealt with it by now; asked after each look.
         """
         content = [f"{happened}\n".encode(), data]
         for _ in range(_TRIES):
@@ -221,6 +226,8 @@ class Gathering:
                 number += 1
             elif Gathered(number, part) in found:
                 return  # it has happened already since the last firing
+            if not wanted():
+                return
             name = Gathered(number, part)
             self._store.add_file(f"{self._folder}/{name}", seal(self._store, b"".join(content)))
             if not any(each.part is None and each.round > number for each in self._look()):

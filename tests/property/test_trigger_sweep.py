@@ -315,6 +315,33 @@ def test_another_worker_does_the_same_in_the_middle(folder, step):
             break
 
 
+def test_what_a_round_left_out_does_not_count_for_the_next_one(folder):
+    """Another worker leaves it out and begins the next round, while the first one looks at it."""
+    for number in itertools.count(1):
+        side, other = Side(f"{folder}/{number}"), Side(f"{folder}/{number}")
+        side.emit("one")
+        side.attend()
+        side.emit("one")
+
+        def overtake(other: Side = other) -> None:
+            other.attend()
+            other.emit("two")
+            other.attend()
+
+        side.fs.inject()
+        side.fs.interrupt(number, overtake)
+        side.attend()
+        interrupted = side.fs._action is None
+        side.fs.heal()
+        side.emit("two")
+        side.attend()
+        assert len(side.made()["both"]) == 1
+        side.close()
+        other.close()
+        if not interrupted:
+            break
+
+
 @pytest.mark.parametrize("step", STEPS, ids=str)
 def test_without_hard_links_and_faults(folder, step):
     prepared(folder + "/spool", step)
