@@ -43,27 +43,29 @@ _WIDTH = 100
 _INDENT = " " * 7
 
 
+_Root = Annotated[str, typer.Argument(metavar="ROOT", help="The shared directory.")]
+_Peer = Annotated[
+    bool,
+    typer.Option(
+        "--peer",
+        envvar=env("doctor-peer"),
+        help="Examine it together with another host that runs the same.",
+    ),
+]
+_Wait = Annotated[
+    float,
+    typer.Option(
+        min=1,
+        max=_LONGEST_WAIT,
+        metavar="SECONDS",
+        envvar=env("doctor-wait"),
+        help="Longest wait for the other host.",
+    ),
+]
+
+
 def doctor(
-    root: Annotated[str, typer.Argument(metavar="ROOT", help="The shared directory.")],
-    peer: Annotated[
-        bool,
-        typer.Option(
-            "--peer",
-            envvar=env("doctor-peer"),
-            help="Examine it together with another host that runs the same.",
-        ),
-    ] = False,
-    wait: Annotated[
-        float,
-        typer.Option(
-            min=1,
-            max=_LONGEST_WAIT,
-            metavar="SECONDS",
-            envvar=env("doctor-wait"),
-            help="Longest wait for the other host.",
-        ),
-    ] = 120.0,
-    as_json: JsonOption = False,
+    root: _Root, peer: _Peer = False, wait: _Wait = 120.0, as_json: JsonOption = False
 ) -> None:
     """Tell whether a directory is fit to be a queue, and which settings fit it.
 

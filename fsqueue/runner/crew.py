@@ -7,10 +7,15 @@ slows down all. For calls that wait for something, or for a file server that doe
 from __future__ import annotations
 
 import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Callable
 
 # So long threads work before another one joins them, unless they end so many calls.
-RAMP = 0.002
-QUICK = 2
+_RAMP = 0.002
+_QUICK = 2
 # So long they must have ended calls that quickly, in bodies for this share of it at most, before
 # one leaves.
 _LOOK_BACK = 0.01
@@ -38,6 +43,21 @@ class Crew:
         """A body has ended that took so long."""
         self._in_bodies += seconds
 
+    def keeps_up(self, wake: threading.Event, is_at_work: Callable[[], bool]) -> bool:
+        """Give the threads a moment; True if they end calls faster than more would.
+
+        Args:
+            wake: set when there may be news, such as an end; cleared here.
+            is_at_work: whether one of them has something to do.
+        """
+        ended, now = self.ended, time.monotonic()
+        until = now + _RAMP
+        while is_at_work() and (left := until - now) > 0:
+            wake.wait(left)
+            wake.clear()
+            now = time.monotonic()
+        return is_at_work() and self.ended - ended >= _QUICK
+
     def is_too_large(self, others: int) -> bool:
         """Whether the thread that asks should leave the calls to so many others.
 
@@ -49,4 +69,4 @@ class Crew:
             return False
         ended, in_bodies = self.ended - self._ended_then, self._in_bodies
         self._looked, self._ended_then, self._in_bodies = now, self.ended, 0.0
-        return others > 0 and ended * RAMP >= QUICK * passed and in_bodies <= _BODIES * passed
+        return others > 0 and ended * _RAMP >= _QUICK * passed and in_bodies <= _BODIES * passed

@@ -13,7 +13,7 @@ from fsqueue.errors import SpoolError
 from fsqueue.runner import context, notes
 from fsqueue.runner.budget import Budget, claim_within
 from fsqueue.runner.context import Workplace
-from fsqueue.runner.crew import QUICK, RAMP, Crew
+from fsqueue.runner.crew import Crew
 from fsqueue.runner.execute import Ending, cancelled, time_out
 from fsqueue.runner.process_slots import ProcessSlots
 from fsqueue.runner.signals import stop_on_signals
@@ -221,7 +221,7 @@ class Shift:
                 self._journal.hold(1)
                 slots.start(claim)
                 pause = first_pause
-                while self._kind == "thread" and self._keeps_up():
+                while self._kind == "thread" and self._crew.keeps_up(self._wake, self._is_at_work):
                     self._look_who_waits()
                 continue
             with self._mutex:
@@ -234,15 +234,8 @@ class Shift:
             longest = self._host.conf.poll_interval
             pause = first_pause if rung else min(pause * _GROWTH, longest)
 
-    def _keeps_up(self) -> bool:
-        """Give the busy threads a moment; True if they end calls faster than more would."""
-        ended, now = self._crew.ended, time.monotonic()
-        until = now + RAMP
-        while self._busy and not self._stopping.is_set() and (left := until - now) > 0:
-            self._wake.wait(left)
-            self._wake.clear()
-            now = time.monotonic()
-        return self._busy > 0 and self._crew.ended - ended >= QUICK
+    def _is_at_work(self) -> bool:
+        return self._busy > 0 and not self._stopping.is_set()
 
     def _following(self) -> Claim | None:
         """The next claim for a thread that has just ended one; None if it is to leave."""

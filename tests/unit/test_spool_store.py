@@ -105,6 +105,16 @@ def test_higher_priority_and_earlier_calls_come_first(pair):
     assert served(pair) == ["abcd-1.1", "abcd-2.1", "abcd-3.1", "abcd-4.1"]
 
 
+def test_claimants_spread_over_the_slots_of_a_second_and_no_further(pair):
+    second = int(pair.store.clock.now()) - 10
+    for number in range(8):
+        put(pair, Slot(5, second + number / 8), number + 1)
+    put(pair, Slot(5, second + 1), 9)
+    firsts = {os.path.basename(Backlog(pair.store, QUEUE).next()) for _ in range(200)}
+    assert firsts == {f"abcd-{number}.1" for number in range(1, 9)}
+    assert served(pair)[-1] == "abcd-9.1"
+
+
 def test_a_delayed_call_is_not_claimed_early(pair):
     put(pair, Slot(5, pair.store.clock.now() + 60), 1)
     backlog = Backlog(pair.store, QUEUE)
