@@ -13,6 +13,7 @@ import contextlib
 import logging
 import sys
 import threading
+from collections import deque
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Protocol, TextIO, cast
 
@@ -70,6 +71,12 @@ class _Tee:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
+
+
+# `print` of CPython before 3.13.3 goes on with a stream that another thread takes out of `sys`
+# meanwhile, without holding it (https://github.com/python/cpython/issues/130163): if that was its
+# end, the process crashes. So tees outlive their time in `sys`.
+_kept: deque[_Tee] = deque(maxlen=16)
 
 
 class _Records(logging.Handler):
@@ -144,8 +151,16 @@ def _install() -> None:
         for name in ("stdout", "stderr"):
             stream = getattr(sys, name)
             if stream is not None and not isinstance(stream, _Tee):
-                setattr(sys, name, cast("TextIO", _Tee(stream)))
+                setattr(sys, name, cast("TextIO", _tee_of(stream)))
         logging.getLogger().addHandler(_records)
+
+
+def _tee_of(stream: TextIO) -> _Tee:
+    for tee in _kept:
+        if tee._stream is stream:  # noqa: SLF001 - its own
+            return tee
+    _kept.append(_Tee(stream))
+    return _kept[-1]
 
 
 def _uninstall() -> None:

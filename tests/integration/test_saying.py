@@ -50,6 +50,33 @@ def _say(line):
     sys.stdout.write(f"{line}\n")
 
 
+PRINTING = """
+import threading
+from fsqueue.runner.capture import capturing
+
+class Sink:
+    def say(self, text): ...
+
+def talk():
+    while not ended.is_set():
+        print("in", "pieces")
+
+ended = threading.Event()
+threads = [threading.Thread(target=talk) for _ in range(4)]
+for each in threads:
+    each.start()
+for _ in range(100_000):
+    with capturing(Sink()):
+        pass
+ended.set()
+"""
+
+
+def test_who_prints_while_a_capture_ends_does_not_crash_the_process():
+    printing = [sys.executable, "-u", "-c", PRINTING]
+    assert subprocess.run(printing, stdout=subprocess.DEVNULL, check=False).returncode == 0
+
+
 def report(gate, *steps):
     for step in steps:
         current_invocation().progress(*step)
