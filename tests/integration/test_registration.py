@@ -27,6 +27,7 @@ def counted(path, word, other=None):
 
 
 def behind_gate(name, path, word):
+    Path(path).with_suffix(".begun").touch()
     assert sample_tasks.gates[name].wait(20)
     return counted(path, word)[0]
 
@@ -127,7 +128,8 @@ def test_a_call_that_waits_for_its_turn_is_pending(app, path, gate):
     task = app.task(registration_concurrency="task", running_concurrency="task")(behind_gate)
     with working(app):
         first = task(name, path, "a")
-        wait_until(lambda: first.status is State.RUNNING)
+        # Not when it is claimed: the second call could still enter the lane before it.
+        wait_until(Path(path).with_suffix(".begun").exists)
         second = task(name, path, "b")
         wait_until(lambda: any(os.listdir(each) for _, each in app.store.lanes.all_sidings()))
         assert task(name, path, "c").id == second.id
