@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 # So long threads work before another one joins them, unless they end so many calls.
 _RAMP = 0.002
 _QUICK = 2
+# While they go on so, whoever watches gives them twice the time, up to this: each look costs the
+# threads a switch.
+_LONGEST_RAMP = 0.008
 # So long they must have ended calls that quickly, in bodies for this share of it at most, before
 # one leaves.
 _LOOK_BACK = 0.01
@@ -36,6 +39,7 @@ class Crew:
         self._waits = waits
         self.ended = 0
         self._in_bodies = 0.0
+        self._ramp = _RAMP
         self._looked = time.monotonic()
         self._ended_then = 0
 
@@ -51,12 +55,14 @@ class Crew:
             is_at_work: whether one of them has something to do.
         """
         ended, now = self.ended, time.monotonic()
-        until = now + _RAMP
+        until = now + self._ramp
         while is_at_work() and (left := until - now) > 0:
             wake.wait(left)
             wake.clear()
             now = time.monotonic()
-        return is_at_work() and self.ended - ended >= _QUICK
+        keep_up = (self.ended - ended) * _RAMP >= _QUICK * self._ramp
+        self._ramp = min(2 * self._ramp, _LONGEST_RAMP) if keep_up else _RAMP
+        return keep_up and is_at_work()
 
     def is_too_large(self, others: int) -> bool:
         """Whether the thread that asks should leave the calls to so many others.

@@ -1,6 +1,8 @@
+import threading
+
 from support import wait_until
 
-from fsqueue.runner.crew import Crew
+from fsqueue.runner.crew import _LONGEST_RAMP, _RAMP, Crew
 
 
 def leaves(crew, *, others=1, ended=1000, body=0.0):
@@ -33,3 +35,18 @@ def test_threads_stay_that_are_alone_or_wait_or_end_few_calls():
 
     for _ in range(3):
         wait_until(one_has_left)
+
+
+def test_who_watches_threads_that_keep_up_looks_more_seldom():
+    crew, wake = Crew(waits=False), threading.Event()
+
+    def quick():
+        crew.ended += 1000
+        return True
+
+    for _ in range(5):
+        assert crew.keeps_up(wake, quick)
+    assert crew._ramp == _LONGEST_RAMP
+    assert not crew.keeps_up(wake, lambda: True)
+    assert crew._ramp == _RAMP
+    assert not crew.keeps_up(wake, lambda: False), "nobody is at work"
