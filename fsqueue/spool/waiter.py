@@ -31,8 +31,12 @@ _GROWTH = 1.3
 # the time at most; but by none that is longer than the poll interval: the look may have hung.
 _QUICK_LOOK = 0.0005
 _REST = 4
-# So long the bell may ring unheard after it has rung for nobody.
+# So long the bell may ring unheard after it has rung for what nobody waits for.
 _UNHEARD = 0.002
+# With so many outcomes in the mailbox at the last look, and so few that are waited for, asking for
+# these comes first: results of a fan-out arrive in another order than they are waited for.
+_LONG_LISTING = 50
+_FEW = 4
 # So long nothing came when somebody looks whether there are workers; then in growing steps, as
 # each look asks the file server for all of them.
 _SILENCE = 3.0
@@ -150,7 +154,7 @@ class Waiter:
     def _ring(self) -> None:
         """The bell rings. Looking at once, in the bell's thread, saves a change of threads."""
         self._news = True
-        if not self._waiting and not self._abandoned:
+        if not self._is_worth_a_look():
             # Who waits from now on has a look of his own, as there is news. In a busy moment, as
             # when this process publishes a group, the rings of a while are one event.
             self._closing.wait(_UNHEARD)
@@ -162,6 +166,20 @@ class Waiter:
                 self._looking.release()
         else:
             self._wake.set()
+
+    def _is_worth_a_look(self) -> bool:
+        """Whether somebody waits; and if the listing is long, whether for what is there."""
+        if not self._waiting and not self._abandoned:
+            return False
+        may_miss_names = self._store.fs.remote
+        if may_miss_names or self._abandoned or len(self._arrived) < _LONG_LISTING:
+            return True
+        with self._mutex:
+            wanted = list(self._waiting)
+        try:
+            return len(wanted) > _FEW or any(map(self._store.has_outcome, wanted))
+        except OSError:
+            return True  # for the look to report
 
     def _run(self) -> None:
         with contextlib.ExitStack() as stack:

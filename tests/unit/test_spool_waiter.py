@@ -7,7 +7,7 @@ import pytest
 from support import wait_until
 
 from fsqueue.spool.opening import open_store
-from fsqueue.spool.waiter import Waiter
+from fsqueue.spool.waiter import _LONG_LISTING, Waiter
 from fsqueue.testing import Fault, FaultyFilesystem
 
 ME, OTHER = "client0001", "client0002"
@@ -16,7 +16,12 @@ PATIENCE = 10
 
 class Waiting:
     def __init__(
-        self, root: str, *, events: bool = False, fs: FaultyFilesystem | None = None
+        self,
+        root: str,
+        *,
+        events: bool = False,
+        fs: FaultyFilesystem | None = None,
+        poll_interval: float = 0.02,
     ) -> None:
         self.fs = fs or FaultyFilesystem()
         self.store = open_store(root, self.fs)
@@ -25,7 +30,7 @@ class Waiting:
             self.store,
             ME,
             events=events,
-            poll_interval=0.02,
+            poll_interval=poll_interval,
             on_silence=self.silence,
         )
 
@@ -149,6 +154,23 @@ def test_a_stale_listing_delays_and_loses_nothing(waiting):
     waiting.arrive(f"{ME}-1")
     future.result(PATIENCE)
     assert waiting.fs.count("listdir") >= 4
+
+
+def test_a_long_mailbox_is_not_listed_at_each_ring(spool):
+    waiting = Waiting(spool, events=True, poll_interval=60)
+    for number in range(_LONG_LISTING):
+        waiting.arrive(f"{ME}-{number}")
+    future = waiting.waiter.watch(f"{ME}-99")
+    wait_until(lambda: len(waiting.waiter._arrived) == _LONG_LISTING)
+    before = waiting.fs.count("listdir")
+    for _ in range(50):
+        waiting.waiter._quick = True  # whatever the last look took
+        waiting.waiter._ring()
+    # Those of the polls, whose pauses grow.
+    assert waiting.fs.count("listdir") - before < 25
+    waiting.arrive(f"{ME}-99")
+    future.result(PATIENCE)
+    waiting.clear()
 
 
 def test_silence_is_told_once_if_the_answer_is_enough(waiting):
