@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 # server's clock is a little behind must not take it for a future one.
 IMMEDIATE_SLACK = 1.0
 # A publisher that has put so many calls into a slot begins another one.
-_SLOT_SIZE = 500
+_SLOT_SIZE = 1_000
 _SYNC_EVERY = 30.0
 _PYTHON = ".".join(platform.python_version_tuple()[:2])
 

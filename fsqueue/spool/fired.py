@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from fsqueue.errors import EnvelopeError
 from fsqueue.spool import envelope
 from fsqueue.spool.filesystem import links_unsupported
-from fsqueue.spool.names import AttemptName, Slot, client_of, is_queue_name
+from fsqueue.spool.names import AttemptName, client_of, is_queue_name, is_slot_name
 from fsqueue.spool.records import Call
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ def _owner(store: Store, entry: str) -> Call | None:
     except (EnvelopeError, ValueError) as error:
         log.error("what %s stands for is lost: %s", entry, error)  # noqa: TRY400
         return None
-    return call if is_queue_name(call.queue) and Slot.parse(call.slot) else None
+    return call if is_queue_name(call.queue) and is_slot_name(call.slot) else None
 
 
 def _fire_without_links(store: Store, call: Call, entry: str, wanted: Callable[[], bool]) -> bool:

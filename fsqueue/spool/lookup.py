@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from typing import TYPE_CHECKING
 
 from fsqueue.errors import UnknownInvocationError
-from fsqueue.spool.names import AttemptName, Slot, client_of
+from fsqueue.spool.names import AttemptName, Slot, client_of, is_slot_name
 from fsqueue.spool.states import State
 
 if TYPE_CHECKING:
@@ -30,12 +31,14 @@ def find_pending(
         hint: where it was published: a requeue keeps the slot.
         lanes: look among the calls too that wait for their turn.
     """
-    names = [str(AttemptName(invocation_id, attempt + 1)) for attempt in range(_USUAL_ATTEMPTS)]
-    folders = [*(_sidings(store) if lanes else ()), *_slots(store, hint)]
-    for name in names:  # nearly all are at their first attempt: a third of the looks finds them
+    folders: Iterable[str] = itertools.chain(_sidings(store) if lanes else (), _slots(store, hint))
+    for attempt in range(_USUAL_ATTEMPTS):  # nearly all are at their first one
+        name, looked_at = str(AttemptName(invocation_id, attempt + 1)), []
         for folder in folders:
-            if store.fs.exists(f"{folder}/{name}", fresh=name == names[0]):
+            if store.fs.exists(f"{folder}/{name}", fresh=attempt == 0):
                 return f"{folder}/{name}"
+            looked_at.append(folder)
+        folders = looked_at
     return None
 
 
@@ -72,7 +75,7 @@ def find_due(store: Store, invocation_id: str, hint: str) -> str | None:
         return found if is_due(store, found) else None
     queue, _, first = hint.rpartition("/")[0].rpartition("/")
     for name in store.fs.names(queue, fresh=True):
-        if name > first and Slot.parse(name) is not None:
+        if name > first and is_slot_name(name):
             path = _find_in(store, invocation_id, f"{queue}/{name}")
             if path is not None and is_due(store, path):
                 return path
@@ -106,9 +109,9 @@ def _slots(store: Store, hint: str | None) -> Iterator[str]:
         yield hint.rpartition("/")[0]
         return
     for queue in store.fs.names(store.layout.pending_folder, fresh=True):
-        for slot in store.fs.names(store.layout.queue(queue), fresh=True):
-            if Slot.parse(slot) is not None:
-                yield store.layout.slot(queue, slot)
+        folder = store.layout.queue(queue)
+        for slot in filter(is_slot_name, store.fs.names(folder, fresh=True)):
+            yield f"{folder}/{slot}"
 
 
 def _sidings(store: Store) -> Iterator[str]:

@@ -19,7 +19,7 @@ from fsqueue.spool import envelope
 from fsqueue.spool.blobs import Blobs
 from fsqueue.spool.cache import Cache
 from fsqueue.spool.lanes import Lanes, check_lanes, waiting_name
-from fsqueue.spool.names import AttemptName, Slot, is_invocation_id, is_queue_name
+from fsqueue.spool.names import AttemptName, is_invocation_id, is_queue_name, is_slot_name
 from fsqueue.spool.occurrences import add_end
 from fsqueue.spool.once import Once
 from fsqueue.spool.parked import Parked
@@ -195,7 +195,7 @@ class Moves(Once):
             raise EnvelopeError(f"{path} belongs to another spool ({call.spool})")
         if call.id != name.invocation_id:
             raise EnvelopeError(f"{path} holds another invocation ({call.id})")
-        if not is_queue_name(call.queue) or Slot.parse(call.slot) is None:
+        if not is_queue_name(call.queue) or not is_slot_name(call.slot):
             raise EnvelopeError(f"{path} names no slot of a queue ({call.queue}/{call.slot})")
         check_lanes(call, path)
         if not all(map(is_invocation_id, call.after)):

@@ -97,6 +97,11 @@ def is_key_name(text: str) -> bool:
     return _KEY.fullmatch(text) is not None
 
 
+def is_slot_name(text: str) -> bool:
+    """Whether `text` names a `Slot`."""
+    return _SLOT.fullmatch(text) is not None
+
+
 def is_entry_name(text: str) -> bool:
     """Whether `text` names an entry of a key."""
     return _ENTRY.fullmatch(text) is not None
@@ -234,7 +239,7 @@ class Siding(NamedTuple):
         if "~" not in name:
             return None
         slot, *others = name.split("~")
-        if Slot.parse(slot) is None or len(others) > 2:  # noqa: PLR2004 - with a lender
+        if not is_slot_name(slot) or len(others) > 2:  # noqa: PLR2004 - with a lender
             return None
         found = cls(slot, *others)
         lender_fits = not others[1:] or is_invocation_id(found.lender)

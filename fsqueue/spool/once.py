@@ -30,10 +30,10 @@ from fsqueue.errors import EnvelopeError, SpoolError
 from fsqueue.spool import envelope
 from fsqueue.spool.names import (
     AttemptName,
-    Slot,
     is_entry_name,
     is_key_name,
     is_queue_name,
+    is_slot_name,
     is_temporary_name,
     lane_limit,
 )
@@ -308,6 +308,6 @@ def _is_sane(entry: Entry) -> bool:
         AttemptName.parse(f"{entry.id}.1") is not None
         and is_temporary_name(entry.temporary)
         and is_queue_name(entry.queue)
-        and Slot.parse(entry.slot) is not None
+        and is_slot_name(entry.slot)
         and all(map(lane_limit, entry.lanes))
     )

@@ -15,7 +15,7 @@ from fsqueue.errors import EnvelopeError, SpoolVersionError, UnknownInvocationEr
 from fsqueue.spool.census import claimed_for, queue_names
 from fsqueue.spool.envelope import GLANCE, decode, glance
 from fsqueue.spool.lookup import state_of
-from fsqueue.spool.names import AttemptName, Slot, in_order, split_profile
+from fsqueue.spool.names import AttemptName, Slot, in_order, is_slot_name, split_profile
 from fsqueue.spool.records import Call, Failure, Outcome, Payload
 from fsqueue.spool.states import State
 
@@ -317,7 +317,7 @@ def _find_file(store: Store, invocation_id: str) -> tuple[str, AttemptName] | No
         layout.slot(queue, slot)
         for queue in queue_names(store)
         for slot in fs.names(layout.queue(queue), fresh=True)
-        if Slot.parse(slot) is not None
+        if is_slot_name(slot)
     ]
     folders += [folder for _, folder in store.lanes.all_sidings()]
     for folder in folders:
