@@ -229,7 +229,8 @@ def start():
     ],
 )
 def test_a_signal_leaves_nothing(root, start, number, text):
-    doctor = start(root, "--peer")
+    # nohup has children ignore SIGHUP, and so does the doctor.
+    doctor = start(root, "--peer", before=["env", f"--default-signal={number.name[3:]}"])
     doctor.wait_for(text)
     wait_until(lambda: not nothing_left(root), "it has begun")
     pids = partners(doctor.popen.pid)
