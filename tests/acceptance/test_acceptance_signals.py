@@ -89,13 +89,16 @@ def test_nothing_new_is_begun_while_draining(busy):
 
 
 def test_a_nested_call_is_made_and_run_while_draining(site, kind):
+    marks = site.folder("marks")
     site.busy = site.worker(kind, 1).wait_for_start()
-    call = site.call(site.tasks.fib, 11)
-    wait_until(lambda: site.files("running"), "the recursion has begun")
+    call = site.call(site.tasks.hold_and_fib, marks.folder, 8)
+    marks.wait_for_starts(1)
 
     site.busy.signal(signal.SIGTERM)
+    site.busy.wait_for_log("stopping")
+    marks.release()
 
-    assert call.result(30) == 89
+    assert call.result(30) == 21
     assert site.busy.wait() == 0
     left_nothing(site)
 

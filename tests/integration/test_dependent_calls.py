@@ -121,6 +121,7 @@ def test_equal_calls_that_wait_for_one_are_one(app, add):
 def test_a_cached_result_as_an_argument(worked, add):
     scaled = worked.task(sample_tasks.scaled, call_result_cache=True)
     assert scaled(3).get(20) == 30
+    wait_until(lambda: os.listdir(worked.store.layout.cache_folder))
     cached = scaled(3)
     os.unlink(worked.store.layout.kept(cached.id))
     assert add(cached, 1).get(20) == 31

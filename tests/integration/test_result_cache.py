@@ -7,7 +7,7 @@ from array import array
 from pathlib import Path
 
 import pytest
-from support import rewrite
+from support import rewrite, wait_until
 
 from fsqueue import State
 from fsqueue.spool import envelope
@@ -21,6 +21,11 @@ def pending(app):
 
 def cached(app):
     return sorted(os.listdir(app.store.layout.cache_folder))
+
+
+def once_cached(app, count=1):
+    """What is cached, when it is so much: a result is there a moment before others may reuse it."""
+    return wait_until(lambda: len(names := cached(app)) == count and names)
 
 
 def counted(path, value=None):
@@ -175,8 +180,9 @@ def test_what_is_damaged_is_a_miss(app, path, harm):
     task = app.task(call_result_cache=True)(counted)
     with working(app):
         assert task(path, 1).get(20) == 1
-        (name,) = cached(app)
+        (name,) = once_cached(app)
         assert task(path, 2).get(20) == 2
+        once_cached(app, 2)
         harm(app, app.store.layout.cached(name))
         assert task(path, 1).get(20) == 1
         assert task(path, 1).get(20) == 1
@@ -192,7 +198,7 @@ def test_a_forged_result_is_a_miss_in_a_signed_spool(make_app, tmp_path, path):
     task = app.task(call_result_cache=True)(counted)
     with working(app):
         assert task(path, 1).get(20) == 1
-        (name,) = cached(app)
+        (name,) = once_cached(app)
         found = app.store.cache.get(name, 60.0)
         forged = envelope.encode(found.outcome, [found.payload.data.tobytes()])
         rewrite(app.store.layout.cached(name), b"".join(forged))
@@ -205,7 +211,7 @@ def test_a_newer_result_is_left_alone(app, path):
     task = app.task(call_result_cache=True)(counted)
     with working(app):
         assert task(path, 1).get(20) == 1
-        (name,) = cached(app)
+        (name,) = once_cached(app)
         rewrite(app.store.layout.cached(name), b"fsqueue 2 outcome\n")
         assert task(path, 1).get(20) == 1
     assert os.listdir(app.store.layout.quarantine_folder) == []

@@ -193,6 +193,12 @@ def fib(number):
 
 
 @app.direct_task
+def hold_and_fib(folder, number):
+    _hold(folder)
+    return fib(number)
+
+
+@app.direct_task
 async def fib_async(number):
     if number < 2:
         return number
