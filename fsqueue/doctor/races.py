@@ -294,7 +294,7 @@ def _write_for_a_while(party: Party, path: Callable[[int], str]) -> None:
 def _read_what_appears(party: Party) -> dict[str, int]:
     folder, seen = party.place.path(f"published.{party.other}"), _nothing_seen()
     deadline, known = time.monotonic() + _READING, set[str]()
-    while time.monotonic() < deadline:
+    while len(known) < _MOST and time.monotonic() < deadline:
         names = set(party.place.fs.names(folder, fresh=True))
         for name in names - known:
             _read(party, f"{folder}/{name}", seen)
@@ -304,9 +304,9 @@ def _read_what_appears(party: Party) -> dict[str, int]:
 
 def _read_for_a_while(party: Party) -> dict[str, int]:
     path, seen = _replaced(party, party.other), _nothing_seen()
-    deadline = time.monotonic() + _READING
-    while time.monotonic() < deadline:
-        _read(party, path, seen)
+    deadline, number = time.monotonic() + _READING, 0
+    while number < _MOST and time.monotonic() < deadline:
+        number = _read(party, path, seen)
     return seen
 
 
@@ -314,7 +314,8 @@ def _nothing_seen() -> dict[str, int]:
     return {"reads": 0, "missing": 0, "partial": 0, "stale": 0}
 
 
-def _read(party: Party, path: str, seen: dict[str, int]) -> None:
+def _read(party: Party, path: str, seen: dict[str, int]) -> int:
+    """Read a file and count what is wrong with it; returns its number, 0 if that is not told."""
     seen["reads"] += 1
     try:
         content = party.place.fs.read(path, fresh=True)
@@ -323,8 +324,11 @@ def _read(party: Party, path: str, seen: dict[str, int]) -> None:
     except OSError:
         seen["stale"] += 1
     else:
-        if not content[:8].isdigit() or content != _content(int(content[:8])):
-            seen["partial"] += 1
+        number = int(content[:8]) if content[:8].isdigit() else -1
+        if number >= 0 and content == _content(number):
+            return number
+        seen["partial"] += 1
+    return 0
 
 
 # -- locks --------------------------------------------------------------------------------------
