@@ -1,10 +1,12 @@
 """One spool, 1 to 64 worker processes: calls a second, and what they waste on one another.
 
 The calls are published before; all workers are up before the first of them can be claimed. What
-a worker has claimed and lost is what it logs when it leaves.
+a worker has claimed and lost is what it logs when it leaves. With ``--apart`` each has a spool of
+its own: what so many processes can do on this machine if they share nothing.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import re
@@ -42,29 +44,30 @@ def publish(root, count):
     client.close()
 
 
-def drain(base, count, calls, options):
-    """Figures of `count` workers that drain `calls` calls."""
+def drain(base, count, calls, options, spools=1):
+    """Figures of `count` workers that drain `calls` calls of so many spools."""
     with machine.fresh_folder(base) as folder:
-        root = folder / "spool"
+        roots = [folder / f"spool-{number}" for number in range(spools)]
+        share = calls // spools // PUBLISHERS
         with ProcessPoolExecutor(PUBLISHERS, mp_context=get_context("spawn")) as pool:
-            list(pool.map(publish, [str(root)] * PUBLISHERS, [calls // PUBLISHERS] * PUBLISHERS))
-        queue, parked = root / "pending" / QUEUE, folder / "parked"
-        queue.rename(parked)
-        with workers(count, root, *options) as started:
+            names = [str(root) for root in roots for _ in range(PUBLISHERS)]
+            list(pool.map(publish, names, [share] * len(names)))
+        for root in roots:
+            (root / "pending" / QUEUE).rename(root / "parked")
+        with contextlib.ExitStack() as stack:
+            groups = [workers(count // spools, root, *options) for root in roots]
+            started = [worker for group in groups for worker in stack.enter_context(group)]
             watched = [psutil.Process(worker.pid) for worker in started]
             before = cpu(watched)
             began = time.perf_counter()
-            for slot in sorted(parked.iterdir()):
-                slot.rename(queue / slot.name)
-            bell = root / "bell" / QUEUE
-            if bell.exists():
-                os.utime(bell)
-            while not drained(root):
+            for root in roots:
+                release(root)
+            while not all(map(drained, roots)):
                 time.sleep(PAUSE)
             took = time.perf_counter() - began
             used = cpu(watched) - before
-        done = sum(len(files) for _, _, files in os.walk(root / "done"))
-    if done != calls // PUBLISHERS * PUBLISHERS:
+        done = sum(len(files) for root in roots for _, _, files in os.walk(root / "done"))
+    if done != share * PUBLISHERS * spools:
         raise SystemExit(f"{done} results instead of {calls}")
     tallies = [_TALLY.search(worker.log) for worker in started]
     claimed, lost = (sum(int(tally[group]) for tally in tallies) for group in (1, 2))
@@ -76,6 +79,15 @@ def drain(base, count, calls, options):
         "wasted": lost / (claimed + lost),
         "cpu": used / done,
     }
+
+
+def release(root):
+    """Let the workers have the calls."""
+    for slot in sorted((root / "parked").iterdir()):
+        slot.rename(root / "pending" / QUEUE / slot.name)
+    bell = root / "bell" / QUEUE
+    if bell.exists():
+        os.utime(bell)
 
 
 def cpu(processes):
@@ -105,13 +117,14 @@ def main():
     parser.add_argument("--calls", type=int, default=100_000)
     parser.add_argument("--workers", type=int, nargs="+", default=COUNTS)
     parser.add_argument("--concurrency", type=int, help="slots of each; by default fsqueue's own")
+    parser.add_argument("--apart", action="store_true", help="a spool for each worker")
     parser.add_argument("--json", type=Path, help="write all figures to this file")
     chosen, console = parser.parse_args(), Console()
     options = ["--concurrency", str(chosen.concurrency)] if chosen.concurrency else []
     found = {"machine": machine.describe(), "calls": chosen.calls, "workers": {}}
     table = Table("workers", "calls/s", "claims lost to others", "CPU a call, us")
     for count in chosen.workers:
-        row = drain(chosen.root, count, chosen.calls, options)
+        row = drain(chosen.root, count, chosen.calls, options, count if chosen.apart else 1)
         found["workers"][count] = row
         wasted = f"{row['lost']:,} ({100 * row['wasted']:.1f} %)"
         table.add_row(str(count), f"{row['rate']:,.0f}", wasted, f"{1e6 * row['cpu']:.0f}")
