@@ -117,9 +117,8 @@ class Worker:
             self.return_strays()
             self._let_go()
             return
-        former, layout = self.name, self._store.layout
+        former = self.name
         self.register()
-        self._store.move(layout.drain(former), layout.drain(self.name))
         log.warning("worker %s was taken for dead; it registers afresh as %s", former, self.name)
         remove_worker_files(self._store, former)
 

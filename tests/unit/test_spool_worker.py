@@ -9,7 +9,6 @@ import pytest
 from spool_pair import opened_pair
 
 from fsqueue.spool.bell import listening
-from fsqueue.spool.controls import request_drain
 from fsqueue.spool.liveness import Observer
 from fsqueue.spool.opening import open_store
 from fsqueue.spool.worker import Worker
@@ -44,13 +43,6 @@ def test_a_worker_that_was_taken_for_dead_begins_anew_and_leaves_nothing(store, 
     assert os.listdir(store.layout.running_folder) == [worker.name]
     kinds = {os.path.splitext(name) for name in os.listdir(store.layout.workers_folder)}
     assert kinds == {(worker.name, ".json"), (worker.name, ".lock"), (worker.name, ".beat")}
-
-
-def test_a_worker_that_begins_anew_is_still_asked_to_drain(store, worker):
-    assert request_drain(store, worker.name)
-    os.rmdir(store.layout.running(worker.name))
-    worker.keep_alive()
-    assert os.path.exists(store.layout.drain(worker.name))
 
 
 def test_an_observer_forgets_who_has_left(store):
