@@ -1,4 +1,4 @@
-"""One spool, 1 to 64 worker processes: calls a second, and what they waste on one another.
+"""1 to 64 worker processes on one spool: calls a second, and what they waste on one another.
 
 The calls are published before; all workers are up before the first of them can be claimed. What
 a worker has claimed and lost is what it logs when it leaves. With ``--apart`` each has a spool of
@@ -49,6 +49,7 @@ def drain(base, count, calls, options, spools=1):
     with machine.fresh_folder(base) as folder:
         roots = [folder / f"spool-{number}" for number in range(spools)]
         share = calls // spools // PUBLISHERS
+        expected = share * PUBLISHERS * spools
         with ProcessPoolExecutor(PUBLISHERS, mp_context=get_context("spawn")) as pool:
             names = [str(root) for root in roots for _ in range(PUBLISHERS)]
             list(pool.map(publish, names, [share] * len(names)))
@@ -67,8 +68,8 @@ def drain(base, count, calls, options, spools=1):
             took = time.perf_counter() - began
             used = cpu(watched) - before
         done = sum(len(files) for root in roots for _, _, files in os.walk(root / "done"))
-    if done != share * PUBLISHERS * spools:
-        raise SystemExit(f"{done} results instead of {calls}")
+    if done != expected:
+        raise SystemExit(f"{done} results instead of {expected}")
     tallies = [_TALLY.search(worker.log) for worker in started]
     claimed, lost = (sum(int(tally[group]) for tally in tallies) for group in (1, 2))
     return {

@@ -8,7 +8,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from fsqueue.spool.expiry import expire
-from fsqueue.spool.lanes import LaneUpkeep
+from fsqueue.spool.lane_upkeep import LaneUpkeep
 from fsqueue.spool.liveness import Observer, watchers
 from fsqueue.spool.reaper import reap
 

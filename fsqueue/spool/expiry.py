@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from fsqueue.errors import EnvelopeError
 from fsqueue.spool.journal import start_of_hour
-from fsqueue.spool.lanes import mend_all
+from fsqueue.spool.lane_upkeep import mend_all
 from fsqueue.spool.names import Slot, is_client_name
 from fsqueue.spool.reports import remove_stale_progress
 

@@ -48,8 +48,6 @@ _OCCUPIED = frozenset({errno.ENOTEMPTY, errno.EEXIST})
 _NUMBER = re.compile(r"[1-9]\d{0,4}", re.ASCII)
 _GONE = "gone"
 _TOKEN = 6
-# So many lanes are looked after at a time: the cost of a round does not grow with their number.
-_LANES_A_ROUND = 100
 
 
 class Place(NamedTuple):
@@ -352,51 +350,6 @@ def _may_run(holder: Holder) -> bool:
     """Whether the process that has taken a place may be running, as far as this host knows."""
     here = holder.worker.startswith(f"{host_name()}-")
     return here and not is_marked_gone(holder.process)
-
-
-class LaneUpkeep:
-    """Mends lanes, some at a time, one after another.
-
-    A place that is free while calls wait is meant for one that was admitted and is pending. Another
-    one is admitted only if that is so at the next round too.
-
-    Args:
-        store: the spool.
-    """
-
-    def __init__(self, store: Moves) -> None:
-        self._store = store
-        self._last = ""
-        self._wanting: set[str] = set()
-
-    def round(self) -> None:
-        """Mend the next lanes."""
-        names = self._store.fs.names(self._store.layout.lanes_folder)
-        lanes = sorted(filter(lane_limit, names))
-        self._wanting.intersection_update(lanes)
-        todo = [lane for lane in lanes if lane > self._last][:_LANES_A_ROUND]
-        todo += lanes[: min(_LANES_A_ROUND, len(lanes)) - len(todo)]
-        for lane in todo:
-            self._last = lane
-            admit = lane in self._wanting
-            self._wanting.discard(lane)
-            if _is_wanting(self._store, lane, admit=admit) and not admit:
-                self._wanting.add(lane)
-
-
-def mend_all(store: Moves) -> None:
-    """Mend every lane, at once."""
-    for lane in filter(lane_limit, store.fs.names(store.layout.lanes_folder, fresh=True)):
-        _is_wanting(store, lane, admit=True)
-
-
-def _is_wanting(store: Moves, lane: str, *, admit: bool) -> bool:
-    """What `Lanes.mend` says; False if it fails, which must not keep other lanes from it."""
-    try:
-        return store.lanes.mend(lane, admit=admit)
-    except (OSError, SpoolError) as error:
-        log.warning("lane %s is mended later: %s", lane, error)
-        return False
 
 
 def _order(name: str) -> tuple[str, int, int]:

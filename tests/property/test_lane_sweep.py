@@ -31,7 +31,7 @@ from sweep_operations import _Impatient
 from fsqueue.runner.context import Workplace
 from fsqueue.runner.execute import Ending, execute
 from fsqueue.spool.backlog import Backlog
-from fsqueue.spool.lanes import LaneUpkeep, mend_all
+from fsqueue.spool.lane_upkeep import LaneUpkeep, mend_all
 from fsqueue.spool.names import AttemptName, Holder
 from fsqueue.spool.reaper import reap
 from fsqueue.testing import CRASH_STATUS, Fault

@@ -20,7 +20,7 @@ from fsqueue.runner import reporting
 from fsqueue.runner.context import Workplace
 from fsqueue.runner.execute import Ending, execute
 from fsqueue.spool.backlog import Backlog, Backlogs
-from fsqueue.spool.lanes import LaneUpkeep
+from fsqueue.spool.lane_upkeep import LaneUpkeep
 from fsqueue.spool.lookup import state_of
 from fsqueue.spool.names import AttemptName, Slot
 from fsqueue.spool.once import Key

@@ -11,7 +11,7 @@ from spool_pair import opened_pair
 
 from fsqueue.errors import EnvelopeError
 from fsqueue.spool import envelope
-from fsqueue.spool.lanes import LaneUpkeep, mend_all
+from fsqueue.spool.lane_upkeep import LaneUpkeep, mend_all
 from fsqueue.spool.names import AttemptName, Holder, Siding, lane_limit
 from fsqueue.testing import Fault
 

@@ -168,6 +168,11 @@ def test_a_long_mailbox_is_not_listed_at_each_ring(spool):
         waiting.waiter._ring()
     # Those of the polls, whose pauses grow.
     assert waiting.fs.count("listdir") - before < 25
+    waiting.fs.remote, waiting.waiter._quick = True, True
+    before = waiting.fs.count("listdir")
+    waiting.waiter._ring()
+    assert waiting.fs.count("listdir") > before, "where names may be missed, listings tell"
+    waiting.fs.remote = False
     waiting.arrive(f"{ME}-99")
     future.result(PATIENCE)
     waiting.clear()
