@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from chaos.caller import answer_of
 from chaos.ledger import Story, read_ledger, read_lines
-from fsqueue.spool.lanes import mend_all
+from fsqueue.spool.lane_upkeep import mend_all
 from fsqueue.spool.names import AttemptName
 
 if TYPE_CHECKING:
