@@ -72,7 +72,7 @@ def test_the_place_of_a_living_process_outlasts_its_worker(pair, claims):
     claim = claims()
     place = pair.store.lanes.enter(LANE, claim)
     holder = f"{pair.store.layout.in_lane(LANE, 1)}/{place.holder}"
-    orphan = place.holder._replace(worker=f"{claim.worker[:-1]}x")
+    orphan = place.holder._replace(worker=f"{claim.worker[:-1]}1")  # no letter of a token
     os.rename(holder, f"{pair.store.layout.in_lane(LANE, 1)}/{orphan}")
     mend_all(pair.store)
     assert os.listdir(pair.store.layout.lane(LANE)) == ["1"]
