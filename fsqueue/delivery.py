@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
     from fsqueue.runner.context import Workplace
     from fsqueue.session import Session
+    from fsqueue.spool.content import Content
     from fsqueue.spool.records import Failure, Outcome, Payload
     from fsqueue.spool.reports import Progress
     from fsqueue.spool.store import Store
-    from fsqueue.spool.syscalls import Content
 
 # While a body waits for an invocation, it looks so often whether it has become pending again.
 _HELP_PAUSES = (0.05, 0.1, 0.2, 0.5)

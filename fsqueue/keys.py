@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     import inspect
     from collections.abc import Callable, Iterable, Sequence
 
-    from fsqueue.spool.records import Buffer
+    from fsqueue.spool.content import Buffer
 
 _KIND = "value"
 _PATHS = frozenset({PosixPath, PurePosixPath, PureWindowsPath, WindowsPath})

@@ -155,7 +155,8 @@ def show(
     Nothing is unpickled unless --arguments is given.
     """
     from fsqueue.spool.controls import retried_id
-    from fsqueue.spool.sightings import outcome_of, view
+    from fsqueue.spool.headers import outcome_of
+    from fsqueue.spool.sightings import view
 
     with opened(app, root) as target:
         carrier, member = check_id(invocation_id)

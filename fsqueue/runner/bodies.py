@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
     from fsqueue.errors import InvocationError
     from fsqueue.runner.context import Execution
-    from fsqueue.spool.records import Buffer, Call, Outcome
+    from fsqueue.spool.content import Buffer
+    from fsqueue.spool.records import Call, Outcome
     from fsqueue.spool.store import Store
 
 log = logging.getLogger(__name__)

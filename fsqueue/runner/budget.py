@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from multiprocessing.connection import Connection
 
+    from fsqueue.spool.claim import Claim
     from fsqueue.spool.resources import Amounts
-    from fsqueue.spool.store import Claim
     from fsqueue.spool.worker import Worker
 
 

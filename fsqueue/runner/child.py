@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from fsqueue.logs import LogSetup
     from fsqueue.runner.budget import Lender
     from fsqueue.runner.host import Host
+    from fsqueue.spool.claim import Claim
     from fsqueue.spool.journal import Entry
-    from fsqueue.spool.store import Claim
 
 log = logging.getLogger(__name__)
 

@@ -18,10 +18,11 @@ if TYPE_CHECKING:
     from fsqueue.runner.parents import Parents
     from fsqueue.runner.reporting import Report
     from fsqueue.runner.turns import Seat
+    from fsqueue.spool.claim import Claim
     from fsqueue.spool.journal import Entry
     from fsqueue.spool.records import Call
     from fsqueue.spool.reports import Progress
-    from fsqueue.spool.store import Claim, Store
+    from fsqueue.spool.store import Store
     from fsqueue.spool.worker import Worker
 
 # A body may ask in a tight loop whether it was cancelled.

@@ -19,17 +19,17 @@ from fsqueue.runner.capture import capturing_if
 from fsqueue.runner.context import Execution, current
 from fsqueue.runner.deadlines import time_limit, timeout_error
 from fsqueue.runner.parents import Parents, find_ancestor
-from fsqueue.spool.client import later
 from fsqueue.spool.lookup import find_due, find_pending, is_due
 from fsqueue.spool.records import Outcome
+from fsqueue.spool.schedule import later
 from fsqueue.spool.states import State
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from fsqueue.runner.context import Workplace
+    from fsqueue.spool.claim import Claim
     from fsqueue.spool.records import Call, Payload
-    from fsqueue.spool.store import Claim
 
 log = logging.getLogger(__name__)
 calls = logging.getLogger(CALLS)

@@ -12,7 +12,8 @@ from fsqueue.spool.states import State
 if TYPE_CHECKING:
     from fsqueue.runner.bodies import Answer
     from fsqueue.runner.context import Execution
-    from fsqueue.spool.store import Claim, Store
+    from fsqueue.spool.claim import Claim
+    from fsqueue.spool.store import Store
 
 
 def ended(execution: Execution, result: Answer, when: float) -> Entry:

@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from fsqueue.runner.budget import Lender, Question
     from fsqueue.runner.host import Host
     from fsqueue.runner.slots import OnEnd
+    from fsqueue.spool.claim import Claim
     from fsqueue.spool.journal import Entry
-    from fsqueue.spool.store import Claim
 
 log = logging.getLogger(__name__)
 

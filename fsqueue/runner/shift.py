@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 
     from fsqueue.runner.host import Host
     from fsqueue.spool.backlog import Backlogs
+    from fsqueue.spool.claim import Claim
     from fsqueue.spool.journal import Entry
-    from fsqueue.spool.store import Claim
 
 log = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from fsqueue.runner.context import Workplace
     from fsqueue.runner.execute import Ending
-    from fsqueue.spool.store import Claim
+    from fsqueue.spool.claim import Claim
 
     # Called with a claim and how its execution ended: an exception is the death of its slot.
     OnEnd = Callable[[Claim, Ending | BaseException], None]

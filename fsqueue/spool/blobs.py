@@ -15,8 +15,8 @@ from fsqueue.spool.records import Payload
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from fsqueue.spool.outcomes import Outcomes
-    from fsqueue.spool.records import Buffer
+    from fsqueue.spool.content import Buffer
+    from fsqueue.spool.files import Files
 
 # What a process keeps of the blobs that it has read, in bytes; the latest one always.
 _CACHE_LIMIT = 1 << 28
@@ -28,11 +28,11 @@ class Blobs:
     """One process's access to ``blobs/``.
 
     Args:
-        store: the spool.
+        files: the files of the spool.
     """
 
-    def __init__(self, store: Outcomes) -> None:
-        self._store = store
+    def __init__(self, files: Files) -> None:
+        self._files = files
         self._mutex = threading.Lock()
         self._cache: OrderedDict[str, Payload] = OrderedDict()
         self._damaged: dict[str, str] = {}
@@ -43,10 +43,10 @@ class Blobs:
         Dies before the link: a file in ``tmp/`` expires. Dies after it: the blob expires when
         nobody has used it for long. Lost reply: it is there, which is all that counts.
         """
-        store = self._store
-        digest, chunks = envelope.seal(_KIND, [data], store.key, buffers)
+        files = self._files
+        digest, chunks = envelope.seal(_KIND, [data], files.key, buffers)
         if not self.touch(digest):
-            store.add_file(store.layout.blob(digest), chunks)
+            files.add_file(files.layout.blob(digest), chunks)
         return digest
 
     def touch(self, digest: str, when: float | None = None) -> bool:
@@ -56,11 +56,11 @@ class Blobs:
             digest: the blob.
             when: as if it was used at this time, by the file server's clock; None is now.
         """
-        path = self._store.layout.blob(digest)
+        path = self._files.layout.blob(digest)
         try:
-            self._store.fs.set_time(path, when)
+            self._files.fs.set_time(path, when)
         except PermissionError:  # another member of the group made it, who alone may choose
-            self._store.fs.set_time(path, None)
+            self._files.fs.set_time(path, None)
         except OSError as error:
             if error.errno not in {errno.ENOENT, errno.ESTALE}:
                 raise
@@ -94,7 +94,7 @@ class Blobs:
             return self._cache[digest]
 
     def _read(self, digest: str) -> Payload:
-        path = self._store.layout.blob(digest)
+        path = self._files.layout.blob(digest)
         if _DIGEST.fullmatch(digest) is None:
             raise EnvelopeError(f"{digest!r} is not the digest of a blob")
         try:
@@ -104,19 +104,19 @@ class Blobs:
             raise EnvelopeError(self._damaged.get(digest, missing)) from error
         except (EnvelopeError, SpoolVersionError) as error:
             # Out of the way of whoever stores this value again.
-            name = self._store.free_name(path)
-            self._store.set_aside(path, str(error), name)
-            where = self._store.layout.quarantined(name)
+            name = self._files.free_name(path)
+            self._files.set_aside(path, str(error), name)
+            where = self._files.layout.quarantined(name)
             message = f"{error}. The file lies in {where}; make the calls again."
             self._damaged[digest] = message
             raise EnvelopeError(message) from error
 
     def _read_whole(self, path: str, digest: str) -> Payload:
         try:
-            content = self._store.read_file(path, fresh=True)
+            content = self._files.read_file(path, fresh=True)
         except PermissionError as error:
             raise EnvelopeError(f"{path} may not be read: {error.strerror}") from error
-        found = envelope.unseal(content, path, self._store.key)
+        found = envelope.unseal(content, path, self._files.key)
         if (found.kind, found.digest) != (_KIND, digest):
             raise EnvelopeError(f"{path} is damaged: its content is not that of its name")
         return found.payload

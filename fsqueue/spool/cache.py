@@ -17,9 +17,9 @@ from fsqueue.spool.records import Outcome
 from fsqueue.spool.states import State
 
 if TYPE_CHECKING:
-    from fsqueue.spool.moves import Moves
+    from fsqueue.spool.content import Content
+    from fsqueue.spool.files import Files
     from fsqueue.spool.records import Payload
-    from fsqueue.spool.syscalls import Content
 
 log = logging.getLogger(__name__)
 
@@ -37,11 +37,11 @@ class Cache:
     """One process's access to ``cache/``. Outcomes get there when they are published.
 
     Args:
-        store: the spool.
+        files: the files of the spool.
     """
 
-    def __init__(self, store: Moves) -> None:
-        self._store = store
+    def __init__(self, files: Files) -> None:
+        self._files = files
 
     def get(self, key: str, ttl: float, *, fresh: bool = False) -> Cached | None:
         """The result under a key, unless it is too old.
@@ -54,26 +54,26 @@ class Cache:
             ttl: how old it may be, in seconds.
             fresh: do not take "no such file" from a network filesystem's cache.
         """
-        path = self._store.layout.cached(key)
+        path = self._files.layout.cached(key)
         try:
             found = self._read(path, key, fresh=fresh)
         except FileNotFoundError:
             return None
         except SpoolVersionError as error:
-            self._store.leave_alone(error)
+            self._files.leave_alone(error)
             return None
         except (EnvelopeError, PermissionError) as error:
             log.warning("into quarantine, and the call runs: %s", error)
             with contextlib.suppress(OSError, SpoolError):
-                self._store.set_aside(path, str(error))
+                self._files.set_aside(path, str(error))
             return None
         except OSError as error:
             log.info("%s is passed over: %s", path, error)
             return None
-        return None if self._store.clock.now() - found.outcome.ended > ttl else found
+        return None if self._files.clock.now() - found.outcome.ended > ttl else found
 
     def _read(self, path: str, key: str, *, fresh: bool = False) -> Cached:
-        store = self._store
+        store = self._files
         content = store.read_file(path, fresh=fresh)
         outcome, payload = envelope.decode(content, Outcome, path, store.key)
         if (outcome.cache, outcome.spool) != (key, store.info.id):
@@ -88,7 +88,7 @@ class Cache:
 
     def expire(self, ttl: float) -> int:
         """Remove the results that are older than `ttl` seconds, and than their own time to live."""
-        store, removed = self._store, 0
+        store, removed = self._files, 0
         for name in self._names():
             path = store.layout.cached(name)
             try:
@@ -105,14 +105,14 @@ class Cache:
             raise
         except EnvelopeError:
             return True
-        return self._store.clock.now() - outcome.ended > outcome.cache_ttl
+        return self._files.clock.now() - outcome.ended > outcome.cache_ttl
 
     def _names(self) -> list[str]:
-        return list(filter(is_key_name, self._store.fs.names(self._store.layout.cache_folder)))
+        return list(filter(is_key_name, self._files.fs.names(self._files.layout.cache_folder)))
 
     def _discard(self, name: str) -> bool:
         try:
-            self._store.fs.unlink(self._store.layout.cached(name))
+            self._files.fs.unlink(self._files.layout.cached(name))
         except (FileNotFoundError, IsADirectoryError, PermissionError):
             return False
         return True

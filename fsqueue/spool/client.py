@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import logging
-import math
 import platform
 import threading
 from typing import TYPE_CHECKING, NamedTuple, Required, TypedDict, Unpack, cast
@@ -14,6 +13,7 @@ from fsqueue.errors import SpoolError
 from fsqueue.spool.fired import fire
 from fsqueue.spool.names import DEFAULT_PRIORITY, Slot, client_of, new_token
 from fsqueue.spool.records import Call
+from fsqueue.spool.schedule import IMMEDIATE_SLACK, later
 from fsqueue.spool.waiter import Waiter
 
 if TYPE_CHECKING:
@@ -21,25 +21,17 @@ if TYPE_CHECKING:
 
     from filelock import BaseFileLock
 
+    from fsqueue.spool.content import Buffer
     from fsqueue.spool.once import Key
-    from fsqueue.spool.records import Buffer, Payload, RetryPolicy
+    from fsqueue.spool.records import Payload, RetryPolicy
     from fsqueue.spool.store import Store
 
 log = logging.getLogger(__name__)
 
-# A call that is due at once is filed as due a second ago: a worker whose reading of the file
-# server's clock is a little behind must not take it for a future one.
-IMMEDIATE_SLACK = 1.0
 # A publisher that has put so many calls into a slot begins another one.
 _SLOT_SIZE = 1_000
 _SYNC_EVERY = 30.0
 _PYTHON = ".".join(platform.python_version_tuple()[:2])
-
-
-# A later call is due at a multiple of a 64th of its delay, rounded down to a power of two: so the
-# future has about 64 slots for each doubling of the delay, however many calls wait there.
-_PARTS_OF_DELAY = 64
-_FINEST = 1 / 16
 
 
 class CallFields(TypedDict, total=False):
@@ -317,11 +309,3 @@ class Client:
             if self._lock is not None:
                 self._lock.release()
                 self._lock = None
-
-
-def later(now: float, delay: float) -> float:
-    """When a call is due that is to wait for `delay` seconds: then or shortly after."""
-    if delay <= 0:
-        return float(int(now - IMMEDIATE_SLACK))
-    step = max(_FINEST, 2.0 ** math.floor(math.log2(delay / _PARTS_OF_DELAY)))
-    return math.ceil((now + delay) / step) * step

@@ -10,9 +10,10 @@ import msgspec
 
 from fsqueue.errors import EnvelopeError
 from fsqueue.spool.census import queue_names
-from fsqueue.spool.client import later
+from fsqueue.spool.headers import outcome_of
 from fsqueue.spool.names import DEFAULT_PRIORITY, AttemptName, Slot, split_profile
-from fsqueue.spool.sightings import failed_names, outcome_of, parked_calls, pending_calls
+from fsqueue.spool.schedule import later
+from fsqueue.spool.sightings import failed_names, parked_calls, pending_calls
 from fsqueue.spool.states import State
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from blake3 import blake3
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from fsqueue.spool.records import Buffer
+    from fsqueue.spool.content import Buffer
 
 _SIZE = 16
 

@@ -20,15 +20,14 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 import msgspec
 
 from fsqueue.errors import EnvelopeError, SpoolVersionError
+from fsqueue.spool.content import Piece
 from fsqueue.spool.digests import digest_of
 from fsqueue.spool.records import FORMAT, UNDECODABLE, Call, Outcome, Payload
-from fsqueue.spool.syscalls import Piece
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from fsqueue.spool.records import Buffer
-    from fsqueue.spool.syscalls import Content
+    from fsqueue.spool.content import Buffer, Content
 
 H = TypeVar("H", Call, Outcome)
 

@@ -21,10 +21,11 @@ from fsqueue.spool.names import new_token
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from fsqueue.errors import SpoolVersionError
+    from fsqueue.spool.content import Buffer, Content
     from fsqueue.spool.filesystem import Filesystem
     from fsqueue.spool.layout import Layout
-    from fsqueue.spool.records import Buffer, SpoolInfo
-    from fsqueue.spool.syscalls import Content
+    from fsqueue.spool.records import SpoolInfo
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +56,7 @@ class Files:
         self.key = key
         self._owner = new_token()
         self._serial = itertools.count()
+        self._left_alone: set[str] = set()
 
     def sync_clock(self) -> None:
         """Read the file server's clock, for a process that has no file of its own to touch."""
@@ -182,6 +184,12 @@ class Files:
     def _explain(self, name: str, reason: str) -> None:
         text = f"{reason}\n".encode("utf-8", "backslashreplace")  # names can hold any bytes
         self.move(self._write([text]), self.layout.quarantine_reason(name))
+
+    def leave_alone(self, error: SpoolVersionError) -> None:
+        """Log, once for each file, that only another version of fsqueue can read it."""
+        if str(error) not in self._left_alone:
+            self._left_alone.add(str(error))
+            log.warning("left alone: %s", error)
 
     # -- writing ------------------------------------------------------------------------
 

@@ -31,8 +31,7 @@ if TYPE_CHECKING:
 
     from filelock import BaseFileLock
 
-    from fsqueue.spool.records import Buffer
-    from fsqueue.spool.syscalls import Content, Piece
+    from fsqueue.spool.content import Buffer, Content, Piece
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -20,14 +20,14 @@ from fsqueue.spool.records import Call
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from fsqueue.spool.records import Buffer
-    from fsqueue.spool.store import Store
+    from fsqueue.spool.content import Buffer
+    from fsqueue.spool.files import Files
 
 log = logging.getLogger(__name__)
 
 
 def fire(
-    store: Store,
+    store: Files,
     key: str,
     call: Call,
     payload: Sequence[bytes | memoryview],
@@ -74,12 +74,12 @@ def fire(
     return False
 
 
-def forget(store: Store, key: str) -> None:
+def forget(store: Files, key: str) -> None:
     """Let a key be taken again: what it stands for is known to be over in some other way."""
     store.fs.discard(store.layout.fired(key))
 
 
-def _take(store: Store, staged: str, entry: str) -> bool:
+def _take(store: Files, staged: str, entry: str) -> bool:
     try:
         store.fs.link(staged, entry)
     except FileExistsError:
@@ -90,7 +90,7 @@ def _take(store: Store, staged: str, entry: str) -> bool:
     return True
 
 
-def _owner(store: Store, entry: str) -> Call | None:
+def _owner(store: Files, entry: str) -> Call | None:
     """The call that a key was taken for; None if that is over, or no call of ours.
 
     It also tells whether it is one's own: the count of a file's names may come from a cache.
@@ -109,7 +109,7 @@ def _owner(store: Store, entry: str) -> Call | None:
     return call if is_queue_name(call.queue) and is_slot_name(call.slot) else None
 
 
-def _fire_without_links(store: Store, call: Call, entry: str, wanted: Callable[[], bool]) -> bool:
+def _fire_without_links(store: Files, call: Call, entry: str, wanted: Callable[[], bool]) -> bool:
     staged = store.layout.staged(call.id)
     if store.fs.exists(entry, fresh=True) or not wanted():
         store.fs.discard(staged)
@@ -120,5 +120,5 @@ def _fire_without_links(store: Store, call: Call, entry: str, wanted: Callable[[
     return published
 
 
-def _pending(store: Store, call: Call) -> str:
+def _pending(store: Files, call: Call) -> str:
     return f"{store.layout.slot(call.queue, call.slot)}/{AttemptName(call.id, 1)}"

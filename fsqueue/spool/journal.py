@@ -27,8 +27,9 @@ from fsqueue.spool.names import Slot
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from fsqueue.spool.claim import Claim
     from fsqueue.spool.records import Call
-    from fsqueue.spool.store import Claim, Store
+    from fsqueue.spool.store import Store
 
 log = logging.getLogger(__name__)
 

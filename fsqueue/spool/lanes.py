@@ -37,9 +37,10 @@ from fsqueue.spool.names import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
-    from fsqueue.spool.moves import Claim, Moves
+    from fsqueue.spool.claim import Claim
+    from fsqueue.spool.files import Files
     from fsqueue.spool.records import Call
 
 log = logging.getLogger(__name__)
@@ -96,11 +97,13 @@ class Lanes:
     """One process's access to ``lanes/``.
 
     Args:
-        store: the spool.
+        files: the files of the spool.
+        admit: makes a waiting call pending again; gets its path and returns whether it was there.
     """
 
-    def __init__(self, store: Moves) -> None:
-        self._store, self._fs, self._layout = store, store.fs, store.layout
+    def __init__(self, files: Files, admit: Callable[[str], bool]) -> None:
+        self._files, self._fs, self._layout = files, files.fs, files.layout
+        self._admit = admit
 
     def _look(self, lane: str) -> _Sight:
         names = self._fs.names(self._layout.lane(lane), fresh=True)
@@ -131,7 +134,7 @@ class Lanes:
         try:
             self._make(made)
         except NotADirectoryError:
-            if not self._store.clear(self._layout.lane(lane)):
+            if not self._files.clear(self._layout.lane(lane)):
                 raise
             self._make(made)
         for number in free:
@@ -213,7 +216,7 @@ class Lanes:
         left = min(most, len(sight.free))
         admitted = 0
         for path in self._waiting(lane, sight) if left else ():
-            admitted += self._store.admit(path)
+            admitted += self._admit(path)
             if admitted >= left:
                 return admitted
         if not sight.numbers and not sight.others:
@@ -280,7 +283,7 @@ class Lanes:
                 its = name.startswith(f"{invocation_id}.") and siding.lender != lender
                 if its and not self.still_held({lane: siding.lender}):
                     target = f"{siding._replace(lender=lender)}/{name}"
-                    self._store.move(f"{folder}/{name}", self._layout.in_lane(lane, target))
+                    self._files.move(f"{folder}/{name}", self._layout.in_lane(lane, target))
 
     # -- upkeep -------------------------------------------------------------------------
 
@@ -304,12 +307,12 @@ class Lanes:
 
     def _free_if_gone(self, lane: str, number: int) -> None:
         folder = self._layout.in_lane(lane, number)
-        if self._store.clear(folder):
+        if self._files.clear(folder):
             return
         for name in self._fs.names(folder, fresh=True):
             holder = Holder.parse(name)
             if holder is None:
-                self._store.set_aside(f"{folder}/{name}", "its name is not one of a lane")
+                self._files.set_aside(f"{folder}/{name}", "its name is not one of a lane")
             elif self._is_gone(holder):
                 self._fs.rmdir(f"{folder}/{name}")
         self._fs.rmdir(folder)

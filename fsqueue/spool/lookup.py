@@ -13,8 +13,8 @@ from fsqueue.spool.states import State
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
+    from fsqueue.spool.content import Content
     from fsqueue.spool.store import Store
-    from fsqueue.spool.syscalls import Content
 
 # Attempts that are looked for by name; the rest takes a listing.
 _USUAL_ATTEMPTS = 3

@@ -10,47 +10,38 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fsqueue.errors import EnvelopeError, SpoolVersionError
-from fsqueue.logs import tags
 from fsqueue.spool import envelope
 from fsqueue.spool.blobs import Blobs
 from fsqueue.spool.cache import Cache
+from fsqueue.spool.claim import Claim
 from fsqueue.spool.lanes import Lanes, check_lanes, waiting_name
-from fsqueue.spool.names import AttemptName, is_invocation_id, is_queue_name, is_slot_name
+from fsqueue.spool.names import (
+    DEFAULT_PRIORITY,
+    AttemptName,
+    Slot,
+    is_invocation_id,
+    is_queue_name,
+    is_slot_name,
+)
 from fsqueue.spool.occurrences import add_end
 from fsqueue.spool.once import Once
 from fsqueue.spool.parked import Parked
 from fsqueue.spool.records import Call, Outcome
+from fsqueue.spool.schedule import later
 from fsqueue.spool.states import State
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from fsqueue.spool.content import Buffer
     from fsqueue.spool.filesystem import Filesystem
     from fsqueue.spool.layout import Layout
-    from fsqueue.spool.records import Buffer, Payload, SpoolInfo
+    from fsqueue.spool.records import Payload, SpoolInfo
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """An attempt that a worker holds."""
-
-    name: AttemptName
-    path: str
-    """In the worker's folder."""
-    origin: str
-    """Where it was pending."""
-    worker: str
-
-    @property
-    def tags(self) -> dict[str, Any]:
-        """Extra fields of log records about it."""
-        return tags(self.name.invocation_id, self.name.attempt, worker=self.worker)
 
 
 class Moves(Once):
@@ -61,10 +52,9 @@ class Moves(Once):
     ) -> None:
         super().__init__(filesystem, layout, info, key)
         self.blobs = Blobs(self)
-        self.lanes = Lanes(self)
+        self.lanes = Lanes(self, self.admit)
         self.cache = Cache(self)
-        self.parked = Parked(self)
-        self._left_alone: set[str] = set()
+        self.parked = Parked(self, self.move_on, self.renew_needs)
 
     # -- publish ------------------------------------------------------------------------
 
@@ -98,10 +88,6 @@ class Moves(Once):
         target = f"{self.layout.after(parent)}/{call.id}.1"
         self.place(target, envelope.encode(call, payload, self.key, buffers))
         return target
-
-    def move_on(self, path: str) -> None:
-        """Move a parked call to the next parent that is not over, or to its slot."""
-        self.parked.move_on(path)
 
     def withdraw(self, path: str) -> bool:
         """Take back a call that nobody waits for any more; False if a worker has claimed it."""
@@ -203,6 +189,68 @@ class Moves(Once):
         if name.deaths >= call.max_attempts:
             raise EnvelopeError(f"{path} was attempted more often than {call.max_attempts} times")
         return call, payload
+
+    # -- waiting for other calls ----------------------------------------------------------
+
+    def move_on(self, path: str) -> None:
+        """Move a call on whose parent, in whose folder it lies, is over.
+
+        It goes to the next parent that is not over, or to its slot.
+
+        Dies before the rename: whoever looks next does it. Dies after it, or loses the reply: the
+        call waits for the next parent. If that has ended unnoticed, upkeep finds it.
+        """
+        call, name = self._read_waiting(path)
+        if call is None or name is None:
+            return
+        at: str | None = os.path.basename(os.path.dirname(path))
+        while at is not None:
+            at = self.last_unfinished(_before(call.after, at))
+            target = self._slot_of(call) if at is None else self.layout.after(at)
+            # Gone, if somebody else was faster, or the reply was lost: the look is for both.
+            self.move(path, f"{target}/{name}")
+            path = f"{target}/{name}"
+            if at is not None and not self.has_outcome(at):
+                return
+        self.fs.ring(self.layout.bell(call.queue))
+
+    def renew_needs(self, path: str) -> None:
+        """Keep what a waiting call needs from expiring, and the call itself."""
+        call, _ = self._read_waiting(path)
+        if call is not None:
+            for parent in call.after:
+                self.renew_outcome(parent)
+            if call.blob:
+                self.blobs.touch(call.blob)
+            self.fs.set_time(path, None)
+
+    def _read_waiting(self, path: str) -> tuple[Call | None, AttemptName | None]:
+        """The header of a call that waits for others; None if it is settled otherwise."""
+        name = AttemptName.parse(os.path.basename(path))
+        if name is None:
+            self.set_aside(path, "its name is not one of an invocation")
+        elif name.cancelled:
+            self.end_cancelled(path, name)
+        else:
+            try:
+                return self.read_pending(path, name), name
+            except FileNotFoundError:
+                pass  # somebody else was faster
+            except SpoolVersionError as error:
+                self.leave_alone(error)
+            except EnvelopeError as error:
+                self.quarantine(path, name, str(error))
+        return None, name
+
+    def _slot_of(self, call: Call) -> str:
+        slot = call.slot
+        if call.countdown:
+            filed = Slot.parse(slot) or Slot(DEFAULT_PRIORITY, 0.0)
+            if self.clock.age == float("inf"):
+                self.sync_clock()
+            due = later(self.clock.now(), call.countdown)
+            slot = str(filed._replace(due=max(filed.due, due)))
+        return self.layout.slot(call.queue, slot)
 
     # -- lanes --------------------------------------------------------------------------
 
@@ -344,8 +392,6 @@ class Moves(Once):
         self.publish_outcome(self.queue_failure(name, "InvocationCorruptError", message), ())
         self.set_aside(path, reason, place)
 
-    def leave_alone(self, error: SpoolVersionError) -> None:
-        """Say of a file, once, that another version of fsqueue can read it."""
-        if str(error) not in self._left_alone:
-            self._left_alone.add(str(error))
-            log.warning("left alone: %s", error)
+
+def _before(parents: Sequence[str], at: str) -> Sequence[str]:
+    return parents[: parents.index(at)] if at in parents else parents

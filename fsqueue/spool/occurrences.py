@@ -17,7 +17,7 @@ from fsqueue.spool.trigger_names import ENDED, EventName, Gathered, tick_name, t
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from fsqueue.spool.moves import Moves
+    from fsqueue.spool.files import Files
     from fsqueue.spool.records import Call, Outcome
 
 log = logging.getLogger(__name__)
@@ -30,7 +30,7 @@ _TRIES = 100
 # -- events -----------------------------------------------------------------------------------
 
 
-def add_event(store: Moves, app_id: str, name: EventName, data: bytes) -> None:
+def add_event(store: Files, app_id: str, name: EventName, data: bytes) -> None:
     """Make an event known to the workers of an application.
 
     Dies before the rename: it was not emitted, a file in ``tmp/`` expires. Dies after it: it was.
@@ -39,7 +39,7 @@ def add_event(store: Moves, app_id: str, name: EventName, data: bytes) -> None:
     store.fs.ring(store.layout.event_bell(app_id))
 
 
-def add_end(store: Moves, call: Call, outcome: Outcome) -> None:
+def add_end(store: Files, call: Call, outcome: Outcome) -> None:
     """Let triggers know that the queue itself ends a call, before its outcome is published.
 
     Only if the application has workers that look for it: they have made its folder. Whoever ends a
@@ -70,18 +70,18 @@ def decode_end(data: bytes) -> Ended:
         raise EnvelopeError(f"the end of a call cannot be read: {error}") from error
 
 
-def expect_ends(store: Moves, app_id: str) -> None:
+def expect_ends(store: Files, app_id: str) -> None:
     """From now on whoever ends a call of the application lets its triggers know."""
     store.fs.make_folders(store.layout.events(app_id))
 
 
-def event_names(store: Moves, app_id: str) -> list[EventName]:
+def event_names(store: Files, app_id: str) -> list[EventName]:
     """Events that are still to be handled."""
     names = store.fs.names(store.layout.events(app_id), fresh=True)
     return [found for found in map(EventName.parse, names) if found is not None]
 
 
-def read_event(store: Moves, app_id: str, name: EventName) -> bytes | None:
+def read_event(store: Files, app_id: str, name: EventName) -> bytes | None:
     """What an event holds; None if another worker has handled it, or if it is damaged.
 
     Raises:
@@ -98,22 +98,22 @@ def read_event(store: Moves, app_id: str, name: EventName) -> bytes | None:
         return None
 
 
-def is_unhandled(store: Moves, app_id: str, name: EventName) -> bool:
+def is_unhandled(store: Files, app_id: str, name: EventName) -> bool:
     """Whether an event is still there."""
     return store.fs.exists(f"{store.layout.events(app_id)}/{name}", fresh=True)
 
 
-def remove_event(store: Moves, app_id: str, name: EventName) -> None:
+def remove_event(store: Files, app_id: str, name: EventName) -> None:
     """It was handled."""
     store.fs.discard(f"{store.layout.events(app_id)}/{name}")
 
 
-def seal(store: Moves, data: bytes) -> list[Any]:
+def seal(store: Files, data: bytes) -> list[Any]:
     """The chunks of a file with a digest, which is keyed in a signed spool."""
     return envelope.seal(_KIND, [data], store.key, ())[1]
 
 
-def unseal(store: Moves, path: str) -> bytes:
+def unseal(store: Files, path: str) -> bytes:
     """What such a file holds.
 
     Raises:
@@ -134,7 +134,7 @@ def unseal(store: Moves, path: str) -> bytes:
 # -- ticks ------------------------------------------------------------------------------------
 
 
-def handled_until(store: Moves, key: str) -> int | None:
+def handled_until(store: Files, key: str) -> int | None:
     """Up to when a cron trigger's ticks were handled; None if nobody has begun.
 
     In seconds since the epoch, by the file server's clock. The latest name in the trigger's folder
@@ -143,7 +143,7 @@ def handled_until(store: Moves, key: str) -> int | None:
     return max(_ticks(store, key), default=None)
 
 
-def set_handled(store: Moves, key: str, tick: float) -> None:
+def set_handled(store: Files, key: str, tick: float) -> None:
     """A cron trigger's ticks were handled up to this one.
 
     Dies before the new name: the tick is looked at again, and its key is taken. Dies before the old
@@ -161,12 +161,12 @@ def set_handled(store: Moves, key: str, tick: float) -> None:
             store.fs.discard(f"{folder}/{tick_name(old)}")
 
 
-def _ticks(store: Moves, key: str) -> list[int]:
+def _ticks(store: Files, key: str) -> list[int]:
     names = store.fs.names(store.layout.trigger(key), fresh=True)
     return [tick for tick in map(tick_of, names) if tick is not None]
 
 
-def keep(store: Moves, key: str) -> None:
+def keep(store: Files, key: str) -> None:
     """Keep what a trigger remembers from expiring."""
     folder = store.layout.trigger(key)
     for name in store.fs.names(folder):
@@ -197,7 +197,7 @@ class Gathering:
         count: how many parts it has.
     """
 
-    def __init__(self, store: Moves, key: str, count: int) -> None:
+    def __init__(self, store: Files, key: str, count: int) -> None:
         self._store, self._count = store, count
         self._folder = store.layout.trigger(key)
 

@@ -43,9 +43,10 @@ from fsqueue.spool.records import UNDECODABLE
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from fsqueue.spool.content import Buffer
     from fsqueue.spool.lanes import Lanes
     from fsqueue.spool.layout import Layout
-    from fsqueue.spool.records import Buffer, Call
+    from fsqueue.spool.records import Call
 
 log = logging.getLogger(__name__)
 

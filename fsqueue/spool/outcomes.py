@@ -14,12 +14,15 @@ from fsqueue.spool.records import Failure, Outcome
 from fsqueue.spool.states import State
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
-    from fsqueue.spool.records import Buffer, Payload
-    from fsqueue.spool.syscalls import Content
+    from fsqueue.spool.content import Buffer, Content
+    from fsqueue.spool.records import Payload
 
 log = logging.getLogger(__name__)
+
+# More outcomes than this are looked for by listing mailboxes, not one by one.
+_FEW = 16
 
 
 class Outcomes(Files):
@@ -92,6 +95,23 @@ class Outcomes(Files):
         """Whether an outcome was published and is still there."""
         paths = self.layout.done(invocation_id), self.layout.kept(invocation_id)
         return any(self.fs.exists(path, fresh=True) for path in paths)
+
+    def last_unfinished(self, invocation_ids: Sequence[str]) -> str | None:
+        """The last of these invocations that has no outcome; None if all of them have one."""
+        known = self._finished_of(invocation_ids) if len(invocation_ids) > _FEW else ()
+        for invocation_id in reversed(invocation_ids):
+            if invocation_id not in known and not self.has_outcome(invocation_id):
+                return invocation_id
+        return None
+
+    def _finished_of(self, invocation_ids: Iterable[str]) -> set[str]:
+        """All outcomes of the invocations' clients: two listings cost less than many looks."""
+        fs, layout = self.fs, self.layout
+        found: set[str] = set()
+        for client in {client_of(invocation_id) for invocation_id in invocation_ids}:
+            found.update(fs.names(layout.mailbox(client), fresh=True))
+            found.update(fs.names(layout.kept_mailbox(client), fresh=True))
+        return found
 
     def is_kept(self, invocation_id: str) -> bool:
         """Whether its client has collected the outcome and keeps it for others."""

@@ -13,23 +13,18 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 from typing import TYPE_CHECKING
 
-from fsqueue.errors import EnvelopeError, SpoolError, SpoolVersionError
-from fsqueue.spool.client import later
-from fsqueue.spool.names import DEFAULT_PRIORITY, AttemptName, Slot, client_of, is_invocation_id
+from fsqueue.errors import EnvelopeError, SpoolError
+from fsqueue.spool.names import AttemptName, is_invocation_id
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable
 
-    from fsqueue.spool.moves import Moves
-    from fsqueue.spool.records import Call
+    from fsqueue.spool.outcomes import Outcomes
 
 log = logging.getLogger(__name__)
 
-# More parents than this are looked for by listing mailboxes, not one by one.
-_FEW = 16
 # So many parents the net looks at in one heartbeat.
 _SWEEP = 200
 
@@ -38,7 +33,9 @@ class Parked:
     """One process's view of ``after/``.
 
     Args:
-        store: the spool.
+        outcomes: the outcomes of the spool.
+        move_on: moves one call on whose parent is over; gets its path.
+        renew: keeps what one call needs from expiring; gets its path.
 
     Attributes:
         in_use: each outcome that is published is followed by a look who waits for it. Processes
@@ -46,79 +43,16 @@ class Parked:
         told: a bell tells when that begins.
     """
 
-    def __init__(self, store: Moves) -> None:
-        self._store = store
+    def __init__(
+        self,
+        outcomes: Outcomes,
+        move_on: Callable[[str], None],
+        renew: Callable[[str], None],
+    ) -> None:
+        self._store, self._move_on, self._renew = outcomes, move_on, renew
         self.in_use, self.told = True, False
         self._ended: tuple[set[str], set[str]] | None = None
         self._swept = ""
-
-    # -- one call -----------------------------------------------------------------------
-
-    def move_on(self, path: str) -> None:
-        """Move a call on whose parent, in whose folder it lies, is over.
-
-        Dies before the rename: the next one who looks does it. Dies after it, or loses the reply:
-        it waits for the next parent, whose end nobody may have noticed by then but upkeep.
-        """
-        store, layout = self._store, self._store.layout
-        call, name = self._read(path)
-        if call is None or name is None:
-            return
-        at: str | None = os.path.basename(os.path.dirname(path))
-        while at is not None:
-            at = self._last_unfinished(_before(call.after, at))
-            target = self._slot_of(call) if at is None else layout.after(at)
-            # Gone, if somebody else was faster, or the reply was lost: the look is for both.
-            store.move(path, f"{target}/{name}")
-            path = f"{target}/{name}"
-            if at is not None and not store.has_outcome(at):
-                return
-        store.fs.ring(layout.bell(call.queue))
-
-    def _read(self, path: str) -> tuple[Call | None, AttemptName | None]:
-        """The header of a call that is to move; None if that is settled otherwise."""
-        store = self._store
-        name = AttemptName.parse(os.path.basename(path))
-        if name is None:
-            store.set_aside(path, "its name is not one of an invocation")
-        elif name.cancelled:
-            store.end_cancelled(path, name)
-        else:
-            try:
-                return store.read_pending(path, name), name
-            except FileNotFoundError:
-                pass  # somebody else was faster
-            except SpoolVersionError as error:
-                store.leave_alone(error)
-            except EnvelopeError as error:
-                store.quarantine(path, name, str(error))
-        return None, name
-
-    def _slot_of(self, call: Call) -> str:
-        slot = call.slot
-        if call.countdown:
-            filed = Slot.parse(slot) or Slot(DEFAULT_PRIORITY, 0.0)
-            if self._store.clock.age == float("inf"):
-                self._store.sync_clock()
-            due = later(self._store.clock.now(), call.countdown)
-            slot = str(filed._replace(due=max(filed.due, due)))
-        return self._store.layout.slot(call.queue, slot)
-
-    def _last_unfinished(self, parents: Sequence[str]) -> str | None:
-        known = self._finished_of(parents) if len(parents) > _FEW else ()
-        for parent in reversed(parents):
-            if parent not in known and not self._store.has_outcome(parent):
-                return parent
-        return None
-
-    def _finished_of(self, parents: Iterable[str]) -> set[str]:
-        """All outcomes of the parents' clients: two listings cost less than many looks."""
-        fs, layout = self._store.fs, self._store.layout
-        found: set[str] = set()
-        for client in {client_of(parent) for parent in parents}:
-            found.update(fs.names(layout.mailbox(client), fresh=True))
-            found.update(fs.names(layout.kept_mailbox(client), fresh=True))
-        return found
 
     # -- all calls of a parent -------------------------------------------------------------
 
@@ -130,7 +64,7 @@ class Parked:
         fs, folder = self._store.fs, self._store.layout.after(parent)
         names = fs.names(folder, fresh=True)
         for name in names:
-            self.move_on(f"{folder}/{name}")
+            self._move_on(f"{folder}/{name}")
         if names:
             fs.rmdir(folder)
         return bool(names)
@@ -231,16 +165,6 @@ class Parked:
             self._release(parent)
             store.fs.rmdir(layout.after(parent))
 
-    def _renew(self, path: str) -> None:
-        store = self._store
-        call, _ = self._read(path)
-        if call is not None:
-            for parent in call.after:
-                store.renew_outcome(parent)
-            if call.blob:
-                store.blobs.touch(call.blob)
-            store.fs.set_time(path, None)
-
     def _unfinished(self) -> set[str]:
         """All invocations that have a file; taken twice, none is missed by moving on."""
         fs, layout = self._store.fs, self._store.layout
@@ -252,7 +176,3 @@ class Parked:
         folders += [layout.running(each) for each in fs.names(layout.running_folder, fresh=True)]
         names = (AttemptName.parse(text) for each in folders for text in fs.names(each, fresh=True))
         return {name.invocation_id for name in names if name is not None}
-
-
-def _before(parents: Sequence[str], at: str) -> Sequence[str]:
-    return parents[: parents.index(at)] if at in parents else parents

@@ -7,7 +7,7 @@ file server's clock.
 from __future__ import annotations
 
 from itertools import accumulate
-from typing import TYPE_CHECKING, Annotated, Final, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Final, NamedTuple
 
 import msgspec
 
@@ -17,9 +17,9 @@ from fsqueue.spool.states import State
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-FORMAT = 1
+    from fsqueue.spool.content import Buffer
 
-Buffer: TypeAlias = bytes | bytearray | memoryview
+FORMAT = 1
 
 # What decoding damaged JSON raises: msgspec does not wrap the second one.
 UNDECODABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)

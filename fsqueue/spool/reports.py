@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from fsqueue.errors import EnvelopeError
+from fsqueue.spool.headers import outcome_of
 from fsqueue.spool.names import AttemptName
 from fsqueue.spool.records import UNDECODABLE
 
@@ -98,8 +99,6 @@ def latest_output(store: Store, invocation_id: str) -> AttemptName:
 
     Costs a look for the outcome, and a listing of all that have printed if there is none.
     """
-    from fsqueue.spool.sightings import outcome_of
-
     outcome = outcome_of(store, invocation_id)
     if outcome is not None:
         return AttemptName(invocation_id, outcome.attempt)

@@ -7,13 +7,14 @@ reads one call in full, and checks it.
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from fsqueue.errors import EnvelopeError, SpoolVersionError, UnknownInvocationError
+from fsqueue.errors import EnvelopeError, UnknownInvocationError
 from fsqueue.spool.census import claimed_for, queue_names
-from fsqueue.spool.envelope import GLANCE, decode, glance
+from fsqueue.spool.envelope import decode
+from fsqueue.spool.headers import beginning_of, outcome_of
 from fsqueue.spool.lookup import state_of
 from fsqueue.spool.names import AttemptName, Slot, in_order, is_slot_name, split_profile
 from fsqueue.spool.records import Call, Failure, Outcome, Payload
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from fsqueue.spool.store import Store
-
-H = TypeVar("H", Call, Outcome)
 
 
 class Sighting(msgspec.Struct, frozen=True, kw_only=True):
@@ -98,7 +97,7 @@ def parked_calls(store: Store, queues: Iterable[str] | None = None) -> Iterator[
     for parent in sorted(store.fs.names(store.layout.after_folder, fresh=True)):
         folder = store.layout.after(parent)
         for name in _attempts(store, folder):
-            call = _beginning(store, f"{folder}/{name}", Call)
+            call = beginning_of(store, f"{folder}/{name}", Call)
             slot = None if call is None else Slot.parse(call.slot)
             if call is None or slot is None or name.cancelled:
                 continue
@@ -119,7 +118,7 @@ def _attempts(store: Store, folder: str) -> list[AttemptName]:
 def sight_pending(store: Store) -> Iterator[Sighting]:
     """The pending calls, in about the order of service; those that wait for others come last."""
     for pending in itertools.chain(pending_calls(store), parked_calls(store)):
-        call = _beginning(store, pending.path, Call)
+        call = beginning_of(store, pending.path, Call)
         if call is None and not store.fs.exists(pending.path):
             continue  # claimed meanwhile
         age = None if call is None else max(0.0, store.clock.now() - call.created)
@@ -133,7 +132,7 @@ def sight_running(store: Store) -> Iterator[Sighting]:
         folder = store.layout.running(worker)
         for name in _attempts(store, folder):
             path = f"{folder}/{name}"
-            call, age = _beginning(store, path, Call), claimed_for(store, path)
+            call, age = beginning_of(store, path, Call), claimed_for(store, path)
             if age is not None:
                 yield _of_call(name, State.RUNNING, call, age, worker=worker)
 
@@ -141,7 +140,7 @@ def sight_running(store: Store) -> Iterator[Sighting]:
 def sight_failed(store: Store) -> Iterator[Sighting]:
     """The failed calls that can be run again; also those whose caller has taken the outcome."""
     for name in reversed(_attempts(store, store.layout.failed_folder)):
-        call = _beginning(store, store.layout.failed(name), Call)
+        call = beginning_of(store, store.layout.failed(name), Call)
         outcome = outcome_of(store, name.invocation_id)
         if outcome is None:
             age = claimed_for(store, store.layout.failed(name))
@@ -175,15 +174,6 @@ def sight(store: Store, state: State | None = None) -> Iterator[Sighting]:
             yield each
 
 
-def outcome_of(store: Store, invocation_id: str) -> Outcome | None:
-    """The header of an outcome, if it is there and readable."""
-    for path in (store.layout.kept(invocation_id), store.layout.done(invocation_id)):
-        outcome = _beginning(store, path, Outcome)
-        if outcome is not None:
-            return outcome
-    return None
-
-
 def _latest_first(store: Store) -> list[str]:
     fs, layout = store.fs, store.layout
     clients = {*fs.names(layout.done_folder, fresh=True), *fs.names(layout.kept_folder, fresh=True)}
@@ -198,17 +188,6 @@ def _latest_first(store: Store) -> list[str]:
         return max(times)
 
     return sorted(clients, key=changed, reverse=True)
-
-
-def _beginning(store: Store, path: str, kind: type[H]) -> H | None:
-    try:
-        data = store.fs.read_part(path, GLANCE)
-        header = glance(data, kind)
-        if header is None and len(data) == GLANCE:
-            header = glance(store.read_file(path)[0], kind)
-    except (FileNotFoundError, PermissionError, EnvelopeError, SpoolVersionError):
-        return None
-    return header
 
 
 def _of_call(

@@ -11,15 +11,14 @@ import os
 from typing import TYPE_CHECKING
 
 from fsqueue.errors import EnvelopeError, SpoolVersionError
-from fsqueue.spool.moves import Claim, Moves
+from fsqueue.spool.moves import Moves
 from fsqueue.spool.names import DEFAULT_PRIORITY, AttemptName, Slot
 from fsqueue.spool.occurrences import add_end
 from fsqueue.spool.states import State
 
 if TYPE_CHECKING:
+    from fsqueue.spool.claim import Claim
     from fsqueue.spool.records import Call
-
-__all__ = ["Claim", "Store"]
 
 log = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ import os
 import stat
 import struct
 import sys
-from typing import TYPE_CHECKING, NamedTuple, NoReturn, TypeAlias
+from typing import TYPE_CHECKING, NoReturn
 
 from fsqueue.errors import EnvelopeError
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from io import BufferedReader
 
-    from fsqueue.spool.records import Buffer
+    from fsqueue.spool.content import Buffer, Content, Piece
 
 # What a record takes at most.
 _LONGEST_RECORD = 1 << 20
@@ -30,18 +30,6 @@ _SMALL = 1 << 14
 
 # What stands in the place of a file, and cannot be opened as one.
 NO_FILE = frozenset({errno.ELOOP, errno.ENXIO, errno.EISDIR})
-
-
-class Piece(NamedTuple):
-    """Part of a file that is to be read into memory of its own."""
-
-    size: int
-    """In bytes."""
-    writable: bool = False
-
-
-Content: TypeAlias = "list[bytes | bytearray]"
-"""A file's content; in several pieces, where a reader has need of them, one after another."""
 
 
 def write_all(handle: int, chunks: Sequence[Buffer]) -> None:

@@ -20,7 +20,7 @@ from fsqueue.spool.names import client_of
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from fsqueue.spool.store import Store
+    from fsqueue.spool.outcomes import Outcomes
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ class Waiter:
 
     def __init__(
         self,
-        store: Store,
+        store: Outcomes,
         client: str,
         *,
         events: bool,

@@ -17,7 +17,8 @@ from fsqueue.spool.records import WorkerRecord
 if TYPE_CHECKING:
     from filelock import BaseFileLock
 
-    from fsqueue.spool.store import Claim, Store
+    from fsqueue.spool.claim import Claim
+    from fsqueue.spool.store import Store
 
 log = logging.getLogger(__name__)
 

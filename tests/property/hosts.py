@@ -17,7 +17,8 @@ from fsqueue.spool.records import WorkerRecord
 from fsqueue.spool.worker import Worker
 
 if TYPE_CHECKING:
-    from fsqueue.spool.store import Claim, Store
+    from fsqueue.spool.claim import Claim
+    from fsqueue.spool.store import Store
 
 HEARTBEAT, LEASE = 5.0, 30.0
 

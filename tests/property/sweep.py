@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from fsqueue.codec import encode
 from fsqueue.errors import EnvelopeError
 from fsqueue.spool.backlog import Backlog
+from fsqueue.spool.claim import Claim
 from fsqueue.spool.client import Client
 from fsqueue.spool.expiry import expire
 from fsqueue.spool.names import DEFAULT_PRIORITY, AttemptName, Slot
@@ -23,7 +24,7 @@ from fsqueue.spool.opening import open_store
 from fsqueue.spool.reaper import reap
 from fsqueue.spool.records import Call, Failure, Outcome
 from fsqueue.spool.states import State
-from fsqueue.spool.store import Claim, Store
+from fsqueue.spool.store import Store
 from fsqueue.spool.worker import Worker
 from fsqueue.testing import Fault, FaultyFilesystem
 

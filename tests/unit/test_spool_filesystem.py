@@ -13,9 +13,9 @@ import pytest
 from fsqueue.errors import EnvelopeError, SpoolError
 from fsqueue.spool import syscalls
 from fsqueue.spool.clock import ServerClock
+from fsqueue.spool.content import Piece
 from fsqueue.spool.filesystem import Filesystem
 from fsqueue.spool.mounts import filesystem_type, is_remote
-from fsqueue.spool.syscalls import Piece
 from fsqueue.testing import Fault, FaultyFilesystem
 
 MIB = 1 << 20

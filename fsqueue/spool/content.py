@@ -1,0 +1,20 @@
+"""Types for the bytes of a file, as they are written and read."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, TypeAlias
+
+Buffer: TypeAlias = bytes | bytearray | memoryview
+"""One chunk of what is to be written."""
+
+
+class Piece(NamedTuple):
+    """Part of a file that is to be read into memory of its own."""
+
+    size: int
+    """In bytes."""
+    writable: bool = False
+
+
+Content: TypeAlias = "list[bytes | bytearray]"
+"""What was read of a file: in one piece, or in several whose sizes its first line gives."""
