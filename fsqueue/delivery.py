@@ -9,8 +9,7 @@ from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from fsqueue import errors
-from fsqueue.errors import EnvelopeError
+from fsqueue.errors import EnvelopeError, queue_error
 from fsqueue.spool.states import State
 
 if TYPE_CHECKING:
@@ -284,7 +283,7 @@ class Delivery:
         if data is self._data:  # the next reader is to have a value of his own
             buffers = [bytearray(b) if isinstance(b, bytearray) else b for b in buffers]
         if not segment and failure is not None:
-            raise getattr(errors, failure.type, errors.InvocationError)(failure.message)
+            raise queue_error(failure.type, failure.message)
         what = f"the result of invocation {self.id}"
         codec.check_codec(outcome.codec, what, unpickles=self._unpickles)
         if state is State.SUCCEEDED:

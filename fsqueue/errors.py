@@ -143,3 +143,24 @@ class RemoteError(InvocationError):
     def __str__(self) -> str:
         text = f"{self.type_name}: {self.message}"
         return f"{text}\n\n{self.traceback_text}" if self.traceback_text else text
+
+
+def queue_error(name: str, message: str) -> FSQueueError:
+    """Create the error that a file of the spool names, for a failure of the queue itself.
+
+    The name comes from a file, so only the classes that the queue publishes this way count. Any
+    other name gives an `InvocationError` that mentions it: it may be a newer version's class.
+
+    Args:
+        name: the class's name, without its module.
+        message: the error's message.
+    """
+    found = globals().get(name)
+    if (
+        not isinstance(found, type)
+        or not issubclass(found, InvocationError | EnvelopeError)
+        or found.__name__ != name
+        or found is RemoteError  # describes an exception of a body, in more than a message
+    ):
+        return InvocationError(f"{name}: {message}")
+    return found(message)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from fsqueue import errors
 from fsqueue.codec import check_codec, decode, decode_exception
-from fsqueue.errors import DeserializationError
+from fsqueue.errors import DeserializationError, queue_error
 from fsqueue.spool.records import Ended, Failure
 from fsqueue.spool.states import State
 from fsqueue.triggers.kinds import Occurrence, utc
@@ -99,5 +98,4 @@ def failure_of(failure: Failure | None) -> BaseException | None:
     """The queue's own error as its callers see it."""
     if failure is None:
         return None
-    kind: type[errors.FSQueueError] = getattr(errors, failure.type, errors.InvocationError)
-    return kind(failure.message)
+    return queue_error(failure.type, failure.message)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from fsqueue import errors
 from fsqueue.codec import check_codec, decode, decode_exception
 from fsqueue.errors import (
     DependencyError,
@@ -13,6 +12,7 @@ from fsqueue.errors import (
     FSQueueError,
     SpoolVersionError,
     UnknownInvocationError,
+    queue_error,
 )
 from fsqueue.spool.controls import retried_id
 from fsqueue.spool.lookup import find_parked, state_of
@@ -83,8 +83,7 @@ class Parents:
                 check_codec(codec, what, unpickles=self.unpickles())
                 error = decode_exception(data, codec)
             else:
-                kind = getattr(errors, failure.type, errors.InvocationError)
-                error = kind(failure.message)
+                error = queue_error(failure.type, failure.message)
         except FSQueueError as unreadable:
             error = unreadable
         return self._fail(invocation_id, outcome.task, error)
