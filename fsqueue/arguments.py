@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import inspect
+import re
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+_ARGUMENT = re.compile(r"(?:\[0\]\[(\d+)\]|\[1\]\[((?:'.*?')|(?:\".*?\"))\])((?:\[.*)?)", re.DOTALL)
 
 
 class Arguments(NamedTuple):
@@ -27,6 +30,20 @@ def args(*positional: Any, **keywords: Any) -> Arguments:
 
 Item: TypeAlias = "tuple[Any, ...] | dict[str, Any] | Arguments"
 """One call of a fan-out: positional arguments, arguments by name, or `args(...)`."""
+
+
+def argument_at(path: str) -> str:
+    """Which argument a part of ``(args, kwargs)`` belongs to, in words.
+
+    Args:
+        path: where the part is, such as ``[0][2]['x']``: in the third positional argument.
+    """
+    match = _ARGUMENT.fullmatch(path)
+    if match is None:
+        return f"part {path} of (args, kwargs)"
+    number, name, rest = match.groups()
+    argument = f"argument {name}" if number is None else f"positional argument {number}"
+    return f"part {rest} of {argument}" if rest else argument
 
 
 def as_arguments(item: Item) -> Arguments:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
+from fsqueue.arguments import argument_at
 from fsqueue.batching import Pace
 from fsqueue.delivery import Delivery, Hint
 from fsqueue.invocation import Invocation, marked_if_invocation
@@ -16,13 +18,15 @@ from fsqueue.spool.records import Payload
 
 if TYPE_CHECKING:
     import inspect
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from fsqueue.config import Serializer
     from fsqueue.options import CallSettings, HeaderFields
     from fsqueue.repeats import Repeat
     from fsqueue.session import Session
     from fsqueue.spool.client import Occasion, Receipt
+
+log = logging.getLogger(__name__)
 
 # Common arguments of so many bytes are stored once, beside the calls.
 _LARGE = 1 << 15
@@ -71,17 +75,29 @@ class Publisher:
         settings: CallSettings,
         *,
         apart: bool = True,
+        item: str = "",
     ) -> Packed:
-        """The arguments of a call, their large parts apart unless it shares its file."""
+        """Serialize the arguments of a call.
+
+        Args:
+            args: the positional arguments.
+            kwargs: the arguments by name.
+            settings: the call's options.
+            apart: large parts are not copied, as the call has its file for itself.
+            item: which call of a fan-out it is, for the error.
+
+        Raises:
+            SerializationError: an argument cannot be serialized; the message names it.
+        """
         from fsqueue.codec import uncopied
 
-        what, codec = f"the arguments of {self._task}", self.codec(settings)
+        what, codec = f"{item}the arguments of {self._task}", self.codec(settings)
         buffers: list[memoryview] | None = None
         if apart:
             args = tuple(uncopied(value, codec) for value in args)
             kwargs = {name: uncopied(value, codec) for name, value in kwargs.items()}
             buffers = []
-        data, parents = _encode((args, kwargs), what, buffers, codec)
+        data, parents = _encode((args, kwargs), what, buffers, codec, argument_at)
         return Packed(Payload(data, buffers or ()), parents)
 
     def as_sent(self, value: Any, settings: CallSettings, what: str = "arguments") -> Any:
@@ -91,7 +107,8 @@ class Publisher:
         from fsqueue.codec import decode, encode
 
         name = f"the {what} of {self._task}"
-        return decode(encode(value, name, codec="json"), name, codec="json")
+        place = argument_at if what == "arguments" else None
+        return decode(encode(value, name, codec="json", place=place), name, codec="json")
 
     def share(self, common: Mapping[str, Any], settings: CallSettings) -> Shared:
         """Store the common arguments of a group, if they are large."""
@@ -337,7 +354,11 @@ def files_of(calls: Sequence[Packed], size: int) -> Iterator[Sequence[Packed]]:
 
 
 def _encode(
-    value: Any, what: str, buffers: list[memoryview] | None, codec: Serializer
+    value: Any,
+    what: str,
+    buffers: list[memoryview] | None,
+    codec: Serializer,
+    place: Callable[[str], str] | None = None,
 ) -> tuple[bytes, tuple[Delivery, ...]]:
     """Arguments as bytes, and the files of the invocations among them."""
     from fsqueue.codec import encode
@@ -345,5 +366,15 @@ def _encode(
     with collecting() as met:
         if codec == "json":
             value = replaced(value, marked_if_invocation)
-        data = encode(value, what, buffers, codec=codec)
+        data = encode(value, what, buffers, codec=codec, place=place)
     return data, tuple(dict.fromkeys(each.delivery for each in met)) if met else ()
+
+
+def take_back(invocations: Iterable[Invocation[Any]]) -> None:
+    """Withdraw the calls of a group that could not be made whole: nobody gets to know them."""
+    for invocation in invocations:
+        try:
+            invocation.abandon()
+        except OSError as error:
+            # The error that its caller sees is the one before; the others can still be withdrawn.
+            log.warning("%s of a fan-out that failed cannot be withdrawn: %s", invocation.id, error)

@@ -18,12 +18,18 @@ from typing import (
 )
 
 from fsqueue.arguments import Arguments, Item, as_arguments, task_name
-from fsqueue.invocation import InlineInvocation, Invocation, InvocationGroup, with_results
+from fsqueue.invocation import (
+    InlineInvocation,
+    Invocation,
+    InvocationGroup,
+    naming_item,
+    with_results,
+)
 from fsqueue.options import TaskOptions, changed, settings_of
-from fsqueue.publishing import Packed, Publisher, files_of
+from fsqueue.publishing import Packed, Publisher, files_of, take_back
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from fsqueue.config import Serializer
     from fsqueue.options import CallSettings
@@ -185,6 +191,15 @@ class Task(Generic[P, R]):
     def _lanes_of(self, call: Arguments, common: Mapping[str, Any]) -> tuple[str, ...]:
         return self._publisher.lanes(self.settings, lambda: self.bound(*call.sharing(common)))
 
+    def _lanes_of_all(
+        self, calls: Sequence[Arguments], common: Mapping[str, Any]
+    ) -> list[tuple[str, ...]]:
+        found = []
+        for index, call in enumerate(calls):
+            with naming_item(index, len(calls)):
+                found.append(self._lanes_of(call, common))
+        return found
+
     def fire(self, occasion: Occasion, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
         """Make one call for a trigger, unless its key was taken; True if it was made now.
 
@@ -247,6 +262,10 @@ class Task(Generic[P, R]):
         Raises:
             TypeError: an item is none of these, or does not fit the function; no call of
                 the group was made.
+            SerializationError: an argument cannot be serialized. The message names the item and
+                the argument; no call of the group was made.
+            OSError: the shared directory failed. The calls made before that are withdrawn; those
+                that a worker has started meanwhile run to their end, and nobody gets their results.
         """
         return self.submit_all(items, common_args or {})
 
@@ -259,10 +278,13 @@ class Task(Generic[P, R]):
             return InvocationGroup([self._inline(call.sharing(common)) for call in calls])
         settings = self.settings
         apart = settings.parallel_batch_size == 1 or settings.by_arguments or settings.repeats
-        packed = [self._publisher.encode(*call, settings, apart=apart) for call in calls]
+        packed = [
+            self._publisher.encode(*call, settings, apart=apart, item=f"item {index}: ")
+            for index, call in enumerate(calls)
+        ]
         if settings.repeats:
             return InvocationGroup(self._publish_repeats(calls, packed, common, keep=keep))
-        lanes = [self._lanes_of(call, common) for call in calls]
+        lanes = self._lanes_of_all(calls, common)
         return InvocationGroup(self._publish_all(packed, common, lanes, keep=keep))
 
     def _publish_repeats(
@@ -277,27 +299,33 @@ class Task(Generic[P, R]):
         from fsqueue.repeats import check_group
 
         publisher, settings = self._publisher, self.settings
-        repeats = [
-            publisher.repeat_of(settings, self.bound(*call.sharing(common))) for call in calls
-        ]
+        repeats = []
+        for index, call in enumerate(calls):
+            with naming_item(index, len(calls)):
+                repeats.append(publisher.repeat_of(settings, self.bound(*call.sharing(common))))
+        lanes = self._lanes_of_all(calls, common)
         check_group(self.name, settings, repeats)
         shared = publisher.share(common, settings)
         times = Counter(repeat.name for repeat in repeats)
         found: dict[str, Invocation[R]] = {}
         try:
-            for call, repeat, each in zip(calls, repeats, packed, strict=True):
+            for own_lanes, repeat, each in zip(lanes, repeats, packed, strict=True):
                 if repeat.name in found:
                     continue
                 invocation = publisher.cached(repeat, settings)
                 if invocation is None:
                     kept = keep or times[repeat.name] > 1  # as it will be read so often
-                    lanes = (*self._lanes_of(call, common), *repeat.lanes)
                     (invocation,) = publisher.publish(
-                        [each], settings, shared, keep=kept, repeat=repeat, lanes=lanes
+                        [each],
+                        settings,
+                        shared,
+                        keep=kept,
+                        repeat=repeat,
+                        lanes=(*own_lanes, *repeat.lanes),
                     )
                 found[repeat.name] = invocation
         except BaseException:
-            InvocationGroup(list(found.values())).abandon()  # the caller never gets to know them
+            take_back(found.values())
             raise
         return [found[repeat.name] for repeat in repeats]
 
@@ -320,7 +348,7 @@ class Task(Generic[P, R]):
                     batch, settings, shared, keep=keep, ring=ring, lanes=lanes[len(invocations)]
                 )
         except BaseException:
-            InvocationGroup(invocations).abandon()  # the caller never gets to know them
+            take_back(invocations)
             raise
         if calls:
             publisher.ring(settings)

@@ -6,6 +6,7 @@ Modules, from the top down::
     plain           the same as JSON
     exceptions      what a call raises: a bundle of records, one an exception
     reduction       how one exception is taken apart and put together again
+    pickling        cloudpickle without its silent conversions
     tracebacks      frames as data, and tracebacks made of them
     texts           words about objects that may refuse to be described
 """

@@ -11,27 +11,28 @@ import math
 import reprlib
 from typing import TYPE_CHECKING, Any
 
-from fsqueue.codec.texts import summary, type_name
+from fsqueue.codec.texts import part_at, summary, type_name
 from fsqueue.errors import DeserializationError, SerializationError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
 _LEAVES = frozenset({str, int, bool, type(None)})
 
 
-def encode_json(value: Any, what: str) -> bytes:
+def encode_json(value: Any, what: str, place: Callable[[str], str] = part_at) -> bytes:
     """A value as one line of JSON.
 
     Args:
         value: made of dicts with texts as keys, lists, tuples, texts, numbers, booleans and None.
         what: names the value in the error.
+        place: describes where in the value a part is, from its path.
 
     Raises:
         SerializationError: something else is in it; the message names the part.
     """
     try:
-        fault = _fault(value)
+        fault = _fault(value, place)
         if fault:
             raise SerializationError(
                 f"{what} cannot be written as JSON: {fault}. Pass texts, finite numbers, "
@@ -59,7 +60,7 @@ def decode_json(data: bytes | memoryview, what: str) -> Any:
         ) from error
 
 
-def _fault(value: Any, path: str = "") -> str:
+def _fault(value: Any, place: Callable[[str], str], path: str = "") -> str:
     """What is in a value that JSON does not have, or has in another way; empty if nothing is."""
     kind = type(value)  # exactly: an enum of texts would arrive as a text
     if kind in _LEAVES or (kind is float and math.isfinite(value)):
@@ -67,15 +68,16 @@ def _fault(value: Any, path: str = "") -> str:
     if kind is dict:
         for key in value:
             if type(key) is not str:
-                return f"a key of {path or 'a dict'} is {reprlib.repr(key)}, and no text"
+                where = place(path) if path else "a dict"
+                return f"a key of {where} is {reprlib.repr(key)}, and no text"
     parts: Iterable[tuple[Any, Any]]
     if kind is dict:
         parts = value.items()
     elif kind in {list, tuple}:
         parts = enumerate(value)
     else:
-        subject = f"its part {path}" if path else "a value"
+        subject = place(path) if path else "a value"
         more = f" ({value!r})" if kind is float else ""
         return f"{subject} of type {type_name(kind)}{more}"
-    faults = (_fault(part, f"{path}[{reprlib.repr(key)}]") for key, part in parts)
+    faults = (_fault(part, place, f"{path}[{reprlib.repr(key)}]") for key, part in parts)
     return next(filter(None, faults), "")

@@ -18,8 +18,7 @@ import pickle
 from types import MemberDescriptorType, TracebackType
 from typing import TYPE_CHECKING, Any
 
-import cloudpickle  # type: ignore[import-untyped]
-
+from fsqueue.codec.pickling import Pickler
 from fsqueue.codec.texts import type_name
 from fsqueue.codec.tracebacks import frames_of, traceback_from
 
@@ -75,7 +74,7 @@ def assign(exc: BaseException, name: str, value: object) -> None:
     object.__setattr__(exc, name, value)
 
 
-class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+class _Pickler(Pickler):
     def __init__(
         self, file: io.BytesIO, root: BaseException, number: Callable[[BaseException], int]
     ) -> None:

@@ -25,6 +25,11 @@ def safe_str(value: object) -> str:
         return f"<str() raised {type(error).__name__}>"
 
 
+def part_at(path: str) -> str:
+    """Where in a value a part is, in words."""
+    return f"its part {path}"
+
+
 def type_name(cls: type) -> str:
     """The class's full name, such as ``pkg.module.Outer.Inner``."""
     try:

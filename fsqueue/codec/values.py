@@ -10,10 +10,9 @@ from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-import cloudpickle  # type: ignore[import-untyped]
-
+from fsqueue.codec import pickling
 from fsqueue.codec.plain import decode_json, encode_json
-from fsqueue.codec.texts import summary, type_name
+from fsqueue.codec.texts import part_at, summary, type_name
 from fsqueue.errors import DeserializationError, SerializationError, SpoolVersionError
 
 if TYPE_CHECKING:
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
 
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 _DUMPS: dict[str, Callable[..., bytes]] = {
-    "cloudpickle": cloudpickle.dumps,
+    "cloudpickle": pickling.dumps,
     "pickle": pickle.dumps,
 }
 
@@ -39,6 +38,7 @@ def encode(
     buffers: list[memoryview] | None = None,
     *,
     codec: str = "cloudpickle",
+    place: Callable[[str], str] | None = None,
 ) -> bytes:
     """Serialize a value.
 
@@ -49,12 +49,15 @@ def encode(
             not copied and must not change before it is written; None copies everything.
         codec: "cloudpickle", with which lambdas and ``__main__`` classes can travel; "pickle";
             "json", which has no buffers.
+        place: describes where in the value a part is, from its path, such as ``[1]['b'][0]``;
+            None gives that path.
 
     Raises:
         SerializationError: the value, or the part of it that the message names, cannot be written.
     """
+    place = place or part_at
     if codec == "json":
-        return encode_json(value, what)
+        return encode_json(value, what, place)
     dumps = _DUMPS[codec]
     try:
         data: bytes = dumps(
@@ -64,8 +67,8 @@ def encode(
         )
     except Exception as error:
         raise SerializationError(
-            f"{what} cannot be serialized: {_blame(value, dumps)}: {summary(error)}. Pass what can "
-            "be pickled, such as a path instead of an open file."
+            f"{what} cannot be serialized: {_blame(value, dumps, place)}: {summary(error)}. "
+            "Pass what can be pickled, such as a path instead of an open file."
         ) from error
     return data
 
@@ -175,7 +178,7 @@ def _advice(error: Exception, python: str) -> str:
     )
 
 
-def _blame(value: Any, dumps: Callable[..., bytes]) -> str:
+def _blame(value: Any, dumps: Callable[..., bytes], place: Callable[[str], str]) -> str:
     """Name the innermost part that cannot be pickled alone, and its type."""
     path = ""
     for _ in range(_BLAME_DEPTH):
@@ -183,7 +186,7 @@ def _blame(value: Any, dumps: Callable[..., bytes]) -> str:
         if not step:
             break
         path, value = path + step, part
-    subject = f"its part {path}" if path else "a value"
+    subject = place(path) if path else "a value"
     return f"{subject} of type {type_name(type(value))}"
 
 

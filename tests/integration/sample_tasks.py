@@ -374,3 +374,15 @@ def last_of_a_chain(length):
 def sum_of_leaves(count):
     group = calls["add"].parallelize([(number, 0) for number in range(count)])
     return group.then(calls["total"]).result
+
+
+def opened_file(path, wrapped):
+    """An open file, or something that holds one; with None for `wrapped`, the path."""
+    if wrapped is None:
+        return path
+    file = open(path, encoding="utf-8")  # noqa: SIM115 - the test is about returning it
+    opened_files.append(file)
+    return {"file": [file]} if wrapped else file
+
+
+opened_files: list = []

@@ -99,7 +99,7 @@ def test_tuples_become_lists():
     [
         (b"x", "a value of type builtins.bytes"),
         ({1: 2}, "a key of a dict is 1, and no text"),
-        ({"a": [0, {None: 1}]}, "a key of ['a'][1] is None"),
+        ({"a": [0, {None: 1}]}, "a key of its part ['a'][1] is None"),
         ({Colour.RED: 1}, "a key of a dict is <Colour.RED"),
         ([1, Colour.RED], "its part [1] of type test_codec_serializers.Colour"),
         ({"p": Pair(1, 2)}, "its part ['p'] of type test_codec_serializers.Pair"),

@@ -1,0 +1,70 @@
+"""Pickling with cloudpickle, without the conversions that it makes silently.
+
+cloudpickle sends an open text file as a `StringIO` with a copy of its text, a `memoryview` as
+`bytes`, and a `WeakSet` whose members nobody holds on the other side, so that it arrives empty.
+Python's own pickle refuses the first two. Such a value arrives as something else and fails later,
+far away, so it is refused here, wherever it is nested.
+
+`sys.stdout`, `sys.stderr` and loggers travel as names: the other side uses its own.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+import sys
+import weakref
+from collections import ChainMap
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import cloudpickle  # type: ignore[import-untyped]
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_REDUCERS: dict[type, Callable[[Any], Any]] = dict(cloudpickle.Pickler.dispatch_table)
+
+
+def _reduce_file(file: io.TextIOWrapper) -> Any:
+    if file is sys.stdout or file is sys.stderr:
+        return _REDUCERS[io.TextIOWrapper](file)
+    name = getattr(file, "name", None)
+    raise pickle.PicklingError(f"an open file ({name!r}) belongs to this process; pass its path")
+
+
+def _reduce_view(_: memoryview) -> Any:
+    raise pickle.PicklingError("a memoryview would arrive as bytes; pass bytes(view)")
+
+
+def _reduce_weak_set(members: weakref.WeakSet[Any]) -> Any:
+    if not len(members):
+        return _REDUCERS[weakref.WeakSet](members)
+    raise pickle.PicklingError("a WeakSet would arrive without its members; pass a set")
+
+
+class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+    """A cloudpickle pickler that refuses what would arrive as something else."""
+
+    dispatch_table: ClassVar = ChainMap(
+        {
+            io.TextIOWrapper: _reduce_file,
+            memoryview: _reduce_view,
+            weakref.WeakSet: _reduce_weak_set,
+        },
+        *cloudpickle.Pickler.dispatch_table.maps,
+    )
+
+
+def dumps(
+    value: Any,
+    protocol: int | None = None,
+    buffer_callback: Callable[[pickle.PickleBuffer], Any] | None = None,
+) -> bytes:
+    """Pickle a value, as `cloudpickle.dumps` does.
+
+    Raises:
+        Exception: of any kind, when something in it cannot be pickled.
+    """
+    with io.BytesIO() as file:
+        Pickler(file, protocol=protocol, buffer_callback=buffer_callback).dump(value)
+        return file.getvalue()
