@@ -16,6 +16,7 @@ from msgspec import Meta
 
 from fsqueue.errors import ConfigError
 from fsqueue.fields import describe
+from fsqueue.workdir import GONE, workdir
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -218,7 +219,7 @@ def load_config(
     """
     values: dict[str, Any] = {}
     sources = dict.fromkeys(fields(), "default")
-    file = _File.nearest((start or Path.cwd()).absolute())
+    file = _File.nearest(start)
     environment = os.environ if environ is None else environ
     for offer in (  # weakest first: a later one replaces an earlier one
         *_from_file(file),
@@ -240,7 +241,7 @@ def configured_application(start: Path | None = None) -> str | None:
     Raises:
         ConfigError: it is no text.
     """
-    file = _File.nearest((start or Path.cwd()).absolute())
+    file = _File.nearest(start)
     target = file.table.get(APP_KEY)
     if target is not None and (not isinstance(target, str) or not target):
         raise ConfigError(f"{file.path}: app = {target!r}, expected a text like 'module:variable'")
@@ -265,6 +266,9 @@ class _Offer(NamedTuple):
         try:
             result = msgspec.convert(value, field.hint, strict=self.strict, dec_hook=self._path)
         except (msgspec.ValidationError, RuntimeError) as error:
+            if isinstance(error.__cause__, ConfigError):
+                text = f"{self.source}: {self.key} = {value!r}: {error.__cause__}"
+                raise ConfigError(text) from error
             raise self._error() from error
         # msgspec reads the text "null" as None, and has no bound that excludes infinity.
         if result is None or (isinstance(result, float) and not math.isfinite(result)):
@@ -274,7 +278,11 @@ class _Offer(NamedTuple):
     def _path(self, _type: type, value: Any) -> Path:
         if value == "":  # as a Path it would be the current directory
             raise ValueError
-        return (self.base or Path.cwd()) / Path(value).expanduser()
+        path = Path(value).expanduser()
+        base = self.base or workdir()
+        if base is None and not path.is_absolute():
+            raise ConfigError(f"a relative path, and {GONE}; give an absolute path")
+        return path if base is None else base / path
 
     def _error(self) -> ConfigError:
         return ConfigError(f"{self.source}: {fields()[self.key].refuse(self.key, self.value)}")
@@ -332,8 +340,12 @@ class _File(NamedTuple):
     table: dict[str, Any]
 
     @classmethod
-    def nearest(cls, start: Path) -> _File:
-        path, table = _find_table(start)
+    def nearest(cls, start: Path | None) -> _File:
+        """The nearest one, from a directory upwards; None is the current directory."""
+        start = start or workdir()
+        if start is None:  # it was removed, and nobody can tell what was above it
+            return cls(Path(), {})
+        path, table = _find_table(start.absolute())
         if not isinstance(table, dict):
             raise ConfigError(f"{path}: tool.fsqueue = {table!r}, expected a table")
         return cls(path, table)

@@ -6,6 +6,7 @@ import importlib
 
 from fsqueue.app import FSQueue
 from fsqueue.errors import ConfigError
+from fsqueue.workdir import GONE, workdir
 
 
 def find_app(target: str) -> FSQueue:
@@ -27,8 +28,9 @@ def find_app(target: str) -> FSQueue:
     except ModuleNotFoundError as error:
         if error.name is None or not (name == error.name or name.startswith(f"{error.name}.")):
             raise  # the module is there; something that it imports is not
+        where = "here" if workdir() is not None else f"in PYTHONPATH, and {GONE}"
         raise ConfigError(
-            f"there is no module {name!r} here. Run this in the folder that holds it, or set "
+            f"there is no module {name!r} {where}. Run this in the folder that holds it, or set "
             "PYTHONPATH."
         ) from error
     apps = {key: value for key, value in vars(module).items() if isinstance(value, FSQueue)}

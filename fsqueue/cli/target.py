@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, NamedTuple
@@ -17,6 +16,7 @@ from fsqueue.cli.guess import applications_in
 from fsqueue.cli.output import complain
 from fsqueue.config import configured_application, default_root, load_config
 from fsqueue.errors import ConfigError, FSQueueError, UnknownInvocationError
+from fsqueue.workdir import GONE, absolute, workdir
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -67,7 +67,7 @@ class Target(NamedTuple):
     @property
     def root(self) -> str:
         """Its shared directory."""
-        return os.path.abspath(self.app.conf.root or default_root(self.app.app_id))
+        return absolute(self.app.conf.root or default_root(self.app.app_id))
 
     @property
     def store(self) -> Store:
@@ -118,7 +118,9 @@ def find_target(app: str | None, root: Path | None) -> Target:
 
     # As `python -m` does: the modules of the folder where the command is given come first. Also
     # for a value that is to be unpickled.
-    sys.path.insert(0, os.getcwd())
+    here = workdir()
+    if here is not None:
+        sys.path.insert(0, str(here))
     if app is not None and root is not None:
         raise ConfigError(
             f"give --app or --root, not both (here: {app} and {root}; they may come from "
@@ -129,14 +131,16 @@ def find_target(app: str | None, root: Path | None) -> Target:
     wanted = app or configured_application()
     if wanted:
         return Target(find_app(wanted), named=True)
-    found = applications_in(os.getcwd())
+    found = [] if here is None else applications_in(str(here))
     if len(found) == 1:
         return Target(find_app(found[0]), named=True)
     if load_config({}).root is not None:
         return Target(FSQueue(), named=False)
-    there = f"has several: {', '.join(found)}" if found else "has none"
+    there = f"{here} has several: {', '.join(found)}" if found else f"{here} has none"
+    if here is None:
+        there = GONE
     raise ConfigError(
-        f"which application? {os.getcwd()} {there}. Give --app MODULE:VARIABLE or --root DIR, set "
+        f"which application? {there}. Give --app MODULE:VARIABLE or --root DIR, set "
         "FSQUEUE__ROOT, or name it in the configuration: [tool.fsqueue] app = "
         '"module:variable".'
     )

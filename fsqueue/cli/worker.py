@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from typing import Annotated
 
@@ -14,6 +13,7 @@ from fsqueue.config import RunnerKind
 from fsqueue.errors import ConfigError, FSQueueError
 from fsqueue.logs import LogFormat, LogSetup, set_up
 from fsqueue.spool.names import is_safe_name
+from fsqueue.workdir import workdir
 
 _Application = Annotated[str, typer.Argument(metavar="MODULE[:VARIABLE]", help=APP_HELP)]
 _Runner = Annotated[
@@ -87,7 +87,8 @@ def worker(
     """
     set_up(LogSetup(log_format, log_calls))
     # As `python -m` does: the modules of the folder where the command is given come first.
-    sys.path.insert(0, os.getcwd())
+    if (here := workdir()) is not None:
+        sys.path.insert(0, str(here))
     try:
         app = find_app(application)
         queues, weighted = _parse_queues(queue or [])

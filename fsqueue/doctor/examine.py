@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,6 +16,7 @@ from fsqueue.doctor.partner import partner
 from fsqueue.doctor.peer import examine_with_peer, meet
 from fsqueue.doctor.races import examine_together
 from fsqueue.doctor.workplace import LenientFilesystem, workplace
+from fsqueue.workdir import absolute
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -92,7 +92,7 @@ def examine(
         NoPeerError: no other host came.
         PartnerLostError: the other host left in the middle.
     """
-    root = os.path.abspath(root)
+    root = absolute(root)
     fs = fs or LenientFilesystem(group=group)
     findings = [probe_mount(root), basics.permissions(root, group)]
     pair: tuple[list[Finding], Mapping[str, str]] = ([], {})

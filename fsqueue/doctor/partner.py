@@ -21,6 +21,7 @@ from fsqueue.doctor.party import Party
 from fsqueue.doctor.peer import signs_between
 from fsqueue.doctor.races import examine_together
 from fsqueue.doctor.workplace import LenientFilesystem, Workplace, remove
+from fsqueue.workdir import workdir
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,6 +51,15 @@ class Partner:
                 self.process.stdin.flush()
 
 
+def _import_path() -> Iterator[str]:
+    """Where this process finds modules, for another one in any directory."""
+    for path in sys.path:
+        if path:
+            yield path
+        elif (here := workdir()) is not None:
+            yield str(here)
+
+
 @contextlib.contextmanager
 def partner(place: Workplace) -> Iterator[Partner]:
     """Start the second process."""
@@ -60,7 +70,7 @@ def partner(place: Workplace) -> Iterator[Partner]:
     process = subprocess.Popen(  # noqa: S603 - this interpreter, our own code
         # -P: no module of the current folder comes before the standard library's.
         [sys.executable, "-P", "-c", _CODE, place.root, place.token, group],
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)},
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(_import_path())},
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

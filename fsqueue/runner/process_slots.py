@@ -23,6 +23,7 @@ from fsqueue.errors import FSQueueError
 from fsqueue.runner import child
 from fsqueue.runner.execute import Ending
 from fsqueue.spool.identity import start_of
+from fsqueue.workdir import in_existing_workdir
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -280,7 +281,8 @@ class _SlotProcess:
             self.desk, counter = context.Pipe()
         self._process = context.Process(target=child.serve, args=(setup, theirs, counter))
         try:
-            self._process.start()
+            with in_existing_workdir():
+                self._process.start()
         except BaseException:
             self.pipe.close()
             if self.desk is not None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -16,6 +15,7 @@ from fsqueue.spool.mounts import is_remote
 from fsqueue.spool.names import new_token
 from fsqueue.spool.records import FORMAT, UNDECODABLE, SpoolInfo
 from fsqueue.spool.store import Store
+from fsqueue.workdir import absolute
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,7 +36,7 @@ def open_store(root: Path, filesystem: Filesystem | None = None, key: bytes = b"
             signed with another key.
         SpoolVersionError: a spool of another format version.
     """
-    path = os.path.abspath(root)
+    path = absolute(root)
     fs = filesystem or Filesystem(remote=is_remote(path))
     layout = Layout(path)
     try:
