@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from rich.console import Console, Group
 
 from fsqueue import FSQueue
-from fsqueue.cli.status import View, status_parts, top_parts
+from fsqueue.cli.overview import View, status_parts, top_parts
 from fsqueue.spool import controls
 
 if TYPE_CHECKING:

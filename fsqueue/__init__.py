@@ -1,26 +1,29 @@
 """Distribute a function with one decorator and nothing but a shared directory."""
 
-from fsqueue.app import FSQueue
-from fsqueue.arguments import args
-from fsqueue.errors import (
-    CancelledError,
-    ConfigError,
-    DependencyError,
-    FSQueueError,
-    InvocationError,
-    RemoteError,
-    RetryError,
-    SerializationError,
-    SpoolError,
-    TaskNotFoundError,
-    TaskTimeoutError,
-    WorkerLostError,
-)
-from fsqueue.invocation import Invocation, InvocationGroup
-from fsqueue.runner.context import current_invocation
-from fsqueue.spool.reports import Progress
-from fsqueue.spool.states import State
-from fsqueue.task import Task
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fsqueue.app import FSQueue
+    from fsqueue.arguments import args
+    from fsqueue.errors import (
+        CancelledError,
+        ConfigError,
+        DependencyError,
+        FSQueueError,
+        InvocationError,
+        RemoteError,
+        RetryError,
+        SerializationError,
+        SpoolError,
+        TaskNotFoundError,
+        TaskTimeoutError,
+        WorkerLostError,
+    )
+    from fsqueue.invocation import Invocation, InvocationGroup
+    from fsqueue.runner.context import current_invocation
+    from fsqueue.spool.reports import Progress
+    from fsqueue.spool.states import State
+    from fsqueue.task import Task
 
 __version__ = "0.1.0"
 
@@ -47,3 +50,43 @@ __all__ = [
     "args",
     "current_invocation",
 ]
+
+# Where each public name lives. It is imported when it is first used: the command line, and each
+# process that a worker starts, import this package and need only some of it.
+_MODULES = {
+    "CancelledError": "fsqueue.errors",
+    "ConfigError": "fsqueue.errors",
+    "DependencyError": "fsqueue.errors",
+    "FSQueue": "fsqueue.app",
+    "FSQueueError": "fsqueue.errors",
+    "Invocation": "fsqueue.invocation",
+    "InvocationError": "fsqueue.errors",
+    "InvocationGroup": "fsqueue.invocation",
+    "Progress": "fsqueue.spool.reports",
+    "RemoteError": "fsqueue.errors",
+    "RetryError": "fsqueue.errors",
+    "SerializationError": "fsqueue.errors",
+    "SpoolError": "fsqueue.errors",
+    "State": "fsqueue.spool.states",
+    "Task": "fsqueue.task",
+    "TaskNotFoundError": "fsqueue.errors",
+    "TaskTimeoutError": "fsqueue.errors",
+    "WorkerLostError": "fsqueue.errors",
+    "args": "fsqueue.arguments",
+    "current_invocation": "fsqueue.runner.context",
+}
+
+if not TYPE_CHECKING:  # type checkers would take this for a permission to use any name
+
+    def __getattr__(name: str) -> Any:
+        from importlib import import_module
+
+        if name in {"errors", "triggers"}:
+            return import_module(f"{__name__}.{name}")
+        if name not in _MODULES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = globals()[name] = getattr(import_module(_MODULES[name]), name)
+        return value
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})

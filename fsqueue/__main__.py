@@ -4,9 +4,9 @@
 def main() -> None:
     """Run the command line."""
     # Imported here: each process of a slot imports this module, and needs no command line.
-    from fsqueue.cli.main import app
+    from fsqueue.cli.main import command_line
 
-    app(prog_name="fsqueue")
+    command_line(prog_name="fsqueue")
 
 
 if __name__ == "__main__":

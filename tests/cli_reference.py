@@ -9,11 +9,11 @@ import functools
 import inspect
 from pathlib import Path
 
-from typer.main import get_command
-from typer.testing import CliRunner
+from click import Context, Option
+from click.testing import CliRunner
 
 from fsqueue.cli.exits import MEANINGS
-from fsqueue.cli.main import app
+from fsqueue.cli.main import command_line
 
 HERE = Path(__file__).resolve().parent
 GOLDEN = HERE / "acceptance" / "golden"
@@ -32,14 +32,16 @@ separated by spaces.
 
 def commands():
     """The commands by name, in the order of the help page."""
-    return get_command(app).commands
+    context = Context(command_line)
+    names = command_line.list_commands(context)
+    return {name: command_line.get_command(context, name) for name in names}
 
 
 @functools.cache
 def help_page(name=""):
     """What ``--help`` prints, of a command or of all."""
     arguments = [name, "--help"] if name else ["--help"]
-    done = CliRunner().invoke(app, arguments, prog_name="fsqueue", terminal_width=WIDTH)
+    done = CliRunner().invoke(command_line, arguments, prog_name="fsqueue", terminal_width=WIDTH)
     assert done.exit_code == 0, done.output
     return done.stdout
 
@@ -68,13 +70,18 @@ def _table(command):
 
 def _row(parameter):
     metavar = (parameter.metavar or "").replace("|", "\\|")
-    if parameter.param_type_name == "argument":
+    if not isinstance(parameter, Option):
         return f"| `{metavar}` | | | {parameter.help} |"
     flags = ", ".join(f"`{flag}`" for flag in parameter.opts)
     value = "" if parameter.is_flag else f" `{metavar}`"
-    default = "" if parameter.default in {None, False} else f"`{parameter.default}`"
+    default = "" if has_no_default(parameter) else f"`{parameter.default}`"
     variable = f"`{parameter.envvar}`" if parameter.envvar else ""
     return f"| {flags}{value} | {default} | {variable} | {parameter.help} |"
+
+
+def has_no_default(parameter):
+    """Whether the default is only that the option is not given."""
+    return not isinstance(parameter.default, (str, int)) or parameter.default is False
 
 
 def write():

@@ -2,62 +2,95 @@
 
 from __future__ import annotations
 
-import typer
+import importlib
+from typing import Any
 
-from fsqueue import __version__
-from fsqueue.cli import calls, control, results, settings, stats, status, triggers
-from fsqueue.cli.doctor import doctor
-from fsqueue.cli.logs import logs
-from fsqueue.cli.metrics import metrics
-from fsqueue.cli.output import print_json
-from fsqueue.cli.requeue import requeue
-from fsqueue.cli.target import JsonOption  # noqa: TC001 - typer reads the annotations
-from fsqueue.cli.worker import worker
+import click
 
-app = typer.Typer(
+from fsqueue.cli import exits
+from fsqueue.cli.commands import SECTIONS, module_of
+
+
+class CommandLine(click.Group):
+    """Imports the module of a command only when that command is used.
+
+    A command such as ``fsqueue version`` therefore does not pay for the imports of all the others.
+    """
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's interface
+        """The names of all commands, section by section."""
+        return [name for names in SECTIONS.values() for name in names]
+
+    def get_command(
+        self,
+        ctx: click.Context,  # noqa: ARG002 - click's interface
+        cmd_name: str,
+    ) -> click.Command | None:
+        """The command of this name, or ``None``."""
+        module = module_of(cmd_name)
+        if module is None:
+            return None
+        found: click.Command = importlib.import_module(module).command
+        return found
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command that the arguments name; if there is none, suggest one."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            from difflib import get_close_matches
+
+            near = get_close_matches(args[0], self.list_commands(ctx))
+            if not near:
+                raise
+            meant = " or ".join(map(repr, near))
+            raise click.UsageError(f"{error.message} Did you mean {meant}?", ctx) from error
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands under the titles of their sections."""
+        width = formatter.width - formatter.current_indent - 4
+        longest = max(map(len, self.list_commands(ctx)))
+        for title, names in SECTIONS.items():
+            rows = []
+            for name in names:
+                found = self.get_command(ctx, name)
+                if found is not None:
+                    # Padded, so that the columns of all sections line up.
+                    rows.append((name.ljust(longest), found.get_short_help_str(width - longest)))
+            with formatter.section(title):
+                formatter.write_dl(rows)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; Ctrl-C ends it with the exit code that shells expect."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise click.exceptions.Exit(exits.INTERRUPTED) from None
+
+
+def _print_version(ctx: click.Context, _option: click.Parameter, wanted: bool) -> None:
+    if wanted and not ctx.resilient_parsing:
+        from fsqueue import __version__
+
+        click.echo(__version__)
+        ctx.exit()
+
+
+@click.group(
+    cls=CommandLine,
     name="fsqueue",
-    help="Run functions of other processes, with nothing but a shared directory.",
     no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    add_completion=False,
-    # Plain text: help pages are the same on every terminal, and can be read in a log.
-    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-
-def version(as_json: JsonOption = False) -> None:
-    """Print the version."""
-    if as_json:
-        print_json({"version": __version__})
-    else:
-        print(__version__)
-
-
-app.command()(worker)
-app.command()(doctor)
-app.command()(status.status)
-app.command()(status.top)
-app.command()(status.workers)
-app.command()(stats.stats)
-app.command()(metrics)
-app.command(name="list")(calls.list_calls)
-for command in (
-    calls.show,
-    logs,
-    results.wait,
-    results.result,
-    results.submit,
-    triggers.emit,
-    triggers.triggers,
-    control.cancel,
-    control.retry,
-    requeue,
-    control.pause,
-    control.resume,
-    control.purge,
-    control.drain,
-    control.gc,
-    settings.config,
-    version,
-):
-    app.command()(command)
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_version,
+    help="Print the version and exit.",
+)
+def command_line() -> None:
+    """Run Python functions on other machines that share a directory with this one."""

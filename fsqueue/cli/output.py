@@ -35,6 +35,14 @@ def print_json(value: object) -> None:
     print(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
 
 
+def print_outcome(document: dict[str, object], text: str, *, as_json: bool) -> None:
+    """What a command has done: as a JSON document, or in words."""
+    if as_json:
+        print_json(document)
+    else:
+        print(text)
+
+
 def print_table(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Columns; numbers to the right."""
     console().print(table(heads, rows))
@@ -74,17 +82,17 @@ def confirm(question: str) -> None:
 
     Raises:
         ConfigError: there is nobody to ask.
-        typer.Exit: the answer is no.
+        click.exceptions.Exit: the answer is no.
     """
-    import typer
+    import click
 
     from fsqueue.cli import exits
 
     if not sys.stdin.isatty():
         raise ConfigError(f"{question} There is no terminal to ask; give --yes")
-    if not typer.confirm(question, err=True):
+    if not click.confirm(question, err=True):
         complain("nothing was done")
-        raise typer.Exit(exits.NEGATIVE)
+        raise click.exceptions.Exit(exits.NEGATIVE)
 
 
 def printable(text: str, *, keep: str = "") -> str:

@@ -5,52 +5,22 @@ from __future__ import annotations
 import contextlib
 import logging
 import sys
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-import typer
+import click
 
 from fsqueue.cli import exits
-from fsqueue.cli.discovery import find_app
-from fsqueue.cli.guess import applications_in
+from fsqueue.cli.command import env
 from fsqueue.cli.output import complain
-from fsqueue.config import configured_application, default_root, load_config
 from fsqueue.errors import ConfigError, FSQueueError, UnknownInvocationError
 from fsqueue.workdir import GONE, absolute, workdir
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from fsqueue.app import FSQueue
     from fsqueue.spool.store import Store
-
-APP_HELP: Final = "The application: MODULE, or MODULE:VARIABLE if the module has several."
-_ENV: Final = "FSQUEUE_CLI_"
-
-
-def env(flag: str) -> str:
-    """The environment variable that stands in for a flag."""
-    return _ENV + flag.upper().replace("-", "_")
-
-
-AppOption = Annotated[
-    str | None,
-    typer.Option("--app", metavar="MODULE[:VARIABLE]", envvar=env("app"), help=APP_HELP),
-]
-RootOption = Annotated[
-    Path | None,
-    typer.Option("--root", metavar="DIR", envvar=env("root"), help="The spool, instead of --app."),
-]
-JsonOption = Annotated[
-    bool, typer.Option("--json", envvar=env("json"), help="Print one JSON document.")
-]
-TimeoutOption = Annotated[
-    float | None,
-    typer.Option(
-        min=0, metavar="SECONDS", envvar=env("timeout"), help="Longest wait; exit code 4 after it."
-    ),
-]
-YesOption = Annotated[bool, typer.Option("--yes", "-y", envvar=env("yes"), help="Do not ask.")]
 
 
 class NotFoundError(FSQueueError):
@@ -67,6 +37,8 @@ class Target(NamedTuple):
     @property
     def root(self) -> str:
         """Its shared directory."""
+        from fsqueue.config import default_root
+
         return absolute(self.app.conf.root or default_root(self.app.app_id))
 
     @property
@@ -115,6 +87,9 @@ def find_target(app: str | None, root: Path | None) -> Target:
         ConfigError: both are given, or none can be found.
     """
     from fsqueue.app import FSQueue
+    from fsqueue.cli.discovery import find_app
+    from fsqueue.cli.guess import applications_in
+    from fsqueue.config import configured_application, load_config
 
     # As `python -m` does: the modules of the folder where the command is given come first. Also
     # for a value that is to be unpickled.
@@ -154,15 +129,15 @@ def reporting() -> Iterator[None]:
         yield
     except (NotFoundError, UnknownInvocationError) as error:
         complain(str(error))
-        raise typer.Exit(exits.NOT_FOUND) from error
+        raise click.exceptions.Exit(exits.NOT_FOUND) from error
     except FSQueueError as error:
         complain(str(error))
-        raise typer.Exit(exits.USAGE) from error
+        raise click.exceptions.Exit(exits.USAGE) from error
     except BrokenPipeError:
         raise  # whoever read the output has enough of it; the command line ends quietly
     except OSError as error:
         complain(f"the shared directory fails: {error}. Is it mounted, and may you write there?")
-        raise typer.Exit(exits.USAGE) from error
+        raise click.exceptions.Exit(exits.USAGE) from error
 
 
 def find_queue(target: Target, store: Store, name: str) -> str:
@@ -202,20 +177,3 @@ def check_id(text: str) -> tuple[str, int | None]:
     except ValueError as error:
         raise ConfigError(str(error)) from error
     return carrier, member
-
-
-def seconds_of(text: str) -> float:
-    """A time span, such as ``90``, ``90s``, ``15m``, ``2h`` or ``7d``.
-
-    Raises:
-        ConfigError: it is none.
-    """
-    factors = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
-    number, factor = (text[:-1], factors[text[-1]]) if text[-1:] in factors else (text, 1)
-    try:
-        seconds = float(number) * factor
-    except ValueError:
-        seconds = -1.0
-    if not 0 <= seconds < float("inf"):
-        raise ConfigError(f"{text!r} is no time span, such as 90, 15m, 2h or 7d")
-    return seconds

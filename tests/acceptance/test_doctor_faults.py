@@ -8,10 +8,10 @@ import sys
 import time
 
 import pytest
-import typer
+from click.exceptions import Exit
 from doctor_harness import command
 
-from fsqueue.cli.doctor import doctor
+from fsqueue.cli.maintain.doctor import command as doctor
 from fsqueue.doctor.examine import examine
 from fsqueue.doctor.findings import Verdict
 from fsqueue.doctor.workplace import LenientFilesystem
@@ -142,8 +142,8 @@ def test_a_stop_within_a_system_call_leaves_no_file_open(root, function, number,
     before = open_files(root)
     interrupt(function, number)
     try:
-        with pytest.raises(typer.Exit) as ended:
-            doctor(root)
+        with pytest.raises(Exit) as ended:
+            doctor.callback(root, peer=False, wait=120.0, as_json=False)
     finally:
         sys.setprofile(None)
     assert ended.value.exit_code == 2

@@ -7,12 +7,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from support import wait_until
-from typer.testing import CliRunner
 
 from fsqueue import State
 from fsqueue.cli import exits
-from fsqueue.cli.main import app as command_line
+from fsqueue.cli.main import command_line
 from fsqueue.errors import WorkerLostError
 from integration import sample_tasks
 from integration.conftest import working

@@ -12,7 +12,7 @@ import pytest
 from support import files_under, wait_until
 
 from fsqueue import CancelledError, State
-from fsqueue.cli.calls import _facts
+from fsqueue.cli.inspect.show import _facts
 from fsqueue.errors import InvocationExpiredError
 from fsqueue.spool import controls, sightings
 from fsqueue.spool.census import take_census

@@ -8,13 +8,13 @@ import os
 
 import msgspec
 import pytest
+from click.testing import CliRunner
 from hostile_files import HUGE, NO_FILES, SECRET, SPOILS, echo, named, read, rewrite
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from integration.conftest import working
-from typer.testing import CliRunner
 
-from fsqueue.cli.main import app as command_line
+from fsqueue.cli.main import command_line
 from fsqueue.spool.expiry import expire
 from fsqueue.spool.history import read_stats
 from fsqueue.spool.journal import MOST_SUMS, Entry, Journal, Sums, TaskSums, hour_of

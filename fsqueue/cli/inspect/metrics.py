@@ -5,18 +5,21 @@ from __future__ import annotations
 import logging
 import sys
 import threading
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
-import typer
+import click
 
-from fsqueue.cli.families import ended, queues, recently, results, up, workers
+from fsqueue.cli.command import option, subcommand
+from fsqueue.cli.inspect.metric_families import ended, queues, recently, results, up, workers
+from fsqueue.cli.options import app_option, json_option, root_option
 from fsqueue.cli.output import print_json
-from fsqueue.cli.status import View
-from fsqueue.cli.target import AppOption, JsonOption, RootOption, env, opened
+from fsqueue.cli.overview import View
+from fsqueue.cli.target import opened
 from fsqueue.errors import ConfigError, FSQueueError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from prometheus_client import CollectorRegistry, Metric
 
@@ -27,25 +30,23 @@ log = logging.getLogger(__name__)
 _HERE = "127.0.0.1"
 
 
-def metrics(
-    app: AppOption = None,
-    root: RootOption = None,
-    listen: Annotated[
-        int | None,
-        typer.Option(
-            min=0,
-            max=65_535,
-            metavar="PORT",
-            envvar=env("metrics-listen"),
-            help="Serve them to this host until Ctrl-C; 0 is any free port.",
-        ),
-    ] = None,
-    as_json: JsonOption = False,
-) -> None:
+@subcommand("metrics")
+@app_option
+@root_option
+@option(
+    "--listen",
+    type=click.IntRange(min=0, max=65_535),
+    metavar="PORT",
+    help="Serve the metrics to this host until Ctrl-C; 0 picks a free port.",
+)
+@json_option
+def command(app: str | None, root: Path | None, listen: int | None, as_json: bool) -> None:
     """Print metrics of the spool as OpenMetrics text, or serve them.
 
-    With --listen also counters, from when it was started. Only programs of this host can connect
-    (127.0.0.1), and any of them may. Needs the extra fsqueue-tasks[metrics].
+    With --listen there are also counters, which start at 0 with this command. Only programs on
+    this host can connect (127.0.0.1), and all of them may.
+
+    Needs the extra fsqueue-tasks[metrics].
     """
     try:
         from prometheus_client import CollectorRegistry

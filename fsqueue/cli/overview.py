@@ -1,16 +1,12 @@
-"""``fsqueue status``, ``top`` and ``workers``."""
+"""Looks at a spool, and shows it as text: for ``status``, ``top``, ``workers`` and ``metrics``."""
 
 from __future__ import annotations
 
-import sys
 import time
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
-
-from fsqueue.cli.output import console, duration, print_json, printable, queue_in_words, table
-from fsqueue.cli.stats import RECENT, busy, summary, tasks_table
-from fsqueue.cli.target import AppOption, JsonOption, RootOption, env, opened
+from fsqueue.cli.output import duration, printable, queue_in_words, table
+from fsqueue.cli.statistics import RECENT, busy, summary, tasks_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -22,89 +18,13 @@ if TYPE_CHECKING:
     from fsqueue.spool.journal import TaskSums
     from fsqueue.spool.store import Store
 
-# Of a worker's calls so many are named in a table.
+# At most this many of a worker's calls are named in a table.
 _FEW = 3
 _LONGEST_PROGRESS = 60
-# Of the tasks, `top` shows so many.
+# `top` shows at most this many tasks.
 _TASKS = 12
-# In seconds: how old the numbers of results may be that `top` shows.
+# Seconds after which results are counted again.
 _COUNT_EVERY = 30.0
-
-
-def status(
-    app: AppOption = None,
-    root: RootOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Show the queues, the workers, and what has ended in the last five minutes.
-
-    Lists every folder of the spool once.
-    """
-    with opened(app, root) as target:
-        view = View(target.store, target.app.conf.heartbeat)
-        census, recent = view.look()
-        if as_json:
-            import msgspec
-
-            print_json({**msgspec.structs.asdict(census), "recent": recent})
-            return
-        for part in status_parts(census, recent):
-            console().print(part)
-
-
-def top(
-    app: AppOption = None,
-    root: RootOption = None,
-    interval: Annotated[
-        float,
-        typer.Option(
-            min=0.1, metavar="SECONDS", envvar=env("top-interval"), help="Pause between two looks."
-        ),
-    ] = 2.0,
-) -> None:
-    """Show the status and the busiest tasks again and again, until Ctrl-C.
-
-    Results are counted every half minute, as there may be very many.
-    """
-    from rich.console import Group
-    from rich.live import Live
-
-    with opened(app, root) as target:
-        view = View(target.store, target.app.conf.heartbeat)
-
-        def frame() -> Group:
-            return Group(*top_parts(*view.look()))
-
-        try:
-            screen = sys.stdout.isatty()
-            with Live(frame(), console=console(), auto_refresh=False, screen=screen) as live:
-                while True:
-                    time.sleep(interval)
-                    live.update(frame(), refresh=True)
-        except KeyboardInterrupt:
-            return
-
-
-def workers(
-    app: AppOption = None,
-    root: RootOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """List the workers with what they run.
-
-    A worker is silent when its last beats are missing, and dead when its process on this host is
-    gone; other workers then give its calls back.
-    """
-    from fsqueue.spool.census import look_at_workers
-    from fsqueue.spool.history import read_stats
-
-    with opened(app, root) as target:
-        found = look_at_workers(target.store, heartbeat=target.app.conf.heartbeat)
-        if as_json:
-            print_json({"workers": found})
-            return
-        recent = read_stats(target.store, RECENT, _alive(found))
-        console().print(_workers_table(found, recent) if found else "no workers")
 
 
 class View:
@@ -138,10 +58,11 @@ class View:
         census = take_census(self._store, heartbeat=self._heartbeat, counts=self._counts)
         self._counts = census.counts
         self._history.update()
-        return census, self._history.stats(_alive(census.workers))
+        return census, self._history.stats(alive(census.workers))
 
 
-def _alive(workers: Sequence[WorkerSight]) -> set[str]:
+def alive(workers: Sequence[WorkerSight]) -> set[str]:
+    """Names of the workers that are alive."""
     return {worker.name for worker in workers if worker.state == "alive"}
 
 
@@ -157,11 +78,12 @@ def top_parts(census: Census, recent: Stats) -> Iterator[RenderableType]:
 
 
 def status_parts(census: Census, recent: Stats) -> Iterator[RenderableType]:
+    """What `status` shows."""
     counts = census.counts
     yield f"{printable(census.root)}\n"
     yield _queues_table(census.queues) if census.queues else "no queues"
     yield ""
-    yield _workers_table(census.workers, recent) if census.workers else "no workers"
+    yield workers_table(census.workers, recent) if census.workers else "no workers"
     yield ""
     yield summary(recent)
     yield (
@@ -198,7 +120,8 @@ def _state_of_queue(queue: QueueSight) -> str:
     return "nobody works" if waits and not queue.workers else "open"
 
 
-def _workers_table(workers: Sequence[WorkerSight], recent: Stats) -> RenderableType:
+def workers_table(workers: Sequence[WorkerSight], recent: Stats) -> RenderableType:
+    """The workers, with what they run."""
     heads = ("WORKER", "STATE", "BEAT", "AGE", "RUNNER", "RUNNING", "BUSY", "QUEUES", "CALLS")
     shares = {each.worker: each.busy for each in recent.workers}
     rows = [

@@ -9,11 +9,12 @@ import signal
 import sys
 import textwrap
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Final
 
-import typer
+import click
 
-from fsqueue.cli.target import JsonOption, env
+from fsqueue.cli.command import argument, flag, option, subcommand
+from fsqueue.cli.options import json_option, seconds
 from fsqueue.config import load_config
 from fsqueue.doctor.advice import as_toml
 from fsqueue.doctor.findings import Verdict
@@ -43,36 +44,25 @@ _WIDTH = 100
 _INDENT = " " * 7
 
 
-_Root = Annotated[str, typer.Argument(metavar="ROOT", help="The shared directory.")]
-_Peer = Annotated[
-    bool,
-    typer.Option(
-        "--peer",
-        envvar=env("doctor-peer"),
-        help="Examine it together with another host that runs the same.",
-    ),
-]
-_Wait = Annotated[
-    float,
-    typer.Option(
-        min=1,
-        max=_LONGEST_WAIT,
-        metavar="SECONDS",
-        envvar=env("doctor-wait"),
-        help="Longest wait for the other host.",
-    ),
-]
+@subcommand("doctor")
+@argument("root", metavar="ROOT", help="The shared directory.")
+@flag("--peer", help="Examine it together with another host that runs the same command.")
+@option(
+    "--wait",
+    type=seconds(least=1, most=_LONGEST_WAIT),
+    default="120",
+    metavar="DURATION",
+    help="Longest time to wait for the other host: 1 second to 30 minutes.",
+)
+@json_option
+def command(root: str, peer: bool, wait: float, as_json: bool) -> None:
+    """Check whether a directory is fit to be a spool.
 
+    Also prints the settings that suit it. The command makes files in a folder of its own there and
+    removes them again. It does not touch a spool that is already there.
 
-def doctor(
-    root: _Root, peer: _Peer = False, wait: _Wait = 120.0, as_json: JsonOption = False
-) -> None:
-    """Tell whether a directory is fit to be a queue, and which settings fit it.
-
-    Files are made in a folder of its own there and removed again; a queue that is there already
-    is not touched.
-
-    Exit code: 0 fit, 1 fit with weak points, 2 unfit, or it could not be examined.
+    Exit code: 0 if the directory is fit, 1 if it is fit with weak points, 2 if it is unfit or
+    could not be examined.
     """
     # Imported here: no other command needs the examination.
     from fsqueue.doctor.examine import examine
@@ -96,12 +86,12 @@ def doctor(
         except KeyboardInterrupt:
             _refuse("stopped; everything is removed")
     print(_as_json(report) if as_json else _as_text(report))
-    raise typer.Exit(_EXIT[report.verdict])
+    raise click.exceptions.Exit(_EXIT[report.verdict])
 
 
 def _refuse(message: str) -> None:
     print(f"fsqueue: {message}", file=sys.stderr)
-    raise typer.Exit(UNFIT)
+    raise click.exceptions.Exit(UNFIT)
 
 
 @contextlib.contextmanager

@@ -2,44 +2,45 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
+import click
 
 from fsqueue.cli import exits
+from fsqueue.cli.command import argument, subcommand
+from fsqueue.cli.options import app_option, json_option, root_option, yes_option
 from fsqueue.cli.output import confirm, print_json
-from fsqueue.cli.target import (
-    AppOption,
-    JsonOption,
-    NotFoundError,
-    RootOption,
-    YesOption,
-    check_id,
-    opened,
-)
+from fsqueue.cli.target import NotFoundError, check_id, opened
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from fsqueue.cli.target import Target
     from fsqueue.spool.controls import Held
     from fsqueue.spool.store import Store
 
 
-def requeue(
-    invocation_ids: Annotated[
-        list[str], typer.Argument(metavar="ID...", help="Ids of calls that run.")
-    ],
-    app: AppOption = None,
-    root: RootOption = None,
-    yes: YesOption = False,
-    as_json: JsonOption = False,
+@subcommand("requeue")
+@argument("invocation_ids", nargs=-1, required=True, metavar="ID...", help="Ids of running calls.")
+@app_option
+@root_option
+@yes_option
+@json_option
+def command(
+    invocation_ids: tuple[str, ...],
+    app: str | None,
+    root: Path | None,
+    yes: bool,
+    as_json: bool,
 ) -> None:
-    """Take calls from their workers, and let others run them.
+    """Take running calls from their workers, for others to run.
 
-    For a worker that hangs, or that you know to be dead before its lease ends. It costs an attempt,
-    as the death of a worker does: after the last one the call ends with WorkerLostError. A worker
-    that goes on runs the body a second time, and the first outcome counts.
+    Use this when a worker hangs, or when you know that it is dead before its lease has ended. It
+    costs the call an attempt, as the death of a worker does. After the last attempt the call ends
+    with WorkerLostError. If the worker is alive after all, the body runs twice and the first
+    outcome counts.
 
-    Exit code 1 if a call had ended, or ends by this.
+    Exit code 1 if a call had already ended, or has ended because of this.
     """
     with opened(app, root) as target:
         store = target.store
@@ -58,7 +59,7 @@ def requeue(
             for each, state in after.items():
                 print(f"{each} {'given back' if state in _GOES_ON else f'has ended: {state}'}")
         every = all(state in _GOES_ON for state in after.values())
-        raise typer.Exit(exits.OK if every else exits.NEGATIVE)
+        raise click.exceptions.Exit(exits.OK if every else exits.NEGATIVE)
 
 
 _GOES_ON = frozenset({"pending", "running"})

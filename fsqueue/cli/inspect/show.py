@@ -1,158 +1,54 @@
-"""``fsqueue list`` and ``show``."""
+"""``fsqueue show``."""
 
 from __future__ import annotations
 
-import itertools
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import typer
-
+from fsqueue.cli.command import flag, subcommand
+from fsqueue.cli.options import app_option, id_argument, json_option, root_option
 from fsqueue.cli.output import (
-    counted,
     duration,
     moment,
     print_json,
     print_pairs,
-    print_table,
     printable,
     printable_output,
     queue_in_words,
 )
-from fsqueue.cli.target import (
-    AppOption,
-    JsonOption,
-    RootOption,
-    check_id,
-    env,
-    opened,
-    seconds_of,
-)
+from fsqueue.cli.target import check_id, opened
 from fsqueue.errors import FSQueueError
 from fsqueue.spool.states import State
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from fsqueue.spool.records import Failure
-    from fsqueue.spool.sightings import Sighting, View
+    from fsqueue.spool.sightings import View
     from fsqueue.spool.store import Store
 
 _LONGEST_REPR = 10_000
 _LONGEST_OUTPUT = 4_000
 
 
-_State = Annotated[
-    State | None,
-    typer.Option(
-        metavar="|".join(State), envvar=env("list-state"), help="Only calls in this state."
-    ),
-]
-_Task = Annotated[
-    str | None,
-    typer.Option(metavar="MODULE.FUNC", envvar=env("list-task"), help="Only calls of this task."),
-]
-_Worker = Annotated[
-    str | None,
-    typer.Option(metavar="NAME", envvar=env("list-worker"), help="Only those that it has run."),
-]
-_OlderThan = Annotated[
-    str,
-    typer.Option(
-        metavar="AGE",
-        envvar=env("list-older-than"),
-        help="Only calls that were made, claimed or ended so long ago: 90, 15m, 2h, 7d.",
-    ),
-]
-_Limit = Annotated[
-    int,
-    typer.Option(metavar="NUMBER", min=1, envvar=env("list-limit"), help="Stop after so many."),
-]
-
-
-def list_calls(
-    app: AppOption = None,
-    root: RootOption = None,
-    state: _State = None,
-    task: _Task = None,
-    worker: _Worker = None,
-    older_than: _OlderThan = "0",
-    limit: _Limit = 50,
-    as_json: JsonOption = False,
+@subcommand("show")
+@id_argument
+@app_option
+@root_option
+@flag(
+    "--arguments",
+    help="Also show the arguments. This unpickles them, which can run code that they name, unless "
+    "the task's serializer is json.",
+)
+@json_option
+def command(
+    invocation_id: str, app: str | None, root: Path | None, arguments: bool, as_json: bool
 ) -> None:
-    """List calls, of one state or of all.
+    """Show everything that is known about a call.
 
-    First those that run, then the pending in order of service, the failed, and those that have
-    ended, roughly the latest first.
+    For a failed call, this includes the worker's traceback. If the task captures its output, the
+    end of it is shown; `fsqueue logs` prints all of it.
 
-    The age is counted from when a call was made, if it is pending; claimed, if it runs; and else
-    ended. Reads the beginning of each file until the limit is reached.
-    """
-    from fsqueue.spool.sightings import sight
-
-    with opened(app, root) as target:
-        store, least = target.store, seconds_of(older_than)
-        matching = (
-            each
-            for each in sight(store, state)
-            if (each.age or 0.0) >= least
-            and task in {None, each.task}
-            and worker in {None, each.worker}
-        )
-        found = list(itertools.islice(matching, limit + 1))
-        shown, more = found[:limit], len(found) > limit
-        if as_json:
-            print_json({"calls": shown, "more": more})
-            return
-        if shown:
-            heads = ("ID", "STATE", "AGE", "TASK", "QUEUE", "ATTEMPT", "WORKER", "FAILURE")
-            print_table(heads, map(_row, shown))
-        print(
-            f"the first {limit}; there are more (--limit)" if more else counted(len(shown), "call")
-        )
-
-
-def _row(each: Sighting) -> tuple[object, ...]:
-    batch = f" (batch of {each.members})" if each.members else ""
-    return (
-        each.id,
-        f"{each.state} (after {each.waits_for})" if each.waits_for else each.state,
-        duration(each.age),
-        f"{each.task or '?'}{batch}",
-        queue_in_words(each.queue) or "?",
-        each.attempt,
-        each.worker,
-        _failure_line(each.failure),
-    )
-
-
-def _failure_line(failure: Failure | None) -> str:
-    if failure is None:
-        return ""
-    return f"{failure.type}: {failure.message.partition(chr(10))[0]}"[:120]
-
-
-# -- show -----------------------------------------------------------------------------------
-
-
-def show(
-    invocation_id: Annotated[str, typer.Argument(metavar="ID", help="The call's id.")],
-    app: AppOption = None,
-    root: RootOption = None,
-    arguments: Annotated[
-        bool,
-        typer.Option(
-            "--arguments",
-            envvar=env("show-arguments"),
-            help="Show them too. This unpickles them, which runs code that they name, unless the "
-            "task's serializer is json.",
-        ),
-    ] = False,
-    as_json: JsonOption = False,
-) -> None:
-    """Show all that is known of a call.
-
-    Of a failed one also the traceback of its worker; of one whose task captures its output, the
-    end of that. `fsqueue logs` has it all.
-
-    Nothing is unpickled unless --arguments is given.
+    Nothing is unpickled without --arguments.
     """
     from fsqueue.spool.controls import retried_id
     from fsqueue.spool.headers import outcome_of

@@ -5,25 +5,24 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fsqueue.cli.command import subcommand
+from fsqueue.cli.options import app_option, json_option, root_option
 from fsqueue.cli.output import print_json, print_table
-from fsqueue.cli.target import AppOption, JsonOption, RootOption, find_target, reporting
-from fsqueue.config import fields
-from fsqueue.fields import describe
-from fsqueue.options import CallSettings, settings_of
+from fsqueue.cli.target import find_target, reporting
 
 if TYPE_CHECKING:
     from fsqueue.app import FSQueue
     from fsqueue.task import Task
 
 
-def config(
-    app: AppOption = None,
-    root: RootOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Show each setting, and where it came from.
+@subcommand("config")
+@app_option
+@root_option
+@json_option
+def command(app: str | None, root: Path | None, as_json: bool) -> None:
+    """Show each setting, and where its value comes from.
 
-    Also the options of the application's tasks, but for those that are the default.
+    Also shows the options of the application's tasks that differ from the default.
     """
     with reporting():
         target = find_target(app, root)
@@ -48,6 +47,8 @@ def config(
 
 
 def _settings(app: FSQueue, root: str) -> dict[str, dict[str, Any]]:
+    from fsqueue.config import fields
+
     found = {
         name: {"value": _plain(getattr(app.conf, name)), "source": app.conf.source(name)}
         for name in fields()
@@ -58,6 +59,9 @@ def _settings(app: FSQueue, root: str) -> dict[str, dict[str, Any]]:
 
 def _options(app: FSQueue, task: Task[..., Any]) -> dict[str, dict[str, Any]]:
     """The options of a task. One that no other source has given is the decorator's."""
+    from fsqueue.fields import describe
+    from fsqueue.options import CallSettings, settings_of
+
     offers = [offer for offer in app.conf.task_offers if offer.is_for(task.name)]
     offered = settings_of(task.name, {}, offers)
     sources = {offer.option: offer.source for offer in offers}

@@ -5,60 +5,60 @@ from __future__ import annotations
 import codecs
 import sys
 import time
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
+import click
 
+from fsqueue.cli.command import flag, option, subcommand
+from fsqueue.cli.options import app_option, id_argument, json_option, root_option
 from fsqueue.cli.output import complain, print_json, printable_output
-from fsqueue.cli.target import AppOption, JsonOption, RootOption, check_id, env, opened
+from fsqueue.cli.target import check_id, opened
 from fsqueue.errors import ConfigError, UnknownInvocationError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from fsqueue.spool.names import AttemptName
     from fsqueue.spool.states import State
     from fsqueue.spool.store import Store
 
-_LOOK = 0.5
-# Whether the call has ended takes a search: not at each look.
+# Seconds between two reads of the output.
+_PAUSE = 0.5
+# Finding out whether the call has ended takes a search of the spool: not after each read.
 _SEARCH_EVERY = 4
 
 
-_Id = Annotated[str, typer.Argument(metavar="ID", help="The call's id.")]
-_Attempt = Annotated[
-    int | None,
-    typer.Option(
-        metavar="NUMBER",
-        min=1,
-        envvar=env("logs-attempt"),
-        help="Of this attempt; by default the one that gave the outcome, or the latest.",
-    ),
-]
-_Follow = Annotated[
-    bool,
-    typer.Option(
-        "--follow",
-        "-f",
-        envvar=env("logs-follow"),
-        help="Go on until the call has ended, through all its attempts; or until Ctrl-C.",
-    ),
-]
-
-
-def logs(
-    invocation_id: _Id,
-    app: AppOption = None,
-    root: RootOption = None,
-    attempt: _Attempt = None,
-    follow: _Follow = False,
-    as_json: JsonOption = False,
+@subcommand("logs")
+@id_argument
+@app_option
+@root_option
+@option(
+    "--attempt",
+    type=click.IntRange(min=1),
+    metavar="NUMBER",
+    help="Attempt to show (default: the one with the outcome, or else the latest).",
+)
+@flag(
+    "--follow",
+    "-f",
+    help="Keep printing until the call has ended, through all its attempts, or until Ctrl-C.",
+)
+@json_option
+def command(
+    invocation_id: str,
+    app: str | None,
+    root: Path | None,
+    attempt: int | None,
+    follow: bool,
+    as_json: bool,
 ) -> None:
     """Print what a call has printed and logged, also while it runs.
 
-    Its task must have the option capture_output. Workers write it twice a second; of one call that
-    printed more than 1 MiB the middle is cut out. The calls of a batch have one output.
+    The task needs the option capture_output. Workers write the output twice a second. If a call
+    prints more than 1 MiB, the middle is cut out. The calls of a batch share one output.
 
-    It is text that anybody may have written who may write into the spool. Control characters are
-    shown as Python writes them.
+    The output is text that anybody who can write into the spool may have written. Control
+    characters are shown as Python escapes.
     """
     from fsqueue.spool.names import AttemptName
     from fsqueue.spool.reports import latest_output, read_output
@@ -134,7 +134,7 @@ def _follow(store: Store, carrier: str) -> None:
         ended = looks % _SEARCH_EVERY == 0 and _has_ended(store, carrier, first=looks == 0)
         looks += 1
         if not ended:
-            time.sleep(_LOOK)
+            time.sleep(_PAUSE)
 
 
 def _has_ended(store: Store, carrier: str, *, first: bool) -> bool:

@@ -1,0 +1,1 @@
+"""Commands that change what happens to calls, queues and workers."""

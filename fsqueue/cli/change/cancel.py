@@ -1,0 +1,46 @@
+"""``fsqueue cancel``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from fsqueue.cli import exits
+from fsqueue.cli.command import argument, subcommand
+from fsqueue.cli.options import app_option, json_option, root_option
+from fsqueue.cli.output import print_json
+from fsqueue.cli.target import check_id, opened
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@subcommand("cancel")
+@argument("invocation_ids", nargs=-1, required=True, metavar="ID...", help="Ids of the calls.")
+@app_option
+@root_option
+@json_option
+def command(
+    invocation_ids: tuple[str, ...], app: str | None, root: Path | None, as_json: bool
+) -> None:
+    """Cancel calls; their callers get CancelledError.
+
+    A pending call never starts. A worker with process slots kills the process of a running call.
+    With thread slots the body runs on, and its result is dropped. The calls of a batch are
+    cancelled together.
+
+    Exit code 1 if one of the calls had already ended.
+    """
+    from fsqueue.spool import lookup
+
+    with opened(app, root) as target:
+        carriers = {each: check_id(each)[0] for each in invocation_ids}
+        store = target.store
+        done = {each: lookup.cancel(store, carrier, None) for each, carrier in carriers.items()}
+        if as_json:
+            print_json({"cancelled": done})
+        else:
+            for name, cancelled in done.items():
+                print(f"{name} {'cancelled' if cancelled else 'had ended before'}")
+        raise click.exceptions.Exit(exits.OK if all(done.values()) else exits.NEGATIVE)

@@ -1,0 +1,34 @@
+"""``fsqueue pause``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fsqueue.cli.command import subcommand
+from fsqueue.cli.options import app_option, json_option, queue_argument, root_option
+from fsqueue.cli.output import print_outcome
+from fsqueue.cli.target import find_queue, opened
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@subcommand("pause")
+@queue_argument
+@app_option
+@root_option
+@json_option
+def command(queue: str, app: str | None, root: Path | None, as_json: bool) -> None:
+    """Pause a queue: its calls wait until `fsqueue resume`.
+
+    Calls can still be made. Workers notice within two seconds. Running calls go on, and may run
+    the calls that they wait for.
+    """
+    from fsqueue.spool import controls
+
+    with opened(app, root) as target:
+        store = target.store
+        name = find_queue(target, store, queue)
+        changed = controls.pause(store, name)
+        said = f"{name} is paused" if changed else f"{name} was paused already"
+        print_outcome({"queue": name, "changed": changed}, said, as_json=as_json)

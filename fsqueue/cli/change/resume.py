@@ -1,0 +1,30 @@
+"""``fsqueue resume``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fsqueue.cli.command import subcommand
+from fsqueue.cli.options import app_option, json_option, queue_argument, root_option
+from fsqueue.cli.output import print_outcome
+from fsqueue.cli.target import find_queue, opened
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@subcommand("resume")
+@queue_argument
+@app_option
+@root_option
+@json_option
+def command(queue: str, app: str | None, root: Path | None, as_json: bool) -> None:
+    """Resume a paused queue."""
+    from fsqueue.spool import controls
+
+    with opened(app, root) as target:
+        store = target.store
+        name = find_queue(target, store, queue)
+        changed = controls.resume(store, name)
+        said = f"{name} is open again" if changed else f"{name} was not paused"
+        print_outcome({"queue": name, "changed": changed}, said, as_json=as_json)

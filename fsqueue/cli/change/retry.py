@@ -1,0 +1,89 @@
+"""``fsqueue retry``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from fsqueue.cli import exits
+from fsqueue.cli.command import argument, flag, option, subcommand
+from fsqueue.cli.options import app_option, json_option, root_option
+from fsqueue.cli.output import complain, counted, print_json
+from fsqueue.cli.target import NotFoundError, check_id, opened
+from fsqueue.errors import ConfigError, EnvelopeError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from fsqueue.spool.controls import FailedCall
+    from fsqueue.spool.store import Store
+
+
+@subcommand("retry")
+@argument("invocation_ids", nargs=-1, metavar="[ID...]", help="Ids of failed calls.")
+@app_option
+@root_option
+@flag("--all-failed", help="Retry all failed calls.")
+@option("--task", metavar="MODULE.FUNC", help="With --all-failed: only calls of this task.")
+@json_option
+def command(
+    invocation_ids: tuple[str, ...],
+    app: str | None,
+    root: Path | None,
+    all_failed: bool,
+    task: str | None,
+    as_json: bool,
+) -> None:
+    """Run failed calls again, as new calls.
+
+    Prints the id of each new call. The failed call keeps its outcome, and a caller that has seen
+    the failure is not told. Of a batch, all calls run again.
+    """
+    with opened(app, root) as target:
+        if bool(invocation_ids) == all_failed or (task and not all_failed):
+            raise ConfigError("which calls? Give their ids, or --all-failed, with --task or not")
+        store = target.store
+        calls = _failed(store, invocation_ids, task or "")
+        made, problems = _retry(store, calls)
+        if as_json:
+            print_json({"retried": made, "problems": problems})
+        else:
+            for old, new in made.items():
+                print(f"{old} runs again as {new}")
+            print(f"retried: {counted(len(made), 'call')}")
+        for problem in problems.values():
+            complain(problem)
+        raise click.exceptions.Exit(exits.NEGATIVE if problems else exits.OK)
+
+
+def _failed(store: Store, invocation_ids: tuple[str, ...], task: str) -> list[FailedCall]:
+    from fsqueue.spool.controls import retryable
+
+    if not invocation_ids:
+        return list(retryable(store, task))
+    there = {failed.id: failed for failed in retryable(store)}
+    carriers = [check_id(each)[0] for each in invocation_ids]
+    for each in carriers:
+        if each not in there:
+            raise NotFoundError(
+                f"there is no failed call {each} in {store.layout.failed_folder}: it did not "
+                "fail, was retried already, or has expired"
+            )
+    return [there[each] for each in dict.fromkeys(carriers)]
+
+
+def _retry(store: Store, calls: list[FailedCall]) -> tuple[dict[str, str], dict[str, str]]:
+    """New ids by old ones, and what went wrong."""
+    from fsqueue.spool.controls import retry_failed
+
+    made, problems = {}, {}
+    for failed in calls:
+        try:
+            new = retry_failed(store, failed)
+        except EnvelopeError as error:  # one damaged file must not keep the others from running
+            problems[failed.id] = str(error)
+            continue
+        if new is not None:
+            made[failed.id] = new
+    return made, problems

@@ -1,0 +1,108 @@
+"""``fsqueue list``."""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING
+
+import click
+
+from fsqueue.cli.command import option, subcommand
+from fsqueue.cli.options import app_option, json_option, root_option, seconds
+from fsqueue.cli.output import counted, duration, print_json, print_table, queue_in_words
+from fsqueue.cli.target import opened
+from fsqueue.spool.states import State
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from fsqueue.spool.records import Failure
+    from fsqueue.spool.sightings import Sighting
+
+
+@subcommand("list")
+@app_option
+@root_option
+@option(
+    "--state",
+    type=click.Choice([str(state) for state in State]),
+    metavar="|".join(State),
+    help="Only calls in this state.",
+)
+@option("--task", metavar="MODULE.FUNC", help="Only calls of this task.")
+@option("--worker", metavar="NAME", help="Only calls that this worker runs or has run.")
+@option(
+    "--older-than",
+    type=seconds(),
+    default="0",
+    metavar="AGE",
+    help="Only calls that were made, claimed or ended at least this long ago: 90, 15m, 2h, 7d.",
+)
+@option(
+    "--limit",
+    type=click.IntRange(min=1),
+    default=50,
+    metavar="NUMBER",
+    help="List at most this many calls.",
+)
+@json_option
+def command(
+    app: str | None,
+    root: Path | None,
+    state: str | None,
+    task: str | None,
+    worker: str | None,
+    older_than: float,
+    limit: int,
+    as_json: bool,
+) -> None:
+    """List calls, of all states or of one.
+
+    Running calls come first, then pending ones in the order in which they will run, then failed
+    ones, and then all others that have ended, roughly the latest first.
+
+    The age of a pending call is counted from when it was made, that of a running call from when it
+    was claimed, and that of any other from when it ended. The command reads the beginning of each
+    file until it has found as many calls as it may list.
+    """
+    from fsqueue.spool.sightings import sight
+
+    with opened(app, root) as target:
+        matching = (
+            each
+            for each in sight(target.store, State(state) if state else None)
+            if (each.age or 0.0) >= older_than
+            and task in {None, each.task}
+            and worker in {None, each.worker}
+        )
+        found = list(itertools.islice(matching, limit + 1))
+        shown, more = found[:limit], len(found) > limit
+        if as_json:
+            print_json({"calls": shown, "more": more})
+            return
+        if shown:
+            heads = ("ID", "STATE", "AGE", "TASK", "QUEUE", "ATTEMPT", "WORKER", "FAILURE")
+            print_table(heads, map(_row, shown))
+        print(
+            f"the first {limit}; there are more (--limit)" if more else counted(len(shown), "call")
+        )
+
+
+def _row(each: Sighting) -> tuple[object, ...]:
+    batch = f" (batch of {each.members})" if each.members else ""
+    return (
+        each.id,
+        f"{each.state} (after {each.waits_for})" if each.waits_for else each.state,
+        duration(each.age),
+        f"{each.task or '?'}{batch}",
+        queue_in_words(each.queue) or "?",
+        each.attempt,
+        each.worker,
+        _failure_line(each.failure),
+    )
+
+
+def _failure_line(failure: Failure | None) -> str:
+    if failure is None:
+        return ""
+    return f"{failure.type}: {failure.message.partition(chr(10))[0]}"[:120]

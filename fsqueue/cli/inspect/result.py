@@ -1,0 +1,39 @@
+"""``fsqueue result``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from fsqueue.cli.answers import print_result
+from fsqueue.cli.command import subcommand
+from fsqueue.cli.options import app_option, id_argument, json_option, root_option, timeout_option
+from fsqueue.cli.target import check_id, opened
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@subcommand("result")
+@id_argument
+@app_option
+@root_option
+@timeout_option(default="0")
+@json_option
+def command(
+    invocation_id: str, app: str | None, root: Path | None, timeout: float, as_json: bool
+) -> None:
+    """Print the result of a call that has ended.
+
+    The result is printed as Python shows it (its repr), and with --json as JSON, where a part that
+    JSON does not know is replaced by its repr. If the call failed, its traceback goes to standard
+    error and the exit code is 1. If it has not ended, the exit code is 4.
+
+    To print it, this command unpickles the result, which can run code that the result names,
+    unless the task's serializer is json.
+    """
+    with opened(app, root) as target:
+        check_id(invocation_id)
+        code = print_result(target, invocation_id, timeout, as_json=as_json)
+        raise click.exceptions.Exit(code)

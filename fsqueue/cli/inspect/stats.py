@@ -1,0 +1,69 @@
+"""``fsqueue stats``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fsqueue.cli.command import option, subcommand
+from fsqueue.cli.options import app_option, json_option, root_option, seconds
+from fsqueue.cli.output import console, print_json, table
+from fsqueue.cli.statistics import busy, share, summary, tasks_table
+from fsqueue.cli.target import opened
+from fsqueue.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from rich.console import RenderableType
+
+    from fsqueue.spool.history import Stats
+
+
+@subcommand("stats")
+@app_option
+@root_option
+@option(
+    "--window",
+    type=seconds(),
+    default="1h",
+    metavar="DURATION",
+    help="How far to look back: 90, 15m, 2h, 7d.",
+)
+@json_option
+def command(app: str | None, root: Path | None, window: float, as_json: bool) -> None:
+    """Show failure rates, run times, and how busy workers were.
+
+    By task and by worker, with the time that calls had to wait. The figures come from the workers'
+    journals. What a worker did in the last seconds may be missing; if it was killed, what it did
+    in its last ten seconds.
+    """
+    from fsqueue.spool.census import look_at_workers
+    from fsqueue.spool.history import read_stats
+
+    with opened(app, root) as target:
+        if not window:
+            raise ConfigError("--window: expected more than 0 seconds")
+        store = target.store
+        workers = look_at_workers(store, heartbeat=target.app.conf.heartbeat)
+        alive = {worker.name for worker in workers if worker.state == "alive"}
+        found = read_stats(store, window, alive)
+        if as_json:
+            print_json(found)
+            return
+        for part in (summary(found), "", tasks_table(found), "", _workers_table(found)):
+            console().print(part)
+
+
+def _workers_table(found: Stats) -> RenderableType:
+    rows = [
+        (
+            worker.worker,
+            "alive" if worker.alive else "left",
+            worker.slots,
+            busy(worker.busy),
+            worker.calls,
+            f"{worker.failed}{share(worker.failed, worker.calls)}",
+        )
+        for worker in found.workers
+    ]
+    return table(("WORKER", "STATE", "SLOTS", "BUSY", "CALLS", "FAILED"), rows) if rows else ""

@@ -1,0 +1,35 @@
+"""``fsqueue status``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fsqueue.cli.command import subcommand
+from fsqueue.cli.options import app_option, json_option, root_option
+from fsqueue.cli.output import console, print_json
+from fsqueue.cli.overview import View, status_parts
+from fsqueue.cli.target import opened
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@subcommand("status")
+@app_option
+@root_option
+@json_option
+def command(app: str | None, root: Path | None, as_json: bool) -> None:
+    """Show queues, workers, and what ended in the last five minutes.
+
+    This lists every folder of the spool once.
+    """
+    with opened(app, root) as target:
+        view = View(target.store, target.app.conf.heartbeat)
+        census, recent = view.look()
+        if as_json:
+            import msgspec
+
+            print_json({**msgspec.structs.asdict(census), "recent": recent})
+            return
+        for part in status_parts(census, recent):
+            console().print(part)

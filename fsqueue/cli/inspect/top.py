@@ -1,0 +1,54 @@
+"""``fsqueue top``."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TYPE_CHECKING
+
+from fsqueue.cli.command import option, subcommand
+from fsqueue.cli.options import app_option, root_option, seconds
+from fsqueue.cli.output import console
+from fsqueue.cli.overview import View, top_parts
+from fsqueue.cli.target import opened
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from rich.console import Group
+
+_SHORTEST_PAUSE = 0.1
+
+
+@subcommand("top")
+@app_option
+@root_option
+@option(
+    "--interval",
+    type=seconds(least=_SHORTEST_PAUSE),
+    default="2",
+    metavar="DURATION",
+    help="Time between two updates, at least 0.1 seconds.",
+)
+def command(app: str | None, root: Path | None, interval: float) -> None:
+    """Show the status and the busiest tasks, updated until Ctrl-C.
+
+    Results are counted only every 30 seconds, because there may be very many.
+    """
+    from rich.console import Group
+    from rich.live import Live
+
+    with opened(app, root) as target:
+        view = View(target.store, target.app.conf.heartbeat)
+
+        def frame() -> Group:
+            return Group(*top_parts(*view.look()))
+
+        try:
+            screen = sys.stdout.isatty()
+            with Live(frame(), console=console(), auto_refresh=False, screen=screen) as live:
+                while True:
+                    time.sleep(interval)
+                    live.update(frame(), refresh=True)
+        except KeyboardInterrupt:
+            return

@@ -1,0 +1,55 @@
+"""``fsqueue triggers``."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from fsqueue.cli.command import subcommand
+from fsqueue.cli.options import app_option, json_option
+from fsqueue.cli.output import moment, print_json, print_table
+from fsqueue.cli.target import find_target, reporting
+from fsqueue.errors import ConfigError
+
+
+@subcommand("triggers")
+@app_option
+@json_option
+def command(app: str | None, as_json: bool) -> None:
+    """List the triggers of an application's tasks.
+
+    For cron triggers, also the time of the next tick and that of the last tick that was handled.
+    """
+    with reporting():
+        target = find_target(app, None)
+        if not target.named:
+            raise ConfigError("triggers needs the application: give --app MODULE:VARIABLE")
+        from fsqueue.spool.census import has_spool
+
+        store = target.app.store if has_spool(target.root) else None
+        try:
+            rows = [
+                {
+                    "task": each.task,
+                    "trigger": each.trigger,
+                    "next": each.upcoming,
+                    "handled": each.handled,
+                }
+                for each in target.app.triggers.overview(time.time(), store)
+            ]
+        finally:
+            target.app.close()
+    if as_json:
+        print_json(rows)
+        return
+    print_table(
+        ("task", "trigger", "next", "handled until"),
+        [
+            (row["task"], row["trigger"], _moment(row["next"]), _moment(row["handled"]))
+            for row in rows
+        ],
+    )
+
+
+def _moment(seconds: Any) -> str:
+    return "-" if seconds is None else moment(seconds)

@@ -1,0 +1,57 @@
+"""``fsqueue wait``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from fsqueue.cli import exits
+from fsqueue.cli.command import argument, subcommand
+from fsqueue.cli.options import app_option, json_option, root_option, timeout_option
+from fsqueue.cli.output import print_json
+from fsqueue.cli.target import check_id, opened
+from fsqueue.cli.waiting import GONE, wait_for
+from fsqueue.spool.states import State
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@subcommand("wait")
+@argument("invocation_ids", nargs=-1, required=True, metavar="ID...", help="Ids of the calls.")
+@app_option
+@root_option
+@timeout_option()
+@json_option
+def command(
+    invocation_ids: tuple[str, ...],
+    app: str | None,
+    root: Path | None,
+    timeout: float | None,
+    as_json: bool,
+) -> None:
+    """Wait until calls have ended, and print their states.
+
+    Exit code 0 if all succeeded, 1 if one failed or was cancelled, and 4 if one has not ended
+    before the timeout. If the caller took a result before this command could see it, the state is
+    "gone" and the exit code 3.
+    """
+    with opened(app, root) as target:
+        for each in invocation_ids:
+            check_id(each)
+        states = wait_for(target, invocation_ids, timeout)
+        if as_json:
+            print_json({"states": states})
+        else:
+            for name, state in states.items():
+                print(f"{name} {state}")
+        raise click.exceptions.Exit(_verdict(set(states.values())))
+
+
+def _verdict(states: set[str]) -> int:
+    if states & {State.PENDING, State.RUNNING}:
+        return exits.TIMEOUT
+    if GONE in states:
+        return exits.NOT_FOUND
+    return exits.OK if states <= {State.SUCCEEDED} else exits.NEGATIVE

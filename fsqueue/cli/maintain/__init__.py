@@ -1,0 +1,1 @@
+"""Commands that check and maintain a spool and its settings."""

@@ -1,0 +1,67 @@
+"""Options that several commands share, and the durations that options accept."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from fsqueue.cli.command import argument, env, flag, option
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+APP_HELP: Final = "The application: MODULE, or MODULE:VARIABLE if the module has several."
+_UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+
+app_option = option("--app", metavar="MODULE[:VARIABLE]", envvar=env("app"), help=APP_HELP)
+root_option = option(
+    "--root",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    envvar=env("root"),
+    help="The shared directory (spool) to use instead of an application's.",
+)
+json_option = flag("--json", "as_json", envvar=env("json"), help="Print one JSON document.")
+yes_option = flag("--yes", "-y", envvar=env("yes"), help="Do not ask for confirmation.")
+id_argument = argument("invocation_id", metavar="ID", help="Id of the call.")
+queue_argument = argument(
+    "queue", metavar="QUEUE", help="The queue: NAME, or APPLICATION.NAME if that is ambiguous."
+)
+
+
+def seconds(*, least: float = 0.0, most: float = float("inf")) -> Callable[[str | float], float]:
+    """The type of an option that is a duration: ``90``, ``90s``, ``15m``, ``2h`` or ``7d``.
+
+    Args:
+        least: smallest duration that is accepted, in seconds.
+        most: largest one.
+    """
+
+    def convert(value: str | float) -> float:
+        text = str(value)
+        number, factor = (text[:-1], _UNITS[text[-1]]) if text[-1:] in _UNITS else (text, 1)
+        try:
+            found = float(number) * factor
+        except ValueError:
+            found = float("nan")
+        if not 0 <= found < float("inf"):
+            raise click.BadParameter(f"{text!r} is no time span, such as 90, 15m, 2h or 7d")
+        if not least <= found <= most:
+            above = "" if most == float("inf") else f" and at most {most:g} s"
+            raise click.BadParameter(f"{text!r} is out of range: at least {least:g} s{above}")
+        return found
+
+    return convert
+
+
+timeout_option = partial(
+    option,
+    "--timeout",
+    type=seconds(),
+    metavar="DURATION",
+    envvar=env("timeout"),
+    help="Longest time to wait: 90, 15m, 2h, 7d. After it, the exit code is 4.",
+)

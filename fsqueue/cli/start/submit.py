@@ -1,0 +1,83 @@
+"""``fsqueue submit``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from fsqueue.cli.answers import print_result
+from fsqueue.cli.command import argument, flag, option, subcommand
+from fsqueue.cli.json_values import from_json, named_value
+from fsqueue.cli.options import app_option, json_option, timeout_option
+from fsqueue.cli.output import print_json
+from fsqueue.cli.target import NotFoundError, Target, find_target, reporting
+from fsqueue.errors import ConfigError, TaskNotFoundError
+
+if TYPE_CHECKING:
+    from fsqueue.task import Task
+
+
+@subcommand("submit")
+@argument("task", metavar="TASK", help="The task: FUNC, or MODULE.FUNC if that is ambiguous.")
+@app_option
+@option("--arg", multiple=True, metavar="JSON", help="Positional argument; repeat for several.")
+@option("--kwarg", multiple=True, metavar="NAME=JSON", help="Keyword argument; repeat for several.")
+@flag("--wait", "wait_for_it", help="Wait for the result, and print it as `result` does.")
+@timeout_option()
+@json_option
+def command(
+    task: str,
+    app: str | None,
+    arg: tuple[str, ...],
+    kwarg: tuple[str, ...],
+    wait_for_it: bool,
+    timeout: float | None,
+    as_json: bool,
+) -> None:
+    """Call a task, and print the id of the call.
+
+    Arguments are JSON. A text needs its quotes: --arg '"text"'.
+    """
+    with reporting():
+        target = find_target(app, None)
+        try:
+            found = _find_task(target, task)
+            args = [from_json("--arg ", text) for text in arg]
+            kwargs = dict(named_value(text) for text in kwarg)
+            invocation_id = _make_call(found, args, kwargs)
+            if wait_for_it:
+                code = print_result(target, invocation_id, timeout, as_json=as_json)
+                raise click.exceptions.Exit(code)
+        finally:
+            target.app.close()
+        if as_json:
+            print_json({"id": invocation_id})
+        else:
+            print(invocation_id)
+
+
+def _make_call(task: Task[..., Any], args: list[Any], kwargs: dict[str, Any]) -> str:
+    if task.forced_inline:
+        raise ConfigError("dev_mode_force_sync_tasks is set: the call would run here. Unset it.")
+    try:
+        call = task.bind(tuple(args), kwargs)
+    except TypeError as error:
+        raise ConfigError(str(error)) from error
+    return task.submit(call.args, call.kwargs).id
+
+
+def _find_task(target: Target, name: str) -> Task[..., Any]:
+    if not target.named:
+        raise ConfigError("submit needs the application: give --app MODULE:VARIABLE")
+    tasks = target.app.tasks
+    if name not in tasks and "." in name:
+        try:
+            target.app.resolve(name)
+        except TaskNotFoundError as error:
+            raise NotFoundError(str(error)) from error
+    found = [each for key, each in tasks.items() if key == name or key.endswith(f".{name}")]
+    if len(found) != 1:
+        there = ", ".join(tasks) or "none"
+        raise NotFoundError(f"which task is {name!r}? {target.app.app_id} has: {there}")
+    return found[0]

@@ -1,0 +1,115 @@
+"""``fsqueue worker``."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from fsqueue.cli import exits
+from fsqueue.cli.command import argument, flag, option, subcommand
+from fsqueue.cli.options import APP_HELP
+from fsqueue.cli.output import complain
+from fsqueue.errors import ConfigError, FSQueueError
+from fsqueue.workdir import workdir
+
+if TYPE_CHECKING:
+    from fsqueue.config import RunnerKind
+    from fsqueue.logs import LogFormat
+
+
+@subcommand("worker")
+@argument("application", metavar="MODULE[:VARIABLE]", help=APP_HELP)
+@option(
+    "--runner",
+    type=click.Choice(["thread", "process"]),
+    metavar="thread|process",
+    help="Run calls in threads or in processes (default: from the configuration).",
+)
+@option(
+    "--concurrency",
+    type=click.IntRange(min=1),
+    metavar="NUMBER",
+    help="Number of calls to run at once (default: from the configuration).",
+)
+@option(
+    "--queue",
+    multiple=True,
+    metavar="NAME[=WEIGHT]",
+    help="Queue to serve; repeat the option for several (default: 'default'). Without weights, "
+    "earlier queues go first. With weights, the queues share the worker in that proportion.",
+)
+@option(
+    "--resource",
+    multiple=True,
+    metavar="NAME=AMOUNT",
+    help="Resource that this worker offers to calls, such as gpu=1 or mem=64G; repeat the option "
+    "for several.",
+)
+@option(
+    "--log-format",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    metavar="text|json",
+    help="Format of the log on standard error: text, in colour on a terminal, or one JSON object "
+    "per line.",
+)
+@flag("--log-calls", help="Also log the start and the end of each call.")
+def command(
+    application: str,
+    runner: RunnerKind | None,
+    concurrency: int | None,
+    queue: tuple[str, ...],
+    resource: tuple[str, ...],
+    log_format: LogFormat,
+    log_calls: bool,
+) -> None:
+    """Run the calls of an application until stopped.
+
+    On SIGTERM or Ctrl-C the worker starts no more calls and waits for those that are running.
+    After FSQUEUE__STOP_GRACE seconds it gives back the ones that have not finished, and exits
+    with code 0.
+
+    On a second signal it gives them back at once. Other workers run them again.
+    """
+    from fsqueue.cli.discovery import find_app
+    from fsqueue.logs import LogSetup, set_up
+
+    set_up(LogSetup(log_format, log_calls))
+    # As `python -m` does: the modules of the folder where the command is given come first.
+    if (here := workdir()) is not None:
+        sys.path.insert(0, str(here))
+    try:
+        app = find_app(application)
+        queues, weighted = _parse_queues(queue)
+        app.make_runner(
+            kind=runner,
+            concurrency=concurrency,
+            queues=queues,
+            weighted=weighted,
+            resources=" ".join(resource),
+        ).run()
+    except FSQueueError as error:
+        complain(str(error))
+        raise click.exceptions.Exit(exits.USAGE) from error
+
+
+def _parse_queues(given: tuple[str, ...]) -> tuple[dict[str, float] | None, bool]:
+    """Names with weights, and whether weights were given."""
+    from fsqueue.spool.names import is_safe_name
+
+    queues: dict[str, float] = {}
+    weighted = any("=" in text for text in given)
+    for text in given:
+        name, _, weight = text.partition("=")
+        try:
+            queues[name] = float(weight) if weight else 1.0
+        except ValueError:
+            queues[name] = 0.0
+        if not is_safe_name(name) or not 0 < queues[name] < float("inf"):
+            raise ConfigError(
+                f"--queue {text}: expected a name of letters, digits, '-' and '_', and a weight "
+                "above 0 if there is one, like gpu or gpu=3"
+            )
+    return queues or None, weighted

@@ -1,0 +1,77 @@
+"""Statistics as text, for ``stats``, ``status`` and ``top``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fsqueue.cli.output import counted, duration, table
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from fsqueue.spool.history import Durations, Stats
+
+RECENT = 300.0
+"""Seconds that `status` and `top` look back."""
+_SMALL = 1e-3
+_SECOND, _HUNDRED = 1.0, 100.0
+
+
+def summary(found: Stats) -> str:
+    """One line about all tasks."""
+    failed = f"failed: {found.failed}{share(found.failed, found.calls)}"
+    more = "".join(
+        f"; {word}: {count}"
+        for word, count in (("retried", found.retried), ("lost attempts", found.lost))
+        if count
+    )
+    return (
+        f"last {found.seconds // 60:.0f} min: {counted(found.calls, 'call')} ended, "
+        f"{found.rate:.3g}/s; {failed}{more}"
+    )
+
+
+def tasks_table(found: Stats, most: int | None = None) -> RenderableType:
+    """The tasks, those with the most calls first if not all are shown."""
+    tasks = found.tasks
+    if most is not None:
+        tasks = tuple(sorted(tasks, key=lambda task: -task.calls)[:most])
+    heads = ("TASK", "CALLS", "FAILED", "RETRIED", "LOST", "WAIT 50/95/99%", "RUN 50/95/99%")
+    rows = [
+        (
+            task.task or "?",
+            task.calls,
+            f"{task.failed}{share(task.failed, task.calls)}",
+            task.retried,
+            task.lost,
+            _percentiles(task.wait),
+            _percentiles(task.run),
+        )
+        for task in tasks
+    ]
+    return table(heads, rows) if rows else "no calls have ended"
+
+
+def busy(share: float | None) -> str:
+    """How much of its slots' time a worker worked."""
+    return "-" if share is None else f"{share:.0%}"
+
+
+def share(part: int, whole: int) -> str:
+    """A part of a whole in percent, or nothing."""
+    return f" ({part / whole:.1%})" if part and whole else ""
+
+
+def _percentiles(durations: Durations) -> str:
+    return " / ".join(map(_short, (durations.p50, durations.p95, durations.p99)))
+
+
+def _short(seconds: float | None) -> str:
+    """Two or three digits: more are not known."""
+    if seconds is None:
+        return "-"
+    if seconds < _SMALL:
+        return "<1ms"
+    if seconds < _SECOND:
+        return f"{1000 * seconds:.2g}ms" if seconds < _SECOND / 10 else f"{1000 * seconds:.0f}ms"
+    return f"{seconds:.1f}s" if seconds < _HUNDRED else duration(seconds)

@@ -1,0 +1,97 @@
+"""Waits until calls have ended, for ``wait``, ``result`` and ``submit --wait``."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from concurrent.futures import FIRST_COMPLETED
+from concurrent.futures import wait as wait_for_futures
+from typing import TYPE_CHECKING, Final
+
+from fsqueue.cli.target import Target, check_id
+from fsqueue.errors import UnknownInvocationError
+from fsqueue.spool.states import State
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from fsqueue.spool.store import Store
+    from fsqueue.spool.waiter import Waiter
+
+# A caller may take an outcome between two looks of this process, and then nothing is left to wait
+# for. Finding that out takes a search of the spool, so it is done less and less often.
+_FIRST_SEARCH, _LAST_SEARCH = 1.0, 30.0
+GONE: Final = "gone"
+"""Instead of a state: the call has ended and its caller has taken the result."""
+
+
+def wait_for(
+    target: Target, invocation_ids: Sequence[str], timeout: float | None
+) -> dict[str, str]:
+    """Wait until all calls have ended, or the time is over, and return their states.
+
+    Args:
+        target: application and spool.
+        invocation_ids: the calls.
+        timeout: longest wait in seconds; ``None``: for ever.
+
+    Raises:
+        UnknownInvocationError: a call is nowhere in the spool from the beginning.
+    """
+    store = target.store
+    states = {each: _state(store, each) for each in invocation_ids}
+    for each, state in states.items():
+        if state == GONE:
+            raise UnknownInvocationError(
+                f"{store.layout.root} knows no invocation {each}: the id is mistyped, it belongs "
+                "to another spool, or its result was taken or has expired"
+            )
+    deadline = float("inf") if timeout is None else time.monotonic() + timeout
+    with _waiting(target) as waiter:
+        pause = _FIRST_SEARCH
+        while open_ids := [each for each, state in states.items() if _is_open(state)]:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                break
+            _wait_for_one(waiter, {check_id(each)[0] for each in open_ids}, min(left, pause))
+            states.update({each: _state(store, each) for each in open_ids})
+            pause = min(2 * pause, _LAST_SEARCH)
+    return states
+
+
+def _is_open(state: str) -> bool:
+    return state in {State.PENDING, State.RUNNING}
+
+
+def _state(store: Store, invocation_id: str) -> str:
+    from fsqueue.spool.sightings import state_or_failure
+
+    try:
+        return str(state_or_failure(store, *check_id(invocation_id)))
+    except UnknownInvocationError:
+        return GONE
+
+
+@contextlib.contextmanager
+def _waiting(target: Target) -> Iterator[Waiter]:
+    from fsqueue.spool.client import Client
+
+    client = Client(
+        target.store,
+        events=False,  # the bells are those of others
+        poll_interval=target.app.conf.poll_interval,
+        on_silence=lambda: True,
+    )
+    try:
+        yield client.waiter
+    finally:
+        client.close()
+
+
+def _wait_for_one(waiter: Waiter, carriers: set[str], seconds: float) -> None:
+    futures = [waiter.watch(carrier) for carrier in carriers]
+    try:
+        wait_for_futures(futures, timeout=seconds, return_when=FIRST_COMPLETED)
+    finally:
+        for future in futures:
+            future.cancel()
