@@ -354,6 +354,7 @@ def _run_pending(workplace: Workplace, path: str) -> bool:
         if ending is Ending.UNREADABLE and worker.release(claim):
             store.give_back(claim)
     finally:
+        worker.release(claim)  # also an attempt that has vanished: see `Shift._settle`
         worker.forget(claim.name)
     store.parked.helped(claim.name.invocation_id)
     return ending not in {Ending.UNREADABLE, Ending.WAITS}

@@ -15,6 +15,7 @@ from fsqueue.runner.budget import Budget, claim_within
 from fsqueue.runner.context import Workplace
 from fsqueue.runner.crew import Crew
 from fsqueue.runner.execute import Ending, cancelled, time_out
+from fsqueue.runner.give_back import give_all_back, give_back
 from fsqueue.runner.process_slots import ProcessSlots
 from fsqueue.runner.signals import stop_on_signals
 from fsqueue.runner.slots import Slots, ThreadSlots
@@ -143,9 +144,7 @@ class Shift:
 
     def _leave(self, upkeep: Upkeep) -> None:
         self._parked.unwatch()
-        for claim in self._worker.claims:
-            if self._worker.release(claim):
-                self._give_back(claim)
+        give_all_back(self._store, self._worker)
         self._worker.deregister()
         self._journal.close(self._worker.name)
         if self._kind == "process":
@@ -313,31 +312,32 @@ class Shift:
                 self._free_slot(quietly=True)  # its thread looks for the next call itself
 
     def _settle(self, claim: Claim, ending: Ending | BaseException) -> None:
-        """Free a claim; what its slot did not finish goes back."""
+        """Release a claim, and give back or requeue what its slot did not finish.
+
+        The claim is released whatever the ending: a slot process cannot do it, and an attempt
+        that has vanished is released by nobody else. A claim that is kept would be given back
+        when the worker stops.
+        """
         if self._kind == "process" and ending is Ending.FINISHED:
             self._parked.ended(claim.name.invocation_id)  # its process does not look
-        if ending in _SETTLED or not self._worker.release(claim):
+        held = self._worker.release(claim)
+        if ending in _SETTLED or not held:
             return
         drop_progress(self._store, claim.name)
         if ending is Ending.UNREADABLE:
             self._backlogs.skip(claim.name)
-            self._give_back(claim)
+            give_back(self._store, claim)
         elif ending is Ending.CANCELLED:
             cancelled(self._workplace, claim)
         elif ending is Ending.TIMED_OUT:
             time_out(self._workplace, claim)
         elif ending is Ending.NOT_STARTED or self._stopping.is_set():
-            self._give_back(claim)
+            give_back(self._store, claim)
         else:
             reason = f"its slot failed: {ending}"
             log.warning("%s: %s", claim.name, reason, extra=claim.tags)
             self._journal.add(notes.lost(self._store, claim))
             self._store.recover(claim.path, claim.name, reason)
-
-    def _give_back(self, claim: Claim) -> None:
-        log.info("given back: %s", claim.name, extra=claim.tags)
-        self._store.give_back(claim)
-        drop_progress(self._store, claim.name)
 
     def _end_cancelled(self) -> None:
         """End the executions of claims that were cancelled meanwhile."""
@@ -378,9 +378,7 @@ class Shift:
         self.stop()
 
     def _give_all_back(self, processes: set[int]) -> None:
-        for claim in self._worker.claims:
-            if self._worker.release(claim):
-                self._give_back(claim)
+        give_all_back(self._store, self._worker)
         give_back_of_processes(self._store, processes)
         self._worker.deregister()
         self._journal.close(self._worker.name)

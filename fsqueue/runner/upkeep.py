@@ -111,7 +111,7 @@ class Upkeep:
             (self._lead, beat),
             (self._mend_lanes, beat),
             (self._look_after, beat),
-            (self._write_journal, beat),
+            (self._write_journal, beat / 4),
             (self._expire, _EXPIRE_EVERY),
         )
         while not self._stop.wait(_TICK):

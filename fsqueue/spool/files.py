@@ -201,7 +201,7 @@ class Files:
         finally:
             self.fs.discard(temporary)
 
-    def append(self, path: str, data: bytes) -> None:
+    def append(self, path: str, data: bytes | bytearray) -> None:
         """Add to the end of a file of this process alone, whose folder may be missing, or none.
 
         The two folders above are looked at each time: unlike a rename, this would write on to what

@@ -97,7 +97,7 @@ class Filesystem:
                 self.unlink(path)
             raise
 
-    def append(self, path: str, data: bytes) -> None:
+    def append(self, path: str, data: bytes | bytearray) -> None:
         """Add to the end of a regular file, making it if need be; of one writer's files only.
 
         A power cut may undo it, whatever `durable` says.

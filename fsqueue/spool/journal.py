@@ -6,9 +6,9 @@ which there was something to do: counts and sketches (see `fsqueue.spool.sketch`
 wants statistics reads the sums alone, so that their cost grows neither with the number of calls
 nor with the history.
 
-Lines wait in memory for up to ten seconds, and are then counted and appended together: what runs
-calls has little to do with it. What a worker that is killed has not written is missing from the
-statistics.
+Lines wait in memory for up to ten seconds, or until there are 500, and are then appended together:
+what runs calls has little to do with it. What a worker that is killed has not written is missing
+from the statistics.
 """
 
 from __future__ import annotations
@@ -25,8 +25,6 @@ from fsqueue.spool import sketch
 from fsqueue.spool.names import Slot
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from fsqueue.spool.claim import Claim
     from fsqueue.spool.records import Call
     from fsqueue.spool.store import Store
@@ -45,7 +43,8 @@ _SELDOM, _MANY_SUMS = 60.0, MOST_SUMS // 4
 _MOST_LINES = 32 << 20
 # So many wait in memory at most, for a file server that does not answer.
 _MOST_WAITING = 20_000
-_SOON = 2_000
+# With so many it writes at the next beat already: they take memory.
+_SOON = 500
 _MOST_TASKS = 200
 _LONGEST_NAME = 200
 _OTHERS: Final = "(others)"
@@ -185,8 +184,9 @@ class Journal:
         self._store, self._slots, self._keep = store, slots, keep
         self._every = _EVERY_BEATS * heartbeat
         self._mutex = threading.Lock()
-        self._entries: list[Entry] = []
-        self._tasks: dict[str, TaskSums] = {}  # of those for which there is no room
+        # Encoded at once: as objects they would take three times the memory.
+        self._lines, self._waiting = bytearray(), 0
+        self._tasks: dict[str, TaskSums] = {}
         self._missing = 0
         self._held, self._busy, self._changed = 0, 0.0, 0.0
         self._began = self._since = 0.0
@@ -204,12 +204,14 @@ class Journal:
         """An attempt has ended."""
         if not self._keep:
             return
+        line = _encode(entry) + b"\n"
         with self._mutex:
-            if len(self._entries) < _MOST_WAITING:
-                self._entries.append(entry)
+            _count(self._tasks, entry)
+            if self._waiting < _MOST_WAITING:
+                self._lines += line
+                self._waiting += 1
             else:
                 self._missing += 1
-                _count(self._tasks, [entry])
 
     def hold(self, change: int) -> None:
         """So many slots more, or less, are busy."""
@@ -247,18 +249,17 @@ class Journal:
         now = self._store.fs.monotonic()
         with self._mutex:
             every = self._every if self._summed < _MANY_SUMS else _SELDOM
-            due = now - self._flushed >= every or len(self._entries) >= _SOON
-            idle = not (self._entries or self._tasks or self._held or self._busy)
+            due = now - self._flushed >= every or self._waiting >= _SOON
+            idle = not (self._tasks or self._held or self._busy)
             if not left and (not due or idle):
                 if idle:
                     self._since = self._store.clock.now()
                 return
             self._flushed = now
-            sums, entries = self._take(left)
-        _count(sums.tasks, entries)
-        self._write(worker, sums, entries)
+            sums, lines, count = self._take(left)
+        self._write(worker, sums, lines, count)
 
-    def _take(self, left: bool) -> tuple[Sums, list[Entry]]:
+    def _take(self, left: bool) -> tuple[Sums, bytearray, int]:
         self._account()
         until = self._store.clock.now()
         sums = Sums(
@@ -272,19 +273,18 @@ class Journal:
             left=left,
             tasks=self._tasks,
         )
-        entries = self._entries
+        lines, count = self._lines, self._waiting
         self._since, self._busy, self._missing = sums.until, 0.0, 0
-        self._tasks, self._entries = {}, []
-        return sums, entries
+        self._tasks, self._lines, self._waiting = {}, bytearray(), 0
+        return sums, lines, count
 
-    def _write(self, worker: str, sums: Sums, entries: list[Entry]) -> None:
+    def _write(self, worker: str, sums: Sums, lines: bytearray, count: int) -> None:
         hour = hour_of(sums.until)
         if hour != self._hour:
             self._hour, self._written, self._summed = hour, 0, 0
-        lines = _lines(entries)
         if self._written + len(lines) > _MOST_LINES:
-            sums = msgspec.structs.replace(sums, missing=sums.missing + len(entries))
-            lines = b""
+            sums = msgspec.structs.replace(sums, missing=sums.missing + count)
+            lines = bytearray()
         self._written += len(lines)
         # The sums can wait for the next time, as their serial tells a second copy. Lines can
         # not: if one of the two fails, they are said to be missing.
@@ -297,7 +297,7 @@ class Journal:
                 self._store.append(layout.journal_lines(hour, worker), lines)
         except OSError:
             with self._mutex:
-                self._missing += len(entries) if lines else 0
+                self._missing += count if lines else 0
             raise
 
     def _send(self) -> None:
@@ -314,13 +314,8 @@ class Journal:
         self._unsent = None
 
 
-def _count(tasks: dict[str, TaskSums], entries: Iterable[Entry]) -> None:
-    for entry in entries:
-        name = entry.task[:_LONGEST_NAME]
-        if name not in tasks and len(tasks) >= _MOST_TASKS:
-            name = _OTHERS
-        tasks.setdefault(name, TaskSums()).count(entry)
-
-
-def _lines(entries: Iterable[Entry]) -> bytes:
-    return b"".join(_encode(entry) + b"\n" for entry in entries)
+def _count(tasks: dict[str, TaskSums], entry: Entry) -> None:
+    name = entry.task[:_LONGEST_NAME]
+    if name not in tasks and len(tasks) >= _MOST_TASKS:
+        name = _OTHERS
+    tasks.setdefault(name, TaskSums()).count(entry)

@@ -184,7 +184,7 @@ def test_memory_has_an_end_while_nothing_can_be_written(store, fs, journal, monk
     monkeypatch.setattr(journals, "_MOST_WAITING", 10)
     for number in range(1000):
         journal.add(entry(store, task=f"t.f{number}"))
-    assert len(journal._entries) == 10
+    assert journal._waiting == 10
     assert len(journal._tasks) == 201
     journal.flush(ME)
     stats = read_stats(store, HOUR)
