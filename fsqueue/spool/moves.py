@@ -16,15 +16,13 @@ from fsqueue.errors import EnvelopeError, SpoolVersionError
 from fsqueue.spool import envelope
 from fsqueue.spool.blobs import Blobs
 from fsqueue.spool.cache import Cache
+from fsqueue.spool.checks import check_header, check_place
 from fsqueue.spool.claim import Claim
-from fsqueue.spool.lanes import Lanes, check_lanes, waiting_name
+from fsqueue.spool.lanes import Lanes, waiting_name
 from fsqueue.spool.names import (
     DEFAULT_PRIORITY,
     AttemptName,
     Slot,
-    is_invocation_id,
-    is_queue_name,
-    is_slot_name,
 )
 from fsqueue.spool.occurrences import add_end
 from fsqueue.spool.once import Once
@@ -147,10 +145,12 @@ class Moves(Once):
         """Header and payload of a claimed call.
 
         Raises:
-            EnvelopeError: damaged or foreign: put it into quarantine.
+            EnvelopeError: damaged, foreign or moved: put it into quarantine.
             SpoolVersionError: a newer writer's: give it back.
         """
-        return self._read_call(claim.path, claim.name)
+        call, payload = self._read_call(claim.path, claim.name)
+        check_place(call, claim)
+        return call, payload
 
     def read_pending(self, path: str, name: AttemptName) -> Call:
         """Header of a call that nobody has claimed.
@@ -177,17 +177,7 @@ class Moves(Once):
         except PermissionError as error:
             raise EnvelopeError(f"{path} may not be read: {error.strerror}") from error
         call, payload = envelope.decode(data, Call, path, self.key)
-        if call.spool != self.info.id:
-            raise EnvelopeError(f"{path} belongs to another spool ({call.spool})")
-        if call.id != name.invocation_id:
-            raise EnvelopeError(f"{path} holds another invocation ({call.id})")
-        if not is_queue_name(call.queue) or not is_slot_name(call.slot):
-            raise EnvelopeError(f"{path} names no slot of a queue ({call.queue}/{call.slot})")
-        check_lanes(call, path)
-        if not all(map(is_invocation_id, call.after)):
-            raise EnvelopeError(f"{path} waits for what is no invocation")
-        if name.deaths >= call.max_attempts:
-            raise EnvelopeError(f"{path} was attempted more often than {call.max_attempts} times")
+        check_header(call, self.info.id, path, name)
         return call, payload
 
     # -- waiting for other calls ----------------------------------------------------------

@@ -52,6 +52,11 @@ def conversation():
     return kept.id, lost.id, words
 
 
+@app.task
+def wait_for(invocation_id):
+    return app.invocation(invocation_id).get(20)
+
+
 @app.direct_task
 def fib_in_a_pause(n):
     controls.pause(app.store, f"{app.app_id}.default")
