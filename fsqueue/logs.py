@@ -7,11 +7,14 @@ processes of its slots too.
 
 from __future__ import annotations
 
+import copy
 import json
 import logging
 import sys
 from datetime import UTC, datetime
 from typing import Any, Final, Literal, NamedTuple
+
+from fsqueue.printable import CONTINUED, indented, printable
 
 LogFormat = Literal["text", "json"]
 CALLS: Final = "fsqueue.calls"
@@ -76,16 +79,33 @@ def _handler(kind: LogFormat) -> logging.Handler:
 
 
 class TextFormatter(logging.Formatter):
-    """Lines without what a terminal would take for a command."""
+    """Text lines, in which no message can add a line that looks like another record.
+
+    Messages of this package stay on one line. Those of other loggers, tracebacks and stacks may
+    have several, and all but the first begin with ``|``.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
         """The record as text."""
-        text = super().format(record)
-        if text.isprintable():
-            return text
-        return "".join(
-            each if each.isprintable() or each in "\n\t" else ascii(each)[1:-1] for each in text
-        )
+        plain = copy.copy(record)
+        plain.exc_text = None  # another handler's formatter may have left one here
+        return super().format(plain)
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
+        """The line of a record, without its traceback."""
+        text = super().formatMessage(record)
+        if record.name.partition(".")[0] == "fsqueue":
+            return printable(text, keep="\t")
+        first, *others = text.split("\n", 1)
+        return "\n".join([printable(first, keep="\t"), *(indented(o, CONTINUED) for o in others)])
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802 - logging's name
+        """The traceback of a record."""
+        return indented(super().formatException(ei), CONTINUED)
+
+    def formatStack(self, stack_info: str) -> str:  # noqa: N802 - logging's name
+        """The stack of a record."""
+        return indented(super().formatStack(stack_info), CONTINUED)
 
 
 class JsonFormatter(logging.Formatter):

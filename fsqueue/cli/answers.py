@@ -42,8 +42,8 @@ def print_result(
     else:
         failure = answer["failure"] or {"type": "?", "message": ""}
         complain(
-            f"{invocation_id} {answer['state']}: {failure['type']}: {failure['message']}"
-            + (f"\n\n{answer['traceback']}" if answer["traceback"] else "")
+            f"{invocation_id} {answer['state']}: {failure['type']}: {failure['message']}",
+            answer["traceback"].rstrip(),
         )
     return exits.OK if answer["state"] == State.SUCCEEDED else exits.NEGATIVE
 

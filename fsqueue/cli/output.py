@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from typing import TYPE_CHECKING, Any
 
 from fsqueue.errors import ConfigError
+from fsqueue.printable import indented, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -32,7 +34,17 @@ def print_json(value: object) -> None:
     """One JSON document."""
     import msgspec
 
-    print(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
+    text = msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
+    if not text.replace("\n", "").isprintable():
+        # A terminal obeys some characters that JSON does not escape. All are within texts.
+        text = "".join(
+            each if each.isprintable() or each == "\n" else _escaped(each) for each in text
+        )
+    print(text)
+
+
+def _escaped(character: str) -> str:
+    return json.dumps(character)[1:-1].replace("\x7f", "\\u007f")
 
 
 def print_outcome(document: dict[str, object], text: str, *, as_json: bool) -> None:
@@ -71,10 +83,11 @@ def print_pairs(pairs: Iterable[tuple[str, object]]) -> None:
         print(f"{name:<{width}}  {printable(str(value))}")
 
 
-def complain(message: str) -> None:
-    """Say on standard error what is wrong."""
-    text = printable(message, keep="\n")
-    print(f"fsqueue: {text}", file=sys.stderr)
+def complain(message: str, details: str = "") -> None:
+    """Say on standard error what is wrong, and print the details below, indented."""
+    print(f"fsqueue: {printable(message)}", file=sys.stderr)
+    if details:
+        print(f"\n{indented(details)}", file=sys.stderr)
 
 
 def confirm(question: str) -> None:
@@ -93,13 +106,6 @@ def confirm(question: str) -> None:
     if not click.confirm(question, err=True):
         complain("nothing was done")
         raise click.exceptions.Exit(exits.NEGATIVE)
-
-
-def printable(text: str, *, keep: str = "") -> str:
-    """A text from the spool without what a terminal would take for a command."""
-    return "".join(
-        each if each.isprintable() or each in keep else ascii(each)[1:-1] for each in text
-    )
 
 
 def printable_output(text: str) -> str:
@@ -145,8 +151,6 @@ def moment(seconds: float) -> str:
 
 def as_json(value: Any) -> Any:
     """A value as JSON has it; what JSON does not know, as its `repr`."""
-    import json
-
     try:
         return json.loads(json.dumps(value, default=repr))
     except (TypeError, ValueError, RecursionError):

@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from fsqueue.cli.output import duration, printable, queue_in_words, table
+from fsqueue.cli.output import duration, queue_in_words, table
 from fsqueue.cli.statistics import RECENT, busy, summary, tasks_table
+from fsqueue.printable import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

@@ -13,6 +13,7 @@ from fsqueue.cli import exits
 from fsqueue.cli.command import env
 from fsqueue.cli.output import complain
 from fsqueue.errors import ConfigError, FSQueueError, UnknownInvocationError
+from fsqueue.logs import TextFormatter
 from fsqueue.workdir import GONE, absolute, workdir
 
 if TYPE_CHECKING:
@@ -124,7 +125,9 @@ def find_target(app: str | None, root: Path | None) -> Target:
 @contextlib.contextmanager
 def reporting() -> Iterator[None]:
     """Turn the errors of the block into a message and an exit code."""
-    logging.basicConfig(level=logging.WARNING, format="fsqueue: %(message)s", stream=sys.stderr)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(TextFormatter("fsqueue: %(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
     try:
         yield
     except (NotFoundError, UnknownInvocationError) as error:

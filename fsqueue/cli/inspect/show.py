@@ -11,12 +11,12 @@ from fsqueue.cli.output import (
     moment,
     print_json,
     print_pairs,
-    printable,
     printable_output,
     queue_in_words,
 )
 from fsqueue.cli.target import check_id, opened
 from fsqueue.errors import FSQueueError
+from fsqueue.printable import indented
 from fsqueue.spool.states import State
 
 if TYPE_CHECKING:
@@ -210,6 +210,6 @@ def _print_facts(facts: dict[str, Any]) -> None:
     print_pairs(pairs)
     for text in [*facts.get("arguments", []), facts.get("traceback", "")]:
         if text:
-            print(f"\n{printable(text.rstrip(), keep=chr(10))}")
+            print(f"\n{indented(text.rstrip())}")
     if facts.get("output"):
         print(f"\noutput\n{printable_output(facts['output'].rstrip())}")

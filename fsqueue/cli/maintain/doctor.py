@@ -19,6 +19,7 @@ from fsqueue.config import load_config
 from fsqueue.doctor.advice import as_toml
 from fsqueue.doctor.findings import Verdict
 from fsqueue.errors import FSQueueError
+from fsqueue.printable import printable
 from fsqueue.spool.access import group_number
 
 if TYPE_CHECKING:
@@ -79,19 +80,23 @@ def command(root: str, peer: bool, wait: float, as_json: bool) -> None:
                 group=group,
                 fs=LenientFilesystem(group=group, stop=stop),
                 peer=wait if peer else None,
-                progress=lambda text: print(f"fsqueue: {text}", file=sys.stderr, flush=True),
+                progress=_say,
             )
         except (FSQueueError, OSError) as error:
             _refuse(str(error))
         except KeyboardInterrupt:
             _refuse("stopped; everything is removed")
-    print(_as_json(report) if as_json else _as_text(report))
+    print(_as_json(report) if as_json else printable(_as_text(report), keep="\n"))
     raise click.exceptions.Exit(_EXIT[report.verdict])
 
 
 def _refuse(message: str) -> None:
-    print(f"fsqueue: {message}", file=sys.stderr)
+    print(f"fsqueue: {printable(message)}", file=sys.stderr)
     raise click.exceptions.Exit(UNFIT)
+
+
+def _say(text: str) -> None:
+    print(f"fsqueue: {printable(text)}", file=sys.stderr, flush=True)
 
 
 @contextlib.contextmanager
