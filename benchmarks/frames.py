@@ -1,0 +1,116 @@
+"""Counts the package's own Python frames that one no-op direct call enters, on both sides.
+
+Caller: one warm, blocking call after another, in the thread that calls. Worker: the calls of a
+backlog, in the thread of its only slot, so from one claim to the next. Frames in other threads, and
+in other packages, are not counted.
+"""
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+import threading
+from collections import Counter
+from pathlib import Path
+
+import machine
+from rich.console import Console
+from rich.table import Table
+from workers import workers
+
+import fsqueue
+
+PACKAGE = os.path.dirname(fsqueue.__file__) + os.sep
+WARM_UP, CALLS = 50, 500
+MOST = {"caller": 120, "worker": 125}
+HERE = Path(__file__).parent
+
+
+class FrameCounter:
+    """A profile hook that counts the functions of the package that a thread enters.
+
+    Args:
+        threads: only in threads whose names begin so.
+    """
+
+    def __init__(self, threads):
+        self._threads = threads
+        self.frames = Counter()
+
+    def __call__(self, frame, event, _):
+        """Called by the interpreter."""
+        code = frame.f_code
+        if (
+            event == "call"
+            and code.co_filename.startswith(PACKAGE)
+            and threading.current_thread().name.startswith(self._threads)
+        ):
+            self.frames[f"{code.co_filename[len(PACKAGE) :]}:{code.co_qualname}"] += 1
+
+
+def in_caller(root):
+    """Frames of warm blocking calls, while a worker in another process serves them."""
+    import bench_tasks
+
+    counter = FrameCounter("MainThread")
+    with workers(1, root, "--concurrency", "1"):
+        for _ in range(WARM_UP):
+            bench_tasks.echo(None)
+        sys.setprofile(counter)
+        for _ in range(CALLS):
+            bench_tasks.echo(None)
+        sys.setprofile(None)
+    bench_tasks.app.close()
+    return counter.frames
+
+
+def in_worker():
+    """Frames of a backlog's calls in the thread of a worker's only slot."""
+    import bench_tasks
+
+    app, counter = bench_tasks.app, FrameCounter("fsqueue-slot")
+    tick = app.task(bench_tasks.tick)
+    for _ in range(CALLS):
+        tick()
+    runner = app.make_runner(kind="thread", concurrency=1)
+    threading.setprofile(counter)
+    thread = threading.Thread(target=runner.run)
+    thread.start()
+    for _ in range(CALLS):
+        bench_tasks.ticks.acquire()
+    runner.stop_runner_loop()
+    thread.join()
+    threading.setprofile(None)
+    app.close()
+    return counter.frames
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--root", type=Path, default=machine.memory_or_disk())
+    parser.add_argument("--top", type=int, default=0, help="list this many functions a side")
+    parser.add_argument("--json", type=Path, help="write the figures to this file")
+    options = parser.parse_args()
+    sys.path.insert(0, str(HERE))
+    console, figures = Console(), {}
+    table = Table("frames of the package per call", "functions", "files", "most", title="No-op")
+    with tempfile.TemporaryDirectory(dir=options.root) as folder:
+        os.environ["FSQUEUE__ROOT"] = f"{folder}/spool"
+        counts = {"caller": in_caller(Path(folder, "spool")), "worker": in_worker()}
+    for side, frames in counts.items():
+        figures[side] = round(frames.total() / CALLS, 1)
+        often = {name for name, count in frames.items() if count >= CALLS / 2}
+        files = {name.partition(":")[0] for name in often}
+        table.add_row(
+            f"{side}: {figures[side]:g}", str(len(often)), str(len(files)), str(MOST[side])
+        )
+        for name, count in frames.most_common(options.top):
+            console.print(f"{count / CALLS:8.2f}  {name}")
+    console.print(table)
+    if options.json:
+        options.json.write_text(json.dumps(figures))
+
+
+if __name__ == "__main__":
+    main()
