@@ -1,0 +1,57 @@
+"""Modules that are named in strings, which no import shows when a module moves."""
+
+import ast
+import importlib
+import re
+from pathlib import Path
+
+import pytest
+
+import fsqueue
+
+PACKAGE = Path(fsqueue.__file__).parent
+# Loggers and attributes of spans, which look like modules.
+NO_MODULES = {"fsqueue.calls", "fsqueue.attempt", "fsqueue.task", "fsqueue.queue", "fsqueue.toml"}
+
+
+def strings_of_the_package():
+    """The texts in the code of the package, with where they are; no docstrings."""
+    paths = sorted(PACKAGE.rglob("*.py"))
+    assert len(paths) > 100, "the package is not where this test looks for it"
+    for path in paths:
+        tree = ast.parse(path.read_text("utf-8"))
+        prose = {
+            id(node.value)
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+        }
+        for node in ast.walk(tree):
+            is_text = isinstance(node, ast.Constant) and isinstance(node.value, str)
+            if is_text and id(node) not in prose:
+                yield f"{path.relative_to(PACKAGE)}:{node.lineno}", node.value
+
+
+def modules_in(text):
+    """Modules of the package that a text names: as a whole, or in an import within code."""
+    if re.fullmatch(r"fsqueue(\.[a-z_]+)+", text):
+        return {text}
+    return set(re.findall(r"\b(?:from|import) (fsqueue(?:\.[a-z_]+)*)", text))
+
+
+NAMED = sorted(
+    {
+        (module, where.partition(":")[0])
+        for where, text in strings_of_the_package()
+        for module in modules_in(text) - NO_MODULES
+    }
+)
+
+
+def test_some_are_named():
+    """Those of the fork server and of the doctor's second process, at the least."""
+    assert {"fsqueue.runner.forkserver", "fsqueue.doctor.partner"} <= {name for name, _ in NAMED}
+
+
+@pytest.mark.parametrize(("module", "file"), NAMED)
+def test_a_module_that_is_named_is_there(module, file):
+    assert importlib.import_module(module), file
