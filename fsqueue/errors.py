@@ -6,6 +6,7 @@
     ├── ConfigError                 (also a ValueError)
     ├── SpoolError                  the shared directory
     │   ├── SpoolVersionError       written by another format version
+    │   ├── StorageError            (also an OSError) a file does not fit on its disk
     │   └── EnvelopeError           a file that is not what it claims to be
     ├── SerializationError          (also a TypeError) a value that cannot be pickled
     ├── TaskNotFoundError           the worker has no task of that name
@@ -17,6 +18,7 @@
         ├── DeserializationError    arguments or a result that cannot be unpickled
         ├── InvocationCorruptError  its file was damaged and put into quarantine
         ├── InvocationExpiredError  it was not started in time
+        ├── ResultTooLargeError     its result does not fit into the shared directory
         ├── RemoteError             an exception that could not travel as itself
         ├── TaskTimeoutError        (also a TimeoutError) its body took too long
         ├── UnknownInvocationError  no such invocation, or it has expired
@@ -46,6 +48,30 @@ class SpoolVersionError(SpoolError):
 
 class EnvelopeError(SpoolError):
     """A file of the spool is truncated, damaged or foreign."""
+
+
+class StorageError(SpoolError, OSError):
+    """A file does not fit on the disk of the shared directory; nothing of it is left there.
+
+    Args:
+        code: the `errno`.
+        text: what does not fit, where, and how much room there is.
+        size: of the file, in bytes.
+        never: it cannot fit, however long one waits.
+        alone: smaller files may fit: the disk is not full for everybody.
+    """
+
+    def __init__(
+        self,
+        code: int = 0,
+        text: str = "",
+        *,
+        size: int = 0,
+        never: bool = False,
+        alone: bool = True,
+    ) -> None:
+        super().__init__(code, text)
+        self.size, self.never, self.alone = size, never, alone
 
 
 class SerializationError(FSQueueError, TypeError):
@@ -111,6 +137,10 @@ class InvocationCorruptError(InvocationError):
 
 class InvocationExpiredError(InvocationError):
     """The invocation was not started before its ``expires``."""
+
+
+class ResultTooLargeError(InvocationError):
+    """The body has returned, and its result does not fit into the shared directory."""
 
 
 class TaskTimeoutError(InvocationError, TimeoutError):

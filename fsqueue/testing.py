@@ -11,7 +11,7 @@ A store over it behaves like any other, until a fault strikes::
 
 The verbs are those that `fsqueue.spool.filesystem.Filesystem` passes to its `_call`: create,
 append, open, write, fsync, close, read, rename, link, unlink, mkdir, rmdir, listdir, stat, fstat,
-utime, chmod, lock.
+utime, chmod, statvfs, lock.
 """
 
 from __future__ import annotations

@@ -19,6 +19,7 @@ from fsqueue.runner.capture import capturing_if
 from fsqueue.runner.context import Execution, current
 from fsqueue.runner.deadlines import time_limit, timeout_error
 from fsqueue.runner.parents import Parents, find_ancestor
+from fsqueue.runner.publication import Publication
 from fsqueue.spool.lookup import find_due, find_pending, is_due
 from fsqueue.spool.records import Outcome
 from fsqueue.spool.schedule import later
@@ -92,7 +93,7 @@ def execute(
         if not execution.settle() or not release(claim):
             return False
         execution.end_report()
-        _insist(workplace, lambda: finish(execution, result))
+        _insist(workplace, Publication(execution, result, finish))
         turns.leave(execution)
         return True
 

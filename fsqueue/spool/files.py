@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from fsqueue.errors import SpoolError
 from fsqueue.spool import envelope
+from fsqueue.spool.capacity import explained
 from fsqueue.spool.clock import ServerClock
 from fsqueue.spool.filesystem import links_unsupported
 from fsqueue.spool.names import new_token
@@ -241,7 +242,14 @@ class Files:
 
     def _write(self, chunks: Sequence[Buffer]) -> str:
         path = self._temporary()
-        self.fs.create(path, chunks)
+        try:
+            self.fs.create(path, chunks)
+        except OSError as error:
+            size = sum(map(len, chunks))
+            refused = explained(error, self.fs, self.layout.root, size)
+            if refused is error:
+                raise
+            raise refused from error
         return path
 
     def _temporary(self) -> str:

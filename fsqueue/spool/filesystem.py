@@ -392,6 +392,11 @@ class Filesystem:
         """Owner, mode and times of what a path leads to, or of the link if it is one."""
         return self._call("stat", os.stat, path, follow_symlinks=follow)
 
+    def space(self, path: str) -> tuple[int, int]:
+        """Bytes that a filesystem has in all, and that are free for this user."""
+        found = self._call("statvfs", os.statvfs, path)
+        return found.f_frsize * found.f_blocks, found.f_frsize * found.f_bavail
+
     # -- who may read, and what survives ------------------------------------------------
 
     def _open_new(self, path: str, more: int = 0) -> int:
