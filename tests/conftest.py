@@ -11,20 +11,39 @@ from typing import TYPE_CHECKING
 import pytest
 from support import strays
 
+from examples import THOROUGH
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
 _MEMORY = "/dev/shm"
+# How often each test runs that is marked as concurrent; `.ci/run --full` sets it.
+_REPEAT = "FSQUEUE_TESTS_REPEAT"
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "leaves_strays: the test leaves files of clients or workers in its spool"
     )
+    config.addinivalue_line(
+        "markers", f"concurrent: depends on who is first; runs {_REPEAT} times where that is set"
+    )
+    if THOROUGH:
+        from hypothesis import settings
+
+        settings.register_profile("thorough", max_examples=int(THOROUGH), deadline=None)
+        settings.load_profile("thorough")
     # A shell starts what is to run in the background deaf to Ctrl-C, and its children inherit that.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    times = int(os.environ.get(_REPEAT, "1"))
+    if times > 1 and metafunc.definition.get_closest_marker("concurrent"):
+        metafunc.fixturenames.append("repetition")
+        metafunc.parametrize("repetition", range(times))
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:

@@ -5,10 +5,14 @@ from __future__ import annotations
 import errno
 import os
 
+import pytest
+
 from fsqueue.runner.context import Workplace
 from fsqueue.runner.execute import run_if_pending
 from fsqueue.spool.worker import Worker
 from integration import sample_tasks
+
+pytestmark = pytest.mark.concurrent
 
 
 def test_a_claim_that_the_shared_directory_refuses_is_tried_again(app):

@@ -15,6 +15,8 @@ from fsqueue.spool import waiter
 from integration import sample_tasks as sample
 from integration.conftest import working
 
+pytestmark = pytest.mark.concurrent
+
 
 def words(path):
     return path.read_text().split() if path.exists() else []

@@ -20,6 +20,8 @@ from integration import sample_tasks
 from integration.conftest import working
 from integration.sample_tasks import crowds
 
+pytestmark = pytest.mark.concurrent
+
 QUICK = {"poll_interval": 0.1, "heartbeat": 0.2}
 
 

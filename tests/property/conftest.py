@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 from hostile_files import Outside
-from hypothesis import settings
 from integration.conftest import make_app
 from sweep import Stage
 
@@ -18,11 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 __all__ = ["make_app"]
-# For a search by hand:
-# `pytest tests/property/test_state_machine.py --hypothesis-profile=long --timeout=0`.
-settings.register_profile(
-    "long", max_examples=2000, stateful_step_count=50, deadline=None, print_blob=True
-)
 
 
 @pytest.fixture

@@ -9,7 +9,9 @@ import fuzz
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-FEW = settings(max_examples=150, deadline=None)
+from examples import examples
+
+FEW = settings(max_examples=examples(150), deadline=None)
 _PIECES = st.sampled_from(
     [
         b"fsqueue ", b"1 ", b"2 ", b"0 ", b"call ", b"outcome ", b"\n", b"0" * 32, b"{", b"}",

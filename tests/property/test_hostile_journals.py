@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from integration.conftest import working
 
+from examples import examples
 from fsqueue.cli.main import command_line
 from fsqueue.spool.expiry import expire
 from fsqueue.spool.history import read_stats
@@ -181,7 +182,9 @@ _JSON = st.recursive(
 
 @given(st.dictionaries(st.sampled_from([*Sums.__struct_fields__]), _JSON) | st.binary())
 @settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=examples(60),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 def test_any_line(app, content):
     path = noted(app.store, GOOD)

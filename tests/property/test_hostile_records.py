@@ -28,6 +28,7 @@ from hypothesis import strategies as st
 from integration.conftest import working
 from support import wait_until
 
+from examples import examples
 from fsqueue.errors import InvocationCorruptError, SpoolError, SpoolVersionError
 from fsqueue.spool.expiry import remove_gone_clients
 from fsqueue.spool.liveness import Observer
@@ -203,7 +204,9 @@ _CONTENTS = st.binary(max_size=100) | _RECORDS.map(lambda value: json.dumps(valu
 
 @given(_CONTENTS)
 @settings(
-    max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=examples(50),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @pytest.mark.leaves_strays
 def test_any_content_of_the_records(spool, content):

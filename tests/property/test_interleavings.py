@@ -27,6 +27,8 @@ from sweep_operations import OPERATIONS, keep_alive
 from fsqueue.spool.expiry import expire
 from fsqueue.spool.reaper import reap
 
+pytestmark = pytest.mark.concurrent
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 

@@ -9,11 +9,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
 from sweep import ARGUMENTS, CLIENT, QUEUE, call_of, start_child, status_of, walk, worker_of
 
 from fsqueue.spool.backlog import Backlog
 from fsqueue.spool.once import Key
 from fsqueue.spool.opening import open_store
+
+pytestmark = pytest.mark.concurrent
 
 if TYPE_CHECKING:
     from fsqueue.spool.store import Store

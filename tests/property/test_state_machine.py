@@ -16,6 +16,7 @@ from model import Entry, Place, look
 from people import Site
 from sweep import ARGUMENTS, MAX_ATTEMPTS, QUEUE, RESULT_TTL
 
+from examples import examples
 from fsqueue.spool.expiry import expire
 from fsqueue.spool.reaper import reap
 from fsqueue.spool.states import State
@@ -217,7 +218,11 @@ QUICK = settings(
     database=None,
     suppress_health_check=[HealthCheck.too_slow],
 )
-LONG = "long"
+# A search for sequences that nobody has tried: in `.ci/run --full`, or by hand with
+# `FSQUEUE_TESTS_EXAMPLES=2000 pytest tests/property/test_state_machine.py --timeout=0`.
+THOROUGH = settings(
+    max_examples=examples(100), stateful_step_count=50, deadline=None, print_blob=True
+)
 
 TestSpool = Spool.TestCase
-TestSpool.settings = settings() if settings.get_current_profile_name() == LONG else QUICK
+TestSpool.settings = THOROUGH if examples(100) > 100 else QUICK

@@ -18,6 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from examples import examples
 from fsqueue.codec import (
     decode,
     decode_exception,
@@ -29,7 +30,7 @@ from fsqueue.codec import (
 from fsqueue.codec.tracebacks import MAX_FRAMES, Frame, frames_of, traceback_from
 from fsqueue.errors import DeserializationError, RemoteError, SerializationError
 
-unhurried = settings(deadline=None)  # the machine may be busy
+unhurried = settings(max_examples=examples(100), deadline=None)  # the machine may be busy
 
 
 def sent(exc):

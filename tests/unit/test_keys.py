@@ -17,6 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from examples import examples
 from fsqueue.errors import SerializationError
 from fsqueue.keys import arguments_of, check_key_arguments, digest_of
 
@@ -256,7 +257,7 @@ _values = st.recursive(
 )
 
 
-@settings(deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(_values, _values)
 def test_digests_are_equal_for_values_of_equal_text(one, other):
     assert (digest_of(one) == digest_of(other)) == (canonical(one) == canonical(other))

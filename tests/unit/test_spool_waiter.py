@@ -10,6 +10,8 @@ from fsqueue.spool.opening import open_store
 from fsqueue.spool.waiter import _LONG_LISTING, Waiter
 from fsqueue.testing import Fault, FaultyFilesystem
 
+pytestmark = pytest.mark.concurrent
+
 ME, OTHER = "client0001", "client0002"
 PATIENCE = 10
 
