@@ -8,6 +8,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from fsqueue.runner.budget import NOTHING
+from fsqueue.spool.callers import Callers
 from fsqueue.spool.names import split_profile
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ class Workplace:
     Attributes:
         aborted: set when the worker is to end at once.
         budget: lends what calls need that a body of this worker runs itself.
+        callers: tells whose calls nobody waits for any more.
         pid: the process that it belongs to.
     """
 
@@ -65,6 +67,7 @@ class Workplace:
         self.app_id, self.exclusive = app_id, exclusive
         self.unpickles = unpickles
         self.note, self.ended = note, ended
+        self.callers = Callers(store)
         self.budget: Lender = NOTHING
         self.aborted = threading.Event()
         self.pid = os.getpid()

@@ -18,6 +18,7 @@ from fsqueue.runner.budget import needed_by
 from fsqueue.runner.capture import capturing_if
 from fsqueue.runner.context import Execution, current
 from fsqueue.runner.deadlines import time_limit, timeout_error
+from fsqueue.runner.gone_callers import receiver_of, withdraw
 from fsqueue.runner.parents import Parents, find_ancestor
 from fsqueue.runner.publication import Publication
 from fsqueue.spool.lookup import find_due, find_pending, is_due
@@ -54,6 +55,8 @@ class Ending(enum.Enum):
     """Its process was ended because nobody waits for it any more."""
     TIMED_OUT = enum.auto()
     """Its process was ended by its hard time limit."""
+    UNWANTED = enum.auto()
+    """It has been settled, and nobody can receive its outcome: its caller is gone."""
 
 
 def execute(
@@ -104,7 +107,11 @@ def execute(
         execution.end_report()
         if not settled:
             turns.leave(execution)
-    return Ending.FINISHED if settled else Ending.GIVEN_BACK
+    return _ending_of(call, workplace) if settled else Ending.GIVEN_BACK
+
+
+def _ending_of(call: Call, workplace: Workplace) -> Ending:
+    return Ending.UNWANTED if workplace.callers.is_gone(call) else Ending.FINISHED
 
 
 def _read(
@@ -122,6 +129,8 @@ def _read(
         return Ending.GIVEN_BACK
     except EnvelopeError as error:
         return _quarantine(workplace, claim, str(error), release)
+    if _insist(workplace, lambda: workplace.callers.is_unwanted(call)):
+        return _withdraw(Execution(workplace, claim, call), release)
     parents = _parents_of(workplace, call)
     if parents is not None and parents.unfinished:
         return _park_again(workplace, claim, parents.unfinished, release)
@@ -135,6 +144,13 @@ def _quarantine(
     if release(claim):
         _insist(workplace, lambda: workplace.store.quarantine(claim.path, claim.name, reason))
     return Ending.FINISHED
+
+
+def _withdraw(execution: Execution, release: Callable[[Claim], bool]) -> Ending:
+    if not release(execution.claim):
+        return Ending.GIVEN_BACK
+    _insist(execution.workplace, lambda: withdraw(execution))
+    return Ending.UNWANTED
 
 
 def _parents_of(workplace: Workplace, call: Call) -> Parents | None:
@@ -248,6 +264,7 @@ def finish(execution: Execution, result: Answer) -> None:
         created=call.created,
         retries=claim.name.retries,
         python=PYTHON if result.source is None else result.source.python,
+        caller=receiver_of(execution),
         **_offered(call, result),
     )
     store.complete(claim, outcome, result.payload, result.buffers)

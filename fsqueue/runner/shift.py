@@ -45,7 +45,7 @@ _FIRST_PAUSE_EVENTS = 0.02
 _GROWTH = 1.3
 # Shorter than any pause of the claim loop.
 _LOOK_AGAIN = 0.0009
-_SETTLED = {Ending.FINISHED, Ending.GIVEN_BACK, Ending.WAITS}
+_SETTLED = {Ending.FINISHED, Ending.GIVEN_BACK, Ending.WAITS, Ending.UNWANTED}
 
 
 class Shift:
@@ -84,9 +84,9 @@ class Shift:
         self._parked = self._store.parked
         self._somebody_waits = False
         self._empty, self._empty_until = -1, 0.0
-        self._stopping = threading.Event()
-        self._wake = threading.Event()
+        self._stopping, self._wake = threading.Event(), threading.Event()
         self._slots: Slots | None = None
+        self._upkeep: Upkeep | None = None
         self._watch = TriggerWatch(host)
         self._terminate: Callable[[], object] | None = None
         self._workplace.budget = budget
@@ -106,7 +106,7 @@ class Shift:
         slots = self._slots = self._make_slots()
         self._worker.register()
         self._journal.begin()
-        upkeep = Upkeep(
+        upkeep = self._upkeep = Upkeep(
             self._store,
             self._worker,
             self._host.conf,
@@ -183,9 +183,8 @@ class Shift:
             heard = [
                 stack.enter_context(listening(self._store.fs, bell, self._rung)) for bell in bells
             ]
-            bell = self._store.layout.after_bell
             self._parked.told = stack.enter_context(
-                listening(self._store.fs, bell, self._parked_rings)
+                listening(self._store.fs, layout.after_bell, self._parked_rings)
             )
             self._somebody_waits = True  # as far as this worker knows: it has just begun to listen
             yield all(heard)
@@ -230,8 +229,7 @@ class Shift:
             self._wake.clear()
             slots.check()
             self._watch.look()
-            longest = self._host.conf.poll_interval
-            pause = first_pause if rung else min(pause * _GROWTH, longest)
+            pause = first_pause if rung else min(pause * _GROWTH, self._host.conf.poll_interval)
 
     def _is_at_work(self) -> bool:
         return self._busy > 0 and not self._stopping.is_set()
@@ -318,7 +316,9 @@ class Shift:
         that has vanished is released by nobody else. A claim that is kept would be given back
         when the worker stops.
         """
-        if self._kind == "process" and ending is Ending.FINISHED:
+        if ending is Ending.UNWANTED and self._upkeep is not None:
+            self._upkeep.clear_up_after(claim.name.invocation_id)
+        if self._kind == "process" and ending in {Ending.FINISHED, Ending.UNWANTED}:
             self._parked.ended(claim.name.invocation_id)  # its process does not look
         held = self._worker.release(claim)
         if ending in _SETTLED or not held:

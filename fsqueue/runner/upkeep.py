@@ -7,9 +7,11 @@ import random
 import threading
 from typing import TYPE_CHECKING
 
+from fsqueue.spool.callers import clear_up_after
 from fsqueue.spool.expiry import expire
 from fsqueue.spool.lane_upkeep import LaneUpkeep
 from fsqueue.spool.liveness import Observer, watchers
+from fsqueue.spool.names import client_of
 from fsqueue.spool.reaper import reap
 
 if TYPE_CHECKING:
@@ -69,6 +71,7 @@ class Upkeep:
         self._leading = False
         self._patience = conf.heartbeat * (_BEATS_TO_TAKE_OVER + random.random())  # noqa: S311
         self._reap_again: dict[str, float] = {}
+        self._gone_clients: set[str] = set()
         self._looked = store.fs.monotonic()
         # Who is here for a short time only clears up nothing.
         self._due: dict[Callable[[], None], float] = {self._expire: self._looked + _EXPIRE_EVERY}
@@ -87,6 +90,7 @@ class Upkeep:
         self._stop.set()
         for thread in self._threads:
             thread.join()
+        self._clear_up()
 
     def reap_here(self) -> None:
         """Give back what dead processes of this host held."""
@@ -95,6 +99,21 @@ class Upkeep:
     def discover(self) -> None:
         """Look which workers there are."""
         self._observer.discover(but=self._worker.name)
+
+    def clear_up_after(self, invocation_id: str) -> None:
+        """Remove what the caller of an invocation has left, which is gone: with the next heartbeat.
+
+        From any thread.
+        """
+        self._gone_clients.add(client_of(invocation_id))
+
+    def _clear_up(self) -> None:
+        while self._gone_clients:
+            client = self._gone_clients.pop()
+            try:
+                clear_up_after(self._store, client)
+            except OSError as error:
+                log.info("the results of client %s stay until they expire: %s", client, error)
 
     def _beat(self) -> None:
         while not self._stop.wait(_TICK):
@@ -111,6 +130,7 @@ class Upkeep:
             (self._lead, beat),
             (self._mend_lanes, beat),
             (self._look_after, beat),
+            (self._clear_up, beat),
             (self._write_journal, beat / 4),
             (self._expire, _EXPIRE_EVERY),
         )

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple, Required, TypedDict, Unpack, cast
 from fsqueue import tracing
 from fsqueue.errors import SpoolError
 from fsqueue.spool.fired import fire
+from fsqueue.spool.identity import this_process
 from fsqueue.spool.names import DEFAULT_PRIORITY, Slot, client_of, new_token
 from fsqueue.spool.records import Call
 from fsqueue.spool.schedule import IMMEDIATE_SLACK, later
@@ -101,6 +102,7 @@ class Client:
     ) -> None:
         self.store = store
         self.name = new_token()
+        self._process = this_process()
         self._events = events
         self._numbers = itertools.count(1)
         self._mutex = threading.Lock()
@@ -244,6 +246,7 @@ class Client:
             python=_PYTHON,
             segments=tuple(len(segment) for segment in payload),
             trace=trace,
+            caller=None if options["keep"] else self._process,
             **cast("CallFields", options),
         )
 

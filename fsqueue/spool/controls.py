@@ -215,6 +215,7 @@ def _publish_again(store: Store, call: Call, new_id: str, payload: Payload) -> N
         expires=0.0,  # that time has passed, and was counted from the first call
         retry_of=call.id,
         within={},  # nobody waits in whose place it could run
+        caller=None,
     )
     # Before anybody looks there: an NFS client remembers for half a minute what was missing.
     client = new_id.rpartition("-")[0]

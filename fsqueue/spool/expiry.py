@@ -174,14 +174,20 @@ def remove_gone_clients(store: Store) -> None:
         *(name.removesuffix(".lock") for name in fs.names(layout.clients_folder)),
     }
     for client in filter(is_client_name, clients):
-        if fs.exists(layout.client_lock(client)) and not _is_gone(store, client):
-            continue
-        emptied = [
-            fs.rmdir(mailbox) for mailbox in (layout.mailbox(client), layout.kept_mailbox(client))
-        ]
-        if all(emptied):
-            fs.discard(layout.bell(client))
-            fs.discard(layout.client_lock(client))  # last: it is what leads here again
+        remove_client_if_empty(store, client)
+
+
+def remove_client_if_empty(store: Store, client: str) -> None:
+    """Remove the mailboxes, lock and bell of a client that has ended, unless an outcome is left."""
+    fs, layout = store.fs, store.layout
+    if fs.exists(layout.client_lock(client)) and not _is_gone(store, client):
+        return
+    emptied = [
+        fs.rmdir(mailbox) for mailbox in (layout.mailbox(client), layout.kept_mailbox(client))
+    ]
+    if all(emptied):
+        fs.discard(layout.bell(client))
+        fs.discard(layout.client_lock(client))  # last: it is what leads here again
 
 
 def _is_gone(store: Store, client: str) -> bool:

@@ -7,18 +7,25 @@ import os
 import re
 import socket
 import sys
-from typing import NamedTuple
+from typing import Annotated, Final, NamedTuple
+
+import msgspec
 
 # After these states of /proc/<pid>/stat a process runs no more instructions.
 _DEAD = frozenset("ZXx")
+_LARGEST_PID: Final = (1 << 31) - 1
+_HIDDEN: Final = ""
+"""The start of a process that exists and may not be looked at."""
 
 
 class Process(NamedTuple):
     """A process, also after its pid was given to another one."""
 
     boot: str
-    pid: int
+    """Names one boot of one machine and one PID namespace: where `pid` means something."""
+    pid: Annotated[int, msgspec.Meta(gt=0, le=_LARGEST_PID)]
     start: str
+    """When it started, as its system tells it: tells a reused pid apart."""
 
 
 def host_name() -> str:
@@ -39,20 +46,55 @@ def boot_id() -> str:
         return f"{socket.gethostname()}.{psutil.boot_time():.0f}"
 
 
+@functools.cache
+def _shows_this_namespace(pid: int) -> bool:
+    """Whether /proc numbers processes as this one does.
+
+    It does not after ``unshare --pid`` without ``--mount-proc``: there /proc is still that of the
+    namespace outside, and a pid of this one names another process in it.
+
+    Args:
+        pid: of this process, as a forked child may be in another namespace.
+    """
+    try:
+        return os.readlink("/proc/self") == str(pid)
+    except OSError:
+        return False
+
+
 def start_of(pid: int) -> str | None:
     """When a process of this machine started, in its system's own terms; None if it is gone.
+
+    It is empty if the process is there and may not be looked at.
 
     On Linux in clock ticks since boot (proc(5), field 22): psutil's `create_time` adds the
     boot time to it, which moves when the clock is set.
     """
     if sys.platform != "linux":
         return _start_by_psutil(pid)
+    own = os.getpid()
+    if pid != own and not _shows_this_namespace(own):
+        return _HIDDEN if _exists(pid) else None
     try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
+        with open(f"/proc/{'self' if pid == own else pid}/stat", "rb") as file:
             fields = file.read().rpartition(b")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
-        return None
+        # With the mount option hidepid, /proc shows no processes of other users.
+        return _HIDDEN if _exists(pid) else None
     return None if fields[0].decode() in _DEAD else fields[19].decode()
+
+
+def _exists(pid: int) -> bool:
+    """Whether the kernel knows a process; one that is dead, but not waited for, counts."""
+    if not 0 < pid <= _LARGEST_PID:
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        pass  # it may not be signalled by this user
+    return True
 
 
 def _start_by_psutil(pid: int) -> str | None:
@@ -81,9 +123,10 @@ def is_marked_gone(mark: str) -> bool:
 
     Also if it was one of another PID namespace, of which nothing can be seen from here.
     """
-    return mark_of(int(mark.partition("-")[0])) != mark
+    pid = int(mark.partition("-")[0])
+    return start_of(pid) != _HIDDEN and mark_of(pid) != mark
 
 
 def is_gone(process: Process) -> bool:
     """Whether a process has ended for certain; False if it lives or cannot be seen from here."""
-    return process.boot == boot_id() and start_of(process.pid) != process.start
+    return process.boot == boot_id() and start_of(process.pid) not in {process.start, _HIDDEN}

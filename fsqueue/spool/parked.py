@@ -69,6 +69,10 @@ class Parked:
             fs.rmdir(folder)
         return bool(names)
 
+    def is_awaited(self, parent: str) -> bool:
+        """Whether a call waits for this one, as its result is an argument."""
+        return bool(self._store.fs.names(self._store.layout.after(parent), fresh=True))
+
     def ended(self, parent: str) -> None:
         """An invocation is over: its outcome has just been published, or was found.
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Final, NamedTuple
 import msgspec
 
 from fsqueue.errors import UnknownInvocationError
+from fsqueue.spool.identity import Process, is_gone
 from fsqueue.spool.states import State
 
 if TYPE_CHECKING:
@@ -116,6 +117,13 @@ class Call(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fal
     """Under this key its result is found by others like it; empty: they run themselves."""
     cache_ttl: float = 0.0
     """Seconds for which a result under this key may stand for its own."""
+    caller: Process | None = None
+    """The only process that can receive the outcome. None: `keep`, or the writer was older."""
+
+    @property
+    def abandoned(self) -> bool:
+        """Whether the only process that could receive the outcome has ended for certain."""
+        return self.caller is not None and not self.keep and is_gone(self.caller)
 
 
 class Failure(msgspec.Struct, frozen=True):
@@ -161,6 +169,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=
     """The key under which it may be found in ``cache/``; no other name there counts."""
     cache_ttl: float = 0.0
     """Seconds for which it stays there."""
+    caller: Process | None = None
+    """The only process that can receive this. None: others may want it, or nobody knows."""
 
     def starts(self) -> list[int]:
         """Where the payload of each call of a batch begins."""

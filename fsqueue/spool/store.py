@@ -90,7 +90,7 @@ class Store(Moves):
         return self.move(path, f"{slot}/{name.after_death()}")
 
     def recover(self, path: str, name: AttemptName, reason: str) -> None:
-        """Decide about an attempt whose worker died: finished, once more, or lost.
+        """Decide about an attempt whose worker died: finished, unwanted, once more, or lost.
 
         Args:
             path: the attempt in the dead worker's folder.
@@ -107,7 +107,9 @@ class Store(Moves):
         self.lanes.vacate(call.lanes, name.invocation_id, os.path.basename(os.path.dirname(path)))
 
     def _settle_dead(self, path: str, name: AttemptName, call: Call, reason: str) -> None:
-        if name.deaths + 1 < call.max_attempts:
+        if call.abandoned and not self.parked.is_awaited(call.id):
+            self.withdraw(path)
+        elif name.deaths + 1 < call.max_attempts:
             self.requeue(path, name, call)
         else:
             self.lose(path, name, call, reason)

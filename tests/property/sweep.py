@@ -137,13 +137,16 @@ def work(store: Store, worker: Worker) -> list[int]:
         if claim is None:
             continue
         try:
-            store.read_call(claim)
+            call, _ = store.read_call(claim)
         except EnvelopeError as error:
             worker.release(claim)
             store.quarantine(claim.path, claim.name, str(error))
         else:
             worker.release(claim)
-            store.complete(claim, outcome_of(store, claim.name), [BODY])
+            if call.abandoned:
+                store.withdraw(claim.path)
+            else:
+                store.complete(claim, outcome_of(store, claim.name), [BODY])
         worker.forget(claim.name)
         ran.append(claim.name.attempt)
     return ran

@@ -7,6 +7,7 @@ walked.
 from __future__ import annotations
 
 import pytest
+from gone_caller_operations import GONE_CALLERS
 from parked_operations import PARKED
 from slim import in_slim_process
 from sweep import LOCAL, NO_LINKS, REMOTE, in_child
@@ -17,7 +18,7 @@ from fsqueue.testing import CRASH_STATUS
 
 
 @pytest.mark.parametrize("mount", [LOCAL, REMOTE, NO_LINKS], ids=str)
-@pytest.mark.parametrize("operation", [*OPERATIONS, *PARKED], ids=str)
+@pytest.mark.parametrize("operation", [*OPERATIONS, *PARKED, *GONE_CALLERS], ids=str)
 @in_slim_process
 def test_the_process_dies_at_every_call(folder, operation, mount):
     if mount != LOCAL and not differs(folder, operation, mount):

@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
+from gone_caller_operations import GONE_CALLERS
 from parked_operations import PARKED
 from slim import in_slim_process
 from sweep import EMPTY, LOCAL, NO_LINKS, REMOTE, in_child
@@ -66,7 +67,7 @@ def check_run(stage: Stage, operation: Operation, *, tries: int = 2) -> None:
 
 
 @pytest.mark.parametrize("code", ERRORS, ids=errno.errorcode.get)
-@pytest.mark.parametrize("operation", [*OPERATIONS, *PARKED], ids=str)
+@pytest.mark.parametrize("operation", [*OPERATIONS, *PARKED, *GONE_CALLERS], ids=str)
 def test_every_call_fails_once(folder, operation, code):
     if code == errno.EACCES:  # what may not be read goes into quarantine, and its caller knows
         operation = replace(operation, contents=_Or(EMPTY, operation.contents))
@@ -74,19 +75,19 @@ def test_every_call_fails_once(folder, operation, code):
 
 
 @pytest.mark.parametrize("mount", [REMOTE, NO_LINKS], ids=str)
-@pytest.mark.parametrize("operation", [*OPERATIONS, *PARKED], ids=str)
+@pytest.mark.parametrize("operation", [*OPERATIONS, *PARKED, *GONE_CALLERS], ids=str)
 def test_every_call_fails_once_on_another_filesystem(folder, operation, mount):
     sweep_of_faults(folder, operation, lambda number: Fault.fail(errno.EIO, at=number), mount)
 
 
 @pytest.mark.parametrize("mount", [LOCAL, REMOTE, NO_LINKS], ids=str)
-@pytest.mark.parametrize("operation", [*OPERATIONS, *PARKED], ids=str)
+@pytest.mark.parametrize("operation", [*OPERATIONS, *PARKED, *GONE_CALLERS], ids=str)
 def test_the_reply_of_every_call_is_lost(folder, operation, mount):
     sweep_of_faults(folder, operation, lambda number: Fault.lost_reply(at=number), mount)
 
 
 @pytest.mark.parametrize("code", [errno.EIO, errno.ESTALE], ids=errno.errorcode.get)
-@pytest.mark.parametrize("operation", [*OPERATIONS, *PARKED], ids=str)
+@pytest.mark.parametrize("operation", [*OPERATIONS, *PARKED, *GONE_CALLERS], ids=str)
 def test_every_change_is_made_and_reported_as_an_error(folder, operation, code):
     """What a "soft" mount says that has waited long enough for a reply."""
     for number, _, stage in stages(folder, operation, verbs=CHANGES):
@@ -111,7 +112,7 @@ def sampled_pairs(folder: str, operation: Operation) -> list[tuple[Fault, Fault]
     return pairs
 
 
-@pytest.mark.parametrize("operation", [*OPERATIONS, *PARKED], ids=str)
+@pytest.mark.parametrize("operation", [*OPERATIONS, *PARKED, *GONE_CALLERS], ids=str)
 def test_two_faults_in_a_row(folder, operation):
     pairs = sampled_pairs(folder, operation)
     for faults, stage in zip(pairs, fresh_stages(folder, operation), strict=False):
@@ -119,7 +120,7 @@ def test_two_faults_in_a_row(folder, operation):
         check_run(stage, operation, tries=3)
 
 
-@pytest.mark.parametrize("operation", [*OPERATIONS, *PARKED], ids=str)
+@pytest.mark.parametrize("operation", [*OPERATIONS, *PARKED, *GONE_CALLERS], ids=str)
 @in_slim_process
 def test_a_fault_and_then_death(folder, operation):
     pairs = enumerate(sampled_pairs(folder, operation))

@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
+from gone_caller_operations import clear_up, with_uncollected_result
 from slim import in_slim_process
 from sweep import (
     ARGUMENTS,
@@ -122,6 +123,7 @@ CHORES = (
     Operation("sync-clock", lambda _: None, lambda stage: stage.store.sync_clock()),
     Operation("expire", much_to_clean_up, lambda stage: expire(stage.store, result_ttl=RESULT_TTL)),
     Operation("report", report_once, report_again),
+    Operation("clear-up-after-gone-caller", with_uncollected_result, clear_up),
     Operation("remove-slot", empty_slot, lambda stage: Backlog(stage.store, QUEUE).next()),
 )
 
