@@ -12,9 +12,10 @@ from support import wait_until
 
 from fsqueue import FSQueue, State, triggers
 from fsqueue.spool import controls
+from fsqueue.spool.envelope import glance
 from fsqueue.spool.opening import open_store
 from fsqueue.spool.records import Call
-from fsqueue.spool.sightings import glance, view
+from fsqueue.spool.sightings import view
 from fsqueue.testing import FaultyFilesystem
 from integration import sample_tasks
 from integration.conftest import working
