@@ -71,7 +71,10 @@ class Settings(msgspec.Struct, kw_only=True):
     ] = 3
     stop_grace: Final[
         Annotated[
-            Seconds, _doc("how long bodies may go on after SIGTERM or SIGINT", ge=0, le=86_400)
+            Seconds,
+            _doc(
+                "how long bodies may go on after SIGTERM or another signal to stop", ge=0, le=86_400
+            ),
         ]
     ] = 25.0
     result_ttl: Final[

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import pkgutil
-import signal
 import sys
 import threading
 import time
@@ -18,6 +17,7 @@ from fsqueue.errors import ConfigError, FSQueueError, SpoolError
 from fsqueue.runner.budget import NOTHING, RemoteBudget
 from fsqueue.runner.context import Workplace, enter
 from fsqueue.runner.execute import Ending, execute
+from fsqueue.runner.signals import leave_to_the_worker
 from fsqueue.spool.identity import Process, is_gone, this_process
 from fsqueue.spool.worker import Worker
 
@@ -132,14 +132,8 @@ class _Claimant:
 
 
 def _let_the_parent_decide(parent: Process) -> None:
-    """Stop when the parent has died, and not when a signal comes.
-
-    Batch systems and terminals signal all processes of a job: the parent drains then, and this
-    process is to finish its body. Handlers that do nothing are not passed on to programs that a
-    body starts, as an ignored signal would be.
-    """
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: None)
+    """Stop when the parent has died, and not when a signal comes."""
+    leave_to_the_worker()
 
     def watch() -> None:
         pause = threading.Event()

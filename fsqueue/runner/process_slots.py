@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 from fsqueue.errors import FSQueueError
 from fsqueue.runner import child
 from fsqueue.runner.execute import Ending
+from fsqueue.runner.signals import held_back
 from fsqueue.spool.identity import start_of
 from fsqueue.workdir import in_existing_workdir
 
@@ -281,7 +282,7 @@ class _SlotProcess:
             self.desk, counter = context.Pipe()
         self._process = context.Process(target=child.serve, args=(setup, theirs, counter))
         try:
-            with in_existing_workdir():
+            with in_existing_workdir(), held_back():
                 self._process.start()
         except BaseException:
             self.pipe.close()
@@ -366,5 +367,5 @@ def _context() -> ForkServerContext | SpawnContext:
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([child.__name__, "fsqueue.runner.forkserver"])
+    context.set_forkserver_preload(["fsqueue.runner.forkserver", child.__name__])
     return context

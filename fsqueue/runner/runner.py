@@ -69,7 +69,8 @@ class Runner:
     def run(self) -> None:
         """Claim and run calls in this thread, until `stop_runner_loop` or a signal.
 
-        In the main thread SIGTERM and SIGINT drain: running bodies finish, their results are
+        In the main thread SIGTERM and SIGINT drain, as do SIGHUP, SIGUSR1, SIGUSR2 and SIGXCPU
+        unless the program handles or ignores them: running bodies finish, their results are
         delivered, and this returns. What has not finished after ``stop_grace`` seconds is given
         back, at no cost of an attempt, and the process ends with exit code 0. A second signal
         does that at once, with exit code 128 + its number.

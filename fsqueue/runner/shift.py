@@ -17,7 +17,7 @@ from fsqueue.runner.crew import Crew
 from fsqueue.runner.execute import Ending, cancelled, time_out
 from fsqueue.runner.give_back import give_all_back, give_back
 from fsqueue.runner.process_slots import ProcessSlots
-from fsqueue.runner.signals import stop_on_signals
+from fsqueue.runner.signals import catching
 from fsqueue.runner.slots import Slots, ThreadSlots
 from fsqueue.runner.upkeep import Upkeep
 from fsqueue.runner.watch import TriggerWatch
@@ -88,7 +88,7 @@ class Shift:
         self._slots: Slots | None = None
         self._upkeep: Upkeep | None = None
         self._watch = TriggerWatch(host)
-        self._terminate: Callable[[], object] | None = None
+        self._ask: Callable[[], object] | None = None
         self._workplace.budget = budget
         budget.on_give = self._wake.set
 
@@ -99,6 +99,14 @@ class Shift:
 
     def run(self) -> None:
         """Claim and run calls in this thread; see `Runner.run`."""
+        with catching() as signals:
+            if signals is None:
+                self._run(lambda: self.drain("a request"))
+                return
+            with signals.acting_on(self, self._host.conf.stop_grace):
+                self._run(signals.ask)
+
+    def _run(self, ask: Callable[[], object]) -> None:
         for queue in self._backlogs.queues:
             # Before looking there: an NFS client remembers for half a minute what was missing.
             make_folder(self._store.fs, self._store.layout.queue(queue))
@@ -119,19 +127,10 @@ class Shift:
         self._watch.look()
         context.enter(self._workplace)
         try:
-            grace = self._host.conf.stop_grace
-            with (
-                stop_on_signals(self._drain, self._abort, grace=grace) as terminate,
-                self._drainable(terminate),
-                self._listening() as heard,
-            ):
-                log.info(
-                    "worker %s serves %s with %d %s slots",
-                    self._worker.name,
-                    self._store.layout.root,
-                    self._concurrency,
-                    self._kind,
-                )
+            with self._drainable(ask), self._listening() as heard:
+                name, root = self._worker.name, self._store.layout.root
+                text = "worker %s serves %s with %d %s slots"
+                log.info(text, name, root, self._concurrency, self._kind)
                 self._loop(slots, _FIRST_PAUSE_EVENTS if heard else _FIRST_PAUSE_POLLING)
                 # Still beating, still listening to signals: bodies may take their time.
                 slots.close()
@@ -351,41 +350,41 @@ class Shift:
     # -- signals ------------------------------------------------------------------------
 
     @contextlib.contextmanager
-    def _drainable(self, terminate: Callable[[], object]) -> Iterator[None]:
+    def _drainable(self, ask: Callable[[], object]) -> Iterator[None]:
         """Within the block this worker drains when another process asks for it."""
         with self._mutex:
-            self._terminate = terminate
+            self._ask = ask
         try:
             yield
         finally:
             with self._mutex:
-                self._terminate = None
+                self._ask = None
 
     def _drain_as_asked(self) -> bool:
         with self._mutex:
-            if self._terminate is None:
+            if self._ask is None:
                 return False  # it has not begun, or is leaving
             log.info("worker %s was asked to drain", self._worker.name)
-            self._terminate()
+            self._ask()
             return True
 
-    def _drain(self) -> None:
-        log.info(
-            "stopping; calls that may finish first, for %g s: %d; a second signal ends at once",
-            self._host.conf.stop_grace,
-            self._busy,
-        )
+    def drain(self, why: str) -> None:
+        """Stop, as a signal or another process asks for it."""
+        text = "stopping on %s; calls that may finish first, for %g s: %d; a second SIGTERM hurries"
+        log.info(text, why, self._host.conf.stop_grace, self._busy)
         self.stop()
 
     def _give_all_back(self, processes: set[int]) -> None:
-        give_all_back(self._store, self._worker)
-        give_back_of_processes(self._store, processes)
-        self._worker.deregister()
-        self._journal.close(self._worker.name)
+        if self._worker.name:
+            give_all_back(self._store, self._worker)
+            give_back_of_processes(self._store, processes)
+            self._worker.deregister()
+            self._journal.close(self._worker.name)
 
-    def _abort(self, status: int) -> None:
+    def abort(self, status: int, why: str) -> None:
         """Give everything back and end the process: threads cannot be ended otherwise."""
         try:
+            log.warning("%s: giving the running calls back at once", why)
             self._stopping.set()
             self._workplace.aborted.set()
             if self._slots is None:

@@ -75,21 +75,24 @@ def command(
     """
     from fsqueue.cli.discovery import find_app
     from fsqueue.logs import LogSetup, set_up
+    from fsqueue.runner.signals import catching
 
     set_up(LogSetup(log_format, log_calls))
     # As `python -m` does: the modules of the folder where the command is given come first.
     if (here := workdir()) is not None:
         sys.path.insert(0, str(here))
     try:
-        app = find_app(application)
-        queues, weighted = _parse_queues(queue)
-        app.make_runner(
-            kind=runner,
-            concurrency=concurrency,
-            queues=queues,
-            weighted=weighted,
-            resources=" ".join(resource),
-        ).run()
+        # From here on: to import the application may take a while.
+        with catching():
+            app = find_app(application)
+            queues, weighted = _parse_queues(queue)
+            app.make_runner(
+                kind=runner,
+                concurrency=concurrency,
+                queues=queues,
+                weighted=weighted,
+                resources=" ".join(resource),
+            ).run()
     except FSQueueError as error:
         complain(str(error))
         raise click.exceptions.Exit(exits.USAGE) from error

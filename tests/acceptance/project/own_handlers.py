@@ -1,0 +1,25 @@
+"""A script with signal handlers of its own, which runs the runner in its main thread."""
+
+import faulthandler
+import signal
+import sys
+
+from tasks import app
+
+OWN = (signal.SIGHUP, signal.SIGUSR1)
+OTHERS = (signal.SIGTERM, signal.SIGINT, signal.SIGXCPU, signal.SIGQUIT)
+
+
+def say(number, frame):
+    print("own", signal.Signals(number).name, flush=True)
+
+
+if __name__ == "__main__":
+    for each in OWN:
+        signal.signal(each, say)
+    # A handler in C, of which `signal.getsignal` knows nothing.
+    faulthandler.register(signal.SIGUSR2, file=sys.stderr)
+    before = [signal.getsignal(number) for number in OTHERS]
+    app.make_runner(kind=sys.argv[1], concurrency=1).run()
+    print("restored", [signal.getsignal(number) for number in OTHERS] == before, flush=True)
+    signal.raise_signal(signal.SIGHUP)
