@@ -8,6 +8,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from fsqueue.runner.budget import NOTHING
+from fsqueue.runner.live import LiveCalls
 from fsqueue.spool.callers import Callers
 from fsqueue.spool.names import split_profile
 
@@ -46,6 +47,7 @@ class Workplace:
 
     Attributes:
         aborted: set when the worker is to end at once.
+        live: the calls that are being run here.
         budget: lends what calls need that a body of this worker runs itself.
         callers: tells whose calls nobody waits for any more.
         pid: the process that it belongs to.
@@ -70,6 +72,7 @@ class Workplace:
         self.callers = Callers(store)
         self.budget: Lender = NOTHING
         self.aborted = threading.Event()
+        self.live = LiveCalls()
         self.pid = os.getpid()
 
 

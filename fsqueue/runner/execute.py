@@ -186,7 +186,10 @@ def _run(
         return Answer.of_queue(InvocationExpiredError(text))
 
     def give_up(error: BaseException) -> bool:
-        return settle(Answer.of_error(error, call.codec, call.retry, name.retries))
+        settled = settle(Answer.of_error(error, call.codec, call.retry, name.retries))
+        if settled:
+            execution.workplace.live.end(execution.claim)  # its body may go on for ever
+        return settled
 
     token = current.set(execution)
     sink = execution.report if call.capture else None
@@ -367,6 +370,7 @@ def _run_pending(workplace: Workplace, path: str) -> bool:
         return False
     if claim is None:
         return False
+    workplace.live.begin(claim)
     try:
         ending = execute(workplace, claim, worker.release)
         if ending is Ending.UNREADABLE and worker.release(claim):
@@ -374,6 +378,7 @@ def _run_pending(workplace: Workplace, path: str) -> bool:
     finally:
         worker.release(claim)  # also an attempt that has vanished: see `Shift._settle`
         worker.forget(claim.name)
+        workplace.live.end(claim)
     store.parked.helped(claim.name.invocation_id)
     return ending not in {Ending.UNREADABLE, Ending.WAITS}
 

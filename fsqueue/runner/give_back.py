@@ -6,9 +6,12 @@ import logging
 from typing import TYPE_CHECKING
 
 from fsqueue.errors import SpoolError
+from fsqueue.runner.execute import cancelled
+from fsqueue.runner.live import over_elsewhere
 from fsqueue.spool.reports import drop_progress
 
 if TYPE_CHECKING:
+    from fsqueue.runner.context import Workplace
     from fsqueue.spool.claim import Claim
     from fsqueue.spool.store import Store
     from fsqueue.spool.worker import Worker
@@ -42,6 +45,19 @@ def give_all_back(store: Store, worker: Worker) -> None:
             log.error(text, claim.name, error, extra=claim.tags)  # noqa: TRY400 - that says it all
     for claim in released:
         drop_progress(store, claim.name)
+
+
+def drop_cancelled(workplace: Workplace, worker: Worker) -> None:
+    """Settle the cancelled calls that a worker still holds, as it did not wait for their bodies.
+
+    Dies before or in it: a reaper finds their outcomes.
+    """
+    try:
+        for claim in over_elsewhere(workplace.store, worker, leaving=True):
+            if worker.release(claim):
+                cancelled(workplace, claim)
+    except (OSError, SpoolError) as error:
+        log.info("cancelled calls cannot be cleared up, a reaper will: %s", error)
 
 
 def _move(store: Store, claim: Claim) -> None:

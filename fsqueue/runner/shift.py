@@ -15,7 +15,8 @@ from fsqueue.runner.budget import Budget, claim_within
 from fsqueue.runner.context import Workplace
 from fsqueue.runner.crew import Crew
 from fsqueue.runner.execute import Ending, cancelled, time_out
-from fsqueue.runner.give_back import give_all_back, give_back
+from fsqueue.runner.give_back import drop_cancelled, give_all_back, give_back
+from fsqueue.runner.live import over_elsewhere
 from fsqueue.runner.process_slots import ProcessSlots
 from fsqueue.runner.signals import catching
 from fsqueue.runner.slots import Slots, ThreadSlots
@@ -143,6 +144,7 @@ class Shift:
 
     def _leave(self, upkeep: Upkeep) -> None:
         self._parked.unwatch()
+        drop_cancelled(self._workplace, self._worker)
         give_all_back(self._store, self._worker)
         self._worker.deregister()
         self._journal.close(self._worker.name)
@@ -339,13 +341,11 @@ class Shift:
             self._store.recover(claim.path, claim.name, reason)
 
     def _end_cancelled(self) -> None:
-        """End the executions of claims that were cancelled meanwhile."""
-        claims = self._worker.claims
-        if claims and self._slots is not None:
-            cancelled = self._store.fs.names(self._store.layout.cancel_folder, fresh=True)
-            for claim in claims:
-                if claim.name.invocation_id in cancelled:
-                    self._slots.cancel(claim)
+        """End the executions of claims whose calls have ended meanwhile."""
+        leaving = self._stopping.is_set()
+        for claim in over_elsewhere(self._store, self._worker, leaving=leaving):
+            if self._slots is not None:
+                self._slots.cancel(claim)
 
     # -- signals ------------------------------------------------------------------------
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
-from concurrent.futures import ThreadPoolExecutor
+import os
+import queue
+import threading
 from typing import TYPE_CHECKING, Protocol
 
 from fsqueue.runner.execute import execute
@@ -51,6 +54,9 @@ class ThreadSlots:
     A thread goes on with the next claim by itself: handing each one over from the claim loop
     would cost two switches of threads a call.
 
+    The threads are daemons, unlike those of `concurrent.futures`: a body whose call has timed out
+    or was cancelled cannot be ended, and must not hold up the end of the worker's process.
+
     Args:
         workplace: where claims are executed.
         count: number of threads.
@@ -66,34 +72,76 @@ class ThreadSlots:
         on_end: OnEnd,
     ) -> None:
         self._workplace, self._following, self._on_end = workplace, following, on_end
-        self._pool = ThreadPoolExecutor(count, thread_name_prefix="fsqueue-slot")
+        self._live = workplace.live
+        self._handed: queue.SimpleQueue[Claim | None] = queue.SimpleQueue()
+        self._idle = threading.Semaphore(0)
+        self._threads, self._count = 0, count
+        self._closed = False
+        self._in_hand: set[str] = set()
+        atexit.register(self._finish_at_exit)
 
     def start(self, claim: Claim) -> None:
         """Execute a claim, and those that follow it."""
-        self._pool.submit(self._work, claim)
+        if self._closed:
+            raise RuntimeError("no call can be run any more: the interpreter is about to exit")
+        self._live.begin(claim)
+        self._handed.put(claim)
+        if not self._idle.acquire(blocking=False) and self._threads < self._count:
+            name = f"fsqueue-slot_{self._threads}"
+            threading.Thread(target=self._serve, name=name, daemon=True).start()
+            self._threads += 1
+
+    def _serve(self) -> None:
+        while (claim := self._handed.get()) is not None:
+            try:
+                self._work(claim)
+            except Exception:
+                log.exception("a slot has failed after a call")
+            self._idle.release()
 
     def _work(self, claim: Claim | None) -> None:
         while claim is not None:
-            ending: Ending | BaseException
+            following = None
+            self._in_hand.add(str(claim.name))
             try:
-                ending = execute(self._workplace, claim, self._workplace.worker().release)
-            except Exception as error:
-                log.exception("executing %s failed", claim.name)
-                ending = error
-            self._on_end(claim, ending)
-            claim = self._following()
+                self._on_end(claim, self._execute(claim))
+                following = None if self._closed else self._following()
+                if following is not None:
+                    self._live.begin(following)
+            finally:
+                self._in_hand.discard(str(claim.name))
+                self._live.end(claim)
+            claim = following
+
+    def _execute(self, claim: Claim) -> Ending | BaseException:
+        try:
+            return execute(self._workplace, claim, self._workplace.worker().release)
+        except Exception as error:
+            log.exception("executing %s failed", claim.name)
+            return error
 
     def cancel(self, claim: Claim) -> None:
-        """A thread cannot be ended: its body may ask `CurrentInvocation.cancelled`."""
+        """Do not wait for its body: a thread cannot be ended. It may ask if it is cancelled."""
+        self._live.end(claim)
 
     def check(self) -> None:
         """Threads do not get stuck but by their bodies."""
 
     def close(self) -> None:
-        """Wait for the bodies."""
-        self._pool.shutdown(wait=True)
+        """Wait for the bodies whose calls have not ended."""
+        self._live.wait()
+        atexit.unregister(self._finish_at_exit)
+        for _ in range(self._threads):
+            self._handed.put(None)
+        for name in sorted(self._in_hand):
+            log.warning("not waiting for the body of %s: its call has ended", name)
 
     def kill(self, give_back: Callable[[set[int]], None]) -> None:
         """Threads cannot be killed: whoever calls this ends the process."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
         give_back(set())
+
+    def _finish_at_exit(self) -> None:
+        """Let the bodies finish when the program ends and nobody has stopped its runner."""
+        self._closed = True
+        if self._workplace.pid == os.getpid():
+            self._live.wait()

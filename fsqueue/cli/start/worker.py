@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import sys
+import threading
 from typing import TYPE_CHECKING
 
 import click
@@ -17,6 +20,11 @@ from fsqueue.workdir import workdir
 if TYPE_CHECKING:
     from fsqueue.config import RunnerKind
     from fsqueue.logs import LogFormat
+
+log = logging.getLogger(__name__)
+
+# Seconds that the rest of the process may take to end, when the worker has left.
+_GOODBYE = 3.0
 
 
 @subcommand("worker")
@@ -93,9 +101,22 @@ def command(
                 weighted=weighted,
                 resources=" ".join(resource),
             ).run()
+        _end_soon()
     except FSQueueError as error:
         complain(str(error))
         raise click.exceptions.Exit(exits.USAGE) from error
+
+
+def _end_soon() -> None:
+    """Do not let threads that bodies have started keep the process: Python waits for them."""
+
+    def end() -> None:
+        log.warning("the process ends, although threads that bodies have started go on")
+        os._exit(0)
+
+    timer = threading.Timer(_GOODBYE, end)
+    timer.daemon = True
+    timer.start()
 
 
 def _parse_queues(given: tuple[str, ...]) -> tuple[dict[str, float] | None, bool]:

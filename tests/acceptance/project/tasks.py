@@ -273,3 +273,25 @@ def visit(folder, number):
         return len(inside)
     finally:
         mark.unlink(missing_ok=True)
+
+
+# -- bodies that nothing can end ----------------------------------------------------------
+
+
+@app.task(timeout=0.3)
+def hold_past_its_time(folder):
+    return _hold(folder)
+
+
+@app.task
+def leave_a_thread(folder):
+    """Return, and leave a thread that Python waits for at its exit."""
+    threading.Thread(target=_hold, args=(folder,)).start()
+    return os.getpid()
+
+
+@app.task(timeout=0.3)
+def wait_for_another(outer, inner):
+    """Hold a place past its time, while the call that it waits for goes on in the same thread."""
+    note(outer, "starts")
+    return hold(inner)
