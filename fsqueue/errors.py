@@ -8,14 +8,14 @@
     │   ├── SpoolVersionError       written by another format version
     │   ├── StorageError            (also an OSError) a file does not fit on its disk
     │   └── EnvelopeError           a file that is not what it claims to be
-    ├── SerializationError          (also a TypeError) a value that cannot be pickled
+    ├── SerializationError          (also a TypeError) a value that cannot be written
     ├── TaskNotFoundError           the worker has no task of that name
     ├── DifferentArgumentsError     (also a ValueError) the pending call of its key differs
     ├── RetryError                  raised by a body that wants to be run again
     └── InvocationError             one call, seen by its caller
         ├── CancelledError          (also a concurrent.futures.CancelledError)
         ├── DependencyError         what its arguments were to come from has failed
-        ├── DeserializationError    arguments or a result that cannot be unpickled
+        ├── DeserializationError    arguments or a result that cannot be read back
         ├── InvocationCorruptError  its file was damaged and put into quarantine
         ├── InvocationExpiredError  it was not started in time
         ├── ResultTooLargeError     its result does not fit into the shared directory

@@ -15,11 +15,14 @@ INTERRUPTED: Final = 130
 MEANINGS: Final = MappingProxyType(
     {
         OK: "done",
-        NEGATIVE: "the answer is no: the call failed or was cancelled, or has ended before",
+        NEGATIVE: (
+            "the call failed, was cancelled or had already ended; `doctor`: the directory has weak "
+            "points"
+        ),
         USAGE: "a bad option or setting, or the shared directory cannot be used",
         NOT_FOUND: "no such spool, queue, worker, task or invocation",
-        TIMEOUT: "not there yet, or not before the timeout",
-        INTERRUPTED: "Ctrl-C (a worker and `top`, which are meant to end so, say 0)",
+        TIMEOUT: "the call has not ended yet, or not before the timeout",
+        INTERRUPTED: "Ctrl-C; 0 for a worker and `top`, which are stopped that way",
     }
 )
 """What each of them says."""

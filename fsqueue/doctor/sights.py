@@ -71,7 +71,7 @@ SIGHTS: Final[Mapping[str, Sight]] = {
     ),
     "beat": Sight(
         "touched", lambda fs, at: fs.modified(f"{at}/file") != 1.0, Verdict.BAD,
-        "a touch by opening the file and asking for its time",
+        "a touch by asking the server for the file's time",
     ),
     "listing": Sight(
         "new", lambda fs, at: "file" in fs.names(at), Verdict.OK, "a new name by listing alone",

@@ -5,6 +5,7 @@ Modules::
     engine      which triggers there are, and what they do about what has happened
     bound       a trigger of a task, and what the user has put into it
     ends        what has happened when a call ends
+    inline      the same in sync mode, where tasks run in the calling thread
     travel      what has happened, as bytes
 """
 

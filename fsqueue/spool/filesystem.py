@@ -1,4 +1,4 @@
-"""The one place where fsqueue touches a disk or reads a clock.
+"""The one place where the protocol touches files of the spool or reads a clock.
 
 Every system call passes `Filesystem._call`, so that a faulty twin (`fsqueue.testing`) can
 fail it, lose its answer, or end the process there.

@@ -1,4 +1,6 @@
-"""The moves of the protocol. This and `store` are the modules that move files of invocations.
+"""The moves of the protocol.
+
+`store`, `once`, `fired`, `lanes` and `parked` move files of calls too, each for one kind of move.
 
 Each method states what is left if the process dies in it. "Lost reply" is what a network
 filesystem can do: the server carried out a call, its answer got lost, and the client's

@@ -1,0 +1,54 @@
+"""Lists in the documentation against what they list."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+import fsqueue
+from fsqueue.cli.commands import SECTIONS
+from fsqueue.spool.layout import Layout
+
+ROOT = Path(fsqueue.__file__).parent.parent
+DOCS = ROOT / "docs"
+
+
+def text_of(path):
+    return (ROOT / path).read_text("utf-8")
+
+
+def test_the_readme_lists_each_page():
+    linked = set(re.findall(r"\]\(docs/([a-z_-]+\.md)", text_of("README.md")))
+    assert linked == {path.name for path in DOCS.glob("*.md")}
+
+
+def test_each_command_is_in_the_cheat_sheet():
+    sheet = text_of("docs/operating.md").partition("## Cheat sheet")[2].partition("\n## ")[0]
+    named = set(re.findall(r"\bfsqueue ([a-z]+)", sheet))
+    # A worker is what all pages are about, and a version needs no help.
+    names = {name for names in SECTIONS.values() for name in names} - {"worker", "version"}
+    assert names <= named
+
+
+def test_each_folder_of_the_spool_is_in_the_concepts(tmp_path):
+    rows = re.findall(r"^\| (`.+?) \|", text_of("docs/concepts.md"), re.MULTILINE)
+    named = {each for row in rows for each in re.findall(r"`([a-z]+)/", row)}
+    folders = {Path(folder).name for folder in Layout(str(tmp_path)).folders}
+    assert folders <= named
+
+
+def test_each_place_of_files_is_in_the_table_of_metrics():
+    source = (ROOT / "fsqueue" / "cli" / "inspect" / "metric_families.py").read_text("utf-8")
+    places = re.findall(r'"([a-z]+)": counts\.', source)
+    assert len(places) >= 5
+    (row,) = [line for line in text_of("docs/operating.md").splitlines() if "fsqueue_files" in line]
+    assert all(place in row for place in places)
+
+
+@pytest.mark.parametrize("package", ["firing", "doctor", "triggers"])
+def test_a_package_that_lists_its_modules_lists_all(package):
+    folder = ROOT / "fsqueue" / package
+    head = (folder / "__init__.py").read_text("utf-8")
+    listed = set(re.findall(r"^    ([a-z_]+)  +\S", head, re.MULTILINE))
+    if listed:
+        assert listed == {path.stem for path in folder.glob("*.py")} - {"__init__"}
