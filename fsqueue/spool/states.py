@@ -45,7 +45,7 @@ class Move(enum.StrEnum):
 TRANSITIONS: Final = MappingProxyType(
     {
         Move.PUBLISH: (frozenset[State](), frozenset({State.PENDING})),
-        Move.WITHDRAW: (frozenset({State.PENDING}), frozenset[State]()),
+        Move.WITHDRAW: (frozenset({State.PENDING, State.RUNNING}), frozenset[State]()),
         Move.PUBLISH_AFTER: (frozenset[State](), frozenset({State.PENDING})),
         Move.MOVE_ON: (frozenset({State.PENDING}), frozenset({State.PENDING})),
         Move.CLAIM: (frozenset({State.PENDING}), frozenset({State.RUNNING})),
@@ -58,7 +58,7 @@ TRANSITIONS: Final = MappingProxyType(
         Move.GIVE_BACK: (frozenset({State.RUNNING}), frozenset({State.PENDING})),
         Move.REQUEUE: (frozenset({State.RUNNING}), frozenset({State.PENDING})),
         Move.LOSE: (frozenset({State.RUNNING}), frozenset({State.FAILED})),
-        Move.QUARANTINE: (frozenset({State.RUNNING}), frozenset({State.FAILED})),
+        Move.QUARANTINE: (frozenset({State.PENDING, State.RUNNING}), frozenset({State.FAILED})),
     }
 )
 """For each move the states it starts from and ends in; none: the invocation does not exist."""
