@@ -274,7 +274,7 @@ class FSQueue:
                 ``{"gpu": 1, "mem": "64G"}``.
 
         Raises:
-            ConfigError: `resources` names no resources.
+            ConfigError: a value is bad; the message names it.
         """
         from fsqueue.runner.runner import Runner
 

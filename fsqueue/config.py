@@ -16,6 +16,7 @@ from msgspec import Meta
 
 from fsqueue.errors import ConfigError
 from fsqueue.fields import describe
+from fsqueue.values import LONGEST
 from fsqueue.workdir import GONE, workdir
 
 if TYPE_CHECKING:
@@ -32,17 +33,19 @@ WatchMode = Literal["auto", "events", "poll"]
 Durability = Literal["crash", "power"]
 Serializer = Literal["cloudpickle", "pickle", "json"]
 Text = Annotated[str, Meta(min_length=1)]
-Count = Annotated[int, Meta(ge=1)]
-Seconds = Annotated[float, Meta(extra={"unit": "seconds"})]
-
-WORDS: Final = {
-    **dict.fromkeys(("true", "1", "yes", "on"), True),
-    **dict.fromkeys(("false", "0", "no", "off"), False),
-}
+Count = Annotated[int, Meta(ge=1, le=99_999)]
 
 
 def _doc(description: str, **bounds: Any) -> Meta:
     return Meta(description=description, **bounds)
+
+
+def duration(
+    description: str, *, ge: float | None = None, gt: float | None = None, le: float = LONGEST
+) -> Meta:
+    """Describe a field that is a duration in seconds, and bound it."""
+    bounds = {name: bound for name, bound in (("ge", ge), ("gt", gt)) if bound is not None}
+    return _doc(description, le=le, extra={"unit": "seconds"}, **bounds)
 
 
 class Settings(msgspec.Struct, kw_only=True):
@@ -58,30 +61,32 @@ class Settings(msgspec.Struct, kw_only=True):
         Annotated[WatchMode, _doc("how changes are noticed: file events, polling, or what works")]
     ] = "auto"
     poll_interval: Final[
-        Annotated[Seconds, _doc("longest pause between two looks while waiting", ge=0.01, le=60)]
+        Annotated[float, duration("longest pause between two looks while waiting", ge=0.01, le=60)]
     ] = 1.0
     heartbeat: Final[
-        Annotated[Seconds, _doc("how often a worker shows that it is alive", ge=0.1, le=60)]
+        Annotated[float, duration("how often a worker shows that it is alive", ge=0.1, le=60)]
     ] = 2.0
     lease: Final[
-        Annotated[Seconds, _doc("silence at which a remote worker is dead; >= 3 * heartbeat", gt=0)]
+        Annotated[
+            float, duration("silence at which a remote worker is dead; >= 3 * heartbeat", gt=0)
+        ]
     ] = 60.0
     max_attempts: Final[
         Annotated[Count, _doc("runs of an invocation whose workers die, before WorkerLostError")]
     ] = 3
     stop_grace: Final[
         Annotated[
-            Seconds,
-            _doc(
+            float,
+            duration(
                 "how long bodies may go on after SIGTERM or another signal to stop", ge=0, le=86_400
             ),
         ]
     ] = 25.0
     result_ttl: Final[
-        Annotated[Seconds, _doc("how long results and failed calls are kept", gt=0)]
+        Annotated[float, duration("how long results and failed calls are kept", gt=0)]
     ] = 7 * 24 * 3600.0
     journal_ttl: Final[
-        Annotated[Seconds, _doc("how long journals of ended calls are kept; 0: none", ge=0)]
+        Annotated[float, duration("how long journals of ended calls are kept; 0: none", ge=0)]
     ] = 24 * 3600.0
     serializer: Final[
         Annotated[Serializer, _doc("how arguments and results are written, unless the task says")]
@@ -251,6 +256,15 @@ def configured_application(start: Path | None = None) -> str | None:
     return target
 
 
+def checked_argument(field: str, value: Any) -> Any:
+    """A value for a setting that is given as an argument, converted and checked.
+
+    Raises:
+        ConfigError: the setting does not take it.
+    """
+    return _Offer(field, value, "argument").convert()
+
+
 class _Offer(NamedTuple):
     """A value that a source offers for a field."""
 
@@ -263,19 +277,19 @@ class _Offer(NamedTuple):
     def convert(self) -> Any:
         if self.key not in fields():
             raise ConfigError(f"{self.source}: {_unknown(self.key)}")
-        value, field = self.value, fields()[self.key]
-        if isinstance(field.default, bool) and isinstance(value, str):
-            value = WORDS.get(value.lower(), value)
+        field = fields()[self.key]
         try:
-            result = msgspec.convert(value, field.hint, strict=self.strict, dec_hook=self._path)
-        except (msgspec.ValidationError, RuntimeError) as error:
-            if isinstance(error.__cause__, ConfigError):
-                text = f"{self.source}: {self.key} = {value!r}: {error.__cause__}"
+            result = field.convert(
+                self.key, self.value, strict=self.strict, words=True, decode=self._path
+            )
+        except ValueError as error:
+            cause = error.__cause__ and error.__cause__.__cause__
+            if isinstance(cause, ConfigError):  # what `_path` says is more exact
+                text = f"{self.source}: {self.key} = {self.value!r}: {cause}"
                 raise ConfigError(text) from error
-            raise self._error() from error
-        # msgspec reads the text "null" as None, and has no bound that excludes infinity.
-        if result is None or (isinstance(result, float) and not math.isfinite(result)):
-            raise self._error()
+            raise ConfigError(f"{self.source}: {error}") from error
+        if result is None:  # msgspec reads the text "null" so
+            raise ConfigError(f"{self.source}: {field.refuse(self.key, self.value)}")
         return result
 
     def _path(self, _type: type, value: Any) -> Path:
@@ -286,9 +300,6 @@ class _Offer(NamedTuple):
         if base is None and not path.is_absolute():
             raise ConfigError(f"a relative path, and {GONE}; give an absolute path")
         return path if base is None else base / path
-
-    def _error(self) -> ConfigError:
-        return ConfigError(f"{self.source}: {fields()[self.key].refuse(self.key, self.value)}")
 
 
 def _from_options(options: Mapping[str, Any]) -> Iterator[_Offer]:

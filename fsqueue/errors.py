@@ -29,6 +29,8 @@ from __future__ import annotations
 
 from concurrent.futures import CancelledError as _CancelledError
 
+from fsqueue.values import seconds
+
 
 class FSQueueError(Exception):
     """Base of all errors of this package."""
@@ -94,11 +96,15 @@ class RetryError(FSQueueError):
     Args:
         message: why.
         delay: seconds before the next attempt; None leaves it to the task's options.
+
+    Raises:
+        TypeError: the delay is no number.
+        ValueError: the delay is negative, too long, or not a number (NaN).
     """
 
     def __init__(self, message: str = "", *, delay: float | None = None) -> None:
         super().__init__(message)
-        self.delay = delay
+        self.delay = None if delay is None else seconds("delay", delay)
 
 
 class InvocationError(FSQueueError):

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, Any, NamedTuple
+import math
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
 from msgspec import inspect
 
+from fsqueue.values import LONGEST, plain
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
+
+_BOOLEANS: Final = {
+    **dict.fromkeys(("true", "1", "yes", "on"), True),
+    **dict.fromkeys(("false", "0", "no", "off"), False),
+}
 
 
 class Field(NamedTuple):
@@ -20,6 +28,39 @@ class Field(NamedTuple):
     unit: str
     description: str
     hint: Any
+
+    def convert(
+        self,
+        name: str,
+        value: Any,
+        *,
+        strict: bool = True,
+        words: bool = False,
+        decode: Callable[[Any, Any], Any] | None = None,
+    ) -> Any:
+        """Convert a value that somebody gives for this field, and check it.
+
+        Args:
+            name: of the field, for the message.
+            value: the value.
+            strict: numbers are numbers; if not, texts of numbers are, too.
+            words: texts such as "yes" and "off" are booleans.
+            decode: converts values of types that msgspec does not know, as its ``dec_hook``.
+
+        Raises:
+            ValueError: the field does not take it; the message says what it takes.
+        """
+        given = plain(value)
+        if words and isinstance(self.default, bool) and isinstance(value, str):
+            given = _BOOLEANS.get(value.lower(), value)
+        try:
+            result = msgspec.convert(given, self.hint, strict=strict, dec_hook=decode)
+        except (ValueError, OverflowError, RuntimeError) as error:
+            raise ValueError(self.refuse(name, value)) from error
+        # msgspec has no bound that excludes NaN.
+        if isinstance(result, float) and not math.isfinite(result):
+            raise ValueError(self.refuse(name, value))
+        return result
 
     def refuse(self, name: str, value: Any) -> str:
         """Why a value is not taken."""
@@ -59,10 +100,14 @@ def in_words(kind: inspect.Type) -> str:
             words = "true or false"
         case inspect.IntType() | inspect.FloatType():
             limits = {">": kind.gt, ">=": kind.ge, "<=": kind.le}
-            bounds = " and ".join(f"{sign} {x:g}" for sign, x in limits.items() if x is not None)
+            bounds = " and ".join(
+                f"{sign} {x:g}" if x != LONGEST else f"{sign} {LONGEST}"
+                for sign, x in limits.items()
+                if x is not None
+            )
             words = f"a {'whole ' * isinstance(kind, inspect.IntType)}number {bounds}".rstrip()
         case inspect.DateTimeType():
-            words = "a time with its time zone"
+            words = "a time with its time zone, before 2200"
         case inspect.StrType():
             words = "a text"
         case inspect.VarTupleType():

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Self, Ty
 
 from fsqueue.references import given, mark, reference, replaced
 from fsqueue.spool.states import State
+from fsqueue.values import patience
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
@@ -96,14 +97,16 @@ class Invocation(Generic[R_co]):
         """Wait for the value and return it.
 
         Args:
-            timeout: longest wait in seconds; None waits for as long as it takes. A body that
-                runs the awaited call itself finishes it first.
+            timeout: longest wait in seconds; None or infinity waits for as long as it takes. A
+                body that runs the awaited call itself finishes it first.
 
         Raises:
+            TypeError: the timeout is no number.
+            ValueError: the timeout is not a number (NaN).
             TimeoutError: it is not there yet; the invocation goes on.
             Exception: what the body raised, or an `InvocationError` of the queue.
         """
-        deadline = None if timeout is None else time.monotonic() + timeout
+        deadline = deadline_of(timeout)
         value: R_co = self._delivery.value(self._member, deadline)
         return value
 
@@ -188,7 +191,7 @@ class InlineInvocation(Invocation[R]):
 
     def get(self, timeout: float | None = None) -> R:
         """The value, or what the body raised."""
-        del timeout
+        deadline_of(timeout)
         if self._error is not None:
             raise self._error
         return self._value  # type: ignore[return-value]
@@ -203,6 +206,17 @@ class InlineInvocation(Invocation[R]):
 
     def abandon(self, *, stop: bool = False) -> None:
         """Nothing was written."""
+
+
+def deadline_of(timeout: float | None) -> float | None:
+    """When a wait that begins now is over, on the steady clock; None: never.
+
+    Raises:
+        TypeError: the timeout is no number.
+        ValueError: the timeout is not a number (NaN).
+    """
+    left = patience("timeout", timeout)
+    return None if left is None else time.monotonic() + left
 
 
 class InvocationGroup(Generic[R_co]):
@@ -265,7 +279,7 @@ class InvocationGroup(Generic[R_co]):
             TimeoutError: one is not there yet; all go on.
             Exception: as `results`.
         """
-        deadline = None if timeout is None else time.monotonic() + timeout
+        deadline = deadline_of(timeout)
         values = []
         for index, invocation in enumerate(self._invocations):
             left = None if deadline is None else max(0.0, deadline - time.monotonic())

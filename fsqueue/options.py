@@ -5,29 +5,32 @@
 
 from __future__ import annotations
 
-import math
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypedDict
 
 import msgspec
 from msgspec import Meta
 
-from fsqueue.config import WORDS, Count, Seconds, Serializer
+from fsqueue.config import Count, Serializer, duration
 from fsqueue.errors import ConfigError
 from fsqueue.fields import describe
 from fsqueue.spool.names import DEFAULT_PRIORITY, DEFAULT_QUEUE, MAX_PRIORITY, is_safe_name
 from fsqueue.spool.records import DEFAULT_RETRY as _RETRY
 from fsqueue.spool.records import RetryPolicy
 from fsqueue.spool.resources import amounts, profile_of
+from fsqueue.values import LONGEST
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from fsqueue.config import TaskOffer
+    from fsqueue.fields import Field
     from fsqueue.spool.resources import Resources
 
-Duration = Annotated[float, Meta(gt=0, extra={"unit": "seconds"})]
+Duration = Annotated[float, Meta(gt=0, le=LONGEST, extra={"unit": "seconds"})]
 
+# The names of slots have room for that: see `fsqueue.spool.names.Slot`.
+_LATEST = datetime(2200, 1, 1, tzinfo=UTC).timestamp()
 
 Concurrency = Literal["disabled", "task", "arguments", "keys"]
 """Which calls are told apart."""
@@ -64,12 +67,14 @@ class CallSettings(msgspec.Struct, frozen=True, kw_only=True):
     retry_for: Annotated[
         tuple[str, ...], _doc("exceptions after which the body runs again, as classes or names")
     ] = ()
-    max_retries: Annotated[int, _doc("how often a failed body runs again", ge=0)] = _RETRY.times
-    retry_delay: Annotated[Seconds, _doc("pause before the first retry", ge=0)] = _RETRY.delay
-    retry_backoff: Annotated[float, _doc("each pause is so many times the last", ge=1)] = (
+    max_retries: Annotated[int, _doc("how often a failed body runs again", ge=0, le=99_999)] = (
+        _RETRY.times
+    )
+    retry_delay: Annotated[float, duration("pause before the first retry", ge=0)] = _RETRY.delay
+    retry_backoff: Annotated[float, _doc("each pause is so many times the last", ge=1, le=1000)] = (
         _RETRY.factor
     )
-    retry_max_delay: Annotated[Seconds, _doc("no pause is longer", ge=0)] = _RETRY.longest
+    retry_max_delay: Annotated[float, duration("no pause is longer", ge=0)] = _RETRY.longest
     retry_jitter: Annotated[float, _doc("random share that is added to a pause", ge=0, le=10)] = (
         _RETRY.jitter
     )
@@ -86,7 +91,7 @@ class CallSettings(msgspec.Struct, frozen=True, kw_only=True):
         DEFAULT_PRIORITY
     )
     queue: Annotated[str, _doc("which workers run it", min_length=1)] = DEFAULT_QUEUE
-    countdown: Annotated[Seconds, _doc("pause before a call may start", ge=0)] = 0.0
+    countdown: Annotated[float, duration("pause before a call may start", ge=0)] = 0.0
     eta: Annotated[
         Annotated[datetime, Meta(tz=True)] | None,
         _doc("when a call may start, by the file server's clock; unset: at once"),
@@ -253,17 +258,20 @@ def _converted(name: str, value: Any, *, strict: bool = True) -> Any:
         value = _names(value)
     elif name == "resources":
         value = _profile(value)
-    elif isinstance(known[name].default, bool) and isinstance(value, str) and not strict:
-        value = WORDS.get(value.lower(), value)
-    try:
-        result = msgspec.convert(value, known[name].hint, strict=strict)
-    except (msgspec.ValidationError, OverflowError) as error:
-        raise ValueError(known[name].refuse(name, value)) from error
-    if isinstance(result, float) and not math.isfinite(result):
-        raise ValueError(known[name].refuse(name, value))
+    result = known[name].convert(name, value, strict=strict, words=not strict)
+    if isinstance(result, datetime):
+        _check_moment(known[name], name, result)
     if name == "queue" and not is_safe_name(result):
         raise ValueError(f"queue = {value!r}, expected up to 64 letters, digits, '-' and '_'")
     return result
+
+
+def _check_moment(field: Field, name: str, moment: datetime) -> None:
+    try:
+        if moment.timestamp() > _LATEST:
+            raise ValueError(field.refuse(name, moment.isoformat()))
+    except OverflowError as error:
+        raise ValueError(field.refuse(name, moment.isoformat())) from error
 
 
 def _names(value: Any) -> Any:

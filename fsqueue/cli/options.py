@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from fsqueue.cli.command import argument, env, flag, option
+from fsqueue.values import LONGEST, parse_duration
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 APP_HELP: Final = "The application: MODULE, or MODULE:VARIABLE if the module has several."
-_UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 app_option = option("--app", metavar="MODULE[:VARIABLE]", envvar=env("app"), help=APP_HELP)
 root_option = option(
@@ -32,7 +32,7 @@ queue_argument = argument(
 )
 
 
-def seconds(*, least: float = 0.0, most: float = float("inf")) -> Callable[[str | float], float]:
+def seconds(*, least: float = 0.0, most: float = LONGEST) -> Callable[[str | float], float]:
     """The type of an option that is a duration: ``90``, ``90s``, ``15m``, ``2h`` or ``7d``.
 
     Args:
@@ -42,15 +42,13 @@ def seconds(*, least: float = 0.0, most: float = float("inf")) -> Callable[[str 
 
     def convert(value: str | float) -> float:
         text = str(value)
-        number, factor = (text[:-1], _UNITS[text[-1]]) if text[-1:] in _UNITS else (text, 1)
-        try:
-            found = float(number) * factor
-        except ValueError:
-            found = float("nan")
-        if not 0 <= found < float("inf"):
-            raise click.BadParameter(f"{text!r} is no time span, such as 90, 15m, 2h or 7d")
+        found = parse_duration(text)
+        if found is None:
+            raise click.BadParameter(
+                f"{text!r} is no time span of at most 100 years, such as 90, 15m, 2h or 7d"
+            )
         if not least <= found <= most:
-            above = "" if most == float("inf") else f" and at most {most:g} s"
+            above = "" if most == LONGEST else f" and at most {most:g} s"
             raise click.BadParameter(f"{text!r} is out of range: at least {least:g} s{above}")
         return found
 

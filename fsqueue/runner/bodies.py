@@ -21,6 +21,7 @@ from fsqueue.errors import (
 from fsqueue.references import replaced, resolving, value_if_marked
 from fsqueue.spool.records import Failure, Member, Payload, RetryPolicy
 from fsqueue.spool.states import State
+from fsqueue.values import LONGEST
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator, Sequence
@@ -281,8 +282,11 @@ def delay_before_retry(policy: RetryPolicy, error: BaseException, retries: int) 
         return None
     if isinstance(error, RetryError) and error.delay is not None:
         return max(0.0, error.delay)
-    delay = min(policy.longest, policy.delay * policy.factor**retries)
-    return delay * (1 + policy.jitter * random.random())  # noqa: S311
+    try:
+        delay = min(policy.longest, policy.delay * policy.factor**retries)
+    except OverflowError:  # after a thousand retries and more
+        delay = policy.longest if policy.delay else 0.0
+    return min(LONGEST, delay * (1 + policy.jitter * random.random()))  # noqa: S311
 
 
 def _is_retried(policy: RetryPolicy, error: BaseException) -> bool:

@@ -10,6 +10,7 @@ import threading
 from typing import TYPE_CHECKING, Final
 
 from fsqueue.errors import TaskTimeoutError
+from fsqueue.values import LONGEST
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -49,7 +50,8 @@ def time_limit(
 def _limit(
     execution: Execution, give_up: Callable[[BaseException], bool], killable: bool
 ) -> Iterator[None]:
-    seconds = execution.call.timeout
+    # That of a batch is the sum of its calls'.
+    seconds = min(execution.call.timeout, LONGEST)
     mutex = threading.Lock()
 
     def expire() -> None:

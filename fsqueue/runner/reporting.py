@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-import math
 import os
+import sys
 import threading
 import time
 from typing import TYPE_CHECKING, Final
@@ -214,7 +214,7 @@ def checked_progress(done: float, total: float | None, message: str) -> Progress
             continue
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise TypeError(f"progress({name}={value!r}): expected a number")
-        if not math.isfinite(value) or value < 0:
+        if not 0 <= value <= sys.float_info.max:
             raise ValueError(f"progress({name}={value!r}): expected a finite number >= 0")
     if not isinstance(message, str):
         raise TypeError(f"progress(message={message!r}): expected a text")

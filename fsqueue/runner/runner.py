@@ -7,12 +7,14 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+from fsqueue.config import checked_argument
 from fsqueue.errors import ConfigError
 from fsqueue.runner.budget import Budget
 from fsqueue.runner.shift import Shift
 from fsqueue.spool.backlog import Backlogs
-from fsqueue.spool.names import DEFAULT_QUEUE, queue_folder
+from fsqueue.spool.names import DEFAULT_QUEUE, is_safe_name, queue_folder
 from fsqueue.spool.resources import amounts, profile_of
+from fsqueue.values import plain
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
     from fsqueue.spool.resources import Resources
 
 log = logging.getLogger(__name__)
+
+_LARGEST_WEIGHT = 1e9
 
 # A stop that comes so shortly before the run was meant for it: threads start in their own time.
 _EARLY_STOP = 0.5
@@ -39,7 +43,7 @@ class Runner:
         resources: what calls may need, each with its amount.
 
     Raises:
-        ConfigError: `resources` names no resources.
+        ConfigError: a value is bad; the message names it.
     """
 
     def __init__(
@@ -58,9 +62,13 @@ class Runner:
             self._profile = profile_of(self._resources)
         except ValueError as error:
             raise ConfigError(f"the resources of a worker: {error}") from error
-        self._kind = kind or host.conf.runner
-        self._concurrency = concurrency or host.conf.slots(self._kind)
-        self._queues = dict(queues or {DEFAULT_QUEUE: 1.0})
+        self._kind = host.conf.runner if kind is None else checked_argument("runner", kind)
+        self._concurrency = (
+            host.conf.slots(self._kind)
+            if concurrency is None
+            else checked_argument("concurrency", concurrency)
+        )
+        self._queues = _checked_weights(queues or {DEFAULT_QUEUE: 1.0})
         self._weighted = weighted
         self._mutex = threading.Lock()
         self._shift: Shift | None = None
@@ -109,3 +117,17 @@ class Runner:
                 self._stopped_early = time.monotonic()
             else:
                 self._shift.stop()
+
+
+def _checked_weights(queues: Mapping[str, float]) -> dict[str, float]:
+    found = {}
+    for name, weight in queues.items():
+        number = plain(weight)
+        valid = isinstance(number, int | float) and not isinstance(number, bool)
+        if not is_safe_name(name) or not valid or not 0 < number <= _LARGEST_WEIGHT:
+            raise ConfigError(
+                f"queues: {name!r} = {weight!r}, expected a name of letters, digits, '-' and '_', "
+                f"and a weight > 0 and <= {_LARGEST_WEIGHT:g}"
+            )
+        found[name] = float(number)
+    return found

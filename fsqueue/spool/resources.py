@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final, TypeAlias
 
 from fsqueue.spool.names import is_safe_name
+from fsqueue.values import plain
 
 Amounts: TypeAlias = Mapping[str, int]
 """Amounts by resource, in thousandths."""
@@ -53,6 +54,7 @@ def amounts(given: Resources | str | Iterable[str]) -> Amounts:
 
 
 def _text(amount: object) -> str:
+    amount = plain(amount)
     return repr(amount) if isinstance(amount, int | float) else str(amount)
 
 

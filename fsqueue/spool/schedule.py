@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+from fsqueue.values import LONGEST
+
 # A call that is due at once is filed as due a second ago. A worker whose reading of the file
 # server's clock is a little behind must not take it for a future call.
 IMMEDIATE_SLACK = 1.0
@@ -22,5 +24,7 @@ def later(now: float, delay: float) -> float:
     """
     if delay <= 0:
         return float(int(now - IMMEDIATE_SLACK))
+    # A header may have been written without the limits of today.
+    delay = min(max(delay, _FINEST), LONGEST)
     step = max(_FINEST, 2.0 ** math.floor(math.log2(delay / _PARTS_OF_DELAY)))
     return math.ceil((now + delay) / step) * step

@@ -33,7 +33,7 @@ def lines(path):
         ("max_retries", -1, "max_retries = -1, expected a whole number >= 0"),
         ("max_retries", 1.5, "max_retries = 1.5, expected"),
         ("max_retries", True, "max_retries = True"),
-        ("timeout", 0, "timeout = 0, expected a number > 0 seconds"),
+        ("timeout", 0, "timeout = 0, expected a number > 0 and <= 3153600000 seconds"),
         ("timeout", float("inf"), "timeout = inf"),
         ("timeout", "3", "timeout = '3'"),
         ("priority", 10, "priority = 10, expected a whole number >= 0 and <= 9"),

@@ -336,7 +336,9 @@ class TestValues:
             "environment variable FSQUEUE__HEARTBEAT: heartbeat = '0', "
             "expected a number >= 0.1 and <= 60 seconds"
         )
-        assert refused(concurrency=0) == ("argument: concurrency = 0, expected a whole number >= 1")
+        assert refused(concurrency=0) == (
+            "argument: concurrency = 0, expected a whole number >= 1 and <= 99999"
+        )
 
 
 class TestLease:

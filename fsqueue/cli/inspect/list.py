@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 )
 @option(
     "--limit",
-    type=click.IntRange(min=1),
+    type=click.IntRange(min=1, max=1_000_000_000),
     default=50,
     metavar="NUMBER",
     help="List at most this many calls.",

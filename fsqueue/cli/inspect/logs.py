@@ -34,7 +34,7 @@ _SEARCH_EVERY = 4
 @root_option
 @option(
     "--attempt",
-    type=click.IntRange(min=1),
+    type=click.IntRange(min=1, max=1_000_000_000),
     metavar="NUMBER",
     help="Attempt to show (default: the one with the outcome, or else the latest).",
 )

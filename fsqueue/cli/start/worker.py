@@ -37,7 +37,7 @@ _GOODBYE = 3.0
 )
 @option(
     "--concurrency",
-    type=click.IntRange(min=1),
+    type=click.IntRange(min=1, max=99_999),
     metavar="NUMBER",
     help="Number of calls to run at once (default: from the configuration).",
 )
