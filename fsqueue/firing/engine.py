@@ -13,6 +13,7 @@ from fsqueue.errors import (
     EnvelopeError,
     SerializationError,
     SpoolVersionError,
+    StorageError,
 )
 from fsqueue.firing import travel
 from fsqueue.firing.bound import (
@@ -343,6 +344,10 @@ class Firing:
             gathering.fire(lambda found: self._call_for_round(bound, found))
         except SpoolVersionError as error:
             store.leave_alone(error)  # a call that ends must not suffer
+        except StorageError as error:
+            if not error.never:
+                raise
+            log.exception("%s is left out of %s", occurrence.id, trigger)
 
     def _call_for_round(self, bound: Bound, found: Round) -> None:
         number, data = found
@@ -359,7 +364,9 @@ class Firing:
         arguments = arguments_of(bound, occurrence)
         try:
             made = arguments is not None and bound.task.fire(occasion, *arguments)
-        except SerializationError:
+        except (SerializationError, StorageError) as error:
+            if isinstance(error, StorageError) and not error.never:
+                raise
             log.exception(FAILED, bound.trigger, bound.task.name, occurrence.id)
             return
         if made:

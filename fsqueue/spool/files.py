@@ -242,6 +242,16 @@ class Files:
 
     def _write(self, chunks: Sequence[Buffer]) -> str:
         path = self._temporary()
+        self.create(path, chunks)
+        return path
+
+    def create(self, path: str, chunks: Sequence[Buffer]) -> None:
+        """Write a new file under a name that nobody looks at yet.
+
+        Raises:
+            StorageError: it does not fit on the disk.
+            OSError: the shared directory fails in another way.
+        """
         try:
             self.fs.create(path, chunks)
         except OSError as error:
@@ -250,7 +260,6 @@ class Files:
             if refused is error:
                 raise
             raise refused from error
-        return path
 
     def _temporary(self) -> str:
         """A path in ``tmp/`` that nobody else has."""

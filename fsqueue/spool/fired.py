@@ -54,7 +54,7 @@ def fire(
         wanted: asked once the key is taken: False takes that back, and publishes nothing.
     """
     staged, entry = store.layout.staged(call.id), store.layout.fired(key)
-    store.fs.create(staged, envelope.encode(call, payload, store.key, buffers))
+    store.create(staged, envelope.encode(call, payload, store.key, buffers))
     try:
         owner = call if _take(store, staged, entry) else _owner(store, entry)
     except OSError as error:

@@ -15,7 +15,7 @@ MIB = 1 << 20
 DISK = 8 * MIB
 LIMIT = 2 * MIB
 TASKS = """
-from fsqueue import FSQueue
+from fsqueue import FSQueue, triggers
 
 app = FSQueue("large")
 
@@ -43,6 +43,14 @@ def fail_retried(size):
 @app.task(call_result_cache=True)
 def cached(size):
     return bytes(size)
+
+@app.task
+def small():
+    return 16 << 20
+
+@app.task(triggers=triggers.on_status(small, arguments=lambda end: (bytes(16 << 20),)))
+def triggered(data):
+    return len(data)
 """
 
 
@@ -157,6 +165,14 @@ def test_arguments_that_are_larger_than_the_disk(disk):
     stop(worker)
     assert stray(disk) == []
     assert [name for name in files_under(disk.root) if name.startswith("pending/")] == []
+
+
+def test_a_trigger_whose_arguments_are_larger_than_the_disk_holds_up_no_result(disk, kind):
+    worker = start(disk, kind)
+    assert caller(disk, ["large.small().get(20)", AFTER]) == [f"value {2 * DISK}", "value 5"]
+    assert "the arguments for large.triggered fail, so it is not called for" in worker.text()
+    stop(worker)
+    assert stray(disk) == []
 
 
 def test_a_result_waits_while_the_disk_is_full_for_everybody(disk, kind):
