@@ -153,23 +153,36 @@ class Delivery:
         """The same without blocking the event loop."""
         import asyncio
 
-        data = await asyncio.to_thread(self._first_look)
+        from fsqueue.offloading import in_thread_or_here
+
+        data = await in_thread_or_here(self._first_look)
         pauses = _help_pauses()
         while data is None:
             workplace = self._helper()
-            if workplace is None or not await asyncio.to_thread(self._run_here, workplace):
-                arrival = asyncio.wrap_future(self._session.client.waiter.watch(self.id))
+            if workplace is None or not await self._run_beside(workplace):
+                waiter = self._session.client.waiter
+                arrival = asyncio.wrap_future(waiter.watch(self.id))
                 try:
-                    await asyncio.to_thread(self._end_wait_if_kept)
-                    done, _ = await asyncio.wait(
-                        [arrival], timeout=next(pauses) if workplace else None
-                    )
+                    await in_thread_or_here(self._end_wait_if_kept)
+                    pause = next(pauses) if workplace else None
+                    if waiter.needs_help:
+                        pause = await in_thread_or_here(waiter.look_instead) or pause
+                    done, _ = await asyncio.wait([arrival], timeout=pause)
                     for each in done:
                         each.result()  # an error, if the wait is in vain
                 finally:
                     arrival.cancel()
-            data = await asyncio.to_thread(self._read)
+            data = await in_thread_or_here(self._read)
         return self._open(data, member)
+
+    async def _run_beside(self, workplace: Workplace) -> bool:
+        """Run it in another thread, if this process may have one: its body may be asynchronous."""
+        from fsqueue.offloading import NoThreadError, in_thread
+
+        try:
+            return await in_thread(self._run_here, workplace)
+        except NoThreadError:
+            return False
 
     # -- waiting ------------------------------------------------------------------------
 
@@ -193,7 +206,7 @@ class Delivery:
         try:
             if not arrival.done():
                 self._end_wait_if_kept()
-            arrival.result(min(waits) if waits else None)
+            self._session.client.waiter.wait(arrival, min(waits) if waits else None)
         except FutureTimeoutError:
             if deadline is not None and time.monotonic() >= deadline:
                 raise TimeoutError(

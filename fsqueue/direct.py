@@ -172,7 +172,9 @@ async def _made(submit: Callable[[], R], patience: float | None) -> AsyncIterato
     """
     import asyncio
 
-    submitted = asyncio.ensure_future(asyncio.to_thread(submit))
+    from fsqueue.offloading import in_thread_or_here
+
+    submitted = asyncio.ensure_future(in_thread_or_here(submit))
     try:
         made = await asyncio.shield(submitted)
         async with asyncio.timeout(patience):

@@ -60,11 +60,14 @@ class _Bar:
 
     def start(self) -> None:
         self._progress.start()
-        self._thread.start()
+        # Without a bar rather than without results, if this process may not have another thread.
+        with contextlib.suppress(RuntimeError):
+            self._thread.start()
 
     def stop(self) -> None:
         self._stop.set()
-        self._thread.join()
+        if self._thread.ident is not None:
+            self._thread.join()
         self._progress.stop()
 
     def _run(self) -> None:

@@ -118,8 +118,12 @@ class _Claimant:
             if self._worker is None:
                 worker = Worker(self._host.store, queues=(), runner="nested", concurrency=1)
                 worker.register()
+                try:
+                    threading.Thread(target=self._live, args=(worker,), daemon=True).start()
+                except RuntimeError:
+                    worker.deregister()
+                    raise
                 self._worker = worker
-                threading.Thread(target=self._live, args=(worker,), daemon=True).start()
             return self._worker
 
     def _live(self, worker: Worker) -> None:

@@ -26,6 +26,9 @@ TIMED_OUT: Final = 75
 # A body that keeps Python from running, in a long call into C, is ended by the kernel.
 _HARD_LIMIT_AFTER = 1.0
 
+# Pauses, in seconds, between attempts to start a thread.
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 5.0
+
 
 _NO_LIMIT: Final = contextlib.nullcontext()
 
@@ -64,9 +67,7 @@ def _limit(
                     os._exit(TIMED_OUT)
                 log.warning("%s goes on in a thread: its slot is lost", execution.claim.name)
 
-    timer = threading.Timer(seconds, expire)
-    timer.daemon = True
-    timer.start()
+    timer = _started(execution, expire)
     if killable:
         signal.setitimer(signal.ITIMER_REAL, seconds + _HARD_LIMIT_AFTER)
     try:
@@ -77,6 +78,27 @@ def _limit(
             signal.setitimer(signal.ITIMER_REAL, 0)
         with mutex:
             execution.over = True
+
+
+def _started(execution: Execution, expire: Callable[[], None]) -> threading.Timer:
+    """A timer that runs; the body waits until this process may have a thread for it.
+
+    Raises:
+        RuntimeError: the worker ends meanwhile.
+    """
+    pause = _FIRST_PAUSE
+    while True:
+        timer = threading.Timer(execution.call.timeout, expire)
+        timer.daemon = True
+        try:
+            timer.start()
+        except RuntimeError as error:
+            log.warning("%s cannot start without its timeout: %s", execution.claim.name, error)
+            if execution.workplace.aborted.wait(pause):
+                raise
+            pause = min(2 * pause, _LONGEST_PAUSE)
+        else:
+            return timer
 
 
 def timeout_error(call: Call) -> TaskTimeoutError:

@@ -365,7 +365,7 @@ def _run_pending(workplace: Workplace, path: str) -> bool:
     try:
         worker = workplace.worker()
         claim = worker.claim(path)
-    except OSError as error:
+    except (OSError, RuntimeError) as error:  # or no thread can be started
         log.warning("cannot claim %s now: %s", os.path.basename(path), error)
         return False
     if claim is None:

@@ -172,7 +172,12 @@ class _Flusher:
             if self._busy:
                 return
             self._busy = True
-        threading.Thread(target=self._run, name="fsqueue-reports", daemon=True).start()
+        try:
+            threading.Thread(target=self._run, name="fsqueue-reports", daemon=True).start()
+        except RuntimeError as error:  # the limit of processes is reached
+            log.debug("reports and output wait, as no thread can be started: %s", error)
+            with self._mutex:
+                self._busy = False  # the next word of a body tries again
 
     def _run(self) -> None:
         time.sleep(_FIRST)

@@ -14,6 +14,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
+from fsqueue.errors import FSQueueError
+from fsqueue.runner.threads import start_threads
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
@@ -93,8 +96,17 @@ class StopSignals:
 
     @contextlib.contextmanager
     def installed(self) -> Iterator[None]:
-        """Catch the signals in the block; then the former handlers are back."""
-        self._thread.start()
+        """Catch the signals in the block; then the former handlers are back.
+
+        Raises:
+            FSQueueError: this process may not have another thread.
+        """
+        try:
+            start_threads(self._thread)
+        except FSQueueError:
+            os.close(self._received)
+            os.close(self._sent)
+            raise
         # Python's own C handler writes to the pipe in whatever thread the kernel has chosen. A
         # handler in Python waits for the main thread, which does not wake up if another thread
         # got the signal.

@@ -76,6 +76,8 @@ class ThreadSlots:
         self._handed: queue.SimpleQueue[Claim | None] = queue.SimpleQueue()
         self._idle = threading.Semaphore(0)
         self._threads, self._count = 0, count
+        # Threads that could not be started for a claim, which waits for one that is free.
+        self._missing = 0
         self._closed = False
         self._in_hand: set[str] = set()
         atexit.register(self._finish_at_exit)
@@ -86,10 +88,21 @@ class ThreadSlots:
             raise RuntimeError("no call can be run any more: the interpreter is about to exit")
         self._live.begin(claim)
         self._handed.put(claim)
-        if not self._idle.acquire(blocking=False) and self._threads < self._count:
-            name = f"fsqueue-slot_{self._threads}"
+        idle = self._idle.acquire(blocking=False)
+        if not idle and self._threads < self._count and not self._add_thread():
+            self._missing += 1
+
+    def _add_thread(self) -> bool:
+        """Start a thread; False if this process may not have another one now."""
+        name = f"fsqueue-slot_{self._threads}"
+        try:
             threading.Thread(target=self._serve, name=name, daemon=True).start()
-            self._threads += 1
+        except RuntimeError as error:
+            if not self._missing:
+                log.warning("cannot start another thread for calls, trying again: %s", error)
+            return False
+        self._threads += 1
+        return True
 
     def _serve(self) -> None:
         while (claim := self._handed.get()) is not None:
@@ -125,10 +138,16 @@ class ThreadSlots:
         self._live.end(claim)
 
     def check(self) -> None:
-        """Threads do not get stuck but by their bodies."""
+        """Try again to start a thread, if claims wait for one."""
+        while self._missing and self._add_thread():
+            self._missing -= 1
 
     def close(self) -> None:
         """Wait for the bodies whose calls have not ended."""
+        while not self._threads and not self._handed.empty():
+            claim = self._handed.get()
+            if claim is not None:  # there is no thread, so it is given back
+                self._live.end(claim)
         self._live.wait()
         atexit.unregister(self._finish_at_exit)
         for _ in range(self._threads):

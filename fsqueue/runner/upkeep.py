@@ -7,6 +7,8 @@ import random
 import threading
 from typing import TYPE_CHECKING
 
+from fsqueue.errors import FSQueueError
+from fsqueue.runner.threads import start_threads
 from fsqueue.spool.callers import clear_up_after
 from fsqueue.spool.expiry import expire
 from fsqueue.spool.lane_upkeep import LaneUpkeep
@@ -81,9 +83,21 @@ class Upkeep:
         ]
 
     def start(self) -> None:
-        """Begin."""
-        for thread in self._threads:
-            thread.start()
+        """Begin.
+
+        Raises:
+            FSQueueError: this process may not have these threads. The worker has left: one that
+                only beats would look alive, and one that does not beat would look dead.
+        """
+        try:
+            start_threads(*self._threads)
+        except FSQueueError:
+            self._stop.set()
+            for thread in self._threads:
+                if thread.ident is not None:
+                    thread.join()
+            self._worker.deregister()
+            raise
 
     def stop(self) -> None:
         """End, and wait for the end."""

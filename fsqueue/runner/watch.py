@@ -36,8 +36,13 @@ class TriggerWatch:
     def look(self) -> None:
         """Begin, if there is something to watch by now: modules may be imported late."""
         if self._thread is None and self._host.triggers.watched:
-            self._thread = threading.Thread(target=self._run, name="fsqueue-triggers", daemon=True)
-            self._thread.start()
+            thread = threading.Thread(target=self._run, name="fsqueue-triggers", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError as error:  # the limit of processes is reached
+                log.warning("cannot look after triggers now, trying again: %s", error)
+            else:
+                self._thread = thread
 
     def stop(self) -> None:
         """End, and wait for the end."""

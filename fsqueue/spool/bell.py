@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 
 _mutex = threading.Lock()
 _readers: dict[int, InotifyFD] = {}
+_warned = False
 
 
 class _Bell:
@@ -59,18 +60,19 @@ def listening(fs: Filesystem, path: str, wake: Callable[[], object]) -> Iterator
     if sys.platform != "linux":
         yield False
         return
-    from watchdog.observers.inotify_c import CallbackId, InotifyConstants, Mask
-
     bell = _Bell(wake)
-    number = CallbackId(id(bell))
     try:
+        # It may lie on a network filesystem that fails just now.
+        from watchdog.observers.inotify_c import CallbackId, InotifyConstants, Mask
+
+        number = CallbackId(id(bell))
         fs.touch(path)
         reader = _reader()
         # A link in its place is the bell: it is the link that is touched.
         mask = Mask(InotifyConstants.IN_ATTRIB | InotifyConstants.IN_DONT_FOLLOW)
         watch = reader.add_callback(os.fsencode(path), mask, bell, number)
-    except OSError as error:  # too many inotify watches, say
-        log.warning("no wake-ups by file events (%s); polling instead", error)
+    except (ImportError, OSError, RuntimeError) as error:  # too many watches, or threads
+        log.log(_severity(), "no wake-ups by file events (%s); polling instead", error)
         yield False
         return
     try:
@@ -80,15 +82,46 @@ def listening(fs: Filesystem, path: str, wake: Callable[[], object]) -> Iterator
             reader.remove_callbacks([(watch, number)])
 
 
+def _severity() -> int:
+    """A warning the first time: a process that cannot listen tries again and again."""
+    global _warned
+    warned, _warned = _warned, True
+    return logging.DEBUG if warned else logging.WARNING
+
+
 def _reader() -> InotifyFD:
-    """The one reader of this process; a forked child starts its own."""
+    """The one reader of this process; a forked child starts its own.
+
+    Raises:
+        ImportError: watchdog cannot be read.
+        OSError: there are too many inotify instances, or open files.
+        RuntimeError: there are too many threads.
+    """
     from watchdog.observers.inotify_c import InotifyFD
 
     with _mutex:
         reader = _readers.get(os.getpid())
         if reader is None or not reader.is_alive():
+            _check_room()
             reader = InotifyFD()
             reader.start()
             _readers.clear()
             _readers[os.getpid()] = reader
         return reader
+
+
+def _check_room() -> None:
+    """See that a reader can have its thread and its three descriptors.
+
+    One that gets only some of them keeps those for ever.
+
+    Raises:
+        OSError: there are too many open files.
+        RuntimeError: there are too many threads.
+    """
+    with contextlib.ExitStack() as stack:
+        for _ in range(3):
+            stack.callback(os.close, os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+    thread = threading.Thread(target=bool, name="fsqueue-room", daemon=True)
+    thread.start()
+    thread.join()

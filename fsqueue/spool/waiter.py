@@ -41,6 +41,8 @@ _FEW = 4
 # each look asks the file server for all of them.
 _SILENCE = 3.0
 _LONGEST_SILENCE = 60.0
+# So many seconds after a failure to listen it is tried again, when somebody waits.
+_LISTEN_AGAIN = 30.0
 _CLOSED = "the connection to the spool is closed (app.close, or the process ends): wait before that"
 
 
@@ -84,6 +86,8 @@ class Waiter:
         self._news = True
         self._closing = threading.Event()
         self._thread: threading.Thread | None = None
+        self._pause = _FIRST_PAUSE_POLLING
+        self._warned = False
 
     def watch(self, invocation_id: str) -> Future[None]:
         """A future that is done once the outcome is there. Cancel it to stop waiting."""
@@ -99,6 +103,7 @@ class Waiter:
                 self._hear()
             self._waiting.setdefault(invocation_id, []).append(future)
             self._renewed = True
+            self._pause = _FIRST_PAUSE_POLLING
             own = client_of(invocation_id) == self._client
             self._news = self._news or not own
             self._start()
@@ -146,10 +151,60 @@ class Waiter:
         for invocation_id in abandoned:
             self._remove(invocation_id)
 
-    def _start(self) -> None:
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="fsqueue-waiter", daemon=True)
-            self._thread.start()
+    # -- without a thread ---------------------------------------------------------------
+
+    def wait(self, arrival: Future[None], timeout: float | None) -> None:
+        """Wait for a future of `watch`, and look meanwhile if this object's thread cannot.
+
+        Raises:
+            TimeoutError: `timeout` seconds have passed.
+        """
+        deadline = None if timeout is None else self._store.fs.monotonic() + timeout
+        while True:
+            pause = self.look_instead()
+            left = None if deadline is None else max(0.0, deadline - self._store.fs.monotonic())
+            if pause is None or (left is not None and left <= pause):
+                return arrival.result(left)
+            with contextlib.suppress(TimeoutError):
+                return arrival.result(pause)
+
+    def look_instead(self) -> float | None:
+        """Look in the calling thread if this object's own thread cannot be started.
+
+        Returns the pause until the next look, in seconds; None if the thread looks.
+        """
+        with self._mutex:
+            if self._closing.is_set() or self._start():
+                return None
+        with self._looking:
+            self._look_safely()
+        self._warn_of_silence()
+        self._pause = min(self._pause * _GROWTH, self._poll_interval)
+        return self._pause
+
+    @property
+    def needs_help(self) -> bool:
+        """Whether nobody looks unless those who wait call `look_instead`."""
+        return self._thread is None or not self._thread.is_alive()
+
+    def _start(self) -> bool:
+        """Start the thread if it does not run; False if this process may not have another one."""
+        if not self.needs_help:
+            return True
+        thread = threading.Thread(target=self._run, name="fsqueue-waiter", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:
+            if not self._warned:
+                self._warned = True
+                log.warning(
+                    "cannot start a thread that waits for results (%s), so each caller looks for "
+                    "its own. Is the limit of processes reached (ulimit -u, pids.max)?",
+                    error,
+                )
+            return False
+        self._thread = thread
+        return True
 
     def _ring(self) -> None:
         """The bell rings. Looking at once, in the bell's thread, saves a change of threads."""
@@ -182,16 +237,32 @@ class Waiter:
             return True  # for the look to report
 
     def _run(self) -> None:
+        while not self._closing.is_set():
+            try:
+                self._listen_and_look()
+            except Exception:
+                # All who wait rely on this thread.
+                log.exception("cannot wait for results, trying again")
+                self._closing.wait(self._poll_interval)
+
+    def _listen_and_look(self) -> None:
         with contextlib.ExitStack() as stack:
             if self._events:
                 bell = self._store.layout.bell(self._client)
                 self._heard = stack.enter_context(listening(self._store.fs, bell, self._ring))
+                stack.callback(self._stop_hearing)
                 self._wake.set()  # it may have rung before
-            self._loop(_FIRST_PAUSE_EVENTS if self._heard else _FIRST_PAUSE_POLLING)
+            if self._heard or not self._events:
+                self._loop(_FIRST_PAUSE_EVENTS if self._heard else _FIRST_PAUSE_POLLING)
+            else:
+                self._loop(_FIRST_PAUSE_POLLING, self._store.fs.monotonic() + _LISTEN_AGAIN)
 
-    def _loop(self, first_pause: float) -> None:
+    def _stop_hearing(self) -> None:
+        self._heard = False
+
+    def _loop(self, first_pause: float, until: float = float("inf")) -> None:
         pause = first_pause
-        while not self._closing.is_set():
+        while not self._closing.is_set() and self._store.fs.monotonic() < until:
             idle = not self._waiting and not self._abandoned
             # With a bell nobody wakes this thread for a new wait.
             longest = self._poll_interval if self._heard else None

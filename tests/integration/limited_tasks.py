@@ -1,0 +1,166 @@
+"""A caller and a worker that reach limits of their process; started with the spool as argument."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import resource
+import sys
+import threading
+import time
+
+from fsqueue import FSQueue
+from fsqueue.errors import FSQueueError
+
+app = FSQueue("limits", root=sys.argv[1])
+PATIENCE = 30.0
+
+
+@app.direct_task
+def double(number: int) -> int:
+    return 2 * number
+
+
+@app.direct_task
+async def double_async(number: int) -> int:
+    return 2 * number
+
+
+@app.task(timeout=20)
+def double_in_time(number: int) -> int:
+    return 2 * number
+
+
+def wait_until(condition) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, condition
+        time.sleep(0.01)
+
+
+@contextlib.contextmanager
+def limited(kind: int, most: int):
+    """Within the block, this process has no more of something."""
+    soft, hard = resource.getrlimit(kind)
+    resource.setrlimit(kind, (most, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(kind, (soft, hard))
+
+
+def no_threads():
+    return limited(resource.RLIMIT_NPROC, 1)
+
+
+def waiters() -> list[str]:
+    return [each.name for each in threading.enumerate() if each.name == "fsqueue-waiter"]
+
+
+def pending() -> list[str]:
+    folder = app.store.layout.pending_folder
+    return [name for _, _, names in os.walk(folder) for name in names]
+
+
+@contextlib.contextmanager
+def worker(runner):
+    thread = threading.Thread(target=runner.run)
+    thread.start()
+    wait_until(lambda: os.listdir(app.store.layout.running_folder))
+    yield
+    runner.stop_runner_loop()
+    thread.join(PATIENCE)
+    assert not thread.is_alive()
+
+
+def work() -> None:
+    app.runner.run()
+
+
+def call() -> None:
+    assert double(21) == 42
+    assert double(1) == 2
+    assert asyncio.run(double_async(3)) == 6
+
+
+def call_without_threads() -> None:
+    with no_threads():
+        assert double(21) == 42
+        assert double(1) == 2
+    assert waiters() == []
+    assert double(2) == 4
+    assert waiters() == ["fsqueue-waiter"], "the next wait tries again"
+
+
+def await_without_threads() -> None:
+    async def all_of_them() -> list[int]:
+        with no_threads():
+            return await asyncio.gather(*map(double_async, range(5)))
+
+    assert asyncio.run(all_of_them()) == [0, 2, 4, 6, 8]
+    assert waiters() == []
+    assert pending() == []
+
+
+def await_without_another_thread() -> None:
+    """The event loop has a thread in its pool, and the client has none that waits."""
+
+    async def all_of_them() -> list[int]:
+        await asyncio.to_thread(bool)
+        with no_threads():
+            return await asyncio.gather(*map(double_async, range(5)))
+
+    assert asyncio.run(all_of_them()) == [0, 2, 4, 6, 8]
+    assert waiters() == []
+
+
+def run_without_another_thread() -> None:
+    """Of a worker's four slots, none has its thread yet."""
+    runner = app.make_runner(kind="thread", concurrency=4)
+    with worker(runner):
+        with no_threads():
+            calls = [double_in_time(number) for number in range(8)]
+            wait_until(lambda: not pending() or len(pending()) <= 4)
+        assert [each.get(PATIENCE) for each in calls] == [2 * number for number in range(8)]
+
+
+def run_without_upkeep() -> None:
+    try:
+        app.make_runner(kind="thread", concurrency=1).run()
+    except FSQueueError as error:
+        print(error, flush=True)
+    assert os.listdir(app.store.layout.running_folder) == []
+    assert os.listdir(app.store.layout.workers_folder) == []
+
+
+def run_in_main_thread_without_another() -> None:
+    with no_threads():
+        run_without_upkeep()
+
+
+def run_in_thread_without_another() -> None:
+    """Signals are not this worker's, so it first misses the threads of its upkeep."""
+    begin = threading.Event()
+
+    def run() -> None:
+        begin.wait()
+        run_without_upkeep()
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    with no_threads():
+        begin.set()
+        thread.join()
+
+
+def call_without_descriptors() -> None:
+    """There are some, but not the three that listening to events takes."""
+    app.store.sync_clock()
+    with contextlib.ExitStack() as stack:
+        first = os.open(os.devnull, os.O_RDONLY)
+        stack.callback(os.close, first)
+        # The lock of the client, a file that is written or read, and a folder that is listed.
+        stack.enter_context(limited(resource.RLIMIT_NOFILE, first + 4))
+        assert double(21) == 42
+        assert double(1) == 2
