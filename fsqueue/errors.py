@@ -29,7 +29,7 @@ from __future__ import annotations
 
 from concurrent.futures import CancelledError as _CancelledError
 
-from fsqueue.values import seconds
+from fsqueue.values import pause
 
 
 class FSQueueError(Exception):
@@ -99,12 +99,12 @@ class RetryError(FSQueueError):
 
     Raises:
         TypeError: the delay is no number.
-        ValueError: the delay is negative, too long, or not a number (NaN).
+        ValueError: the delay is longer than 100 years, or not a number (NaN).
     """
 
     def __init__(self, message: str = "", *, delay: float | None = None) -> None:
         super().__init__(message)
-        self.delay = None if delay is None else seconds("delay", delay)
+        self.delay = None if delay is None else pause("delay", delay)
 
 
 class InvocationError(FSQueueError):

@@ -52,6 +52,17 @@ def seconds(name: str, value: Any, *, least: float = 0.0) -> float:
     return float(found)
 
 
+def pause(name: str, value: Any) -> float:
+    """A duration in seconds, as `seconds`; a negative number is none at all.
+
+    A program computes it as the time that is left until something, which may have passed.
+    """
+    found = plain(value)
+    if isinstance(found, int | float) and not isinstance(found, bool) and found < 0:
+        return 0.0
+    return seconds(name, value)
+
+
 def patience(name: str, value: Any) -> float | None:
     """How long to wait, in seconds; None for as long as it takes.
 

@@ -34,7 +34,10 @@ def print_json(value: object) -> None:
     """One JSON document."""
     import msgspec
 
-    text = msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
+    try:
+        text = msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
+    except UnicodeEncodeError:  # the name of a file that is not UTF-8
+        text = json.dumps(msgspec.to_builtins(value), indent=2)
     if not text.replace("\n", "").isprintable():
         # A terminal obeys some characters that JSON does not escape. All are within texts.
         text = "".join(
@@ -145,7 +148,10 @@ def moment(seconds: float) -> str:
     """A time of the file server's clock, in this machine's time zone."""
     from datetime import UTC, datetime
 
-    local = datetime.fromtimestamp(seconds, UTC).astimezone()
+    try:
+        local = datetime.fromtimestamp(seconds, UTC).astimezone()
+    except (OverflowError, ValueError, OSError):  # a file can name any number
+        return f"{seconds:g}"
     return local.isoformat(sep=" ", timespec="seconds")
 
 

@@ -281,7 +281,7 @@ def delay_before_retry(policy: RetryPolicy, error: BaseException, retries: int) 
     if retries >= policy.times or not _is_retried(policy, error):
         return None
     if isinstance(error, RetryError) and error.delay is not None:
-        return max(0.0, error.delay)
+        return error.delay
     try:
         delay = min(policy.longest, policy.delay * policy.factor**retries)
     except OverflowError:  # after a thousand retries and more

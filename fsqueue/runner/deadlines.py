@@ -25,6 +25,8 @@ TIMED_OUT: Final = 75
 
 # A body that keeps Python from running, in a long call into C, is ended by the kernel.
 _HARD_LIMIT_AFTER = 1.0
+# A header could have been written with a negative number.
+_SHORTEST = 0.001
 
 # Pauses, in seconds, between attempts to start a thread.
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 5.0
@@ -54,7 +56,7 @@ def _limit(
     execution: Execution, give_up: Callable[[BaseException], bool], killable: bool
 ) -> Iterator[None]:
     # That of a batch is the sum of its calls'.
-    seconds = min(execution.call.timeout, LONGEST)
+    seconds = min(max(execution.call.timeout, _SHORTEST), LONGEST)
     mutex = threading.Lock()
 
     def expire() -> None:

@@ -17,6 +17,7 @@ from fsqueue.spool.reports import (
     drop_progress,
     write_progress,
 )
+from fsqueue.values import plain
 
 if TYPE_CHECKING:
     from fsqueue.spool.names import AttemptName
@@ -214,9 +215,10 @@ def checked_progress(done: float, total: float | None, message: str) -> Progress
         TypeError: a count is no number, or the message no text.
         ValueError: a count is negative or not finite.
     """
-    for name, value in (("done", done), ("total", total)):
-        if value is None and name == "total":
+    for name, given in (("done", done), ("total", total)):
+        if given is None and name == "total":
             continue
+        value = plain(given)
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise TypeError(f"progress({name}={value!r}): expected a number")
         if not 0 <= value <= sys.float_info.max:
@@ -224,4 +226,4 @@ def checked_progress(done: float, total: float | None, message: str) -> Progress
     if not isinstance(message, str):
         raise TypeError(f"progress(message={message!r}): expected a text")
     text = message.encode("utf-8", "backslashreplace").decode()[:LONGEST_MESSAGE]
-    return Progress(float(done), None if total is None else float(total), text)
+    return Progress(float(plain(done)), None if total is None else float(plain(total)), text)

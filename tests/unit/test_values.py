@@ -18,11 +18,13 @@ from cli_reference import commands
 from msgspec import inspect
 
 from fsqueue import FSQueue, RetryError
+from fsqueue.cli.output import moment
 from fsqueue.config import Settings
 from fsqueue.errors import ConfigError
 from fsqueue.fields import describe
 from fsqueue.options import CallSettings, TaskOptions, changed
 from fsqueue.runner.bodies import delay_before_retry
+from fsqueue.runner.reporting import checked_progress
 from fsqueue.spool.names import Slot, is_slot_name
 from fsqueue.spool.records import RetryPolicy
 from fsqueue.spool.schedule import later
@@ -293,6 +295,25 @@ def test_the_pause_before_any_retry(policy, retries, factor):
     policy = msgspec.structs.replace(policy, factor=factor, longest=LONGEST, jitter=10.0)
     delay = delay_before_retry(policy, RetryError(), retries)
     assert 0 <= delay <= LONGEST
+
+
+def test_a_negative_delay_of_a_retry_is_none():
+    assert RetryError(delay=-5).delay == 0
+    assert RetryError(delay=-math.inf).delay == 0
+
+
+def test_the_counts_of_a_report():
+    for value in EXTREME:
+        found, error = tried(lambda: checked_progress(value, value, ""), TypeError, ValueError)  # noqa: B023 - called at once
+        if error:
+            assert "progress(done=" in error
+        else:
+            assert math.isfinite(found.done)
+
+
+@pytest.mark.parametrize("when", [-1e300, -1e12, 0.0, 1e12, 1e300, 10**30])
+def test_any_time_of_a_file_can_be_shown(when):
+    assert moment(when)
 
 
 def test_numbers_of_other_kinds_are_numbers():
