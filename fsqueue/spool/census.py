@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 from fsqueue.errors import EnvelopeError
+from fsqueue.spool import whereabouts
 from fsqueue.spool.filesystem import Filesystem
 from fsqueue.spool.layout import Layout
 from fsqueue.spool.liveness import Observer
@@ -152,8 +153,8 @@ def queue_names(store: Store) -> list[str]:
 def _waiting(store: Store) -> Counter[str]:
     """How many calls of each queue wait in lanes."""
     found: Counter[str] = Counter()
-    for siding, folder in store.lanes.all_sidings():
-        found[siding.queue] += len(store.fs.names(folder))
+    for each in whereabouts.waiting_for_limits(store):
+        found[each.queue] += len(store.fs.names(each.path))
     return found
 
 

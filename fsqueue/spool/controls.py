@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from fsqueue.errors import EnvelopeError
+from fsqueue.spool import whereabouts
 from fsqueue.spool.census import queue_names
 from fsqueue.spool.headers import outcome_of
 from fsqueue.spool.names import DEFAULT_PRIORITY, AttemptName, Slot, split_profile
@@ -110,12 +111,11 @@ class Held(NamedTuple):
 
 def held(store: Store, invocation_id: str) -> Held | None:
     """The attempt of an invocation that a worker holds; None if none does."""
-    fs, layout = store.fs, store.layout
-    for worker in fs.names(layout.running_folder, fresh=True):
-        for text in fs.names(layout.running(worker), fresh=True):
+    for worker, folder in whereabouts.running(store):
+        for text in store.fs.names(folder, fresh=True):
             name = AttemptName.parse(text)
             if name is not None and name.invocation_id == invocation_id:
-                return Held(worker, name, f"{layout.running(worker)}/{text}")
+                return Held(worker, name, f"{folder}/{text}")
     return None
 
 

@@ -7,6 +7,7 @@ import logging
 from typing import TYPE_CHECKING, NamedTuple
 
 from fsqueue.errors import EnvelopeError
+from fsqueue.spool import whereabouts
 from fsqueue.spool.journal import start_of_hour
 from fsqueue.spool.lane_upkeep import mend_all
 from fsqueue.spool.names import Slot, is_client_name
@@ -132,12 +133,9 @@ def _oldest_unfinished(store: Store, now: float) -> float:
             if fs.names(layout.slot(queue, str(slot)), fresh=True):  # an empty one needs no blobs
                 oldest = min(oldest, slot.due)
                 break
-    for siding, _ in store.lanes.all_sidings():
-        waiting = Slot.parse(siding.slot)
-        oldest = oldest if waiting is None else min(oldest, waiting.due)
-    folders = [layout.running(each) for each in fs.names(layout.running_folder, fresh=True)]
-    folders += [layout.after(each) for each in fs.names(layout.after_folder, fresh=True)]
-    for folder in folders:
+    for waiting in whereabouts.waiting_for_limits(store):
+        oldest = min(oldest, waiting.slot.due)
+    for _, folder in (*whereabouts.running(store), *whereabouts.waiting_for_calls(store)):
         for name in fs.names(folder, fresh=True):
             with contextlib.suppress(FileNotFoundError, EnvelopeError):
                 oldest = min(oldest, fs.modified(f"{folder}/{name}"))

@@ -237,12 +237,6 @@ class Lanes:
         found = self._look(lane).sidings
         return [(siding, self._layout.in_lane(lane, siding)) for siding in found]
 
-    def all_sidings(self) -> Iterator[tuple[Siding, str]]:
-        """Where calls wait, in whatever lane."""
-        names = self._fs.names(self._layout.lanes_folder, fresh=True)
-        for lane in sorted(filter(lane_limit, names)):
-            yield from self.sidings(lane)
-
     def find(
         self, lane: str, invocation_id: str | None, lender: str, hint: str | None = None
     ) -> str | None:

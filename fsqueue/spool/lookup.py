@@ -7,6 +7,7 @@ import itertools
 from typing import TYPE_CHECKING
 
 from fsqueue.errors import UnknownInvocationError
+from fsqueue.spool import whereabouts
 from fsqueue.spool.names import AttemptName, Slot, client_of, is_slot_name
 from fsqueue.spool.states import State
 
@@ -108,15 +109,12 @@ def _slots(store: Store, hint: str | None) -> Iterator[str]:
     if hint is not None:
         yield hint.rpartition("/")[0]
         return
-    for queue in store.fs.names(store.layout.pending_folder, fresh=True):
-        folder = store.layout.queue(queue)
-        for slot in filter(is_slot_name, store.fs.names(folder, fresh=True)):
-            yield f"{folder}/{slot}"
+    yield from (each.path for each in whereabouts.slots(store))
 
 
 def _sidings(store: Store) -> Iterator[str]:
     """Where calls wait for their turn. To be looked at before the slots, into which they go."""
-    return (folder for _, folder in store.lanes.all_sidings())
+    return (each.path for each in whereabouts.waiting_for_limits(store))
 
 
 def find_waiting(
@@ -135,8 +133,8 @@ def is_running(store: Store, invocation_id: str) -> bool:
     """Whether a worker holds an attempt of the invocation."""
     return any(
         name.startswith(f"{invocation_id}.")
-        for worker in store.fs.names(store.layout.running_folder, fresh=True)
-        for name in store.fs.names(store.layout.running(worker), fresh=True)
+        for _, folder in whereabouts.running(store)
+        for name in store.fs.names(folder, fresh=True)
     )
 
 

@@ -16,7 +16,8 @@ import logging
 from typing import TYPE_CHECKING
 
 from fsqueue.errors import EnvelopeError, SpoolError
-from fsqueue.spool.names import AttemptName, is_invocation_id
+from fsqueue.spool.names import is_invocation_id
+from fsqueue.spool.whereabouts import unfinished
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -164,19 +165,7 @@ class Parked:
                 with contextlib.suppress(FileNotFoundError, EnvelopeError, PermissionError):
                     if store.clock.now() - store.fs.modified(path) > ttl / 2:
                         self._renew(path)
-        lost = parents.difference(self._unfinished(), self._unfinished()) if parents else ()
+        lost = parents.difference(unfinished(store)) if parents else ()
         for parent in lost:
             self._release(parent)
             store.fs.rmdir(layout.after(parent))
-
-    def _unfinished(self) -> set[str]:
-        """All invocations that have a file; taken twice, none is missed by moving on."""
-        fs, layout = self._store.fs, self._store.layout
-        folders = [layout.after(each) for each in fs.names(layout.after_folder, fresh=True)]
-        for queue in fs.names(layout.pending_folder, fresh=True):
-            folders += [
-                layout.slot(queue, slot) for slot in fs.names(layout.queue(queue), fresh=True)
-            ]
-        folders += [layout.running(each) for each in fs.names(layout.running_folder, fresh=True)]
-        names = (AttemptName.parse(text) for each in folders for text in fs.names(each, fresh=True))
-        return {name.invocation_id for name in names if name is not None}

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from fsqueue.errors import EnvelopeError
+from fsqueue.spool import whereabouts
 from fsqueue.spool.headers import outcome_of
 from fsqueue.spool.names import AttemptName
 from fsqueue.spool.records import UNDECODABLE
@@ -150,8 +151,8 @@ def remove_stale_progress(store: Store) -> int:
         return 0
     held = {
         layout.reported(name)
-        for worker in fs.names(layout.running_folder, fresh=True)
-        for name in map(AttemptName.parse, fs.names(layout.running(worker), fresh=True))
+        for _, folder in whereabouts.running(store)
+        for name in map(AttemptName.parse, fs.names(folder, fresh=True))
         if name is not None
     }
     names = (AttemptName.parse(text) for text in reported)

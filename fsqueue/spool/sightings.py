@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from fsqueue.errors import EnvelopeError, UnknownInvocationError
+from fsqueue.spool import whereabouts
 from fsqueue.spool.census import claimed_for, queue_names
 from fsqueue.spool.envelope import decode
 from fsqueue.spool.headers import beginning_of, outcome_of
 from fsqueue.spool.lookup import state_of
-from fsqueue.spool.names import AttemptName, Slot, in_order, is_slot_name, split_profile
+from fsqueue.spool.names import AttemptName, Slot, in_order, split_profile
 from fsqueue.spool.records import Call, Failure, Outcome, Payload
 from fsqueue.spool.states import State
 
@@ -64,26 +65,11 @@ def pending_calls(store: Store, queues: Iterable[str] | None = None) -> Iterator
         queues: folder names of queues; None is all.
     """
     wanted = list(queue_names(store) if queues is None else queues)
-    for queue, slot, folder in itertools.chain(_slots(store, wanted), _sidings(store, wanted)):
+    waiting = (each for each in whereabouts.waiting_for_limits(store) if each.queue in wanted)
+    for queue, slot, folder in itertools.chain(whereabouts.slots(store, wanted), waiting):
         for name in _attempts(store, folder):
             if not name.cancelled:
                 yield PendingCall(f"{folder}/{name}", name, queue, slot)
-
-
-def _slots(store: Store, queues: Iterable[str]) -> Iterator[tuple[str, Slot, str]]:
-    for queue in queues:
-        for text in sorted(store.fs.names(store.layout.queue(queue), fresh=True)):
-            slot = Slot.parse(text)
-            if slot is not None:
-                yield queue, slot, store.layout.slot(queue, text)
-
-
-def _sidings(store: Store, queues: Iterable[str]) -> Iterator[tuple[str, Slot, str]]:
-    wanted = set(queues)
-    for siding, folder in store.lanes.all_sidings():
-        slot = Slot.parse(siding.slot)
-        if slot is not None and siding.queue in wanted:
-            yield siding.queue, slot, folder
 
 
 def parked_calls(store: Store, queues: Iterable[str] | None = None) -> Iterator[PendingCall]:
@@ -94,8 +80,7 @@ def parked_calls(store: Store, queues: Iterable[str] | None = None) -> Iterator[
         queues: folder names of the queues that they will come to, without profiles those of calls
             that need anything; None is all.
     """
-    for parent in sorted(store.fs.names(store.layout.after_folder, fresh=True)):
-        folder = store.layout.after(parent)
+    for parent, folder in whereabouts.waiting_for_calls(store):
         for name in _attempts(store, folder):
             call = beginning_of(store, f"{folder}/{name}", Call)
             slot = None if call is None else Slot.parse(call.slot)
@@ -128,8 +113,7 @@ def sight_pending(store: Store) -> Iterator[Sighting]:
 
 def sight_running(store: Store) -> Iterator[Sighting]:
     """The calls that workers hold."""
-    for worker in sorted(store.fs.names(store.layout.running_folder, fresh=True)):
-        folder = store.layout.running(worker)
+    for worker, folder in whereabouts.running(store):
         for name in _attempts(store, folder):
             path = f"{folder}/{name}"
             call, age = beginning_of(store, path, Call), claimed_for(store, path)
@@ -287,18 +271,14 @@ def _read_call(store: Store, path: str) -> tuple[Call | None, Payload]:
 
 def _find_file(store: Store, invocation_id: str) -> tuple[str, AttemptName] | None:
     """Where a call's file is. One that moves on meanwhile may be missed."""
-    fs, layout = store.fs, store.layout
-    workers = fs.names(layout.running_folder, fresh=True)
-    folders = [layout.running(worker) for worker in workers]
-    folders += [layout.failed_folder, layout.quarantine_folder]
-    folders += [layout.after(parent) for parent in fs.names(layout.after_folder, fresh=True)]
-    folders += [
-        layout.slot(queue, slot)
-        for queue in queue_names(store)
-        for slot in fs.names(layout.queue(queue), fresh=True)
-        if is_slot_name(slot)
-    ]
-    folders += [folder for _, folder in store.lanes.all_sidings()]
+    layout = store.layout
+    folders = itertools.chain(
+        (folder for _, folder in whereabouts.running(store)),
+        (layout.failed_folder, layout.quarantine_folder),
+        (folder for _, folder in whereabouts.waiting_for_calls(store)),
+        (each.path for each in whereabouts.slots(store)),
+        (each.path for each in whereabouts.waiting_for_limits(store)),
+    )
     for folder in folders:
         for name in reversed(_attempts(store, folder)):
             if name.invocation_id == invocation_id:
