@@ -326,7 +326,7 @@ class FSQueue:
                 f"{module} has no task {task} of the application {self.app_id!r} on this "
                 "worker. Is its code older than the caller's?"
             )
-        return self._tasks[task].func
+        return self._tasks[task].body
 
     def unpickles(self, task: str) -> bool:
         """Whether calls of a task may be pickles: not if its serializer here is "json"."""

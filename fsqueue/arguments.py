@@ -6,6 +6,8 @@ import inspect
 import re
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
+from fsqueue.coroutines import is_async_generator
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
@@ -72,7 +74,7 @@ def task_name(func: Callable[..., Any]) -> str:
     """
     if not inspect.isfunction(func):
         raise TypeError(f"only functions can become tasks, not {func!r}")
-    if inspect.isgeneratorfunction(func) or inspect.isasyncgenfunction(func):
+    if inspect.isgeneratorfunction(func) or is_async_generator(func):
         raise TypeError(f"{func.__qualname__} is a generator; a task returns one value: a list")
     if "." in func.__qualname__ or "<" in func.__qualname__:
         raise TypeError(

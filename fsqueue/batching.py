@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import threading
 
 # A batch should take about so many seconds: then the cost of its files hardly counts, and nobody
 # waits long behind it.
@@ -20,14 +19,13 @@ class Pace:
     """What is known of how long the calls of a task take."""
 
     def __init__(self) -> None:
-        self._mutex = threading.Lock()
         self._seconds: float | None = None
 
     def learn(self, seconds: float) -> None:
         """Take in the duration of one call."""
-        with self._mutex:
-            known = seconds if self._seconds is None else self._seconds
-            self._seconds = known + _WEIGHT * (seconds - known)
+        # No lock: a thread that is faster may be overlooked, and it is an estimate.
+        known = seconds if self._seconds is None else self._seconds
+        self._seconds = known + _WEIGHT * (seconds - known)
 
     def batch_size(self, count: int, slots: int) -> int:
         """Calls in each batch.

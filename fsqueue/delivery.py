@@ -10,6 +10,8 @@ from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fsqueue.errors import EnvelopeError, queue_error
+from fsqueue.runner.nested import in_helper, not_blocking_a_loop
+from fsqueue.shielded import Wait, shielded
 from fsqueue.spool.states import State
 
 if TYPE_CHECKING:
@@ -141,13 +143,26 @@ class Delivery:
             store.renew_outcome(self.id)
         return over
 
-    def value(self, member: int | None, deadline: float | None) -> Any:
+    def value(self, member: int | None, deadline: float | None, wait: Wait | None = None) -> Any:
         """Wait for the value of a call; raises what its body raised.
 
         Raises:
             TimeoutError: the deadline, on the steady clock, has passed.
         """
-        return self._open(self._wait(deadline), member)
+        return self.open(self.fetch(deadline, wait), member)
+
+    def fetch(self, deadline: float | None, wait: Wait | None = None) -> Content:
+        """Wait for the outcome, and collect it.
+
+        Args:
+            deadline: on the steady clock.
+            wait: by which another thread can end this.
+
+        Raises:
+            TimeoutError: the deadline has passed.
+        """
+        wait = wait or Wait()
+        return shielded(lambda: self._wait(deadline, wait), wait.drop)
 
     async def async_value(self, member: int | None) -> Any:
         """The same without blocking the event loop."""
@@ -173,36 +188,43 @@ class Delivery:
                 finally:
                     arrival.cancel()
             data = await in_thread_or_here(self._read)
-        return self._open(data, member)
+        return self.open(data, member)
 
     async def _run_beside(self, workplace: Workplace) -> bool:
         """Run it in another thread, if this process may have one: its body may be asynchronous."""
-        from fsqueue.offloading import NoThreadError, in_thread
+        from fsqueue.offloading import NoThreadError
 
         try:
-            return await in_thread(self._run_here, workplace)
+            return await in_helper(self._run_here, workplace)
         except NoThreadError:
             return False
 
     # -- waiting ------------------------------------------------------------------------
 
-    def _wait(self, deadline: float | None) -> Content:
+    def _wait(self, deadline: float | None, wait: Wait) -> Content:
         data = self._first_look()
-        pauses = _help_pauses()
+        if data is None:
+            with not_blocking_a_loop():
+                data = self._wait_on(deadline, wait)
+        return data
+
+    def _wait_on(self, deadline: float | None, wait: Wait) -> Content:
+        data, pauses = None, _help_pauses()
         while data is None:
             workplace = self._helper()
             if workplace is None or not self._run_here(workplace):
-                self._sleep(deadline, next(pauses) if workplace else None)
+                self._sleep(deadline, next(pauses) if workplace else None, wait)
             data = self._read()
         return data
 
-    def _sleep(self, deadline: float | None, pause: float | None) -> None:
+    def _sleep(self, deadline: float | None, pause: float | None, wait: Wait) -> None:
         """Wait for the outcome, at most `pause` seconds."""
         left = None if deadline is None else max(0.0, deadline - time.monotonic())
         waits = [wait for wait in (left, pause) if wait is not None]
         if self._session.client.waiter.has_seen(self.id):
             return
         arrival = self._session.client.waiter.watch(self.id)
+        wait.begin(arrival)
         try:
             if not arrival.done():
                 self._end_wait_if_kept()
@@ -284,7 +306,8 @@ class Delivery:
             self._data = store.condemn(self.id, damaged, str(error), keep=self._keep)
         return store.read_outcome(self.id, self._data)
 
-    def _open(self, data: Content, member: int | None) -> Any:
+    def open(self, data: Content, member: int | None) -> Any:
+        """The value of a call; raises what its body raised."""
         from fsqueue import codec
 
         opened = self._decoded(data)
@@ -322,7 +345,7 @@ class Delivery:
 
     def wait(self) -> None:
         """Wait for the outcome, whatever it is."""
-        self._wait(None)
+        self.fetch(None)
 
     # -- what the body says ---------------------------------------------------------------
 

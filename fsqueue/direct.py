@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
+import logging
 from typing import (
     TYPE_CHECKING,
     Any,
+    Generic,
     NamedTuple,
     ParamSpec,
     Protocol,
@@ -18,17 +20,24 @@ from typing import (
 )
 
 from fsqueue.arguments import Arguments, Item
-from fsqueue.invocation import naming_item, with_results
+from fsqueue.coroutines import is_async, plain_value
+from fsqueue.errors import SpoolError
+from fsqueue.invocation import deadline_of, naming_item, with_results
+from fsqueue.shielded import Droppable, Submission, Wait, shielded
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 
+    from fsqueue.invocation import InvocationGroup
     from fsqueue.options import TaskOptions
     from fsqueue.task import Task
 
+log = logging.getLogger(__name__)
+
 P = ParamSpec("P")
 R = TypeVar("R")
+V = TypeVar("V")
+D = TypeVar("D", bound=Droppable)
 R_co = TypeVar("R_co", covariant=True)
 
 ParallelFunc: TypeAlias = "Callable[[dict[str, Any]], Iterable[Any]]"
@@ -63,13 +72,14 @@ def direct(task: Task[P, Any], fan_out: FanOut | None) -> DirectTask[P, Any]:
     """The function that stands at the call site in place of the task's own."""
     call = _Direct(task, fan_out)
 
-    if inspect.iscoroutinefunction(task.func):
+    if is_async(task.func):
 
         @functools.wraps(task.func)
         async def wrapper(*args: P.args, **kwargs: P.kwargs) -> Any:
             return await call.awaited(args, kwargs)
 
     else:
+        task.body = functools.partial(plain_value, task.func)
 
         @functools.wraps(task.func)
         def wrapper(*args: P.args, **kwargs: P.kwargs) -> Any:
@@ -91,16 +101,15 @@ class _Direct:
             args, kwargs = with_results(self._task.name, args, kwargs)
             with self._task.inline() as end:
                 args, kwargs = self._task.as_sent(args, kwargs)
-                end.value = self._task.as_returned(self._task.func(*args, **kwargs))
+                end.value = self._task.as_returned(self._task.body(*args, **kwargs))
             return end.value
-        invocation = self._task.submit(args, kwargs, keep=False)
-        try:
-            return invocation.get(self._patience)
-        except KeyboardInterrupt:
-            invocation.abandon(stop=True)
-            raise
-        finally:
-            invocation.abandon()
+        patience = self._patience
+        call = _BlockingCall(
+            self._task.prepared(args, kwargs, keep=False),
+            lambda made, wait: (made.delivery, made.delivery.fetch(deadline_of(patience), wait)),
+        )
+        delivery, content = shielded(call.run, call.give_up)
+        return delivery.open(content, None)
 
     @property
     def _patience(self) -> float | None:
@@ -108,15 +117,15 @@ class _Direct:
 
     def _blocking_fan_out(self, fan_out: FanOut, call: Arguments) -> Any:
         common, items = split(fan_out.parallel_func(self._named(call)))
-        group = self._task.submit_all(items, common, keep=False)
-        try:
+        patience = self._patience
+
+        def collect(group: InvocationGroup[Any], wait: Wait) -> list[Any]:
             with group.bar() if fan_out.progress else contextlib.nullcontext():
-                results = group.get(self._patience)
-        except KeyboardInterrupt:
-            group.abandon(stop=True)
-            raise
-        finally:
-            group.abandon()
+                return group.get(patience, wait=wait)
+
+        submit = functools.partial(self._task.submit_all, items, common, keep=False)
+        group_call = _BlockingCall(submit, collect)
+        results = shielded(group_call.run, group_call.give_up)
         return fan_out.aggregate_func(results)
 
     async def awaited(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
@@ -126,7 +135,7 @@ class _Direct:
             args, kwargs = with_results(self._task.name, args, kwargs)
             with self._task.inline() as end:
                 args, kwargs = self._task.as_sent(args, kwargs)
-                end.value = self._task.as_returned(await self._task.func(*args, **kwargs))
+                end.value = self._task.as_returned(await _own(self._task, args, kwargs))
             return end.value
         submit = functools.partial(self._task.submit, args, kwargs, keep=False)
         async with _made(submit, self._patience) as invocation:
@@ -152,7 +161,7 @@ class _Direct:
                 args, kwargs = with_results(self._task.name, *call.sharing(common))
                 with self._task.inline() as end:
                     args, kwargs = self._task.as_sent(args, kwargs)
-                    end.value = self._task.as_returned(await self._task.func(*args, **kwargs))
+                    end.value = self._task.as_returned(await _own(self._task, args, kwargs))
             results.append(end.value)
         return results
 
@@ -164,28 +173,81 @@ class _Direct:
 
 
 @contextlib.asynccontextmanager
-async def _made(submit: Callable[[], R], patience: float | None) -> AsyncIterator[R]:
+async def _made(submit: Callable[[], D], patience: float | None) -> AsyncIterator[D]:
     """Make calls in a thread, as a file server may take its time, and drop them at the end.
 
-    The block may take `patience` seconds. A submission cannot be interrupted: when the await is
-    cancelled meanwhile, its calls are abandoned as soon as they are made.
+    The block may take `patience` seconds. When it is cancelled or interrupted, its calls are
+    cancelled, as Ctrl-C does in a blocking call.
     """
     import asyncio
 
     from fsqueue.offloading import in_thread_or_here
 
-    submitted = asyncio.ensure_future(in_thread_or_here(submit))
+    submission = Submission(submit)
+    submitted = asyncio.ensure_future(in_thread_or_here(submission.make))
+    submitted.add_done_callback(lambda future: future.cancelled() or future.exception())
     try:
         made = await asyncio.shield(submitted)
         async with asyncio.timeout(patience):
             yield made
-    finally:
-        submitted.add_done_callback(_abandon)
+    except BaseException as error:
+        if isinstance(error, Exception):
+            submission.give_up()
+        else:
+            _drop_in_thread(submission)
+        raise
+    submission.give_up()
 
 
-def _abandon(submitted: asyncio.Future[Any]) -> None:
-    if not submitted.cancelled() and submitted.exception() is None:
-        submitted.result().abandon()
+def _drop_in_thread(submission: Submission[Any]) -> None:
+    """Cancel what was made, which takes some requests to the file server."""
+    import asyncio
+
+    def drop() -> None:
+        try:
+            submission.give_up(stop=True)
+        except (OSError, SpoolError) as error:
+            log.warning("a call that was given up may still run: %s", error)
+
+    try:
+        asyncio.get_running_loop().run_in_executor(None, drop)
+    except RuntimeError:  # the loop is closed
+        drop()
+
+
+class _BlockingCall(Generic[D, V]):
+    """What a blocking call does in the spool.
+
+    Args:
+        submit: makes the calls.
+        collect: waits for their outcomes.
+    """
+
+    def __init__(self, submit: Callable[[], D], collect: Callable[[D, Wait], V]) -> None:
+        self._submission, self._collect = Submission(submit), collect
+        self._wait = Wait()
+
+    def run(self) -> V:
+        """Make the calls and wait; they are given up if that fails."""
+        made = self._submission.make()
+        try:
+            return self._collect(made, self._wait)
+        except KeyboardInterrupt:  # in a body
+            made.abandon(stop=True)
+            raise
+        finally:
+            made.abandon()
+
+    def give_up(self) -> None:
+        """End the wait, and the bodies that run."""
+        self._wait.drop()
+        self._submission.give_up(stop=True)
+
+
+async def _own(task: Task[Any, Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """Await the function itself; a plain one that wraps it may return a value at once."""
+    value = task.func(*args, **kwargs)
+    return await value if inspect.isawaitable(value) else value
 
 
 def split(returned: Any) -> tuple[Mapping[str, Any], Iterable[Item]]:

@@ -8,6 +8,7 @@ import time
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Self, TypeVar
 
 from fsqueue.references import given, mark, reference, replaced
+from fsqueue.shielded import Wait, shielded
 from fsqueue.spool.states import State
 from fsqueue.values import patience
 
@@ -93,12 +94,13 @@ class Invocation(Generic[R_co]):
         """The value; blocks until it is there. Raises what the body raised."""
         return self.get()
 
-    def get(self, timeout: float | None = None) -> R_co:
+    def get(self, timeout: float | None = None, *, wait: Wait | None = None) -> R_co:
         """Wait for the value and return it.
 
         Args:
             timeout: longest wait in seconds; None or infinity waits for as long as it takes. A
                 body that runs the awaited call itself finishes it first.
+            wait: for fsqueue itself: lets another thread end the wait.
 
         Raises:
             TypeError: the timeout is no number.
@@ -107,7 +109,7 @@ class Invocation(Generic[R_co]):
             Exception: what the body raised, or an `InvocationError` of the queue.
         """
         deadline = deadline_of(timeout)
-        value: R_co = self._delivery.value(self._member, deadline)
+        value: R_co = self._delivery.value(self._member, deadline, wait)
         return value
 
     async def async_result(self) -> R_co:
@@ -189,8 +191,9 @@ class InlineInvocation(Invocation[R]):
         """How far the body has said at last that it is."""
         return self._report.progress
 
-    def get(self, timeout: float | None = None) -> R:
+    def get(self, timeout: float | None = None, *, wait: Wait | None = None) -> R:
         """The value, or what the body raised."""
+        del wait
         deadline_of(timeout)
         if self._error is not None:
             raise self._error
@@ -269,22 +272,26 @@ class InvocationGroup(Generic[R_co]):
         """
         return self.get()
 
-    def get(self, timeout: float | None = None) -> list[R_co]:
+    def get(self, timeout: float | None = None, *, wait: Wait | None = None) -> list[R_co]:
         """The values in input order.
 
         Args:
             timeout: longest wait for all of them, in seconds; None waits as long as it takes.
+            wait: as `Invocation.get`.
 
         Raises:
             TimeoutError: one is not there yet; all go on.
             Exception: as `results`.
         """
-        deadline = deadline_of(timeout)
+        wait, deadline = wait or Wait(), deadline_of(timeout)
+        return shielded(lambda: self._values(deadline, wait), wait.drop)
+
+    def _values(self, deadline: float | None, wait: Wait) -> list[R_co]:
         values = []
         for index, invocation in enumerate(self._invocations):
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
             with naming_item(index, len(self)):
-                values.append(invocation.get(left))
+                values.append(invocation.get(left, wait=wait))
         return values
 
     def bar(self, description: str = "") -> contextlib.AbstractContextManager[None]:

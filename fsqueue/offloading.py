@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from concurrent.futures import ThreadPoolExecutor
 
 R = TypeVar("R")
 
@@ -18,11 +19,18 @@ class NoThreadError(RuntimeError):
     """This process may not have another thread."""
 
 
-async def in_thread(function: Callable[..., R], /, *args: object) -> R:
+async def in_thread(
+    function: Callable[..., R], /, *args: object, pool: ThreadPoolExecutor | None = None
+) -> R:
     """Call a function in a thread of the event loop's pool, with this task's context variables.
 
     `asyncio.to_thread` leaves a call in the pool's queue when the pool cannot start a thread for
     it. Another thread makes that call later, and nobody knows of it. Here it is never made then.
+
+    Args:
+        function: the function.
+        args: its arguments.
+        pool: another pool.
 
     Raises:
         NoThreadError: the function was not called.
@@ -40,7 +48,7 @@ async def in_thread(function: Callable[..., R], /, *args: object) -> R:
 
     context = contextvars.copy_context()
     try:
-        asyncio.get_running_loop().run_in_executor(None, functools.partial(context.run, call))
+        asyncio.get_running_loop().run_in_executor(pool, functools.partial(context.run, call))
     except RuntimeError as error:
         if future.cancel():
             raise NoThreadError(str(error)) from error

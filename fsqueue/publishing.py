@@ -209,9 +209,12 @@ class Publisher:
             UnknownInvocationError: the result of an invocation is to be an argument, and it is
                 nowhere.
             ValueError: that invocation is one of another spool.
+            RuntimeError: the process is ending, and nobody else can receive the result.
         """
         session = self._session
         client = session.client
+        if not keep:
+            client.waiter.check_open()
         members = len(calls) if len(calls) > 1 else 0
         once = None if repeat is None else repeat.once
         parents = _parents_of(calls, shared)

@@ -79,10 +79,12 @@ class Session:
         Raises:
             SpoolError: the shared directory cannot be used.
         """
-        with self._mutex:
-            if self._store is None:
-                self._store = self._open()
-            return self._store
+        # Without the lock: a signal handler may raise an exception while this thread has it.
+        store = self._store
+        if store is None:
+            with self._mutex:
+                store = self._store = self._store or self._open()
+        return store
 
     def _open(self) -> Store:
         from fsqueue.spool.access import check_private_folder, group_number, read_key

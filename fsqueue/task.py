@@ -27,6 +27,7 @@ from fsqueue.invocation import (
 )
 from fsqueue.options import TaskOptions, changed, settings_of
 from fsqueue.publishing import Packed, Publisher, files_of, take_back
+from fsqueue.shielded import Submission, shielded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -56,6 +57,7 @@ class Task(Generic[P, R]):
     Attributes:
         name: under which workers find it.
         func: the function itself.
+        body: what a worker calls.
         settings: the options in force.
         triggers: what makes it run by itself.
     """
@@ -68,7 +70,7 @@ class Task(Generic[P, R]):
         **options: Unpack[TaskOptions],
     ) -> None:
         self.name = task_name(func)
-        self.func = func
+        self.func = self.body = func
         self.signature = inspect.signature(func)
         parameters = self.signature.parameters.values()
         self._keywords = next((p.name for p in parameters if p.kind is p.VAR_KEYWORD), "")
@@ -176,17 +178,25 @@ class Task(Generic[P, R]):
             kwargs: keyword arguments.
             keep: the outcome stays readable for everybody until it expires.
         """
-        call = self.bind(args, kwargs)
         if self.forced_inline:
-            return self._inline(call)
+            return self._inline(self.bind(args, kwargs))
+        submission = Submission(self.prepared(args, kwargs, keep=keep))
+        return shielded(submission.make, submission.give_up)
+
+    def prepared(
+        self, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, keep: bool
+    ) -> Callable[[], Invocation[R]]:
+        """A function that makes one call, whose arguments are serialized now."""
+        call = self.bind(args, kwargs)
         packed = self._publisher.encode(*call, self.settings)
-        if self.settings.repeats:
-            (invocation,) = self._publish_repeats([call], [packed], {}, keep=keep)
-            return invocation
-        (invocation,) = self._publisher.publish(
-            [packed], self.settings, keep=keep, lanes=self._lanes_of(call, {})
-        )
-        return invocation
+
+        def publish() -> Invocation[R]:
+            if self.settings.repeats:
+                return self._publish_repeats([call], [packed], {}, keep=keep)[0]
+            lanes = self._lanes_of(call, {})
+            return self._publisher.publish([packed], self.settings, keep=keep, lanes=lanes)[0]
+
+        return publish
 
     def _lanes_of(self, call: Arguments, common: Mapping[str, Any]) -> tuple[str, ...]:
         return self._publisher.lanes(self.settings, lambda: self.bound(*call.sharing(common)))
@@ -282,10 +292,9 @@ class Task(Generic[P, R]):
             self._publisher.encode(*call, settings, apart=apart, item=f"item {index}: ")
             for index, call in enumerate(calls)
         ]
-        if settings.repeats:
-            return InvocationGroup(self._publish_repeats(calls, packed, common, keep=keep))
-        lanes = self._lanes_of_all(calls, common)
-        return InvocationGroup(self._publish_all(packed, common, lanes, keep=keep))
+        publish = self._publish_repeats if settings.repeats else self._publish_all
+        submission = Submission(lambda: InvocationGroup(publish(calls, packed, common, keep=keep)))
+        return shielded(submission.make, submission.give_up)
 
     def _publish_repeats(
         self,
@@ -331,18 +340,19 @@ class Task(Generic[P, R]):
 
     def _publish_all(
         self,
-        calls: list[Packed],
+        calls: list[Arguments],
+        packed: list[Packed],
         common: Mapping[str, Any],
-        lanes: list[tuple[str, ...]],
         *,
         keep: bool,
     ) -> list[Invocation[R]]:
         publisher, settings = self._publisher, self.settings
+        lanes = self._lanes_of_all(calls, common)
         shared = publisher.share(common, settings)
         size = publisher.batch_size(len(calls), settings)
         invocations: list[Invocation[R]] = []
         try:
-            for number, batch in enumerate(files_of(calls, size)):
+            for number, batch in enumerate(files_of(packed, size)):
                 ring = number % _RING_EVERY == 0
                 invocations += publisher.publish(
                     batch, settings, shared, keep=keep, ring=ring, lanes=lanes[len(invocations)]

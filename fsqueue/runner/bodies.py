@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fsqueue.codec import check_codec, decode, encode, encode_exception, uncopied
 from fsqueue.codec.texts import capped, safe_str
+from fsqueue.coroutines import is_async
 from fsqueue.errors import (
     DeserializationError,
     EnvelopeError,
@@ -127,7 +128,7 @@ def _answers_of_batch(
             answers[index] = _answer_of_one(execution, body, common, segments[index], retries)
         delays = [answers[index].retry_after or 0.0 for index in todo]
         todo = [index for index in todo if answers[index].retry_after is not None]
-        if not todo or execution.workplace.aborted.wait(max(delays)):
+        if not todo or execution.is_interrupted() or execution.workplace.aborted.wait(max(delays)):
             break
     return [answers[index] for index in range(len(segments))]
 
@@ -144,7 +145,7 @@ def _answer_of_one(
         args, kwargs = _arguments(call, segment)
         if parents is not None and parents.failure is not None:
             return Answer.of_error(parents.failure, call.codec)
-        value = run_body(body, args, {**common, **kwargs} if common else kwargs)
+        value = _value_of(execution, body, args, {**common, **kwargs} if common else kwargs)
         buffers: list[memoryview] = []
         data = encode(
             uncopied(value, call.codec),
@@ -242,8 +243,36 @@ def _common(store: Store, call: Call, payload: Payload) -> dict[str, Any]:
     return common
 
 
+def _value_of(
+    execution: Execution, body: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    """Call a body: a plain one in this thread, a coroutine in the event loop of this process."""
+    if is_async(body):
+        return _awaited(execution, body, args, kwargs)
+    value = body(*args, **kwargs)
+    return _awaited(execution, lambda: value) if inspect.iscoroutine(value) else value
+
+
+def _awaited(
+    execution: Execution,
+    function: Callable[..., Any],
+    args: tuple[Any, ...] = (),
+    kwargs: dict[str, Any] | None = None,
+) -> Any:
+    from fsqueue.runner.event_loop import BodyRun
+
+    if execution.is_interrupted():  # in a batch
+        raise asyncio.CancelledError
+    if execution.run is None:
+        execution.workplace.on_coroutine(execution)
+    run = execution.run = BodyRun(str(execution.claim.name), function, args, kwargs)
+    if execution.is_interrupted():
+        run.cancel()
+    return run.result(execution.workplace.attend)
+
+
 def run_body(body: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Call a function in this thread; a coroutine function gets an event loop of its own."""
+    """Call a function inline, in this thread; a coroutine gets an event loop of its own."""
     value = body(*args, **kwargs)
     return _complete(value) if inspect.iscoroutine(value) else value
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import pkgutil
@@ -9,7 +10,7 @@ import sys
 import threading
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
 from fsqueue import logs
 from fsqueue.codec.texts import summary
@@ -26,9 +27,11 @@ if TYPE_CHECKING:
 
     from fsqueue.logs import LogSetup
     from fsqueue.runner.budget import Lender
+    from fsqueue.runner.context import Execution
     from fsqueue.runner.host import Host
     from fsqueue.spool.claim import Claim
     from fsqueue.spool.journal import Entry
+    from fsqueue.spool.names import AttemptName
 
 log = logging.getLogger(__name__)
 
@@ -148,6 +151,19 @@ def _let_the_parent_decide(parent: Process) -> None:
     threading.Thread(target=watch, name="fsqueue-parent", daemon=True).start()
 
 
+COROUTINE: Final = "coroutine"
+"""What the process of a slot sends when the body that it has begun is a coroutine."""
+CANCELLED: Final = 76
+"""Exit status of a slot's process whose coroutine was cancelled."""
+
+
+class Interrupt(NamedTuple):
+    """What the parent sends to have a coroutine cancelled."""
+
+    attempt: AttemptName
+    ending: Ending
+
+
 _workplace: Workplace | None = None
 _failure: BaseException | None = None
 _notes: list[Entry] = []
@@ -195,14 +211,44 @@ def serve(setup: Setup, pipe: Connection, desk: Connection | None) -> None:
         desk: where resources are asked for, if the worker has some.
     """
     prepare(setup, NOTHING if desk is None else RemoteBudget(desk))
+    if _workplace is not None:
+        _heed_interrupts(_workplace, pipe)
     while True:
         try:
             claim = pipe.recv()
         except (EOFError, OSError):
             return
+        if isinstance(claim, Interrupt):
+            continue  # its body has just ended
         ending = _ending_of(claim)
+        if ending is Ending.CANCELLED:
+            # With all that the body has left, as the process of a plain body.
+            os._exit(CANCELLED)
         noted, _notes[:] = _notes[:], []
         pipe.send((ending, noted))
+
+
+def _heed_interrupts(workplace: Workplace, pipe: Connection) -> None:
+    """While a coroutine runs, let the parent interrupt it.
+
+    The parent is told of each coroutine, as it kills the process of a plain body at once.
+    """
+
+    def tell(execution: Execution) -> None:
+        if execution.parent is None and threading.current_thread() is threading.main_thread():
+            pipe.send(COROUTINE)
+
+    def attend() -> None:
+        # Only the thread that waits for claims reads the pipe.
+        if threading.current_thread() is not threading.main_thread():
+            return
+        with contextlib.suppress(EOFError, OSError):  # the parent is gone, and so this process
+            if pipe.poll():
+                order = pipe.recv()
+                if isinstance(order, Interrupt):
+                    workplace.interrupt(order.attempt, order.ending)
+
+    workplace.on_coroutine, workplace.attend = tell, attend
 
 
 def _ending_of(claim: Claim) -> Ending | FSQueueError:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from fsqueue.runner.budget import NOTHING
+from fsqueue.runner.cleanup import CLEANUP
 from fsqueue.runner.live import LiveCalls
 from fsqueue.spool.callers import Callers
 from fsqueue.spool.names import split_profile
@@ -17,11 +20,14 @@ if TYPE_CHECKING:
 
     from fsqueue.runner.bodies import Answer
     from fsqueue.runner.budget import Lender
+    from fsqueue.runner.event_loop import BodyRun
+    from fsqueue.runner.execute import Ending
     from fsqueue.runner.parents import Parents
     from fsqueue.runner.reporting import Report
     from fsqueue.runner.turns import Seat
     from fsqueue.spool.claim import Claim
     from fsqueue.spool.journal import Entry
+    from fsqueue.spool.names import AttemptName
     from fsqueue.spool.records import Call
     from fsqueue.spool.reports import Progress
     from fsqueue.spool.store import Store
@@ -48,6 +54,9 @@ class Workplace:
     Attributes:
         aborted: set when the worker is to end at once.
         live: the calls that are being run here.
+        executions: the calls that are being run, by the names of their attempts.
+        on_coroutine: told of each execution whose body turns out to be a coroutine.
+        attend: called about four times a second while a coroutine is waited for.
         budget: lends what calls need that a body of this worker runs itself.
         callers: tells whose calls nobody waits for any more.
         pid: the process that it belongs to.
@@ -74,6 +83,19 @@ class Workplace:
         self.aborted = threading.Event()
         self.live = LiveCalls()
         self.pid = os.getpid()
+        self.executions: dict[str, Execution] = {}
+        self.on_coroutine: Callable[[Execution], object] = lambda _: None
+        self.attend: Callable[[], None] = lambda: None
+
+    def interrupt(self, attempt: AttemptName, ending: Ending) -> bool:
+        """Cancel the coroutine of an attempt, if it runs here; see `Execution.interrupt`.
+
+        Args:
+            attempt: the attempt.
+            ending: how its execution ends then.
+        """
+        execution = self.executions.get(str(attempt))
+        return execution is not None and execution.interrupt(ending)
 
 
 class Execution:
@@ -88,6 +110,8 @@ class Execution:
         over: the body has ended.
         parent: the call whose body waits for this one in the same thread; None if none does.
         seats: by lane, what it has there.
+        run: its coroutine, the latest one of a batch; None if its body is none.
+        interrupted: how it ends because its coroutine was cancelled; None if that was not.
     """
 
     def __init__(
@@ -100,12 +124,56 @@ class Execution:
         self.parent = current.get()
         self.seats: dict[str, Seat] = {}
         self.view: CurrentInvocation | None = None
+        self.run: BodyRun | None = None
+        self.interrupted: Ending | None = None
+        self._interrupted_at = 0.0
+        self._helpers: ThreadPoolExecutor | None = None
         self._report: Report | None = None
         self._unsettled = threading.Lock()
 
     def settle(self) -> bool:
         """Whether the one who asks is the first: only that one may settle the call."""
         return self._unsettled.acquire(blocking=False)
+
+    def interrupt(self, ending: Ending) -> bool:
+        """Cancel its coroutine, from any thread.
+
+        Returns:
+            False if it has none, or has had its time to clean up after a first call of this.
+
+        Args:
+            ending: how it ends, unless it is settled in another way.
+        """
+        if self.run is None:
+            return False
+        now = time.monotonic()
+        if self.interrupted is None:
+            # In this order: a run that begins now looks whether it was interrupted.
+            self.interrupted, self._interrupted_at = ending, now
+            self.run.cancel()
+        return now - self._interrupted_at <= CLEANUP
+
+    def is_interrupted(self) -> bool:
+        """Whether its coroutine was cancelled."""
+        return self.interrupted is not None
+
+    @property
+    def helpers(self) -> ThreadPoolExecutor:
+        """Threads in which its coroutine runs the calls that it waits for.
+
+        They are its own: threads that all shared could all wait for calls that need one of them.
+        """
+        if self._helpers is None:
+            with _making:
+                self._helpers = self._helpers or ThreadPoolExecutor(
+                    thread_name_prefix="fsqueue-helper"
+                )
+        return self._helpers
+
+    def end_helpers(self) -> None:
+        """Its body has ended."""
+        if self._helpers is not None:
+            self._helpers.shutdown(wait=False, cancel_futures=True)
 
     @property
     def report(self) -> Report:

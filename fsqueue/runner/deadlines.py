@@ -10,6 +10,7 @@ import threading
 from typing import TYPE_CHECKING, Final
 
 from fsqueue.errors import TaskTimeoutError
+from fsqueue.runner.cleanup import CLEANUP
 from fsqueue.values import LONGEST
 
 if TYPE_CHECKING:
@@ -40,8 +41,8 @@ def time_limit(
 ) -> contextlib.AbstractContextManager[None]:
     """Limit the block, which runs a body, to the timeout of its call.
 
-    The caller learns of the timeout at once. A thread cannot be ended: its slot is taken until
-    the body ends by itself.
+    The caller learns of the timeout at once. A coroutine is cancelled, and may clean up. A thread
+    cannot be ended: its slot is taken until the body ends by itself.
 
     Args:
         execution: the call.
@@ -65,9 +66,11 @@ def _limit(
         with mutex:
             if not execution.over and give_up(timeout_error(execution.call)):
                 log.warning("%s took longer than %g s", execution.claim.name, seconds)
+                cancelled = _cancel(execution, killable=killable)
                 if killable:
                     os._exit(TIMED_OUT)
-                log.warning("%s goes on in a thread: its slot is lost", execution.claim.name)
+                if not cancelled:
+                    log.warning("%s goes on in a thread: its slot is lost", execution.claim.name)
 
     timer = _started(execution, expire)
     if killable:
@@ -90,7 +93,7 @@ def _started(execution: Execution, expire: Callable[[], None]) -> threading.Time
     """
     pause = _FIRST_PAUSE
     while True:
-        timer = threading.Timer(execution.call.timeout, expire)
+        timer = threading.Timer(min(execution.call.timeout, LONGEST), expire)
         timer.daemon = True
         try:
             timer.start()
@@ -101,6 +104,18 @@ def _started(execution: Execution, expire: Callable[[], None]) -> threading.Time
             pause = min(2 * pause, _LONGEST_PAUSE)
         else:
             return timer
+
+
+def _cancel(execution: Execution, *, killable: bool) -> bool:
+    """Cancel a coroutine, and wait for its end if its process is to end; False if it is none."""
+    from fsqueue.runner.execute import Ending
+
+    if not execution.interrupt(Ending.GIVEN_BACK) or execution.run is None:
+        return False
+    if killable:
+        signal.setitimer(signal.ITIMER_REAL, CLEANUP + _HARD_LIMIT_AFTER)
+        execution.run.wait(CLEANUP)
+    return True
 
 
 def timeout_error(call: Call) -> TaskTimeoutError:

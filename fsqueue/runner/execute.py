@@ -57,6 +57,8 @@ class Ending(enum.Enum):
     """Its process was ended by its hard time limit."""
     UNWANTED = enum.auto()
     """It has been settled, and nobody can receive its outcome: its caller is gone."""
+    INTERRUPTED = enum.auto()
+    """Its coroutine was cancelled by the end of its worker: the attempt is given back."""
 
 
 def execute(
@@ -100,18 +102,28 @@ def execute(
         turns.leave(execution)
         return True
 
-    settled = False
+    settled, ending = False, None
     try:
-        settled = settle(_run(execution, payload, settle, killable))
+        result = _run(execution, payload, settle, killable)
+        ending = _interrupted(execution, result)
+        settled = ending is None and settle(result)
     finally:
         execution.end_report()
         if not settled:
             turns.leave(execution)
-    return _ending_of(call, workplace) if settled else Ending.GIVEN_BACK
+    return ending or (_ending_of(call, workplace) if settled else Ending.GIVEN_BACK)
 
 
 def _ending_of(call: Call, workplace: Workplace) -> Ending:
     return Ending.UNWANTED if workplace.callers.is_gone(call) else Ending.FINISHED
+
+
+def _interrupted(execution: Execution, result: Answer) -> Ending | None:
+    """How the execution of a cancelled coroutine ends; None if its answer counts."""
+    ending = execution.interrupted
+    if ending is None or (ending is Ending.INTERRUPTED and result.failure is None):
+        return None  # it has ended in spite of the worker's end
+    return ending if execution.settle() else None  # if not, its time was over before
 
 
 def _read(
@@ -192,6 +204,7 @@ def _run(
         return settled
 
     token = current.set(execution)
+    execution.workplace.executions[str(name)] = execution
     sink = execution.report if call.capture else None
     try:
         with (
@@ -204,6 +217,8 @@ def _run(
                 span.failed(result.failure.type, result.failure.message)
             return result
     finally:
+        del execution.workplace.executions[str(name)]
+        execution.end_helpers()
         current.reset(token)
 
 
@@ -373,14 +388,16 @@ def _run_pending(workplace: Workplace, path: str) -> bool:
     workplace.live.begin(claim)
     try:
         ending = execute(workplace, claim, worker.release)
-        if ending is Ending.UNREADABLE and worker.release(claim):
+        if ending in {Ending.UNREADABLE, Ending.INTERRUPTED} and worker.release(claim):
             store.give_back(claim)
+        elif ending is Ending.CANCELLED and worker.release(claim):
+            cancelled(workplace, claim)
     finally:
         worker.release(claim)  # also an attempt that has vanished: see `Shift._settle`
         worker.forget(claim.name)
         workplace.live.end(claim)
     store.parked.helped(claim.name.invocation_id)
-    return ending not in {Ending.UNREADABLE, Ending.WAITS}
+    return ending not in {Ending.UNREADABLE, Ending.WAITS, Ending.INTERRUPTED}
 
 
 def _to_run(

@@ -33,10 +33,17 @@ class LiveCalls:
             self._names.discard(str(claim.name))
             self._change.notify_all()
 
-    def wait(self) -> None:
-        """Wait until there are none."""
+    def wait(self, names: set[str] | None = None, timeout: float | None = None) -> None:
+        """Wait until there are none.
+
+        Args:
+            names: or none of these attempts.
+            timeout: for so many seconds at most.
+        """
         with self._change:
-            self._change.wait_for(lambda: not self._names)
+            self._change.wait_for(
+                lambda: not (self._names if names is None else self._names & names), timeout
+            )
 
 
 def over_elsewhere(store: Store, worker: Worker, *, leaving: bool) -> list[Claim]:

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 from fsqueue.errors import FSQueueError
 from fsqueue.runner import child
+from fsqueue.runner.cleanup import CLEANUP
 from fsqueue.runner.execute import Ending
 from fsqueue.runner.signals import held_back
 from fsqueue.spool.identity import start_of
@@ -104,10 +105,10 @@ class ProcessSlots:
         return False
 
     def cancel(self, claim: Claim) -> None:
-        """Kill the process that executes a claim."""
+        """Kill the process that executes a claim; a coroutine has some time to clean up before."""
         with self._change:
             for slot in self._members:
-                if slot.claim is claim:
+                if slot.claim is claim and not slot.interrupt(Ending.CANCELLED):
                     slot.cancelled = True
                     slot.kill()
 
@@ -138,9 +139,10 @@ class ProcessSlots:
         """Kill the processes with the bodies that run in them."""
         import psutil
 
+        self._interrupt_coroutines()
         # Or the watcher would take the claims of the killed while the caller gives all back,
         # and be ended in the middle of it with this process.
-        self._stop_watching(_DEATH)
+        self._stop_watching(CLEANUP)
         stopped = []
         for process in psutil.Process(os.getpid()).children(recursive=True):
             # multiprocessing's tracker is spared: it removes the semaphores of the others and
@@ -158,6 +160,12 @@ class ProcessSlots:
             deadline = time.monotonic() + _DEATH
             while any(start_of(each.pid) for each in stopped) and time.monotonic() < deadline:
                 time.sleep(_LOOK)
+
+    def _interrupt_coroutines(self) -> None:
+        """Cancel the coroutines that run, and let them clean up."""
+        with self._change:
+            told = [slot for slot in self._members if slot.interrupt(Ending.INTERRUPTED)]
+            self._change.wait_for(lambda: not any(slot.claim for slot in told), CLEANUP)
 
     def _add(self) -> None:
         slot = self._started()
@@ -224,6 +232,9 @@ class ProcessSlots:
     def _attend(self, slot: _SlotProcess) -> None:
         ending: Ending | BaseException
         answer = slot.receive()
+        if isinstance(answer, str):
+            slot.coroutine = answer == child.COROUTINE
+            return
         if answer is None:
             ending = self._bury(slot)
         else:
@@ -231,7 +242,7 @@ class ProcessSlots:
             for entry in noted:
                 self._note(entry)
         with self._change:
-            claim, slot.claim = slot.claim, None
+            claim = slot.free()
             if slot in self._members:
                 self._idle.append(slot)
             self._change.notify_all()
@@ -260,7 +271,8 @@ class _SlotProcess:
 
     Attributes:
         claim: what it executes.
-        cancelled: it was killed because nobody waits for its claim any more.
+        cancelled: it ends because nobody waits for its claim any more.
+        coroutine: the body that it runs is a coroutine, which can be interrupted.
         sources: what becomes readable when it answers, or dies.
         desk: where it asks for resources; None if there are none. A pipe of its own, as threads of
             a body ask at any time.
@@ -273,7 +285,8 @@ class _SlotProcess:
         budget: Lender | None,
     ) -> None:
         self.claim: Claim | None = None
-        self.cancelled = False
+        self.cancelled = self.coroutine = False
+        self._deadline = float("inf")
         self._budget = budget
         self.pipe, theirs = context.Pipe()
         self.desk: Connection | None = None
@@ -306,11 +319,28 @@ class _SlotProcess:
             return False
         return True
 
-    def receive(self) -> tuple[Ending | FSQueueError, list[Entry]] | None:
-        """How its claim ended, and what the journal is to know; None if the process has ended."""
+    def interrupt(self, ending: Ending) -> bool:
+        """Have its coroutine cancelled; False if it is to be killed now."""
+        if not self.coroutine or self.claim is None or time.monotonic() > self._deadline:
+            return False
+        if self._deadline == float("inf"):
+            self._deadline = time.monotonic() + CLEANUP
+            self.cancelled = ending is Ending.CANCELLED
+            with contextlib.suppress(OSError):  # it has died
+                self.pipe.send(child.Interrupt(self.claim.name, ending))
+        return True
+
+    def free(self) -> Claim | None:
+        """Forget its claim, which has ended."""
+        claim, self.claim = self.claim, None
+        self.coroutine, self._deadline = False, float("inf")
+        return claim
+
+    def receive(self) -> tuple[Ending | FSQueueError, list[Entry]] | str | None:
+        """How its claim ended, with notes for the journal, or `COROUTINE`; None if it is dead."""
         try:
             if self.pipe.poll():
-                answer: tuple[Ending | FSQueueError, list[Entry]] = self.pipe.recv()
+                answer: tuple[Ending | FSQueueError, list[Entry]] | str = self.pipe.recv()
                 return answer
         except (EOFError, OSError):
             pass

@@ -9,13 +9,13 @@ import queue
 import threading
 from typing import TYPE_CHECKING, Protocol
 
-from fsqueue.runner.execute import execute
+from fsqueue.runner.cleanup import CLEANUP
+from fsqueue.runner.execute import Ending, execute
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from fsqueue.runner.context import Workplace
-    from fsqueue.runner.execute import Ending
     from fsqueue.spool.claim import Claim
 
     # Called with a claim and how its execution ended: an exception is the death of its slot.
@@ -134,8 +134,9 @@ class ThreadSlots:
             return error
 
     def cancel(self, claim: Claim) -> None:
-        """Do not wait for its body: a thread cannot be ended. It may ask if it is cancelled."""
-        self._live.end(claim)
+        """Cancel a coroutine. Do not wait for a plain body, which may ask if it is cancelled."""
+        if not self._workplace.interrupt(claim.name, Ending.CANCELLED):
+            self._live.end(claim)
 
     def check(self) -> None:
         """Try again to start a thread, if claims wait for one."""
@@ -156,7 +157,13 @@ class ThreadSlots:
             log.warning("not waiting for the body of %s: its call has ended", name)
 
     def kill(self, give_back: Callable[[set[int]], None]) -> None:
-        """Threads cannot be killed: whoever calls this ends the process."""
+        """Threads cannot be killed: whoever calls this ends the process. Coroutines clean up."""
+        interrupted = {
+            str(each.claim.name)
+            for each in list(self._workplace.executions.values())
+            if each.interrupt(Ending.INTERRUPTED)
+        }
+        self._live.wait(interrupted, CLEANUP)
         give_back(set())
 
     def _finish_at_exit(self) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
+from collections import deque
 from concurrent.futures import Future
 from typing import TYPE_CHECKING
 
@@ -43,7 +44,13 @@ _SILENCE = 3.0
 _LONGEST_SILENCE = 60.0
 # So many seconds after a failure to listen it is tried again, when somebody waits.
 _LISTEN_AGAIN = 30.0
-_CLOSED = "the connection to the spool is closed (app.close, or the process ends): wait before that"
+# How many outcomes that nobody wants are removed if they come twice.
+_REMOVED = 1000
+_CLOSED = (
+    "the connection to the spool is closed, by app.close() or because the process is ending, so no "
+    "result can be received. In a handler of atexit, calls work if it was registered after the "
+    "first call: handlers run in reverse order, and fsqueue leaves by one of them."
+)
 
 
 class Waiter:
@@ -77,6 +84,8 @@ class Waiter:
         self._mutex = threading.Lock()
         self._waiting: dict[str, list[Future[None]]] = {}
         self._abandoned: set[str] = set()
+        # Removed, and may come again: the body of a cancelled call may end after that.
+        self._removed: deque[str] = deque(maxlen=_REMOVED)
         self._arrived: set[str] = set()
         self._wake = threading.Event()
         self._looking = threading.Lock()
@@ -88,6 +97,16 @@ class Waiter:
         self._thread: threading.Thread | None = None
         self._pause = _FIRST_PAUSE_POLLING
         self._warned = False
+
+    def check_open(self) -> None:
+        """Before a call is published whose result only this process can receive.
+
+        Raises:
+            RuntimeError: no result can be received any more.
+        """
+        with self._mutex:
+            if self._closing.is_set():
+                raise RuntimeError(_CLOSED)
 
     def watch(self, invocation_id: str) -> Future[None]:
         """A future that is done once the outcome is there. Cancel it to stop waiting."""
@@ -128,7 +147,8 @@ class Waiter:
         with self._mutex:
             if self._closing.is_set():
                 return
-            self._abandoned.add(invocation_id)
+            if invocation_id not in self._removed:
+                self._abandoned.add(invocation_id)
             arrived = invocation_id in self._arrived
             self._renewed = self._news = True  # it may have come while nobody looked
             self._start()
@@ -141,7 +161,7 @@ class Waiter:
         with self._mutex:
             self._closing.set()
             waiting, self._waiting = self._waiting, {}
-            thread, abandoned = self._thread, list(self._abandoned)
+            thread, abandoned = self._thread, [*self._abandoned, *self._removed]
         self._wake.set()
         for future in [future for futures in waiting.values() for future in futures]:
             if future.set_running_or_notify_cancel():
@@ -224,10 +244,10 @@ class Waiter:
 
     def _is_worth_a_look(self) -> bool:
         """Whether somebody waits; and if the listing is long, whether for what is there."""
-        if not self._waiting and not self._abandoned:
+        if not self._waiting and not self._abandoned and not self._removed:
             return False
         may_miss_names = self._store.fs.remote
-        if may_miss_names or self._abandoned or len(self._arrived) < _LONG_LISTING:
+        if may_miss_names or self._abandoned or self._removed or len(self._arrived) < _LONG_LISTING:
             return True
         with self._mutex:
             wanted = list(self._waiting)
@@ -308,7 +328,7 @@ class Waiter:
                 if all(future.cancelled() for future in futures):
                     del self._waiting[invocation_id]
             clients = {client_of(invocation_id) for invocation_id in self._waiting}
-            if self._abandoned:
+            if self._abandoned or self._removed:
                 clients.add(self._client)
             if self._client in clients:
                 self._news = False
@@ -347,7 +367,7 @@ class Waiter:
                 self._arrived = names
             for invocation_id in names & self._waiting.keys():
                 done.extend(self._waiting.pop(invocation_id))
-            unwanted = names & self._abandoned
+            unwanted = names & {*self._abandoned, *self._removed}
         if done:
             self._hear()
         _finish(done)
@@ -361,7 +381,9 @@ class Waiter:
         except (IsADirectoryError, PermissionError) as error:
             log.warning("cannot remove %s, which nobody wants: %s", path, error)
         with self._mutex:
-            self._abandoned.discard(invocation_id)
+            if invocation_id in self._abandoned:
+                self._abandoned.discard(invocation_id)
+                self._removed.append(invocation_id)
             self._arrived.discard(invocation_id)
 
 

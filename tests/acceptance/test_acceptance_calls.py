@@ -85,7 +85,7 @@ def test_an_await_leaves_the_loop_free_and_can_be_cancelled(site, kind):
         return await site.tasks.async_nap(0.0)
 
     assert asyncio.run(main()) != os.getpid()
-    # What was cancelled runs to its end, and its outcome is removed when it comes.
+    # Giving up the await has cancelled the body, and its outcome is removed when it comes.
     wait_until(lambda: not site.files("running"), "the cancelled call has ended")
     wait_until(lambda: not site.files("done"), lambda: f"done/ empty: {site.files('done')}")
 

@@ -92,7 +92,7 @@ async def test_the_loop_goes_on_while_an_await_is_pending(worked, gate):
 
 @pytest.mark.parametrize("moment", ["at once", "pending", "running"])
 async def test_cancelled_await(app, spool, gate, moment):
-    """The call goes on, its outcome is removed, and later calls are as before."""
+    """The call is cancelled, its outcome is removed, and later calls are as before."""
     event, name = gate()
     direct = app.direct_task(sample.async_behind_gate)
     waiting = asyncio.ensure_future(direct(name))

@@ -141,7 +141,7 @@ async def test_toggled_at_any_time(app):
     with working(app):
         for call in (direct, lambda: task().result):
             assert call().startswith("fsqueue-slot")
-        assert (await async_direct()).startswith("fsqueue-slot")
+        assert (await async_direct()).startswith("fsqueue-loop")
         app.conf.dev_mode_force_sync_tasks = True
         assert direct() == task().result == await async_direct() == here
 

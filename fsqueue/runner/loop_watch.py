@@ -1,0 +1,84 @@
+"""Tells which coroutine blocks the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+import threading
+import time
+import traceback
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+log = logging.getLogger(__name__)
+
+_PAUSE = 0.25
+_BLOCKED = 1.0
+_FRAMES = 12
+
+
+class LoopWatch:
+    """A thread that asks an event loop for a sign of life while coroutines run.
+
+    Args:
+        loop: the loop.
+        whose: names the call that a task belongs to.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        whose: Callable[[asyncio.Task[Any] | None], str],
+    ) -> None:
+        self._loop, self._whose = loop, whose
+        self._active = threading.Event()
+        threading.Thread(target=self._run, name="fsqueue-loop-watch", daemon=True).start()
+
+    def wake(self) -> None:
+        """A coroutine is to run."""
+        self._active.set()
+
+    def rest(self) -> None:
+        """None is to run."""
+        self._active.clear()
+
+    def _run(self) -> None:
+        pause = threading.Event()
+        while not self._loop.is_closed():
+            self._active.wait()
+            answered = threading.Event()
+            try:
+                self._loop.call_soon_threadsafe(answered.set)
+            except RuntimeError:
+                return  # closed
+            asked = time.monotonic()
+            if not answered.wait(_BLOCKED):
+                self._tell(answered, asked)
+            pause.wait(_PAUSE)
+
+    def _tell(self, answered: threading.Event, asked: float) -> None:
+        """Log what blocks the loop, again whenever that has taken twice as long."""
+        patience, culprit = _BLOCKED, ""
+        while not answered.is_set() and not self._loop.is_closed():
+            culprit = self._describe(time.monotonic() - asked)
+            patience *= 2
+            answered.wait(patience)
+        if culprit:
+            took = time.monotonic() - asked
+            log.warning("%s has let the event loop go on after %.1f s", culprit, took)
+
+    def _describe(self, seconds: float) -> str:
+        culprit = self._whose(asyncio.current_task(self._loop))
+        frame = sys._current_frames().get(getattr(self._loop, "_thread_id", None) or 0)  # noqa: SLF001
+        stack = "".join(traceback.format_stack(frame)[-_FRAMES:]) if frame is not None else ""
+        log.warning(
+            "%s blocks the event loop, for %.1f s by now: this worker's other coroutines wait. "
+            "Await what takes so long, or call it with asyncio.to_thread. It is here:\n%s",
+            culprit,
+            seconds,
+            stack,
+        )
+        return culprit
