@@ -67,7 +67,8 @@ def pending() -> list[str]:
 def worker(runner):
     thread = threading.Thread(target=runner.run)
     thread.start()
-    wait_until(lambda: os.listdir(app.store.layout.running_folder))
+    # Its last thread, but for those of its slots.
+    wait_until(lambda: any(each.name == "fsqueue-upkeep" for each in threading.enumerate()))
     yield
     runner.stop_runner_loop()
     thread.join(PATIENCE)
