@@ -25,6 +25,8 @@ _SMALL: Final = 1 << 16
 # A disk with less room than this is full for everybody. Waiting helps, and nothing else does.
 _HARDLY_ANY: Final = 1 << 20
 _MIB: Final = 1 << 20
+# Writing so much takes far longer than to ask the filesystem for its size before.
+_WORTH_ASKING: Final = 16 * _MIB
 
 
 def check_size(fs: Filesystem, folder: str, size: int) -> None:
@@ -43,8 +45,10 @@ def check_size(fs: Filesystem, folder: str, size: int) -> None:
         return
     if size > _file_limit():
         raise _error(OSError(errno.EFBIG, os.strerror(errno.EFBIG)), folder, size, "", never=True)
+    if size < _WORTH_ASKING:
+        return
     total, free = fs.space(folder)
-    if size > total:
+    if _is_beyond(size, total):
         full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         raise _error(full, folder, size, _room(total, free), never=True)
 
@@ -58,7 +62,7 @@ def explained(error: OSError, fs: Filesystem, folder: str, size: int) -> OSError
         folder: the spool's folder.
         size: of the file, in bytes.
     """
-    if error.errno in _NEVER and size > _SMALL:
+    if error.errno == errno.EFBIG or (error.errno in _NEVER and size > _SMALL):
         return _error(error, folder, size, "", never=True)
     if error.errno not in _FULL:
         return error
@@ -67,7 +71,9 @@ def explained(error: OSError, fs: Filesystem, folder: str, size: int) -> OSError
     except OSError:
         return error
     crowded = free < min(size, _HARDLY_ANY)  # for other reasons than this file
-    return _error(error, folder, size, _room(total, free), never=size > total, alone=not crowded)
+    return _error(
+        error, folder, size, _room(total, free), never=_is_beyond(size, total), alone=not crowded
+    )
 
 
 def _error(
@@ -78,6 +84,10 @@ def _error(
         room = f"; this process may write files of at most {_mib(limit)} (ulimit -f)"
     text = f"{error.strerror}: a file of {_mib(size)} does not fit into {folder}{room}"
     return StorageError(error.errno or 0, text, size=size, never=never, alone=alone)
+
+
+def _is_beyond(size: int, total: int) -> bool:
+    return 0 < total < size  # some filesystems do not tell: they say 0
 
 
 def _room(total: int, free: int) -> str:
