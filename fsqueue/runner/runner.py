@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
-import time
 from typing import TYPE_CHECKING
 
 from fsqueue.config import checked_argument
 from fsqueue.errors import ConfigError
 from fsqueue.runner.budget import Budget
+from fsqueue.runner.context import current
+from fsqueue.runner.orders import EarlyStops, Order
 from fsqueue.runner.shift import Shift
 from fsqueue.spool.backlog import Backlogs
 from fsqueue.spool.names import DEFAULT_QUEUE, is_safe_name, queue_folder
@@ -17,7 +19,7 @@ from fsqueue.spool.resources import amounts, profile_of
 from fsqueue.values import plain
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from fsqueue.config import RunnerKind
     from fsqueue.runner.host import Host
@@ -27,8 +29,24 @@ log = logging.getLogger(__name__)
 
 _LARGEST_WEIGHT = 1e9
 
-# A stop that comes so shortly before the run was meant for it: threads start in their own time.
-_EARLY_STOP = 0.5
+
+class _Run:
+    """One call of `Runner.run`."""
+
+    def __init__(self) -> None:
+        self._stopped = False
+        self.shift: Shift | None = None
+
+    @property
+    def stopping(self) -> bool:
+        """It claims nothing more, or never will."""
+        return self._stopped or (self.shift is not None and self.shift.stopping)
+
+    def stop(self) -> None:
+        """Let it return."""
+        self._stopped = True
+        if self.shift is not None:
+            self.shift.stop()
 
 
 class Runner:
@@ -70,39 +88,66 @@ class Runner:
         )
         self._queues = _checked_weights(queues or {DEFAULT_QUEUE: 1.0})
         self._weighted = weighted
-        self._mutex = threading.Lock()
-        self._shift: Shift | None = None
-        self._stopped_early = float("-inf")
+        self._change = threading.Condition()
+        # The first one runs; others wait until it has stopped.
+        self._runs: list[_Run] = []
+        self._early = EarlyStops()
 
-    def run(self) -> None:
-        """Claim and run calls in this thread, until `stop_runner_loop` or a signal.
+    @property
+    def run(self) -> Order:
+        """Claim and run calls in this thread, until `stop_runner_loop` or a signal: ``run()``.
+
+        It waits for an earlier run of this runner that is stopping. A stop that was called after
+        ``Thread(target=runner.run).start()``, and before that thread has begun, makes it return
+        at once; one that was called earlier does not. See `fsqueue.runner.orders`.
 
         In the main thread SIGTERM and SIGINT drain, as do SIGHUP, SIGUSR1, SIGUSR2 and SIGXCPU
         unless the program handles or ignores them: running bodies finish, their results are
         delivered, and this returns. What has not finished after ``stop_grace`` seconds is given
-        back, at no cost of an attempt, and the process ends with exit code 0. A second signal
-        does that at once, with exit code 128 + its number.
+        back, at no cost of an attempt, and the process ends with exit code 0. A second SIGTERM or
+        SIGINT does that at once, with exit code 128 + its number.
 
         Raises:
-            RuntimeError: this runner is running already.
+            RuntimeError: this runner is running already and nobody has stopped it, or it would
+                wait for the body that calls this.
             SpoolError: the shared directory cannot be used.
             ConfigError: "process", and the application is not an attribute of a module.
         """
-        with self._mutex:
-            if self._shift is not None:
+        with self._change:
+            return Order(self._run, self._early.count)
+
+    def _run(self, order: Order) -> None:
+        with self._turn(order) as shift:
+            if shift is not None:
+                shift.run()
+
+    @contextlib.contextmanager
+    def _turn(self, order: Order) -> Iterator[Shift | None]:
+        """Wait until this run may begin, and make its shift; None if it is stopped before that."""
+        run = _Run()
+        with self._change:
+            if self._early.take(order):
+                run.stop()
+            elif not all(each.stopping for each in self._runs):
                 raise RuntimeError("this runner is running already: use app.make_runner()")
-            budget = Budget(self._resources)
-            self._shift = shift = Shift(
-                self._host, self._kind, self._concurrency, self._make_backlogs(budget), budget
-            )
-            if time.monotonic() - self._stopped_early < _EARLY_STOP:
-                shift.stop()
-            self._stopped_early = float("-inf")
+            elif self._runs and current.get() is not None:
+                raise RuntimeError("a body cannot wait for the end of the runner that runs it")
+            self._runs.append(run)
         try:
-            shift.run()
+            with self._change:
+                self._change.wait_for(lambda: run.stopping or self._runs[0] is run)
+                if not run.stopping:
+                    run.shift = self._make_shift()
+            yield run.shift
         finally:
-            with self._mutex:
-                self._shift = None
+            with self._change:
+                self._runs.remove(run)
+                self._change.notify_all()
+
+    def _make_shift(self) -> Shift:
+        budget = Budget(self._resources)
+        backlogs = self._make_backlogs(budget)
+        return Shift(self._host, self._kind, self._concurrency, backlogs, budget)
 
     def _make_backlogs(self, budget: Budget) -> Backlogs:
         app_id = self._host.app_id
@@ -111,12 +156,19 @@ class Runner:
         return Backlogs(self._host.store, weights, weighted=self._weighted, room=room)
 
     def stop_runner_loop(self) -> None:
-        """Make `run` return, after the running bodies have finished. From any thread."""
-        with self._mutex:
-            if self._shift is None:
-                self._stopped_early = time.monotonic()
-            else:
-                self._shift.stop()
+        """Make `run` return, after the running bodies have finished. From any thread.
+
+        It does not wait for that. It also stops a run that still waits for an earlier one, and one
+        whose thread has been started for it and has not begun. With nothing to stop it does
+        nothing: a later run is none of its business.
+        """
+        with self._change:
+            active = [run for run in self._runs if not run.stopping]
+            for run in active:
+                run.stop()
+            if not active:
+                self._early.add()
+            self._change.notify_all()
 
 
 def _checked_weights(queues: Mapping[str, float]) -> dict[str, float]:

@@ -23,7 +23,6 @@ from fsqueue.runner.slots import Slots, ThreadSlots
 from fsqueue.runner.upkeep import Upkeep
 from fsqueue.runner.watch import TriggerWatch
 from fsqueue.spool.bell import listening
-from fsqueue.spool.expiry import remove_gone_clients
 from fsqueue.spool.journal import Journal
 from fsqueue.spool.opening import make_folder
 from fsqueue.spool.reaper import give_back_of_processes
@@ -93,6 +92,11 @@ class Shift:
         self._workplace.budget = budget
         budget.on_give = self._wake.set
 
+    @property
+    def stopping(self) -> bool:
+        """Whether it claims nothing more."""
+        return self._stopping.is_set()
+
     def stop(self) -> None:
         """Make `run` return, after the running bodies have finished. From any thread."""
         self._stopping.set()
@@ -113,7 +117,11 @@ class Shift:
             make_folder(self._store.fs, self._store.layout.queue(queue))
         self._parked.watch()
         slots = self._slots = self._make_slots()
-        self._worker.register()
+        try:
+            self._worker.register()
+        except BaseException:
+            slots.close()
+            raise
         self._journal.begin()
         upkeep = self._upkeep = Upkeep(
             self._store,
@@ -150,15 +158,9 @@ class Shift:
         self._journal.close(self._worker.name)
         if self._kind == "process":
             # The processes of the slots were ended without being asked.
-            upkeep.discover()
-            upkeep.reap_here()
-            remove_gone_clients(self._store)
-        log.info(
-            "worker %s has left; calls claimed: %d, lost to others: %d",
-            self._worker.name,
-            self._worker.claimed,
-            self._worker.lost,
-        )
+            upkeep.clear_up_slots()
+        worker, text = self._worker, "worker %s has left; calls claimed: %d, lost to others: %d"
+        log.info(text, worker.name, worker.claimed, worker.lost)
 
     def _make_slots(self) -> Slots:
         if self._kind == "process":

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from fsqueue.errors import FSQueueError
 from fsqueue.runner.threads import start_threads
 from fsqueue.spool.callers import clear_up_after
-from fsqueue.spool.expiry import expire
+from fsqueue.spool.expiry import expire, remove_gone_clients
 from fsqueue.spool.lane_upkeep import LaneUpkeep
 from fsqueue.spool.liveness import Observer, watchers
 from fsqueue.spool.names import client_of
@@ -109,6 +109,12 @@ class Upkeep:
     def reap_here(self) -> None:
         """Give back what dead processes of this host held."""
         self._reap(self._observer.dead_here())
+
+    def clear_up_slots(self) -> None:
+        """Remove what the processes of this worker's slots have left, which have been ended."""
+        self.discover()
+        self.reap_here()
+        remove_gone_clients(self._store)
 
     def discover(self) -> None:
         """Look which workers there are."""

@@ -96,3 +96,15 @@ def die_on_gpu():
 @app.task(max_attempts=1)
 def die():
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+@app.task
+def stop_its_runner():
+    app.runner.stop_runner_loop()
+    return "stopped"
+
+
+@app.task
+def run_its_runner_again():
+    app.runner.stop_runner_loop()
+    app.runner.run()

@@ -88,11 +88,6 @@ def test_runs_many_times(app):
             assert direct(number) == number + 1
 
 
-def test_stop_just_before_run_was_meant_for_it(app):
-    app.runner.stop_runner_loop()
-    app.runner.run()  # returns
-
-
 def test_run_twice_at_once(app):
     direct = app.direct_task(sample.add)
     with working(app):

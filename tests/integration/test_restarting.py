@@ -1,0 +1,255 @@
+"""Stopping a runner and running it again, from any thread and in any order."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from support import wait_until
+
+from fsqueue.errors import ConfigError
+from integration import sample_tasks as sample
+from integration.conftest import working
+
+ROUNDS = 50
+
+
+@pytest.fixture(params=["thread", "process"])
+def project(request, monkeypatch):
+    """The module `nested_tasks`, whose runner has slots of each kind."""
+    monkeypatch.setenv("FSQUEUE__RUNNER", request.param)
+    return request.getfixturevalue("nested")
+
+
+@pytest.fixture
+def threads():
+    """Threads to append to; all of them end with the test."""
+    started = []
+    yield started
+    for thread in started:
+        thread.join(20)
+    assert [thread.name for thread in started if thread.is_alive()] == []
+
+
+def started(threads, target):
+    thread = threading.Thread(target=target, daemon=True)
+    threads.append(thread)
+    thread.start()
+    return thread
+
+
+@pytest.mark.timeout(300)  # processes start slowly on a busy machine
+def test_a_suite_that_never_joins(project, threads):
+    app = project.app
+    for number in range(ROUNDS):
+        started(threads, app.runner.run)
+        assert project.fib(2) == 1, number
+        app.runner.stop_runner_loop()
+
+
+@pytest.mark.timeout(300)
+def test_a_suite_of_coroutines_that_never_joins(project, threads):
+    app = project.app
+
+    async def suite():
+        for number in range(ROUNDS):
+            started(threads, app.runner.run)
+            assert await project.async_fib(2) == 1, number
+            app.runner.stop_runner_loop()
+
+    asyncio.run(suite())
+
+
+def test_a_suite_whose_runs_share_the_threads_of_a_pool(app):
+    direct = app.direct_task(sample.add)
+
+    def serve():
+        app.runner.run()
+
+    with ThreadPoolExecutor(4) as pool:
+        for number in range(ROUNDS):
+            pool.submit(serve)
+            assert direct(number) == number + 1
+            app.runner.stop_runner_loop()
+
+
+def test_a_new_run_waits_until_the_bodies_of_the_old_one_have_finished(app, gate, threads):
+    event, name = gate()
+    task, direct = app.task(sample.behind_gate), app.direct_task(sample.add)
+    first = started(threads, app.runner.run)
+    held = task(name, "held")
+    wait_until(lambda: held.status == "running")
+    app.runner.stop_runner_loop()
+    started(threads, app.runner.run)
+    with ThreadPoolExecutor(1) as pool:
+        later = pool.submit(direct, 1)
+        assert first.is_alive()
+        assert held.status == "running"
+        event.set()
+        assert held.get(20) == "held"
+        assert later.result(20) == 2
+    app.runner.stop_runner_loop()
+
+
+# -- stops and runs in any order --------------------------------------------------------------
+
+
+def by_method(app):
+    return app.runner.run
+
+
+def by_function(app):
+    def serve():
+        app.runner.run()
+
+    return serve
+
+
+HOW = pytest.mark.parametrize("target", [by_method, by_function])
+
+
+@HOW
+def test_a_stop_with_nothing_running_stops_no_later_run(app, threads, target):
+    direct = app.direct_task(sample.add)
+    for number in range(20):
+        app.runner.stop_runner_loop()
+        started(threads, target(app))
+        assert direct(number) == number + 1
+        app.runner.stop_runner_loop()
+        for _ in range(3):
+            app.runner.stop_runner_loop()
+
+
+@HOW
+def test_a_stop_means_a_run_whose_thread_was_started_before(app, threads, target):
+    for _ in range(200):
+        thread = started(threads, target(app))
+        app.runner.stop_runner_loop()
+        thread.join(20)
+        assert not thread.is_alive()
+
+
+class Held:
+    """A thread that begins its target when it is told to."""
+
+    def __init__(self, threads, target):
+        self.go = threading.Event()
+        self.thread = started(threads, lambda: self.go.wait(20) and target())
+
+
+def test_an_early_stop_means_a_run_that_a_thread_has_got_handed_over(app, threads):
+    late = Held(threads, app.runner.run)
+    app.runner.stop_runner_loop()
+    late.go.set()
+    late.thread.join(20)
+    assert not late.thread.is_alive()
+
+
+def test_an_early_stop_means_no_run_that_is_handed_over_later(app):
+    direct = app.direct_task(sample.add)
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(int, "1").result() == 1  # its thread is there
+        app.runner.stop_runner_loop()
+        running = pool.submit(app.runner.run)
+        assert direct(1) == 2
+        app.runner.stop_runner_loop()
+        running.result(20)
+
+
+def test_an_early_stop_counts_once(app, threads):
+    direct = app.direct_task(sample.add)
+    go, again = threading.Event(), threading.Event()
+
+    def serve():
+        go.wait(20)
+        app.runner.run()
+        again.set()
+        app.runner.run()
+
+    started(threads, serve)
+    app.runner.stop_runner_loop()
+    go.set()
+    assert again.wait(20)
+    assert direct(1) == 2
+    app.runner.stop_runner_loop()
+
+
+def test_in_one_thread_a_run_comes_after_the_stop_before_it(app, threads):
+    direct = app.direct_task(sample.add)
+    answers = []
+
+    def serve():
+        app.runner.stop_runner_loop()
+        app.runner.run()
+
+    def call():
+        answers.append(direct(1))
+        app.runner.stop_runner_loop()
+
+    started(threads, serve)
+    caller = started(threads, call)
+    caller.join(20)
+    assert answers == [2]
+
+
+def test_a_stop_also_means_a_run_that_waits_for_the_one_before(app, gate, threads):
+    event, name = gate()
+    task = app.task(sample.behind_gate)
+    started(threads, app.runner.run)
+    held = task(name, "held")
+    wait_until(lambda: held.status == "running")
+    app.runner.stop_runner_loop()
+    second = started(threads, app.runner.run)
+    app.runner.stop_runner_loop()
+    second.join(20)
+    assert not second.is_alive(), "it need not wait any more"
+    event.set()
+    assert held.get(20) == "held"
+
+
+def test_stops_from_many_threads_at_once(app, threads):
+    direct = app.direct_task(sample.add)
+    for number in range(10):
+        run = started(threads, app.runner.run)
+        assert direct(number) == number + 1
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(lambda _: app.runner.stop_runner_loop(), range(8)))
+        run.join(20)
+        assert not run.is_alive()
+
+
+def test_a_body_stops_its_own_runner(nested, threads):
+    run = started(threads, nested.app.runner.run)
+    assert nested.stop_its_runner().get(20) == "stopped"
+    run.join(20)
+    assert not run.is_alive()
+
+
+def test_a_body_cannot_run_the_runner_that_waits_for_it(nested):
+    with working(nested.app), pytest.raises(RuntimeError, match="a body cannot wait"):
+        nested.run_its_runner_again().get(20)
+
+
+def test_a_run_that_fails_leaves_the_runner_usable(make_app):
+    app = make_app(runner="process")  # which no other process can import
+    for _ in range(3):
+        with pytest.raises(ConfigError, match="a variable of a module"):
+            app.runner.run()
+    app.runner.stop_runner_loop()
+    with pytest.raises(ConfigError, match="a variable of a module"):
+        app.runner.run()
+
+
+def test_runners_of_one_application_are_stopped_one_by_one(app, threads):
+    direct = app.direct_task(sample.add)
+    runners = [app.make_runner(), app.make_runner()]
+    runs = [started(threads, runner.run) for runner in runners]
+    assert direct(1) == 2
+    runners[0].stop_runner_loop()
+    runs[0].join(20)
+    assert not runs[0].is_alive()
+    assert direct(2) == 3
+    assert runs[1].is_alive()
+    runners[1].stop_runner_loop()
