@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NamedTuple, Ty
 import msgspec
 from msgspec import Meta
 
+from fsqueue.config_file import ConfigFile
 from fsqueue.errors import ConfigError
 from fsqueue.fields import describe
 from fsqueue.values import LONGEST
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 PREFIX: Final = "FSQUEUE__"
 TASK_TABLE: Final = "task"
 APP_KEY: Final = "app"
+LAUNCH_TABLE: Final = "launch"
 TASK_PREFIX: Final = "FSQUEUE__TASK__"
 RunnerKind = Literal["thread", "process"]
 WatchMode = Literal["auto", "events", "poll"]
@@ -227,7 +229,7 @@ def load_config(
     """
     values: dict[str, Any] = {}
     sources = dict.fromkeys(fields(), "default")
-    file = _File.nearest(start)
+    file = ConfigFile.nearest(start)
     environment = os.environ if environ is None else environ
     for offer in (  # weakest first: a later one replaces an earlier one
         *_from_file(file),
@@ -249,7 +251,7 @@ def configured_application(start: Path | None = None) -> str | None:
     Raises:
         ConfigError: it is no text.
     """
-    file = _File.nearest(start)
+    file = ConfigFile.nearest(start)
     target = file.table.get(APP_KEY)
     if target is not None and (not isinstance(target, str) or not target):
         raise ConfigError(f"{file.path}: app = {target!r}, expected a text like 'module:variable'")
@@ -315,13 +317,13 @@ def _from_environment(environ: Mapping[str, str]) -> Iterator[_Offer]:
             yield _Offer(keys.get(name, name), value, f"environment variable {name}", strict=False)
 
 
-def _from_file(file: _File) -> Iterator[_Offer]:
+def _from_file(file: ConfigFile) -> Iterator[_Offer]:
     for key, value in file.table.items():
-        if key not in {TASK_TABLE, APP_KEY}:
+        if key not in {TASK_TABLE, APP_KEY, LAUNCH_TABLE}:
             yield _Offer(key, value, str(file.path), base=file.path.parent)
 
 
-def _task_offers_of_file(file: _File) -> list[TaskOffer]:
+def _task_offers_of_file(file: ConfigFile) -> list[TaskOffer]:
     """The table ``task``: options of all tasks, and a table for each task that has its own."""
     table = file.table.get(TASK_TABLE, {})
     if not isinstance(table, dict):
@@ -345,43 +347,6 @@ def _task_offers_of_environment(environ: Mapping[str, str]) -> list[TaskOffer]:
             source = f"environment variable {name}"
             offers.append(TaskOffer(scope, option.lower(), value, source, strict=False))
     return sorted(offers, key=lambda offer: offer.scope != "")
-
-
-class _File(NamedTuple):
-    """The table of the nearest configuration file; empty if there is none."""
-
-    path: Path
-    table: dict[str, Any]
-
-    @classmethod
-    def nearest(cls, start: Path | None) -> _File:
-        """The nearest one, from a directory upwards; None is the current directory."""
-        start = start or workdir()
-        if start is None:  # it was removed, and nobody can tell what was above it
-            return cls(Path(), {})
-        path, table = _find_table(start.absolute())
-        if not isinstance(table, dict):
-            raise ConfigError(f"{path}: tool.fsqueue = {table!r}, expected a table")
-        return cls(path, table)
-
-
-def _find_table(start: Path) -> tuple[Path, Any]:
-    for folder in (start, *start.parents):
-        if (own := _read_toml(folder / "fsqueue.toml")) is not None:
-            return folder / "fsqueue.toml", own
-        tool = (_read_toml(folder / "pyproject.toml") or {}).get("tool")
-        if isinstance(tool, dict) and "fsqueue" in tool:
-            return folder / "pyproject.toml", tool["fsqueue"]
-    return start, {}
-
-
-def _read_toml(path: Path) -> dict[str, Any] | None:
-    import tomllib
-
-    try:
-        return tomllib.loads(path.read_text("utf-8")) if path.is_file() else None
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{path}: cannot be read: {error}") from error
 
 
 def _unknown(name: str) -> str:

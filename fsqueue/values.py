@@ -6,7 +6,9 @@ a value is refused where it is given, and not hours later by a timer or a file n
 
 from __future__ import annotations
 
+import math
 import numbers
+import re
 from typing import Any, Final
 
 LONGEST: Final = 100 * 365 * 86_400
@@ -15,7 +17,13 @@ LONGEST: Final = 100 * 365 * 86_400
 Python's timers take up to 292 years, and the names of slots have room until the year 2286.
 """
 
-_UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+_UNITS: Final = {"w": 604_800, "d": 86_400, "h": 3600, "m": 60, "s": 1, "ms": 0.001}
+_NUMBER: Final = re.compile(r"\d{1,12}(?:\.\d{1,6})?", re.ASCII)
+_PART: Final = re.compile(r"(\d{1,12}(?:\.\d{1,6})?)\s*(ms|[wdhms])", re.ASCII)
+_PARTS: Final = re.compile(rf"(?:{_PART.pattern}\s*)+", re.ASCII)
+_CLOCK: Final = re.compile(r"(?:(\d{1,6})-)?(\d{1,6}):(\d{2}):(\d{2})", re.ASCII)
+_SHORT_CLOCK: Final = re.compile(r"(\d{1,6}):(\d{2})", re.ASCII)
+_EXPECTED: Final = 'expected seconds or a text like "90s", "40m", "1h30m", "2d" or "1-02:00:00"'
 
 
 def plain(value: Any) -> Any:
@@ -90,14 +98,95 @@ def patience(name: str, value: Any) -> float | None:
     return float(found) if found > 0 else 0.0
 
 
-def parse_duration(text: str) -> float | None:
-    """The seconds of a text such as ``90``, ``90s``, ``15m``, ``2h`` or ``7d``.
+# -- durations as texts -------------------------------------------------------------------------
 
-    None if it is no duration, or one that is negative or longer than `LONGEST`.
+
+def parse_duration(text: str) -> float | None:
+    """The seconds of a text; None if it is no duration, or a longer one than `LONGEST`.
+
+    Texts are a number of seconds ("90"), numbers with units ("40m", "1h30m", "1.5h", "2d 4h",
+    "500ms"), or a clock ("02:00:00", or with days "1-02:00:00"). "10:00" is none: Slurm reads it as
+    ten minutes and other systems as ten hours.
     """
-    number, factor = (text[:-1], _UNITS[text[-1]]) if text[-1:] in _UNITS else (text, 1)
-    try:
-        found = float(number) * factor
-    except ValueError:
+    text = text.strip().lower()
+    if _NUMBER.fullmatch(text):
+        found = float(text)
+    elif (clock := _CLOCK.fullmatch(text)) is not None:
+        found = _from_clock(clock)
+    elif _PARTS.fullmatch(text) is not None:
+        parts = _PART.findall(text)
+        if len({unit for _, unit in parts}) < len(parts):  # "1h1h" is a slip of the pen
+            return None
+        found = sum(float(number) * _UNITS[unit] for number, unit in parts)
+    else:
         return None
-    return found if 0 <= found <= LONGEST else None
+    return found if found <= LONGEST else None
+
+
+def duration(name: str, value: Any) -> float:
+    """A duration in seconds, from a number or a text.
+
+    Args:
+        name: of the setting, for the message.
+        value: a number of seconds, or a text as `parse_duration` takes it.
+
+    Raises:
+        ValueError: it is none, or longer than `LONGEST`.
+    """
+    found = parse_duration(value) if isinstance(value, str) else _plain_seconds(value)
+    if found is not None:
+        return found
+    advice = _EXPECTED
+    if isinstance(value, str) and _SHORT_CLOCK.fullmatch(value.strip()):
+        advice = 'which can be minutes or hours: write "10m", "10h" or "10:00:00"'
+    raise ValueError(f"{name} = {value!r}, {advice}")
+
+
+def _plain_seconds(value: Any) -> float | None:
+    found = plain(value)
+    if isinstance(found, bool) or not isinstance(found, int | float):
+        return None
+    return float(found) if 0 <= found <= LONGEST else None
+
+
+def _from_clock(match: re.Match[str]) -> float:
+    days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
+    return float(days * 86_400 + hours * 3600 + minutes * 60 + seconds)
+
+
+def parse_clock(text: str) -> float | None:
+    """Seconds from what a batch system prints: ``[days-][hours:]minutes:seconds``.
+
+    None for anything else, such as UNLIMITED or INVALID.
+    """
+    text = text.strip()
+    if (clock := _CLOCK.fullmatch(text)) is not None:
+        return _from_clock(clock)
+    if (short := _SHORT_CLOCK.fullmatch(text)) is not None:
+        return float(int(short[1]) * 60 + int(short[2]))
+    return None
+
+
+def format_duration(seconds: float) -> str:
+    """The shortest text that `parse_duration` reads as the same time: "4h", "1h30m", "1.5s".
+
+    Fractions are rounded to milliseconds.
+    """
+    thousandths = round(seconds * 1000)
+    whole, rest = divmod(thousandths, 1000)
+    parts = []
+    for unit, size in (("d", 86_400), ("h", 3600), ("m", 60)):
+        count, whole = divmod(whole, size)
+        if count:
+            parts.append(f"{count}{unit}")
+    if rest:
+        parts.append(f"{whole}.{rest:03d}".rstrip("0") + "s")
+    elif whole or not parts:
+        parts.append(f"{whole}s")
+    return "".join(parts)
+
+
+def format_clock(seconds: float) -> str:
+    """``hours:minutes:seconds``, rounded up, as batch systems take it: "04:00:00", "30:00:00"."""
+    whole = math.ceil(seconds)
+    return f"{whole // 3600:02d}:{whole // 60 % 60:02d}:{whole % 60:02d}"

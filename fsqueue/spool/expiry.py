@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from fsqueue.errors import EnvelopeError
 from fsqueue.spool import whereabouts
+from fsqueue.spool.fleets import expire_fleets
 from fsqueue.spool.journal import start_of_hour
 from fsqueue.spool.lane_upkeep import mend_all
 from fsqueue.spool.names import Slot, is_client_name
@@ -43,6 +44,7 @@ class Expired(NamedTuple):
     events: int
     fired_keys: int
     trigger_memories: int
+    fleet_files: int
 
 
 def expire(store: Store, *, result_ttl: float, journal_ttl: float = _DAY) -> int:
@@ -84,6 +86,7 @@ def expire_by_kind(store: Store, *, result_ttl: float, journal_ttl: float = _DAY
         ),
         _expire_files(store, layout.fired_folder, result_ttl),
         _expire_in_folders(store, layout.triggers_folder, max(_TRIGGER_TTL, result_ttl)),
+        expire_fleets(store, journal_ttl),
     )
     remove_gone_clients(store)
     return removed

@@ -34,6 +34,8 @@ class Layout:
         self.triggers_folder = f"{root}/triggers"
         self.locks_folder = f"{root}/locks"
         self.bell_folder = f"{root}/bell"
+        # Made by the first launch: most spools have no fleets, so it is not among `folders`.
+        self.fleets_folder = f"{root}/fleet"
 
     @property
     def folders(self) -> tuple[str, ...]:
@@ -144,6 +146,10 @@ class Layout:
     def trigger(self, key: str) -> str:
         """Folder of what a trigger has to remember."""
         return f"{self.triggers_folder}/{key}"
+
+    def fleet(self, name: str) -> str:
+        """Folder of what is known about the batch jobs of a fleet."""
+        return f"{self.fleets_folder}/{name}"
 
     def blob(self, digest: str) -> str:
         """A value that many calls share."""

@@ -1,0 +1,1 @@
+"""Workers as batch jobs: profiles, scripts, the batch systems' commands, fleets and autoscaling."""

@@ -1,0 +1,232 @@
+"""Autoscaling: keeps as many batch jobs of workers as the due calls need.
+
+`Autoscaler` does what `decide` says, in ticks. Any number may work for one fleet, on any host; each
+may be killed at any time. All state is in the spool, so a tick may also be a process of its own, as
+cron starts it.
+"""
+
+from __future__ import annotations
+
+import getpass
+import logging
+from typing import TYPE_CHECKING, NamedTuple
+
+from fsqueue.errors import SpoolError
+from fsqueue.launch.commands import BatchError, commands_of, list_jobs, run
+from fsqueue.launch.decisions import Decisions, FleetView, Snapshot, decide
+from fsqueue.launch.demand import due_calls, free_workers
+from fsqueue.launch.fleet import Fleet, Pace
+from fsqueue.spool.names import queue_folder
+from fsqueue.spool.resources import NONE, needs_of
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from fsqueue.launch.commands import Command, Listed, Reply
+    from fsqueue.launch.decisions import Decision
+    from fsqueue.launch.sightings import Sighting
+    from fsqueue.spool.fleet_records import FleetRecord, Member
+    from fsqueue.spool.store import Store
+
+log = logging.getLogger(__name__)
+
+# While nothing changes, the batch system is asked less often by this factor.
+_QUIET = 10
+
+
+class Managed(NamedTuple):
+    """A fleet that an autoscaler looks after, and how a script for it is made.
+
+    The script comes from the autoscaler's own configuration, never from the spool.
+    """
+
+    name: str
+    script_of: Callable[[str, int], str]
+
+
+class _Listing(NamedTuple):
+    at: float
+    signature: object
+    """What was so then: while it stays, another listing can wait."""
+
+
+class Autoscaler:
+    """Keeps fleets of one application at the size that is needed.
+
+    Args:
+        store: the spool.
+        app_id: the application's name.
+        fleets: those to look after, defined before; the first gets the demand first.
+        heartbeat: seconds between two beats of a worker.
+        run: runs a command of the batch system.
+        pace: how patient it is.
+        user: whose jobs are listed; None: this process's.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        app_id: str,
+        fleets: Iterable[Managed],
+        *,
+        heartbeat: float = 2.0,
+        run: Callable[[Command], Reply] = run,
+        pace: Pace | None = None,
+        user: str | None = None,
+    ) -> None:
+        self._store, self._app_id, self._heartbeat = store, app_id, heartbeat
+        self._run, self._pace = run, pace or Pace()
+        self._user = user or getpass.getuser()
+        self._managed = {each.name: each for each in fleets}
+        self._fleets = {
+            name: Fleet(store, name, run=run, pace=self._pace) for name in self._managed
+        }
+        self._listings: dict[str, _Listing] = {}
+
+    def run(self, stop: threading.Event) -> None:
+        """Tick until told to stop. Errors of the batch system or the spool are logged."""
+        while not stop.is_set():
+            try:
+                self.tick()
+            except (OSError, SpoolError) as error:
+                log.warning("this look at the fleets failed, the next one follows: %s", error)
+            stop.wait(self._pace.tick)
+
+    def tick(self, *, dry_run: bool = False) -> Decisions:
+        """Look once, decide, and do it.
+
+        Args:
+            dry_run: neither submit nor cancel, nor write down anything.
+
+        Raises:
+            OSError, SpoolError: the shared directory failed; the next tick does what is left.
+        """
+        self._store.sync_clock()
+        records = {name: fleet.record for name, fleet in self._fleets.items()}
+        jobs = self._look_at_jobs(records, dry_run=dry_run)
+        views = [self._view(name, records[name], jobs[name]) for name in self._fleets]
+        most = 2 * sum(record.max * record.slots for record in records.values())
+        snapshot = Snapshot(
+            demands=due_calls(self._store, self._app_id, most),
+            supplies=free_workers(self._store, heartbeat=self._heartbeat),
+            fleets=views,
+        )
+        found = decide(snapshot, self._pace)
+        if not dry_run:
+            for decision in found.decisions:
+                self._act(decision, jobs[decision.fleet])
+        return found
+
+    # -- looking ------------------------------------------------------------------------
+
+    def _look_at_jobs(
+        self, records: Mapping[str, FleetRecord], *, dry_run: bool
+    ) -> dict[str, list[Sighting]]:
+        """The jobs of all fleets, with one listing for each batch system."""
+        held = {name: fleet.hold() for name, fleet in self._fleets.items()}
+        # Each system is asked once, and after the slots were looked at.
+        systems = () if dry_run else {record.system for record in records.values()}
+        listings = {system: self._listing(system, held, records) for system in systems}
+        found = {}
+        for name, fleet in self._fleets.items():
+            listing = listings.get(records[name].system)
+            if listing is None:
+                found[name] = fleet.sightings()
+            else:
+                found[name] = fleet.reconcile(held[name], listing)
+        return found
+
+    def _listing(
+        self,
+        system: str,
+        held: Mapping[str, Mapping[Member, bool]],
+        records: Mapping[str, FleetRecord],
+    ) -> Sequence[Listed] | None:
+        """The jobs of a batch system; None if it was not asked, or has not answered.
+
+        A listing is used for one tick: later it would show jobs as missing that were submitted
+        since.
+        """
+        now, last = self._store.fs.monotonic(), self._listings.get(system)
+        signature = self._signature(held)
+        if last is not None:
+            quiet = _QUIET if signature == last.signature else 1
+            if now - last.at < self._pace.listing * quiet:
+                return None
+        if not any(held.values()) and not self._may_have_jobs(records):
+            return None
+        try:
+            jobs = list_jobs(commands_of(system), self._user, self._run)
+        except BatchError as error:
+            log.warning("the jobs cannot be listed, so nothing is taken for ended: %s", error)
+            return None
+        self._listings[system] = _Listing(now, signature)
+        return jobs
+
+    def _signature(self, held: Mapping[str, Mapping[Member, bool]]) -> object:
+        """What changes when jobs begin or end, or when there is more or less to do."""
+        return (
+            {name: frozenset(members) for name, members in held.items()},
+            {name: fleet.files.changes() for name, fleet in self._fleets.items()},
+            {(each.queue, each.walltime) for each in due_calls(self._store, self._app_id, 1)},
+        )
+
+    def _may_have_jobs(self, records: Mapping[str, FleetRecord]) -> bool:
+        """Whether there may be jobs without slots: of a submitter that was taken for dead."""
+        patience = 2 * self._pace.patience
+        return any(
+            self._fleets[name].files.has_submitted(patience + record.walltime)
+            for name, record in records.items()
+        )
+
+    def _view(self, name: str, record: FleetRecord, jobs: list[Sighting]) -> FleetView:
+        files, now = self._fleets[name].files, self._store.clock.now()
+        since, resumed = files.stamped("unneeded"), files.stamped("resumed") or 0.0
+        return FleetView(
+            name=name,
+            queues=tuple(queue_folder(record.app_id, queue) for queue in record.queues),
+            walltime=record.walltime,
+            slots=record.slots,
+            resources=needs_of(record.resources) or NONE,
+            min=record.min,
+            max=record.max,
+            backlog=record.backlog,
+            jobs=tuple(jobs),
+            past=tuple(past for _, past in files.past() if past.at > resumed),
+            stopped=files.marked("stopped") is not None,
+            paused=files.marked("paused"),
+            unneeded_for=None if since is None else max(0.0, now - since),
+            now=now,
+        )
+
+    # -- doing --------------------------------------------------------------------------
+
+    def _act(self, decision: Decision, jobs: Sequence[Sighting]) -> None:
+        fleet = self._fleets[decision.fleet]
+        try:
+            match decision.action:
+                case "submit":
+                    self._submit(fleet, decision)
+                case "cancel":
+                    self._cancel(fleet, decision, jobs)
+                case "pause":
+                    fleet.pause(decision.why)
+                case "unneeded":
+                    fleet.files.stamp("unneeded")
+                case "needed":
+                    fleet.files.unstamp("unneeded")
+                case "wait":
+                    log.info("%s: %s", decision.fleet, decision.why)
+        except BatchError as error:
+            log.warning("%s: %s", decision.fleet, error)
+
+    def _submit(self, fleet: Fleet, decision: Decision) -> None:
+        members = fleet.submit(decision.count, self._managed[fleet.name].script_of)
+        if members:
+            fleet.files.note(f"submitted {len(members)} jobs", decision.why)
+
+    def _cancel(self, fleet: Fleet, decision: Decision, jobs: Sequence[Sighting]) -> None:
+        chosen = [job for job in jobs if job.member in decision.members]
+        fleet.cancel(chosen, waiting_only=True)
+        fleet.files.note(f"cancelled {len(chosen)} jobs", decision.why)

@@ -1,0 +1,200 @@
+"""The batch systems' commands: what to run to submit, list and cancel jobs, and what it answers.
+
+A module of this package has, for one batch system, argument lists and parsers and nothing else.
+`run` is the one place that starts such a command.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import TYPE_CHECKING, Final, Protocol
+
+from fsqueue.launch.commands import flux, lsf, oar, pbs, sge, slurm
+from fsqueue.launch.commands.answers import (
+    BatchError,
+    Command,
+    DoubtfulError,
+    Listed,
+    RefusedError,
+    Reply,
+    UnreadableError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+__all__ = [
+    "BatchError",
+    "BatchSystem",
+    "Command",
+    "DoubtfulError",
+    "Listed",
+    "RefusedError",
+    "Reply",
+    "UnreadableError",
+    "commands_of",
+    "list_jobs",
+    "outer_job_removed",
+    "run",
+    "submit",
+]
+
+
+class BatchSystem(Protocol):
+    """What a module of this package has."""
+
+    KILL_DELAY: float
+    """Seconds between the soft signal and SIGKILL, where the site does not say otherwise."""
+    LONGEST_ARRAY: int
+    """Jobs that one submission may have, where the site does not say otherwise."""
+
+    def submission(self, script: str, /) -> Command:
+        """Submit a script."""
+
+    def submitted(self, output: str, count: int, /) -> Mapping[int, str]:
+        """Ids of the jobs of a submission, by their numbers from 1.
+
+        Raises:
+            UnreadableError: there is no id in it.
+        """
+
+    def verdict(self, script: str, /) -> Command | None:
+        """Let the batch system check a script without submitting it; None where it cannot."""
+
+    def listing(self, user: str, /) -> Command:
+        """List a user's jobs that have not ended, each element of an array by itself."""
+
+    def listed(self, output: str, /) -> Sequence[Listed]:
+        """The jobs of a listing that have fsqueue's names.
+
+        Raises:
+            UnreadableError: it is truncated or has another form.
+        """
+
+    def cancellation(self, ids: Sequence[str], /, *, waiting_only: bool) -> Command:
+        """Cancel jobs; only those that have not started, where the system can tell them apart."""
+
+
+_MODULES: Final[Mapping[str, BatchSystem]] = {
+    "slurm": slurm,
+    "pbs": pbs,
+    "sge": sge,
+    "lsf": lsf,
+    "flux": flux,
+    "oar": oar,
+}
+
+# A command that takes longer is killed: whether it has had its effect is not known then.
+PATIENCE: Final = 120.0
+
+# An enclosing job's variables: they would be options of the inner submission (measured with Slurm:
+# SLURM_MEM_PER_NODE and SLURM_NTASKS). What tells commands where their system is, stays, and so do
+# users' own defaults.
+_OUTER: Final = re.compile(
+    r"(SLURM|SLURMD|SRUN|SBATCH|SALLOC|PBS|LSB|LS|SGE|FLUX|OAR)_.*"
+    r"|PE_HOSTFILE|NSLOTS|NHOSTS|NQUEUES|JOB_ID|JOB_NAME|TASK_ID|RESTARTED|NCPUS"
+    r"|FSQUEUE_JOB_.*|FSQUEUE_FLEET.*"
+)
+_KEPT: Final = frozenset(
+    {
+        *("SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_CLUSTERS"),
+        *("SBATCH_ACCOUNT", "SBATCH_PARTITION", "SBATCH_QOS", "SBATCH_RESERVATION"),
+        *("PBS_CONF_FILE", "PBS_EXEC", "PBS_HOME", "PBS_SERVER", "PBS_DEFAULT"),
+        *("SGE_ROOT", "SGE_CELL", "SGE_CLUSTER_NAME", "SGE_QMASTER_PORT", "SGE_EXECD_PORT"),
+        *("FLUX_URI", "FLUX_CONF_DIR", "OARCONFFILE"),
+    }
+)
+
+
+def outer_job_removed(environ: Mapping[str, str]) -> dict[str, str]:
+    """An environment without the variables of the job in which this process runs."""
+    return {
+        name: value
+        for name, value in environ.items()
+        if name in _KEPT or not _OUTER.fullmatch(name)
+    }
+
+
+def commands_of(system: str) -> BatchSystem:
+    """The commands of a batch system.
+
+    Raises:
+        KeyError: there is none of this name.
+    """
+    return _MODULES[system]
+
+
+def run(command: Command, *, patience: float = PATIENCE) -> Reply:
+    """Run a command of the batch system, without the variables of an enclosing job.
+
+    Raises:
+        RefusedError: it is not on PATH, or may not be run.
+        DoubtfulError: it has not ended in time, and was killed.
+    """
+    import subprocess
+
+    environ = {**outer_job_removed(os.environ), "LC_ALL": "C"}
+    try:
+        done = subprocess.run(  # noqa: S603 - fixed programs; arguments are never a shell's
+            command.argv,
+            input=command.text.encode(),
+            env=environ,
+            capture_output=True,
+            timeout=patience,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise DoubtfulError(f"{command} has not answered for {patience:g} s") from error
+    except OSError as error:
+        raise RefusedError(f"cannot run {command.argv[0]}: {error.strerror}") from error
+    out, err = (text.decode(errors="replace") for text in (done.stdout, done.stderr))
+    return Reply(done.returncode, out, err)
+
+
+def submit(
+    system: BatchSystem, script: str, count: int, run: Callable[[Command], Reply] = run
+) -> Mapping[int, str]:
+    """Submit a script and return the jobs' ids by their numbers.
+
+    Raises:
+        RefusedError: there are no jobs.
+        DoubtfulError: there may be jobs, and their ids are not known.
+    """
+    command = system.submission(script)
+    reply = run(command)
+    if reply.code:
+        raise _failed(command, reply)
+    try:
+        return system.submitted(reply.out, count)
+    except UnreadableError as error:
+        raise DoubtfulError(f"{command}: {error}") from error
+
+
+# What clients print when their request went out and no answer came: the job may exist.
+_NO_ANSWER: Final = re.compile(
+    r"timed? ?out|time-out|unable to contact|zero bytes|connection|communicat|not responding"
+    r"|broken pipe|end of file",
+    re.IGNORECASE,
+)
+
+
+def _failed(command: Command, reply: Reply) -> BatchError:
+    said = (reply.err.strip() or reply.out.strip() or "no message")[-2000:]
+    kind = DoubtfulError if _NO_ANSWER.search(said) or reply.code < 0 else RefusedError
+    return kind(f"{command} ended with exit code {reply.code}: {said}")
+
+
+def list_jobs(
+    system: BatchSystem, user: str, run: Callable[[Command], Reply] = run
+) -> Sequence[Listed]:
+    """Jobs of a user that have fsqueue's names and have not ended.
+
+    Raises:
+        BatchError: the listing failed: nothing is known about any job.
+    """
+    command = system.listing(user)
+    reply = run(command)
+    if reply.code:
+        raise _failed(command, reply)
+    return system.listed(reply.out)

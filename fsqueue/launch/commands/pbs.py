@@ -1,0 +1,96 @@
+"""PBS Pro and OpenPBS: qsub, qselect and qstat, qdel."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final
+
+from fsqueue.launch.commands.answers import (
+    Command,
+    Listed,
+    UnreadableError,
+    is_ours,
+    whole_lines,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from fsqueue.launch.commands.answers import State
+
+KILL_DELAY: Final = 10.0
+LONGEST_ARRAY: Final = 10_000
+
+_ID = re.compile(r"(\d{1,12})(\[\])?(\.\S+)?", re.ASCII)
+_ARRAY = re.compile(r"\d{1,12}\[\](\.\S+)?", re.ASCII)
+_BLOCK = "Job Id: "
+_STATES: Final[Mapping[str, State]] = {
+    **dict.fromkeys("QHWTU", "waiting"),
+    **dict.fromkeys("RSB", "running"),
+    "E": "ending",
+}
+# Names are cut off in tables, so the long form is read: of one user's jobs, which qselect finds.
+_LIST = 'ids=$(qselect -u "$1") || exit; [ -z "$ids" ] || exec qstat -f -t $ids'
+
+
+def submission(script: str) -> Command:
+    """The script is read from standard input and kept by PBS."""
+    return Command(("qsub",), script)
+
+
+def submitted(output: str, count: int) -> Mapping[int, str]:
+    """``1234.server``, or ``1234[].server`` for an array."""
+    for line in reversed(output.splitlines()):
+        match = _ID.fullmatch(line.strip())
+        if match is not None and bool(match[2]) == (count > 1):
+            server = match[3] or ""
+            if count == 1:
+                return {1: f"{match[1]}{server}"}
+            return {number: f"{match[1]}[{number}]{server}" for number in range(1, count + 1)}
+    raise UnreadableError(f"no job id in {output!r}")
+
+
+def verdict(script: str) -> Command | None:
+    """PBS checks nothing without submitting."""
+    del script
+    return None
+
+
+def listing(user: str) -> Command:
+    """Elements of arrays are listed each."""
+    return Command(("/bin/sh", "-c", _LIST, "sh", user))
+
+
+def listed(output: str) -> Sequence[Listed]:
+    """Blocks of attributes; long values go on in the next line, behind a tab."""
+    lines = whole_lines(output)
+    if lines and lines[-1].strip():
+        raise UnreadableError(f"the output is truncated: it ends with {lines[-1]!r}")
+    text = "\n".join(lines).replace("\n\t", "")
+    return [job for block in text.split(f"\n{_BLOCK}") for job in _of_block(block)]
+
+
+def _of_block(block: str) -> Iterator[Listed]:
+    job_id = block.strip().removeprefix(_BLOCK).partition("\n")[0].strip()
+    pairs = re.findall(r"^\s+(\S+) = (.*)$", block, re.MULTILINE)
+    values = dict(pairs)
+    name, state = values.get("Job_Name", ""), values.get("job_state", "")
+    # An array stands beside its elements, and is no job itself.
+    if not is_ours(name) or _ARRAY.fullmatch(job_id):
+        return
+    if not job_id or not state:
+        raise UnreadableError(f"qstat: a job without id or state: {block[:200]!r}")
+    if state in _STATES:
+        yield Listed(
+            job_id,
+            name,
+            _STATES[state],
+            values.get("comment", ""),
+            values.get("estimated.start_time", ""),
+        )
+
+
+def cancellation(ids: Sequence[str], *, waiting_only: bool) -> Command:
+    """Running jobs get SIGTERM."""
+    del waiting_only
+    return Command(("qdel", *ids))

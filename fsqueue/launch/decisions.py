@@ -1,0 +1,296 @@
+"""What an autoscaler does: a pure function from a snapshot to decisions with reasons."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+from fsqueue.spool.resources import NONE, covers, in_words, times
+from fsqueue.values import format_duration
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from fsqueue.launch.fleet import Pace
+    from fsqueue.launch.sightings import Sighting
+    from fsqueue.spool.fleet_records import Member, PastRecord
+    from fsqueue.spool.resources import Amounts
+
+# So many young deaths, or refused submissions, in a row pause a fleet.
+MOST_DEATHS = 3
+MOST_REFUSALS = 10
+# A job that is not needed is cancelled after so many ticks, if it still waits.
+_TICKS = 2
+_LEAST_MARGIN = 30.0
+_START_UP = 60.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Demand:
+    """Due calls of one queue that need the same."""
+
+    queue: str
+    due: int
+    needs: Amounts = field(default_factory=lambda: NONE)
+    walltime: float = 0.0
+    """Seconds that one of them may take; 0: not known."""
+
+    def __str__(self) -> str:
+        need = [in_words(self.needs)] if self.needs else []
+        need += [format_duration(self.walltime)] if self.walltime else []
+        calls = "1 call of" if self.due == 1 else f"{self.due} calls of"
+        return f"{calls} {self.queue}" + (f" that need {' and '.join(need)}" if need else "")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Supply:
+    """A live worker, of any kind."""
+
+    queues: tuple[str, ...]
+    free: int
+    """Slots without a call."""
+    slots: int
+    resources: Amounts = field(default_factory=lambda: NONE)
+    left: float = math.inf
+    """Seconds until its job ends, less its margin."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FleetView:
+    """A fleet at one moment.
+
+    Args:
+        name: its name.
+        queues: folder names of the queues that its workers serve.
+        walltime: time limit of a job, in seconds; 0: none.
+        slots: calls that a job runs at a time.
+        resources: what a worker has for calls that need some.
+        min: jobs to keep.
+        max: jobs that may exist.
+        backlog: jobs that may wait.
+        jobs: those that have slots.
+        past: how the last ones ended since the last `resume`, the latest last.
+        stopped: nothing is submitted, by somebody's word.
+        paused: the reason, if nothing is submitted after failures or by somebody's word.
+        unneeded_for: seconds since more jobs wait than are needed; None: they do not.
+        now: of the clock that `past` goes by.
+    """
+
+    name: str
+    queues: tuple[str, ...]
+    walltime: float
+    slots: int
+    max: int
+    min: int = 0
+    backlog: int = 2
+    resources: Amounts = field(default_factory=lambda: NONE)
+    jobs: tuple[Sighting, ...] = ()
+    past: tuple[PastRecord, ...] = ()
+    stopped: bool = False
+    paused: str | None = None
+    unneeded_for: float | None = None
+    now: float = 0.0
+
+    @property
+    def usable(self) -> float:
+        """Seconds of a job in which a call can run: without its start-up and its margin."""
+        if not self.walltime:
+            return math.inf
+        margin = min(_LEAST_MARGIN, self.walltime / 4)
+        return self.walltime - margin - min(_START_UP, self.walltime / 10)
+
+    def at_once(self, demand: Demand) -> int:
+        """How many of these calls one job runs at a time; 0: it cannot run them."""
+        fits = demand.queue in self.queues and demand.walltime <= self.usable
+        if not fits or not covers(self.resources, demand.needs):
+            return 0
+        most = times(self.resources, demand.needs)
+        return self.slots if most is None else min(self.slots, most)
+
+    def in_state(self, *states: str) -> list[Sighting]:
+        """Jobs in one of these states."""
+        return [job for job in self.jobs if job.state in states]
+
+
+Action = Literal["submit", "cancel", "pause", "unneeded", "needed", "wait"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decision:
+    """What to do about one fleet, and why."""
+
+    fleet: str
+    action: Action
+    why: str
+    count: int = 0
+    """Jobs to submit."""
+    members: tuple[Member, ...] = ()
+    """Jobs to cancel."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Snapshot:
+    """All that is looked at."""
+
+    demands: Sequence[Demand]
+    supplies: Sequence[Supply]
+    fleets: Sequence[FleetView]
+    """In the order in which they get the demand."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decisions:
+    """What to do, and which calls nobody can run."""
+
+    decisions: tuple[Decision, ...]
+    uncovered: tuple[Demand, ...]
+
+
+def decide(snapshot: Snapshot, pace: Pace) -> Decisions:
+    """Decide what to submit and what to cancel.
+
+    The demand that free slots of live workers do not take goes to the fleets, each in its turn, up
+    to what its `max` jobs can run at a time.
+    """
+    left = _after_supplies(snapshot)
+    decisions = []
+    for fleet in snapshot.fleets:
+        if fleet.paused is not None and any(calls and fleet.at_once(each) for each, calls in left):
+            why = f"paused: {fleet.paused}"
+            decisions.append(Decision(fleet=fleet.name, action="wait", why=why))
+        wanted = _take(fleet, left)
+        decisions += _decide_one(fleet, wanted, pace)
+    uncovered = [each for each in snapshot.demands if each.due and not _can_run(each, snapshot)]
+    return Decisions(decisions=tuple(decisions), uncovered=tuple(uncovered))
+
+
+def _can_run(demand: Demand, snapshot: Snapshot) -> bool:
+    return any(fleet.at_once(demand) for fleet in snapshot.fleets) or any(
+        _may_take(each, demand) for each in snapshot.supplies
+    )
+
+
+def _may_take(supply: Supply, demand: Demand) -> bool:
+    fits = demand.queue in supply.queues and demand.walltime <= supply.left
+    return fits and covers(supply.resources, demand.needs)
+
+
+def _after_supplies(snapshot: Snapshot) -> list[tuple[Demand, float]]:
+    """Calls that are left when live workers have filled their free slots."""
+    free = [each.free for each in snapshot.supplies]
+    left = []
+    for demand in snapshot.demands:
+        rest = demand.due
+        for number, supply in enumerate(snapshot.supplies):
+            if _may_take(supply, demand):
+                most = times(supply.resources, demand.needs)
+                taken = min(rest, free[number], free[number] if most is None else most)
+                free[number] -= taken
+                rest -= taken
+        left.append((demand, float(rest)))
+    return left
+
+
+def _take(fleet: FleetView, left: list[tuple[Demand, float]]) -> int:
+    """Jobs that a fleet wants beyond those that run; what they take is taken off the demand."""
+    room = float(fleet.max - len(fleet.in_state("running", "ending")))
+    if fleet.stopped or fleet.paused is not None:
+        room = float(len(fleet.in_state("waiting", "starting", "submitting")))
+    wanted = 0.0
+    for number, (demand, calls) in enumerate(left):
+        at_once = fleet.at_once(demand)
+        if not at_once or not calls or wanted >= room:
+            continue
+        jobs = min(calls / at_once, room - wanted)
+        wanted += jobs
+        left[number] = (demand, calls - jobs * at_once)
+    return math.ceil(wanted - 1e-9)  # the rounding of sums must not make a job
+
+
+def _decide_one(fleet: FleetView, wanted: int, pace: Pace) -> list[Decision]:
+    waiting = fleet.in_state("waiting", "submitting")
+    started = fleet.in_state("running", "starting")
+    wanted = max(wanted - len(fleet.in_state("starting")), fleet.min - len(started))
+    if fleet.stopped:
+        wanted = 0
+    elif fleet.paused is not None:
+        wanted = min(wanted, len(waiting))
+    if len(waiting) > max(0, wanted):
+        return _too_many(fleet, max(0, wanted), pace)
+    found = []
+    if fleet.unneeded_for is not None:
+        found.append(Decision(fleet=fleet.name, action="needed", why="all waiting jobs are needed"))
+    if wanted > len(waiting):
+        found.append(_too_few(fleet, wanted - len(waiting), pace))
+    return found
+
+
+def _too_many(fleet: FleetView, wanted: int, pace: Pace) -> list[Decision]:
+    """Jobs that wait and are not needed are cancelled, if that stays so: the last ones first."""
+    waiting = [job for job in fleet.in_state("waiting") if job.id]
+    surplus = len(fleet.in_state("waiting", "submitting")) - wanted
+    why = f"{surplus} waiting jobs are not needed"
+    if not fleet.stopped:
+        if fleet.unneeded_for is None:
+            return [Decision(fleet=fleet.name, action="unneeded", why=why)]
+        if fleet.unneeded_for < _TICKS * pace.tick:
+            return []
+    members = tuple(job.member for job in reversed(waiting))[:surplus]
+    return [Decision(fleet=fleet.name, action="cancel", why=why, members=members)] * bool(members)
+
+
+def _too_few(fleet: FleetView, missing: int, pace: Pace) -> Decision:
+    def wait(why: str) -> Decision:
+        return Decision(fleet=fleet.name, action="wait", why=why)
+
+    if (failed := _failures(fleet, pace)) is not None:
+        return failed
+    room = fleet.max - len(fleet.jobs)
+    slack = fleet.backlog - len(fleet.in_state("waiting", "submitting"))
+    step = _step(fleet)
+    if room <= 0:
+        return wait(f"there are {len(fleet.jobs)} jobs, which is max")
+    if slack <= 0:
+        return wait(f"{fleet.backlog} jobs wait already, which is backlog")
+    if step <= 0:
+        return wait("the first job has not started its worker yet")
+    count = min(missing, room, slack, step)
+    jobs = "1 more job is" if missing == 1 else f"{missing} more jobs are"
+    return Decision(fleet=fleet.name, action="submit", count=count, why=f"{jobs} needed")
+
+
+def _step(fleet: FleetView) -> int:
+    """One job until one works; then as many as there are, so that their number doubles."""
+    last = next((past for past in reversed(fleet.past) if past.kind != "cancelled"), None)
+    if not fleet.in_state("running") and (last is None or last.kind not in _GOOD):
+        return 1 - len(fleet.in_state("waiting", "submitting", "starting"))
+    return max(1, len(fleet.jobs))
+
+
+_GOOD = frozenset({"idle", "walltime", "drained", "done"})
+
+
+def _failures(fleet: FleetView, pace: Pace) -> Decision | None:
+    """Whether the last failures keep a fleet from submitting, for some time or until resumed."""
+    deaths = refusals = 0
+    last: PastRecord | None = None
+    for past in reversed(fleet.past):
+        if past.kind in _GOOD:
+            break
+        if past.kind in {"young", "refused"}:
+            last = last or past
+            deaths += past.kind == "young"
+            refusals += past.kind == "refused"
+    if last is None:
+        return None
+    if deaths >= MOST_DEATHS or refusals >= MOST_REFUSALS:
+        what = f"{deaths} jobs ended" if deaths >= MOST_DEATHS else f"{refusals} were refused"
+        why = f"{what} in a row, the last one: {last.detail or last.kind}"
+        return Decision(fleet=fleet.name, action="pause", why=why)
+    pause = min(pace.longest_back_off, pace.back_off * 2 ** (deaths + refusals - 1))
+    rest = pause - (fleet.now - last.at)
+    if rest <= 0:
+        return None
+    why = f"the last job failed ({last.detail or last.kind}): the next try is in {rest:.0f} s"
+    return Decision(fleet=fleet.name, action="wait", why=why)

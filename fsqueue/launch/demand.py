@@ -1,0 +1,71 @@
+"""Looks at a spool for an autoscaler: which calls are due, and which workers are free for them."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from fsqueue.launch.decisions import Demand, Supply
+from fsqueue.spool.census import look_at_workers, queue_names
+from fsqueue.spool.names import PAUSED, Slot, app_of, split_profile
+from fsqueue.spool.resources import NONE, amounts, needs_of
+
+if TYPE_CHECKING:
+    from fsqueue.spool.store import Store
+
+WALLTIME = "walltime"
+"""Among the needs of a profile: seconds that a call may take. It is compared with the time that a
+worker has left, and not lent to calls like a resource."""
+_THOUSANDTHS = 1000
+
+
+def due_calls(store: Store, app_id: str, most: int) -> list[Demand]:
+    """Due calls of an application, by what they need; counted up to `most` of each.
+
+    Needs the file server's clock. Folders whose profile cannot be read, and paused queues, are
+    left out.
+    """
+    found = []
+    for folder in queue_names(store):
+        queue, profile = split_profile(folder)
+        needs = needs_of(profile)
+        if app_of(folder) != app_id or needs is None or _is_paused(store, queue):
+            continue
+        due = _count(store, folder, most)
+        if due:
+            walltime = needs.get(WALLTIME, 0) / _THOUSANDTHS
+            others = {name: amount for name, amount in needs.items() if name != WALLTIME}
+            found.append(Demand(queue=queue, due=due, needs=others or NONE, walltime=walltime))
+    return found
+
+
+def _is_paused(store: Store, queue: str) -> bool:
+    return store.fs.exists(f"{store.layout.queue(queue)}/{PAUSED}", fresh=True)
+
+
+def _count(store: Store, folder: str, most: int) -> int:
+    now, count = store.clock.now(), 0
+    for name in store.fs.names(store.layout.queue(folder), fresh=True):
+        slot = Slot.parse(name)
+        if slot is not None and slot.due <= now and count < most:
+            path = store.layout.slot(folder, name)
+            count += len(store.fs.names(path, limit=most - count, fresh=True))
+    return count
+
+
+def free_workers(store: Store, *, heartbeat: float) -> list[Supply]:
+    """Live workers and their free slots.
+
+    A worker's record does not say yet when its job ends: its time is taken for endless.
+    """
+    return [
+        Supply(
+            queues=worker.queues,
+            free=max(0, worker.slots - len(worker.running)),
+            slots=worker.slots,
+            resources=amounts(worker.resources),
+            left=math.inf,
+        )
+        for worker in look_at_workers(store, heartbeat=heartbeat)
+        if worker.state == "alive" and not worker.draining
+    ]

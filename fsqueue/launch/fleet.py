@@ -1,0 +1,371 @@
+"""A fleet: submits batch jobs, and keeps what the spool knows of them in step with their system.
+
+A slot is taken before a job is submitted and freed after the job has ended, so there are never
+more jobs than slots, however many processes submit and whenever one of them is killed:
+
+=======================================  =========================================================
+dies, or loses the answer                what others find
+=======================================  =========================================================
+before the slots are taken               a submission without slots, which expires
+before the submission                    slots of a dead process: freed when two listings, some
+                                         time apart, do not show the jobs
+after it, before the ids are written     the same, but a listing shows the jobs' name with the
+                                         submission's token: the ids are written from there
+the submission's answer is lost          the submission is marked as doubtful, and then the same
+before a slot is freed                   two listings do not show the job, and how it ended is
+                                         written: the slot is freed from there
+=======================================  =========================================================
+
+A process that cannot be seen to be dead, as it is on another host, is waited for: longer than a
+submission may take. If it was suspended for longer than that and submits then, it finds its slots
+freed, and takes others or cancels its jobs. A listing that fails frees nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from fsqueue.errors import SpoolError
+from fsqueue.launch.commands import (
+    BatchError,
+    DoubtfulError,
+    RefusedError,
+    commands_of,
+    run,
+    submit,
+)
+from fsqueue.launch.sightings import Sighting, identify, kind_of_end, see
+from fsqueue.spool.fleet_records import FleetRecord, Member, PastRecord
+from fsqueue.spool.fleets import FleetFiles, submitter_is_gone
+from fsqueue.spool.names import new_token
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from fsqueue.launch.commands import BatchSystem, Command, Listed, Reply
+    from fsqueue.spool.files import Files
+
+log = logging.getLogger(__name__)
+
+_TOKEN_LENGTH = 6
+_LOG_BYTES = 1 << 14
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How patient a fleet is, in seconds.
+
+    Args:
+        tick: between two looks of the autoscaler.
+        listing: between two listings of the batch system's jobs, at least.
+        gap: between the two listings that show that a job has ended.
+        patience: after which a submission is over, whoever makes it.
+        back_off: after a failure, doubled with each further one.
+        longest_back_off: the limit of that.
+    """
+
+    tick: float = 30.0
+    listing: float = 30.0
+    gap: float = 20.0
+    patience: float = 900.0
+    back_off: float = 30.0
+    longest_back_off: float = 1800.0
+
+
+class Fleet:
+    """Handle on one fleet.
+
+    Args:
+        store: the spool.
+        name: the fleet's name.
+        run: runs a command of the batch system.
+        pace: how patient it is.
+
+    Attributes:
+        files: its state in the spool.
+    """
+
+    def __init__(
+        self,
+        store: Files,
+        name: str,
+        *,
+        run: Callable[[Command], Reply] = run,
+        pace: Pace | None = None,
+    ) -> None:
+        self._store, self._run = store, run
+        self._pace = pace or Pace()
+        self.files = FleetFiles(store, name)
+
+    @property
+    def name(self) -> str:
+        """The fleet's name."""
+        return self.files.name
+
+    @property
+    def record(self) -> FleetRecord:
+        """What the fleet is.
+
+        Raises:
+            SpoolError: there is no such fleet.
+        """
+        record = self.files.record()
+        if record is None:
+            raise SpoolError(f"there is no fleet {self.name} in {self._store.layout.root}")
+        return record
+
+    def _batch(self) -> BatchSystem:
+        return commands_of(self.record.system)
+
+    # -- submitting ---------------------------------------------------------------------
+
+    def submit(self, count: int, script_of: Callable[[str, int], str]) -> list[Member]:
+        """Submit up to `count` jobs, as many as there are free slots; an array if several.
+
+        Args:
+            count: how many.
+            script_of: makes the script from the submission's token and the number of jobs.
+
+        Returns:
+            The jobs; empty if all slots are taken.
+
+        Raises:
+            RefusedError: the batch system refuses them; their slots are free again.
+            DoubtfulError: they may exist; their slots stay taken until listings tell.
+        """
+        record, batch = self.record, self._batch()
+        token, began = new_token(_TOKEN_LENGTH), self._store.fs.monotonic()
+        self.files.begin(token, count)
+        try:
+            most = min(count, batch.LONGEST_ARRAY)
+            members = self.files.slots.take(token, most, record.max)
+            # It may have been stopped since this was decided.
+            if not members or self.files.marked("stopped") is not None:
+                self._give_up(token)
+                return []
+            script = script_of(token, len(members))
+            self._check_time(began)
+            ids = submit(batch, script, len(members), self._run)
+        except DoubtfulError as error:
+            self.files.doubt(token)
+            self.files.note("no answer to a submission", str(error))
+            raise
+        except RefusedError as error:
+            self._give_up(token)
+            self.files.refuse(token, str(error))
+            self.files.note("a submission was refused", str(error))
+            raise
+        except BaseException:  # nothing was submitted
+            self._give_up(token)
+            raise
+        self._confirm(token, members, ids)
+        return members
+
+    def _confirm(self, token: str, members: Sequence[Member], ids: Mapping[int, str]) -> None:
+        """The jobs exist. If this fails, listings tell their ids."""
+        try:
+            # In this order: until the ids are written, the submission is looked after as one that
+            # may have jobs.
+            self._keep_or_cancel(members, ids)
+            self.files.submitted(token, ids)
+        except OSError:
+            self.files.doubt(token)
+            raise
+
+    def _check_time(self, began: float) -> None:
+        """Others may take this process for dead once its time is over."""
+        if self._store.fs.monotonic() - began > self._pace.patience / 4:
+            raise RefusedError("this process was suspended, or the shared directory is very slow")
+
+    def _give_up(self, token: str) -> None:
+        for member in self.files.slots.taken().values():
+            if member.token == token:
+                self.files.free(member, None)
+
+    def _keep_or_cancel(self, members: Sequence[Member], ids: Mapping[int, str]) -> None:
+        """Take slots again for jobs whose slots were freed meanwhile, or cancel the jobs."""
+        held = set(self.files.slots.taken().values())
+        most = self.record.max
+        lost = [
+            each for each in members if each not in held and not self.files.slots.adopt(each, most)
+        ]
+        if lost:
+            self._cancel([ids[each.number] for each in lost if each.number in ids], waiting=False)
+            self.files.note(f"cancelled {len(lost)} jobs: their slots were taken meanwhile")
+
+    # -- keeping in step ----------------------------------------------------------------
+
+    def hold(self) -> dict[Member, bool]:
+        """Jobs that have slots, and whether a listing from now on shows them unless they ended.
+
+        It does not for a submission that is going on.
+        """
+        held = dict.fromkeys(self.files.slots.taken().values(), False)
+        settled = {token: self._is_settled(token) for token in {each.token for each in held}}
+        return {member: settled[member.token] for member in held}
+
+    def reconcile(self, held: Mapping[Member, bool], listing: Sequence[Listed]) -> list[Sighting]:
+        """Make the spool agree with a listing of the batch system's jobs.
+
+        Args:
+            held: what `hold` has returned before the listing was asked for.
+            listing: complete; a listing that failed must not get here.
+        """
+        now_held = self.files.slots.taken().values()
+        tokens = {member.token for member in (*held, *now_held)}
+        tokens |= {job.token for job in listing if job.token not in tokens and self._knows(job)}
+        ids = {token: self.files.ids(token) for token in tokens}
+        found = identify([job for job in listing if job.token in tokens], ids)
+        born = self.files.born()
+        self._adopt_orphans(found, set(now_held))
+        seen = []
+        for member in dict.fromkeys((*held, *self.files.slots.taken().values())):
+            job = found.get(member)
+            present = job is not None and job.state != "ended"
+            if not present and held.get(member) and self._was_absent(member):
+                self._bury(member, job, ids[member.token], born)
+                continue
+            if present:
+                self.files.note_present(member)
+                if not ids[member.token] and held.get(member):
+                    self._learn_ids(member.token, found)
+            seen.append(see(member, job if present else None, ids, born))
+        return seen
+
+    def _knows(self, job: Listed) -> bool:
+        """Whether a job is of this fleet, and not of one of that name in another spool."""
+        return bool(job.token) and self.files.submission(job.token) is not None
+
+    def sightings(self) -> list[Sighting]:
+        """The jobs by the spool's word alone, without asking the batch system."""
+        born = self.files.born()
+        held = self.files.slots.taken().values()
+        ids = {member.token: self.files.ids(member.token) for member in held}
+        return [see(member, None, ids, born) for member in held]
+
+    def _adopt_orphans(self, found: Mapping[Member, Listed], held: set[Member]) -> None:
+        """Jobs without slots: of a submitter that was taken for dead."""
+        most = self.record.max
+        for member, job in found.items():
+            if member in held or job.state in {"ending", "ended"}:
+                continue
+            if self.files.slots.adopt(member, most):
+                self.files.note(f"adopted job {job.id}", "it had no slot")
+            else:
+                self.files.note_cancelled(member)
+                self._cancel([job.id], waiting=False)
+                self.files.note(f"cancelled job {job.id}", "it had no slot, and none is free")
+
+    def _learn_ids(self, token: str, found: Mapping[Member, Listed]) -> None:
+        self.files.submitted(
+            token, {each.number: job.id for each, job in found.items() if each.token == token}
+        )
+
+    def _is_settled(self, token: str) -> bool:
+        """Whether a submission is over."""
+        if self.files.ids(token) or self.files.is_doubted(token):
+            return True
+        record = self.files.submission(token)
+        if record is None or submitter_is_gone(record):
+            return True
+        return self.files.now() - record.began > self._pace.patience
+
+    def _was_absent(self, member: Member) -> bool:
+        """Note that a listing does not show a job; whether an earlier one did not either."""
+        noted = self.files.note_absent(member)
+        return noted is not None and self.files.now() - noted >= self._pace.gap
+
+    def _bury(
+        self,
+        member: Member,
+        job: Listed | None,
+        ids: Mapping[int, str],
+        born: Mapping[Member, float],
+    ) -> None:
+        if not ids and job is None and member not in born:
+            self.files.free(member, None)  # it was never submitted
+            return
+        now = self.files.now()
+        last = self.files.end(member)
+        how = "CANCELLED" if self.files.is_cancelled(member) else job.reason if job else ""
+        lived = now - born[member] if member in born else None
+        kind, detail = kind_of_end(last, how, lived)
+        past = PastRecord(kind=kind, at=now, id=ids.get(member.number, ""), detail=detail)
+        self.files.free(member, past)
+        self.files.note(f"job {past.id or member} has ended: {kind}", detail)
+
+    # -- ending -------------------------------------------------------------------------
+
+    def cancel(self, jobs: Iterable[Sighting], *, waiting_only: bool) -> None:
+        """Cancel jobs; their slots are freed once listings do not show them any more.
+
+        Raises:
+            BatchError: the batch system did not do it.
+        """
+        known = [job for job in jobs if job.id]
+        for job in known:
+            self.files.note_cancelled(job.member)
+        self._cancel([job.id for job in known], waiting=waiting_only)
+
+    def _cancel(self, ids: Sequence[str], *, waiting: bool) -> None:
+        if not ids:
+            return
+        command = self._batch().cancellation(ids, waiting_only=waiting)
+        reply = self._run(command)
+        if reply.code:
+            # Some have ended meanwhile, or the next listing shows that they are there.
+            log.warning("%s ended with exit code %d: %s", command, reply.code, reply.err.strip())
+
+    def stop(self, jobs: Iterable[Sighting], *, now: bool = False, why: str = "stopped") -> None:
+        """Submit nothing any more, and cancel the jobs that wait; with `now` also those that run.
+
+        Workers of running jobs see the mark and leave when they have finished their calls. The
+        mark comes first: it counts also where the batch system's commands are missing.
+        """
+        self.files.mark("stopped", why)
+        self.files.note("stopped", why)
+        jobs = list(jobs)
+        try:
+            self.cancel(
+                jobs if now else [job for job in jobs if job.state == "waiting"],
+                waiting_only=not now,
+            )
+        except BatchError as error:
+            log.warning("%s: its jobs were not cancelled: %s", self.name, error)
+
+    def pause(self, why: str) -> None:
+        """Submit nothing until `resume`; jobs that exist go on."""
+        self.files.mark("paused", why)
+        self.files.note("paused", why)
+
+    def resume(self) -> None:
+        """Submit again, and forget failures: at first one job, to see whether it works now."""
+        self.files.stamp("resumed")
+        self.files.unmark("paused")
+        self.files.unmark("stopped")
+        self.files.note("resumed")
+
+    def scale(self, most: int) -> None:
+        """Change the number of jobs that there may be; none is ended by it."""
+        from msgspec import structs
+
+        record = self.record
+        self.files.define(structs.replace(record, max=most, min=min(record.min, most)))
+        self.files.note(f"at most {most} jobs")
+
+    # -- looking ------------------------------------------------------------------------
+
+    def log_tail(self, lines: int = 10) -> list[str]:
+        """The last lines of the log that was written to last; empty without logs."""
+        fs, logs = self._store.fs, self.files.logs
+        paths = [f"{logs}/{name}" for name in fs.names(logs)]
+        try:
+            path = max(paths, key=lambda each: fs.status(each, follow=False).st_mtime)
+            size = os.path.getsize(path)
+            data = fs.read_part(path, _LOG_BYTES, max(0, size - _LOG_BYTES))
+        except (ValueError, OSError, SpoolError):
+            return []
+        return data.decode(errors="replace").splitlines()[-lines:]

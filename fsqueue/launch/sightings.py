@@ -1,0 +1,109 @@
+"""What a listing of jobs and the spool tell about a fleet's jobs, and how they have ended."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from fsqueue.spool.fleet_records import Member
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from fsqueue.launch.commands import Listed
+    from fsqueue.spool.fleet_records import EndRecord, PastKind
+
+# A job that ends sooner and has not finished a call did not work, unless it says why it left.
+YOUNG = 60.0
+
+
+class Sighting(NamedTuple):
+    """A fleet's job, as it was seen last."""
+
+    member: Member
+    state: str
+    """submitting, waiting, starting, running, ending or missing."""
+    id: str = ""
+    reason: str = ""
+    start: str = ""
+
+
+def identify(
+    listing: Sequence[Listed], ids: Mapping[str, Mapping[int, str]]
+) -> dict[Member, Listed]:
+    """Which job of a listing is which: by its id, or by the number that the id ends with.
+
+    The jobs of some systems' arrays have ids without numbers. Where their ids are not known yet,
+    they get numbers in order.
+    """
+    found: dict[Member, Listed] = {}
+    unnumbered = []
+    for job in listing:
+        known = {job_id: number for number, job_id in ids[job.token].items()}
+        number = known.get(job.id, job.number)
+        if number is None:
+            unnumbered.append(job)
+        else:
+            found[Member(job.token, number)] = job
+    for job in sorted(unnumbered, key=lambda each: (len(each.id), each.id)):
+        taken = {member.number for member in found if member.token == job.token}
+        number = next(each for each in range(1, len(taken) + 2) if each not in taken)
+        found[Member(job.token, number)] = job
+    return found
+
+
+def see(
+    member: Member,
+    job: Listed | None,
+    ids: Mapping[str, Mapping[int, str]],
+    born: Mapping[Member, float],
+) -> Sighting:
+    """A job with a slot.
+
+    Args:
+        member: the job.
+        job: its line in a listing; None without one.
+        ids: known ids of each submission, by the jobs' numbers.
+        born: jobs whose workers have started.
+    """
+    known = ids.get(member.token, {})
+    job_id = job.id if job else known.get(member.number, "")
+    if job is not None and job.state != "running":
+        return Sighting(member, job.state, job_id, job.reason, job.start)
+    if member in born:
+        return Sighting(member, "running", job_id)
+    if job is not None:
+        return Sighting(member, "starting", job_id)
+    return Sighting(member, "waiting" if known else "submitting", job_id)
+
+
+# How a batch system calls ends that are nobody's failure.
+_HARMLESS = frozenset({"PREEMPTED", "NODE_FAIL", "BOOT_FAIL", "REVOKED"})
+
+
+def kind_of_end(last: EndRecord | None, how: str, lived: float | None) -> tuple[PastKind, str]:
+    """How a job has ended, and the details.
+
+    Args:
+        last: its worker's last words.
+        how: the batch system's word for it, if it has said one.
+        lived: seconds since a worker of it started; None if none did.
+    """
+    if how == "CANCELLED":
+        return "cancelled", ""
+    if last is not None and last.reason != "error":
+        kinds: dict[str, PastKind] = {"idle": "idle", "walltime": "walltime"}
+        return kinds.get(last.reason, "drained"), last.reason
+    if last is not None and last.calls:
+        return "done", "its worker ended with an error"
+    return _kind_of_failure(how, last.seconds if last is not None else lived)
+
+
+def _kind_of_failure(how: str, lived: float | None) -> tuple[PastKind, str]:
+    """The same for a job that has finished no call and does not say why it left."""
+    if how in _HARMLESS:
+        return "vanished", how
+    if lived is None:
+        return "young", how or "no worker of it has started"
+    if lived < YOUNG:
+        return "young", how or f"it ended after {lived:.0f} s without finishing a call"
+    return "vanished", how or "it ended without a word"

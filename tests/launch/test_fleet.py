@@ -1,0 +1,408 @@
+"""Fleets by themselves: what a newcomer would want to know about their behaviour."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+from fleet_harness import AT_ONCE, World
+from support import wait_until
+
+from fsqueue.errors import SpoolError
+from fsqueue.launch.commands import DoubtfulError, RefusedError
+from fsqueue.launch.fleet import Fleet
+from fsqueue.launch.sightings import kind_of_end
+from fsqueue.spool.fleet_records import EndRecord, Member, check_name
+from fsqueue.spool.fleets import FleetFiles, fleet_names
+from fsqueue.spool.identity import host_name
+from fsqueue.testing import FaultyFilesystem
+
+
+@pytest.fixture
+def world(folder):
+    return World(folder, "slurm", most=3, in_process=True)
+
+
+def look(fleet):
+    held = fleet.hold()
+    from fsqueue.launch.commands import list_jobs
+
+    return fleet.reconcile(held, list_jobs(fleet._batch(), "me", fleet._run))
+
+
+def test_a_fleet_submits_up_to_max_jobs_as_arrays(world):
+    fleet = world.fleet()
+    assert [member.number for member in fleet.submit(2, world.script)] == [1, 2]
+    assert len(fleet.submit(5, world.script)) == 1
+    assert fleet.submit(1, world.script) == []
+    assert len(world.cluster.live()) == 3
+
+
+def test_an_unknown_fleet_is_told(world):
+    with pytest.raises(SpoolError, match="there is no fleet gpu in"):
+        Fleet(world.store, "gpu").submit(1, world.script)
+    assert fleet_names(world.store) == ["cpu"]
+
+
+def test_a_refused_submission_leaves_the_slots_free_and_a_note_behind(world):
+    fleet = world.fleet()
+    world.cluster.fault("submit", "refuse")
+    with pytest.raises(RefusedError, match="Invalid account"):
+        fleet.submit(2, world.script)
+    assert fleet.files.slots.taken() == {}
+    ((_, past),) = fleet.files.past()
+    assert past.kind == "refused"
+    assert "Invalid account" in past.detail
+    assert fleet.files.trail()[-1].what == "a submission was refused"
+
+
+def test_a_script_that_cannot_be_made_takes_no_slots(world):
+    def script(token, count):
+        raise ValueError("no script")
+
+    with pytest.raises(ValueError, match="no script"):
+        world.fleet().submit(2, script)
+    assert world.files.slots.taken() == {}
+    assert world.cluster.every() == {}
+
+
+def test_jobs_whose_submission_was_not_answered_are_found_by_their_name(world):
+    fleet = world.fleet()
+    world.cluster.fault("submit", "lost")
+    with pytest.raises(DoubtfulError):
+        fleet.submit(2, world.script)
+    assert len(fleet.files.slots.taken()) == 2
+    assert {job.id for job in look(fleet)} == set(world.cluster.live())
+    (token,) = {member.token for member in fleet.files.slots.taken().values()}
+    assert set(fleet.files.ids(token).values()) == set(world.cluster.live())
+
+
+def test_jobs_that_were_not_submitted_after_all_leave_no_trace_after_two_listings(world):
+    fleet = world.fleet()
+    world.cluster.fault("submit", "no-answer")
+    with pytest.raises(DoubtfulError):
+        fleet.submit(2, world.script)
+    assert [job.state for job in look(fleet)] == ["submitting"] * 2
+    assert look(fleet) == []
+    assert fleet.files.slots.taken() == {}
+    assert fleet.files.past() == []
+
+
+def test_one_listing_without_a_job_does_not_end_it(world):
+    fleet = world.fleet()
+    fleet.submit(1, world.script)
+    held = fleet.hold()
+    assert len(fleet.reconcile(held, [])) == 1
+    assert len(look(fleet)) == 1
+    assert len(fleet.reconcile(fleet.hold(), [])) == 1, "the first absence was forgotten"
+
+
+def test_two_listings_that_follow_too_soon_do_not_end_a_job_either(folder):
+    world = World(folder, "slurm", in_process=True, pace=replace(AT_ONCE, gap=60.0))
+    fleet = world.fleet()
+    fleet.submit(1, world.script)
+    for _ in range(3):
+        assert len(fleet.reconcile(fleet.hold(), [])) == 1
+
+
+def test_a_submission_that_goes_on_elsewhere_is_waited_for(world):
+    """A process on another host cannot be seen; its slots stay taken for its patience."""
+    fleet = world.fleet()
+    fleet.files.begin("abcdef", 1)
+    fleet.files.slots.take("abcdef", 1, 3)
+    for _ in range(3):
+        assert len(fleet.reconcile(fleet.hold(), [])) == 1
+    impatient = Fleet(world.store, "cpu", run=world.run, pace=replace(AT_ONCE, patience=0.0))
+    impatient.reconcile(impatient.hold(), [])
+    assert impatient.reconcile(impatient.hold(), []) == []
+
+
+def test_the_slots_of_a_submitter_that_was_killed_are_freed(world):
+    program = (
+        "import sys, os; from fsqueue.spool.opening import open_store;"
+        "from fsqueue.spool.fleets import FleetFiles;"
+        "files = FleetFiles(open_store(sys.argv[1]), 'cpu'); files.begin('abcdef', 2);"
+        "print(len(files.slots.take('abcdef', 2, 3))); sys.stdout.flush(); os.kill(os.getpid(), 9)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, world.root], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (-9, "2\n")
+    fleet = world.fleet()
+    assert len(look(fleet)) == 2
+    assert look(fleet) == []
+
+
+def test_a_submitter_that_was_suspended_takes_slots_again_or_cancels_its_jobs(world):
+    fleet = world.fleet()
+
+    def overtaken(token, count):
+        # Others take it for dead, free its slots, and use all of them but one.
+        for member in fleet.files.slots.taken().values():
+            fleet.files.free(member, None)
+        world.fleet().submit(2, world.script)
+        return world.script(token, count)
+
+    fleet.submit(2, overtaken)
+    world.check()
+    assert len(world.cluster.live()) == 3
+    assert len(fleet.files.slots.taken()) == 3
+
+
+def test_jobs_of_a_fleet_of_the_same_name_in_another_spool_are_left_alone(folder):
+    one = World(f"{folder}/one", "slurm", in_process=True)
+    two = World(f"{folder}/two", "slurm", in_process=True)
+    two.cluster = one.cluster
+    one.fleet().submit(2, one.script)
+    two.demand(1)
+    for _ in range(3):
+        two.autoscaler().tick()
+    assert len(one.cluster.live()) == 3
+    assert len(two.files.slots.taken()) == 1
+
+
+@pytest.mark.parametrize("system", ["slurm", "pbs", "sge", "lsf", "flux", "oar"])
+def test_an_autoscaler_goes_from_nothing_to_what_is_needed_and_back(folder, system):
+    world = World(folder, system, most=4, in_process=True)
+    scaler = world.autoscaler()
+    world.demand(8)
+    sizes = []
+    for _ in range(5):
+        scaler.tick()
+        sizes.append(len(world.cluster.live()))
+        for job_id in world.cluster.live():
+            world.start(job_id)
+    assert sizes == [1, 2, 4, 4, 4]
+    world.drain(scaler)
+    assert {past.kind for _, past in world.files.past()} == {"idle"}
+
+
+def test_a_requeued_job_keeps_its_slot(world):
+    fleet = world.fleet()
+    fleet.submit(1, world.script)
+    (job_id,) = world.cluster.live()
+    world.start(job_id)
+    assert [job.state for job in look(fleet)] == ["running"]
+    world.cluster.set_state(job_id, "waiting")
+    assert [job.state for job in look(fleet)] == ["waiting"]
+
+
+def test_a_stopped_fleet_cancels_what_waits_and_submits_nothing(world):
+    fleet = world.fleet()
+    fleet.submit(2, world.script)
+    running, waiting = world.cluster.live()
+    world.start(running)
+    fleet.stop(look(fleet))
+    assert list(world.cluster.live()) == [running]
+    assert fleet.submit(1, world.script) == []
+    assert not fleet.files.marked("paused")
+    assert fleet.files.marked("stopped") == "stopped"
+    world.demand(5)
+    world.autoscaler().tick()
+    assert list(world.cluster.live()) == [running]
+    fleet.stop(look(fleet), now=True)
+    assert world.cluster.live() == {}
+    assert waiting not in world.cluster.live()
+
+
+def test_a_stop_counts_also_where_the_batch_systems_commands_are_missing(world):
+    fleet = world.fleet()
+    fleet.submit(1, world.script)
+    elsewhere = Fleet(world.store, "cpu", pace=AT_ONCE)  # no sbatch on PATH here
+    elsewhere.stop(elsewhere.sightings(), now=True)
+    assert fleet.files.marked("stopped") is not None
+    assert len(world.cluster.live()) == 1
+    world.autoscaler().tick()
+    assert world.cluster.live() == {}
+
+
+def test_a_damaged_stop_mark_still_stops(world):
+    fleet = world.fleet()
+    fleet.stop([])
+    with open(f"{fleet.files.folder}/stopped", "w", encoding="ascii") as file:
+        file.write("?")
+    assert fleet.files.marked("stopped") == "for an unknown reason"
+    assert fleet.submit(1, world.script) == []
+
+
+def test_three_young_deaths_pause_a_fleet_until_it_is_resumed(world):
+    scaler = world.autoscaler()
+    world.demand(1)
+    for _ in range(3):
+        scaler.tick()
+        for job_id in world.cluster.live():
+            world.end(job_id, None)
+        scaler.tick()
+        scaler.tick()
+    assert world.cluster.live() == {}
+    assert "3 jobs ended in a row" in world.files.marked("paused")
+    scaler.tick()
+    assert world.cluster.live() == {}
+    world.fleet().resume()
+    scaler.tick()
+    assert len(world.cluster.live()) == 1
+
+
+def test_scaling_down_ends_no_job_and_lets_none_follow(world):
+    fleet = world.fleet()
+    fleet.submit(3, world.script)
+    fleet.scale(1)
+    assert len(world.cluster.live()) == 3
+    assert fleet.submit(1, world.script) == []
+    assert fleet.record.max == 1
+
+
+def test_a_dry_run_decides_and_does_nothing(world):
+    world.demand(3)
+    found = world.autoscaler().tick(dry_run=True)
+    assert [(each.action, each.count) for each in found.decisions] == [("submit", 1)]
+    assert world.cluster.every() == {}
+    assert world.files.slots.taken() == {}
+
+
+def test_without_jobs_or_demand_the_batch_system_is_not_asked(world):
+    asked = []
+    scaler = world.autoscaler(run=asked.append)
+    for _ in range(3):
+        scaler.tick()
+    assert asked == []
+
+
+def test_the_batch_system_is_asked_less_often_while_nothing_changes(folder):
+    fs = FaultyFilesystem()
+    world = World(folder, "slurm", in_process=True, pace=replace(AT_ONCE, listing=30.0))
+    asked = []
+
+    def run(command):
+        asked.append(command.argv[0])
+        return world.run(command)
+
+    world.demand(1)
+    scaler = world.autoscaler(fs, run)
+    scaler.tick()
+    for _ in range(21):  # 630 s
+        fs.clock_offset += 30.0
+        scaler.tick()
+    listings = asked.count("squeue")
+    assert listings <= 4, asked
+    for job_id in world.cluster.live():
+        world.start(job_id)
+    fs.clock_offset += 30.0
+    scaler.tick()
+    assert asked.count("squeue") == listings + 1, "a birth is a change"
+
+
+def test_the_last_lines_of_the_latest_log_are_shown(world):
+    fleet = world.fleet()
+    assert fleet.log_tail() == []
+    for name, lines, when in (("7_1.log", 30, 1.0), ("7_2.log", 3, 2.0)):
+        path = f"{fleet.files.logs}/{name}"
+        with open(path, "w", encoding="ascii") as file:
+            file.writelines(f"{name} {line}\n" for line in range(lines))
+        os.utime(path, (when, when))
+    assert fleet.log_tail(2) == ["7_2.log 1", "7_2.log 2"]
+
+
+def test_a_fleet_without_jobs_can_be_forgotten(world):
+    fleet = world.fleet()
+    fleet.submit(1, world.script)
+    assert not fleet.files.forget()
+    fleet.stop(look(fleet))
+    look(fleet)
+    look(fleet)
+    assert fleet.files.forget()
+    assert fleet_names(world.store) == []
+    assert os.listdir(f"{world.root}/fleet") == []
+
+
+def test_two_hosts_write_one_trail(world):
+    world.files.note("first", "because")
+    with open(f"{world.files.folder}/trail/other.jsonl", "w", encoding="ascii") as file:
+        file.write('{"at": 1.0, "what": "before"}\nnoise\n')
+    assert [note.what for note in world.files.trail()] == ["before", "first"]
+    assert os.listdir(f"{world.files.folder}/trail").count(f"{host_name()}.jsonl") == 1
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "..", "a b", "x" * 33])
+def test_names_of_fleets_are_checked(name):
+    with pytest.raises(ValueError, match="expected a name of at most 32"):
+        check_name(name)
+
+
+def test_foreign_files_among_those_of_a_fleet_harm_nobody(world):
+    fleet = world.fleet()
+    fleet.submit(1, world.script)
+    for place in ("slots/x", "slots/0", "births/x", "past/x", "jobs/x", "marks/x", "ends/x"):
+        path = f"{fleet.files.folder}/{place}"
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "w", encoding="ascii") as file:
+            file.write("?")
+    open(f"{fleet.files.folder}/slots/2", "w", encoding="ascii").close()
+    assert len(look(fleet)) == 1
+    assert len(fleet.submit(5, world.script)) == 1, "slot 2 is a file, and in use by nobody"
+
+
+@pytest.mark.parametrize(
+    ("last", "how", "lived", "kind"),
+    [
+        ("idle", "", 5.0, "idle"),
+        ("walltime", "COMPLETED", 5.0, "walltime"),
+        ("signal", "PREEMPTED", 5.0, "drained"),
+        ("max-tasks", "", 5.0, "drained"),
+        (None, "CANCELLED", None, "cancelled"),
+        (None, "PREEMPTED", 5.0, "vanished"),
+        (None, "NODE_FAIL", None, "vanished"),
+        (None, "FAILED", None, "young"),
+        (None, "", None, "young"),
+        (None, "", 5.0, "young"),
+        (None, "", 500.0, "vanished"),
+        ("error", "FAILED", 5.0, "young"),
+    ],
+)
+def test_ends_are_failures_or_not(last, how, lived, kind):
+    record = last and EndRecord(reason=last, calls=0, seconds=5.0)
+    assert kind_of_end(record, how, lived)[0] == kind
+
+
+def test_a_job_that_has_finished_a_call_was_no_failure():
+    last = EndRecord(reason="error", calls=1, seconds=5.0)
+    assert kind_of_end(last, "FAILED", 5.0)[0] == "done"
+
+
+@pytest.mark.parametrize("system", ["slurm", "sge", "lsf"])
+def test_scripts_run_on_a_cluster_and_know_their_job(folder, system):
+    """For real: the fake cluster runs the script, whose worker says how it knows itself."""
+    world = World(folder, system, most=3, running=True)
+    report = f"{folder}/report"
+    os.makedirs(report)
+    program = (
+        "import os, sys, time; from fsqueue.runner.job import find_end, job_of, this_host;"
+        "job = job_of(os.environ); end = find_end(os.environ, this_host());"
+        f"open(f'{report}/{{job.number}}', 'w').write(f'{{job.token}} {{job.id}} "
+        "{end.at - time.monotonic():.0f}')"
+    )
+    path = f"{folder}/worker"
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(f"#!{sys.executable}\n{program}\n")
+    os.chmod(path, 0o755)
+    world.profile = type(world.profile)(system=system, walltime=3600.0, cores=2, max=3, python=path)
+    members = world.fleet().submit(3, world.script)
+    wait_until(lambda: len(os.listdir(report)) == 3 and not world.cluster.live())
+    for member in members:
+        with open(f"{report}/{member.number}", encoding="ascii") as file:
+            token, job_id, left = file.read().split()
+        assert Member(token, member.number) == member
+        assert job_id == world.files.ids(member.token)[member.number]
+        assert 3590 < int(left) <= 3600
+
+
+def test_the_record_of_a_fleet_has_no_line_of_a_script(world):
+    """Whoever can write into the spool must not choose what the submitting user runs."""
+    with open(f"{world.files.folder}/fleet.json", encoding="utf-8") as file:
+        text = file.read()
+    assert "setup" not in text
+    assert "options" not in text
+    assert FleetFiles(world.store, "cpu").record().system == "slurm"

@@ -1,0 +1,250 @@
+"""A real Slurm: what our scripts and parsers assume of it.
+
+The lab is a folder with `up.sh` and `down.sh`, which start and end a Slurm of four nodes on this
+machine: beside the checkout in `shared/labs/slurm`, or where FSQUEUE_SLURM_LAB says.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from support import wait_until
+
+from fsqueue.launch.commands import RefusedError, commands_of, list_jobs, run, slurm, submit
+from fsqueue.launch.fleet import Fleet, Pace
+from fsqueue.launch.profiles import Profile
+from fsqueue.launch.scripts import Request, script_of
+from fsqueue.spool.fleet_records import FleetRecord
+from fsqueue.spool.opening import open_store
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+LAB = Path(
+    os.environ.get("FSQUEUE_SLURM_LAB") or Path(__file__).parents[3] / "shared" / "labs" / "slurm"
+)
+pytestmark = [
+    pytest.mark.skipif(
+        not (LAB / "up.sh").exists(), reason="FSQUEUE_SLURM_LAB names no folder with up.sh"
+    ),
+    pytest.mark.timeout(180),
+    pytest.mark.xdist_group("slurm"),
+]
+USER = os.environ.get("USER") or "root"
+BATCH = commands_of("slurm")
+TASKS = """
+import os
+import fsqueue
+app = fsqueue.FSQueue("lab")
+@app.task
+def whereabouts(number):
+    return number, os.environ["SLURM_ARRAY_TASK_ID"]
+"""
+# Flags that the worker does not know yet are dropped.
+WORKER = """#!/bin/bash
+words=()
+while [ $# -gt 0 ]; do
+  case "$1" in
+    --time-limit | --idle-timeout | --gpus) shift ;;
+    --concurrency) words+=(--concurrency 2); shift ;;
+    *) words+=("$1") ;;
+  esac
+  shift
+done
+exec "${words[@]}"
+"""
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[None]:
+    home = tempfile.mkdtemp(prefix="fsqueue-slurmlab-")
+    os.chmod(home, 0o755)  # munge wants all to have access
+    port = str(20_000 + os.getpid() % 2_500 * 8)
+    environ = {**os.environ, "SLURMLAB": home, "SLURMLAB_PORT": port}
+    up = subprocess.run(
+        ["bash", LAB / "up.sh"], env=environ, capture_output=True, text=True, check=False
+    )
+    assert up.returncode == 0, up.stderr
+    (line,) = up.stdout.splitlines()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SLURM_CONF", line.partition("=")[2])
+        yield
+    subprocess.run(["bash", LAB / "down.sh"], env=environ, check=False, capture_output=True)
+    shutil.rmtree(home)
+
+
+@pytest.fixture
+def place(lab) -> Iterator[Path]:
+    """A folder with an application, for a spool and logs."""
+    folder = Path(tempfile.mkdtemp(prefix="fsqueue-slurm-"))
+    (folder / "tasks.py").write_text(TASKS)
+    (folder / "plain").write_text(WORKER)
+    (folder / "plain").chmod(0o755)
+    yield folder
+    subprocess.run(["scancel", "-u", USER], check=False)
+    wait_until(lambda: not live(), what="all jobs have ended", pause=0.2)
+    shutil.rmtree(folder)
+
+
+def live() -> list:
+    return [job for job in list_jobs(BATCH, USER) if job.state != "ended"]
+
+
+def request_of(place: Path, token: str, count: int = 1, **keys: object) -> Request:
+    profile = Profile(
+        **{"system": "slurm", "walltime": 600.0, "cores": 2, "memory": 100 << 20} | keys
+    )
+    return Request(
+        profile=profile,
+        fleet="cpu",
+        application="tasks:app",
+        root=str(place / "spool"),
+        folder=str(place),
+        token=token,
+        count=count,
+        python=sys.executable,
+    )
+
+
+def waiting(place: Path, **keys: object) -> dict[str, object]:
+    """Keys of a profile whose job runs `sleep` instead of a worker."""
+    (place / "sleeper").write_text("#!/bin/bash\nexec sleep 600\n")
+    (place / "sleeper").chmod(0o755)
+    return {"wrap": str(place / "sleeper"), **keys}
+
+
+def prepare_logs(place: Path) -> None:
+    (place / "spool/fleet/cpu/logs").mkdir(parents=True)
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_script_is_accepted_and_listed_by_its_name_with_elements_ids(place, count):
+    prepare_logs(place)
+    ids = submit(BATCH, script_of(request_of(place, "k7f3q2", count, **waiting(place))), count)
+    listed = [job.id for job in live() if job.token == "k7f3q2"]
+    assert sorted(listed) == sorted(ids.values())
+    assert all(("_" in job_id) == (count > 1) for job_id in listed)
+    wait_until(
+        lambda: [job.state for job in live()] == ["running"] * count, what="they run", pause=0.2
+    )
+
+
+def test_one_element_of_an_array_is_cancelled_and_seen_as_cancelled(place):
+    prepare_logs(place)
+    ids = submit(BATCH, script_of(request_of(place, "k7f3q3", 3, **waiting(place))), 3)
+    run(BATCH.cancellation([ids[3]], waiting_only=False))
+
+    def states() -> dict:
+        listed = list_jobs(BATCH, USER)
+        return {job.number: (job.state, job.reason) for job in listed if job.token == "k7f3q3"}
+
+    # For a moment after it was cancelled, it may not be listed at all.
+    wait_until(lambda: states().get(3) == ("ended", "CANCELLED"), what="it has ended", pause=0.2)
+    assert "ended" not in {states()[1][0], states()[2][0]}
+
+
+def test_cancelling_waiting_jobs_leaves_running_ones_alone(place):
+    prepare_logs(place)
+    ids = submit(BATCH, script_of(request_of(place, "k7f3q4", **waiting(place))), 1)
+    wait_until(lambda: [job.state for job in live()] == ["running"], what="it runs", pause=0.2)
+    run(BATCH.cancellation([ids[1]], waiting_only=True))
+    assert [job.state for job in live()] == ["running"]
+
+
+def test_a_wrong_partition_is_told_by_the_check_and_by_the_submission(place):
+    script = script_of(request_of(place, "k7f3q5", batch_queue="nowhere"))
+    verdict = run(BATCH.verdict(script))
+    assert verdict.code
+    assert "invalid partition" in verdict.err.lower()
+    with pytest.raises(RefusedError, match=r"(?i)invalid partition"):
+        submit(BATCH, script, 1)
+    assert live() == []
+
+
+def test_the_site_says_its_kill_delay_and_longest_array(lab):
+    settings = run(slurm.site()).out
+    assert slurm.kill_delay(settings) == 10.0
+    assert slurm.longest_array(settings) == 1000
+
+
+def test_workers_of_an_array_run_calls(place):
+    """A worker as it is now: it does not know the flags of a job yet."""
+    prepare_logs(place)
+    script = script_of(request_of(place, "k7f3q6", 4, wrap=str(place / "plain"), runner="thread"))
+    submit(BATCH, script, 4)
+    calls = "[tasks.whereabouts(number) for number in range(200)]"
+    program = f"import tasks; print(sorted(call.result for call in {calls}))"
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=place,
+        env={**os.environ, "FSQUEUE__ROOT": str(place / "spool")},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    logs = "".join(path.read_text() for path in (place / "spool/fleet/cpu/logs").iterdir())
+    assert done.returncode == 0, f"{done.stderr}\n{logs}"
+    found = eval(done.stdout)
+    assert [number for number, _ in found] == list(range(200))
+    assert {element for _, element in found} <= {"1", "2", "3", "4"}
+
+
+def test_a_fleet_keeps_in_step_with_slurm(place):
+    store = open_store(place / "spool")
+    fleet = Fleet(store, "cpu", pace=Pace(gap=0.0))
+    fleet.files.define(
+        FleetRecord(
+            name="cpu", system="slurm", app_id="lab", queues=("default",), walltime=600.0,
+            slots=2, max=3,
+        )
+    )  # fmt: skip
+
+    def script(token: str, count: int) -> str:
+        return script_of(request_of(place, token, count, **waiting(place)))
+
+    def look() -> list:
+        held = fleet.hold()
+        return fleet.reconcile(held, list_jobs(BATCH, USER))
+
+    assert len(fleet.submit(2, script)) == 2
+    assert len(fleet.submit(2, script)) == 1, "there are three slots"
+    assert fleet.submit(1, script) == []
+    seen = look()
+    assert len(seen) == 3
+    assert {job.id for job in seen} == {job.id for job in live()}
+    fleet.stop(look(), now=True)
+    wait_until(lambda: look() == [], what="all slots are free", pause=0.2)
+    assert {past.kind for _, past in fleet.files.past()} == {"cancelled"}
+
+
+def test_a_job_within_a_job_is_submitted_as_from_outside(place):
+    """The outer job's SLURM_MEM_PER_NODE and SLURM_NTASKS would be options of the inner one."""
+    prepare_logs(place)
+    program = (
+        "from fsqueue.launch.commands import Command, run;"
+        "print(run(Command(('sbatch', '--parsable', '--output=/dev/null', '--wrap=env > inner')))"
+        ".out, flush=True)"
+    )
+    (place / "sleeper").write_text(
+        f"#!/bin/bash\ncd {shlex.quote(str(place))}\n"
+        f"exec {shlex.quote(sys.executable)} -c {shlex.quote(program)}\n"
+    )
+    (place / "sleeper").chmod(0o755)
+    submit(
+        BATCH, script_of(request_of(place, "k7f3q7", cores=3, wrap=str(place / "sleeper"))), 1
+    )  # fmt: skip
+    inner = place / "inner"
+    wait_until(lambda: inner.exists() and inner.stat().st_size, what="it runs", pause=0.2)
+    wait_until(lambda: not live(), what="both have ended", pause=0.2)
+    lines = inner.read_text().splitlines()
+    assert not [line for line in lines if line.startswith(("FSQUEUE_FLEET", "FSQUEUE_JOB"))]
+    assert "SLURM_CPUS_PER_TASK=3" not in lines
