@@ -1,187 +1,39 @@
-"""Coming, going and cleaning up, ended and failed at every filesystem call.
-
-What these leave behind is no invocation, so the question is another one: the process works on
-after an error, and once everybody is dead the next clean-up leaves nothing.
-"""
+"""Making a spool, finding the dead and cleaning up, ended and failed at every filesystem call."""
 
 from __future__ import annotations
 
-import errno
 import itertools
 import os
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
-from gone_caller_operations import clear_up, with_uncollected_result
+from chore_sweep import check_that_it_works_on
+from every_call import FAULTS
 from slim import in_slim_process
 from sweep import (
-    ARGUMENTS,
     CLIENT,
     ID,
     LATE,
     LOCAL,
     NO_LINKS,
-    QUEUE,
-    REMOTE,
-    RESULT_TTL,
     Stage,
     deaths,
     in_child,
-    work,
     worker_of,
 )
-from sweep_checks import dying_stages, stages
-from sweep_operations import KEY, Operation, collect, delivered, present_client, publish_by_client
+from sweep_checks import dying_stages
+from sweep_operations import Operation, collect, delivered
 
 from fsqueue.errors import SpoolError
-from fsqueue.spool.backlog import Backlog
-from fsqueue.spool.expiry import expire, remove_gone_clients
+from fsqueue.spool.expiry import expire
 from fsqueue.spool.liveness import Observer
-from fsqueue.spool.names import AttemptName
 from fsqueue.spool.opening import open_store
 from fsqueue.spool.reaper import reap
-from fsqueue.spool.reports import Progress, drop_progress, write_progress
 from fsqueue.spool.store import Store
 from fsqueue.testing import CRASH_STATUS, Fault, FaultyFilesystem
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container
-
-OLD = 1.0
-
-
-def register(stage: Stage) -> None:
-    worker = worker_of(stage.store)
-    stage.worker, former = worker, stage.worker
-    stage.others.append(former)
-
-
-def taken_for_dead(stage: Stage) -> None:
-    stage.publish()
-    stage.claim = stage.worker.claim(stage.origin)
-    reap(stage.healthy, stage.worker.name, "silent")
-    work(stage.healthy, stage.rescuer)
-    assert stage.worker.release(stage.claim)
-    stage.worker.forget(stage.claim.name)
-
-
-def much_to_clean_up(stage: Stage) -> None:
-    stage.publish_outcome(1, LATE)
-    assert stage.healthy.withdraw(stage.healthy.publish_once(KEY, stage.call, [ARGUMENTS]).path)
-    os.utime(stage.layout.once_entry(KEY.name, 1), (OLD, OLD))
-    for path in (
-        *("failed/client0001-7.1", "quarantine/x", "quarantine/x.reason", "tmp/gone.7"),
-        *("output/client0001-7.1", "progress/client0001-7.1"),
-    ):
-        leave_file(f"{stage.root}/{path}")
-    for path in (f"clients/{CLIENT}.lock", f"bell/{CLIENT}"):
-        leave_file(f"{stage.root}/{path}")
-    stage.fs.make_folders(stage.layout.kept_mailbox(CLIENT))
-    os.utime(stage.layout.done(ID), (OLD, OLD))
-
-
-def leave_file(path: str) -> None:
-    with open(path, "w", encoding="ascii"):
-        pass
-    os.utime(path, (OLD, OLD))
-
-
-def empty_slot(stage: Stage) -> None:
-    stage.publish(age=60.0)
-    assert stage.store.withdraw(stage.origin)
-
-
-def report_once(stage: Stage) -> None:
-    say(stage, 1)
-
-
-def report_again(stage: Stage) -> None:
-    say(stage, 2)
-    drop_progress(stage.store, AttemptName(ID, 1))
-
-
-def say(stage: Stage, done: int) -> None:
-    """As a body's worker does it: each step can be repeated."""
-    name = AttemptName(ID, 1)
-    write_progress(stage.store, name, Progress(done, 2))
-    for start in range(done):
-        stage.fs.extend(stage.layout.output(name), 5 * start, b"line\n")
-
-
-def check_presence(stage: Stage, _: Container[bytes]) -> None:
-    assert stage.client._lock is not None, "others will take it for gone"
-
-
-CHORES = (
-    Operation("register", lambda _: None, register),
-    Operation("register-afresh", taken_for_dead, lambda stage: stage.worker.keep_alive()),
-    Operation("beat", lambda _: None, lambda stage: stage.worker.keep_alive()),
-    Operation("leave", lambda _: None, lambda stage: stage.worker.deregister()),
-    Operation("appear", lambda _: None, present_client, check=check_presence),
-    Operation("close", present_client, lambda stage: stage.client.close()),
-    Operation("sync-clock", lambda _: None, lambda stage: stage.store.sync_clock()),
-    Operation("expire", much_to_clean_up, lambda stage: expire(stage.store, result_ttl=RESULT_TTL)),
-    Operation("report", report_once, report_again),
-    Operation("clear-up-after-gone-caller", with_uncollected_result, clear_up),
-    Operation("remove-slot", empty_slot, lambda stage: Backlog(stage.store, QUEUE).next()),
-)
-
-
-@pytest.mark.parametrize("mount", [LOCAL, REMOTE], ids=str)
-@pytest.mark.parametrize("chore", CHORES, ids=str)
-@in_slim_process
-def test_the_process_dies_at_every_call_of_a_chore(folder, chore, mount):
-    for death, stage in dying_stages(folder, chore, mount):
-        assert in_child(lambda: chore.run(stage)) == CRASH_STATUS, death  # noqa: B023
-        assert stage.forsake() == [], death
-
-
-FAULTS = {
-    **{
-        errno.errorcode[code]: lambda number, code=code: Fault.fail(code, at=number)
-        for code in (errno.ENOSPC, errno.EIO, errno.ESTALE, errno.EACCES)
-    },
-    "lost": lambda number: Fault.lost_reply(at=number),
-    "done-and-EIO": lambda number: Fault.lost_reply(at=number, code=errno.EIO),
-}
-
-
-@pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS.keys())
-@pytest.mark.parametrize("chore", CHORES, ids=str)
-def test_every_call_of_a_chore_fails_once(folder, chore, fault):
-    for number, step, stage in stages(folder, chore):
-        stage.inject(fault(number))
-        # A lock that cannot be had is done without.
-        repeat(replace(chore, check=lambda *_: None) if step.verb == "lock" else chore, stage)
-        stage.inject()
-        if chore.name not in {"leave", "close"}:
-            check_that_it_works_on(stage)
-        assert stage.forsake() == [], (number, step)
-
-
-def repeat(chore: Operation, stage: Stage) -> None:
-    """Upkeep does what failed once more at its next round."""
-    for _ in range(2):
-        try:
-            chore.run(stage)
-        except OSError:
-            continue
-        chore.check(stage, chore.contents)
-        return
-    pytest.fail(f"it fails without a fault: {stage.fs.trace}")
-
-
-def check_that_it_works_on(stage: Stage) -> None:
-    publish_by_client(stage)
-    stage.worker.keep_alive()
-    if stage.client._lock is not None:
-        remove_gone_clients(stage.healthy)
-        assert os.path.isdir(stage.layout.mailbox(CLIENT)), "a living client was taken for gone"
-    work(stage.store, stage.worker)
-    assert stage.places() == []
-    assert stage.store.collect(ID, keep=True) is not None
-
+    from collections.abc import Callable
 
 # -- a new spool ------------------------------------------------------------------------------
 

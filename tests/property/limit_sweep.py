@@ -1,4 +1,4 @@
-"""Calls that take turns, with a death or a fault at every filesystem call of each step.
+"""Calls under a concurrency limit, for the sweep of every call.
 
 Whatever happens, no call is lost or in two places, there are never more places taken than the lane
 has, every call runs in the end, and then the lane is gone.
@@ -6,14 +6,13 @@ has, every call runs in the end, and then the lane is gone.
 
 from __future__ import annotations
 
-import errno
 import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
+from every_call import Swept
 from msgspec import structs
-from slim import in_slim_process
 from sweep import (
     ARGUMENTS,
     CLIENT,
@@ -34,28 +33,63 @@ from fsqueue.spool.backlog import Backlog
 from fsqueue.spool.lane_upkeep import LaneUpkeep, mend_all
 from fsqueue.spool.names import AttemptName, Holder
 from fsqueue.spool.reaper import reap
-from fsqueue.testing import CRASH_STATUS, Fault
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from sweep import Mount
 
     from fsqueue.spool.store import Store
     from fsqueue.spool.worker import Worker
+    from fsqueue.testing import Fault
+    from fsqueue.testing import Operation as Call
 
 LANE = "0123456789abcdef-1"
 OTHER = f"{CLIENT}-2"
 
 
 @dataclass(frozen=True)
-class Step:
+class Step(Swept):
     name: str
     prepare: Callable[[Stage], object]
-    run: Callable[[Stage], object]
+    act: Callable[[Stage], object]
+    mounts: tuple[Mount, ...] = (LOCAL, REMOTE)
 
     def __str__(self) -> str:
         return self.name
+
+    def begin(self, root: str, mount: Mount) -> tuple[Stage, set[str]]:
+        """The stage, and the calls of which none may be lost."""
+        stage = Stage(root, mount)
+        self.prepare(stage)
+        return stage, set(places(stage))
+
+    def run(self, state: tuple[Stage, set[str]], *faults: Fault) -> Sequence[Call]:
+        stage, expected = state
+        stage.inject(*faults)
+        self.act(stage)
+        trace = list(stage.fs.trace)
+        check_at_once(stage, expected)
+        return trace
+
+    def survive(self, state: tuple[Stage, set[str]], fault: Fault, step: Call) -> None:
+        del step
+        try:
+            self.run(state, fault)
+        except OSError:
+            assert self.act in {reap_other, two_rounds, hand_over}, "a worker's step goes on"
+
+    def finish(self, state: tuple[Stage, set[str]], *, dead: bool) -> None:
+        stage, expected = state
+        stage.inject()
+        check_at_once(stage, expected)
+        for worker in (*([stage.worker] if dead else []), *stage.others[1:]):
+            reap(stage.healthy, worker.name, "killed")
+        if not dead:
+            stage.worker.keep_alive()
+        work_on(stage)
+        check_in_the_end(stage, expected)
+        stage.close()
 
 
 # -- before ---------------------------------------------------------------------------------
@@ -214,61 +248,4 @@ def check_in_the_end(stage: Stage, expected: set[str]) -> None:
     assert os.listdir(stage.layout.lanes_folder) == [], "a lane is left"
 
 
-def prepared(folder: str, number: object, step: Step, mount: Mount) -> tuple[Stage, set[str]]:
-    stage = Stage(f"{folder}/{number}", mount)
-    step.prepare(stage)
-    return stage, set(places(stage))
-
-
-def count_of(folder: str, step: Step, mount: Mount) -> int:
-    stage, expected = prepared(folder, "dry", step, mount)
-    stage.inject()
-    step.run(stage)
-    check_at_once(stage, expected)
-    count = len(stage.fs.trace)
-    stage.close()
-    return count
-
-
-@pytest.mark.parametrize("mount", [LOCAL, REMOTE], ids=str)
-@pytest.mark.parametrize("step", STEPS, ids=str)
-@in_slim_process
-def test_the_process_dies_at_every_call(folder, step, mount):
-    for number in range(1, count_of(folder, step, mount) + 1):
-        stage, expected = prepared(folder, number, step, mount)
-        stage.inject(Fault.crash(after=False, at=number))
-        assert in_child(lambda: step.run(stage)) == CRASH_STATUS  # noqa: B023
-        check_at_once(stage, expected)
-        for worker in (stage.worker, *stage.others[1:]):
-            reap(stage.healthy, worker.name, "killed")
-        work_on(stage)
-        check_in_the_end(stage, expected)
-        stage.close()
-
-
-FAULTS = {
-    "EIO": lambda number: Fault.fail(errno.EIO, at=number),
-    "ESTALE": lambda number: Fault.fail(errno.ESTALE, at=number),
-    "lost": lambda number: Fault.lost_reply(at=number),
-    "done-and-EIO": lambda number: Fault.lost_reply(at=number, code=errno.EIO),
-}
-
-
-@pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS.keys())
-@pytest.mark.parametrize("step", STEPS, ids=str)
-def test_every_call_fails_once(folder, step, fault):
-    for number in range(1, count_of(folder, step, LOCAL) + 1):
-        stage, expected = prepared(folder, number, step, LOCAL)
-        stage.inject(fault(number))
-        try:
-            step.run(stage)
-        except OSError:
-            assert step.run in {reap_other, two_rounds, hand_over}, "a worker's step goes on"
-        stage.inject()
-        check_at_once(stage, expected)
-        for worker in stage.others[1:]:
-            reap(stage.healthy, worker.name, "killed")
-        stage.worker.keep_alive()
-        work_on(stage)
-        check_in_the_end(stage, expected)
-        stage.close()
+LIMITS = STEPS

@@ -1,19 +1,15 @@
-"""Each step of firing a trigger, ended or failed at every one of its filesystem calls.
+"""Each step of firing a trigger, for the sweep of every call.
 
 Whatever happens there, the calls that follow are made once for each thing that has happened.
 """
 
 from __future__ import annotations
 
-import errno
-import itertools
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING
 
-import pytest
-from slim import in_slim_process
-from sweep import NO_LINKS, InterruptibleFilesystem, deaths, in_child, walk
+from every_call import Swept
+from sweep import LOCAL, REMOTE, InterruptibleFilesystem, walk
 
 from fsqueue import FSQueue, triggers
 from fsqueue.runner.bodies import arguments_of
@@ -25,12 +21,15 @@ from fsqueue.spool.opening import open_store
 from fsqueue.spool.reaper import reap
 from fsqueue.spool.sightings import pending_calls
 from fsqueue.spool.worker import Worker
-from fsqueue.testing import CRASH_STATUS, Fault
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
+
+    from sweep import Mount
 
     from fsqueue.spool.sightings import Pending
+    from fsqueue.testing import Fault
+    from fsqueue.testing import Operation as Call
 
 _MONTHS = 90 * 86_400.0
 
@@ -148,15 +147,68 @@ class Side:
 
 
 @dataclass(frozen=True)
-class Step:
+class Step(Swept):
     name: str
     prepare: Callable[[Side], object]
-    run: Callable[[Side], object]
+    act: Callable[[Side], object]
     check: Callable[[Side], object]
     ahead: float = 0.0
+    mounts: tuple[Mount, ...] = (LOCAL,)
+    ignores_death = True
+    # An event that may not be read goes into quarantine, and then nothing happens because of it.
+    without = frozenset({"EACCES"})
 
     def __str__(self) -> str:
         return self.name
+
+    def begin(self, root: str, mount: Mount = LOCAL) -> tuple[str, Mount]:
+        side = Side(root)
+        self.prepare(side)
+        side.close()
+        return root, mount
+
+    def run(self, state: tuple[str, Mount], *faults: Fault) -> Sequence[Call]:
+        side = self._side(state)
+        side.fs.inject(*faults)
+        self.act(side)
+        trace = list(side.fs.trace)
+        side.close()
+        return trace
+
+    def survive(self, state: tuple[str, Mount], fault: Fault, step: Call) -> None:
+        """As a worker does: it tries again."""
+        del step
+        side = self._side(state)
+        side.fs.inject(fault)
+        for _ in range(2):
+            try:
+                self.act(side)
+            except OSError:
+                continue
+            break
+        side.fs.heal()
+        side.close()
+
+    def finish(self, state: tuple[str, Mount], *, dead: bool = False) -> None:
+        """Others do the rest; and in the end, when all has expired, nothing is left."""
+        del dead
+        root, _ = state
+        side = Side(root, ahead=self.ahead)
+        self.check(side)
+        for pending in list(pending_calls(side.store)):
+            side.store.withdraw(pending.path)
+        side.close()
+        side = Side(root)
+        side.fs.clock_offset += _MONTHS
+        expire(side.store, result_ttl=1.0)
+        folders = ("events", "fired", "triggers", "tmp", "done", "kept")
+        left = [name for name in walk(root)[0] if name.startswith(folders)]
+        side.close()
+        assert left == []
+
+    def _side(self, state: tuple[str, Mount]) -> Side:
+        root, mount = state
+        return Side(root, remote=mount.remote, ahead=self.ahead)
 
 
 def begin_ticks(side: Side) -> None:
@@ -206,148 +258,11 @@ def check_after(side: Side) -> None:
     assert set(side.made()) == {"after"}
 
 
-STEPS = (
-    Step("tick", begin_ticks, Side.attend_ticks, check_ticks, ahead=2.0),
-    Step("event", lambda side: side.emit("told"), Side.attend, check_told),
+EVERYWHERE = (LOCAL, REMOTE)
+TRIGGERS = (
+    Step("tick", begin_ticks, Side.attend_ticks, check_ticks, ahead=2.0, mounts=EVERYWHERE),
+    Step("event", lambda side: side.emit("told"), Side.attend, check_told, mounts=EVERYWHERE),
     Step("emit", lambda _: None, lambda side: side.emit("told"), check_emitted),
     Step("all-of", lambda side: side.emit("one", "two"), Side.attend, check_both),
     Step("end-of-call", lambda side: side.work(), Side.run_work, check_after),
 )
-
-
-def prepared(root: str, step: Step) -> None:
-    side = Side(root)
-    step.prepare(side)
-    side.close()
-
-
-def calls_of(root: str, step: Step, *, remote: bool) -> int:
-    """How many filesystem calls it makes that meets no fault."""
-    prepared(root, step)
-    side = Side(root, remote=remote, ahead=step.ahead)
-    side.fs.inject()
-    step.run(side)
-    count = side.fs.count()
-    side.close()
-    return count
-
-
-def check(root: str, step: Step) -> None:
-    """Others do the rest; and in the end, when all has expired, nothing is left."""
-    side = Side(root, ahead=step.ahead)
-    step.check(side)
-    for pending in list(pending_calls(side.store)):
-        side.store.withdraw(pending.path)
-    side.close()
-    side = Side(root)
-    side.fs.clock_offset += _MONTHS
-    expire(side.store, result_ttl=1.0)
-    folders = ("events", "fired", "triggers", "tmp", "done", "kept")
-    left = [name for name in walk(root)[0] if name.startswith(folders)]
-    side.close()
-    assert left == []
-
-
-@pytest.mark.parametrize(
-    ("step", "remote"),
-    [*((step, False) for step in STEPS), (STEPS[0], True), (STEPS[1], True)],
-    ids=str,
-)
-@in_slim_process
-def test_the_process_dies_at_every_call(folder, step, remote):
-    count = calls_of(f"{folder}/dry", step, remote=remote)
-    for number, death in enumerate(deaths(count)):
-        root = f"{folder}/{number}"
-        prepared(root, step)
-
-        def die(root=root, death=death) -> None:
-            side = Side(root, remote=remote, ahead=step.ahead)
-            side.fs.inject(death)
-            step.run(side)
-
-        assert in_child(die) in {CRASH_STATUS, 0}
-        check(root, step)
-
-
-@pytest.mark.parametrize(
-    "fault",
-    [
-        Fault.lost_reply,
-        lambda at: Fault.fail(errno.EIO, at=at),
-        lambda at: Fault.lost_reply(at=at, code=errno.EIO),
-    ],
-    ids=["lost-reply", "error", "done-and-error"],
-)
-@pytest.mark.parametrize("step", STEPS, ids=str)
-def test_a_fault_at_every_call(folder, step, fault):
-    for number in range(1, calls_of(f"{folder}/dry", step, remote=False) + 1):
-        root = f"{folder}/{number}"
-        prepared(root, step)
-        side = Side(root, ahead=step.ahead)
-        side.fs.inject(fault(at=number))
-        for _ in range(2):
-            try:
-                step.run(side)
-            except OSError:
-                continue  # as a worker does: it tries again
-            break
-        side.fs.heal()
-        side.close()
-        check(root, step)
-
-
-@pytest.mark.parametrize("step", [step for step in STEPS if step.name != "emit"], ids=str)
-def test_another_worker_does_the_same_in_the_middle(folder, step):
-    """It does all of it before some filesystem call of the first one; and more ticks."""
-    for number in itertools.count(1):
-        root = f"{folder}/{number}"
-        prepared(root, step)
-        side, other = Side(root, ahead=step.ahead), Side(root, ahead=2 * step.ahead)
-        overtake = other.take_over if step.name == "end-of-call" else partial(step.run, other)
-        side.fs.inject()
-        side.fs.interrupt(number, overtake)
-        step.run(side)
-        interrupted = side.fs._action is None
-        side.close()
-        other.close()
-        check(root, step)
-        if not interrupted:
-            break
-
-
-def test_what_a_round_left_out_does_not_count_for_the_next_one(folder):
-    """Another worker leaves it out and begins the next round, while the first one looks at it."""
-    for number in itertools.count(1):
-        side, other = Side(f"{folder}/{number}"), Side(f"{folder}/{number}")
-        side.emit("one")
-        side.attend()
-        side.emit("one")
-
-        def overtake(other: Side = other) -> None:
-            other.attend()
-            other.emit("two")
-            other.attend()
-
-        side.fs.inject()
-        side.fs.interrupt(number, overtake)
-        side.attend()
-        interrupted = side.fs._action is None
-        side.fs.heal()
-        side.emit("two")
-        side.attend()
-        assert len(side.made()["both"]) == 1
-        side.close()
-        other.close()
-        if not interrupted:
-            break
-
-
-@pytest.mark.parametrize("step", STEPS, ids=str)
-def test_without_hard_links_and_faults(folder, step):
-    prepared(folder + "/spool", step)
-    for run in (step.run, step.run, step.check):
-        if run is step.run and step.name == "emit":
-            continue
-        side = Side(folder + "/spool", ahead=step.ahead, habits=NO_LINKS.habits)
-        run(side)
-        side.close()

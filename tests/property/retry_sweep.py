@@ -1,16 +1,13 @@
-"""The retry of a failed call, ended or failed at every one of its filesystem calls."""
+"""The retry of a failed call by an operator, for the sweep of every call."""
 
 from __future__ import annotations
 
-import itertools
-import os
-import shutil
-import tempfile
-import traceback
-import warnings
+import errno
+from typing import TYPE_CHECKING
 
-import pytest
+from every_call import Swept
 
+from fsqueue.errors import EnvelopeError
 from fsqueue.spool import controls
 from fsqueue.spool.client import Client
 from fsqueue.spool.opening import open_store
@@ -18,18 +15,17 @@ from fsqueue.spool.records import Outcome
 from fsqueue.spool.sightings import pending_calls
 from fsqueue.spool.states import State
 from fsqueue.spool.worker import Worker
-from fsqueue.testing import CRASH_STATUS, Fault, FaultyFilesystem
+from fsqueue.testing import FaultyFilesystem
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sweep import Mount
+
+    from fsqueue.testing import Fault
+    from fsqueue.testing import Operation as Step
 
 QUEUE = "default"
-
-
-@pytest.fixture
-def folders(tmp_path):
-    """Roots of spools, in memory where that is possible."""
-    parent = "/dev/shm" if os.access("/dev/shm", os.W_OK) else tmp_path
-    base = tempfile.mkdtemp(prefix="fsqueue-retry-", dir=parent)
-    yield (f"{base}/{number}" for number in itertools.count())
-    shutil.rmtree(base)
 
 
 class Stage:
@@ -69,12 +65,12 @@ class Stage:
             self.worker.forget(claim.name)
         return len(calls)
 
-    def retry(self, fs: FaultyFilesystem | None = None) -> None:
+    def retry(self, fs: FaultyFilesystem | None = None, faults: Sequence[Fault] = ()) -> None:
         store = self.store if fs is None else open_store(self.root, fs)
         calls = list(controls.retryable(store))
         if fs is not None:
             store.sync_clock()
-            fs.inject(*self.faults)
+            fs.inject(*faults)
         for failed in calls:
             assert controls.retry_failed(store, failed) in {self.new_id, None}
 
@@ -98,62 +94,28 @@ class Stage:
         return self.store.read_outcome(invocation_id, data)[0].state
 
 
-def test_dying_at_each_step(folders):
-    for number in itertools.count():
-        stage = Stage(next(folders))
-        stage.faults = [Fault.crash(after=number > 0, at=max(1, number))]
-        status = in_child(lambda each=stage: each.retry(FaultyFilesystem()))
-        stage.check()
-        if status == 0:
-            break
-        assert status == CRASH_STATUS
-    assert number > 8
+class Retry(Swept):
+    name = "retry"
 
+    def begin(self, root: str, mount: Mount) -> Stage:
+        del mount
+        return Stage(root)
 
-@pytest.mark.parametrize("fault", [Fault.lost_reply, Fault.fail], ids=["lost reply", "error"])
-def test_a_fault_at_each_step(folders, fault):
-    for number in itertools.count(1):
-        stage = Stage(next(folders))
+    def run(self, state: Stage, *faults: Fault) -> Sequence[Step]:
         fs = FaultyFilesystem()
-        stage.faults = [fault(at=number)]
+        state.retry(fs, faults)
+        return fs.trace
+
+    def survive(self, state: Stage, fault: Fault, step: Step) -> None:
+        """A file that may not be read is told of, and left where it is."""
         try:
-            stage.retry(fs)
-        except OSError:
-            done = False
-        else:
-            done = len(fs.trace) < number
-        stage.check()
-        if done:
-            break
-    assert number > 8
+            super().survive(state, fault, step)
+        except EnvelopeError:
+            assert fault.code == errno.EACCES
+
+    def finish(self, state: Stage, *, dead: bool) -> None:
+        del dead
+        state.check()
 
 
-def test_two_operators_at_once(folders):
-    stage = Stage(next(folders))
-    (failed,) = controls.retryable(stage.store)
-    call, payload = stage.store.read_failed(failed.files[0])
-    other = open_store(stage.root)
-    other.sync_clock()
-    assert controls.retry_failed(stage.store, failed) == stage.new_id
-    assert stage.run_all(State.SUCCEEDED) == 1
-    # The other one had read the call before, and goes on now.
-    controls._publish_again(other, call, stage.new_id, payload)
-    assert stage.run_all(State.FAILED) == 1
-    assert stage.state_of(stage.new_id) is State.SUCCEEDED, "the first outcome"
-
-
-def in_child(action) -> int:
-    """Run in a forked process; returns its exit status, 0 if the action returned."""
-    with warnings.catch_warnings():  # pytest-xdist has a thread that takes no lock of ours
-        warnings.simplefilter("ignore", DeprecationWarning)
-        child = os.fork()
-    if child == 0:
-        status = 1
-        try:
-            action()
-            status = 0
-        except BaseException:  # noqa: BLE001 - nothing may leave a forked child
-            os.write(2, traceback.format_exc().encode())
-        finally:
-            os._exit(status)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+RETRIES = (Retry(),)

@@ -1,0 +1,175 @@
+"""Coming, going and cleaning up, for the sweep of every call.
+
+What these leave behind is no call, so the question is another one: the process works on after an
+error, and once everybody is dead the next clean-up leaves nothing.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pytest
+from every_call import Swept
+from gone_caller_operations import clear_up, with_uncollected_result
+from sweep import (
+    ARGUMENTS,
+    CLIENT,
+    ID,
+    LATE,
+    LOCAL,
+    QUEUE,
+    REMOTE,
+    RESULT_TTL,
+    Stage,
+    work,
+    worker_of,
+)
+from sweep_operations import KEY, Operation, present_client, publish_by_client
+
+from fsqueue.spool.backlog import Backlog
+from fsqueue.spool.expiry import expire, remove_gone_clients
+from fsqueue.spool.names import AttemptName
+from fsqueue.spool.reaper import reap
+from fsqueue.spool.reports import Progress, drop_progress, write_progress
+from fsqueue.testing import Fault
+
+if TYPE_CHECKING:
+    from collections.abc import Container, Sequence
+
+    from sweep import Mount
+
+    from fsqueue.testing import Operation as Call
+
+OLD = 1.0
+
+
+def register(stage: Stage) -> None:
+    worker = worker_of(stage.store)
+    stage.worker, former = worker, stage.worker
+    stage.others.append(former)
+
+
+def taken_for_dead(stage: Stage) -> None:
+    stage.publish()
+    stage.claim = stage.worker.claim(stage.origin)
+    reap(stage.healthy, stage.worker.name, "silent")
+    work(stage.healthy, stage.rescuer)
+    assert stage.worker.release(stage.claim)
+    stage.worker.forget(stage.claim.name)
+
+
+def much_to_clean_up(stage: Stage) -> None:
+    stage.publish_outcome(1, LATE)
+    assert stage.healthy.withdraw(stage.healthy.publish_once(KEY, stage.call, [ARGUMENTS]).path)
+    os.utime(stage.layout.once_entry(KEY.name, 1), (OLD, OLD))
+    for path in (
+        *("failed/client0001-7.1", "quarantine/x", "quarantine/x.reason", "tmp/gone.7"),
+        *("output/client0001-7.1", "progress/client0001-7.1"),
+    ):
+        leave_file(f"{stage.root}/{path}")
+    for path in (f"clients/{CLIENT}.lock", f"bell/{CLIENT}"):
+        leave_file(f"{stage.root}/{path}")
+    stage.fs.make_folders(stage.layout.kept_mailbox(CLIENT))
+    os.utime(stage.layout.done(ID), (OLD, OLD))
+
+
+def leave_file(path: str) -> None:
+    with open(path, "w", encoding="ascii"):
+        pass
+    os.utime(path, (OLD, OLD))
+
+
+def empty_slot(stage: Stage) -> None:
+    stage.publish(age=60.0)
+    assert stage.store.withdraw(stage.origin)
+
+
+def report_once(stage: Stage) -> None:
+    say(stage, 1)
+
+
+def report_again(stage: Stage) -> None:
+    say(stage, 2)
+    drop_progress(stage.store, AttemptName(ID, 1))
+
+
+def say(stage: Stage, done: int) -> None:
+    """As a body's worker does it: each step can be repeated."""
+    name = AttemptName(ID, 1)
+    write_progress(stage.store, name, Progress(done, 2))
+    for start in range(done):
+        stage.fs.extend(stage.layout.output(name), 5 * start, b"line\n")
+
+
+def check_presence(stage: Stage, _: Container[bytes]) -> None:
+    assert stage.client._lock is not None, "others will take it for gone"
+
+
+OPERATIONS = (
+    Operation("register", lambda _: None, register),
+    Operation("register-afresh", taken_for_dead, lambda stage: stage.worker.keep_alive()),
+    Operation("beat", lambda _: None, lambda stage: stage.worker.keep_alive()),
+    Operation("leave", lambda _: None, lambda stage: stage.worker.deregister()),
+    Operation("appear", lambda _: None, present_client, check=check_presence),
+    Operation("close", present_client, lambda stage: stage.client.close()),
+    Operation("sync-clock", lambda _: None, lambda stage: stage.store.sync_clock()),
+    Operation("expire", much_to_clean_up, lambda stage: expire(stage.store, result_ttl=RESULT_TTL)),
+    Operation("report", report_once, report_again),
+    Operation("clear-up-after-gone-caller", with_uncollected_result, clear_up),
+    Operation("remove-slot", empty_slot, lambda stage: Backlog(stage.store, QUEUE).next()),
+)
+
+
+@dataclass(frozen=True)
+class Chore(Swept):
+    operation: Operation
+    mounts: tuple[Mount, ...] = (LOCAL, REMOTE)
+
+    def __str__(self) -> str:
+        return self.operation.name
+
+    def begin(self, root: str, mount: Mount) -> Stage:
+        stage = Stage(root, mount)
+        self.operation.prepare(stage)
+        return stage
+
+    def run(self, state: Stage, *faults: Fault) -> Sequence[Call]:
+        state.inject(*faults)
+        self.operation.run(state)
+        return list(state.fs.trace)
+
+    def survive(self, state: Stage, fault: Fault, step: Call) -> None:
+        """Upkeep does what failed once more at its next round."""
+        state.inject(fault)
+        for _ in range(2):
+            try:
+                self.operation.run(state)
+            except OSError:
+                continue
+            if step.verb != "lock":  # one that cannot be had is done without
+                self.operation.check(state, self.operation.contents)
+            return
+        pytest.fail(f"it fails without a fault: {state.fs.trace}")
+
+    def finish(self, state: Stage, *, dead: bool) -> None:
+        if not dead:
+            state.inject()
+            if self.operation.name not in {"leave", "close"}:
+                check_that_it_works_on(state)
+        assert state.forsake() == []
+
+
+def check_that_it_works_on(stage: Stage) -> None:
+    publish_by_client(stage)
+    stage.worker.keep_alive()
+    if stage.client._lock is not None:
+        remove_gone_clients(stage.healthy)
+        assert os.path.isdir(stage.layout.mailbox(CLIENT)), "a living client was taken for gone"
+    work(stage.store, stage.worker)
+    assert stage.places() == []
+    assert stage.store.collect(ID, keep=True) is not None
+
+
+CHORES = tuple(map(Chore, OPERATIONS))
