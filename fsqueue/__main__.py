@@ -3,6 +3,10 @@
 
 def main() -> None:
     """Run the command line."""
+    from fsqueue.streams import open_closed_streams, replace_missing_streams
+
+    open_closed_streams()
+    replace_missing_streams()
     # Imported here: each process of a slot imports this module, and needs no command line.
     from fsqueue.cli.main import command_line
 

@@ -28,7 +28,7 @@ def bar(deliveries: Mapping[Delivery, int], description: str = "") -> Iterator[N
         deliveries: the files of the calls, each with the number of those that count.
         description: stands before the bar.
     """
-    if not deliveries or not sys.stderr.isatty():
+    if not deliveries or sys.stderr is None or not sys.stderr.isatty():
         yield
         return
     shown = _Bar(deliveries, description)

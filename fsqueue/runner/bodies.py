@@ -20,6 +20,7 @@ from fsqueue.errors import (
     TaskNotFoundError,
 )
 from fsqueue.references import replaced, resolving, value_if_marked
+from fsqueue.runner.forked import EndForks
 from fsqueue.spool.records import Failure, Member, Payload, RetryPolicy
 from fsqueue.spool.states import State
 from fsqueue.values import LONGEST
@@ -249,8 +250,9 @@ def _value_of(
     """Call a body: a plain one in this thread, a coroutine in the event loop of this process."""
     if is_async(body):
         return _awaited(execution, body, args, kwargs)
-    value = body(*args, **kwargs)
-    return _awaited(execution, lambda: value) if inspect.iscoroutine(value) else value
+    with EndForks():
+        value = body(*args, **kwargs)
+        return _awaited(execution, lambda: value) if inspect.iscoroutine(value) else value
 
 
 def _awaited(
@@ -265,7 +267,9 @@ def _awaited(
         raise asyncio.CancelledError
     if execution.run is None:
         execution.workplace.on_coroutine(execution)
-    run = execution.run = BodyRun(str(execution.claim.name), function, args, kwargs)
+    run = execution.run = BodyRun(
+        str(execution.claim.name), _called_alone, (function, args, kwargs or {})
+    )
     if execution.is_interrupted():
         run.cancel()
     return run.result(execution.workplace.attend)
@@ -273,8 +277,23 @@ def _awaited(
 
 def run_body(body: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Call a function inline, in this thread; a coroutine gets an event loop of its own."""
-    value = body(*args, **kwargs)
-    return _complete(value) if inspect.iscoroutine(value) else value
+    with EndForks():
+        value = body(*args, **kwargs)
+        return _complete(_alone(value)) if inspect.iscoroutine(value) else value
+
+
+async def _called_alone(
+    function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    with EndForks():
+        value = function(*args, **kwargs)
+        return await value if inspect.isawaitable(value) else value
+
+
+async def _alone(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    """A coroutine whose forks do not go on with the event loop of this process."""
+    with EndForks():
+        return await coroutine
 
 
 def _complete(coroutine: Coroutine[Any, Any, Any]) -> Any:

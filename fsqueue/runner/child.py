@@ -6,15 +6,18 @@ import contextlib
 import logging
 import os
 import pkgutil
+import signal
 import sys
 import threading
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, NamedTuple, cast
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias, cast
 
-from fsqueue import logs
+from fsqueue import logs, streams
 from fsqueue.codec.texts import summary
 from fsqueue.errors import ConfigError, FSQueueError, SpoolError
+from fsqueue.runner import descendants
+from fsqueue.runner.body_processes import end_processes_of_bodies
 from fsqueue.runner.budget import NOTHING, RemoteBudget
 from fsqueue.runner.context import Workplace, enter
 from fsqueue.runner.execute import Ending, execute
@@ -151,8 +154,6 @@ def _let_the_parent_decide(parent: Process) -> None:
     threading.Thread(target=watch, name="fsqueue-parent", daemon=True).start()
 
 
-COROUTINE: Final = "coroutine"
-"""What the process of a slot sends when the body that it has begun is a coroutine."""
 CANCELLED: Final = 76
 """Exit status of a slot's process whose coroutine was cancelled."""
 
@@ -164,42 +165,80 @@ class Interrupt(NamedTuple):
     ending: Ending
 
 
-_workplace: Workplace | None = None
-_failure: BaseException | None = None
-_notes: list[Entry] = []
-"""For the journal of the parent's worker, which gets them with the ending of the claim."""
+@dataclass(frozen=True)
+class Ready:
+    """Said once: the application is imported and the spool open."""
 
 
-def prepare(setup: Setup, budget: Lender) -> None:
-    """Import the application once per process; a failure is told to each call."""
-    global _workplace, _failure  # noqa: PLW0603 - one process, one slot
-    _let_the_parent_decide(setup.parent)
-    try:
-        host = setup.apply()
-        host.store.parked.leave_to_parent()
-        _workplace = Workplace(
-            store=host.store,
-            worker=_Claimant(host),
-            resolve=host.resolve,
-            unpickles=host.unpickles,
-            app_id=host.app_id,
-            exclusive=True,
-            note=_notes.append,
-            ended=host.triggers.ended,
-        )
-        _workplace.budget = budget
-        enter(_workplace)
-    except BaseException as error:  # noqa: BLE001 - raised again by `run`
-        _failure = error
+@dataclass(frozen=True)
+class Unfit:
+    """Said instead, before the process ends.
+
+    Attributes:
+        reason: why no call can be run here.
+        final: it will be the same in the next process.
+    """
+
+    reason: str
+    final: bool
 
 
-def run(claim: Claim) -> Ending:
-    """Execute a claim of the parent's worker."""
-    if _failure is not None:
-        raise _failure
-    if _workplace is None:
-        raise RuntimeError("the process of this slot was not prepared")
-    return execute(_workplace, claim, lambda _: True, killable=True)
+@dataclass(frozen=True)
+class Limit:
+    """The body that runs now may take so many seconds; None: it has ended.
+
+    The parent keeps the time: a body may let no thread of its own process run, and signals and
+    timers of the process are the body's.
+    """
+
+    seconds: float | None
+
+
+@dataclass(frozen=True)
+class Coroutine:
+    """The body that runs now is a coroutine, which can be interrupted."""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A claim has ended, and this is for the journal of the parent's worker."""
+
+    ending: Ending | FSQueueError
+    notes: list[Entry]
+
+
+Message: TypeAlias = Ready | Unfit | Limit | Coroutine | Ended
+"""What the process of a slot tells its parent."""
+
+
+def _belong_to_the_server() -> None:
+    """Make sure that this process, and all below it, can be found and ended."""
+    with contextlib.suppress(PermissionError):
+        os.setsid()  # a body that signals its own group reaches no other slot
+    descendants.adopt_orphans()
+    if hasattr(signal, "SIGRTMIN"):
+        signal.signal(signal.SIGRTMIN, signal.SIG_DFL)
+    descendants.signal_when_parent_dies(signal.SIGKILL)
+
+
+def _prepare(setup: Setup, budget: Lender, pipe: Connection, notes: list[Entry]) -> Workplace:
+    """Import the application and open its spool, once per process."""
+    host = setup.apply()
+    host.store.parked.leave_to_parent()
+    workplace = Workplace(
+        store=host.store,
+        worker=_Claimant(host),
+        resolve=host.resolve,
+        unpickles=host.unpickles,
+        app_id=host.app_id,
+        exclusive=True,
+        note=notes.append,
+        ended=host.triggers.ended,
+    )
+    workplace.budget = budget
+    workplace.on_limit = lambda seconds: pipe.send(Limit(seconds))
+    enter(workplace)
+    return workplace
 
 
 def serve(setup: Setup, pipe: Connection, desk: Connection | None) -> None:
@@ -207,25 +246,35 @@ def serve(setup: Setup, pipe: Connection, desk: Connection | None) -> None:
 
     Args:
         setup: where the application is.
-        pipe: claims come from there, and endings go there.
+        pipe: claims come from there, and messages go there.
         desk: where resources are asked for, if the worker has some.
     """
-    prepare(setup, NOTHING if desk is None else RemoteBudget(desk))
-    if _workplace is not None:
-        _heed_interrupts(_workplace, pipe)
+    _belong_to_the_server()
+    _let_the_parent_decide(setup.parent)
+    streams.empty_stdin()
+    notes: list[Entry] = []
+    try:
+        budget = NOTHING if desk is None else RemoteBudget(desk)
+        workplace = _prepare(setup, budget, pipe, notes)
+    except BaseException as error:  # noqa: BLE001 - the parent says it
+        pipe.send(Unfit(summary(error), final=isinstance(error, ConfigError)))
+        return
+    _heed_interrupts(workplace, pipe)
+    pipe.send(Ready())
     while True:
         try:
             claim = pipe.recv()
         except (EOFError, OSError):
+            end_processes_of_bodies(keep=False)
             return
         if isinstance(claim, Interrupt):
             continue  # its body has just ended
-        ending = _ending_of(claim)
+        ending = _ending_of(workplace, claim)
         if ending is Ending.CANCELLED:
             # With all that the body has left, as the process of a plain body.
             os._exit(CANCELLED)
-        noted, _notes[:] = _notes[:], []
-        pipe.send((ending, noted))
+        noted, notes[:] = notes[:], []
+        pipe.send(Ended(ending, noted))
 
 
 def _heed_interrupts(workplace: Workplace, pipe: Connection) -> None:
@@ -236,7 +285,7 @@ def _heed_interrupts(workplace: Workplace, pipe: Connection) -> None:
 
     def tell(execution: Execution) -> None:
         if execution.parent is None and threading.current_thread() is threading.main_thread():
-            pipe.send(COROUTINE)
+            pipe.send(Coroutine())
 
     def attend() -> None:
         # Only the thread that waits for claims reads the pipe.
@@ -251,9 +300,9 @@ def _heed_interrupts(workplace: Workplace, pipe: Connection) -> None:
     workplace.on_coroutine, workplace.attend = tell, attend
 
 
-def _ending_of(claim: Claim) -> Ending | FSQueueError:
+def _ending_of(workplace: Workplace, claim: Claim) -> Ending | FSQueueError:
     try:
-        return run(claim)
+        return execute(workplace, claim, lambda _: True, killable=True)
     except BaseException as error:  # noqa: BLE001 - the parent says it, and gives the claim back
         # As text: the parent must be able to read it, whatever it is.
         return FSQueueError(summary(error))

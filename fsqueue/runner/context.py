@@ -59,6 +59,8 @@ class Workplace:
         attend: called about four times a second while a coroutine is waited for.
         budget: lends what calls need that a body of this worker runs itself.
         callers: tells whose calls nobody waits for any more.
+        on_limit: is told how many seconds a body may take, if this process may be ended to end it,
+            and then None when it has ended.
         pid: the process that it belongs to.
     """
 
@@ -80,6 +82,7 @@ class Workplace:
         self.note, self.ended = note, ended
         self.callers = Callers(store)
         self.budget: Lender = NOTHING
+        self.on_limit: Callable[[float | None], object] = lambda _: None
         self.aborted = threading.Event()
         self.live = LiveCalls()
         self.pid = os.getpid()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import signal
 import threading
 from typing import TYPE_CHECKING, Final
 
@@ -24,8 +23,6 @@ log = logging.getLogger(__name__)
 TIMED_OUT: Final = 75
 """Exit status of a slot's process whose body took too long."""
 
-# A body that keeps Python from running, in a long call into C, is ended by the kernel.
-_HARD_LIMIT_AFTER = 1.0
 # A header could have been written with a negative number.
 _SHORTEST = 0.001
 
@@ -74,13 +71,14 @@ def _limit(
 
     timer = _started(execution, expire)
     if killable:
-        signal.setitimer(signal.ITIMER_REAL, seconds + _HARD_LIMIT_AFTER)
+        # A body that keeps Python from running, in a long call into C, is killed by the worker.
+        execution.workplace.on_limit(seconds)
     try:
         yield
     finally:
         timer.cancel()
         if killable:
-            signal.setitimer(signal.ITIMER_REAL, 0)
+            execution.workplace.on_limit(None)
         with mutex:
             execution.over = True
 
@@ -113,7 +111,7 @@ def _cancel(execution: Execution, *, killable: bool) -> bool:
     if not execution.interrupt(Ending.GIVEN_BACK) or execution.run is None:
         return False
     if killable:
-        signal.setitimer(signal.ITIMER_REAL, CLEANUP + _HARD_LIMIT_AFTER)
+        execution.workplace.on_limit(CLEANUP)
         execution.run.wait(CLEANUP)
     return True
 

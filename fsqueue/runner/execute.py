@@ -14,6 +14,7 @@ from fsqueue.errors import EnvelopeError, InvocationExpiredError, SpoolVersionEr
 from fsqueue.logs import CALLS
 from fsqueue.runner import notes, turns
 from fsqueue.runner.bodies import Answer, answer, reused
+from fsqueue.runner.body_processes import BodyProcesses
 from fsqueue.runner.budget import needed_by
 from fsqueue.runner.capture import capturing_if
 from fsqueue.runner.context import Execution, current
@@ -208,6 +209,7 @@ def _run(
     sink = execution.report if call.capture else None
     try:
         with (
+            BodyProcesses(whole=killable),
             tracing.running(call.task, call.queue, call.id, call.trace, name.attempt) as span,
             capturing_if(sink, alone=killable),
             time_limit(execution, give_up, killable=killable),

@@ -170,6 +170,7 @@ class Shift:
                 self._finished,
                 self._journal.add,
                 self._budget if self._budget.total else None,
+                self._wake.set,
             )
         return ThreadSlots(self._workplace, self._concurrency, self._following, self._finished)
 
@@ -252,6 +253,8 @@ class Shift:
         """Claim the next call and take a slot for it; None if there is none to be had."""
         with self._mutex:
             if self._busy >= self._concurrency or self._stopping.is_set():
+                return None
+            if self._slots is not None and not self._slots.has_room():
                 return None
             self._busy += 1
         try:

@@ -27,6 +27,9 @@ log = logging.getLogger(__name__)
 class Slots(Protocol):
     """A fixed number of places to execute claims."""
 
+    def has_room(self) -> bool:
+        """Whether a slot is ready for a claim, if fewer than all have one."""
+
     def start(self, claim: Claim) -> None:
         """Execute a claim in a free slot; returns at once."""
 
@@ -52,7 +55,9 @@ class ThreadSlots:
     """Slots that are threads of this process.
 
     A thread goes on with the next claim by itself: handing each one over from the claim loop
-    would cost two switches of threads a call.
+    would cost two switches of threads a call. The threads are not those of an executor: in a
+    process that a body forks, Python waits at the end for all threads of executors, and so for
+    the one that has forked, which is the process's only one; its exit code is 1 then.
 
     The threads are daemons, unlike those of `concurrent.futures`: a body whose call has timed out
     or was cancelled cannot be ended, and must not hold up the end of the worker's process.
@@ -67,7 +72,6 @@ class ThreadSlots:
     def __init__(
         self,
         workplace: Workplace,
-        count: int,
         following: Callable[[], Claim | None],
         on_end: OnEnd,
     ) -> None:
@@ -81,6 +85,10 @@ class ThreadSlots:
         self._closed = False
         self._in_hand: set[str] = set()
         atexit.register(self._finish_at_exit)
+
+    def has_room(self) -> bool:
+        """Threads are always ready."""
+        return True
 
     def start(self, claim: Claim) -> None:
         """Execute a claim, and those that follow it."""

@@ -25,6 +25,7 @@ from fsqueue.spool.syscalls import (
     write_all,
     write_at,
 )
+from fsqueue.streams import open_closed_streams
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -73,6 +74,7 @@ class Filesystem:
     def __init__(
         self, *, remote: bool = False, group: int | None = None, durable: bool = False
     ) -> None:
+        open_closed_streams()
         self.remote, self.group, self.durable = remote, group, durable
         self._file_mode = _OWN_FILE if group is None else _GROUP_FILE
         self._folder_mode = _OWN_FOLDER if group is None else _GROUP_FOLDER

@@ -32,6 +32,7 @@ def test_a_watcher_that_fails_is_told_of(nested):
         return None
 
     assert told() is None
+    wait_until(slots.has_room)
     slots.start(worker.claim(f"{root}/{origin}"))
     assert invocation.get(timeout=20) == 9
     error = wait_until(told)

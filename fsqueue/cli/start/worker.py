@@ -83,8 +83,10 @@ def command(
     """
     from fsqueue.cli.discovery import find_app
     from fsqueue.logs import LogSetup, set_up
+    from fsqueue.runner.dedicated import dedicate_process
     from fsqueue.runner.signals import catching
 
+    dedicate_process()
     set_up(LogSetup(log_format, log_calls))
     # As `python -m` does: the modules of the folder where the command is given come first.
     if (here := workdir()) is not None:

@@ -1,0 +1,233 @@
+"""Finds and ends processes together with everything that they have started.
+
+A program that a body starts may start others, leave its session (``setsid``) and lose its parent.
+On Linux it still cannot get away: the process of a slot is a "child subreaper", so an orphan below
+it becomes its child instead of that of ``init``, and the whole tree stays visible in ``/proc``.
+To end a tree, every process in it is first stopped, until a look finds no new one, and then killed:
+a process that forks faster than it is killed would escape otherwise.
+
+What cannot be ended: processes that have become another user's (``sudo``, setuid programs), and
+those that other daemons start on request (``at``, ``systemd-run``, ``docker run``). On other
+systems than Linux an orphan is out of reach too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import sys
+import time
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+_SET_PDEATHSIG, _SET_CHILD_SUBREAPER = 1, 36
+# After these states of /proc/<pid>/stat a process runs no more instructions.
+_DEAD = frozenset(b"ZXx")
+# A killed process is gone within milliseconds, unless it waits for a disk.
+PATIENCE = 1.0
+_LOOK = 0.002
+
+
+class Relative(NamedTuple):
+    """A process as the system's table shows it."""
+
+    pid: int
+    parent: int
+    session: int
+    start: str
+
+
+def adopt_orphans() -> None:
+    """Make orphans below this process its children, on Linux."""
+    _prctl(_SET_CHILD_SUBREAPER, 1)
+
+
+def signal_when_parent_dies(number: int) -> None:
+    """Let the kernel signal this process when the thread that has forked it ends, on Linux.
+
+    It needs no thread of this process to run: a body may hold Python's lock in a call into C.
+    """
+    _prctl(_SET_PDEATHSIG, number)
+
+
+def _prctl(option: int, value: int) -> None:
+    if sys.platform == "linux":
+        import ctypes
+
+        ctypes.CDLL(None).prctl(option, ctypes.c_ulong(value), 0, 0, 0)
+
+
+def table() -> list[Relative]:
+    """All processes of this machine that run, and that this process may see."""
+    if sys.platform != "linux":
+        return list(_table_by_psutil())
+    found = (_read(int(name)) for name in os.listdir("/proc") if name.isdigit())
+    return [each for each in found if each is not None]
+
+
+def _read(pid: int) -> Relative | None:
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            fields = file.read().rpartition(b")")[2].split()
+    except OSError:
+        return None
+    # Of a process whose first thread has ended the others may go on.
+    if fields[0][0] in _DEAD and int(fields[17]) <= 1:
+        return None
+    return Relative(pid, int(fields[1]), int(fields[3]), fields[19].decode())
+
+
+def _table_by_psutil() -> Iterator[Relative]:
+    import psutil
+
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            if process.status() != psutil.STATUS_ZOMBIE:
+                yield Relative(
+                    process.pid,
+                    process.ppid(),
+                    os.getsid(process.pid),
+                    str(process.create_time()),
+                )
+
+
+def children(pid: int) -> list[int]:
+    """Running children of a process."""
+    return [each.pid for each in table() if each.parent == pid]
+
+
+def end(
+    roots: Callable[[list[Relative]], Iterable[int]], *, spared: Iterable[int] = ()
+) -> set[int]:
+    """Kill processes and everything below them, and wait for their end.
+
+    Resource trackers are left alone: they remove what the killed leave in shared memory, and end
+    by themselves once all the others have.
+
+    Args:
+        roots: tells from the table of processes which ones; asked again until it finds no new one.
+        spared: processes to leave alone, with all below them.
+
+    Returns:
+        The ids of those that were killed.
+    """
+    stopped, spared = _stop(roots, frozenset(spared))
+    for each in stopped.values():
+        each.send(signal.SIGKILL)
+    deadline = time.monotonic() + PATIENCE
+    for each in stopped.values():
+        each.wait(deadline)
+        each.close()
+    return set(stopped)
+
+
+def stop(roots: Callable[[list[Relative]], Iterable[int]]) -> set[int]:
+    """Stop processes and everything below them, as before `end`; returns their ids."""
+    stopped, _ = _stop(roots, frozenset())
+    for each in stopped.values():
+        each.close()
+    return set(stopped)
+
+
+def _stop(
+    roots: Callable[[list[Relative]], Iterable[int]], spared: frozenset[int]
+) -> tuple[dict[int, _Handle], frozenset[int]]:
+    stopped: dict[int, _Handle] = {}
+    while True:
+        known = table()
+        new = [each for each in _below(known, roots(known), spared) if each.pid not in stopped]
+        trackers = {each.pid for each in new if is_resource_tracker(each.pid)}
+        spared |= trackers
+        new = [each for each in new if each.pid not in trackers]
+        if not new:
+            return stopped, spared
+        for each in new:
+            handle = _Handle.of(each)
+            if handle is not None:
+                handle.send(signal.SIGSTOP)
+                stopped[each.pid] = handle
+
+
+def _below(
+    known: list[Relative], roots: Iterable[int], spared: frozenset[int]
+) -> Iterator[Relative]:
+    by_pid = {each.pid: each for each in known}
+    by_parent: dict[int, list[int]] = {}
+    for each in known:
+        by_parent.setdefault(each.parent, []).append(each.pid)
+    todo, seen = list(roots), {os.getpid(), *spared}
+    while todo:
+        pid = todo.pop()
+        if pid not in seen and pid in by_pid:
+            seen.add(pid)
+            yield by_pid[pid]
+            todo += by_parent.get(pid, ())
+
+
+class _Handle:
+    """A process that can be signalled without hitting another one that got its number."""
+
+    def __init__(self, relative: Relative, fd: int | None) -> None:
+        self._relative, self._fd = relative, fd
+
+    @classmethod
+    def of(cls, relative: Relative) -> _Handle | None:
+        """The handle of a process; None if it has ended or another one has its number."""
+        fd = None
+        if sys.platform == "linux":
+            try:
+                fd = os.pidfd_open(relative.pid)
+            except ProcessLookupError:
+                return None
+            except OSError:  # a kernel before 5.3, or no descriptor is left
+                fd = None
+        handle = cls(relative, fd)
+        if handle._is_same():
+            return handle
+        handle.close()
+        return None
+
+    def _is_same(self) -> bool:
+        now = _read(self._relative.pid) if sys.platform == "linux" else self._relative
+        return now is not None and now.start == self._relative.start
+
+    def send(self, number: signal.Signals) -> None:
+        """Signal it, if it is still there and this user's."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            if self._fd is not None:
+                signal.pidfd_send_signal(self._fd, number)
+            elif self._is_same():
+                os.kill(self._relative.pid, number)
+
+    def wait(self, deadline: float) -> None:
+        """Wait until it has ended."""
+        if self._fd is not None:
+            left = max(0.0, deadline - time.monotonic())
+            poll = select.poll()
+            poll.register(self._fd, select.POLLIN)
+            poll.poll(left * 1000)
+            return
+        while self._is_same() and time.monotonic() < deadline:
+            time.sleep(_LOOK)
+
+    def close(self) -> None:
+        """Free its descriptor."""
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
+
+
+def is_resource_tracker(pid: int) -> bool:
+    """Whether a process is a resource tracker of multiprocessing or of loky."""
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            words = file.read().split(b"\0")
+    except OSError:
+        return False
+    return any(
+        word.startswith(b"from ") and b"resource_tracker import main" in word for word in words
+    )

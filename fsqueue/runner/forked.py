@@ -1,0 +1,100 @@
+"""Keeps a process that a body has forked from going on as a copy of its worker."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+import traceback
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+
+class EndForks:
+    """A block in which a body runs: a process that it has forked ends where the block does.
+
+    Without this the copy would publish a result of its own, and then claim the next call. It ends
+    with the exit code of a script that gets so far, and none of the worker's handlers runs.
+    """
+
+    def __init__(self) -> None:
+        self._pid = os.getpid()
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        where: TracebackType | None,
+    ) -> None:
+        if os.getpid() == self._pid:
+            return
+        code = 1
+        try:
+            code = _exit_code(error)
+            for stream in (sys.stdout, sys.stderr, sys.__stdout__):
+                with contextlib.suppress(OSError, ValueError):
+                    if stream is not None:
+                        stream.flush()
+        finally:
+            os._exit(code)
+
+
+def _exit_code(error: BaseException | None) -> int:
+    if error is None:
+        return 0
+    if not isinstance(error, SystemExit):
+        traceback.print_exception(error, file=sys.__stderr__)
+        return 1
+    if error.code is None or isinstance(error.code, int):
+        return (error.code or 0) & 0xFF
+    print(error.code, file=sys.__stderr__)
+    return 1
+
+
+_thread = threading.local()
+
+
+def _hold_signals() -> None:
+    """A signal to the fork, as by `Process.terminate`, waits until the fork has its handlers."""
+    _thread.ours = _handled_by_worker()
+    _thread.mask = signal.pthread_sigmask(signal.SIG_BLOCK, _thread.ours)
+
+
+def _let_signals_through() -> None:
+    signal.pthread_sigmask(signal.SIG_SETMASK, _thread.mask)
+
+
+def _forget_handlers() -> None:
+    """Give a forked process back the handlers of an ordinary one.
+
+    Those of a worker do nothing, so that it ends in good order. Its wake-up descriptor is shared
+    with the fork: a signal to the fork would stop the worker.
+    """
+    for number in _thread.ours:
+        default = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+        signal.signal(number, default)
+    if _thread.ours:
+        signal.set_wakeup_fd(-1)
+    _let_signals_through()
+
+
+def _handled_by_worker() -> list[int]:
+    return [
+        number
+        for number in signal.valid_signals()
+        if getattr(signal.getsignal(number), "__module__", "").startswith("fsqueue.runner")
+    ]
+
+
+os.register_at_fork(
+    before=_hold_signals,
+    after_in_parent=_let_signals_through,
+    after_in_child=_forget_handlers,
+)

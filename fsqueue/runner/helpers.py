@@ -1,0 +1,75 @@
+"""Tells which child processes libraries keep for the next body.
+
+A process pool in a global variable, and joblib's pool, which loky keeps by itself, serve one body
+after another. To end its processes would break the pool, and even hang it: an idle process of a
+`multiprocessing.Pool` holds the lock of its queue. A pool that still works when the body has ended
+works for nobody, and is ended. Resource trackers end by themselves.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_EXECUTORS = (
+    "concurrent.futures.process",
+    "loky.process_executor",
+    "joblib.externals.loky.process_executor",
+)
+# A pool wakes its caller, and then notes that it has nothing to do.
+_MOMENT = 0.1
+_LOOK = 0.001
+
+
+def kept_for_reuse() -> set[int]:
+    """Ids of processes of idle pools, and of managers, that are still referenced."""
+    return {pid for pid in (*_of_executors(), *_of_multiprocessing()) if pid is not None}
+
+
+def fork_server_of_bodies() -> int | None:
+    """The fork server of multiprocessing, if a body has started it: the next one uses it too."""
+    module = sys.modules.get("multiprocessing.forkserver")
+    server: Any = getattr(module, "_forkserver", None)
+    pid: int | None = getattr(server, "_forkserver_pid", None)
+    return pid
+
+
+def _of_executors() -> Iterator[int]:
+    for name in _EXECUTORS:
+        threads: Any = getattr(sys.modules.get(name), "_threads_wakeups", ())
+        for thread in list(threads):
+            executor = thread.executor_reference()
+            if executor is not None and _is_empty(executor._pending_work_items):  # noqa: SLF001
+                yield from list(thread.processes)
+
+
+def _of_multiprocessing() -> Iterator[int | None]:
+    registry: Any = getattr(sys.modules.get("multiprocessing.util"), "_finalizer_registry", {})
+    for finalizer in list(registry.values()):
+        reference = getattr(finalizer, "_weakref", None)
+        owner: Any = reference() if reference is not None else None
+        if isinstance(owner, _class("multiprocessing.pool", "Pool")):
+            if _is_empty(owner._cache):  # noqa: SLF001
+                yield from (process.pid for process in list(owner._pool))  # noqa: SLF001
+            else:
+                # Or it would start others in place of those that are killed.
+                with contextlib.suppress(Exception):
+                    owner.terminate()
+        elif isinstance(owner, _class("multiprocessing.managers", "BaseManager")):
+            yield owner._process.pid  # noqa: SLF001
+
+
+def _class(module: str, name: str) -> Any:
+    return getattr(sys.modules.get(module), name, ())
+
+
+def _is_empty(work: dict[Any, Any]) -> bool:
+    deadline = time.monotonic() + _MOMENT
+    while work and time.monotonic() < deadline:
+        time.sleep(_LOOK)
+    return not work
