@@ -157,10 +157,15 @@ class Site:
         for key in [key for key in os.environ if key.startswith("FSQUEUE")]:
             self._patch.delenv(key)
         self._patch.setenv("FSQUEUE__ROOT", str(self.root))
-        spec = importlib.util.spec_from_file_location("tasks", self.project / "tasks.py")
-        self.tasks = importlib.util.module_from_spec(spec)
-        self._patch.setitem(sys.modules, "tasks", self.tasks)
-        spec.loader.exec_module(self.tasks)
+        self.tasks = self.load("tasks")
+
+    def load(self, name):
+        """Import a module of the project into this process."""
+        spec = importlib.util.spec_from_file_location(name, self.project / f"{name}.py")
+        module = importlib.util.module_from_spec(spec)
+        self._patch.setitem(sys.modules, name, module)
+        spec.loader.exec_module(module)
+        return module
 
     def close(self):
         for process in self._started:
@@ -176,10 +181,10 @@ class Site:
         self._started.append(process)
         return process
 
-    def worker(self, kind="thread", slots=None, *options, before=(), **env):
+    def worker(self, kind="thread", slots=None, *options, before=(), app="tasks:app", **env):
         """Start a worker from the command line; returns before it is ready."""
         number = (*(() if slots is None else ("--concurrency", str(slots))), *options)
-        command = (sys.executable, "-m", "fsqueue", "worker", "tasks:app", "--runner", kind)
+        command = (sys.executable, "-m", "fsqueue", "worker", app, "--runner", kind)
         return self.start(*before, *command, *number, **env)
 
     def run(self, *command, **env):

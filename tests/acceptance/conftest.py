@@ -28,3 +28,11 @@ def shared(request, tmp_path_factory):
         yield site
     finally:
         site.close()
+
+
+@pytest.fixture
+def programs(site):
+    """The tasks of `project/programs.py`, whose bodies start other processes."""
+    module = site.load("programs")
+    yield module
+    module.app.close()

@@ -1,10 +1,8 @@
 """P13: processes that a body has started end with it, however it ends."""
 
 import contextlib
-import importlib.util
 import os
 import signal
-import sys
 
 import pytest
 from acceptance_harness import KINDS, alive, wait_until
@@ -32,20 +30,8 @@ OF_EACH = [
 ]
 
 
-@pytest.fixture
-def programs(site):
-    spec = importlib.util.spec_from_file_location("programs", site.project / "programs.py")
-    module = importlib.util.module_from_spec(spec)
-    site._patch.setitem(sys.modules, "programs", module)
-    spec.loader.exec_module(module)
-    yield module
-    module.app.close()
-
-
-def worker_of(site, kind, *options, before=(), **env):
-    command = (sys.executable, "-m", "fsqueue", "worker", "programs:app", "--concurrency", "1")
-    worker = site.start(*before, *command, "--runner", kind, *options, **env)
-    return worker.wait_for_start()
+def worker_of(site, kind, **env):
+    return site.worker(kind, 1, app="programs:app", **env).wait_for_start()
 
 
 def started(marks):
@@ -150,14 +136,14 @@ def test_programs_end_with_a_worker_that_stops_at_once(site, programs, kind, way
     assert_gone(marks)
 
 
-@pytest.mark.parametrize("way", ["popen", "daemon"])
+@pytest.mark.parametrize("way", ["popen", "fork", "pipeline"])
 def test_programs_of_a_killed_fork_server(site, programs, way):
     """The server dies and the worker lives: what belongs to the slots' sessions is found."""
     import psutil
 
     worker = worker_of(site, "process")
     marks = site.folder("marks")
-    programs.start_and_wait("popen", marks.folder)
+    programs.start_and_wait(way, marks.folder)
     started(marks)
     for child in psutil.Process(worker.pid).children():
         if "resource_tracker" not in " ".join(child.cmdline()):
@@ -194,8 +180,7 @@ def test_a_fork_that_leaves_the_body_is_no_second_worker(site, programs, kind, t
     marks = site.folder("marks")
     assert getattr(programs, task)(how, marks.folder).get(timeout=20) == code
     assert len(marks.pids("forks")) == 1
-    assert_gone_forks = [pid for pid in marks.pids("forks") if alive(pid)]
-    assert not assert_gone_forks
+    assert not any(map(alive, marks.pids("forks")))
     assert programs.pid().get(timeout=20)
     assert worker.popen.poll() is None
     assert how != "raise" or "LookupError: raise" in worker.text()

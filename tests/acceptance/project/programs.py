@@ -1,6 +1,7 @@
 """Tasks whose bodies start other processes, in every way that Python has."""
 
 import asyncio
+import errno
 import functools
 import multiprocessing
 import os
@@ -216,6 +217,18 @@ def exit_codes():
 def read_stdin():
     program = subprocess.run(["cat"], capture_output=True, check=True).stdout
     return sys.stdin.read(), os.read(0, 100), program
+
+
+@app.task
+def use_terminal():
+    """Read and write the terminal in the background, as `ssh` does to ask for a password."""
+    try:
+        terminal = os.open("/dev/tty", os.O_RDWR)
+        os.write(terminal, b"password: ")
+        os.read(terminal, 1)
+    except OSError as error:
+        return errno.errorcode[error.errno]
+    return "it was read"
 
 
 @app.task
