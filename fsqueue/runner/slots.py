@@ -72,6 +72,7 @@ class ThreadSlots:
     def __init__(
         self,
         workplace: Workplace,
+        count: int,
         following: Callable[[], Claim | None],
         on_end: OnEnd,
     ) -> None:
