@@ -69,7 +69,7 @@ def _limit(
                 if not cancelled:
                     log.warning("%s goes on in a thread: its slot is lost", execution.claim.name)
 
-    timer = _started(execution, expire)
+    timer = _started(execution, seconds, expire)
     if killable:
         # A body that keeps Python from running, in a long call into C, is killed by the worker.
         execution.workplace.on_limit(seconds)
@@ -83,7 +83,7 @@ def _limit(
             execution.over = True
 
 
-def _started(execution: Execution, expire: Callable[[], None]) -> threading.Timer:
+def _started(execution: Execution, seconds: float, expire: Callable[[], None]) -> threading.Timer:
     """A timer that runs; the body waits until this process may have a thread for it.
 
     Raises:
@@ -91,7 +91,7 @@ def _started(execution: Execution, expire: Callable[[], None]) -> threading.Time
     """
     pause = _FIRST_PAUSE
     while True:
-        timer = threading.Timer(min(execution.call.timeout, LONGEST), expire)
+        timer = threading.Timer(seconds, expire)
         timer.daemon = True
         try:
             timer.start()

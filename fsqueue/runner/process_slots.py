@@ -37,6 +37,7 @@ log = logging.getLogger(__name__)
 
 # A process that was killed is gone within milliseconds, unless it waits for a disk.
 _DEATH = 1.0
+_A_DAY = 86400.0
 # An idle process ends at once, unless a body has left a thread behind.
 _GOODBYE = 3.0
 # A fork server that was killed may refuse connections for a moment before it counts as dead.
@@ -207,7 +208,8 @@ class ProcessSlots:
     def _attend_all(self) -> bool:
         """Attend to what is ready, or to nothing when a deadline is over; False at the end."""
         deadlines = [slot.deadline for slot in list(self._members) if slot.deadline is not None]
-        patience = max(0.0, min(deadlines) - time.monotonic()) if deadlines else None
+        # The system call takes 24 days at most.
+        patience = min(max(0.0, min(deadlines) - time.monotonic()), _A_DAY) if deadlines else None
         ready = [(key.data, key.fileobj) for key, _ in self._selector.select(patience)]
         for slot, source in ready:
             if not isinstance(slot, SlotProcess):
