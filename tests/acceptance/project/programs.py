@@ -13,8 +13,27 @@ from concurrent.futures import ProcessPoolExecutor
 
 from tasks import note
 
-from fsqueue import FSQueue
+from fsqueue import FSQueue, current_invocation
 
+
+def _break():
+    """Fail in the process of a slot as the test wants it, and not in the worker's own."""
+    try:
+        with open("broken", encoding="ascii") as file:
+            how = file.read()
+    except OSError:
+        return
+    if multiprocessing.parent_process() is None:
+        return
+    if how == "exit":
+        os._exit(3)
+    if how == "other spool":
+        os.environ["FSQUEUE__ROOT"] = os.path.abspath("other")
+        return
+    raise {"OSError": OSError, "ImportError": ImportError, "MemoryError": MemoryError}[how]("no")
+
+
+_break()
 app = FSQueue("programs")
 
 _LONG = 300
@@ -132,6 +151,11 @@ def start_and_crash(way, folder):
 @app.task
 def pid():
     return os.getpid()
+
+
+@app.task
+def attempt():
+    return os.getpid(), current_invocation().attempt
 
 
 # -- pools that are kept ------------------------------------------------------------------
