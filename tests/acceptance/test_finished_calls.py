@@ -3,6 +3,8 @@
 import signal
 import sys
 
+from acceptance_harness import wait_until
+
 MANY = 200
 
 
@@ -13,6 +15,8 @@ def test_a_stop_gives_back_the_running_call_only(site, kind):
     marks = site.folder("marks")
     site.call(site.tasks.hold, marks.folder)
     marks.wait_for_starts(1)
+    # The call before may have its result, and still be there.
+    wait_until(lambda: len(site.files("running")) == 1, "one call is running")
     (held,) = site.files("running")
 
     worker.signal(signal.SIGTERM)
@@ -32,6 +36,8 @@ def test_a_kill_right_after_the_stop_costs_the_running_call_no_attempt(site, kin
     marks = site.folder("marks")
     site.call(site.tasks.hold, marks.folder)
     marks.wait_for_starts(1)
+    # The call before may have its result, and still be there.
+    wait_until(lambda: len(site.files("running")) == 1, "one call is running")
     (held,) = site.files("running")
 
     worker.signal(signal.SIGTERM)
