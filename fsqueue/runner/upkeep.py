@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from fsqueue.errors import FSQueueError
 from fsqueue.runner.threads import start_threads
 from fsqueue.spool.callers import clear_up_after
+from fsqueue.spool.distant_callers import DistantCallers
 from fsqueue.spool.expiry import expire, remove_gone_clients
 from fsqueue.spool.lane_upkeep import LaneUpkeep
 from fsqueue.spool.liveness import Observer, watchers
@@ -68,6 +69,7 @@ class Upkeep:
         self._flush = flush
         self._observer = Observer(store, heartbeat=conf.heartbeat, lease=conf.lease)
         self._lanes = LaneUpkeep(store)
+        self._callers = DistantCallers(store, lease=conf.lease)
         self._stop = threading.Event()
         self._standing_in = False
         self._leading = False
@@ -151,6 +153,7 @@ class Upkeep:
             (self._mend_lanes, beat),
             (self._look_after, beat),
             (self._clear_up, beat),
+            (self._look_for_callers, self._conf.lease),
             (self._write_journal, beat / 4),
             (self._expire, _EXPIRE_EVERY),
         )
@@ -197,6 +200,10 @@ class Upkeep:
     def _mend_lanes(self) -> None:
         if self._leading:
             self._lanes.round()
+
+    def _look_for_callers(self) -> None:
+        if self._leading:
+            self._callers.round()
 
     def _look_after(self) -> None:
         """Find out whether calls wait for others, and see to those that nobody else moves on."""

@@ -318,8 +318,10 @@ class Moves(Once):
 
     # -- cancel -------------------------------------------------------------------------
 
-    def cancel_pending(self, path: str) -> bool:
+    def cancel_pending(self, path: str, why: str = "") -> bool:
         """Cancel an attempt that is pending; False if somebody has claimed it.
+
+        The outcome says `why`, unless this process dies before it is published.
 
         Dies before the rename: nothing has happened. Dies after it: whoever claims the attempt
         ends it. Lost reply: the new name is there.
@@ -334,7 +336,7 @@ class Moves(Once):
         except FileNotFoundError:
             if os.path.basename(marked) not in self.fs.names(folder, fresh=True):
                 return False
-        self.end_cancelled(marked, name)
+        self.end_cancelled(marked, name, why)
         return True
 
     def cancel_running(self, invocation_id: str) -> bool:
@@ -348,19 +350,19 @@ class Moves(Once):
         self.fs.touch(self.layout.cancelled(invocation_id))
         return published
 
-    def end_cancelled(self, path: str, name: AttemptName) -> None:
+    def end_cancelled(self, path: str, name: AttemptName, why: str = "") -> None:
         """Publish the outcome of an attempt that was cancelled before it ran, and remove it."""
         # Not readable: it is gone, or nobody can tell what it was.
         with contextlib.suppress(FileNotFoundError, EnvelopeError, SpoolVersionError):
-            add_end(self, self._read_call(path, name)[0], self._cancelled(name))
-        self._publish_cancelled(name)
+            add_end(self, self._read_call(path, name)[0], self._cancelled(name, why))
+        self._publish_cancelled(name, why)
         self.fs.discard(path)
 
-    def _publish_cancelled(self, name: AttemptName) -> bool:
-        return self.publish_outcome(self._cancelled(name), ())
+    def _publish_cancelled(self, name: AttemptName, why: str = "") -> bool:
+        return self.publish_outcome(self._cancelled(name, why), ())
 
-    def _cancelled(self, name: AttemptName) -> Outcome:
-        message = f"invocation {name.invocation_id} was cancelled"
+    def _cancelled(self, name: AttemptName, why: str = "") -> Outcome:
+        message = f"invocation {name.invocation_id} was cancelled{f': {why}' if why else ''}"
         return self.queue_failure(name, "CancelledError", message, State.CANCELLED)
 
     def is_cancelled(self, invocation_id: str) -> bool:

@@ -1,6 +1,7 @@
 """Callers that are killed: nothing runs for a process that cannot receive the result."""
 
 import importlib
+import os
 import signal
 import sys
 
@@ -174,3 +175,26 @@ def test_nested_calls_of_a_killed_worker_do_not_run(site, kind, marks, gone_task
     assert len(call.result(20)) == 10
     assert len(marks.pids("outer")) == 2
     assert len(marks.pids(f"inner-of-{pid}")) == 1
+
+
+def test_a_caller_that_cannot_be_seen_from_here_is_gone_after_the_lease(site, kind, marks):
+    """It is in a PID namespace of its own, as in a container: that is as far as another host."""
+    isolated = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
+    if os.getuid() != 0 or site.run(*isolated, "true").returncode:
+        pytest.skip("needs PID namespaces")
+    busy = site.folder("busy")
+    worker = site.worker(kind, 1, FSQUEUE__HEARTBEAT="0.2", FSQUEUE__LEASE="1").wait_for_start()
+    holder = site.call(site.tasks.hold, busy.folder)
+    busy.wait_for_starts(1)
+    code = f"import gone_tasks; gone_tasks.call('fan-out', {marks.folder!r}, {COUNT})"
+    caller = site.start(*isolated, sys.executable, "-c", code)
+    pending_of(site, COUNT)
+    stamp = site.root / "locks" / "upkeep"
+    since = stamp.stat().st_mtime
+    wait_until(lambda: stamp.stat().st_mtime > since + 2.5, "the worker has seen that it lives")
+    kill(caller)
+    pending_of(site, 0)
+    worker.wait_for_log("seems to be gone; its calls withdrawn")
+    busy.release()
+    holder.result(20)
+    assert marks.pids("starts") == []

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from msgspec import structs
-from sweep import ARGUMENTS, CLIENT, ID, MAX_ATTEMPTS, Stage, call_of, outcome_of, worker_of
+from sweep import ARGUMENTS, BODY, CLIENT, ID, MAX_ATTEMPTS, Stage, call_of, outcome_of, worker_of
 from sweep_operations import Operation, check_nothing_left, reap_other, run_body
 
 from fsqueue.spool.callers import clear_up_after
+from fsqueue.spool.distant_callers import DistantCallers
 from fsqueue.spool.identity import this_process
 from fsqueue.spool.names import AttemptName
 
@@ -52,6 +53,25 @@ def with_uncollected_result(stage: Stage) -> None:
     assert stage.healthy.publish_outcome(outcome, [b"nobody can receive it"])
 
 
+def distant(stage: Stage) -> None:
+    stage.call = structs.replace(
+        call_of(stage.store, keep=False), caller=GONE._replace(boot="another host")
+    )
+    stage.origin = stage.healthy.publish(stage.call, [ARGUMENTS])
+    stage.healthy.fs.make_folders(stage.layout.kept_mailbox(CLIENT))
+
+
+def withdraw_distant(stage: Stage) -> None:
+    observer = DistantCallers(stage.store, lease=0.0)
+    lock = stage.healthy.fs.lock(stage.layout.client_lock(CLIENT))
+    assert lock is not None
+    try:
+        observer.round()
+    finally:
+        lock.release()
+    observer.round()
+
+
 def never_run(a: int, b: int) -> None:
     raise AssertionError(f"the body runs with {a} and {b}, and nobody can receive its result")
 
@@ -89,5 +109,11 @@ GONE_CALLERS = (
         held_unknowingly,
         lambda stage: stage.worker.keep_alive(),
         **_NO_OUTCOME,
+    ),
+    Operation(
+        "withdraw-of-distant-caller",
+        distant,
+        withdraw_distant,
+        contents=frozenset({b"", BODY}),
     ),
 )

@@ -1,0 +1,107 @@
+"""Callers on other hosts, which are known by their locks only."""
+
+from __future__ import annotations
+
+import pytest
+from spool_pair import QUEUE, opened_pair
+
+from fsqueue.spool.distant_callers import DistantCallers
+from fsqueue.spool.identity import this_process
+
+LEASE = 30.0
+
+
+@pytest.fixture
+def pair(spool):
+    with opened_pair(spool) as pair:
+        pair.client._process = this_process()._replace(boot="another host")
+        yield pair
+
+
+@pytest.fixture
+def observer(pair):
+    return DistantCallers(pair.store, lease=LEASE)
+
+
+def die(pair) -> None:
+    """As the kernel does it for a process that is killed."""
+    pair.client._lock.release()
+
+
+def pass_time(pair, seconds: float) -> None:
+    pair.fs.clock_offset += seconds
+
+
+def state_of(pair, receipt) -> str:
+    data = pair.store.peek(receipt.invocation_id)
+    return "" if data is None else pair.store.read_outcome(receipt.invocation_id, data)[0].state
+
+
+def test_the_pending_direct_calls_are_cancelled_after_the_lease(pair, observer):
+    direct, kept = pair.publish(), pair.publish(keep=True)
+    observer.round()
+    die(pair)
+    observer.round()
+    pass_time(pair, LEASE - 1)
+    observer.round()
+    assert state_of(pair, direct) == "", "it is too early"
+    pass_time(pair, 2)
+    observer.round()
+    assert state_of(pair, direct) == "cancelled"
+    assert not pair.fs.exists(direct.path)
+    assert pair.fs.exists(kept.path), "others may ask for its result"
+    assert pair.worker.claim(kept.path) is not None
+
+
+def test_calls_of_a_caller_that_holds_its_lock_are_never_touched(pair, observer):
+    receipt = pair.publish()
+    for _ in range(5):
+        observer.round()
+        pass_time(pair, 10 * LEASE)
+    assert pair.worker.claim(receipt.path) is not None
+
+
+def test_a_lock_that_was_never_seen_held_says_nothing(pair, observer):
+    """So it is where locks exclude nobody."""
+    receipt = pair.publish()
+    die(pair)
+    for _ in range(5):
+        observer.round()
+        pass_time(pair, 10 * LEASE)
+    assert pair.worker.claim(receipt.path) is not None
+
+
+def test_a_call_that_another_one_waits_for_is_left(pair, observer):
+    receipt = pair.publish()
+    child = pair.client.publish(
+        pair.client.new_id(),
+        *("t.f", QUEUE, [b"x"]),
+        max_attempts=3,
+        keep=True,
+        after=(receipt.invocation_id,),
+        parent=receipt.invocation_id,
+    )
+    observer.round()
+    die(pair)
+    for _ in range(3):
+        observer.round()
+        pass_time(pair, LEASE)
+    assert pair.fs.exists(receipt.path)
+    assert pair.store.cancel_pending(receipt.path)
+    assert pair.worker.claim(child.path) is not None
+
+
+def test_an_error_of_the_shared_directory_leaves_the_rest_to_the_next_round(pair, observer):
+    receipts = [pair.publish() for _ in range(3)]
+    observer.round()
+    die(pair)
+    observer.round()
+    pass_time(pair, LEASE)
+    from fsqueue.testing import Fault
+
+    pair.fs.inject(Fault.fail(5, verb="rename"))
+    with pytest.raises(OSError, match="Input/output"):
+        observer.round()
+    pair.fs.inject()
+    observer.round()
+    assert [state_of(pair, receipt) for receipt in receipts] == ["cancelled"] * 3
