@@ -14,7 +14,8 @@ def test_a_call_after_fsqueue_has_left_is_refused_before_it_is_made(site, how):
 
     assert caller.returncode == 0, caller.stderr
     assert caller.stdout.startswith("refused"), caller.stdout
-    assert "ending" in caller.stdout
+    # Since Python 3.12 the end of `asyncio.run` itself says so, as it wants a thread.
+    assert "ending" in caller.stdout or "interpreter shutdown" in caller.stdout
     # Who makes a call appears there, and has nobody left to remove it.
     assert site.names("clients") == []
 
