@@ -143,7 +143,10 @@ def test_stats_of_a_spool_where_nothing_has_ended(app, fsqueue, in_json):
 
 def test_workers(worked, fsqueue, in_json):
     assert worked.store  # makes the spool, if the worker has not yet
-    (worker,) = wait_until(lambda: in_json("workers")["workers"])
+    # A worker is listed from its lock on, and its record follows.
+    (worker,) = wait_until(
+        lambda: [each for each in in_json("workers")["workers"] if each["queues"]]
+    )
     assert (worker["state"], worker["queues"]) == ("alive", ["t.default"])
     text = fsqueue("workers").stdout
     assert worker["name"] in text
