@@ -292,6 +292,10 @@ class FSQueue:
         """This process's handle on the spool, made if it is not there yet."""
         return self._session.store
 
+    def expect_spool(self, spool_id: str) -> None:
+        """Use no other spool than this one, and make none where it is missing."""
+        self._session.expect(spool_id)
+
     @property
     def events(self) -> bool:
         """Whether file events wake this process."""

@@ -5,6 +5,7 @@
     FSQueueError
     ├── ConfigError                 (also a ValueError)
     ├── SpoolError                  the shared directory
+    │   ├── SpoolReplacedError      another spool has taken its place
     │   ├── SpoolVersionError       written by another format version
     │   ├── StorageError            (also an OSError) a file does not fit on its disk
     │   └── EnvelopeError           a file that is not what it claims to be
@@ -42,6 +43,10 @@ class ConfigError(FSQueueError, ValueError):
 
 class SpoolError(FSQueueError):
     """The shared directory cannot be used; the message says why and what to do."""
+
+
+class SpoolReplacedError(SpoolError):
+    """The shared directory holds another spool than the one that this process has opened."""
 
 
 class SpoolVersionError(SpoolError):

@@ -46,6 +46,7 @@ class Session:
         self._locate = locate
         self._mutex = threading.RLock()
         self._store: Store | None = None
+        self._expected = ""
         self._client: Client | None = None
         self._observer: Observer | None = None
         forget = weakref.WeakMethod(self._forget)
@@ -54,6 +55,8 @@ class Session:
     def _forget(self) -> None:
         """Drop what belongs to the parent process, without closing it."""
         self._mutex = threading.RLock()
+        if self._store is not None:
+            self.expect(self._store.info.id)
         self._store = self._client = self._observer = None
 
     def queue(self, name: str, profile: str | None = None) -> str:
@@ -102,7 +105,11 @@ class Session:
             fs.make_folders(str(root.parent))
             check_private_folder(str(root.parent))
         key = b"" if conf.signing_key_file is None else read_key(conf.signing_key_file)
-        return open_store(root, fs, key)
+        return open_store(root, fs, key, expected=self._expected)
+
+    def expect(self, spool_id: str) -> None:
+        """Open no other spool than this one, until `close`, and make none where it is missing."""
+        self._expected = spool_id
 
     @property
     def events(self) -> bool:
@@ -152,6 +159,7 @@ class Session:
         """Leave the spool; the next use connects again."""
         with self._mutex:
             client, self._client, self._store, self._observer = self._client, None, None, None
+            self._expected = ""
         if client is not None:
             client.close()
 

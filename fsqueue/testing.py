@@ -176,7 +176,7 @@ class FaultyFilesystem(Filesystem):
     def _call(self, verb: str, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
         if verb == "clock":
             return function(*args, **kwargs)
-        operation = self._describe(verb, function, args)
+        operation = self._describe(verb, args)
         fault = self._strike(operation)
         effect = fault.effect if fault else None
         if fault and effect is Effect.FAIL:
@@ -197,13 +197,9 @@ class FaultyFilesystem(Filesystem):
         self._remember(operation, result)
         return result
 
-    def _describe(self, verb: str, function: object, args: tuple[object, ...]) -> Operation:
+    def _describe(self, verb: str, args: tuple[object, ...]) -> Operation:
         if args and isinstance(args[0], int):  # a file that is open
             return Operation(verb, self._paths.get(args[0], ""))
-        if verb == "lock":  # called as a method of the lock
-            return Operation(
-                verb, str(getattr(getattr(function, "__self__", None), "lock_file", ""))
-            )
         paths = [arg for arg in args[:2] if isinstance(arg, str)]
         return Operation(verb, *paths)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import time
 from typing import TYPE_CHECKING, TypeVar
@@ -78,6 +79,14 @@ def _names(root: str | os.PathLike[str], folder: str) -> list[str]:
         return sorted(os.listdir(os.path.join(root, folder)))
     except FileNotFoundError:
         return []
+
+
+def upgrade(root: str | os.PathLike[str]) -> None:
+    """Let a spool say that it has a newer format, as a newer version does before it writes any."""
+    path = os.path.join(root, "spool.json")
+    with open(path, "rb") as file:
+        info = json.load(file)
+    rewrite(path, json.dumps(info | {"format": 99}).encode())
 
 
 def rewrite(path: str, data: bytes) -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias, cast
 
 from fsqueue import logs, streams
 from fsqueue.codec.texts import summary
-from fsqueue.errors import ConfigError, FSQueueError, SpoolError
+from fsqueue.errors import ConfigError, FSQueueError, SpoolError, SpoolReplacedError
 from fsqueue.runner import descendants
 from fsqueue.runner.body_processes import end_processes_of_bodies
 from fsqueue.runner.budget import NOTHING, RemoteBudget
@@ -50,6 +50,7 @@ class Setup:
 
     locator: str
     root: str
+    spool: str
     path: tuple[str, ...]
     environ: dict[str, str]
     parent: Process
@@ -63,8 +64,8 @@ class Setup:
             ConfigError: the application cannot be imported by another process.
         """
         environ = {key: value for key, value in os.environ.items() if key.startswith(_PREFIX)}
-        root, path = host.store.layout.root, tuple(sys.path)
-        return cls(host.locate(), root, path, environ, this_process(), logs.chosen())
+        root, spool, path = host.store.layout.root, host.store.info.id, tuple(sys.path)
+        return cls(host.locate(), root, spool, path, environ, this_process(), logs.chosen())
 
     def apply(self) -> Host:
         """Import the application and open its spool.
@@ -79,6 +80,7 @@ class Setup:
         os.environ.update(self.environ)
         sys.path[:] = self.path
         host = cast("Host", pkgutil.resolve_name(self.locator))
+        host.expect_spool(self.spool)
         _connect(host)
         if host.store.layout.root != self.root:
             raise ConfigError(
@@ -137,6 +139,9 @@ class _Claimant:
         while not pause.wait(self._host.conf.heartbeat):
             try:
                 worker.keep_alive()
+            except SpoolReplacedError as error:
+                log.error("worker %s has no spool any more: %s", worker.name, error)  # noqa: TRY400
+                return  # the parent ends this process
             except (OSError, SpoolError) as error:
                 log.warning("worker %s cannot beat, trying again: %s", worker.name, error)
 

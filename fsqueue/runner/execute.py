@@ -313,13 +313,26 @@ def _insist(workplace: Workplace, step: Callable[[], Any]) -> Any:
     while True:
         try:
             return step()
-        except FileNotFoundError:
-            raise
         except OSError as error:
+            if isinstance(error, FileNotFoundError) and _is_there(workplace):
+                raise
             log.warning("the shared directory fails (%s); trying again in %.2f s", error, pause)
             if workplace.aborted.wait(pause):
                 raise
             pause = min(2 * pause, _LONGEST_PAUSE)
+
+
+def _is_there(workplace: Workplace) -> bool:
+    """Whether the spool is there, so that a missing file is missing and not unmounted.
+
+    Raises:
+        SpoolReplacedError: another spool is.
+    """
+    try:
+        workplace.store.check_spool()
+    except OSError:
+        return False
+    return True
 
 
 def _pending_ancestor(workplace: Workplace, invocation_id: str) -> str | None:

@@ -46,6 +46,9 @@ class Host(Protocol):
     def store(self) -> Store:
         """This process's handle on the spool."""
 
+    def expect_spool(self, spool_id: str) -> None:
+        """Let `store` open no other spool than this one, and make none where it is missing."""
+
     @property
     def events(self) -> bool:
         """Whether to listen to bells: they are heard on this machine only."""

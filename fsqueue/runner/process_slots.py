@@ -135,6 +135,16 @@ class ProcessSlots:
         self._server.stop()
         self._selector.close()
 
+    def drop(self) -> None:
+        """Kill the processes of the slots."""
+        self._stop_watching(_DEATH)
+        atexit.unregister(self._dismiss)
+        for slot in list(self._members):
+            slot.kill()
+            slot.end(time.monotonic() + _DEATH)
+        self._dismiss()
+        self._selector.close()
+
     def kill(self, give_back: Callable[[set[int]], None]) -> None:
         """Kill the processes with the bodies that run in them."""
         self._interrupt_coroutines()

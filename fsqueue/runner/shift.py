@@ -9,7 +9,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from fsqueue.errors import SpoolError
+from fsqueue.errors import SpoolError, SpoolReplacedError
 from fsqueue.runner import context, notes
 from fsqueue.runner.budget import Budget, claim_within
 from fsqueue.runner.context import Workplace
@@ -24,7 +24,7 @@ from fsqueue.runner.upkeep import Upkeep
 from fsqueue.runner.watch import TriggerWatch
 from fsqueue.spool.bell import listening
 from fsqueue.spool.journal import Journal
-from fsqueue.spool.opening import make_folder
+from fsqueue.spool.opening import check_folder
 from fsqueue.spool.reaper import give_back_of_processes
 from fsqueue.spool.reports import drop_progress
 from fsqueue.spool.resources import profile_of
@@ -89,6 +89,7 @@ class Shift:
         self._upkeep: Upkeep | None = None
         self._watch = TriggerWatch(host)
         self._ask: Callable[[], object] | None = None
+        self._replaced: SpoolReplacedError | None = None
         self._workplace.budget = budget
         budget.on_give = self._wake.set
 
@@ -114,7 +115,9 @@ class Shift:
     def _run(self, ask: Callable[[], object]) -> None:
         for queue in self._backlogs.queues:
             # Before looking there: an NFS client remembers for half a minute what was missing.
-            make_folder(self._store.fs, self._store.layout.queue(queue))
+            folder = self._store.layout.queue(queue)
+            self._store.make_folders(folder)
+            check_folder(self._store.fs, folder)
         self._parked.watch()
         slots = self._slots = self._make_slots()
         try:
@@ -131,6 +134,7 @@ class Shift:
             self._end_cancelled,
             self._drain_as_asked,
             lambda: self._journal.flush(self._worker.name),
+            self._lose_spool,
         )
         upkeep.start()
         self._watch.look()
@@ -141,14 +145,32 @@ class Shift:
                 text = "worker %s serves %s with %d %s slots"
                 log.info(text, name, root, self._concurrency, self._kind)
                 self._loop(slots, _FIRST_PAUSE_EVENTS if heard else _FIRST_PAUSE_POLLING)
-                # Still beating, still listening to signals: bodies may take their time.
-                slots.close()
-                self._watch.stop()
+                if self._replaced is None:
+                    # Still beating, still listening to signals: bodies may take their time.
+                    slots.close()
+                    self._watch.stop()
         finally:
             context.leave(self._workplace)
             self._watch.stop()
             upkeep.stop()
-            self._leave(upkeep)
+            if self._replaced is None:
+                self._leave(upkeep)
+            else:
+                self._abandon(slots)
+        if self._replaced is not None:
+            raise self._replaced
+
+    def _lose_spool(self, error: SpoolReplacedError) -> None:
+        """End the run: the root holds another spool. Called by upkeep."""
+        self._replaced = error
+        self.stop()
+
+    def _abandon(self, slots: Slots) -> None:
+        """Leave without a word to the spool, which is another one by now."""
+        self._workplace.aborted.set()
+        self._parked.unwatch()
+        slots.drop()
+        self._worker.abandon()
 
     def _leave(self, upkeep: Upkeep) -> None:
         self._parked.unwatch()
@@ -259,6 +281,9 @@ class Shift:
             self._busy += 1
         try:
             claim = self._claim()
+        except PermissionError as error:
+            self._store.pass_over(error.filename, error)
+            claim = None
         except (OSError, SpoolError) as error:
             log.warning("cannot claim, trying again: %s", error)
             claim = None

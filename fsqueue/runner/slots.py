@@ -42,6 +42,9 @@ class Slots(Protocol):
     def close(self) -> None:
         """Wait for the claims that are being executed, and end the slots."""
 
+    def drop(self) -> None:
+        """End the slots at once, if they can be ended at all. What they run is lost anyway."""
+
     def kill(self, give_back: Callable[[set[int]], None]) -> None:
         """End the slots at once, if they can be ended at all.
 
@@ -164,6 +167,13 @@ class ThreadSlots:
             self._handed.put(None)
         for name in sorted(self._in_hand):
             log.warning("not waiting for the body of %s: its call has ended", name)
+
+    def drop(self) -> None:
+        """Threads end when their bodies do."""
+        self._closed = True
+        atexit.unregister(self._finish_at_exit)
+        for _ in range(self._threads):
+            self._handed.put(None)
 
     def kill(self, give_back: Callable[[set[int]], None]) -> None:
         """Threads cannot be killed: whoever calls this ends the process. Coroutines clean up."""

@@ -7,8 +7,9 @@ import random
 import threading
 from typing import TYPE_CHECKING
 
-from fsqueue.errors import FSQueueError
+from fsqueue.errors import FSQueueError, SpoolReplacedError
 from fsqueue.runner.threads import start_threads
+from fsqueue.spool import space
 from fsqueue.spool.callers import clear_up_after
 from fsqueue.spool.distant_callers import DistantCallers
 from fsqueue.spool.expiry import expire, remove_gone_clients
@@ -51,6 +52,7 @@ class Upkeep:
         end_cancelled: ends what was cancelled; called while this worker has claims.
         drain: called when somebody asks this worker to finish and leave, until it returns True.
         flush: writes the journal, if that is due; called at each heartbeat.
+        on_replaced: called when the root turns out to hold another spool; upkeep ends then.
     """
 
     def __init__(
@@ -62,11 +64,12 @@ class Upkeep:
         end_cancelled: Callable[[], None],
         drain: Callable[[], bool] = lambda: False,
         flush: Callable[[], None] = lambda: None,
+        on_replaced: Callable[[SpoolReplacedError], object] = lambda _: None,
     ) -> None:
         self._store, self._worker, self._conf, self._wake = store, worker, conf, wake
         self._end_cancelled = end_cancelled
         self._drain, self._draining = drain, False
-        self._flush = flush
+        self._flush, self._on_replaced = flush, on_replaced
         self._observer = Observer(store, heartbeat=conf.heartbeat, lease=conf.lease)
         self._lanes = LaneUpkeep(store)
         self._callers = DistantCallers(store, lease=conf.lease)
@@ -170,14 +173,19 @@ class Upkeep:
     def _perform(self, duty: Callable[[], None], every: float) -> None:
         now = self._store.fs.monotonic()
         due = self._due.get(duty, now)
-        if now < due:
+        if now < due or self._stop.is_set():
             return
         # In step, whatever the ticks: a beat is a beat on the average.
         self._due[duty] = max(due + every, now)
         try:
             duty()
-        except Exception:
+        except SpoolReplacedError as error:
+            self._stop.set()
+            self._on_replaced(error)
+        except OSError as error:
             # One failed round must end neither the beats nor the claims; the next one is due.
+            log.warning("upkeep: %s failed, trying again: %s", duty.__name__, error)
+        except Exception:
             log.exception("upkeep: %s failed", duty.__name__)
 
     def _lead(self) -> None:
@@ -187,8 +195,11 @@ class Upkeep:
         appointed = self._appointed()
         self._leading = self._standing_in or appointed[0] == self._worker.name
         if self._leading or self._worker.name in appointed:
-            self._reap(self._observer.dead_elsewhere())
-            self._store.fs.touch(stamp)
+            dead = self._observer.dead_elsewhere()
+            if self._standing_in or len(appointed) == 1:
+                dead |= self._observer.silent_here()  # no other host watches this one
+            self._reap(dead)
+            self._store.touch_stamp(stamp)
             self._observer.stands_still(stamp)
 
     def _appointed(self) -> list[str]:
@@ -229,6 +240,18 @@ class Upkeep:
         if self._leading:
             conf = self._conf
             expire(self._store, result_ttl=conf.result_ttl, journal_ttl=conf.journal_ttl)
+            if full := space.warning(self._store, conf.result_ttl):
+                log.warning("%s", full)
+
+    def _reap_one(self, worker: str, reason: str) -> int:
+        try:
+            return reap(self._store, worker, reason)
+        except (
+            IsADirectoryError,
+            PermissionError,
+        ) as error:  # what nobody can list keeps no other worker's calls
+            self._store.pass_over(self._store.layout.running(worker), error)
+            return 0
 
     def _reap(self, dead: dict[str, str]) -> None:
         now = self._store.fs.monotonic()
@@ -237,7 +260,7 @@ class Upkeep:
             # What cannot be given back, like a call of another version, is tried again later.
             if now >= self._reap_again.get(worker, 0.0):
                 self._reap_again[worker] = now + self._conf.heartbeat
-                returned += reap(self._store, worker, reason)
+                returned += self._reap_one(worker, reason)
         if dead:
             self.discover()
         if returned:

@@ -114,7 +114,11 @@ class Backlog:
         fs, layout = self._store.fs, self._store.layout
         now = self._store.clock.now()
         self._next_due = float("inf")
-        slots = fs.names(layout.queue(self._queue), fresh=True, strict=True)
+        try:
+            slots = fs.names(layout.queue(self._queue), fresh=True, strict=True)
+        except PermissionError as error:
+            self._store.pass_over(layout.queue(self._queue), error)
+            return []
         self.paused = PAUSED in slots
         if self.paused:
             return []

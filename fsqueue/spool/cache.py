@@ -11,7 +11,6 @@ import logging
 from typing import TYPE_CHECKING, NamedTuple
 
 from fsqueue.errors import EnvelopeError, SpoolError, SpoolVersionError
-from fsqueue.spool import envelope
 from fsqueue.spool.names import is_key_name
 from fsqueue.spool.records import Outcome
 from fsqueue.spool.states import State
@@ -75,7 +74,7 @@ class Cache:
     def _read(self, path: str, key: str, *, fresh: bool = False) -> Cached:
         store = self._files
         content = store.read_file(path, fresh=fresh)
-        outcome, payload = envelope.decode(content, Outcome, path, store.key)
+        outcome, payload = store.decode(content, Outcome, path)
         if (outcome.cache, outcome.spool) != (key, store.info.id):
             raise EnvelopeError(f"{path} holds a result that is not for this name")
         if outcome.state is not State.SUCCEEDED or outcome.members:

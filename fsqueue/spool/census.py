@@ -154,18 +154,18 @@ def _waiting(store: Store) -> Counter[str]:
     """How many calls of each queue wait in lanes."""
     found: Counter[str] = Counter()
     for each in whereabouts.waiting_for_limits(store):
-        found[each.queue] += len(store.fs.names(each.path))
+        found[each.queue] += len(store.listed(each.path))
     return found
 
 
 def _queue(store: Store, name: str, workers: tuple[WorkerSight, ...], waiting: int) -> QueueSight:
-    fs, layout, now = store.fs, store.layout, store.clock.now()
-    names = fs.names(layout.queue(name), fresh=True)
+    layout, now = store.layout, store.clock.now()
+    names = store.listed(layout.queue(name), fresh=True)
     due = delayed = 0
     first_due = next_due = float("inf")
     for text in names:
         slot = Slot.parse(text)
-        count = 0 if slot is None else len(fs.names(layout.slot(name, text), fresh=True))
+        count = 0 if slot is None else len(store.listed(layout.slot(name, text), fresh=True))
         if slot is None or not count:
             continue
         if slot.due <= now:
@@ -173,7 +173,7 @@ def _queue(store: Store, name: str, workers: tuple[WorkerSight, ...], waiting: i
         else:
             delayed, next_due = delayed + count, min(next_due, slot.due)
     queue, profile = split_profile(name)
-    paused = PAUSED in (fs.names(layout.queue(queue), fresh=True) if profile else names)
+    paused = PAUSED in (store.listed(layout.queue(queue), fresh=True) if profile else names)
     return QueueSight(
         name=name,
         need=in_words(needs_of(profile) or NONE),
@@ -199,12 +199,12 @@ def _counts(store: Store) -> Counts:
     fs, layout = store.fs, store.layout
 
     def in_mailboxes(folder: str) -> int:
-        return sum(len(fs.names(f"{folder}/{client}")) for client in fs.names(folder))
+        return sum(len(store.listed(f"{folder}/{client}")) for client in fs.names(folder))
 
     quarantined = fs.names(layout.quarantine_folder, fresh=True)
     waited_for = fs.names(layout.after_folder, fresh=True)
     return Counts(
-        parked=sum(len(fs.names(layout.after(parent), fresh=True)) for parent in waited_for),
+        parked=sum(len(store.listed(layout.after(parent), fresh=True)) for parent in waited_for),
         waiting=in_mailboxes(layout.done_folder),
         kept=in_mailboxes(layout.kept_folder),
         failed=len(fs.names(layout.failed_folder, fresh=True)),
@@ -269,13 +269,13 @@ def _unknown(name: str) -> WorkerRecord:
 
 
 def _holds_anything(store: Store, worker: str) -> bool:
-    return bool(store.fs.names(store.layout.running(worker), fresh=True))
+    return bool(store.listed(store.layout.running(worker), fresh=True))
 
 
 def running_calls(store: Store, worker: str) -> tuple[RunningCall, ...]:
     """What lies in a worker's folder, the oldest claim first."""
     folder = store.layout.running(worker)
-    names = store.fs.names(folder, fresh=True)
+    names = store.listed(folder, fresh=True)
     reporting = reporting_attempts(store) if names else {}
     calls = []
     for text in names:
@@ -295,13 +295,13 @@ def running_calls(store: Store, worker: str) -> tuple[RunningCall, ...]:
 
 
 def claimed_for(store: Store, path: str) -> float | None:
-    """Seconds since an attempt was claimed; None if it is gone.
+    """Seconds since an attempt was claimed; None if it is gone, or cannot be seen.
 
     A rename leaves a file's time of change alone, and sets that of its status.
     """
     try:
         changed = store.fs.status(path, follow=False).st_ctime
-    except FileNotFoundError:
+    except OSError:
         return None
     return max(0.0, store.clock.now() - changed)
 
@@ -309,5 +309,5 @@ def claimed_for(store: Store, path: str) -> float | None:
 def _age(store: Store, path: str) -> float | None:
     try:
         return max(0.0, store.clock.now() - store.fs.modified(path))
-    except (FileNotFoundError, PermissionError, EnvelopeError):
+    except (OSError, EnvelopeError):
         return None

@@ -287,8 +287,8 @@ class Client:
                 self._lock = fs.lock(layout.client_lock(self.name))
             # Both before anybody can ask for them: an NFS client remembers for half a minute
             # that a folder was missing.
-            fs.make_folders(layout.mailbox(self.name))
-            fs.make_folders(layout.kept_mailbox(self.name))
+            self.store.make_folders(layout.mailbox(self.name))
+            self.store.make_folders(layout.kept_mailbox(self.name))
             self._present = True
         if self.store.clock.age > _SYNC_EVERY:
             self.store.clock.sync(layout.client_lock(self.name))

@@ -36,7 +36,7 @@ def pause(store: Store, queue: str) -> bool:
     """
     path = store.layout.paused(queue)
     before = store.fs.exists(path, fresh=True)
-    store.fs.make_folders(store.layout.queue(queue))  # there may be calls with needs only
+    store.make_folders(store.layout.queue(queue))  # there may be calls with needs only
     store.fs.touch(path)
     return not before
 
@@ -112,7 +112,7 @@ class Held(NamedTuple):
 def held(store: Store, invocation_id: str) -> Held | None:
     """The attempt of an invocation that a worker holds; None if none does."""
     for worker, folder in whereabouts.running(store):
-        for text in store.fs.names(folder, fresh=True):
+        for text in store.listed(folder, fresh=True):
             name = AttemptName.parse(text)
             if name is not None and name.invocation_id == invocation_id:
                 return Held(worker, name, f"{folder}/{text}")
@@ -219,7 +219,7 @@ def _publish_again(store: Store, call: Call, new_id: str, payload: Payload) -> N
     )
     # Before anybody looks there: an NFS client remembers for half a minute what was missing.
     client = new_id.rpartition("-")[0]
-    store.fs.make_folders(store.layout.mailbox(client))
-    store.fs.make_folders(store.layout.kept_mailbox(client))
+    store.make_folders(store.layout.mailbox(client))
+    store.make_folders(store.layout.kept_mailbox(client))
     store.publish(again, [payload.data], payload.buffers)
     store.fs.ring(store.layout.bell(call.queue))

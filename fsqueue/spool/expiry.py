@@ -61,6 +61,7 @@ def expire(store: Store, *, result_ttl: float, journal_ttl: float = _DAY) -> int
 def expire_by_kind(store: Store, *, result_ttl: float, journal_ttl: float = _DAY) -> Expired:
     """The same, with the numbers of each kind."""
     layout = store.layout
+    store.check_spool()
     mend_all(store)
     store.parked.keep(result_ttl)
     removed = Expired(
@@ -107,7 +108,7 @@ def _expire_blobs(store: Store, ttl: float) -> int:
 def _expire_in_folders(store: Store, parent: str, ttl: float) -> int:
     """Remove old files from the folders of a folder, and those that are empty then."""
     removed = 0
-    for name in store.fs.names(parent):
+    for name in store.listed(parent):
         removed += _expire_files(store, f"{parent}/{name}", ttl)
         with contextlib.suppress(OSError):  # no folder, or one whose files are still needed
             store.fs.rmdir(f"{parent}/{name}")
@@ -132,15 +133,19 @@ def _oldest_unfinished(store: Store, now: float) -> float:
     oldest = now
     for queue in fs.names(layout.pending_folder, fresh=True):
         folder = layout.queue(queue)
-        for slot in sorted(filter(None, map(Slot.parse, fs.names(folder, fresh=True))), key=_due):
-            if fs.names(layout.slot(queue, str(slot)), fresh=True):  # an empty one needs no blobs
+        for slot in sorted(
+            filter(None, map(Slot.parse, store.listed(folder, fresh=True))), key=_due
+        ):
+            if store.listed(
+                layout.slot(queue, str(slot)), fresh=True
+            ):  # an empty one needs no blobs
                 oldest = min(oldest, slot.due)
                 break
     for waiting in whereabouts.waiting_for_limits(store):
         oldest = min(oldest, waiting.slot.due)
     for _, folder in (*whereabouts.running(store), *whereabouts.waiting_for_calls(store)):
-        for name in fs.names(folder, fresh=True):
-            with contextlib.suppress(FileNotFoundError, EnvelopeError):
+        for name in store.listed(folder, fresh=True):
+            with contextlib.suppress(FileNotFoundError, PermissionError, EnvelopeError):
                 oldest = min(oldest, fs.modified(f"{folder}/{name}"))
     return oldest
 
@@ -158,11 +163,10 @@ def _remove_late_results(store: Store) -> int:
     fs, layout = store.fs, store.layout
     removed = 0
     for client in filter(is_client_name, fs.names(layout.kept_folder)):
-        kept = fs.names(layout.kept_mailbox(client), fresh=True)
+        kept = store.listed(layout.kept_mailbox(client), fresh=True)
         mailbox = layout.mailbox(client)
-        for name in set(fs.names(mailbox, fresh=True)).intersection(kept):
-            fs.discard(f"{mailbox}/{name}")
-            removed += 1
+        for name in set(store.listed(mailbox, fresh=True)).intersection(kept):
+            removed += _removed(store, f"{mailbox}/{name}")
     return removed
 
 
@@ -175,7 +179,10 @@ def remove_gone_clients(store: Store) -> None:
         *(name.removesuffix(".lock") for name in fs.names(layout.clients_folder)),
     }
     for client in filter(is_client_name, clients):
-        remove_client_if_empty(store, client)
+        try:
+            remove_client_if_empty(store, client)
+        except (IsADirectoryError, PermissionError) as error:
+            store.pass_over(layout.client_lock(client), error)
 
 
 def remove_client_if_empty(store: Store, client: str) -> None:
@@ -206,12 +213,20 @@ def _is_gone(store: Store, client: str) -> bool:
 
 def _expire_files(store: Store, folder: str, ttl: float) -> int:
     removed = 0
-    for name in store.fs.names(folder):
+    for name in store.listed(folder):
         path = f"{folder}/{name}"
         try:
             if store.clock.now() - store.fs.modified(path) > ttl:
-                store.fs.discard(path)
-                removed += 1
+                removed += _removed(store, path)
         except (OSError, EnvelopeError) as error:
             log.info("cannot expire %s: %s", path, error)
     return removed
+
+
+def _removed(store: Store, path: str) -> bool:
+    try:
+        store.fs.discard(path)
+    except (IsADirectoryError, PermissionError) as error:
+        log.info("cannot remove %s: %s", path, error)
+        return False
+    return True

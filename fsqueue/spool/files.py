@@ -12,21 +12,23 @@ import logging
 import os
 from typing import TYPE_CHECKING
 
-from fsqueue.errors import SpoolError
+from fsqueue.errors import EnvelopeError, SpoolError, SpoolReplacedError, SpoolVersionError
 from fsqueue.spool import envelope
 from fsqueue.spool.capacity import explained
 from fsqueue.spool.clock import ServerClock
 from fsqueue.spool.filesystem import links_unsupported
 from fsqueue.spool.names import new_token
+from fsqueue.spool.records import FORMAT
+from fsqueue.spool.root import check_spool, format_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from fsqueue.errors import SpoolVersionError
     from fsqueue.spool.content import Buffer, Content
+    from fsqueue.spool.envelope import H
     from fsqueue.spool.filesystem import Filesystem
     from fsqueue.spool.layout import Layout
-    from fsqueue.spool.records import SpoolInfo
+    from fsqueue.spool.records import Payload, SpoolInfo
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +60,7 @@ class Files:
         self._owner = new_token()
         self._serial = itertools.count()
         self._left_alone: set[str] = set()
+        self._passed_over: set[str] = set()
 
     def sync_clock(self) -> None:
         """Read the file server's clock, for a process that has no file of its own to touch."""
@@ -65,13 +68,80 @@ class Files:
         self.clock.sync(path)
         self.fs.discard(path)
 
+    # -- the root -----------------------------------------------------------------------
+
+    def check_spool(self) -> None:
+        """Check that the root holds this spool, before something that is missing is made.
+
+        Raises:
+            SpoolReplacedError: it holds another spool.
+            OSError: it holds none at the moment, as when it is not mounted.
+        """
+        check_spool(self.fs, self.layout, self.info.id)
+
+    def make_folders(self, path: str) -> None:
+        """Make a folder of the spool, and those above it where they are missing.
+
+        Also if somebody removes empty ones meanwhile. But never the root: where that is missing,
+        or is the bare mount point, nothing may be made.
+
+        Raises:
+            SpoolReplacedError: the root holds another spool.
+            OSError: the root holds no spool at the moment.
+        """
+        for _ in range(_TRIES):
+            try:
+                self.fs.mkdir(path)
+            except FileNotFoundError as error:
+                missing, above = error, os.path.dirname(path)
+                if above in self.layout.folders:
+                    self.check_spool()
+                if above != self.layout.root:
+                    self.make_folders(above)
+            except FileExistsError:
+                return
+            else:
+                return
+        raise missing
+
+    def touch_stamp(self, path: str) -> None:
+        """Set the times of a file of nobody's in particular, making it if need be.
+
+        Raises:
+            SpoolReplacedError: it is missing, and the root holds another spool.
+            OSError: the shared directory fails, or the root holds no spool at the moment.
+        """
+        try:
+            self.fs.set_time(path, None)
+        except FileNotFoundError:
+            self.check_spool()
+            self.fs.touch(path)
+
     # -- reading ------------------------------------------------------------------------
 
     def _read_if_there(self, path: str) -> Content | None:
         try:
             return self.read_file(path, fresh=True)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
+
+    def listed(self, folder: str, *, fresh: bool = False, limit: int | None = None) -> list[str]:
+        """Names in a folder; one that cannot be listed has none, and is told of once.
+
+        For those who look through many folders: one that others have closed, or that the disk has
+        damaged, keeps them from no other. Not for what must tell "empty" from "cannot be seen".
+        """
+        try:
+            return self.fs.names(folder, fresh=fresh, limit=limit)
+        except OSError as error:
+            self.pass_over(folder, error)
+            return []
+
+    def pass_over(self, path: str, error: Exception) -> None:
+        """Say of an entry, once, that nothing can be done about it."""
+        if path not in self._passed_over:
+            self._passed_over.add(path)
+            log.warning("%s is passed over: %s", path, error)
 
     def read_file(self, path: str, *, fresh: bool = False) -> Content:
         """Content of a call, an outcome or a blob.
@@ -80,7 +150,41 @@ class Files:
             EnvelopeError: no regular file, or not as long as it says.
             SpoolVersionError: long, and written by another format version.
         """
-        return self.fs.read_content(path, envelope.pieces, fresh=fresh)
+        try:
+            return self.fs.read_content(path, envelope.pieces, fresh=fresh)
+        except SpoolVersionError as error:
+            self._check_version(path, error)
+            raise
+
+    def decode(self, content: Content, kind: type[H], where: str) -> tuple[H, Payload]:
+        """Header and payload of a file's content; see `envelope.decode`."""
+        try:
+            return envelope.decode(content, kind, where, self.key)
+        except SpoolVersionError as error:
+            self._check_version(where, error)
+            raise
+
+    def unseal(self, content: Content, where: str) -> envelope.Unsealed:
+        """What a file of any kind holds; see `envelope.unseal`."""
+        try:
+            return envelope.unseal(content, where, self.key)
+        except SpoolVersionError as error:
+            self._check_version(where, error)
+            raise
+
+    def _check_version(self, where: str, error: SpoolVersionError) -> None:
+        """Tell a file of another version from one whose version is damaged.
+
+        A version of fsqueue that writes files of another format says so in ``spool.json`` first.
+
+        Raises:
+            EnvelopeError: ``spool.json`` names the format of this version: the file is damaged.
+        """
+        if format_of(self.fs, self.layout) == FORMAT:
+            raise EnvelopeError(
+                f"{where} is damaged: it names another format than {self.layout.info}, which says "
+                f"{FORMAT}"
+            ) from error
 
     # -- moving -------------------------------------------------------------------------
 
@@ -106,8 +210,10 @@ class Files:
 
     def _make_way(self, target: str) -> None:
         folder = os.path.dirname(target)
+        # A folder of that name may be missing in another spool, too.
+        self.check_spool()
         if not self.clear(folder):
-            self.fs.make_folders(folder)
+            self.make_folders(folder)
 
     def clear(self, folder: str) -> bool:
         """Set aside a file or link that stands where a folder belongs; False if none does.
@@ -118,6 +224,7 @@ class Files:
         layout = self.layout
         if folder in layout.folders or self.fs.is_folder(folder) is not False:
             return False
+        self.check_spool()
         name = self.free_name(folder)
         self._explain(name, f"{folder}: stands where a folder of the spool belongs")
         try:
@@ -176,11 +283,31 @@ class Files:
             reason: what is wrong with it.
             name: from `free_name`, if it was asked for before.
         """
+        self.check_spool()
         name = name or self.free_name(path)
         self._explain(name, f"{path}: {reason}")
         target = self.layout.quarantined(name)
-        if not self.move(path, target) and not self.fs.exists(target):
+        try:
+            moved = self.move(path, target) or self.fs.exists(target)
+        except PermissionError:
+            self.fs.discard(self.layout.quarantine_reason(name))
+            raise
+        if not moved:
             self.fs.discard(self.layout.quarantine_reason(name))  # somebody else was faster
+
+    def remove(self, path: str) -> None:
+        """Remove a file that may be gone already; a folder in its place is set aside."""
+        try:
+            self.fs.discard(path)
+        except IsADirectoryError:
+            self.clear_away(path, "a folder stands where a file of the spool belongs")
+
+    def clear_away(self, path: str, reason: str) -> None:
+        """Set a file aside, unless it cannot be moved, as a folder of others that is closed."""
+        try:
+            self.set_aside(path, reason)
+        except PermissionError as error:
+            self.pass_over(path, error)
 
     def _explain(self, name: str, reason: str) -> None:
         text = f"{reason}\n".encode("utf-8", "backslashreplace")  # names can hold any bytes
@@ -212,8 +339,9 @@ class Files:
         if self.fs.is_folder(os.path.dirname(folder)) is False:
             raise NotADirectoryError(errno.ENOTDIR, "not a folder", os.path.dirname(folder))
         if not self.fs.is_folder(folder):
+            self.check_spool()
             self.clear(folder)
-            self.fs.make_folders(folder)
+            self.make_folders(folder)
         self.fs.append(path, data)
 
     def place(self, path: str, chunks: Sequence[Buffer]) -> None:
@@ -230,13 +358,16 @@ class Files:
             if self.fs.exists(temporary):
                 self.fs.discard(temporary)
                 raise
+        except SpoolReplacedError:
+            self.fs.discard(temporary)
+            raise
 
     def replace_file(self, path: str, chunks: Sequence[Buffer]) -> None:
         """Put a file in the place of one that only this process writes."""
         temporary = self._write(chunks)
         try:
             self.move(temporary, path)
-        except OSError:
+        except (OSError, SpoolReplacedError):
             self.fs.discard(temporary)
             raise
 

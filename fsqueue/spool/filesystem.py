@@ -22,6 +22,7 @@ from fsqueue.spool.syscalls import (
     read_pieces,
     read_regular,
     sync_folder,
+    take_lock,
     write_all,
     write_at,
 )
@@ -50,6 +51,9 @@ _TRIES = 100
 
 # What a filesystem answers when it has no hard links.
 _NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
+
+# A path does not lead anywhere: a folder on it is missing, a file, or a link to itself.
+_NOT_THERE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
 
 _NOTHING_TO_SETTLE = frozenset({errno.ENOENT, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
 
@@ -221,7 +225,13 @@ class Filesystem:
         return True
 
     def names(
-        self, path: str, *, limit: int | None = None, fresh: bool = False, strict: bool = False
+        self,
+        path: str,
+        *,
+        limit: int | None = None,
+        fresh: bool = False,
+        strict: bool = False,
+        required: bool = False,
     ) -> list[str]:
         """Names in a folder, in no order; a missing folder has none, nor has a link to one.
 
@@ -232,6 +242,7 @@ class Filesystem:
                 same tick of an NFSv3 server's clock as a change stays cached as current for
                 as long as nothing else changes; a touch ends that.
             strict: raise `NotADirectoryError` for a file or a link.
+            required: raise `FileNotFoundError` if the folder is missing.
         """
         try:
             if fresh and self.remote:
@@ -239,6 +250,8 @@ class Filesystem:
             found = self._call("listdir", list_folder, path, limit)
             return [name for name in found if not name.startswith(_STILL_OPEN)]
         except FileNotFoundError:
+            if required:
+                raise
             return []
         except OSError as error:
             if error.errno not in {errno.ENOTDIR, errno.ELOOP}:
@@ -259,7 +272,9 @@ class Filesystem:
             self._refresh(path)
         try:
             self._call("stat", os.lstat, path)
-        except FileNotFoundError:
+        except OSError as error:
+            if error.errno not in _NOT_THERE:
+                raise
             return False
         return True
 
@@ -283,7 +298,7 @@ class Filesystem:
         """Whether it is a folder and not a link to one; None if nothing is there."""
         try:
             return stat.S_ISDIR(self._call("stat", os.lstat, path).st_mode)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
 
     def has_folder(self, path: str) -> bool:
@@ -301,7 +316,7 @@ class Filesystem:
         It keeps them until it sees that their folder has changed, which a touch makes it see.
         """
         if self.remote:
-            with contextlib.suppress(FileNotFoundError):
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
                 self._call("utime", os.utime, os.path.dirname(path))
 
     def recall(self, path: str) -> None:
@@ -371,12 +386,14 @@ class Filesystem:
         """Take the lock of a file without waiting; None if it cannot be had.
 
         Somebody holds it, or this filesystem has no locks, or what stands there has none.
-        """
-        from filelock import FileLock, Timeout
 
-        lock = FileLock(path, mode=self._file_mode, thread_local=False, fallback_to_soft=False)
+        Raises:
+            FileNotFoundError: its folder is missing.
+        """
+        from filelock import Timeout
+
         try:
-            self._call("lock", lock.acquire, timeout=0)
+            return self._call("lock", take_lock, path, self._file_mode)
         except (Timeout, NotImplementedError):
             return None
         except OSError as error:
@@ -384,7 +401,6 @@ class Filesystem:
             if error.errno not in no_locks | NO_FILE:
                 raise
             return None
-        return lock
 
     def monotonic(self) -> float:
         """Seconds of this host's steady clock."""

@@ -85,7 +85,7 @@ def _take(store: Files, staged: str, entry: str) -> bool:
     except FileExistsError:
         return False  # by somebody else; or by this very link, and its reply was lost
     except FileNotFoundError:
-        store.fs.make_folders(store.layout.fired_folder)
+        store.make_folders(store.layout.fired_folder)
         return _take(store, staged, entry)
     return True
 
@@ -99,7 +99,7 @@ def _owner(store: Files, entry: str) -> Call | None:
         content = store.read_file(entry, fresh=True)
         if not any(content):
             return None  # made without links
-        call, _ = envelope.decode(content, Call, entry, store.key)
+        call, _ = store.decode(content, Call, entry)
         client_of(call.id)
     except FileNotFoundError:
         return None

@@ -21,7 +21,7 @@ def beginning_of(files: Files, path: str, kind: type[H]) -> H | None:
         header = glance(data, kind)
         if header is None and len(data) == GLANCE:
             header = glance(files.read_file(path)[0], kind)
-    except (FileNotFoundError, PermissionError, EnvelopeError, SpoolVersionError):
+    except (OSError, EnvelopeError, SpoolVersionError):
         return None
     return header
 

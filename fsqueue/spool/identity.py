@@ -97,6 +97,19 @@ def _exists(pid: int) -> bool:
     return True
 
 
+def processor_time(pid: int) -> int | None:
+    """Clock ticks for which a process of this machine has run; None if that cannot be seen.
+
+    A process that is suspended, by a signal, a debugger or a freezer, has no more of it.
+    """
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            fields = file.read().rpartition(b")")[2].split()
+    except OSError:
+        return None
+    return int(fields[11]) + int(fields[12])  # proc(5), fields 14 and 15
+
+
 def _start_by_psutil(pid: int) -> str | None:
     import psutil
 
@@ -111,6 +124,17 @@ def _start_by_psutil(pid: int) -> str | None:
 def this_process() -> Process:
     """The calling process."""
     return Process(boot_id(), os.getpid(), start_of(os.getpid()) or "")
+
+
+def worker_name(token: str) -> str:
+    """A name for a worker in the calling process."""
+    return f"{host_name()}-{os.getpid()}-{token}"
+
+
+def has_live_process(worker: str) -> bool:
+    """Whether the process of a worker of this machine is there, by the worker's name."""
+    host, _, pid = worker.rpartition("-")[0].rpartition("-")
+    return host == host_name() and pid.isdecimal() and start_of(int(pid)) is not None
 
 
 def mark_of(pid: int) -> str:

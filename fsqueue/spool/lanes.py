@@ -25,7 +25,7 @@ import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from fsqueue.errors import EnvelopeError, SpoolError
-from fsqueue.spool.identity import host_name, is_marked_gone, mark_of
+from fsqueue.spool.identity import has_live_process, host_name, is_marked_gone, mark_of
 from fsqueue.spool.names import (
     AttemptName,
     Holder,
@@ -144,8 +144,8 @@ class Lanes:
         return None
 
     def _make(self, folder: str) -> None:
-        self._fs.make_folders(folder)
-        self._fs.make_folders(f"{folder}/{os.path.basename(folder)}")
+        self._files.make_folders(folder)
+        self._files.make_folders(f"{folder}/{os.path.basename(folder)}")
 
     def _take(self, lane: str, number: int, holder: Holder) -> bool:
         target = self._layout.in_lane(lane, number)
@@ -216,7 +216,8 @@ class Lanes:
         left = min(most, len(sight.free))
         admitted = 0
         for path in self._waiting(lane, sight) if left else ():
-            admitted += self._admit(path)
+            with self._passing_over(path):
+                admitted += self._admit(path)
             if admitted >= left:
                 return admitted
         if not sight.numbers and not sight.others:
@@ -227,7 +228,7 @@ class Lanes:
         """Paths of the calls that wait, in the order of service."""
         for siding in sight.sidings:
             folder = self._layout.in_lane(lane, siding)
-            names = self._fs.names(folder, fresh=True)
+            names = self._files.listed(folder, fresh=True)
             yield from (f"{folder}/{name}" for name in sorted(names, key=_order))
             if not names:
                 self._fs.rmdir(folder)  # whoever parks there meanwhile makes it anew
@@ -252,7 +253,7 @@ class Lanes:
         for siding, folder in self.sidings(lane):
             if siding.lender != lender and not (invocation_id and siding.may_hold(hint)):
                 continue
-            for name in sorted(self._fs.names(folder, fresh=True), key=_order):
+            for name in sorted(self._files.listed(folder, fresh=True), key=_order):
                 if name.startswith(f"{invocation_id}."):
                     return f"{folder}/{name}"
                 if siding.lender == lender:
@@ -273,7 +274,7 @@ class Lanes:
         for siding, folder in self.sidings(lane):
             if not siding.may_hold(hint):
                 continue
-            for name in self._fs.names(folder, fresh=True):
+            for name in self._files.listed(folder, fresh=True):
                 its = name.startswith(f"{invocation_id}.") and siding.lender != lender
                 if its and not self.still_held({lane: siding.lender}):
                     target = f"{siding._replace(lender=lender)}/{name}"
@@ -291,13 +292,23 @@ class Lanes:
             admit: let those calls go.
         """
         for number in self._look(lane).numbers:
-            self._free_if_gone(lane, number)
+            with self._passing_over(self._layout.in_lane(lane, number)):
+                self._free_if_gone(lane, number)
         sight = self._look(lane)
         for name in sight.others:
-            self._remove_if_gone(lane, name)
+            with self._passing_over(self._layout.in_lane(lane, name)):
+                self._remove_if_gone(lane, name)
         if admit or not sight.sidings:
             self.admit(lane, most=len(sight.free))
         return bool(sight.sidings and sight.free)
+
+    @contextlib.contextmanager
+    def _passing_over(self, path: str) -> Iterator[None]:
+        """An entry of a lane that is closed to this user keeps nobody from the others."""
+        try:
+            yield
+        except PermissionError as error:
+            self._files.pass_over(path, error)
 
     def _free_if_gone(self, lane: str, number: int) -> None:
         folder = self._layout.in_lane(lane, number)
@@ -332,7 +343,9 @@ class Lanes:
         """Whether the body has ended for which a place was taken, or never begun.
 
         As long as the worker is there its folder tells. A process of its slots can outlive one that
-        was killed; on another host that is over long before the worker counts as dead.
+        was killed; on another host that is over long before the worker counts as dead. A worker
+        without a folder whose process is there was taken for dead because it was silent. Nobody
+        knows how long it is suspended, so its place goes to another call.
         """
         if holder is None:
             return False
@@ -340,7 +353,9 @@ class Lanes:
         names = self._fs.names(folder, fresh=True)
         if any(name.startswith(f"{holder.invocation_id}.") for name in names):
             return False
-        return not _may_run(holder) or self._fs.has_folder(folder)
+        if not _may_run(holder) or self._fs.has_folder(folder):
+            return True
+        return has_live_process(holder.worker)
 
 
 def _may_run(holder: Holder) -> bool:

@@ -3,9 +3,10 @@
 A worker is dead when
 
 a. on this host and boot: its process is gone;
-b. elsewhere: its lock was seen held by this observer, is seen free, and its beat has stood
+b. on this host: its beat has stood still for the whole lease, and it has not run meanwhile;
+c. elsewhere: its lock was seen held by this observer, is seen free, and its beat has stood
    still for two periods;
-c. elsewhere: its beat has stood still for the whole lease.
+d. elsewhere: its beat has stood still for the whole lease.
 
 Silence is measured on the observer's own steady clock: no two hosts' clocks are compared. The
 time in which the observer could not look, as when the file server is down, is not silence.
@@ -14,13 +15,14 @@ time in which the observer could not look, as when the file server is down, is n
 from __future__ import annotations
 
 import os
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from fsqueue.errors import EnvelopeError
-from fsqueue.spool.identity import Process, boot_id, is_gone
+from fsqueue.spool.identity import Process, boot_id, is_gone, processor_time
 from fsqueue.spool.names import is_safe_name, split_profile
 from fsqueue.spool.records import UNDECODABLE, WorkerRecord
 from fsqueue.spool.resources import NONE, covers, needs_of, times
@@ -54,6 +56,12 @@ class _Sight:
     modified: float | None
     since: float
     lock_seen_held: bool = False
+    ran: int | None = None
+    """Processor time of the owner's process."""
+
+
+def _is_here(record: WorkerRecord) -> bool:
+    return record.boot == boot_id()
 
 
 def serves(record: WorkerRecord, folder: str) -> bool:
@@ -136,7 +144,7 @@ class Observer:
         return [
             name
             for name, record in self._records.items()
-            if record is not None and record.boot == boot_id() and record.pid in pids
+            if record is not None and _is_here(record) and record.pid in pids
         ]
 
     def dead_here(self) -> dict[str, str]:
@@ -151,11 +159,33 @@ class Observer:
         """Workers of other hosts that are silent for too long, with the reason."""
         dead = {}
         for name, record in self._records.items():
-            if record is not None and record.boot == boot_id():
+            if record is not None and _is_here(record):
                 continue
             reason = self._silence(name, record)
             if reason:
                 dead[name] = reason
+        return dead
+
+    def silent_here(self) -> dict[str, str]:
+        """Workers of this host that are silent for too long though their process is there.
+
+        Such a process is suspended (SIGSTOP, a debugger, a frozen container), or the worker has
+        registered afresh under another name. One that runs is busy, as with a body in C that
+        keeps Python from running, and not suspended: that is life too, if it is of one worker.
+        """
+        here = {name: each for name, each in self._records.items() if each and _is_here(each)}
+        workers = Counter([os.getpid(), *(record.pid for record in here.values())])
+        dead = {}
+        for name, record in here.items():
+            path = self._store.layout.worker_beat(name)
+            still, sight = self.stands_still(path), self._sights[path]
+            ran = processor_time(record.pid) if workers[record.pid] == 1 else None
+            if ran is not None and ran != sight.ran:
+                sight.ran, sight.since = ran, self._store.fs.monotonic()
+            elif still >= self._lease:
+                dead[name] = (
+                    f"it is silent for {still:.0f} s, and its process {record.pid} is there"
+                )
         return dead
 
     def _silence(self, name: str, record: WorkerRecord | None) -> str | None:

@@ -36,7 +36,7 @@ def find_pending(
     for attempt in range(_USUAL_ATTEMPTS):  # nearly all are at their first one
         name, looked_at = str(AttemptName(invocation_id, attempt + 1)), []
         for folder in folders:
-            if store.fs.exists(f"{folder}/{name}", fresh=attempt == 0):
+            if _is_there(store, f"{folder}/{name}", fresh=attempt == 0):
                 return f"{folder}/{name}"
             looked_at.append(folder)
         folders = looked_at
@@ -53,7 +53,7 @@ def find_parked(store: Store, invocation_id: str) -> str | None:
     parents = fs.names(layout.after_folder, fresh=True)
     for parent in parents:
         path = f"{layout.after(parent)}/{name}"
-        if fs.exists(path, fresh=True):
+        if _is_there(store, path, fresh=True):
             return path
     # It may have moved meanwhile, from one to another, or have another name.
     for parent in fs.names(layout.after_folder, fresh=True) if parents else ():
@@ -61,6 +61,15 @@ def find_parked(store: Store, invocation_id: str) -> str | None:
         if found is not None:
             return found
     return None
+
+
+def _is_there(store: Store, path: str, *, fresh: bool) -> bool:
+    """Whether a call is there; not if its folder is closed to this user, who cannot claim it."""
+    try:
+        return store.fs.exists(path, fresh=fresh)
+    except PermissionError as error:
+        store.pass_over(path.rpartition("/")[0], error)
+        return False
 
 
 def find_due(store: Store, invocation_id: str, hint: str) -> str | None:
@@ -75,7 +84,7 @@ def find_due(store: Store, invocation_id: str, hint: str) -> str | None:
     if found is not None:
         return found if is_due(store, found) else None
     queue, _, first = hint.rpartition("/")[0].rpartition("/")
-    for name in store.fs.names(queue, fresh=True):
+    for name in store.listed(queue, fresh=True):
         if name > first and is_slot_name(name):
             path = _find_in(store, invocation_id, f"{queue}/{name}")
             if path is not None and is_due(store, path):
@@ -90,7 +99,7 @@ def is_due(store: Store, path: str) -> bool:
 
 
 def _find_in(store: Store, invocation_id: str, folder: str) -> str | None:
-    for name in store.fs.names(folder, fresh=True):
+    for name in store.listed(folder, fresh=True):
         if name.startswith(f"{invocation_id}."):
             return f"{folder}/{name}"
     return None
@@ -134,7 +143,7 @@ def is_running(store: Store, invocation_id: str) -> bool:
     return any(
         name.startswith(f"{invocation_id}.")
         for _, folder in whereabouts.running(store)
-        for name in store.fs.names(folder, fresh=True)
+        for name in store.listed(folder, fresh=True)
     )
 
 

@@ -10,6 +10,7 @@ repetition of it is answered as if it had come first.
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 from typing import TYPE_CHECKING
@@ -110,6 +111,9 @@ class Moves(Once):
         Dies before the rename: it is pending. Dies after it: it is the dead worker's, and a
         reaper gives it back. Lost reply: the name is in this worker's own folder, where
         nobody else puts anything.
+
+        Raises:
+            OSError: the shared directory failed, or the worker's folder is missing.
         """
         name = AttemptName.parse(origin.rpartition("/")[2])
         if name is None:
@@ -120,12 +124,20 @@ class Moves(Once):
         try:
             self.fs.rename(origin, claim.path)
         except FileNotFoundError:
-            if str(name) not in self.fs.names(folder, fresh=True):
+            if str(name) not in self._held(folder):
                 return None
         if name.cancelled:
             self.end_cancelled(claim.path, name)
             return None
         return None if name.attempt > 1 and self._is_settled(claim) else claim
+
+    def _held(self, folder: str) -> list[str]:
+        """What is in a worker's folder, which is there unless all its claims must fail."""
+        try:
+            return self.fs.names(folder, fresh=True, required=True)
+        except FileNotFoundError:
+            text = "this worker was taken for dead, or the shared directory is gone"
+            raise OSError(errno.ESTALE, text, folder) from None
 
     def _is_settled(self, claim: Claim) -> bool:
         """Remove a claimed attempt whose outcome is there: its former worker was not dead yet.
@@ -137,7 +149,7 @@ class Moves(Once):
             settled = self._is_over(claim.name)
             if settled:
                 self.parked.ended(claim.name.invocation_id)
-                self.fs.discard(claim.path)
+                self.remove(claim.path)
         except OSError as error:
             log.info("%s runs again, as its outcome cannot be looked for: %s", claim.name, error)
             return False
@@ -178,7 +190,9 @@ class Moves(Once):
             data = self.read_file(path)
         except PermissionError as error:
             raise EnvelopeError(f"{path} may not be read: {error.strerror}") from error
-        call, payload = envelope.decode(data, Call, path, self.key)
+        call, payload = self.decode(data, Call, path)
+        if call.spool != self.info.id:
+            self.check_spool()
         check_header(call, self.info.id, path, name)
         return call, payload
 
@@ -220,7 +234,7 @@ class Moves(Once):
         """The header of a call that waits for others; None if it is settled otherwise."""
         name = AttemptName.parse(os.path.basename(path))
         if name is None:
-            self.set_aside(path, "its name is not one of an invocation")
+            self.clear_away(path, "its name is not one of an invocation")
         elif name.cancelled:
             self.end_cancelled(path, name)
         else:
@@ -252,7 +266,7 @@ class Moves(Once):
         Dies before or after: it is claimed by a dead worker, or waits.
         """
         if self._is_over(claim.name):
-            self.fs.discard(claim.path)
+            self.remove(claim.path)
             return False
         siding = waiting_name(claim.origin, call.within.get(lane, ""))
         return self.move(claim.path, self.layout.in_lane(lane, f"{siding}/{claim.name}"))
@@ -265,7 +279,7 @@ class Moves(Once):
         """
         name = AttemptName.parse(os.path.basename(path))
         if name is None:
-            self.set_aside(path, "its name is not one of an invocation")
+            self.clear_away(path, "its name is not one of an invocation")
             return False
         if name.cancelled:
             self.end_cancelled(path, name)
@@ -311,7 +325,7 @@ class Moves(Once):
     def _retire(self, path: str, name: AttemptName, state: State) -> None:
         """Take a finished attempt out of ``running/``; failed ones are kept for a look."""
         if state is not State.FAILED:
-            self.fs.discard(path)
+            self.remove(path)
             return
         # False where a reaper took it: its next claimant finds the outcome.
         self.move(path, self.layout.failed(name))
@@ -355,8 +369,15 @@ class Moves(Once):
         # Not readable: it is gone, or nobody can tell what it was.
         with contextlib.suppress(FileNotFoundError, EnvelopeError, SpoolVersionError):
             add_end(self, self._read_call(path, name)[0], self._cancelled(name, why))
-        self._publish_cancelled(name, why)
-        self.fs.discard(path)
+        self._tell(self._cancelled(name, why))
+        self.remove(path)
+
+    def _tell(self, outcome: Outcome) -> None:
+        """Publish an outcome of the queue's own. Where the mailbox is closed nobody can be told."""
+        try:
+            self.publish_outcome(outcome, ())
+        except PermissionError as error:
+            self.pass_over(self.layout.done(outcome.id), error)
 
     def _publish_cancelled(self, name: AttemptName, why: str = "") -> bool:
         return self.publish_outcome(self._cancelled(name, why), ())
@@ -378,12 +399,13 @@ class Moves(Once):
 
     def quarantine(self, path: str, name: AttemptName, reason: str) -> None:
         """Set a damaged call aside and tell its caller, whom the name alone identifies."""
+        self.check_spool()
         place = self.free_name(path)
         message = (
             f"invocation {name.invocation_id} could not be read: {reason}. "
             f"The file lies in {self.layout.quarantined(place)}; make the call again."
         )
-        self.publish_outcome(self.queue_failure(name, "InvocationCorruptError", message), ())
+        self._tell(self.queue_failure(name, "InvocationCorruptError", message))
         self.set_aside(path, reason, place)
 
 

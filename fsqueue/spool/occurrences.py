@@ -72,7 +72,7 @@ def decode_end(data: bytes) -> Ended:
 
 def expect_ends(store: Files, app_id: str) -> None:
     """From now on whoever ends a call of the application lets its triggers know."""
-    store.fs.make_folders(store.layout.events(app_id))
+    store.make_folders(store.layout.events(app_id))
 
 
 def event_names(store: Files, app_id: str) -> list[EventName]:
@@ -125,7 +125,7 @@ def unseal(store: Files, path: str) -> bytes:
         content = store.read_file(path, fresh=True)
     except PermissionError as error:
         raise EnvelopeError(f"{path} may not be read: {error.strerror}") from error
-    found = envelope.unseal(content, path, store.key)
+    found = store.unseal(content, path)
     if found.kind != _KIND:
         raise EnvelopeError(f"{path} holds a {found.kind!r}, not a {_KIND!r}")
     return bytes(found.payload.data)
@@ -154,7 +154,7 @@ def set_handled(store: Files, key: str, tick: float) -> None:
     try:
         store.fs.touch(path)
     except FileNotFoundError:
-        store.fs.make_folders(folder)
+        store.make_folders(folder)
         store.fs.touch(path)
     for old in _ticks(store, key):
         if old < int(tick):

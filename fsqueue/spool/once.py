@@ -256,7 +256,7 @@ class Once(Outcomes):
         removed = 0
         for name in filter(is_key_name, self.fs.names(self.layout.once_folder)):
             key = Key(name)
-            for number in self._numbers(key):
+            for number in self._numbers_seen(key):
                 path = self.layout.once_entry(name, number)
                 try:
                     if self.clock.now() - self.fs.modified(path) > ttl and not self._lives(
@@ -278,13 +278,16 @@ class Once(Outcomes):
         places = self._places(entry)
         return any(self.fs.exists(place, fresh=True) for place in places) or self._waits(entry)
 
+    def _numbers_seen(self, key: Key) -> list[int]:
+        return sorted(int(n) for n in self.listed(self.layout.once(key.name)) if is_entry_name(n))
+
     def _numbers(self, key: Key) -> list[int]:
         names = self.fs.names(self.layout.once(key.name), fresh=True)
         return sorted(int(name) for name in names if is_entry_name(name))
 
     def _read_entry(self, key: Key, number: int) -> Entry:
         path = self.layout.once_entry(key.name, number)
-        found = envelope.unseal(self.read_file(path), path, self.key)
+        found = self.unseal(self.read_file(path), path)
         try:
             entry = _decode(found.payload.data)
         except UNDECODABLE as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -14,6 +15,7 @@ from fsqueue.spool.layout import Layout
 from fsqueue.spool.mounts import is_remote
 from fsqueue.spool.names import new_token
 from fsqueue.spool.records import FORMAT, UNDECODABLE, SpoolInfo
+from fsqueue.spool.root import check_spool
 from fsqueue.spool.store import Store
 from fsqueue.workdir import absolute
 
@@ -21,7 +23,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def open_store(root: Path, filesystem: Filesystem | None = None, key: bytes = b"") -> Store:
+def open_store(
+    root: Path, filesystem: Filesystem | None = None, key: bytes = b"", *, expected: str = ""
+) -> Store:
     """Open the spool at `root`, making it if it is not there yet.
 
     Several processes may do this at once: the one whose `link` succeeds creates it.
@@ -30,8 +34,10 @@ def open_store(root: Path, filesystem: Filesystem | None = None, key: bytes = b"
         root: the shared directory.
         filesystem: verbs over system calls, or None for the usual ones.
         key: the key that signs the spool's files; empty if they are not signed.
+        expected: id of the spool that must be there, and then nothing is made; empty is any.
 
     Raises:
+        SpoolReplacedError: another spool than the expected one is there.
         SpoolError: the folder cannot be made or used, others may write to it, or its files are
             signed with another key.
         SpoolVersionError: a spool of another format version.
@@ -40,11 +46,7 @@ def open_store(root: Path, filesystem: Filesystem | None = None, key: bytes = b"
     fs = filesystem or Filesystem(remote=is_remote(path))
     layout = Layout(path)
     try:
-        fs.make_folders(path)
-        check_root(fs, path)
-        for folder in layout.folders:
-            make_folder(fs, folder)
-        info = _read_info(fs, layout) or _create_info(fs, layout, key)
+        info = _rejoin(fs, layout, expected) if expected else _join(fs, layout, key)
     except OSError as error:
         raise SpoolError(
             f"cannot use {path} as the shared directory: {error.strerror or error}. "
@@ -54,6 +56,25 @@ def open_store(root: Path, filesystem: Filesystem | None = None, key: bytes = b"
     return Store(fs, layout, info, key)
 
 
+def _join(fs: Filesystem, layout: Layout, key: bytes) -> SpoolInfo:
+    """The spool that is there, or a new one."""
+    fs.make_folders(layout.root)
+    check_root(fs, layout.root)
+    for folder in layout.folders:
+        make_folder(fs, folder)
+    return _read_info(fs, layout) or _create_info(fs, layout, key)
+
+
+def _rejoin(fs: Filesystem, layout: Layout, spool_id: str) -> SpoolInfo:
+    """The spool of this id. Nothing is made."""
+    check_spool(fs, layout, spool_id)
+    check_root(fs, layout.root)
+    info = _read_info(fs, layout)
+    if info is None:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), layout.info)
+    return info
+
+
 def make_folder(fs: Filesystem, path: str) -> None:
     """Make a folder of the spool that must be one, and no link to one, if it is not there yet.
 
@@ -61,6 +82,15 @@ def make_folder(fs: Filesystem, path: str) -> None:
         SpoolError: something else stands there.
     """
     fs.make_folders(path)
+    check_folder(fs, path)
+
+
+def check_folder(fs: Filesystem, path: str) -> None:
+    """Check that a folder of the spool is one, and no link to one.
+
+    Raises:
+        SpoolError: something else stands there.
+    """
     if not fs.is_folder(path):
         no_folder = NotADirectoryError(errno.ENOTDIR, "not a folder", path)
         raise SpoolError(

@@ -169,6 +169,7 @@ class Outcomes(Files):
             reason: what is wrong with it.
             keep: the failure stays readable for everybody.
         """
+        self.check_spool()
         name = self.free_name(invocation_id)
         source = damaged if isinstance(damaged, str) else self._write(damaged)
         self.set_aside(source, reason, name)
@@ -225,7 +226,8 @@ class Outcomes(Files):
             SpoolVersionError: a newer writer's.
         """
         where = self.layout.done(invocation_id)
-        outcome, payload = envelope.decode(data, Outcome, where, self.key)
+        outcome, payload = self.decode(data, Outcome, where)
         if (outcome.id, outcome.spool) != (invocation_id, self.info.id):
+            self.check_spool()
             raise EnvelopeError(f"{where} holds the outcome of another invocation ({outcome.id})")
         return outcome, payload

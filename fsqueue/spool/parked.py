@@ -65,7 +65,10 @@ class Parked:
         fs, folder = self._store.fs, self._store.layout.after(parent)
         names = fs.names(folder, fresh=True)
         for name in names:
-            self._move_on(f"{folder}/{name}")
+            try:
+                self._move_on(f"{folder}/{name}")
+            except PermissionError as error:  # it keeps the others from nothing
+                self._store.pass_over(f"{folder}/{name}", error)
         if names:
             fs.rmdir(folder)
         return bool(names)
@@ -145,7 +148,12 @@ class Parked:
         ahead = sorted(parents, key=lambda parent: (parent <= self._swept, parent))
         for parent in ahead[:_SWEEP]:
             self._swept = parent
-            if store.has_outcome(parent):
+            try:
+                over = store.has_outcome(parent)
+            except PermissionError as error:
+                store.pass_over(store.layout.done(parent), error)
+                continue
+            if over:
                 self._release(parent)
                 store.fs.rmdir(store.layout.after(parent))
 
@@ -160,12 +168,19 @@ class Parked:
         store, layout = self._store, self._store.layout
         parents = self._parents()
         for parent in parents:
-            for text in store.fs.names(layout.after(parent), fresh=True):
+            for text in store.listed(layout.after(parent), fresh=True):
                 path = f"{layout.after(parent)}/{text}"
                 with contextlib.suppress(FileNotFoundError, EnvelopeError, PermissionError):
                     if store.clock.now() - store.fs.modified(path) > ttl / 2:
                         self._renew(path)
-        lost = parents.difference(unfinished(store)) if parents else ()
-        for parent in lost:
+        for parent in self._lost(parents) if parents else ():
             self._release(parent)
             store.fs.rmdir(layout.after(parent))
+
+    def _lost(self, parents: set[str]) -> set[str]:
+        """The parents that have no file; none if a folder cannot be listed, which may hold it."""
+        try:
+            return parents.difference(unfinished(self._store))
+        except PermissionError as error:
+            self._store.pass_over(error.filename, error)
+            return set()

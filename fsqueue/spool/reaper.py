@@ -52,7 +52,7 @@ def reap(store: Store, worker: str, reason: str) -> int:
         path = f"{folder}/{text}"
         name = AttemptName.parse(text)
         if name is None:
-            store.set_aside(path, "its name is not one of an invocation")
+            store.clear_away(path, "its name is not one of an invocation")
             continue
         store.fs.recall(path)
         try:
@@ -61,6 +61,8 @@ def reap(store: Store, worker: str, reason: str) -> int:
             drop_progress(store, name)
         except SpoolVersionError as error:
             store.leave_alone(error)
+        except PermissionError as error:
+            store.pass_over(path, error)
     if store.fs.rmdir(folder):
         remove_worker_files(store, worker)
     if recovered:
@@ -82,7 +84,7 @@ def _oldest_first(store: Store, folder: str) -> list[str]:
     def since(name: str) -> float:
         try:
             return store.fs.status(f"{folder}/{name}", follow=False).st_ctime
-        except FileNotFoundError:
+        except (FileNotFoundError, PermissionError):
             return 0.0
 
     return sorted(names, key=since)

@@ -73,7 +73,7 @@ def read_progress(store: Store, name: AttemptName) -> Progress | None:
     try:
         data = store.fs.read_part(store.layout.progress(name), _LONGEST_REPORT)
         found = msgspec.json.decode(data, type=Progress)
-    except (FileNotFoundError, PermissionError, EnvelopeError, *UNDECODABLE):
+    except (OSError, EnvelopeError, *UNDECODABLE):
         return None
     return msgspec.structs.replace(found, message=found.message[:LONGEST_MESSAGE])
 
@@ -126,7 +126,7 @@ def read_output(store: Store, name: AttemptName, start: int = 0) -> bytes:
         return b""
     try:
         return store.fs.read_part(store.layout.output(name), left, start)
-    except (FileNotFoundError, PermissionError, EnvelopeError):
+    except (OSError, EnvelopeError):
         return b""
 
 
@@ -152,7 +152,7 @@ def remove_stale_progress(store: Store) -> int:
     held = {
         layout.reported(name)
         for _, folder in whereabouts.running(store)
-        for name in map(AttemptName.parse, fs.names(folder, fresh=True))
+        for name in map(AttemptName.parse, store.listed(folder, fresh=True))
         if name is not None
     }
     names = (AttemptName.parse(text) for text in reported)

@@ -14,7 +14,6 @@ import msgspec
 from fsqueue.errors import EnvelopeError, UnknownInvocationError
 from fsqueue.spool import whereabouts
 from fsqueue.spool.census import claimed_for, queue_names
-from fsqueue.spool.envelope import decode
 from fsqueue.spool.headers import beginning_of, outcome_of
 from fsqueue.spool.lookup import state_of
 from fsqueue.spool.names import AttemptName, Slot, in_order, split_profile
@@ -93,7 +92,7 @@ def parked_calls(store: Store, queues: Iterable[str] | None = None) -> Iterator[
 
 def _attempts(store: Store, folder: str) -> list[AttemptName]:
     """The calls of a folder, each client's in the order in which it made them."""
-    names = map(AttemptName.parse, store.fs.names(folder, fresh=True))
+    names = map(AttemptName.parse, store.listed(folder, fresh=True))
     return sorted((name for name in names if name is not None), key=in_order)
 
 
@@ -137,8 +136,8 @@ def sight_failed(store: Store) -> Iterator[Sighting]:
 def sight_finished(store: Store) -> Iterator[Sighting]:
     """The outcomes that are there, roughly the latest first."""
     for client in _latest_first(store):
-        kept = set(store.fs.names(store.layout.kept_mailbox(client), fresh=True))
-        names = kept.union(store.fs.names(store.layout.mailbox(client), fresh=True))
+        kept = set(store.listed(store.layout.kept_mailbox(client), fresh=True))
+        names = kept.union(store.listed(store.layout.mailbox(client), fresh=True))
         attempts = [name for name in (AttemptName.parse(f"{each}.1") for each in names) if name]
         for name in sorted(attempts, key=in_order, reverse=True):
             outcome = outcome_of(store, name.invocation_id)
@@ -167,7 +166,7 @@ def _latest_first(store: Store) -> list[str]:
         for folder in (layout.mailbox(client), layout.kept_mailbox(client)):
             try:
                 times.append(fs.modified(folder))
-            except FileNotFoundError:
+            except (OSError, EnvelopeError):  # a link, say
                 continue
         return max(times)
 
@@ -264,8 +263,8 @@ def state_or_failure(store: Store, invocation_id: str, member: int | None) -> St
 
 def _read_call(store: Store, path: str) -> tuple[Call | None, Payload]:
     try:
-        return decode(store.read_file(path), Call, path, store.key)
-    except (FileNotFoundError, PermissionError, EnvelopeError):
+        return store.decode(store.read_file(path), Call, path)
+    except (OSError, EnvelopeError):
         return None, Payload(b"")
 
 

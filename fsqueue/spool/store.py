@@ -35,7 +35,7 @@ class Store(Moves):
         """
         if self._is_over(claim.name):
             self.parked.ended(claim.name.invocation_id)
-            self.fs.discard(claim.path)  # cancelled while it ran: a first attempt is not looked up
+            self.remove(claim.path)  # cancelled while it ran: a first attempt is not looked up
             return False
         return self.move(claim.path, claim.origin)
 
@@ -119,14 +119,14 @@ class Store(Moves):
         lanes: tuple[str, ...] = ()
         with contextlib.suppress(FileNotFoundError, EnvelopeError, SpoolVersionError):
             lanes = self._read_call(path, name)[0].lanes
-        self.fs.discard(path)
+        self.remove(path)
         self.lanes.vacate(lanes, name.invocation_id, os.path.basename(os.path.dirname(path)))
 
     def _unfinished(self, path: str, name: AttemptName) -> Call | None:
         """The header of an attempt that is to go on; None if it is settled, now or before."""
         if self._is_over(name):
             self.parked.ended(name.invocation_id)
-            self.fs.discard(path)
+            self.remove(path)
             return None
         if name.cancelled:
             self.end_cancelled(path, name)

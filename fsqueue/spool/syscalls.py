@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from io import BufferedReader
 
+    from filelock import BaseFileLock
+
     from fsqueue.spool.content import Buffer, Content, Piece
 
 # What a record takes at most.
@@ -175,6 +177,18 @@ def list_folder(path: str, limit: int | None) -> list[str]:
             return [entry.name for entry in itertools.islice(entries, limit)]
     finally:
         os.close(handle)
+
+
+def take_lock(path: str, mode: int) -> BaseFileLock:
+    """Take the lock of a file without waiting; see `Filesystem.lock`."""
+    from filelock import FileLock
+
+    # FileLock makes the folder of a lock where it is missing: also in the bare mount point, while
+    # the shared directory is not mounted.
+    os.stat(os.path.dirname(path))
+    lock = FileLock(path, mode=mode, thread_local=False, fallback_to_soft=False)
+    lock.acquire(timeout=0)
+    return lock
 
 
 def mtime(path: str) -> float:

@@ -14,12 +14,12 @@ from collections import deque
 from concurrent.futures import Future
 from typing import TYPE_CHECKING
 
-from fsqueue.errors import SpoolError
+from fsqueue.errors import SpoolError, SpoolReplacedError
 from fsqueue.spool.bell import listening
 from fsqueue.spool.names import client_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from fsqueue.spool.outcomes import Outcomes
 
@@ -318,7 +318,10 @@ class Waiter:
         if self._waiting and now - self._silent_since > self._silence:
             self._silence = min(2 * self._silence, _LONGEST_SILENCE)
             try:
+                self._store.check_spool()
                 self._silent_since = float("inf") if self._on_silence() else now
+            except SpoolReplacedError as error:
+                self._fail(list(self._waiting), error)
             except OSError as error:
                 log.warning("cannot look for workers: %s", error)
 
@@ -337,12 +340,18 @@ class Waiter:
                 names = self._list(client)
             except NotADirectoryError as error:
                 self._give_up(client, error)
+            except SpoolReplacedError as error:
+                self._fail(list(self._waiting), error)
             else:
                 self._sort_in(client, names)
 
     def _list(self, client: str) -> set[str]:
-        fs, layout = self._store.fs, self._store.layout
-        names = set(fs.names(layout.mailbox(client), fresh=True, strict=True))
+        fs, layout, own = self._store.fs, self._store.layout, client == self._client
+        try:
+            names = set(fs.names(layout.mailbox(client), fresh=True, strict=True, required=own))
+        except FileNotFoundError:
+            self._store.check_spool()
+            names = set()
         if client != self._client:
             names.update(fs.names(layout.kept_mailbox(client), fresh=True))
         return names
@@ -353,12 +362,16 @@ class Waiter:
             f"{reason.filename} is a file or a link, and was a folder: results that came meanwhile "
             "are lost. Remove it, look who put it there, and make the calls again."
         )
+        lost = [each for each in list(self._waiting) if client_of(each) == client]
+        self._fail(lost, SpoolError(message))
+
+    def _fail(self, invocations: Iterable[str], error: SpoolError) -> None:
+        """Let those who wait for some invocations have an error."""
         with self._mutex:
-            lost = [each for each in self._waiting if client_of(each) == client]
-            futures = [future for each in lost for future in self._waiting.pop(each)]
+            futures = [future for each in invocations for future in self._waiting.pop(each, [])]
         for future in futures:
             if future.set_running_or_notify_cancel():
-                future.set_exception(SpoolError(message))
+                future.set_exception(error)
 
     def _sort_in(self, client: str, names: set[str]) -> None:
         done: list[Future[None]] = []

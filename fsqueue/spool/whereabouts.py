@@ -26,28 +26,42 @@ class PendingFolder(NamedTuple):
     path: str
 
 
-def slots(files: Files, queues: Iterable[str] | None = None) -> Iterator[PendingFolder]:
+def _names(files: Files, folder: str, *, strict: bool) -> list[str]:
+    """Names in a folder; one that cannot be listed has none, or is an error."""
+    names = files.fs.names if strict else files.listed
+    return names(folder, fresh=True)
+
+
+def slots(
+    files: Files, queues: Iterable[str] | None = None, *, strict: bool = False
+) -> Iterator[PendingFolder]:
     """The slots of queues, each queue's in the order of service.
 
     Args:
         files: the spool's.
         queues: folder names; None is all.
+        strict: raise an error for a folder that cannot be listed, instead of passing over it.
     """
     layout = files.layout
     if queues is None:
         queues = files.fs.names(layout.pending_folder, fresh=True)
     for queue in queues:
-        for text in sorted(filter(is_slot_name, files.fs.names(layout.queue(queue), fresh=True))):
+        for text in sorted(filter(is_slot_name, _names(files, layout.queue(queue), strict=strict))):
             slot = Slot.parse(text)
             if slot is not None:
                 yield PendingFolder(queue, slot, layout.slot(queue, text))
 
 
-def waiting_for_limits(files: Files) -> Iterator[PendingFolder]:
-    """Where calls wait for a concurrency limit, in the order of service of each limit."""
+def waiting_for_limits(files: Files, *, strict: bool = False) -> Iterator[PendingFolder]:
+    """Where calls wait for a concurrency limit, in the order of service of each limit.
+
+    Args:
+        files: the spool's.
+        strict: as for `slots`.
+    """
     fs, layout = files.fs, files.layout
     for lane in sorted(filter(lane_limit, fs.names(layout.lanes_folder, fresh=True))):
-        for text in sorted(fs.names(layout.lane(lane), fresh=True)):
+        for text in sorted(_names(files, layout.lane(lane), strict=strict)):
             siding = Siding.parse(text)
             slot = None if siding is None else Slot.parse(siding.slot)
             if siding is not None and slot is not None:
@@ -66,24 +80,30 @@ def running(files: Files) -> Iterator[tuple[str, str]]:
         yield worker, files.layout.running(worker)
 
 
-def all_folders(files: Files) -> Iterator[str]:
+def all_folders(files: Files, *, strict: bool = False) -> Iterator[str]:
     """All folders of calls that have not ended, in the order in which a call moves.
 
     A call that waits for others comes into a slot, and from a limit it comes back into one.
     """
     return itertools.chain(
         (folder for _, folder in waiting_for_calls(files)),
-        (each.path for each in waiting_for_limits(files)),
-        (each.path for each in slots(files)),
+        (each.path for each in waiting_for_limits(files, strict=strict)),
+        (each.path for each in slots(files, strict=strict)),
         (folder for _, folder in running(files)),
     )
 
 
 def unfinished(files: Files) -> set[str]:
-    """The invocations that have not ended; none is missed because it moves on meanwhile."""
+    """The invocations that have not ended; none is missed because it moves on meanwhile.
+
+    Raises:
+        OSError: a folder cannot be listed, which may hold some.
+    """
     return {
         name.invocation_id
-        for folder in itertools.chain(all_folders(files), all_folders(files))
+        for folder in itertools.chain(
+            all_folders(files, strict=True), all_folders(files, strict=True)
+        )
         for name in map(AttemptName.parse, files.fs.names(folder, fresh=True))
         if name is not None
     }

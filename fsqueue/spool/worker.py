@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from fsqueue.errors import SpoolVersionError
-from fsqueue.spool.identity import host_name, this_process
+from fsqueue.spool.identity import host_name, this_process, worker_name
 from fsqueue.spool.names import AttemptName, new_token
 from fsqueue.spool.records import WorkerRecord
 
@@ -69,7 +68,7 @@ class Worker:
         Dies in between: a record without folder, which a reaper removes.
         """
         store, layout = self._store, self._store.layout
-        self.name = f"{host_name()}-{os.getpid()}-{new_token(6)}"
+        self.name = worker_name(new_token(6))
         self._release_lock()
         self._lock = store.fs.lock(layout.worker_lock(self.name))
         self.beat()
@@ -89,7 +88,7 @@ class Worker:
         temporary = layout.tmp(self.name, 0)
         store.fs.create(temporary, [msgspec.json.encode(self.record)])
         store.move(temporary, layout.worker_record(self.name))
-        store.fs.make_folders(layout.running(self.name))
+        store.make_folders(layout.running(self.name))
 
     def beat(self) -> None:
         """Show that this worker lives, and read the file server's clock on the way."""
@@ -106,18 +105,38 @@ class Worker:
             remove_worker_files(store, self.name)
         self._release_lock()
 
+    def abandon(self) -> None:
+        """Leave a spool that is not there any more: nothing in the root is this worker's."""
+        self._release_lock()
+
     def _release_lock(self) -> None:
         if self._lock is not None:
             self._lock.release()
             self._lock = None
 
     def keep_alive(self) -> None:
-        """Do what a worker must do every heartbeat; one that was taken for dead begins anew."""
-        if self.is_registered():
-            self.beat()
-            self.return_strays()
-            self._let_go()
+        """Do what a worker must do every heartbeat; one that was taken for dead begins anew.
+
+        Raises:
+            SpoolReplacedError: the root holds another spool, in which this worker has no business.
+            OSError: the root is gone for the moment, say; the claims are kept until it is back.
+        """
+        if self._is_missing():
+            self._register_afresh()
             return
+        self.beat()
+        self.return_strays()
+        self._let_go()
+
+    def _is_missing(self) -> bool:
+        """Whether this worker's folder is missing from a spool that is there."""
+        if self.is_registered():
+            return False
+        self._store.check_spool()
+        # Again: the root may have come back in between, with the folder and the claims in it.
+        return not self.is_registered()
+
+    def _register_afresh(self) -> None:
         former = self.name
         self.register()
         log.warning("worker %s was taken for dead; it registers afresh as %s", former, self.name)
@@ -192,6 +211,8 @@ class Worker:
                     self._store.return_stray(f"{folder}/{text}", name)
                 except SpoolVersionError as error:
                     self._store.leave_alone(error)
+                except PermissionError as error:  # its mailbox is closed, say
+                    self._store.pass_over(f"{folder}/{text}", error)
 
     @property
     def claims(self) -> list[Claim]:
@@ -212,4 +233,7 @@ def remove_worker_files(store: Store, worker: str) -> None:
         layout.worker_record(worker),
         layout.drain(worker),
     ):
-        store.fs.discard(path)
+        try:
+            store.fs.discard(path)
+        except (IsADirectoryError, PermissionError) as error:
+            store.pass_over(path, error)

@@ -14,10 +14,10 @@ import traceback
 import warnings
 
 import pytest
-from support import files_under, rewrite, wait_until
+from support import files_under, rewrite, upgrade, wait_until
 
 from fsqueue import FSQueue, SpoolError, State
-from fsqueue.errors import InvocationCorruptError, SpoolVersionError
+from fsqueue.errors import EnvelopeError, InvocationCorruptError, SpoolVersionError
 from integration import sample_tasks as sample
 from integration.conftest import working
 
@@ -307,6 +307,7 @@ def test_call_of_a_newer_format_is_left_alone(app, spool, caplog):
     of_newer = task("newer")
     path = pending_file(spool, of_newer)
     newer(path)
+    upgrade(spool)
     content = read(path)
 
     def told():
@@ -323,6 +324,27 @@ def test_call_of_a_newer_format_is_left_alone(app, spool, caplog):
         assert len(told()) == 1
     assert read(path) == content
     assert list(files_under(f"{spool}/quarantine")) == []
+
+
+def test_a_call_whose_version_is_damaged_is_reported_like_other_damage(app, spool):
+    """The format of the spool tells: it is changed before any file of a newer one is written."""
+    damaged = app.task(sample.echo)("damaged")
+    newer(pending_file(spool, damaged))
+    with working(app), pytest.raises(InvocationCorruptError, match=r"names another format than"):
+        damaged.get(20)
+    assert len(list(files_under(f"{spool}/quarantine"))) == 2
+
+
+def test_an_outcome_whose_version_is_damaged_is_reported_like_other_damage(app, spool):
+    with working(app):
+        invocation = app.task(sample.echo)("damaged")
+        wait_until(invocation.done)
+    path = app.store.layout.done(invocation.id)
+    rewrite(path, read(path).replace(b"fsqueue 1 outcome", b"fsqueue 3 outcome", 1))
+    with pytest.raises(EnvelopeError, match=r"names another format than"):
+        invocation.get(20)
+    with pytest.raises(EnvelopeError, match=r"names another format than"):
+        app.invocation(invocation.id).get(20)
 
 
 def test_spool_of_another_format(app, spool):

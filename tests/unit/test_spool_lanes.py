@@ -11,11 +11,14 @@ from spool_pair import opened_pair
 
 from fsqueue.errors import EnvelopeError
 from fsqueue.spool import envelope
+from fsqueue.spool.identity import host_name
 from fsqueue.spool.lane_upkeep import LaneUpkeep, mend_all
 from fsqueue.spool.names import AttemptName, Holder, Siding, lane_limit
 from fsqueue.testing import Fault
 
 LANE = "0123456789abcdef-2"
+# Larger than any that Linux gives.
+NO_PID = 1 << 23
 
 
 @pytest.fixture
@@ -72,7 +75,7 @@ def test_the_place_of_a_living_process_outlasts_its_worker(pair, claims):
     claim = claims()
     place = pair.store.lanes.enter(LANE, claim)
     holder = f"{pair.store.layout.in_lane(LANE, 1)}/{place.holder}"
-    orphan = place.holder._replace(worker=f"{claim.worker[:-1]}1")  # no letter of a token
+    orphan = place.holder._replace(worker=f"{host_name()}-{NO_PID}-aaaaaa")
     os.rename(holder, f"{pair.store.layout.in_lane(LANE, 1)}/{orphan}")
     mend_all(pair.store)
     assert os.listdir(pair.store.layout.lane(LANE)) == ["1"]
@@ -81,6 +84,17 @@ def test_the_place_of_a_living_process_outlasts_its_worker(pair, claims):
         f"{pair.store.layout.in_lane(LANE, 1)}/{orphan}",
         f"{pair.store.layout.in_lane(LANE, 1)}/{dead}",
     )
+    mend_all(pair.store)
+    assert os.listdir(pair.store.layout.lanes_folder) == []
+
+
+def test_a_worker_that_was_taken_for_dead_and_lives_keeps_no_place(pair, claims):
+    """It is suspended: its folder is gone, and its process is there."""
+    claim = claims()
+    place = pair.store.lanes.enter(LANE, claim)
+    holder = f"{pair.store.layout.in_lane(LANE, 1)}/{place.holder}"
+    suspended = place.holder._replace(worker=f"{claim.worker[:-1]}1")  # no letter of a token
+    os.rename(holder, f"{pair.store.layout.in_lane(LANE, 1)}/{suspended}")
     mend_all(pair.store)
     assert os.listdir(pair.store.layout.lanes_folder) == []
 

@@ -1,12 +1,17 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 import pytest
+from support import wait_until
 
-from fsqueue.spool.identity import this_process
+from fsqueue.spool.identity import processor_time, start_of, this_process
 from fsqueue.spool.liveness import Observer, watchers
 from fsqueue.spool.opening import open_store
 from fsqueue.spool.records import WorkerRecord
@@ -76,12 +81,70 @@ def test_a_process_that_is_gone_is_dead_at_once(store, observer, fs):
     assert observer.serving("default") == []
 
 
-def test_a_process_of_this_host_never_dies_of_silence(store, observer, fs):
+def test_a_process_of_this_host_is_not_watched_as_if_it_was_elsewhere(store, observer, fs):
     record(store)
     observer.discover()
     observer.dead_elsewhere()
     fs.clock_offset += 10 * LEASE
     assert observer.dead_elsewhere() == {}
+
+
+@pytest.fixture
+def other():
+    """A process of this host."""
+    with subprocess.Popen(["sleep", "60"]) as process:
+        yield process
+        process.kill()
+
+
+def test_a_silent_process_of_this_host_that_does_not_run_is_dead_after_the_lease(
+    store, observer, fs, other
+):
+    record(store, pid=other.pid, start=start_of(other.pid))
+    os.kill(other.pid, signal.SIGSTOP)
+    wait_until(lambda: Path(f"/proc/{other.pid}/stat").read_text("ascii").split()[2] == "T")
+    observer.discover()
+    assert observer.dead_here() == observer.silent_here() == {}
+    fs.clock_offset += LEASE - 1
+    beat(store, 1.0)  # one that it had begun before
+    assert observer.silent_here() == {}
+    fs.clock_offset += LEASE - 1
+    assert observer.silent_here() == {}
+    fs.clock_offset += 2
+    assert list(observer.silent_here()) == ["w"]
+    assert observer.dead_here() == {}
+
+
+def test_a_silent_process_of_this_host_that_runs_is_busy(store, observer, fs, other):
+    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as busy:
+        record(store, pid=busy.pid, start=start_of(busy.pid))
+        observer.discover()
+        for _ in range(3):
+            before = processor_time(busy.pid)
+            assert observer.silent_here() == {}
+            wait_until(lambda seen=before: processor_time(busy.pid) != seen)
+            fs.clock_offset += 2 * LEASE
+        assert observer.silent_here() == {}
+        busy.kill()
+
+
+def test_a_former_registration_of_a_process_that_runs_is_dead_after_the_lease(store, observer, fs):
+    """Whether another observer sees both, or the process itself one."""
+    record(store, "former")
+    observer.discover()
+    for _ in range(2):
+        assert observer.silent_here() == {}
+        fs.clock_offset += LEASE / 2
+    assert list(observer.silent_here()) == ["former"]
+
+
+def test_the_time_that_an_observer_was_suspended_itself_is_no_silence(store, observer, fs, other):
+    record(store, pid=other.pid, start=start_of(other.pid))
+    observer.discover()
+    observer.silent_here()
+    fs.clock_offset += 10 * LEASE
+    observer.excuse(10 * LEASE)
+    assert observer.silent_here() == {}
 
 
 def test_a_worker_elsewhere_is_dead_after_the_lease(store, observer, fs):

@@ -5,6 +5,7 @@ import os
 import msgspec
 import pytest
 from msgspec import structs
+from support import upgrade
 
 from fsqueue.errors import SpoolVersionError
 from fsqueue.spool import envelope
@@ -218,6 +219,7 @@ def test_a_newer_entry_is_left_alone(store):
     path = store.layout.once_entry(KEY.name, 1)
     with open(path, "wb") as file:
         file.write(b"fsqueue 2 once\n")
+    upgrade(store.layout.root)
     with pytest.raises(SpoolVersionError):
         publish(store)
     expire_by_kind(store, result_ttl=-1.0)

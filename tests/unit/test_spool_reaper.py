@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
-from support import wait_until
+from support import upgrade, wait_until
 
 from fsqueue.spool.client import Client
 from fsqueue.spool.opening import open_store
@@ -164,6 +164,7 @@ def test_a_call_of_another_version_is_left_alone(store, client, worker):
         data = file.read()
         file.seek(0)
         file.write(data.replace(b"fsqueue 1", b"fsqueue 9", 1))
+    upgrade(store.layout.root)
     good = claim(client, worker)
     reap(store, worker.name, "killed")
     assert os.path.exists(held.path)

@@ -9,6 +9,7 @@ from fsqueue.cli.options import app_option, json_option, root_option
 from fsqueue.cli.output import console, print_json
 from fsqueue.cli.overview import View, status_parts
 from fsqueue.cli.target import opened
+from fsqueue.printable import printable
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,6 +24,8 @@ def command(app: str | None, root: Path | None, as_json: bool) -> None:
 
     This lists every folder of the spool once.
     """
+    from fsqueue.spool import space
+
     with opened(app, root) as target:
         view = View(target.store, target.app.conf.heartbeat)
         census, recent = view.look()
@@ -33,3 +36,5 @@ def command(app: str | None, root: Path | None, as_json: bool) -> None:
             return
         for part in status_parts(census, recent):
             console().print(part)
+        if full := space.warning(target.store, target.app.conf.result_ttl):
+            console().print(printable(full))

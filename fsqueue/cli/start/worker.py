@@ -14,7 +14,7 @@ from fsqueue.cli import exits
 from fsqueue.cli.command import argument, flag, option, subcommand
 from fsqueue.cli.options import APP_HELP
 from fsqueue.cli.output import complain
-from fsqueue.errors import ConfigError, FSQueueError
+from fsqueue.errors import ConfigError, FSQueueError, SpoolReplacedError
 from fsqueue.workdir import workdir
 
 if TYPE_CHECKING:
@@ -104,6 +104,10 @@ def command(
                 resources=" ".join(resource),
             ).run()
         _end_soon()
+    except SpoolReplacedError as error:
+        complain(str(error))
+        # Bodies in threads cannot be ended otherwise, and nobody can get what they return.
+        os._exit(exits.USAGE)
     except FSQueueError as error:
         complain(str(error))
         raise click.exceptions.Exit(exits.USAGE) from error

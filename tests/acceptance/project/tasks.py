@@ -70,6 +70,12 @@ def square(number):
     return number * number, os.getpid()
 
 
+@app.task
+def square_of(result):
+    """Takes what `square` returns, and so an invocation of it."""
+    return result[0] * result[0]
+
+
 @app.task(max_attempts=1000)
 def square_at_any_cost(number):
     return number * number
@@ -102,6 +108,11 @@ def hold_on_gpu(folder):
 
 @app.task
 def hold_later(folder):
+    return _hold(folder)
+
+
+@app.task(running_concurrency="task", running_limit=1)
+def hold_alone(folder):
     return _hold(folder)
 
 

@@ -1,0 +1,154 @@
+"""Junk of every kind in every folder: no command and no duty stops, hangs or crashes."""
+
+import os
+import shutil
+import signal
+import sys
+
+import pytest
+from acceptance_harness import KINDS, Site, wait_until
+from cli_reference import commands
+from junk import SAMPLES, open_up, plant
+
+from fsqueue.spool.identity import boot_id, host_name
+from fsqueue.spool.layout import Layout
+
+ENV = {"FSQUEUE__HEARTBEAT": "0.2", "FSQUEUE__LEASE": "2"}
+DEAD = "dead-2-aaaaaa"
+# Root reads everything, and lists everything, but for this.
+LIKE_OTHERS = ("setpriv", "--bounding-set", "-dac_override,-dac_read_search")
+
+
+def test_there_is_junk_for_every_folder():
+    tops = {f"/root/{sample.partition('/')[0]}" for sample in SAMPLES if "/" in sample}
+    assert set(Layout("/root").folders) == tops
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def site(request, tmp_path_factory):
+    """A site full of junk, with a worker that is held by nothing of it."""
+    if not os.geteuid() and shutil.which(LIKE_OTHERS[0]) is None:
+        pytest.skip("needs setpriv")
+    site = Site(tmp_path_factory.mktemp("junk"))
+    planted = []
+    try:
+        site.open()
+        site.tasks.app.store.sync_clock()
+        site.before = () if os.geteuid() else LIKE_OTHERS
+        site.kind = request.param
+        site.kept = site.tasks.square(3)
+        with_worker(site, lambda: site.kept.get(20))
+        planted += plant(site.root)
+        yield site
+    finally:
+        site.close()
+        open_up(planted)
+
+
+def with_worker(site, action):
+    worker = site.worker(site.kind, 2, before=site.before, **ENV).wait_for_start()
+    try:
+        return action()
+    finally:
+        worker.signal(signal.SIGTERM)
+        worker.wait()
+        site.log = worker.text()
+
+
+def dead_worker(site, invocation):
+    """A worker that has died with a call, and that only its folder tells of."""
+    (path,) = site.root.glob(f"pending/acceptance.default/*/{invocation.id}.1")
+    folder = site.root / "running" / DEAD
+    folder.mkdir()
+    path.rename(folder / path.name)
+    record = (
+        f'{{"name":"{DEAD}","host":"{host_name()}","boot":"{boot_id()}","pid":1,"start":"x",'
+        '"queues":[],"runner":"thread","concurrency":1,"started":0}'
+    )
+    (site.root / "workers" / f"{DEAD}.json").write_text(record, "ascii")
+
+
+def test_calls_run_and_maintenance_goes_on(site):
+    lost = site.tasks.square(4)
+    dead_worker(site, lost)
+    visits = site.folder("visits")
+
+    def work():
+        assert lost.get(20)[0] == 16
+        assert site.tasks.square(5).get(20)[0] == 25
+        first = site.tasks.square(6)
+        assert site.tasks.square_of(first).get(20) == 36 * 36
+        for visit in [site.tasks.visit(visits.folder, number) for number in range(6)]:
+            assert visit.get(20) <= 2
+        stamp = site.root / "locks" / "upkeep"
+        for _ in range(3):
+            before = stamp.stat().st_mtime_ns
+            wait_until(lambda seen=before: stamp.stat().st_mtime_ns != seen, "upkeep")
+
+    with_worker(site, work)
+    assert "Traceback" not in site.log, site.log
+    assert "failed, trying again" not in site.log, site.log
+
+
+COMMANDS = {
+    "worker": None,  # above
+    "doctor": ("{root}",),
+    "status": (),
+    "top": None,
+    "workers": (),
+    "stats": (),
+    "metrics": (),
+    "list": (),
+    "show": ("{kept}",),
+    "logs": ("{kept}",),
+    "wait": ("{kept}",),
+    "result": ("{kept}",),
+    "submit": ("square", "--arg", "7"),
+    "emit": ("something",),
+    "triggers": (),
+    "cancel": ("{pending}",),
+    "retry": ("--all-failed",),
+    "requeue": ("{running}", "--yes"),
+    "pause": ("default",),
+    "resume": ("default",),
+    "purge": ("default", "--yes"),
+    "drain": ("--all",),
+    "gc": (),
+    "config": (),
+    "version": (),
+}
+PENDING = ("list", "--state", "pending"), ("list", "--state", "running"), ("list", "--json")
+UNKNOWN = [(name, "zzzzzzzz-1") for name in ("show", "logs", "wait", "result", "cancel", "retry")]
+
+
+def test_every_command_is_tried():
+    assert set(commands()) == set(COMMANDS)
+
+
+@pytest.fixture
+def ids(site):
+    pending, running = site.tasks.square(8), site.tasks.square(9)
+    (path,) = site.root.glob(f"pending/acceptance.default/*/{running.id}.1")
+    folder = site.root / "running" / "alive-3-aaaaaa"
+    folder.mkdir(exist_ok=True)
+    path.rename(folder / path.name)
+    return {"pending": pending.id, "running": running.id, "kept": site.kept.id, "root": site.root}
+
+
+EVERY = [(name, *rest) for name, rest in COMMANDS.items() if rest is not None]
+
+
+@pytest.mark.parametrize("command", [*EVERY, *PENDING, *UNKNOWN], ids=" ".join)
+def test_a_command(site, ids, command):
+    ended = site.run(
+        *site.before,
+        *(sys.executable, "-m", "fsqueue", *(part.format_map(ids) for part in command)),
+        FSQUEUE_CLI_APP="tasks:app",
+    )
+    text = ended.stdout + ended.stderr
+    assert "Traceback" not in text
+    assert "the shared directory fails" not in text
+    assert "root:x:" not in text
+    # What cannot be run again is listed.
+    expected = 3 if command in UNKNOWN else 1 if command[0] == "retry" else 0
+    assert ended.returncode == expected, text
