@@ -23,14 +23,14 @@ from rich.console import Console
 from rich.table import Table
 from workers import workers
 
-from fsqueue.spool.backlog import Backlog
-from fsqueue.spool.client import Client
-from fsqueue.spool.filesystem import Filesystem
-from fsqueue.spool.lookup import state_of
-from fsqueue.spool.names import queue_folder
-from fsqueue.spool.opening import open_store
-from fsqueue.spool.states import State
-from fsqueue.spool.worker import Worker
+from fsqueue.spool.caller.client import Client
+from fsqueue.spool.disk.filesystem import Filesystem
+from fsqueue.spool.format.names import queue_folder
+from fsqueue.spool.format.states import State
+from fsqueue.spool.store.lookup import state_of
+from fsqueue.spool.store.opening import open_store
+from fsqueue.spool.worker.backlog import Backlog
+from fsqueue.spool.worker.registration import Worker
 
 HERE = Path(__file__).parent
 QUEUE = queue_folder("bench", "default")

@@ -7,7 +7,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from fsqueue.spool.mounts import filesystem_type
+from fsqueue.spool.disk.mounts import filesystem_type
 
 MEMORY = Path("/dev/shm")
 

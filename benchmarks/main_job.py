@@ -125,7 +125,7 @@ def main():
         bare = statistics.median(round_trips(lambda n: pool.submit(echo, n).result()))
     with_import, without = import_time()
 
-    from fsqueue.spool.mounts import filesystem_type
+    from fsqueue.spool.disk.mounts import filesystem_type
 
     table = Table(
         "", *(f"{base} ({filesystem_type(str(base))})" for base in bases if base.is_dir())

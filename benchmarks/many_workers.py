@@ -22,9 +22,9 @@ from rich.table import Table
 from workers import workers
 
 from fsqueue.codec import encode
-from fsqueue.spool.client import Client
-from fsqueue.spool.names import queue_folder
-from fsqueue.spool.opening import open_store
+from fsqueue.spool.caller.client import Client
+from fsqueue.spool.format.names import queue_folder
+from fsqueue.spool.store.opening import open_store
 
 QUEUE = queue_folder("bench", "default")
 COUNTS = (1, 2, 8, 64)

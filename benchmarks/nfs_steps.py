@@ -11,7 +11,7 @@ FILES = 100
 
 def probe(folder):
     """Milliseconds of each step of the protocol by itself, median of many."""
-    from fsqueue.spool.filesystem import Filesystem
+    from fsqueue.spool.disk.filesystem import Filesystem
 
     fs = Filesystem(remote=True)
     fs.mkdir(folder)

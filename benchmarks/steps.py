@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from fsqueue import FSQueue
-from fsqueue.spool.filesystem import Filesystem
+from fsqueue.spool.disk.filesystem import Filesystem
 
 CALLS = 2_000
 REPEATS = 5

@@ -8,8 +8,8 @@ import sys
 import threading
 
 from chaos.tasks import app
-from fsqueue.runner.upkeep import Upkeep
-from fsqueue.spool.worker import Worker
+from fsqueue.runner.loop.upkeep import Upkeep
+from fsqueue.spool.worker.registration import Worker
 
 
 def main() -> None:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from chaos.caller import answer_of
 from chaos.ledger import Story, read_ledger, read_lines
-from fsqueue.spool.lane_upkeep import mend_all
-from fsqueue.spool.names import AttemptName
+from fsqueue.spool.format.names import AttemptName
+from fsqueue.spool.worker.limit_upkeep import mend_all
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -19,13 +19,13 @@ from rich.console import Console, Group
 
 from fsqueue import FSQueue
 from fsqueue.cli.overview import View, status_parts, top_parts
-from fsqueue.spool import controls
+from fsqueue.spool.admin import controls
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from fsqueue.spool.census import Census, WorkerSight
-    from fsqueue.spool.history import Stats, WorkerStats
+    from fsqueue.spool.admin.snapshot import Census, WorkerSight
+    from fsqueue.spool.history.statistics import Stats, WorkerStats
 
 HERE = Path(__file__).resolve().parent
 WIDTH = 128

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fsqueue.app import FSQueue
-    from fsqueue.arguments import args
+    from fsqueue.calls.arguments import args
     from fsqueue.errors import (
         CancelledError,
         ConfigError,
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
         WorkerLostError,
     )
     from fsqueue.invocation import Invocation, InvocationGroup
-    from fsqueue.runner.context import current_invocation
-    from fsqueue.spool.reports import Progress
-    from fsqueue.spool.states import State
+    from fsqueue.runner.attempt.context import current_invocation
+    from fsqueue.spool.format.states import State
+    from fsqueue.spool.store.body_reports import Progress
     from fsqueue.task import Task
 
 __version__ = "0.1.0"
@@ -62,18 +62,18 @@ _MODULES = {
     "Invocation": "fsqueue.invocation",
     "InvocationError": "fsqueue.errors",
     "InvocationGroup": "fsqueue.invocation",
-    "Progress": "fsqueue.spool.reports",
+    "Progress": "fsqueue.spool.store.body_reports",
     "RemoteError": "fsqueue.errors",
     "RetryError": "fsqueue.errors",
     "SerializationError": "fsqueue.errors",
     "SpoolError": "fsqueue.errors",
-    "State": "fsqueue.spool.states",
+    "State": "fsqueue.spool.format.states",
     "Task": "fsqueue.task",
     "TaskNotFoundError": "fsqueue.errors",
     "TaskTimeoutError": "fsqueue.errors",
     "WorkerLostError": "fsqueue.errors",
-    "args": "fsqueue.arguments",
-    "current_invocation": "fsqueue.runner.context",
+    "args": "fsqueue.calls.arguments",
+    "current_invocation": "fsqueue.runner.attempt.context",
 }
 
 if not TYPE_CHECKING:  # type checkers would take this for a permission to use any name

@@ -3,7 +3,7 @@
 
 def main() -> None:
     """Run the command line."""
-    from fsqueue.streams import open_closed_streams, replace_missing_streams
+    from fsqueue.environment.streams import open_closed_streams, replace_missing_streams
 
     open_closed_streams()
     replace_missing_streams()

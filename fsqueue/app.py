@@ -7,14 +7,14 @@ import sys
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, Unpack, overload
 
+from fsqueue.calls.options import TaskOptions, check_offers
 from fsqueue.config import Options, load_config
-from fsqueue.delivery import Delivery
 from fsqueue.direct import AggregateFunc, DirectTask, FanOut, ParallelFunc, direct
 from fsqueue.errors import ConfigError, TaskNotFoundError
 from fsqueue.invocation import Invocation, bar_of, naming_item
-from fsqueue.options import TaskOptions, check_offers
-from fsqueue.session import Session
-from fsqueue.spool.names import client_of, is_safe_name, split_member
+from fsqueue.results.pending_result import Delivery
+from fsqueue.spool.caller.session import Session
+from fsqueue.spool.format.names import client_of, is_safe_name, split_member
 from fsqueue.task import Task
 from fsqueue.triggers.making import checked
 
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
     from fsqueue.config import Config, RunnerKind
     from fsqueue.firing import Firing
-    from fsqueue.runner.runner import Runner
-    from fsqueue.spool.resources import Resources
-    from fsqueue.spool.store import Store
+    from fsqueue.runner.loop.runner import Runner
+    from fsqueue.spool.format.resources import Resources
+    from fsqueue.spool.store.store import Store
     from fsqueue.triggers import Trigger
 
 P = ParamSpec("P")
@@ -276,7 +276,7 @@ class FSQueue:
         Raises:
             ConfigError: a value is bad; the message names it.
         """
-        from fsqueue.runner.runner import Runner
+        from fsqueue.runner.loop.runner import Runner
 
         return Runner(
             self,

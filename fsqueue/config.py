@@ -14,16 +14,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NamedTuple, Ty
 import msgspec
 from msgspec import Meta
 
-from fsqueue.config_file import ConfigFile
+from fsqueue.common.fields import describe
+from fsqueue.common.values import LONGEST
+from fsqueue.environment.config_file import ConfigFile
+from fsqueue.environment.workdir import GONE, workdir
 from fsqueue.errors import ConfigError
-from fsqueue.fields import describe
-from fsqueue.values import LONGEST
-from fsqueue.workdir import GONE, workdir
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from fsqueue.fields import Field
+    from fsqueue.common.fields import Field
 
 PREFIX: Final = "FSQUEUE__"
 TASK_TABLE: Final = "task"

@@ -19,17 +19,17 @@ from typing import (
     cast,
 )
 
-from fsqueue.arguments import Arguments, Item
-from fsqueue.coroutines import is_async, plain_value
+from fsqueue.calls.arguments import Arguments, Item
+from fsqueue.common.coroutines import is_async, plain_value
 from fsqueue.errors import SpoolError
 from fsqueue.invocation import deadline_of, naming_item, with_results
-from fsqueue.shielded import Droppable, Submission, Wait, shielded
+from fsqueue.results.shielded import Droppable, Submission, Wait, shielded
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 
+    from fsqueue.calls.options import TaskOptions
     from fsqueue.invocation import InvocationGroup
-    from fsqueue.options import TaskOptions
     from fsqueue.task import Task
 
 log = logging.getLogger(__name__)
@@ -181,7 +181,7 @@ async def _made(submit: Callable[[], D], patience: float | None) -> AsyncIterato
     """
     import asyncio
 
-    from fsqueue.offloading import in_thread_or_here
+    from fsqueue.common.offloading import in_thread_or_here
 
     submission = Submission(submit)
     submitted = asyncio.ensure_future(in_thread_or_here(submission.make))

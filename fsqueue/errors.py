@@ -30,7 +30,7 @@ from __future__ import annotations
 
 from concurrent.futures import CancelledError as _CancelledError
 
-from fsqueue.values import pause
+from fsqueue.common.values import pause
 
 
 class FSQueueError(Exception):

@@ -7,17 +7,17 @@ import itertools
 import time
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Self, TypeVar
 
+from fsqueue.common.values import patience
 from fsqueue.references import given, mark, reference, replaced
-from fsqueue.shielded import Wait, shielded
-from fsqueue.spool.states import State
-from fsqueue.values import patience
+from fsqueue.results.shielded import Wait, shielded
+from fsqueue.spool.format.states import State
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 
-    from fsqueue.delivery import Delivery
-    from fsqueue.runner.inline import InlineReport
-    from fsqueue.spool.reports import Progress
+    from fsqueue.results.pending_result import Delivery
+    from fsqueue.runner.attempt.inline import InlineReport
+    from fsqueue.spool.store.body_reports import Progress
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -162,7 +162,7 @@ class InlineInvocation(Invocation[R]):
     _numbers = itertools.count(1)
 
     def __init__(self, run: Callable[[str, InlineReport], R]) -> None:
-        from fsqueue.runner.inline import InlineReport
+        from fsqueue.runner.attempt.inline import InlineReport
 
         self.id = f"inline-{next(self._numbers)}"
         self._value: R | None = None
@@ -370,7 +370,7 @@ def with_results(
         try:
             return value.get()
         except Exception as error:  # noqa: BLE001 - it is the cause of what is raised
-            from fsqueue.runner.parents import dependency_error
+            from fsqueue.runner.attempt.dependencies import dependency_error
 
             failed = dependency_error(child, value.id, "", error)
             raise failed from failed.__cause__
@@ -402,7 +402,7 @@ def bar_of(
     invocations: Iterable[Invocation[Any]], description: str = ""
 ) -> contextlib.AbstractContextManager[None]:
     """A block during which a terminal shows how many of the calls have ended."""
-    from fsqueue.tracking import bar
+    from fsqueue.results.progress_bar import bar
 
     return bar(_deliveries(invocations), description)
 

@@ -17,7 +17,9 @@ from typing import (
     Unpack,
 )
 
-from fsqueue.arguments import Arguments, Item, as_arguments, task_name
+from fsqueue.calls.arguments import Arguments, Item, as_arguments, task_name
+from fsqueue.calls.options import TaskOptions, changed, settings_of
+from fsqueue.calls.publishing import Packed, Publisher, files_of, take_back
 from fsqueue.invocation import (
     InlineInvocation,
     Invocation,
@@ -25,18 +27,16 @@ from fsqueue.invocation import (
     naming_item,
     with_results,
 )
-from fsqueue.options import TaskOptions, changed, settings_of
-from fsqueue.publishing import Packed, Publisher, files_of, take_back
-from fsqueue.shielded import Submission, shielded
+from fsqueue.results.shielded import Submission, shielded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+    from fsqueue.calls.options import CallSettings
     from fsqueue.config import Serializer
-    from fsqueue.options import CallSettings
-    from fsqueue.runner.inline import InlineEnd, InlineReport
-    from fsqueue.session import Session
-    from fsqueue.spool.client import Occasion
+    from fsqueue.runner.attempt.inline import InlineEnd, InlineReport
+    from fsqueue.spool.caller.client import Occasion
+    from fsqueue.spool.caller.session import Session
     from fsqueue.triggers import Trigger
 
 P = ParamSpec("P")
@@ -113,7 +113,7 @@ class Task(Generic[P, R]):
 
     def _check_keys(self, settings: CallSettings) -> None:
         if settings.key_arguments:
-            from fsqueue.keys import check_key_arguments
+            from fsqueue.calls.keys import check_key_arguments
 
             check_key_arguments(self.signature, settings.key_arguments)
         for option in ("registration_concurrency", "running_concurrency"):
@@ -232,7 +232,12 @@ class Task(Generic[P, R]):
             invocation_id: the call's id, for the body.
             report: takes what the body says; None: nobody asks for it.
         """
-        from fsqueue.runner.inline import InlineCurrent, InlineEnd, InlineReport, running_inline
+        from fsqueue.runner.attempt.inline import (
+            InlineCurrent,
+            InlineEnd,
+            InlineReport,
+            running_inline,
+        )
 
         kept = report or InlineReport()
         here = InlineCurrent(invocation_id, self.name, self.settings.queue, kept)
@@ -305,7 +310,7 @@ class Task(Generic[P, R]):
         keep: bool,
     ) -> list[Invocation[R]]:
         """Make calls each in a file of its own; those that are one have one invocation."""
-        from fsqueue.repeats import check_group
+        from fsqueue.calls.deduplication import check_group
 
         publisher, settings = self._publisher, self.settings
         repeats = []
@@ -365,7 +370,7 @@ class Task(Generic[P, R]):
         return invocations
 
     def _inline(self, call: Arguments) -> Invocation[R]:
-        from fsqueue.runner.bodies import run_body
+        from fsqueue.runner.attempt.bodies import run_body
 
         def run(invocation_id: str, report: InlineReport) -> R:
             child = f"invocation {invocation_id} of {self.name}"

@@ -2,14 +2,14 @@
 
 A store over it behaves like any other, until a fault strikes::
 
-    from fsqueue.spool.opening import open_store
+    from fsqueue.spool.store.opening import open_store
     from fsqueue.testing import Fault, FaultyFilesystem
 
     fs = FaultyFilesystem()
     store = open_store(root, fs)
     fs.inject(Fault.lost_reply(verb="rename"))  # the next rename happens and reports ENOENT
 
-The verbs are those that `fsqueue.spool.filesystem.Filesystem` passes to its `_call`: create,
+The verbs are those that `fsqueue.spool.disk.filesystem.Filesystem` passes to its `_call`: create,
 append, open, write, fsync, close, read, rename, link, unlink, mkdir, rmdir, listdir, stat, fstat,
 utime, chmod, statvfs, lock.
 """
@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, NamedTuple, ParamSpec, TypedDict, TypeVar, Unpack, cast
 
-from fsqueue.spool.filesystem import Filesystem
+from fsqueue.spool.disk.filesystem import Filesystem
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -1,8 +1,8 @@
 """The table of docs/configuration.md, from the settings themselves."""
 
+from fsqueue.calls.options import CallSettings
+from fsqueue.common.fields import describe
 from fsqueue.config import fields
-from fsqueue.fields import describe
-from fsqueue.options import CallSettings
 
 
 def shown(value):

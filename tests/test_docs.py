@@ -38,8 +38,8 @@ from typing import NamedTuple
 
 from configuration_reference import table, table_of_options
 
-from fsqueue.spool.states import TRANSITIONS
-from fsqueue.spool.store import Store
+from fsqueue.spool.format.states import TRANSITIONS
+from fsqueue.spool.store.store import Store
 
 HERE = Path(__file__).resolve().parent.parent
 PAGES = [HERE / "README.md", *sorted((HERE / "docs").glob("*.md"))]

@@ -10,10 +10,10 @@ from fsqueue.cli.output import complain, print_json
 from fsqueue.cli.target import NotFoundError, Target, check_id
 from fsqueue.cli.waiting import GONE, wait_for
 from fsqueue.errors import ConfigError
-from fsqueue.spool.states import State
+from fsqueue.spool.format.states import State
 
 if TYPE_CHECKING:
-    from fsqueue.spool.store import Store
+    from fsqueue.spool.store.store import Store
 
 
 def print_result(

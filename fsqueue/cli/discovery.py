@@ -5,8 +5,8 @@ from __future__ import annotations
 import importlib
 
 from fsqueue.app import FSQueue
+from fsqueue.environment.workdir import GONE, workdir
 from fsqueue.errors import ConfigError
-from fsqueue.workdir import GONE, workdir
 
 
 def find_app(target: str) -> FSQueue:

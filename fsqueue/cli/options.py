@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from fsqueue.cli.command import argument, env, flag, option
-from fsqueue.values import LONGEST, parse_duration
+from fsqueue.common.values import LONGEST, parse_duration
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -6,8 +6,8 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any
 
+from fsqueue.common.printable import indented, printable
 from fsqueue.errors import ConfigError
-from fsqueue.printable import indented, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -118,8 +118,8 @@ def printable_output(text: str) -> str:
 
 def queue_in_words(folder: str) -> str:
     """A queue by its folder's name, and what its calls need, such as ``app.default (gpu=1)``."""
-    from fsqueue.spool.names import split_profile
-    from fsqueue.spool.resources import NONE, in_words, needs_of
+    from fsqueue.spool.format.names import split_profile
+    from fsqueue.spool.format.resources import NONE, in_words, needs_of
 
     queue, profile = split_profile(folder)
     need = in_words(needs_of(profile) or NONE)

@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING
 
 from fsqueue.cli.output import duration, queue_in_words, table
 from fsqueue.cli.statistics import RECENT, busy, summary, tasks_table
-from fsqueue.printable import printable
+from fsqueue.common.printable import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from rich.console import RenderableType
 
-    from fsqueue.spool.census import Census, Counts, QueueSight, RunningCall, WorkerSight
-    from fsqueue.spool.history import Stats
-    from fsqueue.spool.journal import TaskSums
-    from fsqueue.spool.store import Store
+    from fsqueue.spool.admin.snapshot import Census, Counts, QueueSight, RunningCall, WorkerSight
+    from fsqueue.spool.history.journal import TaskSums
+    from fsqueue.spool.history.statistics import Stats
+    from fsqueue.spool.store.store import Store
 
 # At most this many of a worker's calls are named in a table.
 _FEW = 3
@@ -37,7 +37,7 @@ class View:
     """
 
     def __init__(self, store: Store, heartbeat: float) -> None:
-        from fsqueue.spool.history import History
+        from fsqueue.spool.history.statistics import History
 
         self._store, self._heartbeat = store, heartbeat
         self._history = History(store, RECENT)
@@ -51,7 +51,7 @@ class View:
 
     def look(self) -> tuple[Census, Stats]:
         """What is there now, and what has ended lately."""
-        from fsqueue.spool.census import take_census
+        from fsqueue.spool.admin.snapshot import take_census
 
         now = time.monotonic()
         if now - self._counted > _COUNT_EVERY:

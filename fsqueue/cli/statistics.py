@@ -9,7 +9,7 @@ from fsqueue.cli.output import counted, duration, table
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from fsqueue.spool.history import Durations, Stats
+    from fsqueue.spool.history.statistics import Durations, Stats
 
 RECENT = 300.0
 """Seconds that `status` and `top` look back."""

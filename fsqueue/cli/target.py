@@ -12,16 +12,16 @@ import click
 from fsqueue.cli import exits
 from fsqueue.cli.command import env
 from fsqueue.cli.output import complain
+from fsqueue.common.logs import TextFormatter
+from fsqueue.environment.workdir import GONE, absolute, workdir
 from fsqueue.errors import ConfigError, FSQueueError, UnknownInvocationError
-from fsqueue.logs import TextFormatter
-from fsqueue.workdir import GONE, absolute, workdir
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from fsqueue.app import FSQueue
-    from fsqueue.spool.store import Store
+    from fsqueue.spool.store.store import Store
 
 
 class NotFoundError(FSQueueError):
@@ -49,7 +49,7 @@ class Target(NamedTuple):
         Raises:
             NotFoundError: nobody has used it yet.
         """
-        from fsqueue.spool.census import has_spool
+        from fsqueue.spool.admin.snapshot import has_spool
 
         if not has_spool(self.root):
             raise NotFoundError(
@@ -149,8 +149,8 @@ def find_queue(target: Target, store: Store, name: str) -> str:
     Raises:
         NotFoundError: there is no such queue, or there are several.
     """
-    from fsqueue.spool.census import queue_names
-    from fsqueue.spool.names import queue_folder, split_profile
+    from fsqueue.spool.admin.snapshot import queue_names
+    from fsqueue.spool.format.names import queue_folder, split_profile
 
     there = sorted({split_profile(folder)[0] for folder in queue_names(store)})
     if name in there:
@@ -172,7 +172,7 @@ def check_id(text: str) -> tuple[str, int | None]:
     Raises:
         ConfigError: not an invocation id.
     """
-    from fsqueue.spool.names import client_of, split_member
+    from fsqueue.spool.format.names import client_of, split_member
 
     carrier, member = split_member(text)
     try:

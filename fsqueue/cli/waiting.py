@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Final
 
 from fsqueue.cli.target import Target, check_id
 from fsqueue.errors import UnknownInvocationError
-from fsqueue.spool.states import State
+from fsqueue.spool.format.states import State
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from fsqueue.spool.store import Store
-    from fsqueue.spool.waiter import Waiter
+    from fsqueue.spool.caller.waiter import Waiter
+    from fsqueue.spool.store.store import Store
 
 # A caller may take an outcome between two looks of this process, and then nothing is left to wait
 # for. Finding that out takes a search of the spool, so it is done less and less often.
@@ -64,7 +64,7 @@ def _is_open(state: str) -> bool:
 
 
 def _state(store: Store, invocation_id: str) -> str:
-    from fsqueue.spool.sightings import state_or_failure
+    from fsqueue.spool.admin.listing import state_or_failure
 
     try:
         return str(state_or_failure(store, *check_id(invocation_id)))
@@ -74,7 +74,7 @@ def _state(store: Store, invocation_id: str) -> str:
 
 @contextlib.contextmanager
 def _waiting(target: Target) -> Iterator[Waiter]:
-    from fsqueue.spool.client import Client
+    from fsqueue.spool.caller.client import Client
 
     client = Client(
         target.store,

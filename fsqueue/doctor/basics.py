@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 from fsqueue.doctor.findings import Finding, Verdict
 from fsqueue.errors import SpoolError
-from fsqueue.spool.access import check_root
-from fsqueue.spool.filesystem import Filesystem, links_unsupported
-from fsqueue.spool.names import AttemptName, Slot, new_token
+from fsqueue.spool.disk.access import check_root
+from fsqueue.spool.disk.filesystem import Filesystem, links_unsupported
+from fsqueue.spool.format.names import AttemptName, Slot, new_token
 
 if TYPE_CHECKING:
     from fsqueue.doctor.workplace import Workplace

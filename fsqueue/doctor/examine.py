@@ -16,7 +16,7 @@ from fsqueue.doctor.partner import partner
 from fsqueue.doctor.peer import examine_with_peer, meet
 from fsqueue.doctor.races import examine_together
 from fsqueue.doctor.workplace import LenientFilesystem, workplace
-from fsqueue.workdir import absolute
+from fsqueue.environment.workdir import absolute
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from fsqueue.doctor.partner import Partner
     from fsqueue.doctor.party import Party
     from fsqueue.doctor.workplace import Workplace
-    from fsqueue.spool.filesystem import Filesystem
+    from fsqueue.spool.disk.filesystem import Filesystem
 
 PROBES = (
     basics.modes,

@@ -10,7 +10,7 @@ import re
 from typing import NamedTuple
 
 from fsqueue.doctor.findings import Finding, Verdict
-from fsqueue.spool.mounts import filesystem_type, is_remote
+from fsqueue.spool.disk.mounts import filesystem_type, is_remote
 
 _TABLE = "/proc/self/mountinfo"
 _ESCAPE = re.compile(r"\\([0-7]{3})")

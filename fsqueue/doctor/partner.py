@@ -21,7 +21,7 @@ from fsqueue.doctor.party import Party
 from fsqueue.doctor.peer import signs_between
 from fsqueue.doctor.races import examine_together
 from fsqueue.doctor.workplace import LenientFilesystem, Workplace, remove
-from fsqueue.workdir import workdir
+from fsqueue.environment.workdir import workdir
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

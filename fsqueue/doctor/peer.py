@@ -24,8 +24,8 @@ from fsqueue.doctor.sights import watch_each_other
 from fsqueue.doctor.timing import clock_offset
 from fsqueue.doctor.workplace import FOLDER, Workplace
 from fsqueue.errors import FSQueueError
-from fsqueue.spool.identity import boot_id, host_name
-from fsqueue.spool.records import FORMAT
+from fsqueue.spool.disk.identity import boot_id, host_name
+from fsqueue.spool.format.records import FORMAT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

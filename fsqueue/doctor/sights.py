@@ -14,14 +14,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from fsqueue.doctor.findings import Finding, Verdict, in_words
-from fsqueue.spool.mounts import is_remote
+from fsqueue.spool.disk.mounts import is_remote
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from fsqueue.doctor.party import Party
     from fsqueue.doctor.workplace import Workplace
-    from fsqueue.spool.filesystem import Filesystem
+    from fsqueue.spool.disk.filesystem import Filesystem
 
 LIMIT = 15.0
 _PAUSE = 0.003

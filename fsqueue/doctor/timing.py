@@ -10,15 +10,15 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, ParamSpec
 
 from fsqueue.doctor.findings import Finding, Verdict, in_words, median, number
-from fsqueue.spool.bell import listening
-from fsqueue.spool.mounts import is_remote
+from fsqueue.spool.disk.bell import listening
+from fsqueue.spool.disk.mounts import is_remote
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from fsqueue.doctor.findings import Fact
     from fsqueue.doctor.workplace import Workplace
-    from fsqueue.spool.filesystem import Filesystem
+    from fsqueue.spool.disk.filesystem import Filesystem
 
 P = ParamSpec("P")
 

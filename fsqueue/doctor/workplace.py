@@ -9,8 +9,8 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
-from fsqueue.spool.filesystem import Filesystem
-from fsqueue.spool.names import new_token
+from fsqueue.spool.disk.filesystem import Filesystem
+from fsqueue.spool.format.names import new_token
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

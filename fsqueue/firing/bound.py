@@ -6,11 +6,11 @@ import hashlib
 import logging
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from fsqueue.arguments import as_arguments
+from fsqueue.calls.arguments import as_arguments
 from fsqueue.triggers.kinds import Cron, OnEvent, given_by
 
 if TYPE_CHECKING:
-    from fsqueue.arguments import Arguments
+    from fsqueue.calls.arguments import Arguments
     from fsqueue.task import Task
     from fsqueue.triggers.kinds import Occurrence, Trigger
 

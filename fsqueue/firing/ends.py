@@ -6,17 +6,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fsqueue.codec import check_codec, decode, decode_exception
 from fsqueue.errors import DeserializationError, queue_error
-from fsqueue.spool.records import Ended, Failure
-from fsqueue.spool.states import State
+from fsqueue.spool.format.records import Ended, Failure
+from fsqueue.spool.format.states import State
 from fsqueue.triggers.kinds import Occurrence, utc
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import datetime
 
-    from fsqueue.runner.bodies import Answer
-    from fsqueue.runner.context import Execution
-    from fsqueue.spool.records import Call
+    from fsqueue.runner.attempt.bodies import Answer
+    from fsqueue.runner.attempt.context import Execution
+    from fsqueue.spool.format.records import Call
 
 
 def ends_by_queue(ended: Ended, when: datetime) -> Iterator[Occurrence]:

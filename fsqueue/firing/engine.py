@@ -28,9 +28,11 @@ from fsqueue.firing.bound import (
 )
 from fsqueue.firing.ends import cancelled, ends_by_queue, ends_of
 from fsqueue.firing.inline import Inline
-from fsqueue.spool import fired
-from fsqueue.spool.client import Occasion
-from fsqueue.spool.occurrences import (
+from fsqueue.spool.caller.client import Occasion
+from fsqueue.spool.format.states import State
+from fsqueue.spool.format.trigger_names import ENDED, EventName
+from fsqueue.spool.store import idempotency
+from fsqueue.spool.store.trigger_state import (
     Gathering,
     add_event,
     decode_end,
@@ -43,8 +45,6 @@ from fsqueue.spool.occurrences import (
     remove_event,
     set_handled,
 )
-from fsqueue.spool.states import State
-from fsqueue.spool.trigger_names import ENDED, EventName
 from fsqueue.triggers.kinds import (
     AllOf,
     Cron,
@@ -60,11 +60,11 @@ from fsqueue.triggers.making import check_event_name
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from fsqueue.runner.bodies import Answer
-    from fsqueue.runner.context import Execution
-    from fsqueue.session import Session
-    from fsqueue.spool.occurrences import Round
-    from fsqueue.spool.store import Store
+    from fsqueue.runner.attempt.bodies import Answer
+    from fsqueue.runner.attempt.context import Execution
+    from fsqueue.spool.caller.session import Session
+    from fsqueue.spool.store.store import Store
+    from fsqueue.spool.store.trigger_state import Round
     from fsqueue.task import Task
 
 log = logging.getLogger(__name__)
@@ -221,7 +221,7 @@ class Firing:
         )
         self._happened(each, cron.at(tick), occasion)
         set_handled(store, each.key, tick)
-        fired.forget(store, occasion.key)
+        idempotency.forget(store, occasion.key)
 
     def _take_events(self, store: Store) -> bool:
         """Fire what waits for events; False if there are more, and ticks may be due."""
@@ -264,7 +264,7 @@ class Firing:
             self._happened(each, found[0], occasions[-1])
         remove_event(store, self._app_id, name)
         for occasion in occasions:
-            fired.forget(store, occasion.key)
+            idempotency.forget(store, occasion.key)
 
     def _read_occurrences(self, store: Store, name: EventName, data: bytes) -> list[Occurrence]:
         when = utc(store.clock.now())

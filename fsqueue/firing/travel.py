@@ -18,7 +18,7 @@ from fsqueue.codec import (
     encode_exception,
 )
 from fsqueue.errors import DeserializationError
-from fsqueue.spool.states import State
+from fsqueue.spool.format.states import State
 from fsqueue.triggers import Occurrence
 
 if TYPE_CHECKING:

@@ -16,8 +16,8 @@ from fsqueue.launch.commands import BatchError, commands_of, list_jobs, run
 from fsqueue.launch.decisions import Decisions, FleetView, Snapshot, decide
 from fsqueue.launch.demand import due_calls, free_workers
 from fsqueue.launch.fleet import Fleet, Pace
-from fsqueue.spool.names import queue_folder
-from fsqueue.spool.resources import NONE, needs_of
+from fsqueue.spool.format.names import queue_folder
+from fsqueue.spool.format.resources import NONE, needs_of
 
 if TYPE_CHECKING:
     import threading
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from fsqueue.launch.commands import Command, Listed, Reply
     from fsqueue.launch.decisions import Decision
     from fsqueue.launch.sightings import Sighting
-    from fsqueue.spool.fleet_records import FleetRecord, Member
-    from fsqueue.spool.store import Store
+    from fsqueue.spool.fleets.records import FleetRecord, Member
+    from fsqueue.spool.store.store import Store
 
 log = logging.getLogger(__name__)
 

@@ -6,16 +6,16 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from fsqueue.spool.resources import NONE, covers, in_words, times
-from fsqueue.values import format_duration
+from fsqueue.common.values import format_duration
+from fsqueue.spool.format.resources import NONE, covers, in_words, times
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from fsqueue.launch.fleet import Pace
     from fsqueue.launch.sightings import Sighting
-    from fsqueue.spool.fleet_records import Member, PastRecord
-    from fsqueue.spool.resources import Amounts
+    from fsqueue.spool.fleets.records import Member, PastRecord
+    from fsqueue.spool.format.resources import Amounts
 
 # So many young deaths, or refused submissions, in a row pause a fleet.
 MOST_DEATHS = 3

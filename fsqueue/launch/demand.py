@@ -6,12 +6,12 @@ import math
 from typing import TYPE_CHECKING
 
 from fsqueue.launch.decisions import Demand, Supply
-from fsqueue.spool.census import look_at_workers, queue_names
-from fsqueue.spool.names import PAUSED, Slot, app_of, split_profile
-from fsqueue.spool.resources import NONE, amounts, needs_of
+from fsqueue.spool.admin.snapshot import look_at_workers, queue_names
+from fsqueue.spool.format.names import PAUSED, Slot, app_of, split_profile
+from fsqueue.spool.format.resources import NONE, amounts, needs_of
 
 if TYPE_CHECKING:
-    from fsqueue.spool.store import Store
+    from fsqueue.spool.store.store import Store
 
 WALLTIME = "walltime"
 """Among the needs of a profile: seconds that a call may take. It is compared with the time that a

@@ -38,15 +38,15 @@ from fsqueue.launch.commands import (
     submit,
 )
 from fsqueue.launch.sightings import Sighting, identify, kind_of_end, see
-from fsqueue.spool.fleet_records import FleetRecord, Member, PastRecord
-from fsqueue.spool.fleets import FleetFiles, submitter_is_gone
-from fsqueue.spool.names import new_token
+from fsqueue.spool.fleets.fleets import FleetFiles, submitter_is_gone
+from fsqueue.spool.fleets.records import FleetRecord, Member, PastRecord
+from fsqueue.spool.format.names import new_token
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from fsqueue.launch.commands import BatchSystem, Command, Listed, Reply
-    from fsqueue.spool.files import Files
+    from fsqueue.spool.store.files import Files
 
 log = logging.getLogger(__name__)
 

@@ -11,9 +11,9 @@ from fsqueue.errors import ConfigError
 from fsqueue.launch.commands import BatchError, commands_of, run, slurm
 from fsqueue.launch.fleet import Fleet
 from fsqueue.launch.scripts import Request, script_of
-from fsqueue.spool.fleet_records import FleetRecord
-from fsqueue.spool.mounts import is_remote
-from fsqueue.spool.resources import amounts, profile_of
+from fsqueue.spool.disk.mounts import is_remote
+from fsqueue.spool.fleets.records import FleetRecord
+from fsqueue.spool.format.resources import amounts, profile_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from fsqueue.launch.fleet import Pace
     from fsqueue.launch.profiles import Profile
     from fsqueue.runner.host import Host
-    from fsqueue.spool.fleet_records import Member
-    from fsqueue.spool.store import Store
+    from fsqueue.spool.fleets.records import Member
+    from fsqueue.spool.store.store import Store
 
 # What a worker needs after its stop_grace to give calls back and to leave.
 _LEAVING: Final = 5.0

@@ -19,19 +19,19 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NamedTuple, ge
 import msgspec
 from msgspec import Meta
 
+from fsqueue.common.fields import describe
+from fsqueue.common.values import duration, format_duration
 from fsqueue.config import LAUNCH_TABLE, RunnerKind
-from fsqueue.config_file import ConfigFile, read_toml
+from fsqueue.environment.config_file import ConfigFile, read_toml
 from fsqueue.errors import ConfigError
-from fsqueue.fields import describe
-from fsqueue.spool.fleet_records import check_name
-from fsqueue.spool.names import is_safe_name
-from fsqueue.spool.resources import amounts
-from fsqueue.values import duration, format_duration
+from fsqueue.spool.fleets.records import check_name
+from fsqueue.spool.format.names import is_safe_name
+from fsqueue.spool.format.resources import amounts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from fsqueue.fields import Field
+    from fsqueue.common.fields import Field
 
 SITE_VARIABLE: Final = "FSQUEUE_SITE_CONFIG"
 _SITE_FILE: Final = "/etc/fsqueue/launch.toml"

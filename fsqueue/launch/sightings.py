@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from fsqueue.spool.fleet_records import Member
+from fsqueue.spool.fleets.records import Member
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from fsqueue.launch.commands import Listed
-    from fsqueue.spool.fleet_records import EndRecord, PastKind
+    from fsqueue.spool.fleets.records import EndRecord, PastKind
 
 # A job that ends sooner and has not finished a call did not work, unless it says why it left.
 YOUNG = 60.0

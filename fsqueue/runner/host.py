@@ -8,9 +8,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from fsqueue.config import Config
-    from fsqueue.runner.bodies import Answer
-    from fsqueue.runner.context import Execution
-    from fsqueue.spool.store import Store
+    from fsqueue.runner.attempt.bodies import Answer
+    from fsqueue.runner.attempt.context import Execution
+    from fsqueue.spool.store.store import Store
 
 
 class Triggers(Protocol):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 import msgspec
 
-from fsqueue.spool.states import State
+from fsqueue.spool.format.states import State
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

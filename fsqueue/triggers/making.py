@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from msgspec.structs import replace
 
-from fsqueue.spool.states import State
-from fsqueue.spool.trigger_names import is_event_name
+from fsqueue.spool.format.states import State
+from fsqueue.spool.format.trigger_names import is_event_name
 from fsqueue.triggers.kinds import (
     AllOf,
     AnyOf,

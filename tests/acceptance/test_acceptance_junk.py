@@ -10,8 +10,8 @@ from acceptance_harness import KINDS, Site, wait_until
 from cli_reference import commands
 from junk import SAMPLES, open_up, plant
 
-from fsqueue.spool.identity import boot_id, host_name
-from fsqueue.spool.layout import Layout
+from fsqueue.spool.disk.identity import boot_id, host_name
+from fsqueue.spool.format.layout import Layout
 
 ENV = {"FSQUEUE__HEARTBEAT": "0.2", "FSQUEUE__LEASE": "2"}
 DEAD = "dead-2-aaaaaa"

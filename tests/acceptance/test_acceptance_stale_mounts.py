@@ -13,10 +13,10 @@ import sys
 import pytest
 from acceptance_harness import Site, wait_until
 
-from fsqueue.spool.liveness import Observer
-from fsqueue.spool.mounts import is_remote
-from fsqueue.spool.opening import open_store
-from fsqueue.spool.reaper import reap
+from fsqueue.spool.disk.mounts import is_remote
+from fsqueue.spool.store.opening import open_store
+from fsqueue.spool.worker.liveness import Observer
+from fsqueue.spool.worker.reaper import reap
 
 LONG = 300
 BRISK = {"FSQUEUE__HEARTBEAT": "0.2", "FSQUEUE__LEASE": "3"}

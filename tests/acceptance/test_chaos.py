@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from fsqueue.spool import envelope
-from fsqueue.spool.records import Outcome
-from fsqueue.spool.states import State
+from fsqueue.spool.format import envelope
+from fsqueue.spool.format.records import Outcome
+from fsqueue.spool.format.states import State
 
 HOME = Path(__file__).resolve().parents[2]
 
@@ -197,7 +197,7 @@ def test_a_lost_worker(site):
     outcome, _ = site.tasks.app.store.read_outcome(invocation_id, [path.read_bytes()])
     fields = {field: getattr(outcome, field) for field in outcome.__struct_fields__}
     failure = {"type": "WorkerLostError", "message": "dead"}
-    records = importlib.import_module("fsqueue.spool.records")
+    records = importlib.import_module("fsqueue.spool.format.records")
     lost = Outcome(**fields | {"state": State.FAILED, "failure": records.Failure(**failure)})
     path.write_bytes(b"".join(envelope.encode(lost, ())))
     site.rewrite(lambda entry: entry if entry[:2] != ["seen", key] else None)

@@ -2,7 +2,7 @@
 
 import sys
 
-from fsqueue.values import LONGEST
+from fsqueue.common.values import LONGEST
 
 TASKS = """
 from pathlib import Path

@@ -7,7 +7,7 @@ import signal
 from concurrent.futures import ThreadPoolExecutor
 
 from fsqueue import FSQueue
-from fsqueue.spool import controls
+from fsqueue.spool.admin import controls
 
 app = FSQueue("nested", concurrency=1)
 

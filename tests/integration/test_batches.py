@@ -8,7 +8,7 @@ import pytest
 from support import wait_until
 
 from fsqueue import FSQueue, InvocationError, State
-from fsqueue.batching import Pace
+from fsqueue.calls.batching import Pace
 from integration import sample_tasks
 from integration.conftest import working
 

@@ -9,12 +9,12 @@ import pytest
 from support import wait_until
 
 from fsqueue import State
-from fsqueue.spool import controls
-from fsqueue.spool.census import has_spool, look_at_workers, take_census
-from fsqueue.spool.identity import boot_id
-from fsqueue.spool.records import WorkerRecord
-from fsqueue.spool.sightings import sight, view
-from fsqueue.spool.worker import Worker
+from fsqueue.spool.admin import controls
+from fsqueue.spool.admin.listing import sight, view
+from fsqueue.spool.admin.snapshot import has_spool, look_at_workers, take_census
+from fsqueue.spool.disk.identity import boot_id
+from fsqueue.spool.format.records import WorkerRecord
+from fsqueue.spool.worker.registration import Worker
 from integration import sample_tasks
 from integration.conftest import working
 

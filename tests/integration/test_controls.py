@@ -11,14 +11,15 @@ from support import wait_until
 
 from fsqueue import CancelledError, State
 from fsqueue.errors import EnvelopeError
-from fsqueue.spool import backlog, controls
-from fsqueue.spool.backlog import Backlog
-from fsqueue.spool.census import look_at_workers
-from fsqueue.spool.expiry import remove_gone_clients
-from fsqueue.spool.names import AttemptName
-from fsqueue.spool.opening import open_store
-from fsqueue.spool.records import Outcome
-from fsqueue.spool.sightings import pending_calls
+from fsqueue.spool.admin import controls
+from fsqueue.spool.admin.listing import pending_calls
+from fsqueue.spool.admin.snapshot import look_at_workers
+from fsqueue.spool.format.names import AttemptName
+from fsqueue.spool.format.records import Outcome
+from fsqueue.spool.store.opening import open_store
+from fsqueue.spool.worker import backlog
+from fsqueue.spool.worker.backlog import Backlog
+from fsqueue.spool.worker.expiry import remove_gone_clients
 from fsqueue.testing import FaultyFilesystem
 from integration import sample_tasks
 from integration.conftest import working

@@ -9,9 +9,9 @@ from support import files_under, wait_until
 
 from fsqueue import CancelledError, DependencyError, State
 from fsqueue.errors import UnknownInvocationError
-from fsqueue.spool import controls
-from fsqueue.spool.expiry import expire
-from fsqueue.spool.sightings import pending_calls, sight, view
+from fsqueue.spool.admin import controls
+from fsqueue.spool.admin.listing import pending_calls, sight, view
+from fsqueue.spool.worker.expiry import expire
 from integration import sample_tasks
 from integration.conftest import working
 

@@ -8,7 +8,7 @@ import os
 import pytest
 from support import wait_until
 
-from fsqueue.spool.opening import open_store
+from fsqueue.spool.store.opening import open_store
 from fsqueue.testing import FaultyFilesystem
 from integration.conftest import working
 

@@ -7,9 +7,9 @@ import os
 
 import pytest
 
-from fsqueue.runner.context import Workplace
-from fsqueue.runner.execute import run_if_pending
-from fsqueue.spool.worker import Worker
+from fsqueue.runner.attempt.context import Workplace
+from fsqueue.runner.attempt.execute import run_if_pending
+from fsqueue.spool.worker.registration import Worker
 from integration import sample_tasks
 
 pytestmark = pytest.mark.concurrent

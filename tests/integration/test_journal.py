@@ -9,7 +9,7 @@ import pytest
 from support import wait_until
 
 from fsqueue.errors import WorkerLostError
-from fsqueue.spool.history import read_stats
+from fsqueue.spool.history.statistics import read_stats
 from integration import sample_tasks
 from integration.conftest import working
 

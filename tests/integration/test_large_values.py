@@ -11,11 +11,11 @@ import pytest
 from support import wait_until
 
 from fsqueue import FSQueue, State, triggers
-from fsqueue.spool import controls
-from fsqueue.spool.envelope import glance
-from fsqueue.spool.opening import open_store
-from fsqueue.spool.records import Call
-from fsqueue.spool.sightings import view
+from fsqueue.spool.admin import controls
+from fsqueue.spool.admin.listing import view
+from fsqueue.spool.format.envelope import glance
+from fsqueue.spool.format.records import Call
+from fsqueue.spool.store.opening import open_store
 from fsqueue.testing import FaultyFilesystem
 from integration import sample_tasks
 from integration.conftest import working

@@ -12,7 +12,7 @@ import pytest
 from support import files_under, wait_until
 
 from fsqueue.errors import InvocationCorruptError
-from fsqueue.spool.names import AttemptName, Siding, Slot
+from fsqueue.spool.format.names import AttemptName, Siding, Slot
 from integration import sample_tasks as sample
 from integration.conftest import working
 
@@ -130,7 +130,7 @@ def test_into_a_lane_from_where_it_would_come_back_elsewhere(app, ran):
 
 def test_a_body_that_waits_for_it_does_not_run_it(nested):
     """It finds the call by its id, wherever that is."""
-    from fsqueue.spool.lookup import find_pending
+    from fsqueue.spool.store.lookup import find_pending
 
     invocation = nested.leaf(3)
     move(nested.app, invocation, queue="nested.other")
@@ -169,7 +169,7 @@ def test_a_call_that_waited_in_a_lane_runs(app, gate):
 
 
 def test_a_failed_call_that_an_operator_retries_runs(app, tmp_path):
-    from fsqueue.spool.controls import retry_failed, retryable
+    from fsqueue.spool.admin.controls import retry_failed, retryable
 
     with working(app):
         call = app.task(sample.fail_before)(str(tmp_path / "runs"), 1)

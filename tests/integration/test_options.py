@@ -10,8 +10,8 @@ import pytest
 from support import files_under, wait_until
 
 from fsqueue import ConfigError, InvocationError, RetryError, State, TaskTimeoutError
+from fsqueue.calls.options import CallSettings
 from fsqueue.errors import InvocationExpiredError
-from fsqueue.options import CallSettings
 from integration import sample_tasks
 from integration.conftest import working
 

@@ -6,8 +6,8 @@ import pytest
 from support import files_under, wait_until
 
 from fsqueue.errors import FSQueueError
-from fsqueue.runner.process_slots import ProcessSlots
-from fsqueue.spool.worker import Worker
+from fsqueue.runner.slots.process_slots import ProcessSlots
+from fsqueue.spool.worker.registration import Worker
 
 
 @pytest.mark.leaves_strays  # the worker is not asked to leave

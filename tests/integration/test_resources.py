@@ -10,9 +10,10 @@ from support import files_under, wait_until
 
 from fsqueue import CancelledError, ConfigError, State, WorkerLostError
 from fsqueue.cli.output import queue_in_words
-from fsqueue.spool import backlog, controls
-from fsqueue.spool.census import take_census
-from fsqueue.spool.lookup import is_running
+from fsqueue.spool.admin import controls
+from fsqueue.spool.admin.snapshot import take_census
+from fsqueue.spool.store.lookup import is_running
+from fsqueue.spool.worker import backlog
 from integration import sample_tasks
 from integration.conftest import working
 
@@ -107,7 +108,7 @@ def test_amounts_never_exceed_what_a_worker_has(make_app):
 
 
 def test_a_call_that_fits_nowhere_stays_and_its_caller_is_told(make_app, caplog, monkeypatch):
-    monkeypatch.setattr("fsqueue.spool.waiter._SILENCE", 0.05)
+    monkeypatch.setattr("fsqueue.spool.caller.waiter._SILENCE", 0.05)
     app = make_app(poll_interval=0.05)
     task = app.task(resources={"gpu": 2, "mem": "1G"})(sample_tasks.add)
     with working(app, app.make_runner(resources={"gpu": 1, "mem": "64G"})):

@@ -10,8 +10,8 @@ import pytest
 from support import rewrite, wait_until
 
 from fsqueue import State
-from fsqueue.spool import envelope
-from fsqueue.spool.expiry import expire_by_kind
+from fsqueue.spool.format import envelope
+from fsqueue.spool.worker.expiry import expire_by_kind
 from integration.conftest import working
 
 

@@ -11,7 +11,7 @@ import pytest
 from support import files_under, wait_until
 
 from fsqueue import State
-from fsqueue.spool import waiter
+from fsqueue.spool.caller import waiter
 from integration import sample_tasks as sample
 from integration.conftest import working
 

@@ -11,7 +11,7 @@ import pytest
 from support import wait_until
 
 from fsqueue import RetryError, State, current_invocation
-from fsqueue.spool.reports import Progress
+from fsqueue.spool.store.body_reports import Progress
 from integration import sample_tasks
 from integration.conftest import working
 
@@ -52,7 +52,7 @@ def _say(line):
 
 PRINTING = """
 import threading
-from fsqueue.runner.capture import capturing
+from fsqueue.runner.attempt.capture import capturing
 
 class Sink:
     def say(self, text): ...
@@ -302,7 +302,7 @@ def test_nobody_reports_outside_of_a_body():
 
 
 def test_a_full_disk_costs_the_report_and_not_the_call(app, gate, caplog):
-    from fsqueue.spool.opening import open_store
+    from fsqueue.spool.store.opening import open_store
     from fsqueue.testing import Fault, FaultyFilesystem
 
     fs = FaultyFilesystem()

@@ -12,8 +12,8 @@ from support import rewrite, wait_until
 
 from fsqueue import ConfigError, FSQueue, RemoteError, SerializationError, State
 from fsqueue.errors import DeserializationError, SpoolVersionError
-from fsqueue.spool import envelope
-from fsqueue.spool.records import Call, Outcome
+from fsqueue.spool.format import envelope
+from fsqueue.spool.format.records import Call, Outcome
 from integration import sample_tasks
 from integration.conftest import working
 

@@ -72,7 +72,7 @@ OPENER = """
 import sys
 from fsqueue import FSQueue
 app = FSQueue("t", root=sys.argv[1])
-import fsqueue.spool.store
+import fsqueue.spool.store.store
 print("ready", flush=True)
 sys.stdin.readline()
 print(app.store.info.id, flush=True)

@@ -14,10 +14,10 @@ from support import files_under, rewrite, wait_until
 
 from fsqueue import State
 from fsqueue.errors import EnvelopeError, InvocationCorruptError, SpoolError
-from fsqueue.spool import envelope
-from fsqueue.spool.access import read_key
-from fsqueue.spool.opening import open_store
-from fsqueue.spool.records import Call, Outcome
+from fsqueue.spool.disk.access import read_key
+from fsqueue.spool.format import envelope
+from fsqueue.spool.format.records import Call, Outcome
+from fsqueue.spool.store.opening import open_store
 from integration import sample_tasks as sample
 from integration.conftest import working
 

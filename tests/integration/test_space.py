@@ -12,10 +12,10 @@ import pytest
 from support import wait_until
 
 from fsqueue.config import load_config
-from fsqueue.runner.upkeep import Upkeep
-from fsqueue.spool import space
-from fsqueue.spool.opening import open_store
-from fsqueue.spool.worker import Worker
+from fsqueue.runner.loop.upkeep import Upkeep
+from fsqueue.spool.store.opening import open_store
+from fsqueue.spool.worker import space
+from fsqueue.spool.worker.registration import Worker
 
 DAY = 86_400.0
 pytestmark = pytest.mark.leaves_strays

@@ -12,11 +12,11 @@ import pytest
 from support import wait_until
 
 from fsqueue import RetryError, WorkerLostError, current_invocation, triggers
-from fsqueue.spool.reaper import reap
-from fsqueue.spool.sightings import pending_calls
-from fsqueue.spool.store import Store
-from fsqueue.spool.trigger_names import EventName
-from fsqueue.spool.worker import Worker
+from fsqueue.spool.admin.listing import pending_calls
+from fsqueue.spool.format.trigger_names import EventName
+from fsqueue.spool.store.store import Store
+from fsqueue.spool.worker.reaper import reap
+from fsqueue.spool.worker.registration import Worker
 from fsqueue.testing import Fault, FaultyFilesystem
 from integration import sample_tasks
 from integration.conftest import working

@@ -11,11 +11,11 @@ import pytest
 from support import wait_until
 
 from fsqueue.config import load_config
-from fsqueue.runner.upkeep import Upkeep
-from fsqueue.spool.identity import this_process
-from fsqueue.spool.opening import open_store
-from fsqueue.spool.records import WorkerRecord
-from fsqueue.spool.worker import Worker, remove_worker_files
+from fsqueue.runner.loop.upkeep import Upkeep
+from fsqueue.spool.disk.identity import this_process
+from fsqueue.spool.format.records import WorkerRecord
+from fsqueue.spool.store.opening import open_store
+from fsqueue.spool.worker.registration import Worker, remove_worker_files
 from fsqueue.testing import FaultyFilesystem
 
 

@@ -7,7 +7,7 @@ import asyncio
 from support import wait_until
 
 from fsqueue import FSQueue, State, current_invocation
-from fsqueue.runner.context import current
+from fsqueue.runner.attempt.context import current
 from integration.sample_tasks import crowds, enter, gates
 
 app = FSQueue("turns", concurrency=1, poll_interval=0.1)

@@ -15,16 +15,16 @@ from fsqueue.launch.commands import Command, Reply, run
 from fsqueue.launch.fleet import Fleet, Pace
 from fsqueue.launch.profiles import Profile
 from fsqueue.launch.scripts import Request, script_of
-from fsqueue.spool.fleet_records import EndRecord, FleetRecord, Member
-from fsqueue.spool.fleets import FleetFiles
-from fsqueue.spool.names import DEFAULT_PRIORITY, Slot
-from fsqueue.spool.opening import open_store
+from fsqueue.spool.fleets.fleets import FleetFiles
+from fsqueue.spool.fleets.records import EndRecord, FleetRecord, Member
+from fsqueue.spool.format.names import DEFAULT_PRIORITY, Slot
+from fsqueue.spool.store.opening import open_store
 from fsqueue.testing import FaultyFilesystem
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from fsqueue.spool.store import Store
+    from fsqueue.spool.store.store import Store
 
 APP, QUEUE, FLEET = "t", "t.default", "cpu"
 # Two listings tell that a job has ended, however soon one follows the other.

@@ -15,9 +15,9 @@ from fsqueue.errors import SpoolError
 from fsqueue.launch.commands import DoubtfulError, RefusedError
 from fsqueue.launch.fleet import Fleet
 from fsqueue.launch.sightings import kind_of_end
-from fsqueue.spool.fleet_records import EndRecord, Member, check_name
-from fsqueue.spool.fleets import FleetFiles, fleet_names
-from fsqueue.spool.identity import host_name
+from fsqueue.spool.disk.identity import host_name
+from fsqueue.spool.fleets.fleets import FleetFiles, fleet_names
+from fsqueue.spool.fleets.records import EndRecord, Member, check_name
 from fsqueue.testing import FaultyFilesystem
 
 
@@ -122,8 +122,8 @@ def test_a_submission_that_goes_on_elsewhere_is_waited_for(world):
 
 def test_the_slots_of_a_submitter_that_was_killed_are_freed(world):
     program = (
-        "import sys, os; from fsqueue.spool.opening import open_store;"
-        "from fsqueue.spool.fleets import FleetFiles;"
+        "import sys, os; from fsqueue.spool.store.opening import open_store;"
+        "from fsqueue.spool.fleets.fleets import FleetFiles;"
         "files = FleetFiles(open_store(sys.argv[1]), 'cpu'); files.begin('abcdef', 2);"
         "print(len(files.slots.take('abcdef', 2, 3))); sys.stdout.flush(); os.kill(os.getpid(), 9)"
     )
@@ -379,7 +379,7 @@ def test_scripts_run_on_a_cluster_and_know_their_job(folder, system):
     report = f"{folder}/report"
     os.makedirs(report)
     program = (
-        "import os, sys, time; from fsqueue.runner.job import find_end, job_of, this_host;"
+        "import os, sys, time; from fsqueue.runner.processes.job import find_end, job_of, this_host;"
         "job = job_of(os.environ); end = find_end(os.environ, this_host());"
         f"open(f'{report}/{{job.number}}', 'w').write(f'{{job.token}} {{job.id}} "
         "{end.at - time.monotonic():.0f}')"

@@ -10,8 +10,8 @@ import pytest
 from fsqueue.launch.decisions import Demand, FleetView, Snapshot, Supply, decide
 from fsqueue.launch.fleet import Pace
 from fsqueue.launch.sightings import Sighting
-from fsqueue.spool.fleet_records import Member, PastRecord
-from fsqueue.spool.resources import amounts
+from fsqueue.spool.fleets.records import Member, PastRecord
+from fsqueue.spool.format.resources import amounts
 
 QUEUE = "t.default"
 FLEET = FleetView(

@@ -22,8 +22,8 @@ from fsqueue.launch.commands import RefusedError, commands_of, list_jobs, run, s
 from fsqueue.launch.fleet import Fleet, Pace
 from fsqueue.launch.profiles import Profile
 from fsqueue.launch.scripts import Request, script_of
-from fsqueue.spool.fleet_records import FleetRecord
-from fsqueue.spool.opening import open_store
+from fsqueue.spool.fleets.records import FleetRecord
+from fsqueue.spool.store.opening import open_store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

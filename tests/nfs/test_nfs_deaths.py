@@ -27,7 +27,7 @@ time.time()
 """
 SETTING_UP = """
 import time
-from fsqueue.spool.filesystem import Filesystem
+from fsqueue.spool.disk.filesystem import Filesystem
 fs = Filesystem(remote=True)
 def timed(function, *arguments):
     began = time.monotonic()

@@ -28,11 +28,11 @@ from sweep import (
 )
 from sweep_operations import KEY, Operation, present_client, publish_by_client
 
-from fsqueue.spool.backlog import Backlog
-from fsqueue.spool.expiry import expire, remove_gone_clients
-from fsqueue.spool.names import AttemptName
-from fsqueue.spool.reaper import reap
-from fsqueue.spool.reports import Progress, drop_progress, write_progress
+from fsqueue.spool.format.names import AttemptName
+from fsqueue.spool.store.body_reports import Progress, drop_progress, write_progress
+from fsqueue.spool.worker.backlog import Backlog
+from fsqueue.spool.worker.expiry import expire, remove_gone_clients
+from fsqueue.spool.worker.reaper import reap
 from fsqueue.testing import Fault
 
 if TYPE_CHECKING:

@@ -12,11 +12,11 @@ import sys
 import msgspec
 
 from fsqueue.errors import EnvelopeError, SpoolVersionError, UnknownInvocationError
-from fsqueue.spool import envelope
-from fsqueue.spool.digests import digest_of
-from fsqueue.spool.identity import Process, is_gone
-from fsqueue.spool.names import AttemptName, Slot, is_queue_name, split_member
-from fsqueue.spool.records import (
+from fsqueue.spool.disk.identity import Process, is_gone
+from fsqueue.spool.format import envelope
+from fsqueue.spool.format.digests import digest_of
+from fsqueue.spool.format.names import AttemptName, Slot, is_queue_name, split_member
+from fsqueue.spool.format.records import (
     FORMAT,
     UNDECODABLE,
     Call,
@@ -26,7 +26,7 @@ from fsqueue.spool.records import (
     SpoolInfo,
     WorkerRecord,
 )
-from fsqueue.spool.states import State
+from fsqueue.spool.format.states import State
 
 KEYS = (b"", b"k" * 64)
 CALL = Call(

@@ -8,10 +8,10 @@ from msgspec import structs
 from sweep import ARGUMENTS, BODY, CLIENT, ID, MAX_ATTEMPTS, Stage, call_of, outcome_of, worker_of
 from sweep_operations import Operation, check_nothing_left, reap_other, run_body
 
-from fsqueue.spool.callers import clear_up_after
-from fsqueue.spool.distant_callers import DistantCallers
-from fsqueue.spool.identity import this_process
-from fsqueue.spool.names import AttemptName
+from fsqueue.spool.disk.identity import this_process
+from fsqueue.spool.format.names import AttemptName
+from fsqueue.spool.worker.distant_callers import DistantCallers
+from fsqueue.spool.worker.gone_callers import clear_up_after
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -16,8 +16,8 @@ from integration.conftest import working
 from support import files_under, rewrite, wait_until
 
 from fsqueue import FSQueue
-from fsqueue.spool.identity import boot_id, host_name
-from fsqueue.spool.records import WorkerRecord
+from fsqueue.spool.disk.identity import boot_id, host_name
+from fsqueue.spool.format.records import WorkerRecord
 
 DEAD = "dead-1-aaaaaa"
 SECRET = "the content of a file that is none of fsqueue's business"

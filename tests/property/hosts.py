@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 from sweep import QUEUE, InterruptibleFilesystem
 
-from fsqueue.spool.backlog import Backlog
-from fsqueue.spool.client import Client
-from fsqueue.spool.liveness import Observer
-from fsqueue.spool.opening import open_store
-from fsqueue.spool.records import WorkerRecord
-from fsqueue.spool.worker import Worker
+from fsqueue.spool.caller.client import Client
+from fsqueue.spool.format.records import WorkerRecord
+from fsqueue.spool.store.opening import open_store
+from fsqueue.spool.worker.backlog import Backlog
+from fsqueue.spool.worker.liveness import Observer
+from fsqueue.spool.worker.registration import Worker
 
 if TYPE_CHECKING:
-    from fsqueue.spool.claim import Claim
-    from fsqueue.spool.store import Store
+    from fsqueue.spool.format.claim import Claim
+    from fsqueue.spool.store.store import Store
 
 HEARTBEAT, LEASE = 5.0, 30.0
 

@@ -27,20 +27,20 @@ from sweep import (
 )
 from sweep_operations import _Impatient
 
-from fsqueue.runner.context import Workplace
-from fsqueue.runner.execute import Ending, execute
-from fsqueue.spool.backlog import Backlog
-from fsqueue.spool.lane_upkeep import LaneUpkeep, mend_all
-from fsqueue.spool.names import AttemptName, Holder
-from fsqueue.spool.reaper import reap
+from fsqueue.runner.attempt.context import Workplace
+from fsqueue.runner.attempt.execute import Ending, execute
+from fsqueue.spool.format.names import AttemptName, Holder
+from fsqueue.spool.worker.backlog import Backlog
+from fsqueue.spool.worker.limit_upkeep import LaneUpkeep, mend_all
+from fsqueue.spool.worker.reaper import reap
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from sweep import Mount
 
-    from fsqueue.spool.store import Store
-    from fsqueue.spool.worker import Worker
+    from fsqueue.spool.store.store import Store
+    from fsqueue.spool.worker.registration import Worker
     from fsqueue.testing import Fault
     from fsqueue.testing import Operation as Call
 

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from sweep import MAX_ATTEMPTS, walk
 
-from fsqueue.spool.names import AttemptName
+from fsqueue.spool.format.names import AttemptName
 
 if TYPE_CHECKING:
-    from fsqueue.spool.store import Store
+    from fsqueue.spool.store.store import Store
 
 LOST = b""
 """The payload of a failure of the queue's own."""

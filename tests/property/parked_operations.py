@@ -19,7 +19,7 @@ from sweep import (
 )
 from sweep_operations import Operation, cancel_found, check_cancelled
 
-from fsqueue.spool.names import AttemptName
+from fsqueue.spool.format.names import AttemptName
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container

@@ -15,9 +15,9 @@ from model import Entry, Model, look
 from sweep import clean_up, outcome_of
 
 from fsqueue.errors import SpoolError
-from fsqueue.spool.names import AttemptName
-from fsqueue.spool.reaper import reap
-from fsqueue.spool.states import State
+from fsqueue.spool.format.names import AttemptName
+from fsqueue.spool.format.states import State
+from fsqueue.spool.worker.reaper import reap
 from fsqueue.testing import Fault
 
 if TYPE_CHECKING:

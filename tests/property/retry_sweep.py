@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 from every_call import Swept
 
 from fsqueue.errors import EnvelopeError
-from fsqueue.spool import controls
-from fsqueue.spool.client import Client
-from fsqueue.spool.opening import open_store
-from fsqueue.spool.records import Outcome
-from fsqueue.spool.sightings import pending_calls
-from fsqueue.spool.states import State
-from fsqueue.spool.worker import Worker
+from fsqueue.spool.admin import controls
+from fsqueue.spool.admin.listing import pending_calls
+from fsqueue.spool.caller.client import Client
+from fsqueue.spool.format.records import Outcome
+from fsqueue.spool.format.states import State
+from fsqueue.spool.store.opening import open_store
+from fsqueue.spool.worker.registration import Worker
 from fsqueue.testing import FaultyFilesystem
 
 if TYPE_CHECKING:

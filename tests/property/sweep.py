@@ -15,17 +15,17 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from fsqueue.codec import encode
 from fsqueue.errors import EnvelopeError
-from fsqueue.spool.backlog import Backlog
-from fsqueue.spool.claim import Claim
-from fsqueue.spool.client import Client
-from fsqueue.spool.expiry import expire
-from fsqueue.spool.names import DEFAULT_PRIORITY, AttemptName, Slot
-from fsqueue.spool.opening import open_store
-from fsqueue.spool.reaper import reap
-from fsqueue.spool.records import Call, Failure, Outcome
-from fsqueue.spool.states import State
-from fsqueue.spool.store import Store
-from fsqueue.spool.worker import Worker
+from fsqueue.spool.caller.client import Client
+from fsqueue.spool.format.claim import Claim
+from fsqueue.spool.format.names import DEFAULT_PRIORITY, AttemptName, Slot
+from fsqueue.spool.format.records import Call, Failure, Outcome
+from fsqueue.spool.format.states import State
+from fsqueue.spool.store.opening import open_store
+from fsqueue.spool.store.store import Store
+from fsqueue.spool.worker.backlog import Backlog
+from fsqueue.spool.worker.expiry import expire
+from fsqueue.spool.worker.reaper import reap
+from fsqueue.spool.worker.registration import Worker
 from fsqueue.testing import Fault, FaultyFilesystem
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from sweep import BODY, CLIENT, ID, LOCAL, Stage, deaths, outcome_of, work
 
-from fsqueue.spool.reaper import reap
+from fsqueue.spool.worker.reaper import reap
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator

@@ -28,19 +28,19 @@ from sweep import (
 
 from fsqueue.codec import decode_exception, encode
 from fsqueue.errors import EnvelopeError
-from fsqueue.runner.context import Workplace
-from fsqueue.runner.execute import execute
-from fsqueue.spool import envelope
-from fsqueue.spool.lookup import cancel
-from fsqueue.spool.names import AttemptName
-from fsqueue.spool.once import Key
-from fsqueue.spool.reaper import reap
-from fsqueue.spool.states import State
+from fsqueue.runner.attempt.context import Workplace
+from fsqueue.runner.attempt.execute import execute
+from fsqueue.spool.format import envelope
+from fsqueue.spool.format.names import AttemptName
+from fsqueue.spool.format.states import State
+from fsqueue.spool.store.deduplication import Key
+from fsqueue.spool.store.lookup import cancel
+from fsqueue.spool.worker.reaper import reap
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container
 
-    from fsqueue.spool.records import Call
+    from fsqueue.spool.format.records import Call
 
 
 KEY = Key("0" * 32)

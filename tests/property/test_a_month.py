@@ -7,11 +7,11 @@ import os
 from hosts import ClientHost, ReaperHost, ServerTime, WorkerHost
 from sweep import ARGUMENTS, MAX_ATTEMPTS, QUEUE, RESULT_TTL, outcome_of, walk
 
-from fsqueue.spool.backlog import Backlog
-from fsqueue.spool.expiry import expire
-from fsqueue.spool.lookup import cancel
-from fsqueue.spool.reaper import reap
-from fsqueue.spool.states import State
+from fsqueue.spool.format.states import State
+from fsqueue.spool.store.lookup import cancel
+from fsqueue.spool.worker.backlog import Backlog
+from fsqueue.spool.worker.expiry import expire
+from fsqueue.spool.worker.reaper import reap
 
 DAY = 86_400.0
 CALLS = 16

@@ -18,8 +18,8 @@ from slim import in_slim_process
 from sweep import NO_LINKS, InterruptibleFilesystem, deaths, in_child, walk
 
 from fsqueue.errors import FSQueueError
-from fsqueue.spool.expiry import expire
-from fsqueue.spool.opening import open_store
+from fsqueue.spool.store.opening import open_store
+from fsqueue.spool.worker.expiry import expire
 from fsqueue.testing import CRASH_STATUS, Fault, FaultyFilesystem
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "launch"))

@@ -19,8 +19,8 @@ from hostile_files import (
 from integration.conftest import working
 
 from fsqueue import State
-from fsqueue.spool.census import take_census
-from fsqueue.spool.sightings import sight, view
+from fsqueue.spool.admin.listing import sight, view
+from fsqueue.spool.admin.snapshot import take_census
 
 HOSTILE = "hostile-1-aaaaaa"
 

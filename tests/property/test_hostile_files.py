@@ -42,7 +42,7 @@ from fsqueue.errors import (
     SpoolError,
     SpoolVersionError,
 )
-from fsqueue.spool.names import AttemptName
+from fsqueue.spool.format.names import AttemptName
 
 ERRORS = {
     pending: InvocationCorruptError,

@@ -16,9 +16,9 @@ from integration.conftest import working
 
 from examples import examples
 from fsqueue.cli.main import command_line
-from fsqueue.spool.expiry import expire
-from fsqueue.spool.history import read_stats
-from fsqueue.spool.journal import MOST_SUMS, Entry, Journal, Sums, TaskSums, hour_of
+from fsqueue.spool.history.journal import MOST_SUMS, Entry, Journal, Sums, TaskSums, hour_of
+from fsqueue.spool.history.statistics import read_stats
+from fsqueue.spool.worker.expiry import expire
 
 GOOD, HOSTILE = "good-1-aaaaaa", "hostile-1-aaaaaa"
 

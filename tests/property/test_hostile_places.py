@@ -20,9 +20,9 @@ from integration.conftest import working
 from support import wait_until
 
 from fsqueue.errors import EnvelopeError, SpoolError
-from fsqueue.spool.expiry import expire
-from fsqueue.spool.names import AttemptName, Slot
-from fsqueue.spool.opening import open_store
+from fsqueue.spool.format.names import AttemptName, Slot
+from fsqueue.spool.store.opening import open_store
+from fsqueue.spool.worker.expiry import expire
 
 # -- names ----------------------------------------------------------------------------------------
 

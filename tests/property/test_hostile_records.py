@@ -30,10 +30,10 @@ from support import wait_until
 
 from examples import examples
 from fsqueue.errors import InvocationCorruptError, SpoolError, SpoolVersionError
-from fsqueue.spool.expiry import remove_gone_clients
-from fsqueue.spool.liveness import Observer
-from fsqueue.spool.opening import open_store
-from fsqueue.spool.reaper import reap
+from fsqueue.spool.store.opening import open_store
+from fsqueue.spool.worker.expiry import remove_gone_clients
+from fsqueue.spool.worker.liveness import Observer
+from fsqueue.spool.worker.reaper import reap
 
 DEAD, HOSTILE = "dead-1-aaaaaa", "hostile-1-aaaaaa"
 
@@ -232,7 +232,7 @@ import os, sys
 sys.path[:0] = sys.argv[2:]
 from fsqueue import FSQueue
 from fsqueue.errors import InvocationCorruptError, SpoolError
-from fsqueue.spool.liveness import Observer
+from fsqueue.spool.worker.liveness import Observer
 from hostile_files import echo, pending_file
 from integration.conftest import working
 app = FSQueue("t", root=sys.argv[1], heartbeat=0.2, lease=1.0)

@@ -25,11 +25,11 @@ from sweep_checks import dying_stages
 from sweep_operations import Operation, collect, delivered
 
 from fsqueue.errors import SpoolError
-from fsqueue.spool.expiry import expire
-from fsqueue.spool.liveness import Observer
-from fsqueue.spool.opening import open_store
-from fsqueue.spool.reaper import reap
-from fsqueue.spool.store import Store
+from fsqueue.spool.store.opening import open_store
+from fsqueue.spool.store.store import Store
+from fsqueue.spool.worker.expiry import expire
+from fsqueue.spool.worker.liveness import Observer
+from fsqueue.spool.worker.reaper import reap
 from fsqueue.testing import CRASH_STATUS, Fault, FaultyFilesystem
 
 if TYPE_CHECKING:

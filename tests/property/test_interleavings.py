@@ -24,8 +24,8 @@ from sweep import (
 from sweep_checks import fresh_stages, steps
 from sweep_operations import OPERATIONS, keep_alive
 
-from fsqueue.spool.expiry import expire
-from fsqueue.spool.reaper import reap
+from fsqueue.spool.worker.expiry import expire
+from fsqueue.spool.worker.reaper import reap
 
 pytestmark = pytest.mark.concurrent
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from sweep_operations import Operation
 
-    from fsqueue.spool.client import Client
+    from fsqueue.spool.caller.client import Client
 
 
 def reap_the_worker(stage: Stage) -> None:

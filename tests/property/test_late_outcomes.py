@@ -6,8 +6,8 @@ import pytest
 from sweep import BODY, CLIENT, ID, LATE, OWN, Stage, outcome_of, work
 from sweep_operations import complete, give_back
 
-from fsqueue.spool.reaper import reap
-from fsqueue.spool.states import State
+from fsqueue.spool.format.states import State
+from fsqueue.spool.worker.reaper import reap
 from fsqueue.testing import Fault
 
 # -- lost replies -----------------------------------------------------------------------------

@@ -8,11 +8,11 @@ import pytest
 from sweep import ID, Stage
 
 from fsqueue.errors import StorageError
-from fsqueue.runner.bodies import Answer
-from fsqueue.runner.context import Execution, Workplace
-from fsqueue.runner.execute import finish
-from fsqueue.runner.publication import PATIENCE, Publication
-from fsqueue.spool.states import State
+from fsqueue.runner.attempt.bodies import Answer
+from fsqueue.runner.attempt.context import Execution, Workplace
+from fsqueue.runner.attempt.execute import finish
+from fsqueue.runner.attempt.publication import PATIENCE, Publication
+from fsqueue.spool.format.states import State
 from fsqueue.testing import Fault
 
 LARGE = bytes(1 << 21)

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 import pytest
 from sweep import ARGUMENTS, CLIENT, QUEUE, call_of, start_child, status_of, walk, worker_of
 
-from fsqueue.spool.backlog import Backlog
-from fsqueue.spool.once import Key
-from fsqueue.spool.opening import open_store
+from fsqueue.spool.store.deduplication import Key
+from fsqueue.spool.store.opening import open_store
+from fsqueue.spool.worker.backlog import Backlog
 
 pytestmark = pytest.mark.concurrent
 
 if TYPE_CHECKING:
-    from fsqueue.spool.store import Store
+    from fsqueue.spool.store.store import Store
 
 CROWD = 300
 

@@ -17,9 +17,9 @@ from people import Site
 from sweep import ARGUMENTS, MAX_ATTEMPTS, QUEUE, RESULT_TTL
 
 from examples import examples
-from fsqueue.spool.expiry import expire
-from fsqueue.spool.reaper import reap
-from fsqueue.spool.states import State
+from fsqueue.spool.format.states import State
+from fsqueue.spool.worker.expiry import expire
+from fsqueue.spool.worker.reaper import reap
 from fsqueue.testing import Fault
 
 CODES = st.sampled_from([errno.EIO, errno.ESTALE, errno.ENOSPC])

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from retry_sweep import Stage
 
-from fsqueue.spool import controls
-from fsqueue.spool.opening import open_store
-from fsqueue.spool.states import State
+from fsqueue.spool.admin import controls
+from fsqueue.spool.format.states import State
+from fsqueue.spool.store.opening import open_store
 
 
 def test_two_operators_at_once(folder):

@@ -12,22 +12,22 @@ from every_call import Swept
 from sweep import LOCAL, REMOTE, InterruptibleFilesystem, walk
 
 from fsqueue import FSQueue, triggers
-from fsqueue.runner.bodies import arguments_of
-from fsqueue.runner.context import Workplace
-from fsqueue.runner.execute import execute
-from fsqueue.spool.expiry import expire
-from fsqueue.spool.occurrences import event_names
-from fsqueue.spool.opening import open_store
-from fsqueue.spool.reaper import reap
-from fsqueue.spool.sightings import pending_calls
-from fsqueue.spool.worker import Worker
+from fsqueue.runner.attempt.bodies import arguments_of
+from fsqueue.runner.attempt.context import Workplace
+from fsqueue.runner.attempt.execute import execute
+from fsqueue.spool.admin.listing import pending_calls
+from fsqueue.spool.store.opening import open_store
+from fsqueue.spool.store.trigger_state import event_names
+from fsqueue.spool.worker.expiry import expire
+from fsqueue.spool.worker.reaper import reap
+from fsqueue.spool.worker.registration import Worker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from sweep import Mount
 
-    from fsqueue.spool.sightings import Pending
+    from fsqueue.spool.admin.listing import Pending
     from fsqueue.testing import Fault
     from fsqueue.testing import Operation as Call
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING
 
-from fsqueue.spool.client import Client
-from fsqueue.spool.opening import open_store
-from fsqueue.spool.records import Outcome
-from fsqueue.spool.states import State
-from fsqueue.spool.worker import Worker
+from fsqueue.spool.caller.client import Client
+from fsqueue.spool.format.records import Outcome
+from fsqueue.spool.format.states import State
+from fsqueue.spool.store.opening import open_store
+from fsqueue.spool.worker.registration import Worker
 from fsqueue.testing import FaultyFilesystem
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from fsqueue.coroutines import is_async, is_async_generator, plain_value
+from fsqueue.common.coroutines import is_async, is_async_generator, plain_value
 
 
 async def native():

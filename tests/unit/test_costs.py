@@ -16,16 +16,16 @@ from support import wait_until
 
 from fsqueue import FSQueue, current_invocation
 from fsqueue.codec import encode
-from fsqueue.runner import reporting
-from fsqueue.runner.context import Workplace
-from fsqueue.runner.execute import Ending, execute
-from fsqueue.spool.backlog import Backlog, Backlogs
-from fsqueue.spool.lane_upkeep import LaneUpkeep
-from fsqueue.spool.lookup import state_of
-from fsqueue.spool.names import AttemptName, Slot
-from fsqueue.spool.once import Key
-from fsqueue.spool.opening import open_store
-from fsqueue.spool.states import State
+from fsqueue.runner.attempt import reporting
+from fsqueue.runner.attempt.context import Workplace
+from fsqueue.runner.attempt.execute import Ending, execute
+from fsqueue.spool.format.names import AttemptName, Slot
+from fsqueue.spool.format.states import State
+from fsqueue.spool.store.deduplication import Key
+from fsqueue.spool.store.lookup import state_of
+from fsqueue.spool.store.opening import open_store
+from fsqueue.spool.worker.backlog import Backlog, Backlogs
+from fsqueue.spool.worker.limit_upkeep import LaneUpkeep
 from fsqueue.testing import NAME_VERBS, FaultyFilesystem
 
 BATCH = 100

@@ -7,11 +7,11 @@ import os
 import pytest
 from spool_pair import opened_pair
 
-from fsqueue.runner.budget import Budget
-from fsqueue.spool import backlog
-from fsqueue.spool.backlog import Backlogs
-from fsqueue.spool.names import Slot
-from fsqueue.spool.resources import amounts
+from fsqueue.runner.attempt.lending import Budget
+from fsqueue.spool.format.names import Slot
+from fsqueue.spool.format.resources import amounts
+from fsqueue.spool.worker import backlog
+from fsqueue.spool.worker.backlog import Backlogs
 from fsqueue.testing import FaultyFilesystem
 
 PLAIN = "app.default"

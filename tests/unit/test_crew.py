@@ -2,7 +2,7 @@ import threading
 
 from support import wait_until
 
-from fsqueue.runner.crew import _LONGEST_RAMP, _RAMP, Crew
+from fsqueue.runner.loop.thread_pacing import _LONGEST_RAMP, _RAMP, Crew
 
 
 def leaves(crew, *, others=1, ended=1000, body=0.0):

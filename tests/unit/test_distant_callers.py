@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from spool_pair import QUEUE, opened_pair
 
-from fsqueue.spool.distant_callers import DistantCallers
-from fsqueue.spool.identity import this_process
+from fsqueue.spool.disk.identity import this_process
+from fsqueue.spool.worker.distant_callers import DistantCallers
 
 LEASE = 30.0
 

@@ -7,7 +7,7 @@ import pytest
 
 import fsqueue
 from fsqueue.cli.commands import SECTIONS
-from fsqueue.spool.layout import Layout
+from fsqueue.spool.format.layout import Layout
 
 ROOT = Path(fsqueue.__file__).parent.parent
 DOCS = ROOT / "docs"

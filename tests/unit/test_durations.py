@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fsqueue.values import (
+from fsqueue.common.values import (
     LONGEST,
     duration,
     format_clock,

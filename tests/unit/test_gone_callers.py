@@ -13,10 +13,17 @@ from msgspec import structs
 from spool_pair import opened_pair
 
 from fsqueue.codec import encode
-from fsqueue.runner.context import Workplace
-from fsqueue.runner.execute import Ending, execute
-from fsqueue.spool.callers import clear_up_after
-from fsqueue.spool.identity import Process, boot_id, is_gone, is_marked_gone, mark_of, this_process
+from fsqueue.runner.attempt.context import Workplace
+from fsqueue.runner.attempt.execute import Ending, execute
+from fsqueue.spool.disk.identity import (
+    Process,
+    boot_id,
+    is_gone,
+    is_marked_gone,
+    mark_of,
+    this_process,
+)
+from fsqueue.spool.worker.gone_callers import clear_up_after
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -136,7 +143,7 @@ def unshared(*options: str, script: str) -> str:
 
 IMPORTS = """
 import os, subprocess, sys
-from fsqueue.spool.identity import Process, is_gone, is_marked_gone, mark_of, this_process
+from fsqueue.spool.disk.identity import Process, is_gone, is_marked_gone, mark_of, this_process
 observed = Process(sys.argv[1], int(sys.argv[2]), sys.argv[3])
 """
 

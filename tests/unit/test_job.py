@@ -8,8 +8,8 @@ import time
 
 import pytest
 
-from fsqueue.runner.job import End, Host, find_end, job_of, this_host
-from fsqueue.runner.job_resources import (
+from fsqueue.runner.processes.job import End, Host, find_end, job_of, this_host
+from fsqueue.runner.processes.job_resources import (
     Cgroup,
     Devices,
     cgroup_of,

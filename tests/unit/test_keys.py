@@ -18,8 +18,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from examples import examples
+from fsqueue.calls.keys import arguments_of, check_key_arguments, digest_of
 from fsqueue.errors import SerializationError
-from fsqueue.keys import arguments_of, check_key_arguments, digest_of
 
 
 class Colour(enum.Enum):

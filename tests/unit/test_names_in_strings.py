@@ -49,7 +49,9 @@ NAMED = sorted(
 
 def test_some_are_named():
     """Those of the fork server and of the doctor's second process, at the least."""
-    assert {"fsqueue.runner.forkserver", "fsqueue.doctor.partner"} <= {name for name, _ in NAMED}
+    assert {"fsqueue.runner.slots.forkserver", "fsqueue.doctor.partner"} <= {
+        name for name, _ in NAMED
+    }
 
 
 @pytest.mark.parametrize(("module", "file"), NAMED)

@@ -17,7 +17,7 @@ import pytest
 
 import fsqueue
 from fsqueue import FSQueue, Progress, State, args, codec, errors, references
-from fsqueue.spool.records import Call, Outcome
+from fsqueue.spool.format.records import Call, Outcome
 
 ARCHIVE = Path(__file__).parent.parent / "data" / "spool_v1.tar.gz"
 
@@ -45,14 +45,14 @@ too."""
 
 PUBLIC = {
     "fsqueue.app FSQueue",
-    "fsqueue.arguments Arguments",
-    "fsqueue.arguments args",
+    "fsqueue.calls.arguments Arguments",
+    "fsqueue.calls.arguments args",
     "fsqueue.config Config",
     "fsqueue.invocation Invocation",
     "fsqueue.invocation InvocationGroup",
-    "fsqueue.runner.context current_invocation",
-    "fsqueue.spool.reports Progress",
-    "fsqueue.spool.states State",
+    "fsqueue.runner.attempt.context current_invocation",
+    "fsqueue.spool.store.body_reports Progress",
+    "fsqueue.spool.format.states State",
     "fsqueue.task Task",
 }
 """What users can send, or name in functions that travel by value."""

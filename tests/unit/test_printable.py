@@ -9,15 +9,15 @@ import logging
 import pytest
 
 from fsqueue.cli.output import complain, print_json
-from fsqueue.logs import JsonFormatter, TextFormatter
-from fsqueue.printable import indented, printable
+from fsqueue.common.logs import JsonFormatter, TextFormatter
+from fsqueue.common.printable import indented, printable
 
 FORGED = "2026-01-01 00:00:00,000 ERROR forged"
 BREAKS = ["\n", "\r", "\r\n", "\v", "\f", "\x1c", "\x1d", "\x1e", "\x85", "\u2028", "\u2029"]
 COMMANDS = ["\x1b[2J", "\x1b]0;title\x07", "\x9b2J", "\x08", "\x00", "\x7f", "\u202e", "\ud800"]
 
 
-@pytest.fixture(params=["fsqueue.runner.execute", "fsqueue", "fsqueue.calls"])
+@pytest.fixture(params=["fsqueue.runner.attempt.execute", "fsqueue", "fsqueue.calls"])
 def own(request):
     return request.param
 

@@ -9,12 +9,12 @@ import sys
 import pytest
 
 from fsqueue.errors import ConfigError, EnvelopeError, SpoolError
-from fsqueue.spool import envelope
-from fsqueue.spool.access import check_private_folder, group_number, key_name, read_key
-from fsqueue.spool.filesystem import Filesystem
-from fsqueue.spool.opening import open_store
-from fsqueue.spool.records import Outcome
-from fsqueue.spool.states import State
+from fsqueue.spool.disk.access import check_private_folder, group_number, key_name, read_key
+from fsqueue.spool.disk.filesystem import Filesystem
+from fsqueue.spool.format import envelope
+from fsqueue.spool.format.records import Outcome
+from fsqueue.spool.format.states import State
+from fsqueue.spool.store.opening import open_store
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
 KEY, OTHER_KEY = b"k" * 64, b"o" * 64
@@ -101,8 +101,8 @@ def test_modes_whatever_the_umask(root, umask, group, file_mode, folder_mode):
     os.chmod(root, folder_mode)
     code = (
         "import os, sys; sys.path[:0] = [sys.argv[1]]; os.umask(int(sys.argv[2]));"
-        "import test_spool_access as here; from fsqueue.spool.opening import open_store;"
-        "from fsqueue.spool.filesystem import Filesystem;"
+        "import test_spool_access as here; from fsqueue.spool.store.opening import open_store;"
+        "from fsqueue.spool.disk.filesystem import Filesystem;"
         "here.use(open_store(sys.argv[3], Filesystem(group=eval(sys.argv[4]))))"
     )
     command = [sys.executable, "-c", code, os.path.dirname(__file__), str(umask), str(root)]

@@ -7,12 +7,12 @@ import os
 
 import pytest
 
-from fsqueue.spool.claim import Claim
-from fsqueue.spool.client import Client
-from fsqueue.spool.names import AttemptName
-from fsqueue.spool.opening import open_store
-from fsqueue.spool.records import Outcome
-from fsqueue.spool.states import State
+from fsqueue.spool.caller.client import Client
+from fsqueue.spool.format.claim import Claim
+from fsqueue.spool.format.names import AttemptName
+from fsqueue.spool.format.records import Outcome
+from fsqueue.spool.format.states import State
+from fsqueue.spool.store.opening import open_store
 from fsqueue.testing import Fault, FaultyFilesystem
 
 QUEUE = "default"

@@ -7,7 +7,7 @@ import errno
 import pytest
 from spool_pair import QUEUE, opened_pair
 
-from fsqueue.spool.backlog import Backlog
+from fsqueue.spool.worker.backlog import Backlog
 from fsqueue.testing import Fault, FaultyFilesystem
 
 

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from fsqueue.spool.digests import digest_of
+from fsqueue.spool.format.digests import digest_of
 
 KEY, OTHER_KEY = b"k" * 64, b"k" * 63 + b"l"
 

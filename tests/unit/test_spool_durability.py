@@ -8,11 +8,11 @@ import os
 import pytest
 from spool_pair import QUEUE, opened_pair
 
-from fsqueue.spool.names import AttemptName
-from fsqueue.spool.opening import open_store
-from fsqueue.spool.reaper import reap
-from fsqueue.spool.states import State
-from fsqueue.spool.worker import Worker
+from fsqueue.spool.format.names import AttemptName
+from fsqueue.spool.format.states import State
+from fsqueue.spool.store.opening import open_store
+from fsqueue.spool.worker.reaper import reap
+from fsqueue.spool.worker.registration import Worker
 from fsqueue.testing import NAME_VERBS, Fault, FaultyFilesystem
 
 

@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fsqueue.errors import EnvelopeError, SpoolVersionError
-from fsqueue.spool import envelope
-from fsqueue.spool.digests import digest_of
-from fsqueue.spool.records import Call, Failure, Outcome
-from fsqueue.spool.states import State
+from fsqueue.spool.format import envelope
+from fsqueue.spool.format.digests import digest_of
+from fsqueue.spool.format.records import Call, Failure, Outcome
+from fsqueue.spool.format.states import State
 
 CALL = Call(
     id="abcd-1",

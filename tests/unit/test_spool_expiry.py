@@ -5,9 +5,9 @@ import pathlib
 
 import pytest
 
-from fsqueue.spool.expiry import expire
-from fsqueue.spool.names import Slot
-from fsqueue.spool.opening import open_store
+from fsqueue.spool.format.names import Slot
+from fsqueue.spool.store.opening import open_store
+from fsqueue.spool.worker.expiry import expire
 
 pytestmark = pytest.mark.leaves_strays
 TTL = 100.0

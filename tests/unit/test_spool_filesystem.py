@@ -11,11 +11,11 @@ import tracemalloc
 import pytest
 
 from fsqueue.errors import EnvelopeError, SpoolError
-from fsqueue.spool import syscalls
-from fsqueue.spool.clock import ServerClock
-from fsqueue.spool.content import Piece
-from fsqueue.spool.filesystem import Filesystem
-from fsqueue.spool.mounts import filesystem_type, is_remote
+from fsqueue.spool.disk import syscalls
+from fsqueue.spool.disk.clock import ServerClock
+from fsqueue.spool.disk.content import Piece
+from fsqueue.spool.disk.filesystem import Filesystem
+from fsqueue.spool.disk.mounts import filesystem_type, is_remote
 from fsqueue.testing import Fault, FaultyFilesystem
 
 MIB = 1 << 20

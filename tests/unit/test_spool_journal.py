@@ -11,12 +11,12 @@ import stat
 
 import pytest
 
-from fsqueue.spool import journal as journals
-from fsqueue.spool import sketch
-from fsqueue.spool.expiry import expire
-from fsqueue.spool.history import History, read_stats
-from fsqueue.spool.journal import Entry, Journal, hour_of, start_of_hour
-from fsqueue.spool.opening import open_store
+from fsqueue.spool.history import journal as journals
+from fsqueue.spool.history import sketch
+from fsqueue.spool.history.journal import Entry, Journal, hour_of, start_of_hour
+from fsqueue.spool.history.statistics import History, read_stats
+from fsqueue.spool.store.opening import open_store
+from fsqueue.spool.worker.expiry import expire
 from fsqueue.testing import NAME_VERBS, Fault, FaultyFilesystem
 
 ME = "host-1-aaaaaa"

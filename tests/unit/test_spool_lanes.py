@@ -10,10 +10,10 @@ from msgspec import structs
 from spool_pair import opened_pair
 
 from fsqueue.errors import EnvelopeError
-from fsqueue.spool import envelope
-from fsqueue.spool.identity import host_name
-from fsqueue.spool.lane_upkeep import LaneUpkeep, mend_all
-from fsqueue.spool.names import AttemptName, Holder, Siding, lane_limit
+from fsqueue.spool.disk.identity import host_name
+from fsqueue.spool.format import envelope
+from fsqueue.spool.format.names import AttemptName, Holder, Siding, lane_limit
+from fsqueue.spool.worker.limit_upkeep import LaneUpkeep, mend_all
 from fsqueue.testing import Fault
 
 LANE = "0123456789abcdef-2"

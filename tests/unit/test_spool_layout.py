@@ -4,8 +4,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fsqueue.spool.layout import Layout
-from fsqueue.spool.names import MAX_PRIORITY, AttemptName, Slot, client_of, is_safe_name, new_token
+from fsqueue.spool.format.layout import Layout
+from fsqueue.spool.format.names import (
+    MAX_PRIORITY,
+    AttemptName,
+    Slot,
+    client_of,
+    is_safe_name,
+    new_token,
+)
 
 slots = st.builds(
     Slot,

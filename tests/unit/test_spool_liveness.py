@@ -11,14 +11,14 @@ import msgspec
 import pytest
 from support import wait_until
 
-from fsqueue.spool.identity import processor_time, start_of, this_process
-from fsqueue.spool.liveness import Observer, watchers
-from fsqueue.spool.opening import open_store
-from fsqueue.spool.records import WorkerRecord
+from fsqueue.spool.disk.identity import processor_time, start_of, this_process
+from fsqueue.spool.format.records import WorkerRecord
+from fsqueue.spool.store.opening import open_store
+from fsqueue.spool.worker.liveness import Observer, watchers
 from fsqueue.testing import FaultyFilesystem
 
 if TYPE_CHECKING:
-    from fsqueue.spool.store import Store
+    from fsqueue.spool.store.store import Store
 
 HEARTBEAT, LEASE = 5.0, 30.0
 pytestmark = pytest.mark.leaves_strays

@@ -5,12 +5,12 @@ import os
 import pytest
 
 from fsqueue.errors import UnknownInvocationError
-from fsqueue.spool.client import Client
-from fsqueue.spool.lookup import find_pending, find_pending_by_listing, is_running, state_of
-from fsqueue.spool.opening import open_store
-from fsqueue.spool.records import Outcome
-from fsqueue.spool.states import TRANSITIONS, Move, State
-from fsqueue.spool.worker import Worker
+from fsqueue.spool.caller.client import Client
+from fsqueue.spool.format.records import Outcome
+from fsqueue.spool.format.states import TRANSITIONS, Move, State
+from fsqueue.spool.store.lookup import find_pending, find_pending_by_listing, is_running, state_of
+from fsqueue.spool.store.opening import open_store
+from fsqueue.spool.worker.registration import Worker
 from fsqueue.testing import FaultyFilesystem
 
 pytestmark = pytest.mark.leaves_strays

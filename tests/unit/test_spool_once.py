@@ -8,12 +8,12 @@ from msgspec import structs
 from support import upgrade
 
 from fsqueue.errors import SpoolVersionError
-from fsqueue.spool import envelope
-from fsqueue.spool.expiry import expire_by_kind
-from fsqueue.spool.names import DEFAULT_PRIORITY, Slot
-from fsqueue.spool.once import Entry, Key, _Look
-from fsqueue.spool.opening import open_store
-from fsqueue.spool.records import Call
+from fsqueue.spool.format import envelope
+from fsqueue.spool.format.names import DEFAULT_PRIORITY, Slot
+from fsqueue.spool.format.records import Call
+from fsqueue.spool.store.deduplication import Entry, Key, _Look
+from fsqueue.spool.store.opening import open_store
+from fsqueue.spool.worker.expiry import expire_by_kind
 from fsqueue.testing import Fault, FaultyFilesystem
 
 pytestmark = pytest.mark.leaves_strays  # what publishers leave that die

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING
 import pytest
 from support import upgrade, wait_until
 
-from fsqueue.spool.client import Client
-from fsqueue.spool.opening import open_store
-from fsqueue.spool.reaper import reap
-from fsqueue.spool.states import State
-from fsqueue.spool.worker import Worker
+from fsqueue.spool.caller.client import Client
+from fsqueue.spool.format.states import State
+from fsqueue.spool.store.opening import open_store
+from fsqueue.spool.worker.reaper import reap
+from fsqueue.spool.worker.registration import Worker
 from fsqueue.testing import Fault, FaultyFilesystem
 
 if TYPE_CHECKING:
-    from fsqueue.spool.store import Store
+    from fsqueue.spool.store.store import Store
 
 QUEUE = "default"
 pytestmark = pytest.mark.leaves_strays

@@ -8,12 +8,11 @@ import pytest
 from spool_pair import opened_pair
 
 from fsqueue.errors import EnvelopeError
-from fsqueue.runner.reporting import Captured, Report, checked_progress
-from fsqueue.spool.census import running_calls
-from fsqueue.spool.expiry import expire_by_kind
-from fsqueue.spool.filesystem import Filesystem
-from fsqueue.spool.names import AttemptName
-from fsqueue.spool.reports import (
+from fsqueue.runner.attempt.reporting import Captured, Report, checked_progress
+from fsqueue.spool.admin.snapshot import running_calls
+from fsqueue.spool.disk.filesystem import Filesystem
+from fsqueue.spool.format.names import AttemptName
+from fsqueue.spool.store.body_reports import (
     OUTPUT_LIMIT,
     Progress,
     latest_output,
@@ -23,6 +22,7 @@ from fsqueue.spool.reports import (
     read_progress,
     write_progress,
 )
+from fsqueue.spool.worker.expiry import expire_by_kind
 
 NAME = AttemptName("abcd-1", 2)
 

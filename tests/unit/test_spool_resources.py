@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fsqueue.runner.budget import Budget
-from fsqueue.spool.names import folder_of, is_queue_name, queue_folder, split_profile
-from fsqueue.spool.resources import amounts, covers, in_words, needs_of, profile_of, times
+from fsqueue.runner.attempt.lending import Budget
+from fsqueue.spool.format.names import folder_of, is_queue_name, queue_folder, split_profile
+from fsqueue.spool.format.resources import amounts, covers, in_words, needs_of, profile_of, times
 
 
 @pytest.mark.parametrize(

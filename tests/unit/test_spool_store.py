@@ -11,11 +11,11 @@ from spool_pair import QUEUE, Pair, opened_pair
 
 import fsqueue.spool
 from fsqueue.errors import EnvelopeError, SpoolError, SpoolVersionError
-from fsqueue.spool import envelope
-from fsqueue.spool.backlog import Backlog
-from fsqueue.spool.names import AttemptName, Slot
-from fsqueue.spool.opening import open_store
-from fsqueue.spool.states import State
+from fsqueue.spool.format import envelope
+from fsqueue.spool.format.names import AttemptName, Slot
+from fsqueue.spool.format.states import State
+from fsqueue.spool.store.opening import open_store
+from fsqueue.spool.worker.backlog import Backlog
 from fsqueue.testing import NAME_VERBS, Fault, FaultyFilesystem
 
 

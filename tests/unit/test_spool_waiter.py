@@ -6,8 +6,8 @@ import threading
 import pytest
 from support import wait_until
 
-from fsqueue.spool.opening import open_store
-from fsqueue.spool.waiter import _LONG_LISTING, Waiter
+from fsqueue.spool.caller.waiter import _LONG_LISTING, Waiter
+from fsqueue.spool.store.opening import open_store
 from fsqueue.testing import Fault, FaultyFilesystem
 
 pytestmark = pytest.mark.concurrent

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from spool_pair import QUEUE, opened_pair
 
-from fsqueue.spool.expiry import expire
-from fsqueue.spool.whereabouts import all_folders, unfinished
+from fsqueue.spool.store.whereabouts import all_folders, unfinished
+from fsqueue.spool.worker.expiry import expire
 
 LIMIT = f"{'0' * 32}-1"
 DAY = 86_400.0

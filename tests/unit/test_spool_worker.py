@@ -8,10 +8,10 @@ import os
 import pytest
 from spool_pair import opened_pair
 
-from fsqueue.spool.bell import listening
-from fsqueue.spool.liveness import Observer
-from fsqueue.spool.opening import open_store
-from fsqueue.spool.worker import Worker
+from fsqueue.spool.disk.bell import listening
+from fsqueue.spool.store.opening import open_store
+from fsqueue.spool.worker.liveness import Observer
+from fsqueue.spool.worker.registration import Worker
 from fsqueue.testing import Fault, FaultyFilesystem
 
 

@@ -18,17 +18,17 @@ from cli_reference import commands
 from msgspec import inspect
 
 from fsqueue import FSQueue, RetryError
+from fsqueue.calls.options import CallSettings, TaskOptions, changed
 from fsqueue.cli.output import moment
+from fsqueue.common.fields import describe
+from fsqueue.common.values import LONGEST, parse_duration, patience, plain, seconds
 from fsqueue.config import Settings
 from fsqueue.errors import ConfigError
-from fsqueue.fields import describe
-from fsqueue.options import CallSettings, TaskOptions, changed
-from fsqueue.runner.bodies import delay_before_retry
-from fsqueue.runner.reporting import checked_progress
-from fsqueue.spool.names import Slot, is_slot_name
-from fsqueue.spool.records import RetryPolicy
-from fsqueue.spool.schedule import later
-from fsqueue.values import LONGEST, parse_duration, patience, plain, seconds
+from fsqueue.runner.attempt.bodies import delay_before_retry
+from fsqueue.runner.attempt.reporting import checked_progress
+from fsqueue.spool.format.names import Slot, is_slot_name
+from fsqueue.spool.format.records import RetryPolicy
+from fsqueue.spool.format.schedule import later
 
 
 class Index:

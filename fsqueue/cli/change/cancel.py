@@ -32,7 +32,7 @@ def command(
 
     Exit code 1 if one of the calls had already ended.
     """
-    from fsqueue.spool import lookup
+    from fsqueue.spool.store import lookup
 
     with opened(app, root) as target:
         carriers = {each: check_id(each)[0] for each in invocation_ids}

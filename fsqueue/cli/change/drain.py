@@ -17,7 +17,7 @@ from fsqueue.errors import ConfigError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from fsqueue.spool.store import Store
+    from fsqueue.spool.store.store import Store
 
 # Seconds between two checks whether the workers have left.
 _PAUSE = 0.2
@@ -47,7 +47,7 @@ def command(
     A worker notices at its next heartbeat. It then stops as on SIGTERM: it starts no more calls,
     and waits for those that are running.
     """
-    from fsqueue.spool import controls
+    from fsqueue.spool.admin import controls
 
     with opened(app, root) as target:
         if (worker is None) != everyone:
@@ -74,7 +74,7 @@ def command(
 
 
 def _to_drain(store: Store, heartbeat: float, worker: str | None) -> list[str]:
-    from fsqueue.spool.census import NESTED, look_at_workers
+    from fsqueue.spool.admin.snapshot import NESTED, look_at_workers
 
     there = look_at_workers(store, heartbeat=heartbeat)
     # A claimant within a body leaves together with its worker.

@@ -24,7 +24,7 @@ def command(queue: str, app: str | None, root: Path | None, as_json: bool) -> No
     Calls can still be made. Workers notice within two seconds. Running calls go on, and may run
     the calls that they wait for.
     """
-    from fsqueue.spool import controls
+    from fsqueue.spool.admin import controls
 
     with opened(app, root) as target:
         store = target.store

@@ -28,8 +28,8 @@ def command(
     This includes calls that are due later, that wait for other calls, or that need resources.
     Their callers get CancelledError. Running calls go on.
     """
-    from fsqueue.spool import controls
-    from fsqueue.spool.sightings import parked_calls, pending_calls
+    from fsqueue.spool.admin import controls
+    from fsqueue.spool.admin.listing import parked_calls, pending_calls
 
     with opened(app, root) as target:
         store = target.store

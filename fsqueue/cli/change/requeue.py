@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from fsqueue.cli.target import Target
-    from fsqueue.spool.controls import Held
-    from fsqueue.spool.store import Store
+    from fsqueue.spool.admin.controls import Held
+    from fsqueue.spool.store.store import Store
 
 
 @subcommand("requeue")
@@ -66,7 +66,7 @@ _GOES_ON = frozenset({"pending", "running"})
 
 
 def _held(store: Store, invocation_id: str) -> Held:
-    from fsqueue.spool import controls
+    from fsqueue.spool.admin import controls
 
     found = controls.held(store, invocation_id)
     if found is None:
@@ -78,7 +78,7 @@ def _held(store: Store, invocation_id: str) -> Held:
 
 
 def _living(target: Target, found: dict[str, Held]) -> list[str]:
-    from fsqueue.spool.census import look_at_workers
+    from fsqueue.spool.admin.snapshot import look_at_workers
 
     workers = look_at_workers(target.store, heartbeat=target.app.conf.heartbeat)
     alive = {each.name for each in workers if each.state == "alive" and each.beat is not None}
@@ -88,8 +88,8 @@ def _living(target: Target, found: dict[str, Held]) -> list[str]:
 def _requeue(store: Store, attempt: Held) -> str:
     """The state of the call afterwards."""
     from fsqueue.errors import UnknownInvocationError
-    from fsqueue.spool import controls
-    from fsqueue.spool.lookup import state_of
+    from fsqueue.spool.admin import controls
+    from fsqueue.spool.store.lookup import state_of
 
     controls.requeue(store, attempt)
     try:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @json_option
 def command(queue: str, app: str | None, root: Path | None, as_json: bool) -> None:
     """Resume a paused queue."""
-    from fsqueue.spool import controls
+    from fsqueue.spool.admin import controls
 
     with opened(app, root) as target:
         store = target.store

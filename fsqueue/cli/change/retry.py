@@ -16,8 +16,8 @@ from fsqueue.errors import ConfigError, EnvelopeError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from fsqueue.spool.controls import FailedCall
-    from fsqueue.spool.store import Store
+    from fsqueue.spool.admin.controls import FailedCall
+    from fsqueue.spool.store.store import Store
 
 
 @subcommand("retry")
@@ -58,7 +58,7 @@ def command(
 
 
 def _failed(store: Store, invocation_ids: tuple[str, ...], task: str) -> list[FailedCall]:
-    from fsqueue.spool.controls import retryable
+    from fsqueue.spool.admin.controls import retryable
 
     if not invocation_ids:
         return list(retryable(store, task))
@@ -75,7 +75,7 @@ def _failed(store: Store, invocation_ids: tuple[str, ...], task: str) -> list[Fa
 
 def _retry(store: Store, calls: list[FailedCall]) -> tuple[dict[str, str], dict[str, str]]:
     """New ids by old ones, and what went wrong."""
-    from fsqueue.spool.controls import retry_failed
+    from fsqueue.spool.admin.controls import retry_failed
 
     made, problems = {}, {}
     for failed in calls:

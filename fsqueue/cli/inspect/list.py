@@ -11,13 +11,13 @@ from fsqueue.cli.command import option, subcommand
 from fsqueue.cli.options import app_option, json_option, root_option, seconds
 from fsqueue.cli.output import counted, duration, print_json, print_table, queue_in_words
 from fsqueue.cli.target import opened
-from fsqueue.spool.states import State
+from fsqueue.spool.format.states import State
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from fsqueue.spool.records import Failure
-    from fsqueue.spool.sightings import Sighting
+    from fsqueue.spool.admin.listing import Sighting
+    from fsqueue.spool.format.records import Failure
 
 
 @subcommand("list")
@@ -65,7 +65,7 @@ def command(
     was claimed, and that of any other from when it ended. The command reads the beginning of each
     file until it has found as many calls as it may list.
     """
-    from fsqueue.spool.sightings import sight
+    from fsqueue.spool.admin.listing import sight
 
     with opened(app, root) as target:
         matching = (

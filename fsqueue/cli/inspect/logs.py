@@ -18,9 +18,9 @@ from fsqueue.errors import ConfigError, UnknownInvocationError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from fsqueue.spool.names import AttemptName
-    from fsqueue.spool.states import State
-    from fsqueue.spool.store import Store
+    from fsqueue.spool.format.names import AttemptName
+    from fsqueue.spool.format.states import State
+    from fsqueue.spool.store.store import Store
 
 # Seconds between two reads of the output.
 _PAUSE = 0.5
@@ -60,8 +60,8 @@ def command(
     The output is text that anybody who can write into the spool may have written. Control
     characters are shown as Python escapes.
     """
-    from fsqueue.spool.names import AttemptName
-    from fsqueue.spool.reports import latest_output, read_output
+    from fsqueue.spool.format.names import AttemptName
+    from fsqueue.spool.store.body_reports import latest_output, read_output
 
     with opened(app, root) as target:
         if follow and (as_json or attempt is not None):
@@ -88,7 +88,7 @@ def command(
 
 
 def _state(store: Store, carrier: str) -> State:
-    from fsqueue.spool.sightings import state_or_failure
+    from fsqueue.spool.admin.listing import state_or_failure
 
     return state_or_failure(store, carrier, None)
 
@@ -108,7 +108,7 @@ class _Tail:
         self._decode = codecs.getincrementaldecoder("utf-8")("replace").decode
 
     def print(self) -> None:
-        from fsqueue.spool.reports import read_output
+        from fsqueue.spool.store.body_reports import read_output
 
         data = read_output(self._store, self.name, self._start)
         self._start += len(data)
@@ -117,8 +117,8 @@ class _Tail:
 
 
 def _follow(store: Store, carrier: str) -> None:
-    from fsqueue.spool.names import AttemptName
-    from fsqueue.spool.reports import outputs_of
+    from fsqueue.spool.format.names import AttemptName
+    from fsqueue.spool.store.body_reports import outputs_of
 
     tail = _Tail(store, AttemptName(carrier, 1))
     ended = False

@@ -10,9 +10,9 @@ if TYPE_CHECKING:
 
     from prometheus_client import Metric
 
-    from fsqueue.spool.census import Census
-    from fsqueue.spool.history import Durations, Stats
-    from fsqueue.spool.journal import TaskSums
+    from fsqueue.spool.admin.snapshot import Census
+    from fsqueue.spool.history.journal import TaskSums
+    from fsqueue.spool.history.statistics import Durations, Stats
 
     Rows = Iterable[tuple[Sequence[str], float]]
 
@@ -174,7 +174,7 @@ def _histogram(
 ) -> Metric:
     from prometheus_client.core import HistogramMetricFamily
 
-    from fsqueue.spool.sketch import upper_bound
+    from fsqueue.spool.history.sketch import upper_bound
 
     family = HistogramMetricFamily(f"fsqueue_{name}", text, labels=("task",))
     for task, (counts, total) in by_task.items():

@@ -15,16 +15,16 @@ from fsqueue.cli.output import (
     queue_in_words,
 )
 from fsqueue.cli.target import check_id, opened
+from fsqueue.common.printable import indented
 from fsqueue.errors import FSQueueError
-from fsqueue.printable import indented
-from fsqueue.spool.states import State
+from fsqueue.spool.format.states import State
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from fsqueue.spool.records import Failure
-    from fsqueue.spool.sightings import View
-    from fsqueue.spool.store import Store
+    from fsqueue.spool.admin.listing import View
+    from fsqueue.spool.format.records import Failure
+    from fsqueue.spool.store.store import Store
 
 _LONGEST_REPR = 10_000
 _LONGEST_OUTPUT = 4_000
@@ -50,9 +50,9 @@ def command(
 
     Nothing is unpickled without --arguments.
     """
-    from fsqueue.spool.controls import retried_id
-    from fsqueue.spool.headers import outcome_of
-    from fsqueue.spool.sightings import view
+    from fsqueue.spool.admin.controls import retried_id
+    from fsqueue.spool.admin.listing import view
+    from fsqueue.spool.store.headers import outcome_of
 
     with opened(app, root) as target:
         carrier, member = check_id(invocation_id)
@@ -110,7 +110,7 @@ def _facts(store: Store, found: View) -> dict[str, Any]:
 
 
 def _due(text: str) -> float:
-    from fsqueue.spool.names import Slot
+    from fsqueue.spool.format.names import Slot
 
     slot = Slot.parse(text)
     return slot.due if slot else 0.0
@@ -130,7 +130,7 @@ def _worker_of(store: Store, found: View) -> str:
 
 def _turn_of(store: Store, found: View) -> str:
     """For what a pending call waits that others keep from running."""
-    from fsqueue.spool.names import lane_limit
+    from fsqueue.spool.format.names import lane_limit
 
     lane = found.path.rpartition("/")[0].rpartition("/")[0].rpartition("/")[2]
     if found.state is not State.PENDING or not found.path.startswith(store.layout.lane(lane)):
@@ -153,7 +153,7 @@ def _failure(found: View, member: int | None) -> tuple[Failure | None, str]:
 
 def _arguments(store: Store, found: View, member: int | None, *, unpickles: bool) -> list[str]:
     """Each call's arguments, as in the call itself."""
-    from fsqueue.runner.bodies import arguments_of
+    from fsqueue.runner.attempt.bodies import arguments_of
 
     if found.call is None:
         return []
@@ -183,7 +183,7 @@ def _repr(value: object) -> str:
 
 def _said(store: Store, carrier: str, found: View) -> dict[str, Any]:
     """How far its body is, and the end of what it has printed."""
-    from fsqueue.spool.reports import latest_output, progress_of, read_output
+    from fsqueue.spool.store.body_reports import latest_output, progress_of, read_output
 
     running = found.state is State.RUNNING
     output = read_output(store, latest_output(store, carrier)).decode("utf-8", "replace")

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
-    from fsqueue.spool.history import Stats
+    from fsqueue.spool.history.statistics import Stats
 
 
 @subcommand("stats")
@@ -37,8 +37,8 @@ def command(app: str | None, root: Path | None, window: float, as_json: bool) ->
     journals. What a worker did in the last seconds may be missing; if it was killed, what it did
     in its last ten seconds.
     """
-    from fsqueue.spool.census import look_at_workers
-    from fsqueue.spool.history import read_stats
+    from fsqueue.spool.admin.snapshot import look_at_workers
+    from fsqueue.spool.history.statistics import read_stats
 
     with opened(app, root) as target:
         if not window:

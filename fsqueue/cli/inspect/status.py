@@ -9,7 +9,7 @@ from fsqueue.cli.options import app_option, json_option, root_option
 from fsqueue.cli.output import console, print_json
 from fsqueue.cli.overview import View, status_parts
 from fsqueue.cli.target import opened
-from fsqueue.printable import printable
+from fsqueue.common.printable import printable
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,7 +24,7 @@ def command(app: str | None, root: Path | None, as_json: bool) -> None:
 
     This lists every folder of the spool once.
     """
-    from fsqueue.spool import space
+    from fsqueue.spool.worker import space
 
     with opened(app, root) as target:
         view = View(target.store, target.app.conf.heartbeat)

@@ -24,7 +24,7 @@ def command(app: str | None, as_json: bool) -> None:
         target = find_target(app, None)
         if not target.named:
             raise ConfigError("triggers needs the application: give --app MODULE:VARIABLE")
-        from fsqueue.spool.census import has_spool
+        from fsqueue.spool.admin.snapshot import has_spool
 
         store = target.app.store if has_spool(target.root) else None
         try:

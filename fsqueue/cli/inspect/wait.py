@@ -12,7 +12,7 @@ from fsqueue.cli.options import app_option, json_option, root_option, timeout_op
 from fsqueue.cli.output import print_json
 from fsqueue.cli.target import check_id, opened
 from fsqueue.cli.waiting import GONE, wait_for
-from fsqueue.spool.states import State
+from fsqueue.spool.format.states import State
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -25,8 +25,8 @@ def command(app: str | None, root: Path | None, as_json: bool) -> None:
     A worker is silent when its last heartbeats are missing. It is dead when its process on this
     host is gone. Other workers then return its calls to their queues.
     """
-    from fsqueue.spool.census import look_at_workers
-    from fsqueue.spool.history import read_stats
+    from fsqueue.spool.admin.snapshot import look_at_workers
+    from fsqueue.spool.history.statistics import read_stats
 
     with opened(app, root) as target:
         found = look_at_workers(target.store, heartbeat=target.app.conf.heartbeat)

@@ -59,8 +59,8 @@ def _settings(app: FSQueue, root: str) -> dict[str, dict[str, Any]]:
 
 def _options(app: FSQueue, task: Task[..., Any]) -> dict[str, dict[str, Any]]:
     """The options of a task. One that no other source has given is the decorator's."""
-    from fsqueue.fields import describe
-    from fsqueue.options import CallSettings, settings_of
+    from fsqueue.calls.options import CallSettings, settings_of
+    from fsqueue.common.fields import describe
 
     offers = [offer for offer in app.conf.task_offers if offer.is_for(task.name)]
     offered = settings_of(task.name, {}, offers)

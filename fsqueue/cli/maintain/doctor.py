@@ -15,12 +15,12 @@ import click
 
 from fsqueue.cli.command import argument, flag, option, subcommand
 from fsqueue.cli.options import json_option, seconds
+from fsqueue.common.printable import printable
 from fsqueue.config import load_config
 from fsqueue.doctor.advice import as_toml
 from fsqueue.doctor.findings import Verdict
 from fsqueue.errors import FSQueueError
-from fsqueue.printable import printable
-from fsqueue.spool.access import group_number
+from fsqueue.spool.disk.access import group_number
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -33,7 +33,7 @@ def command(
     Workers do the same every few minutes. Files in tmp/ are kept for at least a day, because
     somebody may still be writing them.
     """
-    from fsqueue.spool.expiry import expire_by_kind
+    from fsqueue.spool.worker.expiry import expire_by_kind
 
     with opened(app, root) as target:
         conf = target.app.conf

@@ -14,12 +14,12 @@ from fsqueue.cli import exits
 from fsqueue.cli.command import argument, flag, option, subcommand
 from fsqueue.cli.options import APP_HELP
 from fsqueue.cli.output import complain
+from fsqueue.environment.workdir import workdir
 from fsqueue.errors import ConfigError, FSQueueError, SpoolReplacedError
-from fsqueue.workdir import workdir
 
 if TYPE_CHECKING:
+    from fsqueue.common.logs import LogFormat
     from fsqueue.config import RunnerKind
-    from fsqueue.logs import LogFormat
 
 log = logging.getLogger(__name__)
 
@@ -82,9 +82,9 @@ def command(
     On a second signal it gives them back at once. Other workers run them again.
     """
     from fsqueue.cli.discovery import find_app
-    from fsqueue.logs import LogSetup, set_up
-    from fsqueue.runner.dedicated import dedicate_process
-    from fsqueue.runner.signals import catching
+    from fsqueue.common.logs import LogSetup, set_up
+    from fsqueue.runner.processes.dedicated import dedicate_process
+    from fsqueue.runner.processes.signals import catching
 
     dedicate_process()
     set_up(LogSetup(log_format, log_calls))
@@ -127,7 +127,7 @@ def _end_soon() -> None:
 
 def _parse_queues(given: tuple[str, ...]) -> tuple[dict[str, float] | None, bool]:
     """Names with weights, and whether weights were given."""
-    from fsqueue.spool.names import is_safe_name
+    from fsqueue.spool.format.names import is_safe_name
 
     queues: dict[str, float] = {}
     weighted = any("=" in text for text in given)

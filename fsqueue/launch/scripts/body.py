@@ -9,9 +9,9 @@ import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from fsqueue.common.values import format_duration
 from fsqueue.errors import ConfigError
-from fsqueue.runner.job import FLEET, NODE, TOKEN, UNTIL
-from fsqueue.values import format_duration
+from fsqueue.runner.processes.job import FLEET, NODE, TOKEN, UNTIL
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from fsqueue.common.values import format_duration
 from fsqueue.launch.scripts.body import plain_body
-from fsqueue.values import format_duration
 
 if TYPE_CHECKING:
     from fsqueue.launch.scripts.body import Request

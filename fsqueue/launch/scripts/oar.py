@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Final
 
+from fsqueue.common.values import format_clock
 from fsqueue.launch.scripts.body import plain_body, quoted_body
-from fsqueue.values import format_clock
 
 if TYPE_CHECKING:
     from fsqueue.launch.scripts.body import Request

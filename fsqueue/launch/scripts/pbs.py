@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from fsqueue.common.values import format_clock
 from fsqueue.launch.scripts.body import NAME_PREFIX, plain_body, quoted_body
-from fsqueue.values import format_clock
 
 if TYPE_CHECKING:
     from fsqueue.launch.scripts.body import Request

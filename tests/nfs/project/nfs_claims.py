@@ -9,8 +9,8 @@ import sys
 import nfs_tasks
 from nfs_tasks import app, wait_for
 
-from fsqueue.spool.backlog import Backlog
-from fsqueue.spool.worker import Worker
+from fsqueue.spool.worker.backlog import Backlog
+from fsqueue.spool.worker.registration import Worker
 
 shared, local = sys.argv[1:]
 store = app.store

@@ -1,0 +1,1 @@
+"""Calls on their way out: arguments, options and batches become files that are published."""

@@ -1,0 +1,89 @@
+"""What a call is made of: the arguments, and the name of the task."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+
+from fsqueue.common.coroutines import is_async_generator
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+_ARGUMENT = re.compile(r"(?:\[0\]\[(\d+)\]|\[1\]\[((?:'.*?')|(?:\".*?\"))\])((?:\[.*)?)", re.DOTALL)
+
+
+class Arguments(NamedTuple):
+    """The arguments of one call."""
+
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+
+    def sharing(self, common: Mapping[str, Any]) -> Arguments:
+        """These arguments and the common ones of a group; an own one of the same name counts."""
+        return Arguments(self.args, {**common, **self.kwargs})
+
+
+def args(*positional: Any, **keywords: Any) -> Arguments:
+    """The arguments of one call of a fan-out, written as in the call itself."""
+    return Arguments(positional, keywords)
+
+
+Item: TypeAlias = "tuple[Any, ...] | dict[str, Any] | Arguments"
+"""One call of a fan-out: positional arguments, arguments by name, or `args(...)`."""
+
+
+def argument_at(path: str) -> str:
+    """Which argument a part of ``(args, kwargs)`` belongs to, in words.
+
+    Args:
+        path: where the part is, such as ``[0][2]['x']``: in the third positional argument.
+    """
+    match = _ARGUMENT.fullmatch(path)
+    if match is None:
+        return f"part {path} of (args, kwargs)"
+    number, name, rest = match.groups()
+    argument = f"argument {name}" if number is None else f"positional argument {number}"
+    return f"part {rest} of {argument}" if rest else argument
+
+
+def as_arguments(item: Item) -> Arguments:
+    """One call's arguments, however they are given.
+
+    Raises:
+        TypeError: they are none.
+    """
+    if isinstance(item, Arguments):
+        return item
+    if isinstance(item, tuple):
+        return Arguments(item, {})
+    if isinstance(item, dict):
+        return Arguments((), item)
+    raise TypeError(
+        f"a call's arguments are a tuple, a dict or args(...), not {type(item).__name__}"
+    )
+
+
+def task_name(func: Callable[..., Any]) -> str:
+    """The name under which a worker in another process can import a function.
+
+    Raises:
+        RuntimeError: it belongs to the main script.
+        TypeError: no import leads to it, or it is no plain function.
+    """
+    if not inspect.isfunction(func):
+        raise TypeError(f"only functions can become tasks, not {func!r}")
+    if inspect.isgeneratorfunction(func) or is_async_generator(func):
+        raise TypeError(f"{func.__qualname__} is a generator; a task returns one value: a list")
+    if "." in func.__qualname__ or "<" in func.__qualname__:
+        raise TypeError(
+            f"{func.__qualname__} is a nested function, a lambda or a method; a worker could not "
+            "import it. Define it with def at the top level of a module."
+        )
+    if func.__module__ in {"__main__", "__mp_main__"}:
+        raise RuntimeError(
+            f"{func.__name__} is defined in the main script, where no worker could import it. "
+            "Move it into a module of its own (say, tasks.py) and import it from there."
+        )
+    return f"{func.__module__}.{func.__qualname__}"

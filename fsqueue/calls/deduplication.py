@@ -1,0 +1,105 @@
+"""Calls that repeat others: which of them are one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from fsqueue.calls.keys import arguments_of, digest_of
+from fsqueue.errors import DifferentArgumentsError
+from fsqueue.spool.store.deduplication import Key
+
+if TYPE_CHECKING:
+    import inspect
+    from collections.abc import Iterable, Sequence
+
+    from fsqueue.calls.options import CallSettings
+
+
+class Repeat(NamedTuple):
+    """What a call has in common with those that it repeats.
+
+    Attributes:
+        once: under this key one call is pending.
+        cache: under this key its result is found.
+        cache_ttl: how old a result may be, in seconds.
+    """
+
+    once: Key | None = None
+    cache: str = ""
+    cache_ttl: float = 0.0
+
+    @property
+    def name(self) -> str:
+        """The same for those of a group that are one."""
+        return self.cache or (self.once.name if self.once is not None else "")
+
+    @property
+    def lanes(self) -> tuple[str, ...]:
+        """Those with one cached result take turns: who comes second finds the first one's."""
+        return (f"{self.cache}-1",) if self.cache else ()
+
+
+def repeat_of(
+    scope: Sequence[str], settings: CallSettings, bound: inspect.BoundArguments, ttl: float
+) -> Repeat:
+    """What a call has in common with others.
+
+    Args:
+        scope: names of application, task and serializer.
+        settings: of the call.
+        bound: its arguments.
+        ttl: how old a result may be if the settings do not say, in seconds.
+
+    Raises:
+        SerializationError: an argument can neither be taken apart nor pickled.
+    """
+    once, cache = None, ""
+    if settings.registration_concurrency != "disabled":
+        once = _key(scope[:2], settings, bound)
+    if settings.call_result_cache:
+        version = settings.call_result_cache_version
+        cache = digest_of(("result", *scope, version, arguments_of(bound)))
+    return Repeat(once, cache, settings.call_result_cache_ttl or ttl)
+
+
+def _key(scope: Sequence[str], settings: CallSettings, bound: inspect.BoundArguments) -> Key:
+    kind = settings.registration_concurrency
+    names = settings.key_arguments if kind == "keys" else ()
+    picked = None if kind == "task" else arguments_of(bound, names)
+    name = digest_of(("registration", *scope, kind, picked))
+    return Key(name, "" if kind == "arguments" else digest_of(arguments_of(bound)))
+
+
+def check_content(task: str, settings: CallSettings, wanted: Key, found: str, holder: str) -> None:
+    """See whether the call that is pending under a key may stand for another.
+
+    Args:
+        task: its name.
+        settings: of the call.
+        wanted: of the call.
+        found: the content of the one that is pending.
+        holder: its id.
+
+    Raises:
+        DifferentArgumentsError: it may not.
+    """
+    if settings.on_diff_non_key_args_raise and found != wanted.content:
+        same = (
+            f" with the same {', '.join(settings.key_arguments)}" if settings.key_arguments else ""
+        )
+        raise DifferentArgumentsError(
+            f"a call of {task}{same} is pending as {holder}, and its other arguments differ. Wait "
+            "until it has started, cancel it, or leave on_diff_non_key_args_raise out to get it."
+        )
+
+
+def check_group(task: str, settings: CallSettings, repeats: Iterable[Repeat]) -> None:
+    """See whether calls of a group that are one may stand for each other.
+
+    Raises:
+        DifferentArgumentsError: they may not.
+    """
+    firsts: dict[str, Key] = {}
+    for key in filter(None, (repeat.once for repeat in repeats)):
+        first = firsts.setdefault(key.name, key)
+        check_content(task, settings, key, first.content, "another one of this group")

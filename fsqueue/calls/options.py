@@ -1,0 +1,306 @@
+"""Options of tasks: call > decorator > environment > file > default, each checked where it stands.
+
+`CallSettings` is the only list of them; `TaskOptions` gives type checkers their names.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypedDict
+
+import msgspec
+from msgspec import Meta
+
+from fsqueue.common.fields import describe
+from fsqueue.common.values import LONGEST
+from fsqueue.config import Count, Serializer, duration
+from fsqueue.errors import ConfigError
+from fsqueue.spool.format.names import DEFAULT_PRIORITY, DEFAULT_QUEUE, MAX_PRIORITY, is_safe_name
+from fsqueue.spool.format.records import DEFAULT_RETRY as _RETRY
+from fsqueue.spool.format.records import RetryPolicy
+from fsqueue.spool.format.resources import amounts, profile_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from fsqueue.common.fields import Field
+    from fsqueue.config import TaskOffer
+    from fsqueue.spool.format.resources import Resources
+
+Duration = Annotated[float, Meta(gt=0, le=LONGEST, extra={"unit": "seconds"})]
+
+# The names of slots have room for that: see `fsqueue.spool.format.names.Slot`.
+_LATEST = datetime(2200, 1, 1, tzinfo=UTC).timestamp()
+
+Concurrency = Literal["disabled", "task", "arguments", "keys"]
+"""Which calls are told apart."""
+
+
+def _doc(description: str, **bounds: Any) -> Meta:
+    return Meta(description=description, **bounds)
+
+
+class HeaderFields(TypedDict, total=False):
+    """Fields of a `Call` that options decide about; what is as usual is left out."""
+
+    members: int
+    blob: str
+    after: tuple[str, ...]
+    countdown: float
+    timeout: float
+    expires: float
+    retry: RetryPolicy
+    capture: bool
+    codec: str
+    lanes: tuple[str, ...]
+    within: dict[str, str]
+    cache: str
+    cache_ttl: float
+
+
+class CallSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """How a call is run."""
+
+    max_attempts: Annotated[
+        Count | None, _doc("runs whose workers die, before WorkerLostError; unset: the setting")
+    ] = None
+    retry_for: Annotated[
+        tuple[str, ...], _doc("exceptions after which the body runs again, as classes or names")
+    ] = ()
+    max_retries: Annotated[int, _doc("how often a failed body runs again", ge=0, le=99_999)] = (
+        _RETRY.times
+    )
+    retry_delay: Annotated[float, duration("pause before the first retry", ge=0)] = _RETRY.delay
+    retry_backoff: Annotated[float, _doc("each pause is so many times the last", ge=1, le=1000)] = (
+        _RETRY.factor
+    )
+    retry_max_delay: Annotated[float, duration("no pause is longer", ge=0)] = _RETRY.longest
+    retry_jitter: Annotated[float, _doc("random share that is added to a pause", ge=0, le=10)] = (
+        _RETRY.jitter
+    )
+    timeout: Annotated[
+        Duration | None, _doc("how long an attempt may take; unset: as long as it likes")
+    ] = None
+    expires: Annotated[
+        Duration | None, _doc("how soon a call must start after it was made; unset: any time")
+    ] = None
+    result_timeout: Annotated[
+        Duration | None, _doc("how long a direct call waits; unset: as long as it takes")
+    ] = None
+    priority: Annotated[int, _doc("higher ones are served first", ge=0, le=MAX_PRIORITY)] = (
+        DEFAULT_PRIORITY
+    )
+    queue: Annotated[str, _doc("which workers run it", min_length=1)] = DEFAULT_QUEUE
+    countdown: Annotated[float, duration("pause before a call may start", ge=0)] = 0.0
+    eta: Annotated[
+        Annotated[datetime, Meta(tz=True)] | None,
+        _doc("when a call may start, by the file server's clock; unset: at once"),
+    ] = None
+    parallel_batch_size: Annotated[
+        Count | Literal["auto"], _doc("calls of a fan-out that share a file and a slot")
+    ] = 1
+    capture_output: Annotated[bool, _doc("keep what the body prints and logs")] = False
+    resources: Annotated[
+        str | None, _doc("what a worker must have free to run it, such as gpu=1 mem=64G")
+    ] = None
+    serializer: Annotated[
+        Serializer | None, _doc("how arguments and results are written; unset: the setting")
+    ] = None
+    running_concurrency: Annotated[
+        Concurrency, _doc("which calls take turns: none, or those equal in this")
+    ] = "disabled"
+    running_limit: Annotated[
+        int, _doc("how many of the calls that take turns run at a time", ge=1, le=99_999)
+    ] = 1
+    key_arguments: Annotated[tuple[str, ...], _doc('parameters that "keys" compares')] = ()
+    registration_concurrency: Annotated[
+        Concurrency, _doc("which calls are one while the first is pending: none, or those equal in")
+    ] = "disabled"
+    on_diff_non_key_args_raise: Annotated[
+        bool, _doc("refuse a call that differs from the pending one; if not, that one stands")
+    ] = False
+
+    call_result_cache: Annotated[
+        bool, _doc("a result stands for that of later calls of equal arguments")
+    ] = False
+    call_result_cache_ttl: Annotated[
+        Duration | None, _doc("how old such a result may be; unset: result_ttl")
+    ] = None
+    call_result_cache_version: Annotated[
+        str, _doc("results of another version do not count: change it with the code")
+    ] = ""
+
+    @property
+    def repeats(self) -> bool:
+        """Whether a call may have the outcome of another: then it has a file of its own."""
+        return self.registration_concurrency != "disabled" or self.call_result_cache
+
+    @property
+    def by_arguments(self) -> bool:
+        """Whether calls take turns by their arguments: then no two of them share a file."""
+        return self.running_concurrency in {"arguments", "keys"}
+
+    def delay(self, now: Callable[[], float]) -> float:
+        """Seconds from now until a call may start: `countdown` or `eta`, whichever is later.
+
+        Args:
+            now: tells seconds since the epoch on the file server; asked only if it matters.
+        """
+        if self.eta is None:
+            return self.countdown
+        return max(self.countdown, self.eta.timestamp() - now())
+
+    def header(self) -> HeaderFields:
+        """What a call's header says of them, without what is as usual."""
+        found: HeaderFields = {}
+        policy = RetryPolicy(
+            classes=self.retry_for,
+            times=self.max_retries,
+            delay=self.retry_delay,
+            factor=self.retry_backoff,
+            longest=self.retry_max_delay,
+            jitter=self.retry_jitter,
+        )
+        if policy != _RETRY:
+            found["retry"] = policy
+        if self.timeout is not None:
+            found["timeout"] = self.timeout
+        if self.capture_output:
+            found["capture"] = True
+        return found
+
+
+class TaskOptions(TypedDict, total=False):
+    """Options of `FSQueue.task`, `FSQueue.direct_task` and `Task.options`."""
+
+    max_attempts: int
+    retry_for: type[BaseException] | str | Iterable[type[BaseException] | str]
+    max_retries: int
+    retry_delay: float
+    retry_backoff: float
+    retry_max_delay: float
+    retry_jitter: float
+    timeout: float | None
+    expires: float | None
+    result_timeout: float | None
+    priority: int
+    queue: str
+    countdown: float
+    eta: datetime | str | None
+    parallel_batch_size: int | Literal["auto"]
+    capture_output: bool
+    resources: Resources | str | None
+    serializer: Serializer | None
+    key_arguments: str | Iterable[str]
+    registration_concurrency: Concurrency
+    on_diff_non_key_args_raise: bool
+    running_concurrency: Concurrency
+    running_limit: int
+    call_result_cache: bool
+    call_result_cache_ttl: float | None
+    call_result_cache_version: str
+
+
+def check_offers(offers: Iterable[TaskOffer]) -> None:
+    """Check the options that the configuration offers, whatever task they are for.
+
+    Raises:
+        ConfigError: an option is unknown or has a bad value; the message names the source.
+    """
+    for offer in offers:
+        _accept(offer)
+
+
+def _accept(offer: TaskOffer) -> Any:
+    try:
+        return _converted(offer.option, offer.value, strict=offer.strict)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{offer.source}: {error}") from error
+
+
+def settings_of(task: str, options: Mapping[str, Any], offers: Iterable[TaskOffer]) -> CallSettings:
+    """The settings of a task.
+
+    Args:
+        task: its name.
+        options: those of the decorator.
+        offers: those of the configuration, weakest first.
+
+    Raises:
+        TypeError: an option is unknown.
+        ValueError: an option has a bad value.
+    """
+    values: dict[str, Any] = {}
+    for offer in offers:
+        if offer.is_for(task):
+            values[offer.option] = _accept(offer)
+    return changed(msgspec.convert(values, CallSettings), options)
+
+
+def changed(settings: CallSettings, options: Mapping[str, Any]) -> CallSettings:
+    """Settings with some of them replaced.
+
+    Raises:
+        TypeError: an option is unknown.
+        ValueError: an option has a bad value.
+    """
+    values = {name: _converted(name, value) for name, value in options.items()}
+    return msgspec.structs.replace(settings, **values) if values else settings
+
+
+def _converted(name: str, value: Any, *, strict: bool = True) -> Any:
+    known = describe(CallSettings)
+    if name not in known:
+        raise TypeError(f"unknown task option {name}; there are: {', '.join(known)}")
+    if name == "retry_for":
+        value = _class_names(value)
+    elif name == "key_arguments" and not isinstance(value, list):
+        value = _names(value)
+    elif name == "resources":
+        value = _profile(value)
+    result = known[name].convert(name, value, strict=strict, words=not strict)
+    if isinstance(result, datetime):
+        _check_moment(known[name], name, result)
+    if name == "queue" and not is_safe_name(result):
+        raise ValueError(f"queue = {value!r}, expected up to 64 letters, digits, '-' and '_'")
+    return result
+
+
+def _check_moment(field: Field, name: str, moment: datetime) -> None:
+    try:
+        if moment.timestamp() > _LATEST:
+            raise ValueError(field.refuse(name, moment.isoformat()))
+    except OverflowError as error:
+        raise ValueError(field.refuse(name, moment.isoformat())) from error
+
+
+def _names(value: Any) -> Any:
+    if isinstance(value, str):
+        return (value,)
+    return tuple(value) if hasattr(value, "__iter__") else value
+
+
+def _profile(value: Any) -> str | None:
+    """Amounts of resources as the part of a queue's folder that names them."""
+    if value is None:
+        return None
+    if not isinstance(value, str | dict):
+        raise TypeError(f"resources = {value!r}, expected a dict like {{'gpu': 1}}, or 'gpu=1'")
+    try:
+        return profile_of(amounts(value)) or None
+    except ValueError as error:
+        raise ValueError(f"resources = {value!r}: {error}") from error
+
+
+def _class_names(value: Any) -> tuple[str, ...]:
+    """Exceptions as ``module.Class``; a name without a dot is a built-in one."""
+    items = [value] if isinstance(value, str | type) else value
+    names = []
+    for item in [items] if not hasattr(items, "__iter__") else items:
+        if isinstance(item, str):
+            names.append(item if "." in item else f"builtins.{item}")
+        elif isinstance(item, type) and issubclass(item, BaseException):
+            names.append(f"{item.__module__}.{item.__qualname__}")
+        else:
+            raise TypeError(f"retry_for = {value!r}, expected exception classes or their names")
+    return tuple(names)

@@ -1,0 +1,1 @@
+"""Small modules that all packages use: logs, traces, safe printing, values of options."""

@@ -1,0 +1,115 @@
+"""The fields of a msgspec struct in words: for messages and references."""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import msgspec
+from msgspec import inspect
+
+from fsqueue.common.values import LONGEST, plain
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+_BOOLEANS: Final = {
+    **dict.fromkeys(("true", "1", "yes", "on"), True),
+    **dict.fromkeys(("false", "0", "no", "off"), False),
+}
+
+
+class Field(NamedTuple):
+    """One line of a reference; ``type`` is in words."""
+
+    type: str
+    default: Any
+    unit: str
+    description: str
+    hint: Any
+
+    def convert(
+        self,
+        name: str,
+        value: Any,
+        *,
+        strict: bool = True,
+        words: bool = False,
+        decode: Callable[[Any, Any], Any] | None = None,
+    ) -> Any:
+        """Convert a value that somebody gives for this field, and check it.
+
+        Args:
+            name: of the field, for the message.
+            value: the value.
+            strict: numbers are numbers; if not, texts of numbers are, too.
+            words: texts such as "yes" and "off" are booleans.
+            decode: converts values of types that msgspec does not know, as its ``dec_hook``.
+
+        Raises:
+            ValueError: the field does not take it; the message says what it takes.
+        """
+        given = plain(value)
+        if words and isinstance(self.default, bool) and isinstance(value, str):
+            given = _BOOLEANS.get(value.lower(), value)
+        try:
+            result = msgspec.convert(given, self.hint, strict=strict, dec_hook=decode)
+        except (ValueError, OverflowError, RuntimeError) as error:
+            raise ValueError(self.refuse(name, value)) from error
+        # msgspec has no bound that excludes NaN.
+        if isinstance(result, float) and not math.isfinite(result):
+            raise ValueError(self.refuse(name, value))
+        return result
+
+    def refuse(self, name: str, value: Any) -> str:
+        """Why a value is not taken."""
+        return f"{name} = {value!r}, expected {self.type} {self.unit}".rstrip()
+
+
+@functools.cache
+def describe(struct: type[msgspec.Struct]) -> Mapping[str, Field]:
+    """The fields of a struct by name, in their order. Each is annotated with a description."""
+    found: dict[str, Field] = {}
+    for info in msgspec.structs.fields(struct):
+        meta: Any = inspect.type_info(info.type)
+        words, unit = in_words(meta.type), _unit_of(meta)
+        description = meta.extra_json_schema["description"]
+        found[info.name] = Field(words, info.default, unit, description, info.type)
+    return found
+
+
+def _unit_of(kind: inspect.Type) -> str:
+    parts: list[Any] = [kind, *getattr(getattr(kind, "type", None), "types", ())]
+    extras = [getattr(part, "extra", None) or {} for part in parts]
+    return next((extra["unit"] for extra in extras if "unit" in extra), "")
+
+
+def in_words(kind: inspect.Type) -> str:
+    """What values a type takes."""
+    words = "a path (not empty, no unknown ~user)"
+    match kind:
+        case inspect.Metadata():
+            words = in_words(kind.type)
+        case inspect.UnionType():
+            some = [each for each in kind.types if not isinstance(each, inspect.NoneType)]
+            words = " or ".join(map(in_words, some))
+        case inspect.LiteralType():
+            words = " or ".join(map(repr, kind.values))
+        case inspect.BoolType():
+            words = "true or false"
+        case inspect.IntType() | inspect.FloatType():
+            limits = {">": kind.gt, ">=": kind.ge, "<=": kind.le}
+            bounds = " and ".join(
+                f"{sign} {x:g}" if x != LONGEST else f"{sign} {LONGEST}"
+                for sign, x in limits.items()
+                if x is not None
+            )
+            words = f"a {'whole ' * isinstance(kind, inspect.IntType)}number {bounds}".rstrip()
+        case inspect.DateTimeType():
+            words = "a time with its time zone, before 2200"
+        case inspect.StrType():
+            words = "a text"
+        case inspect.VarTupleType():
+            words = "a list of texts"
+    return words

@@ -1,0 +1,1 @@
+"""What surrounds the process: its working directory, configuration files, standard streams."""

@@ -1,0 +1,1 @@
+"""Results on their way back: waiting for outcomes, opening them, and showing progress."""

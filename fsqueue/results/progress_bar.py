@@ -1,0 +1,115 @@
+"""A progress bar on the terminal while somebody waits for calls."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import threading
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from fsqueue.results.pending_result import Delivery
+
+_PERIOD = 0.25
+# How far the running calls are is asked so often, by one listing, and of so many calls at most.
+_ASK_EVERY = 4
+_ASKED = 50
+
+
+@contextlib.contextmanager
+def bar(deliveries: Mapping[Delivery, int], description: str = "") -> Iterator[None]:
+    """Show how many calls have ended while the block waits for them, on standard error.
+
+    A running call counts for as much as it has reported.
+
+    Args:
+        deliveries: the files of the calls, each with the number of those that count.
+        description: stands before the bar.
+    """
+    if not deliveries or sys.stderr is None or not sys.stderr.isatty():
+        yield
+        return
+    shown = _Bar(deliveries, description)
+    shown.start()
+    try:
+        yield
+    finally:
+        shown.stop()
+
+
+class _Bar:
+    def __init__(self, deliveries: Mapping[Delivery, int], description: str) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+        self._deliveries = deliveries
+        self._total = sum(deliveries.values())
+        self._progress = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            TextColumn("{task.fields[count]}", markup=False),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[said]}", markup=False),
+            console=Console(file=sys.stderr),
+        )
+        self._task = self._progress.add_task(description, total=self._total, count="", said="")
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="fsqueue-bar", daemon=True)
+
+    def start(self) -> None:
+        self._progress.start()
+        # Without a bar rather than without results, if this process may not have another thread.
+        with contextlib.suppress(RuntimeError):
+            self._thread.start()
+
+    def stop(self) -> None:
+        self._stop.set()
+        if self._thread.ident is not None:
+            self._thread.join()
+        self._progress.stop()
+
+    def _run(self) -> None:
+        arrivals = {each: each.arrival() for each in self._deliveries}
+        looks = 0
+        partly, said = 0.0, ""
+        try:
+            while not self._stop.wait(_PERIOD):
+                if looks % _ASK_EVERY == 0:
+                    partly, said = self._reported(arrivals)
+                looks += 1
+                self._show(arrivals, partly, said)
+            self._show(arrivals, 0.0, "")
+        finally:
+            for arrival in arrivals.values():
+                arrival.cancel()
+
+    def _show(self, arrivals: Mapping[Delivery, Any], partly: float, said: str) -> None:
+        ended = sum(count for each, count in self._deliveries.items() if arrivals[each].done())
+        self._progress.update(
+            self._task,
+            completed=min(self._total, ended + partly),
+            count=f"{ended}/{self._total}",
+            said=said,
+        )
+
+    def _reported(self, arrivals: Mapping[Delivery, Any]) -> tuple[float, str]:
+        """What the running calls are worth, in calls; and what the last of them says."""
+        from fsqueue.spool.store.body_reports import read_progress, reporting_attempts
+
+        awaited = {each.id: each for each in self._deliveries if not arrivals[each].done()}
+        if not awaited:
+            return 0.0, ""
+        store = next(iter(awaited.values())).store
+        partly, said = 0.0, ""
+        try:
+            names = reporting_attempts(store)
+            for invocation_id in list(awaited.keys() & names.keys())[:_ASKED]:
+                found = read_progress(store, names[invocation_id])
+                if found is not None:
+                    partly += found.fraction or 0.0
+                    said = found.message or said
+        except OSError:
+            return 0.0, ""  # whoever waits for the results is told
+        return partly, "".join(each if each.isprintable() else "?" for each in said)

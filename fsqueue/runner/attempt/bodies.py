@@ -1,0 +1,344 @@
+"""Runs bodies: from the header and payload of a call to the header and payload of its outcome."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import itertools
+import logging
+import random
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from fsqueue.codec import check_codec, decode, encode, encode_exception, uncopied
+from fsqueue.codec.texts import capped, safe_str
+from fsqueue.common.coroutines import is_async
+from fsqueue.common.values import LONGEST
+from fsqueue.errors import (
+    DeserializationError,
+    EnvelopeError,
+    InvocationCorruptError,
+    RetryError,
+    TaskNotFoundError,
+)
+from fsqueue.references import replaced, resolving, value_if_marked
+from fsqueue.runner.processes.forked import EndForks
+from fsqueue.spool.format.records import Failure, Member, Payload, RetryPolicy
+from fsqueue.spool.format.states import State
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Iterator, Sequence
+
+    from fsqueue.errors import InvocationError
+    from fsqueue.runner.attempt.context import Execution
+    from fsqueue.spool.disk.content import Buffer
+    from fsqueue.spool.format.records import Call, Outcome
+    from fsqueue.spool.store.store import Store
+
+log = logging.getLogger(__name__)
+
+_LONGEST_MESSAGE = 500
+NEVER = RetryPolicy(times=0)
+
+
+class Answer(NamedTuple):
+    """What a body, or the bodies of a batch, have come to."""
+
+    state: State
+    payload: Sequence[bytes | memoryview]
+    failure: Failure | None = None
+    members: tuple[Member, ...] = ()
+    retry_after: float | None = None
+    """Seconds after which the call is to be run again, instead of giving this answer."""
+    buffers: Sequence[Buffer] = ()
+    """Large parts of the value, which are not copied into the payload."""
+    source: Outcome | None = None
+    """The result of another call that stands for this one's."""
+
+    @classmethod
+    def of_error(
+        cls, error: BaseException, codec: str, policy: RetryPolicy = NEVER, retries: int = 0
+    ) -> Answer:
+        """The answer of a body that raised, after so many retries; `codec` as in the call."""
+        delay = delay_before_retry(policy, error, retries)
+        if delay is None and retries:
+            error.add_note(f"(after {retries + 1} attempts: it was retried {retries} times)")
+        failure = Failure(type(error).__qualname__, capped(safe_str(error), _LONGEST_MESSAGE))
+        return cls(State.FAILED, [encode_exception(error, codec)], failure, retry_after=delay)
+
+    @classmethod
+    def of_queue(cls, error: InvocationError) -> Answer:
+        """The queue's own answer for a body that was not run."""
+        return cls(State.FAILED, [], Failure(type(error).__name__, str(error)))
+
+
+def reused(execution: Execution) -> Answer | None:
+    """The result of a call like this one, if that has ended lately."""
+    call = execution.call
+    if not call.cache:
+        return None
+    found = execution.workplace.store.cache.get(call.cache, call.cache_ttl, fresh=True)
+    if found is None:
+        return None
+    data, buffers = found.payload
+    return Answer(State.SUCCEEDED, [data], buffers=buffers, source=found.outcome)
+
+
+def answer(execution: Execution, payload: Payload) -> Answer:
+    """Run a call, or all calls of a batch one after another; whatever they do is the answer.
+
+    Args:
+        execution: the call.
+        payload: of its file.
+    """
+    parents = execution.parents
+    if parents is None:
+        return _answer(execution, payload)
+    with resolving(parents.value):
+        return _answer(execution, payload)
+
+
+def _answer(execution: Execution, payload: Payload) -> Answer:
+    call = execution.call
+    try:
+        body = execution.workplace.resolve(call.task)
+        unpickles = execution.workplace.unpickles(call.task)
+        check_codec(call.codec, f"the call of {call.task}", unpickles=unpickles)
+        common = _common(execution.workplace.store, execution.call, payload)
+    except BaseException as error:  # noqa: BLE001 - it is the call's, also when it is SystemExit
+        if isinstance(error, TaskNotFoundError):
+            log.warning("%s fails: %s", execution.claim.name, error)
+        return Answer.of_error(error, call.codec)
+    segments = _own_segments(call, payload)
+    if not call.members:
+        retries = execution.claim.name.retries
+        return _answer_of_one(execution, body, common, segments[0], retries)
+    return _together(_answers_of_batch(execution, body, common, segments))
+
+
+def _answers_of_batch(
+    execution: Execution,
+    body: Callable[..., Any],
+    common: dict[str, Any],
+    segments: list[Payload],
+) -> list[Answer]:
+    """The members' answers; those to be retried are, here, as the file holds them all."""
+    answers: dict[int, Answer] = {}
+    todo = list(range(len(segments)))
+    for retries in itertools.count():
+        for index in todo:
+            answers[index] = _answer_of_one(execution, body, common, segments[index], retries)
+        delays = [answers[index].retry_after or 0.0 for index in todo]
+        todo = [index for index in todo if answers[index].retry_after is not None]
+        if not todo or execution.is_interrupted() or execution.workplace.aborted.wait(max(delays)):
+            break
+    return [answers[index] for index in range(len(segments))]
+
+
+def _answer_of_one(
+    execution: Execution,
+    body: Callable[..., Any],
+    common: dict[str, Any],
+    segment: Payload,
+    retries: int,
+) -> Answer:
+    call, parents = execution.call, execution.parents
+    try:
+        args, kwargs = _arguments(call, segment)
+        if parents is not None and parents.failure is not None:
+            return Answer.of_error(parents.failure, call.codec)
+        value = _value_of(execution, body, args, {**common, **kwargs} if common else kwargs)
+        buffers: list[memoryview] = []
+        data = encode(
+            uncopied(value, call.codec),
+            f"the result of {call.task}",
+            None if call.members else buffers,
+            codec=call.codec,
+        )
+        return Answer(State.SUCCEEDED, [data], buffers=buffers)
+    except BaseException as error:  # noqa: BLE001 - it is the call's, also when it is SystemExit
+        return Answer.of_error(error, call.codec, call.retry, retries)
+
+
+def _arguments(call: Call, segment: Payload) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    what = f"the arguments of {call.task}"
+    value = _with_results(
+        call, decode(segment.data, what, segment.buffers, codec=call.codec, python=call.python)
+    )
+    match value:
+        case ([*args], dict(kwargs)):
+            return tuple(args), kwargs
+    raise DeserializationError(f"{what} are no pair of a list and a dict. Look who has made it.")
+
+
+def _with_results(call: Call, value: Any) -> Any:
+    """Results in place of what stands for them in JSON; in pickles they are by now."""
+    return replaced(value, value_if_marked) if call.after and call.codec == "json" else value
+
+
+def _together(answers: list[Answer]) -> Answer:
+    """The answer of a batch: failed, if one of its members is."""
+    payload = [answer.payload[0] for answer in answers]
+    members = tuple(
+        Member(answer.state, len(answer.payload[0]), answer.failure) for answer in answers
+    )
+    failures = [answer.failure for answer in answers if answer.failure is not None]
+    state = State.FAILED if failures else State.SUCCEEDED
+    return Answer(state, payload, failures[0] if failures else None, members)
+
+
+def _segments(call: Call, payload: Payload) -> Iterator[bytes | memoryview]:
+    start = 0
+    for size in call.segments:
+        yield payload.data[start : start + size]
+        start += size
+
+
+def _own_segments(call: Call, payload: Payload) -> list[Payload]:
+    """The arguments of each call; none but a call that is alone in its file has buffers."""
+    if call.segments == (len(payload.data),):
+        return [payload]
+    own = list(_segments(call, payload))[-(call.members or 1) :]
+    return [Payload(segment, payload.buffers) for segment in own]
+
+
+def arguments_of(
+    store: Store, call: Call, payload: Payload, *, unpickles: bool
+) -> list[tuple[tuple[Any, ...], dict[str, Any]]]:
+    """The arguments of a call, or of each call of a batch, for whoever looks at them.
+
+    Args:
+        store: the spool.
+        call: the header.
+        payload: of its file.
+        unpickles: they may be pickles.
+
+    Raises:
+        FSQueueError: they cannot be read.
+    """
+    check_codec(call.codec, f"the call of {call.task}", unpickles=unpickles)
+    common = _common(store, call, payload)
+    found = []
+    for segment in _own_segments(call, payload):
+        args, kwargs = _arguments(call, segment)
+        found.append((args, {**common, **kwargs}))
+    return found
+
+
+def _common(store: Store, call: Call, payload: Payload) -> dict[str, Any]:
+    """The keyword arguments that the call shares with others."""
+    if not call.blob and len(call.segments) == (call.members or 1):
+        return {}
+    what = f"the common arguments of {call.task}"
+    if call.blob:
+        try:
+            data, buffers = store.blobs.get(call.blob)
+        except EnvelopeError as error:
+            raise InvocationCorruptError(str(error)) from error
+        value = decode(data, what, buffers, codec=call.codec, python=call.python)
+        common: dict[str, Any] = _with_results(call, value)
+        return common
+    common = {}
+    for segment in list(_segments(call, payload))[: -(call.members or 1)]:
+        value = decode(segment, what, codec=call.codec, python=call.python)
+        common.update(_with_results(call, value))
+    return common
+
+
+def _value_of(
+    execution: Execution, body: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    """Call a body: a plain one in this thread, a coroutine in the event loop of this process."""
+    if is_async(body):
+        return _awaited(execution, body, args, kwargs)
+    with EndForks():
+        value = body(*args, **kwargs)
+        return _awaited(execution, lambda: value) if inspect.iscoroutine(value) else value
+
+
+def _awaited(
+    execution: Execution,
+    function: Callable[..., Any],
+    args: tuple[Any, ...] = (),
+    kwargs: dict[str, Any] | None = None,
+) -> Any:
+    from fsqueue.runner.event_loop.loop import BodyRun
+
+    if execution.is_interrupted():  # in a batch
+        raise asyncio.CancelledError
+    if execution.run is None:
+        execution.workplace.on_coroutine(execution)
+    run = execution.run = BodyRun(
+        str(execution.claim.name), _called_alone, (function, args, kwargs or {})
+    )
+    if execution.is_interrupted():
+        run.cancel()
+    return run.result(execution.workplace.attend)
+
+
+def run_body(body: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Call a function inline, in this thread; a coroutine gets an event loop of its own."""
+    with EndForks():
+        value = body(*args, **kwargs)
+        return _complete(_alone(value)) if inspect.iscoroutine(value) else value
+
+
+async def _called_alone(
+    function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    with EndForks():
+        value = function(*args, **kwargs)
+        return await value if inspect.isawaitable(value) else value
+
+
+async def _alone(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    """A coroutine whose forks do not go on with the event loop of this process."""
+    with EndForks():
+        return await coroutine
+
+
+def _complete(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(coroutine)
+    # Inline mode within a running loop: it is set aside while the inner one runs, with the
+    # functions that asyncio documents for other loops' implementers.
+    task = asyncio.current_task(loop)
+    if task is not None:
+        asyncio._leave_task(loop, task)  # noqa: SLF001
+    asyncio._set_running_loop(None)  # noqa: SLF001
+    try:
+        return asyncio.run(coroutine)
+    finally:
+        asyncio._set_running_loop(loop)  # noqa: SLF001
+        if task is not None:
+            asyncio._enter_task(loop, task)  # noqa: SLF001
+
+
+# -- retries ----------------------------------------------------------------------------
+
+
+def delay_before_retry(policy: RetryPolicy, error: BaseException, retries: int) -> float | None:
+    """Seconds to wait before a failed body is run again; None if it is not.
+
+    Args:
+        policy: the task's options.
+        error: what the body raised.
+        retries: how often it was retried before.
+    """
+    if retries >= policy.times or not _is_retried(policy, error):
+        return None
+    if isinstance(error, RetryError) and error.delay is not None:
+        return error.delay
+    try:
+        delay = min(policy.longest, policy.delay * policy.factor**retries)
+    except OverflowError:  # after a thousand retries and more
+        delay = policy.longest if policy.delay else 0.0
+    return min(LONGEST, delay * (1 + policy.jitter * random.random()))  # noqa: S311
+
+
+def _is_retried(policy: RetryPolicy, error: BaseException) -> bool:
+    if isinstance(error, RetryError):
+        return True
+    names = {f"{cls.__module__}.{cls.__qualname__}" for cls in type(error).__mro__}
+    return not names.isdisjoint(policy.classes)

@@ -1,0 +1,310 @@
+"""Where code runs: in the body of which invocation, at which worker."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+
+from fsqueue.runner.attempt.lending import NOTHING
+from fsqueue.runner.attempt.live import LiveCalls
+from fsqueue.runner.event_loop.cleanup import CLEANUP
+from fsqueue.spool.format.names import split_profile
+from fsqueue.spool.worker.gone_callers import Callers
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from fsqueue.runner.attempt.bodies import Answer
+    from fsqueue.runner.attempt.dependencies import Parents
+    from fsqueue.runner.attempt.execute import Ending
+    from fsqueue.runner.attempt.lending import Lender
+    from fsqueue.runner.attempt.limits import Seat
+    from fsqueue.runner.attempt.reporting import Report
+    from fsqueue.runner.event_loop.loop import BodyRun
+    from fsqueue.spool.format.claim import Claim
+    from fsqueue.spool.format.names import AttemptName
+    from fsqueue.spool.format.records import Call
+    from fsqueue.spool.history.journal import Entry
+    from fsqueue.spool.store.body_reports import Progress
+    from fsqueue.spool.store.store import Store
+    from fsqueue.spool.worker.registration import Worker
+
+# A body may ask in a tight loop whether it was cancelled.
+_LOOK_EVERY = 0.25
+_making = threading.Lock()
+
+
+class Workplace:
+    """What executing a claim takes.
+
+    Args:
+        store: the spool.
+        worker: gives the claimant; a slot's process registers one only when it needs it.
+        resolve: the way from a task's name to its function.
+        app_id: the application whose tasks `resolve` knows.
+        exclusive: this process does nothing but run bodies.
+        unpickles: tells by a task's name whether its calls may be pickles.
+        note: is told of each attempt that has ended, for the journal.
+        ended: is told of each answer before it is published, for triggers.
+
+    Attributes:
+        aborted: set when the worker is to end at once.
+        live: the calls that are being run here.
+        executions: the calls that are being run, by the names of their attempts.
+        on_coroutine: told of each execution whose body turns out to be a coroutine.
+        attend: called about four times a second while a coroutine is waited for.
+        budget: lends what calls need that a body of this worker runs itself.
+        callers: tells whose calls nobody waits for any more.
+        on_limit: is told how many seconds a body may take, if this process may be ended to end it,
+            and then None when it has ended.
+        pid: the process that it belongs to.
+    """
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        worker: Callable[[], Worker],
+        resolve: Callable[[str], Callable[..., Any]],
+        app_id: str,
+        exclusive: bool,
+        unpickles: Callable[[str], bool] = lambda _: True,
+        note: Callable[[Entry], object] = lambda _: None,
+        ended: Callable[[Execution, Answer | None], object] = lambda *_: None,
+    ) -> None:
+        self.store, self.worker, self.resolve = store, worker, resolve
+        self.app_id, self.exclusive = app_id, exclusive
+        self.unpickles = unpickles
+        self.note, self.ended = note, ended
+        self.callers = Callers(store)
+        self.budget: Lender = NOTHING
+        self.on_limit: Callable[[float | None], object] = lambda _: None
+        self.aborted = threading.Event()
+        self.live = LiveCalls()
+        self.pid = os.getpid()
+        self.executions: dict[str, Execution] = {}
+        self.on_coroutine: Callable[[Execution], object] = lambda _: None
+        self.attend: Callable[[], None] = lambda: None
+
+    def interrupt(self, attempt: AttemptName, ending: Ending) -> bool:
+        """Cancel the coroutine of an attempt, if it runs here; see `Execution.interrupt`.
+
+        Args:
+            attempt: the attempt.
+            ending: how its execution ends then.
+        """
+        execution = self.executions.get(str(attempt))
+        return execution is not None and execution.interrupt(ending)
+
+
+class Execution:
+    """A call that is being run.
+
+    Attributes:
+        workplace: where.
+        claim: the attempt.
+        call: its header.
+        parents: the outcomes that its arguments refer to.
+        started: when, in seconds since the epoch by the file server's clock.
+        over: the body has ended.
+        parent: the call whose body waits for this one in the same thread; None if none does.
+        seats: by lane, what it has there.
+        run: its coroutine, the latest one of a batch; None if its body is none.
+        interrupted: how it ends because its coroutine was cancelled; None if that was not.
+    """
+
+    def __init__(
+        self, workplace: Workplace, claim: Claim, call: Call, parents: Parents | None = None
+    ) -> None:
+        self.workplace, self.claim, self.call = workplace, claim, call
+        self.parents = parents
+        self.started = workplace.store.clock.now()
+        self.over = False
+        self.parent = current.get()
+        self.seats: dict[str, Seat] = {}
+        self.view: CurrentInvocation | None = None
+        self.run: BodyRun | None = None
+        self.interrupted: Ending | None = None
+        self._interrupted_at = 0.0
+        self._helpers: ThreadPoolExecutor | None = None
+        self._report: Report | None = None
+        self._unsettled = threading.Lock()
+
+    def settle(self) -> bool:
+        """Whether the one who asks is the first: only that one may settle the call."""
+        return self._unsettled.acquire(blocking=False)
+
+    def interrupt(self, ending: Ending) -> bool:
+        """Cancel its coroutine, from any thread.
+
+        Returns:
+            False if it has none, or has had its time to clean up after a first call of this.
+
+        Args:
+            ending: how it ends, unless it is settled in another way.
+        """
+        if self.run is None:
+            return False
+        now = time.monotonic()
+        if self.interrupted is None:
+            # In this order: a run that begins now looks whether it was interrupted.
+            self.interrupted, self._interrupted_at = ending, now
+            self.run.cancel()
+        return now - self._interrupted_at <= CLEANUP
+
+    def is_interrupted(self) -> bool:
+        """Whether its coroutine was cancelled."""
+        return self.interrupted is not None
+
+    @property
+    def helpers(self) -> ThreadPoolExecutor:
+        """Threads in which its coroutine runs the calls that it waits for.
+
+        They are its own: threads that all shared could all wait for calls that need one of them.
+        """
+        if self._helpers is None:
+            with _making:
+                self._helpers = self._helpers or ThreadPoolExecutor(
+                    thread_name_prefix="fsqueue-helper"
+                )
+        return self._helpers
+
+    def end_helpers(self) -> None:
+        """Its body has ended."""
+        if self._helpers is not None:
+            self._helpers.shutdown(wait=False, cancel_futures=True)
+
+    @property
+    def report(self) -> Report:
+        """What the body says, made when it first says something."""
+        if self._report is None:
+            from fsqueue.runner.attempt.reporting import Report
+
+            with _making:
+                self._report = self._report or Report(self.workplace.store, self.claim.name)
+        return self._report
+
+    def end_report(self) -> None:
+        """Write what is left of it; before the outcome, so that who has that finds the rest."""
+        if self._report is not None:
+            self._report.close()
+
+
+class CurrentInvocation:
+    """The invocation whose body is running in a worker. Got from `current_invocation`.
+
+    Attributes:
+        id: its name.
+        task: the task's name.
+        queue: the queue's name.
+        attempt: number of this attempt, from 1.
+        retries: how many of the attempts before failed and were retried.
+    """
+
+    def __init__(self, execution: Execution) -> None:
+        self._execution = execution
+        self.id = execution.call.id
+        self.task = execution.call.task
+        self.queue = split_profile(execution.call.queue)[0].rpartition(".")[2]
+        self.attempt = execution.claim.name.attempt
+        self.retries = execution.claim.name.retries
+        self._looked = float("-inf")
+        self._cancelled = False
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.id}, attempt {self.attempt}>"
+
+    @property
+    def remaining(self) -> float | None:
+        """Seconds until this attempt is too late; None without a timeout."""
+        execution = self._execution
+        if not execution.call.timeout:
+            return None
+        passed = execution.workplace.store.clock.now() - execution.started
+        return max(0.0, execution.call.timeout - passed)
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether somebody has cancelled it. Looks into the spool once in a while."""
+        store = self._execution.workplace.store
+        now = store.fs.monotonic()
+        if not self._cancelled and now - self._looked > _LOOK_EVERY:
+            self._looked = now
+            self._cancelled = store.is_cancelled(self.id)
+        return self._cancelled
+
+    def progress(self, done: float, total: float | None = None, message: str = "") -> None:
+        """Tell callers and operators how far the body is.
+
+        It returns at once and raises no error of the shared directory: another thread writes the
+        latest report, twice a second at most. The calls of a batch share one report.
+
+        Args:
+            done: how much is done, in any unit.
+            total: how much there is to do, in the same unit; None if that is not known.
+            message: what the body does just now; 200 characters are kept.
+
+        Raises:
+            TypeError: a count is no number, or the message no text.
+            ValueError: a count is negative or not finite.
+        """
+        from fsqueue.runner.attempt.reporting import checked_progress
+
+        self._show(checked_progress(done, total, message))
+
+    def _show(self, progress: Progress) -> None:
+        self._execution.report.show(progress)
+
+
+def current_invocation() -> CurrentInvocation | None:
+    """The invocation whose body calls this; None outside of one."""
+    inner = inline.get()
+    if inner is not None:
+        return inner
+    execution = current.get()
+    if execution is None:
+        return None
+    if execution.view is None:
+        execution.view = CurrentInvocation(execution)
+    return execution.view
+
+
+current: ContextVar[Execution | None] = ContextVar("fsqueue_execution", default=None)
+inline: ContextVar[CurrentInvocation | None] = ContextVar("fsqueue_inline", default=None)
+
+_open: list[Workplace] = []
+
+
+def enter(workplace: Workplace) -> None:
+    """This process has slots of a worker from now on."""
+    _open.append(workplace)
+
+
+def leave(workplace: Workplace) -> None:
+    """The end of that."""
+    _open.remove(workplace)
+
+
+def helper(root: str, app_id: str) -> Workplace | None:
+    """The workplace that must run a pending call itself rather than wait for it; None if none.
+
+    Within a body it is the body's own, which holds a slot while it waits. A thread that a body
+    has started does not say whose it is; but in a process that does nothing but run bodies
+    every thread is one of theirs.
+
+    Args:
+        root: the spool of the call.
+        app_id: its application.
+    """
+    execution = current.get()
+    found = [execution.workplace] if execution else [each for each in _open if each.exclusive]
+    for workplace in found:
+        # A process that a body has forked is not the worker that it looks like.
+        here = workplace.pid == os.getpid() and workplace.store.layout.root == root
+        if here and workplace.app_id == app_id:
+            return workplace
+    return None

@@ -1,0 +1,157 @@
+"""Results as arguments: read when a call is claimed, put in place when that is unpickled."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from fsqueue.codec import check_codec, decode, decode_exception
+from fsqueue.errors import (
+    DependencyError,
+    EnvelopeError,
+    FSQueueError,
+    SpoolVersionError,
+    UnknownInvocationError,
+    queue_error,
+)
+from fsqueue.spool.admin.controls import retried_id
+from fsqueue.spool.format.names import split_member
+from fsqueue.spool.format.states import State
+from fsqueue.spool.store.lookup import find_parked, state_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from fsqueue.spool.format.records import Call, Outcome, Payload
+    from fsqueue.spool.store.store import Store
+
+
+class _Opened(NamedTuple):
+    outcome: Outcome
+    payload: Payload
+    starts: list[int]
+
+
+class Parents:
+    """The outcomes of a call's parents.
+
+    Args:
+        store: the spool.
+        call: the header of the call that waits for them.
+
+    Attributes:
+        unpickles: tells whether their results may be pickles.
+        unfinished: the last parent that is not over; empty if all are.
+        failure: why the call cannot run, once a value was asked for that is not there.
+
+    Raises:
+        OSError: the shared directory does not let them be read now.
+    """
+
+    def __init__(self, store: Store, call: Call) -> None:
+        self.unpickles: Callable[[], bool] = lambda: True
+        self._child, self._task = call.id, call.task
+        self._outcomes: dict[str, _Opened | FSQueueError] = {}
+        self.unfinished = ""
+        self.failure: DependencyError | None = None
+        for parent in call.after:
+            read, found = parent, _read(store, parent)
+            if call.retry_of and isinstance(found, _Opened) and found.outcome.state is State.FAILED:
+                # An operator has had this one run again, and may have had that one too.
+                read, again = retried_id(parent), _read(store, retried_id(parent))
+                found = found if isinstance(again, UnknownInvocationError) else again
+            if found is None:
+                self.unfinished = read
+            else:
+                self._outcomes[parent] = found
+
+    def value(self, invocation_id: str) -> Any:
+        """The result of one; None if there is none, and `failure` says why."""
+        carrier, member = split_member(invocation_id)
+        opened = self._outcomes.get(carrier)
+        if not isinstance(opened, _Opened):
+            missing = opened or UnknownInvocationError(f"{carrier} is not among what it waits for")
+            return self._fail(invocation_id, "", missing)
+        outcome, payload, starts = opened
+        try:
+            state, failure, (data, buffers) = outcome.part(payload, member, starts)
+            what, codec = f"the result of invocation {invocation_id}", outcome.codec
+            if state is State.SUCCEEDED:
+                check_codec(codec, what, unpickles=self.unpickles())
+                return decode(data, what, buffers, codec=codec, python=outcome.python)
+            if data or failure is None:
+                check_codec(codec, what, unpickles=self.unpickles())
+                error = decode_exception(data, codec)
+            else:
+                error = queue_error(failure.type, failure.message)
+        except FSQueueError as unreadable:
+            error = unreadable
+        return self._fail(invocation_id, outcome.task, error)
+
+    def _fail(self, invocation_id: str, task: str, error: BaseException) -> None:
+        self.failure = self.failure or dependency_error(
+            _named(self._child, self._task), invocation_id, task, error
+        )
+
+
+def dependency_error(child: str, parent: str, task: str, error: BaseException) -> DependencyError:
+    """The error of a call whose argument is the result of one that has failed.
+
+    Its cause is the error of the one that has failed itself, however many lie between: so errors
+    do not grow along a chain.
+
+    Args:
+        child: the call, in words.
+        parent: id of the one whose result it needs.
+        task: the task of that one; empty if it is not known.
+        error: what that one has ended with.
+    """
+    root, root_task, cause, needed = parent, task, error, _named(parent, task)
+    if isinstance(error, DependencyError) and error.__cause__ is not None:
+        root, root_task, cause = error.invocation, error.task, error.__cause__
+        needed = f"{needed}, which was not run either, for want of {_named(root, root_task)}"
+    text = (
+        f"{child} was not run: it needs the result of {needed}, which has failed with "
+        f"{type(cause).__qualname__}: {cause}"
+    )
+    failed = DependencyError(text, root, root_task)
+    failed.__cause__ = cause
+    return failed
+
+
+def _named(invocation_id: str, task: str) -> str:
+    return f"invocation {invocation_id} of {task}" if task else f"invocation {invocation_id}"
+
+
+def _read(store: Store, parent: str) -> _Opened | FSQueueError | None:
+    """An outcome, or why it cannot be read; None if it is not there yet."""
+    try:
+        data = store.peek(parent)
+        if data is None:
+            if not state_of(store, parent).finished:
+                return None
+            data = store.peek(parent)
+        if data is None:
+            return UnknownInvocationError(f"the result of {parent} has just expired")
+        outcome, payload = store.read_outcome(parent, data)
+    except (EnvelopeError, SpoolVersionError, UnknownInvocationError) as error:
+        return error
+    except PermissionError as error:
+        return EnvelopeError(f"the outcome of {parent} may not be read: {error.strerror}")
+    return _Opened(outcome, payload, outcome.starts())
+
+
+def find_ancestor(store: Store, invocation_id: str) -> str | None:
+    """The invocation that a parked one waits for, directly or not, and that is not parked itself.
+
+    None if the call is not parked.
+    """
+    if not store.parked.look():
+        return None
+    found, seen = None, {invocation_id}
+    while (parked := find_parked(store, found or invocation_id)) is not None:
+        found = os.path.basename(os.path.dirname(parked))
+        if found in seen:  # a circle, if somebody has written one
+            return None
+        seen.add(found)
+    return found

@@ -1,0 +1,61 @@
+"""What the journal gets to know of an attempt."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING
+
+from fsqueue.errors import EnvelopeError, SpoolVersionError
+from fsqueue.spool.format.states import State
+from fsqueue.spool.history.journal import Entry, waited
+
+if TYPE_CHECKING:
+    from fsqueue.runner.attempt.bodies import Answer
+    from fsqueue.runner.attempt.context import Execution
+    from fsqueue.spool.format.claim import Claim
+    from fsqueue.spool.store.store import Store
+
+
+def ended(execution: Execution, result: Answer, when: float) -> Entry:
+    """The line of an attempt that was answered.
+
+    Args:
+        execution: the attempt.
+        result: what it came to.
+        when: it ended, in seconds since the epoch by the file server's clock.
+    """
+    call, claim = execution.call, execution.claim
+    again = result.retry_after is not None and not call.members
+    failures = sum(each.state is State.FAILED for each in result.members)
+    failed = failures if result.members else (result.state is State.FAILED) * (call.members or 1)
+    return Entry(
+        id=call.id,
+        task=call.task,
+        queue=call.queue,
+        attempt=claim.name.attempt,
+        state="retried" if again else str(result.state.value),
+        started=round(execution.started, 4),
+        wait=round(waited(claim, call, execution.started), 4),
+        run=round(max(0.0, when - execution.started), 6),
+        failure=result.failure.type if result.failure else "",
+        members=call.members,
+        failed=0 if again else failed,
+    )
+
+
+def lost(store: Store, claim: Claim) -> Entry:
+    """The line of an attempt whose slot died; its call is read again for its task."""
+    task = queue = ""
+    with contextlib.suppress(OSError, EnvelopeError, SpoolVersionError):
+        call, _ = store.read_call(claim)
+        task, queue = call.task, call.queue
+    return Entry(
+        id=claim.name.invocation_id,
+        task=task,
+        queue=queue,
+        attempt=claim.name.attempt,
+        state="lost",
+        started=0.0,
+        wait=0.0,
+        run=0.0,
+    )

@@ -1,0 +1,185 @@
+"""Who holds which of a worker's resources."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections import Counter
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from fsqueue.spool.format.names import folder_of, split_profile
+from fsqueue.spool.format.resources import NONE, covers, needs_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from multiprocessing.connection import Connection
+
+    from fsqueue.spool.format.claim import Claim
+    from fsqueue.spool.format.resources import Amounts
+    from fsqueue.spool.worker.registration import Worker
+
+
+class Lender(Protocol):
+    """What a call asks before it is run in a worker."""
+
+    def take(self, name: str, needed: Amounts, within: str = "") -> bool:
+        """Take what a call needs; False if there is not so much.
+
+        Args:
+            name: of the attempt.
+            needed: what it needs.
+            within: name of the attempt whose body waits for it, and meanwhile lends what it holds.
+        """
+
+    def give(self, name: str) -> None:
+        """The call has ended, and with it all that its body was waiting for."""
+
+
+class _Holder:
+    """A call that is run, and the calls that its body runs while it waits for them."""
+
+    def __init__(self, needed: Amounts, siblings: dict[str, _Holder]) -> None:
+        self.needed, self.siblings = needed, siblings
+        self.within: dict[str, _Holder] = {}
+
+    def held(self) -> Amounts:
+        """What the call and those within it hold: while one runs, the other waits."""
+        inner = _sum(self.within)
+        return {
+            name: max(self.needed.get(name, 0), inner.get(name, 0))
+            for name in {*self.needed, *inner}
+        }
+
+
+def _sum(holders: dict[str, _Holder]) -> Amounts:
+    total: Counter[str] = Counter()
+    for each in holders.values():
+        total.update(each.held())
+    return total
+
+
+class Budget:
+    """The resources of one worker. All its methods may be called from any thread.
+
+    Args:
+        total: what it has.
+        on_give: called when something is free again.
+
+    Attributes:
+        total: what it has.
+        on_give: as given.
+    """
+
+    def __init__(self, total: Amounts, on_give: Callable[[], object] = lambda: None) -> None:
+        self.total = total
+        self.on_give = on_give
+        self._mutex = threading.Lock()
+        self._holders: dict[str, _Holder] = {}
+        self._known: dict[str, _Holder] = {}
+
+    def has(self, needed: Amounts) -> bool:
+        """Whether so much is free now."""
+        if not needed:
+            return True
+        with self._mutex:
+            held = _sum(self._holders)
+        free = {name: amount - held.get(name, 0) for name, amount in self.total.items()}
+        return covers(free, needed)
+
+    def take(self, name: str, needed: Amounts, within: str = "") -> bool:
+        """See `Lender`."""
+        if not self.total:
+            return not needed
+        with self._mutex:
+            if name in self._known:
+                return False  # another thread of this worker is trying it
+            outer = self._known.get(within)
+            siblings = self._holders if outer is None else outer.within
+            holder = siblings[name] = self._known[name] = _Holder(needed, siblings)
+            if needed and not covers(self.total, _sum(self._holders)):
+                self._drop(name, holder)
+                return False
+        return True
+
+    def give(self, name: str) -> None:
+        """See `Lender`."""
+        if not self.total:
+            return
+        with self._mutex:
+            holder = self._known.get(name)
+            if holder is None:
+                return
+            self._drop(name, holder)
+        if holder.held():
+            self.on_give()
+
+    def _drop(self, name: str, holder: _Holder) -> None:
+        for inner, each in list(holder.within.items()):
+            self._drop(inner, each)
+        holder.siblings.pop(name, None)
+        self._known.pop(name, None)
+
+
+def claim_within(budget: Budget, worker: Worker, origin: str) -> Claim | None:
+    """Claim a pending attempt and take what it needs; None if that cannot be.
+
+    It is given back under the attempt's name, when the call has ended.
+    """
+    if not budget.total:
+        return worker.claim(origin)
+    name = os.path.basename(origin)
+    if not budget.take(name, needed_by(origin) or NONE):
+        return None
+    claim = None
+    try:
+        claim = worker.claim(origin)
+    finally:
+        if claim is None:
+            budget.give(name)
+    return claim
+
+
+def needed_by(path: str) -> Amounts | None:
+    """What a pending attempt needs, by its path; None if that is not known here."""
+    return needs_of(split_profile(folder_of(path))[1])
+
+
+class Question(NamedTuple):
+    """What the process of a slot sends to its parent."""
+
+    name: str
+    needed: Amounts | None
+    """None: the call has ended."""
+    within: str = ""
+
+
+class RemoteBudget:
+    """The parent's budget, as the process of a slot has it.
+
+    Args:
+        desk: where the parent answers.
+    """
+
+    def __init__(self, desk: Connection) -> None:
+        self._desk = desk
+        self._mutex = threading.Lock()
+
+    def take(self, name: str, needed: Amounts, within: str = "") -> bool:
+        """See `Lender`."""
+        try:
+            with self._mutex:
+                self._desk.send(Question(name, dict(needed), within))
+                granted: bool = self._desk.recv()
+        except (EOFError, OSError):
+            return False  # the parent has gone, or is leaving
+        return granted
+
+    def give(self, name: str) -> None:
+        """See `Lender`."""
+        with self._mutex, contextlib.suppress(OSError):
+            self._desk.send(Question(name, None))
+
+
+NOTHING = Budget(NONE)
+"""Of a worker without resources."""

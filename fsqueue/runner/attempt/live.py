@@ -1,0 +1,71 @@
+"""The calls that a worker still has to finish before it may leave."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fsqueue.spool.format.claim import Claim
+    from fsqueue.spool.store.store import Store
+    from fsqueue.spool.worker.registration import Worker
+
+
+class LiveCalls:
+    """The attempts that run in this process and whose outcome somebody may still want.
+
+    An attempt that has timed out or was cancelled is none of them, although a body in a thread
+    goes on. Its methods may be called from any thread.
+    """
+
+    def __init__(self) -> None:
+        self._change = threading.Condition()
+        self._names: set[str] = set()
+
+    def begin(self, claim: Claim) -> None:
+        """An attempt is to be run."""
+        with self._change:
+            self._names.add(str(claim.name))
+
+    def end(self, claim: Claim) -> None:
+        """An attempt has ended, or nobody wants its outcome any more. May be called twice."""
+        with self._change:
+            self._names.discard(str(claim.name))
+            self._change.notify_all()
+
+    def wait(self, names: set[str] | None = None, timeout: float | None = None) -> None:
+        """Wait until there are none.
+
+        Args:
+            names: or none of these attempts.
+            timeout: for so many seconds at most.
+        """
+        with self._change:
+            self._change.wait_for(
+                lambda: not (self._names if names is None else self._names & names), timeout
+            )
+
+
+def over_elsewhere(store: Store, worker: Worker, *, leaving: bool) -> list[Claim]:
+    """The claims of a worker whose calls were cancelled, or finished by another worker.
+
+    Args:
+        store: the spool.
+        worker: the worker.
+        leaving: also look for the outcomes of what it holds under a former name. Other workers
+            took it for dead and ran that again. While it stays, its body may as well go on.
+
+    Raises:
+        OSError: the shared directory failed.
+    """
+    claims = worker.claims
+    if not claims:
+        return []
+    cancelled = set(store.fs.names(store.layout.cancel_folder, fresh=True))
+
+    def is_over(claim: Claim) -> bool:
+        call = claim.name.invocation_id
+        lost = leaving and claim.worker != worker.name
+        return call in cancelled or (lost and store.has_outcome(call))
+
+    return [claim for claim in claims if is_over(claim)]

@@ -1,0 +1,124 @@
+"""Time limits of bodies."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import threading
+from typing import TYPE_CHECKING, Final
+
+from fsqueue.common.values import LONGEST
+from fsqueue.errors import TaskTimeoutError
+from fsqueue.runner.event_loop.cleanup import CLEANUP
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from fsqueue.runner.attempt.context import Execution
+    from fsqueue.spool.format.records import Call
+
+log = logging.getLogger(__name__)
+
+TIMED_OUT: Final = 75
+"""Exit status of a slot's process whose body took too long."""
+
+# A header could have been written with a negative number.
+_SHORTEST = 0.001
+
+# Pauses, in seconds, between attempts to start a thread.
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 5.0
+
+
+_NO_LIMIT: Final = contextlib.nullcontext()
+
+
+def time_limit(
+    execution: Execution, give_up: Callable[[BaseException], bool], *, killable: bool
+) -> contextlib.AbstractContextManager[None]:
+    """Limit the block, which runs a body, to the timeout of its call.
+
+    The caller learns of the timeout at once. A coroutine is cancelled, and may clean up. A thread
+    cannot be ended: its slot is taken until the body ends by itself.
+
+    Args:
+        execution: the call.
+        give_up: settles the call with an error; False if somebody else has settled it.
+        killable: end this process when the time is over.
+    """
+    return _limit(execution, give_up, killable) if execution.call.timeout else _NO_LIMIT
+
+
+@contextlib.contextmanager
+def _limit(
+    execution: Execution, give_up: Callable[[BaseException], bool], killable: bool
+) -> Iterator[None]:
+    # That of a batch is the sum of its calls'.
+    seconds = min(max(execution.call.timeout, _SHORTEST), LONGEST)
+    mutex = threading.Lock()
+
+    def expire() -> None:
+        # The body's thread waits at the end of the block: another call must not begin in a
+        # process that is about to be ended.
+        with mutex:
+            if not execution.over and give_up(timeout_error(execution.call)):
+                log.warning("%s took longer than %g s", execution.claim.name, seconds)
+                cancelled = _cancel(execution, killable=killable)
+                if killable:
+                    os._exit(TIMED_OUT)
+                if not cancelled:
+                    log.warning("%s goes on in a thread: its slot is lost", execution.claim.name)
+
+    timer = _started(execution, seconds, expire)
+    if killable:
+        # A body that keeps Python from running, in a long call into C, is killed by the worker.
+        execution.workplace.on_limit(seconds)
+    try:
+        yield
+    finally:
+        timer.cancel()
+        if killable:
+            execution.workplace.on_limit(None)
+        with mutex:
+            execution.over = True
+
+
+def _started(execution: Execution, seconds: float, expire: Callable[[], None]) -> threading.Timer:
+    """A timer that runs; the body waits until this process may have a thread for it.
+
+    Raises:
+        RuntimeError: the worker ends meanwhile.
+    """
+    pause = _FIRST_PAUSE
+    while True:
+        timer = threading.Timer(seconds, expire)
+        timer.daemon = True
+        try:
+            timer.start()
+        except RuntimeError as error:
+            log.warning("%s cannot start without its timeout: %s", execution.claim.name, error)
+            if execution.workplace.aborted.wait(pause):
+                raise
+            pause = min(2 * pause, _LONGEST_PAUSE)
+        else:
+            return timer
+
+
+def _cancel(execution: Execution, *, killable: bool) -> bool:
+    """Cancel a coroutine, and wait for its end if its process is to end; False if it is none."""
+    from fsqueue.runner.attempt.execute import Ending
+
+    if not execution.interrupt(Ending.GIVEN_BACK) or execution.run is None:
+        return False
+    if killable:
+        execution.workplace.on_limit(CLEANUP)
+        execution.run.wait(CLEANUP)
+    return True
+
+
+def timeout_error(call: Call) -> TaskTimeoutError:
+    """What the caller gets of an attempt that took too long."""
+    return TaskTimeoutError(
+        f"{call.task} ran longer than its timeout of {call.timeout:g} s (invocation {call.id}). "
+        "Set a longer `timeout`, or `retry_for=TimeoutError`."
+    )

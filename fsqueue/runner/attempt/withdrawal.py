@@ -1,0 +1,43 @@
+"""What a worker does with the direct calls of a process that is gone."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from fsqueue.common.logs import CALLS
+from fsqueue.runner.attempt import limits
+
+if TYPE_CHECKING:
+    from fsqueue.runner.attempt.context import Execution
+    from fsqueue.spool.disk.identity import Process
+
+calls = logging.getLogger(CALLS)
+
+
+def withdraw(execution: Execution) -> None:
+    """Remove a claimed call whose outcome nobody can receive; let the next call of its lanes go.
+
+    Dies before: whoever recovers the dead worker's attempt removes it. Dies after it: nothing is
+    left of the call, and upkeep lets the next call go. Lost reply: the file is gone.
+
+    Raises:
+        OSError: the shared directory fails; call it again.
+    """
+    workplace, claim = execution.workplace, execution.claim
+    workplace.callers.report(execution.call)
+    calls.info("%s is withdrawn: its caller is gone", claim.name, extra=claim.tags)
+    workplace.store.withdraw(claim.path)
+    limits.leave(execution)
+
+
+def receiver_of(execution: Execution) -> Process | None:
+    """The process that alone may receive the outcome; None if another call needs it by now.
+
+    Raises:
+        OSError: the shared directory fails; call it again.
+    """
+    call, callers = execution.call, execution.workplace.callers
+    if call.keep or (callers.is_gone(call) and not callers.is_unwanted(call)):
+        return None
+    return call.caller

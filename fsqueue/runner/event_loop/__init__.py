@@ -1,0 +1,1 @@
+"""The event loop in which a process runs coroutine bodies."""

@@ -1,0 +1,65 @@
+"""Gives claims back to their queues, when a worker stops or cannot run them."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from fsqueue.errors import SpoolError
+from fsqueue.runner.attempt.execute import cancelled
+from fsqueue.runner.attempt.live import over_elsewhere
+from fsqueue.spool.store.body_reports import drop_progress
+
+if TYPE_CHECKING:
+    from fsqueue.runner.attempt.context import Workplace
+    from fsqueue.spool.format.claim import Claim
+    from fsqueue.spool.store.store import Store
+    from fsqueue.spool.worker.registration import Worker
+
+log = logging.getLogger(__name__)
+
+
+def give_back(store: Store, claim: Claim) -> None:
+    """Give a released claim back under the same attempt.
+
+    Raises:
+        OSError: the shared directory failed; a reaper gives it back, at the cost of an attempt.
+    """
+    _move(store, claim)
+    drop_progress(store, claim.name)
+
+
+def give_all_back(store: Store, worker: Worker) -> None:
+    """Release and give back every claim that a worker still holds.
+
+    All of them are moved before anything is cleared up: the process may be killed at any moment,
+    and each call that has not been moved by then loses an attempt. An error concerns one claim
+    only: the others are given back all the same.
+    """
+    released = [claim for claim in worker.claims if worker.release(claim)]
+    for claim in released:
+        try:
+            _move(store, claim)
+        except (OSError, SpoolError) as error:
+            text = "cannot give %s back, a reaper will: %s"
+            log.error(text, claim.name, error, extra=claim.tags)  # noqa: TRY400 - that says it all
+    for claim in released:
+        drop_progress(store, claim.name)
+
+
+def drop_cancelled(workplace: Workplace, worker: Worker) -> None:
+    """Settle the cancelled calls that a worker still holds, as it did not wait for their bodies.
+
+    Dies before or in it: a reaper finds their outcomes.
+    """
+    try:
+        for claim in over_elsewhere(workplace.store, worker, leaving=True):
+            if worker.release(claim):
+                cancelled(workplace, claim)
+    except (OSError, SpoolError) as error:
+        log.info("cancelled calls cannot be cleared up, a reaper will: %s", error)
+
+
+def _move(store: Store, claim: Claim) -> None:
+    if store.give_back(claim):
+        log.info("given back: %s", claim.name, extra=claim.tags)

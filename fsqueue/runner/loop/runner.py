@@ -1,0 +1,185 @@
+"""Runs an application's calls: what `app.runner` is."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+from typing import TYPE_CHECKING
+
+from fsqueue.common.values import plain
+from fsqueue.config import checked_argument
+from fsqueue.errors import ConfigError
+from fsqueue.runner.attempt.context import current
+from fsqueue.runner.attempt.lending import Budget
+from fsqueue.runner.loop.orders import EarlyStops, Order
+from fsqueue.runner.loop.worker_loop import Shift
+from fsqueue.spool.format.names import DEFAULT_QUEUE, is_safe_name, queue_folder
+from fsqueue.spool.format.resources import amounts, profile_of
+from fsqueue.spool.worker.backlog import Backlogs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from fsqueue.config import RunnerKind
+    from fsqueue.runner.host import Host
+    from fsqueue.spool.format.resources import Resources
+
+log = logging.getLogger(__name__)
+
+_LARGEST_WEIGHT = 1e9
+
+
+class _Run:
+    """One call of `Runner.run`."""
+
+    def __init__(self) -> None:
+        self._stopped = False
+        self.shift: Shift | None = None
+
+    @property
+    def stopping(self) -> bool:
+        """It claims nothing more, or never will."""
+        return self._stopped or (self.shift is not None and self.shift.stopping)
+
+    def stop(self) -> None:
+        """Let it return."""
+        self._stopped = True
+        if self.shift is not None:
+            self.shift.stop()
+
+
+class Runner:
+    """Runs an application's pending calls. Got from ``app.runner``.
+
+    Args:
+        host: the application.
+        kind: "thread" or "process"; None takes the application's setting.
+        concurrency: number of slots; None takes the application's setting.
+        queues: names of the queues to serve, each with its weight; see `Backlogs`.
+        weighted: take the queues by their weights, not one after another.
+        resources: what calls may need, each with its amount.
+
+    Raises:
+        ConfigError: a value is bad; the message names it.
+    """
+
+    def __init__(
+        self,
+        host: Host,
+        *,
+        kind: RunnerKind | None = None,
+        concurrency: int | None = None,
+        queues: Mapping[str, float] | None = None,
+        weighted: bool = False,
+        resources: Resources | str | Iterable[str] | None = None,
+    ) -> None:
+        self._host = host
+        try:
+            self._resources = amounts(resources or ())
+            self._profile = profile_of(self._resources)
+        except ValueError as error:
+            raise ConfigError(f"the resources of a worker: {error}") from error
+        self._kind = host.conf.runner if kind is None else checked_argument("runner", kind)
+        self._concurrency = (
+            host.conf.slots(self._kind)
+            if concurrency is None
+            else checked_argument("concurrency", concurrency)
+        )
+        self._queues = _checked_weights(queues or {DEFAULT_QUEUE: 1.0})
+        self._weighted = weighted
+        self._change = threading.Condition()
+        # The first one runs; others wait until it has stopped.
+        self._runs: list[_Run] = []
+        self._early = EarlyStops()
+
+    @property
+    def run(self) -> Order:
+        """Claim and run calls in this thread, until `stop_runner_loop` or a signal: ``run()``.
+
+        It waits for an earlier run of this runner that is stopping. A stop that was called after
+        ``Thread(target=runner.run).start()``, and before that thread has begun, makes it return
+        at once; one that was called earlier does not. See `fsqueue.runner.loop.orders`.
+
+        In the main thread SIGTERM and SIGINT drain, as do SIGHUP, SIGUSR1, SIGUSR2 and SIGXCPU
+        unless the program handles or ignores them: running bodies finish, their results are
+        delivered, and this returns. What has not finished after ``stop_grace`` seconds is given
+        back, at no cost of an attempt, and the process ends with exit code 0. A second SIGTERM or
+        SIGINT does that at once, with exit code 128 + its number.
+
+        Raises:
+            RuntimeError: this runner is running already and nobody has stopped it, or it would
+                wait for the body that calls this.
+            SpoolError: the shared directory cannot be used.
+            ConfigError: "process", and the application is not an attribute of a module.
+        """
+        with self._change:
+            return Order(self._run, self._early.count)
+
+    def _run(self, order: Order) -> None:
+        with self._turn(order) as shift:
+            if shift is not None:
+                shift.run()
+
+    @contextlib.contextmanager
+    def _turn(self, order: Order) -> Iterator[Shift | None]:
+        """Wait until this run may begin, and make its shift; None if it is stopped before that."""
+        run = _Run()
+        with self._change:
+            if self._early.take(order):
+                run.stop()
+            elif not all(each.stopping for each in self._runs):
+                raise RuntimeError("this runner is running already: use app.make_runner()")
+            elif self._runs and current.get() is not None:
+                raise RuntimeError("a body cannot wait for the end of the runner that runs it")
+            self._runs.append(run)
+        try:
+            with self._change:
+                self._change.wait_for(lambda: run.stopping or self._runs[0] is run)
+                if not run.stopping:
+                    run.shift = self._make_shift()
+            yield run.shift
+        finally:
+            with self._change:
+                self._runs.remove(run)
+                self._change.notify_all()
+
+    def _make_shift(self) -> Shift:
+        budget = Budget(self._resources)
+        backlogs = self._make_backlogs(budget)
+        return Shift(self._host, self._kind, self._concurrency, backlogs, budget)
+
+    def _make_backlogs(self, budget: Budget) -> Backlogs:
+        app_id = self._host.app_id
+        weights = {queue_folder(app_id, name): each for name, each in self._queues.items()}
+        room = budget if budget.total else None
+        return Backlogs(self._host.store, weights, weighted=self._weighted, room=room)
+
+    def stop_runner_loop(self) -> None:
+        """Make `run` return, after the running bodies have finished. From any thread.
+
+        It does not wait for that. It also stops a run that still waits for an earlier one, and one
+        whose thread has been started for it and has not begun. With nothing to stop it does
+        nothing: a later run is none of its business.
+        """
+        with self._change:
+            active = [run for run in self._runs if not run.stopping]
+            for run in active:
+                run.stop()
+            if not active:
+                self._early.add()
+            self._change.notify_all()
+
+
+def _checked_weights(queues: Mapping[str, float]) -> dict[str, float]:
+    found = {}
+    for name, weight in queues.items():
+        number = plain(weight)
+        valid = isinstance(number, int | float) and not isinstance(number, bool)
+        if not is_safe_name(name) or not valid or not 0 < number <= _LARGEST_WEIGHT:
+            raise ConfigError(
+                f"queues: {name!r} = {weight!r}, expected a name of letters, digits, '-' and '_', "
+                f"and a weight > 0 and <= {_LARGEST_WEIGHT:g}"
+            )
+        found[name] = float(number)
+    return found

@@ -1,0 +1,68 @@
+"""A worker's thread that looks after ticks and events, if its application has triggers on them.
+
+Not the one of upkeep: what is fired may run functions of the user, which take their time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+from typing import TYPE_CHECKING
+
+from fsqueue.spool.disk.bell import listening
+
+if TYPE_CHECKING:
+    from fsqueue.runner.host import Host
+
+log = logging.getLogger(__name__)
+
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
+
+
+class TriggerWatch:
+    """Fires what is due while a worker runs.
+
+    Args:
+        host: the application.
+    """
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self._stopping = False
+        self._wake = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def look(self) -> None:
+        """Begin, if there is something to watch by now: modules may be imported late."""
+        if self._thread is None and self._host.triggers.watched:
+            thread = threading.Thread(target=self._run, name="fsqueue-triggers", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError as error:  # the limit of processes is reached
+                log.warning("cannot look after triggers now, trying again: %s", error)
+            else:
+                self._thread = thread
+
+    def stop(self) -> None:
+        """End, and wait for the end."""
+        self._stopping = True
+        self._wake.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _run(self) -> None:
+        store, app_id = self._host.store, self._host.app_id
+        bell = store.layout.event_bell(app_id)
+        heard = listening(store.fs, bell, self._wake.set) if self._host.events else None
+        with heard or contextlib.nullcontext():
+            after_error = _FIRST_PAUSE
+            while not self._stopping:
+                try:
+                    pause, after_error = self._host.triggers.attend(), _FIRST_PAUSE
+                except Exception:
+                    # Ticks and events wait; what has failed must not end this thread.
+                    log.exception("triggers: trying again in %.2g s", after_error)
+                    pause, after_error = after_error, min(2 * after_error, _LONGEST_PAUSE)
+                self._wake.wait(pause)
+                self._wake.clear()

@@ -1,0 +1,267 @@
+"""What a worker does besides running calls: beating, and noticing the deaths of others."""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+from typing import TYPE_CHECKING
+
+from fsqueue.errors import FSQueueError, SpoolReplacedError
+from fsqueue.runner.processes.threads import start_threads
+from fsqueue.spool.format.names import client_of
+from fsqueue.spool.worker import space
+from fsqueue.spool.worker.distant_callers import DistantCallers
+from fsqueue.spool.worker.expiry import expire, remove_gone_clients
+from fsqueue.spool.worker.gone_callers import clear_up_after
+from fsqueue.spool.worker.limit_upkeep import LaneUpkeep
+from fsqueue.spool.worker.liveness import Observer, watchers
+from fsqueue.spool.worker.reaper import reap
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from fsqueue.config import Config
+    from fsqueue.spool.store.store import Store
+    from fsqueue.spool.worker.registration import Worker
+
+log = logging.getLogger(__name__)
+
+_TICK = 0.25
+_DISCOVER_LOCALLY = 0.5
+_EXPIRE_EVERY = 300.0
+_BEATS_TO_TAKE_OVER = 3
+
+
+class Upkeep:
+    """Beats, reaps and expires while a worker runs.
+
+    The beats have a thread of their own: whoever reaps may have to wait for the file server, and
+    must not be taken for dead meanwhile.
+
+    Deaths on this host are noticed by every worker from /proc, without asking the file
+    server. Two workers on two hosts watch the others, see `watchers`, and touch the upkeep stamp;
+    another one stands in when the stamp stands still. The first of them clears up as well.
+    However many do it at once, nothing breaks.
+
+    Args:
+        store: the spool.
+        worker: whose upkeep this is.
+        conf: heartbeat, lease and times to live.
+        wake: called when calls became pending again.
+        end_cancelled: ends what was cancelled; called while this worker has claims.
+        drain: called when somebody asks this worker to finish and leave, until it returns True.
+        flush: writes the journal, if that is due; called at each heartbeat.
+        on_replaced: called when the root turns out to hold another spool; upkeep ends then.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        worker: Worker,
+        conf: Config,
+        wake: Callable[[], object],
+        end_cancelled: Callable[[], None],
+        drain: Callable[[], bool] = lambda: False,
+        flush: Callable[[], None] = lambda: None,
+        on_replaced: Callable[[SpoolReplacedError], object] = lambda _: None,
+    ) -> None:
+        self._store, self._worker, self._conf, self._wake = store, worker, conf, wake
+        self._end_cancelled = end_cancelled
+        self._drain, self._draining = drain, False
+        self._flush, self._on_replaced = flush, on_replaced
+        self._observer = Observer(store, heartbeat=conf.heartbeat, lease=conf.lease)
+        self._lanes = LaneUpkeep(store)
+        self._callers = DistantCallers(store, lease=conf.lease)
+        self._stop = threading.Event()
+        self._standing_in = False
+        self._leading = False
+        self._patience = conf.heartbeat * (_BEATS_TO_TAKE_OVER + random.random())  # noqa: S311
+        self._reap_again: dict[str, float] = {}
+        self._gone_clients: set[str] = set()
+        self._looked = store.fs.monotonic()
+        # Who is here for a short time only clears up nothing.
+        self._due: dict[Callable[[], None], float] = {self._expire: self._looked + _EXPIRE_EVERY}
+        self._threads = [
+            threading.Thread(target=self._beat, name="fsqueue-beat", daemon=True),
+            threading.Thread(target=self._run, name="fsqueue-upkeep", daemon=True),
+        ]
+
+    def start(self) -> None:
+        """Begin.
+
+        Raises:
+            FSQueueError: this process may not have these threads. The worker has left: one that
+                only beats would look alive, and one that does not beat would look dead.
+        """
+        try:
+            start_threads(*self._threads)
+        except FSQueueError:
+            self._stop.set()
+            for thread in self._threads:
+                if thread.ident is not None:
+                    thread.join()
+            self._worker.deregister()
+            raise
+
+    def stop(self) -> None:
+        """End, and wait for the end."""
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+        self._clear_up()
+
+    def reap_here(self) -> None:
+        """Give back what dead processes of this host held."""
+        self._reap(self._observer.dead_here())
+
+    def clear_up_slots(self) -> None:
+        """Remove what the processes of this worker's slots have left, which have been ended."""
+        self.discover()
+        self.reap_here()
+        remove_gone_clients(self._store)
+
+    def discover(self) -> None:
+        """Look which workers there are."""
+        self._observer.discover(but=self._worker.name)
+
+    def clear_up_after(self, invocation_id: str) -> None:
+        """Remove what the caller of an invocation has left, which is gone: with the next heartbeat.
+
+        From any thread.
+        """
+        self._gone_clients.add(client_of(invocation_id))
+
+    def _clear_up(self) -> None:
+        while self._gone_clients:
+            client = self._gone_clients.pop()
+            try:
+                clear_up_after(self._store, client)
+            except OSError as error:
+                log.info("the results of client %s stay until they expire: %s", client, error)
+
+    def _beat(self) -> None:
+        while not self._stop.wait(_TICK):
+            self._perform(self._worker.keep_alive, self._conf.heartbeat)
+            self._perform(self._look_for_drain, self._conf.heartbeat)
+
+    def _run(self) -> None:
+        beat = self._conf.heartbeat
+        discover_every = beat if self._store.fs.remote else min(beat, _DISCOVER_LOCALLY)
+        duties = (
+            (self.discover, discover_every),
+            (self.reap_here, 0.0),
+            (self._end_cancelled, beat if self._store.fs.remote else 0.0),
+            (self._lead, beat),
+            (self._mend_lanes, beat),
+            (self._look_after, beat),
+            (self._clear_up, beat),
+            (self._look_for_callers, self._conf.lease),
+            (self._write_journal, beat / 4),
+            (self._expire, _EXPIRE_EVERY),
+        )
+        while not self._stop.wait(_TICK):
+            for duty, every in duties:
+                self._notice_pause()
+                self._perform(duty, every)
+
+    def _notice_pause(self) -> None:
+        now = self._store.fs.monotonic()
+        self._observer.excuse(now - self._looked - _TICK)
+        self._looked = now
+
+    def _perform(self, duty: Callable[[], None], every: float) -> None:
+        now = self._store.fs.monotonic()
+        due = self._due.get(duty, now)
+        if now < due or self._stop.is_set():
+            return
+        # In step, whatever the ticks: a beat is a beat on the average.
+        self._due[duty] = max(due + every, now)
+        try:
+            duty()
+        except SpoolReplacedError as error:
+            self._stop.set()
+            self._on_replaced(error)
+        except OSError as error:
+            # One failed round must end neither the beats nor the claims; the next one is due.
+            log.warning("upkeep: %s failed, trying again: %s", duty.__name__, error)
+        except Exception:
+            log.exception("upkeep: %s failed", duty.__name__)
+
+    def _lead(self) -> None:
+        stamp = self._store.layout.upkeep_stamp
+        still = self._observer.stands_still(stamp)
+        self._standing_in = still > 0 and (self._standing_in or still > self._patience)
+        appointed = self._appointed()
+        self._leading = self._standing_in or appointed[0] == self._worker.name
+        if self._leading or self._worker.name in appointed:
+            dead = self._observer.dead_elsewhere()
+            if self._standing_in or len(appointed) == 1:
+                dead |= self._observer.silent_here()  # no other host watches this one
+            self._reap(dead)
+            self._store.touch_stamp(stamp)
+            self._observer.stands_still(stamp)
+
+    def _appointed(self) -> list[str]:
+        """Dead workers are not; one whose calls nobody here can give back stays in the records."""
+        others = self._observer.records
+        records = [others[name] for name in others.keys() - self._reap_again.keys()]
+        return watchers(filter(None, [self._worker.record, *records])) or [""]
+
+    def _mend_lanes(self) -> None:
+        if self._leading:
+            self._lanes.round()
+
+    def _look_for_callers(self) -> None:
+        if self._leading:
+            self._callers.round()
+
+    def _look_after(self) -> None:
+        """Find out whether calls wait for others, and see to those that nobody else moves on."""
+        parked = self._store.parked
+        parked.turn()
+        if self._leading or parked.in_use or not parked.told:
+            waited_for = parked.look()
+            if self._leading:
+                parked.sweep(waited_for)
+
+    def _look_for_drain(self) -> None:
+        marker = self._store.layout.drain(self._worker.name)
+        wanted = not self._draining and self._store.fs.exists(marker, fresh=True)
+        self._draining = self._draining or (wanted and self._drain())
+
+    def _write_journal(self) -> None:
+        try:
+            self._flush()
+        except OSError as error:
+            log.info("the journal is written later: %s", error)
+
+    def _expire(self) -> None:
+        if self._leading:
+            conf = self._conf
+            expire(self._store, result_ttl=conf.result_ttl, journal_ttl=conf.journal_ttl)
+            if full := space.warning(self._store, conf.result_ttl):
+                log.warning("%s", full)
+
+    def _reap_one(self, worker: str, reason: str) -> int:
+        try:
+            return reap(self._store, worker, reason)
+        except (
+            IsADirectoryError,
+            PermissionError,
+        ) as error:  # what nobody can list keeps no other worker's calls
+            self._store.pass_over(self._store.layout.running(worker), error)
+            return 0
+
+    def _reap(self, dead: dict[str, str]) -> None:
+        now = self._store.fs.monotonic()
+        returned = 0
+        for worker, reason in dead.items():
+            # What cannot be given back, like a call of another version, is tried again later.
+            if now >= self._reap_again.get(worker, 0.0):
+                self._reap_again[worker] = now + self._conf.heartbeat
+                returned += self._reap_one(worker, reason)
+        if dead:
+            self.discover()
+        if returned:
+            self._wake()

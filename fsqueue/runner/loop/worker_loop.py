@@ -1,0 +1,427 @@
+"""The claim loop of a worker, from its registration to its departure."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from fsqueue.errors import SpoolError, SpoolReplacedError
+from fsqueue.runner.attempt import context, journal_entries
+from fsqueue.runner.attempt.context import Workplace
+from fsqueue.runner.attempt.execute import Ending, cancelled, time_out
+from fsqueue.runner.attempt.lending import Budget, claim_within
+from fsqueue.runner.attempt.live import over_elsewhere
+from fsqueue.runner.loop.give_back import drop_cancelled, give_all_back, give_back
+from fsqueue.runner.loop.thread_pacing import Crew
+from fsqueue.runner.loop.trigger_thread import TriggerWatch
+from fsqueue.runner.loop.upkeep import Upkeep
+from fsqueue.runner.processes.signals import catching
+from fsqueue.runner.slots.process_slots import ProcessSlots
+from fsqueue.runner.slots.thread_slots import Slots, ThreadSlots
+from fsqueue.spool.disk.bell import listening
+from fsqueue.spool.format.resources import profile_of
+from fsqueue.spool.history.journal import Journal
+from fsqueue.spool.store.body_reports import drop_progress
+from fsqueue.spool.store.opening import check_folder
+from fsqueue.spool.worker.reaper import give_back_of_processes
+from fsqueue.spool.worker.registration import Worker
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from fsqueue.runner.host import Host
+    from fsqueue.spool.format.claim import Claim
+    from fsqueue.spool.history.journal import Entry
+    from fsqueue.spool.worker.backlog import Backlogs
+
+log = logging.getLogger(__name__)
+
+_FIRST_PAUSE_POLLING = 0.001
+_FIRST_PAUSE_EVENTS = 0.02
+_GROWTH = 1.3
+# Shorter than any pause of the claim loop.
+_LOOK_AGAIN = 0.0009
+_SETTLED = {Ending.FINISHED, Ending.GIVEN_BACK, Ending.WAITS, Ending.UNWANTED}
+
+
+class Shift:
+    """One run of a runner, from registration to departure."""
+
+    def __init__(
+        self, host: Host, kind: str, concurrency: int, backlogs: Backlogs, budget: Budget
+    ) -> None:
+        self._host, self._kind, self._concurrency = host, kind, concurrency
+        self._store = host.store
+        self._backlogs, self._budget = backlogs, budget
+        self._worker = Worker(
+            self._store,
+            queues=backlogs.queues,
+            runner=kind,
+            concurrency=concurrency,
+            resources=profile_of(budget.total),
+        )
+        conf, keep = host.conf, host.conf.journal_ttl > 0
+        self._journal = Journal(self._store, concurrency, heartbeat=conf.heartbeat, keep=keep)
+        self._workplace = Workplace(
+            store=self._store,
+            worker=lambda: self._worker,
+            resolve=host.resolve,
+            unpickles=host.unpickles,
+            app_id=host.app_id,
+            exclusive=threading.current_thread() is threading.main_thread(),
+            note=self._note,
+            ended=host.triggers.ended,
+        )
+        self._crew = Crew(waits=self._store.fs.remote or self._store.fs.durable)
+        self._mutex = threading.Lock()
+        self._busy = 0
+        self._full = False
+        self._rings = 0
+        self._parked = self._store.parked
+        self._somebody_waits = False
+        self._empty, self._empty_until = -1, 0.0
+        self._stopping, self._wake = threading.Event(), threading.Event()
+        self._slots: Slots | None = None
+        self._upkeep: Upkeep | None = None
+        self._watch = TriggerWatch(host)
+        self._ask: Callable[[], object] | None = None
+        self._replaced: SpoolReplacedError | None = None
+        self._workplace.budget = budget
+        budget.on_give = self._wake.set
+
+    @property
+    def stopping(self) -> bool:
+        """Whether it claims nothing more."""
+        return self._stopping.is_set()
+
+    def stop(self) -> None:
+        """Make `run` return, after the running bodies have finished. From any thread."""
+        self._stopping.set()
+        self._wake.set()
+
+    def run(self) -> None:
+        """Claim and run calls in this thread; see `Runner.run`."""
+        with catching() as signals:
+            if signals is None:
+                self._run(lambda: self.drain("a request"))
+                return
+            with signals.acting_on(self, self._host.conf.stop_grace):
+                self._run(signals.ask)
+
+    def _run(self, ask: Callable[[], object]) -> None:
+        for queue in self._backlogs.queues:
+            # Before looking there: an NFS client remembers for half a minute what was missing.
+            folder = self._store.layout.queue(queue)
+            self._store.make_folders(folder)
+            check_folder(self._store.fs, folder)
+        self._parked.watch()
+        slots = self._slots = self._make_slots()
+        try:
+            self._worker.register()
+        except BaseException:
+            slots.close()
+            raise
+        self._journal.begin()
+        upkeep = self._upkeep = Upkeep(
+            self._store,
+            self._worker,
+            self._host.conf,
+            self._ring,
+            self._end_cancelled,
+            self._drain_as_asked,
+            lambda: self._journal.flush(self._worker.name),
+            self._lose_spool,
+        )
+        upkeep.start()
+        self._watch.look()
+        context.enter(self._workplace)
+        try:
+            with self._drainable(ask), self._listening() as heard:
+                name, root = self._worker.name, self._store.layout.root
+                text = "worker %s serves %s with %d %s slots"
+                log.info(text, name, root, self._concurrency, self._kind)
+                self._loop(slots, _FIRST_PAUSE_EVENTS if heard else _FIRST_PAUSE_POLLING)
+                if self._replaced is None:
+                    # Still beating, still listening to signals: bodies may take their time.
+                    slots.close()
+                    self._watch.stop()
+        finally:
+            context.leave(self._workplace)
+            self._watch.stop()
+            upkeep.stop()
+            if self._replaced is None:
+                self._leave(upkeep)
+            else:
+                self._abandon(slots)
+        if self._replaced is not None:
+            raise self._replaced
+
+    def _lose_spool(self, error: SpoolReplacedError) -> None:
+        """End the run: the root holds another spool. Called by upkeep."""
+        self._replaced = error
+        self.stop()
+
+    def _abandon(self, slots: Slots) -> None:
+        """Leave without a word to the spool, which is another one by now."""
+        self._workplace.aborted.set()
+        self._parked.unwatch()
+        slots.drop()
+        self._worker.abandon()
+
+    def _leave(self, upkeep: Upkeep) -> None:
+        self._parked.unwatch()
+        drop_cancelled(self._workplace, self._worker)
+        give_all_back(self._store, self._worker)
+        self._worker.deregister()
+        self._journal.close(self._worker.name)
+        if self._kind == "process":
+            # The processes of the slots were ended without being asked.
+            upkeep.clear_up_slots()
+        worker, text = self._worker, "worker %s has left; calls claimed: %d, lost to others: %d"
+        log.info(text, worker.name, worker.claimed, worker.lost)
+
+    def _make_slots(self) -> Slots:
+        if self._kind == "process":
+            return ProcessSlots(
+                self._host,
+                self._concurrency,
+                self._finished,
+                self._journal.add,
+                self._budget if self._budget.total else None,
+                self._wake.set,
+            )
+        return ThreadSlots(self._workplace, self._concurrency, self._following, self._finished)
+
+    @contextlib.contextmanager
+    def _listening(self) -> Iterator[bool]:
+        if not self._host.events:
+            yield False
+            return
+        with contextlib.ExitStack() as stack:
+            layout, queues = self._store.layout, self._backlogs.queues
+            bells = [layout.bell(queue) for queue in queues]
+            if self._budget.total:
+                bells += [layout.needs_bell(queue) for queue in queues]
+            heard = [
+                stack.enter_context(listening(self._store.fs, bell, self._rung)) for bell in bells
+            ]
+            self._parked.told = stack.enter_context(
+                listening(self._store.fs, layout.after_bell, self._parked_rings)
+            )
+            self._somebody_waits = True  # as far as this worker knows: it has just begun to listen
+            yield all(heard)
+
+    def _parked_rings(self) -> None:
+        if not self._parked.in_use:
+            self._somebody_waits = True
+            self._wake.set()
+
+    def _look_who_waits(self) -> None:
+        if self._somebody_waits:
+            self._somebody_waits = False
+            try:
+                self._parked.look()
+            except OSError as error:
+                log.info("cannot look who waits for whom, upkeep will: %s", error)
+
+    def _ring(self) -> None:
+        self._wake.set()
+        for queue in self._backlogs.queues:
+            self._store.fs.ring(self._store.layout.bell(queue))
+            self._store.fs.ring(self._store.layout.needs_bell(queue))
+
+    # -- claiming -----------------------------------------------------------------------
+
+    def _loop(self, slots: Slots, first_pause: float) -> None:
+        pause = first_pause
+        while not self._stopping.is_set():
+            self._look_who_waits()
+            claim = self._next_claim()
+            if claim is not None:
+                self._journal.hold(1)
+                slots.start(claim)
+                pause = first_pause
+                while self._kind == "thread" and self._crew.keeps_up(self._wake, self._is_at_work):
+                    self._look_who_waits()
+                continue
+            with self._mutex:
+                self._full = self._busy >= self._concurrency
+            until_due = self._backlogs.next_due - self._store.fs.monotonic()
+            rung = self._wake.wait(max(0.0, min(pause, until_due)))
+            self._wake.clear()
+            slots.check()
+            self._watch.look()
+            pause = first_pause if rung else min(pause * _GROWTH, self._host.conf.poll_interval)
+
+    def _is_at_work(self) -> bool:
+        return self._busy > 0 and not self._stopping.is_set()
+
+    def _following(self) -> Claim | None:
+        """The next claim for a thread that has just ended one; None if it is to leave."""
+        with self._mutex:
+            leaves = self._crew.is_too_large(self._busy)
+            if leaves and self._full:
+                self._wake.set()  # the claim loop watches again whether the others keep up
+        claim = None if leaves else self._next_claim()
+        if claim is None:
+            self._journal.hold(-1)
+        return claim
+
+    def _next_claim(self) -> Claim | None:
+        """Claim the next call and take a slot for it; None if there is none to be had."""
+        with self._mutex:
+            if self._busy >= self._concurrency or self._stopping.is_set():
+                return None
+            if self._slots is not None and not self._slots.has_room():
+                return None
+            self._busy += 1
+        try:
+            claim = self._claim()
+        except PermissionError as error:
+            self._store.pass_over(error.filename, error)
+            claim = None
+        except (OSError, SpoolError) as error:
+            log.warning("cannot claim, trying again: %s", error)
+            claim = None
+        if claim is None:
+            self._free_slot()
+        return claim
+
+    def _free_slot(self, *, quietly: bool = False) -> None:
+        with self._mutex:
+            self._busy -= 1
+            if self._full and not quietly:
+                self._wake.set()
+
+    def _claim(self) -> Claim | None:
+        rings = self._rings
+        if self._empty == rings and time.monotonic() < self._empty_until:
+            return None  # another thread has just looked
+        for origin in self._backlogs:
+            try:
+                claim = claim_within(self._budget, self._worker, origin)
+            except OSError:
+                self._backlogs.defer(origin)
+                raise
+            if claim is not None:
+                return claim
+        self._empty, self._empty_until = rings, time.monotonic() + _LOOK_AGAIN
+        return None
+
+    def _rung(self) -> None:
+        """A bell rings."""
+        self._rings += 1
+        self._backlogs.news()
+        self._wake.set()
+
+    # -- endings ------------------------------------------------------------------------
+
+    def _note(self, entry: Entry) -> None:
+        """An attempt was answered."""
+        self._crew.add(entry.run)
+        self._journal.add(entry)
+
+    def _finished(self, claim: Claim, ending: Ending | BaseException) -> None:
+        try:
+            self._settle(claim, ending)
+        except (OSError, SpoolError) as error:
+            log.error("cannot settle %s, upkeep will: %s", claim.name, error)  # noqa: TRY400
+        finally:
+            self._worker.forget(claim.name)
+            self._budget.give(str(claim.name))
+            self._crew.ended += 1
+            if self._kind == "process":
+                self._journal.hold(-1)
+                self._free_slot()
+            else:
+                self._free_slot(quietly=True)  # its thread looks for the next call itself
+
+    def _settle(self, claim: Claim, ending: Ending | BaseException) -> None:
+        """Release a claim, and give back or requeue what its slot did not finish.
+
+        The claim is released whatever the ending: a slot process cannot do it, and an attempt
+        that has vanished is released by nobody else. A claim that is kept would be given back
+        when the worker stops.
+        """
+        if ending is Ending.UNWANTED and self._upkeep is not None:
+            self._upkeep.clear_up_after(claim.name.invocation_id)
+        if self._kind == "process" and ending in {Ending.FINISHED, Ending.UNWANTED}:
+            self._parked.ended(claim.name.invocation_id)  # its process does not look
+        held = self._worker.release(claim)
+        if ending in _SETTLED or not held:
+            return
+        drop_progress(self._store, claim.name)
+        if ending is Ending.UNREADABLE:
+            self._backlogs.skip(claim.name)
+            give_back(self._store, claim)
+        elif ending is Ending.CANCELLED:
+            cancelled(self._workplace, claim)
+        elif ending is Ending.TIMED_OUT:
+            time_out(self._workplace, claim)
+        elif ending is Ending.NOT_STARTED or self._stopping.is_set():
+            give_back(self._store, claim)
+        else:
+            reason = f"its slot failed: {ending}"
+            log.warning("%s: %s", claim.name, reason, extra=claim.tags)
+            self._journal.add(journal_entries.lost(self._store, claim))
+            self._store.recover(claim.path, claim.name, reason)
+
+    def _end_cancelled(self) -> None:
+        """End the executions of claims whose calls have ended meanwhile."""
+        leaving = self._stopping.is_set()
+        for claim in over_elsewhere(self._store, self._worker, leaving=leaving):
+            if self._slots is not None:
+                self._slots.cancel(claim)
+
+    # -- signals ------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def _drainable(self, ask: Callable[[], object]) -> Iterator[None]:
+        """Within the block this worker drains when another process asks for it."""
+        with self._mutex:
+            self._ask = ask
+        try:
+            yield
+        finally:
+            with self._mutex:
+                self._ask = None
+
+    def _drain_as_asked(self) -> bool:
+        with self._mutex:
+            if self._ask is None:
+                return False  # it has not begun, or is leaving
+            log.info("worker %s was asked to drain", self._worker.name)
+            self._ask()
+            return True
+
+    def drain(self, why: str) -> None:
+        """Stop, as a signal or another process asks for it."""
+        text = "stopping on %s; calls that may finish first, for %g s: %d; a second SIGTERM hurries"
+        log.info(text, why, self._host.conf.stop_grace, self._busy)
+        self.stop()
+
+    def _give_all_back(self, processes: set[int]) -> None:
+        if self._worker.name:
+            give_all_back(self._store, self._worker)
+            give_back_of_processes(self._store, processes)
+            self._worker.deregister()
+            self._journal.close(self._worker.name)
+
+    def abort(self, status: int, why: str) -> None:
+        """Give everything back and end the process: threads cannot be ended otherwise."""
+        try:
+            log.warning("%s: giving the running calls back at once", why)
+            self._stopping.set()
+            self._workplace.aborted.set()
+            if self._slots is None:
+                self._give_all_back(set())
+            else:
+                self._slots.kill(self._give_all_back)
+        except OSError as error:
+            log.error("cannot give the calls back, a reaper will: %s", error)  # noqa: TRY400
+        finally:
+            os._exit(status)

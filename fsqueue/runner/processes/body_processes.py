@@ -1,0 +1,131 @@
+"""Ends the processes that a body has started, when the body ends.
+
+In the process of a slot everything below it is the body's. In a thread slot, and for a body that
+runs in the place of one that waits for it, only what the thread of the body has started itself
+is: Linux tells threads by their children (``__WNOTHREAD``). What the program has started in other
+threads is left alone, and so is an orphan whose parent, started by the body, has ended.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+from fsqueue.runner.processes import descendants
+from fsqueue.runner.processes.library_processes import fork_server_of_bodies, kept_for_reuse
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+# waitid(2): only children of the calling thread.
+_OF_THIS_THREAD = 0x20000000
+_LOOK = os.WEXITED | os.WNOHANG | os.WNOWAIT
+
+
+class BodyProcesses:
+    """A block in which a body runs; what it has started ends with the block.
+
+    Without child processes it costs two system calls.
+
+    Args:
+        whole: all that is below this process belongs to the body.
+    """
+
+    def __init__(self, *, whole: bool) -> None:
+        self._whole = whole
+        self._before: frozenset[int] = frozenset()
+        self._pid = os.getpid()
+
+    def __enter__(self) -> None:
+        if not self._whole and _has_children(_OF_THIS_THREAD):
+            self._before = frozenset(_children_of_this_thread())
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if os.getpid() != self._pid:
+            return
+        if self._whole:
+            end_processes_of_bodies(keep=True)
+        elif _has_children(_OF_THIS_THREAD):
+            self._end_of_this_thread()
+
+    def _end_of_this_thread(self) -> None:
+        keep = self._before | kept_for_reuse()
+        server = fork_server_of_bodies()
+        started = [pid for pid in _children_of_this_thread() if pid not in keep and pid != server]
+        descendants.end(lambda _: started, spared=keep)
+        _let_objects_know()
+        for pid in started:
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(pid, os.WNOHANG)
+
+
+def end_processes_of_bodies(*, keep: bool) -> None:
+    """End everything below this process, which runs nothing but bodies.
+
+    Args:
+        keep: spare processes that libraries keep for the next body.
+    """
+    if not _has_children(0):
+        return
+    here = os.getpid()
+    spared = kept_for_reuse() if keep else set()
+    server = fork_server_of_bodies() if keep else None
+
+    def find(known: list[descendants.Relative]) -> list[int]:
+        return [each.pid for each in known if each.parent in {here, server} and each.pid != server]
+
+    descendants.end(find, spared=spared)
+    _let_objects_know()
+    while (ended := _ended_child()) is not None and ended not in spared:
+        os.waitpid(ended, os.WNOHANG)
+
+
+def _has_children(whose: int) -> bool:
+    """Whether this process, or thread, has any child, be it only one that nobody has waited for."""
+    if sys.platform != "linux":
+        return bool(descendants.children(os.getpid()))
+    try:
+        os.waitid(os.P_ALL, 0, _LOOK | whose)
+    except ChildProcessError:
+        return False
+    return True
+
+
+def _children_of_this_thread() -> list[int]:
+    return [pid for pid in descendants.children(os.getpid()) if _is_of_this_thread(pid)]
+
+
+def _is_of_this_thread(pid: int) -> bool:
+    if sys.platform != "linux":
+        return False  # nobody can tell
+    try:
+        os.waitid(os.P_PID, pid, _LOOK | _OF_THIS_THREAD)
+    except ChildProcessError:
+        return False
+    return True
+
+
+def _ended_child() -> int | None:
+    """A child that nobody has waited for: killed, or an orphan that had ended before."""
+    if sys.platform != "linux":
+        return None
+    try:
+        found = os.waitid(os.P_ALL, 0, _LOOK)
+    except ChildProcessError:
+        return None
+    return None if found is None else found.si_pid
+
+
+def _let_objects_know() -> None:
+    """Let the objects that stand for the killed see that they have ended."""
+    multiprocessing.active_children()  # it waits for those that have
+    subprocess._cleanup()  # type: ignore[attr-defined] # noqa: SLF001 - as each Popen does first

@@ -1,0 +1,49 @@
+"""Loaded by the fork server that makes the processes of slots, and by nothing else.
+
+The server outlives its worker by a moment: it ends everything that the worker's bodies have
+started, which is all below it. A signal to a whole group (timeout(1), systemd, a batch system) must
+reach neither it nor the slots, so it leaves the worker's session and ignores what still comes.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import signal
+import time
+import warnings
+
+from fsqueue.runner.processes import descendants
+from fsqueue.runner.processes.signals import leave_to_the_worker
+
+_server = os.getpid()
+# A body may start processes for this long after its worker has died.
+_LONGEST = 5.0
+
+
+def end_all() -> None:
+    """End everything below this process, until nothing is left."""
+    if os.getpid() != _server:
+        return  # a slot's process, which has the handlers of its server until it sets its own
+    deadline = time.monotonic() + _LONGEST
+    while descendants.end(lambda _: descendants.children(_server)):
+        if time.monotonic() > deadline:
+            return
+
+
+def _worker_has_died(*_: object) -> None:
+    end_all()
+    os._exit(1)
+
+
+with contextlib.suppress(PermissionError):
+    os.setsid()
+descendants.adopt_orphans()
+leave_to_the_worker()
+if hasattr(signal, "SIGRTMIN"):
+    signal.signal(signal.SIGRTMIN, _worker_has_died)
+    descendants.signal_when_parent_dies(signal.SIGRTMIN)
+atexit.register(end_all)
+# Orphans of bodies become its children, and multiprocessing's server wonders whose they were.
+warnings.filterwarnings("ignore", message="forkserver: waitpid returned unexpected pid")

@@ -1,0 +1,289 @@
+"""Slots that are processes, each with a pipe of its own.
+
+They share nothing: no queue and no lock that a process could take along when it is killed. A
+process is dead when its pipe is at its end or when its fork server says so, whatever its exit
+code.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import logging
+import os
+import selectors
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from fsqueue.errors import FSQueueError
+from fsqueue.runner.attempt.execute import Ending
+from fsqueue.runner.event_loop.cleanup import CLEANUP
+from fsqueue.runner.processes import descendants
+from fsqueue.runner.slots import slot_main
+from fsqueue.runner.slots.restarts import Restarts, why_not_started
+from fsqueue.runner.slots.slot_process import SlotProcess
+from fsqueue.runner.slots.slot_server import make_server
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from fsqueue.runner.attempt.lending import Lender
+    from fsqueue.runner.host import Host
+    from fsqueue.runner.slots.thread_slots import OnEnd
+    from fsqueue.spool.format.claim import Claim
+    from fsqueue.spool.history.journal import Entry
+
+log = logging.getLogger(__name__)
+
+# A process that was killed is gone within milliseconds, unless it waits for a disk.
+_DEATH = 1.0
+_A_DAY = 86400.0
+# An idle process ends at once, unless a body has left a thread behind.
+_GOODBYE = 3.0
+# A fork server that was killed may refuse connections for a moment before it counts as dead.
+_PAUSES = (0.0, 0.005, 0.02, 0.08, 0.3, 1.0)
+
+
+class ProcessSlots:
+    """Slots that are processes: a body that takes its process down costs that attempt only.
+
+    Args:
+        host: the application.
+        count: number of processes.
+        on_end: called in a thread of this object after each claim.
+        note: called with what the processes tell the journal.
+        budget: the worker's resources, if it has some.
+        on_ready: called in a thread of this object when a process is ready for its first claim.
+    """
+
+    def __init__(
+        self,
+        host: Host,
+        count: int,
+        on_end: OnEnd,
+        note: Callable[[Entry], object] = lambda _: None,
+        budget: Lender | None = None,
+        on_ready: Callable[[], object] = lambda: None,
+    ) -> None:
+        self._count, self._on_end, self._note = count, on_end, note
+        self._budget, self._on_ready = budget, on_ready
+        self._setup = slot_main.Setup.of(host)
+        self._server = make_server()
+        self._restarts = Restarts()
+        self._change = threading.Condition()
+        # Held while a process is between its start and its entry into the members: until then it
+        # looks like something that a dead slot has left.
+        self._starting = threading.Lock()
+        self._members: set[SlotProcess] = set()
+        self._idle: list[SlotProcess] = []
+        self._failure: BaseException | None = None
+        self._selector = selectors.DefaultSelector()
+        # Readable, that is at its end, when watching is to stop.
+        closing, writer = os.pipe()
+        self._closing: int | None = writer
+        self._selector.register(closing, selectors.EVENT_READ, closing)
+        self._fill()
+        self._watcher = threading.Thread(target=self._watch, name="fsqueue-slots", daemon=True)
+        self._watcher.start()
+        # At its exit Python waits for processes, and they wait for the end of their pipes.
+        atexit.register(self._dismiss)
+
+    # -- called by the claim loop --------------------------------------------------------
+
+    def has_room(self) -> bool:
+        """Whether a process is ready and free. One that cannot be set up takes no claim."""
+        return bool(self._idle)
+
+    def start(self, claim: Claim) -> None:
+        """Execute a claim in a free process; it is not started if all have died meanwhile."""
+        with self._change:
+            while self._idle:
+                slot = self._idle.pop()
+                if slot.send(claim):
+                    slot.claim = claim
+                    return
+        self._on_end(claim, Ending.NOT_STARTED)
+
+    def cancel(self, claim: Claim) -> None:
+        """Kill the process that executes a claim; a coroutine has some time to clean up before."""
+        with self._change:
+            for slot in self._members:
+                if slot.claim is claim and not slot.interrupt(Ending.CANCELLED):
+                    slot.cancelled = True
+                    slot.kill()
+
+    def check(self) -> None:
+        """Replace processes that have died. Not at once: they may die of being started.
+
+        Raises:
+            FSQueueError: nobody watches the processes any more, or none can be set up.
+        """
+        if self._failure is not None:
+            raise FSQueueError("the watcher of the slots has failed") from self._failure
+        self._fill()
+
+    def close(self) -> None:
+        """Wait for the bodies and end the processes."""
+        with self._change:
+            self._change.wait_for(lambda: not any(slot.claim for slot in self._members))
+        self._stop_watching(None)
+        self._dismiss()
+        atexit.unregister(self._dismiss)
+        deadline = time.monotonic() + _GOODBYE
+        for slot in self._members:
+            slot.end(deadline)
+        self._server.stop()
+        self._selector.close()
+
+    def drop(self) -> None:
+        """Kill the processes of the slots."""
+        self._stop_watching(_DEATH)
+        atexit.unregister(self._dismiss)
+        for slot in list(self._members):
+            slot.kill()
+            slot.end(time.monotonic() + _DEATH)
+        self._dismiss()
+        self._selector.close()
+
+    def kill(self, give_back: Callable[[set[int]], None]) -> None:
+        """Kill the processes with the bodies that run in them."""
+        self._interrupt_coroutines()
+        # Or the watcher would take the claims of the killed while the caller gives all back,
+        # and be ended in the middle of it with this process.
+        self._stop_watching(CLEANUP)
+        slots = self._server.processes({slot.pid for slot in self._members})
+        # The server goes on: it ends the others if this process is killed meanwhile.
+        stopped = descendants.stop(slots)
+        try:
+            give_back(stopped)
+        finally:
+            descendants.end(slots)
+
+    def _fill(self) -> None:
+        while len(self._members) < self._count and self._restarts.allowed:
+            try:
+                self._add()
+            except (OSError, EOFError) as error:
+                self._restarts.failed(why_not_started(error))
+
+    def _interrupt_coroutines(self) -> None:
+        """Cancel the coroutines that run, and let them clean up."""
+        with self._change:
+            told = [slot for slot in self._members if slot.interrupt(Ending.INTERRUPTED)]
+            self._change.wait_for(lambda: not any(slot.claim for slot in told), CLEANUP)
+
+    def _add(self) -> None:
+        with self._starting:
+            slot = self._started()
+            # At once: it may be dead already, and then the watcher takes it out of both.
+            with self._change:
+                for source in slot.sources:
+                    self._selector.register(source, selectors.EVENT_READ, slot)
+                if slot.desk is not None:
+                    self._selector.register(slot.desk, selectors.EVENT_READ, slot)
+                self._members.add(slot)
+
+    def _started(self) -> SlotProcess:
+        """A new process; should the fork server die meanwhile, multiprocessing starts another."""
+        failure: Exception
+        for pause in _PAUSES:
+            time.sleep(pause)
+            try:
+                return SlotProcess(self._server, self._setup, self._budget)
+            except (OSError, EOFError) as error:
+                failure = error
+        raise failure
+
+    def _stop_watching(self, patience: float | None) -> None:
+        with self._change:
+            if self._closing is not None:
+                os.close(self._closing)
+                self._closing = None
+        self._watcher.join(patience)
+
+    def _dismiss(self) -> None:
+        for slot in list(self._members):
+            slot.close()
+
+    # -- called by the watching thread ---------------------------------------------------
+
+    def _watch(self) -> None:
+        try:
+            while self._attend_all():
+                for slot in list(self._members):
+                    slot.kill_if_late()
+        except BaseException as error:  # noqa: BLE001 - `check` raises it, in the claim loop
+            self._failure = error
+
+    def _attend_all(self) -> bool:
+        """Attend to what is ready, or to nothing when a deadline is over; False at the end."""
+        deadlines = [slot.deadline for slot in list(self._members) if slot.deadline is not None]
+        # The system call takes 24 days at most.
+        patience = min(max(0.0, min(deadlines) - time.monotonic()), _A_DAY) if deadlines else None
+        ready = [(key.data, key.fileobj) for key, _ in self._selector.select(patience)]
+        for slot, source in ready:
+            if not isinstance(slot, SlotProcess):
+                self._selector.unregister(slot)
+                os.close(slot)
+                return False
+            # Both sources of a process that has died are ready at once.
+            if slot not in self._members:
+                continue
+            if source is not slot.desk:
+                self._attend(slot)
+            elif not slot.lend():
+                self._selector.unregister(source)
+        return True
+
+    def _attend(self, slot: SlotProcess) -> None:
+        message = slot.receive()
+        match message:
+            case slot_main.Ready():
+                self._restarts.worked()
+                slot.ready = True
+                with self._change:
+                    self._idle.append(slot)
+                self._on_ready()
+            case slot_main.Unfit():
+                self._restarts.failed(message.reason, final=message.final)
+            case slot_main.Limit():
+                slot.limit(message.seconds)
+            case slot_main.Coroutine():
+                slot.coroutine = True
+            case slot_main.Ended():
+                for entry in message.notes:
+                    self._note(entry)
+                self._free(slot, message.ending)
+            case None:
+                self._free(slot, self._bury(slot))
+
+    def _free(self, slot: SlotProcess, ending: Ending | BaseException) -> None:
+        """Its claim has ended, or it has died."""
+        with self._change:
+            claim = slot.free()
+            if slot in self._members:
+                self._idle.append(slot)
+            self._change.notify_all()
+        if claim is not None:
+            self._on_end(claim, ending)
+
+    def _bury(self, slot: SlotProcess) -> Ending | BaseException:
+        with self._change:
+            self._members.remove(slot)
+            with contextlib.suppress(ValueError):
+                self._idle.remove(slot)
+        for source in slot.sources:
+            self._selector.unregister(source)
+        if slot.desk is not None:
+            with contextlib.suppress(KeyError):  # it was at its end before
+                self._selector.unregister(slot.desk)
+        slot.kill()
+        slot.close()
+        ending = slot.end(time.monotonic() + _DEATH)
+        if not slot.ready and not slot.killed:
+            self._restarts.failed(f"{ending} before it was ready")
+        with self._starting:
+            orphans = self._server.orphans({each.pid for each in self._members})
+            descendants.end(lambda known: orphans(known) + slot.find_session(known))
+        return ending

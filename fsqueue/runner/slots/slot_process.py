@@ -1,0 +1,188 @@
+"""The process of one slot, as its worker sees it."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import signal
+import time
+from typing import TYPE_CHECKING
+
+from fsqueue.environment.workdir import in_existing_workdir
+from fsqueue.errors import FSQueueError
+from fsqueue.runner.attempt.execute import Ending
+from fsqueue.runner.event_loop.cleanup import CLEANUP
+from fsqueue.runner.processes import descendants
+from fsqueue.runner.processes.signals import held_back
+from fsqueue.runner.slots import slot_main
+from fsqueue.spool.disk.identity import start_of
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
+
+    from fsqueue.runner.attempt.lending import Lender, Question
+    from fsqueue.runner.processes.descendants import Relative
+    from fsqueue.runner.slots.slot_server import Server
+    from fsqueue.spool.format.claim import Claim
+
+# A body that keeps Python from running, in a long call into C, cannot end itself.
+_HARD_LIMIT_AFTER = 1.0
+
+
+class SlotProcess:
+    """A process that executes one claim after another.
+
+    Attributes:
+        pid: its number.
+        ready: it has opened the spool and imported the application.
+        claim: what it executes.
+        killed: it has died of SIGKILL, so not by itself.
+        cancelled: it ends because nobody waits for its claim any more.
+        coroutine: the body that it runs is a coroutine, which can be interrupted.
+        deadline: when it is to be killed, as its body takes too long; None without a time limit.
+        sources: what becomes readable when it answers, or dies.
+        desk: where it asks for resources; None if there are none. A pipe of its own, as threads of
+            a body ask at any time.
+
+    Raises:
+        OSError, EOFError: it cannot be started.
+    """
+
+    def __init__(self, server: Server, setup: slot_main.Setup, budget: Lender | None) -> None:
+        self.ready = False
+        self.claim: Claim | None = None
+        self.killed = False
+        self.cancelled = self.coroutine = False
+        self._cleanup_ends = float("inf")
+        self.deadline: float | None = None
+        self._timed_out = False
+        self._budget = budget
+        self.pipe, theirs = multiprocessing.Pipe()
+        self.desk: Connection | None = None
+        counter: Connection | None = None
+        try:
+            if budget is not None:
+                self.desk, counter = multiprocessing.Pipe()
+            self._process = server.process(slot_main.serve, (setup, theirs, counter))
+            with in_existing_workdir(), held_back():
+                self._process.start()
+        except BaseException:
+            self.close()
+            raise
+        finally:
+            theirs.close()  # so that the pipe is at its end when the process is
+            if counter is not None:
+                counter.close()
+        self.pid = self._process.pid or 0
+        self._start = start_of(self.pid)
+        # The pipe alone may be held open by a process that a body has forked.
+        self.sources = (self.pipe.fileno(), self._process.sentinel)
+
+    def send(self, claim: Claim) -> bool:
+        """Give it a claim; False if it has died."""
+        try:
+            self.pipe.send(claim)
+        except OSError:
+            return False
+        return True
+
+    def interrupt(self, ending: Ending) -> bool:
+        """Have its coroutine cancelled; False if it is to be killed now."""
+        if not self.coroutine or self.claim is None or time.monotonic() > self._cleanup_ends:
+            return False
+        if self._cleanup_ends == float("inf"):
+            self._cleanup_ends = time.monotonic() + CLEANUP
+            self.cancelled = ending is Ending.CANCELLED
+            with contextlib.suppress(OSError):  # it has died
+                self.pipe.send(slot_main.Interrupt(self.claim.name, ending))
+        return True
+
+    def free(self) -> Claim | None:
+        """Forget its claim, which has ended."""
+        claim, self.claim = self.claim, None
+        self.coroutine, self._cleanup_ends = False, float("inf")
+        return claim
+
+    def receive(self) -> slot_main.Message | None:
+        """What it says; None if the process has ended."""
+        try:
+            if self.pipe.poll():
+                message: slot_main.Message = self.pipe.recv()
+                return message
+        except (EOFError, OSError):
+            pass
+        return None
+
+    def limit(self, seconds: float | None) -> None:
+        """Let its body take some seconds, and a moment more to say that it took too long."""
+        self.deadline = None if seconds is None else time.monotonic() + seconds + _HARD_LIMIT_AFTER
+
+    def kill_if_late(self) -> None:
+        """Kill it if its body takes too long, and does not end itself."""
+        if self.deadline is None or time.monotonic() < self.deadline or self.pipe.poll():
+            return
+        self.deadline = None
+        self._timed_out = True
+        self.kill()
+
+    def lend(self) -> bool:
+        """Answer what its body asks for; False if it will not ask again."""
+        claim, budget, desk = self.claim, self._budget, self.desk
+        if budget is None or desk is None:
+            return False
+        try:
+            question: Question = desk.recv()
+            if question.needed is None:
+                budget.give(question.name)
+            else:
+                # A thread that a body has started does not say whose it is.
+                within = question.within or (str(claim.name) if claim else "")
+                desk.send(claim is not None and budget.take(question.name, question.needed, within))
+        except (EOFError, OSError):
+            return False
+        return True
+
+    def kill(self) -> None:
+        """Kill it with all that its body has started."""
+        descendants.end(self.find)
+
+    def find(self, known: list[Relative]) -> list[int]:
+        """Its process, if it lives: when the fork server dies, all its processes look dead."""
+        return [each.pid for each in known if (each.pid, each.start) == (self.pid, self._start)]
+
+    def find_session(self, known: list[Relative]) -> list[int]:
+        """What belongs to its session, also if the process itself and its fork server are dead."""
+        members = [each for each in known if each.session == self.pid]
+        if any(each.pid == self.pid and each.start != self._start for each in members):
+            return []  # the number is another process's by now
+        return [each.pid for each in members]
+
+    def end(self, deadline: float) -> Ending | BaseException:
+        """Wait for its end, and kill it at the deadline; returns how its claim has ended."""
+        self._process.join(max(0.0, deadline - time.monotonic()))
+        code = self._process.exitcode
+        self.killed = code == -signal.SIGKILL
+        if code is None:
+            self.kill()
+        else:
+            self._process.close()
+        return self._ending_of(code)
+
+    def _ending_of(self, code: int | None) -> Ending | BaseException:
+        """How a claim ended, by the exit code of its process.
+
+        Nothing follows from `TIMED_OUT`, as a body may exit so by itself: whoever recovers the
+        attempt sees whether it was settled before.
+        """
+        if self.cancelled:
+            return Ending.CANCELLED
+        if self._timed_out:
+            return Ending.TIMED_OUT
+        how = "a kill" if code is None else f"signal {-code}" if code < 0 else f"exit code {code}"
+        return FSQueueError(f"its process ended with {how}")
+
+    def close(self) -> None:
+        """Close the pipes: a process that waits for a claim ends then."""
+        self.pipe.close()
+        if self.desk is not None:
+            self.desk.close()

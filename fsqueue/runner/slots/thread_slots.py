@@ -1,0 +1,192 @@
+"""Where claims are executed. Slots that are processes have a module of their own."""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import queue
+import threading
+from typing import TYPE_CHECKING, Protocol
+
+from fsqueue.runner.attempt.execute import Ending, execute
+from fsqueue.runner.event_loop.cleanup import CLEANUP
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from fsqueue.runner.attempt.context import Workplace
+    from fsqueue.spool.format.claim import Claim
+
+    # Called with a claim and how its execution ended: an exception is the death of its slot.
+    OnEnd = Callable[[Claim, Ending | BaseException], None]
+
+log = logging.getLogger(__name__)
+
+
+class Slots(Protocol):
+    """A fixed number of places to execute claims."""
+
+    def has_room(self) -> bool:
+        """Whether a slot is ready for a claim, if fewer than all have one."""
+
+    def start(self, claim: Claim) -> None:
+        """Execute a claim in a free slot; returns at once."""
+
+    def cancel(self, claim: Claim) -> None:
+        """End the execution of a claim, if it can be ended: nobody waits for it any more."""
+
+    def check(self) -> None:
+        """Mend what is stuck; called about once a second."""
+
+    def close(self) -> None:
+        """Wait for the claims that are being executed, and end the slots."""
+
+    def drop(self) -> None:
+        """End the slots at once, if they can be ended at all. What they run is lost anyway."""
+
+    def kill(self, give_back: Callable[[set[int]], None]) -> None:
+        """End the slots at once, if they can be ended at all.
+
+        Args:
+            give_back: called before, with the processes that are to be ended: they have stopped,
+                and are not dead yet, so that nobody takes what they hold for lost.
+        """
+
+
+class ThreadSlots:
+    """Slots that are threads of this process.
+
+    A thread goes on with the next claim by itself: handing each one over from the claim loop
+    would cost two switches of threads a call. The threads are not those of an executor: in a
+    process that a body forks, Python waits at the end for all threads of executors, and so for
+    the one that has forked, which is the process's only one; its exit code is 1 then.
+
+    The threads are daemons, unlike those of `concurrent.futures`: a body whose call has timed out
+    or was cancelled cannot be ended, and must not hold up the end of the worker's process.
+
+    Args:
+        workplace: where claims are executed.
+        count: number of threads.
+        following: gives the next claim, or None if there is none.
+        on_end: called in the slot's thread after each claim.
+    """
+
+    def __init__(
+        self,
+        workplace: Workplace,
+        count: int,
+        following: Callable[[], Claim | None],
+        on_end: OnEnd,
+    ) -> None:
+        self._workplace, self._following, self._on_end = workplace, following, on_end
+        self._live = workplace.live
+        self._handed: queue.SimpleQueue[Claim | None] = queue.SimpleQueue()
+        self._idle = threading.Semaphore(0)
+        self._threads, self._count = 0, count
+        # Threads that could not be started for a claim, which waits for one that is free.
+        self._missing = 0
+        self._closed = False
+        self._in_hand: set[str] = set()
+        atexit.register(self._finish_at_exit)
+
+    def has_room(self) -> bool:
+        """Threads are always ready."""
+        return True
+
+    def start(self, claim: Claim) -> None:
+        """Execute a claim, and those that follow it."""
+        if self._closed:
+            raise RuntimeError("no call can be run any more: the interpreter is about to exit")
+        self._live.begin(claim)
+        self._handed.put(claim)
+        idle = self._idle.acquire(blocking=False)
+        if not idle and self._threads < self._count and not self._add_thread():
+            self._missing += 1
+
+    def _add_thread(self) -> bool:
+        """Start a thread; False if this process may not have another one now."""
+        name = f"fsqueue-slot_{self._threads}"
+        try:
+            threading.Thread(target=self._serve, name=name, daemon=True).start()
+        except RuntimeError as error:
+            if not self._missing:
+                log.warning("cannot start another thread for calls, trying again: %s", error)
+            return False
+        self._threads += 1
+        return True
+
+    def _serve(self) -> None:
+        while (claim := self._handed.get()) is not None:
+            try:
+                self._work(claim)
+            except Exception:
+                log.exception("a slot has failed after a call")
+            self._idle.release()
+
+    def _work(self, claim: Claim | None) -> None:
+        while claim is not None:
+            following = None
+            self._in_hand.add(str(claim.name))
+            try:
+                self._on_end(claim, self._execute(claim))
+                following = None if self._closed else self._following()
+                if following is not None:
+                    self._live.begin(following)
+            finally:
+                self._in_hand.discard(str(claim.name))
+                self._live.end(claim)
+            claim = following
+
+    def _execute(self, claim: Claim) -> Ending | BaseException:
+        try:
+            return execute(self._workplace, claim, self._workplace.worker().release)
+        except Exception as error:
+            log.exception("executing %s failed", claim.name)
+            return error
+
+    def cancel(self, claim: Claim) -> None:
+        """Cancel a coroutine. Do not wait for a plain body, which may ask if it is cancelled."""
+        if not self._workplace.interrupt(claim.name, Ending.CANCELLED):
+            self._live.end(claim)
+
+    def check(self) -> None:
+        """Try again to start a thread, if claims wait for one."""
+        while self._missing and self._add_thread():
+            self._missing -= 1
+
+    def close(self) -> None:
+        """Wait for the bodies whose calls have not ended."""
+        while not self._threads and not self._handed.empty():
+            claim = self._handed.get()
+            if claim is not None:  # there is no thread, so it is given back
+                self._live.end(claim)
+        self._live.wait()
+        atexit.unregister(self._finish_at_exit)
+        for _ in range(self._threads):
+            self._handed.put(None)
+        for name in sorted(self._in_hand):
+            log.warning("not waiting for the body of %s: its call has ended", name)
+
+    def drop(self) -> None:
+        """Threads end when their bodies do."""
+        self._closed = True
+        atexit.unregister(self._finish_at_exit)
+        for _ in range(self._threads):
+            self._handed.put(None)
+
+    def kill(self, give_back: Callable[[set[int]], None]) -> None:
+        """Threads cannot be killed: whoever calls this ends the process. Coroutines clean up."""
+        interrupted = {
+            str(each.claim.name)
+            for each in list(self._workplace.executions.values())
+            if each.interrupt(Ending.INTERRUPTED)
+        }
+        self._live.wait(interrupted, CLEANUP)
+        give_back(set())
+
+    def _finish_at_exit(self) -> None:
+        """Let the bodies finish when the program ends and nobody has stopped its runner."""
+        self._closed = True
+        if self._workplace.pid == os.getpid():
+            self._live.wait()

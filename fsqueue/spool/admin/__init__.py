@@ -1,0 +1,1 @@
+"""What operators see and change: snapshots, lists of calls, pausing, purging, retrying."""

@@ -1,0 +1,225 @@
+"""What operators ask of a spool: pause a queue, empty it, drain a worker, run a failure again."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
+
+from fsqueue.errors import EnvelopeError
+from fsqueue.spool.admin.listing import failed_names, parked_calls, pending_calls
+from fsqueue.spool.admin.snapshot import queue_names
+from fsqueue.spool.format.names import DEFAULT_PRIORITY, AttemptName, Slot, split_profile
+from fsqueue.spool.format.schedule import later
+from fsqueue.spool.format.states import State
+from fsqueue.spool.store import whereabouts
+from fsqueue.spool.store.headers import outcome_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from fsqueue.spool.format.records import Call, Payload
+    from fsqueue.spool.store.store import Store
+
+log = logging.getLogger(__name__)
+
+# -- queues -------------------------------------------------------------------------------
+
+
+def pause(store: Store, queue: str) -> bool:
+    """Let nobody claim from a queue, whatever its calls need; False if that was so before.
+
+    What runs goes on, and a body that waits for a call of the queue still runs it itself: to
+    refuse that would stop what was begun.
+    """
+    path = store.layout.paused(queue)
+    before = store.fs.exists(path, fresh=True)
+    store.make_folders(store.layout.queue(queue))  # there may be calls with needs only
+    store.fs.touch(path)
+    return not before
+
+
+def resume(store: Store, queue: str) -> bool:
+    """The end of a pause; False if there was none."""
+    path = store.layout.paused(queue)
+    before = store.fs.exists(path, fresh=True)
+    store.fs.discard(path)
+    store.fs.ring(store.layout.bell(queue))
+    store.fs.ring(store.layout.needs_bell(queue))
+    return before
+
+
+class Purge(NamedTuple):
+    """What became of the pending calls of a queue."""
+
+    cancelled: int
+    started: int
+    """Calls that a worker was faster to claim."""
+
+
+def folders(store: Store, queue: str) -> list[str]:
+    """The folders of a queue: that of calls that need nothing, and one for each profile."""
+    names = queue_names(store)
+    return [queue, *(each for each in names if split_profile(each)[0] == queue != each)]
+
+
+def purge(store: Store, queue: str) -> Purge:
+    """Cancel the pending calls of a queue: whoever waits for one gets `CancelledError`.
+
+    Whatever they need. Dies in between: the rest is pending.
+    """
+    cancelled = started = 0
+    # Parked ones first: the end of those that they wait for would make them pending.
+    every = folders(store, queue)
+    for pending in [*parked_calls(store, every), *pending_calls(store, every)]:
+        if store.cancel_pending(pending.path):
+            cancelled += 1
+        else:
+            started += 1
+    return Purge(cancelled, started)
+
+
+# -- workers ------------------------------------------------------------------------------
+
+
+def request_drain(store: Store, worker: str) -> bool:
+    """Ask a worker, on whichever host, to finish what it runs and leave; False if it is gone.
+
+    The worker sees the mark at its next heartbeat, and removes it after its record when it
+    leaves. So a mark that comes too late is seen here, by the record that is missing then.
+    """
+    mark = store.layout.drain(worker)
+    store.fs.touch(mark)
+    if store.fs.exists(store.layout.worker_record(worker), fresh=True):
+        return True
+    store.fs.discard(mark)
+    return False
+
+
+# -- what runs ----------------------------------------------------------------------------
+
+
+class Held(NamedTuple):
+    """An attempt in a worker's folder."""
+
+    worker: str
+    name: AttemptName
+    path: str
+
+
+def held(store: Store, invocation_id: str) -> Held | None:
+    """The attempt of an invocation that a worker holds; None if none does."""
+    for worker, folder in whereabouts.running(store):
+        for text in store.listed(folder, fresh=True):
+            name = AttemptName.parse(text)
+            if name is not None and name.invocation_id == invocation_id:
+                return Held(worker, name, f"{folder}/{text}")
+    return None
+
+
+def requeue(store: Store, attempt: Held) -> None:
+    """Take an attempt from its worker, as a reaper does from one that has died.
+
+    It is pending as the next attempt then; or it ends with `WorkerLostError`, if it was the last
+    that `max_attempts` allows; or it is removed, if it had an outcome. Should its worker go on with
+    it, the body runs twice and the first outcome stands. Dies at any point: it is where it was, or
+    there already.
+
+    Raises:
+        SpoolVersionError: another version of fsqueue has made the call; left alone.
+    """
+    store.fs.recall(attempt.path)
+    store.recover(attempt.path, attempt.name, "an operator took it from its worker")
+
+
+# -- failures -----------------------------------------------------------------------------
+
+
+def retried_id(invocation_id: str) -> str:
+    """The invocation as which a failed one is run again: the same, whoever does it."""
+    client, _, number = invocation_id.rpartition("-")
+    digest = hashlib.blake2b(client.encode(), digest_size=10, person=b"fsqueue retry")
+    return f"{digest.hexdigest()}-{number}"
+
+
+class FailedCall(NamedTuple):
+    """An invocation that ended in failure."""
+
+    id: str
+    files: tuple[AttemptName, ...]
+    """In ``failed/``; several, if several of its attempts came to an end."""
+
+
+def retryable(store: Store, task: str = "") -> Iterator[FailedCall]:
+    """The failed calls that can be run again, of one task or of all.
+
+    Raises:
+        EnvelopeError: a file is damaged.
+    """
+    files: dict[str, list[AttemptName]] = {}
+    for name in failed_names(store):
+        files.setdefault(name.invocation_id, []).append(name)
+    for invocation_id, names in files.items():
+        outcome = outcome_of(store, invocation_id)
+        if outcome is not None and outcome.state is not State.FAILED:
+            continue  # another attempt was faster to succeed
+        if not task or _task_of(store, names[0]) == task:
+            yield FailedCall(invocation_id, tuple(names))
+
+
+def _task_of(store: Store, name: AttemptName) -> str:
+    try:
+        return store.read_failed(name)[0].task
+    except FileNotFoundError:
+        return ""
+
+
+def retry_failed(store: Store, failed: FailedCall) -> str | None:
+    """Run a failed call again, as a new invocation; returns its id, or None if it is gone.
+
+    The failed one keeps its one outcome: whoever has seen the failure must not find a success
+    under the same id later. The new id follows from the old one, so whatever happens twice
+    happens to one invocation, whose first outcome counts.
+
+    Dies before the publication: nothing has happened. Dies after it: the failed call is there
+    as well; to retry it again makes the same invocation pending once more, or finds its outcome.
+    """
+    try:
+        call, payload = store.read_failed(failed.files[0])
+    except FileNotFoundError:
+        return None
+    new_id = retried_id(call.id)
+    if not store.has_outcome(new_id):
+        _publish_again(store, call, new_id, payload)
+    for name in failed.files:
+        store.fs.discard(store.layout.failed(name))
+    return new_id
+
+
+def _publish_again(store: Store, call: Call, new_id: str, payload: Payload) -> None:
+    if call.blob and not store.blobs.touch(call.blob):
+        raise EnvelopeError(
+            f"{store.layout.blob(call.blob)} is missing: it held the common arguments of "
+            f"{call.id}, which cannot be run again. Make the call anew."
+        )
+    slot = Slot.parse(call.slot) or Slot(DEFAULT_PRIORITY, 0.0)
+    now = store.clock.now()
+    again = msgspec.structs.replace(
+        call,
+        id=new_id,
+        slot=str(slot._replace(due=later(now, 0.0))),
+        created=round(now, 3),
+        keep=True,  # nobody waits for it: it is for whoever looks
+        expires=0.0,  # that time has passed, and was counted from the first call
+        retry_of=call.id,
+        within={},  # nobody waits in whose place it could run
+        caller=None,
+    )
+    # Before anybody looks there: an NFS client remembers for half a minute what was missing.
+    client = new_id.rpartition("-")[0]
+    store.make_folders(store.layout.mailbox(client))
+    store.make_folders(store.layout.kept_mailbox(client))
+    store.publish(again, [payload.data], payload.buffers)
+    store.fs.ring(store.layout.bell(call.queue))

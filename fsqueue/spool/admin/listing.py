@@ -1,0 +1,290 @@
+"""Looks at single calls, wherever they are, without unpickling anything.
+
+Lists read the beginnings of files and check no digests: they are for people to look at. `view`
+reads one call in full, and checks it.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
+
+from fsqueue.errors import EnvelopeError, UnknownInvocationError
+from fsqueue.spool.admin.snapshot import claimed_for, queue_names
+from fsqueue.spool.format.names import AttemptName, Slot, in_order, split_profile
+from fsqueue.spool.format.records import Call, Failure, Outcome, Payload
+from fsqueue.spool.format.states import State
+from fsqueue.spool.store import whereabouts
+from fsqueue.spool.store.headers import beginning_of, outcome_of
+from fsqueue.spool.store.lookup import state_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from fsqueue.spool.store.store import Store
+
+
+class Sighting(msgspec.Struct, frozen=True, kw_only=True):
+    """One call in a list."""
+
+    id: str
+    state: State
+    task: str = ""
+    """Empty where no header tells it: a call that was cancelled before it ran, for one."""
+    queue: str = ""
+    attempt: int
+    retries: int = 0
+    worker: str = ""
+    age: float | None = None
+    """Seconds since it was made, if it is pending; claimed, if it runs; and else ended."""
+    members: int = 0
+    """How many calls it holds, if it is a batch."""
+    waits_for: str = ""
+    """An invocation whose result it needs, and which is not over."""
+    failure: Failure | None = None
+
+
+class PendingCall(NamedTuple):
+    """A call's file in a slot."""
+
+    path: str
+    name: AttemptName
+    queue: str
+    slot: Slot
+    waits_for: str = ""
+
+
+def pending_calls(store: Store, queues: Iterable[str] | None = None) -> Iterator[PendingCall]:
+    """Pending attempts, those of a queue in about the order of service; then those in lanes.
+
+    Args:
+        store: the spool.
+        queues: folder names of queues; None is all.
+    """
+    wanted = list(queue_names(store) if queues is None else queues)
+    waiting = (each for each in whereabouts.waiting_for_limits(store) if each.queue in wanted)
+    for queue, slot, folder in itertools.chain(whereabouts.slots(store, wanted), waiting):
+        for name in _attempts(store, folder):
+            if not name.cancelled:
+                yield PendingCall(f"{folder}/{name}", name, queue, slot)
+
+
+def parked_calls(store: Store, queues: Iterable[str] | None = None) -> Iterator[PendingCall]:
+    """Calls that wait for the results of others. Reads the beginning of each.
+
+    Args:
+        store: the spool.
+        queues: folder names of the queues that they will come to, without profiles those of calls
+            that need anything; None is all.
+    """
+    for parent, folder in whereabouts.waiting_for_calls(store):
+        for name in _attempts(store, folder):
+            call = beginning_of(store, f"{folder}/{name}", Call)
+            slot = None if call is None else Slot.parse(call.slot)
+            if call is None or slot is None or name.cancelled:
+                continue
+            queue = split_profile(call.queue)[0]
+            if queues is None or call.queue in queues or queue in queues:
+                yield PendingCall(f"{folder}/{name}", name, call.queue, slot, parent)
+
+
+def _attempts(store: Store, folder: str) -> list[AttemptName]:
+    """The calls of a folder, each client's in the order in which it made them."""
+    names = map(AttemptName.parse, store.listed(folder, fresh=True))
+    return sorted((name for name in names if name is not None), key=in_order)
+
+
+# -- lists --------------------------------------------------------------------------------
+
+
+def sight_pending(store: Store) -> Iterator[Sighting]:
+    """The pending calls, in about the order of service; those that wait for others come last."""
+    for pending in itertools.chain(pending_calls(store), parked_calls(store)):
+        call = beginning_of(store, pending.path, Call)
+        if call is None and not store.fs.exists(pending.path):
+            continue  # claimed meanwhile
+        age = None if call is None else max(0.0, store.clock.now() - call.created)
+        found = _of_call(pending.name, State.PENDING, call, age, queue=pending.queue)
+        yield msgspec.structs.replace(found, waits_for=pending.waits_for)
+
+
+def sight_running(store: Store) -> Iterator[Sighting]:
+    """The calls that workers hold."""
+    for worker, folder in whereabouts.running(store):
+        for name in _attempts(store, folder):
+            path = f"{folder}/{name}"
+            call, age = beginning_of(store, path, Call), claimed_for(store, path)
+            if age is not None:
+                yield _of_call(name, State.RUNNING, call, age, worker=worker)
+
+
+def sight_failed(store: Store) -> Iterator[Sighting]:
+    """The failed calls that can be run again; also those whose caller has taken the outcome."""
+    for name in reversed(_attempts(store, store.layout.failed_folder)):
+        call = beginning_of(store, store.layout.failed(name), Call)
+        outcome = outcome_of(store, name.invocation_id)
+        if outcome is None:
+            age = claimed_for(store, store.layout.failed(name))
+            if age is not None:
+                yield _of_call(name, State.FAILED, call, age)
+        elif outcome.state is State.FAILED:  # or another attempt has succeeded first
+            yield _of_outcome(store, outcome, call)
+
+
+def sight_finished(store: Store) -> Iterator[Sighting]:
+    """The outcomes that are there, roughly the latest first."""
+    for client in _latest_first(store):
+        kept = set(store.listed(store.layout.kept_mailbox(client), fresh=True))
+        names = kept.union(store.listed(store.layout.mailbox(client), fresh=True))
+        attempts = [name for name in (AttemptName.parse(f"{each}.1") for each in names) if name]
+        for name in sorted(attempts, key=in_order, reverse=True):
+            outcome = outcome_of(store, name.invocation_id)
+            if outcome is not None:
+                yield _of_outcome(store, outcome)
+
+
+def sight(store: Store, state: State | None = None) -> Iterator[Sighting]:
+    """Calls, each once, of one state or of all; one that moves on during the look may be missed."""
+    looks = {State.RUNNING: [sight_running], State.PENDING: [sight_pending]}
+    ended = [sight_failed, sight_finished]
+    ways = [*itertools.chain(*looks.values()), *ended] if state is None else looks.get(state, ended)
+    seen: set[str] = set()
+    for each in itertools.chain.from_iterable(way(store) for way in ways):
+        if each.id not in seen and state in {None, each.state}:
+            seen.add(each.id)
+            yield each
+
+
+def _latest_first(store: Store) -> list[str]:
+    fs, layout = store.fs, store.layout
+    clients = {*fs.names(layout.done_folder, fresh=True), *fs.names(layout.kept_folder, fresh=True)}
+
+    def changed(client: str) -> float:
+        times = [0.0]
+        for folder in (layout.mailbox(client), layout.kept_mailbox(client)):
+            try:
+                times.append(fs.modified(folder))
+            except (OSError, EnvelopeError):  # a link, say
+                continue
+        return max(times)
+
+    return sorted(clients, key=changed, reverse=True)
+
+
+def _of_call(
+    name: AttemptName,
+    state: State,
+    call: Call | None,
+    age: float | None,
+    *,
+    worker: str = "",
+    queue: str = "",
+) -> Sighting:
+    return Sighting(
+        id=name.invocation_id,
+        state=state,
+        task=call.task if call else "",
+        queue=queue or (call.queue if call else ""),
+        attempt=name.attempt,
+        retries=name.retries,
+        worker=worker,
+        age=age,
+        members=call.members if call else 0,
+    )
+
+
+def _of_outcome(store: Store, outcome: Outcome, call: Call | None = None) -> Sighting:
+    return Sighting(
+        id=outcome.id,
+        state=outcome.state,
+        task=outcome.task or (call.task if call else ""),
+        queue=outcome.queue or (call.queue if call else ""),
+        attempt=outcome.attempt,
+        retries=outcome.retries,
+        worker=outcome.worker,
+        age=max(0.0, store.clock.now() - outcome.ended),
+        members=len(outcome.members),
+        failure=outcome.failure,
+    )
+
+
+# -- one call -------------------------------------------------------------------------------
+
+
+class View(NamedTuple):
+    """All that the spool holds of one invocation; headers and payloads are checked."""
+
+    state: State
+    name: AttemptName | None
+    """Of the call's file, if that is there."""
+    path: str
+    call: Call | None
+    arguments: Payload
+    outcome: Outcome | None
+    result: Payload
+
+
+def view(store: Store, invocation_id: str, member: int | None = None) -> View:
+    """Look at one invocation.
+
+    Raises:
+        UnknownInvocationError: it is nowhere in this spool.
+        EnvelopeError: its outcome is damaged.
+    """
+    state = state_or_failure(store, invocation_id, member)
+    found = _find_file(store, invocation_id)
+    name = call = outcome = None
+    path, arguments, result = "", Payload(b""), Payload(b"")
+    if found is not None:
+        path, name = found
+        call, arguments = _read_call(store, path)
+    data = store.peek(invocation_id)
+    if data is not None:
+        outcome, result = store.read_outcome(invocation_id, data)
+    return View(state, name, path, call, arguments, outcome, result)
+
+
+def state_or_failure(store: Store, invocation_id: str, member: int | None) -> State:
+    """The state of an invocation, also of a failed one whose caller has taken the outcome.
+
+    Raises:
+        UnknownInvocationError: it is nowhere in this spool.
+        EnvelopeError: its outcome is damaged.
+    """
+    try:
+        return state_of(store, invocation_id, member)
+    except UnknownInvocationError:
+        if any(name.invocation_id == invocation_id for name in failed_names(store)):
+            return State.FAILED
+        raise
+
+
+def _read_call(store: Store, path: str) -> tuple[Call | None, Payload]:
+    try:
+        return store.decode(store.read_file(path), Call, path)
+    except (OSError, EnvelopeError):
+        return None, Payload(b"")
+
+
+def _find_file(store: Store, invocation_id: str) -> tuple[str, AttemptName] | None:
+    """Where a call's file is. One that moves on meanwhile may be missed."""
+    layout = store.layout
+    folders = itertools.chain(
+        (folder for _, folder in whereabouts.running(store)),
+        (layout.failed_folder, layout.quarantine_folder),
+        (folder for _, folder in whereabouts.waiting_for_calls(store)),
+        (each.path for each in whereabouts.slots(store)),
+        (each.path for each in whereabouts.waiting_for_limits(store)),
+    )
+    for folder in folders:
+        for name in reversed(_attempts(store, folder)):
+            if name.invocation_id == invocation_id:
+                return f"{folder}/{name}", name
+    return None
+
+
+def failed_names(store: Store) -> list[AttemptName]:
+    """The calls that ended in failure, each client's in the order in which it made them."""
+    return _attempts(store, store.layout.failed_folder)

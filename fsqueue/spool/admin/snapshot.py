@@ -1,0 +1,313 @@
+"""Snapshots of a spool for those who look after it: queues, workers, and how many files are where.
+
+A snapshot is taken while others move files, so its numbers need not fit together. Its cost grows
+with the number of files, as every folder is listed once.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Literal
+
+import msgspec
+
+from fsqueue.errors import EnvelopeError
+from fsqueue.spool.disk.filesystem import Filesystem
+from fsqueue.spool.format.layout import Layout
+from fsqueue.spool.format.names import PAUSED, AttemptName, Slot, is_queue_name, split_profile
+from fsqueue.spool.format.records import WorkerRecord
+from fsqueue.spool.format.resources import NONE, amounts, covers, in_words, needs_of
+from fsqueue.spool.store import whereabouts
+from fsqueue.spool.store.body_reports import Progress, read_progress, reporting_attempts
+from fsqueue.spool.worker.liveness import Observer
+
+if TYPE_CHECKING:
+    from fsqueue.spool.store.store import Store
+
+# A worker that has missed so many beats is shown as silent.
+_MISSED_BEATS = 3
+# The runner of a claimant within a body; see `fsqueue.runner.slots.slot_main`.
+NESTED = "nested"
+_REASON = ".reason"
+
+Life = Literal["alive", "silent", "dead"]
+
+
+class QueueSight(msgspec.Struct, frozen=True, kw_only=True):
+    """One queue. Times are in seconds from now."""
+
+    name: str
+    """Its folder's, so with the profile of what its calls need."""
+    need: str = ""
+    """What they need of a worker."""
+    due: int
+    """Calls that may start now."""
+    delayed: int
+    """Calls that may start later."""
+    oldest: float | None
+    """How long the call has been due that waits longest, to about a second."""
+    next_due: float | None
+    """When the next one of the delayed is due."""
+    waiting: int = 0
+    """Calls that wait for their turn, as others of their lane are running."""
+    paused: bool
+    workers: int
+    """Workers that serve it and are alive."""
+
+
+class RunningCall(msgspec.Struct, frozen=True, kw_only=True):
+    """A call that a worker holds."""
+
+    id: str
+    attempt: int
+    seconds: float
+    """Since it was claimed."""
+    progress: Progress | None = None
+    """How far its body says that it is."""
+
+
+class WorkerSight(msgspec.Struct, frozen=True, kw_only=True):
+    """One worker."""
+
+    name: str
+    state: Life
+    """Silent: its last beats are missing. Dead: its process, on this host, is gone."""
+    host: str
+    pid: int
+    runner: str
+    queues: tuple[str, ...]
+    slots: int
+    resources: str = ""
+    """What it has for calls that need some."""
+    age: float | None
+    """Seconds since it registered; None if its record is missing."""
+    beat: float | None
+    """Seconds since its last beat."""
+    draining: bool
+    running: tuple[RunningCall, ...]
+
+
+class Counts(msgspec.Struct, frozen=True, kw_only=True):
+    """How many files are where."""
+
+    parked: int
+    """Calls that wait for the results of others, whatever their queue."""
+    waiting: int
+    """Outcomes that their clients have not collected."""
+    kept: int
+    """Outcomes that were collected and can still be read."""
+    failed: int
+    """Calls that ended in failure and can be retried."""
+    quarantined: int
+    clients: int
+    """Processes that make calls, as far as they have left a lock."""
+
+
+class Census(msgspec.Struct, frozen=True, kw_only=True):
+    """A whole spool."""
+
+    root: str
+    spool: str
+    time: float
+    """When it was taken, by the file server's clock."""
+    queues: tuple[QueueSight, ...]
+    workers: tuple[WorkerSight, ...]
+    counts: Counts
+
+
+def has_spool(root: str) -> bool:
+    """Whether there is a spool at `root`; nothing is created."""
+    try:
+        return Filesystem().exists(Layout(root).info)
+    except NotADirectoryError:
+        return False
+
+
+def take_census(store: Store, *, heartbeat: float, counts: Counts | None = None) -> Census:
+    """Look at everything once.
+
+    Args:
+        store: the spool.
+        heartbeat: seconds between two beats of a worker.
+        counts: of a former census, instead of counting the results anew: they can be very many.
+    """
+    store.sync_clock()
+    workers = look_at_workers(store, heartbeat=heartbeat)
+    waiting = _waiting(store)
+    return Census(
+        root=store.layout.root,
+        spool=store.info.id,
+        time=store.clock.now(),
+        queues=tuple(_queue(store, name, workers, waiting[name]) for name in queue_names(store)),
+        workers=workers,
+        counts=counts or _counts(store),
+    )
+
+
+def queue_names(store: Store) -> list[str]:
+    """Folder names of the queues, sorted, one for each profile of a queue."""
+    names = store.fs.names(store.layout.pending_folder, fresh=True)
+    return sorted(name for name in names if is_queue_name(name))
+
+
+def _waiting(store: Store) -> Counter[str]:
+    """How many calls of each queue wait in lanes."""
+    found: Counter[str] = Counter()
+    for each in whereabouts.waiting_for_limits(store):
+        found[each.queue] += len(store.listed(each.path))
+    return found
+
+
+def _queue(store: Store, name: str, workers: tuple[WorkerSight, ...], waiting: int) -> QueueSight:
+    layout, now = store.layout, store.clock.now()
+    names = store.listed(layout.queue(name), fresh=True)
+    due = delayed = 0
+    first_due = next_due = float("inf")
+    for text in names:
+        slot = Slot.parse(text)
+        count = 0 if slot is None else len(store.listed(layout.slot(name, text), fresh=True))
+        if slot is None or not count:
+            continue
+        if slot.due <= now:
+            due, first_due = due + count, min(first_due, slot.due)
+        else:
+            delayed, next_due = delayed + count, min(next_due, slot.due)
+    queue, profile = split_profile(name)
+    paused = PAUSED in (store.listed(layout.queue(queue), fresh=True) if profile else names)
+    return QueueSight(
+        name=name,
+        need=in_words(needs_of(profile) or NONE),
+        due=due,
+        delayed=delayed,
+        oldest=now - first_due if due else None,
+        next_due=next_due - now if delayed else None,
+        waiting=waiting,
+        paused=paused,
+        workers=sum(_serves(worker, name) and worker.state == "alive" for worker in workers),
+    )
+
+
+def _serves(worker: WorkerSight, folder: str) -> bool:
+    queue, profile = split_profile(folder)
+    needed = needs_of(profile)
+    return (
+        queue in worker.queues and needed is not None and covers(amounts(worker.resources), needed)
+    )
+
+
+def _counts(store: Store) -> Counts:
+    fs, layout = store.fs, store.layout
+
+    def in_mailboxes(folder: str) -> int:
+        return sum(len(store.listed(f"{folder}/{client}")) for client in fs.names(folder))
+
+    quarantined = fs.names(layout.quarantine_folder, fresh=True)
+    waited_for = fs.names(layout.after_folder, fresh=True)
+    return Counts(
+        parked=sum(len(store.listed(layout.after(parent), fresh=True)) for parent in waited_for),
+        waiting=in_mailboxes(layout.done_folder),
+        kept=in_mailboxes(layout.kept_folder),
+        failed=len(fs.names(layout.failed_folder, fresh=True)),
+        quarantined=sum(not name.endswith(_REASON) for name in quarantined),
+        clients=len(fs.names(layout.clients_folder, fresh=True)),
+    )
+
+
+# -- workers ----------------------------------------------------------------------------
+
+
+def look_at_workers(store: Store, *, heartbeat: float) -> tuple[WorkerSight, ...]:
+    """The workers that have left a trace, sorted by name; reads the file server's clock.
+
+    Args:
+        store: the spool.
+        heartbeat: seconds between two beats of a worker.
+    """
+    store.sync_clock()
+    observer = Observer(store, heartbeat=heartbeat, lease=0.0)
+    observer.discover()
+    dead = observer.dead_here()
+    asked = set(store.fs.names(store.layout.locks_folder, fresh=True))
+    sights = []
+    for name, record in sorted(observer.records.items()):
+        beat = _age(store, store.layout.worker_beat(name))
+        if record is None and beat is None and not _holds_anything(store, name):
+            continue  # it has left since its name was listed
+        state: Life = "alive" if (beat or 0.0) <= _MISSED_BEATS * heartbeat else "silent"
+        known = record or _unknown(name)
+        sights.append(
+            WorkerSight(
+                name=name,
+                state="dead" if name in dead else state,
+                host=known.host,
+                pid=known.pid,
+                runner=known.runner,
+                queues=known.queues,
+                slots=known.concurrency,
+                resources=in_words(needs_of(known.resources) or NONE),
+                age=None if record is None else max(0.0, store.clock.now() - record.started),
+                beat=beat,
+                draining=store.layout.drain(name).rpartition("/")[2] in asked,
+                running=running_calls(store, name),
+            )
+        )
+    return tuple(sights)
+
+
+def _unknown(name: str) -> WorkerRecord:
+    return WorkerRecord(
+        name=name,
+        host="?",
+        boot="",
+        pid=0,
+        start="",
+        queues=(),
+        runner="?",
+        concurrency=0,
+        started=0.0,
+    )
+
+
+def _holds_anything(store: Store, worker: str) -> bool:
+    return bool(store.listed(store.layout.running(worker), fresh=True))
+
+
+def running_calls(store: Store, worker: str) -> tuple[RunningCall, ...]:
+    """What lies in a worker's folder, the oldest claim first."""
+    folder = store.layout.running(worker)
+    names = store.listed(folder, fresh=True)
+    reporting = reporting_attempts(store) if names else {}
+    calls = []
+    for text in names:
+        name = AttemptName.parse(text)
+        seconds = claimed_for(store, f"{folder}/{text}")
+        if name is None or seconds is None:
+            continue
+        calls.append(
+            RunningCall(
+                id=name.invocation_id,
+                attempt=name.attempt,
+                seconds=seconds,
+                progress=read_progress(store, name) if name.invocation_id in reporting else None,
+            )
+        )
+    return tuple(sorted(calls, key=lambda call: -call.seconds))
+
+
+def claimed_for(store: Store, path: str) -> float | None:
+    """Seconds since an attempt was claimed; None if it is gone, or cannot be seen.
+
+    A rename leaves a file's time of change alone, and sets that of its status.
+    """
+    try:
+        changed = store.fs.status(path, follow=False).st_ctime
+    except OSError:
+        return None
+    return max(0.0, store.clock.now() - changed)
+
+
+def _age(store: Store, path: str) -> float | None:
+    try:
+        return max(0.0, store.clock.now() - store.fs.modified(path))
+    except (OSError, EnvelopeError):
+        return None

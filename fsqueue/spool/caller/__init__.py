@@ -1,0 +1,1 @@
+"""The calling side of a spool: publishes calls and waits for outcomes in a mailbox."""

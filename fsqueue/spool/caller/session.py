@@ -1,0 +1,202 @@
+"""One process's connection to the spool, made when it is first needed."""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import threading
+import time
+import weakref
+from typing import TYPE_CHECKING
+
+from fsqueue.config import default_root
+from fsqueue.errors import ConfigError
+from fsqueue.spool.format.names import DEFAULT_QUEUE, queue_folder, split_profile
+from fsqueue.spool.format.resources import NONE, in_words, needs_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from fsqueue.config import Config
+    from fsqueue.spool.caller.client import Client
+    from fsqueue.spool.store.store import Store
+    from fsqueue.spool.worker.liveness import Observer
+
+_SLOTS_KNOWN_FOR = 5.0
+
+log = logging.getLogger(__name__)
+
+
+class Session:
+    """Opens the spool once per process; a forked child gets a connection of its own.
+
+    Args:
+        app_id: the application's name; its queues are its own.
+        conf: settings.
+        locate: tells where the application can be imported from; may raise `ConfigError`.
+    """
+
+    def __init__(self, app_id: str, conf: Config, locate: Callable[[], str]) -> None:
+        self.conf = conf
+        self.app_id = app_id
+        self._awaited: set[str] = set()
+        self._slots: dict[str, tuple[int, float]] = {}
+        self._locate = locate
+        self._mutex = threading.RLock()
+        self._store: Store | None = None
+        self._expected = ""
+        self._client: Client | None = None
+        self._observer: Observer | None = None
+        forget = weakref.WeakMethod(self._forget)
+        os.register_at_fork(after_in_child=lambda: (method := forget()) and method())
+
+    def _forget(self) -> None:
+        """Drop what belongs to the parent process, without closing it."""
+        self._mutex = threading.RLock()
+        if self._store is not None:
+            self.expect(self._store.info.id)
+        self._store = self._client = self._observer = None
+
+    def queue(self, name: str, profile: str | None = None) -> str:
+        """Folder name of one of the application's queues, which calls are made to.
+
+        Args:
+            name: the queue.
+            profile: what the calls need.
+        """
+        folder = queue_folder(self.app_id, name, profile or "")
+        self._awaited.add(folder)
+        return folder
+
+    @property
+    def root(self) -> Path:
+        """The shared directory."""
+        return self.conf.root or default_root(self.app_id)
+
+    @property
+    def store(self) -> Store:
+        """The spool, made if it is not there yet.
+
+        Raises:
+            SpoolError: the shared directory cannot be used.
+        """
+        # Without the lock: a signal handler may raise an exception while this thread has it.
+        store = self._store
+        if store is None:
+            with self._mutex:
+                store = self._store = self._store or self._open()
+        return store
+
+    def _open(self) -> Store:
+        from fsqueue.spool.disk.access import check_private_folder, group_number, read_key
+        from fsqueue.spool.disk.filesystem import Filesystem
+        from fsqueue.spool.disk.mounts import is_remote
+        from fsqueue.spool.store.opening import open_store
+
+        conf, root = self.conf, self.root
+        fs = Filesystem(
+            remote=is_remote(str(root)),
+            group=None if conf.group is None else group_number(conf.group),
+            durable=conf.durability == "power",
+        )
+        if conf.root is None:
+            fs.make_folders(str(root.parent))
+            check_private_folder(str(root.parent))
+        key = b"" if conf.signing_key_file is None else read_key(conf.signing_key_file)
+        return open_store(root, fs, key, expected=self._expected)
+
+    def expect(self, spool_id: str) -> None:
+        """Open no other spool than this one, until `close`, and make none where it is missing."""
+        self._expected = spool_id
+
+    @property
+    def events(self) -> bool:
+        """Whether file events wake this process: not where other hosts change the files."""
+        if self.conf.watch == "auto":
+            return not self.store.fs.remote
+        return self.conf.watch == "events"
+
+    @property
+    def client(self) -> Client:
+        """This process's mailbox.
+
+        Raises:
+            SpoolError: the shared directory cannot be used.
+        """
+        with self._mutex:
+            if self._client is None:
+                from fsqueue.spool.caller.client import Client
+
+                self._client = Client(
+                    self.store,
+                    events=self.events,
+                    poll_interval=self.conf.poll_interval,
+                    on_silence=self._warn_if_nobody_works,
+                )
+                atexit.register(_close_at_exit, self._client, os.getpid())
+            return self._client
+
+    def slots(self, folder: str) -> int:
+        """How many calls of a queue can run at a time, as it was a moment ago; 0 if unknown."""
+        now = time.monotonic()
+        with self._mutex:
+            count, until = self._slots.get(folder, (0, 0.0))
+            if now > until:
+                observer = self._make_observer()
+                observer.discover()
+                count = observer.slots(folder)
+                self._slots[folder] = (count, now + _SLOTS_KNOWN_FOR)
+            return count
+
+    def _make_observer(self) -> Observer:
+        from fsqueue.spool.worker.liveness import Observer
+
+        return Observer(self.store, heartbeat=self.conf.heartbeat, lease=self.conf.lease)
+
+    def close(self) -> None:
+        """Leave the spool; the next use connects again."""
+        with self._mutex:
+            client, self._client, self._store, self._observer = self._client, None, None, None
+            self._expected = ""
+        if client is not None:
+            client.close()
+
+    def _warn_if_nobody_works(self) -> bool:
+        observer = self._observer or self._make_observer()
+        self._observer = observer  # it reads each worker's record once
+        observer.discover()
+        unserved = [folder for folder in sorted(self._awaited) if not observer.serving(folder)]
+        if not unserved:
+            return False
+        try:
+            target = self._locate()
+        except ConfigError:
+            target = "MODULE:VARIABLE"
+        for folder in unserved:
+            self._warn_of(folder, target)
+        return True
+
+    def _warn_of(self, folder: str, target: str) -> None:
+        queue, profile = split_profile(folder)
+        name = queue.rpartition(".")[2]
+        has = in_words(needs_of(profile) or NONE)
+        options = "" if name == DEFAULT_QUEUE else f" --queue {name}"
+        options += "".join(f" --resource {each}" for each in has.split())
+        log.warning(
+            "still waiting for a result, and no worker of %r is alive in %s that serves the "
+            "queue %s%s. Start one with: FSQUEUE__ROOT=%s fsqueue worker %s%s",
+            self.app_id,
+            self.root,
+            name,
+            f" and has {has}" if has else "",
+            self.root,
+            target,
+            options,
+        )
+
+
+def _close_at_exit(client: Client, pid: int) -> None:
+    if pid == os.getpid():
+        client.close()

@@ -1,0 +1,1 @@
+"""System calls, clocks, wake-ups and identities. Knows no calls."""

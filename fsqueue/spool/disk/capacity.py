@@ -1,0 +1,103 @@
+"""Errors of writing a file that say what did not fit, where, and whether it ever can.
+
+A full disk may have room again in a minute, as other people remove their files. A file that is
+larger than the whole filesystem, or than the limit for one file, never fits: trying again would
+go on for ever.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+from typing import TYPE_CHECKING, Final
+
+from fsqueue.errors import StorageError
+
+if TYPE_CHECKING:
+    from fsqueue.spool.disk.filesystem import Filesystem
+
+_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+# What a filesystem says of a file that is too large for it.
+_NEVER: Final = frozenset({errno.EFBIG, errno.E2BIG, errno.EOVERFLOW, errno.EINVAL, errno.EMSGSIZE})
+# A smaller file than this is not refused for its size.
+_SMALL: Final = 1 << 16
+# A disk with less room than this is full for everybody. Waiting helps, and nothing else does.
+_HARDLY_ANY: Final = 1 << 20
+_MIB: Final = 1 << 20
+# Writing so much takes far longer than to ask the filesystem for its size before.
+_WORTH_ASKING: Final = 16 * _MIB
+
+
+def check_size(fs: Filesystem, folder: str, size: int) -> None:
+    """Refuse a large file that can never be written, before anything is.
+
+    Args:
+        fs: where it would be written.
+        folder: the spool's folder, for the filesystem and the message.
+        size: of the file, in bytes.
+
+    Raises:
+        StorageError: it is larger than the filesystem, or than the limit for one file.
+        OSError: the filesystem cannot be asked.
+    """
+    if size < _HARDLY_ANY:
+        return
+    if size > _file_limit():
+        raise _error(OSError(errno.EFBIG, os.strerror(errno.EFBIG)), folder, size, "", never=True)
+    if size < _WORTH_ASKING:
+        return
+    total, free = fs.space(folder)
+    if _is_beyond(size, total):
+        full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        raise _error(full, folder, size, _room(total, free), never=True)
+
+
+def explained(error: OSError, fs: Filesystem, folder: str, size: int) -> OSError:
+    """The error of writing a file, with what to do about it if the file's size is to blame.
+
+    Args:
+        error: what the filesystem said.
+        fs: where it was written.
+        folder: the spool's folder.
+        size: of the file, in bytes.
+    """
+    if error.errno == errno.EFBIG or (error.errno in _NEVER and size > _SMALL):
+        return _error(error, folder, size, "", never=True)
+    if error.errno not in _FULL:
+        return error
+    try:
+        total, free = fs.space(folder)
+    except OSError:
+        return error
+    crowded = free < min(size, _HARDLY_ANY)  # for other reasons than this file
+    return _error(
+        error, folder, size, _room(total, free), never=_is_beyond(size, total), alone=not crowded
+    )
+
+
+def _error(
+    error: OSError, folder: str, size: int, room: str, *, never: bool, alone: bool = True
+) -> StorageError:
+    limit = _file_limit()
+    if error.errno == errno.EFBIG and size > limit:
+        room = f"; this process may write files of at most {_mib(limit)} (ulimit -f)"
+    text = f"{error.strerror}: a file of {_mib(size)} does not fit into {folder}{room}"
+    return StorageError(error.errno or 0, text, size=size, never=never, alone=alone)
+
+
+def _is_beyond(size: int, total: int) -> bool:
+    return 0 < total < size  # some filesystems do not tell: they say 0
+
+
+def _room(total: int, free: int) -> str:
+    return f", whose filesystem has {_mib(free)} of {_mib(total)} free"
+
+
+def _mib(size: float) -> str:
+    return f"{size} bytes" if size < _MIB else f"{size / _MIB:,.1f} MiB"
+
+
+def _file_limit() -> float:
+    soft, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
+    return float("inf") if soft == resource.RLIM_INFINITY else soft

@@ -1,0 +1,44 @@
+"""The one clock that all hosts of a spool share."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fsqueue.errors import SpoolError
+
+if TYPE_CHECKING:
+    from fsqueue.spool.disk.filesystem import Filesystem
+
+
+class ServerClock:
+    """The file server's clock, carried between two looks by this host's steady one.
+
+    It is the only clock that all hosts of a spool share, and the only one written down.
+    """
+
+    def __init__(self, filesystem: Filesystem) -> None:
+        self._fs = filesystem
+        self._offset: float | None = None
+        self._synced = 0.0
+
+    def sync(self, path: str) -> None:
+        """Touch the file `path`, which must be this process's own, and read its time."""
+        self._fs.touch(path)
+        before = self._fs.monotonic()
+        self._offset = self._fs.modified(path) - before
+        self._synced = before
+
+    @property
+    def age(self) -> float:
+        """Seconds since the last sync."""
+        return self._fs.monotonic() - self._synced if self._offset is not None else float("inf")
+
+    def now(self) -> float:
+        """Seconds since the epoch on the file server.
+
+        Raises:
+            SpoolError: never synced.
+        """
+        if self._offset is None:
+            raise SpoolError("the file server's clock was not read yet")
+        return self._offset + self._fs.monotonic()

@@ -1,0 +1,370 @@
+"""State of fleets: the batch jobs that run workers, as every host of the spool sees them.
+
+``fleet/<name>/`` holds, besides the jobs' logs:
+
+====================  ============================================================================
+``fleet.json``        what the fleet is; sealed
+``paused, stopped``   nothing is submitted any more; sealed, with the reason
+``slots/<k>/<job>``   job ``<token>.<i>`` exists or is being submitted; at most one in each slot
+``submissions/<token>``  who submits and how many jobs; sealed, written before the slots are taken
+``jobs/<token>``      the batch system's ids of a submission; sealed, written once
+``marks/``            ``<job>.absent``: one listing did not show the job; ``<job>.cancelled``: the
+                      fleet cancels it; ``<token>.asked``: the answer to a submission was lost
+``births/<job>``      a worker of the job has started
+``ends/<job>``        the worker's last words; sealed
+``past/<job>``        how a job or a submission ended; sealed, written once
+``trail/<host>.jsonl``  decisions and their reasons, for people
+====================  ============================================================================
+
+No line of a job's script is read from the spool: whoever can write there must not choose what the
+submitting user runs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+from typing import TYPE_CHECKING, Final, Literal, TypeVar
+
+import msgspec
+
+from fsqueue.errors import EnvelopeError, SpoolVersionError
+from fsqueue.spool.disk.identity import host_name, is_gone, this_process
+from fsqueue.spool.fleets.records import (
+    EndRecord,
+    FleetRecord,
+    JobsRecord,
+    Member,
+    Note,
+    PastRecord,
+    Reason,
+    SubmissionRecord,
+    check_name,
+)
+from fsqueue.spool.fleets.slots import Slots
+from fsqueue.spool.format.names import is_safe_name
+from fsqueue.spool.format.records import UNDECODABLE
+from fsqueue.spool.store.trigger_state import seal, unseal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from fsqueue.spool.store.files import Files
+
+log = logging.getLogger(__name__)
+
+R = TypeVar("R", bound=msgspec.Struct)
+
+
+def fleet_names(store: Files) -> list[str]:
+    """Fleets of this spool."""
+    return sorted(filter(is_safe_name, store.fs.names(store.layout.fleets_folder, fresh=True)))
+
+
+class FleetFiles:
+    """The files of one fleet. Every method that writes can be repeated.
+
+    Args:
+        store: the spool.
+        name: the fleet's name.
+
+    Attributes:
+        name: as given.
+        folder: where its files are.
+        logs: where the logs of its jobs are.
+        slots: those that its jobs have.
+    """
+
+    def __init__(self, store: Files, name: str) -> None:
+        self._store, self._fs = store, store.fs
+        self.name = check_name(name)
+        self.folder = store.layout.fleet(name)
+        self.logs = f"{self.folder}/logs"
+        self.slots = Slots(store.fs, f"{self.folder}/slots")
+
+    def now(self) -> float:
+        """Seconds since the epoch by the file server's clock."""
+        if self._store.clock.age == math.inf:
+            self._store.sync_clock()
+        return self._store.clock.now()
+
+    # -- what it is ---------------------------------------------------------------------
+
+    def define(self, record: FleetRecord) -> None:
+        """Write what the fleet is, in place of what stood there; the last writer wins."""
+        self._store.fs.make_folders(self.logs)
+        self._replace("fleet.json", record)
+
+    def record(self) -> FleetRecord | None:
+        """What the fleet is; None if there is no such fleet, or its file is damaged."""
+        return self._read("fleet.json", FleetRecord)
+
+    def mark(self, what: Literal["paused", "stopped"], reason: str) -> None:
+        """Submit nothing any more. Marks of different kinds are files of their own.
+
+        So that a fleet which pauses itself cannot undo somebody's stop.
+        """
+        self._replace(what, Reason(reason, self.now()))
+
+    def unmark(self, what: Literal["paused", "stopped"]) -> None:
+        """Take a mark back."""
+        self._fs.discard(f"{self.folder}/{what}")
+
+    def marked(self, what: Literal["paused", "stopped"]) -> str | None:
+        """The reason of a mark; None without one. A damaged mark counts."""
+        if not self._fs.exists(f"{self.folder}/{what}", fresh=True):
+            return None
+        found = self._read(what, Reason, keep=True)
+        return "for an unknown reason" if found is None else found.reason
+
+    def stamp(self, name: Literal["resumed", "unneeded"]) -> None:
+        """Remember that something happened now."""
+        self._fs.touch(f"{self.folder}/{name}")
+
+    def unstamp(self, name: Literal["resumed", "unneeded"]) -> None:
+        """Forget it."""
+        self._fs.discard(f"{self.folder}/{name}")
+
+    def stamped(self, name: Literal["resumed", "unneeded"]) -> float | None:
+        """When it happened, by the file server's clock."""
+        return self._time_of(f"{self.folder}/{name}")
+
+    # -- submissions --------------------------------------------------------------------
+
+    def begin(self, token: str, count: int) -> None:
+        """Say who submits, before any slot is taken.
+
+        Dies after it: a file that expires.
+        """
+        process = this_process()
+        record = SubmissionRecord(
+            count=count,
+            host=host_name(),
+            boot=process.boot,
+            pid=process.pid,
+            start=process.start,
+            began=self.now(),
+        )
+        self._add(f"submissions/{token}", record)
+
+    def free(self, member: Member, past: PastRecord | None) -> None:
+        """A job has ended, or was never submitted: write how, then free its slot.
+
+        Dies in between: the job is still absent at the next look, which goes on here. What was
+        written first stands.
+        """
+        if past is not None:
+            self._add(f"past/{member}", past)
+        self.slots.free(member)
+        for mark in ("absent", "cancelled"):
+            self._fs.discard(f"{self.folder}/marks/{member}.{mark}")
+
+    def submission(self, token: str) -> SubmissionRecord | None:
+        """Who submits or has submitted."""
+        return self._read(f"submissions/{token}", SubmissionRecord)
+
+    def submitted(self, token: str, ids: Mapping[int, str]) -> None:
+        """Write the ids that the batch system has given."""
+        self._add(f"jobs/{token}", JobsRecord(ids=dict(ids)))
+
+    def ids(self, token: str) -> Mapping[int, str]:
+        """Ids by the jobs' numbers; empty if they are not known."""
+        found = self._read(f"jobs/{token}", JobsRecord)
+        return {} if found is None else found.ids
+
+    def doubt(self, token: str) -> None:
+        """The answer to a submission was lost: the jobs exist or not, and listings will tell."""
+        self._touch(f"marks/{token}.asked")
+
+    def is_doubted(self, token: str) -> bool:
+        """Whether the answer to a submission was lost."""
+        return self._fs.exists(f"{self.folder}/marks/{token}.asked", fresh=True)
+
+    def has_submitted(self, younger_than: float) -> bool:
+        """Whether a submission was begun so many seconds ago at most."""
+        begun = self._fs.names(f"{self.folder}/submissions", fresh=True)
+        oldest = self.now() - younger_than
+        times = (self._time_of(f"{self.folder}/submissions/{token}") for token in begun)
+        return any(when is not None and when > oldest for when in times)
+
+    def changes(self) -> tuple[int, int]:
+        """Counts that change when a worker of a job starts or says its last words."""
+        births, ends = (self._fs.names(f"{self.folder}/{each}") for each in ("births", "ends"))
+        return len(births), len(ends)
+
+    # -- jobs ---------------------------------------------------------------------------
+
+    def note_absent(self, member: Member) -> float | None:
+        """A listing has not shown a job; returns when this was noted first, if it was before."""
+        noted = self._time_of(f"{self.folder}/marks/{member}.absent")
+        if noted is None:
+            self._touch(f"marks/{member}.absent")
+        return noted
+
+    def note_present(self, member: Member) -> None:
+        """A listing shows a job."""
+        self._fs.discard(f"{self.folder}/marks/{member}.absent")
+
+    def note_cancelled(self, member: Member) -> None:
+        """The fleet is about to cancel a job: its end is no failure."""
+        self._touch(f"marks/{member}.cancelled")
+
+    def is_cancelled(self, member: Member) -> bool:
+        """Whether the fleet has cancelled a job, or is about to."""
+        return self._fs.exists(f"{self.folder}/marks/{member}.cancelled", fresh=True)
+
+    def note_birth(self, member: Member) -> None:
+        """A worker of the job has started: to be called by it."""
+        self._touch(f"births/{member}")
+
+    def born(self) -> dict[Member, float]:
+        """Jobs whose workers have started, and when the last one did."""
+        found = {}
+        for name in self._fs.names(f"{self.folder}/births", fresh=True):
+            member, when = Member.parse(name), self._time_of(f"{self.folder}/births/{name}")
+            if member is not None and when is not None:
+                found[member] = when
+        return found
+
+    def note_end(self, member: Member, end: EndRecord) -> None:
+        """A worker's last words, in place of those of the job's run before a requeue."""
+        self._replace(f"ends/{member}", end)
+
+    def end(self, member: Member) -> EndRecord | None:
+        """The last words of a job's worker; None if there are none."""
+        return self._read(f"ends/{member}", EndRecord)
+
+    def refuse(self, token: str, detail: str) -> None:
+        """The batch system has refused a submission."""
+        past = PastRecord(kind="refused", at=self.now(), detail=detail)
+        self._add(f"past/{Member(token, 1)}", past)
+
+    def past(self, most: int = 100) -> list[tuple[Member, PastRecord]]:
+        """How the last jobs ended, the latest last."""
+        folder = f"{self.folder}/past"
+        times = [
+            (self._time_of(f"{folder}/{name}") or 0.0, name)
+            for name in self._fs.names(folder, fresh=True)
+        ]
+        found = []
+        for _, name in sorted(times)[-most:]:
+            member, record = Member.parse(name), self._read(f"past/{name}", PastRecord)
+            if member is not None and record is not None:
+                found.append((member, record))
+        return sorted(found, key=lambda each: each[1].at)
+
+    # -- the trail ----------------------------------------------------------------------
+
+    def note(self, what: str, why: str = "") -> None:
+        """Write down a decision. Errors do not matter: nothing is decided by the trail."""
+        line = msgspec.json.encode(Note(at=self.now(), what=what, why=why)) + b"\n"
+        with contextlib.suppress(OSError):
+            self._store.append(f"{self.folder}/trail/{host_name()}.jsonl", line)
+
+    def trail(self, most: int = 50) -> list[Note]:
+        """The last decisions, the latest last."""
+        notes: list[Note] = []
+        for name in self._fs.names(f"{self.folder}/trail"):
+            with contextlib.suppress(OSError, EnvelopeError):
+                notes += _lines(self._fs.read(f"{self.folder}/trail/{name}"))
+        return sorted(notes, key=lambda note: note.at)[-most:]
+
+    # -- the end ------------------------------------------------------------------------
+
+    def forget(self) -> bool:
+        """Remove all that is known of a fleet without jobs; False while it has some.
+
+        Dies in the middle: it is gone on with. `fleet.json` goes last.
+        """
+        if self.slots.taken():
+            return False
+        self.slots.remove()
+        for folder in (*_EXPIRING, "trail"):
+            for name in self._fs.names(f"{self.folder}/{folder}", fresh=True):
+                self._fs.discard(f"{self.folder}/{folder}/{name}")
+            self._fs.rmdir(f"{self.folder}/{folder}")
+        for name in ("paused", "stopped", "resumed", "unneeded", "fleet.json"):
+            self._fs.discard(f"{self.folder}/{name}")
+        return self._fs.rmdir(self.folder)
+
+    def expire(self, ttl: float) -> int:
+        """Remove logs and files about jobs that ended `ttl` seconds ago; returns how many."""
+        record = self.record()
+        # A file that is older than that and the longest job belongs to none that runs.
+        oldest = self.now() - ttl - (record.walltime if record else 0.0)
+        held = {member.token for member in self.slots.taken().values()}
+        removed = 0
+        for folder in _EXPIRING:
+            for name in self._fs.names(f"{self.folder}/{folder}"):
+                path = f"{self.folder}/{folder}/{name}"
+                when = self._time_of(path)
+                if name.partition(".")[0] not in held and when is not None and when < oldest:
+                    self._fs.discard(path)
+                    removed += 1
+        return removed + self.slots.expire(oldest)
+
+    # -- files --------------------------------------------------------------------------
+
+    def _add(self, name: str, record: msgspec.Struct) -> bool:
+        data = msgspec.json.encode(record)
+        return self._store.add_file(f"{self.folder}/{name}", seal(self._store, data))
+
+    def _replace(self, name: str, record: msgspec.Struct) -> None:
+        data = msgspec.json.encode(record)
+        self._store.replace_file(f"{self.folder}/{name}", seal(self._store, data))
+
+    def _touch(self, name: str) -> None:
+        path = f"{self.folder}/{name}"
+        try:
+            self._fs.touch(path)
+        except FileNotFoundError:
+            self._fs.make_folders(path.rpartition("/")[0])
+            self._fs.touch(path)
+
+    def _time_of(self, path: str) -> float | None:
+        try:
+            return self._fs.modified(path)
+        except (FileNotFoundError, EnvelopeError):
+            return None
+
+    def _read(self, name: str, kind: type[R], *, keep: bool = False) -> R | None:
+        """A sealed record; None if it is not there. One that is damaged goes into quarantine.
+
+        Unless it is to be kept, as its name alone says something.
+        """
+        path = f"{self.folder}/{name}"
+        try:
+            return msgspec.json.decode(unseal(self._store, path), type=kind)
+        except FileNotFoundError:
+            return None
+        except SpoolVersionError as error:
+            self._store.leave_alone(error)
+            return None
+        except (EnvelopeError, *UNDECODABLE) as error:
+            if keep:
+                return None
+            log.error("into quarantine: %s: %s", path, error)  # noqa: TRY400 - that says it all
+            self._store.set_aside(path, str(error))
+            return None
+
+
+_EXPIRING: Final = ("submissions", "jobs", "marks", "births", "ends", "past", "logs")
+
+
+def _lines(content: bytes) -> list[Note]:
+    notes = []
+    for line in content.splitlines():
+        with contextlib.suppress(*UNDECODABLE):
+            notes.append(msgspec.json.decode(line, type=Note))
+    return notes
+
+
+def submitter_is_gone(record: SubmissionRecord) -> bool:
+    """Whether the process that submits has ended, as far as this machine can tell."""
+    return is_gone(record.process)
+
+
+def expire_fleets(store: Files, ttl: float) -> int:
+    """Expire the files of all fleets; returns how many were removed."""
+    return sum(FleetFiles(store, name).expire(ttl) for name in fleet_names(store))

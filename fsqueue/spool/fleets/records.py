@@ -1,0 +1,127 @@
+"""Records and names of fleets; `fsqueue.spool.fleets.fleets` says where they are."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Final, Literal, NamedTuple
+
+import msgspec
+
+from fsqueue.spool.disk.identity import Process
+from fsqueue.spool.format.names import is_safe_name
+
+_TOKEN = re.compile(r"[a-z2-7]{4,16}", re.ASCII)
+_MEMBER = re.compile(rf"({_TOKEN.pattern})\.([1-9]\d{{0,6}})", re.ASCII)
+LONGEST_NAME: Final = 32
+"""Characters of a fleet's name: it is part of jobs' names."""
+MOST_JOBS: Final = 100_000
+
+
+class Member(NamedTuple):
+    """One job of a fleet."""
+
+    token: str
+    """Names the submission."""
+    number: int
+    """Its number in the submission, from 1."""
+
+    @classmethod
+    def parse(cls, name: str) -> Member | None:
+        """Read a name; None if it is not one of ours."""
+        match = _MEMBER.fullmatch(name)
+        return cls(match[1], int(match[2])) if match else None
+
+    def __str__(self) -> str:
+        return f"{self.token}.{self.number}"
+
+
+EndReason = Literal["idle", "walltime", "drained", "signal", "max-tasks", "until-empty", "error"]
+PastKind = Literal[
+    "idle", "walltime", "drained", "cancelled", "refused", "young", "vanished", "done"
+]
+
+
+class FleetRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """``fleet.json``: what a fleet is, without a line of its script."""
+
+    name: str
+    system: str
+    app_id: str
+    queues: tuple[str, ...]
+    walltime: float
+    slots: Annotated[int, msgspec.Meta(ge=1)]
+    """Calls that one job runs at a time."""
+    resources: str = ""
+    """What a worker of it has, as a profile; see `fsqueue.spool.format.resources`."""
+    min: Annotated[int, msgspec.Meta(ge=0)] = 0
+    max: Annotated[int, msgspec.Meta(ge=0, le=MOST_JOBS)] = 1
+    backlog: Annotated[int, msgspec.Meta(ge=1)] = 2
+
+
+class SubmissionRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """``submissions/<token>``: who submits."""
+
+    count: Annotated[int, msgspec.Meta(ge=1, le=MOST_JOBS)]
+    host: str
+    boot: str
+    pid: int
+    start: str
+    began: float
+
+    @property
+    def process(self) -> Process:
+        """The submitting process."""
+        return Process(self.boot, self.pid, self.start)
+
+
+class JobsRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """``jobs/<token>``: ids as the batch system's cancel command takes them."""
+
+    ids: dict[int, str]
+    """By the jobs' numbers."""
+
+
+class EndRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """``ends/<job>``: a worker's last words."""
+
+    reason: EndReason
+    calls: int
+    seconds: float
+
+
+class PastRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """``past/<job>``: how a job ended, or a submission that was refused."""
+
+    kind: PastKind
+    at: float
+    """By the file server's clock."""
+    id: str = ""
+    detail: str = ""
+
+
+class Note(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A line of the trail."""
+
+    at: float
+    what: str
+    why: str = ""
+
+
+class Reason(msgspec.Struct, frozen=True):
+    """``paused`` and ``stopped``: why."""
+
+    reason: str
+    at: float
+
+
+def check_name(name: str) -> str:
+    """A fleet's name, if it can be one.
+
+    Raises:
+        ValueError: it cannot.
+    """
+    if not is_safe_name(name) or len(name) > LONGEST_NAME:
+        raise ValueError(
+            f"{name!r}: expected a name of at most {LONGEST_NAME} letters, digits, '-' and '_'"
+        )
+    return name

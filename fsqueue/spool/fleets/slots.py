@@ -1,0 +1,115 @@
+"""Slots of a fleet: each holds at most one batch job.
+
+A slot is taken like a place in a lane: a folder that holds the job's name is renamed to the slot's
+number, which the file server refuses while another job is in there. It is freed by removing the
+job's name, so nobody can free the slot of a later job by mistake. No step here takes a lock.
+"""
+
+from __future__ import annotations
+
+import errno
+import re
+from typing import TYPE_CHECKING
+
+from fsqueue.spool.fleets.records import Member
+from fsqueue.spool.format.names import new_token
+
+if TYPE_CHECKING:
+    from fsqueue.spool.disk.filesystem import Filesystem
+
+_OCCUPIED = frozenset({errno.ENOTEMPTY, errno.EEXIST, errno.EBUSY})
+_SLOT = re.compile(r"[1-9]\d{0,5}", re.ASCII)
+
+
+class Slots:
+    """The slots of one fleet. Every method can be repeated.
+
+    Args:
+        filesystem: verbs over system calls.
+        folder: where the slots are.
+    """
+
+    def __init__(self, filesystem: Filesystem, folder: str) -> None:
+        self._fs, self.folder = filesystem, folder
+
+    def taken(self) -> dict[int, Member]:
+        """Jobs that exist or are being submitted, by slot."""
+        return {slot: member for slot, member in self._look().items() if member is not None}
+
+    def _look(self) -> dict[int, Member | None]:
+        """Slots that have ever been used; None is in a free one."""
+        found: dict[int, Member | None] = {}
+        for number in self._fs.names(self.folder, fresh=True):
+            if _SLOT.fullmatch(number):
+                inside = map(Member.parse, self._fs.names(f"{self.folder}/{number}", fresh=True))
+                found[int(number)] = next(filter(None, inside), None)
+        return found
+
+    def take(self, token: str, count: int, most: int) -> list[Member]:
+        """Take up to `count` of the slots 1 to `most` for a submission that has begun.
+
+        Jobs get the numbers from 1 on. Dies in the middle: the slots are found taken by a
+        submission without jobs, whose process is gone.
+        """
+        members: list[Member] = []
+        seen = self._look()
+        for slot in (slot for slot in range(1, most + 1) if seen.get(slot) is None):
+            if len(members) == count:
+                break
+            member = Member(token, len(members) + 1)
+            if self._take(slot, member):
+                members.append(member)
+        return members
+
+    def adopt(self, member: Member, most: int) -> bool:
+        """Take a slot for a job that exists and has none; False if all are taken."""
+        seen = self._look()
+        if member in seen.values():
+            return True
+        free = (slot for slot in range(1, most + 1) if seen.get(slot) is None)
+        return any(self._take(slot, member) for slot in free)
+
+    def _take(self, slot: int, member: Member) -> bool:
+        """Dies before the rename: a folder that no number names, until it expires."""
+        # With a name of its own: two adopters of a job must not move each other's folder.
+        own, target = f"{self.folder}/.{member}.{new_token()}", f"{self.folder}/{slot}"
+        self._fs.make_folders(f"{own}/{member}")
+        try:
+            self._fs.rename(own, target)
+        except NotADirectoryError:  # something else stands there, and makes the slot unusable
+            self._remove(own)
+            return False
+        except OSError as error:
+            if self._fs.exists(f"{target}/{member}", fresh=True):
+                return True  # only the reply was lost
+            self._remove(own)
+            if error.errno not in _OCCUPIED:
+                raise
+            return False
+        return True
+
+    def free(self, member: Member) -> None:
+        """Free the slots of a job; it has one, or two if two processes have adopted it."""
+        for slot, other in self.taken().items():
+            if other == member:
+                self._fs.rmdir(f"{self.folder}/{slot}/{member}")
+
+    def expire(self, oldest: float) -> int:
+        """Remove folders that were to become slots, of processes that died before the rename."""
+        removed = 0
+        for name in self._fs.names(self.folder):
+            own = f"{self.folder}/{name}"
+            if name.startswith(".") and self._fs.status(own, follow=False).st_mtime < oldest:
+                removed += self._remove(own)
+        return removed
+
+    def remove(self) -> None:
+        """Remove all slots, which must be free."""
+        for name in self._fs.names(self.folder, fresh=True):
+            self._remove(f"{self.folder}/{name}")
+        self._fs.rmdir(self.folder)
+
+    def _remove(self, folder: str) -> bool:
+        for name in self._fs.names(folder, fresh=True):
+            self._fs.rmdir(f"{folder}/{name}")
+        return self._fs.rmdir(folder)

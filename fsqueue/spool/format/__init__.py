@@ -1,0 +1,1 @@
+"""Names, paths and contents of the files in a spool. Does no I/O."""

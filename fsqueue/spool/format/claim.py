@@ -1,0 +1,28 @@
+"""A claim: an attempt of a call that a worker holds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from fsqueue.common.logs import tags
+
+if TYPE_CHECKING:
+    from fsqueue.spool.format.names import AttemptName
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """An attempt that a worker holds."""
+
+    name: AttemptName
+    path: str
+    """In the worker's folder."""
+    origin: str
+    """Where it was pending."""
+    worker: str
+
+    @property
+    def tags(self) -> dict[str, Any]:
+        """Extra fields of log records about this attempt."""
+        return tags(self.name.invocation_id, self.name.attempt, worker=self.worker)

@@ -1,0 +1,185 @@
+"""The form of invocation and result files.
+
+Line 1: magic, format version, kind, a digest of all that follows it, and how many bytes the rest
+is long: so a reader knows that a file is whole before it takes memory for it. Line 2: a JSON
+header, so that ``head -2`` shows what a file is. Then the payload. Nothing is decoded before the
+digest holds. In a spool with a signing key the digest is keyed (BLAKE3), so that nobody without
+the key can make a file that is believed.
+
+Behind the payload can lie buffers: large parts of a value, which are written and read where they
+are in memory. Line 1 has the size of each behind that of the rest, with a ``w`` if it is writable.
+A file that holds common arguments is the same without a header.
+"""
+
+from __future__ import annotations
+
+import hmac
+import re
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
+
+import msgspec
+
+from fsqueue.errors import EnvelopeError, SpoolVersionError
+from fsqueue.spool.disk.content import Piece
+from fsqueue.spool.format.digests import digest_of
+from fsqueue.spool.format.records import FORMAT, UNDECODABLE, Call, Outcome, Payload
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from fsqueue.spool.disk.content import Buffer, Content
+
+H = TypeVar("H", Call, Outcome)
+
+_KINDS: dict[type[Call | Outcome], str] = {Call: "call", Outcome: "outcome"}
+_FIRST_LINE = re.compile(
+    rb"fsqueue %d ([a-z]{1,16}) ([0-9a-f]{32})( (\d{1,15})((?: \d{1,15}w?)*)\n)" % FORMAT
+)
+# Room for the 64 buffers that a value has at most.
+_FIRST_LINE_LIMIT = 1 << 11
+# All that later formats promise of their first line.
+_VERSION = re.compile(rb"fsqueue ([1-9]\d{0,8})[ \n]")
+GLANCE = 1 << 13
+"""In so many first bytes of a file `glance` finds a header, but for that of a large batch."""
+_encode_header = msgspec.json.Encoder().encode
+_decoders = {kind: msgspec.json.Decoder(kind) for kind in (Call, Outcome)}
+
+
+def encode(
+    header: Call | Outcome,
+    payload: Sequence[bytes | memoryview] = (),
+    key: bytes = b"",
+    buffers: Sequence[Buffer] = (),
+) -> list[Buffer]:
+    """The chunks of a file, in order; the bytes of payload and buffers are not copied."""
+    second = _encode_header(header) + b"\n"
+    return seal(_KINDS[type(header)], [second, *payload], key, buffers)[1]
+
+
+def seal(
+    kind: str, data: Sequence[bytes | memoryview], key: bytes, buffers: Sequence[Buffer]
+) -> tuple[str, list[Buffer]]:
+    """Digest and chunks of a file of any kind; the header, if it has one, is part of its data."""
+    sizes = [f" {len(each)}{'' if memoryview(each).readonly else 'w'}" for each in buffers]
+    rest = [f" {sum(map(len, data))}{''.join(sizes)}\n".encode(), *data, *buffers]
+    digest = digest_of(kind, rest, key)
+    return digest, [f"fsqueue {FORMAT} {kind} {digest}".encode(), *rest]
+
+
+class Unsealed(NamedTuple):
+    """The content of a file whose digest holds."""
+
+    kind: str
+    digest: str
+    payload: Payload
+    """With the header, if it has one, in front."""
+
+
+def unseal(content: Content, where: str, key: bytes = b"") -> Unsealed:
+    """What a file of any kind holds; see `decode`."""
+    match = _first_line(content[0], where)
+    kind, digest = match[1].decode(), match[2].decode()
+    payload = _cut(content, match, where)
+    chunks = [memoryview(content[0])[match.start(3) :], *content[1:]]
+    if not hmac.compare_digest(digest_of(kind, chunks, key), digest):
+        raise EnvelopeError(f"{where} {_distrust(kind, chunks, digest, key)}")
+    return Unsealed(kind, digest, payload)
+
+
+def decode(content: Content, kind: type[H], where: str, key: bytes = b"") -> tuple[H, Payload]:
+    """Header and payload of a file's content.
+
+    Args:
+        content: the whole content.
+        kind: the header's type that is expected.
+        where: the file's path, for messages.
+        key: the spool's signing key, if it has one: up to 64 bytes.
+
+    Raises:
+        SpoolVersionError: written by another format version: leave the file alone.
+        EnvelopeError: truncated, damaged, foreign, or not signed with the key.
+    """
+    found, _, (data, buffers) = unseal(content, where, key)
+    if found != _KINDS[kind]:
+        raise EnvelopeError(f"{where} holds a {found!r}, not a {_KINDS[kind]!r}")
+    whole = content[0]
+    start = whole.index(b"\n") + 1
+    end = whole.find(b"\n", start, start + len(data))
+    try:
+        header: H = _decoders[kind].decode(whole[start : max(start, end)])  # type: ignore[assignment]
+    except UNDECODABLE as error:
+        raise EnvelopeError(f"{where} has an unreadable header: {error}") from error
+    return header, Payload(data[end + 1 - start :], buffers)
+
+
+def pieces(beginning: bytes, where: str) -> list[Piece]:
+    """The pieces of a file by its own account, from its first bytes: all but buffers is the first.
+
+    Raises:
+        SpoolVersionError: written by another format version.
+        EnvelopeError: it does not begin like a file of fsqueue.
+    """
+    return _pieces(_first_line(beginning, where))
+
+
+def _pieces(match: re.Match[bytes]) -> list[Piece]:
+    return [Piece(match.end() + int(match[4])), *_buffers(match)]
+
+
+def _buffers(match: re.Match[bytes]) -> list[Piece]:
+    return [Piece(int(each.rstrip(b"w")), each.endswith(b"w")) for each in match[5].split()]
+
+
+def _cut(content: Content, match: re.Match[bytes], where: str) -> Payload:
+    """All that follows the first line, with each buffer in memory of its own."""
+    end, others = match.end() + int(match[4]), _buffers(match)
+    found, due = sum(map(len, content)), end + sum(size for size, _ in others)
+    if found != due:
+        raise EnvelopeError(f"{where} is truncated or damaged: {found} bytes instead of {due}")
+    whole = memoryview(content[0])
+    data, buffers = whole[match.end() : end], content[1:]
+    if not buffers:  # a small file, which was read at once
+        start = end
+        for size, writable in others:
+            part = whole[start : start + size]
+            buffers.append(bytearray(part) if writable else bytes(part))
+            start += size
+    return Payload(data, buffers)
+
+
+def _first_line(data: bytes | bytearray, where: str) -> re.Match[bytes]:
+    match = _FIRST_LINE.match(data, 0, _FIRST_LINE_LIMIT)
+    if match is not None:
+        return match
+    other = _VERSION.match(data[:_FIRST_LINE_LIMIT])
+    if other is None or int(other[1]) == FORMAT:
+        raise EnvelopeError(f"{where} does not begin like a file of fsqueue")
+    raise SpoolVersionError(
+        f"{where} has format {int(other[1])}; this fsqueue reads format {FORMAT}. "
+        "Use one version of fsqueue on all hosts of a spool."
+    )
+
+
+def glance(data: bytes | bytearray, kind: type[H]) -> H | None:
+    """The header at the beginning of a file, or None if it is incomplete or unreadable.
+
+    The digest is not checked, so this is for looks and never for decisions.
+    """
+    match = _FIRST_LINE.match(data, 0, _FIRST_LINE_LIMIT)
+    end = -1 if match is None else data.find(b"\n", match.end())
+    if match is None or end < 0 or match[1].decode() != _KINDS[kind]:
+        return None
+    try:
+        header: H = _decoders[kind].decode(data[match.end() : end])  # type: ignore[assignment]
+    except UNDECODABLE:
+        return None
+    return header
+
+
+def _distrust(kind: str, chunks: Sequence[Buffer], digest: str, key: bytes) -> str:
+    """What is wrong with a file whose digest does not match."""
+    if not key:
+        return "is truncated or damaged: its digest does not match"
+    if digest_of(kind, chunks, b"") == digest:
+        return "is not signed, and this spool has a signing key"
+    return "is damaged, or signed with another key than this spool's"

@@ -1,0 +1,243 @@
+"""Every path of the spool."""
+
+from __future__ import annotations
+
+from fsqueue.spool.format.names import PAUSED, AttemptName, Siding, client_of, split_profile
+
+
+class Layout:
+    """Paths under one root, as strings: joining them is on the hot path."""
+
+    def __init__(self, root: str) -> None:
+        self.root = root
+        self.info = f"{root}/spool.json"
+        self.tmp_folder = f"{root}/tmp"  # noqa: S108 - a folder of the spool
+        self.pending_folder = f"{root}/pending"
+        self.after_folder = f"{root}/after"
+        self.running_folder = f"{root}/running"
+        self.done_folder = f"{root}/done"
+        self.kept_folder = f"{root}/kept"
+        self.failed_folder = f"{root}/failed"
+        self.quarantine_folder = f"{root}/quarantine"
+        self.workers_folder = f"{root}/workers"
+        self.clients_folder = f"{root}/clients"
+        self.blobs_folder = f"{root}/blobs"
+        self.once_folder = f"{root}/once"
+        self.cache_folder = f"{root}/cache"
+        self.cancel_folder = f"{root}/cancel"
+        self.journal_folder = f"{root}/journal"
+        self.progress_folder = f"{root}/progress"
+        self.output_folder = f"{root}/output"
+        self.lanes_folder = f"{root}/lanes"
+        self.events_folder = f"{root}/events"
+        self.fired_folder = f"{root}/fired"
+        self.triggers_folder = f"{root}/triggers"
+        self.locks_folder = f"{root}/locks"
+        self.bell_folder = f"{root}/bell"
+        # Made by the first launch: most spools have no fleets, so it is not among `folders`.
+        self.fleets_folder = f"{root}/fleet"
+
+    @property
+    def folders(self) -> tuple[str, ...]:
+        """All top folders."""
+        return (
+            self.tmp_folder,
+            self.pending_folder,
+            self.after_folder,
+            self.running_folder,
+            self.done_folder,
+            self.kept_folder,
+            self.failed_folder,
+            self.quarantine_folder,
+            self.workers_folder,
+            self.clients_folder,
+            self.blobs_folder,
+            self.once_folder,
+            self.cache_folder,
+            self.cancel_folder,
+            self.journal_folder,
+            self.progress_folder,
+            self.output_folder,
+            self.lanes_folder,
+            self.events_folder,
+            self.fired_folder,
+            self.triggers_folder,
+            self.locks_folder,
+            self.bell_folder,
+        )
+
+    def tmp(self, owner: str, serial: int) -> str:
+        """A file being written by `owner`."""
+        return f"{self.tmp_folder}/{owner}.{serial}"
+
+    def queue(self, queue: str) -> str:
+        """Folder of a queue's slots."""
+        return f"{self.pending_folder}/{queue}"
+
+    def paused(self, queue: str) -> str:
+        """Tells the workers of a queue to claim nothing; they see it when they list the slots."""
+        return f"{self.pending_folder}/{queue}/{PAUSED}"
+
+    def slot(self, queue: str, slot: str) -> str:
+        """Folder of one slot's pending calls."""
+        return f"{self.pending_folder}/{queue}/{slot}"
+
+    def after(self, parent: str) -> str:
+        """Folder of the calls that wait for the end of another one."""
+        return f"{self.after_folder}/{parent}"
+
+    @property
+    def after_bell(self) -> str:
+        """File whose touch tells workers that a call waits for another one; no queue's name."""
+        return f"{self.bell_folder}/.after"
+
+    def running(self, worker: str) -> str:
+        """Folder of the calls that a worker has claimed."""
+        return f"{self.running_folder}/{worker}"
+
+    def mailbox(self, client: str) -> str:
+        """Folder of the outcomes that a client has not collected yet."""
+        return f"{self.done_folder}/{client}"
+
+    def done(self, invocation_id: str) -> str:
+        """An outcome, as published."""
+        return f"{self.done_folder}/{client_of(invocation_id)}/{invocation_id}"
+
+    def kept_mailbox(self, client: str) -> str:
+        """Folder of the outcomes that a client has collected and keeps for others."""
+        return f"{self.kept_folder}/{client}"
+
+    def kept(self, invocation_id: str) -> str:
+        """An outcome that its client has collected."""
+        return f"{self.kept_folder}/{client_of(invocation_id)}/{invocation_id}"
+
+    def cancelled(self, invocation_id: str) -> str:
+        """Tells whoever runs an invocation that it was cancelled."""
+        return f"{self.cancel_folder}/{invocation_id}"
+
+    def reported(self, name: AttemptName) -> AttemptName:
+        """The name of an attempt's report and output, which its retries do not change."""
+        return AttemptName(name.invocation_id, name.attempt)
+
+    def progress(self, name: AttemptName) -> str:
+        """How far the body of an attempt says that it is."""
+        return f"{self.progress_folder}/{self.reported(name)}"
+
+    def output(self, name: AttemptName) -> str:
+        """What the body of an attempt has printed and logged."""
+        return f"{self.output_folder}/{self.reported(name)}"
+
+    def events(self, app_id: str) -> str:
+        """Folder of the events of an application that are still to be handled."""
+        return f"{self.events_folder}/{app_id}"
+
+    def event_bell(self, app_id: str) -> str:
+        """The bell of an application's events: no queue can have this name."""
+        return self.bell(f"{app_id}.@events")
+
+    def staged(self, invocation_id: str) -> str:
+        """A call that is to be published once its key is taken."""
+        return f"{self.tmp_folder}/{invocation_id}"
+
+    def fired(self, key: str) -> str:
+        """The call that was published for a key."""
+        return f"{self.fired_folder}/{key}"
+
+    def trigger(self, key: str) -> str:
+        """Folder of what a trigger has to remember."""
+        return f"{self.triggers_folder}/{key}"
+
+    def fleet(self, name: str) -> str:
+        """Folder of what is known about the batch jobs of a fleet."""
+        return f"{self.fleets_folder}/{name}"
+
+    def blob(self, digest: str) -> str:
+        """A value that many calls share."""
+        return f"{self.blobs_folder}/{digest}"
+
+    def cached(self, key: str) -> str:
+        """The result of a call, for others like it."""
+        return f"{self.cache_folder}/{key}"
+
+    def once(self, key: str) -> str:
+        """Folder of what tells which call is pending under a key."""
+        return f"{self.once_folder}/{key}"
+
+    def once_entry(self, key: str, number: int) -> str:
+        """What tells of one call that was published under a key."""
+        return f"{self.once_folder}/{key}/{number}"
+
+    def lane(self, lane: str) -> str:
+        """Folder of one lane: its places that are taken, and the calls that wait for one."""
+        return f"{self.lanes_folder}/{lane}"
+
+    def in_lane(self, lane: str, name: object) -> str:
+        """A place of a lane, by its number, or a folder of waiting calls."""
+        return f"{self.lanes_folder}/{lane}/{name}"
+
+    def home(self, path: str) -> str:
+        """Where a call is pending that waits at `path`, in a lane or there."""
+        folder, _, name = path.rpartition("/")
+        siding = Siding.parse(folder.rpartition("/")[2])
+        return path if siding is None else f"{self.slot(siding.queue, siding.slot)}/{name}"
+
+    def failed(self, name: AttemptName) -> str:
+        """A call that ended in failure."""
+        return f"{self.failed_folder}/{name}"
+
+    def quarantined(self, name: str) -> str:
+        """A file that could not be read."""
+        return f"{self.quarantine_folder}/{name}"
+
+    def quarantine_reason(self, name: str) -> str:
+        """Why a file lies in quarantine."""
+        return f"{self.quarantine_folder}/{name}.reason"
+
+    def worker_record(self, worker: str) -> str:
+        """What a worker is."""
+        return f"{self.workers_folder}/{worker}.json"
+
+    def worker_lock(self, worker: str) -> str:
+        """Lock that a worker holds for life."""
+        return f"{self.workers_folder}/{worker}.lock"
+
+    def worker_beat(self, worker: str) -> str:
+        """File that a worker touches while it lives."""
+        return f"{self.workers_folder}/{worker}.beat"
+
+    def client_lock(self, client: str) -> str:
+        """Lock that a client holds for life."""
+        return f"{self.clients_folder}/{client}.lock"
+
+    def journal_hour(self, hour: str) -> str:
+        """Folder of what ended in one hour."""
+        return f"{self.journal_folder}/{hour}"
+
+    def journal_lines(self, hour: str, worker: str) -> str:
+        """One line for each attempt that a worker has finished in an hour."""
+        return f"{self.journal_folder}/{hour}/{worker}.jsonl"
+
+    def journal_sums(self, hour: str, worker: str) -> str:
+        """Counts of what a worker has finished in an hour."""
+        return f"{self.journal_folder}/{hour}/{worker}.sums"
+
+    @property
+    def upkeep_stamp(self) -> str:
+        """File that the worker in charge of shared upkeep touches."""
+        return f"{self.locks_folder}/upkeep"
+
+    def drain(self, worker: str) -> str:
+        """Tells a worker to finish what it runs, and to leave."""
+        return f"{self.locks_folder}/drain.{worker}"
+
+    def bell(self, listener: str) -> str:
+        """File whose touch wakes a waiting client, or a queue's workers.
+
+        All profiles of a queue have one, which is not that of calls that need nothing.
+        """
+        queue, profile = split_profile(listener)
+        return self.needs_bell(queue) if profile else f"{self.bell_folder}/{listener}"
+
+    def needs_bell(self, queue: str) -> str:
+        """File whose touch wakes the workers of a queue that have resources."""
+        return f"{self.bell_folder}/{queue}.needs"

@@ -1,0 +1,116 @@
+"""What a call needs of a worker, and what a worker has: amounts of resources by name.
+
+A need is part of the name of a queue's folder, its profile, so that nobody opens a file to know
+it: ``gpu-1_mem-64G``. Equal needs have one profile, however they were written: names are in
+order, a dot is a ``p``, and a whole number has the largest of the suffixes K, M, G, T (powers of
+1024) that divides it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Final, TypeAlias
+
+from fsqueue.common.values import plain
+from fsqueue.spool.format.names import is_safe_name
+
+Amounts: TypeAlias = Mapping[str, int]
+"""Amounts by resource, in thousandths."""
+
+Resources: TypeAlias = Mapping[str, float | str]
+"""Amounts by resource as people write them: 1, 0.5 or "64G"."""
+
+NONE: Final[Amounts] = {}
+_UNIT = 1000
+_SUFFIXES = {"T": 1 << 40, "G": 1 << 30, "M": 1 << 20, "K": 1 << 10, "": 1}
+_NAME = re.compile(r"[a-z][a-z0-9]*", re.ASCII)
+_AMOUNT = re.compile(r"(\d{1,15})(?:\.(\d{1,3}))?([KMGT]?)", re.ASCII)
+
+
+def amounts(given: Resources | str | Iterable[str]) -> Amounts:
+    """Amounts as people give them; those of 0 are left out.
+
+    Args:
+        given: amounts by name, or a text like ``gpu=1 mem=64G``, or several of these.
+
+    Raises:
+        ValueError: a name or an amount is none.
+    """
+    if isinstance(given, Mapping):
+        pairs = [(name, _text(amount)) for name, amount in given.items()]
+    else:
+        texts = [given] if isinstance(given, str) else given
+        words = [word for text in texts for word in re.split(r"[,\s]+", text) if word]
+        pairs = [(name, amount) for name, _, amount in (word.partition("=") for word in words)]
+    found: dict[str, int] = {}
+    for name, amount in pairs:
+        if not isinstance(name, str) or not _NAME.fullmatch(name):
+            raise ValueError(f"{name!r}: expected a name of small letters and digits, like gpu")
+        if name in found:
+            raise ValueError(f"{name} is given twice")
+        found[name] = _thousandths(name, amount)
+    return {name: found[name] for name in sorted(found) if found[name]}
+
+
+def _text(amount: object) -> str:
+    amount = plain(amount)
+    return repr(amount) if isinstance(amount, int | float) else str(amount)
+
+
+def _thousandths(name: str, text: str) -> int:
+    match = _AMOUNT.fullmatch(text)
+    if match is None:
+        raise ValueError(
+            f"{name}={text}: expected a number with up to three decimals, and K, M, G or T behind "
+            "it or not, like 1, 0.5 or 64G"
+        )
+    whole, decimals, suffix = match[1], match[2] or "", match[3]
+    return (int(whole) * _UNIT + int(decimals.ljust(3, "0"))) * _SUFFIXES[suffix]
+
+
+def profile_of(needed: Amounts) -> str:
+    """The part of a queue folder's name that says what its calls need; empty: nothing.
+
+    Raises:
+        ValueError: it is too long for a name.
+    """
+    profile = "_".join(f"{name}-{_shown(needed[name], 'p')}" for name in sorted(needed))
+    if profile and not is_safe_name(profile):
+        raise ValueError(f"{profile!r} is longer than 64 characters: name fewer resources, shorter")
+    return profile
+
+
+def needs_of(profile: str) -> Amounts | None:
+    """What a profile says; None if `profile_of` does not write it so."""
+    if not profile:
+        return NONE
+    try:
+        pairs = (part.partition("-") for part in profile.split("_"))
+        found = amounts([f"{name}={amount.replace('p', '.')}" for name, _, amount in pairs])
+        return found if profile_of(found) == profile else None
+    except ValueError:
+        return None
+
+
+def in_words(held: Amounts) -> str:
+    """Such as ``gpu=1 mem=64G``."""
+    return " ".join(f"{name}={_shown(amount, '.')}" for name, amount in sorted(held.items()))
+
+
+def _shown(amount: int, point: str) -> str:
+    whole, rest = divmod(amount, _UNIT)
+    if rest:
+        return f"{whole}{point}{rest:03d}".rstrip("0")
+    suffix = next(each for each, factor in _SUFFIXES.items() if whole % factor == 0)
+    return f"{whole // _SUFFIXES[suffix]}{suffix}"
+
+
+def covers(held: Amounts, needed: Amounts) -> bool:
+    """Whether there is enough of everything."""
+    return all(held.get(name, 0) >= amount for name, amount in needed.items())
+
+
+def times(held: Amounts, needed: Amounts) -> int | None:
+    """How often the needed amounts are there; None: as often as you like."""
+    return min((held.get(name, 0) // amount for name, amount in needed.items()), default=None)

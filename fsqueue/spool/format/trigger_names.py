@@ -1,0 +1,69 @@
+"""Names of files that triggers have to do with."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from fsqueue.spool.format.names import is_invocation_id
+
+_EVENT = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,63}", re.ASCII)
+_TICK = re.compile(r"\d{13}", re.ASCII)
+_GATHERED = re.compile(r"(\d{1,9})\.(\d{1,3}|fired)", re.ASCII)
+
+ENDED = "@ended"
+"""In place of an event's name: the queue itself has ended a call."""
+
+
+def is_event_name(text: str) -> bool:
+    """Whether `text` names an event."""
+    return _EVENT.fullmatch(text) is not None
+
+
+class EventName(NamedTuple):
+    """The name of an event's file."""
+
+    event: str
+    id: str
+    """Made like an invocation's, by the client that has emitted it; or that of a call that has
+    ended."""
+
+    @classmethod
+    def parse(cls, name: str) -> EventName | None:
+        """Read a file's name; None if it is not one of ours."""
+        event, _, event_id = name.rpartition(".")
+        known = event == ENDED or is_event_name(event)
+        return cls(event, event_id) if known and is_invocation_id(event_id) else None
+
+    def __str__(self) -> str:
+        return f"{self.event}.{self.id}"
+
+
+class Gathered(NamedTuple):
+    """The name of a file of a trigger that waits until all its parts have happened."""
+
+    round: int
+    """From 1; each firing ends one."""
+    part: int | None
+    """Which part has happened; None: the round has been fired."""
+
+    @classmethod
+    def parse(cls, name: str) -> Gathered | None:
+        """Read a file's name; None if it is not one of ours."""
+        match = _GATHERED.fullmatch(name)
+        if match is None:
+            return None
+        return cls(int(match[1]), None if match[2] == "fired" else int(match[2]))
+
+    def __str__(self) -> str:
+        return f"{self.round}.{'fired' if self.part is None else self.part}"
+
+
+def tick_name(tick: float) -> str:
+    """The name of a file that says up to when a trigger's ticks were handled."""
+    return f"{int(tick):013d}"
+
+
+def tick_of(name: str) -> int | None:
+    """The time that such a name means, in seconds since the epoch; None if it is none."""
+    return int(name) if _TICK.fullmatch(name) else None

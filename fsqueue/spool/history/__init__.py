@@ -1,0 +1,1 @@
+"""The journal of finished attempts, and statistics made of it."""

@@ -1,0 +1,321 @@
+"""The journal: what each worker has finished, for statistics and never for decisions.
+
+A worker has two files of its own for each hour of the file server's clock. ``<worker>.jsonl`` has
+one line for each attempt that ended. ``<worker>.sums`` has one line for each ten seconds or so in
+which there was something to do: counts and sketches (see `fsqueue.spool.history.sketch`) by task. Whoever
+wants statistics reads the sums alone, so that their cost grows neither with the number of calls
+nor with the history.
+
+Lines wait in memory for up to ten seconds, or until there are 500, and are then appended together:
+what runs calls has little to do with it. What a worker that is killed has not written is missing
+from the statistics.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import threading
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Final
+
+import msgspec
+
+from fsqueue.spool.format.names import Slot
+from fsqueue.spool.history import sketch
+
+if TYPE_CHECKING:
+    from fsqueue.spool.format.claim import Claim
+    from fsqueue.spool.format.records import Call
+    from fsqueue.spool.store.store import Store
+
+log = logging.getLogger(__name__)
+
+JOURNAL_FORMAT: Final = 1
+MOST_SUMS: Final = 8 << 20
+"""Bytes of an hour's sums that a worker writes, and that a reader reads."""
+
+_EVERY_BEATS = 5
+# With very many tasks; a file has room for the rest of the hour then.
+_SELDOM, _MANY_SUMS = 60.0, MOST_SUMS // 4
+# In bytes, of a worker in an hour: with about 200 a line, 160,000 attempts. What ends after that
+# is in the sums only.
+_MOST_LINES = 32 << 20
+# So many wait in memory at most, for a file server that does not answer.
+_MOST_WAITING = 20_000
+# With so many it writes at the next beat already: they take memory.
+_SOON = 500
+_MOST_TASKS = 200
+_LONGEST_NAME = 200
+_OTHERS: Final = "(others)"
+
+_Count = Annotated[int, msgspec.Meta(ge=0, le=1 << 40)]
+_Time = Annotated[float, msgspec.Meta(ge=0, le=1e11)]
+_Bucket = Annotated[int, msgspec.Meta(ge=sketch.FIRST_BUCKET, le=sketch.LAST_BUCKET)]
+_Sketch = dict[_Bucket, _Count]
+_Name = Annotated[str, msgspec.Meta(max_length=_LONGEST_NAME)]
+
+
+class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """One line: an attempt that has ended. Times are the file server's."""
+
+    v: int = JOURNAL_FORMAT
+    id: str
+    task: str
+    queue: str
+    attempt: int
+    state: str
+    """That of the outcome, "retried" if there is none yet, or "lost" if its slot died."""
+    started: float
+    wait: float
+    """Seconds between when it was due and when it started."""
+    run: float
+    """Seconds that its body took."""
+    failure: str = ""
+    """The exception's type."""
+    members: int = 0
+    """How many calls it was, if it was a batch."""
+    failed: int = 0
+    """How many of these have failed."""
+
+
+class TaskSums(msgspec.Struct, omit_defaults=True):
+    """What became of the calls of one task. A batch counts as so many calls."""
+
+    calls: _Count = 0
+    """That have ended: retries do not count."""
+    failed: _Count = 0
+    retried: _Count = 0
+    lost: _Count = 0
+    """Attempts whose slot died."""
+    wait: _Sketch = msgspec.field(default_factory=dict)
+    run: _Sketch = msgspec.field(default_factory=dict)
+    seconds: _Time = 0.0
+    """Sum of the run times."""
+    waited: _Time = 0.0
+    """Sum of the waiting times."""
+
+    def count(self, entry: Entry) -> None:
+        """Count an attempt."""
+        if entry.state == "lost":
+            self.lost += 1
+            return
+        calls = entry.members or 1
+        run = max(0.0, entry.run) / calls
+        self.seconds += max(0.0, entry.run)
+        sketch.count(self.run, run, calls)
+        if entry.state == "retried":
+            self.retried += 1
+            return
+        self.calls += calls
+        self.failed += entry.failed
+        self.waited += entry.wait * calls
+        sketch.count(self.wait, entry.wait, calls)
+
+    def add(self, other: TaskSums) -> None:
+        """Add up with another period or worker."""
+        self.calls += other.calls
+        self.failed += other.failed
+        self.retried += other.retried
+        self.lost += other.lost
+        self.seconds += other.seconds
+        self.waited += other.waited
+        sketch.add(self.wait, other.wait)
+        sketch.add(self.run, other.run)
+
+
+class Sums(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One line of sums: what a worker did in one period. Times are the file server's."""
+
+    v: int = JOURNAL_FORMAT
+    serial: _Count
+    """Grows from line to line of a worker: a line that was appended twice counts once."""
+    began: _Time
+    """When the worker did."""
+    since: _Time
+    until: _Time
+    slots: _Count
+    busy: _Time = 0.0
+    """Seconds of work of all slots together."""
+    missing: _Count = 0
+    """Attempts that have no line of their own."""
+    left: bool = False
+    """The worker has left."""
+    tasks: dict[_Name, TaskSums] = msgspec.field(default_factory=dict)
+
+
+_encode = msgspec.json.Encoder().encode
+
+
+def hour_of(seconds: float) -> str:
+    """Name of the folder of an hour."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H")
+
+
+def start_of_hour(name: str) -> float | None:
+    """When an hour began; None if this names none."""
+    try:
+        found = datetime.strptime(name, "%Y-%m-%dT%H").replace(tzinfo=UTC).timestamp()
+    except ValueError:
+        return None
+    return found if hour_of(found) == name else None
+
+
+def waited(claim: Claim, call: Call, started: float) -> float:
+    """Seconds between when an attempt could start and when it did."""
+    slot = Slot.parse(claim.origin.rpartition("/")[0].rpartition("/")[2])
+    due = call.created if slot is None else max(call.created, slot.due)
+    return max(0.0, started - due)
+
+
+class Journal:
+    """One worker's part. All methods may be called from any thread; `add` and `hold` do no I/O.
+
+    Args:
+        store: the spool.
+        slots: how many calls the worker runs at a time.
+        heartbeat: the worker's, in seconds; it writes at every fifth.
+        keep: False writes nothing.
+    """
+
+    def __init__(
+        self, store: Store, slots: int, *, heartbeat: float = 2.0, keep: bool = True
+    ) -> None:
+        self._store, self._slots, self._keep = store, slots, keep
+        self._every = _EVERY_BEATS * heartbeat
+        self._mutex = threading.Lock()
+        # Encoded at once: as objects they would take three times the memory.
+        self._lines, self._waiting = bytearray(), 0
+        self._tasks: dict[str, TaskSums] = {}
+        self._missing = 0
+        self._held, self._busy, self._changed = 0, 0.0, 0.0
+        self._began = self._since = 0.0
+        self._flushed = float("-inf")
+        self._serials = itertools.count(1)
+        self._hour, self._written, self._summed = "", 0, 0
+        self._unsent: tuple[str, bytes] | None = None
+
+    def begin(self) -> None:
+        """The worker begins, and has read the file server's clock."""
+        self._began = self._since = self._store.clock.now()
+        self._changed = self._store.fs.monotonic()
+
+    def add(self, entry: Entry) -> None:
+        """An attempt has ended."""
+        if not self._keep:
+            return
+        line = _encode(entry) + b"\n"
+        with self._mutex:
+            _count(self._tasks, entry)
+            if self._waiting < _MOST_WAITING:
+                self._lines += line
+                self._waiting += 1
+            else:
+                self._missing += 1
+
+    def hold(self, change: int) -> None:
+        """So many slots more, or less, are busy."""
+        with self._mutex:
+            self._account()
+            self._held += change
+
+    def _account(self) -> None:
+        now = self._store.fs.monotonic()
+        self._busy += self._held * (now - self._changed)
+        self._changed = now
+
+    def flush(self, worker: str) -> None:
+        """Write what has come together, if it is time to.
+
+        Args:
+            worker: its name.
+
+        Raises:
+            OSError: it could not be written; the next call tries again.
+        """
+        self._flush(worker, left=False)
+
+    def close(self, worker: str) -> None:
+        """Write what is left when the worker leaves."""
+        try:
+            self._flush(worker, left=True)
+        except OSError as error:
+            log.warning("the end of the journal is missing: %s", error)
+
+    def _flush(self, worker: str, *, left: bool) -> None:
+        if not self._keep:
+            return
+        self._send()
+        now = self._store.fs.monotonic()
+        with self._mutex:
+            every = self._every if self._summed < _MANY_SUMS else _SELDOM
+            due = now - self._flushed >= every or self._waiting >= _SOON
+            idle = not (self._tasks or self._held or self._busy)
+            if not left and (not due or idle):
+                if idle:
+                    self._since = self._store.clock.now()
+                return
+            self._flushed = now
+            sums, lines, count = self._take(left)
+        self._write(worker, sums, lines, count)
+
+    def _take(self, left: bool) -> tuple[Sums, bytearray, int]:
+        self._account()
+        until = self._store.clock.now()
+        sums = Sums(
+            serial=next(self._serials),
+            began=self._began,
+            since=self._since,
+            until=max(self._since, until),
+            slots=self._slots,
+            busy=round(self._busy, 3),
+            missing=self._missing,
+            left=left,
+            tasks=self._tasks,
+        )
+        lines, count = self._lines, self._waiting
+        self._since, self._busy, self._missing = sums.until, 0.0, 0
+        self._tasks, self._lines, self._waiting = {}, bytearray(), 0
+        return sums, lines, count
+
+    def _write(self, worker: str, sums: Sums, lines: bytearray, count: int) -> None:
+        hour = hour_of(sums.until)
+        if hour != self._hour:
+            self._hour, self._written, self._summed = hour, 0, 0
+        if self._written + len(lines) > _MOST_LINES:
+            sums = msgspec.structs.replace(sums, missing=sums.missing + count)
+            lines = bytearray()
+        self._written += len(lines)
+        # The sums can wait for the next time, as their serial tells a second copy. Lines can
+        # not: if one of the two fails, they are said to be missing.
+        layout = self._store.layout
+        self._unsent = (layout.journal_sums(hour, worker), _encode(sums) + b"\n")
+        self._summed += len(self._unsent[1])
+        try:
+            self._send()
+            if lines:
+                self._store.append(layout.journal_lines(hour, worker), lines)
+        except OSError:
+            with self._mutex:
+                self._missing += count if lines else 0
+            raise
+
+    def _send(self) -> None:
+        """Append the sums; after a failure perhaps once more, and on a line of their own."""
+        if self._unsent is None:
+            return
+        path, data = self._unsent
+        try:
+            self._store.append(path, data)
+        except OSError:
+            if not data.startswith(b"\n"):
+                self._unsent = (path, b"\n" + data)
+            raise
+        self._unsent = None
+
+
+def _count(tasks: dict[str, TaskSums], entry: Entry) -> None:
+    name = entry.task[:_LONGEST_NAME]
+    if name not in tasks and len(tasks) >= _MOST_TASKS:
+        name = _OTHERS
+    tasks.setdefault(name, TaskSums()).count(entry)

@@ -1,0 +1,1 @@
+"""The protocol: every step that publishes, moves or ends a call."""

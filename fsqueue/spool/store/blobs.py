@@ -1,0 +1,135 @@
+"""Large values that many calls share: stored once, under the digest of their content."""
+
+from __future__ import annotations
+
+import errno
+import re
+import threading
+from collections import OrderedDict
+from typing import TYPE_CHECKING
+
+from fsqueue.errors import EnvelopeError, SpoolVersionError
+from fsqueue.spool.format import envelope
+from fsqueue.spool.format.records import Payload
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from fsqueue.spool.disk.content import Buffer
+    from fsqueue.spool.store.files import Files
+
+# What a process keeps of the blobs that it has read, in bytes; the latest one always.
+_CACHE_LIMIT = 1 << 28
+_DIGEST = re.compile(r"[0-9a-f]{32}")
+_KIND = "blob"
+
+
+class Blobs:
+    """One process's access to ``blobs/``.
+
+    Args:
+        files: the files of the spool.
+    """
+
+    def __init__(self, files: Files) -> None:
+        self._files = files
+        self._mutex = threading.Lock()
+        self._cache: OrderedDict[str, Payload] = OrderedDict()
+        self._damaged: dict[str, str] = {}
+
+    def put(self, data: bytes, buffers: Sequence[Buffer] = ()) -> str:
+        """Store a value, if it is not there yet; returns its digest.
+
+        Dies before the link: a file in ``tmp/`` expires. Dies after it: the blob expires when
+        nobody has used it for long. Lost reply: it is there, which is all that counts.
+        """
+        files = self._files
+        digest, chunks = envelope.seal(_KIND, [data], files.key, buffers)
+        if not self.touch(digest):
+            files.add_file(files.layout.blob(digest), chunks)
+        return digest
+
+    def touch(self, digest: str, when: float | None = None) -> bool:
+        """Keep a blob from expiring; False if it is not there.
+
+        Args:
+            digest: the blob.
+            when: as if it was used at this time, by the file server's clock; None is now.
+        """
+        path = self._files.layout.blob(digest)
+        try:
+            self._files.fs.set_time(path, when)
+        except PermissionError:  # another member of the group made it, who alone may choose
+            self._files.fs.set_time(path, None)
+        except OSError as error:
+            if error.errno not in {errno.ENOENT, errno.ESTALE}:
+                raise
+            return False
+        return True
+
+    def fetch(self, digest: str) -> None:
+        """Read a value, if this process does not have it.
+
+        Raises:
+            EnvelopeError: it is missing or damaged.
+        """
+        self._whole(digest)
+
+    def get(self, digest: str) -> Payload:
+        """The value of a digest; read once and then remembered.
+
+        What is writable is the caller's own; the rest is shared by all who ask.
+
+        Raises:
+            EnvelopeError: it is missing or damaged.
+        """
+        data, buffers = self._whole(digest)
+        return Payload(data, [_own(buffer) for buffer in buffers])
+
+    def _whole(self, digest: str) -> Payload:
+        with self._mutex:  # so that two threads that need it do not read it twice
+            if digest not in self._cache:
+                self._remember(digest, self._read(digest))
+            self._cache.move_to_end(digest)
+            return self._cache[digest]
+
+    def _read(self, digest: str) -> Payload:
+        path = self._files.layout.blob(digest)
+        if _DIGEST.fullmatch(digest) is None:
+            raise EnvelopeError(f"{digest!r} is not the digest of a blob")
+        try:
+            return self._read_whole(path, digest)
+        except FileNotFoundError as error:
+            missing = f"{path} is missing: it holds the common arguments of a fan-out"
+            raise EnvelopeError(self._damaged.get(digest, missing)) from error
+        except (EnvelopeError, SpoolVersionError) as error:
+            # Out of the way of whoever stores this value again.
+            name = self._files.free_name(path)
+            self._files.set_aside(path, str(error), name)
+            where = self._files.layout.quarantined(name)
+            message = f"{error}. The file lies in {where}; make the calls again."
+            self._damaged[digest] = message
+            raise EnvelopeError(message) from error
+
+    def _read_whole(self, path: str, digest: str) -> Payload:
+        try:
+            content = self._files.read_file(path, fresh=True)
+        except PermissionError as error:
+            raise EnvelopeError(f"{path} may not be read: {error.strerror}") from error
+        found = envelope.unseal(content, path, self._files.key)
+        if (found.kind, found.digest) != (_KIND, digest):
+            raise EnvelopeError(f"{path} is damaged: its content is not that of its name")
+        return found.payload
+
+    def _remember(self, digest: str, payload: Payload) -> None:
+        self._cache[digest] = payload
+        while len(self._cache) > 1 and sum(map(_size, self._cache.values())) > _CACHE_LIMIT:
+            self._cache.popitem(last=False)
+
+
+def _own(buffer: Buffer) -> Buffer:
+    return bytearray(buffer) if isinstance(buffer, bytearray) else buffer
+
+
+def _size(payload: Payload) -> int:
+    return sum(map(len, payload.chunks))

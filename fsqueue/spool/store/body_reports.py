@@ -1,0 +1,159 @@
+"""What bodies say while they run: how far they are, and what they print.
+
+Both are for people to look at. No decision of the queue reads them, they are never unpickled, and
+they are not signed. Each attempt has at most one file of either kind, which its worker writes:
+
+- ``progress/<id>.<attempt>``: the latest report, replaced as a whole. Dies before the rename: a
+  file in ``tmp/`` expires. Dies after it, or the reply is lost: it is there. It is removed with
+  the end of the attempt; one that a dead worker has left is removed by its reaper, or expires.
+- ``output/<id>.<attempt>``: grows in place. The writer alone knows how much is there and says
+  where each piece goes, so a piece whose answer was lost is written over itself. Dies: what was
+  written is there, and half a line at its end perhaps. It expires like a result.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from fsqueue.errors import EnvelopeError
+from fsqueue.spool.format.names import AttemptName
+from fsqueue.spool.format.records import UNDECODABLE
+from fsqueue.spool.store import whereabouts
+from fsqueue.spool.store.headers import outcome_of
+
+if TYPE_CHECKING:
+    from fsqueue.spool.store.store import Store
+
+log = logging.getLogger(__name__)
+
+OUTPUT_LIMIT: Final = 1 << 20
+"""Bytes that a file of captured output may have."""
+LONGEST_MESSAGE: Final = 200
+"""Characters of a message that are kept."""
+_LONGEST_REPORT = 1 << 12
+
+
+class Progress(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How far a body says that it is.
+
+    Attributes:
+        done: how much is done, in the body's own unit.
+        total: how much there is to do; None if that is not known.
+        message: what it does just now.
+    """
+
+    done: float
+    total: float | None = None
+    message: str = ""
+
+    @property
+    def fraction(self) -> float | None:
+        """From 0 to 1; None if it is not known."""
+        if not self.total or not math.isfinite(self.done / self.total):
+            return None
+        return min(1.0, max(0.0, self.done / self.total))
+
+    def __str__(self) -> str:
+        count = f"{self.done:g}" if self.total is None else f"{self.done:g}/{self.total:g}"
+        percent = "" if self.fraction is None else f"{self.fraction:.0%} "
+        return f"{percent}({count}){' ' * bool(self.message)}{self.message}"
+
+
+def write_progress(store: Store, name: AttemptName, progress: Progress) -> None:
+    """Replace the report of an attempt."""
+    store.replace_file(store.layout.progress(name), [msgspec.json.encode(progress)])
+
+
+def read_progress(store: Store, name: AttemptName) -> Progress | None:
+    """The latest report of an attempt; None if there is none that can be read."""
+    try:
+        data = store.fs.read_part(store.layout.progress(name), _LONGEST_REPORT)
+        found = msgspec.json.decode(data, type=Progress)
+    except (OSError, EnvelopeError, *UNDECODABLE):
+        return None
+    return msgspec.structs.replace(found, message=found.message[:LONGEST_MESSAGE])
+
+
+def reporting_attempts(store: Store) -> dict[str, AttemptName]:
+    """The latest attempt of each invocation that has reported how far it is."""
+    return _latest(store, store.layout.progress_folder)
+
+
+def _latest(store: Store, folder: str) -> dict[str, AttemptName]:
+    names = (AttemptName.parse(text) for text in store.fs.names(folder, fresh=True))
+    ordered = sorted((name for name in names if name), key=lambda name: name.attempt)
+    return {name.invocation_id: name for name in ordered}
+
+
+def progress_of(store: Store, invocation_id: str) -> Progress | None:
+    """The latest report of an invocation; None if there is none."""
+    name = reporting_attempts(store).get(invocation_id)
+    return None if name is None else read_progress(store, name)
+
+
+def latest_output(store: Store, invocation_id: str) -> AttemptName:
+    """The attempt whose output is of interest: the one that has given the outcome, or the latest.
+
+    Costs a look for the outcome, and a listing of all that have printed if there is none.
+    """
+    outcome = outcome_of(store, invocation_id)
+    if outcome is not None:
+        return AttemptName(invocation_id, outcome.attempt)
+    first = AttemptName(invocation_id, 1)
+    return _latest(store, store.layout.output_folder).get(invocation_id, first)
+
+
+def outputs_of(store: Store, invocation_id: str) -> list[AttemptName]:
+    """The attempts that have printed something, the first one first. Costs a listing of all."""
+    names = map(AttemptName.parse, store.fs.names(store.layout.output_folder, fresh=True))
+    return sorted(name for name in names if name and name.invocation_id == invocation_id)
+
+
+def read_output(store: Store, name: AttemptName, start: int = 0) -> bytes:
+    """What an attempt has printed so far; empty if there is nothing that can be read.
+
+    Args:
+        store: the spool.
+        name: the attempt.
+        start: leave out so many bytes.
+    """
+    left = OUTPUT_LIMIT - start
+    if left <= 0:
+        return b""
+    try:
+        return store.fs.read_part(store.layout.output(name), left, start)
+    except (OSError, EnvelopeError):
+        return b""
+
+
+def drop_progress(store: Store, name: AttemptName) -> bool:
+    """Remove the report of an attempt that has ended; False if it stays, which harms nobody."""
+    try:
+        store.fs.discard(store.layout.progress(name))
+    except OSError as error:
+        log.info("the report of %s stays: %s", name, error)
+        return False
+    return True
+
+
+def remove_stale_progress(store: Store) -> int:
+    """Remove the reports of attempts that no worker holds; returns how many.
+
+    One that is claimed anew in the middle of the look may lose its report; the next one comes.
+    """
+    fs, layout = store.fs, store.layout
+    reported = fs.names(layout.progress_folder, fresh=True)  # first: whoever reports is running
+    if not reported:
+        return 0
+    held = {
+        layout.reported(name)
+        for _, folder in whereabouts.running(store)
+        for name in map(AttemptName.parse, store.listed(folder, fresh=True))
+        if name is not None
+    }
+    names = (AttemptName.parse(text) for text in reported)
+    return sum(drop_progress(store, name) for name in names if name and name not in held)

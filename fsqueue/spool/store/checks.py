@@ -1,0 +1,61 @@
+"""Checks a call against where its file was found: its spool, its name and its place.
+
+A digest proves that a file is whole, and in a signed spool who has made it. It says nothing about
+where the file lies, so the header names all of that.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fsqueue.errors import EnvelopeError
+from fsqueue.spool.format.names import is_invocation_id, is_queue_name, is_slot_name
+from fsqueue.spool.store.limits import check_lanes
+
+if TYPE_CHECKING:
+    from fsqueue.spool.format.claim import Claim
+    from fsqueue.spool.format.names import AttemptName
+    from fsqueue.spool.format.records import Call
+
+
+def check_header(call: Call, spool: str, path: str, name: AttemptName) -> None:
+    """Check that a call belongs to this spool and to its file's name, and names places of a spool.
+
+    Raises:
+        EnvelopeError: it does not.
+    """
+    if call.spool != spool:
+        raise EnvelopeError(f"{path} belongs to another spool ({call.spool})")
+    if call.id != name.invocation_id:
+        raise EnvelopeError(f"{path} holds another invocation ({call.id})")
+    if not is_queue_name(call.queue) or not is_slot_name(call.slot):
+        raise EnvelopeError(f"{path} names no slot of a queue ({call.queue}/{call.slot})")
+    check_lanes(call, path)
+    if not all(map(is_invocation_id, call.after)):
+        raise EnvelopeError(f"{path} waits for what is no invocation")
+    if name.deaths >= call.max_attempts:
+        raise EnvelopeError(f"{path} was attempted more often than {call.max_attempts} times")
+
+
+def check_place(call: Call, claim: Claim) -> None:
+    """Check that nobody has moved a call to another queue or slot before it was claimed.
+
+    Each move of the protocol goes to the slot that the header names, with two exceptions: a retry,
+    and a call that has waited for others and has a countdown, go to a later slot of the same
+    priority. How much later is not checked: the file server's clock may have been set back since.
+
+    Raises:
+        EnvelopeError: it was claimed from a place that is not its own.
+    """
+    queue, slot = claim.origin.split("/")[-3:-1]
+    is_later = claim.name.retries or (call.countdown and call.after)
+    in_place = _priority(slot) == _priority(call.slot) if is_later else slot == call.slot
+    if queue != call.queue or not in_place:
+        raise EnvelopeError(
+            f"{claim.path} was moved: it was claimed from {queue}/{slot}, and its place is "
+            f"{call.queue}/{call.slot}"
+        )
+
+
+def _priority(slot: str) -> str:
+    return slot.partition(".")[0]

@@ -1,0 +1,317 @@
+"""Publishing once: of all who publish a call under one key one does, and the others learn of it.
+
+What is under a key is told by entries, ``once/<key>/<n>``. An entry says where a call was written
+(in ``tmp/``) and where it is to be pending. It is linked before the call is renamed from the one
+place to the other, and whoever finds it may do that rename: so a publisher that dies in between
+leaves a call that the next one makes pending, and nobody waits for it.
+
+Under a key is *one pending call at most*, counted from its publication to its first claim. What a
+worker has claimed, or somebody cancelled or withdrew, leaves the key free, also if it becomes
+pending again: a requeue or a retry does not count, as the body has begun. One that waits for its
+turn in a lane is pending too; while a worker finds out that it has to wait, it is not.
+
+The next call under a free key is entry ``n + 1``. It counts if it is the newest after the link and
+``n`` is there: so nobody who looked long ago can take a number that others have used up, as the
+newest entry is removed by nothing but its expiry. Of an entry that does not count the call is taken
+back, and only then is it removed. A call is only taken back by a rename: so its publisher has it,
+or it is pending.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
+
+from fsqueue.errors import EnvelopeError, SpoolError
+from fsqueue.spool.format import envelope
+from fsqueue.spool.format.names import (
+    AttemptName,
+    is_entry_name,
+    is_key_name,
+    is_queue_name,
+    is_slot_name,
+    is_temporary_name,
+    lane_limit,
+)
+from fsqueue.spool.format.records import UNDECODABLE
+from fsqueue.spool.store.outcomes import Outcomes
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from fsqueue.spool.disk.content import Buffer
+    from fsqueue.spool.format.layout import Layout
+    from fsqueue.spool.format.records import Call
+    from fsqueue.spool.store.limits import Lanes
+
+log = logging.getLogger(__name__)
+
+_KIND = "once"
+_TRIES = 100
+
+
+class Key(NamedTuple):
+    """Under what a call is published once.
+
+    Attributes:
+        name: 32 hexadecimal digits, such as a digest of application, task and some arguments.
+        content: tells calls under one key apart, such as a digest of all arguments; may be empty.
+    """
+
+    name: str
+    content: str = ""
+
+
+class Published(NamedTuple):
+    """The pending call under a key."""
+
+    invocation_id: str
+    path: str
+    """Where it is pending, or was."""
+    content: str
+    """Of its `Key`."""
+    mine: bool
+    """It is the call that was to be published."""
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """What ``once/<key>/<n>`` says of a call."""
+
+    key: str
+    id: str
+    temporary: str
+    queue: str
+    slot: str
+    content: str
+    lanes: tuple[str, ...] = ()
+    """Where it may wait for its turn."""
+
+
+_decode = msgspec.json.Decoder(Entry).decode
+
+
+class _Look(NamedTuple):
+    """What somebody has seen under a key."""
+
+    found: Published | None
+    number: int
+    """Of the newest entry; 0: there is none."""
+    damage: str = ""
+    """What is wrong with that entry."""
+
+
+_NOTHING = _Look(None, 0)
+
+
+class Once(Outcomes):
+    """Calls that are published once."""
+
+    lanes: Lanes
+
+    def publish_once(
+        self,
+        key: Key,
+        call: Call,
+        payload: Sequence[bytes | memoryview],
+        buffers: Sequence[Buffer] = (),
+    ) -> Published:
+        """Make a call pending, unless one is under this key; returns the one that is.
+
+        Dies before the link: the call was not accepted, files in ``tmp/`` expire. Dies after it:
+        whoever publishes under this key next makes this call pending, before it expires. Dies
+        after the rename: it is pending.
+
+        Lost reply of the link: the entry's file has two names. Of the rename: it is pending, as if
+        somebody had helped.
+
+        Raises:
+            OSError: the shared directory did not take the call.
+            SpoolVersionError: what is under the key was written by another format version.
+        """
+        for _ in range(_TRIES):
+            look = self._look(key)
+            if look.found is not None:
+                return look.found
+            chunks = envelope.encode(call, payload, self.key, buffers)
+            if self._is_published(key, look, call, chunks):
+                return Published(call.id, _pending(self.layout, call), key.content, mine=True)
+        raise SpoolError(
+            f"cannot publish under {self.layout.once(key.name)}: others are faster each time. "
+            "Look what is in there, and remove the folder."
+        )
+
+    def pending_once(self, key: Key) -> Published | None:
+        """The call that is pending under a key; that of a publisher which has died is made so.
+
+        Raises:
+            SpoolVersionError: what is under the key was written by another format version.
+        """
+        return self._look(key).found
+
+    def _look(self, key: Key) -> _Look:
+        numbers = self._numbers(key)
+        if not numbers:
+            return _NOTHING
+        number = numbers[-1]
+        try:
+            entry = self._read_entry(key, number)
+        except FileNotFoundError:  # it expires just now: the number will not count
+            return _Look(None, number)
+        except EnvelopeError as error:
+            return _Look(None, number, str(error))
+        pending, temporary = self._places(entry)
+        found = Published(entry.id, pending, entry.content, mine=False)
+        if self.fs.exists(pending, fresh=True):
+            return _Look(found, number)
+        if _counts(number, numbers) and self.fs.exists(temporary, fresh=True):
+            self.move(temporary, pending)
+        if self._waits(entry):
+            return _Look(found, number)
+        # Its publisher may have been faster, or a reply got lost; or it is claimed, or gone.
+        return _Look(found if self.fs.exists(pending, fresh=True) else None, number)
+
+    def _waits(self, entry: Entry) -> bool:
+        """Whether a call waits for its turn in a lane, from where it comes back to its slot."""
+        name = f"{entry.id}.1"
+        return any(
+            name in self.fs.names(folder, fresh=True)
+            for lane in entry.lanes
+            for siding, folder in self.lanes.sidings(lane)
+            if (siding.slot, siding.queue) == (entry.slot, entry.queue)
+        )
+
+    def _places(self, entry: Entry) -> tuple[str, str]:
+        """Where a call is to be pending, and where it was written."""
+        folder = self.layout.slot(entry.queue, entry.slot)
+        return f"{folder}/{entry.id}.1", f"{self.layout.tmp_folder}/{entry.temporary}"
+
+    def _is_published(self, key: Key, look: _Look, call: Call, chunks: Sequence[Buffer]) -> bool:
+        """Make a call pending; False if somebody else was faster."""
+        temporary, number = self._write(chunks), look.number + 1
+        entered = False
+        try:
+            entered = self._enter(key, number, call, temporary)
+            if entered and _counts(number, self._numbers(key)):
+                self.move(temporary, _pending(self.layout, call))  # False: somebody has helped
+                self._remove_older(key, look)
+                return True
+        except OSError:
+            if self._take_back(temporary):
+                raise
+            return True
+        if not self._take_back(temporary):
+            return True
+        if entered:
+            # After its call, which somebody may have made pending. It stands for none if it stays.
+            with contextlib.suppress(OSError):
+                self.fs.discard(self.layout.once_entry(key.name, number))
+        return False
+
+    def _enter(self, key: Key, number: int, call: Call, temporary: str) -> bool:
+        """Add an entry; False if somebody else was faster."""
+        name = os.path.basename(temporary)
+        entry = Entry(key.name, call.id, name, call.queue, call.slot, key.content, call.lanes)
+        _, chunks = envelope.seal(_KIND, [msgspec.json.encode(entry)], self.key, ())
+        return self.add_file(self.layout.once_entry(key.name, number), chunks)
+
+    def _take_back(self, temporary: str) -> bool:
+        """Remove a call that is not pending; False if somebody has made it so.
+
+        First by a rename to a name that no entry has. Dies after that: the entry stands for no
+        call. Lost reply: the new name is there.
+        """
+        taken = self._temporary()
+        try:
+            self.fs.rename(temporary, taken)
+        except FileNotFoundError:
+            if not self.fs.exists(taken, fresh=True):
+                return False
+        self.fs.discard(taken)
+        return True
+
+    def _remove_older(self, key: Key, look: _Look) -> None:
+        """Remove the entries before the newest; what an error leaves, the next one removes."""
+        try:
+            if look.damage:
+                path = self.layout.once_entry(key.name, look.number)
+                self.set_aside(path, look.damage, self.free_name(f"{key.name}.{look.number}"))
+            for number in self._numbers(key) if look.number else ():
+                # Not all but the newest: this call may be claimed by now, and the next one counts
+                # on its entry.
+                if number <= look.number:
+                    self.fs.discard(self.layout.once_entry(key.name, number))
+        except (OSError, SpoolError) as error:
+            log.info("old entries stay in %s: %s", self.layout.once(key.name), error)
+
+    def expire_entries(self, ttl: float) -> int:
+        """Remove the entries older than `ttl` seconds whose calls are not pending any more.
+
+        One that publishes at this very moment, and took the entry for the newest, begins anew.
+        Returns how many were removed.
+        """
+        removed = 0
+        for name in filter(is_key_name, self.fs.names(self.layout.once_folder)):
+            key = Key(name)
+            for number in self._numbers_seen(key):
+                path = self.layout.once_entry(name, number)
+                try:
+                    if self.clock.now() - self.fs.modified(path) > ttl and not self._lives(
+                        key, number
+                    ):
+                        self.fs.discard(path)
+                        removed += 1
+                except (OSError, SpoolError) as error:
+                    log.info("cannot expire %s: %s", path, error)
+            with contextlib.suppress(OSError):
+                self.fs.rmdir(self.layout.once(name))
+        return removed
+
+    def _lives(self, key: Key, number: int) -> bool:
+        try:
+            entry = self._read_entry(key, number)
+        except (EnvelopeError, FileNotFoundError):
+            return False
+        places = self._places(entry)
+        return any(self.fs.exists(place, fresh=True) for place in places) or self._waits(entry)
+
+    def _numbers_seen(self, key: Key) -> list[int]:
+        return sorted(int(n) for n in self.listed(self.layout.once(key.name)) if is_entry_name(n))
+
+    def _numbers(self, key: Key) -> list[int]:
+        names = self.fs.names(self.layout.once(key.name), fresh=True)
+        return sorted(int(name) for name in names if is_entry_name(name))
+
+    def _read_entry(self, key: Key, number: int) -> Entry:
+        path = self.layout.once_entry(key.name, number)
+        found = self.unseal(self.read_file(path), path)
+        try:
+            entry = _decode(found.payload.data)
+        except UNDECODABLE as error:
+            raise EnvelopeError(f"{path} has an unreadable header: {error}") from error
+        if found.kind != _KIND or entry.key != key.name or not _is_sane(entry):
+            raise EnvelopeError(f"{path} is no entry of this key")
+        return entry
+
+
+def _counts(number: int, numbers: Sequence[int]) -> bool:
+    """Whether an entry stands for a call: it is the newest, and the one before is still there."""
+    return numbers[-1:] == [number] and (number - 1 in numbers or numbers == [1])
+
+
+def _pending(layout: Layout, call: Call) -> str:
+    return f"{layout.slot(call.queue, call.slot)}/{call.id}.1"
+
+
+def _is_sane(entry: Entry) -> bool:
+    """Whether the names in an entry are what they should be, and lead nowhere else."""
+    return (
+        AttemptName.parse(f"{entry.id}.1") is not None
+        and is_temporary_name(entry.temporary)
+        and is_queue_name(entry.queue)
+        and is_slot_name(entry.slot)
+        and all(map(lane_limit, entry.lanes))
+    )

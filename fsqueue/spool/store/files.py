@@ -1,0 +1,397 @@
+"""Files of the spool, whatever they hold: written, moved, read and set aside.
+
+A file is written under ``tmp/`` and moved into place, whose folder may be missing, or be a file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import itertools
+import logging
+import os
+from typing import TYPE_CHECKING
+
+from fsqueue.errors import EnvelopeError, SpoolError, SpoolReplacedError, SpoolVersionError
+from fsqueue.spool.disk.capacity import explained
+from fsqueue.spool.disk.clock import ServerClock
+from fsqueue.spool.disk.filesystem import links_unsupported
+from fsqueue.spool.format import envelope
+from fsqueue.spool.format.names import new_token
+from fsqueue.spool.format.records import FORMAT
+from fsqueue.spool.store.root import check_spool, format_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from fsqueue.spool.disk.content import Buffer, Content
+    from fsqueue.spool.disk.filesystem import Filesystem
+    from fsqueue.spool.format.envelope import H
+    from fsqueue.spool.format.layout import Layout
+    from fsqueue.spool.format.records import Payload, SpoolInfo
+
+log = logging.getLogger(__name__)
+
+# Each try ends with a folder made that somebody removed again in between: rare even once.
+_TRIES = 100
+_REMOVED = "its folder is removed again and again. Look what cleans up there besides fsqueue."
+# In bytes: with a suffix and the ending of the reason it must still be a name.
+_LONGEST_NAME = 200
+
+
+class Files:
+    """One process's handle on the files of a spool. `Store` adds what they are about.
+
+    Args:
+        filesystem: verbs over system calls.
+        layout: paths of the spool.
+        info: the content of its ``spool.json``.
+        key: the key that signs its files; empty if they are not signed.
+    """
+
+    def __init__(
+        self, filesystem: Filesystem, layout: Layout, info: SpoolInfo, key: bytes = b""
+    ) -> None:
+        self.fs = filesystem
+        self.layout = layout
+        self.info = info
+        self.clock = ServerClock(filesystem)
+        self.key = key
+        self._owner = new_token()
+        self._serial = itertools.count()
+        self._left_alone: set[str] = set()
+        self._passed_over: set[str] = set()
+
+    def sync_clock(self) -> None:
+        """Read the file server's clock, for a process that has no file of its own to touch."""
+        path = self._temporary()
+        self.clock.sync(path)
+        self.fs.discard(path)
+
+    # -- the root -----------------------------------------------------------------------
+
+    def check_spool(self) -> None:
+        """Check that the root holds this spool, before something that is missing is made.
+
+        Raises:
+            SpoolReplacedError: it holds another spool.
+            OSError: it holds none at the moment, as when it is not mounted.
+        """
+        check_spool(self.fs, self.layout, self.info.id)
+
+    def make_folders(self, path: str) -> None:
+        """Make a folder of the spool, and those above it where they are missing.
+
+        Also if somebody removes empty ones meanwhile. But never the root: where that is missing,
+        or is the bare mount point, nothing may be made.
+
+        Raises:
+            SpoolReplacedError: the root holds another spool.
+            OSError: the root holds no spool at the moment.
+        """
+        for _ in range(_TRIES):
+            try:
+                self.fs.mkdir(path)
+            except FileNotFoundError as error:
+                missing, above = error, os.path.dirname(path)
+                if above in self.layout.folders:
+                    self.check_spool()
+                if above != self.layout.root:
+                    self.make_folders(above)
+            except FileExistsError:
+                return
+            else:
+                return
+        raise missing
+
+    def touch_stamp(self, path: str) -> None:
+        """Set the times of a file of nobody's in particular, making it if need be.
+
+        Raises:
+            SpoolReplacedError: it is missing, and the root holds another spool.
+            OSError: the shared directory fails, or the root holds no spool at the moment.
+        """
+        try:
+            self.fs.set_time(path, None)
+        except FileNotFoundError:
+            self.check_spool()
+            self.fs.touch(path)
+
+    # -- reading ------------------------------------------------------------------------
+
+    def _read_if_there(self, path: str) -> Content | None:
+        try:
+            return self.read_file(path, fresh=True)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+    def listed(self, folder: str, *, fresh: bool = False, limit: int | None = None) -> list[str]:
+        """Names in a folder; one that cannot be listed has none, and is told of once.
+
+        For those who look through many folders: one that others have closed, or that the disk has
+        damaged, keeps them from no other. Not for what must tell "empty" from "cannot be seen".
+        """
+        try:
+            return self.fs.names(folder, fresh=fresh, limit=limit)
+        except OSError as error:
+            self.pass_over(folder, error)
+            return []
+
+    def pass_over(self, path: str, error: Exception) -> None:
+        """Say of an entry, once, that nothing can be done about it."""
+        if path not in self._passed_over:
+            self._passed_over.add(path)
+            log.warning("%s is passed over: %s", path, error)
+
+    def read_file(self, path: str, *, fresh: bool = False) -> Content:
+        """Content of a call, an outcome or a blob.
+
+        Raises:
+            EnvelopeError: no regular file, or not as long as it says.
+            SpoolVersionError: long, and written by another format version.
+        """
+        try:
+            return self.fs.read_content(path, envelope.pieces, fresh=fresh)
+        except SpoolVersionError as error:
+            self._check_version(path, error)
+            raise
+
+    def decode(self, content: Content, kind: type[H], where: str) -> tuple[H, Payload]:
+        """Header and payload of a file's content; see `envelope.decode`."""
+        try:
+            return envelope.decode(content, kind, where, self.key)
+        except SpoolVersionError as error:
+            self._check_version(where, error)
+            raise
+
+    def unseal(self, content: Content, where: str) -> envelope.Unsealed:
+        """What a file of any kind holds; see `envelope.unseal`."""
+        try:
+            return envelope.unseal(content, where, self.key)
+        except SpoolVersionError as error:
+            self._check_version(where, error)
+            raise
+
+    def _check_version(self, where: str, error: SpoolVersionError) -> None:
+        """Tell a file of another version from one whose version is damaged.
+
+        A version of fsqueue that writes files of another format says so in ``spool.json`` first.
+
+        Raises:
+            EnvelopeError: ``spool.json`` names the format of this version: the file is damaged.
+        """
+        if format_of(self.fs, self.layout) == FORMAT:
+            raise EnvelopeError(
+                f"{where} is damaged: it names another format than {self.layout.info}, which says "
+                f"{FORMAT}"
+            ) from error
+
+    # -- moving -------------------------------------------------------------------------
+
+    def move(self, source: str, target: str) -> bool:
+        """Rename into a folder that may be missing; False if the source is gone.
+
+        Only for a source that nobody else would take, or where it does not matter who did:
+        a lost reply looks like a source that is gone.
+        """
+        for _ in range(_TRIES):
+            try:
+                self.fs.rename(source, target)
+            except FileNotFoundError:
+                if not self.fs.is_there(source):
+                    return False
+                self._make_way(target)
+            except OSError:
+                if not self.clear(os.path.dirname(target)):
+                    raise
+            else:
+                return True
+        raise SpoolError(f"cannot move to {target}: {_REMOVED}")
+
+    def _make_way(self, target: str) -> None:
+        folder = os.path.dirname(target)
+        # A folder of that name may be missing in another spool, too.
+        self.check_spool()
+        if not self.clear(folder):
+            self.make_folders(folder)
+
+    def clear(self, folder: str) -> bool:
+        """Set aside a file or link that stands where a folder belongs; False if none does.
+
+        By a link and an unlink, which refuse folders: somebody else may have mended it, and what
+        lies in there by now must not be moved away.
+        """
+        layout = self.layout
+        if folder in layout.folders or self.fs.is_folder(folder) is not False:
+            return False
+        self.check_spool()
+        name = self.free_name(folder)
+        self._explain(name, f"{folder}: stands where a folder of the spool belongs")
+        try:
+            self.fs.link(folder, layout.quarantined(name))
+        except (FileNotFoundError, PermissionError):
+            self.fs.discard(layout.quarantine_reason(name))
+            return False
+        with contextlib.suppress(FileNotFoundError, IsADirectoryError, PermissionError):
+            self.fs.unlink(folder)
+        log.warning("%s is not a folder, and is set aside", folder)
+        return True
+
+    def _link(self, temporary: str, target: str) -> bool:
+        for _ in range(_TRIES):
+            try:
+                self.fs.link(temporary, target)
+            except FileExistsError:
+                return self.fs.link_count(temporary) > 1
+            except FileNotFoundError:
+                # Its client is gone and took the empty mailbox along.
+                self._make_way(target)
+            except OSError as error:
+                if links_unsupported(error):
+                    return self._rename_if_absent(temporary, target)
+                if not self.clear(os.path.dirname(target)):
+                    raise
+            else:
+                return True
+        raise SpoolError(f"cannot publish into {target}: {_REMOVED}")
+
+    def _rename_if_absent(self, temporary: str, target: str) -> bool:
+        # Without links the look and the rename are two steps: two workers of one invocation
+        # can pass the look together, and then the later result stands.
+        if self.fs.exists(target):
+            return False
+        self.move(temporary, target)
+        return True
+
+    # -- quarantine ---------------------------------------------------------------------
+
+    def free_name(self, path: str) -> str:
+        """A name for a file in ``quarantine/`` that nothing there has: its own, or one like it."""
+        name = os.fsdecode(os.fsencode(os.path.basename(path))[:_LONGEST_NAME])
+        taken = self.layout.quarantined(name), self.layout.quarantine_reason(name)
+        if any(self.fs.exists(each) for each in taken):
+            return f"{name}.{new_token(6)}"
+        return name
+
+    def set_aside(self, path: str, reason: str, name: str | None = None) -> None:
+        """Move a file to ``quarantine/`` with its reason beside it.
+
+        Dies in between: the reason is there, and the file still has to be moved.
+
+        Args:
+            path: the file.
+            reason: what is wrong with it.
+            name: from `free_name`, if it was asked for before.
+        """
+        self.check_spool()
+        name = name or self.free_name(path)
+        self._explain(name, f"{path}: {reason}")
+        target = self.layout.quarantined(name)
+        try:
+            moved = self.move(path, target) or self.fs.exists(target)
+        except PermissionError:
+            self.fs.discard(self.layout.quarantine_reason(name))
+            raise
+        if not moved:
+            self.fs.discard(self.layout.quarantine_reason(name))  # somebody else was faster
+
+    def remove(self, path: str) -> None:
+        """Remove a file that may be gone already; a folder in its place is set aside."""
+        try:
+            self.fs.discard(path)
+        except IsADirectoryError:
+            self.clear_away(path, "a folder stands where a file of the spool belongs")
+
+    def clear_away(self, path: str, reason: str) -> None:
+        """Set a file aside, unless it cannot be moved, as a folder of others that is closed."""
+        try:
+            self.set_aside(path, reason)
+        except PermissionError as error:
+            self.pass_over(path, error)
+
+    def _explain(self, name: str, reason: str) -> None:
+        text = f"{reason}\n".encode("utf-8", "backslashreplace")  # names can hold any bytes
+        self.move(self._write([text]), self.layout.quarantine_reason(name))
+
+    def leave_alone(self, error: SpoolVersionError) -> None:
+        """Log, once for each file, that only another version of fsqueue can read it."""
+        if str(error) not in self._left_alone:
+            self._left_alone.add(str(error))
+            log.warning("left alone: %s", error)
+
+    # -- writing ------------------------------------------------------------------------
+
+    def add_file(self, path: str, chunks: Sequence[Buffer]) -> bool:
+        """Make a file; False if there is one already, which stays."""
+        temporary = self._write(chunks)
+        try:
+            return self._link(temporary, path)
+        finally:
+            self.fs.discard(temporary)
+
+    def append(self, path: str, data: bytes | bytearray) -> None:
+        """Add to the end of a file of this process alone, whose folder may be missing, or none.
+
+        The two folders above are looked at each time: unlike a rename, this would write on to what
+        is out of the spool if one was a link.
+        """
+        folder = os.path.dirname(path)
+        if self.fs.is_folder(os.path.dirname(folder)) is False:
+            raise NotADirectoryError(errno.ENOTDIR, "not a folder", os.path.dirname(folder))
+        if not self.fs.is_folder(folder):
+            self.check_spool()
+            self.clear(folder)
+            self.make_folders(folder)
+        self.fs.append(path, data)
+
+    def place(self, path: str, chunks: Sequence[Buffer]) -> None:
+        """Write a file whose name nothing else has, or no file if this raises an error.
+
+        Dies before the rename: a file in ``tmp/`` expires. Dies after it: it is there.
+        """
+        temporary = self._write(chunks)
+        try:
+            self.move(temporary, path)
+        except OSError:
+            # If it is not there any more it was renamed, and the error is about the reply alone.
+            # Only a look can tell: the reply of a removal can be lost too.
+            if self.fs.exists(temporary):
+                self.fs.discard(temporary)
+                raise
+        except SpoolReplacedError:
+            self.fs.discard(temporary)
+            raise
+
+    def replace_file(self, path: str, chunks: Sequence[Buffer]) -> None:
+        """Put a file in the place of one that only this process writes."""
+        temporary = self._write(chunks)
+        try:
+            self.move(temporary, path)
+        except (OSError, SpoolReplacedError):
+            self.fs.discard(temporary)
+            raise
+
+    def _write(self, chunks: Sequence[Buffer]) -> str:
+        path = self._temporary()
+        self.create(path, chunks)
+        return path
+
+    def create(self, path: str, chunks: Sequence[Buffer]) -> None:
+        """Write a new file under a name that nobody looks at yet.
+
+        Raises:
+            StorageError: it does not fit on the disk.
+            OSError: the shared directory fails in another way.
+        """
+        try:
+            self.fs.create(path, chunks)
+        except OSError as error:
+            size = sum(map(len, chunks))
+            refused = explained(error, self.fs, self.layout.root, size)
+            if refused is error:
+                raise
+            raise refused from error
+
+    def _temporary(self) -> str:
+        """A path in ``tmp/`` that nobody else has."""
+        return self.layout.tmp(self._owner, next(self._serial))

@@ -1,0 +1,226 @@
+"""Where an invocation stands, for those who know nothing but its id."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from typing import TYPE_CHECKING
+
+from fsqueue.errors import UnknownInvocationError
+from fsqueue.spool.format.names import AttemptName, Slot, client_of, is_slot_name
+from fsqueue.spool.format.states import State
+from fsqueue.spool.store import whereabouts
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from fsqueue.spool.disk.content import Content
+    from fsqueue.spool.store.store import Store
+
+# Attempts that are looked for by name; the rest takes a listing.
+_USUAL_ATTEMPTS = 3
+
+
+def find_pending(
+    store: Store, invocation_id: str, hint: str | None = None, *, lanes: bool = False
+) -> str | None:
+    """Path of a pending attempt; None if there is none.
+
+    Args:
+        store: the spool.
+        invocation_id: what to look for.
+        hint: where it was published: a requeue keeps the slot.
+        lanes: look among the calls too that wait for their turn.
+    """
+    folders: Iterable[str] = itertools.chain(_sidings(store) if lanes else (), _slots(store, hint))
+    for attempt in range(_USUAL_ATTEMPTS):  # nearly all are at their first one
+        name, looked_at = str(AttemptName(invocation_id, attempt + 1)), []
+        for folder in folders:
+            if _is_there(store, f"{folder}/{name}", fresh=attempt == 0):
+                return f"{folder}/{name}"
+            looked_at.append(folder)
+        folders = looked_at
+    return None
+
+
+def find_parked(store: Store, invocation_id: str) -> str | None:
+    """Path of a call that waits for others; None if it does not.
+
+    The cost grows with the number of calls that are waited for.
+    """
+    fs, layout = store.fs, store.layout
+    name = AttemptName(invocation_id, 1)
+    parents = fs.names(layout.after_folder, fresh=True)
+    for parent in parents:
+        path = f"{layout.after(parent)}/{name}"
+        if _is_there(store, path, fresh=True):
+            return path
+    # It may have moved meanwhile, from one to another, or have another name.
+    for parent in fs.names(layout.after_folder, fresh=True) if parents else ():
+        found = _find_in(store, invocation_id, layout.after(parent))
+        if found is not None:
+            return found
+    return None
+
+
+def _is_there(store: Store, path: str, *, fresh: bool) -> bool:
+    """Whether a call is there; not if its folder is closed to this user, who cannot claim it."""
+    try:
+        return store.fs.exists(path, fresh=fresh)
+    except PermissionError as error:
+        store.pass_over(path.rpartition("/")[0], error)
+        return False
+
+
+def find_due(store: Store, invocation_id: str, hint: str) -> str | None:
+    """Path of a pending attempt that may start now; None if there is none.
+
+    Args:
+        store: the spool.
+        invocation_id: what to look for.
+        hint: where it was published: a requeue keeps the slot, a retry takes a later one.
+    """
+    found = find_pending(store, invocation_id, hint)
+    if found is not None:
+        return found if is_due(store, found) else None
+    queue, _, first = hint.rpartition("/")[0].rpartition("/")
+    for name in store.listed(queue, fresh=True):
+        if name > first and is_slot_name(name):
+            path = _find_in(store, invocation_id, f"{queue}/{name}")
+            if path is not None and is_due(store, path):
+                return path
+    return None
+
+
+def is_due(store: Store, path: str) -> bool:
+    """Whether a pending attempt may start now."""
+    slot = Slot.parse(path.split("/")[-2])
+    return slot is not None and slot.due <= store.clock.now()
+
+
+def _find_in(store: Store, invocation_id: str, folder: str) -> str | None:
+    for name in store.listed(folder, fresh=True):
+        if name.startswith(f"{invocation_id}."):
+            return f"{folder}/{name}"
+    return None
+
+
+def find_pending_by_listing(store: Store, invocation_id: str) -> str | None:
+    """The same for certain, at a cost that grows with the backlog."""
+    for folder in (*_sidings(store), *_slots(store, None)):
+        path = _find_in(store, invocation_id, folder)
+        if path is not None:
+            return path
+    return None
+
+
+def _slots(store: Store, hint: str | None) -> Iterator[str]:
+    if hint is not None:
+        yield hint.rpartition("/")[0]
+        return
+    yield from (each.path for each in whereabouts.slots(store))
+
+
+def _sidings(store: Store) -> Iterator[str]:
+    """Where calls wait for their turn. To be looked at before the slots, into which they go."""
+    return (each.path for each in whereabouts.waiting_for_limits(store))
+
+
+def find_waiting(
+    store: Store, invocation_id: str, lanes: Iterable[str], hint: str | None = None
+) -> str | None:
+    """Path of a call that was published at `hint` and waits in one of these lanes, or None."""
+    for lane in lanes:
+        for siding, folder in store.lanes.sidings(lane):
+            path = _find_in(store, invocation_id, folder) if siding.may_hold(hint) else None
+            if path is not None:
+                return path
+    return None
+
+
+def is_running(store: Store, invocation_id: str) -> bool:
+    """Whether a worker holds an attempt of the invocation."""
+    return any(
+        name.startswith(f"{invocation_id}.")
+        for _, folder in whereabouts.running(store)
+        for name in store.listed(folder, fresh=True)
+    )
+
+
+def state_of(
+    store: Store,
+    invocation_id: str,
+    member: int | None = None,
+    *,
+    hint: str | None = None,
+    lanes: Sequence[str] = (),
+) -> State:
+    """The state of an invocation, or of one call of a batch.
+
+    Args:
+        store: the spool.
+        invocation_id: what to look for.
+        member: the call's place, if it is one of a batch.
+        hint: where it was published, if that is known: then the cost does not grow with the
+            backlog, but for a call that waits for a retry.
+        lanes: the call's lanes, if they are known: the same for one that waits there.
+
+    Raises:
+        UnknownInvocationError: it is nowhere in this spool.
+        EnvelopeError: its outcome is damaged.
+    """
+    # In the order in which an invocation moves, so that it cannot be missed by moving on; a
+    # dead worker's attempt moves back, hence twice, the second time without guessing names.
+    finders: list[Callable[[Store, str], str | None]]
+    finders = [functools.partial(find_waiting, lanes=lanes, hint=hint)] if lanes else []
+    finders += [] if hint is None else [functools.partial(find_pending, hint=hint)]
+    finders += [find_parked, _find_anywhere, find_pending_by_listing]
+    for find in finders:
+        data = store.peek(invocation_id)
+        if data is not None:
+            return _state_in(store, invocation_id, data, member)
+        if find(store, invocation_id) is not None:
+            return State.PENDING
+        if is_running(store, invocation_id):
+            return State.RUNNING
+    data = store.peek(invocation_id)
+    if data is not None:
+        return _state_in(store, invocation_id, data, member)
+    raise UnknownInvocationError(
+        f"{store.layout.root} knows no invocation {invocation_id} of client "
+        f"{client_of(invocation_id)}: the id is mistyped, it belongs to another spool, "
+        "or its result has expired. `fsqueue list` shows those that are there."
+    )
+
+
+_find_anywhere = functools.partial(find_pending, lanes=True)
+
+
+def _state_in(store: Store, invocation_id: str, data: Content, member: int | None) -> State:
+    outcome, payload = store.read_outcome(invocation_id, data)
+    return outcome.part(payload, member)[0]
+
+
+def cancel(store: Store, invocation_id: str, hint: str | None, lanes: Sequence[str] = ()) -> bool:
+    """Cancel an invocation; False if it had an outcome already.
+
+    Args:
+        store: the spool.
+        invocation_id: what to cancel.
+        hint: where it was published, if that is known.
+        lanes: the call's lanes, if they are known.
+
+    Raises:
+        UnknownInvocationError: it is nowhere in this spool.
+    """
+    known = [hint] if hint is not None else []
+    for path in (*known, find_waiting(store, invocation_id, lanes, hint)):
+        if path is not None and store.cancel_pending(path):
+            return True
+    if state_of(store, invocation_id).finished:
+        return False
+    for find in (find_parked, _find_anywhere, find_pending_by_listing):
+        path = find(store, invocation_id)
+        if path is not None and store.cancel_pending(path):
+            return True
+    return store.cancel_running(invocation_id)

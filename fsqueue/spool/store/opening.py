@@ -1,0 +1,160 @@
+"""Opens a spool, or makes it."""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from fsqueue.environment.workdir import absolute
+from fsqueue.errors import SpoolError, SpoolVersionError
+from fsqueue.spool.disk.access import check_root, key_name
+from fsqueue.spool.disk.filesystem import Filesystem, links_unsupported
+from fsqueue.spool.disk.mounts import is_remote
+from fsqueue.spool.format.layout import Layout
+from fsqueue.spool.format.names import new_token
+from fsqueue.spool.format.records import FORMAT, UNDECODABLE, SpoolInfo
+from fsqueue.spool.store.root import check_spool
+from fsqueue.spool.store.store import Store
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def open_store(
+    root: Path, filesystem: Filesystem | None = None, key: bytes = b"", *, expected: str = ""
+) -> Store:
+    """Open the spool at `root`, making it if it is not there yet.
+
+    Several processes may do this at once: the one whose `link` succeeds creates it.
+
+    Args:
+        root: the shared directory.
+        filesystem: verbs over system calls, or None for the usual ones.
+        key: the key that signs the spool's files; empty if they are not signed.
+        expected: id of the spool that must be there, and then nothing is made; empty is any.
+
+    Raises:
+        SpoolReplacedError: another spool than the expected one is there.
+        SpoolError: the folder cannot be made or used, others may write to it, or its files are
+            signed with another key.
+        SpoolVersionError: a spool of another format version.
+    """
+    path = absolute(root)
+    fs = filesystem or Filesystem(remote=is_remote(path))
+    layout = Layout(path)
+    try:
+        info = _rejoin(fs, layout, expected) if expected else _join(fs, layout, key)
+    except OSError as error:
+        raise SpoolError(
+            f"cannot use {path} as the shared directory: {error.strerror or error}. "
+            "Set FSQUEUE__ROOT, or FSQueue(root=...), to a folder that you may write to."
+        ) from error
+    _check_key(layout, info, key)
+    return Store(fs, layout, info, key)
+
+
+def _join(fs: Filesystem, layout: Layout, key: bytes) -> SpoolInfo:
+    """The spool that is there, or a new one."""
+    fs.make_folders(layout.root)
+    check_root(fs, layout.root)
+    for folder in layout.folders:
+        make_folder(fs, folder)
+    return _read_info(fs, layout) or _create_info(fs, layout, key)
+
+
+def _rejoin(fs: Filesystem, layout: Layout, spool_id: str) -> SpoolInfo:
+    """The spool of this id. Nothing is made."""
+    check_spool(fs, layout, spool_id)
+    check_root(fs, layout.root)
+    info = _read_info(fs, layout)
+    if info is None:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), layout.info)
+    return info
+
+
+def make_folder(fs: Filesystem, path: str) -> None:
+    """Make a folder of the spool that must be one, and no link to one, if it is not there yet.
+
+    Raises:
+        SpoolError: something else stands there.
+    """
+    fs.make_folders(path)
+    check_folder(fs, path)
+
+
+def check_folder(fs: Filesystem, path: str) -> None:
+    """Check that a folder of the spool is one, and no link to one.
+
+    Raises:
+        SpoolError: something else stands there.
+    """
+    if not fs.is_folder(path):
+        no_folder = NotADirectoryError(errno.ENOTDIR, "not a folder", path)
+        raise SpoolError(
+            f"{path} is a file or a link, and has to be a folder. Look who put it there, and "
+            "remove it."
+        ) from no_folder
+
+
+def _read_info(fs: Filesystem, layout: Layout) -> SpoolInfo | None:
+    try:
+        data = fs.read(layout.info)
+    except FileNotFoundError:
+        return None
+    try:
+        info = msgspec.json.decode(data, type=SpoolInfo)
+    except UNDECODABLE as error:
+        raise SpoolError(
+            f"{layout.info} is damaged ({error}). Restore it, or start a new spool elsewhere."
+        ) from error
+    if info.format != FORMAT:
+        raise SpoolVersionError(
+            f"{layout.root} is a spool of format {info.format}; this fsqueue uses {FORMAT}. "
+            "Use one version of fsqueue on all hosts of a spool."
+        )
+    return info
+
+
+def _check_key(layout: Layout, info: SpoolInfo, key: bytes) -> None:
+    if info.key == key_name(key, info.id):
+        return
+    if not key:
+        raise SpoolError(
+            f"the files of {layout.root} are signed: set FSQUEUE__SIGNING_KEY_FILE to the file "
+            "that holds its key"
+        )
+    if not info.key:
+        raise SpoolError(
+            f"the files of {layout.root} are not signed, and a signing key is set. A spool is "
+            "signed from its first file on: use a new folder."
+        )
+    raise SpoolError(
+        f"the files of {layout.root} are signed with another key than that in "
+        "FSQUEUE__SIGNING_KEY_FILE"
+    )
+
+
+def _create_info(fs: Filesystem, layout: Layout, key: bytes) -> SpoolInfo:
+    spool_id = new_token(16)
+    info = SpoolInfo(FORMAT, spool_id, key_name(key, spool_id))
+    temporary = layout.tmp(info.id, 0)
+    fs.create(temporary, [msgspec.json.encode(info)])
+    try:
+        fs.link(temporary, layout.info)
+    except FileExistsError:
+        pass  # another creator, or this one's lost reply: what stands there counts
+    except OSError as error:
+        if not links_unsupported(error):
+            raise
+        fs.rename(temporary, layout.info)
+    fs.discard(temporary)
+    existing = _read_info(fs, layout)
+    if existing is None:
+        raise SpoolError(
+            f"{layout.info} vanished while the spool was being created. Look what removes files "
+            "there, and try again."
+        )
+    return existing

@@ -1,0 +1,233 @@
+"""Outcomes: published once, read by their client, kept for others."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from typing import TYPE_CHECKING
+
+from fsqueue.errors import EnvelopeError, SpoolError
+from fsqueue.spool.format import envelope
+from fsqueue.spool.format.names import AttemptName, client_of
+from fsqueue.spool.format.records import Failure, Outcome
+from fsqueue.spool.format.states import State
+from fsqueue.spool.store.files import Files
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from fsqueue.spool.disk.content import Buffer, Content
+    from fsqueue.spool.format.records import Payload
+
+log = logging.getLogger(__name__)
+
+# More outcomes than this are looked for by listing mailboxes, not one by one.
+_FEW = 16
+
+
+class Outcomes(Files):
+    """Outcomes of a spool, in ``done/`` and ``kept/``."""
+
+    # -- publishing ---------------------------------------------------------------------
+
+    def publish_outcome(
+        self,
+        outcome: Outcome,
+        payload: Sequence[bytes | memoryview],
+        buffers: Sequence[Buffer] = (),
+    ) -> bool:
+        """Make an outcome known to its client; False if there was one already.
+
+        Dies before the link: there is none. Dies after it: it stands. Lost reply: the temporary
+        file has two names.
+
+        One that others may reuse then gets its temporary name changed to the one in ``cache/``.
+        Dies before that: they run themselves.
+        """
+        chunks = envelope.encode(outcome, payload, self.key, buffers)
+        temporary, moved = self._write(chunks), False
+        try:
+            published = self._link(temporary, self.layout.done(outcome.id))
+            if published and outcome.cache:
+                moved = self._offer(temporary, chunks, self.layout.cached(outcome.cache))
+            # At once: the client wakes while this worker cleans up.
+            self.fs.ring(self.layout.bell(client_of(outcome.id)))
+            return published
+        finally:
+            if not moved:
+                self.fs.discard(temporary)
+
+    def _offer(self, temporary: str, chunks: Sequence[Buffer], path: str) -> bool:
+        """Let others reuse an outcome; no error of that may look like one of the outcome.
+
+        False if its temporary file may still be there.
+        """
+        try:
+            if not self.move(temporary, path):
+                self.replace_file(path, chunks)  # there are no links: the outcome took the file
+        except (OSError, SpoolError) as error:
+            log.warning("%s cannot be written, and calls like it run again: %s", path, error)
+            return False
+        return True
+
+    def queue_failure(
+        self, name: AttemptName, kind: str, message: str, state: State = State.FAILED
+    ) -> Outcome:
+        """The outcome of an attempt that ended without an answer of its body."""
+        if self.clock.age == float("inf"):
+            self.sync_clock()  # whoever only asks has no file whose time it reads
+        now = self.clock.now()
+        return Outcome(
+            id=name.invocation_id,
+            spool=self.info.id,
+            attempt=name.attempt,
+            state=state,
+            worker="",
+            started=now,
+            ended=now,
+            codec="",
+            failure=Failure(kind, message),
+        )
+
+    # -- reading ------------------------------------------------------------------------
+
+    def has_outcome(self, invocation_id: str) -> bool:
+        """Whether an outcome was published and is still there."""
+        paths = self.layout.done(invocation_id), self.layout.kept(invocation_id)
+        return any(self.fs.exists(path, fresh=True) for path in paths)
+
+    def last_unfinished(self, invocation_ids: Sequence[str]) -> str | None:
+        """The last of these invocations that has no outcome; None if all of them have one."""
+        known = self._finished_of(invocation_ids) if len(invocation_ids) > _FEW else ()
+        for invocation_id in reversed(invocation_ids):
+            if invocation_id not in known and not self.has_outcome(invocation_id):
+                return invocation_id
+        return None
+
+    def _finished_of(self, invocation_ids: Iterable[str]) -> set[str]:
+        """All outcomes of the invocations' clients: two listings cost less than many looks."""
+        fs, layout = self.fs, self.layout
+        found: set[str] = set()
+        for client in {client_of(invocation_id) for invocation_id in invocation_ids}:
+            found.update(fs.names(layout.mailbox(client), fresh=True))
+            found.update(fs.names(layout.kept_mailbox(client), fresh=True))
+        return found
+
+    def is_kept(self, invocation_id: str) -> bool:
+        """Whether its client has collected the outcome and keeps it for others."""
+        return self.fs.exists(self.layout.kept(invocation_id))
+
+    def renew_outcome(self, invocation_id: str) -> None:
+        """Let an outcome expire as if it was published now, if it is there."""
+        for path in (self.layout.done(invocation_id), self.layout.kept(invocation_id)):
+            with contextlib.suppress(FileNotFoundError):
+                self.fs.set_time(path, None)
+
+    def collect(self, invocation_id: str, *, keep: bool) -> Content | None:
+        """The client's own first reading of an outcome; None if it is not there.
+
+        It leaves the mailbox, so that the mailbox stays short: removed if nobody else may
+        want it, or else moved to ``kept/``, which everybody prefers, this method too. So an
+        outcome that a late worker publishes after this is never seen.
+        """
+        path, kept = self.layout.done(invocation_id), self.layout.kept(invocation_id)
+        try:
+            data = self.read_file(path)
+        except FileNotFoundError:
+            return self._collected_before(invocation_id) if keep else None
+        except EnvelopeError as error:
+            if keep and (first := self._collected_before(invocation_id)) is not None:
+                return first
+            return self.condemn(invocation_id, path, str(error), keep=keep)
+        try:
+            if keep:
+                return self._keep(path, kept, data)
+            self.fs.discard(path)
+        except OSError as error:
+            # The client has it, and a second reading may find nothing: the error may be about
+            # the reply alone. What stays in the mailbox still refuses a later outcome.
+            log.info("%s stays in its mailbox: %s", invocation_id, error)
+        return data
+
+    def _collected_before(self, invocation_id: str) -> Content | None:
+        kept = self.layout.kept(invocation_id)
+        try:
+            return self._read_if_there(kept)
+        except EnvelopeError as error:
+            return self.condemn(invocation_id, kept, str(error), keep=True)
+
+    def condemn(
+        self, invocation_id: str, damaged: str | Content, reason: str, *, keep: bool
+    ) -> Content:
+        """Set a damaged outcome aside; returns the failure that takes its place for everybody.
+
+        Only the client that it was for does this, when it collects.
+
+        Args:
+            invocation_id: whose outcome it should have been.
+            damaged: its path, or its content if it is in no file any more.
+            reason: what is wrong with it.
+            keep: the failure stays readable for everybody.
+        """
+        self.check_spool()
+        name = self.free_name(invocation_id)
+        source = damaged if isinstance(damaged, str) else self._write(damaged)
+        self.set_aside(source, reason, name)
+        message = (
+            f"the outcome of invocation {invocation_id} could not be read: {reason}. "
+            f"The file lies in {self.layout.quarantined(name)}; make the call again."
+        )
+        failure = self.queue_failure(AttemptName(invocation_id, 1), "EnvelopeError", message)
+        chunks = envelope.encode(failure, (), self.key)
+        if keep:
+            self.move(self._write(chunks), self.layout.kept(invocation_id))
+        return [b"".join(chunks)]
+
+    def _keep(self, path: str, kept: str, data: Content) -> Content:
+        """Move an outcome to where it is kept; returns the one that stands there then.
+
+        By a link, which refuses a name that exists. Between this client's look and its move,
+        another handle of it may have collected, and a late worker published: a rename would
+        put the later outcome in place of the first.
+
+        Dies after the link: the outcome has two names, and the one in the mailbox expires.
+        """
+        try:
+            self.fs.link(path, kept)
+        except (FileExistsError, FileNotFoundError):
+            first = self._read_if_there(kept)
+            if first is None:
+                self.move(path, kept)  # its folder was missing
+                return data
+            data = first
+        except OSError:
+            # No links, or a full disk, where a rename still works: then a look must do.
+            first = self._read_if_there(kept)
+            if first is None:
+                self.move(path, kept)
+                return data
+            data = first
+        self.fs.discard(path)
+        return data
+
+    def peek(self, invocation_id: str) -> Content | None:
+        """An outcome read by anybody, which changes nothing; None if it is not there."""
+        # It moves from the one to the other and never back, hence in this order. What lies in
+        # both was published by a late worker after the collection.
+        done = self._read_if_there(self.layout.done(invocation_id))
+        kept = self._read_if_there(self.layout.kept(invocation_id))
+        return done if kept is None else kept
+
+    def read_outcome(self, invocation_id: str, data: Content) -> tuple[Outcome, Payload]:
+        """Header and payload of an outcome.
+
+        Raises:
+            EnvelopeError: damaged, or of another invocation.
+            SpoolVersionError: a newer writer's.
+        """
+        where = self.layout.done(invocation_id)
+        outcome, payload = self.decode(data, Outcome, where)
+        if (outcome.id, outcome.spool) != (invocation_id, self.info.id):
+            self.check_spool()
+            raise EnvelopeError(f"{where} holds the outcome of another invocation ({outcome.id})")
+        return outcome, payload

@@ -1,0 +1,109 @@
+"""Lists the folders that hold the files of calls that have not ended.
+
+This is the one place that knows all of them. A call moves between these folders while somebody
+looks, so a single walk can miss it; `unfinished` walks twice.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING, NamedTuple
+
+from fsqueue.spool.format.names import AttemptName, Siding, Slot, is_slot_name, lane_limit
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from fsqueue.spool.store.files import Files
+
+
+class PendingFolder(NamedTuple):
+    """A folder of pending calls: a slot of a queue, or where calls wait for a limit."""
+
+    queue: str
+    """Folder name of the queue in which the calls are pending, or to which they go back."""
+    slot: Slot
+    path: str
+
+
+def _names(files: Files, folder: str, *, strict: bool) -> list[str]:
+    """Names in a folder; one that cannot be listed has none, or is an error."""
+    names = files.fs.names if strict else files.listed
+    return names(folder, fresh=True)
+
+
+def slots(
+    files: Files, queues: Iterable[str] | None = None, *, strict: bool = False
+) -> Iterator[PendingFolder]:
+    """The slots of queues, each queue's in the order of service.
+
+    Args:
+        files: the spool's.
+        queues: folder names; None is all.
+        strict: raise an error for a folder that cannot be listed, instead of passing over it.
+    """
+    layout = files.layout
+    if queues is None:
+        queues = files.fs.names(layout.pending_folder, fresh=True)
+    for queue in queues:
+        for text in sorted(filter(is_slot_name, _names(files, layout.queue(queue), strict=strict))):
+            slot = Slot.parse(text)
+            if slot is not None:
+                yield PendingFolder(queue, slot, layout.slot(queue, text))
+
+
+def waiting_for_limits(files: Files, *, strict: bool = False) -> Iterator[PendingFolder]:
+    """Where calls wait for a concurrency limit, in the order of service of each limit.
+
+    Args:
+        files: the spool's.
+        strict: as for `slots`.
+    """
+    fs, layout = files.fs, files.layout
+    for lane in sorted(filter(lane_limit, fs.names(layout.lanes_folder, fresh=True))):
+        for text in sorted(_names(files, layout.lane(lane), strict=strict)):
+            siding = Siding.parse(text)
+            slot = None if siding is None else Slot.parse(siding.slot)
+            if siding is not None and slot is not None:
+                yield PendingFolder(siding.queue, slot, layout.in_lane(lane, text))
+
+
+def waiting_for_calls(files: Files) -> Iterator[tuple[str, str]]:
+    """Where calls wait for the end of another one: that one's id, and the folder."""
+    for parent in sorted(files.fs.names(files.layout.after_folder, fresh=True)):
+        yield parent, files.layout.after(parent)
+
+
+def running(files: Files) -> Iterator[tuple[str, str]]:
+    """What workers hold: each worker's name and folder."""
+    for worker in sorted(files.fs.names(files.layout.running_folder, fresh=True)):
+        yield worker, files.layout.running(worker)
+
+
+def all_folders(files: Files, *, strict: bool = False) -> Iterator[str]:
+    """All folders of calls that have not ended, in the order in which a call moves.
+
+    A call that waits for others comes into a slot, and from a limit it comes back into one.
+    """
+    return itertools.chain(
+        (folder for _, folder in waiting_for_calls(files)),
+        (each.path for each in waiting_for_limits(files, strict=strict)),
+        (each.path for each in slots(files, strict=strict)),
+        (folder for _, folder in running(files)),
+    )
+
+
+def unfinished(files: Files) -> set[str]:
+    """The invocations that have not ended; none is missed because it moves on meanwhile.
+
+    Raises:
+        OSError: a folder cannot be listed, which may hold some.
+    """
+    return {
+        name.invocation_id
+        for folder in itertools.chain(
+            all_folders(files, strict=True), all_folders(files, strict=True)
+        )
+        for name in map(AttemptName.parse, files.fs.names(folder, fresh=True))
+        if name is not None
+    }

@@ -1,0 +1,1 @@
+"""The working side of a spool: registration, what to claim next, and upkeep."""

@@ -1,0 +1,109 @@
+"""Withdraws the pending direct calls of callers on other hosts that have lost their lock.
+
+A worker cannot look into another host's /proc. A caller holds the lock of its client for life, so
+an observer that has seen the lock held, and then sees it free for a whole lease, takes the caller
+for gone. Where locks exclude nobody, none is ever seen held, and the calls run.
+
+A host that was cut off from the file server can lose its locks and come back. So the calls are
+cancelled, which leaves an outcome: a caller that lives gets `CancelledError` and does not wait
+forever. The outcomes of the others expire.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import logging
+from typing import TYPE_CHECKING
+
+from fsqueue.errors import EnvelopeError, SpoolVersionError
+from fsqueue.spool.disk.identity import boot_id
+from fsqueue.spool.format.names import AttemptName, client_of, is_client_name
+from fsqueue.spool.store import whereabouts
+
+if TYPE_CHECKING:
+    from fsqueue.spool.format.records import Call
+    from fsqueue.spool.store.store import Store
+
+log = logging.getLogger(__name__)
+
+_LOCK = ".lock"
+
+
+class DistantCallers:
+    """One observer's memory of the locks of clients.
+
+    Args:
+        store: the spool.
+        lease: seconds for which a lock must have been free.
+    """
+
+    def __init__(self, store: Store, *, lease: float) -> None:
+        self._store, self._lease = store, lease
+        self._held: set[str] = set()
+        self._free_since: dict[str, float] = {}
+
+    def round(self) -> None:
+        """Look at each client's lock once, and withdraw the calls of those that are gone.
+
+        Dies at any point: another observer does the rest, once it has seen a lock held. What it
+        cannot know of runs.
+
+        Raises:
+            OSError: the shared directory fails; the next round does the rest.
+        """
+        names = self._store.fs.names(self._store.layout.clients_folder, fresh=True)
+        there = {name.removesuffix(_LOCK) for name in names if name.endswith(_LOCK)}
+        self._held &= there
+        for client in filter(is_client_name, there):
+            if self._is_held(client):
+                self._held.add(client)
+                self._free_since.pop(client, None)
+            elif client in self._held:
+                now = self._store.fs.monotonic()
+                free = now - self._free_since.setdefault(client, now)
+                if free >= self._lease:
+                    self._withdraw_all(client, free)
+                    self._held.discard(client)
+                    del self._free_since[client]
+
+    def _is_held(self, client: str) -> bool:
+        lock = self._store.fs.lock(self._store.layout.client_lock(client))
+        if lock is None:
+            return True
+        lock.release()
+        return False
+
+    def _withdraw_all(self, client: str, silence: float) -> None:
+        count = 0
+        for path, name in self._pending(client):
+            # Not readable: it has gone on, or whoever claims it deals with it.
+            with contextlib.suppress(FileNotFoundError, EnvelopeError, SpoolVersionError):
+                call = self._store.read_pending(path, name)
+                if self._is_unwanted(call):
+                    why = f"its caller has lost its lock for {silence:.0f} s and seems to be gone"
+                    count += self._store.cancel_pending(path, why)
+        if count:
+            log.warning("the caller %s seems to be gone; its calls withdrawn: %d", client, count)
+
+    def _pending(self, client: str) -> list[tuple[str, AttemptName]]:
+        store = self._store
+        folders = itertools.chain(
+            (folder for _, folder in whereabouts.waiting_for_calls(store)),
+            (each.path for each in whereabouts.waiting_for_limits(store)),
+            (each.path for each in whereabouts.slots(store)),
+        )
+        return [
+            (f"{folder}/{text}", name)
+            for folder in folders
+            for text in store.fs.names(folder, fresh=True)
+            if (name := AttemptName.parse(text)) is not None
+            and not name.cancelled
+            and client_of(name.invocation_id) == client
+        ]
+
+    def _is_unwanted(self, call: Call) -> bool:
+        """Whether only a process that cannot be seen from here could receive the outcome."""
+        if call.keep or call.caller is None or self._store.parked.is_awaited(call.id):
+            return False
+        return call.caller.boot != boot_id() or call.abandoned

@@ -1,0 +1,232 @@
+"""Removes what nobody needs any more."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from typing import TYPE_CHECKING, NamedTuple
+
+from fsqueue.errors import EnvelopeError
+from fsqueue.spool.fleets.fleets import expire_fleets
+from fsqueue.spool.format.names import Slot, is_client_name
+from fsqueue.spool.history.journal import start_of_hour
+from fsqueue.spool.store import whereabouts
+from fsqueue.spool.store.body_reports import remove_stale_progress
+from fsqueue.spool.worker.limit_upkeep import mend_all
+
+if TYPE_CHECKING:
+    from fsqueue.spool.store.store import Store
+
+log = logging.getLogger(__name__)
+
+_HOUR, _DAY = 3600.0, 86_400.0
+# A file in tmp/ belongs to a write that takes seconds; older ones were left by the dead.
+_TMP_TTL = _DAY
+# Workers touch what their triggers remember once a day.
+_TRIGGER_TTL = 30 * _DAY
+
+
+class Expired(NamedTuple):
+    """How many files of each kind were removed."""
+
+    temporary: int
+    failed: int
+    quarantined: int
+    cancel_marks: int
+    late_results: int
+    results: int
+    blobs: int
+    registrations: int
+    cached_results: int
+    journals: int
+    outputs: int
+    progress_reports: int
+    events: int
+    fired_keys: int
+    trigger_memories: int
+    fleet_files: int
+
+
+def expire(store: Store, *, result_ttl: float, journal_ttl: float = _DAY) -> int:
+    """Remove results, output, failed calls and quarantined files older than `result_ttl` seconds.
+
+    And journals of hours that ended more than `journal_ttl` seconds ago.
+
+    The ages are measured by the file server's clock. Dies at any point: the next round
+    removes the rest. Returns how many files were removed.
+    """
+    return sum(expire_by_kind(store, result_ttl=result_ttl, journal_ttl=journal_ttl))
+
+
+def expire_by_kind(store: Store, *, result_ttl: float, journal_ttl: float = _DAY) -> Expired:
+    """The same, with the numbers of each kind."""
+    layout = store.layout
+    store.check_spool()
+    mend_all(store)
+    store.parked.keep(result_ttl)
+    removed = Expired(
+        _expire_files(store, layout.tmp_folder, max(_TMP_TTL, result_ttl)),
+        _expire_files(store, layout.failed_folder, result_ttl),
+        _expire_files(store, layout.quarantine_folder, result_ttl),
+        _expire_files(store, layout.cancel_folder, result_ttl),
+        _remove_late_results(store),
+        sum(
+            _expire_files(store, f"{parent}/{client}", result_ttl)
+            for parent in (layout.done_folder, layout.kept_folder)
+            for client in filter(is_client_name, store.fs.names(parent))
+        ),
+        _expire_blobs(store, result_ttl),
+        store.expire_entries(result_ttl),
+        store.cache.expire(result_ttl),
+        _expire_journals(store, journal_ttl),
+        _expire_files(store, layout.output_folder, result_ttl),
+        remove_stale_progress(store) + _expire_files(store, layout.progress_folder, result_ttl),
+        sum(  # the folders stay: they say that somebody looks there
+            _expire_files(store, layout.events(app_id), result_ttl)
+            for app_id in store.fs.names(layout.events_folder)
+        ),
+        _expire_files(store, layout.fired_folder, result_ttl),
+        _expire_in_folders(store, layout.triggers_folder, max(_TRIGGER_TTL, result_ttl)),
+        expire_fleets(store, journal_ttl),
+    )
+    remove_gone_clients(store)
+    return removed
+
+
+def _expire_blobs(store: Store, ttl: float) -> int:
+    """Remove the blobs that no call can need: it would have to be older than `ttl` seconds.
+
+    A blob has the time of the last call that was filed with it, or when that one is due.
+    """
+    folder = store.layout.blobs_folder
+    if not store.fs.names(folder):
+        return 0
+    now = store.clock.now()
+    return _expire_files(store, folder, ttl + max(0.0, now - _oldest_unfinished(store, now)))
+
+
+def _expire_in_folders(store: Store, parent: str, ttl: float) -> int:
+    """Remove old files from the folders of a folder, and those that are empty then."""
+    removed = 0
+    for name in store.listed(parent):
+        removed += _expire_files(store, f"{parent}/{name}", ttl)
+        with contextlib.suppress(OSError):  # no folder, or one whose files are still needed
+            store.fs.rmdir(f"{parent}/{name}")
+    return removed
+
+
+def _expire_journals(store: Store, ttl: float) -> int:
+    """Remove the journals of hours that are over for `ttl` seconds; younger ones are not listed."""
+    fs, layout, removed = store.fs, store.layout, 0
+    for hour in fs.names(layout.journal_folder):
+        began = start_of_hour(hour)
+        if began is not None and store.clock.now() - began - _HOUR > ttl:
+            removed += _expire_files(store, layout.journal_hour(hour), ttl)
+            with contextlib.suppress(OSError):  # no folder: the files in it have been counted
+                fs.rmdir(layout.journal_hour(hour))
+    return removed
+
+
+def _oldest_unfinished(store: Store, now: float) -> float:
+    """When the oldest call was due that is pending, or filed that is running."""
+    fs, layout = store.fs, store.layout
+    oldest = now
+    for queue in fs.names(layout.pending_folder, fresh=True):
+        folder = layout.queue(queue)
+        for slot in sorted(
+            filter(None, map(Slot.parse, store.listed(folder, fresh=True))), key=_due
+        ):
+            if store.listed(
+                layout.slot(queue, str(slot)), fresh=True
+            ):  # an empty one needs no blobs
+                oldest = min(oldest, slot.due)
+                break
+    for waiting in whereabouts.waiting_for_limits(store):
+        oldest = min(oldest, waiting.slot.due)
+    for _, folder in (*whereabouts.running(store), *whereabouts.waiting_for_calls(store)):
+        for name in store.listed(folder, fresh=True):
+            with contextlib.suppress(FileNotFoundError, PermissionError, EnvelopeError):
+                oldest = min(oldest, fs.modified(f"{folder}/{name}"))
+    return oldest
+
+
+def _due(slot: Slot) -> float:
+    return slot.due
+
+
+def _remove_late_results(store: Store) -> int:
+    """Remove what late workers published after an outcome was collected; returns how many.
+
+    Left alone, it would be seen as the outcome between the expiry of that one and its own. What
+    lies in both folders is late, also if it came while this looks: nothing goes back to ``done/``.
+    """
+    fs, layout = store.fs, store.layout
+    removed = 0
+    for client in filter(is_client_name, fs.names(layout.kept_folder)):
+        kept = store.listed(layout.kept_mailbox(client), fresh=True)
+        mailbox = layout.mailbox(client)
+        for name in set(store.listed(mailbox, fresh=True)).intersection(kept):
+            removed += _removed(store, f"{mailbox}/{name}")
+    return removed
+
+
+def remove_gone_clients(store: Store) -> None:
+    """Remove the empty mailboxes, locks and bells of clients that have ended."""
+    fs, layout = store.fs, store.layout
+    clients = {
+        *fs.names(layout.done_folder),
+        *fs.names(layout.kept_folder),
+        *(name.removesuffix(".lock") for name in fs.names(layout.clients_folder)),
+    }
+    for client in filter(is_client_name, clients):
+        try:
+            remove_client_if_empty(store, client)
+        except (IsADirectoryError, PermissionError) as error:
+            store.pass_over(layout.client_lock(client), error)
+
+
+def remove_client_if_empty(store: Store, client: str) -> None:
+    """Remove the mailboxes, lock and bell of a client that has ended, unless an outcome is left."""
+    fs, layout = store.fs, store.layout
+    if fs.exists(layout.client_lock(client)) and not _is_gone(store, client):
+        return
+    emptied = [
+        fs.rmdir(mailbox) for mailbox in (layout.mailbox(client), layout.kept_mailbox(client))
+    ]
+    if all(emptied):
+        fs.discard(layout.bell(client))
+        fs.discard(layout.client_lock(client))  # last: it is what leads here again
+
+
+def _is_gone(store: Store, client: str) -> bool:
+    """Whether a client has ended: its lock is free.
+
+    Where locks exclude nobody a living client may lose its empty mailbox: the next outcome
+    makes the folder again.
+    """
+    lock = store.fs.lock(store.layout.client_lock(client))
+    if lock is None:
+        return False
+    lock.release()
+    return True
+
+
+def _expire_files(store: Store, folder: str, ttl: float) -> int:
+    removed = 0
+    for name in store.listed(folder):
+        path = f"{folder}/{name}"
+        try:
+            if store.clock.now() - store.fs.modified(path) > ttl:
+                removed += _removed(store, path)
+        except (OSError, EnvelopeError) as error:
+            log.info("cannot expire %s: %s", path, error)
+    return removed
+
+
+def _removed(store: Store, path: str) -> bool:
+    try:
+        store.fs.discard(path)
+    except (IsADirectoryError, PermissionError) as error:
+        log.info("cannot remove %s: %s", path, error)
+        return False
+    return True

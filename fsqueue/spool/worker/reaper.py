@@ -1,0 +1,90 @@
+"""Gives back what dead workers held, and removes what they left."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from fsqueue.common.logs import tags
+from fsqueue.errors import SpoolVersionError
+from fsqueue.spool.format.names import AttemptName
+from fsqueue.spool.store.body_reports import drop_progress
+from fsqueue.spool.worker.liveness import Observer
+from fsqueue.spool.worker.registration import remove_worker_files
+
+if TYPE_CHECKING:
+    from fsqueue.spool.store.store import Store
+
+log = logging.getLogger(__name__)
+
+
+def give_back_of_processes(store: Store, pids: set[int]) -> None:
+    """Give back what processes of this host have claimed that are about to be killed.
+
+    While they still are there: a reaper would count the attempts of the dead. Dies at any point:
+    a reaper does the rest, at the cost of an attempt.
+    """
+    if not pids:
+        return
+    observer = Observer(store, heartbeat=0.0, lease=0.0)
+    observer.discover()
+    for worker in observer.of_processes(pids):
+        folder = store.layout.running(worker)
+        for text in store.fs.names(folder, fresh=True):
+            name = AttemptName.parse(text)
+            if name is not None:
+                store.return_stray(f"{folder}/{text}", name)
+        if store.fs.rmdir(folder):
+            remove_worker_files(store, worker)
+
+
+def reap(store: Store, worker: str, reason: str) -> int:
+    """Recover every attempt of a dead worker; returns how many were recovered.
+
+    Any number of reapers may do this at once, and each may die at any point: every step is
+    one rename or link that succeeds once. The folder goes last and only if it is empty, so a
+    claim that the worker made at the last moment is found next time; without its folder a
+    worker that was only silent can claim nothing more and registers afresh.
+    """
+    folder = store.layout.running(worker)
+    recovered = 0
+    for text in _oldest_first(store, folder):
+        path = f"{folder}/{text}"
+        name = AttemptName.parse(text)
+        if name is None:
+            store.clear_away(path, "its name is not one of an invocation")
+            continue
+        store.fs.recall(path)
+        try:
+            store.recover(path, name, reason)
+            recovered += 1
+            drop_progress(store, name)
+        except SpoolVersionError as error:
+            store.leave_alone(error)
+        except PermissionError as error:
+            store.pass_over(path, error)
+    if store.fs.rmdir(folder):
+        remove_worker_files(store, worker)
+    if recovered:
+        text = "worker %s is dead (%s); its calls settled: %d"
+        log.warning(text, worker, reason, recovered, extra=tags(worker=worker))
+    return recovered
+
+
+def _oldest_first(store: Store, folder: str) -> list[str]:
+    """Names in a dead worker's folder; first what has been there for long.
+
+    What it had claimed last its host may still keep (see `Worker.keep_alive`), and the wait for
+    that is not to hold up the others.
+    """
+    names = store.fs.names(folder, fresh=True)
+    if not store.fs.remote:
+        return names
+
+    def since(name: str) -> float:
+        try:
+            return store.fs.status(f"{folder}/{name}", follow=False).st_ctime
+        except (FileNotFoundError, PermissionError):
+            return 0.0
+
+    return sorted(names, key=since)

@@ -1,0 +1,95 @@
+"""Warns before results fill the disk: how much they take, and when it will be full.
+
+Results stay for ``result_ttl``, so a spool grows for that long before anything expires. The sizes
+are those of a sample, as there may be very many results.
+"""
+
+from __future__ import annotations
+
+import random
+import stat
+from typing import TYPE_CHECKING, NamedTuple
+
+from fsqueue.spool.format.names import is_client_name
+
+if TYPE_CHECKING:
+    from fsqueue.spool.store.store import Store
+
+# So many files are asked for their size.
+_SAMPLE = 200
+# What is younger tells nothing about how fast results come.
+_SHORTEST = 60.0
+# Results that take less of the disk than this are no reason to worry.
+_LEAST_SHARE = 0.01
+_UNITS = ((1 << 40, "TB"), (1 << 30, "GB"), (1 << 20, "MB"), (1 << 10, "kB"))
+_SPANS = ((86_400.0, "days"), (3_600.0, "hours"), (60.0, "minutes"))
+
+
+class Results(NamedTuple):
+    """What results and failed calls take."""
+
+    files: int
+    size: float
+    """Bytes, estimated from a sample."""
+    oldest: float
+    """Seconds since the oldest one of the sample was written."""
+
+
+def measure(store: Store) -> Results:
+    """Look how much results take: lists their folders, and looks at 200 files at most."""
+    fs, layout = store.fs, store.layout
+    folders = [layout.failed_folder]
+    for parent in (layout.done_folder, layout.kept_folder):
+        folders += [f"{parent}/{name}" for name in filter(is_client_name, fs.names(parent))]
+    paths = [f"{folder}/{name}" for folder in folders for name in store.listed(folder)]
+    sizes, oldest, now = [], 0.0, store.clock.now()
+    for path in random.sample(paths, min(_SAMPLE, len(paths))):
+        try:
+            found = fs.status(path, follow=False)
+        except OSError:
+            continue  # collected, or closed to this user
+        if stat.S_ISREG(found.st_mode):
+            # Of a sparse file only what it takes.
+            sizes.append(512 * found.st_blocks)
+            oldest = max(oldest, now - found.st_mtime)
+    return Results(len(paths), len(paths) * sum(sizes) / max(1, len(sizes)), oldest)
+
+
+def warning(store: Store, result_ttl: float) -> str | None:
+    """What to say of a disk that results will have filled before they expire; None if they fit.
+
+    They are too many if they take as much as is left; or if, as fast as they came until now, they
+    take more than is left before the oldest of them expires.
+
+    Args:
+        store: the spool, whose clock was read.
+        result_ttl: seconds for which results are kept.
+    """
+    total, free = store.fs.space(store.layout.root)
+    results = measure(store)
+    if results.size < _LEAST_SHARE * total:
+        return None
+    rate = results.size / max(_SHORTEST, results.oldest)
+    to_come = rate * max(0.0, result_ttl - results.oldest)
+    if results.size < free and to_come < free:
+        return None
+    return (
+        f"results and failed calls take about {_bytes(results.size)} of {store.layout.root} "
+        f"({results.files} files), and {_bytes(free)} of {_bytes(total)} are free. At this rate "
+        f"the disk is full in {_span(free / rate)}, and results expire after {_span(result_ttl)}. "
+        "Set a shorter result_ttl, or remove old results now: `fsqueue gc --older-than 1d`."
+    )
+
+
+def _bytes(size: float) -> str:
+    for factor, unit in _UNITS:
+        if size >= factor:
+            return f"{size / factor:.1f} {unit}"
+    return f"{size:.0f} bytes"
+
+
+def _span(seconds: float) -> str:
+    for factor, unit in _SPANS:
+        if seconds >= 2 * factor:
+            return f"{seconds / factor:.0f} {unit}"
+    return f"{seconds:.0f} seconds"
