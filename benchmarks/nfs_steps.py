@@ -61,7 +61,7 @@ def stamps(store, group):
     if group.results != list(range(len(group))):
         raise SystemExit("the results are wrong")
     ended = [
-        store.read_outcome(each.id, store.peek(each.id))[0].ended
+        store.outcomes.read(each.id, store.outcomes.peek(each.id))[0].ended
         for each in (group[i] for i in range(len(group)))
     ]
     return min(ended), max(ended)

@@ -153,7 +153,7 @@ def _parts(key: str, story: Story, tokens: str) -> Iterator[tuple[str, str]]:
 
 def _look(app: FSQueue, invocation_id: str) -> list[Any] | None:
     """A second look by another process; nothing is running any more, so it must be there."""
-    if app.store.peek(invocation_id) is None:
+    if app.store.outcomes.peek(invocation_id) is None:
         return None
     return answer_of(lambda: app.invocation(invocation_id).result)
 

@@ -53,10 +53,10 @@ def _answer(store: Store, invocation_id: str, *, unpickles: bool) -> dict[str, A
     from fsqueue import codec
 
     carrier, member = check_id(invocation_id)
-    data = store.peek(carrier)
+    data = store.outcomes.peek(carrier)
     if data is None:
         raise NotFoundError(f"the result of {invocation_id} was taken or has expired")
-    outcome, payload = store.read_outcome(carrier, data)
+    outcome, payload = store.outcomes.read(carrier, data)
     if member is None and outcome.members:
         raise ConfigError(
             f"{invocation_id} is a batch of {len(outcome.members)} calls: ask for one of them, "

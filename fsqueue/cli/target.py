@@ -58,7 +58,7 @@ class Target(NamedTuple):
             )
         store = self.app.store
         if store.clock.age == float("inf"):
-            store.sync_clock()
+            store.files.sync_clock()
         return store
 
 

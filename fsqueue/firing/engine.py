@@ -163,7 +163,7 @@ class Firing:
             upcoming = handled = None
             if isinstance(each.leaf, Cron):
                 upcoming = each.leaf.next(now)
-                handled = handled_until(store, each.key) if store is not None else None
+                handled = handled_until(store.files, each.key) if store is not None else None
             found.append(Overview(each.bound.task.name, trigger, upcoming, handled))
         return found
 
@@ -193,14 +193,14 @@ class Firing:
             each for each in watched if each.part is not None or isinstance(each.leaf, Cron)
         ]
         for key in {each.key for each in remembering} | {each.bound.key for each in remembering}:
-            keep(store, key)
+            keep(store.files, key)
 
     def _attend_cron(self, store: Store, each: Watched) -> None:
         cron, now = each.leaf, store.clock.now()
         assert isinstance(cron, Cron)  # noqa: S101
-        handled = handled_until(store, each.key)
+        handled = handled_until(store.files, each.key)
         if handled is None:
-            set_handled(store, each.key, now)  # from now on
+            set_handled(store.files, each.key, now)  # from now on
         for tick in cron.due(handled, now) if handled is not None else ():
             self._fire_tick(store, each, tick)
         following = cron.next(now)
@@ -217,19 +217,20 @@ class Firing:
         cron = each.leaf
         assert isinstance(cron, Cron)  # noqa: S101
         occasion = Occasion(
-            f"{each.key}.{int(tick)}", lambda: (handled_until(store, each.key) or 0) < int(tick)
+            f"{each.key}.{int(tick)}",
+            lambda: (handled_until(store.files, each.key) or 0) < int(tick),
         )
         self._happened(each, cron.at(tick), occasion)
-        set_handled(store, each.key, tick)
-        idempotency.forget(store, occasion.key)
+        set_handled(store.files, each.key, tick)
+        idempotency.forget(store.files, occasion.key)
 
     def _take_events(self, store: Store) -> bool:
         """Fire what waits for events; False if there are more, and ticks may be due."""
         known = {*self._events, ENDED}
         if not self._expects_ends:
-            expect_ends(store, self._app_id)
+            expect_ends(store.files, self._app_id)
             self._expects_ends = True
-        names = [name for name in event_names(store, self._app_id) if name.event in known]
+        names = [name for name in event_names(store.files, self._app_id) if name.event in known]
         random.shuffle(names)  # so that not all workers begin with the same one
         until = store.fs.monotonic() + _LONGEST_ROUND
         for name in names:
@@ -240,12 +241,12 @@ class Firing:
 
     def _take_event(self, store: Store, name: EventName) -> None:
         try:
-            data = read_event(store, self._app_id, name)
+            data = read_event(store.files, self._app_id, name)
             if data is None:
                 return
             found = self._read_occurrences(store, name, data)
         except SpoolVersionError as error:
-            store.leave_alone(error)
+            store.files.leave_alone(error)
             return
         except (DeserializationError, EnvelopeError):
             log.exception("the event %s is dropped", name)
@@ -253,18 +254,20 @@ class Firing:
         if name.event == ENDED:
             for occurrence in found:
                 self._tell(occurrence)
-            remove_event(store, self._app_id, name)
+            remove_event(store.files, self._app_id, name)
             return
         # As with ticks: a key is given back at once, and whoever comes too late finds no event.
         occasions = []
         for each in self._events.get(name.event, ()) if found else ():
             occasions.append(
-                Occasion(f"{each.key}.{name.id}", lambda: is_unhandled(store, self._app_id, name))
+                Occasion(
+                    f"{each.key}.{name.id}", lambda: is_unhandled(store.files, self._app_id, name)
+                )
             )
             self._happened(each, found[0], occasions[-1])
-        remove_event(store, self._app_id, name)
+        remove_event(store.files, self._app_id, name)
         for occasion in occasions:
-            idempotency.forget(store, occasion.key)
+            idempotency.forget(store.files, occasion.key)
 
     def _read_occurrences(self, store: Store, name: EventName, data: bytes) -> list[Occurrence]:
         when = utc(store.clock.now())
@@ -293,7 +296,7 @@ class Firing:
         client.now()  # appears in the spool, so that its name is its own
         event = EventName(name, client.new_id())
         data = travel.write(payload, f"the payload of the event {name}", self._codec)
-        add_event(self._session.store, self._app_id, event, data)
+        add_event(self._session.store.files, self._app_id, event, data)
         return event.id
 
     # -- ends of calls ----------------------------------------------------------------------
@@ -311,7 +314,7 @@ class Firing:
         call, store = execution.call, execution.workplace.store
         if call.task not in self._ends:
             return
-        if answer is not None and not store.has_outcome(call.id):
+        if answer is not None and not store.outcomes.exists(call.id):
             found = ends_of(execution, answer)
         elif store.fs.exists(store.layout.cancelled(call.id), fresh=True):
             found = ends_by_queue(cancelled(call), utc(store.clock.now()))
@@ -332,7 +335,7 @@ class Firing:
         store = self._session.store
         trigger = bound.trigger
         assert isinstance(trigger, AllOf)  # noqa: S101
-        gathering = Gathering(store, bound.key, len(trigger.parts))
+        gathering = Gathering(store.files, bound.key, len(trigger.parts))
         what = f"what has happened for {trigger}"
         try:
             data = travel.write_occurrence(occurrence, what, self._codec)
@@ -343,7 +346,7 @@ class Firing:
             gathering.add(each.part, occurrence.id, data, occasion.wanted)
             gathering.fire(lambda found: self._call_for_round(bound, found))
         except SpoolVersionError as error:
-            store.leave_alone(error)  # a call that ends must not suffer
+            store.files.leave_alone(error)  # a call that ends must not suffer
         except StorageError as error:
             if not error.never:
                 raise

@@ -80,7 +80,7 @@ class Autoscaler:
         self._user = user or getpass.getuser()
         self._managed = {each.name: each for each in fleets}
         self._fleets = {
-            name: Fleet(store, name, run=run, pace=self._pace) for name in self._managed
+            name: Fleet(store.files, name, run=run, pace=self._pace) for name in self._managed
         }
         self._listings: dict[str, _Listing] = {}
 
@@ -102,7 +102,7 @@ class Autoscaler:
         Raises:
             OSError, SpoolError: the shared directory failed; the next tick does what is left.
         """
-        self._store.sync_clock()
+        self._store.files.sync_clock()
         records = {name: fleet.record for name, fleet in self._fleets.items()}
         jobs = self._look_at_jobs(records, dry_run=dry_run)
         views = [self._view(name, records[name], jobs[name]) for name in self._fleets]

@@ -143,7 +143,7 @@ class Launcher:
         self._profile, self._options, self._run = profile, options, run
         self._batch = commands_of(profile.system)
         self._site: tuple[float, int] | None = None
-        self.fleet = Fleet(store, name, run=run, pace=pace)
+        self.fleet = Fleet(store.files, name, run=run, pace=pace)
         self.record = _record_of(name, profile, application)
 
     def check(self, which: Callable[[str], str | None] = shutil.which) -> list[str]:

@@ -133,14 +133,14 @@ class Delivery:
             UnknownInvocationError: it is nowhere in this spool.
             ValueError: it belongs to another spool.
         """
-        if self.store.info.id != store.info.id:
+        if self.store.files.info.id != store.files.info.id:
             raise ValueError(
                 f"invocation {self.id} belongs to the spool {self.store.layout.root}, and a call "
                 f"in {store.layout.root} cannot wait for it: get its result and pass that"
             )
         over = self._collected if self._hint is not None else self.state(None).finished
         if self._hint is None or time.monotonic() - self._made > ttl / 2:
-            store.renew_outcome(self.id)
+            store.outcomes.renew(self.id)
         return over
 
     def value(self, member: int | None, deadline: float | None, wait: Wait | None = None) -> Any:
@@ -241,7 +241,7 @@ class Delivery:
     def _end_wait_if_kept(self) -> None:
         """Wake this waiter if another handle or thread collected before it could be told."""
         client = self._session.client
-        if self._keep and client.store.is_kept(self.id):
+        if self._keep and client.store.outcomes.is_kept(self.id):
             client.waiter.collected(self.id)
 
     def _helper(self) -> Workplace | None:
@@ -263,7 +263,7 @@ class Delivery:
             return self._data
         if self._hint is not None and not self._collected:
             return None  # just published from here: the waiter tells for less than a failing look
-        data = self._session.store.peek(self.id)
+        data = self._session.store.outcomes.peek(self.id)
         if data is None and not self._collected:
             self.state(None)  # raises for an id that nobody knows
         return data
@@ -274,10 +274,12 @@ class Delivery:
             if self._data is not None:
                 return self._data
             if self._collected or not client.owns(self.id):
-                return client.store.peek(self.id)
-            data = client.store.collect(self.id, keep=self._keep)
+                return client.store.outcomes.peek(self.id)
+            data = client.store.outcomes.collect(self.id, keep=self._keep)
             if data is None and self._keep:
-                data = client.store.peek(self.id)  # another handle or thread has collected it
+                data = client.store.outcomes.peek(
+                    self.id
+                )  # another handle or thread has collected it
             if data is not None:
                 self._collected = True
                 client.waiter.collected(self.id)
@@ -298,13 +300,13 @@ class Delivery:
     def _verified(self, data: Content) -> tuple[Outcome, Payload]:
         store = self._session.store
         try:
-            return store.read_outcome(self.id, data)
+            return store.outcomes.read(self.id, data)
         except EnvelopeError as error:
             if not self._collected:
                 raise
             damaged = store.layout.kept(self.id) if self._keep else data
-            self._data = store.condemn(self.id, damaged, str(error), keep=self._keep)
-        return store.read_outcome(self.id, self._data)
+            self._data = store.outcomes.condemn(self.id, damaged, str(error), keep=self._keep)
+        return store.outcomes.read(self.id, self._data)
 
     def open(self, data: Content, member: int | None) -> Any:
         """The value of a call; raises what its body raised."""
@@ -354,13 +356,15 @@ class Delivery:
         from fsqueue.spool.store.body_reports import latest_output, read_output
 
         store = self._session.store
-        return read_output(store, latest_output(store, self.id)).decode("utf-8", "replace")
+        return read_output(store.files, latest_output(store.files, self.id)).decode(
+            "utf-8", "replace"
+        )
 
     def reported(self) -> Progress | None:
         """How far the bodies of the file say that they are; None if they do not."""
         from fsqueue.spool.store.body_reports import progress_of
 
-        return None if self._collected else progress_of(self._session.store, self.id)
+        return None if self._collected else progress_of(self._session.store.files, self.id)
 
     # -- giving up ----------------------------------------------------------------------
 
@@ -391,7 +395,7 @@ class Delivery:
         client = self._session.client
         withdrawn = self._hint is not None and self._withdraw(self._hint)
         if stop and not withdrawn:
-            client.store.cancel_running(self.id)
+            client.store.endings.cancel_running(self.id)
         if not withdrawn and not self._keep:
             client.waiter.abandon(self.id)
 

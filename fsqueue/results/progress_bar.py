@@ -104,9 +104,9 @@ class _Bar:
         store = next(iter(awaited.values())).store
         partly, said = 0.0, ""
         try:
-            names = reporting_attempts(store)
+            names = reporting_attempts(store.files)
             for invocation_id in list(awaited.keys() & names.keys())[:_ASKED]:
-                found = read_progress(store, names[invocation_id])
+                found = read_progress(store.files, names[invocation_id])
                 if found is not None:
                     partly += found.fraction or 0.0
                     said = found.message or said

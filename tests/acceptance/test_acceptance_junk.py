@@ -33,7 +33,7 @@ def site(request, tmp_path_factory):
     planted = []
     try:
         site.open()
-        site.tasks.app.store.sync_clock()
+        site.tasks.app.store.files.sync_clock()
         site.before = () if os.geteuid() else LIKE_OTHERS
         site.kind = request.param
         site.kept = site.tasks.square(3)

@@ -160,7 +160,7 @@ def test_an_accepted_call_of_a_killed_caller_that_has_no_outcome(site):
 def test_a_second_outcome_in_place_of_the_first(site):
     key, invocation_id, path = site.kept()
     store = site.tasks.app.store
-    outcome, _ = store.read_outcome(invocation_id, [path.read_bytes()])
+    outcome, _ = store.outcomes.read(invocation_id, [path.read_bytes()])
     other = store_outcome(outcome, site.entries("seen"), key)
     path.write_bytes(other)
 
@@ -194,7 +194,7 @@ def test_a_wrong_value(site):
 
 def test_a_lost_worker(site):
     key, invocation_id, path = site.kept()
-    outcome, _ = site.tasks.app.store.read_outcome(invocation_id, [path.read_bytes()])
+    outcome, _ = site.tasks.app.store.outcomes.read(invocation_id, [path.read_bytes()])
     fields = {field: getattr(outcome, field) for field in outcome.__struct_fields__}
     failure = {"type": "WorkerLostError", "message": "dead"}
     records = importlib.import_module("fsqueue.spool.format.records")

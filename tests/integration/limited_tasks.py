@@ -157,7 +157,7 @@ def run_in_thread_without_another() -> None:
 
 def call_without_descriptors() -> None:
     """There are some, but not the three that listening to events takes."""
-    app.store.sync_clock()
+    app.store.files.sync_clock()
     with contextlib.ExitStack() as stack:
         first = os.open(os.devnull, os.O_RDONLY)
         stack.callback(os.close, first)

@@ -39,7 +39,7 @@ def test_a_new_spool_is_empty(app):
     assert has_spool(app.store.layout.root)
     assert (found.queues, found.workers) == ((), ())
     assert set(msgspec.structs.asdict(found.counts).values()) == {0}
-    assert found.spool == app.store.info.id
+    assert found.spool == app.store.files.info.id
 
 
 def test_queues_tell_due_from_delayed(app):
@@ -119,7 +119,7 @@ def test_each_state_has_its_list(app, gate):
         later = add.options(countdown=1000)(1)
         gone = add.options(countdown=1000)(2)
         assert gone.cancel()
-        app.store.sync_clock()
+        app.store.files.sync_clock()
         wanted = {
             State.SUCCEEDED: good,
             State.FAILED: bad,
@@ -150,7 +150,7 @@ def test_a_failed_direct_call_is_listed_after_its_caller_has_the_error(app):
     with working(app), pytest.raises(ConnectionError):
         direct(path, 9)
     os.unlink(path)
-    app.store.sync_clock()
+    app.store.files.sync_clock()
     (found,) = sight(app.store, State.FAILED)
     assert (found.task, found.failure) == ("integration.sample_tasks.fail_before", None)
     seen = view(app.store, found.id)
@@ -171,7 +171,7 @@ def test_a_batch_with_a_long_header_is_listed(app):
     with working(app):
         group = task.parallelize([(number,) for number in range(1000)])
         assert group[-1].get(timeout=20) == 1000
-    app.store.sync_clock()
+    app.store.files.sync_clock()
     (found,) = sight(app.store, State.SUCCEEDED)
     assert (found.members, found.task) == (1000, task.name)
 

@@ -54,7 +54,7 @@ def test_a_pause_costs_a_claim_no_file_operation(app):
     app.task(sample_tasks.add)(1)
     fs = FaultyFilesystem()
     store = open_store(app.store.layout.root, fs)
-    store.sync_clock()
+    store.files.sync_clock()
     fs.inject()
     assert Backlog(store, QUEUE).next() is not None
     assert [operation.verb for operation in fs.trace] == ["listdir", "listdir"]
@@ -142,7 +142,7 @@ def test_a_failed_call_runs_again_as_another_one(worked, tmp_path):
     store = worked.store
     failed = fail(worked, tmp_path)
     wait_until(lambda: store.fs.names(store.layout.failed_folder))
-    store.sync_clock()
+    store.files.sync_clock()
     (found,) = controls.retryable(store)
     assert found.id == failed.id
     new = controls.retry_failed(store, found)
@@ -158,13 +158,13 @@ def test_the_new_call_names_the_old_one_and_waits_for_nobody(app, tmp_path):
     with working(app), pytest.raises(ConnectionError):
         app.direct_task(sample_tasks.fail_before, priority=7)(str(tmp_path / "ran"), 9)
     store = app.store
-    store.sync_clock()
+    store.files.sync_clock()
     (found,) = controls.retryable(store, "integration.sample_tasks.fail_before")
     new = controls.retry_failed(store, found)
     (pending,) = pending_calls(store)
     assert pending.slot.priority == 7
     os.rename(pending.path, store.layout.failed(pending.name))
-    call, _ = store.read_failed(pending.name)
+    call, _ = store.calls.read(store.layout.failed(pending.name), pending.name)
     assert (call.retry_of, call.keep, call.id) == (found.id, True, new)
     remove_gone_clients(store)
 
@@ -177,15 +177,15 @@ def test_only_failures_of_the_named_task_are_retried(worked, tmp_path):
 
 def test_a_call_that_another_attempt_has_finished_is_not_retried(app):
     store = app.store
-    store.sync_clock()
+    store.files.sync_clock()
     invocation = app.task(sample_tasks.add)(1)
     path = f"{store.layout.queue(QUEUE)}/{os.listdir(store.layout.queue(QUEUE))[0]}"
     os.rename(f"{path}/{invocation.id}.1", store.layout.failed(AttemptName(invocation.id, 1)))
     assert len(list(controls.retryable(store))) == 1
-    store.publish_outcome(
+    store.outcomes.publish(
         Outcome(
             id=invocation.id,
-            spool=store.info.id,
+            spool=store.files.info.id,
             attempt=2,
             state=State.SUCCEEDED,
             worker="",
@@ -212,7 +212,7 @@ def test_a_damaged_failed_call_says_so(worked, tmp_path):
 @pytest.mark.parametrize("attempts", [1, 2])
 def test_all_files_of_a_retried_call_go(app, attempts):
     store = app.store
-    store.sync_clock()
+    store.files.sync_clock()
     invocation = app.task(sample_tasks.add)(1)
     (slot,) = os.listdir(store.layout.queue(QUEUE))
     first = store.layout.failed(AttemptName(invocation.id, 1))

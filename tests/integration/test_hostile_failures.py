@@ -23,8 +23,8 @@ NAMES = ["annotations", "__doc__", "FSQueueError", "RemoteError", "SystemExit", 
 def fail_as(app, invocation, kind):
     """End a pending call with a failure of that name."""
     store = app.store
-    failure = store.queue_failure(AttemptName(invocation.id, 1), kind, "what happened")
-    assert store.publish_outcome(failure, ())
+    failure = store.outcomes.queue_failure(AttemptName(invocation.id, 1), kind, "what happened")
+    assert store.outcomes.publish(failure, ())
 
 
 @pytest.mark.parametrize("kind", NAMES)

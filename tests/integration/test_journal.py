@@ -15,7 +15,7 @@ from integration.conftest import working
 
 
 def stats(app, window=3600.0):
-    app.store.sync_clock()
+    app.store.files.sync_clock()
     return read_stats(app.store, window)
 
 

@@ -120,7 +120,7 @@ def test_into_a_lane_from_where_it_would_come_back_elsewhere(app, ran):
     task = app.task(running_concurrency="task", queue="other")(sample.count_run)
     invocation = task(ran)
     path, _, slot, name = place_of(app, invocation)
-    (lane,) = app.store.read_pending(path, AttemptName.parse(name)).lanes
+    (lane,) = app.store.calls.read_header(path, AttemptName.parse(name)).lanes
     siding = app.store.layout.in_lane(lane, str(Siding(slot, "t.default")))
     os.makedirs(siding)
     os.rename(path, f"{siding}/{name}")

@@ -132,7 +132,9 @@ def test_a_call_that_waits_for_its_turn_is_pending(app, path, gate):
         # Not when it is claimed: the second call could still enter the lane before it.
         wait_until(Path(path).with_suffix(".begun").exists)
         second = task(name, path, "b")
-        wait_until(lambda: any(os.listdir(each.path) for each in waiting_for_limits(app.store)))
+        wait_until(
+            lambda: any(os.listdir(each.path) for each in waiting_for_limits(app.store.files))
+        )
         assert task(name, path, "c").id == second.id
         event.set()
         assert [first.get(20), second.get(20)] == ["a", "b"]

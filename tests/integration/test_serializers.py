@@ -25,7 +25,7 @@ class ExplodesOnSight:
 
 def reheaded(store, path, kind, payload=None, **changes):
     """Change the header of a file, and its payload, as whoever may write there can."""
-    header, (data, _) = envelope.decode(store.read_file(path), kind, path)
+    header, (data, _) = envelope.decode(store.files.read_file(path), kind, path)
     segments = [bytes(data) if payload is None else payload]
     if payload is not None and kind is Call:
         changes["segments"] = (len(payload),)
@@ -62,7 +62,7 @@ def test_files_of_a_json_task_are_text(make_app):
     assert end == b""
     with working(app):
         assert invocation.get(timeout=20) == {"name": "ä", "sizes": [1, 2.5]}
-    *_, value, end = b"".join(app.store.peek(invocation.id)).split(b"\n")
+    *_, value, end = b"".join(app.store.outcomes.peek(invocation.id)).split(b"\n")
     assert json.loads(value) == {"name": "ä", "sizes": [1, 2.5]}
 
 

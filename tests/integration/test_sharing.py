@@ -75,7 +75,7 @@ app = FSQueue("t", root=sys.argv[1])
 import fsqueue.spool.store.store
 print("ready", flush=True)
 sys.stdin.readline()
-print(app.store.info.id, flush=True)
+print(app.store.files.info.id, flush=True)
 """
 
 
@@ -109,7 +109,7 @@ def test_threads_make_the_spool_at_once(spool, turn):
     def make():
         app = FSQueue("t", root=spool)
         barrier.wait()
-        ids.append(app.store.info.id)
+        ids.append(app.store.files.info.id)
 
     threads = [threading.Thread(target=make) for _ in range(4)]
     for thread in threads:

@@ -121,7 +121,7 @@ def test_a_call_replayed_from_another_spool_of_the_same_key(
     with working(app):
         with pytest.raises(InvocationCorruptError, match="belongs to another spool"):
             invocation.get(20)
-        wait_until(lambda: app.store.has_outcome(foreign.id))
+        wait_until(lambda: app.store.outcomes.exists(foreign.id))
         assert app.task(sample.echo)("after").get(20) == "after"
     foreign.abandon()
 
@@ -154,7 +154,7 @@ def test_a_call_renamed_to_an_attempt_that_is_none(app, name):
     with working(app):
         wait_until(lambda: os.listdir(app.store.layout.quarantine_folder))
         assert app.task(sample.echo)("after").get(20) == "after"
-    assert not app.store.has_outcome(invocation.id)
+    assert not app.store.outcomes.exists(invocation.id)
 
 
 def test_an_outcome_presented_as_a_call(app, mark):
@@ -264,9 +264,9 @@ def test_the_record_of_the_spool_cannot_be_forged(app, make_app, spool, spool_ro
     key, store = read_key(app.conf.signing_key_file), app.store
     path, whole = store.layout.info, read(store.layout.info)
     for content in (
-        b'{"format":1,"id":"%s","key":""}' % store.info.id.encode(),
-        b'{"format":1,"id":"%s"}' % store.info.id.encode(),
-        whole.replace(store.info.id.encode(), b"another"),
+        b'{"format":1,"id":"%s","key":""}' % store.files.info.id.encode(),
+        b'{"format":1,"id":"%s"}' % store.files.info.id.encode(),
+        whole.replace(store.files.info.id.encode(), b"another"),
     ):
         rewrite(path, content)
         with pytest.raises(SpoolError, match="sign"):

@@ -30,7 +30,7 @@ def small(tmp_path):
     if os.geteuid() or subprocess.run(mount, check=False, capture_output=True).returncode:
         pytest.skip("needs to mount")
     store = open_store(root)
-    store.sync_clock()
+    store.files.sync_clock()
     yield store
     subprocess.run(["umount", "--lazy", root], check=True)
 

@@ -137,7 +137,9 @@ def test_an_event_that_cannot_be_read_does_not_stop_others(make_app, harm, caplo
     path = f"{folder}/{name}"
     if harm == "denied":
         fault = Fault.fail(errno.EACCES, at=None, verb="read", path=name)
-        app._session._store = Store(FaultyFilesystem([fault]), app.store.layout, app.store.info)
+        app._session._store = Store(
+            FaultyFilesystem([fault]), app.store.layout, app.store.files.info
+        )
     else:
         with open(path, "r+b") as file:
             content = file.read()
@@ -408,7 +410,7 @@ def test_sync_mode_runs_what_events_and_ends_trigger(make_app, spool):
 def test_events_cost_a_look_a_heartbeat(make_app):
     app = make_app(heartbeat=0.1, lease=1.0)
     fs = FaultyFilesystem()
-    app._session._store = type(app.store)(fs, app.store.layout, app.store.info)
+    app._session._store = type(app.store)(fs, app.store.layout, app.store.files.info)
     app.task(triggers=triggers.on_event("e"))(note)
     folder = app.store.layout.events("t")
     with working(app):

@@ -61,8 +61,8 @@ class World:
         self.root, self.system, self.pace = f"{folder}/spool", system, pace
         self.cluster = FakeBatch(f"{folder}/bin", system, running=running)
         self.store = open_store(self.root)
-        self.store.sync_clock()
-        self.files = FleetFiles(self.store, FLEET)
+        self.store.files.sync_clock()
+        self.files = FleetFiles(self.store.files, FLEET)
         self.profile = Profile(system=system, walltime=3600.0, cores=slots, max=most)
         self.files.define(
             FleetRecord(
@@ -103,7 +103,7 @@ class World:
         )
 
     def fleet(self, store: Store | None = None) -> Fleet:
-        return Fleet(store or self.store, FLEET, run=self.run, pace=self.pace)
+        return Fleet((store or self.store).files, FLEET, run=self.run, pace=self.pace)
 
     def autoscaler(
         self, fs: FaultyFilesystem | None = None, run: Callable[[Command], Reply] | None = None

@@ -43,8 +43,8 @@ def test_a_fleet_submits_up_to_max_jobs_as_arrays(world):
 
 def test_an_unknown_fleet_is_told(world):
     with pytest.raises(SpoolError, match="there is no fleet gpu in"):
-        Fleet(world.store, "gpu").submit(1, world.script)
-    assert fleet_names(world.store) == ["cpu"]
+        Fleet(world.store.files, "gpu").submit(1, world.script)
+    assert fleet_names(world.store.files) == ["cpu"]
 
 
 def test_a_refused_submission_leaves_the_slots_free_and_a_note_behind(world):
@@ -115,7 +115,7 @@ def test_a_submission_that_goes_on_elsewhere_is_waited_for(world):
     fleet.files.slots.take("abcdef", 1, 3)
     for _ in range(3):
         assert len(fleet.reconcile(fleet.hold(), [])) == 1
-    impatient = Fleet(world.store, "cpu", run=world.run, pace=replace(AT_ONCE, patience=0.0))
+    impatient = Fleet(world.store.files, "cpu", run=world.run, pace=replace(AT_ONCE, patience=0.0))
     impatient.reconcile(impatient.hold(), [])
     assert impatient.reconcile(impatient.hold(), []) == []
 
@@ -124,7 +124,7 @@ def test_the_slots_of_a_submitter_that_was_killed_are_freed(world):
     program = (
         "import sys, os; from fsqueue.spool.store.opening import open_store;"
         "from fsqueue.spool.fleets.fleets import FleetFiles;"
-        "files = FleetFiles(open_store(sys.argv[1]), 'cpu'); files.begin('abcdef', 2);"
+        "files = FleetFiles(open_store(sys.argv[1]).files, 'cpu'); files.begin('abcdef', 2);"
         "print(len(files.slots.take('abcdef', 2, 3))); sys.stdout.flush(); os.kill(os.getpid(), 9)"
     )
     done = subprocess.run(
@@ -211,7 +211,7 @@ def test_a_stopped_fleet_cancels_what_waits_and_submits_nothing(world):
 def test_a_stop_counts_also_where_the_batch_systems_commands_are_missing(world):
     fleet = world.fleet()
     fleet.submit(1, world.script)
-    elsewhere = Fleet(world.store, "cpu", pace=AT_ONCE)  # no sbatch on PATH here
+    elsewhere = Fleet(world.store.files, "cpu", pace=AT_ONCE)  # no sbatch on PATH here
     elsewhere.stop(elsewhere.sightings(), now=True)
     assert fleet.files.marked("stopped") is not None
     assert len(world.cluster.live()) == 1
@@ -314,7 +314,7 @@ def test_a_fleet_without_jobs_can_be_forgotten(world):
     look(fleet)
     look(fleet)
     assert fleet.files.forget()
-    assert fleet_names(world.store) == []
+    assert fleet_names(world.store.files) == []
     assert os.listdir(f"{world.root}/fleet") == []
 
 
@@ -379,7 +379,8 @@ def test_scripts_run_on_a_cluster_and_know_their_job(folder, system):
     report = f"{folder}/report"
     os.makedirs(report)
     program = (
-        "import os, sys, time; from fsqueue.runner.processes.job import find_end, job_of, this_host;"
+        "import os, sys, time;"
+        "from fsqueue.runner.processes.job import find_end, job_of, this_host;"
         "job = job_of(os.environ); end = find_end(os.environ, this_host());"
         f"open(f'{report}/{{job.number}}', 'w').write(f'{{job.token}} {{job.id}} "
         "{end.at - time.monotonic():.0f}')"
@@ -405,4 +406,4 @@ def test_the_record_of_a_fleet_has_no_line_of_a_script(world):
         text = file.read()
     assert "setup" not in text
     assert "options" not in text
-    assert FleetFiles(world.store, "cpu").record().system == "slurm"
+    assert FleetFiles(world.store.files, "cpu").record().system == "slurm"

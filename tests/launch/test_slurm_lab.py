@@ -200,7 +200,7 @@ def test_workers_of_an_array_run_calls(place):
 
 def test_a_fleet_keeps_in_step_with_slurm(place):
     store = open_store(place / "spool")
-    fleet = Fleet(store, "cpu", pace=Pace(gap=0.0))
+    fleet = Fleet(store.files, "cpu", pace=Pace(gap=0.0))
     fleet.files.define(
         FleetRecord(
             name="cpu", system="slurm", app_id="lab", queues=("default",), walltime=600.0,

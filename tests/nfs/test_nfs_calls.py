@@ -82,9 +82,10 @@ def move_to_and_fro(site, mover, remover):
         source = f"{site.root}/tmp/{number}"
         slot = f"{site.root}/pending/nfs.default/slot-{number}"
         mover(
-            f"store.fs.create({source!r}, [b'content']); store.move({source!r}, '{slot}/{number}')"
+            f"store.fs.create({source!r}, [b'content']); "
+            f"store.files.move({source!r}, '{slot}/{number}')"
         )
         mover(f"os.rename('{slot}/{number}', {source!r})")
         # It lists the slot first, as a worker does; then its removal is one call.
         remover(f"os.listdir(os.path.dirname({slot!r})); os.listdir({slot!r}); os.rmdir({slot!r})")
-        assert mover(f"store.move({source!r}, '{slot}/{number}')")
+        assert mover(f"store.files.move({source!r}, '{slot}/{number}')")

@@ -62,7 +62,9 @@ def taken_for_dead(stage: Stage) -> None:
 
 def much_to_clean_up(stage: Stage) -> None:
     stage.publish_outcome(1, LATE)
-    assert stage.healthy.withdraw(stage.healthy.publish_once(KEY, stage.call, [ARGUMENTS]).path)
+    assert stage.healthy.withdraw(
+        stage.healthy.deduplication.publish(KEY, stage.call, [ARGUMENTS]).path
+    )
     os.utime(stage.layout.once_entry(KEY.name, 1), (OLD, OLD))
     for path in (
         *("failed/client0001-7.1", "quarantine/x", "quarantine/x.reason", "tmp/gone.7"),
@@ -92,13 +94,13 @@ def report_once(stage: Stage) -> None:
 
 def report_again(stage: Stage) -> None:
     say(stage, 2)
-    drop_progress(stage.store, AttemptName(ID, 1))
+    drop_progress(stage.store.files, AttemptName(ID, 1))
 
 
 def say(stage: Stage, done: int) -> None:
     """As a body's worker does it: each step can be repeated."""
     name = AttemptName(ID, 1)
-    write_progress(stage.store, name, Progress(done, 2))
+    write_progress(stage.store.files, name, Progress(done, 2))
     for start in range(done):
         stage.fs.extend(stage.layout.output(name), 5 * start, b"line\n")
 
@@ -114,7 +116,7 @@ OPERATIONS = (
     Operation("leave", lambda _: None, lambda stage: stage.worker.deregister()),
     Operation("appear", lambda _: None, present_client, check=check_presence),
     Operation("close", present_client, lambda stage: stage.client.close()),
-    Operation("sync-clock", lambda _: None, lambda stage: stage.store.sync_clock()),
+    Operation("sync-clock", lambda _: None, lambda stage: stage.store.files.sync_clock()),
     Operation("expire", much_to_clean_up, lambda stage: expire(stage.store, result_ttl=RESULT_TTL)),
     Operation("report", report_once, report_again),
     Operation("clear-up-after-gone-caller", with_uncollected_result, clear_up),
@@ -169,7 +171,7 @@ def check_that_it_works_on(stage: Stage) -> None:
         assert os.path.isdir(stage.layout.mailbox(CLIENT)), "a living client was taken for gone"
     work(stage.store, stage.worker)
     assert stage.places() == []
-    assert stage.store.collect(ID, keep=True) is not None
+    assert stage.store.outcomes.collect(ID, keep=True) is not None
 
 
 CHORES = tuple(map(Chore, OPERATIONS))

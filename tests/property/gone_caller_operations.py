@@ -50,7 +50,7 @@ def held_unknowingly(stage: Stage) -> None:
 def with_uncollected_result(stage: Stage) -> None:
     stage.healthy.fs.make_folders(stage.layout.kept_mailbox(CLIENT))
     outcome = structs.replace(outcome_of(stage.healthy, AttemptName(ID, 1)), caller=GONE)
-    assert stage.healthy.publish_outcome(outcome, [b"nobody can receive it"])
+    assert stage.healthy.outcomes.publish(outcome, [b"nobody can receive it"])
 
 
 def distant(stage: Stage) -> None:

@@ -277,7 +277,7 @@ def done(app: FSQueue, mark: str, body: Callable[[str], Trap] = set_trap) -> Ite
 @contextlib.contextmanager
 def kept(app: FSQueue, mark: str) -> Iterator[Case]:
     invocation = finished(app, mark)
-    app.store.collect(invocation.id, keep=True)
+    app.store.outcomes.collect(invocation.id, keep=True)
     again = app.invocation(invocation.id)
     yield Case(app.store.layout.kept(invocation.id), lambda: again.get(20))
 

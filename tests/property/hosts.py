@@ -92,7 +92,7 @@ class Host:
     def __init__(self, root: str, time: ServerTime) -> None:
         self.fs = SharedFilesystem(time)
         self.store: Store = open_store(root, self.fs)
-        self.store.sync_clock()
+        self.store.files.sync_clock()
 
 
 class WorkerHost(Host):

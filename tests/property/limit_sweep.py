@@ -111,7 +111,7 @@ def other_runs(stage: Stage) -> None:
     def take_place() -> None:
         claim = stage.others[-1].claim(publish(stage, OTHER))
         assert claim is not None
-        assert stage.healthy.lanes.enter(LANE, claim)
+        assert stage.healthy.limits.enter(LANE, claim)
 
     stage.others.append(worker_of(stage.healthy))
     assert in_child(take_place) == 0
@@ -120,7 +120,7 @@ def other_runs(stage: Stage) -> None:
 def wait(stage: Stage, invocation_id: str) -> None:
     claim = stage.rescuer.claim(publish(stage, invocation_id))
     assert claim is not None
-    call, _ = stage.healthy.read_call(claim)
+    call, _ = stage.healthy.calls.read_claimed(claim)
     stage.rescuer.release(claim)
     assert stage.healthy.park(claim, call, LANE)
     stage.rescuer.forget(claim.name)
@@ -187,7 +187,7 @@ def two_rounds(stage: Stage) -> None:
 
 
 def hand_over(stage: Stage) -> None:
-    stage.store.lanes.hand_to(LANE, OTHER, ID, None)
+    stage.store.limits.hand_to(LANE, OTHER, ID, None)
 
 
 STEPS = (
@@ -220,7 +220,7 @@ def check_at_once(stage: Stage, expected: set[str]) -> None:
     found = places(stage)
     assert all(len(paths) == 1 for paths in found.values()), found
     for invocation_id in expected - set(found):
-        assert stage.healthy.peek(invocation_id) is not None, f"{invocation_id} is lost"
+        assert stage.healthy.outcomes.peek(invocation_id) is not None, f"{invocation_id} is lost"
 
 
 def work_on(stage: Stage) -> None:
@@ -241,9 +241,9 @@ def work_on(stage: Stage) -> None:
 
 def check_in_the_end(stage: Stage, expected: set[str]) -> None:
     for invocation_id in expected:
-        data = stage.healthy.peek(invocation_id)
+        data = stage.healthy.outcomes.peek(invocation_id)
         assert data is not None, f"{invocation_id} has no outcome"
-        stage.healthy.read_outcome(invocation_id, data)
+        stage.healthy.outcomes.read(invocation_id, data)
     mend_all(stage.healthy)
     assert os.listdir(stage.layout.lanes_folder) == [], "a lane is left"
 

@@ -90,9 +90,9 @@ def look(store: Store) -> Sight:
             ids.add(os.path.basename(path))
     outcomes = {}
     for invocation_id in ids:
-        data = store.peek(invocation_id)
+        data = store.outcomes.peek(invocation_id)
         assert data is not None
-        outcomes[invocation_id] = bytes(store.read_outcome(invocation_id, data)[1].data)
+        outcomes[invocation_id] = bytes(store.outcomes.read(invocation_id, data)[1].data)
     return Sight(places, outcomes)
 
 

@@ -42,9 +42,9 @@ def parked(*ended: str, cancelled: bool = False) -> Callable[[Stage], object]:
 
 def ended_silently(*parents: str) -> Callable[[Stage], object]:
     def prepare(stage: Stage) -> None:
-        stage.healthy.parked.in_use = False
+        stage.healthy.dependencies.in_use = False
         end_parents(stage.healthy, parents)
-        stage.healthy.parked.in_use = True
+        stage.healthy.dependencies.in_use = True
 
     return prepare
 
@@ -75,7 +75,7 @@ def end(*parents: str) -> Callable[[Stage], object]:
     def run(stage: Stage) -> None:
         for parent in parents:
             name = AttemptName(parent, 1)
-            stage.store.publish_outcome(outcome_of(stage.store, name), [BODY])
+            stage.store.outcomes.publish(outcome_of(stage.store, name), [BODY])
 
     return run
 

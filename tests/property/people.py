@@ -139,12 +139,12 @@ class Site:
         invocation_id, entry = picked
         # Who dies with it in hand has it, or not.
         entry.withdrawn = isinstance(self.trouble, Death) and not entry.keep
-        data = host.store.collect(invocation_id, keep=entry.keep)
+        data = host.store.outcomes.collect(invocation_id, keep=entry.keep)
         if data is None and entry.keep:
-            data = host.store.peek(invocation_id)
+            data = host.store.outcomes.peek(invocation_id)
         content = None
         if data is not None:
-            content = bytes(host.store.read_outcome(invocation_id, data)[1].data)
+            content = bytes(host.store.outcomes.read(invocation_id, data)[1].data)
             assert entry.outcome in {None, content}, "it was told otherwise before"
             entry.delivered.append(content)
         if self.quiet:
@@ -193,7 +193,9 @@ class Site:
         name = claim.name
         host.worker.release(claim)
         content = f"{name} by {claim.worker}".encode()
-        published = host.store.complete(claim, outcome_of(host.store, name, state), [content])
+        published = host.store.endings.complete(
+            claim, outcome_of(host.store, name, state), [content]
+        )
         host.worker.forget(name)
         host.claims.remove(claim)
         if self.quiet:
@@ -282,5 +284,5 @@ class Site:
             host.die()
         self.workers[-1].die()
         reaper = self.reapers[1]
-        reaper.store.sync_clock()
+        reaper.store.files.sync_clock()
         assert clean_up(reaper.store, reaper.fs) == []

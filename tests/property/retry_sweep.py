@@ -48,7 +48,7 @@ class Stage:
         for pending in calls:
             claim = self.worker.claim(pending.path)
             assert claim is not None
-            call, payload = self.store.read_call(claim)
+            call, payload = self.store.calls.read_claimed(claim)
             assert bytes(payload.data) == b"args"
             self.worker.release(claim)
             outcome = Outcome(
@@ -61,7 +61,7 @@ class Stage:
                 ended=0.0,
                 codec="",
             )
-            self.store.complete(claim, outcome, [])
+            self.store.endings.complete(claim, outcome, [])
             self.worker.forget(claim.name)
         return len(calls)
 
@@ -69,7 +69,7 @@ class Stage:
         store = self.store if fs is None else open_store(self.root, fs)
         calls = list(controls.retryable(store))
         if fs is not None:
-            store.sync_clock()
+            store.files.sync_clock()
             fs.inject(*faults)
         for failed in calls:
             assert controls.retry_failed(store, failed) in {self.new_id, None}
@@ -89,9 +89,9 @@ class Stage:
         assert self.run_all(State.SUCCEEDED) == 0
 
     def state_of(self, invocation_id: str) -> State:
-        data = self.store.peek(invocation_id)
+        data = self.store.outcomes.peek(invocation_id)
         assert data is not None
-        return self.store.read_outcome(invocation_id, data)[0].state
+        return self.store.outcomes.read(invocation_id, data)[0].state
 
 
 class Retry(Swept):

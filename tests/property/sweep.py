@@ -97,7 +97,7 @@ def call_of(store: Store, invocation_id: str = ID, *, age: float = 1.0, keep: bo
     now = store.clock.now()
     return Call(
         id=invocation_id,
-        spool=store.info.id,
+        spool=store.files.info.id,
         task="tasks.f",
         queue=QUEUE,
         slot=str(Slot(DEFAULT_PRIORITY, now - age)),
@@ -113,7 +113,7 @@ def call_of(store: Store, invocation_id: str = ID, *, age: float = 1.0, keep: bo
 def outcome_of(store: Store, name: AttemptName, state: State = State.SUCCEEDED) -> Outcome:
     return Outcome(
         id=name.invocation_id,
-        spool=store.info.id,
+        spool=store.files.info.id,
         attempt=name.attempt,
         state=state,
         worker="w",
@@ -137,16 +137,16 @@ def work(store: Store, worker: Worker) -> list[int]:
         if claim is None:
             continue
         try:
-            call, _ = store.read_call(claim)
+            call, _ = store.calls.read_claimed(claim)
         except EnvelopeError as error:
             worker.release(claim)
-            store.quarantine(claim.path, claim.name, str(error))
+            store.endings.quarantine(claim.path, claim.name, str(error))
         else:
             worker.release(claim)
             if call.abandoned:
                 store.withdraw(claim.path)
             else:
-                store.complete(claim, outcome_of(store, claim.name), [BODY])
+                store.endings.complete(claim, outcome_of(store, claim.name), [BODY])
         worker.forget(claim.name)
         ran.append(claim.name.attempt)
     return ran
@@ -156,12 +156,12 @@ def end_parents(store: Store, parents: Iterable[str]) -> None:
     """What the call waits for ends."""
     for parent in parents:
         name = AttemptName(parent, 1)
-        store.publish_outcome(outcome_of(store, name), [BODY])
+        store.outcomes.publish(outcome_of(store, name), [BODY])
 
 
 def move_what_is_parked(store: Store) -> None:
     """As the worker in charge does each heartbeat."""
-    store.parked.sweep(store.parked.look())
+    store.dependencies.sweep(store.dependencies.look())
 
 
 def walk(root: str) -> tuple[list[str], list[str]]:
@@ -248,7 +248,7 @@ class Stage:
         self.fs = InterruptibleFilesystem(self.mount.habits, remote=self.mount.remote)
         self.healthy_fs = FaultyFilesystem(self.mount.habits, remote=self.mount.remote)
         self.store = open_store(self.root, self.fs)
-        self.healthy = Store(self.healthy_fs, self.store.layout, self.store.info)
+        self.healthy = Store(self.healthy_fs, self.store.layout, self.store.files.info)
         self.worker = worker_of(self.store)
         self.others = [worker_of(self.healthy)]
         self.client = client_of(self.store)
@@ -281,7 +281,7 @@ class Stage:
         """As a worker does that has lost its claim meanwhile."""
         name = AttemptName(ID, attempt)
         lost = Claim(name, f"{self.layout.running('gone')}/{name}", "", "gone")
-        self.healthy.complete(lost, outcome_of(self.healthy, name), [content])
+        self.healthy.endings.complete(lost, outcome_of(self.healthy, name), [content])
 
     def close(self) -> None:
         for holder in (self.client, self.worker, *self.others):
@@ -305,8 +305,8 @@ class Stage:
 
     def content(self) -> bytes | None:
         """What the outcome says to whoever looks."""
-        data = self.healthy.peek(ID)
-        return None if data is None else bytes(self.healthy.read_outcome(ID, data)[1].data)
+        data = self.healthy.outcomes.peek(ID)
+        return None if data is None else bytes(self.healthy.outcomes.read(ID, data)[1].data)
 
     # -- the end -----------------------------------------------------------------------
 

@@ -133,7 +133,7 @@ def finish_what_is_held(stage: Stage, operation: Operation) -> None:
     if operation.retry == "work" and stage.worker.claims:
         (claim,) = stage.worker.claims
         assert stage.worker.release(claim)
-        stage.store.complete(claim, outcome_of(stage.store, claim.name), [BODY])
+        stage.store.endings.complete(claim, outcome_of(stage.store, claim.name), [BODY])
         stage.worker.forget(claim.name)
 
 
@@ -177,13 +177,13 @@ def _check_outcome(stage: Stage, operation: Operation) -> None:
     assert content in operation.contents
     if stage.seen is not None:
         assert content == stage.seen, "the outcome was replaced"
-    keep = stage.healthy.is_kept(ID)
-    data = stage.healthy.collect(ID, keep=keep)
+    keep = stage.healthy.outcomes.is_kept(ID)
+    data = stage.healthy.outcomes.collect(ID, keep=keep)
     assert data is not None
-    outcome, payload = stage.healthy.read_outcome(ID, data)
+    outcome, payload = stage.healthy.outcomes.read(ID, data)
     assert payload.data == content
     assert outcome.attempt <= operation.attempts
-    again = stage.healthy.collect(ID, keep=keep)
+    again = stage.healthy.outcomes.collect(ID, keep=keep)
     assert again == (data if keep else None), "a second outcome"
 
 

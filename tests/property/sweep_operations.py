@@ -156,10 +156,10 @@ def entered(*, number: int = 1, written: bool) -> Callable[[Stage], object]:
         store = stage.healthy
         call = structs.replace(stage.call, id=f"{CLIENT}-9")
         if not written:
-            assert store.withdraw(store.publish_once(KEY, call, [ARGUMENTS]).path)
+            assert store.withdraw(store.deduplication.publish(KEY, call, [ARGUMENTS]).path)
             return
-        temporary = store._write(envelope.encode(stage.call, [ARGUMENTS]))
-        assert store._enter(KEY, number, stage.call, temporary)
+        temporary = store.files.write_temporary(envelope.encode(stage.call, [ARGUMENTS]))
+        assert store.deduplication._enter(KEY, number, stage.call, temporary)
 
     return prepare
 
@@ -175,7 +175,7 @@ def publish_by_client(stage: Stage) -> object:
 
 
 def publish_once(invocation_id: str = ID) -> Callable[[Stage], object]:
-    return lambda stage: stage.store.publish_once(
+    return lambda stage: stage.store.deduplication.publish(
         KEY, structs.replace(stage.call, id=invocation_id), [ARGUMENTS]
     )
 
@@ -192,17 +192,17 @@ def claim_and_read(stage: Stage) -> object:
     claim = stage.worker.claim(stage.origin)
     assert claim is not None
     try:
-        return stage.store.read_call(claim)
+        return stage.store.calls.read_claimed(claim)
     except EnvelopeError as error:  # a file that may not be read goes into quarantine
         stage.worker.release(claim)
-        return stage.store.quarantine(claim.path, claim.name, str(error))
+        return stage.store.endings.quarantine(claim.path, claim.name, str(error))
 
 
 def complete(state: State) -> Callable[[Stage], object]:
     def run(stage: Stage) -> object:
         assert stage.claim is not None
         stage.worker.release(stage.claim)
-        return stage.store.complete(
+        return stage.store.endings.complete(
             stage.claim, outcome_of(stage.store, stage.claim.name, state), [OWN]
         )
 
@@ -277,7 +277,7 @@ def cached(stage: Stage) -> None:
         cache=KEY.name,
     )
     stage.healthy.fs.make_folders(stage.layout.mailbox("client0002"))
-    assert stage.healthy.publish_outcome(structs.replace(other, id="client0002-1"), [LATE])
+    assert stage.healthy.outcomes.publish(structs.replace(other, id="client0002-1"), [LATE])
     stage.healthy.fs.unlink(stage.layout.done("client0002-1"))
 
 
@@ -326,20 +326,20 @@ def cancel_claimed(stage: Stage) -> None:
 
 
 def collect(*, keep: bool) -> Callable[[Stage], object]:
-    return lambda stage: stage.store.collect(ID, keep=keep)
+    return lambda stage: stage.store.outcomes.collect(ID, keep=keep)
 
 
 def check_collected(stage: Stage, contents: Container[bytes]) -> None:
     data = stage.returned
     assert isinstance(data, list), "the client has no outcome"
-    assert bytes(stage.healthy.read_outcome(ID, data)[1].data) in contents
+    assert bytes(stage.healthy.outcomes.read(ID, data)[1].data) in contents
 
 
 def check_cancelled(stage: Stage, _: Container[bytes]) -> None:
     assert all(place.endswith("x") for place in stage.places()), "whoever claims it runs it"
-    data = stage.healthy.peek(ID)
+    data = stage.healthy.outcomes.peek(ID)
     assert data is not None
-    assert stage.healthy.read_outcome(ID, data)[0].state is State.CANCELLED
+    assert stage.healthy.outcomes.read(ID, data)[0].state is State.CANCELLED
 
 
 def check_as_before(stage: Stage, _: Container[bytes]) -> None:

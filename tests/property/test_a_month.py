@@ -39,7 +39,7 @@ class Days:
         reap(self.reaper.store, dying_name, "killed")
         self.run_all(worker)
         for index, invocation_id in enumerate(ids[:-4]):  # nobody asks for the last ones
-            client.store.collect(invocation_id, keep=index % 2 == 0)
+            client.store.outcomes.collect(invocation_id, keep=index % 2 == 0)
         if orderly:
             worker.worker.deregister()
             client.client.close()
@@ -82,17 +82,19 @@ class Days:
                 continue
             host.worker.release(claim)
             if os.path.getsize(claim.path) < 100:
-                host.store.quarantine(claim.path, claim.name, "it is truncated")
+                host.store.endings.quarantine(claim.path, claim.name, "it is truncated")
             else:
                 number = int(claim.name.invocation_id.rpartition("-")[2])
                 state = State.FAILED if number % 3 == 0 else State.SUCCEEDED
-                host.store.complete(claim, outcome_of(host.store, claim.name, state), [b"value"])
+                host.store.endings.complete(
+                    claim, outcome_of(host.store, claim.name, state), [b"value"]
+                )
             host.worker.forget(claim.name)
         raise AssertionError("it never ends")
 
     def night(self) -> None:
         self.time.now += DAY
-        self.reaper.store.sync_clock()
+        self.reaper.store.files.sync_clock()
         expire(self.reaper.store, result_ttl=RESULT_TTL)
 
     def kinds(self) -> dict[str, int]:

@@ -124,7 +124,7 @@ def check(world: World) -> None:
     world.drain(scaler)
     fs = FaultyFilesystem()
     store = open_store(world.root, fs)
-    store.sync_clock()
+    store.files.sync_clock()
     fs.clock_offset += _MONTH
     expire(store, result_ttl=1.0, journal_ttl=1.0)
     left = [name for name in walk(f"{world.root}/fleet")[0] if "/trail/" not in name]

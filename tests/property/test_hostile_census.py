@@ -35,7 +35,7 @@ def broken_text(path: str, _: object) -> None:
 def test_lists_of_a_spool_with_spoiled_files(app, outside, tmp_path, spoil):
     store, layout = app.store, app.store.layout
     done, kept = (finished(app, str(tmp_path / name)).id for name in ("done", "kept"))
-    store.collect(kept, keep=True)
+    store.outcomes.collect(kept, keep=True)
     pending, running, failed, healthy = (app.task(echo)("value").id for _ in range(4))
     os.mkdir(layout.running(HOSTILE))
     os.rename(pending_file(app, running), f"{layout.running(HOSTILE)}/{running}.1")

@@ -177,7 +177,7 @@ def flipped(data: bytes, bit: int) -> bytes:
 def test_every_truncation_and_every_bit_of_a_call_and_of_an_outcome(app, key, step):
     """Read as a worker and a client read them, from the file."""
     store = app.store
-    store.key = key
+    store.files.key = key
     with working(app):
         invocation = app.task(echo)("value")
         wait_until(invocation.done)
@@ -185,8 +185,8 @@ def test_every_truncation_and_every_bit_of_a_call_and_of_an_outcome(app, key, st
     call = pending_file(app, app.task(echo)("value").id)
     name = AttemptName.parse(os.path.basename(call))
     readers = {
-        call: lambda: store._read_call(call, name),
-        outcome: lambda: store.read_outcome(invocation.id, store.read_file(outcome)),
+        call: lambda: store.calls.read(call, name),
+        outcome: lambda: store.outcomes.read(invocation.id, store.files.read_file(outcome)),
     }
     for path, look in readers.items():
         whole = read(path)
@@ -215,7 +215,7 @@ def test_the_only_damage_that_looks_like_another_version_is_to_the_version(app, 
     others = []
     for bit in versions:
         try:
-            app.store.read_outcome("abcdefgh-1", [flipped(whole, bit)])
+            app.store.outcomes.read("abcdefgh-1", [flipped(whole, bit)])
         except SpoolVersionError:
             others.append(bit // 8)
         except EnvelopeError:

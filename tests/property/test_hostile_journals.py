@@ -25,7 +25,7 @@ GOOD, HOSTILE = "good-1-aaaaaa", "hostile-1-aaaaaa"
 
 def noted(store, worker: str, calls: int = 1) -> str:
     """The sums that a worker has left."""
-    store.sync_clock()
+    store.files.sync_clock()
     journal = Journal(store, slots=1)
     journal.begin()
     for _ in range(calls):

@@ -143,7 +143,7 @@ def test_foreign_names_everywhere_else_are_left_alone(app):
     for place in places:
         assert set(os.listdir(place)) >= {*FOREIGN, NFS_REMOVED, "lost+found"}
     assert quarantined(app) == {}
-    assert open_store(layout.root).info == store.info
+    assert open_store(layout.root).files.info == store.files.info
     for name in [*FOREIGN, NFS_REMOVED]:
         os.unlink(f"{layout.done_folder}/{name}")
 
@@ -256,7 +256,7 @@ def test_a_call_for_a_slot_that_is_none_is_not_lost(app, outside, kind):
     os.rename(path, held)
     os.rmdir(os.path.dirname(path))
     put_in_place(kind, os.path.dirname(path), outside)
-    assert app.store.move(held, path)
+    assert app.store.files.move(held, path)
     with working(app):
         assert invocation.get(20) == "value"
 
@@ -323,7 +323,7 @@ async def test_a_mailbox_that_is_a_link_ends_the_wait_with_an_error(app):
 @pytest.mark.leaves_strays
 def test_nothing_expires_behind_a_link(app, outside):
     layout = app.store.layout
-    app.store.sync_clock()
+    app.store.files.sync_clock()
     for parent in (layout.done_folder, layout.kept_folder):
         os.symlink(outside.folder, f"{parent}/abcdefgh")
     for parent in (layout.failed_folder, layout.quarantine_folder, layout.blobs_folder):

@@ -171,13 +171,13 @@ def test_every_truncation_and_every_bit_of_the_spool_record(spool, key):
         data[bit // 8] ^= 1 << bit % 8
         rewrite(path, bytes(data))
         try:
-            info = open_store(spool, key=key).info
+            info = open_store(spool, key=key).files.info
         except (SpoolError, SpoolVersionError):
             continue
         # Without a key another id or a changed unknown field is not noticed here: calls from
         # before are then refused one by one, each with a message.
-        assert info.format == store.info.format
-        assert not key or info == store.info
+        assert info.format == store.files.info.format
+        assert not key or info == store.files.info
     for length in range(len(whole)):
         rewrite(path, whole[:length])
         with pytest.raises(SpoolError):
@@ -219,7 +219,7 @@ def test_any_content_of_the_records(spool, content):
     observer.dead_elsewhere()
     rewrite(store.layout.info, content)
     try:
-        info = open_store(root).info
+        info = open_store(root).files.info
     except SpoolError:
         return
     assert info.id

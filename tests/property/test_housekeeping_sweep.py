@@ -46,9 +46,9 @@ def opening_calls(folder: str, habits: tuple[Fault, ...]) -> int:
 
 def check_opened(root: str) -> None:
     """Whoever comes next finds one spool, which works, and nothing that stays."""
-    info = open_store(root).info
+    info = open_store(root).files.info
     stage = Stage(root)
-    assert stage.store.info == info
+    assert stage.store.files.info == info
     check_that_it_works_on(stage)
     assert stage.forsake() == []
 
@@ -70,10 +70,10 @@ def test_every_call_that_opens_a_spool_fails_once(folder, fault, mount):
         root = f"{folder}/{number}"
         fs = FaultyFilesystem((fault(number), *mount.habits))
         try:
-            info = open_store(root, fs).info
+            info = open_store(root, fs).files.info
         except SpoolError:
-            info = open_store(root, fs).info
-        assert open_store(root).info == info
+            info = open_store(root, fs).files.info
+        assert open_store(root).files.info == info
         check_opened(root)
 
 
@@ -111,7 +111,7 @@ def test_a_worker_that_dies_while_it_registers_or_leaves_is_removed(folder):
 def _advance(store: Store, observer: Observer) -> dict[str, str]:
     """Those who are silent for a lease, by an observer that has a clock to turn."""
     fs = FaultyFilesystem()
-    patient = Observer(Store(fs, store.layout, store.info), heartbeat=1.0, lease=30.0)
+    patient = Observer(Store(fs, store.layout, store.files.info), heartbeat=1.0, lease=30.0)
     patient.discover()
     patient.dead_elsewhere()
     fs.clock_offset += 31.0

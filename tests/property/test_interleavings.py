@@ -51,7 +51,7 @@ def reap_and_work(stage: Stage) -> None:
 def reap_work_and_collect(stage: Stage) -> None:
     """The same, and the client has the outcome."""
     reap_and_work(stage)
-    stage.healthy.collect(ID, keep=True)
+    stage.healthy.outcomes.collect(ID, keep=True)
 
 
 def reap_all(stage: Stage) -> None:
@@ -130,8 +130,8 @@ def check_meeting(stage: Stage, operation: Operation) -> None:
     if not operation.consumes:
         assert content is not None or not accepted, "no outcome"
         assert stage.seen in {None, content}, "the outcome was replaced"
-    first = stage.healthy.collect(ID, keep=True)
-    assert first == stage.healthy.peek(ID) == stage.healthy.collect(ID, keep=True)
+    first = stage.healthy.outcomes.collect(ID, keep=True)
+    assert first == stage.healthy.outcomes.peek(ID) == stage.healthy.outcomes.collect(ID, keep=True)
     known = {f"done/{CLIENT}/{ID}", f"kept/{CLIENT}/{ID}", f"done/{CLIENT}/{CLIENT}-2"}
     assert {path for path in stage.files() if path.startswith(("done/", "kept/"))} <= known
     assert stage.forsake() == []
@@ -181,7 +181,7 @@ def test_a_call_is_parked_before_every_call_of_a_worker_that_did_not_look(folder
 
     def prepare(root: str) -> Stage:
         stage = Stage(root)
-        stage.store.parked.watch()
+        stage.store.dependencies.watch()
         return stage
 
     def park(stage: Stage) -> None:
@@ -189,7 +189,7 @@ def test_a_call_is_parked_before_every_call_of_a_worker_that_did_not_look(folder
         park_by_client_of(stage, other)
         other._lock.release()
         if heard == "at once":
-            stage.store.parked.look()
+            stage.store.dependencies.look()
 
     dry = prepare(f"{folder}/dry")
     calls = counted(dry, end(*PARENTS))
@@ -199,7 +199,7 @@ def test_a_call_is_parked_before_every_call_of_a_worker_that_did_not_look(folder
         stage.fs.interrupt(number, lambda: park(stage))  # noqa: B023
         end(*PARENTS)(stage)
         if heard == "later":
-            stage.store.parked.look()
+            stage.store.dependencies.look()
         assert_moved_on(stage)
         stage.close()
 
@@ -212,14 +212,14 @@ def park_by_client_of(stage: Stage, client: Client) -> None:
 
 def test_a_worker_does_not_look_while_nobody_waits(folder):
     stage = Stage(f"{folder}/spool")
-    stage.store.parked.watch()
+    stage.store.dependencies.watch()
     end("parent0001-5")(stage)  # makes the mailbox
     never = counted(stage, end(PARENTS[0]))
     park_by_client(stage)
-    stage.store.parked.look()
+    stage.store.dependencies.look()
     assert counted(stage, end("parent0001-3")) == never + 1
     counted(stage, end(LAST))
     assert_moved_on(stage)
-    stage.store.parked.look()
+    stage.store.dependencies.look()
     assert counted(stage, end("parent0001-4")) == never
     stage.close()

@@ -21,7 +21,7 @@ def test_a_claim_whose_reply_is_lost_has_one_claimant(stage):
     assert stage.worker.claims == [claim]
     assert stage.rescuer.claim(stage.origin) is None
     assert stage.worker.claim(stage.origin) is None
-    assert stage.store.read_call(claim)[0].id == ID
+    assert stage.store.calls.read_claimed(claim)[0].id == ID
 
 
 def test_a_claim_that_somebody_else_has_is_not_taken_for_a_lost_reply(stage):
@@ -47,7 +47,7 @@ def test_the_first_published_result_wins(stage):
     assert complete(State.SUCCEEDED)(stage) is True
     assert stage.claim is not None
     second = outcome_of(stage.healthy, stage.claim.name)
-    assert stage.healthy.complete(stage.claim, second, [LATE]) is False
+    assert stage.healthy.endings.complete(stage.claim, second, [LATE]) is False
     assert stage.content() == OWN
 
 
@@ -75,9 +75,9 @@ def test_a_zombie_that_gives_back_changes_nothing(stage):
 
 def test_a_zombie_after_the_client_collected_is_never_seen(stage):
     make_zombie(stage)
-    first = stage.healthy.collect(ID, keep=True)
+    first = stage.healthy.outcomes.collect(ID, keep=True)
     assert complete(State.SUCCEEDED)(stage) is True  # the mailbox was empty again
-    assert stage.healthy.peek(ID) == first
+    assert stage.healthy.outcomes.peek(ID) == first
     assert stage.content() == BODY
 
 

@@ -42,10 +42,10 @@ def publication(stage, data):
 
 def outcome(stage):
     """State, and the failure's type if there is one; None without an outcome."""
-    data = stage.healthy.peek(ID)
+    data = stage.healthy.outcomes.peek(ID)
     if data is None:
         return None
-    found, _ = stage.healthy.read_outcome(ID, data)
+    found, _ = stage.healthy.outcomes.read(ID, data)
     return found.state, found.failure and found.failure.type
 
 

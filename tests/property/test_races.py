@@ -25,7 +25,7 @@ CROWD = 300
 
 
 def publish_many(store: Store) -> list[str]:
-    store.sync_clock()
+    store.files.sync_clock()
     ids = [f"{CLIENT}-{number}" for number in range(CROWD)]
     for invocation_id in ids:
         store.publish(call_of(store, invocation_id), [ARGUMENTS])
@@ -85,11 +85,11 @@ def test_processes_that_publish_under_one_key_have_one_call_pending(folder):
 
     def publish(number: int) -> None:
         store = open_store(root)
-        store.sync_clock()
+        store.files.sync_clock()
         made = []
         for serial in range(TIMES):
             call = call_of(store, f"client000{number}-{serial}")
-            if store.publish_once(key, call, [ARGUMENTS]).mine:
+            if store.deduplication.publish(key, call, [ARGUMENTS]).mine:
                 made.append(call.id)
         with open(f"{folder}/x{number}", "w", encoding="ascii") as file:
             file.write("\n".join(made))

@@ -191,7 +191,7 @@ class Spool(Site, RuleBasedStateMachine):
         host = hosts[who % len(hosts)]
         with self.step(host, trouble):
             self.age_results(every=aged)
-            host.store.sync_clock()
+            host.store.files.sync_clock()
             expire(host.store, result_ttl=RESULT_TTL)
 
     @rule(who=st.integers(0, 6), seconds=CLOCK_STEPS, noticed=st.booleans())
@@ -200,7 +200,7 @@ class Spool(Site, RuleBasedStateMachine):
         host = (*self.workers, *self.clients, *self.reapers)[who]
         host.fs.clock_offset += seconds
         if noticed:
-            host.store.sync_clock()
+            host.store.files.sync_clock()
 
     def teardown(self):
         try:

@@ -14,7 +14,7 @@ def test_two_operators_at_once(folder):
     (failed,) = controls.retryable(stage.store)
     call, payload = stage.store.read_failed(failed.files[0])
     other = open_store(stage.root)
-    other.sync_clock()
+    other.files.sync_clock()
     assert controls.retry_failed(stage.store, failed) == stage.new_id
     assert stage.run_all(State.SUCCEEDED) == 1
     # The other one had read the call before, and goes on now.

@@ -66,7 +66,7 @@ class Side:
         self.fs = InterruptibleFilesystem(habits, remote=remote)
         self.app = FSQueue("t", root=root)
         self.store = self.app._session._store = open_store(root, self.fs)
-        self.store.sync_clock()
+        self.store.files.sync_clock()
         self.fs.clock_offset += ahead
         task = self.app.task
         task(triggers=triggers.cron("* * * * * *", arguments=lambda o: (int(o.id),)))(ticked)
@@ -117,7 +117,7 @@ class Side:
 
     def _is_work(self, pending: Pending) -> bool:
         try:
-            call, _ = self.store._read_call(pending.path, pending.name)
+            call, _ = self.store.calls.read(pending.path, pending.name)
         except FileNotFoundError:
             return False
         return call.task.endswith(".work")
@@ -132,7 +132,7 @@ class Side:
         """The arguments of the calls that are pending, by task."""
         found: dict[str, list[tuple]] = {}
         for pending in pending_calls(self.store):
-            call, payload = self.store._read_call(pending.path, pending.name)
+            call, payload = self.store.calls.read(pending.path, pending.name)
             ((args, kwargs),) = arguments_of(self.store, call, payload, unpickles=True)
             assert kwargs == {}
             found.setdefault(call.task.rpartition(".")[2], []).append(args)

@@ -36,7 +36,7 @@ class Pair:
     def outcome(self, claim, state: State = State.SUCCEEDED) -> Outcome:
         return Outcome(
             id=claim.name.invocation_id,
-            spool=self.store.info.id,
+            spool=self.store.files.info.id,
             attempt=claim.name.attempt,
             state=state,
             worker=claim.worker,
@@ -47,7 +47,7 @@ class Pair:
 
     def complete(self, claim, state: State = State.SUCCEEDED) -> bool:
         self.worker.release(claim)
-        published = self.store.complete(claim, self.outcome(claim, state), [b"value"])
+        published = self.store.endings.complete(claim, self.outcome(claim, state), [b"value"])
         self.worker.forget(claim.name)
         return published
 
@@ -57,7 +57,7 @@ class Pair:
         self.worker.deregister()
         mailbox = self.store.layout.mailbox(self.client.name)
         for name in self.store.fs.names(mailbox):
-            self.store.collect(name, keep=False)
+            self.store.outcomes.collect(name, keep=False)
         self.client.close()
 
 

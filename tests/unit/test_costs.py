@@ -81,19 +81,19 @@ def test_a_batch_costs_as_much_as_one_call(pair):
 
     pair.fs.inject()
     claim = pair.worker.claim(receipt.path)
-    call, _ = pair.store.read_call(claim)
+    call, _ = pair.store.calls.read_claimed(claim)
     assert call.members == len(call.segments) == BATCH
     assert [operation.verb for operation in pair.fs.trace] == ["rename", "read"]
 
     pair.fs.inject()
-    assert pair.store.complete(claim, pair.outcome(claim), payload)
+    assert pair.store.endings.complete(claim, pair.outcome(claim), payload)
     assert pair.worker.release(claim)
     pair.worker.forget(claim.name)
     assert pair.fs.count(*NAME_VERBS) == 4
     assert pair.fs.count("write") == 1
 
     pair.fs.inject()
-    assert pair.store.collect(receipt.invocation_id, keep=False)
+    assert pair.store.outcomes.collect(receipt.invocation_id, keep=False)
     assert [operation.verb for operation in pair.fs.trace] == ["read", "unlink"]
 
 
@@ -108,7 +108,7 @@ def test_a_result_for_others_costs_no_more_than_one_for_its_caller(pair):
         pair.worker.release(claim)
         outcome = structs.replace(pair.outcome(claim), cache=key)
         pair.fs.inject()
-        assert pair.store.complete(claim, outcome, [b"value"])
+        assert pair.store.endings.complete(claim, outcome, [b"value"])
         costs.append([operation.verb for operation in pair.fs.trace])
         pair.worker.forget(claim.name)
     assert len(costs[0]) == len(costs[1])
@@ -154,7 +154,7 @@ def cost_of(pair, function, **options):
         app_id="t",
         exclusive=False,
     )
-    pair.store.parked.watch()  # as a worker does
+    pair.store.dependencies.watch()  # as a worker does
     payload = [encode(((), {}), "arguments")]
     receipt = pair.client.publish(
         pair.client.new_id(), "t.f", QUEUE, payload, max_attempts=3, keep=False, **options
@@ -164,7 +164,7 @@ def cost_of(pair, function, **options):
     assert execute(workplace, claim, pair.worker.release) is Ending.FINISHED
     pair.worker.forget(claim.name)
     trace = list(pair.fs.trace)
-    pair.store.collect(receipt.invocation_id, keep=False)
+    pair.store.outcomes.collect(receipt.invocation_id, keep=False)
     return [operation for operation in trace if operation.verb != "clock"]
 
 

@@ -33,8 +33,8 @@ def pass_time(pair, seconds: float) -> None:
 
 
 def state_of(pair, receipt) -> str:
-    data = pair.store.peek(receipt.invocation_id)
-    return "" if data is None else pair.store.read_outcome(receipt.invocation_id, data)[0].state
+    data = pair.store.outcomes.peek(receipt.invocation_id)
+    return "" if data is None else pair.store.outcomes.read(receipt.invocation_id, data)[0].state
 
 
 def test_the_pending_direct_calls_are_cancelled_after_the_lease(pair, observer):
@@ -87,7 +87,7 @@ def test_a_call_that_another_one_waits_for_is_left(pair, observer):
         observer.round()
         pass_time(pair, LEASE)
     assert pair.fs.exists(receipt.path)
-    assert pair.store.cancel_pending(receipt.path)
+    assert pair.store.endings.cancel_pending(receipt.path)
     assert pair.worker.claim(child.path) is not None
 
 

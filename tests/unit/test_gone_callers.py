@@ -44,7 +44,7 @@ def claimed(pair, caller: Process | None, *, keep: bool = False):
     """A claimed call that names a caller."""
     receipt = pair.publish(keep=keep)
     claim = pair.worker.claim(receipt.path)
-    call, _ = pair.store.read_call(claim)
+    call, _ = pair.store.calls.read_claimed(claim)
     assert (call.caller is None) is keep
     call = structs.replace(call, caller=caller, segments=(len(ARGUMENTS),))
     pair.fs.unlink(claim.path)
@@ -75,13 +75,13 @@ def test_a_call_of_a_caller_that_lives_costs_no_request_more(pair):
         pair.fs.inject()
         assert run(pair, claim, lambda: None) is Ending.FINISHED
         costs.append([operation.verb for operation in pair.fs.trace])
-        assert pair.store.collect(claim.name.invocation_id, keep=False)
+        assert pair.store.outcomes.collect(claim.name.invocation_id, keep=False)
     assert costs[0] == costs[1]
 
 
 def test_a_call_of_a_caller_that_is_gone_costs_a_look_who_waits_for_it_and_a_removal(pair):
     claim = claimed(pair, GONE)
-    pair.store.parked.watch()
+    pair.store.dependencies.watch()
     pair.fs.inject()
     assert run(pair, claim, lambda: pytest.fail("the body runs")) is Ending.UNWANTED
     assert [operation.verb for operation in pair.fs.trace] == ["read", "listdir", "unlink"]
@@ -97,7 +97,7 @@ def test_a_call_runs_unless_its_caller_is_certainly_gone(pair, caller):
     ran = []
     assert run(pair, claim, lambda: ran.append(1)) is Ending.FINISHED
     assert ran
-    assert pair.store.collect(claim.name.invocation_id, keep=False)
+    assert pair.store.outcomes.collect(claim.name.invocation_id, keep=False)
 
 
 def test_a_call_that_is_kept_for_everybody_runs_whatever_its_header_says(pair):
@@ -105,20 +105,22 @@ def test_a_call_that_is_kept_for_everybody_runs_whatever_its_header_says(pair):
     ran = []
     assert run(pair, claim, lambda: ran.append(1)) is Ending.FINISHED
     assert ran
-    assert pair.store.collect(claim.name.invocation_id, keep=False)
+    assert pair.store.outcomes.collect(claim.name.invocation_id, keep=False)
 
 
 def test_only_results_that_nobody_can_receive_are_cleared_up(pair):
     claims = [claimed(pair, GONE), claimed(pair, ME), claimed(pair, GONE, keep=True)]
     for claim, caller in zip(claims, (GONE, ME, None), strict=True):
         assert pair.worker.release(claim)
-        pair.store.complete(claim, structs.replace(pair.outcome(claim), caller=caller), [b"x"])
+        pair.store.endings.complete(
+            claim, structs.replace(pair.outcome(claim), caller=caller), [b"x"]
+        )
         pair.worker.forget(claim.name)
     clear_up_after(pair.store, pair.client.name)
-    left = [pair.store.has_outcome(claim.name.invocation_id) for claim in claims]
+    left = [pair.store.outcomes.exists(claim.name.invocation_id) for claim in claims]
     assert left == [False, True, True]
     for claim in claims[1:]:
-        assert pair.store.collect(claim.name.invocation_id, keep=False)
+        assert pair.store.outcomes.collect(claim.name.invocation_id, keep=False)
 
 
 # -- processes that cannot be seen ------------------------------------------------------------

@@ -232,7 +232,7 @@ def test_a_key_is_told_from_another_without_giving_it_away():
     ],
 )
 def test_one_spool_has_one_key(root, first, second, message):
-    assert open_store(root, key=first).info == open_store(root, key=first).info
+    assert open_store(root, key=first).files.info == open_store(root, key=first).files.info
     with pytest.raises(SpoolError, match=message):
         open_store(root, key=second)
 

@@ -36,7 +36,7 @@ class Caller:
     def deliver(self) -> None:
         outcome = Outcome(
             id=self.id,
-            spool=self.store.info.id,
+            spool=self.store.files.info.id,
             attempt=1,
             state=State.SUCCEEDED,
             worker="w",
@@ -46,7 +46,7 @@ class Caller:
         )
         name = AttemptName(self.id, 1)
         claim = Claim(name, f"{self.store.layout.running('w')}/{name}", "", "w")
-        assert self.store.complete(claim, outcome, [b"value"])
+        assert self.store.endings.complete(claim, outcome, [b"value"])
 
 
 @pytest.fixture
@@ -82,10 +82,10 @@ def test_a_refusal_whose_clean_up_loses_its_reply_stays_a_refusal(caller):
 def test_an_outcome_that_was_read_is_not_lost_by_what_comes_after(caller, keep, verb, fault):
     caller.deliver()
     caller.fs.inject(fault(code=errno.EIO, verb=verb))
-    data = caller.store.collect(caller.id, keep=keep)
+    data = caller.store.outcomes.collect(caller.id, keep=keep)
     assert data is not None
-    assert caller.store.read_outcome(caller.id, data)[1].data == b"value"
-    caller.store.collect(caller.id, keep=False)
+    assert caller.store.outcomes.read(caller.id, data)[1].data == b"value"
+    caller.store.outcomes.collect(caller.id, keep=False)
     caller.store.fs.discard(caller.store.layout.kept(caller.id))
 
 
@@ -98,7 +98,7 @@ def test_no_error_of_a_bell_hides_that_a_call_was_published(caller):
 def test_no_error_of_a_bell_publishes_an_outcome_twice(caller):
     caller.fs.inject(Fault.fail(errno.EIO, path=caller.store.layout.bell_folder))
     caller.deliver()
-    assert caller.store.collect(caller.id, keep=False) is not None
+    assert caller.store.outcomes.collect(caller.id, keep=False) is not None
 
 
 def test_no_file_is_in_quarantine_without_its_reason(caller):
@@ -106,9 +106,9 @@ def test_no_file_is_in_quarantine_without_its_reason(caller):
     name = str(AttemptName(caller.id, 1))
     caller.fs.inject(Fault.fail(errno.ENOSPC, at=2, path=caller.store.layout.quarantine_folder))
     with pytest.raises(OSError, match="No space"):
-        caller.store.set_aside(path, "it is damaged")
+        caller.store.files.set_aside(path, "it is damaged")
     assert name not in os.listdir(caller.store.layout.quarantine_folder)
-    caller.store.set_aside(path, "it is damaged")
+    caller.store.files.set_aside(path, "it is damaged")
     assert sorted(os.listdir(caller.store.layout.quarantine_folder)) == [name, f"{name}.reason"]
     for left in os.listdir(caller.store.layout.tmp_folder):
         os.unlink(caller.store.layout.tmp_folder + "/" + left)

@@ -47,7 +47,7 @@ def claim(pair):
 
 def publish(pair, claim, value):
     pair.worker.release(claim)
-    pair.store.complete(claim, pair.outcome(claim), [value])
+    pair.store.endings.complete(claim, pair.outcome(claim), [value])
     pair.worker.forget(claim.name)
 
 
@@ -61,15 +61,15 @@ def test_another_handle_collects_and_a_late_worker_publishes(pair, claim, verb, 
     others = []
 
     def meanwhile():
-        others.append(store.collect(invocation_id, keep=True))
+        others.append(store.outcomes.collect(invocation_id, keep=True))
         publish(pair, claim, b"late")
 
     pair.fs.plan = (verb, when, meanwhile)
-    data = store.collect(invocation_id, keep=True)
+    data = store.outcomes.collect(invocation_id, keep=True)
 
     assert value_of(others[0]) == value_of(data) == b"first"
-    assert value_of(store.peek(invocation_id)) == b"first"
-    assert value_of(store.collect(invocation_id, keep=True)) == b"first"
+    assert value_of(store.outcomes.peek(invocation_id)) == b"first"
+    assert value_of(store.outcomes.collect(invocation_id, keep=True)) == b"first"
     store.fs.discard(store.layout.done(invocation_id))
     store.fs.discard(store.layout.kept(invocation_id))
 
@@ -79,9 +79,9 @@ def test_where_no_link_can_be_made(pair, claim, code):
     store, invocation_id = pair.store, claim.name.invocation_id
     pair.fs.inject(Fault.fail(code, verb="link"))
 
-    assert value_of(store.collect(invocation_id, keep=True)) == b"first"
+    assert value_of(store.outcomes.collect(invocation_id, keep=True)) == b"first"
 
-    assert value_of(store.peek(invocation_id)) == b"first"
+    assert value_of(store.outcomes.peek(invocation_id)) == b"first"
     assert store.fs.names(store.layout.mailbox(pair.client.name)) == []
     store.fs.discard(store.layout.kept(invocation_id))
 
@@ -90,7 +90,7 @@ def test_a_lost_reply_of_the_link(pair, claim):
     store, invocation_id = pair.store, claim.name.invocation_id
     pair.fs.inject(Fault.lost_reply(verb="link"))
 
-    assert value_of(store.collect(invocation_id, keep=True)) == b"first"
+    assert value_of(store.outcomes.collect(invocation_id, keep=True)) == b"first"
 
     assert store.fs.names(store.layout.mailbox(pair.client.name)) == []
     store.fs.discard(store.layout.kept(invocation_id))

@@ -149,7 +149,7 @@ def test_quarantine(pair):
     claim = claimed(pair)
     pair.worker.release(claim)
     pair.fs.inject()
-    pair.store.quarantine(claim.path, AttemptName.parse(str(claim.name)), "damaged")
+    pair.store.endings.quarantine(claim.path, AttemptName.parse(str(claim.name)), "damaged")
     check_order(pair.fs.trace)
     published = index_of(pair.fs.trace, "fsync", pair.store.layout.mailbox(pair.client.name))
     assert published < index_of(pair.fs.trace, "rename", f"/quarantine/{claim.name}.reason")
@@ -159,7 +159,7 @@ def test_collect_and_keep(pair):
     claim = claimed(pair)
     pair.complete(claim)
     pair.fs.inject()
-    assert pair.store.collect(claim.name.invocation_id, keep=True)
+    assert pair.store.outcomes.collect(claim.name.invocation_id, keep=True)
     assert pair.store.layout.kept_mailbox(pair.client.name) in check_order(pair.fs.trace)
 
 

@@ -17,7 +17,7 @@ DAY = 86_400.0
 @pytest.fixture
 def store(spool):
     store = open_store(spool)
-    store.sync_clock()
+    store.files.sync_clock()
     return store
 
 

@@ -38,7 +38,7 @@ def fs():
 @pytest.fixture
 def store(spool, fs):
     store = open_store(spool, fs)
-    store.sync_clock()
+    store.files.sync_clock()
     # To the middle of an hour, so that no test crosses into another one by chance.
     fs.clock_offset += HOUR * 1.5 - store.clock.now() % HOUR
     return store

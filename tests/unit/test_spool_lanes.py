@@ -44,7 +44,7 @@ def claims(pair):
 
 
 def test_so_many_enter_as_the_name_of_the_lane_says(pair, claims):
-    lanes = pair.store.lanes
+    lanes = pair.store.limits
     first, second = lanes.enter(LANE, claims()), lanes.enter(LANE, claims())
     assert {first.number, second.number} == {1, 2}
     third = claims()
@@ -62,7 +62,7 @@ def test_so_many_enter_as_the_name_of_the_lane_says(pair, claims):
 
 def test_a_place_is_kept_while_its_worker_has_the_call(pair, claims):
     claim = claims()
-    pair.store.lanes.enter(LANE, claim)
+    pair.store.limits.enter(LANE, claim)
     mend_all(pair.store)
     assert os.listdir(pair.store.layout.lane(LANE)) == ["1"]
     os.rename(claim.path, f"{pair.store.layout.root}/away")
@@ -73,7 +73,7 @@ def test_a_place_is_kept_while_its_worker_has_the_call(pair, claims):
 
 def test_the_place_of_a_living_process_outlasts_its_worker(pair, claims):
     claim = claims()
-    place = pair.store.lanes.enter(LANE, claim)
+    place = pair.store.limits.enter(LANE, claim)
     holder = f"{pair.store.layout.in_lane(LANE, 1)}/{place.holder}"
     orphan = place.holder._replace(worker=f"{host_name()}-{NO_PID}-aaaaaa")
     os.rename(holder, f"{pair.store.layout.in_lane(LANE, 1)}/{orphan}")
@@ -91,7 +91,7 @@ def test_the_place_of_a_living_process_outlasts_its_worker(pair, claims):
 def test_a_worker_that_was_taken_for_dead_and_lives_keeps_no_place(pair, claims):
     """It is suspended: its folder is gone, and its process is there."""
     claim = claims()
-    place = pair.store.lanes.enter(LANE, claim)
+    place = pair.store.limits.enter(LANE, claim)
     holder = f"{pair.store.layout.in_lane(LANE, 1)}/{place.holder}"
     suspended = place.holder._replace(worker=f"{claim.worker[:-1]}1")  # no letter of a token
     os.rename(holder, f"{pair.store.layout.in_lane(LANE, 1)}/{suspended}")
@@ -104,7 +104,7 @@ def test_who_lends_finds_a_call_that_has_come_back_by_a_retry(pair):
     store, worker = pair.store, pair.worker
     published = pair.publish().path
     claim = worker.claim(published)
-    call, _ = store._read_call(claim.path, claim.name)
+    call, _ = store.calls.read_claimed(claim)
     worker.release(claim)
     assert store.retry(claim, call, store.clock.now() - 1.0)
     worker.forget(claim.name)
@@ -118,9 +118,9 @@ def test_who_lends_finds_a_call_that_has_come_back_by_a_retry(pair):
     worker.release(claim)
     assert store.park(claim, call, LANE)
     worker.forget(claim.name)
-    found = store.lanes.find(LANE, call.id, "somebody-1", published)
+    found = store.limits.find(LANE, call.id, "somebody-1", published)
     assert found is not None
-    assert store.lanes.find(LANE, "somebody-2", "somebody-1", published) is None
+    assert store.limits.find(LANE, "somebody-2", "somebody-1", published) is None
     os.unlink(found)
     mend_all(store)
 
@@ -144,7 +144,7 @@ def test_a_lane_that_cannot_be_mended_keeps_no_other_from_it(pair):
 
 def test_a_forged_header_leads_nowhere_when_a_cancelled_call_is_dropped(pair):
     claim = pair.worker.claim(pair.publish().path)
-    call, _ = pair.store._read_call(claim.path, claim.name)
+    call, _ = pair.store.calls.read_claimed(claim)
     chunks = envelope.encode(structs.replace(call, lanes=("../x",)), [b""])
     with open(claim.path, "wb") as file:
         file.write(b"".join(chunks))
@@ -164,10 +164,10 @@ def test_what_stands_in_the_way_is_set_aside_or_passed_over(pair, claims, where)
     with open(path, "w", encoding="ascii"):
         pass
     mend_all(pair.store)
-    places = [pair.store.lanes.enter(LANE, claims()) for _ in range(2)]
+    places = [pair.store.limits.enter(LANE, claims()) for _ in range(2)]
     assert all(places)
     for place in places:
-        pair.store.lanes.leave(place)
+        pair.store.limits.leave(place)
     mend_all(pair.store)
 
 
@@ -177,12 +177,12 @@ def test_what_stands_in_the_way_is_set_aside_or_passed_over(pair, claims, where)
 def test_no_lane_has_such_a_name(pair, name):
     assert lane_limit(name) == 0
     call = structs.replace(
-        pair.store._read_call(path := pair.publish().path, _name(path))[0], lanes=(name,)
+        pair.store.calls.read(path := pair.publish().path, _name(path))[0], lanes=(name,)
     )
     os.unlink(path)
     path = pair.store.publish(call, [b""])
     with pytest.raises(EnvelopeError, match="names no lanes"):
-        pair.store._read_call(path, _name(path))
+        pair.store.calls.read(path, _name(path))
     os.unlink(path)
 
 

@@ -48,7 +48,7 @@ def test_states_from_birth_to_end(store, receipt, worker, state, keep):
     worker.release(claim)
     outcome = Outcome(
         id=invocation_id,
-        spool=store.info.id,
+        spool=store.files.info.id,
         attempt=1,
         state=state,
         worker="",
@@ -56,9 +56,9 @@ def test_states_from_birth_to_end(store, receipt, worker, state, keep):
         ended=0.0,
         codec="",
     )
-    store.complete(claim, outcome)
+    store.endings.complete(claim, outcome)
     if keep:
-        store.collect(invocation_id, keep=True)
+        store.outcomes.collect(invocation_id, keep=True)
     assert state_of(store, invocation_id) is state
     assert state.finished
 
@@ -66,7 +66,7 @@ def test_states_from_birth_to_end(store, receipt, worker, state, keep):
 def test_an_unknown_invocation(store, receipt):
     with pytest.raises(UnknownInvocationError, match="knows no invocation"):
         state_of(store, "abcd-1")
-    store.collect(receipt.invocation_id, keep=False)
+    store.outcomes.collect(receipt.invocation_id, keep=False)
 
 
 def test_a_pending_call_is_found_with_and_without_a_hint(store, receipt):
@@ -123,7 +123,7 @@ def test_on_a_network_filesystem_no_state_comes_from_a_cache(spool, receipt, wor
         state_of(store, f"{receipt.invocation_id}0")
     assert list(stale_looks(fs.trace)) == []
     fs.inject()
-    assert store.has_outcome(receipt.invocation_id) is False
+    assert store.outcomes.exists(receipt.invocation_id) is False
     assert list(stale_looks(fs.trace)) == []
     worker.release(worker.claims[0])
     os.unlink(os.path.join(store.layout.running(worker.name), os.path.basename(receipt.path)))

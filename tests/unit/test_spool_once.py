@@ -24,14 +24,14 @@ numbers = itertools.count(1)
 @pytest.fixture
 def store(spool):
     store = open_store(spool, FaultyFilesystem())
-    store.sync_clock()
+    store.files.sync_clock()
     return store
 
 
 def call_of(store, **fields):
     call = Call(
         id=f"client0001-{next(numbers)}",
-        spool=store.info.id,
+        spool=store.files.info.id,
         task="tasks.f",
         queue="default",
         slot=str(Slot(DEFAULT_PRIORITY, store.clock.now())),
@@ -46,7 +46,7 @@ def call_of(store, **fields):
 
 
 def publish(store, key=KEY, **fields):
-    return store.publish_once(key, call_of(store, **fields), [b"x"])
+    return store.deduplication.publish(key, call_of(store, **fields), [b"x"])
 
 
 def pending(store):
@@ -61,11 +61,11 @@ def entries(store, key=KEY):
 def enter(store, *, written=True, number=1, **fields):
     """What a publisher leaves that dies after the link of its entry."""
     call = call_of(store)
-    temporary = store._write(envelope.encode(call, [b"x"], store.key))
+    temporary = store.files.write_temporary(envelope.encode(call, [b"x"], store.files.key))
     entry = Entry(KEY.name, call.id, os.path.basename(temporary), call.queue, call.slot, "")
     content = structs.asdict(structs.replace(entry, **fields))
-    _, chunks = envelope.seal("once", [msgspec.json.encode(content)], store.key, ())
-    assert store.add_file(store.layout.once_entry(KEY.name, number), chunks)
+    _, chunks = envelope.seal("once", [msgspec.json.encode(content)], store.files.key, ())
+    assert store.files.add_file(store.layout.once_entry(KEY.name, number), chunks)
     if not written:
         os.unlink(temporary)
     return call
@@ -89,12 +89,12 @@ def test_what_is_claimed_withdrawn_or_cancelled_leaves_the_key_free(store):
     for end in (
         lambda path: os.rename(path, f"{store.layout.running_folder}/x"),
         store.withdraw,
-        store.cancel_pending,
+        store.endings.cancel_pending,
     ):
         published = publish(store)
         assert published.mine
         end(published.path)
-        assert store.pending_once(KEY) is None
+        assert store.deduplication.pending(KEY) is None
     assert entries(store) == ["3"], "older entries are removed"
 
 
@@ -122,8 +122,8 @@ def test_a_number_that_others_have_used_up_does_not_count(store):
     for number in (8, 9):
         enter(store, number=number)
     call = call_of(store)
-    chunks = envelope.encode(call, [b"x"], store.key)
-    assert not store._is_published(KEY, _Look(None, 6), call, chunks)
+    chunks = envelope.encode(call, [b"x"], store.files.key)
+    assert not store.deduplication._is_published(KEY, _Look(None, 6), call, chunks)
     assert entries(store) == ["8", "9"]
     assert f"{call.id}.1" not in pending(store)
 
@@ -131,10 +131,10 @@ def test_a_number_that_others_have_used_up_does_not_count(store):
 def test_a_late_cleanup_leaves_the_entry_on_which_the_next_one_counts(store):
     """Its call was claimed at once, and another publisher is between its entry and its call."""
     store.withdraw(publish(store).path)
-    look = store._look(KEY)
+    look = store.deduplication._look(KEY)
     store.withdraw(publish(store).path)
     call = enter(store, number=3)
-    store._remove_older(KEY, look)
+    store.deduplication._remove_older(KEY, look)
     assert publish(store).invocation_id == call.id
 
 
@@ -154,7 +154,7 @@ def test_an_entry_stands_whose_call_somebody_has_made_pending(spool):
     """It was claimed, and another publisher has the next entry, before its own one could look."""
     store, other = open_store(spool, Met()), open_store(spool, FaultyFilesystem())
     for each in (store, other):
-        each.sync_clock()
+        each.files.sync_clock()
     others = []
 
     def publish_and_claim():

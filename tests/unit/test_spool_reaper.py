@@ -31,7 +31,7 @@ def fs() -> FaultyFilesystem:
 @pytest.fixture
 def store(spool, fs) -> Store:
     store = open_store(spool, fs)
-    store.sync_clock()
+    store.files.sync_clock()
     return store
 
 
@@ -111,8 +111,8 @@ def test_the_last_attempt_is_a_failure_that_says_why(store, client, worker):
     held = claim(client, worker, max_attempts=1)
     reap(store, worker.name, "its process was killed")
     assert pending(store) == []
-    data = store.peek(held.name.invocation_id)
-    outcome, payload = store.read_outcome(held.name.invocation_id, data)
+    data = store.outcomes.peek(held.name.invocation_id)
+    outcome, payload = store.outcomes.read(held.name.invocation_id, data)
     assert outcome.state is State.FAILED
     assert outcome.failure.type == "WorkerLostError"
     assert "its process was killed" in outcome.failure.message
@@ -128,7 +128,7 @@ def test_a_worker_without_work_leaves_nothing(store, worker):
 
 def test_a_finished_attempt_is_not_run_again(store, client, worker):
     held = claim(client, worker)
-    store.publish_outcome(store.queue_failure(held.name, "WorkerLostError", "x"), ())
+    store.outcomes.publish(store.outcomes.queue_failure(held.name, "WorkerLostError", "x"), ())
     reap(store, worker.name, "killed")
     assert pending(store) == []
     assert traces(store, worker) == []
@@ -140,8 +140,8 @@ def test_a_damaged_call_goes_into_quarantine_and_its_caller_knows(store, client,
         file.truncate(100)
     good = claim(client, worker)
     assert reap(store, worker.name, "killed") == 2
-    data = store.peek(held.name.invocation_id)
-    outcome, _ = store.read_outcome(held.name.invocation_id, data)
+    data = store.outcomes.peek(held.name.invocation_id)
+    outcome, _ = store.outcomes.read(held.name.invocation_id, data)
     assert outcome.failure.type == "InvocationCorruptError"
     assert sorted(os.listdir(store.layout.quarantine_folder)) == [
         str(held.name),

@@ -140,10 +140,10 @@ def test_progress_in_words():
 
 
 def test_progress_comes_back(store):
-    write_progress(store, NAME, Progress(1, 4, "x" * 200))
-    assert read_progress(store, NAME) == Progress(1, 4, "x" * 200)
-    assert progress_of(store, "abcd-1") == Progress(1, 4, "x" * 200)
-    assert progress_of(store, "abcd-2") is None
+    write_progress(store.files, NAME, Progress(1, 4, "x" * 200))
+    assert read_progress(store.files, NAME) == Progress(1, 4, "x" * 200)
+    assert progress_of(store.files, "abcd-1") == Progress(1, 4, "x" * 200)
+    assert progress_of(store.files, "abcd-2") is None
 
 
 @pytest.mark.parametrize(
@@ -161,17 +161,17 @@ def test_progress_comes_back(store):
 )
 def test_what_is_no_report_is_none(store, data):
     put(store.layout.progress(NAME), data)
-    assert read_progress(store, NAME) is None
+    assert read_progress(store.files, NAME) is None
 
 
 def test_a_forged_report_is_shown_as_far_as_it_goes(store):
     put(
         store.layout.progress(NAME), b'{"done":1e999,"total":1e308,"message":"' + b"x" * 999 + b'"}'
     )
-    found = read_progress(store, NAME)
+    found = read_progress(store.files, NAME)
     assert found is None or (found.fraction is None and len(str(found)) < 300)
     put(store.layout.progress(NAME), b'{"done":1e308,"total":1e-308}')
-    assert read_progress(store, NAME).fraction is None
+    assert read_progress(store.files, NAME).fraction is None
 
 
 def test_what_is_no_file_says_nothing(store, tmp_path):
@@ -184,8 +184,8 @@ def test_what_is_no_file_says_nothing(store, tmp_path):
     ):
         for path in (store.layout.progress(NAME), store.layout.output(NAME)):
             make(path)
-        assert read_progress(store, NAME) is None
-        assert read_output(store, NAME) == b""
+        assert read_progress(store.files, NAME) is None
+        assert read_output(store.files, NAME) == b""
         for path in (store.layout.progress(NAME), store.layout.output(NAME)):
             os.rmdir(path) if os.path.isdir(path) and not os.path.islink(path) else os.unlink(path)
 
@@ -194,8 +194,8 @@ def test_of_a_huge_file_no_more_than_the_limit_is_read(store):
     path = store.layout.output(NAME)
     put(path, b"text")
     os.truncate(path, 1 << 40)
-    assert len(read_output(store, NAME)) == OUTPUT_LIMIT
-    assert read_output(store, NAME, OUTPUT_LIMIT) == b""
+    assert len(read_output(store.files, NAME)) == OUTPUT_LIMIT
+    assert read_output(store.files, NAME, OUTPUT_LIMIT) == b""
 
 
 # -- which attempt ------------------------------------------------------------------------------
@@ -205,29 +205,33 @@ def test_the_output_of_the_attempt_that_gave_the_outcome(pair):
     receipt = pair.publish()
     for attempt in (1, 2, 10):
         put(pair.store.layout.output(AttemptName(receipt.invocation_id, attempt)), b"x")
-    assert latest_output(pair.store, receipt.invocation_id).attempt == 10
-    assert [each.attempt for each in outputs_of(pair.store, receipt.invocation_id)] == [1, 2, 10]
+    assert latest_output(pair.store.files, receipt.invocation_id).attempt == 10
+    assert [each.attempt for each in outputs_of(pair.store.files, receipt.invocation_id)] == [
+        1,
+        2,
+        10,
+    ]
     claim = pair.worker.claim(receipt.path)
-    pair.store.complete(claim, pair.outcome(claim))
+    pair.store.endings.complete(claim, pair.outcome(claim))
     pair.worker.release(claim)
     pair.worker.forget(claim.name)
-    assert latest_output(pair.store, receipt.invocation_id).attempt == 1
+    assert latest_output(pair.store.files, receipt.invocation_id).attempt == 1
 
 
 def test_a_report_lasts_as_long_as_its_claim(pair):
     store = pair.store
     receipt = pair.publish()
     claim = pair.worker.claim(receipt.path)
-    write_progress(store, claim.name, Progress(1, 2))
-    write_progress(store, NAME, Progress(1, 2))
+    write_progress(store.files, claim.name, Progress(1, 2))
+    write_progress(store.files, NAME, Progress(1, 2))
     put(f"{store.layout.progress_folder}/no name of ours", b"")
     assert expire_by_kind(store, result_ttl=60.0).progress_reports == 1
-    assert read_progress(store, NAME) is None
+    assert read_progress(store.files, NAME) is None
     (running,) = running_calls(store, pair.worker.name)
     assert running.progress == Progress(1, 2)
     assert msgspec.json.encode(running.progress) == b'{"done":1.0,"total":2.0}'
     pair.worker.release(claim)
-    store.complete(claim, pair.outcome(claim))
+    store.endings.complete(claim, pair.outcome(claim))
     pair.worker.forget(claim.name)
     assert expire_by_kind(store, result_ttl=60.0).progress_reports == 1
 
@@ -250,7 +254,7 @@ def test_output_that_has_expired_meanwhile_begins_anew(store):
     os.unlink(store.layout.output(NAME))
     report.say("two")
     report.close()
-    assert read_output(store, NAME) == b"two"
+    assert read_output(store.files, NAME) == b"two"
 
 
 def test_an_error_is_said_once_and_made_up_for(store, pair, caplog):
@@ -263,7 +267,7 @@ def test_an_error_is_said_once_and_made_up_for(store, pair, caplog):
         report.flush()
     pair.fs.inject()
     report.close()
-    assert read_output(store, NAME) == b"text text text "
+    assert read_output(store.files, NAME) == b"text text text "
     assert [r.getMessage().partition(": ")[0] for r in caplog.records] == [
         f"the output of {NAME} cannot be written"
     ]

@@ -42,7 +42,7 @@ def test_costs_when_the_slot_and_the_mailbox_are_there(pair):
 
     fs.inject()
     claim = pair.worker.claim(receipt.path)
-    pair.store.read_call(claim)
+    pair.store.calls.read_claimed(claim)
     assert [operation.verb for operation in fs.trace] == ["rename", "read"]
 
     fs.inject()
@@ -51,7 +51,7 @@ def test_costs_when_the_slot_and_the_mailbox_are_there(pair):
     assert fs.count("write") == 1
 
     fs.inject()
-    assert pair.store.collect(receipt.invocation_id, keep=False)
+    assert pair.store.outcomes.collect(receipt.invocation_id, keep=False)
     assert [operation.verb for operation in fs.trace] == ["read", "unlink"]
 
 
@@ -74,7 +74,7 @@ def test_claiming_costs_the_same_whatever_the_backlog(pair):
     assert costs[0] == costs[1]
     assert len(pair.fs.names(slot, limit=500)) == 500
     for name in os.listdir(pair.store.layout.mailbox("abcd")):
-        pair.store.collect(name, keep=False)
+        pair.store.outcomes.collect(name, keep=False)
     os.rmdir(pair.store.layout.mailbox("abcd"))
 
 
@@ -159,10 +159,10 @@ def test_a_skipped_call_is_left_alone(pair):
 def test_an_outcome_is_kept_for_others_if_told_so(pair):
     receipt = pair.publish(keep=True)
     pair.complete(pair.worker.claim(receipt.path))
-    data = pair.store.collect(receipt.invocation_id, keep=True)
-    assert pair.store.peek(receipt.invocation_id) == data
-    assert pair.store.collect(receipt.invocation_id, keep=True) == data
-    outcome, payload = pair.store.read_outcome(receipt.invocation_id, data)
+    data = pair.store.outcomes.collect(receipt.invocation_id, keep=True)
+    assert pair.store.outcomes.peek(receipt.invocation_id) == data
+    assert pair.store.outcomes.collect(receipt.invocation_id, keep=True) == data
+    outcome, payload = pair.store.outcomes.read(receipt.invocation_id, data)
     assert (outcome.state, payload.data) == (State.SUCCEEDED, b"value")
     os.unlink(pair.store.layout.kept(receipt.invocation_id))
     os.rmdir(pair.store.layout.kept_mailbox(pair.client.name))
@@ -187,18 +187,18 @@ def test_no_look_finds_what_a_late_worker_publishes_after_the_collection(pair, b
     receipt = pair.publish(keep=True)
     claim = pair.worker.claim(receipt.path)
     pair.complete(claim)
-    first = pair.store.peek(receipt.invocation_id)
+    first = pair.store.outcomes.peek(receipt.invocation_id)
 
     def collect_and_complete_again() -> None:
-        assert pair.store.collect(receipt.invocation_id, keep=True) == first
-        assert pair.store.complete(claim, pair.outcome(claim), [b"too late"])
+        assert pair.store.outcomes.collect(receipt.invocation_id, keep=True) == first
+        assert pair.store.endings.complete(claim, pair.outcome(claim), [b"too late"])
 
     # One read is that of the spool's own description.
     fs = Interrupted(before + 1, collect_and_complete_again)
     observer = open_store(pair.store.layout.root, fs)
-    assert observer.peek(receipt.invocation_id) == first
-    assert observer.peek(receipt.invocation_id) == first
-    assert pair.store.collect(receipt.invocation_id, keep=True) == first
+    assert observer.outcomes.peek(receipt.invocation_id) == first
+    assert observer.outcomes.peek(receipt.invocation_id) == first
+    assert pair.store.outcomes.collect(receipt.invocation_id, keep=True) == first
     os.unlink(pair.store.layout.kept(receipt.invocation_id))
     os.rmdir(pair.store.layout.kept_mailbox(pair.client.name))
 
@@ -237,9 +237,9 @@ def test_a_call_is_not_lost_when_its_slot_is_removed_on_another_host(spool):
     slot = store.layout.slot(QUEUE, str(Slot(5, 1.0)))
     temporary = store.layout.tmp("mine", 0)
     store.fs.create(temporary, [b"a call"])
-    assert store.move(temporary, f"{slot}/abcd-1.1")
+    assert store.files.move(temporary, f"{slot}/abcd-1.1")
     assert os.listdir(slot) == ["abcd-1.1"]
-    assert not store.move(temporary, f"{slot}/abcd-2.1")
+    assert not store.files.move(temporary, f"{slot}/abcd-2.1")
 
 
 def test_failed_calls_stay_for_a_look(pair):
@@ -267,14 +267,14 @@ def test_who_meets_a_cancelled_call_of_another_version_ends_it_by_its_name(pair)
         file.write(b"fsqueue 2 call\n")
     assert pair.worker.claim(f"{path}x") is None
     name = AttemptName.parse(os.path.basename(path))
-    assert pair.store.has_outcome(name.invocation_id)
+    assert pair.store.outcomes.exists(name.invocation_id)
     assert os.listdir(pair.store.layout.running(pair.worker.name)) == []
 
 
 def test_a_call_that_was_cancelled_while_it_ran_is_not_given_back(pair):
     receipt = pair.publish()
     claim = pair.worker.claim(receipt.path)
-    assert pair.store.cancel_running(receipt.invocation_id)
+    assert pair.store.endings.cancel_running(receipt.invocation_id)
     assert pair.worker.release(claim)
     assert not pair.store.give_back(claim)
     pair.worker.forget(claim.name)
@@ -286,9 +286,9 @@ def test_a_call_that_was_cancelled_while_it_ran_is_not_given_back(pair):
 def test_an_outcome_of_another_invocation_is_refused(pair):
     one, other = pair.publish(), pair.publish()
     pair.complete(pair.worker.claim(one.path))
-    data = pair.store.peek(one.invocation_id)
+    data = pair.store.outcomes.peek(one.invocation_id)
     with pytest.raises(EnvelopeError, match="another invocation"):
-        pair.store.read_outcome(other.invocation_id, data)
+        pair.store.outcomes.read(other.invocation_id, data)
 
 
 def test_a_call_under_another_name_is_refused(pair):
@@ -297,7 +297,7 @@ def test_a_call_under_another_name_is_refused(pair):
     os.rename(receipt.path, path)
     claim = pair.worker.claim(path)
     with pytest.raises(EnvelopeError, match="another invocation"):
-        pair.store.read_call(claim)
+        pair.store.calls.read_claimed(claim)
     pair.worker.release(claim)
     os.unlink(claim.path)
 
@@ -307,7 +307,7 @@ def test_a_call_of_another_spool_is_refused(pair, spool):
     other = open_store(f"{spool}/other")
     claim = pair.worker.claim(receipt.path)
     with pytest.raises(EnvelopeError, match="another spool"):
-        other.read_call(claim)
+        other.calls.read_claimed(claim)
 
 
 @pytest.mark.parametrize(
@@ -325,12 +325,12 @@ def test_a_call_that_names_no_folder_of_the_spool_is_refused(pair, queue, slot):
     """Whoever requeues it would follow the name, or put it where nobody looks."""
     receipt = pair.publish()
     claim = pair.worker.claim(receipt.path)
-    call, payload = pair.store.read_call(claim)
+    call, payload = pair.store.calls.read_claimed(claim)
     hostile = msgspec.structs.replace(call, queue=queue, slot=slot)
     os.unlink(claim.path)
     pair.fs.create(claim.path, envelope.encode(hostile, [payload.data]))
     with pytest.raises(EnvelopeError):
-        pair.store.read_call(claim)
+        pair.store.calls.read_claimed(claim)
 
 
 def test_a_foreign_name_goes_into_quarantine(pair):
@@ -350,9 +350,9 @@ def test_a_filesystem_without_links_gets_outcomes_by_rename(pair, code):
     claim = pair.worker.claim(receipt.path)
     pair.fs.inject(Fault.fail(code, at=None, verb="link"))
     assert pair.complete(claim)
-    assert not pair.store.complete(claim, pair.outcome(claim), [b"other"])
-    data = pair.store.peek(receipt.invocation_id)
-    assert pair.store.read_outcome(receipt.invocation_id, data)[1].data == b"value"
+    assert not pair.store.endings.complete(claim, pair.outcome(claim), [b"other"])
+    data = pair.store.outcomes.peek(receipt.invocation_id)
+    assert pair.store.outcomes.read(receipt.invocation_id, data)[1].data == b"value"
 
 
 def test_a_worker_tries_one_name_once_at_a_time(pair):
@@ -376,13 +376,13 @@ def test_a_worker_that_was_taken_for_dead_claims_nothing(pair):
 
 
 def test_all_who_open_agree_about_the_spool(spool):
-    assert open_store(spool).info == open_store(spool).info
+    assert open_store(spool).files.info == open_store(spool).files.info
 
 
 @pytest.mark.parametrize("kind", [Fault.lost_reply, Fault.fail])
 def test_the_creation_survives_a_lost_reply_and_missing_links(spool, kind):
     fs = FaultyFilesystem([kind(code=0 if kind == Fault.lost_reply else errno.EPERM, verb="link")])
-    assert open_store(spool, fs).info == open_store(spool).info
+    assert open_store(spool, fs).files.info == open_store(spool).files.info
 
 
 def test_a_damaged_spool_is_a_clear_error(spool):

@@ -29,7 +29,7 @@ class Waiting:
         self.store = open_store(root, self.fs)
         self.silences = 0
         self.waiter = Waiter(
-            self.store,
+            self.store.outcomes,
             ME,
             events=events,
             poll_interval=poll_interval,

@@ -27,8 +27,8 @@ def waiting_for_a_limit(pair) -> str:
         for _ in range(2)
     ]
     holder, waiting = (pair.worker.claim(receipt.path) for receipt in receipts)
-    assert pair.store.lanes.enter(LIMIT, holder) is not None
-    call, _ = pair.store.read_call(waiting)
+    assert pair.store.limits.enter(LIMIT, holder) is not None
+    call, _ = pair.store.calls.read_claimed(waiting)
     assert pair.worker.release(waiting)
     assert pair.store.park(waiting, call, LIMIT)
     pair.worker.forget(waiting.name)
@@ -47,8 +47,8 @@ def test_every_place_of_an_unfinished_call_is_found(pair):
         parent=pending,
     ).invocation_id
     running = {claim.name.invocation_id for claim in pair.worker.claims}
-    assert unfinished(pair.store) == {waiting, pending, child, *running}
-    assert len(list(all_folders(pair.store))) >= 4
+    assert unfinished(pair.store.files) == {waiting, pending, child, *running}
+    assert len(list(all_folders(pair.store.files))) >= 4
 
 
 def test_a_call_that_waits_for_one_at_a_limit_is_not_woken_by_the_expiry(pair):

@@ -71,8 +71,8 @@ def command(
         if follow:
             _follow(store, carrier)
             return
-        name = AttemptName(carrier, attempt) if attempt else latest_output(store, carrier)
-        data = read_output(store, name)
+        name = AttemptName(carrier, attempt) if attempt else latest_output(store.files, carrier)
+        data = read_output(store.files, name)
         if not data:
             _state(store, carrier)  # raises where there is no such call
         text = data.decode("utf-8", "replace")
@@ -110,7 +110,7 @@ class _Tail:
     def print(self) -> None:
         from fsqueue.spool.store.body_reports import read_output
 
-        data = read_output(self._store, self.name, self._start)
+        data = read_output(self._store.files, self.name, self._start)
         self._start += len(data)
         sys.stdout.write(printable_output(self._decode(data)))
         sys.stdout.flush()
@@ -124,7 +124,7 @@ def _follow(store: Store, carrier: str) -> None:
     ended = False
     looks = 0
     while True:
-        later = [each for each in outputs_of(store, carrier) if each > tail.name]
+        later = [each for each in outputs_of(store.files, carrier) if each > tail.name]
         tail.print()
         for name in later:
             tail = _Tail(store, name)

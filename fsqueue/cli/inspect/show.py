@@ -59,7 +59,7 @@ def command(
         store = target.store
         found = view(store, carrier, member)
         facts = _facts(store, found)
-        if outcome_of(store, retried_id(carrier)) is not None:
+        if outcome_of(store.files, retried_id(carrier)) is not None:
             facts["retried_as"] = retried_id(carrier)
         failure, trace = _failure(found, member)
         if failure is not None:
@@ -186,11 +186,13 @@ def _said(store: Store, carrier: str, found: View) -> dict[str, Any]:
     from fsqueue.spool.store.body_reports import latest_output, progress_of, read_output
 
     running = found.state is State.RUNNING
-    output = read_output(store, latest_output(store, carrier)).decode("utf-8", "replace")
+    output = read_output(store.files, latest_output(store.files, carrier)).decode(
+        "utf-8", "replace"
+    )
     cut = len(output) - _LONGEST_OUTPUT
     if cut > 0:
         output = f"[{cut} characters more: fsqueue logs {carrier}]\n{output[cut:]}"
-    return {"progress": progress_of(store, carrier) if running else None, "output": output}
+    return {"progress": progress_of(store.files, carrier) if running else None, "output": output}
 
 
 _MOMENTS = frozenset({"created", "due", "expires", "started", "ended"})

@@ -234,7 +234,7 @@ class CurrentInvocation:
         now = store.fs.monotonic()
         if not self._cancelled and now - self._looked > _LOOK_EVERY:
             self._looked = now
-            self._cancelled = store.is_cancelled(self.id)
+            self._cancelled = store.endings.is_cancelled(self.id)
         return self._cancelled
 
     def progress(self, done: float, total: float | None = None, message: str = "") -> None:

@@ -126,14 +126,14 @@ def _named(invocation_id: str, task: str) -> str:
 def _read(store: Store, parent: str) -> _Opened | FSQueueError | None:
     """An outcome, or why it cannot be read; None if it is not there yet."""
     try:
-        data = store.peek(parent)
+        data = store.outcomes.peek(parent)
         if data is None:
             if not state_of(store, parent).finished:
                 return None
-            data = store.peek(parent)
+            data = store.outcomes.peek(parent)
         if data is None:
             return UnknownInvocationError(f"the result of {parent} has just expired")
-        outcome, payload = store.read_outcome(parent, data)
+        outcome, payload = store.outcomes.read(parent, data)
     except (EnvelopeError, SpoolVersionError, UnknownInvocationError) as error:
         return error
     except PermissionError as error:
@@ -146,7 +146,7 @@ def find_ancestor(store: Store, invocation_id: str) -> str | None:
 
     None if the call is not parked.
     """
-    if not store.parked.look():
+    if not store.dependencies.look():
         return None
     found, seen = None, {invocation_id}
     while (parked := find_parked(store, found or invocation_id)) is not None:

@@ -133,7 +133,7 @@ def _read(
     """What a claim holds and refers to; or how it has ended, if that cannot be read."""
     store = workplace.store
     try:
-        call, payload = _insist(workplace, lambda: store.read_call(claim))
+        call, payload = _insist(workplace, lambda: store.calls.read_claimed(claim))
         check_codec(call.codec, claim.path)
     except SpoolVersionError as error:
         log.error("left alone: %s", error, extra=claim.tags)  # noqa: TRY400 - that says it all
@@ -155,7 +155,9 @@ def _quarantine(
 ) -> Ending:
     log.error("into quarantine: %s", reason, extra=claim.tags)
     if release(claim):
-        _insist(workplace, lambda: workplace.store.quarantine(claim.path, claim.name, reason))
+        _insist(
+            workplace, lambda: workplace.store.endings.quarantine(claim.path, claim.name, reason)
+        )
     return Ending.FINISHED
 
 
@@ -241,17 +243,17 @@ def _wait_in(execution: Execution, lane: str, release: Callable[[Claim], bool]) 
 
 def time_out(workplace: Workplace, claim: Claim) -> None:
     """Settle an attempt whose process was ended as its time was over."""
-    call, _ = workplace.store.read_call(claim)
+    call, _ = workplace.store.calls.read_claimed(claim)
     error = timeout_error(call)
     answer_given = Answer.of_error(error, call.codec, call.retry, claim.name.retries)
     finish(Execution(workplace, claim, call), answer_given)
-    workplace.store.lanes.vacate(call.lanes, call.id, claim.worker)
+    workplace.store.limits.vacate(call.lanes, call.id, claim.worker)
 
 
 def cancelled(workplace: Workplace, claim: Claim) -> None:
     """Remove an attempt whose process was ended as nobody waits for it; its outcome is there."""
     with contextlib.suppress(FileNotFoundError, EnvelopeError):
-        call, _ = workplace.store.read_call(claim)
+        call, _ = workplace.store.calls.read_claimed(claim)
         workplace.ended(Execution(workplace, claim, call), None)
     workplace.store.drop(claim.path, claim.name)
 
@@ -287,7 +289,7 @@ def finish(execution: Execution, result: Answer) -> None:
         caller=receiver_of(execution),
         **_offered(call, result),
     )
-    store.complete(claim, outcome, result.payload, result.buffers)
+    store.endings.complete(claim, outcome, result.payload, result.buffers)
     execution.workplace.note(entry)
     if calls.isEnabledFor(logging.INFO):
         took = outcome.ended - outcome.started
@@ -329,7 +331,7 @@ def _is_there(workplace: Workplace) -> bool:
         SpoolReplacedError: another spool is.
     """
     try:
-        workplace.store.check_spool()
+        workplace.store.files.check_spool()
     except OSError:
         return False
     return True
@@ -411,7 +413,7 @@ def _run_pending(workplace: Workplace, path: str) -> bool:
         worker.release(claim)  # also an attempt that has vanished: see `Shift._settle`
         worker.forget(claim.name)
         workplace.live.end(claim)
-    store.parked.helped(claim.name.invocation_id)
+    store.dependencies.helped(claim.name.invocation_id)
     return ending not in {Ending.UNREADABLE, Ending.WAITS, Ending.INTERRUPTED}
 
 

@@ -47,7 +47,7 @@ def lost(store: Store, claim: Claim) -> Entry:
     """The line of an attempt whose slot died; its call is read again for its task."""
     task = queue = ""
     with contextlib.suppress(OSError, EnvelopeError, SpoolVersionError):
-        call, _ = store.read_call(claim)
+        call, _ = store.calls.read_claimed(claim)
         task, queue = call.task, call.queue
     return Entry(
         id=claim.name.invocation_id,

@@ -73,7 +73,7 @@ def take(execution: Execution) -> str | None:
     Raises:
         OSError: the shared directory fails; call it again.
     """
-    lanes = execution.workplace.store.lanes
+    lanes = execution.workplace.store.limits
     for lane in execution.call.lanes:
         if lane in execution.seats:
             continue
@@ -113,7 +113,7 @@ def leave(execution: Execution) -> None:
 
 
 def _leave(execution: Execution, lane: str) -> None:
-    lanes, seat = execution.workplace.store.lanes, execution.seats.pop(lane, None)
+    lanes, seat = execution.workplace.store.limits, execution.seats.pop(lane, None)
     try:
         if seat is None or not seat.leave(lanes):
             lanes.admit(lane)
@@ -130,7 +130,7 @@ def made_within(execution: Execution | None) -> dict[str, str]:
     places = _places_around(execution)
     if execution is None or len(places) <= _MANY_PLACES:
         return places
-    return execution.workplace.store.lanes.still_held(places)
+    return execution.workplace.store.limits.still_held(places)
 
 
 def _places_around(execution: Execution | None) -> dict[str, str]:
@@ -177,14 +177,14 @@ def hand_over(
         return
     for lane, owner in made_within(execution).items():
         if lane not in execution.seats and (own is None or lane in own):
-            execution.workplace.store.lanes.hand_to(lane, invocation_id, owner, hint)
+            execution.workplace.store.limits.hand_to(lane, invocation_id, owner, hint)
 
 
 def _places(execution: Execution | None) -> Iterator[tuple[Lanes, str, Seat]]:
     """The lanes in which these bodies have places, each with the innermost one's."""
     seen: set[str] = set()
     while execution is not None:
-        lanes = execution.workplace.store.lanes
+        lanes = execution.workplace.store.limits
         yield from (
             (lanes, lane, seat) for lane, seat in list(execution.seats.items()) if lane not in seen
         )

@@ -66,6 +66,6 @@ def over_elsewhere(store: Store, worker: Worker, *, leaving: bool) -> list[Claim
     def is_over(claim: Claim) -> bool:
         call = claim.name.invocation_id
         lost = leaving and claim.worker != worker.name
-        return call in cancelled or (lost and store.has_outcome(call))
+        return call in cancelled or (lost and store.outcomes.exists(call))
 
     return [claim for claim in claims if is_over(claim)]

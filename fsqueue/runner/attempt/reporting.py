@@ -119,7 +119,7 @@ class Report:
             self._closed = True
             self._write_output(last=True)
             if self._reported:
-                drop_progress(self._store, self._name)
+                drop_progress(self._store.files, self._name)
 
     def _write_output(self, *, last: bool) -> None:
         self._unwritten += self._captured.take(last=last)
@@ -144,7 +144,7 @@ class Report:
             return
         self._reported = True  # an error may be about the answer alone
         try:
-            write_progress(self._store, self._name, progress)
+            write_progress(self._store.files, self._name, progress)
         except (OSError, SpoolError) as error:
             self._progress = self._progress or progress
             self._complain(f"the progress of {self._name}", error)

@@ -26,7 +26,7 @@ def give_back(store: Store, claim: Claim) -> None:
         OSError: the shared directory failed; a reaper gives it back, at the cost of an attempt.
     """
     _move(store, claim)
-    drop_progress(store, claim.name)
+    drop_progress(store.files, claim.name)
 
 
 def give_all_back(store: Store, worker: Worker) -> None:
@@ -44,7 +44,7 @@ def give_all_back(store: Store, worker: Worker) -> None:
             text = "cannot give %s back, a reaper will: %s"
             log.error(text, claim.name, error, extra=claim.tags)  # noqa: TRY400 - that says it all
     for claim in released:
-        drop_progress(store, claim.name)
+        drop_progress(store.files, claim.name)
 
 
 def drop_cancelled(workplace: Workplace, worker: Worker) -> None:

@@ -199,7 +199,7 @@ class Upkeep:
             if self._standing_in or len(appointed) == 1:
                 dead |= self._observer.silent_here()  # no other host watches this one
             self._reap(dead)
-            self._store.touch_stamp(stamp)
+            self._store.files.touch_stamp(stamp)
             self._observer.stands_still(stamp)
 
     def _appointed(self) -> list[str]:
@@ -218,7 +218,7 @@ class Upkeep:
 
     def _look_after(self) -> None:
         """Find out whether calls wait for others, and see to those that nobody else moves on."""
-        parked = self._store.parked
+        parked = self._store.dependencies
         parked.turn()
         if self._leading or parked.in_use or not parked.told:
             waited_for = parked.look()
@@ -250,7 +250,7 @@ class Upkeep:
             IsADirectoryError,
             PermissionError,
         ) as error:  # what nobody can list keeps no other worker's calls
-            self._store.pass_over(self._store.layout.running(worker), error)
+            self._store.files.pass_over(self._store.layout.running(worker), error)
             return 0
 
     def _reap(self, dead: dict[str, str]) -> None:

@@ -81,7 +81,7 @@ class Shift:
         self._busy = 0
         self._full = False
         self._rings = 0
-        self._parked = self._store.parked
+        self._parked = self._store.dependencies
         self._somebody_waits = False
         self._empty, self._empty_until = -1, 0.0
         self._stopping, self._wake = threading.Event(), threading.Event()
@@ -116,7 +116,7 @@ class Shift:
         for queue in self._backlogs.queues:
             # Before looking there: an NFS client remembers for half a minute what was missing.
             folder = self._store.layout.queue(queue)
-            self._store.make_folders(folder)
+            self._store.files.make_folders(folder)
             check_folder(self._store.fs, folder)
         self._parked.watch()
         slots = self._slots = self._make_slots()
@@ -282,7 +282,7 @@ class Shift:
         try:
             claim = self._claim()
         except PermissionError as error:
-            self._store.pass_over(error.filename, error)
+            self._store.files.pass_over(error.filename, error)
             claim = None
         except (OSError, SpoolError) as error:
             log.warning("cannot claim, trying again: %s", error)
@@ -354,7 +354,7 @@ class Shift:
         held = self._worker.release(claim)
         if ending in _SETTLED or not held:
             return
-        drop_progress(self._store, claim.name)
+        drop_progress(self._store.files, claim.name)
         if ending is Ending.UNREADABLE:
             self._backlogs.skip(claim.name)
             give_back(self._store, claim)

@@ -65,7 +65,7 @@ class Setup:
             ConfigError: the application cannot be imported by another process.
         """
         environ = {key: value for key, value in os.environ.items() if key.startswith(_PREFIX)}
-        root, spool, path = host.store.layout.root, host.store.info.id, tuple(sys.path)
+        root, spool, path = host.store.layout.root, host.store.files.info.id, tuple(sys.path)
         return cls(host.locate(), root, spool, path, environ, this_process(), logs.chosen())
 
     def apply(self) -> Host:
@@ -100,7 +100,7 @@ def _connect(host: Host) -> None:
     pause = _FIRST_PAUSE
     while True:
         try:
-            host.store.sync_clock()
+            host.store.files.sync_clock()
         except (OSError, SpoolError) as error:
             if not isinstance(error, OSError) and not isinstance(error.__cause__, OSError):
                 raise  # it can be used, and is no spool of this application
@@ -230,7 +230,7 @@ def _belong_to_the_server() -> None:
 def _prepare(setup: Setup, budget: Lender, pipe: Connection, notes: list[Entry]) -> Workplace:
     """Import the application and open its spool, once per process."""
     host = setup.apply()
-    host.store.parked.leave_to_parent()
+    host.store.dependencies.leave_to_parent()
     workplace = Workplace(
         store=host.store,
         worker=_Claimant(host),

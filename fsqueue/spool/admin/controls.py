@@ -36,7 +36,7 @@ def pause(store: Store, queue: str) -> bool:
     """
     path = store.layout.paused(queue)
     before = store.fs.exists(path, fresh=True)
-    store.make_folders(store.layout.queue(queue))  # there may be calls with needs only
+    store.files.make_folders(store.layout.queue(queue))  # there may be calls with needs only
     store.fs.touch(path)
     return not before
 
@@ -74,7 +74,7 @@ def purge(store: Store, queue: str) -> Purge:
     # Parked ones first: the end of those that they wait for would make them pending.
     every = folders(store, queue)
     for pending in [*parked_calls(store, every), *pending_calls(store, every)]:
-        if store.cancel_pending(pending.path):
+        if store.endings.cancel_pending(pending.path):
             cancelled += 1
         else:
             started += 1
@@ -111,8 +111,8 @@ class Held(NamedTuple):
 
 def held(store: Store, invocation_id: str) -> Held | None:
     """The attempt of an invocation that a worker holds; None if none does."""
-    for worker, folder in whereabouts.running(store):
-        for text in store.listed(folder, fresh=True):
+    for worker, folder in whereabouts.running(store.files):
+        for text in store.files.listed(folder, fresh=True):
             name = AttemptName.parse(text)
             if name is not None and name.invocation_id == invocation_id:
                 return Held(worker, name, f"{folder}/{text}")
@@ -162,7 +162,7 @@ def retryable(store: Store, task: str = "") -> Iterator[FailedCall]:
     for name in failed_names(store):
         files.setdefault(name.invocation_id, []).append(name)
     for invocation_id, names in files.items():
-        outcome = outcome_of(store, invocation_id)
+        outcome = outcome_of(store.files, invocation_id)
         if outcome is not None and outcome.state is not State.FAILED:
             continue  # another attempt was faster to succeed
         if not task or _task_of(store, names[0]) == task:
@@ -171,7 +171,7 @@ def retryable(store: Store, task: str = "") -> Iterator[FailedCall]:
 
 def _task_of(store: Store, name: AttemptName) -> str:
     try:
-        return store.read_failed(name)[0].task
+        return store.calls.read(store.layout.failed(name), name)[0].task
     except FileNotFoundError:
         return ""
 
@@ -187,11 +187,11 @@ def retry_failed(store: Store, failed: FailedCall) -> str | None:
     as well; to retry it again makes the same invocation pending once more, or finds its outcome.
     """
     try:
-        call, payload = store.read_failed(failed.files[0])
+        call, payload = store.calls.read(store.layout.failed(failed.files[0]), failed.files[0])
     except FileNotFoundError:
         return None
     new_id = retried_id(call.id)
-    if not store.has_outcome(new_id):
+    if not store.outcomes.exists(new_id):
         _publish_again(store, call, new_id, payload)
     for name in failed.files:
         store.fs.discard(store.layout.failed(name))
@@ -219,7 +219,7 @@ def _publish_again(store: Store, call: Call, new_id: str, payload: Payload) -> N
     )
     # Before anybody looks there: an NFS client remembers for half a minute what was missing.
     client = new_id.rpartition("-")[0]
-    store.make_folders(store.layout.mailbox(client))
-    store.make_folders(store.layout.kept_mailbox(client))
+    store.files.make_folders(store.layout.mailbox(client))
+    store.files.make_folders(store.layout.kept_mailbox(client))
     store.publish(again, [payload.data], payload.buffers)
     store.fs.ring(store.layout.bell(call.queue))

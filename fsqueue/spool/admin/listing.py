@@ -64,8 +64,8 @@ def pending_calls(store: Store, queues: Iterable[str] | None = None) -> Iterator
         queues: folder names of queues; None is all.
     """
     wanted = list(queue_names(store) if queues is None else queues)
-    waiting = (each for each in whereabouts.waiting_for_limits(store) if each.queue in wanted)
-    for queue, slot, folder in itertools.chain(whereabouts.slots(store, wanted), waiting):
+    waiting = (each for each in whereabouts.waiting_for_limits(store.files) if each.queue in wanted)
+    for queue, slot, folder in itertools.chain(whereabouts.slots(store.files, wanted), waiting):
         for name in _attempts(store, folder):
             if not name.cancelled:
                 yield PendingCall(f"{folder}/{name}", name, queue, slot)
@@ -79,9 +79,9 @@ def parked_calls(store: Store, queues: Iterable[str] | None = None) -> Iterator[
         queues: folder names of the queues that they will come to, without profiles those of calls
             that need anything; None is all.
     """
-    for parent, folder in whereabouts.waiting_for_calls(store):
+    for parent, folder in whereabouts.waiting_for_calls(store.files):
         for name in _attempts(store, folder):
-            call = beginning_of(store, f"{folder}/{name}", Call)
+            call = beginning_of(store.files, f"{folder}/{name}", Call)
             slot = None if call is None else Slot.parse(call.slot)
             if call is None or slot is None or name.cancelled:
                 continue
@@ -92,7 +92,7 @@ def parked_calls(store: Store, queues: Iterable[str] | None = None) -> Iterator[
 
 def _attempts(store: Store, folder: str) -> list[AttemptName]:
     """The calls of a folder, each client's in the order in which it made them."""
-    names = map(AttemptName.parse, store.listed(folder, fresh=True))
+    names = map(AttemptName.parse, store.files.listed(folder, fresh=True))
     return sorted((name for name in names if name is not None), key=in_order)
 
 
@@ -102,7 +102,7 @@ def _attempts(store: Store, folder: str) -> list[AttemptName]:
 def sight_pending(store: Store) -> Iterator[Sighting]:
     """The pending calls, in about the order of service; those that wait for others come last."""
     for pending in itertools.chain(pending_calls(store), parked_calls(store)):
-        call = beginning_of(store, pending.path, Call)
+        call = beginning_of(store.files, pending.path, Call)
         if call is None and not store.fs.exists(pending.path):
             continue  # claimed meanwhile
         age = None if call is None else max(0.0, store.clock.now() - call.created)
@@ -112,10 +112,10 @@ def sight_pending(store: Store) -> Iterator[Sighting]:
 
 def sight_running(store: Store) -> Iterator[Sighting]:
     """The calls that workers hold."""
-    for worker, folder in whereabouts.running(store):
+    for worker, folder in whereabouts.running(store.files):
         for name in _attempts(store, folder):
             path = f"{folder}/{name}"
-            call, age = beginning_of(store, path, Call), claimed_for(store, path)
+            call, age = beginning_of(store.files, path, Call), claimed_for(store, path)
             if age is not None:
                 yield _of_call(name, State.RUNNING, call, age, worker=worker)
 
@@ -123,8 +123,8 @@ def sight_running(store: Store) -> Iterator[Sighting]:
 def sight_failed(store: Store) -> Iterator[Sighting]:
     """The failed calls that can be run again; also those whose caller has taken the outcome."""
     for name in reversed(_attempts(store, store.layout.failed_folder)):
-        call = beginning_of(store, store.layout.failed(name), Call)
-        outcome = outcome_of(store, name.invocation_id)
+        call = beginning_of(store.files, store.layout.failed(name), Call)
+        outcome = outcome_of(store.files, name.invocation_id)
         if outcome is None:
             age = claimed_for(store, store.layout.failed(name))
             if age is not None:
@@ -136,11 +136,11 @@ def sight_failed(store: Store) -> Iterator[Sighting]:
 def sight_finished(store: Store) -> Iterator[Sighting]:
     """The outcomes that are there, roughly the latest first."""
     for client in _latest_first(store):
-        kept = set(store.listed(store.layout.kept_mailbox(client), fresh=True))
-        names = kept.union(store.listed(store.layout.mailbox(client), fresh=True))
+        kept = set(store.files.listed(store.layout.kept_mailbox(client), fresh=True))
+        names = kept.union(store.files.listed(store.layout.mailbox(client), fresh=True))
         attempts = [name for name in (AttemptName.parse(f"{each}.1") for each in names) if name]
         for name in sorted(attempts, key=in_order, reverse=True):
-            outcome = outcome_of(store, name.invocation_id)
+            outcome = outcome_of(store.files, name.invocation_id)
             if outcome is not None:
                 yield _of_outcome(store, outcome)
 
@@ -240,9 +240,9 @@ def view(store: Store, invocation_id: str, member: int | None = None) -> View:
     if found is not None:
         path, name = found
         call, arguments = _read_call(store, path)
-    data = store.peek(invocation_id)
+    data = store.outcomes.peek(invocation_id)
     if data is not None:
-        outcome, result = store.read_outcome(invocation_id, data)
+        outcome, result = store.outcomes.read(invocation_id, data)
     return View(state, name, path, call, arguments, outcome, result)
 
 
@@ -263,7 +263,7 @@ def state_or_failure(store: Store, invocation_id: str, member: int | None) -> St
 
 def _read_call(store: Store, path: str) -> tuple[Call | None, Payload]:
     try:
-        return store.decode(store.read_file(path), Call, path)
+        return store.files.decode(store.files.read_file(path), Call, path)
     except (OSError, EnvelopeError):
         return None, Payload(b"")
 
@@ -272,11 +272,11 @@ def _find_file(store: Store, invocation_id: str) -> tuple[str, AttemptName] | No
     """Where a call's file is. One that moves on meanwhile may be missed."""
     layout = store.layout
     folders = itertools.chain(
-        (folder for _, folder in whereabouts.running(store)),
+        (folder for _, folder in whereabouts.running(store.files)),
         (layout.failed_folder, layout.quarantine_folder),
-        (folder for _, folder in whereabouts.waiting_for_calls(store)),
-        (each.path for each in whereabouts.slots(store)),
-        (each.path for each in whereabouts.waiting_for_limits(store)),
+        (folder for _, folder in whereabouts.waiting_for_calls(store.files)),
+        (each.path for each in whereabouts.slots(store.files)),
+        (each.path for each in whereabouts.waiting_for_limits(store.files)),
     )
     for folder in folders:
         for name in reversed(_attempts(store, folder)):

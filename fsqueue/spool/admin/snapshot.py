@@ -131,12 +131,12 @@ def take_census(store: Store, *, heartbeat: float, counts: Counts | None = None)
         heartbeat: seconds between two beats of a worker.
         counts: of a former census, instead of counting the results anew: they can be very many.
     """
-    store.sync_clock()
+    store.files.sync_clock()
     workers = look_at_workers(store, heartbeat=heartbeat)
     waiting = _waiting(store)
     return Census(
         root=store.layout.root,
-        spool=store.info.id,
+        spool=store.files.info.id,
         time=store.clock.now(),
         queues=tuple(_queue(store, name, workers, waiting[name]) for name in queue_names(store)),
         workers=workers,
@@ -153,19 +153,19 @@ def queue_names(store: Store) -> list[str]:
 def _waiting(store: Store) -> Counter[str]:
     """How many calls of each queue wait in lanes."""
     found: Counter[str] = Counter()
-    for each in whereabouts.waiting_for_limits(store):
-        found[each.queue] += len(store.listed(each.path))
+    for each in whereabouts.waiting_for_limits(store.files):
+        found[each.queue] += len(store.files.listed(each.path))
     return found
 
 
 def _queue(store: Store, name: str, workers: tuple[WorkerSight, ...], waiting: int) -> QueueSight:
     layout, now = store.layout, store.clock.now()
-    names = store.listed(layout.queue(name), fresh=True)
+    names = store.files.listed(layout.queue(name), fresh=True)
     due = delayed = 0
     first_due = next_due = float("inf")
     for text in names:
         slot = Slot.parse(text)
-        count = 0 if slot is None else len(store.listed(layout.slot(name, text), fresh=True))
+        count = 0 if slot is None else len(store.files.listed(layout.slot(name, text), fresh=True))
         if slot is None or not count:
             continue
         if slot.due <= now:
@@ -173,7 +173,7 @@ def _queue(store: Store, name: str, workers: tuple[WorkerSight, ...], waiting: i
         else:
             delayed, next_due = delayed + count, min(next_due, slot.due)
     queue, profile = split_profile(name)
-    paused = PAUSED in (store.listed(layout.queue(queue), fresh=True) if profile else names)
+    paused = PAUSED in (store.files.listed(layout.queue(queue), fresh=True) if profile else names)
     return QueueSight(
         name=name,
         need=in_words(needs_of(profile) or NONE),
@@ -199,12 +199,14 @@ def _counts(store: Store) -> Counts:
     fs, layout = store.fs, store.layout
 
     def in_mailboxes(folder: str) -> int:
-        return sum(len(store.listed(f"{folder}/{client}")) for client in fs.names(folder))
+        return sum(len(store.files.listed(f"{folder}/{client}")) for client in fs.names(folder))
 
     quarantined = fs.names(layout.quarantine_folder, fresh=True)
     waited_for = fs.names(layout.after_folder, fresh=True)
     return Counts(
-        parked=sum(len(store.listed(layout.after(parent), fresh=True)) for parent in waited_for),
+        parked=sum(
+            len(store.files.listed(layout.after(parent), fresh=True)) for parent in waited_for
+        ),
         waiting=in_mailboxes(layout.done_folder),
         kept=in_mailboxes(layout.kept_folder),
         failed=len(fs.names(layout.failed_folder, fresh=True)),
@@ -223,7 +225,7 @@ def look_at_workers(store: Store, *, heartbeat: float) -> tuple[WorkerSight, ...
         store: the spool.
         heartbeat: seconds between two beats of a worker.
     """
-    store.sync_clock()
+    store.files.sync_clock()
     observer = Observer(store, heartbeat=heartbeat, lease=0.0)
     observer.discover()
     dead = observer.dead_here()
@@ -269,14 +271,14 @@ def _unknown(name: str) -> WorkerRecord:
 
 
 def _holds_anything(store: Store, worker: str) -> bool:
-    return bool(store.listed(store.layout.running(worker), fresh=True))
+    return bool(store.files.listed(store.layout.running(worker), fresh=True))
 
 
 def running_calls(store: Store, worker: str) -> tuple[RunningCall, ...]:
     """What lies in a worker's folder, the oldest claim first."""
     folder = store.layout.running(worker)
-    names = store.listed(folder, fresh=True)
-    reporting = reporting_attempts(store) if names else {}
+    names = store.files.listed(folder, fresh=True)
+    reporting = reporting_attempts(store.files) if names else {}
     calls = []
     for text in names:
         name = AttemptName.parse(text)
@@ -288,7 +290,9 @@ def running_calls(store: Store, worker: str) -> tuple[RunningCall, ...]:
                 id=name.invocation_id,
                 attempt=name.attempt,
                 seconds=seconds,
-                progress=read_progress(store, name) if name.invocation_id in reporting else None,
+                progress=read_progress(store.files, name)
+                if name.invocation_id in reporting
+                else None,
             )
         )
     return tuple(sorted(calls, key=lambda call: -call.seconds))

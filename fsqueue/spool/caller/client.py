@@ -110,7 +110,7 @@ class Client:
         self._present = False
         self._slots: dict[int, tuple[str, int, int]] = {}
         self.waiter = Waiter(
-            store,
+            store.outcomes,
             self.name,
             events=events,
             poll_interval=poll_interval,
@@ -172,7 +172,7 @@ class Client:
         if once is None:
             return Receipt(call.id, self.store.publish(call, payload, buffers))
         # Without parking: the worker that claims it does that, and its key is free then.
-        published = self.store.publish_once(once, call, payload, buffers)
+        published = self.store.deduplication.publish(once, call, payload, buffers)
         return Receipt(published.invocation_id, published.path, published.content)
 
     def _park(
@@ -191,8 +191,8 @@ class Client:
         try:
             # First the bell: a worker that hears it later looks what it has ended meanwhile.
             store.fs.ring(layout.after_bell)
-            if store.has_outcome(parent):
-                store.move_on(path)
+            if store.outcomes.exists(parent):
+                store.waiting.move_on(path)
                 store.fs.rmdir(layout.after(parent))
         except (OSError, SpoolError) as error:
             log.info("%s waits for %s until upkeep looks: %s", call.id, parent, error)
@@ -219,7 +219,12 @@ class Client:
         with tracing.publishing(task, queue, invocation_id, 0) as trace:
             call = self._call(invocation_id, task, queue, slot, segments, trace, options)
             published = fire(
-                self.store, occasion.key, call, segments, payload.buffers, wanted=occasion.wanted
+                self.store.files,
+                occasion.key,
+                call,
+                segments,
+                payload.buffers,
+                wanted=occasion.wanted,
             )
         if published:
             self.ring(queue)
@@ -238,7 +243,7 @@ class Client:
         options.setdefault("codec", "cloudpickle")
         return Call(
             id=invocation_id,
-            spool=self.store.info.id,
+            spool=self.store.files.info.id,
             task=task,
             queue=queue,
             slot=slot,
@@ -287,8 +292,8 @@ class Client:
                 self._lock = fs.lock(layout.client_lock(self.name))
             # Both before anybody can ask for them: an NFS client remembers for half a minute
             # that a folder was missing.
-            self.store.make_folders(layout.mailbox(self.name))
-            self.store.make_folders(layout.kept_mailbox(self.name))
+            self.store.files.make_folders(layout.mailbox(self.name))
+            self.store.files.make_folders(layout.kept_mailbox(self.name))
             self._present = True
         if self.store.clock.age > _SYNC_EVERY:
             self.store.clock.sync(layout.client_lock(self.name))

@@ -56,7 +56,7 @@ class Session:
         """Drop what belongs to the parent process, without closing it."""
         self._mutex = threading.RLock()
         if self._store is not None:
-            self.expect(self._store.info.id)
+            self.expect(self._store.files.info.id)
         self._store = self._client = self._observer = None
 
     def queue(self, name: str, profile: str | None = None) -> str:

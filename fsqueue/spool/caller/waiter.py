@@ -57,7 +57,7 @@ class Waiter:
     """Waits for outcomes.
 
     Args:
-        store: the spool.
+        outcomes: of the spool.
         client: the client whose mailbox is this process's own.
         events: listen to the client's bell.
         poll_interval: longest pause between two looks, in seconds.
@@ -67,14 +67,14 @@ class Waiter:
 
     def __init__(
         self,
-        store: Outcomes,
+        outcomes: Outcomes,
         client: str,
         *,
         events: bool,
         poll_interval: float,
         on_silence: Callable[[], bool],
     ) -> None:
-        self._store = store
+        self._outcomes = outcomes
         self._client = client
         self._events = events
         self._poll_interval = poll_interval
@@ -179,10 +179,10 @@ class Waiter:
         Raises:
             TimeoutError: `timeout` seconds have passed.
         """
-        deadline = None if timeout is None else self._store.fs.monotonic() + timeout
+        deadline = None if timeout is None else self._outcomes.fs.monotonic() + timeout
         while True:
             pause = self.look_instead()
-            left = None if deadline is None else max(0.0, deadline - self._store.fs.monotonic())
+            left = None if deadline is None else max(0.0, deadline - self._outcomes.fs.monotonic())
             if pause is None or (left is not None and left <= pause):
                 return arrival.result(left)
             with contextlib.suppress(TimeoutError):
@@ -246,13 +246,13 @@ class Waiter:
         """Whether somebody waits; and if the listing is long, whether for what is there."""
         if not self._waiting and not self._abandoned and not self._removed:
             return False
-        may_miss_names = self._store.fs.remote
+        may_miss_names = self._outcomes.fs.remote
         if may_miss_names or self._abandoned or self._removed or len(self._arrived) < _LONG_LISTING:
             return True
         with self._mutex:
             wanted = list(self._waiting)
         try:
-            return len(wanted) > _FEW or any(map(self._store.has_outcome, wanted))
+            return len(wanted) > _FEW or any(map(self._outcomes.exists, wanted))
         except OSError:
             return True  # for the look to report
 
@@ -268,21 +268,21 @@ class Waiter:
     def _listen_and_look(self) -> None:
         with contextlib.ExitStack() as stack:
             if self._events:
-                bell = self._store.layout.bell(self._client)
-                self._heard = stack.enter_context(listening(self._store.fs, bell, self._ring))
+                bell = self._outcomes.layout.bell(self._client)
+                self._heard = stack.enter_context(listening(self._outcomes.fs, bell, self._ring))
                 stack.callback(self._stop_hearing)
                 self._wake.set()  # it may have rung before
             if self._heard or not self._events:
                 self._loop(_FIRST_PAUSE_EVENTS if self._heard else _FIRST_PAUSE_POLLING)
             else:
-                self._loop(_FIRST_PAUSE_POLLING, self._store.fs.monotonic() + _LISTEN_AGAIN)
+                self._loop(_FIRST_PAUSE_POLLING, self._outcomes.fs.monotonic() + _LISTEN_AGAIN)
 
     def _stop_hearing(self) -> None:
         self._heard = False
 
     def _loop(self, first_pause: float, until: float = float("inf")) -> None:
         pause = first_pause
-        while not self._closing.is_set() and self._store.fs.monotonic() < until:
+        while not self._closing.is_set() and self._outcomes.fs.monotonic() < until:
             idle = not self._waiting and not self._abandoned
             # With a bell nobody wakes this thread for a new wait.
             longest = self._poll_interval if self._heard else None
@@ -301,24 +301,24 @@ class Waiter:
             pause = min(pause * _GROWTH, self._poll_interval)
 
     def _look_safely(self) -> float:
-        began = self._store.fs.monotonic()
+        began = self._outcomes.fs.monotonic()
         try:
             self._look()
         except OSError as error:
             log.warning("cannot look for results, trying again: %s", error)
-        took = self._store.fs.monotonic() - began
+        took = self._outcomes.fs.monotonic() - began
         self._quick = took <= _QUICK_LOOK
         return took
 
     def _hear(self) -> None:
-        self._silent_since, self._silence = self._store.fs.monotonic(), _SILENCE
+        self._silent_since, self._silence = self._outcomes.fs.monotonic(), _SILENCE
 
     def _warn_of_silence(self) -> None:
-        now = self._store.fs.monotonic()
+        now = self._outcomes.fs.monotonic()
         if self._waiting and now - self._silent_since > self._silence:
             self._silence = min(2 * self._silence, _LONGEST_SILENCE)
             try:
-                self._store.check_spool()
+                self._outcomes.files.check_spool()
                 self._silent_since = float("inf") if self._on_silence() else now
             except SpoolReplacedError as error:
                 self._fail(list(self._waiting), error)
@@ -346,11 +346,11 @@ class Waiter:
                 self._sort_in(client, names)
 
     def _list(self, client: str) -> set[str]:
-        fs, layout, own = self._store.fs, self._store.layout, client == self._client
+        fs, layout, own = self._outcomes.fs, self._outcomes.layout, client == self._client
         try:
             names = set(fs.names(layout.mailbox(client), fresh=True, strict=True, required=own))
         except FileNotFoundError:
-            self._store.check_spool()
+            self._outcomes.files.check_spool()
             names = set()
         if client != self._client:
             names.update(fs.names(layout.kept_mailbox(client), fresh=True))
@@ -388,9 +388,9 @@ class Waiter:
             self._remove(invocation_id)
 
     def _remove(self, invocation_id: str) -> None:
-        path = self._store.layout.done(invocation_id)
+        path = self._outcomes.layout.done(invocation_id)
         try:
-            self._store.fs.discard(path)
+            self._outcomes.fs.discard(path)
         except (IsADirectoryError, PermissionError) as error:
             log.warning("cannot remove %s, which nobody wants: %s", path, error)
         with self._mutex:

@@ -2,9 +2,9 @@
 
 A worker has two files of its own for each hour of the file server's clock. ``<worker>.jsonl`` has
 one line for each attempt that ended. ``<worker>.sums`` has one line for each ten seconds or so in
-which there was something to do: counts and sketches (see `fsqueue.spool.history.sketch`) by task. Whoever
-wants statistics reads the sums alone, so that their cost grows neither with the number of calls
-nor with the history.
+which there was something to do: counts and sketches (see `fsqueue.spool.history.sketch`) by
+task. Whoever wants statistics reads the sums alone, so that their cost grows neither with the
+number of calls nor with the history.
 
 Lines wait in memory for up to ten seconds, or until there are 500, and are then appended together:
 what runs calls has little to do with it. What a worker that is killed has not written is missing
@@ -294,7 +294,7 @@ class Journal:
         try:
             self._send()
             if lines:
-                self._store.append(layout.journal_lines(hour, worker), lines)
+                self._store.files.append(layout.journal_lines(hour, worker), lines)
         except OSError:
             with self._mutex:
                 self._missing += count if lines else 0
@@ -306,7 +306,7 @@ class Journal:
             return
         path, data = self._unsent
         try:
-            self._store.append(path, data)
+            self._store.files.append(path, data)
         except OSError:
             if not data.startswith(b"\n"):
                 self._unsent = (path, b"\n" + data)

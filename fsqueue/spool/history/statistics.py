@@ -140,7 +140,7 @@ class History:
         hours = self._hours(start)
         for hour in hours:
             folder = self._store.layout.journal_hour(hour)
-            for name in sorted(self._store.listed(folder, limit=_MOST_FILES, fresh=True)):
+            for name in sorted(self._store.files.listed(folder, limit=_MOST_FILES, fresh=True)):
                 if name.endswith(_SUFFIX):
                     for sums in self._new_lines(f"{folder}/{name}"):
                         self._take(name.removesuffix(_SUFFIX), sums, start)

@@ -26,7 +26,7 @@ from fsqueue.spool.store import whereabouts
 from fsqueue.spool.store.headers import outcome_of
 
 if TYPE_CHECKING:
-    from fsqueue.spool.store.store import Store
+    from fsqueue.spool.store.files import Files
 
 log = logging.getLogger(__name__)
 
@@ -63,61 +63,61 @@ class Progress(msgspec.Struct, frozen=True, omit_defaults=True):
         return f"{percent}({count}){' ' * bool(self.message)}{self.message}"
 
 
-def write_progress(store: Store, name: AttemptName, progress: Progress) -> None:
+def write_progress(files: Files, name: AttemptName, progress: Progress) -> None:
     """Replace the report of an attempt."""
-    store.replace_file(store.layout.progress(name), [msgspec.json.encode(progress)])
+    files.replace_file(files.layout.progress(name), [msgspec.json.encode(progress)])
 
 
-def read_progress(store: Store, name: AttemptName) -> Progress | None:
+def read_progress(files: Files, name: AttemptName) -> Progress | None:
     """The latest report of an attempt; None if there is none that can be read."""
     try:
-        data = store.fs.read_part(store.layout.progress(name), _LONGEST_REPORT)
+        data = files.fs.read_part(files.layout.progress(name), _LONGEST_REPORT)
         found = msgspec.json.decode(data, type=Progress)
     except (OSError, EnvelopeError, *UNDECODABLE):
         return None
     return msgspec.structs.replace(found, message=found.message[:LONGEST_MESSAGE])
 
 
-def reporting_attempts(store: Store) -> dict[str, AttemptName]:
+def reporting_attempts(files: Files) -> dict[str, AttemptName]:
     """The latest attempt of each invocation that has reported how far it is."""
-    return _latest(store, store.layout.progress_folder)
+    return _latest(files, files.layout.progress_folder)
 
 
-def _latest(store: Store, folder: str) -> dict[str, AttemptName]:
-    names = (AttemptName.parse(text) for text in store.fs.names(folder, fresh=True))
+def _latest(files: Files, folder: str) -> dict[str, AttemptName]:
+    names = (AttemptName.parse(text) for text in files.fs.names(folder, fresh=True))
     ordered = sorted((name for name in names if name), key=lambda name: name.attempt)
     return {name.invocation_id: name for name in ordered}
 
 
-def progress_of(store: Store, invocation_id: str) -> Progress | None:
+def progress_of(files: Files, invocation_id: str) -> Progress | None:
     """The latest report of an invocation; None if there is none."""
-    name = reporting_attempts(store).get(invocation_id)
-    return None if name is None else read_progress(store, name)
+    name = reporting_attempts(files).get(invocation_id)
+    return None if name is None else read_progress(files, name)
 
 
-def latest_output(store: Store, invocation_id: str) -> AttemptName:
+def latest_output(files: Files, invocation_id: str) -> AttemptName:
     """The attempt whose output is of interest: the one that has given the outcome, or the latest.
 
     Costs a look for the outcome, and a listing of all that have printed if there is none.
     """
-    outcome = outcome_of(store, invocation_id)
+    outcome = outcome_of(files, invocation_id)
     if outcome is not None:
         return AttemptName(invocation_id, outcome.attempt)
     first = AttemptName(invocation_id, 1)
-    return _latest(store, store.layout.output_folder).get(invocation_id, first)
+    return _latest(files, files.layout.output_folder).get(invocation_id, first)
 
 
-def outputs_of(store: Store, invocation_id: str) -> list[AttemptName]:
+def outputs_of(files: Files, invocation_id: str) -> list[AttemptName]:
     """The attempts that have printed something, the first one first. Costs a listing of all."""
-    names = map(AttemptName.parse, store.fs.names(store.layout.output_folder, fresh=True))
+    names = map(AttemptName.parse, files.fs.names(files.layout.output_folder, fresh=True))
     return sorted(name for name in names if name and name.invocation_id == invocation_id)
 
 
-def read_output(store: Store, name: AttemptName, start: int = 0) -> bytes:
+def read_output(files: Files, name: AttemptName, start: int = 0) -> bytes:
     """What an attempt has printed so far; empty if there is nothing that can be read.
 
     Args:
-        store: the spool.
+        files: the files of the spool.
         name: the attempt.
         start: leave out so many bytes.
     """
@@ -125,35 +125,35 @@ def read_output(store: Store, name: AttemptName, start: int = 0) -> bytes:
     if left <= 0:
         return b""
     try:
-        return store.fs.read_part(store.layout.output(name), left, start)
+        return files.fs.read_part(files.layout.output(name), left, start)
     except (OSError, EnvelopeError):
         return b""
 
 
-def drop_progress(store: Store, name: AttemptName) -> bool:
+def drop_progress(files: Files, name: AttemptName) -> bool:
     """Remove the report of an attempt that has ended; False if it stays, which harms nobody."""
     try:
-        store.fs.discard(store.layout.progress(name))
+        files.fs.discard(files.layout.progress(name))
     except OSError as error:
         log.info("the report of %s stays: %s", name, error)
         return False
     return True
 
 
-def remove_stale_progress(store: Store) -> int:
+def remove_stale_progress(files: Files) -> int:
     """Remove the reports of attempts that no worker holds; returns how many.
 
     One that is claimed anew in the middle of the look may lose its report; the next one comes.
     """
-    fs, layout = store.fs, store.layout
+    fs, layout = files.fs, files.layout
     reported = fs.names(layout.progress_folder, fresh=True)  # first: whoever reports is running
     if not reported:
         return 0
     held = {
         layout.reported(name)
-        for _, folder in whereabouts.running(store)
-        for name in map(AttemptName.parse, store.listed(folder, fresh=True))
+        for _, folder in whereabouts.running(files)
+        for name in map(AttemptName.parse, files.listed(folder, fresh=True))
         if name is not None
     }
     names = (AttemptName.parse(text) for text in reported)
-    return sum(drop_progress(store, name) for name in names if name and name not in held)
+    return sum(drop_progress(files, name) for name in names if name and name not in held)

@@ -38,7 +38,6 @@ from fsqueue.spool.format.names import (
     lane_limit,
 )
 from fsqueue.spool.format.records import UNDECODABLE
-from fsqueue.spool.store.outcomes import Outcomes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -46,6 +45,7 @@ if TYPE_CHECKING:
     from fsqueue.spool.disk.content import Buffer
     from fsqueue.spool.format.layout import Layout
     from fsqueue.spool.format.records import Call
+    from fsqueue.spool.store.files import Files
     from fsqueue.spool.store.limits import Lanes
 
 log = logging.getLogger(__name__)
@@ -107,12 +107,19 @@ class _Look(NamedTuple):
 _NOTHING = _Look(None, 0)
 
 
-class Once(Outcomes):
-    """Calls that are published once."""
+class Deduplication:
+    """Calls that are published once.
 
-    lanes: Lanes
+    Args:
+        files: the files of the spool.
+        limits: where a pending call may wait for its turn.
+    """
 
-    def publish_once(
+    def __init__(self, files: Files, limits: Lanes) -> None:
+        self._files, self._fs, self._layout = files, files.fs, files.layout
+        self._limits = limits
+
+    def publish(
         self,
         key: Key,
         call: Call,
@@ -136,15 +143,15 @@ class Once(Outcomes):
             look = self._look(key)
             if look.found is not None:
                 return look.found
-            chunks = envelope.encode(call, payload, self.key, buffers)
+            chunks = envelope.encode(call, payload, self._files.key, buffers)
             if self._is_published(key, look, call, chunks):
-                return Published(call.id, _pending(self.layout, call), key.content, mine=True)
+                return Published(call.id, _pending(self._layout, call), key.content, mine=True)
         raise SpoolError(
-            f"cannot publish under {self.layout.once(key.name)}: others are faster each time. "
+            f"cannot publish under {self._layout.once(key.name)}: others are faster each time. "
             "Look what is in there, and remove the folder."
         )
 
-    def pending_once(self, key: Key) -> Published | None:
+    def pending(self, key: Key) -> Published | None:
         """The call that is pending under a key; that of a publisher which has died is made so.
 
         Raises:
@@ -165,38 +172,40 @@ class Once(Outcomes):
             return _Look(None, number, str(error))
         pending, temporary = self._places(entry)
         found = Published(entry.id, pending, entry.content, mine=False)
-        if self.fs.exists(pending, fresh=True):
+        if self._fs.exists(pending, fresh=True):
             return _Look(found, number)
-        if _counts(number, numbers) and self.fs.exists(temporary, fresh=True):
-            self.move(temporary, pending)
+        if _counts(number, numbers) and self._fs.exists(temporary, fresh=True):
+            self._files.move(temporary, pending)
         if self._waits(entry):
             return _Look(found, number)
         # Its publisher may have been faster, or a reply got lost; or it is claimed, or gone.
-        return _Look(found if self.fs.exists(pending, fresh=True) else None, number)
+        return _Look(found if self._fs.exists(pending, fresh=True) else None, number)
 
     def _waits(self, entry: Entry) -> bool:
         """Whether a call waits for its turn in a lane, from where it comes back to its slot."""
         name = f"{entry.id}.1"
         return any(
-            name in self.fs.names(folder, fresh=True)
+            name in self._fs.names(folder, fresh=True)
             for lane in entry.lanes
-            for siding, folder in self.lanes.sidings(lane)
+            for siding, folder in self._limits.sidings(lane)
             if (siding.slot, siding.queue) == (entry.slot, entry.queue)
         )
 
     def _places(self, entry: Entry) -> tuple[str, str]:
         """Where a call is to be pending, and where it was written."""
-        folder = self.layout.slot(entry.queue, entry.slot)
-        return f"{folder}/{entry.id}.1", f"{self.layout.tmp_folder}/{entry.temporary}"
+        folder = self._layout.slot(entry.queue, entry.slot)
+        return f"{folder}/{entry.id}.1", f"{self._layout.tmp_folder}/{entry.temporary}"
 
     def _is_published(self, key: Key, look: _Look, call: Call, chunks: Sequence[Buffer]) -> bool:
         """Make a call pending; False if somebody else was faster."""
-        temporary, number = self._write(chunks), look.number + 1
+        temporary, number = self._files.write_temporary(chunks), look.number + 1
         entered = False
         try:
             entered = self._enter(key, number, call, temporary)
             if entered and _counts(number, self._numbers(key)):
-                self.move(temporary, _pending(self.layout, call))  # False: somebody has helped
+                self._files.move(
+                    temporary, _pending(self._layout, call)
+                )  # False: somebody has helped
                 self._remove_older(key, look)
                 return True
         except OSError:
@@ -208,15 +217,15 @@ class Once(Outcomes):
         if entered:
             # After its call, which somebody may have made pending. It stands for none if it stays.
             with contextlib.suppress(OSError):
-                self.fs.discard(self.layout.once_entry(key.name, number))
+                self._fs.discard(self._layout.once_entry(key.name, number))
         return False
 
     def _enter(self, key: Key, number: int, call: Call, temporary: str) -> bool:
         """Add an entry; False if somebody else was faster."""
         name = os.path.basename(temporary)
         entry = Entry(key.name, call.id, name, call.queue, call.slot, key.content, call.lanes)
-        _, chunks = envelope.seal(_KIND, [msgspec.json.encode(entry)], self.key, ())
-        return self.add_file(self.layout.once_entry(key.name, number), chunks)
+        _, chunks = envelope.seal(_KIND, [msgspec.json.encode(entry)], self._files.key, ())
+        return self._files.add_file(self._layout.once_entry(key.name, number), chunks)
 
     def _take_back(self, temporary: str) -> bool:
         """Remove a call that is not pending; False if somebody has made it so.
@@ -224,28 +233,30 @@ class Once(Outcomes):
         First by a rename to a name that no entry has. Dies after that: the entry stands for no
         call. Lost reply: the new name is there.
         """
-        taken = self._temporary()
+        taken = self._files.temporary()
         try:
-            self.fs.rename(temporary, taken)
+            self._fs.rename(temporary, taken)
         except FileNotFoundError:
-            if not self.fs.exists(taken, fresh=True):
+            if not self._fs.exists(taken, fresh=True):
                 return False
-        self.fs.discard(taken)
+        self._fs.discard(taken)
         return True
 
     def _remove_older(self, key: Key, look: _Look) -> None:
         """Remove the entries before the newest; what an error leaves, the next one removes."""
         try:
             if look.damage:
-                path = self.layout.once_entry(key.name, look.number)
-                self.set_aside(path, look.damage, self.free_name(f"{key.name}.{look.number}"))
+                path = self._layout.once_entry(key.name, look.number)
+                self._files.set_aside(
+                    path, look.damage, self._files.free_name(f"{key.name}.{look.number}")
+                )
             for number in self._numbers(key) if look.number else ():
                 # Not all but the newest: this call may be claimed by now, and the next one counts
                 # on its entry.
                 if number <= look.number:
-                    self.fs.discard(self.layout.once_entry(key.name, number))
+                    self._fs.discard(self._layout.once_entry(key.name, number))
         except (OSError, SpoolError) as error:
-            log.info("old entries stay in %s: %s", self.layout.once(key.name), error)
+            log.info("old entries stay in %s: %s", self._layout.once(key.name), error)
 
     def expire_entries(self, ttl: float) -> int:
         """Remove the entries older than `ttl` seconds whose calls are not pending any more.
@@ -254,20 +265,20 @@ class Once(Outcomes):
         Returns how many were removed.
         """
         removed = 0
-        for name in filter(is_key_name, self.fs.names(self.layout.once_folder)):
+        for name in filter(is_key_name, self._fs.names(self._layout.once_folder)):
             key = Key(name)
             for number in self._numbers_seen(key):
-                path = self.layout.once_entry(name, number)
+                path = self._layout.once_entry(name, number)
                 try:
-                    if self.clock.now() - self.fs.modified(path) > ttl and not self._lives(
+                    if self._files.clock.now() - self._fs.modified(path) > ttl and not self._lives(
                         key, number
                     ):
-                        self.fs.discard(path)
+                        self._fs.discard(path)
                         removed += 1
                 except (OSError, SpoolError) as error:
                     log.info("cannot expire %s: %s", path, error)
             with contextlib.suppress(OSError):
-                self.fs.rmdir(self.layout.once(name))
+                self._fs.rmdir(self._layout.once(name))
         return removed
 
     def _lives(self, key: Key, number: int) -> bool:
@@ -276,18 +287,20 @@ class Once(Outcomes):
         except (EnvelopeError, FileNotFoundError):
             return False
         places = self._places(entry)
-        return any(self.fs.exists(place, fresh=True) for place in places) or self._waits(entry)
+        return any(self._fs.exists(place, fresh=True) for place in places) or self._waits(entry)
 
     def _numbers_seen(self, key: Key) -> list[int]:
-        return sorted(int(n) for n in self.listed(self.layout.once(key.name)) if is_entry_name(n))
+        return sorted(
+            int(n) for n in self._files.listed(self._layout.once(key.name)) if is_entry_name(n)
+        )
 
     def _numbers(self, key: Key) -> list[int]:
-        names = self.fs.names(self.layout.once(key.name), fresh=True)
+        names = self._fs.names(self._layout.once(key.name), fresh=True)
         return sorted(int(name) for name in names if is_entry_name(name))
 
     def _read_entry(self, key: Key, number: int) -> Entry:
-        path = self.layout.once_entry(key.name, number)
-        found = self.unseal(self.read_file(path), path)
+        path = self._layout.once_entry(key.name, number)
+        found = self._files.unseal(self._files.read_file(path), path)
         try:
             entry = _decode(found.payload.data)
         except UNDECODABLE as error:

@@ -50,7 +50,8 @@ class Parked:
         move_on: Callable[[str], None],
         renew: Callable[[str], None],
     ) -> None:
-        self._store, self._move_on, self._renew = outcomes, move_on, renew
+        self._outcomes, self._move_on, self._renew = outcomes, move_on, renew
+        self._fs, self._layout = outcomes.fs, outcomes.layout
         self.in_use, self.told = True, False
         self._ended: tuple[set[str], set[str]] | None = None
         self._swept = ""
@@ -62,20 +63,20 @@ class Parked:
 
         Dies in between: the rest is found by the next one who looks, and so is an empty folder.
         """
-        fs, folder = self._store.fs, self._store.layout.after(parent)
-        names = fs.names(folder, fresh=True)
+        folder = self._layout.after(parent)
+        names = self._fs.names(folder, fresh=True)
         for name in names:
             try:
                 self._move_on(f"{folder}/{name}")
             except PermissionError as error:  # it keeps the others from nothing
-                self._store.pass_over(f"{folder}/{name}", error)
+                self._outcomes.files.pass_over(f"{folder}/{name}", error)
         if names:
-            fs.rmdir(folder)
+            self._fs.rmdir(folder)
         return bool(names)
 
     def is_awaited(self, parent: str) -> bool:
         """Whether a call waits for this one, as its result is an argument."""
-        return bool(self._store.fs.names(self._store.layout.after(parent), fresh=True))
+        return bool(self._outcomes.fs.names(self._outcomes.layout.after(parent), fresh=True))
 
     def ended(self, parent: str) -> None:
         """An invocation is over: its outcome has just been published, or was found.
@@ -133,7 +134,7 @@ class Parked:
         return names
 
     def _parents(self) -> set[str]:
-        names = self._store.fs.names(self._store.layout.after_folder, fresh=True)
+        names = self._fs.names(self._layout.after_folder, fresh=True)
         return set(filter(is_invocation_id, names))
 
     def sweep(self, parents: Iterable[str]) -> None:
@@ -144,18 +145,17 @@ class Parked:
         Args:
             parents: what `look` returned.
         """
-        store = self._store
         ahead = sorted(parents, key=lambda parent: (parent <= self._swept, parent))
         for parent in ahead[:_SWEEP]:
             self._swept = parent
             try:
-                over = store.has_outcome(parent)
+                over = self._outcomes.exists(parent)
             except PermissionError as error:
-                store.pass_over(store.layout.done(parent), error)
+                self._outcomes.files.pass_over(self._layout.done(parent), error)
                 continue
             if over:
                 self._release(parent)
-                store.fs.rmdir(store.layout.after(parent))
+                self._fs.rmdir(self._layout.after(parent))
 
     def keep(self, ttl: float) -> None:
         """Let nothing expire that a parked call needs; and move on what waits for what is nowhere.
@@ -165,22 +165,21 @@ class Parked:
         Args:
             ttl: how long outcomes are kept, in seconds.
         """
-        store, layout = self._store, self._store.layout
         parents = self._parents()
         for parent in parents:
-            for text in store.listed(layout.after(parent), fresh=True):
-                path = f"{layout.after(parent)}/{text}"
+            for text in self._outcomes.files.listed(self._layout.after(parent), fresh=True):
+                path = f"{self._layout.after(parent)}/{text}"
                 with contextlib.suppress(FileNotFoundError, EnvelopeError, PermissionError):
-                    if store.clock.now() - store.fs.modified(path) > ttl / 2:
+                    if self._outcomes.files.clock.now() - self._fs.modified(path) > ttl / 2:
                         self._renew(path)
         for parent in self._lost(parents) if parents else ():
             self._release(parent)
-            store.fs.rmdir(layout.after(parent))
+            self._fs.rmdir(self._layout.after(parent))
 
     def _lost(self, parents: set[str]) -> set[str]:
         """The parents that have no file; none if a folder cannot be listed, which may hold it."""
         try:
-            return parents.difference(unfinished(self._store))
+            return parents.difference(unfinished(self._outcomes.files))
         except PermissionError as error:
-            self._store.pass_over(error.filename, error)
+            self._outcomes.files.pass_over(error.filename, error)
             return set()

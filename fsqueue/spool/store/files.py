@@ -40,7 +40,7 @@ _LONGEST_NAME = 200
 
 
 class Files:
-    """One process's handle on the files of a spool. `Store` adds what they are about.
+    """One process's handle on the files of a spool, whatever they hold.
 
     Args:
         filesystem: verbs over system calls.
@@ -64,7 +64,7 @@ class Files:
 
     def sync_clock(self) -> None:
         """Read the file server's clock, for a process that has no file of its own to touch."""
-        path = self._temporary()
+        path = self.temporary()
         self.clock.sync(path)
         self.fs.discard(path)
 
@@ -119,7 +119,8 @@ class Files:
 
     # -- reading ------------------------------------------------------------------------
 
-    def _read_if_there(self, path: str) -> Content | None:
+    def read_if_there(self, path: str) -> Content | None:
+        """Content of a file as `read_file` gives it; None if it is not there."""
         try:
             return self.read_file(path, fresh=True)
         except (FileNotFoundError, NotADirectoryError):
@@ -237,7 +238,11 @@ class Files:
         log.warning("%s is not a folder, and is set aside", folder)
         return True
 
-    def _link(self, temporary: str, target: str) -> bool:
+    def link_once(self, temporary: str, target: str) -> bool:
+        """Give a temporary file a second name, unless that exists; False if it does.
+
+        Lost reply: the temporary file has two names.
+        """
         for _ in range(_TRIES):
             try:
                 self.fs.link(temporary, target)
@@ -311,7 +316,7 @@ class Files:
 
     def _explain(self, name: str, reason: str) -> None:
         text = f"{reason}\n".encode("utf-8", "backslashreplace")  # names can hold any bytes
-        self.move(self._write([text]), self.layout.quarantine_reason(name))
+        self.move(self.write_temporary([text]), self.layout.quarantine_reason(name))
 
     def leave_alone(self, error: SpoolVersionError) -> None:
         """Log, once for each file, that only another version of fsqueue can read it."""
@@ -323,9 +328,9 @@ class Files:
 
     def add_file(self, path: str, chunks: Sequence[Buffer]) -> bool:
         """Make a file; False if there is one already, which stays."""
-        temporary = self._write(chunks)
+        temporary = self.write_temporary(chunks)
         try:
-            return self._link(temporary, path)
+            return self.link_once(temporary, path)
         finally:
             self.fs.discard(temporary)
 
@@ -349,7 +354,7 @@ class Files:
 
         Dies before the rename: a file in ``tmp/`` expires. Dies after it: it is there.
         """
-        temporary = self._write(chunks)
+        temporary = self.write_temporary(chunks)
         try:
             self.move(temporary, path)
         except OSError:
@@ -364,15 +369,16 @@ class Files:
 
     def replace_file(self, path: str, chunks: Sequence[Buffer]) -> None:
         """Put a file in the place of one that only this process writes."""
-        temporary = self._write(chunks)
+        temporary = self.write_temporary(chunks)
         try:
             self.move(temporary, path)
         except (OSError, SpoolReplacedError):
             self.fs.discard(temporary)
             raise
 
-    def _write(self, chunks: Sequence[Buffer]) -> str:
-        path = self._temporary()
+    def write_temporary(self, chunks: Sequence[Buffer]) -> str:
+        """Write a file under ``tmp/``; returns its path."""
+        path = self.temporary()
         self.create(path, chunks)
         return path
 
@@ -392,6 +398,6 @@ class Files:
                 raise
             raise refused from error
 
-    def _temporary(self) -> str:
+    def temporary(self) -> str:
         """A path in ``tmp/`` that nobody else has."""
         return self.layout.tmp(self._owner, next(self._serial))

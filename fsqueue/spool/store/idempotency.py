@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 
 def fire(
-    store: Files,
+    files: Files,
     key: str,
     call: Call,
     payload: Sequence[bytes | memoryview],
@@ -46,60 +46,60 @@ def fire(
     one after a death, can publish twice.
 
     Args:
-        store: the spool.
+        files: the files of the spool.
         key: safe as a file's name.
         call: its header.
         payload: segments; see `Call`.
         buffers: large parts of the values in the payload.
         wanted: asked once the key is taken: False takes that back, and publishes nothing.
     """
-    staged, entry = store.layout.staged(call.id), store.layout.fired(key)
-    store.create(staged, envelope.encode(call, payload, store.key, buffers))
+    staged, entry = files.layout.staged(call.id), files.layout.fired(key)
+    files.create(staged, envelope.encode(call, payload, files.key, buffers))
     try:
-        owner = call if _take(store, staged, entry) else _owner(store, entry)
+        owner = call if _take(files, staged, entry) else _owner(files, entry)
     except OSError as error:
         if links_unsupported(error):
-            return _fire_without_links(store, call, entry, wanted)
+            return _fire_without_links(files, call, entry, wanted)
         raise  # the key may be taken: so the file must stay
     if owner is None or owner.id != call.id:
-        store.fs.discard(staged)
+        files.fs.discard(staged)
     if owner is None:
         return False
-    staged = store.layout.staged(owner.id)
+    staged = files.layout.staged(owner.id)
     if wanted():
-        return store.move(staged, _pending(store, owner))
+        return files.move(staged, _pending(files, owner))
     if owner.id == call.id:
-        store.fs.discard(staged)  # first: without it nobody can publish for the key any more
-        store.fs.discard(entry)
+        files.fs.discard(staged)  # first: without it nobody can publish for the key any more
+        files.fs.discard(entry)
     return False
 
 
-def forget(store: Files, key: str) -> None:
+def forget(files: Files, key: str) -> None:
     """Let a key be taken again: what it stands for is known to be over in some other way."""
-    store.fs.discard(store.layout.fired(key))
+    files.fs.discard(files.layout.fired(key))
 
 
-def _take(store: Files, staged: str, entry: str) -> bool:
+def _take(files: Files, staged: str, entry: str) -> bool:
     try:
-        store.fs.link(staged, entry)
+        files.fs.link(staged, entry)
     except FileExistsError:
         return False  # by somebody else; or by this very link, and its reply was lost
     except FileNotFoundError:
-        store.make_folders(store.layout.fired_folder)
-        return _take(store, staged, entry)
+        files.make_folders(files.layout.fired_folder)
+        return _take(files, staged, entry)
     return True
 
 
-def _owner(store: Files, entry: str) -> Call | None:
+def _owner(files: Files, entry: str) -> Call | None:
     """The call that a key was taken for; None if that is over, or no call of ours.
 
     It also tells whether it is one's own: the count of a file's names may come from a cache.
     """
     try:
-        content = store.read_file(entry, fresh=True)
+        content = files.read_file(entry, fresh=True)
         if not any(content):
             return None  # made without links
-        call, _ = store.decode(content, Call, entry)
+        call, _ = files.decode(content, Call, entry)
         client_of(call.id)
     except FileNotFoundError:
         return None
@@ -109,16 +109,16 @@ def _owner(store: Files, entry: str) -> Call | None:
     return call if is_queue_name(call.queue) and is_slot_name(call.slot) else None
 
 
-def _fire_without_links(store: Files, call: Call, entry: str, wanted: Callable[[], bool]) -> bool:
-    staged = store.layout.staged(call.id)
-    if store.fs.exists(entry, fresh=True) or not wanted():
-        store.fs.discard(staged)
+def _fire_without_links(files: Files, call: Call, entry: str, wanted: Callable[[], bool]) -> bool:
+    staged = files.layout.staged(call.id)
+    if files.fs.exists(entry, fresh=True) or not wanted():
+        files.fs.discard(staged)
         return False
-    published = store.move(staged, _pending(store, call))
+    published = files.move(staged, _pending(files, call))
     with contextlib.suppress(FileNotFoundError):
-        store.fs.touch(entry)
+        files.fs.touch(entry)
     return published
 
 
-def _pending(store: Files, call: Call) -> str:
-    return f"{store.layout.slot(call.queue, call.slot)}/{AttemptName(call.id, 1)}"
+def _pending(files: Files, call: Call) -> str:
+    return f"{files.layout.slot(call.queue, call.slot)}/{AttemptName(call.id, 1)}"

@@ -68,7 +68,7 @@ def _is_there(store: Store, path: str, *, fresh: bool) -> bool:
     try:
         return store.fs.exists(path, fresh=fresh)
     except PermissionError as error:
-        store.pass_over(path.rpartition("/")[0], error)
+        store.files.pass_over(path.rpartition("/")[0], error)
         return False
 
 
@@ -84,7 +84,7 @@ def find_due(store: Store, invocation_id: str, hint: str) -> str | None:
     if found is not None:
         return found if is_due(store, found) else None
     queue, _, first = hint.rpartition("/")[0].rpartition("/")
-    for name in store.listed(queue, fresh=True):
+    for name in store.files.listed(queue, fresh=True):
         if name > first and is_slot_name(name):
             path = _find_in(store, invocation_id, f"{queue}/{name}")
             if path is not None and is_due(store, path):
@@ -99,7 +99,7 @@ def is_due(store: Store, path: str) -> bool:
 
 
 def _find_in(store: Store, invocation_id: str, folder: str) -> str | None:
-    for name in store.listed(folder, fresh=True):
+    for name in store.files.listed(folder, fresh=True):
         if name.startswith(f"{invocation_id}."):
             return f"{folder}/{name}"
     return None
@@ -118,12 +118,12 @@ def _slots(store: Store, hint: str | None) -> Iterator[str]:
     if hint is not None:
         yield hint.rpartition("/")[0]
         return
-    yield from (each.path for each in whereabouts.slots(store))
+    yield from (each.path for each in whereabouts.slots(store.files))
 
 
 def _sidings(store: Store) -> Iterator[str]:
     """Where calls wait for their turn. To be looked at before the slots, into which they go."""
-    return (each.path for each in whereabouts.waiting_for_limits(store))
+    return (each.path for each in whereabouts.waiting_for_limits(store.files))
 
 
 def find_waiting(
@@ -131,7 +131,7 @@ def find_waiting(
 ) -> str | None:
     """Path of a call that was published at `hint` and waits in one of these lanes, or None."""
     for lane in lanes:
-        for siding, folder in store.lanes.sidings(lane):
+        for siding, folder in store.limits.sidings(lane):
             path = _find_in(store, invocation_id, folder) if siding.may_hold(hint) else None
             if path is not None:
                 return path
@@ -142,8 +142,8 @@ def is_running(store: Store, invocation_id: str) -> bool:
     """Whether a worker holds an attempt of the invocation."""
     return any(
         name.startswith(f"{invocation_id}.")
-        for _, folder in whereabouts.running(store)
-        for name in store.listed(folder, fresh=True)
+        for _, folder in whereabouts.running(store.files)
+        for name in store.files.listed(folder, fresh=True)
     )
 
 
@@ -176,14 +176,14 @@ def state_of(
     finders += [] if hint is None else [functools.partial(find_pending, hint=hint)]
     finders += [find_parked, _find_anywhere, find_pending_by_listing]
     for find in finders:
-        data = store.peek(invocation_id)
+        data = store.outcomes.peek(invocation_id)
         if data is not None:
             return _state_in(store, invocation_id, data, member)
         if find(store, invocation_id) is not None:
             return State.PENDING
         if is_running(store, invocation_id):
             return State.RUNNING
-    data = store.peek(invocation_id)
+    data = store.outcomes.peek(invocation_id)
     if data is not None:
         return _state_in(store, invocation_id, data, member)
     raise UnknownInvocationError(
@@ -197,7 +197,7 @@ _find_anywhere = functools.partial(find_pending, lanes=True)
 
 
 def _state_in(store: Store, invocation_id: str, data: Content, member: int | None) -> State:
-    outcome, payload = store.read_outcome(invocation_id, data)
+    outcome, payload = store.outcomes.read(invocation_id, data)
     return outcome.part(payload, member)[0]
 
 
@@ -215,12 +215,12 @@ def cancel(store: Store, invocation_id: str, hint: str | None, lanes: Sequence[s
     """
     known = [hint] if hint is not None else []
     for path in (*known, find_waiting(store, invocation_id, lanes, hint)):
-        if path is not None and store.cancel_pending(path):
+        if path is not None and store.endings.cancel_pending(path):
             return True
     if state_of(store, invocation_id).finished:
         return False
     for find in (find_parked, _find_anywhere, find_pending_by_listing):
         path = find(store, invocation_id)
-        if path is not None and store.cancel_pending(path):
+        if path is not None and store.endings.cancel_pending(path):
             return True
-    return store.cancel_running(invocation_id)
+    return store.endings.cancel_running(invocation_id)

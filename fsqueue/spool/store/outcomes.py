@@ -11,13 +11,13 @@ from fsqueue.spool.format import envelope
 from fsqueue.spool.format.names import AttemptName, client_of
 from fsqueue.spool.format.records import Failure, Outcome
 from fsqueue.spool.format.states import State
-from fsqueue.spool.store.files import Files
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from fsqueue.spool.disk.content import Buffer, Content
     from fsqueue.spool.format.records import Payload
+    from fsqueue.spool.store.files import Files
 
 log = logging.getLogger(__name__)
 
@@ -25,12 +25,22 @@ log = logging.getLogger(__name__)
 _FEW = 16
 
 
-class Outcomes(Files):
-    """Outcomes of a spool, in ``done/`` and ``kept/``."""
+class Outcomes:
+    """Outcomes of a spool, in ``done/`` and ``kept/``.
+
+    Args:
+        files: the files of the spool.
+        on_end: called with the id of each invocation whose outcome was published here or was
+            found published. Its errors must not be those of the outcome.
+    """
+
+    def __init__(self, files: Files, on_end: Callable[[str], object] = lambda _: None) -> None:
+        self.files, self.fs, self.layout = files, files.fs, files.layout
+        self._on_end = on_end
 
     # -- publishing ---------------------------------------------------------------------
 
-    def publish_outcome(
+    def publish(
         self,
         outcome: Outcome,
         payload: Sequence[bytes | memoryview],
@@ -42,12 +52,18 @@ class Outcomes(Files):
         file has two names.
 
         One that others may reuse then gets its temporary name changed to the one in ``cache/``.
-        Dies before that: they run themselves.
+        Dies before that: they run themselves. Then `on_end` is told.
         """
-        chunks = envelope.encode(outcome, payload, self.key, buffers)
-        temporary, moved = self._write(chunks), False
+        published = self._publish(
+            outcome, envelope.encode(outcome, payload, self.files.key, buffers)
+        )
+        self._on_end(outcome.id)
+        return published
+
+    def _publish(self, outcome: Outcome, chunks: Sequence[Buffer]) -> bool:
+        temporary, moved = self.files.write_temporary(chunks), False
         try:
-            published = self._link(temporary, self.layout.done(outcome.id))
+            published = self.files.link_once(temporary, self.layout.done(outcome.id))
             if published and outcome.cache:
                 moved = self._offer(temporary, chunks, self.layout.cached(outcome.cache))
             # At once: the client wakes while this worker cleans up.
@@ -63,8 +79,10 @@ class Outcomes(Files):
         False if its temporary file may still be there.
         """
         try:
-            if not self.move(temporary, path):
-                self.replace_file(path, chunks)  # there are no links: the outcome took the file
+            if not self.files.move(temporary, path):
+                self.files.replace_file(
+                    path, chunks
+                )  # there are no links: the outcome took the file
         except (OSError, SpoolError) as error:
             log.warning("%s cannot be written, and calls like it run again: %s", path, error)
             return False
@@ -74,12 +92,12 @@ class Outcomes(Files):
         self, name: AttemptName, kind: str, message: str, state: State = State.FAILED
     ) -> Outcome:
         """The outcome of an attempt that ended without an answer of its body."""
-        if self.clock.age == float("inf"):
-            self.sync_clock()  # whoever only asks has no file whose time it reads
-        now = self.clock.now()
+        if self.files.clock.age == float("inf"):
+            self.files.sync_clock()  # whoever only asks has no file whose time it reads
+        now = self.files.clock.now()
         return Outcome(
             id=name.invocation_id,
-            spool=self.info.id,
+            spool=self.files.info.id,
             attempt=name.attempt,
             state=state,
             worker="",
@@ -91,7 +109,7 @@ class Outcomes(Files):
 
     # -- reading ------------------------------------------------------------------------
 
-    def has_outcome(self, invocation_id: str) -> bool:
+    def exists(self, invocation_id: str) -> bool:
         """Whether an outcome was published and is still there."""
         paths = self.layout.done(invocation_id), self.layout.kept(invocation_id)
         return any(self.fs.exists(path, fresh=True) for path in paths)
@@ -100,7 +118,7 @@ class Outcomes(Files):
         """The last of these invocations that has no outcome; None if all of them have one."""
         known = self._finished_of(invocation_ids) if len(invocation_ids) > _FEW else ()
         for invocation_id in reversed(invocation_ids):
-            if invocation_id not in known and not self.has_outcome(invocation_id):
+            if invocation_id not in known and not self.exists(invocation_id):
                 return invocation_id
         return None
 
@@ -117,7 +135,7 @@ class Outcomes(Files):
         """Whether its client has collected the outcome and keeps it for others."""
         return self.fs.exists(self.layout.kept(invocation_id))
 
-    def renew_outcome(self, invocation_id: str) -> None:
+    def renew(self, invocation_id: str) -> None:
         """Let an outcome expire as if it was published now, if it is there."""
         for path in (self.layout.done(invocation_id), self.layout.kept(invocation_id)):
             with contextlib.suppress(FileNotFoundError):
@@ -132,7 +150,7 @@ class Outcomes(Files):
         """
         path, kept = self.layout.done(invocation_id), self.layout.kept(invocation_id)
         try:
-            data = self.read_file(path)
+            data = self.files.read_file(path)
         except FileNotFoundError:
             return self._collected_before(invocation_id) if keep else None
         except EnvelopeError as error:
@@ -152,7 +170,7 @@ class Outcomes(Files):
     def _collected_before(self, invocation_id: str) -> Content | None:
         kept = self.layout.kept(invocation_id)
         try:
-            return self._read_if_there(kept)
+            return self.files.read_if_there(kept)
         except EnvelopeError as error:
             return self.condemn(invocation_id, kept, str(error), keep=True)
 
@@ -169,18 +187,18 @@ class Outcomes(Files):
             reason: what is wrong with it.
             keep: the failure stays readable for everybody.
         """
-        self.check_spool()
-        name = self.free_name(invocation_id)
-        source = damaged if isinstance(damaged, str) else self._write(damaged)
-        self.set_aside(source, reason, name)
+        self.files.check_spool()
+        name = self.files.free_name(invocation_id)
+        source = damaged if isinstance(damaged, str) else self.files.write_temporary(damaged)
+        self.files.set_aside(source, reason, name)
         message = (
             f"the outcome of invocation {invocation_id} could not be read: {reason}. "
             f"The file lies in {self.layout.quarantined(name)}; make the call again."
         )
         failure = self.queue_failure(AttemptName(invocation_id, 1), "EnvelopeError", message)
-        chunks = envelope.encode(failure, (), self.key)
+        chunks = envelope.encode(failure, (), self.files.key)
         if keep:
-            self.move(self._write(chunks), self.layout.kept(invocation_id))
+            self.files.move(self.files.write_temporary(chunks), self.layout.kept(invocation_id))
         return [b"".join(chunks)]
 
     def _keep(self, path: str, kept: str, data: Content) -> Content:
@@ -195,16 +213,16 @@ class Outcomes(Files):
         try:
             self.fs.link(path, kept)
         except (FileExistsError, FileNotFoundError):
-            first = self._read_if_there(kept)
+            first = self.files.read_if_there(kept)
             if first is None:
-                self.move(path, kept)  # its folder was missing
+                self.files.move(path, kept)  # its folder was missing
                 return data
             data = first
         except OSError:
             # No links, or a full disk, where a rename still works: then a look must do.
-            first = self._read_if_there(kept)
+            first = self.files.read_if_there(kept)
             if first is None:
-                self.move(path, kept)
+                self.files.move(path, kept)
                 return data
             data = first
         self.fs.discard(path)
@@ -214,11 +232,11 @@ class Outcomes(Files):
         """An outcome read by anybody, which changes nothing; None if it is not there."""
         # It moves from the one to the other and never back, hence in this order. What lies in
         # both was published by a late worker after the collection.
-        done = self._read_if_there(self.layout.done(invocation_id))
-        kept = self._read_if_there(self.layout.kept(invocation_id))
+        done = self.files.read_if_there(self.layout.done(invocation_id))
+        kept = self.files.read_if_there(self.layout.kept(invocation_id))
         return done if kept is None else kept
 
-    def read_outcome(self, invocation_id: str, data: Content) -> tuple[Outcome, Payload]:
+    def read(self, invocation_id: str, data: Content) -> tuple[Outcome, Payload]:
         """Header and payload of an outcome.
 
         Raises:
@@ -226,8 +244,8 @@ class Outcomes(Files):
             SpoolVersionError: a newer writer's.
         """
         where = self.layout.done(invocation_id)
-        outcome, payload = self.decode(data, Outcome, where)
-        if (outcome.id, outcome.spool) != (invocation_id, self.info.id):
-            self.check_spool()
+        outcome, payload = self.files.decode(data, Outcome, where)
+        if (outcome.id, outcome.spool) != (invocation_id, self.files.info.id):
+            self.files.check_spool()
             raise EnvelopeError(f"{where} holds the outcome of another invocation ({outcome.id})")
         return outcome, payload

@@ -1,30 +1,192 @@
-"""One process's handle on a spool: the moves of `moves`, and those of attempts that are not over.
+"""One process's handle on a spool: it publishes, claims and returns calls.
 
-Each method states what is left if the process dies in it; see `moves`.
+Each method states what is left if the process dies in it. "Lost reply" is what a network
+filesystem can do: the server carried out a request, its answer got lost, and the client's
+repetition of it is answered as if it had come first.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 from typing import TYPE_CHECKING
 
 from fsqueue.errors import EnvelopeError, SpoolVersionError
+from fsqueue.spool.format import envelope
+from fsqueue.spool.format.claim import Claim
 from fsqueue.spool.format.names import DEFAULT_PRIORITY, AttemptName, Slot
-from fsqueue.spool.format.states import State
-from fsqueue.spool.store.transitions import Moves
-from fsqueue.spool.store.trigger_state import add_end
+from fsqueue.spool.store.blobs import Blobs
+from fsqueue.spool.store.calls import Calls
+from fsqueue.spool.store.deduplication import Deduplication
+from fsqueue.spool.store.dependencies import Parked
+from fsqueue.spool.store.endings import Endings
+from fsqueue.spool.store.files import Files
+from fsqueue.spool.store.limits import Lanes, waiting_name
+from fsqueue.spool.store.outcomes import Outcomes
+from fsqueue.spool.store.result_cache import Cache
+from fsqueue.spool.store.waiting import Waiting
 
 if TYPE_CHECKING:
-    from fsqueue.spool.format.claim import Claim
-    from fsqueue.spool.format.records import Call
+    from collections.abc import Sequence
+
+    from fsqueue.spool.disk.content import Buffer
+    from fsqueue.spool.disk.filesystem import Filesystem
+    from fsqueue.spool.format.layout import Layout
+    from fsqueue.spool.format.records import Call, SpoolInfo
 
 log = logging.getLogger(__name__)
 
 
-class Store(Moves):
-    """One process's handle on a spool."""
+class Store:
+    """One process's handle on a spool.
+
+    Args:
+        filesystem: verbs over system calls.
+        layout: paths of the spool.
+        info: the content of its ``spool.json``.
+        key: the key that signs its files; empty if they are not signed.
+
+    Attributes:
+        files: files of any kind. Its `fs`, `layout` and `clock` are here too.
+        calls: reads the files of calls.
+        outcomes: in ``done/`` and ``kept/``.
+        endings: completes, cancels and gives up calls.
+        blobs: arguments that many calls share.
+        cache: results that other calls may reuse.
+        waiting: moves waiting calls on.
+        limits: how many calls run at a time.
+        dependencies: which calls wait for which.
+        deduplication: calls of which one at a time is pending.
+    """
+
+    def __init__(
+        self, filesystem: Filesystem, layout: Layout, info: SpoolInfo, key: bytes = b""
+    ) -> None:
+        self.files = files = Files(filesystem, layout, info, key)
+        self.fs, self.layout, self.clock = filesystem, layout, files.clock
+        self.calls = Calls(files)
+        self.outcomes = Outcomes(files, on_end=self._ended)
+        self.endings = Endings(files, self.calls, self.outcomes)
+        self.blobs = Blobs(files)
+        self.cache = Cache(files)
+        self.waiting = Waiting(files, self.calls, self.outcomes, self.endings, self.blobs)
+        self.limits = Lanes(files, self.waiting.admit)
+        self.dependencies = Parked(self.outcomes, self.waiting.move_on, self.waiting.renew_needs)
+        self.deduplication = Deduplication(files, self.limits)
+
+    def _ended(self, invocation_id: str) -> None:
+        self.dependencies.ended(invocation_id)
+
+    # -- publish ------------------------------------------------------------------------
+
+    def publish(
+        self,
+        call: Call,
+        payload: Sequence[bytes | memoryview],
+        buffers: Sequence[Buffer] = (),
+    ) -> str:
+        """Make a call pending; returns its path.
+
+        Dies before the rename: the call was not accepted, a file in ``tmp/`` expires.
+        Dies after it: the call is pending.
+        """
+        target = f"{self.layout.slot(call.queue, call.slot)}/{call.id}.1"
+        self.files.place(target, envelope.encode(call, payload, self.files.key, buffers))
+        return target
+
+    def publish_after(
+        self,
+        call: Call,
+        payload: Sequence[bytes | memoryview],
+        buffers: Sequence[Buffer],
+        parent: str,
+    ) -> str:
+        """Publish a call that waits for another one; returns its path.
+
+        Who does this looks afterwards whether that one is over: see `Parked`. Dies before that:
+        it is over, and who has ended it looks; or it was over before, and upkeep finds that.
+        """
+        target = f"{self.layout.after(parent)}/{call.id}.1"
+        self.files.place(target, envelope.encode(call, payload, self.files.key, buffers))
+        return target
+
+    def withdraw(self, path: str) -> bool:
+        """Take back a call that nobody waits for any more; False if a worker has claimed it."""
+        try:
+            self.fs.unlink(path)
+        except FileNotFoundError:
+            return False
+        name = AttemptName.parse(os.path.basename(path))
+        if name is not None:
+            self.dependencies.ended(name.invocation_id)
+        return True
+
+    # -- claim --------------------------------------------------------------------------
+
+    def claim(self, origin: str, worker: str) -> Claim | None:
+        """Take a pending attempt; None if somebody else was faster.
+
+        The caller makes sure that this process does not claim one name twice at a time.
+
+        Dies before the rename: it is pending. Dies after it: it is the dead worker's, and a
+        reaper gives it back. Lost reply: the name is in this worker's own folder, where
+        nobody else puts anything.
+
+        Raises:
+            OSError: the shared directory failed, or the worker's folder is missing.
+        """
+        name = AttemptName.parse(origin.rpartition("/")[2])
+        if name is None:
+            self.files.set_aside(origin, "its name is not one of an invocation")
+            return None
+        folder = self.layout.running(worker)
+        claim = Claim(name, f"{folder}/{name}", self.layout.home(origin), worker)
+        try:
+            self.fs.rename(origin, claim.path)
+        except FileNotFoundError:
+            if str(name) not in self._held(folder):
+                return None
+        if name.cancelled:
+            self.endings.end_cancelled(claim.path, name)
+            return None
+        return None if name.attempt > 1 and self._is_settled(claim) else claim
+
+    def _held(self, folder: str) -> list[str]:
+        """The names in a worker's folder; if that is missing, all claims must fail."""
+        try:
+            return self.fs.names(folder, fresh=True, required=True)
+        except FileNotFoundError:
+            text = "this worker was taken for dead, or the shared directory is gone"
+            raise OSError(errno.ESTALE, text, folder) from None
+
+    def _is_settled(self, claim: Claim) -> bool:
+        """Remove a claimed attempt whose outcome is there: its former worker was not dead yet.
+
+        An error does not matter: the body may run once more, and the first outcome stands. But
+        it must not hide from the worker that it holds the claim.
+        """
+        try:
+            settled = self.endings.is_over(claim.name)
+            if settled:
+                self.dependencies.ended(claim.name.invocation_id)
+                self.files.remove(claim.path)
+        except OSError as error:
+            log.info("%s runs again, as its outcome cannot be looked for: %s", claim.name, error)
+            return False
+        return settled
+
+    def park(self, claim: Claim, call: Call, lane: str) -> bool:
+        """Let a claimed call wait in a lane until it is admitted; False if the claim was lost.
+
+        Dies before or after: it is claimed by a dead worker, or waits.
+        """
+        if self.endings.is_over(claim.name):
+            self.files.remove(claim.path)
+            return False
+        siding = waiting_name(claim.origin, call.within.get(lane, ""))
+        return self.files.move(claim.path, self.layout.in_lane(lane, f"{siding}/{claim.name}"))
 
     # -- back to pending ----------------------------------------------------------------
 
@@ -33,11 +195,13 @@ class Store(Moves):
 
         Dies before or after: it is claimed by a dead worker, or pending.
         """
-        if self._is_over(claim.name):
-            self.parked.ended(claim.name.invocation_id)
-            self.remove(claim.path)  # cancelled while it ran: a first attempt is not looked up
+        if self.endings.is_over(claim.name):
+            self.dependencies.ended(claim.name.invocation_id)
+            self.files.remove(
+                claim.path
+            )  # cancelled while it ran: a first attempt is not looked up
             return False
-        return self.move(claim.path, claim.origin)
+        return self.files.move(claim.path, claim.origin)
 
     def park_again(self, claim: Claim, parent: str) -> bool:
         """Let a claimed attempt wait for an invocation that is not over; False if it was lost.
@@ -45,10 +209,10 @@ class Store(Moves):
         Dies before or after: it is claimed by a dead worker, or parked as after `park`.
         """
         path = f"{self.layout.after(parent)}/{claim.name}"
-        moved = self.move(claim.path, path)
+        moved = self.files.move(claim.path, path)
         self.fs.ring(self.layout.after_bell)
-        if self.has_outcome(parent):
-            self.move_on(path)
+        if self.outcomes.exists(parent):
+            self.waiting.move_on(path)
         return moved
 
     def retry(self, claim: Claim, call: Call, due: float) -> bool:
@@ -65,7 +229,7 @@ class Store(Moves):
             self.blobs.touch(call.blob, due)
         slot = Slot.parse(call.slot) or Slot(DEFAULT_PRIORITY, due)
         folder = self.layout.slot(call.queue, str(slot._replace(due=due)))
-        return self.move(claim.path, f"{folder}/{claim.name.after_failure()}")
+        return self.files.move(claim.path, f"{folder}/{claim.name.after_failure()}")
 
     def return_stray(self, path: str, name: AttemptName) -> None:
         """Settle an attempt in a living worker's folder that the worker does not know of.
@@ -78,7 +242,7 @@ class Store(Moves):
         """
         call = self._unfinished(path, name)
         if call is not None:
-            self.move(path, f"{self.layout.slot(call.queue, call.slot)}/{name}")
+            self.files.move(path, f"{self.layout.slot(call.queue, call.slot)}/{name}")
 
     def requeue(self, path: str, name: AttemptName, call: Call) -> bool:
         """Make the attempt of a dead worker pending as the next attempt.
@@ -87,7 +251,7 @@ class Store(Moves):
         rename that succeeds decides.
         """
         slot = self.layout.slot(call.queue, call.slot)
-        return self.move(path, f"{slot}/{name.after_death()}")
+        return self.files.move(path, f"{slot}/{name.after_death()}")
 
     def recover(self, path: str, name: AttemptName, reason: str) -> None:
         """Decide about an attempt whose worker died: finished, unwanted, once more, or lost.
@@ -104,52 +268,37 @@ class Store(Moves):
         if call is None:
             return
         self._settle_dead(path, name, call, reason)
-        self.lanes.vacate(call.lanes, name.invocation_id, os.path.basename(os.path.dirname(path)))
+        self.limits.vacate(call.lanes, name.invocation_id, os.path.basename(os.path.dirname(path)))
 
     def _settle_dead(self, path: str, name: AttemptName, call: Call, reason: str) -> None:
-        if call.abandoned and not self.parked.is_awaited(call.id):
+        if call.abandoned and not self.dependencies.is_awaited(call.id):
             self.withdraw(path)
         elif name.deaths + 1 < call.max_attempts:
             self.requeue(path, name, call)
         else:
-            self.lose(path, name, call, reason)
+            self.endings.lose(path, name, call, reason)
 
     def drop(self, path: str, name: AttemptName) -> None:
         """Remove a cancelled attempt of this process, whose body was ended."""
         lanes: tuple[str, ...] = ()
         with contextlib.suppress(FileNotFoundError, EnvelopeError, SpoolVersionError):
-            lanes = self._read_call(path, name)[0].lanes
-        self.remove(path)
-        self.lanes.vacate(lanes, name.invocation_id, os.path.basename(os.path.dirname(path)))
+            lanes = self.calls.read_header(path, name).lanes
+        self.files.remove(path)
+        self.limits.vacate(lanes, name.invocation_id, os.path.basename(os.path.dirname(path)))
 
     def _unfinished(self, path: str, name: AttemptName) -> Call | None:
         """The header of an attempt that is to go on; None if it is settled, now or before."""
-        if self._is_over(name):
-            self.parked.ended(name.invocation_id)
-            self.remove(path)
+        if self.endings.is_over(name):
+            self.dependencies.ended(name.invocation_id)
+            self.files.remove(path)
             return None
         if name.cancelled:
-            self.end_cancelled(path, name)
+            self.endings.end_cancelled(path, name)
             return None
         try:
-            return self._read_call(path, name)[0]
+            return self.calls.read_header(path, name)
         except FileNotFoundError:
             return None  # somebody else was here
         except EnvelopeError as error:
-            self.quarantine(path, name, str(error))
+            self.endings.quarantine(path, name, str(error))
             return None
-
-    # -- failures of the queue's own -----------------------------------------------------
-
-    def lose(self, path: str, name: AttemptName, call: Call, reason: str) -> None:
-        """End an invocation that has lost its last worker."""
-        message = (
-            f"invocation {name.invocation_id} was lost with its worker {name.deaths + 1} times, "
-            f"which is as often as max_attempts allows. The last time: {reason}. "
-            f"Its call is kept in {self.layout.failed(name)}: look what ends the workers, then run "
-            f"`fsqueue retry {name.invocation_id}`."
-        )
-        failure = self.queue_failure(name, "WorkerLostError", message)
-        add_end(self, call, failure)
-        self.publish_outcome(failure, ())
-        self._retire(path, name, State.FAILED)

@@ -30,23 +30,23 @@ _TRIES = 100
 # -- events -----------------------------------------------------------------------------------
 
 
-def add_event(store: Files, app_id: str, name: EventName, data: bytes) -> None:
+def add_event(files: Files, app_id: str, name: EventName, data: bytes) -> None:
     """Make an event known to the workers of an application.
 
     Dies before the rename: it was not emitted, a file in ``tmp/`` expires. Dies after it: it was.
     """
-    store.place(f"{store.layout.events(app_id)}/{name}", seal(store, data))
-    store.fs.ring(store.layout.event_bell(app_id))
+    files.place(f"{files.layout.events(app_id)}/{name}", seal(files, data))
+    files.fs.ring(files.layout.event_bell(app_id))
 
 
-def add_end(store: Files, call: Call, outcome: Outcome) -> None:
+def add_end(files: Files, call: Call, outcome: Outcome) -> None:
     """Let triggers know that the queue itself ends a call, before its outcome is published.
 
     Only if the application has workers that look for it: they have made its folder. Whoever ends a
     call may not know the application's code, and so none of its triggers.
     """
     app_id = app_of(call.queue)
-    if outcome.failure is None or not store.fs.exists(store.layout.events(app_id)):
+    if outcome.failure is None or not files.fs.exists(files.layout.events(app_id)):
         return
     ended = Ended(
         id=call.id,
@@ -55,7 +55,7 @@ def add_end(store: Files, call: Call, outcome: Outcome) -> None:
         state=outcome.state,
         failure=outcome.failure,
     )
-    add_event(store, app_id, EventName(ENDED, call.id), msgspec.json.encode(ended))
+    add_event(files, app_id, EventName(ENDED, call.id), msgspec.json.encode(ended))
 
 
 def decode_end(data: bytes) -> Ended:
@@ -70,50 +70,50 @@ def decode_end(data: bytes) -> Ended:
         raise EnvelopeError(f"the end of a call cannot be read: {error}") from error
 
 
-def expect_ends(store: Files, app_id: str) -> None:
+def expect_ends(files: Files, app_id: str) -> None:
     """From now on whoever ends a call of the application lets its triggers know."""
-    store.make_folders(store.layout.events(app_id))
+    files.make_folders(files.layout.events(app_id))
 
 
-def event_names(store: Files, app_id: str) -> list[EventName]:
+def event_names(files: Files, app_id: str) -> list[EventName]:
     """Events that are still to be handled."""
-    names = store.fs.names(store.layout.events(app_id), fresh=True)
+    names = files.fs.names(files.layout.events(app_id), fresh=True)
     return [found for found in map(EventName.parse, names) if found is not None]
 
 
-def read_event(store: Files, app_id: str, name: EventName) -> bytes | None:
+def read_event(files: Files, app_id: str, name: EventName) -> bytes | None:
     """What an event holds; None if another worker has handled it, or if it is damaged.
 
     Raises:
         SpoolVersionError: another format version's.
     """
-    path = f"{store.layout.events(app_id)}/{name}"
+    path = f"{files.layout.events(app_id)}/{name}"
     try:
-        return unseal(store, path)
+        return unseal(files, path)
     except FileNotFoundError:
         return None
     except EnvelopeError as error:
         log.error("into quarantine: %s", error)  # noqa: TRY400 - that says it all
-        store.set_aside(path, str(error))
+        files.set_aside(path, str(error))
         return None
 
 
-def is_unhandled(store: Files, app_id: str, name: EventName) -> bool:
+def is_unhandled(files: Files, app_id: str, name: EventName) -> bool:
     """Whether an event is still there."""
-    return store.fs.exists(f"{store.layout.events(app_id)}/{name}", fresh=True)
+    return files.fs.exists(f"{files.layout.events(app_id)}/{name}", fresh=True)
 
 
-def remove_event(store: Files, app_id: str, name: EventName) -> None:
+def remove_event(files: Files, app_id: str, name: EventName) -> None:
     """It was handled."""
-    store.fs.discard(f"{store.layout.events(app_id)}/{name}")
+    files.fs.discard(f"{files.layout.events(app_id)}/{name}")
 
 
-def seal(store: Files, data: bytes) -> list[Any]:
+def seal(files: Files, data: bytes) -> list[Any]:
     """The chunks of a file with a digest, which is keyed in a signed spool."""
-    return envelope.seal(_KIND, [data], store.key, ())[1]
+    return envelope.seal(_KIND, [data], files.key, ())[1]
 
 
-def unseal(store: Files, path: str) -> bytes:
+def unseal(files: Files, path: str) -> bytes:
     """What such a file holds.
 
     Raises:
@@ -122,10 +122,10 @@ def unseal(store: Files, path: str) -> bytes:
         SpoolVersionError: another format version's.
     """
     try:
-        content = store.read_file(path, fresh=True)
+        content = files.read_file(path, fresh=True)
     except PermissionError as error:
         raise EnvelopeError(f"{path} may not be read: {error.strerror}") from error
-    found = store.unseal(content, path)
+    found = files.unseal(content, path)
     if found.kind != _KIND:
         raise EnvelopeError(f"{path} holds a {found.kind!r}, not a {_KIND!r}")
     return bytes(found.payload.data)
@@ -134,44 +134,44 @@ def unseal(store: Files, path: str) -> bytes:
 # -- ticks ------------------------------------------------------------------------------------
 
 
-def handled_until(store: Files, key: str) -> int | None:
+def handled_until(files: Files, key: str) -> int | None:
     """Up to when a cron trigger's ticks were handled; None if nobody has begun.
 
     In seconds since the epoch, by the file server's clock. The latest name in the trigger's folder
     says it, so it can only grow.
     """
-    return max(_ticks(store, key), default=None)
+    return max(_ticks(files, key), default=None)
 
 
-def set_handled(store: Files, key: str, tick: float) -> None:
+def set_handled(files: Files, key: str, tick: float) -> None:
     """A cron trigger's ticks were handled up to this one.
 
     Dies before the new name: the tick is looked at again, and its key is taken. Dies before the old
     ones are gone: the latest one counts, and the next call removes the others.
     """
-    folder = store.layout.trigger(key)
+    folder = files.layout.trigger(key)
     path = f"{folder}/{tick_name(tick)}"
     try:
-        store.fs.touch(path)
+        files.fs.touch(path)
     except FileNotFoundError:
-        store.make_folders(folder)
-        store.fs.touch(path)
-    for old in _ticks(store, key):
+        files.make_folders(folder)
+        files.fs.touch(path)
+    for old in _ticks(files, key):
         if old < int(tick):
-            store.fs.discard(f"{folder}/{tick_name(old)}")
+            files.fs.discard(f"{folder}/{tick_name(old)}")
 
 
-def _ticks(store: Files, key: str) -> list[int]:
-    names = store.fs.names(store.layout.trigger(key), fresh=True)
+def _ticks(files: Files, key: str) -> list[int]:
+    names = files.fs.names(files.layout.trigger(key), fresh=True)
     return [tick for tick in map(tick_of, names) if tick is not None]
 
 
-def keep(store: Files, key: str) -> None:
+def keep(files: Files, key: str) -> None:
     """Keep what a trigger remembers from expiring."""
-    folder = store.layout.trigger(key)
-    for name in store.fs.names(folder):
+    folder = files.layout.trigger(key)
+    for name in files.fs.names(folder):
         with contextlib.suppress(FileNotFoundError):
-            store.fs.set_time(f"{folder}/{name}", None)
+            files.fs.set_time(f"{folder}/{name}", None)
 
 
 # -- parts ------------------------------------------------------------------------------------
@@ -192,14 +192,14 @@ class Gathering:
     says that its call was published; after that the files of the rounds before are removed.
 
     Args:
-        store: the spool.
+        files: the files of the spool.
         key: of the trigger.
         count: how many parts it has.
     """
 
-    def __init__(self, store: Files, key: str, count: int) -> None:
-        self._store, self._count = store, count
-        self._folder = store.layout.trigger(key)
+    def __init__(self, files: Files, key: str, count: int) -> None:
+        self._files, self._count = files, count
+        self._folder = files.layout.trigger(key)
 
     def add(self, part: int, happened: str, data: bytes, wanted: Callable[[], bool]) -> None:
         """A part has happened. The same again changes nothing, until two later rounds are over.
@@ -229,11 +229,11 @@ class Gathering:
             if not wanted():
                 return
             name = Gathered(number, part)
-            self._store.add_file(f"{self._folder}/{name}", seal(self._store, b"".join(content)))
+            self._files.add_file(f"{self._folder}/{name}", seal(self._files, b"".join(content)))
             if not any(each.part is None and each.round > number for each in self._look()):
                 return
             # Its round was over meanwhile, and the files of it removed: it counts for a later one.
-            self._store.fs.discard(f"{self._folder}/{name}")
+            self._files.fs.discard(f"{self._folder}/{name}")
 
     def fire(self, publish: Callable[[Round], object]) -> None:
         """Publish for each round that is whole and was not fired.
@@ -248,17 +248,17 @@ class Gathering:
             if parts is None:
                 continue
             publish(Round(number, parts))
-            self._store.fs.touch(f"{self._folder}/{Gathered(number, None)}")
+            self._files.fs.touch(f"{self._folder}/{Gathered(number, None)}")
             self._remove_before(number)
 
     def _remove_before(self, number: int) -> None:
         old = [each for each in self._look() if each.round < number]
         # The marks last: a round without one, and whole, would be published again.
         for each in sorted(old, key=lambda name: name.part is None):
-            self._store.fs.discard(f"{self._folder}/{each}")
+            self._files.fs.discard(f"{self._folder}/{each}")
 
     def _look(self) -> set[Gathered]:
-        names = map(Gathered.parse, self._store.fs.names(self._folder, fresh=True))
+        names = map(Gathered.parse, self._files.fs.names(self._folder, fresh=True))
         return {name for name in names if name is not None}
 
     def _is_whole(self, found: set[Gathered], number: int) -> bool:
@@ -268,7 +268,7 @@ class Gathering:
         if name not in found:
             return False
         try:
-            first = unseal(self._store, f"{self._folder}/{name}").partition(b"\n")[0]
+            first = unseal(self._files, f"{self._folder}/{name}").partition(b"\n")[0]
             return first == happened.encode()
         except (FileNotFoundError, EnvelopeError):
             return False
@@ -278,11 +278,11 @@ class Gathering:
         for part in range(self._count):
             path = f"{self._folder}/{Gathered(number, part)}"
             try:
-                found.append(unseal(self._store, path).partition(b"\n")[2])
+                found.append(unseal(self._files, path).partition(b"\n")[2])
             except FileNotFoundError:
                 return None  # it was fired, and a later one too
             except EnvelopeError as error:
                 log.error("into quarantine, and to happen again: %s", error)  # noqa: TRY400
-                self._store.set_aside(path, str(error))
+                self._files.set_aside(path, str(error))
                 return None
         return tuple(found)

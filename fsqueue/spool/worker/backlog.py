@@ -117,7 +117,7 @@ class Backlog:
         try:
             slots = fs.names(layout.queue(self._queue), fresh=True, strict=True)
         except PermissionError as error:
-            self._store.pass_over(layout.queue(self._queue), error)
+            self._store.files.pass_over(layout.queue(self._queue), error)
             return []
         self.paused = PAUSED in slots
         if self.paused:
@@ -163,7 +163,7 @@ class Backlog:
         try:
             return self._store.fs.names(folder, limit=limit, fresh=True, strict=True)
         except NotADirectoryError:
-            self._store.clear(folder)
+            self._store.files.clear(folder)
         except PermissionError as error:
             if folder not in self._last:
                 self._last.add(folder)

@@ -79,19 +79,19 @@ class DistantCallers:
         for path, name in self._pending(client):
             # Not readable: it has gone on, or whoever claims it deals with it.
             with contextlib.suppress(FileNotFoundError, EnvelopeError, SpoolVersionError):
-                call = self._store.read_pending(path, name)
+                call = self._store.calls.read_header(path, name)
                 if self._is_unwanted(call):
                     why = f"its caller has lost its lock for {silence:.0f} s and seems to be gone"
-                    count += self._store.cancel_pending(path, why)
+                    count += self._store.endings.cancel_pending(path, why)
         if count:
             log.warning("the caller %s seems to be gone; its calls withdrawn: %d", client, count)
 
     def _pending(self, client: str) -> list[tuple[str, AttemptName]]:
         store = self._store
         folders = itertools.chain(
-            (folder for _, folder in whereabouts.waiting_for_calls(store)),
-            (each.path for each in whereabouts.waiting_for_limits(store)),
-            (each.path for each in whereabouts.slots(store)),
+            (folder for _, folder in whereabouts.waiting_for_calls(store.files)),
+            (each.path for each in whereabouts.waiting_for_limits(store.files)),
+            (each.path for each in whereabouts.slots(store.files)),
         )
         return [
             (f"{folder}/{text}", name)
@@ -104,6 +104,6 @@ class DistantCallers:
 
     def _is_unwanted(self, call: Call) -> bool:
         """Whether only a process that cannot be seen from here could receive the outcome."""
-        if call.keep or call.caller is None or self._store.parked.is_awaited(call.id):
+        if call.keep or call.caller is None or self._store.dependencies.is_awaited(call.id):
             return False
         return call.caller.boot != boot_id() or call.abandoned

@@ -61,9 +61,9 @@ def expire(store: Store, *, result_ttl: float, journal_ttl: float = _DAY) -> int
 def expire_by_kind(store: Store, *, result_ttl: float, journal_ttl: float = _DAY) -> Expired:
     """The same, with the numbers of each kind."""
     layout = store.layout
-    store.check_spool()
+    store.files.check_spool()
     mend_all(store)
-    store.parked.keep(result_ttl)
+    store.dependencies.keep(result_ttl)
     removed = Expired(
         _expire_files(store, layout.tmp_folder, max(_TMP_TTL, result_ttl)),
         _expire_files(store, layout.failed_folder, result_ttl),
@@ -76,18 +76,19 @@ def expire_by_kind(store: Store, *, result_ttl: float, journal_ttl: float = _DAY
             for client in filter(is_client_name, store.fs.names(parent))
         ),
         _expire_blobs(store, result_ttl),
-        store.expire_entries(result_ttl),
+        store.deduplication.expire_entries(result_ttl),
         store.cache.expire(result_ttl),
         _expire_journals(store, journal_ttl),
         _expire_files(store, layout.output_folder, result_ttl),
-        remove_stale_progress(store) + _expire_files(store, layout.progress_folder, result_ttl),
+        remove_stale_progress(store.files)
+        + _expire_files(store, layout.progress_folder, result_ttl),
         sum(  # the folders stay: they say that somebody looks there
             _expire_files(store, layout.events(app_id), result_ttl)
             for app_id in store.fs.names(layout.events_folder)
         ),
         _expire_files(store, layout.fired_folder, result_ttl),
         _expire_in_folders(store, layout.triggers_folder, max(_TRIGGER_TTL, result_ttl)),
-        expire_fleets(store, journal_ttl),
+        expire_fleets(store.files, journal_ttl),
     )
     remove_gone_clients(store)
     return removed
@@ -108,7 +109,7 @@ def _expire_blobs(store: Store, ttl: float) -> int:
 def _expire_in_folders(store: Store, parent: str, ttl: float) -> int:
     """Remove old files from the folders of a folder, and those that are empty then."""
     removed = 0
-    for name in store.listed(parent):
+    for name in store.files.listed(parent):
         removed += _expire_files(store, f"{parent}/{name}", ttl)
         with contextlib.suppress(OSError):  # no folder, or one whose files are still needed
             store.fs.rmdir(f"{parent}/{name}")
@@ -134,17 +135,20 @@ def _oldest_unfinished(store: Store, now: float) -> float:
     for queue in fs.names(layout.pending_folder, fresh=True):
         folder = layout.queue(queue)
         for slot in sorted(
-            filter(None, map(Slot.parse, store.listed(folder, fresh=True))), key=_due
+            filter(None, map(Slot.parse, store.files.listed(folder, fresh=True))), key=_due
         ):
-            if store.listed(
+            if store.files.listed(
                 layout.slot(queue, str(slot)), fresh=True
             ):  # an empty one needs no blobs
                 oldest = min(oldest, slot.due)
                 break
-    for waiting in whereabouts.waiting_for_limits(store):
+    for waiting in whereabouts.waiting_for_limits(store.files):
         oldest = min(oldest, waiting.slot.due)
-    for _, folder in (*whereabouts.running(store), *whereabouts.waiting_for_calls(store)):
-        for name in store.listed(folder, fresh=True):
+    for _, folder in (
+        *whereabouts.running(store.files),
+        *whereabouts.waiting_for_calls(store.files),
+    ):
+        for name in store.files.listed(folder, fresh=True):
             with contextlib.suppress(FileNotFoundError, PermissionError, EnvelopeError):
                 oldest = min(oldest, fs.modified(f"{folder}/{name}"))
     return oldest
@@ -163,9 +167,9 @@ def _remove_late_results(store: Store) -> int:
     fs, layout = store.fs, store.layout
     removed = 0
     for client in filter(is_client_name, fs.names(layout.kept_folder)):
-        kept = store.listed(layout.kept_mailbox(client), fresh=True)
+        kept = store.files.listed(layout.kept_mailbox(client), fresh=True)
         mailbox = layout.mailbox(client)
-        for name in set(store.listed(mailbox, fresh=True)).intersection(kept):
+        for name in set(store.files.listed(mailbox, fresh=True)).intersection(kept):
             removed += _removed(store, f"{mailbox}/{name}")
     return removed
 
@@ -182,7 +186,7 @@ def remove_gone_clients(store: Store) -> None:
         try:
             remove_client_if_empty(store, client)
         except (IsADirectoryError, PermissionError) as error:
-            store.pass_over(layout.client_lock(client), error)
+            store.files.pass_over(layout.client_lock(client), error)
 
 
 def remove_client_if_empty(store: Store, client: str) -> None:
@@ -213,7 +217,7 @@ def _is_gone(store: Store, client: str) -> bool:
 
 def _expire_files(store: Store, folder: str, ttl: float) -> int:
     removed = 0
-    for name in store.listed(folder):
+    for name in store.files.listed(folder):
         path = f"{folder}/{name}"
         try:
             if store.clock.now() - store.fs.modified(path) > ttl:

@@ -68,7 +68,7 @@ class Callers:
         Raises:
             OSError: the shared directory fails.
         """
-        return self.is_gone(call) and not self._store.parked.is_awaited(call.id)
+        return self.is_gone(call) and not self._store.dependencies.is_awaited(call.id)
 
     def report(self, call: Call) -> None:
         """Log once per client that its calls are withdrawn."""
@@ -95,8 +95,8 @@ def clear_up_after(store: Store, client: str) -> None:
     fs, layout = store.fs, store.layout
     for name in filter(is_invocation_id, fs.names(layout.mailbox(client), fresh=True)):
         path = f"{layout.mailbox(client)}/{name}"
-        outcome = beginning_of(store, path, Outcome)
+        outcome = beginning_of(store.files, path, Outcome)
         receiver = None if outcome is None else outcome.caller
-        if receiver is not None and is_gone(receiver) and not store.parked.is_awaited(name):
+        if receiver is not None and is_gone(receiver) and not store.dependencies.is_awaited(name):
             fs.discard(path)
     remove_client_if_empty(store, client)

@@ -9,7 +9,7 @@ from fsqueue.errors import SpoolError
 from fsqueue.spool.format.names import lane_limit
 
 if TYPE_CHECKING:
-    from fsqueue.spool.store.transitions import Moves
+    from fsqueue.spool.store.store import Store
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ class LaneUpkeep:
         store: the spool.
     """
 
-    def __init__(self, store: Moves) -> None:
+    def __init__(self, store: Store) -> None:
         self._store = store
         self._last = ""
         self._wanting: set[str] = set()
@@ -47,16 +47,16 @@ class LaneUpkeep:
                 self._wanting.add(lane)
 
 
-def mend_all(store: Moves) -> None:
+def mend_all(store: Store) -> None:
     """Mend every lane, at once."""
     for lane in filter(lane_limit, store.fs.names(store.layout.lanes_folder, fresh=True)):
         _is_wanting(store, lane, admit=True)
 
 
-def _is_wanting(store: Moves, lane: str, *, admit: bool) -> bool:
+def _is_wanting(store: Store, lane: str, *, admit: bool) -> bool:
     """What `Lanes.mend` says; False if it fails, which must not keep other lanes from it."""
     try:
-        return store.lanes.mend(lane, admit=admit)
+        return store.limits.mend(lane, admit=admit)
     except (OSError, SpoolError) as error:
         log.warning("lane %s is mended later: %s", lane, error)
         return False

@@ -52,17 +52,17 @@ def reap(store: Store, worker: str, reason: str) -> int:
         path = f"{folder}/{text}"
         name = AttemptName.parse(text)
         if name is None:
-            store.clear_away(path, "its name is not one of an invocation")
+            store.files.clear_away(path, "its name is not one of an invocation")
             continue
         store.fs.recall(path)
         try:
             store.recover(path, name, reason)
             recovered += 1
-            drop_progress(store, name)
+            drop_progress(store.files, name)
         except SpoolVersionError as error:
-            store.leave_alone(error)
+            store.files.leave_alone(error)
         except PermissionError as error:
-            store.pass_over(path, error)
+            store.files.pass_over(path, error)
     if store.fs.rmdir(folder):
         remove_worker_files(store, worker)
     if recovered:

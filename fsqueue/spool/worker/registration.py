@@ -87,8 +87,8 @@ class Worker:
         )
         temporary = layout.tmp(self.name, 0)
         store.fs.create(temporary, [msgspec.json.encode(self.record)])
-        store.move(temporary, layout.worker_record(self.name))
-        store.make_folders(layout.running(self.name))
+        store.files.move(temporary, layout.worker_record(self.name))
+        store.files.make_folders(layout.running(self.name))
 
     def beat(self) -> None:
         """Show that this worker lives, and read the file server's clock on the way."""
@@ -132,7 +132,7 @@ class Worker:
         """Whether this worker's folder is missing from a spool that is there."""
         if self.is_registered():
             return False
-        self._store.check_spool()
+        self._store.files.check_spool()
         # Again: the root may have come back in between, with the folder and the claims in it.
         return not self.is_registered()
 
@@ -210,9 +210,9 @@ class Worker:
                 try:
                     self._store.return_stray(f"{folder}/{text}", name)
                 except SpoolVersionError as error:
-                    self._store.leave_alone(error)
+                    self._store.files.leave_alone(error)
                 except PermissionError as error:  # its mailbox is closed, say
-                    self._store.pass_over(f"{folder}/{text}", error)
+                    self._store.files.pass_over(f"{folder}/{text}", error)
 
     @property
     def claims(self) -> list[Claim]:
@@ -236,4 +236,4 @@ def remove_worker_files(store: Store, worker: str) -> None:
         try:
             store.fs.discard(path)
         except (IsADirectoryError, PermissionError) as error:
-            store.pass_over(path, error)
+            store.files.pass_over(path, error)

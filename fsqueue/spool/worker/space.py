@@ -41,7 +41,7 @@ def measure(store: Store) -> Results:
     folders = [layout.failed_folder]
     for parent in (layout.done_folder, layout.kept_folder):
         folders += [f"{parent}/{name}" for name in filter(is_client_name, fs.names(parent))]
-    paths = [f"{folder}/{name}" for folder in folders for name in store.listed(folder)]
+    paths = [f"{folder}/{name}" for folder in folders for name in store.files.listed(folder)]
     sizes, oldest, now = [], 0.0, store.clock.now()
     for path in random.sample(paths, min(_SAMPLE, len(paths))):
         try:

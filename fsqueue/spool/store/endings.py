@@ -1,0 +1,158 @@
+"""Ends calls: completed, cancelled, lost, or damaged."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from typing import TYPE_CHECKING
+
+from fsqueue.errors import EnvelopeError, SpoolVersionError
+from fsqueue.spool.format.names import AttemptName
+from fsqueue.spool.format.states import State
+from fsqueue.spool.store.trigger_state import add_end
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from fsqueue.spool.disk.content import Buffer
+    from fsqueue.spool.format.claim import Claim
+    from fsqueue.spool.format.records import Call, Outcome
+    from fsqueue.spool.store.calls import Calls
+    from fsqueue.spool.store.files import Files
+    from fsqueue.spool.store.outcomes import Outcomes
+
+log = logging.getLogger(__name__)
+
+
+class Endings:
+    """The last step of a call: its outcome is published, and then its file is put away.
+
+    Args:
+        files: the files of the spool.
+        calls: reads the headers of calls.
+        outcomes: where outcomes are published.
+    """
+
+    def __init__(self, files: Files, calls: Calls, outcomes: Outcomes) -> None:
+        self._files, self._fs, self._layout = files, files.fs, files.layout
+        self._calls, self._outcomes = calls, outcomes
+
+    def complete(
+        self,
+        claim: Claim,
+        outcome: Outcome,
+        payload: Sequence[bytes | memoryview] = (),
+        buffers: Sequence[Buffer] = (),
+    ) -> bool:
+        """Publish the outcome of a claimed attempt; False if there was one already.
+
+        Dies before the link: the attempt runs again. Dies after it: the outcome stands, and
+        whoever finds the rest of the attempt removes it. Lost reply: the temporary file has
+        two names.
+        """
+        published = self._outcomes.publish(outcome, payload, buffers)
+        if not published and not self._fs.exists(self._layout.cancelled(outcome.id)):
+            text = "%s has ended, but an outcome was there before, and stands"
+            log.warning(text, claim.name, extra=claim.tags)
+        self._put_away(claim.path, claim.name, outcome.state)
+        return published
+
+    def _put_away(self, path: str, name: AttemptName, state: State) -> None:
+        """Take a finished attempt out of ``running/``; failed ones are kept for a look."""
+        if state is not State.FAILED:
+            self._files.remove(path)
+            return
+        # False where a reaper took it: its next claimant finds the outcome.
+        self._files.move(path, self._layout.failed(name))
+
+    # -- cancel -------------------------------------------------------------------------
+
+    def cancel_pending(self, path: str, why: str = "") -> bool:
+        """Cancel an attempt that is pending; False if somebody has claimed it.
+
+        The outcome says `why`, unless this process dies before it is published.
+
+        Dies before the rename: nothing has happened. Dies after it: whoever claims the attempt
+        ends it. Lost reply: the new name is there.
+        """
+        folder, text = os.path.split(path)
+        name = AttemptName.parse(text)
+        if name is None:
+            return False
+        marked = f"{folder}/{name._replace(cancelled=True)}"
+        try:
+            self._fs.rename(path, marked)
+        except FileNotFoundError:
+            if os.path.basename(marked) not in self._fs.names(folder, fresh=True):
+                return False
+        self.end_cancelled(marked, name, why)
+        return True
+
+    def cancel_running(self, invocation_id: str) -> bool:
+        """Cancel an invocation wherever it is; False if it had an outcome already.
+
+        The outcome comes first: whoever meets the mark may drop the attempt without another look.
+        Dies between: it is cancelled, and its body ends by itself. The mark outlasts an outcome
+        that is collected.
+        """
+        published = self._publish_cancelled(AttemptName(invocation_id, 1))
+        self._fs.touch(self._layout.cancelled(invocation_id))
+        return published
+
+    def end_cancelled(self, path: str, name: AttemptName, why: str = "") -> None:
+        """Publish the outcome of an attempt that was cancelled before it ran, and remove it."""
+        # Not readable: it is gone, or nobody can tell what it was.
+        with contextlib.suppress(FileNotFoundError, EnvelopeError, SpoolVersionError):
+            add_end(self._files, self._calls.read_header(path, name), self._cancelled(name, why))
+        self._tell(self._cancelled(name, why))
+        self._files.remove(path)
+
+    def _tell(self, outcome: Outcome) -> None:
+        """Publish an outcome of the queue's own; it is only logged if the mailbox is closed."""
+        try:
+            self._outcomes.publish(outcome, ())
+        except PermissionError as error:
+            self._files.pass_over(self._layout.done(outcome.id), error)
+
+    def _publish_cancelled(self, name: AttemptName, why: str = "") -> bool:
+        return self._outcomes.publish(self._cancelled(name, why), ())
+
+    def _cancelled(self, name: AttemptName, why: str = "") -> Outcome:
+        message = f"invocation {name.invocation_id} was cancelled{f': {why}' if why else ''}"
+        return self._outcomes.queue_failure(name, "CancelledError", message, State.CANCELLED)
+
+    def is_cancelled(self, invocation_id: str) -> bool:
+        """Whether somebody has asked to stop an invocation that runs."""
+        return invocation_id in self._fs.names(self._layout.cancel_folder, fresh=True)
+
+    def is_over(self, name: AttemptName) -> bool:
+        """Whether nobody waits for an attempt: its outcome is there, or it was cancelled."""
+        marker = self._layout.cancelled(name.invocation_id)
+        return self._outcomes.exists(name.invocation_id) or self._fs.exists(marker, fresh=True)
+
+    # -- failures of the queue's own ------------------------------------------------------
+
+    def quarantine(self, path: str, name: AttemptName, reason: str) -> None:
+        """Set a damaged call aside and tell its caller, whom the name alone identifies."""
+        self._files.check_spool()
+        place = self._files.free_name(path)
+        message = (
+            f"invocation {name.invocation_id} could not be read: {reason}. "
+            f"The file lies in {self._layout.quarantined(place)}; make the call again."
+        )
+        self._tell(self._outcomes.queue_failure(name, "InvocationCorruptError", message))
+        self._files.set_aside(path, reason, place)
+
+    def lose(self, path: str, name: AttemptName, call: Call, reason: str) -> None:
+        """End an invocation that has lost its last worker."""
+        message = (
+            f"invocation {name.invocation_id} was lost with its worker {name.deaths + 1} times, "
+            f"which is as often as max_attempts allows. The last time: {reason}. "
+            f"Its call is kept in {self._layout.failed(name)}: look what ends the workers, then "
+            f"run `fsqueue retry {name.invocation_id}`."
+        )
+        failure = self._outcomes.queue_failure(name, "WorkerLostError", message)
+        add_end(self._files, call, failure)
+        self._outcomes.publish(failure, ())
+        self._put_away(path, name, State.FAILED)
