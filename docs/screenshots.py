@@ -24,7 +24,7 @@ from fsqueue.spool.admin import controls
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from fsqueue.spool.admin.snapshot import Census, WorkerSight
+    from fsqueue.spool.admin.snapshot import Snapshot, WorkerInfo
     from fsqueue.spool.history.statistics import Stats, WorkerStats
 
 HERE = Path(__file__).resolve().parent
@@ -60,7 +60,7 @@ def index(_shelf: int) -> None:
     time.sleep(DICE.uniform(0.8, 2.0))
 
 
-def renamed(census: Census, recent: Stats) -> tuple[Census, Stats]:
+def renamed(census: Snapshot, recent: Stats) -> tuple[Snapshot, Stats]:
     """The same for a folder and hosts of other names."""
     names = sorted(
         {each.name for each in census.workers} | {each.worker for each in recent.workers}
@@ -69,7 +69,7 @@ def renamed(census: Census, recent: Stats) -> tuple[Census, Stats]:
         name: f"node{number}-{number * 2113}-{name[-6:]}" for number, name in enumerate(names, 1)
     }
 
-    def sight(worker: WorkerSight) -> WorkerSight:
+    def sight(worker: WorkerInfo) -> WorkerInfo:
         return replace(worker, name=new[worker.name])
 
     def stats(worker: WorkerStats) -> WorkerStats:

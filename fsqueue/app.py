@@ -12,7 +12,7 @@ from fsqueue.config import Options, load_config
 from fsqueue.direct import AggregateFunc, DirectTask, FanOut, ParallelFunc, direct
 from fsqueue.errors import ConfigError, TaskNotFoundError
 from fsqueue.invocation import Invocation, bar_of, naming_item
-from fsqueue.results.pending_result import Delivery
+from fsqueue.results.pending_result import PendingResult
 from fsqueue.spool.caller.session import Session
 from fsqueue.spool.format.names import client_of, is_safe_name, split_member
 from fsqueue.task import Task
@@ -198,7 +198,7 @@ class FSQueue:
         """
         carrier, member = split_member(invocation_id)
         client_of(carrier)
-        return Invocation(Delivery(self._session, carrier), member)
+        return Invocation(PendingResult(self._session, carrier), member)
 
     def track(self, invocations: Iterable[Invocation[V]], description: str = "") -> Iterator[V]:
         """The values of calls in the order given, with a progress bar on the terminal meanwhile.

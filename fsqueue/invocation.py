@@ -15,7 +15,7 @@ from fsqueue.spool.format.states import State
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 
-    from fsqueue.results.pending_result import Delivery
+    from fsqueue.results.pending_result import PendingResult
     from fsqueue.runner.attempt.inline import InlineReport
     from fsqueue.spool.store.body_reports import Progress
 
@@ -32,7 +32,7 @@ class Invocation(Generic[R_co]):
         id: its name, by which any process of the spool can ask for it.
     """
 
-    def __init__(self, delivery: Delivery, member: int | None = None) -> None:
+    def __init__(self, delivery: PendingResult, member: int | None = None) -> None:
         self.id = delivery.id if member is None else f"{delivery.id}:{member}"
         self._delivery = delivery
         self._member = member
@@ -44,7 +44,7 @@ class Invocation(Generic[R_co]):
         return (given, (self.get(),)) if self._delivery.is_cached else reference(self)
 
     @property
-    def delivery(self) -> Delivery:
+    def delivery(self) -> PendingResult:
         """The way back of its file, which it may share with others."""
         return self._delivery
 
@@ -388,9 +388,9 @@ def marked_if_invocation(value: Any) -> Any:
     return value.get() if here else mark(value)
 
 
-def _deliveries(invocations: Iterable[Invocation[Any]]) -> dict[Delivery, int]:
+def _deliveries(invocations: Iterable[Invocation[Any]]) -> dict[PendingResult, int]:
     """The files of calls, each with the number of the calls; none of those that ran inline."""
-    found: dict[Delivery, int] = {}
+    found: dict[PendingResult, int] = {}
     for each in invocations:
         delivery = getattr(each, "_delivery", None)
         if delivery is not None:

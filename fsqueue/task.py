@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from fsqueue.calls.options import CallSettings
     from fsqueue.config import Serializer
     from fsqueue.runner.attempt.inline import InlineEnd, InlineReport
-    from fsqueue.spool.caller.client import Occasion
+    from fsqueue.spool.caller.client import IdempotencyKey
     from fsqueue.spool.caller.session import Session
     from fsqueue.triggers import Trigger
 
@@ -210,7 +210,9 @@ class Task(Generic[P, R]):
                 found.append(self._lanes_of(call, common))
         return found
 
-    def fire(self, occasion: Occasion, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
+    def fire(
+        self, occasion: IdempotencyKey, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> bool:
         """Make one call for a trigger, unless its key was taken; True if it was made now.
 
         Raises:

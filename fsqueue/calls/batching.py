@@ -15,7 +15,7 @@ _LARGEST_UNKNOWN = 16
 _WEIGHT = 0.2
 
 
-class Pace:
+class BatchSizer:
     """What is known of how long the calls of a task take."""
 
     def __init__(self) -> None:

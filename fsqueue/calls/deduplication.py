@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from fsqueue.calls.options import CallSettings
 
 
-class Repeat(NamedTuple):
+class ReuseKeys(NamedTuple):
     """What a call has in common with those that it repeats.
 
     Attributes:
@@ -41,7 +41,7 @@ class Repeat(NamedTuple):
 
 def repeat_of(
     scope: Sequence[str], settings: CallSettings, bound: inspect.BoundArguments, ttl: float
-) -> Repeat:
+) -> ReuseKeys:
     """What a call has in common with others.
 
     Args:
@@ -59,7 +59,7 @@ def repeat_of(
     if settings.call_result_cache:
         version = settings.call_result_cache_version
         cache = digest_of(("result", *scope, version, arguments_of(bound)))
-    return Repeat(once, cache, settings.call_result_cache_ttl or ttl)
+    return ReuseKeys(once, cache, settings.call_result_cache_ttl or ttl)
 
 
 def _key(scope: Sequence[str], settings: CallSettings, bound: inspect.BoundArguments) -> Key:
@@ -93,7 +93,7 @@ def check_content(task: str, settings: CallSettings, wanted: Key, found: str, ho
         )
 
 
-def check_group(task: str, settings: CallSettings, repeats: Iterable[Repeat]) -> None:
+def check_group(task: str, settings: CallSettings, repeats: Iterable[ReuseKeys]) -> None:
     """See whether calls of a group that are one may stand for each other.
 
     Raises:

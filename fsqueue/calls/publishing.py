@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 
 from fsqueue.calls.arguments import argument_at
-from fsqueue.calls.batching import Pace
+from fsqueue.calls.batching import BatchSizer
 from fsqueue.invocation import Invocation, marked_if_invocation
 from fsqueue.references import collecting, replaced
-from fsqueue.results.pending_result import Delivery, Hint
+from fsqueue.results.pending_result import Hint, PendingResult
 from fsqueue.runner.attempt.context import current
 from fsqueue.runner.attempt.limits import made_within
 from fsqueue.spool.format.records import Payload
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     import inspect
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-    from fsqueue.calls.deduplication import Repeat
+    from fsqueue.calls.deduplication import ReuseKeys
     from fsqueue.calls.options import CallSettings, HeaderFields
     from fsqueue.config import Serializer
-    from fsqueue.spool.caller.client import Occasion, Receipt
+    from fsqueue.spool.caller.client import IdempotencyKey, Receipt
     from fsqueue.spool.caller.session import Session
 
 log = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ class Packed(NamedTuple):
     """The arguments of one call, ready to be written."""
 
     payload: Payload
-    parents: tuple[Delivery, ...] = ()
+    parents: tuple[PendingResult, ...] = ()
     """The invocations among them, whose results take their places."""
 
 
@@ -45,7 +45,7 @@ class Shared(NamedTuple):
 
     data: bytes = b""
     blob: str = ""
-    parents: tuple[Delivery, ...] = ()
+    parents: tuple[PendingResult, ...] = ()
 
 
 ALONE = Shared()
@@ -62,7 +62,7 @@ class Publisher:
 
     def __init__(self, task: str, session: Session) -> None:
         self._task, self._session = task, session
-        self._pace = Pace()
+        self._pace = BatchSizer()
 
     def codec(self, settings: CallSettings) -> Serializer:
         """How the calls are written."""
@@ -153,7 +153,7 @@ class Publisher:
         digest = digest_of([self._session.app_id, self._task, kind, arguments])
         return (f"{digest}-{settings.running_limit}",)
 
-    def repeat_of(self, settings: CallSettings, bound: inspect.BoundArguments) -> Repeat:
+    def repeat_of(self, settings: CallSettings, bound: inspect.BoundArguments) -> ReuseKeys:
         """What a call has in common with others; `settings` have an option that asks for it.
 
         Raises:
@@ -165,7 +165,7 @@ class Publisher:
         scope = session.app_id, self._task, self.codec(settings)
         return repeat_of(scope, settings, bound, session.conf.result_ttl)
 
-    def cached(self, repeat: Repeat, settings: CallSettings) -> Invocation[Any] | None:
+    def cached(self, repeat: ReuseKeys, settings: CallSettings) -> Invocation[Any] | None:
         """A call that has ended, whose result stands for that of another one."""
         if not repeat.cache:
             return None
@@ -176,7 +176,7 @@ class Publisher:
             return None
         unpickles = self.codec(settings) != "json"
         return Invocation(
-            Delivery.of_cached(session, found.outcome.id, found.content, unpickles=unpickles)
+            PendingResult.of_cached(session, found.outcome.id, found.content, unpickles=unpickles)
         )
 
     def batch_size(self, count: int, settings: CallSettings) -> int:
@@ -199,7 +199,7 @@ class Publisher:
         *,
         keep: bool,
         ring: bool = True,
-        repeat: Repeat | None = None,
+        repeat: ReuseKeys | None = None,
         lanes: tuple[str, ...] = (),
     ) -> list[Invocation[Any]]:
         """Publish one file: a call, or a batch if there are several; the file takes turns.
@@ -259,8 +259,8 @@ class Publisher:
         keep: bool,
         shared: bool,
         members: int,
-    ) -> Delivery:
-        return Delivery(
+    ) -> PendingResult:
+        return PendingResult(
             self._session,
             receipt.invocation_id,
             hint=Hint(receipt.path, lanes),
@@ -271,7 +271,7 @@ class Publisher:
             learn=self._pace.learn,
         )
 
-    def _last_unfinished(self, parents: Sequence[Delivery]) -> str:
+    def _last_unfinished(self, parents: Sequence[PendingResult]) -> str:
         """The last that may not be over; the outcomes of the others are kept from now on."""
         store, found = self._session.store, ""
         for parent in parents:
@@ -281,7 +281,7 @@ class Publisher:
 
     def fire(
         self,
-        occasion: Occasion,
+        occasion: IdempotencyKey,
         call: Packed,
         settings: CallSettings,
         lanes: tuple[str, ...] = (),
@@ -313,7 +313,7 @@ class Publisher:
         shared: Shared,
         members: int,
         lanes: tuple[str, ...],
-        parents: Sequence[Delivery],
+        parents: Sequence[PendingResult],
     ) -> HeaderFields:
         fields: HeaderFields = {**settings.header(), "codec": self.codec(settings)}
         if lanes:
@@ -333,7 +333,7 @@ class Publisher:
         return fields
 
 
-def _parents_of(calls: Sequence[Packed], shared: Shared) -> list[Delivery]:
+def _parents_of(calls: Sequence[Packed], shared: Shared) -> list[PendingResult]:
     """The invocations among the arguments of a file's calls, each once."""
     found = shared.parents
     for call in calls:
@@ -362,7 +362,7 @@ def _encode(
     buffers: list[memoryview] | None,
     codec: Serializer,
     place: Callable[[str], str] | None = None,
-) -> tuple[bytes, tuple[Delivery, ...]]:
+) -> tuple[bytes, tuple[PendingResult, ...]]:
     """Arguments as bytes, and the files of the invocations among them."""
     from fsqueue.codec import encode
 

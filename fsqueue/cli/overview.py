@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
-    from fsqueue.spool.admin.snapshot import Census, Counts, QueueSight, RunningCall, WorkerSight
+    from fsqueue.spool.admin.snapshot import Counts, QueueInfo, RunningCall, Snapshot, WorkerInfo
     from fsqueue.spool.history.journal import TaskSums
     from fsqueue.spool.history.statistics import Stats
     from fsqueue.spool.store.store import Store
@@ -49,20 +49,20 @@ class View:
         """What has ended, by task, in all that was looked at."""
         return self._history.totals
 
-    def look(self) -> tuple[Census, Stats]:
+    def look(self) -> tuple[Snapshot, Stats]:
         """What is there now, and what has ended lately."""
-        from fsqueue.spool.admin.snapshot import take_census
+        from fsqueue.spool.admin.snapshot import take_snapshot
 
         now = time.monotonic()
         if now - self._counted > _COUNT_EVERY:
             self._counts, self._counted = None, now
-        census = take_census(self._store, heartbeat=self._heartbeat, counts=self._counts)
+        census = take_snapshot(self._store, heartbeat=self._heartbeat, counts=self._counts)
         self._counts = census.counts
         self._history.update()
         return census, self._history.stats(alive(census.workers))
 
 
-def alive(workers: Sequence[WorkerSight]) -> set[str]:
+def alive(workers: Sequence[WorkerInfo]) -> set[str]:
     """Names of the workers that are alive."""
     return {worker.name for worker in workers if worker.state == "alive"}
 
@@ -70,7 +70,7 @@ def alive(workers: Sequence[WorkerSight]) -> set[str]:
 # -- text -----------------------------------------------------------------------------------
 
 
-def top_parts(census: Census, recent: Stats) -> Iterator[RenderableType]:
+def top_parts(census: Snapshot, recent: Stats) -> Iterator[RenderableType]:
     """What `top` shows."""
     yield from status_parts(census, recent)
     if recent.tasks:
@@ -78,7 +78,7 @@ def top_parts(census: Census, recent: Stats) -> Iterator[RenderableType]:
         yield tasks_table(recent, _TASKS)
 
 
-def status_parts(census: Census, recent: Stats) -> Iterator[RenderableType]:
+def status_parts(census: Snapshot, recent: Stats) -> Iterator[RenderableType]:
     """What `status` shows."""
     counts = census.counts
     yield f"{printable(census.root)}\n"
@@ -94,7 +94,7 @@ def status_parts(census: Census, recent: Stats) -> Iterator[RenderableType]:
     )
 
 
-def _queues_table(queues: Sequence[QueueSight]) -> RenderableType:
+def _queues_table(queues: Sequence[QueueInfo]) -> RenderableType:
     heads = ("QUEUE", "DUE", "OLDEST", "DELAYED", "NEXT", "WAITING", "WORKERS", "STATE")
     return table(
         heads,
@@ -114,14 +114,14 @@ def _queues_table(queues: Sequence[QueueSight]) -> RenderableType:
     )
 
 
-def _state_of_queue(queue: QueueSight) -> str:
+def _state_of_queue(queue: QueueInfo) -> str:
     if queue.paused:
         return "paused"
     waits = queue.due or queue.delayed or queue.waiting
     return "nobody works" if waits and not queue.workers else "open"
 
 
-def workers_table(workers: Sequence[WorkerSight], recent: Stats) -> RenderableType:
+def workers_table(workers: Sequence[WorkerInfo], recent: Stats) -> RenderableType:
     """The workers, with what they run."""
     heads = ("WORKER", "STATE", "BEAT", "AGE", "RUNNER", "RUNNING", "BUSY", "QUEUES", "CALLS")
     shares = {each.worker: each.busy for each in recent.workers}
@@ -142,7 +142,7 @@ def workers_table(workers: Sequence[WorkerSight], recent: Stats) -> RenderableTy
     return table(heads, rows)
 
 
-def _calls_of(worker: WorkerSight) -> str:
+def _calls_of(worker: WorkerInfo) -> str:
     calls = [
         f"{call.id} ({', '.join([duration(call.seconds), *_progress(call)])})"
         for call in worker.running[:_FEW]

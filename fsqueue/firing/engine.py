@@ -28,12 +28,12 @@ from fsqueue.firing.bound import (
 )
 from fsqueue.firing.ends import cancelled, ends_by_queue, ends_of
 from fsqueue.firing.inline import Inline
-from fsqueue.spool.caller.client import Occasion
+from fsqueue.spool.caller.client import IdempotencyKey
 from fsqueue.spool.format.states import State
 from fsqueue.spool.format.trigger_names import ENDED, EventName
 from fsqueue.spool.store import idempotency
 from fsqueue.spool.store.trigger_state import (
-    Gathering,
+    AllOfState,
     add_event,
     decode_end,
     event_names,
@@ -216,7 +216,7 @@ class Firing:
         """
         cron = each.leaf
         assert isinstance(cron, Cron)  # noqa: S101
-        occasion = Occasion(
+        occasion = IdempotencyKey(
             f"{each.key}.{int(tick)}",
             lambda: (handled_until(store.files, each.key) or 0) < int(tick),
         )
@@ -260,7 +260,7 @@ class Firing:
         occasions = []
         for each in self._events.get(name.event, ()) if found else ():
             occasions.append(
-                Occasion(
+                IdempotencyKey(
                     f"{each.key}.{name.id}", lambda: is_unhandled(store.files, self._app_id, name)
                 )
             )
@@ -279,7 +279,7 @@ class Firing:
     def _tell(self, end: Occurrence) -> None:
         """Fire what waits for the end of a call."""
         for each in self._ends.get(end.task, ()):
-            self._happened(each, end, Occasion(f"{each.key}.{end.id}"))
+            self._happened(each, end, IdempotencyKey(f"{each.key}.{end.id}"))
 
     def emit(self, name: str, payload: Any) -> str:
         """Make an event known; returns its id.
@@ -325,7 +325,7 @@ class Firing:
 
     # -- what follows -----------------------------------------------------------------------
 
-    def _happened(self, each: Watched, occurrence: Occurrence, occasion: Occasion) -> None:
+    def _happened(self, each: Watched, occurrence: Occurrence, occasion: IdempotencyKey) -> None:
         bound = each.bound
         if not matches(each, occurrence):
             return
@@ -335,7 +335,7 @@ class Firing:
         store = self._session.store
         trigger = bound.trigger
         assert isinstance(trigger, AllOf)  # noqa: S101
-        gathering = Gathering(store.files, bound.key, len(trigger.parts))
+        gathering = AllOfState(store.files, bound.key, len(trigger.parts))
         what = f"what has happened for {trigger}"
         try:
             data = travel.write_occurrence(occurrence, what, self._codec)
@@ -361,9 +361,9 @@ class Firing:
             log.exception("%s does not fire", bound.trigger)
             return
         whole = travel.together(f"{bound.key}.{number}", parts)
-        self._call(bound, whole, Occasion(whole.id))
+        self._call(bound, whole, IdempotencyKey(whole.id))
 
-    def _call(self, bound: Bound, occurrence: Occurrence, occasion: Occasion) -> None:
+    def _call(self, bound: Bound, occurrence: Occurrence, occasion: IdempotencyKey) -> None:
         arguments = arguments_of(bound, occurrence)
         try:
             made = arguments is not None and bound.task.fire(occasion, *arguments)

@@ -17,7 +17,7 @@ from fsqueue.spool.format.states import State
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from fsqueue.runner.attempt.context import Workplace
+    from fsqueue.runner.attempt.context import WorkerContext
     from fsqueue.spool.caller.session import Session
     from fsqueue.spool.disk.content import Content
     from fsqueue.spool.format.records import Failure, Outcome, Payload
@@ -48,7 +48,7 @@ class _Opened(NamedTuple):
         return self.outcome.part(self.payload, member, self.starts)
 
 
-class Delivery:
+class PendingResult:
     """The outcome of one file, whichever of its calls is asked for.
 
     Args:
@@ -96,7 +96,7 @@ class Delivery:
     @classmethod
     def of_cached(
         cls, session: Session, invocation_id: str, content: Content, *, unpickles: bool
-    ) -> Delivery:
+    ) -> PendingResult:
         """The outcome of a call that has ended, as it was read."""
         delivery = cls(session, invocation_id, unpickles=unpickles)
         delivery._data, delivery._collected = content, True
@@ -190,7 +190,7 @@ class Delivery:
             data = await in_thread_or_here(self._read)
         return self.open(data, member)
 
-    async def _run_beside(self, workplace: Workplace) -> bool:
+    async def _run_beside(self, workplace: WorkerContext) -> bool:
         """Run it in another thread, if this process may have one: its body may be asynchronous."""
         from fsqueue.common.offloading import NoThreadError
 
@@ -244,12 +244,12 @@ class Delivery:
         if self._keep and client.store.outcomes.is_kept(self.id):
             client.waiter.collected(self.id)
 
-    def _helper(self) -> Workplace | None:
+    def _helper(self) -> WorkerContext | None:
         from fsqueue.runner.attempt.context import helper
 
         return helper(self._session.store.layout.root, self._session.app_id)
 
-    def _run_here(self, workplace: Workplace) -> bool:
+    def _run_here(self, workplace: WorkerContext) -> bool:
         from fsqueue.runner.attempt.execute import run_if_pending
 
         unknown = self._hint is None or self._shared  # another's call may have other lanes

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from fsqueue.results.pending_result import Delivery
+    from fsqueue.results.pending_result import PendingResult
 
 _PERIOD = 0.25
 # How far the running calls are is asked so often, by one listing, and of so many calls at most.
@@ -19,7 +19,7 @@ _ASKED = 50
 
 
 @contextlib.contextmanager
-def bar(deliveries: Mapping[Delivery, int], description: str = "") -> Iterator[None]:
+def bar(deliveries: Mapping[PendingResult, int], description: str = "") -> Iterator[None]:
     """Show how many calls have ended while the block waits for them, on standard error.
 
     A running call counts for as much as it has reported.
@@ -40,7 +40,7 @@ def bar(deliveries: Mapping[Delivery, int], description: str = "") -> Iterator[N
 
 
 class _Bar:
-    def __init__(self, deliveries: Mapping[Delivery, int], description: str) -> None:
+    def __init__(self, deliveries: Mapping[PendingResult, int], description: str) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -85,7 +85,7 @@ class _Bar:
             for arrival in arrivals.values():
                 arrival.cancel()
 
-    def _show(self, arrivals: Mapping[Delivery, Any], partly: float, said: str) -> None:
+    def _show(self, arrivals: Mapping[PendingResult, Any], partly: float, said: str) -> None:
         ended = sum(count for each, count in self._deliveries.items() if arrivals[each].done())
         self._progress.update(
             self._task,
@@ -94,7 +94,7 @@ class _Bar:
             said=said,
         )
 
-    def _reported(self, arrivals: Mapping[Delivery, Any]) -> tuple[float, str]:
+    def _reported(self, arrivals: Mapping[PendingResult, Any]) -> tuple[float, str]:
         """What the running calls are worth, in calls; and what the last of them says."""
         from fsqueue.spool.store.body_reports import read_progress, reporting_attempts
 

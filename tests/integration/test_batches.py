@@ -8,7 +8,7 @@ import pytest
 from support import wait_until
 
 from fsqueue import FSQueue, InvocationError, State
-from fsqueue.calls.batching import Pace
+from fsqueue.calls.batching import BatchSizer
 from integration import sample_tasks
 from integration.conftest import working
 
@@ -111,7 +111,7 @@ def test_dropping_a_batch_drops_all_of_it(app):
 
 
 def test_small_at_first_and_then_by_what_calls_take():
-    pace = Pace()
+    pace = BatchSizer()
     assert pace.batch_size(10_000, 4) == 16
     assert pace.batch_size(20, 4) == 2
     pace.learn(0.001)

@@ -11,7 +11,7 @@ from support import wait_until
 from fsqueue import State
 from fsqueue.spool.admin import controls
 from fsqueue.spool.admin.listing import sight, view
-from fsqueue.spool.admin.snapshot import has_spool, look_at_workers, take_census
+from fsqueue.spool.admin.snapshot import has_spool, look_at_workers, take_snapshot
 from fsqueue.spool.disk.identity import boot_id
 from fsqueue.spool.format.records import WorkerRecord
 from fsqueue.spool.worker.registration import Worker
@@ -20,7 +20,7 @@ from integration.conftest import working
 
 
 def census(app):
-    return take_census(app.store, heartbeat=app.conf.heartbeat)
+    return take_snapshot(app.store, heartbeat=app.conf.heartbeat)
 
 
 def the_queue(app):

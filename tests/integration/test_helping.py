@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from fsqueue.runner.attempt.context import Workplace
+from fsqueue.runner.attempt.context import WorkerContext
 from fsqueue.runner.attempt.execute import run_if_pending
 from fsqueue.spool.worker.registration import Worker
 from integration import sample_tasks
@@ -28,7 +28,7 @@ def test_a_claim_that_the_shared_directory_refuses_is_tried_again(app):
             raise answer
         return answer
 
-    workplace = Workplace(
+    workplace = WorkerContext(
         store=app.store,
         worker=claimant,
         resolve=app.resolve,

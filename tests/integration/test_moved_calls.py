@@ -12,7 +12,7 @@ import pytest
 from support import files_under, wait_until
 
 from fsqueue.errors import InvocationCorruptError
-from fsqueue.spool.format.names import AttemptName, Siding, Slot
+from fsqueue.spool.format.names import AttemptName, Slot, WaitingFolder
 from integration import sample_tasks as sample
 from integration.conftest import working
 
@@ -121,7 +121,7 @@ def test_into_a_lane_from_where_it_would_come_back_elsewhere(app, ran):
     invocation = task(ran)
     path, _, slot, name = place_of(app, invocation)
     (lane,) = app.store.calls.read_header(path, AttemptName.parse(name)).lanes
-    siding = app.store.layout.in_lane(lane, str(Siding(slot, "t.default")))
+    siding = app.store.layout.in_lane(lane, str(WaitingFolder(slot, "t.default")))
     os.makedirs(siding)
     os.rename(path, f"{siding}/{name}")
     with working(app):

@@ -11,7 +11,7 @@ from support import files_under, wait_until
 from fsqueue import CancelledError, ConfigError, State, WorkerLostError
 from fsqueue.cli.output import queue_in_words
 from fsqueue.spool.admin import controls
-from fsqueue.spool.admin.snapshot import take_census
+from fsqueue.spool.admin.snapshot import take_snapshot
 from fsqueue.spool.store.lookup import is_running
 from fsqueue.spool.worker import backlog
 from integration import sample_tasks
@@ -252,8 +252,8 @@ def test_a_pause_and_a_purge_are_of_all_calls_of_a_queue(app):
     assert controls.pause(app.store, queue)
     calls = [task(1), plain(1)]
     with working(app, app.make_runner(resources=GPU)):
-        wait_until(lambda: take_census(app.store, heartbeat=2.0).queues[0].workers)
-        (needy, usual) = take_census(app.store, heartbeat=2.0).queues[::-1]
+        wait_until(lambda: take_snapshot(app.store, heartbeat=2.0).queues[0].workers)
+        (needy, usual) = take_snapshot(app.store, heartbeat=2.0).queues[::-1]
         assert (needy.name, needy.need, needy.due) == ("t.default.gpu-1", "gpu=1", 1)
         assert (usual.name, usual.need, usual.due) == ("t.default", "", 1)
         assert needy.paused
@@ -263,7 +263,7 @@ def test_a_pause_and_a_purge_are_of_all_calls_of_a_queue(app):
         assert [each.status for each in calls] == [State.PENDING] * 2
         assert controls.resume(app.store, queue)
         assert [each.get(timeout=20) for each in calls] == [2, 2]
-        (worker,) = take_census(app.store, heartbeat=2.0).workers
+        (worker,) = take_snapshot(app.store, heartbeat=2.0).workers
         assert worker.resources == "gpu=1"
     calls = [task(1), plain(1)]
     assert controls.purge(app.store, queue) == (2, 0)

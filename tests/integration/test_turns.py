@@ -15,7 +15,7 @@ from fsqueue import CancelledError, State
 from fsqueue.cli.inspect.show import _facts
 from fsqueue.errors import InvocationExpiredError
 from fsqueue.spool.admin import controls, listing
-from fsqueue.spool.admin.snapshot import take_census
+from fsqueue.spool.admin.snapshot import take_snapshot
 from integration import sample_tasks
 from integration.conftest import working
 from integration.sample_tasks import crowds
@@ -189,7 +189,7 @@ def test_who_waits_is_pending_for_everybody(blocked, make_app):
     other = make_app()
     assert other.invocation(second.id).status is State.PENDING
     assert second.status is State.PENDING
-    (queue,) = take_census(app.store, heartbeat=1.0).queues
+    (queue,) = take_snapshot(app.store, heartbeat=1.0).queues
     assert (queue.due, queue.waiting) == (0, 1)
     found = listing.view(app.store, second.id)
     assert found.state is State.PENDING

@@ -12,7 +12,7 @@ from fakebatch import FakeBatch, main
 
 from fsqueue.launch.autoscale import Autoscaler, Managed
 from fsqueue.launch.commands import Command, Reply, run
-from fsqueue.launch.fleet import Fleet, Pace
+from fsqueue.launch.fleet import BatchSizer, Fleet
 from fsqueue.launch.profiles import Profile
 from fsqueue.launch.scripts import Request, script_of
 from fsqueue.spool.fleets.fleets import FleetFiles
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 APP, QUEUE, FLEET = "t", "t.default", "cpu"
 # Two listings tell that a job has ended, however soon one follows the other.
-AT_ONCE = Pace(tick=0.0, listing=0.0, gap=0.0, patience=3600.0, back_off=0.0)
+AT_ONCE = BatchSizer(tick=0.0, listing=0.0, gap=0.0, patience=3600.0, back_off=0.0)
 
 
 def call(folder: str, command: Command) -> Reply:
@@ -53,7 +53,7 @@ class World:
         *,
         most: int = 4,
         slots: int = 2,
-        pace: Pace = AT_ONCE,
+        pace: BatchSizer = AT_ONCE,
         in_process: bool = False,
         running: bool = False,
     ) -> None:

@@ -19,7 +19,7 @@ import pytest
 from support import wait_until
 
 from fsqueue.launch.commands import RefusedError, commands_of, list_jobs, run, slurm, submit
-from fsqueue.launch.fleet import Fleet, Pace
+from fsqueue.launch.fleet import BatchSizer, Fleet
 from fsqueue.launch.profiles import Profile
 from fsqueue.launch.scripts import Request, script_of
 from fsqueue.spool.fleets.records import FleetRecord
@@ -200,7 +200,7 @@ def test_workers_of_an_array_run_calls(place):
 
 def test_a_fleet_keeps_in_step_with_slurm(place):
     store = open_store(place / "spool")
-    fleet = Fleet(store.files, "cpu", pace=Pace(gap=0.0))
+    fleet = Fleet(store.files, "cpu", pace=BatchSizer(gap=0.0))
     fleet.files.define(
         FleetRecord(
             name="cpu", system="slurm", app_id="lab", queues=("default",), walltime=600.0,

@@ -27,11 +27,11 @@ from sweep import (
 )
 from sweep_operations import _Impatient
 
-from fsqueue.runner.attempt.context import Workplace
+from fsqueue.runner.attempt.context import WorkerContext
 from fsqueue.runner.attempt.execute import Ending, execute
 from fsqueue.spool.format.names import AttemptName, Holder
 from fsqueue.spool.worker.backlog import Backlog
-from fsqueue.spool.worker.limit_upkeep import LaneUpkeep, mend_all
+from fsqueue.spool.worker.limit_upkeep import LimitUpkeep, mend_all
 from fsqueue.spool.worker.reaper import reap
 
 if TYPE_CHECKING:
@@ -156,8 +156,8 @@ def abandoned(stage: Stage) -> None:
 # -- the steps ------------------------------------------------------------------------------
 
 
-def workplace_of(store: Store, worker: Worker) -> Workplace:
-    workplace = Workplace(
+def workplace_of(store: Store, worker: Worker) -> WorkerContext:
+    workplace = WorkerContext(
         store=store,
         worker=lambda: worker,
         resolve={"tasks.f": lambda a, b: a + b}.__getitem__,
@@ -181,7 +181,7 @@ def reap_other(stage: Stage) -> None:
 
 
 def two_rounds(stage: Stage) -> None:
-    upkeep = LaneUpkeep(stage.store)
+    upkeep = LimitUpkeep(stage.store)
     upkeep.round()
     upkeep.round()
 

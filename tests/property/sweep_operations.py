@@ -28,7 +28,7 @@ from sweep import (
 
 from fsqueue.codec import decode_exception, encode
 from fsqueue.errors import EnvelopeError
-from fsqueue.runner.attempt.context import Workplace
+from fsqueue.runner.attempt.context import WorkerContext
 from fsqueue.runner.attempt.execute import execute
 from fsqueue.spool.format import envelope
 from fsqueue.spool.format.names import AttemptName
@@ -222,7 +222,7 @@ def run_body(body: Callable[..., object]) -> Callable[[Stage], object]:
 
     def run(stage: Stage) -> object:
         assert stage.claim is not None
-        workplace = Workplace(
+        workplace = WorkerContext(
             store=stage.store,
             worker=lambda: stage.worker,
             resolve={"tasks.f": body}.__getitem__,

@@ -20,7 +20,7 @@ from integration.conftest import working
 
 from fsqueue import State
 from fsqueue.spool.admin.listing import sight, view
-from fsqueue.spool.admin.snapshot import take_census
+from fsqueue.spool.admin.snapshot import take_snapshot
 
 HOSTILE = "hostile-1-aaaaaa"
 
@@ -55,7 +55,7 @@ def test_lists_of_a_spool_with_spoiled_files(app, outside, tmp_path, spoil):
     seen = list(sight(store))
     assert {healthy, pending} <= {each.id for each in seen if each.state is State.PENDING}
     assert SECRET not in repr(seen)
-    census = take_census(store, heartbeat=1.0)
+    census = take_snapshot(store, heartbeat=1.0)
     assert SECRET not in repr(census)
     assert view(store, healthy).call.id == healthy
 

@@ -9,7 +9,7 @@ from sweep import ID, Stage
 
 from fsqueue.errors import StorageError
 from fsqueue.runner.attempt.bodies import Answer
-from fsqueue.runner.attempt.context import Execution, Workplace
+from fsqueue.runner.attempt.context import Execution, WorkerContext
 from fsqueue.runner.attempt.execute import finish
 from fsqueue.runner.attempt.publication import PATIENCE, Publication
 from fsqueue.spool.format.states import State
@@ -29,7 +29,7 @@ def stage(spool):
 
 
 def publication(stage, data):
-    workplace = Workplace(
+    workplace = WorkerContext(
         store=stage.store,
         worker=lambda: stage.worker,
         resolve=lambda _: print,

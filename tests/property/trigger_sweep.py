@@ -13,7 +13,7 @@ from sweep import LOCAL, REMOTE, InterruptibleFilesystem, walk
 
 from fsqueue import FSQueue, triggers
 from fsqueue.runner.attempt.bodies import arguments_of
-from fsqueue.runner.attempt.context import Workplace
+from fsqueue.runner.attempt.context import WorkerContext
 from fsqueue.runner.attempt.execute import execute
 from fsqueue.spool.admin.listing import pending_calls
 from fsqueue.spool.store.opening import open_store
@@ -99,7 +99,7 @@ class Side:
         """Run what is pending of `work`, as a worker; returns the worker's name."""
         worker = Worker(self.store, queues=("t.default",), runner="thread", concurrency=1)
         worker.register()
-        workplace = Workplace(
+        workplace = WorkerContext(
             store=self.store,
             worker=lambda: worker,
             resolve=self.app.resolve,

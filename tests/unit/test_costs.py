@@ -17,7 +17,7 @@ from support import wait_until
 from fsqueue import FSQueue, current_invocation
 from fsqueue.codec import encode
 from fsqueue.runner.attempt import reporting
-from fsqueue.runner.attempt.context import Workplace
+from fsqueue.runner.attempt.context import WorkerContext
 from fsqueue.runner.attempt.execute import Ending, execute
 from fsqueue.spool.format.names import AttemptName, Slot
 from fsqueue.spool.format.states import State
@@ -25,7 +25,7 @@ from fsqueue.spool.store.deduplication import Key
 from fsqueue.spool.store.lookup import state_of
 from fsqueue.spool.store.opening import open_store
 from fsqueue.spool.worker.backlog import Backlog, Backlogs
-from fsqueue.spool.worker.limit_upkeep import LaneUpkeep
+from fsqueue.spool.worker.limit_upkeep import LimitUpkeep
 from fsqueue.testing import NAME_VERBS, FaultyFilesystem
 
 BATCH = 100
@@ -147,7 +147,7 @@ def chatter():
 
 def cost_of(pair, function, **options):
     """The filesystem calls of a call that is run, from its claim to its outcome."""
-    workplace = Workplace(
+    workplace = WorkerContext(
         store=pair.store,
         worker=lambda: pair.worker,
         resolve=lambda _: function,
@@ -411,7 +411,7 @@ def test_a_turn_costs_eight_calls_and_those_of_others_do_not_matter(pair):
 def test_upkeep_looks_after_a_hundred_lanes_at_a_time(pair):
     for number in range(250):
         os.mkdir(pair.store.layout.lane(f"{number:016d}-1"))
-    upkeep = LaneUpkeep(pair.store)
+    upkeep = LimitUpkeep(pair.store)
     for left in (150, 50, 0):
         pair.fs.inject()
         upkeep.round()

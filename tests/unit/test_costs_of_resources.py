@@ -7,7 +7,7 @@ import os
 import pytest
 from spool_pair import opened_pair
 
-from fsqueue.runner.attempt.lending import Budget
+from fsqueue.runner.attempt.lending import ResourcePool
 from fsqueue.spool.format.names import Slot
 from fsqueue.spool.format.resources import amounts
 from fsqueue.spool.worker import backlog
@@ -34,7 +34,7 @@ def remote(spool):
 
 
 def backlogs_of(pair, resources):
-    room = Budget(amounts(resources)) if resources else None
+    room = ResourcePool(amounts(resources)) if resources else None
     return Backlogs(pair.store, {PLAIN: 1.0}, weighted=False, room=room)
 
 
@@ -99,7 +99,7 @@ def test_a_claim_of_a_call_that_needs_something_costs_the_same_whatever_the_back
 
 def test_nothing_is_claimed_for_which_there_is_no_room(remote):
     first, second = file_call(remote, NEEDY), file_call(remote, NEEDY, "abcd-2.1")
-    budget = Budget(amounts("gpu=1"))
+    budget = ResourcePool(amounts("gpu=1"))
     backlogs = Backlogs(remote.store, {PLAIN: 1.0}, weighted=False, room=budget)
     assert budget.take("a", amounts("gpu=1"))
     assert list(backlogs) == []

@@ -2,7 +2,7 @@ import threading
 
 from support import wait_until
 
-from fsqueue.runner.loop.thread_pacing import _LONGEST_RAMP, _RAMP, Crew
+from fsqueue.runner.loop.thread_pacing import _LONGEST_RAMP, _RAMP, ThreadPacer
 
 
 def leaves(crew, *, others=1, ended=1000, body=0.0):
@@ -13,20 +13,22 @@ def leaves(crew, *, others=1, ended=1000, body=0.0):
 
 
 def test_threads_leave_one_by_one_while_calls_end_quickly():
-    crew = Crew(waits=False)
+    crew = ThreadPacer(waits=False)
     for _ in range(3):
         wait_until(lambda: leaves(crew))
         assert not leaves(crew)
 
 
 def test_threads_stay_that_are_alone_or_wait_or_end_few_calls():
-    crew = Crew(waits=False)
+    crew = ThreadPacer(waits=False)
     stay = {
         "alone": lambda each: leaves(each, others=0),
         "in bodies": lambda each: leaves(each, body=1.0),
         "few": lambda each: leaves(each, ended=0),
     }
-    crews = {why: Crew(waits=False) for why in stay} | {"file server": Crew(waits=True)}
+    crews = {why: ThreadPacer(waits=False) for why in stay} | {
+        "file server": ThreadPacer(waits=True)
+    }
     stay["file server"] = leaves
 
     def one_has_left():
@@ -38,7 +40,7 @@ def test_threads_stay_that_are_alone_or_wait_or_end_few_calls():
 
 
 def test_who_watches_threads_that_keep_up_looks_more_seldom():
-    crew, wake = Crew(waits=False), threading.Event()
+    crew, wake = ThreadPacer(waits=False), threading.Event()
 
     def quick():
         crew.ended += 1000

@@ -13,7 +13,7 @@ from msgspec import structs
 from spool_pair import opened_pair
 
 from fsqueue.codec import encode
-from fsqueue.runner.attempt.context import Workplace
+from fsqueue.runner.attempt.context import WorkerContext
 from fsqueue.runner.attempt.execute import Ending, execute
 from fsqueue.spool.disk.identity import (
     Process,
@@ -54,7 +54,7 @@ def claimed(pair, caller: Process | None, *, keep: bool = False):
 
 
 def run(pair, claim, body: Callable[[], object]) -> Ending:
-    workplace = Workplace(
+    workplace = WorkerContext(
         store=pair.store,
         worker=lambda: pair.worker,
         resolve=lambda _: body,

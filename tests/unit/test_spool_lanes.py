@@ -12,8 +12,8 @@ from spool_pair import opened_pair
 from fsqueue.errors import EnvelopeError
 from fsqueue.spool.disk.identity import host_name
 from fsqueue.spool.format import envelope
-from fsqueue.spool.format.names import AttemptName, Holder, Siding, lane_limit
-from fsqueue.spool.worker.limit_upkeep import LaneUpkeep, mend_all
+from fsqueue.spool.format.names import AttemptName, Holder, WaitingFolder, lane_limit
+from fsqueue.spool.worker.limit_upkeep import LimitUpkeep, mend_all
 from fsqueue.testing import Fault
 
 LANE = "0123456789abcdef-2"
@@ -135,7 +135,7 @@ def test_a_lane_that_cannot_be_mended_keeps_no_other_from_it(pair):
     assert os.listdir(layout.lanes_folder) == [lanes[1]]
     os.mkdir(layout.lane(lanes[0]))
     os.mkdir(layout.lane(lanes[2]))
-    LaneUpkeep(pair.store).round()
+    LimitUpkeep(pair.store).round()
     assert os.listdir(layout.lanes_folder) == [lanes[1]]
     pair.fs.inject()
     mend_all(pair.store)
@@ -192,8 +192,8 @@ def _name(path):
 
 def test_names_are_what_they_say():
     for lender in ("", "abcdefgh-7"):
-        siding = Siding("4.1000000000000", "app.q", lender)
-        assert Siding.parse(str(siding)) == siding
+        siding = WaitingFolder("4.1000000000000", "app.q", lender)
+        assert WaitingFolder.parse(str(siding)) == siding
     holder = Holder("abcdefgh-1", "host-1-abc", "12-345", "abcdef")
     assert Holder.parse(str(holder)) == holder
     for text in (
@@ -204,5 +204,5 @@ def test_names_are_what_they_say():
         "4.1000000000000~q~nobody",
         "a~b~c~d",
     ):
-        assert Siding.parse(text) is None
+        assert WaitingFolder.parse(text) is None
     assert Holder.parse("abcdefgh-1@../x.1-1.abcdef") is None

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fsqueue.runner.attempt.lending import Budget
+from fsqueue.runner.attempt.lending import ResourcePool
 from fsqueue.spool.format.names import folder_of, is_queue_name, queue_folder, split_profile
 from fsqueue.spool.format.resources import amounts, covers, in_words, needs_of, profile_of, times
 
@@ -88,7 +88,7 @@ def freed():
 
 @pytest.fixture
 def budget(freed):
-    return Budget(amounts("gpu=2"), lambda: freed.append(1))
+    return ResourcePool(amounts("gpu=2"), lambda: freed.append(1))
 
 
 def test_what_is_held_is_not_there_twice(budget, freed):

@@ -16,7 +16,7 @@ from fsqueue.spool.format.states import State
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from fsqueue.spool.admin.listing import Sighting
+    from fsqueue.spool.admin.listing import CallInfo
     from fsqueue.spool.format.records import Failure
 
 
@@ -88,7 +88,7 @@ def command(
         )
 
 
-def _row(each: Sighting) -> tuple[object, ...]:
+def _row(each: CallInfo) -> tuple[object, ...]:
     batch = f" (batch of {each.members})" if each.members else ""
     return (
         each.id,

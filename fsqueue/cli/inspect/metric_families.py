@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     from prometheus_client import Metric
 
-    from fsqueue.spool.admin.snapshot import Census
+    from fsqueue.spool.admin.snapshot import Snapshot
     from fsqueue.spool.history.journal import TaskSums
     from fsqueue.spool.history.statistics import Durations, Stats
 
@@ -43,7 +43,7 @@ def up(value: int) -> Metric:
     return _gauge("up", "Whether the shared directory could be read.", (), [((), value)])
 
 
-def queues(census: Census) -> Iterator[Metric]:
+def queues(census: Snapshot) -> Iterator[Metric]:
     """The pending calls."""
     by_state = [
         ((queue.name, state), float(count))
@@ -69,7 +69,7 @@ def queues(census: Census) -> Iterator[Metric]:
     )
 
 
-def workers(census: Census, recent: Stats) -> Iterator[Metric]:
+def workers(census: Snapshot, recent: Stats) -> Iterator[Metric]:
     """The workers; together, as each has a name of its own."""
     states = Counter(worker.state for worker in census.workers)
     alive = [worker for worker in census.workers if worker.state == "alive"]
@@ -87,7 +87,7 @@ def workers(census: Census, recent: Stats) -> Iterator[Metric]:
     yield _gauge("busy_slots", "Slots that worked, on average lately.", (), [((), busy)])
 
 
-def results(census: Census) -> Iterator[Metric]:
+def results(census: Snapshot) -> Iterator[Metric]:
     """Files that stay until somebody takes them, or until they expire."""
     counts = census.counts
     places = {

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from fsqueue.runner.attempt.dependencies import Parents
     from fsqueue.runner.attempt.execute import Ending
     from fsqueue.runner.attempt.lending import Lender
-    from fsqueue.runner.attempt.limits import Seat
+    from fsqueue.runner.attempt.limits import HeldPermit
     from fsqueue.runner.attempt.reporting import Report
     from fsqueue.runner.event_loop.loop import BodyRun
     from fsqueue.spool.format.claim import Claim
@@ -38,7 +38,7 @@ _LOOK_EVERY = 0.25
 _making = threading.Lock()
 
 
-class Workplace:
+class WorkerContext:
     """What executing a claim takes.
 
     Args:
@@ -118,14 +118,14 @@ class Execution:
     """
 
     def __init__(
-        self, workplace: Workplace, claim: Claim, call: Call, parents: Parents | None = None
+        self, workplace: WorkerContext, claim: Claim, call: Call, parents: Parents | None = None
     ) -> None:
         self.workplace, self.claim, self.call = workplace, claim, call
         self.parents = parents
         self.started = workplace.store.clock.now()
         self.over = False
         self.parent = current.get()
-        self.seats: dict[str, Seat] = {}
+        self.seats: dict[str, HeldPermit] = {}
         self.view: CurrentInvocation | None = None
         self.run: BodyRun | None = None
         self.interrupted: Ending | None = None
@@ -276,20 +276,20 @@ def current_invocation() -> CurrentInvocation | None:
 current: ContextVar[Execution | None] = ContextVar("fsqueue_execution", default=None)
 inline: ContextVar[CurrentInvocation | None] = ContextVar("fsqueue_inline", default=None)
 
-_open: list[Workplace] = []
+_open: list[WorkerContext] = []
 
 
-def enter(workplace: Workplace) -> None:
+def enter(workplace: WorkerContext) -> None:
     """This process has slots of a worker from now on."""
     _open.append(workplace)
 
 
-def leave(workplace: Workplace) -> None:
+def leave(workplace: WorkerContext) -> None:
     """The end of that."""
     _open.remove(workplace)
 
 
-def helper(root: str, app_id: str) -> Workplace | None:
+def helper(root: str, app_id: str) -> WorkerContext | None:
     """The workplace that must run a pending call itself rather than wait for it; None if none.
 
     Within a body it is the body's own, which holds a slot while it waits. A thread that a body

@@ -30,7 +30,7 @@ from fsqueue.spool.store.lookup import find_due, find_pending, is_due
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from fsqueue.runner.attempt.context import Workplace
+    from fsqueue.runner.attempt.context import WorkerContext
     from fsqueue.spool.format.claim import Claim
     from fsqueue.spool.format.records import Call, Payload
 
@@ -63,7 +63,7 @@ class Ending(enum.Enum):
 
 
 def execute(
-    workplace: Workplace,
+    workplace: WorkerContext,
     claim: Claim,
     release: Callable[[Claim], bool],
     *,
@@ -115,7 +115,7 @@ def execute(
     return ending or (_ending_of(call, workplace) if settled else Ending.GIVEN_BACK)
 
 
-def _ending_of(call: Call, workplace: Workplace) -> Ending:
+def _ending_of(call: Call, workplace: WorkerContext) -> Ending:
     return Ending.UNWANTED if workplace.callers.is_gone(call) else Ending.FINISHED
 
 
@@ -128,7 +128,7 @@ def _interrupted(execution: Execution, result: Answer) -> Ending | None:
 
 
 def _read(
-    workplace: Workplace, claim: Claim, release: Callable[[Claim], bool]
+    workplace: WorkerContext, claim: Claim, release: Callable[[Claim], bool]
 ) -> tuple[Call, Payload, Parents | None] | Ending:
     """What a claim holds and refers to; or how it has ended, if that cannot be read."""
     store = workplace.store
@@ -151,7 +151,7 @@ def _read(
 
 
 def _quarantine(
-    workplace: Workplace, claim: Claim, reason: str, release: Callable[[Claim], bool]
+    workplace: WorkerContext, claim: Claim, reason: str, release: Callable[[Claim], bool]
 ) -> Ending:
     log.error("into quarantine: %s", reason, extra=claim.tags)
     if release(claim):
@@ -168,7 +168,7 @@ def _withdraw(execution: Execution, release: Callable[[Claim], bool]) -> Ending:
     return Ending.UNWANTED
 
 
-def _parents_of(workplace: Workplace, call: Call) -> Parents | None:
+def _parents_of(workplace: WorkerContext, call: Call) -> Parents | None:
     if not call.after:
         return None
     parents: Parents = _insist(workplace, lambda: Parents(workplace.store, call))
@@ -178,7 +178,7 @@ def _parents_of(workplace: Workplace, call: Call) -> Parents | None:
 
 
 def _park_again(
-    workplace: Workplace, claim: Claim, parent: str, release: Callable[[Claim], bool]
+    workplace: WorkerContext, claim: Claim, parent: str, release: Callable[[Claim], bool]
 ) -> Ending:
     """A call came too early, as by an upkeep that had lost sight of its parent."""
     if release(claim):
@@ -241,7 +241,7 @@ def _wait_in(execution: Execution, lane: str, release: Callable[[Claim], bool]) 
     return Ending.WAITS
 
 
-def time_out(workplace: Workplace, claim: Claim) -> None:
+def time_out(workplace: WorkerContext, claim: Claim) -> None:
     """Settle an attempt whose process was ended as its time was over."""
     call, _ = workplace.store.calls.read_claimed(claim)
     error = timeout_error(call)
@@ -250,7 +250,7 @@ def time_out(workplace: Workplace, claim: Claim) -> None:
     workplace.store.limits.vacate(call.lanes, call.id, claim.worker)
 
 
-def cancelled(workplace: Workplace, claim: Claim) -> None:
+def cancelled(workplace: WorkerContext, claim: Claim) -> None:
     """Remove an attempt whose process was ended as nobody waits for it; its outcome is there."""
     with contextlib.suppress(FileNotFoundError, EnvelopeError):
         call, _ = workplace.store.calls.read_claimed(claim)
@@ -309,7 +309,7 @@ def _tags(execution: Execution) -> dict[str, Any]:
     return {**execution.claim.tags, "task": execution.call.task}
 
 
-def _insist(workplace: Workplace, step: Callable[[], Any]) -> Any:
+def _insist(workplace: WorkerContext, step: Callable[[], Any]) -> Any:
     """Repeat a step until the shared directory lets it pass, or the worker is told to abort."""
     pause = 0.05
     while True:
@@ -324,7 +324,7 @@ def _insist(workplace: Workplace, step: Callable[[], Any]) -> Any:
             pause = min(2 * pause, _LONGEST_PAUSE)
 
 
-def _is_there(workplace: Workplace) -> bool:
+def _is_there(workplace: WorkerContext) -> bool:
     """Whether the spool is there, so that a missing file is missing and not unmounted.
 
     Raises:
@@ -337,7 +337,7 @@ def _is_there(workplace: Workplace) -> bool:
     return True
 
 
-def _pending_ancestor(workplace: Workplace, invocation_id: str) -> str | None:
+def _pending_ancestor(workplace: WorkerContext, invocation_id: str) -> str | None:
     """Path of a call of this application that a parked one waits for, and that may be run here."""
     store, ancestor = workplace.store, find_ancestor(workplace.store, invocation_id)
     if ancestor is None:
@@ -352,7 +352,7 @@ def _pending_ancestor(workplace: Workplace, invocation_id: str) -> str | None:
 
 
 def run_if_pending(
-    workplace: Workplace,
+    workplace: WorkerContext,
     invocation_id: str,
     hint: str | None,
     *,
@@ -392,7 +392,7 @@ def run_if_pending(
         workplace.budget.give(name)
 
 
-def _run_pending(workplace: Workplace, path: str) -> bool:
+def _run_pending(workplace: WorkerContext, path: str) -> bool:
     store = workplace.store
     try:
         worker = workplace.worker()
@@ -410,7 +410,7 @@ def _run_pending(workplace: Workplace, path: str) -> bool:
         elif ending is Ending.CANCELLED and worker.release(claim):
             cancelled(workplace, claim)
     finally:
-        worker.release(claim)  # also an attempt that has vanished: see `Shift._settle`
+        worker.release(claim)  # also an attempt that has vanished: see `WorkerLoop._settle`
         worker.forget(claim.name)
         workplace.live.end(claim)
     store.dependencies.helped(claim.name.invocation_id)
@@ -418,7 +418,7 @@ def _run_pending(workplace: Workplace, path: str) -> bool:
 
 
 def _to_run(
-    workplace: Workplace,
+    workplace: WorkerContext,
     invocation_id: str,
     hint: str | None,
     lanes: Sequence[str] | None,

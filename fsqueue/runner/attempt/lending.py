@@ -59,7 +59,7 @@ def _sum(holders: dict[str, _Holder]) -> Amounts:
     return total
 
 
-class Budget:
+class ResourcePool:
     """The resources of one worker. All its methods may be called from any thread.
 
     Args:
@@ -121,7 +121,7 @@ class Budget:
         self._known.pop(name, None)
 
 
-def claim_within(budget: Budget, worker: Worker, origin: str) -> Claim | None:
+def claim_within(budget: ResourcePool, worker: Worker, origin: str) -> Claim | None:
     """Claim a pending attempt and take what it needs; None if that cannot be.
 
     It is given back under the attempt's name, when the call has ended.
@@ -181,5 +181,5 @@ class RemoteBudget:
             self._desk.send(Question(name, None))
 
 
-NOTHING = Budget(NONE)
+NOTHING = ResourcePool(NONE)
 """Of a worker without resources."""

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from fsqueue.runner.attempt.context import Execution
-    from fsqueue.spool.store.limits import Lanes, Place
+    from fsqueue.spool.store.limits import Limits, Permit
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 _MANY_PLACES = 16
 
 
-class Seat:
+class HeldPermit:
     """What an execution has in a lane: a place, or one that a waiting body has lent it.
 
     Args:
@@ -35,13 +35,15 @@ class Seat:
         lender: who has lent it, if not.
     """
 
-    def __init__(self, owner: str, place: Place | None = None, lender: Seat | None = None) -> None:
+    def __init__(
+        self, owner: str, place: Permit | None = None, lender: HeldPermit | None = None
+    ) -> None:
         self.owner, self._place, self._lender = owner, place, lender
         self._unlent = threading.Lock()
 
-    def lend(self) -> Seat | None:
+    def lend(self) -> HeldPermit | None:
         """This place for another execution; None while one has it."""
-        return Seat(self.owner, lender=self) if self._unlent.acquire(blocking=False) else None
+        return HeldPermit(self.owner, lender=self) if self._unlent.acquire(blocking=False) else None
 
     def take_back(self) -> None:
         """The end of what `lend` began."""
@@ -52,7 +54,7 @@ class Seat:
         """Whether another execution has it."""
         return self._unlent.locked()
 
-    def leave(self, lanes: Lanes) -> bool:
+    def leave(self, lanes: Limits) -> bool:
         """Give the place back to who has lent it, or to others; whether these were told.
 
         Raises:
@@ -84,17 +86,17 @@ def take(execution: Execution) -> str | None:
                 for taken in list(execution.seats):
                     _leave(execution, taken)
                 return lane
-            seat = Seat(execution.call.id, place)
+            seat = HeldPermit(execution.call.id, place)
         execution.seats[lane] = seat
     return None
 
 
-def _borrowed(execution: Execution, lane: str) -> Seat | None:
+def _borrowed(execution: Execution, lane: str) -> HeldPermit | None:
     seat = _nearest(execution.parent, lane)
     return seat and seat.lend()
 
 
-def _nearest(execution: Execution | None, lane: str) -> Seat | None:
+def _nearest(execution: Execution | None, lane: str) -> HeldPermit | None:
     """The place of the innermost of these bodies, each of which waits for the one before."""
     while execution is not None:
         if lane in execution.seats:
@@ -180,7 +182,7 @@ def hand_over(
             execution.workplace.store.limits.hand_to(lane, invocation_id, owner, hint)
 
 
-def _places(execution: Execution | None) -> Iterator[tuple[Lanes, str, Seat]]:
+def _places(execution: Execution | None) -> Iterator[tuple[Limits, str, HeldPermit]]:
     """The lanes in which these bodies have places, each with the innermost one's."""
     seen: set[str] = set()
     while execution is not None:

@@ -11,7 +11,7 @@ from fsqueue.runner.attempt.live import over_elsewhere
 from fsqueue.spool.store.body_reports import drop_progress
 
 if TYPE_CHECKING:
-    from fsqueue.runner.attempt.context import Workplace
+    from fsqueue.runner.attempt.context import WorkerContext
     from fsqueue.spool.format.claim import Claim
     from fsqueue.spool.store.store import Store
     from fsqueue.spool.worker.registration import Worker
@@ -47,7 +47,7 @@ def give_all_back(store: Store, worker: Worker) -> None:
         drop_progress(store.files, claim.name)
 
 
-def drop_cancelled(workplace: Workplace, worker: Worker) -> None:
+def drop_cancelled(workplace: WorkerContext, worker: Worker) -> None:
     """Settle the cancelled calls that a worker still holds, as it did not wait for their bodies.
 
     Dies before or in it: a reaper finds their outcomes.

@@ -11,9 +11,9 @@ from fsqueue.common.values import plain
 from fsqueue.config import checked_argument
 from fsqueue.errors import ConfigError
 from fsqueue.runner.attempt.context import current
-from fsqueue.runner.attempt.lending import Budget
+from fsqueue.runner.attempt.lending import ResourcePool
 from fsqueue.runner.loop.orders import EarlyStops, Order
-from fsqueue.runner.loop.worker_loop import Shift
+from fsqueue.runner.loop.worker_loop import WorkerLoop
 from fsqueue.spool.format.names import DEFAULT_QUEUE, is_safe_name, queue_folder
 from fsqueue.spool.format.resources import amounts, profile_of
 from fsqueue.spool.worker.backlog import Backlogs
@@ -35,7 +35,7 @@ class _Run:
 
     def __init__(self) -> None:
         self._stopped = False
-        self.shift: Shift | None = None
+        self.shift: WorkerLoop | None = None
 
     @property
     def stopping(self) -> bool:
@@ -122,7 +122,7 @@ class Runner:
                 shift.run()
 
     @contextlib.contextmanager
-    def _turn(self, order: Order) -> Iterator[Shift | None]:
+    def _turn(self, order: Order) -> Iterator[WorkerLoop | None]:
         """Wait until this run may begin, and make its shift; None if it is stopped before that."""
         run = _Run()
         with self._change:
@@ -144,12 +144,12 @@ class Runner:
                 self._runs.remove(run)
                 self._change.notify_all()
 
-    def _make_shift(self) -> Shift:
-        budget = Budget(self._resources)
+    def _make_shift(self) -> WorkerLoop:
+        budget = ResourcePool(self._resources)
         backlogs = self._make_backlogs(budget)
-        return Shift(self._host, self._kind, self._concurrency, backlogs, budget)
+        return WorkerLoop(self._host, self._kind, self._concurrency, backlogs, budget)
 
-    def _make_backlogs(self, budget: Budget) -> Backlogs:
+    def _make_backlogs(self, budget: ResourcePool) -> Backlogs:
         app_id = self._host.app_id
         weights = {queue_folder(app_id, name): each for name, each in self._queues.items()}
         room = budget if budget.total else None

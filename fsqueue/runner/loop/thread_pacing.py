@@ -25,7 +25,7 @@ _LOOK_BACK = 0.01
 _BODIES = 0.5
 
 
-class Crew:
+class ThreadPacer:
     """The threads of one worker that run calls. Its methods may be called from any thread.
 
     Args:

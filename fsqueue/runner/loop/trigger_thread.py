@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
 
 
-class TriggerWatch:
+class TriggerThread:
     """Fires what is due while a worker runs.
 
     Args:

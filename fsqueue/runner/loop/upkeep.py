@@ -14,7 +14,7 @@ from fsqueue.spool.worker import space
 from fsqueue.spool.worker.distant_callers import DistantCallers
 from fsqueue.spool.worker.expiry import expire, remove_gone_clients
 from fsqueue.spool.worker.gone_callers import clear_up_after
-from fsqueue.spool.worker.limit_upkeep import LaneUpkeep
+from fsqueue.spool.worker.limit_upkeep import LimitUpkeep
 from fsqueue.spool.worker.liveness import Observer, watchers
 from fsqueue.spool.worker.reaper import reap
 
@@ -71,7 +71,7 @@ class Upkeep:
         self._drain, self._draining = drain, False
         self._flush, self._on_replaced = flush, on_replaced
         self._observer = Observer(store, heartbeat=conf.heartbeat, lease=conf.lease)
-        self._lanes = LaneUpkeep(store)
+        self._lanes = LimitUpkeep(store)
         self._callers = DistantCallers(store, lease=conf.lease)
         self._stop = threading.Event()
         self._standing_in = False

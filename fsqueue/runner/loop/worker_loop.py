@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 
 from fsqueue.errors import SpoolError, SpoolReplacedError
 from fsqueue.runner.attempt import context, journal_entries
-from fsqueue.runner.attempt.context import Workplace
+from fsqueue.runner.attempt.context import WorkerContext
 from fsqueue.runner.attempt.execute import Ending, cancelled, time_out
-from fsqueue.runner.attempt.lending import Budget, claim_within
+from fsqueue.runner.attempt.lending import ResourcePool, claim_within
 from fsqueue.runner.attempt.live import over_elsewhere
 from fsqueue.runner.loop.give_back import drop_cancelled, give_all_back, give_back
-from fsqueue.runner.loop.thread_pacing import Crew
-from fsqueue.runner.loop.trigger_thread import TriggerWatch
+from fsqueue.runner.loop.thread_pacing import ThreadPacer
+from fsqueue.runner.loop.trigger_thread import TriggerThread
 from fsqueue.runner.loop.upkeep import Upkeep
 from fsqueue.runner.processes.signals import catching
 from fsqueue.runner.slots.process_slots import ProcessSlots
@@ -48,11 +48,11 @@ _LOOK_AGAIN = 0.0009
 _SETTLED = {Ending.FINISHED, Ending.GIVEN_BACK, Ending.WAITS, Ending.UNWANTED}
 
 
-class Shift:
+class WorkerLoop:
     """One run of a runner, from registration to departure."""
 
     def __init__(
-        self, host: Host, kind: str, concurrency: int, backlogs: Backlogs, budget: Budget
+        self, host: Host, kind: str, concurrency: int, backlogs: Backlogs, budget: ResourcePool
     ) -> None:
         self._host, self._kind, self._concurrency = host, kind, concurrency
         self._store = host.store
@@ -66,7 +66,7 @@ class Shift:
         )
         conf, keep = host.conf, host.conf.journal_ttl > 0
         self._journal = Journal(self._store, concurrency, heartbeat=conf.heartbeat, keep=keep)
-        self._workplace = Workplace(
+        self._workplace = WorkerContext(
             store=self._store,
             worker=lambda: self._worker,
             resolve=host.resolve,
@@ -76,7 +76,7 @@ class Shift:
             note=self._note,
             ended=host.triggers.ended,
         )
-        self._crew = Crew(waits=self._store.fs.remote or self._store.fs.durable)
+        self._crew = ThreadPacer(waits=self._store.fs.remote or self._store.fs.durable)
         self._mutex = threading.Lock()
         self._busy = 0
         self._full = False
@@ -87,7 +87,7 @@ class Shift:
         self._stopping, self._wake = threading.Event(), threading.Event()
         self._slots: Slots | None = None
         self._upkeep: Upkeep | None = None
-        self._watch = TriggerWatch(host)
+        self._watch = TriggerThread(host)
         self._ask: Callable[[], object] | None = None
         self._replaced: SpoolReplacedError | None = None
         self._workplace.budget = budget

@@ -17,7 +17,7 @@ from fsqueue.codec.texts import summary
 from fsqueue.common import logs
 from fsqueue.environment import streams
 from fsqueue.errors import ConfigError, FSQueueError, SpoolError, SpoolReplacedError
-from fsqueue.runner.attempt.context import Workplace, enter
+from fsqueue.runner.attempt.context import WorkerContext, enter
 from fsqueue.runner.attempt.execute import Ending, execute
 from fsqueue.runner.attempt.lending import NOTHING, RemoteBudget
 from fsqueue.runner.processes import descendants
@@ -227,11 +227,11 @@ def _belong_to_the_server() -> None:
     descendants.signal_when_parent_dies(signal.SIGKILL)
 
 
-def _prepare(setup: Setup, budget: Lender, pipe: Connection, notes: list[Entry]) -> Workplace:
+def _prepare(setup: Setup, budget: Lender, pipe: Connection, notes: list[Entry]) -> WorkerContext:
     """Import the application and open its spool, once per process."""
     host = setup.apply()
     host.store.dependencies.leave_to_parent()
-    workplace = Workplace(
+    workplace = WorkerContext(
         store=host.store,
         worker=_Claimant(host),
         resolve=host.resolve,
@@ -283,7 +283,7 @@ def serve(setup: Setup, pipe: Connection, desk: Connection | None) -> None:
         pipe.send(Ended(ending, noted))
 
 
-def _heed_interrupts(workplace: Workplace, pipe: Connection) -> None:
+def _heed_interrupts(workplace: WorkerContext, pipe: Connection) -> None:
     """While a coroutine runs, let the parent interrupt it.
 
     The parent is told of each coroutine, as it kills the process of a plain body at once.
@@ -306,7 +306,7 @@ def _heed_interrupts(workplace: Workplace, pipe: Connection) -> None:
     workplace.on_coroutine, workplace.attend = tell, attend
 
 
-def _ending_of(workplace: Workplace, claim: Claim) -> Ending | FSQueueError:
+def _ending_of(workplace: WorkerContext, claim: Claim) -> Ending | FSQueueError:
     try:
         return execute(workplace, claim, lambda _: True, killable=True)
     except BaseException as error:  # noqa: BLE001 - the parent says it, and gives the claim back

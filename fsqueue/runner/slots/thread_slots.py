@@ -15,7 +15,7 @@ from fsqueue.runner.event_loop.cleanup import CLEANUP
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from fsqueue.runner.attempt.context import Workplace
+    from fsqueue.runner.attempt.context import WorkerContext
     from fsqueue.spool.format.claim import Claim
 
     # Called with a claim and how its execution ended: an exception is the death of its slot.
@@ -74,7 +74,7 @@ class ThreadSlots:
 
     def __init__(
         self,
-        workplace: Workplace,
+        workplace: WorkerContext,
         count: int,
         following: Callable[[], Claim | None],
         on_end: OnEnd,

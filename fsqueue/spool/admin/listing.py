@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from fsqueue.spool.store.store import Store
 
 
-class Sighting(msgspec.Struct, frozen=True, kw_only=True):
+class CallInfo(msgspec.Struct, frozen=True, kw_only=True):
     """One call in a list."""
 
     id: str
@@ -99,7 +99,7 @@ def _attempts(store: Store, folder: str) -> list[AttemptName]:
 # -- lists --------------------------------------------------------------------------------
 
 
-def sight_pending(store: Store) -> Iterator[Sighting]:
+def sight_pending(store: Store) -> Iterator[CallInfo]:
     """The pending calls, in about the order of service; those that wait for others come last."""
     for pending in itertools.chain(pending_calls(store), parked_calls(store)):
         call = beginning_of(store.files, pending.path, Call)
@@ -110,7 +110,7 @@ def sight_pending(store: Store) -> Iterator[Sighting]:
         yield msgspec.structs.replace(found, waits_for=pending.waits_for)
 
 
-def sight_running(store: Store) -> Iterator[Sighting]:
+def sight_running(store: Store) -> Iterator[CallInfo]:
     """The calls that workers hold."""
     for worker, folder in whereabouts.running(store.files):
         for name in _attempts(store, folder):
@@ -120,7 +120,7 @@ def sight_running(store: Store) -> Iterator[Sighting]:
                 yield _of_call(name, State.RUNNING, call, age, worker=worker)
 
 
-def sight_failed(store: Store) -> Iterator[Sighting]:
+def sight_failed(store: Store) -> Iterator[CallInfo]:
     """The failed calls that can be run again; also those whose caller has taken the outcome."""
     for name in reversed(_attempts(store, store.layout.failed_folder)):
         call = beginning_of(store.files, store.layout.failed(name), Call)
@@ -133,7 +133,7 @@ def sight_failed(store: Store) -> Iterator[Sighting]:
             yield _of_outcome(store, outcome, call)
 
 
-def sight_finished(store: Store) -> Iterator[Sighting]:
+def sight_finished(store: Store) -> Iterator[CallInfo]:
     """The outcomes that are there, roughly the latest first."""
     for client in _latest_first(store):
         kept = set(store.files.listed(store.layout.kept_mailbox(client), fresh=True))
@@ -145,7 +145,7 @@ def sight_finished(store: Store) -> Iterator[Sighting]:
                 yield _of_outcome(store, outcome)
 
 
-def sight(store: Store, state: State | None = None) -> Iterator[Sighting]:
+def sight(store: Store, state: State | None = None) -> Iterator[CallInfo]:
     """Calls, each once, of one state or of all; one that moves on during the look may be missed."""
     looks = {State.RUNNING: [sight_running], State.PENDING: [sight_pending]}
     ended = [sight_failed, sight_finished]
@@ -181,8 +181,8 @@ def _of_call(
     *,
     worker: str = "",
     queue: str = "",
-) -> Sighting:
-    return Sighting(
+) -> CallInfo:
+    return CallInfo(
         id=name.invocation_id,
         state=state,
         task=call.task if call else "",
@@ -195,8 +195,8 @@ def _of_call(
     )
 
 
-def _of_outcome(store: Store, outcome: Outcome, call: Call | None = None) -> Sighting:
-    return Sighting(
+def _of_outcome(store: Store, outcome: Outcome, call: Call | None = None) -> CallInfo:
+    return CallInfo(
         id=outcome.id,
         state=outcome.state,
         task=outcome.task or (call.task if call else ""),

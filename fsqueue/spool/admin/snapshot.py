@@ -33,7 +33,7 @@ _REASON = ".reason"
 Life = Literal["alive", "silent", "dead"]
 
 
-class QueueSight(msgspec.Struct, frozen=True, kw_only=True):
+class QueueInfo(msgspec.Struct, frozen=True, kw_only=True):
     """One queue. Times are in seconds from now."""
 
     name: str
@@ -66,7 +66,7 @@ class RunningCall(msgspec.Struct, frozen=True, kw_only=True):
     """How far its body says that it is."""
 
 
-class WorkerSight(msgspec.Struct, frozen=True, kw_only=True):
+class WorkerInfo(msgspec.Struct, frozen=True, kw_only=True):
     """One worker."""
 
     name: str
@@ -103,15 +103,15 @@ class Counts(msgspec.Struct, frozen=True, kw_only=True):
     """Processes that make calls, as far as they have left a lock."""
 
 
-class Census(msgspec.Struct, frozen=True, kw_only=True):
+class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     """A whole spool."""
 
     root: str
     spool: str
     time: float
     """When it was taken, by the file server's clock."""
-    queues: tuple[QueueSight, ...]
-    workers: tuple[WorkerSight, ...]
+    queues: tuple[QueueInfo, ...]
+    workers: tuple[WorkerInfo, ...]
     counts: Counts
 
 
@@ -123,7 +123,7 @@ def has_spool(root: str) -> bool:
         return False
 
 
-def take_census(store: Store, *, heartbeat: float, counts: Counts | None = None) -> Census:
+def take_snapshot(store: Store, *, heartbeat: float, counts: Counts | None = None) -> Snapshot:
     """Look at everything once.
 
     Args:
@@ -134,7 +134,7 @@ def take_census(store: Store, *, heartbeat: float, counts: Counts | None = None)
     store.files.sync_clock()
     workers = look_at_workers(store, heartbeat=heartbeat)
     waiting = _waiting(store)
-    return Census(
+    return Snapshot(
         root=store.layout.root,
         spool=store.files.info.id,
         time=store.clock.now(),
@@ -158,7 +158,7 @@ def _waiting(store: Store) -> Counter[str]:
     return found
 
 
-def _queue(store: Store, name: str, workers: tuple[WorkerSight, ...], waiting: int) -> QueueSight:
+def _queue(store: Store, name: str, workers: tuple[WorkerInfo, ...], waiting: int) -> QueueInfo:
     layout, now = store.layout, store.clock.now()
     names = store.files.listed(layout.queue(name), fresh=True)
     due = delayed = 0
@@ -174,7 +174,7 @@ def _queue(store: Store, name: str, workers: tuple[WorkerSight, ...], waiting: i
             delayed, next_due = delayed + count, min(next_due, slot.due)
     queue, profile = split_profile(name)
     paused = PAUSED in (store.files.listed(layout.queue(queue), fresh=True) if profile else names)
-    return QueueSight(
+    return QueueInfo(
         name=name,
         need=in_words(needs_of(profile) or NONE),
         due=due,
@@ -187,7 +187,7 @@ def _queue(store: Store, name: str, workers: tuple[WorkerSight, ...], waiting: i
     )
 
 
-def _serves(worker: WorkerSight, folder: str) -> bool:
+def _serves(worker: WorkerInfo, folder: str) -> bool:
     queue, profile = split_profile(folder)
     needed = needs_of(profile)
     return (
@@ -218,7 +218,7 @@ def _counts(store: Store) -> Counts:
 # -- workers ----------------------------------------------------------------------------
 
 
-def look_at_workers(store: Store, *, heartbeat: float) -> tuple[WorkerSight, ...]:
+def look_at_workers(store: Store, *, heartbeat: float) -> tuple[WorkerInfo, ...]:
     """The workers that have left a trace, sorted by name; reads the file server's clock.
 
     Args:
@@ -238,7 +238,7 @@ def look_at_workers(store: Store, *, heartbeat: float) -> tuple[WorkerSight, ...
         state: Life = "alive" if (beat or 0.0) <= _MISSED_BEATS * heartbeat else "silent"
         known = record or _unknown(name)
         sights.append(
-            WorkerSight(
+            WorkerInfo(
                 name=name,
                 state="dead" if name in dead else state,
                 host=known.host,

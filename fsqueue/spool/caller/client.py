@@ -64,7 +64,7 @@ class CallOptions(CallFields, total=False):
     """The last of `after` that may not be over, if there is one: the call waits for it."""
 
 
-class Occasion(NamedTuple):
+class IdempotencyKey(NamedTuple):
     """What a call is published for, once for all."""
 
     key: str
@@ -200,7 +200,7 @@ class Client:
 
     def fire(
         self,
-        occasion: Occasion,
+        occasion: IdempotencyKey,
         task: str,
         queue: str,
         payload: Payload,

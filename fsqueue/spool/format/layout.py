@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fsqueue.spool.format.names import PAUSED, AttemptName, Siding, client_of, split_profile
+from fsqueue.spool.format.names import PAUSED, AttemptName, WaitingFolder, client_of, split_profile
 
 
 class Layout:
@@ -178,7 +178,7 @@ class Layout:
     def home(self, path: str) -> str:
         """Where a call is pending that waits at `path`, in a lane or there."""
         folder, _, name = path.rpartition("/")
-        siding = Siding.parse(folder.rpartition("/")[2])
+        siding = WaitingFolder.parse(folder.rpartition("/")[2])
         return path if siding is None else f"{self.slot(siding.queue, siding.slot)}/{name}"
 
     def failed(self, name: AttemptName) -> str:

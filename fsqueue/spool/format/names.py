@@ -222,7 +222,7 @@ class Holder(NamedTuple):
         return f"{self.invocation_id}@{self.worker}.{self.process}.{self.token}"
 
 
-class Siding(NamedTuple):
+class WaitingFolder(NamedTuple):
     """A folder of calls that wait in a lane, and are to go back to one slot of one queue.
 
     Sorted by name, they are in the order of service.
@@ -234,7 +234,7 @@ class Siding(NamedTuple):
     """The invocation that has a place and caused these calls: it may be waiting for them."""
 
     @classmethod
-    def parse(cls, name: str) -> Siding | None:
+    def parse(cls, name: str) -> WaitingFolder | None:
         """Read a folder's name; None if it is not one of ours."""
         if "~" not in name:
             return None

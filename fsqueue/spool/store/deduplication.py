@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from fsqueue.spool.format.layout import Layout
     from fsqueue.spool.format.records import Call
     from fsqueue.spool.store.files import Files
-    from fsqueue.spool.store.limits import Lanes
+    from fsqueue.spool.store.limits import Limits
 
 log = logging.getLogger(__name__)
 
@@ -115,7 +115,7 @@ class Deduplication:
         limits: where a pending call may wait for its turn.
     """
 
-    def __init__(self, files: Files, limits: Lanes) -> None:
+    def __init__(self, files: Files, limits: Limits) -> None:
         self._files, self._fs, self._layout = files, files.fs, files.layout
         self._limits = limits
 

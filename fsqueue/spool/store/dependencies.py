@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 _SWEEP = 200
 
 
-class Parked:
+class Dependencies:
     """One process's view of ``after/``.
 
     Args:

@@ -29,7 +29,7 @@ from fsqueue.spool.disk.identity import has_live_process, host_name, is_marked_g
 from fsqueue.spool.format.names import (
     AttemptName,
     Holder,
-    Siding,
+    WaitingFolder,
     in_order,
     is_invocation_id,
     lane_limit,
@@ -51,7 +51,7 @@ _GONE = "gone"
 _TOKEN = 6
 
 
-class Place(NamedTuple):
+class Permit(NamedTuple):
     """A place in a lane that an attempt has taken."""
 
     lane: str
@@ -72,10 +72,10 @@ def check_lanes(call: Call, path: str) -> None:
         raise EnvelopeError(f"{path} names no lanes ({', '.join(call.lanes)})")
 
 
-def waiting_name(origin: str, lender: str) -> Siding:
+def waiting_name(origin: str, lender: str) -> WaitingFolder:
     """Where in a lane a call waits that was pending at `origin`."""
     queue, slot = origin.split("/")[-3:-1]
-    return Siding(slot, queue, lender)
+    return WaitingFolder(slot, queue, lender)
 
 
 class _Sight(NamedTuple):
@@ -83,7 +83,7 @@ class _Sight(NamedTuple):
 
     limit: int
     numbers: frozenset[int]
-    sidings: tuple[Siding, ...]
+    sidings: tuple[WaitingFolder, ...]
     others: tuple[str, ...]
     """Holders that are being made, or removed."""
 
@@ -93,7 +93,7 @@ class _Sight(NamedTuple):
         return [number for number in range(1, self.limit + 1) if number not in self.numbers]
 
 
-class Lanes:
+class Limits:
     """One process's access to ``lanes/``.
 
     Args:
@@ -108,7 +108,7 @@ class Lanes:
     def _look(self, lane: str) -> _Sight:
         names = self._fs.names(self._layout.lane(lane), fresh=True)
         numbers = {name for name in names if _NUMBER.fullmatch(name)}
-        sidings = {name: Siding.parse(name) for name in sorted(names)}
+        sidings = {name: WaitingFolder.parse(name) for name in sorted(names)}
         return _Sight(
             lane_limit(lane),
             frozenset(map(int, numbers)),
@@ -118,7 +118,7 @@ class Lanes:
 
     # -- places -------------------------------------------------------------------------
 
-    def enter(self, lane: str, claim: Claim) -> Place | None:
+    def enter(self, lane: str, claim: Claim) -> Permit | None:
         """Take a place for a claimed call; None if all are taken.
 
         Dies before the rename to a number, or after it: upkeep sees that the worker has not got
@@ -139,7 +139,7 @@ class Lanes:
             self._make(made)
         for number in free:
             if self._take(lane, number, holder):
-                return Place(lane, number, holder)
+                return Permit(lane, number, holder)
         self._remove(made, str(holder))
         return None
 
@@ -161,7 +161,7 @@ class Lanes:
             return False  # it was taken for abandoned, and removed
         return True
 
-    def leave(self, place: Place) -> None:
+    def leave(self, place: Permit) -> None:
         """Free a place, and admit who waits first.
 
         Dies before, or in the middle: upkeep does the rest.
@@ -233,7 +233,7 @@ class Lanes:
             if not names:
                 self._fs.rmdir(folder)  # whoever parks there meanwhile makes it anew
 
-    def sidings(self, lane: str) -> list[tuple[Siding, str]]:
+    def sidings(self, lane: str) -> list[tuple[WaitingFolder, str]]:
         """Where calls wait in a lane, in the order of service, each with its path."""
         found = self._look(lane).sidings
         return [(siding, self._layout.in_lane(lane, siding)) for siding in found]

@@ -32,7 +32,7 @@ class Cached(NamedTuple):
     """Both, as they were read."""
 
 
-class Cache:
+class ResultCache:
     """One process's access to ``cache/``. Outcomes get there when they are published.
 
     Args:

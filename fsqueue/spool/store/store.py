@@ -20,12 +20,12 @@ from fsqueue.spool.format.names import DEFAULT_PRIORITY, AttemptName, Slot
 from fsqueue.spool.store.blobs import Blobs
 from fsqueue.spool.store.calls import Calls
 from fsqueue.spool.store.deduplication import Deduplication
-from fsqueue.spool.store.dependencies import Parked
+from fsqueue.spool.store.dependencies import Dependencies
 from fsqueue.spool.store.endings import Endings
 from fsqueue.spool.store.files import Files
-from fsqueue.spool.store.limits import Lanes, waiting_name
+from fsqueue.spool.store.limits import Limits, waiting_name
 from fsqueue.spool.store.outcomes import Outcomes
-from fsqueue.spool.store.result_cache import Cache
+from fsqueue.spool.store.result_cache import ResultCache
 from fsqueue.spool.store.waiting import Waiting
 
 if TYPE_CHECKING:
@@ -70,10 +70,12 @@ class Store:
         self.outcomes = Outcomes(files, on_end=self._ended)
         self.endings = Endings(files, self.calls, self.outcomes)
         self.blobs = Blobs(files)
-        self.cache = Cache(files)
+        self.cache = ResultCache(files)
         self.waiting = Waiting(files, self.calls, self.outcomes, self.endings, self.blobs)
-        self.limits = Lanes(files, self.waiting.admit)
-        self.dependencies = Parked(self.outcomes, self.waiting.move_on, self.waiting.renew_needs)
+        self.limits = Limits(files, self.waiting.admit)
+        self.dependencies = Dependencies(
+            self.outcomes, self.waiting.move_on, self.waiting.renew_needs
+        )
         self.deduplication = Deduplication(files, self.limits)
 
     def _ended(self, invocation_id: str) -> None:
@@ -105,7 +107,7 @@ class Store:
     ) -> str:
         """Publish a call that waits for another one; returns its path.
 
-        Who does this looks afterwards whether that one is over: see `Parked`. Dies before that:
+        Who does this looks afterwards whether that one is over: see `Dependencies`. Dies before that:
         it is over, and who has ended it looks; or it was over before, and upkeep finds that.
         """
         target = f"{self.layout.after(parent)}/{call.id}.1"

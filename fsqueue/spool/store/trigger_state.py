@@ -184,7 +184,7 @@ class Round(NamedTuple):
     parts: tuple[bytes, ...]
 
 
-class Gathering:
+class AllOfState:
     """What has happened of a trigger that waits for all of its parts.
 
     ``<round>.<part>`` is made by a link, so for each round a part has happened once. A round whose

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING, NamedTuple
 
-from fsqueue.spool.format.names import AttemptName, Siding, Slot, is_slot_name, lane_limit
+from fsqueue.spool.format.names import AttemptName, Slot, WaitingFolder, is_slot_name, lane_limit
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -62,7 +62,7 @@ def waiting_for_limits(files: Files, *, strict: bool = False) -> Iterator[Pendin
     fs, layout = files.fs, files.layout
     for lane in sorted(filter(lane_limit, fs.names(layout.lanes_folder, fresh=True))):
         for text in sorted(_names(files, layout.lane(lane), strict=strict)):
-            siding = Siding.parse(text)
+            siding = WaitingFolder.parse(text)
             slot = None if siding is None else Slot.parse(siding.slot)
             if siding is not None and slot is not None:
                 yield PendingFolder(siding.queue, slot, layout.in_lane(lane, text))

@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 _LANES_A_ROUND = 100
 
 
-class LaneUpkeep:
+class LimitUpkeep:
     """Mends lanes, some at a time, one after another.
 
     A place that is free while calls wait is meant for one that was admitted and is pending. Another
@@ -54,7 +54,7 @@ def mend_all(store: Store) -> None:
 
 
 def _is_wanting(store: Store, lane: str, *, admit: bool) -> bool:
-    """What `Lanes.mend` says; False if it fails, which must not keep other lanes from it."""
+    """What `Limits.mend` says; False if it fails, which must not keep other lanes from it."""
     try:
         return store.limits.mend(lane, admit=admit)
     except (OSError, SpoolError) as error:
