@@ -35,7 +35,7 @@ class Calls:
         Raises:
             FileNotFoundError: it is not there any more.
             EnvelopeError: damaged or foreign: put it into quarantine.
-            SpoolVersionError: written by a newer version: leave it alone.
+            SpoolVersionError: a newer version wrote it: leave it alone.
         """
         try:
             data = self._files.read_file(path)
@@ -53,7 +53,7 @@ class Calls:
         Raises:
             FileNotFoundError: somebody has taken the claim away.
             EnvelopeError: damaged, foreign or moved: put it into quarantine.
-            SpoolVersionError: written by a newer version: give it back.
+            SpoolVersionError: a newer version wrote it: give it back.
         """
         call, payload = self.read(claim.path, claim.name)
         check_place(call, claim)

@@ -1,20 +1,21 @@
-"""Publishing once: of all who publish a call under one key one does, and the others learn of it.
+"""Deduplication: publishes at most one pending call per key.
 
-What is under a key is told by entries, ``once/<key>/<n>``. An entry says where a call was written
-(in ``tmp/``) and where it is to be pending. It is linked before the call is renamed from the one
-place to the other, and whoever finds it may do that rename: so a publisher that dies in between
-leaves a call that the next one makes pending, and nobody waits for it.
+Concurrent publishers with the same key agree on one call; the others get its id.
 
-Under a key is *one pending call at most*, counted from its publication to its first claim. What a
-worker has claimed, or somebody cancelled or withdrew, leaves the key free, also if it becomes
-pending again: a requeue or a retry does not count, as the body has begun. One that waits for its
-turn in a lane is pending too; while a worker finds out that it has to wait, it is not.
+Entries, ``once/<key>/<n>``, record the calls under a key. An entry says where its call was written
+(in ``tmp/``) and where it is to be pending. It is linked before the call is renamed from the first
+place to the second, and any publisher that finds it may do that rename. So a publisher that dies in
+between leaves a call that the next one makes pending.
 
-The next call under a free key is entry ``n + 1``. It counts if it is the newest after the link and
-``n`` is there: so nobody who looked long ago can take a number that others have used up, as the
-newest entry is removed by nothing but its expiry. Of an entry that does not count the call is taken
-back, and only then is it removed. A call is only taken back by a rename: so its publisher has it,
-or it is pending.
+A key allows *one pending call*, counted from its publication to its first claim. A call that was
+claimed, cancelled or withdrawn leaves its key free, even if it becomes pending again: after a
+requeue or a retry its body has begun. A call that waits for a concurrency limit is pending; for the
+moment in which a worker finds out that it has to wait, it is not.
+
+The next call under a free key is entry ``n + 1``. It is valid if it is the newest entry after its
+link, and entry ``n`` is there. So a publisher with an old listing cannot reuse a number, since only
+expiry removes the newest entry. The call of an invalid entry is taken back before the entry is
+removed. Taking back is a rename, so either its publisher has the call, or the call is pending.
 """
 
 from __future__ import annotations
@@ -55,11 +56,12 @@ _TRIES = 100
 
 
 class Key(NamedTuple):
-    """Under what a call is published once.
+    """A deduplication key.
 
     Attributes:
         name: 32 hexadecimal digits, such as a digest of application, task and some arguments.
-        content: tells calls under one key apart, such as a digest of all arguments; may be empty.
+        content: distinguishes calls with the same key, such as a digest of all arguments; may be
+            empty.
     """
 
     name: str
@@ -73,13 +75,13 @@ class Published(NamedTuple):
     path: str
     """Where it is pending, or was."""
     content: str
-    """Of its `Key`."""
+    """The content of its `Key`."""
     mine: bool
-    """It is the call that was to be published."""
+    """Whether it is the caller's own call, and not one that was pending before."""
 
 
 class Entry(msgspec.Struct, frozen=True):
-    """What ``once/<key>/<n>`` says of a call."""
+    """The content of ``once/<key>/<n>``."""
 
     key: str
     id: str
@@ -88,27 +90,27 @@ class Entry(msgspec.Struct, frozen=True):
     slot: str
     content: str
     lanes: tuple[str, ...] = ()
-    """Where it may wait for its turn."""
+    """The concurrency limits for which it may wait."""
 
 
 _decode = msgspec.json.Decoder(Entry).decode
 
 
 class _Look(NamedTuple):
-    """What somebody has seen under a key."""
+    """What was found under a key."""
 
     found: Published | None
     number: int
-    """Of the newest entry; 0: there is none."""
+    """The number of the newest entry; 0 if there is none."""
     damage: str = ""
-    """What is wrong with that entry."""
+    """What is wrong with the newest entry."""
 
 
 _NOTHING = _Look(None, 0)
 
 
 class Deduplication:
-    """Calls that are published once.
+    """Publishes calls with deduplication keys.
 
     Args:
         files: the files of the spool.
@@ -126,18 +128,18 @@ class Deduplication:
         payload: Sequence[bytes | memoryview],
         buffers: Sequence[Buffer] = (),
     ) -> Published:
-        """Make a call pending, unless one is under this key; returns the one that is.
+        """Make a call pending, unless one is pending under this key; returns the pending one.
 
-        Dies before the link: the call was not accepted, files in ``tmp/`` expire. Dies after it:
-        whoever publishes under this key next makes this call pending, before it expires. Dies
-        after the rename: it is pending.
+        Dies before the link: the call was not accepted, and files in ``tmp/`` expire. Dies after
+        it: the next publisher with this key makes the call pending, unless it has expired. Dies
+        after the rename: the call is pending.
 
-        Lost reply of the link: the entry's file has two names. Of the rename: it is pending, as if
-        somebody had helped.
+        Lost reply of the link: the entry's file has two names. Lost reply of the rename: the call
+        is pending, as if another publisher had helped.
 
         Raises:
             OSError: the shared directory did not take the call.
-            SpoolVersionError: what is under the key was written by another format version.
+            SpoolVersionError: another version wrote the entry under this key.
         """
         for _ in range(_TRIES):
             look = self._look(key)
@@ -147,15 +149,15 @@ class Deduplication:
             if self._is_published(key, look, call, chunks):
                 return Published(call.id, _pending(self._layout, call), key.content, mine=True)
         raise SpoolError(
-            f"cannot publish under {self._layout.once(key.name)}: others are faster each time. "
-            "Look what is in there, and remove the folder."
+            f"cannot publish under {self._layout.once(key.name)}: other publishers were faster each "
+            "time. Look at what is in that folder, and remove it."
         )
 
     def pending(self, key: Key) -> Published | None:
-        """The call that is pending under a key; that of a publisher which has died is made so.
+        """The pending call under a key; a dead publisher's call is made pending first.
 
         Raises:
-            SpoolVersionError: what is under the key was written by another format version.
+            SpoolVersionError: another version wrote the entry under this key.
         """
         return self._look(key).found
 
@@ -166,7 +168,7 @@ class Deduplication:
         number = numbers[-1]
         try:
             entry = self._read_entry(key, number)
-        except FileNotFoundError:  # it expires just now: the number will not count
+        except FileNotFoundError:  # it has just expired: the number is invalid
             return _Look(None, number)
         except EnvelopeError as error:
             return _Look(None, number, str(error))
@@ -178,11 +180,11 @@ class Deduplication:
             self._files.move(temporary, pending)
         if self._waits(entry):
             return _Look(found, number)
-        # Its publisher may have been faster, or a reply got lost; or it is claimed, or gone.
+        # Another publisher was faster, or a reply was lost; or the call is claimed, or gone.
         return _Look(found if self._fs.exists(pending, fresh=True) else None, number)
 
     def _waits(self, entry: Entry) -> bool:
-        """Whether a call waits for its turn in a lane, from where it comes back to its slot."""
+        """Whether a call waits for a concurrency limit, from which it returns to its slot."""
         name = f"{entry.id}.1"
         return any(
             name in self._fs.names(folder, fresh=True)
@@ -192,12 +194,12 @@ class Deduplication:
         )
 
     def _places(self, entry: Entry) -> tuple[str, str]:
-        """Where a call is to be pending, and where it was written."""
+        """The path where a call is to be pending, and the one where it was written."""
         folder = self._layout.slot(entry.queue, entry.slot)
         return f"{folder}/{entry.id}.1", f"{self._layout.tmp_folder}/{entry.temporary}"
 
     def _is_published(self, key: Key, look: _Look, call: Call, chunks: Sequence[Buffer]) -> bool:
-        """Make a call pending; False if somebody else was faster."""
+        """Make a call pending; False if another publisher was faster."""
         temporary, number = self._files.write_temporary(chunks), look.number + 1
         entered = False
         try:
@@ -205,7 +207,7 @@ class Deduplication:
             if entered and _counts(number, self._numbers(key)):
                 self._files.move(
                     temporary, _pending(self._layout, call)
-                )  # False: somebody has helped
+                )  # False: another one helped
                 self._remove_older(key, look)
                 return True
         except OSError:
@@ -215,23 +217,24 @@ class Deduplication:
         if not self._take_back(temporary):
             return True
         if entered:
-            # After its call, which somebody may have made pending. It stands for none if it stays.
+            # After its call, which another publisher might have made pending. An entry that stays
+            # is invalid.
             with contextlib.suppress(OSError):
                 self._fs.discard(self._layout.once_entry(key.name, number))
         return False
 
     def _enter(self, key: Key, number: int, call: Call, temporary: str) -> bool:
-        """Add an entry; False if somebody else was faster."""
+        """Add an entry; False if another publisher was faster."""
         name = os.path.basename(temporary)
         entry = Entry(key.name, call.id, name, call.queue, call.slot, key.content, call.lanes)
         _, chunks = envelope.seal(_KIND, [msgspec.json.encode(entry)], self._files.key, ())
         return self._files.add_file(self._layout.once_entry(key.name, number), chunks)
 
     def _take_back(self, temporary: str) -> bool:
-        """Remove a call that is not pending; False if somebody has made it so.
+        """Remove a call that is not pending yet; False if another publisher has made it pending.
 
-        First by a rename to a name that no entry has. Dies after that: the entry stands for no
-        call. Lost reply: the new name is there.
+        First it is renamed to a name that no entry has. Dies after that: the entry is invalid. Lost
+        reply: the new name is there.
         """
         taken = self._files.temporary()
         try:
@@ -243,7 +246,7 @@ class Deduplication:
         return True
 
     def _remove_older(self, key: Key, look: _Look) -> None:
-        """Remove the entries before the newest; what an error leaves, the next one removes."""
+        """Remove the entries before the newest one; after an error, the next publisher does it."""
         try:
             if look.damage:
                 path = self._layout.once_entry(key.name, look.number)
@@ -251,18 +254,18 @@ class Deduplication:
                     path, look.damage, self._files.free_name(f"{key.name}.{look.number}")
                 )
             for number in self._numbers(key) if look.number else ():
-                # Not all but the newest: this call may be claimed by now, and the next one counts
-                # on its entry.
+                # Keep this call's own entry, even if it is no longer the newest: the next
+                # publisher's entry is valid only while its predecessor is there.
                 if number <= look.number:
                     self._fs.discard(self._layout.once_entry(key.name, number))
         except (OSError, SpoolError) as error:
-            log.info("old entries stay in %s: %s", self._layout.once(key.name), error)
+            log.info("cannot remove old entries of %s: %s", self._layout.once(key.name), error)
 
     def expire_entries(self, ttl: float) -> int:
-        """Remove the entries older than `ttl` seconds whose calls are not pending any more.
+        """Remove the entries older than `ttl` seconds whose calls are no longer pending.
 
-        One that publishes at this very moment, and took the entry for the newest, begins anew.
-        Returns how many were removed.
+        A publisher that has just found such an entry to be the newest one starts again. Returns how
+        many entries were removed.
         """
         removed = 0
         for name in filter(is_key_name, self._fs.names(self._layout.once_folder)):
@@ -306,12 +309,12 @@ class Deduplication:
         except UNDECODABLE as error:
             raise EnvelopeError(f"{path} has an unreadable header: {error}") from error
         if found.kind != _KIND or entry.key != key.name or not _is_sane(entry):
-            raise EnvelopeError(f"{path} is no entry of this key")
+            raise EnvelopeError(f"{path} is not an entry of this key")
         return entry
 
 
 def _counts(number: int, numbers: Sequence[int]) -> bool:
-    """Whether an entry stands for a call: it is the newest, and the one before is still there."""
+    """Whether an entry is valid: it is the newest, and its predecessor is still there."""
     return numbers[-1:] == [number] and (number - 1 in numbers or numbers == [1])
 
 
@@ -320,7 +323,7 @@ def _pending(layout: Layout, call: Call) -> str:
 
 
 def _is_sane(entry: Entry) -> bool:
-    """Whether the names in an entry are what they should be, and lead nowhere else."""
+    """Whether the names in an entry are well formed, so that no path leaves the spool."""
     return (
         AttemptName.parse(f"{entry.id}.1") is not None
         and is_temporary_name(entry.temporary)

@@ -1,12 +1,13 @@
-"""Calls that wait for others: each lies in the folder of one of its parents, ``after/<parent>/``.
+"""Dependencies: calls that wait for the results of other calls, their parents.
 
-That is the last one that is not over. Who publishes a call there looks afterwards whether that
-parent is over by now; who publishes an outcome looks afterwards whether calls wait for it. So one
-of both moves a call on, to the next parent that is not over or to its slot: by one rename, which
-succeeds once, whoever else tries.
+A waiting call lies in ``after/<parent>/`` of the last of its parents that has not ended. Two checks
+close the race between a call that starts waiting and a parent that ends. The publisher checks for
+the parent's outcome *after* filing the call there; the worker checks for waiting calls *after*
+publishing an outcome. At least one of them sees the other and releases the call: one rename moves
+it to the folder of its next unfinished parent, or to its slot. Only one such rename can succeed.
 
-A worker need not look after each call: it knows whether anybody uses this, from a bell or from a
-listing once in a heartbeat, and remembers for so long what it has ended.
+A worker does not list ``after/`` for every call that it ends. It learns from a bell, or from one
+listing per heartbeat, whether any calls wait at all, and remembers what it has ended since.
 """
 
 from __future__ import annotations
@@ -26,22 +27,22 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# So many parents the net looks at in one heartbeat.
+# How many parents upkeep checks in one heartbeat.
 _SWEEP = 200
 
 
 class Dependencies:
-    """One process's view of ``after/``.
+    """One process's knowledge of ``after/``.
 
     Args:
         outcomes: the outcomes of the spool.
-        move_on: moves one call on whose parent is over; gets its path.
-        renew: keeps what one call needs from expiring; gets its path.
+        move_on: releases one call, whose path it gets, from a parent that has ended.
+        renew: keeps what one call, whose path it gets, needs from expiring.
 
     Attributes:
-        in_use: each outcome that is published is followed by a look who waits for it. Processes
-            that are no workers publish few.
-        told: a bell tells when that begins.
+        in_use: check for waiting calls after each published outcome. Always True in a process that
+            is not a worker, since it publishes few outcomes.
+        told: a bell announces when calls begin to wait.
     """
 
     def __init__(
@@ -59,9 +60,9 @@ class Dependencies:
     # -- all calls of a parent -------------------------------------------------------------
 
     def release(self, parent: str) -> bool:
-        """Move on the calls that wait for a parent, which is over; False if none does.
+        """Release the calls that wait for a parent, which has ended; False if there are none.
 
-        Dies in between: the rest is found by the next one who looks, and so is an empty folder.
+        Dies in between: the next process that checks finds the rest, or the empty folder.
         """
         folder = self._layout.after(parent)
         names = self._fs.names(folder, fresh=True)
@@ -79,9 +80,9 @@ class Dependencies:
         return bool(self._outcomes.fs.names(self._outcomes.layout.after(parent), fresh=True))
 
     def ended(self, parent: str) -> None:
-        """An invocation is over: its outcome has just been published, or was found.
+        """Note that an invocation has ended, and release the calls that wait for it.
 
-        An error does not matter to it: upkeep will find its children.
+        An error is only logged: upkeep will find the waiting calls.
         """
         if self._ended is not None:
             self._ended[0].add(parent)  # before `in_use` is read: see `look`
@@ -89,7 +90,10 @@ class Dependencies:
             self._release(parent)
 
     def helped(self, parent: str) -> None:
-        """The same for a process that leaves the look to another one, which does not know of it."""
+        """Like `ended`, for an invocation that a slot process has run while its body waited.
+
+        Its worker, which checks for the slot process otherwise, does not know of that one.
+        """
         if self._ended is None and not self.in_use:
             self._release(parent)
 
@@ -97,33 +101,33 @@ class Dependencies:
         try:
             self.release(parent)
         except (OSError, SpoolError) as error:
-            log.info("what waits for %s goes on later: %s", parent, error)
+            log.info("calls that wait for %s are released later: %s", parent, error)
 
     # -- a worker's view --------------------------------------------------------------------
 
     def leave_to_parent(self) -> None:
-        """Never look: the process that this one belongs to does it for both."""
+        """Never check for waiting calls: the worker of this slot process does it."""
         self.in_use = False
 
     def watch(self) -> None:
-        """Look only while it is used, from now on; `look` must be called once in a while."""
+        """From now on, check only while calls are waiting. Requires regular calls of `look`."""
         self._ended = set(), set()
         self.in_use = False
 
     def unwatch(self) -> None:
-        """The end of that."""
+        """Undo `watch`."""
         self.in_use, self.told, self._ended = True, False, None
 
     def turn(self) -> None:
-        """Forget what had ended before the last turn."""
+        """Forget what ended before the previous call of this method."""
         if self._ended is not None:
             self._ended = set(), self._ended[0]
 
     def look(self) -> set[str]:
-        """Find out whether it is used; returns the parents that calls wait for."""
+        """List the parents that calls wait for, and check for them from now on if there are any."""
         names = self._parents()
         if not names and self.in_use:
-            # In this order: a call that is parked after the second listing rings the bell again.
+            # In this order: a call that is filed after the second listing rings the bell again.
             self.in_use = False
             names = self._parents()
         if names and not self.in_use:
@@ -138,9 +142,9 @@ class Dependencies:
         return set(filter(is_invocation_id, names))
 
     def sweep(self, parents: Iterable[str]) -> None:
-        """The net under it all: find the parents that are over, some at a time.
+        """Release calls whose parents have ended unnoticed; checks some parents at a time.
 
-        For what a process has left that died between two steps, and for stale listings.
+        It makes up for processes that died between two steps, and for stale listings.
 
         Args:
             parents: what `look` returned.
@@ -158,9 +162,9 @@ class Dependencies:
                 self._fs.rmdir(self._layout.after(parent))
 
     def keep(self, ttl: float) -> None:
-        """Let nothing expire that a parked call needs; and move on what waits for what is nowhere.
+        """Keep what waiting calls need from expiring, and release those whose parent is gone.
 
-        A call has the time at which its parents' outcomes were there last, or were to come.
+        A waiting call's file has the time at which its parents' outcomes were last renewed.
 
         Args:
             ttl: how long outcomes are kept, in seconds.

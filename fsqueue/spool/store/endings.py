@@ -1,4 +1,4 @@
-"""Ends calls: completed, cancelled, lost, or damaged."""
+"""Ends calls that completed, were cancelled, lost their workers, or are damaged."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 
 class Endings:
-    """The last step of a call: its outcome is published, and then its file is put away.
+    """Publishes the outcomes of calls, and then puts the calls' files away.
 
     Args:
         files: the files of the spool.
@@ -45,25 +45,24 @@ class Endings:
         payload: Sequence[bytes | memoryview] = (),
         buffers: Sequence[Buffer] = (),
     ) -> bool:
-        """Publish the outcome of a claimed attempt; False if there was one already.
+        """Publish the outcome of a claimed attempt; False if the call had an outcome already.
 
-        Dies before the link: the attempt runs again. Dies after it: the outcome stands, and
-        whoever finds the rest of the attempt removes it. Lost reply: the temporary file has
-        two names.
+        Dies before the link: the attempt runs again. Dies after it: the outcome stands, and the
+        reaper that finds the attempt removes it. Lost reply: the temporary file has two names.
         """
         published = self._outcomes.publish(outcome, payload, buffers)
         if not published and not self._fs.exists(self._layout.cancelled(outcome.id)):
-            text = "%s has ended, but an outcome was there before, and stands"
+            text = "%s has ended, but its call had an outcome already, which stands"
             log.warning(text, claim.name, extra=claim.tags)
         self._put_away(claim.path, claim.name, outcome.state)
         return published
 
     def _put_away(self, path: str, name: AttemptName, state: State) -> None:
-        """Take a finished attempt out of ``running/``; failed ones are kept for a look."""
+        """Remove a finished attempt from ``running/``; a failed one moves to ``failed/``."""
         if state is not State.FAILED:
             self._files.remove(path)
             return
-        # False where a reaper took it: its next claimant finds the outcome.
+        # False if a reaper has taken it: the next worker that claims it finds the outcome.
         self._files.move(path, self._layout.failed(name))
 
     # -- cancel -------------------------------------------------------------------------
@@ -92,9 +91,10 @@ class Endings:
     def cancel_running(self, invocation_id: str) -> bool:
         """Cancel an invocation wherever it is; False if it had an outcome already.
 
-        The outcome comes first: whoever meets the mark may drop the attempt without another look.
-        Dies between: it is cancelled, and its body ends by itself. The mark outlasts an outcome
-        that is collected.
+        The outcome is published before the mark, so a worker that sees the mark may drop the
+        attempt without checking for an outcome. The mark stays when the outcome is collected. Dies
+        in
+        between: the invocation is cancelled, and its body runs to its end.
         """
         published = self._publish_cancelled(AttemptName(invocation_id, 1))
         self._fs.touch(self._layout.cancelled(invocation_id))
@@ -102,7 +102,7 @@ class Endings:
 
     def end_cancelled(self, path: str, name: AttemptName, why: str = "") -> None:
         """Publish the outcome of an attempt that was cancelled before it ran, and remove it."""
-        # Not readable: it is gone, or nobody can tell what it was.
+        # Triggers learn of the end only if the call can be read.
         with contextlib.suppress(FileNotFoundError, EnvelopeError, SpoolVersionError):
             add_end(self._files, self._calls.read_header(path, name), self._cancelled(name, why))
         self._tell(self._cancelled(name, why))
@@ -123,11 +123,11 @@ class Endings:
         return self._outcomes.queue_failure(name, "CancelledError", message, State.CANCELLED)
 
     def is_cancelled(self, invocation_id: str) -> bool:
-        """Whether somebody has asked to stop an invocation that runs."""
+        """Whether a running invocation was cancelled."""
         return invocation_id in self._fs.names(self._layout.cancel_folder, fresh=True)
 
     def is_over(self, name: AttemptName) -> bool:
-        """Whether nobody waits for an attempt: its outcome is there, or it was cancelled."""
+        """Whether an attempt need not run: its call has an outcome or was cancelled."""
         marker = self._layout.cancelled(name.invocation_id)
         return self._outcomes.exists(name.invocation_id) or self._fs.exists(marker, fresh=True)
 
@@ -145,12 +145,12 @@ class Endings:
         self._files.set_aside(path, reason, place)
 
     def lose(self, path: str, name: AttemptName, call: Call, reason: str) -> None:
-        """End an invocation that has lost its last worker."""
+        """End an invocation that has lost as many workers as `max_attempts` allows."""
         message = (
             f"invocation {name.invocation_id} was lost with its worker {name.deaths + 1} times, "
             f"which is as often as max_attempts allows. The last time: {reason}. "
-            f"Its call is kept in {self._layout.failed(name)}: look what ends the workers, then "
-            f"run `fsqueue retry {name.invocation_id}`."
+            f"Its call is kept in {self._layout.failed(name)}: find out what ends the workers, "
+            f"then run `fsqueue retry {name.invocation_id}`."
         )
         failure = self._outcomes.queue_failure(name, "WorkerLostError", message)
         add_end(self._files, call, failure)

@@ -1,4 +1,4 @@
-"""Outcomes: published once, read by their client, kept for others."""
+"""Outcomes of calls: published once, collected by the caller, and kept for others."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ class Outcomes:
 
     Args:
         files: the files of the spool.
-        on_end: called with the id of each invocation whose outcome was published here or was
-            found published. Its errors must not be those of the outcome.
+        on_end: called with an invocation's id after its outcome was published, or was found to be
+            published already. It must not raise: its errors are not those of the publication.
     """
 
     def __init__(self, files: Files, on_end: Callable[[str], object] = lambda _: None) -> None:
@@ -46,13 +46,13 @@ class Outcomes:
         payload: Sequence[bytes | memoryview],
         buffers: Sequence[Buffer] = (),
     ) -> bool:
-        """Make an outcome known to its client; False if there was one already.
+        """Publish an outcome; False if the call had one already.
 
-        Dies before the link: there is none. Dies after it: it stands. Lost reply: the temporary
-        file has two names.
+        Dies before the link: there is no outcome. Dies after it: the outcome stands. Lost reply:
+        the temporary file has two names.
 
-        One that others may reuse then gets its temporary name changed to the one in ``cache/``.
-        Dies before that: they run themselves. Then `on_end` is told.
+        An outcome that other calls may reuse is then renamed from its temporary name to its name in
+        ``cache/``. Dies before that: such calls run themselves.
         """
         published = self._publish(
             outcome, envelope.encode(outcome, payload, self.files.key, buffers)
@@ -66,7 +66,7 @@ class Outcomes:
             published = self.files.link_once(temporary, self.layout.done(outcome.id))
             if published and outcome.cache:
                 moved = self._offer(temporary, chunks, self.layout.cached(outcome.cache))
-            # At once: the client wakes while this worker cleans up.
+            # Ring first, so that the client wakes up while this worker cleans up.
             self.fs.ring(self.layout.bell(client_of(outcome.id)))
             return published
         finally:
@@ -74,26 +74,26 @@ class Outcomes:
                 self.fs.discard(temporary)
 
     def _offer(self, temporary: str, chunks: Sequence[Buffer], path: str) -> bool:
-        """Let others reuse an outcome; no error of that may look like one of the outcome.
+        """Let other calls reuse an outcome; False if its temporary file may still be there.
 
-        False if its temporary file may still be there.
+        An error is only logged: the outcome itself was published.
         """
         try:
             if not self.files.move(temporary, path):
                 self.files.replace_file(
                     path, chunks
-                )  # there are no links: the outcome took the file
+                )  # without links, the temporary file became the outcome
         except (OSError, SpoolError) as error:
-            log.warning("%s cannot be written, and calls like it run again: %s", path, error)
+            log.warning("cannot write %s, so equal calls will run again: %s", path, error)
             return False
         return True
 
     def queue_failure(
         self, name: AttemptName, kind: str, message: str, state: State = State.FAILED
     ) -> Outcome:
-        """The outcome of an attempt that ended without an answer of its body."""
+        """The outcome of a call that the queue itself ends, without a result of its body."""
         if self.files.clock.age == float("inf"):
-            self.files.sync_clock()  # whoever only asks has no file whose time it reads
+            self.files.sync_clock()  # only callers and workers have read it before
         now = self.files.clock.now()
         return Outcome(
             id=name.invocation_id,
@@ -110,7 +110,7 @@ class Outcomes:
     # -- reading ------------------------------------------------------------------------
 
     def exists(self, invocation_id: str) -> bool:
-        """Whether an outcome was published and is still there."""
+        """Whether an invocation has an outcome that has not expired."""
         paths = self.layout.done(invocation_id), self.layout.kept(invocation_id)
         return any(self.fs.exists(path, fresh=True) for path in paths)
 
@@ -132,21 +132,21 @@ class Outcomes:
         return found
 
     def is_kept(self, invocation_id: str) -> bool:
-        """Whether its client has collected the outcome and keeps it for others."""
+        """Whether the caller has collected the outcome and keeps it for others."""
         return self.fs.exists(self.layout.kept(invocation_id))
 
     def renew(self, invocation_id: str) -> None:
-        """Let an outcome expire as if it was published now, if it is there."""
+        """Let an outcome, if there is one, expire as late as if it were published now."""
         for path in (self.layout.done(invocation_id), self.layout.kept(invocation_id)):
             with contextlib.suppress(FileNotFoundError):
                 self.fs.set_time(path, None)
 
     def collect(self, invocation_id: str, *, keep: bool) -> Content | None:
-        """The client's own first reading of an outcome; None if it is not there.
+        """Read an outcome as its caller and take it out of the mailbox; None if it is not there.
 
-        It leaves the mailbox, so that the mailbox stays short: removed if nobody else may
-        want it, or else moved to ``kept/``, which everybody prefers, this method too. So an
-        outcome that a late worker publishes after this is never seen.
+        The mailbox stays short this way. An outcome that nobody else may want is removed; others
+        move to ``kept/``. Every reader prefers ``kept/``, so an outcome that a late worker
+        publishes after the collection is never seen.
         """
         path, kept = self.layout.done(invocation_id), self.layout.kept(invocation_id)
         try:
@@ -162,8 +162,9 @@ class Outcomes:
                 return self._keep(path, kept, data)
             self.fs.discard(path)
         except OSError as error:
-            # The client has it, and a second reading may find nothing: the error may be about
-            # the reply alone. What stays in the mailbox still refuses a later outcome.
+            # The caller has read it, and reading it again may find nothing, since the error may
+            # concern the reply alone. A file that stays in the mailbox still keeps later outcomes
+            # out.
             log.info("%s stays in its mailbox: %s", invocation_id, error)
         return data
 
@@ -177,15 +178,15 @@ class Outcomes:
     def condemn(
         self, invocation_id: str, damaged: str | Content, reason: str, *, keep: bool
     ) -> Content:
-        """Set a damaged outcome aside; returns the failure that takes its place for everybody.
+        """Set a damaged outcome aside; returns the failure that takes its place.
 
-        Only the client that it was for does this, when it collects.
+        Only the caller does this, when it collects.
 
         Args:
             invocation_id: whose outcome it should have been.
-            damaged: its path, or its content if it is in no file any more.
+            damaged: its path, or its content if its file is gone.
             reason: what is wrong with it.
-            keep: the failure stays readable for everybody.
+            keep: the failure stays readable for others.
         """
         self.files.check_spool()
         name = self.files.free_name(invocation_id)
@@ -202,11 +203,11 @@ class Outcomes:
         return [b"".join(chunks)]
 
     def _keep(self, path: str, kept: str, data: Content) -> Content:
-        """Move an outcome to where it is kept; returns the one that stands there then.
+        """Move an outcome to ``kept/``; returns the one that is kept.
 
-        By a link, which refuses a name that exists. Between this client's look and its move,
-        another handle of it may have collected, and a late worker published: a rename would
-        put the later outcome in place of the first.
+        By a link, which refuses a name that exists. Between this caller's read and its move,
+        another handle of the same call may have collected the outcome, and a late worker may have
+        published another one. A rename would replace the first outcome by the later one.
 
         Dies after the link: the outcome has two names, and the one in the mailbox expires.
         """
@@ -219,7 +220,8 @@ class Outcomes:
                 return data
             data = first
         except OSError:
-            # No links, or a full disk, where a rename still works: then a look must do.
+            # There are no links, or the disk is full, where a rename still works: check, then
+            # rename.
             first = self.files.read_if_there(kept)
             if first is None:
                 self.files.move(path, kept)
@@ -229,9 +231,9 @@ class Outcomes:
         return data
 
     def peek(self, invocation_id: str) -> Content | None:
-        """An outcome read by anybody, which changes nothing; None if it is not there."""
-        # It moves from the one to the other and never back, hence in this order. What lies in
-        # both was published by a late worker after the collection.
+        """Read an outcome without collecting it; None if it is not there."""
+        # In this order, since an outcome moves from ``done/`` to ``kept/`` and never back. If both
+        # have one, a late worker has published the one in ``done/`` after the collection.
         done = self.files.read_if_there(self.layout.done(invocation_id))
         kept = self.files.read_if_there(self.layout.kept(invocation_id))
         return done if kept is None else kept
@@ -240,8 +242,8 @@ class Outcomes:
         """Header and payload of an outcome.
 
         Raises:
-            EnvelopeError: damaged, or of another invocation.
-            SpoolVersionError: a newer writer's.
+            EnvelopeError: damaged, or the outcome of another invocation.
+            SpoolVersionError: a newer version wrote it.
         """
         where = self.layout.done(invocation_id)
         outcome, payload = self.files.decode(data, Outcome, where)

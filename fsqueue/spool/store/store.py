@@ -1,8 +1,8 @@
-"""One process's handle on a spool: it publishes, claims and returns calls.
+"""The store: one process's handle on a spool, which publishes, claims and returns calls.
 
-Each method states what is left if the process dies in it. "Lost reply" is what a network
-filesystem can do: the server carried out a request, its answer got lost, and the client's
-repetition of it is answered as if it had come first.
+Each step says what a crash leaves behind: "Dies before the rename" means that the process dies just
+before it. "Lost reply" is a habit of network filesystems: the server carries out a request, its
+reply is lost, and the client's repetition of the request is answered as if it were the first.
 """
 
 from __future__ import annotations
@@ -56,9 +56,9 @@ class Store:
         blobs: arguments that many calls share.
         cache: results that other calls may reuse.
         waiting: moves waiting calls on.
-        limits: how many calls run at a time.
-        dependencies: which calls wait for which.
-        deduplication: calls of which one at a time is pending.
+        limits: concurrency limits, and the calls that wait for them.
+        dependencies: which calls wait for which other calls.
+        deduplication: publishes at most one pending call per key.
     """
 
     def __init__(
@@ -105,17 +105,18 @@ class Store:
         buffers: Sequence[Buffer],
         parent: str,
     ) -> str:
-        """Publish a call that waits for another one; returns its path.
+        """File a call under the parent that it waits for; returns its path.
 
-        Who does this looks afterwards whether that one is over: see `Dependencies`. Dies before that:
-        it is over, and who has ended it looks; or it was over before, and upkeep finds that.
+        The publisher must check afterwards whether the parent has ended: see `Dependencies`. Dies
+        before that check: if the parent ends later, whoever ends it finds the call. If it had ended
+        already, upkeep finds the call.
         """
         target = f"{self.layout.after(parent)}/{call.id}.1"
         self.files.place(target, envelope.encode(call, payload, self.files.key, buffers))
         return target
 
     def withdraw(self, path: str) -> bool:
-        """Take back a call that nobody waits for any more; False if a worker has claimed it."""
+        """Take back a pending call whose result nobody wants; False if a worker has claimed it."""
         try:
             self.fs.unlink(path)
         except FileNotFoundError:
@@ -128,9 +129,9 @@ class Store:
     # -- claim --------------------------------------------------------------------------
 
     def claim(self, origin: str, worker: str) -> Claim | None:
-        """Take a pending attempt; None if somebody else was faster.
+        """Claim a pending attempt; None if another worker was faster.
 
-        The caller makes sure that this process does not claim one name twice at a time.
+        A process must not claim the same name in two threads at a time.
 
         Dies before the rename: it is pending. Dies after it: it is the dead worker's, and a
         reaper gives it back. Lost reply: the name is in this worker's own folder, where
@@ -164,10 +165,10 @@ class Store:
             raise OSError(errno.ESTALE, text, folder) from None
 
     def _is_settled(self, claim: Claim) -> bool:
-        """Remove a claimed attempt whose outcome is there: its former worker was not dead yet.
+        """Remove a claimed attempt that has an outcome: its former worker was slow, not dead.
 
-        An error does not matter: the body may run once more, and the first outcome stands. But
-        it must not hide from the worker that it holds the claim.
+        An error is only logged. The body may then run once more, and the first outcome stands. The
+        error must not reach the worker, which would not learn that it holds the claim.
         """
         try:
             settled = self.endings.is_over(claim.name)
@@ -175,14 +176,14 @@ class Store:
                 self.dependencies.ended(claim.name.invocation_id)
                 self.files.remove(claim.path)
         except OSError as error:
-            log.info("%s runs again, as its outcome cannot be looked for: %s", claim.name, error)
+            log.info("%s may run twice: cannot check for its outcome: %s", claim.name, error)
             return False
         return settled
 
     def park(self, claim: Claim, call: Call, lane: str) -> bool:
-        """Let a claimed call wait in a lane until it is admitted; False if the claim was lost.
+        """Let a claimed call wait for a concurrency limit; False if the claim was lost.
 
-        Dies before or after: it is claimed by a dead worker, or waits.
+        Dies before the rename: a dead worker holds the call. Dies after it: the call waits.
         """
         if self.endings.is_over(claim.name):
             self.files.remove(claim.path)
@@ -193,9 +194,9 @@ class Store:
     # -- back to pending ----------------------------------------------------------------
 
     def give_back(self, claim: Claim) -> bool:
-        """Make a claimed attempt pending again, as it was; False if the claim was lost, or over.
+        """Return a claimed attempt to its queue unchanged; False if it was lost or has ended.
 
-        Dies before or after: it is claimed by a dead worker, or pending.
+        Dies before the rename: a dead worker holds the attempt. Dies after it: it is pending.
         """
         if self.endings.is_over(claim.name):
             self.dependencies.ended(claim.name.invocation_id)
@@ -206,9 +207,10 @@ class Store:
         return self.files.move(claim.path, claim.origin)
 
     def park_again(self, claim: Claim, parent: str) -> bool:
-        """Let a claimed attempt wait for an invocation that is not over; False if it was lost.
+        """Let a claimed attempt wait for a parent that has not ended; False if it was lost.
 
-        Dies before or after: it is claimed by a dead worker, or parked as after `park`.
+        Dies before the rename: a dead worker holds the attempt. Dies after it: it waits, and is
+        released as after `publish_after`.
         """
         path = f"{self.layout.after(parent)}/{claim.name}"
         moved = self.files.move(claim.path, path)
@@ -218,14 +220,14 @@ class Store:
         return moved
 
     def retry(self, claim: Claim, call: Call, due: float) -> bool:
-        """Make a failed attempt pending as the next one; False if the claim was lost.
+        """Requeue a failed attempt as the next attempt; False if the claim was lost.
 
-        Dies before or after: it is claimed by a dead worker, or pending.
+        Dies before the rename: a dead worker holds the attempt. Dies after it: it is pending.
 
         Args:
             claim: the attempt.
             call: its header.
-            due: when the next one may start, in seconds by the file server's clock.
+            due: when the next attempt may start, in seconds by the file server's clock.
         """
         if call.blob:
             self.blobs.touch(call.blob, due)
@@ -234,23 +236,23 @@ class Store:
         return self.files.move(claim.path, f"{folder}/{claim.name.after_failure()}")
 
     def return_stray(self, path: str, name: AttemptName) -> None:
-        """Settle an attempt in a living worker's folder that the worker does not know of.
+        """Settle an attempt that lies in a living worker's folder without the worker knowing it.
 
-        That is left when the answer to a claim, and the look whether it had succeeded, failed
-        both; or when a finished attempt could not be removed.
+        This happens when the reply to a claim was lost and the check for it failed, too, or when
+        a finished attempt could not be removed.
 
         Raises:
-            SpoolVersionError: left alone.
+            SpoolVersionError: another version wrote it: leave it alone.
         """
         call = self._unfinished(path, name)
         if call is not None:
             self.files.move(path, f"{self.layout.slot(call.queue, call.slot)}/{name}")
 
     def requeue(self, path: str, name: AttemptName, call: Call) -> bool:
-        """Make the attempt of a dead worker pending as the next attempt.
+        """Requeue the attempt of a dead worker as the next attempt; False if it is gone.
 
-        Dies before: another reaper does it. Dies after, or two reapers at once: the one
-        rename that succeeds decides.
+        Dies before the rename: another reaper does it. Two reapers at once: only one rename
+        succeeds.
         """
         slot = self.layout.slot(call.queue, call.slot)
         return self.files.move(path, f"{slot}/{name.after_death()}")
@@ -264,7 +266,7 @@ class Store:
             reason: how the worker died, for the caller's message.
 
         Raises:
-            SpoolVersionError: left alone.
+            SpoolVersionError: another version wrote it: leave it alone.
         """
         call = self._unfinished(path, name)
         if call is None:
@@ -281,7 +283,7 @@ class Store:
             self.endings.lose(path, name, call, reason)
 
     def drop(self, path: str, name: AttemptName) -> None:
-        """Remove a cancelled attempt of this process, whose body was ended."""
+        """Remove a cancelled attempt of this worker, whose body was stopped."""
         lanes: tuple[str, ...] = ()
         with contextlib.suppress(FileNotFoundError, EnvelopeError, SpoolVersionError):
             lanes = self.calls.read_header(path, name).lanes
@@ -289,7 +291,7 @@ class Store:
         self.limits.vacate(lanes, name.invocation_id, os.path.basename(os.path.dirname(path)))
 
     def _unfinished(self, path: str, name: AttemptName) -> Call | None:
-        """The header of an attempt that is to go on; None if it is settled, now or before."""
+        """The header of an attempt that has not ended; None if it has, or is ended here."""
         if self.endings.is_over(name):
             self.dependencies.ended(name.invocation_id)
             self.files.remove(path)
@@ -300,7 +302,7 @@ class Store:
         try:
             return self.calls.read_header(path, name)
         except FileNotFoundError:
-            return None  # somebody else was here
+            return None  # another process was faster
         except EnvelopeError as error:
             self.endings.quarantine(path, name, str(error))
             return None

@@ -1,4 +1,4 @@
-"""Moves waiting calls on: those that wait for other calls, and those that wait for a limit."""
+"""Releases calls that wait for other calls or for a concurrency limit."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Waiting:
     Args:
         files: the files of the spool.
         calls: reads the headers of calls.
-        outcomes: tells which calls are over.
+        outcomes: tells which calls have ended.
         endings: ends calls that were cancelled or are damaged.
         blobs: common arguments, which waiting calls need.
     """
@@ -40,12 +40,11 @@ class Waiting:
         self._calls, self._outcomes, self._endings, self._blobs = calls, outcomes, endings, blobs
 
     def move_on(self, path: str) -> None:
-        """Move a call on whose parent, in whose folder it lies, is over.
+        """Move a waiting call whose parent has ended to its next parent, or to its slot.
 
-        It goes to the next parent that is not over, or to its slot.
-
-        Dies before the rename: whoever looks next does it. Dies after it, or loses the reply: the
-        call waits for the next parent. If that has ended unnoticed, upkeep finds it.
+        Dies before the rename: the next process that checks this parent does it. Dies after it, or
+        loses the reply: the call waits for the next parent. If that parent has ended unnoticed,
+        upkeep finds it.
         """
         call, name = self._read_waiting(path)
         if call is None or name is None:
@@ -54,7 +53,8 @@ class Waiting:
         while at is not None:
             at = self._outcomes.last_unfinished(_before(call.after, at))
             target = self._slot_of(call) if at is None else self._layout.after(at)
-            # Gone, if somebody else was faster, or the reply was lost: the look is for both.
+            # If the file is gone, another process was faster or the reply was lost. Both need the
+            # check for the next parent's outcome.
             self._files.move(path, f"{target}/{name}")
             path = f"{target}/{name}"
             if at is not None and not self._outcomes.exists(at):
@@ -62,7 +62,7 @@ class Waiting:
         self._fs.ring(self._layout.bell(call.queue))
 
     def renew_needs(self, path: str) -> None:
-        """Keep what a waiting call needs from expiring, and the call itself."""
+        """Keep a waiting call, and the outcomes and the blob that it needs, from expiring."""
         call, _ = self._read_waiting(path)
         if call is not None:
             for parent in call.after:
@@ -72,7 +72,7 @@ class Waiting:
             self._fs.set_time(path, None)
 
     def _read_waiting(self, path: str) -> tuple[Call | None, AttemptName | None]:
-        """The header of a call that waits for others; None if it is settled otherwise."""
+        """The header of a waiting call; None if it is gone, or was ended here."""
         name = AttemptName.parse(os.path.basename(path))
         if name is None:
             self._files.clear_away(path, "its name is not one of an invocation")
@@ -82,7 +82,7 @@ class Waiting:
             try:
                 return self._calls.read_header(path, name), name
             except FileNotFoundError:
-                pass  # somebody else was faster
+                pass  # another process was faster
             except SpoolVersionError as error:
                 self._files.leave_alone(error)
             except EnvelopeError as error:
@@ -100,10 +100,10 @@ class Waiting:
         return self._layout.slot(call.queue, slot)
 
     def admit(self, path: str) -> bool:
-        """Make a call pending again that waits in a lane; False if it has left.
+        """Make a call pending that waits for a concurrency limit; False if it is gone.
 
-        Dies before or after: it waits, or is pending. A lost reply looks as if it has left: then
-        one more than need be is admitted, and waits again.
+        Dies before the rename: the call waits. Dies after it: it is pending. Lost reply: the call
+        seems to be gone, so another one is admitted too, finds no permit and waits again.
         """
         name = AttemptName.parse(os.path.basename(path))
         if name is None:
