@@ -111,7 +111,7 @@ def other_runs(stage: Stage) -> None:
     def take_place() -> None:
         claim = stage.others[-1].claim(publish(stage, OTHER))
         assert claim is not None
-        assert stage.healthy.limits.enter(LANE, claim)
+        assert stage.healthy.limits.acquire(LANE, claim)
 
     stage.others.append(worker_of(stage.healthy))
     assert in_child(take_place) == 0

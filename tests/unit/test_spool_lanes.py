@@ -45,24 +45,24 @@ def claims(pair):
 
 def test_so_many_enter_as_the_name_of_the_lane_says(pair, claims):
     lanes = pair.store.limits
-    first, second = lanes.enter(LANE, claims()), lanes.enter(LANE, claims())
+    first, second = lanes.acquire(LANE, claims()), lanes.acquire(LANE, claims())
     assert {first.number, second.number} == {1, 2}
     third = claims()
-    assert lanes.enter(LANE, third) is None
+    assert lanes.acquire(LANE, third) is None
     assert sorted(os.listdir(pair.store.layout.lane(LANE))) == ["1", "2"]
-    lanes.leave(first)
-    again = lanes.enter(LANE, third)
+    lanes.release(first)
+    again = lanes.acquire(LANE, third)
     assert again.number == first.number
-    lanes.leave(first)  # late, as if its worker had been stopped in between
-    assert lanes.enter(LANE, claims()) is None
-    lanes.leave(second)
-    lanes.leave(again)
+    lanes.release(first)  # late, as if its worker had been stopped in between
+    assert lanes.acquire(LANE, claims()) is None
+    lanes.release(second)
+    lanes.release(again)
     assert os.listdir(pair.store.layout.lanes_folder) == []
 
 
 def test_a_place_is_kept_while_its_worker_has_the_call(pair, claims):
     claim = claims()
-    pair.store.limits.enter(LANE, claim)
+    pair.store.limits.acquire(LANE, claim)
     mend_all(pair.store)
     assert os.listdir(pair.store.layout.lane(LANE)) == ["1"]
     os.rename(claim.path, f"{pair.store.layout.root}/away")
@@ -73,7 +73,7 @@ def test_a_place_is_kept_while_its_worker_has_the_call(pair, claims):
 
 def test_the_place_of_a_living_process_outlasts_its_worker(pair, claims):
     claim = claims()
-    place = pair.store.limits.enter(LANE, claim)
+    place = pair.store.limits.acquire(LANE, claim)
     holder = f"{pair.store.layout.in_lane(LANE, 1)}/{place.holder}"
     orphan = place.holder._replace(worker=f"{host_name()}-{NO_PID}-aaaaaa")
     os.rename(holder, f"{pair.store.layout.in_lane(LANE, 1)}/{orphan}")
@@ -164,10 +164,10 @@ def test_what_stands_in_the_way_is_set_aside_or_passed_over(pair, claims, where)
     with open(path, "w", encoding="ascii"):
         pass
     mend_all(pair.store)
-    places = [pair.store.limits.enter(LANE, claims()) for _ in range(2)]
+    places = [pair.store.limits.acquire(LANE, claims()) for _ in range(2)]
     assert all(places)
     for place in places:
-        pair.store.limits.leave(place)
+        pair.store.limits.release(place)
     mend_all(pair.store)
 
 

@@ -27,7 +27,7 @@ def waiting_for_a_limit(pair) -> str:
         for _ in range(2)
     ]
     holder, waiting = (pair.worker.claim(receipt.path) for receipt in receipts)
-    assert pair.store.limits.enter(LIMIT, holder) is not None
+    assert pair.store.limits.acquire(LIMIT, holder) is not None
     call, _ = pair.store.calls.read_claimed(waiting)
     assert pair.worker.release(waiting)
     assert pair.store.park(waiting, call, LIMIT)

@@ -247,7 +247,7 @@ def time_out(workplace: WorkerContext, claim: Claim) -> None:
     error = timeout_error(call)
     answer_given = Answer.of_error(error, call.codec, call.retry, claim.name.retries)
     finish(Execution(workplace, claim, call), answer_given)
-    workplace.store.limits.vacate(call.lanes, call.id, claim.worker)
+    workplace.store.limits.release_dead(call.lanes, call.id, claim.worker)
 
 
 def cancelled(workplace: WorkerContext, claim: Claim) -> None:

@@ -65,7 +65,7 @@ class HeldPermit:
             lender.take_back()
         if self._place is None:
             return False
-        lanes.leave(self._place)
+        lanes.release(self._place)
         return True
 
 
@@ -81,7 +81,7 @@ def take(execution: Execution) -> str | None:
             continue
         seat = _borrowed(execution, lane)
         if seat is None:
-            place = lanes.enter(lane, execution.claim)
+            place = lanes.acquire(lane, execution.claim)
             if place is None:
                 for taken in list(execution.seats):
                     _leave(execution, taken)

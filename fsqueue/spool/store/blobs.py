@@ -38,10 +38,10 @@ class Blobs:
         self._damaged: dict[str, str] = {}
 
     def put(self, data: bytes, buffers: Sequence[Buffer] = ()) -> str:
-        """Store a value, if it is not there yet; returns its digest.
+        """Store a value, unless it is stored already; returns its digest.
 
-        Dies before the link: a file in ``tmp/`` expires. Dies after it: the blob expires when
-        nobody has used it for long. Lost reply: it is there, which is all that counts.
+        Dies before the link: a file in ``tmp/`` expires. Dies after it: the blob expires once it
+        has not been used for long enough. Lost reply: the blob is there, which is all that matters.
         """
         files = self._files
         digest, chunks = envelope.seal(_KIND, [data], files.key, buffers)
@@ -54,7 +54,7 @@ class Blobs:
 
         Args:
             digest: the blob.
-            when: as if it was used at this time, by the file server's clock; None is now.
+            when: the time at which it will be used, by the file server's clock; None means now.
         """
         path = self._files.layout.blob(digest)
         try:
@@ -68,7 +68,7 @@ class Blobs:
         return True
 
     def fetch(self, digest: str) -> None:
-        """Read a value, if this process does not have it.
+        """Read a value into this process's memory, unless it is there.
 
         Raises:
             EnvelopeError: it is missing or damaged.
@@ -76,9 +76,9 @@ class Blobs:
         self._whole(digest)
 
     def get(self, digest: str) -> Payload:
-        """The value of a digest; read once and then remembered.
+        """The value with a digest; read once and then cached.
 
-        What is writable is the caller's own; the rest is shared by all who ask.
+        Writable buffers are copies of the caller's own. The rest is shared.
 
         Raises:
             EnvelopeError: it is missing or damaged.
@@ -87,7 +87,7 @@ class Blobs:
         return Payload(data, [_own(buffer) for buffer in buffers])
 
     def _whole(self, digest: str) -> Payload:
-        with self._mutex:  # so that two threads that need it do not read it twice
+        with self._mutex:  # so that two threads do not read it twice
             if digest not in self._cache:
                 self._remember(digest, self._read(digest))
             self._cache.move_to_end(digest)
@@ -103,7 +103,7 @@ class Blobs:
             missing = f"{path} is missing: it holds the common arguments of a fan-out"
             raise EnvelopeError(self._damaged.get(digest, missing)) from error
         except (EnvelopeError, SpoolVersionError) as error:
-            # Out of the way of whoever stores this value again.
+            # Out of the way, so that this value can be stored again.
             name = self._files.free_name(path)
             self._files.set_aside(path, str(error), name)
             where = self._files.layout.quarantined(name)

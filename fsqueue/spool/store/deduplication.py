@@ -149,8 +149,8 @@ class Deduplication:
             if self._is_published(key, look, call, chunks):
                 return Published(call.id, _pending(self._layout, call), key.content, mine=True)
         raise SpoolError(
-            f"cannot publish under {self._layout.once(key.name)}: other publishers were faster each "
-            "time. Look at what is in that folder, and remove it."
+            f"cannot publish under {self._layout.once(key.name)}: other publishers were faster "
+            "each time. Look at what is in that folder, and remove it."
         )
 
     def pending(self, key: Key) -> Published | None:
@@ -189,7 +189,7 @@ class Deduplication:
         return any(
             name in self._fs.names(folder, fresh=True)
             for lane in entry.lanes
-            for siding, folder in self._limits.sidings(lane)
+            for siding, folder in self._limits.waiting_folders(lane)
             if (siding.slot, siding.queue) == (entry.slot, entry.queue)
         )
 

@@ -1,6 +1,7 @@
-"""Files of the spool, whatever they hold: written, moved, read and set aside.
+"""Files of the spool, whatever they hold: writes, moves, reads and sets them aside.
 
-A file is written under ``tmp/`` and moved into place, whose folder may be missing, or be a file.
+A file is written under ``tmp/`` and then moved to its place. The folder there may be missing, or
+something else may stand in its place.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ log = logging.getLogger(__name__)
 
 # Each try ends with a folder made that somebody removed again in between: rare even once.
 _TRIES = 100
-_REMOVED = "its folder is removed again and again. Look what cleans up there besides fsqueue."
+_REMOVED = "its folder is removed again and again. Find out what else cleans up there."
 # In bytes: with a suffix and the ending of the reason it must still be a name.
 _LONGEST_NAME = 200
 
@@ -63,7 +64,7 @@ class Files:
         self._passed_over: set[str] = set()
 
     def sync_clock(self) -> None:
-        """Read the file server's clock, for a process that has no file of its own to touch."""
+        """Read the file server's clock, in a process that has no file of its own to touch."""
         path = self.temporary()
         self.clock.sync(path)
         self.fs.discard(path)
@@ -148,8 +149,8 @@ class Files:
         """Content of a call, an outcome or a blob.
 
         Raises:
-            EnvelopeError: no regular file, or not as long as it says.
-            SpoolVersionError: long, and written by another format version.
+            EnvelopeError: not a regular file, or not as long as its first line says.
+            SpoolVersionError: another version wrote it, and it is too long to be read unasked.
         """
         try:
             return self.fs.read_content(path, envelope.pieces, fresh=fresh)
@@ -192,8 +193,8 @@ class Files:
     def move(self, source: str, target: str) -> bool:
         """Rename into a folder that may be missing; False if the source is gone.
 
-        Only for a source that nobody else would take, or where it does not matter who did:
-        a lost reply looks like a source that is gone.
+        A lost reply looks like a source that is gone. So use it only for a source that no other
+        process takes, or where it does not matter which process took it.
         """
         for _ in range(_TRIES):
             try:
@@ -217,10 +218,10 @@ class Files:
             self.make_folders(folder)
 
     def clear(self, folder: str) -> bool:
-        """Set aside a file or link that stands where a folder belongs; False if none does.
+        """Set aside a file or link that stands where a folder belongs; False if there is none.
 
-        By a link and an unlink, which refuse folders: somebody else may have mended it, and what
-        lies in there by now must not be moved away.
+        By a link and an unlink, which refuse folders: another process may have set it aside already
+        and made the folder, and what lies in there must not be moved away.
         """
         layout = self.layout
         if folder in layout.folders or self.fs.is_folder(folder) is not False:
@@ -249,7 +250,7 @@ class Files:
             except FileExistsError:
                 return self.fs.link_count(temporary) > 1
             except FileNotFoundError:
-                # Its client is gone and took the empty mailbox along.
+                # Its client has left and removed the empty mailbox.
                 self._make_way(target)
             except OSError as error:
                 if links_unsupported(error):
@@ -261,8 +262,8 @@ class Files:
         raise SpoolError(f"cannot publish into {target}: {_REMOVED}")
 
     def _rename_if_absent(self, temporary: str, target: str) -> bool:
-        # Without links the look and the rename are two steps: two workers of one invocation
-        # can pass the look together, and then the later result stands.
+        # Without links, the check and the rename are two steps. Two workers of one invocation can
+        # pass the check together, and then the later result stands.
         if self.fs.exists(target):
             return False
         self.move(temporary, target)
@@ -271,7 +272,7 @@ class Files:
     # -- quarantine ---------------------------------------------------------------------
 
     def free_name(self, path: str) -> str:
-        """A name for a file in ``quarantine/`` that nothing there has: its own, or one like it."""
+        """An unused name in ``quarantine/`` for a file: its own, or one derived from it."""
         name = os.fsdecode(os.fsencode(os.path.basename(path))[:_LONGEST_NAME])
         taken = self.layout.quarantined(name), self.layout.quarantine_reason(name)
         if any(self.fs.exists(each) for each in taken):
@@ -279,14 +280,14 @@ class Files:
         return name
 
     def set_aside(self, path: str, reason: str, name: str | None = None) -> None:
-        """Move a file to ``quarantine/`` with its reason beside it.
+        """Move a file to ``quarantine/``, with the reason in a file beside it.
 
         Dies in between: the reason is there, and the file still has to be moved.
 
         Args:
             path: the file.
             reason: what is wrong with it.
-            name: from `free_name`, if it was asked for before.
+            name: a name from `free_name`; None picks one.
         """
         self.check_spool()
         name = name or self.free_name(path)
@@ -327,7 +328,7 @@ class Files:
     # -- writing ------------------------------------------------------------------------
 
     def add_file(self, path: str, chunks: Sequence[Buffer]) -> bool:
-        """Make a file; False if there is one already, which stays."""
+        """Create a file; False if one exists already, which stays as it is."""
         temporary = self.write_temporary(chunks)
         try:
             return self.link_once(temporary, path)
@@ -335,10 +336,10 @@ class Files:
             self.fs.discard(temporary)
 
     def append(self, path: str, data: bytes | bytearray) -> None:
-        """Add to the end of a file of this process alone, whose folder may be missing, or none.
+        """Append to a file that only this process writes, and whose folder may be missing.
 
-        The two folders above are looked at each time: unlike a rename, this would write on to what
-        is out of the spool if one was a link.
+        The two folders above it are checked each time: if one of them were a link, an append would
+        write outside the spool, unlike a rename.
         """
         folder = os.path.dirname(path)
         if self.fs.is_folder(os.path.dirname(folder)) is False:
@@ -350,16 +351,16 @@ class Files:
         self.fs.append(path, data)
 
     def place(self, path: str, chunks: Sequence[Buffer]) -> None:
-        """Write a file whose name nothing else has, or no file if this raises an error.
+        """Write a file under a name that nothing else has. If this raises, there is no such file.
 
-        Dies before the rename: a file in ``tmp/`` expires. Dies after it: it is there.
+        Dies before the rename: a file in ``tmp/`` expires. Dies after it: the file is there.
         """
         temporary = self.write_temporary(chunks)
         try:
             self.move(temporary, path)
         except OSError:
-            # If it is not there any more it was renamed, and the error is about the reply alone.
-            # Only a look can tell: the reply of a removal can be lost too.
+            # If the temporary file is gone, it was renamed, and the error concerns the reply alone.
+            # Checking is the only way to tell, since the reply to a removal can be lost, too.
             if self.fs.exists(temporary):
                 self.fs.discard(temporary)
                 raise
@@ -368,7 +369,7 @@ class Files:
             raise
 
     def replace_file(self, path: str, chunks: Sequence[Buffer]) -> None:
-        """Put a file in the place of one that only this process writes."""
+        """Replace a file that only this process writes."""
         temporary = self.write_temporary(chunks)
         try:
             self.move(temporary, path)
@@ -399,5 +400,5 @@ class Files:
             raise refused from error
 
     def temporary(self) -> str:
-        """A path in ``tmp/`` that nobody else has."""
+        """An unused path in ``tmp/``."""
         return self.layout.tmp(self._owner, next(self._serial))

@@ -1,8 +1,9 @@
-"""Calls that are published once for a key, whoever tries, and however often.
+"""Idempotency keys: at most one call is ever published for a key.
 
-The call is written to ``tmp/``, the key is taken by a link to ``fired/<key>``, and then the file in
-``tmp/`` becomes the pending call by a rename. The link succeeds once for a key; the rename, once
-for a file. Whoever finds a key taken does the rename too, in case its owner has died.
+Several workers may publish for the same trigger, and each of them may try again. A call is written
+to ``tmp/``, its key is taken by a link to ``fired/<key>``, and then a rename makes the file in
+``tmp/`` the pending call. The link succeeds once per key, and the rename once per file. A process
+that finds the key taken does the rename, too, in case its owner has died.
 """
 
 from __future__ import annotations
@@ -35,15 +36,15 @@ def fire(
     *,
     wanted: Callable[[], bool] = lambda: True,
 ) -> bool:
-    """Make a call pending, unless that was done for this key before; True if it was done now.
+    """Make a call pending, unless one was published for this key; True if it was done now.
 
-    Dies before the link: nothing has happened, a file in ``tmp/`` expires. Dies after it: the key
-    is taken, and whoever tries it next makes the call pending. Dies after the rename, or its reply
-    is lost: it is pending, and nobody finds the file in ``tmp/`` again. Lost reply of the link: the
-    key's file is this call.
+    Dies before the link: nothing has happened, and a file in ``tmp/`` expires. Dies after it: the
+    key is taken, and the next process that tries it makes the call pending. Dies after the rename,
+    or loses its reply: the call is pending, and no process finds the file in ``tmp/`` again. Lost
+    reply of the link: the key's file is this call.
 
-    Without hard links a look stands in for the link, and the key is taken last: two at once, or
-    one after a death, can publish twice.
+    Without hard links, a check replaces the link, and the key is taken last. Then two processes at
+    once, or one after a death, can publish twice.
 
     Args:
         files: the files of the spool.
@@ -51,7 +52,7 @@ def fire(
         call: its header.
         payload: segments; see `Call`.
         buffers: large parts of the values in the payload.
-        wanted: asked once the key is taken: False takes that back, and publishes nothing.
+        wanted: asked once the key is taken; if it returns False, nothing is published.
     """
     staged, entry = files.layout.staged(call.id), files.layout.fired(key)
     files.create(staged, envelope.encode(call, payload, files.key, buffers))

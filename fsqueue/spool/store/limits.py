@@ -1,18 +1,18 @@
-"""Lanes: of the calls that meet in one, only so many run at a time, whoever runs them.
+"""Concurrency limits: at most N of the calls that share a limit run at a time, on all workers.
 
-``lanes/<digest>-<limit>/`` is there while somebody uses it. In it are
+A limit's folder, ``lanes/<digest>-<N>/`` (a lane), exists while calls use it. It holds
 
-- its places that are taken: ``<number>/<holder>/``, with numbers from 1 to the limit. A holder is a
-  folder that was made under its own name and then renamed to the number, which the file
-  server refuses while somebody else's is there: so there can never be more holders than numbers.
-  Whoever leaves removes its own holder, whose name nobody else ever has, and then the number, which
-  the file server refuses if that is somebody else's by now.
-- calls that wait: ``<siding>/<id>.<attempt>``. Whoever leaves a place makes the first of them
-  pending again, whose worker then takes a place like any other.
+- the permits that calls have: ``<number>/<holder>/``, with numbers from 1 to N. A worker makes a
+  folder under the holder's own name and renames it to a number. The file server refuses that while
+  another holder has the number, so there are never more holders than numbers. To release a permit,
+  a worker removes the holder's folder, whose name is unique, and then the number's folder, which
+  the file server refuses if another holder has it by then.
+- the calls that wait for a permit: ``<waiting folder>/<id>.<attempt>``. The worker that releases a
+  permit makes the first of them pending again. Its next worker then acquires a permit as usual.
 
-A holder names the worker that has the call's file in its folder for as long as the call has
-the place. So whoever reads the name first and the folder then knows for certain whether the holder
-is gone, and no place has to be handed over.
+A holder's name names its worker, in whose folder the call's file lies for as long as the call has
+the permit. So a process that reads the name first, and then that folder, knows for certain whether
+the holder is gone. No permit is ever handed over.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ _TOKEN = 6
 
 
 class Permit(NamedTuple):
-    """A place in a lane that an attempt has taken."""
+    """A permit of a limit, which an attempt holds."""
 
     lane: str
     number: int
@@ -60,10 +60,10 @@ class Permit(NamedTuple):
 
 
 def check_lanes(call: Call, path: str) -> None:
-    """See that the lanes of a call are names that may become part of a path.
+    """Check that the limits a call names can safely become part of a path.
 
     Raises:
-        EnvelopeError: they are not.
+        EnvelopeError: they cannot.
     """
     if not call.lanes and not call.within:
         return
@@ -73,59 +73,59 @@ def check_lanes(call: Call, path: str) -> None:
 
 
 def waiting_name(origin: str, lender: str) -> WaitingFolder:
-    """Where in a lane a call waits that was pending at `origin`."""
+    """The folder of a limit in which a call waits that was pending at `origin`."""
     queue, slot = origin.split("/")[-3:-1]
     return WaitingFolder(slot, queue, lender)
 
 
-class _Sight(NamedTuple):
-    """What was in a lane."""
+class _Listing(NamedTuple):
+    """The content of a limit's folder."""
 
     limit: int
     numbers: frozenset[int]
-    sidings: tuple[WaitingFolder, ...]
+    folders: tuple[WaitingFolder, ...]
     others: tuple[str, ...]
-    """Holders that are being made, or removed."""
+    """Folders of holders that are being made or removed."""
 
     @property
     def free(self) -> list[int]:
-        """Places that nobody has."""
+        """The numbers of free permits."""
         return [number for number in range(1, self.limit + 1) if number not in self.numbers]
 
 
 class Limits:
-    """One process's access to ``lanes/``.
+    """Acquires and releases the permits of concurrency limits.
 
     Args:
         files: the files of the spool.
-        admit: makes a waiting call pending again; gets its path and returns whether it was there.
+        admit: makes the waiting call at a path pending; returns whether the call was there.
     """
 
     def __init__(self, files: Files, admit: Callable[[str], bool]) -> None:
         self._files, self._fs, self._layout = files, files.fs, files.layout
         self._admit = admit
 
-    def _look(self, lane: str) -> _Sight:
+    def _list(self, lane: str) -> _Listing:
         names = self._fs.names(self._layout.lane(lane), fresh=True)
         numbers = {name for name in names if _NUMBER.fullmatch(name)}
-        sidings = {name: WaitingFolder.parse(name) for name in sorted(names)}
-        return _Sight(
+        folders = {name: WaitingFolder.parse(name) for name in sorted(names)}
+        return _Listing(
             lane_limit(lane),
             frozenset(map(int, numbers)),
-            tuple(filter(None, sidings.values())),
-            tuple(name for name in names if name not in numbers and not sidings[name]),
+            tuple(filter(None, folders.values())),
+            tuple(name for name in names if name not in numbers and not folders[name]),
         )
 
-    # -- places -------------------------------------------------------------------------
+    # -- permits --------------------------------------------------------------------------
 
-    def enter(self, lane: str, claim: Claim) -> Permit | None:
-        """Take a place for a claimed call; None if all are taken.
+    def acquire(self, lane: str, claim: Claim) -> Permit | None:
+        """Acquire a permit for a claimed call; None if there is none.
 
-        Dies before the rename to a number, or after it: upkeep sees that the worker has not got
-        the call any more. Lost reply: the holder is there. Fails otherwise, and has happened: the
-        same as a death, and the call waits for another place.
+        Dies before or after the rename to a number: upkeep sees that the worker no longer has the
+        call. Lost reply: the holder's folder is there. If the rename fails otherwise although it
+        was carried out, the effect is that of a death, and the call waits for another permit.
         """
-        free = self._look(lane).free
+        free = self._list(lane).free
         if not free:
             return None
         process = mark_of(os.getpid())
@@ -158,25 +158,25 @@ class Limits:
                 return True
             if not isinstance(error, FileNotFoundError):
                 raise
-            return False  # it was taken for abandoned, and removed
+            return False  # upkeep took it for abandoned, and removed it
         return True
 
-    def leave(self, place: Permit) -> None:
-        """Free a place, and admit who waits first.
+    def release(self, permit: Permit) -> None:
+        """Release a permit, and admit the first call that waits for it.
 
-        Dies before, or in the middle: upkeep does the rest.
+        Dies at any point: upkeep does the rest.
         """
-        self._remove(self._layout.in_lane(place.lane, place.number), str(place.holder))
-        self.admit(place.lane)
+        self._remove(self._layout.in_lane(permit.lane, permit.number), str(permit.holder))
+        self.admit(permit.lane)
 
     def _remove(self, folder: str, holder: str) -> None:
         self._fs.rmdir(f"{folder}/{holder}")
         self._fs.rmdir(folder)
 
-    def vacate(self, lanes: Iterable[str], invocation_id: str, worker: str) -> None:
-        """Free the places of a call whose worker has died, or its body's process.
+    def release_dead(self, lanes: Iterable[str], invocation_id: str, worker: str) -> None:
+        """Release the permits of a call whose worker, or whose slot process, has died.
 
-        Errors do not matter: upkeep does it again.
+        Errors are only logged: upkeep does it again.
         """
         for lane in lanes:
             try:
@@ -186,10 +186,10 @@ class Limits:
                         self._remove(self._layout.in_lane(lane, number), str(holder))
                 self.admit(lane)
             except (OSError, SpoolError) as error:
-                log.info("a place in lane %s is freed later: %s", lane, error)
+                log.info("a permit of limit %s is released later: %s", lane, error)
 
     def still_held(self, places: Mapping[str, str]) -> dict[str, str]:
-        """Of the invocations that had a place, by lane, those which have it still."""
+        """Of the invocations that held a permit, by limit, those that still hold it."""
         return {
             lane: owner
             for lane, owner in places.items()
@@ -197,82 +197,83 @@ class Limits:
         }
 
     def _holders(self, lane: str) -> Iterator[tuple[int, Holder]]:
-        for number in sorted(self._look(lane).numbers):
+        for number in sorted(self._list(lane).numbers):
             for name in self._fs.names(self._layout.in_lane(lane, number), fresh=True):
                 holder = Holder.parse(name)
                 if holder is not None:
                     yield number, holder
 
-    # -- those who wait -----------------------------------------------------------------
+    # -- waiting calls --------------------------------------------------------------------
 
     def admit(self, lane: str, most: int = 1) -> int:
-        """Make as many waiting calls pending as there are free places, `most` of them at most.
+        """Make waiting calls pending: as many as there are free permits, and at most `most`.
 
-        To be called after a place was freed, and after a call was parked: a place may have been
-        freed between the look for one and the parking, by somebody who saw nobody wait. Each
-        of the two acts and then looks, so one of them sees the other.
+        Must be called after a permit was released, and after a call began to wait. A permit may be
+        released between a worker's failure to acquire one and the moment its call waits, by a
+        worker that sees no call waiting. Both act first and check afterwards, so one sees the
+        other.
         """
-        sight = self._look(lane)
-        left = min(most, len(sight.free))
+        listing = self._list(lane)
+        left = min(most, len(listing.free))
         admitted = 0
         for path in self._waiting(lane, sight) if left else ():
             with self._passing_over(path):
                 admitted += self._admit(path)
             if admitted >= left:
                 return admitted
-        if not sight.numbers and not sight.others:
+        if not listing.numbers and not listing.others:
             self._fs.rmdir(self._layout.lane(lane))  # refused unless it is empty
         return admitted
 
-    def _waiting(self, lane: str, sight: _Sight) -> Iterator[str]:
+    def _waiting(self, lane: str, listing: _Listing) -> Iterator[str]:
         """Paths of the calls that wait, in the order of service."""
         for siding in sight.sidings:
             folder = self._layout.in_lane(lane, siding)
             names = self._files.listed(folder, fresh=True)
             yield from (f"{folder}/{name}" for name in sorted(names, key=_order))
             if not names:
-                self._fs.rmdir(folder)  # whoever parks there meanwhile makes it anew
+                self._fs.rmdir(folder)  # a call that comes to wait there makes it again
 
-    def sidings(self, lane: str) -> list[tuple[WaitingFolder, str]]:
-        """Where calls wait in a lane, in the order of service, each with its path."""
-        found = self._look(lane).sidings
-        return [(siding, self._layout.in_lane(lane, siding)) for siding in found]
+    def waiting_folders(self, lane: str) -> list[tuple[WaitingFolder, str]]:
+        """The waiting folders of a limit, in the order of service, each with its path."""
+        found = self._list(lane).folders
+        return [(waiting, self._layout.in_lane(lane, waiting)) for waiting in found]
 
     def find(
         self, lane: str, invocation_id: str | None, lender: str, hint: str | None = None
     ) -> str | None:
-        """Path of a waiting call: of this invocation, or else the first that `lender` has caused.
+        """Path of a waiting call: that of an invocation, or the first one on behalf of `lender`.
 
         Args:
-            lane: the lane.
-            invocation_id: the invocation; None: it cannot be in this lane.
-            lender: an invocation that has a place in the lane.
+            lane: the limit.
+            invocation_id: the invocation; None if it cannot wait for this limit.
+            lender: an invocation that holds a permit of the limit.
             hint: where the invocation was published, if that is known.
         """
         caused = None
-        for siding, folder in self.sidings(lane):
-            if siding.lender != lender and not (invocation_id and siding.may_hold(hint)):
+        for waiting, folder in self.waiting_folders(lane):
+            if waiting.lender != lender and not (invocation_id and waiting.may_hold(hint)):
                 continue
             for name in sorted(self._files.listed(folder, fresh=True), key=_order):
                 if name.startswith(f"{invocation_id}."):
                     return f"{folder}/{name}"
-                if siding.lender == lender:
+                if waiting.lender == lender:
                     caused = caused or f"{folder}/{name}"
         return caused
 
     def hand_to(self, lane: str, invocation_id: str, lender: str, hint: str | None) -> None:
-        """Let a waiting call wait where `lender` finds it, unless it does where another one does.
+        """Move a waiting call to where `lender` finds it, unless it waits on another holder's behalf.
 
-        Dies before or after: it waits in the one place or in the other.
+        Dies before or after the rename: the call waits in one of the two folders.
 
         Args:
-            lane: the lane.
+            lane: the limit.
             invocation_id: the invocation.
-            lender: an invocation that has a place in the lane.
+            lender: an invocation that holds a permit of the limit.
             hint: where the invocation was published, if that is known.
         """
-        for siding, folder in self.sidings(lane):
-            if not siding.may_hold(hint):
+        for waiting, folder in self.waiting_folders(lane):
+            if not waiting.may_hold(hint):
                 continue
             for name in self._files.listed(folder, fresh=True):
                 its = name.startswith(f"{invocation_id}.") and siding.lender != lender
@@ -282,14 +283,14 @@ class Limits:
 
     # -- upkeep -------------------------------------------------------------------------
 
-    def mend(self, lane: str, *, admit: bool = True) -> bool:
-        """Free the places whose holders are gone; returns whether places are free that calls want.
+    def recover(self, lane: str, *, admit: bool = True) -> bool:
+        """Release the permits of holders that are gone; tells whether calls wait for free permits.
 
-        Any number may do it at once, and each may die at any point.
+        Any number of processes may do it at once, and each may die at any point.
 
         Args:
-            lane: the lane.
-            admit: let those calls go.
+            lane: the limit.
+            admit: make those calls pending.
         """
         for number in self._look(lane).numbers:
             with self._passing_over(self._layout.in_lane(lane, number)):
@@ -317,16 +318,16 @@ class Limits:
         for name in self._fs.names(folder, fresh=True):
             holder = Holder.parse(name)
             if holder is None:
-                self._files.set_aside(f"{folder}/{name}", "its name is not one of a lane")
+                self._files.set_aside(f"{folder}/{name}", "its name is not that of a holder")
             elif self._is_gone(holder):
                 self._fs.rmdir(f"{folder}/{name}")
         self._fs.rmdir(folder)
 
     def _remove_if_gone(self, lane: str, name: str) -> None:
-        """Remove a holder that was never renamed to a number.
+        """Remove a holder's folder that was never renamed to a number, if the holder is gone.
 
-        Under another name, for which its owner does not look: it could take a place with a folder
-        that is empty by then.
+        It is renamed first, so that its owner, if it is only slow, does not find it: otherwise it
+        could acquire a permit with a folder that is being emptied.
         """
         folder = self._layout.in_lane(lane, name)
         if not name.startswith(_GONE):
@@ -340,7 +341,7 @@ class Limits:
         self._fs.rmdir(folder)
 
     def _is_gone(self, holder: Holder | None) -> bool:
-        """Whether the body has ended for which a place was taken, or never begun.
+        """Whether the body that a permit was acquired for has ended, or never began.
 
         As long as the worker is there its folder tells. A process of its slots can outlive one that
         was killed; on another host that is over long before the worker counts as dead. A worker
@@ -359,7 +360,7 @@ class Limits:
 
 
 def _may_run(holder: Holder) -> bool:
-    """Whether the process that has taken a place may be running, as far as this host knows."""
+    """Whether the process that acquired a permit may still run, as far as this host knows."""
     here = holder.worker.startswith(f"{host_name()}-")
     return here and not is_marked_gone(holder.process)
 

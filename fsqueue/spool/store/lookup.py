@@ -131,7 +131,7 @@ def find_waiting(
 ) -> str | None:
     """Path of a call that was published at `hint` and waits in one of these lanes, or None."""
     for lane in lanes:
-        for siding, folder in store.limits.sidings(lane):
+        for siding, folder in store.limits.waiting_folders(lane):
             path = _find_in(store, invocation_id, folder) if siding.may_hold(hint) else None
             if path is not None:
                 return path

@@ -272,7 +272,9 @@ class Store:
         if call is None:
             return
         self._settle_dead(path, name, call, reason)
-        self.limits.vacate(call.lanes, name.invocation_id, os.path.basename(os.path.dirname(path)))
+        self.limits.release_dead(
+            call.lanes, name.invocation_id, os.path.basename(os.path.dirname(path))
+        )
 
     def _settle_dead(self, path: str, name: AttemptName, call: Call, reason: str) -> None:
         if call.abandoned and not self.dependencies.is_awaited(call.id):

@@ -1,4 +1,4 @@
-"""What triggers have to remember: events, handled ticks, and which parts have happened."""
+"""The state of triggers: events, handled ticks, and which parts of a trigger have happened."""
 
 from __future__ import annotations
 
@@ -31,19 +31,20 @@ _TRIES = 100
 
 
 def add_event(files: Files, app_id: str, name: EventName, data: bytes) -> None:
-    """Make an event known to the workers of an application.
+    """Emit an event to the workers of an application.
 
-    Dies before the rename: it was not emitted, a file in ``tmp/`` expires. Dies after it: it was.
+    Dies before the rename: the event was not emitted, and a file in ``tmp/`` expires. Dies after
+    it: the event was emitted.
     """
     files.place(f"{files.layout.events(app_id)}/{name}", seal(files, data))
     files.fs.ring(files.layout.event_bell(app_id))
 
 
 def add_end(files: Files, call: Call, outcome: Outcome) -> None:
-    """Let triggers know that the queue itself ends a call, before its outcome is published.
+    """Tell triggers that the queue itself ends a call, before its outcome is published.
 
-    Only if the application has workers that look for it: they have made its folder. Whoever ends a
-    call may not know the application's code, and so none of its triggers.
+    Nothing is written unless the application's workers have made the folder for such events. The
+    process that ends a call may not know the application's code, and so none of its triggers.
     """
     app_id = app_of(call.queue)
     if outcome.failure is None or not files.fs.exists(files.layout.events(app_id)):
@@ -59,7 +60,7 @@ def add_end(files: Files, call: Call, outcome: Outcome) -> None:
 
 
 def decode_end(data: bytes) -> Ended:
-    """What `add_end` has written.
+    """Decode an event that `add_end` has written.
 
     Raises:
         EnvelopeError: it is something else.
@@ -76,16 +77,16 @@ def expect_ends(files: Files, app_id: str) -> None:
 
 
 def event_names(files: Files, app_id: str) -> list[EventName]:
-    """Events that are still to be handled."""
+    """The events that have not been handled."""
     names = files.fs.names(files.layout.events(app_id), fresh=True)
     return [found for found in map(EventName.parse, names) if found is not None]
 
 
 def read_event(files: Files, app_id: str, name: EventName) -> bytes | None:
-    """What an event holds; None if another worker has handled it, or if it is damaged.
+    """The payload of an event; None if another worker has handled it, or if it is damaged.
 
     Raises:
-        SpoolVersionError: another format version's.
+        SpoolVersionError: another version wrote it.
     """
     path = f"{files.layout.events(app_id)}/{name}"
     try:
@@ -93,33 +94,33 @@ def read_event(files: Files, app_id: str, name: EventName) -> bytes | None:
     except FileNotFoundError:
         return None
     except EnvelopeError as error:
-        log.error("into quarantine: %s", error)  # noqa: TRY400 - that says it all
+        log.error("set aside: %s", error)  # noqa: TRY400 - the message is complete
         files.set_aside(path, str(error))
         return None
 
 
 def is_unhandled(files: Files, app_id: str, name: EventName) -> bool:
-    """Whether an event is still there."""
+    """Whether an event has not been handled."""
     return files.fs.exists(f"{files.layout.events(app_id)}/{name}", fresh=True)
 
 
 def remove_event(files: Files, app_id: str, name: EventName) -> None:
-    """It was handled."""
+    """Remove an event that was handled."""
     files.fs.discard(f"{files.layout.events(app_id)}/{name}")
 
 
 def seal(files: Files, data: bytes) -> list[Any]:
-    """The chunks of a file with a digest, which is keyed in a signed spool."""
+    """The chunks of a file with a digest, which is signed in a signed spool."""
     return envelope.seal(_KIND, [data], files.key, ())[1]
 
 
 def unseal(files: Files, path: str) -> bytes:
-    """What such a file holds.
+    """The content of such a file.
 
     Raises:
         FileNotFoundError: it is gone.
-        EnvelopeError: it is damaged, foreign or may not be read.
-        SpoolVersionError: another format version's.
+        EnvelopeError: it is damaged or foreign, or may not be read.
+        SpoolVersionError: another version wrote it.
     """
     try:
         content = files.read_file(path, fresh=True)
@@ -135,19 +136,19 @@ def unseal(files: Files, path: str) -> bytes:
 
 
 def handled_until(files: Files, key: str) -> int | None:
-    """Up to when a cron trigger's ticks were handled; None if nobody has begun.
+    """The time up to which a cron trigger's ticks were handled; None if none was.
 
-    In seconds since the epoch, by the file server's clock. The latest name in the trigger's folder
-    says it, so it can only grow.
+    In seconds since the epoch, by the file server's clock. It is the latest name in the trigger's
+    folder, so it can only grow.
     """
     return max(_ticks(files, key), default=None)
 
 
 def set_handled(files: Files, key: str, tick: float) -> None:
-    """A cron trigger's ticks were handled up to this one.
+    """Record that a cron trigger's ticks were handled up to this one.
 
-    Dies before the new name: the tick is looked at again, and its key is taken. Dies before the old
-    ones are gone: the latest one counts, and the next call removes the others.
+    Dies before the new name is made: the tick is tried again, and its key is taken. Dies before the
+    old names are removed: the latest one counts, and the next call removes the others.
     """
     folder = files.layout.trigger(key)
     path = f"{folder}/{tick_name(tick)}"
@@ -167,7 +168,7 @@ def _ticks(files: Files, key: str) -> list[int]:
 
 
 def keep(files: Files, key: str) -> None:
-    """Keep what a trigger remembers from expiring."""
+    """Keep a trigger's state from expiring."""
     folder = files.layout.trigger(key)
     for name in files.fs.names(folder):
         with contextlib.suppress(FileNotFoundError):
@@ -178,18 +179,18 @@ def keep(files: Files, key: str) -> None:
 
 
 class Round(NamedTuple):
-    """A round of a trigger that waits for all its parts: what each part's file says."""
+    """A complete round of an `all_of` trigger, with the content of each part's file."""
 
     number: int
     parts: tuple[bytes, ...]
 
 
 class AllOfState:
-    """What has happened of a trigger that waits for all of its parts.
+    """The state of an `all_of` trigger: which of its parts have happened.
 
-    ``<round>.<part>`` is made by a link, so for each round a part has happened once. A round whose
-    parts are all there is over, and what happens then counts for the next one. ``<round>.fired``
-    says that its call was published; after that the files of the rounds before are removed.
+    ``<round>.<part>`` is made by a link, so a part happens once per round. A round with all its
+    parts is complete, and what happens after that counts for the next round. ``<round>.fired``
+    records that its call was published. Then the files of earlier rounds are removed.
 
     Args:
         files: the files of the spool.
@@ -202,19 +203,19 @@ class AllOfState:
         self._folder = files.layout.trigger(key)
 
     def add(self, part: int, happened: str, data: bytes, wanted: Callable[[], bool]) -> None:
-        """A part has happened. The same again changes nothing, until two later rounds are over.
+        """Record that a part has happened. Repeating it has no effect for the next two rounds.
 
-        Dies at any point: it is there or not.
+        Dies at any point: the record is there, or it is not.
 
-        Who asks whether it is wanted before the look at the rounds could be so slow that another
-        worker has meanwhile left it out, as the second of its kind in a round, and a later round
-        begun: there it would count.
+        `wanted` is asked after the rounds were listed. If it were asked before, a slow worker could
+        add an occurrence that another worker has already left out, as the second of its kind in a
+        round, to a round that has begun since.
 
         Args:
             part: number of the part.
-            happened: tells what has happened from all else that can; one line.
-            data: what is to be remembered of it.
-            wanted: whether nobody else has dealt with it by now; asked after each look.
+            happened: identifies the occurrence; one line.
+            data: what to remember of it.
+            wanted: whether no other worker has handled it yet; asked after each listing.
         """
         content = [f"{happened}\n".encode(), data]
         for _ in range(_TRIES):
@@ -232,13 +233,13 @@ class AllOfState:
             self._files.add_file(f"{self._folder}/{name}", seal(self._files, b"".join(content)))
             if not any(each.part is None and each.round > number for each in self._look()):
                 return
-            # Its round was over meanwhile, and the files of it removed: it counts for a later one.
+            # Its round was completed meanwhile and removed: it counts for a later round.
             self._files.fs.discard(f"{self._folder}/{name}")
 
     def fire(self, publish: Callable[[Round], object]) -> None:
-        """Publish for each round that is whole and was not fired.
+        """Publish for each complete round that has not fired.
 
-        Dies before the mark: it is published again, for the key of the same round.
+        Dies before the mark is made: it is published again, with the same round's key.
         """
         found = self._look()
         for number in sorted({each.round for each in found}):
@@ -253,7 +254,7 @@ class AllOfState:
 
     def _remove_before(self, number: int) -> None:
         old = [each for each in self._look() if each.round < number]
-        # The marks last: a round without one, and whole, would be published again.
+        # The marks go last: a complete round without a mark would be published again.
         for each in sorted(old, key=lambda name: name.part is None):
             self._files.fs.discard(f"{self._folder}/{each}")
 
@@ -280,7 +281,7 @@ class AllOfState:
             try:
                 found.append(unseal(self._files, path).partition(b"\n")[2])
             except FileNotFoundError:
-                return None  # it was fired, and a later one too
+                return None  # it has fired, and so has a later one
             except EnvelopeError as error:
                 log.error("into quarantine, and to happen again: %s", error)  # noqa: TRY400
                 self._files.set_aside(path, str(error))

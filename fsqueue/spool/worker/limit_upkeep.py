@@ -56,7 +56,7 @@ def mend_all(store: Store) -> None:
 def _is_wanting(store: Store, lane: str, *, admit: bool) -> bool:
     """What `Limits.mend` says; False if it fails, which must not keep other lanes from it."""
     try:
-        return store.limits.mend(lane, admit=admit)
+        return store.limits.recover(lane, admit=admit)
     except (OSError, SpoolError) as error:
         log.warning("lane %s is mended later: %s", lane, error)
         return False
