@@ -1,14 +1,13 @@
-"""Every name of the spool.
+"""Names of files and folders in the spool.
 
-A name alone tells what a file is: ``<client>-<n>.<attempt>`` is attempt `attempt` of the
-invocation ``<client>-<n>``, whose outcome belongs into the mailbox of `client`. ``r2`` after the
-number: two of the attempts before failed and were to be retried, the others lost their worker.
-``x`` at the end: it was cancelled, and whoever claims it says so instead of running it.
+A name alone identifies a file. ``<client>-<n>.<attempt>`` is attempt `attempt` of the invocation
+``<client>-<n>``, whose outcome goes to the mailbox of `client`. A suffix ``r2`` means that two of
+the earlier attempts failed and were retried; the others lost their worker. A suffix ``x`` means
+that the call was cancelled: the worker that claims it publishes that instead of running it.
 
-One file may hold many calls, a batch; ``<client>-<n>:<k>`` is call `k` of the batch
-``<client>-<n>``.
+A file may hold a batch of calls. ``<client>-<n>:<k>`` is call `k` of the batch ``<client>-<n>``.
 
-A lane is the place where calls meet of which only so many may run at a time: ``<digest>-<limit>``.
+A lane, ``<digest>-<N>``, is the folder of a concurrency limit of N calls.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ MAX_PRIORITY = 9
 DEFAULT_PRIORITY = 5
 DEFAULT_QUEUE = "default"
 PAUSED = "paused"
-"""Among the slots of a queue: nobody is to claim there."""
+"""A file among the slots of a queue: no worker may claim calls of that queue."""
 _ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
 
 
@@ -50,29 +49,29 @@ def new_token(length: int = 10) -> str:
 
 
 def is_safe_name(text: str) -> bool:
-    """Whether `text` may become a part of a path: letters, digits, ``-`` and ``_``."""
+    """Whether `text` is safe as part of a path: letters, digits, ``-`` and ``_``."""
     return _SAFE.fullmatch(text) is not None
 
 
 def app_of(queue: str) -> str:
-    """The application that a queue's folder belongs to."""
+    """The application to which a queue's folder belongs."""
     return queue.partition(".")[0]
 
 
 def queue_folder(app_id: str, queue: str, profile: str = "") -> str:
-    """Folder name of a queue of an application, for calls that need nothing, or these resources."""
+    """The folder name of an application's queue, for calls that need these resources, if any."""
     return f"{app_id}.{queue}.{profile}" if profile else f"{app_id}.{queue}"
 
 
 def split_profile(folder: str) -> tuple[str, str]:
-    """A queue and the profile of its calls, by the folder's name; the latter may be empty."""
+    """Split a queue's folder name into the queue and its resource profile, which may be empty."""
     app_id, _, rest = folder.partition(".")
     queue, _, profile = rest.partition(".")
     return (f"{app_id}.{queue}" if queue else app_id), profile
 
 
 def folder_of(path: str) -> str:
-    """Folder name of the queue in which an attempt is pending."""
+    """The folder name of the queue in which an attempt is pending."""
     return path.rsplit("/", 3)[1]
 
 
@@ -93,7 +92,7 @@ def is_temporary_name(text: str) -> bool:
 
 
 def is_key_name(text: str) -> bool:
-    """Whether `text` is a digest."""
+    """Whether `text` is a digest, as keys are."""
     return _KEY.fullmatch(text) is not None
 
 
@@ -103,7 +102,7 @@ def is_slot_name(text: str) -> bool:
 
 
 def is_entry_name(text: str) -> bool:
-    """Whether `text` names an entry of a key."""
+    """Whether `text` names an entry of a deduplication key."""
     return _ENTRY.fullmatch(text) is not None
 
 
@@ -113,14 +112,14 @@ def is_invocation_id(text: str) -> bool:
 
 
 def split_member(text: str) -> tuple[str, int | None]:
-    """The invocation whose file holds a call, and the call's place in it if it is a batch."""
+    """Split a call's id into the invocation whose file holds it, and its place in a batch."""
     match = _MEMBER.fullmatch(text)
     return (match[1], int(match[2])) if match else (text, None)
 
 
 @functools.lru_cache(maxsize=256)
 def client_of(invocation_id: str) -> str:
-    """The client whose mailbox an invocation's outcome belongs into.
+    """The client to whose mailbox an invocation's outcome goes.
 
     Raises:
         ValueError: not an invocation id.
@@ -137,12 +136,12 @@ class AttemptName(NamedTuple):
     invocation_id: str
     attempt: int
     retries: int = 0
-    """How many of the attempts before ended with a retry, not with the death of their worker."""
+    """How many earlier attempts ended with a retry, not with the death of their worker."""
     cancelled: bool = False
 
     @classmethod
     def parse(cls, name: str) -> AttemptName | None:
-        """Read a file's name; None if it is not one of ours."""
+        """Parse a file's name; None if it is not an attempt's."""
         match = _ATTEMPT.fullmatch(name)
         if match is None:
             return None
@@ -151,15 +150,15 @@ class AttemptName(NamedTuple):
 
     @property
     def deaths(self) -> int:
-        """How many of the attempts before lost their worker."""
+        """How many earlier attempts lost their worker."""
         return self.attempt - 1 - self.retries
 
     def after_death(self) -> AttemptName:
-        """The next attempt, when the worker of this one died."""
+        """The next attempt after the death of this one's worker."""
         return self._replace(attempt=self.attempt + 1)
 
     def after_failure(self) -> AttemptName:
-        """The next attempt, when this one failed and is to be retried."""
+        """The next attempt after a failure of this one that is retried."""
         return self._replace(attempt=self.attempt + 1, retries=self.retries + 1)
 
     def __str__(self) -> str:
@@ -170,13 +169,13 @@ class AttemptName(NamedTuple):
 
 
 def in_order(name: AttemptName) -> tuple[str, int, int]:
-    """Sorts the calls of a folder: each client's in the order in which it made them."""
+    """Sort key for the calls of a folder: each client's calls in the order they were made."""
     client, _, number = name.invocation_id.rpartition("-")
     return client, int(number), name.attempt
 
 
 class Slot(NamedTuple):
-    """A folder of pending calls with one priority that are due at one time.
+    """A folder of pending calls that have the same priority and due time.
 
     Sorted by name, slots are in the order of service.
     """
@@ -188,7 +187,7 @@ class Slot(NamedTuple):
     @classmethod
     @functools.lru_cache(maxsize=1024)
     def parse(cls, name: str) -> Slot | None:
-        """Read a folder's name; None if it is not a slot."""
+        """Parse a folder's name; None if it is not a slot's."""
         match = _SLOT.fullmatch(name)
         return cls(MAX_PRIORITY - int(match[1]), int(match[2]) / 1000) if match else None
 
@@ -197,24 +196,24 @@ class Slot(NamedTuple):
 
 
 def lane_limit(lane: str) -> int:
-    """How many calls of a lane may run at a time; 0 if this is no lane's name."""
+    """How many calls of a lane may run at a time; 0 if `lane` does not name a lane."""
     match = _LANE.fullmatch(lane)
     return int(match[1]) if match else 0
 
 
 class Holder(NamedTuple):
-    """Who has a place in a lane: the name of a folder, used once."""
+    """The holder of a permit: the name of a folder, which is used once."""
 
     invocation_id: str
     worker: str
-    """In whose folder the call is for as long as it has the place."""
+    """The worker in whose folder the call lies while it has the permit."""
     process: str
-    """That runs the body: it outlives a worker that was killed for a moment."""
+    """The process that runs the body. It can outlive a killed worker for a moment."""
     token: str
 
     @classmethod
     def parse(cls, name: str) -> Holder | None:
-        """Read a folder's name; None if it is not one of ours."""
+        """Parse a folder's name; None if it is not a holder's."""
         match = _HOLDER.fullmatch(name)
         return cls(*match.groups()) if match else None
 
@@ -223,19 +222,19 @@ class Holder(NamedTuple):
 
 
 class WaitingFolder(NamedTuple):
-    """A folder of calls that wait in a lane, and are to go back to one slot of one queue.
+    """A folder of calls that wait for a concurrency limit and will return to the same slot.
 
-    Sorted by name, they are in the order of service.
+    Sorted by name, waiting folders are in the order of service.
     """
 
     slot: str
     queue: str
     lender: str = ""
-    """The invocation that has a place and caused these calls: it may be waiting for them."""
+    """The invocation on whose behalf these calls were made; it has a permit."""
 
     @classmethod
     def parse(cls, name: str) -> WaitingFolder | None:
-        """Read a folder's name; None if it is not one of ours."""
+        """Parse a folder's name; None if it is not a waiting folder's."""
         if "~" not in name:
             return None
         slot, *others = name.split("~")
@@ -246,7 +245,7 @@ class WaitingFolder(NamedTuple):
         return found if is_queue_name(found.queue) and lender_fits else None
 
     def may_hold(self, hint: str | None) -> bool:
-        """Whether a call may wait here that was published at `hint`: a retry takes a later slot."""
+        """Whether a call published at `hint` may wait here. A retry moves it to a later slot."""
         if hint is None:
             return True
         queue, slot = hint.split("/")[-3:-1]

@@ -1,6 +1,6 @@
-"""What stands in the JSON headers and records of the spool.
+"""JSON headers and records of the spool.
 
-Unknown keys are a newer writer's and are passed over. Times are seconds since the epoch by the
+Unknown keys come from a newer version and are ignored. Times are seconds since the epoch, by the
 file server's clock.
 """
 
@@ -27,7 +27,7 @@ UNDECODABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
 class Payload(NamedTuple):
-    """What a file holds beside its header."""
+    """The content of a file without its header."""
 
     data: bytes | memoryview
     buffers: Sequence[Buffer] = ()
@@ -35,7 +35,7 @@ class Payload(NamedTuple):
 
     @property
     def chunks(self) -> list[Buffer]:
-        """All that it is made of."""
+        """The data and all buffers."""
         return [self.data, *self.buffers]
 
 
@@ -45,34 +45,34 @@ class SpoolInfo(msgspec.Struct, frozen=True):
     format: int
     id: Annotated[str, msgspec.Meta(pattern="^[a-z0-9]{1,64}$")]
     key: str = ""
-    """Tells which key signs the files of this spool, and nothing about it; empty: none does."""
+    """Identifies the signing key of this spool without revealing it; empty if it has none."""
 
 
 class RetryPolicy(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Which failures of a body are followed by another attempt, and when."""
+    """Which failures of a body are retried, and when."""
 
     classes: tuple[str, ...] = ()
-    """``module.Class`` of exceptions; those of their subclasses too."""
+    """Exceptions as ``module.Class``; their subclasses are retried, too."""
     times: int = 3
     delay: float = 1.0
     """Seconds before the first retry."""
     factor: float = 2.0
-    """Each further delay is so many times the one before."""
+    """Each delay is the previous one multiplied by this."""
     longest: float = 300.0
-    """Seconds that no delay exceeds."""
+    """The longest delay, in seconds."""
     jitter: float = 0.1
-    """A random share of the delay, up to this one, is added."""
+    """A random fraction of the delay, at most this one, is added to it."""
 
 
 DEFAULT_RETRY: Final = RetryPolicy()
 
 
 class Call(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
-    """Header of an invocation's file; its payload is `segments` one after another.
+    """Header of a call's file; its payload is `segments` one after another.
 
-    The last segment holds ``(args, kwargs)``, written as `codec` says; in a batch the last
-    `members` ones. The one before them, if any, holds the keyword arguments that the calls of the
-    group share.
+    The last segment holds ``(args, kwargs)`` in the format `codec`; in a batch, the last `members`
+    segments do. The segment before them, if there is one, holds the keyword arguments that the
+    calls of the group share.
     """
 
     id: str
@@ -82,43 +82,43 @@ class Call(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fal
     slot: str
     created: float
     python: str
-    """Of the caller, such as ``3.12``: tells why a pickle cannot be read."""
+    """The caller's Python version, such as ``3.12``, for messages about unreadable pickles."""
     codec: str
-    """How `segments` and the blob are written, and the outcome is to be; see `fsqueue.codec`."""
+    """The format of `segments` and the blob, and of the outcome; see `fsqueue.codec`."""
     max_attempts: int
     keep: bool
-    """The outcome stays readable for everybody until it expires."""
+    """Every process can read the outcome until it expires."""
     segments: tuple[int, ...]
     members: int = 0
-    """How many calls a batch holds; 0: this is a call and no batch."""
+    """How many calls a batch holds; 0 if this is not a batch."""
     blob: str = ""
-    """Digest of the blob that holds the common arguments, if they are large."""
+    """Digest of the blob with the common arguments, if they are large."""
     timeout: float = 0.0
-    """Seconds that one attempt may take; 0: as long as it likes."""
+    """Seconds that one attempt may take; 0 means no limit."""
     expires: float = 0.0
-    """When it is too late to start; 0: never."""
+    """The time after which the call must not start; 0 means never."""
     retry: RetryPolicy = DEFAULT_RETRY
     capture: bool = False
-    """What the body prints and logs is kept."""
+    """Whether the body's output and log records are kept."""
     trace: Annotated[str, msgspec.Meta(max_length=64)] = ""
-    """The ``traceparent`` that the worker's span follows; empty without OpenTelemetry."""
+    """The ``traceparent`` of the worker's span; empty without OpenTelemetry."""
     after: tuple[str, ...] = ()
-    """The invocations whose results are in its arguments."""
+    """The parents: invocations whose results its arguments refer to."""
     countdown: float = 0.0
-    """Seconds between the end of the last of them and the start, at least."""
+    """Least number of seconds between the end of the last parent and the start."""
     retry_of: str = ""
-    """The failed invocation that an operator had run again as this one."""
+    """The failed invocation that an operator retried as this one."""
     lanes: tuple[str, ...] = ()
-    """It takes a place in each of these before it runs; see `fsqueue.spool.store.limits`."""
+    """The concurrency limits of which it acquires permits; see `fsqueue.spool.store.limits`."""
     within: dict[str, str] = {}
-    """By lane, the invocation that had a place there when its body, or one that it has caused, made
-    this call: while that body waits, it may run this one in its place."""
+    """By limit, the invocation on whose behalf this call was made and which had a permit. While
+    that invocation's body waits, it may run this call under its own permit."""
     cache: str = ""
-    """Under this key its result is found by others like it; empty: they run themselves."""
+    """The key under which equal calls find its result; empty if they run themselves."""
     cache_ttl: float = 0.0
-    """Seconds for which a result under this key may stand for its own."""
+    """The greatest age of a cached result that may replace its own, in seconds."""
     caller: Process | None = None
-    """The only process that can receive the outcome. None: `keep`, or the writer was older."""
+    """The only process that can receive the outcome; None with `keep`, or from an older version."""
 
     @property
     def abandoned(self) -> bool:
@@ -127,14 +127,14 @@ class Call(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fal
 
 
 class Failure(msgspec.Struct, frozen=True):
-    """What went wrong, readable without unpickling anything."""
+    """An error, readable without unpickling anything."""
 
     type: str
     message: str
 
 
 class Member(msgspec.Struct, frozen=True, omit_defaults=True):
-    """How one call of a batch ended; `size` bytes of the payload are its own."""
+    """How one call of a batch ended; `size` bytes of the payload belong to it."""
 
     state: State
     size: int
@@ -142,10 +142,10 @@ class Member(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
-    """Header of a result's file; its payload is the value or exception, as `codec` says.
+    """Header of an outcome's file; its payload is the value or exception in the format `codec`.
 
-    A failure without payload is the queue's own: `failure.type` names a class of
-    `fsqueue.errors`. It is that of all members, if the call was a batch.
+    A failure without payload comes from the queue itself: `failure.type` names a class of
+    `fsqueue.errors`. In a batch, it applies to all members.
     """
 
     id: str
@@ -159,21 +159,21 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=
     failure: Failure | None = None
     members: tuple[Member, ...] = ()
     task: str = ""
-    """For whoever looks; empty where the call was not read."""
+    """For display; empty if the call was not read."""
     queue: str = ""
     created: float = 0.0
     retries: int = 0
     python: str = ""
-    """Of the worker."""
+    """The worker's Python version."""
     cache: str = ""
-    """The key under which it may be found in ``cache/``; no other name there counts."""
+    """Its name in ``cache/``; under any other name there it is invalid."""
     cache_ttl: float = 0.0
-    """Seconds for which it stays there."""
+    """Seconds for which it stays in ``cache/``."""
     caller: Process | None = None
-    """The only process that can receive this. None: others may want it, or nobody knows."""
+    """The only process that can receive this; None if others may, or if that is not known."""
 
     def starts(self) -> list[int]:
-        """Where the payload of each call of a batch begins."""
+        """Offsets of the members' payloads, in bytes."""
         return list(accumulate((member.size for member in self.members), initial=0))
 
     def part(
@@ -184,7 +184,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=
         Args:
             payload: of the file.
             member: the call's number in its batch; None is the only call.
-            starts: what `starts` returned, for whoever asks for many calls of one batch.
+            starts: what `starts` returned, to save computing it for each call of a batch.
 
         Raises:
             UnknownInvocationError: the batch has no such call.
@@ -201,7 +201,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=
 
 
 class Ended(msgspec.Struct, frozen=True, kw_only=True):
-    """What triggers get to know of a call that the queue itself has ended."""
+    """What triggers learn of a call that the queue itself has ended."""
 
     id: str
     task: str
@@ -216,13 +216,13 @@ class WorkerRecord(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     host: str
     boot: str
-    """Names one boot of one machine and one PID namespace: where `pid` means something."""
+    """Identifies the boot of a machine and the PID namespace in which `pid` is valid."""
     pid: Annotated[int, msgspec.Meta(gt=0, lt=1 << 31)]
     start: str
-    """When the process started, as its system tells it: tells a reused pid apart."""
+    """The start time of the process, as the system reports it. It detects a reused pid."""
     queues: tuple[str, ...]
     runner: str
     concurrency: int
     started: float
     resources: str = ""
-    """What it has for calls that need some, as a profile."""
+    """The resources that it lends to calls, as a profile."""

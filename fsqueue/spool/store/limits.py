@@ -262,7 +262,7 @@ class Limits:
         return caused
 
     def hand_to(self, lane: str, invocation_id: str, lender: str, hint: str | None) -> None:
-        """Move a waiting call to where `lender` finds it, unless it waits on another holder's behalf.
+        """Move a waiting call to where `lender` finds it, unless another holder waits for it.
 
         Dies before or after the rename: the call waits in one of the two folders.
 
