@@ -1,11 +1,12 @@
-"""Wake-ups on this machine: a listener is woken by a touch of its bell.
+"""Bells: files whose touch wakes the listeners on the same machine.
 
-A bell is one file, so the kernel merges the touches of a busy moment into one event. Watching
-the folders themselves costs an event a file, and watchdog holds back everything behind a file
-that is renamed away (see docs/design.md, Waiting). Nobody relies on a bell: all waiting polls.
+Since a bell is a single file, the kernel merges the touches of a busy moment into one event.
+Watching the folders would cost an event per file, and watchdog delays all events that follow a
+rename out of the folder (see docs/design.md, Waiting). Bells only save time: every waiting process
+polls as well.
 
-Of watchdog this takes the reader of inotify alone: its observers hand each event through three
-threads, which costs more than the rest of a call.
+Only watchdog's inotify reader is used. Its observers pass each event through three threads, which
+would cost more than the rest of a call.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ _warned = False
 
 
 class _Bell:
-    """What watchdog calls, in its thread, for each event of a watched file."""
+    """Callbacks for the events of one bell; watchdog calls them in its thread."""
 
     def __init__(self, wake: Callable[[], object]) -> None:
         self._wake = wake
@@ -43,7 +44,7 @@ class _Bell:
         try:
             self._wake()
         except Exception:
-            # The thread is everybody's; and whoever waits here polls as well.
+            # All listeners share this thread, and they poll as well.
             log.exception("a wake-up failed")
 
     def on_watch_deleted(self, wd: WatchDescriptor) -> None:
@@ -56,7 +57,7 @@ class _Bell:
 
 @contextlib.contextmanager
 def listening(fs: Filesystem, path: str, wake: Callable[[], object]) -> Iterator[bool]:
-    """Call `wake` from another thread after each touch of `path`; yields whether that works."""
+    """Call `wake` in another thread after each touch of `path`; yields whether that works."""
     if sys.platform != "linux":
         yield False
         return
@@ -68,7 +69,7 @@ def listening(fs: Filesystem, path: str, wake: Callable[[], object]) -> Iterator
         number = CallbackId(id(bell))
         fs.touch(path)
         reader = _reader()
-        # A link in its place is the bell: it is the link that is touched.
+        # If a link stands in its place, the link itself is watched, as it is what `ring` touches.
         mask = Mask(InotifyConstants.IN_ATTRIB | InotifyConstants.IN_DONT_FOLLOW)
         watch = reader.add_callback(os.fsencode(path), mask, bell, number)
     except (ImportError, OSError, RuntimeError) as error:  # too many watches, or threads

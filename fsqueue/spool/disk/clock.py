@@ -1,4 +1,4 @@
-"""The one clock that all hosts of a spool share."""
+"""The file server's clock, the only one that all hosts of a spool share."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ if TYPE_CHECKING:
 
 
 class ServerClock:
-    """The file server's clock, carried between two looks by this host's steady one.
+    """The file server's clock, extrapolated by this host's monotonic clock between two readings.
 
-    It is the only clock that all hosts of a spool share, and the only one written down.
+    All times in the spool are of this clock.
     """
 
     def __init__(self, filesystem: Filesystem) -> None:
@@ -40,5 +40,5 @@ class ServerClock:
             SpoolError: never synced.
         """
         if self._offset is None:
-            raise SpoolError("the file server's clock was not read yet")
+            raise SpoolError("the file server's clock has not been read yet")
         return self._offset + self._fs.monotonic()

@@ -1,7 +1,7 @@
 """The one place where the protocol touches files of the spool or reads a clock.
 
-Every system call passes `Filesystem._call`, so that a faulty twin (`fsqueue.testing`) can
-fail it, lose its answer, or end the process there.
+All of them pass through `Filesystem._call`, so that the faulty twin in `fsqueue.testing` can make a
+call fail, lose its reply, or end the process there.
 """
 
 from __future__ import annotations
@@ -39,17 +39,17 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _OWN_FILE, _OWN_FOLDER = 0o600, 0o700
-# Set-group-ID: what is made in such a folder belongs to the folder's group.
+# Set-group-ID: files made in such a folder belong to the folder's group.
 _GROUP_FILE, _GROUP_FOLDER = 0o660, 0o2770
 
-# What an NFS client makes of a file that is removed while a process has it open (nfs_sillyrename
-# in the kernel's fs/nfs/dir.c); it removes it itself.
+# An NFS client renames a file to such a name if it is removed while a process has it open, and
+# removes it later by itself (nfs_sillyrename in the kernel's fs/nfs/dir.c).
 _STILL_OPEN = ".nfs"
 
-# Each try ends with a folder made that somebody removed again in between: rare even once.
+# Each try makes a folder that another process removes again at once: rare even once.
 _TRIES = 100
 
-# What a filesystem answers when it has no hard links.
+# Errors of filesystems without hard links.
 _NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
 
 # A path does not lead anywhere: a folder on it is missing, a file, or a link to itself.
@@ -57,22 +57,22 @@ _NOT_THERE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
 
 _NOTHING_TO_SETTLE = frozenset({errno.ENOENT, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
 
-# Pauses before repeated looks, in seconds: servers' clocks tick a hundred times a second or more.
+# Pauses between listings, in seconds. Servers' clocks tick at least a hundred times a second.
 _TICKS = (0.0, 0.02, 0.05, 0.1)
 
 
 def links_unsupported(error: OSError) -> bool:
-    """Whether a failed `link` says that this filesystem has no hard links."""
+    """Whether a `link` failed because this filesystem has no hard links."""
     return error.errno in _NO_LINKS
 
 
 class Filesystem:
-    """Verbs over system calls; errors are the plain `OSError` of the call.
+    """Operations on files. They raise the `OSError` of the system call.
 
     Args:
-        remote: the spool lies on a network filesystem, whose client caches listings.
-        group: number of the group that shares the spool; None keeps it to its owner.
-        durable: what a call has done survives a power cut, once it has returned.
+        remote: the spool is on a network filesystem, whose client caches listings.
+        group: id of the group that shares the spool; None if only its owner may use it.
+        durable: once an operation has returned, its effect survives a power cut.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class Filesystem:
         return function(*args, **kwargs)
 
     def create(self, path: str, chunks: Sequence[Buffer]) -> None:
-        """Write a new file; on failure nothing is left behind."""
+        """Write a new file; on failure, nothing is left behind."""
         handle = self._call("create", self._open_new, path, os.O_EXCL)
         try:
             try:
@@ -104,9 +104,9 @@ class Filesystem:
             raise
 
     def append(self, path: str, data: bytes | bytearray) -> None:
-        """Add to the end of a regular file, making it if need be; of one writer's files only.
+        """Append to a regular file that only this process writes, creating it if it is missing.
 
-        A power cut may undo it, whatever `durable` says.
+        A power cut may undo it even if `durable` is set.
         """
         handle = self._call("append", self._open_new, path, os.O_APPEND | os.O_NONBLOCK)
         try:
@@ -117,7 +117,7 @@ class Filesystem:
             self._call("close", os.close, handle)
 
     def read(self, path: str, *, fresh: bool = False) -> bytes:
-        """Content of a small regular file; anything else there is an `EnvelopeError`.
+        """Read a small regular file; anything else raises `EnvelopeError`.
 
         Args:
             path: the file.
@@ -130,13 +130,13 @@ class Filesystem:
     def read_content(
         self, path: str, pieces: Callable[[bytes, str], Sequence[Piece]], *, fresh: bool = False
     ) -> Content:
-        """Content of a regular file of any size; anything else there is an `EnvelopeError`.
+        """Read a regular file of any size; anything else raises `EnvelopeError`.
 
         Args:
             path: the file.
-            pieces: tells from a file's first bytes, and its path, the pieces to read it in. It
-                is asked for a file of more than 256 KiB, which is read only if these are its
-                length: otherwise a damaged or foreign one could take all memory.
+            pieces: computes, from the file's first bytes and its path, the pieces in which to read
+                it. It is called for files of more than 256 KiB, which are read only if the pieces
+                add up to the file's length: a damaged or foreign file could take all memory.
             fresh: do not take "no such file" from a network filesystem's cache.
         """
         if fresh:
@@ -144,13 +144,13 @@ class Filesystem:
         return self._call("read", read_pieces, path, pieces)
 
     def read_part(self, path: str, count: int, start: int = 0) -> bytes:
-        """So many bytes of a regular file at most; anything else there is an `EnvelopeError`."""
+        """Read at most `count` bytes of a regular file; anything else raises `EnvelopeError`."""
         return self._call("read", read_part, path, count, start)
 
     def extend(self, path: str, start: int, data: bytes) -> None:
-        """Let a file end with `data`, after its first `start` bytes; with 0 it is made anew.
+        """Write `data` at offset `start` of a file and cut off the rest; at 0, replace the file.
 
-        Repeated, it changes nothing. What was not made so, like a link, is an `EnvelopeError`.
+        Repeating it changes nothing. Anything but a regular file raises `EnvelopeError`.
         """
         if start:
             handle = self._call("open", open_growing, path)
@@ -168,7 +168,7 @@ class Filesystem:
     def rename(self, source: str, target: str) -> None:
         """Move a file."""
         self._call("rename", os.rename, source, target)
-        # First where the file is now: a power cut in between leaves two names, not none.
+        # The target first: a power cut in between leaves two names, not none.
         self._settle(target)
         self._settle(source)
 
@@ -192,10 +192,7 @@ class Filesystem:
         self._settle(path)
 
     def make_folders(self, path: str) -> None:
-        """Make a folder and those above it where they are missing.
-
-        Also if somebody removes those that are empty meanwhile.
-        """
+        """Make a folder and its missing parents, even if empty ones are removed meanwhile."""
         for _ in range(_TRIES):
             try:
                 self.mkdir(path)
@@ -209,10 +206,10 @@ class Filesystem:
         raise missing
 
     def rmdir(self, path: str) -> bool:
-        """Remove a folder if it is empty; False if it is in use. A missing one counts as removed.
+        """Remove a folder if it is empty; False if it is not. A missing folder counts as removed.
 
-        `rmdir` is the only way fsqueue removes folders: the file server itself refuses one
-        that somebody has just put a file into.
+        fsqueue removes folders only by `rmdir`: the file server refuses it if another process has
+        just put a file there.
         """
         try:
             self._call("rmdir", os.rmdir, path)
@@ -233,14 +230,14 @@ class Filesystem:
         strict: bool = False,
         required: bool = False,
     ) -> list[str]:
-        """Names in a folder, in no order; a missing folder has none, nor has a link to one.
+        """List the names in a folder, in no order; a missing folder, or a link to one, has none.
 
         Args:
             path: the folder.
-            limit: stop reading after so many names.
-            fresh: on a network filesystem, touch the folder first. A listing taken in the
-                same tick of an NFSv3 server's clock as a change stays cached as current for
-                as long as nothing else changes; a touch ends that.
+            limit: stop after this many names.
+            fresh: on a network filesystem, touch the folder first. Otherwise, a listing taken in
+                the same tick of an NFSv3 server's clock as a change stays cached until the next
+                change.
             strict: raise `NotADirectoryError` for a file or a link.
             required: raise `FileNotFoundError` if the folder is missing.
         """
@@ -265,8 +262,8 @@ class Filesystem:
 
         Args:
             path: the name.
-            fresh: on a network filesystem, ask the file server; if not, the answer may be half
-                a minute old, whether it is yes or no.
+            fresh: on a network filesystem, ask the file server. Otherwise, the answer may be half a
+                minute old.
         """
         if fresh:
             self._refresh(path)
@@ -279,11 +276,11 @@ class Filesystem:
         return True
 
     def is_there(self, path: str) -> bool:
-        """Whether a name exists, for certain, after a rename of it was told "no such file".
+        """Whether a name really exists, after a rename of it failed with "no such file".
 
-        If it was the target's folder that another client had removed, a Linux NFS client takes the
-        source for gone all the same, and keeps that in its cache until it lists the source's
-        folder. On NFSv3 the touch before that must come in another tick of the server's clock.
+        The target's folder may have been the missing one, removed by another client. A Linux NFS
+        client then takes the source for missing, too, until it lists the source's folder. On NFSv3
+        the touch before that listing must come in another tick of the server's clock.
         """
         if self.exists(path):
             return True
@@ -295,14 +292,14 @@ class Filesystem:
         return False
 
     def is_folder(self, path: str) -> bool | None:
-        """Whether it is a folder and not a link to one; None if nothing is there."""
+        """Whether `path` is a folder, and not a link to one; None if it does not exist."""
         try:
             return stat.S_ISDIR(self._call("stat", os.lstat, path).st_mode)
         except (FileNotFoundError, NotADirectoryError):
             return None
 
     def has_folder(self, path: str) -> bool:
-        """Whether a folder exists, by the file server's word: it is touched first."""
+        """Whether a folder exists. On a network filesystem, it is touched first to find out."""
         try:
             if self.remote:
                 self._call("utime", os.utime, path)
@@ -311,38 +308,39 @@ class Filesystem:
         return self.exists(path)
 
     def _refresh(self, path: str) -> None:
-        """Make a network filesystem's client forget what it knows of names beside `path`.
+        """Make a network filesystem's client drop its cached names of the folder of `path`.
 
-        It keeps them until it sees that their folder has changed, which a touch makes it see.
+        The client keeps them until it sees that the folder has changed. A touch makes it see that.
         """
         if self.remote:
             with contextlib.suppress(FileNotFoundError, NotADirectoryError):
                 self._call("utime", os.utime, os.path.dirname(path))
 
     def recall(self, path: str) -> None:
-        """Wait until no other client of a network filesystem may hold a file in its cache.
+        """Wait until no other client holds a delegation of a file.
 
-        An NFSv4 server lets clients that have read a file do so (a delegation), and only takes it
-        back from a dead one when that one's lease with the server ends. A rename waits for that
-        too, and holds up every other rename of this host; opening for writing waits alone.
+        An NFSv4 server grants delegations to clients that have read a file, and takes them back
+        from a dead client only when the client's lease with the server ends. A rename would wait
+        for that, too, and block all other renames of this host. Opening for writing blocks nothing
+        else.
         """
         if not self.remote:
             return
         flags = os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-        with contextlib.suppress(OSError):  # the moves that follow will tell
+        with contextlib.suppress(OSError):  # the moves that follow report it
             os.close(self._call("open", os.open, path, flags))
 
     def let_go(self, path: str) -> None:
-        """Give a file that this host has read back to the server, should it be kept in the cache.
+        """Return this host's delegation of a file to the server.
 
-        What `recall` waits for on another host, done by this one while it lives: a Linux NFS client
-        gives a delegation back before it sets a file's mode (nfs4_proc_setattr in the kernel's
-        fs/nfs). The mode stays what it is. A courtesy: errors do not matter.
+        Then `recall` on another host need not wait for it. A Linux NFS client returns a delegation
+        before it sets a file's mode (nfs4_proc_setattr in the kernel's fs/nfs), so this sets the
+        mode to what it is. Errors are ignored.
         """
         if not self.remote:
             return
         with contextlib.suppress(OSError):
-            # By the cache, which will do: a file's type and mode do not change.
+            # The cached answer is good enough: a file's type and mode do not change.
             mode = self._call("stat", os.lstat, path).st_mode
             if stat.S_ISREG(mode):
                 self._call("chmod", os.chmod, path, stat.S_IMODE(mode))
@@ -355,35 +353,34 @@ class Filesystem:
             return 0
 
     def modified(self, path: str) -> float:
-        """A file's time of change by the file server's clock, in seconds since the epoch.
+        """A file's modification time, in seconds since the epoch by the file server's clock.
 
-        The server is asked; a plain stat is answered from a cache. A link is an `EnvelopeError`.
+        This asks the server, where a plain stat would use a cache. A link raises `EnvelopeError`.
         """
         return self._call("fstat", mtime, path)
 
     def touch(self, path: str) -> None:
-        """Set a file's times to the file server's now, making the file if need be."""
+        """Set a file's times to the file server's present time, creating the file if necessary."""
         try:
             self._call("utime", os.utime, path, follow_symlinks=False)
         except FileNotFoundError:
             os.close(self._call("create", self._open_new, path))
 
     def set_time(self, path: str, when: float | None) -> None:
-        """Set a file's times, in seconds since the epoch; None is the file server's now."""
+        """Set a file's times, in seconds since the epoch; None means the server's present time."""
         times = None if when is None else (when, when)
         self._call("utime", os.utime, path, times, follow_symlinks=False)
 
     def ring(self, path: str) -> None:
-        """Touch a bell that may not exist: without a listener there is none.
+        """Touch a bell, which exists only if a process listens to it.
 
-        Nobody relies on bells. So no error of one may look like an error of what it tells about,
-        which has happened by then.
+        Errors are ignored: the step that the bell announces has succeeded, and listeners poll, too.
         """
         with contextlib.suppress(OSError):
             self._call("utime", os.utime, path, follow_symlinks=False)
 
     def lock(self, path: str) -> BaseFileLock | None:
-        """Take the lock of a file without waiting; None if it cannot be had.
+        """Take a file's lock without waiting.
 
         Somebody holds it, or this filesystem has no locks, or what stands there has none.
 
@@ -403,11 +400,11 @@ class Filesystem:
             return None
 
     def monotonic(self) -> float:
-        """Seconds of this host's steady clock."""
+        """This host's monotonic clock, in seconds."""
         return self._call("clock", time.monotonic)
 
     def status(self, path: str, *, follow: bool = True) -> os.stat_result:
-        """Owner, mode and times of what a path leads to, or of the link if it is one."""
+        """The `stat` of a path; `follow` tells whether to follow a link."""
         return self._call("stat", os.stat, path, follow_symlinks=follow)
 
     def space(self, path: str) -> tuple[int, int]:
@@ -415,7 +412,7 @@ class Filesystem:
         found = self._call("statvfs", os.statvfs, path)
         return found.f_frsize * found.f_blocks, found.f_frsize * found.f_bavail
 
-    # -- who may read, and what survives ------------------------------------------------
+    # -- modes and durability -----------------------------------------------------------
 
     def _open_new(self, path: str, more: int = 0) -> int:
         flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | more
@@ -432,7 +429,7 @@ class Filesystem:
         self._fit(path, self._folder_mode)
 
     def _fit(self, made: int | str, mode: int) -> None:
-        """Give what was just made its mode, whatever the umask, and its group."""
+        """Set the mode, whatever the umask is, and the group of a new file or folder."""
         found = os.stat(made)
         if self.group is not None and found.st_gid != self.group:
             os.chown(made, -1, self.group)
@@ -440,13 +437,13 @@ class Filesystem:
             os.chmod(made, mode)
 
     def _settle(self, path: str) -> None:
-        """Let the change of a name survive a power cut."""
+        """Make the change of a name survive a power cut."""
         if not self.durable:
             return
         try:
             self._call("fsync", sync_folder, os.path.dirname(path))
         except OSError as error:
-            # A folder that was removed since has nothing left to lose. And some filesystems have
-            # no such call: their servers keep names safe by themselves.
+            # The folder may have been removed since. Some filesystems have no such call, since
+            # their servers keep names safe by themselves.
             if error.errno not in _NOTHING_TO_SETTLE:
                 raise

@@ -1,4 +1,4 @@
-"""Which process on which machine: enough to tell for certain that a process is gone."""
+"""Identity of processes: enough to know for certain that one of them is gone."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _HIDDEN: Final = ""
 
 
 class Process(NamedTuple):
-    """A process, also after its pid was given to another one."""
+    """A process, which stays distinct if its pid is reused."""
 
     boot: str
     """Names one boot of one machine and one PID namespace: where `pid` means something."""
@@ -29,13 +29,13 @@ class Process(NamedTuple):
 
 
 def host_name() -> str:
-    """This machine's name, fit for a file name."""
+    """This machine's name in characters that are safe in file names."""
     return re.sub(r"[^A-Za-z0-9_-]", "-", socket.gethostname().partition(".")[0])[:24] or "host"
 
 
 @functools.cache
 def boot_id() -> str:
-    """Names this boot of this machine, and the PID namespace: where a pid means something."""
+    """Identifies this boot of this machine and the PID namespace, in which a pid is valid."""
     try:
         with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
             boot = file.read().strip()
@@ -63,9 +63,9 @@ def _shows_this_namespace(pid: int) -> bool:
 
 
 def start_of(pid: int) -> str | None:
-    """When a process of this machine started, in its system's own terms; None if it is gone.
+    """The start time of a process of this machine, as the system reports it; None if it is gone.
 
-    It is empty if the process is there and may not be looked at.
+        It is empty if the process is there and may not be looked at.
 
     On Linux in clock ticks since boot (proc(5), field 22): psutil's `create_time` adds the
     boot time to it, which moves when the clock is set.
@@ -138,14 +138,14 @@ def has_live_process(worker: str) -> bool:
 
 
 def mark_of(pid: int) -> str:
-    """A process in a file name; see `is_marked_gone`."""
+    """A process as part of a file name; see `is_marked_gone`."""
     return f"{pid}-{re.sub('[^0-9]', '-', start_of(pid) or '')}"
 
 
 def is_marked_gone(mark: str) -> bool:
-    """Whether a process of this machine has ended, by what `mark_of` told when it ran.
+    """Whether the process of this machine that `mark_of` described has ended.
 
-    Also if it was one of another PID namespace, of which nothing can be seen from here.
+    A process of another PID namespace cannot be seen from here and counts as ended.
     """
     pid = int(mark.partition("-")[0])
     return start_of(pid) != _HIDDEN and mark_of(pid) != mark
