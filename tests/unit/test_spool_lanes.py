@@ -91,7 +91,7 @@ def test_the_place_of_a_living_process_outlasts_its_worker(pair, claims):
 def test_a_worker_that_was_taken_for_dead_and_lives_keeps_no_place(pair, claims):
     """It is suspended: its folder is gone, and its process is there."""
     claim = claims()
-    place = pair.store.limits.enter(LANE, claim)
+    place = pair.store.limits.acquire(LANE, claim)
     holder = f"{pair.store.layout.in_lane(LANE, 1)}/{place.holder}"
     suspended = place.holder._replace(worker=f"{claim.worker[:-1]}1")  # no letter of a token
     os.rename(holder, f"{pair.store.layout.in_lane(LANE, 1)}/{suspended}")

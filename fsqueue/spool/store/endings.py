@@ -134,7 +134,7 @@ class Endings:
     # -- failures of the queue's own ------------------------------------------------------
 
     def quarantine(self, path: str, name: AttemptName, reason: str) -> None:
-        """Set a damaged call aside and tell its caller, whom the name alone identifies."""
+        """Set a damaged call aside and tell its caller, whom its file's name identifies."""
         self._files.check_spool()
         place = self._files.free_name(path)
         message = (

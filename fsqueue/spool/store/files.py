@@ -299,7 +299,7 @@ class Files:
             self.fs.discard(self.layout.quarantine_reason(name))
             raise
         if not moved:
-            self.fs.discard(self.layout.quarantine_reason(name))  # somebody else was faster
+            self.fs.discard(self.layout.quarantine_reason(name))  # another process was faster
 
     def remove(self, path: str) -> None:
         """Remove a file that may be gone already; a folder in its place is set aside."""

@@ -216,7 +216,7 @@ class Limits:
         listing = self._list(lane)
         left = min(most, len(listing.free))
         admitted = 0
-        for path in self._waiting(lane, sight) if left else ():
+        for path in self._waiting(lane, listing) if left else ():
             with self._passing_over(path):
                 admitted += self._admit(path)
             if admitted >= left:
@@ -227,8 +227,8 @@ class Limits:
 
     def _waiting(self, lane: str, listing: _Listing) -> Iterator[str]:
         """Paths of the calls that wait, in the order of service."""
-        for siding in sight.sidings:
-            folder = self._layout.in_lane(lane, siding)
+        for waiting in listing.folders:
+            folder = self._layout.in_lane(lane, waiting)
             names = self._files.listed(folder, fresh=True)
             yield from (f"{folder}/{name}" for name in sorted(names, key=_order))
             if not names:
@@ -276,9 +276,9 @@ class Limits:
             if not waiting.may_hold(hint):
                 continue
             for name in self._files.listed(folder, fresh=True):
-                its = name.startswith(f"{invocation_id}.") and siding.lender != lender
-                if its and not self.still_held({lane: siding.lender}):
-                    target = f"{siding._replace(lender=lender)}/{name}"
+                its = name.startswith(f"{invocation_id}.") and waiting.lender != lender
+                if its and not self.still_held({lane: waiting.lender}):
+                    target = f"{waiting._replace(lender=lender)}/{name}"
                     self._files.move(f"{folder}/{name}", self._layout.in_lane(lane, target))
 
     # -- upkeep -------------------------------------------------------------------------
@@ -292,16 +292,16 @@ class Limits:
             lane: the limit.
             admit: make those calls pending.
         """
-        for number in self._look(lane).numbers:
+        for number in self._list(lane).numbers:
             with self._passing_over(self._layout.in_lane(lane, number)):
                 self._free_if_gone(lane, number)
-        sight = self._look(lane)
-        for name in sight.others:
+        listing = self._list(lane)
+        for name in listing.others:
             with self._passing_over(self._layout.in_lane(lane, name)):
                 self._remove_if_gone(lane, name)
-        if admit or not sight.sidings:
-            self.admit(lane, most=len(sight.free))
-        return bool(sight.sidings and sight.free)
+        if admit or not listing.folders:
+            self.admit(lane, most=len(listing.free))
+        return bool(listing.folders and listing.free)
 
     @contextlib.contextmanager
     def _passing_over(self, path: str) -> Iterator[None]:

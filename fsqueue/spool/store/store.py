@@ -202,7 +202,7 @@ class Store:
             self.dependencies.ended(claim.name.invocation_id)
             self.files.remove(
                 claim.path
-            )  # cancelled while it ran: a first attempt is not looked up
+            )  # cancelled while it ran; a claim of a first attempt would not check
             return False
         return self.files.move(claim.path, claim.origin)
 
@@ -290,7 +290,7 @@ class Store:
         with contextlib.suppress(FileNotFoundError, EnvelopeError, SpoolVersionError):
             lanes = self.calls.read_header(path, name).lanes
         self.files.remove(path)
-        self.limits.vacate(lanes, name.invocation_id, os.path.basename(os.path.dirname(path)))
+        self.limits.release_dead(lanes, name.invocation_id, os.path.basename(os.path.dirname(path)))
 
     def _unfinished(self, path: str, name: AttemptName) -> Call | None:
         """The header of an attempt that has not ended; None if it has, or is ended here."""

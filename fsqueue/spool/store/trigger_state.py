@@ -72,7 +72,7 @@ def decode_end(data: bytes) -> Ended:
 
 
 def expect_ends(files: Files, app_id: str) -> None:
-    """From now on whoever ends a call of the application lets its triggers know."""
+    """Ask every process that ends a call of the application to tell its triggers."""
     files.make_folders(files.layout.events(app_id))
 
 
