@@ -7,7 +7,7 @@ from array import array
 from pathlib import Path
 
 import pytest
-from support import rewrite, wait_until
+from support import rewrite, upgrade, wait_until
 
 from fsqueue import State
 from fsqueue.spool.format import envelope
@@ -212,6 +212,7 @@ def test_a_newer_result_is_left_alone(app, path):
     with working(app):
         assert task(path, 1).get(20) == 1
         (name,) = once_cached(app)
+        upgrade(app.store.layout.root)
         rewrite(app.store.layout.cached(name), b"fsqueue 2 outcome\n")
         assert task(path, 1).get(20) == 1
     assert os.listdir(app.store.layout.quarantine_folder) == []

@@ -227,7 +227,7 @@ def test_a_forged_outcome_that_is_there_first(app, gate, mark, caplog):
         rewrite(app.store.layout.done(invocation.id), b"garbage of an attacker")
         wait_until(lambda: os.path.exists(app.store.layout.done(invocation.id)))
         opened.set()
-        said = f"{invocation.id}.1 has ended, but an outcome was there before"
+        said = f"{invocation.id}.1 has ended, but its call had an outcome already"
         wait_until(lambda: said in caplog.text)
         with pytest.raises(EnvelopeError, match="does not begin like a file of fsqueue"):
             invocation.get(20)

@@ -236,7 +236,7 @@ def test_the_clock_is_the_servers(tmp_path):
     fs = AheadByAnHour()
     clock = ServerClock(fs)
     assert clock.age == float("inf")
-    with pytest.raises(SpoolError, match="not read yet"):
+    with pytest.raises(SpoolError, match="not been read yet"):
         clock.now()
     clock.sync(str(tmp_path / "mine"))
     assert 3595.0 < clock.now() - os.stat(tmp_path / "mine").st_mtime < 3630.0
