@@ -8,7 +8,8 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from fakebatch import FakeBatch, main
+from fake_cluster import FakeBatch
+from fakebatch import main
 
 from fsqueue.launch.autoscale import Autoscaler, Managed
 from fsqueue.launch.commands import Command, Reply, run
