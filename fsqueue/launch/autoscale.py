@@ -15,7 +15,7 @@ from fsqueue.errors import SpoolError
 from fsqueue.launch.commands import BatchError, commands_of, list_jobs, run
 from fsqueue.launch.decisions import Decisions, FleetView, Snapshot, decide
 from fsqueue.launch.demand import due_calls, free_workers
-from fsqueue.launch.fleet import BatchSizer, Fleet
+from fsqueue.launch.fleet import Fleet, Pace
 from fsqueue.spool.format.names import queue_folder
 from fsqueue.spool.format.resources import NONE, needs_of
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from fsqueue.launch.commands import Command, Listed, Reply
     from fsqueue.launch.decisions import Decision
-    from fsqueue.launch.sightings import CallInfo
+    from fsqueue.launch.sightings import JobInfo
     from fsqueue.spool.fleets.records import FleetRecord, Member
     from fsqueue.spool.store.store import Store
 
@@ -72,11 +72,11 @@ class Autoscaler:
         *,
         heartbeat: float = 2.0,
         run: Callable[[Command], Reply] = run,
-        pace: BatchSizer | None = None,
+        pace: Pace | None = None,
         user: str | None = None,
     ) -> None:
         self._store, self._app_id, self._heartbeat = store, app_id, heartbeat
-        self._run, self._pace = run, pace or BatchSizer()
+        self._run, self._pace = run, pace or Pace()
         self._user = user or getpass.getuser()
         self._managed = {each.name: each for each in fleets}
         self._fleets = {
@@ -122,7 +122,7 @@ class Autoscaler:
 
     def _look_at_jobs(
         self, records: Mapping[str, FleetRecord], *, dry_run: bool
-    ) -> dict[str, list[CallInfo]]:
+    ) -> dict[str, list[JobInfo]]:
         """The jobs of all fleets, with one listing for each batch system."""
         held = {name: fleet.hold() for name, fleet in self._fleets.items()}
         # Each system is asked once, and after the slots were looked at.
@@ -180,7 +180,7 @@ class Autoscaler:
             for name, record in records.items()
         )
 
-    def _view(self, name: str, record: FleetRecord, jobs: list[CallInfo]) -> FleetView:
+    def _view(self, name: str, record: FleetRecord, jobs: list[JobInfo]) -> FleetView:
         files, now = self._fleets[name].files, self._store.clock.now()
         since, resumed = files.stamped("unneeded"), files.stamped("resumed") or 0.0
         return FleetView(
@@ -202,7 +202,7 @@ class Autoscaler:
 
     # -- doing --------------------------------------------------------------------------
 
-    def _act(self, decision: Decision, jobs: Sequence[CallInfo]) -> None:
+    def _act(self, decision: Decision, jobs: Sequence[JobInfo]) -> None:
         fleet = self._fleets[decision.fleet]
         try:
             match decision.action:
@@ -226,7 +226,7 @@ class Autoscaler:
         if members:
             fleet.files.note(f"submitted {len(members)} jobs", decision.why)
 
-    def _cancel(self, fleet: Fleet, decision: Decision, jobs: Sequence[CallInfo]) -> None:
+    def _cancel(self, fleet: Fleet, decision: Decision, jobs: Sequence[JobInfo]) -> None:
         chosen = [job for job in jobs if job.member in decision.members]
         fleet.cancel(chosen, waiting_only=True)
         fleet.files.note(f"cancelled {len(chosen)} jobs", decision.why)

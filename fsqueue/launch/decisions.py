@@ -12,8 +12,8 @@ from fsqueue.spool.format.resources import NONE, covers, in_words, times
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from fsqueue.launch.fleet import BatchSizer
-    from fsqueue.launch.sightings import CallInfo
+    from fsqueue.launch.fleet import Pace
+    from fsqueue.launch.sightings import JobInfo
     from fsqueue.spool.fleets.records import Member, PastRecord
     from fsqueue.spool.format.resources import Amounts
 
@@ -85,7 +85,7 @@ class FleetView:
     min: int = 0
     backlog: int = 2
     resources: Amounts = field(default_factory=lambda: NONE)
-    jobs: tuple[CallInfo, ...] = ()
+    jobs: tuple[JobInfo, ...] = ()
     past: tuple[PastRecord, ...] = ()
     stopped: bool = False
     paused: str | None = None
@@ -108,7 +108,7 @@ class FleetView:
         most = times(self.resources, demand.needs)
         return self.slots if most is None else min(self.slots, most)
 
-    def in_state(self, *states: str) -> list[CallInfo]:
+    def in_state(self, *states: str) -> list[JobInfo]:
         """Jobs in one of these states."""
         return [job for job in self.jobs if job.state in states]
 
@@ -147,7 +147,7 @@ class Decisions:
     uncovered: tuple[Demand, ...]
 
 
-def decide(snapshot: Snapshot, pace: BatchSizer) -> Decisions:
+def decide(snapshot: Snapshot, pace: Pace) -> Decisions:
     """Decide what to submit and what to cancel.
 
     The demand that free slots of live workers do not take goes to the fleets, each in its turn, up
@@ -208,7 +208,7 @@ def _take(fleet: FleetView, left: list[tuple[Demand, float]]) -> int:
     return math.ceil(wanted - 1e-9)  # the rounding of sums must not make a job
 
 
-def _decide_one(fleet: FleetView, wanted: int, pace: BatchSizer) -> list[Decision]:
+def _decide_one(fleet: FleetView, wanted: int, pace: Pace) -> list[Decision]:
     waiting = fleet.in_state("waiting", "submitting")
     started = fleet.in_state("running", "starting")
     wanted = max(wanted - len(fleet.in_state("starting")), fleet.min - len(started))
@@ -226,7 +226,7 @@ def _decide_one(fleet: FleetView, wanted: int, pace: BatchSizer) -> list[Decisio
     return found
 
 
-def _too_many(fleet: FleetView, wanted: int, pace: BatchSizer) -> list[Decision]:
+def _too_many(fleet: FleetView, wanted: int, pace: Pace) -> list[Decision]:
     """Jobs that wait and are not needed are cancelled, if that stays so: the last ones first."""
     waiting = [job for job in fleet.in_state("waiting") if job.id]
     surplus = len(fleet.in_state("waiting", "submitting")) - wanted
@@ -240,7 +240,7 @@ def _too_many(fleet: FleetView, wanted: int, pace: BatchSizer) -> list[Decision]
     return [Decision(fleet=fleet.name, action="cancel", why=why, members=members)] * bool(members)
 
 
-def _too_few(fleet: FleetView, missing: int, pace: BatchSizer) -> Decision:
+def _too_few(fleet: FleetView, missing: int, pace: Pace) -> Decision:
     def wait(why: str) -> Decision:
         return Decision(fleet=fleet.name, action="wait", why=why)
 
@@ -271,7 +271,7 @@ def _step(fleet: FleetView) -> int:
 _GOOD = frozenset({"idle", "walltime", "drained", "done"})
 
 
-def _failures(fleet: FleetView, pace: BatchSizer) -> Decision | None:
+def _failures(fleet: FleetView, pace: Pace) -> Decision | None:
     """Whether the last failures keep a fleet from submitting, for some time or until resumed."""
     deaths = refusals = 0
     last: PastRecord | None = None

@@ -37,7 +37,7 @@ from fsqueue.launch.commands import (
     run,
     submit,
 )
-from fsqueue.launch.sightings import CallInfo, identify, kind_of_end, see
+from fsqueue.launch.sightings import JobInfo, identify, kind_of_end, see
 from fsqueue.spool.fleets.fleets import FleetFiles, submitter_is_gone
 from fsqueue.spool.fleets.records import FleetRecord, Member, PastRecord
 from fsqueue.spool.format.names import new_token
@@ -55,7 +55,7 @@ _LOG_BYTES = 1 << 14
 
 
 @dataclass(frozen=True)
-class BatchSizer:
+class Pace:
     """How patient a fleet is, in seconds.
 
     Args:
@@ -94,10 +94,10 @@ class Fleet:
         name: str,
         *,
         run: Callable[[Command], Reply] = run,
-        pace: BatchSizer | None = None,
+        pace: Pace | None = None,
     ) -> None:
         self._store, self._run = store, run
-        self._pace = pace or BatchSizer()
+        self._pace = pace or Pace()
         self.files = FleetFiles(store, name)
 
     @property
@@ -207,7 +207,7 @@ class Fleet:
         settled = {token: self._is_settled(token) for token in {each.token for each in held}}
         return {member: settled[member.token] for member in held}
 
-    def reconcile(self, held: Mapping[Member, bool], listing: Sequence[Listed]) -> list[CallInfo]:
+    def reconcile(self, held: Mapping[Member, bool], listing: Sequence[Listed]) -> list[JobInfo]:
         """Make the spool agree with a listing of the batch system's jobs.
 
         Args:
@@ -239,7 +239,7 @@ class Fleet:
         """Whether a job is of this fleet, and not of one of that name in another spool."""
         return bool(job.token) and self.files.submission(job.token) is not None
 
-    def sightings(self) -> list[CallInfo]:
+    def sightings(self) -> list[JobInfo]:
         """The jobs by the spool's word alone, without asking the batch system."""
         born = self.files.born()
         held = self.files.slots.taken().values()
@@ -299,7 +299,7 @@ class Fleet:
 
     # -- ending -------------------------------------------------------------------------
 
-    def cancel(self, jobs: Iterable[CallInfo], *, waiting_only: bool) -> None:
+    def cancel(self, jobs: Iterable[JobInfo], *, waiting_only: bool) -> None:
         """Cancel jobs; their slots are freed once listings do not show them any more.
 
         Raises:
@@ -319,7 +319,7 @@ class Fleet:
             # Some have ended meanwhile, or the next listing shows that they are there.
             log.warning("%s ended with exit code %d: %s", command, reply.code, reply.err.strip())
 
-    def stop(self, jobs: Iterable[CallInfo], *, now: bool = False, why: str = "stopped") -> None:
+    def stop(self, jobs: Iterable[JobInfo], *, now: bool = False, why: str = "stopped") -> None:
         """Submit nothing any more, and cancel the jobs that wait; with `now` also those that run.
 
         Workers of running jobs see the mark and leave when they have finished their calls. The

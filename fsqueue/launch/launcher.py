@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from fsqueue.config import Config
     from fsqueue.launch.commands import Command, Reply
-    from fsqueue.launch.fleet import BatchSizer
+    from fsqueue.launch.fleet import Pace
     from fsqueue.launch.profiles import Profile
     from fsqueue.runner.host import Host
     from fsqueue.spool.fleets.records import Member
@@ -135,7 +135,7 @@ class Launcher:
         *,
         options: tuple[str, ...] = (),
         run: Callable[[Command], Reply] = run,
-        pace: BatchSizer | None = None,
+        pace: Pace | None = None,
     ) -> None:
         if profile.system == "local":
             raise ConfigError(f"launch.{name}: local is no batch system: start a worker instead")

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 YOUNG = 60.0
 
 
-class CallInfo(NamedTuple):
+class JobInfo(NamedTuple):
     """A fleet's job, as it was seen last."""
 
     member: Member
@@ -56,7 +56,7 @@ def see(
     job: Listed | None,
     ids: Mapping[str, Mapping[int, str]],
     born: Mapping[Member, float],
-) -> CallInfo:
+) -> JobInfo:
     """A job with a slot.
 
     Args:
@@ -68,12 +68,12 @@ def see(
     known = ids.get(member.token, {})
     job_id = job.id if job else known.get(member.number, "")
     if job is not None and job.state != "running":
-        return CallInfo(member, job.state, job_id, job.reason, job.start)
+        return JobInfo(member, job.state, job_id, job.reason, job.start)
     if member in born:
-        return CallInfo(member, "running", job_id)
+        return JobInfo(member, "running", job_id)
     if job is not None:
-        return CallInfo(member, "starting", job_id)
-    return CallInfo(member, "waiting" if known else "submitting", job_id)
+        return JobInfo(member, "starting", job_id)
+    return JobInfo(member, "waiting" if known else "submitting", job_id)
 
 
 # How a batch system calls ends that are nobody's failure.

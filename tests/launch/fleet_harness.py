@@ -8,11 +8,12 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from fakebatch import FakeBatch, main
+from fake_cluster import FakeBatch
+from fakebatch import main
 
 from fsqueue.launch.autoscale import Autoscaler, Managed
 from fsqueue.launch.commands import Command, Reply, run
-from fsqueue.launch.fleet import BatchSizer, Fleet
+from fsqueue.launch.fleet import Fleet, Pace
 from fsqueue.launch.profiles import Profile
 from fsqueue.launch.scripts import Request, script_of
 from fsqueue.spool.fleets.fleets import FleetFiles
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 APP, QUEUE, FLEET = "t", "t.default", "cpu"
 # Two listings tell that a job has ended, however soon one follows the other.
-AT_ONCE = BatchSizer(tick=0.0, listing=0.0, gap=0.0, patience=3600.0, back_off=0.0)
+AT_ONCE = Pace(tick=0.0, listing=0.0, gap=0.0, patience=3600.0, back_off=0.0)
 
 
 def call(folder: str, command: Command) -> Reply:
@@ -53,7 +54,7 @@ class World:
         *,
         most: int = 4,
         slots: int = 2,
-        pace: BatchSizer = AT_ONCE,
+        pace: Pace = AT_ONCE,
         in_process: bool = False,
         running: bool = False,
     ) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
 
 import pytest
 from fleet_harness import AT_ONCE, World
-from support import wait_until
+from msgspec import structs
 
 from fsqueue.errors import SpoolError
 from fsqueue.launch.commands import DoubtfulError, RefusedError
@@ -17,8 +18,8 @@ from fsqueue.launch.fleet import Fleet
 from fsqueue.launch.sightings import kind_of_end
 from fsqueue.spool.disk.identity import host_name
 from fsqueue.spool.fleets.fleets import FleetFiles, fleet_names
-from fsqueue.spool.fleets.records import EndRecord, Member, check_name
-from fsqueue.testing import FaultyFilesystem
+from fsqueue.spool.fleets.records import EndRecord, check_name
+from fsqueue.spool.store.opening import open_store
 
 
 @pytest.fixture
@@ -152,6 +153,23 @@ def test_a_submitter_that_was_suspended_takes_slots_again_or_cancels_its_jobs(wo
     assert len(fleet.files.slots.taken()) == 3
 
 
+def test_a_job_without_a_slot_gets_one_or_is_cancelled(world):
+    fleet = world.fleet()
+    lost = fleet.submit(1, world.script)
+    (orphan,) = world.cluster.live()
+    for member in lost:
+        fleet.files.free(member, None)
+    look(fleet)
+    assert list(fleet.files.slots.taken().values()) == lost
+    for member in lost:
+        fleet.files.free(member, None)
+    fleet.submit(3, world.script)
+    look(fleet)
+    assert orphan not in world.cluster.live()
+    assert len(world.cluster.live()) == 3
+    assert fleet.files.trail()[-1].what == f"cancelled job {orphan}"
+
+
 def test_jobs_of_a_fleet_of_the_same_name_in_another_spool_are_left_alone(folder):
     one = World(f"{folder}/one", "slurm", in_process=True)
     two = World(f"{folder}/two", "slurm", in_process=True)
@@ -162,22 +180,6 @@ def test_jobs_of_a_fleet_of_the_same_name_in_another_spool_are_left_alone(folder
         two.autoscaler().tick()
     assert len(one.cluster.live()) == 3
     assert len(two.files.slots.taken()) == 1
-
-
-@pytest.mark.parametrize("system", ["slurm", "pbs", "sge", "lsf", "flux", "oar"])
-def test_an_autoscaler_goes_from_nothing_to_what_is_needed_and_back(folder, system):
-    world = World(folder, system, most=4, in_process=True)
-    scaler = world.autoscaler()
-    world.demand(8)
-    sizes = []
-    for _ in range(5):
-        scaler.tick()
-        sizes.append(len(world.cluster.live()))
-        for job_id in world.cluster.live():
-            world.start(job_id)
-    assert sizes == [1, 2, 4, 4, 4]
-    world.drain(scaler)
-    assert {past.kind for _, past in world.files.past()} == {"idle"}
 
 
 def test_a_requeued_job_keeps_its_slot(world):
@@ -228,24 +230,6 @@ def test_a_damaged_stop_mark_still_stops(world):
     assert fleet.submit(1, world.script) == []
 
 
-def test_three_young_deaths_pause_a_fleet_until_it_is_resumed(world):
-    scaler = world.autoscaler()
-    world.demand(1)
-    for _ in range(3):
-        scaler.tick()
-        for job_id in world.cluster.live():
-            world.end(job_id, None)
-        scaler.tick()
-        scaler.tick()
-    assert world.cluster.live() == {}
-    assert "3 jobs ended in a row" in world.files.marked("paused")
-    scaler.tick()
-    assert world.cluster.live() == {}
-    world.fleet().resume()
-    scaler.tick()
-    assert len(world.cluster.live()) == 1
-
-
 def test_scaling_down_ends_no_job_and_lets_none_follow(world):
     fleet = world.fleet()
     fleet.submit(3, world.script)
@@ -253,46 +237,6 @@ def test_scaling_down_ends_no_job_and_lets_none_follow(world):
     assert len(world.cluster.live()) == 3
     assert fleet.submit(1, world.script) == []
     assert fleet.record.max == 1
-
-
-def test_a_dry_run_decides_and_does_nothing(world):
-    world.demand(3)
-    found = world.autoscaler().tick(dry_run=True)
-    assert [(each.action, each.count) for each in found.decisions] == [("submit", 1)]
-    assert world.cluster.every() == {}
-    assert world.files.slots.taken() == {}
-
-
-def test_without_jobs_or_demand_the_batch_system_is_not_asked(world):
-    asked = []
-    scaler = world.autoscaler(run=asked.append)
-    for _ in range(3):
-        scaler.tick()
-    assert asked == []
-
-
-def test_the_batch_system_is_asked_less_often_while_nothing_changes(folder):
-    fs = FaultyFilesystem()
-    world = World(folder, "slurm", in_process=True, pace=replace(AT_ONCE, listing=30.0))
-    asked = []
-
-    def run(command):
-        asked.append(command.argv[0])
-        return world.run(command)
-
-    world.demand(1)
-    scaler = world.autoscaler(fs, run)
-    scaler.tick()
-    for _ in range(21):  # 630 s
-        fs.clock_offset += 30.0
-        scaler.tick()
-    listings = asked.count("squeue")
-    assert listings <= 4, asked
-    for job_id in world.cluster.live():
-        world.start(job_id)
-    fs.clock_offset += 30.0
-    scaler.tick()
-    assert asked.count("squeue") == listings + 1, "a birth is a change"
 
 
 def test_the_last_lines_of_the_latest_log_are_shown(world):
@@ -372,32 +316,27 @@ def test_a_job_that_has_finished_a_call_was_no_failure():
     assert kind_of_end(last, "FAILED", 5.0)[0] == "done"
 
 
-@pytest.mark.parametrize("system", ["slurm", "sge", "lsf"])
-def test_scripts_run_on_a_cluster_and_know_their_job(folder, system):
-    """For real: the fake cluster runs the script, whose worker says how it knows itself."""
-    world = World(folder, system, most=3, running=True)
-    report = f"{folder}/report"
-    os.makedirs(report)
-    program = (
-        "import os, sys, time;"
-        "from fsqueue.runner.processes.job import find_end, job_of, this_host;"
-        "job = job_of(os.environ); end = find_end(os.environ, this_host());"
-        f"open(f'{report}/{{job.number}}', 'w').write(f'{{job.token}} {{job.id}} "
-        "{end.at - time.monotonic():.0f}')"
-    )
-    path = f"{folder}/worker"
-    with open(path, "w", encoding="utf-8") as file:
-        file.write(f"#!{sys.executable}\n{program}\n")
-    os.chmod(path, 0o755)
-    world.profile = type(world.profile)(system=system, walltime=3600.0, cores=2, max=3, python=path)
-    members = world.fleet().submit(3, world.script)
-    wait_until(lambda: len(os.listdir(report)) == 3 and not world.cluster.live())
-    for member in members:
-        with open(f"{report}/{member.number}", encoding="ascii") as file:
-            token, job_id, left = file.read().split()
-        assert Member(token, member.number) == member
-        assert job_id == world.files.ids(member.token)[member.number]
-        assert 3590 < int(left) <= 3600
+def test_files_that_were_not_signed_with_the_spools_key_are_not_believed(folder):
+    record = World(f"{folder}/unsigned", "slurm").files.record()
+    signed = FleetFiles(open_store(f"{folder}/signed", key=b"k" * 64).files, "cpu")
+    signed.define(record)
+    assert signed.record() == record
+    shutil.copy(f"{folder}/unsigned/spool/fleet/cpu/fleet.json", f"{signed.folder}/fleet.json")
+    assert signed.record() is None
+
+
+@pytest.mark.parametrize("other", ["gpu/fleet.json", "cpu/stopped"])
+def test_a_file_is_believed_in_its_own_place_only(world, other):
+    """Whoever has no key could still copy what was signed for another place."""
+    record = world.files.record()
+    FleetFiles(world.store.files, "gpu").define(replace_name(record))
+    world.files.mark("stopped", "why")
+    shutil.copy(f"{world.root}/fleet/{other}", f"{world.files.folder}/fleet.json")
+    assert world.files.record() is None
+
+
+def replace_name(record):
+    return structs.replace(record, name="gpu", max=99)
 
 
 def test_the_record_of_a_fleet_has_no_line_of_a_script(world):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 
 import pytest
-from fakebatch import COMMANDS, FakeBatch
+from fake_cluster import FakeBatch
+from fakebatch import COMMANDS
 from test_launch_scripts import request_of
 
 from fsqueue.launch.commands import (

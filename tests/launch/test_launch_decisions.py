@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 
 from fsqueue.launch.decisions import Demand, FleetView, Snapshot, Supply, decide
-from fsqueue.launch.fleet import BatchSizer
-from fsqueue.launch.sightings import CallInfo
+from fsqueue.launch.fleet import Pace
+from fsqueue.launch.sightings import JobInfo
 from fsqueue.spool.fleets.records import Member, PastRecord
 from fsqueue.spool.format.resources import amounts
 
@@ -23,7 +23,7 @@ def jobs(**counts):
     """As many jobs in each state."""
     states = [state for state, count in counts.items() for _ in range(count)]
     return tuple(
-        CallInfo(Member("aaaaaa", number), state, "" if state == "submitting" else f"7_{number}")
+        JobInfo(Member("aaaaaa", number), state, "" if state == "submitting" else f"7_{number}")
         for number, state in enumerate(states, 1)
     )
 
@@ -40,7 +40,7 @@ def calls(due, **needs):
 def decisions(demand=0, supplies=(), fleet=FLEET, **changes):
     demands = [calls(demand)] if isinstance(demand, int) else demand
     snapshot = Snapshot(demands=demands, supplies=supplies, fleets=[replace(fleet, **changes)])
-    return decide(snapshot, BatchSizer(tick=30, back_off=30)).decisions
+    return decide(snapshot, Pace(tick=30, back_off=30)).decisions
 
 
 def submitted(*args, **kwargs):
@@ -131,7 +131,7 @@ def test_at_least_min_jobs_are_kept():
 
 def uncovered(*demands, fleet=FLEET, supplies=()):
     snapshot = Snapshot(demands=demands, supplies=supplies, fleets=[fleet])
-    return [str(each) for each in decide(snapshot, BatchSizer()).uncovered]
+    return [str(each) for each in decide(snapshot, Pace()).uncovered]
 
 
 def test_calls_that_no_job_can_run_are_told_and_not_submitted_for():
@@ -156,21 +156,21 @@ def test_a_worker_that_was_started_by_hand_covers_calls_too():
 def test_demand_that_the_first_fleet_has_no_room_for_goes_to_the_next():
     small = replace(FLEET, name="small", max=1, jobs=jobs(running=1))
     snapshot = Snapshot(demands=[calls(4)], supplies=[], fleets=[small, FLEET])
-    found = decide(snapshot, BatchSizer()).decisions
+    found = decide(snapshot, Pace()).decisions
     assert [(each.fleet, each.action) for each in found] == [("cpu", "submit")]
 
 
 def test_demand_that_the_first_fleet_takes_does_not_go_to_the_next_too():
     other = replace(FLEET, name="other")
     snapshot = Snapshot(demands=[calls(4)], supplies=[], fleets=[FLEET, other])
-    found = decide(snapshot, BatchSizer()).decisions
+    found = decide(snapshot, Pace()).decisions
     assert [(each.fleet, each.count) for each in found] == [("cpu", 1)]
 
 
 def test_calls_that_need_gpus_do_not_go_to_a_fleet_without():
     gpu = replace(FLEET, name="gpu", resources=amounts("gpu=4"))
     snapshot = Snapshot(demands=[calls(1, gpu=1)], supplies=[], fleets=[FLEET, gpu])
-    assert [each.fleet for each in decide(snapshot, BatchSizer()).decisions] == ["gpu"]
+    assert [each.fleet for each in decide(snapshot, Pace()).decisions] == ["gpu"]
 
 
 # -- too many -----------------------------------------------------------------------------------
@@ -203,7 +203,7 @@ def test_the_waiting_jobs_of_a_stopped_fleet_are_cancelled_at_once():
 def test_a_stopped_fleet_takes_no_demand_from_others():
     stopped = replace(FLEET, name="stopped", stopped=True)
     snapshot = Snapshot(demands=[calls(4)], supplies=[], fleets=[stopped, FLEET])
-    assert [each.fleet for each in decide(snapshot, BatchSizer()).decisions] == ["cpu"]
+    assert [each.fleet for each in decide(snapshot, Pace()).decisions] == ["cpu"]
 
 
 # -- failures -----------------------------------------------------------------------------------

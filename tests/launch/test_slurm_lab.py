@@ -19,7 +19,7 @@ import pytest
 from support import wait_until
 
 from fsqueue.launch.commands import RefusedError, commands_of, list_jobs, run, slurm, submit
-from fsqueue.launch.fleet import BatchSizer, Fleet
+from fsqueue.launch.fleet import Fleet, Pace
 from fsqueue.launch.profiles import Profile
 from fsqueue.launch.scripts import Request, script_of
 from fsqueue.spool.fleets.records import FleetRecord
@@ -137,18 +137,25 @@ def test_a_script_is_accepted_and_listed_by_its_name_with_elements_ids(place, co
     )
 
 
-def test_one_element_of_an_array_is_cancelled_and_seen_as_cancelled(place):
+def test_one_element_of_an_array_is_cancelled_by_its_id(place):
     prepare_logs(place)
     ids = submit(BATCH, script_of(request_of(place, "k7f3q3", 3, **waiting(place))), 3)
     run(BATCH.cancellation([ids[3]], waiting_only=False))
+    wait_until(lambda: {job.number for job in live()} == {1, 2}, what="it has ended", pause=0.2)
 
-    def states() -> dict:
+
+def test_a_running_job_that_was_cancelled_is_listed_as_that_for_a_while(place):
+    """An element of an array that was cancelled before it started is not listed at all."""
+    prepare_logs(place)
+    ids = submit(BATCH, script_of(request_of(place, "k7f3qa", 2, **waiting(place))), 2)
+    wait_until(lambda: [job.state for job in live()] == ["running"] * 2, what="they run", pause=0.2)
+    run(BATCH.cancellation([ids[2]], waiting_only=False))
+
+    def ended() -> list:
         listed = list_jobs(BATCH, USER)
-        return {job.number: (job.state, job.reason) for job in listed if job.token == "k7f3q3"}
+        return [(job.id, job.reason) for job in listed if job.state == "ended"]
 
-    # For a moment after it was cancelled, it may not be listed at all.
-    wait_until(lambda: states().get(3) == ("ended", "CANCELLED"), what="it has ended", pause=0.2)
-    assert "ended" not in {states()[1][0], states()[2][0]}
+    wait_until(lambda: (ids[2], "CANCELLED") in ended(), what="it has ended", pause=0.2)
 
 
 def test_cancelling_waiting_jobs_leaves_running_ones_alone(place):
@@ -200,7 +207,7 @@ def test_workers_of_an_array_run_calls(place):
 
 def test_a_fleet_keeps_in_step_with_slurm(place):
     store = open_store(place / "spool")
-    fleet = Fleet(store.files, "cpu", pace=BatchSizer(gap=0.0))
+    fleet = Fleet(store.files, "cpu", pace=Pace(gap=0.0))
     fleet.files.define(
         FleetRecord(
             name="cpu", system="slurm", app_id="lab", queues=("default",), walltime=600.0,

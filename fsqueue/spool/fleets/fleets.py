@@ -25,7 +25,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
-from typing import TYPE_CHECKING, Final, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
 import msgspec
 
@@ -43,9 +43,9 @@ from fsqueue.spool.fleets.records import (
     check_name,
 )
 from fsqueue.spool.fleets.slots import Slots
+from fsqueue.spool.format import envelope
 from fsqueue.spool.format.names import is_safe_name
 from fsqueue.spool.format.records import UNDECODABLE
-from fsqueue.spool.store.trigger_state import seal, unseal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -55,6 +55,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 R = TypeVar("R", bound=msgspec.Struct)
+
+_KIND: Final = "fleet"
 
 
 def fleet_names(store: Files) -> list[str]:
@@ -307,12 +309,30 @@ class FleetFiles:
     # -- files --------------------------------------------------------------------------
 
     def _add(self, name: str, record: msgspec.Struct) -> bool:
-        data = msgspec.json.encode(record)
-        return self._store.add_file(f"{self.folder}/{name}", seal(self._store, data))
+        return self._store.add_file(f"{self.folder}/{name}", self._seal(name, record))
 
     def _replace(self, name: str, record: msgspec.Struct) -> None:
-        data = msgspec.json.encode(record)
-        self._store.replace_file(f"{self.folder}/{name}", seal(self._store, data))
+        self._store.replace_file(f"{self.folder}/{name}", self._seal(name, record))
+
+    def _seal(self, name: str, record: msgspec.Struct) -> list[Any]:
+        """The chunks of a file, which is believed in this place only."""
+        data = self._head(name) + msgspec.json.encode(record)
+        return envelope.seal(_KIND, [data], self._store.key, ())[1]
+
+    def _head(self, name: str) -> bytes:
+        return f"{self._store.info.id} {self.name}/{name}\n".encode()
+
+    def _unseal(self, name: str) -> bytes:
+        path = f"{self.folder}/{name}"
+        try:
+            content = self._store.read_file(path, fresh=True)
+        except PermissionError as error:
+            raise EnvelopeError(f"{path} may not be read: {error.strerror}") from error
+        found = envelope.unseal(content, path, self._store.key)
+        data, head = bytes(found.payload.data), self._head(name)
+        if found.kind != _KIND or not data.startswith(head):
+            raise EnvelopeError(f"{path} was written to be another file")
+        return data.removeprefix(head)
 
     def _touch(self, name: str) -> None:
         path = f"{self.folder}/{name}"
@@ -335,7 +355,7 @@ class FleetFiles:
         """
         path = f"{self.folder}/{name}"
         try:
-            return msgspec.json.decode(unseal(self._store, path), type=kind)
+            return msgspec.json.decode(self._unseal(name), type=kind)
         except FileNotFoundError:
             return None
         except SpoolVersionError as error:
