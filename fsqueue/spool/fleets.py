@@ -190,10 +190,10 @@ class FleetFiles:
         times = (self._time_of(f"{self.folder}/submissions/{token}") for token in begun)
         return any(when is not None and when > oldest for when in times)
 
-    def changes(self) -> tuple[int, int]:
-        """Counts that change when a worker of a job starts or says its last words."""
-        births, ends = (self._fs.names(f"{self.folder}/{each}") for each in ("births", "ends"))
-        return len(births), len(ends)
+    def changes(self) -> tuple[int, ...]:
+        """Counts that change when a worker starts, says its last words, or is missed."""
+        folders = ("births", "ends", "marks")
+        return tuple(len(self._fs.names(f"{self.folder}/{each}")) for each in folders)
 
     # -- jobs ---------------------------------------------------------------------------
 
