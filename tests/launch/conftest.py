@@ -8,14 +8,9 @@ import tempfile
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-# For a search by hand: `pytest tests/launch/test_fleet_machine.py --timeout=0` with
-# FSQUEUE_FLEET_RUNS=2000 in the environment.
-settings.register_profile("fleet", deadline=None, print_blob=True)
 
 
 @pytest.fixture

@@ -32,6 +32,37 @@ APP, QUEUE, FLEET = "t", "t.default", "cpu"
 AT_ONCE = Pace(tick=0.0, listing=0.0, gap=0.0, patience=3600.0, back_off=0.0)
 
 
+WORKER = """#!{python}
+import os, sys, time
+from fsqueue.runner.processes.job import job_of
+from fsqueue.spool.fleets.records import EndRecord
+from fsqueue.spool.fleets.records import Member
+from fsqueue.spool.fleets.fleets import FleetFiles
+from fsqueue.spool.store.opening import open_store
+job = job_of(os.environ)
+files = FleetFiles(open_store(os.environ["FSQUEUE__ROOT"]).files, job.fleet)
+files.note_birth(Member(job.token, job.number))
+done = 0
+for name in sorted(os.listdir({calls!r})):
+    try:
+        os.unlink(os.path.join({calls!r}, name))
+    except FileNotFoundError:
+        continue
+    done += 1
+    time.sleep(0.05)
+files.note_end(Member(job.token, job.number), EndRecord(reason="idle", calls=done, seconds=90.0))
+"""
+
+
+def write_worker(folder: str, calls: str) -> str:
+    """A program that takes the calls in a folder, as a worker does, until there are none."""
+    path = f"{folder}/worker"
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(WORKER.format(python=sys.executable, calls=calls))
+    os.chmod(path, 0o755)
+    return path
+
+
 def call(folder: str, command: Command) -> Reply:
     """What a command of the fake cluster answers, without a process of its own."""
     out, err, given = io.StringIO(), io.StringIO(), sys.stdin

@@ -8,7 +8,7 @@ import threading
 from dataclasses import replace
 
 import pytest
-from fleet_harness import AT_ONCE, QUEUE, World
+from fleet_harness import AT_ONCE, QUEUE, World, write_worker
 from msgspec import structs
 from support import wait_until
 
@@ -97,6 +97,29 @@ def test_the_batch_system_is_asked_less_often_while_nothing_changes(folder):
     assert asked.count("squeue") == listings + 1, "a birth is a change"
 
 
+def test_a_job_that_is_missed_is_soon_looked_for_again(folder):
+    """Not only after the long pause that follows while nothing changes."""
+    fs = FaultyFilesystem()
+    pace = replace(AT_ONCE, listing=30.0)
+    world = World(folder, "slurm", in_process=True, pace=pace)
+    scaler = world.autoscaler(fs)
+    world.demand(1)
+    scaler.tick()
+    (job_id,) = world.cluster.live()
+    world.start(job_id)
+    world.demand(0)
+    for _ in range(30):
+        fs.clock_offset += 30.0
+        scaler.tick()
+    world.end(job_id, None)
+    fs.clock_offset += 300.0
+    scaler.tick()
+    assert len(world.files.slots.taken()) == 1
+    fs.clock_offset += 30.0
+    scaler.tick()
+    assert world.files.slots.taken() == {}
+
+
 @pytest.mark.parametrize("system", ["slurm", "sge", "lsf"])
 def test_scripts_run_on_a_cluster_and_know_their_job(folder, system):
     """For real: the fake cluster runs the script, whose worker says how it knows itself."""
@@ -125,28 +148,6 @@ def test_scripts_run_on_a_cluster_and_know_their_job(folder, system):
         assert 3590 < int(left) <= 3600
 
 
-WORKER = """#!{python}
-import os, sys, time
-from fsqueue.runner.processes.job import job_of
-from fsqueue.spool.fleets.records import EndRecord
-from fsqueue.spool.fleets.records import Member
-from fsqueue.spool.fleets.fleets import FleetFiles
-from fsqueue.spool.store.opening import open_store
-job = job_of(os.environ)
-files = FleetFiles(open_store(os.environ["FSQUEUE__ROOT"]).files, job.fleet)
-files.note_birth(Member(job.token, job.number))
-done = 0
-for name in sorted(os.listdir({calls!r})):
-    try:
-        os.unlink(os.path.join({calls!r}, name))
-    except FileNotFoundError:
-        continue
-    done += 1
-    time.sleep(0.05)
-files.note_end(Member(job.token, job.number), EndRecord(reason="idle", calls=done, seconds=90.0))
-"""
-
-
 @pytest.mark.parametrize("system", ["slurm", "flux", "oar"])
 def test_an_autoscaler_that_runs_by_itself_gets_all_done_and_ends_with_nothing(folder, system):
     """For real, with jobs that take calls as a worker does, and leave when there are none."""
@@ -154,10 +155,7 @@ def test_an_autoscaler_that_runs_by_itself_gets_all_done_and_ends_with_nothing(f
     world = World(folder, system, most=3, running=True, pace=quick)
     world.demand(40)
     calls = world.store.layout.slot(QUEUE, str(Slot(DEFAULT_PRIORITY, 1.0)))
-    path = f"{folder}/worker"
-    with open(path, "w", encoding="utf-8") as file:
-        file.write(WORKER.format(python=sys.executable, calls=calls))
-    os.chmod(path, 0o755)
+    path = write_worker(folder, calls)
     world.profile = structs.replace(world.profile, python=path)
     stop = threading.Event()
     thread = threading.Thread(target=world.autoscaler().run, args=(stop,))

@@ -12,17 +12,22 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from fleet_harness import write_worker
 from support import wait_until
 
+from fsqueue.launch.autoscale import Autoscaler, Managed
 from fsqueue.launch.commands import RefusedError, commands_of, list_jobs, run, slurm, submit
 from fsqueue.launch.fleet import Fleet, Pace
+from fsqueue.launch.launcher import Application, Launcher
 from fsqueue.launch.profiles import Profile
 from fsqueue.launch.scripts import Request, script_of
 from fsqueue.spool.fleets.records import FleetRecord
+from fsqueue.spool.format.names import DEFAULT_PRIORITY, Slot
 from fsqueue.spool.store.opening import open_store
 
 if TYPE_CHECKING:
@@ -231,6 +236,42 @@ def test_a_fleet_keeps_in_step_with_slurm(place):
     fleet.stop(look(), now=True)
     wait_until(lambda: look() == [], what="all slots are free", pause=0.2)
     assert {past.kind for _, past in fleet.files.past()} == {"cancelled"}
+
+
+def test_an_autoscaler_goes_from_no_job_to_four_and_back(place):
+    """With jobs that take calls as a worker does, and leave when there are none."""
+    store = open_store(place / "spool")
+    store.files.sync_clock()
+    calls = store.layout.slot("lab.default", str(Slot(DEFAULT_PRIORITY, 1.0)))
+    store.fs.make_folders(calls)
+    for number in range(400):
+        (Path(calls) / f"client0001-{number}.1").touch()
+    profile = Profile(
+        system="slurm", walltime=600.0, max=4, backlog=4, python=write_worker(str(place), calls)
+    )
+    application = Application("tasks:app", "lab", str(place), str(place / "spool"), {}, 25.0)
+    pace = Pace(tick=0.5, listing=0.5, gap=1.0, back_off=1.0)
+    launcher = Launcher(store, application, "cpu", profile, pace=pace)
+    launcher.define()
+    managed = [Managed("cpu", launcher.script_of)]
+    scaler = Autoscaler(open_store(place / "spool"), "lab", managed, pace=pace, user=USER)
+    stop, most = threading.Event(), 0
+    thread = threading.Thread(target=scaler.run, args=(stop,))
+    thread.start()
+    try:
+
+        def is_over() -> bool:
+            nonlocal most
+            jobs, taken = len(live()), len(launcher.fleet.files.slots.taken())
+            most = max(most, jobs)
+            return not jobs and not taken and not os.listdir(calls)
+
+        wait_until(is_over, timeout=90, what="no call, job and slot is left", pause=0.2)
+    finally:
+        stop.set()
+        thread.join()
+    assert most == 4
+    assert {past.kind for _, past in launcher.fleet.files.past()} <= {"idle", "cancelled"}
 
 
 def test_a_job_within_a_job_is_submitted_as_from_outside(place):

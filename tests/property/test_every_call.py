@@ -5,12 +5,13 @@ from __future__ import annotations
 import pytest
 from chore_sweep import CHORES
 from every_call import FAULTS, die_at_every_call, fail_at_every_call
+from fleet_sweep import FLEETS
 from limit_sweep import LIMITS
 from retry_sweep import RETRIES
 from slim import in_slim_process
 from trigger_sweep import TRIGGERS
 
-SWEPT = [*RETRIES, *LIMITS, *TRIGGERS, *CHORES]
+SWEPT = [*RETRIES, *LIMITS, *TRIGGERS, *CHORES, *FLEETS]
 
 
 @pytest.mark.parametrize(

@@ -190,10 +190,10 @@ class FleetFiles:
         times = (self._time_of(f"{self.folder}/submissions/{token}") for token in begun)
         return any(when is not None and when > oldest for when in times)
 
-    def changes(self) -> tuple[int, int]:
-        """Counts that change when a worker of a job starts or says its last words."""
-        births, ends = (self._fs.names(f"{self.folder}/{each}") for each in ("births", "ends"))
-        return len(births), len(ends)
+    def changes(self) -> tuple[int, ...]:
+        """Counts that change when a worker starts, says its last words, or is missed."""
+        folders = ("births", "ends", "marks")
+        return tuple(len(self._fs.names(f"{self.folder}/{each}")) for each in folders)
 
     # -- jobs ---------------------------------------------------------------------------
 
@@ -324,10 +324,8 @@ class FleetFiles:
 
     def _unseal(self, name: str) -> bytes:
         path = f"{self.folder}/{name}"
-        try:
-            content = self._store.read_file(path, fresh=True)
-        except PermissionError as error:
-            raise EnvelopeError(f"{path} may not be read: {error.strerror}") from error
+        # One that may not be read is no damaged one: a ticket for the file server may have expired.
+        content = self._store.read_file(path, fresh=True)
         found = envelope.unseal(content, path, self._store.key)
         data, head = bytes(found.payload.data), self._head(name)
         if found.kind != _KIND or not data.startswith(head):
