@@ -11,7 +11,7 @@ import getpass
 import logging
 from typing import TYPE_CHECKING, NamedTuple
 
-from fsqueue.errors import SpoolError
+from fsqueue.errors import FSQueueError
 from fsqueue.launch.commands import BatchError, commands_of, list_jobs, run
 from fsqueue.launch.decisions import Decisions, FleetView, Snapshot, decide
 from fsqueue.launch.demand import due_calls, free_workers
@@ -89,7 +89,7 @@ class Autoscaler:
         while not stop.is_set():
             try:
                 self.tick()
-            except (OSError, SpoolError) as error:
+            except (OSError, FSQueueError) as error:
                 log.warning("this look at the fleets failed, the next one follows: %s", error)
             stop.wait(self._pace.tick)
 
@@ -101,6 +101,7 @@ class Autoscaler:
 
         Raises:
             OSError, SpoolError: the shared directory failed; the next tick does what is left.
+            ConfigError: a fleet's script cannot be made, or its batch system is not known here.
         """
         self._store.files.sync_clock()
         records = {name: fleet.record for name, fleet in self._fleets.items()}

@@ -31,6 +31,7 @@ class Demand:
     """Due calls of one queue that need the same."""
 
     queue: str
+    """Folder name of the queue, without a profile."""
     due: int
     needs: Amounts = field(default_factory=lambda: NONE)
     walltime: float = 0.0
@@ -39,8 +40,9 @@ class Demand:
     def __str__(self) -> str:
         need = [in_words(self.needs)] if self.needs else []
         need += [format_duration(self.walltime)] if self.walltime else []
-        calls = "1 call of" if self.due == 1 else f"{self.due} calls of"
-        return f"{calls} {self.queue}" + (f" that need {' and '.join(need)}" if need else "")
+        calls, verb = ("1 call", "needs") if self.due == 1 else (f"{self.due} calls", "need")
+        told = f"{calls} of queue {self.queue.partition('.')[2]}"
+        return f"{told} {verb} {' and '.join(need)}" if need else told
 
 
 @dataclass(frozen=True, kw_only=True)

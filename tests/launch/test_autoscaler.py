@@ -12,6 +12,7 @@ from fleet_harness import AT_ONCE, QUEUE, World, write_worker
 from msgspec import structs
 from support import wait_until
 
+from fsqueue.errors import ConfigError
 from fsqueue.launch.fleet import Pace
 from fsqueue.spool.fleets.records import Member
 from fsqueue.spool.format.names import DEFAULT_PRIORITY, Slot
@@ -55,6 +56,15 @@ def test_three_young_deaths_pause_a_fleet_until_it_is_resumed(world):
     world.fleet().resume()
     scaler.tick()
     assert len(world.cluster.live()) == 1
+
+
+def test_a_fleet_of_a_batch_system_that_is_not_known_here_is_told(world):
+    """A newer version of fsqueue may know more of them."""
+    world.files.define(structs.replace(world.files.record(), system="future"))
+    world.demand(1)
+    with pytest.raises(ConfigError, match="'future' is no batch system; there are: slurm, pbs"):
+        world.autoscaler().tick()
+    assert world.files.slots.taken() == {}
 
 
 def test_a_dry_run_decides_and_does_nothing(world):

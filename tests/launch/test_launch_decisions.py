@@ -138,14 +138,14 @@ def test_calls_that_no_job_can_run_are_told_and_not_submitted_for():
     """HyperQueue: endless submissions for calls that cannot fit."""
     demand = calls(12, gpu=8, walltime=21_600)
     assert submitted([demand]) == 0
-    assert uncovered(demand) == ["12 calls of t.default that need gpu=8 and 6h"]
+    assert uncovered(demand) == ["12 calls of queue default need gpu=8 and 6h"]
 
 
 def test_a_call_needs_a_job_that_is_longer_by_the_margin_and_the_start():
     fits = replace(FLEET, walltime=3600.0)
     assert submitted([calls(1, walltime=3500)], fleet=fits) == 1
     assert submitted([calls(1, walltime=3600)], fleet=fits) == 0
-    assert uncovered(calls(1, walltime=3600), fleet=fits) == ["1 call of t.default that need 1h"]
+    assert uncovered(calls(1, walltime=3600), fleet=fits) == ["1 call of queue default needs 1h"]
 
 
 def test_a_worker_that_was_started_by_hand_covers_calls_too():

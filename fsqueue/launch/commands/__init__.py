@@ -10,6 +10,7 @@ import os
 import re
 from typing import TYPE_CHECKING, Final, Protocol
 
+from fsqueue.errors import ConfigError
 from fsqueue.launch.commands import flux, lsf, oar, pbs, sge, slurm
 from fsqueue.launch.commands.answers import (
     BatchError,
@@ -120,8 +121,10 @@ def commands_of(system: str) -> BatchSystem:
     """The commands of a batch system.
 
     Raises:
-        KeyError: there is none of this name.
+        ConfigError: there is none of this name.
     """
+    if system not in _MODULES:
+        raise ConfigError(f"{system!r} is no batch system; there are: {', '.join(_MODULES)}")
     return _MODULES[system]
 
 
