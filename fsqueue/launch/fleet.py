@@ -98,7 +98,7 @@ class Fleet:
     ) -> None:
         self._store, self._run = store, run
         self._pace = pace or Pace()
-        self.files = FleetFiles(store.files, name)
+        self.files = FleetFiles(store, name)
 
     @property
     def name(self) -> str:
