@@ -20,9 +20,10 @@ from typing import (
 )
 
 from fsqueue.calls.arguments import Arguments, Item
+from fsqueue.calls.results_as_arguments import with_results
 from fsqueue.common.coroutines import is_async, plain_value
 from fsqueue.errors import SpoolError
-from fsqueue.invocation import deadline_of, naming_item, with_results
+from fsqueue.invocation import deadline_of, naming_item
 from fsqueue.results.shielded import Droppable, Submission, Wait, shielded
 
 if TYPE_CHECKING:

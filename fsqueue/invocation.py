@@ -8,12 +8,12 @@ import time
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Self, TypeVar
 
 from fsqueue.common.values import patience
-from fsqueue.references import given, mark, reference, replaced
+from fsqueue.references import given, reference
 from fsqueue.results.shielded import Wait, shielded
 from fsqueue.spool.format.states import State
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 
     from fsqueue.results.pending_result import PendingResult
     from fsqueue.runner.attempt.inline import InlineReport
@@ -349,43 +349,6 @@ def _called(
             "task takes an invocation as an argument, and waits for it"
         )
     return task(first, *args, **kwargs)
-
-
-def with_results(
-    child: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]
-) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Arguments of a body that runs here, with results in place of invocations.
-
-    Also those in lists, tuples and dicts. With a worker it is the arguments' bytes that have them.
-
-    Raises:
-        DependencyError: one has failed.
-    """
-
-    def result_of(value: Any) -> Any:
-        if isinstance(value, InvocationGroup):
-            return [result_of(each) for each in value]
-        if not isinstance(value, Invocation):
-            return value
-        try:
-            return value.get()
-        except Exception as error:  # noqa: BLE001 - it is the cause of what is raised
-            from fsqueue.runner.attempt.dependencies import dependency_error
-
-            failed = dependency_error(child, value.id, "", error)
-            raise failed from failed.__cause__
-
-    return replaced(args, result_of), replaced(dict(kwargs), result_of)
-
-
-def marked_if_invocation(value: Any) -> Any:
-    """What stands for an invocation or a group in JSON; other values as they are."""
-    if isinstance(value, InvocationGroup):
-        return [marked_if_invocation(each) for each in value]
-    if not isinstance(value, Invocation):
-        return value
-    here = isinstance(value, InlineInvocation) or value.delivery.is_cached
-    return value.get() if here else mark(value)
 
 
 def _deliveries(invocations: Iterable[Invocation[Any]]) -> dict[PendingResult, int]:

@@ -6,7 +6,6 @@ import contextlib
 import copy
 import functools
 import inspect
-from collections import Counter
 from typing import (
     TYPE_CHECKING,
     Any,
@@ -18,19 +17,19 @@ from typing import (
 )
 
 from fsqueue.calls.arguments import Arguments, Item, as_arguments, task_name
+from fsqueue.calls.groups import GroupPublisher
 from fsqueue.calls.options import TaskOptions, changed, settings_of
-from fsqueue.calls.publishing import Packed, Publisher, files_of, take_back
+from fsqueue.calls.publishing import Publisher
+from fsqueue.calls.results_as_arguments import with_results
 from fsqueue.invocation import (
     InlineInvocation,
     Invocation,
     InvocationGroup,
-    naming_item,
-    with_results,
 )
 from fsqueue.results.shielded import Submission, shielded
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from fsqueue.calls.options import CallSettings
     from fsqueue.config import Serializer
@@ -42,8 +41,6 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 
-# Workers are woken after so many calls of a group: the first ones run while the rest is written.
-_RING_EVERY = 16
 # A function with ``**kwargs`` can be called in any number of ways.
 _FORMS = 100
 
@@ -191,24 +188,18 @@ class Task(Generic[P, R]):
         packed = self._publisher.encode(*call, self.settings)
 
         def publish() -> Invocation[R]:
-            if self.settings.repeats:
-                return self._publish_repeats([call], [packed], {}, keep=keep)[0]
+            if self.settings.reuses_calls:
+                return self._group_publisher().publish([call], [packed], {}, keep=keep)[0]
             lanes = self._lanes_of(call, {})
             return self._publisher.publish([packed], self.settings, keep=keep, lanes=lanes)[0]
 
         return publish
 
+    def _group_publisher(self) -> GroupPublisher:
+        return GroupPublisher(self.name, self._publisher, self.settings, self.bound)
+
     def _lanes_of(self, call: Arguments, common: Mapping[str, Any]) -> tuple[str, ...]:
         return self._publisher.lanes(self.settings, lambda: self.bound(*call.sharing(common)))
-
-    def _lanes_of_all(
-        self, calls: Sequence[Arguments], common: Mapping[str, Any]
-    ) -> list[tuple[str, ...]]:
-        found = []
-        for index, call in enumerate(calls):
-            with naming_item(index, len(calls)):
-                found.append(self._lanes_of(call, common))
-        return found
 
     def fire(
         self, occasion: IdempotencyKey, args: tuple[Any, ...], kwargs: Mapping[str, Any]
@@ -294,82 +285,14 @@ class Task(Generic[P, R]):
         if self.forced_inline:
             return InvocationGroup([self._inline(call.sharing(common)) for call in calls])
         settings = self.settings
-        apart = settings.parallel_batch_size == 1 or settings.by_arguments or settings.repeats
+        apart = settings.parallel_batch_size == 1 or settings.by_arguments or settings.reuses_calls
         packed = [
             self._publisher.encode(*call, settings, apart=apart, item=f"item {index}: ")
             for index, call in enumerate(calls)
         ]
-        publish = self._publish_repeats if settings.repeats else self._publish_all
+        publish = self._group_publisher().publish
         submission = Submission(lambda: InvocationGroup(publish(calls, packed, common, keep=keep)))
         return shielded(submission.make, submission.give_up)
-
-    def _publish_repeats(
-        self,
-        calls: list[Arguments],
-        packed: list[Packed],
-        common: Mapping[str, Any],
-        *,
-        keep: bool,
-    ) -> list[Invocation[R]]:
-        """Make calls each in a file of its own; those that are one have one invocation."""
-        from fsqueue.calls.deduplication import check_group
-
-        publisher, settings = self._publisher, self.settings
-        repeats = []
-        for index, call in enumerate(calls):
-            with naming_item(index, len(calls)):
-                repeats.append(publisher.repeat_of(settings, self.bound(*call.sharing(common))))
-        lanes = self._lanes_of_all(calls, common)
-        check_group(self.name, settings, repeats)
-        shared = publisher.share(common, settings)
-        times = Counter(repeat.name for repeat in repeats)
-        found: dict[str, Invocation[R]] = {}
-        try:
-            for own_lanes, repeat, each in zip(lanes, repeats, packed, strict=True):
-                if repeat.name in found:
-                    continue
-                invocation = publisher.cached(repeat, settings)
-                if invocation is None:
-                    kept = keep or times[repeat.name] > 1  # as it will be read so often
-                    (invocation,) = publisher.publish(
-                        [each],
-                        settings,
-                        shared,
-                        keep=kept,
-                        repeat=repeat,
-                        lanes=(*own_lanes, *repeat.lanes),
-                    )
-                found[repeat.name] = invocation
-        except BaseException:
-            take_back(found.values())
-            raise
-        return [found[repeat.name] for repeat in repeats]
-
-    def _publish_all(
-        self,
-        calls: list[Arguments],
-        packed: list[Packed],
-        common: Mapping[str, Any],
-        *,
-        keep: bool,
-    ) -> list[Invocation[R]]:
-        publisher, settings = self._publisher, self.settings
-        lanes = self._lanes_of_all(calls, common)
-        shared = publisher.share(common, settings)
-        size = publisher.batch_size(len(calls), settings)
-        invocations: list[Invocation[R]] = []
-        try:
-            for number, batch in enumerate(files_of(packed, size)):
-                ring = number % _RING_EVERY == 0
-                invocations += publisher.publish(
-                    batch, settings, shared, keep=keep, ring=ring, lanes=lanes[len(invocations)]
-                )
-        except BaseException:
-            take_back(invocations)
-            raise
-        if calls:
-            publisher.ring(settings)
-        return invocations
 
     def _inline(self, call: Arguments) -> Invocation[R]:
         from fsqueue.runner.attempt.bodies import run_body

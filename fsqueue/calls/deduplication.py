@@ -1,4 +1,4 @@
-"""Calls that repeat others: which of them are one."""
+"""Deduplication: decides when a call can reuse a pending call or a cached result."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class ReuseKeys(NamedTuple):
         return (f"{self.cache}-1",) if self.cache else ()
 
 
-def repeat_of(
+def reuse_keys(
     scope: Sequence[str], settings: CallSettings, bound: inspect.BoundArguments, ttl: float
 ) -> ReuseKeys:
     """What a call has in common with others.
@@ -93,13 +93,13 @@ def check_content(task: str, settings: CallSettings, wanted: Key, found: str, ho
         )
 
 
-def check_group(task: str, settings: CallSettings, repeats: Iterable[ReuseKeys]) -> None:
+def check_group(task: str, settings: CallSettings, keys: Iterable[ReuseKeys]) -> None:
     """See whether calls of a group that are one may stand for each other.
 
     Raises:
         DifferentArgumentsError: they may not.
     """
     firsts: dict[str, Key] = {}
-    for key in filter(None, (repeat.once for repeat in repeats)):
+    for key in filter(None, (each.once for each in keys)):
         first = firsts.setdefault(key.name, key)
         check_content(task, settings, key, first.content, "another one of this group")

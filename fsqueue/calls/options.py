@@ -131,7 +131,7 @@ class CallSettings(msgspec.Struct, frozen=True, kw_only=True):
     ] = ""
 
     @property
-    def repeats(self) -> bool:
+    def reuses_calls(self) -> bool:
         """Whether a call may have the outcome of another: then it has a file of its own."""
         return self.registration_concurrency != "disabled" or self.call_result_cache
 

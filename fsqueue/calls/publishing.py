@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
 from fsqueue.calls.arguments import argument_at
 from fsqueue.calls.batching import BatchSizer
-from fsqueue.invocation import Invocation, marked_if_invocation
+from fsqueue.calls.results_as_arguments import marked_if_invocation
+from fsqueue.invocation import Invocation
 from fsqueue.references import collecting, replaced
 from fsqueue.results.pending_result import Hint, PendingResult
 from fsqueue.runner.attempt.context import current
@@ -18,15 +18,13 @@ from fsqueue.spool.format.records import Payload
 
 if TYPE_CHECKING:
     import inspect
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from fsqueue.calls.deduplication import ReuseKeys
     from fsqueue.calls.options import CallSettings, HeaderFields
     from fsqueue.config import Serializer
     from fsqueue.spool.caller.client import IdempotencyKey, Receipt
     from fsqueue.spool.caller.session import Session
-
-log = logging.getLogger(__name__)
 
 # Common arguments of so many bytes are stored once, beside the calls.
 _LARGE = 1 << 15
@@ -153,25 +151,25 @@ class Publisher:
         digest = digest_of([self._session.app_id, self._task, kind, arguments])
         return (f"{digest}-{settings.running_limit}",)
 
-    def repeat_of(self, settings: CallSettings, bound: inspect.BoundArguments) -> ReuseKeys:
+    def reuse_keys(self, settings: CallSettings, bound: inspect.BoundArguments) -> ReuseKeys:
         """What a call has in common with others; `settings` have an option that asks for it.
 
         Raises:
             SerializationError: an argument can neither be taken apart nor pickled.
         """
-        from fsqueue.calls.deduplication import repeat_of
+        from fsqueue.calls.deduplication import reuse_keys
 
         session = self._session
         scope = session.app_id, self._task, self.codec(settings)
-        return repeat_of(scope, settings, bound, session.conf.result_ttl)
+        return reuse_keys(scope, settings, bound, session.conf.result_ttl)
 
-    def cached(self, repeat: ReuseKeys, settings: CallSettings) -> Invocation[Any] | None:
+    def cached(self, reuse: ReuseKeys, settings: CallSettings) -> Invocation[Any] | None:
         """A call that has ended, whose result stands for that of another one."""
-        if not repeat.cache:
+        if not reuse.cache:
             return None
         session = self._session
         session.client.now()  # so that it is known how old a result is
-        found = session.store.cache.get(repeat.cache, repeat.cache_ttl)
+        found = session.store.cache.get(reuse.cache, reuse.cache_ttl)
         if found is None:
             return None
         unpickles = self.codec(settings) != "json"
@@ -199,7 +197,7 @@ class Publisher:
         *,
         keep: bool,
         ring: bool = True,
-        repeat: ReuseKeys | None = None,
+        reuse: ReuseKeys | None = None,
         lanes: tuple[str, ...] = (),
     ) -> list[Invocation[Any]]:
         """Publish one file: a call, or a batch if there are several; the file takes turns.
@@ -216,12 +214,12 @@ class Publisher:
         if not keep:
             client.waiter.check_open()
         members = len(calls) if len(calls) > 1 else 0
-        once = None if repeat is None else repeat.once
+        once = None if reuse is None else reuse.once
         parents = _parents_of(calls, shared)
         parent = self._last_unfinished(parents)
         fields = self._header(settings, shared, members, lanes, parents)
-        if repeat is not None and repeat.cache:
-            fields["cache"], fields["cache_ttl"] = repeat.cache, repeat.cache_ttl
+        if reuse is not None and reuse.cache:
+            fields["cache"], fields["cache_ttl"] = reuse.cache, reuse.cache_ttl
         if parent and settings.countdown:
             fields["countdown"] = settings.countdown
             settings = msgspec.structs.replace(settings, countdown=0.0)
@@ -341,21 +339,6 @@ def _parents_of(calls: Sequence[Packed], shared: Shared) -> list[PendingResult]:
     return list(dict.fromkeys(found))
 
 
-def files_of(calls: Sequence[Packed], size: int) -> Iterator[Sequence[Packed]]:
-    """The calls of a group, `size` a file; one that waits for invocations of its own is alone."""
-    start = 0
-    for index, call in enumerate(calls):
-        if call.parents or index - start == size:
-            if index > start:
-                yield calls[start:index]
-            start = index
-        if call.parents:
-            yield calls[start : index + 1]
-            start = index + 1
-    if start < len(calls):
-        yield calls[start:]
-
-
 def _encode(
     value: Any,
     what: str,
@@ -371,13 +354,3 @@ def _encode(
             value = replaced(value, marked_if_invocation)
         data = encode(value, what, buffers, codec=codec, place=place)
     return data, tuple(dict.fromkeys(each.delivery for each in met)) if met else ()
-
-
-def take_back(invocations: Iterable[Invocation[Any]]) -> None:
-    """Withdraw the calls of a group that could not be made whole: nobody gets to know them."""
-    for invocation in invocations:
-        try:
-            invocation.abandon()
-        except OSError as error:
-            # The error that its caller sees is the one before; the others can still be withdrawn.
-            log.warning("%s of a fan-out that failed cannot be withdrawn: %s", invocation.id, error)

@@ -2,7 +2,8 @@
 
 Modules::
 
-    engine      which triggers there are, and what they do about what has happened
+    engine      what triggers do about what has happened
+    watched     the triggers that a process watches
     bound       a trigger of a task, and what the user has put into it
     ends        what has happened when a call ends
     inline      the same in sync mode, where tasks run in the calling thread

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from fsqueue.errors import (
@@ -22,12 +21,11 @@ from fsqueue.firing.bound import (
     Overview,
     Watched,
     arguments_of,
-    check_arguments,
-    digest,
     matches,
 )
 from fsqueue.firing.ends import cancelled, ends_by_queue, ends_of
 from fsqueue.firing.inline import Inline
+from fsqueue.firing.watched import WatchedTriggers
 from fsqueue.spool.caller.client import IdempotencyKey
 from fsqueue.spool.format.states import State
 from fsqueue.spool.format.trigger_names import ENDED, EventName
@@ -49,10 +47,6 @@ from fsqueue.triggers.kinds import (
     AllOf,
     Cron,
     Occurrence,
-    OnEnd,
-    OnEvent,
-    OnResult,
-    leaves,
     utc,
 )
 from fsqueue.triggers.making import check_event_name
@@ -87,45 +81,33 @@ class Firing:
 
     def __init__(self, app_id: str, session: Session) -> None:
         self._app_id, self._session = app_id, session
-        self._of_task: dict[str, list[Watched]] = {}
-        self._crons: list[Watched] = []
-        self._events: dict[str, list[Watched]] = {}
-        self._ends: dict[str, list[Watched]] = {}
+        self._watched = WatchedTriggers(app_id)
         self._due: dict[str, float] = {}
         self._keep_again = float("-inf")
         self._expects_ends = False
         self._inline = Inline()
 
     def add(self, task: Task[..., Any]) -> None:
-        """Look after a task's triggers; those of an earlier one of its name are forgotten.
+        """Watch a task's triggers, in place of those of an earlier task of the same name.
 
         Raises:
-            TypeError: arguments do not fit the task.
+            TypeError: the arguments of a trigger do not fit the task.
         """
-        found: list[Watched] = []
-        texts: Counter[str] = Counter()
-        for trigger in task.triggers:
-            check_arguments(task, trigger)
-            text = str(trigger)
-            texts[text] += 1
-            key = digest(self._app_id, task.name, text, str(texts[text]))
-            bound = Bound(task, trigger, key)
-            found += [
-                Watched(bound, leaf, part, digest(key, str(number)))
-                for number, (part, leaf) in enumerate(leaves(trigger))
-            ]
-        # Other threads look at these meanwhile: each is replaced as a whole.
-        self._of_task = {**self._of_task, task.name: found}
-        everything = [each for some in self._of_task.values() for each in some]
-        events: dict[str, list[Watched]] = {}
-        ends: dict[str, list[Watched]] = {}
-        for each in everything:
-            if isinstance(each.leaf, OnEvent):
-                events.setdefault(each.leaf.name, []).append(each)
-            elif isinstance(each.leaf, OnEnd):
-                ends.setdefault(each.leaf.task, []).append(each)
-        self._crons = [each for each in everything if isinstance(each.leaf, Cron)]
-        self._events, self._ends = events, ends
+        self._watched.add(task)
+
+    @property
+    def needs_attention(self) -> bool:
+        """Whether a worker must call `attend` regularly."""
+        return self._watched.need_attention
+
+    def overview(self, now: float, store: Store | None) -> list[Overview]:
+        """All triggers, for the command line.
+
+        Args:
+            now: seconds since the epoch.
+            store: the spool; None if there is none yet.
+        """
+        return self._watched.overview(now, store)
 
     @property
     def _codec(self) -> str:
@@ -135,38 +117,6 @@ class Firing:
     def _unpickles(self) -> bool:
         return self._codec != "json"
 
-    @property
-    def watched(self) -> bool:
-        """Whether a worker has to look after them by itself: after ticks or events."""
-        parts = (each.part for some in self._of_task.values() for each in some)
-        waits = any(part is not None for part in parts)  # what has happened must not expire
-        return bool(self._crons or self._looks_for_events or waits)
-
-    @property
-    def _looks_for_events(self) -> bool:
-        """Or for ends of calls by the queue itself, which are never results."""
-        ends = (each.leaf for some in self._ends.values() for each in some)
-        return bool(self._events) or not all(isinstance(leaf, OnResult) for leaf in ends)
-
-    def overview(self, now: float, store: Store | None) -> list[Overview]:
-        """All triggers, for whoever looks.
-
-        Args:
-            now: seconds since the epoch.
-            store: the spool; None if there is none yet.
-        """
-        found = []
-        for each in (each for some in self._of_task.values() for each in some):
-            trigger = str(each.bound.trigger)
-            if isinstance(each.bound.trigger, AllOf):
-                trigger = f"{each.leaf}, part of {trigger}"
-            upcoming = handled = None
-            if isinstance(each.leaf, Cron):
-                upcoming = each.leaf.next(now)
-                handled = handled_until(store.files, each.key) if store is not None else None
-            found.append(Overview(each.bound.task.name, trigger, upcoming, handled))
-        return found
-
     # -- ticks and events -----------------------------------------------------------------
 
     def attend(self) -> float:
@@ -174,12 +124,12 @@ class Firing:
         self._session.client.now()  # which reads the file server's clock once in a while
         store = self._session.store
         self._keep(store)
-        crons = self._crons
+        crons = self._watched.crons
         for each in crons:
             if store.clock.now() >= self._due.get(each.key, 0.0):
                 self._attend_cron(store, each)
         pauses = [self._due[each.key] - store.clock.now() for each in crons]
-        if self._looks_for_events:
+        if self._watched.need_events:
             pauses.append(self._session.conf.heartbeat if self._take_events(store) else 0.0)
         return max(0.0, min(pauses, default=_IDLE))
 
@@ -188,11 +138,7 @@ class Firing:
         if store.fs.monotonic() < self._keep_again:
             return
         self._keep_again = store.fs.monotonic() + _DAY
-        watched = (each for some in self._of_task.values() for each in some)
-        remembering = [
-            each for each in watched if each.part is not None or isinstance(each.leaf, Cron)
-        ]
-        for key in {each.key for each in remembering} | {each.bound.key for each in remembering}:
+        for key in self._watched.keys_with_state():
             keep(store.files, key)
 
     def _attend_cron(self, store: Store, each: Watched) -> None:
@@ -226,7 +172,7 @@ class Firing:
 
     def _take_events(self, store: Store) -> bool:
         """Fire what waits for events; False if there are more, and ticks may be due."""
-        known = {*self._events, ENDED}
+        known = {*self._watched.events, ENDED}
         if not self._expects_ends:
             expect_ends(store.files, self._app_id)
             self._expects_ends = True
@@ -258,7 +204,7 @@ class Firing:
             return
         # As with ticks: a key is given back at once, and whoever comes too late finds no event.
         occasions = []
-        for each in self._events.get(name.event, ()) if found else ():
+        for each in self._watched.events.get(name.event, ()) if found else ():
             occasions.append(
                 IdempotencyKey(
                     f"{each.key}.{name.id}", lambda: is_unhandled(store.files, self._app_id, name)
@@ -278,7 +224,7 @@ class Firing:
 
     def _tell(self, end: Occurrence) -> None:
         """Fire what waits for the end of a call."""
-        for each in self._ends.get(end.task, ()):
+        for each in self._watched.ends.get(end.task, ()):
             self._happened(each, end, IdempotencyKey(f"{each.key}.{end.id}"))
 
     def emit(self, name: str, payload: Any) -> str:
@@ -312,7 +258,7 @@ class Firing:
             OSError: the shared directory failed; to try again does what is left to do.
         """
         call, store = execution.call, execution.workplace.store
-        if call.task not in self._ends:
+        if call.task not in self._watched.ends:
             return
         if answer is not None and not store.outcomes.exists(call.id):
             found = ends_of(execution, answer)
@@ -379,7 +325,7 @@ class Firing:
 
     def _emit_inline(self, name: str, payload: Any) -> str:
         occurrence = Occurrence("inline", _now(), event=name, payload=payload)
-        for each in self._events.get(name, ()):
+        for each in self._watched.events.get(name, ()):
             self._inline.happened(each, occurrence)
         return occurrence.id
 
@@ -396,7 +342,7 @@ class Firing:
             result=value,
             exception=error,
         )
-        for each in self._ends.get(task, ()):
+        for each in self._watched.ends.get(task, ()):
             self._inline.happened(each, occurrence)
 
 

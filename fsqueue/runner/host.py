@@ -17,8 +17,8 @@ class Triggers(Protocol):
     """What makes an application's tasks run by themselves."""
 
     @property
-    def watched(self) -> bool:
-        """Whether a worker has to look after them by itself: after ticks or events."""
+    def needs_attention(self) -> bool:
+        """Whether a worker must call `attend` regularly."""
 
     def attend(self) -> float:
         """Fire what is due; returns after how many seconds to look again, at the latest."""

@@ -85,7 +85,7 @@ class Side:
     def attend(self, *, ticks: bool = False) -> None:
         firing = self.app.triggers
         if not ticks:
-            firing._crons.clear()
+            firing._watched.crons.clear()
         firing.attend()
 
     def attend_ticks(self) -> None:

@@ -139,7 +139,7 @@ def test_arguments_that_do_not_fit_are_refused_by_the_decorator():
         app.task(triggers=triggers.cron("* * * * *", arguments=(1,)))(other)
     with pytest.raises(TypeError, match="unknown task option triggers"):
         app.task(task).options(triggers=[])
-    assert app.triggers.watched is False
+    assert app.triggers.needs_attention is False
 
 
 # -- composition ------------------------------------------------------------------------------
@@ -166,11 +166,11 @@ def test_equal_triggers_of_a_task_are_told_apart():
     app.task(triggers=twice)(task)
     app.task(triggers=twice[0])(task)  # imported again
     app.task(triggers=triggers.on_event("x"))(other)
-    keys = {each.key for each in app.triggers._crons}
+    keys = {each.key for each in app.triggers._watched.crons}
     assert len(keys) == 1
     app.task(triggers=twice)(task)
-    assert len({each.key for each in app.triggers._crons}) == 2
-    assert keys < {each.key for each in app.triggers._crons}
+    assert len({each.key for each in app.triggers._watched.crons}) == 2
+    assert keys < {each.key for each in app.triggers._watched.crons}
 
 
 def test_tasks_may_be_imported_while_others_look():
@@ -186,7 +186,7 @@ def test_tasks_may_be_imported_while_others_look():
 
     def look():
         while not done.is_set():
-            if not firing.watched or name_of(other) not in firing._ends:
+            if not firing.needs_attention or name_of(other) not in firing._watched.ends:
                 missing.append(firing)
 
     done = threading.Event()

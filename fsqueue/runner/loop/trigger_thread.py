@@ -35,7 +35,7 @@ class TriggerThread:
 
     def look(self) -> None:
         """Begin, if there is something to watch by now: modules may be imported late."""
-        if self._thread is None and self._host.triggers.watched:
+        if self._thread is None and self._host.triggers.needs_attention:
             thread = threading.Thread(target=self._run, name="fsqueue-triggers", daemon=True)
             try:
                 thread.start()

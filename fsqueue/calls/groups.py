@@ -1,0 +1,170 @@
+"""Publishes the calls of a group: in batches, or one by one when calls can be reused."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from fsqueue.invocation import naming_item
+
+if TYPE_CHECKING:
+    import inspect
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+    from fsqueue.calls.arguments import Arguments
+    from fsqueue.calls.options import CallSettings
+    from fsqueue.calls.publishing import Packed, Publisher
+    from fsqueue.invocation import Invocation
+
+log = logging.getLogger(__name__)
+
+# Workers are woken after this many calls of a group, so that the first calls run while the rest
+# is being written.
+_RING_EVERY = 16
+
+
+class GroupPublisher:
+    """Publishes several calls of one task, all or none of them.
+
+    Args:
+        task: the task's name.
+        publisher: publishes one file.
+        settings: the options of the calls.
+        bound: gives a call's arguments by the names of the function's parameters.
+    """
+
+    def __init__(
+        self,
+        task: str,
+        publisher: Publisher,
+        settings: CallSettings,
+        bound: Callable[[tuple[Any, ...], Mapping[str, Any]], inspect.BoundArguments],
+    ) -> None:
+        self._task, self._publisher = task, publisher
+        self._settings, self._bound = settings, bound
+
+    def publish(
+        self,
+        calls: Sequence[Arguments],
+        packed: Sequence[Packed],
+        common: Mapping[str, Any],
+        *,
+        keep: bool,
+    ) -> list[Invocation[Any]]:
+        """Publish the calls; if one fails, those before it are withdrawn.
+
+        Args:
+            calls: the arguments of each call, without the common ones.
+            packed: the same, serialized.
+            common: arguments by name that all calls share.
+            keep: the outcomes stay readable for every process until they expire.
+        """
+        if self._settings.reuses_calls:
+            return self._publish_reusable(calls, packed, common, keep=keep)
+        return self._publish_batches(calls, packed, common, keep=keep)
+
+    def _publish_reusable(
+        self,
+        calls: Sequence[Arguments],
+        packed: Sequence[Packed],
+        common: Mapping[str, Any],
+        *,
+        keep: bool,
+    ) -> list[Invocation[Any]]:
+        """Publish each call in a file of its own; calls with the same keys share an invocation."""
+        from fsqueue.calls.deduplication import check_group
+
+        publisher, settings = self._publisher, self._settings
+        keys = []
+        for index, call in enumerate(calls):
+            with naming_item(index, len(calls)):
+                keys.append(publisher.reuse_keys(settings, self._bound(*call.sharing(common))))
+        lanes = self._lanes(calls, common)
+        check_group(self._task, settings, keys)
+        shared = publisher.share(common, settings)
+        times = Counter(key.name for key in keys)
+        found: dict[str, Invocation[Any]] = {}
+        try:
+            for own_lanes, key, each in zip(lanes, keys, packed, strict=True):
+                if key.name in found:
+                    continue
+                invocation = publisher.cached(key, settings)
+                if invocation is None:
+                    kept = keep or times[key.name] > 1  # it is read more than once
+                    (invocation,) = publisher.publish(
+                        [each],
+                        settings,
+                        shared,
+                        keep=kept,
+                        reuse=key,
+                        lanes=(*own_lanes, *key.lanes),
+                    )
+                found[key.name] = invocation
+        except BaseException:
+            _withdraw(found.values())
+            raise
+        return [found[key.name] for key in keys]
+
+    def _publish_batches(
+        self,
+        calls: Sequence[Arguments],
+        packed: Sequence[Packed],
+        common: Mapping[str, Any],
+        *,
+        keep: bool,
+    ) -> list[Invocation[Any]]:
+        publisher, settings = self._publisher, self._settings
+        lanes = self._lanes(calls, common)
+        shared = publisher.share(common, settings)
+        size = publisher.batch_size(len(calls), settings)
+        invocations: list[Invocation[Any]] = []
+        try:
+            for number, batch in enumerate(_batches(packed, size)):
+                ring = number % _RING_EVERY == 0
+                invocations += publisher.publish(
+                    batch, settings, shared, keep=keep, ring=ring, lanes=lanes[len(invocations)]
+                )
+        except BaseException:
+            _withdraw(invocations)
+            raise
+        if calls:
+            publisher.ring(settings)
+        return invocations
+
+    def _lanes(
+        self, calls: Sequence[Arguments], common: Mapping[str, Any]
+    ) -> list[tuple[str, ...]]:
+        found = []
+        for index, call in enumerate(calls):
+            with naming_item(index, len(calls)):
+                found.append(self._lanes_of(call, common))
+        return found
+
+    def _lanes_of(self, call: Arguments, common: Mapping[str, Any]) -> tuple[str, ...]:
+        return self._publisher.lanes(self._settings, lambda: self._bound(*call.sharing(common)))
+
+
+def _batches(calls: Sequence[Packed], size: int) -> Iterator[Sequence[Packed]]:
+    """The calls of each file: `size` calls, or one call that waits for invocations."""
+    start = 0
+    for index, call in enumerate(calls):
+        if call.parents or index - start == size:
+            if index > start:
+                yield calls[start:index]
+            start = index
+        if call.parents:
+            yield calls[start : index + 1]
+            start = index + 1
+    if start < len(calls):
+        yield calls[start:]
+
+
+def _withdraw(invocations: Iterable[Invocation[Any]]) -> None:
+    """Withdraw the published calls of a group after a later call could not be published."""
+    for invocation in invocations:
+        try:
+            invocation.abandon()
+        except OSError as error:
+            # The caller sees the earlier error. The other calls can still be withdrawn.
+            log.warning("%s of a fan-out that failed cannot be withdrawn: %s", invocation.id, error)
