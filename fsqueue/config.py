@@ -53,34 +53,53 @@ def duration(
 class Settings(msgspec.Struct, kw_only=True):
     """The fields; ``Final`` ones are fixed once loaded."""
 
-    root: Final[Annotated[Path | None, _doc("the shared directory; unset: a private one")]] = None
+    root: Final[
+        Annotated[
+            Path | None, _doc("shared directory of the spool; unset: a private temporary one")
+        ]
+    ] = None
     dev_mode_force_sync_tasks: Annotated[bool, _doc("run every task in the calling thread")] = False
-    runner: Final[Annotated[RunnerKind, _doc("what a worker runs its tasks in")]] = "thread"
+    runner: Final[Annotated[RunnerKind, _doc("what the slots of a worker are")]] = "thread"
     concurrency: Final[
-        Annotated[Count | None, _doc("slots of a worker; unset: from the CPUs it may use")]
+        Annotated[
+            Count | None, _doc("calls that a worker runs at once; unset: by its number of CPUs")
+        ]
     ] = None
     watch: Final[
-        Annotated[WatchMode, _doc("how changes are noticed: file events, polling, or what works")]
+        Annotated[
+            WatchMode, _doc("how changes are noticed: file events, polling, or whichever works")
+        ]
     ] = "auto"
     poll_interval: Final[
-        Annotated[float, duration("longest pause between two looks while waiting", ge=0.01, le=60)]
+        Annotated[
+            float, duration("longest interval between two checks for changes", ge=0.01, le=60)
+        ]
     ] = 1.0
     heartbeat: Final[
-        Annotated[float, duration("how often a worker shows that it is alive", ge=0.1, le=60)]
+        Annotated[float, duration("interval between two heartbeats of a worker", ge=0.1, le=60)]
     ] = 2.0
     lease: Final[
         Annotated[
-            float, duration("silence at which a remote worker is dead; >= 3 * heartbeat", gt=0)
+            float,
+            duration(
+                "a remote worker without a heartbeat for this long is dead; at least 3 * heartbeat",
+                gt=0,
+            ),
         ]
     ] = 60.0
     max_attempts: Final[
-        Annotated[Count, _doc("runs of an invocation whose workers die, before WorkerLostError")]
+        Annotated[
+            Count,
+            _doc("attempts of a call whose workers die, before it fails with WorkerLostError"),
+        ]
     ] = 3
     stop_grace: Final[
         Annotated[
             float,
             duration(
-                "how long bodies may go on after SIGTERM or another signal to stop", ge=0, le=86_400
+                "how long running bodies may continue after SIGTERM or another stop signal",
+                ge=0,
+                le=86_400,
             ),
         ]
     ] = 25.0
@@ -88,19 +107,32 @@ class Settings(msgspec.Struct, kw_only=True):
         Annotated[float, duration("how long results and failed calls are kept", gt=0)]
     ] = 7 * 24 * 3600.0
     journal_ttl: Final[
-        Annotated[float, duration("how long journals of ended calls are kept; 0: none", ge=0)]
+        Annotated[
+            float, duration("how long journals of finished calls are kept; 0: no journal", ge=0)
+        ]
     ] = 24 * 3600.0
     serializer: Final[
-        Annotated[Serializer, _doc("how arguments and results are written, unless the task says")]
+        Annotated[
+            Serializer, _doc("how arguments and results are serialized, unless the task sets it")
+        ]
     ] = "cloudpickle"
     durability: Final[
-        Annotated[Durability, _doc("what no accepted call is lost by: a crash, or a power cut too")]
+        Annotated[
+            Durability,
+            _doc(
+                'failures an accepted call survives: process crashes, or ("power") also a power cut'
+            ),
+        ]
     ] = "crash"
     group: Final[
-        Annotated[Text | None, _doc("the group that shares the spool; unset: nobody does")]
+        Annotated[
+            Text | None, _doc("Unix group that shares the spool; unset: only one user has access")
+        ]
     ] = None
     signing_key_file: Final[
-        Annotated[Path | None, _doc("private file with the key that signs; unset: not signed")]
+        Annotated[
+            Path | None, _doc("private file with the key that signs files; unset: no signatures")
+        ]
     ] = None
 
 

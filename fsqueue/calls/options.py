@@ -62,72 +62,82 @@ class CallSettings(msgspec.Struct, frozen=True, kw_only=True):
     """How a call is run."""
 
     max_attempts: Annotated[
-        Count | None, _doc("runs whose workers die, before WorkerLostError; unset: the setting")
+        Count | None,
+        _doc("attempts of a call whose workers die, before WorkerLostError; unset: the setting"),
     ] = None
     retry_for: Annotated[
-        tuple[str, ...], _doc("exceptions after which the body runs again, as classes or names")
+        tuple[str, ...], _doc("exceptions after which the body is retried, as classes or names")
     ] = ()
-    max_retries: Annotated[int, _doc("how often a failed body runs again", ge=0, le=99_999)] = (
-        _RETRY.times
-    )
-    retry_delay: Annotated[float, duration("pause before the first retry", ge=0)] = _RETRY.delay
-    retry_backoff: Annotated[float, _doc("each pause is so many times the last", ge=1, le=1000)] = (
-        _RETRY.factor
-    )
-    retry_max_delay: Annotated[float, duration("no pause is longer", ge=0)] = _RETRY.longest
-    retry_jitter: Annotated[float, _doc("random share that is added to a pause", ge=0, le=10)] = (
-        _RETRY.jitter
-    )
-    timeout: Annotated[
-        Duration | None, _doc("how long an attempt may take; unset: as long as it likes")
-    ] = None
+    max_retries: Annotated[
+        int, _doc("how many times a failed body is retried", ge=0, le=99_999)
+    ] = _RETRY.times
+    retry_delay: Annotated[float, duration("delay before the first retry", ge=0)] = _RETRY.delay
+    retry_backoff: Annotated[
+        float, _doc("factor by which the delay grows with each retry", ge=1, le=1000)
+    ] = _RETRY.factor
+    retry_max_delay: Annotated[
+        float, duration("longest delay before a retry, without the random addition", ge=0)
+    ] = _RETRY.longest
+    retry_jitter: Annotated[
+        float, _doc("largest random addition to a delay, as a fraction of it", ge=0, le=10)
+    ] = _RETRY.jitter
+    timeout: Annotated[Duration | None, _doc("time limit of an attempt; unset: no limit")] = None
     expires: Annotated[
-        Duration | None, _doc("how soon a call must start after it was made; unset: any time")
+        Duration | None,
+        _doc("time after publication within which a call must start; unset: no limit"),
     ] = None
     result_timeout: Annotated[
-        Duration | None, _doc("how long a direct call waits; unset: as long as it takes")
+        Duration | None, _doc("how long a direct call waits for its result; unset: no limit")
     ] = None
-    priority: Annotated[int, _doc("higher ones are served first", ge=0, le=MAX_PRIORITY)] = (
-        DEFAULT_PRIORITY
-    )
-    queue: Annotated[str, _doc("which workers run it", min_length=1)] = DEFAULT_QUEUE
-    countdown: Annotated[float, duration("pause before a call may start", ge=0)] = 0.0
+    priority: Annotated[
+        int, _doc("calls with a higher priority start first", ge=0, le=MAX_PRIORITY)
+    ] = DEFAULT_PRIORITY
+    queue: Annotated[
+        str, _doc("queue that calls are published to; workers serve queues", min_length=1)
+    ] = DEFAULT_QUEUE
+    countdown: Annotated[float, duration("delay before a call may start", ge=0)] = 0.0
     eta: Annotated[
         Annotated[datetime, Meta(tz=True)] | None,
-        _doc("when a call may start, by the file server's clock; unset: at once"),
+        _doc("earliest start of a call, by the file server's clock; unset: at once"),
     ] = None
     parallel_batch_size: Annotated[
-        Count | Literal["auto"], _doc("calls of a fan-out that share a file and a slot")
+        Count | Literal["auto"], _doc("number of calls of a fan-out that share a file and a slot")
     ] = 1
     capture_output: Annotated[bool, _doc("keep what the body prints and logs")] = False
     resources: Annotated[
-        str | None, _doc("what a worker must have free to run it, such as gpu=1 mem=64G")
+        str | None, _doc("what a worker must have free to run a call, such as gpu=1 mem=64G")
     ] = None
     serializer: Annotated[
-        Serializer | None, _doc("how arguments and results are written; unset: the setting")
+        Serializer | None, _doc("how arguments and results are serialized; unset: the setting")
     ] = None
     running_concurrency: Annotated[
-        Concurrency, _doc("which calls take turns: none, or those equal in this")
+        Concurrency,
+        _doc("which calls share a limit: none, or those with the same task, arguments or keys"),
     ] = "disabled"
     running_limit: Annotated[
-        int, _doc("how many of the calls that take turns run at a time", ge=1, le=99_999)
+        int, _doc("how many of the calls that share a limit run at once", ge=1, le=99_999)
     ] = 1
     key_arguments: Annotated[tuple[str, ...], _doc('parameters that "keys" compares')] = ()
     registration_concurrency: Annotated[
-        Concurrency, _doc("which calls are one while the first is pending: none, or those equal in")
+        Concurrency,
+        _doc(
+            "reuse a pending call instead of publishing a new one: never, or if it has the same "
+            "task, arguments or keys"
+        ),
     ] = "disabled"
     on_diff_non_key_args_raise: Annotated[
-        bool, _doc("refuse a call that differs from the pending one; if not, that one stands")
+        bool,
+        _doc("raise an error if the pending call has other arguments; if false, reuse it anyway"),
     ] = False
 
     call_result_cache: Annotated[
-        bool, _doc("a result stands for that of later calls of equal arguments")
+        bool, _doc("reuse the result of an earlier call with equal arguments")
     ] = False
     call_result_cache_ttl: Annotated[
-        Duration | None, _doc("how old such a result may be; unset: result_ttl")
+        Duration | None, _doc("how old a reused result may be; unset: result_ttl")
     ] = None
     call_result_cache_version: Annotated[
-        str, _doc("results of another version do not count: change it with the code")
+        str, _doc("only results with the same version are reused; change it when the code changes")
     ] = ""
 
     @property
