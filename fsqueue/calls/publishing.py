@@ -13,7 +13,7 @@ from fsqueue.invocation import Invocation
 from fsqueue.references import collecting, replaced
 from fsqueue.results.pending_result import Hint, PendingResult
 from fsqueue.runner.attempt.context import current
-from fsqueue.runner.attempt.limits import made_within
+from fsqueue.runner.attempt.limits import holders_for_new_calls
 from fsqueue.spool.format.records import Payload
 
 if TYPE_CHECKING:
@@ -318,7 +318,7 @@ class Publisher:
             fields["lanes"] = lanes
         if parents:
             fields["after"] = tuple(dict.fromkeys(each.id for each in parents))
-        if within := made_within(current.get()):
+        if within := holders_for_new_calls(current.get()):
             fields["within"] = within
         if shared.blob:
             fields["blob"] = shared.blob

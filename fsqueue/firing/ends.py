@@ -51,7 +51,7 @@ class _End(NamedTuple):
 
 def ends_of(execution: Execution, answer: Answer) -> Iterator[Occurrence]:
     """What an answer says: of a batch, one end for each of its calls."""
-    when = utc(execution.workplace.store.clock.now())
+    when = utc(execution.context.store.clock.now())
     for end in _ends(execution.call.id, execution.call.members, answer):
         result, exception = _value_of(execution, answer, end)
         yield Occurrence(
@@ -80,7 +80,7 @@ def _value_of(execution: Execution, answer: Answer, end: _End) -> tuple[Any, Bas
     call = execution.call
     what = f"the result of invocation {end.invocation}"
     try:
-        check_codec(call.codec, what, unpickles=execution.workplace.unpickles(call.task))
+        check_codec(call.codec, what, unpickles=execution.context.unpickles(call.task))
         if end.state is State.SUCCEEDED:
             # The user's functions get a value of their own: this one is published after that.
             buffers = [

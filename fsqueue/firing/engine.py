@@ -257,7 +257,7 @@ class Firing:
         Raises:
             OSError: the shared directory failed; to try again does what is left to do.
         """
-        call, store = execution.call, execution.workplace.store
+        call, store = execution.call, execution.context.store
         if call.task not in self._watched.ends:
             return
         if answer is not None and not store.outcomes.exists(call.id):

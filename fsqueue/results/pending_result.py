@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fsqueue.errors import EnvelopeError, queue_error
 from fsqueue.results.shielded import Wait, shielded
-from fsqueue.runner.attempt.nested import in_helper, not_blocking_a_loop
+from fsqueue.runner.attempt.nested import in_helper_thread, not_blocking_a_loop
 from fsqueue.spool.format.states import State
 
 if TYPE_CHECKING:
@@ -173,13 +173,13 @@ class PendingResult:
         data = await in_thread_or_here(self._first_look)
         pauses = _help_pauses()
         while data is None:
-            workplace = self._helper()
-            if workplace is None or not await self._run_beside(workplace):
+            context = self._context_of_waiting_body()
+            if context is None or not await self._run_beside(context):
                 waiter = self._session.client.waiter
                 arrival = asyncio.wrap_future(waiter.watch(self.id))
                 try:
                     await in_thread_or_here(self._end_wait_if_kept)
-                    pause = next(pauses) if workplace else None
+                    pause = next(pauses) if context else None
                     if waiter.needs_help:
                         pause = await in_thread_or_here(waiter.look_instead) or pause
                     done, _ = await asyncio.wait([arrival], timeout=pause)
@@ -190,12 +190,12 @@ class PendingResult:
             data = await in_thread_or_here(self._read)
         return self.open(data, member)
 
-    async def _run_beside(self, workplace: WorkerContext) -> bool:
+    async def _run_beside(self, context: WorkerContext) -> bool:
         """Run it in another thread, if this process may have one: its body may be asynchronous."""
         from fsqueue.common.offloading import NoThreadError
 
         try:
-            return await in_helper(self._run_here, workplace)
+            return await in_helper_thread(self._run_here, context)
         except NoThreadError:
             return False
 
@@ -211,9 +211,9 @@ class PendingResult:
     def _wait_on(self, deadline: float | None, wait: Wait) -> Content:
         data, pauses = None, _help_pauses()
         while data is None:
-            workplace = self._helper()
-            if workplace is None or not self._run_here(workplace):
-                self._sleep(deadline, next(pauses) if workplace else None, wait)
+            context = self._context_of_waiting_body()
+            if context is None or not self._run_here(context):
+                self._sleep(deadline, next(pauses) if context else None, wait)
             data = self._read()
         return data
 
@@ -244,17 +244,17 @@ class PendingResult:
         if self._keep and client.store.outcomes.is_kept(self.id):
             client.waiter.collected(self.id)
 
-    def _helper(self) -> WorkerContext | None:
-        from fsqueue.runner.attempt.context import helper
+    def _context_of_waiting_body(self) -> WorkerContext | None:
+        from fsqueue.runner.attempt.context import context_of_waiting_body
 
-        return helper(self._session.store.layout.root, self._session.app_id)
+        return context_of_waiting_body(self._session.store.layout.root, self._session.app_id)
 
-    def _run_here(self, workplace: WorkerContext) -> bool:
-        from fsqueue.runner.attempt.execute import run_if_pending
+    def _run_here(self, context: WorkerContext) -> bool:
+        from fsqueue.runner.attempt.instead_of_waiting import run_instead_of_waiting
 
         unknown = self._hint is None or self._shared  # another's call may have other lanes
         lanes = None if unknown else self._lanes
-        return run_if_pending(workplace, self.id, self._hint, lanes=lanes, parked=self.parked)
+        return run_instead_of_waiting(context, self.id, self._hint, lanes=lanes, parked=self.parked)
 
     # -- reading ------------------------------------------------------------------------
 

@@ -31,7 +31,7 @@ def test_a_stop_looks_at_no_call_that_has_ended(traced, kind, caplog):
     with working(module.app, runner):
         group = module.leaf.parallelize([(number,) for number in range(MANY)])
         assert len(group.results) == MANY
-        wait_until(lambda: not runner._runs[0].shift._worker.claims, what="every claim is released")
+        wait_until(lambda: not runner._runs[0].loop._worker.claims, what="every claim is released")
         fs.inject()
         runner.stop_runner_loop()
     ids = [member.id for member in group]

@@ -8,7 +8,7 @@ import os
 import pytest
 
 from fsqueue.runner.attempt.context import WorkerContext
-from fsqueue.runner.attempt.execute import run_if_pending
+from fsqueue.runner.attempt.instead_of_waiting import run_instead_of_waiting
 from fsqueue.spool.worker.registration import Worker
 from integration import sample_tasks
 
@@ -28,7 +28,7 @@ def test_a_claim_that_the_shared_directory_refuses_is_tried_again(app):
             raise answer
         return answer
 
-    workplace = WorkerContext(
+    context = WorkerContext(
         store=app.store,
         worker=claimant,
         resolve=app.resolve,
@@ -36,7 +36,7 @@ def test_a_claim_that_the_shared_directory_refuses_is_tried_again(app):
         exclusive=False,
     )
 
-    assert not run_if_pending(workplace, invocation.id, None)
-    assert run_if_pending(workplace, invocation.id, None)
+    assert not run_instead_of_waiting(context, invocation.id, None)
+    assert run_instead_of_waiting(context, invocation.id, None)
     assert invocation.result == 5
     worker.deregister()

@@ -156,22 +156,22 @@ def abandoned(stage: Stage) -> None:
 # -- the steps ------------------------------------------------------------------------------
 
 
-def workplace_of(store: Store, worker: Worker) -> WorkerContext:
-    workplace = WorkerContext(
+def context_of(store: Store, worker: Worker) -> WorkerContext:
+    context = WorkerContext(
         store=store,
         worker=lambda: worker,
         resolve={"tasks.f": lambda a, b: a + b}.__getitem__,
         app_id="t",
         exclusive=False,
     )
-    workplace.aborted = _Impatient()
-    return workplace
+    context.aborted = _Impatient()
+    return context
 
 
 def run_claim(stage: Stage) -> Ending:
     assert stage.claim is not None
     try:
-        return execute(workplace_of(stage.store, stage.worker), stage.claim, stage.worker.release)
+        return execute(context_of(stage.store, stage.worker), stage.claim, stage.worker.release)
     finally:
         stage.worker.forget(stage.claim.name)
 
@@ -225,14 +225,14 @@ def check_at_once(stage: Stage, expected: set[str]) -> None:
 
 def work_on(stage: Stage) -> None:
     """What others do, until nothing is left to do."""
-    workplace = workplace_of(stage.healthy, stage.rescuer)
+    context = context_of(stage.healthy, stage.rescuer)
     for _ in range(10):
         mend_all(stage.healthy)
         backlog = Backlog(stage.healthy, QUEUE)
         while (origin := backlog.next()) is not None:
             claim = stage.rescuer.claim(origin)
             if claim is not None:
-                execute(workplace, claim, stage.rescuer.release)
+                execute(context, claim, stage.rescuer.release)
                 stage.rescuer.forget(claim.name)
         if not places(stage):
             return

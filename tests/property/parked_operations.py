@@ -42,9 +42,9 @@ def parked(*ended: str, cancelled: bool = False) -> Callable[[Stage], object]:
 
 def ended_silently(*parents: str) -> Callable[[Stage], object]:
     def prepare(stage: Stage) -> None:
-        stage.healthy.dependencies.in_use = False
+        stage.healthy.dependencies.has_waiters = False
         end_parents(stage.healthy, parents)
-        stage.healthy.dependencies.in_use = True
+        stage.healthy.dependencies.has_waiters = True
 
     return prepare
 

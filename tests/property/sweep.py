@@ -161,7 +161,7 @@ def end_parents(store: Store, parents: Iterable[str]) -> None:
 
 def move_what_is_parked(store: Store) -> None:
     """As the worker in charge does each heartbeat."""
-    store.dependencies.sweep(store.dependencies.look())
+    store.dependencies.recover(store.dependencies.refresh())
 
 
 def walk(root: str) -> tuple[list[str], list[str]]:

@@ -222,16 +222,16 @@ def run_body(body: Callable[..., object]) -> Callable[[Stage], object]:
 
     def run(stage: Stage) -> object:
         assert stage.claim is not None
-        workplace = WorkerContext(
+        context = WorkerContext(
             store=stage.store,
             worker=lambda: stage.worker,
             resolve={"tasks.f": body}.__getitem__,
             app_id="t",
             exclusive=False,
         )
-        workplace.aborted = _Impatient()
+        context.aborted = _Impatient()
         try:
-            return execute(workplace, stage.claim, stage.worker.release)
+            return execute(context, stage.claim, stage.worker.release)
         finally:
             stage.worker.forget(stage.claim.name)
 

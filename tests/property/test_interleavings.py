@@ -189,7 +189,7 @@ def test_a_call_is_parked_before_every_call_of_a_worker_that_did_not_look(folder
         park_by_client_of(stage, other)
         other._lock.release()
         if heard == "at once":
-            stage.store.dependencies.look()
+            stage.store.dependencies.refresh()
 
     dry = prepare(f"{folder}/dry")
     calls = counted(dry, end(*PARENTS))
@@ -199,7 +199,7 @@ def test_a_call_is_parked_before_every_call_of_a_worker_that_did_not_look(folder
         stage.fs.interrupt(number, lambda: park(stage))  # noqa: B023
         end(*PARENTS)(stage)
         if heard == "later":
-            stage.store.dependencies.look()
+            stage.store.dependencies.refresh()
         assert_moved_on(stage)
         stage.close()
 
@@ -216,10 +216,10 @@ def test_a_worker_does_not_look_while_nobody_waits(folder):
     end("parent0001-5")(stage)  # makes the mailbox
     never = counted(stage, end(PARENTS[0]))
     park_by_client(stage)
-    stage.store.dependencies.look()
+    stage.store.dependencies.refresh()
     assert counted(stage, end("parent0001-3")) == never + 1
     counted(stage, end(LAST))
     assert_moved_on(stage)
-    stage.store.dependencies.look()
+    stage.store.dependencies.refresh()
     assert counted(stage, end("parent0001-4")) == never
     stage.close()

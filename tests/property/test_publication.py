@@ -29,14 +29,14 @@ def stage(spool):
 
 
 def publication(stage, data):
-    workplace = WorkerContext(
+    context = WorkerContext(
         store=stage.store,
         worker=lambda: stage.worker,
         resolve=lambda _: print,
         app_id="t",
         exclusive=False,
     )
-    execution = Execution(workplace, stage.claim, stage.call)
+    execution = Execution(context, stage.claim, stage.call)
     return Publication(execution, Answer(State.SUCCEEDED, [data]), finish)
 
 

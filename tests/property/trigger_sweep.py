@@ -99,7 +99,7 @@ class Side:
         """Run what is pending of `work`, as a worker; returns the worker's name."""
         worker = Worker(self.store, queues=("t.default",), runner="thread", concurrency=1)
         worker.register()
-        workplace = WorkerContext(
+        context = WorkerContext(
             store=self.store,
             worker=lambda: worker,
             resolve=self.app.resolve,
@@ -110,7 +110,7 @@ class Side:
         for pending in list(pending_calls(self.store)):
             claim = worker.claim(pending.path) if self._is_work(pending) else None
             if claim is not None:
-                execute(workplace, claim, worker.release)
+                execute(context, claim, worker.release)
                 worker.forget(claim.name)
         worker.deregister()
         return worker.name

@@ -147,7 +147,7 @@ def chatter():
 
 def cost_of(pair, function, **options):
     """The filesystem calls of a call that is run, from its claim to its outcome."""
-    workplace = WorkerContext(
+    context = WorkerContext(
         store=pair.store,
         worker=lambda: pair.worker,
         resolve=lambda _: function,
@@ -161,7 +161,7 @@ def cost_of(pair, function, **options):
     )
     pair.fs.inject()
     claim = pair.worker.claim(receipt.path)
-    assert execute(workplace, claim, pair.worker.release) is Ending.FINISHED
+    assert execute(context, claim, pair.worker.release) is Ending.FINISHED
     pair.worker.forget(claim.name)
     trace = list(pair.fs.trace)
     pair.store.outcomes.collect(receipt.invocation_id, keep=False)

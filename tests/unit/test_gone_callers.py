@@ -54,7 +54,7 @@ def claimed(pair, caller: Process | None, *, keep: bool = False):
 
 
 def run(pair, claim, body: Callable[[], object]) -> Ending:
-    workplace = WorkerContext(
+    context = WorkerContext(
         store=pair.store,
         worker=lambda: pair.worker,
         resolve=lambda _: body,
@@ -62,7 +62,7 @@ def run(pair, claim, body: Callable[[], object]) -> Ending:
         exclusive=False,
     )
     try:
-        return execute(workplace, claim, pair.worker.release)
+        return execute(context, claim, pair.worker.release)
     finally:
         pair.worker.forget(claim.name)
 

@@ -249,10 +249,10 @@ def test_output_expires_like_a_result(store):
 
 def test_output_that_has_expired_meanwhile_begins_anew(store):
     report = Report(store, NAME)
-    report.say("one ")
+    report.add_output("one ")
     report.flush()
     os.unlink(store.layout.output(NAME))
-    report.say("two")
+    report.add_output("two")
     report.close()
     assert read_output(store.files, NAME) == b"two"
 
@@ -263,7 +263,7 @@ def test_an_error_is_said_once_and_made_up_for(store, pair, caplog):
     report = Report(store, NAME)
     pair.fs.inject(Fault.fail(28, verb="create", path=store.layout.output_folder, at=None))
     for _ in range(3):
-        report.say("text ")
+        report.add_output("text ")
         report.flush()
     pair.fs.inject()
     report.close()
@@ -279,7 +279,7 @@ def test_after_the_end_nothing_is_kept(store):
     report.flush()
     assert os.listdir(store.layout.progress_folder) == [str(NAME)]
     report.close()
-    report.say("late")
+    report.add_output("late")
     report.show(Progress(2))
     report.flush()
     report.close()

@@ -76,7 +76,7 @@ def reused(execution: Execution) -> Answer | None:
     call = execution.call
     if not call.cache:
         return None
-    found = execution.workplace.store.cache.get(call.cache, call.cache_ttl, fresh=True)
+    found = execution.context.store.cache.get(call.cache, call.cache_ttl, fresh=True)
     if found is None:
         return None
     data, buffers = found.payload
@@ -100,10 +100,10 @@ def answer(execution: Execution, payload: Payload) -> Answer:
 def _answer(execution: Execution, payload: Payload) -> Answer:
     call = execution.call
     try:
-        body = execution.workplace.resolve(call.task)
-        unpickles = execution.workplace.unpickles(call.task)
+        body = execution.context.resolve(call.task)
+        unpickles = execution.context.unpickles(call.task)
         check_codec(call.codec, f"the call of {call.task}", unpickles=unpickles)
-        common = _common(execution.workplace.store, execution.call, payload)
+        common = _common(execution.context.store, execution.call, payload)
     except BaseException as error:  # noqa: BLE001 - it is the call's, also when it is SystemExit
         if isinstance(error, TaskNotFoundError):
             log.warning("%s fails: %s", execution.claim.name, error)
@@ -129,7 +129,7 @@ def _answers_of_batch(
             answers[index] = _answer_of_one(execution, body, common, segments[index], retries)
         delays = [answers[index].retry_after or 0.0 for index in todo]
         todo = [index for index in todo if answers[index].retry_after is not None]
-        if not todo or execution.is_interrupted() or execution.workplace.aborted.wait(max(delays)):
+        if not todo or execution.is_interrupted() or execution.context.aborted.wait(max(delays)):
             break
     return [answers[index] for index in range(len(segments))]
 
@@ -266,13 +266,13 @@ def _awaited(
     if execution.is_interrupted():  # in a batch
         raise asyncio.CancelledError
     if execution.run is None:
-        execution.workplace.on_coroutine(execution)
+        execution.context.on_coroutine(execution)
     run = execution.run = BodyRun(
         str(execution.claim.name), _called_alone, (function, args, kwargs or {})
     )
     if execution.is_interrupted():
         run.cancel()
-    return run.result(execution.workplace.attend)
+    return run.result(execution.context.attend)
 
 
 def run_body(body: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

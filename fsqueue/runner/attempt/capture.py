@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 class Sink(Protocol):
     """Takes what one body prints."""
 
-    def say(self, text: str) -> None:
+    def add_output(self, text: str) -> None:
         """Keep it."""
 
 
@@ -32,23 +32,23 @@ class Sink(Protocol):
 _sink: ContextVar[Sink | None] = ContextVar("fsqueue_sink", default=None)
 _mutex = threading.Lock()
 _open = 0
-_only: list[Sink] = []
+_process_sinks: list[Sink] = []
 
 
-class _Nobody:
+class _NullSink:
     """The sink of a body whose output is not kept, also not with that of another one."""
 
-    def say(self, text: str) -> None:
+    def add_output(self, text: str) -> None:
         pass
 
 
-_NOBODY = _Nobody()
+_NULL_SINK = _NullSink()
 
 
-def _say(text: str) -> None:
-    sink = _sink.get() or (_only[-1] if _only else None)
+def _add_output(text: str) -> None:
+    sink = _sink.get() or (_process_sinks[-1] if _process_sinks else None)
     if sink is not None:
-        sink.say(text)
+        sink.add_output(text)
 
 
 class _Tee:
@@ -59,7 +59,7 @@ class _Tee:
 
     def write(self, text: str) -> int:
         count = self._stream.write(text)
-        _say(text)
+        _add_output(text)
         return count
 
     def writelines(self, lines: Any) -> None:
@@ -96,7 +96,7 @@ class _Records(logging.Handler):
             isinstance(getattr(handler, "stream", None), _Tee) and record.levelno >= handler.level
             for handler in handlers
         ):
-            _say(f"{self.format(record)}\n")
+            _add_output(f"{self.format(record)}\n")
 
     def _others(self, name: str) -> list[logging.Handler]:
         found: list[logging.Handler] = []
@@ -122,12 +122,12 @@ def capturing(sink: Sink, *, alone: bool = False) -> Iterator[None]:
     token = _sink.set(sink)
     _install()
     if alone:
-        _only.append(sink)
+        _process_sinks.append(sink)
     try:
         yield
     finally:
         if alone:
-            _only.remove(sink)
+            _process_sinks.remove(sink)
         _uninstall()
         _sink.reset(token)
 
@@ -135,7 +135,7 @@ def capturing(sink: Sink, *, alone: bool = False) -> Iterator[None]:
 @contextlib.contextmanager
 def not_capturing() -> Iterator[None]:
     """What the block prints is not given to the sink of a block around it."""
-    token = _sink.set(_NOBODY)
+    token = _sink.set(_NULL_SINK)
     try:
         yield
     finally:

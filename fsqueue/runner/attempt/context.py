@@ -9,8 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
-from fsqueue.runner.attempt.lending import NOTHING
 from fsqueue.runner.attempt.live import LiveCalls
+from fsqueue.runner.attempt.resource_pool import NO_RESOURCES
 from fsqueue.runner.event_loop.cleanup import CLEANUP
 from fsqueue.spool.format.names import split_profile
 from fsqueue.spool.worker.gone_callers import Callers
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from fsqueue.runner.attempt.bodies import Answer
     from fsqueue.runner.attempt.dependencies import Parents
     from fsqueue.runner.attempt.execute import Ending
-    from fsqueue.runner.attempt.lending import Lender
     from fsqueue.runner.attempt.limits import HeldPermit
     from fsqueue.runner.attempt.reporting import Report
+    from fsqueue.runner.attempt.resource_pool import ResourceBudget
     from fsqueue.runner.event_loop.loop import BodyRun
     from fsqueue.spool.format.claim import Claim
     from fsqueue.spool.format.names import AttemptName
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from fsqueue.spool.worker.registration import Worker
 
 # A body may ask in a tight loop whether it was cancelled.
-_LOOK_EVERY = 0.25
+_CHECK_EVERY = 0.25
 _making = threading.Lock()
 
 
@@ -81,7 +81,7 @@ class WorkerContext:
         self.unpickles = unpickles
         self.note, self.ended = note, ended
         self.callers = Callers(store)
-        self.budget: Lender = NOTHING
+        self.budget: ResourceBudget = NO_RESOURCES
         self.on_limit: Callable[[float | None], object] = lambda _: None
         self.aborted = threading.Event()
         self.live = LiveCalls()
@@ -105,32 +105,32 @@ class Execution:
     """A call that is being run.
 
     Attributes:
-        workplace: where.
+        context: where.
         claim: the attempt.
         call: its header.
         parents: the outcomes that its arguments refer to.
         started: when, in seconds since the epoch by the file server's clock.
-        over: the body has ended.
+        body_ended: the body has ended.
         parent: the call whose body waits for this one in the same thread; None if none does.
-        seats: by lane, what it has there.
+        permits: by lane, what it has there.
         run: its coroutine, the latest one of a batch; None if its body is none.
         interrupted: how it ends because its coroutine was cancelled; None if that was not.
     """
 
     def __init__(
-        self, workplace: WorkerContext, claim: Claim, call: Call, parents: Parents | None = None
+        self, context: WorkerContext, claim: Claim, call: Call, parents: Parents | None = None
     ) -> None:
-        self.workplace, self.claim, self.call = workplace, claim, call
+        self.context, self.claim, self.call = context, claim, call
         self.parents = parents
-        self.started = workplace.store.clock.now()
-        self.over = False
+        self.started = context.store.clock.now()
+        self.body_ended = False
         self.parent = current.get()
-        self.seats: dict[str, HeldPermit] = {}
+        self.permits: dict[str, HeldPermit] = {}
         self.view: CurrentInvocation | None = None
         self.run: BodyRun | None = None
         self.interrupted: Ending | None = None
         self._interrupted_at = 0.0
-        self._helpers: ThreadPoolExecutor | None = None
+        self._helper_threads: ThreadPoolExecutor | None = None
         self._report: Report | None = None
         self._unsettled = threading.Lock()
 
@@ -161,22 +161,22 @@ class Execution:
         return self.interrupted is not None
 
     @property
-    def helpers(self) -> ThreadPoolExecutor:
+    def helper_threads(self) -> ThreadPoolExecutor:
         """Threads in which its coroutine runs the calls that it waits for.
 
         They are its own: threads that all shared could all wait for calls that need one of them.
         """
-        if self._helpers is None:
+        if self._helper_threads is None:
             with _making:
-                self._helpers = self._helpers or ThreadPoolExecutor(
+                self._helper_threads = self._helper_threads or ThreadPoolExecutor(
                     thread_name_prefix="fsqueue-helper"
                 )
-        return self._helpers
+        return self._helper_threads
 
-    def end_helpers(self) -> None:
+    def end_helper_threads(self) -> None:
         """Its body has ended."""
-        if self._helpers is not None:
-            self._helpers.shutdown(wait=False, cancel_futures=True)
+        if self._helper_threads is not None:
+            self._helper_threads.shutdown(wait=False, cancel_futures=True)
 
     @property
     def report(self) -> Report:
@@ -185,7 +185,7 @@ class Execution:
             from fsqueue.runner.attempt.reporting import Report
 
             with _making:
-                self._report = self._report or Report(self.workplace.store, self.claim.name)
+                self._report = self._report or Report(self.context.store, self.claim.name)
         return self._report
 
     def end_report(self) -> None:
@@ -212,7 +212,7 @@ class CurrentInvocation:
         self.queue = split_profile(execution.call.queue)[0].rpartition(".")[2]
         self.attempt = execution.claim.name.attempt
         self.retries = execution.claim.name.retries
-        self._looked = float("-inf")
+        self._checked = float("-inf")
         self._cancelled = False
 
     def __repr__(self) -> str:
@@ -224,16 +224,16 @@ class CurrentInvocation:
         execution = self._execution
         if not execution.call.timeout:
             return None
-        passed = execution.workplace.store.clock.now() - execution.started
+        passed = execution.context.store.clock.now() - execution.started
         return max(0.0, execution.call.timeout - passed)
 
     @property
     def cancelled(self) -> bool:
         """Whether somebody has cancelled it. Looks into the spool once in a while."""
-        store = self._execution.workplace.store
+        store = self._execution.context.store
         now = store.fs.monotonic()
-        if not self._cancelled and now - self._looked > _LOOK_EVERY:
-            self._looked = now
+        if not self._cancelled and now - self._checked > _CHECK_EVERY:
+            self._checked = now
             self._cancelled = store.endings.is_cancelled(self.id)
         return self._cancelled
 
@@ -279,18 +279,18 @@ inline: ContextVar[CurrentInvocation | None] = ContextVar("fsqueue_inline", defa
 _open: list[WorkerContext] = []
 
 
-def enter(workplace: WorkerContext) -> None:
+def enter(context: WorkerContext) -> None:
     """This process has slots of a worker from now on."""
-    _open.append(workplace)
+    _open.append(context)
 
 
-def leave(workplace: WorkerContext) -> None:
+def leave(context: WorkerContext) -> None:
     """The end of that."""
-    _open.remove(workplace)
+    _open.remove(context)
 
 
-def helper(root: str, app_id: str) -> WorkerContext | None:
-    """The workplace that must run a pending call itself rather than wait for it; None if none.
+def context_of_waiting_body(root: str, app_id: str) -> WorkerContext | None:
+    """The context that must run a pending call itself rather than wait for it; None if none.
 
     Within a body it is the body's own, which holds a slot while it waits. A thread that a body
     has started does not say whose it is; but in a process that does nothing but run bodies
@@ -301,10 +301,10 @@ def helper(root: str, app_id: str) -> WorkerContext | None:
         app_id: its application.
     """
     execution = current.get()
-    found = [execution.workplace] if execution else [each for each in _open if each.exclusive]
-    for workplace in found:
+    found = [execution.context] if execution else [each for each in _open if each.exclusive]
+    for context in found:
         # A process that a body has forked is not the worker that it looks like.
-        here = workplace.pid == os.getpid() and workplace.store.layout.root == root
-        if here and workplace.app_id == app_id:
-            return workplace
+        here = context.pid == os.getpid() and context.store.layout.root == root
+        if here and context.app_id == app_id:
+            return context
     return None

@@ -146,7 +146,7 @@ def find_ancestor(store: Store, invocation_id: str) -> str | None:
 
     None if the call is not parked.
     """
-    if not store.dependencies.look():
+    if not store.dependencies.refresh():
         return None
     found, seen = None, {invocation_id}
     while (parked := find_parked(store, found or invocation_id)) is not None:

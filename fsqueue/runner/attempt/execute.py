@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import enum
 import logging
-import os
 from typing import TYPE_CHECKING, Any
 
 from fsqueue.codec import PYTHON, check_codec
@@ -16,8 +15,7 @@ from fsqueue.runner.attempt import journal_entries, limits
 from fsqueue.runner.attempt.bodies import Answer, answer, reused
 from fsqueue.runner.attempt.capture import capturing_if
 from fsqueue.runner.attempt.context import Execution, current
-from fsqueue.runner.attempt.dependencies import Parents, find_ancestor
-from fsqueue.runner.attempt.lending import needed_by
+from fsqueue.runner.attempt.dependencies import Parents
 from fsqueue.runner.attempt.publication import Publication
 from fsqueue.runner.attempt.time_limits import time_limit, timeout_error
 from fsqueue.runner.attempt.withdrawal import receiver_of, withdraw
@@ -25,10 +23,9 @@ from fsqueue.runner.processes.body_processes import BodyProcesses
 from fsqueue.spool.format.records import Outcome
 from fsqueue.spool.format.schedule import later
 from fsqueue.spool.format.states import State
-from fsqueue.spool.store.lookup import find_due, find_pending, is_due
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from fsqueue.runner.attempt.context import WorkerContext
     from fsqueue.spool.format.claim import Claim
@@ -63,7 +60,7 @@ class Ending(enum.Enum):
 
 
 def execute(
-    workplace: WorkerContext,
+    context: WorkerContext,
     claim: Claim,
     release: Callable[[Claim], bool],
     *,
@@ -75,23 +72,23 @@ def execute(
     as long as the worker lives: the claim, and so the call, stays with it.
 
     Args:
-        workplace: where this happens.
+        context: where this happens.
         claim: the attempt.
         release: asks, when the body is done, whether the claim is still this worker's.
         killable: this process may be ended to end the body.
     """
-    found = _read(workplace, claim, release)
+    found = _read(context, claim, release)
     if isinstance(found, Ending):
         return found
     call, payload, parents = found
-    execution = Execution(workplace, claim, call, parents)
+    execution = Execution(context, claim, call, parents)
     if call.lanes and not _is_too_late(execution):
-        full = _insist(workplace, lambda: limits.take(execution))
+        full = retry_io(context, lambda: limits.take(execution))
         if full:
-            return _wait_in(execution, full, release)
+            return _wait_for_limit(execution, full, release)
     if call.blob:
         with contextlib.suppress(EnvelopeError):  # which `answer` meets again, and tells
-            _insist(workplace, lambda: workplace.store.blobs.fetch(call.blob))
+            retry_io(context, lambda: context.store.blobs.fetch(call.blob))
     if calls.isEnabledFor(logging.INFO):
         calls.info("%s has started: %s", claim.name, call.task, extra=_tags(execution))
 
@@ -99,7 +96,7 @@ def execute(
         if not execution.settle() or not release(claim):
             return False
         execution.end_report()
-        _insist(workplace, Publication(execution, result, finish))
+        retry_io(context, Publication(execution, result, finish))
         limits.leave(execution)
         return True
 
@@ -112,11 +109,11 @@ def execute(
         execution.end_report()
         if not settled:
             limits.leave(execution)
-    return ending or (_ending_of(call, workplace) if settled else Ending.GIVEN_BACK)
+    return ending or (_ending_of(call, context) if settled else Ending.GIVEN_BACK)
 
 
-def _ending_of(call: Call, workplace: WorkerContext) -> Ending:
-    return Ending.UNWANTED if workplace.callers.is_gone(call) else Ending.FINISHED
+def _ending_of(call: Call, context: WorkerContext) -> Ending:
+    return Ending.UNWANTED if context.callers.is_gone(call) else Ending.FINISHED
 
 
 def _interrupted(execution: Execution, result: Answer) -> Ending | None:
@@ -128,12 +125,12 @@ def _interrupted(execution: Execution, result: Answer) -> Ending | None:
 
 
 def _read(
-    workplace: WorkerContext, claim: Claim, release: Callable[[Claim], bool]
+    context: WorkerContext, claim: Claim, release: Callable[[Claim], bool]
 ) -> tuple[Call, Payload, Parents | None] | Ending:
     """What a claim holds and refers to; or how it has ended, if that cannot be read."""
-    store = workplace.store
+    store = context.store
     try:
-        call, payload = _insist(workplace, lambda: store.calls.read_claimed(claim))
+        call, payload = retry_io(context, lambda: store.calls.read_claimed(claim))
         check_codec(call.codec, claim.path)
     except SpoolVersionError as error:
         log.error("left alone: %s", error, extra=claim.tags)  # noqa: TRY400 - that says it all
@@ -141,48 +138,46 @@ def _read(
     except FileNotFoundError:
         return Ending.GIVEN_BACK
     except EnvelopeError as error:
-        return _quarantine(workplace, claim, str(error), release)
-    if _insist(workplace, lambda: workplace.callers.is_unwanted(call)):
-        return _withdraw(Execution(workplace, claim, call), release)
-    parents = _parents_of(workplace, call)
+        return _quarantine(context, claim, str(error), release)
+    if retry_io(context, lambda: context.callers.is_unwanted(call)):
+        return _withdraw(Execution(context, claim, call), release)
+    parents = _parents_of(context, call)
     if parents is not None and parents.unfinished:
-        return _park_again(workplace, claim, parents.unfinished, release)
+        return _defer_again(context, claim, parents.unfinished, release)
     return call, payload, parents
 
 
 def _quarantine(
-    workplace: WorkerContext, claim: Claim, reason: str, release: Callable[[Claim], bool]
+    context: WorkerContext, claim: Claim, reason: str, release: Callable[[Claim], bool]
 ) -> Ending:
     log.error("into quarantine: %s", reason, extra=claim.tags)
     if release(claim):
-        _insist(
-            workplace, lambda: workplace.store.endings.quarantine(claim.path, claim.name, reason)
-        )
+        retry_io(context, lambda: context.store.endings.quarantine(claim.path, claim.name, reason))
     return Ending.FINISHED
 
 
 def _withdraw(execution: Execution, release: Callable[[Claim], bool]) -> Ending:
     if not release(execution.claim):
         return Ending.GIVEN_BACK
-    _insist(execution.workplace, lambda: withdraw(execution))
+    retry_io(execution.context, lambda: withdraw(execution))
     return Ending.UNWANTED
 
 
-def _parents_of(workplace: WorkerContext, call: Call) -> Parents | None:
+def _parents_of(context: WorkerContext, call: Call) -> Parents | None:
     if not call.after:
         return None
-    parents: Parents = _insist(workplace, lambda: Parents(workplace.store, call))
+    parents: Parents = retry_io(context, lambda: Parents(context.store, call))
     # Asked later, when the task's module has been imported.
-    parents.unpickles = lambda: workplace.unpickles(call.task)
+    parents.unpickles = lambda: context.unpickles(call.task)
     return parents
 
 
-def _park_again(
-    workplace: WorkerContext, claim: Claim, parent: str, release: Callable[[Claim], bool]
+def _defer_again(
+    context: WorkerContext, claim: Claim, parent: str, release: Callable[[Claim], bool]
 ) -> Ending:
     """A call came too early, as by an upkeep that had lost sight of its parent."""
     if release(claim):
-        _insist(workplace, lambda: workplace.store.park_again(claim, parent))
+        retry_io(context, lambda: context.store.park_again(claim, parent))
     return Ending.GIVEN_BACK
 
 
@@ -203,11 +198,11 @@ def _run(
     def give_up(error: BaseException) -> bool:
         settled = settle(Answer.of_error(error, call.codec, call.retry, name.retries))
         if settled:
-            execution.workplace.live.end(execution.claim)  # its body may go on for ever
+            execution.context.live.end(execution.claim)  # its body may go on for ever
         return settled
 
     token = current.set(execution)
-    execution.workplace.executions[str(name)] = execution
+    execution.context.executions[str(name)] = execution
     sink = execution.report if call.capture else None
     try:
         with (
@@ -221,8 +216,8 @@ def _run(
                 span.failed(result.failure.type, result.failure.message)
             return result
     finally:
-        del execution.workplace.executions[str(name)]
-        execution.end_helpers()
+        del execution.context.executions[str(name)]
+        execution.end_helper_threads()
         current.reset(token)
 
 
@@ -230,46 +225,46 @@ def _is_too_late(execution: Execution) -> bool:
     return 0 < execution.call.expires < execution.started
 
 
-def _wait_in(execution: Execution, lane: str, release: Callable[[Claim], bool]) -> Ending:
+def _wait_for_limit(execution: Execution, lane: str, release: Callable[[Claim], bool]) -> Ending:
     """Let a call wait for its turn, which needs neither a slot nor this worker."""
-    workplace, claim = execution.workplace, execution.claim
+    context, claim = execution.context, execution.claim
     if not release(claim):
         return Ending.GIVEN_BACK
     calls.info("%s waits for its turn in lane %s", claim.name, lane, extra=_tags(execution))
-    _insist(workplace, lambda: workplace.store.park(claim, execution.call, lane))
+    retry_io(context, lambda: context.store.park(claim, execution.call, lane))
     limits.leave(execution)
     return Ending.WAITS
 
 
-def time_out(workplace: WorkerContext, claim: Claim) -> None:
+def settle_timed_out(context: WorkerContext, claim: Claim) -> None:
     """Settle an attempt whose process was ended as its time was over."""
-    call, _ = workplace.store.calls.read_claimed(claim)
+    call, _ = context.store.calls.read_claimed(claim)
     error = timeout_error(call)
     answer_given = Answer.of_error(error, call.codec, call.retry, claim.name.retries)
-    finish(Execution(workplace, claim, call), answer_given)
-    workplace.store.limits.release_dead(call.lanes, call.id, claim.worker)
+    finish(Execution(context, claim, call), answer_given)
+    context.store.limits.release_dead(call.lanes, call.id, claim.worker)
 
 
-def cancelled(workplace: WorkerContext, claim: Claim) -> None:
+def remove_cancelled(context: WorkerContext, claim: Claim) -> None:
     """Remove an attempt whose process was ended as nobody waits for it; its outcome is there."""
     with contextlib.suppress(FileNotFoundError, EnvelopeError):
-        call, _ = workplace.store.calls.read_claimed(claim)
-        workplace.ended(Execution(workplace, claim, call), None)
-    workplace.store.drop(claim.path, claim.name)
+        call, _ = context.store.calls.read_claimed(claim)
+        context.ended(Execution(context, claim, call), None)
+    context.store.drop(claim.path, claim.name)
 
 
 def finish(execution: Execution, result: Answer) -> None:
     """Publish an answer, or file the call for a retry."""
-    store, claim, call = execution.workplace.store, execution.claim, execution.call
+    store, claim, call = execution.context.store, execution.claim, execution.call
     now = store.clock.now()
     entry = journal_entries.ended(execution, result, now)
     if result.retry_after is not None and not call.members:
         text = "%s is retried in %.3g s: %s"
         log.info(text, claim.name, result.retry_after, result.failure, extra=_tags(execution))
         store.retry(claim, call, later(now, result.retry_after))
-        execution.workplace.note(entry)
+        execution.context.note(entry)
         return
-    execution.workplace.ended(execution, result)
+    execution.context.ended(execution, result)
     outcome = Outcome(
         id=call.id,
         spool=call.spool,
@@ -290,7 +285,7 @@ def finish(execution: Execution, result: Answer) -> None:
         **_offered(call, result),
     )
     store.endings.complete(claim, outcome, result.payload, result.buffers)
-    execution.workplace.note(entry)
+    execution.context.note(entry)
     if calls.isEnabledFor(logging.INFO):
         took = outcome.ended - outcome.started
         why = f": {result.failure.type}: {result.failure.message}" if result.failure else ""
@@ -309,126 +304,29 @@ def _tags(execution: Execution) -> dict[str, Any]:
     return {**execution.claim.tags, "task": execution.call.task}
 
 
-def _insist(workplace: WorkerContext, step: Callable[[], Any]) -> Any:
+def retry_io(context: WorkerContext, step: Callable[[], Any]) -> Any:
     """Repeat a step until the shared directory lets it pass, or the worker is told to abort."""
     pause = 0.05
     while True:
         try:
             return step()
         except OSError as error:
-            if isinstance(error, FileNotFoundError) and _is_there(workplace):
+            if isinstance(error, FileNotFoundError) and _spool_exists(context):
                 raise
             log.warning("the shared directory fails (%s); trying again in %.2f s", error, pause)
-            if workplace.aborted.wait(pause):
+            if context.aborted.wait(pause):
                 raise
             pause = min(2 * pause, _LONGEST_PAUSE)
 
 
-def _is_there(workplace: WorkerContext) -> bool:
+def _spool_exists(context: WorkerContext) -> bool:
     """Whether the spool is there, so that a missing file is missing and not unmounted.
 
     Raises:
         SpoolReplacedError: another spool is.
     """
     try:
-        workplace.store.files.check_spool()
+        context.store.files.check_spool()
     except OSError:
         return False
     return True
-
-
-def _pending_ancestor(workplace: WorkerContext, invocation_id: str) -> str | None:
-    """Path of a call of this application that a parked one waits for, and that may be run here."""
-    store, ancestor = workplace.store, find_ancestor(workplace.store, invocation_id)
-    if ancestor is None:
-        return None
-    path = find_pending(store, ancestor)
-    if path is None or not is_due(store, path):
-        path = limits.lendable(current.get(), ancestor, None)
-    if path is None:
-        return None
-    queue = store.layout.home(path).split("/")[-3]
-    return path if queue.partition(".")[0] == workplace.app_id else None
-
-
-def run_if_pending(
-    workplace: WorkerContext,
-    invocation_id: str,
-    hint: str | None,
-    *,
-    lanes: Sequence[str] | None = None,
-    parked: bool = False,
-) -> bool:
-    """Claim an invocation, if it is pending, and run it in this thread; or what it waits for.
-
-    Or one that waits for the place of the body that calls this, or of one that waits for that. A
-    body that waits for an invocation calls this, so that it never waits for a slot or for itself.
-
-    Args:
-        workplace: the worker that claims.
-        invocation_id: the invocation.
-        hint: where it was published, if that is known.
-        lanes: its lanes, if they are known.
-        parked: it was published to wait for others.
-    """
-    try:
-        path = _to_run(workplace, invocation_id, hint, lanes, parked=parked)
-        if path is None:
-            limits.hand_over(current.get(), invocation_id, hint, lanes)
-            return False
-    except OSError as error:
-        # The call that is waited for has been accepted: to wait for it must not fail.
-        log.warning("cannot look for %s now: %s", invocation_id, error)
-        return False
-    outer, name = current.get(), os.path.basename(path)
-    needed = needed_by(workplace.store.layout.home(path))
-    if needed is None or not workplace.budget.take(
-        name, needed, str(outer.claim.name) if outer else ""
-    ):
-        return False  # it waits for a worker that has the resources, or for this one to have room
-    try:
-        return _run_pending(workplace, path)
-    finally:
-        workplace.budget.give(name)
-
-
-def _run_pending(workplace: WorkerContext, path: str) -> bool:
-    store = workplace.store
-    try:
-        worker = workplace.worker()
-        claim = worker.claim(path)
-    except (OSError, RuntimeError) as error:  # or no thread can be started
-        log.warning("cannot claim %s now: %s", os.path.basename(path), error)
-        return False
-    if claim is None:
-        return False
-    workplace.live.begin(claim)
-    try:
-        ending = execute(workplace, claim, worker.release)
-        if ending in {Ending.UNREADABLE, Ending.INTERRUPTED} and worker.release(claim):
-            store.give_back(claim)
-        elif ending is Ending.CANCELLED and worker.release(claim):
-            cancelled(workplace, claim)
-    finally:
-        worker.release(claim)  # also an attempt that has vanished: see `WorkerLoop._settle`
-        worker.forget(claim.name)
-        workplace.live.end(claim)
-    store.dependencies.helped(claim.name.invocation_id)
-    return ending not in {Ending.UNREADABLE, Ending.WAITS, Ending.INTERRUPTED}
-
-
-def _to_run(
-    workplace: WorkerContext,
-    invocation_id: str,
-    hint: str | None,
-    lanes: Sequence[str] | None,
-    *,
-    parked: bool,
-) -> str | None:
-    """Path of what may run in this thread, while it waits for an invocation."""
-    store = workplace.store
-    path = find_due(store, invocation_id, hint) if hint else find_pending(store, invocation_id)
-    path = path or limits.lendable(current.get(), invocation_id, hint, lanes)
-    if path is None and (parked or hint is None):
-        path = _pending_ancestor(workplace, invocation_id)
-    return path

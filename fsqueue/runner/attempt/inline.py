@@ -27,7 +27,7 @@ class InlineReport:
         self._output = b""
         self.progress: Progress | None = None
 
-    def say(self, text: str) -> None:
+    def add_output(self, text: str) -> None:
         """Keep what the body prints."""
         self._captured.add(text)
 

@@ -1,8 +1,9 @@
-"""The turn of a call in its lanes: when it may run, and in whose place.
+"""Concurrency limits of a running call: the permits that it holds or borrows.
 
-A body that waits for another call does nothing meanwhile, so it lends its places, to one call
-at a time: to the call that it waits for, and to those that its body, or one that it has caused,
-has made. It runs them itself, as it runs pending ones, and so never waits for its own place.
+A body that waits for another call does nothing meanwhile, so it lends its permits to one call at a
+time: to the call that it waits for, and to the calls that were made by its body, or by a body that
+it has caused. It runs them itself, in the same way as pending calls, so a body never waits for a
+permit that it holds itself.
 """
 
 from __future__ import annotations
@@ -21,174 +22,183 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# More places than that are looked at: a chain of calls each of which makes the next would pass on
-# those of all that have ended.
-_MANY_PLACES = 16
+# Above this number the holders are checked: in a chain of calls, each of which makes the next one,
+# a call would otherwise inherit the names of all holders that have ended.
+_MANY_HOLDERS = 16
 
 
 class HeldPermit:
-    """What an execution has in a lane: a place, or one that a waiting body has lent it.
+    """A permit that an execution holds in a lane: its own, or one lent by a waiting body.
 
     Args:
-        owner: the invocation whose place it is.
-        place: the place, if it is the execution's own.
-        lender: who has lent it, if not.
+        owner: the invocation that the permit belongs to.
+        own: the permit, if it is the execution's own.
+        borrowed_from: the holder that lends it, otherwise.
     """
 
     def __init__(
-        self, owner: str, place: Permit | None = None, lender: HeldPermit | None = None
+        self, owner: str, own: Permit | None = None, borrowed_from: HeldPermit | None = None
     ) -> None:
-        self.owner, self._place, self._lender = owner, place, lender
-        self._unlent = threading.Lock()
+        self.owner, self._own, self._borrowed_from = owner, own, borrowed_from
+        self._loan = threading.Lock()
 
     def lend(self) -> HeldPermit | None:
-        """This place for another execution; None while one has it."""
-        return HeldPermit(self.owner, lender=self) if self._unlent.acquire(blocking=False) else None
+        """Lend this permit to another execution; None if it is lent already."""
+        if not self._loan.acquire(blocking=False):
+            return None
+        return HeldPermit(self.owner, borrowed_from=self)
 
-    def take_back(self) -> None:
-        """The end of what `lend` began."""
-        self._unlent.release()
+    def end_loan(self) -> None:
+        """Take the permit back after `lend`."""
+        self._loan.release()
 
     @property
     def lent(self) -> bool:
-        """Whether another execution has it."""
-        return self._unlent.locked()
+        """Whether another execution has borrowed it."""
+        return self._loan.locked()
 
-    def leave(self, lanes: Limits) -> bool:
-        """Give the place back to who has lent it, or to others; whether these were told.
+    def leave(self, limits: Limits) -> bool:
+        """Return the permit to its lender, or release it; True if it was released.
+
+        A release also admits the next waiting call.
 
         Raises:
             OSError: the shared directory fails; upkeep does the rest.
         """
-        lender, self._lender = self._lender, None
+        lender, self._borrowed_from = self._borrowed_from, None
         if lender is not None:
-            lender.take_back()
-        if self._place is None:
+            lender.end_loan()
+        if self._own is None:
             return False
-        lanes.release(self._place)
+        limits.release(self._own)
         return True
 
 
 def take(execution: Execution) -> str | None:
-    """Take a place in each lane of a call; returns a lane that is full, and then it has none.
+    """Take a permit in each lane of a call.
+
+    Returns:
+        None on success; otherwise a lane that is full. The call holds no permit then.
 
     Raises:
         OSError: the shared directory fails; call it again.
     """
-    lanes = execution.workplace.store.limits
+    limits = execution.context.store.limits
     for lane in execution.call.lanes:
-        if lane in execution.seats:
+        if lane in execution.permits:
             continue
-        seat = _borrowed(execution, lane)
-        if seat is None:
-            place = lanes.acquire(lane, execution.claim)
-            if place is None:
-                for taken in list(execution.seats):
+        permit = _borrowed(execution, lane)
+        if permit is None:
+            own = limits.acquire(lane, execution.claim)
+            if own is None:
+                for taken in list(execution.permits):
                     _leave(execution, taken)
                 return lane
-            seat = HeldPermit(execution.call.id, place)
-        execution.seats[lane] = seat
+            permit = HeldPermit(execution.call.id, own)
+        execution.permits[lane] = permit
     return None
 
 
 def _borrowed(execution: Execution, lane: str) -> HeldPermit | None:
-    seat = _nearest(execution.parent, lane)
-    return seat and seat.lend()
+    permit = _nearest_permit(execution.parent, lane)
+    return permit and permit.lend()
 
 
-def _nearest(execution: Execution | None, lane: str) -> HeldPermit | None:
-    """The place of the innermost of these bodies, each of which waits for the one before."""
+def _nearest_permit(execution: Execution | None, lane: str) -> HeldPermit | None:
+    """The permit of the innermost holder among bodies that wait for one another."""
     while execution is not None:
-        if lane in execution.seats:
-            return execution.seats[lane]
+        if lane in execution.permits:
+            return execution.permits[lane]
         execution = execution.parent
     return None
 
 
 def leave(execution: Execution) -> None:
-    """Free the places of a call that is over, and admit who waits for one.
+    """Free the permits of a call that has ended, and admit the next waiting calls.
 
-    Also if it had none: it may have been admitted itself, in place of others.
+    This also applies to a call without permits: it may have been admitted in place of others.
     """
     for lane in execution.call.lanes:
         _leave(execution, lane)
 
 
 def _leave(execution: Execution, lane: str) -> None:
-    lanes, seat = execution.workplace.store.limits, execution.seats.pop(lane, None)
+    limits, permit = execution.context.store.limits, execution.permits.pop(lane, None)
     try:
-        if seat is None or not seat.leave(lanes):
-            lanes.admit(lane)
+        if permit is None or not permit.leave(limits):
+            limits.admit(lane)
     except (OSError, SpoolError) as error:
         log.info("lane %s goes on later, by upkeep: %s", lane, error)
 
 
-def made_within(execution: Execution | None) -> dict[str, str]:
-    """By lane, whose place a call may run in that is made here.
+def holders_for_new_calls(execution: Execution | None) -> dict[str, str]:
+    """By lane, the invocation whose permit a call may borrow that is made here.
 
     Raises:
         OSError: the shared directory fails.
     """
-    places = _places_around(execution)
-    if execution is None or len(places) <= _MANY_PLACES:
-        return places
-    return execution.workplace.store.limits.still_held(places)
+    holders = _holders_around(execution)
+    if execution is None or len(holders) <= _MANY_HOLDERS:
+        return holders
+    return execution.context.store.limits.still_held(holders)
 
 
-def _places_around(execution: Execution | None) -> dict[str, str]:
+def _holders_around(execution: Execution | None) -> dict[str, str]:
     if execution is None:
         return {}
-    own = {lane: seat.owner for lane, seat in list(execution.seats.items())}
-    return {**_places_around(execution.parent), **execution.call.within, **own}
+    own = {lane: permit.owner for lane, permit in list(execution.permits.items())}
+    return {**_holders_around(execution.parent), **execution.call.within, **own}
 
 
-def lendable(
+def find_borrower(
     execution: Execution | None,
     invocation_id: str,
     hint: str | None,
     own: Sequence[str] | None = None,
 ) -> str | None:
-    """Path of a call that waits for the place of a body which waits itself, in this thread.
+    """Path of a call that waits for a permit of a body which itself waits in this thread.
 
     Args:
         execution: the innermost of these bodies; None if there is none.
         invocation_id: the call that it waits for.
         hint: where that was published, if that is known.
-        own: its lanes, if they are known.
+        own: the lanes of that call, if they are known.
     """
-    for lanes, lane, seat in _places(execution):
+    for limits, lane, permit in _enclosing_permits(execution):
         wanted = invocation_id if own is None or lane in own else None
-        path = None if seat.lent else lanes.find(lane, wanted, seat.owner, hint)
+        path = None if permit.lent else limits.find(lane, wanted, permit.owner, hint)
         if path is not None:
             return path
     return None
 
 
-def hand_over(
+def offer_permits(
     execution: Execution | None,
     invocation_id: str,
     hint: str | None,
     own: Sequence[str] | None = None,
 ) -> None:
-    """Let a call that this body waits for run in the place of a body that waits for this one.
+    """Let a call that this body waits for borrow a permit of a body that waits for this one.
 
-    It may be this place for which it waits, and that body does not know of it, if it was made by
-    somebody else. The arguments are those of `lendable`.
+    The call may be waiting for exactly that permit. If another process made the call, the holder
+    does not know of it. The arguments are those of `find_borrower`.
     """
     if execution is None:
         return
-    for lane, owner in made_within(execution).items():
-        if lane not in execution.seats and (own is None or lane in own):
-            execution.workplace.store.limits.hand_to(lane, invocation_id, owner, hint)
+    for lane, owner in holders_for_new_calls(execution).items():
+        if lane not in execution.permits and (own is None or lane in own):
+            execution.context.store.limits.hand_to(lane, invocation_id, owner, hint)
 
 
-def _places(execution: Execution | None) -> Iterator[tuple[Limits, str, HeldPermit]]:
-    """The lanes in which these bodies have places, each with the innermost one's."""
+def _enclosing_permits(execution: Execution | None) -> Iterator[tuple[Limits, str, HeldPermit]]:
+    """The lanes in which these bodies hold permits, each with the innermost body's permit."""
     seen: set[str] = set()
     while execution is not None:
-        lanes = execution.workplace.store.limits
+        limits = execution.context.store.limits
         yield from (
-            (lanes, lane, seat) for lane, seat in list(execution.seats.items()) if lane not in seen
+            (limits, lane, permit)
+            for lane, permit in list(execution.permits.items())
+            if lane not in seen
         )
-        seen.update(execution.seats)
+        seen.update(execution.permits)
         execution = execution.parent

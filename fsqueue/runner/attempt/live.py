@@ -46,7 +46,7 @@ class LiveCalls:
             )
 
 
-def over_elsewhere(store: Store, worker: Worker, *, leaving: bool) -> list[Claim]:
+def ended_elsewhere(store: Store, worker: Worker, *, leaving: bool) -> list[Claim]:
     """The claims of a worker whose calls were cancelled, or finished by another worker.
 
     Args:

@@ -18,7 +18,7 @@ def not_blocking_a_loop() -> contextlib.AbstractContextManager[None]:
     return contextlib.nullcontext() if event_loop is None else event_loop.not_blocking_the_loop()
 
 
-async def in_helper(function: Callable[..., T], /, *args: object) -> T:
+async def in_helper_thread(function: Callable[..., T], /, *args: object) -> T:
     """Run another call for a coroutine that waits for it, in a thread of that coroutine's body.
 
     Raises:
@@ -29,5 +29,5 @@ async def in_helper(function: Callable[..., T], /, *args: object) -> T:
     from fsqueue.runner.attempt.context import current
 
     execution = current.get()
-    pool = None if execution is None else execution.helpers
+    pool = None if execution is None else execution.helper_threads
     return await in_thread(function, *args, pool=pool)

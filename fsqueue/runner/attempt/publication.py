@@ -61,14 +61,14 @@ class Publication:
             self._attempt()
 
     def _attempt(self) -> None:
-        store, answer = self._execution.workplace.store, self._answer
+        store, answer = self._execution.context.store, self._answer
         if not self._replaced:
             size = sum(map(len, answer.payload)) + sum(map(len, answer.buffers))
             check_size(store.fs, store.layout.root, size)
         self._publish(self._execution, answer)
 
     def _is_hopeless(self, error: StorageError) -> bool:
-        now = self._execution.workplace.store.fs.monotonic()
+        now = self._execution.context.store.fs.monotonic()
         if not error.alone:
             self._since = None
         elif self._since is None:

@@ -92,7 +92,7 @@ class Report:
         self._pid = os.getpid()
         self._io = threading.Lock()
 
-    def say(self, text: str) -> None:
+    def add_output(self, text: str) -> None:
         """Keep what the body prints. After the end of the attempt it is dropped."""
         if not self._closed and self._pid == os.getpid():
             self._captured.add(text)

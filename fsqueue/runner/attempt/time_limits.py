@@ -61,7 +61,7 @@ def _limit(
         # The body's thread waits at the end of the block: another call must not begin in a
         # process that is about to be ended.
         with mutex:
-            if not execution.over and give_up(timeout_error(execution.call)):
+            if not execution.body_ended and give_up(timeout_error(execution.call)):
                 log.warning("%s took longer than %g s", execution.claim.name, seconds)
                 cancelled = _cancel(execution, killable=killable)
                 if killable:
@@ -72,15 +72,15 @@ def _limit(
     timer = _started(execution, seconds, expire)
     if killable:
         # A body that keeps Python from running, in a long call into C, is killed by the worker.
-        execution.workplace.on_limit(seconds)
+        execution.context.on_limit(seconds)
     try:
         yield
     finally:
         timer.cancel()
         if killable:
-            execution.workplace.on_limit(None)
+            execution.context.on_limit(None)
         with mutex:
-            execution.over = True
+            execution.body_ended = True
 
 
 def _started(execution: Execution, seconds: float, expire: Callable[[], None]) -> threading.Timer:
@@ -97,7 +97,7 @@ def _started(execution: Execution, seconds: float, expire: Callable[[], None]) -
             timer.start()
         except RuntimeError as error:
             log.warning("%s cannot start without its timeout: %s", execution.claim.name, error)
-            if execution.workplace.aborted.wait(pause):
+            if execution.context.aborted.wait(pause):
                 raise
             pause = min(2 * pause, _LONGEST_PAUSE)
         else:
@@ -111,7 +111,7 @@ def _cancel(execution: Execution, *, killable: bool) -> bool:
     if not execution.interrupt(Ending.GIVEN_BACK) or execution.run is None:
         return False
     if killable:
-        execution.workplace.on_limit(CLEANUP)
+        execution.context.on_limit(CLEANUP)
         execution.run.wait(CLEANUP)
     return True
 

@@ -24,10 +24,10 @@ def withdraw(execution: Execution) -> None:
     Raises:
         OSError: the shared directory fails; call it again.
     """
-    workplace, claim = execution.workplace, execution.claim
-    workplace.callers.report(execution.call)
+    context, claim = execution.context, execution.claim
+    context.callers.report(execution.call)
     calls.info("%s is withdrawn: its caller is gone", claim.name, extra=claim.tags)
-    workplace.store.withdraw(claim.path)
+    context.store.withdraw(claim.path)
     limits.leave(execution)
 
 
@@ -37,7 +37,7 @@ def receiver_of(execution: Execution) -> Process | None:
     Raises:
         OSError: the shared directory fails; call it again.
     """
-    call, callers = execution.call, execution.workplace.callers
+    call, callers = execution.call, execution.context.callers
     if call.keep or (callers.is_gone(call) and not callers.is_unwanted(call)):
         return None
     return call.caller

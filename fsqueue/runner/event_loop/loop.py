@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 # `asyncio.to_thread` in one body must not wait for a thread that the bodies of others block.
 _MANY_THREADS = 256
 # How often a waiting slot looks whether it is to interrupt its coroutine.
-_LOOK = 0.25
+_POLL = 0.25
 
 _run_here: contextvars.ContextVar[BodyRun | None] = contextvars.ContextVar(
     "fsqueue_body_run", default=None
@@ -78,7 +78,7 @@ class BodyRun:
         Args:
             attend: called about four times a second meanwhile.
         """
-        while not self._over.wait(_LOOK):
+        while not self._over.wait(_POLL):
             if self._loop.closed:
                 raise RuntimeError(f"{self.label}: a body has closed the event loop of its worker")
             attend()

@@ -6,8 +6,8 @@ import logging
 from typing import TYPE_CHECKING
 
 from fsqueue.errors import SpoolError
-from fsqueue.runner.attempt.execute import cancelled
-from fsqueue.runner.attempt.live import over_elsewhere
+from fsqueue.runner.attempt.execute import remove_cancelled
+from fsqueue.runner.attempt.live import ended_elsewhere
 from fsqueue.spool.store.body_reports import drop_progress
 
 if TYPE_CHECKING:
@@ -47,15 +47,15 @@ def give_all_back(store: Store, worker: Worker) -> None:
         drop_progress(store.files, claim.name)
 
 
-def drop_cancelled(workplace: WorkerContext, worker: Worker) -> None:
+def drop_cancelled(context: WorkerContext, worker: Worker) -> None:
     """Settle the cancelled calls that a worker still holds, as it did not wait for their bodies.
 
     Dies before or in it: a reaper finds their outcomes.
     """
     try:
-        for claim in over_elsewhere(workplace.store, worker, leaving=True):
+        for claim in ended_elsewhere(context.store, worker, leaving=True):
             if worker.release(claim):
-                cancelled(workplace, claim)
+                remove_cancelled(context, claim)
     except (OSError, SpoolError) as error:
         log.info("cancelled calls cannot be cleared up, a reaper will: %s", error)
 

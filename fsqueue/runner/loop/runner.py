@@ -11,7 +11,7 @@ from fsqueue.common.values import plain
 from fsqueue.config import checked_argument
 from fsqueue.errors import ConfigError
 from fsqueue.runner.attempt.context import current
-from fsqueue.runner.attempt.lending import ResourcePool
+from fsqueue.runner.attempt.resource_pool import ResourcePool
 from fsqueue.runner.loop.orders import EarlyStops, Order
 from fsqueue.runner.loop.worker_loop import WorkerLoop
 from fsqueue.spool.format.names import DEFAULT_QUEUE, is_safe_name, queue_folder
@@ -35,18 +35,18 @@ class _Run:
 
     def __init__(self) -> None:
         self._stopped = False
-        self.shift: WorkerLoop | None = None
+        self.loop: WorkerLoop | None = None
 
     @property
     def stopping(self) -> bool:
         """It claims nothing more, or never will."""
-        return self._stopped or (self.shift is not None and self.shift.stopping)
+        return self._stopped or (self.loop is not None and self.loop.stopping)
 
     def stop(self) -> None:
         """Let it return."""
         self._stopped = True
-        if self.shift is not None:
-            self.shift.stop()
+        if self.loop is not None:
+            self.loop.stop()
 
 
 class Runner:
@@ -117,13 +117,13 @@ class Runner:
             return Order(self._run, self._early.count)
 
     def _run(self, order: Order) -> None:
-        with self._turn(order) as shift:
-            if shift is not None:
-                shift.run()
+        with self._registered(order) as loop:
+            if loop is not None:
+                loop.run()
 
     @contextlib.contextmanager
-    def _turn(self, order: Order) -> Iterator[WorkerLoop | None]:
-        """Wait until this run may begin, and make its shift; None if it is stopped before that."""
+    def _registered(self, order: Order) -> Iterator[WorkerLoop | None]:
+        """Wait until this run may begin, and make its loop; None if it is stopped before that."""
         run = _Run()
         with self._change:
             if self._early.take(order):
@@ -137,14 +137,14 @@ class Runner:
             with self._change:
                 self._change.wait_for(lambda: run.stopping or self._runs[0] is run)
                 if not run.stopping:
-                    run.shift = self._make_shift()
-            yield run.shift
+                    run.loop = self._make_loop()
+            yield run.loop
         finally:
             with self._change:
                 self._runs.remove(run)
                 self._change.notify_all()
 
-    def _make_shift(self) -> WorkerLoop:
+    def _make_loop(self) -> WorkerLoop:
         budget = ResourcePool(self._resources)
         backlogs = self._make_backlogs(budget)
         return WorkerLoop(self._host, self._kind, self._concurrency, backlogs, budget)

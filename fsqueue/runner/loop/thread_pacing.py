@@ -21,7 +21,7 @@ _QUICK = 2
 _LONGEST_RAMP = 0.008
 # So long they must have ended calls that quickly, in bodies for this share of it at most, before
 # one leaves.
-_LOOK_BACK = 0.01
+_WINDOW = 0.01
 _BODIES = 0.5
 
 
@@ -40,8 +40,8 @@ class ThreadPacer:
         self.ended = 0
         self._in_bodies = 0.0
         self._ramp = _RAMP
-        self._looked = time.monotonic()
-        self._ended_then = 0
+        self._window_start = time.monotonic()
+        self._ended_before = 0
 
     def add(self, seconds: float) -> None:
         """A body has ended that took so long."""
@@ -67,12 +67,12 @@ class ThreadPacer:
     def is_too_large(self, others: int) -> bool:
         """Whether the thread that asks should leave the calls to so many others.
 
-        True once in `_LOOK_BACK` at most, so that they leave one by one.
+        True once in `_WINDOW` at most, so that they leave one by one.
         """
         now = time.monotonic()
-        passed = now - self._looked
-        if self._waits or passed < _LOOK_BACK:
+        passed = now - self._window_start
+        if self._waits or passed < _WINDOW:
             return False
-        ended, in_bodies = self.ended - self._ended_then, self._in_bodies
-        self._looked, self._ended_then, self._in_bodies = now, self.ended, 0.0
+        ended, in_bodies = self.ended - self._ended_before, self._in_bodies
+        self._window_start, self._ended_before, self._in_bodies = now, self.ended, 0.0
         return others > 0 and ended * _RAMP >= _QUICK * passed and in_bodies <= _BODIES * passed

@@ -33,7 +33,7 @@ class TriggerThread:
         self._wake = threading.Event()
         self._thread: threading.Thread | None = None
 
-    def look(self) -> None:
+    def start_if_needed(self) -> None:
         """Begin, if there is something to watch by now: modules may be imported late."""
         if self._thread is None and self._host.triggers.needs_attention:
             thread = threading.Thread(target=self._run, name="fsqueue-triggers", daemon=True)

@@ -71,7 +71,7 @@ class Upkeep:
         self._drain, self._draining = drain, False
         self._flush, self._on_replaced = flush, on_replaced
         self._observer = Observer(store, heartbeat=conf.heartbeat, lease=conf.lease)
-        self._lanes = LimitUpkeep(store)
+        self._limits = LimitUpkeep(store)
         self._callers = DistantCallers(store, lease=conf.lease)
         self._stop = threading.Event()
         self._standing_in = False
@@ -79,9 +79,9 @@ class Upkeep:
         self._patience = conf.heartbeat * (_BEATS_TO_TAKE_OVER + random.random())  # noqa: S311
         self._reap_again: dict[str, float] = {}
         self._gone_clients: set[str] = set()
-        self._looked = store.fs.monotonic()
+        self._last_pass = store.fs.monotonic()
         # Who is here for a short time only clears up nothing.
-        self._due: dict[Callable[[], None], float] = {self._expire: self._looked + _EXPIRE_EVERY}
+        self._due: dict[Callable[[], None], float] = {self._expire: self._last_pass + _EXPIRE_EVERY}
         self._threads = [
             threading.Thread(target=self._beat, name="fsqueue-beat", daemon=True),
             threading.Thread(target=self._run, name="fsqueue-upkeep", daemon=True),
@@ -143,7 +143,7 @@ class Upkeep:
     def _beat(self) -> None:
         while not self._stop.wait(_TICK):
             self._perform(self._worker.keep_alive, self._conf.heartbeat)
-            self._perform(self._look_for_drain, self._conf.heartbeat)
+            self._perform(self._check_for_drain, self._conf.heartbeat)
 
     def _run(self) -> None:
         beat = self._conf.heartbeat
@@ -153,10 +153,10 @@ class Upkeep:
             (self.reap_here, 0.0),
             (self._end_cancelled, beat if self._store.fs.remote else 0.0),
             (self._lead, beat),
-            (self._mend_lanes, beat),
-            (self._look_after, beat),
+            (self._repair_limits, beat),
+            (self._check_dependencies, beat),
             (self._clear_up, beat),
-            (self._look_for_callers, self._conf.lease),
+            (self._check_callers, self._conf.lease),
             (self._write_journal, beat / 4),
             (self._expire, _EXPIRE_EVERY),
         )
@@ -167,8 +167,8 @@ class Upkeep:
 
     def _notice_pause(self) -> None:
         now = self._store.fs.monotonic()
-        self._observer.excuse(now - self._looked - _TICK)
-        self._looked = now
+        self._observer.excuse(now - self._last_pass - _TICK)
+        self._last_pass = now
 
     def _perform(self, duty: Callable[[], None], every: float) -> None:
         now = self._store.fs.monotonic()
@@ -208,24 +208,24 @@ class Upkeep:
         records = [others[name] for name in others.keys() - self._reap_again.keys()]
         return watchers(filter(None, [self._worker.record, *records])) or [""]
 
-    def _mend_lanes(self) -> None:
+    def _repair_limits(self) -> None:
         if self._leading:
-            self._lanes.round()
+            self._limits.round()
 
-    def _look_for_callers(self) -> None:
+    def _check_callers(self) -> None:
         if self._leading:
             self._callers.round()
 
-    def _look_after(self) -> None:
+    def _check_dependencies(self) -> None:
         """Find out whether calls wait for others, and see to those that nobody else moves on."""
-        parked = self._store.dependencies
-        parked.turn()
-        if self._leading or parked.in_use or not parked.told:
-            waited_for = parked.look()
+        dependencies = self._store.dependencies
+        dependencies.rotate()
+        if self._leading or dependencies.has_waiters or not dependencies.bell_works:
+            waited_for = dependencies.refresh()
             if self._leading:
-                parked.sweep(waited_for)
+                dependencies.recover(waited_for)
 
-    def _look_for_drain(self) -> None:
+    def _check_for_drain(self) -> None:
         marker = self._store.layout.drain(self._worker.name)
         wanted = not self._draining and self._store.fs.exists(marker, fresh=True)
         self._draining = self._draining or (wanted and self._drain())

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 from fsqueue.errors import SpoolError, SpoolReplacedError
 from fsqueue.runner.attempt import context, journal_entries
 from fsqueue.runner.attempt.context import WorkerContext
-from fsqueue.runner.attempt.execute import Ending, cancelled, time_out
-from fsqueue.runner.attempt.lending import ResourcePool, claim_within
-from fsqueue.runner.attempt.live import over_elsewhere
+from fsqueue.runner.attempt.execute import Ending, remove_cancelled, settle_timed_out
+from fsqueue.runner.attempt.live import ended_elsewhere
+from fsqueue.runner.attempt.resource_pool import ResourcePool, claim_within
+from fsqueue.runner.loop.bells import WorkerBells
 from fsqueue.runner.loop.give_back import drop_cancelled, give_all_back, give_back
 from fsqueue.runner.loop.thread_pacing import ThreadPacer
 from fsqueue.runner.loop.trigger_thread import TriggerThread
@@ -22,7 +23,6 @@ from fsqueue.runner.loop.upkeep import Upkeep
 from fsqueue.runner.processes.signals import catching
 from fsqueue.runner.slots.process_slots import ProcessSlots
 from fsqueue.runner.slots.thread_slots import Slots, ThreadSlots
-from fsqueue.spool.disk.bell import listening
 from fsqueue.spool.format.resources import profile_of
 from fsqueue.spool.history.journal import Journal
 from fsqueue.spool.store.body_reports import drop_progress
@@ -44,7 +44,7 @@ _FIRST_PAUSE_POLLING = 0.001
 _FIRST_PAUSE_EVENTS = 0.02
 _GROWTH = 1.3
 # Shorter than any pause of the claim loop.
-_LOOK_AGAIN = 0.0009
+_RECHECK_AFTER = 0.0009
 _SETTLED = {Ending.FINISHED, Ending.GIVEN_BACK, Ending.WAITS, Ending.UNWANTED}
 
 
@@ -66,31 +66,30 @@ class WorkerLoop:
         )
         conf, keep = host.conf, host.conf.journal_ttl > 0
         self._journal = Journal(self._store, concurrency, heartbeat=conf.heartbeat, keep=keep)
-        self._workplace = WorkerContext(
+        self._context = WorkerContext(
             store=self._store,
             worker=lambda: self._worker,
             resolve=host.resolve,
             unpickles=host.unpickles,
             app_id=host.app_id,
             exclusive=threading.current_thread() is threading.main_thread(),
-            note=self._note,
+            note=self._record_attempt,
             ended=host.triggers.ended,
         )
-        self._crew = ThreadPacer(waits=self._store.fs.remote or self._store.fs.durable)
+        self._pacer = ThreadPacer(waits=self._store.fs.remote or self._store.fs.durable)
         self._mutex = threading.Lock()
         self._busy = 0
         self._full = False
-        self._rings = 0
-        self._parked = self._store.dependencies
-        self._somebody_waits = False
-        self._empty, self._empty_until = -1, 0.0
+        self._dependencies = self._store.dependencies
+        self._empty_since, self._empty_until = -1, 0.0
         self._stopping, self._wake = threading.Event(), threading.Event()
+        self._bells = WorkerBells(host, backlogs, self._wake, with_resources=bool(budget.total))
         self._slots: Slots | None = None
         self._upkeep: Upkeep | None = None
-        self._watch = TriggerThread(host)
-        self._ask: Callable[[], object] | None = None
+        self._triggers = TriggerThread(host)
+        self._request_drain: Callable[[], object] | None = None
         self._replaced: SpoolReplacedError | None = None
-        self._workplace.budget = budget
+        self._context.budget = budget
         budget.on_give = self._wake.set
 
     @property
@@ -112,13 +111,13 @@ class WorkerLoop:
             with signals.acting_on(self, self._host.conf.stop_grace):
                 self._run(signals.ask)
 
-    def _run(self, ask: Callable[[], object]) -> None:
+    def _run(self, request_drain: Callable[[], object]) -> None:
         for queue in self._backlogs.queues:
             # Before looking there: an NFS client remembers for half a minute what was missing.
             folder = self._store.layout.queue(queue)
             self._store.files.make_folders(folder)
             check_folder(self._store.fs, folder)
-        self._parked.watch()
+        self._dependencies.watch()
         slots = self._slots = self._make_slots()
         try:
             self._worker.register()
@@ -130,17 +129,17 @@ class WorkerLoop:
             self._store,
             self._worker,
             self._host.conf,
-            self._ring,
+            self._bells.announce_pending,
             self._end_cancelled,
             self._drain_as_asked,
             lambda: self._journal.flush(self._worker.name),
             self._lose_spool,
         )
         upkeep.start()
-        self._watch.look()
-        context.enter(self._workplace)
+        self._triggers.start_if_needed()
+        context.enter(self._context)
         try:
-            with self._drainable(ask), self._listening() as heard:
+            with self._drainable(request_drain), self._bells.listening() as heard:
                 name, root = self._worker.name, self._store.layout.root
                 text = "worker %s serves %s with %d %s slots"
                 log.info(text, name, root, self._concurrency, self._kind)
@@ -148,10 +147,10 @@ class WorkerLoop:
                 if self._replaced is None:
                     # Still beating, still listening to signals: bodies may take their time.
                     slots.close()
-                    self._watch.stop()
+                    self._triggers.stop()
         finally:
-            context.leave(self._workplace)
-            self._watch.stop()
+            context.leave(self._context)
+            self._triggers.stop()
             upkeep.stop()
             if self._replaced is None:
                 self._leave(upkeep)
@@ -167,14 +166,14 @@ class WorkerLoop:
 
     def _abandon(self, slots: Slots) -> None:
         """Leave without a word to the spool, which is another one by now."""
-        self._workplace.aborted.set()
-        self._parked.unwatch()
+        self._context.aborted.set()
+        self._dependencies.unwatch()
         slots.drop()
         self._worker.abandon()
 
     def _leave(self, upkeep: Upkeep) -> None:
-        self._parked.unwatch()
-        drop_cancelled(self._workplace, self._worker)
+        self._dependencies.unwatch()
+        drop_cancelled(self._context, self._worker)
         give_all_back(self._store, self._worker)
         self._worker.deregister()
         self._journal.close(self._worker.name)
@@ -194,59 +193,23 @@ class WorkerLoop:
                 self._budget if self._budget.total else None,
                 self._wake.set,
             )
-        return ThreadSlots(self._workplace, self._concurrency, self._following, self._finished)
-
-    @contextlib.contextmanager
-    def _listening(self) -> Iterator[bool]:
-        if not self._host.events:
-            yield False
-            return
-        with contextlib.ExitStack() as stack:
-            layout, queues = self._store.layout, self._backlogs.queues
-            bells = [layout.bell(queue) for queue in queues]
-            if self._budget.total:
-                bells += [layout.needs_bell(queue) for queue in queues]
-            heard = [
-                stack.enter_context(listening(self._store.fs, bell, self._rung)) for bell in bells
-            ]
-            self._parked.told = stack.enter_context(
-                listening(self._store.fs, layout.after_bell, self._parked_rings)
-            )
-            self._somebody_waits = True  # as far as this worker knows: it has just begun to listen
-            yield all(heard)
-
-    def _parked_rings(self) -> None:
-        if not self._parked.in_use:
-            self._somebody_waits = True
-            self._wake.set()
-
-    def _look_who_waits(self) -> None:
-        if self._somebody_waits:
-            self._somebody_waits = False
-            try:
-                self._parked.look()
-            except OSError as error:
-                log.info("cannot look who waits for whom, upkeep will: %s", error)
-
-    def _ring(self) -> None:
-        self._wake.set()
-        for queue in self._backlogs.queues:
-            self._store.fs.ring(self._store.layout.bell(queue))
-            self._store.fs.ring(self._store.layout.needs_bell(queue))
+        return ThreadSlots(
+            self._context, self._concurrency, self._next_claim_of_thread, self._finished
+        )
 
     # -- claiming -----------------------------------------------------------------------
 
     def _loop(self, slots: Slots, first_pause: float) -> None:
         pause = first_pause
         while not self._stopping.is_set():
-            self._look_who_waits()
+            self._bells.refresh_dependencies()
             claim = self._next_claim()
             if claim is not None:
                 self._journal.hold(1)
                 slots.start(claim)
                 pause = first_pause
-                while self._kind == "thread" and self._crew.keeps_up(self._wake, self._is_at_work):
-                    self._look_who_waits()
+                while self._kind == "thread" and self._pacer.keeps_up(self._wake, self._is_at_work):
+                    self._bells.refresh_dependencies()
                 continue
             with self._mutex:
                 self._full = self._busy >= self._concurrency
@@ -254,16 +217,16 @@ class WorkerLoop:
             rung = self._wake.wait(max(0.0, min(pause, until_due)))
             self._wake.clear()
             slots.check()
-            self._watch.look()
+            self._triggers.start_if_needed()
             pause = first_pause if rung else min(pause * _GROWTH, self._host.conf.poll_interval)
 
     def _is_at_work(self) -> bool:
         return self._busy > 0 and not self._stopping.is_set()
 
-    def _following(self) -> Claim | None:
+    def _next_claim_of_thread(self) -> Claim | None:
         """The next claim for a thread that has just ended one; None if it is to leave."""
         with self._mutex:
-            leaves = self._crew.is_too_large(self._busy)
+            leaves = self._pacer.is_too_large(self._busy)
             if leaves and self._full:
                 self._wake.set()  # the claim loop watches again whether the others keep up
         claim = None if leaves else self._next_claim()
@@ -298,8 +261,8 @@ class WorkerLoop:
                 self._wake.set()
 
     def _claim(self) -> Claim | None:
-        rings = self._rings
-        if self._empty == rings and time.monotonic() < self._empty_until:
+        rings = self._bells.count
+        if self._empty_since == rings and time.monotonic() < self._empty_until:
             return None  # another thread has just looked
         for origin in self._backlogs:
             try:
@@ -309,20 +272,14 @@ class WorkerLoop:
                 raise
             if claim is not None:
                 return claim
-        self._empty, self._empty_until = rings, time.monotonic() + _LOOK_AGAIN
+        self._empty_since, self._empty_until = rings, time.monotonic() + _RECHECK_AFTER
         return None
-
-    def _rung(self) -> None:
-        """A bell rings."""
-        self._rings += 1
-        self._backlogs.news()
-        self._wake.set()
 
     # -- endings ------------------------------------------------------------------------
 
-    def _note(self, entry: Entry) -> None:
+    def _record_attempt(self, entry: Entry) -> None:
         """An attempt was answered."""
-        self._crew.add(entry.run)
+        self._pacer.add(entry.run)
         self._journal.add(entry)
 
     def _finished(self, claim: Claim, ending: Ending | BaseException) -> None:
@@ -333,7 +290,7 @@ class WorkerLoop:
         finally:
             self._worker.forget(claim.name)
             self._budget.give(str(claim.name))
-            self._crew.ended += 1
+            self._pacer.ended += 1
             if self._kind == "process":
                 self._journal.hold(-1)
                 self._free_slot()
@@ -350,7 +307,7 @@ class WorkerLoop:
         if ending is Ending.UNWANTED and self._upkeep is not None:
             self._upkeep.clear_up_after(claim.name.invocation_id)
         if self._kind == "process" and ending in {Ending.FINISHED, Ending.UNWANTED}:
-            self._parked.ended(claim.name.invocation_id)  # its process does not look
+            self._dependencies.ended(claim.name.invocation_id)  # its process does not look
         held = self._worker.release(claim)
         if ending in _SETTLED or not held:
             return
@@ -359,9 +316,9 @@ class WorkerLoop:
             self._backlogs.skip(claim.name)
             give_back(self._store, claim)
         elif ending is Ending.CANCELLED:
-            cancelled(self._workplace, claim)
+            remove_cancelled(self._context, claim)
         elif ending is Ending.TIMED_OUT:
-            time_out(self._workplace, claim)
+            settle_timed_out(self._context, claim)
         elif ending is Ending.NOT_STARTED or self._stopping.is_set():
             give_back(self._store, claim)
         else:
@@ -373,29 +330,29 @@ class WorkerLoop:
     def _end_cancelled(self) -> None:
         """End the executions of claims whose calls have ended meanwhile."""
         leaving = self._stopping.is_set()
-        for claim in over_elsewhere(self._store, self._worker, leaving=leaving):
+        for claim in ended_elsewhere(self._store, self._worker, leaving=leaving):
             if self._slots is not None:
                 self._slots.cancel(claim)
 
     # -- signals ------------------------------------------------------------------------
 
     @contextlib.contextmanager
-    def _drainable(self, ask: Callable[[], object]) -> Iterator[None]:
+    def _drainable(self, request_drain: Callable[[], object]) -> Iterator[None]:
         """Within the block this worker drains when another process asks for it."""
         with self._mutex:
-            self._ask = ask
+            self._request_drain = request_drain
         try:
             yield
         finally:
             with self._mutex:
-                self._ask = None
+                self._request_drain = None
 
     def _drain_as_asked(self) -> bool:
         with self._mutex:
-            if self._ask is None:
+            if self._request_drain is None:
                 return False  # it has not begun, or is leaving
             log.info("worker %s was asked to drain", self._worker.name)
-            self._ask()
+            self._request_drain()
             return True
 
     def drain(self, why: str) -> None:
@@ -416,7 +373,7 @@ class WorkerLoop:
         try:
             log.warning("%s: giving the running calls back at once", why)
             self._stopping.set()
-            self._workplace.aborted.set()
+            self._context.aborted.set()
             if self._slots is None:
                 self._give_all_back(set())
             else:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 # waitid(2): only children of the calling thread.
 _OF_THIS_THREAD = 0x20000000
-_LOOK = os.WEXITED | os.WNOHANG | os.WNOWAIT
+_WAIT_OPTIONS = os.WEXITED | os.WNOHANG | os.WNOWAIT
 
 
 class BodyProcesses:
@@ -94,7 +94,7 @@ def _has_children(whose: int) -> bool:
     if sys.platform != "linux":
         return bool(descendants.children(os.getpid()))
     try:
-        os.waitid(os.P_ALL, 0, _LOOK | whose)
+        os.waitid(os.P_ALL, 0, _WAIT_OPTIONS | whose)
     except ChildProcessError:
         return False
     return True
@@ -108,7 +108,7 @@ def _is_of_this_thread(pid: int) -> bool:
     if sys.platform != "linux":
         return False  # nobody can tell
     try:
-        os.waitid(os.P_PID, pid, _LOOK | _OF_THIS_THREAD)
+        os.waitid(os.P_PID, pid, _WAIT_OPTIONS | _OF_THIS_THREAD)
     except ChildProcessError:
         return False
     return True
@@ -119,7 +119,7 @@ def _ended_child() -> int | None:
     if sys.platform != "linux":
         return None
     try:
-        found = os.waitid(os.P_ALL, 0, _LOOK)
+        found = os.waitid(os.P_ALL, 0, _WAIT_OPTIONS)
     except ChildProcessError:
         return None
     return None if found is None else found.si_pid

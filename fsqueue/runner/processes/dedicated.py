@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from fsqueue.spool.disk.identity import Process
 
 _VARIABLE = "FSQUEUE_WORKER_PROCESS"
-_LOOK = 0.25
+_POLL = 0.25
 # A body's programs may start others for this long after their worker has ended.
 _LONGEST = 5.0
 
@@ -79,7 +79,7 @@ def _wait_for_end(worker: Process) -> None:
     with contextlib.suppress(OSError):  # a kernel before 5.3, or it has ended by now
         select.select([os.pidfd_open(worker.pid)], [], [])
     while not is_gone(worker):
-        time.sleep(_LOOK)
+        time.sleep(_POLL)
 
 
 def _is_marked(pid: int, mark: bytes, pipe: str) -> bool:

@@ -29,7 +29,7 @@ _SET_PDEATHSIG, _SET_CHILD_SUBREAPER = 1, 36
 _DEAD = frozenset(b"ZXx")
 # A killed process is gone within milliseconds, unless it waits for a disk.
 PATIENCE = 1.0
-_LOOK = 0.002
+_POLL = 0.002
 
 
 class Relative(NamedTuple):
@@ -212,7 +212,7 @@ class _Handle:
             poll.poll(left * 1000)
             return
         while self._is_same() and time.monotonic() < deadline:
-            time.sleep(_LOOK)
+            time.sleep(_POLL)
 
     def close(self) -> None:
         """Free its descriptor."""

@@ -23,7 +23,7 @@ _EXECUTORS = (
 )
 # A pool wakes its caller, and then notes that it has nothing to do.
 _MOMENT = 0.1
-_LOOK = 0.001
+_POLL = 0.001
 
 
 def kept_for_reuse() -> set[int]:
@@ -71,5 +71,5 @@ def _class(module: str, name: str) -> Any:
 def _is_empty(work: dict[Any, Any]) -> bool:
     deadline = time.monotonic() + _MOMENT
     while work and time.monotonic() < deadline:
-        time.sleep(_LOOK)
+        time.sleep(_POLL)
     return not work

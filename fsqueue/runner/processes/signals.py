@@ -122,7 +122,7 @@ class StopSignals:
             for number, action in previous.items():
                 signal.signal(number, action)
             signal.set_wakeup_fd(former)
-            self._say(_END)
+            self._send(_END)
             self._thread.join()
             os.close(self._received)
             os.close(self._sent)
@@ -140,9 +140,9 @@ class StopSignals:
 
     def ask(self) -> None:
         """Drain the worker, as if it had got a signal."""
-        self._say(_ASKED)
+        self._send(_ASKED)
 
-    def _say(self, what: int) -> None:
+    def _send(self, what: int) -> None:
         os.write(self._sent, bytes([what]))
 
     # -- the thread -----------------------------------------------------------------------

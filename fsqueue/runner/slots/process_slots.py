@@ -28,7 +28,7 @@ from fsqueue.runner.slots.slot_server import make_server
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from fsqueue.runner.attempt.lending import Lender
+    from fsqueue.runner.attempt.resource_pool import ResourceBudget
     from fsqueue.runner.host import Host
     from fsqueue.runner.slots.thread_slots import OnEnd
     from fsqueue.spool.format.claim import Claim
@@ -63,7 +63,7 @@ class ProcessSlots:
         count: int,
         on_end: OnEnd,
         note: Callable[[Entry], object] = lambda _: None,
-        budget: Lender | None = None,
+        budget: ResourceBudget | None = None,
         on_ready: Callable[[], object] = lambda: None,
     ) -> None:
         self._count, self._on_end, self._note = count, on_end, note
@@ -180,8 +180,8 @@ class ProcessSlots:
             with self._change:
                 for source in slot.sources:
                     self._selector.register(source, selectors.EVENT_READ, slot)
-                if slot.desk is not None:
-                    self._selector.register(slot.desk, selectors.EVENT_READ, slot)
+                if slot.resource_pipe is not None:
+                    self._selector.register(slot.resource_pipe, selectors.EVENT_READ, slot)
                 self._members.add(slot)
 
     def _started(self) -> SlotProcess:
@@ -230,7 +230,7 @@ class ProcessSlots:
             # Both sources of a process that has died are ready at once.
             if slot not in self._members:
                 continue
-            if source is not slot.desk:
+            if source is not slot.resource_pipe:
                 self._attend(slot)
             elif not slot.lend():
                 self._selector.unregister(source)
@@ -275,9 +275,9 @@ class ProcessSlots:
                 self._idle.remove(slot)
         for source in slot.sources:
             self._selector.unregister(source)
-        if slot.desk is not None:
+        if slot.resource_pipe is not None:
             with contextlib.suppress(KeyError):  # it was at its end before
-                self._selector.unregister(slot.desk)
+                self._selector.unregister(slot.resource_pipe)
         slot.kill()
         slot.close()
         ending = slot.end(time.monotonic() + _DEATH)

@@ -19,7 +19,7 @@ from fsqueue.environment import streams
 from fsqueue.errors import ConfigError, FSQueueError, SpoolError, SpoolReplacedError
 from fsqueue.runner.attempt.context import WorkerContext, enter
 from fsqueue.runner.attempt.execute import Ending, execute
-from fsqueue.runner.attempt.lending import NOTHING, RemoteBudget
+from fsqueue.runner.attempt.resource_pool import NO_RESOURCES, RemoteBudget
 from fsqueue.runner.processes import descendants
 from fsqueue.runner.processes.body_processes import end_processes_of_bodies
 from fsqueue.runner.processes.signals import leave_to_the_worker
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from fsqueue.common.logs import LogSetup
     from fsqueue.runner.attempt.context import Execution
-    from fsqueue.runner.attempt.lending import Lender
+    from fsqueue.runner.attempt.resource_pool import ResourceBudget
     from fsqueue.runner.host import Host
     from fsqueue.spool.format.claim import Claim
     from fsqueue.spool.format.names import AttemptName
@@ -227,11 +227,13 @@ def _belong_to_the_server() -> None:
     descendants.signal_when_parent_dies(signal.SIGKILL)
 
 
-def _prepare(setup: Setup, budget: Lender, pipe: Connection, notes: list[Entry]) -> WorkerContext:
+def _prepare(
+    setup: Setup, budget: ResourceBudget, pipe: Connection, notes: list[Entry]
+) -> WorkerContext:
     """Import the application and open its spool, once per process."""
     host = setup.apply()
-    host.store.dependencies.leave_to_parent()
-    workplace = WorkerContext(
+    host.store.dependencies.leave_to_worker()
+    context = WorkerContext(
         store=host.store,
         worker=_Claimant(host),
         resolve=host.resolve,
@@ -241,31 +243,31 @@ def _prepare(setup: Setup, budget: Lender, pipe: Connection, notes: list[Entry])
         note=notes.append,
         ended=host.triggers.ended,
     )
-    workplace.budget = budget
-    workplace.on_limit = lambda seconds: pipe.send(Limit(seconds))
-    enter(workplace)
-    return workplace
+    context.budget = budget
+    context.on_limit = lambda seconds: pipe.send(Limit(seconds))
+    enter(context)
+    return context
 
 
-def serve(setup: Setup, pipe: Connection, desk: Connection | None) -> None:
+def serve(setup: Setup, pipe: Connection, resource_pipe: Connection | None) -> None:
     """Execute claims from the parent until it closes the pipe, or is gone.
 
     Args:
         setup: where the application is.
         pipe: claims come from there, and messages go there.
-        desk: where resources are asked for, if the worker has some.
+        resource_pipe: where resources are asked for, if the worker has some.
     """
     _belong_to_the_server()
     _let_the_parent_decide(setup.parent)
     streams.empty_stdin()
     notes: list[Entry] = []
     try:
-        budget = NOTHING if desk is None else RemoteBudget(desk)
-        workplace = _prepare(setup, budget, pipe, notes)
+        budget = NO_RESOURCES if resource_pipe is None else RemoteBudget(resource_pipe)
+        context = _prepare(setup, budget, pipe, notes)
     except BaseException as error:  # noqa: BLE001 - the parent says it
         pipe.send(Unfit(summary(error), final=isinstance(error, ConfigError)))
         return
-    _heed_interrupts(workplace, pipe)
+    _heed_interrupts(context, pipe)
     pipe.send(Ready())
     while True:
         try:
@@ -275,7 +277,7 @@ def serve(setup: Setup, pipe: Connection, desk: Connection | None) -> None:
             return
         if isinstance(claim, Interrupt):
             continue  # its body has just ended
-        ending = _ending_of(workplace, claim)
+        ending = _ending_of(context, claim)
         if ending is Ending.CANCELLED:
             # With all that the body has left, as the process of a plain body.
             os._exit(CANCELLED)
@@ -283,7 +285,7 @@ def serve(setup: Setup, pipe: Connection, desk: Connection | None) -> None:
         pipe.send(Ended(ending, noted))
 
 
-def _heed_interrupts(workplace: WorkerContext, pipe: Connection) -> None:
+def _heed_interrupts(context: WorkerContext, pipe: Connection) -> None:
     """While a coroutine runs, let the parent interrupt it.
 
     The parent is told of each coroutine, as it kills the process of a plain body at once.
@@ -301,14 +303,14 @@ def _heed_interrupts(workplace: WorkerContext, pipe: Connection) -> None:
             if pipe.poll():
                 order = pipe.recv()
                 if isinstance(order, Interrupt):
-                    workplace.interrupt(order.attempt, order.ending)
+                    context.interrupt(order.attempt, order.ending)
 
-    workplace.on_coroutine, workplace.attend = tell, attend
+    context.on_coroutine, context.attend = tell, attend
 
 
-def _ending_of(workplace: WorkerContext, claim: Claim) -> Ending | FSQueueError:
+def _ending_of(context: WorkerContext, claim: Claim) -> Ending | FSQueueError:
     try:
-        return execute(workplace, claim, lambda _: True, killable=True)
+        return execute(context, claim, lambda _: True, killable=True)
     except BaseException as error:  # noqa: BLE001 - the parent says it, and gives the claim back
         # As text: the parent must be able to read it, whatever it is.
         return FSQueueError(summary(error))

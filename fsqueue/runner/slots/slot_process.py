@@ -20,7 +20,7 @@ from fsqueue.spool.disk.identity import start_of
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
-    from fsqueue.runner.attempt.lending import Lender, Question
+    from fsqueue.runner.attempt.resource_pool import ResourceBudget, ResourceRequest
     from fsqueue.runner.processes.descendants import Relative
     from fsqueue.runner.slots.slot_server import Server
     from fsqueue.spool.format.claim import Claim
@@ -41,14 +41,16 @@ class SlotProcess:
         coroutine: the body that it runs is a coroutine, which can be interrupted.
         deadline: when it is to be killed, as its body takes too long; None without a time limit.
         sources: what becomes readable when it answers, or dies.
-        desk: where it asks for resources; None if there are none. A pipe of its own, as threads of
-            a body ask at any time.
+        resource_pipe: where it asks for resources; None if the worker has none. It is separate from
+            the other pipe because threads of a body ask at any time.
 
     Raises:
         OSError, EOFError: it cannot be started.
     """
 
-    def __init__(self, server: Server, setup: slot_main.Setup, budget: Lender | None) -> None:
+    def __init__(
+        self, server: Server, setup: slot_main.Setup, budget: ResourceBudget | None
+    ) -> None:
         self.ready = False
         self.claim: Claim | None = None
         self.killed = False
@@ -58,11 +60,11 @@ class SlotProcess:
         self._timed_out = False
         self._budget = budget
         self.pipe, theirs = multiprocessing.Pipe()
-        self.desk: Connection | None = None
+        self.resource_pipe: Connection | None = None
         counter: Connection | None = None
         try:
             if budget is not None:
-                self.desk, counter = multiprocessing.Pipe()
+                self.resource_pipe, counter = multiprocessing.Pipe()
             self._process = server.process(slot_main.serve, (setup, theirs, counter))
             with in_existing_workdir(), held_back():
                 self._process.start()
@@ -127,17 +129,19 @@ class SlotProcess:
 
     def lend(self) -> bool:
         """Answer what its body asks for; False if it will not ask again."""
-        claim, budget, desk = self.claim, self._budget, self.desk
-        if budget is None or desk is None:
+        claim, budget, resource_pipe = self.claim, self._budget, self.resource_pipe
+        if budget is None or resource_pipe is None:
             return False
         try:
-            question: Question = desk.recv()
+            question: ResourceRequest = resource_pipe.recv()
             if question.needed is None:
                 budget.give(question.name)
             else:
                 # A thread that a body has started does not say whose it is.
                 within = question.within or (str(claim.name) if claim else "")
-                desk.send(claim is not None and budget.take(question.name, question.needed, within))
+                resource_pipe.send(
+                    claim is not None and budget.take(question.name, question.needed, within)
+                )
         except (EOFError, OSError):
             return False
         return True
@@ -184,5 +188,5 @@ class SlotProcess:
     def close(self) -> None:
         """Close the pipes: a process that waits for a claim ends then."""
         self.pipe.close()
-        if self.desk is not None:
-            self.desk.close()
+        if self.resource_pipe is not None:
+            self.resource_pipe.close()

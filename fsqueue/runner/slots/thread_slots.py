@@ -66,7 +66,7 @@ class ThreadSlots:
     or was cancelled cannot be ended, and must not hold up the end of the worker's process.
 
     Args:
-        workplace: where claims are executed.
+        context: where claims are executed.
         count: number of threads.
         following: gives the next claim, or None if there is none.
         on_end: called in the slot's thread after each claim.
@@ -74,13 +74,13 @@ class ThreadSlots:
 
     def __init__(
         self,
-        workplace: WorkerContext,
+        context: WorkerContext,
         count: int,
         following: Callable[[], Claim | None],
         on_end: OnEnd,
     ) -> None:
-        self._workplace, self._following, self._on_end = workplace, following, on_end
-        self._live = workplace.live
+        self._context, self._following, self._on_end = context, following, on_end
+        self._live = context.live
         self._handed: queue.SimpleQueue[Claim | None] = queue.SimpleQueue()
         self._idle = threading.Semaphore(0)
         self._threads, self._count = 0, count
@@ -140,14 +140,14 @@ class ThreadSlots:
 
     def _execute(self, claim: Claim) -> Ending | BaseException:
         try:
-            return execute(self._workplace, claim, self._workplace.worker().release)
+            return execute(self._context, claim, self._context.worker().release)
         except Exception as error:
             log.exception("executing %s failed", claim.name)
             return error
 
     def cancel(self, claim: Claim) -> None:
         """Cancel a coroutine. Do not wait for a plain body, which may ask if it is cancelled."""
-        if not self._workplace.interrupt(claim.name, Ending.CANCELLED):
+        if not self._context.interrupt(claim.name, Ending.CANCELLED):
             self._live.end(claim)
 
     def check(self) -> None:
@@ -179,7 +179,7 @@ class ThreadSlots:
         """Threads cannot be killed: whoever calls this ends the process. Coroutines clean up."""
         interrupted = {
             str(each.claim.name)
-            for each in list(self._workplace.executions.values())
+            for each in list(self._context.executions.values())
             if each.interrupt(Ending.INTERRUPTED)
         }
         self._live.wait(interrupted, CLEANUP)
@@ -188,5 +188,5 @@ class ThreadSlots:
     def _finish_at_exit(self) -> None:
         """Let the bodies finish when the program ends and nobody has stopped its runner."""
         self._closed = True
-        if self._workplace.pid == os.getpid():
+        if self._context.pid == os.getpid():
             self._live.wait()

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 # How many parents upkeep checks in one heartbeat.
-_SWEEP = 200
+_RECOVER_AT_ONCE = 200
 
 
 class Dependencies:
@@ -40,9 +40,9 @@ class Dependencies:
         renew: keeps what one call, whose path it gets, needs from expiring.
 
     Attributes:
-        in_use: check for waiting calls after each published outcome. Always True in a process that
-            is not a worker, since it publishes few outcomes.
-        told: a bell announces when calls begin to wait.
+        has_waiters: calls may be waiting, so check for them after each published outcome. Always
+            True in a process that is not a worker, since it publishes few outcomes.
+        bell_works: a bell announces when calls begin to wait.
     """
 
     def __init__(
@@ -51,11 +51,11 @@ class Dependencies:
         move_on: Callable[[str], None],
         renew: Callable[[str], None],
     ) -> None:
-        self._outcomes, self._move_on, self._renew = outcomes, move_on, renew
+        self._outcomes, self._move_on, self._renew_needs = outcomes, move_on, renew
         self._fs, self._layout = outcomes.fs, outcomes.layout
-        self.in_use, self.told = True, False
+        self.has_waiters, self.bell_works = True, False
         self._ended: tuple[set[str], set[str]] | None = None
-        self._swept = ""
+        self._recovered = ""
 
     # -- all calls of a parent -------------------------------------------------------------
 
@@ -85,16 +85,16 @@ class Dependencies:
         An error is only logged: upkeep will find the waiting calls.
         """
         if self._ended is not None:
-            self._ended[0].add(parent)  # before `in_use` is read: see `look`
-        if self.in_use:
+            self._ended[0].add(parent)  # before `has_waiters` is read: see `refresh`
+        if self.has_waiters:
             self._release(parent)
 
-    def helped(self, parent: str) -> None:
+    def ended_in_body(self, parent: str) -> None:
         """Like `ended`, for an invocation that a slot process has run while its body waited.
 
         Its worker, which checks for the slot process otherwise, does not know of that one.
         """
-        if self._ended is None and not self.in_use:
+        if self._ended is None and not self.has_waiters:
             self._release(parent)
 
     def _release(self, parent: str) -> None:
@@ -105,33 +105,33 @@ class Dependencies:
 
     # -- a worker's view --------------------------------------------------------------------
 
-    def leave_to_parent(self) -> None:
+    def leave_to_worker(self) -> None:
         """Never check for waiting calls: the worker of this slot process does it."""
-        self.in_use = False
+        self.has_waiters = False
 
     def watch(self) -> None:
-        """From now on, check only while calls are waiting. Requires regular calls of `look`."""
+        """From now on, check only while calls are waiting. Requires regular calls of `refresh`."""
         self._ended = set(), set()
-        self.in_use = False
+        self.has_waiters = False
 
     def unwatch(self) -> None:
         """Undo `watch`."""
-        self.in_use, self.told, self._ended = True, False, None
+        self.has_waiters, self.bell_works, self._ended = True, False, None
 
-    def turn(self) -> None:
+    def rotate(self) -> None:
         """Forget what ended before the previous call of this method."""
         if self._ended is not None:
             self._ended = set(), self._ended[0]
 
-    def look(self) -> set[str]:
+    def refresh(self) -> set[str]:
         """List the parents that calls wait for, and check for them from now on if there are any."""
         names = self._parents()
-        if not names and self.in_use:
+        if not names and self.has_waiters:
             # In this order: a call that is filed after the second listing rings the bell again.
-            self.in_use = False
+            self.has_waiters = False
             names = self._parents()
-        if names and not self.in_use:
-            self.in_use = True  # before `_ended` is read: see `ended`
+        if names and not self.has_waiters:
+            self.has_waiters = True  # before `_ended` is read: see `ended`
             recent = set[str]().union(*(self._ended or ()))
             for parent in names & recent:
                 self._release(parent)
@@ -141,17 +141,17 @@ class Dependencies:
         names = self._fs.names(self._layout.after_folder, fresh=True)
         return set(filter(is_invocation_id, names))
 
-    def sweep(self, parents: Iterable[str]) -> None:
+    def recover(self, parents: Iterable[str]) -> None:
         """Release calls whose parents have ended unnoticed; checks some parents at a time.
 
         It makes up for processes that died between two steps, and for stale listings.
 
         Args:
-            parents: what `look` returned.
+            parents: what `refresh` returned.
         """
-        ahead = sorted(parents, key=lambda parent: (parent <= self._swept, parent))
-        for parent in ahead[:_SWEEP]:
-            self._swept = parent
+        ahead = sorted(parents, key=lambda parent: (parent <= self._recovered, parent))
+        for parent in ahead[:_RECOVER_AT_ONCE]:
+            self._recovered = parent
             try:
                 over = self._outcomes.exists(parent)
             except PermissionError as error:
@@ -161,7 +161,7 @@ class Dependencies:
                 self._release(parent)
                 self._fs.rmdir(self._layout.after(parent))
 
-    def keep(self, ttl: float) -> None:
+    def renew(self, ttl: float) -> None:
         """Keep what waiting calls need from expiring, and release those whose parent is gone.
 
         A waiting call's file has the time at which its parents' outcomes were last renewed.
@@ -175,7 +175,7 @@ class Dependencies:
                 path = f"{self._layout.after(parent)}/{text}"
                 with contextlib.suppress(FileNotFoundError, EnvelopeError, PermissionError):
                     if self._outcomes.files.clock.now() - self._fs.modified(path) > ttl / 2:
-                        self._renew(path)
+                        self._renew_needs(path)
         for parent in self._lost(parents) if parents else ():
             self._release(parent)
             self._fs.rmdir(self._layout.after(parent))

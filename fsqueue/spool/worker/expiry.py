@@ -63,7 +63,7 @@ def expire_by_kind(store: Store, *, result_ttl: float, journal_ttl: float = _DAY
     layout = store.layout
     store.files.check_spool()
     mend_all(store)
-    store.dependencies.keep(result_ttl)
+    store.dependencies.renew(result_ttl)
     removed = Expired(
         _expire_files(store, layout.tmp_folder, max(_TMP_TTL, result_ttl)),
         _expire_files(store, layout.failed_folder, result_ttl),

@@ -5,50 +5,50 @@ from support import wait_until
 from fsqueue.runner.loop.thread_pacing import _LONGEST_RAMP, _RAMP, ThreadPacer
 
 
-def leaves(crew, *, others=1, ended=1000, body=0.0):
+def leaves(pacer, *, others=1, ended=1000, body=0.0):
     """Whether a thread is told to leave, after so many calls, with bodies of so many seconds."""
-    crew.ended += ended
-    crew.add(body)
-    return crew.is_too_large(others)
+    pacer.ended += ended
+    pacer.add(body)
+    return pacer.is_too_large(others)
 
 
 def test_threads_leave_one_by_one_while_calls_end_quickly():
-    crew = ThreadPacer(waits=False)
+    pacer = ThreadPacer(waits=False)
     for _ in range(3):
-        wait_until(lambda: leaves(crew))
-        assert not leaves(crew)
+        wait_until(lambda: leaves(pacer))
+        assert not leaves(pacer)
 
 
 def test_threads_stay_that_are_alone_or_wait_or_end_few_calls():
-    crew = ThreadPacer(waits=False)
+    pacer = ThreadPacer(waits=False)
     stay = {
         "alone": lambda each: leaves(each, others=0),
         "in bodies": lambda each: leaves(each, body=1.0),
         "few": lambda each: leaves(each, ended=0),
     }
-    crews = {why: ThreadPacer(waits=False) for why in stay} | {
+    pacers = {why: ThreadPacer(waits=False) for why in stay} | {
         "file server": ThreadPacer(waits=True)
     }
     stay["file server"] = leaves
 
     def one_has_left():
-        assert not any(stay[why](each) for why, each in crews.items())
-        return leaves(crew)
+        assert not any(stay[why](each) for why, each in pacers.items())
+        return leaves(pacer)
 
     for _ in range(3):
         wait_until(one_has_left)
 
 
 def test_who_watches_threads_that_keep_up_looks_more_seldom():
-    crew, wake = ThreadPacer(waits=False), threading.Event()
+    pacer, wake = ThreadPacer(waits=False), threading.Event()
 
     def quick():
-        crew.ended += 1000
+        pacer.ended += 1000
         return True
 
     for _ in range(5):
-        assert crew.keeps_up(wake, quick)
-    assert crew._ramp == _LONGEST_RAMP
-    assert not crew.keeps_up(wake, lambda: True)
-    assert crew._ramp == _RAMP
-    assert not crew.keeps_up(wake, lambda: False), "nobody is at work"
+        assert pacer.keeps_up(wake, quick)
+    assert pacer._ramp == _LONGEST_RAMP
+    assert not pacer.keeps_up(wake, lambda: True)
+    assert pacer._ramp == _RAMP
+    assert not pacer.keeps_up(wake, lambda: False), "nobody is at work"

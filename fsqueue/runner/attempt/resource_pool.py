@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from fsqueue.spool.worker.registration import Worker
 
 
-class Lender(Protocol):
+class ResourceBudget(Protocol):
     """What a call asks before it is run in a worker."""
 
     def take(self, name: str, needed: Amounts, within: str = "") -> bool:
@@ -88,7 +88,7 @@ class ResourcePool:
         return covers(free, needed)
 
     def take(self, name: str, needed: Amounts, within: str = "") -> bool:
-        """See `Lender`."""
+        """See `ResourceBudget`."""
         if not self.total:
             return not needed
         with self._mutex:
@@ -103,7 +103,7 @@ class ResourcePool:
         return True
 
     def give(self, name: str) -> None:
-        """See `Lender`."""
+        """See `ResourceBudget`."""
         if not self.total:
             return
         with self._mutex:
@@ -145,7 +145,7 @@ def needed_by(path: str) -> Amounts | None:
     return needs_of(split_profile(folder_of(path))[1])
 
 
-class Question(NamedTuple):
+class ResourceRequest(NamedTuple):
     """What the process of a slot sends to its parent."""
 
     name: str
@@ -158,28 +158,28 @@ class RemoteBudget:
     """The parent's budget, as the process of a slot has it.
 
     Args:
-        desk: where the parent answers.
+        resource_pipe: where the parent answers.
     """
 
-    def __init__(self, desk: Connection) -> None:
-        self._desk = desk
+    def __init__(self, resource_pipe: Connection) -> None:
+        self._pipe = resource_pipe
         self._mutex = threading.Lock()
 
     def take(self, name: str, needed: Amounts, within: str = "") -> bool:
-        """See `Lender`."""
+        """See `ResourceBudget`."""
         try:
             with self._mutex:
-                self._desk.send(Question(name, dict(needed), within))
-                granted: bool = self._desk.recv()
+                self._pipe.send(ResourceRequest(name, dict(needed), within))
+                granted: bool = self._pipe.recv()
         except (EOFError, OSError):
             return False  # the parent has gone, or is leaving
         return granted
 
     def give(self, name: str) -> None:
-        """See `Lender`."""
+        """See `ResourceBudget`."""
         with self._mutex, contextlib.suppress(OSError):
-            self._desk.send(Question(name, None))
+            self._pipe.send(ResourceRequest(name, None))
 
 
-NOTHING = ResourcePool(NONE)
+NO_RESOURCES = ResourcePool(NONE)
 """Of a worker without resources."""

@@ -1,0 +1,122 @@
+"""Runs a call in the thread of a body that would otherwise wait for it.
+
+A body holds a slot while it waits. If all slots waited for calls that need a slot, nothing would go
+on. So the waiting body runs the call itself, or a call that this one waits for.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import TYPE_CHECKING
+
+from fsqueue.runner.attempt import limits
+from fsqueue.runner.attempt.context import current
+from fsqueue.runner.attempt.dependencies import find_ancestor
+from fsqueue.runner.attempt.execute import Ending, execute, remove_cancelled
+from fsqueue.runner.attempt.resource_pool import needed_by
+from fsqueue.spool.store.lookup import find_due, find_pending, is_due
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from fsqueue.runner.attempt.context import WorkerContext
+
+log = logging.getLogger(__name__)
+
+
+def run_instead_of_waiting(
+    context: WorkerContext,
+    invocation_id: str,
+    hint: str | None,
+    *,
+    lanes: Sequence[str] | None = None,
+    parked: bool = False,
+) -> bool:
+    """Claim an invocation, if it is pending, and run it in this thread; or what it waits for.
+
+    Or one that waits for the place of the body that calls this, or of one that waits for that. A
+    body that waits for an invocation calls this, so that it never waits for a slot or for itself.
+
+    Args:
+        context: the worker that claims.
+        invocation_id: the invocation.
+        hint: where it was published, if that is known.
+        lanes: its lanes, if they are known.
+        parked: it was published to wait for others.
+    """
+    try:
+        path = _to_run(context, invocation_id, hint, lanes, parked=parked)
+        if path is None:
+            limits.offer_permits(current.get(), invocation_id, hint, lanes)
+            return False
+    except OSError as error:
+        # The call that is waited for has been accepted: to wait for it must not fail.
+        log.warning("cannot look for %s now: %s", invocation_id, error)
+        return False
+    outer, name = current.get(), os.path.basename(path)
+    needed = needed_by(context.store.layout.home(path))
+    if needed is None or not context.budget.take(
+        name, needed, str(outer.claim.name) if outer else ""
+    ):
+        return False  # it waits for a worker that has the resources, or for this one to have room
+    try:
+        return _run_pending(context, path)
+    finally:
+        context.budget.give(name)
+
+
+def _to_run(
+    context: WorkerContext,
+    invocation_id: str,
+    hint: str | None,
+    lanes: Sequence[str] | None,
+    *,
+    parked: bool,
+) -> str | None:
+    """Path of what may run in this thread, while it waits for an invocation."""
+    store = context.store
+    path = find_due(store, invocation_id, hint) if hint else find_pending(store, invocation_id)
+    path = path or limits.find_borrower(current.get(), invocation_id, hint, lanes)
+    if path is None and (parked or hint is None):
+        path = _pending_ancestor(context, invocation_id)
+    return path
+
+
+def _pending_ancestor(context: WorkerContext, invocation_id: str) -> str | None:
+    """Path of a call of this application that a parked one waits for, and that may be run here."""
+    store, ancestor = context.store, find_ancestor(context.store, invocation_id)
+    if ancestor is None:
+        return None
+    path = find_pending(store, ancestor)
+    if path is None or not is_due(store, path):
+        path = limits.find_borrower(current.get(), ancestor, None)
+    if path is None:
+        return None
+    queue = store.layout.home(path).split("/")[-3]
+    return path if queue.partition(".")[0] == context.app_id else None
+
+
+def _run_pending(context: WorkerContext, path: str) -> bool:
+    store = context.store
+    try:
+        worker = context.worker()
+        claim = worker.claim(path)
+    except (OSError, RuntimeError) as error:  # or no thread can be started
+        log.warning("cannot claim %s now: %s", os.path.basename(path), error)
+        return False
+    if claim is None:
+        return False
+    context.live.begin(claim)
+    try:
+        ending = execute(context, claim, worker.release)
+        if ending in {Ending.UNREADABLE, Ending.INTERRUPTED} and worker.release(claim):
+            store.give_back(claim)
+        elif ending is Ending.CANCELLED and worker.release(claim):
+            remove_cancelled(context, claim)
+    finally:
+        worker.release(claim)  # also an attempt that has vanished: see `WorkerLoop._settle`
+        worker.forget(claim.name)
+        context.live.end(claim)
+    store.dependencies.ended_in_body(claim.name.invocation_id)
+    return ending not in {Ending.UNREADABLE, Ending.WAITS, Ending.INTERRUPTED}

@@ -1,0 +1,87 @@
+"""The bells that wake a worker on this machine: calls are pending, or begin to wait for others."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from typing import TYPE_CHECKING
+
+from fsqueue.spool.disk.bell import listening
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from threading import Event
+
+    from fsqueue.runner.host import Host
+    from fsqueue.spool.worker.backlog import Backlogs
+
+log = logging.getLogger(__name__)
+
+
+class WorkerBells:
+    """Listens to the bells of a worker's queues and of the calls that wait for others.
+
+    Args:
+        host: the application.
+        backlogs: the queues of the worker.
+        wake: set when a bell rings.
+        with_resources: also listen for calls that need resources.
+
+    Attributes:
+        count: how many times a bell of a queue has rung.
+    """
+
+    def __init__(
+        self, host: Host, backlogs: Backlogs, wake: Event, *, with_resources: bool
+    ) -> None:
+        self._store, self._backlogs, self._wake = host.store, backlogs, wake
+        self._host, self._with_resources = host, with_resources
+        self._dependencies = host.store.dependencies
+        self._refresh_due = False
+        self.count = 0
+
+    @contextlib.contextmanager
+    def listening(self) -> Iterator[bool]:
+        """Listen in the block; yields whether the bells of all queues can be heard."""
+        if not self._host.events:
+            yield False
+            return
+        with contextlib.ExitStack() as stack:
+            fs, layout, queues = self._store.fs, self._store.layout, self._backlogs.queues
+            bells = [layout.bell(queue) for queue in queues]
+            if self._with_resources:
+                bells += [layout.needs_bell(queue) for queue in queues]
+            heard = [
+                stack.enter_context(listening(fs, bell, self._on_queue_bell)) for bell in bells
+            ]
+            self._dependencies.bell_works = stack.enter_context(
+                listening(fs, layout.after_bell, self._on_dependency_bell)
+            )
+            self._refresh_due = True  # calls may have begun to wait before this worker listened
+            yield all(heard)
+
+    def _on_queue_bell(self) -> None:
+        self.count += 1
+        self._backlogs.news()
+        self._wake.set()
+
+    def _on_dependency_bell(self) -> None:
+        if not self._dependencies.has_waiters:
+            self._refresh_due = True
+            self._wake.set()
+
+    def refresh_dependencies(self) -> None:
+        """List the calls that others wait for, if the bell has rung since the last time."""
+        if self._refresh_due:
+            self._refresh_due = False
+            try:
+                self._dependencies.refresh()
+            except OSError as error:
+                log.info("cannot list the calls that wait for others, upkeep will: %s", error)
+
+    def announce_pending(self) -> None:
+        """Wake this worker and the others on this machine: calls are pending again."""
+        self._wake.set()
+        for queue in self._backlogs.queues:
+            self._store.fs.ring(self._store.layout.bell(queue))
+            self._store.fs.ring(self._store.layout.needs_bell(queue))
