@@ -1,4 +1,4 @@
-"""Is a directory fit to be a queue? Probes that measure it and say what they found.
+"""The doctor: checks by measurement whether a directory is fit to be a spool.
 
-Nothing here prints: `fsqueue.cli.maintain.doctor` does. `examine.examine` runs everything.
+`examine.examine` runs all probes and returns a report; `fsqueue.cli.maintain.doctor` prints it.
 """

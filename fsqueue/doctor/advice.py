@@ -1,4 +1,4 @@
-"""From findings to settings, with the reason for each."""
+"""Recommends settings for a directory from the findings, with the reason for each."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ if TYPE_CHECKING:
 
     from fsqueue.doctor.findings import Finding
 
-# An idle process that polls spends one part in so many of its time on looking.
+# An idle process spends at most one part in this many of its time on polling.
 _SHARE = 500
 _QUICKEST, _SLOWEST = 0.5, 5.0
 _LONGEST_BEAT = 60.0
-# Of a lease, where it alone tells of deaths: so many beats must be missed.
+# Heartbeats that a worker must miss before its lease ends. Fewer without locks, because then only
+# the lease shows deaths on other hosts.
 _BEATS = 15
 _BEATS_WITHOUT_LOCKS = 10
 
@@ -33,7 +34,7 @@ class Setting:
 
 
 def recommend(findings: Sequence[Finding]) -> list[Setting]:
-    """Settings that fit what was measured."""
+    """The settings that fit the findings."""
     heartbeat = _heartbeat(findings)
     return [
         _watch(findings),
@@ -50,7 +51,7 @@ def _default(name: str) -> float:
 
 def _watch(findings: Sequence[Finding]) -> Setting:
     if facts_of(findings, "filesystem").get("remote"):
-        return Setting("watch", "auto", "polls here: events do not cross hosts")
+        return Setting("watch", "auto", "polls here: file events do not cross hosts")
     if facts_of(findings, "events").get("events"):
         return Setting("watch", "auto", "file events work")
     return Setting("watch", "poll", "there are no file events")
@@ -59,11 +60,11 @@ def _watch(findings: Sequence[Finding]) -> Setting:
 def _poll_interval(findings: Sequence[Finding]) -> Setting:
     default = _default("poll_interval")
     if not facts_of(findings, "filesystem").get("remote"):
-        return Setting("poll_interval", default, "only what events miss waits for it")
+        return Setting("poll_interval", default, "only changes that file events miss wait for it")
     costs = facts_of(findings, "latency")
-    look = number(costs, "list") + number(costs, "touch")
-    value = min(max(_SHARE * look, _QUICKEST), _SLOWEST)
-    return Setting("poll_interval", round(value, 1), f"one look costs {in_words(look)}")
+    poll = number(costs, "list") + number(costs, "touch")
+    value = min(max(_SHARE * poll, _QUICKEST), _SLOWEST)
+    return Setting("poll_interval", round(value, 1), f"one poll costs {in_words(poll)}")
 
 
 def _heartbeat(findings: Sequence[Finding]) -> Setting:
@@ -81,24 +82,23 @@ def _lease(findings: Sequence[Finding], heartbeat: float) -> Setting:
     default = _default("lease")
     if not facts_of(findings, "filesystem").get("remote"):
         value = max(default, _BEATS * heartbeat)
-        return Setting("lease", value, "deaths on this host are seen at once, without it")
+        return Setting("lease", value, "deaths on this host are noticed at once, without the lease")
     if facts_of(findings, "flock lock").get("excludes"):
-        return Setting(
-            "lease", max(default, _BEATS * heartbeat), "locks tell of most deaths sooner"
-        )
+        value = max(default, _BEATS * heartbeat)
+        return Setting("lease", value, "locks show most deaths sooner")
     value = max(default / 2, _BEATS_WITHOUT_LOCKS * heartbeat)
-    return Setting("lease", value, "nothing else tells of deaths on other hosts")
+    return Setting("lease", value, "nothing else shows deaths on other hosts")
 
 
 def _durability(findings: Sequence[Finding]) -> Setting:
     cost = number(facts_of(findings, "latency"), "power")
     if not facts_of(findings, "durability").get("fsync"):
-        return Setting("durability", "crash", '"power" cannot be had')
+        return Setting("durability", "crash", '"power" is not possible here')
     return Setting("durability", "crash", f'"power" costs a call about {in_words(cost)} more')
 
 
 def as_toml(root: str, settings: Sequence[Setting]) -> str:
-    """A file ``fsqueue.toml``."""
+    """The settings as a file ``fsqueue.toml``."""
     quoted = root.replace("\\", "\\\\").replace('"', '\\"')
     lines = [("root", f'"{quoted}"', "")]
     for each in settings:

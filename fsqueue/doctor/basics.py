@@ -1,4 +1,4 @@
-"""Probes that need nobody else: who may enter, room, names, links, folders, disk."""
+"""Probes that one process can run alone: permissions, room, names, folders, links, fsync."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from fsqueue.spool.disk.filesystem import Filesystem, links_unsupported
 from fsqueue.spool.format.names import AttemptName, Slot, new_token
 
 if TYPE_CHECKING:
-    from fsqueue.doctor.workplace import Workplace
+    from fsqueue.doctor.workspace import Workspace
 
 _LITTLE, _VERY_LITTLE = 256 << 20, 16 << 20
 _FEW, _VERY_FEW = 20_000, 1_000
-# A queue's folder is <application>.<queue>, each of 64 letters at most.
+# A queue's folder is <application>.<queue>, with at most 64 characters each.
 _LONGEST = 129
 
 
 def writable(root: str, error: OSError) -> Finding:
-    """Nothing else can be probed in a directory where nothing can be made."""
+    """The finding on a directory where no folder can be made, so that no probe can run."""
     return Finding(
         "writable",
         Verdict.BAD,
         f"cannot make a folder in {root}: {error.strerror or error}",
         "callers and workers make files all the time",
-        "give yourself the right to write there, or free some room",
+        "get permission to write there, or free some room",
         {"errno": error.errno},
     )
 
 
 def permissions(root: str, group: int | None) -> Finding:
-    """Who may write to the root: they can run code as whoever uses the queue."""
+    """Permissions of the root. Any user who can write there can run code as its users."""
     mode = stat.filemode(os.stat(root).st_mode)
     try:
         check_root(Filesystem(group=group), root)
@@ -51,12 +51,12 @@ def permissions(root: str, group: int | None) -> Finding:
     return Finding("permissions", Verdict.OK, mode, f"only {owner} can write here")
 
 
-def modes(place: Workplace) -> Finding:
-    """Whether files can be made private."""
+def modes(place: Workspace) -> Finding:
+    """Whether file modes work, so that files can be private."""
     fs = Filesystem(group=place.fs.group)
     path = place.path("mode")
     wanted = 0o600 if fs.group is None else 0o660
-    meaning = "without modes others may read arguments and results, or write files that run as you"
+    meaning = "other users may read arguments and results, or write calls that run as you"
     try:
         fs.create(path, [b""])
         found = stat.S_IMODE(fs.status(path).st_mode)
@@ -65,8 +65,8 @@ def modes(place: Workplace) -> Finding:
         return Finding(
             "modes",
             Verdict.BAD,
-            f"cannot set one: {error.strerror}",
-            f"calls fail: {meaning}",
+            f"cannot set a mode: {error.strerror}",
+            f"calls fail: without modes, {meaning}",
             "use a filesystem with owners and modes",
         )
     if found != wanted:
@@ -74,14 +74,14 @@ def modes(place: Workplace) -> Finding:
             "modes",
             Verdict.BAD,
             f"{wanted:04o} became {found:04o}",
-            meaning,
+            f"without modes, {meaning}",
             "use a filesystem with owners and modes",
         )
-    return Finding("modes", Verdict.OK, f"{wanted:04o}", "files are as private as they should be")
+    return Finding("modes", Verdict.OK, f"{wanted:04o}", "files are private")
 
 
-def space(place: Workplace) -> Finding:
-    """Free room and inodes."""
+def space(place: Workspace) -> Finding:
+    """Free space and inodes."""
     found = os.statvfs(place.root)
     free, total = found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize
     inodes = found.f_favail if found.f_files else None  # btrfs and others have no fixed number
@@ -95,14 +95,14 @@ def space(place: Workplace) -> Finding:
         "space",
         verdict,
         f"{free / 2**20:,.0f} of {total / 2**20:,.0f} MiB free, {shown} inodes",
-        "each call and each outcome is a file; without room they are refused with an error",
+        "each call and each outcome is a file; without room, publishing it fails with an error",
         "" if verdict is Verdict.OK else "free some room, or use another filesystem",
         {"free_bytes": free, "free_inodes": inodes},
     )
 
 
-def names(place: Workplace) -> Finding:
-    """Names as the spool uses them, and whether letters of both cases differ."""
+def names(place: Workspace) -> Finding:
+    """Names as a spool uses them, and whether upper and lower case differ."""
     fs, folder = place.fs, place.make("names")
     attempt = AttemptName(f"{'k' * 32}-{10**14}", 99, 1, cancelled=True)
     used = [str(attempt), str(Slot(5, 1_700_000_000.123)), "q" * _LONGEST, f"{attempt}.reason"]
@@ -129,22 +129,22 @@ def names(place: Workplace) -> Finding:
     return Finding(
         "names",
         Verdict.WEAK if folded else Verdict.OK,
-        f"up to {_LONGEST} letters, {'upper and lower case alike' if folded else 'case counts'}",
-        "applications or queues whose names differ in case only share their calls"
+        f"up to {_LONGEST} letters, {'ignoring case' if folded else 'case counts'}",
+        "applications or queues whose names differ only in case share their calls"
         if folded
-        else "all names that a queue uses can be made",
+        else "all names that a queue uses are possible",
         "name applications and queues in lower case" if folded else "",
         {"case_sensitive": not folded},
     )
 
 
-def links(place: Workplace) -> Finding:
-    """Hard links, which make the first outcome the only one."""
+def links(place: Workspace) -> Finding:
+    """Hard links, with which the first outcome of a call is the only one."""
     fs, folder = place.fs, place.make("links")
     one, two, taken = f"{folder}/one", f"{folder}/two", f"{folder}/taken"
     for path in (one, taken):
         fs.create(path, [b"x"])
-    weaker = "a look and a rename stand in: two workers that finish one call at once can both pass"
+    weaker = "two workers that finish one call at the same time can both publish an outcome"
     try:
         fs.link(one, two)
     except OSError as error:
@@ -154,8 +154,8 @@ def links(place: Workplace) -> Finding:
             "links",
             Verdict.WEAK,
             f"none: {error.strerror}",
-            f"{weaker}, and then the later outcome stands",
-            "prefer a filesystem with hard links where bodies may run twice",
+            f"{weaker}, and then the later one counts",
+            "prefer a filesystem with hard links if it matters which outcome of a call counts",
             {"links": False},
         )
     try:
@@ -165,7 +165,7 @@ def links(place: Workplace) -> Finding:
         return Finding(
             "links",
             Verdict.OK,
-            f"refused onto an existing name; {count} names counted",
+            f"refused for an existing name; {count} names counted",
             "the first outcome of a call is the only one",
             "",
             {"links": True},
@@ -179,8 +179,8 @@ def links(place: Workplace) -> Finding:
     )
 
 
-def folders(place: Workplace) -> Finding:
-    """Moves into folders that are in use or gone."""
+def folders(place: Workspace) -> Finding:
+    """Removal of folders in use, and moves into missing folders: both must fail."""
     fs, folder = place.fs, place.make("folders")
     fs.mkdir(f"{folder}/used")
     fs.create(f"{folder}/used/file", [b""])
@@ -190,7 +190,7 @@ def folders(place: Workplace) -> Finding:
     else:
         for what, source, target in (
             ("a file moves into a missing folder", "used/file", "missing/file"),
-            ("a file moves that is not there", "used/nothing", "used/other"),
+            ("a file that does not exist moves", "used/nothing", "used/other"),
         ):
             try:
                 fs.rename(f"{folder}/{source}", f"{folder}/{target}")
@@ -200,14 +200,14 @@ def folders(place: Workplace) -> Finding:
     return Finding(
         "folders",
         Verdict.BAD if wrong else Verdict.OK,
-        "; ".join(wrong) or "a folder in use cannot be removed, a missing one not moved into",
-        "recovery removes the folders of dead workers, never one with a call in it",
+        "; ".join(wrong) or "no removal of a folder in use, no move into a missing folder",
+        "recovery removes the folders of dead workers, but never a folder with a call in it",
         "use another filesystem" if wrong else "",
     )
 
 
-def durability(place: Workplace) -> Finding:
-    """Whether files and folders can be forced to the disk."""
+def durability(place: Workspace) -> Finding:
+    """Whether fsync works for files and folders."""
     path = place.path(f"durable-{new_token()}")
     refused = []
     for what, target, flags in (
@@ -228,9 +228,9 @@ def durability(place: Workplace) -> Finding:
         "durability",
         Verdict.WEAK if refused else Verdict.OK,
         f"no fsync of {' and '.join(refused)}" if refused else "fsync of files and of folders",
-        'durability = "power" is then as good as the file server\'s own care'
+        'durability = "power" then depends on the file server\'s own care'
         if refused
-        else 'durability = "power" can be had',
+        else 'durability = "power" is possible',
         "do not rely on calls surviving a power cut" if refused else "",
         {"fsync": not refused},
     )

@@ -1,4 +1,4 @@
-"""Runs all probes, and says what they make of the directory."""
+"""Runs all probes on a directory, and reports the findings."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 from fsqueue.doctor import basics, timing
 from fsqueue.doctor.advice import recommend
 from fsqueue.doctor.findings import Finding, Verdict, facts_of, worst
-from fsqueue.doctor.life import PartnerLostError
+from fsqueue.doctor.heartbeat import PartnerLostError
 from fsqueue.doctor.mountinfo import probe_mount
 from fsqueue.doctor.partner import partner
-from fsqueue.doctor.peer import examine_with_peer, meet
-from fsqueue.doctor.races import examine_together
-from fsqueue.doctor.workplace import LenientFilesystem, workplace
+from fsqueue.doctor.races import examine_jointly
+from fsqueue.doctor.rendezvous import examine_with_peer, meet
+from fsqueue.doctor.workspace import LenientFilesystem, workspace
 from fsqueue.environment.workdir import absolute
 
 if TYPE_CHECKING:
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
     from fsqueue.doctor.advice import Setting
     from fsqueue.doctor.partner import Partner
-    from fsqueue.doctor.party import Party
-    from fsqueue.doctor.workplace import Workplace
+    from fsqueue.doctor.session import Session
+    from fsqueue.doctor.workspace import Workspace
     from fsqueue.spool.disk.filesystem import Filesystem
 
 PROBES = (
@@ -41,20 +41,20 @@ PROBES = (
 
 _ALONE = (
     "other hosts share this directory: run `fsqueue doctor --peer` on two of them at the same time "
-    "to see what each sees of the other's changes"
+    "to measure how each sees the other's changes"
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What was found, and what follows from it.
+    """The report of an examination.
 
     Args:
         root: the directory.
-        findings: of one host, in the order of the probes.
+        findings: findings on this host, in the order of the probes.
         between: findings between two hosts; empty without a peer.
         hosts: names of this host (``here``) and of the peer (``there``).
-        settings: recommended ones.
+        settings: recommended settings.
         notes: what was not examined.
     """
 
@@ -67,7 +67,7 @@ class Report:
 
     @property
     def verdict(self) -> Verdict:
-        """The worst of all findings'."""
+        """The worst verdict of all findings."""
         return worst([*self.findings, *self.between])
 
 
@@ -79,18 +79,19 @@ def examine(
     progress: Callable[[str], object] = lambda _: None,
     fs: Filesystem | None = None,
 ) -> Report:
-    """Examine a directory that exists, in a folder of its own there, which is removed.
+    """Examine an existing directory, in a temporary folder there.
 
     Args:
         root: the directory.
-        group: number of the group that is to share it.
-        peer: seconds to wait for another host that examines it too; None: this host alone.
-        progress: told what is going on.
-        fs: verbs over system calls, or None for the usual ones.
+        group: number of the group that shares it.
+        peer: longest time to wait for another host that examines it too, in seconds; None: examine
+            it from this host alone.
+        progress: called with a line of text about each stage.
+        fs: the filesystem; None: one that ignores errors on setting modes.
 
     Raises:
         NoPeerError: no other host came.
-        PartnerLostError: the other host left in the middle.
+        PartnerLostError: the other host left before the end.
     """
     root = absolute(root)
     fs = fs or LenientFilesystem(group=group)
@@ -98,75 +99,75 @@ def examine(
     pair: tuple[list[Finding], Mapping[str, str]] = ([], {})
     with contextlib.ExitStack() as stack:
         try:
-            place = stack.enter_context(workplace(root, fs))
+            place = stack.enter_context(workspace(root, fs))
         except OSError as error:
             findings.append(basics.writable(root, error))
             return Report(root, findings, *pair, [], [])
         second = stack.enter_context(partner(place))
         progress("examining from this host")
         findings += [_run(probe, place) for probe in PROBES]
-        findings += _together(second.party)
+        findings += _examine_with_partner(second.session)
         if peer is not None:
             pair = _between_hosts(place, second, peer, progress)
     alone = peer is None and facts_of(findings, "filesystem").get("remote")
-    # What two hosts found out together counts for more: it comes first.
+    # The findings of two hosts count for more, so they come first.
     settings = recommend([*pair[0], *findings])
     return Report(root, findings, *pair, settings, [_ALONE] if alone else [])
 
 
 def _between_hosts(
-    place: Workplace, second: Partner, patience: float, progress: Callable[[str], object]
+    place: Workspace, second: Partner, patience: float, progress: Callable[[str], object]
 ) -> tuple[list[Finding], Mapping[str, str]]:
     progress(
         f"waiting up to {patience:g} s for another host: run `fsqueue doctor --peer {place.root}` "
         "there"
     )
-    party = meet(place, patience)
-    second.accompany(party.other)
+    session = meet(place, patience)
+    second.start_heartbeat(session.other)
     progress("examining together with another host")
     try:
-        return _examine_with_peer(party)
+        return _examine_with_peer(session)
     except BaseException as error:
-        party.leave(_last_word(error))
+        session.leave(_why_it_left(error))
         raise
 
 
-def _examine_with_peer(party: Party) -> tuple[list[Finding], Mapping[str, str]]:
-    """As it says; an error of one whose partner has left is that."""
+def _examine_with_peer(session: Session) -> tuple[list[Finding], Mapping[str, str]]:
+    """Examine together; if the other host has left, an error is reported as that."""
     try:
-        return examine_with_peer(party)
+        return examine_with_peer(session)
     except OSError as error:
-        party.signs.look(at_once=True)
-        gone = isinstance(error, FileNotFoundError)  # while the other one clears up
-        if not gone and party.place.fs.has_folder(party.place.folder):
+        session.heartbeat.check(at_once=True)
+        gone = isinstance(error, FileNotFoundError)  # expected while the other host clears up
+        if not gone and session.place.fs.has_folder(session.place.folder):
             raise
         raise PartnerLostError("the other examiner has left, and cleared up") from error
 
 
-def _last_word(error: BaseException) -> str:
+def _why_it_left(error: BaseException) -> str:
     if isinstance(error, PartnerLostError):
         return ""
     return "it was stopped" if isinstance(error, KeyboardInterrupt) else f"it failed: {error}"
 
 
-def _together(party: Party) -> list[Finding]:
+def _examine_with_partner(session: Session) -> list[Finding]:
     try:
-        party.exchange("hello")
-        return examine_together(party)
+        session.exchange("hello")
+        return examine_jointly(session)
     except (PartnerLostError, OSError) as error:
         return [
             Finding(
                 "partner",
                 Verdict.BAD,
                 f"two processes cannot work together here: {error}",
-                "callers and workers do nothing else",
+                "callers and workers work together all the time",
                 "use another filesystem",
             )
         ]
 
 
-def _run(probe: Callable[[Workplace], Finding], place: Workplace) -> Finding:
-    """A probe that is stopped by an error has found that error."""
+def _run(probe: Callable[[Workspace], Finding], place: Workspace) -> Finding:
+    """Run a probe; an error that stops it is its finding."""
     try:
         return probe(place)
     except OSError as error:
@@ -175,6 +176,6 @@ def _run(probe: Callable[[Workplace], Finding], place: Workplace) -> Finding:
             probe.__name__,
             Verdict.BAD,
             f"failed: {error.strerror or error} {f'({code})' if code else ''}".rstrip(),
-            "what a queue does all the time fails here",
+            "an operation that a queue needs all the time fails here",
             "see the error, or use another filesystem",
         )

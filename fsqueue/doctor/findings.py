@@ -1,4 +1,4 @@
-"""What a probe has found."""
+"""Findings of the probes."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ Fact = str | int | float | bool | None
 
 
 class Verdict(enum.StrEnum):
-    """How a finding bears on a queue; the order is that of their weight."""
+    """What a finding means for a queue, from harmless to serious."""
 
     OK = "ok"
     WEAK = "weak"
-    """A queue works, and something is weaker or slower than it could be."""
+    """A queue works, but something is weaker or slower than it could be."""
     BAD = "bad"
-    """No queue should be there."""
+    """No queue should be placed there."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One property of the directory.
+    """A finding: one property of the directory.
 
     Args:
-        name: of the probe.
+        name: name of the probe.
         verdict: see `Verdict`.
-        measured: what was seen, with figures.
-        meaning: what this is to a queue.
+        measured: what was measured, with figures.
+        meaning: what this means for a queue.
         advice: what to do about it; empty if there is nothing to do.
-        facts: the same figures for programs, times in seconds.
+        facts: the same figures for programs; times in seconds.
     """
 
     name: str
@@ -50,25 +50,25 @@ def worst(findings: Sequence[Finding]) -> Verdict:
 
 
 def facts_of(findings: Sequence[Finding], name: str) -> Mapping[str, Fact]:
-    """What a probe has measured; nothing if it did not run."""
+    """The facts of a finding; empty if the probe did not run."""
     return next((finding.facts for finding in findings if finding.name == name), {})
 
 
 def number(facts: Mapping[str, Fact], key: str, default: float = 0.0) -> float:
-    """A measured number."""
+    """A fact that is a number, or the default."""
     value = facts.get(key)
     return float(value) if isinstance(value, int | float) else default
 
 
 def median(times: Sequence[float]) -> float:
-    """The middle one; 0 if there is none."""
+    """The median; 0 if there are no times."""
     from statistics import median as middle  # which loads fractions and decimals
 
     return middle(times) if times else 0.0
 
 
 def in_words(seconds: float) -> str:
-    """A duration that a person can read: 12 us, 3.4 ms, 1.2 s."""
+    """A duration for people, such as ``12 us``, ``3.4 ms`` or ``1.2 s``."""
     for unit, scale in (("s", 1.0), ("ms", 1e3), ("us", 1e6)):
         if abs(seconds) * scale >= 1 or unit == "us":
             value = seconds * scale

@@ -1,4 +1,4 @@
-"""What is mounted where the directory lies, and what its mount options mean for a queue.
+"""The mount that holds the directory, and what its options mean for a queue.
 
 Sources: proc(5), nfs(5), mount.cifs(8), mount.lustre(8), the kernel's overlayfs.rst.
 """
@@ -15,7 +15,7 @@ from fsqueue.spool.disk.mounts import filesystem_type, is_remote
 _TABLE = "/proc/self/mountinfo"
 _ESCAPE = re.compile(r"\\([0-7]{3})")
 
-# What presents an object store as a folder: a rename there is a copy and a removal.
+# These present an object store as a folder. A rename there is a copy and a removal.
 OBJECT_STORES = frozenset(
     {
         "fuse.s3fs",
@@ -68,7 +68,7 @@ def find_mount(path: str, table: str, device: str) -> Mount | None:
         mount = Mount.parse(line)
         point = mount.point.rstrip("/")
         inside = path == point or path.startswith(point + "/")
-        # btrfs has a device of its own for each subvolume: then the mount point decides alone.
+        # btrfs has a separate device number for each subvolume: then only the mount point decides.
         better = best is None or (mount.device == device, len(mount.point)) >= (
             best.device == device,
             len(best.point),
@@ -79,7 +79,7 @@ def find_mount(path: str, table: str, device: str) -> Mount | None:
 
 
 def mount_of(path: str) -> Mount:
-    """The mount that holds `path`, as far as this system tells."""
+    """The mount that holds `path`, as far as this system reports it."""
     real = os.path.realpath(path)
     number = os.stat(real).st_dev
     try:
@@ -101,7 +101,7 @@ def probe_mount(root: str) -> Finding:
         meaning.append(what)
         advice += [todo] if todo else []
     if not meaning:
-        meaning = ["shared by several hosts" if remote else "seen by this host alone"]
+        meaning = ["shared by several hosts" if remote else "visible only on this host"]
     shown = [option for option in mount.options if _SHOWN.fullmatch(option)]
     at = f" at {mount.point}" if mount.point else ""
     return Finding(
@@ -120,7 +120,7 @@ def probe_mount(root: str) -> Finding:
 
 
 def judge(mount: Mount) -> list[tuple[Verdict, str, str]]:
-    """What a mount's type and options mean: verdict, meaning and advice of each."""
+    """The judgements on a mount's type and options: verdict, meaning and advice of each."""
     options = dict(part.partition("=")[::2] for part in mount.options)
     rules = {"nfs": _judge_nfs, "nfs4": _judge_nfs, "cifs": _judge_cifs, "lustre": _judge_lustre}
     found = []
@@ -130,17 +130,17 @@ def judge(mount: Mount) -> list[tuple[Verdict, str, str]]:
         found.append(
             (
                 Verdict.BAD,
-                "an object store made to look like a folder: a rename there is no one step",
+                "an object store presented as a folder: a rename there is not atomic",
                 "use a real filesystem",
             )
         )
     if mount.kind in {"tmpfs", "ramfs"}:
-        found.append((Verdict.OK, "in memory: quick, of this host alone, gone with a reboot", ""))
+        found.append((Verdict.OK, "in memory: fast, only on this host, lost at a reboot", ""))
     if mount.kind == "overlay":
         found.append(
             (
                 Verdict.OK,
-                "a container's own layer: nobody else sees it, and it ends with the container",
+                "a container's own layer: visible only in the container, and deleted with it",
                 "",
             )
         )
@@ -153,7 +153,7 @@ def _judge_nfs(options: dict[str, str]) -> list[tuple[Verdict, str, str]]:
         found.append(
             (
                 Verdict.WEAK,
-                "soft: operations fail, with unknown fate, where they should wait for the server",
+                "soft: operations fail with unknown effect when they should wait for the server",
                 "mount it hard",
             )
         )
@@ -162,12 +162,12 @@ def _judge_nfs(options: dict[str, str]) -> list[tuple[Verdict, str, str]]:
         found.append(
             (
                 Verdict.WEAK,
-                "file locks stay on this host: deaths on other hosts are noticed by the lease only",
+                "file locks stay on this host: only the lease shows deaths on other hosts",
                 "mount it without nolock and local_lock, or set a shorter lease",
             )
         )
     if "noac" in options or options.get("actimeo") == "0":
-        found.append((Verdict.OK, "nothing is cached: always true, and slower", ""))
+        found.append((Verdict.OK, "nothing is cached: always current, but slower", ""))
     return found
 
 
@@ -181,7 +181,7 @@ def _judge_cifs(options: dict[str, str]) -> list[tuple[Verdict, str, str]]:
         found.append(
             (
                 Verdict.BAD,
-                "cache=loose: what other hosts wrote may never be seen",
+                "cache=loose: this host may never see what other hosts wrote",
                 "mount it with cache=strict",
             )
         )
@@ -194,7 +194,7 @@ def _judge_lustre(options: dict[str, str]) -> list[tuple[Verdict, str, str]]:
     return [
         (
             Verdict.WEAK,
-            "file locks fail or stay on this host: deaths elsewhere are noticed by the lease only",
+            "file locks fail or stay on this host: only the lease shows deaths on other hosts",
             "mount it with flock, or set a shorter lease",
         )
     ]

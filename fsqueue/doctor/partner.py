@@ -1,8 +1,8 @@
 """The second process of an examination on one host.
 
-It takes part in `races`, and removes the workplace when its parent is gone, however that ended.
-Of an examination with another host it shows that one that its own goes on, and tells it when its
-parent was killed.
+It takes part in the races, and removes the workspace when its parent process is gone, however that
+ended. In an examination with another host, it sends the heartbeats and reports if its parent was
+killed.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fsqueue.doctor.life import KILLED, SignsOfLife
-from fsqueue.doctor.party import Party
-from fsqueue.doctor.peer import signs_between
-from fsqueue.doctor.races import examine_together
-from fsqueue.doctor.workplace import LenientFilesystem, Workplace, remove
+from fsqueue.doctor.heartbeat import KILLED, Heartbeat
+from fsqueue.doctor.races import examine_jointly
+from fsqueue.doctor.rendezvous import heartbeat_between
+from fsqueue.doctor.session import Session
+from fsqueue.doctor.workspace import LenientFilesystem, Workspace, remove
 from fsqueue.environment.workdir import workdir
 
 if TYPE_CHECKING:
@@ -36,23 +36,23 @@ class Partner:
     """The second process, as the first one sees it.
 
     Args:
-        party: what both do together.
-        process: the second one.
+        session: the session between the two processes.
+        process: the second process.
     """
 
-    party: Party
+    session: Session
     process: subprocess.Popen[bytes]
 
-    def accompany(self, other: str) -> None:
-        """From now on another host's examination, of this token, is to know that this one lives."""
+    def start_heartbeat(self, other: str) -> None:
+        """Start sending heartbeats to another host's examination, given by its token."""
         if self.process.stdin:
-            with contextlib.suppress(OSError):  # it is gone: that shows as silence
+            with contextlib.suppress(OSError):  # it is gone; the other host notices the silence
                 self.process.stdin.write(f"{other}\n".encode())
                 self.process.stdin.flush()
 
 
 def _import_path() -> Iterator[str]:
-    """Where this process finds modules, for another one in any directory."""
+    """This process's ``sys.path``, valid in any working directory."""
     for path in sys.path:
         if path:
             yield path
@@ -61,11 +61,11 @@ def _import_path() -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def partner(place: Workplace) -> Iterator[Partner]:
+def partner(place: Workspace) -> Iterator[Partner]:
     """Start the second process."""
-    # Before it starts: it talks at once.
-    party = _party(place, _FIRST, _SECOND)
-    party.open()
+    # The second process sends a message as soon as it starts.
+    session = _session(place, _FIRST, _SECOND)
+    session.open()
     group = "" if place.fs.group is None else str(place.fs.group)
     process = subprocess.Popen(  # noqa: S603 - this interpreter, our own code
         # -P: no module of the current folder comes before the standard library's.
@@ -74,11 +74,11 @@ def partner(place: Workplace) -> Iterator[Partner]:
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        start_new_session=True,  # Ctrl-C is for the parent, which ends this one
+        start_new_session=True,  # Ctrl-C is for the parent, which ends the second process
     )
-    party.signs.alive = lambda: process.poll() is None
+    session.heartbeat.alive = lambda: process.poll() is None
     try:
-        yield Partner(party, process)
+        yield Partner(session, process)
     finally:
         if process.stdin:
             with contextlib.suppress(BrokenPipeError):
@@ -90,40 +90,40 @@ def partner(place: Workplace) -> Iterator[Partner]:
             process.wait()
 
 
-def _party(place: Workplace, me: str, other: str) -> Party:
-    # On one host a process that is gone is seen at once: nobody has to beat.
-    signs = SignsOfLife(place, place, me, other, quiet=float("inf"))
-    return Party(place, signs, leads=me == _FIRST)
+def _session(place: Workspace, me: str, other: str) -> Session:
+    # On one host, the parent sees at once that the process is gone: no beats needed.
+    heartbeat = Heartbeat(place, place, me, other, quiet=float("inf"))
+    return Session(place, heartbeat, leads=me == _FIRST)
 
 
 def main() -> None:
-    """Take part until standard input ends, then clear up."""
-    # A terminal that is closed, or a batch system, signals everybody: the parent decides.
+    """Take part in the examination until standard input ends, then clear up."""
+    # A closing terminal or a batch system signals both processes: the parent decides.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     _, root, token, group = sys.argv
     fs = LenientFilesystem(group=int(group) if group else None)
-    place = Workplace(fs, root, token)
+    place = Workspace(fs, root, token)
     threading.Thread(target=_take_part, args=(place,), daemon=True).start()
     if other := sys.stdin.buffer.readline().decode().strip():
-        _accompany(signs_between(place, other))
+        _send_heartbeats(heartbeat_between(place, other))
     remove(place.folder)
-    # Without waiting for the other threads, which the removal may have stopped anywhere.
+    # Do not wait for the other threads: the removal may have blocked them anywhere.
     os._exit(0)
 
 
-def _accompany(signs: SignsOfLife) -> None:
+def _send_heartbeats(heartbeat: Heartbeat) -> None:
     ended = threading.Event()
-    threading.Thread(target=signs.beat, args=(ended,), daemon=True).start()
+    threading.Thread(target=heartbeat.beat, args=(ended,), daemon=True).start()
     sys.stdin.buffer.read()
     ended.set()
-    signs.leave(KILLED)  # unless the parent has left word itself
+    heartbeat.leave(KILLED)  # unless the parent has reported a reason itself
 
 
-def _take_part(place: Workplace) -> None:
-    party = _party(place, _SECOND, _FIRST)
+def _take_part(place: Workspace) -> None:
+    session = _session(place, _SECOND, _FIRST)
     try:
-        party.exchange("hello")
-        examine_together(party)
+        session.exchange("hello")
+        examine_jointly(session)
     finally:
-        party.leave()
+        session.leave()

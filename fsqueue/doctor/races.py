@@ -1,7 +1,7 @@
-"""What two do at the same time: both run these, each in a process of its own.
+"""Races between two processes: both run these steps at the same time.
 
-Every step goes through to its end on both sides, whatever fails: an error is data, too. Each
-returns the findings of its own side; those on races are the same on both.
+Both sides finish every step, whatever fails: they exchange errors like other data. Each side
+returns its own findings. The findings on races are the same on both sides.
 """
 
 from __future__ import annotations
@@ -19,28 +19,28 @@ from fsqueue.doctor.findings import Finding, Verdict
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from fsqueue.doctor.party import Party
+    from fsqueue.doctor.session import Session
 
 _MOST, _LEAST = 600, 60
 _PREPARATION = 1.0
 _READING = 0.5
 _BLOCK = 4096
 LOCKS: Final = {"flock": fcntl.flock, "fcntl": fcntl.lockf}
-# Both start anew from a barrier after so many names: none is far ahead for long.
+# Both meet at a barrier after this many names, so that neither gets far ahead.
 _ROUND = 100
 
 
-def examine_together(party: Party) -> list[Finding]:
-    """All steps; the other one must be running them too.
+def examine_jointly(session: Session) -> list[Finding]:
+    """Run all steps; the other process must be running them too.
 
     Raises:
-        PartnerLostError: the other one has left.
+        PartnerLostError: the other process has left.
     """
     return [
-        publication(party),
-        replacement(party),
-        *(hold(party, contest) for contest in CONTESTS),
-        *(locks(party, kind) for kind in LOCKS),
+        publication(session),
+        replacement(session),
+        *(hold(session, contest) for contest in CONTESTS),
+        *(locks(session, kind) for kind in LOCKS),
     ]
 
 
@@ -52,36 +52,36 @@ class Contest:
     """A race for names.
 
     Args:
-        name: of the finding.
+        name: name of the finding.
         attempt: tries to win the name `name` in `folder`; FileNotFoundError and FileExistsError
-            are defeats.
+            mean that the other side has won.
         fault: the verdict if a name has two winners, or none.
-        absence: the verdict if there is no such operation.
-        meaning: what rests on it.
+        absence: the verdict if the operation does not exist.
+        meaning: what depends on it.
     """
 
     name: str
-    attempt: Callable[[Party, str, str], None]
+    attempt: Callable[[Session, str, str], None]
     fault: Verdict
     absence: Verdict
     meaning: str
 
     @property
     def folder(self) -> str:
-        """Name of the folder where it takes place; each side has ``<folder>.<side>`` besides."""
+        """Name of the folder of the race; each side also has a folder ``<folder>.<side>``."""
         return self.name.replace(" ", "-")
 
 
-def _rename(party: Party, folder: str, name: str) -> None:
-    party.place.fs.rename(f"{folder}/{name}", f"{folder}.{party.me}/{name}")
+def _rename(session: Session, folder: str, name: str) -> None:
+    session.place.fs.rename(f"{folder}/{name}", f"{folder}.{session.me}/{name}")
 
 
-def _link(party: Party, folder: str, name: str) -> None:
-    party.place.fs.link(f"{folder}.{party.me}/mine", f"{folder}/{name}.won")
+def _link(session: Session, folder: str, name: str) -> None:
+    session.place.fs.link(f"{folder}.{session.me}/mine", f"{folder}/{name}.won")
 
 
-def _create(party: Party, folder: str, name: str) -> None:
-    party.place.fs.create(f"{folder}/{name}.won", [party.me.encode()])
+def _create(session: Session, folder: str, name: str) -> None:
+    session.place.fs.create(f"{folder}/{name}.won", [session.me.encode()])
 
 
 CONTESTS: Final = (
@@ -90,48 +90,50 @@ CONTESTS: Final = (
         "link race", _link, Verdict.BAD, Verdict.WEAK, "the first outcome of a call is the only one"
     ),
     Contest(
-        "create race", _create, Verdict.WEAK, Verdict.BAD, "nothing: claims are made by renames"
+        "create race", _create, Verdict.WEAK, Verdict.BAD, "nothing: workers claim calls by renames"
     ),
 )
 
 
-def hold(party: Party, contest: Contest) -> Finding:
-    """Both try to win the same names."""
-    folder = party.place.path(contest.folder)
-    count = _prepare(party, contest, folder)
+def hold(session: Session, contest: Contest) -> Finding:
+    """Hold one race: both sides try to win the same names."""
+    folder = session.place.path(contest.folder)
+    count = _prepare(session, contest, folder)
     wins: list[int] = []
     error = "" if count else "nothing could be made"
     for start in range(0, count, _ROUND):
-        party.exchange(f"{contest.name}: from {start}")
+        session.exchange(f"{contest.name}: from {start}")
         if not error:
-            won, error = _compete(party, contest, folder, range(start, min(start + _ROUND, count)))
+            won, error = _compete(
+                session, contest, folder, range(start, min(start + _ROUND, count))
+            )
             wins += won
     if contest.attempt is _rename and not error:
-        # A rename whose reply was lost has happened all the same: the folder tells.
-        mine = party.place.fs.names(f"{folder}.{party.me}", fresh=True)
+        # A rename whose reply was lost has still happened: count the files in the folder.
+        mine = session.place.fs.names(f"{folder}.{session.me}", fresh=True)
         wins = sorted(int(name) for name in mine if name.isdecimal())
-    theirs = party.exchange(contest.name, {"wins": wins, "error": error})
+    theirs = session.exchange(contest.name, {"wins": wins, "error": error})
     if failed := error or theirs["error"]:
         return Finding(
             contest.name,
             contest.absence,
             f"not possible: {failed}",
-            f"on this rests: {contest.meaning}",
+            f"this depends on it: {contest.meaning}",
             "use another filesystem" if contest.absence is Verdict.BAD else "see above",
         )
     return judge(contest, count, set(wins), set(theirs["wins"]))
 
 
 def judge(contest: Contest, count: int, mine: set[int], theirs: set[int]) -> Finding:
-    """What the winners of a race say."""
+    """The finding on a race: each name must have one winner."""
     doubles, nobody = len(mine & theirs), count - len(mine | theirs)
     wrong = doubles + nobody > 0
     return Finding(
         contest.name,
         contest.fault if wrong else Verdict.OK,
         f"{count} names: {len(mine)} won here, {len(theirs)} there, {doubles} by both, "
-        f"{nobody} by nobody{'' if mine and theirs else '; one side was always the first'}",
-        f"on one winner a name rests: {contest.meaning}",
+        f"{nobody} by none{'' if mine and theirs else '; one side was always the first'}",
+        f"one winner for each name guarantees: {contest.meaning}",
         "use another filesystem" if wrong and contest.fault is Verdict.BAD else "",
         {
             "names": count,
@@ -143,57 +145,60 @@ def judge(contest: Contest, count: int, mine: set[int], theirs: set[int]) -> Fin
     )
 
 
-def _prepare(party: Party, contest: Contest, folder: str) -> int:
-    """Make what is raced for; both learn how many names that is, 0 if they cannot be made."""
-    fs = party.place.fs
+def _prepare(session: Session, contest: Contest, folder: str) -> int:
+    """Make the files of a race. Returns the number of names to both sides; 0 if that failed."""
+    fs = session.place.fs
     half, error = 0, False
     try:
-        party.place.make(f"{contest.folder}.{party.me}")
-        fs.create(f"{folder}.{party.me}/mine", [b"x"])
-        if party.leads:
-            party.place.make(contest.folder)
-            half = _make(party, contest, folder, None)
+        session.place.make(f"{contest.folder}.{session.me}")
+        fs.create(f"{folder}.{session.me}/mine", [b"x"])
+        if session.leads:
+            session.place.make(contest.folder)
+            half = _make(session, contest, folder, None)
     except OSError:
         error = True
-    theirs = int(party.exchange(f"{contest.name}: begun", half))
+    theirs = int(session.exchange(f"{contest.name}: begun", half))
     try:
-        if not party.leads and not error:
-            half = _make(party, contest, folder, theirs)
+        if not session.leads and not error:
+            half = _make(session, contest, folder, theirs)
     except OSError:
         error = True
-    failed = party.exchange(f"{contest.name}: prepared", error)
+    failed = session.exchange(f"{contest.name}: prepared", error)
     return 0 if error or failed else 2 * half
 
 
-def _make(party: Party, contest: Contest, folder: str, half: int | None) -> int:
-    """Make every other file, `half` of them or what time allows; returns how many.
+def _make(session: Session, contest: Contest, folder: str, half: int | None) -> int:
+    """Make every other file, `half` of them or as many as time allows; returns the number.
 
-    Each side makes its half: a file's maker may have it in a cache that is first to be recalled.
+    Each side makes one half, because the host that made a file may have an advantage from its
+    cache.
     """
-    fs, count = party.place.fs, 0
+    fs, count = session.place.fs, 0
     deadline = time.monotonic() + _PREPARATION
     while count < (_MOST // 2 if half is None else half):
         if half is None and count >= _LEAST // 2 and time.monotonic() > deadline:
             break
         if contest.attempt is _rename:
-            fs.create(f"{folder}/{2 * count + (not party.leads)}", [])
-        elif half is None:  # not needed, but a slow filesystem is not to be raced on for longer
+            fs.create(f"{folder}/{2 * count + (not session.leads)}", [])
+        elif half is None:  # measures the speed: a race on a slow filesystem must not take longer
             fs.touch(f"{folder}/measure")
         count += 1
     return count
 
 
-def _compete(party: Party, contest: Contest, folder: str, numbers: range) -> tuple[list[int], str]:
-    """The numbers won, and what stopped the race if something did."""
+def _compete(
+    session: Session, contest: Contest, folder: str, numbers: range
+) -> tuple[list[int], str]:
+    """Returns the numbers won, and the error that stopped the race, or an empty text."""
     wins: list[int] = []
-    # Both in one order: the one who is behind loses, so catches up, and then they are abreast.
+    # Both go in the same order: the slower side loses, so it catches up until they are level.
     for number in numbers:
         try:
-            contest.attempt(party, folder, str(number))
+            contest.attempt(session, folder, str(number))
         except (FileNotFoundError, FileExistsError):
             continue
         except OSError as error:
-            if error.errno == errno.ESTALE:  # the other one was quicker
+            if error.errno == errno.ESTALE:  # the other side was quicker
                 continue
             return wins, error.strerror or str(error)
         wins.append(number)
@@ -203,10 +208,10 @@ def _compete(party: Party, contest: Contest, folder: str, numbers: range) -> tup
 # -- files that appear, and files that are replaced ------------------------------------------
 
 
-def publication(party: Party) -> Finding:
-    """Each reads files that the other one renames to new names: they are whole."""
-    party.place.make(f"published.{party.me}")
-    total = _in_turns(party, "publication", _publish_for_a_while, _read_what_appears)
+def publication(session: Session) -> Finding:
+    """Each side reads files while the other side renames them into place: they must be whole."""
+    session.place.make(f"published.{session.me}")
+    total = _in_turns(session, "publication", _publish_for_a_while, _read_what_appears)
     wrong = total["partial"] > 0 or not total["reads"]
     return Finding(
         "publication",
@@ -218,39 +223,39 @@ def publication(party: Party) -> Finding:
     )
 
 
-def replacement(party: Party) -> Finding:
-    """Each reads a file that the other one replaces: it is always there, and whole."""
-    _rename_into_place(party, _replaced(party, party.me), 0)
-    total = _in_turns(party, "replacement", _replace_for_a_while, _read_for_a_while)
+def replacement(session: Session) -> Finding:
+    """Each side reads a file that the other side replaces: it must be there, and whole."""
+    _rename_into_place(session, _replaced(session, session.me), 0)
+    total = _in_turns(session, "replacement", _replace_for_a_while, _read_for_a_while)
     wrong = total["missing"] + total["partial"] > 0 or not total["reads"]
     return Finding(
         "replacement",
         Verdict.WEAK if wrong else Verdict.OK,
         f"{total['reads']} reads of a file that is replaced: {total['missing']} found none, "
         f"{total['partial']} a part of one{_cut_off(total)}",
-        "fsqueue renames to new names only, but for outcomes where there are no hard links: of "
-        "two outcomes of one call a reader may see neither for a moment",
+        "fsqueue renames to new names only, except for outcomes if there are no hard links: of "
+        "two outcomes of one call, a reader may see neither for a moment",
         "",
         total,
     )
 
 
 def _in_turns(
-    party: Party,
+    session: Session,
     what: str,
-    write: Callable[[Party], None],
-    read: Callable[[Party], dict[str, int]],
+    write: Callable[[Session], None],
+    read: Callable[[Session], dict[str, int]],
 ) -> dict[str, int]:
-    """One reads while the other one writes, and then the other way round; what both have seen."""
-    party.exchange(f"{what}: prepared")
+    """One side reads while the other writes, then they swap; returns the sum of both counts."""
+    session.exchange(f"{what}: prepared")
     seen: dict[str, int] = {}
     for turn in range(2):
-        if party.leads == (turn == 0):
-            seen = read(party)
+        if session.leads == (turn == 0):
+            seen = read(session)
         else:
-            write(party)
-        party.exchange(f"{what}: turn {turn}")
-    theirs = party.exchange(what, seen)
+            write(session)
+        session.exchange(f"{what}: turn {turn}")
+    theirs = session.exchange(what, seen)
     return {key: seen[key] + theirs[key] for key in seen}
 
 
@@ -262,51 +267,51 @@ def _content(number: int) -> bytes:
     return f"{number:08d}".encode() * (_BLOCK // 8) * (1 + number % 4)
 
 
-def _rename_into_place(party: Party, path: str, number: int) -> None:
-    fs, temporary = party.place.fs, party.place.path(f"writing.{party.me}")
+def _rename_into_place(session: Session, path: str, number: int) -> None:
+    fs, temporary = session.place.fs, session.place.path(f"writing.{session.me}")
     fs.create(temporary, [_content(number)])
     fs.rename(temporary, path)
 
 
-def _replaced(party: Party, who: str) -> str:
-    return party.place.path(f"replaced.{who}")
+def _replaced(session: Session, who: str) -> str:
+    return session.place.path(f"replaced.{who}")
 
 
-def _publish_for_a_while(party: Party) -> None:
-    folder = party.place.path(f"published.{party.me}")
-    _write_for_a_while(party, lambda number: f"{folder}/{number}")
+def _publish_for_a_while(session: Session) -> None:
+    folder = session.place.path(f"published.{session.me}")
+    _write_for_a_while(session, lambda number: f"{folder}/{number}")
 
 
-def _replace_for_a_while(party: Party) -> None:
-    path = _replaced(party, party.me)
-    _write_for_a_while(party, lambda _: path)
+def _replace_for_a_while(session: Session) -> None:
+    path = _replaced(session, session.me)
+    _write_for_a_while(session, lambda _: path)
 
 
-def _write_for_a_while(party: Party, path: Callable[[int], str]) -> None:
+def _write_for_a_while(session: Session, path: Callable[[int], str]) -> None:
     deadline, number = time.monotonic() + _READING, 0
-    # An error here shows in what the reader sees, or in the races.
+    # The reader notices the effect of an error here, or the races do.
     with contextlib.suppress(OSError):
         while time.monotonic() < deadline and number < _MOST:
             number += 1
-            _rename_into_place(party, path(number), number)
+            _rename_into_place(session, path(number), number)
 
 
-def _read_what_appears(party: Party) -> dict[str, int]:
-    folder, seen = party.place.path(f"published.{party.other}"), _nothing_seen()
+def _read_what_appears(session: Session) -> dict[str, int]:
+    folder, seen = session.place.path(f"published.{session.other}"), _nothing_seen()
     deadline, known = time.monotonic() + _READING, set[str]()
     while len(known) < _MOST and time.monotonic() < deadline:
-        names = set(party.place.fs.names(folder, fresh=True))
+        names = set(session.place.fs.names(folder, fresh=True))
         for name in names - known:
-            _read(party, f"{folder}/{name}", seen)
+            _read(session, f"{folder}/{name}", seen)
         known = names
     return seen
 
 
-def _read_for_a_while(party: Party) -> dict[str, int]:
-    path, seen = _replaced(party, party.other), _nothing_seen()
+def _read_for_a_while(session: Session) -> dict[str, int]:
+    path, seen = _replaced(session, session.other), _nothing_seen()
     deadline, number = time.monotonic() + _READING, 0
     while number < _MOST and time.monotonic() < deadline:
-        number = _read(party, path, seen)
+        number = _read(session, path, seen)
     return seen
 
 
@@ -314,11 +319,11 @@ def _nothing_seen() -> dict[str, int]:
     return {"reads": 0, "missing": 0, "partial": 0, "stale": 0}
 
 
-def _read(party: Party, path: str, seen: dict[str, int]) -> int:
-    """Read a file and count what is wrong with it; returns its number, 0 if that is not told."""
+def _read(session: Session, path: str, seen: dict[str, int]) -> int:
+    """Read a file and count what is wrong with it; returns its number, or 0 if unknown."""
     seen["reads"] += 1
     try:
-        content = party.place.fs.read(path, fresh=True)
+        content = session.place.fs.read(path, fresh=True)
     except FileNotFoundError:
         seen["missing"] += 1
     except OSError:
@@ -334,24 +339,24 @@ def _read(party: Party, path: str, seen: dict[str, int]) -> int:
 # -- locks --------------------------------------------------------------------------------------
 
 
-def locks(party: Party, kind: str) -> Finding:
-    """The leader holds a lock that the other one must not get before it is released."""
-    path = party.place.path(f"lock.{kind}")
-    party.place.fs.touch(path)
+def locks(session: Session, kind: str) -> Finding:
+    """The leader holds a lock. The other side must not get it before the leader releases it."""
+    path = session.place.path(f"lock.{kind}")
+    session.place.fs.touch(path)
     handle = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     try:
-        held = party.exchange(f"{kind}: held", _take(handle, kind) if party.leads else "")
-        tried = party.exchange(f"{kind}: tried", "" if party.leads else _take(handle, kind))
-        if party.leads:
+        held = session.exchange(f"{kind}: held", _take(handle, kind) if session.leads else "")
+        tried = session.exchange(f"{kind}: tried", "" if session.leads else _take(handle, kind))
+        if session.leads:
             with contextlib.suppress(OSError):
                 LOCKS[kind](handle, fcntl.LOCK_UN)
-        party.exchange(f"{kind}: released")
-        answer: Any = "" if party.leads else _take(handle, kind)
-        freed = party.exchange(f"{kind}: freed", answer)
-        mine = party.exchange(f"{kind}: done", [held, tried, freed])
+        session.exchange(f"{kind}: released")
+        answer: Any = "" if session.leads else _take(handle, kind)
+        freed = session.exchange(f"{kind}: freed", answer)
+        mine = session.exchange(f"{kind}: done", [held, tried, freed])
     finally:
         os.close(handle)
-    # Each has heard only what the other one said.
+    # Each side took part in only some of the steps: complete its answers by the other side's.
     held, tried, freed = [
         one or other for one, other in zip([held, tried, freed], mine, strict=True)
     ]
@@ -371,23 +376,23 @@ def _take(handle: int, kind: str) -> str:
 
 def _judge_lock(kind: str, held: str, tried: str, freed: str) -> Finding:
     excludes = (held, tried, freed) == ("taken", "refused", "taken")
-    # fsqueue's own locks are flock's; the other kind is told for those who wonder.
+    # fsqueue uses flock; the other kind is reported for information.
     relevant = kind == "flock"
     if excludes:
         measured = "excludes, and is free when it is released"
     elif held != "taken":
-        measured = f"cannot be had: {held}"
+        measured = f"not possible: {held}"
     else:
-        measured = f"excludes nobody: the second one was {tried}, then {freed}"
+        measured = f"does not exclude: the second process was {tried}, then {freed}"
     return Finding(
         f"{kind} lock",
         Verdict.OK if excludes or not relevant else Verdict.WEAK,
         measured,
-        "locks only tell sooner that a worker or caller is gone; no move of a call takes one"
+        "with locks, a dead worker or caller is noticed sooner; calls move without them"
         if relevant
         else "fsqueue takes no locks of this kind",
         ""
         if excludes or not relevant
-        else "deaths on other hosts are noticed by the lease: make that short",
+        else "only the lease shows deaths on other hosts: make it short",
         {"excludes": excludes},
     )

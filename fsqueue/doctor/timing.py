@@ -1,4 +1,4 @@
-"""Probes of time: the file server's clock, what operations cost, wake-ups."""
+"""Probes of time: the file server's clock, the cost of operations, file events."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from fsqueue.doctor.findings import Fact
-    from fsqueue.doctor.workplace import Workplace
+    from fsqueue.doctor.workspace import Workspace
     from fsqueue.spool.disk.filesystem import Filesystem
 
 P = ParamSpec("P")
@@ -27,7 +27,7 @@ _SYNCS = 8
 _BUDGET = 3.0
 _LISTED = 200
 _GLANCES = 5
-# Steps of this length would hide a beat.
+# Time steps of this length, in seconds, would hide a heartbeat.
 _COARSE = 0.5
 _CLOCK_WRONG = 60.0
 _GRAIN_PATIENCE = 5.0
@@ -36,18 +36,18 @@ _SLOW_CALL = 0.2
 _WAKE_PATIENCE = 2.0
 
 
-def clock(place: Workplace) -> Finding:
-    """The file server's clock against this host's, and the steps in which it writes times."""
+def clock(place: Workspace) -> Finding:
+    """The offset of the file server's clock from this host's, and the resolution of file times."""
     offset = clock_offset(place.fs, place.path("clock"))
     grain = _granularity(place)
     wrong, coarse = abs(offset) > _CLOCK_WRONG, grain > _COARSE
-    meaning = ["times are the file server's: no decision compares the clocks of hosts"]
+    meaning = ["fsqueue uses the file server's times: no decision compares the clocks of hosts"]
     advice = []
     if wrong:
-        meaning.append("the times that are shown will look wrong here")
+        meaning.append("commands will show wrong times on this host")
         advice.append("set the clock of this host or of the file server")
     if coarse:
-        meaning.append("beats closer to each other than a step cannot be told apart")
+        meaning.append("heartbeats within one step cannot be told apart")
         advice.append("make heartbeat and lease longer, as in the settings below")
     return Finding(
         "clock",
@@ -61,19 +61,19 @@ def clock(place: Workplace) -> Finding:
 
 
 def clock_offset(fs: Filesystem, path: str) -> float:
-    """Seconds by which the file server's clock is ahead of this host's, by a file of its own."""
+    """Seconds by which the file server's clock is ahead of this host's; touches `path`."""
     best, offset = float("inf"), 0.0
     for _ in range(_GLANCES):
         before = time.time()
         fs.touch(path)
         took = time.time() - before
-        if took < best:  # the quickest answer leaves the least room for doubt
+        if took < best:  # the quickest reply has the smallest error
             best, offset = took, fs.modified(path) - (before + took / 2)
     return offset
 
 
-def _granularity(place: Workplace) -> float:
-    """The smallest step between the times of touches in a row."""
+def _granularity(place: Workspace) -> float:
+    """The smallest step between the times of successive touches, in seconds."""
     path = place.path("clock")
     deadline = time.monotonic() + _GRAIN_PATIENCE
     times: set[float] = set()
@@ -82,7 +82,7 @@ def _granularity(place: Workplace) -> float:
         place.fs.touch(path)
         known = len(times)
         times.add(place.fs.modified(path))
-        # A coarse step takes its time, however often one asks.
+        # Polling faster does not make a coarse step come sooner.
         pause = 0.0 if len(times) > known else min(pause + _GRAIN_PAUSE, _LONGEST_GRAIN_PAUSE)
         time.sleep(pause)
     ordered = sorted(times)
@@ -90,8 +90,8 @@ def _granularity(place: Workplace) -> float:
     return min(steps, default=_GRAIN_PATIENCE)
 
 
-def latency(place: Workplace) -> Finding:
-    """What each operation costs, and what that makes of one call."""
+def latency(place: Workspace) -> Finding:
+    """The time that each operation takes, and the sum for one call."""
     times = _measure(place)
     facts: dict[str, Fact] = {verb: round(median(each), 9) for verb, each in times.items()}
     a_call = round(_cost_of_call(facts), 6)
@@ -102,7 +102,7 @@ def latency(place: Workplace) -> Finding:
     meaning = f"the files of one call cost about {in_words(a_call)}"
     if dear:
         meaning += (
-            "; creating files is far dearer here than moving them, as on ext4 without a journal"
+            "; creating files costs far more here than moving them, as on ext4 without a journal"
         )
     return Finding(
         "latency",
@@ -113,18 +113,18 @@ def latency(place: Workplace) -> Finding:
             if isinstance(cost, float) and verb not in {"call", "power"}
         ),
         meaning,
-        "put more work into each call, or use a quicker directory" if slow or dear else "",
+        "put more work into each call, or use a faster filesystem" if slow or dear else "",
         facts,
     )
 
 
 def _cost_of_call(facts: Mapping[str, Fact]) -> float:
-    """Of one call that blocks, after docs/design.md: publish, claim, complete, collect."""
+    """The time of one blocking call, after docs/design.md: publish, claim, complete, collect."""
     parts = {"create": 2, "rename": 2, "link": 1, "unlink": 3, "list": 3, "touch": 3, "read": 2}
     return sum(times * number(facts, verb) for verb, times in parts.items())
 
 
-def _measure(place: Workplace) -> dict[str, list[float]]:
+def _measure(place: Workspace) -> dict[str, list[float]]:
     fs, folder, full = place.fs, place.make("latency"), place.make("listed")
     times: dict[str, list[float]] = {}
     _fill(place, full)
@@ -159,8 +159,8 @@ def _measure(place: Workplace) -> dict[str, list[float]]:
     return times
 
 
-def _fill(place: Workplace, folder: str) -> None:
-    """Make a folder worth listing, for as long as that is quick."""
+def _fill(place: Workspace, folder: str) -> None:
+    """Fill a folder that is to be listed, for at most `_BUDGET` seconds."""
     deadline = time.monotonic() + _BUDGET
     for turn in range(_LISTED):
         place.fs.create(f"{folder}/{turn}", [])
@@ -173,14 +173,14 @@ def _sync(path: str, flags: int, data: bytes = b"") -> None:
     try:
         if data:
             os.write(handle, data)
-        with contextlib.suppress(OSError):  # `basics.durability` tells
+        with contextlib.suppress(OSError):  # `basics.durability` reports it
             os.fsync(handle)
     finally:
         os.close(handle)
 
 
-def events(place: Workplace) -> Finding:
-    """Whether a touch wakes a listener on this host."""
+def events(place: Workspace) -> Finding:
+    """Whether file events work: a touch must wake a listener on this host."""
     path, woken = place.path("bell"), threading.Event()
     with listening(place.fs, path, woken.set) as works:
         before = time.perf_counter()
@@ -189,20 +189,24 @@ def events(place: Workplace) -> Finding:
         took = time.perf_counter() - before
     remote = is_remote(place.root)
     if seen:
-        where = "on this host; those of other hosts are polled for" if remote else "on this host"
+        where = (
+            "on this host; changes from other hosts are found by polling"
+            if remote
+            else "on this host"
+        )
         return Finding(
             "events",
             Verdict.OK,
             f"a touch wakes a listener after {in_words(took)}",
-            f"file events tell of changes {where}",
+            f"file events report changes {where}",
             "",
             {"events": True, "wake": round(took, 6)},
         )
     return Finding(
         "events",
         Verdict.OK if remote else Verdict.WEAK,
-        "no wake-ups by file events",
-        "waiting polls: an idle waiter notices a change after up to poll_interval",
+        "no file events",
+        "waiting processes poll: they notice a change after up to poll_interval",
         "" if remote else 'set watch = "poll"; raise fs.inotify.max_user_instances if it is low',
         {"events": False},
     )

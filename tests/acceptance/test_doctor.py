@@ -162,7 +162,7 @@ def test_a_missing_directory(tmp_path):
     missing = tmp_path / "missing"
     done = subprocess.run(command(missing), capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == f"fsqueue: {missing} is no directory: make it first\n"
+    assert done.stderr == f"fsqueue: {missing} is not a directory: make it first\n"
     assert not missing.exists()
 
 
@@ -259,7 +259,7 @@ def partners(pid):
 
 
 def pair_of(root, start):
-    """Two who have met: the one in whose workplace they work, and the other one."""
+    """Two who have met: the one in whose workspace they work, and the other one."""
     pair = [start(root, "--peer") for _ in range(2)]
     for each in pair:
         each.wait_for("together")

@@ -14,7 +14,7 @@ from doctor_harness import command
 from fsqueue.cli.maintain.doctor import command as doctor
 from fsqueue.doctor.examine import examine
 from fsqueue.doctor.findings import Verdict
-from fsqueue.doctor.workplace import LenientFilesystem
+from fsqueue.doctor.workspace import LenientFilesystem
 from fsqueue.testing import Fault, FaultyFilesystem
 
 
@@ -57,7 +57,7 @@ def test_a_name_with_two_winners_is_found(root):
 
 
 def test_files_that_appear_in_part_are_found(root):
-    # The workplace's other side, whose messages are whole, reads them.
+    # The workspace's other side, whose messages are whole, reads them.
     report = examine(root, fs=WritesInPlace())
     (seen,) = (finding for finding in report.findings if finding.name == "publication")
     assert seen.verdict is report.verdict is Verdict.BAD

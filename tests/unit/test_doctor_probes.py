@@ -8,7 +8,7 @@ import pytest
 
 from fsqueue.doctor import basics, timing
 from fsqueue.doctor.findings import Verdict
-from fsqueue.doctor.workplace import workplace
+from fsqueue.doctor.workspace import workspace
 from fsqueue.testing import Fault, FaultyFilesystem
 
 
@@ -21,7 +21,7 @@ def root(tmp_path):
 
 @pytest.fixture
 def place(root):
-    with workplace(root, FaultyFilesystem(remote=True)) as place:
+    with workspace(root, FaultyFilesystem(remote=True)) as place:
         yield place
     assert os.listdir(root) == []
 

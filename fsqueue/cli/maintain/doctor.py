@@ -27,12 +27,12 @@ if TYPE_CHECKING:
 
     from fsqueue.doctor.examine import Report
     from fsqueue.doctor.findings import Finding
-    from fsqueue.doctor.workplace import Stop
+    from fsqueue.doctor.workspace import Stop
 
 FIT: Final = 0
 WEAK_POINTS: Final = 1
 UNFIT: Final = 2
-"""Unfit, or not examined: a mistake in the command, no peer."""
+"""Unfit, or not examined: the command had a mistake, or no other host came."""
 
 _EXIT: Final = {Verdict.OK: FIT, Verdict.WEAK: WEAK_POINTS, Verdict.BAD: UNFIT}
 _WORDS: Final = {
@@ -67,10 +67,10 @@ def command(root: str, peer: bool, wait: float, as_json: bool) -> None:
     """
     # Imported here: no other command needs the examination.
     from fsqueue.doctor.examine import examine
-    from fsqueue.doctor.workplace import LenientFilesystem
+    from fsqueue.doctor.workspace import LenientFilesystem
 
     if not os.path.isdir(root):
-        _refuse(f"{root} is no directory: make it first")
+        _refuse(f"{root} is not a directory: make it first")
     with _stoppable() as stop:
         try:
             name = load_config({"root": root}).group
@@ -80,12 +80,12 @@ def command(root: str, peer: bool, wait: float, as_json: bool) -> None:
                 group=group,
                 fs=LenientFilesystem(group=group, stop=stop),
                 peer=wait if peer else None,
-                progress=_say,
+                progress=_report_progress,
             )
         except (FSQueueError, OSError) as error:
             _refuse(str(error))
         except KeyboardInterrupt:
-            _refuse("stopped; everything is removed")
+            _refuse("stopped; all files of the examination were removed")
     print(_as_json(report) if as_json else printable(_as_text(report), keep="\n"))
     raise click.exceptions.Exit(_EXIT[report.verdict])
 
@@ -95,29 +95,29 @@ def _refuse(message: str) -> None:
     raise click.exceptions.Exit(UNFIT)
 
 
-def _say(text: str) -> None:
+def _report_progress(text: str) -> None:
     print(f"fsqueue: {printable(text)}", file=sys.stderr, flush=True)
 
 
 @contextlib.contextmanager
 def _stoppable() -> Iterator[Stop]:
-    """Signals to stop end the examination once; what follows them must not end the clearing up."""
-    from fsqueue.doctor.workplace import Stop
+    """End the examination at the first stop signal; later ones must not end the clearing up."""
+    from fsqueue.doctor.workspace import Stop
 
     stop = Stop()
-    # One that is ignored stays so: nohup does that, and a shell to what it runs in the background.
+    # Signals that are ignored stay ignored: by nohup, or by a shell for its background jobs.
     numbers = [
         number
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
         if signal.getsignal(number) is not signal.SIG_IGN
     ]
 
-    def want(_number: int, _frame: object) -> None:
+    def request_stop(_number: int, _frame: object) -> None:
         for number in numbers:
             signal.signal(number, signal.SIG_IGN)
         stop.wanted = True
 
-    before = {number: signal.signal(number, want) for number in numbers}
+    before = {number: signal.signal(number, request_stop) for number in numbers}
     try:
         yield stop
     finally:

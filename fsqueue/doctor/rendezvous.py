@@ -1,13 +1,13 @@
-"""Two hosts examine one directory together: they find each other through it.
+"""Rendezvous: two hosts that examine one directory find each other through it.
 
-Each makes a workplace of its own with a file ``here``, which it touches while it waits, and looks
-for others' whose file moves. A workplace has a door for one guest: the folder ``guest``, made by
-whoever enters, since `mkdir` succeeds for one, who then leaves a card, ``guest.<token>``. Who
-enters another's first shuts its own door in the same way; and enters only where the token is
-smaller than its own, so that two cannot enter each other's.
+Each host makes a workspace with a file ``here``, touches that file while it waits, and lists the
+other workspaces for one whose file changes. A workspace admits one guest: the host whose `mkdir`
+of the folder ``guest`` succeeds. The guest then leaves its token as a file ``guest.<token>``.
+Before a host enters another workspace it closes its own, by the same `mkdir`. It enters only
+workspaces whose token is smaller than its own, so that two hosts cannot enter each other's.
 
-Nobody asks for a name that he has not seen listed: a filesystem's client that was told once that
-there is none may believe that for minutes.
+No host asks for a name that it has not seen in a listing: a filesystem's client that once heard
+that a name does not exist may believe so for minutes.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from fsqueue.doctor.findings import Finding, Verdict, in_words
-from fsqueue.doctor.life import SignsOfLife
-from fsqueue.doctor.party import Party
-from fsqueue.doctor.races import examine_together
-from fsqueue.doctor.sights import watch_each_other
+from fsqueue.doctor.heartbeat import Heartbeat
+from fsqueue.doctor.races import examine_jointly
+from fsqueue.doctor.session import Session
 from fsqueue.doctor.timing import clock_offset
-from fsqueue.doctor.workplace import FOLDER, Workplace
+from fsqueue.doctor.visibility import measure_visibility
+from fsqueue.doctor.workspace import FOLDER, Workspace
 from fsqueue.errors import FSQueueError
 from fsqueue.spool.disk.identity import boot_id, host_name
 from fsqueue.spool.format.records import FORMAT
@@ -31,74 +31,74 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _HERE, _GUEST, _CARD, _TOGETHER = "here", "guest", "guest.", "together"
-_LOOK = 0.1
+_PAUSE = 0.1
 
 
 class NoPeerError(FSQueueError):
-    """Nobody came to examine the directory together."""
+    """No other host came to examine the directory."""
 
 
 @dataclass(frozen=True, slots=True)
 class Introduction:
-    """What one host tells the other one about itself."""
+    """What a host reports about itself to the other one."""
 
     host: str
     boot: str
     format: int
-    """Of the spool that it would make."""
+    """Format of the spools that its fsqueue makes."""
     offset: float
     """Seconds by which the file server's clock is ahead of this host's."""
 
 
-def meet(place: Workplace, patience: float) -> Party:
-    """Find another host's examination that wants a peer.
+def meet(place: Workspace, patience: float) -> Session:
+    """Find the examination of another host that wants a peer.
 
     Args:
-        place: this one's workplace.
-        patience: seconds to wait for one.
+        place: the workspace of this host.
+        patience: longest time to wait for another host, in seconds.
 
     Raises:
-        NoPeerError: nobody came.
+        NoPeerError: no other host came.
     """
     fs, deadline = place.fs, time.monotonic() + patience
     seen: dict[str, float] = {}
     while time.monotonic() < deadline:
         fs.touch(place.path(_HERE))
         if guest := _guest(place):
-            return _party(place, place, guest)
+            return _session(place, place, guest)
         for token in _others(place):
             moved = _moves(place, token, seen)
             if moved and token < place.token:
                 entered = _enter(place, token)
                 if entered:
-                    return _party(place, entered, token)
-        time.sleep(_LOOK)
+                    return _session(place, entered, token)
+        time.sleep(_PAUSE)
     raise NoPeerError(
         f"no other host came within {patience:g} s: run the same command on another host at the "
         "same time"
     )
 
 
-def signs_between(place: Workplace, other: str) -> SignsOfLife:
-    """Those of this host's examination and of another's, by that one's token."""
-    return SignsOfLife(place, Workplace(place.fs, place.root, other), place.token, other)
+def heartbeat_between(place: Workspace, other: str) -> Heartbeat:
+    """The heartbeat between this host's examination and the one with token `other`."""
+    return Heartbeat(place, Workspace(place.fs, place.root, other), place.token, other)
 
 
-def _party(place: Workplace, leader: Workplace, other: str) -> Party:
-    # In a folder of its own: the host has used these names before, with its partner.
-    together = Workplace(place.fs, place.root, f"{leader.token}/{_TOGETHER}")
-    party = Party(together, signs_between(place, other), leads=leader is place)
-    party.open()
-    return party
+def _session(place: Workspace, leader: Workspace, other: str) -> Session:
+    # In a subfolder: the host has already used these names together with its partner.
+    together = Workspace(place.fs, place.root, f"{leader.token}/{_TOGETHER}")
+    session = Session(together, heartbeat_between(place, other), leads=leader is place)
+    session.open()
+    return session
 
 
-def _others(place: Workplace) -> list[str]:
+def _others(place: Workspace) -> list[str]:
     names = place.fs.names(f"{place.root}/{FOLDER}", fresh=True)
     return sorted(name for name in names if name != place.token)
 
 
-def _moves(place: Workplace, token: str, seen: dict[str, float]) -> bool:
-    """Whether somebody waits there just now: his file was touched since the first look."""
+def _moves(place: Workspace, token: str, seen: dict[str, float]) -> bool:
+    """Whether a host waits there now: its file was touched since the first check."""
     folder = f"{place.root}/{FOLDER}/{token}"
     if _HERE not in place.fs.names(folder, fresh=True):
         return False
@@ -109,19 +109,19 @@ def _moves(place: Workplace, token: str, seen: dict[str, float]) -> bool:
     return stamp != seen.setdefault(token, stamp)
 
 
-def _guest(place: Workplace) -> str:
-    """The token of whoever has come in; empty if nobody has, or has not said who he is."""
+def _guest(place: Workspace) -> str:
+    """The token of the guest. Empty if there is none, or if it has not left its token yet."""
     names = place.fs.names(place.folder, fresh=True)
     return next((name.removeprefix(_CARD) for name in names if name.startswith(_CARD)), "")
 
 
-def _enter(place: Workplace, token: str) -> Workplace | None:
-    """Enter another's workplace, unless somebody was there before, here or there."""
-    fs, other = place.fs, Workplace(place.fs, place.root, token)
+def _enter(place: Workspace, token: str) -> Workspace | None:
+    """Enter another workspace, unless that one or this one has a guest already."""
+    fs, other = place.fs, Workspace(place.fs, place.root, token)
     try:
         fs.mkdir(place.path(_GUEST))
     except FileExistsError:
-        return None  # somebody is entering this one
+        return None  # another host is entering this workspace
     try:
         fs.mkdir(other.path(_GUEST))
     except (FileExistsError, FileNotFoundError):
@@ -131,25 +131,25 @@ def _enter(place: Workplace, token: str) -> Workplace | None:
     return other
 
 
-def introduce(party: Party) -> tuple[Introduction, Introduction]:
-    """This host and the other one."""
-    place = party.place
-    offset = round(clock_offset(place.fs, place.path(f"clock-{party.me}")), 6)
+def introduce(session: Session) -> tuple[Introduction, Introduction]:
+    """Exchange introductions; returns this host's and the other one's."""
+    place = session.place
+    offset = round(clock_offset(place.fs, place.path(f"clock-{session.me}")), 6)
     mine = Introduction(host_name(), boot_id(), FORMAT, offset)
-    return mine, Introduction(**party.exchange("introduction", asdict(mine)))
+    return mine, Introduction(**session.exchange("introduction", asdict(mine)))
 
 
-def examine_with_peer(party: Party) -> tuple[list[Finding], Mapping[str, str]]:
-    """Everything that takes two hosts.
+def examine_with_peer(session: Session) -> tuple[list[Finding], Mapping[str, str]]:
+    """Run everything that takes two hosts. Returns the findings, and the names of the hosts.
 
     Raises:
-        PartnerLostError: the other one has left.
+        PartnerLostError: the other host has left.
     """
-    mine, theirs = introduce(party)
+    mine, theirs = introduce(session)
     found = [_hosts(mine, theirs), _clocks(mine, theirs)]
-    found += watch_each_other(party)
-    found += examine_together(party)
-    party.part()
+    found += measure_visibility(session)
+    found += examine_jointly(session)
+    session.close()
     return found, {"here": mine.host, "there": theirs.host}
 
 

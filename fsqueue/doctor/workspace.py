@@ -1,4 +1,4 @@
-"""A folder of its own under the root, in which all probes work, and which goes when they end."""
+"""The workspace of an examination: a folder under the root, removed when the probes end."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 FOLDER = "doctor"
-# An examination takes minutes at most. What is this old was left by one that was killed.
+# An examination takes minutes at most. Anything this old was left by one that was killed.
 _LEFT_BEHIND = 3600.0
 _ROUNDS = 50
 _PAUSE = 0.1
@@ -27,29 +27,29 @@ _PAUSE = 0.1
 
 @dataclass(slots=True)
 class Stop:
-    """A wish to end the examination, as a signal makes it."""
+    """A request to stop the examination, made by a signal."""
 
     wanted: bool = False
 
 
 class LenientFilesystem(Filesystem):
-    """Where modes cannot be set the other probes go on; `basics.modes` tells.
+    """A filesystem that ignores errors on setting modes; `basics.modes` reports them.
 
     Args:
-        group: number of the group that is to share the root.
+        group: number of the group that shares the root.
         stop: once it is wanted, the next call in the main thread raises KeyboardInterrupt instead.
-            Before a call, since one that comes in the middle of `open` leaves a file open that
-            nobody knows of; and an NFS client keeps the folders of such a file until the process
-            has ended. Once, since what follows is clearing up.
+            It is raised before a call, because an interrupt in the middle of `open` would leave
+            an unknown open file, and an NFS client keeps the folders of such a file until the
+            process ends. It is raised once, because clearing up follows.
     """
 
     def __init__(self, *, group: int | None = None, stop: Stop | None = None) -> None:
-        # Every filesystem is taken for a remote one: see `Workplace`.
+        # Treats every filesystem as a remote one: see `Workspace`.
         super().__init__(remote=True, group=group)
         self._stop = stop or Stop()
 
     def _call(self, verb: str, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
-        # `close` has to be made, whatever happens.
+        # `close` must run in any case.
         main = threading.current_thread() is threading.main_thread()
         if self._stop.wanted and main and verb != "close":
             self._stop.wanted = False
@@ -62,14 +62,14 @@ class LenientFilesystem(Filesystem):
 
 
 @dataclass(frozen=True, slots=True)
-class Workplace:
-    """Where the probes of one examination work.
+class Workspace:
+    """The folder in which the probes of one examination work.
 
     Args:
-        fs: verbs over system calls. It takes every filesystem for a remote one, so that
-            `fresh` answers are asked for and the others are what a cache may say.
+        fs: the filesystem. It treats every filesystem as a remote one, so that `fresh` answers
+            come from the server and all others may come from a cache.
         root: the directory that is examined.
-        token: names the examination.
+        token: name of the examination.
     """
 
     fs: Filesystem
@@ -78,17 +78,18 @@ class Workplace:
 
     @property
     def folder(self) -> str:
-        """The examination's own folder."""
+        """Path of the workspace."""
         return f"{self.root}/{FOLDER}/{self.token}"
 
     def path(self, name: str) -> str:
-        """A path in the folder."""
+        """The path of a name in the workspace."""
         return f"{self.folder}/{name}".rstrip("/")
 
     def make(self, name: str) -> str:
-        """Make a folder in the folder, unless it is there; returns its path.
+        """Make a folder in the workspace, unless it exists; returns its path.
 
-        Not those above it: who works in another's workplace must not make that again.
+        Folders above it are not made: a guest must not make a workspace again that its owner has
+        removed.
         """
         path = self.path(name)
         with contextlib.suppress(FileExistsError):
@@ -97,13 +98,13 @@ class Workplace:
 
 
 @contextlib.contextmanager
-def workplace(root: str, fs: Filesystem) -> Iterator[Workplace]:
-    """Make a workplace, and remove it with all that is in it.
+def workspace(root: str, fs: Filesystem) -> Iterator[Workspace]:
+    """Make a workspace; at the end of the block, remove it with everything in it.
 
     Raises:
-        OSError: it cannot be made.
+        OSError: the workspace cannot be made.
     """
-    place = Workplace(fs, root, new_token())
+    place = Workspace(fs, root, new_token())
     try:
         try:
             fs.make_folders(place.folder)
@@ -115,12 +116,12 @@ def workplace(root: str, fs: Filesystem) -> Iterator[Workplace]:
         remove(place.folder)
 
 
-def sweep(place: Workplace) -> None:
-    """Remove what examinations have left that were killed long ago."""
+def sweep(place: Workspace) -> None:
+    """Remove the workspaces of examinations that were killed long ago."""
     parent = os.path.dirname(place.folder)
     for name in place.fs.names(parent):
         path = f"{parent}/{name}"
-        # By the file server's clock, which has just written the time of this workplace.
+        # By the file server's clock, which has just set the time of this workspace.
         with contextlib.suppress(OSError):
             age = place.fs.status(place.folder).st_mtime - place.fs.status(path).st_mtime
             if age > _LEFT_BEHIND:
@@ -128,9 +129,10 @@ def sweep(place: Workplace) -> None:
 
 
 def remove(folder: str) -> None:
-    """Remove a workplace, and the folder of all workplaces if it was the last."""
-    # Again and again: an NFS client keeps a removed file under another name until it is closed, and
-    # somebody else may be making his last one just now. By number, as one round may take long.
+    """Remove a workspace, and the folder of all workspaces if it was the last."""
+    # Repeated, because an NFS client keeps a removed file under another name until it is closed,
+    # and another process may be making its last file just now. Rounds are counted rather than
+    # timed, because one round may take long.
     for _ in range(_ROUNDS):
         with contextlib.suppress(OSError):
             _clear(folder)
@@ -146,15 +148,15 @@ def _is_gone(folder: str) -> bool:
         os.lstat(folder)
     except FileNotFoundError:
         return True
-    except OSError:  # not told
+    except OSError:  # unknown
         return False
     return False
 
 
 def _clear(folder: str) -> None:
-    """Remove a folder with all that is in it, what another host has just made there included.
+    """Remove a folder with everything in it, including what another host has just made there.
 
-    `shutil.rmtree` lists folders as a cache has them, and so may leave files of others.
+    `shutil.rmtree` lists folders from a cache, and so may leave files of other hosts.
     """
     os.utime(folder)
     with os.scandir(folder) as entries:
