@@ -119,7 +119,7 @@ def latency(place: Workspace) -> Finding:
 
 
 def _cost_of_call(facts: Mapping[str, Fact]) -> float:
-    """The time of one blocking call, after docs/design.md: publish, claim, complete, collect."""
+    """The time of a blocking call (docs/design/protocol.md): publish, claim, complete, collect."""
     parts = {"create": 2, "rename": 2, "link": 1, "unlink": 3, "list": 3, "touch": 3, "read": 2}
     return sum(times * number(facts, verb) for verb, times in parts.items())
 

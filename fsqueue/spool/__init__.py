@@ -1,1 +1,1 @@
-"""The protocol on disk. `store` moves the files; `layout` names them; see docs/design.md."""
+"""The protocol on disk. `store` moves the files; `layout` names them; see docs/design."""

@@ -22,6 +22,17 @@ def test_the_readme_lists_each_page():
     assert linked == {path.name for path in DOCS.glob("*.md")}
 
 
+def test_the_design_lists_each_of_its_pages():
+    linked = set(re.findall(r"\]\(([a-z-]+\.md)\)", text_of("docs/design/README.md")))
+    assert linked == {path.name for path in (DOCS / "design").glob("*.md")} - {"README.md"}
+
+
+def test_modules_named_in_the_docs_exist():
+    for page in [*DOCS.rglob("*.md"), ROOT / "README.md", ROOT / "CONTRIBUTING.md"]:
+        for name in re.findall(r"`((?:[\w.]+/)+[\w.]+\.py)\b", page.read_text("utf-8")):
+            assert (ROOT / name).exists() or (ROOT / "fsqueue" / name).exists(), (page.name, name)
+
+
 def test_each_command_is_in_the_cheat_sheet():
     sheet = text_of("docs/operating.md").partition("## Cheat sheet")[2].partition("\n## ")[0]
     named = set(re.findall(r"\bfsqueue ([a-z]+)", sheet))

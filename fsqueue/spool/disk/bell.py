@@ -2,8 +2,8 @@
 
 Since a bell is a single file, the kernel merges the touches of a busy moment into one event.
 Watching the folders would cost an event per file, and watchdog delays all events that follow a
-rename out of the folder (see docs/design.md, Waiting). Bells only save time: every waiting process
-polls as well.
+rename out of the folder (see docs/design/disk-and-waiting.md). Bells only save time: every waiting
+process polls as well.
 
 Only watchdog's inotify reader is used. Its observers pass each event through three threads, which
 would cost more than the rest of a call.
