@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from chaos.caller import answer_of
 from chaos.ledger import Story, read_ledger, read_lines
 from fsqueue.spool.format.names import AttemptName
-from fsqueue.spool.worker.limit_upkeep import mend_all
+from fsqueue.spool.worker.limit_upkeep import recover_limits
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -181,7 +181,7 @@ def _check_places(app: FSQueue, report: Report, violence: Violence) -> list[Viol
 
 def _check_lanes(app: FSQueue) -> list[Violation]:
     """Upkeep has freed the places of the dead, or would do so now."""
-    mend_all(app.store)
+    recover_limits(app.store)
     lanes = os.listdir(app.store.layout.lanes_folder)
     return [Violation(f"places are still taken in {name}") for name in lanes]
 

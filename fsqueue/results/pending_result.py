@@ -180,8 +180,8 @@ class PendingResult:
                 try:
                     await in_thread_or_here(self._end_wait_if_kept)
                     pause = next(pauses) if context else None
-                    if waiter.needs_help:
-                        pause = await in_thread_or_here(waiter.look_instead) or pause
+                    if waiter.lacks_thread:
+                        pause = await in_thread_or_here(waiter.poll_instead) or pause
                     done, _ = await asyncio.wait([arrival], timeout=pause)
                     for each in done:
                         each.result()  # an error, if the wait is in vain

@@ -243,7 +243,7 @@ def test_a_worker_without_its_folder_registers_afresh(site, kind):
     assert site.call(site.tasks.pid).result(20) in {worker.pid, *worker.children()}
     (new,) = wait_until(lambda: site.names("running"), "it has a folder again")
     assert new != name
-    worker.wait_for_log("was taken for dead")
+    worker.wait_for_log("was declared dead")
     worker.signal(signal.SIGTERM)
     assert worker.wait() == 0
     assert site.names("running") == []

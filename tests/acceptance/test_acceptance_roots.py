@@ -83,7 +83,7 @@ def test_running_and_pending_calls_survive_an_absence(site, kind, absent, absenc
     assert [len(marks.pids("starts")) for marks in others] == [1, 1]
     assert site.tasks.square(7).get(20)[0] == 49
     assert all("Traceback" not in worker.text() for worker in workers)
-    assert all("registers afresh" not in worker.text() for worker in workers)
+    assert all("registered again" not in worker.text() for worker in workers)
 
 
 def test_calls_in_a_lane_survive_an_absence(site, kind, absent):

@@ -132,7 +132,7 @@ def test_a_worker_whose_folder_went_away_on_the_other_mount_registers_afresh(sit
     (name,) = os.listdir(mounts.disk / "running")
     assert site.tasks.pid() == worker.pid
     reap(open_store(mounts.one), name, "it seems so from here")
-    worker.wait_for_log("registers afresh")
+    worker.wait_for_log("registered again")
     assert site.tasks.pid() == worker.pid
 
 

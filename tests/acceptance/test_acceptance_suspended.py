@@ -21,7 +21,7 @@ def test_the_call_of_a_suspended_worker_runs_elsewhere_and_has_one_outcome(site,
     assert invocation.get(20) == again
 
     first.signal_group(signal.SIGCONT)
-    first.wait_for_log("registers afresh")
+    first.wait_for_log("registered again")
     # The late outcome finds the mailbox empty, as its client has collected; it is never seen.
     wait_until(lambda: invocation.id in site.files("done"), "the late outcome is there")
     assert invocation.get(20) == again
@@ -61,4 +61,4 @@ def test_a_suspended_worker_keeps_no_place_in_a_lane(site, kind):
     assert one.get(20)
     assert two.get(20)
     first.signal_group(signal.SIGCONT)
-    first.wait_for_log("registers afresh")
+    first.wait_for_log("registered again")

@@ -80,7 +80,7 @@ def test_a_silent_worker_cannot_replace_an_outcome(site):
         site.allow("release")
     finally:
         site.lab.guests["b"].freeze(False)
-    zombie.wait_for("registers afresh")
+    zombie.wait_for("registered again")
     wait_until(lambda: len([run for run in site.runs() if run.endswith("-ends")]) == 2)
     # A stop lets the bodies end and their outcomes be published.
     worker.stop()

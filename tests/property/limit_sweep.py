@@ -31,7 +31,7 @@ from fsqueue.runner.attempt.context import WorkerContext
 from fsqueue.runner.attempt.execute import Ending, execute
 from fsqueue.spool.format.names import AttemptName, Holder
 from fsqueue.spool.worker.backlog import Backlog
-from fsqueue.spool.worker.limit_upkeep import LimitUpkeep, mend_all
+from fsqueue.spool.worker.limit_upkeep import LimitUpkeep, recover_limits
 from fsqueue.spool.worker.reaper import reap
 
 if TYPE_CHECKING:
@@ -227,7 +227,7 @@ def work_on(stage: Stage) -> None:
     """What others do, until nothing is left to do."""
     context = context_of(stage.healthy, stage.rescuer)
     for _ in range(10):
-        mend_all(stage.healthy)
+        recover_limits(stage.healthy)
         backlog = Backlog(stage.healthy, QUEUE)
         while (origin := backlog.next()) is not None:
             claim = stage.rescuer.claim(origin)
@@ -244,7 +244,7 @@ def check_in_the_end(stage: Stage, expected: set[str]) -> None:
         data = stage.healthy.outcomes.peek(invocation_id)
         assert data is not None, f"{invocation_id} has no outcome"
         stage.healthy.outcomes.read(invocation_id, data)
-    mend_all(stage.healthy)
+    recover_limits(stage.healthy)
     assert os.listdir(stage.layout.lanes_folder) == [], "a lane is left"
 
 

@@ -181,7 +181,7 @@ def publish_once(invocation_id: str = ID) -> Callable[[Stage], object]:
 
 
 def present_client(stage: Stage) -> None:
-    stage.client._appear()
+    stage.client._register()
 
 
 def claim(stage: Stage) -> object:

@@ -374,7 +374,7 @@ def test_a_silent_spool_is_asked_for_its_workers_ever_more_seldom(spool, served)
     workers = caller.app.store.layout.workers_folder
     for asked, seconds in enumerate((3.1, 6.1, 12.1)):
         assert len(listed(caller.fs, workers)) == asked
-        with client.waiter._looking:  # a look must not seem to take so long
+        with client.waiter._polling:  # polls must not seem to take this long
             caller.fs.clock_offset += seconds
         caller.looks(workers, asked + 1)
     records = [op for op in caller.fs.trace if op.verb == "read" and op.path.endswith(".json")]

@@ -47,7 +47,7 @@ def file_call(pair, folder, name="abcd-1.1"):
 
 def idle_operations(pair, backlogs):
     """Those of a worker that looks once a second and has found nothing for a while."""
-    for _ in range(2 * backlog._LOOKS_AT_BOTH):
+    for _ in range(2 * backlog._FULL_SEARCHES):
         pair.fs.clock_offset += 1.1
         assert list(backlogs) == []
     pair.fs.inject()

@@ -25,7 +25,7 @@ class Caller:
         self.fs = FaultyFilesystem()
         self.store = open_store(root, self.fs)
         self.client = Client(self.store, events=False, poll_interval=0.05, on_silence=lambda: True)
-        self.client._appear()
+        self.client._register()
         self.id = self.client.new_id()
 
     def publish(self) -> str:

@@ -13,7 +13,7 @@ from fsqueue.errors import EnvelopeError
 from fsqueue.spool.disk.identity import host_name
 from fsqueue.spool.format import envelope
 from fsqueue.spool.format.names import AttemptName, Holder, WaitingFolder, lane_limit
-from fsqueue.spool.worker.limit_upkeep import LimitUpkeep, mend_all
+from fsqueue.spool.worker.limit_upkeep import LimitUpkeep, recover_limits
 from fsqueue.testing import Fault
 
 LANE = "0123456789abcdef-2"
@@ -63,10 +63,10 @@ def test_so_many_enter_as_the_name_of_the_lane_says(pair, claims):
 def test_a_place_is_kept_while_its_worker_has_the_call(pair, claims):
     claim = claims()
     pair.store.limits.acquire(LANE, claim)
-    mend_all(pair.store)
+    recover_limits(pair.store)
     assert os.listdir(pair.store.layout.lane(LANE)) == ["1"]
     os.rename(claim.path, f"{pair.store.layout.root}/away")
-    mend_all(pair.store)
+    recover_limits(pair.store)
     assert os.listdir(pair.store.layout.lanes_folder) == []
     os.rename(f"{pair.store.layout.root}/away", claim.path)
 
@@ -77,14 +77,14 @@ def test_the_place_of_a_living_process_outlasts_its_worker(pair, claims):
     holder = f"{pair.store.layout.in_lane(LANE, 1)}/{place.holder}"
     orphan = place.holder._replace(worker=f"{host_name()}-{NO_PID}-aaaaaa")
     os.rename(holder, f"{pair.store.layout.in_lane(LANE, 1)}/{orphan}")
-    mend_all(pair.store)
+    recover_limits(pair.store)
     assert os.listdir(pair.store.layout.lane(LANE)) == ["1"]
     dead = orphan._replace(process="1-1")
     os.rename(
         f"{pair.store.layout.in_lane(LANE, 1)}/{orphan}",
         f"{pair.store.layout.in_lane(LANE, 1)}/{dead}",
     )
-    mend_all(pair.store)
+    recover_limits(pair.store)
     assert os.listdir(pair.store.layout.lanes_folder) == []
 
 
@@ -95,7 +95,7 @@ def test_a_worker_that_was_taken_for_dead_and_lives_keeps_no_place(pair, claims)
     holder = f"{pair.store.layout.in_lane(LANE, 1)}/{place.holder}"
     suspended = place.holder._replace(worker=f"{claim.worker[:-1]}1")  # no letter of a token
     os.rename(holder, f"{pair.store.layout.in_lane(LANE, 1)}/{suspended}")
-    mend_all(pair.store)
+    recover_limits(pair.store)
     assert os.listdir(pair.store.layout.lanes_folder) == []
 
 
@@ -122,7 +122,7 @@ def test_who_lends_finds_a_call_that_has_come_back_by_a_retry(pair):
     assert found is not None
     assert store.limits.find(LANE, "somebody-2", "somebody-1", published) is None
     os.unlink(found)
-    mend_all(store)
+    recover_limits(store)
 
 
 def test_a_lane_that_cannot_be_mended_keeps_no_other_from_it(pair):
@@ -131,14 +131,14 @@ def test_a_lane_that_cannot_be_mended_keeps_no_other_from_it(pair):
     for lane in lanes:
         os.makedirs(layout.lane(lane))
     pair.fs.inject(Fault.fail(errno.EIO, at=None, path=lanes[1]))
-    mend_all(pair.store)
+    recover_limits(pair.store)
     assert os.listdir(layout.lanes_folder) == [lanes[1]]
     os.mkdir(layout.lane(lanes[0]))
     os.mkdir(layout.lane(lanes[2]))
     LimitUpkeep(pair.store).round()
     assert os.listdir(layout.lanes_folder) == [lanes[1]]
     pair.fs.inject()
-    mend_all(pair.store)
+    recover_limits(pair.store)
     assert os.listdir(layout.lanes_folder) == []
 
 
@@ -163,12 +163,12 @@ def test_what_stands_in_the_way_is_set_aside_or_passed_over(pair, claims, where)
     os.makedirs(os.path.dirname(path), exist_ok=True)
     with open(path, "w", encoding="ascii"):
         pass
-    mend_all(pair.store)
+    recover_limits(pair.store)
     places = [pair.store.limits.acquire(LANE, claims()) for _ in range(2)]
     assert all(places)
     for place in places:
         pair.store.limits.release(place)
-    mend_all(pair.store)
+    recover_limits(pair.store)
 
 
 @pytest.mark.parametrize(

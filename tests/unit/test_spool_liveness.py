@@ -286,11 +286,11 @@ def test_a_pause_of_the_observer_is_no_silence_of_the_others(store, observer, fs
 
 def test_a_file_that_is_missing_stands_still_too(store, observer, fs):
     path = store.layout.upkeep_stamp
-    assert observer.stands_still(path) == 0
+    assert observer.unchanged_for(path) == 0
     fs.clock_offset += 3
-    assert observer.stands_still(path) >= 3
+    assert observer.unchanged_for(path) >= 3
     store.fs.touch(path)
-    assert observer.stands_still(path) == 0
+    assert observer.unchanged_for(path) == 0
 
 
 def test_two_machines_watch_by_the_worker_that_has_been_there_for_longest(store):

@@ -367,7 +367,7 @@ def test_a_worker_that_was_taken_for_dead_claims_nothing(pair):
     receipt = pair.publish()
     os.rmdir(pair.store.layout.running(pair.worker.name))
     assert not pair.worker.is_registered()
-    with pytest.raises(OSError, match="taken for dead"):  # not as if somebody else was faster
+    with pytest.raises(OSError, match="declared dead"):  # not as if somebody else was faster
         pair.worker.claim(receipt.path)
     assert os.path.exists(receipt.path)
 

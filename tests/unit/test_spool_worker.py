@@ -50,11 +50,11 @@ def test_an_observer_forgets_who_has_left(store):
     store.fs.make_folders(store.layout.running("gone-1-abcdef"))
     observer.discover()
     observer.dead_elsewhere()
-    assert observer._sights
+    assert observer._observations
     os.unlink(store.layout.worker_lock("gone-1-abcdef"))  # left by the look whether it is held
     os.rmdir(store.layout.running("gone-1-abcdef"))
     observer.discover()
-    assert not observer._sights
+    assert not observer._observations
 
 
 def test_without_a_bell_there_is_polling(store):

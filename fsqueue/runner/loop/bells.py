@@ -62,7 +62,7 @@ class WorkerBells:
 
     def _on_queue_bell(self) -> None:
         self.count += 1
-        self._backlogs.news()
+        self._backlogs.bell_rang()
         self._wake.set()
 
     def _on_dependency_bell(self) -> None:

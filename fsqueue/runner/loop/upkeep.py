@@ -190,7 +190,7 @@ class Upkeep:
 
     def _lead(self) -> None:
         stamp = self._store.layout.upkeep_stamp
-        still = self._observer.stands_still(stamp)
+        still = self._observer.unchanged_for(stamp)
         self._standing_in = still > 0 and (self._standing_in or still > self._patience)
         appointed = self._appointed()
         self._leading = self._standing_in or appointed[0] == self._worker.name
@@ -200,7 +200,7 @@ class Upkeep:
                 dead |= self._observer.silent_here()  # no other host watches this one
             self._reap(dead)
             self._store.files.touch_stamp(stamp)
-            self._observer.stands_still(stamp)
+            self._observer.unchanged_for(stamp)
 
     def _appointed(self) -> list[str]:
         """Dead workers are not; one whose calls nobody here can give back stays in the records."""

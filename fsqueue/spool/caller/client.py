@@ -1,4 +1,4 @@
-"""A process that publishes calls and waits for their outcomes in its own mailbox."""
+"""The client: publishes a process's calls and receives their outcomes in its own mailbox."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# A publisher that has put so many calls into a slot begins another one.
+# A publisher begins a new slot after this many calls.
 _SLOT_SIZE = 1_000
 _SYNC_EVERY = 30.0
 _PYTHON = ".".join(platform.python_version_tuple()[:2])
 
 
 class CallFields(TypedDict, total=False):
-    """Fields of a `Call` that the caller chooses."""
+    """The fields of a `Call` that the caller chooses."""
 
     max_attempts: Required[int]
     codec: str
@@ -56,39 +56,39 @@ class CallFields(TypedDict, total=False):
 
 
 class CallOptions(CallFields, total=False):
-    """These fields, and what becomes of the call."""
+    """The fields of a call, and how it is published."""
 
     once: Key | None
-    """Under this key one call is pending, whoever has published it."""
+    """Deduplication key: at most one call under it is pending, from any publisher."""
     parent: str
-    """The last of `after` that may not be over, if there is one: the call waits for it."""
+    """The last call in `after` that may not have ended: this one waits for it. Empty if none."""
 
 
 class IdempotencyKey(NamedTuple):
-    """What a call is published for, once for all."""
+    """A key under which a single call is ever published."""
 
     key: str
     wanted: Callable[[], bool] = lambda: True
-    """Asked when the key is taken: False takes that back."""
+    """Called once the key is taken; if it returns False, the key is released again."""
 
 
 class Receipt(NamedTuple):
-    """A published call: its id, and where it was pending."""
+    """A published call."""
 
     invocation_id: str
     path: str
-    """In its slot, also if it is parked and will come there."""
+    """Its path in its slot, even if it first waits for another call."""
     content: str = ""
-    """What the `Key` of the call said that is pending."""
+    """The content of the `Key` of the pending call."""
 
 
 class Client:
-    """One process's mailbox. Appears in the spool with the first call that it publishes.
+    """One process's mailbox. It is created in the spool before the first call is published.
 
     Args:
         store: the spool.
-        events: wake by file events, not by polling alone.
-        poll_interval: longest pause between two looks, in seconds.
+        events: wake on file events, and not only by polling.
+        poll_interval: longest pause between two polls, in seconds.
         on_silence: called when nothing came for a few seconds, until it returns True.
     """
 
@@ -107,7 +107,7 @@ class Client:
         self._numbers = itertools.count(1)
         self._mutex = threading.Lock()
         self._lock: BaseFileLock | None = None
-        self._present = False
+        self._registered = False
         self._slots: dict[int, tuple[str, int, int]] = {}
         self.waiter = Waiter(
             store.outcomes,
@@ -134,7 +134,7 @@ class Client:
         ring: bool = True,
         **options: Unpack[CallOptions],
     ) -> Receipt:
-        """Make a call pending, or find the one that is.
+        """Publish a call, or find the pending one with the same deduplication key.
 
         Args:
             invocation_id: from `new_id`.
@@ -144,11 +144,11 @@ class Client:
             buffers: large parts of the values in the payload; see `Payload`.
             priority: 0 to 9; higher ones are served first.
             delay: seconds before it may start.
-            ring: wake idle workers; if not, call `ring` later.
-            options: see there.
+            ring: wake idle workers; if False, call `ring` later.
+            options: see `CallOptions`.
 
         Raises:
-            OSError: the shared directory did not take the file; the call was not made.
+            OSError: the file could not be written to the shared directory; the call was not made.
         """
         slot = self._slot_of(priority, delay)
         once, parent = options.pop("once", None), options.pop("parent", "")
@@ -168,39 +168,41 @@ class Client:
         parent: str,
     ) -> Receipt:
         if once is None and parent:
-            return self._park(call, payload, buffers, parent)
+            return self._publish_waiting(call, payload, buffers, parent)
         if once is None:
             return Receipt(call.id, self.store.publish(call, payload, buffers))
-        # Without parking: the worker that claims it does that, and its key is free then.
+        # Such a call is not made to wait here: the worker that claims it does that, and by then its
+        # key is free.
         published = self.store.deduplication.publish(once, call, payload, buffers)
         return Receipt(published.invocation_id, published.path, published.content)
 
-    def _park(
+    def _publish_waiting(
         self,
         call: Call,
         payload: Sequence[bytes | memoryview],
         buffers: Sequence[Buffer],
         parent: str,
     ) -> Receipt:
-        """Publish a call that waits for another one, and see whether it still has to.
+        """Publish a call that waits for another one, and check whether it still has to.
 
-        Dies in between: see `Store.publish_after`. An error after the rename is none of the call's.
+        Dies in between: see `Store.publish_after`. An error after the rename does not fail the
+        publication.
         """
         store, layout = self.store, self.store.layout
         path = store.publish_after(call, payload, buffers, parent)
         try:
-            # First the bell: a worker that hears it later looks what it has ended meanwhile.
+            # The bell comes first: a worker that hears it late checks what has ended meanwhile.
             store.fs.ring(layout.after_bell)
             if store.outcomes.exists(parent):
                 store.waiting.move_on(path)
                 store.fs.rmdir(layout.after(parent))
         except (OSError, SpoolError) as error:
-            log.info("%s waits for %s until upkeep looks: %s", call.id, parent, error)
+            log.info("%s waits for %s until upkeep checks it: %s", call.id, parent, error)
         return Receipt(call.id, f"{layout.slot(call.queue, call.slot)}/{call.id}.1")
 
     def fire(
         self,
-        occasion: IdempotencyKey,
+        idempotency: IdempotencyKey,
         task: str,
         queue: str,
         payload: Payload,
@@ -209,10 +211,10 @@ class Client:
         delay: float,
         **options: Unpack[CallOptions],
     ) -> bool:
-        """Make a call pending, unless that was done for its key before; True if it was done now.
+        """Publish a call unless one was published under this key before; True if it was published.
 
         Raises:
-            OSError: the shared directory failed; the next try does what is left to do.
+            OSError: the shared directory failed; the next try completes the publication.
         """
         invocation_id, slot = self.new_id(), self._slot_of(priority, delay)
         segments = [payload.data]
@@ -220,11 +222,11 @@ class Client:
             call = self._call(invocation_id, task, queue, slot, segments, trace, options)
             published = fire(
                 self.store.files,
-                occasion.key,
+                idempotency.key,
                 call,
                 segments,
                 payload.buffers,
-                wanted=occasion.wanted,
+                wanted=idempotency.wanted,
             )
         if published:
             self.ring(queue)
@@ -263,19 +265,19 @@ class Client:
     def now(self) -> float:
         """Seconds since the epoch on the file server."""
         with self._mutex:
-            self._appear()
+            self._register()
             return self.store.clock.now()
 
     def _slot_of(self, priority: int, delay: float) -> str:
         with self._mutex:
-            self._appear()
+            self._register()
             now = self.store.clock.now()
             if delay > 0:
                 return str(Slot(priority, later(now, delay)))
             return self._current_slot(priority, now - IMMEDIATE_SLACK)
 
     def _current_slot(self, priority: int, now: float) -> str:
-        """The slot for calls that are due at once: one a second, more if many are published."""
+        """The slot for calls that are due now: one each second, more if many are published."""
         name, second, count = self._slots.get(priority, ("", 0, 0))
         if int(now) != second:
             name, second, count = str(Slot(priority, int(now))), int(now), 0
@@ -284,22 +286,22 @@ class Client:
         self._slots[priority] = (name, second, count + 1)
         return name
 
-    def _appear(self) -> None:
+    def _register(self) -> None:
         fs, layout = self.store.fs, self.store.layout
-        if not self._present:
-            # A former try may have taken it: who lets it go is taken for gone.
+        if not self._registered:
+            # An earlier try may have taken it. A client that releases its lock counts as gone.
             if self._lock is None:
                 self._lock = fs.lock(layout.client_lock(self.name))
-            # Both before anybody can ask for them: an NFS client remembers for half a minute
-            # that a folder was missing.
+            # Both folders are made before another process can ask for them: an NFS client
+            # remembers for half a minute that a folder was missing.
             self.store.files.make_folders(layout.mailbox(self.name))
             self.store.files.make_folders(layout.kept_mailbox(self.name))
-            self._present = True
+            self._registered = True
         if self.store.clock.age > _SYNC_EVERY:
             self.store.clock.sync(layout.client_lock(self.name))
 
     def owns(self, invocation_id: str) -> bool:
-        """Whether the outcome comes into this client's own mailbox."""
+        """Whether the outcome arrives in this client's own mailbox."""
         return client_of(invocation_id) == self.name
 
     def close(self) -> None:
@@ -308,9 +310,9 @@ class Client:
         fs, layout = self.store.fs, self.store.layout
         with self._mutex:
             fs.discard(layout.bell(self.name))
-            if not self._present:
+            if not self._registered:
                 return
-            self._present = False
+            self._registered = False
             fs.rmdir(layout.kept_mailbox(self.name))
             fs.rmdir(layout.mailbox(self.name))
             fs.discard(layout.client_lock(self.name))

@@ -1,4 +1,4 @@
-"""One process's connection to the spool, made when it is first needed."""
+"""One process's connection to the spool, opened on first use."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ log = logging.getLogger(__name__)
 
 
 class Session:
-    """Opens the spool once per process; a forked child gets a connection of its own.
+    """Opens the spool once per process; a forked child opens its own connection.
 
     Args:
-        app_id: the application's name; its queues are its own.
+        app_id: the application's name. It is part of the names of the application's queues.
         conf: settings.
-        locate: tells where the application can be imported from; may raise `ConfigError`.
+        locate: returns where the application can be imported from; may raise `ConfigError`.
     """
 
     def __init__(self, app_id: str, conf: Config, locate: Callable[[], str]) -> None:
@@ -53,18 +53,18 @@ class Session:
         os.register_at_fork(after_in_child=lambda: (method := forget()) and method())
 
     def _forget(self) -> None:
-        """Drop what belongs to the parent process, without closing it."""
+        """Drop the parent process's connection without closing it."""
         self._mutex = threading.RLock()
         if self._store is not None:
             self.expect(self._store.files.info.id)
         self._store = self._client = self._observer = None
 
     def queue(self, name: str, profile: str | None = None) -> str:
-        """Folder name of one of the application's queues, which calls are made to.
+        """Folder name of a queue of the application, to which this process publishes calls.
 
         Args:
             name: the queue.
-            profile: what the calls need.
+            profile: the resources that the calls need.
         """
         folder = queue_folder(self.app_id, name, profile or "")
         self._awaited.add(folder)
@@ -77,12 +77,12 @@ class Session:
 
     @property
     def store(self) -> Store:
-        """The spool, made if it is not there yet.
+        """The spool; it is created if there is none yet.
 
         Raises:
             SpoolError: the shared directory cannot be used.
         """
-        # Without the lock: a signal handler may raise an exception while this thread has it.
+        # No lock here: a signal handler may raise an exception while this thread holds it.
         store = self._store
         if store is None:
             with self._mutex:
@@ -108,12 +108,12 @@ class Session:
         return open_store(root, fs, key, expected=self._expected)
 
     def expect(self, spool_id: str) -> None:
-        """Open no other spool than this one, until `close`, and make none where it is missing."""
+        """Accept only this spool until `close`, and create none if it is missing."""
         self._expected = spool_id
 
     @property
     def events(self) -> bool:
-        """Whether file events wake this process: not where other hosts change the files."""
+        """Whether file events wake this process. They do not show the changes of other hosts."""
         if self.conf.watch == "auto":
             return not self.store.fs.remote
         return self.conf.watch == "events"
@@ -133,13 +133,13 @@ class Session:
                     self.store,
                     events=self.events,
                     poll_interval=self.conf.poll_interval,
-                    on_silence=self._warn_if_nobody_works,
+                    on_silence=self._warn_if_unserved,
                 )
                 atexit.register(_close_at_exit, self._client, os.getpid())
             return self._client
 
     def slots(self, folder: str) -> int:
-        """How many calls of a queue can run at a time, as it was a moment ago; 0 if unknown."""
+        """How many calls of a queue can run at a time, cached for a few seconds; 0 if unknown."""
         now = time.monotonic()
         with self._mutex:
             count, until = self._slots.get(folder, (0, 0.0))
@@ -163,9 +163,9 @@ class Session:
         if client is not None:
             client.close()
 
-    def _warn_if_nobody_works(self) -> bool:
+    def _warn_if_unserved(self) -> bool:
         observer = self._observer or self._make_observer()
-        self._observer = observer  # it reads each worker's record once
+        self._observer = observer  # kept, as it reads each worker's record only once
         observer.discover()
         unserved = [folder for folder in sorted(self._awaited) if not observer.serving(folder)]
         if not unserved:

@@ -1,8 +1,8 @@
-"""Looks into mailboxes for everybody in this process who waits.
+"""Wakes callers in this process when their results arrive.
 
-Whenever the client's bell rings; and in any case a thread does, after a pause that grows to the
-poll interval. It looks by listing: a network filesystem's client may answer "no such file" from
-its cache for half a minute.
+The client's bell, a file event, triggers a poll of the mailbox. As a fallback, a thread polls at
+intervals that grow to `poll_interval`. A poll lists the folder, because a network filesystem's
+client may answer "no such file" from its cache for half a minute.
 """
 
 from __future__ import annotations
@@ -28,28 +28,28 @@ log = logging.getLogger(__name__)
 _FIRST_PAUSE_POLLING = 0.001
 _FIRST_PAUSE_EVENTS = 0.02
 _GROWTH = 1.3
-# A look that takes longer than this is followed by a rest, so that looking takes a fifth of
-# the time at most; but by none that is longer than the poll interval: the look may have hung.
-_QUICK_LOOK = 0.0005
+# After a poll that takes longer than this, the thread rests, so that polling takes at most a fifth
+# of the time. The rest is at most the poll interval, because the poll may have hung.
+_QUICK_POLL = 0.0005
 _REST = 4
-# So long the bell may ring unheard after it has rung for what nobody waits for.
-_UNHEARD = 0.002
-# With so many outcomes in the mailbox at the last look, and so few that are waited for, asking for
-# these comes first: results of a fan-out arrive in another order than they are waited for.
+# Seconds for which further rings are ignored after a ring for an outcome that no caller waits for.
+_DEAF_FOR = 0.002
+# If the last listing had this many outcomes, and at most a few are awaited, these are checked by
+# name before a listing: the results of a fan-out arrive in another order than they are awaited.
 _LONG_LISTING = 50
 _FEW = 4
-# So long nothing came when somebody looks whether there are workers; then in growing steps, as
-# each look asks the file server for all of them.
+# Seconds of silence after which `on_silence` runs. The interval then grows, since each check reads
+# the state of all workers from the file server.
 _SILENCE = 3.0
 _LONGEST_SILENCE = 60.0
-# So many seconds after a failure to listen it is tried again, when somebody waits.
+# Seconds after which listening is tried again if it failed.
 _LISTEN_AGAIN = 30.0
-# How many outcomes that nobody wants are removed if they come twice.
+# The number of abandoned outcomes that are remembered, to be removed if they arrive twice.
 _REMOVED = 1000
 _CLOSED = (
     "the connection to the spool is closed, by app.close() or because the process is ending, so no "
-    "result can be received. In a handler of atexit, calls work if it was registered after the "
-    "first call: handlers run in reverse order, and fsqueue leaves by one of them."
+    "result can be received. An atexit handler can make calls if it was registered after the "
+    "first call: handlers run in reverse order, and fsqueue disconnects in one of them."
 )
 
 
@@ -57,11 +57,11 @@ class Waiter:
     """Waits for outcomes.
 
     Args:
-        outcomes: of the spool.
-        client: the client whose mailbox is this process's own.
+        outcomes: the outcomes of the spool.
+        client: the client whose mailbox belongs to this process.
         events: listen to the client's bell.
-        poll_interval: longest pause between two looks, in seconds.
-        on_silence: called when nothing came for a few seconds, and ever more seldom after that,
+        poll_interval: longest pause between two polls, in seconds.
+        on_silence: called when nothing came for a few seconds, and then at growing intervals,
             until it returns True.
     """
 
@@ -84,14 +84,14 @@ class Waiter:
         self._mutex = threading.Lock()
         self._waiting: dict[str, list[Future[None]]] = {}
         self._abandoned: set[str] = set()
-        # Removed, and may come again: the body of a cancelled call may end after that.
+        # Removed outcomes, which may arrive again: the body of a cancelled call may end later.
         self._removed: deque[str] = deque(maxlen=_REMOVED)
         self._arrived: set[str] = set()
         self._wake = threading.Event()
-        self._looking = threading.Lock()
+        self._polling = threading.Lock()
         self._quick = True
-        self._heard = False
-        self._renewed = False
+        self._bell_works = False
+        self._wait_added = False
         self._news = True
         self._closing = threading.Event()
         self._thread: threading.Thread | None = None
@@ -99,7 +99,7 @@ class Waiter:
         self._warned = False
 
     def check_open(self) -> None:
-        """Before a call is published whose result only this process can receive.
+        """Check, before a call is published, that this process can receive its result.
 
         Raises:
             RuntimeError: no result can be received any more.
@@ -109,7 +109,7 @@ class Waiter:
                 raise RuntimeError(_CLOSED)
 
     def watch(self, invocation_id: str) -> Future[None]:
-        """A future that is done once the outcome is there. Cancel it to stop waiting."""
+        """A future that is done once the outcome has arrived. Cancel it to stop waiting."""
         future: Future[None] = Future()
         with self._mutex:
             if self._closing.is_set():
@@ -119,45 +119,48 @@ class Waiter:
                 future.set_result(None)
                 return future
             if not self._waiting:
-                self._hear()
+                self._reset_silence()
             self._waiting.setdefault(invocation_id, []).append(future)
-            self._renewed = True
+            self._wait_added = True
             self._pause = _FIRST_PAUSE_POLLING
             own = client_of(invocation_id) == self._client
             self._news = self._news or not own
             self._start()
-            bell_will_ring = own and self._heard and not self._news
+            bell_will_ring = own and self._bell_works and not self._news
         if not bell_will_ring:
             self._wake.set()
         return future
 
     def has_seen(self, invocation_id: str) -> bool:
-        """Whether the outcome was there at the last look, so that nobody need wait for it."""
+        """Whether the last poll found the outcome, so that there is no need to wait for it."""
         return invocation_id in self._arrived
 
     def collected(self, invocation_id: str) -> None:
-        """The outcome has left the mailbox; who else waits for it finds it where it went."""
+        """Record that an outcome has left the mailbox.
+
+        Other callers that wait for it are woken, and find it in its new place.
+        """
         with self._mutex:
             self._arrived.discard(invocation_id)
             futures = self._waiting.pop(invocation_id, [])
         _finish(futures)
 
     def abandon(self, invocation_id: str) -> None:
-        """Nobody will ever collect this outcome: remove it when it comes."""
+        """Remove an outcome when it arrives, because no caller will collect it."""
         with self._mutex:
             if self._closing.is_set():
                 return
             if invocation_id not in self._removed:
                 self._abandoned.add(invocation_id)
             arrived = invocation_id in self._arrived
-            self._renewed = self._news = True  # it may have come while nobody looked
+            self._wait_added = self._news = True  # it may have arrived between two polls
             self._start()
         if arrived:
             self._remove(invocation_id)
         self._wake.set()
 
     def close(self) -> None:
-        """End the thread; who still waits gets an error."""
+        """End the thread; callers that still wait get an error."""
         with self._mutex:
             self._closing.set()
             waiting, self._waiting = self._waiting, {}
@@ -174,42 +177,42 @@ class Waiter:
     # -- without a thread ---------------------------------------------------------------
 
     def wait(self, arrival: Future[None], timeout: float | None) -> None:
-        """Wait for a future of `watch`, and look meanwhile if this object's thread cannot.
+        """Wait for a future of `watch`, and poll in this thread if the waiter's own cannot run.
 
         Raises:
             TimeoutError: `timeout` seconds have passed.
         """
         deadline = None if timeout is None else self._outcomes.fs.monotonic() + timeout
         while True:
-            pause = self.look_instead()
+            pause = self.poll_instead()
             left = None if deadline is None else max(0.0, deadline - self._outcomes.fs.monotonic())
             if pause is None or (left is not None and left <= pause):
                 return arrival.result(left)
             with contextlib.suppress(TimeoutError):
                 return arrival.result(pause)
 
-    def look_instead(self) -> float | None:
-        """Look in the calling thread if this object's own thread cannot be started.
+    def poll_instead(self) -> float | None:
+        """Poll in the calling thread if the waiter's own thread cannot be started.
 
-        Returns the pause until the next look, in seconds; None if the thread looks.
+        Returns the pause until the next poll, in seconds; None if the waiter's thread polls.
         """
         with self._mutex:
             if self._closing.is_set() or self._start():
                 return None
-        with self._looking:
-            self._look_safely()
+        with self._polling:
+            self._poll_safely()
         self._warn_of_silence()
         self._pause = min(self._pause * _GROWTH, self._poll_interval)
         return self._pause
 
     @property
-    def needs_help(self) -> bool:
-        """Whether nobody looks unless those who wait call `look_instead`."""
+    def lacks_thread(self) -> bool:
+        """Whether no thread polls, so that callers that wait must call `poll_instead`."""
         return self._thread is None or not self._thread.is_alive()
 
     def _start(self) -> bool:
-        """Start the thread if it does not run; False if this process may not have another one."""
-        if not self.needs_help:
+        """Start the thread if it does not run; False if this process may not start any more."""
+        if not self.lacks_thread:
             return True
         thread = threading.Thread(target=self._run, name="fsqueue-waiter", daemon=True)
         try:
@@ -218,7 +221,7 @@ class Waiter:
             if not self._warned:
                 self._warned = True
                 log.warning(
-                    "cannot start a thread that waits for results (%s), so each caller looks for "
+                    "cannot start a thread that waits for results (%s), so each caller polls for "
                     "its own. Is the limit of processes reached (ulimit -u, pids.max)?",
                     error,
                 )
@@ -227,23 +230,23 @@ class Waiter:
         return True
 
     def _ring(self) -> None:
-        """The bell rings. Looking at once, in the bell's thread, saves a change of threads."""
+        """Handle a ring of the bell. Polling here, in the bell's thread, saves a thread switch."""
         self._news = True
-        if not self._is_worth_a_look():
-            # Who waits from now on has a look of his own, as there is news. In a busy moment, as
-            # when this process publishes a group, the rings of a while are one event.
-            self._closing.wait(_UNHEARD)
+        if not self._should_poll():
+            # Any later `watch` triggers a poll, because there is news. In a busy moment, such as
+            # when this process publishes a group, several rings are handled as one.
+            self._closing.wait(_DEAF_FOR)
             return
-        if self._quick and self._looking.acquire(blocking=False):
+        if self._quick and self._polling.acquire(blocking=False):
             try:
-                self._look_safely()
+                self._poll_safely()
             finally:
-                self._looking.release()
+                self._polling.release()
         else:
             self._wake.set()
 
-    def _is_worth_a_look(self) -> bool:
-        """Whether somebody waits; and if the listing is long, whether for what is there."""
+    def _should_poll(self) -> bool:
+        """Whether any outcome is awaited and, if the listing is long, may have arrived."""
         if not self._waiting and not self._abandoned and not self._removed:
             return False
         may_miss_names = self._outcomes.fs.remote
@@ -254,63 +257,63 @@ class Waiter:
         try:
             return len(wanted) > _FEW or any(map(self._outcomes.exists, wanted))
         except OSError:
-            return True  # for the look to report
+            return True  # the poll reports the error
 
     def _run(self) -> None:
         while not self._closing.is_set():
             try:
-                self._listen_and_look()
+                self._listen_and_poll()
             except Exception:
-                # All who wait rely on this thread.
+                # All callers that wait rely on this thread.
                 log.exception("cannot wait for results, trying again")
                 self._closing.wait(self._poll_interval)
 
-    def _listen_and_look(self) -> None:
+    def _listen_and_poll(self) -> None:
         with contextlib.ExitStack() as stack:
             if self._events:
-                bell = self._outcomes.layout.bell(self._client)
-                self._heard = stack.enter_context(listening(self._outcomes.fs, bell, self._ring))
-                stack.callback(self._stop_hearing)
+                bell, fs = self._outcomes.layout.bell(self._client), self._outcomes.fs
+                self._bell_works = stack.enter_context(listening(fs, bell, self._ring))
+                stack.callback(self._stop_listening)
                 self._wake.set()  # it may have rung before
-            if self._heard or not self._events:
-                self._loop(_FIRST_PAUSE_EVENTS if self._heard else _FIRST_PAUSE_POLLING)
+            if self._bell_works or not self._events:
+                self._loop(_FIRST_PAUSE_EVENTS if self._bell_works else _FIRST_PAUSE_POLLING)
             else:
                 self._loop(_FIRST_PAUSE_POLLING, self._outcomes.fs.monotonic() + _LISTEN_AGAIN)
 
-    def _stop_hearing(self) -> None:
-        self._heard = False
+    def _stop_listening(self) -> None:
+        self._bell_works = False
 
     def _loop(self, first_pause: float, until: float = float("inf")) -> None:
         pause = first_pause
         while not self._closing.is_set() and self._outcomes.fs.monotonic() < until:
             idle = not self._waiting and not self._abandoned
-            # With a bell nobody wakes this thread for a new wait.
-            longest = self._poll_interval if self._heard else None
+            # With a bell, a new wait does not wake this thread.
+            longest = self._poll_interval if self._bell_works else None
             self._wake.wait(longest if idle else pause)
             self._wake.clear()
-            if self._renewed:
-                self._renewed = False
+            if self._wait_added:
+                self._wait_added = False
                 pause = first_pause
                 if not self._news:
-                    continue  # a call just made has no outcome yet
-            with self._looking:
-                took = self._look_safely()
+                    continue  # a new call has no outcome yet
+            with self._polling:
+                took = self._poll_safely()
             self._warn_of_silence()
             if not self._quick:
                 self._closing.wait(min(took * _REST, self._poll_interval))
             pause = min(pause * _GROWTH, self._poll_interval)
 
-    def _look_safely(self) -> float:
+    def _poll_safely(self) -> float:
         began = self._outcomes.fs.monotonic()
         try:
-            self._look()
+            self._poll()
         except OSError as error:
-            log.warning("cannot look for results, trying again: %s", error)
+            log.warning("cannot check for results, trying again: %s", error)
         took = self._outcomes.fs.monotonic() - began
-        self._quick = took <= _QUICK_LOOK
+        self._quick = took <= _QUICK_POLL
         return took
 
-    def _hear(self) -> None:
+    def _reset_silence(self) -> None:
         self._silent_since, self._silence = self._outcomes.fs.monotonic(), _SILENCE
 
     def _warn_of_silence(self) -> None:
@@ -323,9 +326,9 @@ class Waiter:
             except SpoolReplacedError as error:
                 self._fail(list(self._waiting), error)
             except OSError as error:
-                log.warning("cannot look for workers: %s", error)
+                log.warning("cannot check for workers: %s", error)
 
-    def _look(self) -> None:
+    def _poll(self) -> None:
         with self._mutex:
             for invocation_id, futures in list(self._waiting.items()):
                 if all(future.cancelled() for future in futures):
@@ -343,7 +346,7 @@ class Waiter:
             except SpoolReplacedError as error:
                 self._fail(list(self._waiting), error)
             else:
-                self._sort_in(client, names)
+                self._deliver(client, names)
 
     def _list(self, client: str) -> set[str]:
         fs, layout, own = self._outcomes.fs, self._outcomes.layout, client == self._client
@@ -357,23 +360,23 @@ class Waiter:
         return names
 
     def _give_up(self, client: str, reason: OSError) -> None:
-        """Tell those who wait that what came for them was lost."""
+        """Fail the waits for a client's outcomes, because outcomes have been lost."""
         message = (
-            f"{reason.filename} is a file or a link, and was a folder: results that came meanwhile "
-            "are lost. Remove it, look who put it there, and make the calls again."
+            f"{reason.filename} is a file or a link and no longer a folder: results that arrived "
+            "meanwhile are lost. Find out who put it there, remove it, and make the calls again."
         )
         lost = [each for each in list(self._waiting) if client_of(each) == client]
         self._fail(lost, SpoolError(message))
 
     def _fail(self, invocations: Iterable[str], error: SpoolError) -> None:
-        """Let those who wait for some invocations have an error."""
+        """Fail the waits for some invocations with an error."""
         with self._mutex:
             futures = [future for each in invocations for future in self._waiting.pop(each, [])]
         for future in futures:
             if future.set_running_or_notify_cancel():
                 future.set_exception(error)
 
-    def _sort_in(self, client: str, names: set[str]) -> None:
+    def _deliver(self, client: str, names: set[str]) -> None:
         done: list[Future[None]] = []
         with self._mutex:
             if client == self._client:
@@ -382,7 +385,7 @@ class Waiter:
                 done.extend(self._waiting.pop(invocation_id))
             unwanted = names & {*self._abandoned, *self._removed}
         if done:
-            self._hear()
+            self._reset_silence()
         _finish(done)
         for invocation_id in unwanted:
             self._remove(invocation_id)
@@ -392,7 +395,7 @@ class Waiter:
         try:
             self._outcomes.fs.discard(path)
         except (IsADirectoryError, PermissionError) as error:
-            log.warning("cannot remove %s, which nobody wants: %s", path, error)
+            log.warning("cannot remove %s, the outcome of an abandoned call: %s", path, error)
         with self._mutex:
             if invocation_id in self._abandoned:
                 self._abandoned.discard(invocation_id)

@@ -161,7 +161,7 @@ class Store:
         try:
             return self.fs.names(folder, fresh=True, required=True)
         except FileNotFoundError:
-            text = "this worker was taken for dead, or the shared directory is gone"
+            text = "this worker was declared dead, or the shared directory is gone"
             raise OSError(errno.ESTALE, text, folder) from None
 
     def _is_settled(self, claim: Claim) -> bool:

@@ -18,47 +18,47 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# Listing stops there: a slot of any size costs the same.
+# A listing stops after this many names, so a slot of any size costs the same.
 _BATCH = 500
-# Candidates older than this are forgotten, so that a call of higher priority waits no longer.
+# Seconds after which candidates are dropped: a call of higher priority waits no longer than that.
 _FRESH_FOR = 1.0
-# Each name that somebody else was faster with tells that the list is out of date: so much of it is
-# still worth a try. With all of it, two workers lose every second rename, and eight five of six.
+# A lost race shows that the list is out of date, so only this share of it is kept. If all of it
+# were kept, two workers would lose every second rename, and eight would lose five of six.
 _KEPT_AFTER_LOSS = 0.25
-# Publishers use a slot for a second, which begins `client.IMMEDIATE_SLACK` after it was due. To
-# remove it while it is in use costs the publisher a `mkdir`, no more.
+# Publishers use a slot for one second, which begins `schedule.IMMEDIATE_SLACK` after it was due.
+# Removing a slot that is in use costs its publisher a `mkdir` and nothing else.
 _IN_USE_FOR = 2.5
-# So often an idle worker with resources finds nothing before it saves looks.
-_LOOKS_AT_BOTH = 8
-# A call that has been due for so many seconds is passed by none that takes what it needs.
+# After this many empty searches, an idle worker with resources lists fewer folders.
+_FULL_SEARCHES = 8
+# After this many seconds, no other call may take the resources that a waiting call needs.
 _PATIENCE = 30.0
 
 
 class Backlog:
-    """The pending attempts of one queue, in order of service, seen by one worker.
+    """The pending attempts of one queue, in order of service, as one worker sees them.
 
-    Within a second the order is random, so that many claimants seldom try the same name.
+    Within one second the order is random, so that workers seldom try the same name.
 
     Args:
         store: the spool.
         queue: the queue's folder name.
-        passing: remove the folder when it is empty.
+        temporary: remove the folder when it is empty.
 
     Attributes:
-        paused: nobody is to claim from it, as was last seen.
+        paused: whether the queue was paused when it was last listed.
     """
 
-    def __init__(self, store: Store, queue: str, *, passing: bool = False) -> None:
+    def __init__(self, store: Store, queue: str, *, temporary: bool = False) -> None:
         self._store = store
         self._queue = queue
-        self._passing = passing
+        self._temporary = temporary
         self.paused = False
         self._mutex = threading.Lock()
         self._candidates: list[str] = []
-        self._listed = float("-inf")
-        # Due slots, the first one last; those before it have no candidates.
+        self._candidates_listed = float("-inf")
+        # Due slots in reverse order; slots that had no candidates have been dropped.
         self._slots: list[str] = []
-        self._looked = float("-inf")
+        self._slots_listed = float("-inf")
         self._next_due = float("inf")
         self._unreadable: set[str] = set()
         self._last: set[str] = set()
@@ -70,44 +70,44 @@ class Backlog:
             return self._candidates.pop() if self._candidates else None
 
     def peek(self) -> str:
-        """The slot of what `next` would give; empty if nothing is due."""
+        """The slot of the attempt that `next` would return; empty if nothing is due."""
         with self._mutex:
             self._refresh()
             return self._candidates[-1].rsplit("/", 2)[1] if self._candidates else ""
 
     def _refresh(self) -> None:
         now = self._store.fs.monotonic()
-        if not self._candidates or now - self._listed > _FRESH_FOR:
+        if not self._candidates or now - self._candidates_listed > _FRESH_FOR:
             self._candidates = self._list(now)
-            self._listed = now
+            self._candidates_listed = now
 
     def missed(self) -> None:
-        """Somebody else was faster with what `next` gave."""
+        """Record that another worker claimed what `next` returned."""
         with self._mutex:
             del self._candidates[int(len(self._candidates) * _KEPT_AFTER_LOSS) :]
 
     @property
     def next_due(self) -> float:
-        """When the next attempt is due that was not yet, by this host's steady clock."""
+        """When the next delayed attempt is due, by this host's steady clock."""
         return self._next_due
 
     def skip(self, name: AttemptName) -> None:
-        """Leave an attempt alone from now on: another version of fsqueue can read it."""
+        """Ignore an attempt from now on, because only another version of fsqueue can read it."""
         self._unreadable.add(str(name))
 
     def defer(self, origin: str) -> None:
-        """Try an attempt after all others from now on: it cannot be moved from its folder."""
+        """Try an attempt after all others from now on, because it cannot be moved."""
         self._last.add(origin)
 
     def _list(self, now: float) -> list[str]:
-        # There may be as many slots as calls, if they were published slowly: to list them for
-        # each slot that is emptied would cost more the larger the backlog is.
-        if self._slots and now - self._looked <= _FRESH_FOR:
+        # If calls were published slowly, there may be as many slots as calls. Listing the slots
+        # again for each one that is emptied would cost more the larger the backlog is.
+        if self._slots and now - self._slots_listed <= _FRESH_FOR:
             found = self._list_first()
             if found:
                 return found
         self._slots = self._due_slots()
-        self._looked = now
+        self._slots_listed = now
         return self._list_first()
 
     def _due_slots(self) -> list[str]:
@@ -122,7 +122,7 @@ class Backlog:
         self.paused = PAUSED in slots
         if self.paused:
             return []
-        if not slots and self._passing:
+        if not slots and self._temporary:
             fs.rmdir(layout.queue(self._queue))
         due_slots = []
         for name in slots:
@@ -134,13 +134,13 @@ class Backlog:
             else:
                 due = fs.monotonic() + slot.due - now
                 self._next_due = min(self._next_due, due)
-        # Those of one second, of which there are many if much is published, in any order: so many
-        # claimants spread over them.
+        # There are many slots of one second if much is published. In random order, the workers
+        # spread over them.
         random.shuffle(due_slots)
         return sorted(due_slots, key=_second, reverse=True)
 
     def _list_first(self) -> list[str]:
-        """Candidates of the first slot that has any; those before it are left out from now on."""
+        """Candidates of the first slot that has any; drops the slots before it."""
         deferred: list[str] = []
         oldest_in_use = self._store.clock.now() - _IN_USE_FOR
         while self._slots:
@@ -158,7 +158,7 @@ class Backlog:
         return deferred
 
     def _names(self, folder: str) -> list[str]:
-        """Names in a slot, enough of them that some are left without those to pass over."""
+        """Names in a slot, enough that some are left when ignored and deferred ones are removed."""
         limit = _BATCH + len(self._unreadable) + len(self._last)
         try:
             return self._store.fs.names(folder, limit=limit, fresh=True, strict=True)
@@ -180,14 +180,14 @@ class Room(Protocol):
     """The resources of a worker."""
 
     total: Amounts
-    """What it has, whoever holds it now."""
+    """All its resources, free or in use."""
 
     def has(self, needed: Amounts) -> bool:
-        """Whether so much is free now."""
+        """Whether these amounts are free now."""
 
 
 class Needs:
-    """Which folders hold calls that need what a worker has.
+    """Finds the folders of calls whose resource needs a worker can meet.
 
     Args:
         store: the spool.
@@ -199,22 +199,22 @@ class Needs:
         self.room = room
         self._mutex = threading.Lock()
         self._found: dict[str, dict[str, Amounts]] = {}
-        self._looked = float("-inf")
+        self._listed = float("-inf")
 
-    def news(self) -> None:
-        """Something was published: look at once."""
-        self._looked = float("-inf")
+    def expire(self) -> None:
+        """List the folders anew next time, because something was published."""
+        self._listed = float("-inf")
 
     def folders(self, queue: str) -> Mapping[str, Amounts]:
-        """The folders of a queue and what their calls need."""
+        """The folders of a queue, each with the resources that its calls need."""
         with self._mutex:
             now = self._store.fs.monotonic()
-            if now - self._looked > _FRESH_FOR:
-                self._looked = now
-                self._found = self._look()
+            if now - self._listed > _FRESH_FOR:
+                self._listed = now
+                self._found = self._list()
             return self._found.get(queue, {})
 
-    def _look(self) -> dict[str, dict[str, Amounts]]:
+    def _list(self) -> dict[str, dict[str, Amounts]]:
         found: dict[str, dict[str, Amounts]] = {}
         for folder in self._store.fs.names(self._store.layout.pending_folder, fresh=True):
             queue, profile = split_profile(folder)
@@ -225,10 +225,10 @@ class Needs:
 
 
 class NeedyBacklog:
-    """The pending attempts of one queue, those that need resources among them.
+    """The pending attempts of one queue, including those that need resources.
 
-    The order of service holds across all of them, but for calls for which there is no room now:
-    others pass them for a while, and then leave them what they need.
+    One order of service holds for all of them. Calls whose resources are not free now are the
+    exception: other calls overtake them for a while, and then leave them what they need.
 
     Args:
         store: the spool.
@@ -241,35 +241,35 @@ class NeedyBacklog:
         self._mutex = threading.Lock()
         self._plain = Backlog(store, queue)
         self._needy: dict[str, tuple[Backlog, Amounts]] = {}
-        self._empty_looks = 0
+        self._empty_searches = 0
 
     @property
     def _all(self) -> list[Backlog]:
         return [self._plain, *(backlog for backlog, _ in list(self._needy.values()))]
 
     def next(self) -> str | None:
-        """Path of an attempt to try; None if nothing is due for which there is room."""
+        """Path of an attempt to try; None if nothing is due whose resources are free."""
         with self._mutex:
-            # On a network filesystem an idle worker looks at one of the two only, in turn: so it
-            # asks the file server no more often than one without resources.
-            in_turn = self._store.fs.remote and self._empty_looks > _LOOKS_AT_BOTH
-            odd = self._empty_looks % 2 == 1
-            origin = self._next(plain=not in_turn or not odd, needy=not in_turn or odd)
-            self._empty_looks = 0 if origin else self._empty_looks + 1
+            # On a network filesystem, an idle worker lists the two kinds of folders alternately.
+            # So it sends the file server no more requests than a worker without resources.
+            alternate = self._store.fs.remote and self._empty_searches > _FULL_SEARCHES
+            odd = self._empty_searches % 2 == 1
+            origin = self._next(plain=not alternate or not odd, needy=not alternate or odd)
+            self._empty_searches = 0 if origin else self._empty_searches + 1
             return origin
 
     def _next(self, *, plain: bool, needy: bool) -> str | None:
-        kept: set[str] = set()
+        reserved: set[str] = set()
         for slot, _, backlog, needed in self._heads(plain=plain, needy=needy):
-            if kept.isdisjoint(needed):
+            if reserved.isdisjoint(needed):
                 if self._needs.room.has(needed):
                     return backlog.next()
                 if self._waits_long(slot):
-                    kept.update(needed)
+                    reserved.update(needed)
         return None
 
     def _heads(self, *, plain: bool, needy: bool) -> list[tuple[str, str, Backlog, Amounts]]:
-        """What comes first in each folder, in order of service: slot, folder and need."""
+        """The head of each folder's backlog, in order of service, as slot, folder and needs."""
         members = [("", self._plain, NONE)] if plain else []
         first = self._plain.peek() if plain else ""
         if needy and not self._plain.paused:
@@ -286,7 +286,7 @@ class NeedyBacklog:
         found = self._needs.folders(self._queue)
         known = self._needy
         self._needy = {
-            folder: known.get(folder) or (Backlog(self._store, folder, passing=True), needed)
+            folder: known.get(folder) or (Backlog(self._store, folder, temporary=True), needed)
             for folder, needed in found.items()
         }
 
@@ -295,27 +295,27 @@ class NeedyBacklog:
         return parsed is not None and self._store.clock.now() - parsed.due > _PATIENCE
 
     def missed(self) -> None:
-        """Somebody else was faster with what `next` gave."""
+        """Record that another worker claimed what `next` returned."""
         for backlog in self._all:
             backlog.missed()
 
     @property
     def next_due(self) -> float:
-        """When the next attempt is due that was not yet, by this host's steady clock."""
+        """When the next delayed attempt is due, by this host's steady clock."""
         times = [self._plain.next_due]
         if not self._plain.paused:
-            # Those for which there is no room are looked at when there is.
+            # Calls whose resources are in use are tried when these become free.
             needy = list(self._needy.values())
             times += [each.next_due for each, needed in needy if self._needs.room.has(needed)]
         return min(times)
 
     def defer(self, origin: str) -> None:
-        """Try an attempt after all others from now on: it cannot be moved from its folder."""
+        """Try an attempt after all others from now on, because it cannot be moved."""
         for backlog in self._all:
             backlog.defer(origin)
 
     def skip(self, name: AttemptName) -> None:
-        """Leave an attempt alone from now on: another version of fsqueue can read it."""
+        """Ignore an attempt from now on, because only another version of fsqueue can read it."""
         for backlog in self._all:
             backlog.skip(name)
 
@@ -325,10 +325,10 @@ class Backlogs:
 
     Args:
         store: the spool.
-        weights: how often each queue comes first, compared with the others; in this order they
-            are served one after another if not `weighted`.
-        weighted: draw which queue comes first, anew for each attempt.
-        room: of a worker with resources, which takes calls that need some.
+        weights: how often each queue comes first, relative to the others. Their order is the
+            order of service if not `weighted`.
+        weighted: draw the order of the queues anew for each attempt.
+        room: the worker's resources; None if it takes only calls that need none.
     """
 
     def __init__(
@@ -355,7 +355,10 @@ class Backlogs:
         return tuple(self._backlogs)
 
     def __iter__(self) -> Iterator[str]:
-        """Paths of attempts to try, until nothing is due; to go on is to say that one was lost."""
+        """Paths of attempts to try, until nothing is due.
+
+        Asking for the next path means that the claim of the last one failed.
+        """
         for queue in self._order():
             backlog = self._backlogs[queue]
             while (origin := backlog.next()) is not None:
@@ -365,27 +368,27 @@ class Backlogs:
     def _order(self) -> Iterable[str]:
         if not self._weighted:
             return self._backlogs
-        # Exponential keys: each queue comes first with a chance in proportion to its weight
-        # (Efraimidis and Spirakis, 2006).
+        # With exponential keys, the chance of each queue to come first is in proportion to its
+        # weight (Efraimidis and Spirakis, 2006).
         keys = {queue: random.expovariate(weight) for queue, weight in self._weights.items()}
         return sorted(keys, key=keys.__getitem__)
 
     @property
     def next_due(self) -> float:
-        """When the next attempt is due that was not yet, by this host's steady clock."""
+        """When the next delayed attempt is due, by this host's steady clock."""
         return min(backlog.next_due for backlog in self._backlogs.values())
 
-    def news(self) -> None:
-        """A bell has rung."""
+    def bell_rang(self) -> None:
+        """Search everything at the next attempt, because a bell has rung."""
         if self._needs is not None:
-            self._needs.news()
+            self._needs.expire()
 
     def defer(self, origin: str) -> None:
-        """Try an attempt after all others of its queue: it cannot be claimed."""
+        """Try an attempt after all others of its queue, because it cannot be claimed."""
         for backlog in self._backlogs.values():
             backlog.defer(origin)
 
     def skip(self, name: AttemptName) -> None:
-        """Leave an attempt alone from now on: another version of fsqueue can read it."""
+        """Ignore an attempt from now on, because only another version of fsqueue can read it."""
         for backlog in self._backlogs.values():
             backlog.skip(name)

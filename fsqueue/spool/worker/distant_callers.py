@@ -1,12 +1,12 @@
 """Withdraws the pending direct calls of callers on other hosts that have lost their lock.
 
-A worker cannot look into another host's /proc. A caller holds the lock of its client for life, so
-an observer that has seen the lock held, and then sees it free for a whole lease, takes the caller
-for gone. Where locks exclude nobody, none is ever seen held, and the calls run.
+A worker cannot read another host's /proc. A caller holds the lock of its client until it ends, so
+an observer that has seen the lock held, and then sees it free for a whole lease, concludes that the
+caller is gone. Where locks do not exclude others, no lock is ever seen held, and the calls run.
 
-A host that was cut off from the file server can lose its locks and come back. So the calls are
-cancelled, which leaves an outcome: a caller that lives gets `CancelledError` and does not wait
-forever. The outcomes of the others expire.
+A host that was cut off from the file server can lose its locks and come back. Therefore the calls
+are cancelled, which leaves an outcome: a caller that is alive gets `CancelledError` and does not
+wait forever. The outcomes of dead callers expire.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _LOCK = ".lock"
 
 
 class DistantCallers:
-    """One observer's memory of the locks of clients.
+    """Remembers what one observer has seen of the clients' locks.
 
     Args:
         store: the spool.
@@ -44,18 +44,18 @@ class DistantCallers:
         self._free_since: dict[str, float] = {}
 
     def round(self) -> None:
-        """Look at each client's lock once, and withdraw the calls of those that are gone.
+        """Check each client's lock once, and withdraw the calls of clients that are gone.
 
-        Dies at any point: another observer does the rest, once it has seen a lock held. What it
-        cannot know of runs.
+        Dies at any point: another observer does the rest, if it has seen the lock held. Calls of
+        callers that it does not know to be gone run.
 
         Raises:
             OSError: the shared directory fails; the next round does the rest.
         """
         names = self._store.fs.names(self._store.layout.clients_folder, fresh=True)
-        there = {name.removesuffix(_LOCK) for name in names if name.endswith(_LOCK)}
-        self._held &= there
-        for client in filter(is_client_name, there):
+        clients = {name.removesuffix(_LOCK) for name in names if name.endswith(_LOCK)}
+        self._held &= clients
+        for client in filter(is_client_name, clients):
             if self._is_held(client):
                 self._held.add(client)
                 self._free_since.pop(client, None)
@@ -77,7 +77,7 @@ class DistantCallers:
     def _withdraw_all(self, client: str, silence: float) -> None:
         count = 0
         for path, name in self._pending(client):
-            # Not readable: it has gone on, or whoever claims it deals with it.
+            # An unreadable call has moved on, or the worker that claims it handles it.
             with contextlib.suppress(FileNotFoundError, EnvelopeError, SpoolVersionError):
                 call = self._store.calls.read_header(path, name)
                 if self._is_unwanted(call):
@@ -103,7 +103,7 @@ class DistantCallers:
         ]
 
     def _is_unwanted(self, call: Call) -> bool:
-        """Whether only a process that cannot be seen from here could receive the outcome."""
+        """Whether only a process that this host cannot see could receive the outcome."""
         if call.keep or call.caller is None or self._store.dependencies.is_awaited(call.id):
             return False
         return call.caller.boot != boot_id() or call.abandoned

@@ -1,4 +1,4 @@
-"""Removes what nobody needs any more."""
+"""Deletes expired results, failed calls, blobs, journals, and what dead clients have left."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fsqueue.spool.format.names import Slot, is_client_name
 from fsqueue.spool.history.journal import start_of_hour
 from fsqueue.spool.store import whereabouts
 from fsqueue.spool.store.body_reports import remove_stale_progress
-from fsqueue.spool.worker.limit_upkeep import mend_all
+from fsqueue.spool.worker.limit_upkeep import recover_limits
 
 if TYPE_CHECKING:
     from fsqueue.spool.store.store import Store
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _HOUR, _DAY = 3600.0, 86_400.0
-# A file in tmp/ belongs to a write that takes seconds; older ones were left by the dead.
+# Writing a file in tmp/ takes seconds; older ones were left by processes that died.
 _TMP_TTL = _DAY
-# Workers touch what their triggers remember once a day.
+# Workers touch the state of their triggers once a day.
 _TRIGGER_TTL = 30 * _DAY
 
 
 class Expired(NamedTuple):
-    """How many files of each kind were removed."""
+    """The number of removed files of each kind."""
 
     temporary: int
     failed: int
@@ -50,19 +50,18 @@ class Expired(NamedTuple):
 def expire(store: Store, *, result_ttl: float, journal_ttl: float = _DAY) -> int:
     """Remove results, output, failed calls and quarantined files older than `result_ttl` seconds.
 
-    And journals of hours that ended more than `journal_ttl` seconds ago.
-
-    The ages are measured by the file server's clock. Dies at any point: the next round
-    removes the rest. Returns how many files were removed.
+    Journals are removed `journal_ttl` seconds after their hour has ended. Ages are measured by the
+    file server's clock. Dies at any point: the next round removes the rest. Returns how many files
+    were removed.
     """
     return sum(expire_by_kind(store, result_ttl=result_ttl, journal_ttl=journal_ttl))
 
 
 def expire_by_kind(store: Store, *, result_ttl: float, journal_ttl: float = _DAY) -> Expired:
-    """The same, with the numbers of each kind."""
+    """Like `expire`, but returns the numbers by kind."""
     layout = store.layout
     store.files.check_spool()
-    mend_all(store)
+    recover_limits(store)
     store.dependencies.renew(result_ttl)
     removed = Expired(
         _expire_files(store, layout.tmp_folder, max(_TMP_TTL, result_ttl)),
@@ -82,7 +81,7 @@ def expire_by_kind(store: Store, *, result_ttl: float, journal_ttl: float = _DAY
         _expire_files(store, layout.output_folder, result_ttl),
         remove_stale_progress(store.files)
         + _expire_files(store, layout.progress_folder, result_ttl),
-        sum(  # the folders stay: they say that somebody looks there
+        sum(  # the folders stay: they show that some worker handles these events
             _expire_files(store, layout.events(app_id), result_ttl)
             for app_id in store.fs.names(layout.events_folder)
         ),
@@ -95,9 +94,10 @@ def expire_by_kind(store: Store, *, result_ttl: float, journal_ttl: float = _DAY
 
 
 def _expire_blobs(store: Store, ttl: float) -> int:
-    """Remove the blobs that no call can need: it would have to be older than `ttl` seconds.
+    """Remove the blobs that no call needs: such a call would have to be older than `ttl` seconds.
 
-    A blob has the time of the last call that was filed with it, or when that one is due.
+    A blob's time is that of the last call that was published with it, or the time at which that
+    call is due.
     """
     folder = store.layout.blobs_folder
     if not store.fs.names(folder):
@@ -107,7 +107,7 @@ def _expire_blobs(store: Store, ttl: float) -> int:
 
 
 def _expire_in_folders(store: Store, parent: str, ttl: float) -> int:
-    """Remove old files from the folders of a folder, and those that are empty then."""
+    """Remove old files from the folders in a folder, and then the empty folders."""
     removed = 0
     for name in store.files.listed(parent):
         removed += _expire_files(store, f"{parent}/{name}", ttl)
@@ -117,7 +117,7 @@ def _expire_in_folders(store: Store, parent: str, ttl: float) -> int:
 
 
 def _expire_journals(store: Store, ttl: float) -> int:
-    """Remove the journals of hours that are over for `ttl` seconds; younger ones are not listed."""
+    """Remove the journals of hours that ended `ttl` seconds ago; does not list younger ones."""
     fs, layout, removed = store.fs, store.layout, 0
     for hour in fs.names(layout.journal_folder):
         began = start_of_hour(hour)
@@ -129,7 +129,7 @@ def _expire_journals(store: Store, ttl: float) -> int:
 
 
 def _oldest_unfinished(store: Store, now: float) -> float:
-    """When the oldest call was due that is pending, or filed that is running."""
+    """The time of the oldest unfinished call: when it was due, or published if it is running."""
     fs, layout = store.fs, store.layout
     oldest = now
     for queue in fs.names(layout.pending_folder, fresh=True):
@@ -159,10 +159,11 @@ def _due(slot: Slot) -> float:
 
 
 def _remove_late_results(store: Store) -> int:
-    """Remove what late workers published after an outcome was collected; returns how many.
+    """Remove outcomes that were published after one had been collected; returns how many.
 
-    Left alone, it would be seen as the outcome between the expiry of that one and its own. What
-    lies in both folders is late, also if it came while this looks: nothing goes back to ``done/``.
+    If such a late outcome stayed, callers would see it once the collected one has expired. An
+    outcome that is in both folders is late, even if it arrives during this walk, since nothing goes
+    back to ``done/``.
     """
     fs, layout = store.fs, store.layout
     removed = 0
@@ -190,7 +191,7 @@ def remove_gone_clients(store: Store) -> None:
 
 
 def remove_client_if_empty(store: Store, client: str) -> None:
-    """Remove the mailboxes, lock and bell of a client that has ended, unless an outcome is left."""
+    """Remove the mailboxes, lock and bell of a client that has ended and has no outcomes left."""
     fs, layout = store.fs, store.layout
     if fs.exists(layout.client_lock(client)) and not _is_gone(store, client):
         return
@@ -199,13 +200,13 @@ def remove_client_if_empty(store: Store, client: str) -> None:
     ]
     if all(emptied):
         fs.discard(layout.bell(client))
-        fs.discard(layout.client_lock(client))  # last: it is what leads here again
+        fs.discard(layout.client_lock(client))  # last, as the next round finds the client by it
 
 
 def _is_gone(store: Store, client: str) -> bool:
-    """Whether a client has ended: its lock is free.
+    """Whether a client has ended, so that its lock is free.
 
-    Where locks exclude nobody a living client may lose its empty mailbox: the next outcome
+    Where locks do not exclude others, a living client may lose its empty mailbox. The next outcome
     makes the folder again.
     """
     lock = store.fs.lock(store.layout.client_lock(client))

@@ -1,11 +1,11 @@
 """Withdraws the direct calls of processes that are gone, and removes their results.
 
-The result of a direct call can be received only by the process that made the call. A header
-therefore names that process (`Call.caller`). When the process is gone, nobody can receive the
-result: a worker that claims the call removes it instead of running it. Calls of ``@app.task`` name
-no process, as any process may ask for their results.
+Only the process that made a direct call can receive its result. Therefore the header names that
+process (`Call.caller`). When the process is gone, the result is useless, and a worker that claims
+the call removes it instead of running it. Calls of ``@app.task`` name no process, because any
+process may ask for their results.
 
-A worker on the caller's host looks into /proc, which costs no request to the file server.
+A worker on the caller's host reads /proc, which costs no request to the file server.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# A look into /proc takes as long as a tenth of a short call, so a fast worker saves most of them.
-_LOOK_EVERY = 0.005
-# A process that makes no calls any more is forgotten at the latest when so many others do.
+# Reading /proc takes a tenth of the time of a short call, so a fast worker skips most checks.
+_CHECK_EVERY = 0.005
+# At most this many callers are remembered.
 _REMEMBERED = 1_000
 
 
 class Callers:
-    """Remembers which callers of this host are alive. Any thread may ask.
+    """Checks whether the callers of this host are alive, and remembers it. Thread-safe.
 
     Args:
         store: the spool.
@@ -45,12 +45,12 @@ class Callers:
         self._reported: set[str] = set()
 
     def is_gone(self, call: Call) -> bool:
-        """Whether the only process that can receive a call's outcome has ended for certain."""
+        """Whether the only process that can receive a call's outcome has certainly ended."""
         caller = call.caller
         if caller is None:
             return False
         now = self._store.fs.monotonic()
-        if now - self._seen_alive.get(caller, float("-inf")) < _LOOK_EVERY:
+        if now - self._seen_alive.get(caller, float("-inf")) < _CHECK_EVERY:
             return False
         if call.abandoned:
             return True
@@ -60,9 +60,9 @@ class Callers:
         return False
 
     def is_unwanted(self, call: Call) -> bool:
-        """Whether nobody can receive a call's outcome: its caller is gone, and no call needs it.
+        """Whether a call's outcome is useless: its caller is gone, and no other call needs it.
 
-        Another process can learn the id of a direct call, from a log for instance, and pass the
+        Another process can learn the id of a direct call, from a log for example, and pass the
         invocation on as an argument.
 
         Raises:
@@ -84,12 +84,12 @@ class Callers:
 
 
 def clear_up_after(store: Store, client: str) -> None:
-    """Remove the results that only a client could receive that is gone, and then the client.
+    """Remove the results that only a dead client could receive, and then the client's files.
 
-    Dies at any point: another worker that meets a call of this client does the rest, and what
-    nobody meets expires.
+    Dies at any point: another worker that claims a call of this client does the rest; otherwise
+    the results expire.
 
-    A header is believed here without checking its digest: whoever could forge one in the mailbox
+    This trusts headers without checking their digests: a user who could forge one in the mailbox
     could remove the file as well.
     """
     fs, layout = store.fs, store.layout

@@ -1,4 +1,4 @@
-"""Looks after all lanes: what those who died have left there does not stay."""
+"""Upkeep of concurrency limits: frees permits and calls that dead processes have left."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# So many lanes are looked after at a time: the cost of a round does not grow with their number.
-_LANES_A_ROUND = 100
+# At most this many limits are handled in a round, so its cost does not grow with their number.
+_LIMITS_A_ROUND = 100
 
 
 class LimitUpkeep:
-    """Mends lanes, some at a time, one after another.
+    """Recovers the concurrency limits of a spool, some of them in each round.
 
-    A place that is free while calls wait is meant for one that was admitted and is pending. Another
-    one is admitted only if that is so at the next round too.
+    A permit that is free while calls wait is normally meant for a call that was admitted and is
+    pending. Therefore another call is admitted only if the permit is still free in the next round.
 
     Args:
         store: the spool.
@@ -30,33 +30,33 @@ class LimitUpkeep:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._last = ""
-        self._wanting: set[str] = set()
+        self._suspected: set[str] = set()
 
     def round(self) -> None:
-        """Mend the next lanes."""
+        """Recover the next limits."""
         names = self._store.fs.names(self._store.layout.lanes_folder)
         lanes = sorted(filter(lane_limit, names))
-        self._wanting.intersection_update(lanes)
-        todo = [lane for lane in lanes if lane > self._last][:_LANES_A_ROUND]
-        todo += lanes[: min(_LANES_A_ROUND, len(lanes)) - len(todo)]
+        self._suspected.intersection_update(lanes)
+        todo = [lane for lane in lanes if lane > self._last][:_LIMITS_A_ROUND]
+        todo += lanes[: min(_LIMITS_A_ROUND, len(lanes)) - len(todo)]
         for lane in todo:
             self._last = lane
-            admit = lane in self._wanting
-            self._wanting.discard(lane)
-            if _is_wanting(self._store, lane, admit=admit) and not admit:
-                self._wanting.add(lane)
+            admit = lane in self._suspected
+            self._suspected.discard(lane)
+            if _recover(self._store, lane, admit=admit) and not admit:
+                self._suspected.add(lane)
 
 
-def mend_all(store: Store) -> None:
-    """Mend every lane, at once."""
+def recover_limits(store: Store) -> None:
+    """Recover all concurrency limits now."""
     for lane in filter(lane_limit, store.fs.names(store.layout.lanes_folder, fresh=True)):
-        _is_wanting(store, lane, admit=True)
+        _recover(store, lane, admit=True)
 
 
-def _is_wanting(store: Store, lane: str, *, admit: bool) -> bool:
-    """What `Limits.mend` says; False if it fails, which must not keep other lanes from it."""
+def _recover(store: Store, lane: str, *, admit: bool) -> bool:
+    """Like `Limits.recover`; False if that fails, which must not stop work on the other limits."""
     try:
         return store.limits.recover(lane, admit=admit)
     except (OSError, SpoolError) as error:
-        log.warning("lane %s is mended later: %s", lane, error)
+        log.warning("cannot recover the concurrency limit %s, trying again later: %s", lane, error)
         return False

@@ -1,15 +1,17 @@
-"""Who is dead. An observer's memory of what it has seen of the other workers.
+"""Detects dead workers from what an observer has seen of their processes, beats and locks.
 
 A worker is dead when
 
 a. on this host and boot: its process is gone;
-b. on this host: its beat has stood still for the whole lease, and it has not run meanwhile;
-c. elsewhere: its lock was seen held by this observer, is seen free, and its beat has stood
-   still for two periods;
-d. elsewhere: its beat has stood still for the whole lease.
+b. on this host: its beat has not changed for the whole lease, and its process has not run in that
+   time;
+c. elsewhere: this observer has seen its lock held, now sees it free, and its beat has not changed
+   for two periods;
+d. elsewhere: its beat has not changed for the whole lease.
 
-Silence is measured on the observer's own steady clock: no two hosts' clocks are compared. The
-time in which the observer could not look, as when the file server is down, is not silence.
+Silence is measured on the observer's own steady clock, so the clocks of two hosts are never
+compared. Time in which the observer could not check, as when the file server is down, does not
+count as silence.
 """
 
 from __future__ import annotations
@@ -37,21 +39,21 @@ _WATCHING_HOSTS = 2
 
 
 def watchers(records: Iterable[WorkerRecord]) -> list[str]:
-    """Who watches the workers of other hosts: the longest serving worker of each of two hosts.
+    """The workers that watch other hosts: the longest serving worker of each of two hosts.
 
-    Silence takes uninterrupted watching. So there are two: if the host of one of them dies, the
-    other one has seen the beats of that host's workers until then.
+    Silence can be measured only without interruption. So there are two watchers: if the host of one
+    dies, the other one has seen the beats of that host's workers until then.
     """
     first: dict[str, str] = {}
     for record in sorted(records, key=lambda record: (record.started, record.name)):
-        machine = record.boot.partition(".")[0]  # without the namespace: that dies with it
+        machine = record.boot.partition(".")[0]  # namespaces die with their machine
         first.setdefault(machine, record.name)
     return list(first.values())[:_WATCHING_HOSTS]
 
 
 @dataclass
-class _Sight:
-    """What was last seen of a file that its owner touches."""
+class _Observation:
+    """The last observation of a file that its owner touches."""
 
     modified: float | None
     since: float
@@ -65,7 +67,7 @@ def _is_here(record: WorkerRecord) -> bool:
 
 
 def serves(record: WorkerRecord, folder: str) -> bool:
-    """Whether a worker takes the calls of a queue's folder, when it has room for them."""
+    """Whether a worker takes the calls of a queue's folder when it has the resources free."""
     queue, profile = split_profile(folder)
     needed, held = needs_of(profile), needs_of(record.resources)
     return queue in record.queues and needed is not None and covers(held or NONE, needed)
@@ -77,24 +79,28 @@ class Observer:
     Args:
         store: the spool.
         heartbeat: seconds between two beats of a worker.
-        lease: seconds of silence after which a worker elsewhere is dead.
+        lease: seconds of silence after which a worker is dead.
     """
 
     def __init__(self, store: Store, *, heartbeat: float, lease: float) -> None:
         self._store = store
         self._heartbeat, self._lease = heartbeat, lease
         self._records: dict[str, WorkerRecord | None] = {}
-        self._sights: dict[str, _Sight] = {}
+        self._observations: dict[str, _Observation] = {}
 
     def discover(self, *, but: str = "") -> None:
-        """List the workers; records are read once. Whatever one has left leads to it."""
+        """List the workers by any file or folder of theirs. Each record is read once.
+
+        Args:
+            but: name of a worker to leave out.
+        """
         fs, layout = self._store.fs, self._store.layout
         names = {os.path.splitext(name)[0] for name in fs.names(layout.workers_folder, fresh=True)}
         names.update(fs.names(layout.running_folder, fresh=True))
         names = {name for name in names if name != but and is_safe_name(name)}
         for known in self._records.keys() - names:
             del self._records[known]
-            self._sights.pop(self._store.layout.worker_beat(known), None)
+            self._observations.pop(self._store.layout.worker_beat(known), None)
         for name in names:
             if self._records.get(name) is None:
                 self._records[name] = self._read(name)
@@ -104,9 +110,9 @@ class Observer:
         try:
             record = msgspec.json.decode(self._store.fs.read(path), type=WorkerRecord)
         except (FileNotFoundError, PermissionError, EnvelopeError, *UNDECODABLE):
-            return None  # known by its folder and its beat only: the lease decides
+            return None  # only the folder and the beat are known, so the lease decides
         finally:
-            # Its worker must be able to remove it when this host is dead.
+            # The worker must be able to remove the record after this host has died.
             self._store.fs.let_go(path)
         return record if record.name == name else None
 
@@ -119,7 +125,7 @@ class Observer:
         """The discovered workers of a queue that are not known to be dead.
 
         Args:
-            folder: the queue's; with a profile, the workers that have what it says.
+            folder: the queue's; with a profile, only workers that have these resources count.
         """
         dead = self.dead_here()
         return [
@@ -129,7 +135,7 @@ class Observer:
         ]
 
     def slots(self, folder: str) -> int:
-        """How many calls its discovered workers can run at a time."""
+        """How many calls of a queue's folder the discovered workers can run at a time."""
         needed = needs_of(split_profile(folder)[1]) or NONE
         count = 0
         for name in self.serving(folder):
@@ -148,7 +154,10 @@ class Observer:
         ]
 
     def dead_here(self) -> dict[str, str]:
-        """Workers of this host whose process is gone, with the reason; asks no file server."""
+        """Workers of this host whose process is gone, each with the reason.
+
+        This sends no request to the file server.
+        """
         return {
             name: f"its process {record.pid} on {record.host} is gone"
             for name, record in self._records.items()
@@ -156,7 +165,7 @@ class Observer:
         }
 
     def dead_elsewhere(self) -> dict[str, str]:
-        """Workers of other hosts that are silent for too long, with the reason."""
+        """Workers of other hosts that have been silent for too long, each with the reason."""
         dead = {}
         for name, record in self._records.items():
             if record is not None and _is_here(record):
@@ -167,74 +176,75 @@ class Observer:
         return dead
 
     def silent_here(self) -> dict[str, str]:
-        """Workers of this host that are silent for too long though their process is there.
+        """Workers of this host that have been silent for too long while their process exists.
 
         Such a process is suspended (SIGSTOP, a debugger, a frozen container), or the worker has
-        registered afresh under another name. One that runs is busy, as with a body in C that
-        keeps Python from running, and not suspended: that is life too, if it is of one worker.
+        registered again under another name. A process that uses processor time is not suspended but
+        busy, for example in C code that holds the GIL. That counts as a sign of life if the process
+        has only one worker.
         """
         here = {name: each for name, each in self._records.items() if each and _is_here(each)}
         workers = Counter([os.getpid(), *(record.pid for record in here.values())])
         dead = {}
         for name, record in here.items():
             path = self._store.layout.worker_beat(name)
-            still, sight = self.stands_still(path), self._sights[path]
+            silence, seen = self.unchanged_for(path), self._observations[path]
             ran = processor_time(record.pid) if workers[record.pid] == 1 else None
-            if ran is not None and ran != sight.ran:
-                sight.ran, sight.since = ran, self._store.fs.monotonic()
-            elif still >= self._lease:
+            if ran is not None and ran != seen.ran:
+                seen.ran, seen.since = ran, self._store.fs.monotonic()
+            elif silence >= self._lease:
                 dead[name] = (
-                    f"it is silent for {still:.0f} s, and its process {record.pid} is there"
+                    f"it has been silent for {silence:.0f} s while its process {record.pid} exists"
                 )
         return dead
 
     def _silence(self, name: str, record: WorkerRecord | None) -> str | None:
         where = f"on {record.host}" if record else "of an unknown host"
         path = self._store.layout.worker_beat(name)
-        still = self.stands_still(path)
-        if still >= self._lease:
-            return f"worker {name} {where} was silent for {still:.0f} s"
-        sight = self._sights[path]
-        silent = still >= _BEATS_BEFORE_LOCK * self._heartbeat
-        if silent or (still == 0 and not sight.lock_seen_held):
+        silence = self.unchanged_for(path)
+        if silence >= self._lease:
+            return f"worker {name} {where} was silent for {silence:.0f} s"
+        seen = self._observations[path]
+        silent = silence >= _BEATS_BEFORE_LOCK * self._heartbeat
+        if silent or (silence == 0 and not seen.lock_seen_held):
             lock = self._store.fs.lock(self._store.layout.worker_lock(name))
             if lock is None:
-                sight.lock_seen_held = True
+                seen.lock_seen_held = True
             else:
                 lock.release()
-                if sight.lock_seen_held and silent:
+                if seen.lock_seen_held and silent:
                     return f"worker {name} {where} has lost its lock and is silent"
         return None
 
-    def stands_still(self, path: str) -> float:
+    def unchanged_for(self, path: str) -> float:
         """Seconds for which this observer has seen no change of a file's time (0: it changed)."""
         began = self._store.fs.monotonic()
         try:
             modified: float | None = self._store.fs.modified(path)
         except (FileNotFoundError, PermissionError, EnvelopeError):
-            modified = None  # what nobody can read does not beat
+            modified = None  # a beat that cannot be read does not change
         now = self._store.fs.monotonic()
         self.excuse(now - began)
-        sight = self._sights.get(path)
-        if sight is None:
-            self._sights[path] = _Sight(modified, now)
+        seen = self._observations.get(path)
+        if seen is None:
+            self._observations[path] = _Observation(modified, now)
             return 0.0
-        if sight.modified != modified:
-            sight.modified, sight.since = modified, now
+        if seen.modified != modified:
+            seen.modified, seen.since = modified, now
             return 0.0
-        return now - sight.since
+        return now - seen.since
 
     def excuse(self, interruption: float) -> None:
-        """Count a pause of this observer as one heartbeat of silence at most.
+        """Count a pause of this observer as at most one heartbeat of silence.
 
-        When a file server comes back after longer than the lease, nobody has beaten, and whoever
-        looks first must not take all the others for dead.
+        When a file server comes back after more than the lease, no worker has beaten, and the first
+        observer to check must not declare all the others dead.
 
         Args:
-            interruption: seconds for which it did not look.
+            interruption: seconds for which this observer did not check.
         """
         excess = interruption - self._heartbeat
         if excess > 0:
             now = self._store.fs.monotonic()
-            for sight in self._sights.values():
-                sight.since = min(sight.since + excess, now)
+            for seen in self._observations.values():
+                seen.since = min(seen.since + excess, now)

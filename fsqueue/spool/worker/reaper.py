@@ -1,4 +1,4 @@
-"""Gives back what dead workers held, and removes what they left."""
+"""Returns the calls of dead workers to their queues, and removes the workers' files."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ log = logging.getLogger(__name__)
 
 
 def give_back_of_processes(store: Store, pids: set[int]) -> None:
-    """Give back what processes of this host have claimed that are about to be killed.
+    """Give back the claims of processes of this host that are about to be killed.
 
-    While they still are there: a reaper would count the attempts of the dead. Dies at any point:
-    a reaper does the rest, at the cost of an attempt.
+    This has to happen while the processes exist: a reaper would count the attempts of dead ones.
+    Dies at any point: a reaper does the rest, at the cost of an attempt.
     """
     if not pids:
         return
@@ -42,9 +42,9 @@ def reap(store: Store, worker: str, reason: str) -> int:
     """Recover every attempt of a dead worker; returns how many were recovered.
 
     Any number of reapers may do this at once, and each may die at any point: every step is
-    one rename or link that succeeds once. The folder goes last and only if it is empty, so a
-    claim that the worker made at the last moment is found next time; without its folder a
-    worker that was only silent can claim nothing more and registers afresh.
+    one rename or link that succeeds once. The folder is removed last and only if it is empty, so a
+    claim that the worker made at the last moment is found next time. A worker that was only silent
+    can claim nothing more without its folder, and registers again.
     """
     folder = store.layout.running(worker)
     recovered = 0
@@ -66,16 +66,16 @@ def reap(store: Store, worker: str, reason: str) -> int:
     if store.fs.rmdir(folder):
         remove_worker_files(store, worker)
     if recovered:
-        text = "worker %s is dead (%s); its calls settled: %d"
+        text = "worker %s is dead (%s); calls recovered from it: %d"
         log.warning(text, worker, reason, recovered, extra=tags(worker=worker))
     return recovered
 
 
 def _oldest_first(store: Store, folder: str) -> list[str]:
-    """Names in a dead worker's folder; first what has been there for long.
+    """Names in a dead worker's folder, the oldest claims first.
 
-    What it had claimed last its host may still keep (see `Worker.keep_alive`), and the wait for
-    that is not to hold up the others.
+    Its host may still have a hold on its latest claims (see `Worker.keep_alive`). Waiting for these
+    must not delay the others.
     """
     names = store.fs.names(folder, fresh=True)
     if not store.fs.remote:

@@ -1,4 +1,4 @@
-"""A worker's own presence in the spool: record, lock, beat and folder of claims."""
+"""A worker's registration in the spool: its record, lock, beat and folder of claims."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ log = logging.getLogger(__name__)
 
 
 class Worker:
-    """One claimant. The folder ``running/<name>`` is its alone, so a claim's path is unique.
+    """One worker. No other worker uses its folder ``running/<name>``, so claims have unique paths.
 
     Args:
         store: the spool.
         queues: the queues it serves.
-        runner: the kind of its slots, for those who look.
+        runner: the kind of its slots, for people who list the workers.
         concurrency: how many calls it runs at a time.
-        resources: what it has, as a profile.
+        resources: its resources, as a profile.
 
     Attributes:
         name: new with each registration.
-        record: what the others read of it, once it is registered.
-        claimed: how many attempts it has taken.
-        lost: how many it tried to take, and somebody else was faster.
+        record: its registration, as other processes read it; None until it is registered.
+        claimed: how many attempts it has claimed.
+        lost: how many attempts another worker claimed first.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Worker:
         self._mutex = threading.Lock()
         self._taken: set[str] = set()
         self._claims: dict[str, Claim] = {}
-        # What was held at the last beat, and whether the server has it back.
+        # The claims at the last beat, and whether this host has given up its hold on the file.
         self._let_go_of: dict[str, bool] = {}
         self._lock: BaseFileLock | None = None
         self.name = ""
@@ -62,10 +62,10 @@ class Worker:
         self.claimed = self.lost = 0
 
     def register(self) -> None:
-        """Appear in the spool, under a new name each time.
+        """Register in the spool, under a new name each time.
 
-        The folder comes last: nobody takes a worker without folder for one that holds work.
-        Dies in between: a record without folder, which a reaper removes.
+        The folder comes last, because a worker without a folder holds no claims. Dies in between: a
+        record without a folder, which a reaper removes.
         """
         store, layout = self._store, self._store.layout
         self.name = worker_name(new_token(6))
@@ -91,22 +91,22 @@ class Worker:
         store.files.make_folders(layout.running(self.name))
 
     def beat(self) -> None:
-        """Show that this worker lives, and read the file server's clock on the way."""
+        """Show that this worker is alive, and read the file server's clock at the same time."""
         self._store.clock.sync(self._store.layout.worker_beat(self.name))
 
     def is_registered(self) -> bool:
-        """Whether the others still hold this worker for alive: its folder is there."""
+        """Whether the folder of this worker exists, so that no reaper has declared it dead."""
         return self._store.fs.has_folder(self._store.layout.running(self.name))
 
     def deregister(self) -> None:
-        """Leave; does nothing while claims are left in the folder, which a reaper gives back."""
+        """Leave the spool. If claims are left in the folder, a reaper gives them back."""
         store, layout = self._store, self._store.layout
         if store.fs.rmdir(layout.running(self.name)):
             remove_worker_files(store, self.name)
         self._release_lock()
 
     def abandon(self) -> None:
-        """Leave a spool that is not there any more: nothing in the root is this worker's."""
+        """Leave a spool that was replaced: nothing in the root belongs to this worker."""
         self._release_lock()
 
     def _release_lock(self) -> None:
@@ -115,37 +115,38 @@ class Worker:
             self._lock = None
 
     def keep_alive(self) -> None:
-        """Do what a worker must do every heartbeat; one that was taken for dead begins anew.
+        """Do what a worker must do at every heartbeat; register again if it was declared dead.
 
         Raises:
-            SpoolReplacedError: the root holds another spool, in which this worker has no business.
-            OSError: the root is gone for the moment, say; the claims are kept until it is back.
+            SpoolReplacedError: the root holds another spool.
+            OSError: the shared directory fails, for example because it is not mounted at the
+                moment; the claims are kept until it is back.
         """
         if self._is_missing():
-            self._register_afresh()
+            self._register_again()
             return
         self.beat()
         self.return_strays()
         self._let_go()
 
     def _is_missing(self) -> bool:
-        """Whether this worker's folder is missing from a spool that is there."""
+        """Whether this worker's folder is missing from an existing spool."""
         if self.is_registered():
             return False
         self._store.files.check_spool()
-        # Again: the root may have come back in between, with the folder and the claims in it.
+        # The root may have come back in between, with the folder and the claims in it.
         return not self.is_registered()
 
-    def _register_afresh(self) -> None:
+    def _register_again(self) -> None:
         former = self.name
         self.register()
-        log.warning("worker %s was taken for dead; it registers afresh as %s", former, self.name)
+        log.warning("worker %s was declared dead; it registered again as %s", former, self.name)
         remove_worker_files(self._store, former)
 
     def _let_go(self) -> None:
-        """Let other hosts move what this one has held since the last beat, should it die.
+        """Let other hosts move the claims that were held at the last beat, in case this host dies.
 
-        Only that: it costs a request or two, and a call that is claimed is read a little later.
+        Newer claims are left out: it costs a request or two, and a new claim is read in a moment.
         """
         with self._mutex:
             claims = dict(self._claims)
@@ -155,10 +156,10 @@ class Worker:
         self._let_go_of = {name: name in self._let_go_of for name in claims}
 
     def claim(self, origin: str) -> Claim | None:
-        """Take a pending attempt; None if somebody else has it.
+        """Claim a pending attempt; None if another worker has it.
 
-        Two threads of this worker must not try one name at once: the later one would find
-        it in the common folder and think that its rename's reply was lost.
+        Two threads of this worker must not try one name at once: the later one would find it in
+        their folder and conclude that only the reply to its rename was lost.
         """
         name = origin.rpartition("/")[2]
         with self._mutex:
@@ -183,13 +184,13 @@ class Worker:
     def release(self, claim: Claim) -> bool:
         """Stop holding a claim; False if it was not held any more.
 
-        Whoever gets True alone may complete the claim or give it back.
+        Only the thread that gets True may complete the claim or give it back.
         """
         with self._mutex:
             return self._claims.pop(str(claim.name), None) is not None
 
     def forget(self, name: AttemptName) -> None:
-        """The attempt's file has left the folder: its name may be claimed again."""
+        """Allow an attempt to be claimed again, after its file has left the folder."""
         self._forget(str(name))
 
     def _forget(self, name: str) -> None:
@@ -197,9 +198,9 @@ class Worker:
             self._taken.discard(name)
 
     def return_strays(self) -> None:
-        """Give back what lies in this worker's folder without being one of its claims.
+        """Give back the calls in this worker's folder that are not among its claims.
 
-        A name is taken before its file is, and forgotten after the file has left.
+        A claim's name is recorded before its file arrives, and forgotten after the file has left.
         """
         folder = self._store.layout.running(self.name)
         for text in self._store.fs.names(folder, fresh=True):
@@ -211,20 +212,21 @@ class Worker:
                     self._store.return_stray(f"{folder}/{text}", name)
                 except SpoolVersionError as error:
                     self._store.files.leave_alone(error)
-                except PermissionError as error:  # its mailbox is closed, say
+                except PermissionError as error:  # for example, its mailbox is closed
                     self._store.files.pass_over(f"{folder}/{text}", error)
 
     @property
     def claims(self) -> list[Claim]:
-        """What this worker holds."""
+        """The attempts that this worker holds."""
         with self._mutex:
             return list(self._claims.values())
 
 
 def remove_worker_files(store: Store, worker: str) -> None:
-    """Remove what a worker without folder has left; the record late, as it is what others list.
+    """Remove the files of a worker whose folder is gone.
 
-    After it the request to drain: whoever makes one looks for the record afterwards.
+    The record is removed late, because others find the worker by it. The drain request is removed
+    after it, because `request_drain` checks for the record after writing the request.
     """
     layout = store.layout
     for path in (

@@ -1,7 +1,7 @@
-"""Warns before results fill the disk: how much they take, and when it will be full.
+"""Warns before results fill the disk: how much space they take, and when it will be full.
 
-Results stay for ``result_ttl``, so a spool grows for that long before anything expires. The sizes
-are those of a sample, as there may be very many results.
+Results stay for ``result_ttl``, so a spool grows for that long before anything expires. Sizes are
+estimated from a sample, because there may be very many results.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from fsqueue.spool.format.names import is_client_name
 if TYPE_CHECKING:
     from fsqueue.spool.store.store import Store
 
-# So many files are asked for their size.
+# The number of files in the sample.
 _SAMPLE = 200
-# What is younger tells nothing about how fast results come.
+# Seconds; over a shorter period, the rate of results cannot be estimated.
 _SHORTEST = 60.0
-# Results that take less of the disk than this are no reason to worry.
+# Results that take a smaller share of the disk than this need no warning.
 _LEAST_SHARE = 0.01
 _UNITS = ((1 << 40, "TB"), (1 << 30, "GB"), (1 << 20, "MB"), (1 << 10, "kB"))
 _SPANS = ((86_400.0, "days"), (3_600.0, "hours"), (60.0, "minutes"))
 
 
 class Results(NamedTuple):
-    """What results and failed calls take."""
+    """The space that results and failed calls take."""
 
     files: int
     size: float
@@ -36,7 +36,7 @@ class Results(NamedTuple):
 
 
 def measure(store: Store) -> Results:
-    """Look how much results take: lists their folders, and looks at 200 files at most."""
+    """Measure the space of all results: lists their folders, and stats at most 200 files."""
     fs, layout = store.fs, store.layout
     folders = [layout.failed_folder]
     for parent in (layout.done_folder, layout.kept_folder):
@@ -49,17 +49,17 @@ def measure(store: Store) -> Results:
         except OSError:
             continue  # collected, or closed to this user
         if stat.S_ISREG(found.st_mode):
-            # Of a sparse file only what it takes.
+            # Sparse files take less space than their size.
             sizes.append(512 * found.st_blocks)
             oldest = max(oldest, now - found.st_mtime)
     return Results(len(paths), len(paths) * sum(sizes) / max(1, len(sizes)), oldest)
 
 
 def warning(store: Store, result_ttl: float) -> str | None:
-    """What to say of a disk that results will have filled before they expire; None if they fit.
+    """The warning that results will fill the disk before they expire; None if they fit.
 
-    They are too many if they take as much as is left; or if, as fast as they came until now, they
-    take more than is left before the oldest of them expires.
+    Results do not fit if they take as much space as is free, or if, at the rate so far, they will
+    take more than is free before the oldest of them expires.
 
     Args:
         store: the spool, whose clock was read.
