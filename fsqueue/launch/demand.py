@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from fsqueue.launch.decisions import Demand, Supply
-from fsqueue.spool.admin.snapshot import look_at_workers, queue_names
+from fsqueue.spool.admin.snapshot import list_workers, queue_names
 from fsqueue.spool.format.names import PAUSED, Slot, app_of, split_profile
 from fsqueue.spool.format.resources import NONE, amounts, needs_of
 
@@ -66,6 +66,6 @@ def free_workers(store: Store, *, heartbeat: float) -> list[Supply]:
             resources=amounts(worker.resources),
             left=math.inf,
         )
-        for worker in look_at_workers(store, heartbeat=heartbeat)
+        for worker in list_workers(store, heartbeat=heartbeat)
         if worker.state == "alive" and not worker.draining
     ]

@@ -10,8 +10,8 @@ from support import wait_until
 
 from fsqueue import State
 from fsqueue.spool.admin import controls
-from fsqueue.spool.admin.listing import sight, view
-from fsqueue.spool.admin.snapshot import has_spool, look_at_workers, take_snapshot
+from fsqueue.spool.admin.listing import call_details, list_calls
+from fsqueue.spool.admin.snapshot import has_spool, list_workers, take_snapshot
 from fsqueue.spool.disk.identity import boot_id
 from fsqueue.spool.format.records import WorkerRecord
 from fsqueue.spool.worker.registration import Worker
@@ -95,11 +95,11 @@ def test_silent_and_dead_workers(app):
     with open(store.layout.worker_record("ghost"), "wb") as file:
         file.write(msgspec.json.encode(ghost))
     store.fs.make_folders(store.layout.running("nameless"))
-    found = look_at_workers(store, heartbeat=2.0)
+    found = list_workers(store, heartbeat=2.0)
     assert {each.name: each.state for each in found} == {"ghost": "dead", worker.name: "silent"}
     with open(f"{store.layout.running('nameless')}/abcd-1.1", "wb"):
         pass
-    assert "nameless" in {each.name for each in look_at_workers(store, heartbeat=2.0)}
+    assert "nameless" in {each.name for each in list_workers(store, heartbeat=2.0)}
 
 
 # -- single calls ---------------------------------------------------------------------------
@@ -128,12 +128,12 @@ def test_each_state_has_its_list(app, gate):
             State.CANCELLED: gone,
         }
         # What has ended leaves ``running/`` a moment after its outcome is there.
-        wait_until(lambda: len(list(sight(app.store, State.RUNNING))) == 1)
+        wait_until(lambda: len(list(list_calls(app.store, State.RUNNING))) == 1)
         for state, invocation in wanted.items():
-            (found,) = sight(app.store, state)
+            (found,) = list_calls(app.store, state)
             assert (found.id, found.state) == (invocation.id, state)
             assert 0 <= found.age < 60
-        everything = {each.id: each for each in sight(app.store)}
+        everything = {each.id: each for each in list_calls(app.store)}
         assert everything.keys() == {each.id for each in wanted.values()}
         assert everything[good.id].task == add.name
         assert everything[bad.id].task == fail.name
@@ -151,16 +151,16 @@ def test_a_failed_direct_call_is_listed_after_its_caller_has_the_error(app):
         direct(path, 9)
     os.unlink(path)
     app.store.files.sync_clock()
-    (found,) = sight(app.store, State.FAILED)
+    (found,) = list_calls(app.store, State.FAILED)
     assert (found.task, found.failure) == ("integration.sample_tasks.fail_before", None)
-    seen = view(app.store, found.id)
+    seen = call_details(app.store, found.id)
     assert (seen.state, seen.outcome) == (State.FAILED, None)
     assert seen.path == app.store.layout.failed(seen.name)
 
 
 def test_a_view_of_a_pending_call(app):
     invocation = app.task(sample_tasks.add)(1, b=2)
-    seen = view(app.store, invocation.id)
+    seen = call_details(app.store, invocation.id)
     assert (seen.state, seen.name.attempt, seen.outcome) == (State.PENDING, 1, None)
     assert seen.call.task == "integration.sample_tasks.add"
     assert os.path.exists(seen.path)
@@ -172,23 +172,23 @@ def test_a_batch_with_a_long_header_is_listed(app):
         group = task.parallelize([(number,) for number in range(1000)])
         assert group[-1].get(timeout=20) == 1000
     app.store.files.sync_clock()
-    (found,) = sight(app.store, State.SUCCEEDED)
+    (found,) = list_calls(app.store, State.SUCCEEDED)
     assert (found.members, found.task) == (1000, task.name)
 
 
 def test_a_damaged_file_is_listed_without_its_task(app):
     invocation = app.task(sample_tasks.add)(1)
-    with open(view(app.store, invocation.id).path, "wb") as file:
+    with open(call_details(app.store, invocation.id).path, "wb") as file:
         file.write(b"\x1b[31m nothing of ours")
-    (found,) = sight(app.store, State.PENDING)
+    (found,) = list_calls(app.store, State.PENDING)
     assert (found.id, found.task, found.queue) == (invocation.id, "", "t.default")
-    assert view(app.store, invocation.id).call is None
+    assert call_details(app.store, invocation.id).call is None
 
 
 def test_lists_leave_calls_alone(app):
     app.task(sample_tasks.add)(1)
     before = sorted(os.walk(app.store.layout.root))
-    list(sight(app.store))
+    list(list_calls(app.store))
     census(app)
     assert sorted(os.walk(app.store.layout.root)) == before
     assert controls.purge(app.store, "t.default") == (1, 0)

@@ -13,7 +13,7 @@ from fsqueue import CancelledError, State
 from fsqueue.errors import EnvelopeError
 from fsqueue.spool.admin import controls
 from fsqueue.spool.admin.listing import pending_calls
-from fsqueue.spool.admin.snapshot import look_at_workers
+from fsqueue.spool.admin.snapshot import list_workers
 from fsqueue.spool.format.names import AttemptName
 from fsqueue.spool.format.records import Outcome
 from fsqueue.spool.store.opening import open_store
@@ -90,7 +90,7 @@ def test_purging_tells_those_who_wait(app):
 
 
 def the_worker(app):
-    found = look_at_workers(app.store, heartbeat=app.conf.heartbeat)
+    found = list_workers(app.store, heartbeat=app.conf.heartbeat)
     return found[0].name if found else None
 
 
@@ -106,8 +106,8 @@ def test_a_drained_worker_finishes_first_and_leaves(make_app, gate):
         wait_until(lambda: State.RUNNING in {held.status, later.status})
         worker = wait_until(lambda: the_worker(app))
         assert controls.request_drain(app.store, worker)
-        (sight,) = look_at_workers(app.store, heartbeat=app.conf.heartbeat)
-        assert sight.draining
+        (info,) = list_workers(app.store, heartbeat=app.conf.heartbeat)
+        assert info.draining
         event.set()
         thread.join(20)
         assert not thread.is_alive()

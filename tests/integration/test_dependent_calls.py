@@ -10,7 +10,7 @@ from support import files_under, wait_until
 from fsqueue import CancelledError, DependencyError, State
 from fsqueue.errors import UnknownInvocationError
 from fsqueue.spool.admin import controls
-from fsqueue.spool.admin.listing import pending_calls, sight, view
+from fsqueue.spool.admin.listing import call_details, list_calls, pending_calls
 from fsqueue.spool.worker.expiry import expire
 from integration import sample_tasks
 from integration.conftest import working
@@ -326,9 +326,9 @@ def pending_slot(app):
 def test_what_operators_see(app, add):
     first = add(1)
     child = first.then(add)
-    listed = {each.id: each for each in sight(app.store, State.PENDING)}
+    listed = {each.id: each for each in list_calls(app.store, State.PENDING)}
     assert (listed[first.id].waits_for, listed[child.id].waits_for) == ("", first.id)
-    assert view(app.store, child.id).path.endswith(f"after/{first.id}/{child.id}.1")
+    assert call_details(app.store, child.id).path.endswith(f"after/{first.id}/{child.id}.1")
     assert app.invocation(child.id).status is State.PENDING
     assert controls.purge(app.store, "t.default").cancelled == 2
     assert parked(app) == []

@@ -12,7 +12,7 @@ from support import wait_until
 
 from fsqueue import FSQueue, State, triggers
 from fsqueue.spool.admin import controls
-from fsqueue.spool.admin.listing import view
+from fsqueue.spool.admin.listing import call_details
 from fsqueue.spool.format.envelope import glance
 from fsqueue.spool.format.records import Call
 from fsqueue.spool.store.opening import open_store
@@ -176,7 +176,7 @@ def test_an_operator_can_look_at_it(app):
     with working(app):
         invocation = app.task(sample_tasks.echo)(LARGE)
         wait_until(lambda: invocation.status is State.SUCCEEDED)
-    assert view(app.store, invocation.id).result.buffers == [LARGE]
+    assert call_details(app.store, invocation.id).result.buffers == [LARGE]
 
 
 # -- common arguments -------------------------------------------------------------------------

@@ -80,11 +80,11 @@ def test_equal_calls_take_turns_and_others_do_not(worked, gate, crowd):
 def test_keys_are_compared_with_defaults_and_by_name(app):
     task = app.task(running_concurrency="keys", key_arguments=("b",))(sample_tasks.add)
     calls = [task(1), task(2, 1), task(b=1, a=3), task(1, 2), task(1, 1.0)]
-    found = [listing.view(app.store, each.id).call.lanes for each in calls]
+    found = [listing.call_details(app.store, each.id).call.lanes for each in calls]
     assert len({found[0], found[1], found[2]}) == 1
     assert len(set(found)) == 3
     other = task.options(running_limit=2)(1)
-    assert listing.view(app.store, other.id).call.lanes not in found
+    assert listing.call_details(app.store, other.id).call.lanes not in found
     for each in (*calls, other):
         each.cancel()
 
@@ -94,7 +94,7 @@ def test_common_arguments_of_a_fan_out_are_keys_too(app):
         sample_tasks.add
     )
     group = task.parallelize([(n,) for n in range(4)], common_args={"b": 3})
-    found = {listing.view(app.store, each.id).call.lanes for each in (*group, task(0, 3))}
+    found = {listing.call_details(app.store, each.id).call.lanes for each in (*group, task(0, 3))}
     assert len(found) == 1
     assert not any(":" in each.id for each in group), "calls with keys share no file"
     controls.purge(app.store, "t.default")
@@ -191,11 +191,11 @@ def test_who_waits_is_pending_for_everybody(blocked, make_app):
     assert second.status is State.PENDING
     (queue,) = take_snapshot(app.store, heartbeat=1.0).queues
     assert (queue.due, queue.waiting) == (0, 1)
-    found = listing.view(app.store, second.id)
+    found = listing.call_details(app.store, second.id)
     assert found.state is State.PENDING
     assert found.path.startswith(app.store.layout.lane(found.call.lanes[0]))
     assert f"in lane {found.call.lanes[0]}, in which 1 may run" in _facts(app.store, found)["waits"]
-    assert second.id in {each.id for each in listing.sight(app.store, State.PENDING)}
+    assert second.id in {each.id for each in listing.list_calls(app.store, State.PENDING)}
     opened.set()
     second.get(timeout=20)
 
@@ -318,7 +318,7 @@ def test_options_are_checked_at_decoration(app):
 
 def test_without_the_option_a_call_has_no_lane(app):
     invocation = app.task(running_limit=3)(sample_tasks.add)(1)
-    call = listing.view(app.store, invocation.id).call
+    call = listing.call_details(app.store, invocation.id).call
     assert call.lanes == ()
     assert call.within == {}
     invocation.cancel()

@@ -19,7 +19,7 @@ from hostile_files import (
 from integration.conftest import working
 
 from fsqueue import State
-from fsqueue.spool.admin.listing import sight, view
+from fsqueue.spool.admin.listing import call_details, list_calls
 from fsqueue.spool.admin.snapshot import take_snapshot
 
 HOSTILE = "hostile-1-aaaaaa"
@@ -52,17 +52,17 @@ def test_lists_of_a_spool_with_spoiled_files(app, outside, tmp_path, spoil):
         write_record(app, HOSTILE)
         rewrite(path, read(layout.worker_record(HOSTILE)))
         spoil(path, outside)
-    seen = list(sight(store))
+    seen = list(list_calls(store))
     assert {healthy, pending} <= {each.id for each in seen if each.state is State.PENDING}
     assert SECRET not in repr(seen)
     census = take_snapshot(store, heartbeat=1.0)
     assert SECRET not in repr(census)
-    assert view(store, healthy).call.id == healthy
+    assert call_details(store, healthy).call.id == healthy
 
 
 def test_a_large_call_can_be_looked_at(app):
     value = bytes(3 << 20)
     invocation = app.task(echo)(value)
-    assert view(app.store, invocation.id).arguments.buffers == [value]
+    assert call_details(app.store, invocation.id).arguments.buffers == [value]
     with working(app):
         assert invocation.get(20) == value

@@ -74,9 +74,9 @@ def command(
 
 
 def _to_drain(store: Store, heartbeat: float, worker: str | None) -> list[str]:
-    from fsqueue.spool.admin.snapshot import NESTED, look_at_workers
+    from fsqueue.spool.admin.snapshot import NESTED, list_workers
 
-    there = look_at_workers(store, heartbeat=heartbeat)
+    there = list_workers(store, heartbeat=heartbeat)
     # A claimant within a body leaves together with its worker.
     names = [each.name for each in there if each.state != "dead" and each.runner != NESTED]
     if worker is None:

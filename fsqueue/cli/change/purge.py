@@ -29,13 +29,13 @@ def command(
     Their callers get CancelledError. Running calls go on.
     """
     from fsqueue.spool.admin import controls
-    from fsqueue.spool.admin.listing import parked_calls, pending_calls
+    from fsqueue.spool.admin.listing import dependent_calls, pending_calls
 
     with opened(app, root) as target:
         store = target.store
         name = find_queue(target, store, queue)
         folders = controls.folders(store, name)
-        count = sum(len(list(calls(store, folders))) for calls in (pending_calls, parked_calls))
+        count = sum(len(list(calls(store, folders))) for calls in (pending_calls, dependent_calls))
         if dry_run:
             print_outcome(
                 {"queue": name, "would_cancel": count},

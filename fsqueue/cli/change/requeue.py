@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from fsqueue.cli.target import Target
-    from fsqueue.spool.admin.controls import Held
+    from fsqueue.spool.admin.controls import HeldAttempt
     from fsqueue.spool.store.store import Store
 
 
@@ -65,10 +65,10 @@ def command(
 _GOES_ON = frozenset({"pending", "running"})
 
 
-def _held(store: Store, invocation_id: str) -> Held:
+def _held(store: Store, invocation_id: str) -> HeldAttempt:
     from fsqueue.spool.admin import controls
 
-    found = controls.held(store, invocation_id)
+    found = controls.held_attempt(store, invocation_id)
     if found is None:
         raise NotFoundError(
             f"no worker holds {invocation_id} in {store.layout.running_folder}: it is pending, has "
@@ -77,15 +77,15 @@ def _held(store: Store, invocation_id: str) -> Held:
     return found
 
 
-def _living(target: Target, found: dict[str, Held]) -> list[str]:
-    from fsqueue.spool.admin.snapshot import look_at_workers
+def _living(target: Target, found: dict[str, HeldAttempt]) -> list[str]:
+    from fsqueue.spool.admin.snapshot import list_workers
 
-    workers = look_at_workers(target.store, heartbeat=target.app.conf.heartbeat)
+    workers = list_workers(target.store, heartbeat=target.app.conf.heartbeat)
     alive = {each.name for each in workers if each.state == "alive" and each.beat is not None}
     return [each for each, attempt in found.items() if attempt.worker in alive]
 
 
-def _requeue(store: Store, attempt: Held) -> str:
+def _requeue(store: Store, attempt: HeldAttempt) -> str:
     """The state of the call afterwards."""
     from fsqueue.errors import UnknownInvocationError
     from fsqueue.spool.admin import controls

@@ -65,12 +65,12 @@ def command(
     was claimed, and that of any other from when it ended. The command reads the beginning of each
     file until it has found as many calls as it may list.
     """
-    from fsqueue.spool.admin.listing import sight
+    from fsqueue.spool.admin.listing import list_calls
 
     with opened(app, root) as target:
         matching = (
             each
-            for each in sight(target.store, State(state) if state else None)
+            for each in list_calls(target.store, State(state) if state else None)
             if (each.age or 0.0) >= older_than
             and task in {None, each.task}
             and worker in {None, each.worker}

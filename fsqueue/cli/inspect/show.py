@@ -22,7 +22,7 @@ from fsqueue.spool.format.states import State
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from fsqueue.spool.admin.listing import View
+    from fsqueue.spool.admin.listing import CallDetails
     from fsqueue.spool.format.records import Failure
     from fsqueue.spool.store.store import Store
 
@@ -51,13 +51,13 @@ def command(
     Nothing is unpickled without --arguments.
     """
     from fsqueue.spool.admin.controls import retried_id
-    from fsqueue.spool.admin.listing import view
+    from fsqueue.spool.admin.listing import call_details
     from fsqueue.spool.store.headers import outcome_of
 
     with opened(app, root) as target:
         carrier, member = check_id(invocation_id)
         store = target.store
-        found = view(store, carrier, member)
+        found = call_details(store, carrier, member)
         facts = _facts(store, found)
         if outcome_of(store.files, retried_id(carrier)) is not None:
             facts["retried_as"] = retried_id(carrier)
@@ -77,7 +77,7 @@ def command(
             _print_facts(facts)
 
 
-def _facts(store: Store, found: View) -> dict[str, Any]:
+def _facts(store: Store, found: CallDetails) -> dict[str, Any]:
     call, outcome = found.call, found.outcome
     facts: dict[str, Any] = {
         "state": str(found.state),
@@ -116,19 +116,19 @@ def _due(text: str) -> float:
     return slot.due if slot else 0.0
 
 
-def _waits_for(store: Store, found: View) -> str:
+def _waits_for(store: Store, found: CallDetails) -> str:
     folder, _, parent = found.path.rpartition("/")[0].rpartition("/")
     return parent if folder == store.layout.after_folder else ""
 
 
-def _worker_of(store: Store, found: View) -> str:
+def _worker_of(store: Store, found: CallDetails) -> str:
     if found.outcome is not None:
         return found.outcome.worker
     folder, _, worker = found.path.rpartition("/")[0].rpartition("/")
     return worker if folder == store.layout.running_folder else ""
 
 
-def _turn_of(store: Store, found: View) -> str:
+def _turn_of(store: Store, found: CallDetails) -> str:
     """For what a pending call waits that others keep from running."""
     from fsqueue.spool.format.names import lane_limit
 
@@ -138,7 +138,7 @@ def _turn_of(store: Store, found: View) -> str:
     return f"for its turn in lane {lane}, in which {lane_limit(lane)} may run at a time"
 
 
-def _failure(found: View, member: int | None) -> tuple[Failure | None, str]:
+def _failure(found: CallDetails, member: int | None) -> tuple[Failure | None, str]:
     """What went wrong, and the worker's traceback."""
     from fsqueue.codec import traceback_text
 
@@ -151,7 +151,9 @@ def _failure(found: View, member: int | None) -> tuple[Failure | None, str]:
     return failure, traceback_text(segment, found.outcome.codec)
 
 
-def _arguments(store: Store, found: View, member: int | None, *, unpickles: bool) -> list[str]:
+def _arguments(
+    store: Store, found: CallDetails, member: int | None, *, unpickles: bool
+) -> list[str]:
     """Each call's arguments, as in the call itself."""
     from fsqueue.runner.attempt.bodies import arguments_of
 
@@ -181,7 +183,7 @@ def _repr(value: object) -> str:
         return f"<repr() raised {type(error).__name__}>"
 
 
-def _said(store: Store, carrier: str, found: View) -> dict[str, Any]:
+def _said(store: Store, carrier: str, found: CallDetails) -> dict[str, Any]:
     """How far its body is, and the end of what it has printed."""
     from fsqueue.spool.store.body_reports import latest_output, progress_of, read_output
 

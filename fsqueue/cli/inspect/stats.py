@@ -37,14 +37,14 @@ def command(app: str | None, root: Path | None, window: float, as_json: bool) ->
     journals. What a worker did in the last seconds may be missing; if it was killed, what it did
     in its last ten seconds.
     """
-    from fsqueue.spool.admin.snapshot import look_at_workers
+    from fsqueue.spool.admin.snapshot import list_workers
     from fsqueue.spool.history.statistics import read_stats
 
     with opened(app, root) as target:
         if not window:
             raise ConfigError("--window: expected more than 0 seconds")
         store = target.store
-        workers = look_at_workers(store, heartbeat=target.app.conf.heartbeat)
+        workers = list_workers(store, heartbeat=target.app.conf.heartbeat)
         alive = {worker.name for worker in workers if worker.state == "alive"}
         found = read_stats(store, window, alive)
         if as_json:

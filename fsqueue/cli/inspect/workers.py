@@ -25,11 +25,11 @@ def command(app: str | None, root: Path | None, as_json: bool) -> None:
     A worker is silent when its last heartbeats are missing. It is dead when its process on this
     host is gone. Other workers then return its calls to their queues.
     """
-    from fsqueue.spool.admin.snapshot import look_at_workers
+    from fsqueue.spool.admin.snapshot import list_workers
     from fsqueue.spool.history.statistics import read_stats
 
     with opened(app, root) as target:
-        found = look_at_workers(target.store, heartbeat=target.app.conf.heartbeat)
+        found = list_workers(target.store, heartbeat=target.app.conf.heartbeat)
         if as_json:
             print_json({"workers": found})
             return

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from fsqueue.errors import EnvelopeError
-from fsqueue.spool.admin.listing import failed_names, parked_calls, pending_calls
+from fsqueue.spool.admin.listing import dependent_calls, failed_names, pending_calls
 from fsqueue.spool.admin.snapshot import queue_names
 from fsqueue.spool.format.names import DEFAULT_PRIORITY, AttemptName, Slot, split_profile
 from fsqueue.spool.format.schedule import later
@@ -73,7 +73,7 @@ def purge(store: Store, queue: str) -> Purge:
     cancelled = started = 0
     # Parked ones first: the end of those that they wait for would make them pending.
     every = folders(store, queue)
-    for pending in [*parked_calls(store, every), *pending_calls(store, every)]:
+    for pending in [*dependent_calls(store, every), *pending_calls(store, every)]:
         if store.endings.cancel_pending(pending.path):
             cancelled += 1
         else:
@@ -101,7 +101,7 @@ def request_drain(store: Store, worker: str) -> bool:
 # -- what runs ----------------------------------------------------------------------------
 
 
-class Held(NamedTuple):
+class HeldAttempt(NamedTuple):
     """An attempt in a worker's folder."""
 
     worker: str
@@ -109,17 +109,17 @@ class Held(NamedTuple):
     path: str
 
 
-def held(store: Store, invocation_id: str) -> Held | None:
+def held_attempt(store: Store, invocation_id: str) -> HeldAttempt | None:
     """The attempt of an invocation that a worker holds; None if none does."""
     for worker, folder in whereabouts.running(store.files):
         for text in store.files.listed(folder, fresh=True):
             name = AttemptName.parse(text)
             if name is not None and name.invocation_id == invocation_id:
-                return Held(worker, name, f"{folder}/{text}")
+                return HeldAttempt(worker, name, f"{folder}/{text}")
     return None
 
 
-def requeue(store: Store, attempt: Held) -> None:
+def requeue(store: Store, attempt: HeldAttempt) -> None:
     """Take an attempt from its worker, as a reaper does from one that has died.
 
     It is pending as the next attempt then; or it ends with `WorkerLostError`, if it was the last

@@ -71,7 +71,7 @@ def pending_calls(store: Store, queues: Iterable[str] | None = None) -> Iterator
                 yield PendingCall(f"{folder}/{name}", name, queue, slot)
 
 
-def parked_calls(store: Store, queues: Iterable[str] | None = None) -> Iterator[PendingCall]:
+def dependent_calls(store: Store, queues: Iterable[str] | None = None) -> Iterator[PendingCall]:
     """Calls that wait for the results of others. Reads the beginning of each.
 
     Args:
@@ -99,9 +99,9 @@ def _attempts(store: Store, folder: str) -> list[AttemptName]:
 # -- lists --------------------------------------------------------------------------------
 
 
-def sight_pending(store: Store) -> Iterator[CallInfo]:
+def list_pending(store: Store) -> Iterator[CallInfo]:
     """The pending calls, in about the order of service; those that wait for others come last."""
-    for pending in itertools.chain(pending_calls(store), parked_calls(store)):
+    for pending in itertools.chain(pending_calls(store), dependent_calls(store)):
         call = beginning_of(store.files, pending.path, Call)
         if call is None and not store.fs.exists(pending.path):
             continue  # claimed meanwhile
@@ -110,7 +110,7 @@ def sight_pending(store: Store) -> Iterator[CallInfo]:
         yield msgspec.structs.replace(found, waits_for=pending.waits_for)
 
 
-def sight_running(store: Store) -> Iterator[CallInfo]:
+def list_running(store: Store) -> Iterator[CallInfo]:
     """The calls that workers hold."""
     for worker, folder in whereabouts.running(store.files):
         for name in _attempts(store, folder):
@@ -120,7 +120,7 @@ def sight_running(store: Store) -> Iterator[CallInfo]:
                 yield _of_call(name, State.RUNNING, call, age, worker=worker)
 
 
-def sight_failed(store: Store) -> Iterator[CallInfo]:
+def list_failed(store: Store) -> Iterator[CallInfo]:
     """The failed calls that can be run again; also those whose caller has taken the outcome."""
     for name in reversed(_attempts(store, store.layout.failed_folder)):
         call = beginning_of(store.files, store.layout.failed(name), Call)
@@ -133,7 +133,7 @@ def sight_failed(store: Store) -> Iterator[CallInfo]:
             yield _of_outcome(store, outcome, call)
 
 
-def sight_finished(store: Store) -> Iterator[CallInfo]:
+def list_finished(store: Store) -> Iterator[CallInfo]:
     """The outcomes that are there, roughly the latest first."""
     for client in _latest_first(store):
         kept = set(store.files.listed(store.layout.kept_mailbox(client), fresh=True))
@@ -145,10 +145,10 @@ def sight_finished(store: Store) -> Iterator[CallInfo]:
                 yield _of_outcome(store, outcome)
 
 
-def sight(store: Store, state: State | None = None) -> Iterator[CallInfo]:
+def list_calls(store: Store, state: State | None = None) -> Iterator[CallInfo]:
     """Calls, each once, of one state or of all; one that moves on during the look may be missed."""
-    looks = {State.RUNNING: [sight_running], State.PENDING: [sight_pending]}
-    ended = [sight_failed, sight_finished]
+    looks = {State.RUNNING: [list_running], State.PENDING: [list_pending]}
+    ended = [list_failed, list_finished]
     ways = [*itertools.chain(*looks.values()), *ended] if state is None else looks.get(state, ended)
     seen: set[str] = set()
     for each in itertools.chain.from_iterable(way(store) for way in ways):
@@ -213,7 +213,7 @@ def _of_outcome(store: Store, outcome: Outcome, call: Call | None = None) -> Cal
 # -- one call -------------------------------------------------------------------------------
 
 
-class View(NamedTuple):
+class CallDetails(NamedTuple):
     """All that the spool holds of one invocation; headers and payloads are checked."""
 
     state: State
@@ -226,7 +226,7 @@ class View(NamedTuple):
     result: Payload
 
 
-def view(store: Store, invocation_id: str, member: int | None = None) -> View:
+def call_details(store: Store, invocation_id: str, member: int | None = None) -> CallDetails:
     """Look at one invocation.
 
     Raises:
@@ -243,7 +243,7 @@ def view(store: Store, invocation_id: str, member: int | None = None) -> View:
     data = store.outcomes.peek(invocation_id)
     if data is not None:
         outcome, result = store.outcomes.read(invocation_id, data)
-    return View(state, name, path, call, arguments, outcome, result)
+    return CallDetails(state, name, path, call, arguments, outcome, result)
 
 
 def state_or_failure(store: Store, invocation_id: str, member: int | None) -> State:

@@ -132,7 +132,7 @@ def take_snapshot(store: Store, *, heartbeat: float, counts: Counts | None = Non
         counts: of a former census, instead of counting the results anew: they can be very many.
     """
     store.files.sync_clock()
-    workers = look_at_workers(store, heartbeat=heartbeat)
+    workers = list_workers(store, heartbeat=heartbeat)
     waiting = _waiting(store)
     return Snapshot(
         root=store.layout.root,
@@ -218,7 +218,7 @@ def _counts(store: Store) -> Counts:
 # -- workers ----------------------------------------------------------------------------
 
 
-def look_at_workers(store: Store, *, heartbeat: float) -> tuple[WorkerInfo, ...]:
+def list_workers(store: Store, *, heartbeat: float) -> tuple[WorkerInfo, ...]:
     """The workers that have left a trace, sorted by name; reads the file server's clock.
 
     Args:
