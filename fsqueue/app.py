@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, Unpack, ove
 from fsqueue.calls.options import TaskOptions, check_offers
 from fsqueue.config import Options, load_config
 from fsqueue.direct import AggregateFunc, DirectTask, FanOut, ParallelFunc, direct
+from fsqueue.environment.workdir import absolute
 from fsqueue.errors import ConfigError, TaskNotFoundError
 from fsqueue.invocation import Invocation, bar_of, naming_item
 from fsqueue.results.pending_result import PendingResult
@@ -291,6 +292,15 @@ class FSQueue:
     def store(self) -> Store:
         """This process's handle on the spool, made if it is not there yet."""
         return self._session.store
+
+    @property
+    def root(self) -> str:
+        """Absolute path of the shared directory, whether it is in use yet or not.
+
+        Raises:
+            ConfigError: the path is relative, and the working directory was removed.
+        """
+        return absolute(self._session.root)
 
     def expect_spool(self, spool_id: str) -> None:
         """Use no other spool than this one, and make none where it is missing."""

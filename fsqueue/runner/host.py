@@ -46,6 +46,10 @@ class Host(Protocol):
     def store(self) -> Store:
         """This process's handle on the spool."""
 
+    @property
+    def root(self) -> str:
+        """Absolute path of the shared directory, which is not opened."""
+
     def expect_spool(self, spool_id: str) -> None:
         """Let `store` open no other spool than this one, and make none where it is missing."""
 

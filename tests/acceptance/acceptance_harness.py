@@ -97,6 +97,15 @@ class Started:
     def signal_group(self, number):
         os.killpg(self.pid, number)
 
+    def signal_all(self, number):
+        """Signal the worker and all processes below it, as a batch system does that suspends jobs.
+
+        Slots have sessions, and so groups, of their own.
+        """
+        for pid in (self.pid, *self.children()):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+
     def wait(self, timeout=PATIENCE):
         try:
             return self.popen.wait(timeout)

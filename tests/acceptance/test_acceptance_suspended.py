@@ -14,13 +14,13 @@ def test_the_call_of_a_suspended_worker_runs_elsewhere_and_has_one_outcome(site,
     marks.wait_for_starts(1)
     second = site.worker(kind, 1, **ENV).wait_for_start()
 
-    first.signal_group(signal.SIGSTOP)
+    first.signal_all(signal.SIGSTOP)
     again = marks.wait_for_starts(2)[1]
     assert again in {second.pid, *second.children()}
     marks.release()
     assert invocation.get(20) == again
 
-    first.signal_group(signal.SIGCONT)
+    first.signal_all(signal.SIGCONT)
     first.wait_for_log("registered again")
     # The late outcome finds the mailbox empty, as its client has collected; it is never seen.
     wait_until(lambda: invocation.id in site.files("done"), "the late outcome is there")
@@ -38,13 +38,13 @@ def test_the_first_outcome_may_be_that_of_a_worker_that_was_suspended(site, kind
     invocation = site.tasks.hold_later(marks.folder)
     (before,) = marks.wait_for_starts(1)
     second = site.worker(kind, 1, **ENV).wait_for_start()
-    first.signal_group(signal.SIGSTOP)
+    first.signal_all(signal.SIGSTOP)
     marks.wait_for_starts(2)
-    second.signal_group(signal.SIGSTOP)
-    first.signal_group(signal.SIGCONT)
+    second.signal_all(signal.SIGSTOP)
+    first.signal_all(signal.SIGCONT)
     marks.release()
     assert invocation.get(20) == before
-    second.signal_group(signal.SIGCONT)
+    second.signal_all(signal.SIGCONT)
     wait_until(lambda: len(marks.pids("ends")) == 2, "both bodies end")
     assert site.tasks.app.invocation(invocation.id).get(20) == before
 
@@ -55,10 +55,10 @@ def test_a_suspended_worker_keeps_no_place_in_a_lane(site, kind):
     one, two = (site.tasks.hold_alone(marks.folder) for _ in range(2))
     marks.wait_for_starts(1)
     site.worker(kind, 1, **ENV).wait_for_start()
-    first.signal_group(signal.SIGSTOP)
+    first.signal_all(signal.SIGSTOP)
     marks.wait_for_starts(2)
     marks.release()
     assert one.get(20)
     assert two.get(20)
-    first.signal_group(signal.SIGCONT)
+    first.signal_all(signal.SIGCONT)
     first.wait_for_log("registered again")

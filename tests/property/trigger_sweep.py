@@ -5,6 +5,7 @@ Whatever happens there, the calls that follow are made once for each thing that 
 
 from __future__ import annotations
 
+import errno
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from sweep import Mount
 
     from fsqueue.spool.admin.listing import Pending
+    from fsqueue.spool.format.claim import Claim
     from fsqueue.testing import Fault
     from fsqueue.testing import Operation as Call
 
@@ -108,12 +110,20 @@ class Side:
             ended=self.app.triggers.ended,
         )
         for pending in list(pending_calls(self.store)):
-            claim = worker.claim(pending.path) if self._is_work(pending) else None
+            claim = self._claim(worker, pending)
             if claim is not None:
                 execute(context, claim, worker.release)
                 worker.forget(claim.name)
         worker.deregister()
         return worker.name
+
+    def _claim(self, worker: Worker, pending: Pending) -> Claim | None:
+        try:
+            return worker.claim(pending.path) if self._is_work(pending) else None
+        except OSError as error:
+            if error.errno != errno.ESTALE:
+                raise
+            return None  # another worker has taken this one for dead meanwhile
 
     def _is_work(self, pending: Pending) -> bool:
         try:

@@ -81,14 +81,15 @@ class Setup:
         os.environ.update(self.environ)
         sys.path[:] = self.path
         host = cast("Host", pkgutil.resolve_name(self.locator))
-        host.expect_spool(self.spool)
-        _connect(host)
-        if host.store.layout.root != self.root:
+        # Before the spool is opened, which would be tried until a spool appears there.
+        if host.root != self.root:
             raise ConfigError(
                 f"{self.locator} uses the spool {self.root} in the worker's main process, but "
-                f"{host.store.layout.root} in the process of a slot: its root must not depend "
-                "on what only the main process knows. Set FSQUEUE__ROOT."
+                f"{host.root} in the process of a slot: its root must not depend on what only the "
+                "main process knows. Set FSQUEUE__ROOT."
             )
+        host.expect_spool(self.spool)
+        _connect(host)
         return host
 
 
