@@ -6,6 +6,7 @@ done whole.
 
 from __future__ import annotations
 
+import errno
 from typing import TYPE_CHECKING
 
 import pytest
@@ -22,7 +23,7 @@ from sweep import (
     work,
 )
 from sweep_checks import fresh_stages, steps
-from sweep_operations import OPERATIONS, keep_alive
+from sweep_operations import OPERATIONS, claim, keep_alive
 
 from fsqueue.spool.worker.expiry import expire
 from fsqueue.spool.worker.reaper import reap
@@ -114,6 +115,10 @@ def meet(folder: str, operation: Operation, other: Callable[[Stage], object]) ->
         except FileNotFoundError:
             # Its beat was removed between a touch and a look: upkeep has a next round.
             assert operation.run is keep_alive
+        except OSError as error:
+            # The worker was taken for dead: it claims nothing until it has registered again.
+            assert operation.run is claim
+            assert error.errno == errno.ESTALE
         check_meeting(stage, operation)
 
 
