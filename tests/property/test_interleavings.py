@@ -117,8 +117,8 @@ def meet(folder: str, operation: Operation, other: Callable[[Stage], object]) ->
             assert operation.run is keep_alive
         except OSError as error:
             # The worker was taken for dead: it claims nothing until it has registered again.
-            assert operation.run is claim
-            assert error.errno == errno.ESTALE
+            if operation.run is not claim or error.errno != errno.ESTALE:
+                raise
         check_meeting(stage, operation)
 
 
@@ -144,10 +144,10 @@ def check_meeting(stage: Stage, operation: Operation) -> None:
 
 def finish(stage: Stage) -> None:
     """The worker goes on, as far as it still is one; then it dies, and others do the rest."""
-    for claim in stage.worker.claims:
-        if stage.worker.release(claim):
-            stage.store.give_back(claim)
-            stage.worker.forget(claim.name)
+    for held in stage.worker.claims:
+        if stage.worker.release(held):
+            stage.store.give_back(held)
+            stage.worker.forget(held.name)
     stage.worker.keep_alive()
     work(stage.store, stage.worker)
     reap_all(stage)
