@@ -1,1 +1,1 @@
-"""What operators see and change: snapshots, lists of calls, pausing, purging, retrying."""
+"""Operators' side of a spool: snapshots, lists of calls, pausing, purging, retrying."""

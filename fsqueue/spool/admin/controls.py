@@ -1,4 +1,4 @@
-"""What operators ask of a spool: pause a queue, empty it, drain a worker, run a failure again."""
+"""Operators' commands: pause or empty a queue, drain a worker, requeue or retry a call."""
 
 from __future__ import annotations
 
@@ -29,20 +29,21 @@ log = logging.getLogger(__name__)
 
 
 def pause(store: Store, queue: str) -> bool:
-    """Let nobody claim from a queue, whatever its calls need; False if that was so before.
+    """Pause a queue, including its calls that need resources; False if it was paused before.
 
-    What runs goes on, and a body that waits for a call of the queue still runs it itself: to
-    refuse that would stop what was begun.
+    Workers claim no more calls from it. Running calls continue, and a body that waits for a call of
+    the queue still runs that call itself, since otherwise it could not finish.
     """
     path = store.layout.paused(queue)
     before = store.fs.exists(path, fresh=True)
-    store.files.make_folders(store.layout.queue(queue))  # there may be calls with needs only
+    # The folder is missing if all calls of the queue need resources.
+    store.files.make_folders(store.layout.queue(queue))
     store.fs.touch(path)
     return not before
 
 
 def resume(store: Store, queue: str) -> bool:
-    """The end of a pause; False if there was none."""
+    """End a pause; False if the queue was not paused."""
     path = store.layout.paused(queue)
     before = store.fs.exists(path, fresh=True)
     store.fs.discard(path)
@@ -52,26 +53,26 @@ def resume(store: Store, queue: str) -> bool:
 
 
 class Purge(NamedTuple):
-    """What became of the pending calls of a queue."""
+    """The result of purging a queue."""
 
     cancelled: int
     started: int
-    """Calls that a worker was faster to claim."""
+    """Calls that a worker claimed before they could be cancelled."""
 
 
 def folders(store: Store, queue: str) -> list[str]:
-    """The folders of a queue: that of calls that need nothing, and one for each profile."""
+    """The folders of a queue: one for calls without needs, and one for each profile."""
     names = queue_names(store)
     return [queue, *(each for each in names if split_profile(each)[0] == queue != each)]
 
 
 def purge(store: Store, queue: str) -> Purge:
-    """Cancel the pending calls of a queue: whoever waits for one gets `CancelledError`.
+    """Cancel the pending calls of a queue, including those that need resources.
 
-    Whatever they need. Dies in between: the rest is pending.
+    Callers that wait for one get `CancelledError`. Dies in between: the rest is pending.
     """
     cancelled = started = 0
-    # Parked ones first: the end of those that they wait for would make them pending.
+    # Dependent calls first, since the end of a call that they wait for would make them pending.
     every = folders(store, queue)
     for pending in [*dependent_calls(store, every), *pending_calls(store, every)]:
         if store.endings.cancel_pending(pending.path):
@@ -85,10 +86,10 @@ def purge(store: Store, queue: str) -> Purge:
 
 
 def request_drain(store: Store, worker: str) -> bool:
-    """Ask a worker, on whichever host, to finish what it runs and leave; False if it is gone.
+    """Ask a worker on any host to finish its running calls and leave; False if it is gone.
 
-    The worker sees the mark at its next heartbeat, and removes it after its record when it
-    leaves. So a mark that comes too late is seen here, by the record that is missing then.
+    The worker sees the mark at its next heartbeat. When it leaves, it removes its record and then
+    the mark. So if the mark was written too late, the record is missing afterwards.
     """
     mark = store.layout.drain(worker)
     store.fs.touch(mark)
@@ -98,7 +99,7 @@ def request_drain(store: Store, worker: str) -> bool:
     return False
 
 
-# -- what runs ----------------------------------------------------------------------------
+# -- running calls ------------------------------------------------------------------------
 
 
 class HeldAttempt(NamedTuple):
@@ -110,7 +111,7 @@ class HeldAttempt(NamedTuple):
 
 
 def held_attempt(store: Store, invocation_id: str) -> HeldAttempt | None:
-    """The attempt of an invocation that a worker holds; None if none does."""
+    """The attempt of an invocation that a worker holds; None if no worker holds one."""
     for worker, folder in whereabouts.running(store.files):
         for text in store.files.listed(folder, fresh=True):
             name = AttemptName.parse(text)
@@ -120,15 +121,15 @@ def held_attempt(store: Store, invocation_id: str) -> HeldAttempt | None:
 
 
 def requeue(store: Store, attempt: HeldAttempt) -> None:
-    """Take an attempt from its worker, as a reaper does from one that has died.
+    """Take an attempt from its worker, as a reaper does with the attempts of a dead worker.
 
-    It is pending as the next attempt then; or it ends with `WorkerLostError`, if it was the last
-    that `max_attempts` allows; or it is removed, if it had an outcome. Should its worker go on with
-    it, the body runs twice and the first outcome stands. Dies at any point: it is where it was, or
-    there already.
+    The call is then pending as the next attempt. If that was the last attempt that `max_attempts`
+    allows, the call ends with `WorkerLostError`; if it has an outcome, it is removed. If the worker
+    continues, the body runs twice and the first outcome stands. Dies at any point: the attempt is
+    where it was, or has arrived.
 
     Raises:
-        SpoolVersionError: another version of fsqueue has made the call; left alone.
+        SpoolVersionError: another version of fsqueue published the call; it is left alone.
     """
     store.fs.recall(attempt.path)
     store.recover(attempt.path, attempt.name, "an operator took it from its worker")
@@ -138,7 +139,7 @@ def requeue(store: Store, attempt: HeldAttempt) -> None:
 
 
 def retried_id(invocation_id: str) -> str:
-    """The invocation as which a failed one is run again: the same, whoever does it."""
+    """The id under which a failed invocation runs again. It depends on the failed id alone."""
     client, _, number = invocation_id.rpartition("-")
     digest = hashlib.blake2b(client.encode(), digest_size=10, person=b"fsqueue retry")
     return f"{digest.hexdigest()}-{number}"
@@ -149,11 +150,11 @@ class FailedCall(NamedTuple):
 
     id: str
     files: tuple[AttemptName, ...]
-    """In ``failed/``; several, if several of its attempts came to an end."""
+    """Its files in ``failed/``; there are several if several of its attempts ended."""
 
 
 def retryable(store: Store, task: str = "") -> Iterator[FailedCall]:
-    """The failed calls that can be run again, of one task or of all.
+    """The failed calls that can be retried, of one task or of all tasks.
 
     Raises:
         EnvelopeError: a file is damaged.
@@ -164,7 +165,7 @@ def retryable(store: Store, task: str = "") -> Iterator[FailedCall]:
     for invocation_id, names in files.items():
         outcome = outcome_of(store.files, invocation_id)
         if outcome is not None and outcome.state is not State.FAILED:
-            continue  # another attempt was faster to succeed
+            continue  # another attempt succeeded first
         if not task or _task_of(store, names[0]) == task:
             yield FailedCall(invocation_id, tuple(names))
 
@@ -177,14 +178,14 @@ def _task_of(store: Store, name: AttemptName) -> str:
 
 
 def retry_failed(store: Store, failed: FailedCall) -> str | None:
-    """Run a failed call again, as a new invocation; returns its id, or None if it is gone.
+    """Retry a failed call as a new invocation; returns its id, or None if the call is gone.
 
-    The failed one keeps its one outcome: whoever has seen the failure must not find a success
-    under the same id later. The new id follows from the old one, so whatever happens twice
-    happens to one invocation, whose first outcome counts.
+    The failed invocation keeps its outcome: a process that has seen the failure must not find a
+    success under the same id later. The new id is derived from the old one, so a repeated retry
+    concerns the same new invocation, whose first outcome counts.
 
-    Dies before the publication: nothing has happened. Dies after it: the failed call is there
-    as well; to retry it again makes the same invocation pending once more, or finds its outcome.
+    Dies before the publication: nothing has happened. Dies after it: the failed call still exists.
+    Another retry makes the same new invocation pending once more, or finds its outcome.
     """
     try:
         call, payload = store.calls.read(store.layout.failed(failed.files[0]), failed.files[0])
@@ -202,7 +203,7 @@ def _publish_again(store: Store, call: Call, new_id: str, payload: Payload) -> N
     if call.blob and not store.blobs.touch(call.blob):
         raise EnvelopeError(
             f"{store.layout.blob(call.blob)} is missing: it held the common arguments of "
-            f"{call.id}, which cannot be run again. Make the call anew."
+            f"{call.id}, which cannot be run again. Make a new call."
         )
     slot = Slot.parse(call.slot) or Slot(DEFAULT_PRIORITY, 0.0)
     now = store.clock.now()
@@ -211,13 +212,13 @@ def _publish_again(store: Store, call: Call, new_id: str, payload: Payload) -> N
         id=new_id,
         slot=str(slot._replace(due=later(now, 0.0))),
         created=round(now, 3),
-        keep=True,  # nobody waits for it: it is for whoever looks
-        expires=0.0,  # that time has passed, and was counted from the first call
+        keep=True,  # no caller waits for it, and any process may read the outcome
+        expires=0.0,  # the deadline applied to the first call and has passed
         retry_of=call.id,
-        within={},  # nobody waits in whose place it could run
+        within={},  # no waiting call could lend it a permit
         caller=None,
     )
-    # Before anybody looks there: an NFS client remembers for half a minute what was missing.
+    # Before any process reads them: an NFS client remembers for half a minute what was missing.
     client = new_id.rpartition("-")[0]
     store.files.make_folders(store.layout.mailbox(client))
     store.files.make_folders(store.layout.kept_mailbox(client))

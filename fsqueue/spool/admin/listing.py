@@ -1,6 +1,6 @@
-"""Looks at single calls, wherever they are, without unpickling anything.
+"""Lists calls and shows the details of one call, without unpickling anything.
 
-Lists read the beginnings of files and check no digests: they are for people to look at. `view`
+Lists are for people, so they read only the beginnings of files and check no digests. `call_details`
 reads one call in full, and checks it.
 """
 
@@ -32,22 +32,22 @@ class CallInfo(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     state: State
     task: str = ""
-    """Empty where no header tells it: a call that was cancelled before it ran, for one."""
+    """Empty if no header names it, for example if the call was cancelled before it ran."""
     queue: str = ""
     attempt: int
     retries: int = 0
     worker: str = ""
     age: float | None = None
-    """Seconds since it was made, if it is pending; claimed, if it runs; and else ended."""
+    """Seconds since it was published if it is pending, claimed if it runs, or else ended."""
     members: int = 0
-    """How many calls it holds, if it is a batch."""
+    """The number of calls in it, if it is a batch."""
     waits_for: str = ""
-    """An invocation whose result it needs, and which is not over."""
+    """An invocation that has not ended and whose result this call needs."""
     failure: Failure | None = None
 
 
 class PendingCall(NamedTuple):
-    """A call's file in a slot."""
+    """The file of a pending call."""
 
     path: str
     name: AttemptName
@@ -57,7 +57,9 @@ class PendingCall(NamedTuple):
 
 
 def pending_calls(store: Store, queues: Iterable[str] | None = None) -> Iterator[PendingCall]:
-    """Pending attempts, those of a queue in about the order of service; then those in lanes.
+    """Pending attempts, each queue's in about the order of service.
+
+    Calls that wait for a concurrency limit come last.
 
     Args:
         store: the spool.
@@ -72,12 +74,12 @@ def pending_calls(store: Store, queues: Iterable[str] | None = None) -> Iterator
 
 
 def dependent_calls(store: Store, queues: Iterable[str] | None = None) -> Iterator[PendingCall]:
-    """Calls that wait for the results of others. Reads the beginning of each.
+    """Calls that wait for the results of other calls. Reads the beginning of each.
 
     Args:
         store: the spool.
-        queues: folder names of the queues that they will come to, without profiles those of calls
-            that need anything; None is all.
+        queues: folder names of the queues in which they will be pending; a name without a profile
+            includes calls with any needs. None is all.
     """
     for parent, folder in whereabouts.waiting_for_calls(store.files):
         for name in _attempts(store, folder):
@@ -91,7 +93,7 @@ def dependent_calls(store: Store, queues: Iterable[str] | None = None) -> Iterat
 
 
 def _attempts(store: Store, folder: str) -> list[AttemptName]:
-    """The calls of a folder, each client's in the order in which it made them."""
+    """The calls in a folder, each client's in the order in which it published them."""
     names = map(AttemptName.parse, store.files.listed(folder, fresh=True))
     return sorted((name for name in names if name is not None), key=in_order)
 
@@ -100,7 +102,7 @@ def _attempts(store: Store, folder: str) -> list[AttemptName]:
 
 
 def list_pending(store: Store) -> Iterator[CallInfo]:
-    """The pending calls, in about the order of service; those that wait for others come last."""
+    """The pending calls, in about the order of service; dependent calls come last."""
     for pending in itertools.chain(pending_calls(store), dependent_calls(store)):
         call = beginning_of(store.files, pending.path, Call)
         if call is None and not store.fs.exists(pending.path):
@@ -121,7 +123,7 @@ def list_running(store: Store) -> Iterator[CallInfo]:
 
 
 def list_failed(store: Store) -> Iterator[CallInfo]:
-    """The failed calls that can be run again; also those whose caller has taken the outcome."""
+    """The failed calls that can be retried, even if their caller has taken the outcome."""
     for name in reversed(_attempts(store, store.layout.failed_folder)):
         call = beginning_of(store.files, store.layout.failed(name), Call)
         outcome = outcome_of(store.files, name.invocation_id)
@@ -134,7 +136,7 @@ def list_failed(store: Store) -> Iterator[CallInfo]:
 
 
 def list_finished(store: Store) -> Iterator[CallInfo]:
-    """The outcomes that are there, roughly the latest first."""
+    """The outcomes in the spool, roughly the latest first."""
     for client in _latest_first(store):
         kept = set(store.files.listed(store.layout.kept_mailbox(client), fresh=True))
         names = kept.union(store.files.listed(store.layout.mailbox(client), fresh=True))
@@ -146,12 +148,13 @@ def list_finished(store: Store) -> Iterator[CallInfo]:
 
 
 def list_calls(store: Store, state: State | None = None) -> Iterator[CallInfo]:
-    """Calls, each once, of one state or of all; one that moves on during the look may be missed."""
-    looks = {State.RUNNING: [list_running], State.PENDING: [list_pending]}
+    """Calls of one state or of all, each listed once. A call that moves meanwhile may be missed."""
+    by_state = {State.RUNNING: [list_running], State.PENDING: [list_pending]}
     ended = [list_failed, list_finished]
-    ways = [*itertools.chain(*looks.values()), *ended] if state is None else looks.get(state, ended)
+    every = [*itertools.chain(*by_state.values()), *ended]
+    lists = every if state is None else by_state.get(state, ended)
     seen: set[str] = set()
-    for each in itertools.chain.from_iterable(way(store) for way in ways):
+    for each in itertools.chain.from_iterable(calls(store) for calls in lists):
         if each.id not in seen and state in {None, each.state}:
             seen.add(each.id)
             yield each
@@ -166,7 +169,7 @@ def _latest_first(store: Store) -> list[str]:
         for folder in (layout.mailbox(client), layout.kept_mailbox(client)):
             try:
                 times.append(fs.modified(folder))
-            except (OSError, EnvelopeError):  # a link, say
+            except (OSError, EnvelopeError):  # for example, a link
                 continue
         return max(times)
 
@@ -218,7 +221,7 @@ class CallDetails(NamedTuple):
 
     state: State
     name: AttemptName | None
-    """Of the call's file, if that is there."""
+    """The name of the call's file, if it exists."""
     path: str
     call: Call | None
     arguments: Payload
@@ -227,10 +230,10 @@ class CallDetails(NamedTuple):
 
 
 def call_details(store: Store, invocation_id: str, member: int | None = None) -> CallDetails:
-    """Look at one invocation.
+    """Read all that the spool holds of one invocation.
 
     Raises:
-        UnknownInvocationError: it is nowhere in this spool.
+        UnknownInvocationError: the invocation is not in this spool.
         EnvelopeError: its outcome is damaged.
     """
     state = state_or_failure(store, invocation_id, member)
@@ -247,10 +250,10 @@ def call_details(store: Store, invocation_id: str, member: int | None = None) ->
 
 
 def state_or_failure(store: Store, invocation_id: str, member: int | None) -> State:
-    """The state of an invocation, also of a failed one whose caller has taken the outcome.
+    """The state of an invocation, even of a failed one whose caller has taken the outcome.
 
     Raises:
-        UnknownInvocationError: it is nowhere in this spool.
+        UnknownInvocationError: the invocation is not in this spool.
         EnvelopeError: its outcome is damaged.
     """
     try:
@@ -269,7 +272,7 @@ def _read_call(store: Store, path: str) -> tuple[Call | None, Payload]:
 
 
 def _find_file(store: Store, invocation_id: str) -> tuple[str, AttemptName] | None:
-    """Where a call's file is. One that moves on meanwhile may be missed."""
+    """Path and name of a call's file. A file that moves meanwhile may be missed."""
     layout = store.layout
     folders = itertools.chain(
         (folder for _, folder in whereabouts.running(store.files)),
@@ -286,5 +289,5 @@ def _find_file(store: Store, invocation_id: str) -> tuple[str, AttemptName] | No
 
 
 def failed_names(store: Store) -> list[AttemptName]:
-    """The calls that ended in failure, each client's in the order in which it made them."""
+    """The failed calls, each client's in the order in which it published them."""
     return _attempts(store, store.layout.failed_folder)

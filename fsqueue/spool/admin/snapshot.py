@@ -1,7 +1,7 @@
-"""Snapshots of a spool for those who look after it: queues, workers, and how many files are where.
+"""Snapshots of a spool for operators: queues, workers, and the number of files in each place.
 
-A snapshot is taken while others move files, so its numbers need not fit together. Its cost grows
-with the number of files, as every folder is listed once.
+A snapshot is taken while other processes move files, so its numbers may not be consistent. Its cost
+grows with the number of files, because every folder is listed once.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from fsqueue.spool.worker.liveness import Observer
 if TYPE_CHECKING:
     from fsqueue.spool.store.store import Store
 
-# A worker that has missed so many beats is shown as silent.
+# A worker is shown as silent after this many missed beats.
 _MISSED_BEATS = 3
-# The runner of a claimant within a body; see `fsqueue.runner.slots.slot_main`.
+# The runner of a worker within a body; see `fsqueue.runner.slots.slot_main`.
 NESTED = "nested"
 _REASON = ".reason"
 
@@ -37,22 +37,22 @@ class QueueInfo(msgspec.Struct, frozen=True, kw_only=True):
     """One queue. Times are in seconds from now."""
 
     name: str
-    """Its folder's, so with the profile of what its calls need."""
+    """The name of its folder, which includes the profile of the calls' needs."""
     need: str = ""
-    """What they need of a worker."""
+    """The resources that the calls need."""
     due: int
     """Calls that may start now."""
     delayed: int
     """Calls that may start later."""
     oldest: float | None
-    """How long the call has been due that waits longest, to about a second."""
+    """How long the oldest due call has been waiting, accurate to about a second."""
     next_due: float | None
-    """When the next one of the delayed is due."""
+    """When the next delayed call is due."""
     waiting: int = 0
-    """Calls that wait for their turn, as others of their lane are running."""
+    """Calls that wait for a concurrency limit."""
     paused: bool
     workers: int
-    """Workers that serve it and are alive."""
+    """Living workers that serve it."""
 
 
 class RunningCall(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,7 +63,7 @@ class RunningCall(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float
     """Since it was claimed."""
     progress: Progress | None = None
-    """How far its body says that it is."""
+    """The progress that its body has reported."""
 
 
 class WorkerInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,14 +71,14 @@ class WorkerInfo(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     state: Life
-    """Silent: its last beats are missing. Dead: its process, on this host, is gone."""
+    """Silent: it has missed its last beats. Dead: its process was on this host and is gone."""
     host: str
     pid: int
     runner: str
     queues: tuple[str, ...]
     slots: int
     resources: str = ""
-    """What it has for calls that need some."""
+    """The resources that it offers."""
     age: float | None
     """Seconds since it registered; None if its record is missing."""
     beat: float | None
@@ -88,23 +88,23 @@ class WorkerInfo(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Counts(msgspec.Struct, frozen=True, kw_only=True):
-    """How many files are where."""
+    """The number of files in each place."""
 
     parked: int
-    """Calls that wait for the results of others, whatever their queue."""
+    """Calls of all queues that wait for the results of others."""
     waiting: int
     """Outcomes that their clients have not collected."""
     kept: int
     """Outcomes that were collected and can still be read."""
     failed: int
-    """Calls that ended in failure and can be retried."""
+    """Failed calls that can be retried."""
     quarantined: int
     clients: int
-    """Processes that make calls, as far as they have left a lock."""
+    """Processes that make calls, counted by their locks."""
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
-    """A whole spool."""
+    """The state of a whole spool."""
 
     root: str
     spool: str
@@ -124,12 +124,13 @@ def has_spool(root: str) -> bool:
 
 
 def take_snapshot(store: Store, *, heartbeat: float, counts: Counts | None = None) -> Snapshot:
-    """Look at everything once.
+    """Take a snapshot of the spool.
 
     Args:
         store: the spool.
         heartbeat: seconds between two beats of a worker.
-        counts: of a former census, instead of counting the results anew: they can be very many.
+        counts: counts of an earlier snapshot to use again, because counting very many results takes
+            long; None counts.
     """
     store.files.sync_clock()
     workers = list_workers(store, heartbeat=heartbeat)
@@ -145,13 +146,13 @@ def take_snapshot(store: Store, *, heartbeat: float, counts: Counts | None = Non
 
 
 def queue_names(store: Store) -> list[str]:
-    """Folder names of the queues, sorted, one for each profile of a queue."""
+    """Sorted folder names of the queues; each profile of a queue has its own folder."""
     names = store.fs.names(store.layout.pending_folder, fresh=True)
     return sorted(name for name in names if is_queue_name(name))
 
 
 def _waiting(store: Store) -> Counter[str]:
-    """How many calls of each queue wait in lanes."""
+    """How many calls of each queue wait for a concurrency limit."""
     found: Counter[str] = Counter()
     for each in whereabouts.waiting_for_limits(store.files):
         found[each.queue] += len(store.files.listed(each.path))
@@ -219,7 +220,7 @@ def _counts(store: Store) -> Counts:
 
 
 def list_workers(store: Store, *, heartbeat: float) -> tuple[WorkerInfo, ...]:
-    """The workers that have left a trace, sorted by name; reads the file server's clock.
+    """The workers that have any file in the spool, sorted by name. Reads the file server's clock.
 
     Args:
         store: the spool.
@@ -230,14 +231,14 @@ def list_workers(store: Store, *, heartbeat: float) -> tuple[WorkerInfo, ...]:
     observer.discover()
     dead = observer.dead_here()
     asked = set(store.fs.names(store.layout.locks_folder, fresh=True))
-    sights = []
+    found = []
     for name, record in sorted(observer.records.items()):
         beat = _age(store, store.layout.worker_beat(name))
         if record is None and beat is None and not _holds_anything(store, name):
-            continue  # it has left since its name was listed
+            continue  # it left after its name was listed
         state: Life = "alive" if (beat or 0.0) <= _MISSED_BEATS * heartbeat else "silent"
         known = record or _unknown(name)
-        sights.append(
+        found.append(
             WorkerInfo(
                 name=name,
                 state="dead" if name in dead else state,
@@ -253,7 +254,7 @@ def list_workers(store: Store, *, heartbeat: float) -> tuple[WorkerInfo, ...]:
                 running=running_calls(store, name),
             )
         )
-    return tuple(sights)
+    return tuple(found)
 
 
 def _unknown(name: str) -> WorkerRecord:
@@ -275,7 +276,7 @@ def _holds_anything(store: Store, worker: str) -> bool:
 
 
 def running_calls(store: Store, worker: str) -> tuple[RunningCall, ...]:
-    """What lies in a worker's folder, the oldest claim first."""
+    """The calls in a worker's folder, the oldest claim first."""
     folder = store.layout.running(worker)
     names = store.files.listed(folder, fresh=True)
     reporting = reporting_attempts(store.files) if names else {}
@@ -299,9 +300,9 @@ def running_calls(store: Store, worker: str) -> tuple[RunningCall, ...]:
 
 
 def claimed_for(store: Store, path: str) -> float | None:
-    """Seconds since an attempt was claimed; None if it is gone, or cannot be seen.
+    """Seconds since an attempt was claimed; None if it is gone or cannot be read.
 
-    A rename leaves a file's time of change alone, and sets that of its status.
+    This is the time since its last status change (ctime), which the claim's rename sets.
     """
     try:
         changed = store.fs.status(path, follow=False).st_ctime

@@ -1,1 +1,1 @@
-"""The journal of finished attempts, and statistics made of it."""
+"""The journal of finished attempts, and statistics computed from it."""

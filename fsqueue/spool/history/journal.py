@@ -1,14 +1,14 @@
-"""The journal: what each worker has finished, for statistics and never for decisions.
+"""The journal: the attempts that each worker has finished. For statistics, never for decisions.
 
-A worker has two files of its own for each hour of the file server's clock. ``<worker>.jsonl`` has
-one line for each attempt that ended. ``<worker>.sums`` has one line for each ten seconds or so in
-which there was something to do: counts and sketches (see `fsqueue.spool.history.sketch`) by
-task. Whoever wants statistics reads the sums alone, so that their cost grows neither with the
-number of calls nor with the history.
+Each worker writes two files for each hour of the file server's clock. ``<worker>.jsonl`` has one
+line for each attempt that ended. ``<worker>.sums`` has one line for about every ten seconds in
+which the worker was busy: counts and sketches (see `fsqueue.spool.history.sketch`) by task.
+Statistics read the sums alone, so their cost grows neither with the number of calls nor with the
+length of the history.
 
-Lines wait in memory for up to ten seconds, or until there are 500, and are then appended together:
-what runs calls has little to do with it. What a worker that is killed has not written is missing
-from the statistics.
+Lines are buffered for up to ten seconds or until there are 500, and are then appended together, so
+running calls is hardly slowed down. When a worker is killed, its buffered lines are missing from
+the statistics.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ log = logging.getLogger(__name__)
 
 JOURNAL_FORMAT: Final = 1
 MOST_SUMS: Final = 8 << 20
-"""Bytes of an hour's sums that a worker writes, and that a reader reads."""
+"""The most bytes of sums that a worker writes in an hour, and that a reader reads."""
 
 _EVERY_BEATS = 5
-# With very many tasks; a file has room for the rest of the hour then.
-_SELDOM, _MANY_SUMS = 60.0, MOST_SUMS // 4
-# In bytes, of a worker in an hour: with about 200 a line, 160,000 attempts. What ends after that
-# is in the sums only.
+# With very many tasks, sums are written more rarely, so that the file has room for the whole hour.
+_RARELY, _MANY_SUMS = 60.0, MOST_SUMS // 4
+# The most bytes of lines that a worker writes in an hour. At about 200 bytes a line, that is
+# 160,000 attempts. Later attempts are counted in the sums only.
 _MOST_LINES = 32 << 20
-# So many wait in memory at most, for a file server that does not answer.
+# The most lines that are buffered while the file server does not answer.
 _MOST_WAITING = 20_000
-# With so many it writes at the next beat already: they take memory.
+# With this many buffered lines, the worker writes at the next beat, to save memory.
 _SOON = 500
 _MOST_TASKS = 200
 _LONGEST_NAME = 200
@@ -57,7 +57,7 @@ _Name = Annotated[str, msgspec.Meta(max_length=_LONGEST_NAME)]
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
-    """One line: an attempt that has ended. Times are the file server's."""
+    """One line of the journal: an attempt that has ended. Times are by the file server's clock."""
 
     v: int = JOURNAL_FORMAT
     id: str
@@ -65,25 +65,25 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
     queue: str
     attempt: int
     state: str
-    """That of the outcome, "retried" if there is none yet, or "lost" if its slot died."""
+    """The outcome's state, "retried" if there is none yet, or "lost" if its slot died."""
     started: float
     wait: float
-    """Seconds between when it was due and when it started."""
+    """Seconds from when it was due to its start."""
     run: float
     """Seconds that its body took."""
     failure: str = ""
     """The exception's type."""
     members: int = 0
-    """How many calls it was, if it was a batch."""
+    """The number of calls in it, if it was a batch."""
     failed: int = 0
-    """How many of these have failed."""
+    """The number of failed calls among these."""
 
 
 class TaskSums(msgspec.Struct, omit_defaults=True):
-    """What became of the calls of one task. A batch counts as so many calls."""
+    """Counts of one task's calls and attempts. Each call of a batch counts."""
 
     calls: _Count = 0
-    """That have ended: retries do not count."""
+    """Calls that have ended; retries do not count."""
     failed: _Count = 0
     retried: _Count = 0
     lost: _Count = 0
@@ -113,7 +113,7 @@ class TaskSums(msgspec.Struct, omit_defaults=True):
         sketch.count(self.wait, entry.wait, calls)
 
     def add(self, other: TaskSums) -> None:
-        """Add up with another period or worker."""
+        """Add the sums of another period or worker."""
         self.calls += other.calls
         self.failed += other.failed
         self.retried += other.retried
@@ -125,20 +125,20 @@ class TaskSums(msgspec.Struct, omit_defaults=True):
 
 
 class Sums(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One line of sums: what a worker did in one period. Times are the file server's."""
+    """One line of sums: a worker's work in one period. Times are by the file server's clock."""
 
     v: int = JOURNAL_FORMAT
     serial: _Count
-    """Grows from line to line of a worker: a line that was appended twice counts once."""
+    """Grows with each line of a worker, so that a line that was appended twice counts once."""
     began: _Time
-    """When the worker did."""
+    """When the worker started."""
     since: _Time
     until: _Time
     slots: _Count
     busy: _Time = 0.0
     """Seconds of work of all slots together."""
     missing: _Count = 0
-    """Attempts that have no line of their own."""
+    """Attempts without a line in the journal."""
     left: bool = False
     """The worker has left."""
     tasks: dict[_Name, TaskSums] = msgspec.field(default_factory=dict)
@@ -148,12 +148,12 @@ _encode = msgspec.json.Encoder().encode
 
 
 def hour_of(seconds: float) -> str:
-    """Name of the folder of an hour."""
+    """The name of the folder for an hour."""
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H")
 
 
 def start_of_hour(name: str) -> float | None:
-    """When an hour began; None if this names none."""
+    """When an hour began; None if this is not the name of an hour's folder."""
     try:
         found = datetime.strptime(name, "%Y-%m-%dT%H").replace(tzinfo=UTC).timestamp()
     except ValueError:
@@ -162,20 +162,20 @@ def start_of_hour(name: str) -> float | None:
 
 
 def waited(claim: Claim, call: Call, started: float) -> float:
-    """Seconds between when an attempt could start and when it did."""
+    """Seconds from when an attempt could start to when it did."""
     slot = Slot.parse(claim.origin.rpartition("/")[0].rpartition("/")[2])
     due = call.created if slot is None else max(call.created, slot.due)
     return max(0.0, started - due)
 
 
 class Journal:
-    """One worker's part. All methods may be called from any thread; `add` and `hold` do no I/O.
+    """One worker's part of the journal. It is thread-safe; `add` and `hold` do no I/O.
 
     Args:
         store: the spool.
         slots: how many calls the worker runs at a time.
-        heartbeat: the worker's, in seconds; it writes at every fifth.
-        keep: False writes nothing.
+        heartbeat: seconds between two heartbeats; the worker writes at every fifth.
+        keep: whether to write anything.
     """
 
     def __init__(
@@ -184,7 +184,7 @@ class Journal:
         self._store, self._slots, self._keep = store, slots, keep
         self._every = _EVERY_BEATS * heartbeat
         self._mutex = threading.Lock()
-        # Encoded at once: as objects they would take three times the memory.
+        # Encoded immediately, as objects would take three times the memory.
         self._lines, self._waiting = bytearray(), 0
         self._tasks: dict[str, TaskSums] = {}
         self._missing = 0
@@ -196,12 +196,12 @@ class Journal:
         self._unsent: tuple[str, bytes] | None = None
 
     def begin(self) -> None:
-        """The worker begins, and has read the file server's clock."""
+        """Start the first period; the worker must have read the file server's clock."""
         self._began = self._since = self._store.clock.now()
         self._changed = self._store.fs.monotonic()
 
     def add(self, entry: Entry) -> None:
-        """An attempt has ended."""
+        """Record an attempt that has ended."""
         if not self._keep:
             return
         line = _encode(entry) + b"\n"
@@ -214,7 +214,7 @@ class Journal:
                 self._missing += 1
 
     def hold(self, change: int) -> None:
-        """So many slots more, or less, are busy."""
+        """Add `change`, which may be negative, to the number of busy slots."""
         with self._mutex:
             self._account()
             self._held += change
@@ -225,22 +225,22 @@ class Journal:
         self._changed = now
 
     def flush(self, worker: str) -> None:
-        """Write what has come together, if it is time to.
+        """Write the buffered lines and the sums, if it is time to.
 
         Args:
             worker: its name.
 
         Raises:
-            OSError: it could not be written; the next call tries again.
+            OSError: they could not be written; the next call tries again.
         """
         self._flush(worker, left=False)
 
     def close(self, worker: str) -> None:
-        """Write what is left when the worker leaves."""
+        """Write the rest when the worker leaves."""
         try:
             self._flush(worker, left=True)
         except OSError as error:
-            log.warning("the end of the journal is missing: %s", error)
+            log.warning("cannot write the end of the journal: %s", error)
 
     def _flush(self, worker: str, *, left: bool) -> None:
         if not self._keep:
@@ -248,7 +248,7 @@ class Journal:
         self._send()
         now = self._store.fs.monotonic()
         with self._mutex:
-            every = self._every if self._summed < _MANY_SUMS else _SELDOM
+            every = self._every if self._summed < _MANY_SUMS else _RARELY
             due = now - self._flushed >= every or self._waiting >= _SOON
             idle = not (self._tasks or self._held or self._busy)
             if not left and (not due or idle):
@@ -286,8 +286,8 @@ class Journal:
             sums = msgspec.structs.replace(sums, missing=sums.missing + count)
             lines = bytearray()
         self._written += len(lines)
-        # The sums can wait for the next time, as their serial tells a second copy. Lines can
-        # not: if one of the two fails, they are said to be missing.
+        # The sums can be sent again, since their serial identifies a second copy. Lines cannot: if
+        # appending either fails, they are counted as missing.
         layout = self._store.layout
         self._unsent = (layout.journal_sums(hour, worker), _encode(sums) + b"\n")
         self._summed += len(self._unsent[1])
@@ -301,7 +301,7 @@ class Journal:
             raise
 
     def _send(self) -> None:
-        """Append the sums; after a failure perhaps once more, and on a line of their own."""
+        """Append the sums. After a failure, this may append them again, on a new line."""
         if self._unsent is None:
             return
         path, data = self._unsent

@@ -1,8 +1,8 @@
-"""What workers have done lately, from the sums of their journals.
+"""Statistics of the workers' recent work, from the sums of their journals.
 
-A look reads the files of its window only, and of those what it has not read before. What is read
-is added up by minutes: memory grows with the minutes, tasks and workers of the window, and not
-with the calls. What is no line of sums is passed over, whatever it is.
+An update reads only the files of the window, and only what is new in them. It adds up the sums by
+minute, so memory grows with the minutes, tasks and workers of the window, and not with the calls.
+Lines that are not sums are ignored.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 _SUFFIX: Final = ".sums"
 _PART = 1 << 18
-# So many files of an hour are read at most: workers that came and went.
+# The most files that are read for an hour: one for each worker that ran in it.
 _MOST_FILES = 10_000
 _MINUTE, _HOUR = 60.0, 3600.0
 _SHARES: Final = (0.5, 0.95, 0.99)
@@ -34,7 +34,7 @@ _decoder = msgspec.json.Decoder(Sums)
 
 
 class Durations(msgspec.Struct, frozen=True):
-    """Percentiles in seconds, to about 5 percent; None if there is nothing to tell."""
+    """Percentiles in seconds, accurate to about 5 percent; None without calls."""
 
     p50: float | None
     p95: float | None
@@ -42,19 +42,19 @@ class Durations(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(cls, counts: dict[int, int]) -> Durations:
-        """Those of a sketch."""
+        """The percentiles of a sketch."""
         return cls(*(sketch.percentile(counts, share) for share in _SHARES))
 
 
 class TaskStats(msgspec.Struct, frozen=True, kw_only=True):
-    """One task."""
+    """Statistics of one task."""
 
     task: str
     calls: int
-    """That have ended."""
+    """Calls that have ended."""
     failed: int
     failure_rate: float | None
-    """Failed ones among those that have ended; None if none has."""
+    """The share of failed calls among those that have ended; None if none has ended."""
     retried: int
     lost: int
     """Attempts whose slot died."""
@@ -64,36 +64,36 @@ class TaskStats(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class WorkerStats(msgspec.Struct, frozen=True, kw_only=True):
-    """One worker."""
+    """Statistics of one worker."""
 
     worker: str
     slots: int
     calls: int
     failed: int
     busy: float | None
-    """Share of its slots' time that it worked; None if it has just begun."""
+    """The share of its slots' time in which they were busy; None if it has just started."""
     alive: bool
 
 
 class Stats(msgspec.Struct, frozen=True, kw_only=True):
-    """What workers did in a window that ends now."""
+    """Statistics of all workers in a window that ends now."""
 
     seconds: float
-    """Length of the window, which begins at a full minute."""
+    """The length of the window, which begins at a full minute."""
     calls: int
     failed: int
     retried: int
     lost: int
     rate: float
-    """Calls that ended, each second since the first of these workers began."""
+    """Calls that ended per second, since the first of these workers started."""
     missing: int
-    """Attempts that have no line of their own in the journal."""
+    """Attempts without a line in the journal."""
     tasks: tuple[TaskStats, ...]
     workers: tuple[WorkerStats, ...]
 
 
 class Work(msgspec.Struct):
-    """What a worker did in a minute."""
+    """A worker's work in one minute."""
 
     calls: int = 0
     failed: int = 0
@@ -101,8 +101,8 @@ class Work(msgspec.Struct):
     missing: int = 0
 
 
-class Seen(msgspec.Struct):
-    """What the last line of a worker said."""
+class LastLine(msgspec.Struct):
+    """The content of a worker's last line."""
 
     began: float
     until: float
@@ -112,7 +112,7 @@ class Seen(msgspec.Struct):
 
 
 class Minute(msgspec.Struct):
-    """All that ended in a minute."""
+    """All calls that ended in one minute, by task and by worker."""
 
     tasks: dict[str, TaskSums] = msgspec.field(default_factory=dict)
     workers: dict[str, Work] = msgspec.field(default_factory=dict)
@@ -122,20 +122,20 @@ class History:
     """Follows the journals of a spool.
 
     Args:
-        store: the spool, whose clock was read.
-        window: how far back to look, in seconds.
+        store: the spool; its clock must have been read.
+        window: the length of the window, in seconds.
     """
 
     def __init__(self, store: Store, window: float) -> None:
         self._store, self._window = store, window
         self._read: dict[str, int] = {}
         self._minutes: dict[int, Minute] = {}
-        self._seen: dict[str, Seen] = {}
+        self._last: dict[str, LastLine] = {}
         self.totals: dict[str, TaskSums] = {}
-        """By task, of all lines that were read so far; this never gets less."""
+        """Sums by task of all lines that were read so far; these only grow."""
 
     def update(self) -> None:
-        """Read what is new."""
+        """Read the new lines of the journals."""
         start = self._start()
         hours = self._hours(start)
         for hour in hours:
@@ -150,10 +150,10 @@ class History:
         return (self._store.clock.now() - self._window) // _MINUTE * _MINUTE
 
     def _hours(self, start: float) -> list[str]:
-        """The folders whose files may reach into the window."""
+        """The folders whose files may overlap the window."""
         now = self._store.clock.now()
-        there = self._store.fs.names(self._store.layout.journal_folder, fresh=True)
-        begins = ((name, start_of_hour(name)) for name in sorted(there))
+        names = self._store.fs.names(self._store.layout.journal_folder, fresh=True)
+        begins = ((name, start_of_hour(name)) for name in sorted(names))
         return [
             name
             for name, began in begins
@@ -179,10 +179,10 @@ class History:
                 yield sums
 
     def _take(self, worker: str, sums: Sums, start: float) -> None:
-        seen = self._seen.get(worker)
-        if sums.until < start or (seen is not None and sums.serial <= seen.serial):
+        last = self._last.get(worker)
+        if sums.until < start or (last is not None and sums.serial <= last.serial):
             return
-        self._seen[worker] = Seen(sums.began, sums.until, sums.slots, sums.left, sums.serial)
+        self._last[worker] = LastLine(sums.began, sums.until, sums.slots, sums.left, sums.serial)
         minute = self._minutes.setdefault(int(sums.until // _MINUTE), Minute())
         work = minute.workers.setdefault(worker, Work())
         work.busy += sums.busy
@@ -196,8 +196,8 @@ class History:
     def _forget(self, hours: Collection[str], start: float) -> None:
         for minute in [each for each in self._minutes if each < start // _MINUTE]:
             del self._minutes[minute]
-        for worker in [name for name, seen in self._seen.items() if seen.until < start - _HOUR]:
-            del self._seen[worker]
+        for worker in [name for name, last in self._last.items() if last.until < start - _HOUR]:
+            del self._last[worker]
         folders = {self._store.layout.journal_hour(hour) for hour in hours}
         for path in [each for each in self._read if each.rpartition("/")[0] not in folders]:
             del self._read[path]
@@ -205,10 +205,10 @@ class History:
     # -- adding up ------------------------------------------------------------------------
 
     def stats(self, alive: Collection[str] = ()) -> Stats:
-        """What was read, added up.
+        """The statistics of the window.
 
         Args:
-            alive: names of the workers that are.
+            alive: names of the living workers.
         """
         now, start = self._store.clock.now(), self._start()
         tasks: dict[str, TaskSums] = {}
@@ -223,7 +223,7 @@ class History:
                 total.busy += work.busy
                 total.missing += work.missing
         calls = sum(each.calls for each in tasks.values())
-        first = min((self._seen[name].began for name in workers), default=start)
+        first = min((self._last[name].began for name in workers), default=start)
         return Stats(
             seconds=now - start,
             calls=calls,
@@ -242,27 +242,27 @@ class History:
     def _of_worker(
         self, name: str, work: Work, start: float, now: float, alive: bool
     ) -> WorkerStats:
-        seen = self._seen[name]
-        # Of one that was killed the end is not known: it is the last that was heard.
-        end = now if alive and not seen.left else seen.until
-        there = seen.slots * (end - max(start, seen.began))
+        last = self._last[name]
+        # The end of a killed worker is not known. Its last line is the best estimate.
+        end = now if alive and not last.left else last.until
+        available = last.slots * (end - max(start, last.began))
         return WorkerStats(
             worker=name,
-            slots=seen.slots,
+            slots=last.slots,
             calls=work.calls,
             failed=work.failed,
-            busy=min(1.0, work.busy / there) if there > 0 else None,
+            busy=min(1.0, work.busy / available) if available > 0 else None,
             alive=alive,
         )
 
 
 def read_stats(store: Store, window: float, alive: Collection[str] = ()) -> Stats:
-    """What workers did lately.
+    """The workers' statistics for a window that ends now.
 
     Args:
-        store: the spool, whose clock was read.
-        window: how far back to look, in seconds.
-        alive: names of the workers that are.
+        store: the spool; its clock must have been read.
+        window: the length of the window, in seconds.
+        alive: names of the living workers.
     """
     history = History(store, window)
     history.update()
