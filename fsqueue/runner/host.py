@@ -1,4 +1,4 @@
-"""What a runner needs of the application it works for."""
+"""The interface of an application that a runner works for."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ if TYPE_CHECKING:
 
 
 class Triggers(Protocol):
-    """What makes an application's tasks run by themselves."""
+    """The triggers of an application: they call tasks on ticks, events and the ends of calls."""
 
     @property
     def needs_attention(self) -> bool:
         """Whether a worker must call `attend` regularly."""
 
     def attend(self) -> float:
-        """Fire what is due; returns after how many seconds to look again, at the latest."""
+        """Fire the triggers that are due; returns the seconds until the latest next poll."""
 
     def ended(self, execution: Execution, answer: Answer | None) -> None:
-        """Fire what waits for the end of a call, before its outcome is published.
+        """Fire the triggers on the end of a call, before its outcome is published.
 
         Args:
             execution: the call.
-            answer: how it ends; None: somebody else has ended it.
+            answer: how it ends; None if another process has ended it.
 
         Raises:
-            OSError: the shared directory failed; to try again does what is left to do.
+            OSError: the shared directory failed; a second call does the rest.
         """
 
 
@@ -51,11 +51,11 @@ class Host(Protocol):
         """Absolute path of the shared directory, which is not opened."""
 
     def expect_spool(self, spool_id: str) -> None:
-        """Let `store` open no other spool than this one, and make none where it is missing."""
+        """Let `store` open only this spool, and never create one."""
 
     @property
     def events(self) -> bool:
-        """Whether to listen to bells: they are heard on this machine only."""
+        """Whether to listen to bells, which announce news to processes of the same machine."""
 
     @property
     def app_id(self) -> str:
@@ -63,7 +63,7 @@ class Host(Protocol):
 
     @property
     def triggers(self) -> Triggers:
-        """What makes its tasks run by themselves."""
+        """Its triggers."""
 
     def resolve(self, task: str) -> Callable[..., Any]:
         """The function of a task.
@@ -76,4 +76,4 @@ class Host(Protocol):
         """Whether calls of a resolved task may be pickles."""
 
     def locate(self) -> str:
-        """``module:attribute`` under which another process can import the application."""
+        """``module:attribute`` from which another process can import the application."""

@@ -1,4 +1,4 @@
-"""Where code runs: in the body of which invocation, at which worker."""
+"""The worker and the invocation in whose body the current code runs."""
 
 from __future__ import annotations
 
@@ -33,34 +33,34 @@ if TYPE_CHECKING:
     from fsqueue.spool.store.store import Store
     from fsqueue.spool.worker.registration import Worker
 
-# A body may ask in a tight loop whether it was cancelled.
+# A body may check for cancellation in a tight loop.
 _CHECK_EVERY = 0.25
 _making = threading.Lock()
 
 
 class WorkerContext:
-    """What executing a claim takes.
+    """What a worker provides for executing claims.
 
     Args:
         store: the spool.
-        worker: gives the claimant; a slot's process registers one only when it needs it.
-        resolve: the way from a task's name to its function.
+        worker: returns the registered worker; a slot process registers one only when needed.
+        resolve: returns the function of a task, by its name.
         app_id: the application whose tasks `resolve` knows.
         exclusive: this process does nothing but run bodies.
-        unpickles: tells by a task's name whether its calls may be pickles.
-        note: is told of each attempt that has ended, for the journal.
-        ended: is told of each answer before it is published, for triggers.
+        unpickles: returns, by a task's name, whether its calls may be pickles.
+        note: called with the journal entry of each attempt that has ended.
+        ended: called with each answer before it is published, for triggers.
 
     Attributes:
         aborted: set when the worker is to end at once.
-        live: the calls that are being run here.
-        executions: the calls that are being run, by the names of their attempts.
-        on_coroutine: told of each execution whose body turns out to be a coroutine.
-        attend: called about four times a second while a coroutine is waited for.
-        budget: lends what calls need that a body of this worker runs itself.
-        callers: tells whose calls nobody waits for any more.
-        on_limit: is told how many seconds a body may take, if this process may be ended to end it,
-            and then None when it has ended.
+        live: the calls that run here and whose outcome may still be wanted.
+        executions: the calls that run here, by the names of their attempts.
+        on_coroutine: called with each execution whose body turns out to be a coroutine.
+        attend: called about four times a second while a slot waits for a coroutine.
+        budget: the resources for calls that a body of this worker runs itself.
+        callers: knows which callers are gone.
+        on_limit: called with the seconds that a body may take, if this process may be killed to end
+            the body, and with None when the body has ended.
         pid: the process that it belongs to.
     """
 
@@ -105,16 +105,16 @@ class Execution:
     """A call that is being run.
 
     Attributes:
-        context: where.
+        context: the worker.
         claim: the attempt.
         call: its header.
         parents: the outcomes that its arguments refer to.
-        started: when, in seconds since the epoch by the file server's clock.
+        started: when it started, in seconds since the epoch by the file server's clock.
         body_ended: the body has ended.
-        parent: the call whose body waits for this one in the same thread; None if none does.
-        permits: by lane, what it has there.
-        run: its coroutine, the latest one of a batch; None if its body is none.
-        interrupted: how it ends because its coroutine was cancelled; None if that was not.
+        parent: the call whose body waits for this one in the same thread; None if there is none.
+        permits: by lane, the permit that it holds or borrows.
+        run: its coroutine, the latest one of a batch; None for a plain body.
+        interrupted: how it ends because its coroutine was cancelled; None if it was not.
     """
 
     def __init__(
@@ -135,23 +135,23 @@ class Execution:
         self._unsettled = threading.Lock()
 
     def settle(self) -> bool:
-        """Whether the one who asks is the first: only that one may settle the call."""
+        """Claim the right to settle the call; True only for the first caller."""
         return self._unsettled.acquire(blocking=False)
 
     def interrupt(self, ending: Ending) -> bool:
         """Cancel its coroutine, from any thread.
 
         Returns:
-            False if it has none, or has had its time to clean up after a first call of this.
+            False if it has none, or if the time to clean up after the first call is over.
 
         Args:
-            ending: how it ends, unless it is settled in another way.
+            ending: how the execution ends, unless it is settled in another way.
         """
         if self.run is None:
             return False
         now = time.monotonic()
         if self.interrupted is None:
-            # In this order: a run that begins now looks whether it was interrupted.
+            # In this order: a run that begins now checks whether it was interrupted.
             self.interrupted, self._interrupted_at = ending, now
             self.run.cancel()
         return now - self._interrupted_at <= CLEANUP
@@ -164,7 +164,7 @@ class Execution:
     def helper_threads(self) -> ThreadPoolExecutor:
         """Threads in which its coroutine runs the calls that it waits for.
 
-        They are its own: threads that all shared could all wait for calls that need one of them.
+        Each execution has its own: shared threads could all wait for calls that need one of them.
         """
         if self._helper_threads is None:
             with _making:
@@ -174,13 +174,13 @@ class Execution:
         return self._helper_threads
 
     def end_helper_threads(self) -> None:
-        """Its body has ended."""
+        """Release these threads when the body has ended."""
         if self._helper_threads is not None:
             self._helper_threads.shutdown(wait=False, cancel_futures=True)
 
     @property
     def report(self) -> Report:
-        """What the body says, made when it first says something."""
+        """The output and progress of the body, created at its first use."""
         if self._report is None:
             from fsqueue.runner.attempt.reporting import Report
 
@@ -189,20 +189,20 @@ class Execution:
         return self._report
 
     def end_report(self) -> None:
-        """Write what is left of it; before the outcome, so that who has that finds the rest."""
+        """Write the rest of the report before the outcome, so that its readers find all output."""
         if self._report is not None:
             self._report.close()
 
 
 class CurrentInvocation:
-    """The invocation whose body is running in a worker. Got from `current_invocation`.
+    """The invocation whose body is running. Returned by `current_invocation`.
 
     Attributes:
-        id: its name.
+        id: its id.
         task: the task's name.
         queue: the queue's name.
         attempt: number of this attempt, from 1.
-        retries: how many of the attempts before failed and were retried.
+        retries: how many earlier attempts failed and were retried.
     """
 
     def __init__(self, execution: Execution) -> None:
@@ -220,7 +220,7 @@ class CurrentInvocation:
 
     @property
     def remaining(self) -> float | None:
-        """Seconds until this attempt is too late; None without a timeout."""
+        """Seconds until the timeout of this attempt; None without a timeout."""
         execution = self._execution
         if not execution.call.timeout:
             return None
@@ -229,7 +229,7 @@ class CurrentInvocation:
 
     @property
     def cancelled(self) -> bool:
-        """Whether somebody has cancelled it. Looks into the spool once in a while."""
+        """Whether it was cancelled. Checks the spool at most four times a second."""
         store = self._execution.context.store
         now = store.fs.monotonic()
         if not self._cancelled and now - self._checked > _CHECK_EVERY:
@@ -238,18 +238,18 @@ class CurrentInvocation:
         return self._cancelled
 
     def progress(self, done: float, total: float | None = None, message: str = "") -> None:
-        """Tell callers and operators how far the body is.
+        """Report the progress of the body to callers and operators.
 
-        It returns at once and raises no error of the shared directory: another thread writes the
-        latest report, twice a second at most. The calls of a batch share one report.
+        This returns at once and never raises an error of the shared directory: another thread
+        writes the latest report, at most twice a second. The calls of a batch share one report.
 
         Args:
             done: how much is done, in any unit.
             total: how much there is to do, in the same unit; None if that is not known.
-            message: what the body does just now; 200 characters are kept.
+            message: what the body is doing; at most 200 characters are kept.
 
         Raises:
-            TypeError: a count is no number, or the message no text.
+            TypeError: a count is not a number, or the message is not a string.
             ValueError: a count is negative or not finite.
         """
         from fsqueue.runner.attempt.reporting import checked_progress
@@ -261,7 +261,7 @@ class CurrentInvocation:
 
 
 def current_invocation() -> CurrentInvocation | None:
-    """The invocation whose body calls this; None outside of one."""
+    """The invocation whose body calls this; None outside of a body."""
     inner = inline.get()
     if inner is not None:
         return inner
@@ -280,21 +280,21 @@ _open: list[WorkerContext] = []
 
 
 def enter(context: WorkerContext) -> None:
-    """This process has slots of a worker from now on."""
+    """Register a worker context whose slots are in this process."""
     _open.append(context)
 
 
 def leave(context: WorkerContext) -> None:
-    """The end of that."""
+    """Remove a worker context."""
     _open.remove(context)
 
 
 def context_of_waiting_body(root: str, app_id: str) -> WorkerContext | None:
-    """The context that must run a pending call itself rather than wait for it; None if none.
+    """The worker context of the waiting body; None if the calling code belongs to no body.
 
-    Within a body it is the body's own, which holds a slot while it waits. A thread that a body
-    has started does not say whose it is; but in a process that does nothing but run bodies
-    every thread is one of theirs.
+    A body holds a slot while it waits, so it must run a pending call itself. A thread that a body
+    has started does not know its body; but in a process that only runs bodies, every thread
+    belongs to one.
 
     Args:
         root: the spool of the call.
@@ -303,7 +303,7 @@ def context_of_waiting_body(root: str, app_id: str) -> WorkerContext | None:
     execution = current.get()
     found = [execution.context] if execution else [each for each in _open if each.exclusive]
     for context in found:
-        # A process that a body has forked is not the worker that it looks like.
+        # A process that a body has forked is a copy, and not the worker.
         here = context.pid == os.getpid() and context.store.layout.root == root
         if here and context.app_id == app_id:
             return context

@@ -1,4 +1,4 @@
-"""Runs a claimed attempt: from the file to the published outcome."""
+"""Runs a claimed attempt, from reading its file to publishing its outcome."""
 
 from __future__ import annotations
 
@@ -46,15 +46,15 @@ class Ending(enum.Enum):
     UNREADABLE = enum.auto()
     """Written by another format version: left alone."""
     GIVEN_BACK = enum.auto()
-    """Somebody took the claim away meanwhile: nothing was published."""
+    """The claim was taken away meanwhile: nothing was published."""
     WAITS = enum.auto()
-    """Others of its lane are running: it waits there for its turn, as it was."""
+    """A concurrency limit is reached: the call waits in the lane, unchanged."""
     CANCELLED = enum.auto()
-    """Its process was ended because nobody waits for it any more."""
+    """Its process was ended because the call was cancelled."""
     TIMED_OUT = enum.auto()
     """Its process was ended by its hard time limit."""
     UNWANTED = enum.auto()
-    """It has been settled, and nobody can receive its outcome: its caller is gone."""
+    """It has been settled, but its caller is gone and cannot receive the outcome."""
     INTERRUPTED = enum.auto()
     """Its coroutine was cancelled by the end of its worker: the attempt is given back."""
 
@@ -68,14 +68,14 @@ def execute(
 ) -> Ending:
     """Run a claimed attempt and publish its outcome.
 
-    Whatever the body does becomes the outcome. Errors of the shared directory are retried for
-    as long as the worker lives: the claim, and so the call, stays with it.
+    The outcome is whatever the body returns or raises. Errors of the shared directory are retried
+    for as long as the worker lives: the worker keeps the claim, and so the call.
 
     Args:
-        context: where this happens.
+        context: the worker.
         claim: the attempt.
-        release: asks, when the body is done, whether the claim is still this worker's.
-        killable: this process may be ended to end the body.
+        release: releases the claim after the body; False if the worker has lost it.
+        killable: this process may be killed to end the body.
     """
     found = _read(context, claim, release)
     if isinstance(found, Ending):
@@ -87,7 +87,7 @@ def execute(
         if full:
             return _wait_for_limit(execution, full, release)
     if call.blob:
-        with contextlib.suppress(EnvelopeError):  # which `answer` meets again, and tells
+        with contextlib.suppress(EnvelopeError):  # `answer` meets it again, and reports it
             retry_io(context, lambda: context.store.blobs.fetch(call.blob))
     if calls.isEnabledFor(logging.INFO):
         calls.info("%s has started: %s", claim.name, call.task, extra=_tags(execution))
@@ -117,23 +117,23 @@ def _ending_of(call: Call, context: WorkerContext) -> Ending:
 
 
 def _interrupted(execution: Execution, result: Answer) -> Ending | None:
-    """How the execution of a cancelled coroutine ends; None if its answer counts."""
+    """How the execution of a cancelled coroutine ends; None if its answer is published."""
     ending = execution.interrupted
     if ending is None or (ending is Ending.INTERRUPTED and result.failure is None):
-        return None  # it has ended in spite of the worker's end
-    return ending if execution.settle() else None  # if not, its time was over before
+        return None  # it has succeeded although the worker is ending
+    return ending if execution.settle() else None  # None: it had timed out before
 
 
 def _read(
     context: WorkerContext, claim: Claim, release: Callable[[Claim], bool]
 ) -> tuple[Call, Payload, Parents | None] | Ending:
-    """What a claim holds and refers to; or how it has ended, if that cannot be read."""
+    """Read the call of a claim, its payload and its parents; or settle it if it cannot run."""
     store = context.store
     try:
         call, payload = retry_io(context, lambda: store.calls.read_claimed(claim))
         check_codec(call.codec, claim.path)
     except SpoolVersionError as error:
-        log.error("left alone: %s", error, extra=claim.tags)  # noqa: TRY400 - that says it all
+        log.error("left alone: %s", error, extra=claim.tags)  # noqa: TRY400 - a traceback adds nothing
         return Ending.UNREADABLE
     except FileNotFoundError:
         return Ending.GIVEN_BACK
@@ -175,7 +175,7 @@ def _parents_of(context: WorkerContext, call: Call) -> Parents | None:
 def _defer_again(
     context: WorkerContext, claim: Claim, parent: str, release: Callable[[Claim], bool]
 ) -> Ending:
-    """A call came too early, as by an upkeep that had lost sight of its parent."""
+    """File a call again that was released before its parent ended, as by a stale listing."""
     if release(claim):
         retry_io(context, lambda: context.store.park_again(claim, parent))
     return Ending.GIVEN_BACK
@@ -198,7 +198,7 @@ def _run(
     def give_up(error: BaseException) -> bool:
         settled = settle(Answer.of_error(error, call.codec, call.retry, name.retries))
         if settled:
-            execution.context.live.end(execution.claim)  # its body may go on for ever
+            execution.context.live.end(execution.claim)  # its body may never end
         return settled
 
     token = current.set(execution)
@@ -226,7 +226,7 @@ def _is_too_late(execution: Execution) -> bool:
 
 
 def _wait_for_limit(execution: Execution, lane: str, release: Callable[[Claim], bool]) -> Ending:
-    """Let a call wait for its turn, which needs neither a slot nor this worker."""
+    """File a call to wait for a permit of a concurrency limit, without a slot or a worker."""
     context, claim = execution.context, execution.claim
     if not release(claim):
         return Ending.GIVEN_BACK
@@ -237,7 +237,7 @@ def _wait_for_limit(execution: Execution, lane: str, release: Callable[[Claim], 
 
 
 def settle_timed_out(context: WorkerContext, claim: Claim) -> None:
-    """Settle an attempt whose process was ended as its time was over."""
+    """Settle an attempt whose process was killed because of its timeout."""
     call, _ = context.store.calls.read_claimed(claim)
     error = timeout_error(call)
     answer_given = Answer.of_error(error, call.codec, call.retry, claim.name.retries)
@@ -246,7 +246,7 @@ def settle_timed_out(context: WorkerContext, claim: Claim) -> None:
 
 
 def remove_cancelled(context: WorkerContext, claim: Claim) -> None:
-    """Remove an attempt whose process was ended as nobody waits for it; its outcome is there."""
+    """Remove a cancelled attempt whose process was ended; its outcome is already published."""
     with contextlib.suppress(FileNotFoundError, EnvelopeError):
         call, _ = context.store.calls.read_claimed(claim)
         context.ended(Execution(context, claim, call), None)
@@ -294,7 +294,7 @@ def finish(execution: Execution, result: Answer) -> None:
 
 
 def _offered(call: Call, result: Answer) -> dict[str, Any]:
-    """Fields of an outcome that others may reuse: not of one that is another's itself."""
+    """The fields of an outcome for the result cache; none for a result that was reused itself."""
     if not call.cache or result.state is not State.SUCCEEDED or result.source is not None:
         return {}
     return {"cache": call.cache, "cache_ttl": call.cache_ttl}
@@ -305,7 +305,7 @@ def _tags(execution: Execution) -> dict[str, Any]:
 
 
 def retry_io(context: WorkerContext, step: Callable[[], Any]) -> Any:
-    """Repeat a step until the shared directory lets it pass, or the worker is told to abort."""
+    """Repeat a step until the shared directory works again, or the worker aborts."""
     pause = 0.05
     while True:
         try:
@@ -320,10 +320,10 @@ def retry_io(context: WorkerContext, step: Callable[[], Any]) -> Any:
 
 
 def _spool_exists(context: WorkerContext) -> bool:
-    """Whether the spool is there, so that a missing file is missing and not unmounted.
+    """Whether the spool is there. If not, a missing file is no proof: it may be unmounted.
 
     Raises:
-        SpoolReplacedError: another spool is.
+        SpoolReplacedError: the root holds another spool.
     """
     try:
         context.store.files.check_spool()

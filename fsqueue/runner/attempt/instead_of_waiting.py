@@ -33,17 +33,18 @@ def run_instead_of_waiting(
     lanes: Sequence[str] | None = None,
     parked: bool = False,
 ) -> bool:
-    """Claim an invocation, if it is pending, and run it in this thread; or what it waits for.
+    """Run an invocation in this thread if it is pending, or a call that it waits for.
 
-    Or one that waits for the place of the body that calls this, or of one that waits for that. A
-    body that waits for an invocation calls this, so that it never waits for a slot or for itself.
+    That may also be a call that waits for a permit of the calling body, or of a body that waits for
+    the calling one. A body calls this before it waits for an invocation, so it never waits for a
+    slot or for a permit of its own. Returns whether a call was run.
 
     Args:
         context: the worker that claims.
         invocation_id: the invocation.
         hint: where it was published, if that is known.
         lanes: its lanes, if they are known.
-        parked: it was published to wait for others.
+        parked: it was published to wait for other calls.
     """
     try:
         path = _to_run(context, invocation_id, hint, lanes, parked=parked)
@@ -51,15 +52,15 @@ def run_instead_of_waiting(
             limits.offer_permits(current.get(), invocation_id, hint, lanes)
             return False
     except OSError as error:
-        # The call that is waited for has been accepted: to wait for it must not fail.
-        log.warning("cannot look for %s now: %s", invocation_id, error)
+        # The call has been accepted, so waiting for it must not fail.
+        log.warning("cannot search for %s now: %s", invocation_id, error)
         return False
     outer, name = current.get(), os.path.basename(path)
     needed = needed_by(context.store.layout.home(path))
     if needed is None or not context.budget.take(
         name, needed, str(outer.claim.name) if outer else ""
     ):
-        return False  # it waits for a worker that has the resources, or for this one to have room
+        return False  # it waits for a worker that has the resources, or for free ones here
     try:
         return _run_pending(context, path)
     finally:
@@ -74,7 +75,7 @@ def _to_run(
     *,
     parked: bool,
 ) -> str | None:
-    """Path of what may run in this thread, while it waits for an invocation."""
+    """Path of a call that may run in this thread while it waits for an invocation."""
     store = context.store
     path = find_due(store, invocation_id, hint) if hint else find_pending(store, invocation_id)
     path = path or limits.find_borrower(current.get(), invocation_id, hint, lanes)
@@ -84,7 +85,7 @@ def _to_run(
 
 
 def _pending_ancestor(context: WorkerContext, invocation_id: str) -> str | None:
-    """Path of a call of this application that a parked one waits for, and that may be run here."""
+    """Path of a call that a waiting one depends on, and that this application may run here."""
     store, ancestor = context.store, find_ancestor(context.store, invocation_id)
     if ancestor is None:
         return None
@@ -115,7 +116,7 @@ def _run_pending(context: WorkerContext, path: str) -> bool:
         elif ending is Ending.CANCELLED and worker.release(claim):
             remove_cancelled(context, claim)
     finally:
-        worker.release(claim)  # also an attempt that has vanished: see `WorkerLoop._settle`
+        worker.release(claim)  # even if the attempt has vanished: see `WorkerLoop._settle`
         worker.forget(claim.name)
         context.live.end(claim)
     store.dependencies.ended_in_body(claim.name.invocation_id)

@@ -1,4 +1,4 @@
-"""What the journal gets to know of an attempt."""
+"""Makes the journal entries of attempts."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 
 def ended(execution: Execution, result: Answer, when: float) -> Entry:
-    """The line of an attempt that was answered.
+    """The entry of an attempt that has an answer.
 
     Args:
         execution: the attempt.
-        result: what it came to.
-        when: it ended, in seconds since the epoch by the file server's clock.
+        result: its answer.
+        when: the time of its end, in seconds since the epoch by the file server's clock.
     """
     call, claim = execution.call, execution.claim
     again = result.retry_after is not None and not call.members
@@ -44,7 +44,7 @@ def ended(execution: Execution, result: Answer, when: float) -> Entry:
 
 
 def lost(store: Store, claim: Claim) -> Entry:
-    """The line of an attempt whose slot died; its call is read again for its task."""
+    """The entry of an attempt whose slot died; the task's name is read from the call's file."""
     task = queue = ""
     with contextlib.suppress(OSError, EnvelopeError, SpoolVersionError):
         call, _ = store.calls.read_claimed(claim)

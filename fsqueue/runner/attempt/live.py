@@ -1,4 +1,4 @@
-"""The calls that a worker still has to finish before it may leave."""
+"""The calls that a worker must finish before it may leave."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ if TYPE_CHECKING:
 
 
 class LiveCalls:
-    """The attempts that run in this process and whose outcome somebody may still want.
+    """The attempts that run in this process and whose outcome may still be wanted.
 
-    An attempt that has timed out or was cancelled is none of them, although a body in a thread
-    goes on. Its methods may be called from any thread.
+    An attempt that has timed out or was cancelled is not one of them, although its body may still
+    run in a thread. The methods may be called from any thread.
     """
 
     def __init__(self) -> None:
@@ -23,12 +23,12 @@ class LiveCalls:
         self._names: set[str] = set()
 
     def begin(self, claim: Claim) -> None:
-        """An attempt is to be run."""
+        """Add an attempt that is about to run."""
         with self._change:
             self._names.add(str(claim.name))
 
     def end(self, claim: Claim) -> None:
-        """An attempt has ended, or nobody wants its outcome any more. May be called twice."""
+        """Remove an attempt that has ended or is no longer wanted. May be called twice."""
         with self._change:
             self._names.discard(str(claim.name))
             self._change.notify_all()
@@ -37,8 +37,8 @@ class LiveCalls:
         """Wait until there are none.
 
         Args:
-            names: or none of these attempts.
-            timeout: for so many seconds at most.
+            names: wait only for these attempts.
+            timeout: the longest wait in seconds.
         """
         with self._change:
             self._change.wait_for(
@@ -52,8 +52,9 @@ def ended_elsewhere(store: Store, worker: Worker, *, leaving: bool) -> list[Clai
     Args:
         store: the spool.
         worker: the worker.
-        leaving: also look for the outcomes of what it holds under a former name. Other workers
-            took it for dead and ran that again. While it stays, its body may as well go on.
+        leaving: also check the outcomes of claims that it holds under a former name. Other workers
+            took it for dead and ran these calls again. While the worker stays, their bodies may
+            continue.
 
     Raises:
         OSError: the shared directory failed.

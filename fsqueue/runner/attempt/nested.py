@@ -1,4 +1,4 @@
-"""Waiting for other calls within a body."""
+"""Support for waiting for other calls within a body, cheap to import for callers."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ T = TypeVar("T")
 
 
 def not_blocking_a_loop() -> contextlib.AbstractContextManager[None]:
-    """A block that waits, maybe in a coroutine body: the loop of the bodies goes on meanwhile."""
+    """A block that waits. In a coroutine body, the event loop of the bodies continues meanwhile."""
     event_loop = sys.modules.get("fsqueue.runner.event_loop.loop")  # imported where bodies run
     return contextlib.nullcontext() if event_loop is None else event_loop.not_blocking_the_loop()
 
 
 async def in_helper_thread(function: Callable[..., T], /, *args: object) -> T:
-    """Run another call for a coroutine that waits for it, in a thread of that coroutine's body.
+    """Run a call in a helper thread of the coroutine body that waits for it.
 
     Raises:
         NoThreadError: this process may not have another thread.

@@ -1,4 +1,4 @@
-"""Who holds which of a worker's resources."""
+"""The resources of a worker (GPUs, memory, ...), and the calls that hold them."""
 
 from __future__ import annotations
 
@@ -21,30 +21,31 @@ if TYPE_CHECKING:
 
 
 class ResourceBudget(Protocol):
-    """What a call asks before it is run in a worker."""
+    """Gives resources to calls before a worker runs them."""
 
     def take(self, name: str, needed: Amounts, within: str = "") -> bool:
-        """Take what a call needs; False if there is not so much.
+        """Take the resources that a call needs; False if they are not free.
 
         Args:
-            name: of the attempt.
-            needed: what it needs.
-            within: name of the attempt whose body waits for it, and meanwhile lends what it holds.
+            name: name of the attempt.
+            needed: the amounts that it needs.
+            within: name of the attempt whose body waits for this one, and lends its resources
+                meanwhile.
         """
 
     def give(self, name: str) -> None:
-        """The call has ended, and with it all that its body was waiting for."""
+        """Free the resources of a call that has ended, and of calls that its body waited for."""
 
 
 class _Holder:
-    """A call that is run, and the calls that its body runs while it waits for them."""
+    """A running call, and the calls that its body runs while it waits for them."""
 
     def __init__(self, needed: Amounts, siblings: dict[str, _Holder]) -> None:
         self.needed, self.siblings = needed, siblings
         self.within: dict[str, _Holder] = {}
 
     def held(self) -> Amounts:
-        """What the call and those within it hold: while one runs, the other waits."""
+        """The resources of the call and the calls within it: while one runs, the other waits."""
         inner = _sum(self.within)
         return {
             name: max(self.needed.get(name, 0), inner.get(name, 0))
@@ -60,14 +61,14 @@ def _sum(holders: dict[str, _Holder]) -> Amounts:
 
 
 class ResourcePool:
-    """The resources of one worker. All its methods may be called from any thread.
+    """The resources of one worker. All methods may be called from any thread.
 
     Args:
-        total: what it has.
-        on_give: called when something is free again.
+        total: the amounts that the worker has.
+        on_give: called when resources are free again.
 
     Attributes:
-        total: what it has.
+        total: as given.
         on_give: as given.
     """
 
@@ -79,7 +80,7 @@ class ResourcePool:
         self._known: dict[str, _Holder] = {}
 
     def has(self, needed: Amounts) -> bool:
-        """Whether so much is free now."""
+        """Whether these amounts are free now."""
         if not needed:
             return True
         with self._mutex:
@@ -122,9 +123,9 @@ class ResourcePool:
 
 
 def claim_within(budget: ResourcePool, worker: Worker, origin: str) -> Claim | None:
-    """Claim a pending attempt and take what it needs; None if that cannot be.
+    """Claim a pending attempt and take its resources; None if either is impossible.
 
-    It is given back under the attempt's name, when the call has ended.
+    The resources are given back under the attempt's name when the call has ended.
     """
     if not budget.total:
         return worker.claim(origin)
@@ -141,24 +142,24 @@ def claim_within(budget: ResourcePool, worker: Worker, origin: str) -> Claim | N
 
 
 def needed_by(path: str) -> Amounts | None:
-    """What a pending attempt needs, by its path; None if that is not known here."""
+    """The resources that a pending attempt needs, by its path; None if the profile is unknown."""
     return needs_of(split_profile(folder_of(path))[1])
 
 
 class ResourceRequest(NamedTuple):
-    """What the process of a slot sends to its parent."""
+    """A slot process's request to its parent."""
 
     name: str
     needed: Amounts | None
-    """None: the call has ended."""
+    """None when the call has ended."""
     within: str = ""
 
 
 class RemoteBudget:
-    """The parent's budget, as the process of a slot has it.
+    """A slot process's access to the resources of its parent.
 
     Args:
-        resource_pipe: where the parent answers.
+        resource_pipe: the pipe on which the parent answers.
     """
 
     def __init__(self, resource_pipe: Connection) -> None:
@@ -182,4 +183,4 @@ class RemoteBudget:
 
 
 NO_RESOURCES = ResourcePool(NONE)
-"""Of a worker without resources."""
+"""The pool of a worker without resources."""

@@ -1,4 +1,4 @@
-"""What a worker does with the direct calls of a process that is gone."""
+"""Withdrawal of direct calls whose caller is gone."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ calls = logging.getLogger(CALLS)
 
 
 def withdraw(execution: Execution) -> None:
-    """Remove a claimed call whose outcome nobody can receive; let the next call of its lanes go.
+    """Remove a claimed call whose caller is gone, and admit the next call of its lanes.
 
-    Dies before: whoever recovers the dead worker's attempt removes it. Dies after it: nothing is
-    left of the call, and upkeep lets the next call go. Lost reply: the file is gone.
+    Dies before: the reaper that recovers the dead worker's attempt removes it. Dies after it:
+    nothing is left of the call, and upkeep admits the next call. Lost reply: the file is gone.
 
     Raises:
         OSError: the shared directory fails; call it again.
@@ -32,7 +32,7 @@ def withdraw(execution: Execution) -> None:
 
 
 def receiver_of(execution: Execution) -> Process | None:
-    """The process that alone may receive the outcome; None if another call needs it by now.
+    """The only process that may receive the outcome; None if another call needs it too.
 
     Raises:
         OSError: the shared directory fails; call it again.

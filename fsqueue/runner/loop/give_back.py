@@ -32,9 +32,9 @@ def give_back(store: Store, claim: Claim) -> None:
 def give_all_back(store: Store, worker: Worker) -> None:
     """Release and give back every claim that a worker still holds.
 
-    All of them are moved before anything is cleared up: the process may be killed at any moment,
-    and each call that has not been moved by then loses an attempt. An error concerns one claim
-    only: the others are given back all the same.
+    All files are moved before anything is cleaned up: the process may be killed at any moment, and
+    each call that has not been moved by then loses an attempt. An error affects one claim only:
+    the others are still given back.
     """
     released = [claim for claim in worker.claims if worker.release(claim)]
     for claim in released:
@@ -48,9 +48,9 @@ def give_all_back(store: Store, worker: Worker) -> None:
 
 
 def drop_cancelled(context: WorkerContext, worker: Worker) -> None:
-    """Settle the cancelled calls that a worker still holds, as it did not wait for their bodies.
+    """Remove the cancelled calls that a worker still holds, since it did not wait for their bodies.
 
-    Dies before or in it: a reaper finds their outcomes.
+    Dies before or during it: a reaper finds their outcomes.
     """
     try:
         for claim in ended_elsewhere(context.store, worker, leaving=True):

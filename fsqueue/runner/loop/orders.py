@@ -1,19 +1,18 @@
-"""Tells which stop was meant for a run that begins later.
+"""Decides whether a stop was meant for a run that begins later.
 
-A thread starts in its own time. So ``Thread(target=app.runner.run).start()`` and then
-``stop_runner_loop()`` may call the stop before the run begins, and the stop is meant for that run.
-A stop that had nothing to stop must not touch a run that is ordered later. Time does not tell the
-two apart, but the order of events does. A stop is meant for a run in a thread that was there at
-the stop, and
+A thread may start late. After ``Thread(target=app.runner.run).start()``, a call of
+``stop_runner_loop()`` may come before the run begins, and is meant for that run. A stop that had
+nothing to stop must not affect a run that is ordered later. Time cannot distinguish the two cases,
+but the order of events can. A stop is meant for a run if the run's thread existed at the stop, and
 
 - `Runner.run` had been looked up before the stop by another thread, as in the line above or in
   ``pool.submit(app.runner.run)``; or
 - the thread looks it up itself and has never done so before: it was started for that.
 
-Never for one in the main thread, nor in the thread that has called the stop: their runs come after
-it. One case is left that nothing tells apart: a thread that was there for something else during a
-stop with nothing to stop, and later calls ``app.runner.run()`` for the first time. That run returns
-at once. A thread that is started for its run, or gets `Runner.run` itself handed over, is safe.
+A stop is never meant for a run in the main thread, nor in the thread that has called the stop:
+their runs come after it. One case remains ambiguous. A thread may have existed for another purpose
+during a stop with nothing to stop, and call ``app.runner.run()`` for the first time later. That run
+returns at once. A thread that is started for its run, or is given `Runner.run` itself, is safe.
 """
 
 from __future__ import annotations
@@ -36,8 +35,8 @@ class Order:
     """`Runner.run` as it was looked up. A call runs the runner in this thread.
 
     Attributes:
-        begin: runs; gets this order.
-        stops: how many early stops there had been.
+        begin: runs the runner; called with this order.
+        stops: number of early stops before the lookup.
         by: the thread that looked it up.
     """
 
@@ -51,7 +50,7 @@ class Order:
 
 
 class _Presence(NamedTuple):
-    """A thread that was there at an early stop."""
+    """A thread that existed at an early stop."""
 
     stop: int
     new: bool
@@ -59,10 +58,10 @@ class _Presence(NamedTuple):
 
 
 class EarlyStops:
-    """The stops of one runner that had nothing to stop. Its users hold the runner's lock.
+    """The stops of one runner that had nothing to stop. Callers hold the runner's lock.
 
     Attributes:
-        count: how many there have been.
+        count: number of these stops.
     """
 
     def __init__(self) -> None:
@@ -72,14 +71,14 @@ class EarlyStops:
         self._have_run: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
 
     def add(self) -> None:
-        """A stop had nothing to stop."""
+        """Record a stop that had nothing to stop."""
         self.count += 1
         for thread in threading.enumerate():
             if thread not in {threading.main_thread(), threading.current_thread()}:
                 self._there[thread] = _Presence(self.count, thread not in self._have_run)
 
     def take(self, order: Order) -> bool:
-        """Whether one was meant for the run that begins in this thread; each counts once."""
+        """Whether a stop was meant for the run that begins in this thread; each counts once."""
         thread = threading.current_thread()
         presence = self._there.pop(thread, None)
         self._have_run.add(thread)

@@ -1,4 +1,4 @@
-"""Runs an application's calls: what `app.runner` is."""
+"""The runner of an application, `app.runner`: runs its calls."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class _Run:
 
     @property
     def stopping(self) -> bool:
-        """It claims nothing more, or never will."""
+        """Whether it has stopped claiming, or will never begin."""
         return self._stopped or (self.loop is not None and self.loop.stopping)
 
     def stop(self) -> None:
@@ -50,7 +50,7 @@ class _Run:
 
 
 class Runner:
-    """Runs an application's pending calls. Got from ``app.runner``.
+    """Runs an application's pending calls. Available as ``app.runner``.
 
     Args:
         host: the application.
@@ -58,7 +58,7 @@ class Runner:
         concurrency: number of slots; None takes the application's setting.
         queues: names of the queues to serve, each with its weight; see `Backlogs`.
         weighted: take the queues by their weights, not one after another.
-        resources: what calls may need, each with its amount.
+        resources: the resources of the worker, each with its amount.
 
     Raises:
         ConfigError: a value is bad; the message names it.
@@ -95,11 +95,11 @@ class Runner:
 
     @property
     def run(self) -> Order:
-        """Claim and run calls in this thread, until `stop_runner_loop` or a signal: ``run()``.
+        """Claim and run calls in this thread until `stop_runner_loop` or a signal: ``run()``.
 
-        It waits for an earlier run of this runner that is stopping. A stop that was called after
-        ``Thread(target=runner.run).start()``, and before that thread has begun, makes it return
-        at once; one that was called earlier does not. See `fsqueue.runner.loop.orders`.
+        It first waits for an earlier run of this runner that is stopping. If `stop_runner_loop` is
+        called after ``Thread(target=runner.run).start()`` and before that thread has begun, the
+        run returns at once. An earlier stop does not affect it. See `fsqueue.runner.loop.orders`.
 
         In the main thread SIGTERM and SIGINT drain, as do SIGHUP, SIGUSR1, SIGUSR2 and SIGXCPU
         unless the program handles or ignores them: running bodies finish, their results are
@@ -108,10 +108,10 @@ class Runner:
         SIGINT does that at once, with exit code 128 + its number.
 
         Raises:
-            RuntimeError: this runner is running already and nobody has stopped it, or it would
-                wait for the body that calls this.
+            RuntimeError: this runner is running already and has not been stopped, or the call
+                comes from a body of the run that it would wait for.
             SpoolError: the shared directory cannot be used.
-            ConfigError: "process", and the application is not an attribute of a module.
+            ConfigError: the kind is "process", and the application is not an attribute of a module.
         """
         with self._change:
             return Order(self._run, self._early.count)
@@ -123,7 +123,7 @@ class Runner:
 
     @contextlib.contextmanager
     def _registered(self, order: Order) -> Iterator[WorkerLoop | None]:
-        """Wait until this run may begin, and make its loop; None if it is stopped before that."""
+        """Wait until this run may begin, and make its loop; None if it is stopped before."""
         run = _Run()
         with self._change:
             if self._early.take(order):
@@ -158,9 +158,9 @@ class Runner:
     def stop_runner_loop(self) -> None:
         """Make `run` return, after the running bodies have finished. From any thread.
 
-        It does not wait for that. It also stops a run that still waits for an earlier one, and one
-        whose thread has been started for it and has not begun. With nothing to stop it does
-        nothing: a later run is none of its business.
+        This does not wait for the end. It also stops a run that waits for an earlier one, and a run
+        whose thread has been started but has not begun. If there is nothing to stop, it does
+        nothing, and later runs are not affected.
         """
         with self._change:
             active = [run for run in self._runs if not run.stopping]

@@ -1,7 +1,7 @@
-"""How many threads of a worker are worth while.
+"""Decides how many threads of a worker to keep busy.
 
-They share one interpreter: for calls that take no time one thread is the quickest, and each more
-slows down all. For calls that wait for something, or for a file server that does, more are better.
+Because of the GIL, one thread is fastest for very short calls, and each further thread slows down
+the others. Calls that wait for I/O, or for a slow file server, benefit from more threads.
 """
 
 from __future__ import annotations
@@ -13,23 +13,23 @@ if TYPE_CHECKING:
     import threading
     from collections.abc import Callable
 
-# So long threads work before another one joins them, unless they end so many calls.
+# Another thread joins after this many seconds, unless at least `_QUICK` calls have ended in them.
 _RAMP = 0.002
 _QUICK = 2
-# While they go on so, whoever watches gives them twice the time, up to this: each look costs the
-# threads a switch.
+# While the threads keep up, the claim loop doubles the time between two checks, up to this maximum:
+# each check costs a thread switch.
 _LONGEST_RAMP = 0.008
-# So long they must have ended calls that quickly, in bodies for this share of it at most, before
-# one leaves.
+# A thread leaves if calls have ended at that rate for this many seconds, and bodies have taken at
+# most this share of the time.
 _WINDOW = 0.01
 _BODIES = 0.5
 
 
 class ThreadPacer:
-    """The threads of one worker that run calls. Its methods may be called from any thread.
+    """Paces the threads of one worker. Its methods may be called from any thread.
 
     Args:
-        waits: each step of a call waits for a file server or a disk.
+        waits: each step of a call waits for a file server or a disk, so more threads are better.
 
     Attributes:
         ended: how many calls have ended.
@@ -44,15 +44,15 @@ class ThreadPacer:
         self._ended_before = 0
 
     def add(self, seconds: float) -> None:
-        """A body has ended that took so long."""
+        """Add the time that a body has taken."""
         self._in_bodies += seconds
 
     def keeps_up(self, wake: threading.Event, is_at_work: Callable[[], bool]) -> bool:
-        """Give the threads a moment; True if they end calls faster than more would.
+        """Give the threads a moment; True if they end calls faster than more threads would.
 
         Args:
-            wake: set when there may be news, such as an end; cleared here.
-            is_at_work: whether one of them has something to do.
+            wake: set when something has happened, such as the end of a call; cleared here.
+            is_at_work: whether at least one thread has a call.
         """
         ended, now = self.ended, time.monotonic()
         until = now + self._ramp
@@ -65,9 +65,12 @@ class ThreadPacer:
         return keep_up and is_at_work()
 
     def is_too_large(self, others: int) -> bool:
-        """Whether the thread that asks should leave the calls to so many others.
+        """Whether the calling thread should leave its calls to the other threads.
 
-        True once in `_WINDOW` at most, so that they leave one by one.
+        True at most once in `_WINDOW` seconds, so that threads leave one by one.
+
+        Args:
+            others: number of other threads that have a call.
         """
         now = time.monotonic()
         passed = now - self._window_start

@@ -1,6 +1,6 @@
-"""A worker's thread that looks after ticks and events, if its application has triggers on them.
+"""A worker's thread that fires triggers on ticks and events.
 
-Not the one of upkeep: what is fired may run functions of the user, which take their time.
+It is not the thread of upkeep: triggers may run functions of the user, which can take long.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
 
 
 class TriggerThread:
-    """Fires what is due while a worker runs.
+    """Fires due triggers while a worker runs.
 
     Args:
         host: the application.
@@ -34,18 +34,18 @@ class TriggerThread:
         self._thread: threading.Thread | None = None
 
     def start_if_needed(self) -> None:
-        """Begin, if there is something to watch by now: modules may be imported late."""
+        """Start the thread once there are triggers to poll: modules may be imported late."""
         if self._thread is None and self._host.triggers.needs_attention:
             thread = threading.Thread(target=self._run, name="fsqueue-triggers", daemon=True)
             try:
                 thread.start()
             except RuntimeError as error:  # the limit of processes is reached
-                log.warning("cannot look after triggers now, trying again: %s", error)
+                log.warning("cannot start the thread of the triggers, trying again: %s", error)
             else:
                 self._thread = thread
 
     def stop(self) -> None:
-        """End, and wait for the end."""
+        """Stop the thread and wait for its end."""
         self._stopping = True
         self._wake.set()
         if self._thread is not None:
@@ -61,7 +61,7 @@ class TriggerThread:
                 try:
                     pause, after_error = self._host.triggers.attend(), _FIRST_PAUSE
                 except Exception:
-                    # Ticks and events wait; what has failed must not end this thread.
+                    # Ticks and events wait. A failure must not end this thread.
                     log.exception("triggers: trying again in %.2g s", after_error)
                     pause, after_error = after_error, min(2 * after_error, _LONGEST_PAUSE)
                 self._wake.wait(pause)

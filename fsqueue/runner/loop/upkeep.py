@@ -1,4 +1,4 @@
-"""What a worker does besides running calls: beating, and noticing the deaths of others."""
+"""Upkeep of a worker: heartbeats, returning the calls of dead workers, and cleaning up."""
 
 from __future__ import annotations
 
@@ -34,24 +34,25 @@ _BEATS_TO_TAKE_OVER = 3
 
 
 class Upkeep:
-    """Beats, reaps and expires while a worker runs.
+    """Sends heartbeats, reaps dead workers and expires files while a worker runs.
 
-    The beats have a thread of their own: whoever reaps may have to wait for the file server, and
+    Heartbeats have a separate thread: reaping may have to wait for the file server, and the worker
     must not be taken for dead meanwhile.
 
-    Deaths on this host are noticed by every worker from /proc, without asking the file
-    server. Two workers on two hosts watch the others, see `watchers`, and touch the upkeep stamp;
-    another one stands in when the stamp stands still. The first of them clears up as well.
-    However many do it at once, nothing breaks.
+    Every worker notices deaths on its own host from /proc, without asking the file server. Two
+    workers on two hosts watch the others, see `watchers`, and touch the upkeep stamp. If the stamp
+    stands still, another worker stands in. The first of the watchers is the leader and also cleans
+    up. Nothing breaks if several workers do this at once.
 
     Args:
         store: the spool.
-        worker: whose upkeep this is.
+        worker: the worker that does the upkeep.
         conf: heartbeat, lease and times to live.
         wake: called when calls became pending again.
-        end_cancelled: ends what was cancelled; called while this worker has claims.
-        drain: called when somebody asks this worker to finish and leave, until it returns True.
-        flush: writes the journal, if that is due; called at each heartbeat.
+        end_cancelled: ends the executions of cancelled calls.
+        drain: called when another process asks this worker to finish and leave, until it returns
+            True.
+        flush: writes the journal if that is due; called four times per heartbeat.
         on_replaced: called when the root turns out to hold another spool; upkeep ends then.
     """
 
@@ -80,7 +81,7 @@ class Upkeep:
         self._reap_again: dict[str, float] = {}
         self._gone_clients: set[str] = set()
         self._last_pass = store.fs.monotonic()
-        # Who is here for a short time only clears up nothing.
+        # A worker that lives for a short time only does not expire files.
         self._due: dict[Callable[[], None], float] = {self._expire: self._last_pass + _EXPIRE_EVERY}
         self._threads = [
             threading.Thread(target=self._beat, name="fsqueue-beat", daemon=True),
@@ -88,11 +89,11 @@ class Upkeep:
         ]
 
     def start(self) -> None:
-        """Begin.
+        """Start the threads.
 
         Raises:
-            FSQueueError: this process may not have these threads. The worker has left: one that
-                only beats would look alive, and one that does not beat would look dead.
+            FSQueueError: this process may not have these threads. The worker has been deregistered:
+                it would look alive if it only sent heartbeats, and dead if it sent none.
         """
         try:
             start_threads(*self._threads)
@@ -105,30 +106,30 @@ class Upkeep:
             raise
 
     def stop(self) -> None:
-        """End, and wait for the end."""
+        """Stop the threads and wait for their end."""
         self._stop.set()
         for thread in self._threads:
             thread.join()
         self._clear_up()
 
     def reap_here(self) -> None:
-        """Give back what dead processes of this host held."""
+        """Return the calls that dead processes of this host held."""
         self._reap(self._observer.dead_here())
 
     def clear_up_slots(self) -> None:
-        """Remove what the processes of this worker's slots have left, which have been ended."""
+        """Remove the leftovers of this worker's slot processes, which have ended."""
         self.discover()
         self.reap_here()
         remove_gone_clients(self._store)
 
     def discover(self) -> None:
-        """Look which workers there are."""
+        """List the workers."""
         self._observer.discover(but=self._worker.name)
 
     def clear_up_after(self, invocation_id: str) -> None:
-        """Remove what the caller of an invocation has left, which is gone: with the next heartbeat.
+        """Have the leftovers of an invocation's dead caller removed with the next heartbeat.
 
-        From any thread.
+        May be called from any thread.
         """
         self._gone_clients.add(client_of(invocation_id))
 
@@ -175,7 +176,7 @@ class Upkeep:
         due = self._due.get(duty, now)
         if now < due or self._stop.is_set():
             return
-        # In step, whatever the ticks: a beat is a beat on the average.
+        # Relative to the previous due time: the average period must not depend on the ticks.
         self._due[duty] = max(due + every, now)
         try:
             duty()
@@ -183,7 +184,7 @@ class Upkeep:
             self._stop.set()
             self._on_replaced(error)
         except OSError as error:
-            # One failed round must end neither the beats nor the claims; the next one is due.
+            # A failed round must end neither the heartbeats nor the claims; the next round comes.
             log.warning("upkeep: %s failed, trying again: %s", duty.__name__, error)
         except Exception:
             log.exception("upkeep: %s failed", duty.__name__)
@@ -197,13 +198,13 @@ class Upkeep:
         if self._leading or self._worker.name in appointed:
             dead = self._observer.dead_elsewhere()
             if self._standing_in or len(appointed) == 1:
-                dead |= self._observer.silent_here()  # no other host watches this one
+                dead |= self._observer.silent_here()  # no other host watches this host
             self._reap(dead)
             self._store.files.touch_stamp(stamp)
             self._observer.unchanged_for(stamp)
 
     def _appointed(self) -> list[str]:
-        """Dead workers are not; one whose calls nobody here can give back stays in the records."""
+        """The names of the watchers, without dead workers whose calls could not be returned yet."""
         others = self._observer.records
         records = [others[name] for name in others.keys() - self._reap_again.keys()]
         return watchers(filter(None, [self._worker.record, *records])) or [""]
@@ -217,7 +218,7 @@ class Upkeep:
             self._callers.round()
 
     def _check_dependencies(self) -> None:
-        """Find out whether calls wait for others, and see to those that nobody else moves on."""
+        """Check whether calls wait for others, and release those that were missed."""
         dependencies = self._store.dependencies
         dependencies.rotate()
         if self._leading or dependencies.has_waiters or not dependencies.bell_works:
@@ -249,7 +250,7 @@ class Upkeep:
         except (
             IsADirectoryError,
             PermissionError,
-        ) as error:  # what nobody can list keeps no other worker's calls
+        ) as error:  # this folder must not keep the calls of other workers from being returned
             self._store.files.pass_over(self._store.layout.running(worker), error)
             return 0
 
@@ -257,7 +258,7 @@ class Upkeep:
         now = self._store.fs.monotonic()
         returned = 0
         for worker, reason in dead.items():
-            # What cannot be given back, like a call of another version, is tried again later.
+            # A call that cannot be returned, such as one of another version, is tried again later.
             if now >= self._reap_again.get(worker, 0.0):
                 self._reap_again[worker] = now + self._conf.heartbeat
                 returned += self._reap_one(worker, reason)

@@ -43,13 +43,13 @@ log = logging.getLogger(__name__)
 _FIRST_PAUSE_POLLING = 0.001
 _FIRST_PAUSE_EVENTS = 0.02
 _GROWTH = 1.3
-# Shorter than any pause of the claim loop.
+# Seconds for which the queues count as empty. Shorter than any pause of the claim loop.
 _RECHECK_AFTER = 0.0009
 _SETTLED = {Ending.FINISHED, Ending.GIVEN_BACK, Ending.WAITS, Ending.UNWANTED}
 
 
 class WorkerLoop:
-    """One run of a runner, from registration to departure."""
+    """One run of a worker, from its registration to its departure."""
 
     def __init__(
         self, host: Host, kind: str, concurrency: int, backlogs: Backlogs, budget: ResourcePool
@@ -94,7 +94,7 @@ class WorkerLoop:
 
     @property
     def stopping(self) -> bool:
-        """Whether it claims nothing more."""
+        """Whether it has stopped claiming."""
         return self._stopping.is_set()
 
     def stop(self) -> None:
@@ -113,7 +113,7 @@ class WorkerLoop:
 
     def _run(self, request_drain: Callable[[], object]) -> None:
         for queue in self._backlogs.queues:
-            # Before looking there: an NFS client remembers for half a minute what was missing.
+            # Before the first listing: an NFS client remembers a missing folder for half a minute.
             folder = self._store.layout.queue(queue)
             self._store.files.make_folders(folder)
             check_folder(self._store.fs, folder)
@@ -145,7 +145,7 @@ class WorkerLoop:
                 log.info(text, name, root, self._concurrency, self._kind)
                 self._loop(slots, _FIRST_PAUSE_EVENTS if heard else _FIRST_PAUSE_POLLING)
                 if self._replaced is None:
-                    # Still beating, still listening to signals: bodies may take their time.
+                    # The worker still beats and handles signals here: bodies may take their time.
                     slots.close()
                     self._triggers.stop()
         finally:
@@ -165,7 +165,7 @@ class WorkerLoop:
         self.stop()
 
     def _abandon(self, slots: Slots) -> None:
-        """Leave without a word to the spool, which is another one by now."""
+        """Leave without touching the spool, which has been replaced by another one."""
         self._context.aborted.set()
         self._dependencies.unwatch()
         slots.drop()
@@ -178,7 +178,7 @@ class WorkerLoop:
         self._worker.deregister()
         self._journal.close(self._worker.name)
         if self._kind == "process":
-            # The processes of the slots were ended without being asked.
+            # The slot processes were killed and could not clean up.
             upkeep.clear_up_slots()
         worker, text = self._worker, "worker %s has left; calls claimed: %d, lost to others: %d"
         log.info(text, worker.name, worker.claimed, worker.lost)
@@ -224,18 +224,18 @@ class WorkerLoop:
         return self._busy > 0 and not self._stopping.is_set()
 
     def _next_claim_of_thread(self) -> Claim | None:
-        """The next claim for a thread that has just ended one; None if it is to leave."""
+        """The next claim for a thread that has just finished one; None if it should idle."""
         with self._mutex:
             leaves = self._pacer.is_too_large(self._busy)
             if leaves and self._full:
-                self._wake.set()  # the claim loop watches again whether the others keep up
+                self._wake.set()  # the claim loop checks again whether the other threads keep up
         claim = None if leaves else self._next_claim()
         if claim is None:
             self._journal.hold(-1)
         return claim
 
     def _next_claim(self) -> Claim | None:
-        """Claim the next call and take a slot for it; None if there is none to be had."""
+        """Claim the next call and take a slot for it; None if there is no free slot or no call."""
         with self._mutex:
             if self._busy >= self._concurrency or self._stopping.is_set():
                 return None
@@ -263,7 +263,7 @@ class WorkerLoop:
     def _claim(self) -> Claim | None:
         rings = self._bells.count
         if self._empty_since == rings and time.monotonic() < self._empty_until:
-            return None  # another thread has just looked
+            return None  # another thread has just found the queues empty
         for origin in self._backlogs:
             try:
                 claim = claim_within(self._budget, self._worker, origin)
@@ -278,7 +278,7 @@ class WorkerLoop:
     # -- endings ------------------------------------------------------------------------
 
     def _record_attempt(self, entry: Entry) -> None:
-        """An attempt was answered."""
+        """Record an attempt that has an answer."""
         self._pacer.add(entry.run)
         self._journal.add(entry)
 
@@ -295,19 +295,21 @@ class WorkerLoop:
                 self._journal.hold(-1)
                 self._free_slot()
             else:
-                self._free_slot(quietly=True)  # its thread looks for the next call itself
+                self._free_slot(quietly=True)  # its thread claims the next call itself
 
     def _settle(self, claim: Claim, ending: Ending | BaseException) -> None:
         """Release a claim, and give back or requeue what its slot did not finish.
 
-        The claim is released whatever the ending: a slot process cannot do it, and an attempt
-        that has vanished is released by nobody else. A claim that is kept would be given back
-        when the worker stops.
+        The claim is released whatever the ending is. A slot process cannot release it, and nothing
+        else releases an attempt that has vanished. The worker would give back a claim that it
+        still had when it stops.
         """
         if ending is Ending.UNWANTED and self._upkeep is not None:
             self._upkeep.clear_up_after(claim.name.invocation_id)
         if self._kind == "process" and ending in {Ending.FINISHED, Ending.UNWANTED}:
-            self._dependencies.ended(claim.name.invocation_id)  # its process does not look
+            self._dependencies.ended(
+                claim.name.invocation_id
+            )  # the slot process does not check for waiting calls
         held = self._worker.release(claim)
         if ending in _SETTLED or not held:
             return
@@ -328,7 +330,7 @@ class WorkerLoop:
             self._store.recover(claim.path, claim.name, reason)
 
     def _end_cancelled(self) -> None:
-        """End the executions of claims whose calls have ended meanwhile."""
+        """End the executions of calls that have been cancelled, or finished elsewhere."""
         leaving = self._stopping.is_set()
         for claim in ended_elsewhere(self._store, self._worker, leaving=leaving):
             if self._slots is not None:
@@ -338,7 +340,7 @@ class WorkerLoop:
 
     @contextlib.contextmanager
     def _drainable(self, request_drain: Callable[[], object]) -> Iterator[None]:
-        """Within the block this worker drains when another process asks for it."""
+        """In the block, let other processes ask this worker to drain."""
         with self._mutex:
             self._request_drain = request_drain
         try:
@@ -350,13 +352,13 @@ class WorkerLoop:
     def _drain_as_asked(self) -> bool:
         with self._mutex:
             if self._request_drain is None:
-                return False  # it has not begun, or is leaving
+                return False  # it has not begun yet, or is leaving
             log.info("worker %s was asked to drain", self._worker.name)
             self._request_drain()
             return True
 
     def drain(self, why: str) -> None:
-        """Stop, as a signal or another process asks for it."""
+        """Stop because of a signal or a request of another process."""
         text = "stopping on %s; calls that may finish first, for %g s: %d; a second SIGTERM hurries"
         log.info(text, why, self._host.conf.stop_grace, self._busy)
         self.stop()
@@ -369,7 +371,7 @@ class WorkerLoop:
             self._journal.close(self._worker.name)
 
     def abort(self, status: int, why: str) -> None:
-        """Give everything back and end the process: threads cannot be ended otherwise."""
+        """Give everything back and end the process, since threads cannot be killed."""
         try:
             log.warning("%s: giving the running calls back at once", why)
             self._stopping.set()

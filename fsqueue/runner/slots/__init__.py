@@ -1,1 +1,1 @@
-"""Slots, in which a worker runs bodies: threads of its process, or processes of their own."""
+"""The slots in which a worker runs bodies: threads of its process, or separate processes."""

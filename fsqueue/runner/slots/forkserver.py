@@ -1,8 +1,9 @@
-"""Loaded by the fork server that makes the processes of slots, and by nothing else.
+"""Set-up of the fork server that starts slot processes. No other process may import this module.
 
-The server outlives its worker by a moment: it ends everything that the worker's bodies have
-started, which is all below it. A signal to a whole group (timeout(1), systemd, a batch system) must
-reach neither it nor the slots, so it leaves the worker's session and ignores what still comes.
+The server outlives its worker by a moment. It ends everything that the worker's bodies have
+started, which is every process below it. A signal to a whole group (timeout(1), systemd, a batch
+system) must reach neither the server nor the slots, so it leaves the worker's session and ignores
+the signals that still arrive.
 """
 
 from __future__ import annotations
@@ -23,9 +24,9 @@ _LONGEST = 5.0
 
 
 def end_all() -> None:
-    """End everything below this process, until nothing is left."""
+    """End all processes below this one, until none is left."""
     if os.getpid() != _server:
-        return  # a slot's process, which has the handlers of its server until it sets its own
+        return  # a slot process, which has the server's handlers until it sets its own
     deadline = time.monotonic() + _LONGEST
     while descendants.end(lambda _: descendants.children(_server)):
         if time.monotonic() > deadline:
@@ -45,5 +46,5 @@ if hasattr(signal, "SIGRTMIN"):
     signal.signal(signal.SIGRTMIN, _worker_has_died)
     descendants.signal_when_parent_dies(signal.SIGRTMIN)
 atexit.register(end_all)
-# Orphans of bodies become its children, and multiprocessing's server wonders whose they were.
+# Orphans of bodies become its children, and multiprocessing's server would warn about them.
 warnings.filterwarnings("ignore", message="forkserver: waitpid returned unexpected pid")

@@ -1,8 +1,7 @@
-"""Slots that are processes, each with a pipe of its own.
+"""Process slots: a worker runs each body in a separate process, to which it has a pipe.
 
-They share nothing: no queue and no lock that a process could take along when it is killed. A
-process is dead when its pipe is at its end or when its fork server says so, whatever its exit
-code.
+The processes share no queue and no lock, which a killed process could leave locked. A process is
+dead when its pipe reports end-of-file or its fork server reports its end, whatever its exit code.
 """
 
 from __future__ import annotations
@@ -36,24 +35,25 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# A process that was killed is gone within milliseconds, unless it waits for a disk.
+# A killed process is gone within milliseconds, unless it waits for a disk.
 _DEATH = 1.0
+# The longest wait of the watching thread. The system call takes at most 24 days.
 _A_DAY = 86400.0
-# An idle process ends at once, unless a body has left a thread behind.
+# An idle process ends at once, unless a body has left a running thread.
 _GOODBYE = 3.0
 # A fork server that was killed may refuse connections for a moment before it counts as dead.
 _PAUSES = (0.0, 0.005, 0.02, 0.08, 0.3, 1.0)
 
 
 class ProcessSlots:
-    """Slots that are processes: a body that takes its process down costs that attempt only.
+    """A worker's process slots. A body that crashes its process costs only that attempt.
 
     Args:
         host: the application.
         count: number of processes.
         on_end: called in a thread of this object after each claim.
-        note: called with what the processes tell the journal.
-        budget: the worker's resources, if it has some.
+        note: called with the journal entries of the processes.
+        budget: the worker's resources; None if it has none.
         on_ready: called in a thread of this object when a process is ready for its first claim.
     """
 
@@ -72,31 +72,31 @@ class ProcessSlots:
         self._server = make_server()
         self._restarts = Restarts()
         self._change = threading.Condition()
-        # Held while a process is between its start and its entry into the members: until then it
-        # looks like something that a dead slot has left.
+        # Held from the start of a process until it is a member: in between it looks like an orphan
+        # of a dead slot.
         self._starting = threading.Lock()
         self._members: set[SlotProcess] = set()
         self._idle: list[SlotProcess] = []
         self._failure: BaseException | None = None
         self._selector = selectors.DefaultSelector()
-        # Readable, that is at its end, when watching is to stop.
+        # Closing the other end of this pipe stops the watching thread.
         closing, writer = os.pipe()
         self._closing: int | None = writer
         self._selector.register(closing, selectors.EVENT_READ, closing)
         self._fill()
         self._watcher = threading.Thread(target=self._watch, name="fsqueue-slots", daemon=True)
         self._watcher.start()
-        # At its exit Python waits for processes, and they wait for the end of their pipes.
+        # At exit Python waits for the processes, and they wait for the end of their pipes.
         atexit.register(self._dismiss)
 
     # -- called by the claim loop --------------------------------------------------------
 
     def has_room(self) -> bool:
-        """Whether a process is ready and free. One that cannot be set up takes no claim."""
+        """Whether a process is ready and free; one that cannot be set up gets no claim."""
         return bool(self._idle)
 
     def start(self, claim: Claim) -> None:
-        """Execute a claim in a free process; it is not started if all have died meanwhile."""
+        """Execute a claim in a free process, or end it as not started if all have died."""
         with self._change:
             while self._idle:
                 slot = self._idle.pop()
@@ -106,7 +106,7 @@ class ProcessSlots:
         self._on_end(claim, Ending.NOT_STARTED)
 
     def cancel(self, claim: Claim) -> None:
-        """Kill the process that executes a claim; a coroutine has some time to clean up before."""
+        """Kill the process that executes a claim; a coroutine gets time to clean up first."""
         with self._change:
             for slot in self._members:
                 if slot.claim is claim and not slot.interrupt(Ending.CANCELLED):
@@ -114,10 +114,10 @@ class ProcessSlots:
                     slot.kill()
 
     def check(self) -> None:
-        """Replace processes that have died. Not at once: they may die of being started.
+        """Replace dead processes, after a pause in case they die of being started.
 
         Raises:
-            FSQueueError: nobody watches the processes any more, or none can be set up.
+            FSQueueError: the watching thread has failed, or no process can be set up.
         """
         if self._failure is not None:
             raise FSQueueError("the watcher of the slots has failed") from self._failure
@@ -149,11 +149,11 @@ class ProcessSlots:
     def kill(self, give_back: Callable[[set[int]], None]) -> None:
         """Kill the processes with the bodies that run in them."""
         self._interrupt_coroutines()
-        # Or the watcher would take the claims of the killed while the caller gives all back,
-        # and be ended in the middle of it with this process.
+        # Otherwise the watcher would settle the claims of the killed processes while the caller
+        # gives them back, and this process would end in the middle of that.
         self._stop_watching(CLEANUP)
         slots = self._server.processes({slot.pid for slot in self._members})
-        # The server goes on: it ends the others if this process is killed meanwhile.
+        # The server keeps running: it ends the rest if this process is killed meanwhile.
         stopped = descendants.stop(slots)
         try:
             give_back(stopped)
@@ -176,7 +176,7 @@ class ProcessSlots:
     def _add(self) -> None:
         with self._starting:
             slot = self._started()
-            # At once: it may be dead already, and then the watcher takes it out of both.
+            # In one step: the process may be dead already, and the watcher undoes both.
             with self._change:
                 for source in slot.sources:
                     self._selector.register(source, selectors.EVENT_READ, slot)
@@ -185,7 +185,7 @@ class ProcessSlots:
                 self._members.add(slot)
 
     def _started(self) -> SlotProcess:
-        """A new process; should the fork server die meanwhile, multiprocessing starts another."""
+        """Start a process. If the fork server dies meanwhile, multiprocessing restarts it."""
         failure: Exception
         for pause in _PAUSES:
             time.sleep(pause)
@@ -217,9 +217,8 @@ class ProcessSlots:
             self._failure = error
 
     def _attend_all(self) -> bool:
-        """Attend to what is ready, or to nothing when a deadline is over; False at the end."""
+        """Handle messages, waiting at most until the next deadline; False to stop watching."""
         deadlines = [slot.deadline for slot in list(self._members) if slot.deadline is not None]
-        # The system call takes 24 days at most.
         patience = min(max(0.0, min(deadlines) - time.monotonic()), _A_DAY) if deadlines else None
         ready = [(key.data, key.fileobj) for key, _ in self._selector.select(patience)]
         for slot, source in ready:
@@ -259,7 +258,7 @@ class ProcessSlots:
                 self._free(slot, self._bury(slot))
 
     def _free(self, slot: SlotProcess, ending: Ending | BaseException) -> None:
-        """Its claim has ended, or it has died."""
+        """Free a slot whose claim has ended, or whose process has died."""
         with self._change:
             claim = slot.free()
             if slot in self._members:
@@ -276,7 +275,7 @@ class ProcessSlots:
         for source in slot.sources:
             self._selector.unregister(source)
         if slot.resource_pipe is not None:
-            with contextlib.suppress(KeyError):  # it was at its end before
+            with contextlib.suppress(KeyError):  # removed before, when it reported end-of-file
                 self._selector.unregister(slot.resource_pipe)
         slot.kill()
         slot.close()

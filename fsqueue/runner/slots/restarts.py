@@ -1,4 +1,4 @@
-"""Decides when processes that could not be set up are started again."""
+"""Decides when to restart slot processes that could not be set up."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _MOST_AT_FIRST = 8
 
 
 class Restarts:
-    """The pauses of a worker between attempts to set up the processes of its slots.
+    """The pauses of a worker between attempts to set up its slot processes.
 
-    A process may be unable to open the spool or to import the application: a full disk, too
-    little memory, a network home that is away. The worker claims nothing for it then, and tries
-    again after a pause that doubles up to 10 s. If that never worked since the worker has
-    started, it gives up: then the application or the machine is to be looked at.
+    A process may be unable to open the spool or to import the application: the disk is full,
+    memory is short, or a network home is unavailable. The worker then claims nothing for this
+    slot, and tries again after a pause that doubles up to 10 s. If no process has ever been set up
+    since the worker started, it gives up: an operator has to check the application or the machine.
     """
 
     def __init__(self) -> None:
@@ -37,27 +37,27 @@ class Restarts:
         """Whether the pause is over.
 
         Raises:
-            FSQueueError: it is of no use to try again.
+            FSQueueError: another attempt is useless.
         """
         if self._final is not None:
             raise FSQueueError(self._final)
         return time.monotonic() >= self._next
 
     def worked(self) -> None:
-        """A process is ready for calls."""
+        """Note that a process is ready for calls."""
         self._worked = True
         self._failures = 0
         self._next = float("-inf")
 
     def failed(self, reason: str, *, final: bool = False) -> None:
-        """A process could not be set up.
+        """Note that a process could not be set up.
 
         Args:
             reason: why, for the log.
-            final: it will be the same the next time.
+            final: another attempt would fail in the same way.
         """
         if time.monotonic() < self._next and not final:
-            return  # several that fail together are one failure
+            return  # several processes that fail together count once
         pause = min(_FIRST_PAUSE * 2**self._failures, _LONGEST_PAUSE)
         self._failures += 1
         self._next = time.monotonic() + pause

@@ -1,4 +1,4 @@
-"""What runs in the process of a slot. Only names cross over: a claim, and where the app is."""
+"""Main function of a slot process. It receives only names: claims, and the app's location."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ _LONGEST_PAUSE = 5.0
 
 @dataclass(frozen=True)
 class Setup:
-    """How a slot's process finds the application that its parent has."""
+    """How a slot process finds the application of its parent."""
 
     locator: str
     root: str
@@ -72,7 +72,7 @@ class Setup:
         """Import the application and open its spool.
 
         Raises:
-            ConfigError: what was imported uses another spool than the parent.
+            ConfigError: the imported application uses another spool than the parent.
         """
         if self.logs is not None:
             logs.set_up(self.logs)
@@ -94,9 +94,9 @@ class Setup:
 
 
 def _connect(host: Host) -> None:
-    """Open the spool, for as long as the shared directory does not let it.
+    """Open the spool; repeat this while the shared directory fails.
 
-    A process that gave up here would fail each call that it gets from then on, at once.
+    A process that gave up here would immediately fail every call that it gets later.
     """
     pause = _FIRST_PAUSE
     while True:
@@ -104,7 +104,7 @@ def _connect(host: Host) -> None:
             host.store.files.sync_clock()
         except (OSError, SpoolError) as error:
             if not isinstance(error, OSError) and not isinstance(error.__cause__, OSError):
-                raise  # it can be used, and is no spool of this application
+                raise  # the directory works, but holds no spool of this application
             log.warning("the shared directory fails (%s); trying again in %.2f s", error, pause)
             time.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
@@ -113,9 +113,9 @@ def _connect(host: Host) -> None:
 
 
 class _Claimant:
-    """Registers a worker of its own when a body waits for a call that is pending.
+    """Registers a nested worker when a body first waits for a pending call.
 
-    It never leaves by itself: its process is ended, and the parent removes what is left.
+    The nested worker never deregisters: its process is killed, and the parent cleans up.
     """
 
     def __init__(self, host: Host) -> None:
@@ -149,7 +149,7 @@ class _Claimant:
 
 
 def _let_the_parent_decide(parent: Process) -> None:
-    """Stop when the parent has died, and not when a signal comes."""
+    """Ignore stop signals, and exit when the parent has died."""
     leave_to_the_worker()
 
     def watch() -> None:
@@ -166,7 +166,7 @@ CANCELLED: Final = 76
 
 
 class Interrupt(NamedTuple):
-    """What the parent sends to have a coroutine cancelled."""
+    """The parent's order to cancel a coroutine."""
 
     attempt: AttemptName
     ending: Ending
@@ -174,16 +174,16 @@ class Interrupt(NamedTuple):
 
 @dataclass(frozen=True)
 class Ready:
-    """Said once: the application is imported and the spool open."""
+    """Sent once: the application is imported and the spool is open."""
 
 
 @dataclass(frozen=True)
 class Unfit:
-    """Said instead, before the process ends.
+    """Sent instead of `Ready`, before the process ends.
 
     Attributes:
-        reason: why no call can be run here.
-        final: it will be the same in the next process.
+        reason: why no call can run here.
+        final: the next process would fail in the same way.
     """
 
     reason: str
@@ -192,10 +192,10 @@ class Unfit:
 
 @dataclass(frozen=True)
 class Limit:
-    """The body that runs now may take so many seconds; None: it has ended.
+    """The time limit of the current body in seconds; None when the body has ended.
 
-    The parent keeps the time: a body may let no thread of its own process run, and signals and
-    timers of the process are the body's.
+    The parent measures the time: a body may keep the other threads of its process from running,
+    and the signals and timers of the process belong to the body.
     """
 
     seconds: float | None
@@ -203,25 +203,25 @@ class Limit:
 
 @dataclass(frozen=True)
 class Coroutine:
-    """The body that runs now is a coroutine, which can be interrupted."""
+    """The current body is a coroutine, which can be interrupted."""
 
 
 @dataclass(frozen=True)
 class Ended:
-    """A claim has ended, and this is for the journal of the parent's worker."""
+    """The end of a claim, with the entries for the journal of the parent's worker."""
 
     ending: Ending | FSQueueError
     notes: list[Entry]
 
 
 Message: TypeAlias = Ready | Unfit | Limit | Coroutine | Ended
-"""What the process of a slot tells its parent."""
+"""A message of a slot process to its parent."""
 
 
 def _belong_to_the_server() -> None:
-    """Make sure that this process, and all below it, can be found and ended."""
+    """Make sure that this process, and all processes below it, can be found and ended."""
     with contextlib.suppress(PermissionError):
-        os.setsid()  # a body that signals its own group reaches no other slot
+        os.setsid()  # a body that signals its process group must reach no other slot
     descendants.adopt_orphans()
     if hasattr(signal, "SIGRTMIN"):
         signal.signal(signal.SIGRTMIN, signal.SIG_DFL)
@@ -251,12 +251,12 @@ def _prepare(
 
 
 def serve(setup: Setup, pipe: Connection, resource_pipe: Connection | None) -> None:
-    """Execute claims from the parent until it closes the pipe, or is gone.
+    """Execute claims from the parent until the parent closes the pipe, or dies.
 
     Args:
         setup: where the application is.
-        pipe: claims come from there, and messages go there.
-        resource_pipe: where resources are asked for, if the worker has some.
+        pipe: brings claims, and takes messages to the parent.
+        resource_pipe: takes requests for resources; None if the worker has none.
     """
     _belong_to_the_server()
     _let_the_parent_decide(setup.parent)
@@ -265,7 +265,7 @@ def serve(setup: Setup, pipe: Connection, resource_pipe: Connection | None) -> N
     try:
         budget = NO_RESOURCES if resource_pipe is None else RemoteBudget(resource_pipe)
         context = _prepare(setup, budget, pipe, notes)
-    except BaseException as error:  # noqa: BLE001 - the parent says it
+    except BaseException as error:  # noqa: BLE001 - the parent logs it
         pipe.send(Unfit(summary(error), final=isinstance(error, ConfigError)))
         return
     _heed_interrupts(context, pipe)
@@ -280,16 +280,16 @@ def serve(setup: Setup, pipe: Connection, resource_pipe: Connection | None) -> N
             continue  # its body has just ended
         ending = _ending_of(context, claim)
         if ending is Ending.CANCELLED:
-            # With all that the body has left, as the process of a plain body.
+            # Ends also what the body has left running, like killing the process of a plain body.
             os._exit(CANCELLED)
         noted, notes[:] = notes[:], []
         pipe.send(Ended(ending, noted))
 
 
 def _heed_interrupts(context: WorkerContext, pipe: Connection) -> None:
-    """While a coroutine runs, let the parent interrupt it.
+    """Let the parent interrupt a coroutine while it runs.
 
-    The parent is told of each coroutine, as it kills the process of a plain body at once.
+    The parent must know which bodies are coroutines: it kills the process of a plain body at once.
     """
 
     def tell(execution: Execution) -> None:
@@ -297,10 +297,10 @@ def _heed_interrupts(context: WorkerContext, pipe: Connection) -> None:
             pipe.send(Coroutine())
 
     def attend() -> None:
-        # Only the thread that waits for claims reads the pipe.
+        # Only the thread that receives claims reads the pipe.
         if threading.current_thread() is not threading.main_thread():
             return
-        with contextlib.suppress(EOFError, OSError):  # the parent is gone, and so this process
+        with contextlib.suppress(EOFError, OSError):  # the parent is gone, so this process will end
             if pipe.poll():
                 order = pipe.recv()
                 if isinstance(order, Interrupt):
@@ -312,6 +312,6 @@ def _heed_interrupts(context: WorkerContext, pipe: Connection) -> None:
 def _ending_of(context: WorkerContext, claim: Claim) -> Ending | FSQueueError:
     try:
         return execute(context, claim, lambda _: True, killable=True)
-    except BaseException as error:  # noqa: BLE001 - the parent says it, and gives the claim back
-        # As text: the parent must be able to read it, whatever it is.
+    except BaseException as error:  # noqa: BLE001 - the parent logs it and gives the claim back
+        # As text: the parent must be able to unpickle it, whatever the error is.
         return FSQueueError(summary(error))

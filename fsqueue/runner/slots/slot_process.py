@@ -1,4 +1,4 @@
-"""The process of one slot, as its worker sees it."""
+"""The worker's handle of one slot process."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from fsqueue.runner.slots.slot_server import Server
     from fsqueue.spool.format.claim import Claim
 
-# A body that keeps Python from running, in a long call into C, cannot end itself.
+# Grace for the process to end itself. A body in a long call into C keeps Python from running.
 _HARD_LIMIT_AFTER = 1.0
 
 
@@ -33,14 +33,14 @@ class SlotProcess:
     """A process that executes one claim after another.
 
     Attributes:
-        pid: its number.
+        pid: its process id.
         ready: it has opened the spool and imported the application.
-        claim: what it executes.
+        claim: the claim that it executes.
         killed: it has died of SIGKILL, so not by itself.
-        cancelled: it ends because nobody waits for its claim any more.
-        coroutine: the body that it runs is a coroutine, which can be interrupted.
-        deadline: when it is to be killed, as its body takes too long; None without a time limit.
-        sources: what becomes readable when it answers, or dies.
+        cancelled: it is ended because its call was cancelled.
+        coroutine: its current body is a coroutine, which can be interrupted.
+        deadline: when it is killed because its body takes too long; None without a time limit.
+        sources: descriptors that become readable when it sends a message, or dies.
         resource_pipe: where it asks for resources; None if the worker has none. It is separate from
             the other pipe because threads of a body ask at any time.
 
@@ -72,16 +72,16 @@ class SlotProcess:
             self.close()
             raise
         finally:
-            theirs.close()  # so that the pipe is at its end when the process is
+            theirs.close()  # so that the pipe reports end-of-file when the process ends
             if counter is not None:
                 counter.close()
         self.pid = self._process.pid or 0
         self._start = start_of(self.pid)
-        # The pipe alone may be held open by a process that a body has forked.
+        # The pipe alone is not enough: a process that a body has forked may hold it open.
         self.sources = (self.pipe.fileno(), self._process.sentinel)
 
     def send(self, claim: Claim) -> bool:
-        """Give it a claim; False if it has died."""
+        """Send it a claim; False if it has died."""
         try:
             self.pipe.send(claim)
         except OSError:
@@ -89,7 +89,7 @@ class SlotProcess:
         return True
 
     def interrupt(self, ending: Ending) -> bool:
-        """Have its coroutine cancelled; False if it is to be killed now."""
+        """Have its coroutine cancelled; False if the process must be killed now."""
         if not self.coroutine or self.claim is None or time.monotonic() > self._cleanup_ends:
             return False
         if self._cleanup_ends == float("inf"):
@@ -106,7 +106,7 @@ class SlotProcess:
         return claim
 
     def receive(self) -> slot_main.Message | None:
-        """What it says; None if the process has ended."""
+        """Its next message; None if the process has ended."""
         try:
             if self.pipe.poll():
                 message: slot_main.Message = self.pipe.recv()
@@ -116,11 +116,11 @@ class SlotProcess:
         return None
 
     def limit(self, seconds: float | None) -> None:
-        """Let its body take some seconds, and a moment more to say that it took too long."""
+        """Set the time limit of its body, plus a moment for reporting the timeout."""
         self.deadline = None if seconds is None else time.monotonic() + seconds + _HARD_LIMIT_AFTER
 
     def kill_if_late(self) -> None:
-        """Kill it if its body takes too long, and does not end itself."""
+        """Kill it if its body has taken too long and the process has not ended itself."""
         if self.deadline is None or time.monotonic() < self.deadline or self.pipe.poll():
             return
         self.deadline = None
@@ -128,7 +128,7 @@ class SlotProcess:
         self.kill()
 
     def lend(self) -> bool:
-        """Answer what its body asks for; False if it will not ask again."""
+        """Answer a request for resources; False if no more requests will come."""
         claim, budget, resource_pipe = self.claim, self._budget, self.resource_pipe
         if budget is None or resource_pipe is None:
             return False
@@ -137,7 +137,7 @@ class SlotProcess:
             if question.needed is None:
                 budget.give(question.name)
             else:
-                # A thread that a body has started does not say whose it is.
+                # A thread that a body has started does not know its call.
                 within = question.within or (str(claim.name) if claim else "")
                 resource_pipe.send(
                     claim is not None and budget.take(question.name, question.needed, within)
@@ -147,22 +147,22 @@ class SlotProcess:
         return True
 
     def kill(self) -> None:
-        """Kill it with all that its body has started."""
+        """Kill it with everything that its body has started."""
         descendants.end(self.find)
 
     def find(self, known: list[Relative]) -> list[int]:
-        """Its process, if it lives: when the fork server dies, all its processes look dead."""
+        """Its pid, if it is alive: when the fork server dies, all its processes look dead."""
         return [each.pid for each in known if (each.pid, each.start) == (self.pid, self._start)]
 
     def find_session(self, known: list[Relative]) -> list[int]:
-        """What belongs to its session, also if the process itself and its fork server are dead."""
+        """The processes of its session, even if it and its fork server are dead."""
         members = [each for each in known if each.session == self.pid]
         if any(each.pid == self.pid and each.start != self._start for each in members):
-            return []  # the number is another process's by now
+            return []  # another process has this pid now
         return [each.pid for each in members]
 
     def end(self, deadline: float) -> Ending | BaseException:
-        """Wait for its end, and kill it at the deadline; returns how its claim has ended."""
+        """Wait for its end and kill it at the deadline; returns how its claim has ended."""
         self._process.join(max(0.0, deadline - time.monotonic()))
         code = self._process.exitcode
         self.killed = code == -signal.SIGKILL
@@ -175,8 +175,8 @@ class SlotProcess:
     def _ending_of(self, code: int | None) -> Ending | BaseException:
         """How a claim ended, by the exit code of its process.
 
-        Nothing follows from `TIMED_OUT`, as a body may exit so by itself: whoever recovers the
-        attempt sees whether it was settled before.
+        The exit code `TIMED_OUT` proves nothing, since a body may exit with it by itself: the
+        recovery of the attempt checks whether it was settled before.
         """
         if self.cancelled:
             return Ending.CANCELLED
@@ -186,7 +186,7 @@ class SlotProcess:
         return FSQueueError(f"its process ended with {how}")
 
     def close(self) -> None:
-        """Close the pipes: a process that waits for a claim ends then."""
+        """Close the pipes, so that a process that waits for a claim ends."""
         self.pipe.close()
         if self.resource_pipe is not None:
             self.resource_pipe.close()

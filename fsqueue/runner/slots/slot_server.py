@@ -1,7 +1,7 @@
-"""Starts the processes of slots from a fork server of the worker's own.
+"""Starts slot processes from a fork server that belongs to the worker.
 
-multiprocessing has one fork server for a whole program. What a program starts there itself would
-be among the processes of the slots, and be ended with them.
+multiprocessing has one fork server for a whole program. Processes that the program starts there
+would be mixed with the slot processes, and be ended with them.
 """
 
 from __future__ import annotations
@@ -29,22 +29,22 @@ Server: TypeAlias = "ForkServer | SpawnServer"
 
 
 class SpawnServer:
-    """Starts processes where Python has no fork server: one by one, from the beginning."""
+    """Starts slot processes with `spawn`, where Python has no fork server."""
 
     def __init__(self) -> None:
         self._context = multiprocessing.get_context("spawn")
 
     def process(self, target: Callable[..., object], args: tuple[Any, ...]) -> BaseProcess:
-        """A process that is not started yet."""
+        """Make a process, which is not started yet."""
         return self._context.Process(target=target, args=args)
 
     def orphans(self, slots: set[int]) -> Callable[[list[Relative]], list[int]]:
-        """Nobody adopts orphans here, so they are not found."""
+        """No processes: without a fork server no process adopts orphans."""
         del slots
         return lambda _: []
 
     def processes(self, slots: set[int]) -> Callable[[list[Relative]], list[int]]:
-        """The processes of slots, and what they have left."""
+        """Finds the slot processes and their orphans."""
         return lambda _: list(slots)
 
     def stop(self) -> None:
@@ -56,7 +56,7 @@ if "forkserver" in multiprocessing.get_all_start_methods():
     from multiprocessing.context import set_spawning_popen
 
     class ForkServer(forkserver.ForkServer):
-        """A fork server, which ends everything below it when the thread that uses it does."""
+        """A fork server, which ends all processes below it when the thread that started it ends."""
 
         def __init__(self) -> None:
             super().__init__()
@@ -64,16 +64,16 @@ if "forkserver" in multiprocessing.get_all_start_methods():
 
         @property
         def pid(self) -> int | None:
-            """Its process; None before the first start."""
+            """Its process id; None before the first start."""
             pid: int | None = self._forkserver_pid  # type: ignore[attr-defined]
             return pid
 
         def process(self, target: Callable[..., object], args: tuple[Any, ...]) -> BaseProcess:
-            """A process that is not started yet."""
+            """Make a process, which is not started yet."""
             return _ServedProcess(self, target, args)
 
         def orphans(self, slots: set[int]) -> Callable[[list[Relative]], list[int]]:
-            """What a slot has left that died: the server adopts it, a child that is no slot.
+            """Finds orphans of dead slots: children of the server that are not slots.
 
             Args:
                 slots: the processes of all slots; none may be starting.
@@ -85,12 +85,12 @@ if "forkserver" in multiprocessing.get_all_start_methods():
             ]
 
         def processes(self, slots: set[int]) -> Callable[[list[Relative]], list[int]]:
-            """The processes of slots, and what they have left."""
+            """Finds the slot processes and their orphans."""
             left = self.orphans(set())
             return lambda known: [*slots, *left(known)]
 
         def stop(self) -> None:
-            """End it, and everything below it."""
+            """End the server and all processes below it."""
             if self.pid is None:
                 return
             descendants.end(self.processes(set()))
@@ -114,7 +114,7 @@ if "forkserver" in multiprocessing.get_all_start_methods():
             return state
 
     class _Popen(popen_forkserver.Popen):
-        """multiprocessing's own, for another server than the program's."""
+        """multiprocessing's `Popen`, for this server instead of the program's."""
 
         def __init__(self, process_obj: BaseProcess, server: ForkServer) -> None:
             self._server = server
@@ -129,7 +129,7 @@ if "forkserver" in multiprocessing.get_all_start_methods():
             finally:
                 set_spawning_popen(None)
             self.sentinel, writer = self._server.connect_to_new_process(self._fds)  # type: ignore[attr-defined]
-            # The process sees by this pipe whether its parent is gone.
+            # This pipe shows the process whether its parent has died.
             kept = os.dup(writer)
             close = util.close_fds  # type: ignore[attr-defined]
             self.finalizer = util.Finalize(self, close, (kept, self.sentinel))
@@ -138,11 +138,11 @@ if "forkserver" in multiprocessing.get_all_start_methods():
             self.pid = forkserver.read_signed(self.sentinel)
 
     def make_server() -> Server:
-        """What starts the processes of a worker's slots."""
+        """Make the server that starts a worker's slot processes."""
         return ForkServer()
 
 else:
 
     def make_server() -> Server:
-        """What starts the processes of a worker's slots."""
+        """Make the server that starts a worker's slot processes."""
         return SpawnServer()

@@ -1,4 +1,4 @@
-"""Where claims are executed. Slots that are processes have a module of their own."""
+"""The interface of slots, and the slots that are threads of the worker's process."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from fsqueue.runner.attempt.context import WorkerContext
     from fsqueue.spool.format.claim import Claim
 
-    # Called with a claim and how its execution ended: an exception is the death of its slot.
+    # Called with a claim and how its execution ended; an exception means that its slot has died.
     OnEnd = Callable[[Claim, Ending | BaseException], None]
 
 log = logging.getLogger(__name__)
 
 
 class Slots(Protocol):
-    """A fixed number of places to execute claims."""
+    """A fixed number of slots that execute claims."""
 
     def has_room(self) -> bool:
         """Whether a slot is ready for a claim, if fewer than all have one."""
@@ -34,41 +34,41 @@ class Slots(Protocol):
         """Execute a claim in a free slot; returns at once."""
 
     def cancel(self, claim: Claim) -> None:
-        """End the execution of a claim, if it can be ended: nobody waits for it any more."""
+        """End the execution of a claim whose call was cancelled, if it can be ended."""
 
     def check(self) -> None:
-        """Mend what is stuck; called about once a second."""
+        """Replace slots that have failed; called about once a second."""
 
     def close(self) -> None:
         """Wait for the claims that are being executed, and end the slots."""
 
     def drop(self) -> None:
-        """End the slots at once, if they can be ended at all. What they run is lost anyway."""
+        """End the slots at once, if they can be ended at all, and abandon their claims."""
 
     def kill(self, give_back: Callable[[set[int]], None]) -> None:
         """End the slots at once, if they can be ended at all.
 
         Args:
-            give_back: called before, with the processes that are to be ended: they have stopped,
-                and are not dead yet, so that nobody takes what they hold for lost.
+            give_back: called first, with the ids of the processes to be ended. They are stopped but
+                not dead yet, so no reaper takes their claims for lost.
         """
 
 
 class ThreadSlots:
     """Slots that are threads of this process.
 
-    A thread goes on with the next claim by itself: handing each one over from the claim loop
-    would cost two switches of threads a call. The threads are not those of an executor: in a
-    process that a body forks, Python waits at the end for all threads of executors, and so for
-    the one that has forked, which is the process's only one; its exit code is 1 then.
+    A thread takes the next claim by itself: a hand-over from the claim loop would cost two thread
+    switches per call. The threads do not belong to an executor: in a process that a body forks,
+    Python would wait at exit for all executor threads, including the forking one, which is the only
+    thread of that process. The exit code would be 1.
 
     The threads are daemons, unlike those of `concurrent.futures`: a body whose call has timed out
-    or was cancelled cannot be ended, and must not hold up the end of the worker's process.
+    or was cancelled cannot be killed, and must not delay the end of the worker's process.
 
     Args:
-        context: where claims are executed.
+        context: the worker.
         count: number of threads.
-        following: gives the next claim, or None if there is none.
+        following: returns the next claim, or None if there is none.
         on_end: called in the slot's thread after each claim.
     """
 
@@ -84,8 +84,8 @@ class ThreadSlots:
         self._handed: queue.SimpleQueue[Claim | None] = queue.SimpleQueue()
         self._idle = threading.Semaphore(0)
         self._threads, self._count = 0, count
-        # Threads that could not be started for a claim, which waits for one that is free.
-        self._missing = 0
+        # Number of claims that wait because a thread could not be started.
+        self._waiting_claims = 0
         self._closed = False
         self._in_hand: set[str] = set()
         atexit.register(self._finish_at_exit)
@@ -95,14 +95,14 @@ class ThreadSlots:
         return True
 
     def start(self, claim: Claim) -> None:
-        """Execute a claim, and those that follow it."""
+        """Execute a claim in a thread, which then takes further claims."""
         if self._closed:
             raise RuntimeError("no call can be run any more: the interpreter is about to exit")
         self._live.begin(claim)
         self._handed.put(claim)
         idle = self._idle.acquire(blocking=False)
         if not idle and self._threads < self._count and not self._add_thread():
-            self._missing += 1
+            self._waiting_claims += 1
 
     def _add_thread(self) -> bool:
         """Start a thread; False if this process may not have another one now."""
@@ -110,7 +110,7 @@ class ThreadSlots:
         try:
             threading.Thread(target=self._serve, name=name, daemon=True).start()
         except RuntimeError as error:
-            if not self._missing:
+            if not self._waiting_claims:
                 log.warning("cannot start another thread for calls, trying again: %s", error)
             return False
         self._threads += 1
@@ -146,20 +146,20 @@ class ThreadSlots:
             return error
 
     def cancel(self, claim: Claim) -> None:
-        """Cancel a coroutine. Do not wait for a plain body, which may ask if it is cancelled."""
+        """Cancel a coroutine. Do not wait for a plain body, which may check for cancellation."""
         if not self._context.interrupt(claim.name, Ending.CANCELLED):
             self._live.end(claim)
 
     def check(self) -> None:
-        """Try again to start a thread, if claims wait for one."""
-        while self._missing and self._add_thread():
-            self._missing -= 1
+        """Try again to start threads for waiting claims."""
+        while self._waiting_claims and self._add_thread():
+            self._waiting_claims -= 1
 
     def close(self) -> None:
         """Wait for the bodies whose calls have not ended."""
         while not self._threads and not self._handed.empty():
             claim = self._handed.get()
-            if claim is not None:  # there is no thread, so it is given back
+            if claim is not None:  # no thread could be started: the claim is given back
                 self._live.end(claim)
         self._live.wait()
         atexit.unregister(self._finish_at_exit)
@@ -169,14 +169,14 @@ class ThreadSlots:
             log.warning("not waiting for the body of %s: its call has ended", name)
 
     def drop(self) -> None:
-        """Threads end when their bodies do."""
+        """Let each thread end when its body does."""
         self._closed = True
         atexit.unregister(self._finish_at_exit)
         for _ in range(self._threads):
             self._handed.put(None)
 
     def kill(self, give_back: Callable[[set[int]], None]) -> None:
-        """Threads cannot be killed: whoever calls this ends the process. Coroutines clean up."""
+        """Let coroutines clean up. Threads cannot be killed: the caller ends the process."""
         interrupted = {
             str(each.claim.name)
             for each in list(self._context.executions.values())
@@ -186,7 +186,7 @@ class ThreadSlots:
         give_back(set())
 
     def _finish_at_exit(self) -> None:
-        """Let the bodies finish when the program ends and nobody has stopped its runner."""
+        """Let the bodies finish when the program ends without stopping its runner."""
         self._closed = True
         if self._context.pid == os.getpid():
             self._live.wait()
