@@ -1,7 +1,7 @@
-"""Draws docs/status.svg and docs/top.svg, of a real spool with workers at work.
+"""Draws docs/status.svg and docs/top.svg from a real spool with busy workers.
 
-``python docs/screenshots.py`` writes them anew; it takes some seconds. Hosts and the folder are
-given other names.
+``python docs/screenshots.py`` writes both files again; it takes a few seconds. The names of the
+hosts and of the folder are replaced.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from rich.console import Console, Group
 
 from fsqueue import FSQueue
-from fsqueue.cli.overview import View, status_parts, top_parts
+from fsqueue.cli.overview import Overview, status_parts, top_parts
 from fsqueue.spool.admin import controls
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ def main() -> None:
             time.sleep(0.008)
         tasks[0].options(countdown=90)(0)
         controls.pause(app.store, "shop.archive")
-        looked = renamed(*View(app.store, app.conf.heartbeat).look())
+        looked = renamed(*Overview(app.store, app.conf.heartbeat).refresh())
         controls.resume(app.store, "shop.archive")
         draw("status", Group(*status_parts(*looked)))
         draw("top", Group(*top_parts(*looked)))

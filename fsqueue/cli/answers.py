@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from fsqueue.cli import exits
-from fsqueue.cli.output import as_json as in_json
-from fsqueue.cli.output import complain, print_json
+from fsqueue.cli.output import as_json as as_plain_json
+from fsqueue.cli.output import print_error, print_json
 from fsqueue.cli.target import NotFoundError, Target, check_id
 from fsqueue.cli.waiting import GONE, wait_for
 from fsqueue.errors import ConfigError
@@ -24,24 +24,24 @@ def print_result(
     Args:
         target: application and spool.
         invocation_id: the call.
-        timeout: longest wait for its end in seconds; ``None``: for ever.
+        timeout: longest time to wait for its end, in seconds; ``None``: no limit.
         as_json: print one JSON document.
     """
     state = wait_for(target, [invocation_id], timeout)[invocation_id]
     if state == GONE:
-        raise NotFoundError(f"{invocation_id} has ended, and its caller has taken the result")
+        raise NotFoundError(f"{invocation_id} has ended, and its caller has collected the result")
     if not State(state).finished:
-        complain(f"{invocation_id} is {state}: it has no result yet. To wait for it: --timeout")
+        print_error(f"{invocation_id} is {state} and has no result yet. Wait with --timeout")
         return exits.TIMEOUT
     answer = _answer(target.store, invocation_id, unpickles=target.app.conf.serializer != "json")
     if as_json:
-        shown = {"value": in_json(answer["value"])} if "value" in answer else {}
+        shown = {"value": as_plain_json(answer["value"])} if "value" in answer else {}
         print_json({"id": invocation_id, **answer, **shown})
     elif "value" in answer:
         print(repr(answer["value"]))
     else:
         failure = answer["failure"] or {"type": "?", "message": ""}
-        complain(
+        print_error(
             f"{invocation_id} {answer['state']}: {failure['type']}: {failure['message']}",
             answer["traceback"].rstrip(),
         )
@@ -49,13 +49,13 @@ def print_result(
 
 
 def _answer(store: Store, invocation_id: str, *, unpickles: bool) -> dict[str, Any]:
-    """State, and value or failure, of a call that has ended."""
+    """The state of a call that has ended, with its value or failure."""
     from fsqueue import codec
 
     carrier, member = check_id(invocation_id)
     data = store.outcomes.peek(carrier)
     if data is None:
-        raise NotFoundError(f"the result of {invocation_id} was taken or has expired")
+        raise NotFoundError(f"the result of {invocation_id} was collected or has expired")
     outcome, payload = store.outcomes.read(carrier, data)
     if member is None and outcome.members:
         raise ConfigError(
@@ -68,6 +68,6 @@ def _answer(store: Store, invocation_id: str, *, unpickles: bool) -> dict[str, A
         codec.check_codec(outcome.codec, what, unpickles=unpickles)
         value = codec.decode(segment, what, buffers, codec=outcome.codec, python=outcome.python)
         return {"state": state, "value": value}
-    said = None if failure is None else {"type": failure.type, "message": failure.message}
+    described = None if failure is None else {"type": failure.type, "message": failure.message}
     trace = codec.traceback_text(segment, outcome.codec) if segment else ""
-    return {"state": state, "failure": said, "traceback": trace}
+    return {"state": state, "failure": described, "traceback": trace}

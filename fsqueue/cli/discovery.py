@@ -1,4 +1,4 @@
-"""From ``MODULE:VARIABLE`` to the application."""
+"""Imports the application that ``MODULE:VARIABLE`` names."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ def find_app(target: str) -> FSQueue:
         target: ``module:variable``, or ``module`` if it has exactly one.
 
     Raises:
-        ConfigError: there is no such thing; the message says what there is.
+        ConfigError: there is no such application; the message lists those that exist.
     """
     name, _, variable = target.partition(":")
     if name.endswith(".py"):
-        raise ConfigError(f"{name} is a file: name the module instead, {name[:-3]!r}")
+        raise ConfigError(f"{name} is a file: give the module instead, {name[:-3]!r}")
     if not all(part.isidentifier() for part in name.split(".")):
-        raise ConfigError(f"{target!r} names no module; expected MODULE or MODULE:VARIABLE")
+        raise ConfigError(f"{target!r} is not a module name; expected MODULE or MODULE:VARIABLE")
     try:
         module = importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name is None or not (name == error.name or name.startswith(f"{error.name}.")):
-            raise  # the module is there; something that it imports is not
+            raise  # the module exists, but not something that it imports
         where = "here" if workdir() is not None else f"in PYTHONPATH, and {GONE}"
         raise ConfigError(
             f"there is no module {name!r} {where}. Run this in the folder that holds it, or set "
@@ -37,9 +37,11 @@ def find_app(target: str) -> FSQueue:
     if variable:
         if variable not in apps:
             there = ", ".join(apps) or "none"
-            raise ConfigError(f"{name} has no FSQueue called {variable!r}; there is: {there}")
+            raise ConfigError(f"{name} has no FSQueue called {variable!r}; it has: {there}")
         return apps[variable]
     if len({id(app) for app in apps.values()}) != 1:
         there = ", ".join(f"{name}:{key}" for key in apps) or "none"
-        raise ConfigError(f"{name} must have exactly one FSQueue to be named alone; has: {there}")
+        raise ConfigError(
+            f"{name} must have exactly one FSQueue, or give MODULE:VARIABLE; has: {there}"
+        )
     return next(iter(apps.values()))

@@ -25,4 +25,4 @@ MEANINGS: Final = MappingProxyType(
         INTERRUPTED: "Ctrl-C; 0 for a worker and `top`, which are stopped that way",
     }
 )
-"""What each of them says."""
+"""The meaning of each exit code."""

@@ -1,4 +1,4 @@
-"""Which application is meant when none is named: found by reading source, not by running it."""
+"""Finds the applications of a folder by parsing its source, without running it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ _LONGEST = 1 << 20
 def applications_in(folder: str) -> list[str]:
     """``module:variable`` for each ``variable = FSQueue(...)`` in the modules of a folder.
 
-    Only top-level assignments of its own ``*.py`` files count, but for tests. Nothing is imported.
+    Only top-level assignments in the ``*.py`` files of the folder itself count, except in tests.
+    Nothing is imported.
     """
     found = []
     for name in sorted(os.listdir(folder)):
@@ -37,11 +38,11 @@ def _applications(path: str) -> list[str]:
             return []
         tree = ast.parse(source)
     except (OSError, SyntaxError, ValueError, RecursionError):
-        return []  # whatever it is, it defines no application
+        return []  # not readable as Python, so no application
     return [
         target.id
         for statement in tree.body
-        if isinstance(statement, ast.Assign | ast.AnnAssign) and _makes_one(statement.value)
+        if isinstance(statement, ast.Assign | ast.AnnAssign) and _is_app(statement.value)
         for target in _targets(statement)
         if isinstance(target, ast.Name)
     ]
@@ -51,7 +52,7 @@ def _targets(statement: ast.Assign | ast.AnnAssign) -> list[ast.expr]:
     return statement.targets if isinstance(statement, ast.Assign) else [statement.target]
 
 
-def _makes_one(value: ast.expr | None) -> bool:
+def _is_app(value: ast.expr | None) -> bool:
     if not isinstance(value, ast.Call):
         return False
     function = value.func

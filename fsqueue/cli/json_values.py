@@ -1,4 +1,4 @@
-"""Values that are given to a command as JSON."""
+"""Parses JSON values from the command line."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def named_value(text: str) -> tuple[str, Any]:
     """Name and value of ``--kwarg NAME=JSON``.
 
     Raises:
-        ConfigError: the text is not of that form.
+        ConfigError: the text does not have that form.
     """
     name, equals, value = text.partition("=")
     if not equals or not name.isidentifier():
@@ -24,7 +24,7 @@ def from_json(option: str, text: str) -> Any:
     """The value of an option.
 
     Args:
-        option: what stands before the value on the command line, for the message.
+        option: the text before the value on the command line, for the message.
         text: the value, in JSON.
 
     Raises:

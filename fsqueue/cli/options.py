@@ -36,8 +36,8 @@ def seconds(*, least: float = 0.0, most: float = LONGEST) -> Callable[[str | flo
     """The type of an option that is a duration: ``90``, ``90s``, ``15m``, ``2h`` or ``7d``.
 
     Args:
-        least: smallest duration that is accepted, in seconds.
-        most: largest one.
+        least: shortest duration that is accepted, in seconds.
+        most: longest duration that is accepted, in seconds.
     """
 
     def convert(value: str | float) -> float:
@@ -45,7 +45,7 @@ def seconds(*, least: float = 0.0, most: float = LONGEST) -> Callable[[str | flo
         found = parse_duration(text)
         if found is None:
             raise click.BadParameter(
-                f"{text!r} is no time span of at most 100 years, such as 90, 15m, 2h or 7d"
+                f"{text!r} is not a duration of at most 100 years, such as 90, 15m, 2h or 7d"
             )
         if not least <= found <= most:
             above = "" if most == LONGEST else f" and at most {most:g} s"

@@ -1,4 +1,4 @@
-"""What the commands print."""
+"""Prints tables, JSON documents and messages, for all commands."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 _MINUTE, _HOUR, _DAY = 60, 3600, 86_400
 _FEW = 10
-# Wide enough for any table: what reads a pipe wants whole names.
+# Wide enough for any table: a program that reads a pipe needs whole names.
 _PIPE_WIDTH = 1000
 
 
 def console() -> Console:
-    """Standard output; as wide as its lines if it is no terminal."""
+    """Standard output. If it is not a terminal, lines are not wrapped."""
     from rich.console import Console
 
     return Console(
@@ -31,7 +31,7 @@ def console() -> Console:
 
 
 def print_json(value: object) -> None:
-    """One JSON document."""
+    """Print one JSON document."""
     import msgspec
 
     try:
@@ -39,7 +39,7 @@ def print_json(value: object) -> None:
     except UnicodeEncodeError:  # the name of a file that is not UTF-8
         text = json.dumps(msgspec.to_builtins(value), indent=2)
     if not text.replace("\n", "").isprintable():
-        # A terminal obeys some characters that JSON does not escape. All are within texts.
+        # JSON does not escape all characters that control a terminal. All of them are in strings.
         text = "".join(
             each if each.isprintable() or each == "\n" else _escaped(each) for each in text
         )
@@ -51,7 +51,7 @@ def _escaped(character: str) -> str:
 
 
 def print_outcome(document: dict[str, object], text: str, *, as_json: bool) -> None:
-    """What a command has done: as a JSON document, or in words."""
+    """Print what a command has done: as a JSON document, or in words."""
     if as_json:
         print_json(document)
     else:
@@ -59,12 +59,12 @@ def print_outcome(document: dict[str, object], text: str, *, as_json: bool) -> N
 
 
 def print_table(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Columns; numbers to the right."""
+    """Print a table, with numbers right-aligned."""
     console().print(table(heads, rows))
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
-    """Columns; numbers to the right."""
+    """A table, with numbers right-aligned."""
     from rich.table import Table
     from rich.text import Text
 
@@ -79,25 +79,25 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
 
 
 def print_pairs(pairs: Iterable[tuple[str, object]]) -> None:
-    """Names and values, one a line; values that are None or empty are left out."""
+    """Print names and values, one per line. Values that are None or empty are left out."""
     shown = [(name, value) for name, value in pairs if value not in {None, ""}]
     width = max((len(name) for name, _ in shown), default=0)
     for name, value in shown:
         print(f"{name:<{width}}  {printable(str(value))}")
 
 
-def complain(message: str, details: str = "") -> None:
-    """Say on standard error what is wrong, and print the details below, indented."""
+def print_error(message: str, details: str = "") -> None:
+    """Print a message to standard error, and the details below it, indented."""
     print(f"fsqueue: {printable(message)}", file=sys.stderr)
     if details:
         print(f"\n{indented(details)}", file=sys.stderr)
 
 
 def confirm(question: str) -> None:
-    """Go on only if the user says yes.
+    """Ask the user to confirm; returns only if the answer is yes.
 
     Raises:
-        ConfigError: there is nobody to ask.
+        ConfigError: there is no terminal to ask at.
         click.exceptions.Exit: the answer is no.
     """
     import click
@@ -107,17 +107,17 @@ def confirm(question: str) -> None:
     if not sys.stdin.isatty():
         raise ConfigError(f"{question} There is no terminal to ask; give --yes")
     if not click.confirm(question, err=True):
-        complain("nothing was done")
+        print_error("nothing was done")
         raise click.exceptions.Exit(exits.NEGATIVE)
 
 
 def printable_output(text: str) -> str:
-    """What a body has printed, in the same way: whatever goes back in a line begins a new one."""
+    """The output of a body, made printable. A carriage return becomes a new line."""
     return printable(text.replace("\r\n", "\n").replace("\r", "\n"), keep="\n\t")
 
 
 def queue_in_words(folder: str) -> str:
-    """A queue by its folder's name, and what its calls need, such as ``app.default (gpu=1)``."""
+    """The queue of a folder, with the resources of its calls, such as ``app.default (gpu=1)``."""
     from fsqueue.spool.format.names import split_profile
     from fsqueue.spool.format.resources import NONE, in_words, needs_of
 
@@ -127,12 +127,12 @@ def queue_in_words(folder: str) -> str:
 
 
 def counted(number: int, noun: str) -> str:
-    """Such as ``1 call`` or ``2 calls``."""
+    """A number with its noun, such as ``1 call`` or ``2 calls``."""
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def duration(seconds: float | None) -> str:
-    """A time span in a few characters, such as ``4.2s``, ``3m05s`` or ``2d04h``."""
+    """A short text for a duration in seconds, such as ``4.2s``, ``3m05s`` or ``2d04h``."""
     if seconds is None:
         return "-"
     if seconds < _FEW:
@@ -145,18 +145,18 @@ def duration(seconds: float | None) -> str:
 
 
 def moment(seconds: float) -> str:
-    """A time of the file server's clock, in this machine's time zone."""
+    """A text for a time of the file server's clock, in this machine's time zone."""
     from datetime import UTC, datetime
 
     try:
         local = datetime.fromtimestamp(seconds, UTC).astimezone()
-    except (OverflowError, ValueError, OSError):  # a file can name any number
+    except (OverflowError, ValueError, OSError):  # a file can contain any number
         return f"{seconds:g}"
     return local.isoformat(sep=" ", timespec="seconds")
 
 
 def as_json(value: Any) -> Any:
-    """A value as JSON has it; what JSON does not know, as its `repr`."""
+    """The value with every part that JSON cannot represent replaced by its `repr`."""
     try:
         return json.loads(json.dumps(value, default=repr))
     except (TypeError, ValueError, RecursionError):

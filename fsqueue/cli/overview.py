@@ -1,4 +1,4 @@
-"""Looks at a spool, and shows it as text: for ``status``, ``top``, ``workers`` and ``metrics``."""
+"""Overview of a spool, and its tables: for ``status``, ``top``, ``workers`` and ``metrics``."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ if TYPE_CHECKING:
     from fsqueue.spool.history.statistics import Stats
     from fsqueue.spool.store.store import Store
 
-# At most this many of a worker's calls are named in a table.
+# A table lists at most this many of a worker's calls.
 _FEW = 3
 _LONGEST_PROGRESS = 60
 # `top` shows at most this many tasks.
 _TASKS = 12
-# Seconds after which results are counted again.
+# Seconds between two counts of the results.
 _COUNT_EVERY = 30.0
 
 
-class View:
-    """Looks again and again; what is costly, less often.
+class Overview:
+    """Snapshot and statistics of a spool, for repeated use. Results are counted less often.
 
     Args:
         store: the spool.
@@ -46,20 +46,20 @@ class View:
 
     @property
     def totals(self) -> Mapping[str, TaskSums]:
-        """What has ended, by task, in all that was looked at."""
+        """Sums over all calls that have ended since the first refresh, by task."""
         return self._history.totals
 
-    def look(self) -> tuple[Snapshot, Stats]:
-        """What is there now, and what has ended lately."""
+    def refresh(self) -> tuple[Snapshot, Stats]:
+        """Read the spool: a snapshot of now, and the statistics of the last minutes."""
         from fsqueue.spool.admin.snapshot import take_snapshot
 
         now = time.monotonic()
         if now - self._counted > _COUNT_EVERY:
             self._counts, self._counted = None, now
-        census = take_snapshot(self._store, heartbeat=self._heartbeat, counts=self._counts)
-        self._counts = census.counts
+        snapshot = take_snapshot(self._store, heartbeat=self._heartbeat, counts=self._counts)
+        self._counts = snapshot.counts
         self._history.update()
-        return census, self._history.stats(alive(census.workers))
+        return snapshot, self._history.stats(alive(snapshot.workers))
 
 
 def alive(workers: Sequence[WorkerInfo]) -> set[str]:
@@ -70,27 +70,27 @@ def alive(workers: Sequence[WorkerInfo]) -> set[str]:
 # -- text -----------------------------------------------------------------------------------
 
 
-def top_parts(census: Snapshot, recent: Stats) -> Iterator[RenderableType]:
-    """What `top` shows."""
-    yield from status_parts(census, recent)
+def top_parts(snapshot: Snapshot, recent: Stats) -> Iterator[RenderableType]:
+    """The parts of the screen that `top` shows."""
+    yield from status_parts(snapshot, recent)
     if recent.tasks:
         yield ""
         yield tasks_table(recent, _TASKS)
 
 
-def status_parts(census: Snapshot, recent: Stats) -> Iterator[RenderableType]:
-    """What `status` shows."""
-    counts = census.counts
-    yield f"{printable(census.root)}\n"
-    yield _queues_table(census.queues) if census.queues else "no queues"
+def status_parts(snapshot: Snapshot, recent: Stats) -> Iterator[RenderableType]:
+    """The parts of the page that `status` prints."""
+    counts = snapshot.counts
+    yield f"{printable(snapshot.root)}\n"
+    yield _queues_table(snapshot.queues) if snapshot.queues else "no queues"
     yield ""
-    yield workers_table(census.workers, recent) if census.workers else "no workers"
+    yield workers_table(snapshot.workers, recent) if snapshot.workers else "no workers"
     yield ""
     yield summary(recent)
     yield (
         f"results: {counts.waiting} not collected, {counts.kept} kept; failed calls: "
         f"{counts.failed}; in quarantine: {counts.quarantined}; clients: {counts.clients}"
-        + (f"; calls that wait for others: {counts.parked}" if counts.parked else "")
+        + (f"; calls that wait for other calls: {counts.parked}" if counts.parked else "")
     )
 
 
@@ -117,12 +117,12 @@ def _queues_table(queues: Sequence[QueueInfo]) -> RenderableType:
 def _state_of_queue(queue: QueueInfo) -> str:
     if queue.paused:
         return "paused"
-    waits = queue.due or queue.delayed or queue.waiting
-    return "nobody works" if waits and not queue.workers else "open"
+    has_calls = queue.due or queue.delayed or queue.waiting
+    return "not served" if has_calls and not queue.workers else "open"
 
 
 def workers_table(workers: Sequence[WorkerInfo], recent: Stats) -> RenderableType:
-    """The workers, with what they run."""
+    """A table of the workers, with the calls that they run."""
     heads = ("WORKER", "STATE", "BEAT", "AGE", "RUNNER", "RUNNING", "BUSY", "QUEUES", "CALLS")
     shares = {each.worker: each.busy for each in recent.workers}
     rows = [

@@ -12,13 +12,13 @@ if TYPE_CHECKING:
     from fsqueue.spool.history.statistics import Durations, Stats
 
 RECENT = 300.0
-"""Seconds that `status` and `top` look back."""
+"""The period that `status` and `top` report on, in seconds."""
 _SMALL = 1e-3
 _SECOND, _HUNDRED = 1.0, 100.0
 
 
 def summary(found: Stats) -> str:
-    """One line about all tasks."""
+    """A line that sums up all tasks."""
     failed = f"failed: {found.failed}{share(found.failed, found.calls)}"
     more = "".join(
         f"; {word}: {count}"
@@ -32,7 +32,7 @@ def summary(found: Stats) -> str:
 
 
 def tasks_table(found: Stats, most: int | None = None) -> RenderableType:
-    """The tasks, those with the most calls first if not all are shown."""
+    """A table of the tasks; with `most`, only those with the most calls, the busiest first."""
     tasks = found.tasks
     if most is not None:
         tasks = tuple(sorted(tasks, key=lambda task: -task.calls)[:most])
@@ -53,12 +53,12 @@ def tasks_table(found: Stats, most: int | None = None) -> RenderableType:
 
 
 def busy(share: float | None) -> str:
-    """How much of its slots' time a worker worked."""
+    """A text for the share of its slots' time that a worker was busy."""
     return "-" if share is None else f"{share:.0%}"
 
 
 def share(part: int, whole: int) -> str:
-    """A part of a whole in percent, or nothing."""
+    """A text for a share in percent; empty if it is none."""
     return f" ({part / whole:.1%})" if part and whole else ""
 
 
@@ -67,7 +67,7 @@ def _percentiles(durations: Durations) -> str:
 
 
 def _short(seconds: float | None) -> str:
-    """Two or three digits: more are not known."""
+    """A duration with the two or three digits that are known."""
     if seconds is None:
         return "-"
     if seconds < _SMALL:

@@ -1,4 +1,4 @@
-"""Which spool a command works on, and what it says when that goes wrong."""
+"""Finds the spool that a command works on, and reports errors."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import click
 
 from fsqueue.cli import exits
 from fsqueue.cli.command import env
-from fsqueue.cli.output import complain
+from fsqueue.cli.output import print_error
 from fsqueue.common.logs import TextFormatter
 from fsqueue.environment.workdir import GONE, absolute, workdir
 from fsqueue.errors import ConfigError, FSQueueError, UnknownInvocationError
@@ -25,29 +25,29 @@ if TYPE_CHECKING:
 
 
 class NotFoundError(FSQueueError):
-    """What the command was asked about does not exist."""
+    """The thing that the command is about does not exist."""
 
 
 class Target(NamedTuple):
-    """The application whose settings and spool count."""
+    """The application whose settings and spool a command uses."""
 
     app: FSQueue
     named: bool
-    """It is the user's, with tasks, and not one that only stands for a folder."""
+    """Whether it is the user's application, with tasks, and not just a stand-in for a folder."""
 
     @property
     def root(self) -> str:
-        """Its shared directory."""
+        """The shared directory."""
         from fsqueue.config import default_root
 
         return absolute(self.app.conf.root or default_root(self.app.app_id))
 
     @property
     def store(self) -> Store:
-        """Its spool, which must be there, with the file server's time.
+        """The spool, which must exist, with its clock synchronized.
 
         Raises:
-            NotFoundError: nobody has used it yet.
+            NotFoundError: there is no spool yet.
         """
         from fsqueue.spool.admin.snapshot import has_spool
 
@@ -63,14 +63,14 @@ class Target(NamedTuple):
 
 
 @contextlib.contextmanager
-def opened(app: str | None, root: Path | None) -> Iterator[Target]:
-    """What the command works on; errors within the block end it with a message and exit code.
+def open_target(app: str | None, root: Path | None) -> Iterator[Target]:
+    """Find and close the target; an error in the block ends with a message and an exit code.
 
     Args:
         app: the option ``--app``.
         root: the option ``--root``.
     """
-    with reporting():
+    with report_errors():
         target = find_target(app, root)
         try:
             yield target
@@ -81,19 +81,18 @@ def opened(app: str | None, root: Path | None) -> Iterator[Target]:
 def find_target(app: str | None, root: Path | None) -> Target:
     """The target of a command.
 
-    Without options it is: what the configuration's file names as ``app``; the only application in
-    the modules of the current folder; or else the configured shared directory.
+    Without options, it is the ``app`` of the configuration file; else the only application in the
+    modules of the current folder; else the configured shared directory.
 
     Raises:
-        ConfigError: both are given, or none can be found.
+        ConfigError: both options are given, or there is no target.
     """
     from fsqueue.app import FSQueue
     from fsqueue.cli.discovery import find_app
     from fsqueue.cli.guess import applications_in
     from fsqueue.config import configured_application, load_config
 
-    # As `python -m` does: the modules of the folder where the command is given come first. Also
-    # for a value that is to be unpickled.
+    # Like `python -m`: modules of the current folder come first. Unpickling may need them too.
     here = workdir()
     if here is not None:
         sys.path.insert(0, str(here))
@@ -123,31 +122,31 @@ def find_target(app: str | None, root: Path | None) -> Target:
 
 
 @contextlib.contextmanager
-def reporting() -> Iterator[None]:
-    """Turn the errors of the block into a message and an exit code."""
+def report_errors() -> Iterator[None]:
+    """Report errors in the block as a message and an exit code."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(TextFormatter("fsqueue: %(message)s"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
     try:
         yield
     except (NotFoundError, UnknownInvocationError) as error:
-        complain(str(error))
+        print_error(str(error))
         raise click.exceptions.Exit(exits.NOT_FOUND) from error
     except FSQueueError as error:
-        complain(str(error))
+        print_error(str(error))
         raise click.exceptions.Exit(exits.USAGE) from error
     except BrokenPipeError:
-        raise  # whoever read the output has enough of it; the command line ends quietly
+        raise  # the reader has closed the pipe; the command line ends quietly
     except OSError as error:
-        complain(f"the shared directory fails: {error}. Is it mounted, and may you write there?")
+        print_error(f"the shared directory fails: {error}. Is it mounted, and may you write there?")
         raise click.exceptions.Exit(exits.USAGE) from error
 
 
 def find_queue(target: Target, store: Store, name: str) -> str:
-    """The folder name of a queue, without profiles, that is given by it, or by its name alone.
+    """The folder name of a queue, without profiles, from that name or from the queue's name alone.
 
     Raises:
-        NotFoundError: there is no such queue, or there are several.
+        NotFoundError: no queue has this name, or several have it.
     """
     from fsqueue.spool.admin.snapshot import queue_names
     from fsqueue.spool.format.names import queue_folder, split_profile
@@ -161,16 +160,16 @@ def find_queue(target: Target, store: Store, name: str) -> str:
     if len(found) == 1 and not target.named:
         return found[0]
     raise NotFoundError(
-        f"{store.layout.root} has no queue {name!r} that could be meant; there are: "
+        f"{store.layout.root} has no queue {name!r}, or several; there are: "
         f"{', '.join(there) or 'none'}"
     )
 
 
 def check_id(text: str) -> tuple[str, int | None]:
-    """The invocation whose file holds a call, and the call's place in it if it is a batch.
+    """Parse an id: the invocation whose file holds the call, and the call's place in a batch.
 
     Raises:
-        ConfigError: not an invocation id.
+        ConfigError: the text is not an invocation id.
     """
     from fsqueue.spool.format.names import client_of, split_member
 

@@ -18,25 +18,25 @@ if TYPE_CHECKING:
     from fsqueue.spool.caller.waiter import Waiter
     from fsqueue.spool.store.store import Store
 
-# A caller may take an outcome between two looks of this process, and then nothing is left to wait
-# for. Finding that out takes a search of the spool, so it is done less and less often.
+# A caller may collect an outcome between two checks, and then nothing is left to wait for. Finding
+# that out takes a search of the spool, so searches become rarer with time.
 _FIRST_SEARCH, _LAST_SEARCH = 1.0, 30.0
 GONE: Final = "gone"
-"""Instead of a state: the call has ended and its caller has taken the result."""
+"""The state of a call that has ended and whose caller has collected the result."""
 
 
 def wait_for(
     target: Target, invocation_ids: Sequence[str], timeout: float | None
 ) -> dict[str, str]:
-    """Wait until all calls have ended, or the time is over, and return their states.
+    """Wait until all calls have ended or the timeout is over, and return their states.
 
     Args:
         target: application and spool.
         invocation_ids: the calls.
-        timeout: longest wait in seconds; ``None``: for ever.
+        timeout: longest time to wait, in seconds; ``None``: no limit.
 
     Raises:
-        UnknownInvocationError: a call is nowhere in the spool from the beginning.
+        UnknownInvocationError: the spool does not have one of the calls at the beginning.
     """
     store = target.store
     states = {each: _state(store, each) for each in invocation_ids}
@@ -44,7 +44,7 @@ def wait_for(
         if state == GONE:
             raise UnknownInvocationError(
                 f"{store.layout.root} knows no invocation {each}: the id is mistyped, it belongs "
-                "to another spool, or its result was taken or has expired"
+                "to another spool, or its result was collected or has expired"
             )
     deadline = float("inf") if timeout is None else time.monotonic() + timeout
     with _waiting(target) as waiter:
@@ -78,7 +78,7 @@ def _waiting(target: Target) -> Iterator[Waiter]:
 
     client = Client(
         target.store,
-        events=False,  # the bells are those of others
+        events=False,  # the wake-ups are meant for other processes
         poll_interval=target.app.conf.poll_interval,
         on_silence=lambda: True,
     )

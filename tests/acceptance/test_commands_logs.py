@@ -60,7 +60,7 @@ def test_nothing_to_show(site):
     call.get(timeout=20)
     done = site.fsqueue("logs", call.id)
     assert (done.returncode, done.stdout) == (exits.OK, "")
-    assert "Has its task the option capture_output?" in done.stderr
+    assert "Does its task have the option capture_output?" in done.stderr
     assert document(site, "logs", call.id) == {"id": call.id, "attempt": 1, "output": ""}
     assert site.fsqueue("logs", call.id, "--follow").stdout == ""
     for arguments in (["abcd-99"], ["abcd-99", "--follow"]):
@@ -126,7 +126,7 @@ def test_a_worker_that_has_nothing_to_do_logs_nothing(site):
     worker.signal(signal.SIGTERM)
     assert worker.wait() == exits.OK
     lines = [line.split(" INFO ")[1].split()[0] for line in worker.text().splitlines()]
-    assert lines == ["worker", "stopping;", "worker"]
+    assert lines == ["worker", "stopping", "worker"]
 
 
 # -- on a terminal ---------------------------------------------------------------------------

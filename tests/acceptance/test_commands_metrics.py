@@ -107,7 +107,7 @@ def test_a_port_that_is_taken(served):
         port = url.rpartition(":")[2].split("/")[0]
         done = served.fsqueue("metrics", "--listen", port)
     assert (done.returncode, done.stdout) == (exits.USAGE, "")
-    assert f"port {port} of 127.0.0.1 cannot be used" in done.stderr
+    assert f"cannot use port {port} of 127.0.0.1" in done.stderr
 
 
 def test_without_the_extra(served):

@@ -194,7 +194,7 @@ def test_who_waits_is_pending_for_everybody(blocked, make_app):
     found = listing.call_details(app.store, second.id)
     assert found.state is State.PENDING
     assert found.path.startswith(app.store.layout.lane(found.call.lanes[0]))
-    assert f"in lane {found.call.lanes[0]}, in which 1 may run" in _facts(app.store, found)["waits"]
+    assert f"{found.call.lanes[0]}: at most 1 at a time" in _facts(app.store, found)["waits"]
     assert second.id in {each.id for each in listing.list_calls(app.store, State.PENDING)}
     opened.set()
     second.get(timeout=20)

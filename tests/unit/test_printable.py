@@ -8,7 +8,7 @@ import logging
 
 import pytest
 
-from fsqueue.cli.output import complain, print_json
+from fsqueue.cli.output import print_error, print_json
 from fsqueue.common.logs import JsonFormatter, TextFormatter
 from fsqueue.common.printable import indented, printable
 
@@ -93,7 +93,7 @@ def test_a_json_record_is_one_line_with_the_text_as_it_was(own, hostile):
 @pytest.mark.parametrize("hostile", BREAKS + COMMANDS, ids=ascii)
 def test_what_commands_print(capsys, hostile):
     given = f"a{hostile}{FORGED}"
-    complain(given, f"Traceback:\n{given}")
+    print_error(given, f"Traceback:\n{given}")
     first, *others = capsys.readouterr().err.split("\n")
     assert first.isprintable()
     assert all(line.startswith("  ") and line.isprintable() for line in others if line)

@@ -10,7 +10,7 @@ from fsqueue.cli import exits
 from fsqueue.cli.command import argument, subcommand
 from fsqueue.cli.options import app_option, json_option, root_option
 from fsqueue.cli.output import print_json
-from fsqueue.cli.target import check_id, opened
+from fsqueue.cli.target import check_id, open_target
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,7 +34,7 @@ def command(
     """
     from fsqueue.spool.store import lookup
 
-    with opened(app, root) as target:
+    with open_target(app, root) as target:
         carriers = {each: check_id(each)[0] for each in invocation_ids}
         store = target.store
         done = {each: lookup.cancel(store, carrier, None) for each, carrier in carriers.items()}
@@ -42,5 +42,5 @@ def command(
             print_json({"cancelled": done})
         else:
             for name, cancelled in done.items():
-                print(f"{name} {'cancelled' if cancelled else 'had ended before'}")
+                print(f"{name} {'cancelled' if cancelled else 'had already ended'}")
         raise click.exceptions.Exit(exits.OK if all(done.values()) else exits.NEGATIVE)

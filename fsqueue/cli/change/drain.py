@@ -10,8 +10,8 @@ import click
 from fsqueue.cli import exits
 from fsqueue.cli.command import argument, flag, subcommand
 from fsqueue.cli.options import app_option, json_option, root_option, timeout_option
-from fsqueue.cli.output import complain, counted, print_json
-from fsqueue.cli.target import NotFoundError, opened
+from fsqueue.cli.output import counted, print_error, print_json
+from fsqueue.cli.target import NotFoundError, open_target
 from fsqueue.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def command(
     """
     from fsqueue.spool.admin import controls
 
-    with opened(app, root) as target:
+    with open_target(app, root) as target:
         if (worker is None) != everyone:
             raise ConfigError("which workers? Give a name, or --all")
         store = target.store
@@ -57,7 +57,7 @@ def command(
         asked = [name for name in names if controls.request_drain(store, name)]
         if worker is not None and not asked:
             raise NotFoundError(f"worker {worker} has just left")
-        left = not wait_for_it or _have_left(store, asked, timeout)
+        left = not wait_for_it or _wait_until_left(store, asked, timeout)
         if as_json:
             print_json({"asked": asked, "left": left if wait_for_it else None})
         else:
@@ -69,7 +69,7 @@ def command(
                 else f"asked: {counted(len(asked), 'worker')}"
             )
         if not left:
-            complain("not all have left yet")
+            print_error("not all have left yet")
             raise click.exceptions.Exit(exits.TIMEOUT)
 
 
@@ -77,7 +77,7 @@ def _to_drain(store: Store, heartbeat: float, worker: str | None) -> list[str]:
     from fsqueue.spool.admin.snapshot import NESTED, list_workers
 
     there = list_workers(store, heartbeat=heartbeat)
-    # A claimant within a body leaves together with its worker.
+    # The claimant of a waiting body leaves together with its worker.
     names = [each.name for each in there if each.state != "dead" and each.runner != NESTED]
     if worker is None:
         return names
@@ -86,7 +86,7 @@ def _to_drain(store: Store, heartbeat: float, worker: str | None) -> list[str]:
     return [worker]
 
 
-def _have_left(store: Store, names: list[str], timeout: float | None) -> bool:
+def _wait_until_left(store: Store, names: list[str], timeout: float | None) -> bool:
     deadline = float("inf") if timeout is None else time.monotonic() + timeout
     records = {f"{name}.json" for name in names}
     while records.intersection(store.fs.names(store.layout.workers_folder, fresh=True)):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from fsqueue.cli.command import subcommand
 from fsqueue.cli.options import app_option, json_option, queue_argument, root_option
 from fsqueue.cli.output import print_outcome
-from fsqueue.cli.target import find_queue, opened
+from fsqueue.cli.target import find_queue, open_target
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,9 +26,9 @@ def command(queue: str, app: str | None, root: Path | None, as_json: bool) -> No
     """
     from fsqueue.spool.admin import controls
 
-    with opened(app, root) as target:
+    with open_target(app, root) as target:
         store = target.store
         name = find_queue(target, store, queue)
         changed = controls.pause(store, name)
-        said = f"{name} is paused" if changed else f"{name} was paused already"
-        print_outcome({"queue": name, "changed": changed}, said, as_json=as_json)
+        text = f"{name} is paused" if changed else f"{name} was already paused"
+        print_outcome({"queue": name, "changed": changed}, text, as_json=as_json)

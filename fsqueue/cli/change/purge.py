@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from fsqueue.cli.command import flag, subcommand
 from fsqueue.cli.options import app_option, json_option, queue_argument, root_option, yes_option
 from fsqueue.cli.output import confirm, counted, print_outcome
-from fsqueue.cli.target import find_queue, opened
+from fsqueue.cli.target import find_queue, open_target
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,7 +31,7 @@ def command(
     from fsqueue.spool.admin import controls
     from fsqueue.spool.admin.listing import dependent_calls, pending_calls
 
-    with opened(app, root) as target:
+    with open_target(app, root) as target:
         store = target.store
         name = find_queue(target, store, queue)
         folders = controls.folders(store, name)

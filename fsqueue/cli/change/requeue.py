@@ -10,7 +10,7 @@ from fsqueue.cli import exits
 from fsqueue.cli.command import argument, subcommand
 from fsqueue.cli.options import app_option, json_option, root_option, yes_option
 from fsqueue.cli.output import confirm, print_json
-from fsqueue.cli.target import NotFoundError, check_id, opened
+from fsqueue.cli.target import NotFoundError, check_id, open_target
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,15 +42,15 @@ def command(
 
     Exit code 1 if a call had already ended, or has ended because of this.
     """
-    with opened(app, root) as target:
+    with open_target(app, root) as target:
         store = target.store
         carriers = {each: check_id(each)[0] for each in invocation_ids}
         found = {each: _held(store, carrier) for each, carrier in carriers.items()}
         living = _living(target, found)
         if living and not yes:
             confirm(
-                f"{', '.join(living)} run at workers that are alive, and may run twice at the same "
-                "time. Take them away?"
+                f"The workers that run {', '.join(living)} are alive, so bodies may run twice at "
+                "the same time. Take the calls away?"
             )
         after = {each: _requeue(store, attempt) for each, attempt in found.items()}
         if as_json:
@@ -72,7 +72,7 @@ def _held(store: Store, invocation_id: str) -> HeldAttempt:
     if found is None:
         raise NotFoundError(
             f"no worker holds {invocation_id} in {store.layout.running_folder}: it is pending, has "
-            "ended, or was never made. `fsqueue show` tells."
+            "ended, or was never made. See `fsqueue show`."
         )
     return found
 
@@ -95,4 +95,4 @@ def _requeue(store: Store, attempt: HeldAttempt) -> str:
     try:
         return state_of(store, attempt.name.invocation_id).value
     except UnknownInvocationError:
-        return "collected"  # its caller has taken the outcome meanwhile
+        return "collected"  # its caller has collected the outcome meanwhile

@@ -9,8 +9,8 @@ import click
 from fsqueue.cli import exits
 from fsqueue.cli.command import argument, flag, option, subcommand
 from fsqueue.cli.options import app_option, json_option, root_option
-from fsqueue.cli.output import complain, counted, print_json
-from fsqueue.cli.target import NotFoundError, check_id, opened
+from fsqueue.cli.output import counted, print_error, print_json
+from fsqueue.cli.target import NotFoundError, check_id, open_target
 from fsqueue.errors import ConfigError, EnvelopeError
 
 if TYPE_CHECKING:
@@ -40,9 +40,9 @@ def command(
     Prints the id of each new call. The failed call keeps its outcome, and a caller that has seen
     the failure is not told. Of a batch, all calls run again.
     """
-    with opened(app, root) as target:
+    with open_target(app, root) as target:
         if bool(invocation_ids) == all_failed or (task and not all_failed):
-            raise ConfigError("which calls? Give their ids, or --all-failed, with --task or not")
+            raise ConfigError("which calls? Give their ids, or --all-failed with or without --task")
         store = target.store
         calls = _failed(store, invocation_ids, task or "")
         made, problems = _retry(store, calls)
@@ -53,7 +53,7 @@ def command(
                 print(f"{old} runs again as {new}")
             print(f"retried: {counted(len(made), 'call')}")
         for problem in problems.values():
-            complain(problem)
+            print_error(problem)
         raise click.exceptions.Exit(exits.NEGATIVE if problems else exits.OK)
 
 
@@ -74,7 +74,7 @@ def _failed(store: Store, invocation_ids: tuple[str, ...], task: str) -> list[Fa
 
 
 def _retry(store: Store, calls: list[FailedCall]) -> tuple[dict[str, str], dict[str, str]]:
-    """New ids by old ones, and what went wrong."""
+    """New ids by old ids, and error messages by old ids."""
     from fsqueue.spool.admin.controls import retry_failed
 
     made, problems = {}, {}

@@ -10,7 +10,7 @@ import click
 from fsqueue.cli.command import option, subcommand
 from fsqueue.cli.options import app_option, json_option, root_option, seconds
 from fsqueue.cli.output import counted, duration, print_json, print_table, queue_in_words
-from fsqueue.cli.target import opened
+from fsqueue.cli.target import open_target
 from fsqueue.spool.format.states import State
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def command(
     """
     from fsqueue.spool.admin.listing import list_calls
 
-    with opened(app, root) as target:
+    with open_target(app, root) as target:
         matching = (
             each
             for each in list_calls(target.store, State(state) if state else None)

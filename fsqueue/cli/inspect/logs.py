@@ -11,8 +11,8 @@ import click
 
 from fsqueue.cli.command import flag, option, subcommand
 from fsqueue.cli.options import app_option, id_argument, json_option, root_option
-from fsqueue.cli.output import complain, print_json, printable_output
-from fsqueue.cli.target import check_id, opened
+from fsqueue.cli.output import print_error, print_json, printable_output
+from fsqueue.cli.target import check_id, open_target
 from fsqueue.errors import ConfigError, UnknownInvocationError
 
 if TYPE_CHECKING:
@@ -63,9 +63,9 @@ def command(
     from fsqueue.spool.format.names import AttemptName
     from fsqueue.spool.store.body_reports import latest_output, read_output
 
-    with opened(app, root) as target:
+    with open_target(app, root) as target:
         if follow and (as_json or attempt is not None):
-            raise ConfigError("--follow goes neither with --json nor with --attempt: leave it out")
+            raise ConfigError("--follow cannot be combined with --json or --attempt: leave one out")
         carrier, _ = check_id(invocation_id)
         store = target.store
         if follow:
@@ -74,15 +74,15 @@ def command(
         name = AttemptName(carrier, attempt) if attempt else latest_output(store.files, carrier)
         data = read_output(store.files, name)
         if not data:
-            _state(store, carrier)  # raises where there is no such call
+            _state(store, carrier)  # raises if there is no such call
         text = data.decode("utf-8", "replace")
         if as_json:
             print_json({"id": carrier, "attempt": name.attempt, "output": text})
         elif text:
             _write(text)
         else:
-            complain(
-                f"attempt {name.attempt} of {carrier} has printed nothing. Has its task the option "
+            print_error(
+                f"attempt {name.attempt} of {carrier} has no output. Does its task have the option "
                 "capture_output?"
             )
 
@@ -100,7 +100,7 @@ def _write(text: str) -> None:
 
 
 class _Tail:
-    """Prints what is new."""
+    """Prints the new output of one attempt."""
 
     def __init__(self, store: Store, name: AttemptName) -> None:
         self._store, self.name = store, name
@@ -122,7 +122,7 @@ def _follow(store: Store, carrier: str) -> None:
 
     tail = _Tail(store, AttemptName(carrier, 1))
     ended = False
-    looks = 0
+    rounds = 0
     while True:
         later = [each for each in outputs_of(store.files, carrier) if each > tail.name]
         tail.print()
@@ -131,8 +131,8 @@ def _follow(store: Store, carrier: str) -> None:
             tail.print()
         if ended:
             return
-        ended = looks % _SEARCH_EVERY == 0 and _has_ended(store, carrier, first=looks == 0)
-        looks += 1
+        ended = rounds % _SEARCH_EVERY == 0 and _has_ended(store, carrier, first=rounds == 0)
+        rounds += 1
         if not ended:
             time.sleep(_PAUSE)
 
@@ -143,4 +143,4 @@ def _has_ended(store: Store, carrier: str, *, first: bool) -> bool:
     except UnknownInvocationError:
         if first:
             raise
-        return True  # its caller has taken the result
+        return True  # its caller has collected the result

@@ -1,4 +1,4 @@
-"""What ``fsqueue metrics`` tells, by families. Units are seconds, as Prometheus has it."""
+"""The metric families of ``fsqueue metrics``. Times are in seconds, as Prometheus requires."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     Rows = Iterable[tuple[Sequence[str], float]]
 
-# Upper bounds of the histograms, in seconds. What is counted there is known to ten percent.
+# Upper bounds of the histograms, in seconds. The measured times are accurate to ten percent.
 _BOUNDS: Final = (0.001, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 60.0, 300.0, 1800.0, 7200.0)
 
 
@@ -39,7 +39,7 @@ def _counter(name: str, text: str, labels: Sequence[str], rows: Rows) -> Metric:
 
 
 def up(value: int) -> Metric:
-    """Whether the spool could be looked at."""
+    """Whether the spool could be read."""
     return _gauge("up", "Whether the shared directory could be read.", (), [((), value)])
 
 
@@ -57,20 +57,20 @@ def queues(census: Snapshot) -> Iterator[Metric]:
     yield _gauge("pending_calls", "Calls that wait for a worker.", ("queue", "state"), by_state)
     yield _gauge(
         "oldest_due_seconds",
-        "How long the call has been due that waits longest.",
+        "How long the oldest due call has been waiting.",
         ("queue",),
         [((queue.name,), queue.oldest or 0.0) for queue in census.queues],
     )
     yield _gauge(
         "queue_paused",
-        "Whether workers are told not to start its calls.",
+        "Whether the queue is paused.",
         ("queue",),
         [((queue.name,), float(queue.paused)) for queue in census.queues],
     )
 
 
 def workers(census: Snapshot, recent: Stats) -> Iterator[Metric]:
-    """The workers; together, as each has a name of its own."""
+    """The workers, summed up, because a label for each worker would have too many values."""
     states = Counter(worker.state for worker in census.workers)
     alive = [worker for worker in census.workers if worker.state == "alive"]
     yield _gauge(
@@ -80,15 +80,15 @@ def workers(census: Snapshot, recent: Stats) -> Iterator[Metric]:
         [((state,), float(states[state])) for state in ("alive", "silent", "dead")],
     )
     slots = sum(worker.slots for worker in alive)
-    yield _gauge("slots", "Calls that the living workers can run at a time.", (), [((), slots)])
+    yield _gauge("slots", "Calls that the living workers can run at once.", (), [((), slots)])
     running = sum(len(worker.running) for worker in census.workers)
     yield _gauge("running_calls", "Calls that workers hold.", (), [((), running)])
     busy = sum(each.slots * (each.busy or 0.0) for each in recent.workers if each.alive)
-    yield _gauge("busy_slots", "Slots that worked, on average lately.", (), [((), busy)])
+    yield _gauge("busy_slots", "Busy slots, on average over the last minutes.", (), [((), busy)])
 
 
 def results(census: Snapshot) -> Iterator[Metric]:
-    """Files that stay until somebody takes them, or until they expire."""
+    """Files that stay until a caller collects them, or until they expire."""
     counts = census.counts
     places = {
         "parked": counts.parked,
@@ -99,22 +99,25 @@ def results(census: Snapshot) -> Iterator[Metric]:
     }
     rows = [((place,), float(count)) for place, count in places.items()]
     yield _gauge(
-        "files", "Outcomes, calls that failed or wait for others, damaged files.", ("place",), rows
+        "files",
+        "Outcomes, failed calls, calls that wait for others, damaged files.",
+        ("place",),
+        rows,
     )
     yield _gauge("clients", "Processes that make calls.", (), [((), counts.clients)])
 
 
 def recently(recent: Stats) -> Iterator[Metric]:
-    """What has ended in the last minutes."""
+    """Statistics of the calls that ended in the last minutes."""
     yield _gauge(
         "recent_window_seconds",
-        "How far back the metrics fsqueue_recent_* look.",
+        "Period that the metrics fsqueue_recent_* report on.",
         (),
         [((), recent.seconds)],
     )
     yield _gauge(
         "recent_calls",
-        "Calls that ended lately.",
+        "Calls that ended recently.",
         ("task", "outcome"),
         [
             ((task.task, outcome), float(count))
@@ -123,8 +126,8 @@ def recently(recent: Stats) -> Iterator[Metric]:
         ],
     )
     for name, text, pick in (
-        ("wait", "From when a call was due to its start, lately.", "wait"),
-        ("run", "Run times of bodies, lately.", "run"),
+        ("wait", "From when a call was due to its start, recently.", "wait"),
+        ("run", "Run times of bodies, recently.", "run"),
     ):
         rows = [
             ((task.task, quantile), seconds)
@@ -140,7 +143,7 @@ def _quantiles(durations: Durations) -> Iterator[tuple[str, float]]:
 
 
 def ended(totals: Mapping[str, TaskSums]) -> Iterator[Metric]:
-    """Counters, which only ever grow while the process lives that tells them."""
+    """Counters of calls that have ended. They only grow while this process lives."""
     yield _counter(
         "ended_calls",
         "Calls that have ended.",

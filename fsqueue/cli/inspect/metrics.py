@@ -1,4 +1,4 @@
-"""``fsqueue metrics``: numbers for Prometheus and whatever else reads OpenMetrics."""
+"""``fsqueue metrics``: numbers for Prometheus and other programs that read OpenMetrics."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from fsqueue.cli.command import option, subcommand
 from fsqueue.cli.inspect.metric_families import ended, queues, recently, results, up, workers
 from fsqueue.cli.options import app_option, json_option, root_option
 from fsqueue.cli.output import print_json
-from fsqueue.cli.overview import View
-from fsqueue.cli.target import opened
+from fsqueue.cli.overview import Overview
+from fsqueue.cli.target import open_target
 from fsqueue.errors import ConfigError, FSQueueError
 
 if TYPE_CHECKING:
@@ -52,15 +52,15 @@ def command(app: str | None, root: Path | None, listen: int | None, as_json: boo
         from prometheus_client import CollectorRegistry
         from prometheus_client.openmetrics import exposition
     except ImportError as error:
-        from fsqueue.cli.target import reporting
+        from fsqueue.cli.target import report_errors
 
-        with reporting():
+        with report_errors():
             raise ConfigError(
                 f"metrics need a package that is missing here ({error}): "
                 "pip install 'fsqueue-tasks[metrics]'"
             ) from error
 
-    with opened(app, root) as target:
+    with open_target(app, root) as target:
         registry = CollectorRegistry()
         source = Source(target, counters=listen is not None)
         if listen is not None:
@@ -69,7 +69,7 @@ def command(app: str | None, root: Path | None, listen: int | None, as_json: boo
         elif as_json:
             print_json({"metrics": [_document(family) for family in source.read()]})
         else:
-            # Read first: an error is this command's to tell, not a value of a metric.
+            # Read before writing: this command reports an error as such, not as a metric.
             families = list(source.read())
             registry.register(_Fixed(families))
             text: bytes = cast("Any", exposition).generate_latest(registry)
@@ -94,7 +94,7 @@ def _serve(registry: CollectorRegistry, port: int) -> None:
     try:
         server, thread = start_http_server(port, _HERE, registry)
     except OSError as error:
-        raise ConfigError(f"--listen: port {port} of {_HERE} cannot be used: {error}") from error
+        raise ConfigError(f"--listen: cannot use port {port} of {_HERE}: {error}") from error
     print(f"http://{_HERE}:{server.server_port}/metrics", flush=True)
     try:
         thread.join()
@@ -106,7 +106,7 @@ def _serve(registry: CollectorRegistry, port: int) -> None:
 
 
 class _Fixed:
-    """What was read before."""
+    """A collector of metrics that have already been read."""
 
     def __init__(self, families: list[Metric]) -> None:
         self._families = families
@@ -116,24 +116,24 @@ class _Fixed:
 
 
 class Source:
-    """Looks at a spool each time that it is asked.
+    """A collector that reads the spool each time that it is asked.
 
     Args:
         target: the spool.
-        counters: also what has ended since the beginning.
+        counters: also report counters of the calls that have ended since the start.
     """
 
     def __init__(self, target: Target, *, counters: bool) -> None:
-        self._view = View(target.store, target.app.conf.heartbeat)
+        self._overview = Overview(target.store, target.app.conf.heartbeat)
         self._counters = counters
         self._mutex = threading.Lock()
 
     def describe(self) -> list[Metric]:
-        """Nothing: to register this must not take a look."""
+        """Empty, so that registering the collector does not read the spool."""
         return []
 
     def collect(self) -> list[Metric]:
-        """The metrics; while the shared directory fails, that alone."""
+        """The metrics; while the shared directory fails, only ``fsqueue_up 0``."""
         try:
             return list(self.read())
         except (OSError, FSQueueError) as error:
@@ -147,11 +147,11 @@ class Source:
             OSError: the shared directory fails.
         """
         with self._mutex:
-            census, recent = self._view.look()
+            snapshot, recent = self._overview.refresh()
             yield up(1)
-            yield from queues(census)
-            yield from workers(census, recent)
-            yield from results(census)
+            yield from queues(snapshot)
+            yield from workers(snapshot, recent)
+            yield from results(snapshot)
             yield from recently(recent)
             if self._counters:
-                yield from ended(self._view.totals)
+                yield from ended(self._overview.totals)

@@ -9,7 +9,7 @@ import click
 from fsqueue.cli.answers import print_result
 from fsqueue.cli.command import subcommand
 from fsqueue.cli.options import app_option, id_argument, json_option, root_option, timeout_option
-from fsqueue.cli.target import check_id, opened
+from fsqueue.cli.target import check_id, open_target
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,7 +33,7 @@ def command(
     To print it, this command unpickles the result, which can run code that the result names,
     unless the task's serializer is json.
     """
-    with opened(app, root) as target:
+    with open_target(app, root) as target:
         check_id(invocation_id)
         code = print_result(target, invocation_id, timeout, as_json=as_json)
         raise click.exceptions.Exit(code)

@@ -14,7 +14,7 @@ from fsqueue.cli.output import (
     printable_output,
     queue_in_words,
 )
-from fsqueue.cli.target import check_id, opened
+from fsqueue.cli.target import check_id, open_target
 from fsqueue.common.printable import indented
 from fsqueue.errors import FSQueueError
 from fsqueue.spool.format.states import State
@@ -54,7 +54,7 @@ def command(
     from fsqueue.spool.admin.listing import call_details
     from fsqueue.spool.store.headers import outcome_of
 
-    with opened(app, root) as target:
+    with open_target(app, root) as target:
         carrier, member = check_id(invocation_id)
         store = target.store
         found = call_details(store, carrier, member)
@@ -69,7 +69,7 @@ def command(
             facts["arguments"] = _arguments(
                 store, found, member, unpickles=target.app.conf.serializer != "json"
             )
-        facts |= _said(store, carrier, found)
+        facts |= _progress_and_output(store, carrier, found)
         facts = {"id": invocation_id, **{key: each for key, each in facts.items() if each}}
         if as_json:
             print_json(facts)
@@ -88,7 +88,7 @@ def _facts(store: Store, found: CallDetails) -> dict[str, Any]:
         "retries": found.name.retries if found.name else outcome.retries if outcome else 0,
         "file": found.path,
         "worker": _worker_of(store, found),
-        "waits": _turn_of(store, found),
+        "waits": _limit_of(store, found),
     }
     if call is not None:
         waits_for = _waits_for(store, found)
@@ -128,18 +128,18 @@ def _worker_of(store: Store, found: CallDetails) -> str:
     return worker if folder == store.layout.running_folder else ""
 
 
-def _turn_of(store: Store, found: CallDetails) -> str:
-    """For what a pending call waits that others keep from running."""
+def _limit_of(store: Store, found: CallDetails) -> str:
+    """The concurrency limit that a pending call waits for, in words; empty if there is none."""
     from fsqueue.spool.format.names import lane_limit
 
     lane = found.path.rpartition("/")[0].rpartition("/")[0].rpartition("/")[2]
     if found.state is not State.PENDING or not found.path.startswith(store.layout.lane(lane)):
         return ""
-    return f"for its turn in lane {lane}, in which {lane_limit(lane)} may run at a time"
+    return f"for the concurrency limit {lane}: at most {lane_limit(lane)} at a time"
 
 
 def _failure(found: CallDetails, member: int | None) -> tuple[Failure | None, str]:
-    """What went wrong, and the worker's traceback."""
+    """The failure of a call, and the worker's traceback."""
     from fsqueue.codec import traceback_text
 
     if found.outcome is None or found.outcome.failure is None:
@@ -154,7 +154,7 @@ def _failure(found: CallDetails, member: int | None) -> tuple[Failure | None, st
 def _arguments(
     store: Store, found: CallDetails, member: int | None, *, unpickles: bool
 ) -> list[str]:
-    """Each call's arguments, as in the call itself."""
+    """The calls of a file as Python would write them, such as ``task(1, b=2)``."""
     from fsqueue.runner.attempt.bodies import arguments_of
 
     if found.call is None:
@@ -179,12 +179,12 @@ def _repr(value: object) -> str:
 
     try:
         return capped(repr(value), _LONGEST_REPR)
-    except Exception as error:  # noqa: BLE001 - __repr__ is the user's: it may raise anything
+    except Exception as error:  # noqa: BLE001 - the user's __repr__ may raise anything
         return f"<repr() raised {type(error).__name__}>"
 
 
-def _said(store: Store, carrier: str, found: CallDetails) -> dict[str, Any]:
-    """How far its body is, and the end of what it has printed."""
+def _progress_and_output(store: Store, carrier: str, found: CallDetails) -> dict[str, Any]:
+    """The progress of a running call, and the end of its output."""
     from fsqueue.spool.store.body_reports import latest_output, progress_of, read_output
 
     running = found.state is State.RUNNING

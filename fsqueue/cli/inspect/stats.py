@@ -8,7 +8,7 @@ from fsqueue.cli.command import option, subcommand
 from fsqueue.cli.options import app_option, json_option, root_option, seconds
 from fsqueue.cli.output import console, print_json, table
 from fsqueue.cli.statistics import busy, share, summary, tasks_table
-from fsqueue.cli.target import opened
+from fsqueue.cli.target import open_target
 from fsqueue.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def command(app: str | None, root: Path | None, window: float, as_json: bool) ->
     from fsqueue.spool.admin.snapshot import list_workers
     from fsqueue.spool.history.statistics import read_stats
 
-    with opened(app, root) as target:
+    with open_target(app, root) as target:
         if not window:
             raise ConfigError("--window: expected more than 0 seconds")
         store = target.store

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from fsqueue.cli.command import subcommand
 from fsqueue.cli.options import app_option, json_option, root_option
 from fsqueue.cli.output import console, print_json
-from fsqueue.cli.overview import View, status_parts
-from fsqueue.cli.target import opened
+from fsqueue.cli.overview import Overview, status_parts
+from fsqueue.cli.target import open_target
 from fsqueue.common.printable import printable
 
 if TYPE_CHECKING:
@@ -26,15 +26,15 @@ def command(app: str | None, root: Path | None, as_json: bool) -> None:
     """
     from fsqueue.spool.worker import space
 
-    with opened(app, root) as target:
-        view = View(target.store, target.app.conf.heartbeat)
-        census, recent = view.look()
+    with open_target(app, root) as target:
+        overview = Overview(target.store, target.app.conf.heartbeat)
+        snapshot, recent = overview.refresh()
         if as_json:
             import msgspec
 
-            print_json({**msgspec.structs.asdict(census), "recent": recent})
+            print_json({**msgspec.structs.asdict(snapshot), "recent": recent})
             return
-        for part in status_parts(census, recent):
+        for part in status_parts(snapshot, recent):
             console().print(part)
         if full := space.warning(target.store, target.app.conf.result_ttl):
             console().print(printable(full))

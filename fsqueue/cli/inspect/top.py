@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from fsqueue.cli.command import option, subcommand
 from fsqueue.cli.options import app_option, root_option, seconds
 from fsqueue.cli.output import console
-from fsqueue.cli.overview import View, top_parts
-from fsqueue.cli.target import opened
+from fsqueue.cli.overview import Overview, top_parts
+from fsqueue.cli.target import open_target
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,11 +38,11 @@ def command(app: str | None, root: Path | None, interval: float) -> None:
     from rich.console import Group
     from rich.live import Live
 
-    with opened(app, root) as target:
-        view = View(target.store, target.app.conf.heartbeat)
+    with open_target(app, root) as target:
+        overview = Overview(target.store, target.app.conf.heartbeat)
 
         def frame() -> Group:
-            return Group(*top_parts(*view.look()))
+            return Group(*top_parts(*overview.refresh()))
 
         try:
             screen = sys.stdout.isatty()

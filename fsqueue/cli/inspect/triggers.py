@@ -8,7 +8,7 @@ from typing import Any
 from fsqueue.cli.command import subcommand
 from fsqueue.cli.options import app_option, json_option
 from fsqueue.cli.output import moment, print_json, print_table
-from fsqueue.cli.target import find_target, reporting
+from fsqueue.cli.target import find_target, report_errors
 from fsqueue.errors import ConfigError
 
 
@@ -20,7 +20,7 @@ def command(app: str | None, as_json: bool) -> None:
 
     For cron triggers, also the time of the next tick and that of the last tick that was handled.
     """
-    with reporting():
+    with report_errors():
         target = find_target(app, None)
         if not target.named:
             raise ConfigError("triggers needs the application: give --app MODULE:VARIABLE")

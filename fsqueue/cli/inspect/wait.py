@@ -10,7 +10,7 @@ from fsqueue.cli import exits
 from fsqueue.cli.command import argument, subcommand
 from fsqueue.cli.options import app_option, json_option, root_option, timeout_option
 from fsqueue.cli.output import print_json
-from fsqueue.cli.target import check_id, opened
+from fsqueue.cli.target import check_id, open_target
 from fsqueue.cli.waiting import GONE, wait_for
 from fsqueue.spool.format.states import State
 
@@ -37,7 +37,7 @@ def command(
     before the timeout. If the caller took a result before this command could see it, the state is
     "gone" and the exit code 3.
     """
-    with opened(app, root) as target:
+    with open_target(app, root) as target:
         for each in invocation_ids:
             check_id(each)
         states = wait_for(target, invocation_ids, timeout)

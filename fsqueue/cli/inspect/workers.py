@@ -9,7 +9,7 @@ from fsqueue.cli.options import app_option, json_option, root_option
 from fsqueue.cli.output import console, print_json
 from fsqueue.cli.overview import alive, workers_table
 from fsqueue.cli.statistics import RECENT
-from fsqueue.cli.target import opened
+from fsqueue.cli.target import open_target
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,7 +28,7 @@ def command(app: str | None, root: Path | None, as_json: bool) -> None:
     from fsqueue.spool.admin.snapshot import list_workers
     from fsqueue.spool.history.statistics import read_stats
 
-    with opened(app, root) as target:
+    with open_target(app, root) as target:
         found = list_workers(target.store, heartbeat=target.app.conf.heartbeat)
         if as_json:
             print_json({"workers": found})

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from fsqueue.cli.command import subcommand
 from fsqueue.cli.options import app_option, json_option, root_option
 from fsqueue.cli.output import print_json, print_table
-from fsqueue.cli.target import find_target, reporting
+from fsqueue.cli.target import find_target, report_errors
 
 if TYPE_CHECKING:
     from fsqueue.app import FSQueue
@@ -24,7 +24,7 @@ def command(app: str | None, root: Path | None, as_json: bool) -> None:
 
     Also shows the options of the application's tasks that differ from the default.
     """
-    with reporting():
+    with report_errors():
         target = find_target(app, root)
         settings = _settings(target.app, target.root)
         tasks = {name: _options(target.app, task) for name, task in target.app.tasks.items()}
@@ -53,12 +53,12 @@ def _settings(app: FSQueue, root: str) -> dict[str, dict[str, Any]]:
         name: {"value": _plain(getattr(app.conf, name)), "source": app.conf.source(name)}
         for name in fields()
     }
-    found["root"]["value"] = root  # also the one that is used where none is set
+    found["root"]["value"] = root  # also the default, if none is set
     return found
 
 
 def _options(app: FSQueue, task: Task[..., Any]) -> dict[str, dict[str, Any]]:
-    """The options of a task. One that no other source has given is the decorator's."""
+    """The options of a task. Those that no other source sets come from the decorator."""
     from fsqueue.calls.options import CallSettings, settings_of
     from fsqueue.common.fields import describe
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from fsqueue.cli.command import flag, option, subcommand
 from fsqueue.cli.options import app_option, json_option, root_option, seconds
 from fsqueue.cli.output import print_json
-from fsqueue.cli.target import opened
+from fsqueue.cli.target import open_target
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,7 +35,7 @@ def command(
     """
     from fsqueue.spool.worker.expiry import expire_by_kind
 
-    with opened(app, root) as target:
+    with open_target(app, root) as target:
         conf = target.app.conf
         removed = expire_by_kind(
             target.store,

@@ -8,7 +8,7 @@ from fsqueue.cli.command import argument, option, subcommand
 from fsqueue.cli.json_values import from_json, named_value
 from fsqueue.cli.options import app_option, json_option
 from fsqueue.cli.output import print_json
-from fsqueue.cli.target import find_target, reporting
+from fsqueue.cli.target import find_target, report_errors
 from fsqueue.errors import ConfigError
 
 
@@ -31,7 +31,7 @@ def command(
     The tasks that the event triggers will run. The payload is JSON. A text needs its quotes:
     --payload '"text"'.
     """
-    with reporting():
+    with report_errors():
         if payload is not None and kwarg:
             raise ConfigError("give --payload or --kwarg, not both")
         target = find_target(app, None)

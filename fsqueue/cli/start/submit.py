@@ -11,7 +11,7 @@ from fsqueue.cli.command import argument, flag, option, subcommand
 from fsqueue.cli.json_values import from_json, named_value
 from fsqueue.cli.options import app_option, json_option, timeout_option
 from fsqueue.cli.output import print_json
-from fsqueue.cli.target import NotFoundError, Target, find_target, reporting
+from fsqueue.cli.target import NotFoundError, Target, find_target, report_errors
 from fsqueue.errors import ConfigError, TaskNotFoundError
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def command(
 
     Arguments are JSON. A text needs its quotes: --arg '"text"'.
     """
-    with reporting():
+    with report_errors():
         target = find_target(app, None)
         try:
             found = _find_task(target, task)

@@ -13,7 +13,7 @@ import click
 from fsqueue.cli import exits
 from fsqueue.cli.command import argument, flag, option, subcommand
 from fsqueue.cli.options import APP_HELP
-from fsqueue.cli.output import complain
+from fsqueue.cli.output import print_error
 from fsqueue.environment.workdir import workdir
 from fsqueue.errors import ConfigError, FSQueueError, SpoolReplacedError
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# Seconds that the rest of the process may take to end, when the worker has left.
+# Seconds that the process may take to end after the worker has left.
 _GOODBYE = 3.0
 
 
@@ -88,11 +88,11 @@ def command(
 
     dedicate_process()
     set_up(LogSetup(log_format, log_calls))
-    # As `python -m` does: the modules of the folder where the command is given come first.
+    # Like `python -m`: modules of the current folder come first.
     if (here := workdir()) is not None:
         sys.path.insert(0, str(here))
     try:
-        # From here on: to import the application may take a while.
+        # Signals are caught from here on, because importing the application may take a while.
         with catching():
             app = find_app(application)
             queues, weighted = _parse_queues(queue)
@@ -105,19 +105,19 @@ def command(
             ).run()
         _end_soon()
     except SpoolReplacedError as error:
-        complain(str(error))
-        # Bodies in threads cannot be ended otherwise, and nobody can get what they return.
+        print_error(str(error))
+        # Bodies in threads cannot be ended otherwise, and no caller can get their results.
         os._exit(exits.USAGE)
     except FSQueueError as error:
-        complain(str(error))
+        print_error(str(error))
         raise click.exceptions.Exit(exits.USAGE) from error
 
 
 def _end_soon() -> None:
-    """Do not let threads that bodies have started keep the process: Python waits for them."""
+    """Exit soon, even if bodies have started threads, for which Python would wait."""
 
     def end() -> None:
-        log.warning("the process ends, although threads that bodies have started go on")
+        log.warning("the process exits, although threads that bodies have started still run")
         os._exit(0)
 
     timer = threading.Timer(_GOODBYE, end)
@@ -126,7 +126,7 @@ def _end_soon() -> None:
 
 
 def _parse_queues(given: tuple[str, ...]) -> tuple[dict[str, float] | None, bool]:
-    """Names with weights, and whether weights were given."""
+    """Parse ``--queue``: the weight of each queue, and whether weights were given."""
     from fsqueue.spool.format.names import is_safe_name
 
     queues: dict[str, float] = {}
