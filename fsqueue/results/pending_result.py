@@ -400,10 +400,10 @@ class PendingResult:
             client.waiter.abandon(self.id)
 
     def _withdraw(self, path: str) -> bool:
-        from fsqueue.spool.store.lookup import find_parked, find_waiting
+        from fsqueue.spool.store.lookup import find_dependent, find_waiting
 
         store = self._session.store
-        parked = find_parked(store, self.id) if self.parked else None
+        parked = find_dependent(store, self.id) if self.parked else None
         if store.withdraw(parked or path):
             return True
         waiting = find_waiting(store, self.id, self._lanes, path)

@@ -17,7 +17,7 @@ from fsqueue.errors import (
 from fsqueue.spool.admin.controls import retried_id
 from fsqueue.spool.format.names import split_member
 from fsqueue.spool.format.states import State
-from fsqueue.spool.store.lookup import find_parked, state_of
+from fsqueue.spool.store.lookup import find_dependent, state_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -149,7 +149,7 @@ def find_ancestor(store: Store, invocation_id: str) -> str | None:
     if not store.dependencies.refresh():
         return None
     found, seen = None, {invocation_id}
-    while (parked := find_parked(store, found or invocation_id)) is not None:
+    while (parked := find_dependent(store, found or invocation_id)) is not None:
         found = os.path.basename(os.path.dirname(parked))
         if found in seen:  # a circle, if somebody has written one
             return None

@@ -1,1 +1,1 @@
-"""The batch jobs that run workers, as every host of the spool sees them."""
+"""State of fleets in the spool: the batch jobs that run workers, visible to every host."""

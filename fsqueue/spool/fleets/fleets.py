@@ -1,23 +1,23 @@
-"""State of fleets: the batch jobs that run workers, as every host of the spool sees them.
+"""State of fleets: the batch jobs that run workers, visible to every host of the spool.
 
 ``fleet/<name>/`` holds, besides the jobs' logs:
 
 ====================  ============================================================================
-``fleet.json``        what the fleet is; sealed
-``paused, stopped``   nothing is submitted any more; sealed, with the reason
+``fleet.json``        the fleet's definition; sealed
+``paused, stopped``   no more jobs are submitted; sealed, with the reason
 ``slots/<k>/<job>``   job ``<token>.<i>`` exists or is being submitted; at most one in each slot
-``submissions/<token>``  who submits and how many jobs; sealed, written before the slots are taken
+``submissions/<token>``  submitter and number of jobs; sealed, written before the slots are taken
 ``jobs/<token>``      the batch system's ids of a submission; sealed, written once
 ``marks/``            ``<job>.absent``: one listing did not show the job; ``<job>.cancelled``: the
                       fleet cancels it; ``<token>.asked``: the answer to a submission was lost
 ``births/<job>``      a worker of the job has started
-``ends/<job>``        the worker's last words; sealed
+``ends/<job>``        the last report of the job's worker; sealed
 ``past/<job>``        how a job or a submission ended; sealed, written once
 ``trail/<host>.jsonl``  decisions and their reasons, for people
 ====================  ============================================================================
 
-No line of a job's script is read from the spool: whoever can write there must not choose what the
-submitting user runs.
+No line of a job's script is read from the spool, so that write access to the spool does not decide
+what the submitting user runs.
 """
 
 from __future__ import annotations
@@ -60,22 +60,22 @@ _KIND: Final = "fleet"
 
 
 def fleet_names(store: Files) -> list[str]:
-    """Fleets of this spool."""
+    """Names of the fleets of this spool, sorted."""
     return sorted(filter(is_safe_name, store.fs.names(store.layout.fleets_folder, fresh=True)))
 
 
 class FleetFiles:
-    """The files of one fleet. Every method that writes can be repeated.
+    """The files of one fleet. Every method that writes can be repeated safely.
 
     Args:
         store: the spool.
         name: the fleet's name.
 
     Attributes:
-        name: as given.
-        folder: where its files are.
-        logs: where the logs of its jobs are.
-        slots: those that its jobs have.
+        name: the fleet's name.
+        folder: path of its folder.
+        logs: path of the folder with the logs of its jobs.
+        slots: the slots that its jobs take.
     """
 
     def __init__(self, store: Files, name: str) -> None:
@@ -91,51 +91,51 @@ class FleetFiles:
             self._store.sync_clock()
         return self._store.clock.now()
 
-    # -- what it is ---------------------------------------------------------------------
+    # -- definition ---------------------------------------------------------------------
 
     def define(self, record: FleetRecord) -> None:
-        """Write what the fleet is, in place of what stood there; the last writer wins."""
+        """Write the fleet's definition, replacing the former one; the last writer wins."""
         self._store.fs.make_folders(self.logs)
         self._replace("fleet.json", record)
 
     def record(self) -> FleetRecord | None:
-        """What the fleet is; None if there is no such fleet, or its file is damaged."""
+        """The fleet's definition; None if there is no such fleet, or its file is damaged."""
         return self._read("fleet.json", FleetRecord)
 
     def mark(self, what: Literal["paused", "stopped"], reason: str) -> None:
-        """Submit nothing any more. Marks of different kinds are files of their own.
+        """Mark the fleet as paused or stopped, so that no more jobs are submitted.
 
-        So that a fleet which pauses itself cannot undo somebody's stop.
+        Each kind of mark has its own file, so a fleet that pauses itself cannot undo a stop.
         """
         self._replace(what, Reason(reason, self.now()))
 
     def unmark(self, what: Literal["paused", "stopped"]) -> None:
-        """Take a mark back."""
+        """Remove a mark."""
         self._fs.discard(f"{self.folder}/{what}")
 
     def marked(self, what: Literal["paused", "stopped"]) -> str | None:
-        """The reason of a mark; None without one. A damaged mark counts."""
+        """The reason given with a mark; None if there is no such mark. A damaged mark counts."""
         if not self._fs.exists(f"{self.folder}/{what}", fresh=True):
             return None
         found = self._read(what, Reason, keep=True)
         return "for an unknown reason" if found is None else found.reason
 
     def stamp(self, name: Literal["resumed", "unneeded"]) -> None:
-        """Remember that something happened now."""
+        """Record the present time as that of an event."""
         self._fs.touch(f"{self.folder}/{name}")
 
     def unstamp(self, name: Literal["resumed", "unneeded"]) -> None:
-        """Forget it."""
+        """Remove the recorded time of an event."""
         self._fs.discard(f"{self.folder}/{name}")
 
     def stamped(self, name: Literal["resumed", "unneeded"]) -> float | None:
-        """When it happened, by the file server's clock."""
+        """When the event happened, by the file server's clock; None if it did not."""
         return self._time_of(f"{self.folder}/{name}")
 
     # -- submissions --------------------------------------------------------------------
 
     def begin(self, token: str, count: int) -> None:
-        """Say who submits, before any slot is taken.
+        """Record the submitter, before any slot is taken.
 
         Dies after it: a file that expires.
         """
@@ -151,10 +151,10 @@ class FleetFiles:
         self._add(f"submissions/{token}", record)
 
     def free(self, member: Member, past: PastRecord | None) -> None:
-        """A job has ended, or was never submitted: write how, then free its slot.
+        """Record how a job ended, or that it was never submitted, and then free its slot.
 
-        Dies in between: the job is still absent at the next look, which goes on here. What was
-        written first stands.
+        Dies in between: the job is still absent at the next check, which does this again. The first
+        record stands.
         """
         if past is not None:
             self._add(f"past/{member}", past)
@@ -163,20 +163,20 @@ class FleetFiles:
             self._fs.discard(f"{self.folder}/marks/{member}.{mark}")
 
     def submission(self, token: str) -> SubmissionRecord | None:
-        """Who submits or has submitted."""
+        """The record of a submission."""
         return self._read(f"submissions/{token}", SubmissionRecord)
 
     def submitted(self, token: str, ids: Mapping[int, str]) -> None:
-        """Write the ids that the batch system has given."""
+        """Write the ids that the batch system has assigned."""
         self._add(f"jobs/{token}", JobsRecord(ids=dict(ids)))
 
     def ids(self, token: str) -> Mapping[int, str]:
-        """Ids by the jobs' numbers; empty if they are not known."""
+        """The batch system's ids by the jobs' numbers; empty if they are not known."""
         found = self._read(f"jobs/{token}", JobsRecord)
         return {} if found is None else found.ids
 
     def doubt(self, token: str) -> None:
-        """The answer to a submission was lost: the jobs exist or not, and listings will tell."""
+        """Record that the answer to a submission was lost; listings show whether its jobs exist."""
         self._touch(f"marks/{token}.asked")
 
     def is_doubted(self, token: str) -> bool:
@@ -184,32 +184,35 @@ class FleetFiles:
         return self._fs.exists(f"{self.folder}/marks/{token}.asked", fresh=True)
 
     def has_submitted(self, younger_than: float) -> bool:
-        """Whether a submission was begun so many seconds ago at most."""
+        """Whether a submission began at most this many seconds ago."""
         begun = self._fs.names(f"{self.folder}/submissions", fresh=True)
         oldest = self.now() - younger_than
         times = (self._time_of(f"{self.folder}/submissions/{token}") for token in begun)
         return any(when is not None and when > oldest for when in times)
 
     def changes(self) -> tuple[int, ...]:
-        """Counts that change when a worker starts, says its last words, or is missed."""
+        """Counts that change when a worker starts or ends, or a job is missed."""
         folders = ("births", "ends", "marks")
         return tuple(len(self._fs.names(f"{self.folder}/{each}")) for each in folders)
 
     # -- jobs ---------------------------------------------------------------------------
 
     def note_absent(self, member: Member) -> float | None:
-        """A listing has not shown a job; returns when this was noted first, if it was before."""
+        """Record that a listing did not show a job.
+
+        Returns when this was first recorded, or None if it was not recorded before.
+        """
         noted = self._time_of(f"{self.folder}/marks/{member}.absent")
         if noted is None:
             self._touch(f"marks/{member}.absent")
         return noted
 
     def note_present(self, member: Member) -> None:
-        """A listing shows a job."""
+        """Record that a listing shows a job."""
         self._fs.discard(f"{self.folder}/marks/{member}.absent")
 
     def note_cancelled(self, member: Member) -> None:
-        """The fleet is about to cancel a job: its end is no failure."""
+        """Record that the fleet is about to cancel a job, so that its end is not a failure."""
         self._touch(f"marks/{member}.cancelled")
 
     def is_cancelled(self, member: Member) -> bool:
@@ -217,11 +220,11 @@ class FleetFiles:
         return self._fs.exists(f"{self.folder}/marks/{member}.cancelled", fresh=True)
 
     def note_birth(self, member: Member) -> None:
-        """A worker of the job has started: to be called by it."""
+        """Record that the job's worker has started; the worker calls this."""
         self._touch(f"births/{member}")
 
     def born(self) -> dict[Member, float]:
-        """Jobs whose workers have started, and when the last one did."""
+        """Jobs whose workers have started, each with the time of the last start."""
         found = {}
         for name in self._fs.names(f"{self.folder}/births", fresh=True):
             member, when = Member.parse(name), self._time_of(f"{self.folder}/births/{name}")
@@ -230,15 +233,18 @@ class FleetFiles:
         return found
 
     def note_end(self, member: Member, end: EndRecord) -> None:
-        """A worker's last words, in place of those of the job's run before a requeue."""
+        """Write the last report of a job's worker.
+
+        If the batch system has requeued the job, this replaces the report of its former run.
+        """
         self._replace(f"ends/{member}", end)
 
     def end(self, member: Member) -> EndRecord | None:
-        """The last words of a job's worker; None if there are none."""
+        """The last report of a job's worker; None if there is none."""
         return self._read(f"ends/{member}", EndRecord)
 
     def refuse(self, token: str, detail: str) -> None:
-        """The batch system has refused a submission."""
+        """Record that the batch system has refused a submission."""
         past = PastRecord(kind="refused", at=self.now(), detail=detail)
         self._add(f"past/{Member(token, 1)}", past)
 
@@ -259,7 +265,7 @@ class FleetFiles:
     # -- the trail ----------------------------------------------------------------------
 
     def note(self, what: str, why: str = "") -> None:
-        """Write down a decision. Errors do not matter: nothing is decided by the trail."""
+        """Record a decision. Errors are ignored, because nothing depends on the trail."""
         line = msgspec.json.encode(Note(at=self.now(), what=what, why=why)) + b"\n"
         with contextlib.suppress(OSError):
             self._store.append(f"{self.folder}/trail/{host_name()}.jsonl", line)
@@ -275,9 +281,9 @@ class FleetFiles:
     # -- the end ------------------------------------------------------------------------
 
     def forget(self) -> bool:
-        """Remove all that is known of a fleet without jobs; False while it has some.
+        """Remove all files of a fleet without jobs; False while it has jobs.
 
-        Dies in the middle: it is gone on with. `fleet.json` goes last.
+        Dies in the middle: calling it again does the rest, since `fleet.json` is removed last.
         """
         if self.slots.taken():
             return False
@@ -293,7 +299,7 @@ class FleetFiles:
     def expire(self, ttl: float) -> int:
         """Remove logs and files about jobs that ended `ttl` seconds ago; returns how many."""
         record = self.record()
-        # A file that is older than that and the longest job belongs to none that runs.
+        # A running job is not older than its wall time, so older files belong to ended jobs.
         oldest = self.now() - ttl - (record.walltime if record else 0.0)
         held = {member.token for member in self.slots.taken().values()}
         removed = 0
@@ -315,7 +321,7 @@ class FleetFiles:
         self._store.replace_file(f"{self.folder}/{name}", self._seal(name, record))
 
     def _seal(self, name: str, record: msgspec.Struct) -> list[Any]:
-        """The chunks of a file, which is believed in this place only."""
+        """The chunks of a file that is valid only at this path."""
         data = self._head(name) + msgspec.json.encode(record)
         return envelope.seal(_KIND, [data], self._store.key, ())[1]
 
@@ -324,7 +330,7 @@ class FleetFiles:
 
     def _unseal(self, name: str) -> bytes:
         path = f"{self.folder}/{name}"
-        # One that may not be read is no damaged one: a ticket for the file server may have expired.
+        # A file that may not be read is not damaged: the file server's ticket may have expired.
         content = self._store.read_file(path, fresh=True)
         found = envelope.unseal(content, path, self._store.key)
         data, head = bytes(found.payload.data), self._head(name)
@@ -347,9 +353,9 @@ class FleetFiles:
             return None
 
     def _read(self, name: str, kind: type[R], *, keep: bool = False) -> R | None:
-        """A sealed record; None if it is not there. One that is damaged goes into quarantine.
+        """A sealed record; None if it is missing or damaged.
 
-        Unless it is to be kept, as its name alone says something.
+        A damaged file goes into quarantine, unless `keep`, for a file whose name alone matters.
         """
         path = f"{self.folder}/{name}"
         try:
@@ -362,7 +368,7 @@ class FleetFiles:
         except (EnvelopeError, *UNDECODABLE) as error:
             if keep:
                 return None
-            log.error("into quarantine: %s: %s", path, error)  # noqa: TRY400 - that says it all
+            log.error("into quarantine: %s: %s", path, error)  # noqa: TRY400 - no traceback needed
             self._store.set_aside(path, str(error))
             return None
 
@@ -379,7 +385,7 @@ def _lines(content: bytes) -> list[Note]:
 
 
 def submitter_is_gone(record: SubmissionRecord) -> bool:
-    """Whether the process that submits has ended, as far as this machine can tell."""
+    """Whether the submitting process was on this machine and has ended."""
     return is_gone(record.process)
 
 

@@ -1,4 +1,4 @@
-"""Records and names of fleets; `fsqueue.spool.fleets.fleets` says where they are."""
+"""Records and names of fleets; `fsqueue.spool.fleets.fleets` lists their places."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fsqueue.spool.format.names import is_safe_name
 _TOKEN = re.compile(r"[a-z2-7]{4,16}", re.ASCII)
 _MEMBER = re.compile(rf"({_TOKEN.pattern})\.([1-9]\d{{0,6}})", re.ASCII)
 LONGEST_NAME: Final = 32
-"""Characters of a fleet's name: it is part of jobs' names."""
+"""The most characters of a fleet's name, which is part of the names of its jobs."""
 MOST_JOBS: Final = 100_000
 
 
@@ -21,13 +21,13 @@ class Member(NamedTuple):
     """One job of a fleet."""
 
     token: str
-    """Names the submission."""
+    """The name of its submission."""
     number: int
     """Its number in the submission, from 1."""
 
     @classmethod
     def parse(cls, name: str) -> Member | None:
-        """Read a name; None if it is not one of ours."""
+        """Parse a name; None if it is not one of a job."""
         match = _MEMBER.fullmatch(name)
         return cls(match[1], int(match[2])) if match else None
 
@@ -42,7 +42,7 @@ PastKind = Literal[
 
 
 class FleetRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """``fleet.json``: what a fleet is, without a line of its script."""
+    """``fleet.json``: the definition of a fleet, without any line of its script."""
 
     name: str
     system: str
@@ -50,16 +50,16 @@ class FleetRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     queues: tuple[str, ...]
     walltime: float
     slots: Annotated[int, msgspec.Meta(ge=1)]
-    """Calls that one job runs at a time."""
+    """The number of calls that one job runs at a time."""
     resources: str = ""
-    """What a worker of it has, as a profile; see `fsqueue.spool.format.resources`."""
+    """The resources of each worker, as a profile; see `fsqueue.spool.format.resources`."""
     min: Annotated[int, msgspec.Meta(ge=0)] = 0
     max: Annotated[int, msgspec.Meta(ge=0, le=MOST_JOBS)] = 1
     backlog: Annotated[int, msgspec.Meta(ge=1)] = 2
 
 
 class SubmissionRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """``submissions/<token>``: who submits."""
+    """``submissions/<token>``: the submitter and the number of jobs."""
 
     count: Annotated[int, msgspec.Meta(ge=1, le=MOST_JOBS)]
     host: str
@@ -75,14 +75,14 @@ class SubmissionRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class JobsRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """``jobs/<token>``: ids as the batch system's cancel command takes them."""
+    """``jobs/<token>``: ids of jobs, as the batch system's cancel command takes them."""
 
     ids: dict[int, str]
     """By the jobs' numbers."""
 
 
 class EndRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """``ends/<job>``: a worker's last words."""
+    """``ends/<job>``: the last report of a job's worker."""
 
     reason: EndReason
     calls: int
@@ -90,7 +90,7 @@ class EndRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PastRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """``past/<job>``: how a job ended, or a submission that was refused."""
+    """``past/<job>``: how a job ended, or that its submission was refused."""
 
     kind: PastKind
     at: float
@@ -108,17 +108,17 @@ class Note(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Reason(msgspec.Struct, frozen=True):
-    """``paused`` and ``stopped``: why."""
+    """``paused`` and ``stopped``: the reason."""
 
     reason: str
     at: float
 
 
 def check_name(name: str) -> str:
-    """A fleet's name, if it can be one.
+    """Return `name` if it is valid for a fleet.
 
     Raises:
-        ValueError: it cannot.
+        ValueError: it is not.
     """
     if not is_safe_name(name) or len(name) > LONGEST_NAME:
         raise ValueError(

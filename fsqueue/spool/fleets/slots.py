@@ -1,8 +1,9 @@
 """Slots of a fleet: each holds at most one batch job.
 
-A slot is taken like a place in a lane: a folder that holds the job's name is renamed to the slot's
-number, which the file server refuses while another job is in there. It is freed by removing the
-job's name, so nobody can free the slot of a later job by mistake. No step here takes a lock.
+A slot is taken like a permit of a concurrency limit: a folder that holds the job's name is renamed
+to the slot's number, which the file server refuses while another job is in there. A slot is freed
+by removing the job's name, so a process cannot free the slot of a later job by mistake. No step
+here takes a lock.
 """
 
 from __future__ import annotations
@@ -22,11 +23,11 @@ _SLOT = re.compile(r"[1-9]\d{0,5}", re.ASCII)
 
 
 class Slots:
-    """The slots of one fleet. Every method can be repeated.
+    """The slots of one fleet. Every method can be repeated safely.
 
     Args:
         filesystem: verbs over system calls.
-        folder: where the slots are.
+        folder: path of the folder with the slots.
     """
 
     def __init__(self, filesystem: Filesystem, folder: str) -> None:
@@ -34,10 +35,10 @@ class Slots:
 
     def taken(self) -> dict[int, Member]:
         """Jobs that exist or are being submitted, by slot."""
-        return {slot: member for slot, member in self._look().items() if member is not None}
+        return {slot: member for slot, member in self._list().items() if member is not None}
 
-    def _look(self) -> dict[int, Member | None]:
-        """Slots that have ever been used; None is in a free one."""
+    def _list(self) -> dict[int, Member | None]:
+        """All slots that have ever been used, with their jobs; None marks a free slot."""
         found: dict[int, Member | None] = {}
         for number in self._fs.names(self.folder, fresh=True):
             if _SLOT.fullmatch(number):
@@ -48,11 +49,11 @@ class Slots:
     def take(self, token: str, count: int, most: int) -> list[Member]:
         """Take up to `count` of the slots 1 to `most` for a submission that has begun.
 
-        Jobs get the numbers from 1 on. Dies in the middle: the slots are found taken by a
-        submission without jobs, whose process is gone.
+        Jobs are numbered from 1. Dies in the middle: the slots are taken by a submission that has
+        no jobs and whose process is gone.
         """
         members: list[Member] = []
-        seen = self._look()
+        seen = self._list()
         for slot in (slot for slot in range(1, most + 1) if seen.get(slot) is None):
             if len(members) == count:
                 break
@@ -63,20 +64,20 @@ class Slots:
 
     def adopt(self, member: Member, most: int) -> bool:
         """Take a slot for a job that exists and has none; False if all are taken."""
-        seen = self._look()
+        seen = self._list()
         if member in seen.values():
             return True
         free = (slot for slot in range(1, most + 1) if seen.get(slot) is None)
         return any(self._take(slot, member) for slot in free)
 
     def _take(self, slot: int, member: Member) -> bool:
-        """Dies before the rename: a folder that no number names, until it expires."""
-        # With a name of its own: two adopters of a job must not move each other's folder.
+        """Take one slot. Dies before the rename: a folder that is no slot, until it expires."""
+        # The name is unique: two processes that adopt a job must not move each other's folder.
         own, target = f"{self.folder}/.{member}.{new_token()}", f"{self.folder}/{slot}"
         self._fs.make_folders(f"{own}/{member}")
         try:
             self._fs.rename(own, target)
-        except NotADirectoryError:  # something else stands there, and makes the slot unusable
+        except NotADirectoryError:  # something else is there, so the slot is unusable
             self._remove(own)
             return False
         except OSError as error:
@@ -95,7 +96,7 @@ class Slots:
                 self._fs.rmdir(f"{self.folder}/{slot}/{member}")
 
     def expire(self, oldest: float) -> int:
-        """Remove folders that were to become slots, of processes that died before the rename."""
+        """Remove the folders of processes that died before renaming them to slots."""
         removed = 0
         for name in self._fs.names(self.folder):
             own = f"{self.folder}/{name}"

@@ -1,14 +1,14 @@
-"""The form of invocation and result files.
+"""The file format of calls and outcomes.
 
-Line 1: magic, format version, kind, a digest of all that follows it, and how many bytes the rest
-is long: so a reader knows that a file is whole before it takes memory for it. Line 2: a JSON
-header, so that ``head -2`` shows what a file is. Then the payload. Nothing is decoded before the
-digest holds. In a spool with a signing key the digest is keyed (BLAKE3), so that nobody without
-the key can make a file that is believed.
+Line 1 has the magic word, the format version, the kind, a digest of everything that follows, and
+the length of the rest in bytes, so a reader knows that a file is complete before it allocates
+memory for it. Line 2 is a JSON header, so ``head -2`` shows what a file is. Then comes the payload.
+Nothing is decoded before the digest is verified. In a spool with a signing key, the digest is keyed
+(BLAKE3), so only holders of the key can write files that are accepted.
 
-Behind the payload can lie buffers: large parts of a value, which are written and read where they
-are in memory. Line 1 has the size of each behind that of the rest, with a ``w`` if it is writable.
-A file that holds common arguments is the same without a header.
+The payload may be followed by buffers: large parts of a value that are written from and read into
+memory without copies. Line 1 lists the size of each buffer after that of the rest, with a ``w`` if
+the buffer is writable. A file of common arguments has the same form without a header.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ _KINDS: dict[type[Call | Outcome], str] = {Call: "call", Outcome: "outcome"}
 _FIRST_LINE = re.compile(
     rb"fsqueue %d ([a-z]{1,16}) ([0-9a-f]{32})( (\d{1,15})((?: \d{1,15}w?)*)\n)" % FORMAT
 )
-# Room for the 64 buffers that a value has at most.
+# Enough for 64 buffers, the most that a value has.
 _FIRST_LINE_LIMIT = 1 << 11
-# All that later formats promise of their first line.
+# Later formats guarantee no more than this about their first line.
 _VERSION = re.compile(rb"fsqueue ([1-9]\d{0,8})[ \n]")
-GLANCE = 1 << 13
-"""In so many first bytes of a file `glance` finds a header, but for that of a large batch."""
+LIKELY_HEADER_SIZE = 1 << 13
+"""`unverified_header` finds the header in this many bytes, unless it is that of a large batch."""
 _encode_header = msgspec.json.Encoder().encode
 _decoders = {kind: msgspec.json.Decoder(kind) for kind in (Call, Outcome)}
 
@@ -51,7 +51,7 @@ def encode(
     key: bytes = b"",
     buffers: Sequence[Buffer] = (),
 ) -> list[Buffer]:
-    """The chunks of a file, in order; the bytes of payload and buffers are not copied."""
+    """The chunks of a file, in order. The bytes of payload and buffers are not copied."""
     second = _encode_header(header) + b"\n"
     return seal(_KINDS[type(header)], [second, *payload], key, buffers)[1]
 
@@ -59,7 +59,7 @@ def encode(
 def seal(
     kind: str, data: Sequence[bytes | memoryview], key: bytes, buffers: Sequence[Buffer]
 ) -> tuple[str, list[Buffer]]:
-    """Digest and chunks of a file of any kind; the header, if it has one, is part of its data."""
+    """Digest and chunks of a file of any kind. If it has a header, `data` begins with it."""
     sizes = [f" {len(each)}{'' if memoryview(each).readonly else 'w'}" for each in buffers]
     rest = [f" {sum(map(len, data))}{''.join(sizes)}\n".encode(), *data, *buffers]
     digest = digest_of(kind, rest, key)
@@ -67,16 +67,16 @@ def seal(
 
 
 class Unsealed(NamedTuple):
-    """The content of a file whose digest holds."""
+    """The content of a file whose digest is verified."""
 
     kind: str
     digest: str
     payload: Payload
-    """With the header, if it has one, in front."""
+    """It begins with the header, if the file has one."""
 
 
 def unseal(content: Content, where: str, key: bytes = b"") -> Unsealed:
-    """What a file of any kind holds; see `decode`."""
+    """Verify a file of any kind; see `decode` for arguments and errors."""
     match = _first_line(content[0], where)
     kind, digest = match[1].decode(), match[2].decode()
     payload = _cut(content, match, where)
@@ -87,17 +87,17 @@ def unseal(content: Content, where: str, key: bytes = b"") -> Unsealed:
 
 
 def decode(content: Content, kind: type[H], where: str, key: bytes = b"") -> tuple[H, Payload]:
-    """Header and payload of a file's content.
+    """Verify and decode a file's content; returns its header and payload.
 
     Args:
         content: the whole content.
-        kind: the header's type that is expected.
+        kind: the expected type of the header.
         where: the file's path, for messages.
-        key: the spool's signing key, if it has one: up to 64 bytes.
+        key: the spool's signing key of up to 64 bytes; empty if it has none.
 
     Raises:
-        SpoolVersionError: written by another format version: leave the file alone.
-        EnvelopeError: truncated, damaged, foreign, or not signed with the key.
+        SpoolVersionError: the file has another format version and must be left alone.
+        EnvelopeError: the file is truncated, damaged, foreign, or not signed with the key.
     """
     found, _, (data, buffers) = unseal(content, where, key)
     if found != _KINDS[kind]:
@@ -113,10 +113,10 @@ def decode(content: Content, kind: type[H], where: str, key: bytes = b"") -> tup
 
 
 def pieces(beginning: bytes, where: str) -> list[Piece]:
-    """The pieces of a file by its own account, from its first bytes: all but buffers is the first.
+    """The pieces of a file, as listed in its first line: all but the buffers, then each buffer.
 
     Raises:
-        SpoolVersionError: written by another format version.
+        SpoolVersionError: the file has another format version.
         EnvelopeError: it does not begin like a file of fsqueue.
     """
     return _pieces(_first_line(beginning, where))
@@ -131,14 +131,14 @@ def _buffers(match: re.Match[bytes]) -> list[Piece]:
 
 
 def _cut(content: Content, match: re.Match[bytes], where: str) -> Payload:
-    """All that follows the first line, with each buffer in memory of its own."""
+    """Everything after the first line, with each buffer in separate memory."""
     end, others = match.end() + int(match[4]), _buffers(match)
-    found, due = sum(map(len, content)), end + sum(size for size, _ in others)
-    if found != due:
-        raise EnvelopeError(f"{where} is truncated or damaged: {found} bytes instead of {due}")
+    found, expected = sum(map(len, content)), end + sum(size for size, _ in others)
+    if found != expected:
+        raise EnvelopeError(f"{where} is truncated or damaged: {found} bytes instead of {expected}")
     whole = memoryview(content[0])
     data, buffers = whole[match.end() : end], content[1:]
-    if not buffers:  # a small file, which was read at once
+    if not buffers:  # a small file, which was read in one piece
         start = end
         for size, writable in others:
             part = whole[start : start + size]
@@ -160,10 +160,10 @@ def _first_line(data: bytes | bytearray, where: str) -> re.Match[bytes]:
     )
 
 
-def glance(data: bytes | bytearray, kind: type[H]) -> H | None:
+def unverified_header(data: bytes | bytearray, kind: type[H]) -> H | None:
     """The header at the beginning of a file, or None if it is incomplete or unreadable.
 
-    The digest is not checked, so this is for looks and never for decisions.
+    The digest is not checked, so this serves only to show a call, and never for decisions.
     """
     match = _FIRST_LINE.match(data, 0, _FIRST_LINE_LIMIT)
     end = -1 if match is None else data.find(b"\n", match.end())
@@ -177,7 +177,7 @@ def glance(data: bytes | bytearray, kind: type[H]) -> H | None:
 
 
 def _distrust(kind: str, chunks: Sequence[Buffer], digest: str, key: bytes) -> str:
-    """What is wrong with a file whose digest does not match."""
+    """The reason why a file's digest does not match."""
     if not key:
         return "is truncated or damaged: its digest does not match"
     if digest_of(kind, chunks, b"") == digest:

@@ -67,7 +67,7 @@ class Layout:
         )
 
     def tmp(self, owner: str, serial: int) -> str:
-        """A file being written by `owner`."""
+        """A file that `owner` is writing."""
         return f"{self.tmp_folder}/{owner}.{serial}"
 
     def queue(self, queue: str) -> str:
@@ -75,7 +75,7 @@ class Layout:
         return f"{self.pending_folder}/{queue}"
 
     def paused(self, queue: str) -> str:
-        """Tells the workers of a queue to claim nothing; they see it when they list the slots."""
+        """File that pauses a queue; workers see it when they list the slots."""
         return f"{self.pending_folder}/{queue}/{PAUSED}"
 
     def slot(self, queue: str, slot: str) -> str:
@@ -88,7 +88,10 @@ class Layout:
 
     @property
     def after_bell(self) -> str:
-        """File whose touch tells workers that a call waits for another one; no queue's name."""
+        """File whose touch tells workers that a call waits for another one.
+
+        No queue can have this name.
+        """
         return f"{self.bell_folder}/.after"
 
     def running(self, worker: str) -> str:
@@ -100,7 +103,7 @@ class Layout:
         return f"{self.done_folder}/{client}"
 
     def done(self, invocation_id: str) -> str:
-        """An outcome, as published."""
+        """An outcome that its client has not collected yet."""
         return f"{self.done_folder}/{client_of(invocation_id)}/{invocation_id}"
 
     def kept_mailbox(self, client: str) -> str:
@@ -112,77 +115,77 @@ class Layout:
         return f"{self.kept_folder}/{client_of(invocation_id)}/{invocation_id}"
 
     def cancelled(self, invocation_id: str) -> str:
-        """Tells whoever runs an invocation that it was cancelled."""
+        """File that tells the worker of an invocation that it was cancelled."""
         return f"{self.cancel_folder}/{invocation_id}"
 
     def reported(self, name: AttemptName) -> AttemptName:
-        """The name of an attempt's report and output, which its retries do not change."""
+        """The name of an attempt's progress and output files, which its retries do not change."""
         return AttemptName(name.invocation_id, name.attempt)
 
     def progress(self, name: AttemptName) -> str:
-        """How far the body of an attempt says that it is."""
+        """The progress that the body of an attempt has reported."""
         return f"{self.progress_folder}/{self.reported(name)}"
 
     def output(self, name: AttemptName) -> str:
-        """What the body of an attempt has printed and logged."""
+        """The captured output and log messages of an attempt's body."""
         return f"{self.output_folder}/{self.reported(name)}"
 
     def events(self, app_id: str) -> str:
-        """Folder of the events of an application that are still to be handled."""
+        """Folder of an application's events that have not been handled yet."""
         return f"{self.events_folder}/{app_id}"
 
     def event_bell(self, app_id: str) -> str:
-        """The bell of an application's events: no queue can have this name."""
+        """The bell of an application's events. No queue can have this name."""
         return self.bell(f"{app_id}.@events")
 
     def staged(self, invocation_id: str) -> str:
-        """A call that is to be published once its key is taken."""
+        """A call that is published when its idempotency key is taken."""
         return f"{self.tmp_folder}/{invocation_id}"
 
     def fired(self, key: str) -> str:
-        """The call that was published for a key."""
+        """The call that was published under an idempotency key."""
         return f"{self.fired_folder}/{key}"
 
     def trigger(self, key: str) -> str:
-        """Folder of what a trigger has to remember."""
+        """Folder of a trigger's state."""
         return f"{self.triggers_folder}/{key}"
 
     def fleet(self, name: str) -> str:
-        """Folder of what is known about the batch jobs of a fleet."""
+        """Folder of a fleet's files."""
         return f"{self.fleets_folder}/{name}"
 
     def blob(self, digest: str) -> str:
-        """A value that many calls share."""
+        """A value that is shared by many calls."""
         return f"{self.blobs_folder}/{digest}"
 
     def cached(self, key: str) -> str:
-        """The result of a call, for others like it."""
+        """A cached result."""
         return f"{self.cache_folder}/{key}"
 
     def once(self, key: str) -> str:
-        """Folder of what tells which call is pending under a key."""
+        """Folder of the entries of a deduplication key."""
         return f"{self.once_folder}/{key}"
 
     def once_entry(self, key: str, number: int) -> str:
-        """What tells of one call that was published under a key."""
+        """The entry of one call that was published under a deduplication key."""
         return f"{self.once_folder}/{key}/{number}"
 
     def lane(self, lane: str) -> str:
-        """Folder of one lane: its places that are taken, and the calls that wait for one."""
+        """Folder of one concurrency limit: its taken permits, and the calls that wait."""
         return f"{self.lanes_folder}/{lane}"
 
     def in_lane(self, lane: str, name: object) -> str:
-        """A place of a lane, by its number, or a folder of waiting calls."""
+        """A permit of a concurrency limit, by its number, or a folder of waiting calls."""
         return f"{self.lanes_folder}/{lane}/{name}"
 
     def home(self, path: str) -> str:
-        """Where a call is pending that waits at `path`, in a lane or there."""
+        """The slot's path of a pending call at `path`, which may wait for a concurrency limit."""
         folder, _, name = path.rpartition("/")
-        siding = WaitingFolder.parse(folder.rpartition("/")[2])
-        return path if siding is None else f"{self.slot(siding.queue, siding.slot)}/{name}"
+        waiting = WaitingFolder.parse(folder.rpartition("/")[2])
+        return path if waiting is None else f"{self.slot(waiting.queue, waiting.slot)}/{name}"
 
     def failed(self, name: AttemptName) -> str:
-        """A call that ended in failure."""
+        """A failed call."""
         return f"{self.failed_folder}/{name}"
 
     def quarantined(self, name: str) -> str:
@@ -190,35 +193,35 @@ class Layout:
         return f"{self.quarantine_folder}/{name}"
 
     def quarantine_reason(self, name: str) -> str:
-        """Why a file lies in quarantine."""
+        """The reason why a file is in quarantine."""
         return f"{self.quarantine_folder}/{name}.reason"
 
     def worker_record(self, worker: str) -> str:
-        """What a worker is."""
+        """A worker's registration."""
         return f"{self.workers_folder}/{worker}.json"
 
     def worker_lock(self, worker: str) -> str:
-        """Lock that a worker holds for life."""
+        """Lock that a worker holds until it ends."""
         return f"{self.workers_folder}/{worker}.lock"
 
     def worker_beat(self, worker: str) -> str:
-        """File that a worker touches while it lives."""
+        """File that a worker touches at each heartbeat."""
         return f"{self.workers_folder}/{worker}.beat"
 
     def client_lock(self, client: str) -> str:
-        """Lock that a client holds for life."""
+        """Lock that a client holds until it ends."""
         return f"{self.clients_folder}/{client}.lock"
 
     def journal_hour(self, hour: str) -> str:
-        """Folder of what ended in one hour."""
+        """Folder of one hour's journals."""
         return f"{self.journal_folder}/{hour}"
 
     def journal_lines(self, hour: str, worker: str) -> str:
-        """One line for each attempt that a worker has finished in an hour."""
+        """Journal with one line for each attempt that a worker finished in an hour."""
         return f"{self.journal_folder}/{hour}/{worker}.jsonl"
 
     def journal_sums(self, hour: str, worker: str) -> str:
-        """Counts of what a worker has finished in an hour."""
+        """Sums of the attempts that a worker finished in an hour."""
         return f"{self.journal_folder}/{hour}/{worker}.sums"
 
     @property
@@ -227,13 +230,13 @@ class Layout:
         return f"{self.locks_folder}/upkeep"
 
     def drain(self, worker: str) -> str:
-        """Tells a worker to finish what it runs, and to leave."""
+        """File that asks a worker to finish its running calls and leave."""
         return f"{self.locks_folder}/drain.{worker}"
 
     def bell(self, listener: str) -> str:
         """File whose touch wakes a waiting client, or a queue's workers.
 
-        All profiles of a queue have one, which is not that of calls that need nothing.
+        All profiles of a queue share one bell, separate from that of calls without needs.
         """
         queue, profile = split_profile(listener)
         return self.needs_bell(queue) if profile else f"{self.bell_folder}/{listener}"

@@ -1,9 +1,9 @@
-"""What a call needs of a worker, and what a worker has: amounts of resources by name.
+"""Resources: the amounts that calls need and workers have, by name.
 
-A need is part of the name of a queue's folder, its profile, so that nobody opens a file to know
-it: ``gpu-1_mem-64G``. Equal needs have one profile, however they were written: names are in
-order, a dot is a ``p``, and a whole number has the largest of the suffixes K, M, G, T (powers of
-1024) that divides it.
+The needs of calls are part of the name of their queue's folder, such as ``gpu-1_mem-64G``. This
+part is called a profile; thanks to it, workers need not open files to know the needs. Equal needs
+have the same profile, however they were written: names are sorted, a dot is a ``p``, and a whole
+number has the largest of the suffixes K, M, G, T (powers of 1024) that divides it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Amounts: TypeAlias = Mapping[str, int]
 """Amounts by resource, in thousandths."""
 
 Resources: TypeAlias = Mapping[str, float | str]
-"""Amounts by resource as people write them: 1, 0.5 or "64G"."""
+"""Amounts by resource, as users write them: 1, 0.5 or "64G"."""
 
 NONE: Final[Amounts] = {}
 _UNIT = 1000
@@ -29,13 +29,13 @@ _AMOUNT = re.compile(r"(\d{1,15})(?:\.(\d{1,3}))?([KMGT]?)", re.ASCII)
 
 
 def amounts(given: Resources | str | Iterable[str]) -> Amounts:
-    """Amounts as people give them; those of 0 are left out.
+    """Parse amounts as users write them; amounts of 0 are left out.
 
     Args:
-        given: amounts by name, or a text like ``gpu=1 mem=64G``, or several of these.
+        given: amounts by name, or a text like ``gpu=1 mem=64G``, or several such texts.
 
     Raises:
-        ValueError: a name or an amount is none.
+        ValueError: a name or an amount is invalid.
     """
     if isinstance(given, Mapping):
         pairs = [(name, _text(amount)) for name, amount in given.items()]
@@ -62,27 +62,29 @@ def _thousandths(name: str, text: str) -> int:
     match = _AMOUNT.fullmatch(text)
     if match is None:
         raise ValueError(
-            f"{name}={text}: expected a number with up to three decimals, and K, M, G or T behind "
-            "it or not, like 1, 0.5 or 64G"
+            f"{name}={text}: expected a number with up to three decimals, optionally followed by "
+            "K, M, G or T, like 1, 0.5 or 64G"
         )
     whole, decimals, suffix = match[1], match[2] or "", match[3]
     return (int(whole) * _UNIT + int(decimals.ljust(3, "0"))) * _SUFFIXES[suffix]
 
 
 def profile_of(needed: Amounts) -> str:
-    """The part of a queue folder's name that says what its calls need; empty: nothing.
+    """The profile for some needs; empty if nothing is needed.
 
     Raises:
-        ValueError: it is too long for a name.
+        ValueError: the profile is too long for a name.
     """
     profile = "_".join(f"{name}-{_shown(needed[name], 'p')}" for name in sorted(needed))
     if profile and not is_safe_name(profile):
-        raise ValueError(f"{profile!r} is longer than 64 characters: name fewer resources, shorter")
+        raise ValueError(
+            f"{profile!r} is longer than 64 characters: use fewer resources or shorter names"
+        )
     return profile
 
 
 def needs_of(profile: str) -> Amounts | None:
-    """What a profile says; None if `profile_of` does not write it so."""
+    """The needs in a profile; None if `profile_of` would not write it this way."""
     if not profile:
         return NONE
     try:
@@ -94,7 +96,7 @@ def needs_of(profile: str) -> Amounts | None:
 
 
 def in_words(held: Amounts) -> str:
-    """Such as ``gpu=1 mem=64G``."""
+    """Amounts as text, such as ``gpu=1 mem=64G``."""
     return " ".join(f"{name}={_shown(amount, '.')}" for name, amount in sorted(held.items()))
 
 
@@ -107,10 +109,10 @@ def _shown(amount: int, point: str) -> str:
 
 
 def covers(held: Amounts, needed: Amounts) -> bool:
-    """Whether there is enough of everything."""
+    """Whether `held` has enough of each needed resource."""
     return all(held.get(name, 0) >= amount for name, amount in needed.items())
 
 
 def times(held: Amounts, needed: Amounts) -> int | None:
-    """How often the needed amounts are there; None: as often as you like."""
+    """How many times `held` contains the needed amounts; None if nothing is needed."""
     return min((held.get(name, 0) // amount for name, amount in needed.items()), default=None)

@@ -1,4 +1,4 @@
-"""The states of an invocation and the only ways from one to another."""
+"""The states of an invocation, and the allowed transitions between them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Final
 
 
 class State(enum.StrEnum):
-    """Where an invocation stands."""
+    """The state of an invocation."""
 
     PENDING = "pending"
     RUNNING = "running"
@@ -18,7 +18,7 @@ class State(enum.StrEnum):
 
     @property
     def finished(self) -> bool:
-        """Whether the outcome is there."""
+        """Whether the invocation has an outcome."""
         return self not in {State.PENDING, State.RUNNING}
 
 
@@ -61,4 +61,4 @@ TRANSITIONS: Final = MappingProxyType(
         Move.QUARANTINE: (frozenset({State.PENDING, State.RUNNING}), frozenset({State.FAILED})),
     }
 )
-"""For each move the states it starts from and ends in; none: the invocation does not exist."""
+"""The start and end states of each move; no state means that the invocation does not exist."""

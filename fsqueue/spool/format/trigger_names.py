@@ -1,4 +1,4 @@
-"""Names of files that triggers have to do with."""
+"""Names of files that belong to triggers and events."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _TICK = re.compile(r"\d{13}", re.ASCII)
 _GATHERED = re.compile(r"(\d{1,9})\.(\d{1,3}|fired)", re.ASCII)
 
 ENDED = "@ended"
-"""In place of an event's name: the queue itself has ended a call."""
+"""Event name that stands for the end of a call."""
 
 
 def is_event_name(text: str) -> bool:
@@ -25,12 +25,12 @@ class EventName(NamedTuple):
 
     event: str
     id: str
-    """Made like an invocation's, by the client that has emitted it; or that of a call that has
-    ended."""
+    """An id like that of an invocation, from the client that emitted the event; for the end of a
+    call, the call's id."""
 
     @classmethod
     def parse(cls, name: str) -> EventName | None:
-        """Read a file's name; None if it is not one of ours."""
+        """Parse a file's name; None if it is not an event's."""
         event, _, event_id = name.rpartition(".")
         known = event == ENDED or is_event_name(event)
         return cls(event, event_id) if known and is_invocation_id(event_id) else None
@@ -40,16 +40,16 @@ class EventName(NamedTuple):
 
 
 class Gathered(NamedTuple):
-    """The name of a file of a trigger that waits until all its parts have happened."""
+    """The name of a file of a trigger that fires when all its parts have happened."""
 
     round: int
-    """From 1; each firing ends one."""
+    """Counts from 1; each firing ends a round."""
     part: int | None
-    """Which part has happened; None: the round has been fired."""
+    """The part that has happened; None means that the trigger has fired in this round."""
 
     @classmethod
     def parse(cls, name: str) -> Gathered | None:
-        """Read a file's name; None if it is not one of ours."""
+        """Parse a file's name; None if it is not one of this kind."""
         match = _GATHERED.fullmatch(name)
         if match is None:
             return None
@@ -60,10 +60,10 @@ class Gathered(NamedTuple):
 
 
 def tick_name(tick: float) -> str:
-    """The name of a file that says up to when a trigger's ticks were handled."""
+    """The name of a file that records up to when a trigger's ticks were handled."""
     return f"{int(tick):013d}"
 
 
 def tick_of(name: str) -> int | None:
-    """The time that such a name means, in seconds since the epoch; None if it is none."""
+    """The time in a tick file's name, in seconds since the epoch; None for other names."""
     return int(name) if _TICK.fullmatch(name) else None

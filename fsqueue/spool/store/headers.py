@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TypeVar
 
 from fsqueue.errors import EnvelopeError, SpoolVersionError
-from fsqueue.spool.format.envelope import GLANCE, glance
+from fsqueue.spool.format.envelope import LIKELY_HEADER_SIZE, unverified_header
 from fsqueue.spool.format.records import Call, Outcome
 
 if TYPE_CHECKING:
@@ -17,10 +17,10 @@ H = TypeVar("H", Call, Outcome)
 def beginning_of(files: Files, path: str, kind: type[H]) -> H | None:
     """The header at the beginning of a file; None if the file is gone or cannot be read."""
     try:
-        data = files.fs.read_part(path, GLANCE)
-        header = glance(data, kind)
-        if header is None and len(data) == GLANCE:
-            header = glance(files.read_file(path)[0], kind)
+        data = files.fs.read_part(path, LIKELY_HEADER_SIZE)
+        header = unverified_header(data, kind)
+        if header is None and len(data) == LIKELY_HEADER_SIZE:
+            header = unverified_header(files.read_file(path)[0], kind)
     except (OSError, EnvelopeError, SpoolVersionError):
         return None
     return header

@@ -43,7 +43,7 @@ def find_pending(
     return None
 
 
-def find_parked(store: Store, invocation_id: str) -> str | None:
+def find_dependent(store: Store, invocation_id: str) -> str | None:
     """Path of a call that waits for others; None if it does not.
 
     The cost grows with the number of calls that are waited for.
@@ -174,7 +174,7 @@ def state_of(
     finders: list[Callable[[Store, str], str | None]]
     finders = [functools.partial(find_waiting, lanes=lanes, hint=hint)] if lanes else []
     finders += [] if hint is None else [functools.partial(find_pending, hint=hint)]
-    finders += [find_parked, _find_anywhere, find_pending_by_listing]
+    finders += [find_dependent, _find_anywhere, find_pending_by_listing]
     for find in finders:
         data = store.outcomes.peek(invocation_id)
         if data is not None:
@@ -219,7 +219,7 @@ def cancel(store: Store, invocation_id: str, hint: str | None, lanes: Sequence[s
             return True
     if state_of(store, invocation_id).finished:
         return False
-    for find in (find_parked, _find_anywhere, find_pending_by_listing):
+    for find in (find_dependent, _find_anywhere, find_pending_by_listing):
         path = find(store, invocation_id)
         if path is not None and store.endings.cancel_pending(path):
             return True
