@@ -51,8 +51,8 @@ __all__ = [
     "current_invocation",
 ]
 
-# Where each public name lives. It is imported when it is first used: the command line, and each
-# process that a worker starts, import this package and need only some of it.
+# The module of each public name. A name is imported on first use, because the command line and each
+# process of a worker import this package and need only parts of it.
 _MODULES = {
     "CancelledError": "fsqueue.errors",
     "ConfigError": "fsqueue.errors",
@@ -76,7 +76,7 @@ _MODULES = {
     "current_invocation": "fsqueue.runner.attempt.context",
 }
 
-if not TYPE_CHECKING:  # type checkers would take this for a permission to use any name
+if not TYPE_CHECKING:  # it would make type checkers accept any name
 
     def __getattr__(name: str) -> Any:
         from importlib import import_module

@@ -7,7 +7,7 @@ def main() -> None:
 
     open_closed_streams()
     replace_missing_streams()
-    # Imported here: each process of a slot imports this module, and needs no command line.
+    # Imported here because each process slot imports this module but needs no command line.
     from fsqueue.cli.main import command_line
 
     command_line(prog_name="fsqueue")

@@ -1,4 +1,4 @@
-"""The application: registry of tasks, decorators, and the place where the parts meet."""
+"""The application object: decorators for tasks, the registry of tasks, and workers."""
 
 from __future__ import annotations
 
@@ -36,19 +36,19 @@ V = TypeVar("V")
 
 
 class FSQueue:
-    """A set of tasks that share a spool and a queue.
+    """An application: a set of tasks that share a spool and a queue.
 
-    Nothing is created or opened before the first call or the first run of a worker.
+    It creates and opens nothing before the first call or the first run of a worker.
 
     Args:
-        app_id: names the queue: letters, digits, ``-`` and ``_``. Applications of different
-            ids can share a spool and do not run each other's tasks.
-        root: the shared directory; by default a private folder under the system's temporary
-            one, named by user and `app_id`.
+        app_id: the name of the queue: letters, digits, ``-`` and ``_``. Applications with
+            different ids can share a spool. They do not run each other's tasks.
+        root: the shared directory. The default is a private folder in the system's temporary
+            directory, named by user and `app_id`.
         options: settings; see docs/configuration.md.
 
     Raises:
-        ConfigError: a setting is unknown or bad, from whatever source.
+        ConfigError: a setting from any source is unknown or has a bad value.
     """
 
     def __init__(
@@ -91,18 +91,19 @@ class FSQueue:
         triggers: Trigger | Iterable[Trigger] = (),
         **options: Unpack[TaskOptions],
     ) -> Task[P, Any] | _TaskDecorator:
-        """Make a function a task: calling it returns an `Invocation` at once.
+        """Turn a function into a task: a call of it returns an `Invocation` at once.
 
         Args:
             func: the function.
-            triggers: what makes it run by itself, each for itself; see `fsqueue.triggers`.
+            triggers: run the task without a caller; see `fsqueue.triggers`. Each of them fires
+                independently.
             options: task options.
 
         Raises:
             RuntimeError: the function belongs to the main script.
-            TypeError: no worker could import it, an option is unknown, something is no trigger, or
-                the arguments of one do not fit.
-            ValueError: the name belongs to another function, or an option's value is bad.
+            TypeError: a worker could not import the function, an option is unknown, a trigger is
+                not a trigger, or its arguments do not fit the function.
+            ValueError: another function has this name, or an option has a bad value.
         """
         decorator = _TaskDecorator(self, checked(triggers), options)
         return decorator if func is None else decorator(func)
@@ -129,13 +130,14 @@ class FSQueue:
         progress: bool = False,
         **options: Any,
     ) -> Any:
-        """Let the body of a function run on a worker; its call sites stay as they are.
+        """Run the body of a function on a worker. Its callers stay unchanged.
 
         Args:
             func: the function.
-            parallel_func: gets the caller's arguments by name, defaults included; returns the
-                arguments of the calls to make instead, or a pair of common arguments and those.
-            aggregate_func: makes one value of the list of results, which is in input order.
+            parallel_func: splits a call into several. It gets the caller's arguments by name,
+                defaults included, and returns the arguments of each call, or a pair of common
+                arguments and those.
+            aggregate_func: combines the list of results, in input order, into one value.
             progress: show a progress bar on the caller's terminal while a fan-out runs.
             options: task options.
 
@@ -146,13 +148,17 @@ class FSQueue:
             TypeError: as for `task`.
         """
         if "triggers" in options:
-            raise TypeError("direct_task takes no triggers: nobody waits there. Use @app.task.")
+            raise TypeError(
+                "direct_task takes no triggers: a trigger has no caller to wait. Use @app.task."
+            )
         if parallel_func is not None and aggregate_func is None:
             raise ValueError("Aggregation function required for parallel execution")
         if aggregate_func is not None and parallel_func is None:
-            raise ValueError("aggregate_func needs a parallel_func, which makes what it gets")
+            raise ValueError("aggregate_func needs a parallel_func, whose results it combines")
         if progress and parallel_func is None:
-            raise ValueError("progress=True needs a parallel_func: one call has nothing to count")
+            raise ValueError(
+                "progress=True needs a parallel_func: it counts the calls of a fan-out"
+            )
         fan_out = (
             FanOut(parallel_func, aggregate_func, progress)
             if parallel_func is not None and aggregate_func is not None
@@ -168,11 +174,11 @@ class FSQueue:
         task.announce(self._ended_inline)
         known = self._tasks.setdefault(task.name, task)
         if known.func is not task.func:
-            # A module that is imported again defines the same functions anew.
+            # A module that is imported again defines the same functions again.
             old, new = known.func.__code__, task.func.__code__
             if (old.co_filename, old.co_firstlineno) != (new.co_filename, new.co_firstlineno):
                 raise ValueError(
-                    f"two different functions are called {task.name}: line {old.co_firstlineno} "
+                    f"two different functions have the name {task.name}: line {old.co_firstlineno} "
                     f"of {old.co_filename} and line {new.co_firstlineno} of {new.co_filename}"
                 )
             self._tasks[task.name] = task
@@ -181,37 +187,37 @@ class FSQueue:
         return task
 
     def _ended_inline(self, *end: Any) -> None:
-        if self._firing is not None:  # else no task has a trigger
+        if self._firing is not None:  # otherwise no task has a trigger
             self._firing.ended_inline(*end)
 
     @property
     def tasks(self) -> Mapping[str, Task[..., Any]]:
-        """The tasks that this process knows of, by name."""
+        """The tasks that this process has defined or imported, by name."""
         return MappingProxyType(self._tasks)
 
     # -- calls --------------------------------------------------------------------------
 
     def invocation(self, invocation_id: str) -> Invocation[Any]:
-        """A call that was made by any process of this spool, until its result expires.
+        """A call by its id, whichever process made it. It exists until its result expires.
 
         Raises:
-            ValueError: not an invocation id.
+            ValueError: the text is not an invocation id.
         """
         carrier, member = split_member(invocation_id)
         client_of(carrier)
         return Invocation(PendingResult(self._session, carrier), member)
 
     def track(self, invocations: Iterable[Invocation[V]], description: str = "") -> Iterator[V]:
-        """The values of calls in the order given, with a progress bar on the terminal meanwhile.
+        """Yield the values of calls in the given order, and show a progress bar until the end.
 
-        On standard error, and none if that is no terminal.
+        The bar appears on standard error if that is a terminal.
 
         Args:
             invocations: a group, or any invocations.
-            description: stands before the bar.
+            description: text in front of the bar.
 
         Raises:
-            Exception: what the body of a failed call raised, with a note that says which it was.
+            Exception: the exception of a failed call's body, with a note that names the call.
         """
         calls = tuple(invocations)
         with bar_of(calls, description):
@@ -221,15 +227,15 @@ class FSQueue:
                 yield value
 
     def emit(self, name: str, payload: Any = None) -> str:
-        """Say that something has happened: tasks that are triggered by it will run, once each.
+        """Emit an event: each task with a trigger for it runs once.
 
-        When this has returned, no death of any process loses the event. One that no worker has a
-        trigger for stays until ``result_ttl`` is over.
+        After this returns, the event survives the death of any process. An event without a
+        trigger stays in the spool until ``result_ttl`` has passed.
 
         Args:
             name: up to 64 letters, digits, ``-``, ``_`` and ``.``.
-            payload: for the tasks: a dict is their arguments by name, anything else but None their
-                only argument, unless the trigger says otherwise.
+            payload: becomes the tasks' arguments unless the trigger sets them: a dict gives
+                arguments by name, None gives no arguments, anything else the only argument.
 
         Returns:
             The event's id.
@@ -243,7 +249,7 @@ class FSQueue:
         return self.triggers.emit(name, payload)
 
     def close(self) -> None:
-        """Leave the spool now and not at the end of the process; the next call joins again."""
+        """Leave the spool now, not only at the end of the process. The next call joins it again."""
         self._session.close()
 
     # -- workers ------------------------------------------------------------------------
@@ -264,14 +270,14 @@ class FSQueue:
         weighted: bool = False,
         resources: Resources | str | None = None,
     ) -> Runner:
-        """A worker that differs from the application's settings.
+        """A worker with settings of its own.
 
         Args:
             kind: "thread" or "process".
-            concurrency: calls at a time.
+            concurrency: number of calls to run at once.
             queues: names of the queues to serve, with their weights; by default "default".
-            weighted: draw the next queue by weight; if not, an earlier one goes first.
-            resources: what it has for calls whose task needs some, such as
+            weighted: choose the next queue at random by weight; otherwise in the given order.
+            resources: what the worker offers to calls that need resources, such as
                 ``{"gpu": 1, "mem": "64G"}``.
 
         Raises:
@@ -290,7 +296,7 @@ class FSQueue:
 
     @property
     def store(self) -> Store:
-        """This process's handle on the spool, made if it is not there yet."""
+        """This process's handle on the spool. Creates the spool if it does not exist."""
         return self._session.store
 
     @property
@@ -303,17 +309,17 @@ class FSQueue:
         return absolute(self._session.root)
 
     def expect_spool(self, spool_id: str) -> None:
-        """Use no other spool than this one, and make none where it is missing."""
+        """Use only the spool with this id, and do not create a spool if it is missing."""
         self._session.expect(spool_id)
 
     @property
     def events(self) -> bool:
-        """Whether file events wake this process."""
+        """Whether file system events wake this process."""
         return self._session.events
 
     @property
     def triggers(self) -> Firing:
-        """What makes tasks run by themselves, for workers and commands."""
+        """The triggers of the tasks, for workers and commands."""
         if self._firing is None:
             from fsqueue.firing import Firing
 
@@ -321,10 +327,10 @@ class FSQueue:
         return self._firing
 
     def resolve(self, task: str) -> Callable[..., Any]:
-        """The function of a task, importing its module if need be.
+        """The function of a task. Imports its module if necessary.
 
         Raises:
-            TaskNotFoundError: no such task here.
+            TaskNotFoundError: this process cannot find or import the task.
         """
         if task not in self._tasks:
             module = task.rpartition(".")[0]
@@ -343,15 +349,15 @@ class FSQueue:
         return self._tasks[task].body
 
     def unpickles(self, task: str) -> bool:
-        """Whether calls of a task may be pickles: not if its serializer here is "json"."""
+        """Whether calls of a task may be unpickled: not if its serializer here is "json"."""
         known = self._tasks.get(task)
         return known is None or known.serializer != "json"
 
     def locate(self) -> str:
-        """``module:attribute`` under which another process can import this application.
+        """The name ``module:attribute`` by which another process imports this application.
 
         Raises:
-            ConfigError: it is not an attribute of an importable module.
+            ConfigError: the application is not a variable of an importable module.
         """
         candidates = [*(task.func.__module__ for task in self._tasks.values()), *sys.modules]
         for name in dict.fromkeys(candidates):
@@ -368,7 +374,7 @@ class FSQueue:
 
 
 class _TaskDecorator:
-    """``@app.task(...)``: typed as a class, as only that tells sync and async functions apart."""
+    """``@app.task(...)``. A class, because only its overloads separate sync and async functions."""
 
     def __init__(self, app: FSQueue, triggers: tuple[Trigger, ...], options: TaskOptions) -> None:
         self._app, self._triggers, self._options = app, triggers, options

@@ -1,7 +1,7 @@
-"""Settings: argument > environment > file > default, each checked where it was written.
+"""Settings, by precedence: argument, environment, file, default. Each is checked at its source.
 
-``Settings`` is the only list of fields: conversion, error messages and the reference derive
-from it through ``fields()``.
+``Settings`` is the only list of fields. Conversion, error messages and the reference derive from
+it through ``fields()``.
 """
 
 from __future__ import annotations
@@ -45,13 +45,13 @@ def _doc(description: str, **bounds: Any) -> Meta:
 def duration(
     description: str, *, ge: float | None = None, gt: float | None = None, le: float = LONGEST
 ) -> Meta:
-    """Describe a field that is a duration in seconds, and bound it."""
+    """Describe a field with a duration in seconds and its bounds."""
     bounds = {name: bound for name, bound in (("ge", ge), ("gt", gt)) if bound is not None}
     return _doc(description, le=le, extra={"unit": "seconds"}, **bounds)
 
 
 class Settings(msgspec.Struct, kw_only=True):
-    """The fields; ``Final`` ones are fixed once loaded."""
+    """The settings. A ``Final`` one is fixed once loaded."""
 
     root: Final[
         Annotated[
@@ -157,22 +157,22 @@ class Options(TypedDict, total=False):
 
 
 class TaskOffer(NamedTuple):
-    """An option that a source offers for one task, or for all."""
+    """A task option from a configuration source, for one task or for all."""
 
     scope: str
-    """``module.func``, in the environment ``MODULE__FUNC``; empty: every task."""
+    """``module.func``, or ``MODULE__FUNC`` from the environment; empty: every task."""
     option: str
     value: Any
     source: str
     strict: bool = True
 
     def is_for(self, task: str) -> bool:
-        """Whether it is meant for a task of this name."""
+        """Whether it applies to the task with this name."""
         return self.scope in {"", task, task.upper().replace(".", "__")}
 
 
 class Config(Settings, kw_only=True):
-    """Checked settings; only ``dev_mode_force_sync_tasks`` can be set later, checked as at load."""
+    """Checked settings. Only ``dev_mode_force_sync_tasks`` can be changed later."""
 
     sources: Final[dict[str, str]]
     task_offers: Final[tuple[TaskOffer, ...]] = ()
@@ -181,18 +181,18 @@ class Config(Settings, kw_only=True):
     def __post_init__(self) -> None:
         if self.group is not None and self.root is None:
             raise ConfigError(
-                f"{self.source('group')}: group = {self.group!r}, and no root is set: the folder "
-                "that is used without one is private. Set FSQUEUE__ROOT to a folder of the group."
+                f"{self.source('group')}: group = {self.group!r}, and no root is set. The default "
+                "root is private. Set FSQUEUE__ROOT to a folder of the group."
             )
         least = 3 * self.heartbeat
         if self.lease < least and not math.isclose(self.lease, least):
             raise ConfigError(
                 f"{self.source('lease')}: lease = {self.lease:g}, expected at least {least:g} "
-                f"(3 * heartbeat, which is {self.heartbeat:g} by {self.source('heartbeat')})"
+                f"(3 * heartbeat, which is {self.heartbeat:g}, from {self.source('heartbeat')})"
             )
 
     def source(self, field: str) -> str:
-        """Where a value came from.
+        """The source of a value.
 
         Returns:
             "argument", "environment variable FSQUEUE__X", a file's path, "assignment", "default".
@@ -203,12 +203,12 @@ class Config(Settings, kw_only=True):
         return self.sources[field]
 
     def slots(self, runner: RunnerKind | None = None) -> int:
-        """How many tasks a worker runs at once, with ``runner`` or else the configured one."""
+        """How many calls a worker runs at once, with this kind of slots or the configured one."""
         cpus = _cpus()
         by_kind = {"process": cpus, "thread": max(8, min(32, cpus + 4))}
         return self.concurrency or by_kind[runner or self.runner]
 
-    # A type checker would take these methods for a permission to use any name.
+    # These methods would make type checkers accept any name.
     if not TYPE_CHECKING:
 
         def __getattr__(self, name: str) -> Any:
@@ -227,18 +227,18 @@ class Config(Settings, kw_only=True):
 
 
 def fields() -> Mapping[str, Field]:
-    """The configuration reference by field name, in the order of ``Settings``."""
+    """The description of each setting by name, in the order of ``Settings``."""
     return describe(Settings)
 
 
 def default_root(app_id: str) -> Path:
-    """The directory of an application whose ``root`` is not set; nothing is created."""
+    """The directory of an application without a ``root``. Does not create it."""
     import pwd
     import tempfile
 
     try:
         user = pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:  # a container may run under a number that has no name
+    except KeyError:  # a container may run under a user id without a name
         user = str(os.getuid())
     return Path(tempfile.gettempdir(), f"fsqueue-{user}", app_id)
 
@@ -249,15 +249,15 @@ def load_config(
     environ: Mapping[str, str] | None = None,
     start: Path | None = None,
 ) -> Config:
-    """Collect the settings of all sources and check every one, also those overridden.
+    """Collect the settings of all sources and check each, even if another one overrides it.
 
     Args:
-        options: the explicit arguments; a value of ``None`` counts as not given.
-        environ: instead of ``os.environ``.
-        start: the directory where the search for a file begins, instead of the current one.
+        options: the explicit arguments; ``None`` means not given.
+        environ: replaces ``os.environ``.
+        start: where the search for a file begins, in place of the current directory.
 
     Raises:
-        ConfigError: a key is unknown, or a value is bad; the message names its source.
+        ConfigError: a setting is unknown or has a bad value. The message names its source.
     """
     values: dict[str, Any] = {}
     sources = dict.fromkeys(fields(), "default")
@@ -275,13 +275,13 @@ def load_config(
 
 
 def configured_application(start: Path | None = None) -> str | None:
-    """What the nearest configuration file names as ``app``, for the command line.
+    """The application that the nearest configuration file names as ``app``.
 
     Args:
-        start: the directory where the search begins, instead of the current one.
+        start: where the search begins, in place of the current directory.
 
     Raises:
-        ConfigError: it is no text.
+        ConfigError: ``app`` is not a text.
     """
     file = ConfigFile.nearest(start)
     target = file.table.get(APP_KEY)
@@ -291,16 +291,16 @@ def configured_application(start: Path | None = None) -> str | None:
 
 
 def checked_argument(field: str, value: Any) -> Any:
-    """A value for a setting that is given as an argument, converted and checked.
+    """Convert and check the value of a setting that is given as an argument.
 
     Raises:
-        ConfigError: the setting does not take it.
+        ConfigError: the value is bad.
     """
     return _Offer(field, value, "argument").convert()
 
 
 class _Offer(NamedTuple):
-    """A value that a source offers for a field."""
+    """A value for a setting, from one source."""
 
     key: str
     value: Any
@@ -318,11 +318,11 @@ class _Offer(NamedTuple):
             )
         except ValueError as error:
             cause = error.__cause__ and error.__cause__.__cause__
-            if isinstance(cause, ConfigError):  # what `_path` says is more exact
+            if isinstance(cause, ConfigError):  # the message of `_path` is more exact
                 text = f"{self.source}: {self.key} = {self.value!r}: {cause}"
                 raise ConfigError(text) from error
             raise ConfigError(f"{self.source}: {error}") from error
-        if result is None:  # msgspec reads the text "null" so
+        if result is None:  # msgspec converts the text "null" to None
             raise ConfigError(f"{self.source}: {field.refuse(self.key, self.value)}")
         return result
 
@@ -356,13 +356,13 @@ def _from_file(file: ConfigFile) -> Iterator[_Offer]:
 
 
 def _task_offers_of_file(file: ConfigFile) -> list[TaskOffer]:
-    """The table ``task``: options of all tasks, and a table for each task that has its own."""
+    """The table ``task``: options of all tasks, and one table per task with its own options."""
     table = file.table.get(TASK_TABLE, {})
     if not isinstance(table, dict):
         raise ConfigError(f"{file.path}: {TASK_TABLE} = {table!r}, expected a table")
     for_all, for_one = [], []
     for key, value in table.items():
-        # The name of a task has a dot; a table without one is an option, such as `resources`.
+        # A task name contains a dot. A table without one is an option, such as `resources`.
         if isinstance(value, dict) and "." in key:
             for_one += [TaskOffer(key, name, each, str(file.path)) for name, each in value.items()]
         else:
@@ -384,7 +384,7 @@ def _task_offers_of_environment(environ: Mapping[str, str]) -> list[TaskOffer]:
 def _unknown(name: str) -> str:
     import difflib
 
-    # Compared without the prefix, which would make any two variables look alike.
+    # Compare without the prefix, which would make all variables similar.
     prefix = PREFIX if name.startswith(PREFIX) else ""
     valid = {key: prefix + key.upper() if prefix else key for key in fields()}
     near = difflib.get_close_matches(name.removeprefix(prefix).lower(), valid, n=1)

@@ -1,4 +1,4 @@
-"""Functions that keep their call site: the call blocks and the body runs on a worker."""
+"""Direct tasks: functions whose callers stay unchanged while the body runs on a worker."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ AggregateFunc: TypeAlias = "Callable[[list[Any]], Any]"
 
 
 class FanOut(NamedTuple):
-    """How one call becomes many."""
+    """Splits one call into several and combines their results."""
 
     parallel_func: ParallelFunc
     aggregate_func: AggregateFunc
@@ -58,10 +58,10 @@ class DirectTask(Protocol[P, R_co]):
     """A function whose body runs on a worker."""
 
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R_co:
-        """Call it, as if it was the function itself."""
+        """Call the function on a worker and return its value."""
 
     def options(self, **options: Unpack[TaskOptions]) -> DirectTask[P, R_co]:
-        """The same function with other options, for the calls that are made with it.
+        """The same function with other options.
 
         Raises:
             TypeError: an option is unknown.
@@ -70,7 +70,7 @@ class DirectTask(Protocol[P, R_co]):
 
 
 def direct(task: Task[P, Any], fan_out: FanOut | None) -> DirectTask[P, Any]:
-    """The function that stands at the call site in place of the task's own."""
+    """The wrapper that replaces the task's function at its call sites."""
     call = _Direct(task, fan_out)
 
     if is_async(task.func):
@@ -175,10 +175,10 @@ class _Direct:
 
 @contextlib.asynccontextmanager
 async def _made(submit: Callable[[], D], patience: float | None) -> AsyncIterator[D]:
-    """Make calls in a thread, as a file server may take its time, and drop them at the end.
+    """A block with calls that a thread publishes, because a file server may be slow.
 
-    The block may take `patience` seconds. When it is cancelled or interrupted, its calls are
-    cancelled, as Ctrl-C does in a blocking call.
+    The block abandons the calls when it ends, and may take at most `patience` seconds. When it is
+    cancelled or interrupted, it cancels its calls, as Ctrl-C does in a blocking call.
     """
     import asyncio
 
@@ -201,14 +201,17 @@ async def _made(submit: Callable[[], D], patience: float | None) -> AsyncIterato
 
 
 def _drop_in_thread(submission: Submission[Any]) -> None:
-    """Cancel what was made, which takes some requests to the file server."""
+    """Cancel the published calls in a thread, because this takes requests to the file server."""
     import asyncio
 
     def drop() -> None:
         try:
             submission.give_up(stop=True)
         except (OSError, SpoolError) as error:
-            log.warning("a call that was given up may still run: %s", error)
+            log.warning(
+                "a call could not be cancelled after its caller gave up, and may still run: %s",
+                error,
+            )
 
     try:
         asyncio.get_running_loop().run_in_executor(None, drop)
@@ -217,10 +220,10 @@ def _drop_in_thread(submission: Submission[Any]) -> None:
 
 
 class _BlockingCall(Generic[D, V]):
-    """What a blocking call does in the spool.
+    """A blocking call's work in the spool: publish the calls and wait for their outcomes.
 
     Args:
-        submit: makes the calls.
+        submit: publishes the calls.
         collect: waits for their outcomes.
     """
 
@@ -229,7 +232,7 @@ class _BlockingCall(Generic[D, V]):
         self._wait = Wait()
 
     def run(self) -> V:
-        """Make the calls and wait; they are given up if that fails."""
+        """Publish the calls and wait for them. Abandons them if either fails."""
         made = self._submission.make()
         try:
             return self._collect(made, self._wait)
@@ -240,26 +243,25 @@ class _BlockingCall(Generic[D, V]):
             made.abandon()
 
     def give_up(self) -> None:
-        """End the wait, and the bodies that run."""
+        """End the wait and stop running bodies."""
         self._wait.drop()
         self._submission.give_up(stop=True)
 
 
 async def _own(task: Task[Any, Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-    """Await the function itself; a plain one that wraps it may return a value at once."""
+    """Call the function and await its value; a wrapper may return the value at once."""
     value = task.func(*args, **kwargs)
     return await value if inspect.isawaitable(value) else value
 
 
 def split(returned: Any) -> tuple[Mapping[str, Any], Iterable[Item]]:
-    """What a parallel_func returned, as common arguments and items.
+    """The return value of a parallel_func, split into common arguments and items.
 
-    A pair ``(common_args, items)`` is a tuple of a dict and an iterable that is not itself the
-    arguments of one call: so neither of two tuples, nor of two dicts, nor of a dict and a tuple
-    of values, which are two calls.
+    A pair ``(common_args, items)`` is a tuple of a dict and an iterable that cannot be the
+    arguments of one call. Two tuples, two dicts, or a dict and a tuple of values are two calls.
 
     Raises:
-        TypeError: it is not iterable.
+        TypeError: the return value is not iterable.
     """
     if isinstance(returned, tuple) and len(returned) == 2 and isinstance(returned[0], dict):  # noqa: PLR2004 - a pair
         common, items = returned

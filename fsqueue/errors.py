@@ -1,29 +1,29 @@
-"""Every error that fsqueue raises, in one tree.
+"""All errors of fsqueue, in one tree.
 
 ::
 
     FSQueueError
     ├── ConfigError                 (also a ValueError)
     ├── SpoolError                  the shared directory
-    │   ├── SpoolReplacedError      another spool has taken its place
+    │   ├── SpoolReplacedError      another spool has replaced it
     │   ├── SpoolVersionError       written by another format version
-    │   ├── StorageError            (also an OSError) a file does not fit on its disk
-    │   └── EnvelopeError           a file that is not what it claims to be
+    │   ├── StorageError            (also an OSError) a file does not fit on the disk
+    │   └── EnvelopeError           a truncated, damaged or foreign file
     ├── SerializationError          (also a TypeError) a value that cannot be written
     ├── TaskNotFoundError           the worker has no task of that name
     ├── DifferentArgumentsError     (also a ValueError) the pending call of its key differs
-    ├── RetryError                  raised by a body that wants to be run again
-    └── InvocationError             one call, seen by its caller
+    ├── RetryError                  raised by a body that wants a retry
+    └── InvocationError             a call ended without a value or an exception of its body
         ├── CancelledError          (also a concurrent.futures.CancelledError)
-        ├── DependencyError         what its arguments were to come from has failed
+        ├── DependencyError         an invocation among its arguments failed
         ├── DeserializationError    arguments or a result that cannot be read back
-        ├── InvocationCorruptError  its file was damaged and put into quarantine
+        ├── InvocationCorruptError  its file was damaged and moved to quarantine
         ├── InvocationExpiredError  it was not started in time
         ├── ResultTooLargeError     its result does not fit into the shared directory
-        ├── RemoteError             an exception that could not travel as itself
+        ├── RemoteError             stands for an exception that could not be sent
         ├── TaskTimeoutError        (also a TimeoutError) its body took too long
-        ├── UnknownInvocationError  no such invocation, or it has expired
-        └── WorkerLostError         its workers died, as often as allowed
+        ├── UnknownInvocationError  no such invocation, or its result has expired
+        └── WorkerLostError         its workers died `max_attempts` times
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from fsqueue.common.values import pause
 
 
 class FSQueueError(Exception):
-    """Base of all errors of this package."""
+    """Base class of all errors of this package."""
 
 
 class ConfigError(FSQueueError, ValueError):
@@ -42,15 +42,15 @@ class ConfigError(FSQueueError, ValueError):
 
 
 class SpoolError(FSQueueError):
-    """The shared directory cannot be used; the message says why and what to do."""
+    """The shared directory cannot be used. The message gives the reason and a remedy."""
 
 
 class SpoolReplacedError(SpoolError):
-    """The shared directory holds another spool than the one that this process has opened."""
+    """The shared directory contains another spool than the one this process opened."""
 
 
 class SpoolVersionError(SpoolError):
-    """A file of the spool was written by another version of its format."""
+    """A file of the spool has another format version."""
 
 
 class EnvelopeError(SpoolError):
@@ -58,14 +58,14 @@ class EnvelopeError(SpoolError):
 
 
 class StorageError(SpoolError, OSError):
-    """A file does not fit on the disk of the shared directory; nothing of it is left there.
+    """A file does not fit on the disk of the shared directory. No part of it remains there.
 
     Args:
         code: the `errno`.
-        text: what does not fit, where, and how much room there is.
-        size: of the file, in bytes.
-        never: it cannot fit, however long one waits.
-        alone: smaller files may fit: the disk is not full for everybody.
+        text: which file does not fit, where, and how much space is free.
+        size: size of the file in bytes.
+        never: the file will not fit later either.
+        alone: the disk is not full: smaller files may fit.
     """
 
     def __init__(
@@ -86,24 +86,24 @@ class SerializationError(FSQueueError, TypeError):
 
 
 class TaskNotFoundError(FSQueueError):
-    """The worker cannot import the task that an invocation names."""
+    """The worker cannot import the task of an invocation."""
 
 
 class DifferentArgumentsError(FSQueueError, ValueError):
-    """A call of the same ``key_arguments`` is pending, and its other arguments differ."""
+    """A call with the same ``key_arguments`` is pending, and its other arguments differ."""
 
 
 class RetryError(FSQueueError):
-    """Raised by a body to be run again, whatever ``retry_for`` says.
+    """Raised by a body to request a retry, regardless of ``retry_for``.
 
-    When no retries are left, the caller gets it.
+    When no retries are left, the caller gets this error.
 
     Args:
-        message: why.
-        delay: seconds before the next attempt; None leaves it to the task's options.
+        message: the reason.
+        delay: seconds before the next attempt; None uses the task's options.
 
     Raises:
-        TypeError: the delay is no number.
+        TypeError: the delay is not a number.
         ValueError: the delay is longer than 100 years, or not a number (NaN).
     """
 
@@ -113,7 +113,7 @@ class RetryError(FSQueueError):
 
 
 class InvocationError(FSQueueError):
-    """An invocation ended without an answer of its body."""
+    """An invocation ended without a value or an exception of its body."""
 
 
 class CancelledError(InvocationError, _CancelledError):
@@ -121,11 +121,11 @@ class CancelledError(InvocationError, _CancelledError):
 
 
 class DependencyError(InvocationError):
-    """An invocation whose result was to be an argument has failed; its exception is the cause.
+    """An invocation among the arguments failed. Its exception is the cause of this one.
 
     Attributes:
-        invocation: id of the one that has failed itself, however many lie between.
-        task: its task's name; empty where that is not known.
+        invocation: id of the invocation that failed first, also at the start of a long chain.
+        task: the name of its task; empty if that is not known.
     """
 
     def __init__(self, message: str, invocation: str = "", task: str = "") -> None:
@@ -139,11 +139,11 @@ class DependencyError(InvocationError):
 
 
 class DeserializationError(InvocationError):
-    """Bytes that arrived whole cannot be turned back into the value that was sent."""
+    """Undamaged bytes cannot be deserialized into the value that was sent."""
 
 
 class InvocationCorruptError(InvocationError):
-    """The invocation's file was damaged; it lies in the spool's quarantine."""
+    """The invocation's file was damaged. It is in the spool's quarantine."""
 
 
 class InvocationExpiredError(InvocationError):
@@ -151,7 +151,7 @@ class InvocationExpiredError(InvocationError):
 
 
 class ResultTooLargeError(InvocationError):
-    """The body has returned, and its result does not fit into the shared directory."""
+    """The body returned, but its result does not fit into the shared directory."""
 
 
 class TaskTimeoutError(InvocationError, TimeoutError):
@@ -159,15 +159,15 @@ class TaskTimeoutError(InvocationError, TimeoutError):
 
 
 class UnknownInvocationError(InvocationError):
-    """The spool knows no invocation of this id: mistyped, or its result has expired."""
+    """The spool has no invocation with this id: it is mistyped, or its result has expired."""
 
 
 class WorkerLostError(InvocationError):
-    """Every worker that ran the invocation died, as many times as it may be attempted."""
+    """The workers that ran the invocation died, `max_attempts` times in all."""
 
 
 class RemoteError(InvocationError):
-    """A body's exception that could not be sent as itself.
+    """Stands for a body's exception that could not be sent.
 
     Attributes:
         type_name: qualified name of the exception's class on the worker.
@@ -187,10 +187,10 @@ class RemoteError(InvocationError):
 
 
 def queue_error(name: str, message: str) -> FSQueueError:
-    """Create the error that a file of the spool names, for a failure of the queue itself.
+    """Create the error for a failure of the queue itself, from its name in a file of the spool.
 
-    The name comes from a file, so only the classes that the queue publishes this way count. Any
-    other name gives an `InvocationError` that mentions it: it may be a newer version's class.
+    The name comes from a file, so only classes that the queue publishes this way are accepted.
+    Any other name gives an `InvocationError` that mentions it: a newer version may have more.
 
     Args:
         name: the class's name, without its module.
@@ -201,7 +201,7 @@ def queue_error(name: str, message: str) -> FSQueueError:
         not isinstance(found, type)
         or not issubclass(found, InvocationError | EnvelopeError)
         or found.__name__ != name
-        or found is RemoteError  # describes an exception of a body, in more than a message
+        or found is RemoteError  # stands for a body's exception, and needs more than a message
     ):
         return InvocationError(f"{name}: {message}")
     return found(message)

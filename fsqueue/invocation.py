@@ -1,4 +1,4 @@
-"""A call that was made, and its outcome."""
+"""Invocations: handles of published calls and of their outcomes."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ R_co = TypeVar("R_co", covariant=True)
 
 
 class Invocation(Generic[R_co]):
-    """One call of a task. Got from calling a task, or from ``app.invocation(id)``.
+    """A call of a task and its result. Calling a task returns one, as does ``app.invocation(id)``.
 
     Attributes:
-        id: its name, by which any process of the spool can ask for it.
+        id: names the call in every process of the spool.
     """
 
     def __init__(self, delivery: PendingResult, member: int | None = None) -> None:
@@ -45,7 +45,7 @@ class Invocation(Generic[R_co]):
 
     @property
     def delivery(self) -> PendingResult:
-        """The way back of its file, which it may share with others."""
+        """The pending result of its file. The calls of a batch share one."""
         return self._delivery
 
     def then(
@@ -55,57 +55,57 @@ class Invocation(Generic[R_co]):
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> Invocation[V]:
-        """Call a task with the result as its first argument, once it is there.
+        """Call a task with the result as its first argument, as soon as the result is there.
 
-        Returns at once, and nobody waits meanwhile: ``a.then(f).then(g)`` is a chain. If this one
-        fails or is cancelled, that call fails with `DependencyError` and does not run.
+        Returns at once, and no process waits for the result: ``a.then(f).then(g)`` is a chain. If
+        this call fails or is cancelled, the next one fails with `DependencyError` and does not run.
 
         Args:
             task: a task of the same spool.
-            args: its other arguments.
-            kwargs: the same by name.
+            args: its other positional arguments.
+            kwargs: its keyword arguments.
 
         Raises:
-            TypeError: the arguments do not fit the task, or it is none.
-            UnknownInvocationError: this invocation is nowhere in the spool.
+            TypeError: the arguments do not fit the task, or `task` is not a task.
+            UnknownInvocationError: this invocation is not in the spool.
             ValueError: the task uses another spool.
         """
         return _called(task, self, args, kwargs)
 
     @property
     def status(self) -> State:
-        """Where it stands now.
+        """The state of the call.
 
         Raises:
-            UnknownInvocationError: it is nowhere in this spool.
+            UnknownInvocationError: it is not in this spool.
         """
         return self._delivery.state(self._member)
 
     def done(self) -> bool:
-        """Whether the outcome is there, so that `get` does not block.
+        """Whether the call has ended, so that `get` does not block.
 
         Raises:
-            UnknownInvocationError: it is nowhere in this spool.
+            UnknownInvocationError: it is not in this spool.
         """
         return self.status.finished
 
     @property
     def result(self) -> R_co:
-        """The value; blocks until it is there. Raises what the body raised."""
+        """The return value. Blocks until the call ends, and raises what the body raised."""
         return self.get()
 
     def get(self, timeout: float | None = None, *, wait: Wait | None = None) -> R_co:
         """Wait for the value and return it.
 
         Args:
-            timeout: longest wait in seconds; None or infinity waits for as long as it takes. A
-                body that runs the awaited call itself finishes it first.
-            wait: for fsqueue itself: lets another thread end the wait.
+            timeout: longest wait in seconds; None or infinity means no limit. A body that runs
+                the awaited call itself finishes it first.
+            wait: used by fsqueue itself: lets another thread end the wait.
 
         Raises:
-            TypeError: the timeout is no number.
-            ValueError: the timeout is not a number (NaN).
-            TimeoutError: it is not there yet; the invocation goes on.
+            TypeError: the timeout is not a number.
+            ValueError: the timeout is NaN.
+            TimeoutError: the call has not ended yet; it continues.
             Exception: what the body raised, or an `InvocationError` of the queue.
         """
         deadline = deadline_of(timeout)
@@ -113,7 +113,7 @@ class Invocation(Generic[R_co]):
         return value
 
     async def async_result(self) -> R_co:
-        """The value, without blocking the event loop. Cancelling it leaves the invocation."""
+        """The return value, without blocking the event loop. Cancelling it leaves the call."""
         value: R_co = await self._delivery.async_value(self._member)
         return value
 
@@ -121,43 +121,44 @@ class Invocation(Generic[R_co]):
     def output(self) -> str:
         """What the body has printed and logged so far, with the task option `capture_output`.
 
-        That of the attempt whose outcome it has, or of the latest; of a batch, that of all its
-        calls. Empty if there is none, or if it has expired. Whoever may write into the spool can
-        have written it: escape control characters before you show it on a terminal.
+        The output belongs to the attempt that gave the outcome, or else to the latest attempt. A
+        batch has one output for all its calls. It is empty if there is none or if it has expired.
+        Any process with write access to the spool can have written it: escape control characters
+        before you show it on a terminal.
         """
         return self._delivery.output()
 
     @property
     def reported(self) -> Progress | None:
-        """How far the body says that it is, by `CurrentInvocation.progress`.
+        """The progress that the body reported with `CurrentInvocation.progress`.
 
-        None if it has not said so, and when it has ended. Of a batch, what its latest call said.
+        None if it has reported nothing, and after it has ended. For a batch, the latest report.
         """
         return self._delivery.reported()
 
     def cancel(self) -> bool:
-        """Stop it: whoever waits gets `CancelledError`. False if it had ended already.
+        """Cancel the call: its callers get `CancelledError`. False if it had already ended.
 
-        A call that is pending never starts. One that runs is killed by a worker with process
-        slots; with threads its body goes on, and may ask ``current_invocation().cancelled``. The
-        calls of one batch are cancelled together.
+        A pending call never starts. A worker with process slots kills a running body. With thread
+        slots the body continues, and can check ``current_invocation().cancelled``. The calls of
+        one batch are cancelled together.
 
         Raises:
-            UnknownInvocationError: it is nowhere in this spool.
+            UnknownInvocationError: it is not in this spool.
         """
         return self._delivery.cancel()
 
     def abandon(self, *, stop: bool = False) -> None:
-        """Nobody wants the outcome any more: do not run the call, or drop its result.
+        """Abandon the call: it does not run, or its result is dropped.
 
         Args:
-            stop: end the body, if it runs.
+            stop: stop the body if it is running.
         """
         self._delivery.abandon(stop=stop)
 
 
 class InlineInvocation(Invocation[R]):
-    """A call that was run where it was made, with ``dev_mode_force_sync_tasks``."""
+    """A call that ran in the calling thread, with ``dev_mode_force_sync_tasks``."""
 
     _numbers = itertools.count(1)
 
@@ -178,21 +179,21 @@ class InlineInvocation(Invocation[R]):
 
     @property
     def status(self) -> State:
-        """Finished."""
+        """How the call ended."""
         return State.SUCCEEDED if self._error is None else State.FAILED
 
     @property
     def output(self) -> str:
-        """What the body has printed and logged, if the task captures that."""
+        """What the body printed and logged, with the task option `capture_output`."""
         return self._report.output
 
     @property
     def reported(self) -> Progress | None:
-        """How far the body has said at last that it is."""
+        """The last progress that the body reported."""
         return self._report.progress
 
     def get(self, timeout: float | None = None, *, wait: Wait | None = None) -> R:
-        """The value, or what the body raised."""
+        """The return value. Raises what the body raised."""
         del wait
         deadline_of(timeout)
         if self._error is not None:
@@ -200,23 +201,23 @@ class InlineInvocation(Invocation[R]):
         return self._value  # type: ignore[return-value]
 
     async def async_result(self) -> R:
-        """The value, or what the body raised."""
+        """The return value. Raises what the body raised."""
         return self.get()
 
     def cancel(self) -> bool:
-        """It has ended already."""
+        """Always False: the call has ended."""
         return False
 
     def abandon(self, *, stop: bool = False) -> None:
-        """Nothing was written."""
+        """Do nothing: the call has no file."""
 
 
 def deadline_of(timeout: float | None) -> float | None:
-    """When a wait that begins now is over, on the steady clock; None: never.
+    """The deadline of a wait that begins now, on the monotonic clock; None: no limit.
 
     Raises:
-        TypeError: the timeout is no number.
-        ValueError: the timeout is not a number (NaN).
+        TypeError: the timeout is not a number.
+        ValueError: the timeout is NaN.
     """
     left = patience("timeout", timeout)
     return None if left is None else time.monotonic() + left
@@ -250,25 +251,25 @@ class InvocationGroup(Generic[R_co]):
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> Invocation[V]:
-        """Call a task with the list of results, in input order, once all are there.
+        """Call a task with the list of results, in input order, as soon as all are there.
 
-        As `Invocation.then`.
+        Otherwise like `Invocation.then`.
 
         Raises:
-            TypeError: the arguments do not fit the task, or it is none.
+            TypeError: the arguments do not fit the task, or `task` is not a task.
             ValueError: the task uses another spool.
         """
         return _called(task, self, args, kwargs)
 
     @property
     def results(self) -> list[R_co]:
-        """The values in input order; blocks until all are there.
+        """The values in input order. Blocks until all are there.
 
-        To get them one by one, iterate over the group and ask each member.
+        To get them one by one, iterate over the group and get the result of each member.
 
         Raises:
-            Exception: what the body of the first failed member raised, with a note that says
-                which one it was.
+            Exception: what the body of the first failed member raised, with a note that names
+                the member.
         """
         return self.get()
 
@@ -276,12 +277,12 @@ class InvocationGroup(Generic[R_co]):
         """The values in input order.
 
         Args:
-            timeout: longest wait for all of them, in seconds; None waits as long as it takes.
-            wait: as `Invocation.get`.
+            timeout: longest wait for all of them, in seconds; None means no limit.
+            wait: see `Invocation.get`.
 
         Raises:
-            TimeoutError: one is not there yet; all go on.
-            Exception: as `results`.
+            TimeoutError: a call has not ended yet; all continue.
+            Exception: see `results`.
         """
         wait, deadline = wait or Wait(), deadline_of(timeout)
         return shielded(lambda: self._values(deadline, wait), wait.drop)
@@ -295,17 +296,17 @@ class InvocationGroup(Generic[R_co]):
         return values
 
     def bar(self, description: str = "") -> contextlib.AbstractContextManager[None]:
-        """A block during which a terminal shows how many calls have ended."""
+        """A block with a progress bar on the terminal that counts the calls that have ended."""
         return bar_of(self._invocations, description)
 
     def progress(self, description: str = "") -> Self:
-        """Wait until all calls have ended, and show a progress bar on the terminal meanwhile.
+        """Wait until all calls have ended, and show a progress bar on the terminal.
 
-        On standard error, and none if that is no terminal. Returns the group; failures are raised
-        by whoever asks for the results.
+        The bar appears on standard error if that is a terminal. Returns the group. Failures are
+        not raised here but by `results`.
 
         Args:
-            description: stands before the bar.
+            description: text in front of the bar.
         """
         with self.bar(description):
             for delivery in _deliveries(self._invocations):
@@ -313,10 +314,10 @@ class InvocationGroup(Generic[R_co]):
         return self
 
     async def async_results(self) -> AsyncIterator[R_co]:
-        """The values in input order, each as soon as it and those before it are there.
+        """Yield the values in input order, each as soon as it and all before it are there.
 
         Raises:
-            Exception: as `results`.
+            Exception: see `results`.
         """
         for index, invocation in enumerate(self._invocations):
             with naming_item(index, len(self)):
@@ -324,14 +325,14 @@ class InvocationGroup(Generic[R_co]):
             yield value
 
     def cancel(self) -> int:
-        """Cancel the calls that have not ended; returns how many."""
+        """Cancel the calls that have not ended, and return how many they were."""
         return sum(invocation.cancel() for invocation in self._invocations)
 
     def abandon(self, *, stop: bool = False) -> None:
-        """Nobody wants the outcomes any more.
+        """Abandon the calls: they do not run, or their results are dropped.
 
         Args:
-            stop: end the bodies that run.
+            stop: stop the bodies that are running.
         """
         for invocation in self._invocations:
             invocation.abandon(stop=stop)
@@ -345,14 +346,14 @@ def _called(
 ) -> Invocation[V]:
     if not hasattr(task, "submit"):
         raise TypeError(
-            f"{task!r} cannot be called later: `then` takes a function with @app.task. A direct "
-            "task takes an invocation as an argument, and waits for it"
+            f"{task!r} cannot be called later: `then` takes a function with @app.task. Pass the "
+            "invocation to a direct task as an argument: it waits for the result"
         )
     return task(first, *args, **kwargs)
 
 
 def _deliveries(invocations: Iterable[Invocation[Any]]) -> dict[PendingResult, int]:
-    """The files of calls, each with the number of the calls; none of those that ran inline."""
+    """The pending results of calls, each with its number of calls. Inline calls have none."""
     found: dict[PendingResult, int] = {}
     for each in invocations:
         delivery = getattr(each, "_delivery", None)
@@ -364,7 +365,7 @@ def _deliveries(invocations: Iterable[Invocation[Any]]) -> dict[PendingResult, i
 def bar_of(
     invocations: Iterable[Invocation[Any]], description: str = ""
 ) -> contextlib.AbstractContextManager[None]:
-    """A block during which a terminal shows how many of the calls have ended."""
+    """A block with a progress bar on the terminal that counts the calls that have ended."""
     from fsqueue.results.progress_bar import bar
 
     return bar(_deliveries(invocations), description)
@@ -372,7 +373,7 @@ def bar_of(
 
 @contextlib.contextmanager
 def naming_item(index: int, count: int) -> Iterator[None]:
-    """Note on an exception which member of a group it came from."""
+    """Add a note to an exception that names the member of the group."""
     try:
         yield
     except BaseException as error:

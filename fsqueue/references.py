@@ -1,7 +1,7 @@
-"""Invocations as arguments: in the bytes each is a reference, and a value when they are read.
+"""References to invocations among serialized arguments. Decoding replaces them with results.
 
-Pickle meets them wherever they are nested. Who encodes arguments collects what it meets; who
-decodes them for a body says what the values are.
+Pickle finds the invocations wherever they are nested. `collecting` records them while arguments
+are encoded. `resolving` supplies their values while arguments are decoded for a body.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ _MARK = "$fsqueue.result"
 
 
 class Referable(Protocol):
-    """What can be referred to."""
+    """An object that a reference can stand for."""
 
     id: str
 
 
 class _Local(threading.local):
-    """What this thread is doing."""
+    """What this thread is encoding or decoding."""
 
     met: list[Any] | None = None
     look_up: Callable[[str], Any] | None = None
@@ -34,7 +34,7 @@ _here = _Local()
 
 @contextlib.contextmanager
 def collecting() -> Iterator[list[Any]]:
-    """Within the block what is encoded may refer to invocations; they are put into the list."""
+    """A block in which encoded values may contain invocations. The list collects them."""
     outer, _here.met = _here.met, []
     try:
         yield _here.met
@@ -43,37 +43,37 @@ def collecting() -> Iterator[list[Any]]:
 
 
 def reference(invocation: Referable) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-    """What `__reduce__` returns for an invocation.
+    """The value of an invocation's `__reduce__`.
 
     Raises:
-        TypeError: nothing is being encoded that may refer to one.
+        TypeError: the value being encoded must not contain an invocation.
     """
     if _here.met is None:
         raise TypeError(
-            "an invocation can be sent as an argument of a call only, where its result takes its "
-            "place: send its id, and get it back with app.invocation(id)"
+            "an invocation can only be sent as an argument of a call, where its result replaces "
+            "it: send its id, and get the invocation back with app.invocation(id)"
         )
     _here.met.append(invocation)
     return value_of, (invocation.id,)
 
 
 def mark(invocation: Referable) -> dict[str, str]:
-    """What stands for an invocation in JSON."""
+    """The JSON form of an invocation."""
     reference(invocation)
     return {_MARK: invocation.id}
 
 
 def value_if_marked(value: Any) -> Any:
-    """The result that a mark in JSON stands for; other values as they are."""
+    """The result for the JSON form of an invocation; other values unchanged."""
     return value_of(value[_MARK]) if type(value) is dict and value.keys() == {_MARK} else value
 
 
 def replaced(value: Any, change: Callable[[Any], Any]) -> Any:
-    """A value with parts of it, in lists, tuples and dicts, replaced; itself if none is.
+    """A copy of a value with parts in lists, tuples and dicts replaced, or the value itself.
 
     Args:
         value: any value.
-        change: gives the replacement of a part, or the part itself.
+        change: returns the replacement of a part, or the part itself.
     """
     new = change(value)
     if new is not value:
@@ -90,7 +90,7 @@ def replaced(value: Any, change: Callable[[Any], Any]) -> Any:
 
 @contextlib.contextmanager
 def resolving(look_up: Callable[[str], Any]) -> Iterator[None]:
-    """Within the block references are decoded to what `look_up` gives for an invocation's id."""
+    """A block in which each reference is decoded to `look_up(invocation_id)`."""
     outer, _here.look_up = _here.look_up, look_up
     try:
         yield
@@ -99,18 +99,18 @@ def resolving(look_up: Callable[[str], Any]) -> Iterator[None]:
 
 
 def value_of(invocation_id: str) -> Any:
-    """What pickle calls for a reference."""
+    """Unpickle a reference."""
     look_up = _here.look_up or Unresolved
     return look_up(invocation_id)
 
 
 def given(value: Any) -> Any:
-    """What pickle calls for what stands in the bytes itself: a group is the list of its members."""
+    """Unpickle a value that the bytes contain themselves: a group is the list of its members."""
     return value
 
 
 class Unresolved:
-    """Stands for a result where arguments are only looked at."""
+    """Stands for a result where arguments are only displayed."""
 
     def __init__(self, invocation_id: str) -> None:
         self.id = invocation_id

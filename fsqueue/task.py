@@ -1,4 +1,4 @@
-"""A function that can be called through the queue."""
+"""Tasks: functions that can be called through the queue."""
 
 from __future__ import annotations
 
@@ -45,18 +45,18 @@ R = TypeVar("R")
 _FORMS = 100
 
 OnEnd: TypeAlias = "Callable[[str, str, Any, BaseException | None], object]"
-"""Told of a call that has run inline: the task, its id, its value or what it raised."""
+"""Called after an inline call: with the task, the call's id, its value, and its exception."""
 
 
 class Task(Generic[P, R]):
-    """A function of a module, under its name ``module.function``. Calling it returns at once.
+    """A function that workers run, by its name ``module.function``. Calling it returns at once.
 
     Attributes:
-        name: under which workers find it.
+        name: the name by which workers find it.
         func: the function itself.
-        body: what a worker calls.
+        body: the function that a worker calls.
         settings: the options in force.
-        triggers: what makes it run by itself.
+        triggers: run it without a caller.
     """
 
     def __init__(
@@ -86,18 +86,18 @@ class Task(Generic[P, R]):
         return f"<Task {self.name}>"
 
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> Invocation[R]:
-        """Make the call; its value is the invocation's ``result``.
+        """Publish a call. The invocation's ``result`` is its value.
 
         Raises:
             TypeError: the arguments do not fit the function.
-            SerializationError: the task's serializer cannot write an argument.
+            SerializationError: an argument cannot be serialized.
             SpoolError: the shared directory cannot be used.
-            OSError: the shared directory did not take the call.
+            OSError: the call could not be written to the shared directory.
         """
         return self.submit(args, kwargs)
 
     def options(self, **options: Unpack[TaskOptions]) -> Task[P, R]:
-        """This task with other options, for the calls that are made with it.
+        """The same task with other options.
 
         Raises:
             TypeError: an option is unknown.
@@ -127,12 +127,12 @@ class Task(Generic[P, R]):
 
     @property
     def serializer(self) -> Serializer:
-        """How arguments and results are written, if a call's options do not say."""
+        """How arguments and results of calls are serialized."""
         return self._publisher.codec(self.settings)
 
     @property
     def forced_inline(self) -> bool:
-        """Whether ``dev_mode_force_sync_tasks`` is set now."""
+        """Whether ``dev_mode_force_sync_tasks`` is set."""
         return self._session.conf.dev_mode_force_sync_tasks
 
     def bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Arguments:
@@ -149,7 +149,7 @@ class Task(Generic[P, R]):
         return Arguments(args, dict(kwargs))
 
     def bound(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> inspect.BoundArguments:
-        """Arguments under the names of the function's parameters.
+        """Arguments by the names of the function's parameters.
 
         Raises:
             TypeError: they do not fit.
@@ -168,12 +168,12 @@ class Task(Generic[P, R]):
     def submit(
         self, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, keep: bool = True
     ) -> Invocation[R]:
-        """Make one call.
+        """Publish one call.
 
         Args:
             args: positional arguments.
             kwargs: keyword arguments.
-            keep: the outcome stays readable for everybody until it expires.
+            keep: the outcome stays readable for every process until it expires.
         """
         if self.forced_inline:
             return self._inline(self.bind(args, kwargs))
@@ -183,7 +183,7 @@ class Task(Generic[P, R]):
     def prepared(
         self, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, keep: bool
     ) -> Callable[[], Invocation[R]]:
-        """A function that makes one call, whose arguments are serialized now."""
+        """Serialize the arguments of a call now, and return a function that publishes it."""
         call = self.bind(args, kwargs)
         packed = self._publisher.encode(*call, self.settings)
 
@@ -201,29 +201,27 @@ class Task(Generic[P, R]):
     def _lanes_of(self, call: Arguments, common: Mapping[str, Any]) -> tuple[str, ...]:
         return self._publisher.lanes(self.settings, lambda: self.bound(*call.sharing(common)))
 
-    def fire(
-        self, occasion: IdempotencyKey, args: tuple[Any, ...], kwargs: Mapping[str, Any]
-    ) -> bool:
-        """Make one call for a trigger, unless its key was taken; True if it was made now.
+    def fire(self, key: IdempotencyKey, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
+        """Publish one call for a trigger, unless its key was used before. True if it is new.
 
         Raises:
-            OSError: the shared directory failed; to try again does what is left to do.
+            OSError: the shared directory failed. A repetition completes what is left to do.
         """
         call = self.bind(args, kwargs)
         packed = self._publisher.encode(*call, self.settings)
-        return self._publisher.fire(occasion, packed, self.settings, self._lanes_of(call, {}))
+        return self._publisher.fire(key, packed, self.settings, self._lanes_of(call, {}))
 
     @contextlib.contextmanager
     def inline(
         self, invocation_id: str = "inline", report: InlineReport | None = None
     ) -> Iterator[InlineEnd]:
-        """A block whose code is the body of a call, run where it is called.
+        """A block that contains the body of a call which runs in this thread.
 
-        The block puts the value into what it is given; triggers are told how it ends.
+        The block stores the value in the object that it gets. Triggers fire when it ends.
 
         Args:
             invocation_id: the call's id, for the body.
-            report: takes what the body says; None: nobody asks for it.
+            report: receives the body's output and progress; None: they are not needed.
         """
         from fsqueue.runner.attempt.inline import (
             InlineCurrent,
@@ -245,42 +243,44 @@ class Task(Generic[P, R]):
         self._on_end(self.name, invocation_id, end.value, None)
 
     def as_sent(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Arguments:
-        """The arguments of an inline call as its body gets them.
+        """The arguments of an inline call in the form that its body gets.
 
-        With the serializer "json" as a worker would get them; others' copies are not worth it.
+        With the serializer "json", they are what a worker would get. Other serializers change
+        nothing, so a copy is not worth its cost.
         """
         made, common = self._publisher.as_sent((args, dict(kwargs)), self.settings)
         return Arguments(tuple(made), common)
 
     def as_returned(self, value: Any) -> Any:
-        """The value of an inline call as its caller gets it."""
+        """The value of an inline call in the form that its caller gets."""
         return self._publisher.as_sent(value, self.settings, "result")
 
     def parallelize(
         self, items: Iterable[Item], common_args: Mapping[str, Any] | None = None
     ) -> InvocationGroup[R]:
-        """Make one call per item.
+        """Publish one call per item.
 
         Args:
-            items: for each call a tuple of positional arguments, a dict of arguments by name,
+            items: for each call, a tuple of positional arguments, a dict of arguments by name,
                 or ``task.args(...)``.
-            common_args: arguments by name that all calls share; they are serialized once. An
-                item's own argument of the same name counts.
+            common_args: arguments by name that all calls share. They are serialized once. An
+                item's own argument of the same name takes precedence.
 
         Raises:
-            TypeError: an item is none of these, or does not fit the function; no call of
-                the group was made.
+            TypeError: an item has another type or does not fit the function. No call of the group
+                was published.
             SerializationError: an argument cannot be serialized. The message names the item and
-                the argument; no call of the group was made.
-            OSError: the shared directory failed. The calls made before that are withdrawn; those
-                that a worker has started meanwhile run to their end, and nobody gets their results.
+                the argument. No call of the group was published.
+            OSError: the shared directory failed. The calls published before that are withdrawn.
+                Calls that a worker has already started run to their end, and their results are
+                dropped.
         """
         return self.submit_all(items, common_args or {})
 
     def submit_all(
         self, items: Iterable[Item], common: Mapping[str, Any], *, keep: bool = True
     ) -> InvocationGroup[R]:
-        """Make the calls of a group. All are checked before the first one is made."""
+        """Publish the calls of a group, after checking all of them."""
         calls = self.calls_of(items, common)
         if self.forced_inline:
             return InvocationGroup([self._inline(call.sharing(common)) for call in calls])
@@ -308,11 +308,11 @@ class Task(Generic[P, R]):
         return InlineInvocation(run)
 
     def announce(self, on_end: OnEnd) -> None:
-        """Tell of each call that runs inline from now on when it has ended."""
+        """Set the function that is called after each inline call."""
         self._on_end = on_end
 
     def calls_of(self, items: Iterable[Item], common: Mapping[str, Any]) -> list[Arguments]:
-        """The calls of a group, each checked, without the common arguments."""
+        """Check the calls of a group; returns them without the common arguments."""
         return [self._call_of(item, common, index) for index, item in enumerate(items)]
 
     def _call_of(self, item: Item, common: Mapping[str, Any], index: int) -> Arguments:
@@ -324,7 +324,7 @@ class Task(Generic[P, R]):
         return call
 
     def _by_position(self, call: Arguments) -> Arguments:
-        """Move positional-only parameters, which a dict can only name, to their places."""
+        """Move positional-only parameters that are given by name to their positions."""
         only = self._only_positional[len(call.args) :]
         named = [name for name in only if name in call.kwargs]
         if not named:

@@ -1,6 +1,6 @@
-"""A filesystem that fails on purpose, to see what becomes of a spool.
+"""A filesystem that fails on purpose, to test how a spool reacts.
 
-A store over it behaves like any other, until a fault strikes::
+A store on it behaves like any other until a fault occurs::
 
     from fsqueue.spool.store.opening import open_store
     from fsqueue.testing import Fault, FaultyFilesystem
@@ -38,9 +38,9 @@ CRASH_STATUS: Final = 86
 NAME_VERBS: Final = frozenset({"create", "rename", "link", "unlink", "mkdir", "rmdir"})
 """Verbs that change names, each a round trip to the file server and a write to its journal."""
 
-# What a client of a network filesystem reports when the server carried the call out, the answer
-# got lost, and the repetition found it done. Other calls can be repeated without harm; there a
-# mount that gives up waiting ("soft") reports EIO.
+# The error that a client of a network filesystem reports when the server carried out the call, its
+# reply got lost, and the repeated call found the work done. Other calls can be repeated without
+# harm; for these a mount that gives up waiting ("soft") reports EIO.
 _REPEATED: Final = MappingProxyType(
     {
         "rename": errno.ENOENT,
@@ -58,25 +58,25 @@ class Effect(enum.Enum):
     FAIL = enum.auto()
     """The call is not made; an `OSError` is raised."""
     LOSE_REPLY = enum.auto()
-    """The call is made; then what its repetition would report is raised."""
+    """The call is made. Then the error that a repeated call would report is raised."""
     EXIT_BEFORE = enum.auto()
     """The process ends instead of the call: no `finally`, no `atexit`, as with SIGKILL."""
     EXIT_AFTER = enum.auto()
-    """The process ends as soon as the call has been made."""
+    """The process ends right after the call."""
     STALE = enum.auto()
-    """A listing answers what the one before it did, for the same folder."""
+    """A listing repeats the previous listing of the same folder."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One fault, and which call it strikes.
+    """One fault, and the calls that it affects.
 
     Args:
         effect: what happens.
-        at: strikes the call of this number, from 1, among those that match; None strikes all.
+        at: number of the affected call among those that match, from 1; None affects all.
         verb: matches calls of this verb; None matches all.
-        path: matches calls whose path, or whose target, contains this text.
-        code: an `errno` for `Effect.FAIL`; for `Effect.LOSE_REPLY` 0 is the verb's own.
+        path: matches calls whose path or target contains this text.
+        code: the `errno` of `Effect.FAIL`; for `Effect.LOSE_REPLY`, 0 chooses the verb's usual one.
     """
 
     effect: Effect
@@ -89,37 +89,37 @@ class Fault:
     def fail(
         cls, code: int = errno.EIO, *, at: int | None = 1, verb: str | None = None, path: str = ""
     ) -> Fault:
-        """The call fails with `code` and has done nothing."""
+        """The call fails with `code` and does nothing."""
         return cls(Effect.FAIL, at, verb, path, code)
 
     @classmethod
     def lost_reply(
         cls, *, at: int | None = 1, verb: str | None = None, path: str = "", code: int = 0
     ) -> Fault:
-        """The call is done and seems to have failed, as when a network filesystem repeats it."""
+        """The call succeeds but reports an error, as when a network filesystem repeats it."""
         return cls(Effect.LOSE_REPLY, at, verb, path, code)
 
     @classmethod
     def crash(
         cls, *, after: bool, at: int | None = 1, verb: str | None = None, path: str = ""
     ) -> Fault:
-        """The process ends, right before the call or right after it."""
+        """The process ends right before or right after the call."""
         return cls(Effect.EXIT_AFTER if after else Effect.EXIT_BEFORE, at, verb, path)
 
     @classmethod
     def stale(cls, *, at: int | None = None, path: str = "") -> Fault:
-        """Listings show the folder as it was at the listing before."""
+        """Listings repeat the previous listing of the folder."""
         return cls(Effect.STALE, at, "listdir", path)
 
     def matches(self, operation: Operation) -> bool:
-        """Whether the fault is meant for such calls."""
+        """Whether the fault can affect this call."""
         if self.verb not in {None, operation.verb}:
             return False
         return self.path in operation.path or self.path in operation.target
 
 
 class Operation(NamedTuple):
-    """A call that was made, or that a fault has struck."""
+    """A call, made or replaced by a fault."""
 
     verb: str
     path: str
@@ -136,17 +136,17 @@ class FilesystemOptions(TypedDict, total=False):
 
 
 class FaultyFilesystem(Filesystem):
-    """A `Filesystem` whose calls are recorded, and fail as told.
+    """A `Filesystem` that records its calls and injects faults.
 
-    Safe for use by several threads; the calls are numbered in the order in which they begin.
+    Several threads can use it. Calls are numbered in the order in which they begin.
 
     Args:
         faults: see `inject`.
         options: those of `Filesystem`.
 
     Attributes:
-        trace: the calls since the last `inject`, in order; readings of the clock are none.
-        clock_offset: seconds by which this host's steady clock is ahead of the real one.
+        trace: the calls since the last `inject`, in order, without clock readings.
+        clock_offset: seconds by which this host's monotonic clock is ahead of the real one.
     """
 
     def __init__(self, faults: Iterable[Fault] = (), **options: Unpack[FilesystemOptions]) -> None:
@@ -160,17 +160,17 @@ class FaultyFilesystem(Filesystem):
         self.inject(*faults)
 
     def inject(self, *faults: Fault) -> None:
-        """Begin a new trace with these faults instead of the former; none heals the disk."""
+        """Begin a new trace, with these faults in place of all former ones."""
         with self._mutex:
             self.trace = []
             self._pending = [(fault, []) for fault in faults]
 
     def count(self, *verbs: str) -> int:
-        """How many calls of these verbs the trace holds; without verbs, of all."""
+        """The number of calls of these verbs in the trace; without verbs, of all calls."""
         return sum(1 for operation in self.trace if not verbs or operation.verb in verbs)
 
     def monotonic(self) -> float:
-        """Seconds of a steady clock that `clock_offset` moves."""
+        """Seconds of a monotonic clock that `clock_offset` shifts."""
         return super().monotonic() + self.clock_offset
 
     def _call(self, verb: str, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -191,14 +191,14 @@ class FaultyFilesystem(Filesystem):
             if effect is Effect.EXIT_AFTER:
                 os._exit(CRASH_STATUS)
         if fault and effect is Effect.LOSE_REPLY:
-            if verb in {"create", "append"}:  # nobody else will close it
+            if verb in {"create", "append"}:  # the caller never gets the descriptor
                 os.close(cast("int", result))
             raise _error(fault.code or _REPEATED.get(verb, errno.EIO), operation)
         self._remember(operation, result)
         return result
 
     def _describe(self, verb: str, args: tuple[object, ...]) -> Operation:
-        if args and isinstance(args[0], int):  # a file that is open
+        if args and isinstance(args[0], int):  # a descriptor
             return Operation(verb, self._paths.get(args[0], ""))
         paths = [arg for arg in args[:2] if isinstance(arg, str)]
         return Operation(verb, *paths)

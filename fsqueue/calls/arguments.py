@@ -1,4 +1,4 @@
-"""What a call is made of: the arguments, and the name of the task."""
+"""The arguments of a call, and the name of its task."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ class Arguments(NamedTuple):
     kwargs: dict[str, Any]
 
     def sharing(self, common: Mapping[str, Any]) -> Arguments:
-        """These arguments and the common ones of a group; an own one of the same name counts."""
+        """These arguments plus a group's common ones. The call's own arguments take precedence."""
         return Arguments(self.args, {**common, **self.kwargs})
 
 
 def args(*positional: Any, **keywords: Any) -> Arguments:
-    """The arguments of one call of a fan-out, written as in the call itself."""
+    """The arguments of one call of a fan-out, written as in a call."""
     return Arguments(positional, keywords)
 
 
@@ -35,10 +35,10 @@ Item: TypeAlias = "tuple[Any, ...] | dict[str, Any] | Arguments"
 
 
 def argument_at(path: str) -> str:
-    """Which argument a part of ``(args, kwargs)`` belongs to, in words.
+    """Describe the argument that contains a part of ``(args, kwargs)``, for messages.
 
     Args:
-        path: where the part is, such as ``[0][2]['x']``: in the third positional argument.
+        path: the part, such as ``[0][2]['x']``, which is in the third positional argument.
     """
     match = _ARGUMENT.fullmatch(path)
     if match is None:
@@ -49,10 +49,10 @@ def argument_at(path: str) -> str:
 
 
 def as_arguments(item: Item) -> Arguments:
-    """One call's arguments, however they are given.
+    """The arguments of one call, from any of the forms that users can write.
 
     Raises:
-        TypeError: they are none.
+        TypeError: the item has another type.
     """
     if isinstance(item, Arguments):
         return item
@@ -69,8 +69,8 @@ def task_name(func: Callable[..., Any]) -> str:
     """The name under which a worker in another process can import a function.
 
     Raises:
-        RuntimeError: it belongs to the main script.
-        TypeError: no import leads to it, or it is no plain function.
+        RuntimeError: the function belongs to the main script.
+        TypeError: it cannot be imported, or it is not a plain function.
     """
     if not inspect.isfunction(func):
         raise TypeError(f"only functions can become tasks, not {func!r}")

@@ -1,38 +1,38 @@
-"""How many calls of a fan-out share a file, when the task's option says "auto"."""
+"""Chooses batch sizes: how many calls of a fan-out share a file when the option is "auto"."""
 
 from __future__ import annotations
 
 import math
 
-# A batch should take about so many seconds: then the cost of its files hardly counts, and nobody
-# waits long behind it.
+# Target duration of a batch in seconds: long enough that the cost of its files hardly matters, and
+# short enough that other calls do not wait long behind it.
 _TARGET = 0.05
 _LARGEST = 1000
-# Each slot should get so many batches at least, so that all are busy until the end.
+# Each slot should get at least this many batches, so that all slots are busy until the end.
 _BATCHES_PER_SLOT = 4
 _LARGEST_UNKNOWN = 16
-# Weight of the latest duration among those before.
+# Weight of the latest duration in the moving average.
 _WEIGHT = 0.2
 
 
 class BatchSizer:
-    """What is known of how long the calls of a task take."""
+    """Chooses a batch size from the durations of earlier calls of the task."""
 
     def __init__(self) -> None:
         self._seconds: float | None = None
 
     def learn(self, seconds: float) -> None:
-        """Take in the duration of one call."""
-        # No lock: a thread that is faster may be overlooked, and it is an estimate.
+        """Add the duration of one call, in seconds."""
+        # No lock: concurrent threads may lose a value, and this is only an estimate.
         known = seconds if self._seconds is None else self._seconds
         self._seconds = known + _WEIGHT * (seconds - known)
 
     def batch_size(self, count: int, slots: int) -> int:
-        """Calls in each batch.
+        """The number of calls in each batch.
 
         Args:
-            count: calls of the fan-out.
-            slots: calls that run at the same time, as far as is known.
+            count: number of calls of the fan-out.
+            slots: known number of calls that can run at the same time.
         """
         fair = max(1, math.ceil(count / (_BATCHES_PER_SLOT * max(1, slots))))
         if self._seconds is None:

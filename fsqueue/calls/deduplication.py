@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 
 class ReuseKeys(NamedTuple):
-    """What a call has in common with those that it repeats.
+    """The keys by which a call can reuse another call.
 
     Attributes:
-        once: under this key one call is pending.
-        cache: under this key its result is found.
-        cache_ttl: how old a result may be, in seconds.
+        once: key of the pending call to reuse; None: do not reuse a pending call.
+        cache: key of the cached result to reuse; empty: do not reuse a result.
+        cache_ttl: maximum age of the result, in seconds.
     """
 
     once: Key | None = None
@@ -30,25 +30,25 @@ class ReuseKeys(NamedTuple):
 
     @property
     def name(self) -> str:
-        """The same for those of a group that are one."""
+        """Equal for calls of a group that share one invocation."""
         return self.cache or (self.once.name if self.once is not None else "")
 
     @property
     def lanes(self) -> tuple[str, ...]:
-        """Those with one cached result take turns: who comes second finds the first one's."""
+        """A limit of one at a time, so that the second call finds the first one's cached result."""
         return (f"{self.cache}-1",) if self.cache else ()
 
 
 def reuse_keys(
     scope: Sequence[str], settings: CallSettings, bound: inspect.BoundArguments, ttl: float
 ) -> ReuseKeys:
-    """What a call has in common with others.
+    """The keys by which a call can reuse another call.
 
     Args:
         scope: names of application, task and serializer.
-        settings: of the call.
+        settings: the call's options.
         bound: its arguments.
-        ttl: how old a result may be if the settings do not say, in seconds.
+        ttl: default for the maximum age of a result, in seconds.
 
     Raises:
         SerializationError: an argument can neither be taken apart nor pickled.
@@ -71,17 +71,17 @@ def _key(scope: Sequence[str], settings: CallSettings, bound: inspect.BoundArgum
 
 
 def check_content(task: str, settings: CallSettings, wanted: Key, found: str, holder: str) -> None:
-    """See whether the call that is pending under a key may stand for another.
+    """Check that a call may reuse the pending call with its key.
 
     Args:
-        task: its name.
-        settings: of the call.
-        wanted: of the call.
-        found: the content of the one that is pending.
-        holder: its id.
+        task: the task's name.
+        settings: the call's options.
+        wanted: the call's key.
+        found: the arguments digest of the pending call.
+        holder: the id of the pending call.
 
     Raises:
-        DifferentArgumentsError: it may not.
+        DifferentArgumentsError: the other arguments differ, and the options forbid that.
     """
     if settings.on_diff_non_key_args_raise and found != wanted.content:
         same = (
@@ -94,10 +94,10 @@ def check_content(task: str, settings: CallSettings, wanted: Key, found: str, ho
 
 
 def check_group(task: str, settings: CallSettings, keys: Iterable[ReuseKeys]) -> None:
-    """See whether calls of a group that are one may stand for each other.
+    """Check that calls of a group with the same key may share one invocation.
 
     Raises:
-        DifferentArgumentsError: they may not.
+        DifferentArgumentsError: their other arguments differ, and the options forbid that.
     """
     firsts: dict[str, Key] = {}
     for key in filter(None, (each.once for each in keys)):

@@ -1,11 +1,11 @@
-"""What tells two calls of a task apart: a digest of their arguments.
+"""Digests of arguments, by which calls of a task are compared.
 
-It is the same in every process and for every order of dict items and set elements. A value of a
-type that `_Forms` does not know is what its pickle says (`__reduce_ex__`): which class or
-function makes it, of which parts. That has a weakness, to one side only: objects that are equal can
-have different digests, when they keep something beside their value (a cache, an order) or when
-other versions of Python or of their package pickle them otherwise. Code is no part of a
-digest: a function is its name, unless no import leads to it.
+A digest is the same in every process and for every order of dict items and set elements. For a
+type that `_Forms` does not know, it covers what `__reduce_ex__` returns: the class or function that
+makes the value, and the parts it is made of. This errs in one direction only: equal objects can
+have different digests, if they keep something beside their value (a cache, an order) or if another
+version of Python or of their package pickles them differently. A digest does not cover code: a
+function counts by its name, unless it cannot be imported.
 """
 
 from __future__ import annotations
@@ -36,17 +36,17 @@ _KIND = "value"
 _PATHS = frozenset({PosixPath, PurePosixPath, PureWindowsPath, WindowsPath})
 _CONTAINERS = frozenset({tuple, list, dict, set, frozenset})
 _PROTOCOL = 5
-# What is longer stands as its digest in what holds it.
+# A longer form is replaced by its digest.
 _LONGEST_FORM = 256
 
 
 def digest_of(value: Any) -> str:
-    """A digest of a value, in hexadecimal; values of different types differ: 1, 1.0, True, "1".
+    """A hexadecimal digest of a value. Values of different types differ: 1, 1.0, True, "1".
 
     Raises:
-        SerializationError: a part of it can neither be taken apart nor pickled.
+        SerializationError: a part of the value can neither be taken apart nor pickled.
     """
-    with collecting():  # an invocation is what its id is
+    with collecting():  # an invocation counts by its id
         try:
             form = _Forms().of(value)
         except (_CycleError, RecursionError):
@@ -59,7 +59,7 @@ def arguments_of(bound: inspect.BoundArguments, names: Sequence[str] = ()) -> di
 
     Args:
         bound: arguments of one call.
-        names: pick these alone; what a call lacks is left out. Empty: all.
+        names: select only these, as far as the call has them. Empty: all.
     """
     bound.apply_defaults()
     if not names:
@@ -69,10 +69,10 @@ def arguments_of(bound: inspect.BoundArguments, names: Sequence[str] = ()) -> di
 
 
 def check_key_arguments(signature: inspect.Signature, names: Iterable[str]) -> None:
-    """See that a function has parameters of these names.
+    """Check that a function has parameters with these names.
 
     Raises:
-        ValueError: it has not.
+        ValueError: it lacks one.
     """
     known = signature.parameters
     unknown = [name for name in names if name not in known]
@@ -95,11 +95,11 @@ class _CycleError(Exception):
 
 
 class _Forms:
-    """Canonical bytes of the parts of one value. No two different values have the same ones."""
+    """Canonical bytes of a value's parts. Different values never have the same bytes."""
 
     def __init__(self) -> None:
         self._known: dict[int, bytes] = {}
-        self._alive: list[Any] = []  # so that no other object gets the number of a known one
+        self._alive: list[Any] = []  # so that no other object gets the id of a known one
         self._open: set[int] = set()
 
     def of(self, value: Any) -> bytes:
@@ -140,9 +140,9 @@ class _Forms:
         return _join(kind, parts if isinstance(value, list | tuple) else sorted(parts))
 
     def _of_memory(self, value: Any) -> bytes | None:
-        """An array by its numbers, however they lie in memory; None if it is none, or has others.
+        """The form of an array of numbers, for any memory layout; None for other values.
 
-        Subclasses of numpy's array are not looked at: some are more than their memory.
+        Subclasses of numpy's array are excluded, because some contain more than their memory.
         """
         numpy = sys.modules.get("numpy")
         if type(value) is not array and (
@@ -184,7 +184,7 @@ class _Forms:
 
 
 def _of_global(value: Any, name: str) -> bytes:
-    """Module and name of what an import leads to."""
+    """The form of an importable object: its module and name."""
     module = getattr(value, "__module__", None) or type(value).__module__
     found: Any = sys.modules.get(module)
     for part in name.split("."):

@@ -1,6 +1,7 @@
-"""Options of tasks: call > decorator > environment > file > default, each checked where it stands.
+"""Task options, by precedence: call, decorator, environment, file, default.
 
-`CallSettings` is the only list of them; `TaskOptions` gives type checkers their names.
+Each is checked at its source. `CallSettings` is the only list of options. `TaskOptions` repeats
+their names for type checkers.
 """
 
 from __future__ import annotations
@@ -29,11 +30,11 @@ if TYPE_CHECKING:
 
 Duration = Annotated[float, Meta(gt=0, le=LONGEST, extra={"unit": "seconds"})]
 
-# The names of slots have room for that: see `fsqueue.spool.format.names.Slot`.
+# The names of pending files cannot express later times: see `fsqueue.spool.format.names.Slot`.
 _LATEST = datetime(2200, 1, 1, tzinfo=UTC).timestamp()
 
 Concurrency = Literal["disabled", "task", "arguments", "keys"]
-"""Which calls are told apart."""
+"""Which calls count as equal."""
 
 
 def _doc(description: str, **bounds: Any) -> Meta:
@@ -41,7 +42,7 @@ def _doc(description: str, **bounds: Any) -> Meta:
 
 
 class HeaderFields(TypedDict, total=False):
-    """Fields of a `Call` that options decide about; what is as usual is left out."""
+    """Fields of a `Call` that depend on options. Defaults are left out."""
 
     members: int
     blob: str
@@ -59,7 +60,7 @@ class HeaderFields(TypedDict, total=False):
 
 
 class CallSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """How a call is run."""
+    """The options of a call."""
 
     max_attempts: Annotated[
         Count | None,
@@ -142,26 +143,26 @@ class CallSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def reuses_calls(self) -> bool:
-        """Whether a call may have the outcome of another: then it has a file of its own."""
+        """Whether a call can reuse another one. Such calls never share a file."""
         return self.registration_concurrency != "disabled" or self.call_result_cache
 
     @property
     def by_arguments(self) -> bool:
-        """Whether calls take turns by their arguments: then no two of them share a file."""
+        """Whether a concurrency limit depends on arguments. Such calls never share a file."""
         return self.running_concurrency in {"arguments", "keys"}
 
     def delay(self, now: Callable[[], float]) -> float:
         """Seconds from now until a call may start: `countdown` or `eta`, whichever is later.
 
         Args:
-            now: tells seconds since the epoch on the file server; asked only if it matters.
+            now: gives the file server's time in seconds since the epoch; called only if needed.
         """
         if self.eta is None:
             return self.countdown
         return max(self.countdown, self.eta.timestamp() - now())
 
     def header(self) -> HeaderFields:
-        """What a call's header says of them, without what is as usual."""
+        """The options that a call's header contains, without defaults."""
         found: HeaderFields = {}
         policy = RetryPolicy(
             classes=self.retry_for,
@@ -212,10 +213,10 @@ class TaskOptions(TypedDict, total=False):
 
 
 def check_offers(offers: Iterable[TaskOffer]) -> None:
-    """Check the options that the configuration offers, whatever task they are for.
+    """Check all task options of the configuration.
 
     Raises:
-        ConfigError: an option is unknown or has a bad value; the message names the source.
+        ConfigError: an option is unknown or has a bad value. The message names the source.
     """
     for offer in offers:
         _accept(offer)
@@ -232,9 +233,9 @@ def settings_of(task: str, options: Mapping[str, Any], offers: Iterable[TaskOffe
     """The settings of a task.
 
     Args:
-        task: its name.
-        options: those of the decorator.
-        offers: those of the configuration, weakest first.
+        task: the task's name.
+        options: the options of the decorator.
+        offers: the options of the configuration, weakest first.
 
     Raises:
         TypeError: an option is unknown.
@@ -248,7 +249,7 @@ def settings_of(task: str, options: Mapping[str, Any], offers: Iterable[TaskOffe
 
 
 def changed(settings: CallSettings, options: Mapping[str, Any]) -> CallSettings:
-    """Settings with some of them replaced.
+    """A copy of settings with some options replaced.
 
     Raises:
         TypeError: an option is unknown.
@@ -291,7 +292,7 @@ def _names(value: Any) -> Any:
 
 
 def _profile(value: Any) -> str | None:
-    """Amounts of resources as the part of a queue's folder that names them."""
+    """Amounts of resources in the form that a queue's folder name contains."""
     if value is None:
         return None
     if not isinstance(value, str | dict):
@@ -303,7 +304,7 @@ def _profile(value: Any) -> str | None:
 
 
 def _class_names(value: Any) -> tuple[str, ...]:
-    """Exceptions as ``module.Class``; a name without a dot is a built-in one."""
+    """Exceptions as ``module.Class``. A name without a dot is a built-in exception."""
     items = [value] if isinstance(value, str | type) else value
     names = []
     for item in [items] if not hasattr(items, "__iter__") else items:

@@ -1,4 +1,4 @@
-"""Makes the files of a task's calls."""
+"""Serializes task calls and publishes them to the spool."""
 
 from __future__ import annotations
 
@@ -26,32 +26,32 @@ if TYPE_CHECKING:
     from fsqueue.spool.caller.client import IdempotencyKey, Receipt
     from fsqueue.spool.caller.session import Session
 
-# Common arguments of so many bytes are stored once, beside the calls.
+# Common arguments of at least this many bytes are stored once, in a blob beside the calls.
 _LARGE = 1 << 15
 
 
 class Packed(NamedTuple):
-    """The arguments of one call, ready to be written."""
+    """The serialized arguments of one call."""
 
     payload: Payload
     parents: tuple[PendingResult, ...] = ()
-    """The invocations among them, whose results take their places."""
+    """The invocations among the arguments."""
 
 
 class Shared(NamedTuple):
-    """The common arguments of a group, as they go with each of its files."""
+    """The common arguments of a group, in the form that each of its files contains."""
 
     data: bytes = b""
     blob: str = ""
     parents: tuple[PendingResult, ...] = ()
 
 
-ALONE = Shared()
+NOT_SHARED = Shared()
 """No common arguments."""
 
 
 class Publisher:
-    """Publishes the calls of one task, whatever options they are made with.
+    """Publishes the calls of one task, with any options.
 
     Args:
         task: the task's name.
@@ -60,10 +60,10 @@ class Publisher:
 
     def __init__(self, task: str, session: Session) -> None:
         self._task, self._session = task, session
-        self._pace = BatchSizer()
+        self._sizer = BatchSizer()
 
     def codec(self, settings: CallSettings) -> Serializer:
-        """How the calls are written."""
+        """The serializer of the calls."""
         return settings.serializer or self._session.conf.serializer
 
     def encode(
@@ -81,11 +81,11 @@ class Publisher:
             args: the positional arguments.
             kwargs: the arguments by name.
             settings: the call's options.
-            apart: large parts are not copied, as the call has its file for itself.
-            item: which call of a fan-out it is, for the error.
+            apart: do not copy large parts, because the call does not share its file.
+            item: names the call of a fan-out in the error.
 
         Raises:
-            SerializationError: an argument cannot be serialized; the message names it.
+            SerializationError: an argument cannot be serialized. The message names it.
         """
         from fsqueue.codec import uncopied
 
@@ -99,7 +99,7 @@ class Publisher:
         return Packed(Payload(data, buffers or ()), parents)
 
     def as_sent(self, value: Any, settings: CallSettings, what: str = "arguments") -> Any:
-        """What the other side would get, with the serializer "json"; or else the value itself."""
+        """What the other side gets with the serializer "json"; with others, the value itself."""
         if self.codec(settings) != "json":
             return value
         from fsqueue.codec import decode, encode
@@ -109,9 +109,9 @@ class Publisher:
         return decode(encode(value, name, codec="json", place=place), name, codec="json")
 
     def share(self, common: Mapping[str, Any], settings: CallSettings) -> Shared:
-        """Store the common arguments of a group, if they are large."""
+        """Serialize the common arguments of a group, and store them in a blob if they are large."""
         if not common:
-            return ALONE
+            return NOT_SHARED
         from fsqueue.codec import uncopied
 
         codec = self.codec(settings)
@@ -131,11 +131,11 @@ class Publisher:
     def lanes(
         self, settings: CallSettings, bound: Callable[[], inspect.BoundArguments]
     ) -> tuple[str, ...]:
-        """The lanes in which a call takes turns with others.
+        """The concurrency limits of a call, as names in the spool.
 
         Args:
-            settings: the call's.
-            bound: gives its arguments, if they matter.
+            settings: the call's options.
+            bound: gives its arguments; called only if they matter.
 
         Raises:
             SerializationError: an argument can neither be taken apart nor pickled.
@@ -152,7 +152,7 @@ class Publisher:
         return (f"{digest}-{settings.running_limit}",)
 
     def reuse_keys(self, settings: CallSettings, bound: inspect.BoundArguments) -> ReuseKeys:
-        """What a call has in common with others; `settings` have an option that asks for it.
+        """The keys by which a call can reuse another one, for settings that reuse calls.
 
         Raises:
             SerializationError: an argument can neither be taken apart nor pickled.
@@ -164,11 +164,11 @@ class Publisher:
         return reuse_keys(scope, settings, bound, session.conf.result_ttl)
 
     def cached(self, reuse: ReuseKeys, settings: CallSettings) -> Invocation[Any] | None:
-        """A call that has ended, whose result stands for that of another one."""
+        """A finished call whose result can be reused; None if there is none."""
         if not reuse.cache:
             return None
         session = self._session
-        session.client.now()  # so that it is known how old a result is
+        session.client.now()  # reads the clock that gives the result's age
         found = session.store.cache.get(reuse.cache, reuse.cache_ttl)
         if found is None:
             return None
@@ -184,7 +184,7 @@ class Publisher:
         size = settings.parallel_batch_size
         if isinstance(size, int):
             return size
-        return self._pace.batch_size(count, self._session.slots(self._queue(settings)))
+        return self._sizer.batch_size(count, self._session.slots(self._queue(settings)))
 
     def _queue(self, settings: CallSettings) -> str:
         return self._session.queue(settings.queue, settings.resources)
@@ -193,21 +193,29 @@ class Publisher:
         self,
         calls: Sequence[Packed],
         settings: CallSettings,
-        shared: Shared = ALONE,
+        shared: Shared = NOT_SHARED,
         *,
         keep: bool,
         ring: bool = True,
         reuse: ReuseKeys | None = None,
         lanes: tuple[str, ...] = (),
     ) -> list[Invocation[Any]]:
-        """Publish one file: a call, or a batch if there are several; the file takes turns.
+        """Publish one file with a call, or with a batch of several calls.
+
+        Args:
+            calls: the calls of the file.
+            settings: their options.
+            shared: their common arguments.
+            keep: the outcome stays readable for every process until it expires.
+            ring: wake the workers of the queue.
+            reuse: the keys by which the call can reuse a pending one.
+            lanes: its concurrency limits.
 
         Raises:
-            DifferentArgumentsError: another call is pending under its key, and differs too much.
-            UnknownInvocationError: the result of an invocation is to be an argument, and it is
-                nowhere.
-            ValueError: that invocation is one of another spool.
-            RuntimeError: the process is ending, and nobody else can receive the result.
+            DifferentArgumentsError: a call with the same key is pending, with other arguments.
+            UnknownInvocationError: an invocation among the arguments is not in the spool.
+            ValueError: an invocation among the arguments belongs to another spool.
+            RuntimeError: this process is ending, and only it could receive the result.
         """
         session = self._session
         client = session.client
@@ -245,7 +253,7 @@ class Publisher:
         delivery = self._delivery(
             receipt, settings, lanes, keep=keep, shared=once is not None, members=members
         )
-        delivery.parked = bool(parent)
+        delivery.deferred = bool(parent)
         return [Invocation(delivery, index if members else None) for index in range(len(calls))]
 
     def _delivery(
@@ -266,11 +274,11 @@ class Publisher:
             members=members,
             shared=shared,
             unpickles=self.codec(settings) != "json",
-            learn=self._pace.learn,
+            learn=self._sizer.learn,
         )
 
     def _last_unfinished(self, parents: Sequence[PendingResult]) -> str:
-        """The last that may not be over; the outcomes of the others are kept from now on."""
+        """The last parent that may not have ended. Renews the kept outcomes of the others."""
         store, found = self._session.store, ""
         for parent in parents:
             if not parent.is_over(store, self._session.conf.result_ttl):
@@ -279,18 +287,18 @@ class Publisher:
 
     def fire(
         self,
-        occasion: IdempotencyKey,
+        key: IdempotencyKey,
         call: Packed,
         settings: CallSettings,
         lanes: tuple[str, ...] = (),
     ) -> bool:
-        """Publish one call that is kept, unless its key was taken; True if it was done now."""
+        """Publish one call, unless its key was used before. True if it is new."""
         session = self._session
         client = session.client
-        # Who claims it lets it wait for the parents that are not over.
-        fields = self._header(settings, ALONE, 0, lanes, call.parents)
+        # The worker that claims it makes it wait for parents that have not ended.
+        fields = self._header(settings, NOT_SHARED, 0, lanes, call.parents)
         return client.fire(
-            occasion,
+            key,
             self._task,
             self._queue(settings),
             call.payload,
@@ -332,7 +340,7 @@ class Publisher:
 
 
 def _parents_of(calls: Sequence[Packed], shared: Shared) -> list[PendingResult]:
-    """The invocations among the arguments of a file's calls, each once."""
+    """The invocations among the arguments of a file's calls, without duplicates."""
     found = shared.parents
     for call in calls:
         found += call.parents
@@ -346,7 +354,7 @@ def _encode(
     codec: Serializer,
     place: Callable[[str], str] | None = None,
 ) -> tuple[bytes, tuple[PendingResult, ...]]:
-    """Arguments as bytes, and the files of the invocations among them."""
+    """Serialized arguments, and the invocations among them."""
     from fsqueue.codec import encode
 
     with collecting() as met:

@@ -1,1 +1,1 @@
-"""Results on their way back: waiting for outcomes, opening them, and showing progress."""
+"""Results: waiting for outcomes, opening them, and showing progress."""

@@ -1,4 +1,4 @@
-"""One file's way back: waits for the outcome of a call or a batch, and collects it once."""
+"""Pending results: wait for the outcome of a call or batch, and collect it once."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from fsqueue.errors import EnvelopeError, queue_error
+from fsqueue.errors import EnvelopeError
+from fsqueue.results.opened import Opened
 from fsqueue.results.shielded import Wait, shielded
 from fsqueue.runner.attempt.nested import in_helper_thread, not_blocking_a_loop
-from fsqueue.spool.format.states import State
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -20,49 +20,39 @@ if TYPE_CHECKING:
     from fsqueue.runner.attempt.context import WorkerContext
     from fsqueue.spool.caller.session import Session
     from fsqueue.spool.disk.content import Content
-    from fsqueue.spool.format.records import Failure, Outcome, Payload
+    from fsqueue.spool.format.records import Outcome, Payload
+    from fsqueue.spool.format.states import State
     from fsqueue.spool.store.body_reports import Progress
     from fsqueue.spool.store.store import Store
 
-# While a body waits for an invocation, it looks so often whether it has become pending again.
-_HELP_PAUSES = (0.05, 0.1, 0.2, 0.5)
-_LAST_HELP_PAUSE = 1.0
+# Pauses in seconds between a waiting body's checks whether the call has become pending again.
+_CHECK_PAUSES = (0.05, 0.1, 0.2, 0.5)
+_LAST_CHECK_PAUSE = 1.0
 
 
 class Hint(NamedTuple):
-    """Where this process published a file."""
+    """Where this process published a call."""
 
     path: str
     lanes: tuple[str, ...] = ()
-    """In which it may wait for its turn since."""
-
-
-class _Opened(NamedTuple):
-    """An outcome whose digest holds."""
-
-    outcome: Outcome
-    payload: Payload
-    starts: list[int]
-
-    def part(self, member: int | None) -> tuple[State, Failure | None, Payload]:
-        return self.outcome.part(self.payload, member, self.starts)
+    """The concurrency limits for which it may wait."""
 
 
 class PendingResult:
-    """The outcome of one file, whichever of its calls is asked for.
+    """The result handle of one file, which contains a call or a batch.
 
     Args:
         session: the connection to the spool.
-        invocation_id: the file's invocation.
-        hint: where it was published, if this process did that.
-        keep: the outcome stays readable for everybody.
-        members: how many calls of this process share it.
-        shared: others may wait for it, of whom this process knows nothing.
-        unpickles: the outcome may be a pickle; None: unless the application reads JSON only.
-        learn: told how long each call took.
+        invocation_id: the id of the file.
+        hint: where the call was published, if this process published it.
+        keep: the outcome stays readable for every process until it expires.
+        members: number of calls in the batch; 0 for a single call.
+        shared: other processes may wait for the same call.
+        unpickles: the outcome may be unpickled; None: unless the application uses JSON only.
+        learn: called with the duration of each call, in seconds.
 
     Attributes:
-        parked: it was published to wait for others.
+        deferred: the call was published to wait for other calls.
     """
 
     def __init__(
@@ -86,51 +76,51 @@ class PendingResult:
         self._shared = shared
         self._unpickles = session.conf.serializer != "json" if unpickles is None else unpickles
         self._learn = learn
-        self.parked = False
+        self.deferred = False
         self._made = time.monotonic()
         self._mutex = threading.Lock()
         self._data: Content | None = None
-        self._opened: _Opened | None = None
+        self._opened: Opened | None = None
         self._collected = False
 
     @classmethod
     def of_cached(
         cls, session: Session, invocation_id: str, content: Content, *, unpickles: bool
     ) -> PendingResult:
-        """The outcome of a call that has ended, as it was read."""
+        """The result of a finished call, from the bytes of its outcome."""
         delivery = cls(session, invocation_id, unpickles=unpickles)
         delivery._data, delivery._collected = content, True
         return delivery
 
     def state(self, member: int | None) -> State:
-        """Where it stands now.
+        """The state of a call.
 
         Raises:
-            UnknownInvocationError: it is nowhere in this spool.
+            UnknownInvocationError: it is not in this spool.
         """
         from fsqueue.spool.store.lookup import state_of
 
         if self._data is not None or self._collected:
             data = self._read()
             if data is not None:
-                return self._decoded(data).part(member)[0]
-        hint = None if self.parked else self._hint
+                return self._decoded(data).state(member)
+        hint = None if self.deferred else self._hint
         return state_of(self._session.store, self.id, member, hint=hint, lanes=self._lanes)
 
     @property
     def is_cached(self) -> bool:
-        """Whether its content alone is known: its file may have expired."""
+        """Whether only its content is known. Its file may have expired."""
         return self._hint is None and self._data is not None
 
     def is_over(self, store: Store, ttl: float) -> bool:
-        """Whether it has ended, as far as this process knows; its outcome is kept from now on.
+        """Whether the call has ended, as far as this process knows. Renews its kept outcome.
 
         Args:
-            store: the spool of a call that waits for it.
-            ttl: how long outcomes are kept.
+            store: the spool of the call that waits for it.
+            ttl: how long outcomes are kept, in seconds.
 
         Raises:
-            UnknownInvocationError: it is nowhere in this spool.
+            UnknownInvocationError: it is not in this spool.
             ValueError: it belongs to another spool.
         """
         if self.store.files.info.id != store.files.info.id:
@@ -144,10 +134,10 @@ class PendingResult:
         return over
 
     def value(self, member: int | None, deadline: float | None, wait: Wait | None = None) -> Any:
-        """Wait for the value of a call; raises what its body raised.
+        """Wait for the value of a call. Raises what its body raised.
 
         Raises:
-            TimeoutError: the deadline, on the steady clock, has passed.
+            TimeoutError: the deadline, on the monotonic clock, has passed.
         """
         return self.open(self.fetch(deadline, wait), member)
 
@@ -155,8 +145,8 @@ class PendingResult:
         """Wait for the outcome, and collect it.
 
         Args:
-            deadline: on the steady clock.
-            wait: by which another thread can end this.
+            deadline: on the monotonic clock; None: no limit.
+            wait: lets another thread end the wait.
 
         Raises:
             TimeoutError: the deadline has passed.
@@ -165,13 +155,13 @@ class PendingResult:
         return shielded(lambda: self._wait(deadline, wait), wait.drop)
 
     async def async_value(self, member: int | None) -> Any:
-        """The same without blocking the event loop."""
+        """Wait for the value of a call without blocking the event loop."""
         import asyncio
 
         from fsqueue.common.offloading import in_thread_or_here
 
-        data = await in_thread_or_here(self._first_look)
-        pauses = _help_pauses()
+        data = await in_thread_or_here(self._known_content)
+        pauses = _check_pauses()
         while data is None:
             context = self._context_of_waiting_body()
             if context is None or not await self._run_beside(context):
@@ -184,14 +174,14 @@ class PendingResult:
                         pause = await in_thread_or_here(waiter.poll_instead) or pause
                     done, _ = await asyncio.wait([arrival], timeout=pause)
                     for each in done:
-                        each.result()  # an error, if the wait is in vain
+                        each.result()  # raises if the wait cannot succeed
                 finally:
                     arrival.cancel()
             data = await in_thread_or_here(self._read)
         return self.open(data, member)
 
     async def _run_beside(self, context: WorkerContext) -> bool:
-        """Run it in another thread, if this process may have one: its body may be asynchronous."""
+        """Run the call in another thread, if possible, because its body may be asynchronous."""
         from fsqueue.common.offloading import NoThreadError
 
         try:
@@ -202,14 +192,14 @@ class PendingResult:
     # -- waiting ------------------------------------------------------------------------
 
     def _wait(self, deadline: float | None, wait: Wait) -> Content:
-        data = self._first_look()
+        data = self._known_content()
         if data is None:
             with not_blocking_a_loop():
                 data = self._wait_on(deadline, wait)
         return data
 
     def _wait_on(self, deadline: float | None, wait: Wait) -> Content:
-        data, pauses = None, _help_pauses()
+        data, pauses = None, _check_pauses()
         while data is None:
             context = self._context_of_waiting_body()
             if context is None or not self._run_here(context):
@@ -218,7 +208,7 @@ class PendingResult:
         return data
 
     def _sleep(self, deadline: float | None, pause: float | None, wait: Wait) -> None:
-        """Wait for the outcome, at most `pause` seconds."""
+        """Wait for the outcome, for at most `pause` seconds."""
         left = None if deadline is None else max(0.0, deadline - time.monotonic())
         waits = [wait for wait in (left, pause) if wait is not None]
         if self._session.client.waiter.has_seen(self.id):
@@ -232,14 +222,14 @@ class PendingResult:
         except FutureTimeoutError:
             if deadline is not None and time.monotonic() >= deadline:
                 raise TimeoutError(
-                    f"invocation {self.id} has no result yet. It goes on: wait longer, or look "
-                    f"where it is with `fsqueue show {self.id}`."
+                    f"invocation {self.id} has no result yet. It continues: wait longer, or check "
+                    f"its state with `fsqueue show {self.id}`."
                 ) from None
         finally:
             arrival.cancel()
 
     def _end_wait_if_kept(self) -> None:
-        """Wake this waiter if another handle or thread collected before it could be told."""
+        """End the wait if another handle or thread collected the outcome before the wait began."""
         client = self._session.client
         if self._keep and client.store.outcomes.is_kept(self.id):
             client.waiter.collected(self.id)
@@ -252,20 +242,22 @@ class PendingResult:
     def _run_here(self, context: WorkerContext) -> bool:
         from fsqueue.runner.attempt.instead_of_waiting import run_instead_of_waiting
 
-        unknown = self._hint is None or self._shared  # another's call may have other lanes
+        unknown = self._hint is None or self._shared  # another process's call may have other limits
         lanes = None if unknown else self._lanes
-        return run_instead_of_waiting(context, self.id, self._hint, lanes=lanes, parked=self.parked)
+        return run_instead_of_waiting(
+            context, self.id, self._hint, lanes=lanes, parked=self.deferred
+        )
 
     # -- reading ------------------------------------------------------------------------
 
-    def _first_look(self) -> Content | None:
+    def _known_content(self) -> Content | None:
         if self._data is not None:
             return self._data
         if self._hint is not None and not self._collected:
-            return None  # just published from here: the waiter tells for less than a failing look
+            return None  # just published here: the waiter is cheaper than a failing read
         data = self._session.store.outcomes.peek(self.id)
         if data is None and not self._collected:
-            self.state(None)  # raises for an id that nobody knows
+            self.state(None)  # raises for an unknown id
         return data
 
     def _read(self) -> Content | None:
@@ -277,9 +269,8 @@ class PendingResult:
                 return client.store.outcomes.peek(self.id)
             data = client.store.outcomes.collect(self.id, keep=self._keep)
             if data is None and self._keep:
-                data = client.store.outcomes.peek(
-                    self.id
-                )  # another handle or thread has collected it
+                # Another handle or thread has collected it.
+                data = client.store.outcomes.peek(self.id)
             if data is not None:
                 self._collected = True
                 client.waiter.collected(self.id)
@@ -287,12 +278,12 @@ class PendingResult:
                     self._data = data  # for the other calls of the batch
             return data
 
-    def _decoded(self, data: Content) -> _Opened:
-        """The outcome; what this client has collected damaged is a failure from now on."""
+    def _decoded(self, data: Content) -> Opened:
+        """The verified outcome. A damaged one that this client collected becomes a failure."""
         if self._opened is not None:
             return self._opened
         outcome, payload = self._verified(data)
-        opened = _Opened(outcome, payload, outcome.starts())
+        opened = Opened(outcome, payload, outcome.starts())
         if data is self._data:
             self._opened = opened  # once for all calls of the batch
         return opened
@@ -309,26 +300,16 @@ class PendingResult:
         return store.outcomes.read(self.id, self._data)
 
     def open(self, data: Content, member: int | None) -> Any:
-        """The value of a call; raises what its body raised."""
-        from fsqueue import codec
-
+        """The value of a call. Raises what its body raised."""
         opened = self._decoded(data)
         outcome = opened.outcome
         learn, self._learn = self._learn, None
         if learn is not None and outcome.ended > outcome.started:
             learn((outcome.ended - outcome.started) / max(1, len(outcome.members)))
-        state, failure, (segment, buffers) = opened.part(member)
-        if data is self._data:  # the next reader is to have a value of his own
-            buffers = [bytearray(b) if isinstance(b, bytearray) else b for b in buffers]
-        if not segment and failure is not None:
-            raise queue_error(failure.type, failure.message)
-        what = f"the result of invocation {self.id}"
-        codec.check_codec(outcome.codec, what, unpickles=self._unpickles)
-        if state is State.SUCCEEDED:
-            return codec.decode(segment, what, buffers, codec=outcome.codec, python=outcome.python)
-        raise codec.decode_exception(segment, outcome.codec)
+        copied = data is self._data  # the next reader gets its own copy
+        return opened.value(self.id, member, unpickles=self._unpickles, copy=copied)
 
-    # -- for whoever shows how far it is ----------------------------------------------------
+    # -- for progress bars ----------------------------------------------------------------
 
     @property
     def store(self) -> Store:
@@ -336,7 +317,7 @@ class PendingResult:
         return self._session.store
 
     def arrival(self) -> Future[None]:
-        """Done once the outcome is there; cancel it to stop waiting."""
+        """A future that is done when the outcome is there. Cancel it to stop waiting."""
         if self._data is not None or self._collected:
             there: Future[None] = Future()
             there.set_result(None)
@@ -346,13 +327,13 @@ class PendingResult:
         return arrival
 
     def wait(self) -> None:
-        """Wait for the outcome, whatever it is."""
+        """Wait until the call has ended, in any way."""
         self.fetch(None)
 
-    # -- what the body says ---------------------------------------------------------------
+    # -- output and progress --------------------------------------------------------------
 
     def output(self) -> str:
-        """What the bodies of the file have printed so far."""
+        """What the bodies have printed so far."""
         from fsqueue.spool.store.body_reports import latest_output, read_output
 
         store = self._session.store
@@ -361,7 +342,7 @@ class PendingResult:
         )
 
     def reported(self) -> Progress | None:
-        """How far the bodies of the file say that they are; None if they do not."""
+        """The progress that the bodies have reported; None if they have reported nothing."""
         from fsqueue.spool.store.body_reports import progress_of
 
         return None if self._collected else progress_of(self._session.store.files, self.id)
@@ -369,26 +350,26 @@ class PendingResult:
     # -- giving up ----------------------------------------------------------------------
 
     def cancel(self) -> bool:
-        """Cancel the file's calls; False if the outcome was there already.
+        """Cancel the calls of the file. False if the outcome was already there.
 
         Raises:
-            UnknownInvocationError: it is nowhere in this spool.
+            UnknownInvocationError: it is not in this spool.
         """
         from fsqueue.spool.store.lookup import cancel
 
         if self._collected:
             return False
-        hint = None if self.parked else self._hint
+        hint = None if self.deferred else self._hint
         return cancel(self._session.store, self.id, hint, self._lanes)
 
     def abandon(self, *, stop: bool = False) -> None:
-        """Nobody wants the outcome any more: do not run the call, or drop its result.
+        """Abandon the call: it does not run, or its result is dropped.
 
-        Does nothing once the outcome was collected, or if others may wait for it. The result of an
-        `@app.task` that a worker has claimed already stays until it expires.
+        Does nothing after the outcome was collected, or if other processes may wait for it. If a
+        worker has already claimed a call of an `@app.task`, its result stays until it expires.
 
         Args:
-            stop: end the body, if it runs.
+            stop: stop the body if it is running.
         """
         if self._collected or self._shared:
             return
@@ -403,12 +384,12 @@ class PendingResult:
         from fsqueue.spool.store.lookup import find_dependent, find_waiting
 
         store = self._session.store
-        parked = find_dependent(store, self.id) if self.parked else None
-        if store.withdraw(parked or path):
+        dependent = find_dependent(store, self.id) if self.deferred else None
+        if store.withdraw(dependent or path):
             return True
         waiting = find_waiting(store, self.id, self._lanes, path)
         return waiting is not None and store.withdraw(waiting)
 
 
-def _help_pauses() -> Iterator[float]:
-    return itertools.chain(_HELP_PAUSES, itertools.repeat(_LAST_HELP_PAUSE))
+def _check_pauses() -> Iterator[float]:
+    return itertools.chain(_CHECK_PAUSES, itertools.repeat(_LAST_CHECK_PAUSE))

@@ -1,4 +1,4 @@
-"""A progress bar on the terminal while somebody waits for calls."""
+"""A progress bar on the terminal during a wait for calls."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ if TYPE_CHECKING:
     from fsqueue.results.pending_result import PendingResult
 
 _PERIOD = 0.25
-# How far the running calls are is asked so often, by one listing, and of so many calls at most.
+# The bar asks for progress once in this many periods, by one listing, for at most `_ASKED` calls.
 _ASK_EVERY = 4
 _ASKED = 50
 
 
 @contextlib.contextmanager
 def bar(deliveries: Mapping[PendingResult, int], description: str = "") -> Iterator[None]:
-    """Show how many calls have ended while the block waits for them, on standard error.
+    """A block with a progress bar on standard error that counts the calls that have ended.
 
-    A running call counts for as much as it has reported.
+    A running call counts by the fraction that it has reported.
 
     Args:
-        deliveries: the files of the calls, each with the number of those that count.
-        description: stands before the bar.
+        deliveries: the pending results, each with its number of calls.
+        description: text in front of the bar.
     """
     if not deliveries or sys.stderr is None or not sys.stderr.isatty():
         yield
@@ -60,7 +60,7 @@ class _Bar:
 
     def start(self) -> None:
         self._progress.start()
-        # Without a bar rather than without results, if this process may not have another thread.
+        # If this process cannot have another thread, it shows no bar but still gets the results.
         with contextlib.suppress(RuntimeError):
             self._thread.start()
 
@@ -72,13 +72,13 @@ class _Bar:
 
     def _run(self) -> None:
         arrivals = {each: each.arrival() for each in self._deliveries}
-        looks = 0
+        rounds = 0
         partly, said = 0.0, ""
         try:
             while not self._stop.wait(_PERIOD):
-                if looks % _ASK_EVERY == 0:
+                if rounds % _ASK_EVERY == 0:
                     partly, said = self._reported(arrivals)
-                looks += 1
+                rounds += 1
                 self._show(arrivals, partly, said)
             self._show(arrivals, 0.0, "")
         finally:
@@ -95,7 +95,7 @@ class _Bar:
         )
 
     def _reported(self, arrivals: Mapping[PendingResult, Any]) -> tuple[float, str]:
-        """What the running calls are worth, in calls; and what the last of them says."""
+        """The progress of the running calls, in calls, and one of their messages."""
         from fsqueue.spool.store.body_reports import read_progress, reporting_attempts
 
         awaited = {each.id: each for each in self._deliveries if not arrivals[each].done()}
@@ -111,5 +111,5 @@ class _Bar:
                     partly += found.fraction or 0.0
                     said = found.message or said
         except OSError:
-            return 0.0, ""  # whoever waits for the results is told
+            return 0.0, ""  # the wait for the results reports the error
         return partly, "".join(each if each.isprintable() else "?" for each in said)

@@ -1,9 +1,9 @@
-"""Runs what takes locks in threads that no signal handler interrupts.
+"""Runs functions that take locks in threads that no signal handler can interrupt.
 
-A signal handler may raise an exception between any two instructions of the main thread, as Ctrl-C
-does. In the wrong place that leaves a lock held: a `Condition`, an `Event` and a `Future` of the
-standard library stay locked for ever, and every thread that needs them stands still. So the main
-thread has its calls made by another thread, and only waits for a lock that nobody else needs.
+A signal handler can raise an exception between any two instructions of the main thread, as Ctrl-C
+does. In the wrong place this leaves a lock held: a `Condition`, an `Event` or a `Future` of the
+standard library stays locked for ever, and every thread that needs it blocks. So another thread
+runs these functions for the main thread, which only waits for a lock that no other thread needs.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ _MOST_IDLE = 2
 
 
 class _Job(Generic[R]):
-    """A function that another thread calls, in the context of who makes this."""
+    """A function that another thread calls, in the context of the thread that creates the job."""
 
     def __init__(self, function: Callable[[], R]) -> None:
         self._call = function
         self._context = contextvars.copy_context()
         self._value: R | None = None
         self._error: BaseException | None = None
-        # One acquisition by the C code is all that the waiting thread does with it.
+        # The waiting thread only acquires it, in one step of C code.
         self.done = _thread.allocate_lock()
         self.done.acquire()
 
@@ -55,16 +55,16 @@ class _Job(Generic[R]):
 
 
 class _Threads:
-    """Threads that do jobs; at least one waits for the next job, whatever the others do."""
+    """Threads that run jobs. At least one of them is always waiting for the next job."""
 
     def __init__(self) -> None:
         self.jobs: SimpleQueue[_Job[Any]] = SimpleQueue()
         self._idle = 0
-        self._mutex = threading.Lock()  # of these threads alone
+        self._mutex = threading.Lock()  # only these threads use it
         self._begun = False
 
     def begin(self) -> bool:
-        """Start the first one; False if no thread can be started."""
+        """Start the first thread. False if the process cannot start a thread."""
         if not self._begun:
             try:
                 _thread.start_new_thread(self._work, ())
@@ -96,7 +96,7 @@ _threads = _Threads()
 
 
 def _renew() -> None:
-    global _threads  # noqa: PLW0603 - a forked child has none of its parent's threads
+    global _threads  # noqa: PLW0603 - a forked child has no threads of its parent
     _threads = _Threads()
 
 
@@ -104,14 +104,14 @@ os.register_at_fork(after_in_child=_renew)
 
 
 def shielded(function: Callable[[], R], drop: Callable[[], object]) -> R:
-    """Call a function that no signal handler interrupts; in the main thread, by another thread.
+    """Call a function protected from signal handlers: for the main thread, another thread calls it.
 
-    A body calls it itself: signals do not interrupt bodies.
+    A body calls it directly, because signals do not interrupt bodies.
 
     Args:
         function: the function.
-        drop: called, also by another thread, when a signal handler raises an exception here
-            meanwhile: `function` may have returned, be running, or not have begun.
+        drop: called, also by another thread, if a signal handler raises an exception during the
+            call. At that time `function` may have returned, be running, or not have begun.
     """
     threads = _threads
     if (
@@ -132,43 +132,43 @@ def shielded(function: Callable[[], R], drop: Callable[[], object]) -> R:
 
 
 class Wait:
-    """A wait for an outcome, which another thread may end."""
+    """A wait for an outcome that another thread can end."""
 
     def __init__(self) -> None:
         self.dropped = False
         self._arrival: Future[None] | None = None
 
     def begin(self, arrival: Future[None]) -> None:
-        """Wait for this now."""
+        """Set the arrival that the thread waits for next."""
         self._arrival = arrival
         if self.dropped:
             arrival.cancel()
 
     def drop(self) -> None:
-        """End it: the thread that waits gets `concurrent.futures.CancelledError`."""
+        """End the wait: the waiting thread gets `concurrent.futures.CancelledError`."""
         self.dropped = True
         if self._arrival is not None:
             self._arrival.cancel()
 
 
 class Droppable(Protocol):
-    """Calls that may be given up."""
+    """Calls that can be abandoned."""
 
     def abandon(self, *, stop: bool = False) -> None:
-        """Nobody wants their outcomes any more."""
+        """Abandon the calls."""
 
 
 D = TypeVar("D", bound=Droppable)
 
 
 class Submission(Generic[D]):
-    """Calls that one thread makes and another one may give up in the meantime.
+    """Calls that one thread publishes while another thread may give them up.
 
-    Each side first says what it has done and then looks what the other one has. So the later one
-    drops the calls.
+    Each thread first records what it has done and then checks what the other one has done. So the
+    later one abandons the calls.
 
     Args:
-        submit: makes the calls.
+        submit: publishes the calls.
     """
 
     def __init__(self, submit: Callable[[], D]) -> None:
@@ -177,17 +177,17 @@ class Submission(Generic[D]):
         self._given_up = self._stop = False
 
     def make(self) -> D:
-        """Make the calls."""
+        """Publish the calls."""
         self._made = made = self._submit()
         if self._given_up:
             made.abandon(stop=self._stop)
         return made
 
     def give_up(self, *, stop: bool = False) -> None:
-        """Drop the calls, those that are not made yet as soon as they are.
+        """Abandon the calls now, or as soon as they are published.
 
         Args:
-            stop: end the bodies that run.
+            stop: stop the bodies that are running.
         """
         self._stop, self._given_up = stop, True
         if self._made is not None:

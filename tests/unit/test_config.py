@@ -345,7 +345,7 @@ class TestLease:
     def test_it_is_at_least_three_heartbeats(self):
         assert refused({"FSQUEUE__HEARTBEAT": "4"}, lease=10) == (
             "argument: lease = 10, expected at least 12 "
-            "(3 * heartbeat, which is 4 by environment variable FSQUEUE__HEARTBEAT)"
+            "(3 * heartbeat, which is 4, from environment variable FSQUEUE__HEARTBEAT)"
         )
         assert refused(heartbeat=30).startswith("default: lease = 60, expected at least 90")
 

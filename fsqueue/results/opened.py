@@ -1,0 +1,52 @@
+"""Opens a verified outcome: gives the value of a call, or raises its exception."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from fsqueue.errors import queue_error
+from fsqueue.spool.format.states import State
+
+if TYPE_CHECKING:
+    from fsqueue.spool.format.records import Outcome, Payload
+
+
+class Opened(NamedTuple):
+    """A verified outcome."""
+
+    outcome: Outcome
+    payload: Payload
+    starts: list[int]
+    """Offsets of the members of a batch in the payload, in bytes."""
+
+    def state(self, member: int | None) -> State:
+        """The state of a call, or of a member of a batch."""
+        return self.outcome.part(self.payload, member, self.starts)[0]
+
+    def value(
+        self, invocation_id: str, member: int | None, *, unpickles: bool, copy: bool = False
+    ) -> Any:
+        """The value of a call, or of a member of a batch. Raises what its body raised.
+
+        Args:
+            invocation_id: names the call in errors.
+            member: the member of a batch; None for a single call.
+            unpickles: the outcome may be unpickled.
+            copy: the value gets its own copy of large parts, because others read the outcome too.
+
+        Raises:
+            InvocationError: the queue itself has ended the call, or the value cannot be read.
+        """
+        from fsqueue import codec
+
+        outcome = self.outcome
+        state, failure, (segment, buffers) = outcome.part(self.payload, member, self.starts)
+        if copy:
+            buffers = [bytearray(b) if isinstance(b, bytearray) else b for b in buffers]
+        if not segment and failure is not None:
+            raise queue_error(failure.type, failure.message)
+        what = f"the result of invocation {invocation_id}"
+        codec.check_codec(outcome.codec, what, unpickles=unpickles)
+        if state is State.SUCCEEDED:
+            return codec.decode(segment, what, buffers, codec=outcome.codec, python=outcome.python)
+        raise codec.decode_exception(segment, outcome.codec)
