@@ -1,12 +1,12 @@
-"""What is done to whom, and when: a function of the seed alone."""
+"""The schedule of attacks, which depends only on the seed."""
 
 from __future__ import annotations
 
 import random
 from typing import NamedTuple
 
-# How often an attack comes in one round of all. A round is dealt like a deck of cards, so that
-# a run of a minute has each kind at least once.
+# Number of attacks of each kind in one round. A round is shuffled like a deck of cards, so that a
+# run of a minute has each kind at least once.
 DECK = {
     "kill a worker": 6,
     "kill a node": 2,
@@ -37,9 +37,9 @@ class Attack(NamedTuple):
     """Seconds after the start."""
     kind: str
     pick: float
-    """Chooses among the targets that there are then, as a fraction of their list."""
+    """Picks one of the targets that exist at that time, as a fraction of their list."""
     hold: float
-    """Seconds until a stopped process goes on, or the disk has room again."""
+    """Seconds until a stopped process continues, or the disk has room again."""
 
 
 def schedule(seed: int, seconds: float, lease: float) -> list[Attack]:

@@ -1,6 +1,6 @@
-"""A process that makes calls until it is told to stop: ``python -m chaos.caller NAME SEED``.
+"""A process that makes calls: ``python -m chaos.caller NAME SEED``.
 
-SIGTERM ends it: the open calls come to their end first.
+On SIGTERM it waits for the results of its open calls, and ends.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ if TYPE_CHECKING:
 
     from fsqueue import Invocation, InvocationGroup
 
-_LOOK_AGAIN = 0.05
-# Longest pauses between two deeds of a thread: the attackers need some of the machine too.
+_RETRY_PAUSE = 0.05
+# Longest pauses between two actions of a thread, so that the attackers get some processor time too.
 _REST_OF_SINGLES = 0.03
 _REST_OF_GROUPS = 0.2
 
 
 def answer_of(call: Callable[[], Any]) -> list[Any]:
-    """How a call has ended, in the ledger's terms.
+    """Run a call; returns its answer as the ledger has it.
 
     Raises:
-        OSError, SpoolError: it has not; the shared directory could not be used.
+        OSError, SpoolError: the shared directory could not be used, so there is no answer.
     """
     try:
         value, token = call()
@@ -44,38 +44,43 @@ def answer_of(call: Callable[[], Any]) -> list[Any]:
         return ["error", "Refusal", *error.args]
     except (OSError, SpoolError):
         raise
-    except Exception as error:  # noqa: BLE001 - whatever it is, it stands in the ledger
+    except Exception as error:  # noqa: BLE001 - any error goes into the ledger
         return ["error", type(error).__name__, str(error), ""]
     return ["value", value, token]
 
 
-def why(error: Exception) -> str:
-    """An error of the shared directory, by its number where it has one."""
+def reason(error: Exception) -> str:
+    """Text of an error of the shared directory, with its error number if it has one."""
     cause = error if isinstance(error, OSError) else error.__cause__
     code = getattr(cause, "errno", None)
     return f"{errno.errorcode.get(code or 0, '?')}: {error}"
 
 
-class Orders:
-    """What a caller was told."""
+class Signals:
+    """Signals that this process has received.
+
+    Attributes:
+        stop: make no more calls.
+        calm: make no more calls that crash their process.
+    """
 
     def __init__(self) -> None:
-        self.stop, self.peace = threading.Event(), threading.Event()
+        self.stop, self.calm = threading.Event(), threading.Event()
 
 
 class Caller:
     """One thread that makes calls of all kinds."""
 
-    def __init__(self, name: str, ledger: int, rng: random.Random, orders: Orders) -> None:
-        self._ledger, self._rng, self._orders = ledger, rng, orders
+    def __init__(self, name: str, ledger: int, rng: random.Random, signals: Signals) -> None:
+        self._ledger, self._rng, self._signals = ledger, rng, signals
         self._keys = (f"{name}-{number}" for number in itertools.count(1))
         self._open: list[tuple[str, Invocation[Any]]] = []
 
-    def run(self, deeds: dict[Callable[[], None], int], rest: float) -> None:
-        """Make calls until told to stop, each kind as often as its weight says."""
-        while not self._orders.stop.wait(self._rng.random() * rest):
-            (deed,) = self._rng.choices(list(deeds), list(deeds.values()))
-            deed()
+    def run(self, actions: dict[Callable[[], None], int], rest: float) -> None:
+        """Make calls until the stop signal, at random with the given weights."""
+        while not self._signals.stop.wait(self._rng.random() * rest):
+            (action,) = self._rng.choices(list(actions), list(actions.values()))
+            action()
         self.collect()
 
     def _numbers(self) -> tuple[int, int]:
@@ -109,7 +114,7 @@ class Caller:
             try:
                 value, token = await tasks.add_async(key, a, b)
             except (OSError, SpoolError) as error:
-                append(self._ledger, ["refused", key, why(error)])
+                append(self._ledger, ["refused", key, reason(error)])
             else:
                 append(self._ledger, ["seen", key, ["value", value, token]])
 
@@ -123,14 +128,14 @@ class Caller:
         try:
             answer = answer_of(call)
         except (OSError, SpoolError) as error:
-            append(self._ledger, ["refused", key, why(error)])
+            append(self._ledger, ["refused", key, reason(error)])
         else:
             append(self._ledger, ["seen", key, answer])
 
     # -- calls with an id ----------------------------------------------------------------
 
     def multiply(self) -> None:
-        """Call now, ask for the result at some time."""
+        """Make a call now, and collect its result later."""
         key, (a, b) = next(self._keys), self._numbers()
         self._later(key, "task", ["value", a * b], lambda: tasks.multiply(key, a, b))
 
@@ -151,13 +156,13 @@ class Caller:
         self._later(key, "nested task", ["value", depth], lambda: tasks.count_down(key, depth))
 
     def climb(self) -> None:
-        """Call a body that waits for calls which take turns with it."""
+        """Call a body that waits for calls under the same concurrency limit."""
         key, number = next(self._keys), self._rng.randrange(1, 3)
         self._later(key, "climb", ["value", number], lambda: tasks.climb(key, number))
 
     def crash(self) -> None:
-        """Call a body that takes its process down once."""
-        if self._orders.peace.is_set():
+        """Call a body that crashes its process once."""
+        if self._signals.calm.is_set():
             return
         key, how = next(self._keys), self._rng.choice(tasks.CRASHES)
         self._later(key, "crashing task", ["value", how], lambda: tasks.crash(key, how))
@@ -169,7 +174,7 @@ class Caller:
         try:
             invocation = call()
         except (OSError, SpoolError) as error:
-            append(self._ledger, ["refused", key, why(error)])
+            append(self._ledger, ["refused", key, reason(error)])
             return
         append(self._ledger, ["accepted", key, invocation.id])
         self._open.append((key, invocation))
@@ -188,11 +193,11 @@ class Caller:
         expected = {key: ["value", seconds] for key, seconds in calls}
         self._group("slow fan-out", expected, lambda: tasks.nap.parallelize(calls))
 
-    def turns(self) -> None:
-        """Make a group of calls of which two may run at a time."""
+    def limited(self) -> None:
+        """Make a group of calls with a concurrency limit of two."""
         calls = [(next(self._keys), self._rng.uniform(0.0, 0.01)) for _ in range(8)]
         expected = {key: ["value", seconds] for key, seconds in calls}
-        self._group("turns", expected, lambda: tasks.take_turn.parallelize(calls))
+        self._group("limited", expected, lambda: tasks.limited.parallelize(calls))
 
     def _group(
         self,
@@ -204,7 +209,7 @@ class Caller:
         try:
             group = call()
         except (OSError, SpoolError) as error:
-            append(self._ledger, *(["refused", key, why(error)] for key in expected))
+            append(self._ledger, *(["refused", key, reason(error)] for key in expected))
             return
         members = list(zip(expected, group, strict=True))
         append(self._ledger, *(["accepted", key, member.id] for key, member in members))
@@ -212,29 +217,29 @@ class Caller:
         self.collect()
 
     def collect(self) -> None:
-        """Ask for the results of all open calls."""
+        """Collect the results of all open calls."""
         members, self._open = self._open, []
         for key, member in members:
-            append(self._ledger, ["seen", key, _insist(member)])
+            append(self._ledger, ["seen", key, _wait_for_answer(member)])
 
 
-def _insist(invocation: Invocation[Any]) -> list[Any]:
-    """The answer of an accepted call: an error of the shared directory is none."""
+def _wait_for_answer(invocation: Invocation[Any]) -> list[Any]:
+    """Wait for the answer of an accepted call; an error of the shared directory is not one."""
     while True:
         with contextlib.suppress(OSError, SpoolError):
             return answer_of(lambda: invocation.result)
-        threading.Event().wait(_LOOK_AGAIN)
+        threading.Event().wait(_RETRY_PAUSE)
 
 
 def main(name: str, seed: str) -> None:
-    """Run two threads of calls. SIGUSR1: no more crashing bodies. SIGTERM: the end."""
-    orders = Orders()
-    signal.signal(signal.SIGTERM, lambda *_: orders.stop.set())
-    signal.signal(signal.SIGUSR1, lambda *_: orders.peace.set())
-    # Last: it tells that signals are handled from now on.
+    """Make calls in two threads. SIGUSR1: no more crashing bodies. SIGTERM: end."""
+    signals = Signals()
+    signal.signal(signal.SIGTERM, lambda *_: signals.stop.set())
+    signal.signal(signal.SIGUSR1, lambda *_: signals.calm.set())
+    # Last, because the file shows that signals are handled from now on.
     ledger = open_log(Path(os.environ["CHAOS_BASE"], "ledgers", f"{name}.jsonl"))
     one, two = (
-        Caller(f"{name}.{part}", ledger, random.Random(f"{seed} {name} {part}"), orders)
+        Caller(f"{name}.{part}", ledger, random.Random(f"{seed} {name} {part}"), signals)
         for part in "ab"
     )
     singles = {
@@ -249,7 +254,7 @@ def main(name: str, seed: str) -> None:
         one.add_async: 6,
     }
     groups = {two.fan_out: 10, two.slow_fan_out: 4, two.squares: 6, two.multiply: 2}
-    groups[two.turns] = 3
+    groups[two.limited] = 3
     threads = [
         threading.Thread(target=one.run, args=(singles, _REST_OF_SINGLES), daemon=True),
         threading.Thread(target=two.run, args=(groups, _REST_OF_GROUPS), daemon=True),
@@ -257,7 +262,7 @@ def main(name: str, seed: str) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        while thread.is_alive():  # a join without end would hold up the signal's handler
+        while thread.is_alive():  # a join without a timeout would delay the signal handlers
             thread.join(0.1)
     append(ledger, ["end"])
     tasks.app.close()

@@ -1,4 +1,4 @@
-"""Carries the attacks out, keeps the fleet complete, and brings the run to an end."""
+"""The conductor carries out the attacks, keeps the fleet complete, and ends the run."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from chaos.fleet import LEASE, Fleet, Member, send
-from chaos.reconcile import Violation, Violence
+from chaos.reconcile import Disturbances, Violation
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,32 +27,32 @@ T = TypeVar("T")
 
 _TICK = 0.02
 _CALM = 3.0
-# Far above what anything takes: the machine may be busy with other things.
+# In seconds; far more than any step takes, because the machine may be busy with other things.
 _PATIENCE = 120.0
 _WORKERS = ("thread", "process", "reaper")
 
 
 class Conductor:
-    """One run.
+    """The conductor of one run.
 
     Args:
-        base: its folder.
-        fleet: its processes.
-        disk: the filesystem of the spool, if there is one to fill.
-        tell: gets a line for each attack.
+        base: the folder of the run.
+        fleet: the processes of the run.
+        disk: the filesystem of the spool, if it can be filled.
+        report: called with a line of text for each attack.
     """
 
     def __init__(
-        self, base: Path, fleet: Fleet, disk: Disk | None, tell: Callable[[str], None] | None
+        self, base: Path, fleet: Fleet, disk: Disk | None, report: Callable[[str], None] | None
     ) -> None:
-        self._base, self._fleet, self._disk, self._tell = base, fleet, disk, tell
-        self.violence = Violence()
+        self._base, self._fleet, self._disk, self._report = base, fleet, disk, report
+        self.disturbances = Disturbances()
         self.violations: list[Violation] = []
         self.done: Counter[str] = Counter()
         self._follow_ups: list[tuple[float, int, Callable[[], object]]] = []
         self._order = itertools.count()
         self._leaving: dict[Member, float] = {}
-        self._deeds: dict[str, Callable[[Attack], bool]] = {
+        self._actions: dict[str, Callable[[Attack], bool]] = {
             "kill a worker": self._kill("thread", "process"),
             "kill a node": self._kill_node,
             "kill a slot": self._kill_slot,
@@ -80,10 +80,10 @@ class Conductor:
         while (now := time.monotonic() - began) < seconds:
             while waiting and waiting[0].at <= now:
                 attack = waiting.pop(0)
-                happened = self._deeds[attack.kind](attack)
+                happened = self._actions[attack.kind](attack)
                 self.done[attack.kind if happened else "no target for: " + attack.kind] += 1
-                if self._tell is not None:
-                    self._tell(f"{now:8.3f} {attack.kind}{'' if happened else ': no target'}")
+                if self._report is not None:
+                    self._report(f"{now:8.3f} {attack.kind}{'' if happened else ': no target'}")
             self._tick()
             time.sleep(_TICK)
         while self._follow_ups:
@@ -91,37 +91,41 @@ class Conductor:
             time.sleep(_TICK)
 
     def finish(self) -> None:
-        """Peace, then the callers end, then all is worked off, then the workers leave."""
-        self._until("callers are not ready", lambda: self._fleet.are_ready("caller"), but="")
+        """Stop the crashes, end the callers, wait until no calls are left, and end the workers."""
+        self._until(
+            "callers are not ready", lambda: self._fleet.are_ready("caller"), except_kind=""
+        )
         for caller in self._fleet.of("caller"):
             caller.signal(signal.SIGUSR1)
         calm = time.monotonic() + _CALM
-        self._until("calm does not come", lambda: time.monotonic() > calm, but="")
+        self._until("the calm does not come", lambda: time.monotonic() > calm, except_kind="")
         for caller in self._fleet.of("caller"):
             caller.signal(signal.SIGTERM)
         self._until("callers still wait for answers", lambda: not self._fleet.of("caller"))
-        self.violence.last = max(self.violence.last, self._last_crash())
+        self.disturbances.last = max(self.disturbances.last, self._last_crash())
         self._until("calls are left", self._is_drained)
         self._until("workers are not ready", lambda: self._fleet.are_ready(*_WORKERS))
-        self._send_home()
+        self._end_workers()
 
-    def _until(self, what: str, condition: Callable[[], bool], *, but: str = "caller") -> None:
-        """Go on replacing whoever ends, but for callers that are to end."""
+    def _until(
+        self, what: str, condition: Callable[[], bool], *, except_kind: str = "caller"
+    ) -> None:
+        """Wait for a condition, and replace processes that end, except those of one kind."""
         deadline = time.monotonic() + _PATIENCE
         while not condition():
-            self._tick(but=but)
+            self._tick(except_kind=except_kind)
             time.sleep(_TICK)
             if time.monotonic() > deadline:
                 self.violations.append(Violation(f"{what} after {_PATIENCE:.0f} s"))
                 return
 
-    def _tick(self, *, but: str = "") -> None:
+    def _tick(self, *, except_kind: str = "") -> None:
         now = time.monotonic()
         while self._follow_ups and self._follow_ups[0][0] <= now:
             heapq.heappop(self._follow_ups)[2]()
         if self._disk is not None:
             self._disk.keep_full()
-        for member in self._fleet.replace_ended(but=but):
+        for member in self._fleet.replace_ended(except_kind=except_kind):
             self._leaving.pop(member, None)
             if member.popen.returncode != 0:
                 self._died()
@@ -134,12 +138,12 @@ class Conductor:
         heapq.heappush(self._follow_ups, (time.monotonic() + seconds, next(self._order), action))
 
     def _died(self) -> None:
-        self.violence.deaths += 1
-        self.violence.last = time.time()
+        self.disturbances.deaths += 1
+        self.disturbances.last = time.time()
 
     def _last_crash(self) -> float:
         crashes = [entry.stat().st_mtime for entry in os.scandir(self._base / "crashes")]
-        self.violence.deaths += len(crashes)
+        self.disturbances.deaths += len(crashes)
         return max(crashes, default=0.0)
 
     def _is_drained(self) -> bool:
@@ -148,11 +152,11 @@ class Conductor:
             names for folder in ("pending", "running") for *_, names in os.walk(spool / folder)
         )
 
-    def _send_home(self) -> None:
-        """One worker stays until the last lease has run out, and takes what is left."""
+    def _end_workers(self) -> None:
+        """End the workers. One stays until the last lease has run out, and runs the calls left."""
         first = [*self._fleet.of("process", "reaper"), *self._fleet.of("thread")[1:]]
         self._end(first)
-        # From here on nobody is replaced.
+        # From here on, no process is replaced.
         running = self._base / "spool" / "running"
         self._wait(lambda: len(os.listdir(running)) == len(self._fleet.of("thread")))
         self._end(self._fleet.of("thread"))
@@ -181,29 +185,29 @@ class Conductor:
     # -- the attacks -----------------------------------------------------------------------
 
     def _kill(self, *kinds: str) -> Callable[[Attack], bool]:
-        def deed(attack: Attack) -> bool:
-            member = _picked(attack, self._fleet.of(*kinds))
+        def action(attack: Attack) -> bool:
+            member = _pick(attack, self._fleet.of(*kinds))
             return member is not None and self._kill_member(member)
 
-        return deed
+        return action
 
     def _kill_member(self, member: Member) -> bool:
         if member.post.kind == "caller":
-            self.violence.killed.add(member.name)
+            self.disturbances.killed.add(member.name)
         self._died()
         return member.signal(signal.SIGKILL)
 
     def _kill_node(self, attack: Attack) -> bool:
-        member = _picked(attack, self._fleet.of("thread", "process"))
+        member = _pick(attack, self._fleet.of("thread", "process"))
         return member is not None and self._kill_all(member.everything())
 
     def _kill_slot(self, attack: Attack) -> bool:
-        slot = _picked(attack, self._slots())
+        slot = _pick(attack, self._slots())
         return slot is not None and self._kill_all([slot])
 
     def _kill_fork_server(self, attack: Attack) -> bool:
         servers = [each for member in self._fleet.of("process") for each in member.fork_servers()]
-        server = _picked(attack, servers)
+        server = _pick(attack, servers)
         return server is not None and self._kill_all([server])
 
     def _kill_all(self, processes: list[psutil.Process]) -> bool:
@@ -216,15 +220,15 @@ class Conductor:
         return [slot for member in self._fleet.of("process") for slot in member.slots()]
 
     def _stop(self, *kinds: str) -> Callable[[Attack], bool]:
-        def deed(attack: Attack) -> bool:
-            member = _picked(attack, self._fleet.of(*kinds))
+        def action(attack: Attack) -> bool:
+            member = _pick(attack, self._fleet.of(*kinds))
             main = member.main() if member is not None else None
             return main is not None and self._hold(main, attack.hold)
 
-        return deed
+        return action
 
     def _stop_slot(self, attack: Attack) -> bool:
-        slot = _picked(attack, self._slots())
+        slot = _pick(attack, self._slots())
         return slot is not None and self._hold(slot, attack.hold)
 
     def _hold(self, process: psutil.Process, seconds: float) -> bool:
@@ -232,8 +236,8 @@ class Conductor:
         return send(process, signal.SIGSTOP)
 
     def _orphan_slot(self, attack: Attack) -> bool:
-        """The slot goes on when its worker has died and its call runs elsewhere."""
-        member = _picked(attack, self._fleet.of("process"))
+        """Kill the worker of a stopped slot; the slot continues when its call runs elsewhere."""
+        member = _pick(attack, self._fleet.of("process"))
         slots = member.slots() if member is not None else []
         if member is None or not slots:
             return False
@@ -241,15 +245,15 @@ class Conductor:
         return self._kill_member(member)
 
     def _drain(self, attack: Attack) -> bool:
-        member = _picked(attack, self._fleet.of("thread", "process", "reaper"))
+        member = _pick(attack, self._fleet.of("thread", "process", "reaper"))
         if member is None or not member.signal(signal.SIGTERM):
             return False
         self._leaving.setdefault(member, time.monotonic())
         return True
 
     def _abort(self, attack: Attack) -> bool:
-        """Two signals: the running calls are given back at once."""
-        member = _picked(attack, self._fleet.of("thread", "process"))
+        """Send two signals, so that the worker gives back its running calls at once."""
+        member = _pick(attack, self._fleet.of("thread", "process"))
         if member is None or not member.signal(signal.SIGTERM):
             return False
         self._later(0.2, partial(member.signal, signal.SIGTERM))
@@ -258,11 +262,11 @@ class Conductor:
     def _fill(self, attack: Attack, *, inodes: bool) -> bool:
         if self._disk is None:
             return False
-        self.violence.disk_was_full = True
+        self.disturbances.disk_was_full = True
         self._disk.fill(inodes=inodes)
         self._later(attack.hold, self._disk.free)
         return True
 
 
-def _picked(attack: Attack, targets: list[T]) -> T | None:
+def _pick(attack: Attack, targets: list[T]) -> T | None:
     return targets[int(attack.pick * len(targets))] if targets else None

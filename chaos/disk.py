@@ -1,4 +1,4 @@
-"""The filesystem under the spool: a small one in memory, which can be made full."""
+"""The filesystem of the spool: a small one in memory that can be filled."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ _SHRINK_EVERY = 0.1
 class Disk:
     """A tmpfs on a folder.
 
-    It is made full by shrinking it to what it holds, which takes no memory, as a ballast file
-    would. The files that are removed meanwhile leave room for others, as on any full disk.
+    To fill it, it is shrunk to what it contains. Unlike a ballast file, that takes no memory.
+    Files that are removed meanwhile leave room for others, as on any full disk.
 
     Args:
         path: the folder.
@@ -29,12 +29,12 @@ class Disk:
         _run("mount", "-t", "tmpfs", "-o", f"mode=700,{_options(_SIZE, _INODES)}", "chaos", path)
 
     def fill(self, *, inodes: bool) -> None:
-        """Let no more files in: no more bytes, or no more inodes."""
+        """Fill it, so that there are no more free bytes, or no more free inodes."""
         self._full = (not inodes, inodes)
         self.keep_full()
 
     def keep_full(self) -> None:
-        """Take away again what was freed since; called all the time."""
+        """Take away space that was freed since; called again and again."""
         if self._full is None or time.monotonic() - self._shrunk < _SHRINK_EVERY:
             return
         self._shrunk = time.monotonic()
@@ -42,18 +42,18 @@ class Disk:
             now = os.statvfs(self._path)
             size = max(1, now.f_blocks - now.f_bfree) * now.f_bsize if self._full[0] else _SIZE
             inodes = now.f_files - now.f_ffree if self._full[1] else _INODES
-            # It fails if more has been used in between.
+            # The remount fails if more has been used in the meantime.
             if _mount_again(self._path, _options(size, inodes)):
                 return
 
     def free(self) -> None:
-        """Let files in again."""
+        """Give it free space again."""
         self._full = None
         if not _mount_again(self._path, _options(_SIZE, _INODES)):
             raise OSError(f"{self._path} cannot be made larger again")
 
     def close(self) -> None:
-        """Take it away."""
+        """Unmount it."""
         _run("umount", "--lazy", self._path)
 
 

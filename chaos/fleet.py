@@ -1,4 +1,4 @@
-"""The processes that work, call and reap; who ends is replaced."""
+"""The fleet: processes that work, call and reap. A process that ends is replaced."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ HEARTBEAT = 0.3
 LEASE = 1.5
 _RESTART_PAUSE = 0.5
 _TRACKERS_END = 10.0
-# The semaphores of process pools lie in /dev/shm, and whoever is killed with its whole namespace
-# leaves them there: so it gets one of its own.
+# The semaphores of process pools are in /dev/shm. A process that is killed with its whole namespace
+# leaves them there, so each namespace gets its own /dev/shm.
 _FAR = (
     *("unshare", "--pid", "--mount", "--fork", "--mount-proc", "--kill-child"),
     *("sh", "-c", 'mount -t tmpfs none /dev/shm && exec "$@"', "sh"),
@@ -28,10 +28,10 @@ _FAR = (
 
 @dataclass(frozen=True)
 class Post:
-    """A place in the fleet, which always has a process.
+    """A place in the fleet that always has a process.
 
-    A far one is in a PID namespace of its own. To the others it is on another host: they cannot
-    see whether its process lives, and judge it by its lock and its beat.
+    The process of a far post is in its own PID namespace. To the others it is on another host: they
+    cannot see whether it lives, and judge it by its lock and its heartbeat.
     """
 
     name: str
@@ -39,7 +39,7 @@ class Post:
     far: bool = False
 
     def command(self, name: str, seed: int) -> list[str]:
-        """How its next process is started."""
+        """The command that starts the next process of this post."""
         python = [*(_FAR if self.far else ()), sys.executable, "-m"]
         if self.kind == "caller":
             return [*python, "chaos.caller", name, str(seed)]
@@ -51,7 +51,7 @@ class Post:
 
 
 def posts(*, far: bool) -> list[Post]:
-    """The fleet."""
+    """All posts of the fleet."""
     return [
         Post("thread", "thread"),
         Post("thread-far", "thread", far),
@@ -63,14 +63,14 @@ def posts(*, far: bool) -> list[Post]:
     ]
 
 
-def _be_as_nice(pid: int) -> None:
-    """A session has a share of the processors of its own, however nice its processes are."""
-    with contextlib.suppress(OSError):  # there is no such share, or it may not be changed
+def _keep_niceness(pid: int) -> None:
+    """Apply this process's niceness to a new session, whose autogroup would ignore it."""
+    with contextlib.suppress(OSError):  # no autogroups here, or no permission to change one
         Path(f"/proc/{pid}/autogroup").write_text(str(os.nice(0)), "ascii")
 
 
 class Member:
-    """A process on a post."""
+    """A process of the fleet."""
 
     def __init__(self, post: Post, name: str, base: Path, seed: int) -> None:
         self.post, self.name, self._base = post, name, base
@@ -93,12 +93,12 @@ class Member:
                 stderr=log,
                 start_new_session=True,
             )
-        _be_as_nice(self.popen.pid)
+        _keep_niceness(self.popen.pid)
         self._process = psutil.Process(self.popen.pid)
         self.born = time.monotonic()
 
     def main(self) -> psutil.Process | None:
-        """The process itself, without the one that made its namespace."""
+        """The process itself, rather than the one that made its namespace."""
         with contextlib.suppress(psutil.NoSuchProcess):
             if not self.post.far:
                 return self._process
@@ -108,7 +108,7 @@ class Member:
         return None
 
     def fork_servers(self) -> list[psutil.Process]:
-        """What makes the processes of slots."""
+        """The processes that start the slots' processes."""
         main = self.main()
         return _children(main, recursive=False) if main else []
 
@@ -117,24 +117,24 @@ class Member:
         return [slot for server in self.fork_servers() for slot in _children(server)]
 
     def everything(self) -> list[psutil.Process]:
-        """The process and all below it."""
+        """The process and all its descendants."""
         main = self.main()
         return [main, *_children(main)] if main else []
 
     def is_ready(self) -> bool:
-        """Whether it handles signals; before that they end it."""
+        """Whether the process handles signals; before that, a signal ends it."""
         if self.post.kind == "caller":
             return (self._base / "ledgers" / f"{self.name}.jsonl").exists()
         return b" serves " in self.log.read_bytes()
 
     def signal(self, number: int) -> bool:
-        """Signal the process itself; False if it is not there."""
+        """Signal the process itself; False if it is gone."""
         main = self.main()
         return main is not None and send(main, number)
 
 
 def send(process: psutil.Process, number: int) -> bool:
-    """Signal a process; False if it is gone. Its pid may belong to another one: psutil looks."""
+    """Signal a process; False if it is gone. psutil checks that its pid was not reused."""
     try:
         process.send_signal(number)
     except psutil.NoSuchProcess:
@@ -143,7 +143,7 @@ def send(process: psutil.Process, number: int) -> bool:
 
 
 def is_tracker(process: psutil.Process) -> bool:
-    """Whether it removes the semaphores of the others; it ends by itself when they have."""
+    """Whether this is a resource tracker, which ends by itself after the processes it tracks."""
     with contextlib.suppress(psutil.NoSuchProcess):
         return "resource_tracker" in " ".join(process.cmdline())
     return True
@@ -157,12 +157,12 @@ def _children(process: psutil.Process, *, recursive: bool = True) -> list[psutil
 
 
 class Fleet:
-    """All members.
+    """All processes of the fleet.
 
     Args:
         base: the folder of the run.
-        seed: for the callers.
-        far: have PID namespaces.
+        seed: seed of the callers.
+        far: put the far processes into PID namespaces.
     """
 
     def __init__(self, base: Path, seed: int, *, far: bool) -> None:
@@ -188,20 +188,20 @@ class Fleet:
         ]
 
     def are_ready(self, *kinds: str) -> bool:
-        """Whether all members of some kinds have started, and handle signals."""
+        """Whether all members of some kinds have started and handle signals."""
         return all(
             member.popen.poll() is None and member.is_ready()
             for post, member in self.members.items()
             if post.kind in kinds
         )
 
-    def replace_ended(self, *, but: str = "") -> list[Member]:
-        """Start a new process on the posts whose process has ended; returns those."""
+    def replace_ended(self, *, except_kind: str = "") -> list[Member]:
+        """Replace members that have ended, except those of one kind; returns those replaced."""
         ended = []
         for post, member in self.members.items():
             code = member.popen.poll()
             young = time.monotonic() - member.born < _RESTART_PAUSE
-            if code is not None and not young and post.kind != but:
+            if code is not None and not young and post.kind != except_kind:
                 label = f"{post.kind} {code if code >= 0 else signal.Signals(-code).name}"
                 self.exits[label] = self.exits.get(label, 0) + 1
                 ended.append(member)
@@ -210,7 +210,7 @@ class Fleet:
         return ended
 
     def close(self) -> None:
-        """Kill whatever this run has started and is still there."""
+        """Kill all processes of this run that are left."""
         deadline = time.monotonic() + _TRACKERS_END
         while (left := self.stragglers()) and time.monotonic() < deadline:
             for process in left:
@@ -223,7 +223,7 @@ class Fleet:
             member.popen.wait()
 
     def stragglers(self) -> list[psutil.Process]:
-        """Processes of this run: also those whose worker has died without them."""
+        """Processes of this run that are left, even if their worker has died."""
         found = []
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):

@@ -1,15 +1,15 @@
-"""What a caller writes down about its calls, outside of the spool.
+"""The ledger: a caller's record of its calls, outside of the spool.
 
-One line an entry: a JSON list of an event, the call's key, and what belongs to it::
+Each line is an entry: a JSON list of an event, the key of the call, and its data::
 
-    ["intent", key, kind, expected]    about to be made
-    ["accepted", key, id]              made; a direct call has no id that its caller knows
-    ["refused", key, error]            the call site raised an error of the shared directory
+    ["intent", key, kind, expected]    the call is about to be made
+    ["accepted", key, id]              it was made; the caller of a direct call does not know its id
+    ["refused", key, error]            it was not made, because of an error of the shared directory
     ["seen", key, answer]              the first answer
-    ["end"]                            the caller has ended by itself, with no call open
+    ["end"]                            the caller has ended by itself, with no open calls
 
-An expected value is ``["value", value]`` or ``["error", type, key]``; an answer has in addition
-the token of the execution that it came from.
+An expected value is ``["value", value]`` or ``["error", type, key]``; an answer also
+contains the token of its execution.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ if TYPE_CHECKING:
 
 
 def open_log(path: Path) -> int:
-    """A handle for `append`."""
+    """Open a log; returns a handle for `append`."""
     return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
 
 
 def append(handle: int, *entries: object) -> None:
-    """Add lines with one system call: a SIGKILL comes before or after it."""
+    """Add lines with one system call, so that a SIGKILL comes either before or after it."""
     os.write(handle, "".join(json.dumps(entry) + "\n" for entry in entries).encode())
 
 
 def read_lines(path: Path) -> Iterator[list[Any]]:
-    """The entries of a log. A last line that was cut short counts as not written."""
+    """The entries of a log. An incomplete last line does not count."""
     with path.open(encoding="utf-8") as file:
         for line in file:
             if line.endswith("\n"):
@@ -43,8 +43,8 @@ def read_lines(path: Path) -> Iterator[list[Any]]:
 
 
 @dataclass(slots=True)
-class Story:
-    """What a ledger tells of one call."""
+class CallHistory:
+    """The entries of a ledger on one call."""
 
     ledger: str
     kind: str
@@ -54,17 +54,17 @@ class Story:
     seen: list[Any] | None = None
 
 
-def read_ledger(path: Path) -> tuple[dict[str, Story], bool]:
-    """The calls of one caller by key, and whether it has ended by itself."""
-    stories: dict[str, Story] = {}
+def read_ledger(path: Path) -> tuple[dict[str, CallHistory], bool]:
+    """The calls of one caller by key, and whether the caller has ended by itself."""
+    histories: dict[str, CallHistory] = {}
     ended = False
     for event, *rest in read_lines(path):
         if event == "end":
             ended = True
         elif event == "intent":
             key, kind, expected = rest
-            stories[key] = Story(path.stem, kind, expected)
+            histories[key] = CallHistory(path.stem, kind, expected)
         else:
-            key, told = rest
-            setattr(stories[key], {"accepted": "id"}.get(event, event), told)
-    return stories, ended
+            key, value = rest
+            setattr(histories[key], {"accepted": "id"}.get(event, event), value)
+    return histories, ended

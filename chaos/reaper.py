@@ -1,4 +1,4 @@
-"""A process that runs no call: it only does a worker's upkeep, until SIGTERM."""
+"""A process that runs no calls and only does a worker's upkeep, until SIGTERM."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fsqueue.spool.worker.registration import Worker
 
 
 def main() -> None:
-    """Beat, and give back what the dead held."""
+    """Send heartbeats, and return the calls of dead workers."""
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr
     )

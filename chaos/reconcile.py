@@ -1,4 +1,4 @@
-"""Accounts for every call, from the ledgers and from what lies in the spool."""
+"""Accounts for every call, from the ledgers and from the files in the spool."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from chaos.caller import answer_of
-from chaos.ledger import Story, read_ledger, read_lines
+from chaos.ledger import CallHistory, read_ledger, read_lines
 from fsqueue.spool.format.names import AttemptName
 from fsqueue.spool.worker.limit_upkeep import recover_limits
 
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
 
     from fsqueue import FSQueue
 
-# A process that died leaves at most what each of its threads was writing.
+# A process that died leaves at most the file that each of its threads was writing.
 _FILES_OF_A_DEATH = 8
-# A worker ends its other slots when one of them has left their channel locked.
+# In seconds; a worker ends its other slots when one of them has left their channel locked.
 _AFTERMATH = 10.0
 _REFUSAL = ("ENOSPC", "EDQUOT")
 
 
 @dataclass(frozen=True)
 class Violation:
-    """Something that must not be."""
+    """Something that must not happen."""
 
     what: str
     key: str = ""
@@ -36,8 +36,8 @@ class Violation:
 
 
 @dataclass
-class Violence:
-    """What the conductor did that explains what is left."""
+class Disturbances:
+    """Disturbances by the conductor, which explain what is left in the spool."""
 
     killed: set[str] = field(default_factory=set)
     """Callers that were killed."""
@@ -49,44 +49,44 @@ class Violence:
 
 @dataclass
 class Report:
-    """The account."""
+    """The result of the accounting."""
 
     violations: list[Violation] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
     kinds: Counter[str] = field(default_factory=Counter)
-    stories: dict[str, Story] = field(default_factory=dict)
+    histories: dict[str, CallHistory] = field(default_factory=dict)
 
 
-def reconcile(app: FSQueue, base: Path, violence: Violence) -> Report:
-    """Account for every call that stands in a ledger, when all is quiet.
+def reconcile(app: FSQueue, base: Path, disturbances: Disturbances) -> Report:
+    """Account for every call in the ledgers, after all processes have ended.
 
     Args:
-        app: on the spool; it has made no call itself.
+        app: an application on the spool that has made no calls itself.
         base: the folder with the ledgers and the log of executions.
-        violence: what was done to the processes.
+        disturbances: what the conductor did to the processes.
     """
     report = Report()
     for path in sorted((base / "ledgers").glob("*.jsonl")):
-        stories, ended = read_ledger(path)
-        report.stories |= stories
-        if path.stem in violence.killed:
+        histories, ended = read_ledger(path)
+        report.histories |= histories
+        if path.stem in disturbances.killed:
             continue
         if not ended:
-            report.violations.append(Violation(f"caller {path.stem} has not ended in order"))
+            report.violations.append(Violation(f"caller {path.stem} has not ended properly"))
         report.violations += [
-            Violation("no answer", key, story.id or "")
-            for key, story in stories.items()
-            if story.seen is None and story.refused is None
+            Violation("no answer", key, history.id or "")
+            for key, history in histories.items()
+            if history.seen is None and history.refused is None
         ]
     runs: dict[str, list[str]] = defaultdict(list)
     for key, token in read_lines(base / "executions"):
         runs[key].append(token)
     _count_executions(report, runs)
-    for key, story in report.stories.items():
-        _check(report, app, key, story, runs)
-    if not violence.disk_was_full and report.counts["refused"]:
+    for key, history in report.histories.items():
+        _check(report, app, key, history, runs)
+    if not disturbances.disk_was_full and report.counts["refused"]:
         report.violations.append(Violation("calls were refused, and the disk was never full"))
-    report.violations += _check_places(app, report, violence)
+    report.violations += _check_places(app, report, disturbances)
     return report
 
 
@@ -99,25 +99,25 @@ def _count_executions(report: Report, runs: dict[str, list[str]]) -> None:
 
 
 def _check(
-    report: Report, app: FSQueue, key: str, story: Story, runs: dict[str, list[str]]
+    report: Report, app: FSQueue, key: str, history: CallHistory, runs: dict[str, list[str]]
 ) -> None:
     report.counts["made"] += 1
-    report.kinds[story.kind] += 1
-    if story.refused is not None:
+    report.kinds[history.kind] += 1
+    if history.refused is not None:
         report.counts["refused"] += 1
-        if not story.refused.startswith(_REFUSAL):
-            report.violations.append(Violation(f"refused: {story.refused}", key))
+        if not history.refused.startswith(_REFUSAL):
+            report.violations.append(Violation(f"refused: {history.refused}", key))
         return
-    if story.id is None and story.seen is None:
-        report.counts["in doubt"] += 1  # its caller was killed and has no claim
+    if history.id is None and history.seen is None:
+        report.counts["in doubt"] += 1  # its caller was killed, and waits for nothing
         return
     report.counts["accepted"] += 1
-    answers = [] if story.seen is None else [story.seen]
-    if story.id is not None:
-        answer = _look(app, story.id)
+    answers = [] if history.seen is None else [history.seen]
+    if history.id is not None:
+        answer = _read_again(app, history.id)
         if answer is None:
             report.counts["lost"] += 1
-            report.violations.append(Violation("lost: it has no outcome", key, story.id))
+            report.violations.append(Violation("lost: it has no outcome", key, history.id))
             return
         answers.append(answer)
     if len(answers) > 1:
@@ -125,34 +125,34 @@ def _check(
         if answers[0] != answers[1]:
             report.counts["second outcomes"] += 1
             what = f"two outcomes: {answers[0]} was seen first, then {answers[1]}"
-            report.violations.append(Violation(what, key, story.id or ""))
-    _check_answer(report, key, story, answers[0], runs)
+            report.violations.append(Violation(what, key, history.id or ""))
+    _check_answer(report, key, history, answers[0], runs)
 
 
 def _check_answer(
-    report: Report, key: str, story: Story, answer: list[Any], runs: dict[str, list[str]]
+    report: Report, key: str, history: CallHistory, answer: list[Any], runs: dict[str, list[str]]
 ) -> None:
-    *told, tokens = answer
-    if told[:2] == ["error", "WorkerLostError"]:
+    *ending, tokens = answer
+    if ending[:2] == ["error", "WorkerLostError"]:
         report.counts["WorkerLostError"] += 1
-    if told != story.expected:
-        what = f"expected {story.expected}, got {answer}"
-        report.violations.append(Violation(what, key, story.id or ""))
-    elif not all(token in runs[part] for part, token in _parts(key, story, tokens)):
-        report.violations.append(Violation("an answer of no execution", key, story.id or ""))
+    if ending != history.expected:
+        what = f"expected {history.expected}, got {answer}"
+        report.violations.append(Violation(what, key, history.id or ""))
+    elif not all(token in runs[part] for part, token in _parts(key, history, tokens)):
+        report.violations.append(Violation("an answer of no execution", key, history.id or ""))
 
 
-def _parts(key: str, story: Story, tokens: str) -> Iterator[tuple[str, str]]:
-    """The calls that an answer is made of, with the tokens of their executions."""
-    if story.kind != "direct fan-out":
+def _parts(key: str, history: CallHistory, tokens: str) -> Iterator[tuple[str, str]]:
+    """The calls that an answer consists of, with the tokens of their executions."""
+    if history.kind != "direct fan-out":
         yield key, tokens
         return
-    for square, token in zip(story.expected[1], tokens.split(), strict=True):
+    for square, token in zip(history.expected[1], tokens.split(), strict=True):
         yield f"{key}/{math.isqrt(square)}", token
 
 
-def _look(app: FSQueue, invocation_id: str) -> list[Any] | None:
-    """A second look by another process; nothing is running any more, so it must be there."""
+def _read_again(app: FSQueue, invocation_id: str) -> list[Any] | None:
+    """Read an outcome again, from this process; nothing runs any more, so it must exist."""
     if app.store.outcomes.peek(invocation_id) is None:
         return None
     return answer_of(lambda: app.invocation(invocation_id).result)
@@ -161,7 +161,7 @@ def _look(app: FSQueue, invocation_id: str) -> list[Any] | None:
 # -- the spool -----------------------------------------------------------------------------
 
 
-def _check_places(app: FSQueue, report: Report, violence: Violence) -> list[Violation]:
+def _check_places(app: FSQueue, report: Report, disturbances: Disturbances) -> list[Violation]:
     layout = app.store.layout
     found = [
         *_leftovers(layout.pending_folder, "left in pending/"),
@@ -173,17 +173,17 @@ def _check_places(app: FSQueue, report: Report, violence: Violence) -> list[Viol
     kept = {name for _, name in _files(layout.kept_folder)}
     done = {name for _, name in _files(layout.done_folder)}
     report.counts["late outcomes, never seen"] = len(kept & done)
-    known = {story.id for story in report.stories.values()}
-    report.counts["outcomes nobody asked for"] = len((kept | done) - known)
+    known = {history.id for history in report.histories.values()}
+    report.counts["outcomes without a known call"] = len((kept | done) - known)
     found += _check_failed(layout.failed_folder, report)
-    return [*found, *_check_temporary(layout.tmp_folder, report, violence)]
+    return [*found, *_check_temporary(layout.tmp_folder, report, disturbances)]
 
 
 def _check_lanes(app: FSQueue) -> list[Violation]:
-    """Upkeep has freed the places of the dead, or would do so now."""
+    """Permits of dead workers that neither the upkeep nor a recovery has freed."""
     recover_limits(app.store)
     lanes = os.listdir(app.store.layout.lanes_folder)
-    return [Violation(f"places are still taken in {name}") for name in lanes]
+    return [Violation(f"permits are still taken in {name}") for name in lanes]
 
 
 def _leftovers(folder: str, what: str) -> list[Violation]:
@@ -201,8 +201,8 @@ def _files(folder: str) -> Iterator[tuple[str, str]]:
 
 
 def _check_failed(folder: str, report: Report) -> Iterator[Violation]:
-    """A call that is kept as failed has failed, and lies there once."""
-    known = {story.id: story for story in report.stories.values()}
+    """A call in failed/ must have failed, and be there only once."""
+    known = {history.id: history for history in report.histories.values()}
     attempts: Counter[str] = Counter()
     for _, name in _files(folder):
         attempt = AttemptName.parse(name)
@@ -210,8 +210,8 @@ def _check_failed(folder: str, report: Report) -> Iterator[Violation]:
             yield Violation(f"in failed/: {name}")
             continue
         attempts[attempt.invocation_id] += 1
-        story = known.get(attempt.invocation_id)
-        if story is not None and story.expected[0] != "error":
+        history = known.get(attempt.invocation_id)
+        if history is not None and history.expected[0] != "error":
             yield Violation(f"in failed/, and has not failed: {name}", id=attempt.invocation_id)
     report.counts["kept in failed/"] = attempts.total()
     for invocation_id, count in attempts.items():
@@ -219,22 +219,24 @@ def _check_failed(folder: str, report: Report) -> Iterator[Violation]:
             yield Violation("in failed/ twice", id=invocation_id)
 
 
-def _check_temporary(folder: str, report: Report, violence: Violence) -> Iterator[Violation]:
-    """What is being written when a process is killed stays behind; nothing else does."""
+def _check_temporary(
+    folder: str, report: Report, disturbances: Disturbances
+) -> Iterator[Violation]:
+    """Only the files that a process was writing when it was killed may stay behind."""
     left = list(_files(folder))
     report.counts["left in tmp/"] = len(left)
     for path, name in left:
-        age = os.stat(path).st_mtime - violence.last
+        age = os.stat(path).st_mtime - disturbances.last
         if age > _AFTERMATH:
             yield Violation(f"left in tmp/ {age:.1f} s after the last death: {name}")
-    if len(left) > violence.deaths * _FILES_OF_A_DEATH:
-        yield Violation(f"{len(left)} files in tmp/ after {violence.deaths} deaths")
+    if len(left) > disturbances.deaths * _FILES_OF_A_DEATH:
+        yield Violation(f"{len(left)} files in tmp/ after {disturbances.deaths} deaths")
 
 
-# -- telling -------------------------------------------------------------------------------
+# -- report -------------------------------------------------------------------------------
 
 
-def story_of(base: Path, root: str, violation: Violation) -> Iterator[str]:
+def describe(base: Path, root: str, violation: Violation) -> Iterator[str]:
     """Everything that is known about the call of a violation, line by line."""
     yield f"VIOLATION {violation.what}"
     key = violation.key

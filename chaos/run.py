@@ -1,8 +1,8 @@
-"""Attack the queue, then account for every call; see README.md beside this file.
+"""Attack the queue, then account for every call; see README.md in this folder.
 
     python chaos/run.py --seconds 120
 
-Ends with 0 if nothing was lost, 1 otherwise.
+The exit code is 0 if all calls are accounted for, and 1 otherwise.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from chaos.attacks import schedule
 from chaos.conductor import Conductor
 from chaos.disk import Disk, available
 from chaos.fleet import LEASE, Fleet
-from chaos.reconcile import Report, reconcile, story_of
+from chaos.reconcile import Report, describe, reconcile
 from fsqueue import FSQueue
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_MOST_STORIES = 20
+_MOST_DESCRIPTIONS = 20
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run, account, and say how it went."""
+    """Run the attacks and account for the calls; returns the exit code."""
     options = _options(arguments)
     seed = options.seed if options.replay is None else options.replay
     seed = secrets.randbelow(10**9) if seed is None else seed
@@ -44,16 +44,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if passed and options.root is None:
         shutil.rmtree(base)
     elif not passed:
-        print(f"seed {seed}: failed; ledgers, logs and what lay in the spool: {base}")
+        print(f"seed {seed}: failed; ledgers, logs and a copy of the spool: {base}")
     return 0 if passed else 1
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Attack the queue and account for every call.")
-    parser.add_argument("--seconds", type=float, default=120.0, help="of attacks")
-    parser.add_argument("--seed", type=int, help="of the schedule of attacks; random if not given")
-    parser.add_argument("--replay", type=int, metavar="SEED", help="and print every attack")
-    parser.add_argument("--root", help="a folder that is empty or missing; it stays afterwards")
+    parser.add_argument("--seconds", type=float, default=120.0, help="duration of the attacks")
+    parser.add_argument(
+        "--seed", type=int, help="seed of the schedule of attacks (default: random)"
+    )
+    parser.add_argument(
+        "--replay", type=int, metavar="SEED", help="like --seed, and print every attack"
+    )
+    parser.add_argument("--root", help="folder to work in, empty or missing; it is kept")
     return parser.parse_args(arguments)
 
 
@@ -62,7 +66,7 @@ def _run(base: Path, seed: int, seconds: float, *, loud: bool) -> bool:
         (base / name).mkdir(parents=True)
     able = available()
     if not able:
-        print("not root, or no unshare(1): the disk is never full, and no worker is far away")
+        print("not root, or no unshare(1): no full disks, and all processes on one host")
     disk = Disk(str(base / "spool")) if able else None
     try:
         return _attack(base, seed, seconds, disk, loud=loud)
@@ -74,19 +78,19 @@ def _run(base: Path, seed: int, seconds: float, *, loud: bool) -> bool:
 def _attack(base: Path, seed: int, seconds: float, disk: Disk | None, *, loud: bool) -> bool:
     began = time.monotonic()
     fleet = Fleet(base, seed, far=disk is not None)
-    conductor = Conductor(base, fleet, disk, tell=_tell if loud else None)
+    conductor = Conductor(base, fleet, disk, report=_report if loud else None)
     try:
         conductor.attack(schedule(seed, seconds, LEASE), seconds)
         conductor.finish()
     finally:
         fleet.close()
     app = FSQueue("chaos", root=base / "spool")
-    report = reconcile(app, base, conductor.violence)
+    report = reconcile(app, base, conductor.disturbances)
     report.violations[:0] = conductor.violations
     app.close()
     _summarize(report, conductor, fleet, time.monotonic() - began)
-    for violation in report.violations[:_MOST_STORIES]:
-        print("\n".join(story_of(base, app.store.layout.root, violation)))
+    for violation in report.violations[:_MOST_DESCRIPTIONS]:
+        print("\n".join(describe(base, app.store.layout.root, violation)))
     if report.violations:
         print(f"{len(report.violations)} violations; seed {seed}")
         shutil.copytree(base / "spool", base / "spool-left")
@@ -95,7 +99,7 @@ def _attack(base: Path, seed: int, seconds: float, disk: Disk | None, *, loud: b
     return not report.violations
 
 
-def _tell(line: str) -> None:
+def _report(line: str) -> None:
     print(line, flush=True)
 
 
@@ -107,7 +111,7 @@ def _summarize(report: Report, conductor: Conductor, fleet: Fleet, seconds: floa
         *((f"  {kind}", count) for kind, count in sorted(report.kinds.items())),
         ("accepted", counts["accepted"]),
         ("refused, on a full disk", counts["refused"]),
-        ("in doubt, as their caller was killed", counts["in doubt"]),
+        ("in doubt, because their caller was killed", counts["in doubt"]),
         ("looked at twice", counts["looked at twice"]),
         ("executions of bodies", counts["executions"]),
         ("  of which once more", counts["extra executions"]),
@@ -115,7 +119,7 @@ def _summarize(report: Report, conductor: Conductor, fleet: Fleet, seconds: floa
         ("second outcomes", second),
         ("WorkerLostError", dead),
         ("late outcomes, never seen", counts["late outcomes, never seen"]),
-        ("outcomes nobody asked for", counts["outcomes nobody asked for"]),
+        ("outcomes without a known call", counts["outcomes without a known call"]),
         ("left in tmp/ by the killed", counts["left in tmp/"]),
         ("attacks", conductor.done.total()),
         *((f"  {kind}", count) for kind, count in sorted(conductor.done.items())),

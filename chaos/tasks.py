@@ -1,7 +1,7 @@
 """The tasks that are called under attack.
 
-Each body notes its execution outside of the spool, and its answer carries the token of that
-execution: two answers of one call that came from different executions can be told apart.
+Each body records its execution outside of the spool, and returns the token of that execution.
+Two answers to one call thus differ if they come from different executions.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ app = FSQueue("chaos", max_attempts=1000)
 
 Answer = tuple[Any, str]
 
-_REFUSED_PAUSE = 0.05
+_RETRY_PAUSE = 0.05
 _handles: dict[tuple[int, str], int] = {}
 
 
-class Refusal(Exception):  # noqa: N818 - it is what the body has to say
+class Refusal(Exception):  # noqa: N818 - not an error of the program
     """Raised by a body on purpose, with the call's key and the execution's token."""
 
 
@@ -69,23 +69,23 @@ def multiply(key: str, a: int, b: int) -> Answer:
 
 @app.task
 def nap(key: str, seconds: float) -> Answer:
-    """A body that takes its time."""
+    """A body that takes some time."""
     token = _executed(key)
     time.sleep(seconds)
     return seconds, token
 
 
 @app.task(running_concurrency="task", running_limit=2)
-def take_turn(key: str, seconds: float) -> Answer:
-    """A body of which two may run at a time."""
+def limited(key: str, seconds: float) -> Answer:
+    """A body with a concurrency limit of two."""
     return nap.func(key, seconds)
 
 
 @app.task(running_concurrency="task")
 def climb(key: str, number: int) -> Answer:
-    """Calls itself, and waits for a turn that it has itself."""
+    """Calls itself under a concurrency limit of one, which it occupies itself."""
     token = _executed(key)
-    return (1 + _insist(climb, key, number - 1) if number else 0), token
+    return (1 + _call_until_accepted(climb, key, number - 1) if number else 0), token
 
 
 @app.direct_task
@@ -96,24 +96,24 @@ def refuse(key: str) -> NoReturn:
 
 @app.task
 def refuse_later(key: str) -> NoReturn:
-    """A call that fails, whose failure is kept."""
+    """A call that fails and whose failure is kept."""
     raise Refusal(key, _executed(key))
 
 
 @app.task
 def count_down(key: str, number: int) -> Answer:
-    """Calls itself: the number of calls in the chain."""
+    """Calls itself; returns the number of calls in the chain."""
     token = _executed(key)
-    return (1 + _insist(count_down, key, number - 1) if number else 0), token
+    return (1 + _call_until_accepted(count_down, key, number - 1) if number else 0), token
 
 
-def _insist(task: Task[[str, int], Answer], key: str, number: int) -> int:
-    """A nested call that is refused, because the disk is full, is made again."""
+def _call_until_accepted(task: Task[[str, int], Answer], key: str, number: int) -> int:
+    """Make a nested call. It is made again if the full disk refused it."""
     while True:
         try:
             value: int = task(f"{key}/{number}", number).result[0]
         except (OSError, SpoolError):
-            time.sleep(_REFUSED_PAUSE)
+            time.sleep(_RETRY_PAUSE)
         else:
             return value
 
@@ -128,13 +128,13 @@ def _joined(parts: list[Answer]) -> Answer:
 
 @app.direct_task(parallel_func=_one_each, aggregate_func=_joined)
 def squares(key: str, numbers: list[int]) -> Answer:
-    """A blocking call that becomes one for each number."""
+    """A blocking call that is split into one call for each number."""
     return [number * number for number in numbers], _executed(key)
 
 
 @app.task
 def crash(key: str, how: str) -> Answer:
-    """Takes its process down when it runs for the first time."""
+    """Crashes its process when it runs for the first time."""
     token = _executed(key)
     mark = Path(os.environ["CHAOS_BASE"], "crashes", key)
     try:
@@ -147,7 +147,7 @@ def crash(key: str, how: str) -> Answer:
 
 
 def _exit_in_c() -> None:
-    """Not seen by Python: the process ends as if it had been asked to."""
+    """Exit without Python noticing, as if the process had been asked to end."""
     exit_now: Any = ctypes.CDLL(None)["_exit"]
     exit_now(0)
 

@@ -1,4 +1,4 @@
-"""A few seconds of `chaos/`, and its reckoning: it must see what is wrong."""
+"""A few seconds of `chaos/`, and its accounting, which must find what is wrong."""
 
 import dataclasses
 import importlib
@@ -78,25 +78,25 @@ class Site:
         ledger = importlib.import_module("chaos.ledger")
         self.ledger = base / "ledgers" / "c.jsonl"
         handle = ledger.open_log(self.ledger)
-        one = caller.Caller("c", handle, random.Random(1), caller.Orders())
+        one = caller.Caller("c", handle, random.Random(1), caller.Signals())
         runner = self.tasks.app.make_runner(kind="thread", concurrency=2)
         thread = threading.Thread(target=runner.run)
         thread.start()
         try:
-            for deed in (one.add, one.multiply, one.refuse, one.refuse_later, one.fan_out):
-                deed()
-            for deed in (one.squares, one.add_async, one.count_down, one.collect):
-                deed()
+            for action in (one.add, one.multiply, one.refuse, one.refuse_later, one.fan_out):
+                action()
+            for action in (one.squares, one.add_async, one.count_down, one.collect):
+                action()
         finally:
             runner.stop_runner_loop()
             thread.join()
         ledger.append(handle, ["end"])
         os.close(handle)
         self.tasks.app.close()
-        self.violence = self.module.Violence()
+        self.disturbances = self.module.Disturbances()
 
     def report(self):
-        return self.module.reconcile(self.tasks.app, self.base, self.violence)
+        return self.module.reconcile(self.tasks.app, self.base, self.disturbances)
 
     def wrongs(self):
         return [violation.what for violation in self.report().violations]
@@ -148,7 +148,7 @@ def test_a_lost_outcome(site):
 def test_an_accepted_call_of_a_killed_caller_that_has_no_outcome(site):
     key, _, path = site.kept()
     site.rewrite(lambda entry: entry if entry[0] != "end" and entry[:2] != ["seen", key] else None)
-    site.violence.killed.add("c")
+    site.disturbances.killed.add("c")
     assert site.wrongs() == []
     path.unlink()
 
@@ -201,7 +201,7 @@ def test_a_lost_worker(site):
     lost = Outcome(**fields | {"state": State.FAILED, "failure": records.Failure(**failure)})
     path.write_bytes(b"".join(envelope.encode(lost, ())))
     site.rewrite(lambda entry: entry if entry[:2] != ["seen", key] else None)
-    site.violence.killed.add("c")
+    site.disturbances.killed.add("c")
 
     report = site.report()
 
@@ -230,14 +230,14 @@ def test_a_call_without_an_answer(site):
 def test_a_caller_that_ended_by_itself(site):
     site.rewrite(lambda entry: entry if entry[0] != "end" else None)
 
-    assert site.wrongs() == ["caller c has not ended in order"]
+    assert site.wrongs() == ["caller c has not ended properly"]
 
 
 def test_a_call_that_was_cut_short_counts_as_not_written(site):
     site.rewrite(lambda entry: entry if entry[0] != "end" else None)
     with site.ledger.open("a") as file:
         file.write('["intent", "c-77", "direct", ["val')
-    site.violence.killed.add("c")
+    site.disturbances.killed.add("c")
 
     assert site.wrongs() == []
 
@@ -253,7 +253,7 @@ def test_a_call_that_was_cut_short_counts_as_not_written(site):
 def test_refusals(site, why, full, wrong):
     key = site.entries("intent")[0][1]
     site.rewrite(lambda entry: ["refused", key, why] if entry[:2] == ["seen", key] else entry)
-    site.violence.disk_was_full = full
+    site.disturbances.disk_was_full = full
 
     assert site.wrongs() == ([] if wrong is None else [wrong])
 
@@ -294,9 +294,9 @@ def test_files_left_in_tmp(site):
     now = time.time()
 
     assert len(site.wrongs()) == 2, "nobody has died"
-    site.violence = dataclasses.replace(site.violence, deaths=1, last=now - 60)
+    site.disturbances = dataclasses.replace(site.disturbances, deaths=1, last=now - 60)
     assert site.wrongs()[0].startswith("left in tmp/ ")
-    site.violence.last = now
+    site.disturbances.last = now
     assert site.wrongs() == []
 
 
@@ -312,15 +312,15 @@ def test_a_late_outcome_is_counted_and_is_no_violation(site):
     assert report.counts["late outcomes, never seen"] == 1
 
 
-def test_a_violation_tells_the_calls_story(site):
+def test_a_violation_is_described_with_all_that_is_known_about_its_call(site):
     key, invocation_id, path = site.kept()
     shutil.copy(path, site.spool / "quarantine" / f"{invocation_id}.1")
 
     (violation,) = site.report().violations
-    story = "\n".join(site.module.story_of(site.base, str(site.spool), violation))
+    lines = "\n".join(site.module.describe(site.base, str(site.spool), violation))
 
-    assert f"['intent', '{key}'" in story
-    assert f"['accepted', '{key}', '{invocation_id}']" in story
-    assert f"executions: ['{key}'" in story
-    assert f"file quarantine/{invocation_id}.1" in story
-    assert "fsqueue 1 outcome" in story
+    assert f"['intent', '{key}'" in lines
+    assert f"['accepted', '{key}', '{invocation_id}']" in lines
+    assert f"executions: ['{key}'" in lines
+    assert f"file quarantine/{invocation_id}.1" in lines
+    assert "fsqueue 1 outcome" in lines
