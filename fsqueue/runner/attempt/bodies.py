@@ -1,4 +1,4 @@
-"""Runs bodies: from the header and payload of a call to the header and payload of its outcome."""
+"""Runs the body of a call on its decoded arguments, and encodes the answer."""
 
 from __future__ import annotations
 
@@ -41,24 +41,24 @@ NEVER = RetryPolicy(times=0)
 
 
 class Answer(NamedTuple):
-    """What a body, or the bodies of a batch, have come to."""
+    """The result of a body, or of the bodies of a batch: a value or an error."""
 
     state: State
     payload: Sequence[bytes | memoryview]
     failure: Failure | None = None
     members: tuple[Member, ...] = ()
     retry_after: float | None = None
-    """Seconds after which the call is to be run again, instead of giving this answer."""
+    """Seconds after which the call is retried, instead of publishing this answer."""
     buffers: Sequence[Buffer] = ()
     """Large parts of the value, which are not copied into the payload."""
     source: Outcome | None = None
-    """The result of another call that stands for this one's."""
+    """The outcome of another call that was reused from the result cache."""
 
     @classmethod
     def of_error(
         cls, error: BaseException, codec: str, policy: RetryPolicy = NEVER, retries: int = 0
     ) -> Answer:
-        """The answer of a body that raised, after so many retries; `codec` as in the call."""
+        """The answer of a body that raised, after `retries` retries; `codec` is the call's."""
         delay = delay_before_retry(policy, error, retries)
         if delay is None and retries:
             error.add_note(f"(after {retries + 1} attempts: it was retried {retries} times)")
@@ -67,12 +67,12 @@ class Answer(NamedTuple):
 
     @classmethod
     def of_queue(cls, error: InvocationError) -> Answer:
-        """The queue's own answer for a body that was not run."""
+        """The answer for a call whose body was not run: an error of the queue itself."""
         return cls(State.FAILED, [], Failure(type(error).__name__, str(error)))
 
 
 def reused(execution: Execution) -> Answer | None:
-    """The result of a call like this one, if that has ended lately."""
+    """A cached result of an equal call; None if there is none."""
     call = execution.call
     if not call.cache:
         return None
@@ -84,11 +84,11 @@ def reused(execution: Execution) -> Answer | None:
 
 
 def answer(execution: Execution, payload: Payload) -> Answer:
-    """Run a call, or all calls of a batch one after another; whatever they do is the answer.
+    """Run a call, or the calls of a batch one after another; any exception becomes the answer.
 
     Args:
         execution: the call.
-        payload: of its file.
+        payload: the payload of its file.
     """
     parents = execution.parents
     if parents is None:
@@ -121,7 +121,7 @@ def _answers_of_batch(
     common: dict[str, Any],
     segments: list[Payload],
 ) -> list[Answer]:
-    """The members' answers; those to be retried are, here, as the file holds them all."""
+    """The members' answers. Members are retried here, because one file holds all of them."""
     answers: dict[int, Answer] = {}
     todo = list(range(len(segments)))
     for retries in itertools.count():
@@ -171,12 +171,12 @@ def _arguments(call: Call, segment: Payload) -> tuple[tuple[Any, ...], dict[str,
 
 
 def _with_results(call: Call, value: Any) -> Any:
-    """Results in place of what stands for them in JSON; in pickles they are by now."""
+    """Replace references by results in JSON; unpickling has done so already in pickles."""
     return replaced(value, value_if_marked) if call.after and call.codec == "json" else value
 
 
 def _together(answers: list[Answer]) -> Answer:
-    """The answer of a batch: failed, if one of its members is."""
+    """The answer of a batch: it has failed if a member has failed."""
     payload = [answer.payload[0] for answer in answers]
     members = tuple(
         Member(answer.state, len(answer.payload[0]), answer.failure) for answer in answers
@@ -194,7 +194,7 @@ def _segments(call: Call, payload: Payload) -> Iterator[bytes | memoryview]:
 
 
 def _own_segments(call: Call, payload: Payload) -> list[Payload]:
-    """The arguments of each call; none but a call that is alone in its file has buffers."""
+    """The arguments of each call; only a call that is alone in its file has buffers."""
     if call.segments == (len(payload.data),):
         return [payload]
     own = list(_segments(call, payload))[-(call.members or 1) :]
@@ -204,13 +204,13 @@ def _own_segments(call: Call, payload: Payload) -> list[Payload]:
 def arguments_of(
     store: Store, call: Call, payload: Payload, *, unpickles: bool
 ) -> list[tuple[tuple[Any, ...], dict[str, Any]]]:
-    """The arguments of a call, or of each call of a batch, for whoever looks at them.
+    """The arguments of a call, or of each call of a batch, for display.
 
     Args:
         store: the spool.
         call: the header.
-        payload: of its file.
-        unpickles: they may be pickles.
+        payload: the payload of its file.
+        unpickles: the arguments may be pickles.
 
     Raises:
         FSQueueError: they cannot be read.
@@ -225,7 +225,7 @@ def arguments_of(
 
 
 def _common(store: Store, call: Call, payload: Payload) -> dict[str, Any]:
-    """The keyword arguments that the call shares with others."""
+    """The keyword arguments that the call shares with other calls."""
     if not call.blob and len(call.segments) == (call.members or 1):
         return {}
     what = f"the common arguments of {call.task}"
@@ -276,7 +276,7 @@ def _awaited(
 
 
 def run_body(body: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Call a function inline, in this thread; a coroutine gets an event loop of its own."""
+    """Call a function inline, in this thread; a coroutine gets a new event loop."""
     with EndForks():
         value = body(*args, **kwargs)
         return _complete(_alone(value)) if inspect.iscoroutine(value) else value
@@ -291,7 +291,7 @@ async def _called_alone(
 
 
 async def _alone(coroutine: Coroutine[Any, Any, Any]) -> Any:
-    """A coroutine whose forks do not go on with the event loop of this process."""
+    """Await a coroutine; processes that it forks must not continue this process's event loop."""
     with EndForks():
         return await coroutine
 
@@ -301,8 +301,8 @@ def _complete(coroutine: Coroutine[Any, Any, Any]) -> Any:
         loop = asyncio.get_running_loop()
     except RuntimeError:
         return asyncio.run(coroutine)
-    # Inline mode within a running loop: it is set aside while the inner one runs, with the
-    # functions that asyncio documents for other loops' implementers.
+    # Inline mode within a running loop: this loop is set aside while the inner one runs, with
+    # the functions that asyncio documents for implementers of other loops.
     task = asyncio.current_task(loop)
     if task is not None:
         asyncio._leave_task(loop, task)  # noqa: SLF001
@@ -319,12 +319,12 @@ def _complete(coroutine: Coroutine[Any, Any, Any]) -> Any:
 
 
 def delay_before_retry(policy: RetryPolicy, error: BaseException, retries: int) -> float | None:
-    """Seconds to wait before a failed body is run again; None if it is not.
+    """Seconds to wait before a failed body is retried; None if it is not retried.
 
     Args:
         policy: the task's options.
-        error: what the body raised.
-        retries: how often it was retried before.
+        error: the error that the body raised.
+        retries: number of earlier retries.
     """
     if retries >= policy.times or not _is_retried(policy, error):
         return None
@@ -332,7 +332,7 @@ def delay_before_retry(policy: RetryPolicy, error: BaseException, retries: int) 
         return error.delay
     try:
         delay = min(policy.longest, policy.delay * policy.factor**retries)
-    except OverflowError:  # after a thousand retries and more
+    except OverflowError:  # after more than a thousand retries
         delay = policy.longest if policy.delay else 0.0
     return min(LONGEST, delay * (1 + policy.jitter * random.random()))  # noqa: S311
 

@@ -1,10 +1,10 @@
-"""Keeps what bodies print and log.
+"""Captures what bodies print and log.
 
-While a call that asks for it is run, `sys.stdout` and `sys.stderr` are replaced by tees, and the
-root logger has one handler more. They ask a context variable whose body it is that writes; a
-thread that the body has started has another context, and belongs to nobody, but in the process
-of a slot to the only body there. What passes these objects by, like a program that the body
-starts, or a C library, is not seen.
+While a call with `capture_output` runs, tees replace `sys.stdout` and `sys.stderr`, and the root
+logger has an additional handler. A context variable tells them which body is writing. A thread that
+the body has started has another context: its output belongs to no body, except in a slot process,
+where it belongs to the only body. Output that bypasses these objects is not captured, such as that
+of a program that the body starts, or of a C library.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 
 
 class Sink(Protocol):
-    """Takes what one body prints."""
+    """Receives the output of one body."""
 
     def add_output(self, text: str) -> None:
-        """Keep it."""
+        """Add a text to the output."""
 
 
-# The sink of the body that runs here; None where it is not asked for.
+# The sink of the body that runs here; None if its output is not captured.
 _sink: ContextVar[Sink | None] = ContextVar("fsqueue_sink", default=None)
 _mutex = threading.Lock()
 _open = 0
@@ -36,7 +36,7 @@ _process_sinks: list[Sink] = []
 
 
 class _NullSink:
-    """The sink of a body whose output is not kept, also not with that of another one."""
+    """The sink of a body whose output is dropped, and not added to that of another body."""
 
     def add_output(self, text: str) -> None:
         pass
@@ -52,7 +52,7 @@ def _add_output(text: str) -> None:
 
 
 class _Tee:
-    """A text stream that shows what it gets to the sink, too."""
+    """A text stream that also passes what is written to the sink."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -73,21 +73,21 @@ class _Tee:
         return getattr(self._stream, name)
 
 
-# `print` of CPython before 3.13.3 goes on with a stream that another thread takes out of `sys`
-# meanwhile, without holding it (https://github.com/python/cpython/issues/130163): if that was its
-# end, the process crashes. So tees outlive their time in `sys`.
+# `print` of CPython before 3.13.3 keeps using a stream that another thread removes from `sys`
+# meanwhile, without a reference to it (https://github.com/python/cpython/issues/130163). If the
+# stream is freed, the process crashes. So tees outlive their time in `sys`.
 _kept: deque[_Tee] = deque(maxlen=16)
 
 
 class _Records(logging.Handler):
-    """Shows log records to the sink, as far as no other handler writes them into a tee."""
+    """Passes log records to the sink, unless another handler writes them into a tee."""
 
     def emit(self, record: logging.LogRecord) -> None:
         if record.name.partition(".")[0] == "fsqueue":
-            return  # the worker's own
+            return  # a record of the worker itself
         handlers = self._others(record.name)
         if not handlers:
-            # Without this one logging would do so.
+            # logging would do this if our handler were not there.
             last = logging.lastResort
             if last is not None and record.levelno >= last.level:
                 last.handle(record)
@@ -113,11 +113,11 @@ _records.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
 
 @contextlib.contextmanager
 def capturing(sink: Sink, *, alone: bool = False) -> Iterator[None]:
-    """Give what the block prints and logs to `sink`.
+    """Capture what the block prints and logs.
 
     Args:
-        sink: where it goes.
-        alone: so does what other threads print whose body is not known.
+        sink: receives the output.
+        alone: also capture the output of other threads whose body is unknown.
     """
     token = _sink.set(sink)
     _install()
@@ -134,7 +134,7 @@ def capturing(sink: Sink, *, alone: bool = False) -> Iterator[None]:
 
 @contextlib.contextmanager
 def not_capturing() -> Iterator[None]:
-    """What the block prints is not given to the sink of a block around it."""
+    """Keep the output of the block from the sink of an enclosing block."""
     token = _sink.set(_NULL_SINK)
     try:
         yield
@@ -180,7 +180,7 @@ _NOTHING = contextlib.nullcontext()
 
 
 def capturing_if(sink: Sink | None, *, alone: bool) -> contextlib.AbstractContextManager[None]:
-    """The same if there is a sink; or else `not_capturing`, as far as there is need for it."""
+    """`capturing` if there is a sink, otherwise `not_capturing` if that is needed."""
     if sink is not None:
         return capturing(sink, alone=alone)
     return _NOTHING if _sink.get() is None else not_capturing()

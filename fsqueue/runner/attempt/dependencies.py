@@ -1,4 +1,4 @@
-"""Results as arguments: read when a call is claimed, put in place when that is unpickled."""
+"""Results as arguments: the outcomes of a call's parents, and errors of failed parents."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ class Parents:
         call: the header of the call that waits for them.
 
     Attributes:
-        unpickles: tells whether their results may be pickles.
-        unfinished: the last parent that is not over; empty if all are.
-        failure: why the call cannot run, once a value was asked for that is not there.
+        unpickles: returns whether their results may be pickles.
+        unfinished: the last parent that has not ended; empty if all have ended.
+        failure: why the call cannot run; set when a missing value is requested.
 
     Raises:
         OSError: the shared directory does not let them be read now.
@@ -57,7 +57,7 @@ class Parents:
         for parent in call.after:
             read, found = parent, _read(store, parent)
             if call.retry_of and isinstance(found, _Opened) and found.outcome.state is State.FAILED:
-                # An operator has had this one run again, and may have had that one too.
+                # An operator has retried this call, and may have retried the parent too.
                 read, again = retried_id(parent), _read(store, retried_id(parent))
                 found = found if isinstance(again, UnknownInvocationError) else again
             if found is None:
@@ -66,7 +66,7 @@ class Parents:
                 self._outcomes[parent] = found
 
     def value(self, invocation_id: str) -> Any:
-        """The result of one; None if there is none, and `failure` says why."""
+        """The result of a parent; None if it is missing, and `failure` has the reason."""
         carrier, member = split_member(invocation_id)
         opened = self._outcomes.get(carrier)
         if not isinstance(opened, _Opened):
@@ -95,21 +95,21 @@ class Parents:
 
 
 def dependency_error(child: str, parent: str, task: str, error: BaseException) -> DependencyError:
-    """The error of a call whose argument is the result of one that has failed.
+    """The error of a call that needs the result of a failed call.
 
-    Its cause is the error of the one that has failed itself, however many lie between: so errors
+    Its cause is the error of the first call that failed, however many calls lie between. So errors
     do not grow along a chain.
 
     Args:
-        child: the call, in words.
-        parent: id of the one whose result it needs.
-        task: the task of that one; empty if it is not known.
-        error: what that one has ended with.
+        child: description of the call.
+        parent: id of the call whose result it needs.
+        task: the task of the parent; empty if it is not known.
+        error: the error of the parent.
     """
     root, root_task, cause, needed = parent, task, error, _named(parent, task)
     if isinstance(error, DependencyError) and error.__cause__ is not None:
         root, root_task, cause = error.invocation, error.task, error.__cause__
-        needed = f"{needed}, which was not run either, for want of {_named(root, root_task)}"
+        needed = f"{needed}, which was not run either, because it needs {_named(root, root_task)}"
     text = (
         f"{child} was not run: it needs the result of {needed}, which has failed with "
         f"{type(cause).__qualname__}: {cause}"
@@ -142,16 +142,16 @@ def _read(store: Store, parent: str) -> _Opened | FSQueueError | None:
 
 
 def find_ancestor(store: Store, invocation_id: str) -> str | None:
-    """The invocation that a parked one waits for, directly or not, and that is not parked itself.
+    """The first ancestor of a waiting call that does not wait for another call itself.
 
-    None if the call is not parked.
+    None if the call does not wait.
     """
     if not store.dependencies.refresh():
         return None
     found, seen = None, {invocation_id}
     while (parked := find_dependent(store, found or invocation_id)) is not None:
         found = os.path.basename(os.path.dirname(parked))
-        if found in seen:  # a circle, if somebody has written one
+        if found in seen:  # a cycle, which only a damaged spool can have
             return None
         seen.add(found)
     return found

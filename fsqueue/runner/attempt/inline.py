@@ -1,4 +1,4 @@
-"""Bodies that run where they are called, with ``dev_mode_force_sync_tasks``: without a file."""
+"""Bodies that run inline, where they are called, with ``dev_mode_force_sync_tasks``."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 
 class InlineReport:
-    """What such a body says.
+    """The output and progress of an inline body.
 
     Attributes:
-        progress: the latest report; None if there was none.
+        progress: the latest report; None if there is none.
     """
 
     def __init__(self) -> None:
@@ -28,28 +28,28 @@ class InlineReport:
         self.progress: Progress | None = None
 
     def add_output(self, text: str) -> None:
-        """Keep what the body prints."""
+        """Keep a text that the body prints."""
         self._captured.add(text)
 
     @property
     def output(self) -> str:
-        """All that it has printed."""
+        """The output so far."""
         self._output += self._captured.take(last=True)
         return self._output.decode("utf-8", "replace")
 
 
 class InlineEnd:
-    """What such a body has returned.
+    """The return value of an inline body.
 
     Attributes:
-        value: its value.
+        value: the value.
     """
 
     value: Any = None
 
 
 class InlineCurrent(CurrentInvocation):
-    """The invocation of such a body, as the body sees it."""
+    """The current invocation of an inline body."""
 
     def __init__(self, invocation_id: str, task: str, queue: str, report: InlineReport) -> None:
         self.id, self.task, self.queue = invocation_id, task, queue
@@ -58,12 +58,12 @@ class InlineCurrent(CurrentInvocation):
 
     @property
     def remaining(self) -> float | None:
-        """None: time limits are not kept here."""
+        """None: inline bodies have no time limit."""
         return None
 
     @property
     def cancelled(self) -> bool:
-        """False: nobody gets to know of it before it has ended."""
+        """False: no handle of the call exists before it has ended."""
         return False
 
     def _show(self, progress: Progress) -> None:
@@ -72,12 +72,12 @@ class InlineCurrent(CurrentInvocation):
 
 @contextlib.contextmanager
 def running_inline(here: InlineCurrent, report: InlineReport, *, capture: bool) -> Iterator[None]:
-    """Within the block `here` is the current invocation.
+    """Make `here` the current invocation in the block.
 
     Args:
         here: the invocation.
-        report: takes what its body says.
-        capture: also what it prints.
+        report: receives the progress of its body.
+        capture: also capture the output of the body into the report.
     """
     token = inline.set(here)
     try:

@@ -21,18 +21,18 @@ PATIENCE: Final = 300.0
 
 
 class Publication:
-    """One answer on its way. Called again until the shared directory takes it.
+    """The publication of one answer. Called again until the shared directory accepts it.
 
-    A result that can never be stored is replaced by a small failure, which says so. So is one that
-    does not fit for `PATIENCE` seconds although the disk has room for smaller files. On a disk that
-    is full for everybody the result waits, for as long as its worker lives.
+    A result that can never be stored is replaced by a small failure that reports this. The same
+    happens to a result that does not fit for `PATIENCE` seconds although the disk has room for
+    smaller files. On a completely full disk the result waits for as long as its worker lives.
 
-    Triggers hear of the answer before it is published, so its size is looked at before that. A
-    result that fails later may have fired `on_result` already.
+    Triggers fire before the answer is published, so its size is checked before that. A result that
+    fails later may have fired `on_result` already.
 
     Args:
         execution: the call.
-        answer: what its body has come to.
+        answer: the answer of its body.
         publish: publishes an answer; may raise `OSError`, and is then called again.
     """
 
@@ -55,7 +55,7 @@ class Publication:
             if self._replaced or not self._is_hopeless(error):
                 raise
             claim = self._execution.claim
-            log.error("%s: its result cannot be stored: %s", claim.name, error, extra=claim.tags)  # noqa: TRY400 - that says it all
+            log.error("%s: its result cannot be stored: %s", claim.name, error, extra=claim.tags)  # noqa: TRY400 - a traceback adds nothing
             self._answer = _instead_of(self._answer, self._execution, error)
             self._replaced = True
             self._attempt()
@@ -77,7 +77,7 @@ class Publication:
 
 
 def _instead_of(answer: Answer, execution: Execution, error: StorageError) -> Answer:
-    """What the caller gets in place of an answer that does not fit."""
+    """The failure that replaces an answer that does not fit."""
     call = execution.call
     batch = (
         f" All {call.members} results of the batch share that file: try a smaller "

@@ -1,4 +1,4 @@
-"""Writes what bodies say while they run: never in their own threads, and twice a second at most."""
+"""Writes the output and progress of running bodies in a thread, at most twice a second."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _PERIOD = 0.5
-# A body that ends before this needs no report, and its output is written once.
+# A body that ends before this many seconds needs no report, and its output is written once.
 _FIRST = 0.05
-# Of much output the beginning and the end are kept; a note between them fits into the rest.
+# Of long output the beginning and the end are kept; a note between them fits into the rest.
 _HEAD: Final = OUTPUT_LIMIT // 2
 _TAIL: Final = OUTPUT_LIMIT // 2 - 1024
 
 
 class Captured:
-    """What a body has printed, as far as it is kept: the first and the last half MiB."""
+    """The kept output of a body: the first and the last half MiB."""
 
     def __init__(self) -> None:
         self._mutex = threading.Lock()
@@ -57,7 +57,7 @@ class Captured:
                 self._cut += over
 
     def take(self, *, last: bool = False) -> bytes:
-        """What can be written now and was not taken before; at last also the end."""
+        """The output that can be written now and was not taken before; `last` adds the tail."""
         with self._mutex:
             data = bytes(self._head)
             self._head.clear()
@@ -75,7 +75,7 @@ class Captured:
 
 
 class Report:
-    """What one attempt says.
+    """The output and progress of one attempt.
 
     Args:
         store: the spool.
@@ -93,26 +93,26 @@ class Report:
         self._io = threading.Lock()
 
     def add_output(self, text: str) -> None:
-        """Keep what the body prints. After the end of the attempt it is dropped."""
+        """Keep a text that the body prints; it is dropped after the end of the attempt."""
         if not self._closed and self._pid == os.getpid():
             self._captured.add(text)
             _flusher.wake(self)
 
     def show(self, progress: Progress) -> None:
-        """Keep how far the body is."""
+        """Keep the latest progress of the body."""
         if not self._closed and self._pid == os.getpid():
             self._progress = progress
             _flusher.wake(self)
 
     def flush(self) -> None:
-        """Write what is new. An error of the shared directory is one of the next time."""
+        """Write what is new. If the shared directory fails, the next flush tries again."""
         with self._io:
             if not self._closed:
                 self._write_output(last=False)
                 self._write_progress()
 
     def close(self) -> None:
-        """Write the last output, and remove the report: the attempt has come to its end."""
+        """Write the rest of the output, and remove the progress: the attempt has ended."""
         with self._io:
             if self._closed:
                 return
@@ -142,7 +142,7 @@ class Report:
         progress, self._progress = self._progress, None
         if progress is None:
             return
-        self._reported = True  # an error may be about the answer alone
+        self._reported = True  # after an error too: only the reply may have been lost
         try:
             write_progress(self._store.files, self._name, progress)
         except (OSError, SpoolError) as error:
@@ -160,7 +160,7 @@ class Report:
 
 
 class _Flusher:
-    """A thread that writes for all bodies of this process; there is none while they are silent."""
+    """A thread that writes for all bodies of this process; it runs only while there is output."""
 
     def __init__(self) -> None:
         self._mutex = threading.Lock()
@@ -192,7 +192,7 @@ class _Flusher:
                 try:
                     report.flush()
                 except Exception:
-                    # One that cannot be written must not end those of the other bodies.
+                    # A report that cannot be written must not stop those of other bodies.
                     log.exception("a report was not written")
             time.sleep(_PERIOD)
 
@@ -209,10 +209,10 @@ os.register_at_fork(after_in_child=_renew)
 
 
 def checked_progress(done: float, total: float | None, message: str) -> Progress:
-    """A report of a body.
+    """Check a progress report of a body.
 
     Raises:
-        TypeError: a count is no number, or the message no text.
+        TypeError: a count is not a number, or the message is not a string.
         ValueError: a count is negative or not finite.
     """
     for name, given in (("done", done), ("total", total)):

@@ -38,12 +38,12 @@ def time_limit(
 ) -> contextlib.AbstractContextManager[None]:
     """Limit the block, which runs a body, to the timeout of its call.
 
-    The caller learns of the timeout at once. A coroutine is cancelled, and may clean up. A thread
-    cannot be ended: its slot is taken until the body ends by itself.
+    The caller gets the error at once. A coroutine is cancelled and may clean up. A thread cannot
+    be killed: its slot is occupied until the body ends by itself.
 
     Args:
         execution: the call.
-        give_up: settles the call with an error; False if somebody else has settled it.
+        give_up: settles the call with an error; False if it has been settled already.
         killable: end this process when the time is over.
     """
     return _limit(execution, give_up, killable) if execution.call.timeout else _NO_LIMIT
@@ -53,13 +53,13 @@ def time_limit(
 def _limit(
     execution: Execution, give_up: Callable[[BaseException], bool], killable: bool
 ) -> Iterator[None]:
-    # That of a batch is the sum of its calls'.
+    # The timeout of a batch is the sum of those of its calls.
     seconds = min(max(execution.call.timeout, _SHORTEST), LONGEST)
     mutex = threading.Lock()
 
     def expire() -> None:
-        # The body's thread waits at the end of the block: another call must not begin in a
-        # process that is about to be ended.
+        # The body's thread waits for this at the end of the block: no other call may begin in a
+        # process that is about to end.
         with mutex:
             if not execution.body_ended and give_up(timeout_error(execution.call)):
                 log.warning("%s took longer than %g s", execution.claim.name, seconds)
@@ -71,7 +71,7 @@ def _limit(
 
     timer = _started(execution, seconds, expire)
     if killable:
-        # A body that keeps Python from running, in a long call into C, is killed by the worker.
+        # The worker kills a body that keeps Python from running, as in a long call into C.
         execution.context.on_limit(seconds)
     try:
         yield
@@ -84,7 +84,7 @@ def _limit(
 
 
 def _started(execution: Execution, seconds: float, expire: Callable[[], None]) -> threading.Timer:
-    """A timer that runs; the body waits until this process may have a thread for it.
+    """Start a timer; the body waits until this process may have a thread for it.
 
     Raises:
         RuntimeError: the worker ends meanwhile.
@@ -105,7 +105,7 @@ def _started(execution: Execution, seconds: float, expire: Callable[[], None]) -
 
 
 def _cancel(execution: Execution, *, killable: bool) -> bool:
-    """Cancel a coroutine, and wait for its end if its process is to end; False if it is none."""
+    """Cancel a coroutine, and wait for it if its process is to end; False for a plain body."""
     from fsqueue.runner.attempt.execute import Ending
 
     if not execution.interrupt(Ending.GIVEN_BACK) or execution.run is None:
@@ -117,7 +117,7 @@ def _cancel(execution: Execution, *, killable: bool) -> bool:
 
 
 def timeout_error(call: Call) -> TaskTimeoutError:
-    """What the caller gets of an attempt that took too long."""
+    """The error of an attempt that took too long."""
     return TaskTimeoutError(
         f"{call.task} ran longer than its timeout of {call.timeout:g} s (invocation {call.id}). "
         "Set a longer `timeout`, or `retry_for=TimeoutError`."

@@ -1,14 +1,14 @@
 """The event loop in which this process runs coroutine bodies.
 
-There is one for as long as the process lives, so what a module keeps between calls (a connection,
-an `asyncio.Lock`) stays usable, as in any asyncio program. It runs in a thread of its own. The
-thread of a slot starts a coroutine there and waits for it, so a worker never runs more coroutines
-than it has slots.
+There is one loop for the life of the process, so objects that a module keeps between calls (a
+connection, an `asyncio.Lock`) stay usable, as in any asyncio program. The loop has a separate
+thread. The thread of a slot starts a coroutine there and waits for it, so a worker never runs more
+coroutines than it has slots.
 
 A body may also wait for another call without `await`. That would block the loop, and the call
 that it waits for may be a coroutine of the same loop. So `aside` lets another thread drive the
-loop in the meantime: at any time one thread drives it, and it changes hands between two callbacks
-only.
+loop in the meantime. At any time exactly one thread drives it, and the loop moves to another thread
+only between two callbacks.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# `asyncio.to_thread` in one body must not wait for a thread that the bodies of others block.
+# `asyncio.to_thread` in one body must not wait for threads that other bodies block.
 _MANY_THREADS = 256
-# How often a waiting slot looks whether it is to interrupt its coroutine.
+# Seconds between two checks of a waiting slot for an order to interrupt its coroutine.
 _POLL = 0.25
 
 _run_here: contextvars.ContextVar[BodyRun | None] = contextvars.ContextVar(
@@ -66,7 +66,7 @@ class BodyRun:
         self._task: asyncio.Task[Any] | None = None
         self._cancelled = False
         self._value: Any = None
-        # Stays if it is cancelled before its first step.
+        # Remains if the coroutine is cancelled before its first step.
         self._error: BaseException | None = asyncio.CancelledError()
         self._over = threading.Event()
         self._loop = loop = process_loop()
@@ -90,27 +90,27 @@ class BodyRun:
         return self._value
 
     def wait(self, timeout: float) -> bool:
-        """Wait for its end; False if it has not ended after so many seconds."""
+        """Wait for its end; False if it has not ended after `timeout` seconds."""
         return self._over.wait(timeout)
 
     def cancel(self) -> None:
-        """Cancel it, from any thread; once more each time when `CLEANUP` is over."""
+        """Cancel it, from any thread, and again every `CLEANUP` seconds until it ends."""
         self._loop.call(self._cancel)
 
     # -- in the loop ---------------------------------------------------------------------
 
     def begin(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Make it a task."""
+        """Start it as a task of the loop."""
         _run_here.set(self)
         self._task = loop.create_task(self._body(), name=self.label)
         self._task.add_done_callback(lambda _: self._end())
 
     def own(self, task: asyncio.Task[Any]) -> None:
-        """It, or a task of it, has made a task."""
+        """Add a task that it, or a task of it, has created."""
         self._tasks.add(task)
 
     def owns(self, task: asyncio.Task[Any] | None) -> bool:
-        """Whether a task is its own, or one that it has made."""
+        """Whether a task is its own task, or one that it has created."""
         return task in self._tasks
 
     def _end(self) -> None:
@@ -124,7 +124,7 @@ class BodyRun:
             self._task.get_loop().call_later(CLEANUP, self._cancel)
 
     async def _body(self) -> None:
-        # SystemExit and KeyboardInterrupt are the call's, and would end the loop from a task.
+        # SystemExit and KeyboardInterrupt belong to the call, but would end the loop from a task.
         try:
             value = self._function(*self._args, **self._kwargs)
             self._value = await value if inspect.isawaitable(value) else value
@@ -136,7 +136,7 @@ class BodyRun:
                 await self.cancel_tasks()
 
     async def cancel_tasks(self) -> None:
-        """Cancel what it has started and not awaited."""
+        """Cancel the tasks that it has started and not awaited."""
         await _cancelled([each for each in self._tasks if each is not asyncio.current_task()])
 
 
@@ -149,10 +149,10 @@ async def _cancelled(tasks: list[asyncio.Task[Any]]) -> None:
 
 
 class BodyLoop:
-    """An event loop, and the threads that drive it one at a time."""
+    """An event loop that one thread at a time drives."""
 
     def __init__(self) -> None:
-        # Not one of another kind, as of uvloop: `_aside` has to know how it works.
+        # No other implementation, such as uvloop: `aside` depends on the internals of this one.
         self._loop = loop = asyncio.SelectorEventLoop()
         loop.set_task_factory(self._make_task)
         loop.set_default_executor(
@@ -166,31 +166,31 @@ class BodyLoop:
 
     @property
     def closed(self) -> bool:
-        """Whether it can run nothing any more."""
+        """Whether it is closed, so it can run nothing any more."""
         return self._loop.is_closed()
 
     def call(self, function: Callable[[], object]) -> None:
         """Call a function in the loop, soon."""
-        with contextlib.suppress(RuntimeError):  # it is closed: who waits for a run sees that
+        with contextlib.suppress(RuntimeError):  # it is closed; `BodyRun.result` notices that
             self._loop.call_soon_threadsafe(function)
 
     def add(self, run: BodyRun) -> None:
-        """Begin a run, in the context of who calls this."""
+        """Begin a run, in the context of the caller."""
         self._runs.add(run)
         self._watch.wake()
         context = contextvars.copy_context()
         self._loop.call_soon_threadsafe(run.begin, self._loop, context=context)
 
     def remove(self, run: BodyRun) -> None:
-        """A run is over."""
+        """Remove a run that has ended."""
         self._runs.discard(run)
         if not self._runs:
             self._watch.rest()
-            if self._runs:  # one has begun in between
+            if self._runs:  # another one has begun in between
                 self._watch.wake()
 
     def _whose(self, task: asyncio.Task[Any] | None) -> str:
-        """The call whose task this is."""
+        """The label of the call that a task belongs to."""
         return next((run.label for run in list(self._runs) if run.owns(task)), "a callback")
 
     @staticmethod
@@ -209,9 +209,9 @@ class BodyLoop:
     def _drive(self) -> None:
         while not self._loop.is_closed():
             try:
-                self._loop.run_forever()  # which a body may stop
+                self._loop.run_forever()  # a body may stop it
             except BaseException:
-                # SystemExit or KeyboardInterrupt in a task that a body has not awaited.
+                # SystemExit or KeyboardInterrupt, raised in a task that a body has not awaited.
                 log.exception("a task in the event loop wanted to end the worker")
             with self._mutex:
                 following = self._next.popleft() if self._next else None
@@ -226,7 +226,7 @@ class BodyLoop:
         task = asyncio.current_task(loop)
         if task is not None:
             asyncio._leave_task(loop, task)  # noqa: SLF001
-        # `_run_once` is going to take so many callbacks out of this queue in this thread.
+        # `_run_once` will take this number of callbacks out of the queue in this thread.
         count = len(loop._ready)  # noqa: SLF001
         asyncio._set_running_loop(None)  # noqa: SLF001
         loop._thread_id = None  # noqa: SLF001
@@ -241,7 +241,7 @@ class BodyLoop:
                 loop.call_soon(lambda: None)
             with self._mutex:
                 if self._next:
-                    loop.stop()  # others want to come back, too
+                    loop.stop()  # other threads wait to come back, too
             if task is not None:
                 asyncio._enter_task(loop, task)  # noqa: SLF001
 
@@ -258,7 +258,7 @@ _loop: BodyLoop | None = None
 
 
 def process_loop() -> BodyLoop:
-    """The loop of this process, made when it is first needed."""
+    """The loop of this process, created when it is first needed."""
     global _loop  # noqa: PLW0603 - one a process
     with _making:
         if _loop is None or _loop.closed:
@@ -276,7 +276,7 @@ os.register_at_fork(after_in_child=_forget)
 
 
 def not_blocking_the_loop() -> contextlib.AbstractContextManager[None]:
-    """A block that waits for another call; the loop goes on, if this is a callback of it."""
+    """A block that waits for another call; if the loop runs this code, it continues meanwhile."""
     if _loop is None or asyncio._get_running_loop() is not _loop._loop:  # noqa: SLF001
         return contextlib.nullcontext()
     return _loop.aside()

@@ -1,4 +1,4 @@
-"""Tells which coroutine blocks the event loop."""
+"""Logs which coroutine blocks the event loop."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _FRAMES = 12
 
 
 class LoopWatch:
-    """A thread that asks an event loop for a sign of life while coroutines run.
+    """A thread that checks, while coroutines run, that the event loop responds.
 
     Args:
         loop: the loop.
-        whose: names the call that a task belongs to.
+        whose: returns the label of the call that a task belongs to.
     """
 
     def __init__(
@@ -38,11 +38,11 @@ class LoopWatch:
         threading.Thread(target=self._run, name="fsqueue-loop-watch", daemon=True).start()
 
     def wake(self) -> None:
-        """A coroutine is to run."""
+        """Begin to watch: a coroutine is about to run."""
         self._active.set()
 
     def rest(self) -> None:
-        """None is to run."""
+        """Stop watching: no coroutine runs."""
         self._active.clear()
 
     def _run(self) -> None:
@@ -60,7 +60,7 @@ class LoopWatch:
             pause.wait(_PAUSE)
 
     def _tell(self, answered: threading.Event, asked: float) -> None:
-        """Log what blocks the loop, again whenever that has taken twice as long."""
+        """Log what blocks the loop, and again each time the duration has doubled."""
         patience, culprit = _BLOCKED, ""
         while not answered.is_set() and not self._loop.is_closed():
             culprit = self._describe(time.monotonic() - asked)

@@ -1,9 +1,9 @@
 """Ends the processes that a body has started, when the body ends.
 
-In the process of a slot everything below it is the body's. In a thread slot, and for a body that
-runs in the place of one that waits for it, only what the thread of the body has started itself
-is: Linux tells threads by their children (``__WNOTHREAD``). What the program has started in other
-threads is left alone, and so is an orphan whose parent, started by the body, has ended.
+In a slot process, all processes below it belong to the body. In a thread slot, and for a body that
+runs in the thread of a waiting body, only the children of the body's thread belong to it: Linux can
+list the children of one thread (``__WNOTHREAD``). Processes that the program has started in other
+threads are left alone. So are orphans whose parent, started by the body, has ended.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ _WAIT_OPTIONS = os.WEXITED | os.WNOHANG | os.WNOWAIT
 
 
 class BodyProcesses:
-    """A block in which a body runs; what it has started ends with the block.
+    """A block in which a body runs; processes that the body has started end with the block.
 
-    Without child processes it costs two system calls.
+    Without child processes this costs two system calls.
 
     Args:
-        whole: all that is below this process belongs to the body.
+        whole: all processes below this one belong to the body.
     """
 
     def __init__(self, *, whole: bool) -> None:
@@ -69,7 +69,7 @@ class BodyProcesses:
 
 
 def end_processes_of_bodies(*, keep: bool) -> None:
-    """End everything below this process, which runs nothing but bodies.
+    """End all processes below this one, which only runs bodies.
 
     Args:
         keep: spare processes that libraries keep for the next body.
@@ -90,7 +90,7 @@ def end_processes_of_bodies(*, keep: bool) -> None:
 
 
 def _has_children(whose: int) -> bool:
-    """Whether this process, or thread, has any child, be it only one that nobody has waited for."""
+    """Whether this process, or thread, has a child, including a zombie."""
     if sys.platform != "linux":
         return bool(descendants.children(os.getpid()))
     try:
@@ -106,7 +106,7 @@ def _children_of_this_thread() -> list[int]:
 
 def _is_of_this_thread(pid: int) -> bool:
     if sys.platform != "linux":
-        return False  # nobody can tell
+        return False  # other systems cannot tell
     try:
         os.waitid(os.P_PID, pid, _WAIT_OPTIONS | _OF_THIS_THREAD)
     except ChildProcessError:
@@ -115,7 +115,7 @@ def _is_of_this_thread(pid: int) -> bool:
 
 
 def _ended_child() -> int | None:
-    """A child that nobody has waited for: killed, or an orphan that had ended before."""
+    """A child that has ended and was not waited for: a killed one, or an orphan."""
     if sys.platform != "linux":
         return None
     try:
@@ -126,6 +126,6 @@ def _ended_child() -> int | None:
 
 
 def _let_objects_know() -> None:
-    """Let the objects that stand for the killed see that they have ended."""
-    multiprocessing.active_children()  # it waits for those that have
-    subprocess._cleanup()  # type: ignore[attr-defined] # noqa: SLF001 - as each Popen does first
+    """Let the Python objects of the killed processes notice their end."""
+    multiprocessing.active_children()  # this waits for the ended ones
+    subprocess._cleanup()  # type: ignore[attr-defined] # noqa: SLF001 - each new Popen calls it too

@@ -1,9 +1,9 @@
-"""Prepares a process that is nothing but a worker: that of ``fsqueue worker``.
+"""Prepares a process that is only a worker, as that of ``fsqueue worker``.
 
-A guardian process outlives it by a moment, and ends what bodies in thread slots have left: nobody
-else can when the worker is killed. It knows programs by a variable of their environment, and
-processes that were only forked by a pipe that they have inherited. It cannot see programs that were
-started with another environment.
+A guardian process outlives the worker by a moment, and ends the processes that bodies in thread
+slots have left: no other process can do that when the worker is killed. It recognizes programs by
+an environment variable, and forked processes by an inherited pipe. It cannot find programs that
+were started with another environment.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ if TYPE_CHECKING:
 
 _VARIABLE = "FSQUEUE_WORKER_PROCESS"
 _POLL = 0.25
-# A body's programs may start others for this long after their worker has ended.
+# Seconds after the end of the worker for which programs of its bodies may start others.
 _LONGEST = 5.0
 
 
 def dedicate_process() -> None:
-    """Give the calling process, which has no threads yet, to a worker."""
+    """Prepare the calling process, which has no threads yet, for a worker."""
     empty_stdin()
-    # A program that reads or sets the terminal would stop a job in the background, and so the
-    # worker. Programs inherit this.
+    # A program that reads or configures the terminal would stop a background job, including the
+    # worker. Programs inherit this setting.
     for number in (signal.SIGTTIN, signal.SIGTTOU):
         signal.signal(number, signal.SIG_IGN)
     os.environ[_VARIABLE] = mark_of(os.getpid())
@@ -42,7 +42,7 @@ def dedicate_process() -> None:
 
 
 def _start_guardian() -> None:
-    """Fork twice: a body that waits for all its children must not wait for the guardian."""
+    """Start the guardian. A double fork: a body that waits for all its children must not see it."""
     _, inherited = os.pipe()
     worker, pipe = this_process(), os.fstat(inherited).st_ino
     child = os.fork()
@@ -59,7 +59,7 @@ def _start_guardian() -> None:
 
 
 def _guard(worker: Process, pipe: int) -> None:
-    # Whoever reads the worker's output waits for the end of all who could write there.
+    # A reader of the worker's output waits until all processes that could write there have ended.
     null = os.open(os.devnull, os.O_RDWR)
     for number in (0, 1, 2):
         os.dup2(null, number)
@@ -76,7 +76,7 @@ def _guard(worker: Process, pipe: int) -> None:
 
 
 def _wait_for_end(worker: Process) -> None:
-    with contextlib.suppress(OSError):  # a kernel before 5.3, or it has ended by now
+    with contextlib.suppress(OSError):  # a kernel before 5.3, or the worker has ended
         select.select([os.pidfd_open(worker.pid)], [], [])
     while not is_gone(worker):
         time.sleep(_POLL)
@@ -90,7 +90,7 @@ def _is_marked(pid: int, mark: bytes, pipe: str) -> bool:
                 return True
         return any(_target(f"{folder}/fd/{fd}") == pipe for fd in os.listdir(f"{folder}/fd"))
     except OSError:
-        return False  # another user's, or it has just ended
+        return False  # it belongs to another user, or has just ended
 
 
 def _target(path: str) -> str:

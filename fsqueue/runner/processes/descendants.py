@@ -1,14 +1,14 @@
 """Finds and ends processes together with everything that they have started.
 
 A program that a body starts may start others, leave its session (``setsid``) and lose its parent.
-On Linux it still cannot get away: the process of a slot is a "child subreaper", so an orphan below
-it becomes its child instead of that of ``init``, and the whole tree stays visible in ``/proc``.
-To end a tree, every process in it is first stopped, until a look finds no new one, and then killed:
-a process that forks faster than it is killed would escape otherwise.
+On Linux it still cannot escape: a slot process is a "child subreaper", so an orphan below it
+becomes its child instead of a child of ``init``, and the whole tree stays visible in ``/proc``.
+To end a tree, this module first stops its processes until a scan finds no new one, and then kills
+them. Otherwise a process that forks faster than it is killed would escape.
 
-What cannot be ended: processes that have become another user's (``sudo``, setuid programs), and
-those that other daemons start on request (``at``, ``systemd-run``, ``docker run``). On other
-systems than Linux an orphan is out of reach too.
+Two kinds of processes cannot be ended: those that run as another user (``sudo``, setuid programs),
+and those that other daemons start on request (``at``, ``systemd-run``, ``docker run``). On systems
+other than Linux orphans are out of reach too.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
 _SET_PDEATHSIG, _SET_CHILD_SUBREAPER = 1, 36
-# After these states of /proc/<pid>/stat a process runs no more instructions.
+# In these states of /proc/<pid>/stat a process runs no more instructions.
 _DEAD = frozenset(b"ZXx")
 # A killed process is gone within milliseconds, unless it waits for a disk.
 PATIENCE = 1.0
@@ -49,7 +49,7 @@ def adopt_orphans() -> None:
 def signal_when_parent_dies(number: int) -> None:
     """Let the kernel signal this process when the thread that has forked it ends, on Linux.
 
-    It needs no thread of this process to run: a body may hold Python's lock in a call into C.
+    This works even if a body holds the GIL in a call into C.
     """
     _prctl(_SET_PDEATHSIG, number)
 
@@ -62,7 +62,7 @@ def _prctl(option: int, value: int) -> None:
 
 
 def table() -> list[Relative]:
-    """All processes of this machine that run, and that this process may see."""
+    """All running processes of this machine that this process may see."""
     if sys.platform != "linux":
         return list(_table_by_psutil())
     found = (_read(int(name)) for name in os.listdir("/proc") if name.isdigit())
@@ -75,7 +75,7 @@ def _read(pid: int) -> Relative | None:
             fields = file.read().rpartition(b")")[2].split()
     except OSError:
         return None
-    # Of a process whose first thread has ended the others may go on.
+    # If the first thread of a process has ended, the others may still run.
     if fields[0][0] in _DEAD and int(fields[17]) <= 1:
         return None
     return Relative(pid, int(fields[1]), int(fields[3]), fields[19].decode())
@@ -105,12 +105,12 @@ def end(
 ) -> set[int]:
     """Kill processes and everything below them, and wait for their end.
 
-    Resource trackers are left alone: they remove what the killed leave in shared memory, and end
-    by themselves once all the others have.
+    Resource trackers are left alone: they remove the shared memory of the killed processes, and end
+    by themselves once the other processes have ended.
 
     Args:
-        roots: tells from the table of processes which ones; asked again until it finds no new one.
-        spared: processes to leave alone, with all below them.
+        roots: selects the processes from the process table; called until it finds no new one.
+        spared: processes to leave alone, with all processes below them.
 
     Returns:
         The ids of those that were killed.
@@ -169,21 +169,21 @@ def _below(
 
 
 class _Handle:
-    """A process that can be signalled without hitting another one that got its number."""
+    """A process handle: a signal can never hit another process that reuses the pid."""
 
     def __init__(self, relative: Relative, fd: int | None) -> None:
         self._relative, self._fd = relative, fd
 
     @classmethod
     def of(cls, relative: Relative) -> _Handle | None:
-        """The handle of a process; None if it has ended or another one has its number."""
+        """The handle of a process; None if it has ended, even if its pid is in use again."""
         fd = None
         if sys.platform == "linux":
             try:
                 fd = os.pidfd_open(relative.pid)
             except ProcessLookupError:
                 return None
-            except OSError:  # a kernel before 5.3, or no descriptor is left
+            except OSError:  # a kernel before 5.3, or no free descriptor
                 fd = None
         handle = cls(relative, fd)
         if handle._is_same():
@@ -196,7 +196,7 @@ class _Handle:
         return now is not None and now.start == self._relative.start
 
     def send(self, number: signal.Signals) -> None:
-        """Signal it, if it is still there and this user's."""
+        """Signal it, if it still exists and belongs to this user."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
             if self._fd is not None:
                 signal.pidfd_send_signal(self._fd, number)
@@ -215,7 +215,7 @@ class _Handle:
             time.sleep(_POLL)
 
     def close(self) -> None:
-        """Free its descriptor."""
+        """Close its descriptor."""
         if self._fd is not None:
             os.close(self._fd)
             self._fd = None

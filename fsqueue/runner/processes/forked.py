@@ -1,4 +1,4 @@
-"""Keeps a process that a body has forked from going on as a copy of its worker."""
+"""Ends processes that a body has forked, before they continue as copies of the worker."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 
 class EndForks:
-    """A block in which a body runs: a process that it has forked ends where the block does.
+    """A block in which a body runs. A process that the body has forked exits at its end.
 
-    Without this the copy would publish a result of its own, and then claim the next call. It ends
-    with the exit code of a script that gets so far, and none of the worker's handlers runs.
+    Otherwise the copy would publish a second result, and then claim the next call. It exits with
+    the code that a script would have at this point, without running the worker's exit handlers.
     """
 
     def __init__(self) -> None:
@@ -62,7 +62,7 @@ _thread = threading.local()
 
 
 def _hold_signals() -> None:
-    """A signal to the fork, as by `Process.terminate`, waits until the fork has its handlers."""
+    """Delay signals to the fork, as from `Process.terminate`, until it has its own handlers."""
     _thread.ours = _handled_by_worker()
     _thread.mask = signal.pthread_sigmask(signal.SIG_BLOCK, _thread.ours)
 
@@ -74,8 +74,8 @@ def _let_signals_through() -> None:
 def _forget_handlers() -> None:
     """Give a forked process back the handlers of an ordinary one.
 
-    Those of a worker do nothing, so that it ends in good order. Its wake-up descriptor is shared
-    with the fork: a signal to the fork would stop the worker.
+    The worker's handlers do nothing, because a thread handles its signals. The fork shares the
+    wake-up descriptor of the worker, so a signal to the fork would stop the worker.
     """
     for number in _thread.ours:
         default = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL

@@ -1,7 +1,7 @@
-"""What a batch job says about itself: system, id, end, cores, memory and GPUs.
+"""The batch job in which this process runs: its system, id and end.
 
-Everything is read from a mapping of environment variables, from files that the caller's `Host`
-opens, and from the batch system's commands, which it runs. So the rules can be tested for systems
+All information comes from a mapping of environment variables, from files that the caller's `Host`
+opens, and from commands of the batch system that it runs. So the rules can be tested for systems
 that are not installed.
 """
 
@@ -28,7 +28,7 @@ PATIENCE: Final = 20.0
 
 
 class Host(NamedTuple):
-    """What the rules ask of the machine; the defaults of `this_host` are the real one."""
+    """Access to the machine for the rules; `this_host` returns the real one."""
 
     ask: Callable[[Sequence[str]], str]
     """Run a command and return its standard output; empty if it fails."""
@@ -183,7 +183,7 @@ class End(NamedTuple):
 def find_end(environ: Mapping[str, str], host: Host) -> End | None:
     """The job's end, by the first source that knows it; None if none does.
 
-    Commands are run at most once, and only if the environment does not say it.
+    Commands are run at most once, and only if the environment does not contain the end.
     """
     return _from_environment(environ, host) or _from_batch_system(environ, host)
 

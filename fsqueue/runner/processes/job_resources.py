@@ -1,7 +1,7 @@
-"""What a batch job has been given: cores, memory and GPUs of this node.
+"""The resources of a batch job on this node: cores, memory and GPUs.
 
 The batch system's variables come first, then the limits of the cgroup, then the processors that
-this process may use. A machine has more than a job may take of it.
+this process may use. A job may use only a part of the machine.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _MEBIBYTE: Final = 1 << 20
 _CGROUP: Final = "/sys/fs/cgroup"
-# cgroup v1 says "no limit" by a number near 2**63.
+# cgroup v1 expresses "no limit" by a number near 2**63.
 _UNLIMITED: Final = 1 << 60
 _CORE_VARIABLES: Final = {
     "slurm": ("SLURM_CPUS_PER_TASK", "SLURM_CPUS_ON_NODE"),
@@ -79,7 +79,7 @@ def devices_of(environ: Mapping[str, str]) -> Devices | None:
 
 
 def cgroup_of(host: Host) -> Cgroup:
-    """The tightest limits of the cgroup in which this process is, and of those above it."""
+    """The tightest limits of this process's cgroup and of its ancestors."""
     cores: list[float] = []
     memory: list[int] = []
     for folder, controllers in _own_cgroups(host):
@@ -96,7 +96,7 @@ def cgroup_of(host: Host) -> Cgroup:
 
 
 def _own_cgroups(host: Host) -> list[tuple[str, frozenset[str]]]:
-    """Folders with the limits of this process: its cgroup and all above it; see cgroups(7)."""
+    """Folders with the limits of this process: its cgroup and its ancestors; see cgroups(7)."""
     found = []
     for line in host.read("/proc/self/cgroup").splitlines():
         _, _, rest = line.partition(":")

@@ -1,9 +1,10 @@
-"""Tells which child processes libraries keep for the next body.
+"""Finds the child processes that libraries keep for the next body.
 
-A process pool in a global variable, and joblib's pool, which loky keeps by itself, serve one body
-after another. To end its processes would break the pool, and even hang it: an idle process of a
-`multiprocessing.Pool` holds the lock of its queue. A pool that still works when the body has ended
-works for nobody, and is ended. Resource trackers end by themselves.
+A process pool in a global variable, and joblib's pool, which loky keeps, serve one body after
+another. Killing their processes would break the pool, or even hang it: an idle process of a
+`multiprocessing.Pool` holds the lock of its queue. If a pool is still busy when the body has ended,
+its results are not wanted any more, and its processes are ended. Resource trackers end by
+themselves.
 """
 
 from __future__ import annotations
@@ -21,18 +22,18 @@ _EXECUTORS = (
     "loky.process_executor",
     "joblib.externals.loky.process_executor",
 )
-# A pool wakes its caller, and then notes that it has nothing to do.
+# A pool wakes its caller first, and marks itself as idle a moment later.
 _MOMENT = 0.1
 _POLL = 0.001
 
 
 def kept_for_reuse() -> set[int]:
-    """Ids of processes of idle pools, and of managers, that are still referenced."""
+    """The pids of idle pools and of managers that are still referenced."""
     return {pid for pid in (*_of_executors(), *_of_multiprocessing()) if pid is not None}
 
 
 def fork_server_of_bodies() -> int | None:
-    """The fork server of multiprocessing, if a body has started it: the next one uses it too."""
+    """The pid of multiprocessing's fork server, which later bodies reuse; None if none runs."""
     module = sys.modules.get("multiprocessing.forkserver")
     server: Any = getattr(module, "_forkserver", None)
     pid: int | None = getattr(server, "_forkserver_pid", None)
@@ -57,7 +58,7 @@ def _of_multiprocessing() -> Iterator[int | None]:
             if _is_empty(owner._cache):  # noqa: SLF001
                 yield from (process.pid for process in list(owner._pool))  # noqa: SLF001
             else:
-                # Or it would start others in place of those that are killed.
+                # Otherwise it would replace the killed processes by new ones.
                 with contextlib.suppress(Exception):
                     owner.terminate()
         elif isinstance(owner, _class("multiprocessing.managers", "BaseManager")):

@@ -1,4 +1,4 @@
-"""How a worker reacts to signals. `REACTIONS` is the table; a worker has no other handlers."""
+"""The signal handling of a worker. `REACTIONS` is the complete table of its handlers."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ log = logging.getLogger(__name__)
 
 
 class Reaction(enum.Enum):
-    """What a worker does on a signal."""
+    """The reaction of a worker to a signal."""
 
     DRAIN = "claim nothing more, let the running bodies finish within the grace, and leave"
     RETURN = "give the running calls back at once, and end"
 
 
 class Former(enum.Enum):
-    """Which handlers of the program a worker replaces while it runs; it restores them later."""
+    """The handlers of the program that a worker may replace while it runs, and restores later."""
 
     ANY = "any handler"
     NONE_OF_ITS_OWN = "the default action, and that the signal is ignored"
@@ -44,33 +44,34 @@ class Rule(NamedTuple):
     reaction: Reaction
     replaces: Former
     insists: bool = False
-    """A second one of those for which this is set is a `Reaction.RETURN`."""
+    """A second signal of those with this flag causes a `Reaction.RETURN`."""
 
 
 REACTIONS: Final[Mapping[signal.Signals, Rule]] = MappingProxyType(
     {
-        # Ctrl-C and a stop by an operator, who may insist.
+        # Ctrl-C and a stop by an operator, who may repeat it.
         signal.SIGINT: Rule(Reaction.DRAIN, Former.ANY, insists=True),
         signal.SIGTERM: Rule(Reaction.DRAIN, Former.ANY, insists=True),
-        # The terminal has gone: a shell and the kernel may both say so. nohup(1) ignores it.
+        # The terminal is gone; a shell and the kernel may both send this. nohup(1) ignores it.
         signal.SIGHUP: Rule(Reaction.DRAIN, Former.DEFAULT),
-        # Batch systems warn of the end of a job with these; the kernel repeats SIGXCPU each second.
+        # Batch systems announce a job's end with these; the kernel repeats SIGXCPU each second.
         signal.SIGUSR1: Rule(Reaction.DRAIN, Former.DEFAULT),
         signal.SIGUSR2: Rule(Reaction.DRAIN, Former.DEFAULT),
         signal.SIGXCPU: Rule(Reaction.DRAIN, Former.DEFAULT),
-        # Ctrl-\ in a terminal. A script's shell ignores it for what it starts in the background.
+        # Ctrl-\ in a terminal. The shell of a script ignores it for background processes.
         signal.SIGQUIT: Rule(Reaction.RETURN, Former.NONE_OF_ITS_OWN),
     }
 )
 
-# timeout(1) and some batch systems signal a process and then its group, which it belongs to.
+# Signals within this many seconds count as one: timeout(1) and some batch systems signal a process
+# and then its group.
 _ONE_SIGNAL = 0.1
-# What passes through the pipe besides the numbers of signals.
+# Messages in the pipe besides signal numbers.
 _END, _ASKED = 0, 255
 
 
 class Worker(Protocol):
-    """What the signals of a process act on."""
+    """The worker that the signals of a process act on."""
 
     def drain(self, why: str) -> None:
         """Stop claiming, and leave when the running bodies have finished."""
@@ -82,8 +83,8 @@ class Worker(Protocol):
 class StopSignals:
     """Catches the signals of this process. Made by `catching`, in the main thread.
 
-    A handler runs between any two instructions of the main thread, which may hold any lock
-    there. So it does nothing, and a thread that reads the signals from a pipe acts.
+    A handler runs between any two instructions of the main thread, which may hold any lock at that
+    point. So the handlers do nothing, and a thread reads the signals from a pipe and acts.
     """
 
     def __init__(self) -> None:
@@ -96,7 +97,7 @@ class StopSignals:
 
     @contextlib.contextmanager
     def installed(self) -> Iterator[None]:
-        """Catch the signals in the block; then the former handlers are back.
+        """Catch the signals in the block, and restore the former handlers after it.
 
         Raises:
             FSQueueError: this process may not have another thread.
@@ -107,9 +108,9 @@ class StopSignals:
             os.close(self._received)
             os.close(self._sent)
             raise
-        # Python's own C handler writes to the pipe in whatever thread the kernel has chosen. A
-        # handler in Python waits for the main thread, which does not wake up if another thread
-        # got the signal.
+        # Python's C handler writes to the pipe in the thread that the kernel has chosen. A handler
+        # in Python runs in the main thread, which does not wake up if another thread got the
+        # signal.
         former = signal.set_wakeup_fd(self._sent, warn_on_full_buffer=False)
         previous = {
             number: signal.signal(number, _do_nothing)
@@ -158,9 +159,9 @@ class StopSignals:
                 draining.react(worker, number, grace)
 
     def _next(self, deadline: float | None) -> int | None:
-        """The next message that is for this thread; None if there is none until the deadline.
+        """The next message for this thread; None if none arrives before the deadline.
 
-        Signals that the program itself has handlers for pass through the pipe too.
+        The pipe also receives signals for which the program itself has handlers.
         """
         while True:
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
@@ -172,10 +173,10 @@ class StopSignals:
 
 
 class Draining:
-    """What has been done about the signals so far.
+    """The state of a drain: the reactions to the signals so far.
 
     Attributes:
-        deadline: when the grace is over, by the steady clock; None before the first signal.
+        deadline: end of the grace period by the monotonic clock; None before the first signal.
     """
 
     def __init__(self) -> None:
@@ -183,7 +184,7 @@ class Draining:
         self._insisted: float | None = None
 
     def react(self, worker: Worker, number: int | None, grace: float) -> None:
-        """Act on one signal, or on the end of the grace if there is none."""
+        """React to one signal, or to the end of the grace period if `number` is None."""
         if number is None:
             worker.abort(0, f"the grace of {grace:g} s is over")
             return
@@ -201,7 +202,7 @@ class Draining:
             log.info("%s: this worker is stopping already", name)
 
     def _is_second(self) -> bool:
-        """Whether this is the second signal of somebody who insists."""
+        """Whether this is a second, separate stop signal of an operator."""
         now = time.monotonic()
         if self._insisted is None:
             self._insisted = now
@@ -216,8 +217,8 @@ _active: StopSignals | None = None
 def catching() -> Iterator[StopSignals | None]:
     """Catch the signals of this process in the block; None outside of the main thread.
 
-    ``fsqueue worker`` does so from its first step on. Until its worker begins, each signal ends
-    the process: there is nothing to give back.
+    ``fsqueue worker`` does this from its first step. Until its worker begins, each signal ends the
+    process, because there is nothing to give back.
     """
     global _active  # noqa: PLW0603 - a process has one set of handlers
     if threading.current_thread() is not threading.main_thread():
@@ -235,11 +236,11 @@ def catching() -> Iterator[StopSignals | None]:
 
 
 def leave_to_the_worker() -> None:
-    """Let this process survive the signals that a worker reacts to; what is ignored stays ignored.
+    """Let this process survive the signals that a worker reacts to. Ignored signals stay ignored.
 
-    Batch systems and terminals signal all processes of a job: the worker drains then, and its
-    other processes are to go on. Handlers that do nothing are not passed on to programs that a
-    body starts, as an ignored signal would be.
+    Batch systems and terminals signal all processes of a job. The worker drains then, and its other
+    processes must continue. Programs that a body starts would inherit ignored signals, but they do
+    not inherit handlers that do nothing.
     """
     for number in REACTIONS:
         if signal.getsignal(number) is not signal.SIG_IGN:
@@ -249,10 +250,10 @@ def leave_to_the_worker() -> None:
 
 @contextlib.contextmanager
 def held_back() -> Iterator[None]:
-    """Start a process of the worker in the block, and no signal can end it at its start.
+    """Block the signals while a process of the worker starts in the block, so that none can end it.
 
-    It inherits that this thread holds the signals back, until it calls `leave_to_the_worker`.
-    multiprocessing's resource tracker never does, and ends when the others have.
+    The process inherits the blocked signals until it calls `leave_to_the_worker`.
+    multiprocessing's resource tracker never calls it, and ends when the other processes have.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, REACTIONS)
     try:
@@ -262,7 +263,7 @@ def held_back() -> Iterator[None]:
 
 
 def _do_nothing(*_: object) -> None:
-    """Handle a signal."""
+    """Handle a signal without any action."""
 
 
 def _end_before_work(number: int | None) -> None:
@@ -284,7 +285,7 @@ def _is_ours(number: int) -> bool:
 def _may_replace(number: signal.Signals, replaces: Former) -> bool:
     former = signal.getsignal(number)
     if former is None:
-        return False  # set by something that is not Python, which could not get it back
+        return False  # not set by Python, so it could not be restored
     if replaces is Former.ANY:
         return True
     if former is signal.SIG_IGN:
@@ -293,7 +294,7 @@ def _may_replace(number: signal.Signals, replaces: Former) -> bool:
 
 
 def _is_caught(number: int) -> bool:
-    """Whether there is a handler that Python does not know of, as one of faulthandler's."""
+    """Whether there is a handler that Python does not know, such as that of faulthandler."""
     with contextlib.suppress(OSError):
         for line in Path("/proc/self/status").read_text("ascii", "replace").splitlines():
             if line.startswith("SigCgt:"):

@@ -1,4 +1,4 @@
-"""Starts the threads without which a worker cannot work."""
+"""Starts the threads that a worker cannot work without."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def start_threads(*threads: threading.Thread) -> None:
     """Start threads, one after another.
 
     Raises:
-        FSQueueError: this process may not have another thread; those before it run.
+        FSQueueError: this process may not have another thread; the earlier ones are running.
     """
     for thread in threads:
         try:
