@@ -330,7 +330,7 @@ def test_a_call_whose_version_is_damaged_is_reported_like_other_damage(app, spoo
     """The format of the spool tells: it is changed before any file of a newer one is written."""
     damaged = app.task(sample.echo)("damaged")
     newer(pending_file(spool, damaged))
-    with working(app), pytest.raises(InvocationCorruptError, match=r"names another format than"):
+    with working(app), pytest.raises(InvocationCorruptError, match=r"its format is not that of"):
         damaged.get(20)
     assert len(list(files_under(f"{spool}/quarantine"))) == 2
 
@@ -341,9 +341,9 @@ def test_an_outcome_whose_version_is_damaged_is_reported_like_other_damage(app, 
         wait_until(invocation.done)
     path = app.store.layout.done(invocation.id)
     rewrite(path, read(path).replace(b"fsqueue 1 outcome", b"fsqueue 3 outcome", 1))
-    with pytest.raises(EnvelopeError, match=r"names another format than"):
+    with pytest.raises(EnvelopeError, match=r"its format is not that of"):
         invocation.get(20)
-    with pytest.raises(EnvelopeError, match=r"names another format than"):
+    with pytest.raises(EnvelopeError, match=r"its format is not that of"):
         app.invocation(invocation.id).get(20)
 
 

@@ -142,7 +142,7 @@ def test_a_call_renamed_to_an_attempt_that_it_cannot_have(app, name):
     invocation = app.task(sample.echo)("value")
     path = pending_file(app, invocation.id)
     os.rename(path, f"{path[:-2]}.{name}")
-    with working(app), pytest.raises(InvocationCorruptError, match="attempted more often than 3"):
+    with working(app), pytest.raises(InvocationCorruptError, match="attempted more than 3"):
         invocation.get(20)
 
 

@@ -1,6 +1,7 @@
-"""Who may get in: whoever can write into a spool, or make files that it believes, can run code.
+"""Access control: checks who can write to a spool, and reads its signing key.
 
-See docs/security.md for the threat model.
+A user who can write to a spool, or sign its files, can run code. See docs/security.md for the
+threat model.
 """
 
 from __future__ import annotations
@@ -39,11 +40,11 @@ def group_number(name: str) -> int:
 
 
 def check_root(fs: Filesystem, root: str) -> None:
-    """Refuse a shared directory that somebody else could write to.
+    """Refuse a shared directory that other users could write to.
 
     Raises:
         SpoolError: it is not the user's, or not the sharing group's, or others may write to it.
-        NotADirectoryError: it is something else: advice about its mode would be bad advice.
+        NotADirectoryError: it is not a folder, so advice about its mode would mislead.
     """
     found = fs.status(root)
     mode = stat.filemode(found.st_mode)
@@ -75,10 +76,10 @@ def check_root(fs: Filesystem, root: str) -> None:
 
 
 def check_private_folder(path: str) -> None:
-    """Refuse a folder in a place where everybody may write, unless it is the user's alone.
+    """Refuse a folder in a place that all users may write to, unless it is private.
 
     Raises:
-        SpoolError: somebody else made it, it is a link, or others may look into it.
+        SpoolError: it is another user's, it is a link, or others have access to it.
     """
     found = os.lstat(path)
     private = stat.S_ISDIR(found.st_mode) and not found.st_mode & 0o077
@@ -91,7 +92,7 @@ def check_private_folder(path: str) -> None:
 
 
 def read_key(path: Path) -> bytes:
-    """The signing key in a file: 64 bytes made of all that stands in it.
+    """The signing key in a file: 64 bytes derived from its content.
 
     Raises:
         ConfigError: the file is missing, not private, or too short to be a secret.
@@ -126,7 +127,7 @@ def _read_private(path: Path) -> bytes:
 
 
 def key_name(key: bytes, spool_id: str) -> str:
-    """What ``spool.json`` says of a signing key, so that a wrong one is noticed at once."""
+    """The name of a signing key in ``spool.json``, by which a wrong key is detected at once."""
     if not key:
         return ""
     return hashlib.blake2b(

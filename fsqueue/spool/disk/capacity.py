@@ -1,8 +1,8 @@
-"""Errors of writing a file that say what did not fit, where, and whether it ever can.
+"""Explains errors of writing a file: what did not fit, where, and whether it ever can.
 
-A full disk may have room again in a minute, as other people remove their files. A file that is
-larger than the whole filesystem, or than the limit for one file, never fits: trying again would
-go on for ever.
+A full disk may have room again in a minute, when other users remove files. A file that is larger
+than the whole filesystem, or than the limit for one file, never fits, and trying again would go on
+forever.
 """
 
 from __future__ import annotations
@@ -18,27 +18,27 @@ if TYPE_CHECKING:
     from fsqueue.spool.disk.filesystem import Filesystem
 
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
-# What a filesystem says of a file that is too large for it.
+# Errors by which a filesystem refuses a file that is too large for it.
 _NEVER: Final = frozenset({errno.EFBIG, errno.E2BIG, errno.EOVERFLOW, errno.EINVAL, errno.EMSGSIZE})
-# A smaller file than this is not refused for its size.
+# Smaller files than this are never refused for their size.
 _SMALL: Final = 1 << 16
-# A disk with less room than this is full for everybody. Waiting helps, and nothing else does.
+# A disk with less room than this is full for all files. Only waiting helps.
 _HARDLY_ANY: Final = 1 << 20
 _MIB: Final = 1 << 20
-# Writing so much takes far longer than to ask the filesystem for its size before.
+# Writing this much takes far longer than asking the filesystem for its size first.
 _WORTH_ASKING: Final = 16 * _MIB
 
 
 def check_size(fs: Filesystem, folder: str, size: int) -> None:
-    """Refuse a large file that can never be written, before anything is.
+    """Refuse a large file that can never fit, before anything is written.
 
     Args:
-        fs: where it would be written.
+        fs: verbs over system calls.
         folder: the spool's folder, for the filesystem and the message.
-        size: of the file, in bytes.
+        size: the file's size in bytes.
 
     Raises:
-        StorageError: it is larger than the filesystem, or than the limit for one file.
+        StorageError: the file is larger than the filesystem, or than the limit for one file.
         OSError: the filesystem cannot be asked.
     """
     if size < _HARDLY_ANY:
@@ -54,13 +54,13 @@ def check_size(fs: Filesystem, folder: str, size: int) -> None:
 
 
 def explained(error: OSError, fs: Filesystem, folder: str, size: int) -> OSError:
-    """The error of writing a file, with what to do about it if the file's size is to blame.
+    """The error of writing a file, with an explanation if the file's size is the reason.
 
     Args:
-        error: what the filesystem said.
-        fs: where it was written.
+        error: the filesystem's error.
+        fs: verbs over system calls.
         folder: the spool's folder.
-        size: of the file, in bytes.
+        size: the file's size in bytes.
     """
     if error.errno == errno.EFBIG or (error.errno in _NEVER and size > _SMALL):
         return _error(error, folder, size, "", never=True)
@@ -70,7 +70,7 @@ def explained(error: OSError, fs: Filesystem, folder: str, size: int) -> OSError
         total, free = fs.space(folder)
     except OSError:
         return error
-    crowded = free < min(size, _HARDLY_ANY)  # for other reasons than this file
+    crowded = free < min(size, _HARDLY_ANY)  # the disk is full even without this file
     return _error(
         error, folder, size, _room(total, free), never=_is_beyond(size, total), alone=not crowded
     )
@@ -87,7 +87,7 @@ def _error(
 
 
 def _is_beyond(size: int, total: int) -> bool:
-    return 0 < total < size  # some filesystems do not tell: they say 0
+    return 0 < total < size  # some filesystems report 0
 
 
 def _room(total: int, free: int) -> str:

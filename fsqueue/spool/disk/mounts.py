@@ -1,11 +1,11 @@
-"""What kind of filesystem a folder lies on."""
+"""Determines the type of filesystem that a folder is on."""
 
 from __future__ import annotations
 
 import os
 
-# Names of filesystem types whose changes are made by other machines too.  Sources: the Linux
-# kernel's fs/ tree and the mount helpers of Lustre, BeeGFS, GPFS, PanFS, WekaFS and VAST.
+# Names of filesystem types that other machines may change, too. Sources: the Linux kernel's fs/
+# tree and the mount helpers of Lustre, BeeGFS, GPFS, PanFS, WekaFS and VAST.
 REMOTE_TYPES = frozenset(
     [
         "nfs",
@@ -37,7 +37,7 @@ REMOTE_TYPES = frozenset(
 
 
 def filesystem_type(path: str) -> str:
-    """Type of the filesystem that holds `path`, as the mount table spells it ('' if unknown)."""
+    """The type of the filesystem that holds `path`, from the mount table ('' if unknown)."""
     import psutil
 
     real = os.path.realpath(path)
@@ -45,7 +45,7 @@ def filesystem_type(path: str) -> str:
     for mount in psutil.disk_partitions(all=True):
         point = mount.mountpoint.rstrip("/")
         inside = real == point or real.startswith(point + "/")
-        if inside and len(point) >= best:  # of two mounts on one point the later one is on top
+        if inside and len(point) >= best:  # if two mounts share a point, the later one is on top
             best, found = len(point), mount.fstype.lower()
     return found
 

@@ -1,4 +1,4 @@
-"""What `Filesystem` does within one call: each function stands for one step of the protocol."""
+"""System calls behind `Filesystem`. Each function is one step of the protocol."""
 
 from __future__ import annotations
 
@@ -21,16 +21,17 @@ if TYPE_CHECKING:
 
     from fsqueue.spool.disk.content import Buffer, Content, Piece
 
-# What a record takes at most.
+# The most bytes of a record.
 _LONGEST_RECORD = 1 << 20
-# Longer files are read if they are as long as they say in their first line, which fits into this.
-_UNASKED = 1 << 18
+# Larger files than this are read only if their first line, of at most the second size, names their
+# length correctly.
+_UNCHECKED = 1 << 18
 _FIRST_LINE = 1 << 11
 
-# So little is quicker copied than written in pieces.
+# Up to this many bytes, copying the chunks together is faster than writing them one by one.
 _SMALL = 1 << 14
 
-# What stands in the place of a file, and cannot be opened as one.
+# Errors of opening something that is not a regular file.
 NO_FILE = frozenset({errno.ELOOP, errno.ENXIO, errno.EISDIR})
 
 
@@ -49,7 +50,7 @@ def write_all(handle: int, chunks: Sequence[Buffer]) -> None:
 
 
 def sync_folder(path: str) -> None:
-    """Let the names in a folder reach the disk."""
+    """Flush the names in a folder to the disk."""
     handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(handle)
@@ -58,7 +59,7 @@ def sync_folder(path: str) -> None:
 
 
 def _open_to_look(path: str) -> int:
-    # O_NONBLOCK so that a FIFO cannot hang the reader, O_NOFOLLOW so that a link leads nowhere.
+    # With O_NONBLOCK, a FIFO cannot block the reader. With O_NOFOLLOW, links are not followed.
     flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
     try:
         return os.open(path, flags)
@@ -69,7 +70,7 @@ def _open_to_look(path: str) -> int:
 
 
 def read_regular(path: str) -> bytes:
-    """Content of a regular file that is no longer than a record."""
+    """The content of a regular file that is not longer than a record may be."""
     handle, size = _open_regular(path)
     try:
         if size > _LONGEST_RECORD:
@@ -80,15 +81,15 @@ def read_regular(path: str) -> bytes:
 
 
 def read_pieces(path: str, pieces: Callable[[bytes, str], Sequence[Piece]]) -> Content:
-    """Content of a regular file; see `Filesystem.read_content`."""
+    """The content of a regular file; see `Filesystem.read_content`."""
     handle, size = _open_regular(path)
     try:
-        if size <= _UNASKED:
+        if size <= _UNCHECKED:
             return [_read_whole(handle, size)]
         wanted = pieces(os.pread(handle, _FIRST_LINE, 0), path)
-        due = sum(piece.size for piece in wanted)
-        if size != due:
-            _refuse(path, size, due)
+        expected = sum(piece.size for piece in wanted)
+        if size != expected:
+            _refuse(path, size, expected)
         with open(handle, "rb", closefd=False) as file:
             content = [_read_piece(file, piece) for piece in wanted]
     except MemoryError as error:
@@ -96,22 +97,22 @@ def read_pieces(path: str, pieces: Callable[[bytes, str], Sequence[Piece]]) -> C
     finally:
         os.close(handle)
     found = sum(map(len, content))
-    if found != due:
-        _refuse(path, found, due)
+    if found != expected:
+        _refuse(path, found, expected)
     return content
 
 
 def _read_whole(handle: int, size: int) -> bytes:
-    """All that a regular file holds: `size` bytes, unless that has just changed."""
+    """The whole content of a file: `size` bytes, unless the size has just changed."""
     data = os.read(handle, size + 1)
-    # A network filesystem may answer with less than there is.
-    while len(data) != size and (more := os.read(handle, _UNASKED)):
+    # A network filesystem may return less than was asked for.
+    while len(data) != size and (more := os.read(handle, _UNCHECKED)):
         data += more
     return data
 
 
 def _read_piece(file: BufferedReader, piece: Piece) -> bytes | bytearray:
-    """What is longer than the file object's buffer is read to where it stays."""
+    """One piece of a file. A piece larger than the file object's buffer is read without a copy."""
     if not piece.writable:
         return file.read(piece.size)
     data = bytearray(piece.size)
@@ -119,8 +120,8 @@ def _read_piece(file: BufferedReader, piece: Piece) -> bytes | bytearray:
     return data
 
 
-def _refuse(path: str, size: int, due: int) -> NoReturn:
-    raise EnvelopeError(f"{path} is truncated or damaged: {size} bytes instead of {due}")
+def _refuse(path: str, size: int, expected: int) -> NoReturn:
+    raise EnvelopeError(f"{path} is truncated or damaged: {size} bytes instead of {expected}")
 
 
 def _open_regular(path: str) -> tuple[int, int]:
@@ -134,7 +135,7 @@ def _open_regular(path: str) -> tuple[int, int]:
 
 
 def open_growing(path: str) -> int:
-    """Open a regular file with no other name, to write to it."""
+    """Open a regular file without further links, to write to it."""
     try:
         handle = os.open(path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError as error:
@@ -149,7 +150,7 @@ def open_growing(path: str) -> int:
 
 
 def write_at(handle: int, start: int, data: bytes) -> None:
-    """Let an open file end with `data`, after its first `start` bytes."""
+    """Replace everything after the first `start` bytes of an open file by `data`."""
     os.ftruncate(handle, start)
     view = memoryview(data)
     while view:
@@ -158,7 +159,7 @@ def write_at(handle: int, start: int, data: bytes) -> None:
 
 
 def read_part(path: str, count: int, start: int) -> bytes:
-    """So many bytes of a regular file at most."""
+    """At most `count` bytes of a regular file, from `start`."""
     handle, _ = _open_regular(path)
     try:
         return os.pread(handle, count, start)
@@ -168,7 +169,7 @@ def read_part(path: str, count: int, start: int) -> bytes:
 
 def list_folder(path: str, limit: int | None) -> list[str]:
     """Names in a folder, at most `limit`."""
-    # A link to a folder leads out of the spool: what is there is not fsqueue's to move or remove.
+    # A link to a folder leads out of the spool, and fsqueue must not move or remove files there.
     handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         if limit is None:
@@ -183,8 +184,8 @@ def take_lock(path: str, mode: int) -> BaseFileLock:
     """Take the lock of a file without waiting; see `Filesystem.lock`."""
     from filelock import FileLock
 
-    # FileLock makes the folder of a lock where it is missing: also in the bare mount point, while
-    # the shared directory is not mounted.
+    # FileLock creates a lock's folder if it is missing, even in the bare mount point while the
+    # shared directory is not mounted.
     os.stat(os.path.dirname(path))
     lock = FileLock(path, mode=mode, thread_local=False, fallback_to_soft=False)
     lock.acquire(timeout=0)
@@ -192,12 +193,12 @@ def take_lock(path: str, mode: int) -> BaseFileLock:
 
 
 def mtime(path: str) -> float:
-    """When a file was changed, by the word of its server and not of a cache.
+    """The modification time of a file, as its server reports it and not a cache.
 
-    Opening it would make a network filesystem's client ask, too. But an NFSv4 server lets a
-    client keep what it has opened (a delegation), and takes that back before the file may change:
-    from a host that has died meanwhile only at the end of that one's lease with the server. For so
-    long the owner of a beat could not touch it, because somebody who had looked at it is dead.
+    Opening the file would also make a network filesystem's client ask the server. But an NFSv4
+    server may give a client that opens a file a delegation, which it recalls before the file may
+    change. From a host that has died, it can do so only when that host's lease with the server
+    ends. Until then, the owner of a beat could not touch it, just because an observer has died.
     """
     asked = _ask_server(path)
     if asked is not None:
@@ -207,7 +208,7 @@ def mtime(path: str) -> float:
     except OSError as error:
         if error.errno != errno.ESTALE:
             raise
-    return _mtime_of_opened(path)  # the client knows by now that what it remembered is gone
+    return _mtime_of_opened(path)  # the client has now dropped its outdated entry
 
 
 def _mtime_of_opened(path: str) -> float:
@@ -220,9 +221,9 @@ def _mtime_of_opened(path: str) -> float:
 
 _AT_FDCWD, _AT_SYMLINK_NOFOLLOW, _AT_STATX_FORCE_SYNC = -100, 0x100, 0x2000
 _STATX_TYPE, _STATX_MTIME = 0x1, 0x40
-# Of struct statx in statx(2): its size, and where the mode and the time are.
+# The size of struct statx in statx(2), and the offsets of mode and time in it.
 _STATX_SIZE, _STATX_MODE, _STATX_TIME = 256, 28, 112
-# No such call: a C library, a kernel or a sandbox that does not know it.
+# Errors if the kernel or a sandbox does not support the call.
 _NO_STATX = frozenset({errno.ENOSYS, errno.EPERM, errno.EINVAL, errno.EOPNOTSUPP})
 
 
@@ -244,7 +245,7 @@ def _statx() -> Callable[..., int] | None:
 
 
 def _ask_server(path: str) -> float | None:
-    """The time of a file, in a form in which no cache may answer; None where there is no such."""
+    """The modification time of a file, asked so that no cache may answer; None if unsupported."""
     statx = _statx()
     if statx is None:
         return None
@@ -254,7 +255,7 @@ def _ask_server(path: str) -> float | None:
     flags = _AT_STATX_FORCE_SYNC | _AT_SYMLINK_NOFOLLOW
     if statx(_AT_FDCWD, os.fsencode(path), flags, _STATX_TYPE | _STATX_MTIME, answer):
         code = ctypes.get_errno()
-        # ESTALE: the name leads to another file by now, which opening it finds.
+        # ESTALE: the name now belongs to another file, which is found by opening it.
         if code in _NO_STATX or code == errno.ESTALE:
             return None
         raise OSError(code, os.strerror(code), path)

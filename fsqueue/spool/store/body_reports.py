@@ -1,14 +1,14 @@
-"""What bodies say while they run: how far they are, and what they print.
+"""Progress and output of running bodies.
 
-Both are for people to look at. No decision of the queue reads them, they are never unpickled, and
-they are not signed. Each attempt has at most one file of either kind, which its worker writes:
+Both are for people. They decide nothing in the queue, are never unpickled, and are not signed. Each
+attempt has at most one file of either kind, which its worker writes:
 
 - ``progress/<id>.<attempt>``: the latest report, replaced as a whole. Dies before the rename: a
-  file in ``tmp/`` expires. Dies after it, or the reply is lost: it is there. It is removed with
-  the end of the attempt; one that a dead worker has left is removed by its reaper, or expires.
-- ``output/<id>.<attempt>``: grows in place. The writer alone knows how much is there and says
-  where each piece goes, so a piece whose answer was lost is written over itself. Dies: what was
-  written is there, and half a line at its end perhaps. It expires like a result.
+  file in ``tmp/`` expires. Dies after it, or the reply is lost: the report is there. The worker
+  removes it when the attempt ends. If the worker dies, a reaper removes it, or it expires.
+- ``output/<id>.<attempt>``: grows in place. Only the writer knows the length and the position of
+  each piece, so a piece whose reply was lost is written again to the same place. Dies: what was
+  written is there, perhaps with half a line at its end. It expires like a result.
 """
 
 from __future__ import annotations
@@ -31,19 +31,19 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 OUTPUT_LIMIT: Final = 1 << 20
-"""Bytes that a file of captured output may have."""
+"""The most bytes of a file of captured output."""
 LONGEST_MESSAGE: Final = 200
-"""Characters of a message that are kept."""
+"""The most characters of a message; the rest is cut off."""
 _LONGEST_REPORT = 1 << 12
 
 
 class Progress(msgspec.Struct, frozen=True, omit_defaults=True):
-    """How far a body says that it is.
+    """The progress that a body has reported.
 
     Attributes:
-        done: how much is done, in the body's own unit.
-        total: how much there is to do; None if that is not known.
-        message: what it does just now.
+        done: how much is done, in a unit that the body chooses.
+        total: how much there is to do in the same unit; None if that is not known.
+        message: what the body is doing.
     """
 
     done: float
@@ -52,7 +52,7 @@ class Progress(msgspec.Struct, frozen=True, omit_defaults=True):
 
     @property
     def fraction(self) -> float | None:
-        """From 0 to 1; None if it is not known."""
+        """The completed share, from 0 to 1; None if it is not known."""
         if not self.total or not math.isfinite(self.done / self.total):
             return None
         return min(1.0, max(0.0, self.done / self.total))
@@ -64,7 +64,7 @@ class Progress(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 def write_progress(files: Files, name: AttemptName, progress: Progress) -> None:
-    """Replace the report of an attempt."""
+    """Replace the progress report of an attempt."""
     files.replace_file(files.layout.progress(name), [msgspec.json.encode(progress)])
 
 
@@ -79,7 +79,7 @@ def read_progress(files: Files, name: AttemptName) -> Progress | None:
 
 
 def reporting_attempts(files: Files) -> dict[str, AttemptName]:
-    """The latest attempt of each invocation that has reported how far it is."""
+    """The latest attempt of each invocation that has reported its progress."""
     return _latest(files, files.layout.progress_folder)
 
 
@@ -96,9 +96,9 @@ def progress_of(files: Files, invocation_id: str) -> Progress | None:
 
 
 def latest_output(files: Files, invocation_id: str) -> AttemptName:
-    """The attempt whose output is of interest: the one that has given the outcome, or the latest.
+    """The attempt whose output to show: the one with the outcome, or else the latest.
 
-    Costs a look for the outcome, and a listing of all that have printed if there is none.
+    It checks for the outcome and, if there is none, lists the output files of all attempts.
     """
     outcome = outcome_of(files, invocation_id)
     if outcome is not None:
@@ -108,18 +108,18 @@ def latest_output(files: Files, invocation_id: str) -> AttemptName:
 
 
 def outputs_of(files: Files, invocation_id: str) -> list[AttemptName]:
-    """The attempts that have printed something, the first one first. Costs a listing of all."""
+    """The attempts of an invocation that have output, in order. Lists all output files."""
     names = map(AttemptName.parse, files.fs.names(files.layout.output_folder, fresh=True))
     return sorted(name for name in names if name and name.invocation_id == invocation_id)
 
 
 def read_output(files: Files, name: AttemptName, start: int = 0) -> bytes:
-    """What an attempt has printed so far; empty if there is nothing that can be read.
+    """The output of an attempt so far; empty if there is none or it cannot be read.
 
     Args:
         files: the files of the spool.
         name: the attempt.
-        start: leave out so many bytes.
+        start: the number of bytes to leave out at the beginning.
     """
     left = OUTPUT_LIMIT - start
     if left <= 0:
@@ -131,11 +131,11 @@ def read_output(files: Files, name: AttemptName, start: int = 0) -> bytes:
 
 
 def drop_progress(files: Files, name: AttemptName) -> bool:
-    """Remove the report of an attempt that has ended; False if it stays, which harms nobody."""
+    """Remove the report of an attempt that has ended; False if it stays, which does no harm."""
     try:
         files.fs.discard(files.layout.progress(name))
     except OSError as error:
-        log.info("the report of %s stays: %s", name, error)
+        log.info("cannot remove the progress report of %s: %s", name, error)
         return False
     return True
 
@@ -143,10 +143,12 @@ def drop_progress(files: Files, name: AttemptName) -> bool:
 def remove_stale_progress(files: Files) -> int:
     """Remove the reports of attempts that no worker holds; returns how many.
 
-    One that is claimed anew in the middle of the look may lose its report; the next one comes.
+    An attempt that is claimed again during this walk may lose its report until it writes the next.
     """
     fs, layout = files.fs, files.layout
-    reported = fs.names(layout.progress_folder, fresh=True)  # first: whoever reports is running
+    reported = fs.names(
+        layout.progress_folder, fresh=True
+    )  # first, since bodies report only while they run
     if not reported:
         return 0
     held = {

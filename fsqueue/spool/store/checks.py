@@ -1,7 +1,7 @@
-"""Checks a call against where its file was found: its spool, its name and its place.
+"""Checks that a call's file belongs where it was found: its spool, its name and its place.
 
-A digest proves that a file is whole, and in a signed spool who has made it. It says nothing about
-where the file lies, so the header names all of that.
+A digest proves that a file is complete and, in a signed spool, that a holder of the key wrote it.
+It proves nothing about the file's place. Therefore the header names all of that.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 
 def check_header(call: Call, spool: str, path: str, name: AttemptName) -> None:
-    """Check that a call belongs to this spool and to its file's name, and names places of a spool.
+    """Check that a call belongs to this spool and its file's name, and that its fields are valid.
 
     Raises:
-        EnvelopeError: it does not.
+        EnvelopeError: a check failed.
     """
     if call.spool != spool:
         raise EnvelopeError(f"{path} belongs to another spool ({call.spool})")
@@ -32,27 +32,27 @@ def check_header(call: Call, spool: str, path: str, name: AttemptName) -> None:
         raise EnvelopeError(f"{path} names no slot of a queue ({call.queue}/{call.slot})")
     check_lanes(call, path)
     if not all(map(is_invocation_id, call.after)):
-        raise EnvelopeError(f"{path} waits for what is no invocation")
+        raise EnvelopeError(f"{path} waits for something that is not an invocation")
     if name.deaths >= call.max_attempts:
-        raise EnvelopeError(f"{path} was attempted more often than {call.max_attempts} times")
+        raise EnvelopeError(f"{path} was attempted more than {call.max_attempts} times")
 
 
 def check_place(call: Call, claim: Claim) -> None:
-    """Check that nobody has moved a call to another queue or slot before it was claimed.
+    """Check that a call was not moved to another queue or slot before it was claimed.
 
     Each move of the protocol goes to the slot that the header names, with two exceptions: a retry,
-    and a call that has waited for others and has a countdown, go to a later slot of the same
-    priority. How much later is not checked: the file server's clock may have been set back since.
+    and a call with a countdown that has waited for others, go to a later slot of the same priority.
+    How much later is not checked, since the file server's clock may have been set back.
 
     Raises:
-        EnvelopeError: it was claimed from a place that is not its own.
+        EnvelopeError: it was claimed from another place than its own.
     """
     queue, slot = claim.origin.split("/")[-3:-1]
     is_later = claim.name.retries or (call.countdown and call.after)
     in_place = _priority(slot) == _priority(call.slot) if is_later else slot == call.slot
     if queue != call.queue or not in_place:
         raise EnvelopeError(
-            f"{claim.path} was moved: it was claimed from {queue}/{slot}, and its place is "
+            f"{claim.path} was moved: it was claimed from {queue}/{slot}, but belongs to "
             f"{call.queue}/{call.slot}"
         )
 

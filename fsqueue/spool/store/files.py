@@ -1,4 +1,4 @@
-"""Files of the spool, whatever they hold: writes, moves, reads and sets them aside.
+"""Files of the spool, with any content: writes, moves, reads and sets them aside.
 
 A file is written under ``tmp/`` and then moved to its place. The folder there may be missing, or
 something else may stand in its place.
@@ -41,7 +41,7 @@ _LONGEST_NAME = 200
 
 
 class Files:
-    """One process's handle on the files of a spool, whatever they hold.
+    """One process's access to the files of a spool.
 
     Args:
         filesystem: verbs over system calls.
@@ -72,19 +72,19 @@ class Files:
     # -- the root -----------------------------------------------------------------------
 
     def check_spool(self) -> None:
-        """Check that the root holds this spool, before something that is missing is made.
+        """Check that the root holds this spool, before anything missing is created.
 
         Raises:
             SpoolReplacedError: it holds another spool.
-            OSError: it holds none at the moment, as when it is not mounted.
+            OSError: it holds none at the moment, for example because it is not mounted.
         """
         check_spool(self.fs, self.layout, self.info.id)
 
     def make_folders(self, path: str) -> None:
-        """Make a folder of the spool, and those above it where they are missing.
+        """Create a folder of the spool, and missing folders above it, except for the root.
 
-        Also if somebody removes empty ones meanwhile. But never the root: where that is missing,
-        or is the bare mount point, nothing may be made.
+        This succeeds even if another process removes empty folders meanwhile. If the root is
+        missing, or is the bare mount point, nothing may be created.
 
         Raises:
             SpoolReplacedError: the root holds another spool.
@@ -106,7 +106,7 @@ class Files:
         raise missing
 
     def touch_stamp(self, path: str) -> None:
-        """Set the times of a file of nobody's in particular, making it if need be.
+        """Set the times of a file that several processes share; create it if it is missing.
 
         Raises:
             SpoolReplacedError: it is missing, and the root holds another spool.
@@ -121,17 +121,17 @@ class Files:
     # -- reading ------------------------------------------------------------------------
 
     def read_if_there(self, path: str) -> Content | None:
-        """Content of a file as `read_file` gives it; None if it is not there."""
+        """The content of a file, like `read_file`; None if it is missing."""
         try:
             return self.read_file(path, fresh=True)
         except (FileNotFoundError, NotADirectoryError):
             return None
 
     def listed(self, folder: str, *, fresh: bool = False, limit: int | None = None) -> list[str]:
-        """Names in a folder; one that cannot be listed has none, and is told of once.
+        """Names in a folder; none if it cannot be listed, which is logged once.
 
-        For those who look through many folders: one that others have closed, or that the disk has
-        damaged, keeps them from no other. Not for what must tell "empty" from "cannot be seen".
+        This is for walks over many folders, so that one closed or damaged folder does not stop
+        them. Do not use it where "empty" and "cannot be listed" must be distinguished.
         """
         try:
             return self.fs.names(folder, fresh=fresh, limit=limit)
@@ -140,7 +140,7 @@ class Files:
             return []
 
     def pass_over(self, path: str, error: Exception) -> None:
-        """Say of an entry, once, that nothing can be done about it."""
+        """Log, once for each path, that it is passed over because of an error."""
         if path not in self._passed_over:
             self._passed_over.add(path)
             log.warning("%s is passed over: %s", path, error)
@@ -149,8 +149,8 @@ class Files:
         """Content of a call, an outcome or a blob.
 
         Raises:
-            EnvelopeError: not a regular file, or not as long as its first line says.
-            SpoolVersionError: another version wrote it, and it is too long to be read unasked.
+            EnvelopeError: it is not a regular file, or its length differs from its first line.
+            SpoolVersionError: another version wrote it, and it is too large to read unchecked.
         """
         try:
             return self.fs.read_content(path, envelope.pieces, fresh=fresh)
@@ -167,7 +167,7 @@ class Files:
             raise
 
     def unseal(self, content: Content, where: str) -> envelope.Unsealed:
-        """What a file of any kind holds; see `envelope.unseal`."""
+        """The verified content of a file of any kind; see `envelope.unseal`."""
         try:
             return envelope.unseal(content, where, self.key)
         except SpoolVersionError as error:
@@ -175,16 +175,16 @@ class Files:
             raise
 
     def _check_version(self, where: str, error: SpoolVersionError) -> None:
-        """Tell a file of another version from one whose version is damaged.
+        """Distinguish a file of another version from one whose version number is damaged.
 
-        A version of fsqueue that writes files of another format says so in ``spool.json`` first.
+        A version of fsqueue that writes another format first changes the one in ``spool.json``.
 
         Raises:
             EnvelopeError: ``spool.json`` names the format of this version: the file is damaged.
         """
         if format_of(self.fs, self.layout) == FORMAT:
             raise EnvelopeError(
-                f"{where} is damaged: it names another format than {self.layout.info}, which says "
+                f"{where} is damaged: its format is not that of {self.layout.info}, which is "
                 f"{FORMAT}"
             ) from error
 
@@ -218,10 +218,10 @@ class Files:
             self.make_folders(folder)
 
     def clear(self, folder: str) -> bool:
-        """Set aside a file or link that stands where a folder belongs; False if there is none.
+        """Set aside a file or link in the place of a folder; False if there is none.
 
-        By a link and an unlink, which refuse folders: another process may have set it aside already
-        and made the folder, and what lies in there must not be moved away.
+        This uses a link and an unlink, which refuse folders: another process may already have set
+        the file aside and created the folder, whose content must not be moved away.
         """
         layout = self.layout
         if folder in layout.folders or self.fs.is_folder(folder) is not False:
@@ -384,7 +384,7 @@ class Files:
         return path
 
     def create(self, path: str, chunks: Sequence[Buffer]) -> None:
-        """Write a new file under a name that nobody looks at yet.
+        """Write a new file under a name that no other process reads yet.
 
         Raises:
             StorageError: it does not fit on the disk.

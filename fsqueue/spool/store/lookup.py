@@ -1,4 +1,4 @@
-"""Where an invocation stands, for those who know nothing but its id."""
+"""Finds a call's file and its state by the invocation's id."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from fsqueue.spool.disk.content import Content
     from fsqueue.spool.store.store import Store
 
-# Attempts that are looked for by name; the rest takes a listing.
+# The attempts that are checked by name; later ones are found by listing.
 _USUAL_ATTEMPTS = 3
 
 
@@ -28,25 +28,26 @@ def find_pending(
 
     Args:
         store: the spool.
-        invocation_id: what to look for.
-        hint: where it was published: a requeue keeps the slot.
-        lanes: look among the calls too that wait for their turn.
+        invocation_id: the invocation.
+        hint: where it was published; a requeue keeps the slot.
+        lanes: include calls that wait for a concurrency limit.
     """
-    folders: Iterable[str] = itertools.chain(_sidings(store) if lanes else (), _slots(store, hint))
-    for attempt in range(_USUAL_ATTEMPTS):  # nearly all are at their first one
-        name, looked_at = str(AttemptName(invocation_id, attempt + 1)), []
+    waiting = _waiting_folders(store) if lanes else ()
+    folders: Iterable[str] = itertools.chain(waiting, _slots(store, hint))
+    for attempt in range(_USUAL_ATTEMPTS):  # nearly all calls are at their first attempt
+        name, checked = str(AttemptName(invocation_id, attempt + 1)), []
         for folder in folders:
             if _is_there(store, f"{folder}/{name}", fresh=attempt == 0):
                 return f"{folder}/{name}"
-            looked_at.append(folder)
-        folders = looked_at
+            checked.append(folder)
+        folders = checked
     return None
 
 
 def find_dependent(store: Store, invocation_id: str) -> str | None:
-    """Path of a call that waits for others; None if it does not.
+    """Path of a call that waits for others; None if it does not wait.
 
-    The cost grows with the number of calls that are waited for.
+    The cost grows with the number of calls that others wait for.
     """
     fs, layout = store.fs, store.layout
     name = AttemptName(invocation_id, 1)
@@ -55,7 +56,7 @@ def find_dependent(store: Store, invocation_id: str) -> str | None:
         path = f"{layout.after(parent)}/{name}"
         if _is_there(store, path, fresh=True):
             return path
-    # It may have moved meanwhile, from one to another, or have another name.
+    # It may have moved from one folder to another meanwhile, or have another name.
     for parent in fs.names(layout.after_folder, fresh=True) if parents else ():
         found = _find_in(store, invocation_id, layout.after(parent))
         if found is not None:
@@ -64,7 +65,7 @@ def find_dependent(store: Store, invocation_id: str) -> str | None:
 
 
 def _is_there(store: Store, path: str, *, fresh: bool) -> bool:
-    """Whether a call is there; not if its folder is closed to this user, who cannot claim it."""
+    """Whether a call's file exists; False if its folder is closed to this user."""
     try:
         return store.fs.exists(path, fresh=fresh)
     except PermissionError as error:
@@ -77,8 +78,8 @@ def find_due(store: Store, invocation_id: str, hint: str) -> str | None:
 
     Args:
         store: the spool.
-        invocation_id: what to look for.
-        hint: where it was published: a requeue keeps the slot, a retry takes a later one.
+        invocation_id: the invocation.
+        hint: where it was published; a requeue keeps the slot, and a retry takes a later one.
     """
     found = find_pending(store, invocation_id, hint)
     if found is not None:
@@ -106,8 +107,8 @@ def _find_in(store: Store, invocation_id: str, folder: str) -> str | None:
 
 
 def find_pending_by_listing(store: Store, invocation_id: str) -> str | None:
-    """The same for certain, at a cost that grows with the backlog."""
-    for folder in (*_sidings(store), *_slots(store, None)):
+    """Like `find_pending`, but it finds any attempt, at a cost that grows with the backlog."""
+    for folder in (*_waiting_folders(store), *_slots(store, None)):
         path = _find_in(store, invocation_id, folder)
         if path is not None:
             return path
@@ -121,18 +122,18 @@ def _slots(store: Store, hint: str | None) -> Iterator[str]:
     yield from (each.path for each in whereabouts.slots(store.files))
 
 
-def _sidings(store: Store) -> Iterator[str]:
-    """Where calls wait for their turn. To be looked at before the slots, into which they go."""
+def _waiting_folders(store: Store) -> Iterator[str]:
+    """Folders of calls that wait for a limit. Check them before the slots, to which calls move."""
     return (each.path for each in whereabouts.waiting_for_limits(store.files))
 
 
 def find_waiting(
     store: Store, invocation_id: str, lanes: Iterable[str], hint: str | None = None
 ) -> str | None:
-    """Path of a call that was published at `hint` and waits in one of these lanes, or None."""
+    """Path of a call that was published at `hint` and waits for one of these limits, or None."""
     for lane in lanes:
-        for siding, folder in store.limits.waiting_folders(lane):
-            path = _find_in(store, invocation_id, folder) if siding.may_hold(hint) else None
+        for waiting, folder in store.limits.waiting_folders(lane):
+            path = _find_in(store, invocation_id, folder) if waiting.may_hold(hint) else None
             if path is not None:
                 return path
     return None
@@ -159,18 +160,20 @@ def state_of(
 
     Args:
         store: the spool.
-        invocation_id: what to look for.
+        invocation_id: the invocation.
         member: the call's place, if it is one of a batch.
-        hint: where it was published, if that is known: then the cost does not grow with the
-            backlog, but for a call that waits for a retry.
-        lanes: the call's lanes, if they are known: the same for one that waits there.
+        hint: where it was published, if known. Then the cost does not grow with the backlog, except
+            for a call that waits for a retry.
+        lanes: the call's concurrency limits, if known. They make it cheap to find a call that waits
+            for one.
 
     Raises:
-        UnknownInvocationError: it is nowhere in this spool.
+        UnknownInvocationError: the invocation is not in this spool.
         EnvelopeError: its outcome is damaged.
     """
-    # In the order in which an invocation moves, so that it cannot be missed by moving on; a
-    # dead worker's attempt moves back, hence twice, the second time without guessing names.
+    # The places are checked in the order in which an invocation moves, so that it cannot be missed
+    # by moving on. A dead worker's attempt moves back, so this is done twice, the second time
+    # without guessing names.
     finders: list[Callable[[Store, str], str | None]]
     finders = [functools.partial(find_waiting, lanes=lanes, hint=hint)] if lanes else []
     finders += [] if hint is None else [functools.partial(find_pending, hint=hint)]
@@ -206,12 +209,12 @@ def cancel(store: Store, invocation_id: str, hint: str | None, lanes: Sequence[s
 
     Args:
         store: the spool.
-        invocation_id: what to cancel.
-        hint: where it was published, if that is known.
-        lanes: the call's lanes, if they are known.
+        invocation_id: the invocation.
+        hint: where it was published, if known.
+        lanes: the call's concurrency limits, if known.
 
     Raises:
-        UnknownInvocationError: it is nowhere in this spool.
+        UnknownInvocationError: the invocation is not in this spool.
     """
     known = [hint] if hint is not None else []
     for path in (*known, find_waiting(store, invocation_id, lanes, hint)):

@@ -1,4 +1,4 @@
-"""Opens a spool, or makes it."""
+"""Opens a spool, and creates it if necessary."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 def open_store(
     root: Path, filesystem: Filesystem | None = None, key: bytes = b"", *, expected: str = ""
 ) -> Store:
-    """Open the spool at `root`, making it if it is not there yet.
+    """Open the spool at `root`, and create it if there is none yet.
 
     Several processes may do this at once: the one whose `link` succeeds creates it.
 
@@ -34,13 +34,14 @@ def open_store(
         root: the shared directory.
         filesystem: verbs over system calls, or None for the usual ones.
         key: the key that signs the spool's files; empty if they are not signed.
-        expected: id of the spool that must be there, and then nothing is made; empty is any.
+        expected: id of the spool that must be there, in which case nothing is created; empty
+            accepts any spool.
 
     Raises:
-        SpoolReplacedError: another spool than the expected one is there.
-        SpoolError: the folder cannot be made or used, others may write to it, or its files are
+        SpoolReplacedError: the root holds another spool than the expected one.
+        SpoolError: the folder cannot be created or used, others may write to it, or its files are
             signed with another key.
-        SpoolVersionError: a spool of another format version.
+        SpoolVersionError: the spool has another format version.
     """
     path = absolute(root)
     fs = filesystem or Filesystem(remote=is_remote(path))
@@ -57,7 +58,7 @@ def open_store(
 
 
 def _join(fs: Filesystem, layout: Layout, key: bytes) -> SpoolInfo:
-    """The spool that is there, or a new one."""
+    """The existing spool, or a new one."""
     fs.make_folders(layout.root)
     check_root(fs, layout.root)
     for folder in layout.folders:
@@ -66,7 +67,7 @@ def _join(fs: Filesystem, layout: Layout, key: bytes) -> SpoolInfo:
 
 
 def _rejoin(fs: Filesystem, layout: Layout, spool_id: str) -> SpoolInfo:
-    """The spool of this id. Nothing is made."""
+    """The spool with this id. This creates nothing."""
     check_spool(fs, layout, spool_id)
     check_root(fs, layout.root)
     info = _read_info(fs, layout)
@@ -76,25 +77,25 @@ def _rejoin(fs: Filesystem, layout: Layout, spool_id: str) -> SpoolInfo:
 
 
 def make_folder(fs: Filesystem, path: str) -> None:
-    """Make a folder of the spool that must be one, and no link to one, if it is not there yet.
+    """Create a folder of the spool if it is missing, and check it.
 
     Raises:
-        SpoolError: something else stands there.
+        SpoolError: the path is a file or a link.
     """
     fs.make_folders(path)
     check_folder(fs, path)
 
 
 def check_folder(fs: Filesystem, path: str) -> None:
-    """Check that a folder of the spool is one, and no link to one.
+    """Check that a folder of the spool is a folder, and not a link to one.
 
     Raises:
-        SpoolError: something else stands there.
+        SpoolError: the path is a file or a link.
     """
     if not fs.is_folder(path):
         no_folder = NotADirectoryError(errno.ENOTDIR, "not a folder", path)
         raise SpoolError(
-            f"{path} is a file or a link, and has to be a folder. Look who put it there, and "
+            f"{path} is a file or a link, and has to be a folder. Find out who put it there, and "
             "remove it."
         ) from no_folder
 
@@ -145,7 +146,7 @@ def _create_info(fs: Filesystem, layout: Layout, key: bytes) -> SpoolInfo:
     try:
         fs.link(temporary, layout.info)
     except FileExistsError:
-        pass  # another creator, or this one's lost reply: what stands there counts
+        pass  # another process created it, or this reply was lost: the existing file counts
     except OSError as error:
         if not links_unsupported(error):
             raise
@@ -154,7 +155,7 @@ def _create_info(fs: Filesystem, layout: Layout, key: bytes) -> SpoolInfo:
     existing = _read_info(fs, layout)
     if existing is None:
         raise SpoolError(
-            f"{layout.info} vanished while the spool was being created. Look what removes files "
-            "there, and try again."
+            f"{layout.info} vanished while the spool was being created. Find out what removes "
+            "files there, and try again."
         )
     return existing

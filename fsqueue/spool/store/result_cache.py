@@ -1,7 +1,7 @@
-"""Results that stand for those of later calls: ``cache/<key>``, outcomes as they were published.
+"""The result cache: outcomes in ``cache/<key>`` that also answer later calls with the same key.
 
-An outcome says under which key it may lie there, and its digest holds that, so a file under
-another name is refused. Its age is counted from the end of its body, by the file server's clock.
+An outcome's header names its key and is covered by the digest, so a file under another name is
+refused. Its age is counted from the end of its body, by the file server's clock.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ log = logging.getLogger(__name__)
 
 
 class Cached(NamedTuple):
-    """A result that may stand for another."""
+    """A cached result."""
 
     outcome: Outcome
     payload: Payload
     content: Content
-    """Both, as they were read."""
+    """The file's content, from which both were decoded."""
 
 
 class ResultCache:
-    """One process's access to ``cache/``. Outcomes get there when they are published.
+    """One process's access to ``cache/``. Outcomes are added when they are published.
 
     Args:
         files: the files of the spool.
@@ -43,15 +43,15 @@ class ResultCache:
         self._files = files
 
     def get(self, key: str, ttl: float, *, fresh: bool = False) -> Cached | None:
-        """The result under a key, unless it is too old.
+        """The result under a key; None if there is none or it is too old.
 
-        Whatever is wrong with it, or with the shared directory, makes it a miss; what is damaged is
-        set aside.
+        Any error, including errors of the shared directory, counts as a miss. Damaged files are set
+        aside.
 
         Args:
-            key: of the call.
-            ttl: how old it may be, in seconds.
-            fresh: do not take "no such file" from a network filesystem's cache.
+            key: the call's cache key.
+            ttl: the highest age of the result, in seconds.
+            fresh: do not accept "no such file" from a network filesystem's cache.
         """
         path = self._files.layout.cached(key)
         try:
@@ -62,7 +62,7 @@ class ResultCache:
             self._files.leave_alone(error)
             return None
         except (EnvelopeError, PermissionError) as error:
-            log.warning("into quarantine, and the call runs: %s", error)
+            log.warning("a cached result goes into quarantine, and the call runs: %s", error)
             with contextlib.suppress(OSError, SpoolError):
                 self._files.set_aside(path, str(error))
             return None
@@ -76,28 +76,30 @@ class ResultCache:
         content = store.read_file(path, fresh=fresh)
         outcome, payload = store.decode(content, Outcome, path)
         if (outcome.cache, outcome.spool) != (key, store.info.id):
-            raise EnvelopeError(f"{path} holds a result that is not for this name")
+            raise EnvelopeError(f"{path} holds a result of another cache key or spool")
         if outcome.state is not State.SUCCEEDED or outcome.members:
-            raise EnvelopeError(f"{path} holds no result of a call")
+            raise EnvelopeError(f"{path} does not hold the result of a single successful call")
         return Cached(outcome, payload, content)
 
     def clear(self) -> int:
-        """Remove all results; returns how many there were."""
+        """Remove all results; returns how many were removed."""
         return sum(self._discard(name) for name in self._names())
 
     def expire(self, ttl: float) -> int:
-        """Remove the results that are older than `ttl` seconds, and than their own time to live."""
+        """Remove the results that are older than both `ttl` seconds and their own time to live."""
         store, removed = self._files, 0
         for name in self._names():
             path = store.layout.cached(name)
             try:
-                if store.clock.now() - store.fs.modified(path) > ttl and self._is_over(path, name):
+                if store.clock.now() - store.fs.modified(path) > ttl and self._is_expired(
+                    path, name
+                ):
                     removed += self._discard(name)
             except (OSError, SpoolError) as error:
                 log.info("cannot expire %s: %s", path, error)
         return removed
 
-    def _is_over(self, path: str, name: str) -> bool:
+    def _is_expired(self, path: str, name: str) -> bool:
         try:
             outcome = self._read(path, name).outcome
         except SpoolVersionError:

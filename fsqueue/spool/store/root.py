@@ -1,9 +1,9 @@
 """Checks that the shared directory still holds the spool that this process has opened.
 
-The directory can be gone for a while, because it was unmounted or renamed, and come back with
-everything in it. Or somebody puts another spool in its place. In both cases nothing may be created
-there, so each of these checks comes before something that is missing is made: a look at
-``spool.json`` that costs nothing as long as nothing is missing.
+The directory can disappear for a while, because it was unmounted or renamed, and come back with
+everything in it. Or another spool can take its place. In both cases nothing may be created there.
+Therefore ``spool.json`` is checked before anything missing is created, and only then, so the check
+usually costs nothing.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ if TYPE_CHECKING:
 
 
 class _Root(msgspec.Struct, frozen=True):
-    """What every format of ``spool.json`` says."""
+    """The fields of ``spool.json`` that all formats have."""
 
     format: int
     id: str
 
 
 def _read(fs: Filesystem, layout: Layout) -> _Root | None:
-    """What ``spool.json`` says; None if that is damaged, or no file.
+    """The content of ``spool.json``; None if it is damaged or not a file.
 
     Raises:
-        OSError: it is not there, or cannot be read.
+        OSError: it is missing or cannot be read.
     """
     try:
         return msgspec.json.decode(fs.read(layout.info), type=_Root)
@@ -60,13 +60,13 @@ def check_spool(fs: Filesystem, layout: Layout, spool_id: str) -> None:
     if found is not None and found.id != spool_id:
         raise SpoolReplacedError(
             f"{layout.root} was replaced: it holds the spool {found.id}, and this process has "
-            f"opened the spool {spool_id}. What was in the former one is gone from there. "
+            f"opened the spool {spool_id}. The files of the former spool are gone from there. "
             "Restart this process, or call `app.close()`, to use the new spool."
         )
 
 
 def format_of(fs: Filesystem, layout: Layout) -> int | None:
-    """The format that ``spool.json`` names now; None if it cannot be read."""
+    """The format in ``spool.json``; None if it cannot be read."""
     try:
         found = _read(fs, layout)
     except OSError:

@@ -1,7 +1,7 @@
 """Lists the folders that hold the files of calls that have not ended.
 
-This is the one place that knows all of them. A call moves between these folders while somebody
-looks, so a single walk can miss it; `unfinished` walks twice.
+This is the only place that knows all of them. A call may move between these folders during a walk,
+so a single walk can miss it; `unfinished` walks twice.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class PendingFolder(NamedTuple):
-    """A folder of pending calls: a slot of a queue, or where calls wait for a limit."""
+    """A folder of pending calls: a slot of a queue, or a waiting folder of a limit."""
 
     queue: str
     """Folder name of the queue in which the calls are pending, or to which they go back."""
@@ -27,7 +27,7 @@ class PendingFolder(NamedTuple):
 
 
 def _names(files: Files, folder: str, *, strict: bool) -> list[str]:
-    """Names in a folder; one that cannot be listed has none, or is an error."""
+    """Names in a folder. One that cannot be listed is an error if `strict`, or else is empty."""
     names = files.fs.names if strict else files.listed
     return names(folder, fresh=True)
 
@@ -53,7 +53,7 @@ def slots(
 
 
 def waiting_for_limits(files: Files, *, strict: bool = False) -> Iterator[PendingFolder]:
-    """Where calls wait for a concurrency limit, in the order of service of each limit.
+    """The folders in which calls wait for a concurrency limit, in each limit's order of service.
 
     Args:
         files: the spool's.
@@ -62,20 +62,20 @@ def waiting_for_limits(files: Files, *, strict: bool = False) -> Iterator[Pendin
     fs, layout = files.fs, files.layout
     for lane in sorted(filter(lane_limit, fs.names(layout.lanes_folder, fresh=True))):
         for text in sorted(_names(files, layout.lane(lane), strict=strict)):
-            siding = WaitingFolder.parse(text)
-            slot = None if siding is None else Slot.parse(siding.slot)
-            if siding is not None and slot is not None:
-                yield PendingFolder(siding.queue, slot, layout.in_lane(lane, text))
+            waiting = WaitingFolder.parse(text)
+            slot = None if waiting is None else Slot.parse(waiting.slot)
+            if waiting is not None and slot is not None:
+                yield PendingFolder(waiting.queue, slot, layout.in_lane(lane, text))
 
 
 def waiting_for_calls(files: Files) -> Iterator[tuple[str, str]]:
-    """Where calls wait for the end of another one: that one's id, and the folder."""
+    """The folders in which calls wait for the end of another one, each with that one's id."""
     for parent in sorted(files.fs.names(files.layout.after_folder, fresh=True)):
         yield parent, files.layout.after(parent)
 
 
 def running(files: Files) -> Iterator[tuple[str, str]]:
-    """What workers hold: each worker's name and folder."""
+    """The name and the folder of claims of each worker."""
     for worker in sorted(files.fs.names(files.layout.running_folder, fresh=True)):
         yield worker, files.layout.running(worker)
 
@@ -83,7 +83,7 @@ def running(files: Files) -> Iterator[tuple[str, str]]:
 def all_folders(files: Files, *, strict: bool = False) -> Iterator[str]:
     """All folders of calls that have not ended, in the order in which a call moves.
 
-    A call that waits for others comes into a slot, and from a limit it comes back into one.
+    A call that waits for other calls moves to a slot, and so does one that waits for a limit.
     """
     return itertools.chain(
         (folder for _, folder in waiting_for_calls(files)),
@@ -94,10 +94,10 @@ def all_folders(files: Files, *, strict: bool = False) -> Iterator[str]:
 
 
 def unfinished(files: Files) -> set[str]:
-    """The invocations that have not ended; none is missed because it moves on meanwhile.
+    """The invocations that have not ended, including those that move during the walk.
 
     Raises:
-        OSError: a folder cannot be listed, which may hold some.
+        OSError: a folder cannot be listed, so invocations may be missing.
     """
     return {
         name.invocation_id
