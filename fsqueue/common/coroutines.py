@@ -1,4 +1,4 @@
-"""Tells functions whose calls are awaited from those that return their value."""
+"""Distinguishes functions whose calls are awaited from functions that return their value."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ _DRIVERS = frozenset({
 
 
 def is_async(func: Callable[..., Any]) -> bool:
-    """Whether a call of a function returns something to await.
+    """Whether a call of a function returns an awaitable.
 
-    Besides ``async def`` functions these are the ones that say so (`inspect.markcoroutinefunction`,
-    a return annotation), and plain functions that wrap one with `functools.wraps` and hand on what
+    These are ``async def`` functions, functions that are marked (`inspect.markcoroutinefunction`,
+    a return annotation), and plain functions that wrap one with `functools.wraps` and return what
     it returns. A wrapper whose code mentions a way to run a coroutine (``asyncio.run``,
     ``run_until_complete`` and so on) returns its value instead.
     """
     for layer in _layers(func):
-        if _says_so(layer):
+        if _is_marked_async(layer):
             return True
-        if hasattr(layer, "__wrapped__") and _drives(layer):
+        if hasattr(layer, "__wrapped__") and _runs_coroutine(layer):
             return False
     return False
 
 
 def plain_value(func: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-    """What a call of a plain function returns.
+    """Call a plain function and return its value.
 
     Raises:
-        TypeError: it is a coroutine, which has not begun.
+        TypeError: it returned a coroutine, which was not started.
     """
     value = func(*args, **kwargs)
     if inspect.iscoroutine(value):
@@ -47,25 +47,25 @@ def plain_value(func: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         return value
     name = getattr(func, "__qualname__", repr(func))
     raise TypeError(
-        f"{name} returned a coroutine or an asynchronous generator, but nothing at its definition "
-        "says that its calls are awaited; its body was not run. Let it be an `async def`, or one "
-        "under a decorator that uses functools.wraps; or mark it with "
-        "inspect.markcoroutinefunction (Python 3.12)."
+        f"{name} returned a coroutine or an asynchronous generator, but its definition does not "
+        "show that its calls are awaited, so its body was not run. Define it with `async def`, use "
+        "functools.wraps in its decorator, or mark it with inspect.markcoroutinefunction "
+        "(Python 3.12)."
     )
 
 
 def is_async_generator(func: Callable[..., Any]) -> bool:
-    """Whether a call of a function returns an asynchronous generator, or hands one on."""
+    """Whether a call of a function returns an asynchronous generator, also through a wrapper."""
     for layer in _layers(func):
         if inspect.isasyncgenfunction(layer):
             return True
-        if _says_so(layer):
+        if _is_marked_async(layer):
             return False
     return False
 
 
 def _layers(func: Callable[..., Any]) -> Iterator[Callable[..., Any]]:
-    """A function, then the one that it wraps, and so on."""
+    """A function, then the function that it wraps, and so on."""
     seen: set[int] = set()
     while id(func) not in seen:
         seen.add(id(func))
@@ -73,13 +73,13 @@ def _layers(func: Callable[..., Any]) -> Iterator[Callable[..., Any]]:
         func = getattr(func, "__wrapped__", func)
 
 
-def _says_so(func: Callable[..., Any]) -> bool:
+def _is_marked_async(func: Callable[..., Any]) -> bool:
     code = getattr(func, "__code__", None)
     return (
         inspect.iscoroutinefunction(func)
         or inspect.iscoroutinefunction(_call_of(func))
         or bool(code and code.co_flags & inspect.CO_ITERABLE_COROUTINE)
-        # What `asyncio.iscoroutinefunction` looks for: marks from before Python 3.12.
+        # The mark that `asyncio.iscoroutinefunction` checks, from before Python 3.12.
         or getattr(func, "_is_coroutine", None) is _MARK
         or _returns_awaitable(func)
     )
@@ -89,7 +89,7 @@ _MARK = getattr(asyncio.coroutines, "_is_coroutine", object())
 
 
 def _returns_awaitable(func: Callable[..., Any]) -> bool:
-    # The annotations of what is wrapped are those of a wrapper, too.
+    # A wrapper has the annotations of the function that it wraps.
     if hasattr(func, "__wrapped__"):
         return False
     annotation = getattr(func, "__annotations__", {}).get("return")
@@ -99,13 +99,13 @@ def _returns_awaitable(func: Callable[..., Any]) -> bool:
     return isinstance(origin, type) and origin in {Awaitable, Coroutine, asyncio.Future}
 
 
-def _drives(func: Callable[..., Any]) -> bool:
+def _runs_coroutine(func: Callable[..., Any]) -> bool:
     code = getattr(func, "__code__", None) or getattr(_call_of(func), "__code__", None)
     return code is not None and any(not _DRIVERS.isdisjoint(each.co_names) for each in _codes(code))
 
 
 def _call_of(func: Callable[..., Any]) -> Any:
-    """What a call of an object runs."""
+    """The method that a call of an object runs."""
     return type(func).__call__
 
 

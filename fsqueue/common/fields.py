@@ -1,4 +1,4 @@
-"""The fields of a msgspec struct in words: for messages and references."""
+"""Describes the fields of a msgspec struct, for messages and references."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _BOOLEANS: Final = {
 
 
 class Field(NamedTuple):
-    """One line of a reference; ``type`` is in words."""
+    """The description of one field. ``type`` is in words."""
 
     type: str
     default: Any
@@ -38,17 +38,17 @@ class Field(NamedTuple):
         words: bool = False,
         decode: Callable[[Any, Any], Any] | None = None,
     ) -> Any:
-        """Convert a value that somebody gives for this field, and check it.
+        """Convert and check a value for this field.
 
         Args:
-            name: of the field, for the message.
+            name: the field's name, for the message.
             value: the value.
-            strict: numbers are numbers; if not, texts of numbers are, too.
-            words: texts such as "yes" and "off" are booleans.
-            decode: converts values of types that msgspec does not know, as its ``dec_hook``.
+            strict: accept only numbers as numbers; otherwise also texts of numbers.
+            words: accept texts such as "yes" and "off" as booleans.
+            decode: converts values of types that msgspec does not know; its ``dec_hook``.
 
         Raises:
-            ValueError: the field does not take it; the message says what it takes.
+            ValueError: the value is bad. The message names what is expected.
         """
         given = plain(value)
         if words and isinstance(self.default, bool) and isinstance(value, str):
@@ -57,19 +57,19 @@ class Field(NamedTuple):
             result = msgspec.convert(given, self.hint, strict=strict, dec_hook=decode)
         except (ValueError, OverflowError, RuntimeError) as error:
             raise ValueError(self.refuse(name, value)) from error
-        # msgspec has no bound that excludes NaN.
+        # No bound of msgspec excludes NaN.
         if isinstance(result, float) and not math.isfinite(result):
             raise ValueError(self.refuse(name, value))
         return result
 
     def refuse(self, name: str, value: Any) -> str:
-        """Why a value is not taken."""
+        """The message for a bad value."""
         return f"{name} = {value!r}, expected {self.type} {self.unit}".rstrip()
 
 
 @functools.cache
 def describe(struct: type[msgspec.Struct]) -> Mapping[str, Field]:
-    """The fields of a struct by name, in their order. Each is annotated with a description."""
+    """The fields of a struct by name, in order. Each must be annotated with a description."""
     found: dict[str, Field] = {}
     for info in msgspec.structs.fields(struct):
         meta: Any = inspect.type_info(info.type)
@@ -86,7 +86,7 @@ def _unit_of(kind: inspect.Type) -> str:
 
 
 def in_words(kind: inspect.Type) -> str:
-    """What values a type takes."""
+    """The values of a type, in words."""
     words = "a path (not empty, no unknown ~user)"
     match kind:
         case inspect.Metadata():

@@ -1,8 +1,8 @@
-"""Log records of this package: their extra fields, and how a worker shows them.
+"""Logging: extra fields of this package's records, and the log of a worker.
 
-Loggers are called ``fsqueue.<module>``, but for ``fsqueue.calls``, which has a line for each step
-of each call. Nothing is configured but by `set_up`, which ``fsqueue worker`` calls, in the
-processes of its slots too.
+Loggers have the names of their modules. The logger ``fsqueue.calls`` is special: it has a line for
+each step of each call. Only `set_up` configures logging. ``fsqueue worker`` calls it, also in the
+processes of its slots.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ _TAGS: Final = ("invocation", "attempt", "task", "worker")
 def tags(
     invocation: str = "", attempt: int = 0, task: str = "", worker: str = ""
 ) -> dict[str, Any]:
-    """Extra fields of a record; those that are not known are left out.
+    """Extra fields of a record. Unknown fields are left out.
 
     Args:
-        invocation: id of the call.
-        attempt: its number, from 1.
+        invocation: the id of the call.
+        attempt: the number of the attempt, from 1.
         task: ``module.func``.
         worker: the worker's name.
     """
@@ -37,24 +37,24 @@ def tags(
 
 
 class LogSetup(NamedTuple):
-    """How a worker shows its log on standard error."""
+    """The form of a worker's log on standard error."""
 
     format: LogFormat = "text"
     calls: bool = False
-    """A line for each step of each call too."""
+    """Also log each step of each call."""
 
 
 _chosen: LogSetup | None = None
 
 
 def chosen() -> LogSetup | None:
-    """What this process has been set up with; None if its log is somebody else's."""
+    """The setup of this process; None if the application configures logging itself."""
     return _chosen
 
 
 def set_up(setup: LogSetup) -> None:
-    """Show the records of this process, from INFO on, on standard error."""
-    global _chosen  # noqa: PLW0603 - as logging itself, one a process
+    """Log the records of this process with level INFO or higher to standard error."""
+    global _chosen  # noqa: PLW0603 - one per process, like the logging module
     _chosen = setup
     logging.basicConfig(level=logging.INFO, handlers=[_handler(setup.format)])
     logging.getLogger(CALLS).setLevel(logging.INFO if setup.calls else logging.WARNING)
@@ -79,16 +79,16 @@ def _handler(kind: LogFormat) -> logging.Handler:
 
 
 class TextFormatter(logging.Formatter):
-    """Text lines, in which no message can add a line that looks like another record.
+    """Formats text lines so that no message can add a line that looks like another record.
 
-    Messages of this package stay on one line. Those of other loggers, tracebacks and stacks may
-    have several, and all but the first begin with ``|``.
+    Messages of this package stay on one line. Messages of other loggers, tracebacks and stacks can
+    have several lines. All lines after the first begin with ``|``.
     """
 
     def format(self, record: logging.LogRecord) -> str:
         """The record as text."""
         plain = copy.copy(record)
-        plain.exc_text = None  # another handler's formatter may have left one here
+        plain.exc_text = None  # the formatter of another handler may have set it
         return super().format(plain)
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
@@ -109,7 +109,7 @@ class TextFormatter(logging.Formatter):
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line."""
+    """Formats one JSON object per line."""
 
     def format(self, record: logging.LogRecord) -> str:
         """The record as JSON; times are UTC."""

@@ -1,4 +1,4 @@
-"""Runs blocking functions beside the event loop."""
+"""Runs blocking functions in threads beside the event loop."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ R = TypeVar("R")
 
 
 class NoThreadError(RuntimeError):
-    """This process may not have another thread."""
+    """This process cannot start another thread."""
 
 
 async def in_thread(
@@ -24,13 +24,13 @@ async def in_thread(
 ) -> R:
     """Call a function in a thread of the event loop's pool, with this task's context variables.
 
-    `asyncio.to_thread` leaves a call in the pool's queue when the pool cannot start a thread for
-    it. Another thread makes that call later, and nobody knows of it. Here it is never made then.
+    If the pool cannot start a thread, `asyncio.to_thread` leaves the call in the pool's queue, and
+    another thread makes the call later, unnoticed. This function never makes the call in that case.
 
     Args:
         function: the function.
         args: its arguments.
-        pool: another pool.
+        pool: the pool to use in place of the event loop's.
 
     Raises:
         NoThreadError: the function was not called.
@@ -43,7 +43,7 @@ async def in_thread(
             return
         try:
             future.set_result(function(*args))
-        except BaseException as error:  # noqa: BLE001 - it is raised where the result is awaited
+        except BaseException as error:  # noqa: BLE001 - raised where the result is awaited
             future.set_exception(error)
 
     context = contextvars.copy_context()
@@ -56,9 +56,9 @@ async def in_thread(
 
 
 async def in_thread_or_here(function: Callable[..., R], /, *args: object) -> R:
-    """The same, and in the event loop's own thread if there can be no other one.
+    """Like `in_thread`, but call the function in the event loop's thread if there is no other.
 
-    For what takes a moment: it is better that other tasks wait than that this one fails.
+    For short functions: it is better that other tasks wait than that this one fails.
     """
     try:
         return await in_thread(function, *args)

@@ -1,24 +1,24 @@
-"""Text from files, made safe to print.
+"""Makes text from files safe to print.
 
-Error messages, task names and tracebacks come from files that others may write. Printed as they
-are, control characters would give commands to the terminal, and line ends would add lines to a log
-that look like the log's own.
+Error messages, task names and tracebacks come from files that other users may write. Without
+escapes, control characters would give commands to the terminal, and line ends would add lines to a
+log that look like its own records.
 """
 
 from __future__ import annotations
 
 CONTINUED = "  | "
-"""Stands before each line of a log record after its first."""
+"""Prefix of the second and later lines of a log record."""
 
 
 def printable(text: str, *, keep: str = "") -> str:
-    r"""A text without control characters: they appear as escapes, such as ``\n`` or ``\x1b``.
+    r"""A text with control characters replaced by escapes such as ``\n`` or ``\x1b``.
 
-    So do line separators, bidirectional controls and halves of surrogate pairs.
+    Line separators, bidirectional controls and halves of surrogate pairs are replaced too.
 
     Args:
-        text: from anywhere.
-        keep: characters that stay as they are.
+        text: any text.
+        keep: characters to leave unchanged.
     """
     if text.isprintable():
         return text
@@ -28,6 +28,6 @@ def printable(text: str, *, keep: str = "") -> str:
 
 
 def indented(text: str, prefix: str = "  ") -> str:
-    """Several lines, each after a prefix, and otherwise `printable`."""
+    """Several lines, each made printable and with a prefix."""
     lines = printable(text.replace("\r\n", "\n"), keep="\n\t").split("\n")
     return "\n".join(prefix + line for line in lines)

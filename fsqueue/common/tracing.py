@@ -1,8 +1,8 @@
 """OpenTelemetry spans from the caller to the worker, in processes that use OpenTelemetry.
 
-A process uses it if it has imported ``opentelemetry.trace``; fsqueue does not by itself. Without an
-SDK that the process has set up, the spans lead nowhere. The names of spans and attributes are those
-of https://opentelemetry.io/docs/specs/semconv/messaging/messaging-spans/.
+A process uses OpenTelemetry if it has imported ``opentelemetry.trace``. fsqueue does not import it
+by itself. Without an SDK in the process, the spans are dropped. The names of spans and attributes
+follow https://opentelemetry.io/docs/specs/semconv/messaging/messaging-spans/.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _TRACEPARENT: Final = "traceparent"
 _SCOPE: Final = "fsqueue"
-# Each call passes here: what does nothing should cost next to nothing.
+# Every call comes here, so without tracing this must cost almost nothing.
 _UNTRACED: Final = contextlib.nullcontext("")
 
 
@@ -39,16 +39,17 @@ def _attributes(task: str, queue: str, invocation_id: str) -> dict[str, str | in
 def publishing(
     task: str, queue: str, invocation_id: str, members: int
 ) -> contextlib.AbstractContextManager[str]:
-    """A span around the publication of a call; gives what the worker's span is to follow.
+    """A span around the publication of a call.
 
     Args:
         task: the task's name.
         queue: the queue's folder name.
         invocation_id: the call.
-        members: how many calls it is, if it is a batch.
+        members: number of calls in a batch; 0 for a single call.
 
     Returns:
-        The text of a W3C ``traceparent`` header; empty without OpenTelemetry.
+        A context manager with the text of a W3C ``traceparent`` header, which the worker's span
+        follows. The text is empty without OpenTelemetry.
     """
     return _publishing(task, queue, invocation_id, members) if in_use() else _UNTRACED
 
@@ -71,13 +72,13 @@ def _publishing(task: str, queue: str, invocation_id: str, members: int) -> Iter
 
 
 class Running:
-    """The span of an attempt; without OpenTelemetry it does nothing."""
+    """The span of an attempt. Without OpenTelemetry it does nothing."""
 
     def __init__(self, span: Span | None = None) -> None:
         self._span = span
 
     def failed(self, kind: str, message: str) -> None:
-        """The attempt has failed, with an exception of this type and text."""
+        """Record that the attempt failed, with an exception of this type and message."""
         if self._span is not None:
             from opentelemetry.trace import Status, StatusCode
 
@@ -91,13 +92,13 @@ _UNSPANNED: Final = contextlib.nullcontext(Running())
 def running(
     task: str, queue: str, invocation_id: str, trace_parent: str, attempt: int
 ) -> contextlib.AbstractContextManager[Running]:
-    """A span around the run of an attempt, which calls that its body makes follow.
+    """A span around an attempt. The spans of calls that its body publishes follow it.
 
     Args:
         task: the task's name.
         queue: the queue's folder name.
         invocation_id: the call.
-        trace_parent: what `publishing` gave the caller.
+        trace_parent: the text that `publishing` gave the caller.
         attempt: the attempt's number.
     """
     return _running(task, queue, invocation_id, trace_parent, attempt) if in_use() else _UNSPANNED
@@ -112,7 +113,7 @@ def _running(
     from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
     carrier = {_TRACEPARENT: trace_parent} if trace_parent else {}
-    # Of the caller alone: what is current in the slot's thread is none of the call's.
+    # Only the caller's context: the current context of the slot's thread is unrelated.
     parent = TraceContextTextMapPropagator().extract(carrier, context=Context())
     with trace.get_tracer(_SCOPE).start_as_current_span(
         f"process {task}",

@@ -1,7 +1,7 @@
-"""Durations and counts as people give them: conversion and limits.
+"""Converts and limits durations and numbers that users give.
 
-Every duration is a number of seconds. Options, settings, flags and methods all come here, so that
-a value is refused where it is given, and not hours later by a timer or a file name.
+Every duration is a number of seconds. Options, settings, flags and methods all use this module, so
+that a bad value is refused where it is given, not hours later by a timer or a file name.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any, Final
 LONGEST: Final = 100 * 365 * 86_400
 """The longest duration, in seconds: 100 years.
 
-Python's timers take up to 292 years, and the names of slots have room until the year 2286.
+Python's timers take up to 292 years, and the names of pending files reach to the year 2286.
 """
 
 _UNITS: Final = {"w": 604_800, "d": 86_400, "h": 3600, "m": 60, "s": 1, "ms": 0.001}
@@ -29,7 +29,7 @@ _EXPECTED: Final = 'expected seconds or a text like "90s", "40m", "1h30m", "2d" 
 def plain(value: Any) -> Any:
     """A number of any kind (NumPy, `Decimal`, `Fraction`) as an int or float.
 
-    Anything else, such as a bool, stays as it is: what checks types refuses it.
+    Anything else, such as a bool, stays unchanged, for a type check to refuse.
     """
     if isinstance(value, bool) or not isinstance(value, numbers.Number):
         return value
@@ -43,13 +43,13 @@ def seconds(name: str, value: Any, *, least: float = 0.0) -> float:
     """A duration in seconds.
 
     Args:
-        name: of the option or argument, for the message.
+        name: the option or argument, for the message.
         value: a number.
-        least: the shortest duration that is accepted.
+        least: the shortest valid duration.
 
     Raises:
-        TypeError: it is no number.
-        ValueError: it is too short, too long, or not a number (NaN).
+        TypeError: the value is not a number.
+        ValueError: it is too short, too long, or NaN.
     """
     found = plain(value)
     expected = f"{name} = {value!r}, expected a number >= {least:g} and <= {LONGEST} seconds"
@@ -61,9 +61,9 @@ def seconds(name: str, value: Any, *, least: float = 0.0) -> float:
 
 
 def pause(name: str, value: Any) -> float:
-    """A duration in seconds, as `seconds`; a negative number is none at all.
+    """A duration in seconds, like `seconds`, but a negative number gives 0.
 
-    A program computes it as the time that is left until something, which may have passed.
+    Programs compute it as the time that is left until a moment, which may have passed.
     """
     found = plain(value)
     if isinstance(found, int | float) and not isinstance(found, bool) and found < 0:
@@ -72,17 +72,17 @@ def pause(name: str, value: Any) -> float:
 
 
 def patience(name: str, value: Any) -> float | None:
-    """How long to wait, in seconds; None for as long as it takes.
+    """A timeout in seconds; None: no limit.
 
-    As in the standard library a negative number means not to wait. Infinity, and more than
-    `LONGEST`, mean to wait for as long as it takes.
+    As in the standard library, a negative number means not to wait. Infinity, and more than
+    `LONGEST`, mean no limit.
 
     Args:
-        name: of the argument, for the message.
+        name: the argument, for the message.
         value: a number or None.
 
     Raises:
-        TypeError: it is neither.
+        TypeError: the value is neither a number nor None.
         ValueError: it is NaN.
     """
     if value is None:
@@ -102,11 +102,11 @@ def patience(name: str, value: Any) -> float | None:
 
 
 def parse_duration(text: str) -> float | None:
-    """The seconds of a text; None if it is no duration, or a longer one than `LONGEST`.
+    """The duration of a text, in seconds; None if it is invalid or longer than `LONGEST`.
 
     Texts are a number of seconds ("90"), numbers with units ("40m", "1h30m", "1.5h", "2d 4h",
-    "500ms"), or a clock ("02:00:00", or with days "1-02:00:00"). "10:00" is none: Slurm reads it as
-    ten minutes and other systems as ten hours.
+    "500ms"), or a clock ("02:00:00", or with days "1-02:00:00"). "10:00" is invalid: Slurm reads it
+    as ten minutes, other systems as ten hours.
     """
     text = text.strip().lower()
     if _NUMBER.fullmatch(text):
@@ -115,7 +115,7 @@ def parse_duration(text: str) -> float | None:
         found = _from_clock(clock)
     elif _PARTS.fullmatch(text) is not None:
         parts = _PART.findall(text)
-        if len({unit for _, unit in parts}) < len(parts):  # "1h1h" is a slip of the pen
+        if len({unit for _, unit in parts}) < len(parts):  # "1h1h" must be a typing error
             return None
         found = sum(float(number) * _UNITS[unit] for number, unit in parts)
     else:
@@ -127,11 +127,11 @@ def duration(name: str, value: Any) -> float:
     """A duration in seconds, from a number or a text.
 
     Args:
-        name: of the setting, for the message.
-        value: a number of seconds, or a text as `parse_duration` takes it.
+        name: the setting, for the message.
+        value: a number of seconds, or a text for `parse_duration`.
 
     Raises:
-        ValueError: it is none, or longer than `LONGEST`.
+        ValueError: the value is invalid or longer than `LONGEST`.
     """
     found = parse_duration(value) if isinstance(value, str) else _plain_seconds(value)
     if found is not None:
@@ -155,9 +155,9 @@ def _from_clock(match: re.Match[str]) -> float:
 
 
 def parse_clock(text: str) -> float | None:
-    """Seconds from what a batch system prints: ``[days-][hours:]minutes:seconds``.
+    """The seconds of a batch system's time, ``[days-][hours:]minutes:seconds``.
 
-    None for anything else, such as UNLIMITED or INVALID.
+    None for any other text, such as UNLIMITED or INVALID.
     """
     text = text.strip()
     if (clock := _CLOCK.fullmatch(text)) is not None:
@@ -187,6 +187,6 @@ def format_duration(seconds: float) -> str:
 
 
 def format_clock(seconds: float) -> str:
-    """``hours:minutes:seconds``, rounded up, as batch systems take it: "04:00:00", "30:00:00"."""
+    """``hours:minutes:seconds``, rounded up, for batch systems: "04:00:00", "30:00:00"."""
     whole = math.ceil(seconds)
     return f"{whole // 3600:02d}:{whole // 60 % 60:02d}:{whole % 60:02d}"

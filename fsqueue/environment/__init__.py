@@ -1,1 +1,1 @@
-"""What surrounds the process: its working directory, configuration files, standard streams."""
+"""The environment of the process: working directory, configuration files, standard streams."""

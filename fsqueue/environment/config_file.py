@@ -10,16 +10,16 @@ from fsqueue.errors import ConfigError
 
 
 class ConfigFile(NamedTuple):
-    """The table of the nearest configuration file; empty if there is none."""
+    """The fsqueue table of a configuration file. Empty if there is no file."""
 
     path: Path
     table: dict[str, Any]
 
     @classmethod
     def nearest(cls, start: Path | None) -> ConfigFile:
-        """The nearest one, from a directory upwards; None is the current directory."""
+        """The nearest file, from a directory upwards; None: from the current directory."""
         start = start or workdir()
-        if start is None:  # it was removed, and nobody can tell what was above it
+        if start is None:  # it was removed, so its parents are unknown
             return cls(Path(), {})
         path, table = _find_table(start.absolute())
         if not isinstance(table, dict):
@@ -41,7 +41,7 @@ def read_toml(path: Path) -> dict[str, Any] | None:
     """The content of a TOML file; None if there is no such file.
 
     Raises:
-        ConfigError: it cannot be read.
+        ConfigError: the file cannot be read.
     """
     import tomllib
 

@@ -1,4 +1,4 @@
-"""The standard streams of processes that run bodies."""
+"""Repairs the standard streams of processes that run bodies."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ _STANDARD = (0, 1, 2)
 
 
 def open_closed_streams() -> None:
-    """Open /dev/null on those of the descriptors 0 to 2 that are closed.
+    """Open /dev/null on each of the descriptors 0 to 2 that is closed.
 
-    The next file that is opened would be standard output otherwise, and if that is a file of the
-    spool, whatever a library prints goes there.
+    Otherwise the next file that the process opens would be standard output. If it is a file of the
+    spool, everything that a library prints would go there.
     """
     for number in _STANDARD:
         try:
@@ -26,9 +26,9 @@ def open_closed_streams() -> None:
 
 
 def empty_stdin() -> None:
-    """Let this process, and what it starts, read nothing from standard input.
+    """Make standard input empty for this process and its children.
 
-    A terminal stops all processes of a job in the background as soon as one of them reads.
+    A terminal stops all processes of a background job as soon as one of them reads from it.
     """
     opened = os.open(os.devnull, os.O_RDONLY)
     if opened == 0:
@@ -39,9 +39,9 @@ def empty_stdin() -> None:
 
 
 def replace_missing_streams() -> None:
-    """Give Python its streams, after `open_closed_streams`, where there were none at its start."""
+    """Create the streams that Python lacked at its start. Call `open_closed_streams` before."""
     if sys.stdin is None:
-        sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 - for good
+        sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 - never closed
     if sys.stdout is None:
         sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
     if sys.stderr is None:

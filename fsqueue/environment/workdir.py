@@ -1,7 +1,7 @@
-"""The current working directory, which somebody may have removed.
+"""The current working directory, which may have been removed.
 
-A job's scratch directory is often gone before its processes are. `os.getcwd()` then raises a
-`FileNotFoundError` that names no file, and looks like an error of whatever asked.
+A job's scratch directory is often removed before its processes end. `os.getcwd()` then raises a
+`FileNotFoundError` without a file name, which looks like an error of the caller.
 """
 
 from __future__ import annotations
@@ -49,13 +49,13 @@ def absolute(path: str | os.PathLike[str]) -> str:
 def in_existing_workdir() -> Iterator[None]:
     """A block in which the current directory exists: ``/`` if the real one was removed.
 
-    multiprocessing tells each new process the name of its directory, and fails without one. The
-    process stays in ``/``; this one goes back afterwards.
+    multiprocessing passes the name of the directory to each new process, and fails without one. The
+    new process stays in ``/``. This process goes back afterwards.
     """
     if workdir() is not None:
         yield
         return
-    log.warning("the current directory was removed, so a new process of a slot works in /")
+    log.warning("the current directory was removed: a new process slot uses / instead")
     removed = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.chdir("/")

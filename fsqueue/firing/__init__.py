@@ -1,13 +1,15 @@
-"""Fires triggers: finds what has happened, and makes the calls that follow, once each.
+"""Fires triggers: detects occurrences, and publishes each call that follows once.
+
+An occurrence is a tick, an event, or the end of a call.
 
 Modules::
 
-    engine      what triggers do about what has happened
+    engine      detects occurrences and fires the triggers that wait for them
     watched     the triggers that a process watches
-    bound       a trigger of a task, and what the user has put into it
-    ends        what has happened when a call ends
-    inline      the same in sync mode, where tasks run in the calling thread
-    travel      what has happened, as bytes
+    bound       a trigger of a task, and the user's functions in it
+    ends        the occurrences when a call ends
+    inline      triggers in sync mode, where tasks run in the calling thread
+    travel      occurrences as bytes
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A trigger of a task, and what the user has put into it."""
+"""A trigger of a task, and calls of the user's functions in it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-FAILED: Final = "%s: the arguments for %s fail, so it is not called for %s"
+FAILED: Final = (
+    "trigger %s: the arguments for task %s could not be made or stored; it was not called for %s"
+)
 
 
 class Bound(NamedTuple):
@@ -25,35 +27,35 @@ class Bound(NamedTuple):
     task: Task[..., Any]
     trigger: Trigger
     key: str
-    """The same for every process that has the same code, and for nothing else."""
+    """Identifies the trigger in every process that has the same code."""
 
 
 class Watched(NamedTuple):
-    """What a trigger waits for, or one of its parts."""
+    """A condition for which a trigger, or a part of it, waits."""
 
     bound: Bound
     leaf: Trigger
     part: int | None = None
-    """Which part of a trigger that waits for all of them."""
+    """The part's number, if the trigger waits for all of its parts."""
     key: str = ""
 
 
 class Overview(NamedTuple):
-    """What a trigger waits for, or one of its parts."""
+    """One line of the list of triggers."""
 
     task: str
     trigger: str
     upcoming: float | None
     """The next tick of a cron trigger, in seconds since the epoch."""
     handled: float | None
-    """Up to when its ticks were handled."""
+    """The last tick that was handled."""
 
 
 def check_arguments(task: Task[..., Any], trigger: Trigger) -> None:
-    """See that the arguments of a trigger fit its task, as far as they are known before it fires.
+    """Check that the arguments of a trigger fit its task, if they are known before it fires.
 
     Raises:
-        TypeError: they do not.
+        TypeError: they do not fit.
     """
     given = trigger.arguments
     if callable(given) or (given is None and isinstance(trigger, OnEvent)):
@@ -62,25 +64,27 @@ def check_arguments(task: Task[..., Any], trigger: Trigger) -> None:
         task.bind(*as_arguments(() if given is None else given))
     except TypeError as error:
         raise TypeError(
-            f"triggers: the arguments of {trigger} do not fit {task.name}: {error}. Say which "
-            "with arguments=..."
+            f"triggers: the arguments of {trigger} do not fit {task.name}: {error}. Set "
+            "them with arguments=..."
         ) from None
 
 
 def matches(each: Watched, occurrence: Occurrence) -> bool:
-    """Whether something that has happened is what is waited for."""
+    """Whether the occurrence matches the condition."""
     if isinstance(each.leaf, Cron):
         return True
     try:
         return each.leaf.matches(occurrence)
     except (Exception, SystemExit):
-        # It is the user's; the call that has ended, and this thread, must not suffer.
-        log.exception("%s of %s fails; it does not fire", each.leaf, each.bound.task.name)
+        # The user's function failed. The ended call and this thread must not fail too.
+        log.exception(
+            "the function of %s of %s failed; it does not fire", each.leaf, each.bound.task.name
+        )
         return False
 
 
 def arguments_of(bound: Bound, occurrence: Occurrence) -> Arguments | None:
-    """The arguments of the call that follows; None if the user's function fails."""
+    """The arguments of the call to publish; None if the user's function fails."""
     try:
         return bound.task.bind(*as_arguments(given_by(bound.trigger, occurrence)))
     except (Exception, SystemExit):
@@ -89,6 +93,6 @@ def arguments_of(bound: Bound, occurrence: Occurrence) -> Arguments | None:
 
 
 def digest(*parts: str) -> str:
-    """A name for what these texts tell apart."""
+    """A short name for a combination of texts."""
     text = "\0".join(parts).encode("utf-8", "surrogatepass")
     return hashlib.blake2b(text, digest_size=12, person=b"fsqueue trigger").hexdigest()

@@ -1,4 +1,4 @@
-"""What has happened when a call ends."""
+"""The occurrences when a call ends."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def ends_by_queue(ended: Ended, when: datetime) -> Iterator[Occurrence]:
-    """What has happened when the queue itself has ended a call, or all calls of a batch."""
+    """The occurrences when the queue itself has ended a call or all calls of a batch."""
     for invocation in [f"{ended.id}:{index}" for index in range(ended.members)] or [ended.id]:
         yield Occurrence(
             invocation,
@@ -33,7 +33,7 @@ def ends_by_queue(ended: Ended, when: datetime) -> Iterator[Occurrence]:
 
 
 def cancelled(call: Call) -> Ended:
-    """The end of a call that somebody has cancelled while it ran."""
+    """The end of a call that was cancelled while it ran."""
     failure = Failure("CancelledError", f"invocation {call.id} was cancelled")
     return Ended(
         id=call.id, task=call.task, members=call.members, state=State.CANCELLED, failure=failure
@@ -41,7 +41,7 @@ def cancelled(call: Call) -> Ended:
 
 
 class _End(NamedTuple):
-    """How one call ends."""
+    """The end of one call."""
 
     invocation: str
     state: State
@@ -50,7 +50,7 @@ class _End(NamedTuple):
 
 
 def ends_of(execution: Execution, answer: Answer) -> Iterator[Occurrence]:
-    """What an answer says: of a batch, one end for each of its calls."""
+    """The occurrences of an answer: a batch has one for each of its calls."""
     when = utc(execution.context.store.clock.now())
     for end in _ends(execution.call.id, execution.call.members, answer):
         result, exception = _value_of(execution, answer, end)
@@ -71,7 +71,7 @@ def _ends(carrier: str, members: int, answer: Answer) -> Iterator[_End]:
     if answer.members:
         return
     data = answer.payload[0] if answer.payload else b""
-    # The answer of a batch as a whole is the queue's own, or that of its time limit.
+    # A batch has one answer for all calls if the queue or the time limit ended it.
     for invocation in [f"{carrier}:{index}" for index in range(members)] or [carrier]:
         yield _End(invocation, answer.state, data, answer.failure)
 
@@ -82,7 +82,7 @@ def _value_of(execution: Execution, answer: Answer, end: _End) -> tuple[Any, Bas
     try:
         check_codec(call.codec, what, unpickles=execution.context.unpickles(call.task))
         if end.state is State.SUCCEEDED:
-            # The user's functions get a value of their own: this one is published after that.
+            # The user's functions get a copy, because the original is published afterwards.
             buffers = [
                 each if memoryview(each).readonly else bytearray(each) for each in answer.buffers
             ]
@@ -95,7 +95,7 @@ def _value_of(execution: Execution, answer: Answer, end: _End) -> tuple[Any, Bas
 
 
 def failure_of(failure: Failure | None) -> BaseException | None:
-    """The queue's own error as its callers see it."""
+    """The error that the callers get for a failure of the queue itself."""
     if failure is None:
         return None
     return queue_error(failure.type, failure.message)

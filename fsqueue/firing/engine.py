@@ -1,4 +1,4 @@
-"""Which triggers there are, and what they do about what has happened."""
+"""Detects occurrences and fires the triggers that wait for them."""
 
 from __future__ import annotations
 
@@ -64,10 +64,10 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _IDLE = 60.0
-# Events may keep a tick waiting for so long, in seconds.
+# Events may delay a tick by at most this time, in seconds.
 _LONGEST_ROUND = 0.5
 _DAY = 86_400.0
-# Workers of a network filesystem come one after another: the first one does it for all.
+# Workers are spread over this time, so that usually one fires a tick and the others find it done.
 _SPREAD_LOCAL, _SPREAD_REMOTE = 0.01, 0.3
 
 
@@ -83,7 +83,7 @@ class Firing:
         self._app_id, self._session = app_id, session
         self._watched = WatchedTriggers(app_id)
         self._due: dict[str, float] = {}
-        self._keep_again = float("-inf")
+        self._renew_at = float("-inf")
         self._expects_ends = False
         self._inline = Inline()
 
@@ -120,28 +120,28 @@ class Firing:
     # -- ticks and events -----------------------------------------------------------------
 
     def attend(self) -> float:
-        """Fire what is due; returns after how many seconds to look again, at the latest."""
-        self._session.client.now()  # which reads the file server's clock once in a while
+        """Fire what is due. Returns the seconds until the next check at the latest."""
+        self._session.client.now()  # refreshes the file server's clock
         store = self._session.store
-        self._keep(store)
+        self._renew_state(store)
         crons = self._watched.crons
         for each in crons:
             if store.clock.now() >= self._due.get(each.key, 0.0):
-                self._attend_cron(store, each)
+                self._fire_due_ticks(store, each)
         pauses = [self._due[each.key] - store.clock.now() for each in crons]
         if self._watched.need_events:
             pauses.append(self._session.conf.heartbeat if self._take_events(store) else 0.0)
         return max(0.0, min(pauses, default=_IDLE))
 
-    def _keep(self, store: Store) -> None:
-        """Keep what triggers remember from expiring while there are workers."""
-        if store.fs.monotonic() < self._keep_again:
+    def _renew_state(self, store: Store) -> None:
+        """Renew the state of triggers, so that it does not expire while there are workers."""
+        if store.fs.monotonic() < self._renew_at:
             return
-        self._keep_again = store.fs.monotonic() + _DAY
+        self._renew_at = store.fs.monotonic() + _DAY
         for key in self._watched.keys_with_state():
             keep(store.files, key)
 
-    def _attend_cron(self, store: Store, each: Watched) -> None:
+    def _fire_due_ticks(self, store: Store, each: Watched) -> None:
         cron, now = each.leaf, store.clock.now()
         assert isinstance(cron, Cron)  # noqa: S101
         handled = handled_until(store.files, each.key)
@@ -157,27 +157,28 @@ class Firing:
     def _fire_tick(self, store: Store, each: Watched, tick: float) -> None:
         """Fire a tick.
 
-        Its key is given back at once, as what was handled is remembered by the trigger. So whoever
-        comes too late can take the key again, and must look there after that.
+        The idempotency key is deleted at once, because the trigger's state records the last tick
+        handled. A late worker can therefore take the key again, and must check the state after
+        that.
         """
         cron = each.leaf
         assert isinstance(cron, Cron)  # noqa: S101
-        occasion = IdempotencyKey(
+        key = IdempotencyKey(
             f"{each.key}.{int(tick)}",
             lambda: (handled_until(store.files, each.key) or 0) < int(tick),
         )
-        self._happened(each, cron.at(tick), occasion)
+        self._fire(each, cron.at(tick), key)
         set_handled(store.files, each.key, tick)
-        idempotency.forget(store.files, occasion.key)
+        idempotency.forget(store.files, key.key)
 
     def _take_events(self, store: Store) -> bool:
-        """Fire what waits for events; False if there are more, and ticks may be due."""
+        """Fire the triggers that wait for events. False if some are left and ticks may be due."""
         known = {*self._watched.events, ENDED}
         if not self._expects_ends:
             expect_ends(store.files, self._app_id)
             self._expects_ends = True
         names = [name for name in event_names(store.files, self._app_id) if name.event in known]
-        random.shuffle(names)  # so that not all workers begin with the same one
+        random.shuffle(names)  # so that workers begin with different events
         until = store.fs.monotonic() + _LONGEST_ROUND
         for name in names:
             self._take_event(store, name)
@@ -195,25 +196,25 @@ class Firing:
             store.files.leave_alone(error)
             return
         except (DeserializationError, EnvelopeError):
-            log.exception("the event %s is dropped", name)
+            log.exception("event %s cannot be read and is dropped", name)
             found = []
         if name.event == ENDED:
             for occurrence in found:
-                self._tell(occurrence)
+                self._fire_ends(occurrence)
             remove_event(store.files, self._app_id, name)
             return
-        # As with ticks: a key is given back at once, and whoever comes too late finds no event.
-        occasions = []
+        # As with ticks, the keys are deleted at once. A late worker finds no event.
+        keys = []
         for each in self._watched.events.get(name.event, ()) if found else ():
-            occasions.append(
+            keys.append(
                 IdempotencyKey(
                     f"{each.key}.{name.id}", lambda: is_unhandled(store.files, self._app_id, name)
                 )
             )
-            self._happened(each, found[0], occasions[-1])
+            self._fire(each, found[0], keys[-1])
         remove_event(store.files, self._app_id, name)
-        for occasion in occasions:
-            idempotency.forget(store.files, occasion.key)
+        for key in keys:
+            idempotency.forget(store.files, key.key)
 
     def _read_occurrences(self, store: Store, name: EventName, data: bytes) -> list[Occurrence]:
         when = utc(store.clock.now())
@@ -222,24 +223,24 @@ class Firing:
         payload = travel.read(data, f"the payload of the event {name}", unpickles=self._unpickles)
         return [Occurrence(name.id, when, event=name.event, payload=payload)]
 
-    def _tell(self, end: Occurrence) -> None:
-        """Fire what waits for the end of a call."""
+    def _fire_ends(self, end: Occurrence) -> None:
+        """Fire the triggers that wait for the end of a call."""
         for each in self._watched.ends.get(end.task, ()):
-            self._happened(each, end, IdempotencyKey(f"{each.key}.{end.id}"))
+            self._fire(each, end, IdempotencyKey(f"{each.key}.{end.id}"))
 
     def emit(self, name: str, payload: Any) -> str:
-        """Make an event known; returns its id.
+        """Emit an event and return its id.
 
         Raises:
             ValueError: the name is bad.
-            SerializationError: the payload cannot be pickled.
-            OSError: the shared directory did not take it.
+            SerializationError: the payload cannot be serialized.
+            OSError: the event could not be written to the shared directory.
         """
         check_event_name(name)
         if self._session.conf.dev_mode_force_sync_tasks:
             return self._emit_inline(name, payload)
         client = self._session.client
-        client.now()  # appears in the spool, so that its name is its own
+        client.now()  # registers in the spool, so that the id is unique
         event = EventName(name, client.new_id())
         data = travel.write(payload, f"the payload of the event {name}", self._codec)
         add_event(self._session.store.files, self._app_id, event, data)
@@ -248,14 +249,14 @@ class Firing:
     # -- ends of calls ----------------------------------------------------------------------
 
     def ended(self, execution: Execution, answer: Answer | None) -> None:
-        """Fire what waits for the end of a call, before its outcome is published.
+        """Fire the triggers that wait for the end of a call, before its outcome is published.
 
         Args:
             execution: the call.
-            answer: how it ends; None: somebody else has ended it.
+            answer: how it ends; None: another process has ended it.
 
         Raises:
-            OSError: the shared directory failed; to try again does what is left to do.
+            OSError: the shared directory failed. A repetition completes what is left to do.
         """
         call, store = execution.call, execution.context.store
         if call.task not in self._watched.ends:
@@ -265,74 +266,87 @@ class Firing:
         elif store.fs.exists(store.layout.cancelled(call.id), fresh=True):
             found = ends_by_queue(cancelled(call), utc(store.clock.now()))
         else:
-            return  # another worker has ended it, and fired what waited for that
+            return  # another worker has ended it and fired its triggers
         for occurrence in found:
-            self._tell(occurrence)
+            self._fire_ends(occurrence)
 
-    # -- what follows -----------------------------------------------------------------------
+    # -- calls ------------------------------------------------------------------------------
 
-    def _happened(self, each: Watched, occurrence: Occurrence, occasion: IdempotencyKey) -> None:
+    def _fire(self, each: Watched, occurrence: Occurrence, key: IdempotencyKey) -> None:
         bound = each.bound
         if not matches(each, occurrence):
             return
         if each.part is None:
-            self._call(bound, occurrence, occasion)
+            self._call(bound, occurrence, key)
             return
         store = self._session.store
         trigger = bound.trigger
         assert isinstance(trigger, AllOf)  # noqa: S101
-        gathering = AllOfState(store.files, bound.key, len(trigger.parts))
-        what = f"what has happened for {trigger}"
+        state = AllOfState(store.files, bound.key, len(trigger.parts))
+        what = f"an occurrence for {trigger}"
         try:
             data = travel.write_occurrence(occurrence, what, self._codec)
         except SerializationError:
-            log.exception("%s is left out of %s", occurrence.id, trigger)
+            log.exception(
+                "occurrence %s cannot be stored and is left out of trigger %s",
+                occurrence.id,
+                trigger,
+            )
             return
         try:
-            gathering.add(each.part, occurrence.id, data, occasion.wanted)
-            gathering.fire(lambda found: self._call_for_round(bound, found))
+            state.add(each.part, occurrence.id, data, key.wanted)
+            state.fire(lambda found: self._call_for_round(bound, found))
         except SpoolVersionError as error:
-            store.files.leave_alone(error)  # a call that ends must not suffer
+            store.files.leave_alone(error)  # the end of the call must not fail
         except StorageError as error:
             if not error.never:
                 raise
-            log.exception("%s is left out of %s", occurrence.id, trigger)
+            log.exception(
+                "occurrence %s cannot be stored and is left out of trigger %s",
+                occurrence.id,
+                trigger,
+            )
 
     def _call_for_round(self, bound: Bound, found: Round) -> None:
         number, data = found
-        what = f"what has happened for {bound.trigger}"
+        what = f"an occurrence for {bound.trigger}"
         try:
             parts = [travel.read_occurrence(each, what, unpickles=self._unpickles) for each in data]
         except DeserializationError:
-            log.exception("%s does not fire", bound.trigger)
+            log.exception("trigger %s does not fire", bound.trigger)
             return
         whole = travel.together(f"{bound.key}.{number}", parts)
         self._call(bound, whole, IdempotencyKey(whole.id))
 
-    def _call(self, bound: Bound, occurrence: Occurrence, occasion: IdempotencyKey) -> None:
+    def _call(self, bound: Bound, occurrence: Occurrence, key: IdempotencyKey) -> None:
         arguments = arguments_of(bound, occurrence)
         try:
-            made = arguments is not None and bound.task.fire(occasion, *arguments)
+            made = arguments is not None and bound.task.fire(key, *arguments)
         except (SerializationError, StorageError) as error:
             if isinstance(error, StorageError) and not error.never:
                 raise
             log.exception(FAILED, bound.trigger, bound.task.name, occurrence.id)
             return
         if made:
-            log.info("%s: %s is called for %s", bound.trigger, bound.task.name, occurrence.id)
+            log.info(
+                "trigger %s: task %s is called for %s",
+                bound.trigger,
+                bound.task.name,
+                occurrence.id,
+            )
 
     # -- inline mode ------------------------------------------------------------------------
 
     def _emit_inline(self, name: str, payload: Any) -> str:
         occurrence = Occurrence("inline", _now(), event=name, payload=payload)
         for each in self._watched.events.get(name, ()):
-            self._inline.happened(each, occurrence)
+            self._inline.fire(each, occurrence)
         return occurrence.id
 
     def ended_inline(
         self, task: str, invocation_id: str, value: Any, error: BaseException | None
     ) -> None:
-        """Fire what waits for the end of a call that was run where it was made."""
+        """Fire the triggers that wait for the end of an inline call."""
         occurrence = Occurrence(
             invocation_id,
             _now(),
@@ -343,7 +357,7 @@ class Firing:
             exception=error,
         )
         for each in self._watched.ends.get(task, ()):
-            self._inline.happened(each, occurrence)
+            self._inline.fire(each, occurrence)
 
 
 def _now() -> datetime:

@@ -1,4 +1,4 @@
-"""Triggers where every call runs where it is made: no file tells what has happened."""
+"""Triggers in sync mode: occurrences stay in this process and need no files."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 
 
 class Inline:
-    """What has happened in this process for triggers that wait for several things."""
+    """Fires triggers in sync mode, and remembers occurrences for `all_of` triggers."""
 
     def __init__(self) -> None:
         self._rounds: dict[str, dict[int, Occurrence]] = {}
 
-    def happened(self, each: Watched, occurrence: Occurrence) -> None:
-        """Call the task of a trigger at once, if it fires."""
+    def fire(self, each: Watched, occurrence: Occurrence) -> None:
+        """Call the trigger's task at once if the trigger fires."""
         bound = each.bound
         if not matches(each, occurrence):
             return

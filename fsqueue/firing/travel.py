@@ -1,7 +1,7 @@
-"""What has happened, as the bytes that a worker finds later.
+"""Occurrences as bytes, for workers that read them later.
 
-Written by the application's serializer, whose name stands in the first line; one that reads JSON
-only unpickles nothing.
+The first line names the application's serializer. An application with the serializer "json"
+unpickles nothing.
 """
 
 from __future__ import annotations
@@ -31,27 +31,27 @@ def write(value: Any, what: str, codec: str) -> bytes:
     """A value as bytes.
 
     Args:
-        value: whatever the serializer takes.
-        what: names it in the error.
+        value: the value.
+        what: names the value in the error.
         codec: the serializer.
 
     Raises:
-        SerializationError: it cannot be written.
+        SerializationError: the value cannot be serialized.
     """
     return f"{codec} {PYTHON}\n".encode() + encode(value, what, codec=codec)
 
 
 def read(data: bytes, what: str, *, unpickles: bool) -> Any:
-    """The value.
+    """The value that `write` serialized.
 
     Args:
-        data: what `write` made.
-        what: names it in the error.
-        unpickles: it may be a pickle.
+        data: the bytes from `write`.
+        what: names the value in the error.
+        unpickles: the value may be unpickled.
 
     Raises:
-        DeserializationError: it cannot be read here.
-        SpoolVersionError: a newer version of fsqueue has written it.
+        DeserializationError: this process cannot read the value.
+        SpoolVersionError: a newer version of fsqueue wrote it.
     """
     head, _, rest = data.partition(b"\n")
     codec, _, python = head.decode("ascii", "replace").partition(" ")
@@ -60,10 +60,10 @@ def read(data: bytes, what: str, *, unpickles: bool) -> Any:
 
 
 def write_occurrence(occurrence: Occurrence, what: str, codec: str) -> bytes:
-    """An occurrence as bytes; its parts are left out.
+    """An occurrence as bytes, without its parts.
 
     Raises:
-        SerializationError: the payload or the result cannot be written.
+        SerializationError: the payload or the result cannot be serialized.
     """
     fields = {name: getattr(occurrence, name) for name in _FIELDS}
     fields["when"] = occurrence.when.isoformat()
@@ -75,11 +75,11 @@ def write_occurrence(occurrence: Occurrence, what: str, codec: str) -> bytes:
 
 
 def read_occurrence(data: bytes, what: str, *, unpickles: bool) -> Occurrence:
-    """The occurrence.
+    """The occurrence that `write_occurrence` serialized.
 
     Raises:
-        DeserializationError: it cannot be read here.
-        SpoolVersionError: a newer version of fsqueue has written it.
+        DeserializationError: this process cannot read it.
+        SpoolVersionError: a newer version of fsqueue wrote it.
     """
     fields = read(data, what, unpickles=unpickles)
     try:
@@ -95,9 +95,9 @@ def read_occurrence(data: bytes, what: str, *, unpickles: bool) -> Occurrence:
             **fields,
         )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise DeserializationError(f"{what} is no occurrence: {error}") from error
+        raise DeserializationError(f"{what} is not an occurrence: {error}") from error
 
 
 def together(identity: str, parts: Sequence[Occurrence]) -> Occurrence:
-    """What has happened when all parts of a trigger have."""
+    """The occurrence of an `all_of` trigger, made of the occurrences of its parts."""
     return Occurrence(identity, max(part.when for part in parts), parts=tuple(parts))

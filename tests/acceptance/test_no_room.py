@@ -170,7 +170,10 @@ def test_arguments_that_are_larger_than_the_disk(disk):
 def test_a_trigger_whose_arguments_are_larger_than_the_disk_holds_up_no_result(disk, kind):
     worker = start(disk, kind)
     assert caller(disk, ["large.small().get(20)", AFTER]) == [f"value {2 * DISK}", "value 5"]
-    assert "the arguments for large.triggered fail, so it is not called for" in worker.text()
+    assert (
+        "the arguments for task large.triggered could not be made or stored; it was not called for"
+        in worker.text()
+    )
     stop(worker)
     assert stray(disk) == []
 

@@ -158,7 +158,7 @@ def test_arguments_that_cannot_be_made_cost_that_call_only(make_app, caplog):
         app.emit("e", 0)
         app.emit("e", 2)
         assert wait_until(lambda: settled(app)) == [(0.5,)]
-    assert "the arguments for integration.test_triggers.note fail" in caplog.text
+    assert "the arguments for task integration.test_triggers.note could not be made" in caplog.text
 
 
 def test_a_json_application_reads_no_pickled_event(make_app):
