@@ -22,11 +22,11 @@ WIDTH = 78
 
 _HEAD = """# Command line
 
-Written by `python tests/cli_reference.py` from the commands themselves. How to use them day by day:
-[Operating](operating.md).
+`python tests/cli_reference.py` writes this page from the commands themselves. [Operating](operating.md)
+shows how to use them.
 
-Each flag has a twin in the environment, which counts if the flag is not given. A list there is
-separated by spaces.
+Each flag can also be set by an environment variable, which counts if the flag is not given. The items
+of a list are separated by spaces there.
 """
 
 
