@@ -72,7 +72,7 @@ ended.set()
 """
 
 
-def test_who_prints_while_a_capture_ends_does_not_crash_the_process():
+def test_printing_while_a_capture_ends_does_not_crash_the_process():
     printing = [sys.executable, "-u", "-c", PRINTING]
     assert subprocess.run(printing, stdout=subprocess.DEVNULL, check=False).returncode == 0
 
@@ -119,7 +119,7 @@ def quiet(monkeypatch):
 # -- output -------------------------------------------------------------------------------
 
 
-def test_each_call_has_what_its_own_body_says(worked, quiet, gate):
+def test_each_call_has_the_output_of_its_own_body(worked, quiet, gate):
     task = worked.task(capture_output=True)(talk)
     gates = [gate() for _ in range(4)]
     calls = [task(f"body{index}", name) for index, (_, name) in enumerate(gates)]
@@ -130,7 +130,7 @@ def test_each_call_has_what_its_own_body_says(worked, quiet, gate):
         assert call.output == spoken(f"body{index}")
 
 
-def test_it_is_shown_as_well(worked, quiet, capsys):
+def test_captured_output_is_shown_as_well(worked, quiet, capsys):
     assert worked.task(capture_output=True)(talk)("loud", count=1).get(timeout=20)
     printed = capsys.readouterr()
     assert "loud 0\n" in printed.out
@@ -156,7 +156,7 @@ def test_output_can_be_read_while_the_body_runs(worked, quiet, gate):
     assert call.output == spoken("slow")
 
 
-def test_of_async_bodies_and_their_threads(worked):
+def test_output_of_async_bodies_and_their_threads(worked):
     call = worked.task(capture_output=True)(talk_later)("async")
     call.get(timeout=20)
     assert sorted(call.output.splitlines()) == [
@@ -173,7 +173,7 @@ def test_a_failed_body_has_output_too(worked):
     assert call.output == "last words\n"
 
 
-def test_each_attempt_has_its_own(worked):
+def test_each_attempt_has_its_own_output(worked):
     call = worked.task(capture_output=True)(fail_once)()
     call.get(timeout=20)
     assert call.output == "attempt 2\n"
@@ -184,7 +184,7 @@ def test_each_attempt_has_its_own(worked):
     assert os.listdir(worked.store.layout.progress_folder) == []
 
 
-def test_the_calls_of_a_batch_share_it(worked, quiet):
+def test_the_calls_of_a_batch_share_their_output(worked, quiet):
     task = worked.task(capture_output=True, parallel_batch_size=3)(talk)
     group = task.parallelize([("a",), ("b",), ("c",)])
     assert group.get(timeout=20) == ["a", "b", "c"]
@@ -232,7 +232,7 @@ def log_by_own_handler():
         log.removeHandler(handler)
 
 
-def test_what_passes_python_by_is_not_kept(worked, capfd):
+def test_output_that_bypasses_python_is_not_kept(worked, capfd):
     call = worked.task(capture_output=True)(run_program)()
     call.get(timeout=20)
     assert call.output == "before\n"
@@ -244,7 +244,7 @@ def run_program():
     subprocess.run(["echo", "by a program"], check=True)
 
 
-def test_what_a_body_runs_while_it_waits_is_another_calls(nested):
+def test_a_call_that_a_body_runs_while_it_waits_has_its_own_output(nested):
     with working(nested.app, nested.app.make_runner(concurrency=1)):
         call = nested.conversation()
         kept, lost, words = call.get(timeout=20)
@@ -254,7 +254,7 @@ def test_what_a_body_runs_while_it_waits_is_another_calls(nested):
         assert nested.app.invocation(lost).output == ""
 
 
-def test_in_a_signed_spool(make_app, tmp_path, gate):
+def test_output_in_a_signed_spool(make_app, tmp_path, gate):
     key = tmp_path / "key"
     key.touch(0o600)
     key.write_bytes(b"this is the key of the spool")
@@ -282,7 +282,7 @@ def test_the_latest_report_comes_while_the_body_runs(worked, gate):
     assert os.listdir(worked.store.layout.progress_folder) == []
 
 
-def test_a_loop_that_reports_at_each_step_writes_seldom(worked, gate):
+def test_a_loop_that_reports_at_each_step_writes_rarely(worked, gate):
     event, name = gate()
     steps = [(number, 20_000) for number in range(20_001)]
     call = worked.task(report)(name, *steps)
@@ -297,7 +297,7 @@ def test_a_bad_report_is_the_bodys_error(worked, gate):
         worked.task(report)(name, (-1,)).get(timeout=20)
 
 
-def test_nobody_reports_outside_of_a_body():
+def test_there_is_no_report_outside_of_a_body():
     assert current_invocation() is None
 
 

@@ -11,7 +11,7 @@ from fsqueue.spool.worker.registration import Worker
 
 
 @pytest.mark.leaves_strays  # the worker is not asked to leave
-def test_a_watcher_that_fails_is_told_of(nested):
+def test_a_watcher_that_fails_is_reported(nested):
     """Nobody would see any more that a call has ended, so the worker must not wait for that."""
     invocation = nested.leaf(3)
     root = nested.app.store.layout.root
@@ -37,4 +37,4 @@ def test_a_watcher_that_fails_is_told_of(nested):
     assert invocation.get(timeout=20) == 9
     error = wait_until(told)
     assert isinstance(error.__cause__, ZeroDivisionError)
-    slots._dismiss()
+    slots._close_pipes()

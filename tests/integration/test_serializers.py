@@ -118,7 +118,7 @@ def test_a_json_task_unpickles_nothing(make_app):
     short = task(1)
     reheaded(app.store, file_of(app, short), Call, b"[1]")
     with working(app):
-        with pytest.raises(DeserializationError, match="are no pair of a list and a dict"):
+        with pytest.raises(DeserializationError, match="are not a pair of a list and a dict"):
             short.get(timeout=20)
         with pytest.raises(DeserializationError, match=r"is a pickle \(cloudpickle\) and is not"):
             pickled.get(timeout=20)

@@ -6,7 +6,7 @@ from fsqueue.runner.loop.thread_pacing import _LONGEST_RAMP, _RAMP, ThreadPacer
 
 
 def leaves(pacer, *, others=1, ended=1000, body=0.0):
-    """Whether a thread is told to leave, after so many calls, with bodies of so many seconds."""
+    """Whether a thread should leave after `ended` calls whose bodies took `body` seconds."""
     pacer.ended += ended
     pacer.add(body)
     return pacer.is_too_large(others)
@@ -39,7 +39,7 @@ def test_threads_stay_that_are_alone_or_wait_or_end_few_calls():
         wait_until(one_has_left)
 
 
-def test_who_watches_threads_that_keep_up_looks_more_seldom():
+def test_threads_that_keep_up_are_checked_less_often():
     pacer, wake = ThreadPacer(waits=False), threading.Event()
 
     def quick():

@@ -167,7 +167,9 @@ def _arguments(call: Call, segment: Payload) -> tuple[tuple[Any, ...], dict[str,
     match value:
         case ([*args], dict(kwargs)):
             return tuple(args), kwargs
-    raise DeserializationError(f"{what} are no pair of a list and a dict. Look who has made it.")
+    raise DeserializationError(
+        f"{what} are not a pair of a list and a dict. Check the program that made it."
+    )
 
 
 def _with_results(call: Call, value: Any) -> Any:
@@ -272,7 +274,7 @@ def _awaited(
     )
     if execution.is_interrupted():
         run.cancel()
-    return run.result(execution.context.attend)
+    return run.result(execution.context.while_waiting)
 
 
 def run_body(body: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

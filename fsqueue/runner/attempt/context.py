@@ -48,7 +48,7 @@ class WorkerContext:
         app_id: the application whose tasks `resolve` knows.
         exclusive: this process does nothing but run bodies.
         unpickles: returns, by a task's name, whether its calls may be pickles.
-        note: called with the journal entry of each attempt that has ended.
+        record_attempt: called with the journal entry of each attempt that has ended.
         ended: called with each answer before it is published, for triggers.
 
     Attributes:
@@ -56,7 +56,7 @@ class WorkerContext:
         live: the calls that run here and whose outcome may still be wanted.
         executions: the calls that run here, by the names of their attempts.
         on_coroutine: called with each execution whose body turns out to be a coroutine.
-        attend: called about four times a second while a slot waits for a coroutine.
+        while_waiting: called about four times a second while a slot waits for a coroutine.
         budget: the resources for calls that a body of this worker runs itself.
         callers: knows which callers are gone.
         on_limit: called with the seconds that a body may take, if this process may be killed to end
@@ -73,13 +73,13 @@ class WorkerContext:
         app_id: str,
         exclusive: bool,
         unpickles: Callable[[str], bool] = lambda _: True,
-        note: Callable[[Entry], object] = lambda _: None,
+        record_attempt: Callable[[Entry], object] = lambda _: None,
         ended: Callable[[Execution, Answer | None], object] = lambda *_: None,
     ) -> None:
         self.store, self.worker, self.resolve = store, worker, resolve
         self.app_id, self.exclusive = app_id, exclusive
         self.unpickles = unpickles
-        self.note, self.ended = note, ended
+        self.record_attempt, self.ended = record_attempt, ended
         self.callers = Callers(store)
         self.budget: ResourceBudget = NO_RESOURCES
         self.on_limit: Callable[[float | None], object] = lambda _: None
@@ -88,7 +88,7 @@ class WorkerContext:
         self.pid = os.getpid()
         self.executions: dict[str, Execution] = {}
         self.on_coroutine: Callable[[Execution], object] = lambda _: None
-        self.attend: Callable[[], None] = lambda: None
+        self.while_waiting: Callable[[], None] = lambda: None
 
     def interrupt(self, attempt: AttemptName, ending: Ending) -> bool:
         """Cancel the coroutine of an attempt, if it runs here; see `Execution.interrupt`.

@@ -230,7 +230,12 @@ def _wait_for_limit(execution: Execution, lane: str, release: Callable[[Claim], 
     context, claim = execution.context, execution.claim
     if not release(claim):
         return Ending.GIVEN_BACK
-    calls.info("%s waits for its turn in lane %s", claim.name, lane, extra=_tags(execution))
+    calls.info(
+        "%s waits for a permit of the concurrency limit in lane %s",
+        claim.name,
+        lane,
+        extra=_tags(execution),
+    )
     retry_io(context, lambda: context.store.park(claim, execution.call, lane))
     limits.leave(execution)
     return Ending.WAITS
@@ -262,7 +267,7 @@ def finish(execution: Execution, result: Answer) -> None:
         text = "%s is retried in %.3g s: %s"
         log.info(text, claim.name, result.retry_after, result.failure, extra=_tags(execution))
         store.retry(claim, call, later(now, result.retry_after))
-        execution.context.note(entry)
+        execution.context.record_attempt(entry)
         return
     execution.context.ended(execution, result)
     outcome = Outcome(
@@ -285,7 +290,7 @@ def finish(execution: Execution, result: Answer) -> None:
         **_offered(call, result),
     )
     store.endings.complete(claim, outcome, result.payload, result.buffers)
-    execution.context.note(entry)
+    execution.context.record_attempt(entry)
     if calls.isEnabledFor(logging.INFO):
         took = outcome.ended - outcome.started
         why = f": {result.failure.type}: {result.failure.message}" if result.failure else ""

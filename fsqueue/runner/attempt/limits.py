@@ -128,7 +128,7 @@ def _leave(execution: Execution, lane: str) -> None:
         if permit is None or not permit.leave(limits):
             limits.admit(lane)
     except (OSError, SpoolError) as error:
-        log.info("lane %s goes on later, by upkeep: %s", lane, error)
+        log.info("cannot admit the next call of lane %s now, upkeep will: %s", lane, error)
 
 
 def holders_for_new_calls(execution: Execution | None) -> dict[str, str]:

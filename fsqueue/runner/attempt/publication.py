@@ -86,8 +86,10 @@ def _instead_of(answer: Answer, execution: Execution, error: StorageError) -> An
         else ""
     )
     if answer.failure is not None and not call.members:
-        said = f"{answer.failure.message} (the exception itself cannot be stored: {error.strerror})"
-        return Answer.of_error(RemoteError(answer.failure.type, said), call.codec)
+        message = (
+            f"{answer.failure.message} (the exception itself cannot be stored: {error.strerror})"
+        )
+        return Answer.of_error(RemoteError(answer.failure.type, message), call.codec)
     return Answer.of_queue(
         ResultTooLargeError(
             f"the result of {call.task} (invocation {call.id}) cannot be stored: "

@@ -72,16 +72,16 @@ class BodyRun:
         self._loop = loop = process_loop()
         loop.add(self)
 
-    def result(self, attend: Callable[[], None] = lambda: None) -> Any:
+    def result(self, while_waiting: Callable[[], None] = lambda: None) -> Any:
         """Wait for the value, or raise what the body raised.
 
         Args:
-            attend: called about four times a second meanwhile.
+            while_waiting: called about four times a second meanwhile.
         """
         while not self._over.wait(_POLL):
             if self._loop.closed:
                 raise RuntimeError(f"{self.label}: a body has closed the event loop of its worker")
-            attend()
+            while_waiting()
         if self._error is not None:
             try:
                 raise self._error

@@ -75,8 +75,8 @@ class LoopWatch:
         frame = sys._current_frames().get(getattr(self._loop, "_thread_id", None) or 0)  # noqa: SLF001
         stack = "".join(traceback.format_stack(frame)[-_FRAMES:]) if frame is not None else ""
         log.warning(
-            "%s blocks the event loop, for %.1f s by now: this worker's other coroutines wait. "
-            "Await what takes so long, or call it with asyncio.to_thread. It is here:\n%s",
+            "%s blocks the event loop, for %.1f s so far: the worker's other coroutines wait. "
+            "Await the slow operation, or call it with asyncio.to_thread. Current position:\n%s",
             culprit,
             seconds,
             stack,

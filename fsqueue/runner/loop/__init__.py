@@ -1,1 +1,1 @@
-"""One run of a worker: claims calls, hands them to slots, stops, and looks after the spool."""
+"""One run of a worker: claims calls, hands them to slots, stops, and maintains the spool."""

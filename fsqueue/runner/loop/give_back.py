@@ -42,7 +42,7 @@ def give_all_back(store: Store, worker: Worker) -> None:
             _move(store, claim)
         except (OSError, SpoolError) as error:
             text = "cannot give %s back, a reaper will: %s"
-            log.error(text, claim.name, error, extra=claim.tags)  # noqa: TRY400 - that says it all
+            log.error(text, claim.name, error, extra=claim.tags)  # noqa: TRY400 - a traceback adds nothing
     for claim in released:
         drop_progress(store.files, claim.name)
 

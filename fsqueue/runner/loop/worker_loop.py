@@ -73,7 +73,7 @@ class WorkerLoop:
             unpickles=host.unpickles,
             app_id=host.app_id,
             exclusive=threading.current_thread() is threading.main_thread(),
-            note=self._record_attempt,
+            record_attempt=self._record_attempt,
             ended=host.triggers.ended,
         )
         self._pacer = ThreadPacer(waits=self._store.fs.remote or self._store.fs.durable)
@@ -359,7 +359,9 @@ class WorkerLoop:
 
     def drain(self, why: str) -> None:
         """Stop because of a signal or a request of another process."""
-        text = "stopping on %s; calls that may finish first, for %g s: %d; a second SIGTERM hurries"
+        text = (
+            "stopping on %s; running calls get %g s to finish: %d; a second SIGTERM stops at once"
+        )
         log.info(text, why, self._host.conf.stop_grace, self._busy)
         self.stop()
 

@@ -52,7 +52,7 @@ class ProcessSlots:
         host: the application.
         count: number of processes.
         on_end: called in a thread of this object after each claim.
-        note: called with the journal entries of the processes.
+        record_attempt: called with the journal entries of the processes.
         budget: the worker's resources; None if it has none.
         on_ready: called in a thread of this object when a process is ready for its first claim.
     """
@@ -62,11 +62,11 @@ class ProcessSlots:
         host: Host,
         count: int,
         on_end: OnEnd,
-        note: Callable[[Entry], object] = lambda _: None,
+        record_attempt: Callable[[Entry], object] = lambda _: None,
         budget: ResourceBudget | None = None,
         on_ready: Callable[[], object] = lambda: None,
     ) -> None:
-        self._count, self._on_end, self._note = count, on_end, note
+        self._count, self._on_end, self._record_attempt = count, on_end, record_attempt
         self._budget, self._on_ready = budget, on_ready
         self._setup = slot_main.Setup.of(host)
         self._server = make_server()
@@ -87,7 +87,7 @@ class ProcessSlots:
         self._watcher = threading.Thread(target=self._watch, name="fsqueue-slots", daemon=True)
         self._watcher.start()
         # At exit Python waits for the processes, and they wait for the end of their pipes.
-        atexit.register(self._dismiss)
+        atexit.register(self._close_pipes)
 
     # -- called by the claim loop --------------------------------------------------------
 
@@ -128,8 +128,8 @@ class ProcessSlots:
         with self._change:
             self._change.wait_for(lambda: not any(slot.claim for slot in self._members))
         self._stop_watching(None)
-        self._dismiss()
-        atexit.unregister(self._dismiss)
+        self._close_pipes()
+        atexit.unregister(self._close_pipes)
         deadline = time.monotonic() + _GOODBYE
         for slot in self._members:
             slot.end(deadline)
@@ -139,11 +139,11 @@ class ProcessSlots:
     def drop(self) -> None:
         """Kill the processes of the slots."""
         self._stop_watching(_DEATH)
-        atexit.unregister(self._dismiss)
+        atexit.unregister(self._close_pipes)
         for slot in list(self._members):
             slot.kill()
             slot.end(time.monotonic() + _DEATH)
-        self._dismiss()
+        self._close_pipes()
         self._selector.close()
 
     def kill(self, give_back: Callable[[set[int]], None]) -> None:
@@ -170,8 +170,8 @@ class ProcessSlots:
     def _interrupt_coroutines(self) -> None:
         """Cancel the coroutines that run, and let them clean up."""
         with self._change:
-            told = [slot for slot in self._members if slot.interrupt(Ending.INTERRUPTED)]
-            self._change.wait_for(lambda: not any(slot.claim for slot in told), CLEANUP)
+            interrupted = [slot for slot in self._members if slot.interrupt(Ending.INTERRUPTED)]
+            self._change.wait_for(lambda: not any(slot.claim for slot in interrupted), CLEANUP)
 
     def _add(self) -> None:
         with self._starting:
@@ -202,7 +202,7 @@ class ProcessSlots:
                 self._closing = None
         self._watcher.join(patience)
 
-    def _dismiss(self) -> None:
+    def _close_pipes(self) -> None:
         for slot in list(self._members):
             slot.close()
 
@@ -210,13 +210,13 @@ class ProcessSlots:
 
     def _watch(self) -> None:
         try:
-            while self._attend_all():
+            while self._handle_messages():
                 for slot in list(self._members):
                     slot.kill_if_late()
         except BaseException as error:  # noqa: BLE001 - `check` raises it, in the claim loop
             self._failure = error
 
-    def _attend_all(self) -> bool:
+    def _handle_messages(self) -> bool:
         """Handle messages, waiting at most until the next deadline; False to stop watching."""
         deadlines = [slot.deadline for slot in list(self._members) if slot.deadline is not None]
         patience = min(max(0.0, min(deadlines) - time.monotonic()), _A_DAY) if deadlines else None
@@ -230,12 +230,12 @@ class ProcessSlots:
             if slot not in self._members:
                 continue
             if source is not slot.resource_pipe:
-                self._attend(slot)
+                self._handle_message(slot)
             elif not slot.lend():
                 self._selector.unregister(source)
         return True
 
-    def _attend(self, slot: SlotProcess) -> None:
+    def _handle_message(self, slot: SlotProcess) -> None:
         message = slot.receive()
         match message:
             case slot_main.Ready():
@@ -251,11 +251,11 @@ class ProcessSlots:
             case slot_main.Coroutine():
                 slot.coroutine = True
             case slot_main.Ended():
-                for entry in message.notes:
-                    self._note(entry)
+                for entry in message.entries:
+                    self._record_attempt(entry)
                 self._free(slot, message.ending)
             case None:
-                self._free(slot, self._bury(slot))
+                self._free(slot, self._remove_dead(slot))
 
     def _free(self, slot: SlotProcess, ending: Ending | BaseException) -> None:
         """Free a slot whose claim has ended, or whose process has died."""
@@ -267,7 +267,7 @@ class ProcessSlots:
         if claim is not None:
             self._on_end(claim, ending)
 
-    def _bury(self, slot: SlotProcess) -> Ending | BaseException:
+    def _remove_dead(self, slot: SlotProcess) -> Ending | BaseException:
         with self._change:
             self._members.remove(slot)
             with contextlib.suppress(ValueError):

@@ -211,7 +211,7 @@ class Ended:
     """The end of a claim, with the entries for the journal of the parent's worker."""
 
     ending: Ending | FSQueueError
-    notes: list[Entry]
+    entries: list[Entry]
 
 
 Message: TypeAlias = Ready | Unfit | Limit | Coroutine | Ended
@@ -229,7 +229,7 @@ def _belong_to_the_server() -> None:
 
 
 def _prepare(
-    setup: Setup, budget: ResourceBudget, pipe: Connection, notes: list[Entry]
+    setup: Setup, budget: ResourceBudget, pipe: Connection, entries: list[Entry]
 ) -> WorkerContext:
     """Import the application and open its spool, once per process."""
     host = setup.apply()
@@ -241,7 +241,7 @@ def _prepare(
         unpickles=host.unpickles,
         app_id=host.app_id,
         exclusive=True,
-        note=notes.append,
+        record_attempt=entries.append,
         ended=host.triggers.ended,
     )
     context.budget = budget
@@ -261,10 +261,10 @@ def serve(setup: Setup, pipe: Connection, resource_pipe: Connection | None) -> N
     _belong_to_the_server()
     _let_the_parent_decide(setup.parent)
     streams.empty_stdin()
-    notes: list[Entry] = []
+    entries: list[Entry] = []
     try:
         budget = NO_RESOURCES if resource_pipe is None else RemoteBudget(resource_pipe)
-        context = _prepare(setup, budget, pipe, notes)
+        context = _prepare(setup, budget, pipe, entries)
     except BaseException as error:  # noqa: BLE001 - the parent logs it
         pipe.send(Unfit(summary(error), final=isinstance(error, ConfigError)))
         return
@@ -282,8 +282,8 @@ def serve(setup: Setup, pipe: Connection, resource_pipe: Connection | None) -> N
         if ending is Ending.CANCELLED:
             # Ends also what the body has left running, like killing the process of a plain body.
             os._exit(CANCELLED)
-        noted, notes[:] = notes[:], []
-        pipe.send(Ended(ending, noted))
+        recorded, entries[:] = entries[:], []
+        pipe.send(Ended(ending, recorded))
 
 
 def _heed_interrupts(context: WorkerContext, pipe: Connection) -> None:
@@ -292,11 +292,11 @@ def _heed_interrupts(context: WorkerContext, pipe: Connection) -> None:
     The parent must know which bodies are coroutines: it kills the process of a plain body at once.
     """
 
-    def tell(execution: Execution) -> None:
+    def report_coroutine(execution: Execution) -> None:
         if execution.parent is None and threading.current_thread() is threading.main_thread():
             pipe.send(Coroutine())
 
-    def attend() -> None:
+    def receive_interrupt() -> None:
         # Only the thread that receives claims reads the pipe.
         if threading.current_thread() is not threading.main_thread():
             return
@@ -306,7 +306,7 @@ def _heed_interrupts(context: WorkerContext, pipe: Connection) -> None:
                 if isinstance(order, Interrupt):
                     context.interrupt(order.attempt, order.ending)
 
-    context.on_coroutine, context.attend = tell, attend
+    context.on_coroutine, context.while_waiting = report_coroutine, receive_interrupt
 
 
 def _ending_of(context: WorkerContext, claim: Claim) -> Ending | FSQueueError:

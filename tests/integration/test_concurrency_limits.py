@@ -63,7 +63,7 @@ def test_no_more_than_the_limit_of_a_fan_out_run_at_a_time(make_app, crowd, limi
         wait_until(lambda: lanes(app) == [], what="lanes are removed when nobody uses them")
 
 
-def test_equal_calls_take_turns_and_others_do_not(worked, gate, crowd):
+def test_equal_keys_run_one_at_a_time_and_others_at_once(worked, gate, crowd):
     (first, first_name), (second, second_name) = gate(), gate()
     task = worked.task(running_concurrency="arguments")(sample_tasks.enter_behind_gate)
     calls = [task(crowd, name) for name in (first_name, first_name, second_name)]
@@ -100,7 +100,7 @@ def test_common_arguments_of_a_fan_out_are_keys_too(app):
     controls.purge(app.store, "t.default")
 
 
-def test_the_calls_of_a_batch_run_one_after_another_in_one_place(make_app, crowd):
+def test_the_calls_of_a_batch_run_one_after_another_with_one_permit(make_app, crowd):
     app = make_app(**QUICK)
     task = app.task(running_concurrency="task", parallel_batch_size=4)(sample_tasks.enter)
     with several(app):
@@ -109,7 +109,7 @@ def test_the_calls_of_a_batch_run_one_after_another_in_one_place(make_app, crowd
     assert crowds[crowd].most == 1
 
 
-def test_other_calls_go_on_while_some_wait_for_their_turn(worked, gate, crowd):
+def test_other_calls_run_while_some_wait_for_a_permit(worked, gate, crowd):
     opened, name = gate()
     task = worked.task(running_concurrency="task")(sample_tasks.enter_behind_gate)
     blocked = task.parallelize([(crowd, name)] * 20)
@@ -120,7 +120,7 @@ def test_other_calls_go_on_while_some_wait_for_their_turn(worked, gate, crowd):
     assert crowds[crowd].most == 1
 
 
-def test_a_call_that_is_to_be_retried_leaves_its_place(make_app, crowd):
+def test_a_call_that_is_to_be_retried_releases_its_permit(make_app, crowd):
     app = make_app(**QUICK)
     task = app.task(running_concurrency="task")(sample_tasks.enter_and_fail_once)
     with several(app):
@@ -128,7 +128,7 @@ def test_a_call_that_is_to_be_retried_leaves_its_place(make_app, crowd):
     assert (crowds[crowd].entries, crowds[crowd].most) == (10, 1)
 
 
-def test_in_the_order_of_service(make_app, gate, crowd):
+def test_waiting_calls_run_in_the_order_of_service(make_app, gate, crowd):
     app = make_app(**QUICK)
     opened, name = gate()
     task = app.task(running_concurrency="task")(sample_tasks.enter_behind_gate)
@@ -147,7 +147,7 @@ def test_in_the_order_of_service(make_app, gate, crowd):
     assert [each for _, each in sorted(order)] == [each.id for each in (first, urgent, *later)]
 
 
-def test_a_call_of_two_lanes_takes_both_places_or_none(worked, gate, crowd):
+def test_a_call_of_two_lanes_takes_both_permits_or_none(worked, gate, crowd):
     (first, first_name), (second, second_name) = gate(), gate()
     task = worked.task(sample_tasks.enter_behind_gate)
     lane, other = "0123456789-1", "9876543210-1"
@@ -184,7 +184,7 @@ def blocked(worked, gate, crowd):
     return worked, opened, first, second
 
 
-def test_who_waits_is_pending_for_everybody(blocked, make_app):
+def test_a_waiting_call_is_pending_for_every_reader(blocked, make_app):
     app, opened, _first, second = blocked
     other = make_app()
     assert other.invocation(second.id).status is State.PENDING
@@ -200,7 +200,7 @@ def test_who_waits_is_pending_for_everybody(blocked, make_app):
     second.get(timeout=20)
 
 
-def test_who_waits_can_be_cancelled(blocked):
+def test_a_waiting_call_can_be_cancelled(blocked):
     app, opened, first, second = blocked
     assert second.cancel()
     with pytest.raises(CancelledError):
@@ -211,7 +211,7 @@ def test_who_waits_can_be_cancelled(blocked):
     wait_until(lambda: lanes(app) == [])
 
 
-def test_who_waits_is_purged_with_its_queue(blocked):
+def test_a_waiting_call_is_purged_with_its_queue(blocked):
     app, opened, _, second = blocked
     assert controls.purge(app.store, "t.default").cancelled == 1
     assert second.status is State.CANCELLED
@@ -230,7 +230,7 @@ def test_a_direct_call_that_is_given_up_waits_no_longer(blocked, crowd):
     second.get(timeout=20)
 
 
-def test_who_has_waited_too_long_ends_and_the_next_one_goes(blocked, crowd, gate):
+def test_a_call_that_has_waited_too_long_ends_and_the_next_one_runs(blocked, crowd, gate):
     app, opened, _first, second = blocked
     _, name = gate()
     late = app.task(running_concurrency="task")(sample_tasks.enter_behind_gate)
@@ -260,20 +260,20 @@ def turns(spool, monkeypatch):
 
 
 @pytest.mark.parametrize("workers", [1, 3])
-def test_a_body_that_waits_for_its_own_lane_lends_its_place(turns, workers):
+def test_a_body_that_waits_for_its_own_lane_lends_its_permit(turns, workers):
     with several(turns.app, workers, 2):
         assert turns.countdown(6).get(timeout=20) == 6
         assert turns.async_countdown(6).get(timeout=20) == 6
         assert turns.between(3).get(timeout=20) == 3
 
 
-def test_a_place_is_lent_through_a_call_that_another_worker_runs(turns):
+def test_a_permit_is_lent_through_a_call_that_another_worker_runs(turns):
     runners = [turns.app.make_runner(concurrency=1), turns.app.make_runner(queues={"other": 1.0})]
     with working(turns.app, runners[0]), working(turns.app, runners[1]):
         assert turns.keyed("k", 3).get(timeout=20) == 3
 
 
-def test_a_place_is_lent_afar_to_a_call_that_somebody_else_has_made(turns, gate):
+def test_a_permit_is_lent_afar_to_a_call_that_another_process_has_made(turns, gate):
     opened, name = gate()
     runners = [turns.app.make_runner(concurrency=2), turns.app.make_runner(queues={"other": 1.0})]
     with working(turns.app, runners[0]), working(turns.app, runners[1]):
@@ -285,14 +285,14 @@ def test_a_place_is_lent_afar_to_a_call_that_somebody_else_has_made(turns, gate)
         assert root.get(timeout=20) == leaf.id
 
 
-def test_a_place_is_lent_to_one_call_at_a_time(turns):
+def test_a_permit_is_lent_to_one_call_at_a_time(turns):
     crowds.pop("gathered", None)
     with several(turns.app, 2, 3):
         assert turns.gathers("root").get(timeout=20) == 4
     assert crowds["gathered"].most == 1
 
 
-def test_a_chain_of_calls_does_not_carry_the_places_of_all_before(turns):
+def test_a_chain_of_calls_does_not_carry_the_permits_of_all_before(turns):
     with working(turns.app):
         following, within = turns.chain(40).get(timeout=20)
         while following is not None:
