@@ -77,7 +77,7 @@ class Runner:
         self._host = host
         try:
             self._resources = amounts(resources or ())
-            profile_of(self._resources)  # raises for names and amounts that no profile can have
+            profile_of(self._resources)  # raises if the profile is too long
         except ValueError as error:
             raise ConfigError(f"the resources of a worker: {error}") from error
         self._kind = host.conf.runner if kind is None else checked_argument("runner", kind)
