@@ -1,7 +1,7 @@
-"""Flat to a million: what a step costs with 100 to 1,000,000 pending calls, and with many results.
+"""Measures the cost of a step with 100 to 1,000,000 pending calls, and with many results.
 
-The calls are real ones, published by two processes with `Client.publish`, as an application
-does it without its pickling of arguments. Each size is measured in a process of its own.
+The calls are real. Two processes publish them with `Client.publish`, as an application does, but
+without pickling arguments. Each size is measured in a separate process.
 """
 
 import argparse
@@ -42,7 +42,7 @@ LOOKS = 50
 
 
 class ListingFilesystem(Filesystem):
-    """Remembers the longest listing."""
+    """A filesystem that records its longest listing."""
 
     def __init__(self):
         super().__init__()
@@ -95,7 +95,7 @@ def percentiles(times):
 
 
 def measure(root, receipts, steps):
-    """What one size costs; leaves the backlog as it was."""
+    """Measure one size; leaves the backlog as it was."""
     fs = ListingFilesystem()
     store = open_store(root, fs)
     worker = Worker(store, queues=(QUEUE,), runner="thread", concurrency=1)
@@ -115,7 +115,7 @@ def measure(root, receipts, steps):
 
 
 def claims(store, worker, backlog, steps):
-    """Seconds of single claims; what was claimed is given back."""
+    """Seconds of single claims; the claimed calls are given back."""
     times, held = [], []
     for _ in range(steps):
         began = time.perf_counter()
@@ -136,7 +136,7 @@ def ask(store, invocation_id, path, hinted):
 
 
 def collect(root, count):
-    """Seconds to collect results that all wait already, and the collector's memory in MB."""
+    """Seconds to collect results that are all there already, and the collector's memory in MB."""
     os.environ["FSQUEUE__ROOT"] = root
     sys.path.insert(0, str(HERE))
     import bench_tasks
@@ -162,7 +162,7 @@ def apart(function, *arguments):
 
 
 def measure_base(base, largest, seconds, console):
-    """All sizes of one filesystem; a size that would take too long to fill is left out."""
+    """Measure all sizes on one filesystem, except those that would take too long to fill."""
     found, pending, rate = {"filesystem": machine.kind(base), "sizes": {}, "collect": {}}, 0, 0.0
     with machine.fresh_folder(base) as folder:
         root = str(folder / "spool")
@@ -231,7 +231,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--root", type=Path, nargs="+", help="measure on these directories")
     parser.add_argument("--largest", type=int, default=SIZES[-1])
-    parser.add_argument("--seconds", type=float, default=240, help="longest filling of one size")
+    parser.add_argument("--seconds", type=float, default=240, help="longest time to fill one size")
     parser.add_argument("--json", type=Path, help="write all figures to this file")
     parser.add_argument("--svg", type=Path, help="write the curve, docs/backlog.svg, here")
     options, console = parser.parse_args(), Console()

@@ -34,10 +34,10 @@ def text(x, y, content, anchor="start", weight="normal"):
 
 
 def bars(panels):
-    """Panels one below the other, each a title and rows of (label, value, shown value).
+    """A bar chart. Each panel is a title and rows of (label, value, shown value).
 
-    The bars' lengths are logarithmic, from a tenth of the smallest value on; a value of None
-    leaves the shown text alone.
+    Bar lengths are logarithmic, and start at a tenth of the smallest value. If a value is None,
+    only its text is shown.
     """
     parts, top = [], 0
     for title, rows in panels:
@@ -60,7 +60,7 @@ def bars(panels):
 
 
 def curves(title, panels):
-    """Panels one below the other, each (title, {name: [(x, y), ...]}), both axes logarithmic."""
+    """A chart of curves. Each panel is (title, {name: [(x, y), ...]}); logarithmic axes."""
     height, left, right, parts = 230, 76, WIDTH - 190, [text(12, 24, title, weight="bold")]
     top = 36
     for heading, series in panels:
@@ -97,7 +97,7 @@ def curves(title, panels):
 
 
 def _decades(values):
-    """The powers of ten around values, as exponents."""
+    """The exponents of the powers of ten that enclose the values."""
     positive = [value for value in values if value > 0] or [1]
     low, high = math.floor(math.log10(min(positive))), math.ceil(math.log10(max(positive)))
     return low, max(high, low + 1)

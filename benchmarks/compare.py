@@ -1,7 +1,7 @@
-"""fsqueue beside its peers: the same no-op work, two worker processes each, in one run.
+"""Compares fsqueue with its peers: the same no-op work, with two worker processes, in one run.
 
-Each peer runs in a virtual environment of its own, made on demand from ``requirements/``. One
-that cannot be installed, fails or takes too long is shown as such and does not stop the rest.
+Each peer runs in a separate virtual environment, made on demand from ``requirements/``. A peer
+that cannot be installed, fails or takes too long is reported as such and does not stop the rest.
 """
 
 import argparse
@@ -47,7 +47,7 @@ FULL = {
 
 
 class Peer(NamedTuple):
-    """Who is measured: its name, its module in ``peers/``, its file in ``requirements/``."""
+    """A peer: its name, its module in ``peers/``, and its file in ``requirements/``."""
 
     name: str
     module: str
@@ -67,7 +67,7 @@ PEERS = (
 
 
 def measure(peer, options, specification):
-    """The same, and again for a peer that breaks: the try that came furthest counts."""
+    """Measure a peer. If it breaks, it is tried again, and the try that came furthest counts."""
     tries = []
     for _ in range(TRIES):
         tries.append(measure_once(peer, options, specification))
@@ -79,7 +79,7 @@ def measure(peer, options, specification):
 
 
 def measure_once(peer, options, specification):
-    """All figures of one peer, each a dict with its workload; an error is the last of them."""
+    """Measure a peer once; returns a dict for each workload, and last an error if there was one."""
     try:
         python = environments.interpreter(peer.requirements, options.venvs, options.python)
     except environments.NotInstalledError as error:
@@ -116,7 +116,7 @@ def _parsed(output):
 
 
 def _end(process):
-    """End a driver, and whatever it has started in its own process group."""
+    """End a driver and all processes in its process group."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, number)
@@ -130,14 +130,14 @@ def parsed_options():
     parser.add_argument("--only", nargs="+", choices=[peer.module for peer in PEERS])
     parser.add_argument("--quick", action="store_true", help="small numbers, for a first look")
     parser.add_argument("--round-trips", type=int, help="number of blocking calls")
-    parser.add_argument("--patience", type=float, help="leave out fan-outs that take longer, in s")
-    parser.add_argument("--limit", type=float, default=600.0, help="seconds for one peer at most")
+    parser.add_argument("--patience", type=float, help="leave out fan-outs that take longer (s)")
+    parser.add_argument("--limit", type=float, default=600.0, help="longest time for one peer (s)")
     parser.add_argument("--venvs", type=Path, default=HERE / ".venvs")
     parser.add_argument("--python", type=Path, default=environments.newest_python())
     parser.add_argument("--json", type=Path, help="write all figures to this file")
     parser.add_argument("--svg", type=Path, help="write the chart, docs/benchmarks.svg, here")
     parser.add_argument("--markdown", action="store_true", help="print the table for a document")
-    parser.add_argument("--show", type=Path, help="measure nothing; show the figures of this file")
+    parser.add_argument("--show", type=Path, help="measure nothing; show this file")
     return parser.parse_args()
 
 
@@ -164,7 +164,7 @@ def measured(options, console):
 
 
 def write(options, found):
-    """All figures so far, which a run that is interrupted leaves too."""
+    """Save all figures so far, so that an interrupted run leaves them too."""
     if options.json:
         options.json.write_text(json.dumps(found, indent=1) + "\n", "utf-8")
 

@@ -1,8 +1,8 @@
-"""How soon a result is seen, and how soon the death of a worker, on this machine's own disk.
+"""Measures how soon a result, and a worker's death, are noticed on a local disk.
 
     python benchmarks/deaths.py [FOLDER]
 
-The calls are those of tests/nfs, which print the same figures for NFS.
+It makes the same calls as tests/nfs, which prints the same figures for NFS.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""A virtual environment for each peer, made when it is first needed and kept."""
+"""Virtual environments of the peers. Each is made when it is first needed, and kept."""
 
 import hashlib
 import shutil
@@ -16,15 +16,15 @@ class NotInstalledError(Exception):
 
 
 def interpreter(requirements, cache, python):
-    """Python of the environment that holds what a file in ``requirements/`` names.
+    """The Python interpreter of the environment for a file in ``requirements/``.
 
     Args:
-        requirements: name of the file, without its ending; None is the bare interpreter.
+        requirements: name of the file, without its extension; None: `python` itself.
         cache: folder of the environments.
-        python: the interpreter that they are made of.
+        python: the interpreter to make environments with.
 
     Raises:
-        NotInstalledError: with the last line that the installer printed.
+        NotInstalledError: the installation failed; contains the installer's last line of output.
     """
     if requirements is None:
         return str(python)
@@ -57,7 +57,7 @@ def _run(*command):
 
 
 def newest_python():
-    """The newest Python that is here, since some peers support no older one."""
+    """The newest installed Python, because some peers need a recent one."""
     for minor in (14, 13, 12):
         on_path = shutil.which(f"python3.{minor}")
         candidates = sorted(Path.home().glob(f".pyenv/versions/3.{minor}.*/bin/python"))
@@ -68,7 +68,7 @@ def newest_python():
 
 
 def version(python):
-    """Version of an interpreter; empty if it does not run."""
+    """The version of an interpreter; empty if it does not run."""
     command = [str(python), "-c", "import venv, platform; print(platform.python_version())"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     return done.stdout.strip() if done.returncode == 0 else ""

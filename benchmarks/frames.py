@@ -1,8 +1,8 @@
 """Counts the package's own Python frames that one no-op direct call enters, on both sides.
 
-Caller: one warm, blocking call after another, in the thread that calls. Worker: the calls of a
-backlog, in the thread of its only slot, so from one claim to the next. Frames in other threads, and
-in other packages, are not counted.
+On the caller's side, it counts warm blocking calls in the calling thread. On the worker's side, it
+counts the calls of a backlog in the thread of the only slot, from one claim to the next. Frames in
+other threads and other packages do not count.
 """
 
 import argparse
@@ -31,7 +31,7 @@ class FrameCounter:
     """A profile hook that counts the functions of the package that a thread enters.
 
     Args:
-        threads: only in threads whose names begin so.
+        threads: prefix of the names of the threads to count in.
     """
 
     def __init__(self, threads):

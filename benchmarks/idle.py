@@ -1,4 +1,4 @@
-"""A worker's start, what it costs while it has nothing to do, and how fast it wakes up then."""
+"""Measures a worker's start, its cost without work, and how fast it wakes up then."""
 
 import argparse
 import os
@@ -55,7 +55,7 @@ def measure(root, seconds, rounds):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--root", type=Path, default=machine.memory_or_disk())
-    parser.add_argument("--seconds", type=float, default=60, help="without a call")
+    parser.add_argument("--seconds", type=float, default=60, help="seconds without a call")
     parser.add_argument("--rounds", type=int, default=2)
     options = parser.parse_args()
     about = machine.describe()

@@ -1,4 +1,4 @@
-"""The machine that figures were taken on, and a folder to take them in."""
+"""The machine on which figures are measured, and a folder to measure in."""
 
 import contextlib
 import os
@@ -13,7 +13,7 @@ MEMORY = Path("/dev/shm")
 
 
 def describe():
-    """What a reader of figures must know about where they were taken."""
+    """The facts about the machine that a reader of figures needs."""
     return {
         "cores": os.cpu_count(),
         "python": platform.python_version(),
@@ -35,13 +35,13 @@ def kind(folder):
 
 
 def memory_or_disk():
-    """The folder in memory, where that is possible."""
+    """The folder of a filesystem in memory, or the temporary folder if there is none."""
     return MEMORY if os.access(MEMORY, os.W_OK) else Path(tempfile.gettempdir())
 
 
 @contextlib.contextmanager
 def fresh_folder(base):
-    """A folder of its own that is removed at the end."""
+    """Make a new folder; it is removed at the end of the block."""
     folder = Path(tempfile.mkdtemp(prefix="fsqueue-bench-", dir=base))
     try:
         yield folder

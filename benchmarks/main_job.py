@@ -1,6 +1,6 @@
-"""Round trip, fan-out, start and idle cost, on a disk and on tmpfs, in one run.
+"""Measures round trip, fan-out, start and idle cost, on a disk and on tmpfs, in one run.
 
-The caller is this process; the workers are processes of their own.
+The caller is this process; the workers are separate processes.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ SETTLE_SECONDS, IDLE_SECONDS = 5, 10
 
 
 def round_trips(call):
-    """Milliseconds of calls one after another, sorted."""
+    """Times of successive calls in milliseconds, sorted."""
     times = []
     for number in range(ROUND_TRIPS + 20):
         start = time.perf_counter()
@@ -40,7 +40,7 @@ def round_trips(call):
 
 
 def fan_out(task):
-    """Calls a second of one unbatched fan-out, from submission to the last result."""
+    """Calls per second of one unbatched fan-out, from submission to the last result."""
     start = time.perf_counter()
     results = task.parallelize([(n,) for n in range(FAN_OUT)]).results
     took = time.perf_counter() - start
@@ -50,7 +50,7 @@ def fan_out(task):
 
 
 def idle(process):
-    """Share of a core, in percent, and resident memory, in MB, of a worker without work."""
+    """CPU use in percent of a core, and resident memory in MB, of a worker without work."""
     watched = psutil.Process(process.pid)
     time.sleep(SETTLE_SECONDS)
     before = sum(watched.cpu_times()[:2])
@@ -60,7 +60,7 @@ def idle(process):
 
 
 def import_time():
-    """Milliseconds of a fresh interpreter: with `import fsqueue`, and bare; best of 5 each."""
+    """Milliseconds to start Python, with and without `import fsqueue`; the best of 5 each."""
 
     def best(code):
         times = []
@@ -74,12 +74,12 @@ def import_time():
 
 
 def echo(value):
-    """What the pool without a queue runs."""
+    """The function that the pool without a queue runs."""
     return value
 
 
 def creation(folder):
-    """Microseconds of creating one empty file without fsqueue, after as many were removed.
+    """Microseconds to create an empty file without fsqueue, after as many files were removed.
 
     ext4 without a journal scans past the inodes that were freed in the last minutes.
     """
@@ -95,7 +95,7 @@ def creation(folder):
 
 
 def measure(folder):
-    """All figures of one filesystem, in a process whose applications use it."""
+    """Measure one filesystem; applications of this process use it from then on."""
     os.environ["FSQUEUE__ROOT"] = str(folder)
     sys.path.insert(0, str(HERE))
     import bench_tasks
@@ -110,7 +110,7 @@ def measure(folder):
 
 
 def measure_apart(folder):
-    """The same in a process of its own, since an application keeps its shared directory."""
+    """Measure one filesystem in a new process, because an application keeps its directory."""
     with ProcessPoolExecutor(1) as pool:
         return pool.submit(measure, folder).result()
 

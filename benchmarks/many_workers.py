@@ -1,8 +1,8 @@
-"""1 to 64 worker processes on one spool: calls a second, and what they waste on one another.
+"""Measures 1 to 64 worker processes on one spool: calls per second, and claims lost to each other.
 
-The calls are published before; all workers are up before the first of them can be claimed. What
-a worker has claimed and lost is what it logs when it leaves. With ``--apart`` each has a spool of
-its own: what so many processes can do on this machine if they share nothing.
+All calls are published, and all workers started, before the first call can be claimed. The numbers
+of claims won and lost come from the workers' logs. With ``--apart`` each worker has its own spool,
+which shows what as many processes can do on this machine if they share nothing.
 """
 
 import argparse
@@ -45,7 +45,7 @@ def publish(root, count):
 
 
 def drain(base, count, calls, options, spools=1):
-    """Figures of `count` workers that drain `calls` calls of so many spools."""
+    """Measure `count` workers that run `calls` calls, spread over `spools` spools."""
     with machine.fresh_folder(base) as folder:
         roots = [folder / f"spool-{number}" for number in range(spools)]
         share = calls // spools // PUBLISHERS
@@ -83,7 +83,7 @@ def drain(base, count, calls, options, spools=1):
 
 
 def release(root):
-    """Let the workers have the calls."""
+    """Make the calls available to the workers."""
     for slot in sorted((root / "parked").iterdir()):
         slot.rename(root / "pending" / QUEUE / slot.name)
     bell = root / "bell" / QUEUE
@@ -108,7 +108,7 @@ def has_files(folder):
     try:
         with os.scandir(folder) as entries:
             return next(entries, None) is not None
-    except FileNotFoundError:  # an empty slot that was removed meanwhile
+    except FileNotFoundError:  # an empty slot that was removed in the meantime
         return False
 
 
@@ -117,8 +117,10 @@ def main():
     parser.add_argument("--root", type=Path, default=machine.memory_or_disk())
     parser.add_argument("--calls", type=int, default=100_000)
     parser.add_argument("--workers", type=int, nargs="+", default=COUNTS)
-    parser.add_argument("--concurrency", type=int, help="slots of each; by default fsqueue's own")
-    parser.add_argument("--apart", action="store_true", help="a spool for each worker")
+    parser.add_argument(
+        "--concurrency", type=int, help="slots of each (default: fsqueue's default)"
+    )
+    parser.add_argument("--apart", action="store_true", help="give each worker its own spool")
     parser.add_argument("--json", type=Path, help="write all figures to this file")
     chosen, console = parser.parse_args(), Console()
     options = ["--concurrency", str(chosen.concurrency)] if chosen.concurrency else []

@@ -1,8 +1,8 @@
-"""Calls over a real NFS server and two kernel clients, beside what a small model predicts.
+"""Measures calls over a real NFS server with two kernel clients, and compares them with a model.
 
-FSQUEUE_NFS_LAB names the folder that holds nfslab.py, as for ``tests/nfs``. The model adds up
-what the file server takes for each step of the protocol, measured by itself, and what the same
-call costs in the memory of the same client, which is the processor's share.
+FSQUEUE_NFS_LAB is the folder of nfslab.py, as for ``tests/nfs``. The model is the sum of two
+parts: the time of the file server for each step of the protocol, measured separately, and the
+time of the same call in the memory of the same client, which is the processor's part.
 """
 
 import importlib.util
@@ -18,7 +18,7 @@ from rich.table import Table
 HERE = Path(__file__).parent
 CALLS, TRIPS = 400, 30
 PATIENCE = 120
-# What a step of a call asks of the file server, one after another; see docs/performance.md.
+# The requests of each step to the file server, one after another; see docs/performance.md.
 PUBLISH = ("create", "rename")
 RUN = ("rename", "read", "create", "link", "ring", "unlink", "unlink")
 
@@ -32,26 +32,26 @@ def load_lab():
 
 
 class Guests:
-    """Commands on the clients of a lab."""
+    """Runs commands on the clients of a lab."""
 
     def __init__(self, lab, root):
         self.lab = lab
         self.env = {"FSQUEUE__ROOT": root, "PYTHONDONTWRITEBYTECODE": "1"}
 
     def start(self, client, *arguments):
-        """Start Python there."""
-        # What a worker logs comes out where the lab can wait for it.
+        """Start Python on a client."""
+        # The lab can only wait for text on standard output, so the worker's log goes there.
         command = ["sh", "-c", 'exec "$@" 2>&1', "sh", sys.executable, *map(str, arguments)]
         return self.lab.popen(client, command, env=self.env, cwd=str(HERE))
 
     def requests(self):
-        """How many requests of clients the server has answered, by its own count."""
+        """Number of client requests that the server has answered, by its own count."""
         text = self.lab.run("server", ["cat", "/proc/net/rpc/nfsd"], check=True).stdout
         (line,) = (line for line in text.splitlines() if line.startswith("rpc "))
         return int(line.split()[1])
 
     def answer(self, client, *arguments):
-        """Run a step there and return what it found."""
+        """Run a step on a client, and return its figures."""
         return finished(self.start(client, "nfs_steps.py", *arguments))
 
 
@@ -68,7 +68,7 @@ def worker_on(guests, client):
 
 
 def run_on(guests, workers):
-    """Figures of calls that are published before their workers start."""
+    """Measure calls that are published before the workers start."""
     caller = guests.start("a", "nfs_steps.py", "calls", CALLS)
     caller.wait_for("published", PATIENCE)
     before = guests.requests()

@@ -1,4 +1,4 @@
-"""Runs in a guest of the NFS lab, for `nfs.py`: ``python nfs_steps.py STEP ...`` prints JSON."""
+"""The part of `nfs.py` that runs in a guest of the NFS lab; prints its figures as JSON."""
 
 import json
 import os
@@ -10,7 +10,7 @@ FILES = 100
 
 
 def probe(folder):
-    """Milliseconds of each step of the protocol by itself, median of many."""
+    """Median time of each step of the protocol by itself, in milliseconds."""
     from fsqueue.spool.disk.filesystem import Filesystem
 
     fs = Filesystem(remote=True)
@@ -40,7 +40,7 @@ def median(step):
 
 
 def calls(count):
-    """Publish calls and, when their workers are there, see how fast the results come."""
+    """Publish calls and, once workers run, measure how fast the results come."""
     import bench_tasks
 
     bench_tasks.later(-1)
@@ -57,7 +57,7 @@ def calls(count):
 
 
 def stamps(store, group):
-    """When the first call of a group and when the last one ended, by the file server's clock."""
+    """End times of the first and the last call of a group, by the file server's clock."""
     if group.results != list(range(len(group))):
         raise SystemExit("the results are wrong")
     ended = [
@@ -68,7 +68,7 @@ def stamps(store, group):
 
 
 def trips(count):
-    """Blocking calls one after another."""
+    """Measure successive blocking calls."""
     import bench_tasks
 
     bench_tasks.echo(-1)

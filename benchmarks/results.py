@@ -1,4 +1,4 @@
-"""What the figures of `compare.py` come to: tables, targets, and the chart's panels."""
+"""Presents the figures of `compare.py`: tables, targets and charts."""
 
 from typing import NamedTuple
 
@@ -9,7 +9,7 @@ SUBJECT = "fsqueue"
 
 
 class Target(NamedTuple):
-    """A ratio that fsqueue is to keep, measured in the same run."""
+    """A ratio that fsqueue should meet, measured in one run."""
 
     name: str
     value: float | None
@@ -18,12 +18,12 @@ class Target(NamedTuple):
 
     @property
     def met(self):
-        """Whether it is kept."""
+        """Whether the ratio meets its bound."""
         return self.value <= self.bound if self.at_most else self.value >= self.bound
 
 
 def figure(found, peer, workload, **keys):
-    """One workload's figures of a peer; None if there are none."""
+    """The figures of a peer for a workload; None if there are none."""
     for each in found["peers"].get(peer, ()):
         if each["workload"] == workload and all(each.get(key) == keys[key] for key in keys):
             return each
@@ -40,7 +40,7 @@ def rate(got):
 
 
 def amount(value):
-    """A number as one reads it: three digits that count."""
+    """A number with three significant digits."""
     if value >= 1000:
         return f"{value:,.0f}"
     return f"{value:.3g}"
@@ -57,7 +57,7 @@ def bytes_text(size):
 
 
 def columns(found):
-    """Heading, and what a cell shows of a workload's figures, for each column."""
+    """The columns: heading, workload, and the function that makes a cell from its figures."""
     spec = found["specification"]
 
     def calls(got):
@@ -81,7 +81,7 @@ def columns(found):
 
 
 def rows(found):
-    """A row of cells for each peer, and one for each batch size of fsqueue."""
+    """The rows: one for each peer, and one for each batch size of fsqueue."""
     for peer, figures in found["peers"].items():
         cells = [peer]
         for _, (workload, keys), shown in columns(found):
@@ -121,7 +121,7 @@ def markdown(found):
 
 
 def remarks(found):
-    """Why a peer has no figures, or not all of them."""
+    """Notes on peers that have no figures, or not all."""
     for peer, figures in found["peers"].items():
         for each in figures:
             if each["workload"] == "error":
@@ -134,7 +134,7 @@ def remarks(found):
 
 
 def targets(found):
-    """The ratios of this run; without a value where one of the figures is missing."""
+    """The ratios of a run; a ratio has no value if one of its figures is missing."""
     smallest, largest = (
         found["specification"]["fan_outs"][0],
         found["specification"]["fan_outs"][-1],
@@ -178,7 +178,7 @@ def targets_table(found):
 
 
 def panels(found):
-    """The chart: round trips and the first fan-out."""
+    """The panels of the chart: round trips and the first fan-out."""
     count = found["specification"]["fan_outs"][0]
     trips, rates = [], []
     for peer in found["peers"]:

@@ -1,6 +1,6 @@
-"""Where the time of a call goes: each step by itself, and the filesystem's share of it.
+"""Measures each step of a call by itself, and the share of the filesystem in it.
 
-One process does one step for all calls before the next one, so that nothing overlaps.
+One process does one step for all calls before the next step, so that nothing overlaps.
 """
 
 import argparse
@@ -22,13 +22,13 @@ REPEATS = 5
 
 
 class Meter:
-    """Time and number of the calls of all filesystem handles, once it is fitted."""
+    """Measures the time and the number of all filesystem calls, once installed."""
 
     def __init__(self):
         self.seconds, self.calls = 0.0, Counter()
 
     def fit(self):
-        """Measure every handle of this process from now on."""
+        """Measure all filesystem calls of this process from now on."""
         call = Filesystem._call  # noqa: SLF001
 
         def measured(fs, verb, function, /, *args, **kwargs):
@@ -44,12 +44,12 @@ class Meter:
         Filesystem._call = measured  # noqa: SLF001
 
     def reset(self):
-        """Begin anew."""
+        """Start again from zero."""
         self.seconds, self.calls = 0.0, Counter()
 
 
 def measure(root, meter):
-    """Microseconds a call of each step, those in the filesystem, and its calls."""
+    """For each step: microseconds per call, those in the filesystem, and filesystem calls."""
     import bench_tasks
 
     app = FSQueue("steps", root=root, concurrency=1)
@@ -64,7 +64,7 @@ def measure(root, meter):
         found[name] = (1e6 * whole / CALLS, 1e6 * meter.seconds / CALLS, dict(meter.calls))
         return answer
 
-    task.parallelize([()]).abandon()  # what happens once
+    task.parallelize([()]).abandon()  # warm-up: some things happen only once
     group = step("publish", lambda: task.parallelize([()] * CALLS))
 
     def run():

@@ -1,4 +1,4 @@
-"""How a worker's memory grows with the calls that it has run, and how long it takes to stop."""
+"""Measures how the memory of a worker grows with its calls, and how long stopping it takes."""
 
 import argparse
 import os
@@ -25,7 +25,7 @@ def memory(process):
 
 
 def measure(root, kind, slots, calls, callers):
-    """Growth after the first calls in MB, seconds until the worker was gone, and its log."""
+    """Memory growth after the first calls in MB, seconds until the worker ended, and its log."""
     os.environ["FSQUEUE__ROOT"] = str(root)
     sys.path.insert(0, str(HERE))
     import bench_tasks
@@ -54,8 +54,10 @@ def main():
     parser.add_argument("--root", type=Path, default=machine.memory_or_disk())
     parser.add_argument("--kind", choices=("process", "thread"), default="process")
     parser.add_argument("--slots", type=int, default=2)
-    parser.add_argument("--calls", type=int, default=10_000, help=f"after the first {FIRST:,}")
-    parser.add_argument("--callers", type=int, default=4, help="threads that call")
+    parser.add_argument(
+        "--calls", type=int, default=10_000, help=f"calls after the first {FIRST:,}"
+    )
+    parser.add_argument("--callers", type=int, default=4, help="number of calling threads")
     options = parser.parse_args()
     about = machine.describe()
     with tempfile.TemporaryDirectory(dir=options.root) as folder:

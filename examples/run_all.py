@@ -1,6 +1,6 @@
-"""Run every example as its own process; say which passed; exit 1 if one did not.
+"""Runs every example in a separate process and reports which passed; exit code 1 if one did not.
 
-Each gets an empty spool and a time limit. `python examples/run_all.py` from anywhere.
+Each example gets an empty spool and a time limit. Run `python examples/run_all.py` in any folder.
 """
 
 import os
@@ -25,7 +25,7 @@ EXAMPLES = (
 
 
 def run(example: str) -> tuple[str, str]:
-    """Run one example; return why it failed ("" if it did not) and what it printed."""
+    """Run one example; return the reason if it failed, or "", and its output."""
     script, *arguments = example.split()
     with tempfile.TemporaryDirectory(prefix="fsqueue-example-") as folder:
         try:

@@ -1,4 +1,4 @@
-"""What the benchmarked functions do, whatever queue they go through."""
+"""The functions that the benchmark calls through each queue."""
 
 import time
 

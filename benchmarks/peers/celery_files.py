@@ -1,7 +1,7 @@
-"""celery with its filesystem broker, whose pause of a second is left as it is, and file results.
+"""celery with its filesystem broker and results in files. The broker polls once a second.
 
-Looked at more often, a message is sooner or later found between its file's creation and its
-writing, and the worker that reads it ends.
+If it polled more often, a worker would sooner or later read a message between the creation and the
+writing of its file, and end.
 """
 
 import contextlib
@@ -53,7 +53,7 @@ class Queue(Calls):
             try:
                 return handle.get(interval=0.001, timeout=PATIENCE)
             except (ValueError, EOFError):
-                # Results are written in place, so half a file can be read: once more.
+                # celery writes results in place, so it may read half a file: read it again.
                 continue
 
 
@@ -63,6 +63,6 @@ def connect():
     options = ["--concurrency", str(WORKERS), "--pool", "prefork", "--loglevel", "error"]
     quiet = ["--without-gossip", "--without-mingle", "--without-heartbeat"]
     with worker_processes([*command, *options, *quiet]):
-        # Its table of queues is written in place too: nobody may publish while a worker starts.
+        # celery writes its table of queues in place too: do not publish while a worker starts.
         poll(lambda: (FOLDER / "ready").exists() or None)
         yield Queue()

@@ -1,7 +1,8 @@
 """Measures one peer: ``python drive.py MODULE SPECIFICATION`` in the peer's own environment.
 
-The specification is a JSON object, see `Specification`. Prints one line of JSON for each
-workload as soon as it is measured, so that a peer that is ended keeps what it has done.
+The specification is a JSON object, see `Specification`. It prints one line of
+JSON for each workload as soon as that is measured, so that the figures of a peer that is ended are
+kept.
 """
 
 import contextlib
@@ -25,17 +26,17 @@ SETTLE = 3.0
 
 @dataclass(frozen=True)
 class Specification:
-    """What to measure.
+    """The numbers and sizes to measure with.
 
     Attributes:
         round_trips: number of blocking calls.
         fan_outs: numbers of calls, ascending.
-        repeats: how often the first fan-out is run; the median counts.
-        batches: calls that share a file, for a peer that has that.
+        repeats: number of runs of the first fan-out; the median counts.
+        batches: numbers of calls that share a file, for peers with batches.
         sizes: bytes of arguments.
-        submits: calls that are submitted while no worker runs.
-        idle: seconds to look at processes that have nothing to do.
-        patience: a fan-out that would take longer, in seconds, is left out.
+        submits: number of calls to submit while no worker runs.
+        idle: seconds to watch processes without work.
+        patience: fan-outs that would take longer are left out, in seconds.
     """
 
     round_trips: int
@@ -53,7 +54,7 @@ def report(workload, **figures):
 
 
 def timed(function, *arguments):
-    """Seconds that a call takes, and what it returns."""
+    """The time of a call in seconds, and its value."""
     began = time.perf_counter()
     returned = function(*arguments)
     return time.perf_counter() - began, returned
@@ -68,7 +69,7 @@ def check(values, expected):
 
 
 def round_trips(calls, spec):
-    """Blocking calls one at a time."""
+    """Measure successive blocking calls."""
     times = []
     began = time.monotonic()
     for number in range(WARM_UP):
@@ -91,7 +92,7 @@ def round_trips(calls, spec):
 
 
 def fan_outs(calls, spec):
-    """Many calls at once, from the first submission to the last result."""
+    """Measure fan-outs, from the first submission to the last result."""
     calls.fan_out(range(PILOT))
     took, values = timed(calls.fan_out, range(PILOT))
     check(values, range(PILOT))
@@ -114,7 +115,7 @@ def fan_outs(calls, spec):
 
 
 def batches(calls, spec):
-    """The same fan-outs with many calls in a file."""
+    """Measure the same fan-outs with many calls in a file."""
     for size in spec.batches:
         for count in spec.fan_outs:
             times = []
@@ -129,7 +130,7 @@ def batches(calls, spec):
 
 
 def submits(calls, spec):
-    """Submission alone: the workers are stopped meanwhile."""
+    """Measure submission alone, while the workers are stopped."""
     pids = descendants(os.getpid())
     for pid in pids:
         os.kill(pid, signal.SIGSTOP)
@@ -145,7 +146,7 @@ def submits(calls, spec):
 
 
 def payloads(calls, spec):
-    """A large argument, beside writing and reading the same bytes once in the same folder."""
+    """Measure large arguments, and writing and reading the same bytes once in the same folder."""
     for size in spec.sizes:
         data = os.urandom(size)
         repeats = 3 if size > 10**7 else 15
@@ -176,7 +177,7 @@ def write_and_read(data):
 
 
 def idle(calls, spec):
-    """CPU of the workers without work, and of a caller that is blocked."""
+    """Measure the CPU time of idle workers and of a blocked caller."""
     pids = descendants(os.getpid())
     time.sleep(SETTLE)
     before = cpu_of(pids)
@@ -198,7 +199,7 @@ def idle(calls, spec):
 
 
 def descendants(pid):
-    """Processes that a process has started, and those have, and so on."""
+    """All descendants of a process."""
     parents = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
@@ -213,12 +214,12 @@ def descendants(pid):
 
 
 def fields(pid):
-    """Those of ``/proc/<pid>/stat`` that follow the command's name: state, parent, ..."""
+    """The fields of ``/proc/<pid>/stat`` after the command's name: state, parent, ..."""
     return Path(f"/proc/{pid}/stat").read_text("utf-8", "replace").rpartition(") ")[2].split()
 
 
 def cpu_of(pids):
-    """Seconds of CPU that processes have used."""
+    """CPU time that processes have used, in seconds."""
     ticks = 0
     for pid in pids:
         with contextlib.suppress(OSError):
@@ -229,7 +230,7 @@ def cpu_of(pids):
 def main():
     module, text = sys.argv[1:]
     spec = Specification(**json.loads(text))
-    # Commands of the environment, as if it was activated.
+    # Find the commands of the environment, as if it were activated.
     os.environ["PATH"] = f"{sys.prefix}/bin{os.pathsep}{os.environ['PATH']}"
     os.environ["PYTHONPATH"] = str(Path(__file__).parent)
     with importlib.import_module(module).connect() as calls:

@@ -1,4 +1,4 @@
-"""huey with its file storage; it looks for calls and for results each millisecond."""
+"""huey with its file storage, which it polls for calls and results every millisecond."""
 
 import contextlib
 import sys

@@ -1,4 +1,4 @@
-"""ProcessPoolExecutor: pipes and no files, the limit of what a queue in Python can reach."""
+"""ProcessPoolExecutor: pipes instead of files, as the upper limit for a queue in Python."""
 
 import contextlib
 from concurrent.futures import ProcessPoolExecutor

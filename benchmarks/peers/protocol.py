@@ -1,8 +1,8 @@
-"""What a peer must offer to be measured, and where it works.
+"""The interface of a peer, and the folder that it works in.
 
 A peer is a module in this folder with a function ``connect()``: a context manager that starts
-`WORKERS` worker processes and yields a `Calls`. It runs in an environment that holds the peer and
-the standard library, so nothing here imports anything else.
+`WORKERS` worker processes and yields a `Calls`. Its environment contains only the peer and the
+standard library, so no module here imports anything else.
 """
 
 import contextlib
@@ -23,18 +23,18 @@ class Calls(ABC):
 
     @abstractmethod
     def submit(self, name, value):
-        """Begin a call; returns a handle."""
+        """Start a call; returns a handle."""
 
     @abstractmethod
     def result(self, handle):
         """Wait for the value of a call."""
 
     def call(self, name, value):
-        """A blocking call."""
+        """Make a blocking call."""
         return self.result(self.submit(name, value))
 
     def fan_out(self, values):
-        """Echo all values, in the peer's best way for that; returns them in order."""
+        """Echo all values in the way that is best for the peer; returns them in order."""
         return self.gather([self.submit("echo", value) for value in values])
 
     def gather(self, handles):
@@ -42,13 +42,13 @@ class Calls(ABC):
         return [self.result(handle) for handle in handles]
 
     def batched(self, values, size):
-        """A fan-out whose calls share files, `size` of them each."""
+        """Make a fan-out with `size` calls in each file."""
         raise NotImplementedError
 
 
 @contextlib.contextmanager
 def worker_processes(*commands):
-    """Run worker commands in this folder, with their output in `FOLDER`, and end them."""
+    """Run worker commands in this folder, with their output in `FOLDER`, until the block ends."""
     started = []
     try:
         for number, command in enumerate(commands):
@@ -71,7 +71,7 @@ def worker_processes(*commands):
 
 
 def poll(ready, pause=0.001):
-    """Ask until the answer is not None; for peers whose own waiting is slower than that."""
+    """Poll until the answer is not None; for peers whose own waiting is slower."""
     deadline = time.monotonic() + PATIENCE
     while (answer := ready()) is None:
         if time.monotonic() > deadline:

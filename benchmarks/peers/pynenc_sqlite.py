@@ -1,4 +1,4 @@
-"""pynenc with its SQLite backend, the only built-in one that several processes share."""
+"""pynenc with its SQLite backend, the only built-in one that several processes can share."""
 
 import contextlib
 import os
@@ -12,7 +12,7 @@ TUNED = "BENCH_TUNED"
 
 
 def build():
-    """The application, with pynenc's defaults or with all its pauses at a millisecond."""
+    """The application, with pynenc's defaults or with all pauses set to a millisecond."""
     builder = (
         PynencBuilder()
         .app_id("bench")

@@ -1,4 +1,4 @@
-"""pynenc with all its pauses at a millisecond, pickled values and a quiet log."""
+"""pynenc with all pauses set to a millisecond, pickled values and a quiet log."""
 
 import os
 

@@ -1,7 +1,7 @@
 """Async: a decorated `async def` is awaited as before, and the event loop stays free.
 
 Three hundred awaits are in flight at once on one loop, without a thread for each; a
-ticker on the same loop counts on meanwhile. A timeout cancels an await, not the queue.
+ticker on the same loop keeps counting. A timeout cancels an await, not the queue.
 """
 
 import asyncio
@@ -52,7 +52,7 @@ async def give_up_early() -> None:
     else:
         raise AssertionError("the timeout did not end the await")
     assert await tasks.forecast("Cork") == "Cork: dry"
-    print("    and the next call is answered as ever")
+    print("    and the next call is answered as usual")
 
 
 async def main() -> None:

@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 @contextmanager
 def worker_in_thread(app: FSQueue) -> Iterator[None]:
-    """Run a worker in a thread of this process for as long as the block lasts."""
+    """Run a worker in a thread of this process until the block ends."""
     thread = threading.Thread(target=app.runner.run, daemon=True)
     thread.start()
     try:
@@ -32,5 +32,5 @@ def timed(work: Callable[[], T]) -> tuple[T, float]:
 
 
 def report(what: str, seconds: float) -> None:
-    """Print one line of the account."""
+    """Print one line with a time."""
     print(f"  {what:<58} {seconds:6.2f} s")

@@ -1,7 +1,7 @@
 """Distributed mode: the same call sites, answered by a worker.
 
 The worker runs in a thread here, so that one command shows everything. With
-`fsqueue worker tasks:app` it would be another process, or another machine (main_job.py).
+`fsqueue worker tasks:app` it would run in another process or on another machine (main_job.py).
 """
 
 from concurrent.futures import ThreadPoolExecutor

@@ -1,9 +1,9 @@
-"""Fan-out: one call at the call site, many invocations behind it.
+"""Fan-out: one call in the program becomes many calls on the workers.
 
 `parallel_func` turns the caller's arguments into those of the single calls, and
-`aggregate_func` makes one value of their results. tasks.py has both ways to write it:
-`yearbook` lists a tuple of arguments for each call, `record` gives the arguments that
-all calls share once and then what differs.
+`aggregate_func` makes one value from their results. tasks.py shows both forms: `yearbook`
+lists a tuple of arguments for each call, and `record` gives the arguments that all calls
+share once, and then those that differ.
 """
 
 import tasks

@@ -1,8 +1,8 @@
 """The main job: call decorated functions on a worker process, and time it.
 
-Starts `python -m fsqueue worker tasks:app` over a fresh directory, calls it, shows who
-answered and how long it took, and stops it. The directory is all the two processes
-share; on a shared filesystem the worker could as well run on another machine.
+Starts `python -m fsqueue worker tasks:app` on a new directory, calls it, shows which process
+answered and how long it took, and stops it. The two processes share only the directory; on a
+shared filesystem, the worker could also run on another machine.
 """
 
 import os
@@ -24,9 +24,9 @@ STARTED = time.perf_counter()
 
 @contextmanager
 def worker_process(log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """Start a worker where it can import tasks.py; end it with the block, whatever happens."""
+    """Start a worker where it can import tasks.py; it ends with the block in any case."""
     with log.open("wb") as output:
-        worker = subprocess.Popen(  # noqa: S603  # our own interpreter and words
+        worker = subprocess.Popen(  # noqa: S603  # our own interpreter and arguments
             [sys.executable, *COMMAND], cwd=HERE, stdout=output, stderr=subprocess.STDOUT
         )
     try:
@@ -35,12 +35,12 @@ def worker_process(log: Path) -> Iterator[subprocess.Popen[bytes]]:
         print(f"the worker's output:\n{log.read_text(errors='replace')}", file=sys.stderr)
         raise
     finally:
-        worker.kill()  # does nothing to one that has ended, as it should have
+        worker.kill()  # has no effect if the worker has ended, as it should
         worker.wait()
 
 
-def meet(worker: subprocess.Popen[bytes]) -> None:
-    """Wait for the first answer. `@app.task` gives an invocation, so the wait can end early."""
+def wait_for_first_answer(worker: subprocess.Popen[bytes]) -> None:
+    """Wait for the first answer. An invocation of an `@app.task` allows a wait with a timeout."""
     import tasks
 
     start = time.perf_counter()
@@ -103,10 +103,12 @@ def stop(worker: subprocess.Popen[bytes]) -> None:
 def main() -> None:
     with tempfile.TemporaryDirectory(prefix="fsqueue-demo-") as folder:
         root = Path(folder, "spool")
-        os.environ["FSQUEUE__ROOT"] = str(root)  # before tasks is imported; the worker inherits it
+        os.environ["FSQUEUE__ROOT"] = str(
+            root
+        )  # set before tasks is imported; the worker inherits it
         print(f"caller   process {os.getpid()}, sharing {root}")
         with worker_process(Path(folder, "worker.log")) as worker:
-            meet(worker)
+            wait_for_first_answer(worker)
             call()
             measure()
             stop(worker)

@@ -1,7 +1,7 @@
-"""Show what migrating to fsqueue changes, and check that it changes no body.
+"""Shows what a migration to fsqueue changes, and checks that it changes no function body.
 
-Prints the difference between tasks_original.py and tasks.py, then compares signature
-and body of every function as written. Nothing is imported, so no queue is needed.
+Prints the difference between tasks_original.py and tasks.py, then compares the source of
+each function without its decorators. Nothing is imported, so no queue is needed.
 """
 
 import ast
@@ -13,7 +13,7 @@ Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
 def functions(source: str) -> dict[str, str]:
-    """Map each function's name to its source from `def` to its end, decorators left out."""
+    """Map the name of each function to its source, without decorators."""
     lines = source.splitlines()
     return {
         node.name: "\n".join(lines[node.lineno - 1 : node.end_lineno])
@@ -23,7 +23,7 @@ def functions(source: str) -> dict[str, str]:
 
 
 def program(source: str) -> list[str]:
-    """Give the lines between the file's docstring and its `__main__` part."""
+    """Return the lines between the file's docstring and its `__main__` part."""
     return source.partition('"""\n\n')[2].partition("\n\n\nif __name__")[0].splitlines()
 
 
@@ -37,7 +37,7 @@ def main() -> None:
     before, after = functions(original), functions(migrated)
     for name, code in before.items():
         assert after.get(name) == code, f"{name} is not the same in tasks.py"
-    print(f"\n{len(before)} functions, the same in both files but for their decorators")
+    print(f"\n{len(before)} functions, the same in both files except for their decorators")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Sync mode: the decorated functions run inline, as if the decorators were not there.
 
-For unit tests and debuggers. No worker, no thread and no file is involved; switch it on
-in the environment, as here, or with `app.conf.dev_mode_force_sync_tasks = True`.
+For unit tests and debuggers. It uses no worker, no thread and no file. Switch it on in the
+environment, as here, or with `app.conf.dev_mode_force_sync_tasks = True`.
 """
 
 import asyncio

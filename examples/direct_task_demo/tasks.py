@@ -41,7 +41,7 @@ def _join(parts: list[list[Reading]]) -> list[Reading]:
 def _same_year_for_all(
     call: dict[str, Any],
 ) -> tuple[dict[str, int], list[dict[str, list[str]]]]:
-    """Fan-out, second form: what all calls share, stored once, and what differs."""
+    """Fan-out, second form: the arguments that all calls share, and those that differ."""
     return {"year": call["year"]}, [{"stations": [station]} for station in call["stations"]]
 
 
@@ -72,7 +72,7 @@ async def forecast(station: str, seconds: float = 0.02) -> str:
 
 @app.direct_task
 def echo(value: int) -> int:
-    """Return the value: a call that costs nothing but the way there and back."""
+    """Return the value; the call costs only the round trip."""
     return value
 
 
@@ -82,7 +82,7 @@ def greet(name: str) -> tuple[str, int]:
     return f"Hello {name}", os.getpid()
 
 
-@app.task  # the one whose callers want an invocation: to ask later, or to wait with a timeout
+@app.task  # returns an invocation: the caller can ask later, or wait with a timeout
 def process_id() -> int:
     """Return the id of the process that runs this body."""
     return os.getpid()

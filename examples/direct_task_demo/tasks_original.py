@@ -1,8 +1,8 @@
 """A small weather service in plain Python: the program before fsqueue.
 
-Looking up one station takes half a second. The sleep stands for what makes a real
-function slow: a database, a web service, a simulation. The temperatures are made up,
-but the same for the same station and year, so that every script can check its results.
+Looking up one station takes half a second. The sleep stands for the part that makes a real
+function slow: a database, a web service, a simulation. The temperatures are made up, but
+they depend only on station and year, so that every script can check its results.
 
 Run it to see the starting point: five stations, one after the other, 2.5 seconds.
 """
@@ -47,7 +47,7 @@ async def forecast(station: str, seconds: float = 0.02) -> str:
 
 
 def echo(value: int) -> int:
-    """Return the value: a call that costs nothing but the way there and back."""
+    """Return the value; the call costs only the round trip."""
     return value
 
 

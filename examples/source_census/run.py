@@ -1,6 +1,6 @@
 """Count the tokens of Python's standard library, in a plain loop and on worker processes.
 
-Both counts must be equal. The workers share nothing with this process but a directory.
+Both counts must be equal. The workers and this process share only a directory.
 
     python run.py                   every file, two workers
     python run.py --limit 300       300 files, spread over the library
@@ -34,19 +34,17 @@ Worker = subprocess.Popen[bytes]
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description="The tokens of the standard library, counted twice."
-    )
-    parser.add_argument("--limit", type=int, help="how many files (default: all of them)")
+    parser = argparse.ArgumentParser(description="Count the tokens of the standard library twice.")
+    parser.add_argument("--limit", type=int, help="number of files (default: all)")
     parser.add_argument("--workers", type=int, default=2, help="worker processes (default: 2)")
     options = parser.parse_args()
     if options.workers < 1 or (options.limit is not None and options.limit < 1):
-        parser.error("--limit and --workers take a number from 1 up")
+        parser.error("--limit and --workers must be at least 1")
     return options
 
 
 def source_files(library: Path, limit: int | None) -> list[str]:
-    """List the library's own files, without installed packages; a limit takes every n-th."""
+    """List the library's files, without installed packages. With a limit, only every n-th one."""
     names = sorted(
         str(name)
         for path in library.rglob("*.py")
@@ -62,13 +60,13 @@ def in_batches(names: list[str]) -> list[list[str]]:
 
 @contextmanager
 def worker_processes(count: int, folder: Path) -> Iterator[list[Worker]]:
-    """Run workers of one slot each: counting is Python code, more threads would not help."""
+    """Run workers with one slot each: counting is Python code, so threads would not help."""
     command = [sys.executable, "-m", "fsqueue", "worker", "tasks:app", "--concurrency", "1"]
     workers: list[Worker] = []
     try:
         for number in range(count):
             with (folder / f"worker-{number}.log").open("wb") as log:
-                worker = subprocess.Popen(  # noqa: S603  # our own interpreter and words
+                worker = subprocess.Popen(  # noqa: S603  # our own interpreter and arguments
                     command, cwd=HERE, stdout=log, stderr=subprocess.STDOUT
                 )
             workers.append(worker)
@@ -83,12 +81,12 @@ def worker_processes(count: int, folder: Path) -> Iterator[list[Worker]]:
         raise
     finally:
         for worker in workers:
-            worker.kill()  # does nothing to one that has ended
+            worker.kill()  # has no effect on a worker that has ended
             worker.wait()
 
 
-def meet(workers: list[Worker]) -> float:
-    """Wait until every worker has answered, so that their start is not counted as work."""
+def wait_for_workers(workers: list[Worker]) -> float:
+    """Wait until every worker has answered, so that the time of their start does not count."""
     import tasks
 
     start = time.perf_counter()
@@ -125,7 +123,7 @@ def count_on_workers(library: Path, names: list[str], progress: Progress) -> "Ce
     group = tasks.census_of.parallelize(
         [{"names": batch} for batch in in_batches(names)], common_args={"library": str(library)}
     )
-    for invocation in group:  # group.results would wait for all, and the bar with it
+    for invocation in group:  # group.results would wait for all, and the bar would not move
         part = invocation.result
         total.add(part)
         progress.advance(bar, part.files + len(part.skipped))
@@ -152,7 +150,9 @@ def show(console: Console, rows: dict[str, tuple["Census", float]]) -> None:
 def run(console: Console, options: argparse.Namespace, folder: Path) -> None:
     library = Path(sysconfig.get_path("stdlib"))
     names = source_files(library, options.limit)
-    size = sum(len((library / name).read_bytes()) for name in names)  # both counts find them cached
+    size = sum(
+        len((library / name).read_bytes()) for name in names
+    )  # also fills the cache for both counts
     console.print(f"{len(names)} files, {size / 1e6:.1f} MB, in {library}", highlight=False)
 
     columns = (
@@ -165,14 +165,14 @@ def run(console: Console, options: argparse.Namespace, folder: Path) -> None:
         worker_processes(options.workers, folder) as workers,
         Progress(*columns, console=console) as progress,
     ):
-        started = meet(workers)
+        started = wait_for_workers(workers)
         progress.print(f"{len(workers)} workers ready after {started:.2f} s")
         start = time.perf_counter()
         distributed = count_on_workers(library, names, progress)
         middle = time.perf_counter()
         plain = count_plainly(library, names, progress)
         end = time.perf_counter()
-    assert distributed == plain, "the workers counted something else than the plain loop"
+    assert distributed == plain, "the workers' count differs from that of the plain loop"
     show(
         console,
         {

@@ -1,7 +1,7 @@
 """Count the tokens of Python source files: the work of the census.
 
-`count_file` and `count_batch` are plain functions and know nothing of queues; the task
-at the end only names what a worker may be asked to do.
+`count_file` and `count_batch` are plain functions that know nothing about queues. Only the
+task at the end can be called on a worker.
 """
 
 import os
@@ -18,7 +18,7 @@ app = FSQueue("source_census")
 
 @dataclass
 class Census:
-    """What was counted in some files; two of them add up."""
+    """The counts of some files; two of them can be added."""
 
     files: int = 0
     lines: int = 0
@@ -41,7 +41,7 @@ def count_tokens(path: Path) -> Counter[str]:
 
 
 def count_file(library: str, name: str) -> Census:
-    """Take the census of one file. The library's own tests hold files that are no Python."""
+    """Take the census of one file. Some files of the library's tests are not valid Python."""
     path = Path(library, name)
     try:
         tokens = count_tokens(path)
@@ -67,5 +67,5 @@ def census_of(library: str, names: list[str]) -> Census:
 
 @app.task
 def process_id() -> int:
-    """Tell which worker answers."""
+    """Return the id of the worker's process."""
     return os.getpid()
