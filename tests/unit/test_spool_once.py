@@ -11,7 +11,7 @@ from fsqueue.errors import SpoolVersionError
 from fsqueue.spool.format import envelope
 from fsqueue.spool.format.names import DEFAULT_PRIORITY, Slot
 from fsqueue.spool.format.records import Call
-from fsqueue.spool.store.deduplication import Entry, Key, _Look
+from fsqueue.spool.store.deduplication import Entry, Key, _Newest
 from fsqueue.spool.store.opening import open_store
 from fsqueue.spool.worker.expiry import expire_by_kind
 from fsqueue.testing import Fault, FaultyFilesystem
@@ -118,12 +118,12 @@ def test_an_entry_whose_call_expired_leaves_the_key_free(store):
 
 
 def test_a_number_that_others_have_used_up_does_not_count(store):
-    """Somebody looked long ago, when the newest entry was 6."""
+    """A publisher listed the entries long ago, when the newest one was 6."""
     for number in (8, 9):
         enter(store, number=number)
     call = call_of(store)
     chunks = envelope.encode(call, [b"x"], store.files.key)
-    assert not store.deduplication._is_published(KEY, _Look(None, 6), call, chunks)
+    assert not store.deduplication._is_published(KEY, _Newest(None, 6), call, chunks)
     assert entries(store) == ["8", "9"]
     assert f"{call.id}.1" not in pending(store)
 
@@ -131,15 +131,15 @@ def test_a_number_that_others_have_used_up_does_not_count(store):
 def test_a_late_cleanup_leaves_the_entry_on_which_the_next_one_counts(store):
     """Its call was claimed at once, and another publisher is between its entry and its call."""
     store.withdraw(publish(store).path)
-    look = store.deduplication._look(KEY)
+    newest = store.deduplication._newest(KEY)
     store.withdraw(publish(store).path)
     call = enter(store, number=3)
-    store.deduplication._remove_older(KEY, look)
+    store.deduplication._remove_older(KEY, newest)
     assert publish(store).invocation_id == call.id
 
 
 class Met(FaultyFilesystem):
-    """Somebody else acts before the next listing of a key that has an entry."""
+    """Another process acts before the next listing of a key that has an entry."""
 
     act = None
 

@@ -9,7 +9,7 @@ Buffer: TypeAlias = bytes | bytearray | memoryview
 
 
 class Piece(NamedTuple):
-    """Part of a file that is to be read into memory of its own."""
+    """A part of a file that is read into separate memory."""
 
     size: int
     """In bytes."""
@@ -17,4 +17,4 @@ class Piece(NamedTuple):
 
 
 Content: TypeAlias = "list[bytes | bytearray]"
-"""What was read of a file: in one piece, or in several whose sizes its first line gives."""
+"""The content of a file, in one piece or in several whose sizes its first line gives."""

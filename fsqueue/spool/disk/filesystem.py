@@ -382,7 +382,7 @@ class Filesystem:
     def lock(self, path: str) -> BaseFileLock | None:
         """Take a file's lock without waiting.
 
-        Somebody holds it, or this filesystem has no locks, or what stands there has none.
+        None if another process holds it, the filesystem has no locks, or the path cannot be locked.
 
         Raises:
             FileNotFoundError: its folder is missing.

@@ -15,17 +15,17 @@ import msgspec
 _DEAD = frozenset("ZXx")
 _LARGEST_PID: Final = (1 << 31) - 1
 _HIDDEN: Final = ""
-"""The start of a process that exists and may not be looked at."""
+"""The start of a process that exists and hides its details."""
 
 
 class Process(NamedTuple):
     """A process, which stays distinct if its pid is reused."""
 
     boot: str
-    """Names one boot of one machine and one PID namespace: where `pid` means something."""
+    """Identifies one boot of one machine and one PID namespace, in which `pid` is unique."""
     pid: Annotated[int, msgspec.Meta(gt=0, le=_LARGEST_PID)]
     start: str
-    """When it started, as its system tells it: tells a reused pid apart."""
+    """Its start time as reported by the system, which distinguishes reused pids."""
 
 
 def host_name() -> str:
@@ -65,10 +65,10 @@ def _shows_this_namespace(pid: int) -> bool:
 def start_of(pid: int) -> str | None:
     """The start time of a process of this machine, as the system reports it; None if it is gone.
 
-        It is empty if the process is there and may not be looked at.
+    It is empty if the process exists and hides its details.
 
-    On Linux in clock ticks since boot (proc(5), field 22): psutil's `create_time` adds the
-    boot time to it, which moves when the clock is set.
+    On Linux, it is in clock ticks since boot (proc(5), field 22). psutil's `create_time` adds the
+    boot time, which changes when the clock is set.
     """
     if sys.platform != "linux":
         return _start_by_psutil(pid)

@@ -196,7 +196,7 @@ class Slot(NamedTuple):
 
 
 def lane_limit(lane: str) -> int:
-    """How many calls of a lane may run at a time; 0 if `lane` does not name a lane."""
+    """How many calls of a concurrency limit may run at a time; 0 if `lane` is not such a name."""
     match = _LANE.fullmatch(lane)
     return int(match[1]) if match else 0
 

@@ -201,7 +201,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=
 
 
 class Ended(msgspec.Struct, frozen=True, kw_only=True):
-    """What triggers learn of a call that the queue itself has ended."""
+    """The end of a call, as triggers receive it."""
 
     id: str
     task: str

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from fsqueue.spool.disk.content import Buffer
     from fsqueue.spool.store.files import Files
 
-# What a process keeps of the blobs that it has read, in bytes; the latest one always.
+# The bytes of blobs that a process keeps in memory. It always keeps the latest blob.
 _CACHE_LIMIT = 1 << 28
 _DIGEST = re.compile(r"[0-9a-f]{32}")
 _KIND = "blob"

@@ -51,7 +51,7 @@ class Calls:
         """Header and payload of a claimed call.
 
         Raises:
-            FileNotFoundError: somebody has taken the claim away.
+            FileNotFoundError: another process has taken the claim away.
             EnvelopeError: damaged, foreign or moved: put it into quarantine.
             SpoolVersionError: a newer version wrote it: give it back.
         """

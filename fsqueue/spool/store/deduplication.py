@@ -96,17 +96,18 @@ class Entry(msgspec.Struct, frozen=True):
 _decode = msgspec.json.Decoder(Entry).decode
 
 
-class _Look(NamedTuple):
-    """What was found under a key."""
+class _Newest(NamedTuple):
+    """The newest entry under a key."""
 
-    found: Published | None
+    pending: Published | None
+    """Its call, if that is pending."""
     number: int
-    """The number of the newest entry; 0 if there is none."""
+    """The number of the entry; 0 if there is none."""
     damage: str = ""
-    """What is wrong with the newest entry."""
+    """Why the entry cannot be read."""
 
 
-_NOTHING = _Look(None, 0)
+_NO_ENTRY = _Newest(None, 0)
 
 
 class Deduplication:
@@ -142,15 +143,15 @@ class Deduplication:
             SpoolVersionError: another version wrote the entry under this key.
         """
         for _ in range(_TRIES):
-            look = self._look(key)
-            if look.found is not None:
-                return look.found
+            newest = self._newest(key)
+            if newest.pending is not None:
+                return newest.pending
             chunks = envelope.encode(call, payload, self._files.key, buffers)
-            if self._is_published(key, look, call, chunks):
+            if self._is_published(key, newest, call, chunks):
                 return Published(call.id, _pending(self._layout, call), key.content, mine=True)
         raise SpoolError(
             f"cannot publish under {self._layout.once(key.name)}: other publishers were faster "
-            "each time. Look at what is in that folder, and remove it."
+            "each time. Check what is in that folder, and remove what does not belong there."
         )
 
     def pending(self, key: Key) -> Published | None:
@@ -159,29 +160,29 @@ class Deduplication:
         Raises:
             SpoolVersionError: another version wrote the entry under this key.
         """
-        return self._look(key).found
+        return self._newest(key).pending
 
-    def _look(self, key: Key) -> _Look:
+    def _newest(self, key: Key) -> _Newest:
         numbers = self._numbers(key)
         if not numbers:
-            return _NOTHING
+            return _NO_ENTRY
         number = numbers[-1]
         try:
             entry = self._read_entry(key, number)
         except FileNotFoundError:  # it has just expired: the number is invalid
-            return _Look(None, number)
+            return _Newest(None, number)
         except EnvelopeError as error:
-            return _Look(None, number, str(error))
+            return _Newest(None, number, str(error))
         pending, temporary = self._places(entry)
         found = Published(entry.id, pending, entry.content, mine=False)
         if self._fs.exists(pending, fresh=True):
-            return _Look(found, number)
+            return _Newest(found, number)
         if _counts(number, numbers) and self._fs.exists(temporary, fresh=True):
             self._files.move(temporary, pending)
         if self._waits(entry):
-            return _Look(found, number)
+            return _Newest(found, number)
         # Another publisher was faster, or a reply was lost; or the call is claimed, or gone.
-        return _Look(found if self._fs.exists(pending, fresh=True) else None, number)
+        return _Newest(found if self._fs.exists(pending, fresh=True) else None, number)
 
     def _waits(self, entry: Entry) -> bool:
         """Whether a call waits for a concurrency limit, from which it returns to its slot."""
@@ -189,8 +190,8 @@ class Deduplication:
         return any(
             name in self._fs.names(folder, fresh=True)
             for lane in entry.lanes
-            for siding, folder in self._limits.waiting_folders(lane)
-            if (siding.slot, siding.queue) == (entry.slot, entry.queue)
+            for waiting, folder in self._limits.waiting_folders(lane)
+            if (waiting.slot, waiting.queue) == (entry.slot, entry.queue)
         )
 
     def _places(self, entry: Entry) -> tuple[str, str]:
@@ -198,9 +199,11 @@ class Deduplication:
         folder = self._layout.slot(entry.queue, entry.slot)
         return f"{folder}/{entry.id}.1", f"{self._layout.tmp_folder}/{entry.temporary}"
 
-    def _is_published(self, key: Key, look: _Look, call: Call, chunks: Sequence[Buffer]) -> bool:
+    def _is_published(
+        self, key: Key, newest: _Newest, call: Call, chunks: Sequence[Buffer]
+    ) -> bool:
         """Make a call pending; False if another publisher was faster."""
-        temporary, number = self._files.write_temporary(chunks), look.number + 1
+        temporary, number = self._files.write_temporary(chunks), newest.number + 1
         entered = False
         try:
             entered = self._enter(key, number, call, temporary)
@@ -208,7 +211,7 @@ class Deduplication:
                 self._files.move(
                     temporary, _pending(self._layout, call)
                 )  # False: another one helped
-                self._remove_older(key, look)
+                self._remove_older(key, newest)
                 return True
         except OSError:
             if self._take_back(temporary):
@@ -245,18 +248,18 @@ class Deduplication:
         self._fs.discard(taken)
         return True
 
-    def _remove_older(self, key: Key, look: _Look) -> None:
+    def _remove_older(self, key: Key, newest: _Newest) -> None:
         """Remove the entries before the newest one; after an error, the next publisher does it."""
         try:
-            if look.damage:
-                path = self._layout.once_entry(key.name, look.number)
+            if newest.damage:
+                path = self._layout.once_entry(key.name, newest.number)
                 self._files.set_aside(
-                    path, look.damage, self._files.free_name(f"{key.name}.{look.number}")
+                    path, newest.damage, self._files.free_name(f"{key.name}.{newest.number}")
                 )
-            for number in self._numbers(key) if look.number else ():
+            for number in self._numbers(key) if newest.number else ():
                 # Keep this call's own entry, even if it is no longer the newest: the next
                 # publisher's entry is valid only while its predecessor is there.
-                if number <= look.number:
+                if number <= newest.number:
                     self._fs.discard(self._layout.once_entry(key.name, number))
         except (OSError, SpoolError) as error:
             log.info("cannot remove old entries of %s: %s", self._layout.once(key.name), error)

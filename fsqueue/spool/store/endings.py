@@ -68,12 +68,12 @@ class Endings:
     # -- cancel -------------------------------------------------------------------------
 
     def cancel_pending(self, path: str, why: str = "") -> bool:
-        """Cancel an attempt that is pending; False if somebody has claimed it.
+        """Cancel a pending attempt; False if a worker has claimed it.
 
-        The outcome says `why`, unless this process dies before it is published.
+        The outcome contains `why`, unless this process dies before it is published.
 
-        Dies before the rename: nothing has happened. Dies after it: whoever claims the attempt
-        ends it. Lost reply: the new name is there.
+        Dies before the rename: nothing has happened. Dies after it: the worker that claims the
+        attempt ends it. Lost reply: the new name is there.
         """
         folder, text = os.path.split(path)
         name = AttemptName.parse(text)

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# Each try ends with a folder made that somebody removed again in between: rare even once.
+# A try fails if another process removes a folder just after it was created: rare even once.
 _TRIES = 100
 _REMOVED = "its folder is removed again and again. Find out what else cleans up there."
 # In bytes: with a suffix and the ending of the reason it must still be a name.

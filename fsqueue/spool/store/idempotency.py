@@ -70,13 +70,13 @@ def fire(
     if wanted():
         return files.move(staged, _pending(files, owner))
     if owner.id == call.id:
-        files.fs.discard(staged)  # first: without it nobody can publish for the key any more
+        files.fs.discard(staged)  # first: without it, no process can publish under this key
         files.fs.discard(entry)
     return False
 
 
 def forget(files: Files, key: str) -> None:
-    """Let a key be taken again: what it stands for is known to be over in some other way."""
+    """Let a key be taken again, because other records show that its call is done."""
     files.fs.discard(files.layout.fired(key))
 
 
@@ -84,7 +84,7 @@ def _take(files: Files, staged: str, entry: str) -> bool:
     try:
         files.fs.link(staged, entry)
     except FileExistsError:
-        return False  # by somebody else; or by this very link, and its reply was lost
+        return False  # another process took it, or this link did and its reply was lost
     except FileNotFoundError:
         files.make_folders(files.layout.fired_folder)
         return _take(files, staged, entry)
@@ -92,9 +92,9 @@ def _take(files: Files, staged: str, entry: str) -> bool:
 
 
 def _owner(files: Files, entry: str) -> Call | None:
-    """The call that a key was taken for; None if that is over, or no call of ours.
+    """The call that a key was taken for; None if it has ended or cannot be read.
 
-    It also tells whether it is one's own: the count of a file's names may come from a cache.
+    Its id shows whether this process took the key. The link count may come from a cache.
     """
     try:
         content = files.read_file(entry, fresh=True)
@@ -105,7 +105,7 @@ def _owner(files: Files, entry: str) -> Call | None:
     except FileNotFoundError:
         return None
     except (EnvelopeError, ValueError) as error:
-        log.error("what %s stands for is lost: %s", entry, error)  # noqa: TRY400
+        log.error("the call of the idempotency key %s is lost: %s", entry, error)  # noqa: TRY400
         return None
     return call if is_queue_name(call.queue) and is_slot_name(call.slot) else None
 

@@ -284,7 +284,7 @@ class Limits:
     # -- upkeep -------------------------------------------------------------------------
 
     def recover(self, lane: str, *, admit: bool = True) -> bool:
-        """Release the permits of holders that are gone; tells whether calls wait for free permits.
+        """Release the permits of holders that are gone; True if calls wait for free permits.
 
         Any number of processes may do it at once, and each may die at any point.
 
@@ -305,7 +305,7 @@ class Limits:
 
     @contextlib.contextmanager
     def _passing_over(self, path: str) -> Iterator[None]:
-        """An entry of a lane that is closed to this user keeps nobody from the others."""
+        """Ignore an entry that is closed to this user, so that the others are still handled."""
         try:
             yield
         except PermissionError as error:
@@ -343,10 +343,10 @@ class Limits:
     def _is_gone(self, holder: Holder | None) -> bool:
         """Whether the body that a permit was acquired for has ended, or never began.
 
-        As long as the worker is there its folder tells. A process of its slots can outlive one that
-        was killed; on another host that is over long before the worker counts as dead. A worker
-        without a folder whose process is there was taken for dead because it was silent. Nobody
-        knows how long it is suspended, so its place goes to another call.
+        While the worker exists, this follows from its folder. The processes of its slots can
+        outlive a worker that was killed; on another host, they end long before the worker counts as
+        dead. A worker whose process exists but whose folder is gone was declared dead because it
+        was silent. It may be suspended for any time, so its permit goes to another call.
         """
         if holder is None:
             return False

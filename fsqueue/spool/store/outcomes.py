@@ -123,7 +123,7 @@ class Outcomes:
         return None
 
     def _finished_of(self, invocation_ids: Iterable[str]) -> set[str]:
-        """All outcomes of the invocations' clients: two listings cost less than many looks."""
+        """All outcomes of the invocations' clients: two listings cost less than many checks."""
         fs, layout = self.fs, self.layout
         found: set[str] = set()
         for client in {client_of(invocation_id) for invocation_id in invocation_ids}:
@@ -144,7 +144,7 @@ class Outcomes:
     def collect(self, invocation_id: str, *, keep: bool) -> Content | None:
         """Read an outcome as its caller and take it out of the mailbox; None if it is not there.
 
-        The mailbox stays short this way. An outcome that nobody else may want is removed; others
+        This keeps the mailbox short. An outcome that no other process may want is removed; others
         move to ``kept/``. Every reader prefers ``kept/``, so an outcome that a late worker
         publishes after the collection is never seen.
         """

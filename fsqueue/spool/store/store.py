@@ -108,15 +108,15 @@ class Store:
         """File a call under the parent that it waits for; returns its path.
 
         The publisher must check afterwards whether the parent has ended: see `Dependencies`. Dies
-        before that check: if the parent ends later, whoever ends it finds the call. If it had ended
-        already, upkeep finds the call.
+        before that check: if the parent ends later, the worker that ends it finds the call. If it
+        had ended already, upkeep finds the call.
         """
         target = f"{self.layout.after(parent)}/{call.id}.1"
         self.files.place(target, envelope.encode(call, payload, self.files.key, buffers))
         return target
 
     def withdraw(self, path: str) -> bool:
-        """Take back a pending call whose result nobody wants; False if a worker has claimed it."""
+        """Take back a pending call whose result is not wanted; False if a worker has claimed it."""
         try:
             self.fs.unlink(path)
         except FileNotFoundError:
@@ -134,8 +134,8 @@ class Store:
         A process must not claim the same name in two threads at a time.
 
         Dies before the rename: it is pending. Dies after it: it is the dead worker's, and a
-        reaper gives it back. Lost reply: the name is in this worker's own folder, where
-        nobody else puts anything.
+        reaper gives it back. Lost reply: the name is in this worker's folder, where no other
+        process puts anything.
 
         Raises:
             OSError: the shared directory failed, or the worker's folder is missing.

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _KIND = "event"
-# After a loss of a race, somebody else has made progress: this many in a row are none.
+# A lost race means that another process has made progress. This many in a row mean an error.
 _TRIES = 100
 
 
@@ -219,7 +219,7 @@ class AllOfState:
         """
         content = [f"{happened}\n".encode(), data]
         for _ in range(_TRIES):
-            found = self._look()
+            found = self._list()
             number = max((each.round for each in found), default=1)
             if any(self._holds(found, Gathered(n, part), happened) for n in (number, number - 1)):
                 return
@@ -231,7 +231,7 @@ class AllOfState:
                 return
             name = Gathered(number, part)
             self._files.add_file(f"{self._folder}/{name}", seal(self._files, b"".join(content)))
-            if not any(each.part is None and each.round > number for each in self._look()):
+            if not any(each.part is None and each.round > number for each in self._list()):
                 return
             # Its round was completed meanwhile and removed: it counts for a later round.
             self._files.fs.discard(f"{self._folder}/{name}")
@@ -241,7 +241,7 @@ class AllOfState:
 
         Dies before the mark is made: it is published again, with the same round's key.
         """
-        found = self._look()
+        found = self._list()
         for number in sorted({each.round for each in found}):
             if not self._is_whole(found, number) or Gathered(number, None) in found:
                 continue
@@ -253,12 +253,12 @@ class AllOfState:
             self._remove_before(number)
 
     def _remove_before(self, number: int) -> None:
-        old = [each for each in self._look() if each.round < number]
+        old = [each for each in self._list() if each.round < number]
         # The marks go last: a complete round without a mark would be published again.
         for each in sorted(old, key=lambda name: name.part is None):
             self._files.fs.discard(f"{self._folder}/{each}")
 
-    def _look(self) -> set[Gathered]:
+    def _list(self) -> set[Gathered]:
         names = map(Gathered.parse, self._files.fs.names(self._folder, fresh=True))
         return {name for name in names if name is not None}
 

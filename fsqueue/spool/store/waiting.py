@@ -28,7 +28,7 @@ class Waiting:
     Args:
         files: the files of the spool.
         calls: reads the headers of calls.
-        outcomes: tells which calls have ended.
+        outcomes: shows which calls have ended.
         endings: ends calls that were cancelled or are damaged.
         blobs: common arguments, which waiting calls need.
     """
