@@ -27,7 +27,7 @@ shows how to use them.
 
 Each flag can also be set by an environment variable, which counts if the flag is not given. The items
 of a list are separated by spaces there.
-"""
+"""  # noqa: E501 - lines of the page, not of code
 
 
 def commands():
