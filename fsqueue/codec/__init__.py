@@ -2,13 +2,13 @@
 
 Modules, from the top down::
 
-    values          what a call takes and gives: pickles, with errors that name the part
-    plain           the same as JSON
-    exceptions      what a call raises: a bundle of records, one an exception
-    reduction       how one exception is taken apart and put together again
+    values          arguments and results as pickles, with errors that name the bad part
+    plain           arguments and results as JSON
+    exceptions      exceptions as a list of records, one for each exception
+    reduction       how one exception is taken apart and rebuilt
     pickling        cloudpickle without its silent conversions
-    tracebacks      frames as data, and tracebacks made of them
-    texts           words about objects that may refuse to be described
+    tracebacks      frames as data, and tracebacks made from them
+    texts           texts about objects whose methods may fail
 """
 
 from __future__ import annotations

@@ -1,18 +1,18 @@
-"""The exceptions of a body as bytes.
+"""Exceptions of bodies as bytes.
 
-An exception travels as a list of records, one for each exception that can be reached from it
-(its cause, its context, members of a group, attributes), with numbers for the links between
-them. So chains may be long or circular, and what cannot travel harms nobody but itself.
+An exception is sent as a list of records, one for each exception that can be reached from it
+(its cause, its context, members of a group, attributes). Numbers link the records. So chains can
+be long or circular, and an exception that cannot be sent does not affect the others.
 
-A record holds words and plain numbers that can always be read, and, when unpickling them was
-seen to work on the worker, the bytes of the exception itself. Where these cannot be unpickled,
-the words become a `RemoteError`.
+A record contains texts and numbers, which can always be read. If the worker could unpickle the
+pickled exception, the record contains these bytes too. Where the caller cannot unpickle them, the
+texts become a `RemoteError`.
 
 With the codec "json" there are no pickles. Exceptions of Python itself and of this package are
-made anew from their arguments, where JSON has these, and others become a `RemoteError`.
+rebuilt from their arguments if JSON can express these. Others become a `RemoteError`.
 
-None of this raises an `Exception`. Other kinds, such as `KeyboardInterrupt`, are orders to the
-process that may arrive at any time, and pass.
+None of these functions raises an `Exception`. Other classes, such as `KeyboardInterrupt`, are
+commands to the process that can arrive at any time. They propagate.
 """
 
 from __future__ import annotations
@@ -55,17 +55,17 @@ class _Record(msgspec.Struct, frozen=True, omit_defaults=True):
     """One exception.
 
     Attributes:
-        type_name: full name of its class.
+        type_name: the full name of its class.
         message: its `str()`.
         traceback_text: its formatted traceback, without causes.
         notes: its notes.
         frames: its traceback.
-        cause: number of its `__cause__`.
-        context: number of its `__context__`.
+        cause: the number of its `__cause__`.
+        context: the number of its `__context__`.
         suppress_context: its `__suppress_context__`.
-        payload: the exception itself, if it was seen to survive.
+        payload: the pickled exception, if it could be unpickled.
         reason: why there is no payload.
-        arguments: its `args`, where it is made anew from them.
+        arguments: its `args`, if it is rebuilt from them.
     """
 
     type_name: str
@@ -82,16 +82,16 @@ class _Record(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 def encode_exception(exc: BaseException, codec: str = "cloudpickle") -> bytes:
-    """Describe an exception, all that it leads to, and their tracebacks.
+    """Describe an exception, all exceptions that can be reached from it, and their tracebacks.
 
     The frames of this package at the top of a traceback are left out.
 
     Args:
         exc: the exception.
-        codec: how the call is written: "json", or with pickles.
+        codec: the serializer of the call: "json", or one with pickles.
     """
     reached = _Reached(exc, plain=codec == "json")
-    # The list grows while it is walked: each record may number more exceptions.
+    # The list grows during the loop, because each record can add more exceptions.
     records = [_record(each, reached) for each in reached.exceptions]
     return (
         msgspec.json.encode(records) + b"\n" if reached.plain else msgspec.msgpack.encode(records)
@@ -99,11 +99,11 @@ def encode_exception(exc: BaseException, codec: str = "cloudpickle") -> bytes:
 
 
 def decode_exception(data: bytes | memoryview, codec: str = "cloudpickle") -> BaseException:
-    """The exception that `encode_exception` described, or a `RemoteError` with its words."""
+    """The exception that `encode_exception` described, or a `RemoteError` with its texts."""
     try:
         records = _records(data, codec)
         return _Rebuilt(records, plain=codec == "json").exception(0)
-    except Exception as error:  # noqa: BLE001  whatever it is, the caller must learn of a failure
+    except Exception as error:  # noqa: BLE001  the caller must get some exception in any case
         return RemoteError("unknown exception", f"its description is damaged: {summary(error)}")
 
 
@@ -113,7 +113,7 @@ def _records(data: bytes | memoryview, codec: str) -> list[_Record]:
 
 
 def traceback_text(data: bytes | memoryview, codec: str = "cloudpickle") -> str:
-    """The tracebacks of a chain as Python prints them, without unpickling anything."""
+    """The tracebacks of a chain in Python's format, without unpickling anything."""
     try:
         records = _records(data, codec)
         return "\n".join(_chain(records))
@@ -122,7 +122,7 @@ def traceback_text(data: bytes | memoryview, codec: str = "cloudpickle") -> str:
 
 
 def _chain(records: list[_Record]) -> list[str]:
-    """What led to the first exception, and that one last."""
+    """The texts of a chain, with the first exception last."""
     number, parts, seen = 0, list[str](), set[int]()
     while number not in seen:
         seen.add(number)
@@ -145,11 +145,11 @@ def _words(record: _Record) -> str:
 
 
 class _Reached:
-    """The exceptions that one exception leads to, each with a number."""
+    """The exceptions that can be reached from one exception, each with a number."""
 
     def __init__(self, first: BaseException, *, plain: bool) -> None:
         self.plain = plain
-        self.exceptions: list[BaseException] = []  # holds them, so that an id stays theirs
+        self.exceptions: list[BaseException] = []  # keeps them alive, so that their ids stay unique
         self._numbers: dict[int, int] = {}
         self._rest = RemoteError("exceptions", f"all after the first {MAX_EXCEPTIONS} left out")
         self.number(first)
@@ -171,7 +171,7 @@ def _record(exc: BaseException, reached: _Reached) -> _Record:
     name = capped(type_name(type(exc)), MAX_MESSAGE)
     try:
         return _full_record(exc, name, reached)
-    except Exception as error:  # noqa: BLE001  a class can put anything in the place of __cause__
+    except Exception as error:  # noqa: BLE001  a class can replace __cause__ with anything
         return _Record(name, capped(safe_str(exc), MAX_MESSAGE), reason=summary(error))
 
 
@@ -181,7 +181,7 @@ def _full_record(exc: BaseException, name: str, reached: _Reached) -> _Record:
     notes = _notes(exc, MAX_MESSAGE // share)
     trimmed = without_own_frames(exc.__traceback__)
     text = _traceback_text(exc, trimmed, "\n".join([f"{name}: {message}", *notes, ""]))
-    # The chain first: should there be too many exceptions, it matters more than attributes.
+    # The chain comes first: if there are too many exceptions, it matters more than attributes.
     cause = reached.number_or_none(exc.__cause__)
     context = reached.number_or_none(exc.__context__)
     payload, arguments, reason = None, None, ""
@@ -212,21 +212,21 @@ def _notes(exc: BaseException, limit: int) -> tuple[str, ...]:
 
 
 def _traceback_text(exc: BaseException, trimmed: TracebackType | None, ending: str) -> str:
-    """A traceback as Python prints it, without the chain, which has its own records."""
+    """A traceback in Python's format, without the chain, which has its own records."""
     try:
         if isinstance(exc, BaseExceptionGroup):
-            # A RemoteError has no place for members: they, and their chains, stay as words.
+            # A RemoteError cannot contain members, so they and their chains stay as text.
             return "".join(traceback.format_exception(type(exc), exc, trimmed))
         if trimmed is None:
             return ""
         lines = traceback.format_tb(trimmed, -MAX_FRAMES)
         return "".join(["Traceback (most recent call last):\n", *lines, ending])
-    except Exception as error:  # noqa: BLE001  import hooks of the user give the source lines
+    except Exception as error:  # noqa: BLE001  the source lines can come from import hooks of the user
         return f"{ending}(its traceback cannot be formatted: {summary(error)})\n"
 
 
 def _proven_payload(exc: BaseException, reached: _Reached) -> tuple[bytes | None, str]:
-    """The pickled exception, once unpickling it has worked, or why there is none."""
+    """The pickled exception, if unpickling it works, or the reason why there is none."""
     try:
         payload = dump(exc, reached.number)
         if len(payload) > MAX_PAYLOAD:
@@ -238,34 +238,37 @@ def _proven_payload(exc: BaseException, reached: _Reached) -> tuple[bytes | None
 
 
 def _plain_arguments(exc: BaseException) -> tuple[tuple[Any, ...] | None, str]:
-    """The arguments of an exception that is made anew from them, or why it is not."""
+    """The arguments from which an exception can be rebuilt, or the reason why it cannot."""
     cls = type(exc)
     if _plain_class(type_name(cls)) is not cls:
-        return None, "only exceptions of Python and of fsqueue are, by the serializer json"
+        return (
+            None,
+            "the serializer json sends only exceptions of Python and of fsqueue as themselves",
+        )
     try:
         args = creation_arguments(exc)
         encode_json(args, "its arguments")
         same = str(cls(*args)) == str(exc)
     except Exception as error:  # noqa: BLE001  arguments of another kind, or another number of them
         return None, summary(error)
-    return (args, "") if same else (None, "it says something else when made anew")
+    return (args, "") if same else (None, "its message differs when it is rebuilt")
 
 
 def _plain_class(name: str) -> type[BaseException] | None:
-    """An exception's class by its full name, if it is one of Python itself or of this package."""
+    """An exception class of Python itself or of this package, by its full name."""
     module, _, attribute = name.rpartition(".")
     found = getattr(_PLAIN_MODULES.get(module), attribute, None)
     return found if isinstance(found, type) and issubclass(found, BaseException) else None
 
 
 class _Rebuilt:
-    """The exceptions of a list of records; `plain`: nothing is unpickled, whatever they hold."""
+    """The exceptions of a list of records. With `plain`, nothing is ever unpickled."""
 
     def __init__(self, records: list[_Record], *, plain: bool) -> None:
         self._records = records
         self._plain = plain
         self._exceptions: dict[int, BaseException] = {}
-        # From the last: an exception was numbered by one before it, and most are ready by then.
+        # Start with the last: each exception was numbered by an earlier one, so most are ready.
         for number in reversed(range(len(records))):
             self.exception(number)
         for number, record in enumerate(records):
@@ -275,7 +278,7 @@ class _Rebuilt:
         if number in self._exceptions:
             return self._exceptions[number]
         record = self._records[number]
-        # It stands in also while the exception is built, should that lead back here.
+        # It also stands in while the exception is rebuilt, in case that refers back to it.
         remote = self._exceptions[number] = _remote_error(record)
         if (record.arguments if self._plain else record.payload) is None:
             remote.add_note(f"It could not be sent as itself: {record.reason}")
@@ -283,7 +286,7 @@ class _Rebuilt:
         try:
             exc = self._made(number, record)
             assign(exc, "__traceback__", traceback_from(record.frames))
-        except Exception as error:  # noqa: BLE001  runs the user's code, in versions of this side
+        except Exception as error:  # noqa: BLE001  runs the user's code, in this side's version
             remote.add_note(f"It could not be rebuilt on this side: {summary(error)}")
             exc = remote
         self._exceptions[number] = exc
@@ -295,16 +298,16 @@ class _Rebuilt:
             return load(record.payload or b"", self.exception, announce)
         cls = _plain_class(record.type_name)
         if cls is None:
-            raise TypeError(f"{record.type_name} is no exception of Python")
+            raise TypeError(f"{record.type_name} is not an exception of Python or fsqueue")
         return cls(*(record.arguments or ()))
 
     def _link(self, exc: BaseException, record: _Record) -> None:
         assign(exc, "__cause__", self._found(record.cause))
         assign(exc, "__context__", self._found(record.context))
-        # Last, because to set a cause also suppresses the context.
+        # Last, because setting a cause also suppresses the context.
         assign(exc, "__suppress_context__", record.suppress_context)
         if record.notes and not hasattr(exc, "__notes__"):
-            # A class with its own __reduce__ seldom thinks of them.
+            # A class with its own __reduce__ usually omits them.
             assign(exc, "__notes__", list(record.notes))
 
     def _found(self, number: int | None) -> BaseException | None:

@@ -1,11 +1,11 @@
-"""Pickling with cloudpickle, without the conversions that it makes silently.
+"""Pickling with cloudpickle, without its silent conversions.
 
 cloudpickle sends an open text file as a `StringIO` with a copy of its text, a `memoryview` as
-`bytes`, and a `WeakSet` whose members nobody holds on the other side, so that it arrives empty.
-Python's own pickle refuses the first two. Such a value arrives as something else and fails later,
-far away, so it is refused here, wherever it is nested.
+`bytes`, and a `WeakSet` whose members nothing else refers to on the other side: it arrives empty.
+Python's own pickle refuses the first two. A converted value would fail later on the other side, so
+this module refuses such values, wherever they are nested.
 
-`sys.stdout`, `sys.stderr` and loggers travel as names: the other side uses its own.
+`sys.stdout`, `sys.stderr` and loggers are sent as names: the other side uses its own.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def _reduce_weak_set(members: weakref.WeakSet[Any]) -> Any:
 
 
 class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
-    """A cloudpickle pickler that refuses what would arrive as something else."""
+    """A cloudpickle pickler that refuses values that would change on the way."""
 
     dispatch_table: ClassVar = ChainMap(
         {
@@ -60,10 +60,10 @@ def dumps(
     protocol: int | None = None,
     buffer_callback: Callable[[pickle.PickleBuffer], Any] | None = None,
 ) -> bytes:
-    """Pickle a value, as `cloudpickle.dumps` does.
+    """Pickle a value like `cloudpickle.dumps`.
 
     Raises:
-        Exception: of any kind, when something in it cannot be pickled.
+        Exception: of any class, if a part of the value cannot be pickled.
     """
     with io.BytesIO() as file:
         Pickler(file, protocol=protocol, buffer_callback=buffer_callback).dump(value)

@@ -1,7 +1,7 @@
-"""Values as JSON, and back: for tasks from whose files nothing is to be unpickled.
+"""Values as JSON, and back: for tasks whose files must not be unpickled.
 
-Only what arrives as it was sent is taken, so no enum, named tuple or number as a key, which
-`json` would turn into something else without a word. One thing differs: tuples become lists.
+Only values that arrive unchanged are accepted: no enums, named tuples or numbers as keys, which
+`json` would convert silently. The one exception: tuples become lists.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ def encode_json(value: Any, what: str, place: Callable[[str], str] = part_at) ->
     Args:
         value: made of dicts with texts as keys, lists, tuples, texts, numbers, booleans and None.
         what: names the value in the error.
-        place: describes where in the value a part is, from its path.
+        place: describes the place of a part, from its path.
 
     Raises:
-        SerializationError: something else is in it; the message names the part.
+        SerializationError: the value contains something else. The message names the part.
     """
     try:
         fault = _fault(value, place)
@@ -47,29 +47,30 @@ def encode_json(value: Any, what: str, place: Callable[[str], str] = part_at) ->
 
 
 def decode_json(data: bytes | memoryview, what: str) -> Any:
-    """What `encode_json` has written, or any other JSON.
+    """The value that `encode_json` wrote, or any other JSON.
 
     Raises:
-        DeserializationError: it is no JSON.
+        DeserializationError: the data is not JSON.
     """
     try:
         return json.loads(bytes(data))
     except (ValueError, RecursionError) as error:
         raise DeserializationError(
-            f"{what} should be JSON and cannot be read: {summary(error)}. Look who has written it."
+            f"{what} should be JSON and cannot be read: {summary(error)}. Check "
+            "which process wrote it."
         ) from error
 
 
 def _fault(value: Any, place: Callable[[str], str], path: str = "") -> str:
-    """What is in a value that JSON does not have, or has in another way; empty if nothing is."""
-    kind = type(value)  # exactly: an enum of texts would arrive as a text
+    """Describe the first part of a value that JSON would lose or change; empty if there is none."""
+    kind = type(value)  # the exact type: an enum of texts would arrive as a text
     if kind in _LEAVES or (kind is float and math.isfinite(value)):
         return ""
     if kind is dict:
         for key in value:
             if type(key) is not str:
                 where = place(path) if path else "a dict"
-                return f"a key of {where} is {reprlib.repr(key)}, and no text"
+                return f"a key of {where} is {reprlib.repr(key)}, not a text"
     parts: Iterable[tuple[Any, Any]]
     if kind is dict:
         parts = value.items()

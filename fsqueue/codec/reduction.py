@@ -1,13 +1,13 @@
-"""How one exception is taken apart and put together again.
+"""Takes one exception apart and rebuilds it.
 
-Pickle calls ``type(exc)(*exc.args)``, which fails, or gives other arguments, for a class whose
-`__init__` does not hand its own arguments on to `super().__init__`. Here the class's `__init__`
-is not called: the builtin base makes the instance, and its arguments and attributes are put back.
-A class with a reducer of its own (`__reduce__`, `copyreg`) is left to it.
+Pickle calls ``type(exc)(*exc.args)``. This fails or gives other arguments for a class whose
+`__init__` does not pass its own arguments to `super().__init__`. This module does not call the
+class's `__init__`: the builtin base creates the instance, and then its arguments and attributes are
+restored. A class with its own reducer (`__reduce__`, `copyreg`) keeps it.
 
-The pickler and the unpickler are private, so that pickling elsewhere in the process stays as it
-is. Other exceptions that an exception holds (members of a group, ``error.original``) are
-replaced by a number: they travel beside it, with their own tracebacks.
+The pickler and the unpickler are private, so that pickling elsewhere in the process does not
+change. Other exceptions that an exception contains (members of a group, ``error.original``) are
+replaced by numbers. They are sent beside it, with their own tracebacks.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ _NOT_STATE = frozenset({BaseException, BaseExceptionGroup})
 
 
 def dump(exc: BaseException, number: Callable[[BaseException], int]) -> bytes:
-    """Pickle an exception together with its class, without its chain and its traceback.
+    """Pickle an exception and its class, without its chain and its traceback.
 
     Args:
         exc: the exception.
         number: gives the number that stands for another exception.
 
     Raises:
-        Exception: of any kind, when something in it cannot be pickled.
+        Exception: of any class, if a part of the exception cannot be pickled.
     """
     with io.BytesIO() as file:
         _Pickler(file, exc, number).dump((type(exc), exc))
@@ -53,14 +53,14 @@ def load(
     """Turn the bytes of `dump` back into an exception.
 
     Args:
-        payload: bytes that `dump` returned, here or in another process.
+        payload: the bytes from `dump`, here or in another process.
         resolve: gives the exception that a number stands for.
-        announce: is told of the instance before its attributes are read, so that exceptions
-            that they lead to can refer back to it.
+        announce: called with the instance before its attributes are read, so that exceptions
+            among them can refer back to it.
 
     Raises:
-        TypeError: unpickling made something else than an instance of the exception's class.
-        Exception: of any kind, when it cannot be unpickled.
+        TypeError: unpickling did not give an instance of the exception's class.
+        Exception: of any class, if it cannot be unpickled.
     """
     with io.BytesIO(payload) as file:
         cls, exc = _Unpickler(file, resolve, announce).load()
@@ -70,7 +70,7 @@ def load(
 
 
 def assign(exc: BaseException, name: str, value: object) -> None:
-    """Set an attribute, also where the class forbids it (a frozen dataclass, for one)."""
+    """Set an attribute even if the class forbids it, as a frozen dataclass does."""
     object.__setattr__(exc, name, value)
 
 
@@ -85,7 +85,7 @@ class _Pickler(Pickler):
     def persistent_id(self, obj: Any) -> int | None:
         if obj is _create:
             return _CREATE
-        # Not isinstance(): a mock says that it is an instance of whatever it stands for.
+        # Not isinstance(): a mock claims to be an instance of the class it stands for.
         if obj is self._root or not issubclass(type(obj), BaseException):
             return None
         return self._number(obj)
@@ -138,26 +138,26 @@ def _reduce(exc: BaseException) -> tuple[Any, ...]:
 
 
 def creation_arguments(exc: BaseException) -> tuple[Any, ...]:
-    """What its builtin base is called with to make an equal one."""
+    """The arguments with which the builtin base creates an equal exception."""
     if isinstance(exc, BaseExceptionGroup):
         # A subclass with its own __new__ has other arguments in `args`.
         return exc.message, exc.exceptions
     if isinstance(exc, OSError) and exc.errno is None:
-        # smtplib, for one, sets `args` past OSError, which would now read an errno from them.
+        # smtplib, for one, sets `args` directly. OSError would now take an errno from them.
         return ()
-    # Not `args`: OSError takes its file names out of them.
+    # Not `args`: OSError removes its file names from them.
     reduced = _builtin_base(type(exc)).__reduce__(exc)
     return tuple(reduced[1])
 
 
 def _members(exc: BaseException) -> Iterator[tuple[str, Any]]:
-    """What an exception keeps outside `__dict__`: slots, and fields such as ``SystemExit.code``."""
+    """The attributes outside `__dict__`: slots, and fields such as ``SystemExit.code``."""
     for base in set(type(exc).__mro__) - _NOT_STATE:
         for name, member in vars(base).items():
             if not _is_field(type(exc), name, member) or not hasattr(exc, name):
                 continue
             value = getattr(exc, name)
-            # A builtin's field that is unset reads as None, but OSError prints a None that is set.
+            # An unset field of a builtin reads as None, but OSError prints a None that was set.
             if value is not None or base.__module__ != "builtins":
                 yield name, value
 
@@ -165,9 +165,9 @@ def _members(exc: BaseException) -> Iterator[tuple[str, Any]]:
 def _is_field(cls: type[BaseException], name: str, member: object) -> bool:
     return (
         isinstance(member, MemberDescriptorType)
-        # A subclass may have put a property of its own in the field's place.
+        # A subclass may have replaced the field with a property.
         and getattr(cls, name, None) is member
-        # Whatever lacked the attribute: not a part of the message.
+        # The object that lacked the attribute is not a part of the message.
         and member is not AttributeError.obj
     )
 

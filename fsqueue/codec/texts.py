@@ -1,13 +1,13 @@
-"""Words about objects that may refuse to be described."""
+"""Texts about objects whose methods may fail."""
 
 from __future__ import annotations
 
 
 def capped(text: str, limit: int) -> str:
-    """Shorten a text to about `limit` characters and make it fit for UTF-8.
+    """Shorten a text to about `limit` characters and make it encodable as UTF-8.
 
-    Both ends stay, because a traceback says the most there. Surrogates, which the name of a
-    file can bring into a message, are written as escapes.
+    Both ends stay, because they matter most in a traceback. Surrogates, which can come from file
+    names, become escapes.
     """
     if len(text) > limit:
         half = limit // 2
@@ -17,16 +17,16 @@ def capped(text: str, limit: int) -> str:
 
 
 def safe_str(value: object) -> str:
-    """``str(value)``, or words about why there is none."""
+    """``str(value)``, or the reason why it fails."""
     try:
-        # str() may answer with an instance of a subclass, whose methods are the user's.
+        # str() can return an instance of a subclass with methods of the user.
         return "".join(str(value))
     except Exception as error:  # noqa: BLE001  __str__ is the user's: it may raise anything
         return f"<str() raised {type(error).__name__}>"
 
 
 def part_at(path: str) -> str:
-    """Where in a value a part is, in words."""
+    """Describe the place of a part in a value."""
     return f"its part {path}"
 
 

@@ -1,13 +1,13 @@
-"""Frames as data, and tracebacks made of them.
+"""Frames as data, and tracebacks made from them.
 
-A traceback made here prints as the original does: file, line, function, and the marks under the
-part of the line that failed. The source line itself is read where the traceback is printed. Of a
-frame's variables nothing is kept.
+A traceback made here prints like the original: file, line, function, and the marks under the part
+of the line that failed. The source line is read where the traceback is printed. The variables of
+frames are not kept.
 
-The frames never ran. Each belongs to a generator that was never started, which is the one way to
-a frame without `f_back`: a frame that ran keeps alive all the frames it was called from, and
-their variables. (tblib raises and catches an error in each frame. Its frames hold their callers,
-and the marks stand at the wrong place.)
+The frames never ran. Each belongs to a generator that was never started. This is the only way to
+create a frame without `f_back`: a frame that ran keeps its calling frames and their variables
+alive. (tblib raises and catches an error in each frame. Its frames refer to their callers, and the
+marks are in the wrong place.)
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _OWN_PACKAGE = __name__.partition(".")[0]
 
 
 class Frame(NamedTuple):
-    """Where one frame of a traceback stood.
+    """The position of one frame of a traceback.
 
     Attributes:
         file: the file name of its code.
@@ -37,8 +37,8 @@ class Frame(NamedTuple):
         module: the name of its module.
         line: the line that was running, from 1.
         end_line: the last line of the expression that was running.
-        column: its first byte in the line, or -1 if that is unknown.
-        end_column: the byte after its last, or -1.
+        column: the first byte of that expression in the line, or -1 if unknown.
+        end_column: the byte after its last one, or -1.
     """
 
     file: str
@@ -51,7 +51,7 @@ class Frame(NamedTuple):
 
 
 def without_own_frames(traceback: TracebackType | None) -> TracebackType | None:
-    """Skip the leading frames that are this package's, unless there are no others."""
+    """Skip the leading frames of this package, unless there are no others."""
     first = traceback
     while first is not None and _module(first.tb_frame).partition(".")[0] == _OWN_PACKAGE:
         first = first.tb_next
@@ -61,7 +61,7 @@ def without_own_frames(traceback: TracebackType | None) -> TracebackType | None:
 def frames_of(traceback: TracebackType | None) -> list[Frame]:
     """The frames of a traceback, outermost first.
 
-    Of more than `MAX_FRAMES` the middle is left out, and a frame that says so stands for it.
+    If there are more than `MAX_FRAMES`, one frame with a note replaces the middle ones.
     """
     entries: list[TracebackType] = []
     while traceback is not None:
@@ -79,7 +79,7 @@ def frames_of(traceback: TracebackType | None) -> list[Frame]:
 
 
 def traceback_from(frames: Sequence[Frame]) -> TracebackType | None:
-    """A traceback that prints as the one that `frames_of` took the frames from."""
+    """A traceback that prints like the one from which `frames_of` took the frames."""
     traceback = None
     for frame in reversed(frames):
         traceback = _traceback(frame, traceback)
@@ -94,9 +94,9 @@ def _frame(entry: TracebackType) -> Frame:
     code = entry.tb_frame.f_code
     names = (code.co_filename, code.co_name, _module(entry.tb_frame))
     file, name, module = (capped(text, _MAX_NAME) for text in names)
-    # CPython has None or 0, against its annotation, for an instruction that belongs to no line.
+    # For an instruction without a line, CPython has None or 0, contrary to its annotation.
     line = max(entry.tb_lineno or 1, 1)
-    # One position for each code unit, and a unit is two bytes.
+    # There is one position per code unit, which has two bytes.
     positions = islice(code.co_positions(), max(entry.tb_lasti, 0) // 2, None)
     match next(positions, None):
         case (int(start), int(end_line), int(column), int(end_column)) if start == line and (
@@ -118,7 +118,7 @@ def _traceback(frame: Frame, following: TracebackType | None) -> TracebackType:
 
 
 def _code_at(frame: Frame) -> CodeType:
-    """The code of a generator function, all of which stands where the frame stood."""
+    """The code of a generator function, with the frame's position for all its parts."""
     tree = ast.parse("def stub(): yield")
     for node in ast.walk(tree):
         if isinstance(node, ast.stmt | ast.expr):

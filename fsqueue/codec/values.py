@@ -1,4 +1,4 @@
-"""Arguments and results as bytes."""
+"""Serializes arguments and results."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ _DUMPS: dict[str, Callable[..., bytes]] = {
     "pickle": pickle.dumps,
 }
 
-# A smaller part of a value is copied in less time than it takes to handle it apart.
+# Copying a smaller part is faster than handling it separately.
 _LARGE = 1 << 18
-# The first line of a file has their sizes.
+# The first line of a file lists their sizes.
 _MOST_BUFFERS = 64
 _BLAME_DEPTH = 8
 _BLAME_WIDTH = 1000
@@ -45,15 +45,16 @@ def encode(
     Args:
         value: the arguments or the result of a call.
         what: names the value in the error, such as ``"The arguments of app.add"``.
-        buffers: takes the memory of large arrays, and of what `uncopied` returned, which then is
-            not copied and must not change before it is written; None copies everything.
-        codec: "cloudpickle", with which lambdas and ``__main__`` classes can travel; "pickle";
-            "json", which has no buffers.
-        place: describes where in the value a part is, from its path, such as ``[1]['b'][0]``;
-            None gives that path.
+        buffers: collects the memory of large arrays and of values from `uncopied`. It is not
+            copied, and must not change before it is written. None copies everything.
+        codec: "cloudpickle", which can send lambdas and ``__main__`` classes; "pickle"; "json",
+            which has no buffers.
+        place: describes the place of a part from its path, such as ``[1]['b'][0]``; None uses the
+            path itself.
 
     Raises:
-        SerializationError: the value, or the part of it that the message names, cannot be written.
+        SerializationError: the value or a part of it cannot be serialized. The message names the
+            part.
     """
     place = place or part_at
     if codec == "json":
@@ -68,16 +69,16 @@ def encode(
     except Exception as error:
         raise SerializationError(
             f"{what} cannot be serialized: {_blame(value, dumps, place)}: {summary(error)}. "
-            "Pass what can be pickled, such as a path instead of an open file."
+            "Pass something that can be pickled, such as a path instead of an open file."
         ) from error
     return data
 
 
 def uncopied(value: Any, codec: str = "cloudpickle") -> Any:
-    """Large bytes in a form that `encode` takes apart and `decode` restores; others as they are.
+    """Large bytes in a form that `encode` writes without a copy; other values unchanged.
 
-    Pickle itself offers no bytes, and to be asked for each object in a value costs too much: so
-    this is for the arguments and results themselves, not for what they hold.
+    Pickle does not pass bytes to its buffer callback, and a check of each object in a value costs
+    too much. So this is for the arguments and results themselves, not for their parts.
     """
     if type(value) is bytes and len(value) >= _LARGE and codec != "json":
         return pickle.PickleBuffer(value)
@@ -93,16 +94,16 @@ def _is_in_band(buffers: list[memoryview], buffer: pickle.PickleBuffer) -> bool:
 
 
 def check_codec(codec: str, what: str, *, unpickles: bool = True) -> None:
-    """Whether a payload may be decoded here, before anything of it is.
+    """Check that a payload may be decoded, before any part of it is.
 
     Args:
-        codec: how it is written, by its header.
-        what: names it in the error.
-        unpickles: pickles are taken.
+        codec: the payload's serializer, from its header.
+        what: names the payload in the error.
+        unpickles: pickles are accepted.
 
     Raises:
-        SpoolVersionError: a newer version of fsqueue has written it.
-        DeserializationError: it is a pickle, where none is taken.
+        SpoolVersionError: a newer version of fsqueue wrote the payload.
+        DeserializationError: it is a pickle, and pickles are not accepted.
     """
     if codec != "json" and codec not in _DUMPS:
         raise SpoolVersionError(
@@ -126,18 +127,18 @@ def decode(
 ) -> Any:
     """Turn the bytes of `encode` back into a value.
 
-    Unpickling runs code that the bytes name: the caller has verified where they come from.
+    Unpickling runs code that the bytes name, so the caller must have verified their origin.
 
     Args:
-        data: bytes that `encode` returned, here or in another process.
+        data: the bytes from `encode`, here or in another process.
         what: names the value in the error, such as ``"The result of 1f-3"``.
-        buffers: what `encode` took apart, in its order; it becomes part of the value.
-        codec: how it is written; see `check_codec`.
-        python: the Python that has written it, such as ``3.12``, if that is known.
+        buffers: the buffers from `encode`, in the same order. They become part of the value.
+        codec: the serializer; see `check_codec`.
+        python: the Python version that wrote the bytes, such as ``3.12``, if known.
 
     Raises:
-        DeserializationError: the bytes are damaged, or need code that is not here.
-        SpoolVersionError: a newer version of fsqueue has written them.
+        DeserializationError: the bytes are damaged, or need code that is missing here.
+        SpoolVersionError: a newer version of fsqueue wrote the bytes.
     """
     check_codec(codec, what)
     if codec == "json":
@@ -154,7 +155,7 @@ def decode(
 
 
 class _OfAnotherPython(pickle.Unpickler):
-    """Refuses byte code: another version's can end the process when it is run."""
+    """Refuses byte code: running that of another Python version can crash the process."""
 
     def find_class(self, module: str, name: str) -> Any:
         if module.startswith("cloudpickle") and name == "_make_function":
@@ -168,18 +169,18 @@ def _advice(error: Exception, python: str) -> str:
     )
     if python in {"", PYTHON}:
         return (
-            f"Make sure that the same packages and the same code, in the same versions, can be "
-            f"imported on both sides.{lacks}"
+            f"Make sure that both sides can import the same packages and the same code, in the "
+            f"same versions.{lacks}"
         )
     return (
         f"Python {python} has written it, and Python {PYTHON} reads it:{lacks} functions and "
-        "classes that travel by value (lambdas, those of a main script) need the same Python on "
-        "both sides, and others the same packages."
+        "classes that are sent by value (lambdas, those of a main script) need the same Python "
+        "on both sides. Others need the same packages."
     )
 
 
 def _blame(value: Any, dumps: Callable[..., bytes], place: Callable[[str], str]) -> str:
-    """Name the innermost part that cannot be pickled alone, and its type."""
+    """Name the innermost part that cannot be pickled by itself, and its type."""
     path = ""
     for _ in range(_BLAME_DEPTH):
         step, part = next(_culprits(value, dumps), ("", None))
@@ -196,7 +197,7 @@ def _culprits(value: Any, dumps: Callable[..., bytes]) -> Iterator[tuple[str, An
 
 
 def _parts(value: Any) -> Iterable[tuple[str, Any]]:
-    # Exact types only: the items of a subclass are what its author says they are.
+    # Exact types only: a subclass can define its items differently.
     if type(value) is dict:
         return [(f"[{reprlib.repr(key)}]", part) for key, part in value.items()]
     if type(value) in {list, tuple}:

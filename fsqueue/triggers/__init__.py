@@ -1,6 +1,6 @@
-"""What makes a task run by itself: ``@app.task(triggers=cron("0 3 * * *"))``.
+"""Triggers run tasks without a caller: ``@app.task(triggers=cron("0 3 * * *"))``.
 
-A trigger only says when, and with which arguments. Workers look after it: see `fsqueue.firing`.
+A trigger defines when the task runs, and its arguments. Workers fire it: see `fsqueue.firing`.
 """
 
 from __future__ import annotations

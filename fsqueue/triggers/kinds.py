@@ -1,4 +1,4 @@
-"""The kinds of triggers, and what happens that they wait for."""
+"""The kinds of triggers, and the occurrences that fire them."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ Provider: TypeAlias = "Given | Callable[[Occurrence], Given] | None"
 Missed = Literal["last", "skip", "all"]
 
 LATE: Final = 60.0
-"""Seconds that a tick may be late; after that it counts as missed."""
+"""Seconds after which a tick that was not fired counts as missed."""
 _MOST_MISSED = 1000
 
 
 class Occurrence(msgspec.Struct, frozen=True):
-    """What has happened, for a function that is given as ``arguments``.
+    """What fired a trigger. A function that is given as ``arguments`` gets one.
 
     Attributes:
-        id: tells it apart from all others that a trigger can have.
-        when: of a cron trigger, the tick, in its time zone; else when it was seen, in UTC.
+        id: identifies the occurrence among all that can fire the trigger.
+        when: for a cron trigger, the tick in its time zone; otherwise the time of detection in UTC.
         event: the event's name.
-        payload: what came with the event.
-        task: the task that has ended.
-        invocation: its invocation's id.
-        state: how it has ended.
-        result: the value that it returned.
-        exception: what it raised, or an `InvocationError` of the queue; of one that has succeeded,
-            why its value cannot be read here.
-        parts: of `all_of`, what has happened for each of its parts, in their order.
+        payload: the event's payload.
+        task: the task of the call that ended.
+        invocation: the id of the call that ended.
+        state: how the call ended.
+        result: the value that the call returned.
+        exception: the exception of the call, or an `InvocationError` of the queue. If the call
+            succeeded, the reason why its value cannot be read here.
+        parts: for `all_of`, the occurrence of each part, in their order.
     """
 
     id: str
@@ -52,10 +52,10 @@ class Occurrence(msgspec.Struct, frozen=True):
 
 
 class Trigger(msgspec.Struct, frozen=True, kw_only=True):
-    """Says when a task is to run. ``a & b``: see `all_of`; ``a | b``: see `any_of`.
+    """A condition that runs a task. ``a & b``: see `all_of`; ``a | b``: see `any_of`.
 
     Attributes:
-        arguments: those of the call, or a function that makes them of an `Occurrence`.
+        arguments: the arguments of the call, or a function that makes them from an `Occurrence`.
     """
 
     arguments: Provider = None
@@ -71,13 +71,13 @@ class Trigger(msgspec.Struct, frozen=True, kw_only=True):
         return any_of(self, other)
 
     def matches(self, occurrence: Occurrence) -> bool:
-        """Whether it is meant by something that has happened."""
+        """Whether the occurrence fires this trigger."""
         del occurrence
         return False
 
 
 class Cron(Trigger, frozen=True):
-    """At the times of a cron expression."""
+    """Fires at the times of a cron expression."""
 
     expression: str
     timezone: str = "UTC"
@@ -87,11 +87,11 @@ class Cron(Trigger, frozen=True):
         return f"cron({self.expression!r}, timezone={self.timezone!r})"
 
     def due(self, after: float, now: float) -> list[float]:
-        """The ticks that are to be fired, the earliest first.
+        """The ticks to fire, earliest first.
 
         Args:
             after: the last tick that was handled, in seconds since the epoch.
-            now: the time.
+            now: the time, in seconds since the epoch.
         """
         from cronsim import CronSim
 
@@ -114,17 +114,17 @@ class Cron(Trigger, frozen=True):
         from cronsim import CronSim
 
         start = datetime.fromtimestamp(int(after), zone(self.timezone))
-        # In an hour that comes twice it takes the second one for the first, which is over.
+        # In an hour that occurs twice, CronSim gives ticks of the first one, which has passed.
         ticks = (tick.timestamp() for tick in CronSim(self.expression, start))
         return next((tick for tick in ticks if tick > after), None)
 
     def at(self, tick: float) -> Occurrence:
-        """What happens at a tick."""
+        """The occurrence of a tick."""
         return Occurrence(str(int(tick)), datetime.fromtimestamp(tick, zone(self.timezone)))
 
 
 class OnEvent(Trigger, frozen=True):
-    """When an event is emitted."""
+    """Fires when an event is emitted."""
 
     name: str
     fits: Callable[[Any], bool] | None = None
@@ -134,20 +134,20 @@ class OnEvent(Trigger, frozen=True):
         return f"on_event({self.name!r}{fits})"
 
     def matches(self, occurrence: Occurrence) -> bool:
-        """Whether it is meant by something that has happened."""
+        """Whether the occurrence fires this trigger."""
         if occurrence.event != self.name:
             return False
         return self.fits is None or bool(self.fits(occurrence.payload))
 
 
 class OnEnd(Trigger, frozen=True):
-    """When a call of another task ends; the base of three."""
+    """Fires when a call of another task ends: the base class of three kinds."""
 
     task: str
 
 
 class OnStatus(OnEnd, frozen=True):
-    """When it ends in one of some states."""
+    """Fires when a call ends in one of the given states."""
 
     states: tuple[State, ...]
 
@@ -155,12 +155,12 @@ class OnStatus(OnEnd, frozen=True):
         return f"on_status({self.task!r}, {', '.join(repr(str(each)) for each in self.states)})"
 
     def matches(self, occurrence: Occurrence) -> bool:
-        """Whether it is meant by something that has happened."""
+        """Whether the occurrence fires this trigger."""
         return occurrence.state in self.states
 
 
 class OnResult(OnEnd, frozen=True):
-    """When it returns a value that fits."""
+    """Fires when a call returns a matching value."""
 
     wanted: Any
 
@@ -169,16 +169,16 @@ class OnResult(OnEnd, frozen=True):
         return f"on_result({self.task!r}, {wanted})"
 
     def matches(self, occurrence: Occurrence) -> bool:
-        """Whether it is meant by something that has happened."""
+        """Whether the occurrence fires this trigger."""
         if occurrence.state is not State.SUCCEEDED or occurrence.exception is not None:
-            return False  # or its value cannot be read here
+            return False  # an exception means that its value cannot be read here
         if callable(self.wanted):
             return bool(self.wanted(occurrence.result))
         return type(occurrence.result) is type(self.wanted) and occurrence.result == self.wanted
 
 
 class OnException(OnEnd, frozen=True):
-    """When it fails with an exception of a class."""
+    """Fires when a call fails with an exception of the given classes."""
 
     classes: tuple[type[BaseException], ...]
 
@@ -186,13 +186,13 @@ class OnException(OnEnd, frozen=True):
         return f"on_exception({self.task!r}, {', '.join(map(name_of, self.classes))})"
 
     def matches(self, occurrence: Occurrence) -> bool:
-        """Whether it is meant by something that has happened."""
+        """Whether the occurrence fires this trigger."""
         failed = occurrence.state is not State.SUCCEEDED
         return failed and isinstance(occurrence.exception, self.classes)
 
 
 class AnyOf(Trigger, frozen=True):
-    """Each time that one of its parts happens."""
+    """Fires each time that one of its parts fires."""
 
     parts: tuple[Trigger, ...]
 
@@ -201,7 +201,7 @@ class AnyOf(Trigger, frozen=True):
 
 
 class AllOf(Trigger, frozen=True):
-    """Once all parts have happened."""
+    """Fires once all of its parts have fired."""
 
     parts: tuple[Trigger, ...]
 
@@ -212,7 +212,7 @@ class AllOf(Trigger, frozen=True):
 
 
 def leaves(trigger: Trigger) -> Iterator[tuple[int | None, Trigger]]:
-    """What must happen for a trigger, each with the number of the part that it stands for."""
+    """The conditions of a trigger, each with the number of the part that it belongs to."""
     if not isinstance(trigger, AllOf):
         yield None, trigger
         return
@@ -222,7 +222,7 @@ def leaves(trigger: Trigger) -> Iterator[tuple[int | None, Trigger]]:
 
 
 def given_by(trigger: Trigger, occurrence: Occurrence) -> tuple[Any, ...] | dict[str, Any]:
-    """The arguments of the call that follows."""
+    """The arguments of the call to publish."""
     provider = trigger.arguments
     if callable(provider):
         return provider(occurrence)
@@ -242,7 +242,7 @@ def zone(name: str) -> tzinfo:
     """A time zone.
 
     Raises:
-        ValueError: there is none of this name.
+        ValueError: there is no time zone with this name.
     """
     from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -253,11 +253,11 @@ def zone(name: str) -> tzinfo:
     except (ZoneInfoNotFoundError, ValueError, TypeError, OSError) as error:
         raise ValueError(
             f"timezone = {name!r}, expected a name of the IANA database, like 'Europe/Berlin'. If "
-            "it is one, this machine has no database: pip install tzdata"
+            "the name is right, this machine lacks the database: pip install tzdata"
         ) from error
 
 
 def name_of(thing: Any) -> str:
-    """``module.name`` of a function or class, or of what a value is."""
+    """``module.name`` of a function or class, or of a value's class."""
     named = thing if hasattr(thing, "__qualname__") else type(thing)
     return f"{named.__module__}.{named.__qualname__}"

@@ -1,4 +1,4 @@
-"""What users write to make triggers, checked where it is written."""
+"""The functions by which users create triggers. They check all arguments."""
 
 from __future__ import annotations
 
@@ -39,18 +39,18 @@ def cron(
     missed: Missed = "last",
     arguments: Provider = None,
 ) -> Trigger:
-    """At the times of a cron expression, by the file server's clock.
+    """Run the task at the times of a cron expression, by the file server's clock.
 
     Args:
         expression: five fields as in Debian's cron, ``minute hour day month weekday``; or six,
             with the second in front.
-        timezone: an IANA name, like ``Europe/Berlin``. Where clocks are set, five-field
-            expressions do what Debian's cron does.
-        missed: what becomes of ticks for which no worker was there for more than a minute:
-            "last" fires the last of them, unless a later one is due by then; "skip" none; "all"
-            each of the last 1000.
-        arguments: of the call: a tuple, a dict by name, ``args(...)``, or a function that makes
-            one of these of an `Occurrence`. By default none.
+        timezone: an IANA name, like ``Europe/Berlin``. When clocks change, five-field
+            expressions behave as in Debian's cron.
+        missed: which ticks to fire that are more than a minute late because no worker was
+            running: "last" fires the last of them, unless a later tick is due by then; "skip"
+            fires none; "all" fires each of the last 1000.
+        arguments: the arguments of the call: a tuple, a dict by name, ``args(...)``, or a
+            function that makes one of these from an `Occurrence`. By default none.
 
     Raises:
         ValueError: the expression, the time zone or the policy is bad.
@@ -76,16 +76,16 @@ def cron(
 def on_event(
     name: str, fits: Callable[[Any], bool] | None = None, *, arguments: Provider = None
 ) -> Trigger:
-    """Each time that ``app.emit(name, payload)`` is called.
+    """Run the task each time that ``app.emit(name, payload)`` is called.
 
     Args:
         name: up to 64 letters, digits, ``-``, ``_`` and ``.``.
-        fits: tells of a payload whether it is meant; by default all are.
+        fits: returns whether a payload fires the trigger; by default every payload does.
         arguments: as for `cron`. By default the payload: a dict as arguments by name, None as no
             argument, anything else as the first argument.
 
     Raises:
-        TypeError: `fits` is no function.
+        TypeError: `fits` is not a function.
         ValueError: the name is bad.
     """
     check_event_name(name)
@@ -97,7 +97,7 @@ def on_event(
 def on_status(
     task: Callable[..., Any] | str, *states: State | str, arguments: Provider = None
 ) -> Trigger:
-    """Each time that a call of another task ends in one of some states.
+    """Run the task each time that a call of another task ends in one of the given states.
 
     Args:
         task: the task, or its name ``module.function``.
@@ -105,8 +105,8 @@ def on_status(
         arguments: as for `cron`.
 
     Raises:
-        TypeError: no task.
-        ValueError: no such state.
+        TypeError: `task` is not a task.
+        ValueError: a state does not exist.
     """
     wanted = []
     for each in states or _ENDS:
@@ -119,16 +119,16 @@ def on_status(
 def on_result(
     task: Callable[..., Any] | str, wanted: Any, *, arguments: Provider = None
 ) -> Trigger:
-    """Each time that another task returns a value that fits.
+    """Run the task each time that a call of another task returns a matching value.
 
     Args:
         task: the task, or its name ``module.function``.
-        wanted: the value itself, if it is a text, bytes, number, bool or None; or a function that
-            tells of a value whether it fits.
+        wanted: the value, if it is a text, bytes, number, bool or None; or a function that returns
+            whether a value matches.
         arguments: as for `cron`; ``lambda occurrence: (occurrence.result,)`` passes the value on.
 
     Raises:
-        TypeError: no task, or neither a function nor such a value.
+        TypeError: `task` is not a task, or `wanted` has another type.
     """
     if not callable(wanted) and not isinstance(wanted, _PLAIN):
         raise TypeError(
@@ -143,17 +143,18 @@ def on_exception(
     *classes: type[BaseException],
     arguments: Provider = None,
 ) -> Trigger:
-    """Each time that a call of another task fails with an exception of some class.
+    """Run the task each time that a call of another task fails with one of the given exceptions.
 
-    After its last retry. What the queue itself has to say counts too, like `WorkerLostError`.
+    The trigger fires after the last retry. Errors of the queue itself, like `WorkerLostError`,
+    count too.
 
     Args:
         task: the task, or its name ``module.function``.
-        classes: by default any exception.
+        classes: classes of exceptions; by default any exception.
         arguments: as for `cron`.
 
     Raises:
-        TypeError: no task, or no class of exceptions.
+        TypeError: `task` is not a task, or a class is not a class of exceptions.
     """
     for each in classes:
         if not (isinstance(each, type) and issubclass(each, BaseException)):
@@ -163,14 +164,14 @@ def on_exception(
 
 
 def any_of(*triggers: Trigger, arguments: Provider = None) -> Trigger:
-    """Each time that one of some triggers fires. ``a | b`` is the same.
+    """Run the task each time that one of several triggers fires. ``a | b`` is the same.
 
     Args:
         triggers: the parts.
-        arguments: for parts that have none of their own.
+        arguments: the arguments for parts without arguments.
 
     Raises:
-        TypeError: a part is no trigger.
+        TypeError: a part is not a trigger.
     """
     parts: list[Trigger] = []
     for each in _checked("any_of", triggers):
@@ -184,14 +185,14 @@ def any_of(*triggers: Trigger, arguments: Provider = None) -> Trigger:
 
 
 def all_of(*triggers: Trigger, arguments: Provider = None) -> Trigger:
-    """Once all of some triggers have fired since the last time. ``a & b`` is the same.
+    """Run the task once all triggers have fired since its last run. ``a & b`` is the same.
 
     Args:
-        triggers: the parts: no `all_of` in an `any_of`, and without arguments of their own.
-        arguments: as for `cron`; `Occurrence.parts` tells what has happened. By default none.
+        triggers: the parts. They must not have arguments, nor be an `any_of` with an `all_of`.
+        arguments: as for `cron`; `Occurrence.parts` has the parts' occurrences. By default none.
 
     Raises:
-        TypeError: a part is no trigger, or none that can be one.
+        TypeError: a part is not a trigger, or cannot be a part.
     """
     parts: list[Trigger] = []
     for each in _checked("all_of", triggers):
@@ -204,17 +205,17 @@ def all_of(*triggers: Trigger, arguments: Provider = None) -> Trigger:
             )
         if any(leaf.arguments is not None for leaf in leaves):
             raise TypeError(
-                f"all_of: its part {part} has arguments of its own; give them to all_of, as "
+                f"all_of: its part {part} has arguments of its own. Give them to all_of: "
                 "all_of(..., arguments=...)"
             )
     return AllOf(tuple(parts), arguments=arguments)
 
 
 def checked(triggers: Trigger | Iterable[Trigger]) -> tuple[Trigger, ...]:
-    """The option ``triggers`` as triggers each of which fires for itself: no `AnyOf`.
+    """The triggers of the option ``triggers``. Each `AnyOf` is split into its parts.
 
     Raises:
-        TypeError: it holds something else.
+        TypeError: the option contains something else.
     """
     given = [triggers] if isinstance(triggers, Trigger) else triggers
     if not hasattr(given, "__iter__"):
@@ -226,7 +227,7 @@ def check_event_name(name: str) -> None:
     """Check the name of an event.
 
     Raises:
-        ValueError: it is bad.
+        ValueError: the name is bad.
     """
     if not isinstance(name, str) or not is_event_name(name):
         raise ValueError(

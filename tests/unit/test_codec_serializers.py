@@ -98,7 +98,7 @@ def test_tuples_become_lists():
     ("value", "words"),
     [
         (b"x", "a value of type builtins.bytes"),
-        ({1: 2}, "a key of a dict is 1, and no text"),
+        ({1: 2}, "a key of a dict is 1, not a text"),
         ({"a": [0, {None: 1}]}, "a key of its part ['a'][1] is None"),
         ({Colour.RED: 1}, "a key of a dict is <Colour.RED"),
         ([1, Colour.RED], "its part [1] of type test_codec_serializers.Colour"),
