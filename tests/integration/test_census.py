@@ -127,7 +127,7 @@ def test_each_state_has_its_list(app, gate):
             State.PENDING: later,
             State.CANCELLED: gone,
         }
-        # What has ended leaves ``running/`` a moment after its outcome is there.
+        # A call leaves ``running/`` a moment after its outcome is there.
         wait_until(lambda: len(list(list_calls(app.store, State.RUNNING))) == 1)
         for state, invocation in wanted.items():
             (found,) = list_calls(app.store, state)

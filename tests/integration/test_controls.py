@@ -1,4 +1,4 @@
-"""What operators ask of a spool: pauses, drains, purges, retries."""
+"""Operators' commands: pauses, drains, purges, retries."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_a_paused_queue_starts_nothing_and_others_go_on(app, tmp_path):
         task(path, "first").get(timeout=20)
         assert controls.pause(app.store, QUEUE) is True
         assert controls.pause(app.store, QUEUE) is False
-        # What was listed before the pause is still served for a while.
+        # Calls that were listed before the pause are still served for a while.
         paused = time.monotonic()
         wait_until(lambda: time.monotonic() > paused + 2 * backlog._FRESH_FOR)
         later = task(path, "later")

@@ -1,4 +1,4 @@
-"""Slots of a fleet, with somebody else at them at the same time."""
+"""Slots of a fleet, while another process takes and frees them."""
 
 from __future__ import annotations
 

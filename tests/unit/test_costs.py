@@ -1,4 +1,4 @@
-"""What steps cost in calls to the filesystem, which is what a file server feels.
+"""The cost of steps in calls to the filesystem, which is the load on a file server.
 
 `test_spool_store.py` has the costs of publishing, claiming, completing and collecting one call.
 """
@@ -39,7 +39,7 @@ def pair(spool):
 
 
 def file_slots(pair, count):
-    """One call in each of so many slots, as if they had been published slowly."""
+    """Put one call into each of `count` slots, as if they had been published slowly."""
     now = pair.store.clock.now()
     paths = []
     for number in range(count):
@@ -117,7 +117,7 @@ def test_a_result_for_others_costs_no_more_than_one_for_its_caller(pair):
     assert [operation.verb for operation in pair.fs.trace] == ["read"]
 
 
-def test_a_call_that_is_pending_already_costs_three_looks_and_no_file(pair):
+def test_a_call_that_is_pending_already_costs_three_checks_and_no_file(pair):
     key = Key("0" * 32)
     for _ in range(2):
         pair.fs.inject()
@@ -128,7 +128,7 @@ def test_a_call_that_is_pending_already_costs_three_looks_and_no_file(pair):
     assert pair.store.withdraw(receipt.path)
 
 
-# -- what bodies say --------------------------------------------------------------------------
+# -- progress and output --------------------------------------------------------------------------
 
 
 def say_nothing():
@@ -168,7 +168,7 @@ def cost_of(pair, function, **options):
     return [operation for operation in trace if operation.verb != "clock"]
 
 
-def test_a_call_that_says_nothing_costs_what_it_always_did(pair, capsys):
+def test_a_call_without_output_costs_nothing_extra(pair, capsys):
     usual = [
         *("rename", "read", "create", "write", "close"),
         *("link", "utime", "unlink", "unlink"),
@@ -209,7 +209,7 @@ def test_slots_are_listed_once_however_many_are_emptied(pair):
     assert len(listed(pair.fs, pair.store.layout.queue(QUEUE))) <= 2 + pair.fs.clock_offset
 
 
-def test_claims_are_counted_and_those_that_others_were_faster_with(pair):
+def test_claims_and_lost_races_are_counted(pair):
     first, second = pair.publish(), pair.publish()
     assert pair.worker.claim(first.path)
     os.rename(second.path, f"{second.path}.taken")
@@ -218,8 +218,8 @@ def test_claims_are_counted_and_those_that_others_were_faster_with(pair):
     os.unlink(f"{second.path}.taken")
 
 
-def test_workers_on_one_slot_seldom_try_what_another_has_taken(pair):
-    """Each goes through a list of its own, of which the others take most."""
+def test_workers_on_one_slot_seldom_try_the_same_call(pair):
+    """Each worker goes through its own list, while the others claim most of it."""
     workers, calls = 4, 400
     slot = pair.store.layout.slot(QUEUE, str(Slot(5, 1.0)))
     pair.fs.make_folders(slot)
@@ -252,7 +252,7 @@ def test_a_new_call_of_higher_priority_waits_for_a_second_at_most(pair):
     assert backlog.next() == f"{urgent}/abcd-999.1"
 
 
-def test_the_state_of_an_own_call_costs_the_same_whatever_the_backlog(pair):
+def test_the_state_of_an_own_call_costs_the_same_with_any_backlog(pair):
     def cost():
         pair.fs.inject()
         assert state_of(pair.store, receipt.invocation_id, hint=receipt.path) is State.PENDING
@@ -266,7 +266,7 @@ def test_the_state_of_an_own_call_costs_the_same_whatever_the_backlog(pair):
         os.unlink(path)
 
 
-def test_a_pending_call_is_found_with_one_look_a_slot(pair):
+def test_a_pending_call_is_found_with_one_check_a_slot(pair):
     paths = file_slots(pair, SLOTS)
     pair.fs.inject()
     assert state_of(pair.store, f"abcd-{SLOTS // 2}") is State.PENDING
@@ -285,21 +285,21 @@ def test_a_call_that_has_left_its_slot_is_found_nevertheless(pair):
     assert state_of(pair.store, receipt.invocation_id, hint=receipt.path) is State.PENDING
 
 
-# -- who waits --------------------------------------------------------------------------------
+# -- waiting --------------------------------------------------------------------------------
 
 
 class StillClock(FaultyFilesystem):
-    """Its clock stands still but for `clock_offset`, so that a slow machine makes no silence."""
+    """Its clock moves only by `clock_offset`, so a slow machine causes no silence."""
 
     def monotonic(self) -> float:
         return self.clock_offset
 
 
 class OnRemoteFiles:
-    """An application whose spool is taken for one on a network filesystem."""
+    """An application that treats its spool as if it were on a network filesystem."""
 
     def __init__(self, root: str, make=FaultyFilesystem) -> None:
-        # The default is a second, with a tenth as many looks.
+        # The default is a second, with a tenth as many polls.
         self.app = FSQueue("costs", root=root, poll_interval=0.1)
         self.fs = make(remote=True)
         self.app._session._store = open_store(root, self.fs)
@@ -363,7 +363,7 @@ def test_a_blocked_caller_lists_its_mailbox_and_no_more(spool, served):
     caller.app.close()
 
 
-def test_a_silent_spool_is_asked_for_its_workers_ever_more_seldom(spool, served):
+def test_a_silent_spool_is_checked_for_workers_at_growing_intervals(spool, served):
     caller = OnRemoteFiles(spool, StillClock)
     client = caller.app._session.client
     caller.app._session.queue("default")
@@ -384,16 +384,23 @@ def test_a_silent_spool_is_asked_for_its_workers_ever_more_seldom(spool, served)
     caller.app.close()
 
 
-# -- taking turns -----------------------------------------------------------------------------
+# -- permits -----------------------------------------------------------------------------
 
 
 def verbs_in_lanes(pair, trace):
     return [op.verb for op in trace if op.path.startswith(pair.store.layout.lanes_folder)]
 
 
-def test_a_turn_costs_eight_calls_and_those_of_others_do_not_matter(pair):
+def test_the_file_operations_of_a_permit(pair):
     lane = "0123456789abcdef-1"
-    enter = ["listdir", "mkdir", "mkdir", "mkdir", "mkdir", "rename"]  # the lane is made first
+    enter = [
+        "listdir",
+        "mkdir",
+        "mkdir",
+        "mkdir",
+        "mkdir",
+        "rename",
+    ]  # the limit's folder is made first
     leave = ["rmdir", "rmdir", "listdir", "rmdir"]
     plain = len(cost_of(pair, say_nothing))
     trace = cost_of(pair, say_nothing, lanes=(lane,))
@@ -401,14 +408,14 @@ def test_a_turn_costs_eight_calls_and_those_of_others_do_not_matter(pair):
     assert len(trace) == plain + len(enter + leave)
     os.makedirs(pair.store.layout.in_lane(f"{lane}0", 1))
     trace = cost_of(pair, say_nothing, lanes=(f"{lane}0",))
-    # Some of its ten places are taken, so it is there and stays.
+    # Some of its ten permits are taken, so its folder exists and stays.
     assert verbs_in_lanes(pair, trace) == [
         *("listdir", "mkdir", "mkdir", "rename"),
         *("rmdir", "rmdir", "listdir"),
     ]
 
 
-def test_upkeep_looks_after_a_hundred_lanes_at_a_time(pair):
+def test_upkeep_recovers_a_hundred_limits_a_round(pair):
     for number in range(250):
         os.mkdir(pair.store.layout.lane(f"{number:016d}-1"))
     upkeep = LimitUpkeep(pair.store)

@@ -1,4 +1,4 @@
-"""What a worker with resources asks the file server for, besides what any worker does."""
+"""The extra requests of a worker with resources to the file server."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ROUNDS = 20
 
 
 class StillClock(FaultyFilesystem):
-    """Its clock stands still but for `clock_offset`."""
+    """Its clock moves only by `clock_offset`."""
 
     def monotonic(self) -> float:
         return self.clock_offset
@@ -46,7 +46,7 @@ def file_call(pair, folder, name="abcd-1.1"):
 
 
 def idle_operations(pair, backlogs):
-    """Those of a worker that looks once a second and has found nothing for a while."""
+    """The operations of a worker that searches once a second and has found nothing for a while."""
     for _ in range(2 * backlog._FULL_SEARCHES):
         pair.fs.clock_offset += 1.1
         assert list(backlogs) == []
@@ -65,14 +65,14 @@ def test_an_idle_worker_with_resources_asks_no_more_than_one_without(remote):
     assert folders == {remote.store.layout.queue(PLAIN), remote.store.layout.pending_folder}
 
 
-def test_a_worker_without_resources_never_looks_at_calls_that_need_some(remote):
+def test_a_worker_without_resources_never_lists_calls_that_need_some(remote):
     path = file_call(remote, NEEDY)
     paths = {operation.path for operation in idle_operations(remote, backlogs_of(remote, None))}
     assert paths == {remote.store.layout.queue(PLAIN)}
     os.unlink(path)
 
 
-def test_needs_that_a_worker_does_not_have_are_not_looked_at(remote):
+def test_needs_that_a_worker_cannot_meet_are_not_listed(remote):
     path = file_call(remote, "app.default.gpu-2")
     other = file_call(remote, "other.default.gpu-1")
     strange = file_call(remote, "app.default.gpu-01")
@@ -82,7 +82,7 @@ def test_needs_that_a_worker_does_not_have_are_not_looked_at(remote):
         os.unlink(each)
 
 
-def test_a_claim_of_a_call_that_needs_something_costs_the_same_whatever_the_backlog(remote):
+def test_claiming_a_call_with_needs_costs_the_same_with_any_backlog(remote):
     def cost(count):
         paths = [file_call(remote, NEEDY, f"abcd-{number}.1") for number in range(1, count + 1)]
         remote.fs.inject()
@@ -97,7 +97,7 @@ def test_a_claim_of_a_call_that_needs_something_costs_the_same_whatever_the_back
     assert cost(1) == cost(400) == ["utime", "listdir"] * 4
 
 
-def test_nothing_is_claimed_for_which_there_is_no_room(remote):
+def test_a_call_whose_resources_are_in_use_is_not_claimed(remote):
     first, second = file_call(remote, NEEDY), file_call(remote, NEEDY, "abcd-2.1")
     budget = ResourcePool(amounts("gpu=1"))
     backlogs = Backlogs(remote.store, {PLAIN: 1.0}, weighted=False, room=budget)

@@ -24,7 +24,7 @@ def observer(pair):
 
 
 def die(pair) -> None:
-    """As the kernel does it for a process that is killed."""
+    """Release the lock, as the kernel does for a process that is killed."""
     pair.client._lock.release()
 
 
@@ -61,8 +61,8 @@ def test_calls_of_a_caller_that_holds_its_lock_are_never_touched(pair, observer)
     assert pair.worker.claim(receipt.path) is not None
 
 
-def test_a_lock_that_was_never_seen_held_says_nothing(pair, observer):
-    """So it is where locks exclude nobody."""
+def test_a_lock_that_was_never_seen_held_proves_nothing(pair, observer):
+    """This is the case where locks do not exclude others."""
     receipt = pair.publish()
     die(pair)
     for _ in range(5):

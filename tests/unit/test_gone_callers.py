@@ -1,4 +1,4 @@
-"""Which callers count as gone, and what is done with what they have left."""
+"""Which callers count as gone, and how their calls and results are removed."""
 
 from __future__ import annotations
 
@@ -67,8 +67,8 @@ def run(pair, claim, body: Callable[[], object]) -> Ending:
         pair.worker.forget(claim.name)
 
 
-def test_a_call_of_a_caller_that_lives_costs_no_request_more(pair):
-    """The look is one into /proc."""
+def test_a_call_of_a_living_caller_costs_no_extra_request(pair):
+    """The check only reads /proc."""
     costs = []
     for caller in (None, ME):
         claim = claimed(pair, caller)
@@ -79,7 +79,7 @@ def test_a_call_of_a_caller_that_lives_costs_no_request_more(pair):
     assert costs[0] == costs[1]
 
 
-def test_a_call_of_a_caller_that_is_gone_costs_a_look_who_waits_for_it_and_a_removal(pair):
+def test_a_call_of_a_caller_that_is_gone_costs_a_check_for_dependents_and_a_removal(pair):
     claim = claimed(pair, GONE)
     pair.store.dependencies.watch()
     pair.fs.inject()
@@ -100,7 +100,7 @@ def test_a_call_runs_unless_its_caller_is_certainly_gone(pair, caller):
     assert pair.store.outcomes.collect(claim.name.invocation_id, keep=False)
 
 
-def test_a_call_that_is_kept_for_everybody_runs_whatever_its_header_says(pair):
+def test_a_kept_call_runs_with_any_header(pair):
     claim = claimed(pair, GONE, keep=True)
     ran = []
     assert run(pair, claim, lambda: ran.append(1)) is Ending.FINISHED
@@ -108,7 +108,7 @@ def test_a_call_that_is_kept_for_everybody_runs_whatever_its_header_says(pair):
     assert pair.store.outcomes.collect(claim.name.invocation_id, keep=False)
 
 
-def test_only_results_that_nobody_can_receive_are_cleared_up(pair):
+def test_only_results_that_no_process_can_receive_are_removed(pair):
     claims = [claimed(pair, GONE), claimed(pair, ME), claimed(pair, GONE, keep=True)]
     for claim, caller in zip(claims, (GONE, ME, None), strict=True):
         assert pair.worker.release(claim)
@@ -127,7 +127,7 @@ def test_only_results_that_nobody_can_receive_are_cleared_up(pair):
 
 
 def unshared(*options: str, script: str) -> str:
-    """What a script prints in namespaces of its own."""
+    """The output of a script in separate namespaces."""
     if sys.platform != "linux" or os.getuid() != 0 or shutil.which("unshare") is None:
         pytest.skip("needs root on Linux")
     done = subprocess.run(
@@ -180,12 +180,12 @@ os.wait()
     assert unshared("--pid", "--fork", script=script) == "False True False"
 
 
-def test_marks_of_processes_that_cannot_be():
+def test_marks_of_impossible_processes():
     assert is_marked_gone("9999999999-1")
     assert is_marked_gone("0-1")
     assert not is_marked_gone(mark_of(os.getpid()))
 
 
-def test_a_process_whose_number_another_one_has_is_gone():
+def test_a_process_whose_pid_was_reused_is_gone():
     assert is_gone(GONE)
     assert not is_gone(ME)

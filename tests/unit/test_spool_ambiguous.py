@@ -1,4 +1,4 @@
-"""Errors that do not tell whether the call they are about was carried out."""
+"""Errors that leave open whether the operation was carried out."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ QUEUE = "default"
 
 
 class Caller:
-    """A client over a filesystem that fails as told."""
+    """A client over a filesystem with injected faults."""
 
     def __init__(self, root: str) -> None:
         self.fs = FaultyFilesystem()

@@ -1,4 +1,4 @@
-"""The first outcome stands, whoever collects it while a late worker publishes."""
+"""The first outcome stands, even if it is collected while a late worker publishes."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_another_handle_collects_and_a_late_worker_publishes(pair, claim, verb, 
 
 
 @pytest.mark.parametrize("code", [errno.EPERM, errno.ENOSPC, errno.ENOENT])
-def test_where_no_link_can_be_made(pair, claim, code):
+def test_collecting_without_links(pair, claim, code):
     store, invocation_id = pair.store, claim.name.invocation_id
     pair.fs.inject(Fault.fail(code, verb="link"))
 

@@ -1,4 +1,4 @@
-"""``durability="power"``: what is on the disk at each moment, told by the calls that were made."""
+"""``durability="power"``: what is on the disk at each moment, judged by the system calls."""
 
 from __future__ import annotations
 

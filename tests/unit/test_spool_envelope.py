@@ -43,7 +43,7 @@ FILES = [DATA, WITH_BUFFERS]
 
 
 def seal(second: bytes, payload: bytes = b"", *, version: int = 1, kind: str = "call") -> bytes:
-    """A file that is whole, whatever it says."""
+    """A complete file with any content."""
     rest = b" %d\n" % len(second + payload) + second + payload
     return f"fsqueue {version} {kind} {digest_of(kind, [rest], b'')}".encode() + rest
 

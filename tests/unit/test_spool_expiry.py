@@ -59,7 +59,7 @@ def test_a_result_that_came_after_the_collection_does_not_outlive_the_outcome(st
     assert other.exists()
 
 
-def test_what_is_being_written_has_a_day(store):
+def test_temporary_files_are_kept_for_a_day(store):
     old, young = put(store, "tmp/a.1", age=DAY + 5), put(store, "tmp/a.2", age=DAY - 5)
     assert expire(store, result_ttl=TTL) == 1
     assert not old.exists()
@@ -102,7 +102,7 @@ def test_nothing_pending_or_running_expires(store):
     assert all(file.exists() for file in files)
 
 
-def test_a_client_that_is_gone_leaves_nothing(store):
+def test_the_files_of_a_client_that_is_gone_are_removed(store):
     put(store, "done/abcd/abcd-1", age=TTL + 5)
     put(store, "clients/abcd.lock", age=TTL + 5)
     put(store, "bell/abcd", age=TTL + 5)
@@ -111,7 +111,7 @@ def test_a_client_that_is_gone_leaves_nothing(store):
         assert os.listdir(f"{store.layout.root}/{folder}") == []
 
 
-def test_a_client_that_lives_keeps_its_mailbox(store):
+def test_a_living_client_keeps_its_mailbox(store):
     store.fs.make_folders(store.layout.mailbox("abcd"))
     lock = store.fs.lock(store.layout.client_lock("abcd"))
     assert lock is not None
@@ -122,7 +122,7 @@ def test_a_client_that_lives_keeps_its_mailbox(store):
     assert not os.path.exists(store.layout.mailbox("abcd"))
 
 
-def test_a_client_that_is_gone_leaves_what_has_not_expired(store):
+def test_outcomes_of_a_client_that_is_gone_stay_until_they_expire(store):
     young = put(store, "done/abcd/abcd-1")
     put(store, "clients/abcd.lock")
     expire(store, result_ttl=TTL)
@@ -132,8 +132,8 @@ def test_a_client_that_is_gone_leaves_what_has_not_expired(store):
 
 @pytest.mark.parametrize("folder", ["tmp", "quarantine", "failed", "done/abcd"])
 @pytest.mark.parametrize("kind", ["folder", "fifo", "link"])
-def test_what_is_no_file_holds_up_nothing(store, folder, kind):
-    """Whatever is set aside lies in quarantine, and may be anything."""
+def test_anything_but_a_file_does_not_stop_expiry(store, folder, kind):
+    """Anything can be set aside and then is in quarantine."""
     odd = pathlib.Path(store.layout.root, folder, "odd")
     odd.parent.mkdir(exist_ok=True)
     if kind == "folder":

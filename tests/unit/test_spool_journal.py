@@ -1,4 +1,4 @@
-"""What workers note of ended attempts, and what statistics read of it."""
+"""The journal of ended attempts, and the statistics from it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ HOUR = 3600.0
 
 
 class Clock(FaultyFilesystem):
-    """Its steady clock stands still but for `clock_offset`."""
+    """Its steady clock moves only by `clock_offset`."""
 
     def monotonic(self) -> float:
         return self.clock_offset
@@ -234,7 +234,7 @@ def test_busy_share_also_of_bodies_that_have_not_ended(store, fs, journal):
     assert worker.busy == pytest.approx(50 / 200)
 
 
-def test_the_window_leaves_out_what_is_older(store, fs, journal):
+def test_older_lines_are_outside_the_window(store, fs, journal):
     journal.add(entry(store))
     journal.flush(ME)
     fs.clock_offset += 400
@@ -249,7 +249,7 @@ def test_the_window_leaves_out_what_is_older(store, fs, journal):
     assert (history.stats().calls, history.totals["t.f"].calls) == (0, 1)
 
 
-def test_a_second_look_reads_what_is_new_and_counts_it_once(store, fs, journal):
+def test_an_update_reads_only_new_lines_and_counts_them_once(store, fs, journal):
     history = History(store, HOUR)
     for number in range(1, 4):
         journal.add(entry(store))
@@ -260,7 +260,7 @@ def test_a_second_look_reads_what_is_new_and_counts_it_once(store, fs, journal):
         fs.clock_offset += 11
 
 
-def test_half_a_line_is_read_when_it_is_whole(store, fs, journal):
+def test_a_partial_line_is_read_when_it_is_complete(store, fs, journal):
     journal.add(entry(store))
     journal.flush(ME)
     path = store.layout.journal_sums(hour_of(store.clock.now()), ME)
@@ -280,7 +280,7 @@ def test_half_a_line_is_read_when_it_is_whole(store, fs, journal):
 
 
 def test_a_month_of_history_costs_nothing(store, fs, journal):
-    """What is read follows from the window; what is kept, from the time to live."""
+    """The window decides what is read, and the time to live decides what is kept."""
 
     def cost():
         fs.inject()
@@ -319,7 +319,7 @@ def test_journals_expire_by_the_hour(store, fs, journal):
     assert os.listdir(store.layout.journal_folder) == []
 
 
-def test_what_is_no_hour_stays(store):
+def test_folders_that_are_not_hours_stay(store):
     for name in ("notes", "2026-13-01T00", "2026-1-1T1", "2026-01-01T0 "):
         os.mkdir(store.layout.journal_hour(name))
     assert expire(store, result_ttl=0.0, journal_ttl=0.0) == 0

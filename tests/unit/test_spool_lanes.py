@@ -1,4 +1,4 @@
-"""Places in lanes, and what stands in their way."""
+"""Permits of concurrency limits, and obstacles in their folders."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def pair(spool):
 
 @pytest.fixture
 def claims(pair):
-    """Claims, as many as one likes."""
+    """A function that makes claims."""
     made = []
 
     def make():
@@ -43,7 +43,7 @@ def claims(pair):
         pair.worker.forget(claim.name)
 
 
-def test_so_many_enter_as_the_name_of_the_lane_says(pair, claims):
+def test_a_limit_admits_as_many_calls_as_its_name_states(pair, claims):
     lanes = pair.store.limits
     first, second = lanes.acquire(LANE, claims()), lanes.acquire(LANE, claims())
     assert {first.number, second.number} == {1, 2}
@@ -60,7 +60,7 @@ def test_so_many_enter_as_the_name_of_the_lane_says(pair, claims):
     assert os.listdir(pair.store.layout.lanes_folder) == []
 
 
-def test_a_place_is_kept_while_its_worker_has_the_call(pair, claims):
+def test_a_permit_is_kept_while_its_worker_holds_the_call(pair, claims):
     claim = claims()
     pair.store.limits.acquire(LANE, claim)
     recover_limits(pair.store)
@@ -71,7 +71,7 @@ def test_a_place_is_kept_while_its_worker_has_the_call(pair, claims):
     os.rename(f"{pair.store.layout.root}/away", claim.path)
 
 
-def test_the_place_of_a_living_process_outlasts_its_worker(pair, claims):
+def test_the_permit_of_a_living_process_outlasts_its_worker(pair, claims):
     claim = claims()
     place = pair.store.limits.acquire(LANE, claim)
     holder = f"{pair.store.layout.in_lane(LANE, 1)}/{place.holder}"
@@ -88,8 +88,8 @@ def test_the_place_of_a_living_process_outlasts_its_worker(pair, claims):
     assert os.listdir(pair.store.layout.lanes_folder) == []
 
 
-def test_a_worker_that_was_taken_for_dead_and_lives_keeps_no_place(pair, claims):
-    """It is suspended: its folder is gone, and its process is there."""
+def test_a_living_worker_that_was_declared_dead_keeps_no_permit(pair, claims):
+    """It is suspended: its folder is gone, but its process exists."""
     claim = claims()
     place = pair.store.limits.acquire(LANE, claim)
     holder = f"{pair.store.layout.in_lane(LANE, 1)}/{place.holder}"
@@ -99,8 +99,8 @@ def test_a_worker_that_was_taken_for_dead_and_lives_keeps_no_place(pair, claims)
     assert os.listdir(pair.store.layout.lanes_folder) == []
 
 
-def test_who_lends_finds_a_call_that_has_come_back_by_a_retry(pair):
-    """It is somebody else's, and waits in a later slot than that in which it was published."""
+def test_a_lender_finds_a_call_that_has_come_back_by_a_retry(pair):
+    """Another process published it, and it waits in a later slot than the original one."""
     store, worker = pair.store, pair.worker
     published = pair.publish().path
     claim = worker.claim(published)
@@ -125,7 +125,7 @@ def test_who_lends_finds_a_call_that_has_come_back_by_a_retry(pair):
     recover_limits(store)
 
 
-def test_a_lane_that_cannot_be_mended_keeps_no_other_from_it(pair):
+def test_a_limit_that_cannot_be_recovered_does_not_stop_the_others(pair):
     layout = pair.store.layout
     lanes = [f"012345678{digit}-1" for digit in "abc"]
     for lane in lanes:
@@ -157,7 +157,7 @@ def test_a_forged_header_leads_nowhere_when_a_cancelled_call_is_dropped(pair):
 
 
 @pytest.mark.parametrize("where", ["", "/1", "/2", "/1/foreign", "/what", "/4.1000000000000~q"])
-def test_what_stands_in_the_way_is_set_aside_or_passed_over(pair, claims, where):
+def test_obstacles_are_set_aside_or_passed_over(pair, claims, where):
     lane = pair.store.layout.lane(LANE)
     path = f"{lane}{where}"
     os.makedirs(os.path.dirname(path), exist_ok=True)
@@ -174,7 +174,7 @@ def test_what_stands_in_the_way_is_set_aside_or_passed_over(pair, claims, where)
 @pytest.mark.parametrize(
     "name", ["abc-1", "0123456789-0", "0123456789-01", "0123456789", "../x-1", "0123456789-1\n"]
 )
-def test_no_lane_has_such_a_name(pair, name):
+def test_invalid_names_of_limits_are_refused(pair, name):
     assert lane_limit(name) == 0
     call = structs.replace(
         pair.store.calls.read(path := pair.publish().path, _name(path))[0], lanes=(name,)
@@ -190,7 +190,7 @@ def _name(path):
     return AttemptName.parse(os.path.basename(path))
 
 
-def test_names_are_what_they_say():
+def test_names_of_waiting_folders_and_holders():
     for lender in ("", "abcdefgh-7"):
         siding = WaitingFolder("4.1000000000000", "app.q", lender)
         assert WaitingFolder.parse(str(siding)) == siding

@@ -81,7 +81,7 @@ def test_a_process_that_is_gone_is_dead_at_once(store, observer, fs):
     assert observer.serving("default") == []
 
 
-def test_a_process_of_this_host_is_not_watched_as_if_it_was_elsewhere(store, observer, fs):
+def test_a_process_of_this_host_is_not_judged_like_one_elsewhere(store, observer, fs):
     record(store)
     observer.discover()
     observer.dead_elsewhere()
@@ -138,7 +138,9 @@ def test_a_former_registration_of_a_process_that_runs_is_dead_after_the_lease(st
     assert list(observer.silent_here()) == ["former"]
 
 
-def test_the_time_that_an_observer_was_suspended_itself_is_no_silence(store, observer, fs, other):
+def test_time_in_which_the_observer_was_suspended_does_not_count_as_silence(
+    store, observer, fs, other
+):
     record(store, pid=other.pid, start=start_of(other.pid))
     observer.discover()
     observer.silent_here()
@@ -160,7 +162,7 @@ def test_a_worker_elsewhere_is_dead_after_the_lease(store, observer, fs):
 
 
 @pytest.mark.parametrize("step", [-7200.0, 0.5, 7200.0])
-def test_any_change_of_the_beat_is_life_whatever_clocks_say(store, observer, fs, step):
+def test_any_change_of_the_beat_is_a_sign_of_life(store, observer, fs, step):
     record(store, boot="elsewhere")
     seconds = 1_000_000.0
     observer.discover()
@@ -171,7 +173,7 @@ def test_any_change_of_the_beat_is_life_whatever_clocks_say(store, observer, fs,
         seconds += step
 
 
-def test_a_lock_seen_held_and_then_free_tells_sooner(store, observer, fs):
+def test_a_lock_seen_held_and_then_free_shows_a_death_earlier(store, observer, fs):
     record(store, boot="elsewhere")
     beat(store, 1.0)
     lock = store.fs.lock(store.layout.worker_lock("w"))
@@ -184,7 +186,7 @@ def test_a_lock_seen_held_and_then_free_tells_sooner(store, observer, fs):
     assert list(observer.dead_elsewhere()) == ["w"]
 
 
-def test_a_free_lock_alone_tells_nothing(store, observer, fs):
+def test_a_free_lock_alone_proves_nothing(store, observer, fs):
     record(store, boot="elsewhere")
     beat(store, 1.0)
     observer.discover()
@@ -213,14 +215,14 @@ def test_a_damaged_record_is_a_worker_by_its_silence(store, observer, fs, conten
     assert list(observer.dead_elsewhere()) == ["w"]
 
 
-def test_a_record_of_another_name_is_not_believed(store, observer):
+def test_a_record_of_another_name_is_ignored(store, observer):
     record(store, start="gone")
     os.rename(store.layout.worker_record("w"), store.layout.worker_record("v"))
     observer.discover()
     assert observer.dead_here() == {}
 
 
-def test_who_has_left_is_forgotten(store, observer):
+def test_workers_that_have_left_are_forgotten(store, observer):
     record(store, start="gone")
     observer.discover()
     os.unlink(store.layout.worker_record("w"))
@@ -243,7 +245,7 @@ def test_a_record_is_read_once(store, observer, fs):
 
 
 class Hanging(FaultyFilesystem):
-    """Its file server is away for a while: the next look at a file's time takes so long."""
+    """Its file server is away for a while, so the next request for a time takes this long."""
 
     outage = 0.0
 
@@ -253,7 +255,7 @@ class Hanging(FaultyFilesystem):
         return super().modified(path)
 
 
-def test_nobody_is_dead_because_the_file_server_was_away(spool):
+def test_no_worker_is_declared_dead_because_the_file_server_was_away(spool):
     fs = Hanging()
     store = open_store(spool, fs)
     observer = Observer(store, heartbeat=HEARTBEAT, lease=LEASE)
@@ -284,7 +286,7 @@ def test_a_pause_of_the_observer_is_no_silence_of_the_others(store, observer, fs
     assert list(observer.dead_elsewhere()) == ["w"]
 
 
-def test_a_file_that_is_missing_stands_still_too(store, observer, fs):
+def test_a_missing_file_counts_as_unchanged(store, observer, fs):
     path = store.layout.upkeep_stamp
     assert observer.unchanged_for(path) == 0
     fs.clock_offset += 3

@@ -59,7 +59,7 @@ def entries(store, key=KEY):
 
 
 def enter(store, *, written=True, number=1, **fields):
-    """What a publisher leaves that dies after the link of its entry."""
+    """Leave the files of a publisher that dies after the link of its entry."""
     call = call_of(store)
     temporary = store.files.write_temporary(envelope.encode(call, [b"x"], store.files.key))
     entry = Entry(KEY.name, call.id, os.path.basename(temporary), call.queue, call.slot, "")
@@ -85,7 +85,7 @@ def test_other_keys_are_others(store):
     assert len(pending(store)) == 2
 
 
-def test_what_is_claimed_withdrawn_or_cancelled_leaves_the_key_free(store):
+def test_a_claimed_withdrawn_or_cancelled_call_frees_its_key(store):
     for end in (
         lambda path: os.rename(path, f"{store.layout.running_folder}/x"),
         store.withdraw,
@@ -98,7 +98,7 @@ def test_what_is_claimed_withdrawn_or_cancelled_leaves_the_key_free(store):
     assert entries(store) == ["3"], "older entries are removed"
 
 
-def test_what_is_pending_again_does_not_count(store):
+def test_a_call_that_is_pending_again_does_not_hold_its_key(store):
     first = publish(store)
     os.rename(first.path, first.path.removesuffix(".1") + ".2")
     assert publish(store).mine
@@ -111,13 +111,13 @@ def test_the_call_of_a_publisher_that_died_is_made_pending(store):
     assert pending(store) == [f"{call.id}.1"]
 
 
-def test_an_entry_whose_call_expired_leaves_the_key_free(store):
+def test_an_entry_whose_call_expired_frees_its_key(store):
     enter(store, written=False)
     assert publish(store).mine
     assert entries(store) == ["2"]
 
 
-def test_a_number_that_others_have_used_up_does_not_count(store):
+def test_an_entry_with_an_outdated_number_is_invalid(store):
     """A publisher listed the entries long ago, when the newest one was 6."""
     for number in (8, 9):
         enter(store, number=number)
@@ -150,8 +150,8 @@ class Met(FaultyFilesystem):
         return super()._call(verb, function, *args, **kwargs)
 
 
-def test_an_entry_stands_whose_call_somebody_has_made_pending(spool):
-    """It was claimed, and another publisher has the next entry, before its own one could look."""
+def test_an_entry_stays_valid_if_another_publisher_made_its_call_pending(spool):
+    """It was claimed, and another publisher added the next entry, before its own one checked."""
     store, other = open_store(spool, Met()), open_store(spool, FaultyFilesystem())
     for each in (store, other):
         each.files.sync_clock()
@@ -170,8 +170,8 @@ def test_an_entry_stands_whose_call_somebody_has_made_pending(spool):
     assert pending(store) == [f"{others[0].id}.1"]
 
 
-def test_an_entry_without_the_one_before_does_not_count(store):
-    """It expired while somebody took over from it."""
+def test_an_entry_without_its_predecessor_is_invalid(store):
+    """It expired while another publisher took over from it."""
     call = enter(store, number=8)
     assert publish(store).mine
     assert f"{call.id}.1" not in pending(store)
@@ -182,7 +182,7 @@ def test_an_entry_without_the_one_before_does_not_count(store):
     [b"", b"fsqueue 1 once", b"\0" * 1000],
     ids=["empty", "truncated", "foreign"],
 )
-def test_a_damaged_entry_is_set_aside_when_the_next_one_stands(store, content):
+def test_a_damaged_entry_is_set_aside_once_the_next_one_is_there(store, content):
     publish(store)
     path = store.layout.once_entry(KEY.name, 1)
     os.unlink(path)
@@ -226,7 +226,7 @@ def test_a_newer_entry_is_left_alone(store):
     assert entries(store) == ["1"]
 
 
-def test_names_that_are_no_numbers_are_passed_over(store):
+def test_names_that_are_not_numbers_are_ignored(store):
     folder = store.layout.once(KEY.name)
     os.makedirs(f"{folder}/lost+found")
     for name in ("0", "01", "x", "9" * 16, "1.reason"):

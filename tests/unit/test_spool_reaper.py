@@ -94,8 +94,8 @@ def changed_after(path: str, last: float) -> float:
     return now if now > last else 0.0
 
 
-def test_what_a_dead_host_may_keep_holds_up_nothing_else(store, client, worker, fs):
-    """What was claimed last it may not have let go yet."""
+def test_the_latest_claims_of_a_dead_host_are_recovered_last(store, client, worker, fs):
+    """The host may still have a hold on these."""
     held = [claim(client, worker) for _ in range(4)]
     latest = 0.0
     for number in (2, 0, 3, 1):
@@ -107,7 +107,7 @@ def test_what_a_dead_host_may_keep_holds_up_nothing_else(store, client, worker, 
     assert opened == [held[number].path for number in (2, 0, 3, 1)]
 
 
-def test_the_last_attempt_is_a_failure_that_says_why(store, client, worker):
+def test_the_last_attempt_fails_with_the_reason(store, client, worker):
     held = claim(client, worker, max_attempts=1)
     reap(store, worker.name, "its process was killed")
     assert pending(store) == []
@@ -171,10 +171,10 @@ def test_a_call_of_another_version_is_left_alone(store, client, worker):
     assert pending(store) == [f"{good.name.invocation_id}.2"]
 
 
-def test_one_call_that_cannot_be_read_holds_up_no_other(store, client, worker, fs):
+def test_a_call_that_cannot_be_read_does_not_stop_the_others(store, client, worker, fs):
     bad, *good = [claim(client, worker) for _ in range(5)]
     fs.inject(Fault.fail(errno.EIO, at=None, verb="read", path=bad.path))
-    with contextlib.suppress(OSError):  # it may say so, when all the others are safe
+    with contextlib.suppress(OSError):  # it may raise, once all the others are safe
         reap(store, worker.name, "killed")
     assert pending(store) == sorted(f"{held.name.invocation_id}.2" for held in good)
     fs.inject()

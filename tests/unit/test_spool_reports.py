@@ -1,4 +1,4 @@
-"""Progress and output on disk: what is written, what is read of anything that stands there."""
+"""Progress and output on disk: what is written, and what is read of any file found there."""
 
 import os
 import socket
@@ -62,7 +62,7 @@ def test_a_file_of_a_group_has_its_mode(tmp_path):
     assert os.stat(tmp_path / "file").st_mode & 0o777 == 0o660
 
 
-def test_growing_ends_where_something_else_stands(tmp_path, monkeypatch):
+def test_nothing_but_a_regular_file_grows(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     fs = Filesystem()
     put("secret", b"secret")
@@ -159,7 +159,7 @@ def test_progress_comes_back(store):
         b'{"done":1,"message":"' + b"x" * 10_000,
     ],
 )
-def test_what_is_no_report_is_none(store, data):
+def test_an_invalid_report_is_none(store, data):
     put(store.layout.progress(NAME), data)
     assert read_progress(store.files, NAME) is None
 
@@ -174,7 +174,7 @@ def test_a_forged_report_is_shown_as_far_as_it_goes(store):
     assert read_progress(store.files, NAME).fraction is None
 
 
-def test_what_is_no_file_says_nothing(store, tmp_path):
+def test_anything_but_a_file_reads_as_no_output(store, tmp_path):
     put(tmp_path / "secret", b'{"done":1}')
     for make in (
         os.mkfifo,
@@ -247,7 +247,7 @@ def test_output_expires_like_a_result(store):
 # -- errors of the shared directory ---------------------------------------------------------------
 
 
-def test_output_that_has_expired_meanwhile_begins_anew(store):
+def test_output_that_has_expired_meanwhile_starts_again(store):
     report = Report(store, NAME)
     report.add_output("one ")
     report.flush()
@@ -257,7 +257,7 @@ def test_output_that_has_expired_meanwhile_begins_anew(store):
     assert read_output(store.files, NAME) == b"two"
 
 
-def test_an_error_is_said_once_and_made_up_for(store, pair, caplog):
+def test_an_error_is_logged_once_and_the_output_is_written_later(store, pair, caplog):
     from fsqueue.testing import Fault
 
     report = Report(store, NAME)

@@ -55,7 +55,7 @@ def test_costs_when_the_slot_and_the_mailbox_are_there(pair):
     assert [operation.verb for operation in fs.trace] == ["read", "unlink"]
 
 
-def test_claiming_costs_the_same_whatever_the_backlog(pair):
+def test_claiming_costs_the_same_with_any_backlog(pair):
     def cost() -> int:
         pair.fs.inject()
         origin = Backlog(pair.store, QUEUE).next()
@@ -139,7 +139,7 @@ def test_a_slot_that_was_removed_is_made_again(pair):
     assert os.path.exists(pair.publish().path)
 
 
-def test_what_is_no_slot_is_passed_over(pair):
+def test_folders_that_are_not_slots_are_ignored(pair):
     pair.fs.make_folders(pair.store.layout.slot(QUEUE, "lost+found"))
     pair.fs.create(f"{pair.store.layout.queue(QUEUE)}/README", [])
     receipt = pair.publish()
@@ -156,7 +156,7 @@ def test_a_skipped_call_is_left_alone(pair):
 # -- moves ------------------------------------------------------------------------------------
 
 
-def test_an_outcome_is_kept_for_others_if_told_so(pair):
+def test_an_outcome_is_kept_for_others_on_request(pair):
     receipt = pair.publish(keep=True)
     pair.complete(pair.worker.claim(receipt.path))
     data = pair.store.outcomes.collect(receipt.invocation_id, keep=True)
@@ -183,7 +183,7 @@ class Interrupted(FaultyFilesystem):
 
 
 @pytest.mark.parametrize("before", [1, 2, 3, 4])
-def test_no_look_finds_what_a_late_worker_publishes_after_the_collection(pair, before):
+def test_no_reader_finds_what_a_late_worker_publishes_after_the_collection(pair, before):
     receipt = pair.publish(keep=True)
     claim = pair.worker.claim(receipt.path)
     pair.complete(claim)
@@ -242,7 +242,7 @@ def test_a_call_is_not_lost_when_its_slot_is_removed_on_another_host(spool):
     assert not store.files.move(temporary, f"{slot}/abcd-2.1")
 
 
-def test_failed_calls_stay_for_a_look(pair):
+def test_failed_calls_can_be_inspected(pair):
     receipt = pair.publish()
     claim = pair.worker.claim(receipt.path)
     pair.complete(claim, State.FAILED)
@@ -259,8 +259,8 @@ def test_a_call_that_is_given_back_is_the_same_attempt(pair):
     assert pair.worker.claim(receipt.path) == claim
 
 
-def test_who_meets_a_cancelled_call_of_another_version_ends_it_by_its_name(pair):
-    """Whoever cancelled it has died."""
+def test_a_cancelled_call_of_another_version_is_ended_by_its_name(pair):
+    """The process that cancelled it has died."""
     path = pair.publish().path
     os.unlink(path)
     with open(f"{path}x", "wb") as file:
@@ -322,7 +322,7 @@ def test_a_call_of_another_spool_is_refused(pair, spool):
     ],
 )
 def test_a_call_that_names_no_folder_of_the_spool_is_refused(pair, queue, slot):
-    """Whoever requeues it would follow the name, or put it where nobody looks."""
+    """A requeue would follow the name, or put it where no worker finds it."""
     receipt = pair.publish()
     claim = pair.worker.claim(receipt.path)
     call, payload = pair.store.calls.read_claimed(claim)
@@ -363,11 +363,11 @@ def test_a_worker_tries_one_name_once_at_a_time(pair):
     assert pair.worker.claims == [claim]
 
 
-def test_a_worker_that_was_taken_for_dead_claims_nothing(pair):
+def test_a_worker_that_was_declared_dead_claims_nothing(pair):
     receipt = pair.publish()
     os.rmdir(pair.store.layout.running(pair.worker.name))
     assert not pair.worker.is_registered()
-    with pytest.raises(OSError, match="declared dead"):  # not as if somebody else was faster
+    with pytest.raises(OSError, match="declared dead"):  # and not as if another worker was faster
         pair.worker.claim(receipt.path)
     assert os.path.exists(receipt.path)
 
@@ -375,7 +375,7 @@ def test_a_worker_that_was_taken_for_dead_claims_nothing(pair):
 # -- opening ----------------------------------------------------------------------------------
 
 
-def test_all_who_open_agree_about_the_spool(spool):
+def test_all_openers_agree_on_the_spool(spool):
     assert open_store(spool).files.info == open_store(spool).files.info
 
 
@@ -393,7 +393,7 @@ def test_a_damaged_spool_is_a_clear_error(spool):
             open_store(spool)
 
 
-def test_a_root_that_cannot_be_made_is_a_clear_error(tmp_path):
+def test_a_root_that_cannot_be_created_is_a_clear_error(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(SpoolError, match="FSQUEUE__ROOT"):
         open_store(tmp_path / "file" / "root")

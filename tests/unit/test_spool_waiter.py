@@ -84,7 +84,7 @@ class HangsOnce(FaultyFilesystem):
                 self.clock_offset = 1000.0
 
 
-def test_who_looks_again_after_a_look_that_hung(spool):
+def test_polling_continues_after_a_poll_that_hung(spool):
     waiting = Waiting(spool, fs=HangsOnce())
     future = waiting.waiter.watch(f"{ME}-1")
     wait_until(lambda: waiting.fs.clock_offset)
@@ -108,7 +108,7 @@ def test_an_outcome_of_another_client_pending_or_kept(waiting):
     waiting.waiter.watch(f"{OTHER}-2").result(PATIENCE)
 
 
-def test_who_cancels_is_forgotten(waiting):
+def test_a_cancelled_wait_is_forgotten(waiting):
     future = waiting.waiter.watch(f"{ME}-1")
     assert future.cancel()
     wait_until(lambda: not waiting.waiter._waiting)
@@ -130,7 +130,7 @@ def test_an_abandoned_outcome_that_has_come_is_removed(waiting):
     assert not waiting.fs.exists(waiting.store.layout.done(f"{ME}-1"))
 
 
-def test_the_end_is_an_error_for_who_still_waits(waiting):
+def test_closing_fails_the_waits_that_are_left(waiting):
     future = waiting.waiter.watch(f"{ME}-1")
     waiting.waiter.close()
     for late in (future, waiting.waiter.watch(f"{ME}-2")):
@@ -167,7 +167,7 @@ def test_a_long_mailbox_is_not_listed_at_each_ring(spool):
     wait_until(lambda: len(waiting.waiter._arrived) == _LONG_LISTING)
     before = waiting.fs.count("listdir")
     for _ in range(50):
-        waiting.waiter._quick = True  # whatever the last look took
+        waiting.waiter._quick = True  # even if the last poll was slow
         waiting.waiter._ring()
     # Those of the polls, whose pauses grow.
     assert waiting.fs.count("listdir") - before < 25
@@ -181,7 +181,7 @@ def test_a_long_mailbox_is_not_listed_at_each_ring(spool):
     waiting.clear()
 
 
-def test_silence_is_told_once_if_the_answer_is_enough(waiting):
+def test_silence_is_reported_once_if_the_callback_returns_true(waiting):
     waiting.waiter.watch(f"{ME}-1")
     assert waiting.silences == 0
     waiting.waiter._silent_since -= 5
@@ -192,7 +192,7 @@ def test_silence_is_told_once_if_the_answer_is_enough(waiting):
     assert waiting.silences == 1
 
 
-def test_nobody_looks_when_nobody_waits(waiting):
+def test_there_is_no_polling_without_waits(waiting):
     waiting.arrive(f"{ME}-1")
     waiting.waiter.watch(f"{ME}-1").result(PATIENCE)
     wait_until(lambda: not waiting.waiter._waiting)

@@ -1,4 +1,4 @@
-"""A worker's own presence in the spool."""
+"""A worker's registration in the spool."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_a_worker_that_lives_keeps_its_name(store, worker):
     assert os.listdir(store.layout.running_folder) == [name]
 
 
-def test_a_worker_that_was_taken_for_dead_begins_anew_and_leaves_nothing(store, worker):
+def test_a_worker_that_was_declared_dead_registers_again_and_leaves_no_files(store, worker):
     former = worker.name
     os.rmdir(store.layout.running(former))
     worker.keep_alive()
@@ -45,13 +45,13 @@ def test_a_worker_that_was_taken_for_dead_begins_anew_and_leaves_nothing(store, 
     assert kinds == {(worker.name, ".json"), (worker.name, ".lock"), (worker.name, ".beat")}
 
 
-def test_an_observer_forgets_who_has_left(store):
+def test_an_observer_forgets_workers_that_have_left(store):
     observer = Observer(store, heartbeat=1.0, lease=3.0)
     store.fs.make_folders(store.layout.running("gone-1-abcdef"))
     observer.discover()
     observer.dead_elsewhere()
     assert observer._observations
-    os.unlink(store.layout.worker_lock("gone-1-abcdef"))  # left by the look whether it is held
+    os.unlink(store.layout.worker_lock("gone-1-abcdef"))  # made by the check whether it is held
     os.rmdir(store.layout.running("gone-1-abcdef"))
     observer.discover()
     assert not observer._observations
@@ -63,7 +63,7 @@ def test_without_a_bell_there_is_polling(store):
         assert not heard
 
 
-# -- what a host keeps of the files that it has read ------------------------------------------
+# -- the hold of a host on files that it has read ------------------------------------------
 
 
 @pytest.fixture(params=[True, False], ids=["remote", "local"])
@@ -77,7 +77,7 @@ def let_go(pair):
 
 
 def test_a_call_that_runs_for_long_is_let_go_once(pair):
-    """So a reaper need not wait until the server has given up this host."""
+    """So a reaper need not wait until the server has given up on this host."""
     claim = pair.worker.claim(pair.publish().path)
     pair.fs.inject()
     pair.worker.keep_alive()
