@@ -26,7 +26,8 @@ from sweep import (
     work,
     worker_of,
 )
-from sweep_operations import KEY, Operation, present_client, publish_by_client
+from sweep_operations import Operation
+from sweep_steps import KEY, present_client, publish_by_client
 
 from fsqueue.spool.format.names import AttemptName
 from fsqueue.spool.store.body_reports import Progress, drop_progress, write_progress

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from msgspec import structs
 from sweep import ARGUMENTS, BODY, CLIENT, ID, MAX_ATTEMPTS, Stage, call_of, outcome_of, worker_of
-from sweep_operations import Operation, check_nothing_left, reap_other, run_body
+from sweep_operations import Operation
+from sweep_steps import check_nothing_left, reap_other, run_body
 
 from fsqueue.spool.disk.identity import this_process
 from fsqueue.spool.format.names import AttemptName

@@ -25,7 +25,7 @@ from sweep import (
     in_child,
     worker_of,
 )
-from sweep_operations import _Impatient
+from sweep_steps import _Impatient
 
 from fsqueue.runner.attempt.context import WorkerContext
 from fsqueue.runner.attempt.execute import Ending, execute

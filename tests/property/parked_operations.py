@@ -17,7 +17,8 @@ from sweep import (
     move_what_is_parked,
     outcome_of,
 )
-from sweep_operations import Operation, cancel_found, check_cancelled
+from sweep_operations import Operation
+from sweep_steps import cancel_found, check_cancelled
 
 from fsqueue.spool.format.names import AttemptName
 

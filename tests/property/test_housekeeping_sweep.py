@@ -22,7 +22,8 @@ from sweep import (
     worker_of,
 )
 from sweep_checks import dying_stages
-from sweep_operations import Operation, collect, delivered
+from sweep_operations import Operation
+from sweep_steps import collect, delivered
 
 from fsqueue.errors import SpoolError
 from fsqueue.spool.store.opening import open_store

@@ -23,7 +23,8 @@ from sweep import (
     work,
 )
 from sweep_checks import fresh_stages, steps
-from sweep_operations import OPERATIONS, claim, keep_alive
+from sweep_operations import OPERATIONS
+from sweep_steps import claim, keep_alive
 
 from fsqueue.spool.worker.expiry import expire
 from fsqueue.spool.worker.reaper import reap

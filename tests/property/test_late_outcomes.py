@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from sweep import BODY, CLIENT, ID, LATE, OWN, Stage, outcome_of, work
-from sweep_operations import complete, give_back
+from sweep_steps import complete, give_back
 
 from fsqueue.spool.format.states import State
 from fsqueue.spool.worker.reaper import reap
