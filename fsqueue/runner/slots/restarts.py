@@ -34,7 +34,7 @@ class Restarts:
 
     @property
     def allowed(self) -> bool:
-        """Whether the pause is over.
+        """Whether the pause has ended.
 
         Raises:
             FSQueueError: another attempt is useless.

@@ -61,11 +61,11 @@ class SlotProcess:
         self._budget = budget
         self.pipe, theirs = multiprocessing.Pipe()
         self.resource_pipe: Connection | None = None
-        counter: Connection | None = None
+        their_resource_pipe: Connection | None = None
         try:
             if budget is not None:
-                self.resource_pipe, counter = multiprocessing.Pipe()
-            self._process = server.process(slot_main.serve, (setup, theirs, counter))
+                self.resource_pipe, their_resource_pipe = multiprocessing.Pipe()
+            self._process = server.process(slot_main.serve, (setup, theirs, their_resource_pipe))
             with in_existing_workdir(), held_back():
                 self._process.start()
         except BaseException:
@@ -73,8 +73,8 @@ class SlotProcess:
             raise
         finally:
             theirs.close()  # so that the pipe reports end-of-file when the process ends
-            if counter is not None:
-                counter.close()
+            if their_resource_pipe is not None:
+                their_resource_pipe.close()
         self.pid = self._process.pid or 0
         self._start = start_of(self.pid)
         # The pipe alone is not enough: a process that a body has forked may hold it open.
