@@ -59,7 +59,9 @@ class Settings(msgspec.Struct, kw_only=True):
         ]
     ] = None
     dev_mode_force_sync_tasks: Annotated[bool, _doc("run every task in the calling thread")] = False
-    runner: Final[Annotated[RunnerKind, _doc("what the slots of a worker are")]] = "thread"
+    runner: Final[Annotated[RunnerKind, _doc("kind of a worker's slots: threads or processes")]] = (
+        "thread"
+    )
     concurrency: Final[
         Annotated[
             Count | None, _doc("calls that a worker runs at once; unset: by its number of CPUs")

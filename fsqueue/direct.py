@@ -107,10 +107,13 @@ class _Direct:
         patience = self._patience
         call = _BlockingCall(
             self._task.prepared(args, kwargs, keep=False),
-            lambda made, wait: (made.delivery, made.delivery.fetch(deadline_of(patience), wait)),
+            lambda made, wait: (
+                made.pending_result,
+                made.pending_result.fetch(deadline_of(patience), wait),
+            ),
         )
-        delivery, content = shielded(call.run, call.give_up)
-        return delivery.open(content, None)
+        pending_result, content = shielded(call.run, call.give_up)
+        return pending_result.open(content, None)
 
     @property
     def _patience(self) -> float | None:

@@ -32,21 +32,21 @@ class Invocation(Generic[R_co]):
         id: names the call in every process of the spool.
     """
 
-    def __init__(self, delivery: PendingResult, member: int | None = None) -> None:
-        self.id = delivery.id if member is None else f"{delivery.id}:{member}"
-        self._delivery = delivery
+    def __init__(self, pending_result: PendingResult, member: int | None = None) -> None:
+        self.id = pending_result.id if member is None else f"{pending_result.id}:{member}"
+        self._pending_result = pending_result
         self._member = member
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.id}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return (given, (self.get(),)) if self._delivery.is_cached else reference(self)
+        return (given, (self.get(),)) if self._pending_result.is_cached else reference(self)
 
     @property
-    def delivery(self) -> PendingResult:
+    def pending_result(self) -> PendingResult:
         """The pending result of its file. The calls of a batch share one."""
-        return self._delivery
+        return self._pending_result
 
     def then(
         self,
@@ -79,7 +79,7 @@ class Invocation(Generic[R_co]):
         Raises:
             UnknownInvocationError: it is not in this spool.
         """
-        return self._delivery.state(self._member)
+        return self._pending_result.state(self._member)
 
     def done(self) -> bool:
         """Whether the call has ended, so that `get` does not block.
@@ -109,12 +109,12 @@ class Invocation(Generic[R_co]):
             Exception: what the body raised, or an `InvocationError` of the queue.
         """
         deadline = deadline_of(timeout)
-        value: R_co = self._delivery.value(self._member, deadline, wait)
+        value: R_co = self._pending_result.value(self._member, deadline, wait)
         return value
 
     async def async_result(self) -> R_co:
         """The return value, without blocking the event loop. Cancelling it leaves the call."""
-        value: R_co = await self._delivery.async_value(self._member)
+        value: R_co = await self._pending_result.async_value(self._member)
         return value
 
     @property
@@ -126,7 +126,7 @@ class Invocation(Generic[R_co]):
         Any process with write access to the spool can have written it: escape control characters
         before you show it on a terminal.
         """
-        return self._delivery.output()
+        return self._pending_result.output()
 
     @property
     def reported(self) -> Progress | None:
@@ -134,7 +134,7 @@ class Invocation(Generic[R_co]):
 
         None if it has reported nothing, and after it has ended. For a batch, the latest report.
         """
-        return self._delivery.reported()
+        return self._pending_result.reported()
 
     def cancel(self) -> bool:
         """Cancel the call: its callers get `CancelledError`. False if it had already ended.
@@ -146,7 +146,7 @@ class Invocation(Generic[R_co]):
         Raises:
             UnknownInvocationError: it is not in this spool.
         """
-        return self._delivery.cancel()
+        return self._pending_result.cancel()
 
     def abandon(self, *, stop: bool = False) -> None:
         """Abandon the call: it does not run, or its result is dropped.
@@ -154,7 +154,7 @@ class Invocation(Generic[R_co]):
         Args:
             stop: stop the body if it is running.
         """
-        self._delivery.abandon(stop=stop)
+        self._pending_result.abandon(stop=stop)
 
 
 class InlineInvocation(Invocation[R]):
@@ -309,8 +309,8 @@ class InvocationGroup(Generic[R_co]):
             description: text in front of the bar.
         """
         with self.bar(description):
-            for delivery in _deliveries(self._invocations):
-                delivery.wait()
+            for pending_result in _pending_results(self._invocations):
+                pending_result.wait()
         return self
 
     async def async_results(self) -> AsyncIterator[R_co]:
@@ -352,13 +352,13 @@ def _called(
     return task(first, *args, **kwargs)
 
 
-def _deliveries(invocations: Iterable[Invocation[Any]]) -> dict[PendingResult, int]:
+def _pending_results(invocations: Iterable[Invocation[Any]]) -> dict[PendingResult, int]:
     """The pending results of calls, each with its number of calls. Inline calls have none."""
     found: dict[PendingResult, int] = {}
     for each in invocations:
-        delivery = getattr(each, "_delivery", None)
-        if delivery is not None:
-            found[delivery] = found.get(delivery, 0) + 1
+        pending_result = getattr(each, "_pending_result", None)
+        if pending_result is not None:
+            found[pending_result] = found.get(pending_result, 0) + 1
     return found
 
 
@@ -368,7 +368,7 @@ def bar_of(
     """A block with a progress bar on the terminal that counts the calls that have ended."""
     from fsqueue.results.progress_bar import bar
 
-    return bar(_deliveries(invocations), description)
+    return bar(_pending_results(invocations), description)
 
 
 @contextlib.contextmanager

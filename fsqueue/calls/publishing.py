@@ -250,13 +250,15 @@ class Publisher:
             from fsqueue.calls.deduplication import check_content
 
             check_content(self._task, settings, once, receipt.content, receipt.invocation_id)
-        delivery = self._delivery(
+        pending_result = self._pending_result(
             receipt, settings, lanes, keep=keep, shared=once is not None, members=members
         )
-        delivery.deferred = bool(parent)
-        return [Invocation(delivery, index if members else None) for index in range(len(calls))]
+        pending_result.deferred = bool(parent)
+        return [
+            Invocation(pending_result, index if members else None) for index in range(len(calls))
+        ]
 
-    def _delivery(
+    def _pending_result(
         self,
         receipt: Receipt,
         settings: CallSettings,
@@ -361,4 +363,4 @@ def _encode(
         if codec == "json":
             value = replaced(value, marked_if_invocation)
         data = encode(value, what, buffers, codec=codec, place=place)
-    return data, tuple(dict.fromkeys(each.delivery for each in met)) if met else ()
+    return data, tuple(dict.fromkeys(each.pending_result for each in met)) if met else ()

@@ -50,5 +50,5 @@ def marked_if_invocation(value: Any) -> Any:
         return [marked_if_invocation(each) for each in value]
     if not isinstance(value, Invocation):
         return value
-    here = isinstance(value, InlineInvocation) or value.delivery.is_cached
+    here = isinstance(value, InlineInvocation) or value.pending_result.is_cached
     return value.get() if here else mark(value)

@@ -88,9 +88,9 @@ class PendingResult:
         cls, session: Session, invocation_id: str, content: Content, *, unpickles: bool
     ) -> PendingResult:
         """The result of a finished call, from the bytes of its outcome."""
-        delivery = cls(session, invocation_id, unpickles=unpickles)
-        delivery._data, delivery._collected = content, True
-        return delivery
+        pending_result = cls(session, invocation_id, unpickles=unpickles)
+        pending_result._data, pending_result._collected = content, True
+        return pending_result
 
     def state(self, member: int | None) -> State:
         """The state of a call.

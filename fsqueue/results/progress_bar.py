@@ -19,19 +19,19 @@ _ASKED = 50
 
 
 @contextlib.contextmanager
-def bar(deliveries: Mapping[PendingResult, int], description: str = "") -> Iterator[None]:
+def bar(pending_results: Mapping[PendingResult, int], description: str = "") -> Iterator[None]:
     """A block with a progress bar on standard error that counts the calls that have ended.
 
     A running call counts by the fraction that it has reported.
 
     Args:
-        deliveries: the pending results, each with its number of calls.
+        pending_results: the pending results, each with its number of calls.
         description: text in front of the bar.
     """
-    if not deliveries or sys.stderr is None or not sys.stderr.isatty():
+    if not pending_results or sys.stderr is None or not sys.stderr.isatty():
         yield
         return
-    shown = _Bar(deliveries, description)
+    shown = _Bar(pending_results, description)
     shown.start()
     try:
         yield
@@ -40,12 +40,12 @@ def bar(deliveries: Mapping[PendingResult, int], description: str = "") -> Itera
 
 
 class _Bar:
-    def __init__(self, deliveries: Mapping[PendingResult, int], description: str) -> None:
+    def __init__(self, pending_results: Mapping[PendingResult, int], description: str) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-        self._deliveries = deliveries
-        self._total = sum(deliveries.values())
+        self._pending_results = pending_results
+        self._total = sum(pending_results.values())
         self._progress = Progress(
             TextColumn("{task.description}", markup=False),
             BarColumn(),
@@ -71,7 +71,7 @@ class _Bar:
         self._progress.stop()
 
     def _run(self) -> None:
-        arrivals = {each: each.arrival() for each in self._deliveries}
+        arrivals = {each: each.arrival() for each in self._pending_results}
         rounds = 0
         partly, said = 0.0, ""
         try:
@@ -86,7 +86,7 @@ class _Bar:
                 arrival.cancel()
 
     def _show(self, arrivals: Mapping[PendingResult, Any], partly: float, said: str) -> None:
-        ended = sum(count for each, count in self._deliveries.items() if arrivals[each].done())
+        ended = sum(count for each, count in self._pending_results.items() if arrivals[each].done())
         self._progress.update(
             self._task,
             completed=min(self._total, ended + partly),
@@ -98,7 +98,7 @@ class _Bar:
         """The progress of the running calls, in calls, and one of their messages."""
         from fsqueue.spool.store.body_reports import read_progress, reporting_attempts
 
-        awaited = {each.id: each for each in self._deliveries if not arrivals[each].done()}
+        awaited = {each.id: each for each in self._pending_results if not arrivals[each].done()}
         if not awaited:
             return 0.0, ""
         store = next(iter(awaited.values())).store

@@ -33,7 +33,7 @@ def reheaded(store, path, kind, payload=None, **changes):
 
 
 def file_of(app, invocation):
-    return invocation._delivery._hint
+    return invocation._pending_result._hint
 
 
 def test_call_before_task_before_setting(make_app, monkeypatch):
