@@ -32,14 +32,13 @@ _GROWTH = 1.3
 # of the time. The rest is at most the poll interval, because the poll may have hung.
 _QUICK_POLL = 0.0005
 _REST = 4
-# Seconds for which further rings are ignored after a ring for an outcome that no caller waits for.
+# Seconds for which rings are ignored after a ring for an outcome that no caller waits for.
 _DEAF_FOR = 0.002
 # If the last listing had this many outcomes, and at most a few are awaited, these are checked by
 # name before a listing: the results of a fan-out arrive in another order than they are awaited.
 _LONG_LISTING = 50
 _FEW = 4
-# Seconds of silence after which `on_silence` runs. The interval then grows, since each check reads
-# the state of all workers from the file server.
+# Seconds of silence before `on_silence` runs, which asks the file server for all workers.
 _SILENCE = 3.0
 _LONGEST_SILENCE = 60.0
 # Seconds after which listening is tried again if it failed.
@@ -61,8 +60,7 @@ class Waiter:
         client: the client whose mailbox belongs to this process.
         events: listen to the client's bell.
         poll_interval: longest pause between two polls, in seconds.
-        on_silence: called when nothing came for a few seconds, and then at growing intervals,
-            until it returns True.
+        on_silence: called at growing intervals while nothing comes, until it returns True.
     """
 
     def __init__(
@@ -136,10 +134,7 @@ class Waiter:
         return invocation_id in self._arrived
 
     def collected(self, invocation_id: str) -> None:
-        """Record that an outcome has left the mailbox.
-
-        Other callers that wait for it are woken, and find it in its new place.
-        """
+        """Wake the other waits for an outcome that left the mailbox; they find where it went."""
         with self._mutex:
             self._arrived.discard(invocation_id)
             futures = self._waiting.pop(invocation_id, [])
@@ -173,8 +168,6 @@ class Waiter:
             thread.join()
         for invocation_id in abandoned:
             self._remove(invocation_id)
-
-    # -- without a thread ---------------------------------------------------------------
 
     def wait(self, arrival: Future[None], timeout: float | None) -> None:
         """Wait for a future of `watch`, and poll in this thread if the waiter's own cannot run.
@@ -233,8 +226,8 @@ class Waiter:
         """Handle a ring of the bell. Polling here, in the bell's thread, saves a thread switch."""
         self._news = True
         if not self._should_poll():
-            # Any later `watch` triggers a poll, because there is news. In a busy moment, such as
-            # when this process publishes a group, several rings are handled as one.
+            # A later `watch` triggers a poll, as there is news. In a busy moment, such as the
+            # publication of a group, several rings are handled as one.
             self._closing.wait(_DEAF_FOR)
             return
         if self._quick and self._polling.acquire(blocking=False):

@@ -76,7 +76,7 @@ class Files:
 
         Raises:
             SpoolReplacedError: it holds another spool.
-            OSError: it holds none at the moment, for example because it is not mounted.
+            OSError: it holds none, for example because it is not mounted at the moment.
         """
         check_spool(self.fs, self.layout, self.info.id)
 
@@ -130,8 +130,8 @@ class Files:
     def listed(self, folder: str, *, fresh: bool = False, limit: int | None = None) -> list[str]:
         """Names in a folder; none if it cannot be listed, which is logged once.
 
-        This is for walks over many folders, so that one closed or damaged folder does not stop
-        them. Do not use it where "empty" and "cannot be listed" must be distinguished.
+        A closed or damaged folder must not stop a walk over many folders. Do not use this where
+        "empty" and "cannot be listed" must be distinguished.
         """
         try:
             return self.fs.names(folder, fresh=fresh, limit=limit)

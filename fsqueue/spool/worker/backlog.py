@@ -224,7 +224,7 @@ class Needs:
         return found
 
 
-class NeedyBacklog:
+class ResourceBacklog:
     """The pending attempts of one queue, including those that need resources.
 
     One order of service holds for all of them. Calls whose resources are not free now are the
@@ -240,12 +240,12 @@ class NeedyBacklog:
         self._store, self._queue, self._needs = store, queue, needs
         self._mutex = threading.Lock()
         self._plain = Backlog(store, queue)
-        self._needy: dict[str, tuple[Backlog, Amounts]] = {}
+        self._with_needs: dict[str, tuple[Backlog, Amounts]] = {}
         self._empty_searches = 0
 
     @property
     def _all(self) -> list[Backlog]:
-        return [self._plain, *(backlog for backlog, _ in list(self._needy.values()))]
+        return [self._plain, *(backlog for backlog, _ in list(self._with_needs.values()))]
 
     def next(self) -> str | None:
         """Path of an attempt to try; None if nothing is due whose resources are free."""
@@ -254,13 +254,13 @@ class NeedyBacklog:
             # So it sends the file server no more requests than a worker without resources.
             alternate = self._store.fs.remote and self._empty_searches > _FULL_SEARCHES
             odd = self._empty_searches % 2 == 1
-            origin = self._next(plain=not alternate or not odd, needy=not alternate or odd)
+            origin = self._next(plain=not alternate or not odd, with_needs=not alternate or odd)
             self._empty_searches = 0 if origin else self._empty_searches + 1
             return origin
 
-    def _next(self, *, plain: bool, needy: bool) -> str | None:
+    def _next(self, *, plain: bool, with_needs: bool) -> str | None:
         reserved: set[str] = set()
-        for slot, _, backlog, needed in self._heads(plain=plain, needy=needy):
+        for slot, _, backlog, needed in self._heads(plain=plain, with_needs=with_needs):
             if reserved.isdisjoint(needed):
                 if self._needs.room.has(needed):
                     return backlog.next()
@@ -268,13 +268,13 @@ class NeedyBacklog:
                     reserved.update(needed)
         return None
 
-    def _heads(self, *, plain: bool, needy: bool) -> list[tuple[str, str, Backlog, Amounts]]:
+    def _heads(self, *, plain: bool, with_needs: bool) -> list[tuple[str, str, Backlog, Amounts]]:
         """The head of each folder's backlog, in order of service, as slot, folder and needs."""
         members = [("", self._plain, NONE)] if plain else []
         first = self._plain.peek() if plain else ""
-        if needy and not self._plain.paused:
+        if with_needs and not self._plain.paused:
             self._discover()
-            members += [(folder, *each) for folder, each in self._needy.items()]
+            members += [(folder, *each) for folder, each in self._with_needs.items()]
         heads = [
             (slot, folder, backlog, needed)
             for folder, backlog, needed in members
@@ -284,8 +284,8 @@ class NeedyBacklog:
 
     def _discover(self) -> None:
         found = self._needs.folders(self._queue)
-        known = self._needy
-        self._needy = {
+        known = self._with_needs
+        self._with_needs = {
             folder: known.get(folder) or (Backlog(self._store, folder, temporary=True), needed)
             for folder, needed in found.items()
         }
@@ -305,8 +305,8 @@ class NeedyBacklog:
         times = [self._plain.next_due]
         if not self._plain.paused:
             # Calls whose resources are in use are tried when these become free.
-            needy = list(self._needy.values())
-            times += [each.next_due for each, needed in needy if self._needs.room.has(needed)]
+            with_needs = list(self._with_needs.values())
+            times += [each.next_due for each, needed in with_needs if self._needs.room.has(needed)]
         return min(times)
 
     def defer(self, origin: str) -> None:
@@ -340,10 +340,10 @@ class Backlogs:
         room: Room | None = None,
     ) -> None:
         self._needs = None if room is None else Needs(store, room)
-        self._backlogs: dict[str, Backlog | NeedyBacklog] = {
+        self._backlogs: dict[str, Backlog | ResourceBacklog] = {
             queue: Backlog(store, queue)
             if self._needs is None
-            else NeedyBacklog(store, queue, self._needs)
+            else ResourceBacklog(store, queue, self._needs)
             for queue in weights
         }
         self._weights = weights
