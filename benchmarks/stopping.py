@@ -71,7 +71,7 @@ def main():
     most, longest = f"+{MOST_GROWTH:g} MB", f"{LONGEST_STOP:g} s"
     table.add_row(grown, f"{growth:+.2f} MB", most, verdict(met=growth <= MOST_GROWTH))
     table.add_row("stop after that", f"{stop:.3f} s", longest, verdict(met=stop < LONGEST_STOP))
-    table.add_row("calls it says it gives back", str(lines), "0", verdict(met=not lines))
+    table.add_row("calls that it logs as given back", str(lines), "0", verdict(met=not lines))
     console = Console()
     console.print(table)
     console.print(machine.sentence(about))

@@ -1,4 +1,4 @@
-"""Runs `fsqueue doctor`, and looks at what it leaves."""
+"""Runs `fsqueue doctor`, and lists the files that it leaves."""
 
 import json
 import os
@@ -8,7 +8,7 @@ import sys
 from support import files_under
 
 EXIT_CODES = {"ok": 0, "weak": 1, "bad": 2}
-# A busy machine may be slow, which is not what these tests are about.
+# Findings that depend on how busy the machine is, which these tests do not check.
 OF_THE_MACHINE = {"latency", "space", "filesystem"}
 
 
@@ -17,7 +17,7 @@ def command(root, *arguments):
 
 
 def diagnose(root, *arguments):
-    """Run it to its end; returns the report, the exit code having been checked."""
+    """Run the command, check its exit code, and return the report."""
     done = subprocess.run(
         command(root, "--json", *arguments),
         stdin=subprocess.DEVNULL,
@@ -43,14 +43,14 @@ def one(findings, name):
 
 
 def weaknesses(findings):
-    """Names of findings that are not ok, whatever the machine is busy with."""
+    """Names of the findings that are not ok, except those that depend on the machine."""
     return {name for name, verdict in verdicts(findings).items() if verdict != "ok"} - (
         OF_THE_MACHINE
     )
 
 
 def snapshot(root):
-    """All files, with what would tell that one was touched, read or replaced by another."""
+    """All files, with the data that changes if a file is touched, linked or replaced."""
     found = {}
     for path in files_under(root):
         status = os.lstat(os.path.join(root, path))

@@ -1,4 +1,4 @@
-"""What all commands have in common: finding, loading and interrupting them; durations."""
+"""Behaviour of all commands: finding, loading and interrupting them; durations."""
 
 import json
 import signal

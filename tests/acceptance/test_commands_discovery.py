@@ -1,4 +1,4 @@
-"""Which application and which spool a command takes, and what it says if there is none."""
+"""How a command finds its application and its spool, and its errors if there is none."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""What bodies say, as the commands show it: real processes on one spool."""
+"""Output and progress of bodies, as the commands show them: real processes on one spool."""
 
 import contextlib
 import json
@@ -74,7 +74,9 @@ def test_after_a_kill_the_report_goes_and_the_output_stays(site, kind):
     marks = site.folder("die")
     call = site.tasks.chat_and_die(marks.folder)
     (pid,) = marks.wait_for_starts(1)
-    wait_until(lambda: call.output == "attempt 1\n" and call.reported, "it says something")
+    wait_until(
+        lambda: call.output == "attempt 1\n" and call.reported, "its first output and progress"
+    )
     assert site.names("progress") == [f"{call.id}.1"]
     second = first if kind == "process" else site.worker(kind, 1).wait_for_start()
     os.kill(pid, signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""Commands that look, submit and wait, as a user gives them: real processes on one spool."""
+"""Commands that inspect, submit and wait, as a user gives them: real processes on one spool."""
 
 import contextlib
 import json

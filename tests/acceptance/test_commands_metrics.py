@@ -41,13 +41,13 @@ def samples(text):
 
 
 def test_the_text_is_open_metrics(served):
-    def look():
+    def read():
         done = served.fsqueue("metrics")
         assert (done.returncode, done.stderr) == (exits.OK, "")
         return samples(done.stdout)
 
     found = wait_until(
-        lambda: (seen := look()).get(("fsqueue_recent_calls", "failed", "tasks.reject")) and seen,
+        lambda: (seen := read()).get(("fsqueue_recent_calls", "failed", "tasks.reject")) and seen,
         "the failed call",
     )
     assert found["fsqueue_up",] == 1
@@ -56,7 +56,7 @@ def test_the_text_is_open_metrics(served):
     assert found["fsqueue_recent_calls", "other", "tasks.square"] >= 1
     assert found["fsqueue_pending_calls", "acceptance.default", "due"] == 0
     assert found["fsqueue_recent_run_seconds", "0.5", "tasks.square"] > 0
-    # What grows only until journals expire is no counter.
+    # A number that shrinks when journals expire is not a counter.
     assert not [name for name, *_ in found if name.endswith("_total")]
 
 

@@ -166,7 +166,7 @@ def test_a_missing_directory(tmp_path):
     assert not missing.exists()
 
 
-def test_nobody_comes(root):
+def test_no_other_host_comes(root):
     done = subprocess.run(
         command(root, "--peer", "--wait", "1"), capture_output=True, text=True, check=False
     )
@@ -176,7 +176,7 @@ def test_nobody_comes(root):
 
 
 class Running:
-    """A doctor in the background, with its partner."""
+    """A doctor in the background, with its second process."""
 
     def __init__(self, root, *arguments, before=(), **options):
         self.popen = subprocess.Popen(
@@ -243,7 +243,7 @@ def test_a_signal_leaves_nothing(root, start, number, text):
     assert not any(map(alive, pids))
 
 
-def test_its_partner_clears_up_when_it_is_killed(root, start):
+def test_the_second_process_clears_up_when_the_first_is_killed(root, start):
     doctor = start(root, "--peer")
     doctor.wait_for("waiting")
     doctor.popen.kill()
@@ -259,7 +259,7 @@ def partners(pid):
 
 
 def pair_of(root, start):
-    """Two who have met: the one in whose workspace they work, and the other one."""
+    """Two doctors that have met: first the one in whose workspace they work."""
     pair = [start(root, "--peer") for _ in range(2)]
     for each in pair:
         each.wait_for("together")
@@ -292,7 +292,7 @@ def test_a_peer_that_ends_early_is_noticed(root, start, number, why, leads):
 def test_three_come_and_two_of_them_meet(root, start):
     trio = [start(root, "--peer", "--wait", "8") for _ in range(3)]
     codes = sorted([each.ends() and each.popen.returncode for each in trio])
-    assert codes[-1] == 2, "the third finds nobody"
+    assert codes[-1] == 2, "the third finds no other host"
     assert codes[:2] != [2, 2]
     assert nothing_left(root)
 
@@ -302,7 +302,7 @@ def test_three_come_and_two_of_them_meet(root, start):
 @pytest.mark.skipif(shutil.which("unshare") is None, reason="unshare is not installed")
 @pytest.mark.timeout(150)
 def test_two_mounts_whose_caches_are_stale(tmp_path, start):
-    """Each has a kernel's cache of its own, that is believed for minutes, and locks of its own."""
+    """Each mount has its own locks, and its own cache, which it trusts for minutes."""
     disk = tmp_path / "disk"
     (disk / "queue").mkdir(parents=True, mode=0o700)
     with contextlib.ExitStack() as stack:

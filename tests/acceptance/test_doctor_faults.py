@@ -1,4 +1,4 @@
-"""The whole examination on filesystems that are bad in one way, as its first process sees them."""
+"""The whole examination, where the filesystem of the first process has one fault."""
 
 import errno
 import os
@@ -87,7 +87,7 @@ def test_a_directory_where_nothing_can_be_made(root):
     assert report.settings == []
 
 
-def test_a_peer_that_fails_says_so_before_it_goes(root):
+def test_a_peer_that_fails_reports_it_before_it_leaves(root):
     fault = Fault.fail(errno.ESTALE, verb="fstat", path="/together/clock-")
     fs = FaultyFilesystem([fault], remote=True)
     with subprocess.Popen(

@@ -58,7 +58,7 @@ def failed(app, tmp_path):
     return invocation
 
 
-# -- looking --------------------------------------------------------------------------------
+# -- inspecting -----------------------------------------------------------------------------
 
 
 def test_status(app, fsqueue, in_json):
@@ -248,9 +248,9 @@ def test_results(app, failed, fsqueue, in_json):
             "state": "succeeded",
             "value": shown,
         }
-    said = fsqueue("result", failed.id, expect=exits.NEGATIVE)
-    assert said.stdout == ""
-    assert "ConnectionError: run 1" in said.stderr
+    done = fsqueue("result", failed.id, expect=exits.NEGATIVE)
+    assert done.stdout == ""
+    assert "ConnectionError: run 1" in done.stderr
     assert in_json("result", failed.id, expect=exits.NEGATIVE)["failure"]["message"] == "run 1"
 
 
@@ -295,8 +295,8 @@ def test_retry_one(app, failed, fsqueue, in_json):
 
 def test_retry_all(app, failed, fsqueue, in_json):
     assert in_json("retry", "--all-failed", "--task", "other.task")["retried"] == {}
-    said = fsqueue("retry", "--all-failed", "--task", "integration.sample_tasks.fail_before")
-    assert said.stdout.startswith(f"{failed.id} runs again as ")
+    done = fsqueue("retry", "--all-failed", "--task", "integration.sample_tasks.fail_before")
+    assert done.stdout.startswith(f"{failed.id} runs again as ")
     with working(app):
         wait_until(lambda: not in_json("list", "--state", "pending")["calls"])
 
@@ -330,8 +330,8 @@ def test_a_queue_that_is_not_there_or_not_clear(app, make_app, fsqueue):
     other = make_app("u")
     other.task(sample_tasks.add)(1)
     for name in ("nope", "t.nope", "default", "../../etc"):
-        said = fsqueue("pause", name, expect=exits.NOT_FOUND).stderr
-        assert "t.default, u.default" in said
+        done = fsqueue("pause", name, expect=exits.NOT_FOUND).stderr
+        assert "t.default, u.default" in done
 
 
 def test_purge(app, fsqueue, in_json):
@@ -376,8 +376,8 @@ def test_config_tells_sources(fsqueue, in_json, monkeypatch, spool):
 
 
 def test_a_spool_that_is_not_there_is_not_made(fsqueue, spool, tmp_path):
-    said = fsqueue("status", expect=exits.NOT_FOUND).stderr
-    assert f"no spool in {spool}" in said
+    done = fsqueue("status", expect=exits.NOT_FOUND).stderr
+    assert f"no spool in {spool}" in done
     assert fsqueue("config").exit_code == 0
     assert not list(tmp_path.iterdir())
 
@@ -397,5 +397,5 @@ def test_flags_have_twins_in_the_environment(app, fsqueue, monkeypatch, spool):
 
 
 def test_app_and_root_exclude_each_other(fsqueue):
-    said = fsqueue("status", "--app", "tasks:app", expect=exits.USAGE).stderr
-    assert "--app or --root, not both" in said
+    done = fsqueue("status", "--app", "tasks:app", expect=exits.USAGE).stderr
+    assert "--app or --root, not both" in done

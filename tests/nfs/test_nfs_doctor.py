@@ -8,7 +8,7 @@ import pytest
 from support import wait_until
 
 RACES = ("rename race", "link race", "create race")
-# How full the lab's disk is, and how busy this machine, is not what these tests are about.
+# These depend on how full the lab's disk is and how busy this machine is, which is not tested here.
 OF_THE_MACHINE = {"latency", "space"}
 
 
@@ -22,10 +22,10 @@ class Doctor:
         )
 
     def wait_for(self, text):
-        def said():
+        def has_reported():
             return text in self.job.stderr or self.job.poll() is not None
 
-        wait_until(said, timeout=100, what=text)
+        wait_until(has_reported, timeout=100, what=text)
         assert text in self.job.stderr, self.job.stderr
 
     def refused(self):
@@ -111,7 +111,7 @@ def test_two_clients(site, doctor, record_property):
             assert facts["here"] + facts["there"] == facts["names"] > 0
         for kind in ("flock", "fcntl"):
             assert one(report["between"], f"{kind} lock")["facts"]["excludes"]
-        # A client that was told that there is no such name believes it for half a minute.
+        # A client that once heard that a name does not exist believes so for half a minute.
         assert one(report["between"], "sees exists")["facts"]["missed"] > 0
     for finding in reports[0]["between"]:
         record_property(finding["name"], finding["measured"])

@@ -1,4 +1,4 @@
-"""What the doctor makes of mount tables and of figures."""
+"""The doctor's findings and advice, from mount tables and from figures."""
 
 import tomllib
 

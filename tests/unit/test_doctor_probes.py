@@ -1,4 +1,4 @@
-"""The probes on filesystems that are bad in one way."""
+"""The probes on filesystems with one fault."""
 
 import errno
 import os

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 @app_option
 @root_option
 @yes_option
-@flag("--dry-run", help="Only say what would be done.")
+@flag("--dry-run", help="Only print what would be done.")
 @json_option
 def command(
     queue: str, app: str | None, root: Path | None, yes: bool, dry_run: bool, as_json: bool

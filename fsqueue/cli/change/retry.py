@@ -38,7 +38,7 @@ def command(
     """Run failed calls again, as new calls.
 
     Prints the id of each new call. The failed call keeps its outcome, and a caller that has seen
-    the failure is not told. Of a batch, all calls run again.
+    the failure does not learn of the retry. Of a batch, all calls run again.
     """
     with open_target(app, root) as target:
         if bool(invocation_ids) == all_failed or (task and not all_failed):

@@ -57,8 +57,8 @@ def command(
     The task needs the option capture_output. Workers write the output twice a second. If a call
     prints more than 1 MiB, the middle is cut out. The calls of a batch share one output.
 
-    The output is text that anybody who can write into the spool may have written. Control
-    characters are shown as Python escapes.
+    Anyone who can write into the spool may have written this text. Control characters are shown as
+    Python escapes.
     """
     from fsqueue.spool.format.names import AttemptName
     from fsqueue.spool.store.body_reports import latest_output, read_output

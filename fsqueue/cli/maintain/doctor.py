@@ -59,8 +59,8 @@ _INDENT = " " * 7
 def command(root: str, peer: bool, wait: float, as_json: bool) -> None:
     """Check whether a directory is fit to be a spool.
 
-    Also prints the settings that suit it. The command makes files in a folder of its own there and
-    removes them again. It does not touch a spool that is already there.
+    Also prints the settings that suit it. The command makes files in a folder there and removes
+    them again. It does not touch a spool that is already there.
 
     Exit code: 0 if the directory is fit, 1 if it is fit with weak points, 2 if it is unfit or
     could not be examined.

@@ -31,7 +31,7 @@ def command(
 
     That is results, failed calls, quarantined files, journals and what crashes have left behind.
     Workers do the same every few minutes. Files in tmp/ are kept for at least a day, because
-    somebody may still be writing them.
+    another process may still be writing them.
     """
     from fsqueue.spool.worker.expiry import expire_by_kind
 
