@@ -6,15 +6,12 @@
 from __future__ import annotations
 
 import os
-import threading
-import time
 
 import pytest
 from msgspec import structs
 from spool_pair import QUEUE, opened_pair
-from support import wait_until
 
-from fsqueue import FSQueue, current_invocation
+from fsqueue import current_invocation
 from fsqueue.codec import encode
 from fsqueue.runner.attempt import reporting
 from fsqueue.runner.attempt.context import WorkerContext
@@ -23,12 +20,13 @@ from fsqueue.spool.format.names import AttemptName, Slot
 from fsqueue.spool.format.states import State
 from fsqueue.spool.store.deduplication import Key
 from fsqueue.spool.store.lookup import state_of
-from fsqueue.spool.store.opening import open_store
 from fsqueue.spool.worker.backlog import Backlog, Backlogs
 from fsqueue.spool.worker.limit_upkeep import LimitUpkeep
-from fsqueue.testing import NAME_VERBS, FaultyFilesystem
+from fsqueue.testing import NAME_VERBS
 
 BATCH = 100
+
+
 SLOTS = 50
 
 
@@ -128,7 +126,7 @@ def test_a_call_that_is_pending_already_costs_three_checks_and_no_file(pair):
     assert pair.store.withdraw(receipt.path)
 
 
-# -- progress and output --------------------------------------------------------------------------
+# -- progress and output ----------------------------------------------------------------------
 
 
 def say_nothing():
@@ -285,106 +283,7 @@ def test_a_call_that_has_left_its_slot_is_found_nevertheless(pair):
     assert state_of(pair.store, receipt.invocation_id, hint=receipt.path) is State.PENDING
 
 
-# -- waiting --------------------------------------------------------------------------------
-
-
-class StillClock(FaultyFilesystem):
-    """Its clock moves only by `clock_offset`, so a slow machine causes no silence."""
-
-    def monotonic(self) -> float:
-        return self.clock_offset
-
-
-class OnRemoteFiles:
-    """An application that treats its spool as if it were on a network filesystem."""
-
-    def __init__(self, root: str, make=FaultyFilesystem) -> None:
-        # The default is a second, with a tenth as many polls.
-        self.app = FSQueue("costs", root=root, poll_interval=0.1)
-        self.fs = make(remote=True)
-        self.app._session._store = open_store(root, self.fs)
-
-    def looks(self, folder: str, count: int) -> None:
-        wait_until(lambda: len(listed(self.fs, folder)) >= count, what=f"{count} looks")
-
-
-@pytest.fixture
-def served(spool):
-    """An application with a worker that has backed off, as there is nothing to do."""
-    served = OnRemoteFiles(spool)
-    runner = served.app.make_runner()
-    thread = threading.Thread(target=runner.run)
-    thread.start()
-    queue = served.app.store.layout.queue("costs.default")
-    served.looks(queue, 20)
-    yield served
-    runner.stop_runner_loop()
-    thread.join()
-    served.app.close()
-
-
-def test_an_idle_worker_touches_and_lists_its_queue_and_beats(served):
-    served.fs.inject()
-    began = time.monotonic()
-    wait_until(lambda: time.monotonic() - began >= 2.5)
-    took = time.monotonic() - began
-    trace = list(served.fs.trace)
-    queue = served.app.store.layout.queue("costs.default")
-    of_queue = [operation.verb for operation in trace if operation.path == queue]
-    assert of_queue.count("listdir") >= 10
-    assert len(of_queue) <= 2 * of_queue.count("listdir") + 1
-    # Its beat, the beats of others and the shared upkeep: 13 every two seconds, all at once.
-    assert len(trace) - len(of_queue) <= 13 * (took / 2 + 1)
-
-
-def test_a_blocked_caller_lists_its_mailbox_and_no_more(spool, served):
-    caller = OnRemoteFiles(spool)
-    session = caller.app._session
-    client = session.client
-    receipt = client.publish(
-        client.new_id(), "t.f", "costs.other", [b""], max_attempts=1, keep=True
-    )
-    session.queue("default")
-    waiting = client.waiter.watch(receipt.invocation_id)
-    mailbox = client.store.layout.mailbox(client.name)
-    caller.looks(mailbox, 20)
-    caller.fs.inject()
-    caller.looks(mailbox, 10)
-    looks = len(listed(caller.fs, mailbox))
-    workers = caller.app.store.layout.workers_folder
-    asked = len(listed(caller.fs, workers))
-    # A touch and a listing each, as a cached one would be believed; and whether there are workers.
-    touches = [op for op in caller.fs.trace if op.verb == "utime" and op.path == mailbox]
-    assert len(touches) >= looks
-    assert caller.fs.count("utime", "listdir") <= 2 * looks + 4 * asked + 1
-    assert caller.fs.count("read") <= 1
-    waiting.cancel()
-    os.unlink(receipt.path)
-    caller.app.close()
-
-
-def test_a_silent_spool_is_checked_for_workers_at_growing_intervals(spool, served):
-    caller = OnRemoteFiles(spool, StillClock)
-    client = caller.app._session.client
-    caller.app._session.queue("default")
-    receipt = client.publish(
-        client.new_id(), "t.f", "costs.other", [b""], max_attempts=1, keep=True
-    )
-    waiting = client.waiter.watch(receipt.invocation_id)
-    workers = caller.app.store.layout.workers_folder
-    for asked, seconds in enumerate((3.1, 6.1, 12.1)):
-        assert len(listed(caller.fs, workers)) == asked
-        with client.waiter._polling:  # polls must not seem to take this long
-            caller.fs.clock_offset += seconds
-        caller.looks(workers, asked + 1)
-    records = [op for op in caller.fs.trace if op.verb == "read" and op.path.endswith(".json")]
-    assert len([op for op in records if op.path.startswith(workers)]) == 1
-    waiting.cancel()
-    os.unlink(receipt.path)
-    caller.app.close()
-
-
-# -- permits -----------------------------------------------------------------------------
+# -- permits ----------------------------------------------------------------------------------
 
 
 def verbs_in_lanes(pair, trace):

@@ -7,7 +7,7 @@ import pathlib
 
 import msgspec
 import pytest
-from spool_pair import QUEUE, Pair, opened_pair
+from spool_pair import QUEUE, opened_pair
 
 import fsqueue.spool
 from fsqueue.errors import EnvelopeError, SpoolError, SpoolVersionError
@@ -76,81 +76,6 @@ def test_claiming_costs_the_same_with_any_backlog(pair):
     for name in os.listdir(pair.store.layout.mailbox("abcd")):
         pair.store.outcomes.collect(name, keep=False)
     os.rmdir(pair.store.layout.mailbox("abcd"))
-
-
-# -- order of service -------------------------------------------------------------------------
-
-
-def put(pair: Pair, slot: Slot, number: int) -> None:
-    folder = pair.store.layout.slot(QUEUE, str(slot))
-    pair.fs.make_folders(folder)
-    pair.fs.create(f"{folder}/abcd-{number}.1", [])
-
-
-def served(pair: Pair) -> list[str]:
-    backlog = Backlog(pair.store, QUEUE)
-    names = []
-    while (path := backlog.next()) is not None:
-        names.append(os.path.basename(path))
-        os.unlink(path)
-    return names
-
-
-def test_higher_priority_and_earlier_calls_come_first(pair):
-    now = pair.store.clock.now()
-    put(pair, Slot(5, now - 2), 3)
-    put(pair, Slot(5, now - 9), 2)
-    put(pair, Slot(9, now - 1), 1)
-    put(pair, Slot(0, now - 99), 4)
-    assert served(pair) == ["abcd-1.1", "abcd-2.1", "abcd-3.1", "abcd-4.1"]
-
-
-def test_claimants_spread_over_the_slots_of_a_second_and_no_further(pair):
-    second = int(pair.store.clock.now()) - 10
-    for number in range(8):
-        put(pair, Slot(5, second + number / 8), number + 1)
-    put(pair, Slot(5, second + 1), 9)
-    firsts = {os.path.basename(Backlog(pair.store, QUEUE).next()) for _ in range(200)}
-    assert firsts == {f"abcd-{number}.1" for number in range(1, 9)}
-    assert served(pair)[-1] == "abcd-9.1"
-
-
-def test_a_delayed_call_is_not_claimed_early(pair):
-    put(pair, Slot(5, pair.store.clock.now() + 60), 1)
-    backlog = Backlog(pair.store, QUEUE)
-    assert backlog.next() is None
-    pair.fs.clock_offset += 61
-    assert backlog.next() is not None
-
-
-def test_empty_slots_are_removed_but_not_those_in_use(pair):
-    now = pair.store.clock.now()
-    for due in (now - 10, now - 1, now + 10):
-        pair.fs.make_folders(pair.store.layout.slot(QUEUE, str(Slot(5, due))))
-    assert Backlog(pair.store, QUEUE).next() is None
-    left = [Slot.parse(name).due for name in os.listdir(pair.store.layout.queue(QUEUE))]
-    assert sorted(left) == pytest.approx([now - 1, now + 10], abs=0.01)
-
-
-def test_a_slot_that_was_removed_is_made_again(pair):
-    first = pair.publish()
-    os.unlink(first.path)
-    os.rmdir(os.path.dirname(first.path))
-    assert os.path.exists(pair.publish().path)
-
-
-def test_folders_that_are_not_slots_are_ignored(pair):
-    pair.fs.make_folders(pair.store.layout.slot(QUEUE, "lost+found"))
-    pair.fs.create(f"{pair.store.layout.queue(QUEUE)}/README", [])
-    receipt = pair.publish()
-    assert Backlog(pair.store, QUEUE).next() == receipt.path
-
-
-def test_a_skipped_call_is_left_alone(pair):
-    receipt = pair.publish()
-    backlog = Backlog(pair.store, QUEUE)
-    backlog.skip(AttemptName(receipt.invocation_id, 1))
-    assert backlog.next() is None
 
 
 # -- moves ------------------------------------------------------------------------------------
