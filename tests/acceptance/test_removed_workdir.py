@@ -135,6 +135,6 @@ def test_a_directory_that_is_removed_while_the_worker_runs(site):
     os.kill(first, signal.SIGKILL)
     wait_until(lambda: not psutil.pid_exists(first), "the process is gone")
     assert site.tasks.pid() != first
-    assert "the current directory was removed, so a new process of a slot" in worker.text()
+    assert "the current directory was removed: a new process slot" in worker.text()
     worker.signal(signal.SIGTERM)
     assert worker.wait() == 0
