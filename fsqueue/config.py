@@ -54,18 +54,12 @@ class Settings(msgspec.Struct, kw_only=True):
     """The settings. A ``Final`` one is fixed once loaded."""
 
     root: Final[
-        Annotated[
-            Path | None, _doc("shared directory of the spool; unset: a private temporary one")
-        ]
+        Annotated[Path | None, _doc("shared directory of the spool; unset: a private one")]
     ] = None
     dev_mode_force_sync_tasks: Annotated[bool, _doc("run every task in the calling thread")] = False
-    runner: Final[Annotated[RunnerKind, _doc("kind of a worker's slots: threads or processes")]] = (
-        "thread"
-    )
+    runner: Final[Annotated[RunnerKind, _doc("slots of a worker: threads or processes")]] = "thread"
     concurrency: Final[
-        Annotated[
-            Count | None, _doc("calls that a worker runs at once; unset: by its number of CPUs")
-        ]
+        Annotated[Count | None, _doc("calls that a worker runs at once; unset: by its CPUs")]
     ] = None
     watch: Final[
         Annotated[
@@ -73,9 +67,7 @@ class Settings(msgspec.Struct, kw_only=True):
         ]
     ] = "auto"
     poll_interval: Final[
-        Annotated[
-            float, duration("longest interval between two checks for changes", ge=0.01, le=60)
-        ]
+        Annotated[float, duration("longest interval between checks for changes", ge=0.01, le=60)]
     ] = 1.0
     heartbeat: Final[
         Annotated[float, duration("interval between two heartbeats of a worker", ge=0.1, le=60)]
@@ -127,14 +119,10 @@ class Settings(msgspec.Struct, kw_only=True):
         ]
     ] = "crash"
     group: Final[
-        Annotated[
-            Text | None, _doc("Unix group that shares the spool; unset: only one user has access")
-        ]
+        Annotated[Text | None, _doc("Unix group that shares the spool; unset: one user only")]
     ] = None
     signing_key_file: Final[
-        Annotated[
-            Path | None, _doc("private file with the key that signs files; unset: no signatures")
-        ]
+        Annotated[Path | None, _doc("private file with the signing key; unset: no signatures")]
     ] = None
 
 
