@@ -121,9 +121,9 @@ def test_into_a_lane_from_where_it_would_come_back_elsewhere(app, ran):
     invocation = task(ran)
     path, _, slot, name = place_of(app, invocation)
     (lane,) = app.store.calls.read_header(path, AttemptName.parse(name)).lanes
-    siding = app.store.layout.in_lane(lane, str(WaitingFolder(slot, "t.default")))
-    os.makedirs(siding)
-    os.rename(path, f"{siding}/{name}")
+    waiting = app.store.layout.in_lane(lane, str(WaitingFolder(slot, "t.default")))
+    os.makedirs(waiting)
+    os.rename(path, f"{waiting}/{name}")
     with working(app):
         refused(app, invocation, ran)
 

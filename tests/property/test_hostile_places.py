@@ -17,6 +17,7 @@ from hostile_files import (
     write_record,
 )
 from integration.conftest import working
+from msgspec import structs
 from support import wait_until
 
 from fsqueue.errors import EnvelopeError, SpoolError
@@ -181,9 +182,11 @@ def test_a_call_that_cannot_be_claimed_holds_up_no_other(app, monkeypatch, caplo
     task = app.task(echo)
     stuck = task("stuck")
     path = pending_file(app, stuck.id)
-    old = app.store.layout.slot("t.default", str(Slot(9, 1.0)))
-    os.mkdir(old)
-    os.rename(path, f"{old}/{stuck.id}.1")
+    call, payload = app.store.calls.read(path, AttemptName(stuck.id, 1))
+    os.unlink(path)
+    slot = str(Slot(9, 1.0))
+    app.store.publish(structs.replace(call, slot=slot), [payload.data], payload.buffers)
+    old = app.store.layout.slot("t.default", slot)
     fs = app.store.fs
     rename, refuse = fs.rename, [True]
 

@@ -192,8 +192,8 @@ def _name(path):
 
 def test_names_of_waiting_folders_and_holders():
     for lender in ("", "abcdefgh-7"):
-        siding = WaitingFolder("4.1000000000000", "app.q", lender)
-        assert WaitingFolder.parse(str(siding)) == siding
+        waiting = WaitingFolder("4.1000000000000", "app.q", lender)
+        assert WaitingFolder.parse(str(waiting)) == waiting
     holder = Holder("abcdefgh-1", "host-1-abc", "12-345", "abcdef")
     assert Holder.parse(str(holder)) == holder
     for text in (

@@ -188,8 +188,8 @@ class Store:
         if self.endings.is_over(claim.name):
             self.files.remove(claim.path)
             return False
-        siding = waiting_name(claim.origin, call.within.get(lane, ""))
-        return self.files.move(claim.path, self.layout.in_lane(lane, f"{siding}/{claim.name}"))
+        waiting = waiting_name(claim.origin, call.within.get(lane, ""))
+        return self.files.move(claim.path, self.layout.in_lane(lane, f"{waiting}/{claim.name}"))
 
     # -- back to pending ----------------------------------------------------------------
 
