@@ -219,7 +219,7 @@ def test_what_outlasts_the_grace_is_given_back(site, kind, number):
     (name,) = site.files("running")
 
     worker.signal(number)
-    worker.wait_for_log(f"for {GRACE} s: 1;")
+    worker.wait_for_log(f"get {GRACE} s to finish: 1;")
 
     assert worker.wait() == 0, worker.text()
     assert f"given back: {name}" in worker.text()

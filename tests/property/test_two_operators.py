@@ -12,7 +12,9 @@ from fsqueue.spool.store.opening import open_store
 def test_two_operators_at_once(folder):
     stage = Stage(f"{folder}/spool")
     (failed,) = controls.retryable(stage.store)
-    call, payload = stage.store.read_failed(failed.files[0])
+    call, payload = stage.store.calls.read(
+        stage.store.layout.failed(failed.files[0]), failed.files[0]
+    )
     other = open_store(stage.root)
     other.files.sync_clock()
     assert controls.retry_failed(stage.store, failed) == stage.new_id

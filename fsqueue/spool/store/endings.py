@@ -110,10 +110,8 @@ class Endings:
 
     def _tell(self, outcome: Outcome) -> None:
         """Publish an outcome of the queue's own; it is only logged if the mailbox is closed."""
-        try:
-            self._outcomes.publish(outcome, ())
-        except PermissionError as error:
-            self._files.pass_over(self._layout.done(outcome.id), error)
+        mailbox = self._layout.done(outcome.id)
+        self._files.unless_refused(mailbox, lambda: self._outcomes.publish(outcome, ()))
 
     def _publish_cancelled(self, name: AttemptName, why: str = "") -> bool:
         return self._outcomes.publish(self._cancelled(name, why), ())

@@ -23,7 +23,7 @@ from fsqueue.spool.format.records import FORMAT
 from fsqueue.spool.store.root import check_spool, format_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from fsqueue.spool.disk.content import Buffer, Content
     from fsqueue.spool.disk.filesystem import Filesystem
@@ -144,6 +144,21 @@ class Files:
         if path not in self._passed_over:
             self._passed_over.add(path)
             log.warning("%s is passed over: %s", path, error)
+
+    def unless_refused(self, path: str, step: Callable[[], object]) -> bool:
+        """Run a step that concerns a file; pass the file over if the step is refused twice.
+
+        Once is not enough: a network filesystem may refuse a request without a lasting cause.
+        """
+        for last in (False, True):
+            try:
+                step()
+            except PermissionError as error:
+                if last:
+                    self.pass_over(path, error)
+            else:
+                return True
+        return False
 
     def read_file(self, path: str, *, fresh: bool = False) -> Content:
         """Content of a call, an outcome or a blob.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 from typing import TYPE_CHECKING
 
 from fsqueue.common.logs import tags
@@ -56,19 +57,22 @@ def reap(store: Store, worker: str, reason: str) -> int:
             continue
         store.fs.recall(path)
         try:
-            store.recover(path, name, reason)
-            recovered += 1
-            drop_progress(store.files, name)
+            recovered += store.files.unless_refused(
+                path, partial(_recover, store, path, name, reason)
+            )
         except SpoolVersionError as error:
             store.files.leave_alone(error)
-        except PermissionError as error:
-            store.files.pass_over(path, error)
     if store.fs.rmdir(folder):
         remove_worker_files(store, worker)
     if recovered:
         text = "worker %s is dead (%s); calls recovered from it: %d"
         log.warning(text, worker, reason, recovered, extra=tags(worker=worker))
     return recovered
+
+
+def _recover(store: Store, path: str, name: AttemptName, reason: str) -> None:
+    store.recover(path, name, reason)
+    drop_progress(store.files, name)
 
 
 def _oldest_first(store: Store, folder: str) -> list[str]:

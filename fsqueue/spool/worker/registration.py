@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import threading
 from typing import TYPE_CHECKING
@@ -208,12 +209,12 @@ class Worker:
             with self._mutex:
                 stray = text not in self._taken
             if stray and name is not None:
+                path = f"{folder}/{text}"
+                step = functools.partial(self._store.return_stray, path, name)
                 try:
-                    self._store.return_stray(f"{folder}/{text}", name)
+                    self._store.files.unless_refused(path, step)
                 except SpoolVersionError as error:
                     self._store.files.leave_alone(error)
-                except PermissionError as error:  # for example, its mailbox is closed
-                    self._store.files.pass_over(f"{folder}/{text}", error)
 
     @property
     def claims(self) -> list[Claim]:
@@ -236,6 +237,6 @@ def remove_worker_files(store: Store, worker: str) -> None:
         layout.drain(worker),
     ):
         try:
-            store.fs.discard(path)
-        except (IsADirectoryError, PermissionError) as error:
+            store.files.unless_refused(path, functools.partial(store.fs.discard, path))
+        except IsADirectoryError as error:
             store.files.pass_over(path, error)
