@@ -174,7 +174,12 @@ class Site:
         worker = host.worker.name
         entry = self.model.entries[name.invocation_id]
         there = os.path.exists(origin) and os.path.isdir(host.store.layout.running(worker))
-        claim = host.worker.claim(origin)
+        try:
+            claim = host.worker.claim(origin)
+        except OSError:
+            if os.path.isdir(host.store.layout.running(worker)):
+                raise
+            claim = None  # it was declared dead, and claims nothing until it has registered again
         if claim is not None:
             host.claims.append(claim)
             entry.starts.append(name.attempt)

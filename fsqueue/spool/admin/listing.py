@@ -114,7 +114,7 @@ def list_pending(store: Store) -> Iterator[CallInfo]:
 
 def list_running(store: Store) -> Iterator[CallInfo]:
     """The calls that workers hold."""
-    for worker, folder in whereabouts.running(store.files):
+    for worker, folder in sorted(whereabouts.running(store.files)):
         for name in _attempts(store, folder):
             path = f"{folder}/{name}"
             call, age = beginning_of(store.files, path, Call), claimed_for(store, path)

@@ -75,8 +75,8 @@ def waiting_for_calls(files: Files) -> Iterator[tuple[str, str]]:
 
 
 def running(files: Files) -> Iterator[tuple[str, str]]:
-    """The name and the folder of claims of each worker."""
-    for worker in sorted(files.fs.names(files.layout.running_folder, fresh=True)):
+    """The name and the folder of claims of each worker, in no order."""
+    for worker in files.fs.names(files.layout.running_folder, fresh=True):
         yield worker, files.layout.running(worker)
 
 
