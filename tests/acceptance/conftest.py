@@ -1,5 +1,15 @@
+import signal
+
 import pytest
 from acceptance_harness import KINDS, Site
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _hangup_signals():
+    """Workers heed SIGHUP in the tests, even if these run under ``nohup``."""
+    former = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, former)
 
 
 @pytest.fixture

@@ -51,7 +51,6 @@ def test_an_observer_forgets_workers_that_have_left(store):
     observer.discover()
     observer.dead_elsewhere()
     assert observer._observations
-    os.unlink(store.layout.worker_lock("gone-1-abcdef"))  # made by the check whether it is held
     os.rmdir(store.layout.running("gone-1-abcdef"))
     observer.discover()
     assert not observer._observations

@@ -266,10 +266,11 @@ def serve(setup: Setup, pipe: Connection, resource_pipe: Connection | None) -> N
         budget = NO_RESOURCES if resource_pipe is None else RemoteBudget(resource_pipe)
         context = _prepare(setup, budget, pipe, entries)
     except BaseException as error:  # noqa: BLE001 - the parent logs it
-        pipe.send(Unfit(summary(error), final=isinstance(error, ConfigError)))
+        _tell(pipe, Unfit(summary(error), final=isinstance(error, ConfigError)))
         return
     _heed_interrupts(context, pipe)
-    pipe.send(Ready())
+    if not _tell(pipe, Ready()):
+        return
     while True:
         try:
             claim = pipe.recv()
@@ -284,6 +285,15 @@ def serve(setup: Setup, pipe: Connection, resource_pipe: Connection | None) -> N
             os._exit(CANCELLED)
         recorded, entries[:] = entries[:], []
         pipe.send(Ended(ending, recorded))
+
+
+def _tell(pipe: Connection, message: Unfit | Ready) -> bool:
+    """Send the first message to the parent; False if the parent has closed the pipe meanwhile."""
+    try:
+        pipe.send(message)
+    except OSError:
+        return False
+    return True
 
 
 def _heed_interrupts(context: WorkerContext, pipe: Connection) -> None:

@@ -379,18 +379,22 @@ class Filesystem:
         with contextlib.suppress(OSError):
             self._call("utime", os.utime, path, follow_symlinks=False)
 
-    def lock(self, path: str) -> BaseFileLock | None:
+    def lock(self, path: str, *, existing: bool = False) -> BaseFileLock | None:
         """Take a file's lock without waiting.
 
         None if another process holds it, the filesystem has no locks, or the path cannot be locked.
 
+        Args:
+            path: the file, which is created if it is missing.
+            existing: do not create it.
+
         Raises:
-            FileNotFoundError: its folder is missing.
+            FileNotFoundError: the folder is missing, or the file that must exist.
         """
         from filelock import Timeout
 
         try:
-            return self._call("lock", take_lock, path, self._file_mode)
+            return self._call("lock", take_lock, path, self._file_mode, existing=existing)
         except (Timeout, NotImplementedError):
             return None
         except OSError as error:

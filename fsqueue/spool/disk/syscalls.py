@@ -180,13 +180,13 @@ def list_folder(path: str, limit: int | None) -> list[str]:
         os.close(handle)
 
 
-def take_lock(path: str, mode: int) -> BaseFileLock:
+def take_lock(path: str, mode: int, *, existing: bool) -> BaseFileLock:
     """Take the lock of a file without waiting; see `Filesystem.lock`."""
     from filelock import FileLock
 
     # FileLock creates a lock's folder if it is missing, even in the bare mount point while the
     # shared directory is not mounted.
-    os.stat(os.path.dirname(path))
+    os.stat(path if existing else os.path.dirname(path))
     lock = FileLock(path, mode=mode, thread_local=False, fallback_to_soft=False)
     lock.acquire(timeout=0)
     return lock

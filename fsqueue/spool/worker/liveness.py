@@ -207,14 +207,21 @@ class Observer:
         seen = self._observations[path]
         silent = silence >= _BEATS_BEFORE_LOCK * self._heartbeat
         if silent or (silence == 0 and not seen.lock_seen_held):
-            lock = self._store.fs.lock(self._store.layout.worker_lock(name))
-            if lock is None:
+            if self._is_locked(name):
                 seen.lock_seen_held = True
-            else:
-                lock.release()
-                if seen.lock_seen_held and silent:
-                    return f"worker {name} {where} has lost its lock and is silent"
+            elif seen.lock_seen_held and silent:
+                return f"worker {name} {where} has lost its lock and is silent"
         return None
+
+    def _is_locked(self, name: str) -> bool:
+        """Whether a worker's lock is held. A worker that has just left has no lock to be tried."""
+        try:
+            lock = self._store.fs.lock(self._store.layout.worker_lock(name), existing=True)
+        except FileNotFoundError:
+            return False
+        if lock is not None:
+            lock.release()
+        return lock is None
 
     def unchanged_for(self, path: str) -> float:
         """Seconds for which this observer has seen no change of a file's time (0: it changed)."""

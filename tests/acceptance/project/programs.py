@@ -119,7 +119,8 @@ WAYS = {
 def _start(way, folder):
     note(folder, "starts")
     WAYS[way](folder)
-    while not os.path.exists(f"{folder}/programs"):
+    # Its file is there a moment before its line is.
+    while not (os.path.exists(f"{folder}/programs") and os.path.getsize(f"{folder}/programs")):
         time.sleep(0.01)
 
 
