@@ -61,6 +61,11 @@ def failed(app, tmp_path):
 # -- inspecting -----------------------------------------------------------------------------
 
 
+def registered(in_json):
+    """The workers whose records are there: a worker is listed from its lock on."""
+    return [each for each in in_json("workers")["workers"] if each["queues"]]
+
+
 def test_status(app, fsqueue, in_json):
     app.task(sample_tasks.add)(1)
     text = fsqueue("status").stdout
@@ -143,10 +148,7 @@ def test_stats_of_a_spool_where_nothing_has_ended(app, fsqueue, in_json):
 
 def test_workers(worked, fsqueue, in_json):
     assert worked.store  # makes the spool, if the worker has not yet
-    # A worker is listed from its lock on, and its record follows.
-    (worker,) = wait_until(
-        lambda: [each for each in in_json("workers")["workers"] if each["queues"]]
-    )
+    (worker,) = wait_until(lambda: registered(in_json))
     assert (worker["state"], worker["queues"]) == ("alive", ["t.default"])
     text = fsqueue("workers").stdout
     assert worker["name"] in text
@@ -348,7 +350,7 @@ def test_drain(make_app, fsqueue, in_json):
     app = make_app(heartbeat=0.1, lease=10.0)
     assert app.store
     with working(app):
-        (worker,) = wait_until(lambda: in_json("workers")["workers"])
+        (worker,) = wait_until(lambda: registered(in_json))
         answer = in_json("drain", worker["name"], "--wait", "--timeout", 20)
         assert answer == {"asked": [worker["name"]], "left": True}
     assert fsqueue("drain", "--all").stdout == "asked: 0 workers\n"
