@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from fsqueue.spool.fleets.records import Member, PastRecord
     from fsqueue.spool.format.resources import Amounts
 
-# So many young deaths, or refused submissions, in a row pause a fleet.
+# This many young deaths, or refused submissions, in a row pause a fleet.
 MOST_DEATHS = 3
 MOST_REFUSALS = 10
-# A job that is not needed is cancelled after so many ticks, if it still waits.
+# A job that is not needed is cancelled after this many ticks, if it still waits.
 _TICKS = 2
 _LEAST_MARGIN = 30.0
 _START_UP = 60.0

@@ -20,6 +20,7 @@ from fsqueue.spool.format.claim import Claim
 from fsqueue.spool.format.names import DEFAULT_PRIORITY, AttemptName, Slot
 from fsqueue.spool.format.records import Call, Failure, Outcome
 from fsqueue.spool.format.states import State
+from fsqueue.spool.store.checks import is_abandoned
 from fsqueue.spool.store.opening import open_store
 from fsqueue.spool.store.store import Store
 from fsqueue.spool.worker.backlog import Backlog
@@ -143,7 +144,7 @@ def work(store: Store, worker: Worker) -> list[int]:
             store.endings.quarantine(claim.path, claim.name, str(error))
         else:
             worker.release(claim)
-            if call.abandoned:
+            if is_abandoned(call):
                 store.withdraw(claim.path)
             else:
                 store.endings.complete(claim, outcome_of(store, claim.name), [BODY])

@@ -49,7 +49,7 @@ def script_of(request: Request) -> str:
 
 
 def _without_removed(request: Request, ours: list[str]) -> list[str]:
-    """Our directives but for those that an option "!..." removes, and the raw ones last."""
+    """Our directives, without those that an option "!..." removes, and then the raw ones."""
     raw = [*request.profile.options, *request.options]
     for option in raw:
         if option.startswith("!"):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Final, NamedTuple
 import msgspec
 
 from fsqueue.errors import UnknownInvocationError
-from fsqueue.spool.disk.identity import Process, is_gone
+from fsqueue.spool.disk.identity import Process
 from fsqueue.spool.format.states import State
 
 if TYPE_CHECKING:
@@ -119,11 +119,6 @@ class Call(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fal
     """The greatest age of a cached result that may replace its own, in seconds."""
     caller: Process | None = None
     """The only process that can receive the outcome; None with `keep`, or from an older version."""
-
-    @property
-    def abandoned(self) -> bool:
-        """Whether the only process that could receive the outcome has ended for certain."""
-        return self.caller is not None and not self.keep and is_gone(self.caller)
 
 
 class Failure(msgspec.Struct, frozen=True):

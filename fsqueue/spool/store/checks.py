@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fsqueue.errors import EnvelopeError
+from fsqueue.spool.disk.identity import is_gone
 from fsqueue.spool.format.names import is_invocation_id, is_queue_name, is_slot_name
 from fsqueue.spool.store.limits import check_lanes
 
@@ -59,3 +60,11 @@ def check_place(call: Call, claim: Claim) -> None:
 
 def _priority(slot: str) -> str:
     return slot.partition(".")[0]
+
+
+def is_abandoned(call: Call) -> bool:
+    """Whether the only process that could receive a call's outcome has ended for certain.
+
+    It looks into /proc, and asks the file server nothing.
+    """
+    return call.caller is not None and not call.keep and is_gone(call.caller)

@@ -19,6 +19,7 @@ from fsqueue.spool.format.claim import Claim
 from fsqueue.spool.format.names import DEFAULT_PRIORITY, AttemptName, Slot
 from fsqueue.spool.store.blobs import Blobs
 from fsqueue.spool.store.calls import Calls
+from fsqueue.spool.store.checks import is_abandoned
 from fsqueue.spool.store.deduplication import Deduplication
 from fsqueue.spool.store.dependencies import Dependencies
 from fsqueue.spool.store.endings import Endings
@@ -277,7 +278,7 @@ class Store:
         )
 
     def _settle_dead(self, path: str, name: AttemptName, call: Call, reason: str) -> None:
-        if call.abandoned and not self.dependencies.is_awaited(call.id):
+        if is_abandoned(call) and not self.dependencies.is_awaited(call.id):
             self.withdraw(path)
         elif name.deaths + 1 < call.max_attempts:
             self.requeue(path, name, call)

@@ -20,6 +20,7 @@ from fsqueue.errors import EnvelopeError, SpoolVersionError
 from fsqueue.spool.disk.identity import boot_id
 from fsqueue.spool.format.names import AttemptName, client_of, is_client_name
 from fsqueue.spool.store import whereabouts
+from fsqueue.spool.store.checks import is_abandoned
 
 if TYPE_CHECKING:
     from fsqueue.spool.format.records import Call
@@ -106,4 +107,4 @@ class DistantCallers:
         """Whether only a process that this host cannot see could receive the outcome."""
         if call.keep or call.caller is None or self._store.dependencies.is_awaited(call.id):
             return False
-        return call.caller.boot != boot_id() or call.abandoned
+        return call.caller.boot != boot_id() or is_abandoned(call)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from fsqueue.spool.disk.identity import is_gone
 from fsqueue.spool.format.names import client_of, is_invocation_id
 from fsqueue.spool.format.records import Outcome
+from fsqueue.spool.store.checks import is_abandoned
 from fsqueue.spool.store.headers import beginning_of
 from fsqueue.spool.worker.expiry import remove_client_if_empty
 
@@ -52,7 +53,7 @@ class Callers:
         now = self._store.fs.monotonic()
         if now - self._seen_alive.get(caller, float("-inf")) < _CHECK_EVERY:
             return False
-        if call.abandoned:
+        if is_abandoned(call):
             return True
         if len(self._seen_alive) >= _REMEMBERED:
             self._seen_alive.clear()
