@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import math
 import os
 import sys
 from typing import TYPE_CHECKING
@@ -28,8 +29,9 @@ if TYPE_CHECKING:
     from fsqueue.spool.store.store import Store
 
 APP, QUEUE, FLEET = "t", "t.default", "cpu"
-# Two listings tell that a job has ended, however soon one follows the other.
-AT_ONCE = Pace(tick=0.0, listing=0.0, gap=0.0, patience=3600.0, back_off=0.0)
+# Two listings tell that a job has ended, however soon one follows the other. Zero would not do: the
+# file server's clock is read to within a tick, and lags by as long as the reading took.
+AT_ONCE = Pace(tick=0.0, listing=0.0, gap=-math.inf, patience=3600.0, back_off=0.0)
 
 
 WORKER = """#!{python}
