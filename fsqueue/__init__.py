@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     )
     from fsqueue.invocation import Invocation, InvocationGroup
     from fsqueue.runner.attempt.context import current_invocation
+    from fsqueue.spool.features.body_reports import Progress
     from fsqueue.spool.format.states import State
-    from fsqueue.spool.store.body_reports import Progress
     from fsqueue.task import Task
 
 __version__ = "0.1.0"
@@ -62,7 +62,7 @@ _MODULES = {
     "Invocation": "fsqueue.invocation",
     "InvocationError": "fsqueue.errors",
     "InvocationGroup": "fsqueue.invocation",
-    "Progress": "fsqueue.spool.store.body_reports",
+    "Progress": "fsqueue.spool.features.body_reports",
     "RemoteError": "fsqueue.errors",
     "RetryError": "fsqueue.errors",
     "SerializationError": "fsqueue.errors",

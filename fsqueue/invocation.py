@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from fsqueue.results.pending_result import PendingResult
     from fsqueue.runner.attempt.inline import InlineReport
-    from fsqueue.spool.store.body_reports import Progress
+    from fsqueue.spool.features.body_reports import Progress
 
 P = ParamSpec("P")
 R = TypeVar("R")

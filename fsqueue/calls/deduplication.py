@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from fsqueue.calls.keys import arguments_of, digest_of
 from fsqueue.errors import DifferentArgumentsError
-from fsqueue.spool.store.deduplication import Key
+from fsqueue.spool.features.deduplication import Key
 
 if TYPE_CHECKING:
     import inspect

@@ -27,10 +27,8 @@ from fsqueue.firing.ends import cancelled, ends_by_queue, ends_of
 from fsqueue.firing.inline import Inline
 from fsqueue.firing.watched import WatchedTriggers
 from fsqueue.spool.caller.client import IdempotencyKey
-from fsqueue.spool.format.states import State
-from fsqueue.spool.format.trigger_names import ENDED, EventName
-from fsqueue.spool.store import idempotency
-from fsqueue.spool.store.trigger_state import (
+from fsqueue.spool.features import idempotency
+from fsqueue.spool.features.trigger_state import (
     AllOfState,
     add_event,
     decode_end,
@@ -43,6 +41,8 @@ from fsqueue.spool.store.trigger_state import (
     remove_event,
     set_handled,
 )
+from fsqueue.spool.format.states import State
+from fsqueue.spool.format.trigger_names import ENDED, EventName
 from fsqueue.triggers.kinds import (
     AllOf,
     Cron,
@@ -57,8 +57,8 @@ if TYPE_CHECKING:
     from fsqueue.runner.attempt.bodies import Answer
     from fsqueue.runner.attempt.context import Execution
     from fsqueue.spool.caller.session import Session
+    from fsqueue.spool.features.trigger_state import Round
     from fsqueue.spool.store.store import Store
-    from fsqueue.spool.store.trigger_state import Round
     from fsqueue.task import Task
 
 log = logging.getLogger(__name__)

@@ -6,7 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from fsqueue.firing.bound import Bound, Overview, Watched, check_arguments, digest
-from fsqueue.spool.store.trigger_state import handled_until
+from fsqueue.spool.features.trigger_state import handled_until
 from fsqueue.triggers.kinds import AllOf, Cron, OnEnd, OnEvent, OnResult, leaves
 
 if TYPE_CHECKING:

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from fsqueue.launch.commands import BatchSystem, Command, Listed, Reply
-    from fsqueue.spool.store.files import Files
+    from fsqueue.spool.files.files import Files
 
 log = logging.getLogger(__name__)
 

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from fsqueue.runner.attempt.context import WorkerContext
     from fsqueue.spool.caller.session import Session
     from fsqueue.spool.disk.content import Content
+    from fsqueue.spool.features.body_reports import Progress
     from fsqueue.spool.format.records import Outcome, Payload
     from fsqueue.spool.format.states import State
-    from fsqueue.spool.store.body_reports import Progress
     from fsqueue.spool.store.store import Store
 
 # Pauses in seconds between a waiting body's checks whether the call has become pending again.
@@ -334,7 +334,7 @@ class PendingResult:
 
     def output(self) -> str:
         """What the bodies have printed so far."""
-        from fsqueue.spool.store.body_reports import latest_output, read_output
+        from fsqueue.spool.features.body_reports import latest_output, read_output
 
         store = self._session.store
         return read_output(store.files, latest_output(store.files, self.id)).decode(
@@ -343,7 +343,7 @@ class PendingResult:
 
     def reported(self) -> Progress | None:
         """The progress that the bodies have reported; None if they have reported nothing."""
-        from fsqueue.spool.store.body_reports import progress_of
+        from fsqueue.spool.features.body_reports import progress_of
 
         return None if self._collected else progress_of(self._session.store.files, self.id)
 

@@ -96,7 +96,7 @@ class _Bar:
 
     def _reported(self, arrivals: Mapping[PendingResult, Any]) -> tuple[float, str]:
         """The progress of the running calls, in calls, and one of their messages."""
-        from fsqueue.spool.store.body_reports import read_progress, reporting_attempts
+        from fsqueue.spool.features.body_reports import read_progress, reporting_attempts
 
         awaited = {each.id: each for each in self._pending_results if not arrivals[each].done()}
         if not awaited:

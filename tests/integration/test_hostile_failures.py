@@ -11,8 +11,8 @@ import pytest
 from fsqueue import DependencyError
 from fsqueue.errors import InvocationError
 from fsqueue.firing.ends import ends_by_queue
+from fsqueue.spool.features.trigger_state import decode_end
 from fsqueue.spool.format.names import AttemptName
-from fsqueue.spool.store.trigger_state import decode_end
 from fsqueue.triggers.kinds import utc
 from integration import sample_tasks as sample
 from integration.conftest import working

@@ -11,7 +11,7 @@ import pytest
 from support import wait_until
 
 from fsqueue import RetryError, State, current_invocation
-from fsqueue.spool.store.body_reports import Progress
+from fsqueue.spool.features.body_reports import Progress
 from integration import sample_tasks
 from integration.conftest import working
 
@@ -52,7 +52,7 @@ def _say(line):
 
 PRINTING = """
 import threading
-from fsqueue.runner.attempt.capture import capturing
+from fsqueue.runner.output.capture import capturing
 
 class Sink:
     def say(self, text): ...

@@ -11,7 +11,7 @@ from support import wait_until
 
 from fsqueue import State
 from fsqueue.errors import DifferentArgumentsError
-from fsqueue.spool.store.whereabouts import waiting_for_limits
+from fsqueue.spool.files.whereabouts import waiting_for_limits
 from integration import sample_tasks
 from integration.conftest import working
 

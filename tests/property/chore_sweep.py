@@ -29,8 +29,8 @@ from sweep import (
 from sweep_operations import Operation
 from sweep_steps import KEY, present_client, publish_by_client
 
+from fsqueue.spool.features.body_reports import Progress, drop_progress, write_progress
 from fsqueue.spool.format.names import AttemptName
-from fsqueue.spool.store.body_reports import Progress, drop_progress, write_progress
 from fsqueue.spool.worker.backlog import Backlog
 from fsqueue.spool.worker.expiry import expire, remove_gone_clients
 from fsqueue.spool.worker.reaper import reap

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, NamedTuple
 from fsqueue.codec import encode
 from fsqueue.errors import EnvelopeError
 from fsqueue.spool.caller.client import Client
+from fsqueue.spool.files.checks import is_abandoned
 from fsqueue.spool.format.claim import Claim
 from fsqueue.spool.format.names import DEFAULT_PRIORITY, AttemptName, Slot
 from fsqueue.spool.format.records import Call, Failure, Outcome
 from fsqueue.spool.format.states import State
-from fsqueue.spool.store.checks import is_abandoned
 from fsqueue.spool.store.opening import open_store
 from fsqueue.spool.store.store import Store
 from fsqueue.spool.worker.backlog import Backlog

@@ -24,10 +24,10 @@ from fsqueue.codec import decode_exception
 from fsqueue.errors import EnvelopeError
 from fsqueue.runner.attempt.context import WorkerContext
 from fsqueue.runner.attempt.execute import execute
+from fsqueue.spool.features.deduplication import Key
 from fsqueue.spool.format import envelope
 from fsqueue.spool.format.names import AttemptName
 from fsqueue.spool.format.states import State
-from fsqueue.spool.store.deduplication import Key
 from fsqueue.spool.store.lookup import cancel
 from fsqueue.spool.worker.reaper import reap
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 from sweep import ARGUMENTS, CLIENT, QUEUE, call_of, start_child, status_of, walk, worker_of
 
-from fsqueue.spool.store.deduplication import Key
+from fsqueue.spool.features.deduplication import Key
 from fsqueue.spool.store.opening import open_store
 from fsqueue.spool.worker.backlog import Backlog
 

@@ -13,12 +13,12 @@ from spool_pair import QUEUE, opened_pair
 
 from fsqueue import current_invocation
 from fsqueue.codec import encode
-from fsqueue.runner.attempt import reporting
 from fsqueue.runner.attempt.context import WorkerContext
 from fsqueue.runner.attempt.execute import Ending, execute
+from fsqueue.runner.output import reporting
+from fsqueue.spool.features.deduplication import Key
 from fsqueue.spool.format.names import AttemptName, Slot
 from fsqueue.spool.format.states import State
-from fsqueue.spool.store.deduplication import Key
 from fsqueue.spool.store.lookup import state_of
 from fsqueue.spool.worker.backlog import Backlog, Backlogs
 from fsqueue.spool.worker.limit_upkeep import LimitUpkeep

@@ -51,7 +51,7 @@ PUBLIC = {
     "fsqueue.invocation Invocation",
     "fsqueue.invocation InvocationGroup",
     "fsqueue.runner.attempt.context current_invocation",
-    "fsqueue.spool.store.body_reports Progress",
+    "fsqueue.spool.features.body_reports Progress",
     "fsqueue.spool.format.states State",
     "fsqueue.task Task",
 }

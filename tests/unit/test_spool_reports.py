@@ -8,11 +8,10 @@ import pytest
 from spool_pair import opened_pair
 
 from fsqueue.errors import EnvelopeError
-from fsqueue.runner.attempt.reporting import Captured, Report, checked_progress
+from fsqueue.runner.output.reporting import Captured, Report, checked_progress
 from fsqueue.spool.admin.snapshot import running_calls
 from fsqueue.spool.disk.filesystem import Filesystem
-from fsqueue.spool.format.names import AttemptName
-from fsqueue.spool.store.body_reports import (
+from fsqueue.spool.features.body_reports import (
     OUTPUT_LIMIT,
     Progress,
     latest_output,
@@ -22,6 +21,7 @@ from fsqueue.spool.store.body_reports import (
     read_progress,
     write_progress,
 )
+from fsqueue.spool.format.names import AttemptName
 from fsqueue.spool.worker.expiry import expire_by_kind
 
 NAME = AttemptName("abcd-1", 2)

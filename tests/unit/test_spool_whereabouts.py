@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from spool_pair import QUEUE, opened_pair
 
-from fsqueue.spool.store.whereabouts import all_folders, unfinished
+from fsqueue.spool.files.whereabouts import all_folders, unfinished
 from fsqueue.spool.worker.expiry import expire
 
 LIMIT = f"{'0' * 32}-1"

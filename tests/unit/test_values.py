@@ -25,7 +25,7 @@ from fsqueue.common.values import LONGEST, parse_duration, patience, plain, seco
 from fsqueue.config import Settings
 from fsqueue.errors import ConfigError
 from fsqueue.runner.attempt.bodies import delay_before_retry
-from fsqueue.runner.attempt.reporting import checked_progress
+from fsqueue.runner.output.reporting import checked_progress
 from fsqueue.spool.format.names import Slot, is_slot_name
 from fsqueue.spool.format.records import RetryPolicy
 from fsqueue.spool.format.schedule import later

@@ -60,8 +60,8 @@ def command(
     Anyone who can write into the spool may have written this text. Control characters are shown as
     Python escapes.
     """
+    from fsqueue.spool.features.body_reports import latest_output, read_output
     from fsqueue.spool.format.names import AttemptName
-    from fsqueue.spool.store.body_reports import latest_output, read_output
 
     with open_target(app, root) as target:
         if follow and (as_json or attempt is not None):
@@ -108,7 +108,7 @@ class _Tail:
         self._decode = codecs.getincrementaldecoder("utf-8")("replace").decode
 
     def print(self) -> None:
-        from fsqueue.spool.store.body_reports import read_output
+        from fsqueue.spool.features.body_reports import read_output
 
         data = read_output(self._store.files, self.name, self._start)
         self._start += len(data)
@@ -117,8 +117,8 @@ class _Tail:
 
 
 def _follow(store: Store, carrier: str) -> None:
+    from fsqueue.spool.features.body_reports import outputs_of
     from fsqueue.spool.format.names import AttemptName
-    from fsqueue.spool.store.body_reports import outputs_of
 
     tail = _Tail(store, AttemptName(carrier, 1))
     ended = False

@@ -52,7 +52,7 @@ def command(
     """
     from fsqueue.spool.admin.controls import retried_id
     from fsqueue.spool.admin.listing import call_details
-    from fsqueue.spool.store.headers import outcome_of
+    from fsqueue.spool.files.headers import outcome_of
 
     with open_target(app, root) as target:
         carrier, member = check_id(invocation_id)
@@ -185,7 +185,7 @@ def _repr(value: object) -> str:
 
 def _progress_and_output(store: Store, carrier: str, found: CallDetails) -> dict[str, Any]:
     """The progress of a running call, and the end of its output."""
-    from fsqueue.spool.store.body_reports import latest_output, progress_of, read_output
+    from fsqueue.spool.features.body_reports import latest_output, progress_of, read_output
 
     running = found.state is State.RUNNING
     output = read_output(store.files, latest_output(store.files, carrier)).decode(

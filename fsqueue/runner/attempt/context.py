@@ -22,14 +22,14 @@ if TYPE_CHECKING:
     from fsqueue.runner.attempt.dependencies import Parents
     from fsqueue.runner.attempt.execute import Ending
     from fsqueue.runner.attempt.limits import HeldPermit
-    from fsqueue.runner.attempt.reporting import Report
     from fsqueue.runner.attempt.resource_pool import ResourceBudget
     from fsqueue.runner.event_loop.loop import BodyRun
+    from fsqueue.runner.output.reporting import Report
+    from fsqueue.spool.features.body_reports import Progress
     from fsqueue.spool.format.claim import Claim
     from fsqueue.spool.format.names import AttemptName
     from fsqueue.spool.format.records import Call
     from fsqueue.spool.history.journal import Entry
-    from fsqueue.spool.store.body_reports import Progress
     from fsqueue.spool.store.store import Store
     from fsqueue.spool.worker.registration import Worker
 
@@ -182,7 +182,7 @@ class Execution:
     def report(self) -> Report:
         """The output and progress of the body, created at its first use."""
         if self._report is None:
-            from fsqueue.runner.attempt.reporting import Report
+            from fsqueue.runner.output.reporting import Report
 
             with _making:
                 self._report = self._report or Report(self.context.store, self.claim.name)
@@ -252,7 +252,7 @@ class CurrentInvocation:
             TypeError: a count is not a number, or the message is not a string.
             ValueError: a count is negative or not finite.
         """
-        from fsqueue.runner.attempt.reporting import checked_progress
+        from fsqueue.runner.output.reporting import checked_progress
 
         self._show(checked_progress(done, total, message))
 

@@ -13,12 +13,12 @@ from fsqueue.common.logs import CALLS
 from fsqueue.errors import EnvelopeError, InvocationExpiredError, SpoolVersionError
 from fsqueue.runner.attempt import journal_entries, limits
 from fsqueue.runner.attempt.bodies import Answer, answer, reused
-from fsqueue.runner.attempt.capture import capturing_if
 from fsqueue.runner.attempt.context import Execution, current
 from fsqueue.runner.attempt.dependencies import Parents
 from fsqueue.runner.attempt.publication import Publication
 from fsqueue.runner.attempt.time_limits import time_limit, timeout_error
 from fsqueue.runner.attempt.withdrawal import receiver_of, withdraw
+from fsqueue.runner.output.capture import capturing_if
 from fsqueue.runner.processes.body_processes import BodyProcesses
 from fsqueue.spool.format.records import Outcome
 from fsqueue.spool.format.schedule import later

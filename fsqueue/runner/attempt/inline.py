@@ -5,14 +5,14 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Any
 
-from fsqueue.runner.attempt.capture import capturing
 from fsqueue.runner.attempt.context import CurrentInvocation, inline
-from fsqueue.runner.attempt.reporting import Captured
+from fsqueue.runner.output.capture import capturing
+from fsqueue.runner.output.reporting import Captured
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from fsqueue.spool.store.body_reports import Progress
+    from fsqueue.spool.features.body_reports import Progress
 
 
 class InlineReport:

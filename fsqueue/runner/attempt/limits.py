@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from fsqueue.runner.attempt.context import Execution
-    from fsqueue.spool.store.limits import Limits, Permit
+    from fsqueue.spool.features.limits import Limits, Permit
 
 log = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from fsqueue.errors import SpoolError
 from fsqueue.runner.attempt.execute import remove_cancelled
 from fsqueue.runner.attempt.live import ended_elsewhere
-from fsqueue.spool.store.body_reports import drop_progress
+from fsqueue.spool.features.body_reports import drop_progress
 
 if TYPE_CHECKING:
     from fsqueue.runner.attempt.context import WorkerContext

@@ -23,9 +23,9 @@ from fsqueue.runner.loop.upkeep import Upkeep
 from fsqueue.runner.processes.signals import catching
 from fsqueue.runner.slots.process_slots import ProcessSlots
 from fsqueue.runner.slots.thread_slots import Slots, ThreadSlots
+from fsqueue.spool.features.body_reports import drop_progress
 from fsqueue.spool.format.resources import profile_of
 from fsqueue.spool.history.journal import Journal
-from fsqueue.spool.store.body_reports import drop_progress
 from fsqueue.spool.store.opening import check_folder
 from fsqueue.spool.worker.reaper import give_back_of_processes
 from fsqueue.spool.worker.registration import Worker

@@ -11,11 +11,11 @@ import msgspec
 from fsqueue.errors import EnvelopeError
 from fsqueue.spool.admin.listing import dependent_calls, failed_names, pending_calls
 from fsqueue.spool.admin.snapshot import queue_names
+from fsqueue.spool.files import whereabouts
+from fsqueue.spool.files.headers import outcome_of
 from fsqueue.spool.format.names import DEFAULT_PRIORITY, AttemptName, Slot, split_profile
 from fsqueue.spool.format.schedule import later
 from fsqueue.spool.format.states import State
-from fsqueue.spool.store import whereabouts
-from fsqueue.spool.store.headers import outcome_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

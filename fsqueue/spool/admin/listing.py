@@ -13,11 +13,11 @@ import msgspec
 
 from fsqueue.errors import EnvelopeError, UnknownInvocationError
 from fsqueue.spool.admin.snapshot import claimed_for, queue_names
+from fsqueue.spool.files import whereabouts
+from fsqueue.spool.files.headers import beginning_of, outcome_of
 from fsqueue.spool.format.names import AttemptName, Slot, in_order, split_profile
 from fsqueue.spool.format.records import Call, Failure, Outcome, Payload
 from fsqueue.spool.format.states import State
-from fsqueue.spool.store import whereabouts
-from fsqueue.spool.store.headers import beginning_of, outcome_of
 from fsqueue.spool.store.lookup import state_of
 
 if TYPE_CHECKING:

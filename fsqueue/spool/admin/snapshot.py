@@ -13,12 +13,12 @@ import msgspec
 
 from fsqueue.errors import EnvelopeError
 from fsqueue.spool.disk.filesystem import Filesystem
+from fsqueue.spool.features.body_reports import Progress, read_progress, reporting_attempts
+from fsqueue.spool.files import whereabouts
 from fsqueue.spool.format.layout import Layout
 from fsqueue.spool.format.names import PAUSED, AttemptName, Slot, is_queue_name, split_profile
 from fsqueue.spool.format.records import WorkerRecord
 from fsqueue.spool.format.resources import NONE, amounts, covers, in_words, needs_of
-from fsqueue.spool.store import whereabouts
-from fsqueue.spool.store.body_reports import Progress, read_progress, reporting_attempts
 from fsqueue.spool.worker.liveness import Observer
 
 if TYPE_CHECKING:

@@ -12,10 +12,10 @@ from fsqueue.common import tracing
 from fsqueue.errors import SpoolError
 from fsqueue.spool.caller.waiter import Waiter
 from fsqueue.spool.disk.identity import this_process
+from fsqueue.spool.features.idempotency import fire
 from fsqueue.spool.format.names import DEFAULT_PRIORITY, Slot, client_of, new_token
 from fsqueue.spool.format.records import Call
 from fsqueue.spool.format.schedule import IMMEDIATE_SLACK, later
-from fsqueue.spool.store.idempotency import fire
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from filelock import BaseFileLock
 
     from fsqueue.spool.disk.content import Buffer
+    from fsqueue.spool.features.deduplication import Key
     from fsqueue.spool.format.records import Payload, RetryPolicy
-    from fsqueue.spool.store.deduplication import Key
     from fsqueue.spool.store.store import Store
 
 log = logging.getLogger(__name__)

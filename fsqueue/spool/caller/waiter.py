@@ -21,7 +21,7 @@ from fsqueue.spool.format.names import client_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from fsqueue.spool.store.outcomes import Outcomes
+    from fsqueue.spool.files.outcomes import Outcomes
 
 log = logging.getLogger(__name__)
 

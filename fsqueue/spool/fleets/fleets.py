@@ -50,7 +50,7 @@ from fsqueue.spool.format.records import UNDECODABLE
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from fsqueue.spool.store.files import Files
+    from fsqueue.spool.files.files import Files
 
 log = logging.getLogger(__name__)
 

@@ -109,7 +109,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fal
     retry_of: str = ""
     """The failed invocation that an operator retried as this one."""
     lanes: tuple[str, ...] = ()
-    """The concurrency limits of which it acquires permits; see `fsqueue.spool.store.limits`."""
+    """The concurrency limits of which it acquires permits; see `fsqueue.spool.features.limits`."""
     within: dict[str, str] = {}
     """By limit, the invocation on whose behalf this call was made and which had a permit. While
     that invocation's body waits, it may run this call under its own permit."""

@@ -8,19 +8,19 @@ import os
 from typing import TYPE_CHECKING
 
 from fsqueue.errors import EnvelopeError, SpoolVersionError
+from fsqueue.spool.features.trigger_state import add_end
 from fsqueue.spool.format.names import AttemptName
 from fsqueue.spool.format.states import State
-from fsqueue.spool.store.trigger_state import add_end
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from fsqueue.spool.disk.content import Buffer
+    from fsqueue.spool.files.calls import Calls
+    from fsqueue.spool.files.files import Files
+    from fsqueue.spool.files.outcomes import Outcomes
     from fsqueue.spool.format.claim import Claim
     from fsqueue.spool.format.records import Call, Outcome
-    from fsqueue.spool.store.calls import Calls
-    from fsqueue.spool.store.files import Files
-    from fsqueue.spool.store.outcomes import Outcomes
 
 log = logging.getLogger(__name__)
 

@@ -7,9 +7,9 @@ import itertools
 from typing import TYPE_CHECKING
 
 from fsqueue.errors import UnknownInvocationError
+from fsqueue.spool.files import whereabouts
 from fsqueue.spool.format.names import AttemptName, Slot, client_of, is_slot_name
 from fsqueue.spool.format.states import State
-from fsqueue.spool.store import whereabouts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence

@@ -13,10 +13,10 @@ from fsqueue.errors import SpoolError, SpoolVersionError
 from fsqueue.spool.disk.access import check_root, key_name
 from fsqueue.spool.disk.filesystem import Filesystem, links_unsupported
 from fsqueue.spool.disk.mounts import is_remote
+from fsqueue.spool.files.root import check_spool
 from fsqueue.spool.format.layout import Layout
 from fsqueue.spool.format.names import new_token
 from fsqueue.spool.format.records import FORMAT, UNDECODABLE, SpoolInfo
-from fsqueue.spool.store.root import check_spool
 from fsqueue.spool.store.store import Store
 
 if TYPE_CHECKING:

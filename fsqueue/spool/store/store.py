@@ -14,19 +14,19 @@ import os
 from typing import TYPE_CHECKING
 
 from fsqueue.errors import EnvelopeError, SpoolVersionError
+from fsqueue.spool.features.blobs import Blobs
+from fsqueue.spool.features.deduplication import Deduplication
+from fsqueue.spool.features.dependencies import Dependencies
+from fsqueue.spool.features.limits import Limits, waiting_name
+from fsqueue.spool.features.result_cache import ResultCache
+from fsqueue.spool.files.calls import Calls
+from fsqueue.spool.files.checks import is_abandoned
+from fsqueue.spool.files.files import Files
+from fsqueue.spool.files.outcomes import Outcomes
 from fsqueue.spool.format import envelope
 from fsqueue.spool.format.claim import Claim
 from fsqueue.spool.format.names import DEFAULT_PRIORITY, AttemptName, Slot
-from fsqueue.spool.store.blobs import Blobs
-from fsqueue.spool.store.calls import Calls
-from fsqueue.spool.store.checks import is_abandoned
-from fsqueue.spool.store.deduplication import Deduplication
-from fsqueue.spool.store.dependencies import Dependencies
 from fsqueue.spool.store.endings import Endings
-from fsqueue.spool.store.files import Files
-from fsqueue.spool.store.limits import Limits, waiting_name
-from fsqueue.spool.store.outcomes import Outcomes
-from fsqueue.spool.store.result_cache import ResultCache
 from fsqueue.spool.store.waiting import Waiting
 
 if TYPE_CHECKING:

@@ -12,12 +12,12 @@ from fsqueue.spool.format.schedule import later
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from fsqueue.spool.features.blobs import Blobs
+    from fsqueue.spool.files.calls import Calls
+    from fsqueue.spool.files.files import Files
+    from fsqueue.spool.files.outcomes import Outcomes
     from fsqueue.spool.format.records import Call
-    from fsqueue.spool.store.blobs import Blobs
-    from fsqueue.spool.store.calls import Calls
     from fsqueue.spool.store.endings import Endings
-    from fsqueue.spool.store.files import Files
-    from fsqueue.spool.store.outcomes import Outcomes
 
 
 class Waiting:

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING
 
 from fsqueue.errors import EnvelopeError, SpoolVersionError
 from fsqueue.spool.disk.identity import boot_id
+from fsqueue.spool.files import whereabouts
+from fsqueue.spool.files.checks import is_abandoned
 from fsqueue.spool.format.names import AttemptName, client_of, is_client_name
-from fsqueue.spool.store import whereabouts
-from fsqueue.spool.store.checks import is_abandoned
 
 if TYPE_CHECKING:
     from fsqueue.spool.format.records import Call

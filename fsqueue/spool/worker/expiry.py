@@ -7,11 +7,11 @@ import logging
 from typing import TYPE_CHECKING, NamedTuple
 
 from fsqueue.errors import EnvelopeError
+from fsqueue.spool.features.body_reports import remove_stale_progress
+from fsqueue.spool.files import whereabouts
 from fsqueue.spool.fleets.fleets import expire_fleets
 from fsqueue.spool.format.names import Slot, is_client_name
 from fsqueue.spool.history.journal import start_of_hour
-from fsqueue.spool.store import whereabouts
-from fsqueue.spool.store.body_reports import remove_stale_progress
 from fsqueue.spool.worker.limit_upkeep import recover_limits
 
 if TYPE_CHECKING:

@@ -14,10 +14,10 @@ import logging
 from typing import TYPE_CHECKING
 
 from fsqueue.spool.disk.identity import is_gone
+from fsqueue.spool.files.checks import is_abandoned
+from fsqueue.spool.files.headers import beginning_of
 from fsqueue.spool.format.names import client_of, is_invocation_id
 from fsqueue.spool.format.records import Outcome
-from fsqueue.spool.store.checks import is_abandoned
-from fsqueue.spool.store.headers import beginning_of
 from fsqueue.spool.worker.expiry import remove_client_if_empty
 
 if TYPE_CHECKING:

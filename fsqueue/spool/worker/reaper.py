@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from fsqueue.common.logs import tags
 from fsqueue.errors import SpoolVersionError
+from fsqueue.spool.features.body_reports import drop_progress
 from fsqueue.spool.format.names import AttemptName
-from fsqueue.spool.store.body_reports import drop_progress
 from fsqueue.spool.worker.liveness import Observer
 from fsqueue.spool.worker.registration import remove_worker_files
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fsqueue.errors import EnvelopeError
+from fsqueue.spool.files.checks import check_header, check_place
 from fsqueue.spool.format.records import Call
-from fsqueue.spool.store.checks import check_header, check_place
 
 if TYPE_CHECKING:
+    from fsqueue.spool.files.files import Files
     from fsqueue.spool.format.claim import Claim
     from fsqueue.spool.format.names import AttemptName
     from fsqueue.spool.format.records import Payload
-    from fsqueue.spool.store.files import Files
 
 
 class Calls:

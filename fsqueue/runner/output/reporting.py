@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from fsqueue.common.values import plain
 from fsqueue.errors import EnvelopeError, SpoolError
-from fsqueue.spool.store.body_reports import (
+from fsqueue.spool.features.body_reports import (
     LONGEST_MESSAGE,
     OUTPUT_LIMIT,
     Progress,

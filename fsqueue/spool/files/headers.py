@@ -9,7 +9,7 @@ from fsqueue.spool.format.envelope import LIKELY_HEADER_SIZE, unverified_header
 from fsqueue.spool.format.records import Call, Outcome
 
 if TYPE_CHECKING:
-    from fsqueue.spool.store.files import Files
+    from fsqueue.spool.files.files import Files
 
 H = TypeVar("H", Call, Outcome)
 

@@ -44,10 +44,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from fsqueue.spool.disk.content import Buffer
+    from fsqueue.spool.features.limits import Limits
+    from fsqueue.spool.files.files import Files
     from fsqueue.spool.format.layout import Layout
     from fsqueue.spool.format.records import Call
-    from fsqueue.spool.store.files import Files
-    from fsqueue.spool.store.limits import Limits
 
 log = logging.getLogger(__name__)
 

@@ -24,14 +24,13 @@ import os
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
-from fsqueue.errors import EnvelopeError, SpoolError
+from fsqueue.errors import SpoolError
 from fsqueue.spool.disk.identity import has_live_process, host_name, is_marked_gone, mark_of
 from fsqueue.spool.format.names import (
     AttemptName,
     Holder,
     WaitingFolder,
     in_order,
-    is_invocation_id,
     lane_limit,
     new_token,
 )
@@ -39,9 +38,8 @@ from fsqueue.spool.format.names import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
+    from fsqueue.spool.files.files import Files
     from fsqueue.spool.format.claim import Claim
-    from fsqueue.spool.format.records import Call
-    from fsqueue.spool.store.files import Files
 
 log = logging.getLogger(__name__)
 
@@ -57,19 +55,6 @@ class Permit(NamedTuple):
     lane: str
     number: int
     holder: Holder
-
-
-def check_lanes(call: Call, path: str) -> None:
-    """Check that the limits a call names can safely become part of a path.
-
-    Raises:
-        EnvelopeError: they cannot.
-    """
-    if not call.lanes and not call.within:
-        return
-    lenders_fit = all(map(is_invocation_id, call.within.values()))
-    if not all(map(lane_limit, call.lanes)) or not lenders_fit:
-        raise EnvelopeError(f"{path} names no lanes ({', '.join(call.lanes)})")
 
 
 def waiting_name(origin: str, lender: str) -> WaitingFolder:

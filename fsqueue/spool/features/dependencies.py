@@ -17,13 +17,13 @@ import logging
 from typing import TYPE_CHECKING
 
 from fsqueue.errors import EnvelopeError, SpoolError
+from fsqueue.spool.files.whereabouts import unfinished
 from fsqueue.spool.format.names import is_invocation_id
-from fsqueue.spool.store.whereabouts import unfinished
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from fsqueue.spool.store.outcomes import Outcomes
+    from fsqueue.spool.files.outcomes import Outcomes
 
 log = logging.getLogger(__name__)
 

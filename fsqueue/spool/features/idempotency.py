@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from fsqueue.spool.disk.content import Buffer
-    from fsqueue.spool.store.files import Files
+    from fsqueue.spool.files.files import Files
 
 log = logging.getLogger(__name__)
 

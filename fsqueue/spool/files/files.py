@@ -17,10 +17,10 @@ from fsqueue.errors import EnvelopeError, SpoolError, SpoolReplacedError, SpoolV
 from fsqueue.spool.disk.capacity import explained
 from fsqueue.spool.disk.clock import ServerClock
 from fsqueue.spool.disk.filesystem import links_unsupported
+from fsqueue.spool.files.root import check_spool, format_of
 from fsqueue.spool.format import envelope
 from fsqueue.spool.format.names import new_token
 from fsqueue.spool.format.records import FORMAT
-from fsqueue.spool.store.root import check_spool, format_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from fsqueue.spool.disk.content import Buffer
-    from fsqueue.spool.store.files import Files
+    from fsqueue.spool.files.files import Files
 
 # The bytes of blobs that a process keeps in memory. It always keeps the latest blob.
 _CACHE_LIMIT = 1 << 28

@@ -17,8 +17,8 @@ from fsqueue.spool.format.states import State
 
 if TYPE_CHECKING:
     from fsqueue.spool.disk.content import Content
+    from fsqueue.spool.files.files import Files
     from fsqueue.spool.format.records import Payload
-    from fsqueue.spool.store.files import Files
 
 log = logging.getLogger(__name__)
 

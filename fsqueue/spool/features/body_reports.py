@@ -20,13 +20,13 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from fsqueue.errors import EnvelopeError
+from fsqueue.spool.files import whereabouts
+from fsqueue.spool.files.headers import outcome_of
 from fsqueue.spool.format.names import AttemptName
 from fsqueue.spool.format.records import UNDECODABLE
-from fsqueue.spool.store import whereabouts
-from fsqueue.spool.store.headers import outcome_of
 
 if TYPE_CHECKING:
-    from fsqueue.spool.store.files import Files
+    from fsqueue.spool.files.files import Files
 
 log = logging.getLogger(__name__)
 

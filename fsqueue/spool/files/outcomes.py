@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from fsqueue.spool.disk.content import Buffer, Content
+    from fsqueue.spool.files.files import Files
     from fsqueue.spool.format.records import Payload
-    from fsqueue.spool.store.files import Files
 
 log = logging.getLogger(__name__)
 

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 
 from fsqueue.errors import EnvelopeError
 from fsqueue.spool.disk.identity import is_gone
-from fsqueue.spool.format.names import is_invocation_id, is_queue_name, is_slot_name
-from fsqueue.spool.store.limits import check_lanes
+from fsqueue.spool.format.names import is_invocation_id, is_queue_name, is_slot_name, lane_limit
 
 if TYPE_CHECKING:
     from fsqueue.spool.format.claim import Claim
@@ -31,11 +30,24 @@ def check_header(call: Call, spool: str, path: str, name: AttemptName) -> None:
         raise EnvelopeError(f"{path} holds another invocation ({call.id})")
     if not is_queue_name(call.queue) or not is_slot_name(call.slot):
         raise EnvelopeError(f"{path} names no slot of a queue ({call.queue}/{call.slot})")
-    check_lanes(call, path)
+    _check_limits(call, path)
     if not all(map(is_invocation_id, call.after)):
         raise EnvelopeError(f"{path} waits for something that is not an invocation")
     if name.deaths >= call.max_attempts:
         raise EnvelopeError(f"{path} was attempted more than {call.max_attempts} times")
+
+
+def _check_limits(call: Call, path: str) -> None:
+    """Check that the limits a call names can safely become part of a path.
+
+    Raises:
+        EnvelopeError: they cannot.
+    """
+    if not call.lanes and not call.within:
+        return
+    lenders_fit = all(map(is_invocation_id, call.within.values()))
+    if not all(map(lane_limit, call.lanes)) or not lenders_fit:
+        raise EnvelopeError(f"{path} names no lanes ({', '.join(call.lanes)})")
 
 
 def check_place(call: Call, claim: Claim) -> None:

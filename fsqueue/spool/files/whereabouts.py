@@ -14,7 +14,7 @@ from fsqueue.spool.format.names import AttemptName, Slot, WaitingFolder, is_slot
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from fsqueue.spool.store.files import Files
+    from fsqueue.spool.files.files import Files
 
 
 class PendingFolder(NamedTuple):

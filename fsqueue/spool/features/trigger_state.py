@@ -17,8 +17,8 @@ from fsqueue.spool.format.trigger_names import ENDED, EventName, Gathered, tick_
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from fsqueue.spool.files.files import Files
     from fsqueue.spool.format.records import Call, Outcome
-    from fsqueue.spool.store.files import Files
 
 log = logging.getLogger(__name__)
 

@@ -1,0 +1,1 @@
+"""What bodies print, log and report, on its way into the spool."""

@@ -1,0 +1,1 @@
+"""What the spool offers beyond publishing and claiming calls: one mechanism each."""
