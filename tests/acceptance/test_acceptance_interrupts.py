@@ -1,38 +1,58 @@
 """Exceptions that signal handlers raise in the middle of a call."""
 
+import os
 import sys
 
 import pytest
 from acceptance_harness import wait_until
 
+# How many times the interruptions of a usual run are made: 50 for a thorough one.
+TIMES = int(os.environ.get("FSQUEUE_TESTS_INTERRUPTIONS", "1"))
+WITHOUT_RESULTS = {"direct", "join", "nested"}
 
-def nothing_is_left(site):
+
+def nothing_is_left(site, tops):
     def left():
-        return [name for top in ("pending", "running", "done") for name in site.files(top)]
+        return [f"{top}/{name}" for top in tops for name in site.files(top)]
 
     wait_until(lambda: not left(), left)
-    assert site.names("tmp") == []
 
 
-@pytest.mark.timeout(180)
+def interrupt(site, *how):
+    caller = site.start(sys.executable, "interrupted.py", *map(str, how))
+    assert caller.wait(150 * TIMES) == 0, caller.text()
+    return int(caller.output())
+
+
+@pytest.mark.timeout(180 * TIMES)
 @pytest.mark.parametrize(
-    ("how", "hits"),
+    ("entry", "how", "number", "hits"),
     [
-        (("direct", "timer", "3000"), 300),
-        (("direct", "line", "1"), 100),
-        (("direct", "opcode", "7"), 100),
-        (("task", "timer", "1000"), 100),
-        (("task", "line", "1"), 100),
+        ("direct", "timer", 400 * TIMES, 200),
+        ("task", "timer", 200 * TIMES, 100),
+        ("look", "timer", 200 * TIMES, 100),
+        ("chain", "timer", 200 * TIMES, 100),
+        ("direct", "line", 1, 100),
+        ("direct", "opcode", 7, 100),
+        ("task", "line", 1, 100),
     ],
-    ids=["at random", "before each line", "before instructions", "tasks", "tasks, lines"],
 )
-def test_a_signal_handler_that_raises_leaves_no_lock_and_no_call(site, how, hits):
+def test_a_signal_handler_that_raises_leaves_no_lock_and_no_call(site, entry, how, number, hits):
     """Any thread of the caller would stand still at a lock that was left behind."""
     site.worker("thread", 2).wait_for_start()
 
-    caller = site.start(sys.executable, "interrupted.py", *how)
+    assert interrupt(site, entry, how, number) >= hits
 
-    assert caller.wait(170) == 0, caller.text()
-    assert int(caller.output()) >= hits
-    if how[0] == "direct":  # the results of tasks are kept
-        nothing_is_left(site)
+    # The results of tasks are kept.
+    nothing_is_left(site, ["pending", "running", "clients", "tmp"])
+    if entry in WITHOUT_RESULTS:
+        nothing_is_left(site, ["done"])
+
+
+@pytest.mark.timeout(180 * TIMES)
+def test_an_interrupted_first_call_leaves_nothing_that_blocks_the_next(site):
+    site.worker("thread", 2).wait_for_start()
+
+    assert interrupt(site, "first", 40 * TIMES) >= 20
+
+    nothing_is_left(site, ["pending", "running", "done", "clients", "tmp"])

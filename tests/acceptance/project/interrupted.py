@@ -1,26 +1,79 @@
 """Makes calls that a signal handler interrupts with an exception, at any point.
 
-Usage: interrupted.py direct|task timer COUNT | line STEP | opcode STEP
+Usage: interrupted.py ENTRY timer COUNT | line STEP | opcode STEP
+       interrupted.py first COUNT
+       interrupted.py exit
+
+ENTRY is a key of `CALLS`. After each burst of interruptions it makes a plain call, one in another
+thread and an awaited one, so that nothing can stand still unnoticed.
 """
 
+import asyncio
+import atexit
 import faulthandler
+import gc
 import itertools
 import os
 import random
 import signal
 import sys
+import threading
 import time
 
 import echo
 import tasks
 
+PATIENCE = 30
+BURST = 25
+# Pools keep idle threads, so the number of threads may grow by a few, but not with each burst.
+FEW = 8
 
-class Interrupted(BaseException):
-    pass
+
+class Interrupted(KeyboardInterrupt):
+    """Like that of Ctrl-C, because asyncio only logs other exceptions that its callbacks raise."""
 
 
 def interrupt(*_):
     raise Interrupted
+
+
+def value_of(coroutine_function, *args):
+    return asyncio.run(coroutine_function(*args))
+
+
+def later(number):
+    return echo.square_later(number)
+
+
+async def result_of(number):
+    return await later(number).async_result()
+
+
+async def results_of(*numbers):
+    group = echo.square_later.parallelize([(number,) for number in numbers])
+    return [value async for value in group.async_results()]
+
+
+async def gathered(*values):
+    return list(await asyncio.gather(*map(echo.echo_awaited, values)))
+
+
+def cancelled():
+    call = later(3)
+    call.cancel()
+    return call.status.finished
+
+
+def cancelled_group():
+    group = echo.square_later.parallelize([(1,), (2,)])
+    group.cancel()
+    return all(call.done() for call in group)
+
+
+def joined():
+    """The first call of a connection."""
+    tasks.app.close()
+    return echo.echo(1)
 
 
 # The ways of the main thread into the spool, each with its value.
@@ -30,27 +83,80 @@ CALLS = {
         (lambda: tasks.square(3).result[0], 9),
         (lambda: echo.square_later.parallelize([(1,), (2,)]).results, [1, 4]),
     ],
+    "awaited": [
+        (lambda: value_of(echo.echo_awaited, 1), 1),
+        (lambda: value_of(echo.squares_awaited, 3), [0, 1, 4]),
+        (lambda: value_of(gathered, 1, 2, 3), [1, 2, 3]),
+        (lambda: value_of(result_of, 3), 9),
+        (lambda: value_of(results_of, 1, 2), [1, 4]),
+    ],
+    "look": [
+        (lambda: later(3).status.value != "", True),
+        (lambda: tasks.app.invocation(later(3).id).get(PATIENCE), 9),
+        (lambda: list(tasks.app.track([later(1), later(2)])), [1, 4]),
+    ],
+    "cancel": [(cancelled, True), (cancelled_group, True)],
+    "chain": [
+        (lambda: later(2).then(echo.square_later).result, 16),
+        (lambda: echo.square_once(3).result, 9),
+    ],
+    "emit": [(lambda: tasks.app.emit("unheard") != "", True)],
+    "join": [(joined, 1)],
+    "nested": [
+        (lambda: echo.echo(1), 1),
+        (lambda: echo.squares(3), [0, 1, 4]),
+        (lambda: later(3).result, 9),
+        (lambda: value_of(gathered, 1, 2), [1, 2]),
+    ],
 }
 
 
+def check():
+    """Make calls in every way that a lock could block."""
+    faulthandler.dump_traceback_later(PATIENCE, exit=True)
+    assert echo.echo(1) == 1
+    values = []
+    beside = threading.Thread(target=lambda: values.append(echo.echo(2)))
+    beside.start()
+    beside.join()
+    assert values == [2]
+    assert value_of(gathered, 3, 4) == [3, 4]
+    faulthandler.cancel_dump_traceback_later()
+
+
+def interrupted_once(call, value, longest):
+    """Whether the call was interrupted."""
+    faulthandler.dump_traceback_later(PATIENCE, exit=True)
+    try:
+        try:
+            signal.setitimer(signal.ITIMER_REAL, random.uniform(1e-5, longest))
+            assert call() == value
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+    except Interrupted:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        return True
+    return False
+
+
 def by_timer(calls, count):
-    signal.signal(signal.SIGALRM, interrupt)
+    former = signal.signal(signal.SIGALRM, interrupt)
+    longest = {call: duration(call) for call, _ in calls}
     hits = 0
     for number in range(count):
         call, value = calls[number % len(calls)]
-        try:
-            try:
-                signal.setitimer(signal.ITIMER_REAL, random.uniform(1e-5, 3e-3))
-                assert call() == value
-            finally:
-                signal.setitimer(signal.ITIMER_REAL, 0)
-        except Interrupted:
-            hits += 1
-            signal.setitimer(signal.ITIMER_REAL, 0)
-        if number % 50 == 0:
-            assert call() == value
-            faulthandler.dump_traceback_later(30, exit=True)
+        hits += interrupted_once(call, value, longest[call])
+        if number % BURST == 0:
+            check()
+    signal.signal(signal.SIGALRM, former)
     return hits
+
+
+def duration(call):
+    began = time.monotonic()
+    for _ in range(5):
+        call()
+    return (time.monotonic() - began) / 5
 
 
 class Tracer:
@@ -73,6 +179,7 @@ def by_trace(calls, event, step):
     hits = 0
     for call, value in calls:
         for number in itertools.count(1, step):
+            faulthandler.dump_traceback_later(PATIENCE, exit=True)
             tracer = Tracer(event, number)
             try:
                 sys.settrace(tracer)
@@ -82,25 +189,84 @@ def by_trace(calls, event, step):
             finally:
                 sys.settrace(None)
             assert call() == value
-            faulthandler.dump_traceback_later(30, exit=True)
+            if hits % BURST == 0:
+                check()
             if tracer.number > 0:
                 break
     return hits
 
 
-def main(kind, how, count):
-    faulthandler.dump_traceback_later(60, exit=True)
-    calls = CALLS[kind]
+def first(count):
+    """Interrupt the first call of processes: it opens the spool and imports what it needs."""
+    signal.signal(signal.SIGALRM, interrupt)
+    hits = 0
+    for _ in range(count):
+        child = os.fork()
+        if child == 0:
+            os._exit(first_call())
+        _, status = os.waitpid(child, 0)
+        ended = os.waitstatus_to_exitcode(status)
+        assert ended in {0, 1}, ended
+        hits += ended
+    return hits
+
+
+def first_call():
+    hit = False
+    try:
+        hit = interrupted_once(lambda: echo.echo(1), 1, 0.15)
+        check()
+        tasks.app.close()
+    except BaseException:  # noqa: BLE001 - a child of this program must not go on with its work
+        sys.excepthook(*sys.exc_info())
+        return 2
+    return int(hit)
+
+
+def threads():
+    return len(os.listdir("/proc/self/task"))
+
+
+def descriptors():
+    gc.collect()  # an interrupted asyncio.run leaves its loop
+    return len(os.listdir("/proc/self/fd"))
+
+
+def settled(count, before):
+    """Whether a count comes back to about what it was."""
+    deadline = time.monotonic() + PATIENCE
+    while count() > before + FEW:
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.01)
+    return True
+
+
+def main(entry, how, number):
+    calls = CALLS[entry]
+    faulthandler.dump_traceback_later(PATIENCE, exit=True)
     for call, value in calls:  # imports what is needed
         assert call() == value
-    hits = by_timer(calls, int(count)) if how == "timer" else by_trace(calls, how, int(count))
+    check()
+    before = threads(), descriptors()
+    hits = by_timer(calls, number) if how == "timer" else by_trace(calls, how, number)
     # What was cancelled while it ran may still have an outcome, which the next look removes.
     while any(files for _, _, files in os.walk(tasks.app.store.layout.running_folder)):
         time.sleep(0.01)
-    for call, value in calls:
-        assert call() == value
-    print(hits)
+    check()
+    assert settled(threads, before[0]), (before, [each.name for each in threading.enumerate()])
+    assert settled(descriptors, before[1]), (before, descriptors())
+    return hits
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    if sys.argv[1] == "first":
+        print(first(int(sys.argv[2])))
+    elif sys.argv[1] == "exit":
+        # Exit handlers run in reverse order: these two are around that of fsqueue.
+        signal.signal(signal.SIGALRM, interrupt)
+        atexit.register(signal.setitimer, signal.ITIMER_REAL, 0)
+        check()
+        atexit.register(signal.setitimer, signal.ITIMER_REAL, random.uniform(1e-5, 2e-3))
+    else:
+        print(main(sys.argv[1], sys.argv[2], int(sys.argv[3])))
