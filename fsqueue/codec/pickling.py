@@ -1,4 +1,4 @@
-"""Pickling with cloudpickle, without its silent conversions.
+"""Pickling with cloudpickle, without its silent conversions, and unpickling.
 
 cloudpickle sends an open text file as a `StringIO` with a copy of its text, a `memoryview` as
 `bytes`, and a `WeakSet` whose members nothing else refers to on the other side: it arrives empty.
@@ -6,6 +6,9 @@ Python's own pickle refuses the first two. A converted value would fail later on
 this module refuses such values, wherever they are nested.
 
 `sys.stdout`, `sys.stderr` and loggers are sent as names: the other side uses its own.
+
+A pickle names classes and functions by the module that defines them. So a module of fsqueue that
+defines something public leaves its old name in `MOVED` when it moves.
 """
 
 from __future__ import annotations
@@ -15,12 +18,21 @@ import pickle
 import sys
 import weakref
 from collections import ChainMap
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import cloudpickle  # type: ignore[import-untyped]
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+MOVED: Final = {
+    "fsqueue.arguments": "fsqueue.calls.arguments",
+    "fsqueue.runner.context": "fsqueue.runner.attempt.context",
+    "fsqueue.spool.reports": "fsqueue.spool.features.body_reports",
+    "fsqueue.spool.states": "fsqueue.spool.format.states",
+    "fsqueue.spool.store.body_reports": "fsqueue.spool.features.body_reports",
+}
+"""Modules that pickles of older versions name, and where these are now. No entry may go."""
 
 _REDUCERS: dict[type, Callable[[Any], Any]] = dict(cloudpickle.Pickler.dispatch_table)
 
@@ -53,6 +65,14 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         },
         *cloudpickle.Pickler.dispatch_table.maps,
     )
+
+
+class Unpickler(pickle.Unpickler):
+    """An unpickler that finds what has moved since an older version wrote the pickle."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        """A class or function, by the module and the name that the pickle gives."""
+        return super().find_class(MOVED.get(module, module), name)
 
 
 def dumps(

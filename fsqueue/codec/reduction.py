@@ -18,7 +18,7 @@ import pickle
 from types import MemberDescriptorType, TracebackType
 from typing import TYPE_CHECKING, Any
 
-from fsqueue.codec.pickling import Pickler
+from fsqueue.codec.pickling import Pickler, Unpickler
 from fsqueue.codec.texts import type_name
 from fsqueue.codec.tracebacks import frames_of, traceback_from
 
@@ -98,7 +98,7 @@ class _Pickler(Pickler):
         return super().reducer_override(obj)
 
 
-class _Unpickler(pickle.Unpickler):
+class _Unpickler(Unpickler):
     def __init__(
         self,
         file: io.BytesIO,

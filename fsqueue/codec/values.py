@@ -16,7 +16,7 @@ from fsqueue.codec.texts import part_at, summary, type_name
 from fsqueue.errors import DeserializationError, SerializationError, SpoolVersionError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 _DUMPS: dict[str, Callable[..., bytes]] = {
@@ -120,7 +120,7 @@ def check_codec(codec: str, what: str, *, unpickles: bool = True) -> None:
 def decode(
     data: bytes | memoryview,
     what: str,
-    buffers: Iterable[Any] = (),
+    buffers: Sequence[Any] = (),
     *,
     codec: str = "cloudpickle",
     python: str = "",
@@ -143,18 +143,24 @@ def decode(
     check_codec(codec, what)
     if codec == "json":
         return decode_json(data, what)
+    same = python in {"", PYTHON}
     try:
-        if python in {"", PYTHON}:
-            return pickle.loads(data, buffers=buffers)
+        if same:
+            try:
+                return pickle.loads(data, buffers=buffers)  # the fastest way
+            except ModuleNotFoundError as error:
+                if error.name not in pickling.MOVED:
+                    raise
         with io.BytesIO(data) as file:
-            return _OfAnotherPython(file, buffers=buffers).load()
+            kind = pickling.Unpickler if same else _OfAnotherPython
+            return kind(file, buffers=buffers).load()
     except Exception as error:
         raise DeserializationError(
             f"{what} cannot be deserialized: {summary(error)}. {_advice(error, python)}"
         ) from error
 
 
-class _OfAnotherPython(pickle.Unpickler):
+class _OfAnotherPython(pickling.Unpickler):
     """Refuses byte code: running that of another Python version can crash the process."""
 
     def find_class(self, module: str, name: str) -> Any:

@@ -1,11 +1,15 @@
 """Names that are in the bytes of calls and outcomes, and so belong to the format on disk.
 
 A pickle names functions and classes by their module. During an update there are files of the
-older version, and only if these names are still there can they be read. So they may be added to,
-and none may go: whoever moves one leaves the old name behind.
+older version, and only if these names are still found can they be read. So the names here may be
+added to, and none may go. Whoever moves one adds the module's old name to `MOVED` of
+`fsqueue.codec.pickling`, and the old name of the class or function to `OLDER`.
 """
 
+import base64
 import gzip
+import importlib.util
+import json
 import pickle
 import pickletools
 import re
@@ -17,9 +21,12 @@ import pytest
 
 import fsqueue
 from fsqueue import FSQueue, Progress, State, args, codec, errors, references
+from fsqueue.codec.pickling import MOVED
 from fsqueue.spool.format.records import Call, Outcome
 
-ARCHIVE = Path(__file__).parent.parent / "data" / "spool_v1.tar.gz"
+DATA = Path(__file__).parent.parent / "data"
+ARCHIVE = DATA / "spool_v1.tar.gz"
+PICKLES = json.loads((DATA / "pickles_v1.json").read_text("utf-8"))
 
 OWN = {
     "fsqueue.codec.reduction _restore",
@@ -55,8 +62,26 @@ PUBLIC = {
     "fsqueue.spool.format.states State",
     "fsqueue.task Task",
 }
-"""What users can send, or name in functions that travel by value."""
+"""What users can send, or name in functions that travel by value: where it is pickled by today."""
 
+TRIGGERS = {
+    *(f"fsqueue.triggers.kinds {name}" for name in ("AllOf", "AnyOf", "Cron", "Occurrence")),
+    *(f"fsqueue.triggers.kinds {name}" for name in ("OnEvent", "OnException", "OnResult")),
+    *(f"fsqueue.triggers.kinds {name}" for name in ("OnStatus", "Trigger")),
+    *(f"fsqueue.triggers.making {name}" for name in ("all_of", "any_of", "cron", "on_event")),
+    *(f"fsqueue.triggers.making {name}" for name in ("on_exception", "on_result", "on_status")),
+}
+"""Triggers and what fires them. An occurrence can become an argument of the call it causes."""
+
+OLDER = {
+    "fsqueue.arguments Arguments",
+    "fsqueue.arguments args",
+    "fsqueue.runner.context current_invocation",
+    "fsqueue.spool.reports Progress",
+    "fsqueue.spool.states State",
+    "fsqueue.spool.store.body_reports Progress",
+}
+"""Where public names were defined before. Files in flight may name these modules."""
 
 CALL_FIELDS = {
     *("id", "spool", "task", "queue", "slot", "created", "python", "codec", "max_attempts", "keep"),
@@ -110,11 +135,51 @@ def app(spool):
 # -- old names are still there -----------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", sorted(OWN | ERRORS | PUBLIC))
-def test_a_name_in_older_files_can_be_unpickled(name):
+@pytest.mark.parametrize("name", sorted(OWN | ERRORS | PUBLIC | TRIGGERS | OLDER))
+@pytest.mark.parametrize("python", [codec.PYTHON, "3.1"])
+def test_a_name_in_older_files_can_be_unpickled(name, python):
     module, _, attribute = name.partition(" ")
-    found = pickle.loads(f"c{module}\n{attribute}\n.".encode())
+    found = codec.decode(f"c{module}\n{attribute}\n.".encode(), "it", python=python)
     assert found.__name__ == attribute
+
+
+def test_modules_that_moved_are_gone_from_their_old_places():
+    """Otherwise the name in a pickle would be found where it is not meant."""
+    for old, new in MOVED.items():
+        assert importlib.util.find_spec(new) is not None
+        with pytest.raises(ModuleNotFoundError):
+            importlib.import_module(old)
+
+
+@pytest.mark.parametrize("name", sorted(PICKLES["values"]))
+def test_a_value_that_an_older_version_pickled_is_the_same_today(name):
+    expected = dict(make_pickles().values())[name]
+    assert codec.decode(base64.b64decode(PICKLES["values"][name]), name) == expected
+
+
+@pytest.mark.parametrize("name", sorted(PICKLES["exceptions"]))
+def test_an_exception_that_an_older_version_pickled_is_the_same_today(name):
+    expected = dict(make_pickles().exceptions())[name]
+    found = codec.decode_exception(base64.b64decode(PICKLES["exceptions"][name]))
+    assert type(found) is type(expected)
+    assert found.args == expected.args
+    assert vars(found) == vars(expected)
+
+
+def test_buffers_of_a_value_with_an_old_name_are_not_copied():
+    data = bytearray(9)
+    old = b"\x80\x05cfsqueue.spool.states\nState\n\x8c\x06failed\x85R\x97\x86."
+    state, found = codec.decode(old, "it", [data])
+    assert state is State.FAILED
+    assert found is data
+
+
+def make_pickles():
+    """The module that wrote the pickles, with the values of today."""
+    spec = importlib.util.spec_from_file_location("make_pickles", DATA / "make_pickles.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def test_a_reference_of_an_older_call_is_the_result_it_refers_to():
