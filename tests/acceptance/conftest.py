@@ -46,3 +46,13 @@ def programs(site):
     module = site.load("programs")
     yield module
     module.app.close()
+
+
+@pytest.fixture
+def busy(site, kind):
+    """A worker in the middle of a body, which takes its only slot."""
+    site.marks_of_call = site.folder("marks")
+    site.busy = site.worker(kind, 1).wait_for_start()
+    site.held = site.call(site.tasks.hold, site.marks_of_call.folder)
+    (site.body,) = site.marks_of_call.wait_for_starts(1)
+    return site

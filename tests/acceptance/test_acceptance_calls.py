@@ -3,8 +3,6 @@
 import asyncio
 import os
 import sys
-import time
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from acceptance_harness import wait_until
@@ -41,45 +39,36 @@ def test_an_exception_of_the_body_is_raised_here(shared):
     assert "fail" in names, "the worker's part of the traceback"
 
 
-def test_five_sleeping_calls_overlap(shared):
-    with ThreadPoolExecutor(5) as pool:
-        # The slots' processes and modules are there when the time starts.
-        list(pool.map(shared.tasks.nap, [0.05] * 5))
-        start = time.monotonic()
-        pids = list(pool.map(shared.tasks.nap, [0.5] * 5))
-        took = time.monotonic() - start
+def test_five_calls_run_at_once(shared):
+    marks = shared.folder("five")
+    calls = [shared.call(shared.tasks.hold, marks.folder) for _ in range(5)]
+    marks.wait_for_starts(5)
+    assert marks.pids("ends") == []
+    marks.release()
 
-    print(f"5 calls of 0.5 s took {took:.3f} s")
-    assert 0.5 <= took < 1.5
-    assert os.getpid() not in pids
+    assert os.getpid() not in {call.result(20) for call in calls}
 
 
 def test_many_awaits_are_in_flight_on_one_loop(shared):
+    marks = shared.folder("awaits")
+
     async def main():
-        await asyncio.gather(*(shared.tasks.async_nap(0.0) for _ in range(5)))
-        start = time.monotonic()
-        pids = await asyncio.gather(*(shared.tasks.async_nap(0.5) for _ in range(5)))
-        return time.monotonic() - start, pids
+        holding = asyncio.gather(*(shared.tasks.async_hold(marks.folder) for _ in range(5)))
+        await asyncio.to_thread(marks.wait_for_starts, 5)
+        assert marks.pids("ends") == []
+        marks.release()
+        return await holding
 
-    took, pids = asyncio.run(main())
-
-    print(f"5 awaits of 0.5 s took {took:.3f} s")
-    assert 0.5 <= took < 1.5
-    assert os.getpid() not in pids
+    assert os.getpid() not in asyncio.run(main())
 
 
 def test_an_await_leaves_the_loop_free_and_can_be_cancelled(site, kind):
     site.worker(kind, 2).wait_for_start()
 
     async def main():
-        sleeping = asyncio.ensure_future(site.tasks.async_nap(1.0))
-        for _ in range(20):
-            await asyncio.sleep(0.001)
+        sleeping = asyncio.ensure_future(site.tasks.async_nap(3600.0))
+        await asyncio.to_thread(wait_until, lambda: site.files("running"), "the call is running")
         assert not sleeping.done()
-        wait_until_running = asyncio.to_thread(
-            wait_until, lambda: site.files("running"), "the call is running"
-        )
-        await wait_until_running
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(sleeping, 0.01)
         return await site.tasks.async_nap(0.0)

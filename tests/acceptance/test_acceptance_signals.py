@@ -4,24 +4,30 @@ import os
 import shutil
 import signal
 import sys
-import time
 
 import pytest
 from acceptance_harness import alive, wait_until
 
 BOTH = pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["term", "int"])
-# Two signals within 0.1 s are one.
-APART = 0.25
 
 
-@pytest.fixture
-def busy(site, kind):
-    """A worker in the middle of a body, whose slots are all taken by it."""
-    site.marks_of_call = site.folder("marks")
-    site.busy = site.worker(kind, 1).wait_for_start()
-    site.held = site.call(site.tasks.hold, site.marks_of_call.folder)
-    (site.body,) = site.marks_of_call.wait_for_starts(1)
-    return site
+def insist(worker, number):
+    """Signal a worker that drains until that counts as a second signal.
+
+    Two signals within 0.1 s are one, so the worker may say once or twice that it stops already.
+    """
+    said = "is stopping already", "giving the running calls back"
+    while worker.popen.poll() is None and said[1] not in worker.text():
+        count = worker.text().count(said[0])
+        worker.signal(number)
+        wait_until(
+            lambda count=count: (
+                worker.popen.poll() is not None
+                or said[1] in worker.text()
+                or worker.text().count(said[0]) > count
+            ),
+            "it reacts",
+        )
 
 
 def drained(site):
@@ -64,10 +70,9 @@ def test_a_signal_to_the_whole_group(busy, number):
 def test_an_idle_worker_leaves(site, kind, number):
     site.busy = site.worker(kind).wait_for_start()
 
-    began = time.monotonic()
     site.busy.signal(number)
+
     assert site.busy.wait() == 0
-    print(f"{kind}: an idle worker left after {time.monotonic() - began:.3f} s")
 
     left_nothing(site)
 
@@ -138,17 +143,9 @@ def test_the_second_signal_gives_the_call_back(busy, number):
     (name,) = busy.files("running")
     busy.busy.signal(number)
     busy.busy.wait_for_log("stopping")
-    first = time.monotonic()
-    wait_until(lambda: time.monotonic() > first + APART, "the second signal is due")
+    insist(busy.busy, number)
 
-    began = time.monotonic()
-    busy.busy.signal(number)
-    code = busy.busy.wait()
-    took = time.monotonic() - began
-    print(f"left {took:.3f} s after the second signal")
-
-    assert code == 128 + number
-    assert took < 2.0
+    assert busy.busy.wait() == 128 + number, "it does not wait for the body"
     assert not alive(busy.body)
     assert busy.files("pending") == [name], "it is pending again, as the same attempt"
     assert busy.files("running") == []
@@ -175,9 +172,7 @@ def test_there_are_no_semaphores_that_could_be_left(site, signals):
     if signals == 1:
         marks.release()
     else:
-        first = time.monotonic()
-        wait_until(lambda: time.monotonic() > first + APART, "the second signal is due")
-        worker.signal(signal.SIGTERM)
+        insist(worker, signal.SIGTERM)
     worker.wait()
 
     wait_until(lambda: not worker.group(), lambda: f"processes end: {worker.group()}")
@@ -194,9 +189,7 @@ def test_stops_given_back_cost_no_attempt(site, kind):
         assert name.endswith(".1")
         worker.signal(signal.SIGTERM)
         worker.wait_for_log("stopping")
-        first = time.monotonic()
-        wait_until(lambda: time.monotonic() > first + APART, "the second signal is due")  # noqa: B023
-        worker.signal(signal.SIGTERM)
+        insist(worker, signal.SIGTERM)
         assert worker.wait() == 128 + signal.SIGTERM
     site.worker(kind, 1)
     marks.wait_for_starts(5)

@@ -15,16 +15,6 @@ def send(worker, number, target):
     (worker.signal if target == "process" else worker.signal_group)(number)
 
 
-@pytest.fixture
-def busy(site, kind):
-    """A worker in the middle of a body, which takes its only slot."""
-    site.marks_of_call = site.folder("marks")
-    site.busy = site.worker(kind, 1).wait_for_start()
-    site.held = site.call(site.tasks.hold, site.marks_of_call.folder)
-    (site.body,) = site.marks_of_call.wait_for_starts(1)
-    return site
-
-
 def finishes(site):
     """Let the body end, and check that it was the only run of it."""
     assert not site.held.done()

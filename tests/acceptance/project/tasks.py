@@ -101,6 +101,11 @@ def hold(folder):
     return _hold(folder)
 
 
+@app.direct_task
+async def async_hold(folder):
+    return await asyncio.to_thread(_hold, folder)
+
+
 @app.direct_task(resources={"gpu": 1})
 def hold_on_gpu(folder):
     return _hold(folder)
