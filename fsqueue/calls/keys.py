@@ -144,10 +144,11 @@ class _Forms:
 
         Subclasses of numpy's array are excluded, because some contain more than their memory.
         """
+        # While another thread imports numpy, the module is there and has no names yet.
         numpy = sys.modules.get("numpy")
-        if type(value) is not array and (
-            numpy is None or not (type(value) is numpy.ndarray or isinstance(value, numpy.generic))
-        ):
+        ndarray, scalar = getattr(numpy, "ndarray", None), getattr(numpy, "generic", ())
+        kind = type(value)
+        if not (kind is array or kind is ndarray or isinstance(value, scalar)):
             return None
         try:
             view = memoryview(value)

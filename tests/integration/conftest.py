@@ -10,7 +10,16 @@ import threading
 import pytest
 
 from fsqueue import FSQueue
+from fsqueue.spool.store.opening import open_store
+from fsqueue.testing import FaultyFilesystem
 from integration import sample_tasks
+
+
+class Clocked(FaultyFilesystem):
+    """A filesystem whose times a test moves on by `clock_offset`: this host's and the server's."""
+
+    def modified(self, path):
+        return super().modified(path) + self.clock_offset
 
 
 @contextlib.contextmanager
@@ -57,6 +66,18 @@ def make_app(spool):
 @pytest.fixture
 def app(make_app):
     return make_app()
+
+
+@pytest.fixture
+def clock(app):
+    """The clock of the app, its worker and its spool: `clock.clock_offset += seconds`."""
+    return clocked(app)
+
+
+def clocked(app):
+    fs = Clocked(remote=app.store.fs.remote)
+    app._session._store = open_store(app.store.layout.root, fs)
+    return fs
 
 
 @pytest.fixture

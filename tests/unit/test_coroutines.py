@@ -7,12 +7,14 @@ import contextlib
 import functools
 import inspect
 import sys
+import types
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 import pytest
 
 from fsqueue.common.coroutines import is_async, is_async_generator, plain_value
+from fsqueue.runner.attempt.nested import not_blocking_a_loop
 
 
 async def native():
@@ -162,3 +164,10 @@ def test_a_plain_function_returns_no_coroutine():
     for function in (native, stream):
         with pytest.raises(TypeError, match="its body was not run"):
             plain_value(function)
+
+
+def test_a_wait_while_another_thread_imports_the_event_loop(monkeypatch):
+    being_imported = types.ModuleType("fsqueue.runner.event_loop.loop")
+    monkeypatch.setitem(sys.modules, being_imported.__name__, being_imported)
+    with not_blocking_a_loop():
+        pass

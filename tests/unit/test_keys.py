@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import threading
+import types
 import zoneinfo
 from array import array
 from pathlib import Path, PurePosixPath
@@ -218,6 +219,11 @@ def test_what_contains_itself_has_a_digest():
 def test_a_view_counts_by_its_numbers():
     numbers = array("d", range(10))
     assert digest_of(numbers) == digest_of(array("d", range(10))) != digest_of(list(numbers))
+
+
+def test_a_key_while_another_thread_imports_numpy(monkeypatch):
+    monkeypatch.setitem(sys.modules, "numpy", types.ModuleType("numpy"))
+    assert digest_of(Point(1.0)) != digest_of(Point(2.0))
 
 
 def test_arrays_of_numpy():

@@ -14,8 +14,10 @@ T = TypeVar("T")
 
 def not_blocking_a_loop() -> contextlib.AbstractContextManager[None]:
     """A block that waits. In a coroutine body, the event loop of the bodies continues meanwhile."""
-    event_loop = sys.modules.get("fsqueue.runner.event_loop.loop")  # imported where bodies run
-    return contextlib.nullcontext() if event_loop is None else event_loop.not_blocking_the_loop()
+    # Imported where bodies run. While another thread imports it, it is there and has no names yet.
+    event_loop = sys.modules.get("fsqueue.runner.event_loop.loop")
+    aside = getattr(event_loop, "not_blocking_the_loop", contextlib.nullcontext)
+    return aside()
 
 
 async def in_helper_thread(function: Callable[..., T], /, *args: object) -> T:
