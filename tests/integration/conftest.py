@@ -6,8 +6,10 @@ import contextlib
 import importlib
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from support import PATIENCE, wait_until
 
 from fsqueue import FSQueue
 from fsqueue.spool.store.opening import open_store
@@ -72,6 +74,24 @@ def app(make_app):
 def clock(app):
     """The clock of the app, its worker and its spool: `clock.clock_offset += seconds`."""
     return clocked(app)
+
+
+@contextlib.contextmanager
+def silence_of(app, clock, invocation):
+    """In the block, a thread waits for a result, and nothing has come for long.
+
+    When the block has ended, the result is awaited there.
+    """
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(invocation.get, 3600.0)
+        wait_until(lambda: app._session.client.waiter._waiting, what="it waits")
+        clock.clock_offset += 4.0
+        try:
+            yield answer
+            answer.result(PATIENCE)
+        except BaseException:
+            app.close()  # it waits no longer
+            raise
 
 
 def clocked(app):

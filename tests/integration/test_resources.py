@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 
 import pytest
 from support import files_under, wait_until
@@ -13,9 +12,8 @@ from fsqueue.cli.output import queue_in_words
 from fsqueue.spool.admin import controls
 from fsqueue.spool.admin.snapshot import take_snapshot
 from fsqueue.spool.store.lookup import is_running
-from fsqueue.spool.worker import backlog
 from integration import sample_tasks
-from integration.conftest import working
+from integration.conftest import clocked, silence_of, working
 
 GPU = {"gpu": 1}
 
@@ -107,20 +105,19 @@ def test_amounts_never_exceed_what_a_worker_has(make_app):
             each.get(timeout=20)
 
 
-def test_a_call_that_fits_nowhere_stays_and_its_caller_is_told(make_app, caplog, monkeypatch):
-    monkeypatch.setattr("fsqueue.spool.caller.waiter._SILENCE", 0.05)
+def test_a_call_that_fits_nowhere_stays_and_its_caller_is_told(make_app, caplog):
     app = make_app(poll_interval=0.05)
-    task = app.task(resources={"gpu": 2, "mem": "1G"})(sample_tasks.add)
-    with working(app, app.make_runner(resources={"gpu": 1, "mem": "64G"})):
-        large = task(1)
-        with pytest.raises(TimeoutError):
-            large.get(timeout=1)
-        assert "serves the queue default and has gpu=2 mem=1G. Start one with" in caplog.text
-        assert "MODULE:VARIABLE --resource gpu=2 --resource mem=1G" in caplog.text
-        assert large.status is State.PENDING
-        assert app.task(sample_tasks.add)(1).get(timeout=20) == 2
-    with working(app, app.make_runner(resources={"gpu": 2, "mem": "64G"})):
-        assert large.get(timeout=20) == 2
+    clock = clocked(app)
+    large = app.task(resources={"gpu": 2, "mem": "1G"})(sample_tasks.add)(1)
+    with silence_of(app, clock, large) as answer:
+        with working(app, app.make_runner(resources={"gpu": 1, "mem": "64G"})):
+            told = "serves the queue default and has gpu=2 mem=1G. Start one with"
+            wait_until(lambda: told in caplog.text)
+            assert "MODULE:VARIABLE --resource gpu=2 --resource mem=1G" in caplog.text
+            assert large.status is State.PENDING
+            assert app.task(sample_tasks.add)(1).get(timeout=20) == 2
+        with working(app, app.make_runner(resources={"gpu": 2, "mem": "64G"})):
+            assert answer.result(20) == 2
 
 
 def test_a_worker_without_resources_does_not_look_at_them(app):
@@ -145,18 +142,19 @@ def test_priority_holds_whatever_is_needed(make_app, tmp_path):
     assert (tmp_path / "order").read_text("utf-8").split() == ["5", "4", "3", "2", "1"]
 
 
-def test_a_large_call_is_not_passed_for_ever(make_app, gate, monkeypatch):
-    app = make_app(concurrency=4)
+def test_a_large_call_is_not_passed_for_ever(make_app, gate):
+    app = make_app(concurrency=4, lease=3600.0)
+    clock = clocked(app)
     (opened, name), (later, behind) = gate(), gate()
     task = app.task(resources=GPU)(sample_tasks.behind_gate)
-    monkeypatch.setattr(backlog, "_FRESH_FOR", 0.0)  # or it could see the large call too late
     with working(app, app.make_runner(resources={"gpu": 2})):
         first = task(name, 1)
         wait_until(lambda: is_running(app.store, first.id))
         both = task.options(resources={"gpu": 2}, priority=6)(name, 2)
+        clock.clock_offset += 2.0  # or the worker could see the large call too late
         passes = task(behind, 3)
         wait_until(lambda: is_running(app.store, passes.id))
-        monkeypatch.setattr(backlog, "_PATIENCE", 0.0)
+        clock.clock_offset += 31.0
         later.set()
         assert passes.get(timeout=20) == 3
         waits = task(behind, 4)
@@ -194,14 +192,15 @@ def test_a_call_that_waits_for_its_turn_holds_nothing(make_app, gate):
         assert [each.get(timeout=20) for each in group] == [0, 1, 2]
 
 
-def test_an_empty_folder_of_needs_goes_and_comes_again(make_app, monkeypatch):
-    monkeypatch.setattr(backlog, "_IN_USE_FOR", 0.0)
+def test_an_empty_folder_of_needs_goes_and_comes_again(make_app):
     app = make_app(poll_interval=0.05)
+    clock = clocked(app)
     task = app.task(resources=GPU)(sample_tasks.add)
     folder = app.store.layout.queue("t.default.gpu-1")
     with working(app, app.make_runner(resources=GPU)):
         for number in range(3):
             assert task(number).get(timeout=20) == number + 1
+            clock.clock_offset += 4.0
             wait_until(lambda: not os.path.exists(folder), what="the folder is removed")
 
 
@@ -245,7 +244,9 @@ def test_inline_calls_need_nothing(make_app):
 # -- operators ----------------------------------------------------------------------------------
 
 
-def test_a_pause_and_a_purge_are_of_all_calls_of_a_queue(app):
+def test_a_pause_and_a_purge_are_of_all_calls_of_a_queue(make_app):
+    app = make_app(poll_interval=0.05)
+    fs = clocked(app)
     task = app.task(resources=GPU)(sample_tasks.add)
     plain = app.task(sample_tasks.add)
     queue = "t.default"
@@ -258,8 +259,9 @@ def test_a_pause_and_a_purge_are_of_all_calls_of_a_queue(app):
         assert (usual.name, usual.need, usual.due) == ("t.default", "", 1)
         assert needy.paused
         assert needy.workers == usual.workers == 1
-        began = time.monotonic()
-        wait_until(lambda: time.monotonic() > began + 0.3)
+        fs.inject()
+        folder = app.store.layout.queue(queue)
+        wait_until(lambda: [op.path for op in fs.trace if op.verb == "listdir"].count(folder) > 2)
         assert [each.status for each in calls] == [State.PENDING] * 2
         assert controls.resume(app.store, queue)
         assert [each.get(timeout=20) for each in calls] == [2, 2]

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from support import files_under, wait_until
 
 from fsqueue import State
-from fsqueue.spool.caller import waiter
 from integration import sample_tasks as sample
-from integration.conftest import working
+from integration.conftest import silence_of, working
 
 pytestmark = pytest.mark.concurrent
 
@@ -22,12 +20,15 @@ def words(path):
     return path.read_text().split() if path.exists() else []
 
 
-def test_five_naps_at_once(worked):
-    direct = worked.direct_task(sample.nap)
-    began = time.monotonic()
-    with ThreadPoolExecutor(5) as pool:
-        assert list(pool.map(direct, [0.5] * 5)) == [0.5] * 5
-    assert time.monotonic() - began < 1.5
+def test_five_bodies_at_once(app, gate, tmp_path):
+    event, name = gate()
+    path = tmp_path / "ran"
+    direct = app.direct_task(sample.behind_gate)
+    with working(app, app.make_runner(concurrency=5)), ThreadPoolExecutor(5) as pool:
+        calls = [pool.submit(direct, name, number, str(path)) for number in range(5)]
+        wait_until(lambda: len(words(path)) == 5)
+        event.set()
+        assert [call.result(20) for call in calls] == list(range(5))
 
 
 def test_concurrency_is_a_limit(app, gate, tmp_path):
@@ -78,7 +79,7 @@ def test_run_returns_only_after_the_results_are_there(app, gate):
     thread.join(20)
     assert not thread.is_alive()
     assert invocation.done()
-    assert invocation.get(0.5) == "value"
+    assert invocation.get(20) == "value"
 
 
 def test_runs_many_times(app):
@@ -159,34 +160,42 @@ def warnings_of(caplog):
     return [text for text in messages if "no worker" in text and "alive" in text]
 
 
-def test_warning_when_no_worker_is_alive(app, spool, caplog, monkeypatch):
-    monkeypatch.setattr(waiter, "_SILENCE", 0.1)
+def checked_again(app):
+    """The caller's waiter has been through a whole round since."""
+    waiter = app._session.client.waiter
+    for _ in range(2):
+        waiter._wake.set()
+        wait_until(lambda: not waiter._wake.is_set())
+
+
+def test_warning_when_no_worker_is_alive(app, clock, spool, caplog):
     caplog.set_level(logging.WARNING)
     invocation = app.task(sample.add)(1)
-    with pytest.raises(TimeoutError):
-        invocation.get(1)
+    with silence_of(app, clock, invocation) as answer:
+        wait_until(lambda: warnings_of(caplog))
+        clock.clock_offset += 100.0
+        checked_again(app)
+        with working(app):
+            assert answer.result(20) == 2
     (message,) = warnings_of(caplog)  # once for one silence
     assert spool in message
     assert "fsqueue worker" in message
     assert "'t'" in message
-    with working(app):
-        assert invocation.get(20) == 2
 
 
-def test_worker_of_another_app_does_not_count(app, make_app, caplog, monkeypatch):
-    monkeypatch.setattr(waiter, "_SILENCE", 0.1)
-    with working(make_app("other")), pytest.raises(TimeoutError):
-        app.task(sample.add)(1).get(1)
-    assert warnings_of(caplog)
+def test_worker_of_another_app_does_not_count(app, clock, make_app, caplog):
+    with working(make_app("other")), silence_of(app, clock, app.task(sample.add)(1)) as answer:
+        wait_until(lambda: warnings_of(caplog))
+        with working(app):
+            assert answer.result(20) == 2
 
 
-def test_no_warning_while_a_worker_is_busy(app, caplog, monkeypatch, gate):
-    monkeypatch.setattr(waiter, "_SILENCE", 0.05)
+def test_no_warning_while_a_worker_is_busy(app, clock, caplog, gate):
     event, name = gate()
-    with working(app):
-        invocation = app.task(sample.behind_gate)(name)
-        with pytest.raises(TimeoutError):
-            invocation.get(0.4)
+    with working(app), silence_of(app, clock, app.task(sample.behind_gate)(name)) as answer:
+        wait_until(lambda: app._session._observer, what="it has looked for workers")
+        clock.clock_offset += 10.0
+        checked_again(app)
         event.set()
-        assert invocation.get(20) is None
+        assert answer.result(20) is None
     assert warnings_of(caplog) == []
