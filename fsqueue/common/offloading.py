@@ -1,10 +1,12 @@
-"""Runs blocking functions in threads beside the event loop."""
+"""Starts threads: beside an event loop, and where a process has reached its limit."""
 
 from __future__ import annotations
 
 import asyncio
 import contextvars
 import functools
+import logging
+import threading
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, TypeVar
 
@@ -12,7 +14,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from concurrent.futures import ThreadPoolExecutor
 
+log = logging.getLogger(__name__)
+
 R = TypeVar("R")
+
+# Pauses, in seconds, between attempts to start a thread.
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 5.0
 
 
 class NoThreadError(RuntimeError):
@@ -64,3 +71,28 @@ async def in_thread_or_here(function: Callable[..., R], /, *args: object) -> R:
         return await in_thread(function, *args)
     except NoThreadError:
         return function(*args)
+
+
+def when_threads_start(
+    start: Callable[[], R], what: str, aborted: threading.Event | None = None
+) -> R:
+    """Start a thread for a body, which waits until this process may have another one.
+
+    Args:
+        start: starts the thread; raises RuntimeError if that is impossible now.
+        what: what cannot go on without the thread, for the log.
+        aborted: set when the worker is to end at once.
+
+    Raises:
+        RuntimeError: the worker ends meanwhile.
+    """
+    aborted = aborted or threading.Event()
+    pause = _FIRST_PAUSE
+    while True:
+        try:
+            return start()
+        except RuntimeError as error:
+            log.warning("%s waits for another thread, trying again: %s", what, error)
+            if aborted.wait(pause):
+                raise
+            pause = min(2 * pause, _LONGEST_PAUSE)

@@ -10,6 +10,8 @@ import sys
 import threading
 import time
 
+import psutil
+
 from fsqueue import FSQueue
 from fsqueue.errors import FSQueueError
 
@@ -75,8 +77,8 @@ def worker(runner):
     assert not thread.is_alive()
 
 
-def work() -> None:
-    app.runner.run()
+def work(kind: str = "thread") -> None:
+    app.make_runner(kind=kind, concurrency=1).run()
 
 
 def call() -> None:
@@ -126,32 +128,56 @@ def run_without_another_thread() -> None:
         assert [each.get(PATIENCE) for each in calls] == [2 * number for number in range(8)]
 
 
-def run_without_upkeep() -> None:
+def run_without_upkeep(kind: str) -> None:
     try:
-        app.make_runner(kind="thread", concurrency=1).run()
+        app.make_runner(kind=kind, concurrency=1).run()
     except FSQueueError as error:
         print(error, flush=True)
+    assert processes() == []
     assert os.listdir(app.store.layout.running_folder) == []
     assert os.listdir(app.store.layout.workers_folder) == []
 
 
-def run_in_main_thread_without_another() -> None:
+def processes() -> list[str]:
+    """Those of slots and their servers; the resource tracker ends with this process."""
+    below = [" ".join(each.cmdline()) for each in psutil.Process().children(recursive=True)]
+    return [command for command in below if "resource_tracker" not in command]
+
+
+def run_in_main_thread_without_another(kind: str) -> None:
     with no_threads():
-        run_without_upkeep()
+        run_without_upkeep(kind)
 
 
-def run_in_thread_without_another() -> None:
+def run_in_thread_without_another(kind: str) -> None:
     """Signals are not this worker's, so it first misses the threads of its upkeep."""
     begin = threading.Event()
 
     def run() -> None:
         begin.wait()
-        run_without_upkeep()
+        run_without_upkeep(kind)
 
     thread = threading.Thread(target=run)
     thread.start()
     with no_threads():
         begin.set()
+        thread.join()
+
+
+def run_in_thread_without_upkeep(kind: str) -> None:
+    """There are threads for the slots, but none for upkeep, which comes next."""
+    app.store.files.sync_clock()
+    start = threading.Thread.start
+
+    def limit(thread: threading.Thread) -> None:
+        if thread.name == "fsqueue-beat":
+            stack.enter_context(no_threads())
+        start(thread)
+
+    threading.Thread.start = limit  # type: ignore[method-assign]
+    with contextlib.ExitStack() as stack:
+        thread = threading.Thread(target=run_without_upkeep, args=(kind,))
+        start(thread)
         thread.join()
 
 

@@ -9,16 +9,20 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from support import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 HERE = Path(__file__).parent
 _CAPABILITIES = "+dac_override,+dac_read_search"
 
 
-def python(function: str, root: Path) -> list[str]:
-    code = f"import limited_tasks; limited_tasks.{function}()"
+def python(function: str, root: Path, *args: str, module: str = "limited_tasks") -> list[str]:
+    code = f"import {module}; {module}.{function}(*{args})"
     return [sys.executable, "-c", code, str(root)]
 
 
@@ -49,9 +53,15 @@ def run(as_user, root, tmp_path):
     """Run a function of the script to its end; returns what it has printed and logged."""
     tmp_path.chmod(0o777)
 
-    def run(function: str, *before: str, **env: str) -> str:
+    def run(
+        function: str,
+        *args: str,
+        module: str = "limited_tasks",
+        before: Sequence[str] = (),
+        **env: str,
+    ) -> str:
         done = subprocess.run(
-            [*(before or as_user), *python(function, root)],
+            [*(before or as_user), *python(function, root, *args, module=module)],
             cwd=HERE,
             capture_output=True,
             text=True,
@@ -79,9 +89,11 @@ def worker_of_this_user(root):
 
 
 @contextlib.contextmanager
-def started(as_user, root):
+def started(before, root, *args):
     root.parent.chmod(0o777)
-    process = subprocess.Popen([*as_user, *python("work", root)], cwd=HERE, start_new_session=True)
+    process = subprocess.Popen(
+        [*before, *python("work", root, *args)], cwd=HERE, start_new_session=True
+    )
     wait_until(lambda: list(root.glob("running/*")), what="the worker has begun")
     yield process
     process.terminate()
@@ -103,13 +115,40 @@ def test_a_worker_without_threads_for_its_slots_runs_the_calls_when_it_gets_one(
     assert "cannot start another thread for calls" in run("run_without_another_thread")
 
 
+@pytest.mark.parametrize("kind", ["thread", "process"])
 @pytest.mark.parametrize(
-    "function", ["run_in_main_thread_without_another", "run_in_thread_without_another"]
+    "function",
+    [
+        "run_in_main_thread_without_another",
+        "run_in_thread_without_another",
+        "run_in_thread_without_upkeep",
+    ],
 )
-def test_a_worker_without_threads_for_upkeep_leaves_and_says_why(run, function):
-    printed = run(function)
+def test_a_worker_without_its_threads_leaves_and_says_why(run, function, kind):
+    printed = run(function, kind)
     assert "cannot start the threads of a worker" in printed
     assert "ulimit -u" in printed
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        "replace_a_slot_at_the_limit_of_processes",
+        "replace_a_slot_at_the_limit_of_files",
+        "replace_the_server_at_the_limit_of_processes",
+    ],
+)
+def test_a_slot_that_cannot_be_replaced_costs_the_others_nothing(run, function):
+    run(function, module="limited_slots")
+
+
+@pytest.mark.parametrize("kind", ["thread", "process"])
+@pytest.mark.parametrize(
+    "function",
+    ["run_bodies_without_another_thread", "block_the_event_loop_without_another_thread"],
+)
+def test_a_call_waits_for_the_threads_that_its_body_needs(run, function, kind):
+    run(function, kind, module="limited_slots")
 
 
 @pytest.mark.usefixtures("worker")
@@ -117,14 +156,26 @@ def test_a_caller_without_descriptors_for_events_polls(run):
     assert "polling instead" in run("call_without_descriptors")
 
 
-@pytest.mark.usefixtures("worker_of_this_user")
-@pytest.mark.parametrize("limit", ["instances", "watches"])
-def test_a_caller_without_inotify_polls(run, limit):
-    path = f"/proc/sys/user/max_inotify_{limit}"
+@pytest.fixture(params=["instances", "watches"])
+def without_inotify(request):
+    """Begins a command line that may not watch files."""
+    path = f"/proc/sys/user/max_inotify_{request.param}"
     before = ["unshare", "--user", "--map-root-user", "sh", "-c", f'echo 0 > {path}; exec "$@"']
     if subprocess.run([*before, "-", "true"], capture_output=True, check=False).stderr:
         pytest.skip("no user namespaces here")
-    assert "polling instead" in run("call", *before, "-")
+    return [*before, "-"]
+
+
+@pytest.mark.usefixtures("worker_of_this_user")
+def test_a_caller_without_inotify_polls(run, without_inotify):
+    assert "polling instead" in run("call", before=without_inotify)
+
+
+@pytest.mark.parametrize("kind", ["thread", "process"])
+def test_a_worker_without_inotify_polls(run, root, capfd, without_inotify, kind):
+    with started(without_inotify, root, kind):
+        run("call", before=["env"])
+    assert "polling instead" in capfd.readouterr().err
 
 
 @pytest.mark.usefixtures("worker")

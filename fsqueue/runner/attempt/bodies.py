@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from fsqueue.codec import check_codec, decode, encode, encode_exception, uncopied
 from fsqueue.codec.texts import capped, safe_str
 from fsqueue.common.coroutines import is_async
+from fsqueue.common.offloading import when_threads_start
 from fsqueue.common.values import LONGEST
 from fsqueue.errors import (
     DeserializationError,
@@ -263,15 +264,15 @@ def _awaited(
     args: tuple[Any, ...] = (),
     kwargs: dict[str, Any] | None = None,
 ) -> Any:
-    from fsqueue.runner.event_loop.loop import BodyRun
+    from fsqueue.runner.event_loop.loop import BodyRun, process_loop
 
     if execution.is_interrupted():  # in a batch
         raise asyncio.CancelledError
     if execution.run is None:
         execution.context.on_coroutine(execution)
-    run = execution.run = BodyRun(
-        str(execution.claim.name), _called_alone, (function, args, kwargs or {})
-    )
+    name = execution.claim.name
+    when_threads_start(process_loop, f"the coroutine of {name}", execution.context.aborted)
+    run = execution.run = BodyRun(str(name), _called_alone, (function, args, kwargs or {}))
     if execution.is_interrupted():
         run.cancel()
     return run.result(execution.context.while_waiting)

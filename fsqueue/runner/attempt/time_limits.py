@@ -8,6 +8,7 @@ import os
 import threading
 from typing import TYPE_CHECKING, Final
 
+from fsqueue.common.offloading import when_threads_start
 from fsqueue.common.values import LONGEST
 from fsqueue.errors import TaskTimeoutError
 from fsqueue.runner.event_loop.cleanup import CLEANUP
@@ -25,10 +26,6 @@ TIMED_OUT: Final = 75
 
 # A header could have been written with a negative number.
 _SHORTEST = 0.001
-
-# Pauses, in seconds, between attempts to start a thread.
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 5.0
-
 
 _NO_LIMIT: Final = contextlib.nullcontext()
 
@@ -69,7 +66,14 @@ def _limit(
                 if not cancelled:
                     log.warning("%s goes on in a thread: its slot is lost", execution.claim.name)
 
-    timer = _started(execution, seconds, expire)
+    def start() -> threading.Timer:
+        timer = threading.Timer(seconds, expire)
+        timer.daemon = True
+        timer.start()
+        return timer
+
+    what = f"the timeout of {execution.claim.name}"
+    timer = when_threads_start(start, what, execution.context.aborted)
     if killable:
         # The worker kills a body that keeps Python from running, as in a long call into C.
         execution.context.on_limit(seconds)
@@ -81,27 +85,6 @@ def _limit(
             execution.context.on_limit(None)
         with mutex:
             execution.body_ended = True
-
-
-def _started(execution: Execution, seconds: float, expire: Callable[[], None]) -> threading.Timer:
-    """Start a timer; the body waits until this process may have a thread for it.
-
-    Raises:
-        RuntimeError: the worker ends meanwhile.
-    """
-    pause = _FIRST_PAUSE
-    while True:
-        timer = threading.Timer(seconds, expire)
-        timer.daemon = True
-        try:
-            timer.start()
-        except RuntimeError as error:
-            log.warning("%s cannot start without its timeout: %s", execution.claim.name, error)
-            if execution.context.aborted.wait(pause):
-                raise
-            pause = min(2 * pause, _LONGEST_PAUSE)
-        else:
-            return timer
 
 
 def _cancel(execution: Execution, *, killable: bool) -> bool:

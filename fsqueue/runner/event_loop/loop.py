@@ -25,6 +25,7 @@ from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
+from fsqueue.common.offloading import when_threads_start
 from fsqueue.runner.event_loop.cleanup import CLEANUP
 from fsqueue.runner.event_loop.watch import LoopWatch
 
@@ -149,7 +150,11 @@ async def _cancelled(tasks: list[asyncio.Task[Any]]) -> None:
 
 
 class BodyLoop:
-    """An event loop that one thread at a time drives."""
+    """An event loop that one thread at a time drives.
+
+    Raises:
+        RuntimeError: this process may not have another thread.
+    """
 
     def __init__(self) -> None:
         # No other implementation, such as uvloop: `aside` depends on the internals of this one.
@@ -162,7 +167,11 @@ class BodyLoop:
         self._mutex = threading.Lock()
         self._next: deque[threading.Event] = deque()
         self._watch = LoopWatch(loop, self._whose)
-        self._drive_in_thread()
+        try:
+            self._drive_in_thread()
+        except RuntimeError:
+            loop.close()
+            raise
 
     @property
     def closed(self) -> bool:
@@ -230,7 +239,7 @@ class BodyLoop:
         count = len(loop._ready)  # noqa: SLF001
         asyncio._set_running_loop(None)  # noqa: SLF001
         loop._thread_id = None  # noqa: SLF001
-        self._drive_in_thread()
+        when_threads_start(self._drive_in_thread, "a coroutine that blocks the event loop")
         try:
             yield
         finally:
@@ -258,7 +267,11 @@ _loop: BodyLoop | None = None
 
 
 def process_loop() -> BodyLoop:
-    """The loop of this process, created when it is first needed."""
+    """The loop of this process, created when it is first needed.
+
+    Raises:
+        RuntimeError: this process may not have its threads now.
+    """
     global _loop  # noqa: PLW0603 - one a process
     with _making:
         if _loop is None or _loop.closed:

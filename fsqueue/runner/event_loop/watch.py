@@ -35,11 +35,18 @@ class LoopWatch:
     ) -> None:
         self._loop, self._whose = loop, whose
         self._active = threading.Event()
-        threading.Thread(target=self._run, name="fsqueue-loop-watch", daemon=True).start()
+        # Held from when the thread is started.
+        self._not_started = threading.Lock()
 
     def wake(self) -> None:
         """Begin to watch: a coroutine is about to run."""
         self._active.set()
+        if self._not_started.acquire(blocking=False):
+            try:
+                threading.Thread(target=self._run, name="fsqueue-loop-watch", daemon=True).start()
+            except RuntimeError as error:  # the limit of processes is reached
+                self._not_started.release()  # the next coroutine tries again
+                log.debug("the event loop is not watched, as no thread can be started: %s", error)
 
     def rest(self) -> None:
         """Stop watching: no coroutine runs."""

@@ -121,21 +121,11 @@ class WorkerLoop:
         slots = self._slots = self._make_slots()
         try:
             self._worker.register()
+            self._journal.begin()
+            upkeep = self._start_upkeep()
         except BaseException:
             slots.close()
             raise
-        self._journal.begin()
-        upkeep = self._upkeep = Upkeep(
-            self._store,
-            self._worker,
-            self._host.conf,
-            self._bells.announce_pending,
-            self._end_cancelled,
-            self._drain_as_asked,
-            lambda: self._journal.flush(self._worker.name),
-            self._lose_spool,
-        )
-        upkeep.start()
         self._triggers.start_if_needed()
         context.enter(self._context)
         try:
@@ -148,6 +138,9 @@ class WorkerLoop:
                     # The worker still beats and handles signals here: bodies may take their time.
                     slots.close()
                     self._triggers.stop()
+        except BaseException:
+            slots.drop()  # no body may go on when its call is given back
+            raise
         finally:
             context.leave(self._context)
             self._triggers.stop()
@@ -158,6 +151,20 @@ class WorkerLoop:
                 self._abandon(slots)
         if self._replaced is not None:
             raise self._replaced
+
+    def _start_upkeep(self) -> Upkeep:
+        self._upkeep = Upkeep(
+            self._store,
+            self._worker,
+            self._host.conf,
+            self._bells.announce_pending,
+            self._end_cancelled,
+            self._drain_as_asked,
+            lambda: self._journal.flush(self._worker.name),
+            self._lose_spool,
+        )
+        self._upkeep.start()
+        return self._upkeep
 
     def _lose_spool(self, error: SpoolReplacedError) -> None:
         """End the run: the root holds another spool. Called by upkeep."""

@@ -9,6 +9,7 @@ threads are left alone. So are orphans whose parent, started by the body, has en
 from __future__ import annotations
 
 import contextlib
+import logging
 import multiprocessing
 import os
 import subprocess
@@ -20,6 +21,8 @@ from fsqueue.runner.processes.library_processes import fork_server_of_bodies, ke
 
 if TYPE_CHECKING:
     from types import TracebackType
+
+log = logging.getLogger(__name__)
 
 # waitid(2): only children of the calling thread.
 _OF_THIS_THREAD = 0x20000000
@@ -52,10 +55,13 @@ class BodyProcesses:
     ) -> None:
         if os.getpid() != self._pid:
             return
-        if self._whole:
-            end_processes_of_bodies(keep=True)
-        elif _has_children(_OF_THIS_THREAD):
-            self._end_of_this_thread()
+        try:
+            if self._whole:
+                end_processes_of_bodies(keep=True)
+            elif _has_children(_OF_THIS_THREAD):
+                self._end_of_this_thread()
+        except OSError as failure:  # the result of the body must not be lost
+            log.warning("processes that a body has started go on: %s", failure)
 
     def _end_of_this_thread(self) -> None:
         keep = self._before | kept_for_reuse()

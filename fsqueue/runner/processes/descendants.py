@@ -14,6 +14,7 @@ other than Linux orphans are out of reach too.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import select
 import signal
@@ -30,6 +31,7 @@ _DEAD = frozenset(b"ZXx")
 # A killed process is gone within milliseconds, unless it waits for a disk.
 PATIENCE = 1.0
 _POLL = 0.002
+_NO_DESCRIPTOR = frozenset({errno.EMFILE, errno.ENFILE})
 
 
 class Relative(NamedTuple):
@@ -62,7 +64,11 @@ def _prctl(option: int, value: int) -> None:
 
 
 def table() -> list[Relative]:
-    """All running processes of this machine that this process may see."""
+    """All running processes of this machine that this process may see.
+
+    Raises:
+        OSError: this process may not have another open file, and so cannot read the table.
+    """
     if sys.platform != "linux":
         return list(_table_by_psutil())
     found = (_read(int(name)) for name in os.listdir("/proc") if name.isdigit())
@@ -73,7 +79,9 @@ def _read(pid: int) -> Relative | None:
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             fields = file.read().rpartition(b")")[2].split()
-    except OSError:
+    except OSError as error:
+        if error.errno in _NO_DESCRIPTOR:
+            raise
         return None
     # If the first thread of a process has ended, the others may still run.
     if fields[0][0] in _DEAD and int(fields[17]) <= 1:
@@ -114,6 +122,9 @@ def end(
 
     Returns:
         The ids of those that were killed.
+
+    Raises:
+        OSError: this process may not have another open file.
     """
     stopped, spared = _stop(roots, frozenset(spared))
     for each in stopped.values():
@@ -126,7 +137,11 @@ def end(
 
 
 def stop(roots: Callable[[list[Relative]], Iterable[int]]) -> set[int]:
-    """Stop processes and everything below them, as before `end`; returns their ids."""
+    """Stop processes and everything below them, as before `end`; returns their ids.
+
+    Raises:
+        OSError: this process may not have another open file.
+    """
     stopped, _ = _stop(roots, frozenset())
     for each in stopped.values():
         each.close()
@@ -186,7 +201,12 @@ class _Handle:
             except OSError:  # a kernel before 5.3, or no free descriptor
                 fd = None
         handle = cls(relative, fd)
-        if handle._is_same():
+        try:
+            same = handle._is_same()
+        except OSError:  # its descriptor was the last one
+            handle.close()
+            same = handle._is_same()
+        if same:
             return handle
         handle.close()
         return None

@@ -10,13 +10,19 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import errno
 import os
 import signal
 import time
 import warnings
+from multiprocessing import forkserver, reduction
+from typing import TYPE_CHECKING
 
 from fsqueue.runner.processes import descendants
 from fsqueue.runner.processes.signals import leave_to_the_worker
+
+if TYPE_CHECKING:
+    import socket
 
 _server = os.getpid()
 # A body may start processes for this long after its worker has died.
@@ -38,9 +44,47 @@ def _worker_has_died(*_: object) -> None:
     os._exit(1)
 
 
+def _aborted(error: Exception) -> OSError:
+    """The one error after which multiprocessing's server goes on with the next request."""
+    return ConnectionAbortedError(errno.ECONNABORTED, str(error))
+
+
+def _survive_limits() -> None:
+    """Let this server go on if it cannot start a process, and report that to the worker.
+
+    multiprocessing's server would end, and all slots with it: when it cannot fork, and when the
+    worker runs out of descriptors in the middle of a request.
+    """
+    fork, receive = os.fork, reduction.recvfds
+    received: list[int] = []
+
+    def receive_request(sock: socket.socket, size: int) -> list[int]:
+        try:
+            received[:] = receive(sock, size)
+        except EOFError as error:
+            raise _aborted(error) from error
+        return received
+
+    def fork_slot() -> int:
+        try:
+            pid = fork()
+        except OSError as error:
+            with contextlib.suppress(BrokenPipeError):
+                forkserver.write_signed(received[1], -(error.errno or errno.EAGAIN))
+            for fd in received:
+                os.close(fd)
+            raise _aborted(error) from error
+        if pid == 0:
+            os.fork, reduction.recvfds = fork, receive
+        return pid
+
+    os.fork, reduction.recvfds = fork_slot, receive_request
+
+
 with contextlib.suppress(PermissionError):
     os.setsid()
 descendants.adopt_orphans()
+_survive_limits()
 leave_to_the_worker()
 if hasattr(signal, "SIGRTMIN"):
     signal.signal(signal.SIGRTMIN, _worker_has_died)

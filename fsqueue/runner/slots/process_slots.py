@@ -19,6 +19,7 @@ from fsqueue.errors import FSQueueError
 from fsqueue.runner.attempt.execute import Ending
 from fsqueue.runner.event_loop.cleanup import CLEANUP
 from fsqueue.runner.processes import descendants
+from fsqueue.runner.processes.threads import start_threads
 from fsqueue.runner.slots import slot_main
 from fsqueue.runner.slots.restarts import Restarts, why_not_started
 from fsqueue.runner.slots.slot_process import SlotProcess
@@ -55,6 +56,10 @@ class ProcessSlots:
         record_attempt: called with the journal entries of the processes.
         budget: the worker's resources; None if it has none.
         on_ready: called in a thread of this object when a process is ready for its first claim.
+
+    Raises:
+        FSQueueError: this process may not have another thread.
+        OSError: it may not have more open files.
     """
 
     def __init__(
@@ -83,11 +88,21 @@ class ProcessSlots:
         closing, writer = os.pipe()
         self._closing: int | None = writer
         self._selector.register(closing, selectors.EVENT_READ, closing)
-        self._fill()
         self._watcher = threading.Thread(target=self._watch, name="fsqueue-slots", daemon=True)
-        self._watcher.start()
+        try:
+            start_threads(self._watcher)
+        except FSQueueError:
+            self._selector.close()
+            os.close(closing)
+            os.close(writer)
+            raise
         # At exit Python waits for the processes, and they wait for the end of their pipes.
         atexit.register(self._close_pipes)
+        try:
+            self._fill()
+        except FSQueueError:
+            self.drop()
+            raise
 
     # -- called by the claim loop --------------------------------------------------------
 
@@ -137,13 +152,15 @@ class ProcessSlots:
         self._selector.close()
 
     def drop(self) -> None:
-        """Kill the processes of the slots."""
+        """Kill the processes of the slots. May be called twice."""
         self._stop_watching(_DEATH)
         atexit.unregister(self._close_pipes)
         for slot in list(self._members):
             slot.kill()
             slot.end(time.monotonic() + _DEATH)
         self._close_pipes()
+        self._members.clear()
+        self._server.stop()
         self._selector.close()
 
     def kill(self, give_back: Callable[[set[int]], None]) -> None:
@@ -154,7 +171,11 @@ class ProcessSlots:
         self._stop_watching(CLEANUP)
         slots = self._server.processes({slot.pid for slot in self._members})
         # The server keeps running: it ends the rest if this process is killed meanwhile.
-        stopped = descendants.stop(slots)
+        try:
+            stopped = descendants.stop(slots)
+        except OSError as error:
+            log.warning("bodies go on while their calls are given back: %s", error)
+            stopped = set()
         try:
             give_back(stopped)
         finally:
@@ -277,12 +298,18 @@ class ProcessSlots:
         if slot.resource_pipe is not None:
             with contextlib.suppress(KeyError):  # removed before, when it reported end-of-file
                 self._selector.unregister(slot.resource_pipe)
+        slot.close()  # first, as the next step needs a free descriptor
         slot.kill()
-        slot.close()
         ending = slot.end(time.monotonic() + _DEATH)
         if not slot.ready and not slot.killed:
             self._restarts.failed(f"{ending} before it was ready")
+        try:
+            self._end_orphans(slot)
+        except OSError as error:
+            log.warning("programs of a dead slot go on until the next slot ends: %s", error)
+        return ending
+
+    def _end_orphans(self, dead: SlotProcess) -> None:
         with self._starting:
             orphans = self._server.orphans({each.pid for each in self._members})
-            descendants.end(lambda known: orphans(known) + slot.find_session(known))
-        return ending
+            descendants.end(lambda known: orphans(known) + dead.find_session(known))

@@ -23,6 +23,7 @@ from fsqueue.runner.attempt.resource_pool import NO_RESOURCES, RemoteBudget
 from fsqueue.runner.processes import descendants
 from fsqueue.runner.processes.body_processes import end_processes_of_bodies
 from fsqueue.runner.processes.signals import leave_to_the_worker
+from fsqueue.runner.processes.threads import start_threads
 from fsqueue.spool.disk.identity import Process, is_gone, this_process
 from fsqueue.spool.worker.registration import Worker
 
@@ -149,7 +150,11 @@ class _Claimant:
 
 
 def _let_the_parent_decide(parent: Process) -> None:
-    """Ignore stop signals, and exit when the parent has died."""
+    """Ignore stop signals, and exit when the parent has died.
+
+    Raises:
+        FSQueueError: this process may not have a thread for that.
+    """
     leave_to_the_worker()
 
     def watch() -> None:
@@ -158,7 +163,7 @@ def _let_the_parent_decide(parent: Process) -> None:
             pause.wait(_PARENT_CHECK)
         os._exit(1)
 
-    threading.Thread(target=watch, name="fsqueue-parent", daemon=True).start()
+    start_threads(threading.Thread(target=watch, name="fsqueue-parent", daemon=True))
 
 
 CANCELLED: Final = 76
@@ -259,10 +264,10 @@ def serve(setup: Setup, pipe: Connection, resource_pipe: Connection | None) -> N
         resource_pipe: takes requests for resources; None if the worker has none.
     """
     _belong_to_the_server()
-    _let_the_parent_decide(setup.parent)
     streams.empty_stdin()
     entries: list[Entry] = []
     try:
+        _let_the_parent_decide(setup.parent)
         budget = NO_RESOURCES if resource_pipe is None else RemoteBudget(resource_pipe)
         context = _prepare(setup, budget, pipe, entries)
     except BaseException as error:  # noqa: BLE001 - the parent logs it

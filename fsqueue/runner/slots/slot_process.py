@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import multiprocessing
 import signal
 import time
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from fsqueue.runner.processes.descendants import Relative
     from fsqueue.runner.slots.slot_server import Server
     from fsqueue.spool.format.claim import Claim
+
+log = logging.getLogger(__name__)
 
 # Grace for the process to end itself. A body in a long call into C keeps Python from running.
 _HARD_LIMIT_AFTER = 1.0
@@ -148,7 +151,13 @@ class SlotProcess:
 
     def kill(self) -> None:
         """Kill it with everything that its body has started."""
-        descendants.end(self.find)
+        try:
+            descendants.end(self.find)
+        except OSError as error:
+            log.warning(
+                "only process %d of a slot is killed, not those below it: %s", self.pid, error
+            )
+            self._process.kill()
 
     def find(self, known: list[Relative]) -> list[int]:
         """Its pid, if it is alive: when the fork server dies, all its processes look dead."""

@@ -133,9 +133,11 @@ if "forkserver" in multiprocessing.get_all_start_methods():
             kept = os.dup(writer)
             close = util.close_fds  # type: ignore[attr-defined]
             self.finalizer = util.Finalize(self, close, (kept, self.sentinel))
-            with open(writer, "wb") as file:
+            with contextlib.suppress(BrokenPipeError), open(writer, "wb") as file:
                 file.write(data.getbuffer())
             self.pid = forkserver.read_signed(self.sentinel)
+            if self.pid < 0:  # see `runner.slots.forkserver`
+                raise OSError(-self.pid, f"the fork server: {os.strerror(-self.pid)}")
 
     def make_server() -> Server:
         """Make the server that starts a worker's slot processes."""
