@@ -81,7 +81,9 @@ class _Record(msgspec.Struct, frozen=True, omit_defaults=True):
     arguments: tuple[Any, ...] | None = None
 
 
-def encode_exception(exc: BaseException, codec: str = "cloudpickle") -> bytes:
+def encode_exception(
+    exc: BaseException, codec: str = "cloudpickle", *, longest: int = MAX_PAYLOAD
+) -> bytes:
     """Describe an exception, all exceptions that can be reached from it, and their tracebacks.
 
     The frames of this package at the top of a traceback are left out.
@@ -89,8 +91,9 @@ def encode_exception(exc: BaseException, codec: str = "cloudpickle") -> bytes:
     Args:
         exc: the exception.
         codec: the serializer of the call: "json", or one with pickles.
+        longest: exceptions whose pickles have more bytes are described by their texts.
     """
-    reached = _Reached(exc, plain=codec == "json")
+    reached = _Reached(exc, plain=codec == "json", longest=longest)
     # The list grows during the loop, because each record can add more exceptions.
     records = [_record(each, reached) for each in reached.exceptions]
     return (
@@ -147,8 +150,8 @@ def _words(record: _Record) -> str:
 class _Reached:
     """The exceptions that can be reached from one exception, each with a number."""
 
-    def __init__(self, first: BaseException, *, plain: bool) -> None:
-        self.plain = plain
+    def __init__(self, first: BaseException, *, plain: bool, longest: int) -> None:
+        self.plain, self.longest = plain, longest
         self.exceptions: list[BaseException] = []  # keeps them alive, so that their ids stay unique
         self._numbers: dict[int, int] = {}
         self._rest = RemoteError("exceptions", f"all after the first {MAX_EXCEPTIONS} left out")
@@ -229,8 +232,8 @@ def _proven_payload(exc: BaseException, reached: _Reached) -> tuple[bytes | None
     """The pickled exception, if unpickling it works, or the reason why there is none."""
     try:
         payload = dump(exc, reached.number)
-        if len(payload) > MAX_PAYLOAD:
-            return None, f"it takes {len(payload)} bytes, and {MAX_PAYLOAD} are allowed"
+        if len(payload) > reached.longest:
+            return None, f"it takes {len(payload)} bytes, and {reached.longest} are allowed"
         load(payload, reached.exceptions.__getitem__, announce=lambda _: None)
     except Exception as error:  # noqa: BLE001  runs the user's __reduce__ and __setstate__
         return None, summary(error)

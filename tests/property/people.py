@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import secrets
 import shutil
 import tempfile
 from typing import TYPE_CHECKING
-from unittest import mock
 
+import pytest
 from hosts import ClientHost, Death, Gone, Interruption, ReaperHost, ServerTime, WorkerHost
 from model import Entry, Model, look
 from sweep import clean_up, outcome_of
@@ -40,8 +41,8 @@ class Site:
         self.model = Model()
         self.time = ServerTime()
         # Names that are the same whenever an example is repeated: hypothesis seeds this source.
-        self.naming = mock.patch("secrets.choice", random.choice)
-        self.naming.start()
+        self.naming = pytest.MonkeyPatch()
+        self.naming.setattr(secrets, "choice", random.choice)
         self.workers = [WorkerHost(self.root, self.time) for _ in range(3)]
         self.clients = [ClientHost(self.root, self.time, f"client{number}") for number in range(2)]
         self.reapers = [ReaperHost(self.root, self.time) for _ in range(2)]
@@ -60,7 +61,7 @@ class Site:
     def close(self) -> None:
         for host in (*self.workers, *self.clients):
             host.die()
-        self.naming.stop()
+        self.naming.undo()
         shutil.rmtree(self.root)
 
     @contextlib.contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 import re
@@ -24,6 +25,7 @@ from fsqueue.errors import EnvelopeError, SpoolError
 from fsqueue.spool.format.names import AttemptName, Slot
 from fsqueue.spool.store.opening import open_store
 from fsqueue.spool.worker.expiry import expire
+from fsqueue.testing import Fault, FaultyFilesystem
 
 # -- names ----------------------------------------------------------------------------------------
 
@@ -174,10 +176,16 @@ def test_names_that_lead_elsewhere_are_none_of_ours(name):
     assert Slot.parse(name) is None
 
 
+def on_faulty_files(app) -> FaultyFilesystem:
+    fs = FaultyFilesystem(remote=app.store.fs.remote)
+    app._session._store = open_store(app.store.layout.root, fs)
+    return fs
+
+
 # -- things that cannot be moved ------------------------------------------------------------------
 
 
-def test_a_call_that_cannot_be_claimed_holds_up_no_other(app, monkeypatch, caplog):
+def test_a_call_that_cannot_be_claimed_holds_up_no_other(app, caplog):
     """As in a slot whose folder is not writable: it is tried again, after all others."""
     task = app.task(echo)
     stuck = task("stuck")
@@ -187,20 +195,13 @@ def test_a_call_that_cannot_be_claimed_holds_up_no_other(app, monkeypatch, caplo
     slot = str(Slot(9, 1.0))
     app.store.publish(structs.replace(call, slot=slot), [payload.data], payload.buffers)
     old = app.store.layout.slot("t.default", slot)
-    fs = app.store.fs
-    rename, refuse = fs.rename, [True]
-
-    def refusing(source, target):
-        if refuse and source.startswith(old):
-            raise PermissionError(13, "Permission denied", source)
-        rename(source, target)
-
-    monkeypatch.setattr(fs, "rename", refusing)
+    fs = on_faulty_files(app)
+    fs.inject(Fault.fail(errno.EACCES, at=None, verb="rename", path=old))
     with working(app):
         for number in range(20):
             assert task(number).get(20) == number
         assert not stuck.done()
-        refuse.clear()
+        fs.inject()
         assert stuck.get(20) == "stuck"
 
 
@@ -350,19 +351,11 @@ def test_a_mailbox_of_directories_is_collected_without_following(app, outside):
 # -- messages -------------------------------------------------------------------------------------
 
 
-def test_what_cannot_be_listed_is_told_once(app, caplog, monkeypatch):
+def test_what_cannot_be_listed_is_told_once(app, caplog):
     task = app.task(echo)
     closed = app.store.layout.slot("t.default", str(Slot(9, 1.0)))
     os.makedirs(closed)
-    fs = app.store.fs
-    names = fs.names
-
-    def refusing(path, **options):
-        if path == closed:
-            raise PermissionError(13, "Permission denied", path)
-        return names(path, **options)
-
-    monkeypatch.setattr(fs, "names", refusing)
+    on_faulty_files(app).inject(Fault.fail(errno.EACCES, at=None, verb="listdir", path=closed))
     caplog.set_level(logging.WARNING)
     with working(app):
         for number in range(20):

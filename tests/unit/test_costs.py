@@ -15,7 +15,7 @@ from fsqueue import current_invocation
 from fsqueue.codec import encode
 from fsqueue.runner.attempt.context import WorkerContext
 from fsqueue.runner.attempt.execute import Ending, execute
-from fsqueue.runner.output import reporting
+from fsqueue.runner.output.reporting import Flusher
 from fsqueue.spool.features.deduplication import Key
 from fsqueue.spool.format.names import AttemptName, Slot
 from fsqueue.spool.format.states import State
@@ -143,6 +143,10 @@ def chatter():
     report()
 
 
+# Short by the clock of a machine that is not busy with other things.
+UNHURRIED = Flusher(first=5.0)
+
+
 def cost_of(pair, function, **options):
     """The filesystem calls of a call that is run, from its claim to its outcome."""
     context = WorkerContext(
@@ -152,6 +156,7 @@ def cost_of(pair, function, **options):
         app_id="t",
         exclusive=False,
     )
+    context.flusher = UNHURRIED
     pair.store.dependencies.watch()  # as a worker does
     payload = [encode(((), {}), "arguments")]
     receipt = pair.client.publish(
@@ -177,10 +182,7 @@ def test_a_call_without_output_costs_nothing_extra(pair, capsys):
     assert len(cost_of(pair, say_nothing, capture=True)) == len(usual)
 
 
-def test_a_short_call_writes_its_output_once_and_no_report(pair, capsys, monkeypatch):
-    # Short by the clock of a machine that is not busy with other things.
-    monkeypatch.setattr(reporting, "_FIRST", 5.0)
-    monkeypatch.setattr(reporting, "_flusher", reporting._Flusher())
+def test_a_short_call_writes_its_output_once_and_no_report(pair, capsys):
     layout = pair.store.layout
     trace = cost_of(pair, chatter, capture=True)
     of_output = [op.verb for op in trace if op.path.startswith(layout.output_folder)]

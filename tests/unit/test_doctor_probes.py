@@ -1,5 +1,6 @@
 """The probes on filesystems with one fault."""
 
+import contextlib
 import errno
 import os
 import shutil
@@ -21,9 +22,44 @@ def root(tmp_path):
 
 @pytest.fixture
 def place(root):
-    with workspace(root, FaultyFilesystem(remote=True)) as place:
+    with on(root, FaultyFilesystem) as place:
+        yield place
+
+
+@contextlib.contextmanager
+def on(root, kind):
+    """A workspace on a filesystem of this kind, of which nothing may be left."""
+    with workspace(root, kind(remote=True)) as place:
         yield place
     assert os.listdir(root) == []
+
+
+class ReplacesByLinks(FaultyFilesystem):
+    def link(self, source, target):
+        shutil.copyfile(source, target)
+
+
+class RenamesFiles(FaultyFilesystem):
+    def names(self, *_, **__):
+        return ["OTHER"]
+
+
+class RemovesFoldersInUse(FaultyFilesystem):
+    def rmdir(self, _):
+        return True
+
+
+class MovesAnywhere(FaultyFilesystem):
+    def rename(self, *_):
+        return None
+
+
+class HasOtherTimes(FaultyFilesystem):
+    offset, grain = 0.0, 0.0
+
+    def modified(self, path):
+        time = super().modified(path) + self.offset
+        return time // self.grain * self.grain if self.grain else time
 
 
 def test_no_links(place):
@@ -33,9 +69,9 @@ def test_no_links(place):
     assert "two workers" in finding.meaning
 
 
-def test_links_that_replace(place, monkeypatch):
-    monkeypatch.setattr(place.fs, "link", shutil.copyfile)
-    assert basics.links(place).verdict is Verdict.BAD
+def test_links_that_replace(root):
+    with on(root, ReplacesByLinks) as place:
+        assert basics.links(place).verdict is Verdict.BAD
 
 
 def test_a_name_that_is_too_long(place):
@@ -43,35 +79,35 @@ def test_a_name_that_is_too_long(place):
     assert basics.names(place).verdict is Verdict.BAD
 
 
-def test_names_that_become_others(place, monkeypatch):
-    monkeypatch.setattr(place.fs, "names", lambda *_, **__: ["OTHER"])
-    assert basics.names(place).verdict is Verdict.BAD
+def test_names_that_become_others(root):
+    with on(root, RenamesFiles) as place:
+        assert basics.names(place).verdict is Verdict.BAD
 
 
-def test_a_removal_of_a_folder_in_use(place, monkeypatch):
-    monkeypatch.setattr(place.fs, "rmdir", lambda _: True)
-    assert basics.folders(place).verdict is Verdict.BAD
+def test_a_removal_of_a_folder_in_use(root):
+    with on(root, RemovesFoldersInUse) as place:
+        assert basics.folders(place).verdict is Verdict.BAD
 
 
-def test_moves_into_missing_folders(place, monkeypatch):
-    monkeypatch.setattr(place.fs, "rename", lambda *_: None)
-    finding = basics.folders(place)
-    assert finding.verdict is Verdict.BAD
-    assert "missing folder" in finding.measured
+def test_moves_into_missing_folders(root):
+    with on(root, MovesAnywhere) as place:
+        finding = basics.folders(place)
+        assert finding.verdict is Verdict.BAD
+        assert "missing folder" in finding.measured
 
 
 @pytest.mark.parametrize("offset", [0.0, 3600.0, -3600.0])
-def test_the_server_s_clock(place, monkeypatch, offset):
-    modified = place.fs.modified
-    monkeypatch.setattr(place.fs, "modified", lambda path: modified(path) + offset)
-    finding = timing.clock(place)
-    assert finding.verdict is (Verdict.WEAK if offset else Verdict.OK)
-    assert abs(finding.facts["offset"] - offset) < 60
+def test_the_server_s_clock(root, offset):
+    with on(root, HasOtherTimes) as place:
+        place.fs.offset = offset
+        finding = timing.clock(place)
+        assert finding.verdict is (Verdict.WEAK if offset else Verdict.OK)
+        assert abs(finding.facts["offset"] - offset) < 60
 
 
-def test_coarse_times(place, monkeypatch):
-    modified = place.fs.modified
-    monkeypatch.setattr(place.fs, "modified", lambda path: modified(path) // 1)
-    finding = timing.clock(place)
-    assert finding.verdict is Verdict.WEAK
-    assert finding.facts["granularity"] >= 1
+def test_coarse_times(root):
+    with on(root, HasOtherTimes) as place:
+        place.fs.grain = 1.0
+        finding = timing.clock(place)
+        assert finding.verdict is Verdict.WEAK
+        assert finding.facts["granularity"] >= 1

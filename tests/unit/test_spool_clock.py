@@ -13,6 +13,7 @@ import pytest
 from fsqueue.errors import EnvelopeError, SpoolError
 from fsqueue.spool.disk import syscalls
 from fsqueue.spool.disk.clock import ServerClock
+from fsqueue.spool.disk.filesystem import Filesystem
 from fsqueue.testing import FaultyFilesystem
 
 
@@ -56,11 +57,21 @@ def test_the_clock_asks_the_server_and_never_this_host(tmp_path, fs, monkeypatch
     assert [operation.verb for operation in fs.trace] == ["utime", "fstat"]
 
 
+class WithStatx(Filesystem):
+    """Asks the file server by a system call that the test makes, or that is not there."""
+
+    def __init__(self, statx):
+        super().__init__()
+        self._statx = statx
+
+    def modified(self, path):
+        return self._call("fstat", syscalls.mtime, path, lambda: self._statx)
+
+
 @pytest.mark.parametrize("asks", [True, False])
-def test_a_files_time_is_that_of_a_stat_and_never_a_links(tmp_path, fs, monkeypatch, asks):
+def test_a_files_time_is_that_of_a_stat_and_never_a_links(tmp_path, asks):
     """Whether or not the system has a call that makes it ask the file server."""
-    if not asks:
-        monkeypatch.setattr(syscalls, "_statx", lambda: None)
+    fs = Filesystem() if asks else WithStatx(None)
     path = tmp_path / "beat"
     path.write_bytes(b"")
     for when in (path.stat().st_mtime, 0.0, -1.5, 1_800_000_000.123456789):
@@ -79,13 +90,13 @@ def test_a_files_time_is_that_of_a_stat_and_never_a_links(tmp_path, fs, monkeypa
 
 
 @pytest.mark.parametrize("stale", [1, 2, 3])
-def test_a_file_that_was_replaced_is_opened_to_see_its_time(tmp_path, fs, monkeypatch, stale):
+def test_a_file_that_was_replaced_is_opened_to_see_its_time(tmp_path, monkeypatch, stale):
     """An NFS client whose name leads to a removed file says ESTALE, until it has looked it up.
 
     That takes another client that replaces it at the right moment: played by the system calls.
     """
     path = str(tmp_path / "beat")
-    fs.create(path, [])
+    Filesystem().create(path, [])
     os.utime(path, (1.5, 1.5))
     answers = []
 
@@ -103,7 +114,7 @@ def test_a_file_that_was_replaced_is_opened_to_see_its_time(tmp_path, fs, monkey
                 raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), name)
         return opening(name, *arguments)
 
-    monkeypatch.setattr(syscalls, "_statx", lambda: statx)
+    fs = WithStatx(statx)
     monkeypatch.setattr(os, "open", open_)
     if stale < 3:
         assert fs.modified(path) == 1.5

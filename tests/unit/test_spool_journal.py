@@ -11,7 +11,6 @@ import stat
 
 import pytest
 
-from fsqueue.spool.history import journal as journals
 from fsqueue.spool.history import sketch
 from fsqueue.spool.history.journal import Entry, Journal, hour_of, start_of_hour
 from fsqueue.spool.history.statistics import History, read_stats
@@ -166,8 +165,9 @@ def test_each_hour_has_a_folder(store, fs, journal):
     assert [start_of_hour(hour) for hour in hours] == sorted(map(start_of_hour, hours))
 
 
-def test_an_hours_file_has_an_end_and_the_sums_go_on(store, fs, journal, monkeypatch):
-    monkeypatch.setattr(journals, "_MOST_LINES", 10_000)
+def test_an_hours_file_has_an_end_and_the_sums_go_on(store, fs):
+    journal = Journal(store, slots=2, most_lines=10_000)
+    journal.begin()
     for _ in range(10):
         for _ in range(20):
             journal.add(entry(store))
@@ -180,8 +180,9 @@ def test_an_hours_file_has_an_end_and_the_sums_go_on(store, fs, journal, monkeyp
     assert os.path.getsize(path) <= 10_000
 
 
-def test_memory_has_an_end_while_nothing_can_be_written(store, fs, journal, monkeypatch):
-    monkeypatch.setattr(journals, "_MOST_WAITING", 10)
+def test_memory_has_an_end_while_nothing_can_be_written(store, fs):
+    journal = Journal(store, slots=2, most_waiting=10)
+    journal.begin()
     for number in range(1000):
         journal.add(entry(store, task=f"t.f{number}"))
     assert journal._waiting == 10

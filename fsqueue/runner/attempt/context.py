@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from fsqueue.runner.attempt.limits import HeldPermit
     from fsqueue.runner.attempt.resource_pool import ResourceBudget
     from fsqueue.runner.event_loop.loop import BodyRun
-    from fsqueue.runner.output.reporting import Report
+    from fsqueue.runner.output.reporting import Flusher, Report
     from fsqueue.spool.features.body_reports import Progress
     from fsqueue.spool.format.claim import Claim
     from fsqueue.spool.format.names import AttemptName
@@ -59,6 +59,7 @@ class WorkerContext:
         while_waiting: called about four times a second while a slot waits for a coroutine.
         budget: the resources for calls that a body of this worker runs itself.
         callers: knows which callers are gone.
+        flusher: writes what bodies print and report; None is the one of this process.
         on_limit: called with the seconds that a body may take, if this process may be killed to end
             the body, and with None when the body has ended.
         pid: the process that it belongs to.
@@ -80,6 +81,7 @@ class WorkerContext:
         self.app_id, self.exclusive = app_id, exclusive
         self.unpickles = unpickles
         self.record_attempt, self.ended = record_attempt, ended
+        self.flusher: Flusher | None = None
         self.callers = Callers(store)
         self.budget: ResourceBudget = NO_RESOURCES
         self.on_limit: Callable[[float | None], object] = lambda _: None
@@ -185,7 +187,9 @@ class Execution:
             from fsqueue.runner.output.reporting import Report
 
             with _making:
-                self._report = self._report or Report(self.context.store, self.claim.name)
+                self._report = self._report or Report(
+                    self.context.store, self.claim.name, self.context.flusher
+                )
         return self._report
 
     def end_report(self) -> None:

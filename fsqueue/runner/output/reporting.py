@@ -80,10 +80,12 @@ class Report:
     Args:
         store: the spool.
         name: the attempt.
+        flusher: writes it while the body runs; None is the one of this process.
     """
 
-    def __init__(self, store: Store, name: AttemptName) -> None:
+    def __init__(self, store: Store, name: AttemptName, flusher: Flusher | None = None) -> None:
         self._store, self._name = store, name
+        self._wake = (flusher or _flusher).wake
         self._captured = Captured()
         self._progress: Progress | None = None
         self._reported = self._closed = self._complained = False
@@ -96,13 +98,13 @@ class Report:
         """Keep a text that the body prints; it is dropped after the end of the attempt."""
         if not self._closed and self._pid == os.getpid():
             self._captured.add(text)
-            _flusher.wake(self)
+            self._wake(self)
 
     def show(self, progress: Progress) -> None:
         """Keep the latest progress of the body."""
         if not self._closed and self._pid == os.getpid():
             self._progress = progress
-            _flusher.wake(self)
+            self._wake(self)
 
     def flush(self) -> None:
         """Write what is new. If the shared directory fails, the next flush tries again."""
@@ -159,15 +161,21 @@ class Report:
             )
 
 
-class _Flusher:
-    """A thread that writes for all bodies of this process; it runs only while there is output."""
+class Flusher:
+    """A thread that writes for all bodies of this process; it runs only while there is output.
 
-    def __init__(self) -> None:
+    Args:
+        first: seconds after which it writes for the first time.
+    """
+
+    def __init__(self, first: float = _FIRST) -> None:
+        self._first = first
         self._mutex = threading.Lock()
         self._waiting: set[Report] = set()
         self._busy = False
 
     def wake(self, report: Report) -> None:
+        """Write this report soon."""
         with self._mutex:
             self._waiting.add(report)
             if self._busy:
@@ -181,7 +189,7 @@ class _Flusher:
                 self._busy = False  # the next word of a body tries again
 
     def _run(self) -> None:
-        time.sleep(_FIRST)
+        time.sleep(self._first)
         while True:
             with self._mutex:
                 reports, self._waiting = self._waiting, set()
@@ -197,12 +205,12 @@ class _Flusher:
             time.sleep(_PERIOD)
 
 
-_flusher = _Flusher()
+_flusher = Flusher()
 
 
 def _renew() -> None:
     global _flusher  # noqa: PLW0603 - a forked child has none of its parent's threads
-    _flusher = _Flusher()
+    _flusher = Flusher()
 
 
 os.register_at_fork(after_in_child=_renew)

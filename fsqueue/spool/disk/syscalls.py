@@ -192,15 +192,19 @@ def take_lock(path: str, mode: int, *, existing: bool) -> BaseFileLock:
     return lock
 
 
-def mtime(path: str) -> float:
+def mtime(path: str, statx: Callable[[], Callable[..., int] | None] | None = None) -> float:
     """The modification time of a file, as its server reports it and not a cache.
 
     Opening the file would also make a network filesystem's client ask the server. But an NFSv4
     server may give a client that opens a file a delegation, which it recalls before the file may
     change. From a host that has died, it can do so only when that host's lease with the server
     ends. Until then, the owner of a beat could not touch it, just because an observer has died.
+
+    Args:
+        path: the file.
+        statx: returns the system call that asks the server, or None if there is none.
     """
-    asked = _ask_server(path)
+    asked = _ask_server(path, (statx or _statx)())
     if asked is not None:
         return asked
     try:
@@ -244,9 +248,8 @@ def _statx() -> Callable[..., int] | None:
     return statx
 
 
-def _ask_server(path: str) -> float | None:
+def _ask_server(path: str, statx: Callable[..., int] | None) -> float | None:
     """The modification time of a file, asked so that no cache may answer; None if unsupported."""
-    statx = _statx()
     if statx is None:
         return None
     import ctypes

@@ -176,12 +176,22 @@ class Journal:
         slots: how many calls the worker runs at a time.
         heartbeat: seconds between two heartbeats; the worker writes at every fifth.
         keep: whether to write anything.
+        most_lines: bytes of lines that are written in an hour.
+        most_waiting: lines that are buffered while the file server does not answer.
     """
 
     def __init__(
-        self, store: Store, slots: int, *, heartbeat: float = 2.0, keep: bool = True
+        self,
+        store: Store,
+        slots: int,
+        *,
+        heartbeat: float = 2.0,
+        keep: bool = True,
+        most_lines: int = _MOST_LINES,
+        most_waiting: int = _MOST_WAITING,
     ) -> None:
         self._store, self._slots, self._keep = store, slots, keep
+        self._most_lines, self._most_waiting = most_lines, most_waiting
         self._every = _EVERY_BEATS * heartbeat
         self._mutex = threading.Lock()
         # Encoded immediately, as objects would take three times the memory.
@@ -207,7 +217,7 @@ class Journal:
         line = _encode(entry) + b"\n"
         with self._mutex:
             _count(self._tasks, entry)
-            if self._waiting < _MOST_WAITING:
+            if self._waiting < self._most_waiting:
                 self._lines += line
                 self._waiting += 1
             else:
@@ -282,7 +292,7 @@ class Journal:
         hour = hour_of(sums.until)
         if hour != self._hour:
             self._hour, self._written, self._summed = hour, 0, 0
-        if self._written + len(lines) > _MOST_LINES:
+        if self._written + len(lines) > self._most_lines:
             sums = msgspec.structs.replace(sums, missing=sums.missing + count)
             lines = bytearray()
         self._written += len(lines)
