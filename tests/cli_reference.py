@@ -9,7 +9,7 @@ import functools
 import inspect
 from pathlib import Path
 
-from click import Context, Option
+from click import Context, Group, Option
 from click.testing import CliRunner
 
 from fsqueue.cli.exits import MEANINGS
@@ -33,14 +33,19 @@ of a list are separated by spaces there.
 def commands():
     """The commands by name, in the order of the help page."""
     context = Context(command_line)
-    names = command_line.list_commands(context)
-    return {name: command_line.get_command(context, name) for name in names}
+    found = {}
+    for name in command_line.list_commands(context):
+        command = command_line.get_command(context, name)
+        found[name] = command
+        if isinstance(command, Group):
+            found |= {f"{name} {each}": sub for each, sub in command.commands.items()}
+    return found
 
 
 @functools.cache
 def help_page(name=""):
     """What ``--help`` prints, of a command or of all."""
-    arguments = [name, "--help"] if name else ["--help"]
+    arguments = [*name.split(), "--help"]
     done = CliRunner().invoke(command_line, arguments, prog_name="fsqueue", terminal_width=WIDTH)
     assert done.exit_code == 0, done.output
     return done.stdout
@@ -48,7 +53,12 @@ def help_page(name=""):
 
 def help_pages():
     """File names and contents of the golden files."""
-    return {f"{name or 'fsqueue'}.txt": help_page(name) for name in ["", *commands()]}
+    return {f"{file_of(name)}.txt": help_page(name) for name in ["", *commands()]}
+
+
+def file_of(name):
+    """The name of a golden file, without its ending."""
+    return name.replace(" ", "-") or "fsqueue"
 
 
 def reference():

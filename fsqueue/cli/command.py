@@ -26,11 +26,12 @@ class Command(click.Command):
     named here so that an option cannot be added without one.
     """
 
-    def __init__(self, name: str | None, **attributes: Any) -> None:
+    def __init__(self, name: str | None, *, path: str = "", **attributes: Any) -> None:
         super().__init__(name, **attributes)
+        prefix = path.replace(" ", "-")
         for parameter in self.params:
             if isinstance(parameter, click.Option) and parameter.envvar is None:
-                parameter.envvar = env(f"{name}-{parameter.opts[0].removeprefix('--')}")
+                parameter.envvar = env(f"{prefix}-{parameter.opts[0].removeprefix('--')}")
 
     def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the help page, which looks the same with every version of click."""
@@ -64,8 +65,12 @@ class Argument(click.Argument):
 
 
 def subcommand(name: str) -> Callable[[Callable[..., Any]], Command]:
-    """Make a function a command; its docstring is the help page."""
-    return click.command(name, cls=Command)
+    """Make a function a command; its docstring is the help page.
+
+    Args:
+        name: the words after ``fsqueue``.
+    """
+    return click.command(name.rpartition(" ")[2], cls=Command, path=name)
 
 
 argument = partial(click.argument, cls=Argument)

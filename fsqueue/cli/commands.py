@@ -12,6 +12,7 @@ from typing import Final
 SECTIONS: Final = MappingProxyType(
     {
         "Start": ("worker", "submit", "emit"),
+        "Cluster": ("launch", "autoscale", "fleet"),
         "Inspect": (
             "status",
             "top",

@@ -10,7 +10,7 @@ from fsqueue.common.printable import indented, printable
 from fsqueue.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from rich.console import Console
     from rich.table import Table
@@ -50,7 +50,7 @@ def _escaped(character: str) -> str:
     return json.dumps(character)[1:-1].replace("\x7f", "\\u007f")
 
 
-def print_outcome(document: dict[str, object], text: str, *, as_json: bool) -> None:
+def print_outcome(document: Mapping[str, object], text: str, *, as_json: bool) -> None:
     """Print what a command has done: as a JSON document, or in words."""
     if as_json:
         print_json(document)

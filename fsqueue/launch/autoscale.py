@@ -43,6 +43,8 @@ class Managed(NamedTuple):
 
     name: str
     script_of: Callable[[str, int], str]
+    record: FleetRecord | None = None
+    """Its definition if the spool has none, which a dry run does not write."""
 
 
 class _Listing(NamedTuple):
@@ -84,11 +86,18 @@ class Autoscaler:
         }
         self._listings: dict[str, _Listing] = {}
 
-    def run(self, stop: threading.Event) -> None:
-        """Tick until told to stop. Errors of the batch system or the spool are logged."""
+    def run(self, stop: threading.Event, report: Callable[[Decisions], None] | None = None) -> None:
+        """Tick until told to stop. Errors of the batch system or the spool are logged.
+
+        Args:
+            stop: when to stop.
+            report: called with what each tick has decided.
+        """
         while not stop.is_set():
             try:
-                self.tick()
+                found = self.tick()
+                if report is not None:
+                    report(found)
             except (OSError, FSQueueError) as error:
                 log.warning("this look at the fleets failed, the next one follows: %s", error)
             stop.wait(self._pace.tick)
@@ -104,7 +113,7 @@ class Autoscaler:
             ConfigError: a fleet's script cannot be made, or its batch system is not known here.
         """
         self._store.files.sync_clock()
-        records = {name: fleet.record for name, fleet in self._fleets.items()}
+        records = {name: self._record(name) for name in self._fleets}
         jobs = self._look_at_jobs(records, dry_run=dry_run)
         views = [self._view(name, records[name], jobs[name]) for name in self._fleets]
         most = 2 * sum(record.max * record.slots for record in records.values())
@@ -118,6 +127,10 @@ class Autoscaler:
             for decision in found.decisions:
                 self._act(decision, jobs[decision.fleet])
         return found
+
+    def _record(self, name: str) -> FleetRecord:
+        fleet, managed = self._fleets[name], self._managed[name]
+        return managed.record if managed.record and not fleet.files.record() else fleet.record
 
     # -- looking ------------------------------------------------------------------------
 

@@ -23,8 +23,9 @@ freed, and takes others or cancels its jobs. A listing that fails frees nothing.
 
 from __future__ import annotations
 
+import getpass
 import logging
-import os
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -34,6 +35,7 @@ from fsqueue.launch.commands import (
     DoubtfulError,
     RefusedError,
     commands_of,
+    list_jobs,
     run,
     submit,
 )
@@ -51,7 +53,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _TOKEN_LENGTH = 6
-_LOG_BYTES = 1 << 14
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,7 @@ class Fleet:
 
     Attributes:
         files: its state in the spool.
+        pace: how patient it is.
     """
 
     def __init__(
@@ -97,7 +99,7 @@ class Fleet:
         pace: Pace | None = None,
     ) -> None:
         self._store, self._run = store, run
-        self._pace = pace or Pace()
+        self.pace = pace or Pace()
         self.files = FleetFiles(store, name)
 
     @property
@@ -177,7 +179,7 @@ class Fleet:
 
     def _check_time(self, began: float) -> None:
         """Others may take this process for dead once its time is over."""
-        if self._store.fs.monotonic() - began > self._pace.patience / 4:
+        if self._store.fs.monotonic() - began > self.pace.patience / 4:
             raise RefusedError("this process was suspended, or the shared directory is very slow")
 
     def _give_up(self, token: str) -> None:
@@ -239,12 +241,50 @@ class Fleet:
         """Whether a job is of this fleet, and not of one of that name in another spool."""
         return bool(job.token) and self.files.submission(job.token) is not None
 
-    def sightings(self) -> list[JobInfo]:
-        """The jobs by the spool's word alone, without asking the batch system."""
+    def refresh(self) -> list[JobInfo]:
+        """List the jobs of the batch system, and make the spool agree with it.
+
+        Raises:
+            BatchError: the listing failed: nothing has changed.
+        """
+        held = self.hold()
+        return self.reconcile(held, self.list_batch_jobs())
+
+    def make_room(self, count: int) -> None:
+        """Free the slots of jobs that have ended, if not that many are free.
+
+        Waits for a second listing if the first one does not show all jobs.
+
+        Raises:
+            BatchError: a listing failed.
+        """
+        jobs = self.refresh()
+        if self.record.max - len(jobs) >= count:
+            return
+        shown = {job.id for job in self.list_batch_jobs()}
+        if any(job.id not in shown for job in jobs):
+            time.sleep(max(0.0, self.pace.gap))
+            self.refresh()
+
+    def sightings(self, listing: Sequence[Listed] = ()) -> list[JobInfo]:
+        """The jobs that have slots. Writes nothing.
+
+        Args:
+            listing: the batch system's jobs, if it was asked.
+        """
         born = self.files.born()
         held = self.files.slots.taken().values()
         ids = {member.token: self.files.ids(member.token) for member in held}
-        return [see(member, None, ids, born) for member in held]
+        found = identify([job for job in listing if job.token in ids], ids)
+        return [see(member, found.get(member), ids, born) for member in held]
+
+    def list_batch_jobs(self) -> Sequence[Listed]:
+        """The batch system's list of this user's jobs, of any fleet.
+
+        Raises:
+            BatchError: it cannot be asked here, or has not answered.
+        """
+        return list_jobs(self._batch(), getpass.getuser(), self._run)
 
     def _adopt_orphans(self, found: Mapping[Member, Listed], held: set[Member]) -> None:
         """Jobs without slots: of a submitter that was taken for dead."""
@@ -271,12 +311,12 @@ class Fleet:
         record = self.files.submission(token)
         if record is None or submitter_is_gone(record):
             return True
-        return self.files.now() - record.began > self._pace.patience
+        return self.files.now() - record.began > self.pace.patience
 
     def _was_absent(self, member: Member) -> bool:
         """Note that a listing does not show a job; whether an earlier one did not either."""
         noted = self.files.note_absent(member)
-        return noted is not None and self.files.now() - noted >= self._pace.gap
+        return noted is not None and self.files.now() - noted >= self.pace.gap
 
     def _bury(
         self,
@@ -355,17 +395,3 @@ class Fleet:
         record = self.record
         self.files.define(structs.replace(record, max=most, min=min(record.min, most)))
         self.files.note(f"at most {most} jobs")
-
-    # -- looking ------------------------------------------------------------------------
-
-    def log_tail(self, lines: int = 10) -> list[str]:
-        """The last lines of the log that was written to last; empty without logs."""
-        fs, logs = self._store.fs, self.files.logs
-        paths = [f"{logs}/{name}" for name in fs.names(logs)]
-        try:
-            path = max(paths, key=lambda each: fs.status(each, follow=False).st_mtime)
-            size = os.path.getsize(path)
-            data = fs.read_part(path, _LOG_BYTES, max(0, size - _LOG_BYTES))
-        except (ValueError, OSError, SpoolError):
-            return []
-        return data.decode(errors="replace").splitlines()[-lines:]

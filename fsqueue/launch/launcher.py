@@ -6,6 +6,8 @@ import os
 import shutil
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from msgspec import structs
+
 from fsqueue.config import PREFIX, fields
 from fsqueue.errors import ConfigError
 from fsqueue.launch.commands import BatchError, commands_of, run, slurm
@@ -106,21 +108,21 @@ class Rehearsal(NamedTuple):
     """What the batch system says about the script; None if it cannot check one."""
 
 
-class Launcher:
-    """Submits jobs of one fleet.
+class JobTemplate:
+    """The jobs of one profile: their scripts, and what the spool is told about them.
 
     Args:
-        store: the spool.
-        application: whose workers are started.
-        name: of the fleet and its profile.
+        application: the application that the workers serve.
+        name: name of the fleet and its profile.
         profile: what a job asks for.
-        options: raw directives behind those of the profile.
+        options: raw directives, put after those of the profile.
         run: runs a command of the batch system.
-        pace: how patient the fleet is.
 
     Attributes:
-        fleet: the fleet.
-        record: what the spool gets to know of it.
+        name: name of the fleet.
+        application: the application that the workers serve.
+        batch: the commands of the batch system.
+        record: the fleet's definition in the spool.
 
     Raises:
         ConfigError: the profile is for this machine and not for a batch system.
@@ -128,83 +130,61 @@ class Launcher:
 
     def __init__(
         self,
-        store: Store,
         application: Application,
         name: str,
         profile: Profile,
         *,
         options: tuple[str, ...] = (),
         run: Callable[[Command], Reply] = run,
-        pace: Pace | None = None,
     ) -> None:
         if profile.system == "local":
-            raise ConfigError(f"launch.{name}: local is no batch system: start a worker instead")
-        self._store, self._application = store, application
-        self._profile, self._options, self._run = profile, options, run
-        self._batch = commands_of(profile.system)
-        self._site: tuple[float, int] | None = None
-        self.fleet = Fleet(store.files, name, run=run, pace=pace)
+            raise ConfigError(
+                f"launch.{name}: local is no batch system: start workers of this machine with "
+                "`fsqueue up`"
+            )
+        self.name, self.application, self.run = name, application, run
+        self.batch = commands_of(profile.system)
         self.record = _record_of(name, profile, application)
+        self._profile, self._options = profile, options
+        self._site: tuple[float, int] | None = None
 
-    def check(self, which: Callable[[str], str | None] = shutil.which) -> list[str]:
-        """Look for what is wrong before anything is submitted.
-
-        Returns:
-            Warnings: what may be wrong, as it looks from this machine.
+    def check(self, which: Callable[[str], str | None] = shutil.which) -> None:
+        """Check what can be known before anything is submitted.
 
         Raises:
-            ConfigError: no job could work; says why.
+            ConfigError: no job could work; the message says why.
         """
-        program = self._batch.submission("").argv[0]
+        program = self.batch.submission("").argv[0]
         if which(program) is None:
             raise ConfigError(
-                f"launch.{self.fleet.name}: {program} is not on PATH: run this where the commands "
-                f"of {self._profile.system} are"
-            )
-        existing = self.fleet.files.record()
-        if existing is not None and existing.app_id != self._application.app_id:
-            raise ConfigError(
-                f"fleet {self.fleet.name} belongs to the application {existing.app_id!r}: give the "
-                "profile another name"
+                f"launch.{self.name}: {program} is not on PATH: run this where the commands of "
+                f"{self._profile.system} are"
             )
         self.script_of(_SAMPLE_TOKEN, 1)
-        root, folder = self._application.root, self._application.folder
-        paths = {"root": root, "the application's folder": folder}
+
+    def warnings(self) -> list[str]:
+        """What may be wrong, as far as this machine can tell."""
+        paths = {"root": self.application.root, "the application's folder": self.application.folder}
         return [
-            f"{what}, {path}, lies on a disk of this machine: compute nodes may not see it"
+            f"{what}, {path}, is on a disk of this machine: compute nodes may not see it"
             for what, path in paths.items()
             if not is_remote(path)
         ]
 
-    def define(self) -> None:
-        """Write what the fleet is into the spool, and make its folder of logs."""
-        self.fleet.files.define(self.record)
+    def rehearse(self, count: int, *, ask: bool = True) -> Rehearsal:
+        """What a submission would do.
 
-    def submit(self, count: int) -> list[Member]:
-        """Submit jobs, in as many arrays as the site's limit makes of them.
-
-        Returns:
-            The jobs: fewer if not so many slots are free.
+        Args:
+            count: jobs to submit.
+            ask: whether to ask the batch system what it says about the script.
 
         Raises:
-            RefusedError: the batch system refuses them; earlier arrays of this call stay.
-            DoubtfulError: they may exist.
+            BatchError: it cannot be asked, or has not answered.
         """
-        members: list[Member] = []
-        _, longest = self._limits()
-        while len(members) < count:
-            found = self.fleet.submit(min(count - len(members), longest), self.script_of)
-            if not found:
-                break
-            members += found
-        return members
-
-    def rehearse(self, count: int) -> Rehearsal:
-        """What `submit` would do, and what the batch system says about it."""
         script = self.script_of(_SAMPLE_TOKEN, count)
-        check = self._batch.verdict(script)
-        verdict = None if check is None else self._run(check)
-        return Rehearsal(self._batch.submission(script), script, verdict)
+        check = self.batch.verdict(script) if ask else None
+        verdict = None if check is None else self.run(check)
+        return Rehearsal(self.batch.submission(script), script, verdict)
 
     def script_of(self, token: str, count: int) -> str:
         """The script of a submission.
@@ -212,11 +192,11 @@ class Launcher:
         Raises:
             ConfigError: it cannot be written.
         """
-        application, (kill_delay, _) = self._application, self._limits()
+        application, (kill_delay, _) = self.application, self._limits()
         return script_of(
             Request(
                 profile=self._profile,
-                fleet=self.fleet.name,
+                fleet=self.name,
                 application=application.target,
                 root=application.root,
                 folder=application.folder,
@@ -228,20 +208,79 @@ class Launcher:
             )
         )
 
+    @property
+    def longest_array(self) -> int:
+        """The most jobs of one submission: the site's limit where it can be asked."""
+        return self._limits()[1]
+
     def _limits(self) -> tuple[float, int]:
         """Kill delay and longest array: the site's where it can be asked; asked once."""
         if self._site is None:
-            self._site = self._batch.KILL_DELAY, self._batch.LONGEST_ARRAY
+            self._site = self.batch.KILL_DELAY, self.batch.LONGEST_ARRAY
             if self._profile.system == "slurm":
                 try:
-                    output = self._run(slurm.site()).out
+                    output = self.run(slurm.site()).out
                 except BatchError:
                     output = ""
                 self._site = (
-                    slurm.kill_delay(output) or self._batch.KILL_DELAY,
-                    slurm.longest_array(output) or self._batch.LONGEST_ARRAY,
+                    slurm.kill_delay(output) or self.batch.KILL_DELAY,
+                    slurm.longest_array(output) or self.batch.LONGEST_ARRAY,
                 )
         return self._site
+
+
+class Launcher:
+    """Submits jobs of one fleet.
+
+    Args:
+        store: the spool.
+        template: the jobs.
+        pace: how patient the fleet is.
+
+    Attributes:
+        fleet: the fleet.
+    """
+
+    def __init__(self, store: Store, template: JobTemplate, *, pace: Pace | None = None) -> None:
+        self._template = template
+        self.fleet = Fleet(store.files, template.name, run=template.run, pace=pace)
+
+    def define(self) -> None:
+        """Write the fleet's definition into the spool, and make its folder of logs.
+
+        Raises:
+            ConfigError: another application has a fleet of this name.
+        """
+        existing, app_id = self.fleet.files.record(), self._template.application.app_id
+        if existing is not None and existing.app_id != app_id:
+            raise ConfigError(
+                f"fleet {self.fleet.name} belongs to the application {existing.app_id!r}: give the "
+                "profile another name"
+            )
+        record = self._template.record
+        if existing is not None and existing.profile_max == record.profile_max:
+            # `Fleet.scale` stays in force until the profile changes.
+            record = structs.replace(record, min=min(record.min, existing.max), max=existing.max)
+        self.fleet.files.define(record)
+
+    def submit(self, count: int) -> list[Member]:
+        """Submit jobs, in as many arrays as the site's limit requires.
+
+        Returns:
+            The jobs: fewer if not that many slots are free.
+
+        Raises:
+            RefusedError: the batch system refuses them; earlier arrays of this call stay.
+            DoubtfulError: they may exist.
+        """
+        members: list[Member] = []
+        while len(members) < count:
+            most = min(count - len(members), self._template.longest_array)
+            found = self.fleet.submit(most, self._template.script_of)
+            if not found:
+                break
+            members += found
+        return members
 
 
 def _record_of(name: str, profile: Profile, application: Application) -> FleetRecord:
@@ -260,5 +299,6 @@ def _record_of(name: str, profile: Profile, application: Application) -> FleetRe
         resources=profile_of(amounts(resources)),
         min=profile.min,
         max=profile.max,
+        profile_max=profile.max,
         backlog=profile.backlog,
     )

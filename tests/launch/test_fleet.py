@@ -16,6 +16,7 @@ from msgspec import structs
 from fsqueue.errors import SpoolError
 from fsqueue.launch.commands import DoubtfulError, RefusedError
 from fsqueue.launch.fleet import Fleet
+from fsqueue.launch.job_logs import log_tail
 from fsqueue.launch.sightings import kind_of_end
 from fsqueue.spool.disk.identity import host_name
 from fsqueue.spool.fleets.fleets import FleetFiles, fleet_names
@@ -244,13 +245,13 @@ def test_scaling_down_ends_no_job_and_lets_none_follow(world):
 
 def test_the_last_lines_of_the_latest_log_are_shown(world):
     fleet = world.fleet()
-    assert fleet.log_tail() == []
+    assert log_tail(fleet._store, fleet.files) == []
     for name, lines, when in (("7_1.log", 30, 1.0), ("7_2.log", 3, 2.0)):
         path = f"{fleet.files.logs}/{name}"
         with open(path, "w", encoding="ascii") as file:
             file.writelines(f"{name} {line}\n" for line in range(lines))
         os.utime(path, (when, when))
-    assert fleet.log_tail(2) == ["7_2.log 1", "7_2.log 2"]
+    assert log_tail(fleet._store, fleet.files, 2) == ["7_2.log 1", "7_2.log 2"]
 
 
 def test_a_fleet_without_jobs_can_be_forgotten(world):

@@ -13,6 +13,7 @@ from fsqueue.errors import ConfigError
 from fsqueue.launch.commands import RefusedError
 from fsqueue.launch.launcher import (
     Application,
+    JobTemplate,
     Launcher,
     application_of,
     grace_within,
@@ -36,9 +37,12 @@ class Launch:
         )
         self.launcher = self.make()
 
-    def make(self, name="gpu", **changes):
+    def template(self, name="gpu", **changes):
         application = self.application._replace(**changes)
-        return Launcher(self.world.store, application, name, self.profile, run=self.run)
+        return JobTemplate(application, name, self.profile, run=self.run)
+
+    def make(self, name="gpu", **changes):
+        return Launcher(self.world.store, self.template(name, **changes))
 
     def run(self, command):
         return call(self.world.cluster.folder, command)
@@ -57,7 +61,7 @@ def test_a_launch_defines_the_fleet_and_submits_its_jobs(folder, system):
     assert len(members) == len(launch.world.cluster.live()) == 3
     record = launch.launcher.fleet.record
     assert (record.slots, record.resources, record.app_id) == (4, "gpu-2_mem-8G", "t")
-    assert record == launch.launcher.record
+    assert record == launch.template().record
 
 
 def test_more_jobs_than_an_array_may_have_become_several_arrays(launch):
@@ -81,17 +85,17 @@ def test_a_refusal_is_told_with_the_batch_systems_words(launch):
 
 
 def test_a_rehearsal_submits_nothing_and_says_what_would_happen(launch):
-    rehearsal = launch.launcher.rehearse(2)
+    rehearsal = launch.template().rehearse(2)
     assert str(rehearsal.command) == "sbatch --parsable"
     assert "#SBATCH --array=1-2" in rehearsal.script
     assert rehearsal.verdict.err == "the script is accepted\n"
     assert launch.world.cluster.every() == {}
-    assert Launch(f"{launch.world.root}-2", "lsf").launcher.rehearse(1).verdict is None
+    assert Launch(f"{launch.world.root}-2", "lsf").template().rehearse(1).verdict is None
 
 
 def test_the_worker_has_less_time_than_the_site_leaves_it(launch):
-    assert "export FSQUEUE__STOP_GRACE=15\n" in launch.launcher.script_of("abcdef", 1)
-    patient = launch.make(stop_grace=3.0)
+    assert "export FSQUEUE__STOP_GRACE=15\n" in launch.template().script_of("abcdef", 1)
+    patient = launch.template(stop_grace=3.0)
     assert "export FSQUEUE__STOP_GRACE=3\n" in patient.script_of("abcdef", 1)
 
 
@@ -105,32 +109,32 @@ def test_the_grace_ends_before_the_kill(delay, wanted, grace):
 
 def test_a_missing_command_is_told_before_anything_happens(launch):
     with pytest.raises(ConfigError, match="sbatch is not on PATH: run this where the commands of"):
-        launch.launcher.check(lambda program: None)
+        launch.template().check(lambda program: None)
 
 
 def test_a_disk_of_this_machine_is_a_warning(launch):
-    warnings = launch.launcher.check(lambda program: f"/bin/{program}")
+    warnings = launch.template().warnings()
     assert len(warnings) == 2
-    assert re.match(r"root, /.*spool, lies on a disk of this machine: compute", warnings[0])
+    assert re.match(r"root, /.*spool, is on a disk of this machine: compute", warnings[0])
 
 
 def test_a_fleet_of_another_application_is_not_taken_over(launch):
     launch.launcher.define()
     other = launch.make(app_id="other")
     with pytest.raises(ConfigError, match="fleet gpu belongs to the application 't'"):
-        other.check(lambda program: program)
+        other.define()
 
 
 def test_a_profile_that_makes_no_script_is_told_before_anything_happens(launch):
     launch.profile = structs.replace(launch.profile, options=("!--memm",))
     with pytest.raises(ConfigError, match="removes nothing"):
-        launch.make().check(lambda program: program)
+        launch.template().check(lambda program: program)
 
 
 def test_a_profile_for_this_machine_is_no_batch_job(launch):
     launch.profile = structs.replace(launch.profile, system="local")
     with pytest.raises(ConfigError, match="local is no batch system"):
-        launch.make()
+        launch.template()
 
 
 def test_an_application_is_found_by_its_module(tmp_path, monkeypatch):

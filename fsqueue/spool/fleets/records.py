@@ -56,6 +56,8 @@ class FleetRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     min: Annotated[int, msgspec.Meta(ge=0)] = 0
     max: Annotated[int, msgspec.Meta(ge=0, le=MOST_JOBS)] = 1
     backlog: Annotated[int, msgspec.Meta(ge=1)] = 2
+    profile_max: int = 0
+    """What the profile has for `max`, which can be changed for the fleet alone."""
 
 
 class SubmissionRecord(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,0 +1,1 @@
+"""The commands that run workers as jobs of a batch system."""

@@ -1,0 +1,43 @@
+"""The logs of a fleet's jobs."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from fsqueue.errors import SpoolError
+
+if TYPE_CHECKING:
+    from fsqueue.spool.fleets.fleets import FleetFiles
+    from fsqueue.spool.store.files import Files
+
+_LOG_BYTES = 1 << 16
+
+
+def log_tail(store: Files, fleet: FleetFiles, lines: int = 10, job_id: str = "") -> list[str]:
+    """The last lines of the log that was written to last; empty if there is none.
+
+    Args:
+        store: the spool.
+        fleet: whose logs.
+        lines: the most lines to return, of the last 64 KiB.
+        job_id: only logs of this job of the batch system.
+    """
+    fs = store.fs
+    names = [name for name in fs.names(fleet.logs) if _is_log_of(name, job_id)]
+    try:
+        path = max(
+            (f"{fleet.logs}/{name}" for name in names),
+            key=lambda each: fs.status(each, follow=False).st_mtime,
+        )
+        size = fs.status(path, follow=False).st_size
+        data = fs.read_part(path, _LOG_BYTES, max(0, size - _LOG_BYTES))
+    except (ValueError, OSError, SpoolError):
+        return []
+    return data.decode(errors="replace").splitlines()[-lines:]
+
+
+def _is_log_of(name: str, job_id: str) -> bool:
+    """Systems write ``1234[7]``, ``1234.7`` and ``1234_7`` for the same job."""
+    wanted = re.findall(r"[A-Za-z0-9]+", job_id)
+    return re.findall(r"[A-Za-z0-9]+", name)[: len(wanted)] == wanted

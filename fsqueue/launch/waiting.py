@@ -1,0 +1,53 @@
+"""Waits for the workers of a fleet's jobs."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import TYPE_CHECKING, Final
+
+from fsqueue.launch.commands import BatchError
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from fsqueue.launch.fleet import Fleet
+    from fsqueue.spool.fleets.records import Member
+
+log = logging.getLogger(__name__)
+
+_LOOK: Final = 1.0
+
+
+def wait_for_workers(fleet: Fleet, members: Collection[Member], timeout: float | None) -> bool:
+    """Wait until a worker of each job has started.
+
+    Args:
+        fleet: the fleet.
+        members: the jobs.
+        timeout: longest time to wait, in seconds; None: no limit.
+
+    Returns:
+        Whether all have started: False after the timeout, or if a job ended before.
+    """
+    began = listed = time.monotonic()
+    while True:
+        missing = set(members) - set(fleet.files.born())
+        if not missing:
+            return True
+        now = time.monotonic()
+        left = float("inf") if timeout is None else began + timeout - now
+        if left <= 0 or missing - set(fleet.files.slots.taken().values()):
+            return False
+        if now - listed > fleet.pace.listing:
+            listed = now
+            _refresh(fleet)
+        time.sleep(min(_LOOK, left))
+
+
+def _refresh(fleet: Fleet) -> None:
+    """Free the slots of jobs that have ended without a worker."""
+    try:
+        fleet.refresh()
+    except BatchError as error:
+        log.warning("%s: the jobs cannot be listed: %s", fleet.name, error)
