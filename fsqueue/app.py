@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from fsqueue.config import Config, RunnerKind
     from fsqueue.firing import Firing
+    from fsqueue.launch.handles import FleetHandle, Launched, LocalWorkers, OnExit
     from fsqueue.runner.loop.runner import Runner
     from fsqueue.spool.format.resources import Resources
     from fsqueue.spool.store.store import Store
@@ -293,6 +294,57 @@ class FSQueue:
             weighted=weighted,
             resources=resources,
         )
+
+    def workers(
+        self,
+        count: int = 1,
+        *,
+        runner: RunnerKind | None = None,
+        concurrency: int | None = None,
+        queues: Iterable[str] = (),
+    ) -> LocalWorkers:
+        """Start workers on this machine; a context manager that drains them at its end.
+
+        They run until then, even if this process forgets the object, but never outlive it.
+
+        Args:
+            count: number of worker processes. One that dies is replaced.
+            runner: "thread" or "process"; None: from the configuration.
+            concurrency: slots of each worker; None: from the configuration.
+            queues: names of the queues to serve; by default "default".
+
+        Raises:
+            ConfigError: another process cannot import this application.
+        """
+        from fsqueue.launch.handles import local_workers
+
+        given = [("--runner", runner), ("--concurrency", concurrency)]
+        given += [("--queue", queue) for queue in queues]
+        options = [str(word) for pair in given if pair[1] is not None for word in pair]
+        return local_workers(self, count, options)
+
+    def launch(self, profile: str, *, on_exit: OnExit = "drain", **overrides: Any) -> Launched:
+        """Keep as many batch jobs of workers as the due calls need; a context manager.
+
+        Args:
+            profile: name of a table ``[launch.NAME]`` of the configuration file.
+            on_exit: what becomes of the jobs at the end of the block: "drain" cancels those that
+                wait and lets workers finish their calls, "keep" leaves all as they are, "now" also
+                cancels those that run.
+            overrides: values that replace those of the profile, such as ``max=20``.
+
+        Raises:
+            ConfigError: the profile is wrong, or no job could work.
+        """
+        from fsqueue.launch.handles import launch
+
+        return launch(self, profile, on_exit=on_exit, overrides=overrides)
+
+    def fleet(self, name: str) -> FleetHandle:
+        """The batch jobs that were launched with a profile, by any process on any host."""
+        from fsqueue.launch.handles import fleet
+
+        return fleet(self, name)
 
     @property
     def store(self) -> Store:

@@ -15,7 +15,8 @@ from fsqueue.errors import FSQueueError
 from fsqueue.launch.commands import BatchError, commands_of, list_jobs, run
 from fsqueue.launch.decisions import Decisions, FleetView, Snapshot, decide
 from fsqueue.launch.demand import due_calls, free_workers
-from fsqueue.launch.fleet import Fleet, Pace
+from fsqueue.launch.fleet import Fleet
+from fsqueue.launch.pace import Pace
 from fsqueue.spool.format.names import queue_folder
 from fsqueue.spool.format.resources import NONE, needs_of
 

@@ -12,7 +12,7 @@ from fsqueue.spool.format.resources import NONE, covers, in_words, times
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from fsqueue.launch.fleet import Pace
+    from fsqueue.launch.pace import Pace
     from fsqueue.launch.sightings import JobInfo
     from fsqueue.spool.fleets.records import Member, PastRecord
     from fsqueue.spool.format.resources import Amounts

@@ -26,7 +26,6 @@ from __future__ import annotations
 import getpass
 import logging
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fsqueue.errors import SpoolError
@@ -39,6 +38,8 @@ from fsqueue.launch.commands import (
     run,
     submit,
 )
+from fsqueue.launch.local import LOCAL, hurry, list_local
+from fsqueue.launch.pace import Pace
 from fsqueue.launch.sightings import JobInfo, identify, kind_of_end, see
 from fsqueue.spool.fleets.fleets import FleetFiles, submitter_is_gone
 from fsqueue.spool.fleets.records import FleetRecord, Member, PastRecord
@@ -53,27 +54,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _TOKEN_LENGTH = 6
-
-
-@dataclass(frozen=True)
-class Pace:
-    """How patient a fleet is, in seconds.
-
-    Args:
-        tick: between two looks of the autoscaler.
-        listing: between two listings of the batch system's jobs, at least.
-        gap: between the two listings that show that a job has ended.
-        patience: after which a submission is over, whoever makes it.
-        back_off: after a failure, doubled with each further one.
-        longest_back_off: the limit of that.
-    """
-
-    tick: float = 30.0
-    listing: float = 30.0
-    gap: float = 20.0
-    patience: float = 900.0
-    back_off: float = 30.0
-    longest_back_off: float = 1800.0
 
 
 class Fleet:
@@ -284,7 +264,14 @@ class Fleet:
         Raises:
             BatchError: it cannot be asked here, or has not answered.
         """
+        if self.is_local:
+            return list_local(self.files)
         return list_jobs(self._batch(), getpass.getuser(), self._run)
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it has supervisors on this and other hosts, and no batch jobs."""
+        return self.record.system == LOCAL
 
     def _adopt_orphans(self, found: Mapping[Member, Listed], held: set[Member]) -> None:
         """Jobs without slots: of a submitter that was taken for dead."""
@@ -351,7 +338,7 @@ class Fleet:
         self._cancel([job.id for job in known], waiting=waiting_only)
 
     def _cancel(self, ids: Sequence[str], *, waiting: bool) -> None:
-        if not ids:
+        if not ids or self.is_local:  # a supervisor sees the mark
             return
         command = self._batch().cancellation(ids, waiting_only=waiting)
         reply = self._run(command)
@@ -368,11 +355,14 @@ class Fleet:
         self.files.mark("stopped", why)
         self.files.note("stopped", why)
         jobs = list(jobs)
+        all_of_them = now or self.is_local
         try:
             self.cancel(
-                jobs if now else [job for job in jobs if job.state == "waiting"],
-                waiting_only=not now,
+                jobs if all_of_them else [job for job in jobs if job.state == "waiting"],
+                waiting_only=not all_of_them,
             )
+            if now and self.is_local:
+                hurry(self.files)
         except BatchError as error:
             log.warning("%s: its jobs were not cancelled: %s", self.name, error)
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from fsqueue.errors import SpoolError
 
 if TYPE_CHECKING:
+    from fsqueue.spool.files.files import Files
     from fsqueue.spool.fleets.fleets import FleetFiles
-    from fsqueue.spool.store.files import Files
 
 _LOG_BYTES = 1 << 16
 

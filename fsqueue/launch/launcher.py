@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from fsqueue.config import Config
     from fsqueue.launch.commands import Command, Reply
-    from fsqueue.launch.fleet import Pace
+    from fsqueue.launch.pace import Pace
     from fsqueue.launch.profiles import Profile
     from fsqueue.runner.host import Host
     from fsqueue.spool.fleets.records import Member

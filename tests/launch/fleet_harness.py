@@ -14,7 +14,8 @@ from fakebatch import main
 
 from fsqueue.launch.autoscale import Autoscaler, Managed
 from fsqueue.launch.commands import Command, Reply, run
-from fsqueue.launch.fleet import Fleet, Pace
+from fsqueue.launch.fleet import Fleet
+from fsqueue.launch.pace import Pace
 from fsqueue.launch.profiles import Profile
 from fsqueue.launch.scripts import Request, script_of
 from fsqueue.spool.fleets.fleets import FleetFiles

@@ -13,7 +13,7 @@ from msgspec import structs
 from support import wait_until
 
 from fsqueue.errors import ConfigError
-from fsqueue.launch.fleet import Pace
+from fsqueue.launch.pace import Pace
 from fsqueue.spool.fleets.records import Member
 from fsqueue.spool.format.names import DEFAULT_PRIORITY, Slot
 from fsqueue.testing import FaultyFilesystem

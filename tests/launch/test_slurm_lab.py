@@ -22,8 +22,9 @@ from support import wait_until
 
 from fsqueue.launch.autoscale import Autoscaler, Managed
 from fsqueue.launch.commands import RefusedError, commands_of, list_jobs, run, slurm, submit
-from fsqueue.launch.fleet import Fleet, Pace
+from fsqueue.launch.fleet import Fleet
 from fsqueue.launch.launcher import Application, Launcher
+from fsqueue.launch.pace import Pace
 from fsqueue.launch.profiles import Profile
 from fsqueue.launch.scripts import Request, script_of
 from fsqueue.spool.fleets.records import FleetRecord

@@ -63,8 +63,8 @@ def command(
         target, templates = open_launch(profiles, app, root, overrides)
         try:
             from fsqueue.launch.autoscale import Autoscaler, Managed
-            from fsqueue.launch.fleet import Pace
             from fsqueue.launch.launcher import Launcher
+            from fsqueue.launch.pace import Pace
 
             store = target.app.store
             for template in templates:

@@ -1,0 +1,108 @@
+"""The fleet ``local``: the supervisors of workers that run outside of batch systems.
+
+Each supervisor is one job of the fleet. Its id is ``HOST:PID``. There is no batch system to list or
+cancel it: a supervisor on this host is listed while its process exists, one on another host until
+it has left, and each sees in the spool that it was cancelled.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from typing import TYPE_CHECKING, Final
+
+from fsqueue.launch.commands import Listed
+from fsqueue.launch.scripts.body import NAME_PREFIX
+from fsqueue.spool.disk.identity import host_name, is_gone
+from fsqueue.spool.fleets.fleets import FleetFiles
+from fsqueue.spool.fleets.records import MOST_JOBS, EndRecord, FleetRecord, Member, PastRecord
+from fsqueue.spool.format.names import new_token
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from fsqueue.spool.files.files import Files
+
+LOCAL: Final = "local"
+_TOKEN_LENGTH: Final = 6
+
+
+class LocalJob:
+    """One supervisor in the fleet ``local``.
+
+    Args:
+        store: the spool.
+        app_id: the application.
+        queues: queues of its workers.
+        slots: calls that its workers run at a time.
+    """
+
+    def __init__(self, store: Files, app_id: str, queues: Sequence[str], slots: int) -> None:
+        self._files, self._store = FleetFiles(store, LOCAL), store
+        self._record = FleetRecord(
+            name=LOCAL,
+            system=LOCAL,
+            app_id=app_id,
+            queues=tuple(queues),
+            walltime=0.0,
+            slots=slots,
+            max=MOST_JOBS,
+        )
+        self._member = Member(new_token(_TOKEN_LENGTH), 1)
+        self._began = store.fs.monotonic()
+
+    @property
+    def logs(self) -> str:
+        """Folder of the fleet's logs."""
+        return self._files.logs
+
+    @property
+    def id(self) -> str:
+        """``HOST:PID`` of this process."""
+        return f"{host_name()}:{os.getpid()}"
+
+    def join(self) -> None:
+        """Make the job visible.
+
+        Dies in the middle: a job of a process that is gone, which the next listing here frees.
+        """
+        self._files.define(self._record)
+        self._files.unmark("stopped")
+        self._files.begin(self._member.token, 1)
+        self._files.slots.take(self._member.token, 1, MOST_JOBS)
+        self._files.submitted(self._member.token, {1: self.id})
+        self._files.note_birth(self._member)
+
+    def is_cancelled(self) -> bool:
+        """Whether `fsqueue fleet stop local` was called since."""
+        return self._files.is_cancelled(self._member)
+
+    def leave(self) -> None:
+        """Free the slot, and record that the workers have left."""
+        seconds = self._store.fs.monotonic() - self._began
+        self._files.note_end(self._member, EndRecord(reason="drained", calls=0, seconds=seconds))
+        past = PastRecord(kind="drained", at=self._files.now(), id=self.id)
+        self._files.free(self._member, past)
+
+
+def list_local(files: FleetFiles) -> list[Listed]:
+    """The supervisors of this spool that have not ended, as far as this host can tell."""
+    found = []
+    for member in files.slots.taken().values():
+        record = files.submission(member.token)
+        if record is not None and not is_gone(record.process):
+            job_id = files.ids(member.token).get(member.number, f"{record.host}:{record.pid}")
+            name = f"{NAME_PREFIX}-{LOCAL}-{member.token}"
+            found.append(Listed(job_id, name, "running"))
+    return found
+
+
+def hurry(files: FleetFiles) -> None:
+    """Let the workers of supervisors on this host give their calls back at once."""
+    for member in files.slots.taken().values():
+        record = files.submission(member.token)
+        if record is None or record.host != host_name() or is_gone(record.process):
+            continue
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(record.pid, signal.SIGQUIT)
