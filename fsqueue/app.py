@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, Unpack, overload
 
 from fsqueue.calls.options import TaskOptions, check_offers
 from fsqueue.config import Options, load_config
-from fsqueue.direct import AggregateFunc, DirectTask, FanOut, ParallelFunc, direct
+from fsqueue.direct import (
+    AggregateFunc,
+    DirectDecorator,
+    DirectTask,
+    ParallelFunc,
+    direct,
+    fan_out_of,
+)
+from fsqueue.environment.importable import importable_name
 from fsqueue.environment.workdir import absolute
-from fsqueue.errors import ConfigError, TaskNotFoundError
+from fsqueue.errors import ConfigError
 from fsqueue.invocation import Invocation, bar_of, naming_item
 from fsqueue.results.pending_result import PendingResult
 from fsqueue.spool.caller.session import Session
 from fsqueue.spool.format.names import client_of, is_safe_name, split_member
-from fsqueue.task import Task
+from fsqueue.task import Task, TaskDecorator, find_task
 from fsqueue.triggers.making import checked
 
 if TYPE_CHECKING:
@@ -83,7 +89,7 @@ class FSQueue:
     @overload
     def task(
         self, /, *, triggers: Trigger | Iterable[Trigger] = (), **options: Unpack[TaskOptions]
-    ) -> _TaskDecorator: ...
+    ) -> TaskDecorator: ...
     def task(
         self,
         func: Callable[P, Any] | None = None,
@@ -91,7 +97,7 @@ class FSQueue:
         *,
         triggers: Trigger | Iterable[Trigger] = (),
         **options: Unpack[TaskOptions],
-    ) -> Task[P, Any] | _TaskDecorator:
+    ) -> Task[P, Any] | TaskDecorator:
         """Turn a function into a task: a call of it returns an `Invocation` at once.
 
         Args:
@@ -106,7 +112,7 @@ class FSQueue:
                 not a trigger, or its arguments do not fit the function.
             ValueError: another function has this name, or an option has a bad value.
         """
-        decorator = _TaskDecorator(self, checked(triggers), options)
+        decorator = TaskDecorator(self._register, self._session, checked(triggers), options)
         return decorator if func is None else decorator(func)
 
     @overload
@@ -120,7 +126,7 @@ class FSQueue:
         aggregate_func: AggregateFunc | None = None,
         progress: bool = False,
         **options: Unpack[TaskOptions],
-    ) -> _DirectDecorator: ...
+    ) -> DirectDecorator: ...
     def direct_task(
         self,
         func: Callable[P, Any] | None = None,
@@ -152,19 +158,7 @@ class FSQueue:
             raise TypeError(
                 "direct_task takes no triggers: a trigger has no caller to wait. Use @app.task."
             )
-        if parallel_func is not None and aggregate_func is None:
-            raise ValueError("Aggregation function required for parallel execution")
-        if aggregate_func is not None and parallel_func is None:
-            raise ValueError("aggregate_func needs a parallel_func, whose results it combines")
-        if progress and parallel_func is None:
-            raise ValueError(
-                "progress=True needs a parallel_func: it counts the calls of a fan-out"
-            )
-        fan_out = (
-            FanOut(parallel_func, aggregate_func, progress)
-            if parallel_func is not None and aggregate_func is not None
-            else None
-        )
+        fan_out = fan_out_of(parallel_func, aggregate_func, progress=progress)
 
         def decorate(function: Callable[P, Any]) -> DirectTask[P, Any]:
             return direct(self._register(Task(function, self._session, **options)), fan_out)
@@ -318,10 +312,8 @@ class FSQueue:
         """
         from fsqueue.launch.handles import local_workers
 
-        given = [("--runner", runner), ("--concurrency", concurrency)]
-        given += [("--queue", queue) for queue in queues]
-        options = [str(word) for pair in given if pair[1] is not None for word in pair]
-        return local_workers(self, count, options)
+        options = {"--runner": runner, "--concurrency": concurrency}
+        return local_workers(self, count, options, queues)
 
     def launch(self, profile: str, *, on_exit: OnExit = "drain", **overrides: Any) -> Launched:
         """Keep as many batch jobs of workers as the due calls need; a context manager.
@@ -384,21 +376,7 @@ class FSQueue:
         Raises:
             TaskNotFoundError: this process cannot find or import the task.
         """
-        if task not in self._tasks:
-            module = task.rpartition(".")[0]
-            try:
-                importlib.import_module(module)
-            except Exception as error:
-                raise TaskNotFoundError(
-                    f"this worker cannot import {module} for the task {task}: {error}. Start it "
-                    "where the module can be imported, or add its folder to PYTHONPATH."
-                ) from error
-        if task not in self._tasks:
-            raise TaskNotFoundError(
-                f"{module} has no task {task} of the application {self.app_id!r} on this "
-                "worker. Is its code older than the caller's?"
-            )
-        return self._tasks[task].body
+        return find_task(task, self._tasks, self.app_id).body
 
     def unpickles(self, task: str) -> bool:
         """Whether calls of a task may be unpickled: not if its serializer here is "json"."""
@@ -411,37 +389,11 @@ class FSQueue:
         Raises:
             ConfigError: the application is not a variable of an importable module.
         """
-        candidates = [*(task.func.__module__ for task in self._tasks.values()), *sys.modules]
-        for name in dict.fromkeys(candidates):
-            if name in {"__main__", "__mp_main__"}:
-                continue
-            for attribute, value in list(vars(sys.modules.get(name, sys)).items()):
-                if value is self:
-                    return f"{name}:{attribute}"
-        raise ConfigError(
-            f"the slots of a process runner import the application {self.app_id!r}, so it must be "
-            "a variable of a module: put app = FSQueue(...) at the top level of one (not of the "
-            "main script)."
-        )
-
-
-class _TaskDecorator:
-    """``@app.task(...)``. A class, because only its overloads separate sync and async functions."""
-
-    def __init__(self, app: FSQueue, triggers: tuple[Trigger, ...], options: TaskOptions) -> None:
-        self._app, self._triggers, self._options = app, triggers, options
-
-    @overload
-    def __call__(self, func: Callable[P, Coroutine[Any, Any, R]], /) -> Task[P, R]: ...
-    @overload
-    def __call__(self, func: Callable[P, R], /) -> Task[P, R]: ...
-    def __call__(self, func: Callable[P, Any], /) -> Task[P, Any]:
-        app = self._app
-        task: Task[P, Any] = Task(func, app._session, self._triggers, **self._options)  # noqa: SLF001
-        return app._register(task)  # noqa: SLF001
-
-
-class _DirectDecorator(Protocol):
-    """``@app.direct_task(...)``."""
-
-    def __call__(self, func: Callable[P, R], /) -> DirectTask[P, R]: ...
+        found = importable_name(self, [task.func.__module__ for task in self._tasks.values()])
+        if found is None:
+            raise ConfigError(
+                f"another process imports the application {self.app_id!r}, so it must be a "
+                "variable of a module: put app = FSQueue(...) at the top level of one (not of the "
+                "main script)."
+            )
+        return found

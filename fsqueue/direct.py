@@ -279,3 +279,29 @@ def split(returned: Any) -> tuple[Mapping[str, Any], Iterable[Item]]:
             f"a dict and such an iterable, not {type(returned).__name__}"
         )
     return {}, returned
+
+
+def fan_out_of(
+    parallel_func: ParallelFunc | None, aggregate_func: AggregateFunc | None, *, progress: bool
+) -> FanOut | None:
+    """The fan-out of a direct task; None for a plain one.
+
+    Raises:
+        ValueError: one of the functions is missing.
+    """
+    if parallel_func is not None and aggregate_func is not None:
+        return FanOut(parallel_func, aggregate_func, progress)
+    if parallel_func is not None:
+        raise ValueError("Aggregation function required for parallel execution")
+    if aggregate_func is not None:
+        raise ValueError("aggregate_func needs a parallel_func, whose results it combines")
+    if progress:
+        raise ValueError("progress=True needs a parallel_func: it counts the calls of a fan-out")
+    return None
+
+
+class DirectDecorator(Protocol):
+    """``@app.direct_task(...)``."""
+
+    def __call__(self, func: Callable[P, R], /) -> DirectTask[P, R]:
+        """Make a function a direct task."""

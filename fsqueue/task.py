@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import functools
+import importlib
 import inspect
 from typing import (
     TYPE_CHECKING,
@@ -14,6 +15,7 @@ from typing import (
     TypeAlias,
     TypeVar,
     Unpack,
+    overload,
 )
 
 from fsqueue.calls.arguments import Arguments, Item, as_arguments, task_name
@@ -21,6 +23,7 @@ from fsqueue.calls.groups import GroupPublisher
 from fsqueue.calls.options import TaskOptions, changed, settings_of
 from fsqueue.calls.publishing import Publisher
 from fsqueue.calls.results_as_arguments import with_results
+from fsqueue.errors import TaskNotFoundError
 from fsqueue.invocation import (
     InlineInvocation,
     Invocation,
@@ -29,7 +32,7 @@ from fsqueue.invocation import (
 from fsqueue.results.shielded import Submission, shielded
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 
     from fsqueue.calls.options import CallSettings
     from fsqueue.config import Serializer
@@ -331,3 +334,62 @@ class Task(Generic[P, R]):
             return call
         kwargs = dict(call.kwargs)
         return Arguments((*call.args, *(kwargs.pop(name) for name in named)), kwargs)
+
+
+class TaskDecorator:
+    """``@app.task(...)``. A class, because only its overloads separate sync and async functions.
+
+    Args:
+        register: adds the task to its application.
+        session: the application's handle on the spool.
+        triggers: triggers of the task.
+        options: task options.
+    """
+
+    def __init__(
+        self,
+        register: Callable[[Task[..., Any]], object],
+        session: Session,
+        triggers: tuple[Trigger, ...],
+        options: TaskOptions,
+    ) -> None:
+        self._register, self._session = register, session
+        self._triggers, self._options = triggers, options
+
+    @overload
+    def __call__(self, func: Callable[P, Coroutine[Any, Any, R]], /) -> Task[P, R]: ...
+    @overload
+    def __call__(self, func: Callable[P, R], /) -> Task[P, R]: ...
+    def __call__(self, func: Callable[P, Any], /) -> Task[P, Any]:
+        """Make a function a task."""
+        task: Task[P, Any] = Task(func, self._session, self._triggers, **self._options)
+        self._register(task)
+        return task
+
+
+def find_task(name: str, tasks: Mapping[str, Task[..., Any]], app_id: str) -> Task[..., Any]:
+    """A task of an application by its name. Imports its module if necessary.
+
+    Args:
+        name: ``module.function``.
+        tasks: the tasks of the application, to which the import adds.
+        app_id: the application.
+
+    Raises:
+        TaskNotFoundError: this process cannot find or import the task.
+    """
+    module = name.rpartition(".")[0]
+    if name not in tasks:
+        try:
+            importlib.import_module(module)
+        except Exception as error:
+            raise TaskNotFoundError(
+                f"this worker cannot import {module} for the task {name}: {error}. Start it "
+                "where the module can be imported, or add its folder to PYTHONPATH."
+            ) from error
+    if name not in tasks:
+        raise TaskNotFoundError(
+            f"{module} has no task {name} of the application {app_id!r} on this worker. Is its "
+            "code older than the caller's?"
+        )
+    return tasks[name]

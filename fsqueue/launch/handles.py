@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from fsqueue.launch.autoscale import Autoscaler, Managed
 from fsqueue.launch.commands import BatchError, run
+from fsqueue.launch.fleet import Fleet
 from fsqueue.launch.launcher import JobTemplate, Launcher, application_of
 from fsqueue.launch.profiles import find_sources, load_profile
 from fsqueue.launch.supervisor import Supervisor, worker_command
 from fsqueue.launch.waiting import wait_until_started
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Mapping
     from types import TracebackType
 
     from fsqueue.launch.commands import Command, Reply
-    from fsqueue.launch.fleet import Fleet
     from fsqueue.launch.pace import Pace
     from fsqueue.launch.sightings import JobInfo
     from fsqueue.runner.host import Host
@@ -200,11 +200,15 @@ def launch(
     return Launched(scaler, launcher.fleet, on_exit)
 
 
-def local_workers(host: Host, count: int, options: list[str]) -> LocalWorkers:
-    """See ``app.workers``."""
+def local_workers(
+    host: Host, count: int, options: Mapping[str, object], queues: Iterable[str]
+) -> LocalWorkers:
+    """See ``app.workers``; an option that is None is not given."""
+    words = [str(word) for pair in options.items() if pair[1] is not None for word in pair]
+    words += [word for queue in queues for word in ("--queue", queue)]
     environ = {
         "FSQUEUE__ROOT": host.root,
         # What this process can import, its workers can too.
         "PYTHONPATH": os.pathsep.join(os.path.abspath(each) for each in sys.path),
     }
-    return LocalWorkers(Supervisor(worker_command(host.locate(), options), count, environ))
+    return LocalWorkers(Supervisor(worker_command(host.locate(), words), count, environ))
