@@ -23,7 +23,7 @@ from support import wait_until
 from fsqueue.launch.autoscale import Autoscaler, Managed
 from fsqueue.launch.commands import RefusedError, commands_of, list_jobs, run, slurm, submit
 from fsqueue.launch.fleet import Fleet
-from fsqueue.launch.launcher import Application, Launcher
+from fsqueue.launch.launcher import Application, JobTemplate, Launcher
 from fsqueue.launch.pace import Pace
 from fsqueue.launch.profiles import Profile
 from fsqueue.launch.scripts import Request, script_of
@@ -252,9 +252,10 @@ def test_an_autoscaler_goes_from_no_job_to_four_and_back(place):
     )
     application = Application("tasks:app", "lab", str(place), str(place / "spool"), {}, 25.0)
     pace = Pace(tick=0.5, listing=0.5, gap=1.0, back_off=1.0)
-    launcher = Launcher(store, application, "cpu", profile, pace=pace)
+    template = JobTemplate(application, "cpu", profile)
+    launcher = Launcher(store, template, pace=pace)
     launcher.define()
-    managed = [Managed("cpu", launcher.script_of)]
+    managed = [Managed("cpu", template.script_of)]
     scaler = Autoscaler(open_store(place / "spool"), "lab", managed, pace=pace, user=USER)
     stop, most = threading.Event(), 0
     thread = threading.Thread(target=scaler.run, args=(stop,))
