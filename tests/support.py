@@ -13,25 +13,31 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-PATIENCE = 20.0
+# Far above what anything takes: the machine may be busy with other things.
+PATIENCE = 60.0
 _PAUSE = 0.002
 
 
 def wait_until(
-    condition: Callable[[], T], *, timeout: float = PATIENCE, what: str = "", pause: float = _PAUSE
+    condition: Callable[[], T],
+    what: str | Callable[[], str] = "",
+    *,
+    timeout: float = PATIENCE,
+    pause: float = _PAUSE,
 ) -> T:
     """Ask until the answer is true, and return it.
 
     Args:
         condition: the question.
-        timeout: seconds after which the test fails.
         what: names the condition in the failure.
+        timeout: seconds after which the test fails.
         pause: seconds between two questions.
     """
     deadline = time.monotonic() + timeout
     while not (answer := condition()):
         if time.monotonic() >= deadline:
-            raise AssertionError(f"not within {timeout:g} s: {what or condition}")
+            shown = what() if callable(what) else what
+            raise AssertionError(f"not within {timeout:g} s: {shown or condition}")
         time.sleep(pause)
     return answer
 

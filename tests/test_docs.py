@@ -31,7 +31,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 import tomllib
 from pathlib import Path
 from typing import NamedTuple
@@ -337,6 +336,4 @@ def anchors_of(page: Path) -> set[str]:
 
 
 if __name__ == "__main__":
-    started = time.perf_counter()
     run_page(sys.argv[1])
-    print(f"-- all blocks ran, in {time.perf_counter() - started:.1f} s")

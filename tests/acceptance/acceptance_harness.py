@@ -13,22 +13,10 @@ from pathlib import Path
 
 import psutil
 import pytest
+from support import PATIENCE, wait_until
 
 PROJECT = Path(__file__).parent / "project"
 KINDS = ("thread", "process")
-# Far above what anything takes: the machine may be busy with other things.
-PATIENCE = 20.0
-
-
-def wait_until(condition, what, timeout=PATIENCE):
-    """Wait until `condition()` is true and return what it returned."""
-    deadline = time.monotonic() + timeout
-    while not (value := condition()):
-        if time.monotonic() > deadline:
-            shown = what() if callable(what) else what
-            raise AssertionError(f"after {timeout:g} s still not: {shown}")
-        time.sleep(0.005)
-    return value
 
 
 def alive(pid):
@@ -40,14 +28,15 @@ def alive(pid):
 
 
 def wait_until_idle(pid):
-    """Wait until a process has not been running for a moment: it waits for work."""
+    """Wait until a process has neither run nor wanted to for a moment: it waits for work."""
     quiet = 0.2
     seen = [(-1, 0.0)]
 
     def idle():
-        switches = psutil.Process(pid).num_ctx_switches()
+        process = psutil.Process(pid)
+        switches = process.num_ctx_switches()
         count, now = switches.voluntary + switches.involuntary, time.monotonic()
-        if count != seen[-1][0]:
+        if count != seen[-1][0] or process.status() != psutil.STATUS_SLEEPING:
             seen[-1] = (count, now)
         return now - seen[-1][1] > quiet
 
@@ -205,7 +194,7 @@ class Site:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=30,
+            timeout=PATIENCE,
             check=False,
         )
 
@@ -261,7 +250,7 @@ class Marks:
         wait_until(
             lambda: len(self.pids("starts")) >= count,
             lambda: f"{count} starts of the body, only {self.pids('starts')}",
-            timeout,
+            timeout=timeout,
         )
         return self.pids("starts")
 

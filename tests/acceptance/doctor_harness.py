@@ -23,7 +23,7 @@ def diagnose(root, *arguments):
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=50,
+        timeout=60,
         check=False,
     )
     assert "Traceback" not in done.stderr, done.stderr

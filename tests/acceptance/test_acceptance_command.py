@@ -113,4 +113,4 @@ def test_a_module_with_one_application_can_be_named_alone(site):
     command = (sys.executable, "-m", "fsqueue", "worker", "tasks")
     worker = site.start(*command).wait_for_start()
 
-    assert site.call(site.tasks.pid).result(20) == worker.pid
+    assert site.call(site.tasks.pid).result(60) == worker.pid

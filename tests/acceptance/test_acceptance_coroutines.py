@@ -78,8 +78,8 @@ def test_a_cancelled_coroutine_cleans_up(site, kind, tasks, cleaning):
     assert call.cancel()
 
     with pytest.raises(CancelledError):
-        call.get(20)
-    assert site.call(site.tasks.pid).result(20)  # its slot is free
+        call.get(60)
+    assert site.call(site.tasks.pid).result(60)  # its slot is free
     assert marks.pids("cleaned") == ([body] if cleaning < 1 else [])
     wait_until(lambda: not site.files("running"), "nothing is running")
     if kind == "process":
@@ -93,9 +93,9 @@ def test_a_coroutine_that_times_out_cleans_up(site, kind, tasks, cleaning):
     marks = site.folder("marks")
 
     with pytest.raises(TaskTimeoutError):
-        tasks.time_out(marks.folder, cleaning).get(20)
+        tasks.time_out(marks.folder, cleaning).get(60)
 
-    assert site.call(site.tasks.pid).result(20)
+    assert site.call(site.tasks.pid).result(60)
     assert len(marks.pids("cleaned")) == (1 if cleaning < 1 else 0)
     wait_until(lambda: not site.files("running"), "nothing is running")
 
@@ -121,7 +121,7 @@ def test_a_coroutine_that_is_given_back_cleans_up(site, kind, tasks, how):
     assert sorted(site.files("pending")) == sorted([f"{call.id}.1", f"{hanging.id}.1"])
     marks.release()
     site.worker(kind, 2).wait_for_start()
-    assert call.get(20) != body
+    assert call.get(60) != body
 
 
 @pytest.mark.parametrize("how", ["task", "timeout", "interrupt"])
@@ -146,7 +146,7 @@ def test_an_await_that_is_given_up_cancels_the_body(site, kind, tasks, how):
         asyncio.run(give_up())
     wait_until(lambda: marks.pids("cleaned"), "the coroutine was cancelled")
     wait_until(lambda: not site.files("running"), "nothing is running")
-    assert site.call(site.tasks.pid).result(20)
+    assert site.call(site.tasks.pid).result(60)
     wait_until(lambda: not site.files("done"), lambda: f"done/ empty: {site.files('done')}")
 
 
@@ -177,7 +177,7 @@ def test_what_coroutines_print_is_their_own(site, kind, tasks):
     site.worker(kind, 4).wait_for_start()
     calls = [tasks.tell(word, 5) for word in "abcd"]
 
-    assert all(call.get(20) for call in calls)
+    assert all(call.get(60) for call in calls)
 
     for word, call in zip("abcd", calls, strict=True):
         lines = call.output.splitlines()
@@ -188,10 +188,10 @@ def test_what_coroutines_print_is_their_own(site, kind, tasks):
 def test_waiting_without_await_blocks_nobody(site, kind, tasks):
     site.worker(kind, 1).wait_for_start()
 
-    assert site.call(asyncio.run, tasks.wait_without_await(0)).result(30) == 1
-    assert site.call(asyncio.run, tasks.wait_without_await(3)).result(30) == 3
-    assert site.call(asyncio.run, tasks.wait_both_ways(5)).result(30)
-    assert site.call(asyncio.run, tasks.spread(30)).result(30) == sum(range(1, 31))
+    assert site.call(asyncio.run, tasks.wait_without_await(0)).result(60) == 1
+    assert site.call(asyncio.run, tasks.wait_without_await(3)).result(60) == 3
+    assert site.call(asyncio.run, tasks.wait_both_ways(5)).result(60)
+    assert site.call(asyncio.run, tasks.spread(30)).result(60) == sum(range(1, 31))
 
 
 def test_bodies_that_wait_without_await_at_the_same_time(site, kind, tasks):
@@ -202,7 +202,7 @@ def test_bodies_that_wait_without_await_at_the_same_time(site, kind, tasks):
         both = [tasks.wait_both_ways(3) for _ in range(4)]
         return await asyncio.gather(*deep, *both)
 
-    found = site.call(asyncio.run, all_at_once()).result(50)
+    found = site.call(asyncio.run, all_at_once()).result(60)
     assert found == [max(number % 4, 1) for number in range(12)] + [True] * 4
 
 
@@ -213,7 +213,7 @@ def test_decorated_coroutines(site, kind, tasks, tmp_path):
         return await tasks.decorated(1)
 
     assert asyncio.run(main()) == 2
-    assert site.call(tasks.made_plain, 1).result(20) == 2
+    assert site.call(tasks.made_plain, 1).result(60) == 2
     with pytest.raises(TypeError, match="returned a coroutine"):
-        site.call(tasks.secretly_async, str(tmp_path)).result(20)
+        site.call(tasks.secretly_async, str(tmp_path)).result(60)
     assert not (tmp_path / "ran").exists()

@@ -34,7 +34,7 @@ def test_a_killed_workers_call_runs_again_on_another(site, kind):
     marks.release()
 
     # With processes the first body may still run, and either outcome may be the first one.
-    assert call.result(20) in marks.pids("starts")
+    assert call.result(60) in marks.pids("starts")
     assert len(marks.pids("starts")) == 2
     wait_until(lambda: len(site.names("running")) == 1, "the dead worker's folder is gone")
 
@@ -51,7 +51,7 @@ def test_what_a_killed_worker_held_is_free_elsewhere(site, kind):
 
     assert marks.pids("starts")[1] in {third.pid, *third.children()}
     marks.release()
-    assert call.result(20) in marks.pids("starts")
+    assert call.result(60) in marks.pids("starts")
 
 
 def test_a_killed_workers_call_waits_for_a_worker_that_comes_later(site, kind):
@@ -67,7 +67,7 @@ def test_a_killed_workers_call_waits_for_a_worker_that_comes_later(site, kind):
     assert marks.pids("starts")[1] in {second.pid, *second.children()}
     marks.release()
 
-    assert call.result(20) in marks.pids("starts")
+    assert call.result(60) in marks.pids("starts")
 
 
 def test_the_slots_of_a_killed_worker_end_too(site):
@@ -83,7 +83,7 @@ def test_the_slots_of_a_killed_worker_end_too(site):
     wait_until(lambda: not worker.group(), lambda: f"processes end: {worker.group()}")
     # Whether the body has still published its outcome or not: another worker brings it.
     site.worker("thread").wait_for_start()
-    assert call.result(20)
+    assert call.result(60)
 
 
 def test_three_deaths_are_the_end(site):
@@ -100,12 +100,12 @@ def test_three_deaths_are_the_end(site):
     last = by_pid.pop(marks.wait_for_starts(3)[-1])
     last.signal(signal.SIGKILL)
     with pytest.raises(WorkerLostError, match="lost with its worker 3 times") as caught:
-        call.result(20)
+        call.result(60)
 
     assert str(last.pid) in str(caught.value)
     assert len(marks.pids("starts")) == 3
     (survivor,) = by_pid
-    assert site.call(site.tasks.pid).result(20) == survivor
+    assert site.call(site.tasks.pid).result(60) == survivor
     # An outcome is published before its call leaves the worker's folder.
     wait_until(lambda: not site.files("running"), "the last call has left")
     assert site.files("pending") == []
@@ -121,7 +121,7 @@ def test_many_calls_survive_a_killed_worker(site, kind):
     wait_until(group[20].done, "some calls have ended")
     first.signal(signal.SIGKILL)
 
-    values = site.call(lambda: group.results).result(30)
+    values = site.call(lambda: group.results).result(60)
     assert [value for value, _ in values] == [number * number for number in range(400)]
 
 
@@ -137,13 +137,13 @@ def test_a_crash_costs_the_attempt_only(site, how):
 
     call = site.call(site.tasks.crash, marks.folder, how)
     with pytest.raises(WorkerLostError, match="3 times"):
-        call.result(20)
+        call.result(60)
 
     assert len(set(marks.pids("starts"))) == 3, "three attempts in processes of their own"
     assert worker.popen.poll() is None
-    assert site.call(site.tasks.pid).result(20) != worker.pid
+    assert site.call(site.tasks.pid).result(60) != worker.pid
     other.release()
-    held.result(20)
+    held.result(60)
     assert len(other.pids("starts")) == 1, "the call beside it was not disturbed"
 
 
@@ -154,10 +154,10 @@ def test_crashes_among_other_calls(site):
     lost = [site.call(site.tasks.crash, marks.folder, "exit") for marks in crashes]
     good = [site.call(site.tasks.nap, 0.02) for _ in range(20)]
 
-    assert all(call.result(30) for call in good)
+    assert all(call.result(60) for call in good)
     for call, marks in zip(lost, crashes, strict=True):
         with pytest.raises(WorkerLostError):
-            call.result(30)
+            call.result(60)
         assert len(marks.pids("starts")) == 3
 
 
@@ -166,7 +166,7 @@ def test_max_attempts_of_one_task(site):
     marks = site.folder("marks")
 
     with pytest.raises(WorkerLostError):
-        site.call(site.tasks.crash_for_good, marks.folder, "exit").result(20)
+        site.call(site.tasks.crash_for_good, marks.folder, "exit").result(60)
 
     assert len(marks.pids("starts")) == 1
 
@@ -176,7 +176,7 @@ def test_a_crash_at_the_first_attempt_only(site, how):
     site.worker("process", 1).wait_for_start()
     marks = site.folder("marks")
 
-    pid = site.call(site.tasks.crash_once, marks.folder, how).result(20)
+    pid = site.call(site.tasks.crash_once, marks.folder, how).result(60)
 
     first, second = marks.pids("starts")
     assert first != second == pid
@@ -184,13 +184,13 @@ def test_a_crash_at_the_first_attempt_only(site, how):
 
 def test_a_slot_that_dies_idle_is_replaced(site):
     worker = site.worker("process", 1).wait_for_start()
-    pid = site.call(site.tasks.pid).result(20)
+    pid = site.call(site.tasks.pid).result(60)
 
     wait_until_idle(pid)
     os.kill(pid, signal.SIGKILL)
     wait_until(lambda: not alive(pid), "the slot's process is gone")
 
-    assert site.call(site.tasks.pid).result(20) not in {pid, worker.pid}
+    assert site.call(site.tasks.pid).result(60) not in {pid, worker.pid}
 
 
 def test_a_slot_that_dies_idle_costs_nothing_beside_it(site):
@@ -200,17 +200,17 @@ def test_a_slot_that_dies_idle_costs_nothing_beside_it(site):
     marks.wait_for_starts(1)
     (idle,) = other.wait_for_starts(1)
     other.release()
-    held[1].result(20)
+    held[1].result(60)
 
     # It must not still be sending its result: then the kill would cost the call an attempt.
     wait_until_idle(idle)
     os.kill(idle, signal.SIGKILL)
     wait_until(lambda: not alive(idle), "the slot's process is gone")
-    calls = [site.call(site.tasks.pid).result(20) for _ in range(3)]
+    calls = [site.call(site.tasks.pid).result(60) for _ in range(3)]
 
     assert idle not in calls
     marks.release()
-    held[0].result(20)
+    held[0].result(60)
     assert len(marks.pids("starts")) == 1, "the running body was not disturbed"
 
 
@@ -219,13 +219,13 @@ def test_a_slot_that_dies_idle_costs_nothing_beside_it(site):
 
 def test_a_worker_without_its_folder_registers_afresh(site, kind):
     worker = site.worker(kind, 1, FSQUEUE__HEARTBEAT="0.2").wait_for_start()
-    site.call(site.tasks.pid).result(20)
+    site.call(site.tasks.pid).result(60)
     (name,) = site.names("running")
     wait_until(lambda: not site.files("running"), "the call has left its folder")
 
     (site.root / "running" / name).rmdir()
 
-    assert site.call(site.tasks.pid).result(20) in {worker.pid, *worker.children()}
+    assert site.call(site.tasks.pid).result(60) in {worker.pid, *worker.children()}
     (new,) = wait_until(lambda: site.names("running"), "it has a folder again")
     assert new != name
     worker.wait_for_log("was declared dead")

@@ -86,7 +86,7 @@ def test_what_a_killed_caller_has_in_front_of_the_slots_is_withdrawn(site, kind,
     pending_of(site, COUNT)
     kill(caller)
     busy.release()
-    holder.result(20)
+    holder.result(60)
     wait_until(lambda: finished(site), "all calls have left")
     stop(worker)
     assert marks.pids("starts") == []
@@ -112,7 +112,7 @@ def test_calls_of_tasks_run_though_their_caller_is_killed(site, kind, marks, gon
         gone_tasks.app.invocation(each).then(gone_tasks.after, marks.folder) for each in ids
     ]
     site.worker(kind, 2).wait_for_start()
-    assert [child.get(20) for child in children] == ["done"] * 20
+    assert [child.get(60) for child in children] == ["done"] * 20
     assert len(marks.pids("starts")) == len(marks.pids("afters")) == 20
 
 
@@ -125,7 +125,7 @@ def test_a_direct_call_that_another_call_waits_for_runs(site, kind, marks, gone_
     kill(caller)
     marks.release()
     site.worker(kind, 1).wait_for_start()
-    assert child.get(20) in marks.pids("starts")
+    assert child.get(60) in marks.pids("starts")
 
 
 def test_a_direct_call_that_waits_for_another_call_is_withdrawn_after_it(site, kind, marks):
@@ -155,8 +155,8 @@ def test_calls_of_others_get_their_turn_behind_those_of_a_killed_caller(
     wait_until(lambda: len(site.files("lanes")) == 31, "it waits behind them")
     busy.release()
     marks.release()
-    holder.result(20)
-    assert call.result(20)[0] in marks.pids("starts")
+    holder.result(60)
+    assert call.result(60)[0] in marks.pids("starts")
     assert marks.pids("turns") == []
     stop(worker)
 
@@ -172,7 +172,7 @@ def test_nested_calls_of_a_killed_worker_do_not_run(site, kind, marks, gone_task
     wait_until(lambda: not alive(pid), "the body's process is gone")
     marks.release()
     site.worker(kind, 1).wait_for_start()
-    assert len(call.result(20)) == 10
+    assert len(call.result(60)) == 10
     assert len(marks.pids("outer")) == 2
     assert len(marks.pids(f"inner-of-{pid}")) == 1
 
@@ -196,5 +196,5 @@ def test_a_caller_that_cannot_be_seen_from_here_is_gone_after_the_lease(site, ki
     pending_of(site, 0)
     worker.wait_for_log("seems to be gone; its calls withdrawn")
     busy.release()
-    holder.result(20)
+    holder.result(60)
     assert marks.pids("starts") == []

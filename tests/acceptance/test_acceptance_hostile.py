@@ -41,8 +41,8 @@ def test_calls_that_are_no_files(site, kind, monkeypatch):
 
     for invocation in calls.values():
         with pytest.raises(InvocationCorruptError, match=f"quarantine/{invocation.id}.1"):
-            invocation.get(20)
-    assert site.tasks.square(7).get(20)[0] == 49
+            invocation.get(60)
+    assert site.tasks.square(7).get(60)[0] == 49
     assert "root:" not in worker.text()
     assert "Traceback" not in worker.text()
     wait_until(
@@ -60,6 +60,6 @@ def test_an_outcome_that_is_replaced_while_its_caller_waits(site, kind):
     os.mkfifo(site.root / "done" / client / invocation.id)
 
     with pytest.raises(EnvelopeError, match="not a regular file"):
-        waiting.result(20)
+        waiting.result(60)
     marks.release()
-    assert site.tasks.square(7).get(20)[0] == 49
+    assert site.tasks.square(7).get(60)[0] == 49

@@ -37,7 +37,7 @@ def site(request, tmp_path_factory):
         site.before = () if os.geteuid() else LIKE_OTHERS
         site.kind = request.param
         site.kept = site.tasks.square(3)
-        with_worker(site, lambda: site.kept.get(20))
+        with_worker(site, lambda: site.kept.get(60))
         planted += plant(site.root)
         yield site
     finally:
@@ -82,12 +82,12 @@ def test_calls_run_and_maintenance_goes_on(site):
     visits = site.folder("visits")
 
     def work():
-        assert lost.get(20)[0] == 16
-        assert site.tasks.square(5).get(20)[0] == 25
+        assert lost.get(60)[0] == 16
+        assert site.tasks.square(5).get(60)[0] == 25
         first = site.tasks.square(6)
-        assert site.tasks.square_of(first).get(20) == 36 * 36
+        assert site.tasks.square_of(first).get(60) == 36 * 36
         for visit in [site.tasks.visit(visits.folder, number) for number in range(6)]:
-            assert visit.get(20) <= 2
+            assert visit.get(60) <= 2
         stamp = site.root / "locks" / "upkeep"
         for _ in range(3):
             before = stamp.stat().st_mtime_ns

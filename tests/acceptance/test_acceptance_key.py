@@ -14,7 +14,7 @@ import sys
 from tasks import app, pid, square
 from fsqueue.errors import FSQueueError
 try:
-    print(square(7).get(20)[0])
+    print(square(7).get(60)[0])
 except FSQueueError as error:
     print(type(error).__name__, error)
 """

@@ -16,11 +16,11 @@ def test_a_timeout_kills_the_process_of_the_body(site):
     with pytest.raises(
         TaskTimeoutError, match=r"hold_briefly ran longer than its timeout of 0.3 s"
     ):
-        invocation.get(timeout=20)
+        invocation.get(timeout=60)
     (body,) = marks.pids("starts")
     wait_until(lambda: not alive(body), "the body's process ends")
     assert invocation.status is State.FAILED
-    assert site.call(site.tasks.pid).result(20) != body
+    assert site.call(site.tasks.pid).result(60) != body
     assert worker.popen.poll() is None
     wait_until(lambda: site.files("running") == [], "both attempts are removed")
 
@@ -29,10 +29,10 @@ def test_a_body_that_lets_no_thread_run_is_killed_too(site):
     marks = site.folder("marks")
     site.worker("process", 1)
     with pytest.raises(TaskTimeoutError):
-        site.tasks.sleep_in_c(marks.folder).get(timeout=20)
+        site.tasks.sleep_in_c(marks.folder).get(timeout=60)
     (body,) = marks.pids("starts")
     wait_until(lambda: not alive(body), "the body's process ends")
-    assert site.call(site.tasks.pid).result(20) != body
+    assert site.call(site.tasks.pid).result(60) != body
     assert marks.pids("starts") == [body]
 
 
@@ -43,7 +43,7 @@ def test_a_timeout_that_is_retried(site):
     invocation = task(marks.folder)
     marks.wait_for_starts(2)
     marks.release()
-    assert invocation.get(timeout=20) == marks.pids("ends")[0]
+    assert invocation.get(timeout=60) == marks.pids("ends")[0]
 
 
 def test_cancelling_kills_the_process_of_the_body(site):
@@ -55,9 +55,9 @@ def test_cancelling_kills_the_process_of_the_body(site):
     assert invocation.cancel() is True
 
     with pytest.raises(CancelledError):
-        invocation.get(timeout=20)
+        invocation.get(timeout=60)
     wait_until(lambda: not alive(body), "the body's process ends")
-    assert site.call(site.tasks.pid).result(20) != body
+    assert site.call(site.tasks.pid).result(60) != body
     assert marks.pids("starts") == [body]
     wait_until(lambda: site.files("running") == [], "the attempt is removed")
     assert site.files("pending") == []
@@ -71,7 +71,7 @@ def test_cancelling_with_threads_tells_the_caller_at_once(site):
     marks.wait_for_starts(1)
     assert invocation.cancel() is True
     with pytest.raises(CancelledError):
-        invocation.get(timeout=20)
+        invocation.get(timeout=60)
     assert marks.pids("ends") == []
     marks.release()
     wait_until(lambda: marks.pids("ends"), "the body ends by itself")

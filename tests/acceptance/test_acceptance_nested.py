@@ -42,7 +42,7 @@ def test_a_recursion_over_two_workers(site, kind):
 
 
 def test_a_worker_that_ran_nested_calls_leaves_nothing(one_slot):
-    assert one_slot.call(one_slot.tasks.fib, 5).result(20) == 5
+    assert one_slot.call(one_slot.tasks.fib, 5).result(60) == 5
 
     one_slot.only.signal(signal.SIGTERM)
 
@@ -58,7 +58,7 @@ def test_a_nested_call_that_crashes_once(site):
     site.worker("process", 1).wait_for_start()
     marks = site.folder("marks")
 
-    pid = site.call(site.tasks.crash_by_nesting, marks.folder).result(20)
+    pid = site.call(site.tasks.crash_by_nesting, marks.folder).result(60)
 
     # Both lived in the process that crashed, so both ran again.
     starts = marks.pids("starts")

@@ -41,7 +41,7 @@ def started(marks):
 def assert_gone(marks):
     pids = started(marks)
     try:
-        wait_until(lambda: not any(map(alive, pids)), lambda: f"{pids} end", 10)
+        wait_until(lambda: not any(map(alive, pids)), lambda: f"{pids} end")
     finally:
         for pid in pids:
             with contextlib.suppress(ProcessLookupError):
@@ -52,11 +52,11 @@ def assert_gone(marks):
 def test_programs_end_with_a_body_that_returns(site, programs, kind, way):
     worker = worker_of(site, kind)
     marks = site.folder("marks")
-    slot = programs.start(way, marks.folder).get(timeout=20)
+    slot = programs.start(way, marks.folder).get(timeout=60)
     left = [pid for pid in started(marks) if alive(pid)]
     assert_gone(marks)
     assert not left, "they were there after the result"
-    assert programs.pid().get(timeout=20) == slot, "the slot goes on"
+    assert programs.pid().get(timeout=60) == slot, "the slot goes on"
     assert worker.popen.poll() is None
 
 
@@ -65,7 +65,7 @@ def test_programs_end_with_a_body_that_fails(site, programs, kind):
     worker_of(site, kind)
     marks = site.folder("marks")
     with pytest.raises(LookupError, match="setsid"):
-        programs.start_and_fail("setsid", marks.folder).get(timeout=20)
+        programs.start_and_fail("setsid", marks.folder).get(timeout=60)
     assert_gone(marks)
 
 
@@ -75,7 +75,7 @@ def test_programs_end_with_a_body_that_takes_too_long(site, programs, way):
     marks = site.folder("marks")
     call = programs.start_and_wait.options(timeout=3.0)(way, marks.folder)
     with pytest.raises(TaskTimeoutError):
-        call.get(timeout=20)
+        call.get(timeout=60)
     assert_gone(marks)
 
 
@@ -87,7 +87,7 @@ def test_programs_end_with_a_body_that_is_cancelled(site, programs, way):
     started(marks)
     assert call.cancel()
     with pytest.raises(CancelledError):
-        call.get(timeout=20)
+        call.get(timeout=60)
     assert_gone(marks)
 
 
@@ -96,7 +96,7 @@ def test_programs_end_with_a_slot_that_is_killed(site, programs, way):
     worker_of(site, "process")
     marks = site.folder("marks")
     with pytest.raises(WorkerLostError):
-        programs.start_and_crash(way, marks.folder).get(timeout=20)
+        programs.start_and_crash(way, marks.folder).get(timeout=60)
     assert_gone(marks)
 
 
@@ -158,8 +158,8 @@ def test_programs_of_a_killed_fork_server(site, programs, way):
 @pytest.mark.parametrize("task", ["use_executor", "use_pool", "use_joblib"])
 def test_a_pool_that_is_kept_serves_the_next_body(site, programs, kind, task):
     worker = worker_of(site, kind)
-    slot, first = getattr(programs, task)().get(timeout=30)
-    again, second = getattr(programs, task)().get(timeout=30)
+    slot, first = getattr(programs, task)().get(timeout=60)
+    again, second = getattr(programs, task)().get(timeout=60)
     assert again == slot
     assert alive(second)
     if task != "use_joblib":
@@ -178,10 +178,10 @@ def test_a_pool_that_is_kept_serves_the_next_body(site, programs, kind, task):
 def test_a_fork_that_leaves_the_body_is_no_second_worker(site, programs, kind, task, how, code):
     worker = worker_of(site, kind)
     marks = site.folder("marks")
-    assert getattr(programs, task)(how, marks.folder).get(timeout=20) == code
+    assert getattr(programs, task)(how, marks.folder).get(timeout=60) == code
     assert len(marks.pids("forks")) == 1
     assert not any(map(alive, marks.pids("forks")))
-    assert programs.pid().get(timeout=20)
+    assert programs.pid().get(timeout=60)
     assert worker.popen.poll() is None
     assert how != "raise" or "LookupError: raise" in worker.text()
 
@@ -190,6 +190,6 @@ def test_a_fork_that_leaves_the_body_is_no_second_worker(site, programs, kind, t
 def test_exit_codes_of_forked_processes(site, programs, kind):
     worker = worker_of(site, kind)
     for _ in range(3):
-        assert programs.exit_codes().get(timeout=20) == (0, -signal.SIGTERM, [1, 2])
+        assert programs.exit_codes().get(timeout=60) == (0, -signal.SIGTERM, [1, 2])
     assert worker.popen.poll() is None
     assert "stopping" not in worker.text(), "the fork's signal was not the worker's"

@@ -78,10 +78,10 @@ def test_running_and_pending_calls_survive_an_absence(site, kind, absent, absenc
         pass_time(site, absence)
     for marks in others:
         marks.release()
-    assert all(result.result(20) for result in results)
-    assert [each.get(20)[0] for each in pending] == [number**2 for number in range(20)]
+    assert all(result.result(60) for result in results)
+    assert [each.get(60)[0] for each in pending] == [number**2 for number in range(20)]
     assert [len(marks.pids("starts")) for marks in others] == [1, 1]
-    assert site.tasks.square(7).get(20)[0] == 49
+    assert site.tasks.square(7).get(60)[0] == 49
     assert all("Traceback" not in worker.text() for worker in workers)
     assert all("registered again" not in worker.text() for worker in workers)
 
@@ -100,13 +100,13 @@ def test_a_slot_process_that_starts_during_an_absence_makes_no_spool(site, absen
     worker = site.worker("process", 1, **ENV).wait_for_start()
     marks = site.folder("crash")
     crashing = site.call(site.tasks.crash_once, marks.folder, "exit")
-    assert crashing.result(20)
+    assert crashing.result(60)
     (slot,) = {pid for pid in worker.children() if pid in marks.pids("starts")}
     with absent():
         os.kill(slot, 9)
         wait_until(lambda: "trying again" in worker.text(), worker.text)
         pass_time(site, 1.0)
-    assert site.tasks.square(7).get(20)[0] == 49
+    assert site.tasks.square(7).get(60)[0] == 49
 
 
 # -- another spool --------------------------------------------------------------------------------
@@ -136,7 +136,7 @@ def listing(site):
 @pytest.mark.parametrize("busy", [False, True])
 def test_a_worker_ends_when_another_spool_takes_the_place_of_its_own(site, kind, busy):
     worker = site.worker(kind, 2, **ENV).wait_for_start()
-    assert site.tasks.square(7).get(20)[0] == 49
+    assert site.tasks.square(7).get(60)[0] == 49
     marks = site.folder("held")
     if busy:
         site.call(site.tasks.hold, marks.folder)
@@ -159,12 +159,12 @@ def test_callers_are_told_of_another_spool(site, kind):
     wait_until(lambda: site.files("bell"), "the caller listens")
     before = replace(site)
     with pytest.raises(SpoolReplacedError, match="Restart this process"):
-        waiting.result(20)
+        waiting.result(60)
     with pytest.raises(SpoolReplacedError):
-        later.get(20)
+        later.get(60)
     with pytest.raises(SpoolReplacedError):
         site.tasks.square(8)
     assert listing(site) == before
     site.tasks.app.close()
     site.worker(kind, 1, **ENV).wait_for_start()
-    assert site.tasks.square(8).get(20)[0] == 64  # it has joined the new one
+    assert site.tasks.square(8).get(60)[0] == 64  # it has joined the new one

@@ -35,7 +35,7 @@ def drained(site):
     assert not site.held.done()
     assert site.busy.popen.poll() is None
     site.marks_of_call.release()
-    assert site.held.result(20) == site.body
+    assert site.held.result(60) == site.body
     assert site.busy.wait() == 0, site.busy.text()
     assert site.marks_of_call.pids("starts") == [site.body], "it ran once"
     left_nothing(site)
@@ -85,12 +85,12 @@ def test_nothing_new_is_begun_while_draining(busy):
     busy.busy.wait_for_log("stopping")
     busy.marks_of_call.release()
 
-    assert busy.held.result(20) == busy.body
+    assert busy.held.result(60) == busy.body
     assert busy.busy.wait() == 0
     assert not waiting.done()
     assert [name.rpartition(".")[2] for name in busy.files("pending")] == ["1"]
     other = busy.worker("thread").wait_for_start()
-    assert waiting.result(20) == other.pid
+    assert waiting.result(60) == other.pid
 
 
 def test_a_nested_call_is_made_and_run_while_draining(site, kind):
@@ -103,7 +103,7 @@ def test_a_nested_call_is_made_and_run_while_draining(site, kind):
     site.busy.wait_for_log("stopping")
     marks.release()
 
-    assert call.result(30) == 21
+    assert call.result(60) == 21
     assert site.busy.wait() == 0
     left_nothing(site)
 
@@ -152,7 +152,7 @@ def test_the_second_signal_gives_the_call_back(busy, number):
     other = busy.worker("thread", 1).wait_for_start()
     assert busy.marks_of_call.wait_for_starts(2)[1] == other.pid
     busy.marks_of_call.release()
-    assert busy.held.result(20) == other.pid
+    assert busy.held.result(60) == other.pid
     wait_until(lambda: len(busy.names("running")) == 1, "only the new worker's folder is left")
     # A slot's process may die while it takes a lock, but not its claim with it.
     wait_until(lambda: not busy.busy.group(), lambda: f"processes end: {busy.busy.group()}")
@@ -195,7 +195,7 @@ def test_stops_given_back_cost_no_attempt(site, kind):
     marks.wait_for_starts(5)
     marks.release()
 
-    assert call.result(20) != os.getpid()
+    assert call.result(60) != os.getpid()
 
 
 # -- the grace ------------------------------------------------------------------------------
@@ -221,7 +221,7 @@ def test_what_outlasts_the_grace_is_given_back(site, kind, number):
     other = site.worker("thread", 1).wait_for_start()
     assert marks.wait_for_starts(2)[1] == other.pid
     marks.release()
-    assert held.result(20) == other.pid
+    assert held.result(60) == other.pid
 
 
 def test_a_nested_call_is_given_back_too_and_costs_no_attempt(site, kind):
@@ -237,7 +237,7 @@ def test_a_nested_call_is_given_back_too_and_costs_no_attempt(site, kind):
     assert site.names("running") == site.names("workers") == []
     marks.release()
     site.worker("thread", 1)
-    assert held.result(20) != worker.pid
+    assert held.result(60) != worker.pid
 
 
 # -- app.runner.run() in a script -----------------------------------------------------------

@@ -28,7 +28,7 @@ def test_a_killed_fork_server_costs_one_attempt_at_most(site):
     assert second != first
     wait_until(lambda: not alive(first), "the process that nobody watches any more is gone")
     marks.release()
-    assert held.result(20) == second
+    assert held.result(60) == second
     assert worker.popen.poll() is None
     new, slots = slots_of(worker)
     assert new.pid != server.pid
@@ -45,16 +45,16 @@ def test_a_stopped_slot_holds_up_nobody_else(site):
     marks.release()
     others = [site.call(site.tasks.pid) for _ in range(20)]
 
-    assert pid not in {other.result(20) for other in others}
+    assert pid not in {other.result(60) for other in others}
     assert not held.done()
     os.kill(pid, signal.SIGCONT)
-    assert held.result(20) == pid
+    assert held.result(60) == pid
 
 
 def test_a_slot_that_starts_while_the_shared_directory_fails(site):
     """It waits, as a call does; it neither fails the calls that it gets nor gives up."""
     worker = site.worker("process", 1).wait_for_start()
-    pid = site.call(site.tasks.pid).result(20)
+    pid = site.call(site.tasks.pid).result(60)
     marks = site.folder("marks")
     held = site.call(site.tasks.hold, marks.folder)
     assert marks.wait_for_starts(1) == [pid]
@@ -70,9 +70,9 @@ def test_a_slot_that_starts_while_the_shared_directory_fails(site):
 
     second = marks.wait_for_starts(2)[1]
     marks.release()
-    assert held.result(20) == second
+    assert held.result(60) == second
     assert second != pid
-    assert site.call(site.tasks.pid).result(20) == second
+    assert site.call(site.tasks.pid).result(60) == second
 
 
 @pytest.mark.parametrize("slots", [1, 3])

@@ -15,7 +15,7 @@ APP = "programs:app"
 @pytest.mark.parametrize("kind", KINDS)
 def test_bodies_read_nothing(site, programs, kind):
     site.worker(kind, 1, app=APP, before=("sh", "-c", 'yes | "$@"', "sh"))
-    assert programs.read_stdin().get(timeout=20) == ("", b"", b"")
+    assert programs.read_stdin().get(timeout=60) == ("", b"", b"")
 
 
 @pytest.mark.parametrize("closed", ["0<&-", "1>&-", "2>&-", "0<&- 1>&- 2>&-"])
@@ -23,7 +23,7 @@ def test_bodies_read_nothing(site, programs, kind):
 def test_closed_streams_of_a_worker(site, programs, kind, closed):
     script = f'exec "$@" {closed}'
     site.worker(kind, 1, app=APP, before=("sh", "-c", script, "sh"))
-    found = programs.descriptors().get(timeout=20)
+    found = programs.descriptors().get(timeout=60)
     spool = [path for path in found if str(site.root) in path]
     assert not spool
     assert found[0] == NULL
@@ -35,7 +35,7 @@ CALLER = """
 import os, subprocess, sys
 from programs import app, pid
 calls = [pid() for _ in range(3)]
-values = [call.get(timeout=20) for call in calls]
+values = [call.get(timeout=60) for call in calls]
 found = []
 for number in range(3):
     found.append(os.readlink(f"/proc/self/fd/{number}"))
@@ -75,7 +75,7 @@ def test_a_worker_in_the_background_of_a_terminal(site, programs, kind, tmp_path
         os.execvpe("bash", ["bash", "-c", script, "bash", *command], site.env)
     try:
         call = programs.use_terminal()
-        assert call.get(timeout=30) in {"EIO", "ENXIO"}
+        assert call.get(timeout=60) in {"EIO", "ENXIO"}
         background = int((site.project / "pid").read_text())
         os.kill(background, signal.SIGTERM)
         wait_until(lambda: not site.names("workers"), "it leaves")

@@ -26,7 +26,7 @@ def test_a_remote_drain_is_a_planned_stop(site, kind):
     worker.wait_for_log("was asked to drain")
     assert answer(site, "workers")["workers"][0]["draining"]
     marks.release()
-    assert held.result(20)
+    assert held.result(60)
     assert worker.wait() == 0
     assert later.status is State.PENDING
     assert site.files("locks") in ([], ["upkeep"])
@@ -49,7 +49,7 @@ def test_a_drain_gives_back_what_outlasts_the_grace(site):
 
 def test_pause_cancel_resume(site):
     site.worker("thread", 2).wait_for_start()
-    assert site.tasks.square(1).get(20)
+    assert site.tasks.square(1).get(60)
     assert answer(site, "pause", "default") == {"queue": "acceptance.default", "changed": True}
     first, second = site.tasks.square(2), site.tasks.square(3)
     assert answer(site, "wait", first.id, "--timeout", "0.5", expect=exits.TIMEOUT)["states"] == {
@@ -57,9 +57,9 @@ def test_pause_cancel_resume(site):
     }
     assert answer(site, "cancel", first.id) == {"cancelled": {first.id: True}}
     assert answer(site, "resume", "default")["changed"]
-    assert second.get(20)[0] == 9
+    assert second.get(60)[0] == 9
     with pytest.raises(CancelledError):
-        first.get(20)
+        first.get(60)
 
 
 def test_retry_after_the_cause_is_mended(site):

@@ -40,7 +40,7 @@ def test_from_the_first_line_to_the_last(site, kind):
     assert "\x1b" not in status
 
     marks.release()
-    call.get(timeout=20)
+    call.get(timeout=60)
     assert following.wait() == exits.OK
     lines = ["first \\x1b[31mline", "WARNING chat: a warning"]
     # A thread of a body is known as such where nothing else runs in its process.
@@ -56,7 +56,7 @@ def test_from_the_first_line_to_the_last(site, kind):
 def test_nothing_to_show(site):
     site.worker().wait_for_start()
     call = site.tasks.app.tasks["tasks.square"](3)
-    call.get(timeout=20)
+    call.get(timeout=60)
     done = site.fsqueue("logs", call.id)
     assert (done.returncode, done.stdout) == (exits.OK, "")
     assert "Does its task have the option capture_output?" in done.stderr
@@ -85,7 +85,7 @@ def test_after_a_kill_the_report_goes_and_the_output_stays(site, kind):
     following = site.start(sys.executable, "-m", "fsqueue", "logs", call.id, "--follow")
     wait_until(lambda: "attempt 2" in following.output(), "it is followed")
     marks.release()
-    call.get(timeout=20)
+    call.get(timeout=60)
     assert following.wait() == exits.OK
     assert following.output().splitlines() == ["attempt 1", "attempt 2"]
     done = site.fsqueue("logs", call.id, "--attempt", "1")
@@ -104,7 +104,7 @@ def test_json_lines_with_tags(site, kind):
         FSQUEUE_CLI_WORKER_LOG_CALLS="1",
     ).wait_for_start()
     call = site.tasks.app.tasks["tasks.square"](3)
-    call.get(timeout=20)
+    call.get(timeout=60)
     worker.wait_for_log(" has succeeded ")
     worker.signal(signal.SIGTERM)
     assert worker.wait() == exits.OK
@@ -125,7 +125,7 @@ def beats(site):
 
 def test_a_worker_that_has_nothing_to_do_logs_nothing(site):
     worker = site.worker(FSQUEUE__POLL_INTERVAL="0.05", FSQUEUE__HEARTBEAT="0.1").wait_for_start()
-    site.tasks.app.tasks["tasks.square"](3).get(timeout=20)
+    site.tasks.app.tasks["tasks.square"](3).get(timeout=60)
     # It has checked its queue twice as often.
     for _ in range(5):
         former = beats(site)

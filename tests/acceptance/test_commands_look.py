@@ -7,7 +7,6 @@ import pty
 import select
 import signal
 import sys
-import time
 
 import pytest
 from acceptance_harness import Site, wait_until
@@ -109,18 +108,14 @@ def test_top_shows_the_status_until_ctrl_c(served):
             os._exit(99)
     shown = bytearray()
 
-    def read_until(condition):
-        deadline = time.monotonic() + 20
-        while not condition() and time.monotonic() < deadline:
-            if select.select([terminal], [], [], 0.1)[0]:
-                try:
-                    shown.extend(os.read(terminal, 65536))
-                except OSError:  # the other end of a terminal is closed: it has ended
-                    return
-        assert condition(), shown
+    def is_shown():
+        if select.select([terminal], [], [], 0.1)[0]:
+            with contextlib.suppress(OSError):  # its other end is closed
+                shown.extend(os.read(terminal, 65536))
+        return shown.count(b"acceptance.default") >= 3
 
     try:
-        read_until(lambda: shown.count(b"acceptance.default") >= 3)
+        wait_until(is_shown, lambda: f"three times the queue: {shown}")
         os.kill(pid, signal.SIGINT)
         status = wait_until(lambda: ended(pid, terminal), "top ends")
         assert os.waitstatus_to_exitcode(status[1]) == exits.OK

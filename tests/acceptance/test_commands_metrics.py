@@ -99,7 +99,7 @@ def test_counters_of_a_process_that_listens(served):
         assert found["fsqueue_run_seconds_bucket", "+Inf", "tasks.square"] == first + 1
         assert found["fsqueue_ended_calls_total", "failed", "tasks.reject"] == 1
         process.send_signal(signal.SIGINT)
-        assert process.wait(10) == exits.OK
+        assert process.wait(60) == exits.OK
 
 
 def test_a_port_that_is_taken(served):

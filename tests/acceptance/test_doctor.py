@@ -140,7 +140,7 @@ def test_a_directory_without_the_right_to_write(root):
 
 
 def test_the_text_ends_with_settings_that_can_be_used(root, tmp_path):
-    done = subprocess.run(command(root), capture_output=True, text=True, timeout=50, check=False)
+    done = subprocess.run(command(root), capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode in {0, 1}, done.stderr
     head, _, snippet = done.stdout.partition("# fsqueue.toml\n")
     assert head.startswith(f"{root}: ")

@@ -95,7 +95,7 @@ def test_a_peer_that_fails_reports_it_before_it_leaves(root):
     ) as other:
         with pytest.raises(OSError, match="Stale file handle"):
             examine(root, fs=fs, peer=30)
-        _, err = other.communicate(timeout=50)
+        _, err = other.communicate(timeout=60)
     assert other.returncode == 2
     assert "the other examiner has left: it failed: [Errno 116] Stale file handle" in err
 

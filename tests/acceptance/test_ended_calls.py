@@ -32,7 +32,7 @@ def leaves(site, *, log="not waiting for the body of"):
 def test_a_body_whose_call_has_timed_out(stuck):
     call = stuck.tasks.hold_past_its_time(stuck.marks_of_call.folder)
     with pytest.raises(TaskTimeoutError):
-        call.get(20)
+        call.get(60)
 
     stuck.busy.signal(signal.SIGTERM)
 
@@ -45,7 +45,7 @@ def test_a_body_whose_call_times_out_during_the_drain(stuck):
 
     stuck.busy.signal(signal.SIGTERM)
     with pytest.raises(TaskTimeoutError):
-        call.get(20)
+        call.get(60)
 
     leaves(stuck)
 
@@ -69,7 +69,7 @@ def test_a_body_whose_call_was_cancelled(stuck, draining):
 def test_it_waits_for_the_others(stuck):
     ended = stuck.tasks.hold_past_its_time(stuck.marks_of_call.folder)
     with pytest.raises(TaskTimeoutError):
-        ended.get(20)
+        ended.get(60)
     other = stuck.folder("other")
     running = stuck.call(stuck.tasks.hold, other.folder)
     other.wait_for_starts(1)
@@ -79,7 +79,7 @@ def test_it_waits_for_the_others(stuck):
     assert stuck.busy.popen.poll() is None
     other.release()
 
-    assert running.result(20) == stuck.busy.pid
+    assert running.result(60) == stuck.busy.pid
     leaves(stuck)
 
 
@@ -88,7 +88,7 @@ def test_it_waits_for_a_call_that_runs_in_the_body_of_one_that_has_ended(stuck):
     outer = stuck.tasks.wait_for_another(stuck.marks_of_call.folder, inner.folder)
     inner.wait_for_starts(1)
     with pytest.raises(TaskTimeoutError):
-        outer.get(20)
+        outer.get(60)
 
     stuck.busy.signal(signal.SIGTERM)
     stuck.busy.wait_for_log("stopping")
@@ -104,7 +104,7 @@ def test_a_thread_that_a_body_has_left_does_not_hold_up_the_end(site, kind):
     marks = site.folder("marks")
     worker = site.worker(kind, 1).wait_for_start()
     call = site.tasks.leave_a_thread(marks.folder)
-    assert call.get(20) != os.getpid()
+    assert call.get(60) != os.getpid()
     marks.wait_for_starts(1)
 
     worker.signal(signal.SIGTERM)

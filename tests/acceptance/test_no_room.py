@@ -110,7 +110,7 @@ AFTER = "large.length(b'after')"
 @pytest.mark.parametrize("task", ["make", "cached"])
 def test_a_result_that_is_larger_than_the_disk(disk, kind, task):
     worker = start(disk, kind)
-    refused, after = caller(disk, [f"len(large.{task}({2 * DISK}).get(20))", AFTER])
+    refused, after = caller(disk, [f"len(large.{task}({2 * DISK}).get(60))", AFTER])
     assert refused.startswith("ResultTooLargeError ")
     assert f"the result of large.{task}" in refused
     assert f"a file of 16.0 MiB does not fit into {disk.root}" in refused
@@ -127,10 +127,10 @@ def test_buffers_and_batches_and_exceptions_that_are_larger_than_the_disk(disk, 
     buffers, batch, error, retried, after = caller(
         disk,
         [
-            f"large.make({2 * DISK}, bytearray).get(20)",
-            f"large.make.options(parallel_batch_size=4).parallelize([({DISK // 2},)] * 4).get(20)",
-            f"large.fail({2 * DISK}).get(20)",
-            f"large.fail_retried({2 * DISK}).get(20)",
+            f"large.make({2 * DISK}, bytearray).get(60)",
+            f"large.make.options(parallel_batch_size=4).parallelize([({DISK // 2},)] * 4).get(60)",
+            f"large.fail({2 * DISK}).get(60)",
+            f"large.fail_retried({2 * DISK}).get(60)",
             AFTER,
         ],
     )
@@ -169,7 +169,7 @@ def test_arguments_that_are_larger_than_the_disk(disk):
 
 def test_a_trigger_whose_arguments_are_larger_than_the_disk_holds_up_no_result(disk, kind):
     worker = start(disk, kind)
-    assert caller(disk, ["large.small().get(20)", AFTER]) == [f"value {2 * DISK}", "value 5"]
+    assert caller(disk, ["large.small().get(60)", AFTER]) == [f"value {2 * DISK}", "value 5"]
     assert (
         "the arguments for task large.triggered could not be made or stored; it was not called for"
         in worker.text()
@@ -200,7 +200,7 @@ def test_a_file_size_limit_of_the_worker(site, kind):
     worker = start(site, kind, "prlimit", f"--fsize={LIMIT}")
     result, error, after = caller(
         site,
-        [f"large.make({2 * LIMIT}).get(20)", f"large.fail({2 * LIMIT}).get(20)", AFTER],
+        [f"large.make({2 * LIMIT}).get(60)", f"large.fail({2 * LIMIT}).get(60)", AFTER],
     )
     assert result.startswith("ResultTooLargeError ")
     assert "this process may write files of at most 2.0 MiB (ulimit -f)" in result

@@ -68,7 +68,7 @@ def finished(tmp_path_factory):
         site.open()
         worker = site.worker("thread", 1).wait_for_start()
         call = site.tasks.square(3)
-        assert call.get(timeout=20)[0] == 9
+        assert call.get(timeout=60)[0] == 9
         worker.signal(signal.SIGTERM)
         worker.wait()
         site.call_id = call.id
@@ -114,7 +114,7 @@ def test_callers_and_workers_in_a_removed_directory(site, kind):
     command = (*FSQUEUE, "worker", "tasks:app", "--runner", kind, "--concurrency", "2")
     worker = site.start(*in_removed(site, command), PYTHONPATH=str(site.project))
     worker.wait_for_start()
-    code = "from tasks import pid, square; print(pid(), square(4).get(timeout=20)[0])"
+    code = "from tasks import pid, square; print(pid(), square(4).get(timeout=60)[0])"
     done = run_removed(site, sys.executable, "-c", code)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split()[1] == "16"

@@ -12,12 +12,12 @@ APP = "programs:app"
 def test_a_slot_that_cannot_be_set_up_costs_no_call_an_attempt(site, programs, how):
     """As on a full disk, or when a network home is away."""
     worker = site.worker("process", 1, app=APP).wait_for_start()
-    slot = programs.pid().get(timeout=20)
+    slot = programs.pid().get(timeout=60)
     (site.project / "broken").write_text(how)
     marks = site.folder("marks")
     lost = programs.start_and_crash("popen", marks.folder)
     with pytest.raises(WorkerLostError):
-        lost.get(timeout=20)
+        lost.get(timeout=60)
     worker.wait_for_log("a slot cannot run calls")
 
     call = programs.attempt()
@@ -25,7 +25,7 @@ def test_a_slot_that_cannot_be_set_up_costs_no_call_an_attempt(site, programs, h
     assert site.files("running") == [], "nothing is claimed for it"
     (site.project / "broken").unlink()
 
-    pid, attempt = call.get(timeout=30)
+    pid, attempt = call.get(timeout=60)
     assert attempt == 1
     assert pid != slot
     assert worker.popen.poll() is None
@@ -41,7 +41,7 @@ def test_a_worker_whose_slots_can_never_be_set_up_says_so(site, programs):
     assert "uses the spool" in worker.text()
     (site.project / "broken").unlink()
     site.worker("process", 1, app=APP)
-    assert call.get(timeout=20)[1] == 1
+    assert call.get(timeout=60)[1] == 1
 
 
 def test_too_few_file_descriptors_for_the_slots(site, programs):
@@ -57,18 +57,18 @@ def test_too_few_file_descriptors_for_the_slots(site, programs):
 def test_a_body_that_dies_of_its_own_alarm_is_no_timeout(site, programs):
     site.worker("process", 1, app=APP)
     with pytest.raises(WorkerLostError, match="1 times"):
-        programs.die_of_an_alarm().get(timeout=20)
+        programs.die_of_an_alarm().get(timeout=60)
 
 
 def test_a_body_without_alarms_is_still_ended(site, programs):
     site.worker("process", 1, app=APP)
     marks = site.folder("marks")
     with pytest.raises(TaskTimeoutError):
-        programs.switch_alarms_off(marks.folder).get(timeout=20)
+        programs.switch_alarms_off(marks.folder).get(timeout=60)
     (body,) = marks.pids("starts")
     wait_until(lambda: not alive(body), "the body's process ends")
 
 
 def test_a_body_may_use_the_alarm(site, programs):
     site.worker("process", 1, app=APP)
-    assert programs.use_an_alarm().get(timeout=20)
+    assert programs.use_an_alarm().get(timeout=60)

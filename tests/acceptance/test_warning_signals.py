@@ -20,7 +20,7 @@ def finishes(site):
     assert not site.held.done()
     assert site.busy.popen.poll() is None
     site.marks_of_call.release()
-    assert site.held.result(20) == site.body
+    assert site.held.result(60) == site.body
     assert site.busy.wait() == 0, site.busy.text()
     assert site.marks_of_call.pids("starts") == [site.body]
     assert site.names("running") == site.names("workers") == site.files("pending") == []

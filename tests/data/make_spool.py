@@ -85,10 +85,10 @@ class Maker:
                 ("cached", tasks.add_cached(5, 6), 11),
                 ("spoken", tasks.speak("a line"), 6),
             ):
-                assert self.keep(name, call).get(timeout=30) == value
+                assert self.keep(name, call).get(timeout=60) == value
             failed = self.keep("failed", tasks.reject("on purpose"))
             with contextlib.suppress(LookupError):
-                failed.get(timeout=30)
+                failed.get(timeout=60)
             tasks.app.emit("first")
             tasks.app.emit("arrived", 6)
             for each in (damaged, done, done_batch[0]):

@@ -46,7 +46,7 @@ def working(app, runner=None):
         raise
     finally:
         runner.stop_runner_loop()
-        thread.join(20)
+        thread.join(60)
         assert not thread.is_alive(), "the worker does not stop"
         assert not failures, failures
 

@@ -16,7 +16,7 @@ from fsqueue import FSQueue
 from fsqueue.errors import FSQueueError
 
 app = FSQueue("limits", root=sys.argv[1])
-PATIENCE = 30.0
+PATIENCE = 90.0
 
 
 @app.direct_task

@@ -54,7 +54,7 @@ def conversation():
 
 @app.task
 def wait_for(invocation_id):
-    return app.invocation(invocation_id).get(20)
+    return app.invocation(invocation_id).get(60)
 
 
 @app.direct_task

@@ -93,7 +93,7 @@ def behind_gate(gate, value=None, path=None):
     """Return when the test opens the gate; note that the body ran."""
     if path is not None:
         write_down(path, value)
-    if not gates[gate].wait(30):
+    if not gates[gate].wait(60):
         raise TimeoutError(gate)
     return value
 
@@ -343,7 +343,7 @@ def enter_and_fail_once(crowd):
 
 def enter_behind_gate(crowd, name):
     with crowds[crowd].inside():
-        gates[name].wait(20)
+        gates[name].wait(60)
     return name
 
 

@@ -27,7 +27,7 @@ def test_batches(app, size, count, files):
     assert len(pending(app)) == files
     assert len({invocation.id for invocation in group}) == count
     with working(app):
-        assert group.get(timeout=20) == [3 * n for n in range(count)]
+        assert group.get(timeout=60) == [3 * n for n in range(count)]
     assert {invocation.status for invocation in group} == {State.SUCCEEDED}
 
 
@@ -43,13 +43,13 @@ def test_each_member_has_its_own_outcome(worked):
     group = worked.task(parallel_batch_size=10)(sample_tasks.odd).parallelize(
         [(n,) for n in range(4)]
     )
-    assert [group[n].get(timeout=20) for n in (0, 2)] == [0, 2]
+    assert [group[n].get(timeout=60) for n in (0, 2)] == [0, 2]
     for n in (1, 3):
         with pytest.raises(LookupError, match=str(n)):
-            group[n].get(timeout=20)
+            group[n].get(timeout=60)
     assert [invocation.status for invocation in group] == [State.SUCCEEDED, State.FAILED] * 2
     with pytest.raises(LookupError) as caught:
-        group.get(timeout=20)
+        group.get(timeout=60)
     assert "item 1 of a fan-out over 4" in caught.value.__notes__[-1]
 
 
@@ -57,17 +57,17 @@ def test_a_member_is_known_to_others_by_its_id(worked, spool):
     group = worked.task(parallel_batch_size=3)(sample_tasks.add).parallelize(
         [(n,) for n in range(3)]
     )
-    assert group.get(timeout=20) == [1, 2, 3]
+    assert group.get(timeout=60) == [1, 2, 3]
     other = FSQueue("t", root=spool)
     try:
-        assert [other.invocation(invocation.id).get(timeout=20) for invocation in group] == [
+        assert [other.invocation(invocation.id).get(timeout=60) for invocation in group] == [
             1,
             2,
             3,
         ]
         assert other.invocation(group[1].id).status is State.SUCCEEDED
         with pytest.raises(InvocationError, match="holds 3 calls"):
-            other.invocation(f"{group[0].id.partition(':')[0]}:3").get(timeout=20)
+            other.invocation(f"{group[0].id.partition(':')[0]}:3").get(timeout=60)
     finally:
         other.close()
 
@@ -76,10 +76,10 @@ def test_an_argument_that_cannot_be_read_fails_its_member_only(worked):
     group = worked.task(parallel_batch_size=3)(sample_tasks.echo).parallelize(
         [(1,), (sample_tasks.Unreadable(),), (3,)]
     )
-    assert group[0].get(timeout=20) == 1
+    assert group[0].get(timeout=60) == 1
     with pytest.raises(InvocationError, match="arguments"):
-        group[1].get(timeout=20)
-    assert group[2].get(timeout=20) == 3
+        group[1].get(timeout=60)
+    assert group[2].get(timeout=60) == 3
 
 
 def test_a_member_is_retried_within_its_batch(worked, tmp_path):
@@ -87,7 +87,7 @@ def test_a_member_is_retried_within_its_batch(worked, tmp_path):
         sample_tasks.fail_before
     )
     group = task.parallelize([(str(tmp_path / str(n)), n) for n in range(4)])
-    assert group.get(timeout=20) == [1, 2, 3, 4]
+    assert group.get(timeout=60) == [1, 2, 3, 4]
 
 
 def test_direct_fan_out_in_batches(app):
@@ -142,8 +142,8 @@ def test_large_common_arguments_are_stored_once(app):
     ]
     assert max(sizes) < 1000
     with working(app):
-        assert group.get(timeout=20) == [100_000 + n for n in range(5)]
-        assert again.get(timeout=20) == [100_007]
+        assert group.get(timeout=60) == [100_000 + n for n in range(5)]
+        assert again.get(timeout=60) == [100_007]
 
 
 def test_a_blob_that_is_damaged_fails_its_calls_clearly(app):
@@ -156,7 +156,7 @@ def test_a_blob_that_is_damaged_fails_its_calls_clearly(app):
         working(app),
         pytest.raises(InvocationError, match=f"{blob} is truncated or damaged"),
     ):
-        group.get(timeout=20)
+        group.get(timeout=60)
 
 
 def test_a_blob_that_is_gone_fails_its_calls_clearly(app):
@@ -164,5 +164,5 @@ def test_a_blob_that_is_gone_fails_its_calls_clearly(app):
     (blob,) = os.listdir(app.store.layout.blobs_folder)
     os.unlink(app.store.layout.blob(blob))
     with working(app), pytest.raises(InvocationError, match=f"blobs/{blob} is missing"):
-        group.get(timeout=20)
+        group.get(timeout=60)
     wait_until(lambda: not pending(app))

@@ -21,10 +21,10 @@ def test_a_pending_call_never_starts(app, tmp_path, gate):
     assert invocation.status is State.CANCELLED
     assert invocation.done()
     with pytest.raises(CancelledError, match=f"invocation {invocation.id} was cancelled"):
-        invocation.get(timeout=20)
+        invocation.get(timeout=60)
     assert invocation.cancel() is False
     with working(app):
-        assert task(name, 1).get(timeout=20) == 1
+        assert task(name, 1).get(timeout=60) == 1
     assert not (tmp_path / "ran").exists()
     assert not any(files for _, _, files in os.walk(app.store.layout.pending_folder))
 
@@ -33,7 +33,7 @@ def test_it_is_the_cancelled_error_of_futures(app):
     invocation = app.task(sample_tasks.add)(1)
     invocation.cancel()
     with pytest.raises(concurrent.futures.CancelledError):
-        invocation.get(timeout=20)
+        invocation.get(timeout=60)
 
 
 def test_a_running_body_in_a_thread_can_ask(worked, gate):
@@ -42,14 +42,14 @@ def test_a_running_body_in_a_thread_can_ask(worked, gate):
     wait_until(lambda: invocation.status is State.RUNNING)
     assert invocation.cancel() is True
     with pytest.raises(CancelledError):
-        invocation.get(timeout=20)
-    assert event.wait(20)
-    assert worked.task(sample_tasks.add)(1).get(timeout=20) == 2
+        invocation.get(timeout=60)
+    assert event.wait(60)
+    assert worked.task(sample_tasks.add)(1).get(timeout=60) == 2
 
 
 def test_what_has_ended_is_not_cancelled(worked):
     invocation = worked.task(sample_tasks.add)(1)
-    assert invocation.get(timeout=20) == 2
+    assert invocation.get(timeout=60) == 2
     assert invocation.cancel() is False
     assert invocation.status is State.SUCCEEDED
     assert worked.invocation(invocation.id).cancel() is False
@@ -60,7 +60,7 @@ def test_from_another_process_only_the_id_is_known(app, make_app):
     other = make_app().invocation(invocation.id)
     assert other.cancel() is True
     with pytest.raises(CancelledError):
-        invocation.get(timeout=20)
+        invocation.get(timeout=60)
     with pytest.raises(UnknownInvocationError):
         make_app().invocation("nobody-1").cancel()
 
@@ -70,7 +70,7 @@ def test_a_group(app):
     assert group.cancel() == 5
     assert {invocation.status for invocation in group} == {State.CANCELLED}
     with pytest.raises(CancelledError) as caught:
-        group.get(timeout=20)
+        group.get(timeout=60)
     assert "item 0" in caught.value.__notes__[0]
 
 

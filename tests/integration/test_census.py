@@ -71,7 +71,7 @@ def test_a_worker_and_what_it_runs(app, gate):
         assert found.queues[0].workers == 1
         assert found.counts.clients == 1
         event.set()
-        invocation.get(timeout=20)
+        invocation.get(timeout=60)
     assert census(app).workers == ()
 
 
@@ -112,9 +112,9 @@ def test_each_state_has_its_list(app, gate):
     path = f"{app.store.layout.root}/tmp/ran"
     with working(app, app.make_runner(concurrency=3)):
         good, bad, held = add(1), fail(path, 9), hold(name)
-        assert good.get(timeout=20) == 2
+        assert good.get(timeout=60) == 2
         with pytest.raises(ConnectionError):
-            bad.get(timeout=20)
+            bad.get(timeout=60)
         wait_until(lambda: held.status is State.RUNNING)
         later = add.options(countdown=1000)(1)
         gone = add.options(countdown=1000)(2)
@@ -140,7 +140,7 @@ def test_each_state_has_its_list(app, gate):
         assert everything[bad.id].failure.type == "ConnectionError"
         assert everything[good.id].worker.endswith(everything[held.id].worker)
         event.set()
-        held.get(timeout=20)
+        held.get(timeout=60)
     os.unlink(path)
 
 
@@ -170,7 +170,7 @@ def test_a_batch_with_a_long_header_is_listed(app):
     task = app.task(sample_tasks.add, parallel_batch_size=1000)
     with working(app):
         group = task.parallelize([(number,) for number in range(1000)])
-        assert group[-1].get(timeout=20) == 1000
+        assert group[-1].get(timeout=60) == 1000
     app.store.files.sync_clock()
     (found,) = list_calls(app.store, State.SUCCEEDED)
     assert (found.members, found.task) == (1000, task.name)

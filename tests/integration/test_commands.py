@@ -54,7 +54,7 @@ def failed(app, tmp_path):
     with working(app):
         invocation = app.task(sample_tasks.fail_before)(str(tmp_path / "ran"), 1)
         with pytest.raises(ConnectionError):
-            invocation.get(timeout=20)
+            invocation.get(timeout=60)
     return invocation
 
 
@@ -100,7 +100,7 @@ def test_requeue_takes_a_call_from_a_worker_that_hangs(app, gate, fsqueue, in_js
         assert after[invocation.id] in {"pending", "running"}
         wait_until(lambda: path.read_text().count("value") == 2, what="the body runs again")
         event.set()
-        assert invocation.get(timeout=20) == "value"
+        assert invocation.get(timeout=60) == "value"
     seen = in_json("show", invocation.id)
     assert seen["state"] == "succeeded"
 
@@ -118,14 +118,14 @@ def test_requeue_of_what_a_dead_worker_held(app, fsqueue, in_json):
         done = fsqueue("requeue", invocation.id, expect=exits.NEGATIVE if last else exits.OK)
         assert ("has ended: failed" if last else "given back") in done.stdout
     with pytest.raises(WorkerLostError, match="an operator took it"):
-        invocation.get(timeout=20)
+        invocation.get(timeout=60)
     assert "no worker holds" in fsqueue("requeue", invocation.id, expect=exits.NOT_FOUND).stderr
 
 
 def test_stats(app, failed, fsqueue, in_json):
     with working(app):
         for number in range(3):
-            app.task(sample_tasks.add)(number).get(timeout=20)
+            app.task(sample_tasks.add)(number).get(timeout=60)
     found = in_json("stats")
     assert (found["calls"], found["failed"]) == (4, 1)
     add, fail = found["tasks"]
@@ -227,7 +227,7 @@ def test_members_of_a_batch(app, in_json, fsqueue):
     assert len(in_json("show", batch, "--arguments")["arguments"]) == 3
     assert in_json("show", group[1].id, "--arguments")["arguments"][0].endswith("add(2)")
     with working(app):
-        assert group.get(timeout=20) == [2, 3, 4]
+        assert group.get(timeout=60) == [2, 3, 4]
     assert in_json("result", group[2].id)["value"] == 4
     assert in_json("wait", *(each.id for each in group))["states"] == {
         each.id: "succeeded" for each in group
@@ -243,7 +243,7 @@ def test_results(app, failed, fsqueue, in_json):
     for value, shown in [({"a": (1, None)}, {"a": [1, None]}), ({1, 2}, "{1, 2}")]:
         with working(app):
             invocation = echo(value)
-            invocation.get(timeout=20)
+            invocation.get(timeout=60)
         assert fsqueue("result", invocation.id).stdout == f"{value!r}\n"
         assert in_json("result", invocation.id) == {
             "id": invocation.id,

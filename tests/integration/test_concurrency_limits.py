@@ -56,7 +56,7 @@ def test_no_more_than_the_limit_of_a_fan_out_run_at_a_time(make_app, crowd, limi
     task = app.task(running_concurrency="task", running_limit=limit)(sample_tasks.enter)
     with several(app):
         group = task.parallelize([(crowd, n) for n in range(200)])
-        assert group.get(timeout=50) == list(range(200))
+        assert group.get(timeout=60) == list(range(200))
         assert crowds[crowd].entries == 200
         assert crowds[crowd].most <= limit
         wait_until(lambda: lanes(app) == [], what="lanes are removed when nobody uses them")
@@ -72,7 +72,7 @@ def test_equal_keys_run_one_at_a_time_and_others_at_once(worked, gate, crowd):
     assert calls[2].status is State.RUNNING
     first.set()
     second.set()
-    assert [each.get(timeout=20) for each in calls] == [first_name, first_name, second_name]
+    assert [each.get(timeout=60) for each in calls] == [first_name, first_name, second_name]
     assert crowds[crowd].most == 2
 
 
@@ -104,7 +104,7 @@ def test_the_calls_of_a_batch_run_one_after_another_with_one_permit(make_app, cr
     task = app.task(running_concurrency="task", parallel_batch_size=4)(sample_tasks.enter)
     with several(app):
         group = task.parallelize([(crowd, n) for n in range(20)])
-        assert group.get(timeout=30) == list(range(20))
+        assert group.get(timeout=60) == list(range(20))
     assert crowds[crowd].most == 1
 
 
@@ -112,10 +112,10 @@ def test_other_calls_run_while_some_wait_for_a_permit(worked, gate, crowd):
     opened, name = gate()
     task = worked.task(running_concurrency="task")(sample_tasks.enter_behind_gate)
     blocked = task.parallelize([(crowd, name)] * 20)
-    assert worked.task(sample_tasks.add)(1, 2).get(timeout=20) == 3
+    assert worked.task(sample_tasks.add)(1, 2).get(timeout=60) == 3
     wait_until(lambda: len(waiting(worked)) == 19)
     opened.set()
-    assert blocked.get(timeout=20) == [name] * 20
+    assert blocked.get(timeout=60) == [name] * 20
     assert crowds[crowd].most == 1
 
 
@@ -123,7 +123,7 @@ def test_a_call_that_is_to_be_retried_releases_its_permit(make_app, crowd):
     app = make_app(**QUICK)
     task = app.task(running_concurrency="task")(sample_tasks.enter_and_fail_once)
     with several(app):
-        assert task.parallelize([(crowd,)] * 5).get(timeout=30) == [crowd] * 5
+        assert task.parallelize([(crowd,)] * 5).get(timeout=60) == [crowd] * 5
     assert (crowds[crowd].entries, crowds[crowd].most) == (10, 1)
 
 
@@ -141,7 +141,7 @@ def test_waiting_calls_run_in_the_order_of_service(make_app, gate, crowd):
         opened.set()
         group = {each.id: each for each in (first, *later, urgent)}
         for each in group.values():
-            each.get(timeout=20)
+            each.get(timeout=60)
         order.extend((listing.outcome_of(app.store, each).started, each) for each in group)
     assert [each for _, each in sorted(order)] == [each.id for each in (first, urgent, *later)]
 
@@ -161,10 +161,10 @@ def test_a_call_of_two_lanes_takes_both_permits_or_none(worked, gate, crowd):
     wait_until(lambda: waiting(worked))
     first.set()
     wait_until(lambda: any(path.startswith(other) for path in waiting(worked)))
-    assert call(first_name, lane).get(timeout=20) == first_name
+    assert call(first_name, lane).get(timeout=60) == first_name
     second.set()
     for each in (*holders, second_name_too):
-        each.get(timeout=20)
+        each.get(timeout=60)
     wait_until(lambda: lanes(worked) == [])
 
 
@@ -196,17 +196,17 @@ def test_a_waiting_call_is_pending_for_every_reader(blocked, make_app):
     assert f"{found.call.lanes[0]}: at most 1 at a time" in _facts(app.store, found)["waits"]
     assert second.id in {each.id for each in listing.list_calls(app.store, State.PENDING)}
     opened.set()
-    second.get(timeout=20)
+    second.get(timeout=60)
 
 
 def test_a_waiting_call_can_be_cancelled(blocked):
     app, opened, first, second = blocked
     assert second.cancel()
     with pytest.raises(CancelledError):
-        second.get(timeout=20)
+        second.get(timeout=60)
     assert waiting(app) == []
     opened.set()
-    first.get(timeout=20)
+    first.get(timeout=60)
     wait_until(lambda: lanes(app) == [])
 
 
@@ -226,7 +226,7 @@ def test_a_direct_call_that_is_given_up_waits_no_longer(blocked, crowd):
         task(crowd, "no gate")
     assert len(waiting(app)) == 1
     opened.set()
-    second.get(timeout=20)
+    second.get(timeout=60)
 
 
 def test_a_call_that_has_waited_too_long_ends_and_the_next_one_runs(clock, blocked, crowd, gate):
@@ -238,8 +238,8 @@ def test_a_call_that_has_waited_too_long_ends_and_the_next_one_runs(clock, block
     clock.clock_offset += 6
     opened.set()
     with pytest.raises(InvocationExpiredError):
-        expiring.get(timeout=20)
-    second.get(timeout=20)
+        expiring.get(timeout=60)
+    second.get(timeout=60)
     wait_until(lambda: lanes(app) == [])
 
 
@@ -260,15 +260,15 @@ def turns(spool, monkeypatch):
 @pytest.mark.parametrize("workers", [1, 3])
 def test_a_body_that_waits_for_its_own_lane_lends_its_permit(turns, workers):
     with several(turns.app, workers, 2):
-        assert turns.countdown(6).get(timeout=20) == 6
-        assert turns.async_countdown(6).get(timeout=20) == 6
-        assert turns.between(3).get(timeout=20) == 3
+        assert turns.countdown(6).get(timeout=60) == 6
+        assert turns.async_countdown(6).get(timeout=60) == 6
+        assert turns.between(3).get(timeout=60) == 3
 
 
 def test_a_permit_is_lent_through_a_call_that_another_worker_runs(turns):
     runners = [turns.app.make_runner(concurrency=1), turns.app.make_runner(queues={"other": 1.0})]
     with working(turns.app, runners[0]), working(turns.app, runners[1]):
-        assert turns.keyed("k", 3).get(timeout=20) == 3
+        assert turns.keyed("k", 3).get(timeout=60) == 3
 
 
 def test_a_permit_is_lent_afar_to_a_call_that_another_process_has_made(turns, gate):
@@ -280,21 +280,21 @@ def test_a_permit_is_lent_afar_to_a_call_that_another_process_has_made(turns, ga
         leaf = turns.shared("leaf")
         wait_until(lambda: waiting(turns.app))
         opened.set()
-        assert root.get(timeout=20) == leaf.id
+        assert root.get(timeout=60) == leaf.id
 
 
 def test_a_permit_is_lent_to_one_call_at_a_time(turns):
     crowds.pop("gathered", None)
     with several(turns.app, 2, 3):
-        assert turns.gathers("root").get(timeout=20) == 4
+        assert turns.gathers("root").get(timeout=60) == 4
     assert crowds["gathered"].most == 1
 
 
 def test_a_chain_of_calls_does_not_carry_the_permits_of_all_before(turns):
     with working(turns.app):
-        following, within = turns.chain(40).get(timeout=20)
+        following, within = turns.chain(40).get(timeout=60)
         while following is not None:
-            following, within = turns.app.invocation(following).get(timeout=20)
+            following, within = turns.app.invocation(following).get(timeout=60)
             assert len(within) <= 16
 
 

@@ -33,18 +33,18 @@ def test_a_paused_queue_starts_nothing_and_others_go_on(app, clock, tmp_path):
     task = app.task(sample_tasks.write_down)
     other = task.options(queue="other")
     with working(app, app.make_runner(queues={"default": 1.0, "other": 1.0})):
-        task(path, "first").get(timeout=20)
+        task(path, "first").get(timeout=60)
         assert controls.pause(app.store, QUEUE) is True
         assert controls.pause(app.store, QUEUE) is False
         # Calls that were listed before the pause are still served for a while.
         clock.clock_offset += 2
         later = task(path, "later")
         for _ in range(2):
-            other(path, "other").get(timeout=20)
+            other(path, "other").get(timeout=60)
         assert later.status is State.PENDING
         assert controls.resume(app.store, QUEUE) is True
         assert controls.resume(app.store, QUEUE) is False
-        later.get(timeout=20)
+        later.get(timeout=60)
 
 
 def test_a_pause_costs_a_claim_no_file_operation(app):
@@ -77,7 +77,7 @@ def test_purging_tells_those_who_wait(app):
     assert controls.purge(app.store, QUEUE) == controls.Purge(cancelled=3, started=0)
     for invocation in group:
         with pytest.raises(CancelledError):
-            invocation.get(timeout=20)
+            invocation.get(timeout=60)
     assert other.status is State.PENDING
     assert controls.purge(app.store, QUEUE) == (0, 0)
     other.cancel()
@@ -106,12 +106,12 @@ def test_a_drained_worker_finishes_first_and_leaves(make_app, gate):
         (info,) = list_workers(app.store, heartbeat=app.conf.heartbeat)
         assert info.draining
         event.set()
-        thread.join(20)
+        thread.join(60)
         assert not thread.is_alive()
     finally:
         event.set()
         runner.stop_runner_loop()
-        thread.join(20)
+        thread.join(60)
     assert not os.path.exists(app.store.layout.drain(worker))
     assert the_worker(app) is None
     controls.purge(app.store, QUEUE)
@@ -131,7 +131,7 @@ def fail(app, tmp_path, task=sample_tasks.fail_before, times=1):
     path.unlink(missing_ok=True)
     invocation = app.task(task)(str(path), times)
     with pytest.raises(ConnectionError):
-        invocation.get(timeout=20)
+        invocation.get(timeout=60)
     return invocation
 
 
@@ -144,11 +144,11 @@ def test_a_failed_call_runs_again_as_another_one(worked, tmp_path):
     assert found.id == failed.id
     new = controls.retry_failed(store, found)
     assert new == controls.retried_id(failed.id) != failed.id
-    assert worked.invocation(new).get(timeout=20) == 2
+    assert worked.invocation(new).get(timeout=60) == 2
     assert failed.status is State.FAILED, "one outcome, whatever comes later"
     assert list(controls.retryable(store)) == []
     assert controls.retry_failed(store, found) is None
-    assert worked.invocation(new).get(timeout=20) == 2, "for anybody, as often as they like"
+    assert worked.invocation(new).get(timeout=60) == 2, "for anybody, as often as they like"
 
 
 def test_the_new_call_names_the_old_one_and_waits_for_nobody(app, tmp_path):

@@ -157,7 +157,7 @@ def test_worker_without_the_task(app, make_app):
         with pytest.raises(
             TaskNotFoundError, match=r"cannot import no_such_module_xyz.*PYTHONPATH"
         ):
-            unknown(1).get(20)
+            unknown(1).get(60)
         with pytest.raises(TaskNotFoundError, match=r"no task integration\.sample_tasks\.echo"):
-            known(1).get(20)
+            known(1).get(60)
         assert app.direct_task(sample.add)(1) == 2

@@ -48,14 +48,14 @@ def test_a_chain(app, add):
 
 def test_a_chain_that_is_made_while_its_links_run(worked, add):
     for number in range(50):
-        assert add(number).then(add).then(add).get(20) == number + 3
+        assert add(number).then(add).then(add).get(60) == number + 3
     assert parked(worked) == []
 
 
 def test_a_diamond(worked, add):
     top = add(1)
     left, right = top.then(add, 10), top.then(add, 20)
-    assert add(left, right).get(20) == 34
+    assert add(left, right).get(60) == 34
 
 
 def test_what_waits_for_what_has_ended_is_pending_at_once(app, add):
@@ -73,22 +73,22 @@ def test_references_wherever_they_are(worked, add):
     echo, opened = worked.task(sample_tasks.echo), worked.task(sample_tasks.opened)
     one, group = add(0), add.parallelize([(1,), (2,)])
     nested = {"list": [one, group], "tuple": (one, {"in": one}), "none": None}
-    assert echo(nested).get(20) == {"list": [1, [2, 3]], "tuple": (1, {"in": 1}), "none": None}
-    assert opened(sample_tasks.Box(group)).get(20) == [2, 3]
-    assert echo(value=worked.invocation(group[1].id)).get(20) == 3
+    assert echo(nested).get(60) == {"list": [1, [2, 3]], "tuple": (1, {"in": 1}), "none": None}
+    assert opened(sample_tasks.Box(group)).get(60) == [2, 3]
+    assert echo(value=worked.invocation(group[1].id)).get(60) == 3
 
 
 def test_a_group_with_a_finishing_task(worked, add):
     total = worked.task(sample_tasks.total)
-    assert add.parallelize([(n, n) for n in range(20)]).then(total, 1000).get(20) == 1380
-    assert add.parallelize([]).then(total).get(20) == 0
+    assert add.parallelize([(n, n) for n in range(20)]).then(total, 1000).get(60) == 1380
+    assert add.parallelize([]).then(total).get(60) == 0
 
 
 @pytest.mark.parametrize("size", [1, 3])
 def test_a_group_of_batches(worked, add, size):
     group = add.options(parallel_batch_size=size).parallelize([(n, 0) for n in range(10)])
-    assert worked.task(sample_tasks.total)(group).get(20) == 45
-    assert group[7].then(add, 0).get(20) == 7
+    assert worked.task(sample_tasks.total)(group).get(60) == 45
+    assert group[7].then(add, 0).get(60) == 7
 
 
 def test_a_fan_out_whose_items_wait_each_for_its_own(app, add):
@@ -115,22 +115,22 @@ def test_equal_calls_that_wait_for_one_are_one(app, add):
     taking_turns = app.task(sample_tasks.scaled, running_concurrency="arguments")
     turn = first.then(taking_turns)
     with working(app):
-        assert first.then(once).get(20) == turn.get(20) == 20
+        assert first.then(once).get(60) == turn.get(60) == 20
 
 
 def test_a_cached_result_as_an_argument(worked, add):
     scaled = worked.task(sample_tasks.scaled, call_result_cache=True)
-    assert scaled(3).get(20) == 30
+    assert scaled(3).get(60) == 30
     wait_until(lambda: os.listdir(worked.store.layout.cache_folder))
     cached = scaled(3)
     os.unlink(worked.store.layout.kept(cached.id))
-    assert add(cached, 1).get(20) == 31
+    assert add(cached, 1).get(60) == 31
 
 
 def test_a_large_result_goes_on_as_it_is(worked):
     echo = worked.task(sample_tasks.echo)
     value = os.urandom(1 << 20)
-    assert echo(value).then(echo).get(20) == value
+    assert echo(value).then(echo).get(60) == value
 
 
 def test_results_of_json_tasks(make_app):
@@ -138,14 +138,14 @@ def test_results_of_json_tasks(make_app):
     add, echo = app.task(sample_tasks.add), app.task(sample_tasks.echo)
     with working(app):
         group = add.parallelize([(1,), (2,)])
-        assert echo({"all": group, "one": [group[0]]}).get(20) == {"all": [2, 3], "one": [2]}
+        assert echo({"all": group, "one": [group[0]]}).get(60) == {"all": [2, 3], "one": [2]}
         assert add.parallelize([(group[0],)], {"b": group[1]}).results == [5]
         with pytest.raises(DependencyError, match="ZeroDivisionError") as caught:
-            app.task(sample_tasks.divide)(1, 0).then(add).get(20)
+            app.task(sample_tasks.divide)(1, 0).then(add).get(60)
         assert caught.value.task == "integration.sample_tasks.divide"
         pickled = app.task(sample_tasks.scaled, serializer="pickle")(1)
         with pytest.raises(DependencyError, match="is a pickle"):
-            pickled.then(add).get(20)
+            pickled.then(add).get(60)
 
 
 # -- failures ------------------------------------------------------------------------------------
@@ -157,39 +157,39 @@ def test_a_failure_fails_all_that_waits_for_it(worked, add, divide):
     grandchild = child.then(add)
 
     with pytest.raises(DependencyError) as caught:
-        child.get(20)
+        child.get(60)
     assert isinstance(caught.value.__cause__, ZeroDivisionError)
     assert (caught.value.invocation, caught.value.task) == (bad.id, divide.name)
     assert f"{bad.id} of {divide.name}, which has failed with ZeroDiv" in str(caught.value)
 
     with pytest.raises(DependencyError, match="which was not run either") as caught:
-        grandchild.get(20)
+        grandchild.get(60)
     assert isinstance(caught.value.__cause__, ZeroDivisionError)
     assert caught.value.invocation == bad.id
     assert grandchild.status is State.FAILED
-    assert good.get(20) == 3
+    assert good.get(60) == 3
 
 
 def test_a_failure_is_not_retried_for_its_children(worked, add, divide, tmp_path):
     count = worked.task(sample_tasks.count_run, retry_for=Exception, retry_delay=0)
     child = divide(1, 0).then(count)
     with pytest.raises(DependencyError) as caught:
-        child.get(20)
+        child.get(60)
     assert not getattr(caught.value, "__notes__", None)
 
 
 def test_a_retried_child_has_its_arguments_again(worked, add, tmp_path):
     path = str(tmp_path / "runs")
     fails = worked.task(sample_tasks.fail_before, retry_for=ConnectionError, retry_delay=0)
-    assert fails(path, add(1)).get(20) == 3
+    assert fails(path, add(1)).get(60) == 3
 
 
 def test_one_failure_of_a_group_is_that_of_its_finishing_task(worked, add):
     odd = worked.task(sample_tasks.odd, parallel_batch_size=2)
     group = odd.parallelize([(0,), (2,), (3,), (4,)])
     with pytest.raises(DependencyError, match=f"{group[2].id} of .*LookupError: 3"):
-        group.then(worked.task(sample_tasks.total)).get(20)
-    assert group[3].then(add).get(20) == 5
+        group.then(worked.task(sample_tasks.total)).get(60)
+    assert group[3].then(add).get(60) == 5
 
 
 def test_a_cancelled_parent(app, add):
@@ -197,7 +197,7 @@ def test_a_cancelled_parent(app, add):
     child = first.then(add)
     assert first.cancel()
     with working(app), pytest.raises(DependencyError) as caught:
-        child.get(20)
+        child.get(60)
     assert isinstance(caught.value.__cause__, CancelledError)
 
 
@@ -209,11 +209,11 @@ def test_a_parked_call_is_cancelled(app, add):
     assert others.cancel() == 2
     assert child.status is State.CANCELLED
     with pytest.raises(CancelledError):
-        child.get(20)
+        child.get(60)
     with working(app):
-        assert first.get(20) == 2
+        assert first.get(60) == 2
         with pytest.raises(DependencyError):
-            grandchild.get(20)
+            grandchild.get(60)
 
 
 def test_a_result_that_has_expired(app, add):
@@ -223,7 +223,7 @@ def test_a_result_that_has_expired(app, add):
     child = first.then(add)
     os.unlink(app.store.layout.kept(first.id))
     with working(app), pytest.raises(DependencyError) as caught:
-        child.get(20)
+        child.get(60)
     assert isinstance(caught.value.__cause__, UnknownInvocationError)
 
 
@@ -243,7 +243,7 @@ def test_what_cannot_be_waited_for(app, add, make_app, tmp_path):
 def test_an_invocation_is_no_result(worked, add):
     sample_tasks.calls["inner"] = add
     with pytest.raises(TypeError, match="send its id"):
-        worked.task(sample_tasks.call_inner)(1).get(20)
+        worked.task(sample_tasks.call_inner)(1).get(60)
 
 
 # -- one slot ------------------------------------------------------------------------------------
@@ -253,8 +253,8 @@ def test_a_body_runs_what_its_chain_waits_for(make_app):
     app = make_app(concurrency=1)
     sample_tasks.calls.update(add=app.task(sample_tasks.add), total=app.task(sample_tasks.total))
     with working(app):
-        assert app.task(sample_tasks.last_of_a_chain)(5).get(20) == 6
-        assert app.task(sample_tasks.sum_of_leaves)(5).get(20) == 10
+        assert app.task(sample_tasks.last_of_a_chain)(5).get(60) == 6
+        assert app.task(sample_tasks.sum_of_leaves)(5).get(60) == 10
 
 
 # -- time ----------------------------------------------------------------------------------------
@@ -266,7 +266,7 @@ def test_a_countdown_begins_with_the_end_of_what_is_waited_for(app, add):
     wait_until(lambda: parked(app))
     now = app.store.clock.now()
     with working(app):
-        assert first.get(20) == 2
+        assert first.get(60) == 2
         (pending,) = wait_until(lambda: list(pending_calls(app.store)))
         assert 500 <= pending.slot.due - now < 530
         assert child.status is State.PENDING
@@ -296,7 +296,7 @@ def test_results_stay_while_somebody_waits_for_them(app, add):
 
     assert app.store.clock.now() - os.stat(app.store.layout.kept(early.id)).st_mtime < WEEK / 2
     with working(app):
-        assert child.get(20) == 13
+        assert child.get(60) == 13
 
 
 @pytest.mark.parametrize("options", [{}, {"call_result_cache": True}], ids=["plain", "cached"])
@@ -312,7 +312,7 @@ def test_what_waits_for_what_is_nowhere_is_told(app, add):
     os.unlink(f"{app.store.layout.slot('t.default', pending_slot(app))}/{first.id}.1")
     expire(app.store, result_ttl=WEEK)
     with working(app), pytest.raises(DependencyError, match="knows no invocation"):
-        child.get(20)
+        child.get(60)
 
 
 def pending_slot(app):
@@ -340,15 +340,15 @@ def test_a_failed_chain_is_run_again(app, add, tmp_path):
         flaky = app.task(sample_tasks.fail_before)(str(tmp_path / "runs"), 1)
         child = flaky.then(add)
         with pytest.raises(DependencyError):
-            child.get(20)
+            child.get(60)
     failed = sorted(controls.retryable(app.store), key=lambda each: each.id)
     assert [controls.retry_failed(app.store, each) for each in failed] == [
         controls.retried_id(flaky.id),
         controls.retried_id(child.id),
     ]
     with working(app, app.make_runner(concurrency=2)):
-        assert app.invocation(controls.retried_id(flaky.id)).get(20) == 2
-        assert app.invocation(controls.retried_id(child.id)).get(20) == 3
+        assert app.invocation(controls.retried_id(flaky.id)).get(60) == 2
+        assert app.invocation(controls.retried_id(child.id)).get(60) == 3
 
 
 # -- inline --------------------------------------------------------------------------------------

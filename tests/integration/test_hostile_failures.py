@@ -32,7 +32,7 @@ def test_the_caller_gets_an_invocation_error(app, kind):
     invocation = app.task(sample.echo)("value")
     fail_as(app, invocation, kind)
     with pytest.raises(InvocationError, match=f"{kind}: what happened") as caught:
-        invocation.get(20)
+        invocation.get(60)
     assert type(caught.value) is InvocationError
 
 
@@ -43,9 +43,9 @@ def test_a_call_that_needs_the_result_fails_with_it_as_the_cause(app, kind):
     fail_as(app, parent, kind)
     with working(app):
         with pytest.raises(DependencyError, match="what happened") as caught:
-            child.get(20)
+            child.get(60)
         assert type(caught.value.__cause__) is InvocationError
-        assert app.task(sample.echo)("after").get(20) == "after"
+        assert app.task(sample.echo)("after").get(60) == "after"
 
 
 @pytest.mark.parametrize("kind", NAMES)

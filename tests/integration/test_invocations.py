@@ -150,7 +150,7 @@ def test_the_life_of_an_invocation(app, gate):
         with pytest.raises(TimeoutError):
             invocation.get(timeout=0)
         event.set()
-        assert invocation.get(timeout=20) == "value"
+        assert invocation.get(timeout=60) == "value"
     assert invocation.done()
     assert invocation.status is State.SUCCEEDED
     assert invocation.result == invocation.get() == invocation.get(timeout=0) == "value"
@@ -162,7 +162,7 @@ def test_a_failed_invocation_fails_each_time(worked):
     assert invocation.status is State.FAILED
     for _ in range(2):
         with pytest.raises(ZeroDivisionError):
-            invocation.get(timeout=20)
+            invocation.get(timeout=60)
 
 
 @pytest.mark.parametrize("function", [sample.add, sample.async_add])
@@ -178,13 +178,13 @@ def test_invocation_by_id_from_another_client(worked, make_app):
     other = make_app()
     invocation = worked.task(sample.echo)({"x": [1]})
     seen = other.invocation(invocation.id)
-    assert seen.get(timeout=20) == {"x": [1]}
-    assert invocation.get(timeout=20) == {"x": [1]}
+    assert seen.get(timeout=60) == {"x": [1]}
+    assert invocation.get(timeout=60) == {"x": [1]}
     for _ in range(2):  # now from where its client keeps it
         again = other.invocation(invocation.id)
         assert again.done()
         assert again.status is State.SUCCEEDED
-        assert again.get(timeout=20) == seen.get(timeout=20) == {"x": [1]}
+        assert again.get(timeout=60) == seen.get(timeout=60) == {"x": [1]}
 
 
 async def test_async_invocation_by_id_from_another_client(worked, make_app):
@@ -195,21 +195,21 @@ async def test_async_invocation_by_id_from_another_client(worked, make_app):
 def test_invocation_by_id_after_its_client_left(app, make_app):
     with working(app):
         invocations = [app.task(sample.echo)(number) for number in range(2)]
-        assert invocations[0].get(timeout=20) == 0  # collected; the other one is not
+        assert invocations[0].get(timeout=60) == 0  # collected; the other one is not
         wait_until(invocations[1].done)
     app.close()
     other = make_app()
     for number, invocation in enumerate(invocations):
-        assert other.invocation(invocation.id).get(timeout=5) == number
+        assert other.invocation(invocation.id).get(timeout=60) == number
 
 
 def test_invocation_by_id_in_the_process_that_made_it(worked):
     invocation = worked.task(sample.echo)(5)
     first = worked.invocation(invocation.id)
-    assert first.get(timeout=5) == 5
+    assert first.get(timeout=60) == 5
     for _ in range(2):
-        assert worked.invocation(invocation.id).get(timeout=5) == 5
-    assert invocation.get(timeout=5) == first.get(timeout=5) == 5
+        assert worked.invocation(invocation.id).get(timeout=60) == 5
+    assert invocation.get(timeout=60) == first.get(timeout=60) == 5
 
 
 async def test_async_invocation_by_id_in_the_process_that_made_it(worked):
@@ -242,7 +242,7 @@ async def test_unknown_id(worked, client):
             ask()
     with pytest.raises(UnknownInvocationError):
         await unknown.async_result()
-    assert known.get(timeout=20) == 1
+    assert known.get(timeout=60) == 1
 
 
 @pytest.mark.parametrize("text", ["", "x", "abcdefghij", "../../etc-1", "abcdefghij-1/..", "a-1\n"])

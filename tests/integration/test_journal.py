@@ -35,8 +35,8 @@ def test_each_attempt_has_a_line(app, tmp_path):
     fail = app.task(sample_tasks.fail_before, retry_for=ConnectionError, retry_delay=0.01)
     with working(app):
         good, bad = add(1), fail(str(tmp_path / "ran"), 2)
-        assert good.get(timeout=20) == 2
-        bad.get(timeout=20)
+        assert good.get(timeout=60) == 2
+        bad.get(timeout=60)
     found = {(line["id"], line["attempt"]): line for line in lines(app)}
     assert {key: line["state"] for key, line in found.items()} == {
         (good.id, 1): "succeeded",
@@ -66,7 +66,7 @@ def test_what_is_noted_shows_while_the_worker_goes_on(make_app):
     app = make_app(heartbeat=0.1, lease=1.0)
     task = app.task(sample_tasks.add)
     with working(app):
-        task(1).get(timeout=20)
+        task(1).get(timeout=60)
         wait_until(lambda: stats(app).calls == 1, what="the call in the statistics")
 
 
@@ -79,21 +79,21 @@ def test_a_worker_that_works_for_long_is_busy_before_it_ends(make_app, gate):
         (worker,) = wait_until(lambda: stats(app).workers)
         assert (worker.calls, worker.slots) == (0, 1)
         event.set()
-        invocation.get(timeout=20)
+        invocation.get(timeout=60)
 
 
 def test_nothing_is_written_without_a_time_to_live(make_app):
     app = make_app(journal_ttl=0)
     task = app.task(sample_tasks.add)
     with working(app):
-        task(1).get(timeout=20)
+        task(1).get(timeout=60)
     assert os.listdir(app.store.layout.journal_folder) == []
 
 
 @pytest.mark.leaves_strays  # the results that the process's client keeps
 def test_processes_tell_their_parent(nested):
     with working(nested.app, nested.app.make_runner(kind="process", concurrency=1)):
-        assert nested.tree(4).get(timeout=20) == 14
+        assert nested.tree(4).get(timeout=60) == 14
     names = {line["task"] for line in lines(nested.app)}
     assert names == {nested.tree.name, nested.leaf.name}
     seen = stats(nested.app)
@@ -110,7 +110,7 @@ def test_a_slot_that_dies_is_noted(nested):
         working(nested.app, nested.app.make_runner(kind="process", concurrency=1)),
         pytest.raises(WorkerLostError),
     ):
-        nested.die().get(timeout=20)
+        nested.die().get(timeout=60)
     (line,) = lines(nested.app)
     assert (line["state"], line["task"]) == ("lost", nested.die.name)
     assert stats(nested.app).lost == 1

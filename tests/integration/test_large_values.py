@@ -79,8 +79,8 @@ def test_large_bytes_there_and_back(make_app, key, tmp_path):
     app = make_app(**options)
     task = app.task(sample_tasks.echo)
     with working(app):
-        assert task(LARGE).get(timeout=30) == LARGE
-        assert task(value=LARGE).get(timeout=30) == LARGE
+        assert task(LARGE).get(timeout=60) == LARGE
+        assert task(value=LARGE).get(timeout=60) == LARGE
         assert app.direct_task(sample_tasks.echo)(LARGE) == LARGE
 
 
@@ -110,24 +110,24 @@ def test_a_call_of_large_bytes_is_their_file_and_little_more(app):
 )
 def test_whatever_is_large_keeps_its_type(app, value):
     with working(app):
-        assert app.task(kind_and_value)(value).get(timeout=20) == (type(value).__name__, value)
+        assert app.task(kind_and_value)(value).get(timeout=60) == (type(value).__name__, value)
 
 
 @pytest.mark.parametrize("memory", [bytes, bytearray])
 @pytest.mark.parametrize("size", [10, SIZE])
 def test_an_array_is_as_writable_as_it_was(app, memory, size):
     with working(app):
-        found = app.task(of_array)([Array(memory(size))]).get(timeout=20)
+        found = app.task(of_array)([Array(memory(size))]).get(timeout=60)
     assert found == (memory, bytes(size))
 
 
 def test_an_array_in_a_result(app):
     with working(app):
         invocation = app.task(array_of)(SIZE)
-        value = invocation.get(timeout=20)
+        value = invocation.get(timeout=60)
         value["array"].memory[0] = 1
         assert value["small"].memory == b"small"
-        assert invocation.get(timeout=20)["array"].memory == bytes(SIZE), "each look has its own"
+        assert invocation.get(timeout=60)["array"].memory == bytes(SIZE), "each look has its own"
 
 
 def test_more_arrays_than_a_first_line_names(app):
@@ -136,7 +136,7 @@ def test_more_arrays_than_a_first_line_names(app):
     with open(pending_file(app, invocation), "rb") as file:
         assert file.readline().count(b" %d" % (1 << 18)) == 64
     with working(app):
-        assert invocation.get(timeout=20) == (bytes, bytes(1 << 18))
+        assert invocation.get(timeout=60) == (bytes, bytes(1 << 18))
 
 
 @pytest.mark.parametrize("size", [1, 2, "auto"])
@@ -144,7 +144,7 @@ def test_a_fan_out_of_large_bytes(app, size):
     values = [bytes([number]) * SIZE for number in range(4)]
     with working(app):
         task = app.task(parallel_batch_size=size)(sample_tasks.echo)
-        assert task.parallelize([(value,) for value in values]).get(timeout=20) == values
+        assert task.parallelize([(value,) for value in values]).get(timeout=60) == values
 
 
 def test_a_failed_call_is_run_again_with_its_buffers(app, tmp_path):
@@ -153,11 +153,11 @@ def test_a_failed_call_is_run_again_with_its_buffers(app, tmp_path):
         task = app.task(retry_for=ValueError, max_retries=1, retry_delay=0.01)(fail_unless)
         invocation = task(path, LARGE)
         with pytest.raises(ValueError, match="not yet"):
-            invocation.get(timeout=20)
+            invocation.get(timeout=60)
         (failed,) = wait_until(lambda: list(controls.retryable(app.store)))
         (tmp_path / "ready").touch()
         again = app.invocation(controls.retry_failed(app.store, failed))
-        assert again.get(timeout=20) == LARGE
+        assert again.get(timeout=60) == LARGE
 
 
 def test_a_damaged_call_is_set_aside_whole(app):
@@ -168,7 +168,7 @@ def test_a_damaged_call_is_set_aside_whole(app):
         file.write(b"changed")
     size = os.path.getsize(path)
     with working(app), pytest.raises(Exception, match="digest does not match"):
-        invocation.get(timeout=20)
+        invocation.get(timeout=60)
     assert os.path.getsize(app.store.layout.quarantined(f"{invocation.id}.1")) == size
 
 
@@ -209,7 +209,7 @@ def test_a_large_common_argument_is_written_once_and_read_once(traced):
     assert max(sizes) < 1000
     fs.inject()
     with working(app):
-        assert group.get(timeout=30) == [SIZE + n for n in range(100)]
+        assert group.get(timeout=60) == [SIZE + n for n in range(100)]
     assert len([op for op in fs.trace if op.verb == "read" and blob in op.path]) == 1
 
 
@@ -219,7 +219,7 @@ def test_calls_share_common_bytes_and_nothing_that_they_can_change(app):
     (blob,) = os.listdir(app.store.layout.blobs_folder)
     assert os.path.getsize(app.store.layout.blob(blob)) < 2 * SIZE + 1000
     with working(app):
-        results = group.get(timeout=20)
+        results = group.get(timeout=60)
     assert all(fresh for fresh, _ in results)
     assert len({address for _, address in results}) == 1
 
@@ -250,4 +250,4 @@ def test_a_trigger_cannot_change_a_result(make_app):
     task = app.task(array_of)
     app.task(triggers=triggers.on_result(task, changes, arguments=(0,)))(kind_and_value)
     with working(app):
-        assert task(SIZE).get(20)["array"].memory[0] == 0
+        assert task(SIZE).get(60)["array"].memory[0] == 0

@@ -52,10 +52,10 @@ def move(app, invocation, queue=None, slot=None, name=None):
 def refused(app, invocation, ran):
     """The caller is told, the file is in quarantine, and other calls go on."""
     with pytest.raises(InvocationCorruptError, match=MOVED):
-        invocation.get(20)
+        invocation.get(60)
     wait_until(lambda: os.path.exists(app.store.layout.quarantined(f"{invocation.id}.1")))
     assert not os.path.exists(ran)
-    assert app.task(sample.echo)("after").get(20) == "after"
+    assert app.task(sample.echo)("after").get(60) == "after"
 
 
 @pytest.fixture
@@ -97,7 +97,7 @@ def test_to_another_priority_as_a_retry(app, ran):
     slot = place_of(app, invocation)[2]
     move(app, invocation, slot=other_priority(slot, 9), name=f"{invocation.id}.2r1")
     with working(app), pytest.raises(InvocationCorruptError, match=MOVED):
-        invocation.get(20)
+        invocation.get(60)
     assert not os.path.exists(ran)
 
 
@@ -138,7 +138,7 @@ def test_a_body_that_waits_for_it_does_not_run_it(nested):
     with working(nested.app):
         waiting = nested.wait_for(invocation.id)
         with pytest.raises(InvocationCorruptError, match=MOVED):
-            waiting.get(20)
+            waiting.get(60)
 
 
 # -- moves of the protocol ------------------------------------------------------------------------
@@ -147,14 +147,14 @@ def test_a_body_that_waits_for_it_does_not_run_it(nested):
 def test_a_retry_runs_in_its_later_slot(app, ran):
     task = app.task(retry_for=ConnectionError, retry_delay=0.01, priority=7)(sample.fail_before)
     with working(app):
-        assert task(ran, 2).get(20) == 3
+        assert task(ran, 2).get(60) == 3
 
 
 def test_a_call_that_waited_for_another_runs_after_its_countdown(app):
     with working(app):
         first = app.task(sample.echo)("first")
         later = app.task(countdown=0.01)(sample.echo)(first)
-        assert later.get(20) == "first"
+        assert later.get(60) == "first"
 
 
 def test_a_call_that_waited_in_a_lane_runs(app, gate):
@@ -165,7 +165,7 @@ def test_a_call_that_waited_in_a_lane_runs(app, gate):
         lanes = app.store.layout.lanes_folder
         wait_until(lambda: any("~" in path for path in files_under(lanes)))
         opened.set()
-        assert [call.get(20) for call in calls] == [0, 1, 2]
+        assert [call.get(60) for call in calls] == [0, 1, 2]
 
 
 def test_a_failed_call_that_an_operator_retries_runs(app, tmp_path):
@@ -174,7 +174,7 @@ def test_a_failed_call_that_an_operator_retries_runs(app, tmp_path):
     with working(app):
         call = app.task(sample.fail_before)(str(tmp_path / "runs"), 1)
         with pytest.raises(ConnectionError):
-            call.get(20)
+            call.get(60)
         (failed,) = wait_until(lambda: list(retryable(app.store)))
         again = app.invocation(retry_failed(app.store, failed))
-        assert again.get(20) == 2
+        assert again.get(60) == 2

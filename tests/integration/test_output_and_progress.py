@@ -24,7 +24,7 @@ def talk(name, gate=None, count=3):
         sys.stderr.write(f"{name} error {number}\n")
         log.warning("%s logs %d", name, number)
         if gate is not None:
-            sample_tasks.gates[gate].wait(20)
+            sample_tasks.gates[gate].wait(60)
     return name
 
 
@@ -80,7 +80,7 @@ def test_printing_while_a_capture_ends_does_not_crash_the_process():
 def report(gate, *steps):
     for step in steps:
         current_invocation().progress(*step)
-    sample_tasks.gates[gate].wait(20)
+    sample_tasks.gates[gate].wait(60)
 
 
 def fail_once():
@@ -126,12 +126,12 @@ def test_each_call_has_the_output_of_its_own_body(worked, quiet, gate):
     for event, _ in gates:
         event.set()
     for index, call in enumerate(calls):
-        assert call.get(timeout=20) == f"body{index}"
+        assert call.get(timeout=60) == f"body{index}"
         assert call.output == spoken(f"body{index}")
 
 
 def test_captured_output_is_shown_as_well(worked, quiet, capsys):
-    assert worked.task(capture_output=True)(talk)("loud", count=1).get(timeout=20)
+    assert worked.task(capture_output=True)(talk)("loud", count=1).get(timeout=60)
     printed = capsys.readouterr()
     assert "loud 0\n" in printed.out
     assert "loud error 0\n" in printed.err
@@ -139,8 +139,8 @@ def test_captured_output_is_shown_as_well(worked, quiet, capsys):
 
 def test_without_the_option_nothing_is_kept(worked, quiet):
     quiet_call, kept = worked.task(talk)("a"), worked.task(capture_output=True)(talk)("b")
-    assert kept.get(timeout=20) == "b"
-    assert quiet_call.get(timeout=20) == "a"
+    assert kept.get(timeout=60) == "b"
+    assert quiet_call.get(timeout=60) == "a"
     assert (quiet_call.output, kept.output) == ("", spoken("b"))
     assert os.listdir(worked.store.layout.output_folder) == [f"{kept.id}.1"]
 
@@ -152,13 +152,13 @@ def test_output_can_be_read_while_the_body_runs(worked, quiet, gate):
     wait_until(lambda: call.output == spoken("slow", 1))
     assert not call.done()
     event.set()
-    call.get(timeout=20)
+    call.get(timeout=60)
     assert call.output == spoken("slow")
 
 
 def test_output_of_async_bodies_and_their_threads(worked):
     call = worked.task(capture_output=True)(talk_later)("async")
-    call.get(timeout=20)
+    call.get(timeout=60)
     assert sorted(call.output.splitlines()) == [
         "async begins",
         "async in a thread",
@@ -169,13 +169,13 @@ def test_output_of_async_bodies_and_their_threads(worked):
 def test_a_failed_body_has_output_too(worked):
     call = worked.task(capture_output=True)(shout_then_fail)()
     with pytest.raises(LookupError):
-        call.get(timeout=20)
+        call.get(timeout=60)
     assert call.output == "last words\n"
 
 
 def test_each_attempt_has_its_own_output(worked):
     call = worked.task(capture_output=True)(fail_once)()
-    call.get(timeout=20)
+    call.get(timeout=60)
     assert call.output == "attempt 2\n"
     assert sorted(os.listdir(worked.store.layout.output_folder)) == [
         f"{call.id}.1",
@@ -187,7 +187,7 @@ def test_each_attempt_has_its_own_output(worked):
 def test_the_calls_of_a_batch_share_their_output(worked, quiet):
     task = worked.task(capture_output=True, parallel_batch_size=3)(talk)
     group = task.parallelize([("a",), ("b",), ("c",)])
-    assert group.get(timeout=20) == ["a", "b", "c"]
+    assert group.get(timeout=60) == ["a", "b", "c"]
     assert {each.output for each in group} == {spoken("a") + spoken("b") + spoken("c")}
 
 
@@ -197,7 +197,7 @@ def test_by_configuration_and_for_single_calls(make_app, monkeypatch, quiet):
     with working(app):
         task = app.task(talk)
         first, second = task("a"), task.options(capture_output=False)("b")
-        assert [first.get(timeout=20), second.get(timeout=20)] == ["a", "b"]
+        assert [first.get(timeout=60), second.get(timeout=60)] == ["a", "b"]
     assert (first.output, second.output) == (spoken("a"), "")
     with pytest.raises(ValueError, match="capture_output = 'maybe', expected true or false"):
         task.options(capture_output="maybe")
@@ -212,13 +212,13 @@ def test_the_streams_are_as_before_when_all_have_ended(worked, quiet):
     before = sys.stdout, sys.stderr, list(logging.getLogger().handlers)
     calls = [worked.task(capture_output=True)(talk)(f"{n}") for n in range(5)]
     for call in calls:
-        call.get(timeout=20)
+        call.get(timeout=60)
     wait_until(lambda: (sys.stdout, sys.stderr, logging.getLogger().handlers) == before)
 
 
 def test_a_handler_that_the_body_makes_does_not_double_its_records(worked):
     call = worked.task(capture_output=True)(log_by_own_handler)()
-    call.get(timeout=20)
+    call.get(timeout=60)
     assert call.output == "own: hello\n"
 
 
@@ -234,7 +234,7 @@ def log_by_own_handler():
 
 def test_output_that_bypasses_python_is_not_kept(worked, capfd):
     call = worked.task(capture_output=True)(run_program)()
-    call.get(timeout=20)
+    call.get(timeout=60)
     assert call.output == "before\n"
     assert "by a program" in capfd.readouterr().out
 
@@ -247,7 +247,7 @@ def run_program():
 def test_a_call_that_a_body_runs_while_it_waits_has_its_own_output(nested):
     with working(nested.app, nested.app.make_runner(concurrency=1)):
         call = nested.conversation()
-        kept, lost, words = call.get(timeout=20)
+        kept, lost, words = call.get(timeout=60)
         assert words == ["answer", "aside"]
         assert call.output == "question\nthanks\n"
         assert nested.app.invocation(kept).output == "answer\n"
@@ -264,7 +264,7 @@ def test_output_in_a_signed_spool(make_app, tmp_path, gate):
         call = app.task(capture_output=True)(talk)("signed", name)
         wait_until(lambda: "signed 0" in call.output)
         event.set()
-        call.get(timeout=20)
+        call.get(timeout=60)
         assert "signed 2" in call.output
 
 
@@ -277,7 +277,7 @@ def test_the_latest_report_comes_while_the_body_runs(worked, gate):
     assert wait_until(lambda: call.reported) == Progress(3, 10, "second")
     assert worked.invocation(call.id).reported == Progress(3, 10, "second")
     event.set()
-    call.get(timeout=20)
+    call.get(timeout=60)
     assert call.reported is None
     assert os.listdir(worked.store.layout.progress_folder) == []
 
@@ -288,13 +288,13 @@ def test_a_loop_that_reports_at_each_step_writes_rarely(worked, gate):
     call = worked.task(report)(name, *steps)
     wait_until(lambda: call.reported == Progress(20_000, 20_000))
     event.set()
-    call.get(timeout=20)
+    call.get(timeout=60)
 
 
 def test_a_bad_report_is_the_bodys_error(worked, gate):
     _, name = gate()
     with pytest.raises(ValueError, match="expected a finite number >= 0"):
-        worked.task(report)(name, (-1,)).get(timeout=20)
+        worked.task(report)(name, (-1,)).get(timeout=60)
 
 
 def test_there_is_no_report_outside_of_a_body():
@@ -316,9 +316,9 @@ def test_a_full_disk_costs_the_report_and_not_the_call(app, gate, caplog):
         )
         call = app.task(capture_output=True)(report)(name, (1, 2))
         kept = app.task(capture_output=True)(print_and_say)("lost")
-        assert kept.get(timeout=20)
+        assert kept.get(timeout=60)
         event.set()
-        call.get(timeout=20)
+        call.get(timeout=60)
         assert kept.output == ""
         assert "cannot be written" in caplog.text
         fs.inject()

@@ -97,7 +97,7 @@ def started(before, root, *args):
     wait_until(lambda: list(root.glob("running/*")), what="the worker has begun")
     yield process
     process.terminate()
-    assert process.wait(30) == 0
+    assert process.wait(60) == 0
 
 
 @pytest.mark.usefixtures("worker")

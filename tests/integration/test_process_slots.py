@@ -34,7 +34,7 @@ def test_a_watcher_that_fails_is_reported(nested):
     assert told() is None
     wait_until(slots.has_room)
     slots.start(worker.claim(f"{root}/{origin}"))
-    assert invocation.get(timeout=20) == 9
+    assert invocation.get(timeout=60) == 9
     error = wait_until(told)
     assert isinstance(error.__cause__, ZeroDivisionError)
     slots._close_pipes()

@@ -29,7 +29,7 @@ def counted(path, word, other=None):
 
 def behind_gate(name, path, word):
     Path(path).with_suffix(".begun").touch()
-    assert sample_tasks.gates[name].wait(20)
+    assert sample_tasks.gates[name].wait(60)
     return counted(path, word)[0]
 
 
@@ -44,10 +44,10 @@ def test_equal_arguments_are_one_call_until_it_starts(app, path):
     assert first.id == second.id != third.id
     assert len(pending(app)) == 2
     with working(app):
-        assert [each.get(20) for each in (first, second, third)] == [("a", None)] * 2 + [
+        assert [each.get(60) for each in (first, second, third)] == [("a", None)] * 2 + [
             ("b", None)
         ]
-        assert task(path, "a").get(20) == ("a", None)
+        assert task(path, "a").get(60) == ("a", None)
     assert sorted(Path(path).read_text().split()) == ["a", "a", "b"]
 
 
@@ -57,9 +57,9 @@ def test_another_process_has_the_same_call_and_its_value(make_app, path):
     second = there.task(registration_concurrency="arguments")(counted)(path, "a")
     assert second.id == first.id
     with working(here):
-        assert second.get(20) == ("a", None)
-        assert first.get(20) == ("a", None)
-        assert second.get(20) == ("a", None)
+        assert second.get(60) == ("a", None)
+        assert first.get(60) == ("a", None)
+        assert second.get(60) == ("a", None)
     assert first.status is second.status is State.SUCCEEDED
 
 
@@ -69,7 +69,7 @@ def test_a_task_may_be_one_call_whatever_its_arguments(app, path):
     first, second, third = task(path, "a"), task(path, "b"), other(1)
     assert first.id == second.id != third.id
     with working(app):
-        assert second.get(20) == ("a", None)
+        assert second.get(60) == ("a", None)
 
 
 def test_key_arguments_make_calls_one(app, path):
@@ -78,7 +78,7 @@ def test_key_arguments_make_calls_one(app, path):
     assert first.id == second.id
     assert task(path, "b", 1).id != first.id
     with working(app):
-        assert second.get(20) == ("a", 1), "those of the first stand"
+        assert second.get(60) == ("a", 1), "those of the first stand"
 
 
 def test_other_arguments_that_differ_can_be_refused(app, path):
@@ -93,7 +93,7 @@ def test_other_arguments_that_differ_can_be_refused(app, path):
         task.parallelize([(path, "x", 1), (path, "x", 2)])
     assert len(pending(app)) == 1, "none of the group was made"
     with working(app):
-        assert first.get(20) == ("a", 1)
+        assert first.get(60) == ("a", 1)
 
 
 def test_duplicates_in_a_group_are_one_call(app, path):
@@ -102,7 +102,7 @@ def test_duplicates_in_a_group_are_one_call(app, path):
     assert [each.id for each in group] == [group[0].id, group[1].id] * 2
     assert len(pending(app)) == 2, "no two share a file"
     with working(app):
-        assert group.get(20) == [("a", 1), ("b", 1)] * 2
+        assert group.get(60) == [("a", 1), ("b", 1)] * 2
     assert len(Path(path).read_text().split()) == 2
 
 
@@ -120,7 +120,7 @@ def test_direct_calls_wait_for_the_same_result(make_app, path):
         wait_until(lambda: (client := there._session._client) and client.waiter._waiting)
         assert len(pending(here)) == 1
         with working(here):
-            assert value.result(20) == ("a", None)
+            assert value.result(60) == ("a", None)
     assert Path(path).read_text().split() == ["a"]
 
 
@@ -137,7 +137,7 @@ def test_a_call_that_waits_for_its_turn_is_pending(app, path, gate):
         )
         assert task(name, path, "c").id == second.id
         event.set()
-        assert [first.get(20), second.get(20)] == ["a", "b"]
+        assert [first.get(60), second.get(60)] == ["a", "b"]
 
 
 def test_a_cancelled_call_leaves_the_key_free(app, path):

@@ -67,13 +67,13 @@ def test_a_worker_with_one_gpu_runs_one_call_at_a_time_on_it(make_app, gate):
     with working(app, app.make_runner(resources=GPU)):
         first = [waiting(name, number) for number in range(3)]
         wait_until(lambda: held(app))
-        assert [plain(n).get(timeout=20) for n in range(20)] == list(range(1, 21))
+        assert [plain(n).get(timeout=60) for n in range(20)] == list(range(1, 21))
         assert pending(app) == ["t.default.gpu-1"] * 2
         wait_until(lambda: len(held(app)) == 1)
         group = weigh.parallelize([("gpu", 1, 1)] * 40)
         opened.set()
-        assert [each.get(timeout=20) for each in first] == [0, 1, 2]
-        group.get(timeout=20)
+        assert [each.get(timeout=60) for each in first] == [0, 1, 2]
+        group.get(timeout=60)
 
 
 def test_a_large_and_a_small_call_share_a_worker(make_app, gate):
@@ -87,10 +87,10 @@ def test_a_large_and_a_small_call_share_a_worker(make_app, gate):
         wait_until(lambda: is_running(app.store, fits.id))
         assert len(held(app)) == 2
         other.set()
-        assert fits.get(timeout=20) == 3
+        assert fits.get(timeout=60) == 3
         assert {large.status, second.status} == {State.RUNNING, State.PENDING}
         opened.set()
-        assert [large.get(timeout=20), second.get(timeout=20)] == [1, 2]
+        assert [large.get(timeout=60), second.get(timeout=60)] == [1, 2]
 
 
 def test_amounts_never_exceed_what_a_worker_has(make_app):
@@ -102,7 +102,7 @@ def test_amounts_never_exceed_what_a_worker_has(make_app):
             for weight in [1, 3, 7, 10, 2, 5] * 8
         ]
         for each in group:
-            each.get(timeout=20)
+            each.get(timeout=60)
 
 
 def test_a_call_that_fits_nowhere_stays_and_its_caller_is_told(make_app, caplog):
@@ -115,15 +115,15 @@ def test_a_call_that_fits_nowhere_stays_and_its_caller_is_told(make_app, caplog)
             wait_until(lambda: told in caplog.text)
             assert "MODULE:VARIABLE --resource gpu=2 --resource mem=1G" in caplog.text
             assert large.status is State.PENDING
-            assert app.task(sample_tasks.add)(1).get(timeout=20) == 2
+            assert app.task(sample_tasks.add)(1).get(timeout=60) == 2
         with working(app, app.make_runner(resources={"gpu": 2, "mem": "64G"})):
-            assert answer.result(20) == 2
+            assert answer.result(60) == 2
 
 
 def test_a_worker_without_resources_does_not_look_at_them(app):
     needy = app.task(resources=GPU)(sample_tasks.add)(1)
     with working(app):
-        assert app.task(sample_tasks.add)(1).get(timeout=20) == 2
+        assert app.task(sample_tasks.add)(1).get(timeout=60) == 2
         assert needy.status is State.PENDING
     assert needy.cancel()
 
@@ -138,7 +138,7 @@ def test_priority_holds_whatever_is_needed(make_app, tmp_path):
     ]
     with working(app, app.make_runner(resources=GPU)):
         for each in calls:
-            each.get(timeout=20)
+            each.get(timeout=60)
     assert (tmp_path / "order").read_text("utf-8").split() == ["5", "4", "3", "2", "1"]
 
 
@@ -156,12 +156,12 @@ def test_a_large_call_is_not_passed_for_ever(make_app, gate):
         wait_until(lambda: is_running(app.store, passes.id))
         clock.clock_offset += 31.0
         later.set()
-        assert passes.get(timeout=20) == 3
+        assert passes.get(timeout=60) == 3
         waits = task(behind, 4)
-        assert app.task(sample_tasks.add)(1).get(timeout=20) == 2
+        assert app.task(sample_tasks.add)(1).get(timeout=60) == 2
         assert both.status is waits.status is State.PENDING
         opened.set()
-        assert [both.get(timeout=20), waits.get(timeout=20)] == [2, 4]
+        assert [both.get(timeout=60), waits.get(timeout=60)] == [2, 4]
 
 
 def test_batches_and_retries_hold_once_and_give_back(make_app, tmp_path):
@@ -172,11 +172,11 @@ def test_batches_and_retries_hold_once_and_give_back(make_app, tmp_path):
     )
     failing = app.task(resources=GPU)(sample_tasks.divide)
     with working(app, app.make_runner(resources=GPU)):
-        batch.parallelize([("gpu-batch", 1, 1)] * 20).get(timeout=20)
-        assert retried(str(tmp_path / "ran"), 2).get(timeout=20) == 3
+        batch.parallelize([("gpu-batch", 1, 1)] * 20).get(timeout=60)
+        assert retried(str(tmp_path / "ran"), 2).get(timeout=60) == 3
         with pytest.raises(ZeroDivisionError):
-            failing(1, 0).get(timeout=20)
-        assert batch("gpu-batch", 1, 1).get(timeout=20) is None
+            failing(1, 0).get(timeout=60)
+        assert batch("gpu-batch", 1, 1).get(timeout=60) is None
 
 
 def test_a_call_that_waits_for_its_turn_holds_nothing(make_app, gate):
@@ -187,9 +187,9 @@ def test_a_call_that_waits_for_its_turn_holds_nothing(make_app, gate):
     with working(app, app.make_runner(resources={"gpu": 2})):
         group = [turns(name, number) for number in range(3)]
         wait_until(lambda: any(is_running(app.store, each.id) for each in group))
-        assert [free(number).get(timeout=20) for number in range(5)] == [1, 2, 3, 4, 5]
+        assert [free(number).get(timeout=60) for number in range(5)] == [1, 2, 3, 4, 5]
         opened.set()
-        assert [each.get(timeout=20) for each in group] == [0, 1, 2]
+        assert [each.get(timeout=60) for each in group] == [0, 1, 2]
 
 
 def test_an_empty_folder_of_needs_goes_and_comes_again(make_app):
@@ -199,7 +199,7 @@ def test_an_empty_folder_of_needs_goes_and_comes_again(make_app):
     folder = app.store.layout.queue("t.default.gpu-1")
     with working(app, app.make_runner(resources=GPU)):
         for number in range(3):
-            assert task(number).get(timeout=20) == number + 1
+            assert task(number).get(timeout=60) == number + 1
             clock.clock_offset += 4.0
             wait_until(lambda: not os.path.exists(folder), what="the folder is removed")
 
@@ -212,10 +212,10 @@ def test_a_waiting_body_lends_what_it_holds(nested, kind):
     app = nested.app
     with working(app, app.make_runner(kind=kind, concurrency=1, resources=GPU)):
         assert nested.on_gpu(3) == 3
-        assert nested.without_gpu([2, 0, 1]).get(timeout=30) == [2, 0, 1]
+        assert nested.without_gpu([2, 0, 1]).get(timeout=60) == [2, 0, 1]
         if kind == "process":
-            assert nested.on_gpu_by_threads([1, 2, 0]).get(timeout=30) == [1, 2, 0]
-        assert nested.leaf(2).get(timeout=30) == 4
+            assert nested.on_gpu_by_threads([1, 2, 0]).get(timeout=60) == [1, 2, 0]
+        assert nested.leaf(2).get(timeout=60) == 4
 
 
 def test_a_waiting_body_leaves_to_others_what_its_worker_does_not_have(nested):
@@ -224,7 +224,7 @@ def test_a_waiting_body_leaves_to_others_what_its_worker_does_not_have(nested):
         waiting = nested.without_gpu([1])
         wait_until(lambda: pending(app) == ["nested.default.gpu-1"])
         with working(app, app.make_runner(concurrency=1, resources=GPU)):
-            assert waiting.get(timeout=20) == [1]
+            assert waiting.get(timeout=60) == [1]
 
 
 def test_a_slot_that_is_killed_gives_back_what_it_held(nested):
@@ -232,7 +232,7 @@ def test_a_slot_that_is_killed_gives_back_what_it_held(nested):
     runner = app.make_runner(kind="process", concurrency=2, resources=GPU)
     with working(app, runner):
         with pytest.raises(WorkerLostError):
-            nested.die_on_gpu().get(timeout=30)
+            nested.die_on_gpu().get(timeout=60)
         assert nested.on_gpu(1) == 1
 
 
@@ -264,12 +264,12 @@ def test_a_pause_and_a_purge_are_of_all_calls_of_a_queue(make_app):
         wait_until(lambda: [op.path for op in fs.trace if op.verb == "listdir"].count(folder) > 2)
         assert [each.status for each in calls] == [State.PENDING] * 2
         assert controls.resume(app.store, queue)
-        assert [each.get(timeout=20) for each in calls] == [2, 2]
+        assert [each.get(timeout=60) for each in calls] == [2, 2]
         (worker,) = take_snapshot(app.store, heartbeat=2.0).workers
         assert worker.resources == "gpu=1"
     calls = [task(1), plain(1)]
     assert controls.purge(app.store, queue) == (2, 0)
     for each in calls:
         with pytest.raises(CancelledError):
-            each.get(timeout=20)
+            each.get(timeout=60)
     assert queue_in_words("t.default.gpu-1_mem-2G") == "t.default (gpu=1 mem=2G)"

@@ -50,7 +50,7 @@ def test_a_result_stands_for_that_of_an_equal_call(app, make_app, path):
     task = app.task(call_result_cache=True)(counted)
     with working(app):
         first = task(path, {"a": 1, "b": 2})
-        assert first.get(20) == {"a": 1, "b": 2}
+        assert first.get(60) == {"a": 1, "b": 2}
     again = task(path, value={"b": 2, "a": 1})
     elsewhere = make_app().task(call_result_cache=True)(counted)(path, {"a": 1, "b": 2})
     assert again.status is elsewhere.status is State.SUCCEEDED
@@ -65,7 +65,7 @@ def test_a_result_stands_for_that_of_an_equal_call(app, make_app, path):
 async def test_it_can_be_awaited(app, path):
     task = app.task(call_result_cache=True)(counted)
     with working(app):
-        assert task(path).get(20) is None
+        assert task(path).get(60) is None
     assert await task(path).async_result() is None
 
 
@@ -96,8 +96,8 @@ def test_direct_calls_and_fan_outs_have_it_too(app, path):
 def test_other_options_are_other_results(app, path, change):
     task = app.task(call_result_cache=True)(counted)
     with working(app):
-        assert task(path).get(20) is None
-        assert task.options(**change)(path).get(20) is None
+        assert task(path).get(60) is None
+        assert task.options(**change)(path).get(60) is None
     assert runs(path) == 2
 
 
@@ -105,7 +105,7 @@ def test_other_arguments_types_and_tasks_are_other_results(app, path):
     task = app.task(call_result_cache=True)(counted)
     with working(app):
         values = [1, 1.0, True, "1", b"1"]
-        got = [task(path, value).get(20) for value in values]
+        got = [task(path, value).get(60) for value in values]
     assert [type(value) for value in got] == [type(value) for value in values]
     assert runs(path) == 5
 
@@ -115,7 +115,7 @@ def test_a_failure_is_not_reused(app, path):
     with working(app):
         for _ in range(2):
             with pytest.raises(ValueError, match="bad"):
-                task(path, ValueError("bad")).get(20)
+                task(path, ValueError("bad")).get(60)
     assert cached(app) == []
     assert runs(path) == 2
 
@@ -124,8 +124,8 @@ def test_large_results_are_the_callers_own(app, path):
     numbers = array("d", range(100_000))
     task = app.task(call_result_cache=True)(counted)
     with working(app):
-        assert task(path, bytearray(numbers)).get(20) == bytearray(numbers)
-        assert task(path, numbers.tobytes()).get(20) == numbers.tobytes()
+        assert task(path, bytearray(numbers)).get(60) == bytearray(numbers)
+        assert task(path, numbers.tobytes()).get(60) == numbers.tobytes()
     again = task(path, bytearray(numbers))
     first, second = again.result, again.result
     first[0] ^= 1
@@ -140,7 +140,7 @@ def test_a_call_that_was_made_before_the_result_was_there_does_not_run(app, path
     first, second = task(path, 7), task(path, 7)
     assert first.id != second.id
     with working(app, app.make_runner(concurrency=1)):
-        assert [first.get(20), second.get(20)] == [7, 7]
+        assert [first.get(60), second.get(60)] == [7, 7]
     assert runs(path) == 1
 
 
@@ -149,7 +149,7 @@ def test_equal_calls_at_once_run_once(app, make_app, path):
     task, other = (each.task(call_result_cache=True)(counted) for each in (app, make_app()))
     calls = [each(path, 7) for _ in range(5) for each in (task, other)]
     with working(app, app.make_runner(concurrency=4)), working(app, app.make_runner(concurrency=4)):
-        assert [each.get(20) for each in calls] == [7] * 10
+        assert [each.get(60) for each in calls] == [7] * 10
     assert runs(path) == 1
 
 
@@ -179,13 +179,13 @@ def take_from(app, path):
 def test_what_is_damaged_is_a_miss(app, path, harm):
     task = app.task(call_result_cache=True)(counted)
     with working(app):
-        assert task(path, 1).get(20) == 1
+        assert task(path, 1).get(60) == 1
         (name,) = once_cached(app)
-        assert task(path, 2).get(20) == 2
+        assert task(path, 2).get(60) == 2
         once_cached(app, 2)
         harm(app, app.store.layout.cached(name))
-        assert task(path, 1).get(20) == 1
-        assert task(path, 1).get(20) == 1
+        assert task(path, 1).get(60) == 1
+        assert task(path, 1).get(60) == 1
     assert runs(path) == 3
     assert f"{name}.reason" in os.listdir(app.store.layout.quarantine_folder)
 
@@ -197,12 +197,12 @@ def test_a_forged_result_is_a_miss_in_a_signed_spool(make_app, tmp_path, path):
     app = make_app(signing_key_file=str(key))
     task = app.task(call_result_cache=True)(counted)
     with working(app):
-        assert task(path, 1).get(20) == 1
+        assert task(path, 1).get(60) == 1
         (name,) = once_cached(app)
         found = app.store.cache.get(name, 60.0)
         forged = envelope.encode(found.outcome, [found.payload.data.tobytes()])
         rewrite(app.store.layout.cached(name), b"".join(forged))
-        assert task(path, 1).get(20) == 1
+        assert task(path, 1).get(60) == 1
     assert runs(path) == 2
     assert f"{name}.reason" in os.listdir(app.store.layout.quarantine_folder)
 
@@ -210,11 +210,11 @@ def test_a_forged_result_is_a_miss_in_a_signed_spool(make_app, tmp_path, path):
 def test_a_newer_result_is_left_alone(app, path):
     task = app.task(call_result_cache=True)(counted)
     with working(app):
-        assert task(path, 1).get(20) == 1
+        assert task(path, 1).get(60) == 1
         (name,) = once_cached(app)
         upgrade(app.store.layout.root)
         rewrite(app.store.layout.cached(name), b"fsqueue 2 outcome\n")
-        assert task(path, 1).get(20) == 1
+        assert task(path, 1).get(60) == 1
     assert os.listdir(app.store.layout.quarantine_folder) == []
 
 
@@ -223,8 +223,8 @@ def test_results_expire_unless_their_task_keeps_them_longer(app, path):
         app.task(call_result_cache=True, call_result_cache_ttl=ttl)(counted) for ttl in (1e-9, 1e9)
     )
     with working(app):
-        assert short(path, 1).get(20) == 1
-        assert long(path, 2).get(20) == 2
+        assert short(path, 1).get(60) == 1
+        assert long(path, 2).get(60) == 2
     assert expire_by_kind(app.store, result_ttl=60.0).cached_results == 0
     assert expire_by_kind(app.store, result_ttl=-1.0).cached_results == 1
     assert long(path, 2).result == 2
@@ -234,7 +234,7 @@ def test_results_expire_unless_their_task_keeps_them_longer(app, path):
 
 def test_a_call_without_the_option_leaves_nothing(app, path):
     with working(app):
-        app.task(counted)(path).get(20)
+        app.task(counted)(path).get(60)
     assert cached(app) == []
 
 

@@ -28,7 +28,7 @@ def test_five_bodies_at_once(app, gate, tmp_path):
         calls = [pool.submit(direct, name, number, str(path)) for number in range(5)]
         wait_until(lambda: len(words(path)) == 5)
         event.set()
-        assert [call.result(20) for call in calls] == list(range(5))
+        assert [call.result(60) for call in calls] == list(range(5))
 
 
 def test_concurrency_is_a_limit(app, gate, tmp_path):
@@ -60,7 +60,7 @@ def test_stop_lets_running_bodies_finish_and_leaves_the_rest(app, gate, tmp_path
     assert later.status is State.PENDING
     assert words(path) == ["first"] * 2
     with working(app):
-        assert later.get(20) == "later"
+        assert later.get(60) == "later"
     assert words(path) == ["first", "first", "later"]  # nothing ran twice
 
 
@@ -76,10 +76,10 @@ def test_run_returns_only_after_the_results_are_there(app, gate):
     thread.join(0.05)
     assert thread.is_alive()
     event.set()
-    thread.join(20)
+    thread.join(60)
     assert not thread.is_alive()
     assert invocation.done()
-    assert invocation.get(20) == "value"
+    assert invocation.get(60) == "value"
 
 
 def test_runs_many_times(app):
@@ -126,7 +126,7 @@ async def test_ways_of_watching(make_app, watch):
 
 def test_worker_shows_itself_and_leaves_nothing(app, spool):
     with working(app):
-        wait_until(lambda: app.task(sample.add)(1).get(20) == 2)
+        wait_until(lambda: app.task(sample.add)(1).get(60) == 2)
         names = {name.rpartition(".")[2] for name in files_under(f"{spool}/workers")}
         assert names == {"json", "lock", "beat"}
     for folder in ("workers", "running", "tmp"):
@@ -149,7 +149,7 @@ def test_close_ends_the_waiting(app):
         wait_until(lambda: app._session.client.waiter._waiting)
         app.close()
         with pytest.raises(RuntimeError, match="closed"):
-            future.result(20)
+            future.result(60)
 
 
 # -- point 12: nobody works -------------------------------------------------------------------
@@ -176,7 +176,7 @@ def test_warning_when_no_worker_is_alive(app, clock, spool, caplog):
         clock.clock_offset += 100.0
         checked_again(app)
         with working(app):
-            assert answer.result(20) == 2
+            assert answer.result(60) == 2
     (message,) = warnings_of(caplog)  # once for one silence
     assert spool in message
     assert "fsqueue worker" in message
@@ -187,7 +187,7 @@ def test_worker_of_another_app_does_not_count(app, clock, make_app, caplog):
     with working(make_app("other")), silence_of(app, clock, app.task(sample.add)(1)) as answer:
         wait_until(lambda: warnings_of(caplog))
         with working(app):
-            assert answer.result(20) == 2
+            assert answer.result(60) == 2
 
 
 def test_no_warning_while_a_worker_is_busy(app, clock, caplog, gate):
@@ -197,5 +197,5 @@ def test_no_warning_while_a_worker_is_busy(app, clock, caplog, gate):
         clock.clock_offset += 10.0
         checked_again(app)
         event.set()
-        assert answer.result(20) is None
+        assert answer.result(60) is None
     assert warnings_of(caplog) == []

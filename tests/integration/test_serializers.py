@@ -61,7 +61,7 @@ def test_files_of_a_json_task_are_text(make_app):
     assert json.loads(arguments) == [[{"name": "ä", "sizes": [1, 2.5]}], {}]
     assert end == b""
     with working(app):
-        assert invocation.get(timeout=20) == {"name": "ä", "sizes": [1, 2.5]}
+        assert invocation.get(timeout=60) == {"name": "ä", "sizes": [1, 2.5]}
     *_, value, end = b"".join(app.store.outcomes.peek(invocation.id)).split(b"\n")
     assert json.loads(value) == {"name": "ä", "sizes": [1, 2.5]}
 
@@ -74,7 +74,7 @@ def test_fan_outs(make_app, serializer, size):
     with working(app):
         for text in ("abc", "x" * 40_000):  # in each file, and stored once
             group = task.parallelize([{"number": n} for n in range(7)], {"text": text})
-            assert group.get(timeout=20) == [len(text) + n for n in range(7)]
+            assert group.get(timeout=60) == [len(text) + n for n in range(7)]
 
 
 def test_what_json_cannot_carry_fails_at_the_call_site_and_as_a_result(make_app):
@@ -86,9 +86,9 @@ def test_what_json_cannot_carry_fails_at_the_call_site_and_as_a_result(make_app)
         app.task(sample_tasks.length).parallelize([()], {"text": {1}})
     bad = app.task(sample_tasks.unpicklable)
     with working(app):
-        assert echo((1, 2)).get(timeout=20) == [1, 2]
+        assert echo((1, 2)).get(timeout=60) == [1, 2]
         with pytest.raises(SerializationError, match=r"the result of .* cannot be written as JSON"):
-            bad().get(timeout=20)
+            bad().get(timeout=60)
 
 
 def test_exceptions_of_a_json_task(make_app):
@@ -96,16 +96,16 @@ def test_exceptions_of_a_json_task(make_app):
     divide, own = app.task(sample_tasks.divide), app.task(sample_tasks.fail_own_init)
     with working(app):
         with pytest.raises(ZeroDivisionError, match="division by zero") as caught:
-            divide(1, 0).get(timeout=20)
+            divide(1, 0).get(timeout=60)
         assert caught.traceback[-1].name == "divide"
         with pytest.raises(RemoteError, match="42 at here"):
-            own().get(timeout=20)
+            own().get(timeout=60)
         group = app.task(parallel_batch_size=3)(sample_tasks.odd_fails).parallelize(
             [(n,) for n in range(3)]
         )
-        assert group[2].get(timeout=20) == 2
+        assert group[2].get(timeout=60) == 2
         with pytest.raises(ValueError, match="odd"):
-            group[1].get(timeout=20)
+            group[1].get(timeout=60)
 
 
 def test_a_json_task_unpickles_nothing(make_app):
@@ -119,11 +119,11 @@ def test_a_json_task_unpickles_nothing(make_app):
     reheaded(app.store, file_of(app, short), Call, b"[1]")
     with working(app):
         with pytest.raises(DeserializationError, match="are not a pair of a list and a dict"):
-            short.get(timeout=20)
+            short.get(timeout=60)
         with pytest.raises(DeserializationError, match=r"is a pickle \(cloudpickle\) and is not"):
-            pickled.get(timeout=20)
+            pickled.get(timeout=60)
         with pytest.raises(DeserializationError, match="should be JSON"):
-            swapped.get(timeout=20)
+            swapped.get(timeout=60)
 
 
 @pytest.mark.parametrize("codec", ["json", "cloudpickle", "pickle"])
@@ -137,7 +137,7 @@ def test_nor_does_its_caller(make_app, codec, state):
     path = app.store.layout.done(invocation.id)
     reheaded(app.store, path, Outcome, bomb, codec=codec, state=state)
     with pytest.raises((DeserializationError, RemoteError)) as caught:
-        invocation.get(timeout=20)
+        invocation.get(timeout=60)
     assert "it was unpickled" not in str(caught.value)
 
 
@@ -147,9 +147,9 @@ def test_nor_does_an_application_of_json_for_a_call_it_only_knows_by_id(make_app
     worker = make_app()
     worker.task(sample_tasks.echo)
     with working(worker):
-        assert made.get(timeout=20) == 1
+        assert made.get(timeout=60) == 1
     with pytest.raises(DeserializationError, match="Set the same one for callers and workers"):
-        other.invocation(made.id).get(timeout=20)
+        other.invocation(made.id).get(timeout=60)
 
 
 def test_any_client_reads_an_outcome_as_its_header_says(make_app):
@@ -157,7 +157,7 @@ def test_any_client_reads_an_outcome_as_its_header_says(make_app):
     made = app.task(serializer="json")(sample_tasks.echo)([1])
     with working(app):
         wait_until(made.done)
-    assert make_app().invocation(made.id).get(timeout=20) == [1]
+    assert make_app().invocation(made.id).get(timeout=60) == [1]
 
 
 def test_a_call_of_another_python_says_so(make_app):
@@ -167,8 +167,8 @@ def test_a_call_of_another_python_says_so(make_app):
     reheaded(app.store, file_of(app, old), Call, python="2.7")
     with working(app):
         with pytest.raises(DeserializationError, match=r"Python 2.7 has written it, and Python 3"):
-            old.get(timeout=20)
-        assert task(lambda: 1).get(timeout=20) == 1
+            old.get(timeout=60)
+        assert task(lambda: 1).get(timeout=60) == 1
 
 
 def test_a_call_in_a_newer_form_is_left_alone(make_app, caplog):
@@ -177,7 +177,7 @@ def test_a_call_in_a_newer_form_is_left_alone(make_app, caplog):
     reheaded(app.store, file_of(app, newer), Call, codec="avro")
     with working(app):
         wait_until(lambda: "is written as 'avro', which this fsqueue does not read" in caplog.text)
-        assert app.task(sample_tasks.echo)(2).get(timeout=20) == 2
+        assert app.task(sample_tasks.echo)(2).get(timeout=60) == 2
         assert newer.status is State.PENDING
     assert re.search(r"left alone: .*Use one version of fsqueue", caplog.text)
 
@@ -189,7 +189,7 @@ def test_an_outcome_in_a_newer_form_is_a_clear_error(make_app):
         wait_until(invocation.done)
     reheaded(app.store, app.store.layout.done(invocation.id), Outcome, codec="avro")
     with pytest.raises(SpoolVersionError, match="'avro'"):
-        invocation.get(timeout=20)
+        invocation.get(timeout=60)
 
 
 def test_inline_json_gives_what_a_worker_would_and_pickles_are_not_copied(make_app):

@@ -42,12 +42,12 @@ def test_apps_do_not_run_each_others_tasks(make_app):
     of_two = calls[two]()
     with working(one):
         for _ in range(5):
-            assert calls[one]().get(20)
+            assert calls[one]().get(60)
         assert of_two.status is State.PENDING
         with pytest.raises(TimeoutError):
             of_two.get(0.1)
     with working(two):
-        assert of_two.get(20)
+        assert of_two.get(60)
 
 
 def test_apps_of_one_id_share_the_work(make_app):
@@ -115,7 +115,7 @@ def test_threads_make_the_spool_at_once(spool, turn):
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(20)
+        thread.join(60)
     assert len(ids) == 4
     assert len(set(ids)) == 1
 
@@ -136,9 +136,9 @@ def test_a_forked_child_makes_its_own_calls(worked):
             signal.alarm(20)
             assert direct(2) == 3
             assert worked._session.client.name != parent
-            assert worked.invocation(before.id).get(10) == "before"
+            assert worked.invocation(before.id).get(60) == "before"
             invocation = task("from the child")
-            assert invocation.get(10) == "from the child"
+            assert invocation.get(60) == "from the child"
             worked.close()
             os.write(writer, invocation.id.encode())
             os._exit(0)
@@ -152,8 +152,8 @@ def test_a_forked_child_makes_its_own_calls(worked):
     assert os.waitstatus_to_exitcode(status) == 0, said
     assert direct(3) == 4
     assert worked._session.client.name == parent
-    assert before.get(10) == "before"
-    assert worked.invocation(said).get(10) == "from the child"
+    assert before.get(60) == "before"
+    assert worked.invocation(said).get(60) == "from the child"
 
 
 # -- bad files ----------------------------------------------------------------------------------
@@ -224,15 +224,15 @@ def test_bad_call_is_quarantined(app, spool, spoil):
     bad, good = task("bad"), task("good")
     spoil(pending_file(spool, bad), pending_file(spool, good))
     with working(app):
-        assert good.get(20) == "good"
+        assert good.get(60) == "good"
         with pytest.raises(InvocationCorruptError, match=bad.id) as caught:
-            bad.get(10)
+            bad.get(60)
         assert f"{spool}/quarantine/{bad.id}.1" in str(caught.value)
         assert bad.status is State.FAILED
         reason = f"{spool}/quarantine/{bad.id}.1.reason"
         wait_until(lambda: os.path.lexists(f"{spool}/quarantine/{bad.id}.1"))
         assert read(reason).strip()
-        assert task("after").get(20) == "after"
+        assert task("after").get(60) == "after"
 
 
 def test_call_of_another_spool_is_quarantined(app, spool, spool_roots):
@@ -245,7 +245,7 @@ def test_call_of_another_spool_is_quarantined(app, spool, spool_roots):
     rewrite(pending_file(spool, bad), read(foreign))
     other.close()
     with working(app), pytest.raises(InvocationCorruptError):
-        bad.get(10)
+        bad.get(60)
 
 
 def test_bad_call_of_a_group_harms_no_other_member(app, spool):
@@ -255,7 +255,7 @@ def test_bad_call_of_a_group_harms_no_other_member(app, spool):
         with pytest.raises(InvocationCorruptError) as caught:
             _ = group.results
         assert any("item 3 " in note for note in caught.value.__notes__)
-        assert [group[index].get(20) for index in (0, 1, 2, 4, 5)] == [0, 1, 2, 4, 5]
+        assert [group[index].get(60) for index in (0, 1, 2, 4, 5)] == [0, 1, 2, 4, 5]
 
 
 @pytest.mark.parametrize("name", ["README", "core.1234", "abcdefghij-1", "x.y.z", ".hidden", "ä"])
@@ -265,12 +265,12 @@ def test_foreign_name_in_a_slot_is_quarantined(app, spool, name):
     foreign = os.path.join(os.path.dirname(pending_file(spool, invocation)), name)
     rewrite(foreign, b"not ours")
     with working(app):
-        assert invocation.get(20) == "value"
+        assert invocation.get(60) == "value"
         wait_until(lambda: os.path.exists(f"{spool}/quarantine/{name}"))
         assert os.path.exists(f"{spool}/quarantine/{name}.reason")
         assert read(f"{spool}/quarantine/{name}") == b"not ours"
         assert not os.path.exists(foreign)
-        assert task("after").get(20) == "after"
+        assert task("after").get(60) == "after"
 
 
 def test_foreign_folder_in_a_slot_is_quarantined(app, spool):
@@ -278,9 +278,9 @@ def test_foreign_folder_in_a_slot_is_quarantined(app, spool):
     invocation = task("value")
     os.mkdir(os.path.join(os.path.dirname(pending_file(spool, invocation)), "somebody"))
     with working(app):
-        assert invocation.get(20) == "value"
+        assert invocation.get(60) == "value"
         wait_until(lambda: os.path.exists(f"{spool}/quarantine/somebody.reason"))
-        assert task("after").get(20) == "after"
+        assert task("after").get(60) == "after"
 
 
 def test_foreign_things_elsewhere_in_pending_do_no_harm(app, spool):
@@ -291,8 +291,8 @@ def test_foreign_things_elsewhere_in_pending_do_no_harm(app, spool):
     rewrite(f"{queue}/notes", b"")
     os.mkdir(f"{queue}/folder")
     with working(app):
-        assert invocation.get(5) == "value"
-        assert task("after").get(20) == "after"
+        assert invocation.get(60) == "value"
+        assert task("after").get(60) == "after"
 
 
 def newer(path):
@@ -316,7 +316,7 @@ def test_call_of_a_newer_format_is_left_alone(app, spool, caplog):
     with working(app):
         wait_until(told)
         for number in range(20):
-            assert task(number).get(20) == number
+            assert task(number).get(60) == number
         wait_until(lambda: of_newer.status is State.PENDING)
         with pytest.raises(TimeoutError):
             of_newer.get(1.2)  # longer than a worker remembers a listing
@@ -331,7 +331,7 @@ def test_a_call_whose_version_is_damaged_is_reported_like_other_damage(app, spoo
     damaged = app.task(sample.echo)("damaged")
     newer(pending_file(spool, damaged))
     with working(app), pytest.raises(InvocationCorruptError, match=r"its format is not that of"):
-        damaged.get(20)
+        damaged.get(60)
     assert len(list(files_under(f"{spool}/quarantine"))) == 2
 
 
@@ -342,9 +342,9 @@ def test_an_outcome_whose_version_is_damaged_is_reported_like_other_damage(app, 
     path = app.store.layout.done(invocation.id)
     rewrite(path, read(path).replace(b"fsqueue 1 outcome", b"fsqueue 3 outcome", 1))
     with pytest.raises(EnvelopeError, match=r"its format is not that of"):
-        invocation.get(20)
+        invocation.get(60)
     with pytest.raises(EnvelopeError, match=r"its format is not that of"):
-        app.invocation(invocation.id).get(20)
+        app.invocation(invocation.id).get(60)
 
 
 def test_spool_of_another_format(app, spool):
@@ -379,5 +379,5 @@ def test_damaged_outcome_is_an_error_of_its_call(app, spool):
         wait_until(invocation.done)
         truncated(f"{spool}/done/{invocation.id.partition('-')[0]}/{invocation.id}", None)
         with pytest.raises(SpoolError, match="truncated or damaged"):
-            invocation.get(10)
-        assert other.get(20) == "other"
+            invocation.get(60)
+        assert other.get(60) == "other"

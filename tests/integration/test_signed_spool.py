@@ -96,9 +96,9 @@ def test_a_forged_call_is_refused_and_not_run(app, make_key, mark, key_of, messa
     rewrite(path, forged(read(path), Call, payload, key_of(make_key)))
     with working(app):
         with pytest.raises(InvocationCorruptError, match=message) as caught:
-            invocation.get(20)
+            invocation.get(60)
         assert f"quarantine/{invocation.id}.1" in str(caught.value)
-        assert task("after").get(20) == "after"
+        assert task("after").get(60) == "after"
 
 
 def signed_elsewhere(app, make_app, spool, spool_roots):
@@ -120,9 +120,9 @@ def test_a_call_replayed_from_another_spool_of_the_same_key(
         rewrite(os.path.join(os.path.dirname(path), f"{name}.1"), data)
     with working(app):
         with pytest.raises(InvocationCorruptError, match="belongs to another spool"):
-            invocation.get(20)
+            invocation.get(60)
         wait_until(lambda: app.store.outcomes.exists(foreign.id))
-        assert app.task(sample.echo)("after").get(20) == "after"
+        assert app.task(sample.echo)("after").get(60) == "after"
     foreign.abandon()
 
 
@@ -132,8 +132,8 @@ def test_a_call_under_the_name_of_another(app, mark):
     rewrite(pending_file(app, first.id), read(pending_file(app, second.id)))
     with working(app):
         with pytest.raises(InvocationCorruptError, match=f"holds another invocation .{second.id}"):
-            first.get(20)
-        assert second.get(20) == "second"
+            first.get(60)
+        assert second.get(60) == "second"
 
 
 @pytest.mark.parametrize("name", ["4", "99", "5r1"])
@@ -143,7 +143,7 @@ def test_a_call_renamed_to_an_attempt_that_it_cannot_have(app, name):
     path = pending_file(app, invocation.id)
     os.rename(path, f"{path[:-2]}.{name}")
     with working(app), pytest.raises(InvocationCorruptError, match="attempted more than 3"):
-        invocation.get(20)
+        invocation.get(60)
 
 
 @pytest.mark.parametrize("name", ["0", "01", "1r1", "-1", "1.1"])
@@ -153,7 +153,7 @@ def test_a_call_renamed_to_an_attempt_that_is_none(app, name):
     os.rename(path, f"{path[:-2]}.{name}")
     with working(app):
         wait_until(lambda: os.listdir(app.store.layout.quarantine_folder))
-        assert app.task(sample.echo)("after").get(20) == "after"
+        assert app.task(sample.echo)("after").get(60) == "after"
     assert not app.store.outcomes.exists(invocation.id)
 
 
@@ -165,7 +165,7 @@ def test_an_outcome_presented_as_a_call(app, mark):
     invocation = task("value")
     rewrite(pending_file(app, invocation.id), read(app.store.layout.done(done.id)))
     with working(app), pytest.raises(InvocationCorruptError, match="holds a 'outcome'"):
-        invocation.get(20)
+        invocation.get(60)
 
 
 # -- outcomes -----------------------------------------------------------------------------------
@@ -175,7 +175,7 @@ def test_a_call_presented_as_an_outcome(app, mark):
     invocation = app.task(sample.echo)("value")
     os.rename(pending_file(app, invocation.id), app.store.layout.done(invocation.id))
     with pytest.raises(EnvelopeError, match="holds a 'call', not a 'outcome'"):
-        invocation.get(20)
+        invocation.get(60)
 
 
 @pytest.mark.parametrize("signed", [False, True])
@@ -190,8 +190,8 @@ def test_a_forged_outcome_is_refused_and_not_unpickled(app, make_key, mark, sign
         message = "signed with another key" if signed else "is not signed"
         for _ in range(2):
             with pytest.raises(EnvelopeError, match=message):
-                invocation.get(20)
-        assert task("after").get(20) == "after"
+                invocation.get(60)
+        assert task("after").get(60) == "after"
     assert os.path.exists(app.store.layout.quarantined(invocation.id))
 
 
@@ -211,7 +211,7 @@ def test_an_outcome_for_another_invocation_or_client_or_spool(
     for invocation, source, store in zip(mine, sources, stores, strict=True):
         rewrite(app.store.layout.done(invocation.id), read(store.layout.done(source.id)))
         with pytest.raises(EnvelopeError, match="the outcome of another invocation"):
-            invocation.get(20)
+            invocation.get(60)
 
 
 def test_a_forged_outcome_that_is_there_first(app, gate, mark, caplog):
@@ -230,7 +230,7 @@ def test_a_forged_outcome_that_is_there_first(app, gate, mark, caplog):
         said = f"{invocation.id}.1 has ended, but its call had an outcome already"
         wait_until(lambda: said in caplog.text)
         with pytest.raises(EnvelopeError, match="does not begin like a file of fsqueue"):
-            invocation.get(20)
+            invocation.get(60)
 
 
 def test_a_caller_that_is_waiting_hears_of_a_forged_outcome_at_once(app, gate, mark):
@@ -241,7 +241,7 @@ def test_a_caller_that_is_waiting_hears_of_a_forged_outcome_at_once(app, gate, m
         rewrite(f"{app.store.layout.tmp_folder}/forged", b"garbage of an attacker")
         os.rename(f"{app.store.layout.tmp_folder}/forged", app.store.layout.done(invocation.id))
         with pytest.raises(EnvelopeError, match=re.escape("make the call again")):
-            invocation.get(20)
+            invocation.get(60)
         opened.set()
 
 
@@ -253,7 +253,7 @@ def test_what_is_common_to_a_fan_out_is_signed_too(app, mark):
     for digest in (name, unsigned):
         rewrite(app.store.layout.blob(digest), b"".join(chunks))
     with working(app), pytest.raises(InvocationCorruptError, match="is not signed"):
-        group.get(timeout=20)
+        group.get(timeout=60)
 
 
 # -- the spool's own record ---------------------------------------------------------------------
@@ -289,7 +289,7 @@ def test_a_key_cannot_prevent_that_a_call_is_removed_or_held_back(app):
                 invocation.get(0.1)
         os.makedirs(os.path.dirname(path), exist_ok=True)
         os.rename(hidden, path)
-        assert held.get(20) == "held"
+        assert held.get(60) == "held"
 
 
 def test_a_key_cannot_prevent_that_a_call_is_replayed_under_its_own_name(app, tmp_path, gate):
@@ -300,11 +300,11 @@ def test_a_key_cannot_prevent_that_a_call_is_replayed_under_its_own_name(app, tm
     path = pending_file(app, invocation.id)
     data = read(path)
     with working(app):
-        assert invocation.get(20) == "ran"
+        assert invocation.get(60) == "ran"
         os.makedirs(os.path.dirname(path), exist_ok=True)
         rewrite(path, data)
         wait_until(lambda: runs.read_text() == "ran\nran\n")
-        assert invocation.get(20) == "ran"
+        assert invocation.get(60) == "ran"
 
 
 def test_a_key_cannot_prevent_that_deaths_are_made_up_within_the_limit(app):
@@ -313,7 +313,7 @@ def test_a_key_cannot_prevent_that_deaths_are_made_up_within_the_limit(app):
     path = pending_file(app, invocation.id)
     os.rename(path, f"{path[:-2]}.3")
     with working(app):
-        assert invocation.get(20) == "value"
+        assert invocation.get(60) == "value"
 
 
 def test_a_key_cannot_prevent_that_a_call_is_made_to_fail(app):
@@ -322,7 +322,7 @@ def test_a_key_cannot_prevent_that_a_call_is_made_to_fail(app):
     rewrite(f"{pending_file(app, invocation.id)[:-2]}.2", b"garbage")
     os.unlink(pending_file(app, invocation.id))
     with working(app), pytest.raises(InvocationCorruptError):
-        invocation.get(20)
+        invocation.get(60)
 
 
 def test_a_key_cannot_prevent_reading(app):

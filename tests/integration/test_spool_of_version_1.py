@@ -102,7 +102,7 @@ class OldSpool:
         return json.loads(done.stdout)
 
     def get(self, name):
-        return self.app.invocation(self.calls[name]).get(timeout=20)
+        return self.app.invocation(self.calls[name]).get(timeout=60)
 
 
 def unpack(root):
@@ -195,9 +195,9 @@ def test_a_worker_finishes_it_and_a_caller_collects_it(old):
             wait_until(lambda: len(old.command(*named)["calls"]) == FIRED[task], what=task)  # noqa: B023
         # A result that is cached stands for that of a new call, and a new call can join none
         # that has ended.
-        assert old.tasks.add_cached(5, 6).get(timeout=20) == 11
+        assert old.tasks.add_cached(5, 6).get(timeout=60) == 11
         assert sum(each["calls"] for each in cached_runs(old)) == 1
-        assert old.tasks.add_once(50).get(timeout=20) == 51
+        assert old.tasks.add_once(50).get(timeout=60) == 51
         assert old.app.invocation(old.calls["delayed"]).cancel()
     old.app.close()
     leave_clean(old)

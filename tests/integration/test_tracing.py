@@ -27,12 +27,12 @@ provider.add_span_processor(SimpleSpanProcessor(exporter))
 trace.set_tracer_provider(provider)
 {COMMON}
 def outer(number):
-    return app.task(sample_tasks.add)(number).get(timeout=20)
+    return app.task(sample_tasks.add)(number).get(timeout=60)
 outer.__module__ = "shop"
 with trace.get_tracer("test").start_as_current_span("request"), working(app):
-    assert app.task(outer)(1).get(timeout=20) == 2
+    assert app.task(outer)(1).get(timeout=60) == 2
     try:
-        app.task(sample_tasks.fail_before)(sys.argv[1] + "/tmp/ran", 9).get(timeout=20)
+        app.task(sample_tasks.fail_before)(sys.argv[1] + "/tmp/ran", 9).get(timeout=60)
     except ConnectionError:
         pass
 app.close()
@@ -45,7 +45,7 @@ print(json.dumps([
 UNTRACED = f"""
 {COMMON}
 with working(app):
-    assert app.task(sample_tasks.add)(1).get(timeout=20) == 2
+    assert app.task(sample_tasks.add)(1).get(timeout=60) == 2
 app.close()
 print(json.dumps([name for name in sys.modules if name.startswith("opentelemetry")]))
 """
@@ -58,7 +58,7 @@ def run(spool):
             [sys.executable, "-c", program, spool, *[each for each in sys.path if each]],
             capture_output=True,
             text=True,
-            timeout=50,
+            timeout=60,
             check=False,
         )
         assert done.returncode == 0, done.stderr

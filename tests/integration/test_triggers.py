@@ -37,7 +37,7 @@ def quiet(): ...
 
 
 def behind(name):
-    return sample_tasks.gates[name].wait(20)
+    return sample_tasks.gates[name].wait(60)
 
 
 def source(value):
@@ -209,7 +209,7 @@ def test_a_retry_is_no_end(make_app):
     app.task(triggers=triggers.on_status(task, arguments=result_of))(note)
     with working(app):
         call = task()
-        assert call.get(20) == "done"
+        assert call.get(60) == "done"
         assert settled(app) == [(call.id, "succeeded", "done")]
 
 
@@ -222,7 +222,7 @@ def test_a_predicate_that_fails_does_not_hurt_the_call(make_app, caplog, predica
     app.task(triggers=triggers.on_event("e", lambda _: predicate(1)))(fussy)
     with working(app):
         app.emit("e", sys.exit)
-        assert task(1).get(20) == 1
+        assert task(1).get(60) == 1
         assert settled(app) == []
     assert "it does not fire" in caplog.text
 
@@ -361,7 +361,7 @@ def test_an_application_without_triggers_has_no_thread_for_them(make_app):
     app.task(note)
     app.task(triggers=triggers.on_result("integration.test_triggers.note", 3))(quiet)
     with working(app):
-        app.tasks["integration.test_triggers.note"]().get(20)
+        app.tasks["integration.test_triggers.note"]().get(60)
         assert [each for each in threading.enumerate() if each.name == "fsqueue-triggers"] == []
         late = app.task(triggers=triggers.on_event("late"))(fussy)
         wait_until(

@@ -83,5 +83,5 @@ def test_an_open_file_is_refused_as_argument_and_as_result(app):
             app.task(sample.echo)(file)
         for wrapped in (False, True):
             with pytest.raises(SerializationError, match=r"the result of .*an open file"):
-                opened(sample.__file__, wrapped).get(20)
-        assert opened(os.devnull, None).get(20) == os.devnull
+                opened(sample.__file__, wrapped).get(60)
+        assert opened(os.devnull, None).get(60) == os.devnull

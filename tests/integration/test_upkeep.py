@@ -29,7 +29,7 @@ class Slow(FaultyFilesystem):
     def rmdir(self, path: str) -> bool:
         if path.endswith("/ghost"):
             self.asked.set()
-            assert self.answer.wait(20)
+            assert self.answer.wait(60)
         return super().rmdir(path)
 
 

@@ -50,7 +50,7 @@ def shared(name, gate=""):
     if name == "leaf":
         return current_invocation().id
     current_invocation().progress(0, 1)  # it has its place
-    gates[gate].wait(20)
+    gates[gate].wait(60)
     between = shares("leaf")
     wait_until(lambda: between.status is State.RUNNING)
     return between.result

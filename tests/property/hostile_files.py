@@ -229,7 +229,7 @@ class Case:
 @contextlib.contextmanager
 def pending(app: FSQueue, mark: str, trap: type[Trap] = Trap) -> Iterator[Case]:
     invocation = app.task(echo)(trap(mark))
-    yield Case(pending_file(app, invocation.id), lambda: invocation.get(20))
+    yield Case(pending_file(app, invocation.id), lambda: invocation.get(60))
 
 
 @contextlib.contextmanager
@@ -240,7 +240,7 @@ def running_at_a_dead_worker(app: FSQueue, mark: str) -> Iterator[Case]:
     write_record(app, DEAD)
     path = f"{folder}/{invocation.id}.1"
     os.rename(pending_file(app, invocation.id), path)
-    yield Case(path, lambda: invocation.get(20))
+    yield Case(path, lambda: invocation.get(60))
     wait_until(lambda: not os.path.exists(folder), what="the dead worker is removed")
 
 
@@ -271,7 +271,7 @@ def finished(app: FSQueue, mark: str, body: Callable[[str], Trap] = set_trap):
 @contextlib.contextmanager
 def done(app: FSQueue, mark: str, body: Callable[[str], Trap] = set_trap) -> Iterator[Case]:
     invocation = finished(app, mark, body)
-    yield Case(app.store.layout.done(invocation.id), lambda: invocation.get(20))
+    yield Case(app.store.layout.done(invocation.id), lambda: invocation.get(60))
 
 
 @contextlib.contextmanager
@@ -279,7 +279,7 @@ def kept(app: FSQueue, mark: str) -> Iterator[Case]:
     invocation = finished(app, mark)
     app.store.outcomes.collect(invocation.id, keep=True)
     again = app.invocation(invocation.id)
-    yield Case(app.store.layout.kept(invocation.id), lambda: again.get(20))
+    yield Case(app.store.layout.kept(invocation.id), lambda: again.get(60))
 
 
 @contextlib.contextmanager
@@ -287,7 +287,7 @@ def blob(app: FSQueue, mark: str, trap: type[Trap] = Trap) -> Iterator[Case]:
     common = {"value": ["x" * 100_000, trap(mark)]}
     (member,) = app.task(echo).parallelize([()], common_args=common)
     (name,) = os.listdir(app.store.layout.blobs_folder)
-    yield Case(app.store.layout.blob(name), lambda: member.get(20))
+    yield Case(app.store.layout.blob(name), lambda: member.get(60))
 
 
 def large_pending(app: FSQueue, mark: str) -> AbstractContextManager[Case]:

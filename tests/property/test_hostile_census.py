@@ -65,4 +65,4 @@ def test_a_large_call_can_be_looked_at(app):
     invocation = app.task(echo)(value)
     assert call_details(app.store, invocation.id).arguments.buffers == [value]
     with working(app):
-        assert invocation.get(20) == value
+        assert invocation.get(60) == value

@@ -88,7 +88,7 @@ def test_a_spoiled_file_is_a_clear_error_and_harms_nobody(app, kind, spoil, outs
         spoil(case.path, outside)
         with working(app):
             error = raised(case.ask)
-            assert app.task(echo)("after").get(20) == "after"
+            assert app.task(echo)("after").get(60) == "after"
     assert type(error) is ERRORS[kind]
     assert case.path in str(error) or os.path.basename(case.path) in str(error)
     assert SECRET not in str(error) + caplog.text + "".join(reasons(app))
@@ -112,7 +112,7 @@ def test_an_outcome_that_is_spoiled_is_the_same_error_for_everybody_and_again(
         first = raised(case.ask)
         assert str(raised(case.ask)) == str(first)
         again = app.invocation(os.path.basename(case.path))
-        assert str(raised(lambda: again.get(5))) == str(first)
+        assert str(raised(lambda: again.get(60))) == str(first)
         assert again.status.finished
 
 
@@ -154,8 +154,8 @@ def damage_in_bulk(app, mark, damages) -> None:
     with working(app):
         for call in calls:
             with pytest.raises(InvocationCorruptError, match=call.id):
-                call.get(20)
-        assert task("after").get(20) == "after"
+                call.get(60)
+        assert task("after").get(60) == "after"
     assert len(reasons(app)) == len(calls)
 
 
@@ -201,7 +201,7 @@ def test_every_truncation_and_every_bit_of_a_call_and_of_an_outcome(app, key, st
             with pytest.raises((EnvelopeError, SpoolVersionError)):
                 look()
         rewrite(path, whole)
-    assert invocation.get(5) == "value"
+    assert invocation.get(60) == "value"
 
 
 @pytest.mark.parametrize("upgraded", [False, True])
@@ -254,7 +254,7 @@ def test_a_call_of_another_version_at_a_dead_worker_is_left_alone_and_told_of_on
         stamp = app.store.layout.upkeep_stamp
         wait_until(lambda: os.path.exists(stamp))
         for number in range(30):
-            assert task(number).get(20) == number
+            assert task(number).get(60) == number
     assert told() == 1
     assert read(path) == data
     os.unlink(path)
@@ -280,7 +280,7 @@ def test_a_large_value_there_and_back(app):
     with working(app):
         assert app.direct_task(echo)(value) == value
         group = app.task(echo).parallelize([()], common_args={"value": value})
-        assert group.get(timeout=20) == [value]
+        assert group.get(timeout=60) == [value]
 
 
 def test_damage_to_a_large_file_is_found(app, mark, outside):
@@ -290,7 +290,7 @@ def test_damage_to_a_large_file_is_found(app, mark, outside):
         file.seek(2 << 20)
         file.write(b"!")
     with working(app), pytest.raises(InvocationCorruptError, match="digest"):
-        invocation.get(20)
+        invocation.get(60)
 
 
 @pytest.mark.parametrize("spoil", SOME, ids=named)
@@ -307,6 +307,6 @@ def test_a_member_of_a_batch_tells_of_its_whole_file(app, spoil, outside, mark):
 
 def _corrupt_as_spool_error(member) -> None:
     try:
-        member.get(20)
+        member.get(60)
     except InvocationCorruptError as error:
         raise SpoolError(str(error)) from error

@@ -69,7 +69,7 @@ def test_something_else_in_the_place_of_a_folder(app, outside, spoil, place):
     spoil(path, outside)
     assert read_stats(store, 3600.0).calls == 0
     with working(app):
-        assert app.task(echo)("value").get(20) == "value"
+        assert app.task(echo)("value").get(60) == "value"
     assert outside.is_untouched()
     expire(store, result_ttl=3600.0, journal_ttl=0.0)
     assert outside.is_untouched()

@@ -93,9 +93,9 @@ def test_foreign_names_among_the_pending_calls(app):
     folder = os.path.dirname(pending_file(app, invocation.id))
     put_all(folder)
     with working(app):
-        assert invocation.get(20) == "value"
+        assert invocation.get(60) == "value"
         wait_until(lambda: os.listdir(folder) == [NFS_REMOVED])
-        assert task("after").get(20) == "after"
+        assert task("after").get(60) == "after"
     assert_all_are_set_aside(app)
     os.unlink(f"{folder}/{NFS_REMOVED}")
 
@@ -107,7 +107,7 @@ def test_foreign_names_at_a_dead_worker(app):
     write_record(app, "dead-1-aaaaaa")
     with working(app):
         wait_until(lambda: os.listdir(folder) == [NFS_REMOVED])
-        assert app.task(echo)("after").get(20) == "after"
+        assert app.task(echo)("after").get(60) == "after"
         os.unlink(f"{folder}/{NFS_REMOVED}")
         wait_until(lambda: not os.path.exists(folder))
     assert_all_are_set_aside(app)
@@ -140,8 +140,8 @@ def test_foreign_names_everywhere_else_are_left_alone(app):
         put_all(place)
         os.mkdir(f"{place}/lost+found")
     with working(app):
-        assert invocation.get(20) == "value"  # nothing but its folder tells of the dead worker
-        assert app.task(echo)("after").get(20) == "after"
+        assert invocation.get(60) == "value"  # nothing but its folder tells of the dead worker
+        assert app.task(echo)("after").get(60) == "after"
         expire(store, result_ttl=3600.0)
     for place in places:
         assert set(os.listdir(place)) >= {*FOREIGN, NFS_REMOVED, "lost+found"}
@@ -159,7 +159,7 @@ def test_two_of_one_name_are_both_kept(app):
         for name in names:
             rewrite(f"{os.path.dirname(pending_file(app, invocation.id))}/{name}", b"not ours")
         with working(app):
-            assert invocation.get(20) == "value"
+            assert invocation.get(60) == "value"
             wait_until(lambda: not any(name in names for name in pending_names(app)))
     found = quarantined(app)
     assert sum(text == "not ours" for text in found.values()) == 6
@@ -199,10 +199,10 @@ def test_a_call_that_cannot_be_claimed_holds_up_no_other(app, caplog):
     fs.inject(Fault.fail(errno.EACCES, at=None, verb="rename", path=old))
     with working(app):
         for number in range(20):
-            assert task(number).get(20) == number
+            assert task(number).get(60) == number
         assert not stuck.done()
         fs.inject()
-        assert stuck.get(20) == "stuck"
+        assert stuck.get(60) == "stuck"
 
 
 # -- folders that are none ------------------------------------------------------------------------
@@ -244,9 +244,9 @@ def test_a_slot_that_is_none_is_set_aside_and_not_followed(app, outside, kind):
     slot = f"{app.store.layout.queue('t.default')}/0.0000000000000"
     put_in_place(kind, slot, outside)
     with working(app):
-        assert invocation.get(20) == "value"
+        assert invocation.get(60) == "value"
         wait_until(lambda: not os.path.lexists(slot))
-        assert task("after").get(20) == "after"
+        assert task("after").get(60) == "after"
     place = app.store.layout.quarantined("0.0000000000000")
     assert os.path.lexists(place)
     assert "stands where a folder" in read(f"{place}.reason").decode()
@@ -262,7 +262,7 @@ def test_a_call_for_a_slot_that_is_none_is_not_lost(app, outside, kind):
     put_in_place(kind, os.path.dirname(path), outside)
     assert app.store.files.move(held, path)
     with working(app):
-        assert invocation.get(20) == "value"
+        assert invocation.get(60) == "value"
 
 
 @pytest.mark.parametrize("kind", ["file", "link to a folder", "link to nothing"])
@@ -272,10 +272,10 @@ def test_running_at_a_worker_whose_folder_is_a_link(app, outside, kind):
     write_record(app, "dead-1-aaaaaa")
     with working(app):
         for number in range(10):
-            assert app.task(echo)(number).get(20) == number
+            assert app.task(echo)(number).get(60) == number
         stamp = layout.upkeep_stamp
         wait_until(lambda: os.path.exists(stamp))
-        wait_until(lambda: app.task(echo)("again").get(20) == "again")
+        wait_until(lambda: app.task(echo)("again").get(60) == "again")
     os.unlink(layout.running("dead-1-aaaaaa"))
     os.unlink(layout.worker_record("dead-1-aaaaaa"))
 
@@ -297,10 +297,10 @@ def test_a_worker_mends_a_mailbox_that_is_none(app, outside, kind):
     with working(app):
         # Its caller may see the mailbox before the worker has mended it.
         with contextlib.suppress(SpoolError):
-            assert invocation.get(20) == "value"
+            assert invocation.get(60) == "value"
         assert wait_until(lambda: os.path.isdir(mailbox) and not os.path.islink(mailbox))
-        assert app.task(echo)("after").get(20) == "after"
-        assert invocation.get(20) == "value"
+        assert app.task(echo)("after").get(60) == "after"
+        assert invocation.get(60) == "value"
     assert (
         "stands where"
         in read(app.store.layout.quarantine_reason(os.path.basename(mailbox))).decode()
@@ -316,12 +316,12 @@ async def test_a_mailbox_that_is_a_link_ends_the_wait_with_an_error(app):
     os.symlink(elsewhere, mailbox)
     with working(app):
         with pytest.raises(SpoolError, match=re.escape(mailbox)):
-            first.get(20)
+            first.get(60)
         with pytest.raises(SpoolError, match="make the calls again"):
             await second.async_result()
         app.store.fs.unlink(mailbox)
         os.mkdir(mailbox)
-        assert app.task(echo)("after").get(20) == "after"
+        assert app.task(echo)("after").get(60) == "after"
 
 
 @pytest.mark.leaves_strays
@@ -342,10 +342,10 @@ def test_a_mailbox_of_directories_is_collected_without_following(app, outside):
     invocation = app.task(echo)("value")
     os.symlink(outside.secret, app.store.layout.done(invocation.id))
     with pytest.raises(EnvelopeError, match="not a regular file"):
-        invocation.get(20)
+        invocation.get(60)
     invocation.abandon()
     with working(app):
-        assert app.task(echo)("after").get(20) == "after"
+        assert app.task(echo)("after").get(60) == "after"
 
 
 # -- messages -------------------------------------------------------------------------------------
@@ -359,5 +359,5 @@ def test_what_cannot_be_listed_is_told_once(app, caplog):
     caplog.set_level(logging.WARNING)
     with working(app):
         for number in range(20):
-            assert task(number).get(20) == number
+            assert task(number).get(60) == number
     assert sum(closed in each.getMessage() for each in caplog.records) == 1

@@ -79,7 +79,7 @@ def test_a_hostile_worker_keeps_nobody_from_reaping_a_dead_one(app, outside, cap
     observer.dead_here()
     assert reap(app.store, DEAD, "silent") == 1
     with working(app):
-        assert invocation.get(20) == "value"
+        assert invocation.get(60) == "value"
     assert SECRET not in caplog.text
     assert "Traceback" not in caplog.text
     for path in [*paths.values(), layout.worker_lock(DEAD)]:
@@ -99,9 +99,9 @@ def test_stamps_and_bells_that_are_none(app, outside, which, spoil):
     }[which]
     spoil_or_make(path, spoil, outside)
     with working(app):
-        assert first.get(20) == "value"
+        assert first.get(60) == "value"
         for number in range(5):
-            assert task(number).get(20) == number
+            assert task(number).get(60) == number
     remove(path)
 
 
@@ -245,7 +245,7 @@ for path in (layout.worker_record("hostile-1-aaaaaa"), layout.worker_beat("hosti
     os.close(os.open(path, os.O_CREAT, 0))
 with working(app):
     try:
-        bad.get(20)
+        bad.get(60)
     except InvocationCorruptError as error:
         print("call:", error)
     damaged = task("value")
@@ -253,12 +253,12 @@ with working(app):
         pass
     os.chmod(layout.done(damaged.id), 0)
     try:
-        damaged.get(20)
+        damaged.get(60)
     except PermissionError as error:
         print("outcome:", error)
     os.chmod(layout.done(damaged.id), 0o600)
-    assert damaged.get(20) == "value"  # it was not damaged
-    assert task("after").get(20) == "after"
+    assert damaged.get(60) == "value"  # it was not damaged
+    assert task("after").get(60) == "after"
 observer = Observer(app.store, heartbeat=0.01, lease=0.02)
 observer.discover()
 while "hostile-1-aaaaaa" not in observer.dead_elsewhere():
@@ -294,7 +294,7 @@ def test_what_may_not_be_read(spool):
         os.path.dirname(__file__),
         tests,
     ]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=50, check=False)
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert result.returncode == 0, result.stderr
     call, outcome, record = result.stdout.splitlines()
     assert call.startswith("call:")
@@ -315,6 +315,6 @@ def test_a_socket_of_a_living_process_in_the_place_of_a_call(app):
         listener.listen()
         listener.setblocking(False)
         with working(app), pytest.raises(InvocationCorruptError, match="not a regular file"):
-            invocation.get(20)
+            invocation.get(60)
         with pytest.raises(BlockingIOError):
             listener.accept()

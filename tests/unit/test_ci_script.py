@@ -23,7 +23,7 @@ def test_what_it_does_not_know_is_refused_before_anything_is_done(arguments, tmp
 
 
 def test_a_shell_can_read_it():
-    done = subprocess.run(["bash", "-n", SCRIPT], capture_output=True, timeout=30, check=False)
+    done = subprocess.run(["bash", "-n", SCRIPT], capture_output=True, timeout=60, check=False)
     assert (done.returncode, done.stderr) == (0, b"")
 
 
@@ -67,7 +67,7 @@ class Checkout:
             [self.folder / ".ci" / "run", *arguments],
             capture_output=True,
             text=True,
-            timeout=50,
+            timeout=60,
             check=False,
             env=env,
         )

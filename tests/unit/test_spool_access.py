@@ -106,7 +106,7 @@ def test_modes_whatever_the_umask(root, umask, group, file_mode, folder_mode):
         "here.use(open_store(sys.argv[3], Filesystem(group=eval(sys.argv[4]))))"
     )
     command = [sys.executable, "-c", code, os.path.dirname(__file__), str(umask), str(root)]
-    subprocess.run([*command, str(group)], check=True, timeout=30)
+    subprocess.run([*command, str(group)], check=True, timeout=60)
     found = modes(root)
     assert {"tmp/file", "bell/touched", "clients/locked.lock", "spool.json"} <= found.keys()
     wanted = {

@@ -13,7 +13,7 @@ from fsqueue.testing import Fault, FaultyFilesystem
 pytestmark = pytest.mark.concurrent
 
 ME, OTHER = "client0001", "client0002"
-PATIENCE = 10
+PATIENCE = 60
 
 
 class Waiting:

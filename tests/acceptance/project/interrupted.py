@@ -23,7 +23,7 @@ import time
 import echo
 import tasks
 
-PATIENCE = 30
+PATIENCE = 90
 BURST = 25
 # Pools keep idle threads, so the number of threads may grow by a few, but not with each burst.
 FEW = 8

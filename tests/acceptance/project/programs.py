@@ -36,7 +36,7 @@ def _break():
 _break()
 app = FSQueue("programs")
 
-_LONG = 300
+_LONG = 600.0
 
 
 def _linger(folder):

@@ -17,7 +17,7 @@ from fsqueue import FSQueue, current_invocation
 
 app = FSQueue("acceptance")  # its root comes from FSQUEUE__ROOT
 
-_LONGEST_HOLD = 40.0
+_LONGEST_HOLD = 120.0
 _LOOK = 0.01
 
 
