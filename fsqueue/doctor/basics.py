@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from fsqueue.doctor.findings import Finding, Verdict
 from fsqueue.errors import SpoolError
 from fsqueue.spool.disk.access import check_root
-from fsqueue.spool.disk.filesystem import Filesystem, links_unsupported
+from fsqueue.spool.disk.filesystem import Filesystem
+from fsqueue.spool.disk.syscalls import links_unsupported
 from fsqueue.spool.format.names import AttemptName, Slot, new_token
 
 if TYPE_CHECKING:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from fsqueue.spool.disk.filesystem import Filesystem
+from fsqueue.spool.disk.ownership import Ownership
 from fsqueue.spool.format.names import new_token
 
 if TYPE_CHECKING:
@@ -23,6 +24,15 @@ FOLDER = "doctor"
 _LEFT_BEHIND = 3600.0
 _ROUNDS = 50
 _PAUSE = 0.1
+
+
+class _LenientOwnership(Ownership):
+    """Leaves files as they are where modes or groups cannot be set, which a probe reports."""
+
+    def fit(self, made: int | str, mode: int) -> None:
+        """Set the mode and the group of a new file or folder, if possible."""
+        with contextlib.suppress(OSError):
+            super().fit(made, mode)
 
 
 @dataclass(slots=True)
@@ -45,7 +55,7 @@ class LenientFilesystem(Filesystem):
 
     def __init__(self, *, group: int | None = None, stop: Stop | None = None) -> None:
         # Treats every filesystem as a remote one: see `Workspace`.
-        super().__init__(remote=True, group=group)
+        super().__init__(remote=True, group=group, ownership=_LenientOwnership)
         self._stop = stop or Stop()
 
     def _call(self, verb: str, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -55,10 +65,6 @@ class LenientFilesystem(Filesystem):
             self._stop.wanted = False
             raise KeyboardInterrupt
         return super()._call(verb, function, *args, **kwargs)
-
-    def _fit(self, made: int | str, mode: int) -> None:
-        with contextlib.suppress(OSError):
-            super()._fit(made, mode)
 
 
 @dataclass(frozen=True, slots=True)

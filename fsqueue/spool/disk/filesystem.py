@@ -14,14 +14,17 @@ import time
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from fsqueue.environment.streams import open_closed_streams
+from fsqueue.spool.disk.ownership import Ownership
 from fsqueue.spool.disk.syscalls import (
     NO_FILE,
+    disk_space,
     list_folder,
     mtime,
     open_growing,
     read_part,
     read_pieces,
     read_regular,
+    recall_delegation,
     sync_folder,
     take_lock,
     write_all,
@@ -38,19 +41,12 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_OWN_FILE, _OWN_FOLDER = 0o600, 0o700
-# Set-group-ID: files made in such a folder belong to the folder's group.
-_GROUP_FILE, _GROUP_FOLDER = 0o660, 0o2770
-
 # An NFS client renames a file to such a name if it is removed while a process has it open, and
 # removes it later by itself (nfs_sillyrename in the kernel's fs/nfs/dir.c).
 _STILL_OPEN = ".nfs"
 
 # Each try makes a folder that another process removes again at once: rare even once.
 _TRIES = 100
-
-# Errors of filesystems without hard links.
-_NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
 
 # A path does not lead anywhere: a folder on it is missing, a file, or a link to itself.
 _NOT_THERE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
@@ -61,11 +57,6 @@ _NOTHING_TO_SETTLE = frozenset({errno.ENOENT, errno.EINVAL, errno.ENOSYS, errno.
 _TICKS = (0.0, 0.02, 0.05, 0.1)
 
 
-def links_unsupported(error: OSError) -> bool:
-    """Whether a `link` failed because this filesystem has no hard links."""
-    return error.errno in _NO_LINKS
-
-
 class Filesystem:
     """Operations on files. They raise the `OSError` of the system call.
 
@@ -73,15 +64,20 @@ class Filesystem:
         remote: the spool is on a network filesystem, whose client caches listings.
         group: id of the group that shares the spool; None if only its owner may use it.
         durable: once an operation has returned, its effect survives a power cut.
+        ownership: how modes and groups are set.
     """
 
     def __init__(
-        self, *, remote: bool = False, group: int | None = None, durable: bool = False
+        self,
+        *,
+        remote: bool = False,
+        group: int | None = None,
+        durable: bool = False,
+        ownership: type[Ownership] = Ownership,
     ) -> None:
         open_closed_streams()
         self.remote, self.group, self.durable = remote, group, durable
-        self._file_mode = _OWN_FILE if group is None else _GROUP_FILE
-        self._folder_mode = _OWN_FOLDER if group is None else _GROUP_FOLDER
+        self._own = ownership(group)
 
     def _call(self, verb: str, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
         del verb  # the name under which a faulty twin counts and chooses
@@ -89,7 +85,7 @@ class Filesystem:
 
     def create(self, path: str, chunks: Sequence[Buffer]) -> None:
         """Write a new file; on failure, nothing is left behind."""
-        handle = self._call("create", self._open_new, path, os.O_EXCL)
+        handle = self._call("create", self._own.open_new, path, os.O_EXCL)
         try:
             try:
                 self._call("write", write_all, handle, chunks)
@@ -108,7 +104,7 @@ class Filesystem:
 
         A power cut may undo it even if `durable` is set.
         """
-        handle = self._call("append", self._open_new, path, os.O_APPEND | os.O_NONBLOCK)
+        handle = self._call("append", self._own.open_new, path, os.O_APPEND | os.O_NONBLOCK)
         try:
             if not stat.S_ISREG(os.fstat(handle).st_mode):
                 raise FileExistsError(errno.EEXIST, "not a regular file", path)
@@ -117,12 +113,7 @@ class Filesystem:
             self._call("close", os.close, handle)
 
     def read(self, path: str, *, fresh: bool = False) -> bytes:
-        """Read a small regular file; anything else raises `EnvelopeError`.
-
-        Args:
-            path: the file.
-            fresh: do not take "no such file" from a network filesystem's cache.
-        """
+        """Read a small regular file; `EnvelopeError` for anything else. `fresh`: see `exists`."""
         if fresh:
             self._refresh(path)
         return self._call("read", read_regular, path)
@@ -137,7 +128,7 @@ class Filesystem:
             pieces: computes, from the file's first bytes and its path, the pieces in which to read
                 it. It is called for files of more than 256 KiB, which are read only if the pieces
                 add up to the file's length: a damaged or foreign file could take all memory.
-            fresh: do not take "no such file" from a network filesystem's cache.
+            fresh: see `exists`.
         """
         if fresh:
             self._refresh(path)
@@ -156,10 +147,10 @@ class Filesystem:
             handle = self._call("open", open_growing, path)
         else:
             try:
-                handle = self._call("create", self._open_new, path, os.O_EXCL)
+                handle = self._call("create", self._own.open_new, path, os.O_EXCL)
             except FileExistsError:
                 self.discard(path)
-                handle = self._call("create", self._open_new, path, os.O_EXCL)
+                handle = self._call("create", self._own.open_new, path, os.O_EXCL)
         try:
             self._call("write", write_at, handle, start, data)
         finally:
@@ -188,17 +179,21 @@ class Filesystem:
 
     def mkdir(self, path: str) -> None:
         """Make a folder, private to its owner or group."""
-        self._call("mkdir", self._make_folder, path)
+        self._call("mkdir", self._own.make_folder, path)
         self._settle(path)
 
-    def make_folders(self, path: str) -> None:
-        """Make a folder and its missing parents, even if empty ones are removed meanwhile."""
+    def make_folders(self, path: str, may_make: Callable[[str], bool] = lambda _: True) -> None:
+        """Make a folder and its missing parents, even if empty ones are removed meanwhile.
+
+        `may_make` returns whether a parent may be made; it is called before each attempt.
+        """
         for _ in range(_TRIES):
             try:
                 self.mkdir(path)
             except FileNotFoundError as error:
-                missing = error
-                self.make_folders(os.path.dirname(path))
+                missing, above = error, os.path.dirname(path)
+                if may_make(above):
+                    self.make_folders(above, may_make)
             except FileExistsError:
                 return
             else:
@@ -235,9 +230,8 @@ class Filesystem:
         Args:
             path: the folder.
             limit: stop after this many names.
-            fresh: on a network filesystem, touch the folder first. Otherwise, a listing taken in
-                the same tick of an NFSv3 server's clock as a change stays cached until the next
-                change.
+            fresh: on a network filesystem, touch the folder first. Otherwise, a listing in the same
+                tick of an NFSv3 server's clock as a change stays cached until the next change.
             strict: raise `NotADirectoryError` for a file or a link.
             required: raise `FileNotFoundError` if the folder is missing.
         """
@@ -258,13 +252,7 @@ class Filesystem:
             return []
 
     def exists(self, path: str, *, fresh: bool = False) -> bool:
-        """Whether a name exists.
-
-        Args:
-            path: the name.
-            fresh: on a network filesystem, ask the file server. Otherwise, the answer may be half a
-                minute old.
-        """
+        """Whether a name exists. On NFS, an answer that is not `fresh` may be half a minute old."""
         if fresh:
             self._refresh(path)
         try:
@@ -308,10 +296,7 @@ class Filesystem:
         return self.exists(path)
 
     def _refresh(self, path: str) -> None:
-        """Make a network filesystem's client drop its cached names of the folder of `path`.
-
-        The client keeps them until it sees that the folder has changed. A touch makes it see that.
-        """
+        """Touch a path's folder, so that a network filesystem's client drops its cached names."""
         if self.remote:
             with contextlib.suppress(FileNotFoundError, NotADirectoryError):
                 self._call("utime", os.utime, os.path.dirname(path))
@@ -319,31 +304,25 @@ class Filesystem:
     def recall(self, path: str) -> None:
         """Wait until no other client holds a delegation of a file.
 
-        An NFSv4 server grants delegations to clients that have read a file, and takes them back
-        from a dead client only when the client's lease with the server ends. A rename would wait
-        for that, too, and block all other renames of this host. Opening for writing blocks nothing
-        else.
+        A dead client's delegation lasts as long as its lease with the server. A rename would wait
+        for that, too, and block all other renames of this host.
         """
-        if not self.remote:
-            return
-        flags = os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-        with contextlib.suppress(OSError):  # the moves that follow report it
-            os.close(self._call("open", os.open, path, flags))
+        if self.remote:
+            with contextlib.suppress(OSError):  # the moves that follow report it
+                self._call("open", recall_delegation, path)
 
     def let_go(self, path: str) -> None:
-        """Return this host's delegation of a file to the server.
+        """Return this host's delegation of a file, so that others need not `recall` it.
 
-        Then `recall` on another host need not wait for it. A Linux NFS client returns a delegation
-        before it sets a file's mode (nfs4_proc_setattr in the kernel's fs/nfs), so this sets the
-        mode to what it is. Errors are ignored.
+        A Linux NFS client does so before it sets a file's mode (nfs4_proc_setattr in the kernel's
+        fs/nfs), so this sets the mode to what it is.
         """
-        if not self.remote:
-            return
-        with contextlib.suppress(OSError):
-            # The cached answer is good enough: a file's type and mode do not change.
-            mode = self._call("stat", os.lstat, path).st_mode
-            if stat.S_ISREG(mode):
-                self._call("chmod", os.chmod, path, stat.S_IMODE(mode))
+        if self.remote:
+            with contextlib.suppress(OSError):
+                # The cached answer is good enough: a file's type and mode do not change.
+                mode = self._call("stat", os.lstat, path).st_mode
+                if stat.S_ISREG(mode):
+                    self._call("chmod", os.chmod, path, stat.S_IMODE(mode))
 
     def link_count(self, path: str) -> int:
         """How many names the file at `path` has; 0 if it is gone."""
@@ -353,10 +332,7 @@ class Filesystem:
             return 0
 
     def modified(self, path: str) -> float:
-        """A file's modification time, in seconds since the epoch by the file server's clock.
-
-        This asks the server, where a plain stat would use a cache. A link raises `EnvelopeError`.
-        """
+        """A file's modification time, by the server; `EnvelopeError` for a link."""
         return self._call("fstat", mtime, path)
 
     def touch(self, path: str) -> None:
@@ -364,7 +340,7 @@ class Filesystem:
         try:
             self._call("utime", os.utime, path, follow_symlinks=False)
         except FileNotFoundError:
-            os.close(self._call("create", self._open_new, path))
+            os.close(self._call("create", self._own.open_new, path))
 
     def set_time(self, path: str, when: float | None) -> None:
         """Set a file's times, in seconds since the epoch; None means the server's present time."""
@@ -372,17 +348,12 @@ class Filesystem:
         self._call("utime", os.utime, path, times, follow_symlinks=False)
 
     def ring(self, path: str) -> None:
-        """Touch a bell, which exists only if a process listens to it.
-
-        Errors are ignored: the step that the bell announces has succeeded, and listeners poll, too.
-        """
+        """Touch a bell, which exists only if a process listens to it. Errors do no harm."""
         with contextlib.suppress(OSError):
             self._call("utime", os.utime, path, follow_symlinks=False)
 
     def lock(self, path: str, *, existing: bool = False) -> BaseFileLock | None:
-        """Take a file's lock without waiting.
-
-        None if another process holds it, the filesystem has no locks, or the path cannot be locked.
+        """Take a file's lock without waiting; None if it is held or cannot be locked.
 
         Args:
             path: the file, which is created if it is missing.
@@ -394,7 +365,7 @@ class Filesystem:
         from filelock import Timeout
 
         try:
-            return self._call("lock", take_lock, path, self._file_mode, existing=existing)
+            return self._call("lock", take_lock, path, self._own.file_mode, existing=existing)
         except (Timeout, NotImplementedError):
             return None
         except OSError as error:
@@ -413,32 +384,7 @@ class Filesystem:
 
     def space(self, path: str) -> tuple[int, int]:
         """Bytes that a filesystem has in all, and that are free for this user."""
-        found = self._call("statvfs", os.statvfs, path)
-        return found.f_frsize * found.f_blocks, found.f_frsize * found.f_bavail
-
-    # -- modes and durability -----------------------------------------------------------
-
-    def _open_new(self, path: str, more: int = 0) -> int:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | more
-        handle = os.open(path, flags, self._file_mode)
-        try:
-            self._fit(handle, self._file_mode)
-        except OSError:
-            os.close(handle)
-            raise
-        return handle
-
-    def _make_folder(self, path: str) -> None:
-        os.mkdir(path, self._folder_mode)
-        self._fit(path, self._folder_mode)
-
-    def _fit(self, made: int | str, mode: int) -> None:
-        """Set the mode, whatever the umask is, and the group of a new file or folder."""
-        found = os.stat(made)
-        if self.group is not None and found.st_gid != self.group:
-            os.chown(made, -1, self.group)
-        if stat.S_IMODE(found.st_mode) != mode:
-            os.chmod(made, mode)
+        return self._call("statvfs", disk_space, path)
 
     def _settle(self, path: str) -> None:
         """Make the change of a name survive a power cut."""

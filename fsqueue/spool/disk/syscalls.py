@@ -34,6 +34,14 @@ _SMALL = 1 << 14
 # Errors of opening something that is not a regular file.
 NO_FILE = frozenset({errno.ELOOP, errno.ENXIO, errno.EISDIR})
 
+# Errors of filesystems without hard links.
+_NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
+
+
+def links_unsupported(error: OSError) -> bool:
+    """Whether a link failed because the filesystem has no hard links."""
+    return error.errno in _NO_LINKS
+
 
 def write_all(handle: int, chunks: Sequence[Buffer]) -> None:
     """Write all chunks to an open file."""
@@ -190,6 +198,21 @@ def take_lock(path: str, mode: int, *, existing: bool) -> BaseFileLock:
     lock = FileLock(path, mode=mode, thread_local=False, fallback_to_soft=False)
     lock.acquire(timeout=0)
     return lock
+
+
+def recall_delegation(path: str) -> None:
+    """Wait until no other client holds a delegation of a file.
+
+    An NFSv4 server grants delegations to clients that have read a file. Opening the file for
+    writing recalls them, and blocks nothing else.
+    """
+    os.close(os.open(path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK))
+
+
+def disk_space(path: str) -> tuple[int, int]:
+    """Bytes that a filesystem has in all, and that are free for this user."""
+    found = os.statvfs(path)
+    return found.f_frsize * found.f_blocks, found.f_frsize * found.f_bavail
 
 
 def mtime(path: str, statx: Callable[[], Callable[..., int] | None] | None = None) -> float:

@@ -13,7 +13,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from fsqueue.errors import EnvelopeError
-from fsqueue.spool.disk.filesystem import links_unsupported
+from fsqueue.spool.disk.syscalls import links_unsupported
 from fsqueue.spool.format import envelope
 from fsqueue.spool.format.names import AttemptName, client_of, is_queue_name, is_slot_name
 from fsqueue.spool.format.records import Call

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from fsqueue.errors import EnvelopeError, SpoolError, SpoolReplacedError, SpoolVersionError
 from fsqueue.spool.disk.capacity import explained
 from fsqueue.spool.disk.clock import ServerClock
-from fsqueue.spool.disk.filesystem import links_unsupported
+from fsqueue.spool.disk.syscalls import links_unsupported
 from fsqueue.spool.files.root import check_spool, format_of
 from fsqueue.spool.format import envelope
 from fsqueue.spool.format.names import new_token
@@ -41,7 +41,7 @@ _LONGEST_NAME = 200
 
 
 class Files:
-    """One process's access to the files of a spool.
+    """The files of a spool, as one process sees them.
 
     Args:
         filesystem: verbs over system calls.
@@ -76,42 +76,26 @@ class Files:
 
         Raises:
             SpoolReplacedError: it holds another spool.
-            OSError: it holds none, for example because it is not mounted at the moment.
+            OSError: it holds none at the moment.
         """
         check_spool(self.fs, self.layout, self.info.id)
 
     def make_folders(self, path: str) -> None:
         """Create a folder of the spool, and missing folders above it, except for the root.
 
-        This succeeds even if another process removes empty folders meanwhile. If the root is
-        missing, or is the bare mount point, nothing may be created.
-
         Raises:
-            SpoolReplacedError: the root holds another spool.
-            OSError: the root holds no spool at the moment.
+            SpoolReplacedError: the root holds another spool, so nothing may be created.
+            OSError: the root holds no spool at the moment, like a bare mount point.
         """
-        for _ in range(_TRIES):
-            try:
-                self.fs.mkdir(path)
-            except FileNotFoundError as error:
-                missing, above = error, os.path.dirname(path)
-                if above in self.layout.folders:
-                    self.check_spool()
-                if above != self.layout.root:
-                    self.make_folders(above)
-            except FileExistsError:
-                return
-            else:
-                return
-        raise missing
+        self.fs.make_folders(path, self._may_make)
+
+    def _may_make(self, folder: str) -> bool:
+        if folder in self.layout.folders:
+            self.check_spool()
+        return folder != self.layout.root
 
     def touch_stamp(self, path: str) -> None:
-        """Set the times of a file that several processes share; create it if it is missing.
-
-        Raises:
-            SpoolReplacedError: it is missing, and the root holds another spool.
-            OSError: the shared directory fails, or the root holds no spool at the moment.
-        """
+        """Set the times of a file that several processes share; create it if it is missing."""
         try:
             self.fs.set_time(path, None)
         except FileNotFoundError:
@@ -146,10 +130,7 @@ class Files:
             log.warning("%s is passed over: %s", path, error)
 
     def unless_refused(self, path: str, step: Callable[[], object]) -> bool:
-        """Run a step that concerns a file; pass the file over if the step is refused twice.
-
-        Once is not enough: a network filesystem may refuse a request without a lasting cause.
-        """
+        """Run a step that concerns a file; pass it over if the server refuses the step twice."""
         for last in (False, True):
             try:
                 step()

@@ -11,8 +11,9 @@ import msgspec
 from fsqueue.environment.workdir import absolute
 from fsqueue.errors import SpoolError, SpoolVersionError
 from fsqueue.spool.disk.access import check_root, key_name
-from fsqueue.spool.disk.filesystem import Filesystem, links_unsupported
+from fsqueue.spool.disk.filesystem import Filesystem
 from fsqueue.spool.disk.mounts import is_remote
+from fsqueue.spool.disk.syscalls import links_unsupported
 from fsqueue.spool.files.root import check_spool
 from fsqueue.spool.format.layout import Layout
 from fsqueue.spool.format.names import new_token

@@ -1,0 +1,47 @@
+"""The mode and the group of files and folders that fsqueue creates."""
+
+from __future__ import annotations
+
+import os
+import stat
+
+_OWN_FILE, _OWN_FOLDER = 0o600, 0o700
+# Set-group-ID: files made in such a folder belong to the folder's group.
+_GROUP_FILE, _GROUP_FOLDER = 0o660, 0o2770
+
+
+class Ownership:
+    """Creates files and folders that only their owner or group may use, whatever the umask is.
+
+    Args:
+        group: id of the group that shares the spool; None if only its owner may use it.
+    """
+
+    def __init__(self, group: int | None = None) -> None:
+        self.group = group
+        self.file_mode = _OWN_FILE if group is None else _GROUP_FILE
+        self._folder_mode = _OWN_FOLDER if group is None else _GROUP_FOLDER
+
+    def open_new(self, path: str, more: int = 0) -> int:
+        """Open a file for writing, creating it if it is missing; `more` are flags of `open`."""
+        flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | more
+        handle = os.open(path, flags, self.file_mode)
+        try:
+            self.fit(handle, self.file_mode)
+        except OSError:
+            os.close(handle)
+            raise
+        return handle
+
+    def make_folder(self, path: str) -> None:
+        """Make a folder."""
+        os.mkdir(path, self._folder_mode)
+        self.fit(path, self._folder_mode)
+
+    def fit(self, made: int | str, mode: int) -> None:
+        """Set the mode and the group of a new file or folder."""
+        found = os.stat(made)
+        if self.group is not None and found.st_gid != self.group:
+            os.chown(made, -1, self.group)
+        if stat.S_IMODE(found.st_mode) != mode:
+            os.chmod(made, mode)
