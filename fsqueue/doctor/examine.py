@@ -11,7 +11,7 @@ from fsqueue.doctor import basics, timing
 from fsqueue.doctor.advice import recommend
 from fsqueue.doctor.findings import Finding, Verdict, facts_of, worst
 from fsqueue.doctor.heartbeat import PartnerLostError
-from fsqueue.doctor.mountinfo import probe_mount
+from fsqueue.doctor.mount_options import probe_mount
 from fsqueue.doctor.partner import partner
 from fsqueue.doctor.races import examine_jointly
 from fsqueue.doctor.rendezvous import examine_with_peer, meet

@@ -7,9 +7,10 @@ import pytest
 from fsqueue.config import load_config
 from fsqueue.doctor.advice import as_toml, recommend
 from fsqueue.doctor.findings import Finding, Verdict, in_words, worst
-from fsqueue.doctor.mountinfo import Mount, find_mount, judge
+from fsqueue.doctor.mount_options import judge
 from fsqueue.doctor.races import CONTESTS
 from fsqueue.doctor.races import judge as judge_race
+from fsqueue.spool.disk.mounts import Mount, find_mount
 
 TABLE = r"""
 22 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw,discard
@@ -17,6 +18,7 @@ TABLE = r"""
 41 22 0:50 / /mnt/nfs rw,relatime - nfs4 server:/export rw,vers=4.2,hard,local_lock=none
 42 41 0:51 / /mnt/nfs/a\040b rw - nfs server:/other rw,vers=3,soft,nolock,local_lock=all
 43 22 254:0 /home /home rw - ext4 /dev/vda rw
+44 22 0:60 / /nameless rw - fuse.x  rw
 """.strip()
 
 
@@ -29,10 +31,13 @@ TABLE = r"""
         ("/home/me", "254:0", "/home"),
         ("/dev/shm", "0:25", "/dev/shm"),
         ("/home/subvolume", "0:99", "/home"),
+        ("/mnt/nfs/not/there", "", "/mnt/nfs"),
+        ("/nameless", "0:60", "/nameless"),
     ],
 )
 def test_the_mount_of_a_path(path, device, point):
-    assert find_mount(path, TABLE, device).point == point
+    mounts = map(Mount.parse, TABLE.splitlines())
+    assert find_mount(path, mounts, device).point == point
 
 
 @pytest.mark.parametrize(

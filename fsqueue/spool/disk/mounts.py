@@ -1,8 +1,20 @@
-"""Determines the type of filesystem that a folder is on."""
+"""The mount that holds a folder, and whether its filesystem is a remote one.
+
+Source: proc(5).
+"""
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+_TABLE = "/proc/self/mountinfo"
+_ESCAPE = re.compile(r"\\([0-7]{3})")
 
 # Names of filesystem types that other machines may change, too. Sources: the Linux kernel's fs/
 # tree and the mount helpers of Lustre, BeeGFS, GPFS, PanFS, WekaFS and VAST.
@@ -36,18 +48,71 @@ REMOTE_TYPES = frozenset(
 )
 
 
-def filesystem_type(path: str) -> str:
-    """The type of the filesystem that holds `path`, from the mount table ('' if unknown)."""
-    import psutil
+class Mount(NamedTuple):
+    """One line of the mount table."""
 
-    real = os.path.realpath(path)
-    best, found = -1, ""
-    for mount in psutil.disk_partitions(all=True):
-        point = mount.mountpoint.rstrip("/")
-        inside = real == point or real.startswith(point + "/")
-        if inside and len(point) >= best:  # if two mounts share a point, the later one is on top
-            best, found = len(point), mount.fstype.lower()
-    return found
+    device: str
+    """``major:minor``."""
+    point: str
+    kind: str
+    """Type of the filesystem; empty if unknown."""
+    source: str = ""
+    options: tuple[str, ...] = ()
+
+    @classmethod
+    def parse(cls, line: str) -> Mount:
+        """Read a line of ``mountinfo``."""
+        left, _, right = line.rstrip("\n").partition(" - ")
+        _, _, device, _, point, own, *_ = left.split(" ")
+        kind, source, more, *_ = [*right.split(" "), "", ""]  # the source may be empty
+        options = dict.fromkeys(filter(None, [*own.split(","), *more.split(",")]))
+        return cls(device, _plain(point), kind.lower(), _plain(source), tuple(options))
+
+
+def _plain(text: str) -> str:
+    return _ESCAPE.sub(lambda match: chr(int(match[1], 8)), text)
+
+
+def find_mount(path: str, mounts: Iterable[Mount], device: str) -> Mount | None:
+    """The mount that holds a real path, whose device is ``major:minor``."""
+    best: Mount | None = None
+    for mount in mounts:
+        point = mount.point.rstrip("/")
+        inside = path == point or path.startswith(point + "/")
+        # btrfs has a separate device number for each subvolume: then only the mount point decides.
+        # If two mounts share a point, the later one is on top.
+        better = best is None or (mount.device == device, len(mount.point)) >= (
+            best.device == device,
+            len(best.point),
+        )
+        if inside and better:
+            best = mount
+    return best
+
+
+def _mounts() -> Iterator[Mount]:
+    try:
+        with open(_TABLE, encoding="utf-8", errors="surrogateescape") as file:
+            yield from map(Mount.parse, file)
+    except OSError:  # macOS
+        import psutil
+
+        for each in psutil.disk_partitions(all=True):
+            yield Mount("", each.mountpoint, each.fstype.lower(), each.device)
+
+
+def mount_of(path: str) -> Mount:
+    """The mount that holds `path`, as far as this system reports it."""
+    real, device = os.path.realpath(path), ""
+    with contextlib.suppress(OSError):  # it is missing, or its server does not answer
+        number = os.stat(real).st_dev
+        device = f"{os.major(number)}:{os.minor(number)}"
+    return find_mount(real, _mounts(), device) or Mount("", "", "")
+
+
+def filesystem_type(path: str) -> str:
+    """The type of the filesystem that holds `path`, from the mount table; empty if unknown."""
+    return mount_of(path).kind
 
 
 def is_remote(path: str) -> bool:

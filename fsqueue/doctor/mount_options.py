@@ -1,19 +1,18 @@
 """The mount that holds the directory, and what its options mean for a queue.
 
-Sources: proc(5), nfs(5), mount.cifs(8), mount.lustre(8), the kernel's overlayfs.rst.
+Sources: nfs(5), mount.cifs(8), mount.lustre(8), the kernel's overlayfs.rst.
 """
 
 from __future__ import annotations
 
-import os
 import re
-from typing import NamedTuple
+from typing import TYPE_CHECKING
 
 from fsqueue.doctor.findings import Finding, Verdict
-from fsqueue.spool.disk.mounts import filesystem_type, is_remote
+from fsqueue.spool.disk.mounts import is_remote, mount_of
 
-_TABLE = "/proc/self/mountinfo"
-_ESCAPE = re.compile(r"\\([0-7]{3})")
+if TYPE_CHECKING:
+    from fsqueue.spool.disk.mounts import Mount
 
 # These present an object store as a folder. A rename there is a copy and a removal.
 OBJECT_STORES = frozenset(
@@ -37,60 +36,6 @@ _SHOWN = re.compile(
 )
 
 
-class Mount(NamedTuple):
-    """One line of the mount table."""
-
-    device: str
-    """``major:minor``."""
-    point: str
-    kind: str
-    source: str
-    options: tuple[str, ...]
-
-    @classmethod
-    def parse(cls, line: str) -> Mount:
-        """Read a line of ``mountinfo``."""
-        left, _, right = line.partition(" - ")
-        _, _, device, _, point, own, *_ = left.split()
-        kind, source, *rest = right.split()
-        options = dict.fromkeys([*own.split(","), *(rest[0].split(",") if rest else [])])
-        return cls(device, _plain(point), kind, _plain(source), tuple(options))
-
-
-def _plain(text: str) -> str:
-    return _ESCAPE.sub(lambda match: chr(int(match[1], 8)), text)
-
-
-def find_mount(path: str, table: str, device: str) -> Mount | None:
-    """The mount that holds a real path, whose device is ``major:minor``."""
-    best: Mount | None = None
-    for line in table.splitlines():
-        mount = Mount.parse(line)
-        point = mount.point.rstrip("/")
-        inside = path == point or path.startswith(point + "/")
-        # btrfs has a separate device number for each subvolume: then only the mount point decides.
-        better = best is None or (mount.device == device, len(mount.point)) >= (
-            best.device == device,
-            len(best.point),
-        )
-        if inside and better:
-            best = mount
-    return best
-
-
-def mount_of(path: str) -> Mount:
-    """The mount that holds `path`, as far as this system reports it."""
-    real = os.path.realpath(path)
-    number = os.stat(real).st_dev
-    try:
-        with open(_TABLE, encoding="utf-8", errors="surrogateescape") as file:
-            table = file.read()
-    except OSError:
-        table = ""
-    found = find_mount(real, table, f"{os.major(number)}:{os.minor(number)}")
-    return found or Mount("", "", filesystem_type(path) or "unknown", "", ())
-
-
 def probe_mount(root: str) -> Finding:
     """Type of the filesystem and options of the mount."""
     mount = mount_of(root)
@@ -103,15 +48,16 @@ def probe_mount(root: str) -> Finding:
     if not meaning:
         meaning = ["shared by several hosts" if remote else "visible only on this host"]
     shown = [option for option in mount.options if _SHOWN.fullmatch(option)]
+    kind, source = mount.kind or "unknown", mount.source or "somewhere"
     at = f" at {mount.point}" if mount.point else ""
     return Finding(
         "filesystem",
         worst,
-        f"{mount.kind} from {mount.source or 'somewhere'}{at}: {', '.join(shown) or 'no options'}",
+        f"{kind} from {source}{at}: {', '.join(shown) or 'no options'}",
         "; ".join(meaning),
         "; ".join(advice),
         {
-            "type": mount.kind,
+            "type": kind,
             "source": mount.source,
             "options": ",".join(mount.options),
             "remote": remote,
