@@ -8,7 +8,7 @@ import pytest
 from spool_pair import opened_pair
 
 from fsqueue.runner.attempt.resource_pool import ResourcePool
-from fsqueue.spool.format.names import Slot
+from fsqueue.spool.format.names import AttemptName, Slot
 from fsqueue.spool.format.resources import amounts
 from fsqueue.spool.worker import backlog
 from fsqueue.spool.worker.backlog import Backlogs
@@ -108,3 +108,20 @@ def test_a_call_whose_resources_are_in_use_is_not_claimed(remote):
     assert next(iter(backlogs)) in {first, second}
     os.unlink(first)
     os.unlink(second)
+
+
+def test_a_call_that_was_skipped_is_not_claimed_when_its_folder_comes_back(remote):
+    """A folder for resources goes with its last call: here one that is claimed and given back."""
+    path = file_call(remote, NEEDY)
+    backlogs = backlogs_of(remote, {"gpu": 1})
+    assert next(iter(backlogs)) == path
+    backlogs.skip(AttemptName("abcd-1", 1))
+    os.unlink(path)
+    for folder in (os.path.dirname(path), remote.store.layout.queue(NEEDY)):
+        remote.fs.rmdir(folder)
+    remote.fs.clock_offset += 1.1
+    assert list(backlogs) == []
+    assert file_call(remote, NEEDY) == path
+    remote.fs.clock_offset += 1.1
+    assert list(backlogs) == []
+    os.unlink(path)

@@ -8,7 +8,7 @@ import pytest
 from spool_pair import QUEUE, Pair, opened_pair
 
 from fsqueue.spool.format.names import AttemptName, Slot
-from fsqueue.spool.worker.backlog import Backlog
+from fsqueue.spool.worker.backlog import Backlog, Backlogs
 
 
 @pytest.fixture
@@ -84,6 +84,6 @@ def test_folders_that_are_not_slots_are_ignored(pair):
 
 def test_a_skipped_call_is_left_alone(pair):
     receipt = pair.publish()
-    backlog = Backlog(pair.store, QUEUE)
-    backlog.skip(AttemptName(receipt.invocation_id, 1))
-    assert backlog.next() is None
+    backlogs = Backlogs(pair.store, {QUEUE: 1.0}, weighted=False)
+    backlogs.skip(AttemptName(receipt.invocation_id, 1))
+    assert list(backlogs) == []

@@ -34,21 +34,39 @@ _FULL_SEARCHES = 8
 _PATIENCE = 30.0
 
 
+class Unclaimable:
+    """Attempts that a worker does not claim now, in any of its queues."""
+
+    def __init__(self) -> None:
+        self.unreadable: set[str] = set()
+        """Names of attempts that only another version of fsqueue can read."""
+        self.last: set[str] = set()
+        """Paths of attempts and folders that cannot be moved: they are tried after all others."""
+
+
 class Backlog:
-    """The pending attempts of one queue, in order of service, as one worker sees them.
+    """The pending attempts of one folder of a queue, in order of service, as one worker sees them.
 
     Within one second the order is random, so that workers seldom try the same name.
 
     Args:
         store: the spool.
-        queue: the queue's folder name.
+        queue: the folder's name.
+        unclaimable: attempts that the worker does not claim now.
         temporary: remove the folder when it is empty.
 
     Attributes:
         paused: whether the queue was paused when it was last listed.
     """
 
-    def __init__(self, store: Store, queue: str, *, temporary: bool = False) -> None:
+    def __init__(
+        self,
+        store: Store,
+        queue: str,
+        unclaimable: Unclaimable | None = None,
+        *,
+        temporary: bool = False,
+    ) -> None:
         self._store = store
         self._queue = queue
         self._temporary = temporary
@@ -60,8 +78,7 @@ class Backlog:
         self._slots: list[str] = []
         self._slots_listed = float("-inf")
         self._next_due = float("inf")
-        self._unreadable: set[str] = set()
-        self._last: set[str] = set()
+        self._unclaimable = unclaimable or Unclaimable()
 
     def next(self) -> str | None:
         """Path of an attempt to try; None if nothing is due."""
@@ -90,14 +107,6 @@ class Backlog:
     def next_due(self) -> float:
         """When the next delayed attempt is due, by this host's steady clock."""
         return self._next_due
-
-    def skip(self, name: AttemptName) -> None:
-        """Ignore an attempt from now on, because only another version of fsqueue can read it."""
-        self._unreadable.add(str(name))
-
-    def defer(self, origin: str) -> None:
-        """Try an attempt after all others from now on, because it cannot be moved."""
-        self._last.add(origin)
 
     def _list(self, now: float) -> list[str]:
         # If calls were published slowly, there may be as many slots as calls. Listing the slots
@@ -142,13 +151,14 @@ class Backlog:
     def _list_first(self) -> list[str]:
         """Candidates of the first slot that has any; drops the slots before it."""
         deferred: list[str] = []
+        unreadable, last = self._unclaimable.unreadable, self._unclaimable.last
         oldest_in_use = self._store.clock.now() - _IN_USE_FOR
         while self._slots:
             folder = self._store.layout.slot(self._queue, self._slots[-1])
             names = self._names(folder)
-            wanted = [f"{folder}/{name}" for name in names if name not in self._unreadable]
-            deferred += [origin for origin in wanted if origin in self._last]
-            wanted = [origin for origin in wanted if origin not in self._last]
+            wanted = [f"{folder}/{name}" for name in names if name not in unreadable]
+            deferred += [origin for origin in wanted if origin in last]
+            wanted = [origin for origin in wanted if origin not in last]
             if wanted:
                 random.shuffle(wanted)
                 return wanted
@@ -159,14 +169,15 @@ class Backlog:
 
     def _names(self, folder: str) -> list[str]:
         """Names in a slot, enough that some are left when ignored and deferred ones are removed."""
-        limit = _BATCH + len(self._unreadable) + len(self._last)
+        last = self._unclaimable.last
+        limit = _BATCH + len(self._unclaimable.unreadable) + len(last)
         try:
             return self._store.fs.names(folder, limit=limit, fresh=True, strict=True)
         except NotADirectoryError:
             self._store.files.clear(folder)
         except PermissionError as error:
-            if folder not in self._last:
-                self._last.add(folder)
+            if folder not in last:
+                last.add(folder)
                 log.warning("no calls can be taken from there: %s", error)
         return []
 
@@ -233,19 +244,17 @@ class ResourceBacklog:
     Args:
         store: the spool.
         queue: the queue's folder name.
+        unclaimable: attempts that the worker does not claim now.
         needs: finds the folders of calls that need resources.
     """
 
-    def __init__(self, store: Store, queue: str, needs: Needs) -> None:
+    def __init__(self, store: Store, queue: str, unclaimable: Unclaimable, needs: Needs) -> None:
         self._store, self._queue, self._needs = store, queue, needs
+        self._unclaimable = unclaimable
         self._mutex = threading.Lock()
-        self._plain = Backlog(store, queue)
+        self._plain = Backlog(store, queue, unclaimable)
         self._with_needs: dict[str, tuple[Backlog, Amounts]] = {}
         self._empty_searches = 0
-
-    @property
-    def _all(self) -> list[Backlog]:
-        return [self._plain, *(backlog for backlog, _ in list(self._with_needs.values()))]
 
     def next(self) -> str | None:
         """Path of an attempt to try; None if nothing is due whose resources are free."""
@@ -286,9 +295,12 @@ class ResourceBacklog:
         found = self._needs.folders(self._queue)
         known = self._with_needs
         self._with_needs = {
-            folder: known.get(folder) or (Backlog(self._store, folder, temporary=True), needed)
+            folder: known.get(folder) or (self._temporary(folder), needed)
             for folder, needed in found.items()
         }
+
+    def _temporary(self, folder: str) -> Backlog:
+        return Backlog(self._store, folder, self._unclaimable, temporary=True)
 
     def _waits_long(self, slot: str) -> bool:
         parsed = Slot.parse(slot)
@@ -296,7 +308,7 @@ class ResourceBacklog:
 
     def missed(self) -> None:
         """Record that another worker claimed what `next` returned."""
-        for backlog in self._all:
+        for backlog in (self._plain, *(each for each, _ in list(self._with_needs.values()))):
             backlog.missed()
 
     @property
@@ -308,16 +320,6 @@ class ResourceBacklog:
             with_needs = list(self._with_needs.values())
             times += [each.next_due for each, needed in with_needs if self._needs.room.has(needed)]
         return min(times)
-
-    def defer(self, origin: str) -> None:
-        """Try an attempt after all others from now on, because it cannot be moved."""
-        for backlog in self._all:
-            backlog.defer(origin)
-
-    def skip(self, name: AttemptName) -> None:
-        """Ignore an attempt from now on, because only another version of fsqueue can read it."""
-        for backlog in self._all:
-            backlog.skip(name)
 
 
 class Backlogs:
@@ -339,11 +341,12 @@ class Backlogs:
         weighted: bool,
         room: Room | None = None,
     ) -> None:
-        self._needs = None if room is None else Needs(store, room)
+        self._unclaimable = unclaimable = Unclaimable()
+        self._needs = needs = None if room is None else Needs(store, room)
         self._backlogs: dict[str, Backlog | ResourceBacklog] = {
-            queue: Backlog(store, queue)
-            if self._needs is None
-            else ResourceBacklog(store, queue, self._needs)
+            queue: Backlog(store, queue, unclaimable)
+            if needs is None
+            else ResourceBacklog(store, queue, unclaimable, needs)
             for queue in weights
         }
         self._weights = weights
@@ -385,10 +388,8 @@ class Backlogs:
 
     def defer(self, origin: str) -> None:
         """Try an attempt after all others of its queue, because it cannot be claimed."""
-        for backlog in self._backlogs.values():
-            backlog.defer(origin)
+        self._unclaimable.last.add(origin)
 
     def skip(self, name: AttemptName) -> None:
         """Ignore an attempt from now on, because only another version of fsqueue can read it."""
-        for backlog in self._backlogs.values():
-            backlog.skip(name)
+        self._unclaimable.unreadable.add(str(name))
