@@ -125,7 +125,7 @@ def claims(store, worker, backlog, steps):
     for claim in held:
         worker.release(claim)
         store.give_back(claim)
-        worker.forget(claim.name)
+        worker.forget(claim)
     return times
 
 

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from fsqueue.config import Config, RunnerKind
     from fsqueue.firing import Firing
     from fsqueue.launch.handles import FleetHandle, Launched, LocalWorkers, OnExit
+    from fsqueue.runner.attempt.context import Body
     from fsqueue.runner.loop.runner import Runner
     from fsqueue.spool.format.resources import Resources
     from fsqueue.spool.store.store import Store
@@ -370,18 +371,14 @@ class FSQueue:
             self._firing = Firing(self.app_id, self._session)
         return self._firing
 
-    def resolve(self, task: str) -> Callable[..., Any]:
-        """The function of a task. Imports its module if necessary.
+    def resolve(self, task: str) -> Body:
+        """The body of a task. Imports its module if necessary.
 
         Raises:
             TaskNotFoundError: this process cannot find or import the task.
         """
-        return find_task(task, self._tasks, self.app_id).body
-
-    def unpickles(self, task: str) -> bool:
-        """Whether calls of a task may be unpickled: not if its serializer here is "json"."""
-        known = self._tasks.get(task)
-        return known is None or known.serializer != "json"
+        known = self._tasks.get(task) or find_task(task, self._tasks, self.app_id)
+        return known.for_workers
 
     def locate(self) -> str:
         """The name ``module:attribute`` by which another process imports this application.

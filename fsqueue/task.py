@@ -23,13 +23,11 @@ from fsqueue.calls.groups import GroupPublisher
 from fsqueue.calls.options import TaskOptions, changed, settings_of
 from fsqueue.calls.publishing import Publisher
 from fsqueue.calls.results_as_arguments import with_results
+from fsqueue.common.coroutines import is_async
 from fsqueue.errors import TaskNotFoundError
-from fsqueue.invocation import (
-    InlineInvocation,
-    Invocation,
-    InvocationGroup,
-)
+from fsqueue.invocation import InlineInvocation, Invocation, InvocationGroup
 from fsqueue.results.shielded import Submission, shielded
+from fsqueue.runner.attempt.context import Body
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
@@ -132,6 +130,11 @@ class Task(Generic[P, R]):
     def serializer(self) -> Serializer:
         """How arguments and results of calls are serialized."""
         return self._publisher.codec(self.settings)
+
+    @functools.cached_property
+    def for_workers(self) -> Body:
+        """The function, and how a worker calls it."""
+        return Body(self.body, self.serializer != "json", is_async(self.body))
 
     @property
     def forced_inline(self) -> bool:

@@ -6,10 +6,19 @@ import asyncio
 import json
 import os
 import time
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
+
+from fsqueue.runner.attempt.endings import settle
+from fsqueue.runner.attempt.execute import execute
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from fsqueue.runner.attempt.context import WorkerContext
+    from fsqueue.runner.attempt.endings import Ending
+    from fsqueue.spool.format.claim import Claim
+    from fsqueue.spool.worker.registration import Worker
 
 T = TypeVar("T")
 
@@ -50,6 +59,12 @@ async def async_wait_until(condition: Callable[[], T], *, what: str = "") -> T:
             raise AssertionError(f"not within {PATIENCE:g} s: {what or condition}")
         await asyncio.sleep(_PAUSE)
     return answer
+
+
+def execute_claim(context: WorkerContext, claim: Claim, worker: Worker) -> Ending:
+    """Take a call from its claim to its result, as a slot does."""
+    publish = partial(settle, release=worker.release)
+    return publish(execute(context, claim, publish))
 
 
 def files_under(folder: str | os.PathLike[str]) -> Iterator[str]:

@@ -80,7 +80,8 @@ def _value_of(execution: Execution, answer: Answer, end: _End) -> tuple[Any, Bas
     call = execution.call
     what = f"the result of invocation {end.invocation}"
     try:
-        check_codec(call.codec, what, unpickles=execution.context.unpickles(call.task))
+        unpickles = execution.body is None or execution.body.unpickles
+        check_codec(call.codec, what, unpickles=unpickles)
         if end.state is State.SUCCEEDED:
             # The user's functions get a copy, because the original is published afterwards.
             buffers = [

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from fsqueue.config import Config
     from fsqueue.runner.attempt.bodies import Answer
-    from fsqueue.runner.attempt.context import Execution
+    from fsqueue.runner.attempt.context import Body, Execution
     from fsqueue.spool.store.store import Store
 
 
@@ -65,15 +63,12 @@ class Host(Protocol):
     def triggers(self) -> Triggers:
         """Its triggers."""
 
-    def resolve(self, task: str) -> Callable[..., Any]:
+    def resolve(self, task: str) -> Body:
         """The function of a task.
 
         Raises:
             TaskNotFoundError: no module here defines it.
         """
-
-    def unpickles(self, task: str) -> bool:
-        """Whether calls of a resolved task may be pickles."""
 
     def locate(self) -> str:
         """``module:attribute`` from which another process can import the application."""

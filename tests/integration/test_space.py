@@ -12,7 +12,7 @@ import pytest
 from support import wait_until
 
 from fsqueue.config import load_config
-from fsqueue.runner.loop.upkeep import Upkeep
+from fsqueue.runner.loop.upkeep import Callbacks, Upkeep
 from fsqueue.spool.store.opening import open_store
 from fsqueue.spool.worker import space
 from fsqueue.spool.worker.registration import Worker
@@ -73,7 +73,7 @@ def test_the_worker_in_charge_says_it(small, caplog):
     keep(small, 10, age=DAY / 4)
     worker = Worker(small, queues=("default",), runner="thread", concurrency=1)
     worker.register()
-    upkeep = Upkeep(small, worker, load_config({"heartbeat": 0.1}), *[lambda: None] * 2)
+    upkeep = Upkeep(small, worker, load_config({"heartbeat": 0.1}), Callbacks())
     upkeep._lead()
     with caplog.at_level(logging.WARNING):
         upkeep._expire()

@@ -11,7 +11,7 @@ import pytest
 from support import wait_until
 
 from fsqueue.config import load_config
-from fsqueue.runner.loop.upkeep import Upkeep
+from fsqueue.runner.loop.upkeep import Callbacks, Upkeep
 from fsqueue.spool.disk.identity import this_process
 from fsqueue.spool.format.records import WorkerRecord
 from fsqueue.spool.store.opening import open_store
@@ -63,7 +63,7 @@ def test_a_worker_beats_while_it_waits_for_the_removal_of_a_dead_one(spool, fs):
     worker = Worker(store, queues=("default",), runner="thread", concurrency=1)
     worker.register()
     appear(store, "ghost", this_process().boot)
-    upkeep = Upkeep(store, worker, load_config({"heartbeat": 0.1}), *[lambda: None] * 2)
+    upkeep = Upkeep(store, worker, load_config({"heartbeat": 0.1}), Callbacks())
     upkeep.start()
     wait_until(fs.asked.is_set, what="the dead worker is found")
     for _ in range(3):
@@ -87,7 +87,7 @@ def test_the_death_of_a_watcher_s_host_is_noticed_by_the_lease_and_a_beat(spool)
     worker = Worker(store, queues=("default",), runner="thread", concurrency=1)
     worker.register()
     conf = load_config({"heartbeat": 2.0, "lease": 10.0})
-    upkeep = Upkeep(store, worker, conf, *[lambda: None] * 2)
+    upkeep = Upkeep(store, worker, conf, Callbacks())
     appear(store, "oldest", "elsewhere.1")
     appear(store, "its-neighbour", "elsewhere.1")
     appear(store, "newest", "another.1", started=2 * time.time())

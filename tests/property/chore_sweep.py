@@ -58,7 +58,7 @@ def taken_for_dead(stage: Stage) -> None:
     reap(stage.healthy, stage.worker.name, "silent")
     work(stage.healthy, stage.rescuer)
     assert stage.worker.release(stage.claim)
-    stage.worker.forget(stage.claim.name)
+    stage.worker.forget(stage.claim)
 
 
 def much_to_clean_up(stage: Stage) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 from every_call import Swept
 from msgspec import structs
+from support import execute_claim
 from sweep import (
     ARGUMENTS,
     CLIENT,
@@ -27,8 +28,8 @@ from sweep import (
 )
 from sweep_steps import _Impatient
 
-from fsqueue.runner.attempt.context import WorkerContext
-from fsqueue.runner.attempt.execute import Ending, execute
+from fsqueue.runner.attempt.context import Body, WorkerContext
+from fsqueue.runner.attempt.endings import Ending
 from fsqueue.spool.format.names import AttemptName, Holder
 from fsqueue.spool.worker.backlog import Backlog
 from fsqueue.spool.worker.limit_upkeep import LimitUpkeep, recover_limits
@@ -123,7 +124,7 @@ def wait(stage: Stage, invocation_id: str) -> None:
     call, _ = stage.healthy.calls.read_claimed(claim)
     stage.rescuer.release(claim)
     assert stage.healthy.park(claim, call, LANE)
-    stage.rescuer.forget(claim.name)
+    stage.rescuer.forget(claim)
 
 
 def other_waits(stage: Stage) -> None:
@@ -160,7 +161,7 @@ def context_of(store: Store, worker: Worker) -> WorkerContext:
     context = WorkerContext(
         store=store,
         worker=lambda: worker,
-        resolve={"tasks.f": lambda a, b: a + b}.__getitem__,
+        resolve={"tasks.f": Body(lambda a, b: a + b)}.__getitem__,
         app_id="t",
         exclusive=False,
     )
@@ -171,9 +172,9 @@ def context_of(store: Store, worker: Worker) -> WorkerContext:
 def run_claim(stage: Stage) -> Ending:
     assert stage.claim is not None
     try:
-        return execute(context_of(stage.store, stage.worker), stage.claim, stage.worker.release)
+        return execute_claim(context_of(stage.store, stage.worker), stage.claim, stage.worker)
     finally:
-        stage.worker.forget(stage.claim.name)
+        stage.worker.forget(stage.claim)
 
 
 def reap_other(stage: Stage) -> None:
@@ -232,8 +233,8 @@ def work_on(stage: Stage) -> None:
         while (origin := backlog.next()) is not None:
             claim = stage.rescuer.claim(origin)
             if claim is not None:
-                execute(context, claim, stage.rescuer.release)
-                stage.rescuer.forget(claim.name)
+                execute_claim(context, claim, stage.rescuer)
+                stage.rescuer.forget(claim)
         if not places(stage):
             return
     pytest.fail(f"calls are left: {places(stage)}")

@@ -87,7 +87,7 @@ def park_again(stage: Stage) -> object:
     try:
         return stage.store.park_again(stage.claim, LAST)
     finally:
-        stage.worker.forget(stage.claim.name)
+        stage.worker.forget(stage.claim)
 
 
 def check_pending(stage: Stage, _: Container[bytes]) -> None:

@@ -202,7 +202,7 @@ class Site:
         published = host.store.endings.complete(
             claim, outcome_of(host.store, name, state), [content]
         )
-        host.worker.forget(name)
+        host.worker.forget(claim)
         host.claims.remove(claim)
         if self.quiet:
             entry = self.model.entries[name.invocation_id]
@@ -220,7 +220,7 @@ class Site:
         try:
             given = host.store.give_back(claim)
         finally:
-            host.worker.forget(claim.name)
+            host.worker.forget(claim)
         if self.quiet:
             name = claim.name
             assert given == self.model.give_back(name.invocation_id, claim.worker, name.attempt)

@@ -62,7 +62,7 @@ class Stage:
                 codec="",
             )
             self.store.endings.complete(claim, outcome, [])
-            self.worker.forget(claim.name)
+            self.worker.forget(claim)
         return len(calls)
 
     def retry(self, fs: FaultyFilesystem | None = None, faults: Sequence[Fault] = ()) -> None:

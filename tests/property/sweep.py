@@ -148,7 +148,7 @@ def work(store: Store, worker: Worker) -> list[int]:
                 store.withdraw(claim.path)
             else:
                 store.endings.complete(claim, outcome_of(store, claim.name), [BODY])
-        worker.forget(claim.name)
+        worker.forget(claim)
         ran.append(claim.name.attempt)
     return ran
 
@@ -281,7 +281,8 @@ class Stage:
     def publish_outcome(self, attempt: int, content: bytes) -> None:
         """As a worker does that has lost its claim meanwhile."""
         name = AttemptName(ID, attempt)
-        lost = Claim(name, f"{self.layout.running('gone')}/{name}", "", "gone")
+        path = f"{self.layout.running('gone')}/{name}"
+        lost = Claim(name, path, "", "gone", str(name))
         self.healthy.endings.complete(lost, outcome_of(self.healthy, name), [content])
 
     def close(self) -> None:

@@ -134,7 +134,7 @@ def finish_what_is_held(stage: Stage, operation: Operation) -> None:
         (claim,) = stage.worker.claims
         assert stage.worker.release(claim)
         stage.store.endings.complete(claim, outcome_of(stage.store, claim.name), [BODY])
-        stage.worker.forget(claim.name)
+        stage.worker.forget(claim)
 
 
 def recover(stage: Stage, *, dead: bool) -> None:

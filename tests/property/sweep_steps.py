@@ -6,6 +6,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from msgspec import structs
+from support import execute_claim
 from sweep import (
     ARGUMENTS,
     BODY,
@@ -22,8 +23,7 @@ from sweep import (
 
 from fsqueue.codec import decode_exception
 from fsqueue.errors import EnvelopeError
-from fsqueue.runner.attempt.context import WorkerContext
-from fsqueue.runner.attempt.execute import execute
+from fsqueue.runner.attempt.context import Body, WorkerContext
 from fsqueue.spool.features.deduplication import Key
 from fsqueue.spool.format import envelope
 from fsqueue.spool.format.names import AttemptName
@@ -190,15 +190,15 @@ def run_body(body: Callable[..., object]) -> Callable[[Stage], object]:
         context = WorkerContext(
             store=stage.store,
             worker=lambda: stage.worker,
-            resolve={"tasks.f": body}.__getitem__,
+            resolve={"tasks.f": Body(body)}.__getitem__,
             app_id="t",
             exclusive=False,
         )
         context.aborted = _Impatient()
         try:
-            return execute(context, stage.claim, stage.worker.release)
+            return execute_claim(context, stage.claim, stage.worker)
         finally:
-            stage.worker.forget(stage.claim.name)
+            stage.worker.forget(stage.claim)
 
     return run
 
@@ -257,7 +257,7 @@ def give_back(stage: Stage) -> object:
     try:
         return stage.store.give_back(stage.claim)
     finally:
-        stage.worker.forget(stage.claim.name)
+        stage.worker.forget(stage.claim)
 
 
 def keep_alive(stage: Stage) -> object:
@@ -287,7 +287,8 @@ def cancel_claimed(stage: Stage) -> None:
     """The body does not notice, and its worker publishes what it has returned."""
     cancel_found(stage)
     complete(State.SUCCEEDED)(stage)
-    stage.worker.forget(stage.call.id + ".1")
+    assert stage.claim is not None
+    stage.worker.forget(stage.claim)
 
 
 def collect(*, keep: bool) -> Callable[[Stage], object]:

@@ -89,7 +89,7 @@ class Days:
                 host.store.endings.complete(
                     claim, outcome_of(host.store, claim.name, state), [b"value"]
                 )
-            host.worker.forget(claim.name)
+            host.worker.forget(claim)
         raise AssertionError("it never ends")
 
     def night(self) -> None:

@@ -148,7 +148,7 @@ def finish(stage: Stage) -> None:
     for held in stage.worker.claims:
         if stage.worker.release(held):
             stage.store.give_back(held)
-            stage.worker.forget(held.name)
+            stage.worker.forget(held)
     stage.worker.keep_alive()
     work(stage.store, stage.worker)
     reap_all(stage)

@@ -9,8 +9,7 @@ from sweep import ID, Stage
 
 from fsqueue.errors import StorageError
 from fsqueue.runner.attempt.bodies import Answer
-from fsqueue.runner.attempt.context import Execution, WorkerContext
-from fsqueue.runner.attempt.execute import finish
+from fsqueue.runner.attempt.context import Body, Execution, WorkerContext
 from fsqueue.runner.attempt.publication import PATIENCE, Publication
 from fsqueue.spool.format.states import State
 from fsqueue.testing import Fault
@@ -32,12 +31,12 @@ def publication(stage, data):
     context = WorkerContext(
         store=stage.store,
         worker=lambda: stage.worker,
-        resolve=lambda _: print,
+        resolve=lambda _: Body(print),
         app_id="t",
         exclusive=False,
     )
     execution = Execution(context, stage.claim, stage.call)
-    return Publication(execution, Answer(State.SUCCEEDED, [data]), finish)
+    return Publication(execution, Answer(State.SUCCEEDED, [data]))
 
 
 def outcome(stage):

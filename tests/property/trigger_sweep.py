@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from every_call import Swept
+from support import execute_claim
 from sweep import LOCAL, REMOTE, InterruptibleFilesystem, walk
 
 from fsqueue import FSQueue, triggers
 from fsqueue.runner.attempt.bodies import arguments_of
 from fsqueue.runner.attempt.context import WorkerContext
-from fsqueue.runner.attempt.execute import execute
 from fsqueue.spool.admin.listing import pending_calls
 from fsqueue.spool.features.trigger_state import event_names
 from fsqueue.spool.store.opening import open_store
@@ -112,8 +112,8 @@ class Side:
         for pending in list(pending_calls(self.store)):
             claim = self._claim(worker, pending)
             if claim is not None:
-                execute(context, claim, worker.release)
-                worker.forget(claim.name)
+                execute_claim(context, claim, worker)
+                worker.forget(claim)
         worker.deregister()
         return worker.name
 

@@ -48,7 +48,7 @@ class Pair:
     def complete(self, claim, state: State = State.SUCCEEDED) -> bool:
         self.worker.release(claim)
         published = self.store.endings.complete(claim, self.outcome(claim, state), [b"value"])
-        self.worker.forget(claim.name)
+        self.worker.forget(claim)
         return published
 
     def close(self) -> None:

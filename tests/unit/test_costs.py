@@ -10,11 +10,12 @@ import os
 import pytest
 from msgspec import structs
 from spool_pair import QUEUE, opened_pair
+from support import execute_claim
 
 from fsqueue import current_invocation
 from fsqueue.codec import encode
-from fsqueue.runner.attempt.context import WorkerContext
-from fsqueue.runner.attempt.execute import Ending, execute
+from fsqueue.runner.attempt.context import Body, WorkerContext
+from fsqueue.runner.attempt.endings import Ending
 from fsqueue.runner.output.reporting import Flusher
 from fsqueue.spool.features.deduplication import Key
 from fsqueue.spool.format.names import AttemptName, Slot
@@ -86,7 +87,7 @@ def test_a_batch_costs_as_much_as_one_call(pair):
     pair.fs.inject()
     assert pair.store.endings.complete(claim, pair.outcome(claim), payload)
     assert pair.worker.release(claim)
-    pair.worker.forget(claim.name)
+    pair.worker.forget(claim)
     assert pair.fs.count(*NAME_VERBS) == 4
     assert pair.fs.count("write") == 1
 
@@ -108,7 +109,7 @@ def test_a_result_for_others_costs_no_more_than_one_for_its_caller(pair):
         pair.fs.inject()
         assert pair.store.endings.complete(claim, outcome, [b"value"])
         costs.append([operation.verb for operation in pair.fs.trace])
-        pair.worker.forget(claim.name)
+        pair.worker.forget(claim)
     assert len(costs[0]) == len(costs[1])
     pair.fs.inject()
     assert pair.store.cache.get(key, 1e12) is not None
@@ -152,7 +153,7 @@ def cost_of(pair, function, **options):
     context = WorkerContext(
         store=pair.store,
         worker=lambda: pair.worker,
-        resolve=lambda _: function,
+        resolve=lambda _: Body(function),
         app_id="t",
         exclusive=False,
     )
@@ -164,8 +165,8 @@ def cost_of(pair, function, **options):
     )
     pair.fs.inject()
     claim = pair.worker.claim(receipt.path)
-    assert execute(context, claim, pair.worker.release) is Ending.FINISHED
-    pair.worker.forget(claim.name)
+    assert execute_claim(context, claim, pair.worker) is Ending.FINISHED
+    pair.worker.forget(claim)
     trace = list(pair.fs.trace)
     pair.store.outcomes.collect(receipt.invocation_id, keep=False)
     return [operation for operation in trace if operation.verb != "clock"]

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 import pytest
 from msgspec import structs
 from spool_pair import opened_pair
+from support import execute_claim
 
 from fsqueue.codec import encode
-from fsqueue.runner.attempt.context import WorkerContext
-from fsqueue.runner.attempt.execute import Ending, execute
+from fsqueue.runner.attempt.context import Body, WorkerContext
+from fsqueue.runner.attempt.endings import Ending
 from fsqueue.spool.disk.identity import (
     Process,
     boot_id,
@@ -57,14 +58,14 @@ def run(pair, claim, body: Callable[[], object]) -> Ending:
     context = WorkerContext(
         store=pair.store,
         worker=lambda: pair.worker,
-        resolve=lambda _: body,
+        resolve=lambda _: Body(body),
         app_id="t",
         exclusive=False,
     )
     try:
-        return execute(context, claim, pair.worker.release)
+        return execute_claim(context, claim, pair.worker)
     finally:
-        pair.worker.forget(claim.name)
+        pair.worker.forget(claim)
 
 
 def test_a_call_of_a_living_caller_costs_no_extra_request(pair):
@@ -115,7 +116,7 @@ def test_only_results_that_no_process_can_receive_are_removed(pair):
         pair.store.endings.complete(
             claim, structs.replace(pair.outcome(claim), caller=caller), [b"x"]
         )
-        pair.worker.forget(claim.name)
+        pair.worker.forget(claim)
     clear_up_after(pair.store, pair.client.name)
     left = [pair.store.outcomes.exists(claim.name.invocation_id) for claim in claims]
     assert left == [False, True, True]

@@ -45,7 +45,7 @@ class Caller:
             codec="cloudpickle",
         )
         name = AttemptName(self.id, 1)
-        claim = Claim(name, f"{self.store.layout.running('w')}/{name}", "", "w")
+        claim = Claim(name, f"{self.store.layout.running('w')}/{name}", "", "w", str(name))
         assert self.store.endings.complete(claim, outcome, [b"value"])
 
 

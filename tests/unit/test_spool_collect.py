@@ -48,7 +48,7 @@ def claim(pair):
 def publish(pair, claim, value):
     pair.worker.release(claim)
     pair.store.endings.complete(claim, pair.outcome(claim), [value])
-    pair.worker.forget(claim.name)
+    pair.worker.forget(claim)
 
 
 def value_of(data):

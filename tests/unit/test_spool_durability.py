@@ -121,7 +121,7 @@ def test_give_back(pair):
     pair.fs.inject()
     assert pair.store.give_back(claim)
     assert os.path.dirname(claim.origin) in check_order(pair.fs.trace)
-    pair.worker.forget(claim.name)
+    pair.worker.forget(claim)
 
 
 @pytest.mark.parametrize("attempts", [1, 3])

@@ -40,7 +40,7 @@ def claims(pair):
     for claim in made:
         os.unlink(claim.path)
         pair.worker.release(claim)
-        pair.worker.forget(claim.name)
+        pair.worker.forget(claim)
 
 
 def test_a_limit_admits_as_many_calls_as_its_name_states(pair, claims):
@@ -107,7 +107,7 @@ def test_a_lender_finds_a_call_that_has_come_back_by_a_retry(pair):
     call, _ = store.calls.read_claimed(claim)
     worker.release(claim)
     assert store.retry(claim, call, store.clock.now() - 1.0)
-    worker.forget(claim.name)
+    worker.forget(claim)
     queue = store.layout.queue(call.queue)
     (again,) = (
         f"{queue}/{slot}/{name}"
@@ -117,7 +117,7 @@ def test_a_lender_finds_a_call_that_has_come_back_by_a_retry(pair):
     claim = worker.claim(again)
     worker.release(claim)
     assert store.park(claim, call, LANE)
-    worker.forget(claim.name)
+    worker.forget(claim)
     found = store.limits.find(LANE, call.id, "somebody-1", published)
     assert found is not None
     assert store.limits.find(LANE, "somebody-2", "somebody-1", published) is None
@@ -152,7 +152,7 @@ def test_a_forged_header_leads_nowhere_when_a_cancelled_call_is_dropped(pair):
     os.mkdir(outside)
     pair.worker.release(claim)
     pair.store.drop(claim.path, claim.name)
-    pair.worker.forget(claim.name)
+    pair.worker.forget(claim)
     os.rmdir(outside)
 
 

@@ -214,7 +214,7 @@ def test_the_output_of_the_attempt_that_gave_the_outcome(pair):
     claim = pair.worker.claim(receipt.path)
     pair.store.endings.complete(claim, pair.outcome(claim))
     pair.worker.release(claim)
-    pair.worker.forget(claim.name)
+    pair.worker.forget(claim)
     assert latest_output(pair.store.files, receipt.invocation_id).attempt == 1
 
 
@@ -232,7 +232,7 @@ def test_a_report_lasts_as_long_as_its_claim(pair):
     assert msgspec.json.encode(running.progress) == b'{"done":1.0,"total":2.0}'
     pair.worker.release(claim)
     store.endings.complete(claim, pair.outcome(claim))
-    pair.worker.forget(claim.name)
+    pair.worker.forget(claim)
     assert expire_by_kind(store, result_ttl=60.0).progress_reports == 1
 
 

@@ -180,7 +180,7 @@ def test_a_call_that_is_given_back_is_the_same_attempt(pair):
     assert pair.worker.release(claim)
     assert not pair.worker.release(claim)
     assert pair.store.give_back(claim)
-    pair.worker.forget(claim.name)
+    pair.worker.forget(claim)
     assert pair.worker.claim(receipt.path) == claim
 
 
@@ -202,7 +202,7 @@ def test_a_call_that_was_cancelled_while_it_ran_is_not_given_back(pair):
     assert pair.store.endings.cancel_running(receipt.invocation_id)
     assert pair.worker.release(claim)
     assert not pair.store.give_back(claim)
-    pair.worker.forget(claim.name)
+    pair.worker.forget(claim)
     assert not os.path.exists(claim.path)
     assert not os.path.exists(receipt.path), "its body would run for nobody"
     os.unlink(pair.store.layout.cancelled(receipt.invocation_id))

@@ -31,7 +31,7 @@ def waiting_for_a_limit(pair) -> str:
     call, _ = pair.store.calls.read_claimed(waiting)
     assert pair.worker.release(waiting)
     assert pair.store.park(waiting, call, LIMIT)
-    pair.worker.forget(waiting.name)
+    pair.worker.forget(waiting)
     return waiting.name.invocation_id
 
 

@@ -7,11 +7,11 @@ import inspect
 import itertools
 import logging
 import random
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fsqueue.codec import check_codec, decode, encode, encode_exception, uncopied
 from fsqueue.codec.texts import capped, safe_str
-from fsqueue.common.coroutines import is_async
 from fsqueue.common.offloading import when_threads_start
 from fsqueue.common.values import LONGEST
 from fsqueue.errors import (
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator, Sequence
 
     from fsqueue.errors import InvocationError
-    from fsqueue.runner.attempt.context import Execution
+    from fsqueue.runner.attempt.context import Body, Execution
     from fsqueue.spool.disk.content import Buffer
     from fsqueue.spool.format.records import Call, Outcome
     from fsqueue.spool.store.store import Store
@@ -91,23 +91,25 @@ def answer(execution: Execution, payload: Payload) -> Answer:
         execution: the call.
         payload: the payload of its file.
     """
-    parents = execution.parents
-    if parents is None:
-        return _answer(execution, payload)
-    with resolving(parents.value):
-        return _answer(execution, payload)
-
-
-def _answer(execution: Execution, payload: Payload) -> Answer:
-    call = execution.call
+    call, parents = execution.call, execution.parents
     try:
-        body = execution.context.resolve(call.task)
-        unpickles = execution.context.unpickles(call.task)
-        check_codec(call.codec, f"the call of {call.task}", unpickles=unpickles)
-        common = _common(execution.context.store, execution.call, payload)
+        body = execution.body = execution.context.resolve(call.task)
+        check_codec(call.codec, f"the call of {call.task}", unpickles=body.unpickles)
     except BaseException as error:  # noqa: BLE001 - it is the call's, also when it is SystemExit
         if isinstance(error, TaskNotFoundError):
             log.warning("%s fails: %s", execution.claim.name, error)
+        return Answer.of_error(error, call.codec)
+    if parents is None:
+        return _answer(execution, body, payload)
+    with resolving(partial(parents.value, unpickles=body.unpickles)):
+        return _answer(execution, body, payload)
+
+
+def _answer(execution: Execution, body: Body, payload: Payload) -> Answer:
+    call = execution.call
+    try:
+        common = _common(execution.context.store, call, payload)
+    except BaseException as error:  # noqa: BLE001 - it is the call's, also when it is SystemExit
         return Answer.of_error(error, call.codec)
     segments = _own_segments(call, payload)
     if not call.members:
@@ -118,7 +120,7 @@ def _answer(execution: Execution, payload: Payload) -> Answer:
 
 def _answers_of_batch(
     execution: Execution,
-    body: Callable[..., Any],
+    body: Body,
     common: dict[str, Any],
     segments: list[Payload],
 ) -> list[Answer]:
@@ -137,7 +139,7 @@ def _answers_of_batch(
 
 def _answer_of_one(
     execution: Execution,
-    body: Callable[..., Any],
+    body: Body,
     common: dict[str, Any],
     segment: Payload,
     retries: int,
@@ -248,13 +250,13 @@ def _common(store: Store, call: Call, payload: Payload) -> dict[str, Any]:
 
 
 def _value_of(
-    execution: Execution, body: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    execution: Execution, body: Body, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Any:
     """Call a body: a plain one in this thread, a coroutine in the event loop of this process."""
-    if is_async(body):
-        return _awaited(execution, body, args, kwargs)
+    if body.awaited:
+        return _awaited(execution, body.function, args, kwargs)
     with EndForks():
-        value = body(*args, **kwargs)
+        value = body.function(*args, **kwargs)
         return _awaited(execution, lambda: value) if inspect.iscoroutine(value) else value
 
 
@@ -270,9 +272,9 @@ def _awaited(
         raise asyncio.CancelledError
     if execution.run is None:
         execution.context.on_coroutine(execution)
-    name = execution.claim.name
+    name = execution.claim.text
     when_threads_start(process_loop, f"the coroutine of {name}", execution.context.aborted)
-    run = execution.run = BodyRun(str(name), _called_alone, (function, args, kwargs or {}))
+    run = execution.run = BodyRun(name, _called_alone, (function, args, kwargs or {}))
     if execution.is_interrupted():
         run.cancel()
     return run.result(execution.context.while_waiting)

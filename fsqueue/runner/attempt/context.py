@@ -7,7 +7,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fsqueue.runner.attempt.live import LiveCalls
 from fsqueue.runner.attempt.resource_pool import NO_RESOURCES
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from fsqueue.runner.attempt.bodies import Answer
     from fsqueue.runner.attempt.dependencies import Parents
-    from fsqueue.runner.attempt.execute import Ending
+    from fsqueue.runner.attempt.endings import Ending
     from fsqueue.runner.attempt.limits import HeldPermit
     from fsqueue.runner.attempt.resource_pool import ResourceBudget
     from fsqueue.runner.event_loop.loop import BodyRun
@@ -38,16 +38,26 @@ _CHECK_EVERY = 0.25
 _making = threading.Lock()
 
 
+class Body(NamedTuple):
+    """The function of a task, as a worker calls it."""
+
+    function: Callable[..., Any]
+    unpickles: bool = True
+    """Whether calls of the task may be pickles."""
+    awaited: bool = False
+    """Whether its calls are awaited."""
+
+
 class WorkerContext:
     """What a worker provides for executing claims.
 
     Args:
         store: the spool.
         worker: returns the registered worker; a slot process registers one only when needed.
-        resolve: returns the function of a task, by its name.
+        resolve: returns the body of a task, by its name.
         app_id: the application whose tasks `resolve` knows.
         exclusive: this process does nothing but run bodies.
-        unpickles: returns, by a task's name, whether its calls may be pickles.
+        budget: the resources for calls that a body of this worker runs itself.
         record_attempt: called with the journal entry of each attempt that has ended.
         ended: called with each answer before it is published, for triggers.
 
@@ -57,7 +67,6 @@ class WorkerContext:
         executions: the calls that run here, by the names of their attempts.
         on_coroutine: called with each execution whose body turns out to be a coroutine.
         while_waiting: called about four times a second while a slot waits for a coroutine.
-        budget: the resources for calls that a body of this worker runs itself.
         callers: knows which callers are gone.
         flusher: writes what bodies print and report; None is the one of this process.
         on_limit: called with the seconds that a body may take, if this process may be killed to end
@@ -70,20 +79,19 @@ class WorkerContext:
         *,
         store: Store,
         worker: Callable[[], Worker],
-        resolve: Callable[[str], Callable[..., Any]],
+        resolve: Callable[[str], Body],
         app_id: str,
         exclusive: bool,
-        unpickles: Callable[[str], bool] = lambda _: True,
+        budget: ResourceBudget = NO_RESOURCES,
         record_attempt: Callable[[Entry], object] = lambda _: None,
         ended: Callable[[Execution, Answer | None], object] = lambda *_: None,
     ) -> None:
         self.store, self.worker, self.resolve = store, worker, resolve
         self.app_id, self.exclusive = app_id, exclusive
-        self.unpickles = unpickles
         self.record_attempt, self.ended = record_attempt, ended
         self.flusher: Flusher | None = None
         self.callers = Callers(store)
-        self.budget: ResourceBudget = NO_RESOURCES
+        self.budget = budget
         self.on_limit: Callable[[float | None], object] = lambda _: None
         self.aborted = threading.Event()
         self.live = LiveCalls()
@@ -111,6 +119,7 @@ class Execution:
         claim: the attempt.
         call: its header.
         parents: the outcomes that its arguments refer to.
+        body: the task's function; None until it is needed.
         started: when it started, in seconds since the epoch by the file server's clock.
         body_ended: the body has ended.
         parent: the call whose body waits for this one in the same thread; None if there is none.
@@ -125,6 +134,7 @@ class Execution:
         self.context, self.claim, self.call = context, claim, call
         self.parents = parents
         self.started = context.store.clock.now()
+        self.body: Body | None = None
         self.body_ended = False
         self.parent = current.get()
         self.permits: dict[str, HeldPermit] = {}
@@ -135,6 +145,11 @@ class Execution:
         self._helper_threads: ThreadPoolExecutor | None = None
         self._report: Report | None = None
         self._unsettled = threading.Lock()
+
+    @property
+    def tags(self) -> dict[str, Any]:
+        """Extra fields of log records about it."""
+        return {**self.claim.tags, "task": self.call.task}
 
     def settle(self) -> bool:
         """Claim the right to settle the call; True only for the first caller."""

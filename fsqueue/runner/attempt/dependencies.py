@@ -20,8 +20,6 @@ from fsqueue.spool.format.states import State
 from fsqueue.spool.store.lookup import find_dependent, state_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from fsqueue.spool.format.records import Call, Outcome, Payload
     from fsqueue.spool.store.store import Store
 
@@ -40,7 +38,6 @@ class Parents:
         call: the header of the call that waits for them.
 
     Attributes:
-        unpickles: returns whether their results may be pickles.
         unfinished: the last parent that has not ended; empty if all have ended.
         failure: why the call cannot run; set when a missing value is requested.
 
@@ -49,7 +46,6 @@ class Parents:
     """
 
     def __init__(self, store: Store, call: Call) -> None:
-        self.unpickles: Callable[[], bool] = lambda: True
         self._child, self._task = call.id, call.task
         self._outcomes: dict[str, _Opened | FSQueueError] = {}
         self.unfinished = ""
@@ -65,8 +61,13 @@ class Parents:
             else:
                 self._outcomes[parent] = found
 
-    def value(self, invocation_id: str) -> Any:
-        """The result of a parent; None if it is missing, and `failure` has the reason."""
+    def value(self, invocation_id: str, *, unpickles: bool) -> Any:
+        """The result of a parent; None if it is missing, and `failure` has the reason.
+
+        Args:
+            invocation_id: the parent, or a member of it.
+            unpickles: its result may be a pickle.
+        """
         carrier, member = split_member(invocation_id)
         opened = self._outcomes.get(carrier)
         if not isinstance(opened, _Opened):
@@ -77,10 +78,10 @@ class Parents:
             state, failure, (data, buffers) = outcome.part(payload, member, starts)
             what, codec = f"the result of invocation {invocation_id}", outcome.codec
             if state is State.SUCCEEDED:
-                check_codec(codec, what, unpickles=self.unpickles())
+                check_codec(codec, what, unpickles=unpickles)
                 return decode(data, what, buffers, codec=codec, python=outcome.python)
             if data or failure is None:
-                check_codec(codec, what, unpickles=self.unpickles())
+                check_codec(codec, what, unpickles=unpickles)
                 error = decode_exception(data, codec)
             else:
                 error = queue_error(failure.type, failure.message)

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import logging
 import os
+from functools import partial
 from typing import TYPE_CHECKING
 
 from fsqueue.runner.attempt import limits
 from fsqueue.runner.attempt.context import current
 from fsqueue.runner.attempt.dependencies import find_ancestor
-from fsqueue.runner.attempt.execute import Ending, execute, remove_cancelled
+from fsqueue.runner.attempt.endings import Ending, settle
+from fsqueue.runner.attempt.execute import execute
+from fsqueue.runner.attempt.publication import remove_cancelled
 from fsqueue.runner.attempt.resource_pool import needed_by
 from fsqueue.spool.store.lookup import find_due, find_pending, is_due
 
@@ -57,9 +60,7 @@ def run_instead_of_waiting(
         return False
     outer, name = current.get(), os.path.basename(path)
     needed = needed_by(context.store.layout.home(path))
-    if needed is None or not context.budget.take(
-        name, needed, str(outer.claim.name) if outer else ""
-    ):
+    if needed is None or not context.budget.take(name, needed, outer.claim.text if outer else ""):
         return False  # it waits for a worker that has the resources, or for free ones here
     try:
         return _run_pending(context, path)
@@ -110,14 +111,15 @@ def _run_pending(context: WorkerContext, path: str) -> bool:
         return False
     context.live.begin(claim)
     try:
-        ending = execute(context, claim, worker.release)
+        publish = partial(settle, release=worker.release)
+        ending = publish(execute(context, claim, publish))
         if ending in {Ending.UNREADABLE, Ending.INTERRUPTED} and worker.release(claim):
             store.give_back(claim)
         elif ending is Ending.CANCELLED and worker.release(claim):
             remove_cancelled(context, claim)
     finally:
-        worker.release(claim)  # even if the attempt has vanished: see `WorkerLoop._settle`
-        worker.forget(claim.name)
+        worker.release(claim)  # even if the attempt has vanished: see `Settling.settle`
+        worker.forget(claim)
         context.live.end(claim)
     store.dependencies.ended_in_body(claim.name.invocation_id)
     return ending not in {Ending.UNREADABLE, Ending.WAITS, Ending.INTERRUPTED}

@@ -25,12 +25,12 @@ class LiveCalls:
     def begin(self, claim: Claim) -> None:
         """Add an attempt that is about to run."""
         with self._change:
-            self._names.add(str(claim.name))
+            self._names.add(claim.text)
 
     def end(self, claim: Claim) -> None:
         """Remove an attempt that has ended or is no longer wanted. May be called twice."""
         with self._change:
-            self._names.discard(str(claim.name))
+            self._names.discard(claim.text)
             self._change.notify_all()
 
     def wait(self, names: set[str] | None = None, timeout: float | None = None) -> None:

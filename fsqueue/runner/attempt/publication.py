@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from fsqueue.errors import RemoteError, ResultTooLargeError, StorageError
+from fsqueue.codec import PYTHON
+from fsqueue.common.logs import CALLS
+from fsqueue.errors import EnvelopeError, RemoteError, ResultTooLargeError, StorageError
+from fsqueue.runner.attempt import journal_entries
 from fsqueue.runner.attempt.bodies import Answer
+from fsqueue.runner.attempt.context import Execution
+from fsqueue.runner.attempt.time_limits import timeout_error
 from fsqueue.spool.disk.capacity import check_size
+from fsqueue.spool.format.records import Outcome
+from fsqueue.spool.format.schedule import later
+from fsqueue.spool.format.states import State
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from fsqueue.runner.attempt.context import Execution
+    from fsqueue.runner.attempt.context import WorkerContext
+    from fsqueue.spool.disk.identity import Process
+    from fsqueue.spool.format.claim import Claim
+    from fsqueue.spool.format.records import Call
 
 log = logging.getLogger(__name__)
+calls = logging.getLogger(CALLS)
 
 PATIENCE: Final = 300.0
 """Seconds to wait for room for a result, on a disk that has room for others."""
@@ -33,13 +44,10 @@ class Publication:
     Args:
         execution: the call.
         answer: the answer of its body.
-        publish: publishes an answer; may raise `OSError`, and is then called again.
     """
 
-    def __init__(
-        self, execution: Execution, answer: Answer, publish: Callable[[Execution, Answer], None]
-    ) -> None:
-        self._execution, self._answer, self._publish = execution, answer, publish
+    def __init__(self, execution: Execution, answer: Answer) -> None:
+        self._execution, self._answer = execution, answer
         self._replaced = answer.retry_after is not None and not execution.call.members
         self._since: float | None = None
 
@@ -65,7 +73,7 @@ class Publication:
         if not self._replaced:
             size = sum(map(len, answer.payload)) + sum(map(len, answer.buffers))
             check_size(store.fs, store.layout.root, size)
-        self._publish(self._execution, answer)
+        finish(self._execution, answer)
 
     def _is_hopeless(self, error: StorageError) -> bool:
         now = self._execution.context.store.fs.monotonic()
@@ -97,3 +105,79 @@ def _instead_of(answer: Answer, execution: Execution, error: StorageError) -> An
             "return its path."
         )
     )
+
+
+def settle_timed_out(context: WorkerContext, claim: Claim) -> None:
+    """Settle an attempt whose process was killed because of its timeout."""
+    call, _ = context.store.calls.read_claimed(claim)
+    error = timeout_error(call)
+    answer_given = Answer.of_error(error, call.codec, call.retry, claim.name.retries)
+    finish(Execution(context, claim, call), answer_given)
+    context.store.limits.release_dead(call.lanes, call.id, claim.worker)
+
+
+def remove_cancelled(context: WorkerContext, claim: Claim) -> None:
+    """Remove a cancelled attempt whose process was ended; its outcome is already published."""
+    with contextlib.suppress(FileNotFoundError, EnvelopeError):
+        call, _ = context.store.calls.read_claimed(claim)
+        context.ended(Execution(context, claim, call), None)
+    context.store.drop(claim.path, claim.name)
+
+
+def finish(execution: Execution, result: Answer) -> None:
+    """Publish an answer, or file the call for a retry."""
+    store, claim, call = execution.context.store, execution.claim, execution.call
+    now = store.clock.now()
+    entry = journal_entries.ended(execution, result, now)
+    if result.retry_after is not None and not call.members:
+        text = "%s is retried in %.3g s: %s"
+        log.info(text, claim.name, result.retry_after, result.failure, extra=execution.tags)
+        store.retry(claim, call, later(now, result.retry_after))
+        execution.context.record_attempt(entry)
+        return
+    execution.context.ended(execution, result)
+    outcome = Outcome(
+        id=call.id,
+        spool=call.spool,
+        attempt=claim.name.attempt,
+        state=result.state,
+        worker=claim.worker,
+        started=round(execution.started, 4),
+        ended=round(now, 4),
+        codec=call.codec,
+        failure=result.failure,
+        members=result.members,
+        task=call.task,
+        queue=call.queue,
+        created=call.created,
+        retries=claim.name.retries,
+        python=PYTHON if result.source is None else result.source.python,
+        caller=_receiver_of(execution),
+        **_offered(call, result),
+    )
+    store.endings.complete(claim, outcome, result.payload, result.buffers)
+    execution.context.record_attempt(entry)
+    if calls.isEnabledFor(logging.INFO):
+        took = outcome.ended - outcome.started
+        why = f": {result.failure.type}: {result.failure.message}" if result.failure else ""
+        text = "%s has %s after %.3g s%s"
+        calls.info(text, claim.name, result.state, took, why, extra=execution.tags)
+
+
+def _offered(call: Call, result: Answer) -> dict[str, Any]:
+    """The fields of an outcome for the result cache; none for a result that was reused itself."""
+    if not call.cache or result.state is not State.SUCCEEDED or result.source is not None:
+        return {}
+    return {"cache": call.cache, "cache_ttl": call.cache_ttl}
+
+
+def _receiver_of(execution: Execution) -> Process | None:
+    """The only process that may receive the outcome; None if another call needs it too.
+
+    Raises:
+        OSError: the shared directory fails; call it again.
+    """
+    call, callers = execution.call, execution.context.callers
+    if call.keep or (callers.is_gone(call) and not callers.is_unwanted(call)):
+        return None
+    return call.caller

@@ -69,12 +69,11 @@ class ResourcePool:
 
     Attributes:
         total: as given.
-        on_give: as given.
     """
 
     def __init__(self, total: Amounts, on_give: Callable[[], object] = lambda: None) -> None:
         self.total = total
-        self.on_give = on_give
+        self._on_give = on_give
         self._mutex = threading.Lock()
         self._holders: dict[str, _Holder] = {}
         self._known: dict[str, _Holder] = {}
@@ -113,7 +112,7 @@ class ResourcePool:
                 return
             self._drop(name, holder)
         if holder.held():
-            self.on_give()
+            self._on_give()
 
     def _drop(self, name: str, holder: _Holder) -> None:
         for inner, each in list(holder.within.items()):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 from fsqueue.common.offloading import when_threads_start
 from fsqueue.common.values import LONGEST
 from fsqueue.errors import TaskTimeoutError
+from fsqueue.runner.attempt.endings import Ending
 from fsqueue.runner.event_loop.cleanup import CLEANUP
 
 if TYPE_CHECKING:
@@ -89,8 +90,6 @@ def _limit(
 
 def _cancel(execution: Execution, *, killable: bool) -> bool:
     """Cancel a coroutine, and wait for it if its process is to end; False for a plain body."""
-    from fsqueue.runner.attempt.execute import Ending
-
     if not execution.interrupt(Ending.GIVEN_BACK) or execution.run is None:
         return False
     if killable:

@@ -11,12 +11,10 @@ from fsqueue.common.values import plain
 from fsqueue.config import checked_argument
 from fsqueue.errors import ConfigError
 from fsqueue.runner.attempt.context import current
-from fsqueue.runner.attempt.resource_pool import ResourcePool
 from fsqueue.runner.loop.orders import EarlyStops, Order
-from fsqueue.runner.loop.worker_loop import WorkerLoop
+from fsqueue.runner.loop.worker_loop import WorkerLoop, WorkerOptions
 from fsqueue.spool.format.names import DEFAULT_QUEUE, is_safe_name, queue_folder
 from fsqueue.spool.format.resources import amounts, profile_of
-from fsqueue.spool.worker.backlog import Backlogs
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -145,15 +143,12 @@ class Runner:
                 self._change.notify_all()
 
     def _make_loop(self) -> WorkerLoop:
-        budget = ResourcePool(self._resources)
-        backlogs = self._make_backlogs(budget)
-        return WorkerLoop(self._host, self._kind, self._concurrency, backlogs, budget)
-
-    def _make_backlogs(self, budget: ResourcePool) -> Backlogs:
         app_id = self._host.app_id
         weights = {queue_folder(app_id, name): each for name, each in self._queues.items()}
-        room = budget if budget.total else None
-        return Backlogs(self._host.store, weights, weighted=self._weighted, room=room)
+        options = WorkerOptions(
+            self._kind, self._concurrency, weights, self._weighted, self._resources
+        )
+        return WorkerLoop(self._host, options)
 
     def stop_runner_loop(self) -> None:
         """Make `run` return, after the running bodies have finished. From any thread.

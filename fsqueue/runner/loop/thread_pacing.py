@@ -30,21 +30,19 @@ class ThreadPacer:
 
     Args:
         waits: each step of a call waits for a file server or a disk, so more threads are better.
-
-    Attributes:
-        ended: how many calls have ended.
     """
 
     def __init__(self, *, waits: bool) -> None:
         self._waits = waits
-        self.ended = 0
+        self._ended = 0
         self._in_bodies = 0.0
         self._ramp = _RAMP
         self._window_start = time.monotonic()
         self._ended_before = 0
 
     def add(self, seconds: float) -> None:
-        """Add the time that a body has taken."""
+        """Add a call that has ended, and the time that its body has taken."""
+        self._ended += 1
         self._in_bodies += seconds
 
     def keeps_up(self, wake: threading.Event, is_at_work: Callable[[], bool]) -> bool:
@@ -54,13 +52,13 @@ class ThreadPacer:
             wake: set when something has happened, such as the end of a call; cleared here.
             is_at_work: whether at least one thread has a call.
         """
-        ended, now = self.ended, time.monotonic()
+        ended, now = self._ended, time.monotonic()
         until = now + self._ramp
         while is_at_work() and (left := until - now) > 0:
             wake.wait(left)
             wake.clear()
             now = time.monotonic()
-        keep_up = (self.ended - ended) * _RAMP >= _QUICK * self._ramp
+        keep_up = (self._ended - ended) * _RAMP >= _QUICK * self._ramp
         self._ramp = min(2 * self._ramp, _LONGEST_RAMP) if keep_up else _RAMP
         return keep_up and is_at_work()
 
@@ -76,6 +74,6 @@ class ThreadPacer:
         passed = now - self._window_start
         if self._waits or passed < _WINDOW:
             return False
-        ended, in_bodies = self.ended - self._ended_before, self._in_bodies
-        self._window_start, self._ended_before, self._in_bodies = now, self.ended, 0.0
+        ended, in_bodies = self._ended - self._ended_before, self._in_bodies
+        self._window_start, self._ended_before, self._in_bodies = now, self._ended, 0.0
         return others > 0 and ended * _RAMP >= _QUICK * passed and in_bodies <= _BODIES * passed

@@ -5,15 +5,13 @@ from __future__ import annotations
 import logging
 import random
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from fsqueue.errors import FSQueueError, SpoolReplacedError
 from fsqueue.runner.processes.threads import start_threads
-from fsqueue.spool.format.names import client_of
 from fsqueue.spool.worker import space
 from fsqueue.spool.worker.distant_callers import DistantCallers
 from fsqueue.spool.worker.expiry import expire, remove_gone_clients
-from fsqueue.spool.worker.gone_callers import clear_up_after
 from fsqueue.spool.worker.limit_upkeep import LimitUpkeep
 from fsqueue.spool.worker.liveness import Observer, watchers
 from fsqueue.spool.worker.reaper import reap
@@ -33,6 +31,27 @@ _EXPIRE_EVERY = 300.0
 _BEATS_TO_TAKE_OVER = 3
 
 
+def _nothing(*_: object) -> None:
+    pass
+
+
+class Callbacks(NamedTuple):
+    """What upkeep calls in the loop of its worker."""
+
+    announce_pending: Callable[[], object] = _nothing
+    """Wakes workers when calls became pending again."""
+    end_cancelled: Callable[[], None] = _nothing
+    """Ends the executions of cancelled calls."""
+    clear_up: Callable[[], None] = _nothing
+    """Removes the results of clients that are gone."""
+    drain: Callable[[], bool] = lambda: False
+    """Called when another process asks this worker to finish and leave, until it returns True."""
+    flush: Callable[[], None] = _nothing
+    """Writes the journal if that is due; called four times per heartbeat."""
+    on_replaced: Callable[[SpoolReplacedError], object] = _nothing
+    """Called when the root turns out to hold another spool; upkeep ends then."""
+
+
 class Upkeep:
     """Sends heartbeats, reaps dead workers and expires files while a worker runs.
 
@@ -48,12 +67,7 @@ class Upkeep:
         store: the spool.
         worker: the worker that does the upkeep.
         conf: heartbeat, lease and times to live.
-        wake: called when calls became pending again.
-        end_cancelled: ends the executions of cancelled calls.
-        drain: called when another process asks this worker to finish and leave, until it returns
-            True.
-        flush: writes the journal if that is due; called four times per heartbeat.
-        on_replaced: called when the root turns out to hold another spool; upkeep ends then.
+        callbacks: what to call in the worker's loop.
     """
 
     def __init__(
@@ -61,16 +75,10 @@ class Upkeep:
         store: Store,
         worker: Worker,
         conf: Config,
-        wake: Callable[[], object],
-        end_cancelled: Callable[[], None],
-        drain: Callable[[], bool] = lambda: False,
-        flush: Callable[[], None] = lambda: None,
-        on_replaced: Callable[[SpoolReplacedError], object] = lambda _: None,
+        callbacks: Callbacks,
     ) -> None:
-        self._store, self._worker, self._conf, self._wake = store, worker, conf, wake
-        self._end_cancelled = end_cancelled
-        self._drain, self._draining = drain, False
-        self._flush, self._on_replaced = flush, on_replaced
+        self._store, self._worker, self._conf = store, worker, conf
+        self._callbacks, self._draining = callbacks, False
         self._observer = Observer(store, heartbeat=conf.heartbeat, lease=conf.lease)
         self._limits = LimitUpkeep(store)
         self._callers = DistantCallers(store, lease=conf.lease)
@@ -79,7 +87,6 @@ class Upkeep:
         self._leading = False
         self._patience = conf.heartbeat * (_BEATS_TO_TAKE_OVER + random.random())  # noqa: S311
         self._reap_again: dict[str, float] = {}
-        self._gone_clients: set[str] = set()
         self._last_pass = store.fs.monotonic()
         # A worker that lives for a short time only does not expire files.
         self._due: dict[Callable[[], None], float] = {self._expire: self._last_pass + _EXPIRE_EVERY}
@@ -110,7 +117,7 @@ class Upkeep:
         self._stop.set()
         for thread in self._threads:
             thread.join()
-        self._clear_up()
+        self._callbacks.clear_up()
 
     def reap_here(self) -> None:
         """Return the calls that dead processes of this host held."""
@@ -126,21 +133,6 @@ class Upkeep:
         """List the workers."""
         self._observer.discover(but=self._worker.name)
 
-    def clear_up_after(self, invocation_id: str) -> None:
-        """Have the leftovers of an invocation's dead caller removed with the next heartbeat.
-
-        May be called from any thread.
-        """
-        self._gone_clients.add(client_of(invocation_id))
-
-    def _clear_up(self) -> None:
-        while self._gone_clients:
-            client = self._gone_clients.pop()
-            try:
-                clear_up_after(self._store, client)
-            except OSError as error:
-                log.info("the results of client %s stay until they expire: %s", client, error)
-
     def _beat(self) -> None:
         while not self._stop.wait(_TICK):
             self._perform(self._worker.keep_alive, self._conf.heartbeat)
@@ -152,11 +144,11 @@ class Upkeep:
         duties = (
             (self.discover, discover_every),
             (self.reap_here, 0.0),
-            (self._end_cancelled, beat if self._store.fs.remote else 0.0),
+            (self._callbacks.end_cancelled, beat if self._store.fs.remote else 0.0),
             (self._lead, beat),
             (self._repair_limits, beat),
             (self._check_dependencies, beat),
-            (self._clear_up, beat),
+            (self._callbacks.clear_up, beat),
             (self._check_callers, self._conf.lease),
             (self._write_journal, beat / 4),
             (self._expire, _EXPIRE_EVERY),
@@ -182,7 +174,7 @@ class Upkeep:
             duty()
         except SpoolReplacedError as error:
             self._stop.set()
-            self._on_replaced(error)
+            self._callbacks.on_replaced(error)
         except OSError as error:
             # A failed round must end neither the heartbeats nor the claims; the next round comes.
             log.warning("upkeep: %s failed, trying again: %s", duty.__name__, error)
@@ -229,11 +221,11 @@ class Upkeep:
     def _check_for_drain(self) -> None:
         marker = self._store.layout.drain(self._worker.name)
         wanted = not self._draining and self._store.fs.exists(marker, fresh=True)
-        self._draining = self._draining or (wanted and self._drain())
+        self._draining = self._draining or (wanted and self._callbacks.drain())
 
     def _write_journal(self) -> None:
         try:
-            self._flush()
+            self._callbacks.flush()
         except OSError as error:
             log.info("the journal is written later: %s", error)
 
@@ -265,4 +257,4 @@ class Upkeep:
         if dead:
             self.discover()
         if returned:
-            self._wake()
+            self._callbacks.announce_pending()

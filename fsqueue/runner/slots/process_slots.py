@@ -16,7 +16,7 @@ import time
 from typing import TYPE_CHECKING
 
 from fsqueue.errors import FSQueueError
-from fsqueue.runner.attempt.execute import Ending
+from fsqueue.runner.attempt.endings import Ending
 from fsqueue.runner.event_loop.cleanup import CLEANUP
 from fsqueue.runner.processes import descendants
 from fsqueue.runner.processes.threads import start_threads

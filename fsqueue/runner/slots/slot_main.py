@@ -18,7 +18,8 @@ from fsqueue.common import logs
 from fsqueue.environment import streams
 from fsqueue.errors import ConfigError, FSQueueError, SpoolError, SpoolReplacedError
 from fsqueue.runner.attempt.context import WorkerContext, enter
-from fsqueue.runner.attempt.execute import Ending, execute
+from fsqueue.runner.attempt.endings import Ending, settle
+from fsqueue.runner.attempt.execute import execute
 from fsqueue.runner.attempt.resource_pool import NO_RESOURCES, RemoteBudget
 from fsqueue.runner.processes import descendants
 from fsqueue.runner.processes.body_processes import end_processes_of_bodies
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
     from fsqueue.common.logs import LogSetup
     from fsqueue.runner.attempt.context import Execution
+    from fsqueue.runner.attempt.endings import Finished
     from fsqueue.runner.attempt.resource_pool import ResourceBudget
     from fsqueue.runner.host import Host
     from fsqueue.spool.format.claim import Claim
@@ -243,13 +245,12 @@ def _prepare(
         store=host.store,
         worker=_Claimant(host),
         resolve=host.resolve,
-        unpickles=host.unpickles,
         app_id=host.app_id,
         exclusive=True,
+        budget=budget,
         record_attempt=entries.append,
         ended=host.triggers.ended,
     )
-    context.budget = budget
     context.on_limit = lambda seconds: pipe.send(Limit(seconds))
     enter(context)
     return context
@@ -324,9 +325,14 @@ def _heed_interrupts(context: WorkerContext, pipe: Connection) -> None:
     context.on_coroutine, context.while_waiting = report_coroutine, receive_interrupt
 
 
+def _publish(finished: Finished) -> Ending:
+    """Publish the answer of a call. The parent holds the claim, and releases it later."""
+    return settle(finished, lambda _: True)
+
+
 def _ending_of(context: WorkerContext, claim: Claim) -> Ending | FSQueueError:
     try:
-        return execute(context, claim, lambda _: True, killable=True)
+        return _publish(execute(context, claim, _publish, killable=True))
     except BaseException as error:  # noqa: BLE001 - the parent logs it and gives the claim back
         # As text: the parent must be able to unpickle it, whatever the error is.
         return FSQueueError(summary(error))

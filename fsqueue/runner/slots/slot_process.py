@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from fsqueue.environment.workdir import in_existing_workdir
 from fsqueue.errors import FSQueueError
-from fsqueue.runner.attempt.execute import Ending
+from fsqueue.runner.attempt.endings import Ending
 from fsqueue.runner.event_loop.cleanup import CLEANUP
 from fsqueue.runner.processes import descendants
 from fsqueue.runner.processes.signals import held_back
@@ -141,7 +141,7 @@ class SlotProcess:
                 budget.give(question.name)
             else:
                 # A thread that a body has started does not know its call.
-                within = question.within or (str(claim.name) if claim else "")
+                within = question.within or (claim.text if claim else "")
                 resource_pipe.send(
                     claim is not None and budget.take(question.name, question.needed, within)
                 )

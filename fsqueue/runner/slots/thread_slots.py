@@ -9,7 +9,7 @@ import queue
 import threading
 from typing import TYPE_CHECKING, Protocol
 
-from fsqueue.runner.attempt.execute import Ending, execute
+from fsqueue.runner.attempt.endings import Ending
 from fsqueue.runner.event_loop.cleanup import CLEANUP
 
 if TYPE_CHECKING:
@@ -68,18 +68,18 @@ class ThreadSlots:
     Args:
         context: the worker.
         count: number of threads.
-        following: returns the next claim, or None if there is none.
-        on_end: called in the slot's thread after each claim.
+        work: takes a claim to its result, in the slot's thread.
+        following: returns the next claim for this thread, or None if there is none.
     """
 
     def __init__(
         self,
         context: WorkerContext,
         count: int,
+        work: Callable[[Claim], None],
         following: Callable[[], Claim | None],
-        on_end: OnEnd,
     ) -> None:
-        self._context, self._following, self._on_end = context, following, on_end
+        self._context, self._work, self._following = context, work, following
         self._live = context.live
         self._handed: queue.SimpleQueue[Claim | None] = queue.SimpleQueue()
         self._idle = threading.Semaphore(0)
@@ -119,31 +119,24 @@ class ThreadSlots:
     def _serve(self) -> None:
         while (claim := self._handed.get()) is not None:
             try:
-                self._work(claim)
+                self._serve_from(claim)
             except Exception:
                 log.exception("a slot has failed after a call")
             self._idle.release()
 
-    def _work(self, claim: Claim | None) -> None:
+    def _serve_from(self, claim: Claim | None) -> None:
         while claim is not None:
             following = None
-            self._in_hand.add(str(claim.name))
+            self._in_hand.add(claim.text)
             try:
-                self._on_end(claim, self._execute(claim))
+                self._work(claim)
                 following = None if self._closed else self._following()
                 if following is not None:
                     self._live.begin(following)
             finally:
-                self._in_hand.discard(str(claim.name))
+                self._in_hand.discard(claim.text)
                 self._live.end(claim)
             claim = following
-
-    def _execute(self, claim: Claim) -> Ending | BaseException:
-        try:
-            return execute(self._context, claim, self._context.worker().release)
-        except Exception as error:
-            log.exception("executing %s failed", claim.name)
-            return error
 
     def cancel(self, claim: Claim) -> None:
         """Cancel a coroutine. Do not wait for a plain body, which may check for cancellation."""
@@ -178,7 +171,7 @@ class ThreadSlots:
     def kill(self, give_back: Callable[[set[int]], None]) -> None:
         """Let coroutines clean up. Threads cannot be killed: the caller ends the process."""
         interrupted = {
-            str(each.claim.name)
+            each.claim.text
             for each in list(self._context.executions.values())
             if each.interrupt(Ending.INTERRUPTED)
         }

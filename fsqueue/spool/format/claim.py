@@ -21,6 +21,8 @@ class Claim:
     origin: str
     """Where it was pending."""
     worker: str
+    text: str
+    """The name as text."""
 
     @property
     def tags(self) -> dict[str, Any]:

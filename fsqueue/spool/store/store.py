@@ -141,16 +141,17 @@ class Store:
         Raises:
             OSError: the shared directory failed, or the worker's folder is missing.
         """
-        name = AttemptName.parse(origin.rpartition("/")[2])
+        text = origin.rpartition("/")[2]
+        name = AttemptName.parse(text)
         if name is None:
             self.files.set_aside(origin, "its name is not one of an invocation")
             return None
         folder = self.layout.running(worker)
-        claim = Claim(name, f"{folder}/{name}", self.layout.home(origin), worker)
+        claim = Claim(name, f"{folder}/{text}", self.layout.home(origin), worker, text)
         try:
             self.fs.rename(origin, claim.path)
         except FileNotFoundError:
-            if str(name) not in self._held(folder):
+            if text not in self._held(folder):
                 return None
         if name.cancelled:
             self.endings.end_cancelled(claim.path, name)

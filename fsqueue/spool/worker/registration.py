@@ -188,11 +188,11 @@ class Worker:
         Only the thread that gets True may complete the claim or give it back.
         """
         with self._mutex:
-            return self._claims.pop(str(claim.name), None) is not None
+            return self._claims.pop(claim.text, None) is not None
 
-    def forget(self, name: AttemptName) -> None:
+    def forget(self, claim: Claim) -> None:
         """Allow an attempt to be claimed again, after its file has left the folder."""
-        self._forget(str(name))
+        self._forget(claim.text)
 
     def _forget(self, name: str) -> None:
         with self._mutex:

@@ -1,0 +1,107 @@
+"""How attempts end: what `execute` returns, and the step that settles it in the spool."""
+
+from __future__ import annotations
+
+import enum
+import logging
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from fsqueue.runner.attempt import limits
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from fsqueue.runner.attempt.context import Execution, WorkerContext
+    from fsqueue.spool.format.claim import Claim
+
+log = logging.getLogger(__name__)
+
+_LONGEST_PAUSE = 5.0
+
+
+class Ending(enum.Enum):
+    """How the execution of a claim ended."""
+
+    FINISHED = enum.auto()
+    NOT_STARTED = enum.auto()
+    """The body has not begun: the attempt is given back as it was."""
+    UNREADABLE = enum.auto()
+    """Written by another format version: left alone."""
+    GIVEN_BACK = enum.auto()
+    """The claim was taken away meanwhile: nothing was published."""
+    WAITS = enum.auto()
+    """A concurrency limit is reached: the call waits in the lane, unchanged."""
+    CANCELLED = enum.auto()
+    """Its process was ended because the call was cancelled."""
+    TIMED_OUT = enum.auto()
+    """Its process was ended by its hard time limit."""
+    UNWANTED = enum.auto()
+    """It has been settled, but its caller is gone and cannot receive the outcome."""
+    INTERRUPTED = enum.auto()
+    """Its coroutine was cancelled by the end of its worker: the attempt is given back."""
+
+
+class Finished(NamedTuple):
+    """An attempt whose body has ended, or does not run. `settle` does the rest."""
+
+    context: WorkerContext
+    claim: Claim
+    ending: Ending
+    step: Callable[[], object] | None = None
+    """Publishes the answer, or moves the call's file. None: that is left to the worker's loop."""
+    execution: Execution | None = None
+    """The execution; None if the call could not be read."""
+
+
+def settle(finished: Finished, release: Callable[[Claim], bool]) -> Ending:
+    """Release the claim of an attempt and publish its answer, or move its file.
+
+    Only one thread settles an attempt: the one that has run the body, or that of its time limit. An
+    error of the shared directory is retried for as long as the worker lives: nothing else holds the
+    call then, and so nothing is lost.
+
+    Args:
+        finished: what `execute` returned.
+        release: releases the claim; False if the worker has lost it.
+    """
+    context, claim, ending, step, execution = finished
+    try:
+        if step is None:
+            return ending
+        if (execution is not None and not execution.settle()) or not release(claim):
+            return Ending.GIVEN_BACK
+        retry_io(context, step)
+    finally:
+        if execution is not None and execution.call.lanes:
+            limits.leave(execution)
+    if ending is Ending.FINISHED and execution is not None:
+        return Ending.UNWANTED if context.callers.is_gone(execution.call) else ending
+    return ending
+
+
+def retry_io(context: WorkerContext, step: Callable[..., Any], *args: Any) -> Any:
+    """Repeat a step until the shared directory works again, or the worker aborts."""
+    pause = 0.05
+    while True:
+        try:
+            return step(*args)
+        except OSError as error:
+            if isinstance(error, FileNotFoundError) and _spool_exists(context):
+                raise
+            log.warning("the shared directory fails (%s); trying again in %.2f s", error, pause)
+            if context.aborted.wait(pause):
+                raise
+            pause = min(2 * pause, _LONGEST_PAUSE)
+
+
+def _spool_exists(context: WorkerContext) -> bool:
+    """Whether the spool is there. If not, a missing file is no proof: it may be unmounted.
+
+    Raises:
+        SpoolReplacedError: the root holds another spool.
+    """
+    try:
+        context.store.files.check_spool()
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,129 @@
+"""Claims pending calls for the slots of a worker."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from fsqueue.errors import SpoolError
+from fsqueue.runner.attempt.resource_pool import claim_within
+
+if TYPE_CHECKING:
+    from fsqueue.runner.attempt.resource_pool import ResourcePool
+    from fsqueue.runner.loop.bells import WorkerBells
+    from fsqueue.runner.loop.stopping import Stopping
+    from fsqueue.runner.loop.thread_pacing import ThreadPacer
+    from fsqueue.spool.format.claim import Claim
+    from fsqueue.spool.store.store import Store
+    from fsqueue.spool.worker.backlog import Backlogs
+    from fsqueue.spool.worker.registration import Worker
+
+log = logging.getLogger(__name__)
+
+# Seconds for which the queues count as empty. Shorter than any pause of the claim loop.
+_RECHECK_AFTER = 0.0009
+
+
+class Claiming:
+    """Claims at most as many calls at a time as there are slots. From any thread.
+
+    Args:
+        store: the spool.
+        worker: claims and holds the calls.
+        backlogs: what to claim next.
+        budget: the worker's resources, which a claim takes.
+        slots: number of slots.
+        stopping: whether to claim at all.
+        bells: what has been announced since the queues were empty.
+        wake: set when the claim loop should check for free slots.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        worker: Worker,
+        backlogs: Backlogs,
+        budget: ResourcePool,
+        slots: int,
+        stopping: Stopping,
+        bells: WorkerBells,
+        wake: threading.Event,
+    ) -> None:
+        self._store, self._worker = store, worker
+        self._backlogs, self._budget, self._bells = backlogs, budget, bells
+        self._slots, self._stopping, self._wake = slots, stopping, wake
+        self._mutex = threading.Lock()
+        self._busy = 0
+        self._full = False
+        self._empty_since, self._empty_until = -1, 0.0
+
+    def next(self) -> Claim | None:
+        """Claim the next call and take a slot for it; None if there is no free slot or no call."""
+        with self._mutex:
+            if self._busy >= self._slots or self._stopping.why:
+                return None
+            self._busy += 1
+        claim = None
+        try:
+            claim = self._claim()
+        except PermissionError as error:
+            self._store.files.pass_over(error.filename, error)
+        except (OSError, SpoolError) as error:
+            log.warning("cannot claim, trying again: %s", error)
+        finally:
+            if claim is None:
+                self.free()
+        return claim
+
+    def next_for_thread(self, pacer: ThreadPacer) -> Claim | None:
+        """The next claim for a thread that has just finished one; None if it should idle."""
+        with self._mutex:
+            leaves = pacer.is_too_large(self._busy)
+            if leaves and self._full:
+                self._wake.set()  # the claim loop checks again whether the other threads keep up
+        return None if leaves else self.next()
+
+    def free(self, *, quietly: bool = False) -> None:
+        """Free the slot of a call that has ended.
+
+        Args:
+            quietly: the claim loop need not know: the thread claims the next call itself.
+        """
+        with self._mutex:
+            self._busy -= 1
+            if self._full and not quietly:
+                self._wake.set()
+
+    def wait(self, pause: float) -> bool:
+        """Wait until there may be something to claim; True if something has happened.
+
+        Args:
+            pause: the longest wait, in seconds.
+        """
+        with self._mutex:
+            self._full = self._busy >= self._slots
+        until_due = self._backlogs.next_due - self._store.fs.monotonic()
+        rung = self._wake.wait(max(0.0, min(pause, until_due)))
+        self._wake.clear()
+        return rung
+
+    def is_at_work(self) -> bool:
+        """Whether a slot has a call, and more may be claimed."""
+        return self._busy > 0 and not self._stopping.why
+
+    def _claim(self) -> Claim | None:
+        rings = self._bells.count
+        if self._empty_since == rings and time.monotonic() < self._empty_until:
+            return None  # another thread has just found the queues empty
+        for origin in self._backlogs:
+            try:
+                claim = claim_within(self._budget, self._worker, origin)
+            except OSError:
+                self._backlogs.defer(origin)
+                raise
+            if claim is not None:
+                return claim
+        self._empty_since, self._empty_until = rings, time.monotonic() + _RECHECK_AFTER
+        return None

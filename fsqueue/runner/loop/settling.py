@@ -1,0 +1,103 @@
+"""Settles the claims of a worker when their executions have ended."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from fsqueue.errors import SpoolError
+from fsqueue.runner.attempt import journal_entries
+from fsqueue.runner.attempt.endings import Ending
+from fsqueue.runner.attempt.publication import remove_cancelled, settle_timed_out
+from fsqueue.runner.loop.give_back import give_back
+from fsqueue.spool.features.body_reports import drop_progress
+from fsqueue.spool.format.names import client_of
+from fsqueue.spool.worker.gone_callers import clear_up_after
+
+if TYPE_CHECKING:
+    from fsqueue.runner.attempt.context import WorkerContext
+    from fsqueue.runner.loop.stopping import Stopping
+    from fsqueue.spool.format.claim import Claim
+    from fsqueue.spool.history.journal import Journal
+    from fsqueue.spool.worker.backlog import Backlogs
+    from fsqueue.spool.worker.registration import Worker
+
+log = logging.getLogger(__name__)
+
+# The attempts of these have been settled by whoever executed them.
+_SETTLED = {Ending.FINISHED, Ending.GIVEN_BACK, Ending.WAITS, Ending.UNWANTED}
+
+
+class Settling:
+    """Settles what an execution has not settled itself. From any thread.
+
+    Args:
+        context: the worker, as bodies see it.
+        worker: holds the claims.
+        backlogs: the queues of the worker.
+        journal: gets an entry for each attempt whose slot has died.
+        stopping: whether the worker is leaving.
+        processes: the slots are processes, which hold no claims and release none.
+    """
+
+    def __init__(
+        self,
+        context: WorkerContext,
+        worker: Worker,
+        backlogs: Backlogs,
+        journal: Journal,
+        stopping: Stopping,
+        *,
+        processes: bool,
+    ) -> None:
+        self._context, self._worker, self._backlogs = context, worker, backlogs
+        self._store, self._journal, self._stopping = context.store, journal, stopping
+        self._processes = processes
+        self._gone_clients: set[str] = set()
+
+    def settle(self, claim: Claim, ending: Ending | BaseException) -> None:
+        """Release a claim, and give back or recover what its slot did not finish.
+
+        The claim is released whatever the ending is. A slot process cannot release it, and nothing
+        else releases an attempt that has vanished. The worker would give back a claim that it
+        still had when it stops.
+        """
+        try:
+            if ending is Ending.UNWANTED:
+                self._gone_clients.add(client_of(claim.name.invocation_id))
+            if self._processes and ending in {Ending.FINISHED, Ending.UNWANTED}:
+                # The slot process does not check for waiting calls.
+                self._store.dependencies.ended(claim.name.invocation_id)
+            if self._worker.release(claim) and ending not in _SETTLED:
+                self._settle(claim, ending)
+        except (OSError, SpoolError) as error:
+            log.error("cannot settle %s, upkeep will: %s", claim.name, error)  # noqa: TRY400
+        finally:
+            self._worker.forget(claim)
+            self._context.budget.give(claim.text)
+
+    def clear_up(self) -> None:
+        """Remove the results of clients that turned out to be gone. Called by upkeep."""
+        while self._gone_clients:
+            client = self._gone_clients.pop()
+            try:
+                clear_up_after(self._store, client)
+            except OSError as error:
+                log.info("the results of client %s stay until they expire: %s", client, error)
+
+    def _settle(self, claim: Claim, ending: Ending | BaseException) -> None:
+        drop_progress(self._store.files, claim.name)
+        if ending is Ending.UNREADABLE:
+            self._backlogs.skip(claim.name)
+            give_back(self._store, claim)
+        elif ending is Ending.CANCELLED:
+            remove_cancelled(self._context, claim)
+        elif ending is Ending.TIMED_OUT:
+            settle_timed_out(self._context, claim)
+        elif ending is Ending.NOT_STARTED or self._stopping.why:
+            give_back(self._store, claim)
+        else:
+            reason = f"its slot failed: {ending}"
+            log.warning("%s: %s", claim.name, reason, extra=claim.tags)
+            self._journal.add(journal_entries.lost(self._store, claim))
+            self._store.recover(claim.path, claim.name, reason)

@@ -1,0 +1,140 @@
+"""Stops a worker: it claims no more calls, and gives back what does not finish."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import threading
+from typing import TYPE_CHECKING
+
+from fsqueue.runner.loop.give_back import drop_cancelled, give_all_back
+from fsqueue.spool.worker.reaper import give_back_of_processes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from fsqueue.errors import SpoolReplacedError
+    from fsqueue.runner.attempt.context import WorkerContext
+    from fsqueue.runner.slots.thread_slots import Slots
+    from fsqueue.spool.history.journal import Journal
+    from fsqueue.spool.worker.registration import Worker
+
+log = logging.getLogger(__name__)
+
+
+class Stopping:
+    """The end of one run of a worker. Its methods may be called from any thread.
+
+    A run ends in three steps. It claims no more calls, for whatever reason: `claim_no_more` is the
+    only way there. The running bodies go on, for as long as whoever stopped it allows. What has not
+    finished by then is given back: in `abort`, which ends the process, or in `leave`.
+
+    Args:
+        context: the worker, as bodies see it.
+        worker: holds the claims.
+        journal: what the worker has finished.
+        wake: set when the claim loop should notice something.
+        grace: seconds that running bodies get to finish.
+
+    Attributes:
+        why: why the worker claims no more; empty while it does.
+        replaced: the root holds another spool; None if it does not.
+    """
+
+    def __init__(
+        self,
+        context: WorkerContext,
+        worker: Worker,
+        journal: Journal,
+        wake: threading.Event,
+        grace: float,
+    ) -> None:
+        self._context, self._worker, self._journal = context, worker, journal
+        self._store, self._wake, self._grace = context.store, wake, grace
+        self._mutex = threading.Lock()
+        self._slots: Slots | None = None
+        self._request_drain: Callable[[], object] | None = None
+        self.why = ""
+        self.replaced: SpoolReplacedError | None = None
+
+    def claim_no_more(self, why: str) -> None:
+        """Stop claiming; `WorkerLoop.run` returns when the running bodies have finished."""
+        self.why = self.why or why
+        self._wake.set()
+
+    # -- reasons ------------------------------------------------------------------------
+
+    def drain(self, why: str) -> None:
+        """Stop because of a signal or a request of another process."""
+        text = (
+            "stopping on %s; running calls get %g s to finish: %d; a second SIGTERM stops at once"
+        )
+        log.info(text, why, self._grace, len(self._worker.claims))
+        self.claim_no_more(why)
+
+    def lose_spool(self, error: SpoolReplacedError) -> None:
+        """Stop because the root holds another spool."""
+        self.replaced = error
+        self.claim_no_more(str(error))
+
+    @contextlib.contextmanager
+    def on_request(self, request_drain: Callable[[], object]) -> Iterator[None]:
+        """In the block, let other processes ask this worker to drain."""
+        with self._mutex:
+            self._request_drain = request_drain
+        try:
+            yield
+        finally:
+            with self._mutex:
+                self._request_drain = None
+
+    def drain_as_asked(self) -> bool:
+        """Drain because another process has asked; False if that is not possible now."""
+        with self._mutex:
+            if self._request_drain is None:
+                return False  # it has not begun yet, or is leaving
+            log.info("worker %s was asked to drain", self._worker.name)
+            self._request_drain()
+            return True
+
+    # -- the end ------------------------------------------------------------------------
+
+    def have(self, slots: Slots) -> None:
+        """Let `abort` end these slots."""
+        self._slots = slots
+
+    def abort(self, status: int, why: str) -> None:
+        """Give everything back and end the process, since threads cannot be killed."""
+        try:
+            log.warning("%s: giving the running calls back at once", why)
+            self.why = self.why or why
+            self._context.aborted.set()
+            if self._slots is None:
+                self._give_all_back(set())
+            else:
+                self._slots.kill(self._give_all_back)
+        except OSError as error:
+            log.error("cannot give the calls back, a reaper will: %s", error)  # noqa: TRY400
+        finally:
+            os._exit(status)
+
+    def _give_all_back(self, processes: set[int]) -> None:
+        if self._worker.name:
+            give_all_back(self._store, self._worker)
+            give_back_of_processes(self._store, processes)
+            self._worker.deregister()
+            self._journal.close(self._worker.name)
+
+    def leave(self) -> None:
+        """Leave the spool after the slots were closed; give back what they have not finished."""
+        drop_cancelled(self._context, self._worker)
+        give_all_back(self._store, self._worker)
+        self._worker.deregister()
+        self._journal.close(self._worker.name)
+
+    def abandon(self, slots: Slots) -> None:
+        """Leave without touching the spool, which has been replaced by another one."""
+        self._context.aborted.set()
+        slots.drop()
+        self._worker.abandon()
