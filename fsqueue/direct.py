@@ -205,7 +205,7 @@ async def _made(submit: Callable[[], D], patience: float | None) -> AsyncIterato
 
 def _drop_in_thread(submission: Submission[Any]) -> None:
     """Cancel the published calls in a thread, because this takes requests to the file server."""
-    import asyncio
+    from fsqueue.common.offloading import offload
 
     def drop() -> None:
         try:
@@ -216,10 +216,7 @@ def _drop_in_thread(submission: Submission[Any]) -> None:
                 error,
             )
 
-    try:
-        asyncio.get_running_loop().run_in_executor(None, drop)
-    except RuntimeError:  # the loop is closed
-        drop()
+    offload(drop)
 
 
 class _BlockingCall(Generic[D, V]):

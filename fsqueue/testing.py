@@ -25,6 +25,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, NamedTuple, ParamSpec, TypedDict, TypeVar, Unpack, cast
 
 from fsqueue.spool.disk.filesystem import Filesystem
+from fsqueue.spool.disk.syscalls import Handle
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -155,7 +156,6 @@ class FaultyFilesystem(Filesystem):
         self.clock_offset = 0.0
         self._mutex = threading.Lock()
         self._pending: list[tuple[Fault, list[Operation]]] = []
-        self._paths: dict[int, str] = {}
         self._listings: dict[str, list[str]] = {}
         self.inject(*faults)
 
@@ -191,15 +191,16 @@ class FaultyFilesystem(Filesystem):
             if effect is Effect.EXIT_AFTER:
                 os._exit(CRASH_STATUS)
         if fault and effect is Effect.LOSE_REPLY:
-            if verb in {"create", "append"}:  # the caller never gets the descriptor
-                os.close(cast("int", result))
+            for handle in args:  # the caller never gets the descriptor
+                if isinstance(handle, Handle) and verb in {"create", "append"}:
+                    os.close(handle.pop())
             raise _error(fault.code or _REPEATED.get(verb, errno.EIO), operation)
         self._remember(operation, result)
         return result
 
     def _describe(self, verb: str, args: tuple[object, ...]) -> Operation:
-        if args and isinstance(args[0], int):  # a descriptor
-            return Operation(verb, self._paths.get(args[0], ""))
+        if args and isinstance(args[0], Handle):
+            return Operation(verb, args[0].path)
         paths = [arg for arg in args[:2] if isinstance(arg, str)]
         return Operation(verb, *paths)
 
@@ -215,9 +216,7 @@ class FaultyFilesystem(Filesystem):
             return struck
 
     def _remember(self, operation: Operation, result: object) -> None:
-        if operation.verb in {"create", "append"}:
-            self._paths[cast("int", result)] = operation.path
-        elif operation.verb == "listdir":
+        if operation.verb == "listdir":
             self._listings[operation.path] = list(cast("list[str]", result))
 
 

@@ -1,14 +1,24 @@
-"""Starts threads: beside an event loop, and where a process has reached its limit."""
+"""Runs functions in other threads: beside an event loop, and when the limit of threads is reached.
+
+An event loop may run in the main thread, where a signal handler can raise an exception between any
+two instructions. The standard library's pools and futures have locks that such an exception leaves
+held: then their threads stand still, and the process never ends. So this pool uses only what C code
+does in one step: queues, deques and plain locks.
+"""
 
 from __future__ import annotations
 
+import _thread
 import asyncio
+import contextlib
 import contextvars
 import functools
 import logging
+import os
 import threading
-from concurrent.futures import Future
-from typing import TYPE_CHECKING, TypeVar
+from collections import deque
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,6 +28,10 @@ log = logging.getLogger(__name__)
 
 R = TypeVar("R")
 
+# As many threads as the event loop's own pool has on a small machine.
+_MOST_THREADS = 8
+# Seconds for which a process that ends waits for functions that still run.
+_PATIENCE = 10.0
 # Pauses, in seconds, between attempts to start a thread.
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 5.0
 
@@ -26,40 +40,143 @@ class NoThreadError(RuntimeError):
     """This process cannot start another thread."""
 
 
+class _Job:
+    """A function that a thread of the pool calls."""
+
+    def __init__(self, function: Callable[[], object]) -> None:
+        self.run = function
+        self.over = _thread.allocate_lock()
+        self.over.acquire()
+
+
+class _Pool:
+    """Threads that call functions, as many as are busy at a time, but at most `_MOST_THREADS`."""
+
+    def __init__(self) -> None:
+        self._jobs: SimpleQueue[_Job] = SimpleQueue()
+        self._threads: deque[None] = deque()
+        # One entry for each thread that waits. If an interrupted `submit` loses one, there is one
+        # thread more.
+        self._idle: deque[None] = deque()
+        self._unfinished: dict[_Job, None] = {}
+
+    def submit(self, function: Callable[[], object]) -> None:
+        """Call a function in another thread.
+
+        Raises:
+            NoThreadError: there is no thread that could do so.
+        """
+        job = _Job(function)
+        try:
+            self._idle.pop()
+        except IndexError:
+            self._start()
+        self._unfinished[job] = None
+        self._jobs.put(job)
+
+    def _start(self) -> None:
+        if len(self._threads) >= _MOST_THREADS:
+            return
+        try:
+            _thread.start_new_thread(self._work, ())
+        except RuntimeError as error:  # too many, or Python is ending
+            if not self._threads:
+                raise NoThreadError(str(error)) from error
+        else:
+            self._threads.append(None)
+
+    def _work(self) -> None:
+        while True:
+            job = self._jobs.get()
+            try:
+                job.run()
+            finally:
+                self._unfinished.pop(job, None)
+                job.over.release()
+                del job
+            self._idle.append(None)
+
+    def finish(self) -> None:
+        """Wait until all functions have returned, but not for ever."""
+        for job in list(self._unfinished):
+            job.over.acquire(timeout=_PATIENCE)
+
+
+_pool = _Pool()
+
+
+def _renew() -> None:
+    global _pool  # noqa: PLW0603 - a forked child has no threads of its parent
+    _pool = _Pool()
+
+
+os.register_at_fork(after_in_child=_renew)
+
+
+def offload(function: Callable[[], object]) -> None:
+    """Call a function in another thread, or in this one if there is no other."""
+    try:
+        _pool.submit(function)
+    except NoThreadError:
+        function()
+
+
+def finish() -> None:
+    """Wait for the functions that are being called, because the process is about to end."""
+    _pool.finish()
+
+
 async def in_thread(
     function: Callable[..., R], /, *args: object, pool: ThreadPoolExecutor | None = None
 ) -> R:
-    """Call a function in a thread of the event loop's pool, with this task's context variables.
+    """Call a function in another thread, with this task's context variables.
 
-    If the pool cannot start a thread, `asyncio.to_thread` leaves the call in the pool's queue, and
-    another thread makes the call later, unnoticed. This function never makes the call in that case.
+    If the event loop's task is cancelled before the function was called, it is not called.
 
     Args:
         function: the function.
         args: its arguments.
-        pool: the pool to use in place of the event loop's.
+        pool: the pool to use in place of this module's own.
 
     Raises:
         NoThreadError: the function was not called.
         Exception: what the function raises.
     """
-    future: Future[R] = Future()
+    loop = asyncio.get_running_loop()
+    returned: asyncio.Future[R] = loop.create_future()
 
     def call() -> None:
-        if not future.set_running_or_notify_cancel():
+        if returned.cancelled():
             return
         try:
-            future.set_result(function(*args))
+            settle = functools.partial(_settle, returned.set_result, function(*args))
         except BaseException as error:  # noqa: BLE001 - raised where the result is awaited
-            future.set_exception(error)
+            settle = functools.partial(_settle, returned.set_exception, error)
+        with contextlib.suppress(RuntimeError):  # the loop was closed
+            loop.call_soon_threadsafe(settle, returned)
 
-    context = contextvars.copy_context()
+    run = functools.partial(contextvars.copy_context().run, call)
+    if pool is None:
+        _pool.submit(run)
+    else:
+        _submit_to(pool, run, returned)
+    return await returned
+
+
+def _submit_to(
+    pool: ThreadPoolExecutor, run: Callable[[], None], returned: asyncio.Future[Any]
+) -> None:
     try:
-        asyncio.get_running_loop().run_in_executor(pool, functools.partial(context.run, call))
+        pool.submit(run)
     except RuntimeError as error:
-        if future.cancel():
-            raise NoThreadError(str(error)) from error
-    return await asyncio.wrap_future(future)
+        # A pool that cannot start a thread leaves the function in its queue.
+        returned.cancel()
+        raise NoThreadError(str(error)) from error
+
+
+def _settle(settle: Callable[[Any], None], outcome: object, returned: asyncio.Future[Any]) -> None:
+    if not returned.done():
+        settle(outcome)
 
 
 async def in_thread_or_here(function: Callable[..., R], /, *args: object) -> R:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import threading
 import time
@@ -156,8 +157,6 @@ class PendingResult:
 
     async def async_value(self, member: int | None) -> Any:
         """Wait for the value of a call without blocking the event loop."""
-        import asyncio
-
         from fsqueue.common.offloading import in_thread_or_here
 
         data = await in_thread_or_here(self._known_content)
@@ -165,20 +164,44 @@ class PendingResult:
         while data is None:
             context = self._context_of_waiting_body()
             if context is None or not await self._run_beside(context):
-                waiter = self._session.client.waiter
-                arrival = asyncio.wrap_future(waiter.watch(self.id))
-                try:
-                    await in_thread_or_here(self._end_wait_if_kept)
-                    pause = next(pauses) if context else None
-                    if waiter.lacks_thread:
-                        pause = await in_thread_or_here(waiter.poll_instead) or pause
-                    done, _ = await asyncio.wait([arrival], timeout=pause)
-                    for each in done:
-                        each.result()  # raises if the wait cannot succeed
-                finally:
-                    arrival.cancel()
+                await self._async_sleep(next(pauses) if context else None)
             data = await in_thread_or_here(self._read)
         return self.open(data, member)
+
+    async def _async_sleep(self, pause: float | None) -> None:
+        """Wait for the outcome, for at most `pause` seconds.
+
+        Only other threads touch the arrival, because it has a lock; see `common.offloading`.
+        """
+        import asyncio
+
+        from fsqueue.common.offloading import in_thread_or_here, offload
+
+        loop, waiter = asyncio.get_running_loop(), self._session.client.waiter
+        arrived, wait = asyncio.Event(), Wait()
+
+        def tell(_: Future[None]) -> None:
+            with contextlib.suppress(RuntimeError):  # the loop was closed
+                loop.call_soon_threadsafe(arrived.set)
+
+        def watch() -> Future[None]:
+            arrival = self.arrival()
+            arrival.add_done_callback(tell)
+            wait.begin(arrival)
+            return arrival
+
+        try:
+            arrival = await in_thread_or_here(watch)
+            if waiter.lacks_thread:
+                pause = await in_thread_or_here(waiter.poll_instead) or pause
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await arrived.wait()
+            if arrived.is_set():
+                arrival.result()  # raises if the wait cannot succeed
+        finally:
+            if not arrived.is_set():
+                offload(wait.drop)
 
     async def _run_beside(self, context: WorkerContext) -> bool:
         """Run the call in another thread, if possible, because its body may be asynchronous."""

@@ -32,6 +32,11 @@ def interrupt(site, *how):
         ("task", "timer", 200 * TIMES, 100),
         ("look", "timer", 200 * TIMES, 100),
         ("chain", "timer", 200 * TIMES, 100),
+        ("awaited", "timer", 300 * TIMES, 150),
+        ("abandoned", "timer", 300 * TIMES, 150),
+        ("cancel", "timer", 200 * TIMES, 100),
+        ("emit", "timer", 200 * TIMES, 100),
+        ("join", "timer", 200 * TIMES, 100),
         ("direct", "line", 1, 100),
         ("direct", "opcode", 7, 100),
         ("task", "line", 1, 100),
@@ -54,5 +59,15 @@ def test_an_interrupted_first_call_leaves_nothing_that_blocks_the_next(site):
     site.worker("thread", 2).wait_for_start()
 
     assert interrupt(site, "first", 40 * TIMES) >= 20
+
+    nothing_is_left(site, ["pending", "running", "done", "clients", "tmp"])
+
+
+def test_an_interrupted_exit_ends_and_removes_what_the_process_has_in_the_spool(site):
+    site.worker("thread", 2).wait_for_start()
+
+    for _ in range(20 * TIMES):
+        caller = site.start(sys.executable, "interrupted.py", "exit")
+        assert caller.wait() == 0, caller.text()
 
     nothing_is_left(site, ["pending", "running", "done", "clients", "tmp"])

@@ -305,17 +305,20 @@ class Client:
         return client_of(invocation_id) == self.name
 
     def close(self) -> None:
-        """Leave the spool. A mailbox that is not empty stays for others until it expires."""
+        """Leave the spool. A mailbox that is not empty stays for others until it expires.
+
+        If an exception of a signal handler interrupts it, it can be called again.
+        """
         self.waiter.close()
         fs, layout = self.store.fs, self.store.layout
         with self._mutex:
             fs.discard(layout.bell(self.name))
             if not self._registered:
                 return
-            self._registered = False
             fs.rmdir(layout.kept_mailbox(self.name))
             fs.rmdir(layout.mailbox(self.name))
             fs.discard(layout.client_lock(self.name))
             if self._lock is not None:
                 self._lock.release()
                 self._lock = None
+            self._registered = False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import logging
 import os
+import sys
 import threading
 import time
 import weakref
@@ -157,11 +158,18 @@ class Session:
 
     def close(self) -> None:
         """Leave the spool; the next use connects again."""
-        with self._mutex:
-            client, self._client, self._store, self._observer = self._client, None, None, None
-            self._expected = ""
-        if client is not None:
-            client.close()
+        client = None
+        try:
+            with self._mutex:
+                client, self._client, self._store, self._observer = self._client, None, None, None
+                self._expected = ""
+            if client is not None:
+                client.close()
+        except BaseException as error:
+            # A signal handler may have raised it. Nothing else would close this client.
+            if client is not None and not isinstance(error, OSError):
+                client.close()
+            raise
 
     def _warn_if_unserved(self) -> bool:
         observer = self._observer or self._make_observer()
@@ -198,5 +206,12 @@ class Session:
 
 
 def _close_at_exit(client: Client, pid: int) -> None:
-    if pid == os.getpid():
+    if pid != os.getpid():
+        return
+    try:
+        if "fsqueue.common.offloading" in sys.modules:
+            sys.modules["fsqueue.common.offloading"].finish()  # awaited calls that are given up
         client.close()
+    except BaseException:  # of a signal handler: Python continues with the other exit handlers
+        client.close()
+        raise

@@ -17,6 +17,8 @@ from fsqueue.environment.streams import open_closed_streams
 from fsqueue.spool.disk.ownership import Ownership
 from fsqueue.spool.disk.syscalls import (
     NO_FILE,
+    Handle,
+    close,
     disk_space,
     list_folder,
     mtime,
@@ -85,18 +87,21 @@ class Filesystem:
 
     def create(self, path: str, chunks: Sequence[Buffer]) -> None:
         """Write a new file; on failure, nothing is left behind."""
-        handle = self._call("create", self._own.open_new, path, os.O_EXCL)
+        handle = Handle(path)
         try:
+            self._call("create", self._own.open_new, path, handle, os.O_EXCL)
             try:
                 self._call("write", write_all, handle, chunks)
                 if self.durable:
                     self._call("fsync", os.fsync, handle)
             finally:
                 # A network filesystem reports a full disk only here.
-                self._call("close", os.close, handle)
-        except OSError:
-            with contextlib.suppress(OSError):
-                self.unlink(path)
+                self._call("close", close, handle)
+        except BaseException:
+            handle.close()
+            if handle:
+                with contextlib.suppress(OSError):
+                    self.unlink(path)
             raise
 
     def append(self, path: str, data: bytes | bytearray) -> None:
@@ -104,13 +109,15 @@ class Filesystem:
 
         A power cut may undo it even if `durable` is set.
         """
-        handle = self._call("append", self._own.open_new, path, os.O_APPEND | os.O_NONBLOCK)
+        handle = Handle(path)
         try:
-            if not stat.S_ISREG(os.fstat(handle).st_mode):
+            self._call("append", self._own.open_new, path, handle, os.O_APPEND | os.O_NONBLOCK)
+            if not stat.S_ISREG(os.fstat(handle[0]).st_mode):
                 raise FileExistsError(errno.EEXIST, "not a regular file", path)
             self._call("write", write_all, handle, [data])
+            self._call("close", close, handle)
         finally:
-            self._call("close", os.close, handle)
+            handle.close()
 
     def read(self, path: str, *, fresh: bool = False) -> bytes:
         """Read a small regular file; `EnvelopeError` for anything else. `fresh`: see `exists`."""
@@ -143,18 +150,20 @@ class Filesystem:
 
         Repeating it changes nothing. Anything but a regular file raises `EnvelopeError`.
         """
-        if start:
-            handle = self._call("open", open_growing, path)
-        else:
-            try:
-                handle = self._call("create", self._own.open_new, path, os.O_EXCL)
-            except FileExistsError:
-                self.discard(path)
-                handle = self._call("create", self._own.open_new, path, os.O_EXCL)
+        handle = Handle(path)
         try:
+            if start:
+                self._call("open", open_growing, path, handle)
+            else:
+                try:
+                    self._call("create", self._own.open_new, path, handle, os.O_EXCL)
+                except FileExistsError:
+                    self.discard(path)
+                    self._call("create", self._own.open_new, path, handle, os.O_EXCL)
             self._call("write", write_at, handle, start, data)
+            self._call("close", close, handle)
         finally:
-            self._call("close", os.close, handle)
+            handle.close()
 
     def rename(self, source: str, target: str) -> None:
         """Move a file."""
@@ -340,7 +349,7 @@ class Filesystem:
         try:
             self._call("utime", os.utime, path, follow_symlinks=False)
         except FileNotFoundError:
-            os.close(self._call("create", self._own.open_new, path))
+            self._call("create", self._own.make_file, path)
 
     def set_time(self, path: str, when: float | None) -> None:
         """Set a file's times, in seconds since the epoch; None means the server's present time."""

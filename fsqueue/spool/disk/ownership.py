@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import stat
 
+from fsqueue.spool.disk.syscalls import Handle
+
 _OWN_FILE, _OWN_FOLDER = 0o600, 0o700
 # Set-group-ID: files made in such a folder belong to the folder's group.
 _GROUP_FILE, _GROUP_FOLDER = 0o660, 0o2770
@@ -22,16 +24,19 @@ class Ownership:
         self.file_mode = _OWN_FILE if group is None else _GROUP_FILE
         self._folder_mode = _OWN_FOLDER if group is None else _GROUP_FOLDER
 
-    def open_new(self, path: str, more: int = 0) -> int:
+    def open_new(self, path: str, handle: Handle, more: int = 0) -> None:
         """Open a file for writing, creating it if it is missing; `more` are flags of `open`."""
-        flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | more
-        handle = os.open(path, flags, self.file_mode)
+        del path  # it is named in traces
+        flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | more
+        self.fit(handle.open(flags, self.file_mode), self.file_mode)
+
+    def make_file(self, path: str) -> None:
+        """Make an empty file, unless it is there."""
+        handle = Handle(path)
         try:
-            self.fit(handle, self.file_mode)
-        except OSError:
-            os.close(handle)
-            raise
-        return handle
+            self.open_new(path, handle)
+        finally:
+            handle.close()
 
     def make_folder(self, path: str) -> None:
         """Make a folder."""

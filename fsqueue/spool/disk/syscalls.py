@@ -5,16 +5,18 @@ from __future__ import annotations
 import errno
 import functools
 import itertools
+import operator
 import os
 import stat
 import struct
 import sys
+from collections import deque
 from typing import TYPE_CHECKING, NoReturn
 
 from fsqueue.errors import EnvelopeError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from io import BufferedReader
 
     from filelock import BaseFileLock
@@ -43,14 +45,51 @@ def links_unsupported(error: OSError) -> bool:
     return error.errno in _NO_LINKS
 
 
-def write_all(handle: int, chunks: Sequence[Buffer]) -> None:
+_open, _close = os.open, os.close
+_run_through: Callable[[Iterable[None]], None] = deque[None](maxlen=0).extend
+
+
+class Handle(list[int]):
+    """A file descriptor, once `open` has stored it here. `close` may be called again.
+
+    A signal handler can raise an exception between any two instructions of the main thread: also
+    after `os.open`, before its result is stored. So C code both opens and stores, and both takes
+    and closes, within one instruction. Call `close` in a ``finally`` block of a ``try`` that
+    contains `open`.
+
+    Args:
+        path: the file, for messages.
+    """
+
+    __slots__ = ("close", "path")
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        # A list's iterator also finds what is stored later.
+        self.close = functools.partial(_run_through, map(_close, self))
+
+    def open(self, flags: int, mode: int = 0o777) -> int:
+        """Open the file, and return the descriptor."""
+        self.extend(map(_open, (self.path,), (flags | os.O_CLOEXEC,), (mode,)))
+        return self[0]
+
+    def fileno(self) -> int:
+        """The descriptor."""
+        return self[0]
+
+
+close: Callable[[Handle], None] = operator.methodcaller("close")
+
+
+def write_all(handle: Handle, chunks: Sequence[Buffer]) -> None:
     """Write all chunks to an open file."""
+    number = handle[0]
     if sum(map(len, chunks)) <= _SMALL:
         whole = b"".join(chunks)
-        chunks = [whole[os.write(handle, whole) :]]
+        chunks = [whole[os.write(number, whole) :]]
     views = [memoryview(chunk).cast("B") for chunk in chunks if len(chunk)]
     while views:
-        written = os.writev(handle, views[:64])
+        written = os.writev(number, views[:64])
         while views and written >= len(views[0]):
             written -= len(views.pop(0))
         if written:
@@ -59,51 +98,52 @@ def write_all(handle: int, chunks: Sequence[Buffer]) -> None:
 
 def sync_folder(path: str) -> None:
     """Flush the names in a folder to the disk."""
-    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    handle = Handle(path)
     try:
-        os.fsync(handle)
+        os.fsync(handle.open(os.O_RDONLY | os.O_DIRECTORY))
     finally:
-        os.close(handle)
+        handle.close()
 
 
-def _open_to_look(path: str) -> int:
+def _open_to_look(handle: Handle) -> int:
     # With O_NONBLOCK, a FIFO cannot block the reader. With O_NOFOLLOW, links are not followed.
-    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
     try:
-        return os.open(path, flags)
+        return handle.open(os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError as error:
         if error.errno in NO_FILE:
-            raise EnvelopeError(f"{path} is not a regular file") from error
+            raise EnvelopeError(f"{handle.path} is not a regular file") from error
         raise
 
 
 def read_regular(path: str) -> bytes:
     """The content of a regular file that is not longer than a record may be."""
-    handle, size = _open_regular(path)
+    handle = Handle(path)
     try:
+        number, size = _open_regular(handle)
         if size > _LONGEST_RECORD:
             _refuse(path, size, _LONGEST_RECORD)
-        return _read_whole(handle, size)
+        return _read_whole(number, size)
     finally:
-        os.close(handle)
+        handle.close()
 
 
 def read_pieces(path: str, pieces: Callable[[bytes, str], Sequence[Piece]]) -> Content:
     """The content of a regular file; see `Filesystem.read_content`."""
-    handle, size = _open_regular(path)
+    handle = Handle(path)
     try:
+        number, size = _open_regular(handle)
         if size <= _UNCHECKED:
-            return [_read_whole(handle, size)]
-        wanted = pieces(os.pread(handle, _FIRST_LINE, 0), path)
+            return [_read_whole(number, size)]
+        wanted = pieces(os.pread(number, _FIRST_LINE, 0), path)
         expected = sum(piece.size for piece in wanted)
         if size != expected:
             _refuse(path, size, expected)
-        with open(handle, "rb", closefd=False) as file:
+        with open(number, "rb", closefd=False) as file:
             content = [_read_piece(file, piece) for piece in wanted]
     except MemoryError as error:
         raise EnvelopeError(f"{path} needs more memory than there is") from error
     finally:
-        os.close(handle)
+        handle.close()
     found = sum(map(len, content))
     if found != expected:
         _refuse(path, found, expected)
@@ -132,60 +172,62 @@ def _refuse(path: str, size: int, expected: int) -> NoReturn:
     raise EnvelopeError(f"{path} is truncated or damaged: {size} bytes instead of {expected}")
 
 
-def _open_regular(path: str) -> tuple[int, int]:
-    """A handle on a regular file, and its size."""
-    handle = _open_to_look(path)
-    found = os.fstat(handle)
+def _open_regular(handle: Handle) -> tuple[int, int]:
+    """Open a regular file; returns the descriptor and the file's size."""
+    number = _open_to_look(handle)
+    found = os.fstat(number)
     if not stat.S_ISREG(found.st_mode):
-        os.close(handle)
-        raise EnvelopeError(f"{path} is not a regular file")
-    return handle, found.st_size
+        raise EnvelopeError(f"{handle.path} is not a regular file")
+    return number, found.st_size
 
 
-def open_growing(path: str) -> int:
+def _open_to_write(handle: Handle) -> int:
+    return handle.open(os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+
+
+def open_growing(path: str, handle: Handle) -> None:
     """Open a regular file without further links, to write to it."""
     try:
-        handle = os.open(path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        found = os.fstat(_open_to_write(handle))
     except OSError as error:
         if error.errno in NO_FILE:
             raise EnvelopeError(f"{path} is not a regular file") from error
         raise
-    found = os.fstat(handle)
     if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
-        os.close(handle)
         raise EnvelopeError(f"{path} is not a regular file, or has another name")
-    return handle
 
 
-def write_at(handle: int, start: int, data: bytes) -> None:
+def write_at(handle: Handle, start: int, data: bytes) -> None:
     """Replace everything after the first `start` bytes of an open file by `data`."""
-    os.ftruncate(handle, start)
+    os.ftruncate(handle[0], start)
     view = memoryview(data)
     while view:
-        written = os.pwrite(handle, view, start)
+        written = os.pwrite(handle[0], view, start)
         view, start = view[written:], start + written
 
 
 def read_part(path: str, count: int, start: int) -> bytes:
     """At most `count` bytes of a regular file, from `start`."""
-    handle, _ = _open_regular(path)
+    handle = Handle(path)
     try:
-        return os.pread(handle, count, start)
+        number, _ = _open_regular(handle)
+        return os.pread(number, count, start)
     finally:
-        os.close(handle)
+        handle.close()
 
 
 def list_folder(path: str, limit: int | None) -> list[str]:
     """Names in a folder, at most `limit`."""
     # A link to a folder leads out of the spool, and fsqueue must not move or remove files there.
-    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    handle = Handle(path)
     try:
+        number = handle.open(os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         if limit is None:
-            return os.listdir(handle)
-        with os.scandir(handle) as entries:
+            return os.listdir(number)
+        with os.scandir(number) as entries:
             return [entry.name for entry in itertools.islice(entries, limit)]
     finally:
-        os.close(handle)
+        handle.close()
 
 
 def take_lock(path: str, mode: int, *, existing: bool) -> BaseFileLock:
@@ -206,7 +248,11 @@ def recall_delegation(path: str) -> None:
     An NFSv4 server grants delegations to clients that have read a file. Opening the file for
     writing recalls them, and blocks nothing else.
     """
-    os.close(os.open(path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK))
+    handle = Handle(path)
+    try:
+        _open_to_write(handle)
+    finally:
+        handle.close()
 
 
 def disk_space(path: str) -> tuple[int, int]:
@@ -239,11 +285,11 @@ def mtime(path: str, statx: Callable[[], Callable[..., int] | None] | None = Non
 
 
 def _mtime_of_opened(path: str) -> float:
-    handle = _open_to_look(path)
+    handle = Handle(path)
     try:
-        return os.fstat(handle).st_mtime
+        return os.fstat(_open_to_look(handle)).st_mtime
     finally:
-        os.close(handle)
+        handle.close()
 
 
 _AT_FDCWD, _AT_SYMLINK_NOFOLLOW, _AT_STATX_FORCE_SYNC = -100, 0x100, 0x2000

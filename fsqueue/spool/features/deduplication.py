@@ -203,8 +203,11 @@ class Deduplication:
         self, key: Key, newest: _Newest, call: Call, chunks: Sequence[Buffer]
     ) -> bool:
         """Make a call pending; False if another publisher was faster."""
-        temporary, number = self._files.write_temporary(chunks), newest.number + 1
-        entered = False
+        with self._files.temporary_file(chunks) as temporary:
+            return self._is_published_from(temporary, key, newest, call)
+
+    def _is_published_from(self, temporary: str, key: Key, newest: _Newest, call: Call) -> bool:
+        number, entered = newest.number + 1, False
         try:
             entered = self._enter(key, number, call, temporary)
             if entered and _counts(number, self._numbers(key)):

@@ -13,7 +13,7 @@ import logging
 import os
 from typing import TYPE_CHECKING
 
-from fsqueue.errors import EnvelopeError, SpoolError, SpoolReplacedError, SpoolVersionError
+from fsqueue.errors import EnvelopeError, SpoolError, SpoolVersionError
 from fsqueue.spool.disk.capacity import explained
 from fsqueue.spool.disk.clock import ServerClock
 from fsqueue.spool.disk.syscalls import links_unsupported
@@ -23,7 +23,7 @@ from fsqueue.spool.format.names import new_token
 from fsqueue.spool.format.records import FORMAT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from fsqueue.spool.disk.content import Buffer, Content
     from fsqueue.spool.disk.filesystem import Filesystem
@@ -66,8 +66,10 @@ class Files:
     def sync_clock(self) -> None:
         """Read the file server's clock, in a process that has no file of its own to touch."""
         path = self.temporary()
-        self.clock.sync(path)
-        self.fs.discard(path)
+        try:
+            self.clock.sync(path)
+        finally:
+            self.fs.discard(path)
 
     # -- the root -----------------------------------------------------------------------
 
@@ -313,7 +315,7 @@ class Files:
 
     def _explain(self, name: str, reason: str) -> None:
         text = f"{reason}\n".encode("utf-8", "backslashreplace")  # names can hold any bytes
-        self.move(self.write_temporary([text]), self.layout.quarantine_reason(name))
+        self.replace_file(self.layout.quarantine_reason(name), [text])
 
     def leave_alone(self, error: SpoolVersionError) -> None:
         """Log, once for each file, that only another version of fsqueue can read it."""
@@ -325,8 +327,9 @@ class Files:
 
     def add_file(self, path: str, chunks: Sequence[Buffer]) -> bool:
         """Create a file; False if one exists already, which stays as it is."""
-        temporary = self.write_temporary(chunks)
+        temporary = self.temporary()
         try:
+            self.create(temporary, chunks)
             return self.link_once(temporary, path)
         finally:
             self.fs.discard(temporary)
@@ -351,26 +354,31 @@ class Files:
 
         Dies before the rename: a file in ``tmp/`` expires. Dies after it: the file is there.
         """
-        temporary = self.write_temporary(chunks)
-        try:
-            self.move(temporary, path)
-        except OSError:
-            # If the temporary file is gone, it was renamed, and the error concerns the reply alone.
-            # Checking is the only way to tell, since the reply to a removal can be lost, too.
-            if self.fs.exists(temporary):
-                self.fs.discard(temporary)
-                raise
-        except SpoolReplacedError:
-            self.fs.discard(temporary)
-            raise
+        with self.temporary_file(chunks) as temporary:
+            try:
+                self.move(temporary, path)
+            except OSError:
+                # If the temporary file is gone, it was renamed, and the error concerns the reply
+                # alone. Checking is the only way to tell, since the reply to a removal can be lost,
+                # too.
+                if self.fs.exists(temporary):
+                    raise
 
     def replace_file(self, path: str, chunks: Sequence[Buffer]) -> None:
         """Replace a file that only this process writes."""
-        temporary = self.write_temporary(chunks)
-        try:
+        with self.temporary_file(chunks) as temporary:
             self.move(temporary, path)
-        except (OSError, SpoolReplacedError):
-            self.fs.discard(temporary)
+
+    @contextlib.contextmanager
+    def temporary_file(self, chunks: Sequence[Buffer]) -> Iterator[str]:
+        """A block with a file under ``tmp/``, which moves it. If it raises, the file is removed."""
+        path = self.temporary()
+        try:
+            self.create(path, chunks)
+            yield path
+        except BaseException:
+            with contextlib.suppress(OSError):
+                self.fs.discard(path)
             raise
 
     def write_temporary(self, chunks: Sequence[Buffer]) -> str:

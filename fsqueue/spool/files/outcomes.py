@@ -61,17 +61,16 @@ class Outcomes:
         return published
 
     def _publish(self, outcome: Outcome, chunks: Sequence[Buffer]) -> bool:
-        temporary, moved = self.files.write_temporary(chunks), False
-        try:
+        with self.files.temporary_file(chunks) as temporary:
             published = self.files.link_once(temporary, self.layout.done(outcome.id))
+            moved = False
             if published and outcome.cache:
                 moved = self._offer(temporary, chunks, self.layout.cached(outcome.cache))
             # Ring first, so that the client wakes up while this worker cleans up.
             self.fs.ring(self.layout.bell(client_of(outcome.id)))
-            return published
-        finally:
             if not moved:
                 self.fs.discard(temporary)
+        return published
 
     def _offer(self, temporary: str, chunks: Sequence[Buffer], path: str) -> bool:
         """Let other calls reuse an outcome; False if its temporary file may still be there.
@@ -199,7 +198,7 @@ class Outcomes:
         failure = self.queue_failure(AttemptName(invocation_id, 1), "EnvelopeError", message)
         chunks = envelope.encode(failure, (), self.files.key)
         if keep:
-            self.files.move(self.files.write_temporary(chunks), self.layout.kept(invocation_id))
+            self.files.replace_file(self.layout.kept(invocation_id), chunks)
         return [b"".join(chunks)]
 
     def _keep(self, path: str, kept: str, data: Content) -> Content:
