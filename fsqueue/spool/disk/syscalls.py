@@ -45,7 +45,6 @@ def links_unsupported(error: OSError) -> bool:
     return error.errno in _NO_LINKS
 
 
-_open, _close = os.open, os.close
 _run_through: Callable[[Iterable[None]], None] = deque[None](maxlen=0).extend
 
 
@@ -66,11 +65,11 @@ class Handle(list[int]):
     def __init__(self, path: str) -> None:
         self.path = path
         # A list's iterator also finds what is stored later.
-        self.close = functools.partial(_run_through, map(_close, self))
+        self.close = functools.partial(_run_through, map(os.close, self))
 
     def open(self, flags: int, mode: int = 0o777) -> int:
         """Open the file, and return the descriptor."""
-        self.extend(map(_open, (self.path,), (flags | os.O_CLOEXEC,), (mode,)))
+        self.extend(map(os.open, (self.path,), (flags | os.O_CLOEXEC,), (mode,)))
         return self[0]
 
     def fileno(self) -> int:
