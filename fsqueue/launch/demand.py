@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from fsqueue.launch.decisions import Demand, Supply
 from fsqueue.spool.admin.snapshot import list_workers, queue_names
-from fsqueue.spool.format.names import PAUSED, Slot, app_of, split_profile
+from fsqueue.spool.files import whereabouts
+from fsqueue.spool.format.names import PAUSED, app_of, split_profile
 from fsqueue.spool.format.resources import NONE, amounts, needs_of
 
 if TYPE_CHECKING:
@@ -45,10 +46,8 @@ def _is_paused(store: Store, queue: str) -> bool:
 
 def _count(store: Store, folder: str, most: int) -> int:
     now, count = store.clock.now(), 0
-    for name in store.fs.names(store.layout.queue(folder), fresh=True):
-        slot = Slot.parse(name)
-        if slot is not None and slot.due <= now and count < most:
-            path = store.layout.slot(folder, name)
+    for _, slot, path in whereabouts.slots(store.files, [folder], strict=True):
+        if slot.due <= now and count < most:
             count += len(store.fs.names(path, limit=most - count, fresh=True))
     return count
 

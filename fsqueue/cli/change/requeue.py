@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from fsqueue.cli.target import Target
-    from fsqueue.spool.admin.controls import HeldAttempt
+    from fsqueue.spool.files.whereabouts import HeldAttempt
     from fsqueue.spool.store.store import Store
 
 

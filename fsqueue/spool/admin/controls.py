@@ -20,6 +20,7 @@ from fsqueue.spool.format.states import State
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from fsqueue.spool.files.whereabouts import HeldAttempt
     from fsqueue.spool.format.records import Call, Payload
     from fsqueue.spool.store.store import Store
 
@@ -102,22 +103,10 @@ def request_drain(store: Store, worker: str) -> bool:
 # -- running calls ------------------------------------------------------------------------
 
 
-class HeldAttempt(NamedTuple):
-    """An attempt in a worker's folder."""
-
-    worker: str
-    name: AttemptName
-    path: str
-
-
 def held_attempt(store: Store, invocation_id: str) -> HeldAttempt | None:
     """The attempt of an invocation that a worker holds; None if no worker holds one."""
-    for worker, folder in whereabouts.running(store.files):
-        for text in store.files.listed(folder, fresh=True):
-            name = AttemptName.parse(text)
-            if name is not None and name.invocation_id == invocation_id:
-                return HeldAttempt(worker, name, f"{folder}/{text}")
-    return None
+    held = whereabouts.held(store.files)
+    return next((each for each in held if each.name.invocation_id == invocation_id), None)
 
 
 def requeue(store: Store, attempt: HeldAttempt) -> None:

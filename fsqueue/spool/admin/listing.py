@@ -94,8 +94,7 @@ def dependent_calls(store: Store, queues: Iterable[str] | None = None) -> Iterat
 
 def _attempts(store: Store, folder: str) -> list[AttemptName]:
     """The calls in a folder, each client's in the order in which it published them."""
-    names = map(AttemptName.parse, store.files.listed(folder, fresh=True))
-    return sorted((name for name in names if name is not None), key=in_order)
+    return sorted(whereabouts.attempts_in(store.files, folder), key=in_order)
 
 
 # -- lists --------------------------------------------------------------------------------
@@ -277,9 +276,7 @@ def _find_file(store: Store, invocation_id: str) -> tuple[str, AttemptName] | No
     folders = itertools.chain(
         (folder for _, folder in whereabouts.running(store.files)),
         (layout.failed_folder, layout.quarantine_folder),
-        (folder for _, folder in whereabouts.waiting_for_calls(store.files)),
-        (each.path for each in whereabouts.slots(store.files)),
-        (each.path for each in whereabouts.waiting_for_limits(store.files)),
+        whereabouts.unclaimed(store.files),
     )
     for folder in folders:
         for name in reversed(_attempts(store, folder)):

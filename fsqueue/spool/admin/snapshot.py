@@ -203,11 +203,9 @@ def _counts(store: Store) -> Counts:
         return sum(len(store.files.listed(f"{folder}/{client}")) for client in fs.names(folder))
 
     quarantined = fs.names(layout.quarantine_folder, fresh=True)
-    waited_for = fs.names(layout.after_folder, fresh=True)
+    dependent = whereabouts.waiting_for_calls(store.files)
     return Counts(
-        parked=sum(
-            len(store.files.listed(layout.after(parent), fresh=True)) for parent in waited_for
-        ),
+        parked=sum(len(store.files.listed(folder, fresh=True)) for _, folder in dependent),
         waiting=in_mailboxes(layout.done_folder),
         kept=in_mailboxes(layout.kept_folder),
         failed=len(fs.names(layout.failed_folder, fresh=True)),

@@ -151,11 +151,6 @@ def remove_stale_progress(files: Files) -> int:
     )  # first, since bodies report only while they run
     if not reported:
         return 0
-    held = {
-        layout.reported(name)
-        for _, folder in whereabouts.running(files)
-        for name in map(AttemptName.parse, files.listed(folder, fresh=True))
-        if name is not None
-    }
+    held = {layout.reported(name) for _, name, _ in whereabouts.held(files)}
     names = (AttemptName.parse(text) for text in reported)
     return sum(drop_progress(files, name) for name in names if name and name not in held)

@@ -80,8 +80,8 @@ def running(files: Files) -> Iterator[tuple[str, str]]:
         yield worker, files.layout.running(worker)
 
 
-def all_folders(files: Files, *, strict: bool = False) -> Iterator[str]:
-    """All folders of calls that have not ended, in the order in which a call moves.
+def unclaimed(files: Files, *, strict: bool = False) -> Iterator[str]:
+    """The folders of calls that no worker has claimed, in the order in which a call moves.
 
     A call that waits for other calls moves to a slot, and so does one that waits for a limit.
     """
@@ -89,8 +89,40 @@ def all_folders(files: Files, *, strict: bool = False) -> Iterator[str]:
         (folder for _, folder in waiting_for_calls(files)),
         (each.path for each in waiting_for_limits(files, strict=strict)),
         (each.path for each in slots(files, strict=strict)),
-        (folder for _, folder in running(files)),
     )
+
+
+def all_folders(files: Files, *, strict: bool = False) -> Iterator[str]:
+    """All folders of calls that have not ended, in the order in which a call moves."""
+    return itertools.chain(
+        unclaimed(files, strict=strict), (folder for _, folder in running(files))
+    )
+
+
+def attempts_in(files: Files, folder: str, *, strict: bool = False) -> Iterator[AttemptName]:
+    """The attempts in one of these folders, in no order.
+
+    Args:
+        files: the spool's.
+        folder: the folder.
+        strict: as for `slots`.
+    """
+    return filter(None, map(AttemptName.parse, _names(files, folder, strict=strict)))
+
+
+class HeldAttempt(NamedTuple):
+    """An attempt in a worker's folder."""
+
+    worker: str
+    name: AttemptName
+    path: str
+
+
+def held(files: Files) -> Iterator[HeldAttempt]:
+    """The attempts that workers hold, in no order."""
+    for worker, folder in running(files):
+        for name in attempts_in(files, folder):
+            yield HeldAttempt(worker, name, f"{folder}/{name}")
 
 
 def unfinished(files: Files) -> set[str]:
@@ -104,6 +136,5 @@ def unfinished(files: Files) -> set[str]:
         for folder in itertools.chain(
             all_folders(files, strict=True), all_folders(files, strict=True)
         )
-        for name in map(AttemptName.parse, files.fs.names(folder, fresh=True))
-        if name is not None
+        for name in attempts_in(files, folder, strict=True)
     }

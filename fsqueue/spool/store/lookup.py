@@ -49,16 +49,14 @@ def find_dependent(store: Store, invocation_id: str) -> str | None:
 
     The cost grows with the number of calls that others wait for.
     """
-    fs, layout = store.fs, store.layout
-    name = AttemptName(invocation_id, 1)
-    parents = fs.names(layout.after_folder, fresh=True)
-    for parent in parents:
-        path = f"{layout.after(parent)}/{name}"
+    path = None
+    for _, folder in whereabouts.waiting_for_calls(store.files):
+        path = f"{folder}/{AttemptName(invocation_id, 1)}"
         if _is_there(store, path, fresh=True):
             return path
     # It may have moved from one folder to another meanwhile, or have another name.
-    for parent in fs.names(layout.after_folder, fresh=True) if parents else ():
-        found = _find_in(store, invocation_id, layout.after(parent))
+    for _, folder in whereabouts.waiting_for_calls(store.files) if path else ():
+        found = _find_in(store, invocation_id, folder)
         if found is not None:
             return found
     return None
@@ -141,11 +139,7 @@ def find_waiting(
 
 def is_running(store: Store, invocation_id: str) -> bool:
     """Whether a worker holds an attempt of the invocation."""
-    return any(
-        name.startswith(f"{invocation_id}.")
-        for _, folder in whereabouts.running(store.files)
-        for name in store.files.listed(folder, fresh=True)
-    )
+    return any(name.invocation_id == invocation_id for _, name, _ in whereabouts.held(store.files))
 
 
 def state_of(

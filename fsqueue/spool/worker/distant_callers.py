@@ -12,7 +12,6 @@ wait forever. The outcomes of dead callers expire.
 from __future__ import annotations
 
 import contextlib
-import itertools
 import logging
 from typing import TYPE_CHECKING
 
@@ -89,18 +88,11 @@ class DistantCallers:
 
     def _pending(self, client: str) -> list[tuple[str, AttemptName]]:
         store = self._store
-        folders = itertools.chain(
-            (folder for _, folder in whereabouts.waiting_for_calls(store.files)),
-            (each.path for each in whereabouts.waiting_for_limits(store.files)),
-            (each.path for each in whereabouts.slots(store.files)),
-        )
         return [
-            (f"{folder}/{text}", name)
-            for folder in folders
-            for text in store.fs.names(folder, fresh=True)
-            if (name := AttemptName.parse(text)) is not None
-            and not name.cancelled
-            and client_of(name.invocation_id) == client
+            (f"{folder}/{name}", name)
+            for folder in whereabouts.unclaimed(store.files)
+            for name in whereabouts.attempts_in(store.files, folder, strict=True)
+            if not name.cancelled and client_of(name.invocation_id) == client
         ]
 
     def _is_unwanted(self, call: Call) -> bool:

@@ -10,7 +10,7 @@ from fsqueue.errors import EnvelopeError
 from fsqueue.spool.features.body_reports import remove_stale_progress
 from fsqueue.spool.files import whereabouts
 from fsqueue.spool.fleets.fleets import expire_fleets
-from fsqueue.spool.format.names import Slot, is_client_name
+from fsqueue.spool.format.names import is_client_name
 from fsqueue.spool.history.journal import start_of_hour
 from fsqueue.spool.worker.limit_upkeep import recover_limits
 
@@ -130,18 +130,11 @@ def _expire_journals(store: Store, ttl: float) -> int:
 
 def _oldest_unfinished(store: Store, now: float) -> float:
     """The time of the oldest unfinished call: when it was due, or published if it is running."""
-    fs, layout = store.fs, store.layout
     oldest = now
-    for queue in fs.names(layout.pending_folder, fresh=True):
-        folder = layout.queue(queue)
-        for slot in sorted(
-            filter(None, map(Slot.parse, store.files.listed(folder, fresh=True))), key=_due
-        ):
-            if store.files.listed(
-                layout.slot(queue, str(slot)), fresh=True
-            ):  # an empty one needs no blobs
-                oldest = min(oldest, slot.due)
-                break
+    for _, slot, folder in whereabouts.slots(store.files):
+        # An empty slot needs no blobs.
+        if slot.due < oldest and store.files.listed(folder, fresh=True, limit=1):
+            oldest = slot.due
     for waiting in whereabouts.waiting_for_limits(store.files):
         oldest = min(oldest, waiting.slot.due)
     for _, folder in (
@@ -150,12 +143,8 @@ def _oldest_unfinished(store: Store, now: float) -> float:
     ):
         for name in store.files.listed(folder, fresh=True):
             with contextlib.suppress(FileNotFoundError, PermissionError, EnvelopeError):
-                oldest = min(oldest, fs.modified(f"{folder}/{name}"))
+                oldest = min(oldest, store.fs.modified(f"{folder}/{name}"))
     return oldest
-
-
-def _due(slot: Slot) -> float:
-    return slot.due
 
 
 def _remove_late_results(store: Store) -> int:
