@@ -122,8 +122,13 @@ def _state_of_queue(queue: QueueInfo) -> str:
 
 
 def workers_table(workers: Sequence[WorkerInfo], recent: Stats) -> RenderableType:
-    """A table of the workers, with the calls that they run."""
-    heads = ("WORKER", "STATE", "BEAT", "AGE", "RUNNER", "RUNNING", "BUSY", "QUEUES", "CALLS")
+    """A table of the workers, with the calls that they run.
+
+    It shows batch jobs only if there are any.
+    """
+    in_jobs = any(worker.batch is not None for worker in workers)
+    heads = ("WORKER", "STATE", "BEAT", "AGE", *(("JOB", "LEFT") if in_jobs else ()))
+    heads += ("RUNNER", "RUNNING", "BUSY", "QUEUES", "CALLS")
     shares = {each.worker: each.busy for each in recent.workers}
     rows = [
         (
@@ -131,6 +136,7 @@ def workers_table(workers: Sequence[WorkerInfo], recent: Stats) -> RenderableTyp
             f"{worker.state}, draining" if worker.draining else worker.state,
             duration(worker.beat),
             duration(worker.age),
+            *((_job_of(worker), duration(worker.left)) if in_jobs else ()),
             worker.runner,
             f"{len(worker.running)}/{worker.slots}",
             busy(shares.get(worker.name, 0.0)),
@@ -140,6 +146,14 @@ def workers_table(workers: Sequence[WorkerInfo], recent: Stats) -> RenderableTyp
         for worker in workers
     ]
     return table(heads, rows)
+
+
+def _job_of(worker: WorkerInfo) -> str:
+    batch = worker.batch
+    if batch is None or not batch.job:
+        return "-"
+    fleet = f"{batch.fleet}:" if batch.fleet else ""
+    return f"{fleet}{batch.job}" + f" (restart {batch.restart})" * bool(batch.restart)
 
 
 def _calls_of(worker: WorkerInfo) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import msgspec
 from msgspec import inspect
 
-from fsqueue.common.values import LONGEST, plain
+from fsqueue.common.values import LONGEST, parse_duration, plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -53,6 +53,9 @@ class Field(NamedTuple):
         given = plain(value)
         if words and isinstance(self.default, bool) and isinstance(value, str):
             given = _BOOLEANS.get(value.lower(), value)
+        elif self.unit == "seconds" and isinstance(value, str) and not _is_number(value):
+            seconds = parse_duration(value)
+            given = value if seconds is None else seconds
         try:
             result = msgspec.convert(given, self.hint, strict=strict, dec_hook=decode)
         except (ValueError, OverflowError, RuntimeError) as error:
@@ -65,6 +68,11 @@ class Field(NamedTuple):
     def refuse(self, name: str, value: Any) -> str:
         """The message for a bad value."""
         return f"{name} = {value!r}, expected {self.type} {self.unit}".rstrip()
+
+
+def _is_number(text: str) -> bool:
+    """Whether a text has no unit. Where only numbers count as numbers, it is refused."""
+    return not set(text) & set("wdhms:")
 
 
 @functools.cache

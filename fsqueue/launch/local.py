@@ -81,7 +81,8 @@ class LocalJob:
     def leave(self) -> None:
         """Free the slot, and record that the workers have left."""
         seconds = self._store.fs.monotonic() - self._began
-        self._files.note_end(self._member, EndRecord(reason="drained", calls=0, seconds=seconds))
+        end = EndRecord(reason="drained", calls=0, seconds=seconds)
+        self._files.note_end(self._member, end, "supervisor")
         past = PastRecord(kind="drained", at=self._files.now(), id=self.id)
         self._files.free(self._member, past)
 

@@ -11,17 +11,14 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
+
+from fsqueue.runner.processes.job import RESTART, SUPERVISOR
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
 log = logging.getLogger(__name__)
-
-SUPERVISOR: Final = "FSQUEUE_SUPERVISOR"
-"""Environment variable of a worker: the process that supervises it. It leaves with it."""
-RESTART: Final = 75
-"""Exit code of a supervised worker that leaves so that another one takes its place."""
 
 _FIRST_DELAY, _LONGEST_DELAY = 1.0, 60.0
 # A worker that has lived this long was all right: if it dies, the next one starts soon.

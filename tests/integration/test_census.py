@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import io
 import os
 
 import msgspec
 import pytest
+from rich.console import Console
 from support import wait_until
 
 from fsqueue import State
+from fsqueue.cli.overview import workers_table
 from fsqueue.spool.admin import controls
 from fsqueue.spool.admin.listing import call_details, list_calls
 from fsqueue.spool.admin.snapshot import has_spool, list_workers, take_snapshot
 from fsqueue.spool.disk.identity import boot_id
-from fsqueue.spool.format.records import WorkerRecord
+from fsqueue.spool.format.records import BatchJob, WorkerRecord
+from fsqueue.spool.history.statistics import Stats
 from fsqueue.spool.worker.registration import Worker
 from integration import sample_tasks
 from integration.conftest import working
@@ -100,6 +104,60 @@ def test_silent_and_dead_workers(app):
     with open(f"{store.layout.running('nameless')}/abcd-1.1", "wb"):
         pass
     assert "nameless" in {each.name for each in list_workers(store, heartbeat=2.0)}
+
+
+NO_STATS = Stats(
+    seconds=60.0, calls=0, failed=0, retried=0, lost=0, rate=0.0, missing=0, tasks=(), workers=()
+)
+
+
+def rendered(workers):
+    """The lines of the table of workers."""
+    console = Console(file=io.StringIO(), width=300)
+    console.print(workers_table(workers, NO_STATS))
+    return console.file.getvalue().splitlines()
+
+
+class OldWorkerRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """A worker's record as versions before batch jobs read it."""
+
+    name: str
+    host: str
+    boot: str
+    pid: int
+    start: str
+    queues: tuple[str, ...]
+    runner: str
+    concurrency: int
+    started: float
+    resources: str = ""
+
+
+def test_a_worker_in_a_batch_job(app):
+    store = app.store
+    batch = {"system": "slurm", "job": "77_2", "array_task": "2", "restart": 1, "fleet": "cpu"}
+    worker = Worker(
+        store,
+        queues=("t.default",),
+        runner="thread",
+        concurrency=1,
+        batch=lambda now: BatchJob(**batch, until=now + 100),
+    )
+    plain = Worker(store, queues=("t.default",), runner="thread", concurrency=1)
+    worker.register()
+    plain.register()
+    found = {each.name: each for each in list_workers(store, heartbeat=2.0)}
+    assert 90 < found[worker.name].left <= 100
+    assert found[worker.name].batch.job == "77_2"
+    assert (found[plain.name].batch, found[plain.name].left) == (None, None)
+    lines = rendered([found[worker.name], found[plain.name]])
+    assert lines[0].split()[4:6] == ["JOB", "LEFT"]
+    assert "cpu:77_2 (restart 1)" in lines[1]
+    assert "JOB" not in rendered([found[plain.name]])[0]
+    for each in (worker, plain):
+        with open(store.layout.worker_record(each.name), "rb") as file:
+            assert msgspec.json.decode(file.read(), type=OldWorkerRecord).name == each.name
+        each.deregister()
 
 
 # -- single calls ---------------------------------------------------------------------------

@@ -53,7 +53,8 @@ for name in sorted(os.listdir({calls!r})):
         continue
     done += 1
     time.sleep(0.05)
-files.note_end(Member(job.token, job.number), EndRecord(reason="idle", calls=done, seconds=90.0))
+end = EndRecord(reason="idle", calls=done, seconds=90.0)
+files.note_end(Member(job.token, job.number), end, "worker-1-aaaaaa")
 """
 
 
@@ -172,7 +173,7 @@ class World:
     def end(self, job_id: str, reason: str | None = "idle", *, seconds: float = 300.0) -> None:
         if reason is not None:
             last = EndRecord(reason=reason, calls=1, seconds=seconds)
-            self.files.note_end(self.member(job_id), last)
+            self.files.note_end(self.member(job_id), last, "worker-1-aaaaaa")
         self.cluster.set_state(job_id, "ended")
 
     def drain(self, scaler: Autoscaler, *, ticks: int = 30) -> None:

@@ -20,7 +20,7 @@ from fsqueue.launch.job_logs import log_tail
 from fsqueue.launch.sightings import kind_of_end
 from fsqueue.spool.disk.identity import host_name
 from fsqueue.spool.fleets.fleets import FleetFiles, fleet_names
-from fsqueue.spool.fleets.records import EndRecord, check_name
+from fsqueue.spool.fleets.records import EndRecord, Member, check_name
 from fsqueue.spool.store.opening import open_store
 
 
@@ -318,6 +318,25 @@ def test_ends_are_failures_or_not(last, how, lived, kind):
 def test_a_job_that_has_finished_a_call_was_no_failure():
     last = EndRecord(reason="error", calls=1, seconds=5.0)
     assert kind_of_end(last, "FAILED", 5.0)[0] == "done"
+
+
+def test_the_reports_of_all_nodes_of_a_job_are_one(world):
+    member = Member("k7f3q2", 1)
+
+    def report(worker: str, reason: str, calls: int, seconds: float, restart: int = 0) -> None:
+        end = EndRecord(reason=reason, calls=calls, seconds=seconds, restart=restart)
+        world.files.note_end(member, end, worker)
+
+    assert world.files.end(member) is None
+    report("node1-1-aaaaaa", "walltime", 3, 50.0)
+    report("node2-1-aaaaaa", "error", 0, 60.0)
+    world.files.note_end(Member("k7f3q2", 10), EndRecord(reason="idle", calls=9, seconds=9.0), "x")
+    found = EndRecord(reason="walltime", calls=3, seconds=60.0)
+    assert world.files.end(member) == found, "one worker worked, so the job did"
+    report("node2-1-aaaaaa", "error", 0, 60.0)
+    assert world.files.end(member) == found, "a report that is written again counts once"
+    report("node1-2-bbbbbb", "idle", 1, 5.0, restart=1)
+    assert world.files.end(member).calls == 1, "of the run before the requeue nothing counts"
 
 
 def test_files_that_were_not_signed_with_the_spools_key_are_not_believed(folder):

@@ -11,7 +11,8 @@ import psutil
 import pytest
 from support import wait_until
 
-from fsqueue.launch.supervisor import RESTART, Supervisor
+from fsqueue.launch.supervisor import Supervisor
+from fsqueue.runner.processes.job import RESTART
 
 # Notes its start in a folder, and lives until SIGTERM or until a file says how to end.
 PROGRAM = """

@@ -51,12 +51,17 @@ class TestValues:
             ("heartbeat", "0.1", 0.1),
             ("lease", "1e3", 1000.0),
             ("result_ttl", "0.5", 0.5),
+            ("result_ttl", "2d", 172_800.0),
+            ("stop_grace", "1m30s", 90.0),
         ],
     )
     def test_environment_text_is_converted(self, field, text, value):
         result = getattr(load({f"FSQUEUE__{field.upper()}": text}), field)
         assert result == value
         assert type(result) is type(value)
+
+    def test_a_text_with_a_unit_serves_as_seconds(self):
+        assert load(lease="2m").lease == 120
 
     def test_a_whole_number_serves_as_seconds(self):
         assert type(load(lease=90).lease) is float

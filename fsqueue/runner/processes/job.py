@@ -22,6 +22,10 @@ NODE: Final = "FSQUEUE_JOB_NODE"
 """Name of the node that set `UNTIL`."""
 FLEET: Final = "FSQUEUE_FLEET"
 TOKEN: Final = "FSQUEUE_FLEET_TOKEN"  # noqa: S105 - it identifies a submission, no secret
+SUPERVISOR: Final = "FSQUEUE_SUPERVISOR"
+"""The process that supervises this worker, which leaves with it."""
+RESTART: Final = 75
+"""Exit code of a supervised worker that leaves so that another one takes its place."""
 
 # Seconds that a batch system's command may take: a busy controller answers late.
 PATIENCE: Final = 20.0

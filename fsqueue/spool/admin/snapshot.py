@@ -17,7 +17,7 @@ from fsqueue.spool.features.body_reports import Progress, read_progress, reporti
 from fsqueue.spool.files import whereabouts
 from fsqueue.spool.format.layout import Layout
 from fsqueue.spool.format.names import PAUSED, AttemptName, Slot, is_queue_name, split_profile
-from fsqueue.spool.format.records import WorkerRecord
+from fsqueue.spool.format.records import BatchJob, WorkerRecord
 from fsqueue.spool.format.resources import NONE, amounts, covers, in_words, needs_of
 from fsqueue.spool.worker.liveness import Observer
 
@@ -85,6 +85,10 @@ class WorkerInfo(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds since its last beat."""
     draining: bool
     running: tuple[RunningCall, ...]
+    batch: BatchJob | None = None
+    """Its batch job."""
+    left: float | None = None
+    """Seconds until it leaves at the latest; None if that is unknown, or never."""
 
 
 class Counts(msgspec.Struct, frozen=True, kw_only=True):
@@ -250,9 +254,16 @@ def list_workers(store: Store, *, heartbeat: float) -> tuple[WorkerInfo, ...]:
                 beat=beat,
                 draining=store.layout.drain(name).rpartition("/")[2] in asked,
                 running=running_calls(store, name),
+                batch=known.batch,
+                left=_left(known, store.clock.now()),
             )
         )
     return tuple(found)
+
+
+def _left(record: WorkerRecord, now: float) -> float | None:
+    until = 0.0 if record.batch is None else record.batch.until
+    return max(0.0, until - now) if until else None
 
 
 def _unknown(name: str) -> WorkerRecord:

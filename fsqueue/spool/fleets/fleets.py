@@ -11,7 +11,7 @@
 ``marks/``            ``<job>.absent``: one listing did not show the job; ``<job>.cancelled``: the
                       fleet cancels it; ``<token>.asked``: the answer to a submission was lost
 ``births/<job>``      a worker of the job has started
-``ends/<job>``        the last report of the job's worker; sealed
+``ends/<job>.<worker>``  the last report of a worker of the job; sealed
 ``past/<job>``        how a job or a submission ended; sealed, written once
 ``trail/<host>.jsonl``  decisions and their reasons, for people
 ====================  ============================================================================
@@ -232,16 +232,19 @@ class FleetFiles:
                 found[member] = when
         return found
 
-    def note_end(self, member: Member, end: EndRecord) -> None:
-        """Write the last report of a job's worker.
-
-        If the batch system has requeued the job, this replaces the report of its former run.
-        """
-        self._replace(f"ends/{member}", end)
+    def note_end(self, member: Member, end: EndRecord, worker: str) -> None:
+        """Write the last report of a worker of a job; a job with several nodes has several."""
+        self._replace(f"ends/{member}.{worker}", end)
 
     def end(self, member: Member) -> EndRecord | None:
-        """The last report of a job's worker; None if there is none."""
-        return self._read(f"ends/{member}", EndRecord)
+        """The last reports of a job's workers as one; None if there is none.
+
+        If the batch system has requeued the job, only those of its last run that has any count.
+        """
+        names = self._fs.names(f"{self.folder}/ends", fresh=True)
+        mine = [name for name in sorted(names) if name.startswith(f"{member}.")]
+        found = [self._read(f"ends/{name}", EndRecord) for name in mine]
+        return EndRecord.combined([each for each in found if each is not None])
 
     def refuse(self, token: str, detail: str) -> None:
         """Record that the batch system has refused a submission."""

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Final, Literal, NamedTuple
 
 import msgspec
 
 from fsqueue.spool.disk.identity import Process
 from fsqueue.spool.format.names import is_safe_name
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _TOKEN = re.compile(r"[a-z2-7]{4,16}", re.ASCII)
 _MEMBER = re.compile(rf"({_TOKEN.pattern})\.([1-9]\d{{0,6}})", re.ASCII)
@@ -84,11 +87,31 @@ class JobsRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EndRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """``ends/<job>``: the last report of a job's worker."""
+    """``ends/<job>.<worker>``: the last report of a worker of a job."""
 
     reason: EndReason
     calls: int
+    """How many it has finished."""
     seconds: float
+    restart: int = 0
+    """How often the batch system had requeued the job."""
+
+    @classmethod
+    def combined(cls, reports: Sequence[EndRecord]) -> EndRecord | None:
+        """The report of a job, from those of its workers; None without any.
+
+        A worker that had a reason to leave counts more than one that failed: the job worked.
+        """
+        latest = max((each.restart for each in reports), default=0)
+        last = [each for each in reports if each.restart == latest]
+        if not last:
+            return None
+        return cls(
+            reason=max(last, key=lambda each: (each.reason != "error", each.seconds)).reason,
+            calls=sum(each.calls for each in last),
+            seconds=max(each.seconds for each in last),
+            restart=latest,
+        )
 
 
 class PastRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -205,7 +205,24 @@ class Ended(msgspec.Struct, frozen=True, kw_only=True):
     failure: Failure
 
 
-class WorkerRecord(msgspec.Struct, frozen=True, kw_only=True):
+class BatchJob(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The batch job in which a worker runs, or only the end that it was given."""
+
+    system: str = ""
+    """slurm, pbs, ...; empty outside of a job."""
+    job: str = ""
+    """The job's id, as the system's cancel command takes it."""
+    array_task: str = ""
+    restart: int = 0
+    """How often the job was requeued: it keeps its id."""
+    fleet: str = ""
+    token: str = ""
+    """The submission of the fleet."""
+    until: float = 0.0
+    """When the worker leaves at the latest, by the file server's clock; 0: unknown, or never."""
+
+
+class WorkerRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """``workers/<worker>.json``."""
 
     name: str
@@ -221,3 +238,5 @@ class WorkerRecord(msgspec.Struct, frozen=True, kw_only=True):
     started: float
     resources: str = ""
     """The resources that it lends to calls, as a profile."""
+    batch: BatchJob | None = None
+    """Its batch job; None without one, or from an older version."""

@@ -15,9 +15,12 @@ from fsqueue.spool.format.names import AttemptName, new_token
 from fsqueue.spool.format.records import WorkerRecord
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from filelock import BaseFileLock
 
     from fsqueue.spool.format.claim import Claim
+    from fsqueue.spool.format.records import BatchJob
     from fsqueue.spool.store.store import Store
 
 log = logging.getLogger(__name__)
@@ -32,6 +35,8 @@ class Worker:
         runner: the kind of its slots, for people who list the workers.
         concurrency: how many calls it runs at a time.
         resources: its resources, as a profile.
+        batch: its batch job, and when it leaves at the latest, by the present time on the file
+            server's clock; called at each registration. None without a job.
 
     Attributes:
         name: new with each registration.
@@ -48,9 +53,10 @@ class Worker:
         runner: str,
         concurrency: int,
         resources: str = "",
+        batch: Callable[[float], BatchJob | None] = lambda _: None,
     ) -> None:
         self._store = store
-        self._resources = resources
+        self._resources, self._batch = resources, batch
         self._queues, self._runner, self._concurrency = queues, runner, concurrency
         self._mutex = threading.Lock()
         self._taken: set[str] = set()
@@ -85,6 +91,7 @@ class Worker:
             concurrency=self._concurrency,
             started=store.clock.now(),
             resources=self._resources,
+            batch=self._batch(store.clock.now()),
         )
         temporary = layout.tmp(self.name, 0)
         store.fs.create(temporary, [msgspec.json.encode(self.record)])
