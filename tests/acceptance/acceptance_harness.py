@@ -13,10 +13,13 @@ from pathlib import Path
 
 import psutil
 import pytest
+from command_server import can_fork, server
 from support import PATIENCE, wait_until
 
 PROJECT = Path(__file__).parent / "project"
 KINDS = ("thread", "process")
+FSQUEUE = (sys.executable, "-m", "fsqueue")
+"""What begins with it shares its imports with others, see `command_server`."""
 
 
 def alive(pid):
@@ -49,16 +52,20 @@ class Started:
     def __init__(self, site, name, command, env):
         self.log = site.base / f"{name}.log"
         self.printed = site.base / f"{name}.out"
+        env = site.env | env
         with self.log.open("wb") as err, self.printed.open("wb") as out:
-            self.popen = subprocess.Popen(
-                command,
-                cwd=site.project,
-                env=site.env | env,
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=err,
-                start_new_session=True,
-            )
+            if command[:3] == FSQUEUE and can_fork(env):
+                self.popen = server().start(command[3:], str(site.project), env, out, err)
+            else:
+                self.popen = subprocess.Popen(
+                    command,
+                    cwd=site.project,
+                    env=env,
+                    stdin=subprocess.DEVNULL,
+                    stdout=out,
+                    stderr=err,
+                    start_new_session=True,
+                )
         self.pid = self.popen.pid
 
     def text(self):
@@ -182,15 +189,18 @@ class Site:
     def worker(self, kind="thread", slots=None, *options, before=(), app="tasks:app", **env):
         """Start a worker from the command line; returns before it is ready."""
         number = (*(() if slots is None else ("--concurrency", str(slots))), *options)
-        command = (sys.executable, "-m", "fsqueue", "worker", app, "--runner", kind)
+        command = (*FSQUEUE, "worker", app, "--runner", kind)
         return self.start(*before, *command, *number, **env)
 
     def run(self, *command, **env):
         """Run a process to its end."""
+        env = self.env | env
+        if command[:3] == FSQUEUE and can_fork(env):
+            return server().run(command[3:], str(self.project), env, PATIENCE)
         return subprocess.run(
             command,
             cwd=self.project,
-            env=self.env | env,
+            env=env,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -199,7 +209,7 @@ class Site:
         )
 
     def fsqueue(self, *arguments, **env):
-        return self.run(sys.executable, "-m", "fsqueue", *arguments, **env)
+        return self.run(*FSQUEUE, *arguments, **env)
 
     # -- calls ----------------------------------------------------------------------------
 

@@ -1,0 +1,202 @@
+"""Commands of fsqueue as forks of a process that has imported the package.
+
+Most of what a short command or a worker costs is its imports: a third of a second of a processor.
+Forks share them. What is a fork is a process like any other in all else: it has a session, an
+environment and files of its own, runs the same main function, and ends as an interpreter ends.
+Tests of the start of an interpreter, and of what surrounds it, start one.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import functools
+import json
+import os
+import runpy
+import select
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+# They are read when an interpreter starts.
+_OF_INTERPRETERS = ("PYTHON", "LC_", "LANG", "LD_", "COVERAGE", "TZ")
+_LONGEST_MESSAGE = 1 << 20
+_HERE = os.path.abspath(__file__)
+_IMPORTS = """
+import fsqueue, fsqueue.cli.main, fsqueue.cli.start.worker, fsqueue.runner.loop.worker_loop
+import fsqueue.runner.attempt.execute, fsqueue.runner.slots.process_slots, fsqueue.spool.disk.bell
+import fsqueue.runner.event_loop.loop, fsqueue.firing.engine, fsqueue.runner.loop.upkeep
+import cloudpickle, psutil, rich.console, rich.table, watchdog.observers, filelock, blake3
+"""
+
+
+def can_fork(env: dict[str, str]) -> bool:
+    """Whether a fork knows all that an interpreter would do about this environment."""
+    return all(
+        env.get(name) == os.environ.get(name)
+        for name in {*env, *os.environ}
+        if name.startswith(_OF_INTERPRETERS)
+    )
+
+
+class Forked:
+    """One command, with the interface of `subprocess.Popen`."""
+
+    def __init__(self, server: Server, pid: int, args: tuple[str, ...]) -> None:
+        self._server = server
+        self.pid, self.args = pid, args
+        self.returncode: int | None = None
+
+    def poll(self) -> int | None:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.wait(0.0)
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        if self.returncode is None:
+            self.returncode = self._server.status_of(self.pid, timeout, self.args)
+        return self.returncode
+
+    def send_signal(self, number: int) -> None:
+        if self.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, number)
+
+
+@functools.cache
+def server() -> Server:
+    """The server of this process; it ends with it."""
+    return Server()
+
+
+class Server:
+    """The client's side: starts commands, and hears of their ends."""
+
+    def __init__(self) -> None:
+        self._socket, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with there:
+            self._process = subprocess.Popen(
+                [sys.executable, _HERE, str(there.fileno())],
+                cwd="/",
+                stdin=subprocess.DEVNULL,
+                pass_fds=[there.fileno()],
+            )
+        self._ended: dict[int, int] = {}
+        self._started: list[int] = []
+        self._mutex = threading.Lock()
+        atexit.register(self.close)
+
+    def close(self) -> None:
+        self._socket.close()
+        self._process.wait()
+
+    def start(self, arguments: tuple[str, ...], cwd: str, env: dict[str, str], out, err) -> Forked:
+        """Start ``python -m fsqueue ARGUMENTS`` in a session of its own, with open files."""
+        request = json.dumps({"arguments": arguments, "cwd": cwd, "env": env}).encode()
+        with self._mutex:
+            socket.send_fds(self._socket, [request], [out.fileno(), err.fileno()])
+            while not self._started:
+                self._receive(None)
+            return Forked(self, self._started.pop(), (sys.executable, "-m", "fsqueue", *arguments))
+
+    def run(self, arguments: tuple[str, ...], cwd: str, env: dict[str, str], timeout: float):
+        """Run a command to its end, as `subprocess.run` does with `text` and `capture_output`."""
+        with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
+            process = self.start(arguments, cwd, env, out, err)
+            try:
+                code = process.wait(timeout)
+            except subprocess.TimeoutExpired:
+                process.send_signal(signal.SIGKILL)
+                raise
+            out.seek(0)
+            err.seek(0)
+            return subprocess.CompletedProcess(process.args, code, out.read(), err.read())
+
+    def status_of(self, pid: int, timeout: float | None, args: tuple[str, ...]) -> int:
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            with self._mutex:
+                self._receive(0.0)
+                if pid in self._ended:
+                    return self._ended[pid]
+            left = None if deadline is None else deadline - time.monotonic()
+            if left is not None and left <= 0:
+                raise subprocess.TimeoutExpired(args, timeout)
+            # Another thread may take the message.
+            select.select([self._socket], [], [], min(0.05, left or 0.05))
+
+    def _receive(self, timeout: float | None) -> None:
+        while select.select([self._socket], [], [], timeout)[0]:
+            kind, pid, status = json.loads(self._socket.recv(_LONGEST_MESSAGE))
+            if kind == "ended":
+                self._ended[pid] = os.waitstatus_to_exitcode(status)
+            else:
+                self._started.append(pid)
+            timeout = 0.0
+
+
+# -- the process that forks ---------------------------------------------------------------------
+
+
+def serve(connection: socket.socket) -> list[str] | None:
+    """Fork for each request. Returns the arguments in a fork, and None when nobody wants more."""
+    heard, rings = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.set_wakeup_fd(rings, warn_on_full_buffer=False)
+    while True:
+        ready = select.select([connection, heard], [], [])[0]
+        if heard in ready:
+            os.read(heard, 1024)
+            report_ended(connection)
+        if connection in ready:
+            request, handles, _, _ = socket.recv_fds(connection, _LONGEST_MESSAGE, 2)
+            if not request:
+                return None
+            begun, begins = os.pipe()
+            pid = os.fork()
+            if pid == 0:
+                signal.set_wakeup_fd(-1)
+                for handle in (heard, rings, begun):
+                    os.close(handle)
+                connection.close()
+                return become(json.loads(request), handles, begins)
+            for handle in (*handles, begins):
+                os.close(handle)
+            os.read(begun, 1)  # it has its session, so it can be signalled
+            os.close(begun)
+            connection.send(json.dumps(["started", pid, 0]).encode())
+
+
+def report_ended(connection: socket.socket) -> None:
+    with contextlib.suppress(ChildProcessError):
+        while (found := os.waitpid(-1, os.WNOHANG))[0]:
+            connection.send(json.dumps(["ended", *found]).encode())
+
+
+def become(request, handles: list[int], begins: int) -> list[str]:
+    """Be the process that was asked for."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    os.setsid()
+    os.chdir(request["cwd"])
+    os.environ.clear()
+    os.environ.update(request["env"])
+    for number, handle in enumerate(handles, start=1):
+        os.dup2(handle, number)
+        os.close(handle)
+    os.close(begins)
+    sys.path[0] = os.getcwd()
+    return request["arguments"]
+
+
+if __name__ == "__main__":
+    exec(_IMPORTS)
+    arguments = serve(socket.socket(fileno=int(sys.argv[1])))
+    if arguments is not None:
+        sys.argv = ["fsqueue", *arguments]
+        sys.orig_argv = [sys.executable, "-m", *sys.argv]
+        runpy.run_module("fsqueue", run_name="__main__", alter_sys=True)
