@@ -10,9 +10,12 @@ from typing import TYPE_CHECKING
 from fsqueue.doctor.findings import Finding, Verdict
 from fsqueue.errors import SpoolError
 from fsqueue.spool.disk.access import check_root
+from fsqueue.spool.disk.clock import ServerClock
 from fsqueue.spool.disk.filesystem import Filesystem
 from fsqueue.spool.disk.syscalls import links_unsupported
+from fsqueue.spool.format.layout import Layout
 from fsqueue.spool.format.names import AttemptName, Slot, new_token
+from fsqueue.spool.worker.space import ADVICE, outlook
 
 if TYPE_CHECKING:
     from fsqueue.doctor.workspace import Workspace
@@ -99,6 +102,25 @@ def space(place: Workspace) -> Finding:
         "each call and each outcome is a file; without room, publishing it fails with an error",
         "" if verdict is Verdict.OK else "free some room, or use another filesystem",
         {"free_bytes": free, "free_inodes": inodes},
+    )
+
+
+def results(place: Workspace, result_ttl: float) -> Finding | None:
+    """Whether the results of a spool will fill the disk before they expire; None without a spool.
+
+    Args:
+        place: the workspace.
+        result_ttl: seconds for which results are kept.
+    """
+    layout, clock = Layout(place.root), ServerClock(place.fs)
+    if not place.fs.exists(layout.info):
+        return None
+    clock.sync(place.path("time"))
+    full = outlook(place.fs, layout, clock.now(), result_ttl)
+    if full is None:
+        return Finding("results", Verdict.OK, "kept results expire before they fill the disk", "")
+    return Finding(
+        "results", Verdict.WEAK, full, "on a full disk, calls and results are refused", ADVICE
     )
 
 

@@ -39,6 +39,9 @@ PROBES = (
     timing.events,
 )
 
+# The default of the setting.
+_WEEK = 7 * 86_400.0
+
 _ALONE = (
     "other hosts share this directory: run `fsqueue doctor --peer` on two of them at the same time "
     "to measure how each sees the other's changes"
@@ -75,6 +78,7 @@ def examine(
     root: str,
     *,
     group: int | None = None,
+    result_ttl: float = _WEEK,
     peer: float | None = None,
     progress: Callable[[str], object] = lambda _: None,
     fs: Filesystem | None = None,
@@ -84,6 +88,7 @@ def examine(
     Args:
         root: the directory.
         group: number of the group that shares it.
+        result_ttl: seconds for which a spool there keeps results.
         peer: longest time to wait for another host that examines it too, in seconds; None: examine
             it from this host alone.
         progress: called with a line of text about each stage.
@@ -106,6 +111,8 @@ def examine(
         second = stack.enter_context(partner(place))
         progress("examining from this host")
         findings += [_run(probe, place) for probe in PROBES]
+        with contextlib.suppress(OSError):  # the probes have reported what fails there
+            findings += filter(None, [basics.results(place, result_ttl)])
         findings += _examine_with_partner(second.session)
         if peer is not None:
             pair = _between_hosts(place, second, peer, progress)

@@ -12,6 +12,8 @@ import pytest
 from support import wait_until
 
 from fsqueue.config import load_config
+from fsqueue.doctor.examine import examine
+from fsqueue.doctor.findings import Verdict
 from fsqueue.runner.loop.upkeep import Callbacks, Upkeep
 from fsqueue.spool.store.opening import open_store
 from fsqueue.spool.worker import space
@@ -19,6 +21,10 @@ from fsqueue.spool.worker.registration import Worker
 
 DAY = 86_400.0
 pytestmark = pytest.mark.leaves_strays
+
+
+def warning(store, result_ttl):
+    return space.warning(store.fs, store.layout, store.clock.now(), result_ttl)
 
 
 @pytest.fixture
@@ -48,25 +54,25 @@ def keep(store, count, *, age=0.0):
 
 
 def test_few_results_are_no_reason_to_worry(small):
-    assert space.warning(small, 7 * DAY) is None
+    assert warning(small, 7 * DAY) is None
     keep(small, 10, age=6 * DAY)
-    assert space.warning(small, 7 * DAY) is None
+    assert warning(small, 7 * DAY) is None
 
 
 def test_results_that_come_too_fast_are_told_of_while_most_of_the_disk_is_free(small):
     keep(small, 10, age=DAY / 4)
-    text = space.warning(small, 7 * DAY)
+    text = warning(small, 7 * DAY)
     assert "about 1000.0 kB of" in text
     assert "(10 files)" in text
     assert re.search(r"is full in 4\d hours", text)
     assert "expire after 7 days" in text
     assert "fsqueue gc --older-than" in text
-    assert space.warning(small, DAY / 2) is None  # they expire in time
+    assert warning(small, DAY / 2) is None  # they expire in time
 
 
 def test_results_that_take_as_much_as_is_left_are_told_of_however_old(small):
     keep(small, 45, age=6.9 * DAY)
-    assert "(45 files)" in space.warning(small, 7 * DAY)
+    assert "(45 files)" in warning(small, 7 * DAY)
 
 
 def test_the_worker_in_charge_says_it(small, caplog):
@@ -88,7 +94,7 @@ def test_the_cost_does_not_grow_with_the_results(small):
     for number in range(1_000):
         with open(f"{folder}/abcdefgh-{10_000 + number}", "wb"):
             pass
-    wait_until(lambda: space.measure(small).files == 1_010)
+    wait_until(lambda: space.measure(small.fs, small.layout, small.clock.now()).files == 1_010)
 
 
 def test_status_says_it(small):
@@ -96,3 +102,22 @@ def test_status_says_it(small):
     command = [sys.executable, "-m", "fsqueue", "status", "--root", small.layout.root]
     shown = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     assert "Set a shorter result_ttl" in shown
+
+
+def test_the_doctor_says_it(small):
+    keep(small, 10, age=DAY / 4)
+    root = small.layout.root
+    report = examine(root)
+    (finding,) = [each for each in report.findings if each.name == "results"]
+    assert finding.verdict is Verdict.WEAK
+    assert "(10 files)" in finding.measured
+    assert "Set a shorter result_ttl" in finding.advice
+
+    (finding,) = [
+        each for each in examine(root, result_ttl=DAY / 2).findings if each.name == "results"
+    ]
+    assert finding.verdict is Verdict.OK
+
+
+def test_the_doctor_looks_for_no_results_without_a_spool(tmp_path):
+    assert "results" not in [each.name for each in examine(str(tmp_path)).findings]

@@ -36,5 +36,6 @@ def command(app: str | None, root: Path | None, as_json: bool) -> None:
             return
         for part in status_parts(snapshot, recent):
             console().print(part)
-        if full := space.warning(target.store, target.app.conf.result_ttl):
+        store, ttl = target.store, target.app.conf.result_ttl
+        if full := space.warning(store.fs, store.layout, store.clock.now(), ttl):
             console().print(printable(full))

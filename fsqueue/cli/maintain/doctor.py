@@ -73,11 +73,12 @@ def command(root: str, peer: bool, wait: float, as_json: bool) -> None:
         _refuse(f"{root} is not a directory: make it first")
     with _stoppable() as stop:
         try:
-            name = load_config({"root": root}).group
-            group = None if name is None else group_number(name)
+            conf = load_config({"root": root})
+            group = None if conf.group is None else group_number(conf.group)
             report = examine(
                 root,
                 group=group,
+                result_ttl=conf.result_ttl,
                 fs=LenientFilesystem(group=group, stop=stop),
                 peer=wait if peer else None,
                 progress=_report_progress,

@@ -233,7 +233,9 @@ class Upkeep:
         if self._leading:
             conf = self._conf
             expire(self._store, result_ttl=conf.result_ttl, journal_ttl=conf.journal_ttl)
-            if full := space.warning(self._store, conf.result_ttl):
+            store = self._store
+            full = space.warning(store.fs, store.layout, store.clock.now(), conf.result_ttl)
+            if full:
                 log.warning("%s", full)
 
     def _reap_one(self, worker: str, reason: str) -> int:

@@ -6,6 +6,7 @@ estimated from a sample, because there may be very many results.
 
 from __future__ import annotations
 
+import contextlib
 import random
 import stat
 from typing import TYPE_CHECKING, NamedTuple
@@ -13,7 +14,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from fsqueue.spool.format.names import is_client_name
 
 if TYPE_CHECKING:
-    from fsqueue.spool.store.store import Store
+    from fsqueue.spool.disk.filesystem import Filesystem
+    from fsqueue.spool.format.layout import Layout
 
 # The number of files in the sample.
 _SAMPLE = 200
@@ -35,14 +37,22 @@ class Results(NamedTuple):
     """Seconds since the oldest one of the sample was written."""
 
 
-def measure(store: Store) -> Results:
-    """Measure the space of all results: lists their folders, and stats at most 200 files."""
-    fs, layout = store.fs, store.layout
+def measure(fs: Filesystem, layout: Layout, now: float) -> Results:
+    """Measure the space of all results: lists their folders, and stats at most 200 files.
+
+    Args:
+        fs: verbs over system calls.
+        layout: paths of the spool.
+        now: seconds since the epoch on the file server.
+    """
     folders = [layout.failed_folder]
     for parent in (layout.done_folder, layout.kept_folder):
         folders += [f"{parent}/{name}" for name in filter(is_client_name, fs.names(parent))]
-    paths = [f"{folder}/{name}" for folder in folders for name in store.files.listed(folder)]
-    sizes, oldest, now = [], 0.0, store.clock.now()
+    paths: list[str] = []
+    for folder in folders:
+        with contextlib.suppress(OSError):  # closed to this user
+            paths += [f"{folder}/{name}" for name in fs.names(folder)]
+    sizes, oldest = [], 0.0
     for path in random.sample(paths, min(_SAMPLE, len(paths))):
         try:
             found = fs.status(path, follow=False)
@@ -55,18 +65,29 @@ def measure(store: Store) -> Results:
     return Results(len(paths), len(paths) * sum(sizes) / max(1, len(sizes)), oldest)
 
 
-def warning(store: Store, result_ttl: float) -> str | None:
-    """The warning that results will fill the disk before they expire; None if they fit.
+ADVICE = "Set a shorter result_ttl, or remove old results now: `fsqueue gc --older-than 1d`."
+
+
+def warning(fs: Filesystem, layout: Layout, now: float, result_ttl: float) -> str | None:
+    """The outlook and the advice; None if results fit on the disk."""
+    found = outlook(fs, layout, now, result_ttl)
+    return None if found is None else f"{found} {ADVICE}"
+
+
+def outlook(fs: Filesystem, layout: Layout, now: float, result_ttl: float) -> str | None:
+    """When results will fill the disk before they expire; None if they fit.
 
     Results do not fit if they take as much space as is free, or if, at the rate so far, they will
     take more than is free before the oldest of them expires.
 
     Args:
-        store: the spool, whose clock was read.
+        fs: verbs over system calls.
+        layout: paths of the spool.
+        now: seconds since the epoch on the file server.
         result_ttl: seconds for which results are kept.
     """
-    total, free = store.fs.space(store.layout.root)
-    results = measure(store)
+    total, free = fs.space(layout.root)
+    results = measure(fs, layout, now)
     if results.size < _LEAST_SHARE * total:
         return None
     rate = results.size / max(_SHORTEST, results.oldest)
@@ -74,10 +95,9 @@ def warning(store: Store, result_ttl: float) -> str | None:
     if results.size < free and to_come < free:
         return None
     return (
-        f"results and failed calls take about {_bytes(results.size)} of {store.layout.root} "
+        f"results and failed calls take about {_bytes(results.size)} of {layout.root} "
         f"({results.files} files), and {_bytes(free)} of {_bytes(total)} are free. At this rate "
-        f"the disk is full in {_span(free / rate)}, and results expire after {_span(result_ttl)}. "
-        "Set a shorter result_ttl, or remove old results now: `fsqueue gc --older-than 1d`."
+        f"the disk is full in {_span(free / rate)}, and results expire after {_span(result_ttl)}."
     )
 
 
