@@ -15,8 +15,8 @@ from fsqueue.runner.attempt.execute import execute
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from fsqueue.runner.attempt.answers import Ending
     from fsqueue.runner.attempt.context import WorkerContext
-    from fsqueue.runner.attempt.endings import Ending
     from fsqueue.spool.format.claim import Claim
     from fsqueue.spool.worker.registration import Worker
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import datetime
 
-    from fsqueue.runner.attempt.bodies import Answer
+    from fsqueue.runner.attempt.answers import Answer
     from fsqueue.runner.attempt.context import Execution
     from fsqueue.spool.format.records import Call
 

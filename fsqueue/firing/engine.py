@@ -54,7 +54,7 @@ from fsqueue.triggers.making import check_event_name
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from fsqueue.runner.attempt.bodies import Answer
+    from fsqueue.runner.attempt.answers import Answer
     from fsqueue.runner.attempt.context import Execution
     from fsqueue.spool.caller.session import Session
     from fsqueue.spool.features.trigger_state import Round

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from fsqueue.config import Config
-    from fsqueue.runner.attempt.bodies import Answer
+    from fsqueue.runner.attempt.answers import Answer
     from fsqueue.runner.attempt.context import Body, Execution
     from fsqueue.spool.store.store import Store
 

@@ -5,10 +5,8 @@ A trigger defines when the task runs, and its arguments. Workers fire it: see `f
 
 from __future__ import annotations
 
-from fsqueue.triggers.kinds import Occurrence, Trigger
+from fsqueue.triggers.kinds import Occurrence, Trigger, all_of, any_of
 from fsqueue.triggers.making import (
-    all_of,
-    any_of,
     cron,
     on_event,
     on_exception,

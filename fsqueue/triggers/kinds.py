@@ -1,4 +1,4 @@
-"""The kinds of triggers, and the occurrences that fire them."""
+"""The kinds of triggers, how they are combined, and the occurrences that fire them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta, tzinfo
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 import msgspec
+from msgspec.structs import replace
 
 from fsqueue.spool.format.states import State
 
@@ -61,13 +62,9 @@ class Trigger(msgspec.Struct, frozen=True, kw_only=True):
     arguments: Provider = None
 
     def __and__(self, other: Trigger) -> Trigger:
-        from fsqueue.triggers.making import all_of
-
         return all_of(self, other)
 
     def __or__(self, other: Trigger) -> Trigger:
-        from fsqueue.triggers.making import any_of
-
         return any_of(self, other)
 
     def matches(self, occurrence: Occurrence) -> bool:
@@ -209,6 +206,68 @@ class AllOf(Trigger, frozen=True):
         return " & ".join(
             f"({part})" if isinstance(part, AnyOf) else str(part) for part in self.parts
         )
+
+
+def any_of(*triggers: Trigger, arguments: Provider = None) -> Trigger:
+    """Run the task each time that one of several triggers fires. ``a | b`` is the same.
+
+    Args:
+        triggers: the parts.
+        arguments: the arguments for parts without arguments.
+
+    Raises:
+        TypeError: a part is not a trigger.
+    """
+    parts: list[Trigger] = []
+    for each in check_triggers("any_of", triggers):
+        parts += each.parts if isinstance(each, AnyOf) else [each]
+    if arguments is not None:
+        parts = [
+            part if part.arguments is not None else replace(part, arguments=arguments)
+            for part in parts
+        ]
+    return AnyOf(tuple(parts))
+
+
+def all_of(*triggers: Trigger, arguments: Provider = None) -> Trigger:
+    """Run the task once all triggers have fired since its last run. ``a & b`` is the same.
+
+    Args:
+        triggers: the parts. They must not have arguments, nor be an `any_of` with an `all_of`.
+        arguments: as for `cron`; `Occurrence.parts` has the parts' occurrences. By default none.
+
+    Raises:
+        TypeError: a part is not a trigger, or cannot be a part.
+    """
+    parts: list[Trigger] = []
+    for each in check_triggers("all_of", triggers):
+        parts += each.parts if isinstance(each, AllOf) and each.arguments is None else [each]
+    for part in parts:
+        leaves = part.parts if isinstance(part, AnyOf) else (part,)
+        if any(isinstance(leaf, AllOf) for leaf in leaves):
+            raise TypeError(
+                f"all_of: {part} cannot be one of its parts. Write a & b | a & c for a & (b | c)"
+            )
+        if any(leaf.arguments is not None for leaf in leaves):
+            raise TypeError(
+                f"all_of: its part {part} has arguments of its own. Give them to all_of: "
+                "all_of(..., arguments=...)"
+            )
+    return AllOf(tuple(parts), arguments=arguments)
+
+
+def check_triggers(option: str, triggers: tuple[Trigger, ...]) -> tuple[Trigger, ...]:
+    """Check that the arguments of an option or function are triggers.
+
+    Raises:
+        TypeError: one is not, or a function got none.
+    """
+    for each in triggers:
+        if not isinstance(each, Trigger):
+            raise TypeError(f"{option}: {each!r}, expected triggers such as cron(...)")
+    if option != "triggers" and not triggers:
+        raise TypeError(f"{option} needs triggers")
+    return triggers
 
 
 def leaves(trigger: Trigger) -> Iterator[tuple[int | None, Trigger]]:

@@ -5,12 +5,9 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, get_args
 
-from msgspec.structs import replace
-
 from fsqueue.spool.format.states import State
 from fsqueue.spool.format.trigger_names import is_event_name
-from fsqueue.triggers.kinds import (
-    AllOf,
+from fsqueue.triggers.kinds import (  # noqa: F401  older pickles name all_of and any_of here
     AnyOf,
     Cron,
     Missed,
@@ -19,6 +16,9 @@ from fsqueue.triggers.kinds import (
     OnResult,
     OnStatus,
     Trigger,
+    all_of,
+    any_of,
+    check_triggers,
     name_of,
     zone,
 )
@@ -163,54 +163,6 @@ def on_exception(
     return OnException(name, classes or (BaseException,), arguments=arguments)
 
 
-def any_of(*triggers: Trigger, arguments: Provider = None) -> Trigger:
-    """Run the task each time that one of several triggers fires. ``a | b`` is the same.
-
-    Args:
-        triggers: the parts.
-        arguments: the arguments for parts without arguments.
-
-    Raises:
-        TypeError: a part is not a trigger.
-    """
-    parts: list[Trigger] = []
-    for each in _checked("any_of", triggers):
-        parts += each.parts if isinstance(each, AnyOf) else [each]
-    if arguments is not None:
-        parts = [
-            part if part.arguments is not None else replace(part, arguments=arguments)
-            for part in parts
-        ]
-    return AnyOf(tuple(parts))
-
-
-def all_of(*triggers: Trigger, arguments: Provider = None) -> Trigger:
-    """Run the task once all triggers have fired since its last run. ``a & b`` is the same.
-
-    Args:
-        triggers: the parts. They must not have arguments, nor be an `any_of` with an `all_of`.
-        arguments: as for `cron`; `Occurrence.parts` has the parts' occurrences. By default none.
-
-    Raises:
-        TypeError: a part is not a trigger, or cannot be a part.
-    """
-    parts: list[Trigger] = []
-    for each in _checked("all_of", triggers):
-        parts += each.parts if isinstance(each, AllOf) and each.arguments is None else [each]
-    for part in parts:
-        leaves = part.parts if isinstance(part, AnyOf) else (part,)
-        if any(isinstance(leaf, AllOf) for leaf in leaves):
-            raise TypeError(
-                f"all_of: {part} cannot be one of its parts. Write a & b | a & c for a & (b | c)"
-            )
-        if any(leaf.arguments is not None for leaf in leaves):
-            raise TypeError(
-                f"all_of: its part {part} has arguments of its own. Give them to all_of: "
-                "all_of(..., arguments=...)"
-            )
-    return AllOf(tuple(parts), arguments=arguments)
-
-
 def checked(triggers: Trigger | Iterable[Trigger]) -> tuple[Trigger, ...]:
     """The triggers of the option ``triggers``. Each `AnyOf` is split into its parts.
 
@@ -220,7 +172,7 @@ def checked(triggers: Trigger | Iterable[Trigger]) -> tuple[Trigger, ...]:
     given = [triggers] if isinstance(triggers, Trigger) else triggers
     if not hasattr(given, "__iter__"):
         raise TypeError(f"triggers = {given!r}, expected triggers such as cron(...)")
-    return tuple(_flat(_checked("triggers", tuple(given))))
+    return tuple(_flat(check_triggers("triggers", tuple(given))))
 
 
 def check_event_name(name: str) -> None:
@@ -238,15 +190,6 @@ def check_event_name(name: str) -> None:
 def _flat(triggers: Iterable[Trigger]) -> Iterator[Trigger]:
     for each in triggers:
         yield from each.parts if isinstance(each, AnyOf) else (each,)
-
-
-def _checked(option: str, triggers: tuple[Trigger, ...]) -> tuple[Trigger, ...]:
-    for each in triggers:
-        if not isinstance(each, Trigger):
-            raise TypeError(f"{option}: {each!r}, expected triggers such as cron(...)")
-    if option != "triggers" and not triggers:
-        raise TypeError(f"{option} needs triggers")
-    return triggers
 
 
 def _task_name(option: str, task: Callable[..., Any] | str) -> str:

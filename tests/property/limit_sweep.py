@@ -28,8 +28,8 @@ from sweep import (
 )
 from sweep_steps import _Impatient
 
+from fsqueue.runner.attempt.answers import Ending
 from fsqueue.runner.attempt.context import Body, WorkerContext
-from fsqueue.runner.attempt.endings import Ending
 from fsqueue.spool.format.names import AttemptName, Holder
 from fsqueue.spool.worker.backlog import Backlog
 from fsqueue.spool.worker.limit_upkeep import LimitUpkeep, recover_limits

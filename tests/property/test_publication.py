@@ -8,7 +8,7 @@ import pytest
 from sweep import ID, Stage
 
 from fsqueue.errors import StorageError
-from fsqueue.runner.attempt.bodies import Answer
+from fsqueue.runner.attempt.answers import Answer
 from fsqueue.runner.attempt.context import Body, Execution, WorkerContext
 from fsqueue.runner.attempt.publication import PATIENCE, Publication
 from fsqueue.spool.format.states import State

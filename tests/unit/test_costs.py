@@ -14,8 +14,8 @@ from support import execute_claim
 
 from fsqueue import current_invocation
 from fsqueue.codec import encode
+from fsqueue.runner.attempt.answers import Ending
 from fsqueue.runner.attempt.context import Body, WorkerContext
-from fsqueue.runner.attempt.endings import Ending
 from fsqueue.runner.output.reporting import Flusher
 from fsqueue.spool.features.deduplication import Key
 from fsqueue.spool.format.names import AttemptName, Slot

@@ -7,7 +7,7 @@ import os
 import pytest
 from spool_pair import opened_pair
 
-from fsqueue.runner.attempt.resource_pool import ResourcePool
+from fsqueue.runner.shared.resource_pool import ResourcePool
 from fsqueue.spool.format.names import AttemptName, Slot
 from fsqueue.spool.format.resources import amounts
 from fsqueue.spool.worker import backlog

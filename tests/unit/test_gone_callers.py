@@ -14,8 +14,8 @@ from spool_pair import opened_pair
 from support import execute_claim
 
 from fsqueue.codec import encode
+from fsqueue.runner.attempt.answers import Ending
 from fsqueue.runner.attempt.context import Body, WorkerContext
-from fsqueue.runner.attempt.endings import Ending
 from fsqueue.spool.disk.identity import (
     Process,
     boot_id,

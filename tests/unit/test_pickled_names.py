@@ -67,7 +67,7 @@ PUBLIC = {
 TRIGGERS = {
     *(f"fsqueue.triggers.kinds {name}" for name in ("AllOf", "AnyOf", "Cron", "Occurrence")),
     *(f"fsqueue.triggers.kinds {name}" for name in ("OnEvent", "OnException", "OnResult")),
-    *(f"fsqueue.triggers.kinds {name}" for name in ("OnStatus", "Trigger")),
+    *(f"fsqueue.triggers.kinds {name}" for name in ("OnStatus", "Trigger", "all_of", "any_of")),
     *(f"fsqueue.triggers.making {name}" for name in ("all_of", "any_of", "cron", "on_event")),
     *(f"fsqueue.triggers.making {name}" for name in ("on_exception", "on_result", "on_status")),
 }

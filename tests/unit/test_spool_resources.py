@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fsqueue.runner.attempt.resource_pool import ResourcePool
+from fsqueue.runner.shared.resource_pool import ResourcePool
 from fsqueue.spool.format.names import folder_of, is_queue_name, queue_folder, split_profile
 from fsqueue.spool.format.resources import amounts, covers, in_words, needs_of, profile_of, times
 

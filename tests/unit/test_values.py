@@ -24,7 +24,7 @@ from fsqueue.common.fields import describe
 from fsqueue.common.values import LONGEST, parse_duration, patience, plain, seconds
 from fsqueue.config import Settings
 from fsqueue.errors import ConfigError
-from fsqueue.runner.attempt.bodies import delay_before_retry
+from fsqueue.runner.attempt.retries import delay_before_retry
 from fsqueue.runner.output.reporting import checked_progress
 from fsqueue.spool.format.names import Slot, is_slot_name
 from fsqueue.spool.format.records import RetryPolicy

@@ -6,70 +6,31 @@ import asyncio
 import inspect
 import itertools
 import logging
-import random
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-from fsqueue.codec import check_codec, decode, encode, encode_exception, uncopied
-from fsqueue.codec.texts import capped, safe_str
+from fsqueue.codec import check_codec, decode, encode, uncopied
 from fsqueue.common.offloading import when_threads_start
-from fsqueue.common.values import LONGEST
 from fsqueue.errors import (
     DeserializationError,
     EnvelopeError,
     InvocationCorruptError,
-    RetryError,
     TaskNotFoundError,
 )
 from fsqueue.references import replaced, resolving, value_if_marked
+from fsqueue.runner.attempt.answers import Answer
 from fsqueue.runner.processes.forked import EndForks
-from fsqueue.spool.format.records import Failure, Member, Payload, RetryPolicy
+from fsqueue.spool.format.records import Member, Payload
 from fsqueue.spool.format.states import State
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterator, Sequence
+    from collections.abc import Callable, Coroutine, Iterator
 
-    from fsqueue.errors import InvocationError
     from fsqueue.runner.attempt.context import Body, Execution
-    from fsqueue.spool.disk.content import Buffer
-    from fsqueue.spool.format.records import Call, Outcome
+    from fsqueue.spool.format.records import Call
     from fsqueue.spool.store.store import Store
 
 log = logging.getLogger(__name__)
-
-_LONGEST_MESSAGE = 500
-NEVER = RetryPolicy(times=0)
-
-
-class Answer(NamedTuple):
-    """The result of a body, or of the bodies of a batch: a value or an error."""
-
-    state: State
-    payload: Sequence[bytes | memoryview]
-    failure: Failure | None = None
-    members: tuple[Member, ...] = ()
-    retry_after: float | None = None
-    """Seconds after which the call is retried, instead of publishing this answer."""
-    buffers: Sequence[Buffer] = ()
-    """Large parts of the value, which are not copied into the payload."""
-    source: Outcome | None = None
-    """The outcome of another call that was reused from the result cache."""
-
-    @classmethod
-    def of_error(
-        cls, error: BaseException, codec: str, policy: RetryPolicy = NEVER, retries: int = 0
-    ) -> Answer:
-        """The answer of a body that raised, after `retries` retries; `codec` is the call's."""
-        delay = delay_before_retry(policy, error, retries)
-        if delay is None and retries:
-            error.add_note(f"(after {retries + 1} attempts: it was retried {retries} times)")
-        failure = Failure(type(error).__qualname__, capped(safe_str(error), _LONGEST_MESSAGE))
-        return cls(State.FAILED, [encode_exception(error, codec)], failure, retry_after=delay)
-
-    @classmethod
-    def of_queue(cls, error: InvocationError) -> Answer:
-        """The answer for a call whose body was not run: an error of the queue itself."""
-        return cls(State.FAILED, [], Failure(type(error).__name__, str(error)))
 
 
 def reused(execution: Execution) -> Answer | None:
@@ -321,29 +282,3 @@ def _complete(coroutine: Coroutine[Any, Any, Any]) -> Any:
 
 
 # -- retries ----------------------------------------------------------------------------
-
-
-def delay_before_retry(policy: RetryPolicy, error: BaseException, retries: int) -> float | None:
-    """Seconds to wait before a failed body is retried; None if it is not retried.
-
-    Args:
-        policy: the task's options.
-        error: the error that the body raised.
-        retries: number of earlier retries.
-    """
-    if retries >= policy.times or not _is_retried(policy, error):
-        return None
-    if isinstance(error, RetryError) and error.delay is not None:
-        return error.delay
-    try:
-        delay = min(policy.longest, policy.delay * policy.factor**retries)
-    except OverflowError:  # after more than a thousand retries
-        delay = policy.longest if policy.delay else 0.0
-    return min(LONGEST, delay * (1 + policy.jitter * random.random()))  # noqa: S311
-
-
-def _is_retried(policy: RetryPolicy, error: BaseException) -> bool:
-    if isinstance(error, RetryError):
-        return True
-    names = {f"{cls.__module__}.{cls.__qualname__}" for cls in type(error).__mro__}
-    return not names.isdisjoint(policy.classes)

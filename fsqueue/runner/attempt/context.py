@@ -9,22 +9,21 @@ from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from fsqueue.runner.attempt.live import LiveCalls
-from fsqueue.runner.attempt.resource_pool import NO_RESOURCES
 from fsqueue.runner.event_loop.cleanup import CLEANUP
+from fsqueue.runner.shared.live import LiveCalls
+from fsqueue.runner.shared.resource_pool import NO_RESOURCES
 from fsqueue.spool.format.names import split_profile
 from fsqueue.spool.worker.gone_callers import Callers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from fsqueue.runner.attempt.bodies import Answer
+    from fsqueue.runner.attempt.answers import Answer, Ending
     from fsqueue.runner.attempt.dependencies import Parents
-    from fsqueue.runner.attempt.endings import Ending
-    from fsqueue.runner.attempt.limits import HeldPermit
-    from fsqueue.runner.attempt.resource_pool import ResourceBudget
     from fsqueue.runner.event_loop.loop import BodyRun
     from fsqueue.runner.output.reporting import Flusher, Report
+    from fsqueue.runner.shared.permits import HeldPermit
+    from fsqueue.runner.shared.resource_pool import ResourceBudget
     from fsqueue.spool.features.body_reports import Progress
     from fsqueue.spool.format.claim import Claim
     from fsqueue.spool.format.names import AttemptName

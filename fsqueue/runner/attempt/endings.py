@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import enum
 import logging
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fsqueue.runner.attempt import limits
+from fsqueue.runner.attempt.answers import Ending
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,28 +17,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _LONGEST_PAUSE = 5.0
-
-
-class Ending(enum.Enum):
-    """How the execution of a claim ended."""
-
-    FINISHED = enum.auto()
-    NOT_STARTED = enum.auto()
-    """The body has not begun: the attempt is given back as it was."""
-    UNREADABLE = enum.auto()
-    """Written by another format version: left alone."""
-    GIVEN_BACK = enum.auto()
-    """The claim was taken away meanwhile: nothing was published."""
-    WAITS = enum.auto()
-    """A concurrency limit is reached: the call waits in the lane, unchanged."""
-    CANCELLED = enum.auto()
-    """Its process was ended because the call was cancelled."""
-    TIMED_OUT = enum.auto()
-    """Its process was ended by its hard time limit."""
-    UNWANTED = enum.auto()
-    """It has been settled, but its caller is gone and cannot receive the outcome."""
-    INTERRUPTED = enum.auto()
-    """Its coroutine was cancelled by the end of its worker: the attempt is given back."""
 
 
 class Finished(NamedTuple):

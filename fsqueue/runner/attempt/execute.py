@@ -12,10 +12,11 @@ from fsqueue.common import tracing
 from fsqueue.common.logs import CALLS
 from fsqueue.errors import EnvelopeError, InvocationExpiredError, SpoolVersionError
 from fsqueue.runner.attempt import limits
-from fsqueue.runner.attempt.bodies import Answer, answer, reused
+from fsqueue.runner.attempt.answers import Answer, Ending
+from fsqueue.runner.attempt.bodies import answer, reused
 from fsqueue.runner.attempt.context import Execution, current
 from fsqueue.runner.attempt.dependencies import Parents
-from fsqueue.runner.attempt.endings import Ending, Finished, retry_io
+from fsqueue.runner.attempt.endings import Finished, retry_io
 from fsqueue.runner.attempt.publication import Publication
 from fsqueue.runner.attempt.time_limits import time_limit
 from fsqueue.runner.output.capture import capturing_if

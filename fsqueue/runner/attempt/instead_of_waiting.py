@@ -12,12 +12,13 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from fsqueue.runner.attempt import limits
+from fsqueue.runner.attempt.answers import Ending
 from fsqueue.runner.attempt.context import current
 from fsqueue.runner.attempt.dependencies import find_ancestor
-from fsqueue.runner.attempt.endings import Ending, settle
+from fsqueue.runner.attempt.endings import settle
 from fsqueue.runner.attempt.execute import execute
 from fsqueue.runner.attempt.publication import remove_cancelled
-from fsqueue.runner.attempt.resource_pool import needed_by
+from fsqueue.runner.shared.resource_pool import needed_by
 from fsqueue.spool.store.lookup import find_due, find_pending, is_due
 
 if TYPE_CHECKING:

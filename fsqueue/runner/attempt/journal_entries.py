@@ -10,7 +10,7 @@ from fsqueue.spool.format.states import State
 from fsqueue.spool.history.journal import Entry, waited
 
 if TYPE_CHECKING:
-    from fsqueue.runner.attempt.bodies import Answer
+    from fsqueue.runner.attempt.answers import Answer
     from fsqueue.runner.attempt.context import Execution
     from fsqueue.spool.format.claim import Claim
     from fsqueue.spool.store.store import Store

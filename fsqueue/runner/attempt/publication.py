@@ -10,7 +10,7 @@ from fsqueue.codec import PYTHON
 from fsqueue.common.logs import CALLS
 from fsqueue.errors import EnvelopeError, RemoteError, ResultTooLargeError, StorageError
 from fsqueue.runner.attempt import journal_entries
-from fsqueue.runner.attempt.bodies import Answer
+from fsqueue.runner.attempt.answers import Answer
 from fsqueue.runner.attempt.context import Execution
 from fsqueue.runner.attempt.time_limits import timeout_error
 from fsqueue.spool.disk.capacity import check_size

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from fsqueue.common.offloading import when_threads_start
 from fsqueue.common.values import LONGEST
 from fsqueue.errors import TaskTimeoutError
-from fsqueue.runner.attempt.endings import Ending
+from fsqueue.runner.attempt.answers import Ending
 from fsqueue.runner.event_loop.cleanup import CLEANUP
 
 if TYPE_CHECKING:

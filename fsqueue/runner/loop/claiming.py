@@ -8,13 +8,13 @@ import time
 from typing import TYPE_CHECKING
 
 from fsqueue.errors import SpoolError
-from fsqueue.runner.attempt.resource_pool import claim_within
+from fsqueue.runner.shared.resource_pool import claim_within
 
 if TYPE_CHECKING:
-    from fsqueue.runner.attempt.resource_pool import ResourcePool
     from fsqueue.runner.loop.bells import WorkerBells
     from fsqueue.runner.loop.stopping import Stopping
     from fsqueue.runner.loop.thread_pacing import ThreadPacer
+    from fsqueue.runner.shared.resource_pool import ResourcePool
     from fsqueue.spool.format.claim import Claim
     from fsqueue.spool.store.store import Store
     from fsqueue.spool.worker.backlog import Backlogs

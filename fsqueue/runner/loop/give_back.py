@@ -6,8 +6,8 @@ import logging
 from typing import TYPE_CHECKING
 
 from fsqueue.errors import SpoolError
-from fsqueue.runner.attempt.live import ended_elsewhere
 from fsqueue.runner.attempt.publication import remove_cancelled
+from fsqueue.runner.shared.live import ended_elsewhere
 from fsqueue.spool.features.body_reports import drop_progress
 
 if TYPE_CHECKING:

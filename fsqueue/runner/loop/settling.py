@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from fsqueue.errors import SpoolError
 from fsqueue.runner.attempt import journal_entries
-from fsqueue.runner.attempt.endings import Ending
+from fsqueue.runner.attempt.answers import Ending
 from fsqueue.runner.attempt.publication import remove_cancelled, settle_timed_out
 from fsqueue.runner.loop.give_back import give_back
 from fsqueue.spool.features.body_reports import drop_progress

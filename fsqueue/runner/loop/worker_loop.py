@@ -11,8 +11,6 @@ from fsqueue.runner.attempt import context
 from fsqueue.runner.attempt.context import WorkerContext
 from fsqueue.runner.attempt.endings import settle
 from fsqueue.runner.attempt.execute import execute
-from fsqueue.runner.attempt.live import ended_elsewhere
-from fsqueue.runner.attempt.resource_pool import ResourcePool
 from fsqueue.runner.loop.bells import WorkerBells
 from fsqueue.runner.loop.claiming import Claiming
 from fsqueue.runner.loop.settling import Settling
@@ -21,6 +19,8 @@ from fsqueue.runner.loop.thread_pacing import ThreadPacer
 from fsqueue.runner.loop.trigger_thread import TriggerThread
 from fsqueue.runner.loop.upkeep import Callbacks, Upkeep
 from fsqueue.runner.processes.signals import catching
+from fsqueue.runner.shared.live import ended_elsewhere
+from fsqueue.runner.shared.resource_pool import ResourcePool
 from fsqueue.runner.slots.process_slots import ProcessSlots
 from fsqueue.runner.slots.thread_slots import Slots, ThreadSlots
 from fsqueue.spool.format.resources import profile_of
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from fsqueue.config import RunnerKind
-    from fsqueue.runner.attempt.endings import Ending
+    from fsqueue.runner.attempt.answers import Ending
     from fsqueue.runner.host import Host
     from fsqueue.spool.format.claim import Claim
     from fsqueue.spool.format.resources import Amounts

@@ -16,7 +16,7 @@ import time
 from typing import TYPE_CHECKING
 
 from fsqueue.errors import FSQueueError
-from fsqueue.runner.attempt.endings import Ending
+from fsqueue.runner.attempt.answers import Ending
 from fsqueue.runner.event_loop.cleanup import CLEANUP
 from fsqueue.runner.processes import descendants
 from fsqueue.runner.processes.threads import start_threads
@@ -28,8 +28,8 @@ from fsqueue.runner.slots.slot_server import make_server
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from fsqueue.runner.attempt.resource_pool import ResourceBudget
     from fsqueue.runner.host import Host
+    from fsqueue.runner.shared.resource_pool import ResourceBudget
     from fsqueue.runner.slots.thread_slots import OnEnd
     from fsqueue.spool.format.claim import Claim
     from fsqueue.spool.history.journal import Entry

@@ -17,14 +17,15 @@ from fsqueue.codec.texts import summary
 from fsqueue.common import logs
 from fsqueue.environment import streams
 from fsqueue.errors import ConfigError, FSQueueError, SpoolError, SpoolReplacedError
+from fsqueue.runner.attempt.answers import Ending
 from fsqueue.runner.attempt.context import WorkerContext, enter
-from fsqueue.runner.attempt.endings import Ending, settle
+from fsqueue.runner.attempt.endings import settle
 from fsqueue.runner.attempt.execute import execute
-from fsqueue.runner.attempt.resource_pool import NO_RESOURCES, RemoteBudget
 from fsqueue.runner.processes import descendants
 from fsqueue.runner.processes.body_processes import end_processes_of_bodies
 from fsqueue.runner.processes.signals import leave_to_the_worker
 from fsqueue.runner.processes.threads import start_threads
+from fsqueue.runner.shared.resource_pool import NO_RESOURCES, RemoteBudget
 from fsqueue.spool.disk.identity import Process, is_gone, this_process
 from fsqueue.spool.worker.registration import Worker
 
@@ -34,8 +35,8 @@ if TYPE_CHECKING:
     from fsqueue.common.logs import LogSetup
     from fsqueue.runner.attempt.context import Execution
     from fsqueue.runner.attempt.endings import Finished
-    from fsqueue.runner.attempt.resource_pool import ResourceBudget
     from fsqueue.runner.host import Host
+    from fsqueue.runner.shared.resource_pool import ResourceBudget
     from fsqueue.spool.format.claim import Claim
     from fsqueue.spool.format.names import AttemptName
     from fsqueue.spool.history.journal import Entry

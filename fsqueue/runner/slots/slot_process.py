@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from fsqueue.environment.workdir import in_existing_workdir
 from fsqueue.errors import FSQueueError
-from fsqueue.runner.attempt.endings import Ending
+from fsqueue.runner.attempt.answers import Ending
 from fsqueue.runner.event_loop.cleanup import CLEANUP
 from fsqueue.runner.processes import descendants
 from fsqueue.runner.processes.signals import held_back
@@ -21,8 +21,8 @@ from fsqueue.spool.disk.identity import start_of
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
-    from fsqueue.runner.attempt.resource_pool import ResourceBudget, ResourceRequest
     from fsqueue.runner.processes.descendants import Relative
+    from fsqueue.runner.shared.resource_pool import ResourceBudget, ResourceRequest
     from fsqueue.runner.slots.slot_server import Server
     from fsqueue.spool.format.claim import Claim
 

@@ -9,7 +9,7 @@ import queue
 import threading
 from typing import TYPE_CHECKING, Protocol
 
-from fsqueue.runner.attempt.endings import Ending
+from fsqueue.runner.attempt.answers import Ending
 from fsqueue.runner.event_loop.cleanup import CLEANUP
 
 if TYPE_CHECKING:

@@ -1,0 +1,75 @@
+"""What an attempt ends with: the answer of its body, and how its execution ended."""
+
+from __future__ import annotations
+
+import enum
+from typing import TYPE_CHECKING, NamedTuple
+
+from fsqueue.codec import encode_exception
+from fsqueue.codec.texts import capped, safe_str
+from fsqueue.runner.attempt.retries import delay_before_retry
+from fsqueue.spool.format.records import Failure, Member, RetryPolicy
+from fsqueue.spool.format.states import State
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from fsqueue.errors import InvocationError
+    from fsqueue.spool.disk.content import Buffer
+    from fsqueue.spool.format.records import Outcome
+
+_LONGEST_MESSAGE = 500
+NEVER = RetryPolicy(times=0)
+
+
+class Answer(NamedTuple):
+    """The result of a body, or of the bodies of a batch: a value or an error."""
+
+    state: State
+    payload: Sequence[bytes | memoryview]
+    failure: Failure | None = None
+    members: tuple[Member, ...] = ()
+    retry_after: float | None = None
+    """Seconds after which the call is retried, instead of publishing this answer."""
+    buffers: Sequence[Buffer] = ()
+    """Large parts of the value, which are not copied into the payload."""
+    source: Outcome | None = None
+    """The outcome of another call that was reused from the result cache."""
+
+    @classmethod
+    def of_error(
+        cls, error: BaseException, codec: str, policy: RetryPolicy = NEVER, retries: int = 0
+    ) -> Answer:
+        """The answer of a body that raised, after `retries` retries; `codec` is the call's."""
+        delay = delay_before_retry(policy, error, retries)
+        if delay is None and retries:
+            error.add_note(f"(after {retries + 1} attempts: it was retried {retries} times)")
+        failure = Failure(type(error).__qualname__, capped(safe_str(error), _LONGEST_MESSAGE))
+        return cls(State.FAILED, [encode_exception(error, codec)], failure, retry_after=delay)
+
+    @classmethod
+    def of_queue(cls, error: InvocationError) -> Answer:
+        """The answer for a call whose body was not run: an error of the queue itself."""
+        return cls(State.FAILED, [], Failure(type(error).__name__, str(error)))
+
+
+class Ending(enum.Enum):
+    """How the execution of a claim ended."""
+
+    FINISHED = enum.auto()
+    NOT_STARTED = enum.auto()
+    """The body has not begun: the attempt is given back as it was."""
+    UNREADABLE = enum.auto()
+    """Written by another format version: left alone."""
+    GIVEN_BACK = enum.auto()
+    """The claim was taken away meanwhile: nothing was published."""
+    WAITS = enum.auto()
+    """A concurrency limit is reached: the call waits in the lane, unchanged."""
+    CANCELLED = enum.auto()
+    """Its process was ended because the call was cancelled."""
+    TIMED_OUT = enum.auto()
+    """Its process was ended by its hard time limit."""
+    UNWANTED = enum.auto()
+    """It has been settled, but its caller is gone and cannot receive the outcome."""
+    INTERRUPTED = enum.auto()
+    """Its coroutine was cancelled by the end of its worker: the attempt is given back."""

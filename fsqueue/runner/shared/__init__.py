@@ -1,0 +1,1 @@
+"""What the calls of one worker share: permits, resources, and the list of live calls."""
