@@ -192,8 +192,16 @@ class Upkeep:
             if self._standing_in or len(appointed) == 1:
                 dead |= self._observer.silent_here()  # no other host watches this host
             self._reap(dead)
-            self._store.files.touch_stamp(stamp)
+            self._stamp(stamp)
             self._observer.unchanged_for(stamp)
+
+    def _stamp(self, path: str) -> None:
+        """Set the time of a file that all watchers share; create it if it is missing."""
+        try:
+            self._store.fs.set_time(path, None)
+        except FileNotFoundError:
+            self._store.files.check_spool()
+            self._store.fs.touch(path)
 
     def _appointed(self) -> list[str]:
         """The names of the watchers, without dead workers whose calls could not be returned yet."""

@@ -14,24 +14,9 @@ import time
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from fsqueue.environment.streams import open_closed_streams
+from fsqueue.spool.disk import syscalls
 from fsqueue.spool.disk.ownership import Ownership
-from fsqueue.spool.disk.syscalls import (
-    NO_FILE,
-    Handle,
-    close,
-    disk_space,
-    list_folder,
-    mtime,
-    open_growing,
-    read_part,
-    read_pieces,
-    read_regular,
-    recall_delegation,
-    sync_folder,
-    take_lock,
-    write_all,
-    write_at,
-)
+from fsqueue.spool.disk.syscalls import NO_FILE, Handle
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -91,12 +76,12 @@ class Filesystem:
         try:
             self._call("create", self._own.open_new, path, handle, os.O_EXCL)
             try:
-                self._call("write", write_all, handle, chunks)
+                self._call("write", syscalls.write_all, handle, chunks)
                 if self.durable:
                     self._call("fsync", os.fsync, handle)
             finally:
                 # A network filesystem reports a full disk only here.
-                self._call("close", close, handle)
+                self._call("close", syscalls.close, handle)
         except BaseException:
             handle.close()
             if handle:
@@ -114,8 +99,8 @@ class Filesystem:
             self._call("append", self._own.open_new, path, handle, os.O_APPEND | os.O_NONBLOCK)
             if not stat.S_ISREG(os.fstat(handle[0]).st_mode):
                 raise FileExistsError(errno.EEXIST, "not a regular file", path)
-            self._call("write", write_all, handle, [data])
-            self._call("close", close, handle)
+            self._call("write", syscalls.write_all, handle, [data])
+            self._call("close", syscalls.close, handle)
         finally:
             handle.close()
 
@@ -123,7 +108,7 @@ class Filesystem:
         """Read a small regular file; `EnvelopeError` for anything else. `fresh`: see `exists`."""
         if fresh:
             self._refresh(path)
-        return self._call("read", read_regular, path)
+        return self._call("read", syscalls.read_regular, path)
 
     def read_content(
         self, path: str, pieces: Callable[[bytes, str], Sequence[Piece]], *, fresh: bool = False
@@ -139,11 +124,11 @@ class Filesystem:
         """
         if fresh:
             self._refresh(path)
-        return self._call("read", read_pieces, path, pieces)
+        return self._call("read", syscalls.read_pieces, path, pieces)
 
     def read_part(self, path: str, count: int, start: int = 0) -> bytes:
         """Read at most `count` bytes of a regular file; anything else raises `EnvelopeError`."""
-        return self._call("read", read_part, path, count, start)
+        return self._call("read", syscalls.read_part, path, count, start)
 
     def extend(self, path: str, start: int, data: bytes) -> None:
         """Write `data` at offset `start` of a file and cut off the rest; at 0, replace the file.
@@ -153,15 +138,15 @@ class Filesystem:
         handle = Handle(path)
         try:
             if start:
-                self._call("open", open_growing, path, handle)
+                self._call("open", syscalls.open_growing, path, handle)
             else:
                 try:
                     self._call("create", self._own.open_new, path, handle, os.O_EXCL)
                 except FileExistsError:
                     self.discard(path)
                     self._call("create", self._own.open_new, path, handle, os.O_EXCL)
-            self._call("write", write_at, handle, start, data)
-            self._call("close", close, handle)
+            self._call("write", syscalls.write_at, handle, start, data)
+            self._call("close", syscalls.close, handle)
         finally:
             handle.close()
 
@@ -247,7 +232,7 @@ class Filesystem:
         try:
             if fresh and self.remote:
                 self._call("utime", os.utime, path, follow_symlinks=False)
-            found = self._call("listdir", list_folder, path, limit)
+            found = self._call("listdir", syscalls.list_folder, path, limit)
             return [name for name in found if not name.startswith(_STILL_OPEN)]
         except FileNotFoundError:
             if required:
@@ -318,7 +303,7 @@ class Filesystem:
         """
         if self.remote:
             with contextlib.suppress(OSError):  # the moves that follow report it
-                self._call("open", recall_delegation, path)
+                self._call("open", syscalls.recall_delegation, path)
 
     def let_go(self, path: str) -> None:
         """Return this host's delegation of a file, so that others need not `recall` it.
@@ -342,7 +327,7 @@ class Filesystem:
 
     def modified(self, path: str) -> float:
         """A file's modification time, by the server; `EnvelopeError` for a link."""
-        return self._call("fstat", mtime, path)
+        return self._call("fstat", syscalls.mtime, path)
 
     def touch(self, path: str) -> None:
         """Set a file's times to the file server's present time, creating the file if necessary."""
@@ -374,7 +359,9 @@ class Filesystem:
         from filelock import Timeout
 
         try:
-            return self._call("lock", take_lock, path, self._own.file_mode, existing=existing)
+            return self._call(
+                "lock", syscalls.take_lock, path, self._own.file_mode, existing=existing
+            )
         except (Timeout, NotImplementedError):
             return None
         except OSError as error:
@@ -393,14 +380,14 @@ class Filesystem:
 
     def space(self, path: str) -> tuple[int, int]:
         """Bytes that a filesystem has in all, and that are free for this user."""
-        return self._call("statvfs", disk_space, path)
+        return self._call("statvfs", syscalls.disk_space, path)
 
     def _settle(self, path: str) -> None:
         """Make the change of a name survive a power cut."""
         if not self.durable:
             return
         try:
-            self._call("fsync", sync_folder, os.path.dirname(path))
+            self._call("fsync", syscalls.sync_folder, os.path.dirname(path))
         except OSError as error:
             # The folder may have been removed since. Some filesystems have no such call, since
             # their servers keep names safe by themselves.

@@ -96,14 +96,6 @@ class Files:
             self.check_spool()
         return folder != self.layout.root
 
-    def touch_stamp(self, path: str) -> None:
-        """Set the times of a file that several processes share; create it if it is missing."""
-        try:
-            self.fs.set_time(path, None)
-        except FileNotFoundError:
-            self.check_spool()
-            self.fs.touch(path)
-
     # -- reading ------------------------------------------------------------------------
 
     def read_if_there(self, path: str) -> Content | None:
