@@ -69,9 +69,9 @@ def test_programs_end_with_a_body_that_fails(site, programs, kind):
     assert_gone(marks)
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_programs_end_with_a_body_that_takes_too_long(site, programs, way):
-    worker_of(site, "process")
+@pytest.mark.parametrize(("kind", "way"), OF_EACH)
+def test_programs_end_with_a_call_that_takes_too_long(site, programs, kind, way):
+    worker_of(site, kind)
     marks = site.folder("marks")
     call = programs.start_and_wait.options(timeout=3.0)(way, marks.folder)
     with pytest.raises(TaskTimeoutError):
@@ -79,12 +79,12 @@ def test_programs_end_with_a_body_that_takes_too_long(site, programs, way):
     assert_gone(marks)
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_programs_end_with_a_body_that_is_cancelled(site, programs, way):
-    worker_of(site, "process")
+@pytest.mark.parametrize(("kind", "way"), OF_EACH)
+def test_programs_end_with_a_call_that_is_cancelled(site, programs, kind, way):
+    worker_of(site, kind)
     marks = site.folder("marks")
     call = programs.start_and_wait(way, marks.folder)
-    started(marks)
+    wait_until(lambda: marks.pids("waits"), "the body waits")
     assert call.cancel()
     with pytest.raises(CancelledError):
         call.get(timeout=60)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from fsqueue.runner.attempt.dependencies import Parents
     from fsqueue.runner.event_loop.loop import BodyRun
     from fsqueue.runner.output.reporting import Flusher, Report
+    from fsqueue.runner.processes.body_processes import BodyProcesses
     from fsqueue.runner.shared.permits import HeldPermit
     from fsqueue.runner.shared.resource_pool import ResourceBudget
     from fsqueue.spool.features.body_reports import Progress
@@ -124,6 +125,7 @@ class Execution:
         parent: the call whose body waits for this one in the same thread; None if there is none.
         permits: by lane, the permit that it holds or borrows.
         run: its coroutine, the latest one of a batch; None for a plain body.
+        processes: the block in which its body runs.
         interrupted: how it ends because its coroutine was cancelled; None if it was not.
     """
 
@@ -141,6 +143,8 @@ class Execution:
         self.run: BodyRun | None = None
         self.interrupted: Ending | None = None
         self._interrupted_at = 0.0
+        self.processes: BodyProcesses | None = None
+        self._programs_ended = False
         self._helper_threads: ThreadPoolExecutor | None = None
         self._report: Report | None = None
         self._unsettled = threading.Lock()
@@ -175,6 +179,16 @@ class Execution:
     def is_interrupted(self) -> bool:
         """Whether its coroutine was cancelled."""
         return self.interrupted is not None
+
+    def end_programs(self) -> None:
+        """End the programs that its body has started, since its call has ended; only once.
+
+        The body runs in a thread and goes on. It may start others to clean up.
+        """
+        if self.processes is not None and not self._programs_ended:
+            running = list(self.context.executions.values())
+            inner = [each.processes for each in running if each.parent is self and each.processes]
+            self._programs_ended = self.processes.end_now(inner)
 
     @property
     def helper_threads(self) -> ThreadPoolExecutor:

@@ -184,9 +184,10 @@ def _run(
     token = current.set(execution)
     execution.context.executions[claim.text] = execution
     sink = execution.report if call.capture else None
+    processes = execution.processes = BodyProcesses(whole=killable)
     try:
         with (
-            BodyProcesses(whole=killable),
+            processes,
             tracing.running(call.task, call.queue, call.id, call.trace, claim.name.attempt) as span,
             capturing_if(sink, alone=killable),
             time_limit(execution, give_up, killable=killable),

@@ -65,6 +65,7 @@ def _limit(
                 if killable:
                     os._exit(TIMED_OUT)
                 if not cancelled:
+                    execution.end_programs()
                     log.warning("%s goes on in a thread: its slot is lost", execution.claim.name)
 
     def start() -> threading.Timer:

@@ -1,4 +1,4 @@
-"""Ends the processes that a body has started, when the body ends.
+"""Ends the processes that a body has started, when the body or its call ends.
 
 In a slot process, all processes below it belong to the body. In a thread slot, and for a body that
 runs in the thread of a waiting body, only the children of the body's thread belong to it: Linux can
@@ -14,12 +14,14 @@ import multiprocessing
 import os
 import subprocess
 import sys
+import threading
 from typing import TYPE_CHECKING
 
 from fsqueue.runner.processes import descendants
 from fsqueue.runner.processes.library_processes import fork_server_of_bodies, kept_for_reuse
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from types import TracebackType
 
 log = logging.getLogger(__name__)
@@ -36,16 +38,23 @@ class BodyProcesses:
 
     Args:
         whole: all processes below this one belong to the body.
+
+    Attributes:
+        thread: the thread of the body, by its native id; None before and after the block.
+        before: children that this thread had before.
     """
 
     def __init__(self, *, whole: bool) -> None:
         self._whole = whole
-        self._before: frozenset[int] = frozenset()
+        self.before: frozenset[int] = frozenset()
         self._pid = os.getpid()
+        self.thread: int | None = None
+        self._mutex = threading.Lock()
 
     def __enter__(self) -> None:
         if not self._whole and _has_children(_OF_THIS_THREAD):
-            self._before = frozenset(_children_of_this_thread())
+            self.before = frozenset(_children_of_this_thread())
+        self.thread = threading.current_thread().native_id
 
     def __exit__(
         self,
@@ -55,6 +64,8 @@ class BodyProcesses:
     ) -> None:
         if os.getpid() != self._pid:
             return
+        with self._mutex:
+            self.thread = None
         try:
             if self._whole:
                 end_processes_of_bodies(keep=True)
@@ -63,11 +74,45 @@ class BodyProcesses:
         except OSError as failure:  # the result of the body must not be lost
             log.warning("processes that a body has started go on: %s", failure)
 
+    def end_now(self, inner: Iterable[BodyProcesses]) -> bool:
+        """End what the body has started until now, from any thread, because its call has ended.
+
+        The body itself goes on. What it starts from now on, perhaps to clean up, ends with it.
+
+        Args:
+            inner: blocks of the calls that the body waits for. What was started by those that run
+                in the body's thread is left alone.
+
+        Returns:
+            Whether there was anything to end.
+        """
+        with self._mutex:  # the thread must not begin with its next call meanwhile
+            if self.thread is None or self._whole:
+                return False
+            children = _children_of(self.thread)
+            for each in inner:
+                if each.thread == self.thread:
+                    children &= each.before
+            try:
+                return bool(self._end(self._started(children)))
+            except OSError as error:
+                log.warning("processes that a body has started go on: %s", error)
+                return False
+
+    def _started(self, children: set[int]) -> set[int]:
+        """Those of these children that the body has started, and that no library keeps."""
+        started = children - self.before
+        return started - kept_for_reuse(started) - {fork_server_of_bodies()}
+
+    def _end(self, started: set[int]) -> set[int]:
+        def find(known: list[descendants.Relative]) -> list[int]:
+            return [each.pid for each in known if each.pid in started and each.parent == self._pid]
+
+        return descendants.end(find)
+
     def _end_of_this_thread(self) -> None:
-        keep = self._before | kept_for_reuse()
-        server = fork_server_of_bodies()
-        started = [pid for pid in _children_of_this_thread() if pid not in keep and pid != server]
-        descendants.end(lambda _: started, spared=keep)
+        started = self._started(set(_children_of_this_thread()))
+        self._end(started)
         _let_objects_know()
         for pid in started:
             with contextlib.suppress(ChildProcessError):
@@ -108,6 +153,15 @@ def _has_children(whose: int) -> bool:
 
 def _children_of_this_thread() -> list[int]:
     return [pid for pid in descendants.children(os.getpid()) if _is_of_this_thread(pid)]
+
+
+def _children_of(thread: int) -> set[int]:
+    """Children of a thread of this process; empty where the system does not tell."""
+    try:
+        with open(f"/proc/self/task/{thread}/children", "rb") as file:
+            return set(map(int, file.read().split()))
+    except (FileNotFoundError, ProcessLookupError):
+        return set()
 
 
 def _is_of_this_thread(pid: int) -> bool:

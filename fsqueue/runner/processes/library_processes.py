@@ -27,9 +27,14 @@ _MOMENT = 0.1
 _POLL = 0.001
 
 
-def kept_for_reuse() -> set[int]:
-    """The pids of idle pools and of managers that are still referenced."""
-    return {pid for pid in (*_of_executors(), *_of_multiprocessing()) if pid is not None}
+def kept_for_reuse(started: set[int] | None = None) -> set[int]:
+    """The pids of idle pools and of managers that are still referenced.
+
+    Args:
+        started: only the pools of these processes are ended if they are busy; None means all.
+            Other threads may run bodies that use theirs.
+    """
+    return {pid for pid in (*_of_executors(), *_of_multiprocessing(started)) if pid is not None}
 
 
 def fork_server_of_bodies() -> int | None:
@@ -49,14 +54,17 @@ def _of_executors() -> Iterator[int]:
                 yield from list(thread.processes)
 
 
-def _of_multiprocessing() -> Iterator[int | None]:
+def _of_multiprocessing(started: set[int] | None) -> Iterator[int | None]:
     registry: Any = getattr(sys.modules.get("multiprocessing.util"), "_finalizer_registry", {})
     for finalizer in list(registry.values()):
         reference = getattr(finalizer, "_weakref", None)
         owner: Any = reference() if reference is not None else None
         if isinstance(owner, _class("multiprocessing.pool", "Pool")):
+            pids = [process.pid for process in list(owner._pool)]  # noqa: SLF001
+            if started is not None and started.isdisjoint(pids):
+                continue
             if _is_empty(owner._cache):  # noqa: SLF001
-                yield from (process.pid for process in list(owner._pool))  # noqa: SLF001
+                yield from pids
             else:
                 # Otherwise it would replace the killed processes by new ones.
                 with contextlib.suppress(Exception):

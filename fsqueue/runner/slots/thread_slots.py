@@ -142,6 +142,13 @@ class ThreadSlots:
         """Cancel a coroutine. Do not wait for a plain body, which may check for cancellation."""
         if not self._context.interrupt(claim.name, Ending.CANCELLED):
             self._live.end(claim)
+            self._end_programs(claim.text)
+
+    def _end_programs(self, *names: str) -> None:
+        for name in names:
+            execution = self._context.executions.get(name)
+            if execution is not None:
+                execution.end_programs()
 
     def check(self) -> None:
         """Try again to start threads for waiting claims."""
@@ -162,11 +169,12 @@ class ThreadSlots:
             log.warning("not waiting for the body of %s: its call has ended", name)
 
     def drop(self) -> None:
-        """Let each thread end when its body does."""
+        """Let each thread end when its body does, and end the programs of the bodies."""
         self._closed = True
         atexit.unregister(self._finish_at_exit)
         for _ in range(self._threads):
             self._handed.put(None)
+        self._end_programs(*list(self._context.executions))
 
     def kill(self, give_back: Callable[[set[int]], None]) -> None:
         """Let coroutines clean up. Threads cannot be killed: the caller ends the process."""
@@ -177,6 +185,8 @@ class ThreadSlots:
         }
         self._live.wait(interrupted, CLEANUP)
         give_back(set())
+        # Of `fsqueue worker`, the guardian would find them too.
+        self._end_programs(*list(self._context.executions))
 
     def _finish_at_exit(self) -> None:
         """Let the bodies finish when the program ends without stopping its runner."""

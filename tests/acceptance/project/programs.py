@@ -1,6 +1,7 @@
 """Tasks whose bodies start other processes, in every way that Python has."""
 
 import asyncio
+import contextlib
 import errno
 import functools
 import multiprocessing
@@ -13,7 +14,7 @@ from concurrent.futures import ProcessPoolExecutor
 
 from tasks import note
 
-from fsqueue import FSQueue, current_invocation
+from fsqueue import FSQueue, TaskTimeoutError, current_invocation
 
 
 def _break():
@@ -147,6 +148,47 @@ def start_and_wait(way, folder):
 def start_and_crash(way, folder):
     _start(way, folder)
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+@app.task(max_attempts=1)
+def run_program(folder):
+    note(folder, "starts")
+    subprocess.run(["sh", "-c", _script(folder)], check=False)
+    note(folder, "ends")
+
+
+@app.task(max_attempts=1)
+def start_and_call(outer, inner):
+    """The other call runs in this thread, if there is one slot."""
+    _start("popen", outer)
+    return start_and_wait("popen", inner).get()
+
+
+@app.task(max_attempts=1)
+def outlive_another(outer, inner):
+    """The other call runs in this thread, and takes too long."""
+    _start("popen", outer)
+    with contextlib.suppress(TaskTimeoutError):
+        run_program.options(timeout=2.0)(inner).get()
+    note(outer, "waits")
+    _until_released(outer)
+
+
+@app.task(max_attempts=1)
+def use_pool_until(folder):
+    with multiprocessing.get_context("fork").Pool(1) as pool:
+        return pool.apply(_note_and_wait, (folder,))
+
+
+def _note_and_wait(folder):
+    note(folder, "programs")
+    return _until_released(folder)
+
+
+def _until_released(folder):
+    while not os.path.exists(f"{folder}/release"):
+        time.sleep(0.01)
+    return os.getpid()
 
 
 @app.task
