@@ -64,6 +64,9 @@ class Worker:
         # The claims at the last beat, and whether this host has given up its hold on the file.
         self._let_go_of: dict[str, bool] = {}
         self._lock: BaseFileLock | None = None
+        # Held by a heartbeat, which would otherwise register a worker again that is just leaving.
+        self._presence = threading.Lock()
+        self._left = False
         self.name = ""
         self.record: WorkerRecord | None = None
         self.claimed = self.lost = 0
@@ -109,9 +112,11 @@ class Worker:
     def deregister(self) -> None:
         """Leave the spool. If claims are left in the folder, a reaper gives them back."""
         store, layout = self._store, self._store.layout
-        if store.fs.rmdir(layout.running(self.name)):
-            remove_worker_files(store, self.name)
-        self._release_lock()
+        with self._presence:
+            self._left = True
+            if store.fs.rmdir(layout.running(self.name)):
+                remove_worker_files(store, self.name)
+            self._release_lock()
 
     def abandon(self) -> None:
         """Leave a spool that was replaced: nothing in the root belongs to this worker."""
@@ -125,17 +130,22 @@ class Worker:
     def keep_alive(self) -> None:
         """Do what a worker must do at every heartbeat; register again if it was declared dead.
 
+        A worker that has left does nothing.
+
         Raises:
             SpoolReplacedError: the root holds another spool.
             OSError: the shared directory fails, for example because it is not mounted at the
                 moment; the claims are kept until it is back.
         """
-        if self._is_missing():
-            self._register_again()
-            return
-        self.beat()
-        self.return_strays()
-        self._let_go()
+        with self._presence:
+            if self._left:
+                return
+            if self._is_missing():
+                self._register_again()
+                return
+            self.beat()
+            self.return_strays()
+            self._let_go()
 
     def _is_missing(self) -> bool:
         """Whether this worker's folder is missing from an existing spool."""
