@@ -17,6 +17,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import charts
+import drafts
 import machine
 import psutil
 from rich.console import Console
@@ -60,9 +61,7 @@ def client_of(store):
 
 
 def publish(client):
-    return client.publish(
-        client.new_id(), "bench_tasks.later", QUEUE, [b"arguments"], max_attempts=3, keep=True
-    )
+    return client.publish(drafts.draft(client, "bench_tasks.later", QUEUE, b"arguments"))
 
 
 def fill(root, count):

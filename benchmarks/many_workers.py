@@ -15,6 +15,7 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 
+import drafts
 import machine
 import psutil
 from rich.console import Console
@@ -38,9 +39,8 @@ def publish(root, count):
     store = open_store(root)
     client = Client(store, events=False, poll_interval=1.0, on_silence=lambda: True)
     for number in range(count):
-        arguments = [encode(((number,), {}), "the arguments")]
-        name = client.new_id()
-        client.publish(name, "bench_tasks.later", QUEUE, arguments, max_attempts=3, keep=True)
+        arguments = encode(((number,), {}), "the arguments")
+        client.publish(drafts.draft(client, "bench_tasks.later", QUEUE, arguments))
     client.close()
 
 

@@ -76,9 +76,9 @@ class Task(Generic[P, R]):
         self._shadowed = self._only_positional if self._keywords else []
         self._fitting: set[tuple[int, tuple[str, ...]]] = set()
         self._session = session
-        self._publisher = Publisher(self.name, session)
         self.settings = settings_of(self.name, options, session.conf.task_offers)
         self._check_keys(self.settings)
+        self._publisher = Publisher(self.name, session, self.settings)
         self.triggers = triggers
         self._on_end: OnEnd = lambda *_: None
         functools.update_wrapper(self, func)
@@ -107,6 +107,7 @@ class Task(Generic[P, R]):
         other = copy.copy(self)
         other.settings = changed(self.settings, options)
         self._check_keys(other.settings)
+        other._publisher = self._publisher.with_settings(other.settings)  # noqa: SLF001 - a copy
         return other
 
     def _check_keys(self, settings: CallSettings) -> None:
@@ -129,7 +130,7 @@ class Task(Generic[P, R]):
     @property
     def serializer(self) -> Serializer:
         """How arguments and results of calls are serialized."""
-        return self._publisher.codec(self.settings)
+        return self._publisher.codec
 
     @functools.cached_property
     def for_workers(self) -> Body:
@@ -191,21 +192,21 @@ class Task(Generic[P, R]):
     ) -> Callable[[], Invocation[R]]:
         """Serialize the arguments of a call now, and return a function that publishes it."""
         call = self.bind(args, kwargs)
-        packed = self._publisher.encode(*call, self.settings)
+        packed = self._publisher.encode(*call)
 
         def publish() -> Invocation[R]:
             if self.settings.reuses_calls:
                 return self._group_publisher().publish([call], [packed], {}, keep=keep)[0]
             lanes = self._lanes_of(call, {})
-            return self._publisher.publish([packed], self.settings, keep=keep, lanes=lanes)[0]
+            return self._publisher.publish([packed], keep=keep, lanes=lanes)[0]
 
         return publish
 
     def _group_publisher(self) -> GroupPublisher:
-        return GroupPublisher(self.name, self._publisher, self.settings, self.bound)
+        return GroupPublisher(self.name, self._publisher, self.bound)
 
     def _lanes_of(self, call: Arguments, common: Mapping[str, Any]) -> tuple[str, ...]:
-        return self._publisher.lanes(self.settings, lambda: self.bound(*call.sharing(common)))
+        return self._publisher.lanes(lambda: self.bound(*call.sharing(common)))
 
     def fire(self, key: IdempotencyKey, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
         """Publish one call for a trigger, unless its key was used before. True if it is new.
@@ -214,8 +215,8 @@ class Task(Generic[P, R]):
             OSError: the shared directory failed. A repetition completes what is left to do.
         """
         call = self.bind(args, kwargs)
-        packed = self._publisher.encode(*call, self.settings)
-        return self._publisher.fire(key, packed, self.settings, self._lanes_of(call, {}))
+        packed = self._publisher.encode(*call)
+        return self._publisher.fire(key, packed, self._lanes_of(call, {}))
 
     @contextlib.contextmanager
     def inline(
@@ -254,12 +255,12 @@ class Task(Generic[P, R]):
         With the serializer "json", they are what a worker would get. Other serializers change
         nothing, so a copy is not worth its cost.
         """
-        made, common = self._publisher.as_sent((args, dict(kwargs)), self.settings)
+        made, common = self._publisher.as_sent((args, dict(kwargs)))
         return Arguments(tuple(made), common)
 
     def as_returned(self, value: Any) -> Any:
         """The value of an inline call in the form that its caller gets."""
-        return self._publisher.as_sent(value, self.settings, "result")
+        return self._publisher.as_sent(value, "result")
 
     def parallelize(
         self, items: Iterable[Item], common_args: Mapping[str, Any] | None = None
@@ -293,7 +294,7 @@ class Task(Generic[P, R]):
         settings = self.settings
         apart = settings.parallel_batch_size == 1 or settings.by_arguments or settings.reuses_calls
         packed = [
-            self._publisher.encode(*call, settings, apart=apart, item=f"item {index}: ")
+            self._publisher.encode(*call, apart=apart, item=f"item {index}: ")
             for index, call in enumerate(calls)
         ]
         publish = self._group_publisher().publish

@@ -7,16 +7,22 @@ import json
 import os
 import time
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from fsqueue.codec import PYTHON
 from fsqueue.runner.attempt.endings import settle
 from fsqueue.runner.attempt.execute import execute
+from fsqueue.spool.caller.client import Draft
+from fsqueue.spool.format.names import DEFAULT_PRIORITY
+from fsqueue.spool.format.records import Call
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from fsqueue.runner.attempt.answers import Ending
     from fsqueue.runner.attempt.context import WorkerContext
+    from fsqueue.spool.caller.client import Client, Receipt
+    from fsqueue.spool.features.deduplication import Key
     from fsqueue.spool.format.claim import Claim
     from fsqueue.spool.worker.registration import Worker
 
@@ -65,6 +71,36 @@ def execute_claim(context: WorkerContext, claim: Claim, worker: Worker) -> Endin
     """Take a call from its claim to its result, as a slot does."""
     publish = partial(settle, release=worker.release)
     return publish(execute(context, claim, publish))
+
+
+def publish_call(
+    client: Client,
+    invocation_id: str,
+    task: str,
+    queue: str,
+    payload: Sequence[bytes],
+    *,
+    priority: int = DEFAULT_PRIORITY,
+    delay: float = 0.0,
+    ring: bool = True,
+    once: Key | None = None,
+    parent: str = "",
+    **fields: Any,
+) -> Receipt:
+    """Publish a call with this id and these fields of its header, as a publisher does."""
+    ticket = client.ticket(priority, delay)
+    call = Call(
+        id=invocation_id,
+        spool=ticket.spool,
+        task=task,
+        queue=queue,
+        slot=ticket.slot,
+        created=round(ticket.now, 3),
+        python=PYTHON,
+        segments=tuple(map(len, payload)),
+        **{"codec": "cloudpickle", "caller": None if fields["keep"] else ticket.caller, **fields},
+    )
+    return client.publish(Draft(call, payload, once=once, parent=parent), ring=ring)
 
 
 def files_under(folder: str | os.PathLike[str]) -> Iterator[str]:

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from fsqueue.calls.arguments import Arguments
-    from fsqueue.calls.options import CallSettings
     from fsqueue.calls.publishing import Packed, Publisher
     from fsqueue.invocation import Invocation
 
@@ -30,7 +29,6 @@ class GroupPublisher:
     Args:
         task: the task's name.
         publisher: publishes one file.
-        settings: the options of the calls.
         bound: gives a call's arguments by the names of the function's parameters.
     """
 
@@ -38,11 +36,9 @@ class GroupPublisher:
         self,
         task: str,
         publisher: Publisher,
-        settings: CallSettings,
         bound: Callable[[tuple[Any, ...], Mapping[str, Any]], inspect.BoundArguments],
     ) -> None:
-        self._task, self._publisher = task, publisher
-        self._settings, self._bound = settings, bound
+        self._task, self._publisher, self._bound = task, publisher, bound
 
     def publish(
         self,
@@ -60,7 +56,7 @@ class GroupPublisher:
             common: arguments by name that all calls share.
             keep: the outcomes stay readable for every process until they expire.
         """
-        if self._settings.reuses_calls:
+        if self._publisher.settings.reuses_calls:
             return self._publish_reusable(calls, packed, common, keep=keep)
         return self._publish_batches(calls, packed, common, keep=keep)
 
@@ -75,26 +71,25 @@ class GroupPublisher:
         """Publish each call in a file of its own; calls with the same keys share an invocation."""
         from fsqueue.calls.deduplication import check_group
 
-        publisher, settings = self._publisher, self._settings
+        publisher = self._publisher
         keys = []
         for index, call in enumerate(calls):
             with naming_item(index, len(calls)):
-                keys.append(publisher.reuse_keys(settings, self._bound(*call.sharing(common))))
+                keys.append(publisher.reuse_keys(self._bound(*call.sharing(common))))
         lanes = self._lanes(calls, common)
-        check_group(self._task, settings, keys)
-        shared = publisher.share(common, settings)
+        check_group(self._task, publisher.settings, keys)
+        shared = publisher.share(common)
         times = Counter(key.name for key in keys)
         found: dict[str, Invocation[Any]] = {}
         try:
             for own_lanes, key, each in zip(lanes, keys, packed, strict=True):
                 if key.name in found:
                     continue
-                invocation = publisher.cached(key, settings)
+                invocation = publisher.cached(key)
                 if invocation is None:
                     kept = keep or times[key.name] > 1  # it is read more than once
                     (invocation,) = publisher.publish(
                         [each],
-                        settings,
                         shared,
                         keep=kept,
                         reuse=key,
@@ -114,22 +109,22 @@ class GroupPublisher:
         *,
         keep: bool,
     ) -> list[Invocation[Any]]:
-        publisher, settings = self._publisher, self._settings
+        publisher = self._publisher
         lanes = self._lanes(calls, common)
-        shared = publisher.share(common, settings)
-        size = publisher.batch_size(len(calls), settings)
+        shared = publisher.share(common)
+        size = publisher.batch_size(len(calls))
         invocations: list[Invocation[Any]] = []
         try:
             for number, batch in enumerate(_batches(packed, size)):
                 ring = number % _RING_EVERY == 0
                 invocations += publisher.publish(
-                    batch, settings, shared, keep=keep, ring=ring, lanes=lanes[len(invocations)]
+                    batch, shared, keep=keep, ring=ring, lanes=lanes[len(invocations)]
                 )
         except BaseException:
             _withdraw(invocations)
             raise
         if calls:
-            publisher.ring(settings)
+            publisher.ring()
         return invocations
 
     def _lanes(
@@ -142,7 +137,7 @@ class GroupPublisher:
         return found
 
     def _lanes_of(self, call: Arguments, common: Mapping[str, Any]) -> tuple[str, ...]:
-        return self._publisher.lanes(self._settings, lambda: self._bound(*call.sharing(common)))
+        return self._publisher.lanes(lambda: self._bound(*call.sharing(common)))
 
 
 def _batches(calls: Sequence[Packed], size: int) -> Iterator[Sequence[Packed]]:

@@ -22,7 +22,7 @@ from fsqueue.spool.format.records import RetryPolicy
 from fsqueue.spool.format.resources import amounts, profile_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Iterable, Mapping
 
     from fsqueue.common.fields import Field
     from fsqueue.config import TaskOffer
@@ -39,24 +39,6 @@ Concurrency = Literal["disabled", "task", "arguments", "keys"]
 
 def _doc(description: str, **bounds: Any) -> Meta:
     return Meta(description=description, **bounds)
-
-
-class HeaderFields(TypedDict, total=False):
-    """Fields of a `Call` that depend on options. Defaults are left out."""
-
-    members: int
-    blob: str
-    after: tuple[str, ...]
-    countdown: float
-    timeout: float
-    expires: float
-    retry: RetryPolicy
-    capture: bool
-    codec: str
-    lanes: tuple[str, ...]
-    within: dict[str, str]
-    cache: str
-    cache_ttl: float
 
 
 class CallSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -151,20 +133,10 @@ class CallSettings(msgspec.Struct, frozen=True, kw_only=True):
         """Whether a concurrency limit depends on arguments. Such calls never share a file."""
         return self.running_concurrency in {"arguments", "keys"}
 
-    def delay(self, now: Callable[[], float]) -> float:
-        """Seconds from now until a call may start: `countdown` or `eta`, whichever is later.
-
-        Args:
-            now: gives the file server's time in seconds since the epoch; called only if needed.
-        """
-        if self.eta is None:
-            return self.countdown
-        return max(self.countdown, self.eta.timestamp() - now())
-
-    def header(self) -> HeaderFields:
-        """The options that a call's header contains, without defaults."""
-        found: HeaderFields = {}
-        policy = RetryPolicy(
+    @property
+    def retry_policy(self) -> RetryPolicy:
+        """The options of retries."""
+        return RetryPolicy(
             classes=self.retry_for,
             times=self.max_retries,
             delay=self.retry_delay,
@@ -172,13 +144,6 @@ class CallSettings(msgspec.Struct, frozen=True, kw_only=True):
             longest=self.retry_max_delay,
             jitter=self.retry_jitter,
         )
-        if policy != _RETRY:
-            found["retry"] = policy
-        if self.timeout is not None:
-            found["timeout"] = self.timeout
-        if self.capture_output:
-            found["capture"] = True
-        return found
 
 
 class TaskOptions(TypedDict, total=False):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from itertools import repeat
 from typing import TYPE_CHECKING, Any, NamedTuple
-
-import msgspec
 
 from fsqueue.calls.arguments import argument_at
 from fsqueue.calls.batching import BatchSizer
@@ -14,18 +14,21 @@ from fsqueue.references import collecting, replaced
 from fsqueue.results.pending_result import Hint, PendingResult
 from fsqueue.runner.attempt.context import current
 from fsqueue.runner.attempt.limits import holders_for_new_calls
-from fsqueue.spool.format.records import Payload
+from fsqueue.spool.caller.client import Draft
+from fsqueue.spool.format.names import queue_folder
+from fsqueue.spool.format.records import Call, Payload
 
 if TYPE_CHECKING:
     import inspect
     from collections.abc import Callable, Mapping, Sequence
 
     from fsqueue.calls.deduplication import ReuseKeys
-    from fsqueue.calls.options import CallSettings, HeaderFields
+    from fsqueue.calls.options import CallSettings
     from fsqueue.config import Serializer
-    from fsqueue.spool.caller.client import IdempotencyKey, Receipt
+    from fsqueue.spool.caller.client import Client, IdempotencyKey
     from fsqueue.spool.caller.session import Session
 
+_PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 # Common arguments of at least this many bytes are stored once, in a blob beside the calls.
 _LARGE = 1 << 15
 
@@ -51,26 +54,41 @@ NOT_SHARED = Shared()
 
 
 class Publisher:
-    """Publishes the calls of one task, with any options.
+    """Publishes the calls of one task with its options.
 
     Args:
         task: the task's name.
         session: the connection to the spool.
+        settings: the options of the calls.
+        sizer: chooses batch sizes, and learns from the durations of calls.
+
+    Attributes:
+        settings: as given.
+        codec: the serializer of arguments and results.
     """
 
-    def __init__(self, task: str, session: Session) -> None:
-        self._task, self._session = task, session
-        self._sizer = BatchSizer()
+    def __init__(
+        self, task: str, session: Session, settings: CallSettings, sizer: BatchSizer | None = None
+    ) -> None:
+        conf = session.conf
+        self._task, self._session, self.settings = task, session, settings
+        self._sizer = sizer or BatchSizer()
+        self.codec = settings.serializer or conf.serializer
+        self._max_attempts = settings.max_attempts or conf.max_attempts
+        self._queue = queue_folder(session.app_id, settings.queue, settings.resources or "")
+        self._retry = settings.retry_policy
+        self._eta = 0.0 if settings.eta is None else settings.eta.timestamp()
 
-    def codec(self, settings: CallSettings) -> Serializer:
-        """The serializer of the calls."""
-        return settings.serializer or self._session.conf.serializer
+    def with_settings(self, settings: CallSettings) -> Publisher:
+        """Publishes calls of the same task with other options."""
+        return Publisher(self._task, self._session, settings, self._sizer)
+
+    # -- arguments ------------------------------------------------------------------------
 
     def encode(
         self,
         args: tuple[Any, ...],
         kwargs: Mapping[str, Any],
-        settings: CallSettings,
         *,
         apart: bool = True,
         item: str = "",
@@ -80,7 +98,6 @@ class Publisher:
         Args:
             args: the positional arguments.
             kwargs: the arguments by name.
-            settings: the call's options.
             apart: do not copy large parts, because the call does not share its file.
             item: names the call of a fan-out in the error.
 
@@ -89,18 +106,18 @@ class Publisher:
         """
         from fsqueue.codec import uncopied
 
-        what, codec = f"{item}the arguments of {self._task}", self.codec(settings)
+        what, codec = f"{item}the arguments of {self._task}", self.codec
         buffers: list[memoryview] | None = None
         if apart:
-            args = tuple(uncopied(value, codec) for value in args)
+            args = tuple(map(uncopied, args, repeat(codec)))
             kwargs = {name: uncopied(value, codec) for name, value in kwargs.items()}
             buffers = []
         data, parents = _encode((args, kwargs), what, buffers, codec, argument_at)
         return Packed(Payload(data, buffers or ()), parents)
 
-    def as_sent(self, value: Any, settings: CallSettings, what: str = "arguments") -> Any:
+    def as_sent(self, value: Any, what: str = "arguments") -> Any:
         """What the other side gets with the serializer "json"; with others, the value itself."""
-        if self.codec(settings) != "json":
+        if self.codec != "json":
             return value
         from fsqueue.codec import decode, encode
 
@@ -108,39 +125,38 @@ class Publisher:
         place = argument_at if what == "arguments" else None
         return decode(encode(value, name, codec="json", place=place), name, codec="json")
 
-    def share(self, common: Mapping[str, Any], settings: CallSettings) -> Shared:
+    def share(self, common: Mapping[str, Any]) -> Shared:
         """Serialize the common arguments of a group, and store them in a blob if they are large."""
         if not common:
             return NOT_SHARED
         from fsqueue.codec import uncopied
 
-        codec = self.codec(settings)
+        codec = self.codec
         values = {name: uncopied(value, codec) for name, value in common.items()}
         buffers: list[memoryview] = []
         what = f"the common arguments of {self._task}"
         data, parents = _encode(values, what, buffers, codec)
         if len(data) < _LARGE and not buffers:
             return Shared(data, parents=parents)
-        blobs = self._session.store.blobs
+        blobs, client = self._session.store.blobs, self._session.client
         digest = blobs.put(data, buffers)
-        client = self._session.client
-        if (delay := settings.delay(client.now)) > 0:
-            blobs.touch(digest, client.now() + delay)
+        now = client.now()
+        if (delay := max(self.settings.countdown, self._eta - now)) > 0:
+            blobs.touch(digest, now + delay)
         return Shared(blob=digest, parents=parents)
 
-    def lanes(
-        self, settings: CallSettings, bound: Callable[[], inspect.BoundArguments]
-    ) -> tuple[str, ...]:
+    # -- keys -----------------------------------------------------------------------------
+
+    def lanes(self, bound: Callable[[], inspect.BoundArguments]) -> tuple[str, ...]:
         """The concurrency limits of a call, as names in the spool.
 
         Args:
-            settings: the call's options.
             bound: gives its arguments; called only if they matter.
 
         Raises:
             SerializationError: an argument can neither be taken apart nor pickled.
         """
-        kind = settings.running_concurrency
+        settings, kind = self.settings, self.settings.running_concurrency
         if kind == "disabled":
             return ()
         from fsqueue.calls.keys import arguments_of, digest_of
@@ -151,7 +167,7 @@ class Publisher:
         digest = digest_of([self._session.app_id, self._task, kind, arguments])
         return (f"{digest}-{settings.running_limit}",)
 
-    def reuse_keys(self, settings: CallSettings, bound: inspect.BoundArguments) -> ReuseKeys:
+    def reuse_keys(self, bound: inspect.BoundArguments) -> ReuseKeys:
         """The keys by which a call can reuse another one, for settings that reuse calls.
 
         Raises:
@@ -159,11 +175,10 @@ class Publisher:
         """
         from fsqueue.calls.deduplication import reuse_keys
 
-        session = self._session
-        scope = session.app_id, self._task, self.codec(settings)
-        return reuse_keys(scope, settings, bound, session.conf.result_ttl)
+        scope = self._session.app_id, self._task, self.codec
+        return reuse_keys(scope, self.settings, bound, self._session.conf.result_ttl)
 
-    def cached(self, reuse: ReuseKeys, settings: CallSettings) -> Invocation[Any] | None:
+    def cached(self, reuse: ReuseKeys) -> Invocation[Any] | None:
         """A finished call whose result can be reused; None if there is none."""
         if not reuse.cache:
             return None
@@ -172,27 +187,25 @@ class Publisher:
         found = session.store.cache.get(reuse.cache, reuse.cache_ttl)
         if found is None:
             return None
-        unpickles = self.codec(settings) != "json"
+        unpickles = self.codec != "json"
         return Invocation(
             PendingResult.of_cached(session, found.outcome.id, found.content, unpickles=unpickles)
         )
 
-    def batch_size(self, count: int, settings: CallSettings) -> int:
+    def batch_size(self, count: int) -> int:
         """How many calls of a group share a file."""
-        if settings.by_arguments:
+        if self.settings.by_arguments:
             return 1
-        size = settings.parallel_batch_size
+        size = self.settings.parallel_batch_size
         if isinstance(size, int):
             return size
-        return self._sizer.batch_size(count, self._session.slots(self._queue(settings)))
+        return self._sizer.batch_size(count, self._session.slots(self._queue))
 
-    def _queue(self, settings: CallSettings) -> str:
-        return self._session.queue(settings.queue, settings.resources)
+    # -- publication ----------------------------------------------------------------------
 
     def publish(
         self,
         calls: Sequence[Packed],
-        settings: CallSettings,
         shared: Shared = NOT_SHARED,
         *,
         keep: bool,
@@ -204,7 +217,6 @@ class Publisher:
 
         Args:
             calls: the calls of the file.
-            settings: their options.
             shared: their common arguments.
             keep: the outcome stays readable for every process until it expires.
             ring: wake the workers of the queue.
@@ -217,67 +229,99 @@ class Publisher:
             ValueError: an invocation among the arguments belongs to another spool.
             RuntimeError: this process is ending, and only it could receive the result.
         """
-        session = self._session
-        client = session.client
+        client = self._session.client
         if not keep:
             client.waiter.check_open()
-        members = len(calls) if len(calls) > 1 else 0
-        once = None if reuse is None else reuse.once
-        parents = _parents_of(calls, shared)
-        parent = self._last_unfinished(parents)
-        fields = self._header(settings, shared, members, lanes, parents)
-        if reuse is not None and reuse.cache:
-            fields["cache"], fields["cache_ttl"] = reuse.cache, reuse.cache_ttl
-        if parent and settings.countdown:
-            fields["countdown"] = settings.countdown
-            settings = msgspec.structs.replace(settings, countdown=0.0)
-        receipt = client.publish(
-            client.new_id(),
-            self._task,
-            self._queue(settings),
-            [*([shared.data] if shared.data else []), *(each.payload.data for each in calls)],
-            calls[0].payload.buffers,
-            priority=settings.priority,
-            delay=settings.delay(client.now),
-            ring=ring,
-            once=once,
-            keep=keep or once is not None,
-            max_attempts=settings.max_attempts or session.conf.max_attempts,
-            parent=parent,
-            **fields,
-        )
+        draft = self._draft(client, calls, shared, lanes, reuse, keep=keep)
+        receipt = client.publish(draft, ring=ring)
+        once, members = draft.once, draft.call.members
         if once is not None:
             from fsqueue.calls.deduplication import check_content
 
-            check_content(self._task, settings, once, receipt.content, receipt.invocation_id)
-        pending_result = self._pending_result(
-            receipt, settings, lanes, keep=keep, shared=once is not None, members=members
-        )
-        pending_result.deferred = bool(parent)
-        return [
-            Invocation(pending_result, index if members else None) for index in range(len(calls))
-        ]
-
-    def _pending_result(
-        self,
-        receipt: Receipt,
-        settings: CallSettings,
-        lanes: tuple[str, ...],
-        *,
-        keep: bool,
-        shared: bool,
-        members: int,
-    ) -> PendingResult:
-        return PendingResult(
+            check_content(self._task, self.settings, once, receipt.content, receipt.invocation_id)
+        pending_result = PendingResult(
             self._session,
             receipt.invocation_id,
-            hint=Hint(receipt.path, lanes),
-            keep=keep or shared,
+            hint=Hint(receipt.path, lanes, bool(draft.parent)),
+            keep=draft.call.keep,
             members=members,
-            shared=shared,
-            unpickles=self.codec(settings) != "json",
+            shared=once is not None,
+            unpickles=self.codec != "json",
             learn=self._sizer.learn,
         )
+        if not members:
+            return [Invocation(pending_result)]
+        return [Invocation(pending_result, index) for index in range(members)]
+
+    def fire(self, key: IdempotencyKey, call: Packed, lanes: tuple[str, ...] = ()) -> bool:
+        """Publish one call, unless its key was used before. True if it is new."""
+        client = self._session.client
+        return client.fire(key, self._draft(client, [call], NOT_SHARED, lanes, keep=True, now=True))
+
+    def ring(self) -> None:
+        """Wake the workers of the calls' queue."""
+        self._session.client.ring(self._queue)
+
+    def _draft(
+        self,
+        client: Client,
+        calls: Sequence[Packed],
+        shared: Shared,
+        lanes: tuple[str, ...],
+        reuse: ReuseKeys | None = None,
+        *,
+        keep: bool,
+        now: bool = False,
+    ) -> Draft:
+        """The file of a call or batch. All fields of its header are listed here.
+
+        Args:
+            client: publishes it.
+            calls: its calls.
+            shared: their common arguments.
+            lanes: its concurrency limits.
+            reuse: the keys by which it can reuse another call.
+            keep: the outcome stays readable for every process until it expires.
+            now: publish it without a check of its parents: the worker that claims it makes it wait.
+        """
+        settings, execution = self.settings, current.get()
+        self._session.publishes_to.add(self._queue)
+        once = None if reuse is None else reuse.once
+        payload = [call.payload.data for call in calls]
+        parents = _parents_of(calls, shared)
+        parent = self._last_unfinished(parents) if parents and not now else ""
+        members = len(calls) if len(calls) > 1 else 0
+        countdown = settings.countdown
+        ticket = client.ticket(settings.priority, 0.0 if parent else countdown, self._eta)
+        keep = keep or once is not None
+        call = Call(
+            id=ticket.id,
+            spool=ticket.spool,
+            task=self._task,
+            queue=self._queue,
+            slot=ticket.slot,
+            created=round(ticket.now, 3),
+            python=_PYTHON,
+            codec=self.codec,
+            max_attempts=self._max_attempts,
+            keep=keep,
+            segments=tuple(map(len, [shared.data, *payload] if shared.data else payload)),
+            members=members,
+            blob=shared.blob,
+            timeout=(settings.timeout or 0.0) * (members or 1),
+            expires=0.0 if settings.expires is None else ticket.now + settings.expires,
+            retry=self._retry,
+            capture=settings.capture_output,
+            after=tuple(dict.fromkeys(each.id for each in parents)),
+            countdown=countdown if parent else 0.0,
+            lanes=lanes,
+            within={} if execution is None else holders_for_new_calls(execution),
+            cache="" if reuse is None else reuse.cache,
+            cache_ttl=reuse.cache_ttl if reuse is not None and reuse.cache else 0.0,
+            caller=None if keep else ticket.caller,
+        )
+        content = [shared.data, *payload] if shared.data else payload
+        return Draft(call, content, calls[0].payload.buffers, once, parent)
 
     def _last_unfinished(self, parents: Sequence[PendingResult]) -> str:
         """The last parent that may not have ended. Renews the kept outcomes of the others."""
@@ -287,63 +331,10 @@ class Publisher:
                 found = parent.id
         return found
 
-    def fire(
-        self,
-        key: IdempotencyKey,
-        call: Packed,
-        settings: CallSettings,
-        lanes: tuple[str, ...] = (),
-    ) -> bool:
-        """Publish one call, unless its key was used before. True if it is new."""
-        session = self._session
-        client = session.client
-        # The worker that claims it makes it wait for parents that have not ended.
-        fields = self._header(settings, NOT_SHARED, 0, lanes, call.parents)
-        return client.fire(
-            key,
-            self._task,
-            self._queue(settings),
-            call.payload,
-            priority=settings.priority,
-            delay=settings.delay(client.now),
-            keep=True,
-            max_attempts=settings.max_attempts or session.conf.max_attempts,
-            **fields,
-        )
-
-    def ring(self, settings: CallSettings) -> None:
-        """Wake the workers of the calls' queue."""
-        self._session.client.ring(self._queue(settings))
-
-    def _header(
-        self,
-        settings: CallSettings,
-        shared: Shared,
-        members: int,
-        lanes: tuple[str, ...],
-        parents: Sequence[PendingResult],
-    ) -> HeaderFields:
-        fields: HeaderFields = {**settings.header(), "codec": self.codec(settings)}
-        if lanes:
-            fields["lanes"] = lanes
-        if parents:
-            fields["after"] = tuple(dict.fromkeys(each.id for each in parents))
-        if within := holders_for_new_calls(current.get()):
-            fields["within"] = within
-        if shared.blob:
-            fields["blob"] = shared.blob
-        if members:
-            fields["members"] = members
-            if "timeout" in fields:
-                fields["timeout"] *= members
-        if settings.expires is not None:
-            fields["expires"] = self._session.client.now() + settings.expires
-        return fields
-
 
 def _parents_of(calls: Sequence[Packed], shared: Shared) -> list[PendingResult]:
     """The invocations among the arguments of a file's calls, without duplicates."""
-    found = shared.parents
+    found = list(shared.parents)
     for call in calls:
         found += call.parents
     return list(dict.fromkeys(found))

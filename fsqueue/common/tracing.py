@@ -9,62 +9,75 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from opentelemetry.trace import Span
 
+# A process uses OpenTelemetry if it has loaded this.
+_MODULE: Final = "opentelemetry.trace"
 _TRACEPARENT: Final = "traceparent"
 _SCOPE: Final = "fsqueue"
 # Every call comes here, so without tracing this must cost almost nothing.
 _UNTRACED: Final = contextlib.nullcontext("")
 
 
-def in_use() -> bool:
-    """Whether this process has loaded OpenTelemetry."""
-    return "opentelemetry.trace" in sys.modules
-
-
-def _attributes(task: str, queue: str, invocation_id: str) -> dict[str, str | int]:
+def _attributes(call: Call) -> dict[str, str | int]:
     return {
         "messaging.system": "fsqueue",
-        "messaging.destination.name": queue,
-        "messaging.message.id": invocation_id,
-        "fsqueue.task": task,
+        "messaging.destination.name": call.queue,
+        "messaging.message.id": call.id,
+        "fsqueue.task": call.task,
     }
 
 
-def publishing(
-    task: str, queue: str, invocation_id: str, members: int
-) -> contextlib.AbstractContextManager[str]:
-    """A span around the publication of a call.
+class Call(Protocol):
+    """The fields of a call that spans show."""
 
-    Args:
-        task: the task's name.
-        queue: the queue's folder name.
-        invocation_id: the call.
-        members: number of calls in a batch; 0 for a single call.
+    @property
+    def id(self) -> str:
+        """The invocation."""
+
+    @property
+    def task(self) -> str:
+        """The task's name."""
+
+    @property
+    def queue(self) -> str:
+        """The queue's folder name."""
+
+    @property
+    def members(self) -> int:
+        """Number of calls in a batch; 0 for a single call."""
+
+    @property
+    def trace(self) -> str:
+        """The text that `publishing` gave the caller."""
+
+
+def publishing(call: Call) -> contextlib.AbstractContextManager[str]:
+    """A span around the publication of a call.
 
     Returns:
         A context manager with the text of a W3C ``traceparent`` header, which the worker's span
         follows. The text is empty without OpenTelemetry.
     """
-    return _publishing(task, queue, invocation_id, members) if in_use() else _UNTRACED
+    return _publishing(call) if _MODULE in sys.modules else _UNTRACED
 
 
 @contextlib.contextmanager
-def _publishing(task: str, queue: str, invocation_id: str, members: int) -> Iterator[str]:
+def _publishing(call: Call) -> Iterator[str]:
     from opentelemetry import trace
     from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-    attributes = _attributes(task, queue, invocation_id)
-    if members:
-        attributes["messaging.batch.message_count"] = members
+    attributes = _attributes(call)
+    if call.members:
+        attributes["messaging.batch.message_count"] = call.members
     tracer = trace.get_tracer(_SCOPE)
     with tracer.start_as_current_span(
-        f"publish {task}", kind=trace.SpanKind.PRODUCER, attributes=attributes
+        f"publish {call.task}", kind=trace.SpanKind.PRODUCER, attributes=attributes
     ):
         carrier: dict[str, str] = {}
         TraceContextTextMapPropagator().inject(carrier)
@@ -89,36 +102,24 @@ class Running:
 _UNSPANNED: Final = contextlib.nullcontext(Running())
 
 
-def running(
-    task: str, queue: str, invocation_id: str, trace_parent: str, attempt: int
-) -> contextlib.AbstractContextManager[Running]:
-    """A span around an attempt. The spans of calls that its body publishes follow it.
-
-    Args:
-        task: the task's name.
-        queue: the queue's folder name.
-        invocation_id: the call.
-        trace_parent: the text that `publishing` gave the caller.
-        attempt: the attempt's number.
-    """
-    return _running(task, queue, invocation_id, trace_parent, attempt) if in_use() else _UNSPANNED
+def running(call: Call, attempt: int) -> contextlib.AbstractContextManager[Running]:
+    """A span around an attempt. The spans of calls that its body publishes follow it."""
+    return _running(call, attempt) if _MODULE in sys.modules else _UNSPANNED
 
 
 @contextlib.contextmanager
-def _running(
-    task: str, queue: str, invocation_id: str, trace_parent: str, attempt: int
-) -> Iterator[Running]:
+def _running(call: Call, attempt: int) -> Iterator[Running]:
     from opentelemetry import trace
     from opentelemetry.context import Context
     from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-    carrier = {_TRACEPARENT: trace_parent} if trace_parent else {}
+    carrier = {_TRACEPARENT: call.trace} if call.trace else {}
     # Only the caller's context: the current context of the slot's thread is unrelated.
     parent = TraceContextTextMapPropagator().extract(carrier, context=Context())
     with trace.get_tracer(_SCOPE).start_as_current_span(
-        f"process {task}",
+        f"process {call.task}",
         context=parent,
         kind=trace.SpanKind.CONSUMER,
-        attributes={**_attributes(task, queue, invocation_id), "fsqueue.attempt": attempt},
+        attributes={**_attributes(call), "fsqueue.attempt": attempt},
     ) as span:
         yield Running(span)

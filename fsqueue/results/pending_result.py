@@ -37,6 +37,8 @@ class Hint(NamedTuple):
     path: str
     lanes: tuple[str, ...] = ()
     """The concurrency limits for which it may wait."""
+    deferred: bool = False
+    """It was published to wait for other calls."""
 
 
 class PendingResult:
@@ -51,9 +53,6 @@ class PendingResult:
         shared: other processes may wait for the same call.
         unpickles: the outcome may be unpickled; None: unless the application uses JSON only.
         learn: called with the duration of each call, in seconds.
-
-    Attributes:
-        deferred: the call was published to wait for other calls.
     """
 
     def __init__(
@@ -77,7 +76,7 @@ class PendingResult:
         self._shared = shared
         self._unpickles = session.conf.serializer != "json" if unpickles is None else unpickles
         self._learn = learn
-        self.deferred = False
+        self._deferred = hint is not None and hint.deferred
         self._made = time.monotonic()
         self._mutex = threading.Lock()
         self._data: Content | None = None
@@ -105,7 +104,7 @@ class PendingResult:
             data = self._read()
             if data is not None:
                 return self._decoded(data).state(member)
-        hint = None if self.deferred else self._hint
+        hint = None if self._deferred else self._hint
         return state_of(self._session.store, self.id, member, hint=hint, lanes=self._lanes)
 
     @property
@@ -268,7 +267,7 @@ class PendingResult:
         unknown = self._hint is None or self._shared  # another process's call may have other limits
         lanes = None if unknown else self._lanes
         return run_instead_of_waiting(
-            context, self.id, self._hint, lanes=lanes, parked=self.deferred
+            context, self.id, self._hint, lanes=lanes, parked=self._deferred
         )
 
     # -- reading ------------------------------------------------------------------------
@@ -382,7 +381,7 @@ class PendingResult:
 
         if self._collected:
             return False
-        hint = None if self.deferred else self._hint
+        hint = None if self._deferred else self._hint
         return cancel(self._session.store, self.id, hint, self._lanes)
 
     def abandon(self, *, stop: bool = False) -> None:
@@ -407,7 +406,7 @@ class PendingResult:
         from fsqueue.spool.store.lookup import find_dependent, find_waiting
 
         store = self._session.store
-        dependent = find_dependent(store, self.id) if self.deferred else None
+        dependent = find_dependent(store, self.id) if self._deferred else None
         if store.withdraw(dependent or path):
             return True
         waiting = find_waiting(store, self.id, self._lanes, path)

@@ -152,7 +152,7 @@ def test_a_call_of_two_lanes_takes_both_permits_or_none(worked, gate, crowd):
     lane, other = "0123456789-1", "9876543210-1"
 
     def call(name, *lanes):
-        payload = task._publisher.encode((crowd, name), {}, task.settings)
+        payload = task._publisher.encode((crowd, name), {})
         return task._publisher.publish([payload], task.settings, keep=True, lanes=lanes)[0]
 
     holders = [call(first_name, lane), call(second_name, other)]

@@ -9,8 +9,8 @@ import pytest
 from support import files_under, wait_until
 
 from fsqueue import ConfigError, InvocationError, RetryError, State, TaskTimeoutError
-from fsqueue.calls.options import CallSettings
 from fsqueue.errors import InvocationExpiredError
+from fsqueue.spool.format.names import Slot
 from integration import sample_tasks
 from integration.conftest import working
 
@@ -230,10 +230,13 @@ def test_a_call_that_is_to_wait_for_a_time_of_day(clock, worked):
     assert later.get(timeout=60) == 2
 
 
-def test_the_later_of_two_pauses_counts():
-    settings = CallSettings(countdown=30, eta=datetime.fromtimestamp(1000, UTC))
-    assert settings.delay(lambda: 900.0) == 100.0
-    assert settings.delay(lambda: 990.0) == 30.0
+def test_the_later_of_two_pauses_counts(app):
+    client = app._session.client
+    now = client.now()
+    by_eta, by_countdown = client.ticket(4, 30, now + 10_000), client.ticket(4, 30, now)
+    # Delays are rounded up by at most a 32nd.
+    assert 10_000 <= Slot.parse(by_eta.slot).due - now <= 10_000 * 33 / 32
+    assert 30 <= Slot.parse(by_countdown.slot).due - by_countdown.now <= 30 * 33 / 32
 
 
 @pytest.mark.parametrize("eta", [datetime(2027, 1, 1), "soon", 5])  # noqa: DTZ001

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from msgspec import structs
+from support import publish_call
 from sweep import (
     ARGUMENTS,
     BODY,
@@ -58,7 +59,8 @@ def claimed_too_early(stage: Stage) -> None:
 
 
 def park_by_client(stage: Stage) -> object:
-    return stage.client.publish(
+    return publish_call(
+        stage.client,
         ID,
         "tasks.f",
         QUEUE,

@@ -6,6 +6,7 @@ import errno
 from typing import TYPE_CHECKING
 
 from every_call import Swept
+from support import publish_call
 
 from fsqueue.errors import EnvelopeError
 from fsqueue.spool.admin import controls
@@ -38,7 +39,7 @@ class Stage:
         self.worker.register()
         client = Client(self.store, events=False, poll_interval=0.05, on_silence=lambda: True)
         self.id = client.new_id()
-        client.publish(self.id, "t.f", QUEUE, [b"args"], max_attempts=3, keep=True)
+        publish_call(client, self.id, "t.f", QUEUE, [b"args"], max_attempts=3, keep=True)
         self.run_all(State.FAILED)
         self.new_id = controls.retried_id(self.id)
 

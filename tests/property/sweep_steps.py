@@ -6,7 +6,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from msgspec import structs
-from support import execute_claim
+from support import execute_claim, publish_call
 from sweep import (
     ARGUMENTS,
     BODY,
@@ -134,8 +134,8 @@ def entered(*, number: int = 1, written: bool) -> Callable[[Stage], object]:
 
 def publish_by_client(stage: Stage) -> object:
     stage.client._events = True  # workers are woken by a bell
-    return stage.client.publish(
-        ID, "tasks.f", QUEUE, [ARGUMENTS], max_attempts=MAX_ATTEMPTS, keep=True
+    return publish_call(
+        stage.client, ID, "tasks.f", QUEUE, [ARGUMENTS], max_attempts=MAX_ATTEMPTS, keep=True
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from hosts import ClientHost, ReaperHost, ServerTime, WorkerHost
+from support import publish_call
 from sweep import ARGUMENTS, MAX_ATTEMPTS, QUEUE, RESULT_TTL, outcome_of, walk
 
 from fsqueue.spool.format.states import State
@@ -51,7 +52,8 @@ class Days:
     def publish(self, client: ClientHost) -> list[str]:
         blob = client.store.blobs.put(b"%d" % self.number * 100)
         receipts = [
-            client.client.publish(
+            publish_call(
+                client.client,
                 client.client.new_id(),
                 "tasks.f",
                 QUEUE,

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 from model import Entry, Place, look
 from people import Site
+from support import publish_call
 from sweep import ARGUMENTS, MAX_ATTEMPTS, QUEUE, RESULT_TTL
 
 from examples import examples
@@ -70,7 +71,8 @@ class Spool(Site, RuleBasedStateMachine):
         entry = self.model.entries[invocation_id] = Entry(client.name, keep, "")
         with self.step(host, trouble):
             try:
-                entry.path = client.publish(
+                entry.path = publish_call(
+                    client,
                     invocation_id,
                     "tasks.f",
                     QUEUE,

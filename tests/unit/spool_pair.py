@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING
 
+from support import publish_call
+
 from fsqueue.spool.caller.client import Client
 from fsqueue.spool.format.records import Outcome
 from fsqueue.spool.format.states import State
@@ -29,8 +31,8 @@ class Pair:
         self.worker.register()
 
     def publish(self, *, keep: bool = False):
-        return self.client.publish(
-            self.client.new_id(), "t.f", QUEUE, [b"args"], max_attempts=3, keep=keep
+        return publish_call(
+            self.client, self.client.new_id(), "t.f", QUEUE, [b"args"], max_attempts=3, keep=keep
         )
 
     def outcome(self, claim, state: State = State.SUCCEEDED) -> Outcome:

@@ -10,7 +10,7 @@ import os
 import pytest
 from msgspec import structs
 from spool_pair import QUEUE, opened_pair
-from support import execute_claim
+from support import execute_claim, publish_call
 
 from fsqueue import current_invocation
 from fsqueue.codec import encode
@@ -61,7 +61,8 @@ def test_a_batch_costs_as_much_as_one_call(pair):
 
     def publish():
         pair.fs.inject()
-        return pair.client.publish(
+        return publish_call(
+            pair.client,
             pair.client.new_id(),
             "t.f",
             QUEUE,
@@ -120,8 +121,15 @@ def test_a_call_that_is_pending_already_costs_three_checks_and_no_file(pair):
     key = Key("0" * 32)
     for _ in range(2):
         pair.fs.inject()
-        receipt = pair.client.publish(
-            pair.client.new_id(), "t.f", QUEUE, [b"args"], max_attempts=3, keep=True, once=key
+        receipt = publish_call(
+            pair.client,
+            pair.client.new_id(),
+            "t.f",
+            QUEUE,
+            [b"args"],
+            max_attempts=3,
+            keep=True,
+            once=key,
         )
     assert [operation.verb for operation in pair.fs.trace] == ["listdir", "read", "stat"]
     assert pair.store.withdraw(receipt.path)
@@ -160,8 +168,15 @@ def cost_of(pair, function, **options):
     context.flusher = UNHURRIED
     pair.store.dependencies.watch()  # as a worker does
     payload = [encode(((), {}), "arguments")]
-    receipt = pair.client.publish(
-        pair.client.new_id(), "t.f", QUEUE, payload, max_attempts=3, keep=False, **options
+    receipt = publish_call(
+        pair.client,
+        pair.client.new_id(),
+        "t.f",
+        QUEUE,
+        payload,
+        max_attempts=3,
+        keep=False,
+        **options,
     )
     pair.fs.inject()
     claim = pair.worker.claim(receipt.path)

@@ -6,7 +6,7 @@ import os
 import threading
 
 import pytest
-from support import wait_until
+from support import publish_call, wait_until
 
 from fsqueue import FSQueue
 from fsqueue.spool.store.opening import open_store
@@ -72,10 +72,10 @@ def test_a_blocked_caller_lists_its_mailbox_and_no_more(spool, served):
     caller = OnRemoteFiles(spool)
     session = caller.app._session
     client = session.client
-    receipt = client.publish(
-        client.new_id(), "t.f", "costs.other", [b""], max_attempts=1, keep=True
+    receipt = publish_call(
+        client, client.new_id(), "t.f", "costs.other", [b""], max_attempts=1, keep=True
     )
-    session.queue("default")
+    session.publishes_to.add("costs.default")
     waiting = client.waiter.watch(receipt.invocation_id)
     mailbox = client.store.layout.mailbox(client.name)
     caller.looks(mailbox, 20)
@@ -97,9 +97,9 @@ def test_a_blocked_caller_lists_its_mailbox_and_no_more(spool, served):
 def test_a_silent_spool_is_checked_for_workers_at_growing_intervals(spool, served):
     caller = OnRemoteFiles(spool, StillClock)
     client = caller.app._session.client
-    caller.app._session.queue("default")
-    receipt = client.publish(
-        client.new_id(), "t.f", "costs.other", [b""], max_attempts=1, keep=True
+    caller.app._session.publishes_to.add("costs.default")
+    receipt = publish_call(
+        client, client.new_id(), "t.f", "costs.other", [b""], max_attempts=1, keep=True
     )
     waiting = client.waiter.watch(receipt.invocation_id)
     workers = caller.app.store.layout.workers_folder

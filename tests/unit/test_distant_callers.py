@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from spool_pair import QUEUE, opened_pair
+from support import publish_call
 
 from fsqueue.spool.disk.identity import this_process
 from fsqueue.spool.worker.distant_callers import DistantCallers
@@ -73,7 +74,8 @@ def test_a_lock_that_was_never_seen_held_proves_nothing(pair, observer):
 
 def test_a_call_that_another_one_waits_for_is_left(pair, observer):
     receipt = pair.publish()
-    child = pair.client.publish(
+    child = publish_call(
+        pair.client,
         pair.client.new_id(),
         *("t.f", QUEUE, [b"x"]),
         max_attempts=3,

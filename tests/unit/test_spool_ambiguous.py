@@ -6,6 +6,7 @@ import errno
 import os
 
 import pytest
+from support import publish_call
 
 from fsqueue.spool.caller.client import Client
 from fsqueue.spool.format.claim import Claim
@@ -29,8 +30,8 @@ class Caller:
         self.id = self.client.new_id()
 
     def publish(self) -> str:
-        return self.client.publish(
-            self.id, "t.f", QUEUE, [b"args"], max_attempts=3, keep=False
+        return publish_call(
+            self.client, self.id, "t.f", QUEUE, [b"args"], max_attempts=3, keep=False
         ).path
 
     def deliver(self) -> None:

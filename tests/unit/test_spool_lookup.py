@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 
 import pytest
+from support import publish_call
 
 from fsqueue.errors import UnknownInvocationError
 from fsqueue.spool.caller.client import Client
@@ -24,7 +25,7 @@ def store(spool):
 @pytest.fixture
 def receipt(store):
     client = Client(store, events=False, poll_interval=0.05, on_silence=lambda: True)
-    yield client.publish(client.new_id(), "t.f", "default", [b""], max_attempts=3, keep=True)
+    yield publish_call(client, client.new_id(), "t.f", "default", [b""], max_attempts=3, keep=True)
     client.close()
 
 

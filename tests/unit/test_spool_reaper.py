@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
-from support import upgrade, wait_until
+from support import publish_call, upgrade, wait_until
 
 from fsqueue.spool.caller.client import Client
 from fsqueue.spool.format.states import State
@@ -51,8 +51,8 @@ def worker(store):
 
 
 def claim(client: Client, worker: Worker, *, max_attempts: int = 3):
-    receipt = client.publish(
-        client.new_id(), "t.f", QUEUE, [b"args"], max_attempts=max_attempts, keep=False
+    receipt = publish_call(
+        client, client.new_id(), "t.f", QUEUE, [b"args"], max_attempts=max_attempts, keep=False
     )
     held = worker.claim(receipt.path)
     assert held is not None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from spool_pair import QUEUE, opened_pair
+from support import publish_call
 
 from fsqueue.spool.files.whereabouts import all_folders, unfinished
 from fsqueue.spool.worker.expiry import expire
@@ -21,8 +22,15 @@ def pair(spool):
 def waiting_for_a_limit(pair) -> str:
     """Path of a call that waits, as another one runs; and its claim."""
     receipts = [
-        pair.client.publish(
-            pair.client.new_id(), "t.f", QUEUE, [b"x"], max_attempts=3, keep=True, lanes=(LIMIT,)
+        publish_call(
+            pair.client,
+            pair.client.new_id(),
+            "t.f",
+            QUEUE,
+            [b"x"],
+            max_attempts=3,
+            keep=True,
+            lanes=(LIMIT,),
         )
         for _ in range(2)
     ]
@@ -38,7 +46,8 @@ def waiting_for_a_limit(pair) -> str:
 def test_every_place_of_an_unfinished_call_is_found(pair):
     waiting = waiting_for_a_limit(pair)
     pending = pair.publish().invocation_id
-    child = pair.client.publish(
+    child = publish_call(
+        pair.client,
         pair.client.new_id(),
         *("t.f", QUEUE, [b"x"]),
         max_attempts=3,
@@ -53,7 +62,8 @@ def test_every_place_of_an_unfinished_call_is_found(pair):
 
 def test_a_call_that_waits_for_one_at_a_limit_is_not_woken_by_the_expiry(pair):
     parent = waiting_for_a_limit(pair)
-    child = pair.client.publish(
+    child = publish_call(
+        pair.client,
         pair.client.new_id(),
         *("t.f", QUEUE, [b"x"]),
         max_attempts=3,

@@ -188,7 +188,7 @@ def _run(
     try:
         with (
             processes,
-            tracing.running(call.task, call.queue, call.id, call.trace, claim.name.attempt) as span,
+            tracing.running(call, claim.name.attempt) as span,
             capturing_if(sink, alone=killable),
             time_limit(execution, give_up, killable=killable),
         ):

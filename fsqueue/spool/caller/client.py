@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import itertools
 import logging
-import platform
 import threading
-from typing import TYPE_CHECKING, NamedTuple, Required, TypedDict, Unpack, cast
+from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
 
 from fsqueue.common import tracing
 from fsqueue.errors import SpoolError
 from fsqueue.spool.caller.waiter import Waiter
 from fsqueue.spool.disk.identity import this_process
 from fsqueue.spool.features.idempotency import fire
-from fsqueue.spool.format.names import DEFAULT_PRIORITY, Slot, client_of, new_token
-from fsqueue.spool.format.records import Call
+from fsqueue.spool.format.names import Slot, client_of, new_token
 from fsqueue.spool.format.schedule import IMMEDIATE_SLACK, later
 
 if TYPE_CHECKING:
@@ -23,8 +23,9 @@ if TYPE_CHECKING:
     from filelock import BaseFileLock
 
     from fsqueue.spool.disk.content import Buffer
+    from fsqueue.spool.disk.identity import Process
     from fsqueue.spool.features.deduplication import Key
-    from fsqueue.spool.format.records import Payload, RetryPolicy
+    from fsqueue.spool.format.records import Call
     from fsqueue.spool.store.store import Store
 
 log = logging.getLogger(__name__)
@@ -32,36 +33,32 @@ log = logging.getLogger(__name__)
 # A publisher begins a new slot after this many calls.
 _SLOT_SIZE = 1_000
 _SYNC_EVERY = 30.0
-_PYTHON = ".".join(platform.python_version_tuple()[:2])
 
 
-class CallFields(TypedDict, total=False):
-    """The fields of a `Call` that the caller chooses."""
+class Ticket(NamedTuple):
+    """What the client gives each call that is about to be published."""
 
-    max_attempts: Required[int]
-    codec: str
-    keep: Required[bool]
-    members: int
-    blob: str
-    timeout: float
-    expires: float
-    retry: RetryPolicy
-    capture: bool
-    lanes: tuple[str, ...]
-    within: dict[str, str]
-    cache: str
-    cache_ttl: float
-    after: tuple[str, ...]
-    countdown: float
+    id: str
+    spool: str
+    slot: str
+    now: float
+    """The time, in seconds since the epoch by the file server's clock."""
+    caller: Process
+    """This process."""
 
 
-class CallOptions(CallFields, total=False):
-    """The fields of a call, and how it is published."""
+class Draft(NamedTuple):
+    """A call that is about to be published."""
 
-    once: Key | None
+    call: Call
+    payload: Sequence[bytes | memoryview]
+    """Segments; see `Call`."""
+    buffers: Sequence[Buffer] = ()
+    """Large parts of the values in the payload; see `Payload`."""
+    once: Key | None = None
     """Deduplication key: at most one call under it is pending, from any publisher."""
-    parent: str
-    """The last call in `after` that may not have ended: this one waits for it. Empty if none."""
+    parent: str = ""
+    """The last call in `Call.after` that may not have ended: this one waits for it."""
 
 
 class IdempotencyKey(NamedTuple):
@@ -121,60 +118,51 @@ class Client:
         """An id for a call that is about to be published."""
         return f"{self.name}-{next(self._numbers)}"
 
-    def publish(
-        self,
-        invocation_id: str,
-        task: str,
-        queue: str,
-        payload: Sequence[bytes | memoryview],
-        buffers: Sequence[Buffer] = (),
-        *,
-        priority: int = DEFAULT_PRIORITY,
-        delay: float = 0.0,
-        ring: bool = True,
-        **options: Unpack[CallOptions],
-    ) -> Receipt:
+    def ticket(self, priority: int, countdown: float = 0.0, eta: float = 0.0) -> Ticket:
+        """A ticket for a call that is about to be published. Read the clock once for all its times.
+
+        Args:
+            priority: 0 to 9; higher ones are served first.
+            countdown: seconds before the call may start.
+            eta: when it may start, in seconds since the epoch.
+        """
+        store = self.store
+        with self._mutex:
+            self._register()
+            now = store.clock.now()
+            delay = max(countdown, eta - now)
+            if delay > 0:
+                slot = str(Slot(priority, later(now, delay)))
+            else:
+                slot = self._current_slot(priority, now - IMMEDIATE_SLACK)
+        return Ticket(self.new_id(), store.files.info.id, slot, now, self._process)
+
+    def publish(self, draft: Draft, *, ring: bool = True) -> Receipt:
         """Publish a call, or find the pending one with the same deduplication key.
 
         Args:
-            invocation_id: from `new_id`.
-            task: the task's name.
-            queue: the queue's folder name.
-            payload: segments; see `Call`.
-            buffers: large parts of the values in the payload; see `Payload`.
-            priority: 0 to 9; higher ones are served first.
-            delay: seconds before it may start.
+            draft: the call.
             ring: wake idle workers; if False, call `ring` later.
-            options: see `CallOptions`.
 
         Raises:
             OSError: the file could not be written to the shared directory; the call was not made.
         """
-        slot = self._slot_of(priority, delay)
-        once, parent = options.pop("once", None), options.pop("parent", "")
-        with tracing.publishing(task, queue, invocation_id, options.get("members", 0)) as trace:
-            call = self._call(invocation_id, task, queue, slot, payload, trace, options)
-            receipt = self._publish(call, payload, buffers, once, parent)
+        with tracing.publishing(draft.call) as trace:
+            receipt = self._publish(_traced(draft, trace) if trace else draft)
         if ring:
-            self.ring(queue)
+            self.ring(draft.call.queue)
         return receipt
 
-    def _publish(
-        self,
-        call: Call,
-        payload: Sequence[bytes | memoryview],
-        buffers: Sequence[Buffer],
-        once: Key | None,
-        parent: str,
-    ) -> Receipt:
-        if once is None and parent:
+    def _publish(self, draft: Draft) -> Receipt:
+        call, payload, buffers, once, parent = draft
+        if once is not None:
+            # Such a call is not made to wait here: the worker that claims it does that, and by then
+            # its key is free.
+            published = self.store.deduplication.publish(once, call, payload, buffers)
+            return Receipt(published.invocation_id, published.path, published.content)
+        if parent:
             return self._publish_waiting(call, payload, buffers, parent)
-        if once is None:
-            return Receipt(call.id, self.store.publish(call, payload, buffers))
-        # Such a call is not made to wait here: the worker that claims it does that, and by then its
-        # key is free.
-        published = self.store.deduplication.publish(once, call, payload, buffers)
-        return Receipt(published.invocation_id, published.path, published.content)
+        return Receipt(call.id, self.store.publish(call, payload, buffers))
 
     def _publish_waiting(
         self,
@@ -200,62 +188,19 @@ class Client:
             log.info("%s waits for %s until upkeep checks it: %s", call.id, parent, error)
         return Receipt(call.id, f"{layout.slot(call.queue, call.slot)}/{call.id}.1")
 
-    def fire(
-        self,
-        idempotency: IdempotencyKey,
-        task: str,
-        queue: str,
-        payload: Payload,
-        *,
-        priority: int,
-        delay: float,
-        **options: Unpack[CallOptions],
-    ) -> bool:
+    def fire(self, idempotency: IdempotencyKey, draft: Draft) -> bool:
         """Publish a call unless one was published under this key before; True if it was published.
 
         Raises:
             OSError: the shared directory failed; the next try completes the publication.
         """
-        invocation_id, slot = self.new_id(), self._slot_of(priority, delay)
-        segments = [payload.data]
-        with tracing.publishing(task, queue, invocation_id, 0) as trace:
-            call = self._call(invocation_id, task, queue, slot, segments, trace, options)
-            published = fire(
-                self.store.files,
-                idempotency.key,
-                call,
-                segments,
-                payload.buffers,
-                wanted=idempotency.wanted,
-            )
+        files, (key, wanted) = self.store.files, idempotency
+        with tracing.publishing(draft.call) as trace:
+            call, payload, buffers, *_ = _traced(draft, trace) if trace else draft
+            published = fire(files, key, call, payload, buffers, wanted=wanted)
         if published:
-            self.ring(queue)
+            self.ring(draft.call.queue)
         return published
-
-    def _call(
-        self,
-        invocation_id: str,
-        task: str,
-        queue: str,
-        slot: str,
-        payload: Sequence[bytes | memoryview],
-        trace: str,
-        options: CallOptions,
-    ) -> Call:
-        options.setdefault("codec", "cloudpickle")
-        return Call(
-            id=invocation_id,
-            spool=self.store.files.info.id,
-            task=task,
-            queue=queue,
-            slot=slot,
-            created=round(self.store.clock.now(), 3),
-            python=_PYTHON,
-            segments=tuple(len(segment) for segment in payload),
-            trace=trace,
-            caller=None if options["keep"] else self._process,
-            **cast("CallFields", options),
-        )
 
     def ring(self, queue: str) -> None:
         """Wake idle workers of this machine."""
@@ -267,14 +212,6 @@ class Client:
         with self._mutex:
             self._register()
             return self.store.clock.now()
-
-    def _slot_of(self, priority: int, delay: float) -> str:
-        with self._mutex:
-            self._register()
-            now = self.store.clock.now()
-            if delay > 0:
-                return str(Slot(priority, later(now, delay)))
-            return self._current_slot(priority, now - IMMEDIATE_SLACK)
 
     def _current_slot(self, priority: int, now: float) -> str:
         """The slot for calls that are due now: one each second, more if many are published."""
@@ -322,3 +259,7 @@ class Client:
                 self._lock.release()
                 self._lock = None
             self._registered = False
+
+
+def _traced(draft: Draft, trace: str) -> Draft:
+    return draft._replace(call=msgspec.structs.replace(draft.call, trace=trace))

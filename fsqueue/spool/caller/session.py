@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from fsqueue.config import default_root
 from fsqueue.errors import ConfigError
-from fsqueue.spool.format.names import DEFAULT_QUEUE, queue_folder, split_profile
+from fsqueue.spool.format.names import DEFAULT_QUEUE, split_profile
 from fsqueue.spool.format.resources import NONE, in_words, needs_of
 
 if TYPE_CHECKING:
@@ -37,12 +37,15 @@ class Session:
         app_id: the application's name. It is part of the names of the application's queues.
         conf: settings.
         locate: returns where the application can be imported from; may raise `ConfigError`.
+
+    Attributes:
+        publishes_to: folder names of the queues to which this process publishes calls.
     """
 
     def __init__(self, app_id: str, conf: Config, locate: Callable[[], str]) -> None:
         self.conf = conf
         self.app_id = app_id
-        self._awaited: set[str] = set()
+        self.publishes_to: set[str] = set()
         self._slots: dict[str, tuple[int, float]] = {}
         self._locate = locate
         self._mutex = threading.RLock()
@@ -59,17 +62,6 @@ class Session:
         if self._store is not None:
             self.expect(self._store.files.info.id)
         self._store = self._client = self._observer = None
-
-    def queue(self, name: str, profile: str | None = None) -> str:
-        """Folder name of a queue of the application, to which this process publishes calls.
-
-        Args:
-            name: the queue.
-            profile: the resources that the calls need.
-        """
-        folder = queue_folder(self.app_id, name, profile or "")
-        self._awaited.add(folder)
-        return folder
 
     @property
     def root(self) -> Path:
@@ -175,7 +167,7 @@ class Session:
         observer = self._observer or self._make_observer()
         self._observer = observer  # kept, as it reads each worker's record only once
         observer.discover()
-        unserved = [folder for folder in sorted(self._awaited) if not observer.serving(folder)]
+        unserved = [folder for folder in sorted(self.publishes_to) if not observer.serving(folder)]
         if not unserved:
             return False
         try:
