@@ -74,7 +74,8 @@ def command(
 
 
 def _to_drain(store: Store, heartbeat: float, worker: str | None) -> list[str]:
-    from fsqueue.spool.admin.snapshot import NESTED, list_workers
+    from fsqueue.spool.admin.snapshot import list_workers
+    from fsqueue.spool.format.records import NESTED
 
     there = list_workers(store, heartbeat=heartbeat)
     # The claimant of a waiting body leaves together with its worker.

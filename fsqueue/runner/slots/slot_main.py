@@ -27,6 +27,7 @@ from fsqueue.runner.processes.signals import leave_to_the_worker
 from fsqueue.runner.processes.threads import start_threads
 from fsqueue.runner.shared.resource_pool import NO_RESOURCES, RemoteBudget
 from fsqueue.spool.disk.identity import Process, is_gone, this_process
+from fsqueue.spool.format.records import NESTED
 from fsqueue.spool.worker.registration import Worker
 
 if TYPE_CHECKING:
@@ -130,7 +131,7 @@ class _Claimant:
     def __call__(self) -> Worker:
         with self._mutex:
             if self._worker is None:
-                worker = Worker(self._host.store, queues=(), runner="nested", concurrency=1)
+                worker = Worker(self._host.store, queues=(), runner=NESTED, concurrency=1)
                 worker.register()
                 try:
                     threading.Thread(target=self._live, args=(worker,), daemon=True).start()

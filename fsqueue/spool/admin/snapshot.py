@@ -18,16 +18,14 @@ from fsqueue.spool.files import whereabouts
 from fsqueue.spool.format.layout import Layout
 from fsqueue.spool.format.names import PAUSED, AttemptName, Slot, is_queue_name, split_profile
 from fsqueue.spool.format.records import BatchJob, WorkerRecord
-from fsqueue.spool.format.resources import NONE, amounts, covers, in_words, needs_of
-from fsqueue.spool.worker.liveness import Observer
+from fsqueue.spool.format.resources import NONE, amounts, in_words, needs_of
+from fsqueue.spool.worker.liveness import Observer, takes
 
 if TYPE_CHECKING:
     from fsqueue.spool.store.store import Store
 
 # A worker is shown as silent after this many missed beats.
 _MISSED_BEATS = 3
-# The runner of a worker within a body; see `fsqueue.runner.slots.slot_main`.
-NESTED = "nested"
 _REASON = ".reason"
 
 Life = Literal["alive", "silent", "dead"]
@@ -188,15 +186,11 @@ def _queue(store: Store, name: str, workers: tuple[WorkerInfo, ...], waiting: in
         next_due=next_due - now if delayed else None,
         waiting=waiting,
         paused=paused,
-        workers=sum(_serves(worker, name) and worker.state == "alive" for worker in workers),
-    )
-
-
-def _serves(worker: WorkerInfo, folder: str) -> bool:
-    queue, profile = split_profile(folder)
-    needed = needs_of(profile)
-    return (
-        queue in worker.queues and needed is not None and covers(amounts(worker.resources), needed)
+        workers=sum(
+            takes(worker.queues, amounts(worker.resources), name)
+            for worker in workers
+            if worker.state == "alive"
+        ),
     )
 
 

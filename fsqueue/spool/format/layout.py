@@ -34,37 +34,12 @@ class Layout:
         self.triggers_folder = f"{root}/triggers"
         self.locks_folder = f"{root}/locks"
         self.bell_folder = f"{root}/bell"
+        self.folders: tuple[str, ...] = tuple(
+            path for name, path in vars(self).items() if name.endswith("_folder")
+        )
+        """All top folders."""
         # Made by the first launch: most spools have no fleets, so it is not among `folders`.
         self.fleets_folder = f"{root}/fleet"
-
-    @property
-    def folders(self) -> tuple[str, ...]:
-        """All top folders."""
-        return (
-            self.tmp_folder,
-            self.pending_folder,
-            self.after_folder,
-            self.running_folder,
-            self.done_folder,
-            self.kept_folder,
-            self.failed_folder,
-            self.quarantine_folder,
-            self.workers_folder,
-            self.clients_folder,
-            self.blobs_folder,
-            self.once_folder,
-            self.cache_folder,
-            self.cancel_folder,
-            self.journal_folder,
-            self.progress_folder,
-            self.output_folder,
-            self.lanes_folder,
-            self.events_folder,
-            self.fired_folder,
-            self.triggers_folder,
-            self.locks_folder,
-            self.bell_folder,
-        )
 
     def tmp(self, owner: str, serial: int) -> str:
         """A file that `owner` is writing."""

@@ -222,6 +222,10 @@ class BatchJob(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """When the worker leaves at the latest, by the file server's clock; 0: unknown, or never."""
 
 
+NESTED: Final = "nested"
+"""The `runner` of a worker within a process slot, which runs calls that its body waits for."""
+
+
 class WorkerRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """``workers/<worker>.json``."""
 

@@ -30,8 +30,9 @@ from fsqueue.spool.format.records import UNDECODABLE, WorkerRecord
 from fsqueue.spool.format.resources import NONE, covers, needs_of, times
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Container, Iterable, Mapping
 
+    from fsqueue.spool.format.resources import Amounts
     from fsqueue.spool.store.store import Store
 
 _BEATS_BEFORE_LOCK = 2
@@ -66,11 +67,11 @@ def _is_here(record: WorkerRecord) -> bool:
     return record.boot == boot_id()
 
 
-def serves(record: WorkerRecord, folder: str) -> bool:
-    """Whether a worker takes the calls of a queue's folder when it has the resources free."""
+def takes(queues: Container[str], resources: Amounts, folder: str) -> bool:
+    """Whether a worker with these queues and resources ever takes the calls of a queue's folder."""
     queue, profile = split_profile(folder)
-    needed, held = needs_of(profile), needs_of(record.resources)
-    return queue in record.queues and needed is not None and covers(held or NONE, needed)
+    needed = needs_of(profile)
+    return queue in queues and needed is not None and covers(resources, needed)
 
 
 class Observer:
@@ -131,7 +132,9 @@ class Observer:
         return [
             name
             for name, record in self._records.items()
-            if name not in dead and record is not None and serves(record, folder)
+            if name not in dead
+            and record is not None
+            and takes(record.queues, needs_of(record.resources) or NONE, folder)
         ]
 
     def slots(self, folder: str) -> int:
