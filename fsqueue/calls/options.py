@@ -13,16 +13,16 @@ import msgspec
 from msgspec import Meta
 
 from fsqueue.common.fields import describe
-from fsqueue.common.values import LONGEST
+from fsqueue.common.values import LONGEST, parse_duration
 from fsqueue.config import Count, Serializer, duration
 from fsqueue.errors import ConfigError
 from fsqueue.spool.format.names import DEFAULT_PRIORITY, DEFAULT_QUEUE, MAX_PRIORITY, is_safe_name
 from fsqueue.spool.format.records import DEFAULT_RETRY as _RETRY
 from fsqueue.spool.format.records import RetryPolicy
-from fsqueue.spool.format.resources import amounts, profile_of
+from fsqueue.spool.format.resources import given_amounts, profile_of, profile_with_walltime
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from fsqueue.common.fields import Field
     from fsqueue.config import TaskOffer
@@ -65,6 +65,13 @@ class CallSettings(msgspec.Struct, frozen=True, kw_only=True):
         float, _doc("largest random addition to a delay, as a fraction of it", ge=0, le=10)
     ] = _RETRY.jitter
     timeout: Annotated[Duration | None, _doc("time limit of an attempt; unset: no limit")] = None
+    walltime: Annotated[
+        Duration | Literal["auto"] | None,
+        _doc(
+            "how long a call may run: workers whose time limit comes earlier leave it to others; "
+            "auto: learned from the journal; unset: not known"
+        ),
+    ] = None
     expires: Annotated[
         Duration | None,
         _doc("time after publication within which a call must start; unset: no limit"),
@@ -133,6 +140,19 @@ class CallSettings(msgspec.Struct, frozen=True, kw_only=True):
         """Whether a concurrency limit depends on arguments. Such calls never share a file."""
         return self.running_concurrency in {"arguments", "keys"}
 
+    def profile(self, learned: Callable[[], float | None], members: int = 0) -> str:
+        """The needs of a file's calls, as the profile of their queue's folder.
+
+        Args:
+            learned: gives the walltime of a call by the journal; None: it is not known.
+            members: how many calls of a batch share the file, and run one after another.
+        """
+        seconds = learned() if self.walltime == "auto" else self.walltime
+        profile = self.resources or ""
+        if seconds is None:
+            return profile
+        return profile_with_walltime(profile, float(seconds) * max(1, members))
+
     @property
     def retry_policy(self) -> RetryPolicy:
         """The options of retries."""
@@ -157,6 +177,7 @@ class TaskOptions(TypedDict, total=False):
     retry_max_delay: float
     retry_jitter: float
     timeout: float | None
+    walltime: float | str | None
     expires: float | None
     result_timeout: float | None
     priority: int
@@ -221,7 +242,12 @@ def changed(settings: CallSettings, options: Mapping[str, Any]) -> CallSettings:
         ValueError: an option has a bad value.
     """
     values = {name: _converted(name, value) for name, value in options.items()}
-    return msgspec.structs.replace(settings, **values) if values else settings
+    if not values:
+        return settings
+    found = msgspec.structs.replace(settings, **values)
+    if found.walltime is not None:
+        profile_with_walltime(found.resources or "", LONGEST)  # raises if the name is too long
+    return found
 
 
 def _converted(name: str, value: Any, *, strict: bool = True) -> Any:
@@ -234,6 +260,8 @@ def _converted(name: str, value: Any, *, strict: bool = True) -> Any:
         value = _names(value)
     elif name == "resources":
         value = _profile(value)
+    elif name == "walltime" and isinstance(value, str) and value != "auto":
+        value = parse_duration(value) or value
     result = known[name].convert(name, value, strict=strict, words=not strict)
     if isinstance(result, datetime):
         _check_moment(known[name], name, result)
@@ -263,7 +291,7 @@ def _profile(value: Any) -> str | None:
     if not isinstance(value, str | dict):
         raise TypeError(f"resources = {value!r}, expected a dict like {{'gpu': 1}}, or 'gpu=1'")
     try:
-        return profile_of(amounts(value)) or None
+        return profile_of(given_amounts(value)) or None
     except ValueError as error:
         raise ValueError(f"resources = {value!r}: {error}") from error
 

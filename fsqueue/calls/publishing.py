@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from itertools import repeat
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -75,7 +76,7 @@ class Publisher:
         self._sizer = sizer or BatchSizer()
         self.codec = settings.serializer or conf.serializer
         self._max_attempts = settings.max_attempts or conf.max_attempts
-        self._queue = queue_folder(session.app_id, settings.queue, settings.resources or "")
+        self._queue = self._folder() if settings.walltime != "auto" else ""
         self._retry = settings.retry_policy
         self._eta = 0.0 if settings.eta is None else settings.eta.timestamp()
 
@@ -199,7 +200,7 @@ class Publisher:
         size = self.settings.parallel_batch_size
         if isinstance(size, int):
             return size
-        return self._sizer.batch_size(count, self._session.slots(self._queue))
+        return self._sizer.batch_size(count, self._session.slots(self._queue or self._folder()))
 
     # -- publication ----------------------------------------------------------------------
 
@@ -260,7 +261,13 @@ class Publisher:
 
     def ring(self) -> None:
         """Wake the workers of the calls' queue."""
-        self._session.client.ring(self._queue)
+        self._session.client.ring(self._queue or self._folder())
+
+    def _folder(self, members: int = 0) -> str:
+        """Folder name of the queue of a call, or of a batch."""
+        learned = partial(self._session.learned_walltime, self._task)
+        profile = self.settings.profile(learned, members)
+        return queue_folder(self._session.app_id, self.settings.queue, profile)
 
     def _draft(
         self,
@@ -285,12 +292,15 @@ class Publisher:
             now: publish it without a check of its parents: the worker that claims it makes it wait.
         """
         settings, execution = self.settings, current.get()
-        self._session.publishes_to.add(self._queue)
         once = None if reuse is None else reuse.once
         payload = [call.payload.data for call in calls]
         parents = _parents_of(calls, shared)
         parent = self._last_unfinished(parents) if parents and not now else ""
         members = len(calls) if len(calls) > 1 else 0
+        queue = self._queue
+        if not queue or (members and settings.walltime is not None):
+            queue = self._folder(members)
+        self._session.publishes_to.add(queue)
         countdown = settings.countdown
         ticket = client.ticket(settings.priority, 0.0 if parent else countdown, self._eta)
         keep = keep or once is not None
@@ -298,7 +308,7 @@ class Publisher:
             id=ticket.id,
             spool=ticket.spool,
             task=self._task,
-            queue=self._queue,
+            queue=queue,
             slot=ticket.slot,
             created=round(ticket.now, 3),
             python=_PYTHON,

@@ -9,15 +9,10 @@ from fsqueue.launch.decisions import Demand, Supply
 from fsqueue.spool.admin.snapshot import list_workers, queue_names
 from fsqueue.spool.files import whereabouts
 from fsqueue.spool.format.names import PAUSED, app_of, split_profile
-from fsqueue.spool.format.resources import NONE, amounts, needs_of
+from fsqueue.spool.format.resources import amounts, needs_of, walltime_of, without_walltime
 
 if TYPE_CHECKING:
     from fsqueue.spool.store.store import Store
-
-WALLTIME = "walltime"
-"""Among the needs of a profile: seconds that a call may take. It is compared with the time that a
-worker has left, and not lent to calls like a resource."""
-_THOUSANDTHS = 1000
 
 
 def due_calls(store: Store, app_id: str, most: int) -> list[Demand]:
@@ -34,9 +29,8 @@ def due_calls(store: Store, app_id: str, most: int) -> list[Demand]:
             continue
         due = _count(store, folder, most)
         if due:
-            walltime = needs.get(WALLTIME, 0) / _THOUSANDTHS
-            others = {name: amount for name, amount in needs.items() if name != WALLTIME}
-            found.append(Demand(queue=queue, due=due, needs=others or NONE, walltime=walltime))
+            resources, walltime = without_walltime(needs), walltime_of(needs)
+            found.append(Demand(queue=queue, due=due, needs=resources, walltime=walltime))
     return found
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 
 import pytest
+from fsqueue.runner.attempt.resource_pool import ResourcePool
 from msgspec import structs
 from spool_pair import QUEUE, opened_pair
 from support import execute_claim, publish_call
@@ -19,9 +20,11 @@ from fsqueue.runner.attempt.context import Body, WorkerContext
 from fsqueue.runner.output.reporting import Flusher
 from fsqueue.spool.features.deduplication import Key
 from fsqueue.spool.format.names import AttemptName, Slot
+from fsqueue.spool.format.resources import NONE
 from fsqueue.spool.format.states import State
 from fsqueue.spool.store.lookup import state_of
-from fsqueue.spool.worker.backlog import Backlog, Backlogs
+from fsqueue.spool.worker.backlog import Backlog
+from fsqueue.spool.worker.backlogs import Backlogs
 from fsqueue.spool.worker.limit_upkeep import LimitUpkeep
 from fsqueue.testing import NAME_VERBS
 
@@ -241,7 +244,8 @@ def test_workers_on_one_slot_seldom_try_the_same_call(pair):
     pair.fs.make_folders(slot)
     for number in range(calls):
         pair.fs.create(f"{slot}/abcd-{number}.1", [])
-    backlogs = [Backlogs(pair.store, {QUEUE: 1.0}, weighted=False) for _ in range(workers)]
+    room = ResourcePool(NONE)
+    backlogs = [Backlogs(pair.store, {QUEUE: 1.0}, room, weighted=False) for _ in range(workers)]
     lost = claimed = 0
     while claimed < calls:
         for backlog in backlogs:

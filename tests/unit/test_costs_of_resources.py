@@ -1,7 +1,8 @@
-"""The extra requests of a worker with resources to the file server."""
+"""The extra requests to the file server of a worker that serves calls with needs."""
 
 from __future__ import annotations
 
+import itertools
 import os
 
 import pytest
@@ -9,13 +10,14 @@ from spool_pair import opened_pair
 
 from fsqueue.runner.shared.resource_pool import ResourcePool
 from fsqueue.spool.format.names import AttemptName, Slot
-from fsqueue.spool.format.resources import amounts
-from fsqueue.spool.worker import backlog
-from fsqueue.spool.worker.backlog import Backlogs
+from fsqueue.spool.format.resources import NONE, amounts
+from fsqueue.spool.worker import backlogs as backlogs_module
+from fsqueue.spool.worker.backlogs import Backlogs
 from fsqueue.testing import FaultyFilesystem
 
 PLAIN = "app.default"
 NEEDY = "app.default.gpu-1"
+LIMITED = "app.default.walltime-1800"
 ROUNDS = 20
 
 
@@ -34,8 +36,7 @@ def remote(spool):
 
 
 def backlogs_of(pair, resources):
-    room = ResourcePool(amounts(resources)) if resources else None
-    return Backlogs(pair.store, {PLAIN: 1.0}, weighted=False, room=room)
+    return Backlogs(pair.store, {PLAIN: 1.0}, ResourcePool(amounts(resources)), weighted=False)
 
 
 def file_call(pair, folder, name="abcd-1.1"):
@@ -47,7 +48,7 @@ def file_call(pair, folder, name="abcd-1.1"):
 
 def idle_operations(pair, backlogs):
     """The operations of a worker that searches once a second and has found nothing for a while."""
-    for _ in range(2 * backlog._FULL_SEARCHES):
+    for _ in range(2 * backlogs_module._FULL_SEARCHES):
         pair.fs.clock_offset += 1.1
         assert list(backlogs) == []
     pair.fs.inject()
@@ -57,19 +58,84 @@ def idle_operations(pair, backlogs):
     return [operation for operation in pair.fs.trace if operation.verb != "clock"]
 
 
-def test_an_idle_worker_with_resources_asks_no_more_than_one_without(remote):
-    plain = idle_operations(remote, backlogs_of(remote, None))
-    needy = idle_operations(remote, backlogs_of(remote, "gpu=1 mem=64G"))
-    assert len(plain) == len(needy) == 2 * ROUNDS, "a touch and a listing a second"
-    folders = {operation.path for operation in needy}
+@pytest.mark.parametrize("resources", ["", "gpu=1 mem=64G"])
+def test_an_idle_worker_asks_no_more_than_if_there_were_no_needs(remote, resources):
+    trace = idle_operations(remote, backlogs_of(remote, resources))
+    assert len(trace) == 2 * ROUNDS, "a touch and a listing a second"
+    folders = {operation.path for operation in trace}
     assert folders == {remote.store.layout.queue(PLAIN), remote.store.layout.pending_folder}
+
+
+def test_an_idle_worker_without_resources_mostly_lists_the_plain_folder(remote):
+    trace = idle_operations(remote, backlogs_of(remote, ""))
+    listed = [operation.path for operation in trace if operation.verb == "listdir"]
+    assert listed.count(remote.store.layout.pending_folder) <= ROUNDS // 8 + 1
 
 
 def test_a_worker_without_resources_never_lists_calls_that_need_some(remote):
     path = file_call(remote, NEEDY)
-    paths = {operation.path for operation in idle_operations(remote, backlogs_of(remote, None))}
-    assert paths == {remote.store.layout.queue(PLAIN)}
+    paths = {operation.path for operation in idle_operations(remote, backlogs_of(remote, ""))}
+    assert remote.store.layout.queue(NEEDY) not in paths
     os.unlink(path)
+
+
+# -- calls with a walltime ----------------------------------------------------------------------
+
+
+def test_a_busy_worker_looks_for_walltimes_once_in_a_while(remote):
+    paths = [file_call(remote, PLAIN, f"abcd-{number}.1") for number in range(1, 101)]
+    backlogs = backlogs_of(remote, "")
+    remote.fs.inject()
+    for _ in paths:
+        remote.fs.clock_offset += 0.1
+        os.unlink(next(iter(backlogs)))
+    trace = [operation for operation in remote.fs.trace if operation.verb == "listdir"]
+    assert sum(each.path == remote.store.layout.pending_folder for each in trace) <= 2
+
+
+def test_an_idle_worker_finds_a_walltime_within_eight_searches(remote):
+    backlogs = backlogs_of(remote, "")
+    idle_operations(remote, backlogs)
+    path = file_call(remote, LIMITED)
+    found = []
+    for _ in range(8):
+        remote.fs.clock_offset += 1.1
+        found += list(itertools.islice(backlogs, 1))
+    assert found[0] == path
+    os.unlink(path)
+
+
+def test_a_bell_has_a_walltime_found_at_once(remote):
+    backlogs = backlogs_of(remote, "")
+    idle_operations(remote, backlogs)
+    path = file_call(remote, LIMITED)
+    backlogs.bell_rang(needs=True)
+    assert next(iter(backlogs)) == path
+    os.unlink(path)
+
+
+def test_calls_that_do_not_fit_cost_nothing_however_many_there_are(remote):
+    """The whole folder is skipped by its name."""
+    left = [1799.0]
+    room = ResourcePool(NONE, time_left=lambda: left[0])
+    backlogs = Backlogs(remote.store, {PLAIN: 1.0}, room, weighted=False)
+    paths = [file_call(remote, LIMITED, f"abcd-{number}.1") for number in range(1, 51)]
+    trace = idle_operations(remote, backlogs)
+    assert len(trace) == 2 * ROUNDS
+    assert remote.store.layout.queue(LIMITED) not in {operation.path for operation in trace}
+    fits = file_call(remote, "app.default.walltime-900")
+    backlogs.bell_rang(needs=True)
+    assert next(iter(backlogs)) == fits
+    left[0] = 899.0
+    assert list(backlogs) == [], "it would not fit any more"
+    left[0] = 1800.0
+    backlogs.bell_rang(needs=True)
+    assert next(iter(backlogs)) in {*paths, fits}
+    for path in (*paths, fits):
+        os.unlink(path)
+
+
+# -- calls with resources -----------------------------------------------------------------------
 
 
 def test_needs_that_a_worker_cannot_meet_are_not_listed(remote):
@@ -100,7 +166,7 @@ def test_claiming_a_call_with_needs_costs_the_same_with_any_backlog(remote):
 def test_a_call_whose_resources_are_in_use_is_not_claimed(remote):
     first, second = file_call(remote, NEEDY), file_call(remote, NEEDY, "abcd-2.1")
     budget = ResourcePool(amounts("gpu=1"))
-    backlogs = Backlogs(remote.store, {PLAIN: 1.0}, weighted=False, room=budget)
+    backlogs = Backlogs(remote.store, {PLAIN: 1.0}, budget, weighted=False)
     assert budget.take("a", amounts("gpu=1"))
     assert list(backlogs) == []
     assert backlogs.next_due == float("inf")

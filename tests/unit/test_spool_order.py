@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 
 import pytest
+from fsqueue.runner.attempt.resource_pool import ResourcePool
 from spool_pair import QUEUE, Pair, opened_pair
 
 from fsqueue.spool.format.names import AttemptName, Slot
-from fsqueue.spool.worker.backlog import Backlog, Backlogs
+from fsqueue.spool.format.resources import NONE
+from fsqueue.spool.worker.backlog import Backlog
+from fsqueue.spool.worker.backlogs import Backlogs
 
 
 @pytest.fixture
@@ -84,6 +87,6 @@ def test_folders_that_are_not_slots_are_ignored(pair):
 
 def test_a_skipped_call_is_left_alone(pair):
     receipt = pair.publish()
-    backlogs = Backlogs(pair.store, {QUEUE: 1.0}, weighted=False)
+    backlogs = Backlogs(pair.store, {QUEUE: 1.0}, ResourcePool(NONE), weighted=False)
     backlogs.skip(AttemptName(receipt.invocation_id, 1))
     assert list(backlogs) == []

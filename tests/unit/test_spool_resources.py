@@ -8,7 +8,18 @@ from hypothesis import strategies as st
 
 from fsqueue.runner.shared.resource_pool import ResourcePool
 from fsqueue.spool.format.names import folder_of, is_queue_name, queue_folder, split_profile
-from fsqueue.spool.format.resources import amounts, covers, in_words, needs_of, profile_of, times
+from fsqueue.spool.format.resources import (
+    NONE,
+    amounts,
+    covers,
+    given_amounts,
+    in_words,
+    needs_of,
+    profile_of,
+    profile_with_walltime,
+    times,
+    walltime_of,
+)
 
 
 @pytest.mark.parametrize(
@@ -76,6 +87,69 @@ def test_amounts_are_compared():
     assert not covers(held, amounts("disk=1"))
     assert times(held, amounts("gpu=1 mem=4")) == 2
     assert times(held, {}) is None
+
+
+# -- walltimes --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("seconds", "rounded"),
+    [
+        *((0.5, 60), (60, 60), (60.1, 120), (1500, 1800), (3601, 7200), (86_401, 172_800)),
+        *((604_800, 604_800), (604_801, 1_209_600), (3_153_600_000, 3_154_032_000)),
+    ],
+)
+def test_a_walltime_is_rounded_up_to_few_steps(seconds, rounded):
+    profile = profile_with_walltime("gpu-1", seconds)
+    assert profile == f"gpu-1_walltime-{rounded}"
+    assert walltime_of(needs_of(profile)) == rounded
+    assert needs_of(profile_with_walltime("", seconds)) == {"walltime": rounded * 1000}
+
+
+def test_a_walltime_is_compared_with_the_time_left_and_not_used_up():
+    needed = needs_of(profile_with_walltime("gpu-1", 1800))
+    assert covers(amounts("gpu=1"), needed), "without a limit, time is endless"
+    assert covers(amounts("gpu=1 walltime=1800"), needed)
+    assert not covers(amounts("gpu=1 walltime=1799"), needed)
+    assert not covers(amounts("walltime=1800"), needed)
+    assert times(amounts("gpu=3"), needed) == 3
+    assert times({}, needs_of("walltime-60")) is None
+    assert in_words(needed) == "gpu=1 walltime=30m"
+
+
+def test_no_resource_may_be_called_walltime():
+    with pytest.raises(ValueError, match="walltime is not a resource"):
+        given_amounts("gpu=1 walltime=60")
+    assert given_amounts("gpu=1") == amounts("gpu=1")
+
+
+def test_an_older_worker_leaves_calls_with_a_walltime_alone():
+    """It reads the profile as that of a resource; with as much of that, it runs such calls."""
+
+    def older_covers(held, needed):
+        return all(held.get(name, 0) >= amount for name, amount in needed.items())
+
+    profile = profile_with_walltime("", 1500)
+    needed = amounts(profile.replace("-", "=").replace("_", " "))
+    assert profile_of(needed) == profile, "an older worker does not take it for damaged"
+    assert not older_covers(amounts("gpu=1 mem=64G"), needed)
+    assert older_covers(amounts("walltime=86400"), needed)
+
+
+@pytest.mark.parametrize("resources", ["", "gpu=1"])
+def test_a_pool_does_not_count_time(resources):
+    left = [1800.0]
+    pool = ResourcePool(amounts(resources), time_left=lambda: left[0])
+    needed = needs_of("walltime-1800")
+    assert pool.fits(needed)
+    assert pool.has(needed)
+    assert pool.take("a", needed)
+    assert pool.fits(needed), "a running call does not use it up"
+    left[0] = 10.0
+    assert not pool.fits(needed)
+    assert pool.fits(NONE)
+    assert pool.take("nested", needed, "a"), "a waiting body runs it in its place"
+    pool.give("a")
 
 
 # -- who holds them ---------------------------------------------------------------------------

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from threading import Event
 
     from fsqueue.runner.host import Host
-    from fsqueue.spool.worker.backlog import Backlogs
+    from fsqueue.spool.worker.backlogs import Backlogs
 
 log = logging.getLogger(__name__)
 
@@ -25,17 +25,14 @@ class WorkerBells:
         host: the application.
         backlogs: the queues of the worker.
         wake: set when a bell rings.
-        with_resources: also listen for calls that need resources.
 
     Attributes:
         count: how many times a bell of a queue has rung.
     """
 
-    def __init__(
-        self, host: Host, backlogs: Backlogs, wake: Event, *, with_resources: bool
-    ) -> None:
+    def __init__(self, host: Host, backlogs: Backlogs, wake: Event) -> None:
         self._store, self._backlogs, self._wake = host.store, backlogs, wake
-        self._host, self._with_resources = host, with_resources
+        self._host = host
         self._dependencies = host.store.dependencies
         self._refresh_due = False
         self.count = 0
@@ -48,12 +45,9 @@ class WorkerBells:
             return
         with contextlib.ExitStack() as stack:
             fs, layout, queues = self._store.fs, self._store.layout, self._backlogs.queues
-            bells = [layout.bell(queue) for queue in queues]
-            if self._with_resources:
-                bells += [layout.needs_bell(queue) for queue in queues]
-            heard = [
-                stack.enter_context(listening(fs, bell, self._on_queue_bell)) for bell in bells
-            ]
+            bells = [(layout.bell(queue), self._on_queue_bell) for queue in queues]
+            bells += [(layout.needs_bell(queue), self._on_needs_bell) for queue in queues]
+            heard = [stack.enter_context(listening(fs, *each)) for each in bells]
             self._dependencies.bell_works = stack.enter_context(
                 listening(fs, layout.after_bell, self._on_dependency_bell)
             )
@@ -61,8 +55,14 @@ class WorkerBells:
             yield all(heard)
 
     def _on_queue_bell(self) -> None:
+        self._search(needs=False)
+
+    def _on_needs_bell(self) -> None:
+        self._search(needs=True)
+
+    def _search(self, *, needs: bool) -> None:
         self.count += 1
-        self._backlogs.bell_rang()
+        self._backlogs.bell_rang(needs=needs)
         self._wake.set()
 
     def _on_dependency_bell(self) -> None:

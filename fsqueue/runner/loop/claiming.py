@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from fsqueue.runner.shared.resource_pool import ResourcePool
     from fsqueue.spool.format.claim import Claim
     from fsqueue.spool.store.store import Store
-    from fsqueue.spool.worker.backlog import Backlogs
+    from fsqueue.spool.worker.backlogs import Backlogs
     from fsqueue.spool.worker.registration import Worker
 
 log = logging.getLogger(__name__)

@@ -14,7 +14,7 @@ from fsqueue.runner.attempt.context import current
 from fsqueue.runner.loop.orders import EarlyStops, Order
 from fsqueue.runner.loop.worker_loop import WorkerLoop, WorkerOptions
 from fsqueue.spool.format.names import DEFAULT_QUEUE, is_safe_name, queue_folder
-from fsqueue.spool.format.resources import amounts, profile_of
+from fsqueue.spool.format.resources import given_amounts, profile_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -74,7 +74,7 @@ class Runner:
     ) -> None:
         self._host = host
         try:
-            self._resources = amounts(resources or ())
+            self._resources = given_amounts(resources or ())
             profile_of(self._resources)  # raises if the profile is too long
         except ValueError as error:
             raise ConfigError(f"the resources of a worker: {error}") from error

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from fsqueue.runner.loop.stopping import Stopping
     from fsqueue.spool.format.claim import Claim
     from fsqueue.spool.history.journal import Journal
-    from fsqueue.spool.worker.backlog import Backlogs
+    from fsqueue.spool.worker.backlogs import Backlogs
     from fsqueue.spool.worker.registration import Worker
 
 log = logging.getLogger(__name__)

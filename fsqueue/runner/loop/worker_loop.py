@@ -26,7 +26,7 @@ from fsqueue.runner.slots.thread_slots import Slots, ThreadSlots
 from fsqueue.spool.format.resources import profile_of
 from fsqueue.spool.history.journal import Journal
 from fsqueue.spool.store.opening import check_folder
-from fsqueue.spool.worker.backlog import Backlogs
+from fsqueue.spool.worker.backlogs import Backlogs
 from fsqueue.spool.worker.registration import Worker
 
 if TYPE_CHECKING:
@@ -73,8 +73,7 @@ class WorkerLoop:
         store, conf, threads = host.store, host.conf, options.kind == "thread"
         self._wake = wake = threading.Event()
         self._budget = ResourcePool(options.resources, wake.set)
-        room = self._budget if options.resources else None
-        self._backlogs = Backlogs(store, options.queues, weighted=options.weighted, room=room)
+        self._backlogs = Backlogs(store, options.queues, self._budget, weighted=options.weighted)
         self._worker = Worker(
             store,
             queues=self._backlogs.queues,
@@ -95,7 +94,7 @@ class WorkerLoop:
             record_attempt=self._record_attempt,
             ended=host.triggers.ended,
         )
-        self._bells = WorkerBells(host, self._backlogs, wake, with_resources=bool(room))
+        self._bells = WorkerBells(host, self._backlogs, wake)
         worker, journal = self._worker, self._journal
         self._stopping = stopping = Stopping(self._context, worker, journal, wake, conf.stop_grace)
         self._claiming = Claiming(

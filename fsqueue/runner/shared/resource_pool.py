@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import threading
 from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from fsqueue.spool.format.names import folder_of, split_profile
-from fsqueue.spool.format.resources import NONE, covers, needs_of
+from fsqueue.spool.format.resources import NONE, covers, needs_of, walltime_of, without_walltime
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -66,20 +67,32 @@ class ResourcePool:
     Args:
         total: the amounts that the worker has.
         on_give: called when resources are free again.
+        time_left: returns the seconds for which bodies may run.
 
     Attributes:
         total: as given.
     """
 
-    def __init__(self, total: Amounts, on_give: Callable[[], object] = lambda: None) -> None:
+    def __init__(
+        self,
+        total: Amounts,
+        on_give: Callable[[], object] = lambda: None,
+        time_left: Callable[[], float] = lambda: math.inf,
+    ) -> None:
         self.total = total
-        self._on_give = on_give
+        self._on_give, self._time_left = on_give, time_left
         self._mutex = threading.Lock()
         self._holders: dict[str, _Holder] = {}
         self._known: dict[str, _Holder] = {}
 
+    def fits(self, needed: Amounts) -> bool:
+        """Whether the worker has enough resources, free or in use, and enough time."""
+        in_time = walltime_of(needed) <= max(0.0, self._time_left())
+        return in_time and covers(self.total, without_walltime(needed))
+
     def has(self, needed: Amounts) -> bool:
-        """Whether these amounts are free now."""
+        """Whether these amounts are free now. Running calls do not use up time."""
+        needed = without_walltime(needed)
         if not needed:
             return True
         with self._mutex:
@@ -88,7 +101,8 @@ class ResourcePool:
         return covers(free, needed)
 
     def take(self, name: str, needed: Amounts, within: str = "") -> bool:
-        """See `ResourceBudget`."""
+        """See `ResourceBudget`. Time is not taken: a nested call may need more than is left."""
+        needed = without_walltime(needed)
         if not self.total:
             return not needed
         with self._mutex:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from fsqueue.config import default_root
 from fsqueue.errors import ConfigError
 from fsqueue.spool.format.names import DEFAULT_QUEUE, split_profile
-from fsqueue.spool.format.resources import NONE, in_words, needs_of
+from fsqueue.spool.format.resources import NONE, in_words, needs_of, without_walltime
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from fsqueue.config import Config
     from fsqueue.spool.caller.client import Client
+    from fsqueue.spool.history.walltimes import LearnedWalltimes
     from fsqueue.spool.store.store import Store
     from fsqueue.spool.worker.liveness import Observer
 
@@ -47,6 +48,7 @@ class Session:
         self.app_id = app_id
         self.publishes_to: set[str] = set()
         self._slots: dict[str, tuple[int, float]] = {}
+        self._walltimes: LearnedWalltimes | None = None
         self._locate = locate
         self._mutex = threading.RLock()
         self._store: Store | None = None
@@ -61,7 +63,7 @@ class Session:
         self._mutex = threading.RLock()
         if self._store is not None:
             self.expect(self._store.files.info.id)
-        self._store = self._client = self._observer = None
+        self._store = self._client = self._observer = self._walltimes = None
 
     @property
     def root(self) -> Path:
@@ -143,6 +145,15 @@ class Session:
                 self._slots[folder] = (count, now + _SLOTS_KNOWN_FOR)
             return count
 
+    def learned_walltime(self, task: str) -> float | None:
+        """The seconds that calls of a task may need, by the journal; None if it has too few."""
+        with self._mutex:
+            if self._walltimes is None:
+                from fsqueue.spool.history.walltimes import LearnedWalltimes
+
+                self._walltimes = LearnedWalltimes(self.store, self.conf.journal_ttl)
+            return self._walltimes.of(task)
+
     def _make_observer(self) -> Observer:
         from fsqueue.spool.worker.liveness import Observer
 
@@ -154,6 +165,7 @@ class Session:
         try:
             with self._mutex:
                 client, self._client, self._store, self._observer = self._client, None, None, None
+                self._walltimes = None
                 self._expected = ""
             if client is not None:
                 client.close()
@@ -181,9 +193,12 @@ class Session:
     def _warn_of(self, folder: str, target: str) -> None:
         queue, profile = split_profile(folder)
         name = queue.rpartition(".")[2]
-        has = in_words(needs_of(profile) or NONE)
+        needed = needs_of(profile) or NONE
+        has = in_words(needed)
         options = "" if name == DEFAULT_QUEUE else f" --queue {name}"
-        options += "".join(f" --resource {each}" for each in has.split())
+        options += "".join(
+            f" --resource {each}" for each in in_words(without_walltime(needed)).split()
+        )
         log.warning(
             "still waiting for a result, and no worker of %r is alive in %s that serves the "
             "queue %s%s. Start one with: FSQUEUE__ROOT=%s fsqueue worker %s%s",

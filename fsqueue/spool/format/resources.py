@@ -4,15 +4,22 @@ The needs of calls are part of the name of their queue's folder, such as ``gpu-1
 part is called a profile; thanks to it, workers need not open files to know the needs. Equal needs
 have the same profile, however they were written: names are sorted, a dot is a ``p``, and a whole
 number has the largest of the suffixes K, M, G, T (powers of 1024) that divides it.
+
+A profile can also contain the walltime that a call may need, such as ``walltime-1800``. That is no
+resource: it is compared with the time that a worker has left, which is endless unless the worker
+has a time limit. Calls do not use it up, and do not lend it. A version of fsqueue that does not
+know walltimes takes it for a resource, and leaves such calls to other workers.
 """
 
 from __future__ import annotations
 
+import bisect
+import math
 import re
 from collections.abc import Iterable, Mapping
 from typing import Final, TypeAlias
 
-from fsqueue.common.values import plain
+from fsqueue.common.values import format_duration, plain
 from fsqueue.spool.format.names import is_safe_name
 
 Amounts: TypeAlias = Mapping[str, int]
@@ -22,7 +29,14 @@ Resources: TypeAlias = Mapping[str, float | str]
 """Amounts by resource, as users write them: 1, 0.5 or "64G"."""
 
 NONE: Final[Amounts] = {}
+WALLTIME: Final = "walltime"
+"""Among the needs of a call: the time that it may need, in milliseconds."""
 _UNIT = 1000
+# Few steps, so that a queue has few folders: from a minute to a week, in seconds.
+_STEPS: Final = (
+    *(60, 120, 300, 600, 900, 1800),
+    *(3600 * hours for hours in (1, 2, 4, 8, 12, 24, 48, 96, 168)),
+)
 _SUFFIXES = {"T": 1 << 40, "G": 1 << 30, "M": 1 << 20, "K": 1 << 10, "": 1}
 _NAME = re.compile(r"[a-z][a-z0-9]*", re.ASCII)
 _AMOUNT = re.compile(r"(\d{1,15})(?:\.(\d{1,3}))?([KMGT]?)", re.ASCII)
@@ -51,6 +65,20 @@ def amounts(given: Resources | str | Iterable[str]) -> Amounts:
             raise ValueError(f"{name} is given twice")
         found[name] = _thousandths(name, amount)
     return {name: found[name] for name in sorted(found) if found[name]}
+
+
+def given_amounts(given: Resources | str | Iterable[str]) -> Amounts:
+    """Parse the resources of a task or worker; like `amounts`, but ``walltime`` is no resource.
+
+    Raises:
+        ValueError: a name or an amount is invalid.
+    """
+    found = amounts(given)
+    if WALLTIME in found:
+        raise ValueError(
+            "walltime is not a resource: give tasks the option `walltime`, and workers a time limit"
+        )
+    return found
 
 
 def _text(amount: object) -> str:
@@ -95,9 +123,38 @@ def needs_of(profile: str) -> Amounts | None:
         return None
 
 
+def profile_with_walltime(profile: str, seconds: float) -> str:
+    """A profile for calls that may also need this time, which is rounded up to the next step.
+
+    Raises:
+        ValueError: the profile is too long for a name.
+    """
+    index = bisect.bisect_left(_STEPS, seconds)
+    week = _STEPS[-1]
+    rounded = _STEPS[index] if index < len(_STEPS) else math.ceil(seconds / week) * week
+    return profile_of({**(needs_of(profile) or NONE), WALLTIME: rounded * _UNIT})
+
+
+def walltime_of(needed: Amounts) -> float:
+    """The seconds that a call may need; 0 if that is not known."""
+    return needed.get(WALLTIME, 0) / _UNIT
+
+
+def without_walltime(needed: Amounts) -> Amounts:
+    """The resources that a call needs."""
+    if WALLTIME not in needed:
+        return needed
+    return {name: amount for name, amount in needed.items() if name != WALLTIME}
+
+
 def in_words(held: Amounts) -> str:
-    """Amounts as text, such as ``gpu=1 mem=64G``."""
-    return " ".join(f"{name}={_shown(amount, '.')}" for name, amount in sorted(held.items()))
+    """Amounts as text, such as ``gpu=1 mem=64G walltime=30m``."""
+    return " ".join(
+        f"{name}={format_duration(walltime_of(held))}"
+        if name == WALLTIME
+        else f"{name}={_shown(amount, '.')}"
+        for name, amount in sorted(held.items())
+    )
 
 
 def _shown(amount: int, point: str) -> str:
@@ -109,10 +166,15 @@ def _shown(amount: int, point: str) -> str:
 
 
 def covers(held: Amounts, needed: Amounts) -> bool:
-    """Whether `held` has enough of each needed resource."""
-    return all(held.get(name, 0) >= amount for name, amount in needed.items())
+    """Whether `held` has enough of each needed resource, and of time, which is endless if unset."""
+    endless = needed.get(WALLTIME, 0)
+    return all(
+        held.get(name, endless if name == WALLTIME else 0) >= amount
+        for name, amount in needed.items()
+    )
 
 
 def times(held: Amounts, needed: Amounts) -> int | None:
-    """How many times `held` contains the needed amounts; None if nothing is needed."""
-    return min((held.get(name, 0) // amount for name, amount in needed.items()), default=None)
+    """How many times `held` contains the needed resources; None if none is needed."""
+    resources = without_walltime(needed).items()
+    return min((held.get(name, 0) // amount for name, amount in resources), default=None)

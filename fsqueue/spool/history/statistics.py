@@ -211,11 +211,9 @@ class History:
             alive: names of the living workers.
         """
         now, start = self._store.clock.now(), self._start()
-        tasks: dict[str, TaskSums] = {}
+        tasks = self._tasks()
         workers: dict[str, Work] = {}
         for minute in self._minutes.values():
-            for name, sums in minute.tasks.items():
-                tasks.setdefault(name, TaskSums()).add(sums)
             for name, work in minute.workers.items():
                 total = workers.setdefault(name, Work())
                 total.calls += work.calls
@@ -238,6 +236,17 @@ class History:
                 for name in sorted(workers)
             ),
         )
+
+    def run_times(self) -> dict[str, dict[int, int]]:
+        """The sketches of the run times in the window, by task."""
+        return {name: sums.run for name, sums in self._tasks().items()}
+
+    def _tasks(self) -> dict[str, TaskSums]:
+        tasks: dict[str, TaskSums] = {}
+        for minute in self._minutes.values():
+            for name, sums in minute.tasks.items():
+                tasks.setdefault(name, TaskSums()).add(sums)
+        return tasks
 
     def _of_worker(
         self, name: str, work: Work, start: float, now: float, alive: bool

@@ -1,0 +1,260 @@
+"""Finds pending attempts to claim, at a cost that does not grow with their number."""
+
+from __future__ import annotations
+
+import random
+import threading
+from typing import TYPE_CHECKING, Protocol
+
+from fsqueue.spool.format.names import AttemptName, Slot, split_profile
+from fsqueue.spool.format.resources import NONE, needs_of
+from fsqueue.spool.worker.backlog import FRESH_FOR, Backlog, Unclaimable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from fsqueue.spool.format.resources import Amounts
+    from fsqueue.spool.store.store import Store
+
+# A worker without resources serves few folders but the plain one, mostly none. While it is busy, it
+# looks for them after this many seconds, and while it is idle, at every eighth search.
+_RARELY = 5.0
+_IDLE_SEARCHES = 8
+# After this many empty searches, an idle worker with resources lists fewer folders.
+_FULL_SEARCHES = 8
+# After this many seconds, no other call may take the resources that a waiting call needs.
+_PATIENCE = 30.0
+
+
+class Room(Protocol):
+    """The resources of a worker, and the time that it has left."""
+
+    total: Amounts
+    """All its resources, free or in use."""
+
+    def fits(self, needed: Amounts) -> bool:
+        """Whether the worker has enough resources, free or in use, and enough time."""
+
+    def has(self, needed: Amounts) -> bool:
+        """Whether these amounts are free now."""
+
+
+class Needs:
+    """Finds the folders of calls whose needs, of resources or time, a worker can meet.
+
+    Args:
+        store: the spool.
+        room: the worker's resources.
+    """
+
+    def __init__(self, store: Store, room: Room) -> None:
+        self._store = store
+        self.room = room
+        self._mutex = threading.Lock()
+        self._found: dict[str, dict[str, Amounts]] = {}
+        self._listed = float("-inf")
+
+    def expire(self) -> None:
+        """List the folders anew next time, because something was published."""
+        self._listed = float("-inf")
+
+    def folders(self, queue: str, *, busy: bool) -> Mapping[str, Amounts]:
+        """The folders of a queue, each with the needs of its calls.
+
+        Args:
+            queue: the queue's folder name.
+            busy: the last search found a call, so the worker need not look here soon.
+        """
+        with self._mutex:
+            now = self._store.fs.monotonic()
+            rarely = busy and not self.room.total and not self._found
+            if now - self._listed > (_RARELY if rarely else FRESH_FOR):
+                self._listed = now
+                self._found = self._list()
+            return self._found.get(queue, {})
+
+    def _list(self) -> dict[str, dict[str, Amounts]]:
+        found: dict[str, dict[str, Amounts]] = {}
+        for folder in self._store.fs.names(self._store.layout.pending_folder, fresh=True):
+            queue, profile = split_profile(folder)
+            needed = needs_of(profile) if profile else None
+            if needed and self.room.fits(needed):
+                found.setdefault(queue, {})[folder] = needed
+        return found
+
+
+class QueueBacklog:
+    """The pending attempts of one queue: in its plain folder, and in those of calls with needs.
+
+    One order of service holds for all of them. Calls whose resources are not free now are the
+    exception: other calls overtake them for a while, and then leave them what they need. Calls
+    that need more time than the worker has left are left to others.
+
+    An idle worker lists one kind of folder for another, not both: so it sends the file server no
+    more requests than if there were only plain calls.
+
+    Args:
+        store: the spool.
+        queue: the queue's folder name.
+        unclaimable: attempts that the worker does not claim now.
+        needs: finds the folders of calls with needs.
+    """
+
+    def __init__(self, store: Store, queue: str, unclaimable: Unclaimable, needs: Needs) -> None:
+        self._store, self._queue, self._needs = store, queue, needs
+        self._unclaimable = unclaimable
+        self._mutex = threading.Lock()
+        self._plain = Backlog(store, queue, unclaimable)
+        self._with_needs: dict[str, tuple[Backlog, Amounts]] = {}
+        self._empty_searches = 0
+
+    def next(self) -> str | None:
+        """Path of an attempt to try; None if nothing is due whose needs can be met now."""
+        with self._mutex:
+            plain, with_needs = self._kinds()
+            origin = self._next(plain=plain, with_needs=with_needs)
+            self._empty_searches = 0 if origin else self._empty_searches + 1
+            return origin
+
+    def _kinds(self) -> tuple[bool, bool]:
+        """Whether to search the plain folder this time, and whether those of calls with needs."""
+        empty = self._empty_searches
+        if self._needs.room.total:
+            if not self._store.fs.remote or empty <= _FULL_SEARCHES:
+                return True, True
+            every = 2
+        elif empty == 0:
+            return True, True
+        else:
+            every = 2 if self._with_needs else _IDLE_SEARCHES
+        plain = empty % every != every - 1
+        return plain, not plain
+
+    def rung(self) -> None:
+        """Search everything next time, because a bell has rung."""
+        self._empty_searches = 0
+
+    def _next(self, *, plain: bool, with_needs: bool) -> str | None:
+        reserved: set[str] = set()
+        for slot, _, backlog, needed in self._heads(plain=plain, with_needs=with_needs):
+            if self._needs.room.fits(needed) and reserved.isdisjoint(needed):
+                if self._needs.room.has(needed):
+                    return backlog.next()
+                if self._waits_long(slot):
+                    reserved.update(needed)
+        return None
+
+    def _heads(self, *, plain: bool, with_needs: bool) -> list[tuple[str, str, Backlog, Amounts]]:
+        """The head of each folder's backlog, in order of service, as slot, folder and needs."""
+        members = [("", self._plain, NONE)] if plain else []
+        first = self._plain.peek() if plain else ""
+        if with_needs and not self._plain.paused:
+            self._discover()
+            members += [(folder, *each) for folder, each in self._with_needs.items()]
+        heads = [
+            (slot, folder, backlog, needed)
+            for folder, backlog, needed in members
+            if (slot := backlog.peek() if folder else first)
+        ]
+        return sorted(heads, key=lambda head: head[:2])
+
+    def _discover(self) -> None:
+        found = self._needs.folders(self._queue, busy=self._empty_searches == 0)
+        known = self._with_needs
+        self._with_needs = {
+            folder: known.get(folder) or (self._temporary(folder), needed)
+            for folder, needed in found.items()
+        }
+
+    def _temporary(self, folder: str) -> Backlog:
+        return Backlog(self._store, folder, self._unclaimable, temporary=True)
+
+    def _waits_long(self, slot: str) -> bool:
+        parsed = Slot.parse(slot)
+        return parsed is not None and self._store.clock.now() - parsed.due > _PATIENCE
+
+    def missed(self) -> None:
+        """Record that another worker claimed what `next` returned."""
+        for backlog in (self._plain, *(each for each, _ in list(self._with_needs.values()))):
+            backlog.missed()
+
+    @property
+    def next_due(self) -> float:
+        """When the next delayed attempt is due, by this host's steady clock."""
+        times = [self._plain.next_due]
+        if not self._plain.paused:
+            # Calls whose resources are in use are tried when these become free.
+            with_needs = list(self._with_needs.values())
+            times += [each.next_due for each, needed in with_needs if self._needs.room.has(needed)]
+        return min(times)
+
+
+class Backlogs:
+    """The pending attempts of several queues: one queue after another, or by weight.
+
+    Args:
+        store: the spool.
+        weights: how often each queue comes first, relative to the others. Their order is the
+            order of service if not `weighted`.
+        room: the worker's resources.
+        weighted: draw the order of the queues anew for each attempt.
+    """
+
+    def __init__(
+        self, store: Store, weights: Mapping[str, float], room: Room, *, weighted: bool
+    ) -> None:
+        self._needs = needs = Needs(store, room)
+        self._unclaimable = unclaimable = Unclaimable()
+        self._backlogs = {
+            queue: QueueBacklog(store, queue, unclaimable, needs) for queue in weights
+        }
+        self._weights = weights
+        self._weighted = weighted
+
+    @property
+    def queues(self) -> tuple[str, ...]:
+        """Folder names of the queues."""
+        return tuple(self._backlogs)
+
+    def __iter__(self) -> Iterator[str]:
+        """Paths of attempts to try, until nothing is due.
+
+        Asking for the next path means that the claim of the last one failed.
+        """
+        for queue in self._order():
+            backlog = self._backlogs[queue]
+            while (origin := backlog.next()) is not None:
+                yield origin
+                backlog.missed()
+
+    def _order(self) -> Iterable[str]:
+        if not self._weighted:
+            return self._backlogs
+        # With exponential keys, the chance of each queue to come first is in proportion to its
+        # weight (Efraimidis and Spirakis, 2006).
+        keys = {queue: random.expovariate(weight) for queue, weight in self._weights.items()}
+        return sorted(keys, key=keys.__getitem__)
+
+    @property
+    def next_due(self) -> float:
+        """When the next delayed attempt is due, by this host's steady clock."""
+        return min(backlog.next_due for backlog in self._backlogs.values())
+
+    def bell_rang(self, *, needs: bool) -> None:
+        """Search everything at the next attempt, because a bell has rung.
+
+        Args:
+            needs: it was a bell of calls with needs, whose folders may be new.
+        """
+        if needs:
+            self._needs.expire()
+        for backlog in self._backlogs.values():
+            backlog.rung()
+
+    def defer(self, origin: str) -> None:
+        """Try an attempt after all others of its queue, because it cannot be claimed."""
+        self._unclaimable.last.add(origin)
+
+    def skip(self, name: AttemptName) -> None:
+        """Ignore an attempt from now on, because only another version of fsqueue can read it."""
+        self._unclaimable.unreadable.add(str(name))
