@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 
 import pytest
-from fsqueue.runner.attempt.resource_pool import ResourcePool
 from msgspec import structs
 from spool_pair import QUEUE, opened_pair
 from support import execute_claim, publish_call
@@ -18,6 +17,7 @@ from fsqueue.codec import encode
 from fsqueue.runner.attempt.answers import Ending
 from fsqueue.runner.attempt.context import Body, WorkerContext
 from fsqueue.runner.output.reporting import Flusher
+from fsqueue.runner.shared.resource_pool import ResourcePool
 from fsqueue.spool.features.deduplication import Key
 from fsqueue.spool.format.names import AttemptName, Slot
 from fsqueue.spool.format.resources import NONE

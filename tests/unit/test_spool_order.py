@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 
 import pytest
-from fsqueue.runner.attempt.resource_pool import ResourcePool
 from spool_pair import QUEUE, Pair, opened_pair
 
+from fsqueue.runner.shared.resource_pool import ResourcePool
 from fsqueue.spool.format.names import AttemptName, Slot
 from fsqueue.spool.format.resources import NONE
 from fsqueue.spool.worker.backlog import Backlog
