@@ -37,11 +37,6 @@ from typing import NamedTuple
 
 from configuration_reference import table, table_of_options
 
-from fsqueue.spool.format.states import TRANSITIONS
-from fsqueue.spool.store.endings import Endings
-from fsqueue.spool.store.store import Store
-from fsqueue.spool.store.waiting import Waiting
-
 HERE = Path(__file__).resolve().parent.parent
 PAGES = [HERE / "README.md", *sorted((HERE / "docs").rglob("*.md"))]
 COMMAND_LIMIT = 30
@@ -290,17 +285,6 @@ def test_the_table_of_options_is_that_of_the_code() -> None:
     page = HERE / "docs" / "tasks.md"
     wanted = table_of_options()
     assert wanted in page.read_text("utf-8"), f"{page} lacks this table:\n{wanted}"
-
-
-def test_the_table_of_moves_is_that_of_the_code() -> None:
-    text = (HERE / "docs" / "concepts.md").read_text("utf-8")
-    for move, states in TRANSITIONS.items():
-        starts, ends = ({str(state) for state in side} for side in states)
-        row = re.search(rf"^\| {move} \| ?([\w, ]*)\| ?([\w, ]*)\|", text, re.MULTILINE)
-        assert row, move
-        parts = (Store, Endings, Waiting)
-        assert any(hasattr(part, move) for part in parts), "each move is a method of the store"
-        assert [set(re.findall(r"\w+", cell)) for cell in row.groups()] == [starts, ends], move
 
 
 def test_the_drawings_of_the_layers_are_those_of_the_linter() -> None:

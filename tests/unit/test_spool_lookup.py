@@ -8,7 +8,7 @@ from support import publish_call
 from fsqueue.errors import UnknownInvocationError
 from fsqueue.spool.caller.client import Client
 from fsqueue.spool.format.records import Outcome
-from fsqueue.spool.format.states import TRANSITIONS, Move, State
+from fsqueue.spool.format.states import State
 from fsqueue.spool.store.lookup import find_pending, find_pending_by_listing, is_running, state_of
 from fsqueue.spool.store.opening import open_store
 from fsqueue.spool.worker.registration import Worker
@@ -88,13 +88,6 @@ def test_one_id_is_not_taken_for_the_beginning_of_another(store, receipt):
     assert find_pending_by_listing(store, receipt.invocation_id) is None
     with pytest.raises(UnknownInvocationError):
         state_of(store, receipt.invocation_id)
-
-
-def test_every_move_has_its_states():
-    assert set(TRANSITIONS) == set(Move)
-    ends = {state for _, after in TRANSITIONS.values() for state in after}
-    assert ends == set(State)
-    assert not any(state.finished for before, _ in TRANSITIONS.values() for state in before)
 
 
 def stale_looks(trace):
