@@ -78,7 +78,7 @@ class Task(Generic[P, R]):
         self._session = session
         self.settings = settings_of(self.name, options, session.conf.task_offers)
         self._check_keys(self.settings)
-        self._publisher = Publisher(self.name, session, self.settings)
+        self._publisher = Publisher(self.name, session, self.settings, self.bound)
         self.triggers = triggers
         self._on_end: OnEnd = lambda *_: None
         functools.update_wrapper(self, func)
@@ -197,16 +197,13 @@ class Task(Generic[P, R]):
         def publish() -> Invocation[R]:
             if self.settings.reuses_calls:
                 return self._group_publisher().publish([call], [packed], {}, keep=keep)[0]
-            lanes = self._lanes_of(call, {})
+            lanes = self._publisher.lanes(call)
             return self._publisher.publish([packed], keep=keep, lanes=lanes)[0]
 
         return publish
 
     def _group_publisher(self) -> GroupPublisher:
-        return GroupPublisher(self.name, self._publisher, self.bound)
-
-    def _lanes_of(self, call: Arguments, common: Mapping[str, Any]) -> tuple[str, ...]:
-        return self._publisher.lanes(lambda: self.bound(*call.sharing(common)))
+        return GroupPublisher(self.name, self._publisher)
 
     def fire(self, key: IdempotencyKey, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
         """Publish one call for a trigger, unless its key was used before. True if it is new.
@@ -216,7 +213,7 @@ class Task(Generic[P, R]):
         """
         call = self.bind(args, kwargs)
         packed = self._publisher.encode(*call)
-        return self._publisher.fire(key, packed, self._lanes_of(call, {}))
+        return self._publisher.fire(key, packed, self._publisher.lanes(call))
 
     @contextlib.contextmanager
     def inline(
@@ -294,7 +291,7 @@ class Task(Generic[P, R]):
         settings = self.settings
         apart = settings.parallel_batch_size == 1 or settings.by_arguments or settings.reuses_calls
         packed = [
-            self._publisher.encode(*call, apart=apart, item=f"item {index}: ")
+            self._publisher.encode(*call, common=common, apart=apart, item=f"item {index}: ")
             for index, call in enumerate(calls)
         ]
         publish = self._group_publisher().publish

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 from fsqueue.invocation import naming_item
 
 if TYPE_CHECKING:
-    import inspect
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from fsqueue.calls.arguments import Arguments
     from fsqueue.calls.publishing import Packed, Publisher
@@ -29,16 +28,10 @@ class GroupPublisher:
     Args:
         task: the task's name.
         publisher: publishes one file.
-        bound: gives a call's arguments by the names of the function's parameters.
     """
 
-    def __init__(
-        self,
-        task: str,
-        publisher: Publisher,
-        bound: Callable[[tuple[Any, ...], Mapping[str, Any]], inspect.BoundArguments],
-    ) -> None:
-        self._task, self._publisher, self._bound = task, publisher, bound
+    def __init__(self, task: str, publisher: Publisher) -> None:
+        self._task, self._publisher = task, publisher
 
     def publish(
         self,
@@ -75,7 +68,7 @@ class GroupPublisher:
         keys = []
         for index, call in enumerate(calls):
             with naming_item(index, len(calls)):
-                keys.append(publisher.reuse_keys(self._bound(*call.sharing(common))))
+                keys.append(publisher.reuse_keys(call.sharing(common)))
         lanes = self._lanes(calls, common)
         check_group(self._task, publisher.settings, keys)
         shared = publisher.share(common)
@@ -133,11 +126,8 @@ class GroupPublisher:
         found = []
         for index, call in enumerate(calls):
             with naming_item(index, len(calls)):
-                found.append(self._lanes_of(call, common))
+                found.append(self._publisher.lanes(call, common))
         return found
-
-    def _lanes_of(self, call: Arguments, common: Mapping[str, Any]) -> tuple[str, ...]:
-        return self._publisher.lanes(lambda: self._bound(*call.sharing(common)))
 
 
 def _batches(calls: Sequence[Packed], size: int) -> Iterator[Sequence[Packed]]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypedDict
 import msgspec
 from msgspec import Meta
 
+from fsqueue.calls.labels import check_label
 from fsqueue.common.fields import describe
 from fsqueue.common.values import LONGEST, parse_duration
 from fsqueue.config import Count, Serializer, duration
@@ -94,6 +95,9 @@ class CallSettings(msgspec.Struct, frozen=True, kw_only=True):
         Count | Literal["auto"], _doc("number of calls of a fan-out that share a file and a slot")
     ] = 1
     capture_output: Annotated[bool, _doc("keep what the body prints and logs")] = False
+    label: Annotated[
+        str, _doc('text that names a call, made from its arguments, such as "seed={seed}"')
+    ] = ""
     resources: Annotated[
         str | None, _doc("what a worker must have free to run a call, such as gpu=1 mem=64G")
     ] = None
@@ -186,6 +190,7 @@ class TaskOptions(TypedDict, total=False):
     eta: datetime | str | None
     parallel_batch_size: int | Literal["auto"]
     capture_output: bool
+    label: str
     resources: Resources | str | None
     serializer: Serializer | None
     key_arguments: str | Iterable[str]
@@ -265,6 +270,8 @@ def _converted(name: str, value: Any, *, strict: bool = True) -> Any:
     result = known[name].convert(name, value, strict=strict, words=not strict)
     if isinstance(result, datetime):
         _check_moment(known[name], name, result)
+    if name == "label":
+        check_label(result)
     if name == "queue" and not is_safe_name(result):
         raise ValueError(f"queue = {value!r}, expected up to 64 letters, digits, '-' and '_'")
     return result

@@ -5,10 +5,12 @@ from __future__ import annotations
 import sys
 from functools import partial
 from itertools import repeat
-from typing import TYPE_CHECKING, Any, NamedTuple
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from fsqueue.calls.arguments import argument_at
 from fsqueue.calls.batching import BatchSizer
+from fsqueue.calls.labels import label_of, label_of_batch
 from fsqueue.calls.results_as_arguments import marked_if_invocation
 from fsqueue.invocation import Invocation
 from fsqueue.references import collecting, replaced
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     import inspect
     from collections.abc import Callable, Mapping, Sequence
 
+    from fsqueue.calls.arguments import Arguments
     from fsqueue.calls.deduplication import ReuseKeys
     from fsqueue.calls.options import CallSettings
     from fsqueue.config import Serializer
@@ -34,12 +37,18 @@ _PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 _LARGE = 1 << 15
 
 
+NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+Bound: TypeAlias = "Callable[[tuple[Any, ...], Mapping[str, Any]], inspect.BoundArguments]"
+
+
 class Packed(NamedTuple):
     """The serialized arguments of one call."""
 
     payload: Payload
     parents: tuple[PendingResult, ...] = ()
     """The invocations among the arguments."""
+    label: str = ""
 
 
 class Shared(NamedTuple):
@@ -61,6 +70,7 @@ class Publisher:
         task: the task's name.
         session: the connection to the spool.
         settings: the options of the calls.
+        bound: gives a call's arguments by the names of the function's parameters.
         sizer: chooses batch sizes, and learns from the durations of calls.
 
     Attributes:
@@ -69,11 +79,16 @@ class Publisher:
     """
 
     def __init__(
-        self, task: str, session: Session, settings: CallSettings, sizer: BatchSizer | None = None
+        self,
+        task: str,
+        session: Session,
+        settings: CallSettings,
+        bound: Bound,
+        sizer: BatchSizer | None = None,
     ) -> None:
         conf = session.conf
         self._task, self._session, self.settings = task, session, settings
-        self._sizer = sizer or BatchSizer()
+        self._bound, self._sizer = bound, sizer or BatchSizer()
         self.codec = settings.serializer or conf.serializer
         self._max_attempts = settings.max_attempts or conf.max_attempts
         self._queue = self._folder() if settings.walltime != "auto" else ""
@@ -82,7 +97,7 @@ class Publisher:
 
     def with_settings(self, settings: CallSettings) -> Publisher:
         """Publishes calls of the same task with other options."""
-        return Publisher(self._task, self._session, settings, self._sizer)
+        return Publisher(self._task, self._session, settings, self._bound, self._sizer)
 
     # -- arguments ------------------------------------------------------------------------
 
@@ -91,14 +106,16 @@ class Publisher:
         args: tuple[Any, ...],
         kwargs: Mapping[str, Any],
         *,
+        common: Mapping[str, Any] = NOTHING,
         apart: bool = True,
         item: str = "",
     ) -> Packed:
-        """Serialize the arguments of a call.
+        """Serialize the arguments of a call, and make its label.
 
         Args:
             args: the positional arguments.
             kwargs: the arguments by name.
+            common: those by name that it shares with other calls, for the label.
             apart: do not copy large parts, because the call does not share its file.
             item: names the call of a fan-out in the error.
 
@@ -107,14 +124,16 @@ class Publisher:
         """
         from fsqueue.codec import uncopied
 
-        what, codec = f"{item}the arguments of {self._task}", self.codec
+        what, codec, label = f"{item}the arguments of {self._task}", self.codec, ""
+        if self.settings.label:
+            label = label_of(self.settings.label, partial(self._bound, args, {**common, **kwargs}))
         buffers: list[memoryview] | None = None
         if apart:
             args = tuple(map(uncopied, args, repeat(codec)))
             kwargs = {name: uncopied(value, codec) for name, value in kwargs.items()}
             buffers = []
         data, parents = _encode((args, kwargs), what, buffers, codec, argument_at)
-        return Packed(Payload(data, buffers or ()), parents)
+        return Packed(Payload(data, buffers or ()), parents, label)
 
     def as_sent(self, value: Any, what: str = "arguments") -> Any:
         """What the other side gets with the serializer "json"; with others, the value itself."""
@@ -148,11 +167,12 @@ class Publisher:
 
     # -- keys -----------------------------------------------------------------------------
 
-    def lanes(self, bound: Callable[[], inspect.BoundArguments]) -> tuple[str, ...]:
+    def lanes(self, call: Arguments, common: Mapping[str, Any] = NOTHING) -> tuple[str, ...]:
         """The concurrency limits of a call, as names in the spool.
 
         Args:
-            bound: gives its arguments; called only if they matter.
+            call: its own arguments.
+            common: those that it shares with other calls.
 
         Raises:
             SerializationError: an argument can neither be taken apart nor pickled.
@@ -164,11 +184,12 @@ class Publisher:
 
         arguments = None
         if settings.by_arguments:
-            arguments = arguments_of(bound(), settings.key_arguments if kind == "keys" else ())
+            bound = self._bound(*call.sharing(common))
+            arguments = arguments_of(bound, settings.key_arguments if kind == "keys" else ())
         digest = digest_of([self._session.app_id, self._task, kind, arguments])
         return (f"{digest}-{settings.running_limit}",)
 
-    def reuse_keys(self, bound: inspect.BoundArguments) -> ReuseKeys:
+    def reuse_keys(self, call: Arguments) -> ReuseKeys:
         """The keys by which a call can reuse another one, for settings that reuse calls.
 
         Raises:
@@ -177,7 +198,7 @@ class Publisher:
         from fsqueue.calls.deduplication import reuse_keys
 
         scope = self._session.app_id, self._task, self.codec
-        return reuse_keys(scope, self.settings, bound, self._session.conf.result_ttl)
+        return reuse_keys(scope, self.settings, self._bound(*call), self._session.conf.result_ttl)
 
     def cached(self, reuse: ReuseKeys) -> Invocation[Any] | None:
         """A finished call whose result can be reused; None if there is none."""
@@ -329,6 +350,7 @@ class Publisher:
             cache="" if reuse is None else reuse.cache,
             cache_ttl=reuse.cache_ttl if reuse is not None and reuse.cache else 0.0,
             caller=None if keep else ticket.caller,
+            label=label_of_batch([call.label for call in calls]) if settings.label else "",
         )
         content = [shared.data, *payload] if shared.data else payload
         return Draft(call, content, calls[0].payload.buffers, once, parent)

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 RECENT = 300.0
 """The period that `status` and `top` report on, in seconds."""
+_LONGEST_LABEL = 80
 _SMALL = 1e-3
 _SECOND, _HUNDRED = 1.0, 100.0
 
@@ -36,8 +37,11 @@ def tasks_table(found: Stats, most: int | None = None) -> RenderableType:
     tasks = found.tasks
     if most is not None:
         tasks = tuple(sorted(tasks, key=lambda task: -task.calls)[:most])
-    heads = ("TASK", "CALLS", "FAILED", "RETRIED", "LOST", "WAIT 50/95/99%", "RUN 50/95/99%")
-    rows = [
+    heads: tuple[str, ...] = (
+        *("TASK", "CALLS", "FAILED", "RETRIED", "LOST"),
+        *("WAIT 50/95/99%", "RUN 50/95/99%"),
+    )
+    rows: list[tuple[object, ...]] = [
         (
             task.task or "?",
             task.calls,
@@ -49,6 +53,10 @@ def tasks_table(found: Stats, most: int | None = None) -> RenderableType:
         )
         for task in tasks
     ]
+    if any(task.failed_label for task in tasks):
+        heads = (*heads, "LATEST FAILURE")
+        labels = [task.failed_label[:_LONGEST_LABEL] for task in tasks]
+        rows = [(*row, label) for row, label in zip(rows, labels, strict=True)]
     return table(heads, rows) if rows else "no calls have ended"
 
 

@@ -18,7 +18,7 @@ from fsqueue.common.printable import CONTINUED, indented, printable
 
 LogFormat = Literal["text", "json"]
 CALLS: Final = "fsqueue.calls"
-_TAGS: Final = ("invocation", "attempt", "task", "worker")
+_TAGS: Final = ("invocation", "attempt", "task", "worker", "label")
 
 
 def tags(
@@ -32,7 +32,7 @@ def tags(
         task: ``module.func``.
         worker: the worker's name.
     """
-    found = zip(_TAGS, (invocation, attempt, task, worker), strict=True)
+    found = zip(_TAGS, (invocation, attempt, task, worker), strict=False)
     return {name: value for name, value in found if value}
 
 
@@ -120,7 +120,7 @@ class JsonFormatter(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
         }
-        document |= {name: vars(record)[name] for name in _TAGS if name in vars(record)}
+        document |= {name: vars(record)[name] for name in _TAGS if vars(record).get(name)}
         if record.exc_info:
             document["exception"] = self.formatException(record.exc_info)
         return json.dumps(document, default=str)

@@ -19,6 +19,7 @@ def test_mypy_agrees(name, tmp_path):
         [sys.executable, "-m", *MYPY, "--strict", "--warn-unused-ignores", HERE / name],
         cwd=tmp_path,
         capture_output=True,
+        label="x={x}",
         text=True,
         timeout=55,
         check=False,

@@ -89,12 +89,14 @@ def command(
 
 
 def _row(each: CallInfo) -> tuple[object, ...]:
+    from fsqueue.spool.format.records import titled
+
     batch = f" (batch of {each.members})" if each.members else ""
     return (
         each.id,
         f"{each.state} (after {each.waits_for})" if each.waits_for else each.state,
         duration(each.age),
-        f"{each.task or '?'}{batch}",
+        f"{titled(each.task or '?', each.label)}{batch}",
         queue_in_words(each.queue) or "?",
         each.attempt,
         each.worker,

@@ -78,11 +78,12 @@ def command(
 
 
 def _facts(store: Store, found: CallDetails) -> dict[str, Any]:
+    from fsqueue.spool.format.records import shown
+
     call, outcome = found.call, found.outcome
     facts: dict[str, Any] = {
         "state": str(found.state),
-        "task": call.task if call else outcome.task if outcome else "",
-        "queue": queue_in_words(call.queue if call else outcome.queue if outcome else ""),
+        **shown(call or outcome),
         "created": call.created if call else outcome.created if outcome else 0.0,
         "attempt": found.name.attempt if found.name else outcome.attempt if outcome else 0,
         "retries": found.name.retries if found.name else outcome.retries if outcome else 0,
@@ -90,6 +91,7 @@ def _facts(store: Store, found: CallDetails) -> dict[str, Any]:
         "worker": _worker_of(store, found),
         "waits": _limit_of(store, found),
     }
+    facts["queue"] = queue_in_words(facts.get("queue", ""))
     if call is not None:
         waits_for = _waits_for(store, found)
         facts |= {

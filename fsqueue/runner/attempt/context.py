@@ -13,6 +13,7 @@ from fsqueue.runner.event_loop.cleanup import CLEANUP
 from fsqueue.runner.shared.live import LiveCalls
 from fsqueue.runner.shared.resource_pool import NO_RESOURCES
 from fsqueue.spool.format.names import split_profile
+from fsqueue.spool.format.records import shown
 from fsqueue.spool.worker.gone_callers import Callers
 
 if TYPE_CHECKING:
@@ -152,7 +153,7 @@ class Execution:
     @property
     def tags(self) -> dict[str, Any]:
         """Extra fields of log records about it."""
-        return {**self.claim.tags, "task": self.call.task}
+        return {**self.claim.tags, **shown(self.call)}
 
     def settle(self) -> bool:
         """Claim the right to settle the call; True only for the first caller."""

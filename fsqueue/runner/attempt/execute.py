@@ -21,6 +21,7 @@ from fsqueue.runner.attempt.publication import Publication
 from fsqueue.runner.attempt.time_limits import time_limit
 from fsqueue.runner.output.capture import capturing_if
 from fsqueue.runner.processes.body_processes import BodyProcesses
+from fsqueue.spool.format.records import titled
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -67,7 +68,8 @@ def execute(
             with contextlib.suppress(EnvelopeError):  # `answer` meets it again, and reports it
                 retry_io(context, context.store.blobs.fetch, call.blob)
         if calls.isEnabledFor(logging.INFO):
-            calls.info("%s has started: %s", claim.name, call.task, extra=execution.tags)
+            title = titled(claim.text, call.label)
+            calls.info("%s has started: %s", title, call.task, extra=execution.tags)
         result = _run(execution, payload, settle, killable)
     except BaseException:
         limits.leave(execution)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fsqueue.errors import EnvelopeError, SpoolVersionError
+from fsqueue.spool.format.records import shown
 from fsqueue.spool.format.states import State
 from fsqueue.spool.history.journal import Entry, waited
 
@@ -40,22 +41,22 @@ def ended(execution: Execution, result: Answer, when: float) -> Entry:
         failure=result.failure.type if result.failure else "",
         members=call.members,
         failed=0 if again else failed,
+        label=call.label if failed or again else "",
     )
 
 
 def lost(store: Store, claim: Claim) -> Entry:
     """The entry of an attempt whose slot died; the task's name is read from the call's file."""
-    task = queue = ""
+    found: dict[str, Any] = {"task": "", "queue": ""}
     with contextlib.suppress(OSError, EnvelopeError, SpoolVersionError):
         call, _ = store.calls.read_claimed(claim)
-        task, queue = call.task, call.queue
+        found = shown(call)
     return Entry(
         id=claim.name.invocation_id,
-        task=task,
-        queue=queue,
         attempt=claim.name.attempt,
         state="lost",
         started=0.0,
         wait=0.0,
         run=0.0,
+        **found,
     )

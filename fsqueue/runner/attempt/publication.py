@@ -14,7 +14,7 @@ from fsqueue.runner.attempt.answers import Answer
 from fsqueue.runner.attempt.context import Execution
 from fsqueue.runner.attempt.time_limits import timeout_error
 from fsqueue.spool.disk.capacity import check_size
-from fsqueue.spool.format.records import Outcome
+from fsqueue.spool.format.records import Outcome, shown, titled
 from fsqueue.spool.format.schedule import later
 from fsqueue.spool.format.states import State
 
@@ -130,8 +130,8 @@ def finish(execution: Execution, result: Answer) -> None:
     now = store.clock.now()
     entry = journal_entries.ended(execution, result, now)
     if result.retry_after is not None and not call.members:
-        text = "%s is retried in %.3g s: %s"
-        log.info(text, claim.name, result.retry_after, result.failure, extra=execution.tags)
+        text, title = "%s is retried in %.3g s: %s", titled(claim.text, call.label)
+        log.info(text, title, result.retry_after, result.failure, extra=execution.tags)
         store.retry(claim, call, later(now, result.retry_after))
         execution.context.record_attempt(entry)
         return
@@ -147,12 +147,11 @@ def finish(execution: Execution, result: Answer) -> None:
         codec=call.codec,
         failure=result.failure,
         members=result.members,
-        task=call.task,
-        queue=call.queue,
         created=call.created,
         retries=claim.name.retries,
         python=PYTHON if result.source is None else result.source.python,
         caller=_receiver_of(execution),
+        **shown(call),
         **_offered(call, result),
     )
     store.endings.complete(claim, outcome, result.payload, result.buffers)
@@ -160,8 +159,8 @@ def finish(execution: Execution, result: Answer) -> None:
     if calls.isEnabledFor(logging.INFO):
         took = outcome.ended - outcome.started
         why = f": {result.failure.type}: {result.failure.message}" if result.failure else ""
-        text = "%s has %s after %.3g s%s"
-        calls.info(text, claim.name, result.state, took, why, extra=execution.tags)
+        text, title = "%s has %s after %.3g s%s", titled(claim.text, call.label)
+        calls.info(text, title, result.state, took, why, extra=execution.tags)
 
 
 def _offered(call: Call, result: Answer) -> dict[str, Any]:

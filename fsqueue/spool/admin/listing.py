@@ -16,7 +16,7 @@ from fsqueue.spool.admin.snapshot import claimed_for, queue_names
 from fsqueue.spool.files import whereabouts
 from fsqueue.spool.files.headers import beginning_of, outcome_of
 from fsqueue.spool.format.names import AttemptName, Slot, in_order, split_profile
-from fsqueue.spool.format.records import Call, Failure, Outcome, Payload
+from fsqueue.spool.format.records import Call, Failure, Outcome, Payload, shown
 from fsqueue.spool.format.states import State
 from fsqueue.spool.store.lookup import state_of
 
@@ -34,6 +34,7 @@ class CallInfo(msgspec.Struct, frozen=True, kw_only=True):
     task: str = ""
     """Empty if no header names it, for example if the call was cancelled before it ran."""
     queue: str = ""
+    label: str = ""
     attempt: int
     retries: int = 0
     worker: str = ""
@@ -187,8 +188,7 @@ def _of_call(
     return CallInfo(
         id=name.invocation_id,
         state=state,
-        task=call.task if call else "",
-        queue=queue or (call.queue if call else ""),
+        **{**shown(call), **({"queue": queue} if queue else {})},
         attempt=name.attempt,
         retries=name.retries,
         worker=worker,
@@ -201,8 +201,7 @@ def _of_outcome(store: Store, outcome: Outcome, call: Call | None = None) -> Cal
     return CallInfo(
         id=outcome.id,
         state=outcome.state,
-        task=outcome.task or (call.task if call else ""),
-        queue=outcome.queue or (call.queue if call else ""),
+        **shown(outcome if outcome.task or call is None else call),
         attempt=outcome.attempt,
         retries=outcome.retries,
         worker=outcome.worker,

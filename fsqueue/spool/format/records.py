@@ -7,7 +7,7 @@ file server's clock.
 from __future__ import annotations
 
 from itertools import accumulate
-from typing import TYPE_CHECKING, Annotated, Final, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
 
 import msgspec
 
@@ -64,6 +64,8 @@ class RetryPolicy(msgspec.Struct, frozen=True, omit_defaults=True):
     """A random fraction of the delay, at most this one, is added to it."""
 
 
+LONGEST_LABEL: Final = 80
+
 DEFAULT_RETRY: Final = RetryPolicy()
 
 
@@ -119,6 +121,8 @@ class Call(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fal
     """The greatest age of a cached result that may replace its own, in seconds."""
     caller: Process | None = None
     """The only process that can receive the outcome; None with `keep`, or from an older version."""
+    label: str = ""
+    """Names the call for people; empty without the task option."""
 
 
 class Failure(msgspec.Struct, frozen=True):
@@ -166,6 +170,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=
     """Seconds for which it stays in ``cache/``."""
     caller: Process | None = None
     """The only process that can receive this; None if others may, or if that is not known."""
+    label: str = ""
+    """The call's label, for display."""
 
     def starts(self) -> list[int]:
         """Offsets of the members' payloads, in bytes."""
@@ -193,6 +199,19 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=
         mine = self.members[member]
         start = (starts or self.starts())[member]
         return mine.state, mine.failure, Payload(payload.data[start : start + mine.size])
+
+
+_SHOWN: Final = ("task", "queue", "label")
+
+
+def shown(header: Call | Outcome | None) -> dict[str, Any]:
+    """The fields of a header that tell people which call it is. Displays take them from here."""
+    return {} if header is None else {name: getattr(header, name) for name in _SHOWN}
+
+
+def titled(name: str, label: str) -> str:
+    """The name of a call or of its task, with the call's label."""
+    return f"{name} ({label[:LONGEST_LABEL]})" if label else name
 
 
 class Ended(msgspec.Struct, frozen=True, kw_only=True):

@@ -77,6 +77,8 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
     """The number of calls in it, if it was a batch."""
     failed: int = 0
     """The number of failed calls among these."""
+    label: str = ""
+    """The call's label, if the attempt failed."""
 
 
 class TaskSums(msgspec.Struct, omit_defaults=True):
@@ -94,9 +96,12 @@ class TaskSums(msgspec.Struct, omit_defaults=True):
     """Sum of the run times."""
     waited: _Time = 0.0
     """Sum of the waiting times."""
+    failed_label: str = ""
+    """The label of a call that failed, the latest that the worker has seen."""
 
     def count(self, entry: Entry) -> None:
         """Count an attempt."""
+        self.failed_label = entry.label or self.failed_label
         if entry.state == "lost":
             self.lost += 1
             return
@@ -114,6 +119,7 @@ class TaskSums(msgspec.Struct, omit_defaults=True):
 
     def add(self, other: TaskSums) -> None:
         """Add the sums of another period or worker."""
+        self.failed_label = other.failed_label or self.failed_label
         self.calls += other.calls
         self.failed += other.failed
         self.retried += other.retried

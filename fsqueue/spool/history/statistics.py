@@ -58,6 +58,8 @@ class TaskStats(msgspec.Struct, frozen=True, kw_only=True):
     retried: int
     lost: int
     """Attempts whose slot died."""
+    failed_label: str
+    """The label of one of the latest attempts that failed; empty if it had none."""
     wait: Durations
     """From when a call was due to the start of the attempt."""
     run: Durations
@@ -286,6 +288,7 @@ def _of_task(name: str, sums: TaskSums) -> TaskStats:
         failure_rate=sums.failed / sums.calls if sums.calls else None,
         retried=sums.retried,
         lost=sums.lost,
+        failed_label=sums.failed_label,
         wait=Durations.of(sums.wait),
         run=Durations.of(sums.run),
     )

@@ -1,0 +1,57 @@
+"""Labels: short texts by which people recognise calls, such as ``seed=3 lr=0.1``."""
+
+from __future__ import annotations
+
+import string
+from typing import TYPE_CHECKING, Any
+
+from fsqueue.spool.format.records import LONGEST_LABEL
+
+if TYPE_CHECKING:
+    import inspect
+    from collections.abc import Callable, Sequence
+
+
+def check_label(template: Any) -> None:
+    """Check that a template can be formatted with some arguments.
+
+    Raises:
+        ValueError: it cannot: its braces are not balanced, for example.
+    """
+    if isinstance(template, str):
+        try:
+            list(string.Formatter().parse(template))
+        except ValueError as error:
+            raise ValueError(
+                f"label = {template!r}: {error}. Write parameters as '{{name}}', and a brace "
+                "itself as '{{' or '}}'"
+            ) from None
+
+
+def label_of(template: str, bound: Callable[[], inspect.BoundArguments]) -> str:
+    """The label of a call; empty if its arguments do not fit the template.
+
+    Args:
+        template: a text with the names of parameters in braces, as for `str.format`.
+        bound: gives the call's arguments.
+    """
+    try:
+        arguments = bound()
+        arguments.apply_defaults()
+        named = dict(arguments.arguments)
+        for name, parameter in arguments.signature.parameters.items():
+            if parameter.kind is parameter.VAR_KEYWORD:
+                named = {**named[name], **named}
+        text = template.format_map(named)
+        return text.encode("utf-8", "backslashreplace").decode()[:LONGEST_LABEL]
+    except Exception:  # noqa: BLE001 - the arguments' own code may raise anything; the call goes on
+        return ""
+
+
+def label_of_batch(labels: Sequence[str]) -> str:
+    """The label of a file with several calls: that of the first, and how many others differ."""
+    first = labels[0]
+    if not any(labels) or all(label == first for label in labels):
+        return first
+    more = f" (+{len(labels) - 1})"
+    return first[: LONGEST_LABEL - len(more)] + more
