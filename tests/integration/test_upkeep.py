@@ -108,3 +108,17 @@ def test_the_death_of_a_watcher_s_host_is_noticed_by_the_lease_and_a_beat(spool)
     os.rmdir(store.layout.running("newest"))
     remove_worker_files(store, "newest")
     worker.deregister()
+
+
+def test_dead_workers_are_forgotten_once_they_are_removed(spool):
+    store = open_store(spool)
+    worker = Worker(store, queues=("default",), runner="thread", concurrency=1)
+    worker.register()
+    upkeep = Upkeep(store, worker, load_config({"heartbeat": 0.1}), Callbacks())
+    for number in range(20):
+        appear(store, f"ghost-{number}", this_process().boot)
+        upkeep.discover()
+        upkeep.reap_here()
+    assert os.listdir(store.layout.running_folder) == [worker.name]
+    assert len(upkeep._reap_again) == 0
+    worker.deregister()

@@ -266,5 +266,7 @@ class Upkeep:
                 returned += self._reap_one(worker, reason)
         if dead:
             self.discover()
+            left = self._observer.records
+            self._reap_again = {name: at for name, at in self._reap_again.items() if name in left}
         if returned:
             self._callbacks.announce_pending()

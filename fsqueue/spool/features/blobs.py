@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 # The bytes of blobs that a process keeps in memory. It always keeps the latest blob.
 _CACHE_LIMIT = 1 << 28
+# Of this many damaged blobs a process remembers what was wrong.
+_MOST_DAMAGED = 1_000
 _DIGEST = re.compile(r"[0-9a-f]{32}")
 _KIND = "blob"
 
@@ -109,6 +111,8 @@ class Blobs:
             where = self._files.layout.quarantined(name)
             message = f"{error}. The file lies in {where}; make the calls again."
             self._damaged[digest] = message
+            if len(self._damaged) > _MOST_DAMAGED:
+                del self._damaged[next(iter(self._damaged))]
             raise EnvelopeError(message) from error
 
     def _read_whole(self, path: str, digest: str) -> Payload:

@@ -13,6 +13,7 @@ import logging
 import os
 from typing import TYPE_CHECKING
 
+from fsqueue.common.recent import RecentTexts
 from fsqueue.errors import EnvelopeError, SpoolError, SpoolVersionError
 from fsqueue.spool.disk.capacity import explained
 from fsqueue.spool.disk.clock import ServerClock
@@ -60,8 +61,8 @@ class Files:
         self.key = key
         self._owner = new_token()
         self._serial = itertools.count()
-        self._left_alone: set[str] = set()
-        self._passed_over: set[str] = set()
+        self._left_alone = RecentTexts()
+        self._passed_over = RecentTexts()
 
     def sync_clock(self) -> None:
         """Read the file server's clock, in a process that has no file of its own to touch."""
@@ -119,8 +120,7 @@ class Files:
 
     def pass_over(self, path: str, error: Exception) -> None:
         """Log, once for each path, that it is passed over because of an error."""
-        if path not in self._passed_over:
-            self._passed_over.add(path)
+        if self._passed_over.add(path):
             log.warning("%s is passed over: %s", path, error)
 
     def unless_refused(self, path: str, step: Callable[[], object]) -> bool:
@@ -311,8 +311,7 @@ class Files:
 
     def leave_alone(self, error: SpoolVersionError) -> None:
         """Log, once for each file, that only another version of fsqueue can read it."""
-        if str(error) not in self._left_alone:
-            self._left_alone.add(str(error))
+        if self._left_alone.add(str(error)):
             log.warning("left alone: %s", error)
 
     # -- writing ------------------------------------------------------------------------

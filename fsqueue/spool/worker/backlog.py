@@ -7,6 +7,7 @@ import random
 import threading
 from typing import TYPE_CHECKING
 
+from fsqueue.common.recent import RecentTexts
 from fsqueue.spool.format.names import PAUSED, Slot
 
 if TYPE_CHECKING:
@@ -24,15 +25,17 @@ _KEPT_AFTER_LOSS = 0.25
 # Publishers use a slot for one second, which begins `schedule.IMMEDIATE_SLACK` after it was due.
 # Removing a slot that is in use costs its publisher a `mkdir` and nothing else.
 _IN_USE_FOR = 2.5
+# Bad files that a worker remembers. If there are more, it tries the others again and again.
+_REMEMBERED = 10_000
 
 
 class Unclaimable:
     """Attempts that a worker does not claim now, in any of its queues."""
 
     def __init__(self) -> None:
-        self.unreadable: set[str] = set()
+        self.unreadable = RecentTexts(_REMEMBERED)
         """Names of attempts that only another version of fsqueue can read."""
-        self.last: set[str] = set()
+        self.last = RecentTexts(_REMEMBERED)
         """Paths of attempts and folders that cannot be moved: they are tried after all others."""
 
 
@@ -168,8 +171,7 @@ class Backlog:
         except NotADirectoryError:
             self._store.files.clear(folder)
         except PermissionError as error:
-            if folder not in last:
-                last.add(folder)
+            if last.add(folder):
                 log.warning("no calls can be taken from there: %s", error)
         return []
 

@@ -55,6 +55,8 @@ class DistantCallers:
         names = self._store.fs.names(self._store.layout.clients_folder, fresh=True)
         clients = {name.removesuffix(_LOCK) for name in names if name.endswith(_LOCK)}
         self._held &= clients
+        for gone in self._free_since.keys() - self._held:
+            del self._free_since[gone]
         for client in filter(is_client_name, clients):
             if self._is_held(client):
                 self._held.add(client)
@@ -65,7 +67,6 @@ class DistantCallers:
                 if free >= self._lease:
                     self._withdraw_all(client, free)
                     self._held.discard(client)
-                    del self._free_since[client]
 
     def _is_held(self, client: str) -> bool:
         lock = self._store.fs.lock(self._store.layout.client_lock(client))

@@ -13,6 +13,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+from fsqueue.common.recent import RecentTexts
 from fsqueue.spool.disk.identity import is_gone
 from fsqueue.spool.files.checks import is_abandoned
 from fsqueue.spool.files.headers import beginning_of
@@ -43,7 +44,7 @@ class Callers:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._seen_alive: dict[Process, float] = {}
-        self._reported: set[str] = set()
+        self._reported = RecentTexts(_REMEMBERED)
 
     def is_gone(self, call: Call) -> bool:
         """Whether the only process that can receive a call's outcome has certainly ended."""
@@ -74,9 +75,8 @@ class Callers:
     def report(self, call: Call) -> None:
         """Log once per client that its calls are withdrawn."""
         client = client_of(call.id)
-        if client in self._reported or call.caller is None:
+        if call.caller is None or not self._reported.add(client):
             return
-        self._reported.add(client)
         log.info(
             "the caller %s (process %d of this host) is gone; its direct calls are withdrawn",
             client,

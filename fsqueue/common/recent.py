@@ -1,0 +1,36 @@
+"""A set of bounded size."""
+
+from __future__ import annotations
+
+import threading
+
+
+class RecentTexts:
+    """Remembers the texts that were added last, and forgets the oldest ones. Thread-safe.
+
+    A process that lives for months must not grow with every bad file that it meets.
+
+    Args:
+        limit: number of texts that are remembered.
+    """
+
+    def __init__(self, limit: int = 1_000) -> None:
+        self._limit = limit
+        self._mutex = threading.Lock()
+        self._texts: dict[str, None] = {}
+
+    def add(self, text: str) -> bool:
+        """Remember a text; False if it was remembered already."""
+        with self._mutex:
+            if text in self._texts:
+                return False
+            self._texts[text] = None
+            if len(self._texts) > self._limit:
+                del self._texts[next(iter(self._texts))]
+            return True
+
+    def __contains__(self, text: str) -> bool:
+        return text in self._texts
+
+    def __len__(self) -> int:
+        return len(self._texts)
