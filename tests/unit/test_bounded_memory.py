@@ -11,7 +11,9 @@ from spool_pair import QUEUE, opened_pair
 from support import upgrade
 
 from fsqueue.errors import EnvelopeError
+from fsqueue.runner.shared.resource_pool import ResourcePool
 from fsqueue.spool.format.names import AttemptName
+from fsqueue.spool.format.resources import NONE
 from fsqueue.spool.worker import backlog, distant_callers
 from fsqueue.spool.worker.backlogs import Backlogs
 from fsqueue.spool.worker.reaper import reap
@@ -59,7 +61,7 @@ def test_paths_that_cannot_be_moved(pair):
 
 def test_calls_that_cannot_be_claimed(pair):
     receipt = pair.publish()
-    backlogs = Backlogs(pair.store, {QUEUE: 1.0}, weighted=False)
+    backlogs = Backlogs(pair.store, {QUEUE: 1.0}, ResourcePool(NONE), weighted=False)
     folder = os.path.dirname(receipt.path)
     names = copies(receipt.path, 2 * backlog._REMEMBERED + 50)
     for name in names[: len(names) // 2]:
