@@ -22,14 +22,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from concurrent.futures import ThreadPoolExecutor
 
 log = logging.getLogger(__name__)
 
 R = TypeVar("R")
 
 # As many threads as the event loop's own pool has on a small machine.
-_MOST_THREADS = 8
+_MOST = 8
 # Seconds for which a process that ends waits for functions that still run.
 _PATIENCE = 10.0
 # Pauses, in seconds, between attempts to start a thread.
@@ -49,16 +48,17 @@ class _Job:
         self.over.acquire()
 
 
-class _Pool:
-    """Threads that call functions, as many as are busy at a time, but at most `_MOST_THREADS`."""
+class Threads:
+    """A pool of threads that call functions: as many as are busy at a time, but at most 8."""
 
     def __init__(self) -> None:
-        self._jobs: SimpleQueue[_Job] = SimpleQueue()
+        self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
         self._threads: deque[None] = deque()
         # One entry for each thread that waits. If an interrupted `submit` loses one, there is one
         # thread more.
         self._idle: deque[None] = deque()
         self._unfinished: dict[_Job, None] = {}
+        self._ended = False
 
     def submit(self, function: Callable[[], object]) -> None:
         """Call a function in another thread.
@@ -66,6 +66,8 @@ class _Pool:
         Raises:
             NoThreadError: there is no thread that could do so.
         """
+        if self._ended:
+            raise NoThreadError("its threads have ended")
         job = _Job(function)
         try:
             self._idle.pop()
@@ -75,7 +77,7 @@ class _Pool:
         self._jobs.put(job)
 
     def _start(self) -> None:
-        if len(self._threads) >= _MOST_THREADS:
+        if len(self._threads) >= _MOST:
             return
         try:
             _thread.start_new_thread(self._work, ())
@@ -86,15 +88,21 @@ class _Pool:
             self._threads.append(None)
 
     def _work(self) -> None:
-        while True:
-            job = self._jobs.get()
+        while (job := self._jobs.get()) is not None:
             try:
-                job.run()
+                if not self._ended:
+                    job.run()
             finally:
                 self._unfinished.pop(job, None)
                 job.over.release()
                 del job
             self._idle.append(None)
+
+    def end(self) -> None:
+        """End the threads after the functions that they call; the others are not called."""
+        self._ended = True
+        for _ in self._threads:
+            self._jobs.put(None)
 
     def finish(self) -> None:
         """Wait until all functions have returned, but not for ever."""
@@ -102,12 +110,12 @@ class _Pool:
             job.over.acquire(timeout=_PATIENCE)
 
 
-_pool = _Pool()
+_pool = Threads()
 
 
 def _renew() -> None:
     global _pool  # noqa: PLW0603 - a forked child has no threads of its parent
-    _pool = _Pool()
+    _pool = Threads()
 
 
 os.register_at_fork(after_in_child=_renew)
@@ -126,9 +134,7 @@ def finish() -> None:
     _pool.finish()
 
 
-async def in_thread(
-    function: Callable[..., R], /, *args: object, pool: ThreadPoolExecutor | None = None
-) -> R:
+async def in_thread(function: Callable[..., R], /, *args: object, pool: Threads | None = None) -> R:
     """Call a function in another thread, with this task's context variables.
 
     If the event loop's task is cancelled before the function was called, it is not called.
@@ -155,23 +161,8 @@ async def in_thread(
         with contextlib.suppress(RuntimeError):  # the loop was closed
             loop.call_soon_threadsafe(settle, returned)
 
-    run = functools.partial(contextvars.copy_context().run, call)
-    if pool is None:
-        _pool.submit(run)
-    else:
-        _submit_to(pool, run, returned)
+    (pool or _pool).submit(functools.partial(contextvars.copy_context().run, call))
     return await returned
-
-
-def _submit_to(
-    pool: ThreadPoolExecutor, run: Callable[[], None], returned: asyncio.Future[Any]
-) -> None:
-    try:
-        pool.submit(run)
-    except RuntimeError as error:
-        # A pool that cannot start a thread leaves the function in its queue.
-        returned.cancel()
-        raise NoThreadError(str(error)) from error
 
 
 def _settle(settle: Callable[[Any], None], outcome: object, returned: asyncio.Future[Any]) -> None:

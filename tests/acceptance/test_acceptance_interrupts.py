@@ -71,3 +71,16 @@ def test_an_interrupted_exit_ends_and_removes_what_the_process_has_in_the_spool(
         assert caller.wait() == 0, caller.text()
 
     nothing_is_left(site, ["pending", "running", "done", "clients", "tmp"])
+
+
+@pytest.mark.timeout(180 * TIMES)
+def test_interrupted_calls_of_a_body_leave_no_claim_and_no_lock_in_its_slot(site):
+    """Bodies run in the main thread of a process slot, and run the calls that they wait for."""
+    site.worker("process", 3).wait_for_start()
+    echo = site.load("echo")
+
+    hits = site.call(echo.interrupted_here, "nested", 200 * TIMES).result(150 * TIMES)
+
+    assert hits >= 80
+    nothing_is_left(site, ["pending", "running", "tmp"])
+    assert echo.squares(3) == [0, 1, 4]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -19,6 +18,7 @@ from fsqueue.spool.worker.gone_callers import Callers
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from fsqueue.common.offloading import Threads
     from fsqueue.runner.attempt.answers import Answer, Ending
     from fsqueue.runner.attempt.dependencies import Parents
     from fsqueue.runner.event_loop.loop import BodyRun
@@ -146,7 +146,7 @@ class Execution:
         self._interrupted_at = 0.0
         self.processes: BodyProcesses | None = None
         self._programs_ended = False
-        self._helper_threads: ThreadPoolExecutor | None = None
+        self._helper_threads: Threads | None = None
         self._report: Report | None = None
         self._unsettled = threading.Lock()
 
@@ -192,22 +192,22 @@ class Execution:
             self._programs_ended = self.processes.end_now(inner)
 
     @property
-    def helper_threads(self) -> ThreadPoolExecutor:
+    def helper_threads(self) -> Threads:
         """Threads in which its coroutine runs the calls that it waits for.
 
         Each execution has its own: shared threads could all wait for calls that need one of them.
         """
         if self._helper_threads is None:
+            from fsqueue.common.offloading import Threads
+
             with _making:
-                self._helper_threads = self._helper_threads or ThreadPoolExecutor(
-                    thread_name_prefix="fsqueue-helper"
-                )
+                self._helper_threads = self._helper_threads or Threads()
         return self._helper_threads
 
     def end_helper_threads(self) -> None:
         """Release these threads when the body has ended."""
         if self._helper_threads is not None:
-            self._helper_threads.shutdown(wait=False, cancel_futures=True)
+            self._helper_threads.end()
 
     @property
     def report(self) -> Report:

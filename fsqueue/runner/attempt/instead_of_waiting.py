@@ -101,17 +101,17 @@ def _pending_ancestor(context: WorkerContext, invocation_id: str) -> str | None:
 
 
 def _run_pending(context: WorkerContext, path: str) -> bool:
-    store = context.store
+    store, claim = context.store, None
     try:
-        worker = context.worker()
-        claim = worker.claim(path)
-    except (OSError, RuntimeError) as error:  # or no thread can be started
-        log.warning("cannot claim %s now: %s", os.path.basename(path), error)
-        return False
-    if claim is None:
-        return False
-    context.live.begin(claim)
-    try:
+        try:
+            worker = context.worker()
+            claim = worker.claim(path)
+        except (OSError, RuntimeError) as error:  # or no thread can be started
+            log.warning("cannot claim %s now: %s", os.path.basename(path), error)
+            return False
+        if claim is None:
+            return False
+        context.live.begin(claim)
         publish = partial(settle, release=worker.release)
         ending = publish(execute(context, claim, publish))
         if ending in {Ending.UNREADABLE, Ending.INTERRUPTED} and worker.release(claim):
@@ -119,8 +119,11 @@ def _run_pending(context: WorkerContext, path: str) -> bool:
         elif ending is Ending.CANCELLED and worker.release(claim):
             remove_cancelled(context, claim)
     finally:
-        worker.release(claim)  # even if the attempt has vanished: see `Settling.settle`
-        worker.forget(claim)
-        context.live.end(claim)
+        # Even if the attempt has vanished, see `settle`, or if a signal handler has raised an
+        # exception: then the worker's next beat returns the call.
+        if claim is not None:
+            worker.release(claim)
+            worker.forget(claim)
+            context.live.end(claim)
     store.dependencies.ended_in_body(claim.name.invocation_id)
     return ending not in {Ending.UNREADABLE, Ending.WAITS, Ending.INTERRUPTED}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import threading
+import time
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -15,23 +16,23 @@ class LiveCalls:
     """The attempts that run in this process and whose outcome may still be wanted.
 
     An attempt that has timed out or was cancelled is not one of them, although its body may still
-    run in a thread. The methods may be called from any thread.
+    run in a thread. The methods may be called from any thread, and an exception of a signal handler
+    in a body leaves no lock held here.
     """
 
     def __init__(self) -> None:
-        self._change = threading.Condition()
         self._names: set[str] = set()
+        self._waiting: list[SimpleQueue[None]] = []
 
     def begin(self, claim: Claim) -> None:
         """Add an attempt that is about to run."""
-        with self._change:
-            self._names.add(claim.text)
+        self._names.add(claim.text)
 
     def end(self, claim: Claim) -> None:
         """Remove an attempt that has ended or is no longer wanted. May be called twice."""
-        with self._change:
-            self._names.discard(claim.text)
-            self._change.notify_all()
+        self._names.discard(claim.text)
+        for waiting in list(self._waiting):
+            waiting.put(None)
 
     def wait(self, names: set[str] | None = None, timeout: float | None = None) -> None:
         """Wait until there are none.
@@ -40,10 +41,16 @@ class LiveCalls:
             names: wait only for these attempts.
             timeout: the longest wait in seconds.
         """
-        with self._change:
-            self._change.wait_for(
-                lambda: not (self._names if names is None else self._names & names), timeout
-            )
+        changed: SimpleQueue[None] = SimpleQueue()
+        deadline = None if timeout is None else time.monotonic() + timeout
+        self._waiting.append(changed)
+        try:
+            while self._names if names is None else self._names & names:
+                changed.get(timeout=None if deadline is None else deadline - time.monotonic())
+        except (Empty, ValueError):  # the time is over
+            return
+        finally:
+            self._waiting.remove(changed)
 
 
 def ended_elsewhere(store: Store, worker: Worker, *, leaving: bool) -> list[Claim]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import logging
 import os
@@ -134,8 +135,10 @@ class _Claimant:
                 worker = Worker(self._host.store, queues=(), runner=NESTED, concurrency=1)
                 worker.register()
                 try:
-                    threading.Thread(target=self._live, args=(worker,), daemon=True).start()
-                except RuntimeError:
+                    # Unlike a `threading.Thread`, it does not share a lock with this thread, which
+                    # the signal handler of a body can interrupt.
+                    _thread.start_new_thread(self._live, (worker,))
+                except BaseException:
                     worker.deregister()
                     raise
                 self._worker = worker

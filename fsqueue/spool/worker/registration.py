@@ -179,24 +179,27 @@ class Worker:
         Two threads of this worker must not try one name at once: the later one would find it in
         their folder and conclude that only the reply to its rename was lost.
         """
-        name = origin.rpartition("/")[2]
-        with self._mutex:
-            if name in self._taken:
-                return None
-            self._taken.add(name)
+        name, mine = origin.rpartition("/")[2], False
         try:
-            claim = self._store.claim(origin, self.name)
-        except BaseException:
-            self._forget(name)
-            raise
-        if claim is None:
-            self._forget(name)
             with self._mutex:
-                self.lost += 1
-            return None
-        with self._mutex:
-            self.claimed += 1
-            self._claims[name] = claim
+                if name in self._taken:
+                    return None
+                self._taken.add(name)
+                mine = True
+            claim = self._store.claim(origin, self.name)
+            with self._mutex:
+                if claim is None:
+                    self._taken.discard(name)
+                    self.lost += 1
+                else:
+                    self.claimed += 1
+                    self._claims[name] = claim
+        except BaseException:  # also that of a signal handler: then the file is a stray
+            with self._mutex:
+                if mine:
+                    self._claims.pop(name, None)
+                    self._taken.discard(name)
+            raise
         return claim
 
     def release(self, claim: Claim) -> bool:
@@ -209,11 +212,8 @@ class Worker:
 
     def forget(self, claim: Claim) -> None:
         """Allow an attempt to be claimed again, after its file has left the folder."""
-        self._forget(claim.text)
-
-    def _forget(self, name: str) -> None:
         with self._mutex:
-            self._taken.discard(name)
+            self._taken.discard(claim.text)
 
     def return_strays(self) -> None:
         """Give back the calls in this worker's folder that are not among its claims.
