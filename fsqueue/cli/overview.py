@@ -84,6 +84,7 @@ def status_parts(snapshot: Snapshot, recent: Stats) -> Iterator[RenderableType]:
     yield f"{printable(snapshot.root)}\n"
     yield _queues_table(snapshot.queues) if snapshot.queues else "no queues"
     yield ""
+    yield from _uncovered(snapshot.queues)
     yield workers_table(snapshot.workers, recent) if snapshot.workers else "no workers"
     yield ""
     yield summary(recent)
@@ -117,8 +118,27 @@ def _queues_table(queues: Sequence[QueueInfo]) -> RenderableType:
 def _state_of_queue(queue: QueueInfo) -> str:
     if queue.paused:
         return "paused"
-    has_calls = queue.due or queue.delayed or queue.waiting
-    return "not served" if has_calls and not queue.workers else "open"
+    if queue.workers or not _calls(queue):
+        return "open"
+    return f"for a job of {', '.join(queue.fleets)}" if queue.fleets else "not served"
+
+
+def _calls(queue: QueueInfo) -> int:
+    return queue.due + queue.delayed + queue.waiting
+
+
+def _uncovered(queues: Sequence[QueueInfo]) -> Iterator[RenderableType]:
+    """A line for each queue whose calls need what no worker or fleet has."""
+    from fsqueue.spool.format.names import split_profile
+    from fsqueue.spool.format.resources import demand_in_words, needs_of
+
+    lines = []
+    for each in queues:
+        queue, profile = split_profile(each.name)
+        if (needed := needs_of(profile)) and _calls(each) and not (each.workers or each.fleets):
+            calls = demand_in_words(_calls(each), queue, needed)
+            lines.append(printable(f"{calls}; no worker or fleet has that"))
+    yield from [*lines, ""] if lines else []
 
 
 def workers_table(workers: Sequence[WorkerInfo], recent: Stats) -> RenderableType:

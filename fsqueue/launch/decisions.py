@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from fsqueue.common.values import format_duration
-from fsqueue.spool.format.resources import NONE, covers, in_words, times
+from fsqueue.spool.fleets.records import usable_time
+from fsqueue.spool.format.resources import NONE, covers, demand_in_words, times, with_time
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,8 +22,6 @@ MOST_DEATHS = 3
 MOST_REFUSALS = 10
 # A job that is not needed is cancelled after this many ticks, if it still waits.
 _TICKS = 2
-_LEAST_MARGIN = 30.0
-_START_UP = 60.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,11 +36,7 @@ class Demand:
     """Seconds that one of them may take; 0: not known."""
 
     def __str__(self) -> str:
-        need = [in_words(self.needs)] if self.needs else []
-        need += [format_duration(self.walltime)] if self.walltime else []
-        calls, verb = ("1 call", "needs") if self.due == 1 else (f"{self.due} calls", "need")
-        told = f"{calls} of queue {self.queue.partition('.')[2]}"
-        return f"{told} {verb} {' and '.join(need)}" if need else told
+        return demand_in_words(self.due, self.queue, with_time(self.needs, self.walltime or None))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,10 +91,7 @@ class FleetView:
     @property
     def usable(self) -> float:
         """Seconds of a job in which a call can run: without its start-up and its margin."""
-        if not self.walltime:
-            return math.inf
-        margin = min(_LEAST_MARGIN, self.walltime / 4)
-        return self.walltime - margin - min(_START_UP, self.walltime / 10)
+        return usable_time(self.walltime)
 
     def at_once(self, demand: Demand) -> int:
         """How many of these calls one job runs at a time; 0: it cannot run them."""

@@ -47,17 +47,14 @@ def _count(store: Store, folder: str, most: int) -> int:
 
 
 def free_workers(store: Store, *, heartbeat: float) -> list[Supply]:
-    """Live workers and their free slots.
-
-    A worker's record does not say yet when its job ends: its time is taken for endless.
-    """
+    """Live workers and their free slots."""
     return [
         Supply(
             queues=worker.queues,
             free=max(0, worker.slots - len(worker.running)),
             slots=worker.slots,
             resources=amounts(worker.resources),
-            left=math.inf,
+            left=math.inf if worker.left is None else worker.left,
         )
         for worker in list_workers(store, heartbeat=heartbeat)
         if worker.state == "alive" and not worker.draining

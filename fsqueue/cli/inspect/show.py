@@ -89,7 +89,7 @@ def _facts(store: Store, found: CallDetails) -> dict[str, Any]:
         "retries": found.name.retries if found.name else outcome.retries if outcome else 0,
         "file": found.path,
         "worker": _worker_of(store, found),
-        "waits": _limit_of(store, found),
+        "waits": _limit_of(store, found) or _needs_of(store, found),
     }
     facts["queue"] = queue_in_words(facts.get("queue", ""))
     if call is not None:
@@ -138,6 +138,26 @@ def _limit_of(store: Store, found: CallDetails) -> str:
     if found.state is not State.PENDING or not found.path.startswith(store.layout.lane(lane)):
         return ""
     return f"for the concurrency limit {lane}: at most {lane_limit(lane)} at a time"
+
+
+def _needs_of(store: Store, found: CallDetails) -> str:
+    """What a pending call needs if no worker or fleet has that; empty if any has."""
+    from fsqueue.spool.fleets.coverage import fleets_that_take
+    from fsqueue.spool.format.names import split_profile
+    from fsqueue.spool.format.resources import needs_in_words, needs_of
+    from fsqueue.spool.worker.liveness import Observer
+
+    if found.state is not State.PENDING or found.call is None:
+        return ""
+    folder = found.call.queue
+    needed = needs_of(split_profile(folder)[1])
+    if not needed:
+        return ""
+    observer = Observer(store, heartbeat=0.0, lease=0.0)
+    observer.discover()
+    if observer.serving(folder) or fleets_that_take(store.files, folder):
+        return ""
+    return f"for {needs_in_words(needed)}: no worker or fleet has that"
 
 
 def _failure(found: CallDetails, member: int | None) -> tuple[Failure | None, str]:

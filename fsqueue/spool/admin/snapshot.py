@@ -15,11 +15,12 @@ from fsqueue.errors import EnvelopeError
 from fsqueue.spool.disk.filesystem import Filesystem
 from fsqueue.spool.features.body_reports import Progress, read_progress, reporting_attempts
 from fsqueue.spool.files import whereabouts
+from fsqueue.spool.fleets.coverage import fleets_that_take
 from fsqueue.spool.format.layout import Layout
 from fsqueue.spool.format.names import PAUSED, AttemptName, Slot, is_queue_name, split_profile
 from fsqueue.spool.format.records import BatchJob, WorkerRecord
-from fsqueue.spool.format.resources import NONE, amounts, in_words, needs_of
-from fsqueue.spool.worker.liveness import Observer, takes
+from fsqueue.spool.format.resources import NONE, amounts, in_words, needs_of, takes, with_time
+from fsqueue.spool.worker.liveness import Observer
 
 if TYPE_CHECKING:
     from fsqueue.spool.store.store import Store
@@ -51,6 +52,8 @@ class QueueInfo(msgspec.Struct, frozen=True, kw_only=True):
     paused: bool
     workers: int
     """Living workers that serve it."""
+    fleets: tuple[str, ...] = ()
+    """If none does: fleets whose jobs could."""
 
 
 class RunningCall(msgspec.Struct, frozen=True, kw_only=True):
@@ -176,6 +179,11 @@ def _queue(store: Store, name: str, workers: tuple[WorkerInfo, ...], waiting: in
         else:
             delayed, next_due = delayed + count, min(next_due, slot.due)
     queue, profile = split_profile(name)
+    serving = sum(
+        takes(worker.queues, with_time(amounts(worker.resources), worker.left), name)
+        for worker in workers
+        if worker.state == "alive"
+    )
     paused = PAUSED in (store.files.listed(layout.queue(queue), fresh=True) if profile else names)
     return QueueInfo(
         name=name,
@@ -186,11 +194,8 @@ def _queue(store: Store, name: str, workers: tuple[WorkerInfo, ...], waiting: in
         next_due=next_due - now if delayed else None,
         waiting=waiting,
         paused=paused,
-        workers=sum(
-            takes(worker.queues, amounts(worker.resources), name)
-            for worker in workers
-            if worker.state == "alive"
-        ),
+        workers=serving,
+        fleets=() if serving else tuple(fleets_that_take(store.files, name)),
     )
 
 

@@ -176,6 +176,8 @@ class Session:
             raise
 
     def _warn_if_unserved(self) -> bool:
+        from fsqueue.spool.fleets.coverage import fleets_that_take
+
         observer = self._observer or self._make_observer()
         self._observer = observer  # kept, as it reads each worker's record only once
         observer.discover()
@@ -187,10 +189,10 @@ class Session:
         except ConfigError:
             target = "MODULE:VARIABLE"
         for folder in unserved:
-            self._warn_of(folder, target)
+            self._warn_of(folder, target, fleets_that_take(self.store.files, folder))
         return True
 
-    def _warn_of(self, folder: str, target: str) -> None:
+    def _warn_of(self, folder: str, target: str, fleets: list[str]) -> None:
         queue, profile = split_profile(folder)
         name = queue.rpartition(".")[2]
         needed = needs_of(profile) or NONE
@@ -199,13 +201,20 @@ class Session:
         options += "".join(
             f" --resource {each}" for each in in_words(without_walltime(needed)).split()
         )
+        serves = f"the queue {name} and has {has}" if has else f"the queue {name}"
+        if fleets:
+            text = (
+                "still waiting for a result: no worker of %r that serves %s is alive in %s yet. "
+                "A job of the fleet %s can run it: see `fsqueue fleet show %s`"
+            )
+            log.warning(text, self.app_id, serves, self.root, fleets[0], fleets[0])
+            return
         log.warning(
-            "still waiting for a result, and no worker of %r is alive in %s that serves the "
-            "queue %s%s. Start one with: FSQUEUE__ROOT=%s fsqueue worker %s%s",
+            "still waiting for a result, and no worker of %r is alive in %s that serves %s. "
+            "Start one with: FSQUEUE__ROOT=%s fsqueue worker %s%s",
             self.app_id,
             self.root,
-            name,
-            f" and has {has}" if has else "",
+            serves,
             self.root,
             target,
             options,

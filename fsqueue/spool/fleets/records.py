@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import TYPE_CHECKING, Annotated, Final, Literal, NamedTuple
 
 import msgspec
 
 from fsqueue.spool.disk.identity import Process
-from fsqueue.spool.format.names import is_safe_name
+from fsqueue.spool.format.names import is_safe_name, queue_folder
+from fsqueue.spool.format.resources import NONE, needs_of, takes, with_time
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,6 +20,9 @@ _MEMBER = re.compile(rf"({_TOKEN.pattern})\.([1-9]\d{{0,6}})", re.ASCII)
 LONGEST_NAME: Final = 32
 """The most characters of a fleet's name, which is part of the names of its jobs."""
 MOST_JOBS: Final = 100_000
+# Seconds that a job has not for calls: before its end, and until its worker has started.
+_LEAST_MARGIN: Final = 30.0
+_START_UP: Final = 60.0
 
 
 class Member(NamedTuple):
@@ -61,6 +66,12 @@ class FleetRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     backlog: Annotated[int, msgspec.Meta(ge=1)] = 2
     profile_max: int = 0
     """What the profile has for `max`, which can be changed for the fleet alone."""
+
+    def takes(self, folder: str) -> bool:
+        """Whether a job of the fleet can run the calls of a queue's folder."""
+        queues = {queue_folder(self.app_id, queue) for queue in self.queues}
+        held = needs_of(self.resources) or NONE
+        return takes(queues, with_time(held, usable_time(self.walltime)), folder)
 
 
 class SubmissionRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -137,6 +148,18 @@ class Reason(msgspec.Struct, frozen=True):
 
     reason: str
     at: float
+
+
+def usable_time(walltime: float) -> float:
+    """Seconds of a job in which a call can run: without its start-up and its margin.
+
+    Args:
+        walltime: the job's time limit; 0: none.
+    """
+    if not walltime:
+        return math.inf
+    margin = min(_LEAST_MARGIN, walltime / 4)
+    return walltime - margin - min(_START_UP, walltime / 10)
 
 
 def check_name(name: str) -> str:

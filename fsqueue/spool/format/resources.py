@@ -16,11 +16,11 @@ from __future__ import annotations
 import bisect
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from typing import Final, TypeAlias
 
 from fsqueue.common.values import format_duration, plain
-from fsqueue.spool.format.names import is_safe_name
+from fsqueue.spool.format.names import is_safe_name, split_profile
 
 Amounts: TypeAlias = Mapping[str, int]
 """Amounts by resource, in thousandths."""
@@ -172,6 +172,47 @@ def covers(held: Amounts, needed: Amounts) -> bool:
         held.get(name, endless if name == WALLTIME else 0) >= amount
         for name, amount in needed.items()
     )
+
+
+def takes(queues: Container[str], held: Amounts, folder: str) -> bool:
+    """Whether a worker ever takes the calls of a queue's folder.
+
+    Args:
+        queues: folder names of the queues that it serves.
+        held: its resources, and the time that it has left, if that is limited.
+        folder: the folder's name.
+    """
+    queue, profile = split_profile(folder)
+    needed = needs_of(profile)
+    return queue in queues and needed is not None and covers(held, needed)
+
+
+def with_time(held: Amounts, left: float | None) -> Amounts:
+    """Resources together with the seconds that are left; None: without limit."""
+    if left is None or left == math.inf:
+        return held
+    return {**held, WALLTIME: int(max(0.0, left) * _UNIT)}
+
+
+def needs_in_words(needed: Amounts) -> str:
+    """Needs as a part of a sentence, such as ``gpu=8 and 6h``."""
+    walltime = walltime_of(needed)
+    parts = [in_words(without_walltime(needed)), format_duration(walltime) if walltime else ""]
+    return " and ".join(filter(None, parts))
+
+
+def demand_in_words(calls: int, queue: str, needed: Amounts) -> str:
+    """What some calls need, such as ``12 calls of queue default need gpu=8 and 6h``.
+
+    Args:
+        calls: their number.
+        queue: folder name of their queue, without a profile.
+        needed: the needs of each.
+    """
+    told = f"{calls} calls of queue" if calls != 1 else "1 call of queue"
+    told = f"{told} {queue.partition('.')[2] or queue}"
+    need = needs_in_words(needed)
+    return f"{told} {'need' if calls != 1 else 'needs'} {need}" if need else told
 
 
 def times(held: Amounts, needed: Amounts) -> int | None:

@@ -16,6 +16,7 @@ count as silence.
 
 from __future__ import annotations
 
+import math
 import os
 from collections import Counter
 from dataclasses import dataclass
@@ -27,10 +28,10 @@ from fsqueue.errors import EnvelopeError
 from fsqueue.spool.disk.identity import Process, boot_id, is_gone, processor_time
 from fsqueue.spool.format.names import is_safe_name, split_profile
 from fsqueue.spool.format.records import UNDECODABLE, WorkerRecord
-from fsqueue.spool.format.resources import NONE, covers, needs_of, times
+from fsqueue.spool.format.resources import NONE, needs_of, takes, times, with_time
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterable, Mapping
+    from collections.abc import Iterable, Mapping
 
     from fsqueue.spool.format.resources import Amounts
     from fsqueue.spool.store.store import Store
@@ -65,13 +66,6 @@ class _Observation:
 
 def _is_here(record: WorkerRecord) -> bool:
     return record.boot == boot_id()
-
-
-def takes(queues: Container[str], resources: Amounts, folder: str) -> bool:
-    """Whether a worker with these queues and resources ever takes the calls of a queue's folder."""
-    queue, profile = split_profile(folder)
-    needed = needs_of(profile)
-    return queue in queues and needed is not None and covers(resources, needed)
 
 
 class Observer:
@@ -126,7 +120,8 @@ class Observer:
         """The discovered workers of a queue that are not known to be dead.
 
         Args:
-            folder: the queue's; with a profile, only workers that have these resources count.
+            folder: the queue's; with a profile, only workers that have these resources and this
+                time count.
         """
         dead = self.dead_here()
         return [
@@ -134,8 +129,17 @@ class Observer:
             for name, record in self._records.items()
             if name not in dead
             and record is not None
-            and takes(record.queues, needs_of(record.resources) or NONE, folder)
+            and takes(record.queues, self._held(record), folder)
         ]
+
+    def _held(self, record: WorkerRecord) -> Amounts:
+        """The resources of a worker, and the time that it has left."""
+        held = needs_of(record.resources) or NONE
+        if record.batch is None or not record.batch.until:
+            return held
+        if self._store.clock.age == math.inf:
+            self._store.files.sync_clock()
+        return with_time(held, record.batch.until - self._store.clock.now())
 
     def slots(self, folder: str) -> int:
         """How many calls of a queue's folder the discovered workers can run at a time."""

@@ -1,0 +1,122 @@
+"""Calls that no worker or fleet can ever run: the caller and operators are told."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+
+import pytest
+from support import wait_until
+
+from fsqueue.spool.fleets.fleets import FleetFiles
+from fsqueue.spool.fleets.records import FleetRecord
+from fsqueue.spool.format.records import BatchJob
+from fsqueue.spool.worker.registration import Worker
+from integration import sample_tasks
+from integration.conftest import clocked, silence_of, working
+from integration.test_commands import fsqueue, in_json  # noqa: F401
+
+UNCOVERED = "12 calls of queue default need gpu=8 and 8h; no worker or fleet has that"
+
+
+def define(app, name="cpu", *, walltime=14_400.0, resources=""):
+    files = FleetFiles(app.store.files, name)
+    files.define(
+        FleetRecord(
+            name=name,
+            system="slurm",
+            app_id=app.app_id,
+            queues=("default",),
+            walltime=walltime,
+            slots=4,
+            resources=resources,
+        )
+    )
+    return files
+
+
+@contextlib.contextmanager
+def registered(app, *, left, resources=""):
+    """A worker that is only registered, and leaves in `left` seconds."""
+    worker = Worker(
+        app.store,
+        queues=("t.default",),
+        runner="thread",
+        concurrency=2,
+        resources=resources,
+        batch=lambda now: BatchJob(until=now + left),
+    )
+    worker.register()
+    try:
+        yield worker
+    finally:
+        worker.deregister()
+
+
+@pytest.fixture
+def calls(app):
+    task = app.task(resources={"gpu": 8}, walltime="6h")(sample_tasks.add)
+    made = [task(number) for number in range(12)]
+    yield made
+    for each in made:
+        each.cancel()
+
+
+def test_status_and_show_name_what_nobody_has(app, calls, fsqueue, in_json):  # noqa: F811
+    needs = "for gpu=8 and 8h: no worker or fleet has that"
+    with registered(app, left=28_000, resources="gpu-8"), working(app):
+        assert UNCOVERED in fsqueue("status").stdout
+        assert "not served" in fsqueue("status").stdout
+        assert needs in fsqueue("show", calls[0].id).stdout
+        assert in_json("show", calls[0].id)["waits"] == needs
+    with registered(app, left=40_000, resources="gpu-8"):
+        assert UNCOVERED not in fsqueue("status").stdout
+        assert "waits" not in in_json("show", calls[0].id)
+
+
+def test_a_fleet_that_has_it_is_named(app, calls, fsqueue, in_json):  # noqa: F811
+    small = define(app, "small", walltime=8 * 3600.0, resources="gpu-8")
+    assert UNCOVERED in fsqueue("status").stdout, "a job of 8 h has less than 8 h for calls"
+    large = define(app, "large", walltime=9 * 3600.0, resources="gpu-8")
+    assert UNCOVERED not in fsqueue("status").stdout
+    assert in_json("status")["queues"][0]["fleets"] == ["large"]
+    assert "for a job of large" in fsqueue("status").stdout
+    assert "waits" not in in_json("show", calls[0].id)
+    large.mark("stopped", "test")
+    assert UNCOVERED in fsqueue("status").stdout
+    assert small.record() is not None
+
+
+def test_looking_at_plain_calls_reads_no_fleet(app, fsqueue):  # noqa: F811
+    define(app)
+    call = app.task(sample_tasks.add)(1)
+    with working(app):
+        assert call.get(timeout=60) == 2
+        assert "no worker or fleet" not in fsqueue("status").stdout
+
+
+def test_the_caller_is_told_once(make_app, caplog):
+    app = make_app(poll_interval=0.05)
+    clock = clocked(app)
+    call = app.task(walltime="6h")(sample_tasks.add)(1)
+    with registered(app, left=3600.0), silence_of(app, clock, call) as answer:
+        told = "that serves the queue default and has walltime=8h. Start one with: "
+        wait_until(lambda: told in caplog.text)
+        assert "--resource" not in caplog.text, "a walltime is no resource"
+        clock.clock_offset += 60.0
+        with working(app):
+            assert answer.result(60) == 2
+        warnings = [each for each in caplog.records if each.levelno == logging.WARNING]
+        assert len([each for each in warnings if "still waiting" in each.message]) == 1
+
+
+def test_the_caller_is_told_which_fleet_can_run_it(make_app, caplog):
+    app = make_app(poll_interval=0.05)
+    define(app, "nights", walltime=43_200.0)
+    clock = clocked(app)
+    call = app.task(walltime="6h")(sample_tasks.add)(1)
+    with silence_of(app, clock, call) as answer:
+        wait_until(lambda: "A job of the fleet nights can run it" in caplog.text)
+        assert "Start one with" not in caplog.text
+        with working(app):
+            assert answer.result(60) == 2
