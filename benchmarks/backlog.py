@@ -29,7 +29,7 @@ from fsqueue.spool.disk.filesystem import Filesystem
 from fsqueue.spool.format.names import queue_folder
 from fsqueue.spool.format.states import State
 from fsqueue.spool.store.lookup import state_of
-from fsqueue.spool.store.opening import open_store
+from fsqueue.spool.store.open_spool import open_store
 from fsqueue.spool.worker.backlog import Backlog
 from fsqueue.spool.worker.registration import Worker
 
@@ -123,7 +123,7 @@ def claims(store, worker, backlog, steps):
         held.append(claim)
     for claim in held:
         worker.release(claim)
-        store.give_back(claim)
+        store.claims.give_back(claim)
         worker.forget(claim)
     return times
 

@@ -25,7 +25,7 @@ from workers import workers
 from fsqueue.codec import encode
 from fsqueue.spool.caller.client import Client
 from fsqueue.spool.format.names import queue_folder
-from fsqueue.spool.store.opening import open_store
+from fsqueue.spool.store.open_spool import open_store
 
 QUEUE = queue_folder("bench", "default")
 COUNTS = (1, 2, 8, 64)

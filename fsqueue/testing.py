@@ -2,7 +2,7 @@
 
 A store on it behaves like any other until a fault occurs::
 
-    from fsqueue.spool.store.opening import open_store
+    from fsqueue.spool.store.open_spool import open_store
     from fsqueue.testing import Fault, FaultyFilesystem
 
     fs = FaultyFilesystem()

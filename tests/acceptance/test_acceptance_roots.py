@@ -9,7 +9,7 @@ import pytest
 from acceptance_harness import wait_until
 
 from fsqueue.errors import SpoolReplacedError
-from fsqueue.spool.store.opening import open_store
+from fsqueue.spool.store.open_spool import open_store
 
 BEAT = 0.2
 ENV = {"FSQUEUE__HEARTBEAT": str(BEAT), "FSQUEUE__LEASE": "60"}

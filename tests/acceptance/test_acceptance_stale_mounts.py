@@ -14,7 +14,7 @@ import pytest
 from acceptance_harness import Site, wait_until
 
 from fsqueue.spool.disk.mounts import is_remote
-from fsqueue.spool.store.opening import open_store
+from fsqueue.spool.store.open_spool import open_store
 from fsqueue.spool.worker.liveness import Observer
 from fsqueue.spool.worker.reaper import reap
 

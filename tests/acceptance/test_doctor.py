@@ -16,7 +16,7 @@ from doctor_harness import command, diagnose, one, snapshot, verdicts, weaknesse
 
 from fsqueue import FSQueue
 from fsqueue.config import load_config
-from fsqueue.spool.store.opening import open_store
+from fsqueue.spool.store.open_spool import open_store
 
 RACES = ("rename race", "link race", "create race")
 # A process whose number means nothing here is that of another host.

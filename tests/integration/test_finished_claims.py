@@ -8,7 +8,7 @@ import os
 import pytest
 from support import wait_until
 
-from fsqueue.spool.store.opening import open_store
+from fsqueue.spool.store.open_spool import open_store
 from fsqueue.testing import FaultyFilesystem
 from integration.conftest import working
 

@@ -15,7 +15,7 @@ from support import async_wait_until, files_under, wait_until
 
 from fsqueue import FSQueue, Invocation, InvocationGroup, SerializationError, State, args
 from fsqueue.errors import UnknownInvocationError
-from fsqueue.spool.store.opening import open_store
+from fsqueue.spool.store.open_spool import open_store
 from fsqueue.testing import Fault, FaultyFilesystem
 from integration import sample_tasks as sample
 from integration.conftest import working

@@ -17,7 +17,7 @@ from fsqueue.errors import EnvelopeError, InvocationCorruptError, SpoolError
 from fsqueue.spool.disk.access import read_key
 from fsqueue.spool.format import envelope
 from fsqueue.spool.format.records import Call, Outcome
-from fsqueue.spool.store.opening import open_store
+from fsqueue.spool.store.open_spool import open_store
 from integration import sample_tasks as sample
 from integration.conftest import working
 

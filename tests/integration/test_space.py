@@ -15,7 +15,7 @@ from fsqueue.config import load_config
 from fsqueue.doctor.examine import examine
 from fsqueue.doctor.findings import Verdict
 from fsqueue.runner.loop.upkeep import Callbacks, Upkeep
-from fsqueue.spool.store.opening import open_store
+from fsqueue.spool.store.open_spool import open_store
 from fsqueue.spool.worker import space
 from fsqueue.spool.worker.registration import Worker
 

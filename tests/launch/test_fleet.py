@@ -21,7 +21,7 @@ from fsqueue.launch.sightings import kind_of_end
 from fsqueue.spool.disk.identity import host_name
 from fsqueue.spool.fleets.fleets import FleetFiles, fleet_names
 from fsqueue.spool.fleets.records import EndRecord, Member, check_name
-from fsqueue.spool.store.opening import open_store
+from fsqueue.spool.store.open_spool import open_store
 
 
 @pytest.fixture
@@ -127,7 +127,7 @@ def test_a_submission_that_goes_on_elsewhere_is_waited_for(world):
 
 def test_the_slots_of_a_submitter_that_was_killed_are_freed(world):
     program = (
-        "import sys, os; from fsqueue.spool.store.opening import open_store;"
+        "import sys, os; from fsqueue.spool.store.open_spool import open_store;"
         "from fsqueue.spool.fleets.fleets import FleetFiles;"
         "files = FleetFiles(open_store(sys.argv[1]).files, 'cpu'); files.begin('abcdef', 2);"
         "print(len(files.slots.take('abcdef', 2, 3))); sys.stdout.flush(); os.kill(os.getpid(), 9)"

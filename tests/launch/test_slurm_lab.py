@@ -29,7 +29,7 @@ from fsqueue.launch.profiles import Profile
 from fsqueue.launch.scripts import Request, script_of
 from fsqueue.spool.fleets.records import FleetRecord
 from fsqueue.spool.format.names import DEFAULT_PRIORITY, Slot
-from fsqueue.spool.store.opening import open_store
+from fsqueue.spool.store.open_spool import open_store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -74,7 +74,7 @@ def test_nothing_is_lost_when_its_slot_is_removed_by_another_client(site):
 def move_to_and_fro(site, mover, remover):
     mover(
         "from pathlib import Path\n"
-        "from fsqueue.spool.store.opening import open_store\n"
+        "from fsqueue.spool.store.open_spool import open_store\n"
         f"store = open_store(Path({site.root!r}))\n"
         f"os.mkdir('{site.root}/pending/nfs.default')"
     )

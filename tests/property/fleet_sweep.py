@@ -15,7 +15,7 @@ from every_call import Swept
 from sweep import LOCAL, NO_LINKS, REMOTE, walk
 
 from fsqueue.errors import FSQueueError
-from fsqueue.spool.store.opening import open_store
+from fsqueue.spool.store.open_spool import open_store
 from fsqueue.spool.worker.expiry import expire
 from fsqueue.testing import FaultyFilesystem
 

@@ -123,7 +123,7 @@ def wait(stage: Stage, invocation_id: str) -> None:
     assert claim is not None
     call, _ = stage.healthy.calls.read_claimed(claim)
     stage.rescuer.release(claim)
-    assert stage.healthy.park(claim, call, LANE)
+    assert stage.healthy.claims.park(claim, call, LANE)
     stage.rescuer.forget(claim)
 
 

@@ -87,7 +87,7 @@ def park_again(stage: Stage) -> object:
     assert stage.claim is not None
     stage.worker.release(stage.claim)
     try:
-        return stage.store.park_again(stage.claim, LAST)
+        return stage.store.claims.park_again(stage.claim, LAST)
     finally:
         stage.worker.forget(stage.claim)
 

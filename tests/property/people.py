@@ -218,7 +218,7 @@ class Site:
             return  # its outcome is on the way
         host.claims.remove(claim)
         try:
-            given = host.store.give_back(claim)
+            given = host.store.claims.give_back(claim)
         finally:
             host.worker.forget(claim)
         if self.quiet:

@@ -21,7 +21,7 @@ from fsqueue.spool.format.claim import Claim
 from fsqueue.spool.format.names import DEFAULT_PRIORITY, AttemptName, Slot
 from fsqueue.spool.format.records import Call, Failure, Outcome
 from fsqueue.spool.format.states import State
-from fsqueue.spool.store.opening import open_store
+from fsqueue.spool.store.open_spool import open_store
 from fsqueue.spool.store.store import Store
 from fsqueue.spool.worker.backlog import Backlog
 from fsqueue.spool.worker.expiry import expire

@@ -255,7 +255,7 @@ def give_back(stage: Stage) -> object:
     assert stage.claim is not None
     stage.worker.release(stage.claim)
     try:
-        return stage.store.give_back(stage.claim)
+        return stage.store.claims.give_back(stage.claim)
     finally:
         stage.worker.forget(stage.claim)
 

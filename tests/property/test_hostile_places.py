@@ -23,7 +23,7 @@ from support import wait_until
 
 from fsqueue.errors import EnvelopeError, SpoolError
 from fsqueue.spool.format.names import AttemptName, Slot
-from fsqueue.spool.store.opening import open_store
+from fsqueue.spool.store.open_spool import open_store
 from fsqueue.spool.worker.expiry import expire
 from fsqueue.testing import Fault, FaultyFilesystem
 

@@ -30,7 +30,7 @@ from support import wait_until
 
 from examples import examples
 from fsqueue.errors import InvocationCorruptError, SpoolError, SpoolVersionError
-from fsqueue.spool.store.opening import open_store
+from fsqueue.spool.store.open_spool import open_store
 from fsqueue.spool.worker.expiry import remove_gone_clients
 from fsqueue.spool.worker.liveness import Observer
 from fsqueue.spool.worker.reaper import reap

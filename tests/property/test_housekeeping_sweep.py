@@ -26,7 +26,7 @@ from sweep_operations import Operation
 from sweep_steps import collect, delivered
 
 from fsqueue.errors import SpoolError
-from fsqueue.spool.store.opening import open_store
+from fsqueue.spool.store.open_spool import open_store
 from fsqueue.spool.store.store import Store
 from fsqueue.spool.worker.expiry import expire
 from fsqueue.spool.worker.liveness import Observer

@@ -147,7 +147,7 @@ def finish(stage: Stage) -> None:
     """The worker goes on, as far as it still is one; then it dies, and others do the rest."""
     for held in stage.worker.claims:
         if stage.worker.release(held):
-            stage.store.give_back(held)
+            stage.store.claims.give_back(held)
             stage.worker.forget(held)
     stage.worker.keep_alive()
     work(stage.store, stage.worker)

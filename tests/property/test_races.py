@@ -13,7 +13,7 @@ import pytest
 from sweep import ARGUMENTS, CLIENT, QUEUE, call_of, start_child, status_of, walk, worker_of
 
 from fsqueue.spool.features.deduplication import Key
-from fsqueue.spool.store.opening import open_store
+from fsqueue.spool.store.open_spool import open_store
 from fsqueue.spool.worker.backlog import Backlog
 
 pytestmark = pytest.mark.concurrent

@@ -6,7 +6,7 @@ from retry_sweep import Stage
 
 from fsqueue.spool.admin import controls
 from fsqueue.spool.format.states import State
-from fsqueue.spool.store.opening import open_store
+from fsqueue.spool.store.open_spool import open_store
 
 
 def test_two_operators_at_once(folder):

@@ -10,7 +10,7 @@ from support import publish_call
 from fsqueue.spool.caller.client import Client
 from fsqueue.spool.format.records import Outcome
 from fsqueue.spool.format.states import State
-from fsqueue.spool.store.opening import open_store
+from fsqueue.spool.store.open_spool import open_store
 from fsqueue.spool.worker.registration import Worker
 from fsqueue.testing import FaultyFilesystem
 

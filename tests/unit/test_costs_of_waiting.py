@@ -9,7 +9,7 @@ import pytest
 from support import publish_call, wait_until
 
 from fsqueue import FSQueue
-from fsqueue.spool.store.opening import open_store
+from fsqueue.spool.store.open_spool import open_store
 from fsqueue.testing import FaultyFilesystem
 
 

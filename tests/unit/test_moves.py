@@ -103,7 +103,7 @@ def claim(call, before, _after):
 def park(call, _before, _after):
     call.publish(lanes=(LANE,))
     call.claim()
-    return lambda: call.store.park(call.claimed, call.header(), LANE)
+    return lambda: call.store.claims.park(call.claimed, call.header(), LANE)
 
 
 def admit(call, before, after):
@@ -119,7 +119,7 @@ def complete(call, before, after):
 
 def retry(call, before, _after):
     getattr(call, before)()
-    return lambda: call.store.retry(call.claimed, call.header(), 1.0)
+    return lambda: call.store.claims.retry(call.claimed, call.header(), 1.0)
 
 
 def cancel_pending(call, before, _after):
@@ -134,12 +134,12 @@ def cancel_running(call, before, _after):
 
 def give_back(call, before, _after):
     getattr(call, before)()
-    return lambda: call.store.give_back(call.claimed)
+    return lambda: call.store.claims.give_back(call.claimed)
 
 
 def requeue(call, before, _after):
     getattr(call, before)()
-    return lambda: call.store.requeue(call.path, call.name, call.header())
+    return lambda: call.store.recovery.requeue(call.path, call.name, call.header())
 
 
 def lose(call, before, _after):
@@ -150,7 +150,7 @@ def lose(call, before, _after):
 def quarantine(call, before, _after):
     call.running()
     if before == State.PENDING:
-        call.store.give_back(call.claimed)
+        call.store.claims.give_back(call.claimed)
         call.path = call.claimed.origin
     return lambda: call.store.endings.quarantine(call.path, call.name, "damaged")
 

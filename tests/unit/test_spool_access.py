@@ -14,7 +14,7 @@ from fsqueue.spool.disk.filesystem import Filesystem
 from fsqueue.spool.format import envelope
 from fsqueue.spool.format.records import Outcome
 from fsqueue.spool.format.states import State
-from fsqueue.spool.store.opening import open_store
+from fsqueue.spool.store.open_spool import open_store
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
 KEY, OTHER_KEY = b"k" * 64, b"o" * 64
@@ -101,7 +101,7 @@ def test_modes_whatever_the_umask(root, umask, group, file_mode, folder_mode):
     os.chmod(root, folder_mode)
     code = (
         "import os, sys; sys.path[:0] = [sys.argv[1]]; os.umask(int(sys.argv[2]));"
-        "import test_spool_access as here; from fsqueue.spool.store.opening import open_store;"
+        "import test_spool_access as here; from fsqueue.spool.store.open_spool import open_store;"
         "from fsqueue.spool.disk.filesystem import Filesystem;"
         "here.use(open_store(sys.argv[3], Filesystem(group=eval(sys.argv[4]))))"
     )

@@ -13,7 +13,7 @@ from fsqueue.spool.format.claim import Claim
 from fsqueue.spool.format.names import AttemptName
 from fsqueue.spool.format.records import Outcome
 from fsqueue.spool.format.states import State
-from fsqueue.spool.store.opening import open_store
+from fsqueue.spool.store.open_spool import open_store
 from fsqueue.testing import Fault, FaultyFilesystem
 
 QUEUE = "default"

@@ -10,7 +10,7 @@ from spool_pair import QUEUE, opened_pair
 
 from fsqueue.spool.format.names import AttemptName
 from fsqueue.spool.format.states import State
-from fsqueue.spool.store.opening import open_store
+from fsqueue.spool.store.open_spool import open_store
 from fsqueue.spool.worker.reaper import reap
 from fsqueue.spool.worker.registration import Worker
 from fsqueue.testing import NAME_VERBS, Fault, FaultyFilesystem
@@ -119,7 +119,7 @@ def test_give_back(pair):
     claim = claimed(pair)
     pair.worker.release(claim)
     pair.fs.inject()
-    assert pair.store.give_back(claim)
+    assert pair.store.claims.give_back(claim)
     assert os.path.dirname(claim.origin) in check_order(pair.fs.trace)
     pair.worker.forget(claim)
 

@@ -6,7 +6,7 @@ import pathlib
 import pytest
 
 from fsqueue.spool.format.names import Slot
-from fsqueue.spool.store.opening import open_store
+from fsqueue.spool.store.open_spool import open_store
 from fsqueue.spool.worker.expiry import expire
 
 pytestmark = pytest.mark.leaves_strays

@@ -14,7 +14,7 @@ import pytest
 from fsqueue.spool.history import sketch
 from fsqueue.spool.history.journal import Entry, Journal, hour_of, start_of_hour
 from fsqueue.spool.history.statistics import History, read_stats
-from fsqueue.spool.store.opening import open_store
+from fsqueue.spool.store.open_spool import open_store
 from fsqueue.spool.worker.expiry import expire
 from fsqueue.testing import NAME_VERBS, Fault, FaultyFilesystem
 

@@ -106,7 +106,7 @@ def test_a_lender_finds_a_call_that_has_come_back_by_a_retry(pair):
     claim = worker.claim(published)
     call, _ = store.calls.read_claimed(claim)
     worker.release(claim)
-    assert store.retry(claim, call, store.clock.now() - 1.0)
+    assert store.claims.retry(claim, call, store.clock.now() - 1.0)
     worker.forget(claim)
     queue = store.layout.queue(call.queue)
     (again,) = (
@@ -116,7 +116,7 @@ def test_a_lender_finds_a_call_that_has_come_back_by_a_retry(pair):
     )
     claim = worker.claim(again)
     worker.release(claim)
-    assert store.park(claim, call, LANE)
+    assert store.claims.park(claim, call, LANE)
     worker.forget(claim)
     found = store.limits.find(LANE, call.id, "somebody-1", published)
     assert found is not None
@@ -151,7 +151,7 @@ def test_a_forged_header_leads_nowhere_when_a_cancelled_call_is_dropped(pair):
     outside = f"{pair.store.layout.root}/x"
     os.mkdir(outside)
     pair.worker.release(claim)
-    pair.store.drop(claim.path, claim.name)
+    pair.store.recovery.drop(claim.path, claim.name)
     pair.worker.forget(claim)
     os.rmdir(outside)
 

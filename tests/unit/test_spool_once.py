@@ -12,7 +12,7 @@ from fsqueue.spool.features.deduplication import Entry, Key, _Newest
 from fsqueue.spool.format import envelope
 from fsqueue.spool.format.names import DEFAULT_PRIORITY, Slot
 from fsqueue.spool.format.records import Call
-from fsqueue.spool.store.opening import open_store
+from fsqueue.spool.store.open_spool import open_store
 from fsqueue.spool.worker.expiry import expire_by_kind
 from fsqueue.testing import Fault, FaultyFilesystem
 

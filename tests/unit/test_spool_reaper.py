@@ -11,7 +11,7 @@ from support import publish_call, upgrade, wait_until
 
 from fsqueue.spool.caller.client import Client
 from fsqueue.spool.format.states import State
-from fsqueue.spool.store.opening import open_store
+from fsqueue.spool.store.open_spool import open_store
 from fsqueue.spool.worker.reaper import reap
 from fsqueue.spool.worker.registration import Worker
 from fsqueue.testing import Fault, FaultyFilesystem

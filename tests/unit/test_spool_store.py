@@ -14,7 +14,7 @@ from fsqueue.errors import EnvelopeError, SpoolError, SpoolVersionError
 from fsqueue.spool.format import envelope
 from fsqueue.spool.format.names import AttemptName, Slot
 from fsqueue.spool.format.states import State
-from fsqueue.spool.store.opening import open_store
+from fsqueue.spool.store.open_spool import open_store
 from fsqueue.spool.worker.backlog import Backlog
 from fsqueue.testing import NAME_VERBS, Fault, FaultyFilesystem
 
@@ -179,7 +179,7 @@ def test_a_call_that_is_given_back_is_the_same_attempt(pair):
     claim = pair.worker.claim(receipt.path)
     assert pair.worker.release(claim)
     assert not pair.worker.release(claim)
-    assert pair.store.give_back(claim)
+    assert pair.store.claims.give_back(claim)
     pair.worker.forget(claim)
     assert pair.worker.claim(receipt.path) == claim
 
@@ -201,7 +201,7 @@ def test_a_call_that_was_cancelled_while_it_ran_is_not_given_back(pair):
     claim = pair.worker.claim(receipt.path)
     assert pair.store.endings.cancel_running(receipt.invocation_id)
     assert pair.worker.release(claim)
-    assert not pair.store.give_back(claim)
+    assert not pair.store.claims.give_back(claim)
     pair.worker.forget(claim)
     assert not os.path.exists(claim.path)
     assert not os.path.exists(receipt.path), "its body would run for nobody"

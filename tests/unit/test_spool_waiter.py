@@ -7,7 +7,7 @@ import pytest
 from support import wait_until
 
 from fsqueue.spool.caller.waiter import _LONG_LISTING, Waiter
-from fsqueue.spool.store.opening import open_store
+from fsqueue.spool.store.open_spool import open_store
 from fsqueue.testing import Fault, FaultyFilesystem
 
 pytestmark = pytest.mark.concurrent

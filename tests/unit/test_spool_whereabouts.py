@@ -38,7 +38,7 @@ def waiting_for_a_limit(pair) -> str:
     assert pair.store.limits.acquire(LIMIT, holder) is not None
     call, _ = pair.store.calls.read_claimed(waiting)
     assert pair.worker.release(waiting)
-    assert pair.store.park(waiting, call, LIMIT)
+    assert pair.store.claims.park(waiting, call, LIMIT)
     pair.worker.forget(waiting)
     return waiting.name.invocation_id
 

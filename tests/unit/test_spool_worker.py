@@ -9,7 +9,7 @@ import pytest
 from spool_pair import opened_pair
 
 from fsqueue.spool.disk.bell import listening
-from fsqueue.spool.store.opening import open_store
+from fsqueue.spool.store.open_spool import open_store
 from fsqueue.spool.worker.liveness import Observer
 from fsqueue.spool.worker.registration import Worker
 from fsqueue.testing import Fault, FaultyFilesystem

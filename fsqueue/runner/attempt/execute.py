@@ -117,7 +117,7 @@ def _read(context: WorkerContext, claim: Claim) -> tuple[Execution, Payload] | F
     parents = retry_io(context, Parents, context.store, call) if call.after else None
     if parents is not None and parents.unfinished:
         # It was released before its parent ended, as by a stale listing.
-        step = partial(context.store.park_again, claim, parents.unfinished)
+        step = partial(context.store.claims.park_again, claim, parents.unfinished)
         return Finished(context, claim, Ending.GIVEN_BACK, step)
     return Execution(context, claim, call, parents), payload
 
@@ -163,7 +163,7 @@ def _wait_for_limit(execution: Execution, lane: str) -> Finished:
         lane,
         extra=execution.tags,
     )
-    step = partial(context.store.park, claim, execution.call, lane)
+    step = partial(context.store.claims.park, claim, execution.call, lane)
     return Finished(context, claim, Ending.WAITS, step, execution)
 
 

@@ -115,7 +115,7 @@ def _run_pending(context: WorkerContext, path: str) -> bool:
         publish = partial(settle, release=worker.release)
         ending = publish(execute(context, claim, publish))
         if ending in {Ending.UNREADABLE, Ending.INTERRUPTED} and worker.release(claim):
-            store.give_back(claim)
+            store.claims.give_back(claim)
         elif ending is Ending.CANCELLED and worker.release(claim):
             remove_cancelled(context, claim)
     finally:

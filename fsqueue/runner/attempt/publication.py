@@ -121,7 +121,7 @@ def remove_cancelled(context: WorkerContext, claim: Claim) -> None:
     with contextlib.suppress(FileNotFoundError, EnvelopeError):
         call, _ = context.store.calls.read_claimed(claim)
         context.ended(Execution(context, claim, call), None)
-    context.store.drop(claim.path, claim.name)
+    context.store.recovery.drop(claim.path, claim.name)
 
 
 def finish(execution: Execution, result: Answer) -> None:
@@ -132,7 +132,7 @@ def finish(execution: Execution, result: Answer) -> None:
     if result.retry_after is not None and not call.members:
         text, title = "%s is retried in %.3g s: %s", titled(claim.text, call.label)
         log.info(text, title, result.retry_after, result.failure, extra=execution.tags)
-        store.retry(claim, call, later(now, result.retry_after))
+        store.claims.retry(claim, call, later(now, result.retry_after))
         execution.context.record_attempt(entry)
         return
     execution.context.ended(execution, result)

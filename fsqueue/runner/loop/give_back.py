@@ -61,5 +61,5 @@ def drop_cancelled(context: WorkerContext, worker: Worker) -> None:
 
 
 def _move(store: Store, claim: Claim) -> None:
-    if store.give_back(claim):
+    if store.claims.give_back(claim):
         log.info("given back: %s", claim.name, extra=claim.tags)

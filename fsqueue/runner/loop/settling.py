@@ -100,4 +100,4 @@ class Settling:
             reason = f"its slot failed: {ending}"
             log.warning("%s: %s", claim.name, reason, extra=claim.tags)
             self._journal.add(journal_entries.lost(self._store, claim))
-            self._store.recover(claim.path, claim.name, reason)
+            self._store.recovery.recover(claim.path, claim.name, reason)

@@ -25,7 +25,7 @@ from fsqueue.runner.slots.process_slots import ProcessSlots
 from fsqueue.runner.slots.thread_slots import Slots, ThreadSlots
 from fsqueue.spool.format.resources import profile_of
 from fsqueue.spool.history.journal import Journal
-from fsqueue.spool.store.opening import check_folder
+from fsqueue.spool.store.open_spool import check_folder
 from fsqueue.spool.worker.backlogs import Backlogs
 from fsqueue.spool.worker.registration import Worker
 

@@ -121,7 +121,7 @@ def requeue(store: Store, attempt: HeldAttempt) -> None:
         SpoolVersionError: another version of fsqueue published the call; it is left alone.
     """
     store.fs.recall(attempt.path)
-    store.recover(attempt.path, attempt.name, "an operator took it from its worker")
+    store.recovery.recover(attempt.path, attempt.name, "an operator took it from its worker")
 
 
 # -- failures -----------------------------------------------------------------------------

@@ -88,7 +88,7 @@ class Session:
         from fsqueue.spool.disk.access import check_private_folder, group_number, read_key
         from fsqueue.spool.disk.filesystem import Filesystem
         from fsqueue.spool.disk.mounts import is_remote
-        from fsqueue.spool.store.opening import open_store
+        from fsqueue.spool.store.open_spool import open_store
 
         conf, root = self.conf, self.root
         fs = Filesystem(

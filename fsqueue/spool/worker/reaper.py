@@ -34,7 +34,7 @@ def give_back_of_processes(store: Store, pids: set[int]) -> None:
         for text in store.fs.names(folder, fresh=True):
             name = AttemptName.parse(text)
             if name is not None:
-                store.return_stray(f"{folder}/{text}", name)
+                store.recovery.return_stray(f"{folder}/{text}", name)
         if store.fs.rmdir(folder):
             remove_worker_files(store, worker)
 
@@ -71,7 +71,7 @@ def reap(store: Store, worker: str, reason: str) -> int:
 
 
 def _recover(store: Store, path: str, name: AttemptName, reason: str) -> None:
-    store.recover(path, name, reason)
+    store.recovery.recover(path, name, reason)
     drop_progress(store.files, name)
 
 

@@ -186,7 +186,7 @@ class Worker:
                     return None
                 self._taken.add(name)
                 mine = True
-            claim = self._store.claim(origin, self.name)
+            claim = self._store.claims.claim(origin, self.name)
             with self._mutex:
                 if claim is None:
                     self._taken.discard(name)
@@ -227,7 +227,7 @@ class Worker:
                 stray = text not in self._taken
             if stray and name is not None:
                 path = f"{folder}/{text}"
-                step = functools.partial(self._store.return_stray, path, name)
+                step = functools.partial(self._store.recovery.return_stray, path, name)
                 try:
                     self._store.files.unless_refused(path, step)
                 except SpoolVersionError as error:

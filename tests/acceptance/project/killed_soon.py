@@ -6,7 +6,7 @@ import sys
 
 from tasks import app
 
-from fsqueue.spool.store.opening import open_store
+from fsqueue.spool.store.open_spool import open_store
 from fsqueue.testing import FaultyFilesystem
 
 

@@ -31,5 +31,5 @@ print(f"claimed {len(worker.claims)} and lost {lost}", flush=True)
 wait_for(shared, "release")
 for claim in worker.claims:
     if worker.release(claim):
-        assert store.give_back(claim)
+        assert store.claims.give_back(claim)
 worker.deregister()

@@ -1,0 +1,154 @@
+"""Claims calls for a worker, and moves claimed calls back: unchanged, to wait, or to be retried."""
+
+from __future__ import annotations
+
+import errno
+import logging
+from typing import TYPE_CHECKING
+
+from fsqueue.spool.features.limits import waiting_name
+from fsqueue.spool.format.claim import Claim
+from fsqueue.spool.format.names import DEFAULT_PRIORITY, AttemptName, Slot
+
+if TYPE_CHECKING:
+    from fsqueue.spool.features.blobs import Blobs
+    from fsqueue.spool.features.dependencies import Dependencies
+    from fsqueue.spool.files.files import Files
+    from fsqueue.spool.files.outcomes import Outcomes
+    from fsqueue.spool.format.records import Call
+    from fsqueue.spool.store.endings import Endings
+    from fsqueue.spool.store.waiting import Waiting
+
+log = logging.getLogger(__name__)
+
+
+class Claims:
+    """The steps of a worker that holds calls, or is about to.
+
+    Args:
+        files: the files of the spool.
+        outcomes: shows which calls have ended.
+        endings: ends calls that were cancelled.
+        dependencies: learns of calls that have ended.
+        waiting: moves waiting calls on.
+        blobs: common arguments, which retried calls need.
+    """
+
+    def __init__(
+        self,
+        files: Files,
+        outcomes: Outcomes,
+        endings: Endings,
+        dependencies: Dependencies,
+        waiting: Waiting,
+        blobs: Blobs,
+    ) -> None:
+        self._files, self._fs, self._layout = files, files.fs, files.layout
+        self._outcomes, self._endings, self._dependencies = outcomes, endings, dependencies
+        self._waiting, self._blobs = waiting, blobs
+
+    def claim(self, origin: str, worker: str) -> Claim | None:
+        """Claim a pending attempt; None if another worker was faster.
+
+        A process must not claim the same name in two threads at a time.
+
+        Dies before the rename: it is pending. Dies after it: it is the dead worker's, and a
+        reaper gives it back. Lost reply: the name is in this worker's folder, where no other
+        process puts anything.
+
+        Raises:
+            OSError: the shared directory failed, or the worker's folder is missing.
+        """
+        text = origin.rpartition("/")[2]
+        name = AttemptName.parse(text)
+        if name is None:
+            self._files.set_aside(origin, "its name is not one of an invocation")
+            return None
+        folder = self._layout.running(worker)
+        claim = Claim(name, f"{folder}/{text}", self._layout.home(origin), worker, text)
+        try:
+            self._fs.rename(origin, claim.path)
+        except FileNotFoundError:
+            if text not in self._held(folder):
+                return None
+        if name.cancelled:
+            self._endings.end_cancelled(claim.path, name)
+            return None
+        return None if name.attempt > 1 and self._is_settled(claim) else claim
+
+    def _held(self, folder: str) -> list[str]:
+        """The names in a worker's folder; if that is missing, all claims must fail."""
+        try:
+            return self._fs.names(folder, fresh=True, required=True)
+        except FileNotFoundError:
+            text = "this worker was declared dead, or the shared directory is gone"
+            raise OSError(errno.ESTALE, text, folder) from None
+
+    def _is_settled(self, claim: Claim) -> bool:
+        """Remove a claimed attempt that has an outcome: its former worker was slow, not dead.
+
+        An error is only logged. The body may then run once more, and the first outcome stands. The
+        error must not reach the worker, which would not learn that it holds the claim.
+        """
+        try:
+            settled = self._endings.is_over(claim.name)
+            if settled:
+                self._dependencies.ended(claim.name.invocation_id)
+                self._files.remove(claim.path)
+        except OSError as error:
+            log.info("%s may run twice: cannot check for its outcome: %s", claim.name, error)
+            return False
+        return settled
+
+    def park(self, claim: Claim, call: Call, lane: str) -> bool:
+        """Let a claimed call wait for a concurrency limit; False if the claim was lost.
+
+        Dies before the rename: a dead worker holds the call. Dies after it: the call waits.
+        """
+        if self._endings.is_over(claim.name):
+            self._files.remove(claim.path)
+            return False
+        waiting = waiting_name(claim.origin, call.within.get(lane, ""))
+        return self._files.move(claim.path, self._layout.in_lane(lane, f"{waiting}/{claim.name}"))
+
+    def give_back(self, claim: Claim) -> bool:
+        """Return a claimed attempt to its queue unchanged; False if it was lost or has ended.
+
+        Dies before the rename: a dead worker holds the attempt. Dies after it: it is pending.
+        """
+        if self._endings.is_over(claim.name):
+            self._dependencies.ended(claim.name.invocation_id)
+            self._files.remove(
+                claim.path
+            )  # cancelled while it ran; a claim of a first attempt would not check
+            return False
+        return self._files.move(claim.path, claim.origin)
+
+    def park_again(self, claim: Claim, parent: str) -> bool:
+        """Let a claimed attempt wait for a parent that has not ended; False if it was lost.
+
+        Dies before the rename: a dead worker holds the attempt. Dies after it: it waits, and is
+        released as after `publish_after`.
+        """
+        path = f"{self._layout.after(parent)}/{claim.name}"
+        moved = self._files.move(claim.path, path)
+        self._fs.ring(self._layout.after_bell)
+        if self._outcomes.exists(parent):
+            self._waiting.move_on(path)
+        return moved
+
+    def retry(self, claim: Claim, call: Call, due: float) -> bool:
+        """Requeue a failed attempt as the next attempt; False if the claim was lost.
+
+        Dies before the rename: a dead worker holds the attempt. Dies after it: it is pending.
+
+        Args:
+            claim: the attempt.
+            call: its header.
+            due: when the next attempt may start, in seconds by the file server's clock.
+        """
+        if call.blob:
+            self._blobs.touch(call.blob, due)
+        slot = Slot.parse(call.slot) or Slot(DEFAULT_PRIORITY, due)
+        folder = self._layout.slot(call.queue, str(slot._replace(due=due)))
+        return self._files.move(claim.path, f"{folder}/{claim.name.after_failure()}")
