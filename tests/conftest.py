@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import secrets
 import shutil
@@ -44,6 +45,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if times > 1 and metafunc.definition.get_closest_marker("concurrent"):
         metafunc.fixturenames.append("repetition")
         metafunc.parametrize("repetition", range(times))
+
+
+def pytest_collection_finish() -> None:
+    """What is collected stays: the garbage collector need not look at thousands of tests again."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:

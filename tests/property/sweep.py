@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from fsqueue.codec import encode
 from fsqueue.errors import EnvelopeError
 from fsqueue.spool.caller.client import Client
+from fsqueue.spool.disk.filesystem import Filesystem
 from fsqueue.spool.files.checks import is_abandoned
 from fsqueue.spool.format.claim import Claim
 from fsqueue.spool.format.names import DEFAULT_PRIORITY, AttemptName, Slot
@@ -199,7 +200,7 @@ REMOTE = Mount("remote", remote=True)
 NO_LINKS = Mount("no-links", habits=(Fault.fail(errno.EPERM, at=None, verb="link"),))
 
 
-def clean_up(store: Store, fs: FaultyFilesystem) -> list[str]:
+def clean_up(store: Store, fs: FaultyFilesystem | HealthyFilesystem) -> list[str]:
     """Remove what the dead have left once all times to live are over; returns what is left."""
     layout = store.layout
     names = {name.rpartition(".")[0] for name in os.listdir(layout.workers_folder)}
@@ -211,6 +212,15 @@ def clean_up(store: Store, fs: FaultyFilesystem) -> list[str]:
     files, folders = walk(layout.root)
     stay = {*map(os.path.basename, layout.folders), f"pending/{QUEUE}", "spool.json"}
     return [name for name in (*files, *folders) if name not in stay]
+
+
+class HealthyFilesystem(Filesystem):
+    """Does what it should, with a clock that the test moves; most calls of a sweep are its own."""
+
+    clock_offset = 0.0
+
+    def monotonic(self) -> float:
+        return super().monotonic() + self.clock_offset
 
 
 class InterruptibleFilesystem(FaultyFilesystem):
@@ -247,7 +257,11 @@ class Stage:
 
     def __post_init__(self) -> None:
         self.fs = InterruptibleFilesystem(self.mount.habits, remote=self.mount.remote)
-        self.healthy_fs = FaultyFilesystem(self.mount.habits, remote=self.mount.remote)
+        self.healthy_fs = (
+            FaultyFilesystem(self.mount.habits, remote=self.mount.remote)
+            if self.mount.habits
+            else HealthyFilesystem(remote=self.mount.remote)
+        )
         self.store = open_store(self.root, self.fs)
         self.healthy = Store(self.healthy_fs, self.store.layout, self.store.files.info)
         self.worker = worker_of(self.store)
