@@ -163,6 +163,9 @@ class Chore(Swept):
                 check_that_it_works_on(state)
         assert state.forsake() == []
 
+    def leaves_as_new(self, state: Stage) -> bool:
+        return state.is_as_new()
+
 
 def check_that_it_works_on(stage: Stage) -> None:
     publish_by_client(stage)

@@ -7,6 +7,7 @@ To sweep something new, register it: write a `Swept`, and add it to the list of 
 from __future__ import annotations
 
 import errno
+import itertools
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -15,7 +16,7 @@ from sweep import LOCAL, deaths, in_child
 from fsqueue.testing import CRASH_STATUS, Fault
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from sweep import Mount
 
@@ -24,12 +25,16 @@ if TYPE_CHECKING:
 FAULTS: dict[str, Callable[[int], Fault]] = {
     **{
         errno.errorcode[code]: lambda number, code=code: Fault.fail(code, at=number)
-        for code in (errno.ENOSPC, errno.EIO, errno.ESTALE, errno.EACCES)
+        for code in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE, errno.EACCES)
     },
     "lost": lambda number: Fault.lost_reply(at=number),
     "done-and-EIO": lambda number: Fault.lost_reply(at=number, code=errno.EIO),
+    "done-and-ESTALE": lambda number: Fault.lost_reply(at=number, code=errno.ESTALE),
 }
 """What a filesystem call can do, besides what it should: by number of the call, from 1."""
+
+USUAL = frozenset(FAULTS) - {"EDQUOT", "done-and-ESTALE"}
+CHANGES = frozenset({"create", "write", "close", "rename", "link", "unlink", "mkdir", "rmdir"})
 
 
 class Swept(ABC):
@@ -37,7 +42,7 @@ class Swept(ABC):
 
     name: str
     mounts: tuple[Mount, ...] = (LOCAL,)
-    """Where it dies at every call; faults are tried on a local disk."""
+    """Where it dies at every call."""
     ignores_death: ClassVar[bool] = False
     """Its process may come to its end though it was to die: it makes fewer calls at times."""
     without: ClassVar[frozenset[str]] = frozenset()
@@ -45,6 +50,20 @@ class Swept(ABC):
 
     def __str__(self) -> str:
         return self.name
+
+    def faults(self, mount: Mount) -> frozenset[str]:
+        """What is tried at every call there, of `FAULTS`."""
+        return USUAL - self.without if mount == LOCAL else frozenset()
+
+    def strikes(self, fault: str, step: Step) -> bool:
+        """Whether this fault is tried at this call."""
+        del fault, step
+        return True
+
+    def differs(self, folder: str, mount: Mount) -> bool:
+        """Whether it must die there too, or makes the same calls as on a local disk."""
+        del folder, mount
+        return True
 
     @abstractmethod
     def begin(self, root: str, mount: Mount) -> Any:
@@ -81,6 +100,22 @@ class Swept(ABC):
             dead: the process of the operation has died.
         """
 
+    def leaves_as_new(self, state: Any) -> bool:
+        """Whether nothing is left, so that the next one can begin there: that is quicker."""
+        del state
+        return False
+
+
+def states(folder: str, swept: Swept, mount: Mount = LOCAL) -> Iterator[Any]:
+    """What it can begin with, without end: each in a new spool, or in one that is as new."""
+    root = ""
+    for number in itertools.count():
+        root = root or f"{folder}/{number}"
+        state = swept.begin(root, mount)
+        yield state
+        if not swept.leaves_as_new(state):
+            root = ""
+
 
 def calls_of(folder: str, swept: Swept, mount: Mount = LOCAL) -> Sequence[Step]:
     """The filesystem calls that it makes when it meets no fault."""
@@ -89,18 +124,24 @@ def calls_of(folder: str, swept: Swept, mount: Mount = LOCAL) -> Sequence[Step]:
 
 def die_at_every_call(folder: str, swept: Swept, mount: Mount) -> None:
     """Its process dies before each of its calls, and after the last one."""
+    if mount != LOCAL and not swept.differs(folder, mount):
+        return
     every = deaths(len(calls_of(folder, swept, mount)))
     assert len(every) > 1
-    for number, death in enumerate(every):
-        state = swept.begin(f"{folder}/{number}", mount)
+    for death, state in zip(every, states(folder, swept, mount), strict=False):
         status = in_child(lambda: swept.run(state, death))  # noqa: B023
         assert status == CRASH_STATUS or (swept.ignores_death and status == 0), death
         swept.finish(state, dead=True)
 
 
-def fail_at_every_call(folder: str, swept: Swept, fault: Callable[[int], Fault]) -> None:
+def fail_at_every_call(folder: str, swept: Swept, mount: Mount, fault: str) -> None:
     """The fault strikes each of its calls."""
-    for number, step in enumerate(calls_of(folder, swept), start=1):
-        state = swept.begin(f"{folder}/{number}", LOCAL)
-        swept.survive(state, fault(number), step)
+    wanted = [
+        (number, step)
+        for number, step in enumerate(calls_of(folder, swept, mount), start=1)
+        if swept.strikes(fault, step)
+    ]
+    assert wanted
+    for (number, step), state in zip(wanted, states(folder, swept, mount), strict=False):
+        swept.survive(state, FAULTS[fault](number), step)
         swept.finish(state, dead=False)

@@ -2,99 +2,17 @@
 
 from __future__ import annotations
 
-import itertools
 from typing import TYPE_CHECKING
 
 import pytest
-from sweep import BODY, CLIENT, ID, LOCAL, Stage, deaths, outcome_of, work
+from sweep import BODY, CLIENT, ID, Stage, outcome_of, work
 
 from fsqueue.spool.worker.reaper import reap
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterator
-
-    from sweep import Mount
     from sweep_operations import Operation
 
-    from fsqueue.testing import Fault
-    from fsqueue.testing import Operation as Step
-
 OUTCOMES = (f"done/{CLIENT}/{ID}", f"kept/{CLIENT}/{ID}")
-
-
-def fresh_stages(folder: str, operation: Operation, mount: Mount = LOCAL) -> Iterator[Stage]:
-    """Prepared spools without end, each a new one or one that was left like a new one."""
-    root = ""
-    for number in itertools.count():
-        root = root or f"{folder}/{number}"
-        stage = prepared(root, operation, mount)
-        try:
-            yield stage
-        finally:
-            stage.close()
-        if not stage.is_as_new():
-            root = ""
-
-
-def stages(
-    folder: str,
-    operation: Operation,
-    mount: Mount = LOCAL,
-    *,
-    verbs: Container[str] | None = None,
-) -> Iterator[tuple[int, Step, Stage]]:
-    """Prepared spools, one for each filesystem call of the operation, counted by a dry run.
-
-    Args:
-        folder: parent of the spools.
-        operation: what is to be run.
-        mount: where.
-        verbs: only for calls of these; None is all.
-    """
-    trace = steps(f"{folder}/dry", operation, mount)
-    assert trace
-    wanted = [
-        (number, step)
-        for number, step in enumerate(trace, start=1)
-        if verbs is None or step.verb in verbs
-    ]
-    for (number, step), stage in zip(wanted, fresh_stages(folder, operation, mount), strict=False):
-        yield number, step, stage
-
-
-def dying_stages(
-    folder: str, operation: Operation, mount: Mount = LOCAL
-) -> Iterator[tuple[Fault, Stage]]:
-    """Prepared spools, one for each death at a filesystem call of the operation."""
-    every = deaths(len(steps(f"{folder}/dry", operation, mount)))
-    for death, stage in zip(every, fresh_stages(folder, operation, mount), strict=False):
-        stage.inject(death)
-        yield death, stage
-
-
-def prepared(root: str, operation: Operation, mount: Mount = LOCAL) -> Stage:
-    stage = Stage(root, mount)
-    operation.prepare(stage)
-    return stage
-
-
-def steps(root: str, operation: Operation, mount: Mount = LOCAL) -> list[Step]:
-    """The filesystem calls of an operation that meets no fault."""
-    dry = prepared(root, operation, mount)
-    dry.inject()
-    operation.run(dry)
-    trace = dry.fs.trace
-    dry.close()
-    return trace
-
-
-def differs(folder: str, operation: Operation, mount: Mount) -> bool:
-    """Whether an operation makes other calls there than on a local disk."""
-    here, there = (
-        [(step.verb, step.path.count("/")) for step in steps(f"{folder}/{at}", operation, at)]
-        for at in (LOCAL, mount)
-    )
-    return here != there
 
 
 def check_at_once(stage: Stage, operation: Operation, *, accepted: bool) -> None:

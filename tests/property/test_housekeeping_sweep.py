@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 from chore_sweep import check_that_it_works_on
-from every_call import FAULTS
+from every_call import FAULTS, calls_of, states
+from move_sweep import Move
 from slim import in_slim_process
 from sweep import (
     CLIENT,
@@ -21,7 +22,6 @@ from sweep import (
     in_child,
     worker_of,
 )
-from sweep_checks import dying_stages
 from sweep_operations import Operation
 from sweep_steps import collect, delivered
 
@@ -81,7 +81,7 @@ def test_every_call_that_opens_a_spool_fails_once(folder, fault, mount):
 # -- how the dead are found -------------------------------------------------------------------
 
 
-def calls_of(run: Callable[[], object], fs: FaultyFilesystem) -> int:
+def count_of(run: Callable[[], object], fs: FaultyFilesystem) -> int:
     fs.inject()
     run()
     return len(fs.trace)
@@ -97,7 +97,7 @@ def test_a_worker_that_dies_while_it_registers_or_leaves_is_removed(folder):
         worker = worker_of(store)
         worker.deregister()
 
-    for death in deaths(calls_of(come_and_go, fs)):
+    for death in deaths(count_of(come_and_go, fs)):
         fs.inject(death)
         assert in_child(come_and_go) == CRASH_STATUS
         observer = Observer(healthy, heartbeat=1.0, lease=30.0)
@@ -145,9 +145,11 @@ def test_expiry_goes_on_where_it_died(folder):
 @pytest.mark.parametrize("keep", [False, True])
 @in_slim_process
 def test_a_client_that_dies_while_it_collects_leaves_one_outcome_or_none(folder, keep):
-    operation = Operation("collect", delivered, collect(keep=keep))
-    for death, stage in dying_stages(folder, operation):
-        assert in_child(lambda: operation.run(stage)) == CRASH_STATUS, death  # noqa: B023
+    move = Move(Operation("collect", delivered, collect(keep=keep)))
+    every = deaths(len(calls_of(folder, move)))
+    for death, state in zip(every, states(folder, move), strict=False):
+        stage = state.stage
+        assert in_child(lambda: move.run(state, death)) == CRASH_STATUS  # noqa: B023
         kept = [path for path in stage.files() if path.startswith(("done/", "kept/"))]
         assert len(kept) == 1 or (not keep and not kept)
         assert stage.content() == (LATE if kept else None)

@@ -10,6 +10,8 @@ import errno
 from typing import TYPE_CHECKING
 
 import pytest
+from every_call import calls_of, states
+from move_sweep import Move
 from parked_operations import LAST, PARKED, end, park_by_client
 from sweep import (
     CLIENT,
@@ -22,7 +24,6 @@ from sweep import (
     move_what_is_parked,
     work,
 )
-from sweep_checks import fresh_stages, steps
 from sweep_operations import OPERATIONS
 from sweep_steps import claim, keep_alive
 
@@ -103,8 +104,10 @@ def test_somebody_else_sees_to_a_parked_call_before_every_call(folder, operation
 
 
 def meet(folder: str, operation: Operation, other: Callable[[Stage], object]) -> None:
-    calls = range(1, len(steps(f"{folder}/dry", operation)) + 1)
-    for number, stage in zip(calls, fresh_stages(folder, operation), strict=False):
+    move = Move(operation)
+    calls = range(1, len(calls_of(folder, move)) + 1)
+    for number, state in zip(calls, states(folder, move), strict=False):
+        stage = state.stage
 
         def act(stage: Stage = stage) -> None:
             other(stage)
