@@ -124,6 +124,12 @@ COMMANDS = {
     "gc": (),
     "config": (),
     "version": (),
+    "fleet": None,  # a group
+    "fleet list": (),
+    # Of fleets, which belong to a batch system: see `tests/launch`.
+    **dict.fromkeys(("launch", "autoscale")),
+    **dict.fromkeys(f"fleet {name}" for name in ("show", "scale", "pause", "resume", "stop")),
+    **dict.fromkeys(f"fleet {name}" for name in ("forget", "logs")),
 }
 PENDING = ("list", "--state", "pending"), ("list", "--state", "running"), ("list", "--json")
 UNKNOWN = [(name, "zzzzzzzz-1") for name in ("show", "logs", "wait", "result", "cancel", "retry")]
@@ -143,7 +149,7 @@ def ids(site):
     return {"pending": pending.id, "running": running.id, "kept": site.kept.id, "root": site.root}
 
 
-EVERY = [(name, *rest) for name, rest in COMMANDS.items() if rest is not None]
+EVERY = [(*name.split(), *rest) for name, rest in COMMANDS.items() if rest is not None]
 
 
 @pytest.mark.parametrize("command", [*EVERY, *PENDING, *UNKNOWN], ids=" ".join)

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import json
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from click.testing import CliRunner
 from support import PATIENCE, wait_until
 
 from fsqueue import FSQueue
+from fsqueue.cli import exits
+from fsqueue.cli.main import command_line
 from fsqueue.spool.store.open_spool import open_store
 from fsqueue.testing import FaultyFilesystem
 from integration import sample_tasks
@@ -135,3 +139,47 @@ def nested(spool, monkeypatch):
     yield module
     module.app.close()
     sys.modules.pop(name, None)
+
+
+# -- commands in this process ---------------------------------------------------------------------
+
+
+@pytest.fixture
+def fsqueue(spool, monkeypatch):
+    """Run a command on the test's spool."""
+    monkeypatch.setattr(sys, "path", list(sys.path))
+
+    def run(*arguments, expect=exits.OK, root=True):
+        where = ["--root", spool] if root else []
+        done = CliRunner().invoke(command_line, [*map(str, arguments), *where])
+        if done.exception is not None and not isinstance(done.exception, SystemExit):
+            raise done.exception
+        assert done.exit_code == expect, done.output
+        return done
+
+    return run
+
+
+@pytest.fixture
+def in_json(fsqueue):
+    """Run a command and read the document that it prints."""
+
+    def run(*arguments, **options):
+        return json.loads(fsqueue(*arguments, "--json", **options).stdout)
+
+    return run
+
+
+@pytest.fixture
+def failed(app, tmp_path):
+    """A call that has failed once and would succeed now; its worker has left."""
+    with working(app):
+        invocation = app.task(sample_tasks.fail_before)(str(tmp_path / "ran"), 1)
+        with pytest.raises(ConnectionError):
+            invocation.get(timeout=60)
+    return invocation
+
+
+def registered(in_json):
+    """The workers whose records are there: a worker is listed from its lock on."""
+    return [each for each in in_json("workers")["workers"] if each["queues"]]

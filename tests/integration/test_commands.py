@@ -3,67 +3,22 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
 from support import wait_until
 
-from fsqueue import State
 from fsqueue.cli import exits
-from fsqueue.cli.main import command_line
 from fsqueue.errors import WorkerLostError
 from integration import sample_tasks
-from integration.conftest import working
+from integration.conftest import registered, working
 
 # Of a file server's clock, in seconds: those of Linux have at least a hundred a second; and times
 # are rounded to a thousandth.
 TICK = 0.011
 
 
-@pytest.fixture
-def fsqueue(spool, monkeypatch):
-    """Run a command on the test's spool."""
-    monkeypatch.setattr(sys, "path", list(sys.path))
-
-    def run(*arguments, expect=exits.OK, root=True):
-        where = ["--root", spool] if root else []
-        done = CliRunner().invoke(command_line, [*map(str, arguments), *where])
-        if done.exception is not None and not isinstance(done.exception, SystemExit):
-            raise done.exception
-        assert done.exit_code == expect, done.output
-        return done
-
-    return run
-
-
-@pytest.fixture
-def in_json(fsqueue):
-    """Run a command and read the document that it prints."""
-
-    def run(*arguments, **options):
-        return json.loads(fsqueue(*arguments, "--json", **options).stdout)
-
-    return run
-
-
-@pytest.fixture
-def failed(app, tmp_path):
-    """A call that has failed once and would succeed now; its worker has left."""
-    with working(app):
-        invocation = app.task(sample_tasks.fail_before)(str(tmp_path / "ran"), 1)
-        with pytest.raises(ConnectionError):
-            invocation.get(timeout=60)
-    return invocation
-
-
 # -- inspecting -----------------------------------------------------------------------------
-
-
-def registered(in_json):
-    """The workers whose records are there: a worker is listed from its lock on."""
-    return [each for each in in_json("workers")["workers"] if each["queues"]]
 
 
 def test_status(app, fsqueue, in_json):
@@ -274,95 +229,6 @@ def test_ids_that_nobody_knows(app, fsqueue, command):
     assert app.store
     assert "abcd-1" in fsqueue(command, "abcd-1", expect=exits.NOT_FOUND).stderr
     assert "not an invocation id" in fsqueue(command, "../x", expect=exits.USAGE).stderr
-
-
-# -- controls -----------------------------------------------------------------------------------
-
-
-def test_cancel(app, failed, fsqueue, in_json):
-    pending = app.task(sample_tasks.add)(1)
-    assert fsqueue("cancel", pending.id).stdout == f"{pending.id} cancelled\n"
-    assert pending.status is State.CANCELLED
-    answer = in_json("cancel", failed.id, expect=exits.NEGATIVE)
-    assert answer == {"cancelled": {failed.id: False}}
-
-
-def test_retry_one(app, failed, fsqueue, in_json):
-    new = in_json("retry", failed.id)["retried"][failed.id]
-    assert "was retried already" in fsqueue("retry", failed.id, expect=exits.NOT_FOUND).stderr
-    with working(app):
-        assert fsqueue("result", new, "--timeout", 20).stdout == "2\n"
-    assert in_json("show", failed.id)["retried_as"] == new
-
-
-def test_retry_all(app, failed, fsqueue, in_json):
-    assert in_json("retry", "--all-failed", "--task", "other.task")["retried"] == {}
-    done = fsqueue("retry", "--all-failed", "--task", "integration.sample_tasks.fail_before")
-    assert done.stdout.startswith(f"{failed.id} runs again as ")
-    with working(app):
-        wait_until(lambda: not in_json("list", "--state", "pending")["calls"])
-
-
-@pytest.mark.parametrize("arguments", [(), ("abcd-1", "--all-failed"), ("--task", "a.b")])
-def test_retry_wants_to_know_what(app, fsqueue, arguments):
-    assert app.store
-    assert "which calls?" in fsqueue("retry", *arguments, expect=exits.USAGE).stderr
-
-
-def test_one_damaged_call_does_not_keep_others_from_being_retried(app, failed, in_json):
-    (text,) = app.store.fs.names(app.store.layout.failed_folder)
-    with open(f"{app.store.layout.failed_folder}/{text}", "ab") as file:
-        file.write(b"more")
-    answer = in_json("retry", "--all-failed", expect=exits.NEGATIVE)
-    assert answer["retried"] == {}
-    assert "damaged" in answer["problems"][failed.id]
-
-
-def test_pause_and_resume(app, fsqueue, in_json):
-    app.task(sample_tasks.add)(1)
-    assert fsqueue("pause", "default").stdout == "t.default is paused\n"
-    assert in_json("pause", "t.default") == {"queue": "t.default", "changed": False}
-    assert "paused" in fsqueue("status").stdout
-    assert fsqueue("resume", "default").stdout == "t.default is open again\n"
-    assert in_json("resume", "default")["changed"] is False
-
-
-def test_a_queue_that_is_not_there_or_not_clear(app, make_app, fsqueue):
-    app.task(sample_tasks.add)(1)
-    other = make_app("u")
-    other.task(sample_tasks.add)(1)
-    for name in ("nope", "t.nope", "default", "../../etc"):
-        done = fsqueue("pause", name, expect=exits.NOT_FOUND).stderr
-        assert "t.default, u.default" in done
-
-
-def test_purge(app, fsqueue, in_json):
-    pending = app.task(sample_tasks.add)(1)
-    assert in_json("purge", "default", "--dry-run") == {"queue": "t.default", "would_cancel": 1}
-    refused = fsqueue("purge", "default", expect=exits.USAGE)
-    assert "--yes" in refused.stderr
-    assert pending.status is State.PENDING
-    assert fsqueue("purge", "default", "--yes").stdout == "t.default: 1 call cancelled\n"
-    assert pending.status is State.CANCELLED
-
-
-def test_drain(make_app, fsqueue, in_json):
-    app = make_app(heartbeat=0.1, lease=10.0)
-    assert app.store
-    with working(app):
-        (worker,) = wait_until(lambda: registered(in_json))
-        answer = in_json("drain", worker["name"], "--wait", "--timeout", 20)
-        assert answer == {"asked": [worker["name"]], "left": True}
-    assert fsqueue("drain", "--all").stdout == "asked: 0 workers\n"
-    assert "there is no worker" in fsqueue("drain", "nobody", expect=exits.NOT_FOUND).stderr
-    assert "which workers?" in fsqueue("drain", expect=exits.USAGE).stderr
-
-
-def test_gc(app, failed, fsqueue, in_json):
-    assert set(in_json("gc")["removed"].values()) == {0}
-    text = fsqueue("gc", "--older-than", "0").stdout
-    assert "      1  failed\n" in text
-    assert in_json("list") == {"calls": [], "more": False}
 
 
 # -- settings, and mistakes -----------------------------------------------------------------------
