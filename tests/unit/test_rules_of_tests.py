@@ -18,6 +18,7 @@ BODIES = ("_tasks.py", "_slots.py")
 WAITS = {
     ("support.py", "wait_until"),
     ("support.py", "async_wait_until"),
+    ("command_server.py", "status_of"),
     ("acceptance/acceptance_harness.py", "wait_until_idle"),
     ("acceptance/test_doctor_faults.py", "rename"),  # a slow filesystem
 }
