@@ -33,6 +33,15 @@ def test_modules_named_in_the_docs_exist():
             assert (ROOT / name).exists() or (ROOT / "fsqueue" / name).exists(), (page.name, name)
 
 
+def test_packages_named_in_the_design_exist():
+    package = ROOT / "fsqueue"
+    tops = "|".join(path.name for path in package.iterdir() if path.is_dir())
+    for page in [*(DOCS / "design").glob("*.md"), ROOT / "CONTRIBUTING.md"]:
+        for name in re.findall(rf"`((?:{tops})(?:/[a-z_]+)+)/?`", page.read_text("utf-8")):
+            found = package / name
+            assert found.is_dir() or found.with_suffix(".py").exists(), (page.name, name)
+
+
 def test_each_command_is_in_the_cheat_sheet():
     sheet = text_of("docs/operating.md").partition("## Cheat sheet")[2].partition("\n## ")[0]
     named = set(re.findall(r"\bfsqueue ([a-z]+)", sheet))
