@@ -20,6 +20,7 @@ PROJECT = Path(__file__).parent / "project"
 KINDS = ("thread", "process")
 FSQUEUE = (sys.executable, "-m", "fsqueue")
 """What begins with it shares its imports with others, see `command_server`."""
+MARK = "ACCEPTANCE_PROCESS"
 
 
 def alive(pid):
@@ -52,7 +53,8 @@ class Started:
     def __init__(self, site, name, command, env):
         self.log = site.base / f"{name}.log"
         self.printed = site.base / f"{name}.out"
-        env = site.env | env
+        env = site.env | env | {MARK: str(self.log)}
+        self._mark = f"{MARK}={self.log}".encode()
         with self.log.open("wb") as err, self.printed.open("wb") as out:
             if command[:3] == FSQUEUE and can_fork(env):
                 self.popen = server().start(command[3:], str(site.project), env, out, err)
@@ -121,16 +123,24 @@ class Started:
             return [each.path for each in entries if each.inode() in mapped]
 
     def group(self):
-        """Processes of its group that run, itself included."""
-        found = []
-        for process in psutil.process_iter():
-            with contextlib.suppress(ProcessLookupError):
-                if os.getpgid(process.pid) == self.pid and alive(process.pid):
-                    found.append(process.pid)
-        return found
+        """All processes of it that run, at any depth, itself included.
+
+        Slots, their server and programs have groups of their own. They are known by a variable of
+        the environment that they have inherited; only what is forked without it, and has left the
+        group, is not found.
+        """
+        return [pid for pid in psutil.pids() if self._is_of_it(pid) and alive(pid)]
+
+    def _is_of_it(self, pid):
+        try:
+            if os.getpgid(pid) == self.pid:
+                return True
+            return self._mark in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+        except OSError:
+            return False
 
     def kill(self):
-        """End it, and all of its group."""
+        """End it, and all that belongs to it."""
         for pid in self.group():
             with contextlib.suppress(psutil.NoSuchProcess):
                 process = psutil.Process(pid)

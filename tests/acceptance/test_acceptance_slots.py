@@ -96,3 +96,14 @@ def test_slots_killed_at_any_moment_cost_nothing_but_attempts(site, slots):
 
     assert values.result(40) == [number**2 for number in range(300)]
     assert worker.popen.poll() is None
+
+
+def test_the_harness_sees_slots_and_programs_in_sessions_of_their_own(site, kind):
+    """Otherwise a test that all processes end would say nothing."""
+    programs = site.load("programs")
+    worker = site.worker(kind, 1, app="programs:app").wait_for_start()
+    marks = site.folder("marks")
+    programs.start_and_wait("setsid", marks.folder)
+    wait_until(lambda: marks.pids("waits"), "the body waits")
+    assert {*marks.pids("starts"), *marks.pids("programs"), worker.pid} <= {*worker.group()}
+    programs.app.close()

@@ -1,8 +1,12 @@
 """A worker that is suspended for longer than its lease, all workers being on one host."""
 
+import os
 import signal
 
-from acceptance_harness import wait_until
+import pytest
+from acceptance_harness import alive, wait_until
+
+from fsqueue import TaskTimeoutError
 
 ENV = {"FSQUEUE__HEARTBEAT": "0.2", "FSQUEUE__LEASE": "1"}
 
@@ -62,3 +66,79 @@ def test_a_suspended_worker_keeps_no_place_in_a_lane(site, kind):
     assert two.get(60)
     first.signal_all(signal.SIGCONT)
     first.wait_for_log("registered again")
+
+
+# -- only the process of a slot ---------------------------------------------------------------
+# Its worker lives, so the lease does not apply: somebody may be debugging the body. All that ends a
+# body ends this one too.
+
+
+@pytest.fixture
+def stopped(site):
+    """A worker whose only slot is suspended in the middle of a body."""
+    site.held = site.folder("held")
+    site.first = site.worker("process", 1, FSQUEUE__STOP_GRACE="0.3", **ENV).wait_for_start()
+
+    def call(**options):
+        invocation = site.tasks.hold_later.options(**options)(site.held.folder)
+        (site.slot,) = site.held.wait_for_starts(1)
+        os.kill(site.slot, signal.SIGSTOP)
+        return invocation
+
+    site.stop_in_the_middle = call
+    return site
+
+
+def test_the_time_limit_ends_a_suspended_slot(stopped):
+    call = stopped.stop_in_the_middle(timeout=3.0)
+    with pytest.raises(TaskTimeoutError):
+        call.get(20)
+    wait_until(lambda: not alive(stopped.slot), "the slot ends")
+    assert stopped.tasks.square(7).get(20)[0] == 49
+
+
+def test_a_suspended_slot_ends_when_its_call_is_cancelled(stopped):
+    call = stopped.stop_in_the_middle()
+    assert call.cancel()
+    wait_until(lambda: not alive(stopped.slot), "the slot ends")
+    assert stopped.tasks.square(7).get(20)[0] == 49
+
+
+def test_the_call_of_a_suspended_slot_is_given_back_when_its_worker_stops(stopped):
+    stopped.stop_in_the_middle()
+    (name,) = stopped.files("running")
+    stopped.first.signal(signal.SIGTERM)
+    assert stopped.first.wait() == 0, stopped.first.text()
+    assert stopped.files("pending") == [name], "it is pending again, as the same attempt"
+    assert not alive(stopped.slot)
+
+
+def test_the_call_of_a_suspended_slot_can_be_taken_away(stopped):
+    call = stopped.stop_in_the_middle()
+    second = stopped.worker("thread", 1, **ENV).wait_for_start()
+    done = stopped.fsqueue("requeue", call.id, "--yes")
+    assert done.returncode == 0, done.stderr
+    assert stopped.held.wait_for_starts(2)[1] == second.pid
+    stopped.held.release()
+    assert call.get(20) == second.pid
+    os.kill(stopped.slot, signal.SIGCONT)
+
+
+def test_a_suspended_slot_goes_on(stopped):
+    call = stopped.stop_in_the_middle()
+    os.kill(stopped.slot, signal.SIGCONT)
+    stopped.held.release()
+    assert call.get(20) == stopped.slot
+    assert stopped.held.pids("starts") == [stopped.slot]
+
+
+def test_a_call_that_a_suspended_slot_has_not_begun_is_given_back(stopped):
+    slot = stopped.tasks.square(1).get(20)[1]
+    os.kill(slot, signal.SIGSTOP)
+    stopped.tasks.hold_later(stopped.held.folder)
+    (name,) = wait_until(lambda: stopped.files("running"), "it is claimed")
+    stopped.first.signal(signal.SIGTERM)
+    assert stopped.first.wait() == 0, stopped.first.text()
+    assert stopped.files("pending") == [name]
+    assert stopped.held.pids("starts") == []
+    assert not alive(slot)
