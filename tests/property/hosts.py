@@ -82,7 +82,8 @@ class SharedFilesystem(InterruptibleFilesystem):
                 raise Gone
         result = super()._call(verb, function, *args, **kwargs)
         if verb in {"utime", "create", "write"}:
-            os.utime(args[0], (self._time.now, self._time.now))
+            file = args[0][0] if verb == "write" else args[0]  # a `Handle`, or a path
+            os.utime(file, (self._time.now, self._time.now))
         return result
 
 
