@@ -97,7 +97,12 @@ class Server:
 
     def start(self, arguments: tuple[str, ...], cwd: str, env: dict[str, str], out, err) -> Forked:
         """Start ``python -m fsqueue ARGUMENTS`` in a session of its own, with open files."""
-        request = json.dumps({"arguments": arguments, "cwd": cwd, "env": env}).encode()
+        wanted = {
+            "arguments": list(map(os.fspath, arguments)),
+            "cwd": cwd,
+            "env": {name: os.fspath(value) for name, value in env.items()},
+        }
+        request = json.dumps(wanted).encode()
         with self._mutex:
             socket.send_fds(self._socket, [request], [out.fileno(), err.fileno()])
             while not self._started:

@@ -268,7 +268,7 @@ def test_a_countdown_begins_with_the_end_of_what_is_waited_for(app, add):
     with working(app):
         assert first.get(60) == 2
         (pending,) = wait_until(lambda: list(pending_calls(app.store)))
-        assert 500 <= pending.slot.due - now < 530
+        assert 490 < pending.slot.due - now < 800  # the server's clock is read again meanwhile
         assert child.status is State.PENDING
         assert child.cancel()
 
