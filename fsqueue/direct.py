@@ -30,7 +30,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 
     from fsqueue.calls.options import TaskOptions
-    from fsqueue.invocation import InvocationGroup
+    from fsqueue.invocation import Invocation, InvocationGroup
+    from fsqueue.results.pending_result import PendingResult
+    from fsqueue.spool.disk.content import Content
     from fsqueue.task import Task
 
 log = logging.getLogger(__name__)
@@ -104,14 +106,14 @@ class _Direct:
                 args, kwargs = self._task.as_sent(args, kwargs)
                 end.value = self._task.as_returned(self._task.body(*args, **kwargs))
             return end.value
-        patience = self._patience
-        call = _BlockingCall(
-            self._task.prepared(args, kwargs, keep=False),
-            lambda made, wait: (
-                made.pending_result,
-                made.pending_result.fetch(deadline_of(patience), wait),
-            ),
-        )
+        patience = self._task.settings.result_timeout
+
+        def collect(made: Invocation[Any], wait: Wait) -> tuple[PendingResult, Content]:
+            deadline = None if patience is None else deadline_of(patience)
+            found = made.pending_result
+            return found, found.fetch(deadline, wait)
+
+        call = _BlockingCall(self._task.prepared(args, kwargs, keep=False), collect)
         pending_result, content = shielded(call.run, call.give_up)
         return pending_result.open(content, None)
 
@@ -236,11 +238,9 @@ class _BlockingCall(Generic[D, V]):
         made = self._submission.make()
         try:
             return self._collect(made, self._wait)
-        except KeyboardInterrupt:  # in a body
-            made.abandon(stop=True)
+        except BaseException as error:
+            made.abandon(stop=isinstance(error, KeyboardInterrupt))  # an interrupt in a body
             raise
-        finally:
-            made.abandon()
 
     def give_up(self) -> None:
         """End the wait and stop running bodies."""

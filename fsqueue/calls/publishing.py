@@ -130,7 +130,8 @@ class Publisher:
         buffers: list[memoryview] | None = None
         if apart:
             args = tuple(map(uncopied, args, repeat(codec)))
-            kwargs = {name: uncopied(value, codec) for name, value in kwargs.items()}
+            if kwargs:
+                kwargs = {name: uncopied(value, codec) for name, value in kwargs.items()}
             buffers = []
         data, parents = _encode((args, kwargs), what, buffers, codec, argument_at)
         return Packed(Payload(data, buffers or ()), parents, label)
@@ -343,7 +344,7 @@ class Publisher:
             expires=0.0 if settings.expires is None else ticket.now + settings.expires,
             retry=self._retry,
             capture=settings.capture_output,
-            after=tuple(dict.fromkeys(each.id for each in parents)),
+            after=tuple(dict.fromkeys([each.id for each in parents])) if parents else (),
             countdown=countdown if parent else 0.0,
             lanes=lanes,
             within={} if execution is None else holders_for_new_calls(execution),

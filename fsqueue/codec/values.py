@@ -140,9 +140,10 @@ def decode(
         DeserializationError: the bytes are damaged, or need code that is missing here.
         SpoolVersionError: a newer version of fsqueue wrote the bytes.
     """
-    check_codec(codec, what)
     if codec == "json":
         return decode_json(data, what)
+    if codec not in _DUMPS:
+        check_codec(codec, what)  # raises
     same = python in {"", PYTHON}
     try:
         if same:

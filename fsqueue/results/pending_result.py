@@ -233,14 +233,15 @@ class PendingResult:
         """Wait for the outcome, for at most `pause` seconds."""
         left = None if deadline is None else max(0.0, deadline - time.monotonic())
         waits = [wait for wait in (left, pause) if wait is not None]
-        if self._session.client.waiter.has_seen(self.id):
+        waiter = self._session.client.waiter
+        if waiter.has_seen(self.id):
             return
-        arrival = self._session.client.waiter.watch(self.id)
+        arrival = waiter.watch(self.id)
         wait.begin(arrival)
         try:
             if not arrival.done():
                 self._end_wait_if_kept()
-            self._session.client.waiter.wait(arrival, min(waits) if waits else None)
+            waiter.wait(arrival, min(waits) if waits else None)
         except FutureTimeoutError:
             if deadline is not None and time.monotonic() >= deadline:
                 raise TimeoutError(
@@ -305,7 +306,7 @@ class PendingResult:
         if self._opened is not None:
             return self._opened
         outcome, payload = self._verified(data)
-        opened = Opened(outcome, payload, outcome.starts())
+        opened = Opened(outcome, payload, outcome.starts() if outcome.members else [])
         if data is self._data:
             self._opened = opened  # once for all calls of the batch
         return opened

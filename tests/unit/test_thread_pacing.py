@@ -7,8 +7,8 @@ from fsqueue.runner.loop.thread_pacing import _LONGEST_RAMP, _RAMP, ThreadPacer
 
 def leaves(pacer, *, others=1, ended=1000, body=0.0):
     """Whether a thread should leave after `ended` calls whose bodies took `body` seconds."""
-    pacer.ended += ended
-    pacer.add(body)
+    for _ in range(ended):
+        pacer.add(body / ended)
     return pacer.is_too_large(others)
 
 
@@ -43,7 +43,8 @@ def test_threads_that_keep_up_are_checked_less_often():
     pacer, wake = ThreadPacer(waits=False), threading.Event()
 
     def quick():
-        pacer.ended += 1000
+        for _ in range(1000):
+            pacer.add(0.0)
         return True
 
     for _ in range(5):

@@ -55,7 +55,8 @@ def answer(execution: Execution, payload: Payload) -> Answer:
     call, parents = execution.call, execution.parents
     try:
         body = execution.body = execution.context.resolve(call.task)
-        check_codec(call.codec, f"the call of {call.task}", unpickles=body.unpickles)
+        if not body.unpickles:
+            check_codec(call.codec, f"the call of {call.task}", unpickles=False)
     except BaseException as error:  # noqa: BLE001 - it is the call's, also when it is SystemExit
         if isinstance(error, TaskNotFoundError):
             log.warning("%s fails: %s", execution.claim.name, error)
@@ -69,7 +70,8 @@ def answer(execution: Execution, payload: Payload) -> Answer:
 def _answer(execution: Execution, body: Body, payload: Payload) -> Answer:
     call = execution.call
     try:
-        common = _common(execution.context.store, call, payload)
+        shares = call.blob or len(call.segments) != (call.members or 1)
+        common = _common(execution.context.store, call, payload) if shares else {}
     except BaseException as error:  # noqa: BLE001 - it is the call's, also when it is SystemExit
         return Answer.of_error(error, call.codec)
     segments = _own_segments(call, payload)
@@ -125,9 +127,9 @@ def _answer_of_one(
 
 def _arguments(call: Call, segment: Payload) -> tuple[tuple[Any, ...], dict[str, Any]]:
     what = f"the arguments of {call.task}"
-    value = _with_results(
-        call, decode(segment.data, what, segment.buffers, codec=call.codec, python=call.python)
-    )
+    value = decode(segment.data, what, segment.buffers, codec=call.codec, python=call.python)
+    if call.after:
+        value = _with_results(call, value)
     match value:
         case ([*args], dict(kwargs)):
             return tuple(args), kwargs

@@ -53,7 +53,9 @@ def settle(finished: Finished, release: Callable[[Claim], bool]) -> Ending:
         if execution is not None and execution.call.lanes:
             limits.leave(execution)
     if ending is Ending.FINISHED and execution is not None:
-        return Ending.UNWANTED if context.callers.is_gone(execution.call) else ending
+        call = execution.call
+        if call.caller is not None and context.callers.is_gone(call):
+            return Ending.UNWANTED
     return ending
 
 

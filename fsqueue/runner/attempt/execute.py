@@ -58,7 +58,7 @@ def execute(
     execution, payload = found
     call = execution.call
     try:
-        if _is_too_late(execution):
+        if 0 < call.expires < execution.started:
             return _expired(execution)
         if call.lanes:
             full = retry_io(context, limits.take, execution)
@@ -76,8 +76,8 @@ def execute(
         raise
     finally:
         execution.end_report()
-    ending = _interrupted(execution, result)
-    if ending is not None:
+    ending = execution.interrupted
+    if ending is not None and not _succeeded_anyway(ending, result) and execution.settle():
         return Finished(context, claim, ending, execution=execution)
     return _answered(execution, result)
 
@@ -87,12 +87,9 @@ def _answered(execution: Execution, result: Answer) -> Finished:
     return Finished(execution.context, execution.claim, Ending.FINISHED, step, execution)
 
 
-def _interrupted(execution: Execution, result: Answer) -> Ending | None:
-    """How the execution of a cancelled coroutine ends; None if its answer is published."""
-    ending = execution.interrupted
-    if ending is None or (ending is Ending.INTERRUPTED and result.failure is None):
-        return None  # it has succeeded although the worker is ending
-    return ending if execution.settle() else None  # None: it had timed out before
+def _succeeded_anyway(ending: Ending, result: Answer) -> bool:
+    """Whether a coroutine has succeeded although it was cancelled when its worker ended."""
+    return ending is Ending.INTERRUPTED and result.failure is None
 
 
 def _read(context: WorkerContext, claim: Claim) -> tuple[Execution, Payload] | Finished:
@@ -139,10 +136,6 @@ def _withdraw(execution: Execution) -> None:
     context.callers.report(execution.call)
     calls.info("%s is withdrawn: its caller is gone", claim.name, extra=claim.tags)
     context.store.withdraw(claim.path)
-
-
-def _is_too_late(execution: Execution) -> bool:
-    return 0 < execution.call.expires < execution.started
 
 
 def _expired(execution: Execution) -> Finished:

@@ -27,8 +27,9 @@ def ended(execution: Execution, result: Answer, when: float) -> Entry:
     """
     call, claim = execution.call, execution.claim
     again = result.retry_after is not None and not call.members
-    failures = sum(each.state is State.FAILED for each in result.members)
-    failed = failures if result.members else (result.state is State.FAILED) * (call.members or 1)
+    failed = (result.state is State.FAILED) * (call.members or 1)
+    if result.members:
+        failed = sum(each.state is State.FAILED for each in result.members)
     return Entry(
         id=call.id,
         task=call.task,

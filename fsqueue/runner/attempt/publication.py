@@ -150,9 +150,9 @@ def finish(execution: Execution, result: Answer) -> None:
         created=call.created,
         retries=claim.name.retries,
         python=PYTHON if result.source is None else result.source.python,
-        caller=_receiver_of(execution),
+        caller=None if call.keep else _receiver_of(execution),
         **shown(call),
-        **_offered(call, result),
+        **(_offered(call, result) if call.cache else {}),
     )
     store.endings.complete(claim, outcome, result.payload, result.buffers)
     execution.context.record_attempt(entry)
@@ -165,7 +165,7 @@ def finish(execution: Execution, result: Answer) -> None:
 
 def _offered(call: Call, result: Answer) -> dict[str, Any]:
     """The fields of an outcome for the result cache; none for a result that was reused itself."""
-    if not call.cache or result.state is not State.SUCCEEDED or result.source is not None:
+    if result.state is not State.SUCCEEDED or result.source is not None:
         return {}
     return {"cache": call.cache, "cache_ttl": call.cache_ttl}
 
@@ -177,6 +177,4 @@ def _receiver_of(execution: Execution) -> Process | None:
         OSError: the shared directory fails; call it again.
     """
     call, callers = execution.call, execution.context.callers
-    if call.keep or (callers.is_gone(call) and not callers.is_unwanted(call)):
-        return None
-    return call.caller
+    return None if callers.is_gone(call) and not callers.is_unwanted(call) else call.caller

@@ -68,7 +68,10 @@ class Settling:
             if self._processes and ending in {Ending.FINISHED, Ending.UNWANTED}:
                 # The slot process does not check for waiting calls.
                 self._store.dependencies.ended(claim.name.invocation_id)
-            if self._worker.release(claim) and ending not in _SETTLED:
+            settled = ending in _SETTLED
+            if settled and not self._processes:
+                return  # its thread has released it
+            if self._worker.release(claim) and not settled:
                 self._settle(claim, ending)
         except (OSError, SpoolError) as error:
             log.error("cannot settle %s, upkeep will: %s", claim.name, error)  # noqa: TRY400

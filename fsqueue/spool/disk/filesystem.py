@@ -169,7 +169,7 @@ class Filesystem:
     def discard(self, path: str) -> None:
         """Remove a file that may be gone already."""
         with contextlib.suppress(FileNotFoundError):
-            self.unlink(path)
+            self._call("unlink", os.unlink, path)
 
     def mkdir(self, path: str) -> None:
         """Make a folder, private to its owner or group."""

@@ -85,7 +85,10 @@ def write_all(handle: Handle, chunks: Sequence[Buffer]) -> None:
     number = handle[0]
     if sum(map(len, chunks)) <= _SMALL:
         whole = b"".join(chunks)
-        chunks = [whole[os.write(number, whole) :]]
+        rest = whole[os.write(number, whole) :]
+        if not rest:
+            return
+        chunks = [rest]
     views = [memoryview(chunk).cast("B") for chunk in chunks if len(chunk)]
     while views:
         written = os.writev(number, views[:64])

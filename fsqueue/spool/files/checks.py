@@ -30,7 +30,8 @@ def check_header(call: Call, spool: str, path: str, name: AttemptName) -> None:
         raise EnvelopeError(f"{path} holds another invocation ({call.id})")
     if not is_queue_name(call.queue) or not is_slot_name(call.slot):
         raise EnvelopeError(f"{path} names no slot of a queue ({call.queue}/{call.slot})")
-    _check_limits(call, path)
+    if call.lanes or call.within:
+        _check_limits(call, path)
     if not all(map(is_invocation_id, call.after)):
         raise EnvelopeError(f"{path} waits for something that is not an invocation")
     if name.deaths >= call.max_attempts:
@@ -43,8 +44,6 @@ def _check_limits(call: Call, path: str) -> None:
     Raises:
         EnvelopeError: they cannot.
     """
-    if not call.lanes and not call.within:
-        return
     lenders_fit = all(map(is_invocation_id, call.within.values()))
     if not all(map(lane_limit, call.lanes)) or not lenders_fit:
         raise EnvelopeError(f"{path} names no lanes ({', '.join(call.lanes)})")

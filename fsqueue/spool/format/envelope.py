@@ -132,8 +132,10 @@ def _buffers(match: re.Match[bytes]) -> list[Piece]:
 
 def _cut(content: Content, match: re.Match[bytes], where: str) -> Payload:
     """Everything after the first line, with each buffer in separate memory."""
-    end, others = match.end() + int(match[4]), _buffers(match)
-    found, expected = sum(map(len, content)), end + sum(size for size, _ in others)
+    end, others = match.end() + int(match[4]), _buffers(match) if match[5] else []
+    found, expected = sum(map(len, content)), end
+    if others:
+        expected += sum(size for size, _ in others)
     if found != expected:
         raise EnvelopeError(f"{where} is truncated or damaged: {found} bytes instead of {expected}")
     whole = memoryview(content[0])

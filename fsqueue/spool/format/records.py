@@ -201,12 +201,11 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=
         return mine.state, mine.failure, Payload(payload.data[start : start + mine.size])
 
 
-_SHOWN: Final = ("task", "queue", "label")
-
-
 def shown(header: Call | Outcome | None) -> dict[str, Any]:
     """The fields of a header that tell people which call it is. Displays take them from here."""
-    return {} if header is None else {name: getattr(header, name) for name in _SHOWN}
+    if header is None:
+        return {}
+    return {"task": header.task, "queue": header.queue, "label": header.label}
 
 
 def titled(name: str, label: str) -> str:

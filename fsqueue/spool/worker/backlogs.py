@@ -135,8 +135,14 @@ class QueueBacklog:
         self._empty_searches = 0
 
     def _next(self, *, plain: bool, with_needs: bool) -> str | None:
+        first = self._plain.peek() if plain else ""
+        with_needs = with_needs and not self._plain.paused
+        if with_needs:
+            self._discover()
+        if not with_needs or not self._with_needs:
+            return self._plain.next() if first else None
         reserved: set[str] = set()
-        for slot, _, backlog, needed in self._heads(plain=plain, with_needs=with_needs):
+        for slot, _, backlog, needed in self._heads(first):
             if self._needs.room.fits(needed) and reserved.isdisjoint(needed):
                 if self._needs.room.has(needed):
                     return backlog.next()
@@ -144,17 +150,17 @@ class QueueBacklog:
                     reserved.update(needed)
         return None
 
-    def _heads(self, *, plain: bool, with_needs: bool) -> list[tuple[str, str, Backlog, Amounts]]:
-        """The head of each folder's backlog, in order of service, as slot, folder and needs."""
-        members = [("", self._plain, NONE)] if plain else []
-        first = self._plain.peek() if plain else ""
-        if with_needs and not self._plain.paused:
-            self._discover()
-            members += [(folder, *each) for folder, each in self._with_needs.items()]
-        heads = [
+    def _heads(self, first: str) -> list[tuple[str, str, Backlog, Amounts]]:
+        """The head of each folder's backlog, in order of service, as slot, folder and needs.
+
+        Args:
+            first: the slot of the plain folder's head; empty if there is none.
+        """
+        heads = [(first, "", self._plain, NONE)] if first else []
+        heads += [
             (slot, folder, backlog, needed)
-            for folder, backlog, needed in members
-            if (slot := backlog.peek() if folder else first)
+            for folder, (backlog, needed) in self._with_needs.items()
+            if (slot := backlog.peek())
         ]
         return sorted(heads, key=lambda head: head[:2])
 
