@@ -149,6 +149,21 @@ def test_a_disk_that_fails_for_a_while_is_asked_again(waiting):
     future.result(PATIENCE)
 
 
+@pytest.mark.parametrize("closed", [ME, OTHER])
+def test_a_mailbox_that_cannot_be_listed_holds_up_no_other(waiting, closed):
+    (open_,) = {ME, OTHER} - {closed}
+    mailbox = waiting.store.layout.mailbox(closed)
+    waiting.fs.inject(Fault.fail(errno.EACCES, at=None, verb="listdir", path=mailbox))
+    awaited = {client: waiting.waiter.watch(f"{client}-1") for client in (ME, OTHER)}
+    for client in (ME, OTHER):
+        waiting.arrive(f"{client}-1")
+    assert awaited[open_].result(PATIENCE) is None
+    assert not awaited[closed].done()
+
+    waiting.fs.inject()
+    assert awaited[closed].result(PATIENCE) is None
+
+
 def test_a_stale_listing_delays_and_loses_nothing(waiting):
     waiting.fs.make_folders(waiting.store.layout.mailbox(ME))
     waiting.fs.names(waiting.store.layout.mailbox(ME))

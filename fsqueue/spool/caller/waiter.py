@@ -331,6 +331,7 @@ class Waiter:
                 clients.add(self._client)
             if self._client in clients:
                 self._news = False
+        failure: OSError | None = None
         for client in clients:
             try:
                 names = self._list(client)
@@ -338,8 +339,12 @@ class Waiter:
                 self._give_up(client, error)
             except SpoolReplacedError as error:
                 self._fail(list(self._waiting), error)
+            except OSError as error:  # the outcomes in other mailboxes do not wait for this one
+                failure = error
             else:
                 self._deliver(client, names)
+        if failure is not None:
+            raise failure
 
     def _list(self, client: str) -> set[str]:
         fs, layout, own = self._outcomes.fs, self._outcomes.layout, client == self._client
