@@ -40,6 +40,8 @@ from sweep_steps import (
     claim,
     claim_and_read,
     collect,
+    collect_twice,
+    collected,
     complete,
     damaged_claim,
     dead_worker,
@@ -83,6 +85,8 @@ class Operation:
     """An error means that the call was not accepted."""
     keeps: bool = False
     """The outcome may lie in ``kept/`` in the end."""
+    late: bool = False
+    """A later outcome may lie in the mailbox besides, until it expires."""
     consumes: bool = False
     """The outcome may be gone in the end: its client has it."""
     temporaries: int = 1
@@ -275,6 +279,23 @@ OPERATIONS = (
         collect(keep=True),
         contents=frozenset({LATE}),
         keeps=True,
+        check=check_collected,
+    ),
+    Operation(
+        "collect-twice",
+        delivered,
+        collect_twice,
+        contents=frozenset({LATE}),
+        keeps=True,
+        check=check_collected,
+    ),
+    Operation(
+        "collect-after-another",
+        collected,
+        collect(keep=True),
+        contents=frozenset({LATE}),
+        keeps=True,
+        late=True,
         check=check_collected,
     ),
     Operation(

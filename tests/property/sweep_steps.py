@@ -295,6 +295,19 @@ def collect(*, keep: bool) -> Callable[[Stage], object]:
     return lambda stage: stage.store.outcomes.collect(ID, keep=keep)
 
 
+def collected(stage: Stage) -> None:
+    """Another handle of the call has collected the outcome, and a late worker publishes one."""
+    stage.publish_outcome(1, LATE)
+    assert stage.healthy.outcomes.collect(ID, keep=True) is not None
+    stage.publish_outcome(1, BODY)
+
+
+def collect_twice(stage: Stage) -> object:
+    """Two handles of one call, one after the other."""
+    first = stage.store.outcomes.collect(ID, keep=True)
+    return first and stage.store.outcomes.collect(ID, keep=True)
+
+
 def check_collected(stage: Stage, contents: Container[bytes]) -> None:
     data = stage.returned
     assert isinstance(data, list), "the client has no outcome"

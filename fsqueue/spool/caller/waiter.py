@@ -334,17 +334,21 @@ class Waiter:
         failure: OSError | None = None
         for client in clients:
             try:
-                names = self._list(client)
-            except NotADirectoryError as error:
-                self._give_up(client, error)
-            except SpoolReplacedError as error:
-                self._fail(list(self._waiting), error)
+                self._look_into(client)
             except OSError as error:  # the outcomes in other mailboxes do not wait for this one
                 failure = error
-            else:
-                self._deliver(client, names)
         if failure is not None:
             raise failure
+
+    def _look_into(self, client: str) -> None:
+        try:
+            names = self._list(client)
+        except NotADirectoryError as error:
+            self._give_up(client, error)
+        except SpoolReplacedError as error:
+            self._fail(list(self._waiting), error)
+        else:
+            self._deliver(client, names)
 
     def _list(self, client: str) -> set[str]:
         fs, layout, own = self._outcomes.fs, self._outcomes.layout, client == self._client

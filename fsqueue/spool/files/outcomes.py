@@ -165,6 +165,8 @@ class Outcomes:
             # concern the reply alone. A file that stays in the mailbox still keeps later outcomes
             # out.
             log.info("%s stays in its mailbox: %s", invocation_id, error)
+            if keep:  # what was read may be later than one that another handle has collected
+                return self._collected_before(invocation_id) or data
         return data
 
     def _collected_before(self, invocation_id: str) -> Content | None:
