@@ -113,3 +113,18 @@ def test_no_file_is_in_quarantine_without_its_reason(caller):
     assert sorted(os.listdir(caller.store.layout.quarantine_folder)) == [name, f"{name}.reason"]
     for left in os.listdir(caller.store.layout.tmp_folder):
         os.unlink(caller.store.layout.tmp_folder + "/" + left)
+
+
+def test_an_old_listing_does_not_make_a_claim(caller):
+    """The worker's folder, which it has listed with the call in it, was removed by a reaper."""
+    origin = caller.publish()
+    store = caller.store
+    folder = store.layout.running("w")
+    store.fs.make_folders(folder)
+    claim = store.claims.claim(origin, "w")
+    store.fs.names(folder, fresh=True)
+    assert store.claims.give_back(claim)
+    os.rmdir(folder)
+    caller.fs.inject(Fault.stale())
+    assert store.claims.claim(origin, "w") is None
+    assert os.path.exists(origin)

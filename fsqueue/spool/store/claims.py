@@ -69,7 +69,9 @@ class Claims:
         try:
             self._fs.rename(origin, claim.path)
         except FileNotFoundError:
-            if text not in self._held(folder):
+            # Both, as a listing of this folder may be older than the call's return to its queue.
+            # If the file is there and only seems to be missing, it is a stray, and returned.
+            if text not in self._held(folder) or not self._fs.exists(claim.path):
                 return None
         if name.cancelled:
             self._endings.end_cancelled(claim.path, name)
