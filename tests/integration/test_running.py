@@ -192,10 +192,13 @@ def test_worker_of_another_app_does_not_count(app, clock, make_app, caplog):
 
 def test_no_warning_while_a_worker_is_busy(app, clock, caplog, gate):
     event, name = gate()
-    with working(app), silence_of(app, clock, app.task(sample.behind_gate)(name)) as answer:
-        wait_until(lambda: app._session._observer, what="it has looked for workers")
-        clock.clock_offset += 10.0
-        checked_again(app)
-        event.set()
-        assert answer.result(60) is None
+    invocation = app.task(sample.behind_gate)(name)
+    with working(app):
+        wait_until(lambda: invocation.status is State.RUNNING)
+        with silence_of(app, clock, invocation) as answer:
+            wait_until(lambda: app._session._observer, what="it has looked for workers")
+            clock.clock_offset += 10.0
+            checked_again(app)
+            event.set()
+            assert answer.result(60) is None
     assert warnings_of(caplog) == []

@@ -121,12 +121,12 @@ def hold_alone(folder):
     return _hold(folder)
 
 
-@app.task(timeout=0.3)
+@app.task(timeout=1.0)
 def hold_briefly(folder):
     return _hold(folder)
 
 
-@app.task(timeout=0.3)
+@app.task(timeout=1.0)
 def sleep_in_c(folder):
     """Keep Python from running: ctypes.PyDLL holds its lock during a call."""
     note(folder, "starts")
@@ -294,7 +294,7 @@ def visit(folder, number):
 # -- bodies that nothing can end ----------------------------------------------------------
 
 
-@app.task(timeout=0.3)
+@app.task(timeout=1.0)
 def hold_past_its_time(folder):
     return _hold(folder)
 
@@ -306,7 +306,7 @@ def leave_a_thread(folder):
     return os.getpid()
 
 
-@app.task(timeout=0.3)
+@app.task(timeout=1.0)
 def wait_for_another(outer, inner):
     """Hold a place past its time, while the call that it waits for goes on in the same thread."""
     note(outer, "starts")
