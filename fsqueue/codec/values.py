@@ -144,17 +144,15 @@ def decode(
         return decode_json(data, what)
     if codec not in _DUMPS:
         check_codec(codec, what)  # raises
-    same = python in {"", PYTHON}
     try:
-        if same:
+        if python in {"", PYTHON}:
             try:
                 return pickle.loads(data, buffers=buffers)  # the fastest way
             except ModuleNotFoundError as error:
                 if error.name not in pickling.MOVED:
                     raise
-        with io.BytesIO(data) as file:
-            kind = pickling.Unpickler if same else _OfAnotherPython
-            return kind(file, buffers=buffers).load()
+        kind = pickling.Unpickler if python in {"", PYTHON} else _OfAnotherPython
+        return kind(io.BytesIO(data), buffers=buffers).load()
     except Exception as error:
         raise DeserializationError(
             f"{what} cannot be deserialized: {summary(error)}. {_advice(error, python)}"

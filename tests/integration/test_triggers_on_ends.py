@@ -109,7 +109,7 @@ def test_calls_that_the_queue_ends_itself(make_app):
     (call,) = pending_calls(operator.store)
     assert worker.claim(call.path)
     reap(operator.store, worker.name, "killed")
-    worker._release_lock()
+    worker.abandon()
     with working(app), working(app, app.make_runner()):
         wait_until(lambda: len(seen) >= 3)
         found = settled(app)

@@ -135,7 +135,7 @@ def test_reap(pair, attempts):
     assert claim is not None
     pair.fs.inject()
     assert reap(pair.store, other.name, "killed") == 1
-    other._release_lock()
+    other.abandon()
     settled = check_order(pair.fs.trace)
     lost = attempts == 3
     wanted = pair.store.layout.failed_folder if lost else os.path.dirname(receipt.path)

@@ -69,14 +69,6 @@ class Blobs:
             return False
         return True
 
-    def fetch(self, digest: str) -> None:
-        """Read a value into this process's memory, unless it is there.
-
-        Raises:
-            EnvelopeError: it is missing or damaged.
-        """
-        self._whole(digest)
-
     def get(self, digest: str) -> Payload:
         """The value with a digest; read once and then cached.
 
@@ -85,10 +77,15 @@ class Blobs:
         Raises:
             EnvelopeError: it is missing or damaged.
         """
-        data, buffers = self._whole(digest)
+        data, buffers = self.fetch(digest)
         return Payload(data, [_own(buffer) for buffer in buffers])
 
-    def _whole(self, digest: str) -> Payload:
+    def fetch(self, digest: str) -> Payload:
+        """A value in this process's memory, which is read into it if necessary.
+
+        Raises:
+            EnvelopeError: it is missing or damaged.
+        """
         with self._mutex:  # so that two threads do not read it twice
             if digest not in self._cache:
                 self._remember(digest, self._read(digest))

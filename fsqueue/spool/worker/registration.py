@@ -79,7 +79,7 @@ class Worker:
         """
         store, layout = self._store, self._store.layout
         self.name = worker_name(new_token(6))
-        self._release_lock()
+        self.abandon()
         self._lock = store.fs.lock(layout.worker_lock(self.name))
         self.beat()
         process = this_process()
@@ -116,13 +116,10 @@ class Worker:
             self._left = True
             if store.fs.rmdir(layout.running(self.name)):
                 remove_worker_files(store, self.name)
-            self._release_lock()
+            self.abandon()
 
     def abandon(self) -> None:
-        """Leave a spool that was replaced: nothing in the root belongs to this worker."""
-        self._release_lock()
-
-    def _release_lock(self) -> None:
+        """Release the lock only: in a spool that was replaced, nothing belongs to this worker."""
         if self._lock is not None:
             self._lock.release()
             self._lock = None
