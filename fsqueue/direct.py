@@ -20,7 +20,6 @@ from typing import (
 )
 
 from fsqueue.calls.arguments import Arguments, Item
-from fsqueue.calls.results_as_arguments import with_results
 from fsqueue.common.coroutines import is_async, plain_value
 from fsqueue.errors import SpoolError
 from fsqueue.invocation import deadline_of, naming_item
@@ -101,11 +100,9 @@ class _Direct:
         if self._fan_out is not None:
             return self._blocking_fan_out(self._fan_out, self._task.bind(args, kwargs))
         if self._task.forced_inline:
-            args, kwargs = with_results(self._task.name, args, kwargs)
-            with self._task.inline() as end:
-                args, kwargs = self._task.as_sent(args, kwargs)
-                end.value = self._task.as_returned(self._task.body(*args, **kwargs))
-            return end.value
+            with self._task.inline(args, kwargs) as inline:
+                inline.value = self._task.body(*inline.args, **inline.kwargs)
+            return inline.value
         patience = self._task.settings.result_timeout
 
         def collect(made: Invocation[Any], wait: Wait) -> tuple[PendingResult, Content]:
@@ -138,11 +135,7 @@ class _Direct:
         if self._fan_out is not None:
             return await self._awaited_fan_out(self._fan_out, self._task.bind(args, kwargs))
         if self._task.forced_inline:
-            args, kwargs = with_results(self._task.name, args, kwargs)
-            with self._task.inline() as end:
-                args, kwargs = self._task.as_sent(args, kwargs)
-                end.value = self._task.as_returned(await _own(self._task, args, kwargs))
-            return end.value
+            return await self._inline(args, kwargs)
         submit = functools.partial(self._task.submit, args, kwargs, keep=False)
         async with _made(submit, self._patience) as invocation:
             return await invocation.async_result()
@@ -164,12 +157,15 @@ class _Direct:
         results = []
         for index, call in enumerate(calls):
             with naming_item(index, len(calls)):
-                args, kwargs = with_results(self._task.name, *call.sharing(common))
-                with self._task.inline() as end:
-                    args, kwargs = self._task.as_sent(args, kwargs)
-                    end.value = self._task.as_returned(await _own(self._task, args, kwargs))
-            results.append(end.value)
+                results.append(await self._inline(*call.sharing(common)))
         return results
+
+    async def _inline(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        """Call the function here and await its value; a wrapper may return the value at once."""
+        with self._task.inline(args, kwargs) as inline:
+            value = self._task.func(*inline.args, **inline.kwargs)
+            inline.value = await value if inspect.isawaitable(value) else value
+        return inline.value
 
     def _named(self, call: Arguments) -> dict[str, Any]:
         """The caller's arguments by name, defaults included."""
@@ -246,12 +242,6 @@ class _BlockingCall(Generic[D, V]):
         """End the wait and stop running bodies."""
         self._wait.drop()
         self._submission.give_up(stop=True)
-
-
-async def _own(task: Task[Any, Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-    """Call the function and await its value; a wrapper may return the value at once."""
-    value = task.func(*args, **kwargs)
-    return await value if inspect.isawaitable(value) else value
 
 
 def split(returned: Any) -> tuple[Mapping[str, Any], Iterable[Item]]:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from fsqueue.calls.options import CallSettings
     from fsqueue.config import Serializer
-    from fsqueue.runner.attempt.inline import InlineEnd, InlineReport
+    from fsqueue.runner.attempt.inline import InlineCall, InlineReport
     from fsqueue.spool.caller.client import IdempotencyKey
     from fsqueue.spool.caller.session import Session
     from fsqueue.triggers import Trigger
@@ -217,47 +217,48 @@ class Task(Generic[P, R]):
 
     @contextlib.contextmanager
     def inline(
-        self, invocation_id: str = "inline", report: InlineReport | None = None
-    ) -> Iterator[InlineEnd]:
+        self,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        invocation_id: str = "",
+        report: InlineReport | None = None,
+    ) -> Iterator[InlineCall]:
         """A block that contains the body of a call which runs in this thread.
 
-        The block stores the value in the object that it gets. Triggers fire when it ends.
+        The block runs the body with the arguments of the call that it gets, and stores the value
+        there. With the serializer "json", body and caller get what they would get from a worker.
+        Other serializers change nothing, so a copy is not worth its cost. Triggers fire when the
+        block ends.
 
         Args:
-            invocation_id: the call's id, for the body.
+            args: positional arguments.
+            kwargs: keyword arguments.
+            invocation_id: the call's id, for the body; empty if it has no handle.
             report: receives the body's output and progress; None: they are not needed.
         """
         from fsqueue.runner.attempt.inline import (
+            InlineCall,
             InlineCurrent,
-            InlineEnd,
             InlineReport,
             running_inline,
         )
 
-        kept = report or InlineReport()
-        here = InlineCurrent(invocation_id, self.name, self.settings.queue, kept)
-        end = InlineEnd()
+        child = f"invocation {invocation_id} of {self.name}" if invocation_id else self.name
+        call = InlineCall(*with_results(child, args, kwargs))
+        kept, name = report or InlineReport(), invocation_id or "inline"
+        here = InlineCurrent(name, self.name, self.settings.queue, kept)
         capture = self.settings.capture_output and report is not None
+        as_sent = self._publisher.as_sent
         try:
             with running_inline(here, kept, capture=capture):
-                yield end
+                made, call.kwargs = as_sent((call.args, call.kwargs))
+                call.args = tuple(made)
+                yield call
+                call.value = as_sent(call.value, "result")
         except BaseException as error:
-            self._on_end(self.name, invocation_id, None, error)
+            self._on_end(self.name, name, None, error)
             raise
-        self._on_end(self.name, invocation_id, end.value, None)
-
-    def as_sent(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Arguments:
-        """The arguments of an inline call in the form that its body gets.
-
-        With the serializer "json", they are what a worker would get. Other serializers change
-        nothing, so a copy is not worth its cost.
-        """
-        made, common = self._publisher.as_sent((args, dict(kwargs)))
-        return Arguments(tuple(made), common)
-
-    def as_returned(self, value: Any) -> Any:
-        """The value of an inline call in the form that its caller gets."""
-        return self._publisher.as_sent(value, "result")
+        self._on_end(self.name, name, call.value, None)
 
     def parallelize(
         self, items: Iterable[Item], common_args: Mapping[str, Any] | None = None
@@ -302,12 +303,9 @@ class Task(Generic[P, R]):
         from fsqueue.runner.attempt.bodies import run_body
 
         def run(invocation_id: str, report: InlineReport) -> R:
-            child = f"invocation {invocation_id} of {self.name}"
-            args, kwargs = with_results(child, call.args, call.kwargs)
-            with self.inline(invocation_id, report) as end:
-                args, kwargs = self.as_sent(args, kwargs)
-                end.value = value = self.as_returned(run_body(self.func, args, kwargs))
-            return value  # type: ignore[no-any-return]
+            with self.inline(*call, invocation_id, report) as made:
+                made.value = run_body(self.func, made.args, made.kwargs)
+            return made.value  # type: ignore[no-any-return]
 
         return InlineInvocation(run)
 

@@ -38,14 +38,18 @@ class InlineReport:
         return self._output.decode("utf-8", "replace")
 
 
-class InlineEnd:
-    """The return value of an inline body.
+class InlineCall:
+    """An inline call: what its body gets, and what it has returned.
 
     Attributes:
-        value: the value.
+        args: the positional arguments.
+        kwargs: the arguments by name.
+        value: what the body returned, and then what the caller gets.
     """
 
-    value: Any = None
+    def __init__(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self.args, self.kwargs = args, kwargs
+        self.value: Any = None
 
 
 class InlineCurrent(CurrentInvocation):
