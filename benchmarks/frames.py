@@ -3,6 +3,8 @@
 On the caller's side, it counts warm blocking calls in the calling thread. On the worker's side, it
 counts the calls of a backlog in the thread of the only slot, from one claim to the next. Frames in
 other threads and other packages do not count.
+
+It also counts what it costs to publish each call of a fan-out, without a label and with one.
 """
 
 import argparse
@@ -11,6 +13,7 @@ import os
 import sys
 import tempfile
 import threading
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -95,6 +98,36 @@ def in_worker():
     return counter.frames
 
 
+def in_fan_out(label):
+    """Frames and microseconds of CPU for the publication of each call of a fan-out.
+
+    Args:
+        label: the task's label.
+    """
+    import bench_tasks
+
+    task = bench_tasks.later.options(label=label)
+    items = [(number,) for number in range(CALLS)]
+    counter, taken = FrameCounter("fan-out"), []
+
+    def publish():
+        task.parallelize(items).cancel()
+        began = time.thread_time()
+        group = task.parallelize(items)
+        taken.append(1e6 * (time.thread_time() - began) / CALLS)
+        group.cancel()
+        sys.setprofile(counter)
+        group = task.parallelize(items)
+        sys.setprofile(None)
+        group.cancel()
+
+    thread = threading.Thread(target=publish, name="fan-out")  # see `in_caller`
+    thread.start()
+    thread.join()
+    bench_tasks.app.close()
+    return counter.frames, taken[0]
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--root", type=Path, default=machine.memory_or_disk())
@@ -107,6 +140,7 @@ def main():
     with tempfile.TemporaryDirectory(dir=options.root) as folder:
         os.environ["FSQUEUE__ROOT"] = f"{folder}/spool"
         counts = {"caller": in_caller(Path(folder, "spool")), "worker": in_worker()}
+        fan_outs = {label: in_fan_out(label) for label in ("", "value={value}")}
     for side, frames in counts.items():
         figures[side] = round(frames.total() / CALLS, 1)
         often = {name for name, count in frames.items() if count >= CALLS / 2}
@@ -117,6 +151,10 @@ def main():
         for name, count in frames.most_common(options.top):
             console.print(f"{count / CALLS:8.2f}  {name}")
     console.print(table)
+    for label, (frames, microseconds) in fan_outs.items():
+        side = "fan-out with a label" if label else "fan-out"
+        figures[side] = round(frames.total() / CALLS, 1)
+        console.print(f"{side}: {figures[side]:g} frames and {microseconds:.0f} us of CPU a call")
     if options.json:
         options.json.write_text(json.dumps(figures))
 
