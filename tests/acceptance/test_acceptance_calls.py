@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import secrets
 import sys
 
 import pytest
@@ -40,7 +41,7 @@ def test_an_exception_of_the_body_is_raised_here(shared):
 
 
 def test_five_calls_run_at_once(shared):
-    marks = shared.folder("five")
+    marks = shared.folder(f"five-{secrets.token_hex(4)}")
     calls = [shared.call(shared.tasks.hold, marks.folder) for _ in range(5)]
     marks.wait_for_starts(5)
     assert marks.pids("ends") == []
@@ -50,7 +51,7 @@ def test_five_calls_run_at_once(shared):
 
 
 def test_many_awaits_are_in_flight_on_one_loop(shared):
-    marks = shared.folder("awaits")
+    marks = shared.folder(f"awaits-{secrets.token_hex(4)}")
 
     async def main():
         holding = asyncio.gather(*(shared.tasks.async_hold(marks.folder) for _ in range(5)))

@@ -37,7 +37,7 @@ def _break():
 _break()
 app = FSQueue("programs")
 
-_LONG = 600.0
+_LONG = 600
 
 
 def _linger(folder):
