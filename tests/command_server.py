@@ -37,7 +37,7 @@ import cloudpickle, psutil, rich.console, rich.table, watchdog.observers, filelo
 
 def can_fork(env: dict[str, str]) -> bool:
     """Whether a fork knows all that an interpreter would do about this environment."""
-    return all(
+    return sys.platform == "linux" and all(
         env.get(name) == os.environ.get(name)
         for name in {*env, *os.environ}
         if name.startswith(_OF_INTERPRETERS)

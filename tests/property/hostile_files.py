@@ -24,6 +24,16 @@ SECRET = "the content of a file that is none of fsqueue's business"
 HUGE = 1 << 40
 
 
+def damaged(whole: bytes) -> Iterator[bytes]:
+    """Every truncation of a file's content, and the content with each of its bits turned."""
+    for length in range(len(whole)):
+        yield whole[:length]
+    for bit in range(8 * len(whole)):
+        data = bytearray(whole)
+        data[bit // 8] ^= 1 << bit % 8
+        yield bytes(data)
+
+
 def read(path: str) -> bytes:
     with open(path, "rb") as file:
         return file.read()

@@ -9,7 +9,7 @@ import os
 import msgspec
 import pytest
 from click.testing import CliRunner
-from hostile_files import HUGE, NO_FILES, SECRET, SPOILS, echo, named, read, rewrite
+from hostile_files import HUGE, NO_FILES, SECRET, SPOILS, damaged, echo, named, read, rewrite
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from integration.conftest import working
@@ -161,12 +161,7 @@ def test_names_are_not_commands_for_the_terminal(app):
 def test_every_truncation_and_every_bit_of_a_line(app):
     path = noted(app.store, GOOD)
     whole = read(path)
-    damaged = [whole[:length] for length in range(len(whole))]
-    for bit in range(8 * len(whole)):
-        data = bytearray(whole)
-        data[bit // 8] ^= 1 << bit % 8
-        damaged.append(bytes(data))
-    for data in damaged:
+    for data in damaged(whole):
         rewrite(path, data)
         stats = read_stats(app.store, 3600.0)
         json.dumps(msgspec.to_builtins(stats))

@@ -16,6 +16,7 @@ from hostile_files import (
     NO_FILES,
     SECRET,
     SPOILS,
+    damaged,
     echo,
     named,
     pending_file,
@@ -135,12 +136,7 @@ def test_every_truncation_and_every_bit_of_a_record(app):
     write_record(app, HOSTILE)
     path = app.store.layout.worker_record(HOSTILE)
     whole = read(path)
-    damaged = [whole[:length] for length in range(len(whole))]
-    for bit in range(8 * len(whole)):
-        data = bytearray(whole)
-        data[bit // 8] ^= 1 << bit % 8
-        damaged.append(bytes(data))
-    for data in damaged:
+    for data in damaged(whole):
         with open(path, "r+b") as file:
             file.truncate(0)
             file.write(data)
