@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from sweep import Mount
 
-    from fsqueue.spool.admin.listing import Pending
+    from fsqueue.spool.admin.listing import PendingCall
     from fsqueue.spool.format.claim import Claim
     from fsqueue.testing import Fault
     from fsqueue.testing import Operation as Call
@@ -117,7 +117,7 @@ class Side:
         worker.deregister()
         return worker.name
 
-    def _claim(self, worker: Worker, pending: Pending) -> Claim | None:
+    def _claim(self, worker: Worker, pending: PendingCall) -> Claim | None:
         try:
             return worker.claim(pending.path) if self._is_work(pending) else None
         except OSError as error:
@@ -125,7 +125,7 @@ class Side:
                 raise
             return None  # another worker has taken this one for dead meanwhile
 
-    def _is_work(self, pending: Pending) -> bool:
+    def _is_work(self, pending: PendingCall) -> bool:
         try:
             call, _ = self.store.calls.read(pending.path, pending.name)
         except FileNotFoundError:
