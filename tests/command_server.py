@@ -11,8 +11,10 @@ from __future__ import annotations
 import atexit
 import contextlib
 import functools
+import importlib
 import json
 import os
+import pkgutil
 import runpy
 import select
 import signal
@@ -27,12 +29,6 @@ import time
 _OF_INTERPRETERS = ("PYTHON", "LC_", "LANG", "LD_", "COVERAGE", "TZ")
 _LONGEST_MESSAGE = 1 << 20
 _HERE = os.path.abspath(__file__)
-_IMPORTS = """
-import fsqueue, fsqueue.cli.main, fsqueue.cli.start.worker, fsqueue.runner.loop.worker_loop
-import fsqueue.runner.attempt.execute, fsqueue.runner.slots.process_slots, fsqueue.spool.disk.bell
-import fsqueue.runner.event_loop.loop, fsqueue.firing.engine, fsqueue.runner.loop.upkeep
-import cloudpickle, psutil, rich.console, rich.table, watchdog.observers, filelock, blake3
-"""
 
 
 def can_fork(env: dict[str, str]) -> bool:
@@ -177,6 +173,15 @@ def serve(connection: socket.socket) -> list[str] | None:
             connection.send(json.dumps(["started", pid, 0]).encode())
 
 
+def import_all() -> None:
+    """What a command or a worker imports sooner or later."""
+    import fsqueue
+
+    for module in pkgutil.walk_packages(fsqueue.__path__, "fsqueue."):
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
+
+
 def report_ended(connection: socket.socket) -> None:
     with contextlib.suppress(ChildProcessError):
         while (found := os.waitpid(-1, os.WNOHANG))[0]:
@@ -199,7 +204,7 @@ def become(request, handles: list[int], begins: int) -> list[str]:
 
 
 if __name__ == "__main__":
-    exec(_IMPORTS)
+    import_all()
     arguments = serve(socket.socket(fileno=int(sys.argv[1])))
     if arguments is not None:
         sys.argv = ["fsqueue", *arguments]
