@@ -57,6 +57,7 @@ class Task(Generic[P, R]):
         func: the function itself.
         body: the function that a worker calls.
         settings: the options in force.
+        forced_inline: whether ``dev_mode_force_sync_tasks`` is set.
         triggers: run it without a caller.
     """
 
@@ -75,7 +76,7 @@ class Task(Generic[P, R]):
         self._only_positional = [p.name for p in parameters if p.kind is p.POSITIONAL_ONLY]
         self._shadowed = self._only_positional if self._keywords else []
         self._fitting: set[tuple[int, tuple[str, ...]]] = set()
-        self._session = session
+        self.forced_inline = session.conf.dev_mode_force_sync_tasks
         self.settings = settings_of(self.name, options, session.conf.task_offers)
         self._check_keys(self.settings)
         self._publisher = Publisher(self.name, session, self.settings, self.bound)
@@ -136,11 +137,6 @@ class Task(Generic[P, R]):
     def for_workers(self) -> Body:
         """The function, and how a worker calls it."""
         return Body(self.body, self.serializer != "json", is_async(self.body))
-
-    @property
-    def forced_inline(self) -> bool:
-        """Whether ``dev_mode_force_sync_tasks`` is set."""
-        return self._session.conf.dev_mode_force_sync_tasks
 
     def bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Arguments:
         """Check arguments against the function's signature.

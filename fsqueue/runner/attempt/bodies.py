@@ -34,10 +34,8 @@ log = logging.getLogger(__name__)
 
 
 def reused(execution: Execution) -> Answer | None:
-    """A cached result of an equal call; None if there is none."""
+    """The cached result of an equal call, for a call with a cache key; None if there is none."""
     call = execution.call
-    if not call.cache:
-        return None
     found = execution.context.store.cache.get(call.cache, call.cache_ttl, fresh=True)
     if found is None:
         return None

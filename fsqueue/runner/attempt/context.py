@@ -334,6 +334,8 @@ def context_of_waiting_body(root: str, app_id: str) -> WorkerContext | None:
         app_id: its application.
     """
     execution = current.get()
+    if execution is None and not _open:
+        return None
     found = [execution.context] if execution else [each for each in _open if each.exclusive]
     for context in found:
         # A process that a body has forked is a copy, and not the worker.

@@ -187,7 +187,8 @@ def _run(
             capturing_if(sink, alone=killable),
             time_limit(execution, give_up, killable=killable),
         ):
-            result = reused(execution) or answer(execution, payload)
+            found = reused(execution) if call.cache else None
+            result = found or answer(execution, payload)
             if result.failure is not None:
                 span.failed(result.failure.type, result.failure.message)
             return result

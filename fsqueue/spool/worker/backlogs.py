@@ -167,6 +167,8 @@ class QueueBacklog:
     def _discover(self) -> None:
         found = self._needs.folders(self._queue, busy=self._empty_searches == 0)
         known = self._with_needs
+        if not found and not known:
+            return
         self._with_needs = {
             folder: known.get(folder) or (self._temporary(folder), needed)
             for folder, needed in found.items()
