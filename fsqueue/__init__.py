@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         SpoolError,
         TaskNotFoundError,
         TaskTimeoutError,
+        WalltimeError,
         WorkerLostError,
     )
     from fsqueue.invocation import Invocation, InvocationGroup
@@ -45,6 +46,7 @@ __all__ = [
     "Task",
     "TaskNotFoundError",
     "TaskTimeoutError",
+    "WalltimeError",
     "WorkerLostError",
     "__version__",
     "args",
@@ -71,6 +73,7 @@ _MODULES = {
     "Task": "fsqueue.task",
     "TaskNotFoundError": "fsqueue.errors",
     "TaskTimeoutError": "fsqueue.errors",
+    "WalltimeError": "fsqueue.errors",
     "WorkerLostError": "fsqueue.errors",
     "args": "fsqueue.calls.arguments",
     "current_invocation": "fsqueue.runner.attempt.context",

@@ -23,6 +23,7 @@
         ├── RemoteError             stands for an exception that could not be sent
         ├── TaskTimeoutError        (also a TimeoutError) its body took too long
         ├── UnknownInvocationError  no such invocation, or its result has expired
+        ├── WalltimeError           the jobs of its workers were too short for it
         └── WorkerLostError         its workers died `max_attempts` times
 """
 
@@ -160,6 +161,10 @@ class TaskTimeoutError(InvocationError, TimeoutError):
 
 class UnknownInvocationError(InvocationError):
     """The spool has no invocation with this id: it is mistyped, or its result has expired."""
+
+
+class WalltimeError(InvocationError):
+    """The ends of `max_cuts` jobs cut the invocation off, each after nearly all the job's time."""
 
 
 class WorkerLostError(InvocationError):

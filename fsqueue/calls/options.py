@@ -73,6 +73,10 @@ class CallSettings(msgspec.Struct, frozen=True, kw_only=True):
             "auto: learned from the journal; unset: not known"
         ),
     ] = None
+    max_cuts: Annotated[
+        Count,
+        _doc("how many ends of jobs may cut a call off, each after nearly all the job's time"),
+    ] = 3
     expires: Annotated[
         Duration | None,
         _doc("time after publication within which a call must start; unset: no limit"),
@@ -182,6 +186,7 @@ class TaskOptions(TypedDict, total=False):
     retry_jitter: float
     timeout: float | None
     walltime: float | str | None
+    max_cuts: int
     expires: float | None
     result_timeout: float | None
     priority: int

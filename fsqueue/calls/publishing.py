@@ -341,6 +341,7 @@ class Publisher:
             members=members,
             blob=shared.blob,
             timeout=(settings.timeout or 0.0) * (members or 1),
+            max_cuts=settings.max_cuts,
             expires=0.0 if settings.expires is None else ticket.now + settings.expires,
             retry=self._retry,
             capture=settings.capture_output,

@@ -35,6 +35,7 @@ SAMPLES = (
     "journal/{hour}/dead-1-aaaaa{c}.jsonl",
     "progress/abcdefg{c}-4.1",
     "output/abcdefg{c}-4.1",
+    "cuts/abcdefg{c}-4",
     "lanes/0123456789abcdef-{d}/{d}/abcdefg{c}-1@dead-1-aaaaaa.1-1.abcdefgh",
     "lanes/0123456789abcdef-{d}/abcdefg{c}-1@dead-1-aaaaaa.1-1.abcdefgh",
     "lanes/0123456789abcdef-{d}/4.17000000000{d}~acceptance.default/abcdefg{c}-1.1",

@@ -24,6 +24,7 @@ from sweep import (
 from fsqueue.codec import decode_exception
 from fsqueue.errors import EnvelopeError
 from fsqueue.runner.attempt.context import Body, WorkerContext
+from fsqueue.spool.features.cuts import Cut, add_cut, cuts_of
 from fsqueue.spool.features.deduplication import Key
 from fsqueue.spool.format import envelope
 from fsqueue.spool.format.names import AttemptName
@@ -260,6 +261,31 @@ def give_back(stage: Stage) -> object:
         stage.worker.forget(stage.claim)
 
 
+FULL = Cut(worker="w", at=0.0, ran=58.0, limit=60.0)
+
+
+def cut_before(times: int) -> Callable[[Stage], object]:
+    """A claimed call that the ends of some jobs have cut off before."""
+
+    def prepare(stage: Stage) -> None:
+        stage.take()
+        for number in range(times):
+            add_cut(stage.healthy.files, ID, structs.replace(FULL, at=float(number)))
+
+    return prepare
+
+
+def cut_off(stage: Stage) -> object:
+    assert stage.claim is not None
+    stage.worker.release(stage.claim)
+    try:
+        if stage.store.recovery.cut_off(stage.claim.path, stage.claim.name, FULL):
+            return None
+        return stage.store.claims.give_back(stage.claim)
+    finally:
+        stage.worker.forget(stage.claim)
+
+
 def keep_alive(stage: Stage) -> object:
     return stage.worker.keep_alive()
 
@@ -324,6 +350,17 @@ def check_cancelled(stage: Stage, _: Container[bytes]) -> None:
 def check_as_before(stage: Stage, _: Container[bytes]) -> None:
     name = f"pending/{QUEUE}/{stage.call.slot}/{ID}.1"
     assert stage.places() == [name], "a planned stop costs no attempt"
+
+
+def check_cut_off(stage: Stage, contents: Container[bytes]) -> None:
+    check_as_before(stage, contents)
+    assert cuts_of(stage.healthy.files, ID) in ([FULL], []), "noted at most once"
+
+
+def check_cut_off_or_failed(stage: Stage, contents: Container[bytes]) -> None:
+    """If the last cut cannot be noted, the call is given back."""
+    if stage.places():
+        check_as_before(stage, contents)
 
 
 def check_pending(stage: Stage, _: Container[bytes]) -> None:

@@ -44,7 +44,8 @@ ERRORS = {
         *("DifferentArgumentsError", "EnvelopeError", "FSQueueError", "InvocationCorruptError"),
         *("InvocationError", "InvocationExpiredError", "RemoteError", "RetryError"),
         *("SerializationError", "SpoolError", "SpoolVersionError", "TaskNotFoundError"),
-        *("TaskTimeoutError", "UnknownInvocationError", "WorkerLostError"),
+        *("TaskTimeoutError", "UnknownInvocationError", "WalltimeError"),
+        "WorkerLostError",
     )
 }
 """Exceptions of fsqueue, which bodies raise; those of JSON calls and of headers have these names

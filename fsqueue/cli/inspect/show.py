@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from fsqueue.spool.admin.listing import CallDetails
+    from fsqueue.spool.features.cuts import Cut
     from fsqueue.spool.format.records import Failure
     from fsqueue.spool.store.store import Store
 
@@ -52,6 +53,7 @@ def command(
     """
     from fsqueue.spool.admin.controls import retried_id
     from fsqueue.spool.admin.listing import call_details
+    from fsqueue.spool.features.cuts import cuts_of
     from fsqueue.spool.files.headers import outcome_of
 
     with open_target(app, root) as target:
@@ -70,6 +72,7 @@ def command(
                 store, found, member, unpickles=target.app.conf.serializer != "json"
             )
         facts |= _progress_and_output(store, carrier, found)
+        facts["cuts"] = cuts_of(store.files, carrier)
         facts = {"id": invocation_id, **{key: each for key, each in facts.items() if each}}
         if as_json:
             print_json(facts)
@@ -220,7 +223,7 @@ def _progress_and_output(store: Store, carrier: str, found: CallDetails) -> dict
 
 
 _MOMENTS = frozenset({"created", "due", "expires", "started", "ended"})
-_LONG = frozenset({"failure", "traceback", "arguments", "output"})
+_LONG = frozenset({"failure", "traceback", "arguments", "output", "cuts"})
 
 
 def _print_facts(facts: dict[str, Any]) -> None:
@@ -231,6 +234,7 @@ def _print_facts(facts: dict[str, Any]) -> None:
     ]
     if facts.get("started"):
         pairs.append(("took", duration(facts["ended"] - facts["started"])))
+    pairs += [("cut off", _cut_in_words(each)) for each in facts.get("cuts", [])]
     if "failure" in facts:
         pairs.append(("failure", "{type}: {message}".format(**facts["failure"])))
     print_pairs(pairs)
@@ -239,3 +243,9 @@ def _print_facts(facts: dict[str, Any]) -> None:
             print(f"\n{indented(text.rstrip())}")
     if facts.get("output"):
         print(f"\noutput\n{printable_output(facts['output'].rstrip())}")
+
+
+def _cut_in_words(cut: Cut) -> str:
+    where = f"worker {cut.worker}" + (f" in job {cut.job}" if cut.job else "")
+    of = f" of {duration(cut.limit)}" if cut.limit else ""
+    return f"{moment(cut.at)} by the end of {where}, after {duration(cut.ran)}{of}"

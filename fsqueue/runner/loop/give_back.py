@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 
 from fsqueue.errors import SpoolError
 from fsqueue.runner.attempt.publication import remove_cancelled
+from fsqueue.runner.loop.cuts import cut_off
 from fsqueue.runner.shared.live import ended_elsewhere
 from fsqueue.spool.features.body_reports import drop_progress
 
 if TYPE_CHECKING:
     from fsqueue.runner.attempt.context import WorkerContext
+    from fsqueue.runner.loop.cuts import JobEnded
     from fsqueue.spool.format.claim import Claim
     from fsqueue.spool.store.store import Store
     from fsqueue.spool.worker.registration import Worker
@@ -29,17 +31,23 @@ def give_back(store: Store, claim: Claim) -> None:
     drop_progress(store.files, claim.name)
 
 
-def give_all_back(store: Store, worker: Worker) -> None:
+def give_all_back(store: Store, worker: Worker, ended: JobEnded | None = None) -> None:
     """Release and give back every claim that a worker still holds.
 
     All files are moved before anything is cleaned up: the process may be killed at any moment, and
     each call that has not been moved by then loses an attempt. An error affects one claim only:
     the others are still given back.
+
+    Args:
+        store: the spool.
+        worker: holds the claims.
+        ended: the end of the worker's job, if that is what cuts them off.
     """
     released = [claim for claim in worker.claims if worker.release(claim)]
     for claim in released:
         try:
-            _move(store, claim)
+            if ended is None or not cut_off(store, claim.path, claim.name, ended):
+                _move(store, claim)
         except (OSError, SpoolError) as error:
             text = "cannot give %s back, a reaper will: %s"
             log.error(text, claim.name, error, extra=claim.tags)  # noqa: TRY400 - a traceback adds nothing

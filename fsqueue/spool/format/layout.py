@@ -28,6 +28,7 @@ class Layout:
         self.journal_folder = f"{root}/journal"
         self.progress_folder = f"{root}/progress"
         self.output_folder = f"{root}/output"
+        self.cuts_folder = f"{root}/cuts"
         self.lanes_folder = f"{root}/lanes"
         self.events_folder = f"{root}/events"
         self.fired_folder = f"{root}/fired"
@@ -104,6 +105,10 @@ class Layout:
     def output(self, name: AttemptName) -> str:
         """The captured output and log messages of an attempt's body."""
         return f"{self.output_folder}/{self.reported(name)}"
+
+    def cuts(self, invocation_id: str) -> str:
+        """File with a line for each time that the end of a job has cut the call off."""
+        return f"{self.cuts_folder}/{invocation_id}"
 
     def events(self, app_id: str) -> str:
         """Folder of an application's events that have not been handled yet."""

@@ -97,6 +97,8 @@ class Call(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fal
     """Digest of the blob with the common arguments, if they are large."""
     timeout: float = 0.0
     """Seconds that one attempt may take; 0 means no limit."""
+    max_cuts: int = 3
+    """How many ends of jobs may cut it off, each after nearly all the time of its worker."""
     expires: float = 0.0
     """The time after which the call must not start; 0 means never."""
     retry: RetryPolicy = DEFAULT_RETRY

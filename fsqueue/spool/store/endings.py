@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from fsqueue.spool.disk.content import Buffer
+    from fsqueue.spool.features.cuts import Cut
     from fsqueue.spool.files.calls import Calls
     from fsqueue.spool.files.files import Files
     from fsqueue.spool.files.outcomes import Outcomes
@@ -151,6 +152,27 @@ class Endings:
             f"then run `fsqueue retry {name.invocation_id}`."
         )
         failure = self._outcomes.queue_failure(name, "WorkerLostError", message)
+        add_end(self._files, call, failure)
+        self._outcomes.publish(failure, ())
+        self._put_away(path, name, State.FAILED)
+
+    def exhaust(self, path: str, name: AttemptName, call: Call, cuts: Sequence[Cut]) -> None:
+        """End an invocation that needs more time than its workers have.
+
+        Args:
+            path: the attempt.
+            name: its name.
+            call: its header.
+            cuts: the times that it was cut off after nearly all the time of its worker.
+        """
+        last = cuts[-1]
+        jobs = "in 1 job" if len(cuts) == 1 else f"in {len(cuts)} jobs"
+        message = (
+            f"invocation {call.id} of {call.task} ran {last.ran:.0f} s of {last.limit:.0f} s "
+            f"{jobs}, whose end cut it off: it needs a longer walltime, or smaller pieces. Its "
+            f"call is kept in {self._layout.failed(name)}: `fsqueue retry {call.id}` runs it again."
+        )
+        failure = self._outcomes.queue_failure(name, "WalltimeError", message)
         add_end(self._files, call, failure)
         self._outcomes.publish(failure, ())
         self._put_away(path, name, State.FAILED)

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 from typing import TYPE_CHECKING
 
+from fsqueue.common.logs import tags
 from fsqueue.errors import EnvelopeError, SpoolVersionError
+from fsqueue.spool.features.cuts import add_cut
 from fsqueue.spool.files.checks import is_abandoned
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from fsqueue.spool.features.cuts import Cut
     from fsqueue.spool.features.dependencies import Dependencies
     from fsqueue.spool.features.limits import Limits
     from fsqueue.spool.files.calls import Calls
@@ -19,6 +23,9 @@ if TYPE_CHECKING:
     from fsqueue.spool.format.names import AttemptName
     from fsqueue.spool.format.records import Call
     from fsqueue.spool.store.endings import Endings
+
+
+log = logging.getLogger(__name__)
 
 
 class Recovery:
@@ -58,6 +65,36 @@ class Recovery:
         call = self._unfinished(path, name)
         if call is not None:
             self._files.move(path, f"{self._layout.slot(call.queue, call.slot)}/{name}")
+
+    def cut_off(self, path: str, name: AttemptName, cut: Cut) -> bool:
+        """Note that the end of its worker's job cuts an attempt off; the caller gives it back.
+
+        A call that was cut off `max_cuts` times by workers that gave it nearly all their time never
+        fits: it is ended with `WalltimeError`. Then this returns True.
+
+        Dies before the line in ``cuts/``, or between it and what follows: a dead worker holds the
+        attempt, and a reaper makes it the next one. The line stays, since it is true. Dies after
+        the outcome: it stands, and a reaper removes the attempt. Lost reply of the line: it is
+        there, and the call is given back.
+
+        An error of the line, or of a call that cannot be read, is only logged: the caller must give
+        the call back before its process ends.
+        """
+        try:
+            if self._endings.is_over(name):
+                return False
+            call = self._calls.read_header(path, name)
+            full = [each for each in add_cut(self._files, call.id, cut) if each.is_full]
+        except (OSError, EnvelopeError, SpoolVersionError) as error:
+            log.warning("it is not noted that %s was cut off: %s", name, error)
+            return False
+        if len(full) < call.max_cuts:
+            text = "%s was cut off by the end of the job, after %.4g s"
+            log.info(text, name, cut.ran, extra=tags(call.id, name.attempt, worker=cut.worker))
+            return False
+        self._endings.exhaust(path, name, call, full)
+        self._release(path, name, call.lanes)
+        return True
 
     def requeue(self, path: str, name: AttemptName, call: Call) -> bool:
         """Requeue the attempt of a dead worker as the next attempt; False if it is gone.

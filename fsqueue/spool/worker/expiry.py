@@ -24,6 +24,8 @@ _HOUR, _DAY = 3600.0, 86_400.0
 _TMP_TTL = _DAY
 # Workers touch the state of their triggers once a day.
 _TRIGGER_TTL = 30 * _DAY
+# A call may wait for days between two jobs, however short the time to live of results is.
+_CUT_TTL = 7 * _DAY
 
 
 class Expired(NamedTuple):
@@ -40,6 +42,7 @@ class Expired(NamedTuple):
     cached_results: int
     journals: int
     outputs: int
+    cuts: int
     progress_reports: int
     events: int
     fired_keys: int
@@ -79,6 +82,7 @@ def expire_by_kind(store: Store, *, result_ttl: float, journal_ttl: float = _DAY
         store.cache.expire(result_ttl),
         _expire_journals(store, journal_ttl),
         _expire_files(store, layout.output_folder, result_ttl),
+        _expire_files(store, layout.cuts_folder, max(_CUT_TTL, result_ttl)),
         remove_stale_progress(store.files)
         + _expire_files(store, layout.progress_folder, result_ttl),
         sum(  # the folders stay: they show that some worker handles these events

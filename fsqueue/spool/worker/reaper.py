@@ -14,19 +14,29 @@ from fsqueue.spool.worker.liveness import Observer
 from fsqueue.spool.worker.registration import remove_worker_files
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from fsqueue.spool.store.store import Store
 
 log = logging.getLogger(__name__)
 
 
-def give_back_of_processes(store: Store, pids: set[int]) -> None:
+def give_back_of_processes(
+    store: Store, pids: set[int], give_back: Callable[[str, AttemptName], object] | None = None
+) -> None:
     """Give back the claims of processes of this host that are about to be killed.
 
     This has to happen while the processes exist: a reaper would count the attempts of dead ones.
     Dies at any point: a reaper does the rest, at the cost of an attempt.
+
+    Args:
+        store: the spool.
+        pids: the processes.
+        give_back: gives back one attempt, by its path; None: as it is.
     """
     if not pids:
         return
+    give_back = give_back or store.recovery.return_stray
     observer = Observer(store, heartbeat=0.0, lease=0.0)
     observer.discover()
     for worker in observer.of_processes(pids):
@@ -34,7 +44,7 @@ def give_back_of_processes(store: Store, pids: set[int]) -> None:
         for text in store.fs.names(folder, fresh=True):
             name = AttemptName.parse(text)
             if name is not None:
-                store.recovery.return_stray(f"{folder}/{text}", name)
+                give_back(f"{folder}/{text}", name)
         if store.fs.rmdir(folder):
             remove_worker_files(store, worker)
 
