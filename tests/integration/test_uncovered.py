@@ -14,7 +14,6 @@ from fsqueue.spool.format.records import BatchJob
 from fsqueue.spool.worker.registration import Worker
 from integration import sample_tasks
 from integration.conftest import clocked, silence_of, working
-from integration.test_commands import fsqueue, in_json  # noqa: F401
 
 UNCOVERED = "12 calls of queue default need gpu=8 and 8h; no worker or fleet has that"
 
@@ -62,7 +61,7 @@ def calls(app):
         each.cancel()
 
 
-def test_status_and_show_name_what_nobody_has(app, calls, fsqueue, in_json):  # noqa: F811
+def test_status_and_show_name_what_nobody_has(app, calls, fsqueue, in_json):
     needs = "for gpu=8 and 8h: no worker or fleet has that"
     with registered(app, left=28_000, resources="gpu-8"), working(app):
         assert UNCOVERED in fsqueue("status").stdout
@@ -74,7 +73,7 @@ def test_status_and_show_name_what_nobody_has(app, calls, fsqueue, in_json):  # 
         assert "waits" not in in_json("show", calls[0].id)
 
 
-def test_a_fleet_that_has_it_is_named(app, calls, fsqueue, in_json):  # noqa: F811
+def test_a_fleet_that_has_it_is_named(app, calls, fsqueue, in_json):
     small = define(app, "small", walltime=8 * 3600.0, resources="gpu-8")
     assert UNCOVERED in fsqueue("status").stdout, "a job of 8 h has less than 8 h for calls"
     large = define(app, "large", walltime=9 * 3600.0, resources="gpu-8")
@@ -87,7 +86,7 @@ def test_a_fleet_that_has_it_is_named(app, calls, fsqueue, in_json):  # noqa: F8
     assert small.record() is not None
 
 
-def test_looking_at_plain_calls_reads_no_fleet(app, fsqueue):  # noqa: F811
+def test_looking_at_plain_calls_reads_no_fleet(app, fsqueue):
     define(app)
     call = app.task(sample_tasks.add)(1)
     with working(app):
