@@ -53,10 +53,7 @@ class FrameCounter:
 
 
 def in_caller(root):
-    """Frames of warm blocking calls, while a worker in another process serves them.
-
-    Not in the main thread, which hands its calls to another one (see `fsqueue.results.shielded`).
-    """
+    """Frames of warm blocking calls, while a worker in another process serves them."""
     import bench_tasks
 
     counter = FrameCounter("caller")

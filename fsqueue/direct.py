@@ -9,7 +9,6 @@ import logging
 from typing import (
     TYPE_CHECKING,
     Any,
-    Generic,
     NamedTuple,
     ParamSpec,
     Protocol,
@@ -23,22 +22,18 @@ from fsqueue.calls.arguments import Arguments, Item
 from fsqueue.common.coroutines import is_async, plain_value
 from fsqueue.errors import SpoolError
 from fsqueue.invocation import deadline_of, naming_item
-from fsqueue.results.shielded import Droppable, Submission, Wait, shielded
+from fsqueue.results.made_calls import Droppable, Receiving, Submission
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 
     from fsqueue.calls.options import TaskOptions
-    from fsqueue.invocation import Invocation, InvocationGroup
-    from fsqueue.results.pending_result import PendingResult
-    from fsqueue.spool.disk.content import Content
     from fsqueue.task import Task
 
 log = logging.getLogger(__name__)
 
 P = ParamSpec("P")
 R = TypeVar("R")
-V = TypeVar("V")
 D = TypeVar("D", bound=Droppable)
 R_co = TypeVar("R_co", covariant=True)
 
@@ -104,14 +99,11 @@ class _Direct:
                 inline.value = self._task.body(*inline.args, **inline.kwargs)
             return inline.value
         patience = self._task.settings.result_timeout
-
-        def collect(made: Invocation[Any], wait: Wait) -> tuple[PendingResult, Content]:
-            deadline = None if patience is None else deadline_of(patience)
-            found = made.pending_result
-            return found, found.fetch(deadline, wait)
-
-        call = _BlockingCall(self._task.prepared(args, kwargs, keep=False), collect)
-        pending_result, content = shielded(call.run, call.give_up)
+        deadline = None if patience is None else deadline_of(patience)
+        publish = self._task.prepared(args, kwargs, keep=False)
+        with Receiving() as receiving:
+            pending_result = publish(receiving.made).pending_result
+            content = receiving.content(pending_result, deadline)
         return pending_result.open(content, None)
 
     @property
@@ -120,15 +112,11 @@ class _Direct:
 
     def _blocking_fan_out(self, fan_out: FanOut, call: Arguments) -> Any:
         common, items = split(fan_out.parallel_func(self._named(call)))
-        patience = self._patience
-
-        def collect(group: InvocationGroup[Any], wait: Wait) -> list[Any]:
+        publish = self._task.all_prepared(items, common, keep=False)
+        with Receiving() as receiving:
+            group, deadline = publish(receiving.made), deadline_of(self._patience)
             with group.bar() if fan_out.progress else contextlib.nullcontext():
-                return group.get(patience, wait=wait)
-
-        submit = functools.partial(self._task.submit_all, items, common, keep=False)
-        group_call = _BlockingCall(submit, collect)
-        results = shielded(group_call.run, group_call.give_up)
+                results = group.received(receiving, deadline)
         return fan_out.aggregate_func(results)
 
     async def awaited(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
@@ -215,33 +203,6 @@ def _drop_in_thread(submission: Submission[Any]) -> None:
             )
 
     offload(drop)
-
-
-class _BlockingCall(Generic[D, V]):
-    """A blocking call's work in the spool: publish the calls and wait for their outcomes.
-
-    Args:
-        submit: publishes the calls.
-        collect: waits for their outcomes.
-    """
-
-    def __init__(self, submit: Callable[[], D], collect: Callable[[D, Wait], V]) -> None:
-        self._submission, self._collect = Submission(submit), collect
-        self._wait = Wait()
-
-    def run(self) -> V:
-        """Publish the calls and wait for them. Abandons them if either fails."""
-        made = self._submission.make()
-        try:
-            return self._collect(made, self._wait)
-        except BaseException as error:
-            made.abandon(stop=isinstance(error, KeyboardInterrupt))  # an interrupt in a body
-            raise
-
-    def give_up(self) -> None:
-        """End the wait and stop running bodies."""
-        self._wait.drop()
-        self._submission.give_up(stop=True)
 
 
 def split(returned: Any) -> tuple[Mapping[str, Any], Iterable[Item]]:

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Self, Ty
 
 from fsqueue.common.values import patience
 from fsqueue.references import given, reference
-from fsqueue.results.shielded import Wait, shielded
 from fsqueue.spool.format.states import State
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 
+    from fsqueue.results.made_calls import Receiving
     from fsqueue.results.pending_result import PendingResult
     from fsqueue.runner.attempt.inline import InlineReport
     from fsqueue.spool.features.body_reports import Progress
@@ -94,13 +94,12 @@ class Invocation(Generic[R_co]):
         """The return value. Blocks until the call ends, and raises what the body raised."""
         return self.get()
 
-    def get(self, timeout: float | None = None, *, wait: Wait | None = None) -> R_co:
+    def get(self, timeout: float | None = None) -> R_co:
         """Wait for the value and return it.
 
         Args:
             timeout: longest wait in seconds; None or infinity means no limit. A body that runs
                 the awaited call itself finishes it first.
-            wait: used by fsqueue itself: lets another thread end the wait.
 
         Raises:
             TypeError: the timeout is not a number.
@@ -109,7 +108,13 @@ class Invocation(Generic[R_co]):
             Exception: what the body raised, or an `InvocationError` of the queue.
         """
         deadline = deadline_of(timeout)
-        value: R_co = self._pending_result.value(self._member, deadline, wait)
+        value: R_co = self._pending_result.value(self._member, deadline)
+        return value
+
+    def received(self, receiving: Receiving, deadline: float | None) -> R_co:
+        """The return value, for a block that abandons the call if it fails."""
+        content = receiving.content(self._pending_result, deadline)
+        value: R_co = self._pending_result.open(content, self._member)
         return value
 
     async def async_result(self) -> R_co:
@@ -192,13 +197,17 @@ class InlineInvocation(Invocation[R]):
         """The last progress that the body reported."""
         return self._report.progress
 
-    def get(self, timeout: float | None = None, *, wait: Wait | None = None) -> R:
+    def get(self, timeout: float | None = None) -> R:
         """The return value. Raises what the body raised."""
-        del wait
         deadline_of(timeout)
         if self._error is not None:
             raise self._error
         return self._value  # type: ignore[return-value]
+
+    def received(self, receiving: Receiving, deadline: float | None) -> R:
+        """The return value. Raises what the body raised."""
+        del receiving, deadline
+        return self.get()
 
     async def async_result(self) -> R:
         """The return value. Raises what the body raised."""
@@ -273,26 +282,34 @@ class InvocationGroup(Generic[R_co]):
         """
         return self.get()
 
-    def get(self, timeout: float | None = None, *, wait: Wait | None = None) -> list[R_co]:
+    def get(self, timeout: float | None = None) -> list[R_co]:
         """The values in input order.
 
         Args:
             timeout: longest wait for all of them, in seconds; None means no limit.
-            wait: see `Invocation.get`.
 
         Raises:
             TimeoutError: a call has not ended yet; all continue.
             Exception: see `results`.
         """
-        wait, deadline = wait or Wait(), deadline_of(timeout)
-        return shielded(lambda: self._values(deadline, wait), wait.drop)
-
-    def _values(self, deadline: float | None, wait: Wait) -> list[R_co]:
-        values = []
+        deadline, values = deadline_of(timeout), []
         for index, invocation in enumerate(self._invocations):
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
             with naming_item(index, len(self)):
-                values.append(invocation.get(left, wait=wait))
+                values.append(invocation.get(left))
+        return values
+
+    def received(self, receiving: Receiving, deadline: float | None) -> list[R_co]:
+        """The values in input order, for a block that abandons the calls if it fails.
+
+        Raises:
+            TimeoutError: the deadline, on the monotonic clock, has passed.
+            Exception: see `results`.
+        """
+        values = []
+        for index, invocation in enumerate(self._invocations):
+            with naming_item(index, len(self)):
+                values.append(invocation.received(receiving, deadline))
         return values
 
     def bar(self, description: str = "") -> contextlib.AbstractContextManager[None]:

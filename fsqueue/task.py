@@ -26,7 +26,7 @@ from fsqueue.calls.results_as_arguments import with_results
 from fsqueue.common.coroutines import is_async
 from fsqueue.errors import TaskNotFoundError
 from fsqueue.invocation import InlineInvocation, Invocation, InvocationGroup
-from fsqueue.results.shielded import Submission, shielded
+from fsqueue.results.made_calls import abandon_all
 from fsqueue.runner.attempt.context import Body
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from fsqueue.calls.options import CallSettings
     from fsqueue.config import Serializer
+    from fsqueue.results.pending_result import PendingResult
     from fsqueue.runner.attempt.inline import InlineCall, InlineReport
     from fsqueue.spool.caller.client import IdempotencyKey
     from fsqueue.spool.caller.session import Session
@@ -180,26 +181,34 @@ class Task(Generic[P, R]):
         """
         if self.forced_inline:
             return self._inline(self.bind(args, kwargs))
-        submission = Submission(self.prepared(args, kwargs, keep=keep))
-        return shielded(submission.make, submission.give_up)
+        publish = self.prepared(args, kwargs, keep=keep)
+        made: list[PendingResult] = []
+        try:
+            return publish(made)
+        except BaseException:
+            abandon_all(made)
+            raise
 
     def prepared(
         self, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, keep: bool
-    ) -> Callable[[], Invocation[R]]:
-        """Serialize the arguments of a call now, and return a function that publishes it."""
+    ) -> Callable[[list[PendingResult]], Invocation[R]]:
+        """Serialize the arguments of a call now, and return a function that publishes it.
+
+        It adds the pending result to a list first.
+        """
         call = self.bind(args, kwargs)
         packed = self._publisher.encode(*call)
 
-        def publish() -> Invocation[R]:
+        def publish(made: list[PendingResult]) -> Invocation[R]:
             if self.settings.reuses_calls:
-                return self._group_publisher().publish([call], [packed], {}, keep=keep)[0]
+                return self._group_publisher(made).publish([call], [packed], {}, keep=keep)[0]
             lanes = self._publisher.lanes(call)
-            return self._publisher.publish([packed], keep=keep, lanes=lanes)[0]
+            return self._publisher.publish([packed], keep=keep, lanes=lanes, made=made)[0]
 
         return publish
 
-    def _group_publisher(self) -> GroupPublisher:
-        return GroupPublisher(self.name, self._publisher)
+    def _group_publisher(self, made: list[PendingResult]) -> GroupPublisher:
+        return GroupPublisher(self.name, self._publisher, made)
 
     def fire(self, key: IdempotencyKey, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
         """Publish one call for a trigger, unless its key was used before. True if it is new.
@@ -282,18 +291,30 @@ class Task(Generic[P, R]):
         self, items: Iterable[Item], common: Mapping[str, Any], *, keep: bool = True
     ) -> InvocationGroup[R]:
         """Publish the calls of a group, after checking all of them."""
+        publish = self.all_prepared(items, common, keep=keep)
+        made: list[PendingResult] = []
+        try:
+            return publish(made)
+        except BaseException:
+            abandon_all(made)
+            raise
+
+    def all_prepared(
+        self, items: Iterable[Item], common: Mapping[str, Any], *, keep: bool
+    ) -> Callable[[list[PendingResult]], InvocationGroup[R]]:
+        """Like `prepared`, for the calls of a group."""
         calls = self.calls_of(items, common)
         if self.forced_inline:
-            return InvocationGroup([self._inline(call.sharing(common)) for call in calls])
+            return lambda _: InvocationGroup([self._inline(each.sharing(common)) for each in calls])
         settings = self.settings
         apart = settings.parallel_batch_size == 1 or settings.by_arguments or settings.reuses_calls
         packed = [
             self._publisher.encode(*call, common=common, apart=apart, item=f"item {index}: ")
             for index, call in enumerate(calls)
         ]
-        publish = self._group_publisher().publish
-        submission = Submission(lambda: InvocationGroup(publish(calls, packed, common, keep=keep)))
-        return shielded(submission.make, submission.give_up)
+        return lambda made: InvocationGroup(
+            self._group_publisher(made).publish(calls, packed, common, keep=keep)
+        )
 
     def _inline(self, call: Arguments) -> Invocation[R]:
         from fsqueue.runner.attempt.bodies import run_body

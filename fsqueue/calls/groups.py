@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from fsqueue.invocation import naming_item
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from fsqueue.calls.arguments import Arguments
     from fsqueue.calls.publishing import Packed, Publisher
     from fsqueue.invocation import Invocation
-
-log = logging.getLogger(__name__)
+    from fsqueue.results.pending_result import PendingResult
 
 # Workers are woken after this many calls of a group, so that the first calls run while the rest
 # is being written.
@@ -28,10 +26,11 @@ class GroupPublisher:
     Args:
         task: the task's name.
         publisher: publishes one file.
+        made: gets each call before it is published, so that the caller can abandon it.
     """
 
-    def __init__(self, task: str, publisher: Publisher) -> None:
-        self._task, self._publisher = task, publisher
+    def __init__(self, task: str, publisher: Publisher, made: list[PendingResult]) -> None:
+        self._task, self._publisher, self._made = task, publisher, made
 
     def publish(
         self,
@@ -41,7 +40,7 @@ class GroupPublisher:
         *,
         keep: bool,
     ) -> list[Invocation[Any]]:
-        """Publish the calls; if one fails, those before it are withdrawn.
+        """Publish the calls. If one fails, the caller must abandon those before it.
 
         Args:
             calls: the arguments of each call, without the common ones.
@@ -74,24 +73,21 @@ class GroupPublisher:
         shared = publisher.share(common)
         times = Counter(key.name for key in keys)
         found: dict[str, Invocation[Any]] = {}
-        try:
-            for own_lanes, key, each in zip(lanes, keys, packed, strict=True):
-                if key.name in found:
-                    continue
-                invocation = publisher.cached(key)
-                if invocation is None:
-                    kept = keep or times[key.name] > 1  # it is read more than once
-                    (invocation,) = publisher.publish(
-                        [each],
-                        shared,
-                        keep=kept,
-                        reuse=key,
-                        lanes=(*own_lanes, *key.lanes),
-                    )
-                found[key.name] = invocation
-        except BaseException:
-            _withdraw(found.values())
-            raise
+        for own_lanes, key, each in zip(lanes, keys, packed, strict=True):
+            if key.name in found:
+                continue
+            invocation = publisher.cached(key)
+            if invocation is None:
+                kept = keep or times[key.name] > 1  # it is read more than once
+                (invocation,) = publisher.publish(
+                    [each],
+                    shared,
+                    keep=kept,
+                    reuse=key,
+                    lanes=(*own_lanes, *key.lanes),
+                    made=self._made,
+                )
+            found[key.name] = invocation
         return [found[key.name] for key in keys]
 
     def _publish_batches(
@@ -107,15 +103,15 @@ class GroupPublisher:
         shared = publisher.share(common)
         size = publisher.batch_size(len(calls))
         invocations: list[Invocation[Any]] = []
-        try:
-            for number, batch in enumerate(_batches(packed, size)):
-                ring = number % _RING_EVERY == 0
-                invocations += publisher.publish(
-                    batch, shared, keep=keep, ring=ring, lanes=lanes[len(invocations)]
-                )
-        except BaseException:
-            _withdraw(invocations)
-            raise
+        for number, batch in enumerate(_batches(packed, size)):
+            invocations += publisher.publish(
+                batch,
+                shared,
+                keep=keep,
+                ring=number % _RING_EVERY == 0,
+                lanes=lanes[len(invocations)],
+                made=self._made,
+            )
         if calls:
             publisher.ring()
         return invocations
@@ -143,13 +139,3 @@ def _batches(calls: Sequence[Packed], size: int) -> Iterator[Sequence[Packed]]:
             start = index + 1
     if start < len(calls):
         yield calls[start:]
-
-
-def _withdraw(invocations: Iterable[Invocation[Any]]) -> None:
-    """Withdraw the published calls of a group after a later call could not be published."""
-    for invocation in invocations:
-        try:
-            invocation.abandon()
-        except OSError as error:
-            # The caller sees the earlier error. The other calls can still be withdrawn.
-            log.warning("%s of a fan-out that failed cannot be withdrawn: %s", invocation.id, error)

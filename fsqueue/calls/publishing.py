@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from fsqueue.config import Serializer
     from fsqueue.spool.caller.client import Client, IdempotencyKey
     from fsqueue.spool.caller.session import Session
+    from fsqueue.spool.features.deduplication import Key
 
 _PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 # Common arguments of at least this many bytes are stored once, in a blob beside the calls.
@@ -235,6 +236,7 @@ class Publisher:
         ring: bool = True,
         reuse: ReuseKeys | None = None,
         lanes: tuple[str, ...] = (),
+        made: list[PendingResult],
     ) -> list[Invocation[Any]]:
         """Publish one file with a call, or with a batch of several calls.
 
@@ -245,6 +247,8 @@ class Publisher:
             ring: wake the workers of the queue.
             reuse: the keys by which the call can reuse a pending one.
             lanes: its concurrency limits.
+            made: gets the pending result before the file is published, so that the caller can
+                abandon it. Not if the call can reuse a pending one: others may wait for it.
 
         Raises:
             DifferentArgumentsError: a call with the same key is pending, with other arguments.
@@ -256,25 +260,42 @@ class Publisher:
         if not keep:
             client.waiter.check_open()
         draft = self._draft(client, calls, shared, lanes, reuse, keep=keep)
-        receipt = client.publish(draft, ring=ring)
-        once, members = draft.once, draft.call.members
-        if once is not None:
-            from fsqueue.calls.deduplication import check_content
-
-            check_content(self._task, self.settings, once, receipt.content, receipt.invocation_id)
-        pending_result = PendingResult(
-            self._session,
-            receipt.invocation_id,
-            hint=Hint(receipt.path, lanes, bool(draft.parent)),
-            keep=draft.call.keep,
-            members=members,
-            shared=once is not None,
-            unpickles=self.codec != "json",
-            learn=self._sizer.learn,
-        )
+        if draft.once is not None:
+            pending_result = self._publish_once(client, draft, draft.once, lanes, ring=ring)
+        else:
+            layout, call = client.store.layout, draft.call
+            path = f"{layout.slot(call.queue, call.slot)}/{call.id}.1"
+            pending_result = self._pending_result(draft, call.id, path, lanes)
+            made.append(pending_result)
+            client.publish(draft, ring=ring)
+        members = draft.call.members
         if not members:
             return [Invocation(pending_result)]
         return [Invocation(pending_result, index) for index in range(members)]
+
+    def _publish_once(
+        self, client: Client, draft: Draft, once: Key, lanes: tuple[str, ...], *, ring: bool
+    ) -> PendingResult:
+        """Publish a call, or find the pending one with the same key."""
+        from fsqueue.calls.deduplication import check_content
+
+        receipt = client.publish(draft, ring=ring)
+        check_content(self._task, self.settings, once, receipt.content, receipt.invocation_id)
+        return self._pending_result(draft, receipt.invocation_id, receipt.path, lanes)
+
+    def _pending_result(
+        self, draft: Draft, invocation_id: str, path: str, lanes: tuple[str, ...]
+    ) -> PendingResult:
+        return PendingResult(
+            self._session,
+            invocation_id,
+            hint=Hint(path, lanes, bool(draft.parent)),
+            keep=draft.call.keep,
+            members=draft.call.members,
+            shared=draft.once is not None,
+            unpickles=self.codec != "json",
+            learn=self._sizer.learn,
+        )
 
     def fire(self, key: IdempotencyKey, call: Packed, lanes: tuple[str, ...] = ()) -> bool:
         """Publish one call, unless its key was used before. True if it is new."""

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import time
-from concurrent.futures import FIRST_COMPLETED
-from concurrent.futures import wait as wait_for_futures
 from typing import TYPE_CHECKING, Final
 
 from fsqueue.cli.target import Target, check_id
@@ -53,7 +51,7 @@ def wait_for(
             left = deadline - time.monotonic()
             if left <= 0:
                 break
-            _wait_for_one(waiter, {check_id(each)[0] for each in open_ids}, min(left, pause))
+            waiter.wait([*{check_id(each)[0] for each in open_ids}], min(left, pause))
             states.update({each: _state(store, each) for each in open_ids})
             pause = min(2 * pause, _LAST_SEARCH)
     return states
@@ -86,12 +84,3 @@ def _waiting(target: Target) -> Iterator[Waiter]:
         yield client.waiter
     finally:
         client.close()
-
-
-def _wait_for_one(waiter: Waiter, carriers: set[str], seconds: float) -> None:
-    futures = [waiter.watch(carrier) for carrier in carriers]
-    try:
-        wait_for_futures(futures, timeout=seconds, return_when=FIRST_COMPLETED)
-    finally:
-        for future in futures:
-            future.cancel()

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import threading
 import time
-from concurrent.futures import Future
-from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fsqueue.errors import EnvelopeError
 from fsqueue.results.opened import Opened
-from fsqueue.results.shielded import Wait, shielded
 from fsqueue.runner.attempt.nested import in_helper_thread, not_blocking_a_loop
 
 if TYPE_CHECKING:
@@ -133,74 +129,51 @@ class PendingResult:
             store.outcomes.renew(self.id)
         return over
 
-    def value(self, member: int | None, deadline: float | None, wait: Wait | None = None) -> Any:
+    def value(self, member: int | None, deadline: float | None) -> Any:
         """Wait for the value of a call. Raises what its body raised.
 
         Raises:
             TimeoutError: the deadline, on the monotonic clock, has passed.
         """
-        return self.open(self.fetch(deadline, wait), member)
+        content = self.fetch(deadline)
+        if content is None:
+            raise self.overdue()
+        return self.open(content, member)
 
-    def fetch(self, deadline: float | None, wait: Wait | None = None) -> Content:
-        """Wait for the outcome, and collect it.
+    def fetch(self, deadline: float | None) -> Content | None:
+        """Wait for the outcome, and collect it; None if the deadline has passed.
 
         Args:
             deadline: on the monotonic clock; None: no limit.
-            wait: lets another thread end the wait.
-
-        Raises:
-            TimeoutError: the deadline has passed.
         """
-        wait = wait or Wait()
-        return shielded(lambda: self._wait(deadline, wait), wait.drop)
+        data = self._known_content()
+        if data is None:
+            with not_blocking_a_loop():
+                data = self._wait(deadline)
+        return data
+
+    def overdue(self) -> TimeoutError:
+        """The error for a caller that waits no longer."""
+        return TimeoutError(
+            f"invocation {self.id} has no result yet. It continues: wait longer, or check "
+            f"its state with `fsqueue show {self.id}`."
+        )
 
     async def async_value(self, member: int | None) -> Any:
         """Wait for the value of a call without blocking the event loop."""
         from fsqueue.common.offloading import in_thread_or_here
+        from fsqueue.spool.caller.async_waiting import arrival
 
         data = await in_thread_or_here(self._known_content)
         pauses = _check_pauses()
         while data is None:
             context = self._context_of_waiting_body()
             if context is None or not await self._run_beside(context):
-                await self._async_sleep(next(pauses) if context else None)
+                waiter, pause = self._session.client.waiter, next(pauses) if context else None
+                is_over = self._is_taken if self._keep else None
+                await arrival(waiter, self.id, pause, is_over)
             data = await in_thread_or_here(self._read)
         return self.open(data, member)
-
-    async def _async_sleep(self, pause: float | None) -> None:
-        """Wait for the outcome, for at most `pause` seconds.
-
-        Only other threads touch the arrival, because it has a lock; see `common.offloading`.
-        """
-        import asyncio
-
-        from fsqueue.common.offloading import in_thread_or_here, offload
-
-        loop, waiter = asyncio.get_running_loop(), self._session.client.waiter
-        arrived, wait = asyncio.Event(), Wait()
-
-        def tell(_: Future[None]) -> None:
-            with contextlib.suppress(RuntimeError):  # the loop was closed
-                loop.call_soon_threadsafe(arrived.set)
-
-        def watch() -> Future[None]:
-            arrival = self.arrival()
-            arrival.add_done_callback(tell)
-            wait.begin(arrival)
-            return arrival
-
-        try:
-            arrival = await in_thread_or_here(watch)
-            if waiter.lacks_thread:
-                pause = await in_thread_or_here(waiter.poll_instead) or pause
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(pause):
-                    await arrived.wait()
-            if arrived.is_set():
-                arrival.result()  # raises if the wait cannot succeed
-        finally:
-            if not arrived.is_set():
-                offload(wait.drop)
 
     async def _run_beside(self, context: WorkerContext) -> bool:
         """Run the call in another thread, if possible, because its body may be asynchronous."""
@@ -213,49 +186,32 @@ class PendingResult:
 
     # -- waiting ------------------------------------------------------------------------
 
-    def _wait(self, deadline: float | None, wait: Wait) -> Content:
-        data = self._known_content()
-        if data is None:
-            with not_blocking_a_loop():
-                data = self._wait_on(deadline, wait)
-        return data
-
-    def _wait_on(self, deadline: float | None, wait: Wait) -> Content:
+    def _wait(self, deadline: float | None) -> Content | None:
         data, pauses = None, _check_pauses()
         while data is None:
             context = self._context_of_waiting_body()
             if context is None or not self._run_here(context):
-                self._sleep(deadline, next(pauses) if context else None, wait)
+                self._sleep(deadline, next(pauses) if context else None)
             data = self._read()
+            if data is None and deadline is not None and time.monotonic() >= deadline:
+                break
         return data
 
-    def _sleep(self, deadline: float | None, pause: float | None, wait: Wait) -> None:
+    def _sleep(self, deadline: float | None, pause: float | None) -> None:
         """Wait for the outcome, for at most `pause` seconds."""
-        left = None if deadline is None else max(0.0, deadline - time.monotonic())
-        waits = [wait for wait in (left, pause) if wait is not None]
         waiter = self._session.client.waiter
         if waiter.has_seen(self.id):
+            waiter.forget(self.id)  # it can only be read once
             return
-        arrival = waiter.watch(self.id)
-        wait.begin(arrival)
-        try:
-            if not arrival.done():
-                self._end_wait_if_kept()
-            waiter.wait(arrival, min(waits) if waits else None)
-        except FutureTimeoutError:
-            if deadline is not None and time.monotonic() >= deadline:
-                raise TimeoutError(
-                    f"invocation {self.id} has no result yet. It continues: wait longer, or check "
-                    f"its state with `fsqueue show {self.id}`."
-                ) from None
-        finally:
-            arrival.cancel()
+        left = None if deadline is None else max(0.0, deadline - time.monotonic())
+        waits = [wait for wait in (left, pause) if wait is not None]
+        waiter.wait([self.id], min(waits) if waits else None, self._is_taken)
 
-    def _end_wait_if_kept(self) -> None:
-        """End the wait if another handle or thread collected the outcome before the wait began."""
-        client = self._session.client
-        if self._keep and client.store.outcomes.is_kept(self.id):
-            client.waiter.collected(self.id)
+    def _is_taken(self) -> bool:
+        """Whether another handle or thread collected the outcome before this wait began."""
+        if self._data is not None:
+            return True
+        return self._keep and self._session.client.store.outcomes.is_kept(self.id)
 
     def _context_of_waiting_body(self) -> WorkerContext | None:
         from fsqueue.runner.attempt.context import context_of_waiting_body
@@ -339,15 +295,12 @@ class PendingResult:
         """The spool."""
         return self._session.store
 
-    def arrival(self) -> Future[None]:
-        """A future that is done when the outcome is there. Cancel it to stop waiting."""
+    @property
+    def is_there(self) -> bool:
+        """Whether the outcome has arrived, as far as somebody who waits for it has seen."""
         if self._data is not None or self._collected:
-            there: Future[None] = Future()
-            there.set_result(None)
-            return there
-        arrival = self._session.client.waiter.watch(self.id)
-        self._end_wait_if_kept()
-        return arrival
+            return True
+        return self._session.client.waiter.has_seen(self.id)
 
     def wait(self) -> None:
         """Wait until the call has ended, in any way."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -71,22 +71,17 @@ class _Bar:
         self._progress.stop()
 
     def _run(self) -> None:
-        arrivals = {each: each.arrival() for each in self._pending_results}
         rounds = 0
         partly, said = 0.0, ""
-        try:
-            while not self._stop.wait(_PERIOD):
-                if rounds % _ASK_EVERY == 0:
-                    partly, said = self._reported(arrivals)
-                rounds += 1
-                self._show(arrivals, partly, said)
-            self._show(arrivals, 0.0, "")
-        finally:
-            for arrival in arrivals.values():
-                arrival.cancel()
+        while not self._stop.wait(_PERIOD):
+            if rounds % _ASK_EVERY == 0:
+                partly, said = self._reported()
+            rounds += 1
+            self._show(partly, said)
+        self._show(0.0, "")
 
-    def _show(self, arrivals: Mapping[PendingResult, Any], partly: float, said: str) -> None:
-        ended = sum(count for each, count in self._pending_results.items() if arrivals[each].done())
+    def _show(self, partly: float, said: str) -> None:
+        ended = sum(count for each, count in self._pending_results.items() if each.is_there)
         self._progress.update(
             self._task,
             completed=min(self._total, ended + partly),
@@ -94,11 +89,11 @@ class _Bar:
             said=said,
         )
 
-    def _reported(self, arrivals: Mapping[PendingResult, Any]) -> tuple[float, str]:
+    def _reported(self) -> tuple[float, str]:
         """The progress of the running calls, in calls, and one of their messages."""
         from fsqueue.spool.features.body_reports import read_progress, reporting_attempts
 
-        awaited = {each.id: each for each in self._pending_results if not arrivals[each].done()}
+        awaited = {each.id: each for each in self._pending_results if not each.is_there}
         if not awaited:
             return 0.0, ""
         store = next(iter(awaited.values())).store

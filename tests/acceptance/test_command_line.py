@@ -6,7 +6,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import psutil
 import pytest
 from acceptance_harness import wait_until
 from click.testing import CliRunner
@@ -91,7 +90,8 @@ def test_ctrl_c_ends_a_command_with_the_exit_code_of_a_signal(site):
     waiting = site.start(
         sys.executable, "-m", "fsqueue", "wait", site.tasks.square(2).id, "--root", site.root
     )
-    wait_until(lambda: psutil.Process(waiting.pid).num_threads() > 1, "its waiter runs")
+    sleeps_in = Path(f"/proc/{waiting.pid}/wchan")
+    wait_until(lambda: "futex" in sleeps_in.read_text(), "it waits")
     waiting.signal(signal.SIGINT)
     assert waiting.wait() == exits.INTERRUPTED
     assert "Traceback" not in waiting.text()

@@ -56,10 +56,6 @@ def no_threads():
     return limited(resource.RLIMIT_NPROC, 1)
 
 
-def waiters() -> list[str]:
-    return [each.name for each in threading.enumerate() if each.name == "fsqueue-waiter"]
-
-
 def pending() -> list[str]:
     folder = app.store.layout.pending_folder
     return [name for _, _, names in os.walk(folder) for name in names]
@@ -91,9 +87,7 @@ def call_without_threads() -> None:
     with no_threads():
         assert double(21) == 42
         assert double(1) == 2
-    assert waiters() == []
     assert double(2) == 4
-    assert waiters() == ["fsqueue-waiter"], "the next wait tries again"
 
 
 def await_without_threads() -> None:
@@ -102,12 +96,11 @@ def await_without_threads() -> None:
             return await asyncio.gather(*map(double_async, range(5)))
 
     assert asyncio.run(all_of_them()) == [0, 2, 4, 6, 8]
-    assert waiters() == []
     assert pending() == []
 
 
 def await_without_another_thread() -> None:
-    """The event loop has a thread in its pool, and the client has none that waits."""
+    """The event loop has one thread in its pool."""
 
     async def all_of_them() -> list[int]:
         await asyncio.to_thread(bool)
@@ -115,7 +108,6 @@ def await_without_another_thread() -> None:
             return await asyncio.gather(*map(double_async, range(5)))
 
     assert asyncio.run(all_of_them()) == [0, 2, 4, 6, 8]
-    assert waiters() == []
 
 
 def run_without_another_thread() -> None:
@@ -182,7 +174,7 @@ def run_in_thread_without_upkeep(kind: str) -> None:
 
 
 def call_without_descriptors() -> None:
-    """There are some, but not the three that listening to events takes."""
+    """There are some, but not the two that listening to events takes."""
     app.store.files.sync_clock()
     with contextlib.ExitStack() as stack:
         first = os.open(os.devnull, os.O_RDONLY)

@@ -153,7 +153,7 @@ def test_a_call_of_two_lanes_takes_both_permits_or_none(worked, gate, crowd):
 
     def call(name, *lanes):
         payload = task._publisher.encode((crowd, name), {})
-        return task._publisher.publish([payload], task.settings, keep=True, lanes=lanes)[0]
+        return task._publisher.publish([payload], keep=True, lanes=lanes, made=[])[0]
 
     holders = [call(first_name, lane), call(second_name, other)]
     wait_until(lambda: crowds[crowd].entries == 2)

@@ -9,6 +9,7 @@ import pytest
 from support import publish_call, wait_until
 
 from fsqueue import FSQueue
+from fsqueue.spool.disk.watching import watches
 from fsqueue.spool.store.open_spool import open_store
 from fsqueue.testing import FaultyFilesystem
 
@@ -26,6 +27,19 @@ class StillClock(FaultyFilesystem):
 
     def monotonic(self) -> float:
         return self.clock_offset
+
+
+class Waiting:
+    """A thread that waits for an outcome."""
+
+    def __init__(self, client, invocation_id: str) -> None:
+        self._client, self._id = client, invocation_id
+        self._thread = threading.Thread(target=client.waiter.wait, args=([invocation_id], None))
+        self._thread.start()
+
+    def end(self) -> None:
+        self._client.waiter.collected(self._id)
+        self._thread.join()
 
 
 class OnRemoteFiles:
@@ -76,7 +90,7 @@ def test_a_blocked_caller_lists_its_mailbox_and_no_more(spool, served):
         client, client.new_id(), "t.f", "costs.other", [b""], max_attempts=1, keep=True
     )
     session.publishes_to.add("costs.default")
-    waiting = client.waiter.watch(receipt.invocation_id)
+    waiting = Waiting(client, receipt.invocation_id)
     mailbox = client.store.layout.mailbox(client.name)
     caller.looks(mailbox, 20)
     caller.fs.inject()
@@ -89,7 +103,7 @@ def test_a_blocked_caller_lists_its_mailbox_and_no_more(spool, served):
     assert len(touches) >= looks
     assert caller.fs.count("utime", "listdir") <= 2 * looks + 4 * asked + 1
     assert caller.fs.count("read") <= 1
-    waiting.cancel()
+    waiting.end()
     os.unlink(receipt.path)
     caller.app.close()
 
@@ -101,15 +115,16 @@ def test_a_silent_spool_is_checked_for_workers_at_growing_intervals(spool, serve
     receipt = publish_call(
         client, client.new_id(), "t.f", "costs.other", [b""], max_attempts=1, keep=True
     )
-    waiting = client.waiter.watch(receipt.invocation_id)
+    waiting = Waiting(client, receipt.invocation_id)
     workers = caller.app.store.layout.workers_folder
     for asked, seconds in enumerate((3.1, 6.1, 12.1)):
         assert len(listed(caller.fs, workers)) == asked
-        with client.waiter._polling:  # polls must not seem to take this long
-            caller.fs.clock_offset += seconds
+        # While it sleeps: a poll must not seem to take so long. The clock is still, so none begins.
+        wait_until(lambda: watches()._sleepers)
+        caller.fs.clock_offset += seconds
         caller.looks(workers, asked + 1)
     records = [op for op in caller.fs.trace if op.verb == "read" and op.path.endswith(".json")]
     assert len([op for op in records if op.path.startswith(workers)]) == 1
-    waiting.cancel()
+    waiting.end()
     os.unlink(receipt.path)
     caller.app.close()

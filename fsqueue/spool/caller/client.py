@@ -47,6 +47,21 @@ class Ticket(NamedTuple):
     """This process."""
 
 
+class _Slot:
+    """A slot to which this client publishes.
+
+    Args:
+        name: of its folder.
+        second: in which it takes calls.
+    """
+
+    __slots__ = ("count", "name", "second")
+
+    def __init__(self, name: str, second: int) -> None:
+        self.name, self.second = name, second
+        self.count = itertools.count()
+
+
 class Draft(NamedTuple):
     """A call that is about to be published."""
 
@@ -105,7 +120,7 @@ class Client:
         self._mutex = threading.Lock()
         self._lock: BaseFileLock | None = None
         self._registered = False
-        self._slots: dict[int, tuple[str, int, int]] = {}
+        self._slots: dict[int, _Slot] = {}
         self.waiter = Waiter(
             store.outcomes,
             self.name,
@@ -127,14 +142,13 @@ class Client:
             eta: when it may start, in seconds since the epoch.
         """
         store = self.store
-        with self._mutex:
-            self._register()
-            now = store.clock.now()
-            delay = max(countdown, eta - now)
-            if delay > 0:
-                slot = str(Slot(priority, later(now, delay)))
-            else:
-                slot = self._current_slot(priority, now - IMMEDIATE_SLACK)
+        self._register()
+        now = store.clock.now()
+        delay = max(countdown, eta - now)
+        if delay > 0:
+            slot = str(Slot(priority, later(now, delay)))
+        else:
+            slot = self._current_slot(priority, now - IMMEDIATE_SLACK)
         return Ticket(self.new_id(), store.files.info.id, slot, now, self._process)
 
     def publish(self, draft: Draft, *, ring: bool = True) -> Receipt:
@@ -209,21 +223,28 @@ class Client:
 
     def now(self) -> float:
         """Seconds since the epoch on the file server."""
-        with self._mutex:
-            self._register()
-            return self.store.clock.now()
+        self._register()
+        return self.store.clock.now()
 
     def _current_slot(self, priority: int, now: float) -> str:
         """The slot for calls that are due now: one each second, more if many are published."""
-        name, second, count = self._slots.get(priority, ("", 0, 0))
-        if int(now) != second:
-            name, second, count = str(Slot(priority, int(now))), int(now), 0
-        elif count and count % _SLOT_SIZE == 0:
-            name = str(Slot(priority, now))
-        self._slots[priority] = (name, second, count + 1)
-        return name
+        # Without a lock, as a signal handler may raise an exception here: at worst, two threads
+        # begin a slot at once.
+        slot = self._slots.get(priority)
+        if slot is None or slot.second != int(now):
+            slot = self._slots[priority] = _Slot(str(Slot(priority, int(now))), int(now))
+        elif next(slot.count) == _SLOT_SIZE - 1:
+            slot = self._slots[priority] = _Slot(str(Slot(priority, now)), slot.second)
+        return slot.name
 
     def _register(self) -> None:
+        """Have a mailbox, and the file server's time."""
+        if self._registered and self.store.clock.age <= _SYNC_EVERY:
+            return
+        with self._mutex:
+            self._register_again()
+
+    def _register_again(self) -> None:
         fs, layout = self.store.fs, self.store.layout
         if not self._registered:
             # An earlier try may have taken it. A client that releases its lock counts as gone.

@@ -120,6 +120,10 @@ class Session:
         Raises:
             SpoolError: the shared directory cannot be used.
         """
+        client = self._client  # without the lock, as for the store
+        return self._connect() if client is None else client
+
+    def _connect(self) -> Client:
         with self._mutex:
             if self._client is None:
                 from fsqueue.spool.caller.client import Client
@@ -136,14 +140,13 @@ class Session:
     def slots(self, folder: str) -> int:
         """How many calls of a queue can run at a time, cached for a few seconds; 0 if unknown."""
         now = time.monotonic()
-        with self._mutex:
-            count, until = self._slots.get(folder, (0, 0.0))
-            if now > until:
-                observer = self._make_observer()
-                observer.discover()
-                count = observer.slots(folder)
-                self._slots[folder] = (count, now + _SLOTS_KNOWN_FOR)
-            return count
+        count, until = self._slots.get(folder, (0, 0.0))
+        if now > until:
+            observer = self._make_observer()
+            observer.discover()
+            count = observer.slots(folder)
+            self._slots[folder] = (count, now + _SLOTS_KNOWN_FOR)
+        return count
 
     def learned_walltime(self, task: str) -> float | None:
         """The seconds that calls of a task may need, by the journal; None if it has too few."""

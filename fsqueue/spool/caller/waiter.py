@@ -1,25 +1,25 @@
 """Wakes callers in this process when their results arrive.
 
-The client's bell, a file event, triggers a poll of the mailbox. As a fallback, a thread polls at
-intervals that grow to `poll_interval`. A poll lists the folder, because a network filesystem's
-client may answer "no such file" from its cache for half a minute.
+A file event names the outcome that has arrived in the mailbox, and is read by one of the threads
+that wait: see `fsqueue.spool.disk.watching`. As a safety net, and where there are no events, these
+threads also poll, at intervals that grow to `poll_interval`. A poll lists the folder, because a
+network filesystem's client may answer "no such file" from its cache for half a minute.
 """
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import logging
-import threading
-from collections import deque
-from concurrent.futures import Future
 from typing import TYPE_CHECKING
 
 from fsqueue.errors import SpoolError, SpoolReplacedError
-from fsqueue.spool.disk.bell import listening
+from fsqueue.spool.disk import inotify
+from fsqueue.spool.disk.watching import Sleeper, Watch, watches
 from fsqueue.spool.format.names import client_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from fsqueue.spool.files.outcomes import Outcomes
 
@@ -28,23 +28,15 @@ log = logging.getLogger(__name__)
 _FIRST_PAUSE_POLLING = 0.001
 _FIRST_PAUSE_EVENTS = 0.02
 _GROWTH = 1.3
-# After a poll that takes longer than this, the thread rests, so that polling takes at most a fifth
-# of the time. The rest is at most the poll interval, because the poll may have hung.
-_QUICK_POLL = 0.0005
+# After a poll, the next one comes after at least this many times its length, so that polling takes
+# at most a fifth of the time; but after the poll interval at most, because the poll may have hung.
 _REST = 4
-# Seconds for which rings are ignored after a ring for an outcome that no caller waits for.
-_DEAF_FOR = 0.002
-# If the last listing had this many outcomes, and at most a few are awaited, these are checked by
-# name before a listing: the results of a fan-out arrive in another order than they are awaited.
-_LONG_LISTING = 50
-_FEW = 4
 # Seconds of silence before `on_silence` runs, which asks the file server for all workers.
 _SILENCE = 3.0
 _LONGEST_SILENCE = 60.0
-# Seconds after which listening is tried again if it failed.
-_LISTEN_AGAIN = 30.0
 # The number of abandoned outcomes that are remembered, to be removed if they arrive twice.
 _REMOVED = 1000
+_MASK = inotify.ARRIVED | inotify.ONLY_FOLDER
 _CLOSED = (
     "the connection to the spool is closed, by app.close() or because the process is ending, so no "
     "result can be received. An atexit handler can make calls if it was registered after the "
@@ -52,13 +44,39 @@ _CLOSED = (
 )
 
 
+class Wait:
+    """One wait for an outcome.
+
+    Args:
+        invocation_id: whose outcome.
+        wake: called when the wait is over, in any thread.
+
+    Attributes:
+        over: the outcome has arrived, or there is an error.
+        error: why the outcome cannot be received.
+    """
+
+    __slots__ = ("error", "invocation_id", "over", "wake")
+
+    def __init__(self, invocation_id: str, wake: Callable[[], object]) -> None:
+        self.invocation_id, self.wake = invocation_id, wake
+        self.over = False
+        self.error: Exception | None = None
+
+    def end(self, error: Exception | None = None) -> None:
+        """End the wait."""
+        self.error = error
+        self.over = True
+        self.wake()
+
+
 class Waiter:
-    """Waits for outcomes.
+    """Waits for outcomes. A signal handler may raise an exception anywhere in its methods.
 
     Args:
         outcomes: the outcomes of the spool.
         client: the client whose mailbox belongs to this process.
-        events: listen to the client's bell.
+        events: listen to file events.
         poll_interval: longest pause between two polls, in seconds.
         on_silence: called at growing intervals while nothing comes, until it returns True.
     """
@@ -72,29 +90,26 @@ class Waiter:
         poll_interval: float,
         on_silence: Callable[[], bool],
     ) -> None:
-        self._outcomes = outcomes
+        self._outcomes, self._fs = outcomes, outcomes.fs
         self._client = client
         self._events = events
         self._poll_interval = poll_interval
         self._on_silence = on_silence
         self._silent_since = float("inf")
         self._silence = _SILENCE
-        self._mutex = threading.Lock()
-        self._waiting: dict[str, list[Future[None]]] = {}
+        self._heard = False
+        self._waiting: dict[str, list[Wait]] = {}
         self._abandoned: set[str] = set()
         # Removed outcomes, which may arrive again: the body of a cancelled call may end later.
-        self._removed: deque[str] = deque(maxlen=_REMOVED)
+        self._removed: dict[str, None] = {}
+        self._sweeping: dict[str, Sleeper] = {}
         self._arrived: set[str] = set()
-        self._wake = threading.Event()
-        self._polling = threading.Lock()
-        self._quick = True
-        self._bell_works = False
-        self._wait_added = False
-        self._news = True
-        self._closing = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._watch = Watch(outcomes.layout.mailbox(client), _MASK, self._on_event)
+        self._closed = False
+        # Outcomes may be there that no event has named.
+        self._missed = True
         self._pause = _FIRST_PAUSE_POLLING
-        self._warned = False
+        self._next_poll = 0.0
 
     def check_open(self) -> None:
         """Check, before a call is published, that this process can receive its result.
@@ -102,215 +117,196 @@ class Waiter:
         Raises:
             RuntimeError: no result can be received any more.
         """
-        with self._mutex:
-            if self._closing.is_set():
-                raise RuntimeError(_CLOSED)
+        if self._closed:
+            raise RuntimeError(_CLOSED)
 
-    def watch(self, invocation_id: str) -> Future[None]:
-        """A future that is done once the outcome has arrived. Cancel it to stop waiting."""
-        future: Future[None] = Future()
-        with self._mutex:
-            if self._closing.is_set():
-                future.set_exception(RuntimeError(_CLOSED))
-                return future
-            if invocation_id in self._arrived:
-                future.set_result(None)
-                return future
-            if not self._waiting:
-                self._reset_silence()
-            self._waiting.setdefault(invocation_id, []).append(future)
-            self._wait_added = True
-            self._pause = _FIRST_PAUSE_POLLING
-            own = client_of(invocation_id) == self._client
-            self._news = self._news or not own
-            self._start()
-            bell_will_ring = own and self._bell_works and not self._news
-        if not bell_will_ring:
-            self._wake.set()
-        return future
+    # -- waiting ------------------------------------------------------------------------
+
+    def wait(
+        self,
+        invocation_ids: Sequence[str],
+        timeout: float | None,
+        is_over: Callable[[], bool] = lambda: False,
+    ) -> bool:
+        """Block until one of the outcomes has arrived; False if it has not within the timeout.
+
+        Args:
+            invocation_ids: the calls.
+            timeout: longest wait, in seconds.
+            is_over: called once, after the wait has begun: whether there is nothing to wait for.
+
+        Raises:
+            RuntimeError: no result can be received any more.
+            SpoolError: the outcome cannot be received.
+        """
+        sleeper, shared = Sleeper(), watches()
+        waits: list[Wait] = []
+        deadline = float("inf") if timeout is None else self._fs.monotonic() + timeout
+        try:
+            waits.extend(self.begin(each, lambda: shared.wake(sleeper)) for each in invocation_ids)
+            if not sleeper.rung and is_over():
+                return True
+            while not sleeper.rung:
+                now = self._fs.monotonic()
+                if now >= deadline:
+                    return False
+                if now >= self._next_poll:
+                    self.poll()
+                else:
+                    shared.sleep(sleeper, min(deadline, self._next_poll) - now)
+        finally:
+            for wait in waits:
+                self.end(wait)
+        for wait in waits:
+            if wait.error is not None:
+                raise wait.error
+        return True
+
+    def begin(self, invocation_id: str, wake: Callable[[], object]) -> Wait:
+        """Begin a wait; `wake` is called when it is over. Somebody must listen and poll meanwhile.
+
+        Raises:
+            RuntimeError: no result can be received any more.
+        """
+        wait = Wait(invocation_id, wake)
+        own = client_of(invocation_id) == self._client
+        if not self._waiting:
+            self._silent_since, self._silence = self._fs.monotonic(), _SILENCE
+        self._waiting.setdefault(invocation_id, []).append(wait)
+        # In this order: `close` and whoever finds the outcome look for waits afterwards.
+        if self._closed:
+            self.end(wait)
+            raise RuntimeError(_CLOSED)
+        if invocation_id in self._arrived:
+            self._end(invocation_id)
+        else:
+            self._plan_poll(own=own)
+        return wait
+
+    def end(self, wait: Wait) -> None:
+        """End a wait that its owner gives up."""
+        waits = self._waiting.get(wait.invocation_id)
+        if waits is None:
+            return
+        if wait in waits:
+            waits.remove(wait)
+        if not waits:
+            # A wait that begins just now is not told of the outcome, and finds it by polling.
+            self._waiting.pop(wait.invocation_id, None)
+
+    def _end(self, invocation_id: str, error: Exception | None = None) -> None:
+        for wait in self._waiting.pop(invocation_id, ()):
+            wait.end(error)
 
     def has_seen(self, invocation_id: str) -> bool:
-        """Whether the last poll found the outcome, so that there is no need to wait for it."""
+        """Whether the outcome has arrived, so that there is no need to wait for it."""
         return invocation_id in self._arrived
+
+    def forget(self, invocation_id: str) -> None:
+        """Record that the outcome is not in the mailbox, or not any more."""
+        self._arrived.discard(invocation_id)
 
     def collected(self, invocation_id: str) -> None:
         """Wake the other waits for an outcome that left the mailbox; they find where it went."""
-        with self._mutex:
-            self._arrived.discard(invocation_id)
-            futures = self._waiting.pop(invocation_id, [])
-        _finish(futures)
+        self._arrived.discard(invocation_id)
+        self._end(invocation_id)
 
     def abandon(self, invocation_id: str) -> None:
-        """Remove an outcome when it arrives, because no caller will collect it."""
-        with self._mutex:
-            if self._closing.is_set():
-                return
-            if invocation_id not in self._removed:
-                self._abandoned.add(invocation_id)
-            arrived = invocation_id in self._arrived
-            self._wait_added = self._news = True  # it may have arrived between two polls
-            self._start()
-        if arrived:
-            self._remove(invocation_id)
-        self._wake.set()
+        """Remove an outcome, now or when it arrives, because no caller will collect it."""
+        if self._closed:
+            return
+        if invocation_id not in self._removed:
+            self._abandoned.add(invocation_id)
+        self._remove(invocation_id)
+        if invocation_id in self._abandoned and not self._sweeping:
+            # Not a `threading.Thread`, whose start a signal handler could interrupt. If there can
+            # be no thread, the next wait or `close` removes it.
+            with contextlib.suppress(RuntimeError):
+                _thread.start_new_thread(self._sweep, ())
+
+    def _sweep(self) -> None:
+        """Wait for the outcomes of abandoned calls, in a thread of its own while there are any."""
+        sleeper, shared = Sleeper(), watches()
+        if self._sweeping.setdefault("thread", sleeper) is not sleeper:
+            return
+        try:
+            self._plan_poll(own=True)
+            while self._abandoned and not self._closed:
+                if self.until_poll > 0:
+                    sleeper.rung = False
+                    shared.sleep(sleeper, self.until_poll)
+                else:
+                    self.poll()
+        finally:
+            self._sweeping.clear()
 
     def close(self) -> None:
-        """End the thread; callers that still wait get an error."""
-        with self._mutex:
-            self._closing.set()
-            waiting, self._waiting = self._waiting, {}
-            thread, abandoned = self._thread, [*self._abandoned, *self._removed]
-        self._wake.set()
-        for future in [future for futures in waiting.values() for future in futures]:
-            if future.set_running_or_notify_cancel():
-                future.set_exception(RuntimeError(_CLOSED))
-        if thread is not None and thread is not threading.current_thread():
-            thread.join()
-        for invocation_id in abandoned:
+        """End the waits with an error, and remove abandoned outcomes."""
+        self._closed = True
+        self._fail(list(self._waiting), RuntimeError(_CLOSED))
+        for sleeper in list(self._sweeping.values()):
+            watches().wake(sleeper)
+        watches().remove(self._watch)
+        for invocation_id in (*self._abandoned, *self._removed):
             self._remove(invocation_id)
 
-    def wait(self, arrival: Future[None], timeout: float | None) -> None:
-        """Wait for a future of `watch`, and poll in this thread if the waiter's own cannot run.
+    # -- events and polls ---------------------------------------------------------------
 
-        Raises:
-            TimeoutError: `timeout` seconds have passed.
-        """
-        deadline = None if timeout is None else self._outcomes.fs.monotonic() + timeout
-        while True:
-            pause = self.poll_instead()
-            left = None if deadline is None else max(0.0, deadline - self._outcomes.fs.monotonic())
-            if pause is None or (left is not None and left <= pause):
-                return arrival.result(left)
-            with contextlib.suppress(TimeoutError):
-                return arrival.result(pause)
+    def _on_event(self, name: str | None) -> None:
+        if name is None:  # events were missed, or the mailbox was removed: list it
+            self._missed, self._next_poll = True, 0.0
+            for waits in list(self._waiting.values()):
+                for wait in list(waits):
+                    wait.wake()
+            return
+        self._heard = True
+        self._arrived.add(name)
+        self._end(name)
+        if name in self._abandoned or name in self._removed:
+            self._remove(name)
 
-    def poll_instead(self) -> float | None:
-        """Poll in the calling thread if the waiter's own thread cannot be started.
+    def _listen(self) -> None:
+        """Listen to what is now the mailbox, if that is possible."""
+        if self._events and watches().add(self._watch):
+            self._missed = True
 
-        Returns the pause until the next poll, in seconds; None if the waiter's thread polls.
-        """
-        with self._mutex:
-            if self._closing.is_set() or self._start():
-                return None
-        with self._polling:
-            self._poll_safely()
-        self._warn_of_silence()
-        self._pause = min(self._pause * _GROWTH, self._poll_interval)
-        return self._pause
+    def _plan_poll(self, *, own: bool) -> None:
+        """Plan the next poll for a wait that begins."""
+        if own and not self._watch.works:
+            self._listen()
+        self._pause = _FIRST_PAUSE_EVENTS if self._watch.works else _FIRST_PAUSE_POLLING
+        if self._missed or not own:
+            self._next_poll = 0.0
+            return
+        # A new call has no outcome yet. A poll for older waits is not put off.
+        due = self._fs.monotonic() + self._pause
+        self._next_poll = due if len(self._waiting) == 1 else min(due, self._next_poll)
 
     @property
-    def lacks_thread(self) -> bool:
-        """Whether no thread polls, so that callers that wait must call `poll_instead`."""
-        return self._thread is None or not self._thread.is_alive()
+    def until_poll(self) -> float:
+        """Seconds until somebody should poll; negative if it is overdue."""
+        return self._next_poll - self._fs.monotonic()
 
-    def _start(self) -> bool:
-        """Start the thread if it does not run; False if this process may not start any more."""
-        if not self.lacks_thread:
-            return True
-        thread = threading.Thread(target=self._run, name="fsqueue-waiter", daemon=True)
-        try:
-            thread.start()
-        except RuntimeError as error:
-            if not self._warned:
-                self._warned = True
-                log.warning(
-                    "cannot start a thread that waits for results (%s), so each caller polls for "
-                    "its own. Is the limit of processes reached (ulimit -u, pids.max)?",
-                    error,
-                )
-            return False
-        self._thread = thread
-        return True
-
-    def _ring(self) -> None:
-        """Handle a ring of the bell. Polling here, in the bell's thread, saves a thread switch."""
-        self._news = True
-        if not self._should_poll():
-            # A later `watch` triggers a poll, as there is news. In a busy moment, such as the
-            # publication of a group, several rings are handled as one.
-            self._closing.wait(_DEAF_FOR)
-            return
-        if self._quick and self._polling.acquire(blocking=False):
-            try:
-                self._poll_safely()
-            finally:
-                self._polling.release()
-        else:
-            self._wake.set()
-
-    def _should_poll(self) -> bool:
-        """Whether any outcome is awaited and, if the listing is long, may have arrived."""
-        if not self._waiting and not self._abandoned and not self._removed:
-            return False
-        may_miss_names = self._outcomes.fs.remote
-        if may_miss_names or self._abandoned or self._removed or len(self._arrived) < _LONG_LISTING:
-            return True
-        with self._mutex:
-            wanted = list(self._waiting)
-        try:
-            return len(wanted) > _FEW or any(map(self._outcomes.exists, wanted))
-        except OSError:
-            return True  # the poll reports the error
-
-    def _run(self) -> None:
-        while not self._closing.is_set():
-            try:
-                self._listen_and_poll()
-            except Exception:
-                # All callers that wait rely on this thread.
-                log.exception("cannot wait for results, trying again")
-                self._closing.wait(self._poll_interval)
-
-    def _listen_and_poll(self) -> None:
-        with contextlib.ExitStack() as stack:
-            if self._events:
-                bell, fs = self._outcomes.layout.bell(self._client), self._outcomes.fs
-                self._bell_works = stack.enter_context(listening(fs, bell, self._ring))
-                stack.callback(self._stop_listening)
-                self._wake.set()  # it may have rung before
-            if self._bell_works or not self._events:
-                self._loop(_FIRST_PAUSE_EVENTS if self._bell_works else _FIRST_PAUSE_POLLING)
-            else:
-                self._loop(_FIRST_PAUSE_POLLING, self._outcomes.fs.monotonic() + _LISTEN_AGAIN)
-
-    def _stop_listening(self) -> None:
-        self._bell_works = False
-
-    def _loop(self, first_pause: float, until: float = float("inf")) -> None:
-        pause = first_pause
-        while not self._closing.is_set() and self._outcomes.fs.monotonic() < until:
-            idle = not self._waiting and not self._abandoned
-            # With a bell, a new wait does not wake this thread.
-            longest = self._poll_interval if self._bell_works else None
-            self._wake.wait(longest if idle else pause)
-            self._wake.clear()
-            if self._wait_added:
-                self._wait_added = False
-                pause = first_pause
-                if not self._news:
-                    continue  # a new call has no outcome yet
-            with self._polling:
-                took = self._poll_safely()
-            self._warn_of_silence()
-            if not self._quick:
-                self._closing.wait(min(took * _REST, self._poll_interval))
-            pause = min(pause * _GROWTH, self._poll_interval)
-
-    def _poll_safely(self) -> float:
-        began = self._outcomes.fs.monotonic()
+    def poll(self) -> None:
+        """List the mailboxes of the calls that are awaited, and end the waits."""
+        began, pause = self._fs.monotonic(), self._pause
+        # Other threads leave it to this one. If it hangs, or ends by an exception, they follow.
+        self._next_poll = began + self._poll_interval
+        self._pause = min(pause * _GROWTH, self._poll_interval)
+        self._missed = False
         try:
             self._poll()
         except OSError as error:
             log.warning("cannot check for results, trying again: %s", error)
-        took = self._outcomes.fs.monotonic() - began
-        self._quick = took <= _QUICK_POLL
-        return took
-
-    def _reset_silence(self) -> None:
-        self._silent_since, self._silence = self._outcomes.fs.monotonic(), _SILENCE
+        self._warn_of_silence()
+        now = self._fs.monotonic()
+        rest = min((now - began) * _REST, self._poll_interval)
+        self._next_poll = 0.0 if self._missed else now + max(min(pause, self._pause), rest)
 
     def _warn_of_silence(self) -> None:
-        now = self._outcomes.fs.monotonic()
+        now = self._fs.monotonic()
+        if self._heard:
+            self._heard, self._silent_since, self._silence = False, now, _SILENCE
         if self._waiting and now - self._silent_since > self._silence:
             self._silence = min(2 * self._silence, _LONGEST_SILENCE)
             try:
@@ -322,15 +318,9 @@ class Waiter:
                 log.warning("cannot check for workers: %s", error)
 
     def _poll(self) -> None:
-        with self._mutex:
-            for invocation_id, futures in list(self._waiting.items()):
-                if all(future.cancelled() for future in futures):
-                    del self._waiting[invocation_id]
-            clients = {client_of(invocation_id) for invocation_id in self._waiting}
-            if self._abandoned or self._removed:
-                clients.add(self._client)
-            if self._client in clients:
-                self._news = False
+        clients = {client_of(invocation_id) for invocation_id in list(self._waiting)}
+        if self._abandoned or self._removed:
+            clients.add(self._client)
         failure: OSError | None = None
         for client in clients:
             try:
@@ -341,6 +331,7 @@ class Waiter:
             raise failure
 
     def _look_into(self, client: str) -> None:
+        before = self._arrived.copy()
         try:
             names = self._list(client)
         except NotADirectoryError as error:
@@ -348,10 +339,17 @@ class Waiter:
         except SpoolReplacedError as error:
             self._fail(list(self._waiting), error)
         else:
-            self._deliver(client, names)
+            if client == self._client:
+                # Events may have changed it since.
+                self._arrived.update(names)
+                self._arrived.difference_update(before - names)
+            self._deliver(names)
 
     def _list(self, client: str) -> set[str]:
-        fs, layout, own = self._outcomes.fs, self._outcomes.layout, client == self._client
+        fs, layout, own = self._fs, self._outcomes.layout, client == self._client
+        if own:
+            self._listen()
+            self._missed = False
         try:
             names = set(fs.names(layout.mailbox(client), fresh=True, strict=True, required=own))
         except FileNotFoundError:
@@ -370,42 +368,31 @@ class Waiter:
         lost = [each for each in list(self._waiting) if client_of(each) == client]
         self._fail(lost, SpoolError(message))
 
-    def _fail(self, invocations: Iterable[str], error: SpoolError) -> None:
-        """Fail the waits for some invocations with an error."""
-        with self._mutex:
-            futures = [future for each in invocations for future in self._waiting.pop(each, [])]
-        for future in futures:
-            if future.set_running_or_notify_cancel():
-                future.set_exception(error)
+    def _fail(self, invocations: Iterable[str], error: Exception) -> None:
+        """End the waits for some invocations with an error."""
+        for each in invocations:
+            self._end(each, error)
 
-    def _deliver(self, client: str, names: set[str]) -> None:
-        done: list[Future[None]] = []
-        with self._mutex:
-            if client == self._client:
-                self._arrived = names
-            for invocation_id in names & self._waiting.keys():
-                done.extend(self._waiting.pop(invocation_id))
-            unwanted = names & {*self._abandoned, *self._removed}
+    def _deliver(self, names: set[str]) -> None:
+        done = names & set(self._waiting)
         if done:
-            self._reset_silence()
-        _finish(done)
-        for invocation_id in unwanted:
+            self._heard = True
+        for invocation_id in done:
+            self._end(invocation_id)
+        for invocation_id in names & {*self._abandoned, *self._removed}:
             self._remove(invocation_id)
 
     def _remove(self, invocation_id: str) -> None:
+        """Remove an abandoned outcome, if it has arrived."""
         path = self._outcomes.layout.done(invocation_id)
         try:
-            self._outcomes.fs.discard(path)
+            self._fs.unlink(path)
+        except FileNotFoundError:
+            return
         except (IsADirectoryError, PermissionError) as error:
             log.warning("cannot remove %s, the outcome of an abandoned call: %s", path, error)
-        with self._mutex:
-            if invocation_id in self._abandoned:
-                self._abandoned.discard(invocation_id)
-                self._removed.append(invocation_id)
-            self._arrived.discard(invocation_id)
-
-
-def _finish(futures: list[Future[None]]) -> None:
-    for future in futures:
-        if future.set_running_or_notify_cancel():
-            future.set_result(None)
+        self._abandoned.discard(invocation_id)
+        self._removed[invocation_id] = None
+        for oldest in list(self._removed)[:-_REMOVED]:
+            self._removed.pop(oldest, None)
+        self._arrived.discard(invocation_id)

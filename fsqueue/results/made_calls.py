@@ -1,0 +1,121 @@
+"""Calls that their maker may have to abandon, because it ends before it has their results.
+
+A signal handler can raise an exception between any two instructions of the main thread, as Ctrl-C
+does. So a call is noted before it is published: whoever catches the exception abandons what was
+noted, whether or not the call got as far as the spool.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar
+
+from fsqueue.errors import SpoolError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from types import TracebackType
+
+    from fsqueue.results.pending_result import PendingResult
+
+log = logging.getLogger(__name__)
+
+
+def abandon_all(made: Iterable[PendingResult], *, stop: bool = False) -> None:
+    """Abandon calls after an error, which the caller shall see and not those of this function.
+
+    Args:
+        made: the calls.
+        stop: stop the bodies that are running.
+    """
+    for each in made:
+        try:
+            each.abandon(stop=stop)
+        except (OSError, SpoolError) as error:
+            log.warning("%s, which its caller gave up, cannot be withdrawn: %s", each.id, error)
+
+
+class Receiving:
+    """A block that publishes calls and waits for their outcomes, and abandons them if it fails.
+
+    Attributes:
+        made: the calls, noted before they are published.
+    """
+
+    def __init__(self) -> None:
+        self.made: list[PendingResult] = []
+        self._stop: bool | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        del kind, traceback
+        if error is not None:
+            # An error of the shared directory means that the call was not made.
+            unmade = isinstance(error, OSError | SpoolError)
+            abandon_all(self.made, stop=not unmade if self._stop is None else self._stop)
+
+    def content(self, pending_result: PendingResult, deadline: float | None) -> Any:
+        """Wait for the outcome of a call of the block.
+
+        An exception that ends the wait also stops the bodies. Later ones, such as a body's own, do
+        not stop the bodies of the other calls.
+
+        Raises:
+            TimeoutError: the deadline, on the monotonic clock, has passed.
+        """
+        self._stop = True
+        content = pending_result.fetch(deadline)
+        self._stop = False
+        if content is None:
+            raise pending_result.overdue()
+        return content
+
+
+class Droppable(Protocol):
+    """Calls that can be abandoned."""
+
+    def abandon(self, *, stop: bool = False) -> None:
+        """Abandon the calls."""
+
+
+D = TypeVar("D", bound=Droppable)
+
+
+class Submission(Generic[D]):
+    """Calls that one thread publishes while another thread may give them up.
+
+    Each thread first records what it has done and then checks what the other one has done. So the
+    later one abandons the calls.
+
+    Args:
+        submit: publishes the calls.
+    """
+
+    def __init__(self, submit: Callable[[], D]) -> None:
+        self._submit = submit
+        self._made: D | None = None
+        self._given_up = self._stop = False
+
+    def make(self) -> D:
+        """Publish the calls."""
+        self._made = made = self._submit()
+        if self._given_up:
+            made.abandon(stop=self._stop)
+        return made
+
+    def give_up(self, *, stop: bool = False) -> None:
+        """Abandon the calls now, or as soon as they are published.
+
+        Args:
+            stop: stop the bodies that are running.
+        """
+        self._stop, self._given_up = stop, True
+        if self._made is not None:
+            self._made.abandon(stop=stop)

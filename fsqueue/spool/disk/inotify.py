@@ -1,0 +1,90 @@
+"""Linux's inotify, which tells a process by one descriptor which names appear in which folders.
+
+Called through ctypes, because watchdog cannot do it: it holds back what follows a rename out of a
+folder for half a second, and it reads the descriptor in a thread of its own.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import os
+import struct
+import sys
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+ATTRIB: Final = 0x4
+"""The file was touched."""
+ARRIVED: Final = 0x80 | 0x100
+"""A name appeared in the folder: it was moved there, created or linked (IN_MOVED_TO, IN_CREATE)."""
+ONLY_FOLDER: Final = 0x01000000
+OVERFLOW: Final = 0x4000
+"""Events were dropped, because nobody has read them."""
+GONE: Final = 0x8000
+"""The watch has ended, because what it watched was removed (IN_IGNORED)."""
+
+# Watch a link itself, and add to what a watch of the same file asks for.
+_ALWAYS = 0x02000000 | 0x20000000
+_EVENT = struct.Struct("iIII")
+
+
+@functools.cache
+def _libc() -> ctypes.CDLL | None:
+    if sys.platform != "linux":
+        return None
+    libc = ctypes.CDLL(None, use_errno=True)
+    if not hasattr(libc, "inotify_init1"):
+        return None
+    libc.inotify_add_watch.argtypes = [ctypes.c_int, ctypes.c_char_p, ctypes.c_uint]
+    return libc
+
+
+def _checked(call: Callable[..., int], *args: object) -> int:
+    result = call(*args)
+    if result < 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+    return result
+
+
+def open_inotify() -> int | None:
+    """A new descriptor, not blocking; None if this system has none.
+
+    Raises:
+        OSError: there are too many.
+    """
+    libc = _libc()
+    if libc is None:
+        return None
+    return _checked(libc.inotify_init1, os.O_NONBLOCK | os.O_CLOEXEC)
+
+
+def add_watch(handle: int, path: str, mask: int) -> int:
+    """Watch a file or folder; returns the number of the watch, the same if it has one already.
+
+    Raises:
+        OSError: it does not exist, or there are too many watches.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    try:
+        return _checked(libc.inotify_add_watch, handle, os.fsencode(path), mask | _ALWAYS)
+    except OSError as error:
+        error.filename = path
+        raise
+
+
+def remove_watch(handle: int, number: int) -> None:
+    """Stop watching; a watch that has ended is no error."""
+    ctypes.CDLL(None).inotify_rm_watch(handle, number)
+
+
+def events(data: bytes) -> Iterator[tuple[int, int, str]]:
+    """The events in what was read: the number of a watch, what happened, and a name."""
+    at = 0
+    while at < len(data):
+        number, mask, _, length = _EVENT.unpack_from(data, at)
+        at += _EVENT.size + length
+        yield number, mask, os.fsdecode(data[at - length : at].rstrip(b"\0"))

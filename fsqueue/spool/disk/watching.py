@@ -1,0 +1,279 @@
+"""Waits for file events without a thread of its own: one of the threads that wait listens.
+
+A process has one inotify descriptor. Of the threads that sleep, one leads: it blocks in `poll` on
+the descriptor, tells every watch what has happened, and hands the lead to another sleeper when it
+leaves. The others sleep, each on a lock of its own. docs/design/disk-and-waiting.md has the
+protocol, with what happens if a signal handler raises an exception at any step of it.
+
+Nothing here is held by a lock that an exception could leave behind. State changes by single
+operations of dicts and lists, which no other thread sees half done.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import select
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from fsqueue.spool.disk import inotify
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+log = logging.getLogger(__name__)
+
+_LEADER = "leader"
+_READ_SIZE = 1 << 16
+# Seconds after which listening is tried again if it failed.
+_TRY_AGAIN = 30.0
+# A leader that has not left this many seconds after it had to was lost by an exception.
+_OVERDUE = 0.1
+_warned = False
+
+
+class Sleeper:
+    """A thread that sleeps, or is about to.
+
+    Attributes:
+        rung: it was woken; whoever sleeps resets it.
+    """
+
+    __slots__ = ("lock", "rung", "thread", "until")
+
+    def __init__(self) -> None:
+        self.rung = False
+        self.until = 0.0
+        self.thread = threading.get_ident()
+        self.lock = threading.Lock()
+        self.lock.acquire()
+
+    def nudge(self) -> None:
+        """Let it look around, if it sleeps on its lock."""
+        with contextlib.suppress(RuntimeError):  # it was nudged already
+            self.lock.release()
+
+
+class Watch:
+    """A watched file or folder.
+
+    Args:
+        path: the file or folder.
+        mask: the events; see `inotify`.
+        on_event: called with each name that has appeared, with an empty one for a touch of a file,
+            and with None if events were missed. It must not block.
+
+    Attributes:
+        works: events of what is now at the path are told.
+    """
+
+    def __init__(self, path: str, mask: int, on_event: Callable[[str | None], object]) -> None:
+        self.path, self.mask, self.on_event = path, mask, on_event
+        self.number = -1
+        self.works = False
+
+
+class Watches:
+    """The watches and sleepers of this process."""
+
+    def __init__(self) -> None:
+        # Held only by `with` and only to add and remove watches.
+        self._mutex = threading.Lock()
+        self._watches: dict[int, tuple[Watch, ...]] = {}
+        self._sleepers: dict[Sleeper, None] = {}
+        self._office: dict[str, Sleeper] = {}
+        self._try_again = 0.0
+        self.handle: int | None = None
+        self._wake_handle = -1
+
+    # -- watches ------------------------------------------------------------------------
+
+    def add(self, watch: Watch) -> bool:
+        """Begin a watch, or renew it if there is another file at its path now.
+
+        Returns:
+            True if events may have been missed before, so look at the path now. `works` tells
+            whether there will be any.
+        """
+        with self._mutex:
+            if not watch.works and time.monotonic() < self._try_again:
+                return False
+            try:
+                if self.handle is None and not self._open():
+                    return False
+                number = inotify.add_watch(self.handle or 0, watch.path, watch.mask)
+            except FileNotFoundError:
+                self._forget(watch)
+                return False
+            except OSError as error:
+                self._try_again = time.monotonic() + _TRY_AGAIN
+                log.log(_severity(), "no wake-ups by file events (%s); polling instead", error)
+                self._forget(watch)
+                return False
+            if number == watch.number and watch.works:
+                return False
+            self._forget(watch)
+            watch.number, watch.works = number, True
+            self._watches[number] = (*self._watches.get(number, ()), watch)
+            return True
+
+    def remove(self, watch: Watch) -> None:
+        """End a watch."""
+        with self._mutex:
+            self._forget(watch)
+
+    def _forget(self, watch: Watch) -> None:
+        number, watch.works, watch.number = watch.number, False, -1
+        left = tuple(each for each in self._watches.get(number, ()) if each is not watch)
+        if left:
+            self._watches[number] = left
+        elif self._watches.pop(number, None) is not None and self.handle is not None:
+            inotify.remove_watch(self.handle, number)
+
+    def _open(self) -> bool:
+        """Open the descriptors; False if this system has none of the kind."""
+        handle = inotify.open_inotify()
+        if handle is None:
+            return False
+        try:
+            self._wake_handle = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+            try:
+                os.close(os.dup(handle))  # the files of the spool need one, too
+            except OSError:
+                os.close(self._wake_handle)
+                raise
+        except OSError:
+            os.close(handle)
+            raise
+        self.handle = handle
+        return True
+
+    def close(self) -> None:
+        """Close the descriptors, in a forked child. They are the parent's."""
+        if self.handle is not None:
+            os.close(self.handle)
+            os.close(self._wake_handle)
+
+    # -- sleeping -----------------------------------------------------------------------
+
+    def sleep(self, sleeper: Sleeper, seconds: float) -> None:
+        """Block until `sleeper` is woken, or for `seconds`; lead meanwhile if no other thread does.
+
+        It may return early.
+        """
+        now = time.monotonic()
+        sleeper.until = until = now + seconds
+        try:
+            self._sleepers[sleeper] = None
+            while not sleeper.rung and now < until:
+                if self.handle is not None and self._leads(sleeper, now):
+                    self._listen(sleeper, until - now)
+                else:
+                    sleeper.lock.acquire(timeout=until - now)
+                now = time.monotonic()
+        finally:
+            # A thread that leaves hands the lead on, even one that was just given it.
+            self._sleepers.pop(sleeper, None)
+            if self._office.get(_LEADER) is sleeper:
+                self._office.pop(_LEADER, None)
+            if self._sleepers and _LEADER not in self._office:
+                for other in list(self._sleepers)[:1]:
+                    other.nudge()
+
+    def wake(self, sleeper: Sleeper) -> None:
+        """End the sleep of a thread, or its next one."""
+        # In this order: a thread that begins to lead looks at `rung` after it has the office.
+        sleeper.rung = True
+        if self._office.get(_LEADER) is not sleeper:
+            sleeper.nudge()
+        elif sleeper.thread != threading.get_ident():
+            with contextlib.suppress(BlockingIOError):  # it was woken very often
+                os.eventfd_write(self._wake_handle, 1)
+
+    def _leads(self, sleeper: Sleeper, now: float) -> bool:
+        leader = self._office.setdefault(_LEADER, sleeper)
+        if leader is sleeper:
+            return True
+        # A thread has one sleep at a time: an earlier one was ended by an exception, or stands
+        # still while a signal handler runs that sleeps in the same thread.
+        if leader.thread == sleeper.thread or now > leader.until + _OVERDUE:
+            self._office[_LEADER] = sleeper
+            return True
+        return False
+
+    def _listen(self, sleeper: Sleeper, seconds: float) -> None:
+        # Not kept: gevent replaces `poll`, and its pollers belong to one greenlet.
+        poller = select.poll()
+        poller.register(self.handle or 0, select.POLLIN)
+        poller.register(self._wake_handle, select.POLLIN)
+        if sleeper.rung:
+            return
+        for handle, _ in poller.poll(seconds * 1000):
+            if handle == self._wake_handle:
+                with contextlib.suppress(BlockingIOError):
+                    os.eventfd_read(handle)
+            else:
+                self.take()
+
+    def take(self) -> None:
+        """Tell the watches what has happened. Any number of threads may do so at a time."""
+        taken: list[bytes] = []
+        try:
+            # The bytes are in the list before any handler of a signal can run.
+            taken.extend(map(os.read, (self.handle or 0,), (_READ_SIZE,)))
+            for data in taken:
+                for number, mask, name in inotify.events(data):
+                    self._tell(number, mask, name)
+        except BlockingIOError:
+            return  # another thread was faster
+        except BaseException:
+            self._tell_of_missed()
+            raise
+
+    def _tell(self, number: int, mask: int, name: str) -> None:
+        if mask & inotify.OVERFLOW:
+            self._tell_of_missed()
+            return
+        watches = self._watches.get(number, ())
+        if mask & inotify.GONE:
+            self._watches.pop(number, None)
+            for watch in watches:
+                watch.works, watch.number = False, -1
+                watch.on_event(None)
+        else:
+            for watch in watches:
+                watch.on_event(name)
+
+    def _tell_of_missed(self) -> None:
+        for watches in list(self._watches.values()):
+            for watch in watches:
+                watch.on_event(None)
+
+
+def _severity() -> int:
+    """A warning the first time: a process that cannot listen tries again and again."""
+    global _warned
+    warned, _warned = _warned, True
+    return logging.DEBUG if warned else logging.WARNING
+
+
+_watches = Watches()
+
+
+def watches() -> Watches:
+    """The watches and sleepers of this process. A forked child has its own."""
+    return _watches
+
+
+def _renew() -> None:
+    global _watches  # noqa: PLW0603 - the parent's descriptors must not be read here
+    _watches.close()
+    _watches = Watches()
+
+
+if sys.platform != "win32":
+    os.register_at_fork(after_in_child=_renew)
