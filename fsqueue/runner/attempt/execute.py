@@ -56,20 +56,10 @@ def execute(
     if isinstance(found, Finished):
         return found
     execution, payload = found
-    call = execution.call
     try:
-        if 0 < call.expires < execution.started:
-            return _expired(execution)
-        if call.lanes:
-            full = retry_io(context, limits.take, execution)
-            if full:
-                return _wait_for_limit(execution, full)
-        if call.blob:
-            with contextlib.suppress(EnvelopeError):  # `answer` meets it again, and reports it
-                retry_io(context, context.store.blobs.fetch, call.blob)
-        if calls.isEnabledFor(logging.INFO):
-            title = titled(claim.text, call.label)
-            calls.info("%s has started: %s", title, call.task, extra=execution.tags)
+        kept_back = _prepare(execution)
+        if kept_back is not None:
+            return kept_back
         result = _run(execution, payload, settle, killable)
     except BaseException:
         limits.leave(execution)
@@ -80,6 +70,24 @@ def execute(
     if ending is not None and not _succeeded_anyway(ending, result) and execution.settle():
         return Finished(context, claim, ending, execution=execution)
     return _answered(execution, result)
+
+
+def _prepare(execution: Execution) -> Finished | None:
+    """Take the permits of a call and fetch its shared arguments; or tell why it does not run."""
+    context, call = execution.context, execution.call
+    if 0 < call.expires < execution.started:
+        return _expired(execution)
+    if call.lanes:
+        full = retry_io(context, limits.take, execution)
+        if full:
+            return _wait_for_limit(execution, full)
+    if call.blob:
+        with contextlib.suppress(EnvelopeError):  # `answer` meets it again, and reports it
+            retry_io(context, context.store.blobs.fetch, call.blob)
+    if calls.isEnabledFor(logging.INFO):
+        title = titled(execution.claim.text, call.label)
+        calls.info("%s has started: %s", title, call.task, extra=execution.tags)
+    return None
 
 
 def _answered(execution: Execution, result: Answer) -> Finished:
