@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from fsqueue.calls.arguments import Arguments
-    from fsqueue.calls.publishing import Packed, Publisher
+    from fsqueue.calls.packing import Packed
+    from fsqueue.calls.publishing import Publisher
     from fsqueue.invocation import Invocation
     from fsqueue.results.pending_result import PendingResult
 

@@ -6,14 +6,13 @@ import sys
 from functools import partial
 from itertools import repeat
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from fsqueue.calls.arguments import argument_at
 from fsqueue.calls.batching import BatchSizer
 from fsqueue.calls.labels import label_of, label_of_batch
-from fsqueue.calls.results_as_arguments import marked_if_invocation
+from fsqueue.calls.packing import NOT_SHARED, Packed, Shared, encode_arguments, parents_of
 from fsqueue.invocation import Invocation
-from fsqueue.references import collecting, replaced
 from fsqueue.results.pending_result import Hint, PendingResult
 from fsqueue.runner.attempt.context import current
 from fsqueue.runner.attempt.limits import holders_for_new_calls
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
     from fsqueue.calls.arguments import Arguments
     from fsqueue.calls.deduplication import ReuseKeys
     from fsqueue.calls.options import CallSettings
-    from fsqueue.config import Serializer
     from fsqueue.spool.caller.client import Client, IdempotencyKey
     from fsqueue.spool.caller.session import Session
     from fsqueue.spool.features.deduplication import Key
@@ -41,27 +39,6 @@ _LARGE = 1 << 15
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 Bound: TypeAlias = "Callable[[tuple[Any, ...], Mapping[str, Any]], inspect.BoundArguments]"
-
-
-class Packed(NamedTuple):
-    """The serialized arguments of one call."""
-
-    payload: Payload
-    parents: tuple[PendingResult, ...] = ()
-    """The invocations among the arguments."""
-    label: str = ""
-
-
-class Shared(NamedTuple):
-    """The common arguments of a group, in the form that each of its files contains."""
-
-    data: bytes = b""
-    blob: str = ""
-    parents: tuple[PendingResult, ...] = ()
-
-
-NOT_SHARED = Shared()
-"""No common arguments."""
 
 
 class Publisher:
@@ -134,7 +111,7 @@ class Publisher:
             if kwargs:
                 kwargs = {name: uncopied(value, codec) for name, value in kwargs.items()}
             buffers = []
-        data, parents = _encode((args, kwargs), what, buffers, codec, argument_at)
+        data, parents = encode_arguments((args, kwargs), what, buffers, codec, argument_at)
         return Packed(Payload(data, buffers or ()), parents, label)
 
     def as_sent(self, value: Any, what: str = "arguments") -> Any:
@@ -157,7 +134,7 @@ class Publisher:
         values = {name: uncopied(value, codec) for name, value in common.items()}
         buffers: list[memoryview] = []
         what = f"the common arguments of {self._task}"
-        data, parents = _encode(values, what, buffers, codec)
+        data, parents = encode_arguments(values, what, buffers, codec)
         if len(data) < _LARGE and not buffers:
             return Shared(data, parents=parents)
         blobs, client = self._session.store.blobs, self._session.client
@@ -337,7 +314,7 @@ class Publisher:
         settings, execution = self.settings, current.get()
         once = None if reuse is None else reuse.once
         payload = [call.payload.data for call in calls]
-        parents = _parents_of(calls, shared)
+        parents = parents_of(calls, shared)
         parent = self._last_unfinished(parents) if parents and not now else ""
         members = len(calls) if len(calls) > 1 else 0
         queue = self._queue
@@ -385,28 +362,3 @@ class Publisher:
             if not parent.is_over(store, self._session.conf.result_ttl):
                 found = parent.id
         return found
-
-
-def _parents_of(calls: Sequence[Packed], shared: Shared) -> list[PendingResult]:
-    """The invocations among the arguments of a file's calls, without duplicates."""
-    found = list(shared.parents)
-    for call in calls:
-        found += call.parents
-    return list(dict.fromkeys(found))
-
-
-def _encode(
-    value: Any,
-    what: str,
-    buffers: list[memoryview] | None,
-    codec: Serializer,
-    place: Callable[[str], str] | None = None,
-) -> tuple[bytes, tuple[PendingResult, ...]]:
-    """Serialized arguments, and the invocations among them."""
-    from fsqueue.codec import encode
-
-    with collecting() as met:
-        if codec == "json":
-            value = replaced(value, marked_if_invocation)
-        data = encode(value, what, buffers, codec=codec, place=place)
-    return data, tuple(dict.fromkeys(each.pending_result for each in met)) if met else ()

@@ -1,0 +1,61 @@
+"""Serialized arguments: of one call, and those that the calls of a group share."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from fsqueue.calls.results_as_arguments import marked_if_invocation
+from fsqueue.references import collecting, replaced
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from fsqueue.config import Serializer
+    from fsqueue.results.pending_result import PendingResult
+    from fsqueue.spool.format.records import Payload
+
+
+class Packed(NamedTuple):
+    """The serialized arguments of one call."""
+
+    payload: Payload
+    parents: tuple[PendingResult, ...] = ()
+    """The invocations among the arguments."""
+    label: str = ""
+
+
+class Shared(NamedTuple):
+    """The common arguments of a group, in the form that each of its files contains."""
+
+    data: bytes = b""
+    blob: str = ""
+    parents: tuple[PendingResult, ...] = ()
+
+
+NOT_SHARED = Shared()
+"""No common arguments."""
+
+
+def parents_of(calls: Sequence[Packed], shared: Shared) -> list[PendingResult]:
+    """The invocations among the arguments of a file's calls, without duplicates."""
+    found = list(shared.parents)
+    for call in calls:
+        found += call.parents
+    return list(dict.fromkeys(found))
+
+
+def encode_arguments(
+    value: Any,
+    what: str,
+    buffers: list[memoryview] | None,
+    codec: Serializer,
+    place: Callable[[str], str] | None = None,
+) -> tuple[bytes, tuple[PendingResult, ...]]:
+    """Serialized arguments, and the invocations among them."""
+    from fsqueue.codec import encode
+
+    with collecting() as met:
+        if codec == "json":
+            value = replaced(value, marked_if_invocation)
+        data = encode(value, what, buffers, codec=codec, place=place)
+    return data, tuple(dict.fromkeys(each.pending_result for each in met)) if met else ()
