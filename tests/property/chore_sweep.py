@@ -7,6 +7,7 @@ error, and once everybody is dead the next clean-up leaves nothing.
 from __future__ import annotations
 
 import os
+import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -61,6 +62,11 @@ def taken_for_dead(stage: Stage) -> None:
     stage.worker.forget(stage.claim)
 
 
+def folders_gone(stage: Stage) -> None:
+    """As when the root comes back without them: the worker registers again, after `check_spool`."""
+    shutil.rmtree(stage.layout.running_folder)
+
+
 def much_to_clean_up(stage: Stage) -> None:
     stage.publish_outcome(1, LATE)
     assert stage.healthy.withdraw(
@@ -113,6 +119,7 @@ def check_presence(stage: Stage, _: Container[bytes]) -> None:
 OPERATIONS = (
     Operation("register", lambda _: None, register),
     Operation("register-afresh", taken_for_dead, lambda stage: stage.worker.keep_alive()),
+    Operation("register-without-folders", folders_gone, lambda stage: stage.worker.keep_alive()),
     Operation("beat", lambda _: None, lambda stage: stage.worker.keep_alive()),
     Operation("leave", lambda _: None, lambda stage: stage.worker.deregister()),
     Operation("appear", lambda _: None, present_client, check=check_presence),

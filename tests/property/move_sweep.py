@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from every_call import CHANGES, FAULTS, Swept, calls_of, states
 from gone_caller_operations import GONE_CALLERS
 from parked_operations import PARKED
+from stop_operations import STOPS
 from sweep import EMPTY, LOCAL, NO_LINKS, REMOTE, Stage, in_child
 from sweep_checks import (
     check_at_once,
@@ -119,7 +120,7 @@ class Move(Swept):
         return state.stage.is_as_new()
 
 
-MOVES = tuple(map(Move, (*OPERATIONS, *PARKED, *GONE_CALLERS)))
+MOVES = tuple(map(Move, (*OPERATIONS, *PARKED, *GONE_CALLERS, *STOPS)))
 
 
 def sampled_pairs(folder: str, move: Move) -> list[tuple[Fault, Fault]]:

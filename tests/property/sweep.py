@@ -204,7 +204,7 @@ def clean_up(store: Store, fs: FaultyFilesystem | HealthyFilesystem) -> list[str
     """Remove what the dead have left once all times to live are over; returns what is left."""
     layout = store.layout
     names = {name.rpartition(".")[0] for name in os.listdir(layout.workers_folder)}
-    for worker in names | set(os.listdir(layout.running_folder)):
+    for worker in names | set(fs.names(layout.running_folder)):
         reap(store, worker, "killed")
     fs.clock_offset += RESULT_TTL + 86_400.0
     expire(store, result_ttl=RESULT_TTL)
@@ -316,6 +316,7 @@ class Stage:
         return [
             f"{top}/{path}"
             for top in ("pending", "after", "running")
+            if os.path.isdir(f"{self.root}/{top}")
             for path in walk(f"{self.root}/{top}")[0]
         ]
 
