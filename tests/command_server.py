@@ -11,6 +11,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import functools
+import gc
 import importlib
 import json
 import os
@@ -205,6 +206,8 @@ def become(request, handles: list[int], begins: int) -> list[str]:
 
 if __name__ == "__main__":
     import_all()
+    gc.collect()
+    gc.freeze()  # a collection in a fork would copy all that is shared
     arguments = serve(socket.socket(fileno=int(sys.argv[1])))
     if arguments is not None:
         sys.argv = ["fsqueue", *arguments]
