@@ -166,6 +166,8 @@ def test_a_pool_that_is_kept_serves_the_next_body(site, programs, kind, task):
         assert second == first
     worker.signal(signal.SIGTERM)
     assert worker.wait() == 0
+    if kind == "process":
+        assert not alive(second), "the worker has not waited for the pool, but ended it"
     wait_until(lambda: not alive(second), "the pool ends with the worker")
 
 
