@@ -48,6 +48,17 @@ SAMPLES = (
     f"triggers/{KEY[:-1]}{{d}}/{{d}}.1",
     "locks/upkeep-{c}",
     "locks/drain.dead-1-aaaaa{c}",
+    "fleet/flee{c}/fleet.json",
+    "fleet/fleet/fleet.json",
+    "fleet/fleet/slots/{d}/abcdefg{c}.1",
+    "fleet/fleet/submissions/abcdefg{c}",
+    "fleet/fleet/jobs/abcdefg{c}",
+    "fleet/fleet/marks/abcdefg{c}.1.absent",
+    "fleet/fleet/births/abcdefg{c}.1",
+    "fleet/fleet/ends/abcdefg{c}.1.dead-1-aaaaaa",
+    "fleet/fleet/past/abcdefg{c}.1",
+    "fleet/fleet/trail/hos{c}.jsonl",
+    "fleet/fleet/logs/abcdefg{c}",
     "bell/abcdefg{c}",
     "bell/acceptance.{c}",
 )
@@ -133,10 +144,11 @@ def plant(root):
     """Put junk of every kind into every folder, under names of every kind; returns the paths."""
     planted = []
     for sample in SAMPLES:
+        os.makedirs(os.path.dirname(f"{root}/{_fill(sample, REAL)}"), exist_ok=True)
+    for sample in SAMPLES:
         parts = sample.split("/")
         for depth in range(1, len(parts) + 1):
             above = "/".join(_fill(part, REAL) for part in parts[: depth - 1])
-            os.makedirs(f"{root}/{above}", exist_ok=True)
             for number, make in enumerate(KINDS, start=1):
                 planted += _put(make, f"{root}/{above}/{_fill(parts[depth - 1], number)}")
     folders = [where for where, _, _ in os.walk(root) if where not in set(planted)]

@@ -21,7 +21,8 @@ LIKE_OTHERS = ("setpriv", "--bounding-set", "-dac_override,-dac_read_search")
 
 def test_there_is_junk_for_every_folder():
     tops = {f"/root/{sample.partition('/')[0]}" for sample in SAMPLES if "/" in sample}
-    assert set(Layout("/root").folders) == tops
+    layout = Layout("/root")
+    assert {*layout.folders, layout.fleets_folder} == tops
 
 
 @pytest.fixture(scope="module", params=KINDS)
@@ -132,6 +133,15 @@ COMMANDS = {
     **dict.fromkeys(f"fleet {name}" for name in ("forget", "logs")),
 }
 PENDING = ("list", "--state", "pending"), ("list", "--state", "running"), ("list", "--json")
+# What the commands above may leave in tables.
+AS_JSON = [
+    (*name.split(), *(COMMANDS[name] or ()), "--json")
+    for name in (
+        *("status", "workers", "stats", "show", "result", "submit", "emit", "triggers", "cancel"),
+        *("pause", "resume", "gc", "config", "version", "fleet list", "doctor"),
+    )
+]
+EXPIRED = [("gc", "--older-than", "1s"), ("list", "--state", "failed")]
 UNKNOWN = [(name, "zzzzzzzz-1") for name in ("show", "logs", "wait", "result", "cancel", "retry")]
 
 
@@ -152,7 +162,7 @@ def ids(site):
 EVERY = [(*name.split(), *rest) for name, rest in COMMANDS.items() if rest is not None]
 
 
-@pytest.mark.parametrize("command", [*EVERY, *PENDING, *UNKNOWN], ids=" ".join)
+@pytest.mark.parametrize("command", [*EVERY, *AS_JSON, *PENDING, *EXPIRED, *UNKNOWN], ids=" ".join)
 def test_a_command(site, ids, command):
     ended = run_command(site, *(part.format_map(ids) for part in command))
     text = ended.stdout + ended.stderr

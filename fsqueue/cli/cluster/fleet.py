@@ -125,7 +125,12 @@ def list_fleets(store: Store, as_json: bool) -> None:
     from fsqueue.launch.fleet import Fleet
     from fsqueue.spool.fleets.fleets import fleet_names
 
-    found = [_info(Fleet(store.files, name)) for name in fleet_names(store.files)]
+    found = []
+    for name in fleet_names(store.files):
+        try:
+            found.append(_info(Fleet(store.files, name)))
+        except PermissionError as error:  # closed to this user
+            store.files.pass_over(store.layout.fleet(name), error)
     if as_json:
         print_json({"fleets": [info.document for info in found]})
     elif not found:

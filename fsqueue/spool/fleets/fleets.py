@@ -23,6 +23,7 @@ what the submitting user runs.
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import math
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
@@ -61,7 +62,9 @@ _KIND: Final = "fleet"
 
 def fleet_names(store: Files) -> list[str]:
     """Names of the fleets of this spool, sorted."""
-    return sorted(filter(is_safe_name, store.fs.names(store.layout.fleets_folder, fresh=True)))
+    layout = store.layout
+    names = filter(is_safe_name, store.fs.names(layout.fleets_folder, fresh=True))
+    return sorted(name for name in names if store.fs.is_folder(layout.fleet(name)))
 
 
 class FleetFiles:
@@ -307,12 +310,12 @@ class FleetFiles:
         held = {member.token for member in self.slots.taken().values()}
         removed = 0
         for folder in _EXPIRING:
-            for name in self._fs.names(f"{self.folder}/{folder}"):
+            for name in self._store.listed(f"{self.folder}/{folder}"):
                 path = f"{self.folder}/{folder}/{name}"
                 when = self._time_of(path)
                 if name.partition(".")[0] not in held and when is not None and when < oldest:
-                    self._fs.discard(path)
-                    removed += 1
+                    step = functools.partial(self._store.remove, path)
+                    removed += self._store.unless_refused(path, step)
         return removed + self.slots.expire(oldest)
 
     # -- files --------------------------------------------------------------------------
@@ -365,6 +368,9 @@ class FleetFiles:
             return msgspec.json.decode(self._unseal(name), type=kind)
         except FileNotFoundError:
             return None
+        except PermissionError as error:
+            self._store.pass_over(path, error)
+            return None
         except SpoolVersionError as error:
             self._store.leave_alone(error)
             return None
@@ -394,4 +400,10 @@ def submitter_is_gone(record: SubmissionRecord) -> bool:
 
 def expire_fleets(store: Files, ttl: float) -> int:
     """Expire the files of all fleets; returns how many were removed."""
-    return sum(FleetFiles(store, name).expire(ttl) for name in fleet_names(store))
+    removed = 0
+    for name in fleet_names(store):
+        try:
+            removed += FleetFiles(store, name).expire(ttl)
+        except PermissionError as error:  # a closed folder; the other fleets go on
+            store.pass_over(store.layout.fleet(name), error)
+    return removed
