@@ -141,7 +141,7 @@ AS_JSON = [
         *("pause", "resume", "gc", "config", "version", "fleet list", "doctor"),
     )
 ]
-EXPIRED = [("gc", "--older-than", "1s"), ("list", "--state", "failed")]
+EXPIRED = [("gc", "--older-than", "30d"), ("list", "--state", "failed")]
 UNKNOWN = [(name, "zzzzzzzz-1") for name in ("show", "logs", "wait", "result", "cancel", "retry")]
 
 
