@@ -70,6 +70,8 @@ class WorkerContext:
         while_waiting: called about four times a second while a slot waits for a coroutine.
         callers: knows which callers are gone.
         flusher: writes what bodies print and report; None is the one of this process.
+        show_devices: called with the names of the GPUs that the next body may use, if it runs in a
+            process of its own.
         on_limit: called with the seconds that a body may take, if this process may be killed to end
             the body, and with None when the body has ended.
         pid: the process that it belongs to.
@@ -94,6 +96,7 @@ class WorkerContext:
         self.callers = Callers(store)
         self.budget = budget
         self.on_limit: Callable[[float | None], object] = lambda _: None
+        self.show_devices: Callable[[tuple[str, ...]], object] = lambda _: None
         self.aborted = threading.Event()
         self.live = LiveCalls()
         self.pid = os.getpid()
@@ -250,6 +253,15 @@ class CurrentInvocation:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.id}, attempt {self.attempt}>"
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """The GPUs that this call may use, by name; none if it needs none, or they have no names.
+
+        In a process slot, the environment (CUDA_VISIBLE_DEVICES) shows them too. Threads share
+        their environment, so a body in a thread slot must choose its GPUs by these names.
+        """
+        return self._execution.context.budget.devices(self._execution.claim.text)
 
     @property
     def remaining(self) -> float | None:

@@ -61,6 +61,11 @@ class InlineCurrent(CurrentInvocation):
         self._report = report
 
     @property
+    def devices(self) -> tuple[str, ...]:
+        """None: no worker lends any to an inline body."""
+        return ()
+
+    @property
     def remaining(self) -> float | None:
         """None: inline bodies have no time limit."""
         return None

@@ -63,10 +63,15 @@ def run_instead_of_waiting(
     needed = needed_by(context.store.layout.home(path))
     if needed is None or not context.budget.take(name, needed, outer.claim.text if outer else ""):
         return False  # it waits for a worker that has the resources, or for free ones here
+    devices = context.budget.devices(name)
     try:
+        if devices:
+            context.show_devices(devices)
         return _run_pending(context, path)
     finally:
         context.budget.give(name)
+        if devices:
+            context.show_devices(context.budget.devices(outer.claim.text) if outer else ())
 
 
 def _to_run(

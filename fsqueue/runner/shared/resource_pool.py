@@ -7,13 +7,13 @@ import math
 import os
 import threading
 from collections import Counter
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from fsqueue.spool.format.names import folder_of, split_profile
 from fsqueue.spool.format.resources import NONE, covers, needs_of, walltime_of, without_walltime
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from multiprocessing.connection import Connection
 
     from fsqueue.spool.format.claim import Claim
@@ -36,6 +36,18 @@ class ResourceBudget(Protocol):
 
     def give(self, name: str) -> None:
         """Free the resources of a call that has ended, and of calls that its body waited for."""
+
+    def devices(self, name: str) -> tuple[str, ...]:
+        """The GPUs that a call holds, by name; none if the worker's GPUs have no names."""
+
+
+GPU: Final = "gpu"
+_WHOLE = 1000
+
+
+def _key(device: str) -> str:
+    """A GPU as a resource of its own. No resource that users name can be called so."""
+    return f"{GPU}@{device}"
 
 
 class _Holder:
@@ -68,6 +80,7 @@ class ResourcePool:
         total: the amounts that the worker has.
         on_give: called when resources are free again.
         time_left: returns the seconds for which bodies may run.
+        devices: the names of its GPUs, as many as it has; none if they have no names.
 
     Attributes:
         total: as given.
@@ -78,8 +91,13 @@ class ResourcePool:
         total: Amounts,
         on_give: Callable[[], object] = lambda: None,
         time_left: Callable[[], float] = lambda: math.inf,
+        devices: Sequence[str] = (),
     ) -> None:
         self.total = total
+        self._devices = tuple(devices)
+        self._capacity = total
+        if devices:
+            self._capacity = {**total, **{_key(device): _WHOLE for device in devices}}
         self._on_give, self._time_left = on_give, time_left
         self._mutex = threading.Lock()
         self._holders: dict[str, _Holder] = {}
@@ -96,9 +114,7 @@ class ResourcePool:
         if not needed:
             return True
         with self._mutex:
-            held = _sum(self._holders)
-        free = {name: amount - held.get(name, 0) for name, amount in self.total.items()}
-        return covers(free, needed)
+            return self._placed(needed, self._holders, NONE) is not None
 
     def take(self, name: str, needed: Amounts, within: str = "") -> bool:
         """See `ResourceBudget`. Time is not taken: a nested call may need more than is left."""
@@ -110,11 +126,48 @@ class ResourcePool:
                 return False  # another thread of this worker is trying it
             outer = self._known.get(within)
             siblings = self._holders if outer is None else outer.within
-            holder = siblings[name] = self._known[name] = _Holder(needed, siblings)
-            if needed and not covers(self.total, _sum(self._holders)):
-                self._drop(name, holder)
+            placed = self._placed(needed, siblings, NONE if outer is None else outer.needed)
+            if placed is None:
                 return False
+            siblings[name] = self._known[name] = _Holder(placed, siblings)
         return True
+
+    def _placed(
+        self, needed: Amounts, siblings: dict[str, _Holder], lent: Amounts
+    ) -> Amounts | None:
+        """The needed amounts, with GPUs by name; None if they are not free for these siblings.
+
+        A part of a GPU comes from one that is shared already, if possible, so that whole ones stay
+        free. A nested call gets those of the body that waits for it first.
+        """
+        whole, part = divmod(needed.get(GPU, 0), _WHOLE) if self._devices else (0, 0)
+        found = dict(needed)
+        if whole or part:
+            held = _sum(self._holders)
+            keys = sorted(
+                map(_key, self._devices), key=lambda key: (key not in lent, -held.get(key, 0))
+            )
+            for amount in [*[_WHOLE] * whole, *[part] * bool(part)]:
+                free = (key for key in keys if self._are_free({key: amount}, siblings))
+                key = next((key for key in free if key not in found), None)
+                if key is None:
+                    return None
+                found[key] = amount
+        return found if not needed or self._are_free(found, siblings) else None
+
+    def _are_free(self, amounts: Amounts, siblings: dict[str, _Holder]) -> bool:
+        siblings[""] = _Holder(amounts, siblings)  # no attempt has this name
+        try:
+            return covers(self._capacity, _sum(self._holders))
+        finally:
+            del siblings[""]
+
+    def devices(self, name: str) -> tuple[str, ...]:
+        """See `ResourceBudget`."""
+        with self._mutex:
+            holder = self._known.get(name)
+            needed = NONE if holder is None else holder.needed
+            return tuple(device for device in self._devices if _key(device) in needed)
 
     def give(self, name: str) -> None:
         """See `ResourceBudget`."""
@@ -160,7 +213,7 @@ def needed_by(path: str) -> Amounts | None:
 
 
 class ResourceRequest(NamedTuple):
-    """A slot process's request to its parent."""
+    """A slot process's request to its parent. The answer is the call's GPUs, or None: not free."""
 
     name: str
     needed: Amounts | None
@@ -178,21 +231,33 @@ class RemoteBudget:
     def __init__(self, resource_pipe: Connection) -> None:
         self._pipe = resource_pipe
         self._mutex = threading.Lock()
+        self._devices: dict[str, tuple[str, ...]] = {}
 
     def take(self, name: str, needed: Amounts, within: str = "") -> bool:
         """See `ResourceBudget`."""
         try:
             with self._mutex:
                 self._pipe.send(ResourceRequest(name, dict(needed), within))
-                granted: bool = self._pipe.recv()
+                lent: tuple[str, ...] | None = self._pipe.recv()
         except (EOFError, OSError):
             return False  # the parent has gone, or is leaving
-        return granted
+        if lent:
+            self._devices[name] = lent
+        return lent is not None
 
     def give(self, name: str) -> None:
         """See `ResourceBudget`."""
+        self._devices.pop(name, None)
         with self._mutex, contextlib.suppress(OSError):
             self._pipe.send(ResourceRequest(name, None))
+
+    def was_given(self, name: str, devices: tuple[str, ...]) -> None:
+        """Note the GPUs of the claim that this process executes; the parent has taken them."""
+        self._devices = {name: devices} if devices else {}
+
+    def devices(self, name: str) -> tuple[str, ...]:
+        """See `ResourceBudget`."""
+        return self._devices.get(name, ())
 
 
 NO_RESOURCES = ResourcePool(NONE)

@@ -55,7 +55,10 @@ class ProcessSlots:
         on_end: called in a thread of this object after each claim.
         record_attempt: called with the journal entries of the processes.
         budget: the worker's resources; None if it has none.
-        on_ready: called in a thread of this object when a process is ready for its first claim.
+        on_ready: called in a thread of this object when a process is ready for its first claim, or
+            must be replaced.
+        gpu_variable: the environment variable that shows programs the GPUs of the worker; empty if
+            these have no names.
 
     Raises:
         FSQueueError: this process may not have another thread.
@@ -70,10 +73,11 @@ class ProcessSlots:
         record_attempt: Callable[[Entry], object] = lambda _: None,
         budget: ResourceBudget | None = None,
         on_ready: Callable[[], object] = lambda: None,
+        gpu_variable: str = "",
     ) -> None:
         self._count, self._on_end, self._record_attempt = count, on_end, record_attempt
         self._budget, self._on_ready = budget, on_ready
-        self._setup = slot_main.Setup.of(host)
+        self._setup = slot_main.Setup.of(host, gpu_variable)
         self._server = make_server()
         self._restarts = Restarts()
         self._change = threading.Condition()
@@ -82,6 +86,8 @@ class ProcessSlots:
         self._starting = threading.Lock()
         self._members: set[SlotProcess] = set()
         self._idle: list[SlotProcess] = []
+        # Claims for which a process that has used other GPUs is being replaced.
+        self._waiting: list[slot_main.Work] = []
         self._failure: BaseException | None = None
         self._selector = selectors.DefaultSelector()
         # Closing the other end of this pipe stops the watching thread.
@@ -111,22 +117,56 @@ class ProcessSlots:
         return bool(self._idle)
 
     def start(self, claim: Claim) -> None:
-        """Execute a claim in a free process, or end it as not started if all have died."""
+        """Execute a claim in a free process, or end it as not started if all have died.
+
+        A process that has used other GPUs is replaced first: it would go on to use those.
+        """
+        devices = () if self._budget is None else self._budget.devices(claim.text)
+        work = slot_main.Work(claim, devices)
         with self._change:
-            while self._idle:
-                slot = self._idle.pop()
-                if slot.send(claim):
-                    slot.claim = claim
-                    return
+            if self._hand_over(work):
+                return
+            if self._idle:
+                self._waiting.append(work)
+                self._idle.pop(0).kill()
+                return
         self._on_end(claim, Ending.NOT_STARTED)
+
+    def _hand_over(self, work: slot_main.Work) -> bool:
+        """Give a claim to a free process that has used no other GPUs; False if there is none."""
+        claim, devices = work
+        while True:
+            fit = [each for each in self._idle if not devices or each.devices in {(), devices}]
+            if not fit:
+                return False
+            # A call without GPUs leaves those that have some to others, if possible.
+            slot = max(reversed(fit), key=lambda each: each.devices == devices)
+            self._idle.remove(slot)
+            if slot.send(claim, devices):
+                return True
+
+    def _became_idle(self, slot: SlotProcess) -> None:
+        self._idle.append(slot)
+        self._waiting = [work for work in self._waiting if not self._hand_over(work)]
 
     def cancel(self, claim: Claim) -> None:
         """Kill the process that executes a claim; a coroutine gets time to clean up first."""
+        if self._forget_waiting(claim):
+            self._on_end(claim, Ending.CANCELLED)
+            return
         with self._change:
             for slot in self._members:
                 if slot.claim is claim and not slot.interrupt(Ending.CANCELLED):
                     slot.cancelled = True
                     slot.kill()
+
+    def _forget_waiting(self, claim: Claim) -> bool:
+        with self._change:
+            before, self._waiting = (
+                self._waiting,
+                [w for w in self._waiting if w.claim is not claim],
+            )
+            return len(before) > len(self._waiting)
 
     def check(self) -> None:
         """Replace dead processes, after a pause in case they die of being started.
@@ -140,6 +180,10 @@ class ProcessSlots:
 
     def close(self) -> None:
         """Wait for the bodies and end the processes."""
+        with self._change:
+            unstarted, self._waiting = self._waiting, []
+        for work in unstarted:  # their processes are not replaced any more
+            self._on_end(work.claim, Ending.NOT_STARTED)
         with self._change:
             self._change.wait_for(lambda: not any(slot.claim for slot in self._members))
         self._stop_watching(None)
@@ -263,7 +307,7 @@ class ProcessSlots:
                 self._restarts.worked()
                 slot.ready = True
                 with self._change:
-                    self._idle.append(slot)
+                    self._became_idle(slot)
                 self._on_ready()
             case slot_main.Unfit():
                 self._restarts.failed(message.reason, final=message.final)
@@ -283,10 +327,12 @@ class ProcessSlots:
         with self._change:
             claim = slot.free()
             if slot in self._members:
-                self._idle.append(slot)
+                self._became_idle(slot)
             self._change.notify_all()
         if claim is not None:
             self._on_end(claim, ending)
+        elif self._waiting:
+            self._on_ready()
 
     def _remove_dead(self, slot: SlotProcess) -> Ending | BaseException:
         with self._change:

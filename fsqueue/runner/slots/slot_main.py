@@ -62,17 +62,25 @@ class Setup:
     environ: dict[str, str]
     parent: Process
     logs: LogSetup | None
+    gpu_variable: str = ""
+    """The environment variable that shows programs their GPUs; empty if these have no names."""
 
     @classmethod
-    def of(cls, host: Host) -> Setup:
+    def of(cls, host: Host, gpu_variable: str = "") -> Setup:
         """The setup of an application of this process.
+
+        Args:
+            host: the application.
+            gpu_variable: see `Setup`.
 
         Raises:
             ConfigError: the application cannot be imported by another process.
         """
         environ = {key: value for key, value in os.environ.items() if key.startswith(_PREFIX)}
         root, spool, path = host.store.layout.root, host.store.files.info.id, tuple(sys.path)
-        return cls(host.locate(), root, spool, path, environ, this_process(), logs.chosen())
+        return cls(
+            host.locate(), root, spool, path, environ, this_process(), logs.chosen(), gpu_variable
+        )
 
     def apply(self) -> Host:
         """Import the application and open its spool.
@@ -177,6 +185,14 @@ CANCELLED: Final = 76
 """Exit status of a slot's process whose coroutine was cancelled."""
 
 
+class Work(NamedTuple):
+    """A claim to execute."""
+
+    claim: Claim
+    devices: tuple[str, ...] = ()
+    """The GPUs that the call may use, by name."""
+
+
 class Interrupt(NamedTuple):
     """The parent's order to cancel a coroutine."""
 
@@ -257,8 +273,32 @@ def _prepare(
         ended=host.triggers.ended,
     )
     context.on_limit = lambda seconds: pipe.send(Limit(seconds))
+    if setup.gpu_variable:
+        context.show_devices = _Shown(setup.gpu_variable)
     enter(context)
     return context
+
+
+class _Shown:
+    """Shows the programs of this process their GPUs.
+
+    Args:
+        variable: the environment variable that they read.
+    """
+
+    def __init__(self, variable: str) -> None:
+        self._variable, self._former = variable, os.environ.get(variable)
+
+    def __call__(self, devices: tuple[str, ...]) -> None:
+        """Show these. None: what the worker itself sees, for calls that need no GPU."""
+        if threading.current_thread() is not threading.main_thread():
+            return  # one of several bodies in this process: the variable is that of the others too
+        if devices:
+            os.environ[self._variable] = ",".join(devices)
+        elif self._former is None:
+            os.environ.pop(self._variable, None)
+        else:
+            os.environ[self._variable] = self._former
 
 
 def serve(setup: Setup, pipe: Connection, resource_pipe: Connection | None) -> None:
@@ -284,13 +324,16 @@ def serve(setup: Setup, pipe: Connection, resource_pipe: Connection | None) -> N
         return
     while True:
         try:
-            claim = pipe.recv()
+            order = pipe.recv()
         except (EOFError, OSError):
             end_processes_of_bodies(keep=False)
             return
-        if isinstance(claim, Interrupt):
+        if isinstance(order, Interrupt):
             continue  # its body has just ended
-        ending = _ending_of(context, claim)
+        if isinstance(budget, RemoteBudget):
+            budget.was_given(order.claim.text, order.devices)
+            context.show_devices(order.devices)
+        ending = _ending_of(context, order.claim)
         if ending is Ending.CANCELLED:
             # Ends also what the body has left running, like killing the process of a plain body.
             os._exit(CANCELLED)

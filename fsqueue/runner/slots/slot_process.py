@@ -41,6 +41,8 @@ class SlotProcess:
         claim: the claim that it executes.
         killed: it has died of SIGKILL, so not by itself.
         cancelled: it is ended because its call was cancelled.
+        devices: the GPUs that its calls could use so far; none before the first of them. Libraries
+            look at the variable once, so a process is never given others.
         coroutine: its current body is a coroutine, which can be interrupted.
         deadline: when it is killed because its body takes too long; None without a time limit.
         sources: descriptors that become readable when it sends a message, or dies.
@@ -58,6 +60,7 @@ class SlotProcess:
         self.claim: Claim | None = None
         self.killed = False
         self.cancelled = self.coroutine = False
+        self.devices: tuple[str, ...] = ()
         self._cleanup_ends = float("inf")
         self.deadline: float | None = None
         self._timed_out = False
@@ -83,12 +86,14 @@ class SlotProcess:
         # The pipe alone is not enough: a process that a body has forked may hold it open.
         self.sources = (self.pipe.fileno(), self._process.sentinel)
 
-    def send(self, claim: Claim) -> bool:
-        """Send it a claim; False if it has died."""
+    def send(self, claim: Claim, devices: tuple[str, ...]) -> bool:
+        """Send it a claim with the GPUs that the call may use; False if it has died."""
         try:
-            self.pipe.send(claim)
+            self.pipe.send(slot_main.Work(claim, devices))
         except OSError:
             return False
+        self.claim = claim
+        self.devices = devices or self.devices
         return True
 
     def interrupt(self, ending: Ending) -> bool:
@@ -142,9 +147,8 @@ class SlotProcess:
             else:
                 # A thread that a body has started does not know its call.
                 within = question.within or (claim.text if claim else "")
-                resource_pipe.send(
-                    claim is not None and budget.take(question.name, question.needed, within)
-                )
+                taken = claim is not None and budget.take(question.name, question.needed, within)
+                resource_pipe.send(budget.devices(question.name) if taken else None)
         except (EOFError, OSError):
             return False
         return True
