@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import threading
 import time
 from itertools import pairwise
 from typing import TYPE_CHECKING, ParamSpec
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, ParamSpec
 from fsqueue.doctor.findings import Finding, Verdict, in_words, median, number
 from fsqueue.spool.disk.bell import listening
 from fsqueue.spool.disk.mounts import is_remote
+from fsqueue.spool.disk.watching import Alarm
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -181,7 +181,7 @@ def _sync(path: str, flags: int, data: bytes = b"") -> None:
 
 def events(place: Workspace) -> Finding:
     """Whether file events work: a touch must wake a listener on this host."""
-    path, woken = place.path("bell"), threading.Event()
+    path, woken = place.path("bell"), Alarm()
     with listening(place.fs, path, woken.set) as works:
         before = time.perf_counter()
         place.fs.ring(path)

@@ -10,9 +10,9 @@ from fsqueue.spool.disk.bell import listening
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from threading import Event
 
     from fsqueue.runner.host import Host
+    from fsqueue.spool.disk.watching import Alarm
     from fsqueue.spool.worker.backlogs import Backlogs
 
 log = logging.getLogger(__name__)
@@ -30,7 +30,7 @@ class WorkerBells:
         count: how many times a bell of a queue has rung.
     """
 
-    def __init__(self, host: Host, backlogs: Backlogs, wake: Event) -> None:
+    def __init__(self, host: Host, backlogs: Backlogs, wake: Alarm) -> None:
         self._store, self._backlogs, self._wake = host.store, backlogs, wake
         self._host = host
         self._dependencies = host.store.dependencies

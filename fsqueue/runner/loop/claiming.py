@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from fsqueue.runner.loop.stopping import Stopping
     from fsqueue.runner.loop.thread_pacing import ThreadPacer
     from fsqueue.runner.shared.resource_pool import ResourcePool
+    from fsqueue.spool.disk.watching import Alarm
     from fsqueue.spool.format.claim import Claim
     from fsqueue.spool.store.store import Store
     from fsqueue.spool.worker.backlogs import Backlogs
@@ -49,7 +50,7 @@ class Claiming:
         slots: int,
         stopping: Stopping,
         bells: WorkerBells,
-        wake: threading.Event,
+        wake: Alarm,
     ) -> None:
         self._store, self._worker = store, worker
         self._backlogs, self._budget, self._bells = backlogs, budget, bells

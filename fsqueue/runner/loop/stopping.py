@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from fsqueue.errors import SpoolReplacedError
     from fsqueue.runner.attempt.context import WorkerContext
     from fsqueue.runner.slots.thread_slots import Slots
+    from fsqueue.spool.disk.watching import Alarm
     from fsqueue.spool.history.journal import Journal
     from fsqueue.spool.worker.registration import Worker
 
@@ -47,7 +48,7 @@ class Stopping:
         context: WorkerContext,
         worker: Worker,
         journal: Journal,
-        wake: threading.Event,
+        wake: Alarm,
         grace: float,
     ) -> None:
         self._context, self._worker, self._journal = context, worker, journal

@@ -10,8 +10,9 @@ import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    import threading
     from collections.abc import Callable
+
+    from fsqueue.spool.disk.watching import Alarm
 
 # Another thread joins after this many seconds, unless at least `_QUICK` calls have ended in them.
 _RAMP = 0.002
@@ -45,7 +46,7 @@ class ThreadPacer:
         self._ended += 1
         self._in_bodies += seconds
 
-    def keeps_up(self, wake: threading.Event, is_at_work: Callable[[], bool]) -> bool:
+    def keeps_up(self, wake: Alarm, is_at_work: Callable[[], bool]) -> bool:
         """Give the threads a moment; True if they end calls faster than more threads would.
 
         Args:

@@ -11,6 +11,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from fsqueue.spool.disk.bell import listening
+from fsqueue.spool.disk.watching import Alarm
 
 if TYPE_CHECKING:
     from fsqueue.runner.host import Host
@@ -30,7 +31,7 @@ class TriggerThread:
     def __init__(self, host: Host) -> None:
         self._host = host
         self._stopping = False
-        self._wake = threading.Event()
+        self._wake = Alarm()
         self._thread: threading.Thread | None = None
 
     def start_if_needed(self) -> None:

@@ -23,6 +23,7 @@ from fsqueue.runner.shared.live import ended_elsewhere
 from fsqueue.runner.shared.resource_pool import ResourcePool
 from fsqueue.runner.slots.process_slots import ProcessSlots
 from fsqueue.runner.slots.thread_slots import Slots, ThreadSlots
+from fsqueue.spool.disk.watching import Alarm
 from fsqueue.spool.format.resources import profile_of
 from fsqueue.spool.history.journal import Journal
 from fsqueue.spool.store.open_spool import check_folder
@@ -71,7 +72,7 @@ class WorkerLoop:
     def __init__(self, host: Host, options: WorkerOptions) -> None:
         self._host, self._options, self._store = host, options, host.store
         store, conf, threads = host.store, host.conf, options.kind == "thread"
-        self._wake = wake = threading.Event()
+        self._wake = wake = Alarm()
         self._budget = ResourcePool(options.resources, wake.set)
         self._backlogs = Backlogs(store, options.queues, self._budget, weighted=options.weighted)
         self._worker = Worker(

@@ -41,12 +41,13 @@ class Sleeper:
 
     Attributes:
         rung: it was woken; whoever sleeps resets it.
+        blocked: it leads, and only the descriptors end its sleep.
     """
 
-    __slots__ = ("lock", "rung", "thread", "until")
+    __slots__ = ("blocked", "lock", "rung", "thread", "until")
 
     def __init__(self) -> None:
-        self.rung = False
+        self.rung = self.blocked = False
         self.until = 0.0
         self.thread = threading.get_ident()
         self.lock = threading.Lock()
@@ -56,6 +57,29 @@ class Sleeper:
         """Let it look around, if it sleeps on its lock."""
         with contextlib.suppress(RuntimeError):  # it was nudged already
             self.lock.release()
+
+
+class Alarm:
+    """Like `threading.Event`, for one thread that also listens to file events while it waits."""
+
+    def __init__(self) -> None:
+        self._sleeper = Sleeper()
+
+    def set(self) -> None:
+        """End the wait of the thread, or its next one. From any thread or signal handler."""
+        watches().wake(self._sleeper)
+
+    def clear(self) -> None:
+        """Begin anew."""
+        self._sleeper.rung = False
+
+    def wait(self, timeout: float) -> bool:
+        """Wait until it is set, or for `timeout` seconds; whether it is set."""
+        sleeper = self._sleeper
+        sleeper.thread = threading.get_ident()
+        if not sleeper.rung:
+            watches().sleep(sleeper, timeout)
+        return sleeper.rung
 
 
 class Watch:
@@ -186,11 +210,11 @@ class Watches:
 
     def wake(self, sleeper: Sleeper) -> None:
         """End the sleep of a thread, or its next one."""
-        # In this order: a thread that begins to lead looks at `rung` after it has the office.
+        # In this order: a thread looks at `rung` after it has begun to lead, and has said so.
         sleeper.rung = True
         if self._office.get(_LEADER) is not sleeper:
             sleeper.nudge()
-        elif sleeper.thread != threading.get_ident():
+        elif sleeper.blocked:  # by `poll`, also if this is a signal handler in its thread
             with contextlib.suppress(BlockingIOError):  # it was woken very often
                 os.eventfd_write(self._wake_handle, 1)
 
@@ -210,9 +234,12 @@ class Watches:
         poller = select.poll()
         poller.register(self.handle or 0, select.POLLIN)
         poller.register(self._wake_handle, select.POLLIN)
+        sleeper.blocked = True
         if sleeper.rung:
             return
-        for handle, _ in poller.poll(seconds * 1000):
+        ready = poller.poll(seconds * 1000)
+        sleeper.blocked = False
+        for handle, _ in ready:
             if handle == self._wake_handle:
                 with contextlib.suppress(BlockingIOError):
                     os.eventfd_read(handle)
