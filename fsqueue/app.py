@@ -33,8 +33,7 @@ if TYPE_CHECKING:
     from fsqueue.firing import Firing
     from fsqueue.launch.handles import FleetHandle, Launched, LocalWorkers, OnExit
     from fsqueue.runner.attempt.context import Body
-    from fsqueue.runner.loop.runner import Runner
-    from fsqueue.spool.format.resources import Resources
+    from fsqueue.runner.loop.runner import Runner, RunnerOptions
     from fsqueue.spool.store.store import Store
     from fsqueue.triggers import Trigger
 
@@ -257,38 +256,25 @@ class FSQueue:
             self._runner = self.make_runner()
         return self._runner
 
-    def make_runner(
-        self,
-        *,
-        kind: RunnerKind | None = None,
-        concurrency: int | None = None,
-        queues: Mapping[str, float] | None = None,
-        weighted: bool = False,
-        resources: Resources | str | None = None,
-    ) -> Runner:
+    def make_runner(self, **options: Unpack[RunnerOptions]) -> Runner:
         """A worker with settings of its own.
 
         Args:
-            kind: "thread" or "process".
-            concurrency: number of calls to run at once.
-            queues: names of the queues to serve, with their weights; by default "default".
-            weighted: choose the next queue at random by weight; otherwise in the given order.
-            resources: what the worker offers to calls that need resources, such as
-                ``{"gpu": 1, "mem": "64G"}``.
+            **options: all have defaults. ``kind``: "thread" or "process". ``concurrency``: number
+                of calls to run at once; "cores": what the batch system gave. ``queues``: names of
+                the queues to serve, with their weights. ``weighted``: choose the next queue at
+                random by weight, not in the given order. ``resources``: what it offers to calls,
+                such as ``{"gpu": 1, "mem": "64G"}``. ``gpus``: "auto", or names like "0,1".
+                ``time_limit``, ``stop_margin``, ``idle_timeout``, ``max_tasks``, ``until_empty``:
+                as the flags of ``fsqueue worker``. Without a ``time_limit`` it does not leave
+                before its batch job ends. With one, it ends this process if bodies still run then.
 
         Raises:
             ConfigError: a value is bad; the message names it.
         """
         from fsqueue.runner.loop.runner import Runner
 
-        return Runner(
-            self,
-            kind=kind,
-            concurrency=concurrency,
-            queues=queues,
-            weighted=weighted,
-            resources=resources,
-        )
+        return Runner(self, **options)
 
     def workers(
         self,

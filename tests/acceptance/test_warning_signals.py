@@ -63,7 +63,7 @@ def test_a_sigterm_after_a_warning_is_the_first_one(busy):
     busy.busy.signal(signal.SIGUSR1)
     busy.busy.wait_for_log("stopping on SIGUSR1;")
     busy.busy.signal(signal.SIGTERM)
-    busy.busy.wait_for_log("SIGTERM: this worker is stopping already")
+    busy.busy.wait_for_log("stopping on SIGTERM;")
 
     finishes(busy)
 

@@ -13,7 +13,9 @@ START = 1000.0
 
 
 def ending_in(seconds: float, **keys) -> JobEnd:
-    return JobEnd(START + seconds, START, **keys)
+    end = JobEnd(**keys)
+    end.learn(START + seconds, START)
+    return end
 
 
 def first_closing(end: JobEnd) -> float:
@@ -85,7 +87,7 @@ def test_a_job_that_should_be_over_closes_at_once():
 
 
 def test_without_an_end_nothing_closes():
-    end = JobEnd(math.inf, START)
+    end = JobEnd()
     end.ran(1e9)
     assert end.closing(1e12) is None
     assert end.last_call == end.room(1e12) == math.inf

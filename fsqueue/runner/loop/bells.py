@@ -27,11 +27,12 @@ class WorkerBells:
         wake: set when a bell rings.
 
     Attributes:
+        wake: as given.
         count: how many times a bell of a queue has rung.
     """
 
     def __init__(self, host: Host, backlogs: Backlogs, wake: Alarm) -> None:
-        self._store, self._backlogs, self._wake = host.store, backlogs, wake
+        self._store, self._backlogs, self.wake = host.store, backlogs, wake
         self._host = host
         self._dependencies = host.store.dependencies
         self._refresh_due = False
@@ -63,12 +64,12 @@ class WorkerBells:
     def _search(self, *, needs: bool) -> None:
         self.count += 1
         self._backlogs.bell_rang(needs=needs)
-        self._wake.set()
+        self.wake.set()
 
     def _on_dependency_bell(self) -> None:
         if not self._dependencies.has_waiters:
             self._refresh_due = True
-            self._wake.set()
+            self.wake.set()
 
     def refresh_dependencies(self) -> None:
         """List the calls that others wait for, if the bell has rung since the last time."""
@@ -81,7 +82,7 @@ class WorkerBells:
 
     def announce_pending(self) -> None:
         """Wake this worker and the others on this machine: calls are pending again."""
-        self._wake.set()
+        self.wake.set()
         for queue in self._backlogs.queues:
             self._store.fs.ring(self._store.layout.bell(queue))
             self._store.fs.ring(self._store.layout.needs_bell(queue))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ from fsqueue.runner.shared.resource_pool import claim_within
 
 if TYPE_CHECKING:
     from fsqueue.runner.loop.bells import WorkerBells
+    from fsqueue.runner.loop.lifetime import Lifetime
     from fsqueue.runner.loop.stopping import Stopping
     from fsqueue.runner.loop.thread_pacing import ThreadPacer
     from fsqueue.runner.shared.resource_pool import ResourcePool
@@ -36,9 +38,9 @@ class Claiming:
         backlogs: what to claim next.
         budget: the worker's resources, which a claim takes.
         slots: number of slots.
-        stopping: whether to claim at all.
-        bells: what has been announced since the queues were empty.
-        wake: set when the claim loop should check for free slots.
+        lifetime: when the worker leaves by itself.
+        stopping: whether to claim at all; is told when the worker leaves by itself.
+        bells: what has been announced since the queues were empty; wakes the claim loop.
     """
 
     def __init__(
@@ -48,22 +50,33 @@ class Claiming:
         backlogs: Backlogs,
         budget: ResourcePool,
         slots: int,
+        lifetime: Lifetime,
         stopping: Stopping,
         bells: WorkerBells,
-        wake: Alarm,
     ) -> None:
         self._store, self._worker = store, worker
         self._backlogs, self._budget, self._bells = backlogs, budget, bells
-        self._slots, self._stopping, self._wake = slots, stopping, wake
+        self._slots, self._stopping, self._wake = slots, stopping, bells.wake
         self._mutex = threading.Lock()
         self._busy = 0
         self._full = False
         self._empty_since, self._empty_until = -1, 0.0
+        self._now = store.fs.monotonic
+        self._end, self._allowance = lifetime.end, lifetime.allowance
+        self._idleness = lifetime.idleness
+        # When the last search began that has found nothing, and whether it is the second of two.
+        self._searched = -math.inf
+        self._confirming = False
 
     def next(self) -> Claim | None:
         """Claim the next call and take a slot for it; None if there is no free slot or no call."""
         with self._mutex:
             if self._busy >= self._slots or self._stopping.why:
+                return None
+            if (closing := self._end.closing(self._now())) is not None:
+                self._stopping.depart(closing)
+                return None
+            if not self._allowance.reserve():
                 return None
             self._busy += 1
         claim = None
@@ -75,7 +88,8 @@ class Claiming:
             log.warning("cannot claim, trying again: %s", error)
         finally:
             if claim is None:
-                self.free()
+                with self._mutex:
+                    self._give_up_slot(ran=False)
         return claim
 
     def next_for_thread(self, pacer: ThreadPacer) -> Claim | None:
@@ -86,16 +100,57 @@ class Claiming:
                 self._wake.set()  # the claim loop checks again whether the other threads keep up
         return None if leaves else self.next()
 
-    def free(self, *, quietly: bool = False) -> None:
+    def free(self, *, ran: bool, quietly: bool = False) -> None:
         """Free the slot of a call that has ended.
 
         Args:
+            ran: its body has begun.
             quietly: the claim loop need not know: the thread claims the next call itself.
         """
         with self._mutex:
-            self._busy -= 1
-            if self._full and not quietly:
-                self._wake.set()
+            self._give_up_slot(ran=ran, quietly=quietly)
+            self._confirming = False
+            if not self._busy:
+                self._idleness.busy(self._now())
+        if (spent := self._allowance.spent()) is not None:
+            self._stopping.depart(spent)
+
+    def _give_up_slot(self, *, ran: bool, quietly: bool = False) -> None:
+        self._busy -= 1
+        self._allowance.settle(ran=ran)
+        if self._full and not quietly:
+            self._wake.set()
+
+    def leave_if_done(self, *, ready: bool) -> bool:
+        """Stop claiming if the job ends soon, or the worker is idle. Called by the claim loop.
+
+        Args:
+            ready: a slot could take a call; at first, processes must start.
+
+        Returns:
+            Whether it has stopped.
+        """
+        with self._mutex:
+            now = self._now()
+            departure = self._end.closing(now)
+            if self._busy or not ready:
+                self._idleness.busy(now)
+            elif departure is None:
+                departure = self._idleness.leaving(now, self._searched)
+            if departure is not None and departure.reason == "until-empty" and self._twice(now):
+                return False
+        if departure is not None:
+            self._stopping.depart(departure)
+        return departure is not None
+
+    def _twice(self, now: float) -> bool:
+        """Search again before leaving: folders for other resources may have been added."""
+        if self._confirming:
+            return False
+        self._confirming = True
+        self._backlogs.bell_rang(needs=True)
+        self._idleness.busy(now)
+        return True
 
     def wait(self, pause: float) -> bool:
         """Wait until there may be something to claim; True if something has happened.
@@ -105,8 +160,8 @@ class Claiming:
         """
         with self._mutex:
             self._full = self._busy >= self._slots
-        until_due = self._backlogs.next_due - self._store.fs.monotonic()
-        rung = self._wake.wait(max(0.0, min(pause, until_due)))
+        until = min(self._backlogs.next_due, self._idleness.next_check, self._end.closes)
+        rung = self._wake.wait(max(0.0, min(pause, until - self._now())))
         self._wake.clear()
         return rung
 
@@ -115,7 +170,7 @@ class Claiming:
         return self._busy > 0 and not self._stopping.why
 
     def _claim(self) -> Claim | None:
-        rings = self._bells.count
+        rings, began = self._bells.count, self._now()
         if self._empty_since == rings and time.monotonic() < self._empty_until:
             return None  # another thread has just found the queues empty
         for origin in self._backlogs:
@@ -126,5 +181,6 @@ class Claiming:
                 raise
             if claim is not None:
                 return claim
+        self._searched = began
         self._empty_since, self._empty_until = rings, time.monotonic() + _RECHECK_AFTER
         return None

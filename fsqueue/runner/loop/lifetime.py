@@ -120,20 +120,26 @@ class JobEnd:
     last call's has no effect.
 
     Args:
-        at: when the job ends; infinity if that is unknown, or never.
-        now: the present time: the limit is counted from here.
         margin: seconds; "auto" as above.
+
+    Attributes:
+        at: when the job ends; infinity if that is unknown, or never.
     """
 
-    def __init__(self, at: float, now: float, margin: float | Literal["auto"] = AUTO) -> None:
-        self.at = at
-        limit = max(0.0, at - now)
-        self._lead = min(_LAST_CALL, limit * _SHARE_OF_LAST_CALL)
+    def __init__(self, margin: float | Literal["auto"] = AUTO) -> None:
+        self.at = math.inf
         self._margin = margin
-        self._longest = limit * _SHARE_OF_MARGIN if margin == AUTO else float(margin)
-        self._longest = max(self._longest, self._lead)
+        self._lead = self._longest = 0.0
         self._run_times: deque[float] = deque(maxlen=_REMEMBERED)
         self._covering: float | None = None
+
+    def learn(self, at: float, now: float) -> None:
+        """Learn when the job ends. The limit is the time from now until then."""
+        limit = max(0.0, at - now)
+        self.at = at
+        self._lead = min(_LAST_CALL, limit * _SHARE_OF_LAST_CALL)
+        longest = limit * _SHARE_OF_MARGIN if self._margin == AUTO else float(self._margin)
+        self._longest = max(longest, self._lead)
 
     @property
     def known(self) -> bool:
@@ -159,13 +165,18 @@ class JobEnd:
             self._covering = _quantile(list(self._run_times))
         return min(self._longest, max(_LEAST_MARGIN, self._covering + self._lead))
 
+    @property
+    def closes(self) -> float:
+        """When claiming stops."""
+        return self.at - self.margin if self.known else math.inf
+
     def room(self, now: float) -> float:
         """Seconds that a call may take which is claimed now; 0 or less if none may be claimed."""
-        return self.at - self.margin - now if self.known else math.inf
+        return self.closes - now
 
     def closing(self, now: float) -> Departure | None:
         """Why nothing may be claimed any more, if that is so."""
-        if now < self.at - self._longest or now < self.at - self.margin:
+        if now < self.at - self._longest or now < self.closes:
             return None
         left = format_duration(max(0.0, round(self.at - now, 1)))
         text = f"the job ends in {left}, and the margin is {format_duration(round(self.margin, 1))}"
@@ -185,15 +196,18 @@ class Allowance:
 
     Args:
         most: None: any number.
+
+    Attributes:
+        done: how many have run.
     """
 
     def __init__(self, most: int | None) -> None:
         self._most = most
-        self._reserved = self._done = 0
+        self._reserved = self.done = 0
 
     def reserve(self) -> bool:
         """Reserve one call; False if none is left."""
-        if self._most is not None and self._reserved + self._done >= self._most:
+        if self._most is not None and self._reserved + self.done >= self._most:
             return False
         self._reserved += 1
         return True
@@ -201,13 +215,13 @@ class Allowance:
     def settle(self, *, ran: bool) -> None:
         """End a reservation: the call has run, or nothing was claimed or begun."""
         self._reserved -= 1
-        self._done += ran
+        self.done += ran
 
     def spent(self) -> Departure | None:
         """Why the worker leaves, once all of these calls have ended."""
-        if self._most is None or self._done < self._most:
+        if self._most is None or self.done < self._most:
             return None
-        return Departure("max-tasks", f"it has run {self._done} calls")
+        return Departure("max-tasks", f"it has run {self.done} calls")
 
 
 class Idleness:
@@ -245,3 +259,18 @@ class Idleness:
         if self._terms.until_empty and searched > self.since:
             return Departure("until-empty", "nothing in its queues is due")
         return None
+
+
+class Lifetime:
+    """All that decides when one worker leaves by itself.
+
+    Args:
+        terms: its conditions.
+        end: the end of its job.
+        now: the present time.
+    """
+
+    def __init__(self, terms: Terms, end: JobEnd, now: float) -> None:
+        self.end = end
+        self.allowance = Allowance(terms.max_tasks)
+        self.idleness = Idleness(terms, now)

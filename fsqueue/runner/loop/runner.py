@@ -4,28 +4,49 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
 
 from fsqueue.common.values import plain
 from fsqueue.config import checked_argument
 from fsqueue.errors import ConfigError
 from fsqueue.runner.attempt.context import current
+from fsqueue.runner.loop.lifetime import Terms
 from fsqueue.runner.loop.orders import EarlyStops, Order
 from fsqueue.runner.loop.worker_loop import WorkerLoop, WorkerOptions
+from fsqueue.runner.processes.job import this_host
+from fsqueue.runner.processes.job_resources import choose_devices, cores_of, offered
 from fsqueue.spool.format.names import DEFAULT_QUEUE, is_safe_name, queue_folder
-from fsqueue.spool.format.resources import given_amounts, profile_of
+from fsqueue.spool.format.resources import profile_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
     from fsqueue.config import RunnerKind
     from fsqueue.runner.host import Host
-    from fsqueue.spool.format.resources import Resources
+    from fsqueue.spool.fleets.records import EndReason
+    from fsqueue.spool.format.resources import Amounts, Resources
 
 log = logging.getLogger(__name__)
 
 _LARGEST_WEIGHT = 1e9
+
+
+class RunnerOptions(TypedDict, total=False):
+    """Arguments of `FSQueue.make_runner`, where they are described."""
+
+    kind: RunnerKind | None
+    concurrency: int | Literal["cores"] | None
+    queues: Mapping[str, float] | None
+    weighted: bool
+    resources: Resources | str | None
+    gpus: str
+    time_limit: float | str | None
+    stop_margin: float | str
+    idle_timeout: float | str | None
+    max_tasks: int | None
+    until_empty: bool
 
 
 class _Run:
@@ -52,44 +73,32 @@ class Runner:
 
     Args:
         host: the application.
-        kind: "thread" or "process"; None takes the application's setting.
-        concurrency: number of slots; None takes the application's setting.
-        queues: names of the queues to serve, each with its weight; see `Backlogs`.
-        weighted: take the queues by their weights, not one after another.
-        resources: the resources of the worker, each with its amount.
+        options: see `FSQueue.make_runner`.
+
+    Attributes:
+        reason: why the last run has ended; empty before that.
 
     Raises:
         ConfigError: a value is bad; the message names it.
     """
 
-    def __init__(
-        self,
-        host: Host,
-        *,
-        kind: RunnerKind | None = None,
-        concurrency: int | None = None,
-        queues: Mapping[str, float] | None = None,
-        weighted: bool = False,
-        resources: Resources | str | Iterable[str] | None = None,
-    ) -> None:
+    def __init__(self, host: Host, **options: Unpack[RunnerOptions]) -> None:
         self._host = host
-        try:
-            self._resources = given_amounts(resources or ())
-            profile_of(self._resources)  # raises if the profile is too long
-        except ValueError as error:
-            raise ConfigError(f"the resources of a worker: {error}") from error
+        given: dict[str, Any] = dict(options)
+        kind, concurrency = given.pop("kind", None), given.pop("concurrency", None)
         self._kind = host.conf.runner if kind is None else checked_argument("runner", kind)
-        self._concurrency = (
-            host.conf.slots(self._kind)
-            if concurrency is None
-            else checked_argument("concurrency", concurrency)
+        self._concurrency = _checked_concurrency(host, self._kind, concurrency)
+        self._queues = _checked_weights(given.pop("queues", None) or {DEFAULT_QUEUE: 1.0})
+        self._weighted = bool(given.pop("weighted", False))
+        self._resources = _checked_resources(
+            given.pop("resources", None), given.pop("gpus", "none")
         )
-        self._queues = _checked_weights(queues or {DEFAULT_QUEUE: 1.0})
-        self._weighted = weighted
+        self._terms = Terms.checked(**given)
         self._change = threading.Condition()
         # The first one runs; others wait until it has stopped.
         self._runs: list[_Run] = []
         self._early = EarlyStops()
+        self.reason: EndReason | Literal[""] = ""
 
     @property
     def run(self) -> Order:
@@ -118,6 +127,7 @@ class Runner:
         with self._registered(order) as loop:
             if loop is not None:
                 loop.run()
+                self.reason = loop.reason
 
     @contextlib.contextmanager
     def _registered(self, order: Order) -> Iterator[WorkerLoop | None]:
@@ -146,7 +156,7 @@ class Runner:
         app_id = self._host.app_id
         weights = {queue_folder(app_id, name): each for name, each in self._queues.items()}
         options = WorkerOptions(
-            self._kind, self._concurrency, weights, self._weighted, self._resources
+            self._kind, self._concurrency, weights, self._weighted, self._resources, self._terms
         )
         return WorkerLoop(self._host, options)
 
@@ -164,6 +174,26 @@ class Runner:
             if not active:
                 self._early.add()
             self._change.notify_all()
+
+
+def _checked_concurrency(host: Host, kind: RunnerKind, given: Any) -> int:
+    if given is None:
+        return host.conf.slots(kind)
+    if given == "cores":
+        return cores_of(os.environ, this_host())
+    checked: int = checked_argument("concurrency", given)
+    return checked
+
+
+def _checked_resources(given: Any, gpus: str) -> Amounts:
+    """The amounts that a worker offers, some of them found out from its batch job."""
+    try:
+        devices = choose_devices(gpus, os.environ)
+        found = offered(given or "", devices, os.environ, this_host())
+        profile_of(found)  # raises if the profile is too long
+    except ValueError as error:
+        raise ConfigError(f"the resources of a worker: {error}") from error
+    return found
 
 
 def _checked_weights(queues: Mapping[str, float]) -> dict[str, float]:

@@ -16,8 +16,10 @@ if TYPE_CHECKING:
 
     from fsqueue.errors import SpoolReplacedError
     from fsqueue.runner.attempt.context import WorkerContext
+    from fsqueue.runner.loop.lifetime import Departure, JobEnd
     from fsqueue.runner.slots.thread_slots import Slots
     from fsqueue.spool.disk.watching import Alarm
+    from fsqueue.spool.fleets.records import EndReason
     from fsqueue.spool.history.journal import Journal
     from fsqueue.spool.worker.registration import Worker
 
@@ -37,9 +39,12 @@ class Stopping:
         journal: what the worker has finished.
         wake: set when the claim loop should notice something.
         grace: seconds that running bodies get to finish.
+        end: the end of its batch job.
+        report: tells others why the worker leaves; called before it leaves the spool.
 
     Attributes:
         why: why the worker claims no more; empty while it does.
+        reason: the same in one word, for statistics of fleets.
         replaced: the root holds another spool; None if it does not.
     """
 
@@ -50,19 +55,33 @@ class Stopping:
         journal: Journal,
         wake: Alarm,
         grace: float,
+        end: JobEnd,
+        report: Callable[[EndReason], object],
     ) -> None:
         self._context, self._worker, self._journal = context, worker, journal
         self._store, self._wake, self._grace = context.store, wake, grace
+        self._end, self._report = end, report
         self._mutex = threading.Lock()
+        self._aborting = threading.Lock()
+        self._asked = ""
         self._slots: Slots | None = None
         self._request_drain: Callable[[], object] | None = None
         self.why = ""
+        # Unless it has another reason, an error ends it.
+        self.reason: EndReason = "error"
         self.replaced: SpoolReplacedError | None = None
 
-    def claim_no_more(self, why: str) -> None:
-        """Stop claiming; `WorkerLoop.run` returns when the running bodies have finished."""
-        self.why = self.why or why
+    def claim_no_more(self, why: str, reason: EndReason) -> bool:
+        """Stop claiming; `WorkerLoop.run` returns when the running bodies have finished.
+
+        Returns:
+            False if it has stopped before, for another reason.
+        """
+        with self._mutex:
+            if first := not self.why:
+                self.why, self.reason = why, reason
         self._wake.set()
+        return first
 
     # -- reasons ------------------------------------------------------------------------
 
@@ -71,13 +90,35 @@ class Stopping:
         text = (
             "stopping on %s; running calls get %g s to finish: %d; a second SIGTERM stops at once"
         )
-        log.info(text, why, self._grace, len(self._worker.claims))
-        self.claim_no_more(why)
+        log.info(text, self._asked or why, self._grace, len(self._worker.claims))
+        self.claim_no_more(self._asked or why, "drained" if self._asked else "signal")
+
+    def close(self, why: str) -> float:
+        """Stop because the batch system has announced the end of the job.
+
+        Returns:
+            Seconds until `abort`: the known end of the job counts, and not the announcement, which
+            may come much too early.
+        """
+        left, until = self._grace, "the grace is over"
+        if self._end.known:
+            left = max(0.0, self._end.last_call - self._store.fs.monotonic())
+            until = "the job ends"
+        text = "stopping on %s; running calls get %.4g s to finish, until %s: %d"
+        log.info(text, why, left, until, len(self._worker.claims))
+        self.claim_no_more(why, "walltime")
+        return left
+
+    def depart(self, departure: Departure) -> None:
+        """Stop because the worker itself has a reason. Its running bodies may finish."""
+        if self.claim_no_more(departure.text, departure.reason):
+            text = "this worker leaves: %s; running calls: %d"
+            log.info(text, departure.text, len(self._worker.claims))
 
     def lose_spool(self, error: SpoolReplacedError) -> None:
         """Stop because the root holds another spool."""
         self.replaced = error
-        self.claim_no_more(str(error))
+        self.claim_no_more(str(error), "error")
 
     @contextlib.contextmanager
     def on_request(self, request_drain: Callable[[], object]) -> Iterator[None]:
@@ -90,12 +131,13 @@ class Stopping:
             with self._mutex:
                 self._request_drain = None
 
-    def drain_as_asked(self) -> bool:
+    def drain_as_asked(self, why: str = "a request to drain") -> bool:
         """Drain because another process has asked; False if that is not possible now."""
         with self._mutex:
             if self._request_drain is None:
                 return False  # it has not begun yet, or is leaving
             log.info("worker %s was asked to drain", self._worker.name)
+            self._asked = self._asked or why
             self._request_drain()
             return True
 
@@ -105,11 +147,15 @@ class Stopping:
         """Let `abort` end these slots."""
         self._slots = slots
 
-    def abort(self, status: int, why: str) -> None:
-        """Give everything back and end the process, since threads cannot be killed."""
+    def abort(self, status: int, why: str, reason: EndReason = "signal") -> None:
+        """Give everything back and end the process, since threads cannot be killed.
+
+        If two threads call this, the first one ends the process and the other one waits for that.
+        """
+        self._aborting.acquire()
         try:
             log.warning("%s: giving the running calls back at once", why)
-            self.why = self.why or why
+            self.claim_no_more(why, reason)
             self._context.aborted.set()
             if self._slots is None:
                 self._give_all_back(set())
@@ -124,6 +170,7 @@ class Stopping:
         if self._worker.name:
             give_all_back(self._store, self._worker)
             give_back_of_processes(self._store, processes)
+            self._report(self.reason)
             self._worker.deregister()
             self._journal.close(self._worker.name)
 
@@ -131,6 +178,7 @@ class Stopping:
         """Leave the spool after the slots were closed; give back what they have not finished."""
         drop_cancelled(self._context, self._worker)
         give_all_back(self._store, self._worker)
+        self._report(self.reason)
         self._worker.deregister()
         self._journal.close(self._worker.name)
 

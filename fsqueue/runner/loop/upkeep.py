@@ -48,6 +48,8 @@ class Callbacks(NamedTuple):
     """Called when another process asks this worker to finish and leave, until it returns True."""
     flush: Callable[[], None] = _nothing
     """Writes the journal if that is due; called four times per heartbeat."""
+    look_at_fleet: Callable[[], None] = _nothing
+    """Drains the worker if its fleet wants that."""
     on_replaced: Callable[[SpoolReplacedError], object] = _nothing
     """Called when the root turns out to hold another spool; upkeep ends then."""
 
@@ -137,6 +139,7 @@ class Upkeep:
         while not self._stop.wait(_TICK):
             self._perform(self._worker.keep_alive, self._conf.heartbeat)
             self._perform(self._check_for_drain, self._conf.heartbeat)
+            self._perform(self._callbacks.look_at_fleet, self._conf.heartbeat)
 
     def _run(self) -> None:
         beat = self._conf.heartbeat

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from fsqueue.runner.attempt import context
+from fsqueue.runner.attempt.answers import Ending
 from fsqueue.runner.attempt.context import WorkerContext
 from fsqueue.runner.attempt.endings import settle
 from fsqueue.runner.attempt.execute import execute
 from fsqueue.runner.loop.bells import WorkerBells
 from fsqueue.runner.loop.claiming import Claiming
+from fsqueue.runner.loop.lifetime import Departure, Lifetime
+from fsqueue.runner.loop.own_job import OwnJob
 from fsqueue.runner.loop.settling import Settling
 from fsqueue.runner.loop.stopping import Stopping
 from fsqueue.runner.loop.thread_pacing import ThreadPacer
@@ -34,8 +38,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from fsqueue.config import RunnerKind
-    from fsqueue.runner.attempt.answers import Ending
     from fsqueue.runner.host import Host
+    from fsqueue.runner.loop.lifetime import Terms
+    from fsqueue.spool.fleets.records import EndReason
     from fsqueue.spool.format.claim import Claim
     from fsqueue.spool.format.resources import Amounts
     from fsqueue.spool.history.journal import Entry
@@ -45,6 +50,8 @@ log = logging.getLogger(__name__)
 _FIRST_PAUSE_POLLING = 0.001
 _FIRST_PAUSE_EVENTS = 0.02
 _GROWTH = 1.3
+# The bodies of these have not begun.
+_NOT_RUN = {Ending.NOT_STARTED, Ending.UNREADABLE, Ending.WAITS}
 
 
 class WorkerOptions(NamedTuple):
@@ -56,6 +63,8 @@ class WorkerOptions(NamedTuple):
     """Folder names of the queues, each with its weight; see `Backlogs`."""
     weighted: bool
     resources: Amounts
+    terms: Terms
+    """When the worker leaves by itself."""
 
 
 class WorkerLoop:
@@ -73,7 +82,9 @@ class WorkerLoop:
         self._host, self._options, self._store = host, options, host.store
         store, conf, threads = host.store, host.conf, options.kind == "thread"
         self._wake = wake = Alarm()
-        self._budget = ResourcePool(options.resources, wake.set)
+        self._job = OwnJob(store, options.terms, os.environ)
+        self._lifetime = Lifetime(options.terms, self._job.end, store.fs.monotonic())
+        self._budget = ResourcePool(options.resources, wake.set, self._job.time_left)
         self._backlogs = Backlogs(store, options.queues, self._budget, weighted=options.weighted)
         self._worker = Worker(
             store,
@@ -81,6 +92,7 @@ class WorkerLoop:
             runner=options.kind,
             concurrency=options.concurrency,
             resources=profile_of(options.resources),
+            batch=self._job.describe,
         )
         keep = conf.journal_ttl > 0
         self._journal = Journal(store, options.concurrency, heartbeat=conf.heartbeat, keep=keep)
@@ -97,16 +109,18 @@ class WorkerLoop:
         )
         self._bells = WorkerBells(host, self._backlogs, wake)
         worker, journal = self._worker, self._journal
-        self._stopping = stopping = Stopping(self._context, worker, journal, wake, conf.stop_grace)
+        self._stopping = stopping = Stopping(
+            self._context, worker, journal, wake, conf.stop_grace, self._job.end, self._report
+        )
         self._claiming = Claiming(
             store,
             worker,
             self._backlogs,
             self._budget,
             options.concurrency,
+            self._lifetime,
             stopping,
             self._bells,
-            wake,
         )
         self._settling = Settling(
             self._context, worker, self._backlogs, journal, stopping, processes=not threads
@@ -119,9 +133,14 @@ class WorkerLoop:
         """Whether it has stopped claiming."""
         return bool(self._stopping.why)
 
+    @property
+    def reason(self) -> EndReason:
+        """Why it has left."""
+        return self._stopping.reason
+
     def stop(self) -> None:
         """Make `run` return, after the running bodies have finished. From any thread."""
-        self._stopping.claim_no_more("a request of the program")
+        self._stopping.claim_no_more("a request of the program", "drained")
 
     def run(self) -> None:
         """Claim and run calls in this thread; see `Runner.run`."""
@@ -133,15 +152,20 @@ class WorkerLoop:
                 self._run(signals.ask)
 
     def _run(self, request_drain: Callable[[], object]) -> None:
+        self._job.find_end()
         self._prepare_queues()
         self._store.dependencies.watch()
         slots = self._make_slots()
         self._stopping.have(slots)
+        watch = self._job.watch(
+            lambda departure: self._stopping.abort(0, departure.text, departure.reason)
+        )
         try:
             self._worker.register()
             self._journal.begin()
             upkeep = self._make_upkeep(slots)
             upkeep.start()
+            watch.start()
         except BaseException:
             slots.close()
             raise
@@ -152,6 +176,8 @@ class WorkerLoop:
                 name, root = self._worker.name, self._store.layout.root
                 text = "worker %s serves %s with %d %s slots"
                 log.info(text, name, root, self._options.concurrency, self._options.kind)
+                if (why := self._job.ask_fleet()) and not self._stopping.why:
+                    self._stopping.depart(Departure("drained", why))
                 self._claim_calls(slots, _FIRST_PAUSE_EVENTS if heard else _FIRST_PAUSE_POLLING)
                 if self._stopping.replaced is None:
                     # The worker still beats and handles signals here: bodies may take their time.
@@ -163,6 +189,7 @@ class WorkerLoop:
         finally:
             context.leave(self._context)
             self._triggers.stop()
+            watch.stop()
             upkeep.stop()
             self._leave(slots, upkeep)
 
@@ -191,7 +218,7 @@ class WorkerLoop:
                 self._host,
                 self._options.concurrency,
                 self._end_of_process_claim,
-                self._journal.add,
+                self._record_attempt,
                 self._budget if self._budget.total else None,
                 self._wake.set,
             )
@@ -211,6 +238,7 @@ class WorkerLoop:
             self._settling.clear_up,
             self._stopping.drain_as_asked,
             lambda: self._journal.flush(self._worker.name),
+            self._look_at_fleet,
             self._stopping.lose_spool,
         )
         return Upkeep(self._store, self._worker, self._host.conf, callbacks)
@@ -234,6 +262,8 @@ class WorkerLoop:
                 while threads and self._pacer.keeps_up(self._wake, self._claiming.is_at_work):
                     self._bells.refresh_dependencies()
                 continue
+            if self._claiming.leave_if_done(ready=slots.has_room()):
+                break
             rung = self._claiming.wait(pause)
             slots.check()
             self._triggers.start_if_needed()
@@ -249,7 +279,7 @@ class WorkerLoop:
             log.exception("executing %s failed", claim.name)
             ending = error
         self._settling.settle(claim, ending)
-        self._claiming.free(quietly=True)
+        self._claiming.free(ran=ending not in _NOT_RUN, quietly=True)
 
     def _next_claim_of_thread(self) -> Claim | None:
         claim = self._claiming.next_for_thread(self._pacer)
@@ -261,8 +291,19 @@ class WorkerLoop:
         """The end of a call that a slot process has taken to its result, or has left."""
         self._settling.settle(claim, ending)
         self._journal.hold(-1)
-        self._claiming.free()
+        self._claiming.free(ran=ending not in _NOT_RUN)
 
     def _record_attempt(self, entry: Entry) -> None:
         self._pacer.add(entry.run)
+        self._job.end.ran(entry.run)
         self._journal.add(entry)
+
+    # -- the batch job --------------------------------------------------------------------
+
+    def _look_at_fleet(self) -> None:
+        """Drain if the fleet of the worker's job wants that. Called at each heartbeat."""
+        if not self._stopping.why and (why := self._job.ask_fleet()):
+            self._stopping.drain_as_asked(why)
+
+    def _report(self, reason: EndReason) -> None:
+        self._job.tell_fleet(reason, self._lifetime.allowance.done, self._worker.name)

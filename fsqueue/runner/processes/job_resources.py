@@ -11,11 +11,13 @@ import re
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from fsqueue.runner.processes.job import job_of
+from fsqueue.spool.format.resources import amounts, given_amounts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from fsqueue.runner.processes.job import Host
+    from fsqueue.spool.format.resources import Amounts, Resources
 
 _MEBIBYTE: Final = 1 << 20
 _CGROUP: Final = "/sys/fs/cgroup"
@@ -28,6 +30,8 @@ _CORE_VARIABLES: Final = {
     "lsf": ("LSB_DJOB_NUMPROC",),
 }
 _GPU_VARIABLES: Final = ("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "ZE_AFFINITY_MASK")
+_DEVICE: Final = re.compile(r"[A-Za-z0-9_.:/-]+", re.ASCII)
+AUTO: Final = "auto"
 _NO_DEVICES: Final = frozenset({"", "-1", "none", "nodevfiles", "void"})
 
 
@@ -130,3 +134,49 @@ def _oar_cores(environ: Mapping[str, str], host: Host) -> int:
     lines = host.read(environ.get("OAR_NODEFILE", "")).split()
     short = host.node.partition(".")[0]
     return sum(line.partition(".")[0] == short for line in lines)
+
+
+# -- what a worker offers -----------------------------------------------------------------------
+
+
+def choose_devices(text: str, environ: Mapping[str, str]) -> Devices | None:
+    """GPUs that a worker lends to calls: "auto", "none", or names like "0,1".
+
+    Raises:
+        ValueError: the text is none of these.
+    """
+    words = [word.strip() for word in text.split(",")]
+    if words == ["none"]:
+        return None
+    if words == [AUTO]:
+        return devices_of(environ)
+    if not all(map(_DEVICE.fullmatch, words)) or len(set(words)) < len(words):
+        raise ValueError(f"gpus = {text!r}, expected auto, none, or different names like 0,1")
+    variable = next((name for name in _GPU_VARIABLES if environ.get(name)), _GPU_VARIABLES[0])
+    return Devices(variable, tuple(words))
+
+
+def offered(
+    given: Resources | str, devices: Devices | None, environ: Mapping[str, str], host: Host
+) -> Amounts:
+    """The resources that a worker offers: the given ones, and its GPUs.
+
+    ``mem=auto`` is the memory of the batch job. If nothing limits that, it is left out.
+
+    Raises:
+        ValueError: an amount or a name is invalid.
+    """
+    wanted: dict[str, float | str] = {}
+    if isinstance(given, str):
+        pairs = [word.partition("=") for word in re.split(r"[,\s]+", given) if word]
+        if len({name for name, _, _ in pairs}) < len(pairs):
+            amounts(given)  # raises: it names the one that is given twice
+        wanted = {name: amount for name, _, amount in pairs}
+    else:
+        wanted = dict(given)
+    if wanted.get("mem") == AUTO:
+        memory = memory_of(environ, host)
+        wanted["mem"] = 0 if memory is None else f"{memory // _MEBIBYTE}M"
+    if devices is not None:
+        wanted.setdefault("gpu", len(devices.names))
+    return given_amounts(wanted)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import enum
 import logging
+import math
 import os
 import select
 import signal
@@ -27,6 +28,7 @@ class Reaction(enum.Enum):
     """The reaction of a worker to a signal."""
 
     DRAIN = "claim nothing more, let the running bodies finish within the grace, and leave"
+    CLOSE = "claim nothing more, and let the running bodies go on until the batch job ends"
     RETURN = "give the running calls back at once, and end"
 
 
@@ -55,9 +57,9 @@ REACTIONS: Final[Mapping[signal.Signals, Rule]] = MappingProxyType(
         # The terminal is gone; a shell and the kernel may both send this. nohup(1) ignores it.
         signal.SIGHUP: Rule(Reaction.DRAIN, Former.DEFAULT),
         # Batch systems announce a job's end with these; the kernel repeats SIGXCPU each second.
-        signal.SIGUSR1: Rule(Reaction.DRAIN, Former.DEFAULT),
-        signal.SIGUSR2: Rule(Reaction.DRAIN, Former.DEFAULT),
-        signal.SIGXCPU: Rule(Reaction.DRAIN, Former.DEFAULT),
+        signal.SIGUSR1: Rule(Reaction.CLOSE, Former.DEFAULT),
+        signal.SIGUSR2: Rule(Reaction.CLOSE, Former.DEFAULT),
+        signal.SIGXCPU: Rule(Reaction.CLOSE, Former.DEFAULT),
         # Ctrl-\ in a terminal. The shell of a script ignores it for background processes.
         signal.SIGQUIT: Rule(Reaction.RETURN, Former.NONE_OF_ITS_OWN),
     }
@@ -75,6 +77,13 @@ class Worker(Protocol):
 
     def drain(self, why: str) -> None:
         """Stop claiming, and leave when the running bodies have finished."""
+
+    def close(self, why: str) -> float:
+        """The same, as the batch job ends soon.
+
+        Returns:
+            Seconds that running bodies may still take.
+        """
 
     def abort(self, status: int, why: str) -> None:
         """Give the running calls back and end the process with an exit status."""
@@ -176,17 +185,19 @@ class Draining:
     """The state of a drain: the reactions to the signals so far.
 
     Attributes:
-        deadline: end of the grace period by the monotonic clock; None before the first signal.
+        deadline: when the running calls are given back, by the monotonic clock; None before the
+            first signal.
     """
 
     def __init__(self) -> None:
         self.deadline: float | None = None
+        self._draining = False
         self._insisted: float | None = None
 
     def react(self, worker: Worker, number: int | None, grace: float) -> None:
-        """React to one signal, or to the end of the grace period if `number` is None."""
+        """React to one signal, or to the deadline if `number` is None."""
         if number is None:
-            worker.abort(0, f"the grace of {grace:g} s is over")
+            worker.abort(0, "the time for running bodies is over")
             return
         name = _name(number)
         rule = REACTIONS.get(signal.Signals(number)) if number != _ASKED else None
@@ -195,8 +206,12 @@ class Draining:
             reaction = Reaction.RETURN
         if reaction is Reaction.RETURN:
             worker.abort(128 + number, name)
-        elif self.deadline is None:
-            self.deadline = time.monotonic() + grace
+        elif reaction is Reaction.CLOSE and self.deadline is None:
+            self.deadline = time.monotonic() + worker.close(name)
+        elif reaction is Reaction.DRAIN and not self._draining:
+            # A warning before it may have given the bodies more time than the system has now.
+            self._draining = True
+            self.deadline = min(self.deadline or math.inf, time.monotonic() + grace)
             worker.drain(name)
         else:
             log.info("%s: this worker is stopping already", name)

@@ -102,7 +102,7 @@ class EndRecord(msgspec.Struct, frozen=True, kw_only=True):
 
     reason: EndReason
     calls: int
-    """How many it has finished."""
+    """How many it has run."""
     seconds: float
     restart: int = 0
     """How often the batch system had requeued the job."""

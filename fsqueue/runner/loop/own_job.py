@@ -1,0 +1,104 @@
+"""The batch job in which a worker runs: its end, its fleet, and what the worker's record says."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from fsqueue.common.values import format_duration
+from fsqueue.runner.loop.fleet_member import FleetMember
+from fsqueue.runner.loop.job_watch import JobWatch, ParentWatch
+from fsqueue.runner.loop.lifetime import AUTO, JobEnd
+from fsqueue.runner.processes.job import find_end, job_of, this_host
+from fsqueue.spool.format.records import BatchJob
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from fsqueue.runner.loop.lifetime import Departure, Terms
+    from fsqueue.spool.fleets.records import EndReason
+    from fsqueue.spool.store.store import Store
+
+log = logging.getLogger(__name__)
+
+
+class OwnJob:
+    """What a worker knows about its batch job. Outside of one, it may have a time limit.
+
+    Args:
+        store: the spool.
+        terms: the worker's time limit and margin.
+        environ: what the batch system tells.
+
+    Attributes:
+        end: the job's end; unknown until `find_end`.
+    """
+
+    def __init__(self, store: Store, terms: Terms, environ: Mapping[str, str]) -> None:
+        self._terms, self._environ = terms, environ
+        self._monotonic = store.fs.monotonic
+        self._job = job_of(environ)
+        self.end = JobEnd(terms.stop_margin)
+        self._member = FleetMember.of(store.files, self._job)
+
+    def find_end(self) -> None:
+        """Find out when the job ends. May ask the batch system, and wait for its answer."""
+        now, limit = self._monotonic(), self._terms.time_limit
+        if limit is None:
+            return
+        if limit != AUTO:
+            self.end.learn(now + limit, now)
+            return
+        found = find_end(self._environ, this_host()._replace(monotonic=self._monotonic))
+        if found is not None:
+            self.end.learn(found.at, self._monotonic())
+            left = format_duration(max(0, round(found.at - self._monotonic())))
+            log.info("the job ends in %s, says %s", left, found.source)
+        elif self._job is not None:
+            text = (
+                "the end of job %s is unknown, so it may come as a surprise: give the worker a "
+                "--time-limit"
+            )
+            log.warning(text, self._job.id)
+
+    def time_left(self) -> float:
+        """Seconds that a call may take which is claimed now."""
+        return self.end.room(self._monotonic())
+
+    def describe(self, now: float) -> BatchJob | None:
+        """The job for the worker's record; None without a job and an end.
+
+        Args:
+            now: the time by the file server's clock.
+        """
+        job, end = self._job, self.end
+        until = round(now + end.at - self._monotonic(), 3) if end.known else 0.0
+        if job is None:
+            return BatchJob(until=until) if end.known else None
+        return BatchJob(
+            system=job.system,
+            job=job.id,
+            array_task=job.array_task,
+            restart=job.restart,
+            fleet=job.fleet,
+            token=job.token,
+            until=until,
+        )
+
+    def ask_fleet(self) -> str:
+        """Why the fleet wants the worker to leave; empty if it does not, or without a fleet."""
+        return "" if self._member is None else self._member.look()
+
+    def tell_fleet(self, reason: EndReason, calls: int, worker: str) -> None:
+        """Note why a worker leaves that has run so many calls."""
+        if self._member is not None:
+            self._member.note_end(reason, calls, worker)
+
+    def watch(self, leave: Callable[[Departure], object]) -> JobWatch:
+        """A watch over the job's end, and over this process's parent if the worker belongs to it.
+
+        Args:
+            leave: gives the running calls back and ends the process.
+        """
+        parent = ParentWatch(self._environ, in_job=self._terms.time_limit == AUTO)
+        return JobWatch(self.end.last_call, parent, leave, self._monotonic)
