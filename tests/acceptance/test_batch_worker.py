@@ -73,7 +73,7 @@ def test_a_nested_call_is_given_back_too(site, kind):
 
 
 def test_while_closing_bodies_finish_and_nothing_is_claimed(site, kind):
-    begin(site, kind, "--time-limit", "1h", "--stop-margin", "3599s")
+    begin(site, kind, "--time-limit", "1h", "--stop-margin", "3590s")
     site.busy.wait_for_log("this worker leaves: the job ends in")
     waiting = site.call(site.tasks.pid)
     wait_until(lambda: site.files("pending"), "the second call is pending")

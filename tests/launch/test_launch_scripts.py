@@ -3,12 +3,15 @@ them anew."""
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from fsqueue.cli.start.worker import command as worker_command
+from fsqueue.cli.start.worker_options import as_words, runner_options
 from fsqueue.errors import ConfigError
 from fsqueue.launch.commands import commands_of
 from fsqueue.launch.profiles import Source, load_profile
@@ -85,6 +88,18 @@ def test_there_is_no_other_golden_file():
 @pytest.mark.parametrize(("system", "variant"), CASES)
 def test_the_script_is_valid_bash(system, variant):
     subprocess.run(["bash", "-n", golden(system, variant)], check=True)
+
+
+@pytest.mark.parametrize(("system", "variant"), CASES)
+def test_the_worker_takes_the_flags_of_the_script(system, variant):
+    text = golden(system, variant).read_text("utf-8")
+    (flags,) = re.findall(r" -m fsqueue worker (.+?) </dev/null", text)
+    context = worker_command.make_context("worker", flags.split())
+    options = runner_options(context.params)
+    assert (options["time_limit"], options["concurrency"]) == ("auto", "cores")
+    assert (options["idle_timeout"], options["gpus"]) == (300, "auto")
+    again = worker_command.make_context("worker", ["tasks:app", *as_words(context.params)])
+    assert again.params == context.params, "they can be handed on to other workers"
 
 
 # Files that set-up lines source are not here; PBS and OAR run the quoted body on other nodes.

@@ -224,7 +224,7 @@ def test_a_flag_takes_a_value_or_refuses_it(flag):
             lambda: parameter.type_cast_value(context, text),  # noqa: B023 - called at once
             click.UsageError,
         )
-        if not error:
+        if not error and value not in {"auto", "none"}:
             assert type(value) in {int, float}
             assert 0 <= value <= LONGEST
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from fsqueue.runner.loop.runner import RunnerOptions
 
 _LARGEST_CONCURRENCY: Final = 99_999
+MOST_TASKS: Final = 1_000_000_000
 
 
 def _duration_or(*words: str) -> Callable[[Any], str | float]:
@@ -105,7 +106,7 @@ WORKER_OPTIONS: Final = (
     ),
     option(
         "--max-tasks",
-        type=click.IntRange(min=1),
+        type=click.IntRange(min=1, max=MOST_TASKS),
         metavar="NUMBER",
         help="Leave after this many calls. Under `fsqueue up` another worker takes over.",
     ),

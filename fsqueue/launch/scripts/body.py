@@ -123,6 +123,7 @@ def worker(request: Request, before: str = "") -> str:
         *("-m", "fsqueue", "worker", request.application),
         *("--runner", profile.runner, "--concurrency", "cores"),
         *(word for queue in profile.queues for word in ("--queue", queue)),
+        *(("--resource", f"mem={request.memory}M") if request.memory else ()),
         *("--time-limit", "auto", "--idle-timeout", format_duration(profile.idle_timeout)),
         *("--gpus", "auto"),
     ]

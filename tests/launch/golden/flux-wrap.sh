@@ -19,4 +19,4 @@ export OMP_NUM_THREADS=1
 cd '/shared/my project' || exit 1
 module load python/3.11
 source "$HOME/venv/bin/activate"
-exec apptainer exec "my image.sif" python3 -m fsqueue worker tasks:app --runner process --concurrency cores --queue default --time-limit auto --idle-timeout 5m --gpus auto </dev/null
+exec apptainer exec "my image.sif" python3 -m fsqueue worker tasks:app --runner process --concurrency cores --queue default --resource mem=65536M --time-limit auto --idle-timeout 5m --gpus auto </dev/null

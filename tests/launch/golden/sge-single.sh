@@ -20,4 +20,4 @@ export FSQUEUE__STOP_GRACE=25
 export FSQUEUE__GROUP='lab 7'
 export OMP_NUM_THREADS=1
 cd '/shared/my project' || exit 1
-exec /shared/venv/bin/python -m fsqueue worker tasks:app --runner process --concurrency cores --queue default --time-limit auto --idle-timeout 5m --gpus auto </dev/null
+exec /shared/venv/bin/python -m fsqueue worker tasks:app --runner process --concurrency cores --queue default --resource mem=65536M --time-limit auto --idle-timeout 5m --gpus auto </dev/null

@@ -23,4 +23,4 @@ export FSQUEUE__GROUP='lab 7'
 export OMP_NUM_THREADS=1
 cd '/shared/my project' || exit 1
 export SRUN_CPUS_PER_TASK=16
-exec srun --kill-on-bad-exit=0 --wait=0 --input=none /shared/venv/bin/python -m fsqueue worker tasks:app --runner process --concurrency cores --queue default --time-limit auto --idle-timeout 5m --gpus auto </dev/null
+exec srun --kill-on-bad-exit=0 --wait=0 --input=none /shared/venv/bin/python -m fsqueue worker tasks:app --runner process --concurrency cores --queue default --resource mem=65536M --time-limit auto --idle-timeout 5m --gpus auto </dev/null
