@@ -52,6 +52,8 @@ def test_what_still_runs_at_the_last_call_is_given_back(site, kind):
     assert "says FSQUEUE_JOB_UNTIL" in text
     assert text.index("this worker leaves: the job ends in") < text.index("the job ends soon:")
     assert_given_back(site, name)
+    shown = json.loads(site.fsqueue("show", name.rpartition(".")[0], "--json").stdout)
+    assert [cut["job"] for cut in shown["cuts"]] == ["77"]
     site.worker("thread", 1)
     site.marks_of_call.wait_for_starts(2)
     site.marks_of_call.release()

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from fsqueue.runner.loop.stopping import Stopping
     from fsqueue.runner.loop.thread_pacing import ThreadPacer
     from fsqueue.runner.shared.resource_pool import ResourcePool
-    from fsqueue.spool.disk.watching import Alarm
     from fsqueue.spool.format.claim import Claim
     from fsqueue.spool.store.store import Store
     from fsqueue.spool.worker.backlogs import Backlogs

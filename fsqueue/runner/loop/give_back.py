@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from fsqueue.runner.attempt.context import WorkerContext
     from fsqueue.runner.loop.cuts import JobEnded
     from fsqueue.spool.format.claim import Claim
+    from fsqueue.spool.format.names import AttemptName
     from fsqueue.spool.store.store import Store
     from fsqueue.spool.worker.registration import Worker
 
@@ -53,6 +54,12 @@ def give_all_back(store: Store, worker: Worker, ended: JobEnded | None = None) -
             log.error(text, claim.name, error, extra=claim.tags)  # noqa: TRY400 - a traceback adds nothing
     for claim in released:
         drop_progress(store.files, claim.name)
+
+
+def give_path_back(store: Store, ended: JobEnded | None, path: str, name: AttemptName) -> None:
+    """The same for an attempt that another process of this worker holds."""
+    if ended is None or not cut_off(store, path, name, ended):
+        store.recovery.return_stray(path, name)
 
 
 def drop_cancelled(context: WorkerContext, worker: Worker) -> None:

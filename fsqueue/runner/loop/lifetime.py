@@ -124,10 +124,12 @@ class JobEnd:
 
     Attributes:
         at: when the job ends; infinity if that is unknown, or never.
+        given: seconds that bodies have in all; 0 if that is unknown.
     """
 
     def __init__(self, margin: float | Literal["auto"] = AUTO) -> None:
         self.at = math.inf
+        self.given = 0.0
         self._margin = margin
         self._lead = self._longest = 0.0
         self._run_times: deque[float] = deque(maxlen=_REMEMBERED)
@@ -138,6 +140,7 @@ class JobEnd:
         limit = max(0.0, at - now)
         self.at = at
         self._lead = min(_LAST_CALL, limit * _SHARE_OF_LAST_CALL)
+        self.given = limit - self._lead
         longest = limit * _SHARE_OF_MARGIN if self._margin == AUTO else float(self._margin)
         self._longest = max(longest, self._lead)
 

@@ -6,6 +6,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from fsqueue.common.values import format_duration
+from fsqueue.runner.loop.cuts import JobEnded
 from fsqueue.runner.loop.fleet_member import FleetMember
 from fsqueue.runner.loop.job_watch import JobWatch, ParentWatch
 from fsqueue.runner.loop.lifetime import AUTO, JobEnd
@@ -84,6 +85,10 @@ class OwnJob:
             token=job.token,
             until=until,
         )
+
+    def ended(self) -> JobEnded:
+        """The job as one whose end cuts calls off now."""
+        return JobEnded("" if self._job is None else self._job.id, self.end.given)
 
     def ask_fleet(self) -> str:
         """Why the fleet wants the worker to leave; empty if it does not, or without a fleet."""

@@ -6,9 +6,10 @@ import contextlib
 import logging
 import os
 import threading
+from functools import partial
 from typing import TYPE_CHECKING
 
-from fsqueue.runner.loop.give_back import drop_cancelled, give_all_back
+from fsqueue.runner.loop.give_back import drop_cancelled, give_all_back, give_path_back
 from fsqueue.spool.worker.reaper import give_back_of_processes
 
 if TYPE_CHECKING:
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
 
     from fsqueue.errors import SpoolReplacedError
     from fsqueue.runner.attempt.context import WorkerContext
-    from fsqueue.runner.loop.lifetime import Departure, JobEnd
+    from fsqueue.runner.loop.lifetime import Departure
+    from fsqueue.runner.loop.own_job import OwnJob
     from fsqueue.runner.slots.thread_slots import Slots
     from fsqueue.spool.disk.watching import Alarm
     from fsqueue.spool.fleets.records import EndReason
@@ -39,7 +41,7 @@ class Stopping:
         journal: what the worker has finished.
         wake: set when the claim loop should notice something.
         grace: seconds that running bodies get to finish.
-        end: the end of its batch job.
+        job: its batch job.
         report: tells others why the worker leaves; called before it leaves the spool.
 
     Attributes:
@@ -55,12 +57,12 @@ class Stopping:
         journal: Journal,
         wake: Alarm,
         grace: float,
-        end: JobEnd,
+        job: OwnJob,
         report: Callable[[EndReason], object],
     ) -> None:
         self._context, self._worker, self._journal = context, worker, journal
         self._store, self._wake, self._grace = context.store, wake, grace
-        self._end, self._report = end, report
+        self._job, self._report = job, report
         self._mutex = threading.Lock()
         self._aborting = threading.Lock()
         self._asked = ""
@@ -101,8 +103,8 @@ class Stopping:
             may come much too early.
         """
         left, until = self._grace, "the grace is over"
-        if self._end.known:
-            left = max(0.0, self._end.last_call - self._store.fs.monotonic())
+        if self._job.end.known:
+            left = max(0.0, self._job.end.last_call - self._store.fs.monotonic())
             until = "the job ends"
         text = "stopping on %s; running calls get %.4g s to finish, until %s: %d"
         log.info(text, why, left, until, len(self._worker.claims))
@@ -168,8 +170,12 @@ class Stopping:
 
     def _give_all_back(self, processes: set[int]) -> None:
         if self._worker.name:
-            give_all_back(self._store, self._worker)
-            give_back_of_processes(self._store, processes)
+            # Whatever made the bodies end now: the job's end was near, and they did not fit.
+            ended = self._job.ended() if self.reason == "walltime" else None
+            give_all_back(self._store, self._worker, ended)
+            give_back_of_processes(
+                self._store, processes, partial(give_path_back, self._store, ended)
+            )
             self._report(self.reason)
             self._worker.deregister()
             self._journal.close(self._worker.name)

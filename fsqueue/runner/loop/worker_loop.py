@@ -110,7 +110,7 @@ class WorkerLoop:
         self._bells = WorkerBells(host, self._backlogs, wake)
         worker, journal = self._worker, self._journal
         self._stopping = stopping = Stopping(
-            self._context, worker, journal, wake, conf.stop_grace, self._job.end, self._report
+            self._context, worker, journal, wake, conf.stop_grace, self._job, self._report
         )
         self._claiming = Claiming(
             store,
