@@ -112,6 +112,31 @@ def hold_on_gpu(folder):
 
 
 @app.task
+def gpus_seen(folder=None):
+    """The GPUs that a library would find, and those that fsqueue names; with the process."""
+    if folder is not None:
+        _hold(folder)
+    return _gpus_seen()
+
+
+def _gpus_seen():
+    return os.environ.get("CUDA_VISIBLE_DEVICES"), current_invocation().devices, os.getpid()
+
+
+@app.task(resources={"gpu": 1})
+def gpus_seen_within(needed):
+    before = _gpus_seen()
+    return before, gpus_seen.options(resources={"gpu": needed})().result, _gpus_seen()
+
+
+@app.task(resources={"gpu": 1}, max_attempts=2)
+def die_on_first_gpu(folder):
+    if current_invocation().attempt == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return _gpus_seen()
+
+
+@app.task
 def hold_later(folder):
     return _hold(folder)
 
