@@ -17,14 +17,16 @@ from fsqueue.runner.loop.orders import EarlyStops, Order
 from fsqueue.runner.loop.worker_loop import WorkerLoop, WorkerOptions
 from fsqueue.runner.processes.job import this_host
 from fsqueue.runner.processes.job_resources import choose_devices, cores_of, offered
+from fsqueue.runner.shared.resource_pool import GPU, WHOLE_GPU
 from fsqueue.spool.format.names import DEFAULT_QUEUE, is_safe_name, queue_folder
-from fsqueue.spool.format.resources import profile_of
+from fsqueue.spool.format.resources import in_words, profile_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from fsqueue.config import RunnerKind
     from fsqueue.runner.host import Host
+    from fsqueue.runner.processes.job_resources import Devices
     from fsqueue.spool.fleets.records import EndReason
     from fsqueue.spool.format.resources import Amounts, Resources
 
@@ -90,7 +92,7 @@ class Runner:
         self._concurrency = _checked_concurrency(host, self._kind, concurrency)
         self._queues = _checked_weights(given.pop("queues", None) or {DEFAULT_QUEUE: 1.0})
         self._weighted = bool(given.pop("weighted", False))
-        self._resources = _checked_resources(
+        self._resources, self._devices = _checked_resources(
             given.pop("resources", None), given.pop("gpus", "none")
         )
         self._terms = Terms.checked(**given)
@@ -156,7 +158,13 @@ class Runner:
         app_id = self._host.app_id
         weights = {queue_folder(app_id, name): each for name, each in self._queues.items()}
         options = WorkerOptions(
-            self._kind, self._concurrency, weights, self._weighted, self._resources, self._terms
+            self._kind,
+            self._concurrency,
+            weights,
+            self._weighted,
+            self._resources,
+            self._devices,
+            self._terms,
         )
         return WorkerLoop(self._host, options)
 
@@ -185,15 +193,21 @@ def _checked_concurrency(host: Host, kind: RunnerKind, given: Any) -> int:
     return checked
 
 
-def _checked_resources(given: Any, gpus: str) -> Amounts:
-    """The amounts that a worker offers, some of them found out from its batch job."""
+def _checked_resources(given: Any, gpus: str) -> tuple[Amounts, Devices | None]:
+    """The amounts that a worker offers, some of them found out from its batch job, and its GPUs."""
     try:
         devices = choose_devices(gpus, os.environ)
         found = offered(given or "", devices, os.environ, this_host())
         profile_of(found)  # raises if the profile is too long
     except ValueError as error:
         raise ConfigError(f"the resources of a worker: {error}") from error
-    return found
+    if devices is not None and found.get(GPU) != WHOLE_GPU * len(devices.names):
+        has = in_words(found)
+        raise ConfigError(
+            f"the resources of a worker: {has}, but --gpus has {len(devices.names)} names: leave "
+            "one of them out"
+        )
+    return found, devices
 
 
 def _checked_weights(queues: Mapping[str, float]) -> dict[str, float]:

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from fsqueue.config import RunnerKind
     from fsqueue.runner.host import Host
     from fsqueue.runner.loop.lifetime import Terms
+    from fsqueue.runner.processes.job_resources import Devices
     from fsqueue.spool.fleets.records import EndReason
     from fsqueue.spool.format.claim import Claim
     from fsqueue.spool.format.resources import Amounts
@@ -63,6 +64,8 @@ class WorkerOptions(NamedTuple):
     """Folder names of the queues, each with its weight; see `Backlogs`."""
     weighted: bool
     resources: Amounts
+    devices: Devices | None
+    """Its GPUs by name; None if they have no names."""
     terms: Terms
     """When the worker leaves by itself."""
 
@@ -84,7 +87,12 @@ class WorkerLoop:
         self._wake = wake = Alarm()
         self._job = OwnJob(store, options.terms, os.environ)
         self._lifetime = Lifetime(options.terms, self._job.end, store.fs.monotonic())
-        self._budget = ResourcePool(options.resources, wake.set, self._job.time_left)
+        self._budget = ResourcePool(
+            options.resources,
+            wake.set,
+            self._job.time_left,
+            () if options.devices is None else options.devices.names,
+        )
         self._backlogs = Backlogs(store, options.queues, self._budget, weighted=options.weighted)
         self._worker = Worker(
             store,
@@ -221,6 +229,7 @@ class WorkerLoop:
                 self._record_attempt,
                 self._budget if self._budget.total else None,
                 self._wake.set,
+                "" if self._options.devices is None else self._options.devices.variable,
             )
         return ThreadSlots(
             self._context, self._options.concurrency, self._run_claim, self._next_claim_of_thread

@@ -42,7 +42,8 @@ class ResourceBudget(Protocol):
 
 
 GPU: Final = "gpu"
-_WHOLE = 1000
+WHOLE_GPU: Final = 1000
+"""The amount of one GPU."""
 
 
 def _key(device: str) -> str:
@@ -97,7 +98,7 @@ class ResourcePool:
         self._devices = tuple(devices)
         self._capacity = total
         if devices:
-            self._capacity = {**total, **{_key(device): _WHOLE for device in devices}}
+            self._capacity = {**total, **{_key(device): WHOLE_GPU for device in devices}}
         self._on_give, self._time_left = on_give, time_left
         self._mutex = threading.Lock()
         self._holders: dict[str, _Holder] = {}
@@ -140,14 +141,14 @@ class ResourcePool:
         A part of a GPU comes from one that is shared already, if possible, so that whole ones stay
         free. A nested call gets those of the body that waits for it first.
         """
-        whole, part = divmod(needed.get(GPU, 0), _WHOLE) if self._devices else (0, 0)
+        whole, part = divmod(needed.get(GPU, 0), WHOLE_GPU) if self._devices else (0, 0)
         found = dict(needed)
         if whole or part:
             held = _sum(self._holders)
             keys = sorted(
                 map(_key, self._devices), key=lambda key: (key not in lent, -held.get(key, 0))
             )
-            for amount in [*[_WHOLE] * whole, *[part] * bool(part)]:
+            for amount in [*[WHOLE_GPU] * whole, *[part] * bool(part)]:
                 free = (key for key in keys if self._are_free({key: amount}, siblings))
                 key = next((key for key in free if key not in found), None)
                 if key is None:

@@ -112,6 +112,16 @@ def hold_on_gpu(folder):
 
 
 @app.task
+def process_id():
+    return os.getpid()
+
+
+@app.task
+def process_ids_within(walltime):
+    return os.getpid(), process_id.options(walltime=walltime)().result
+
+
+@app.task
 def gpus_seen(folder=None):
     """The GPUs that a library would find, and those that fsqueue names; with the process."""
     if folder is not None:

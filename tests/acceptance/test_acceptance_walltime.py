@@ -1,0 +1,74 @@
+"""Calls that need a certain time, and workers that have only so much."""
+
+import json
+
+import pytest
+from acceptance_harness import wait_until
+
+from fsqueue import State, WalltimeError
+
+
+def pending_folders(site):
+    return sorted(path.name for path in (site.root / "pending").iterdir() if any(path.rglob("*.1")))
+
+
+def test_a_worker_leaves_calls_that_it_could_not_finish(site, kind):
+    task = site.tasks.process_id
+    long, short, plain = (task.options(walltime=each)() for each in ("1h", "10m", None))
+    worker = site.worker(kind, 1, "--time-limit", "30m", "--until-empty")
+    assert worker.wait() == 0, worker.text()
+    assert short.get(timeout=60)
+    assert plain.get(timeout=60)
+    assert long.status is State.PENDING
+    assert pending_folders(site) == ["acceptance.default.walltime-3600"]
+
+    shown = json.loads(site.fsqueue("show", long.id, "--json").stdout)
+    assert shown["waits"] == "for 1h: no worker or fleet has that"
+    with_time = site.worker(kind, 1, "--time-limit", "2h").wait_for_start()
+    assert long.get(timeout=60), with_time.text()
+
+
+def test_a_call_comes_to_the_worker_that_has_the_time(site, kind):
+    short = site.worker(kind, 1, "--time-limit", "30m").wait_for_start()
+    long = site.worker(kind, 1, "--time-limit", "3h").wait_for_start()
+    marks = site.folder("marks")
+    call = site.tasks.hold_later.options(walltime="2h")(marks.folder)
+    marks.wait_for_starts(1)
+    (holder,) = [path.parent.name for path in (site.root / "running").rglob("*.1")]
+    assert f"-{long.pid}-" in holder
+    assert f"-{short.pid}-" not in holder
+    marks.release()
+    call.get(timeout=60)
+
+
+def test_a_waiting_body_runs_a_call_that_would_not_fit(site, kind):
+    """With one slot there is no other place for it (P9)."""
+    site.worker(kind, 1, "--time-limit", "30m").wait_for_start()
+    outer, inner = site.tasks.process_ids_within("2h").get(timeout=60)
+    assert outer == inner
+
+
+@pytest.mark.concurrent
+def test_a_call_that_is_longer_than_every_job_fails(site, kind):
+    marks = site.folder("marks")
+    call = site.tasks.hold_later.options(max_cuts=1)(marks.folder)
+    jobs = 0
+    # On a busy machine, a worker may start so late that its end does not count.
+    while call.status is not State.FAILED:
+        jobs += 1
+        assert jobs < 6, "it is run again and again"
+        worker = site.worker(kind, 1, "--time-limit", "8s", SLURM_JOB_ID=f"{jobs}")
+        assert worker.wait() == 0, worker.text()
+        wait_until(lambda: not site.files("running"), "it is given back")
+    with pytest.raises(WalltimeError, match=r"ran \d+ s of 7 s in 1 job, whose end cut it off"):
+        call.get(timeout=60)
+    shown = json.loads(site.fsqueue("show", call.id, "--json").stdout)
+    assert [cut["job"] for cut in shown["cuts"]] == [str(each) for each in range(1, jobs + 1)]
+    assert shown["attempt"] == 1, "no end of a job costs an attempt"
+    assert "by the end of worker" in site.fsqueue("show", call.id).stdout
+
+    retried = site.fsqueue("retry", call.id)
+    assert retried.returncode == 0, retried.stderr
+    marks.release()
+    site.worker(kind, 1, "--until-empty").wait()
+    assert site.files("failed") == []
