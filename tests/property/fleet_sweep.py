@@ -15,12 +15,14 @@ from every_call import Swept
 from sweep import LOCAL, NO_LINKS, REMOTE, walk
 
 from fsqueue.errors import FSQueueError
+from fsqueue.runner.loop.fleet_member import FleetMember
+from fsqueue.spool.fleets.fleets import FleetFiles
 from fsqueue.spool.store.open_spool import open_store
 from fsqueue.spool.worker.expiry import expire
 from fsqueue.testing import FaultyFilesystem
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "launch"))
-from fleet_harness import World
+from fleet_harness import FLEET, World
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -148,4 +150,68 @@ FLEETS = (
     FleetStep("learn-ids", with_lost_reply, tick),
     FleetStep("cancel", with_idle_waiting_job, tick),
     FleetStep("stop", with_running_job, stop),
+)
+
+
+# -- a worker of a job ----------------------------------------------------------------------
+
+
+def with_unborn_job(world: World) -> None:
+    with_demand(world)
+    world.autoscaler().tick()
+    (job_id,) = world.cluster.live()
+    world.start(job_id, born=False)
+
+
+def with_stopped_fleet(world: World) -> None:
+    with_unborn_job(world)
+    world.files.mark("stopped", "enough")
+
+
+def be_born(member: FleetMember) -> None:
+    # An error is tried again at the next heartbeat.
+    while not member.look() and not member._born:
+        pass
+
+
+def leave(member: FleetMember) -> None:
+    member.note_end("idle", 3, "worker-1-aaaaaa")
+
+
+@dataclass(frozen=True, eq=False)
+class MemberStep(FleetStep):
+    """What a worker tells its fleet."""
+
+    act: Callable[[FleetMember], object]  # type: ignore[assignment]
+
+    def run(self, state: tuple[World, Mount], *faults: Fault) -> Sequence[Step]:
+        world, mount = state
+        fs = FaultyFilesystem(remote=mount.remote)
+        store = open_store(world.root, fs)
+        (job_id,) = world.cluster.live()
+        member = FleetMember(FleetFiles(store.files, FLEET), world.member(job_id), 0)
+        fs.inject(*faults, *mount.habits)
+        self.act(member)
+        return fs.trace
+
+    def survive(self, state: tuple[World, Mount], fault: Fault, step: Step) -> None:
+        """A worker goes on whatever becomes of its fleet."""
+        del step
+        self.run(state, fault)
+
+    def finish(self, state: tuple[World, Mount], *, dead: bool) -> None:
+        world = state[0]
+        (job_id,) = world.cluster.live()
+        member = world.member(job_id)
+        if self.act is be_born and not dead:
+            assert list(world.files.born()) == [member]
+        end = world.files.end(member)
+        assert end is None or (end.reason, end.calls) == ("idle", 3)
+        super().finish(state, dead=dead)
+
+
+MEMBERS = (
+    MemberStep("birth", with_unborn_job, be_born),
+    MemberStep("birth-of-a-stopped-one", with_stopped_fleet, be_born),
+    MemberStep("last-words", with_running_job, leave),
 )

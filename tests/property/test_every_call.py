@@ -9,14 +9,14 @@ from __future__ import annotations
 import pytest
 from chore_sweep import CHORES
 from every_call import FAULTS, die_at_every_call, fail_at_every_call
-from fleet_sweep import FLEETS
+from fleet_sweep import FLEETS, MEMBERS
 from limit_sweep import LIMITS
 from move_sweep import MOVES, fail_and_die, fail_twice
 from retry_sweep import RETRIES
 from slim import in_slim_process
 from trigger_sweep import TRIGGERS
 
-SWEPT = [*MOVES, *RETRIES, *LIMITS, *TRIGGERS, *CHORES, *FLEETS]
+SWEPT = [*MOVES, *RETRIES, *LIMITS, *TRIGGERS, *CHORES, *FLEETS, *MEMBERS]
 
 
 @pytest.mark.parametrize(

@@ -12,10 +12,13 @@ from fsqueue.runner.processes.job_resources import (
     Cgroup,
     Devices,
     cgroup_of,
+    choose_devices,
     cores_of,
     devices_of,
     memory_of,
+    offered,
 )
+from fsqueue.spool.format.resources import profile_of
 
 WALL, STEADY = 1_700_000_000.0, 5000.0
 
@@ -277,3 +280,53 @@ def test_this_host_is_the_real_one():
     assert host.node == os.uname().nodename
     assert cgroup_of(host).cores is None or cgroup_of(host).cores > 0
     assert cores_of({}, host) <= host.cores
+
+
+# -- what a worker offers ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "environ", "devices"),
+    [
+        ("none", {"CUDA_VISIBLE_DEVICES": "0"}, None),
+        ("auto", {}, None),
+        ("auto", {"CUDA_VISIBLE_DEVICES": "0,3"}, Devices("CUDA_VISIBLE_DEVICES", ("0", "3"))),
+        ("1, 2", {}, Devices("CUDA_VISIBLE_DEVICES", ("1", "2"))),
+        ("1", {"ROCR_VISIBLE_DEVICES": "0,1"}, Devices("ROCR_VISIBLE_DEVICES", ("1",))),
+        ("GPU-5e8a/MIG-1", {}, Devices("CUDA_VISIBLE_DEVICES", ("GPU-5e8a/MIG-1",))),
+    ],
+)
+def test_devices_are_those_of_the_job_or_given_ones(text, environ, devices):
+    assert choose_devices(text, environ) == devices
+
+
+@pytest.mark.parametrize("text", ["", "0,", "0,0", "a b", "0;1"])
+def test_bad_names_of_devices_are_refused(text):
+    with pytest.raises(ValueError, match="expected auto, none, or different names"):
+        choose_devices(text, {})
+
+
+TWO = Devices("CUDA_VISIBLE_DEVICES", ("0", "1"))
+IN_JOB = {"SLURM_JOB_ID": "7", "SLURM_MEM_PER_NODE": "2048"}
+
+
+@pytest.mark.parametrize(
+    ("given", "devices", "environ", "profile"),
+    [
+        ("", None, {}, ""),
+        ("", TWO, {}, "gpu-2"),
+        ("gpu=1 mem=1G", TWO, {}, "gpu-1_mem-1G"),
+        ({"gpu": 0.5}, TWO, {}, "gpu-0p5"),
+        ("mem=auto", None, IN_JOB, "mem-2G"),
+        ({"mem": "auto", "disk": 3}, None, IN_JOB, "disk-3_mem-2G"),
+        ("mem=auto,disk=3", None, {}, "disk-3"),
+    ],
+)
+def test_a_worker_offers_what_is_given_and_what_its_job_has(given, devices, environ, profile):
+    assert profile_of(offered(given, devices, environ, Machine().host)) == profile
+
+
+@pytest.mark.parametrize("given", ["gpu=1 gpu=2", "gpu=auto", "mem", {"Mem": 1}, "walltime=3"])
+def test_bad_amounts_are_refused(given):
+    with pytest.raises(ValueError, match=r"given twice|expected|not a resource"):
+        offered(given, None, IN_JOB, Machine().host)
