@@ -8,6 +8,7 @@ import pytest
 
 from fsqueue.errors import ConfigError
 from fsqueue.runner.loop.lifetime import Allowance, Idleness, JobEnd, Terms
+from fsqueue.spool.fleets.records import usable_time
 
 START = 1000.0
 
@@ -58,7 +59,7 @@ def test_the_margin_covers_nine_of_ten_calls_within_bounds(limit, run_times, mar
     for seconds in run_times:
         end.ran(seconds)
     assert end.margin == margin
-    assert end.room(START) == limit - margin
+    assert end.closes == START + limit - margin
     assert first_closing(end) == pytest.approx(margin, abs=0.02)
 
 
@@ -74,6 +75,24 @@ def test_a_margin_of_the_users_replaces_the_automatic_one():
     end = ending_in(14_400, margin=3600.0)
     end.ran(1.0)
     assert end.margin == 3600
+
+
+def test_a_call_whose_time_is_known_needs_no_automatic_margin():
+    end = ending_in(14_400)
+    end.ran(9000.0)
+    assert end.room(START) == 14_400 - 15
+    assert end.room(START + 60) == 14_400 - 75
+    assert ending_in(14_400, margin=600.0).room(START) == 13_800
+
+
+@pytest.mark.parametrize("walltime", [8.0, 60.0, 600.0, 3600.0, 14_400.0])
+def test_what_fits_into_a_fleets_job_fits_into_its_worker(walltime):
+    """Otherwise jobs would be submitted for calls that none of their workers claims."""
+    start_up = min(60.0, walltime / 10)
+    end = JobEnd()
+    end.learn(START + walltime, START + start_up)
+    end.ran(1e9)
+    assert usable_time(walltime) <= end.room(START + start_up)
 
 
 @pytest.mark.parametrize("margin", [0.0, 5.0])

@@ -174,8 +174,14 @@ class JobEnd:
         return self.at - self.margin if self.known else math.inf
 
     def room(self, now: float) -> float:
-        """Seconds that a call may take which is claimed now; 0 or less if none may be claimed."""
-        return self.closes - now
+        """Seconds that a call may need which is claimed now, if they are known in advance.
+
+        The automatic margin is for calls of which that is not known. It is often so long that a
+        call which fits into a fleet's jobs would fit into none of their workers.
+        """
+        if not self.known:
+            return math.inf
+        return self.at - (self._lead if self._margin == AUTO else self._longest) - now
 
     def closing(self, now: float) -> Departure | None:
         """Why nothing may be claimed any more, if that is so."""
