@@ -48,6 +48,23 @@ def test_a_waiting_body_runs_a_call_that_would_not_fit(site, kind):
     assert outer == inner
 
 
+def test_a_call_whose_timeout_is_longer_than_the_time_left_waits(site, kind):
+    worker = site.worker(kind, 1, "--time-limit", "16s").wait_for_start()
+
+    def left():
+        (found,) = json.loads(site.fsqueue("workers", "--json").stdout)["workers"]
+        return found["left"]
+
+    wait_until(lambda: left() < 12.5, "a fifth of its time is over")
+    call = site.tasks.process_id.options(timeout=11.0)()
+    worker.wait_for_log(f"{call.id}.1 is left to others")
+    assert worker.wait() == 0, worker.text()
+    assert worker.text().count("is left to others") == 1
+    assert call.status is State.PENDING
+    site.worker(kind, 1, "--time-limit", "16s").wait_for_start()
+    assert call.get(timeout=60), "a new worker has the time"
+
+
 @pytest.mark.concurrent
 def test_a_call_that_is_longer_than_every_job_fails(site, kind):
     marks = site.folder("marks")

@@ -9,6 +9,7 @@ import pytest
 from spool_pair import opened_pair
 
 from fsqueue.runner.shared.resource_pool import ResourcePool
+from fsqueue.spool.format.claim import Claim
 from fsqueue.spool.format.names import AttemptName, Slot
 from fsqueue.spool.format.resources import NONE, amounts
 from fsqueue.spool.worker import backlogs as backlogs_module
@@ -132,6 +133,27 @@ def test_calls_that_do_not_fit_cost_nothing_however_many_there_are(remote):
     backlogs.bell_rang(needs=True)
     assert next(iter(backlogs)) in {*paths, fits}
     for path in (*paths, fits):
+        os.unlink(path)
+
+
+def test_calls_that_turn_out_too_long_are_tried_a_hundred_times_at_most(remote):
+    """Their timeout is in their files, so they must be claimed to find out."""
+    paths = [file_call(remote, PLAIN, f"abcd-{number}.1") for number in range(1, 301)]
+    backlogs = backlogs_of(remote, "")
+    tried = []
+    for origin in backlogs:
+        name = AttemptName.parse(os.path.basename(origin))
+        claim = Claim(name, "", origin, "w", str(name))
+        tried.append(origin)
+        if len(tried) == 50:
+            backlogs.was_run(claim)
+            os.unlink(origin)
+        else:
+            backlogs.was_too_long(claim)
+        remote.fs.clock_offset += 0.01
+    assert len(set(tried)) == len(tried) == 150, "a call that fits begins a new count"
+    assert len(idle_operations(remote, backlogs)) == 2 * ROUNDS
+    for path in {*paths} - {tried[49]}:
         os.unlink(path)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 
 import pytest
 
@@ -83,6 +84,18 @@ def test_a_call_whose_time_is_known_needs_no_automatic_margin():
     assert end.room(START) == 14_400 - 15
     assert end.room(START + 60) == 14_400 - 75
     assert ending_in(14_400, margin=600.0).room(START) == 13_800
+
+
+def test_calls_with_a_timeout_wait_for_a_worker_with_more_time_if_any_can_have_it():
+    now = time.monotonic()
+    end = JobEnd()
+    end.learn(now + 1000.0, now - 3000.0)  # 985 s of 3985 s are left
+    left = end.time_left
+    assert not left.lacks(900.0)
+    assert left.lacks(1100.0)
+    assert left.lacks(3100.0)
+    assert not left.lacks(3200.0), "perhaps no worker would ever have that left"
+    assert not JobEnd().time_left.lacks(1e9)
 
 
 @pytest.mark.parametrize("walltime", [8.0, 60.0, 600.0, 3600.0, 14_400.0])

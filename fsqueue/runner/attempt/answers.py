@@ -61,6 +61,8 @@ class Ending(enum.Enum):
     """The body has not begun: the attempt is given back as it was."""
     UNREADABLE = enum.auto()
     """Written by another format version: left alone."""
+    TOO_LONG = enum.auto()
+    """Its timeout is longer than the time that the worker has left: left to others."""
     GIVEN_BACK = enum.auto()
     """The claim was taken away meanwhile: nothing was published."""
     WAITS = enum.auto()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from fsqueue.runner.event_loop.cleanup import CLEANUP
 from fsqueue.runner.shared.live import LiveCalls
 from fsqueue.runner.shared.resource_pool import NO_RESOURCES
+from fsqueue.runner.shared.time_left import ENDLESS
 from fsqueue.spool.format.names import split_profile
 from fsqueue.spool.format.records import shown
 from fsqueue.spool.worker.gone_callers import Callers
@@ -70,6 +71,7 @@ class WorkerContext:
         while_waiting: called about four times a second while a slot waits for a coroutine.
         callers: knows which callers are gone.
         flusher: writes what bodies print and report; None is the one of this process.
+        time_left: of the worker.
         show_devices: called with the names of the GPUs that the next body may use, if it runs in a
             process of its own.
         on_limit: called with the seconds that a body may take, if this process may be killed to end
@@ -96,6 +98,7 @@ class WorkerContext:
         self.callers = Callers(store)
         self.budget = budget
         self.on_limit: Callable[[float | None], object] = lambda _: None
+        self.time_left = ENDLESS
         self.show_devices: Callable[[tuple[str, ...]], object] = lambda _: None
         self.aborted = threading.Event()
         self.live = LiveCalls()

@@ -21,7 +21,9 @@ from fsqueue.runner.attempt.publication import Publication
 from fsqueue.runner.attempt.time_limits import time_limit
 from fsqueue.runner.output.capture import capturing_if
 from fsqueue.runner.processes.body_processes import BodyProcesses
+from fsqueue.runner.shared.resource_pool import needed_by
 from fsqueue.spool.format.records import titled
+from fsqueue.spool.format.resources import NONE, WALLTIME
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -77,6 +79,10 @@ def _prepare(execution: Execution) -> Finished | None:
     context, call = execution.context, execution.call
     if 0 < call.expires < execution.started:
         return _expired(execution)
+    if call.timeout and _is_too_long(execution):
+        text = "%s is left to others: this worker may have less time left than its timeout, %g s"
+        log.info(text, execution.claim.name, call.timeout, extra=execution.tags)
+        return Finished(context, execution.claim, Ending.TOO_LONG)
     if call.lanes:
         full = retry_io(context, limits.take, execution)
         if full:
@@ -125,6 +131,17 @@ def _read(context: WorkerContext, claim: Claim) -> tuple[Execution, Payload] | F
         step = partial(context.store.claims.park_again, claim, parents.unfinished)
         return Finished(context, claim, Ending.GIVEN_BACK, step)
     return Execution(context, claim, call, parents), payload
+
+
+def _is_too_long(execution: Execution) -> bool:
+    """Whether a call without a walltime should wait for a worker with more time, by its timeout.
+
+    A waiting body runs it in any case: there may be no other worker.
+    """
+    context, timeout = execution.context, execution.call.timeout
+    if execution.parent is not None or not context.time_left.lacks(timeout):
+        return False
+    return WALLTIME not in (needed_by(execution.claim.origin) or NONE)
 
 
 def _nothing() -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from fsqueue.common.values import duration, format_duration, plain
 from fsqueue.errors import ConfigError
+from fsqueue.runner.shared.time_left import TimeLeft
 
 if TYPE_CHECKING:
     from fsqueue.spool.fleets.records import EndReason
@@ -26,6 +27,7 @@ _LEAST_MARGIN: Final = 30.0
 # At most these shares of the whole time limit, so that short jobs get something done.
 _SHARE_OF_LAST_CALL: Final = 1 / 8
 _SHARE_OF_MARGIN: Final = 1 / 4
+_MOST: Final = 0.8
 # The margin covers this share of the latest run times.
 _COVERED: Final = 0.9
 _REMEMBERED: Final = 200
@@ -182,6 +184,15 @@ class JobEnd:
         if not self.known:
             return math.inf
         return self.at - (self._lead if self._margin == AUTO else self._longest) - now
+
+    @property
+    def time_left(self) -> TimeLeft:
+        """The time that calls with a timeout have.
+
+        A call that may need nearly all the time of such a worker is tried at any time, as perhaps
+        none would ever have that left.
+        """
+        return TimeLeft(self.room(0.0), self.given * _MOST)
 
     def closing(self, now: float) -> Departure | None:
         """Why nothing may be claimed any more, if that is so."""

@@ -68,6 +68,8 @@ class Settling:
             if self._processes and ending in {Ending.FINISHED, Ending.UNWANTED}:
                 # The slot process does not check for waiting calls.
                 self._store.dependencies.ended(claim.name.invocation_id)
+            if ending is Ending.FINISHED:
+                self._backlogs.was_run(claim)
             settled = ending in _SETTLED
             if settled and not self._processes:
                 return  # its thread has released it
@@ -92,6 +94,9 @@ class Settling:
         drop_progress(self._store.files, claim.name)
         if ending is Ending.UNREADABLE:
             self._backlogs.skip(claim.name)
+            give_back(self._store, claim)
+        elif ending is Ending.TOO_LONG:
+            self._backlogs.was_too_long(claim)
             give_back(self._store, claim)
         elif ending is Ending.CANCELLED:
             remove_cancelled(self._context, claim)

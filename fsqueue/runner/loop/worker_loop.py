@@ -52,7 +52,7 @@ _FIRST_PAUSE_POLLING = 0.001
 _FIRST_PAUSE_EVENTS = 0.02
 _GROWTH = 1.3
 # The bodies of these have not begun.
-_NOT_RUN = {Ending.NOT_STARTED, Ending.UNREADABLE, Ending.WAITS}
+_NOT_RUN = {Ending.NOT_STARTED, Ending.UNREADABLE, Ending.TOO_LONG, Ending.WAITS}
 
 
 class WorkerOptions(NamedTuple):
@@ -161,6 +161,7 @@ class WorkerLoop:
 
     def _run(self, request_drain: Callable[[], object]) -> None:
         self._job.find_end()
+        self._context.time_left = self._job.end.time_left
         self._prepare_queues()
         self._store.dependencies.watch()
         slots = self._make_slots()
@@ -230,6 +231,7 @@ class WorkerLoop:
                 self._budget if self._budget.total else None,
                 self._wake.set,
                 "" if self._options.devices is None else self._options.devices.variable,
+                self._context.time_left,
             )
         return ThreadSlots(
             self._context, self._options.concurrency, self._run_claim, self._next_claim_of_thread

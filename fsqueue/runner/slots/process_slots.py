@@ -20,6 +20,7 @@ from fsqueue.runner.attempt.answers import Ending
 from fsqueue.runner.event_loop.cleanup import CLEANUP
 from fsqueue.runner.processes import descendants
 from fsqueue.runner.processes.threads import start_threads
+from fsqueue.runner.shared.time_left import ENDLESS
 from fsqueue.runner.slots import slot_main
 from fsqueue.runner.slots.restarts import Restarts, why_not_started
 from fsqueue.runner.slots.slot_process import SlotProcess
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
     from fsqueue.runner.host import Host
     from fsqueue.runner.shared.resource_pool import ResourceBudget
+    from fsqueue.runner.shared.time_left import TimeLeft
     from fsqueue.runner.slots.thread_slots import OnEnd
     from fsqueue.spool.format.claim import Claim
     from fsqueue.spool.history.journal import Entry
@@ -59,6 +61,7 @@ class ProcessSlots:
             must be replaced.
         gpu_variable: the environment variable that shows programs the GPUs of the worker; empty if
             these have no names.
+        time_left: of the worker.
 
     Raises:
         FSQueueError: this process may not have another thread.
@@ -74,10 +77,11 @@ class ProcessSlots:
         budget: ResourceBudget | None = None,
         on_ready: Callable[[], object] = lambda: None,
         gpu_variable: str = "",
+        time_left: TimeLeft = ENDLESS,
     ) -> None:
         self._count, self._on_end, self._record_attempt = count, on_end, record_attempt
         self._budget, self._on_ready = budget, on_ready
-        self._setup = slot_main.Setup.of(host, gpu_variable)
+        self._setup = slot_main.Setup.of(host, gpu_variable, time_left)
         self._server = make_server()
         self._restarts = Restarts()
         self._change = threading.Condition()

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from fsqueue.runner.attempt.endings import Finished
     from fsqueue.runner.host import Host
     from fsqueue.runner.shared.resource_pool import ResourceBudget
+    from fsqueue.runner.shared.time_left import TimeLeft
     from fsqueue.spool.format.claim import Claim
     from fsqueue.spool.format.names import AttemptName
     from fsqueue.spool.history.journal import Entry
@@ -62,16 +63,19 @@ class Setup:
     environ: dict[str, str]
     parent: Process
     logs: LogSetup | None
-    gpu_variable: str = ""
+    gpu_variable: str
     """The environment variable that shows programs their GPUs; empty if these have no names."""
+    time_left: TimeLeft
+    """Of the worker."""
 
     @classmethod
-    def of(cls, host: Host, gpu_variable: str = "") -> Setup:
+    def of(cls, host: Host, gpu_variable: str, time_left: TimeLeft) -> Setup:
         """The setup of an application of this process.
 
         Args:
             host: the application.
             gpu_variable: see `Setup`.
+            time_left: of the worker.
 
         Raises:
             ConfigError: the application cannot be imported by another process.
@@ -79,7 +83,15 @@ class Setup:
         environ = {key: value for key, value in os.environ.items() if key.startswith(_PREFIX)}
         root, spool, path = host.store.layout.root, host.store.files.info.id, tuple(sys.path)
         return cls(
-            host.locate(), root, spool, path, environ, this_process(), logs.chosen(), gpu_variable
+            host.locate(),
+            root,
+            spool,
+            path,
+            environ,
+            this_process(),
+            logs.chosen(),
+            gpu_variable,
+            time_left,
         )
 
     def apply(self) -> Host:
@@ -273,6 +285,7 @@ def _prepare(
         ended=host.triggers.ended,
     )
     context.on_limit = lambda seconds: pipe.send(Limit(seconds))
+    context.time_left = setup.time_left
     if setup.gpu_variable:
         context.show_devices = _Shown(setup.gpu_variable)
     enter(context)

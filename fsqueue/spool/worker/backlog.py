@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import random
 import threading
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from fsqueue.common.recent import RecentTexts
@@ -25,6 +26,9 @@ _KEPT_AFTER_LOSS = 0.25
 # Publishers use a slot for one second, which begins `schedule.IMMEDIATE_SLACK` after it was due.
 # Removing a slot that is in use costs its publisher a `mkdir` and nothing else.
 _IN_USE_FOR = 2.5
+# After this many calls in a row that are too long, a worker leaves their folder to others. If it
+# tried them all, the cost of leaving would grow with their number.
+_TOO_LONG = 100
 # Bad files that a worker remembers. If there are more, it tries the others again and again.
 _REMEMBERED = 10_000
 
@@ -34,9 +38,16 @@ class Unclaimable:
 
     def __init__(self) -> None:
         self.unreadable = RecentTexts(_REMEMBERED)
-        """Names of attempts that only another version of fsqueue can read."""
+        """Names of attempts that are ignored: another version of fsqueue can read them, or another
+        worker has the time for them."""
         self.last = RecentTexts(_REMEMBERED)
         """Paths of attempts and folders that cannot be moved: they are tried after all others."""
+        self.too_long: Counter[str] = Counter()
+        """By folder, how many calls in a row were too long for the time that is left."""
+
+    def is_closed(self, folder: str) -> bool:
+        """Whether so many calls of a folder were too long that its others are not tried."""
+        return self.too_long[folder] >= _TOO_LONG if self.too_long else False
 
 
 class Backlog:
@@ -87,9 +98,13 @@ class Backlog:
             self._refresh()
             return self._candidates[-1].rsplit("/", 2)[1] if self._candidates else ""
 
+    @property
+    def _closed(self) -> bool:
+        return self._unclaimable.is_closed(self._queue)
+
     def _refresh(self) -> None:
         now = self._store.fs.monotonic()
-        if not self._candidates or now - self._candidates_listed > FRESH_FOR:
+        if not self._candidates or now - self._candidates_listed > FRESH_FOR or self._closed:
             self._candidates = self._list(now)
             self._candidates_listed = now
 
@@ -145,6 +160,8 @@ class Backlog:
 
     def _list_first(self) -> list[str]:
         """Candidates of the first slot that has any; drops the slots before it."""
+        if self._closed:
+            return []
         deferred: list[str] = []
         unreadable, last = self._unclaimable.unreadable, self._unclaimable.last
         oldest_in_use = self._store.clock.now() - _IN_USE_FOR

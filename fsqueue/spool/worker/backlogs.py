@@ -6,13 +6,14 @@ import random
 import threading
 from typing import TYPE_CHECKING, Protocol
 
-from fsqueue.spool.format.names import AttemptName, Slot, split_profile
+from fsqueue.spool.format.names import AttemptName, Slot, folder_of, split_profile
 from fsqueue.spool.format.resources import NONE, needs_of
 from fsqueue.spool.worker.backlog import FRESH_FOR, Backlog, Unclaimable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
+    from fsqueue.spool.format.claim import Claim
     from fsqueue.spool.format.resources import Amounts
     from fsqueue.spool.store.store import Store
 
@@ -258,6 +259,17 @@ class Backlogs:
             self._needs.expire()
         for backlog in self._backlogs.values():
             backlog.rung()
+
+    def was_too_long(self, claim: Claim) -> None:
+        """Ignore a call from now on, because it might not end in the time that is left."""
+        self._unclaimable.unreadable.add(str(claim.name))
+        self._unclaimable.too_long[folder_of(claim.origin)] += 1
+
+    def was_run(self, claim: Claim) -> None:
+        """Note that a call was not too long."""
+        folder = folder_of(claim.origin)
+        if self._unclaimable.too_long and not self._unclaimable.is_closed(folder):
+            del self._unclaimable.too_long[folder]
 
     def defer(self, origin: str) -> None:
         """Try an attempt after all others of its queue, because it cannot be claimed."""
