@@ -1,13 +1,18 @@
 """The table of docs/configuration.md, from the settings themselves."""
 
+from msgspec import NODEFAULT
+
 from fsqueue.calls.options import CallSettings
 from fsqueue.common.fields import describe
 from fsqueue.config import fields
+from fsqueue.launch.profiles import profile_fields
 
 
 def shown(value):
-    if value in {None, (), ""}:
+    if value in (None, (), "", NODEFAULT):
         return "unset"
+    if isinstance(value, tuple):
+        return f"`{list(value)}`".replace("'", '"')
     return f"`{str(value).lower() if isinstance(value, bool) else value}`"
 
 
@@ -17,6 +22,10 @@ def table():
 
 def table_of_options():
     return table_of(describe(CallSettings))
+
+
+def table_of_profiles():
+    return table_of(profile_fields())
 
 
 def table_of(described):

@@ -35,7 +35,7 @@ import tomllib
 from pathlib import Path
 from typing import NamedTuple
 
-from configuration_reference import table, table_of_options
+from configuration_reference import table, table_of_options, table_of_profiles
 
 HERE = Path(__file__).resolve().parent.parent
 PAGES = [HERE / "README.md", *sorted((HERE / "docs").rglob("*.md"))]
@@ -284,6 +284,12 @@ def test_the_table_of_settings_is_that_of_the_code() -> None:
 def test_the_table_of_options_is_that_of_the_code() -> None:
     page = HERE / "docs" / "tasks.md"
     wanted = table_of_options()
+    assert wanted in page.read_text("utf-8"), f"{page} lacks this table:\n{wanted}"
+
+
+def test_the_table_of_profiles_is_that_of_the_code() -> None:
+    page = HERE / "docs" / "batch" / "README.md"
+    wanted = table_of_profiles()
     assert wanted in page.read_text("utf-8"), f"{page} lacks this table:\n{wanted}"
 
 

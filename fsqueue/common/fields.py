@@ -109,7 +109,7 @@ def in_words(kind: inspect.Type) -> str:
         case inspect.IntType() | inspect.FloatType():
             limits = {">": kind.gt, ">=": kind.ge, "<=": kind.le}
             bounds = " and ".join(
-                f"{sign} {x:g}" if x != LONGEST else f"{sign} {LONGEST}"
+                f"{sign} {x if isinstance(x, int) or x == LONGEST else f'{x:g}'}"
                 for sign, x in limits.items()
                 if x is not None
             )
@@ -120,4 +120,6 @@ def in_words(kind: inspect.Type) -> str:
             words = "a text"
         case inspect.VarTupleType():
             words = "a list of texts"
+        case inspect.DictType():
+            words = "a table of texts"
     return words
