@@ -21,6 +21,7 @@ EXAMPLES = (
     "direct_task_demo/async_demo.py",
     "direct_task_demo/main_job.py",
     "source_census/run.py --limit 300",
+    "cluster_sweep/run.py",
 )
 
 

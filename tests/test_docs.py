@@ -21,6 +21,7 @@ Run one page alone with ``python tests/test_docs.py docs/quickstart.md`` in an e
 
 from __future__ import annotations
 
+import contextlib
 import doctest
 import faulthandler
 import os
@@ -33,11 +34,19 @@ import sys
 import tempfile
 import tomllib
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from configuration_reference import table, table_of_options, table_of_profiles
 
+from fsqueue.launch.profiles import SYSTEMS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 HERE = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(HERE / "tests" / "launch"))
+from fake_cluster import FakeBatch  # noqa: E402 - its folder is not on the path of a page's process
+
 PAGES = [HERE / "README.md", *sorted((HERE / "docs").rglob("*.md"))]
 COMMAND_LIMIT = 30
 PAGE_LIMIT = 50
@@ -47,6 +56,9 @@ OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
 _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _WORKER = re.compile(r"((?:FSQUEUE__\w+=\S+ )*)(fsqueue worker (?!--help).*)?.*")
+# Printed here, as the page's folders are on a local disk, and not on a cluster.
+_HERE_ONLY = re.compile(r"^fsqueue: .* is on a disk of this machine: .*\n", re.MULTILINE)
+_EXPORT = re.compile(r"export (\w+)=(\S+)")
 _FILE = re.compile(r"# ([\w./-]+\.(?:py|toml))\n")
 
 
@@ -125,6 +137,9 @@ class Page:
         commands = re.findall(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", block.code, re.MULTILINE)
         assert commands, f"{block.place}: no command"
         for command, expected in commands:
+            if export := _EXPORT.fullmatch(command):
+                set_variable(*export.groups())
+                continue
             settings, worker = _WORKER.fullmatch(command).groups()  # type: ignore[union-attr]
             if worker:
                 self._start(settings, worker, block, expected)
@@ -137,13 +152,12 @@ class Page:
                 timeout=COMMAND_LIMIT,
                 check=False,
             )
-            check_output(block, command, expected, done.stdout)
+            check_output(block, command, expected, _HERE_ONLY.sub("", done.stdout))
 
     def _start(self, settings: str, command: str, block: Block, expected: str) -> None:
         for setting in settings.split():
             name, _, value = setting.partition("=")
-            inside = f"{os.environ['TMPDIR']}/{value.lstrip('/')}"
-            os.environ[name] = inside if name == "FSQUEUE__ROOT" else value
+            set_variable(name, value)
         worker = subprocess.Popen(
             [*ENDS_WITH_PARENT, *shlex.split(command)],
             stdout=subprocess.PIPE,
@@ -165,6 +179,11 @@ class Page:
         for worker, *_ in self.workers:
             worker.kill()
             print(worker.communicate()[0])
+
+
+def set_variable(name: str, value: str) -> None:
+    inside = f"{os.environ['TMPDIR']}/{value.lstrip('/')}"
+    os.environ[name] = inside if name == "FSQUEUE__ROOT" else value
 
 
 def write_file(block: Block) -> bool:
@@ -198,10 +217,26 @@ def run_page(name: str) -> None:
     os.environ.setdefault("TMPDIR", os.getcwd())
     faulthandler.dump_traceback_later(PAGE_LIMIT - 10, exit=True)  # where did it hang?
     page = Page()
+    with batch_system_of(name):
+        try:
+            page.run(blocks_of(HERE / name))
+        finally:
+            page.close()
+
+
+@contextlib.contextmanager
+def batch_system_of(name: str) -> Iterator[None]:
+    """On a page about a batch system, a program plays that system, and really runs its jobs."""
+    system = {"grid-engine": "sge"}.get(Path(name).stem, Path(name).stem)
+    if Path(name).parent.name != "batch" or system not in SYSTEMS:
+        yield
+        return
+    cluster = FakeBatch(f"{os.environ['TMPDIR']}/bin", system, running=True)
+    os.environ["PATH"] = f"{cluster.folder}{os.pathsep}{os.environ['PATH']}"
     try:
-        page.run(blocks_of(HERE / name))
+        yield
     finally:
-        page.close()
+        cluster.end()
 
 
 # -- tests ----------------------------------------------------------------------------------

@@ -18,6 +18,13 @@ _BOOLEANS: Final = {
     **dict.fromkeys(("true", "1", "yes", "on"), True),
     **dict.fromkeys(("false", "0", "no", "off"), False),
 }
+_IN_WORDS: Final[Mapping[type[inspect.Type], str]] = {
+    inspect.BoolType: "true or false",
+    inspect.DateTimeType: "a time with its time zone, before 2200",
+    inspect.StrType: "a text",
+    inspect.VarTupleType: "a list of texts",
+    inspect.DictType: "a table of texts",
+}
 
 
 class Field(NamedTuple):
@@ -95,7 +102,7 @@ def _unit_of(kind: inspect.Type) -> str:
 
 def in_words(kind: inspect.Type) -> str:
     """The values of a type, in words."""
-    words = "a path (not empty, no unknown ~user)"
+    words = _IN_WORDS.get(type(kind), "a path (not empty, no unknown ~user)")
     match kind:
         case inspect.Metadata():
             words = in_words(kind.type)
@@ -104,8 +111,6 @@ def in_words(kind: inspect.Type) -> str:
             words = " or ".join(map(in_words, some))
         case inspect.LiteralType():
             words = " or ".join(map(repr, kind.values))
-        case inspect.BoolType():
-            words = "true or false"
         case inspect.IntType() | inspect.FloatType():
             limits = {">": kind.gt, ">=": kind.ge, "<=": kind.le}
             bounds = " and ".join(
@@ -114,12 +119,4 @@ def in_words(kind: inspect.Type) -> str:
                 if x is not None
             )
             words = f"a {'whole ' * isinstance(kind, inspect.IntType)}number {bounds}".rstrip()
-        case inspect.DateTimeType():
-            words = "a time with its time zone, before 2200"
-        case inspect.StrType():
-            words = "a text"
-        case inspect.VarTupleType():
-            words = "a list of texts"
-        case inspect.DictType():
-            words = "a table of texts"
     return words

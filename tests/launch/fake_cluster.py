@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 
-from fakebatch import COMMANDS, Jobs
+from fakebatch import COMMANDS, KILL_DELAY, Jobs, cancel
 
 _PROGRAM = """#!{python} -IS
 import sys
@@ -47,6 +48,14 @@ class FakeBatch:
         """All jobs that there ever were."""
         with Jobs(self.folder) as state:
             return dict(state["jobs"])
+
+    def end(self) -> None:
+        """Cancel all jobs, and wait until those that run have ended."""
+        cancel(self.folder, list(self.live()), waiting_only=False)
+        deadline = time.monotonic() + 2 * KILL_DELAY + 10
+        while self.live() and time.monotonic() < deadline:
+            time.sleep(0.02)  # between two looks at the jobs
+        assert not self.live()
 
     def set_state(self, job_id: str, state: str) -> None:
         """A job starts, ends, or waits again."""
