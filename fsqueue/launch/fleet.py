@@ -346,6 +346,10 @@ class Fleet:
             # Some have ended meanwhile, or the next listing shows that they are there.
             log.warning("%s ended with exit code %d: %s", command, reply.code, reply.err.strip())
 
+    def end_jobs(self, ids: Sequence[str]) -> None:
+        """Cancel jobs by their ids, whether they wait or run."""
+        self._cancel(ids, waiting=False)
+
     def stop(self, jobs: Iterable[JobInfo], *, now: bool = False, why: str = "stopped") -> None:
         """Submit nothing any more, and cancel the jobs that wait; with `now` also those that run.
 

@@ -121,6 +121,8 @@ class JobTemplate:
     Attributes:
         name: name of the fleet.
         application: the application that the workers serve.
+        profile: what a job asks for.
+        options: raw directives, put after those of the profile.
         batch: the commands of the batch system.
         record: the fleet's definition in the spool.
 
@@ -145,7 +147,7 @@ class JobTemplate:
         self.name, self.application, self.run = name, application, run
         self.batch = commands_of(profile.system)
         self.record = _record_of(name, profile, application)
-        self._profile, self._options = profile, options
+        self.profile, self.options = profile, options
         self._site: tuple[float, int] | None = None
 
     def check(self, which: Callable[[str], str | None] = shutil.which) -> None:
@@ -158,7 +160,7 @@ class JobTemplate:
         if which(program) is None:
             raise ConfigError(
                 f"launch.{self.name}: {program} is not on PATH: run this where the commands of "
-                f"{self._profile.system} are"
+                f"{self.profile.system} are"
             )
         self.script_of(_SAMPLE_TOKEN, 1)
 
@@ -186,8 +188,13 @@ class JobTemplate:
         verdict = None if check is None else self.run(check)
         return Rehearsal(self.batch.submission(script), script, verdict)
 
-    def script_of(self, token: str, count: int) -> str:
+    def script_of(self, token: str, count: int, module: tuple[str, ...] = ()) -> str:
         """The script of a submission.
+
+        Args:
+            token: names the submission.
+            count: number of jobs.
+            module: what the jobs run in place of workers; see `Request`.
 
         Raises:
             ConfigError: it cannot be written.
@@ -195,7 +202,7 @@ class JobTemplate:
         application, (kill_delay, _) = self.application, self._limits()
         return script_of(
             Request(
-                profile=self._profile,
+                profile=self.profile,
                 fleet=self.name,
                 application=application.target,
                 root=application.root,
@@ -204,7 +211,8 @@ class JobTemplate:
                 count=count,
                 stop_grace=grace_within(kill_delay, application.stop_grace),
                 settings=application.settings,
-                options=self._options,
+                options=self.options,
+                module=module,
             )
         )
 
@@ -217,7 +225,7 @@ class JobTemplate:
         """Kill delay and longest array: the site's where it can be asked; asked once."""
         if self._site is None:
             self._site = self.batch.KILL_DELAY, self.batch.LONGEST_ARRAY
-            if self._profile.system == "slurm":
+            if self.profile.system == "slurm":
                 try:
                     output = self.run(slurm.site()).out
                 except BatchError:

@@ -9,12 +9,12 @@ import signal
 import sys
 import textwrap
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NoReturn
 
 import click
 
 from fsqueue.cli.command import argument, flag, option, subcommand
-from fsqueue.cli.options import json_option, seconds
+from fsqueue.cli.options import app_option, json_option, seconds
 from fsqueue.common.printable import printable
 from fsqueue.config import load_config
 from fsqueue.doctor.advice import as_toml
@@ -40,27 +40,45 @@ _WORDS: Final = {
     Verdict.WEAK: "a queue works here, with weak points",
     Verdict.BAD: "unfit for a queue",
 }
+_LAUNCH_WORDS: Final = {
+    Verdict.OK: "workers can run there",
+    Verdict.WEAK: "workers can run there, with weak points",
+    Verdict.BAD: "workers cannot run there",
+}
 _LONGEST_WAIT = 1800
 _WIDTH = 100
 _INDENT = " " * 7
 
 
 @subcommand("doctor")
-@argument("root", metavar="ROOT", help="The shared directory.")
+@argument("root", metavar="[ROOT]", required=False, help="The shared directory.")
 @flag("--peer", help="Examine it together with another host that runs the same command.")
 @option(
     "--wait",
     type=seconds(least=1, most=_LONGEST_WAIT),
     default="120",
     metavar="DURATION",
-    help="Longest time to wait for the other host: 1 second to 30 minutes.",
+    help="Longest time to wait for the other host, or for the job to start: 1 second to 30 "
+    "minutes.",
 )
+@option("--launch", "profile", metavar="PROFILE", help="Examine the nodes of a launch profile.")
+@app_option
 @json_option
-def command(root: str, peer: bool, wait: float, as_json: bool) -> None:
-    """Check whether a directory is fit to be a spool.
+def command(
+    root: str | None,
+    peer: bool,
+    wait: float,
+    profile: str | None,
+    app: str | None,
+    as_json: bool,
+) -> None:
+    """Check whether a directory is fit to be a spool, or what a batch job finds on its node.
 
-    Also prints the settings that suit it. The command makes files in a folder there and removes
-    them again. It does not touch a spool that is already there.
+    Also prints the settings that suit the directory. The command makes files in a folder there
+    and removes them again. It does not touch a spool that is already there.
+
+    With --launch it submits one job of two minutes, which checks from inside whether workers can
+    run there, and which signals the batch system sends.
 
     Exit code: 0 if the directory is fit, 1 if it is fit with weak points, 2 if it is unfit or
     could not be examined.
@@ -69,6 +87,10 @@ def command(root: str, peer: bool, wait: float, as_json: bool) -> None:
     from fsqueue.doctor.examine import examine
     from fsqueue.doctor.workspace import LenientFilesystem
 
+    if profile is not None:
+        _examine_launch(profile, app, wait, as_json=as_json)
+    if root is None:
+        _refuse("which directory? Give ROOT, or --launch PROFILE for the nodes of a profile")
     if not os.path.isdir(root):
         _refuse(f"{root} is not a directory: make it first")
     with _stoppable() as stop:
@@ -91,7 +113,35 @@ def command(root: str, peer: bool, wait: float, as_json: bool) -> None:
     raise click.exceptions.Exit(_EXIT[report.verdict])
 
 
-def _refuse(message: str) -> None:
+def _examine_launch(profile: str, app: str | None, wait: float, *, as_json: bool) -> NoReturn:
+    """Examine the compute nodes of a profile; ends with the exit code."""
+    from fsqueue.cli.cluster.profiles import open_launch
+    from fsqueue.doctor.findings import worst
+    from fsqueue.launch.examination import Times, examine_nodes
+
+    try:
+        target, (template,) = open_launch((profile,), app, None, {})
+        try:
+            findings = examine_nodes(
+                target.app.store, template, times=Times(wait=wait), report=_report_progress
+            )
+        finally:
+            target.app.close()
+    except (FSQueueError, OSError) as error:
+        _refuse(str(error))
+    except KeyboardInterrupt:
+        _refuse("stopped; the job was cancelled")
+    verdict = worst(findings)
+    if as_json:
+        document = {"profile": profile, "verdict": verdict, "findings": list(map(_plain, findings))}
+        print(json.dumps(document, indent=2))
+    else:
+        text = "\n".join([f"launch.{profile}: {_LAUNCH_WORDS[verdict]}", "", *_section(findings)])
+        print(printable(text, keep="\n"))
+    raise click.exceptions.Exit(_EXIT[verdict])
+
+
+def _refuse(message: str) -> NoReturn:
     print(f"fsqueue: {printable(message)}", file=sys.stderr)
     raise click.exceptions.Exit(UNFIT)
 

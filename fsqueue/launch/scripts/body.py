@@ -40,6 +40,7 @@ class Request:
         settings: further variables that the worker needs, such as FSQUEUE__GROUP.
         options: raw directives of the command line, behind those of the profile.
         python: the interpreter, if the profile has none.
+        module: what the job runs in place of a worker: a module and its arguments.
     """
 
     profile: Profile
@@ -53,6 +54,7 @@ class Request:
     settings: Mapping[str, str] = field(default_factory=dict)
     options: tuple[str, ...] = ()
     python: str = sys.executable
+    module: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -118,17 +120,21 @@ def worker(request: Request, before: str = "") -> str:
         before: starts the worker on each node of the job.
     """
     profile = request.profile
-    words = [
-        profile.python or request.python,
-        *("-m", "fsqueue", "worker", request.application),
+    words = [profile.python or request.python, "-m", *(request.module or _worker_words(request))]
+    parts = ["exec", before, profile.wrap, shlex.join(words), "</dev/null"]
+    return " ".join(part for part in parts if part)
+
+
+def _worker_words(request: Request) -> list[str]:
+    profile = request.profile
+    return [
+        *("fsqueue", "worker", request.application),
         *("--runner", profile.runner, "--concurrency", "cores"),
         *(word for queue in profile.queues for word in ("--queue", queue)),
         *(("--resource", f"mem={request.memory}M") if request.memory else ()),
         *("--time-limit", "auto", "--idle-timeout", format_duration(profile.idle_timeout)),
         *("--gpus", "auto"),
     ]
-    parts = ["exec", before, profile.wrap, shlex.join(words), "</dev/null"]
-    return " ".join(part for part in parts if part)
 
 
 def plain_body(request: Request) -> list[str]:
