@@ -1,4 +1,4 @@
-"""`fsqueue doctor --launch`: a job that examines its node, with a batch system that a program plays."""
+"""`doctor --launch`: a job examines its node, in a batch system that a program plays."""
 
 from __future__ import annotations
 
