@@ -12,7 +12,7 @@ from typing import Final
 SECTIONS: Final = MappingProxyType(
     {
         "Start": ("worker", "submit", "emit"),
-        "Cluster": ("launch", "autoscale", "fleet"),
+        "Cluster": ("up", "launch", "autoscale", "fleet"),
         "Inspect": (
             "status",
             "top",

@@ -1,8 +1,8 @@
 """The fleet ``local``: the supervisors of workers that run outside of batch systems.
 
 Each supervisor is one job of the fleet. Its id is ``HOST:PID``. There is no batch system to list or
-cancel it: a supervisor on this host is listed while its process exists, one on another host until
-it has left, and each sees in the spool that it was cancelled.
+cancel it: a supervisor on this host is listed while its process exists, one on another host while
+it shows that it lives, and each sees in the spool that it was cancelled.
 """
 
 from __future__ import annotations
@@ -26,6 +26,14 @@ if TYPE_CHECKING:
 
 LOCAL: Final = "local"
 _TOKEN_LENGTH: Final = 6
+# A supervisor shows every minute that it lives. On another host, it is gone after five of silence.
+_NOTE: Final = 60.0
+_SILENT: Final = 300.0
+
+
+def job_id(pid: int) -> str:
+    """``HOST:PID`` of a process of this host."""
+    return f"{host_name()}:{pid}"
 
 
 class LocalJob:
@@ -50,17 +58,7 @@ class LocalJob:
             max=MOST_JOBS,
         )
         self._member = Member(new_token(_TOKEN_LENGTH), 1)
-        self._began = store.fs.monotonic()
-
-    @property
-    def logs(self) -> str:
-        """Folder of the fleet's logs."""
-        return self._files.logs
-
-    @property
-    def id(self) -> str:
-        """``HOST:PID`` of this process."""
-        return f"{host_name()}:{os.getpid()}"
+        self._began = self._noted = store.fs.monotonic()
 
     def join(self) -> None:
         """Make the job visible.
@@ -71,11 +69,15 @@ class LocalJob:
         self._files.unmark("stopped")
         self._files.begin(self._member.token, 1)
         self._files.slots.take(self._member.token, 1, MOST_JOBS)
-        self._files.submitted(self._member.token, {1: self.id})
+        self._files.submitted(self._member.token, {1: job_id(os.getpid())})
         self._files.note_birth(self._member)
 
     def is_cancelled(self) -> bool:
-        """Whether `fsqueue fleet stop local` was called since."""
+        """Whether `fsqueue fleet stop local` was called since; also shows that this one lives."""
+        now = self._store.fs.monotonic()
+        if now - self._noted > _NOTE:
+            self._noted = now
+            self._files.note_birth(self._member)
         return self._files.is_cancelled(self._member)
 
     def leave(self) -> None:
@@ -83,19 +85,21 @@ class LocalJob:
         seconds = self._store.fs.monotonic() - self._began
         end = EndRecord(reason="drained", calls=0, seconds=seconds)
         self._files.note_end(self._member, end, "supervisor")
-        past = PastRecord(kind="drained", at=self._files.now(), id=self.id)
+        past = PastRecord(kind="drained", at=self._files.now(), id=job_id(os.getpid()))
         self._files.free(self._member, past)
 
 
 def list_local(files: FleetFiles) -> list[Listed]:
     """The supervisors of this spool that have not ended, as far as this host can tell."""
-    found = []
+    found, born = [], files.born()
     for member in files.slots.taken().values():
         record = files.submission(member.token)
-        if record is not None and not is_gone(record.process):
-            job_id = files.ids(member.token).get(member.number, f"{record.host}:{record.pid}")
-            name = f"{NAME_PREFIX}-{LOCAL}-{member.token}"
-            found.append(Listed(job_id, name, "running"))
+        if record is None or is_gone(record.process):
+            continue
+        if record.host != host_name() and files.now() - born.get(member, record.began) > _SILENT:
+            continue
+        known = files.ids(member.token).get(member.number, job_id(record.pid))
+        found.append(Listed(known, f"{NAME_PREFIX}-{LOCAL}-{member.token}", "running"))
     return found
 
 

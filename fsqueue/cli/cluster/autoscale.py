@@ -8,9 +8,7 @@ import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import click
-
-from fsqueue.cli.cluster.profiles import open_launch
+from fsqueue.cli.cluster.profiles import COUNT, NUMBER, open_launch
 from fsqueue.cli.command import argument, flag, option, subcommand
 from fsqueue.cli.options import app_option, json_option, root_option, seconds
 from fsqueue.cli.output import print_json
@@ -31,9 +29,9 @@ _LEAST_INTERVAL = 1.0
 @argument("profiles", metavar="PROFILE...", nargs=-1, required=True, help="Launch profiles.")
 @app_option
 @root_option
-@option("--min", type=click.IntRange(min=0), metavar="NUMBER", help="Jobs to keep.")
-@option("--max", type=click.IntRange(min=1), metavar="NUMBER", help="Most jobs at a time.")
-@option("--backlog", type=click.IntRange(min=1), metavar="NUMBER", help="Most jobs that may wait.")
+@option("--min", type=NUMBER, metavar="NUMBER", help="Jobs to keep.")
+@option("--max", type=COUNT, metavar="NUMBER", help="Most jobs at a time.")
+@option("--backlog", type=COUNT, metavar="NUMBER", help="Most jobs that may wait.")
 @option(
     "--interval",
     type=seconds(least=_LEAST_INTERVAL),

@@ -9,6 +9,7 @@ import click
 import msgspec
 
 from fsqueue.cli import exits
+from fsqueue.cli.cluster.profiles import COUNT, NUMBER
 from fsqueue.cli.command import argument, flag, option, subcommand
 from fsqueue.cli.options import app_option, json_option, root_option
 from fsqueue.cli.output import (
@@ -197,7 +198,7 @@ def _facts(info: FleetInfo) -> Iterator[tuple[str, object]]:
 @fleet_command("logs")
 @name_argument
 @option("--job", metavar="ID", default="", help="Only logs of this job of the batch system.")
-@option("--lines", type=click.IntRange(min=1), default=50, metavar="NUMBER", help="Lines to print.")
+@option("--lines", type=COUNT, default=50, metavar="NUMBER", help="Lines to print.")
 def logs(store: Store, name: str, job: str, lines: int, as_json: bool) -> None:
     """Print the end of the log that a job of the fleet wrote to last."""
     from fsqueue.launch.job_logs import log_tail
@@ -215,7 +216,7 @@ def logs(store: Store, name: str, job: str, lines: int, as_json: bool) -> None:
 
 @fleet_command("scale")
 @name_argument
-@argument("number", type=click.IntRange(min=0), metavar="NUMBER", help="Most jobs at a time.")
+@argument("number", type=NUMBER, metavar="NUMBER", help="Most jobs at a time.")
 def scale(store: Store, name: str, number: int, as_json: bool) -> None:
     """Change the most jobs that a fleet may have. Jobs that exist go on."""
     _find(store, name).scale(number)

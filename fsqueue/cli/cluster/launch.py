@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fsqueue.cli import exits
-from fsqueue.cli.cluster.profiles import open_launch, resource_options
+from fsqueue.cli.cluster.profiles import COUNT, open_launch, resource_options
 from fsqueue.cli.command import argument, flag, option, subcommand
 from fsqueue.cli.options import app_option, json_option, root_option, timeout_option
 from fsqueue.cli.output import counted, print_error, print_json, print_outcome
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 @argument("raw", metavar="[-- FLAGS]", nargs=-1, help="Directives for the batch system.")
 @app_option
 @root_option
-@option("--count", type=click.IntRange(min=1), default=1, metavar="NUMBER", help="Jobs to submit.")
+@option("--count", type=COUNT, default=1, metavar="NUMBER", help="Jobs to submit.")
 @resource_options
 @flag("--dry-run", help="Only show what would be submitted, and what the batch system says.")
 @flag("--wait", "wait_for_it", help="Wait until a worker of each job has started.")

@@ -21,14 +21,15 @@ if TYPE_CHECKING:
     from fsqueue.cli.target import Target
     from fsqueue.launch.launcher import JobTemplate
 
-_COUNT = click.IntRange(min=1)
+COUNT = click.IntRange(min=1, max=1_000_000)
+NUMBER = click.IntRange(min=0, max=1_000_000)
 
 _RESOURCES = (
     option("--walltime", type=seconds(), metavar="DURATION", help="Time limit of a job, like 4h."),
-    option("--cores", type=_COUNT, metavar="NUMBER", help="Cores of a job, on each node."),
+    option("--cores", type=COUNT, metavar="NUMBER", help="Cores of a job, on each node."),
     option("--memory", metavar="AMOUNT", help="Memory of a job on each node, like 64G."),
-    option("--gpus", type=click.IntRange(min=0), metavar="NUMBER", help="GPUs, on each node."),
-    option("--nodes", type=_COUNT, metavar="NUMBER", help="Nodes of a job, with a worker each."),
+    option("--gpus", type=NUMBER, metavar="NUMBER", help="GPUs, on each node."),
+    option("--nodes", type=COUNT, metavar="NUMBER", help="Nodes of a job, with a worker each."),
 )
 
 
@@ -70,7 +71,7 @@ def open_launch(
     from fsqueue.launch.launcher import JobTemplate, application_of
     from fsqueue.launch.profiles import find_sources, load_profile
 
-    target = _find_application(app, root)
+    target = find_application(app, root)
     here = workdir()
     application = application_of(target.app, None if here is None else str(here))
     sources = find_sources()
@@ -86,7 +87,7 @@ def open_launch(
     return Launching(target, templates)
 
 
-def _find_application(app: str | None, root: Path | None) -> Target:
+def find_application(app: str | None, root: Path | None) -> Target:
     """The application, with the given root: a job needs both.
 
     Raises:

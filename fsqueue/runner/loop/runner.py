@@ -103,6 +103,11 @@ class Runner:
         self.reason: EndReason | Literal[""] = ""
 
     @property
+    def slots(self) -> int:
+        """Number of calls that it runs at a time."""
+        return self._concurrency
+
+    @property
     def run(self) -> Order:
         """Claim and run calls in this thread until `stop_runner_loop` or a signal: ``run()``.
 
