@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -64,7 +65,12 @@ class Site:
         return int(done.stdout)
 
     def workers(self):
-        return [line.split()[0] for line in self.fsqueue("workers").splitlines()[1:]]
+        command = self.command("workers", "--json")
+        done = subprocess.run(
+            **command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False
+        )
+        found = json.loads(done.stdout)["workers"] if done.returncode == 0 else []
+        return [each["name"] for each in found if each["state"] == "alive"]
 
 
 @pytest.fixture
@@ -77,23 +83,23 @@ def up(site):
     """Two workers in the foreground."""
     command = site.command("up", "tasks:app", "-n", "2", "--runner", "thread")
     with subprocess.Popen(**command, stderr=subprocess.PIPE, start_new_session=True) as process:
-        wait_until(lambda: len(site.workers()) == 2)
-        yield process
-        if process.poll() is None:
-            process.kill()
+        try:
+            wait_until(lambda: len(site.workers()) == 2)
+            yield process
+        finally:
+            process.kill()  # its workers leave with it
 
 
 def test_ctrl_c_drains_all_workers(site, up):
     workers = psutil.Process(up.pid).children()
     assert site.call() in {worker.pid for worker in workers}
-    assert "1:" not in site.fsqueue("fleet", "list")
-    assert "local" in site.fsqueue("fleet", "list")
+    assert "running" in site.fsqueue("fleet", "show", "local")
     up.send_signal(signal.SIGINT)
     _, errors = up.communicate(timeout=60)
     assert up.returncode == 0
     assert errors.count("has left; calls claimed") == 2
     assert site.workers() == []
-    assert "0" in site.fsqueue("fleet", "list")
+    assert "running" not in site.fsqueue("fleet", "show", "local")
 
 
 def test_a_killed_worker_is_replaced(site, up):
