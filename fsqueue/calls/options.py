@@ -14,7 +14,7 @@ from msgspec import Meta
 
 from fsqueue.calls.labels import check_label
 from fsqueue.common.fields import describe
-from fsqueue.common.values import LONGEST, parse_duration
+from fsqueue.common.values import LONGEST
 from fsqueue.config import Count, Serializer, duration
 from fsqueue.errors import ConfigError
 from fsqueue.spool.format.names import DEFAULT_PRIORITY, DEFAULT_QUEUE, MAX_PRIORITY, is_safe_name
@@ -270,8 +270,6 @@ def _converted(name: str, value: Any, *, strict: bool = True) -> Any:
         value = _names(value)
     elif name == "resources":
         value = _profile(value)
-    elif name == "walltime" and isinstance(value, str) and value != "auto":
-        value = parse_duration(value) or value
     result = known[name].convert(name, value, strict=strict, words=not strict)
     if isinstance(result, datetime):
         _check_moment(known[name], name, result)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 
-from fakebatch import COMMANDS, KILL_DELAY, Jobs, cancel
+from fakebatch import COMMANDS, Jobs, cancel
+from support import wait_until
 
 _PROGRAM = """#!{python} -IS
 import sys
@@ -52,10 +52,7 @@ class FakeBatch:
     def end(self) -> None:
         """Cancel all jobs, and wait until those that run have ended."""
         cancel(self.folder, list(self.live()), waiting_only=False)
-        deadline = time.monotonic() + 2 * KILL_DELAY + 10
-        while self.live() and time.monotonic() < deadline:
-            time.sleep(0.02)  # between two looks at the jobs
-        assert not self.live()
+        wait_until(lambda: not self.live())
 
     def set_state(self, job_id: str, state: str) -> None:
         """A job starts, ends, or waits again."""

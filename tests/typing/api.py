@@ -42,6 +42,7 @@ def is_large(value: float) -> bool:
 
 @app.task(
     queue="mail",
+    label="to {name}",
     triggers=[
         triggers.cron("0 3 * * *", missed="skip", arguments=("nightly",)),
         triggers.on_result(scale, is_large, arguments=lambda o: args(o.invocation)),

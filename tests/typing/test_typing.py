@@ -19,7 +19,6 @@ def test_mypy_agrees(name, tmp_path):
         [sys.executable, "-m", *MYPY, "--strict", "--warn-unused-ignores", HERE / name],
         cwd=tmp_path,
         capture_output=True,
-        label="x={x}",
         text=True,
         timeout=55,
         check=False,
