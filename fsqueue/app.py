@@ -15,14 +15,14 @@ from fsqueue.direct import (
     direct,
     fan_out_of,
 )
-from fsqueue.environment.importable import importable_name
+from fsqueue.environment.importable import find_task, importable_name
 from fsqueue.environment.workdir import absolute
 from fsqueue.errors import ConfigError
 from fsqueue.invocation import Invocation, bar_of, naming_item
 from fsqueue.results.pending_result import PendingResult
 from fsqueue.spool.caller.session import Session
 from fsqueue.spool.format.names import client_of, is_safe_name, split_member
-from fsqueue.task import Task, TaskDecorator, find_task
+from fsqueue.task import Task, TaskDecorator
 from fsqueue.triggers.making import checked
 
 if TYPE_CHECKING:

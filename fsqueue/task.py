@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import copy
 import functools
-import importlib
 import inspect
 from typing import (
     TYPE_CHECKING,
@@ -24,7 +23,6 @@ from fsqueue.calls.options import TaskOptions, changed, settings_of
 from fsqueue.calls.publishing import Publisher
 from fsqueue.calls.results_as_arguments import with_results
 from fsqueue.common.coroutines import is_async
-from fsqueue.errors import TaskNotFoundError
 from fsqueue.invocation import InlineInvocation, Invocation, InvocationGroup
 from fsqueue.results.made_calls import abandon_all
 from fsqueue.runner.attempt.context import Body
@@ -381,31 +379,3 @@ class TaskDecorator:
         task: Task[P, Any] = Task(func, self._session, self._triggers, **self._options)
         self._register(task)
         return task
-
-
-def find_task(name: str, tasks: Mapping[str, Task[..., Any]], app_id: str) -> Task[..., Any]:
-    """A task of an application by its name. Imports its module if necessary.
-
-    Args:
-        name: ``module.function``.
-        tasks: the tasks of the application, to which the import adds.
-        app_id: the application.
-
-    Raises:
-        TaskNotFoundError: this process cannot find or import the task.
-    """
-    module = name.rpartition(".")[0]
-    if name not in tasks:
-        try:
-            importlib.import_module(module)
-        except Exception as error:
-            raise TaskNotFoundError(
-                f"this worker cannot import {module} for the task {name}: {error}. Start it "
-                "where the module can be imported, or add its folder to PYTHONPATH."
-            ) from error
-    if name not in tasks:
-        raise TaskNotFoundError(
-            f"{module} has no task {name} of the application {app_id!r} on this worker. Is its "
-            "code older than the caller's?"
-        )
-    return tasks[name]

@@ -1,12 +1,17 @@
-"""Names by which another process imports an object."""
+"""Names by which another process imports an object, and the import by such a name."""
 
 from __future__ import annotations
 
+import importlib
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
+
+from fsqueue.errors import TaskNotFoundError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
+
+T = TypeVar("T")
 
 _MAIN = frozenset({"__main__", "__mp_main__"})
 
@@ -25,3 +30,31 @@ def importable_name(wanted: object, first: Iterable[str] = ()) -> str | None:
             if value is wanted:
                 return f"{name}:{variable}"
     return None
+
+
+def find_task(name: str, tasks: Mapping[str, T], app_id: str) -> T:
+    """A task of an application by its name. Imports its module if necessary.
+
+    Args:
+        name: ``module.function``.
+        tasks: the tasks of the application, to which the import adds.
+        app_id: the application.
+
+    Raises:
+        TaskNotFoundError: this process cannot find or import the task.
+    """
+    module = name.rpartition(".")[0]
+    if name not in tasks:
+        try:
+            importlib.import_module(module)
+        except Exception as error:
+            raise TaskNotFoundError(
+                f"this worker cannot import {module} for the task {name}: {error}. Start it "
+                "where the module can be imported, or add its folder to PYTHONPATH."
+            ) from error
+    if name not in tasks:
+        raise TaskNotFoundError(
+            f"{module} has no task {name} of the application {app_id!r} on this worker. Is its "
+            "code older than the caller's?"
+        )
+    return tasks[name]

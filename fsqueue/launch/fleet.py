@@ -41,7 +41,7 @@ from fsqueue.launch.commands import (
 from fsqueue.launch.local import LOCAL, hurry, list_local
 from fsqueue.launch.pace import Pace
 from fsqueue.launch.sightings import JobInfo, identify, kind_of_end, see
-from fsqueue.spool.fleets.fleets import FleetFiles, submitter_is_gone
+from fsqueue.spool.fleets.fleets import FleetFiles
 from fsqueue.spool.fleets.records import FleetRecord, Member, PastRecord
 from fsqueue.spool.format.names import new_token
 
@@ -296,7 +296,7 @@ class Fleet:
         if self.files.ids(token) or self.files.is_doubted(token):
             return True
         record = self.files.submission(token)
-        if record is None or submitter_is_gone(record):
+        if record is None or record.is_gone:
             return True
         return self.files.now() - record.began > self.pace.patience
 

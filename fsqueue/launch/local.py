@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from fsqueue.launch.commands import Listed
 from fsqueue.launch.scripts.body import NAME_PREFIX
-from fsqueue.spool.disk.identity import host_name, is_gone
+from fsqueue.spool.disk.identity import host_name
 from fsqueue.spool.fleets.fleets import FleetFiles
 from fsqueue.spool.fleets.records import MOST_JOBS, EndRecord, FleetRecord, Member, PastRecord
 from fsqueue.spool.format.names import new_token
@@ -94,7 +94,7 @@ def list_local(files: FleetFiles) -> list[Listed]:
     found, born = [], files.born()
     for member in files.slots.taken().values():
         record = files.submission(member.token)
-        if record is None or is_gone(record.process):
+        if record is None or record.is_gone:
             continue
         if record.host != host_name() and files.now() - born.get(member, record.began) > _SILENT:
             continue
@@ -107,7 +107,7 @@ def hurry(files: FleetFiles) -> None:
     """Let the workers of supervisors on this host give their calls back at once."""
     for member in files.slots.taken().values():
         record = files.submission(member.token)
-        if record is None or record.host != host_name() or is_gone(record.process):
+        if record is None or record.host != host_name() or record.is_gone:
             continue
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.kill(record.pid, signal.SIGQUIT)

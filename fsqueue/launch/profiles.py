@@ -92,9 +92,6 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
         True
     )
     python: Annotated[str, _doc("interpreter on the compute nodes; unset: the launching one")] = ""
-    relay: Annotated[
-        bool, _doc("workers may submit the next jobs, where compute nodes can do so")
-    ] = False
 
 
 _DURATIONS: Final = frozenset({"walltime", "idle_timeout", "signal_before"})

@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 import msgspec
 
 from fsqueue.errors import EnvelopeError, SpoolVersionError
-from fsqueue.spool.disk.identity import host_name, is_gone, this_process
+from fsqueue.spool.disk.identity import host_name, this_process
 from fsqueue.spool.fleets.records import (
     EndRecord,
     FleetRecord,
@@ -42,6 +42,7 @@ from fsqueue.spool.fleets.records import (
     Reason,
     SubmissionRecord,
     check_name,
+    notes_of,
 )
 from fsqueue.spool.fleets.slots import Slots
 from fsqueue.spool.format import envelope
@@ -281,7 +282,7 @@ class FleetFiles:
         notes: list[Note] = []
         for name in self._fs.names(f"{self.folder}/trail"):
             with contextlib.suppress(OSError, EnvelopeError):
-                notes += _lines(self._fs.read(f"{self.folder}/trail/{name}"))
+                notes += notes_of(self._fs.read(f"{self.folder}/trail/{name}"))
         return sorted(notes, key=lambda note: note.at)[-most:]
 
     # -- the end ------------------------------------------------------------------------
@@ -383,19 +384,6 @@ class FleetFiles:
 
 
 _EXPIRING: Final = ("submissions", "jobs", "marks", "births", "ends", "past", "logs")
-
-
-def _lines(content: bytes) -> list[Note]:
-    notes = []
-    for line in content.splitlines():
-        with contextlib.suppress(*UNDECODABLE):
-            notes.append(msgspec.json.decode(line, type=Note))
-    return notes
-
-
-def submitter_is_gone(record: SubmissionRecord) -> bool:
-    """Whether the submitting process was on this machine and has ended."""
-    return is_gone(record.process)
 
 
 def expire_fleets(store: Files, ttl: float) -> int:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import re
 from typing import TYPE_CHECKING, Annotated, Final, Literal, NamedTuple
 
 import msgspec
 
-from fsqueue.spool.disk.identity import Process
+from fsqueue.spool.disk.identity import Process, is_gone
 from fsqueue.spool.format.names import is_safe_name, queue_folder
+from fsqueue.spool.format.records import UNDECODABLE
 from fsqueue.spool.format.resources import NONE, needs_of, takes, with_time
 
 if TYPE_CHECKING:
@@ -88,6 +90,11 @@ class SubmissionRecord(msgspec.Struct, frozen=True, kw_only=True):
     def process(self) -> Process:
         """The submitting process."""
         return Process(self.boot, self.pid, self.start)
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether the submitting process was on this machine and has ended."""
+        return is_gone(self.process)
 
 
 class JobsRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -173,3 +180,12 @@ def check_name(name: str) -> str:
             f"{name!r}: expected a name of at most {LONGEST_NAME} letters, digits, '-' and '_'"
         )
     return name
+
+
+def notes_of(content: bytes) -> list[Note]:
+    """The readable lines of a trail."""
+    notes = []
+    for line in content.splitlines():
+        with contextlib.suppress(*UNDECODABLE):
+            notes.append(msgspec.json.decode(line, type=Note))
+    return notes
