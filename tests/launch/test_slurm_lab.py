@@ -1,51 +1,35 @@
-"""A real Slurm: what our scripts and parsers assume of it.
-
-The lab is a folder with `up.sh` and `down.sh`, which start and end a Slurm of four nodes on this
-machine: beside the checkout in `shared/labs/slurm`, or where FSQUEUE_SLURM_LAB says.
-"""
+"""A real Slurm: what our scripts and parsers assume of it."""
 
 from __future__ import annotations
 
 import os
 import shlex
-import shutil
 import subprocess
 import sys
-import tempfile
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from fleet_harness import write_worker
+from slurm_harness import BATCH, NEEDS_LAB, USER, live, logs, prepare_logs, request_of
 from support import wait_until
 
 from fsqueue.launch.autoscale import Autoscaler, Managed
-from fsqueue.launch.commands import RefusedError, commands_of, list_jobs, run, slurm, submit
+from fsqueue.launch.commands import RefusedError, list_jobs, run, slurm, submit
 from fsqueue.launch.fleet import Fleet
 from fsqueue.launch.launcher import Application, JobTemplate, Launcher
 from fsqueue.launch.pace import Pace
 from fsqueue.launch.profiles import Profile
-from fsqueue.launch.scripts import Request, script_of
+from fsqueue.launch.scripts import script_of
 from fsqueue.spool.fleets.records import FleetRecord
 from fsqueue.spool.format.names import DEFAULT_PRIORITY, Slot
 from fsqueue.spool.store.open_spool import open_store
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    pass
 
-LAB = Path(
-    os.environ.get("FSQUEUE_SLURM_LAB") or Path(__file__).parents[3] / "shared" / "labs" / "slurm"
-)
-pytestmark = [
-    pytest.mark.skipif(
-        not (LAB / "up.sh").exists(), reason="FSQUEUE_SLURM_LAB names no folder with up.sh"
-    ),
-    pytest.mark.timeout(180),
-    pytest.mark.xdist_group("slurm"),
-]
-USER = os.environ.get("USER") or "root"
-BATCH = commands_of("slurm")
+pytestmark = NEEDS_LAB
 TASKS = """
 import os
 import fsqueue
@@ -54,70 +38,6 @@ app = fsqueue.FSQueue("lab")
 def whereabouts(number):
     return number, os.environ["SLURM_ARRAY_TASK_ID"]
 """
-# Flags that the worker does not know yet are dropped.
-WORKER = """#!/bin/bash
-words=()
-while [ $# -gt 0 ]; do
-  case "$1" in
-    --time-limit | --idle-timeout | --gpus) shift ;;
-    --concurrency) words+=(--concurrency 2); shift ;;
-    *) words+=("$1") ;;
-  esac
-  shift
-done
-exec "${words[@]}"
-"""
-
-
-@pytest.fixture(scope="module")
-def lab() -> Iterator[None]:
-    home = tempfile.mkdtemp(prefix="fsqueue-slurmlab-")
-    os.chmod(home, 0o755)  # munge wants all to have access
-    port = str(20_000 + os.getpid() % 2_500 * 8)
-    environ = {**os.environ, "SLURMLAB": home, "SLURMLAB_PORT": port}
-    up = subprocess.run(
-        ["bash", LAB / "up.sh"], env=environ, capture_output=True, text=True, check=False
-    )
-    assert up.returncode == 0, up.stderr
-    (line,) = up.stdout.splitlines()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SLURM_CONF", line.partition("=")[2])
-        yield
-    subprocess.run(["bash", LAB / "down.sh"], env=environ, check=False, capture_output=True)
-    shutil.rmtree(home)
-
-
-@pytest.fixture
-def place(lab) -> Iterator[Path]:
-    """A folder with an application, for a spool and logs."""
-    folder = Path(tempfile.mkdtemp(prefix="fsqueue-slurm-"))
-    (folder / "tasks.py").write_text(TASKS)
-    (folder / "plain").write_text(WORKER)
-    (folder / "plain").chmod(0o755)
-    yield folder
-    subprocess.run(["scancel", "-u", USER], check=False)
-    wait_until(lambda: not live(), what="all jobs have ended", pause=0.2)
-    shutil.rmtree(folder)
-
-
-def live() -> list:
-    return [job for job in list_jobs(BATCH, USER) if job.state != "ended"]
-
-
-def request_of(place: Path, token: str, count: int = 1, **keys: object) -> Request:
-    profile = Profile(
-        **{"system": "slurm", "walltime": 600.0, "cores": 2, "memory": 100 << 20} | keys
-    )
-    return Request(
-        profile=profile,
-        fleet="cpu",
-        application="tasks:app",
-        root=str(place / "spool"),
-        folder=str(place),
-        token=token,
-        count=count,
-        python=sys.executable,
-    )
 
 
 def waiting(place: Path, **keys: object) -> dict[str, object]:
@@ -127,8 +47,9 @@ def waiting(place: Path, **keys: object) -> dict[str, object]:
     return {"wrap": str(place / "sleeper"), **keys}
 
 
-def prepare_logs(place: Path) -> None:
-    (place / "spool/fleet/cpu/logs").mkdir(parents=True)
+@pytest.fixture(autouse=True)
+def application(place: Path) -> None:
+    (place / "tasks.py").write_text(TASKS)
 
 
 @pytest.mark.parametrize("count", [1, 3])
@@ -189,9 +110,8 @@ def test_the_site_says_its_kill_delay_and_longest_array(lab):
 
 
 def test_workers_of_an_array_run_calls(place):
-    """A worker as it is now: it does not know the flags of a job yet."""
     prepare_logs(place)
-    script = script_of(request_of(place, "k7f3q6", 4, wrap=str(place / "plain"), runner="thread"))
+    script = script_of(request_of(place, "k7f3q6", 4))
     submit(BATCH, script, 4)
     calls = "[tasks.whereabouts(number) for number in range(200)]"
     program = f"import tasks; print(sorted(call.result for call in {calls}))"
@@ -204,8 +124,7 @@ def test_workers_of_an_array_run_calls(place):
         timeout=120,
         check=False,
     )
-    logs = "".join(path.read_text() for path in (place / "spool/fleet/cpu/logs").iterdir())
-    assert done.returncode == 0, f"{done.stderr}\n{logs}"
+    assert done.returncode == 0, f"{done.stderr}\n{logs(place)}"
     found = eval(done.stdout)
     assert [number for number, _ in found] == list(range(200))
     assert {element for _, element in found} <= {"1", "2", "3", "4"}
