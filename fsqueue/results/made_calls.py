@@ -57,9 +57,10 @@ class Receiving:
     ) -> None:
         del kind, traceback
         if error is not None:
-            # An error of the shared directory means that the call was not made.
-            unmade = isinstance(error, OSError | SpoolError)
-            abandon_all(self.made, stop=not unmade if self._stop is None else self._stop)
+            # An error of the shared directory means that the call was not made, or that nothing can
+            # be stopped there.
+            stop = not isinstance(error, OSError) if self._stop is None else self._stop
+            abandon_all(self.made, stop=stop and not isinstance(error, SpoolError))
 
     def content(self, pending_result: PendingResult, deadline: float | None) -> Any:
         """Wait for the outcome of a call of the block.

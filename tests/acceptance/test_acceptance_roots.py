@@ -156,7 +156,8 @@ def test_callers_are_told_of_another_spool(site, kind):
     waiting = site.call(site.tasks.hold, site.folder("held").folder)
     later = site.tasks.square(7)
     wait_until(lambda: len(site.files("pending")) == 2, "both are pending")
-    wait_until(lambda: site.files("bell"), "the caller listens")
+    waiter = site.tasks.app._session.client.waiter
+    wait_until(lambda: waiter._waiting, "the caller waits")
     before = replace(site)
     with pytest.raises(SpoolReplacedError, match="Restart this process"):
         waiting.result(60)

@@ -48,6 +48,7 @@ class WorkerBells:
             fs, layout, queues = self._store.fs, self._store.layout, self._backlogs.queues
             bells = [(layout.bell(queue), self._on_queue_bell) for queue in queues]
             bells += [(layout.needs_bell(queue), self._on_needs_bell) for queue in queues]
+            stack.enter_context(self._backlogs.listening(self._on_queue_bell))
             heard = [stack.enter_context(listening(fs, *each)) for each in bells]
             self._dependencies.bell_works = stack.enter_context(
                 listening(fs, layout.after_bell, self._on_dependency_bell)

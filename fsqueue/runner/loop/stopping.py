@@ -63,7 +63,7 @@ class Stopping:
         self._context, self._worker, self._journal = context, worker, journal
         self._store, self._wake, self._grace = context.store, wake, grace
         self._job, self._report = job, report
-        self._mutex = threading.Lock()
+        self._mutex = threading.RLock()  # a request to drain comes back here
         self._aborting = threading.Lock()
         self._asked = ""
         self._slots: Slots | None = None

@@ -276,6 +276,8 @@ class WorkerLoop:
             if self._claiming.leave_if_done(ready=slots.has_room()):
                 break
             rung = self._claiming.wait(pause)
+            if not rung:
+                self._backlogs.expire()
             slots.check()
             self._triggers.start_if_needed()
             pause = first_pause if rung else min(pause * _GROWTH, self._host.conf.poll_interval)

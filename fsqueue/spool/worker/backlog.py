@@ -13,6 +13,7 @@ from fsqueue.spool.format.names import PAUSED, Slot
 
 if TYPE_CHECKING:
     from fsqueue.spool.store.store import Store
+    from fsqueue.spool.worker.arrivals import Arrivals
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +64,7 @@ class Backlog:
 
     Attributes:
         paused: whether the queue was paused when it was last listed.
+        arrivals: what file events tell of the folder; None if nothing does.
     """
 
     def __init__(
@@ -85,6 +87,13 @@ class Backlog:
         self._slots_listed = float("-inf")
         self._next_due = float("inf")
         self._unclaimable = unclaimable or Unclaimable()
+        self.arrivals: Arrivals | None = None
+        # The last listing found nothing, and events tell what has come since.
+        self._quiet = False
+
+    def expire(self) -> None:
+        """List the folder next time, whatever the events have told."""
+        self._quiet = False
 
     def next(self) -> str | None:
         """Path of an attempt to try; None if nothing is due."""
@@ -105,8 +114,27 @@ class Backlog:
     def _refresh(self) -> None:
         now = self._store.fs.monotonic()
         if not self._candidates or now - self._candidates_listed > FRESH_FOR or self._closed:
-            self._candidates = self._list(now)
+            arrived = self._arrived() if self._quiet and not self._closed else None
+            self._candidates = self._list(now) if arrived is None else arrived
             self._candidates_listed = now
+
+    def _arrived(self) -> list[str] | None:
+        """What has come since the folder was found empty; None if only a listing can tell."""
+        arrivals = self.arrivals
+        if arrivals is None or arrivals.missed:
+            self._quiet = False
+            return None
+        paths, now = arrivals.take(), self._store.clock.now()
+        random.shuffle(paths)
+        slots = [Slot.parse(path.rsplit("/", 2)[1]) for path in paths]
+        if any(slot is None or slot.due > now for slot in slots) or any(map(self._is_bad, paths)):
+            self._quiet = False
+            return None
+        return sorted(paths, key=lambda path: _second(path.rsplit("/", 2)[1]), reverse=True)
+
+    def _is_bad(self, path: str) -> bool:
+        bad = self._unclaimable
+        return path in bad.last or path.rpartition("/")[2] in bad.unreadable
 
     def missed(self) -> None:
         """Record that another worker claimed what `next` returned."""
@@ -125,9 +153,16 @@ class Backlog:
             found = self._list_first()
             if found:
                 return found
+        arrivals = self.arrivals
+        if arrivals is not None:
+            arrivals.begin()
         self._slots = self._due_slots()
         self._slots_listed = now
-        return self._list_first()
+        if arrivals is not None:
+            arrivals.watch(self._slots)
+        found = self._list_first()
+        self._quiet = not found and not self.paused and arrivals is not None and not arrivals.missed
+        return found
 
     def _due_slots(self) -> list[str]:
         fs, layout = self._store.fs, self._store.layout

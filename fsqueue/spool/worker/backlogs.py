@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import threading
 from typing import TYPE_CHECKING, Protocol
 
 from fsqueue.spool.format.names import AttemptName, Slot, folder_of, split_profile
 from fsqueue.spool.format.resources import NONE, needs_of
+from fsqueue.spool.worker.arrivals import Arrivals
 from fsqueue.spool.worker.backlog import FRESH_FOR, Backlog, Unclaimable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from fsqueue.spool.format.claim import Claim
     from fsqueue.spool.format.resources import Amounts
@@ -130,6 +132,15 @@ class QueueBacklog:
             every = 2 if self._with_needs else _IDLE_SEARCHES
         plain = empty % every != every - 1
         return plain, not plain
+
+    def listen(self, announce: Callable[[], object]) -> Arrivals:
+        """Let file events tell what comes to the plain folder."""
+        self._plain.arrivals = Arrivals(self._store, self._queue, announce)
+        return self._plain.arrivals
+
+    def expire(self) -> None:
+        """List the plain folder at the next search, as events may have been lost."""
+        self._plain.expire()
 
     def rung(self) -> None:
         """Search everything next time, because a bell has rung."""
@@ -270,6 +281,23 @@ class Backlogs:
         folder = folder_of(claim.origin)
         if self._unclaimable.too_long and not self._unclaimable.is_closed(folder):
             del self._unclaimable.too_long[folder]
+
+    @contextlib.contextmanager
+    def listening(self, announce: Callable[[], object]) -> Iterator[None]:
+        """In the block, file events tell what comes to the queues.
+
+        Args:
+            announce: called when something has come.
+        """
+        with contextlib.ExitStack() as stack:
+            for backlog in self._backlogs.values():
+                stack.callback(backlog.listen(announce).end)
+            yield
+
+    def expire(self) -> None:
+        """List the queues at the next attempt, because nothing has been heard for a while."""
+        for backlog in self._backlogs.values():
+            backlog.expire()
 
     def defer(self, origin: str) -> None:
         """Try an attempt after all others of its queue, because it cannot be claimed."""

@@ -1,0 +1,97 @@
+"""What file events bring to a queue, so that a worker claims it without a listing."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+from fsqueue.spool.disk import inotify
+from fsqueue.spool.disk.watching import Watch, watches
+from fsqueue.spool.format.names import Slot
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from fsqueue.spool.store.store import Store
+
+_MASK = inotify.ARRIVED | inotify.ONLY_FOLDER
+# With more names than this, the workers would race for the same ones: a listing is shuffled.
+_MOST_NAMES = 16
+# A queue with more slots than this is listed.
+_MOST_SLOTS = 50
+
+
+class Arrivals:
+    """The attempts that have arrived in the slots of a queue since these were listed.
+
+    Whoever waits for file events calls it, from any thread. It changes by single operations.
+
+    Args:
+        store: the spool.
+        queue: the queue's folder name.
+        announce: called when something has arrived.
+
+    Attributes:
+        missed: something may have arrived that is not here, so list the queue.
+    """
+
+    def __init__(self, store: Store, queue: str, announce: Callable[[], object]) -> None:
+        self._layout, self._queue, self._announce = store.layout, queue, announce
+        self._folder = Watch(self._layout.queue(queue), _MASK, self._on_slot)
+        self._slots: dict[str, Watch] = {}
+        self._paths: deque[str] = deque()
+        self.missed = True
+
+    def begin(self) -> None:
+        """Begin to gather, before the queue is listed."""
+        watches().add(self._folder)
+        self.missed = not self._folder.works
+        self._paths.clear()
+
+    def watch(self, slots: Iterable[str]) -> None:
+        """Watch these slots, before they are listed."""
+        for slot in slots:
+            if len(self._slots) >= _MOST_SLOTS:
+                self.missed = True
+            if self.missed:
+                return
+            self._watch(slot)
+
+    def _watch(self, slot: str) -> None:
+        def on_event(name: str | None) -> None:
+            if name is None:
+                self._slots.pop(slot, None)
+                self.missed = True
+            elif len(self._paths) < _MOST_NAMES:
+                self._paths.append(f"{watch.path}/{name}")
+            else:
+                self.missed = True
+            self._announce()
+
+        watch = Watch(self._layout.slot(self._queue, slot), _MASK, on_event)
+        if self._slots.setdefault(slot, watch) is not watch:
+            return
+        watches().add(watch)
+        if not watch.works:
+            self._slots.pop(slot, None)
+            self.missed = True
+
+    def _on_slot(self, name: str | None) -> None:
+        if name is not None and Slot.parse(name) is not None and len(self._slots) < _MOST_SLOTS:
+            self._watch(name)
+        self.missed = True  # calls may have come before the watch, or the queue was paused
+        self._announce()
+
+    def take(self) -> list[str]:
+        """The paths of the attempts that have arrived."""
+        taken = []
+        while self._paths:
+            taken.append(self._paths.popleft())
+        return taken
+
+    def end(self) -> None:
+        """End the watches."""
+        self.missed = True
+        for watch in (self._folder, *self._slots.values()):
+            watches().remove(watch)
+        self._slots.clear()

@@ -1,0 +1,154 @@
+"""A worker that has found its queue empty claims what events name, without a listing."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from fsqueue.spool.disk.watching import watches
+from fsqueue.spool.format.names import PAUSED, Slot
+from fsqueue.spool.store.open_spool import open_store
+from fsqueue.spool.worker.arrivals import _MOST_NAMES, Arrivals
+from fsqueue.spool.worker.backlog import Backlog
+from fsqueue.testing import FaultyFilesystem
+
+QUEUE = "t.default"
+
+
+class Queue:
+    def __init__(self, root: str) -> None:
+        self.fs = FaultyFilesystem()
+        self.store = store = open_store(root, self.fs)
+        store.files.sync_clock()
+        store.files.make_folders(store.layout.queue(QUEUE))
+        self.backlog, self.announced = Backlog(store, QUEUE), 0
+        self.backlog.arrivals = Arrivals(store, QUEUE, self._announce)
+        self.now = int(store.clock.now())
+        self.publish(0)
+        assert self.next() == "c-0.1"
+        assert self.next() is None
+        self.fs.inject()
+
+    def _announce(self) -> None:
+        self.announced += 1
+
+    def slot(self, priority: int = 4, later: int = 0) -> str:
+        return self.store.layout.slot(QUEUE, str(Slot(priority, self.now + later)))
+
+    def publish(self, number: int, slot: str | None = None) -> None:
+        folder = slot or self.slot()
+        os.makedirs(folder, exist_ok=True)
+        path = f"{self.store.layout.tmp_folder}/{number}"
+        os.close(os.open(path, os.O_CREAT | os.O_WRONLY))
+        os.rename(path, f"{folder}/c-{number}.1")
+
+    def next(self) -> str | None:
+        """Claim the next attempt, after what events there are."""
+        if watches().handle is not None:
+            watches().take()
+        path = self.backlog.next()
+        if path is None:
+            return None
+        os.unlink(path)
+        return os.path.basename(path)
+
+    def listings(self) -> int:
+        return self.fs.count("listdir")
+
+
+@pytest.fixture
+def queue(spool):
+    queue = Queue(spool)
+    yield queue
+    queue.backlog.arrivals.end()
+    folder = queue.store.layout.queue(QUEUE)
+    for slot in os.listdir(folder):
+        os.rmdir(f"{folder}/{slot}") if slot != PAUSED else os.unlink(f"{folder}/{slot}")
+
+
+def test_an_attempt_that_an_event_names_is_found_without_a_listing(queue):
+    for number in range(1, 30):
+        before = queue.announced
+        queue.publish(number)
+        assert queue.next() == f"c-{number}.1"
+        assert queue.announced > before
+        assert queue.next() is None
+    assert queue.listings() == 0
+
+
+def test_a_few_attempts_at_once_all_come(queue):
+    for number in range(1, _MOST_NAMES):
+        queue.publish(number)
+    found = {queue.next() for _ in range(1, _MOST_NAMES)}
+    assert found == {f"c-{number}.1" for number in range(1, _MOST_NAMES)}
+    assert queue.next() is None
+    assert queue.listings() == 0
+
+
+def test_many_attempts_are_listed(queue):
+    for number in range(1, 40):
+        queue.publish(number)
+    assert {queue.next() for _ in range(1, 40)} == {f"c-{number}.1" for number in range(1, 40)}
+    assert queue.listings() >= 2
+
+
+def test_a_new_slot_is_listed_once_and_then_watched(queue):
+    queue.publish(1, queue.slot(later=-1))
+    assert queue.next() == "c-1.1"
+    assert queue.next() is None
+    before = queue.listings()
+    for number in range(2, 20):
+        queue.publish(number, queue.slot(later=-1 * (number % 2)))
+        assert queue.next() == f"c-{number}.1"
+    assert queue.listings() == before
+
+
+def test_the_higher_priority_comes_first(queue):
+    queue.publish(1, queue.slot(priority=2))
+    queue.publish(2, queue.slot(priority=7))
+    assert {queue.next(), queue.next()} == {"c-1.1", "c-2.1"}
+    assert queue.next() is None
+    before = queue.listings()
+    first, second = sorted([queue.slot(priority=2), queue.slot(priority=7)])
+    queue.publish(3, second)
+    queue.publish(4, first)
+    assert [queue.next(), queue.next()] == ["c-4.1", "c-3.1"]
+    assert queue.listings() == before
+
+
+def test_an_attempt_that_is_not_due_waits(queue):
+    queue.publish(1, queue.slot(later=3600))
+    assert queue.next() is None
+    queue.publish(2, queue.slot(later=3600))
+    assert queue.next() is None
+    assert queue.backlog.next_due < float("inf")
+    for number in (1, 2):
+        os.unlink(f"{queue.slot(later=3600)}/c-{number}.1")
+
+
+def test_a_pause_is_noticed(queue):
+    os.close(os.open(f"{queue.store.layout.queue(QUEUE)}/{PAUSED}", os.O_CREAT | os.O_WRONLY))
+    queue.publish(1)
+    assert queue.next() is None
+    assert queue.backlog.paused
+    os.unlink(f"{queue.slot()}/c-1.1")
+
+
+def test_events_that_are_dropped_cost_one_poll(queue):
+    queue.publish(1)
+    os.read(watches().handle, 1 << 16)
+    assert queue.next() is None
+    queue.backlog.expire()  # as after a pause in which nothing was heard
+    assert queue.next() == "c-1.1"
+
+
+def test_a_slot_that_is_removed_and_made_again_is_watched_again(queue):
+    os.rmdir(queue.slot())
+    queue.publish(1)
+    assert queue.next() == "c-1.1"
+    assert queue.next() is None
+    before = queue.listings()
+    queue.publish(2)
+    assert queue.next() == "c-2.1"
+    assert queue.listings() == before
