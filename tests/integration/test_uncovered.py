@@ -8,6 +8,7 @@ import logging
 import pytest
 from support import wait_until
 
+from fsqueue.launch.demand import free_workers
 from fsqueue.spool.fleets.fleets import FleetFiles
 from fsqueue.spool.fleets.records import FleetRecord
 from fsqueue.spool.format.records import BatchJob
@@ -35,15 +36,15 @@ def define(app, name="cpu", *, walltime=14_400.0, resources=""):
 
 
 @contextlib.contextmanager
-def registered(app, *, left, resources=""):
-    """A worker that is only registered, and leaves in `left` seconds."""
+def registered(app, *, left=None, resources=""):
+    """A worker that is only registered, and leaves in `left` seconds, if ever."""
     worker = Worker(
         app.store,
         queues=("t.default",),
         runner="thread",
         concurrency=2,
         resources=resources,
-        batch=lambda now: BatchJob(until=now + left),
+        batch=lambda now: None if left is None else BatchJob(until=now + left),
     )
     worker.register()
     try:
@@ -92,6 +93,18 @@ def test_looking_at_plain_calls_reads_no_fleet(app, fsqueue):
     with working(app):
         assert call.get(timeout=60) == 2
         assert "no worker or fleet" not in fsqueue("status").stdout
+
+
+def test_an_older_worker_that_takes_walltimes_for_resources_is_shown(app, fsqueue):
+    """There, `--resource walltime=86400` has it take such calls."""
+    with registered(app, resources="gpu-1_walltime-86400"):
+        call = app.task(walltime="40m", resources="gpu=1")(sample_tasks.add)(1)
+        text = fsqueue("status").stdout
+        assert "gpu=1 walltime=1d" in text
+        assert "no worker or fleet" not in text
+        (supply,) = free_workers(app.store, heartbeat=2.0)
+        assert supply.slots == 2
+        call.cancel()
 
 
 def test_the_caller_is_told_once(make_app, caplog):

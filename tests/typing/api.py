@@ -31,6 +31,8 @@ def scale(value: int, *, factor: float = 2.0) -> float:
     running_concurrency="task",
     running_limit=2,
     resources={"gpu": 1, "mem": "64G"},
+    walltime="40m",
+    max_cuts=2,
 )
 async def fetch(key: str) -> bytes:
     return key.encode()

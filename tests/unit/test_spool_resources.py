@@ -115,6 +115,7 @@ def test_a_walltime_is_compared_with_the_time_left_and_not_used_up():
     assert times(amounts("gpu=3"), needed) == 3
     assert times({}, needs_of("walltime-60")) is None
     assert in_words(needed) == "gpu=1 walltime=30m"
+    assert amounts(in_words(needed)) == needed
 
 
 def test_no_resource_may_be_called_walltime():

@@ -19,7 +19,7 @@ import re
 from collections.abc import Container, Iterable, Mapping
 from typing import Final, TypeAlias
 
-from fsqueue.common.values import format_duration, plain
+from fsqueue.common.values import format_duration, parse_duration, plain
 from fsqueue.spool.format.names import is_safe_name, split_profile
 
 Amounts: TypeAlias = Mapping[str, int]
@@ -88,6 +88,8 @@ def _text(amount: object) -> str:
 
 def _thousandths(name: str, text: str) -> int:
     match = _AMOUNT.fullmatch(text)
+    if match is None and name == WALLTIME and (seconds := parse_duration(text)) is not None:
+        return round(seconds * _UNIT)  # as `in_words` writes it
     if match is None:
         raise ValueError(
             f"{name}={text}: expected a number with up to three decimals, optionally followed by "
