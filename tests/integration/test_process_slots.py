@@ -6,7 +6,10 @@ import pytest
 from support import files_under, wait_until
 
 from fsqueue.errors import FSQueueError
+from fsqueue.runner.attempt.answers import Ending
+from fsqueue.runner.shared.resource_pool import ResourcePool
 from fsqueue.runner.slots.process_slots import ProcessSlots
+from fsqueue.spool.format.resources import amounts
 from fsqueue.spool.worker.registration import Worker
 
 
@@ -38,3 +41,54 @@ def test_a_watcher_that_fails_is_reported(nested):
     error = wait_until(told)
     assert isinstance(error.__cause__, ZeroDivisionError)
     slots._close_pipes()
+
+
+@pytest.fixture
+def replacing(nested):
+    """Slots whose only process is being replaced for a claim, since it has used another GPU."""
+    app, endings = nested.app, {}
+    budget = ResourcePool(amounts("gpu=2"), devices=("0", "1"))
+    worker = Worker(app.store, queues=("nested.default",), runner="process", concurrency=1)
+    worker.register()
+    calls = [nested.leaf.options(resources={"gpu": 1})(number) for number in range(2)]
+    root = app.store.layout.root
+    paths = [f"{root}/{path}" for path in files_under(root) if path.startswith("pending/")]
+    first, second = (worker.claim(path) for path in sorted(paths))
+    slots = ProcessSlots(app, 1, endings.__setitem__, budget=budget, gpu_variable="GPUS_OF_TEST")
+    for claim in (first, second):
+        wait_until(slots.has_room)
+        assert budget.take(claim.text, amounts("gpu=1"))
+        slots.start(claim)
+        wait_until(lambda: first in endings)
+    yield slots, second, endings
+    slots.close()
+    assert endings[first] is Ending.FINISHED
+    for claim in worker.claims:
+        worker.release(claim)
+        app.store.claims.give_back(claim)
+    worker.deregister()
+    for each in calls:
+        each.cancel()
+
+
+def test_a_claim_whose_process_is_being_replaced_is_not_started_if_the_slots_close(replacing):
+    slots, claim, endings = replacing
+    assert claim not in endings
+    slots.close()
+    assert endings[claim] is Ending.NOT_STARTED
+
+
+def test_a_claim_whose_process_is_being_replaced_can_be_cancelled(replacing):
+    slots, claim, endings = replacing
+    slots.cancel(claim)
+    assert endings[claim] is Ending.CANCELLED
+
+
+def test_a_claim_runs_in_the_process_that_replaces_another(replacing):
+    slots, claim, endings = replacing
+
+    def ended():
+        slots.check()
+        return endings.get(claim)
+
+    assert wait_until(ended) is Ending.FINISHED
