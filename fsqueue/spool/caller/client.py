@@ -119,6 +119,7 @@ class Client:
         self._numbers = itertools.count(1)
         self._mutex = threading.Lock()
         self._lock: BaseFileLock | None = None
+        self._entered = False
         self._registered = False
         self._slots: dict[int, _Slot] = {}
         self.waiter = Waiter(
@@ -247,6 +248,7 @@ class Client:
     def _register_again(self) -> None:
         fs, layout = self.store.fs, self.store.layout
         if not self._registered:
+            self._entered = True
             # An earlier try may have taken it. A client that releases its lock counts as gone.
             if self._lock is None:
                 self._lock = fs.lock(layout.client_lock(self.name))
@@ -271,7 +273,8 @@ class Client:
         fs, layout = self.store.fs, self.store.layout
         with self._mutex:
             fs.discard(layout.bell(self.name))
-            if not self._registered:
+            # Even if an exception interrupted `_register_again`: nobody else would do it for hours.
+            if not self._entered:
                 return
             fs.rmdir(layout.kept_mailbox(self.name))
             fs.rmdir(layout.mailbox(self.name))
@@ -279,7 +282,7 @@ class Client:
             if self._lock is not None:
                 self._lock.release()
                 self._lock = None
-            self._registered = False
+            self._entered = self._registered = False
 
 
 def _traced(draft: Draft, trace: str) -> Draft:

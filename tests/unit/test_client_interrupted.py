@@ -1,0 +1,53 @@
+"""A client whose registration a signal handler's exception interrupts still leaves nothing."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+
+from fsqueue.spool.caller.client import Client
+from fsqueue.spool.store.open_spool import open_store
+
+
+class Interrupted(BaseException):
+    pass
+
+
+class Tracer:
+    """Raises an exception where the n-th function of fsqueue begins, as a signal handler can."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def __call__(self, frame, *_):
+        if frame.f_globals.get("__name__", "").startswith("fsqueue."):
+            self.number -= 1
+            if self.number == 0:
+                sys.settrace(None)
+                raise Interrupted
+
+
+def interrupted(action, number: int) -> bool:
+    former = sys.gettrace()
+    try:
+        sys.settrace(Tracer(number))
+        action()
+    except Interrupted:
+        return True
+    finally:
+        sys.settrace(former)
+    return False
+
+
+def test_a_client_that_was_interrupted_while_it_registered_leaves_nothing(spool):
+    store = open_store(spool)
+    layout = store.layout
+    for number in itertools.count(1):
+        client = Client(store, events=False, poll_interval=0.05, on_silence=lambda: True)
+        hit = interrupted(client.now, number)
+        client.close()
+        for folder in (layout.clients_folder, layout.done_folder, layout.kept_folder):
+            assert store.fs.names(folder) == [], number
+        if not hit:
+            break
+    assert number > 10
