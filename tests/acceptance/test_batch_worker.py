@@ -242,6 +242,17 @@ def test_calls_that_running_bodies_make_are_run_too(site, kind):
     assert chained.result == 81
 
 
+@pytest.mark.concurrent
+def test_a_chain_of_calls_is_run_to_its_end(site, kind):
+    """Each link is made at the moment at which the worker has nothing else to do."""
+    marks = site.folder("marks")
+    site.tasks.chain(marks.folder, 50)
+    worker = site.worker(kind, 1, "--until-empty")
+    assert worker.wait() == 0, worker.text()
+    assert len(marks.pids("links")) == 50
+    assert site.files("pending") == []
+
+
 def test_a_call_that_waits_for_a_resource_of_this_worker_is_due(site, kind):
     marks = site.folder("marks")
     first, second = (site.call(site.tasks.hold_on_gpu, marks.folder) for _ in range(2))

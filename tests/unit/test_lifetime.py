@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-import time
 
 import pytest
 
 from fsqueue.errors import ConfigError
 from fsqueue.runner.loop.lifetime import Allowance, Idleness, JobEnd, Terms
+from fsqueue.runner.processes.job import this_host
 from fsqueue.spool.fleets.records import usable_time
 
 START = 1000.0
@@ -87,7 +87,7 @@ def test_a_call_whose_time_is_known_needs_no_automatic_margin():
 
 
 def test_calls_with_a_timeout_wait_for_a_worker_with_more_time_if_any_can_have_it():
-    now = time.monotonic()
+    now = this_host().monotonic()
     end = JobEnd()
     end.learn(now + 1000.0, now - 3000.0)  # 985 s of 3985 s are left
     left = end.time_left
