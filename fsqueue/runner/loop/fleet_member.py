@@ -61,8 +61,7 @@ class FleetMember:
     def look(self) -> str:
         """Note the worker's birth, and return why it should leave; empty if it should not.
 
-        Called before the first claim and at every heartbeat. Costs two requests, after the first
-        time.
+        Called before the first claim and at every heartbeat. Costs two stats, after the first time.
         """
         try:
             if not self._born:
