@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from support import wait_until
 
+from fsqueue import State
 from fsqueue.errors import ConfigError
 from integration import sample_tasks as sample
 from integration.conftest import working
@@ -252,3 +253,44 @@ def test_runners_of_one_application_are_stopped_one_by_one(app, threads):
     assert direct(2) == 3
     assert runs[1].is_alive()
     runners[1].stop_runner_loop()
+
+
+# -- leaving by itself ------------------------------------------------------------------------
+
+
+def test_a_run_ends_by_itself_and_the_next_one_begins_anew(app):
+    task = app.task(sample.add)
+    runner = app.make_runner(until_empty=True, idle_timeout="1h", max_tasks=2)
+    calls = [task(number) for number in range(3)]
+    runner.run()
+    assert runner.reason == "max-tasks"
+    assert sum(call.status is State.SUCCEEDED for call in calls) == 2
+    runner.run()
+    assert runner.reason == "until-empty"
+    assert [call.result for call in calls] == [1, 2, 3]
+
+
+def test_a_stopped_run_was_drained(app):
+    runner = app.make_runner()
+    thread = threading.Thread(target=runner.run)
+    thread.start()
+    runner.stop_runner_loop()
+    thread.join(60)
+    assert runner.reason in {"", "drained"}, "it may have been stopped before it began"
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"time_limit": "soon"},
+        {"idle_timeout": 0},
+        {"max_tasks": 0},
+        {"gpus": "0,0"},
+        {"concurrency": "all"},
+        {"resources": {"mem": "lots"}},
+    ],
+    ids=str,
+)
+def test_bad_terms_are_refused_when_the_runner_is_made(app, bad):
+    with pytest.raises(ConfigError):
+        app.make_runner(**bad)
