@@ -10,6 +10,7 @@ from spool_pair import QUEUE, opened_pair
 from support import publish_call
 
 from fsqueue.errors import UnknownInvocationError
+from fsqueue.spool.features.cuts import Cut
 from fsqueue.spool.format.states import State
 from fsqueue.spool.store.lookup import find_pending_by_listing, state_of
 
@@ -147,6 +148,12 @@ def lose(call, before, _after):
     return lambda: call.store.endings.lose(call.path, call.name, call.header(), "it was killed")
 
 
+def exhaust(call, before, _after):
+    getattr(call, before)()
+    cuts = [Cut(worker="w", job="7", ran=58.0, limit=60.0, at=0.0)]
+    return lambda: call.store.endings.exhaust(call.path, call.name, call.header(), cuts)
+
+
 def quarantine(call, before, _after):
     call.running()
     if before == State.PENDING:
@@ -159,7 +166,7 @@ STEPS = {
     each.__name__: each
     for each in (
         *(publish, publish_after, move_on, withdraw, claim, park, admit, complete, retry),
-        *(cancel_pending, cancel_running, give_back, requeue, lose, quarantine),
+        *(cancel_pending, cancel_running, give_back, requeue, lose, exhaust, quarantine),
     )
 }
 
