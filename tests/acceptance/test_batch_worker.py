@@ -147,6 +147,16 @@ def test_a_sigterm_after_a_warning_leaves_only_the_grace(site, kind):
     assert_given_back(site, name)
 
 
+def test_sigusr2_in_grid_engine_leaves_only_the_grace(site, kind):
+    """There it announces that the job was deleted, and SIGKILL comes soon."""
+    grid_engine = {"JOB_ID": "7", "SGE_TASK_ID": "undefined"}
+    name = begin(site, kind, "--time-limit", "1h", FSQUEUE__STOP_GRACE="0.2", **grid_engine)
+    site.busy.signal(signal.SIGUSR2)
+
+    assert site.busy.wait() == 0, site.busy.text()
+    assert_given_back(site, name)
+
+
 @pytest.mark.parametrize("kill_delay", [5, 2])
 def test_a_kill_after_the_clamped_grace_costs_no_attempt(site, kind, kill_delay):
     grace = grace_within(kill_delay, 25.0)

@@ -185,7 +185,8 @@ def test_a_stop_of_the_fleet_cancels_what_waits_and_drains_what_runs(site):
     wait_until(lambda: site.starts() >= 1, what=site.logs, pause=0.1)
     site.fsqueue("fleet stop cpu")
     site.wait_for_end()
-    assert "has left" in site.logs()
+    assert site.pending() == 2, site.logs()
+    assert "giving the running calls back" in site.logs()
 
 
 def test_a_wrong_queue_is_told_before_anything_is_submitted(site):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from fsqueue.common.values import parse_clock
@@ -141,6 +142,16 @@ def job_of(environ: Mapping[str, str]) -> Job | None:
         environ.get(FLEET, ""),
         environ.get(TOKEN, ""),
     )
+
+
+def kill_notice(environ: Mapping[str, str]) -> int | None:
+    """The warning signal that announces a kill to come soon, and not the end of the job's time.
+
+    Grid Engine sends SIGUSR2 before it kills a job that was deleted, if the job asked for it with
+    ``-notify``; before the end of its time, SIGUSR1.
+    """
+    job = job_of(environ)
+    return signal.SIGUSR2 if job is not None and job.system == "sge" else None
 
 
 def _is_in(system: str, environ: Mapping[str, str]) -> bool:

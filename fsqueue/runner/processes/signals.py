@@ -16,6 +16,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from fsqueue.errors import FSQueueError
+from fsqueue.runner.processes.job import kill_notice
 from fsqueue.runner.processes.threads import start_threads
 
 if TYPE_CHECKING:
@@ -193,6 +194,7 @@ class Draining:
         self.deadline: float | None = None
         self._draining = False
         self._insisted: float | None = None
+        self._kill_notice = kill_notice(os.environ)
 
     def react(self, worker: Worker, number: int | None, grace: float) -> None:
         """React to one signal, or to the deadline if `number` is None."""
@@ -202,6 +204,8 @@ class Draining:
         name = _name(number)
         rule = REACTIONS.get(signal.Signals(number)) if number != _ASKED else None
         reaction = Reaction.DRAIN if rule is None else rule.reaction
+        if number == self._kill_notice:
+            reaction = Reaction.DRAIN
         if rule is not None and rule.insists and self._is_second():
             reaction = Reaction.RETURN
         if reaction is Reaction.RETURN:
