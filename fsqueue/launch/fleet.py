@@ -153,7 +153,7 @@ class Fleet:
             # may have jobs.
             self._keep_or_cancel(members, ids)
             self.files.submitted(token, ids)
-        except OSError:
+        except BaseException:  # also a definition that cannot be read at the moment
             self.files.doubt(token)
             raise
 

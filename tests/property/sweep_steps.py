@@ -124,7 +124,8 @@ def entered(*, number: int = 1, written: bool) -> Callable[[Stage], object]:
         if not written:
             assert store.withdraw(store.deduplication.publish(KEY, call, [ARGUMENTS]).path)
             return
-        temporary = store.files.write_temporary(envelope.encode(stage.call, [ARGUMENTS]))
+        temporary = store.files.temporary()
+        store.files.create(temporary, envelope.encode(stage.call, [ARGUMENTS]))
         assert store.deduplication._enter(KEY, number, stage.call, temporary)
 
     return prepare

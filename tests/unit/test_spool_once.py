@@ -61,7 +61,8 @@ def entries(store, key=KEY):
 def enter(store, *, written=True, number=1, **fields):
     """Leave the files of a publisher that dies after the link of its entry."""
     call = call_of(store)
-    temporary = store.files.write_temporary(envelope.encode(call, [b"x"], store.files.key))
+    temporary = store.files.temporary()
+    store.files.create(temporary, envelope.encode(call, [b"x"], store.files.key))
     entry = Entry(KEY.name, call.id, os.path.basename(temporary), call.queue, call.slot, "")
     content = structs.asdict(structs.replace(entry, **fields))
     _, chunks = envelope.seal("once", [msgspec.json.encode(content)], store.files.key, ())

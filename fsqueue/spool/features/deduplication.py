@@ -242,13 +242,13 @@ class Deduplication:
         First it is renamed to a name that no entry has. Dies after that: the entry is invalid. Lost
         reply: the new name is there.
         """
-        taken = self._files.temporary()
-        try:
-            self._fs.rename(temporary, taken)
-        except FileNotFoundError:
-            if not self._fs.exists(taken, fresh=True):
-                return False
-        self._fs.discard(taken)
+        with self._files.temporary_file() as taken:
+            try:
+                self._fs.rename(temporary, taken)
+            except FileNotFoundError:
+                if not self._fs.exists(taken, fresh=True):
+                    return False
+            self._fs.discard(taken)
         return True
 
     def _remove_older(self, key: Key, newest: _Newest) -> None:

@@ -66,10 +66,8 @@ class Files:
 
     def sync_clock(self) -> None:
         """Read the file server's clock, in a process that has no file of its own to touch."""
-        path = self.temporary()
-        try:
+        with self.temporary_file() as path:
             self.clock.sync(path)
-        finally:
             self.fs.discard(path)
 
     # -- the root -----------------------------------------------------------------------
@@ -318,12 +316,10 @@ class Files:
 
     def add_file(self, path: str, chunks: Sequence[Buffer]) -> bool:
         """Create a file; False if one exists already, which stays as it is."""
-        temporary = self.temporary()
-        try:
-            self.create(temporary, chunks)
-            return self.link_once(temporary, path)
-        finally:
+        with self.temporary_file(chunks) as temporary:
+            added = self.link_once(temporary, path)
             self.fs.discard(temporary)
+        return added
 
     def append(self, path: str, data: bytes | bytearray) -> None:
         """Append to a file that only this process writes, and whose folder may be missing.
@@ -361,22 +357,21 @@ class Files:
             self.move(temporary, path)
 
     @contextlib.contextmanager
-    def temporary_file(self, chunks: Sequence[Buffer]) -> Iterator[str]:
-        """A block with a file under ``tmp/``, which moves it. If it raises, the file is removed."""
+    def temporary_file(self, chunks: Sequence[Buffer] | None = None) -> Iterator[str]:
+        """A block with a file under ``tmp/``, which moves or removes it; it creates it if None.
+
+        If the block raises, the file is removed: even if a signal handler raised an exception just
+        where the block was about to do that.
+        """
         path = self.temporary()
         try:
-            self.create(path, chunks)
+            if chunks is not None:
+                self.create(path, chunks)
             yield path
         except BaseException:
             with contextlib.suppress(OSError):
                 self.fs.discard(path)
             raise
-
-    def write_temporary(self, chunks: Sequence[Buffer]) -> str:
-        """Write a file under ``tmp/``; returns its path."""
-        path = self.temporary()
-        self.create(path, chunks)
-        return path
 
     def create(self, path: str, chunks: Sequence[Buffer]) -> None:
         """Write a new file under a name that no other process reads yet.

@@ -191,8 +191,11 @@ class Outcomes:
         """
         self.files.check_spool()
         name = self.files.free_name(invocation_id)
-        source = damaged if isinstance(damaged, str) else self.files.write_temporary(damaged)
-        self.files.set_aside(source, reason, name)
+        if isinstance(damaged, str):
+            self.files.set_aside(damaged, reason, name)
+        else:
+            with self.files.temporary_file(damaged) as copy:
+                self.files.set_aside(copy, reason, name)
         message = (
             f"the outcome of invocation {invocation_id} could not be read: {reason}. "
             f"The file lies in {self.layout.quarantined(name)}; make the call again."

@@ -1,4 +1,4 @@
-"""A client whose registration a signal handler's exception interrupts still leaves nothing."""
+"""Exceptions of signal handlers in the steps of a caller, at the start of each function."""
 
 from __future__ import annotations
 
@@ -51,3 +51,16 @@ def test_a_client_that_was_interrupted_while_it_registered_leaves_nothing(spool)
         if not hit:
             break
     assert number > 10
+
+
+def test_a_file_that_is_added_or_the_clock_that_is_read_leaves_no_temporary_file(spool):
+    store = open_store(spool)
+    files, layout = store.files, store.layout
+    for action in (lambda: files.add_file(layout.blob("0" * 32), [b"value"]), files.sync_clock):
+        for number in itertools.count(1):
+            hit = interrupted(action, number)
+            assert store.fs.names(layout.tmp_folder) == [], number
+            store.fs.discard(layout.blob("0" * 32))
+            if not hit:
+                break
+        assert number > 5
