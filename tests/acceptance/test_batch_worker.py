@@ -182,15 +182,16 @@ def orphan(site):
     return worker
 
 
-@pytest.mark.parametrize("how", ["job", "supervisor"])
+@pytest.mark.parametrize("how", ["job", "limit", "supervisor"])
 def test_a_worker_whose_parent_is_gone_gives_its_calls_back(site, kind, how):
     name = begin(
         site,
         kind,
+        *(("--time-limit", "1h") if how == "limit" else ()),
         before=("sh", "-c", 'FSQUEUE_SUPERVISOR=$$; export FSQUEUE_SUPERVISOR; "$@"; exit', "sh")
         if how == "supervisor"
         else UNDER_A_SHELL,
-        **(until(3600) if how == "job" else {}),
+        **({} if how == "supervisor" else until(3600)),
     )
     worker = orphan(site)
 
@@ -199,9 +200,12 @@ def test_a_worker_whose_parent_is_gone_gives_its_calls_back(site, kind, how):
     assert_given_back(site, name)
 
 
-def test_outside_of_jobs_a_worker_outlives_its_parent(site, kind):
+@pytest.mark.parametrize("where", ["outside", "in a job"])
+def test_a_worker_that_is_not_part_of_a_job_outlives_its_parent(site, kind, where):
     """As under nohup, in the background of a shell that exits."""
-    begin(site, kind, before=UNDER_A_SHELL, FSQUEUE__HEARTBEAT="0.1")
+    env = {"FSQUEUE__HEARTBEAT": "0.1"} | (JOB if where == "in a job" else {})
+    flags = ("--time-limit", "none") if where == "in a job" else ()
+    begin(site, kind, *flags, before=UNDER_A_SHELL, **env)
     orphan(site)
     (beat,) = (site.root / "workers").glob("*.beat")
     began = beat.stat().st_mtime

@@ -105,5 +105,5 @@ class OwnJob:
         Args:
             leave: gives the running calls back and ends the process.
         """
-        parent = ParentWatch(self._environ, in_job=self._terms.time_limit == AUTO)
+        parent = ParentWatch(self._environ, in_job=self._terms.time_limit is not None)
         return JobWatch(self.end.last_call, parent, leave, self._monotonic)
