@@ -94,7 +94,7 @@ class _Direct:
     def blocking(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         if self._fan_out is not None:
             return self._blocking_fan_out(self._fan_out, self._task.bind(args, kwargs))
-        if self._task.forced_inline:
+        if self._task.conf.dev_mode_force_sync_tasks:
             with self._task.inline(args, kwargs) as inline:
                 inline.value = self._task.body(*inline.args, **inline.kwargs)
             return inline.value
@@ -122,7 +122,7 @@ class _Direct:
     async def awaited(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         if self._fan_out is not None:
             return await self._awaited_fan_out(self._fan_out, self._task.bind(args, kwargs))
-        if self._task.forced_inline:
+        if self._task.conf.dev_mode_force_sync_tasks:
             return await self._inline(args, kwargs)
         submit = functools.partial(self._task.submit, args, kwargs, keep=False)
         async with _made(submit, self._patience) as invocation:
@@ -130,7 +130,7 @@ class _Direct:
 
     async def _awaited_fan_out(self, fan_out: FanOut, call: Arguments) -> Any:
         common, items = split(fan_out.parallel_func(self._named(call)))
-        if self._task.forced_inline:
+        if self._task.conf.dev_mode_force_sync_tasks:
             results = await self._inline_results(self._task.calls_of(items, common), common)
             return fan_out.aggregate_func(results)
         submit = functools.partial(self._task.submit_all, items, common, keep=False)

@@ -56,7 +56,7 @@ class Task(Generic[P, R]):
         func: the function itself.
         body: the function that a worker calls.
         settings: the options in force.
-        forced_inline: whether ``dev_mode_force_sync_tasks`` is set.
+        conf: the settings of the application.
         triggers: run it without a caller.
     """
 
@@ -75,7 +75,7 @@ class Task(Generic[P, R]):
         self._only_positional = [p.name for p in parameters if p.kind is p.POSITIONAL_ONLY]
         self._shadowed = self._only_positional if self._keywords else []
         self._fitting: set[tuple[int, tuple[str, ...]]] = set()
-        self.forced_inline = session.conf.dev_mode_force_sync_tasks
+        self.conf = session.conf
         self.settings = settings_of(self.name, options, session.conf.task_offers)
         self._check_keys(self.settings)
         self._publisher = Publisher(self.name, session, self.settings, self.bound)
@@ -177,7 +177,7 @@ class Task(Generic[P, R]):
             kwargs: keyword arguments.
             keep: the outcome stays readable for every process until it expires.
         """
-        if self.forced_inline:
+        if self.conf.dev_mode_force_sync_tasks:
             return self._inline(self.bind(args, kwargs))
         publish = self.prepared(args, kwargs, keep=keep)
         made: list[PendingResult] = []
@@ -302,7 +302,7 @@ class Task(Generic[P, R]):
     ) -> Callable[[list[PendingResult]], InvocationGroup[R]]:
         """Like `prepared`, for the calls of a group."""
         calls = self.calls_of(items, common)
-        if self.forced_inline:
+        if self.conf.dev_mode_force_sync_tasks:
             return lambda _: InvocationGroup([self._inline(each.sharing(common)) for each in calls])
         settings = self.settings
         apart = settings.parallel_batch_size == 1 or settings.by_arguments or settings.reuses_calls

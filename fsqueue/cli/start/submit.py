@@ -58,7 +58,7 @@ def command(
 
 
 def _make_call(task: Task[..., Any], args: list[Any], kwargs: dict[str, Any]) -> str:
-    if task.forced_inline:
+    if task.conf.dev_mode_force_sync_tasks:
         raise ConfigError("dev_mode_force_sync_tasks is set: the call would run here. Unset it.")
     try:
         call = task.bind(tuple(args), kwargs)
