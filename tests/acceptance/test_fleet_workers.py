@@ -94,7 +94,7 @@ def test_what_is_cut_off_is_given_back_before_the_end_is_noted(site, kind, fleet
 @pytest.mark.parametrize("mark", ["stopped", "cancelled"])
 def test_a_running_worker_drains_when_its_fleet_wants_that(site, kind, fleet, mark):
     marks = site.folder("marks")
-    worker = site.worker(kind, 2, **JOB).wait_for_start()
+    worker = site.worker(kind, 1, **JOB).wait_for_start()
     held = site.call(site.tasks.hold, marks.folder)
     (body,) = marks.wait_for_starts(1)
     if mark == "stopped":

@@ -92,8 +92,8 @@ class Stopping:
         text = (
             "stopping on %s; running calls get %g s to finish: %d; a second SIGTERM stops at once"
         )
-        log.info(text, self._asked or why, self._grace, len(self._worker.claims))
         self.claim_no_more(self._asked or why, "drained" if self._asked else "signal")
+        log.info(text, self._asked or why, self._grace, len(self._worker.claims))
 
     def close(self, why: str) -> float:
         """Stop because the batch system has announced the end of the job.
@@ -107,8 +107,8 @@ class Stopping:
             left = max(0.0, self._job.end.last_call - self._store.fs.monotonic())
             until = "the job ends"
         text = "stopping on %s; running calls get %.4g s to finish, until %s: %d"
-        log.info(text, why, left, until, len(self._worker.claims))
         self.claim_no_more(why, "walltime")
+        log.info(text, why, left, until, len(self._worker.claims))
         return left
 
     def depart(self, departure: Departure) -> None:
