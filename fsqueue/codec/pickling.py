@@ -2,8 +2,11 @@
 
 cloudpickle sends an open text file as a `StringIO` with a copy of its text, a `memoryview` as
 `bytes`, and a `WeakSet` whose members nothing else refers to on the other side: it arrives empty.
-Python's own pickle refuses the first two. A converted value would fail later on the other side, so
-this module refuses such values, wherever they are nested.
+Python's own pickle refuses the first two. It sends a weak proxy as a copy of its object, a
+`weakref.finalize` (which each `TemporaryDirectory` has) as one that has ended, and a connection of
+`multiprocessing` as the bare number of a descriptor: the other side would use, and close, whatever
+it has open under that number. A converted value would fail later on the other side, so this module
+refuses such values, wherever they are nested.
 
 `sys.stdout`, `sys.stderr` and loggers are sent as names: the other side uses its own.
 
@@ -54,14 +57,43 @@ def _reduce_weak_set(members: weakref.WeakSet[Any]) -> Any:
     raise pickle.PicklingError("a WeakSet would arrive without its members; pass a set")
 
 
+def _reduce_proxy(_: object) -> Any:
+    raise pickle.PicklingError("a weak proxy would arrive as a copy of its object; pass the object")
+
+
+def _reduce_finalizer(_: object) -> Any:
+    raise pickle.PicklingError(
+        "a weakref.finalize, such as that of a TemporaryDirectory, belongs to this process;"
+        " pass the path of a directory"
+    )
+
+
+def _reduce_connection(connection: object) -> Any:
+    raise pickle.PicklingError(
+        f"a {type(connection).__name__} has a descriptor of this process; pass what it would send"
+    )
+
+
+class _Reducers(ChainMap[type, "Callable[[Any], Any]"]):
+    """Reducers by class. Connections are known by their module, which need not be imported."""
+
+    def __missing__(self, cls: type) -> Any:
+        if cls.__module__ == "multiprocessing.connection":
+            return _reduce_connection
+        raise KeyError(cls)
+
+
 class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
     """A cloudpickle pickler that refuses values that would change on the way."""
 
-    dispatch_table: ClassVar = ChainMap(
+    dispatch_table: ClassVar = _Reducers(
         {
             io.TextIOWrapper: _reduce_file,
             memoryview: _reduce_view,
             weakref.WeakSet: _reduce_weak_set,
+            weakref.ProxyType: _reduce_proxy,
+            weakref.CallableProxyType: _reduce_proxy,
+            weakref.finalize: _reduce_finalizer,
         },
         *cloudpickle.Pickler.dispatch_table.maps,
     )

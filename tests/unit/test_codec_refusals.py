@@ -6,6 +6,7 @@ import contextvars
 import io
 import logging
 import mmap
+import multiprocessing
 import os
 import sqlite3
 import sys
@@ -96,6 +97,30 @@ def test_a_weak_set_with_members_is_refused():
     with pytest.raises(SerializationError, match="pass a set"):
         encode(weakref.WeakSet([type(member)]), "it")
     assert isinstance(decode(encode(weakref.WeakSet(), "it"), "it"), weakref.WeakSet)
+
+
+@pytest.mark.parametrize("held", [Holder(None), Holder])
+def test_a_weak_proxy_is_refused(held):
+    with pytest.raises(SerializationError, match="pass the object"):
+        encode([weakref.proxy(held)], "it")
+
+
+def test_a_temporary_directory_is_refused(tmp_path):
+    """It would arrive without its end, and that of a body is removed when the body returns."""
+    folder = tempfile.TemporaryDirectory(dir=tmp_path)
+    with folder as path:
+        with pytest.raises(SerializationError, match=r"TemporaryDirectory.*pass the path"):
+            encode({"folder": folder}, "it")
+        assert decode(encode(path, "it"), "it") == path
+
+
+def test_a_connection_of_multiprocessing_is_refused():
+    """It would arrive as a number, and close what the other side has open under that number."""
+    reader, writer = multiprocessing.Pipe(duplex=False)
+    with reader, writer:
+        for end in (reader, writer):
+            with pytest.raises(SerializationError, match="a descriptor of this process"):
+                encode([end], "it")
 
 
 def _generator():
