@@ -31,6 +31,9 @@ def test_a_stop_looks_at_no_call_that_has_ended(traced, kind, caplog):
     with working(module.app, runner):
         group = module.leaf.parallelize([(number,) for number in range(MANY)])
         assert len(group.results) == MANY
+        # The last outcome is there before its attempt is removed.
+        folder = module.app.store.layout.running(runner._runs[0].loop._worker.name)
+        wait_until(lambda: os.listdir(folder) == [], what="no attempt is left")
         wait_until(lambda: not runner._runs[0].loop._worker.claims, what="every claim is released")
         fs.inject()
         runner.stop_runner_loop()
