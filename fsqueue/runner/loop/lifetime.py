@@ -117,9 +117,9 @@ class JobEnd:
     calls are given back, is 15 s before the end. With a limit below two minutes it is an eighth of
     the limit before the end.
 
-    The automatic margin is what nine of ten of the latest calls would have needed to finish before
-    the last call. It is at least 30 s and at most a quarter of the limit. A shorter margin than the
-    last call's has no effect.
+    The automatic margin is the run time that nine of ten of the latest calls did not exceed, plus
+    the time of the last call. It is at least 30 s and at most a quarter of the limit. A shorter
+    margin than the last call's has no effect.
 
     Args:
         margin: seconds; "auto" as above.
@@ -176,9 +176,9 @@ class JobEnd:
         return self.at - self.margin if self.known else math.inf
 
     def room(self, now: float) -> float:
-        """Seconds that a call may need which is claimed now, if they are known in advance.
+        """The longest known run time, in seconds, of a call that may be claimed now.
 
-        The automatic margin is for calls of which that is not known. It is often so long that a
+        The automatic margin is for calls whose run time is not known. It is often so long that a
         call which fits into a fleet's jobs would fit into none of their workers.
         """
         if not self.known:
