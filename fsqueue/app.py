@@ -74,8 +74,10 @@ class FSQueue:
         check_offers(self.conf.task_offers)
         self._session = Session(app_id, self.conf, self.locate)
         self._tasks: dict[str, Task[..., Any]] = {}
-        self._firing: Firing | None = None
-        self._runner: Runner | None = None
+        # Each has one entry at most. Two threads may need it first at the same time, and must get
+        # the same object: `setdefault` decides in one step, without a lock.
+        self._firing: dict[str, Firing] = {}
+        self._runner: dict[str, Runner] = {}
 
     def __repr__(self) -> str:
         return f"<FSQueue {self.app_id!r} at {self._session.root}>"
@@ -177,13 +179,13 @@ class FSQueue:
                     f"of {old.co_filename} and line {new.co_firstlineno} of {new.co_filename}"
                 )
             self._tasks[task.name] = task
-        if task.triggers or self._firing is not None:
+        if task.triggers or self._firing:
             self.triggers.add(task)
         return task
 
     def _ended_inline(self, *end: Any) -> None:
-        if self._firing is not None:  # otherwise no task has a trigger
-            self._firing.ended_inline(*end)
+        if self._firing:  # otherwise no task has a trigger
+            self.triggers.ended_inline(*end)
 
     @property
     def tasks(self) -> Mapping[str, Task[..., Any]]:
@@ -252,9 +254,7 @@ class FSQueue:
     @property
     def runner(self) -> Runner:
         """The worker of this process: ``run()`` and ``stop_runner_loop()``."""
-        if self._runner is None:
-            self._runner = self.make_runner()
-        return self._runner
+        return self._runner.get("own") or self._runner.setdefault("own", self.make_runner())
 
     def make_runner(self, **options: Unpack[RunnerOptions]) -> Runner:
         """A worker with settings of its own.
@@ -351,11 +351,11 @@ class FSQueue:
     @property
     def triggers(self) -> Firing:
         """The triggers of the tasks, for workers and commands."""
-        if self._firing is None:
+        if "own" not in self._firing:
             from fsqueue.firing import Firing
 
-            self._firing = Firing(self.app_id, self._session)
-        return self._firing
+            self._firing.setdefault("own", Firing(self.app_id, self._session))
+        return self._firing["own"]
 
     def resolve(self, task: str) -> Body:
         """The body of a task. Imports its module if necessary.

@@ -158,6 +158,19 @@ def test_an_early_stop_means_no_run_that_is_handed_over_later(app):
         running.result(60)
 
 
+@pytest.mark.concurrent
+def test_threads_that_need_the_runner_or_the_triggers_first_get_the_same(make_app):
+    ready = threading.Barrier(8)
+
+    def look_up(app):
+        ready.wait(60)
+        return app.runner, app.triggers
+
+    with ThreadPoolExecutor(8) as pool:
+        for _ in range(100):
+            assert len(set(pool.map(look_up, [make_app()] * 8))) == 1
+
+
 def test_an_early_stop_counts_once(app, threads):
     direct = app.direct_task(sample.add)
     go, again = threading.Event(), threading.Event()
