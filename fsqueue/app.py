@@ -295,12 +295,15 @@ class FSQueue:
             queues: names of the queues to serve; by default "default".
 
         Raises:
-            ConfigError: another process cannot import this application.
+            ConfigError: a value is bad, or another process cannot import this application.
         """
         from fsqueue.launch.handles import local_workers
 
+        names = (queues,) if isinstance(queues, str) else tuple(queues)
+        weights = dict.fromkeys(names, 1.0)
+        self.make_runner(kind=runner, concurrency=concurrency, queues=weights)  # checks them
         options = {"--runner": runner, "--concurrency": concurrency}
-        return local_workers(self, count, options, queues)
+        return local_workers(self, count, options, names)
 
     def launch(self, profile: str, *, on_exit: OnExit = "drain", **overrides: Any) -> Launched:
         """Keep as many batch jobs of workers as the due calls need; a context manager.

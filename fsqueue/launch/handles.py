@@ -7,12 +7,14 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any, Literal, Self
 
+from fsqueue.common.values import plain
+from fsqueue.errors import ConfigError
 from fsqueue.launch.autoscale import Autoscaler, Managed
 from fsqueue.launch.commands import BatchError, run
 from fsqueue.launch.fleet import Fleet
 from fsqueue.launch.launcher import JobTemplate, Launcher, application_of
 from fsqueue.launch.profiles import find_sources, load_profile
-from fsqueue.launch.supervisor import Supervisor, worker_command
+from fsqueue.launch.supervisor import MOST_WORKERS, Supervisor, worker_command
 from fsqueue.launch.waiting import wait_until_started
 
 if TYPE_CHECKING:
@@ -204,6 +206,9 @@ def local_workers(
     host: Host, count: int, options: Mapping[str, object], queues: Iterable[str]
 ) -> LocalWorkers:
     """See ``app.workers``; an option that is None is not given."""
+    number = plain(count)
+    if type(number) is not int or not 1 <= number <= MOST_WORKERS:
+        raise ConfigError(f"count = {count!r}, expected a whole number from 1 to {MOST_WORKERS}")
     words = [str(word) for pair in options.items() if pair[1] is not None for word in pair]
     words += [word for queue in queues for word in ("--queue", queue)]
     environ = {
@@ -211,4 +216,4 @@ def local_workers(
         # What this process can import, its workers can too.
         "PYTHONPATH": os.pathsep.join(os.path.abspath(each) for each in sys.path),
     }
-    return LocalWorkers(Supervisor(worker_command(host.locate(), words), count, environ))
+    return LocalWorkers(Supervisor(worker_command(host.locate(), words), number, environ))

@@ -20,7 +20,7 @@ import msgspec
 from msgspec import Meta
 
 from fsqueue.common.fields import describe
-from fsqueue.common.values import duration, format_duration
+from fsqueue.common.values import duration, format_duration, plain
 from fsqueue.config import LAUNCH_TABLE, RunnerKind
 from fsqueue.environment.config_file import ConfigFile, read_toml
 from fsqueue.errors import ConfigError
@@ -66,7 +66,9 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
     system: Annotated[System, _doc("the batch system; unset: the one whose command is on PATH")]
     walltime: Annotated[Seconds, _doc("time limit of a job; required, except for local", ge=0)] = 0
     cores: Annotated[Count, _doc("cores of a job, on each of its nodes")] = 1
-    memory: Annotated[int, _doc("memory of a job on each node, in bytes or like 64G", ge=0)] = 0
+    memory: Annotated[
+        int, _doc("memory of a job on each node, in bytes or like 64G", ge=0, le=2**60)
+    ] = 0
     gpus: Annotated[Number, _doc("GPUs of a job, on each of its nodes")] = 0
     nodes: Annotated[Count, _doc("nodes of a job: one worker runs on each")] = 1
     batch_queue: Annotated[str, _doc("partition or queue of the batch system")] = ""
@@ -270,7 +272,7 @@ def _guess(name: str, which: Callable[[str], str | None]) -> str:
 
 def _convert(where: str, key: str, given: _Value) -> Any:
     _check_key(f"{given.source}: {where}", key)
-    field, value = profile_fields()[key], given.value
+    field, value = profile_fields()[key], plain(given.value)
     try:
         if key in _DURATIONS:
             value = duration(key, value)

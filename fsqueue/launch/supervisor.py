@@ -11,12 +11,15 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from fsqueue.runner.processes.job import RESTART, SUPERVISOR
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+
+MOST_WORKERS: Final = 1_000
+"""The largest number of workers that one process starts."""
 
 log = logging.getLogger(__name__)
 

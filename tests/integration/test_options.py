@@ -286,6 +286,12 @@ def test_queues_one_after_another(make_app, tmp_path, gate):
     assert order.read_text("utf-8").split() == ["high", "low", "low"]
 
 
+@pytest.mark.parametrize("queues", ["high", ["high", "low"], 5, {1: 1.0}])
+def test_queues_without_weights_are_refused(make_app, queues):
+    with pytest.raises(ConfigError, match="queues"):
+        make_app().make_runner(queues=queues)
+
+
 def test_queues_by_weight(make_app, tmp_path, gate):
     app = make_app()
     order = tmp_path / "order"

@@ -67,6 +67,25 @@ def test_local_workers_run_calls_and_leave_at_the_end_of_the_block(run):
     assert not any(psutil.pid_exists(pid) for pid in pids)
 
 
+_BAD_COUNTS = ["0", "-1", "10**10", "float('inf')", "float('nan')", "1.5", "True", "'2'", "None"]
+
+
+def test_bad_values_for_local_workers_are_refused_before_one_starts(run):
+    """Workers would fail again and again, or the list of them would fill the memory."""
+    bad = [f"dict(count={count})" for count in _BAD_COUNTS]
+    bad += [f"dict(concurrency={count})" for count in _BAD_COUNTS[:-1]]
+    bad += ["dict(runner='fork')", "dict(queues='a/b')", "dict(queues=['a', ''])"]
+    printed = run(
+        "import tasks\n"
+        "from fsqueue import ConfigError\n"
+        f"for options in [{', '.join(bad)}]:\n"
+        "    try: tasks.app.workers(**options)\n"
+        "    except ConfigError as error: assert next(iter(options)) in str(error), error\n"
+        "    else: print(options)\n"
+    )
+    assert printed == ""
+
+
 def test_a_fleet_of_a_program_scales_and_ends_with_its_block(run):
     printed = run(
         "import time, tasks\n"

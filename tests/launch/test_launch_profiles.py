@@ -3,6 +3,7 @@ from __future__ import annotations
 import re
 import textwrap
 
+import numpy as np
 import pytest
 
 from fsqueue.config import load_config
@@ -100,6 +101,24 @@ def test_a_profile_may_extend_the_one_of_its_name_that_the_site_ships(files):
 def test_overrides_replace_what_the_files_say(files):
     files.write(project=CPU)
     assert files.load("cpu", walltime="30m", cores=2).walltime == 1800
+
+
+@pytest.mark.parametrize("key", ["cores", "nodes", "max", "memory", "gpus", "min", "backlog"])
+def test_counts_may_be_numbers_of_numpy(files, key):
+    values = {"walltime": 3600, key: np.int64(2)}
+    assert getattr(files.load("slurm", **values), key) == 2
+
+
+@pytest.mark.parametrize("key", ["env", "requeue", "queues"])
+@pytest.mark.parametrize("value", [np.float64(2), np.int64(2)])
+def test_a_number_in_place_of_another_value_is_refused(files, key, value):
+    with pytest.raises(ConfigError, match=key):
+        files.load("slurm", walltime=3600, **{key: value})
+
+
+def test_more_memory_than_any_host_has_is_refused(files):
+    with pytest.raises(ConfigError, match="memory = 1000"):
+        files.load("slurm", walltime=3600, memory=10**400)
 
 
 def test_a_batch_systems_name_is_a_profile_too(files):

@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 import threading
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
 
 from fsqueue.common.values import plain
@@ -22,7 +23,7 @@ from fsqueue.spool.format.names import DEFAULT_QUEUE, is_safe_name, queue_folder
 from fsqueue.spool.format.resources import in_words, profile_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
     from fsqueue.config import RunnerKind
     from fsqueue.runner.host import Host
@@ -216,11 +217,14 @@ def _checked_resources(given: Any, gpus: str) -> tuple[Amounts, Devices | None]:
 
 
 def _checked_weights(queues: Mapping[str, float]) -> dict[str, float]:
+    if not isinstance(queues, Mapping):
+        raise ConfigError(f"queues = {queues!r}, expected weights by names, like {{'default': 1}}")
     found = {}
     for name, weight in queues.items():
         number = plain(weight)
         valid = isinstance(number, int | float) and not isinstance(number, bool)
-        if not is_safe_name(name) or not valid or not 0 < number <= _LARGEST_WEIGHT:
+        named = isinstance(name, str) and is_safe_name(name)
+        if not named or not valid or not 0 < number <= _LARGEST_WEIGHT:
             raise ConfigError(
                 f"queues: {name!r} = {weight!r}, expected a name of letters, digits, '-' and '_', "
                 f"and a weight > 0 and <= {_LARGEST_WEIGHT:g}"
