@@ -1,8 +1,8 @@
 """Autoscaling: keeps as many batch jobs of workers as the due calls need.
 
-`Autoscaler` does what `decide` says, in ticks. Any number may work for one fleet, on any host; each
-may be killed at any time. All state is in the spool, so a tick may also be a process of its own, as
-cron starts it.
+`Autoscaler` carries out the decisions of `decide`, once per tick. Any number of autoscalers may
+work for one fleet, on any host, and each may be killed at any time. All state is in the spool, so a
+tick may also be a process of its own, started by cron.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _QUIET = 10
 
 
 class Managed(NamedTuple):
-    """A fleet that an autoscaler looks after, and how a script for it is made.
+    """A fleet that an autoscaler manages, and how a script for it is made.
 
     The script comes from the autoscaler's own configuration, never from the spool.
     """
@@ -45,13 +45,13 @@ class Managed(NamedTuple):
     name: str
     script_of: Callable[[str, int], str]
     record: FleetRecord | None = None
-    """Its definition if the spool has none, which a dry run does not write."""
+    """Its definition, for a dry run on a spool that has none: a dry run writes nothing."""
 
 
 class _Listing(NamedTuple):
     at: float
     signature: object
-    """What was so then: while it stays, another listing can wait."""
+    """The state at that time: while it stays the same, another listing can wait."""
 
 
 class Autoscaler:
@@ -60,7 +60,7 @@ class Autoscaler:
     Args:
         store: the spool.
         app_id: the application's name.
-        fleets: those to look after, defined before; the first gets the demand first.
+        fleets: those to manage, defined before; the first gets the demand first.
         heartbeat: seconds between two beats of a worker.
         run: runs a command of the batch system.
         pace: how patient it is.
@@ -88,11 +88,11 @@ class Autoscaler:
         self._listings: dict[str, _Listing] = {}
 
     def run(self, stop: threading.Event, report: Callable[[Decisions], None] | None = None) -> None:
-        """Tick until told to stop. Errors of the batch system or the spool are logged.
+        """Tick until `stop` is set. Errors of the batch system or the spool are logged.
 
         Args:
-            stop: when to stop.
-            report: called with what each tick has decided.
+            stop: ends the run.
+            report: called with the decisions of each tick.
         """
         while not stop.is_set():
             try:
@@ -100,22 +100,22 @@ class Autoscaler:
                 if report is not None:
                     report(found)
             except (OSError, FSQueueError) as error:
-                log.warning("this look at the fleets failed, the next one follows: %s", error)
+                log.warning("cannot check the fleets now, trying again: %s", error)
             stop.wait(self._pace.tick)
 
     def tick(self, *, dry_run: bool = False) -> Decisions:
-        """Look once, decide, and do it.
+        """Check calls, workers and jobs once, decide, and act.
 
         Args:
-            dry_run: neither submit nor cancel, nor write down anything.
+            dry_run: only decide: submit, cancel and write nothing.
 
         Raises:
-            OSError, SpoolError: the shared directory failed; the next tick does what is left.
+            OSError, SpoolError: the shared directory failed; the next tick does the rest.
             ConfigError: a fleet's script cannot be made, or its batch system is not known here.
         """
         self._store.files.sync_clock()
         records = {name: self._record(name) for name in self._fleets}
-        jobs = self._look_at_jobs(records, dry_run=dry_run)
+        jobs = self._find_jobs(records, dry_run=dry_run)
         views = [self._view(name, records[name], jobs[name]) for name in self._fleets]
         most = 2 * sum(record.max * record.slots for record in records.values())
         snapshot = Snapshot(
@@ -133,14 +133,14 @@ class Autoscaler:
         fleet, managed = self._fleets[name], self._managed[name]
         return managed.record if managed.record and not fleet.files.record() else fleet.record
 
-    # -- looking ------------------------------------------------------------------------
+    # -- checking -----------------------------------------------------------------------
 
-    def _look_at_jobs(
+    def _find_jobs(
         self, records: Mapping[str, FleetRecord], *, dry_run: bool
     ) -> dict[str, list[JobInfo]]:
         """The jobs of all fleets, with one listing for each batch system."""
         held = {name: fleet.hold() for name, fleet in self._fleets.items()}
-        # Each system is asked once, and after the slots were looked at.
+        # Each system is asked once, after the slots were listed.
         systems = () if dry_run else {record.system for record in records.values()}
         listings = {system: self._listing(system, held, records) for system in systems}
         found = {}
@@ -174,13 +174,13 @@ class Autoscaler:
         try:
             jobs = list_jobs(commands_of(system), self._user, self._run)
         except BatchError as error:
-            log.warning("the jobs cannot be listed, so nothing is taken for ended: %s", error)
+            log.warning("the jobs cannot be listed, so none counts as ended: %s", error)
             return None
         self._listings[system] = _Listing(now, signature)
         return jobs
 
     def _signature(self, held: Mapping[str, Mapping[Member, bool]]) -> object:
-        """What changes when jobs begin or end, or when there is more or less to do."""
+        """A value that changes when jobs begin or end, or when there is more or less to do."""
         return (
             {name: frozenset(members) for name, members in held.items()},
             {name: fleet.files.changes() for name, fleet in self._fleets.items()},
@@ -188,7 +188,7 @@ class Autoscaler:
         )
 
     def _may_have_jobs(self, records: Mapping[str, FleetRecord]) -> bool:
-        """Whether there may be jobs without slots: of a submitter that was taken for dead."""
+        """Whether there may be jobs without slots, whose submitter was taken for dead."""
         patience = 2 * self._pace.patience
         return any(
             self._fleets[name].files.has_submitted(patience + record.walltime)
@@ -215,7 +215,7 @@ class Autoscaler:
             now=now,
         )
 
-    # -- doing --------------------------------------------------------------------------
+    # -- acting -------------------------------------------------------------------------
 
     def _act(self, decision: Decision, jobs: Sequence[JobInfo]) -> None:
         fleet = self._fleets[decision.fleet]

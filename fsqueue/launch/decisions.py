@@ -1,4 +1,4 @@
-"""What an autoscaler does: a pure function from a snapshot to decisions with reasons."""
+"""Decides what an autoscaler does: a pure function from a snapshot to decisions with reasons."""
 
 from __future__ import annotations
 
@@ -67,10 +67,10 @@ class FleetView:
         backlog: jobs that may wait.
         jobs: those that have slots.
         past: how the last ones ended since the last `resume`, the latest last.
-        stopped: nothing is submitted, by somebody's word.
-        paused: the reason, if nothing is submitted after failures or by somebody's word.
+        stopped: an operator has stopped it, so nothing is submitted.
+        paused: the reason, if it was paused after failures or by an operator: nothing is submitted.
         unneeded_for: seconds since more jobs wait than are needed; None: they do not.
-        now: of the clock that `past` goes by.
+        now: the present time, on the clock of `past`.
     """
 
     name: str
@@ -124,7 +124,7 @@ class Decision:
 
 @dataclass(frozen=True, kw_only=True)
 class Snapshot:
-    """All that is looked at."""
+    """The input of a decision: due calls, live workers and fleets."""
 
     demands: Sequence[Demand]
     supplies: Sequence[Supply]
@@ -134,7 +134,7 @@ class Snapshot:
 
 @dataclass(frozen=True, kw_only=True)
 class Decisions:
-    """What to do, and which calls nobody can run."""
+    """What to do, and which calls no worker or fleet can run."""
 
     decisions: tuple[Decision, ...]
     uncovered: tuple[Demand, ...]
@@ -170,7 +170,7 @@ def _may_take(supply: Supply, demand: Demand) -> bool:
 
 
 def _after_supplies(snapshot: Snapshot) -> list[tuple[Demand, float]]:
-    """Calls that are left when live workers have filled their free slots."""
+    """The calls that remain after live workers have filled their free slots."""
     free = [each.free for each in snapshot.supplies]
     left = []
     for demand in snapshot.demands:
@@ -186,7 +186,7 @@ def _after_supplies(snapshot: Snapshot) -> list[tuple[Demand, float]]:
 
 
 def _take(fleet: FleetView, left: list[tuple[Demand, float]]) -> int:
-    """Jobs that a fleet wants beyond those that run; what they take is taken off the demand."""
+    """The number of jobs that a fleet needs besides those that run; subtracts their calls."""
     room = float(fleet.max - len(fleet.in_state("running", "ending")))
     if fleet.stopped or fleet.paused is not None:
         room = float(len(fleet.in_state("waiting", "starting", "submitting")))
@@ -198,7 +198,7 @@ def _take(fleet: FleetView, left: list[tuple[Demand, float]]) -> int:
         jobs = min(calls / at_once, room - wanted)
         wanted += jobs
         left[number] = (demand, calls - jobs * at_once)
-    return math.ceil(wanted - 1e-9)  # the rounding of sums must not make a job
+    return math.ceil(wanted - 1e-9)  # a rounding error must not add a job
 
 
 def _decide_one(fleet: FleetView, wanted: int, pace: Pace) -> list[Decision]:
@@ -220,7 +220,7 @@ def _decide_one(fleet: FleetView, wanted: int, pace: Pace) -> list[Decision]:
 
 
 def _too_many(fleet: FleetView, wanted: int, pace: Pace) -> list[Decision]:
-    """Jobs that wait and are not needed are cancelled, if that stays so: the last ones first."""
+    """Cancel jobs that wait and have not been needed for a while: the last ones first."""
     waiting = [job for job in fleet.in_state("waiting") if job.id]
     surplus = len(fleet.in_state("waiting", "submitting")) - wanted
     why = f"{surplus} waiting jobs are not needed"
@@ -254,7 +254,7 @@ def _too_few(fleet: FleetView, missing: int, pace: Pace) -> Decision:
 
 
 def _step(fleet: FleetView) -> int:
-    """One job until one works; then as many as there are, so that their number doubles."""
+    """One job until one has worked; then at most as many as exist, so their number doubles."""
     last = next((past for past in reversed(fleet.past) if past.kind != "cancelled"), None)
     if not fleet.in_state("running") and (last is None or last.kind not in _GOOD):
         return 1 - len(fleet.in_state("waiting", "submitting", "starting"))

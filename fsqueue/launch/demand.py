@@ -1,4 +1,4 @@
-"""Looks at a spool for an autoscaler: which calls are due, and which workers are free for them."""
+"""Finds due calls and free workers in a spool, for an autoscaler."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def due_calls(store: Store, app_id: str, most: int) -> list[Demand]:
-    """Due calls of an application, by what they need; counted up to `most` of each.
+    """Due calls of an application, by their needs; counted up to `most` of each kind.
 
     Needs the file server's clock. Folders whose profile cannot be read, and paused queues, are
     left out.

@@ -79,7 +79,7 @@ def examine_nodes(
         store: the spool.
         model: the jobs of the profile; the one that is submitted has a shorter time limit.
         times: how long it may take.
-        report: called with what is going on.
+        report: called with messages about the progress.
 
     Raises:
         RefusedError: the batch system refuses the job.
@@ -126,7 +126,7 @@ def _id_of(fleet: Fleet, members: list[Member]) -> str:
 def _visit(
     store: Store, fleet: Fleet, folder: str, times: Times, report: Callable[[str], None]
 ) -> _Visit | None:
-    """Wait for the reports of the job; None if it has not started, or ended without a word."""
+    """Wait for the reports of the job; None if it has not started, or ended without a report."""
     facts: dict[str, Any] | None = None
     deadline, listed = time.monotonic() + times.wait, time.monotonic()
     while (facts := _facts(store, folder)) is None and time.monotonic() < deadline:

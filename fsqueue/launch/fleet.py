@@ -1,4 +1,4 @@
-"""A fleet: submits batch jobs, and keeps what the spool knows of them in step with their system.
+"""A fleet: submits batch jobs, and keeps their state in the spool in step with the batch system.
 
 A slot is taken before a job is submitted and freed after the job has ended, so there are never
 more jobs than slots, however many processes submit and whenever one of them is killed:
@@ -16,9 +16,9 @@ before a slot is freed                   two listings do not show the job, and h
                                          written: the slot is freed from there
 =======================================  =========================================================
 
-A process that cannot be seen to be dead, as it is on another host, is waited for: longer than a
-submission may take. If it was suspended for longer than that and submits then, it finds its slots
-freed, and takes others or cancels its jobs. A listing that fails frees nothing.
+No process can see whether a submitter on another host is dead, so its slots stay taken for longer
+than a submission may take. If it was suspended for longer than that and then submits, it finds its
+slots freed, and takes others or cancels its jobs. A listing that fails frees nothing.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ class Fleet:
 
     @property
     def record(self) -> FleetRecord:
-        """What the fleet is.
+        """The fleet's definition.
 
         Raises:
             SpoolError: there is no such fleet.
@@ -116,7 +116,7 @@ class Fleet:
 
         Raises:
             RefusedError: the batch system refuses them; their slots are free again.
-            DoubtfulError: they may exist; their slots stay taken until listings tell.
+            DoubtfulError: they may exist; their slots stay taken until listings show it.
         """
         record, batch = self.record, self._batch()
         token, began = new_token(_TOKEN_LENGTH), self._store.fs.monotonic()
@@ -147,10 +147,10 @@ class Fleet:
         return members
 
     def _confirm(self, token: str, members: Sequence[Member], ids: Mapping[int, str]) -> None:
-        """The jobs exist. If this fails, listings tell their ids."""
+        """Record jobs that exist. If this fails, listings show their ids."""
         try:
-            # In this order: until the ids are written, the submission is looked after as one that
-            # may have jobs.
+            # In this order: until the ids are written, other processes check whether the submission
+            # has jobs.
             self._keep_or_cancel(members, ids)
             self.files.submitted(token, ids)
         except BaseException:  # also a definition that cannot be read at the moment
@@ -158,7 +158,7 @@ class Fleet:
             raise
 
     def _check_time(self, began: float) -> None:
-        """Others may take this process for dead once its time is over."""
+        """Refuse to go on so late that others may already take this process for dead."""
         if self._store.fs.monotonic() - began > self.pace.patience / 4:
             raise RefusedError("this process was suspended, or the shared directory is very slow")
 
@@ -183,7 +183,7 @@ class Fleet:
     def hold(self) -> dict[Member, bool]:
         """Jobs that have slots, and whether a listing from now on shows them unless they ended.
 
-        It does not for a submission that is going on.
+        It does not for a submission that is in progress.
         """
         held = dict.fromkeys(self.files.slots.taken().values(), False)
         settled = {token: self._is_settled(token) for token in {each.token for each in held}}
@@ -274,7 +274,7 @@ class Fleet:
         return self.record.system == LOCAL
 
     def _adopt_orphans(self, found: Mapping[Member, Listed], held: set[Member]) -> None:
-        """Jobs without slots: of a submitter that was taken for dead."""
+        """Give slots to jobs without one, whose submitter was taken for dead, or cancel them."""
         most = self.record.max
         for member, job in found.items():
             if member in held or job.state in {"ending", "ended"}:
@@ -292,7 +292,7 @@ class Fleet:
         )
 
     def _is_settled(self, token: str) -> bool:
-        """Whether a submission is over."""
+        """Whether a submission has ended."""
         if self.files.ids(token) or self.files.is_doubted(token):
             return True
         record = self.files.submission(token)
@@ -343,7 +343,7 @@ class Fleet:
         command = self._batch().cancellation(ids, waiting_only=waiting)
         reply = self._run(command)
         if reply.code:
-            # Some have ended meanwhile, or the next listing shows that they are there.
+            # Some have ended meanwhile; others are in the next listing.
             log.warning("%s ended with exit code %d: %s", command, reply.code, reply.err.strip())
 
     def end_jobs(self, ids: Sequence[str]) -> None:
@@ -351,7 +351,7 @@ class Fleet:
         self._cancel(ids, waiting=False)
 
     def stop(self, jobs: Iterable[JobInfo], *, now: bool = False, why: str = "stopped") -> None:
-        """Submit nothing any more, and cancel the jobs that wait; with `now` also those that run.
+        """Submit no more jobs, and cancel those that wait; with `now` also those that run.
 
         Workers of running jobs see the mark and leave when they have finished their calls. The
         mark comes first: it counts also where the batch system's commands are missing.
@@ -371,7 +371,7 @@ class Fleet:
             log.warning("%s: its jobs were not cancelled: %s", self.name, error)
 
     def pause(self, why: str) -> None:
-        """Submit nothing until `resume`; jobs that exist go on."""
+        """Submit no jobs until `resume`; jobs that exist go on."""
         self.files.mark("paused", why)
         self.files.note("paused", why)
 
@@ -383,7 +383,7 @@ class Fleet:
         self.files.note("resumed")
 
     def scale(self, most: int) -> None:
-        """Change the number of jobs that there may be; none is ended by it."""
+        """Change the largest number of jobs. Jobs that exist go on."""
         from msgspec import structs
 
         record = self.record

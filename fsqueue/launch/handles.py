@@ -61,7 +61,7 @@ class FleetHandle:
         return "open" if self._fleet.files.marked("paused") is None else "paused"
 
     def scale(self, most: int) -> None:
-        """Change the most jobs that there may be. Jobs that exist go on."""
+        """Change the largest number of jobs. Jobs that exist go on."""
         self._fleet.scale(most)
 
     def pause(self) -> None:

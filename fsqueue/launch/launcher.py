@@ -1,4 +1,4 @@
-"""Launches workers of an application as batch jobs, as a profile says."""
+"""Launches workers of an application as batch jobs, according to a profile."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _SAMPLE_TOKEN: Final = "sample"  # noqa: S105 - of a script that is not submitte
 
 
 class Application(NamedTuple):
-    """An application as the worker of a batch job finds it."""
+    """What the worker of a batch job needs to find an application."""
 
     target: str
     """``module:variable``."""
@@ -77,7 +77,7 @@ def application_of(host: Host, folder: str | None = None) -> Application:
 def settings_of(conf: Config) -> dict[str, str]:
     """Settings that this process has from its environment, which a batch job does not share.
 
-    Those of files and arguments are found by the worker itself.
+    The worker finds those of files and arguments itself.
     """
     found = {}
     for name in fields():
@@ -100,16 +100,16 @@ def grace_within(kill_delay: float, wanted: float) -> float:
 
 
 class Rehearsal(NamedTuple):
-    """What a submission would do."""
+    """The command and the script of a submission that is not made."""
 
     command: Command
     script: str
     verdict: Reply | None
-    """What the batch system says about the script; None if it cannot check one."""
+    """The batch system's answer about the script; None if it cannot check one."""
 
 
 class JobTemplate:
-    """The jobs of one profile: their scripts, and what the spool is told about them.
+    """The jobs of one profile: their scripts, and their fleet's definition in the spool.
 
     Args:
         application: the application that the workers serve.
@@ -151,10 +151,10 @@ class JobTemplate:
         self._site: tuple[float, int] | None = None
 
     def check(self, which: Callable[[str], str | None] = shutil.which) -> None:
-        """Check what can be known before anything is submitted.
+        """Check everything that can be checked before a submission.
 
         Raises:
-            ConfigError: no job could work; the message says why.
+            ConfigError: no job could work; the message has the reason.
         """
         program = self.batch.submission("").argv[0]
         if which(program) is None:
@@ -165,7 +165,7 @@ class JobTemplate:
         self.script_of(_SAMPLE_TOKEN, 1)
 
     def warnings(self) -> list[str]:
-        """What may be wrong, as far as this machine can tell."""
+        """Possible mistakes, as far as this machine can see."""
         paths = {"root": self.application.root, "the application's folder": self.application.folder}
         return [
             f"{what}, {path}, is on a disk of this machine: compute nodes may not see it"
@@ -174,11 +174,11 @@ class JobTemplate:
         ]
 
     def rehearse(self, count: int, *, ask: bool = True) -> Rehearsal:
-        """What a submission would do.
+        """Prepare a submission without making it.
 
         Args:
             count: jobs to submit.
-            ask: whether to ask the batch system what it says about the script.
+            ask: whether to let the batch system check the script.
 
         Raises:
             BatchError: it cannot be asked, or has not answered.

@@ -10,10 +10,10 @@ class Pace:
     """How patient a fleet is, in seconds.
 
     Args:
-        tick: between two looks of the autoscaler.
+        tick: between two ticks of the autoscaler.
         listing: between two listings of the batch system's jobs, at least.
         gap: between the two listings that show that a job has ended.
-        patience: after which a submission is over, whoever makes it.
+        patience: after which a submission counts as ended, also one of another host.
         back_off: after a failure, doubled with each further one.
         longest_back_off: the limit of that.
     """

@@ -1,12 +1,12 @@
 """Examines a compute node from inside a job: ``python -m fsqueue.launch.probe``.
 
 ``doctor --launch`` submits it. It writes what it finds into files of a folder in the spool. Then it
-lives until it is killed, to see which signals arrive and when:
+runs until it is killed, to see which signals arrive and when:
 
 ==========  ======================================================================================
 ``facts``   JSON, written once
 ``events``  a line for each signal, ``<name> <seconds since the epoch>``, and one ``beat`` each half
-            second, so that the last one tells when the process was killed
+            second, so that the last one shows when the process was killed
 ==========  ======================================================================================
 """
 
@@ -61,7 +61,7 @@ def main(folder: str, application: str, program: str) -> None:
 
 
 def find_facts(application: str, program: str) -> Mapping[str, object]:
-    """What this node, this job and this interpreter are."""
+    """Facts about this node, this job and this interpreter."""
     host, environ = this_host(), os.environ
     job, end, devices = job_of(environ), find_end(environ, host), devices_of(environ)
     return {

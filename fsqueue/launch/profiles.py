@@ -40,8 +40,8 @@ _USER_FILE: Final = "fsqueue/launch.toml"
 System = Literal["slurm", "pbs", "sge", "lsf", "flux", "oar", "local"]
 SYSTEMS: Final[tuple[str, ...]] = get_args(System)
 
-# The command whose presence tells a batch system. Grid Engine and PBS both have qsub; only Grid
-# Engine has qconf. "local" is never guessed.
+# The command whose presence shows which batch system there is. Grid Engine and PBS both have qsub;
+# only Grid Engine has qconf. "local" is never guessed.
 _PROGRAMS: Final = {
     "slurm": "sbatch",
     "flux": "flux",
@@ -76,17 +76,19 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
     queues: Annotated[tuple[str, ...], _doc("queues of fsqueue that the workers serve")] = (
         "default",
     )
-    runner: Annotated[RunnerKind, _doc("what a worker runs its tasks in")] = "process"
+    runner: Annotated[RunnerKind, _doc("whether tasks run in processes or in threads")] = "process"
     options: Annotated[
-        tuple[str, ...], _doc('raw directives, put last; "!--mem" removes one of ours')
+        tuple[str, ...], _doc('raw directives, put last; "!--mem" removes one that fsqueue writes')
     ] = ()
     setup: Annotated[tuple[str, ...], _doc("shell lines that run before the worker")] = ()
-    wrap: Annotated[str, _doc("goes before the worker's command, like a container's start")] = ""
+    wrap: Annotated[str, _doc("command that starts the worker's, such as that of a container")] = ""
     env: Annotated[dict[str, str], _doc("environment of the worker")] = {}
     min: Annotated[Number, _doc("jobs that the autoscaler keeps")] = 0
     max: Annotated[Count, _doc("jobs that may exist at a time")] = 10
     backlog: Annotated[Count, _doc("jobs that may wait in the batch system's queue")] = 2
-    idle_timeout: Annotated[Seconds, _doc("a worker without calls leaves after this", gt=0)] = 300
+    idle_timeout: Annotated[
+        Seconds, _doc("how long a worker without calls waits before it leaves", gt=0)
+    ] = 300
     signal_before: Annotated[
         Seconds, _doc("how long before the end the batch system sends a warning", ge=0)
     ] = 120
@@ -175,10 +177,10 @@ def load_profile(
         name: of the profile.
         sources: from `find_sources`.
         overrides: values that replace those of the files, such as flags of a command.
-        which: finds a command, to tell the batch system if the profile does not.
+        which: finds a command, to guess the batch system if the profile names none.
 
     Raises:
-        ConfigError: there is no such profile, or something in it is wrong; says where.
+        ConfigError: there is no such profile, or a value in it is wrong; the message shows where.
     """
     values = _values_of(name, sources)
     for key, value in (overrides or {}).items():

@@ -1,4 +1,4 @@
-"""What a listing of jobs and the spool tell about a fleet's jobs, and how they have ended."""
+"""The states of a fleet's jobs, and how they have ended: from listings and from the spool."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ if TYPE_CHECKING:
     from fsqueue.launch.commands import Listed
     from fsqueue.spool.fleets.records import EndRecord, PastKind
 
-# A job that ends sooner and has not finished a call did not work, unless it says why it left.
+# A job that ends sooner and has not finished a call did not work, unless it reported why it left.
 YOUNG = 60.0
 
 
 class JobInfo(NamedTuple):
-    """A fleet's job, as it was seen last."""
+    """The latest known state of a fleet's job."""
 
     member: Member
     state: str
@@ -30,7 +30,7 @@ class JobInfo(NamedTuple):
 def identify(
     listing: Sequence[Listed], ids: Mapping[str, Mapping[int, str]]
 ) -> dict[Member, Listed]:
-    """Which job of a listing is which: by its id, or by the number that the id ends with.
+    """Match the jobs of a listing to members: by id, or by the number at the end of the id.
 
     The jobs of some systems' arrays have ids without numbers. Where their ids are not known yet,
     they get numbers in order.
@@ -57,7 +57,7 @@ def see(
     ids: Mapping[str, Mapping[int, str]],
     born: Mapping[Member, float],
 ) -> JobInfo:
-    """A job with a slot.
+    """The state of a job that has a slot.
 
     Args:
         member: the job.
@@ -76,7 +76,7 @@ def see(
     return JobInfo(member, "waiting" if known else "submitting", job_id)
 
 
-# How a batch system calls ends that are nobody's failure.
+# A batch system's words for ends that are not the job's own failure.
 _HARMLESS = frozenset({"PREEMPTED", "NODE_FAIL", "BOOT_FAIL", "REVOKED"})
 
 
@@ -84,8 +84,8 @@ def kind_of_end(last: EndRecord | None, how: str, lived: float | None) -> tuple[
     """How a job has ended, and the details.
 
     Args:
-        last: its worker's last words.
-        how: the batch system's word for it, if it has said one.
+        last: its worker's last report.
+        how: the batch system's word for it, if it has given one.
         lived: seconds since a worker of it started; None if none did.
     """
     if how == "CANCELLED":
@@ -99,11 +99,11 @@ def kind_of_end(last: EndRecord | None, how: str, lived: float | None) -> tuple[
 
 
 def _kind_of_failure(how: str, lived: float | None) -> tuple[PastKind, str]:
-    """The same for a job that has finished no call and does not say why it left."""
+    """The same for a job that has finished no call and has not reported why it left."""
     if how in _HARMLESS:
         return "vanished", how
     if lived is None:
         return "young", how or "no worker of it has started"
     if lived < YOUNG:
         return "young", how or f"it ended after {lived:.0f} s without finishing a call"
-    return "vanished", how or "it ended without a word"
+    return "vanished", how or "it ended without a report"

@@ -24,7 +24,7 @@ MOST_WORKERS: Final = 1_000
 log = logging.getLogger(__name__)
 
 _FIRST_DELAY, _LONGEST_DELAY = 1.0, 60.0
-# A worker that has lived this long was all right: if it dies, the next one starts soon.
+# A worker that has lived this long worked: if it dies, the next one starts soon.
 _SETTLED = 60.0
 # Where the kernel cannot announce the end of a process.
 _POLL = 0.5
@@ -168,7 +168,7 @@ class Supervisor:
             os.read(self._woken, 4096)
 
     def _note_end(self, place: _Place) -> int:
-        """Whether a worker has ended: plan the next one. Returns its exit code, or 0."""
+        """Plan the next worker if one has ended. Returns its exit code, or 0."""
         if place.process is None or (code := place.process.poll()) is None:
             return 0
         if place.pidfd is not None:

@@ -1,8 +1,8 @@
-"""Calls that their maker may have to abandon, because it ends before it has their results.
+"""Calls that their caller may have to abandon, because it ends before it has their results.
 
 A signal handler can raise an exception between any two instructions of the main thread, as Ctrl-C
-does. So a call is noted before it is published: whoever catches the exception abandons what was
-noted, whether or not the call got as far as the spool.
+does. So a call is noted before it is published, and the code that catches the exception abandons
+the noted calls, whether or not they reached the spool.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 
 def abandon_all(made: Iterable[PendingResult], *, stop: bool = False) -> None:
-    """Abandon calls after an error, which the caller shall see and not those of this function.
+    """Abandon calls after an error, and only log errors of doing so: the caller must see the first.
 
     Args:
         made: the calls.

@@ -297,7 +297,7 @@ class PendingResult:
 
     @property
     def is_there(self) -> bool:
-        """Whether the outcome has arrived, as far as somebody who waits for it has seen."""
+        """Whether the outcome has arrived, as far as a waiting thread has seen."""
         if self._data is not None or self._collected:
             return True
         return self._session.client.waiter.has_seen(self.id)

@@ -102,7 +102,7 @@ def test_a_dry_run_leaves_no_trace(site):
     printed = site.fsqueue("launch cpu --count 3 --dry-run")
     assert printed.startswith("sbatch --parsable <<'END'\n#!/bin/bash\n")
     assert "#SBATCH --array=1-3\n" in printed
-    assert "the batch system says:\n\n  the script is accepted" in printed
+    assert "the batch system's answer:\n\n  the script is accepted" in printed
     assert site.cluster.every() == {}
     assert not site.root.exists()
 

@@ -37,10 +37,10 @@ _LEAST_INTERVAL = 1.0
     type=seconds(least=_LEAST_INTERVAL),
     default="30s",
     metavar="DURATION",
-    help="Time between two looks at the calls and jobs.",
+    help="Time between two checks of the calls and jobs.",
 )
-@flag("--once", help="Look once, and exit: for cron.")
-@flag("--dry-run", help="Look once, and only show the decisions with their reasons.")
+@flag("--once", help="Check once, and exit: for cron.")
+@flag("--dry-run", help="Check once, and only show the decisions with their reasons.")
 @json_option
 def command(
     profiles: tuple[str, ...],
@@ -54,7 +54,7 @@ def command(
 ) -> None:
     """Keep as many batch jobs of workers as the due calls need.
 
-    Runs until Ctrl-C or SIGTERM; its jobs go on then. Several may run at once, on any host: a
+    Runs until Ctrl-C or SIGTERM; the jobs go on after that. Several may run at once, on any host: a
     fleet never has more than its maximum of jobs. The first profile gets the calls first.
     """
     with report_errors():
@@ -112,4 +112,4 @@ def _print(found: Decisions, *, as_json: bool) -> None:
         what = f"{each.action} {each.count or len(each.members) or ''}".strip()
         print(printable(f"{each.fleet}: {what}: {each.why}"), flush=True)
     for demand in found.uncovered:
-        print(printable(f"no profile can run them: {demand}"), flush=True)
+        print(printable(f"no profile can run these: {demand}"), flush=True)

@@ -218,7 +218,7 @@ def logs(store: Store, name: str, job: str, lines: int, as_json: bool) -> None:
 @name_argument
 @argument("number", type=NUMBER, metavar="NUMBER", help="Most jobs at a time.")
 def scale(store: Store, name: str, number: int, as_json: bool) -> None:
-    """Change the most jobs that a fleet may have. Jobs that exist go on."""
+    """Change how many jobs a fleet may have. Jobs that exist go on."""
     _find(store, name).scale(number)
     text = f"fleet {name} may have {counted(number, 'job')}"
     print_outcome({"fleet": name, "max": number}, text, as_json=as_json)

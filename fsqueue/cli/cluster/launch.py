@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 @root_option
 @option("--count", type=COUNT, default=1, metavar="NUMBER", help="Jobs to submit.")
 @resource_options
-@flag("--dry-run", help="Only show what would be submitted, and what the batch system says.")
+@flag("--dry-run", help="Submit nothing: show the script, and let the batch system check it.")
 @flag("--wait", "wait_for_it", help="Wait until a worker of each job has started.")
 @timeout_option()
 @json_option
@@ -46,8 +46,8 @@ def command(
 ) -> None:
     """Submit batch jobs that run workers.
 
-    The profile is a table [launch.NAME] of the configuration file. It says what a job asks for.
-    The jobs of a profile are a fleet: see `fsqueue fleet`.
+    The profile is a table [launch.NAME] of the configuration file. It describes what a job asks
+    for. The jobs of a profile are a fleet: see `fsqueue fleet`.
     """
     as_json = overrides.pop("as_json")
     with report_errors():
@@ -66,26 +66,26 @@ def command(
 
 
 def _rehearse(template: JobTemplate, count: int, *, as_json: bool) -> int:
-    """Show the command and the script; returns the exit code."""
+    """Show the command and the script, and return the exit code."""
     from fsqueue.launch.commands import BatchError
 
     try:
         shown = template.rehearse(count)
         verdict = shown.verdict
-        said = "" if verdict is None else (verdict.err.strip() or verdict.out.strip())
+        answer = "" if verdict is None else (verdict.err.strip() or verdict.out.strip())
         refused = verdict is not None and verdict.code != 0
     except BatchError as error:
         print_error(f"not checked by the batch system: {error}")
-        shown, said, refused = template.rehearse(count, ask=False), "", False
+        shown, answer, refused = template.rehearse(count, ask=False), "", False
     document: dict[str, object] = {
         "command": shown.command.argv,
         "script": shown.script,
-        "verdict": said,
+        "verdict": answer,
     }
     text = f"{shown.command} <<'END'\n{shown.script}END"
     print_outcome(document, text, as_json=as_json)
-    if said and not as_json:
-        print_error("the batch system says:", said)
+    if answer and not as_json:
+        print_error("the batch system's answer:", answer)
     return exits.USAGE if refused else exits.OK
 
 

@@ -59,7 +59,7 @@ def command(application: str, log_format: LogFormat, log_calls: bool, **options:
             app = find_app(application)
             runner = app.make_runner(**runner_options(options))
             runner.run()
-        # Without a supervisor nobody asks for the code, and it would look like a failure.
+        # Without a supervisor, no process checks for this code, and it would look like a failure.
         replace = runner.reason == "max-tasks" and SUPERVISOR in os.environ
         _end_soon(RESTART if replace else exits.OK)
     except SpoolReplacedError as error:

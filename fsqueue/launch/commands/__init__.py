@@ -1,7 +1,7 @@
-"""The batch systems' commands: what to run to submit, list and cancel jobs, and what it answers.
+"""The batch systems' commands that submit, list and cancel jobs, and the parsers of their output.
 
-A module of this package has, for one batch system, argument lists and parsers and nothing else.
-`run` is the one place that starts such a command.
+Each module of this package contains the argument lists and parsers of one batch system. Only `run`
+starts such a command.
 """
 
 from __future__ import annotations
@@ -43,12 +43,12 @@ __all__ = [
 
 
 class BatchSystem(Protocol):
-    """What a module of this package has."""
+    """The interface of the modules of this package."""
 
     KILL_DELAY: float
-    """Seconds between the soft signal and SIGKILL, where the site does not say otherwise."""
+    """Seconds between the soft signal and SIGKILL, unless the site has another value."""
     LONGEST_ARRAY: int
-    """Jobs that one submission may have, where the site does not say otherwise."""
+    """Jobs that one submission may have, unless the site has another value."""
 
     def submission(self, script: str, /) -> Command:
         """Submit a script."""
@@ -86,11 +86,11 @@ _MODULES: Final[Mapping[str, BatchSystem]] = {
     "oar": oar,
 }
 
-# A command that takes longer is killed: whether it has had its effect is not known then.
+# A command that takes longer is killed. Then it is not known whether it had its effect.
 PATIENCE: Final = 120.0
 
 # An enclosing job's variables: they would be options of the inner submission (measured with Slurm:
-# SLURM_MEM_PER_NODE and SLURM_NTASKS). What tells commands where their system is, stays, and so do
+# SLURM_MEM_PER_NODE and SLURM_NTASKS). Variables that lead commands to their system stay, and so do
 # users' own defaults.
 _OUTER: Final = re.compile(
     r"(SLURM|SLURMD|SRUN|SBATCH|SALLOC|PBS|LSB|LS|SGE|FLUX|OAR)_.*"
@@ -133,7 +133,7 @@ def run(command: Command, *, patience: float = PATIENCE) -> Reply:
 
     Raises:
         RefusedError: it is not on PATH, or may not be run.
-        DoubtfulError: it has not ended in time, and was killed.
+        DoubtfulError: it did not end in time, and was killed.
     """
     import subprocess
 
@@ -174,7 +174,7 @@ def submit(
         raise DoubtfulError(f"{command}: {error}") from error
 
 
-# What clients print when their request went out and no answer came: the job may exist.
+# Messages of clients that sent their request and got no answer: the job may exist.
 _NO_ANSWER: Final = re.compile(
     r"timed? ?out|time-out|unable to contact|zero bytes|connection|communicat|not responding"
     r"|broken pipe|end of file",
@@ -183,9 +183,9 @@ _NO_ANSWER: Final = re.compile(
 
 
 def _failed(command: Command, reply: Reply) -> BatchError:
-    said = (reply.err.strip() or reply.out.strip() or "no message")[-2000:]
-    kind = DoubtfulError if _NO_ANSWER.search(said) or reply.code < 0 else RefusedError
-    return kind(f"{command} ended with exit code {reply.code}: {said}")
+    message = (reply.err.strip() or reply.out.strip() or "no message")[-2000:]
+    kind = DoubtfulError if _NO_ANSWER.search(message) or reply.code < 0 else RefusedError
+    return kind(f"{command} ended with exit code {reply.code}: {message}")
 
 
 def list_jobs(

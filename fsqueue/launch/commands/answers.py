@@ -1,4 +1,4 @@
-"""What batch systems are asked and answer, in a form that all of them share."""
+"""Requests to batch systems and their answers, in a form that all of them share."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 State = Literal["waiting", "running", "ending", "ended"]
-"""Ended jobs are in some listings, for some minutes."""
+"""Some listings show ended jobs for some minutes."""
 
 _NAME: Final = re.compile(r"fsq-[A-Za-z0-9_-]{1,64}-([a-z2-7]{4,16})", re.ASCII)
 
@@ -46,7 +46,7 @@ class Command(NamedTuple):
 
 
 class Reply(NamedTuple):
-    """What a command has answered."""
+    """The exit code and the output of a command."""
 
     code: int
     out: str
@@ -73,7 +73,7 @@ class Listed(NamedTuple):
 
     @property
     def number(self) -> int | None:
-        """The job's number in its submission; None where the id does not tell."""
+        """The job's number in its submission; None if the id does not contain it."""
         match = re.search(r"\[(\d+)\]|^\d+[._](\d+)$", self.id)
         return int(match[1] or match[2]) if match else None
 
@@ -116,7 +116,7 @@ def numbered(first: str, count: int, pattern: str) -> dict[int, str]:
 
 
 def directives_of(script: str, prefix: str) -> list[str]:
-    """What stands behind a prefix in the first lines of a script."""
+    """The directives in the first lines of a script, without their prefix."""
     found = []
     for line in script.splitlines()[1:]:
         if not line.startswith(f"{prefix} "):

@@ -49,7 +49,7 @@ def submitted(output: str, count: int) -> Mapping[int, str]:
 
 
 def verdict(script: str) -> Command | None:
-    """Also tells when the job would start."""
+    """The answer also contains the expected start of the job."""
     return Command(("sbatch", "--test-only"), script)
 
 
@@ -59,7 +59,7 @@ def listing(user: str) -> Command:
 
 
 def listed(output: str) -> Sequence[Listed]:
-    """Lines of other forms are messages, unless they name a job of ours."""
+    """Lines of other forms are messages, unless they name a job of fsqueue."""
     return [job for line in whole_lines(output) for job in _of_line(line)]
 
 
@@ -110,12 +110,12 @@ def site() -> Command:
 
 
 def kill_delay(output: str) -> float | None:
-    """Seconds from the site's settings; None if they do not say."""
+    """Seconds from the site's settings; None if they contain none."""
     match = re.search(r"^KillWait\s*=\s*(\d+) sec", output, re.MULTILINE)
     return float(match[1]) if match else None
 
 
 def longest_array(output: str) -> int | None:
-    """Jobs of one array, from the site's settings; None if they do not say."""
+    """Jobs of one array, from the site's settings; None if they contain no limit."""
     match = re.search(r"^MaxArraySize\s*=\s*(\d+)", output, re.MULTILINE)
     return max(1, int(match[1]) - 1) if match else None

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 MEBIBYTE: Final = 1 << 20
 NAME_PREFIX: Final = "fsq"
-# What every batch system takes in a log's path as it is: others mean a host, a list or a pattern.
+# Characters that no batch system interprets in a log's path. Others mean a host, a list, a pattern.
 _PLAIN_PATH: Final = re.compile(r"/[A-Za-z0-9_./+~-]*", re.ASCII)
 
 
@@ -38,7 +38,7 @@ class Request:
         count: jobs, as an array if there are several.
         stop_grace: seconds that bodies have after a signal; less than the site's kill delay.
         settings: further variables that the worker needs, such as FSQUEUE__GROUP.
-        options: raw directives of the command line, behind those of the profile.
+        options: raw directives of the command line, put after those of the profile.
         python: the interpreter, if the profile has none.
         module: what the job runs in place of a worker: a module and its arguments.
     """
@@ -73,10 +73,10 @@ class Request:
 
 
 def check_request(request: Request) -> None:
-    """Refuse what cannot be written into a script.
+    """Refuse values that cannot be written into a script.
 
     Raises:
-        ConfigError: says what.
+        ConfigError: there is one; the message names it.
     """
     if not _PLAIN_PATH.fullmatch(request.root):
         raise ConfigError(

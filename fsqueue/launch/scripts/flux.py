@@ -18,7 +18,7 @@ PREFIX: Final = "#flux:"
 
 
 def directives(request: Request) -> list[str]:
-    """What stands behind ``#flux:``."""
+    """The directives, without ``#flux:``."""
     profile = request.profile
     before = format_duration(profile.signal_before)
     lines = [

@@ -14,7 +14,7 @@ PREFIX: Final = "#BSUB"
 
 
 def directives(request: Request) -> list[str]:
-    """What stands behind ``#BSUB``; time limits are in minutes."""
+    """The directives, without ``#BSUB``; time limits are in minutes."""
     profile = request.profile
     array = request.count > 1
     hosts = "span[hosts=1]" if profile.nodes == 1 else f"span[ptile={profile.cores}]"

@@ -16,7 +16,7 @@ _USR2: Final = 12
 
 
 def directives(request: Request) -> list[str]:
-    """What stands behind ``#OAR``. OAR has no standard name for memory: use `options`."""
+    """The directives, without ``#OAR``. OAR has no standard name for memory: use `options`."""
     profile = request.profile
     resources = f"/nodes={profile.nodes}/core={profile.cores}"
     if profile.gpus:

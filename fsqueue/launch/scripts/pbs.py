@@ -16,7 +16,7 @@ _LONGEST_NAME: Final = 15
 
 
 def directives(request: Request) -> list[str]:
-    """What stands behind ``#PBS``."""
+    """The directives, without ``#PBS``."""
     profile = request.profile
     chunk = [f"ncpus={profile.cores}"]
     chunk += [f"mem={request.memory}mb"] if profile.memory else []

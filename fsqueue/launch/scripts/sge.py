@@ -15,7 +15,7 @@ PREFIX: Final = "#$"
 
 
 def directives(request: Request) -> list[str]:
-    """What stands behind ``#$``."""
+    """The directives, without ``#$``."""
     profile = request.profile
     soft = profile.walltime - profile.signal_before
     array = request.count > 1

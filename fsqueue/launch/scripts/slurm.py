@@ -17,7 +17,7 @@ _ON_EACH_NODE: Final = "srun --kill-on-bad-exit=0 --wait=0 --input=none"
 
 
 def directives(request: Request) -> list[str]:
-    """What stands behind ``#SBATCH``."""
+    """The directives, without ``#SBATCH``."""
     profile = request.profile
     several = profile.nodes > 1
     # B: the signal goes to the batch shell only, which the worker has replaced. With several nodes

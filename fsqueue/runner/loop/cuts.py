@@ -25,10 +25,10 @@ class JobEnded(NamedTuple):
 
 
 def cut_off(store: Store, path: str, name: AttemptName, ended: JobEnded) -> bool:
-    """Note that an attempt in a worker's folder is cut off by the end of the worker's job.
+    """Note that the end of a worker's job interrupts an attempt in the worker's folder.
 
     Returns:
-        Whether that has ended the call, so that it must not be given back.
+        Whether this has ended the call, which then must not be given back.
     """
     now = store.clock.now()
     try:

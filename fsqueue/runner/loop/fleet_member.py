@@ -1,4 +1,4 @@
-"""What a worker of a fleet's job tells the fleet, and what the fleet tells the worker."""
+"""A worker as a member of a fleet: it reports its start and end, and obeys a stop."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class FleetMember:
     dies                            what the fleet finds
     ==============================  ===============================================================
     before its birth is noted       a job without a worker, which counts as a failed start
-    before its end is noted         a job that has ended without a word
+    before its end is noted         a job that has ended without a report
     its end is noted, reply lost    the end: the file is replaced as a whole
     ==============================  ===============================================================
 
@@ -73,7 +73,7 @@ class FleetMember:
             if self._files.is_cancelled(self._member):
                 return f"its fleet {self._files.name} cancels this job"
         except (OSError, SpoolError) as error:
-            log.warning("cannot look at fleet %s, trying again: %s", self._files.name, error)
+            log.warning("cannot check fleet %s, trying again: %s", self._files.name, error)
         return ""
 
     def note_end(self, reason: EndReason, calls: int, worker: str) -> None:

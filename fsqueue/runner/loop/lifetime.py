@@ -78,7 +78,7 @@ class Terms:
 
 
 def _parse(name: str, value: Any, words: dict[str, Any], *, least: float | None = None) -> Any:
-    """A duration above 0, or at least `least`; or what one of some words stands for."""
+    """A duration above 0, or at least `least`; or the value of one of `words`."""
     if value is None and NO_END in words:
         return None
     if isinstance(value, str) and value.strip().lower() in words:
@@ -189,8 +189,8 @@ class JobEnd:
     def time_left(self) -> TimeLeft:
         """The time that calls with a timeout have.
 
-        A call that may need nearly all the time of such a worker is tried at any time, as perhaps
-        none would ever have that left.
+        A call that may need nearly all the time of such a worker is tried at any time, because
+        there may never be a worker with that much time left.
         """
         return TimeLeft(self.room(0.0), self.given * _MOST)
 
@@ -210,7 +210,7 @@ def _quantile(run_times: list[float]) -> float:
 
 
 class Allowance:
-    """The calls that a worker may still claim: of `most`, those that run or have run are gone.
+    """The number of calls that a worker may still claim: `most`, less those that run or have run.
 
     Callers hold a lock.
 
@@ -257,7 +257,7 @@ class Idleness:
         self.since = now
 
     def busy(self, now: float) -> None:
-        """The worker has a call, or no slot to take one."""
+        """Note that the worker has a call, or no slot to take one."""
         self.since = now
 
     @property
@@ -282,7 +282,7 @@ class Idleness:
 
 
 class Lifetime:
-    """All that decides when one worker leaves by itself.
+    """The conditions under which one worker leaves by itself, and how far they are met.
 
     Args:
         terms: its conditions.

@@ -29,7 +29,7 @@ class OwnJob:
     Args:
         store: the spool.
         terms: the worker's time limit and margin.
-        environ: what the batch system tells.
+        environ: the environment variables, in which batch systems describe the job.
 
     Attributes:
         end: the job's end; unknown until `find_end`.
@@ -54,16 +54,16 @@ class OwnJob:
         if found is not None:
             self.end.learn(found.at, self._monotonic())
             left = format_duration(max(0, round(found.at - self._monotonic())))
-            log.info("the job ends in %s, says %s", left, found.source)
+            log.info("the job ends in %s, according to %s", left, found.source)
         elif self._job is not None:
             text = (
-                "the end of job %s is unknown, so it may come as a surprise: give the worker a "
+                "the end of job %s is unknown, so the worker cannot leave in time: give it a "
                 "--time-limit"
             )
             log.warning(text, self._job.id)
 
     def time_left(self) -> float:
-        """Seconds that a call may take which is claimed now."""
+        """Seconds that a call may take if it is claimed now."""
         return self.end.room(self._monotonic())
 
     def describe(self, now: float) -> BatchJob | None:
@@ -87,7 +87,7 @@ class OwnJob:
         )
 
     def ended(self) -> JobEnded:
-        """The job as one whose end cuts calls off now."""
+        """The end of the job, as it is noted for each call that it interrupts."""
         return JobEnded("" if self._job is None else self._job.id, self.end.given)
 
     def ask_fleet(self) -> str:
@@ -95,7 +95,7 @@ class OwnJob:
         return "" if self._member is None else self._member.look()
 
     def tell_fleet(self, reason: EndReason, calls: int, worker: str) -> None:
-        """Note why a worker leaves that has run so many calls."""
+        """Note why a worker leaves, and how many calls it has run."""
         if self._member is not None:
             self._member.note_end(reason, calls, worker)
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# The attempts of these have been settled by whoever executed them.
+# The executing thread or process has already settled attempts with these endings.
 _SETTLED = {Ending.FINISHED, Ending.GIVEN_BACK, Ending.WAITS, Ending.UNWANTED}
 
 

@@ -32,8 +32,9 @@ class Stopping:
     """The end of one run of a worker. Its methods may be called from any thread.
 
     A run ends in three steps. It claims no more calls, for whatever reason: `claim_no_more` is the
-    only way there. The running bodies go on, for as long as whoever stopped it allows. What has not
-    finished by then is given back: in `abort`, which ends the process, or in `leave`.
+    only way there. The running bodies go on, for as long as the cause of the stop allows. Those
+    that have not finished by then are given back: in `abort`, which ends the process, or in
+    `leave`.
 
     Args:
         context: the worker, as bodies see it.

@@ -1,4 +1,4 @@
-"""The time that a worker has left, as calls with a timeout meet it."""
+"""The time that a worker has left for calls with a timeout."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ class TimeLeft(NamedTuple):
     until: float = math.inf
     """When the bodies of calls are ended, on the monotonic clock."""
     longest: float = 0.0
-    """The longest call, in seconds, for which another worker of this kind surely has the time."""
+    """The longest call, in seconds, that a new worker of this kind is sure to have time for."""
 
     def lacks(self, seconds: float) -> bool:
-        """Whether a call of so many seconds should wait for a worker that has more time left."""
+        """Whether a call that takes `seconds` should wait for a worker that has more time left."""
         return self.until - time.monotonic() < seconds <= self.longest
 
 

@@ -284,7 +284,7 @@ class Waiter:
 
     @property
     def until_poll(self) -> float:
-        """Seconds until somebody should poll; negative if it is overdue."""
+        """Seconds until a thread should poll; negative if that is overdue."""
         return self._next_poll - self._fs.monotonic()
 
     def poll(self) -> None:

@@ -1,7 +1,7 @@
-"""Linux's inotify, which tells a process by one descriptor which names appear in which folders.
+"""Linux's inotify: a process reads from one descriptor which names appear in which folders.
 
-Called through ctypes, because watchdog cannot do it: it holds back what follows a rename out of a
-folder for half a second, and it reads the descriptor in a thread of its own.
+Called through ctypes. The library watchdog does not suffice: it holds back the events that follow a
+rename out of a folder for half a second, and reads the descriptor in a thread of its own.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ ARRIVED: Final = 0x80 | 0x100
 """A name appeared in the folder: it was moved there, created or linked (IN_MOVED_TO, IN_CREATE)."""
 ONLY_FOLDER: Final = 0x01000000
 OVERFLOW: Final = 0x4000
-"""Events were dropped, because nobody has read them."""
+"""Events were dropped, because no thread has read them."""
 GONE: Final = 0x8000
 """The watch has ended, because what it watched was removed (IN_IGNORED)."""
 
-# Watch a link itself, and add to what a watch of the same file asks for.
+# Watch a link itself, and keep the events of an earlier watch of the same file.
 _ALWAYS = 0x02000000 | 0x20000000
 _EVENT = struct.Struct("iIII")
 

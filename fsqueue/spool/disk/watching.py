@@ -5,8 +5,8 @@ the descriptor, tells every watch what has happened, and hands the lead to anoth
 leaves. The others sleep, each on a lock of its own. docs/design/disk-and-waiting.md has the
 protocol, with what happens if a signal handler raises an exception at any step of it.
 
-Nothing here is held by a lock that an exception could leave behind. State changes by single
-operations of dicts and lists, which no other thread sees half done.
+No lock here can stay held after an exception. State changes by single operations of dicts and
+lists, which no other thread sees half done.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Sleeper:
     """A thread that sleeps, or is about to.
 
     Attributes:
-        rung: it was woken; whoever sleeps resets it.
+        rung: it was woken; the sleeping thread resets it.
         blocked: it leads, and only the descriptors end its sleep.
     """
 
@@ -54,7 +54,7 @@ class Sleeper:
         self.lock.acquire()
 
     def nudge(self) -> None:
-        """Let it look around, if it sleeps on its lock."""
+        """Let it check its state again, if it sleeps on its lock."""
         with contextlib.suppress(RuntimeError):  # it was nudged already
             self.lock.release()
 
@@ -70,7 +70,7 @@ class Alarm:
         watches().wake(self._sleeper)
 
     def clear(self) -> None:
-        """Begin anew."""
+        """Reset it."""
         self._sleeper.rung = False
 
     def wait(self, timeout: float) -> bool:
@@ -92,7 +92,7 @@ class Watch:
             and with None if events were missed. It must not block.
 
     Attributes:
-        works: events of what is now at the path are told.
+        works: events of the file or folder that is now at the path arrive.
     """
 
     def __init__(self, path: str, mask: int, on_event: Callable[[str | None], object]) -> None:
@@ -120,8 +120,8 @@ class Watches:
         """Begin a watch, or renew it if there is another file at its path now.
 
         Returns:
-            True if events may have been missed before, so look at the path now. `works` tells
-            whether there will be any.
+            True if events may have been missed, so list the path now. `works` tells whether events
+            will arrive.
         """
         with self._mutex:
             if not watch.works and time.monotonic() < self._try_again:
@@ -166,7 +166,7 @@ class Watches:
         try:
             self._wake_handle = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
             try:
-                os.close(os.dup(handle))  # the files of the spool need one, too
+                os.close(os.dup(handle))  # leave a descriptor for the files of the spool
             except OSError:
                 os.close(self._wake_handle)
                 raise
@@ -247,7 +247,7 @@ class Watches:
                 self.take()
 
     def take(self) -> None:
-        """Tell the watches what has happened. Any number of threads may do so at a time."""
+        """Pass events to the watches. Any number of threads may do so at a time."""
         taken: list[bytes] = []
         try:
             # The bytes are in the list before any handler of a signal can run.

@@ -1,11 +1,11 @@
-"""Cuts: calls that the end of their worker's job has cut off, in ``cuts/<id>``.
+"""Cuts: interruptions of calls by the end of their worker's batch job, in ``cuts/<id>``.
 
-Such a call is given back as the same attempt. Each cut is a line of JSON, which the worker appends
-before it gives the call back. While it holds the call, no other process writes the file. It is not
-signed: a process that can write it could damage the call, too.
+An interrupted call is given back as the same attempt. Each cut is a line of JSON, which the worker
+appends before it gives the call back. While it holds the call, no other process writes the file. It
+is not signed: a process that can write it could damage the call, too.
 
-Lines are for people, and to find calls that never fit: see `Recovery.cut_off`. What is damaged or
-too long counts as no cut.
+People read the lines, and `Recovery.cut_off` finds calls by them that fit into no job. Lines that
+are damaged or too long do not count.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Cut(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     ran: float
     """How long the worker held the call."""
     limit: float = 0.0
-    """How long the worker would have let a call run that it claimed first; 0: unknown."""
+    """How long the worker could let any call run: the time from its start; 0: unknown."""
     job: str = ""
     """The batch job's id."""
 
@@ -46,10 +46,10 @@ class Cut(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 def add_cut(files: Files, invocation_id: str, cut: Cut) -> list[Cut]:
-    """Note that a call was cut off, and return all its cuts.
+    """Add a cut of a call, and return all its cuts.
 
-    Dies before it: the call has one cut less. Dies in it: so too, as half a line counts for
-    nothing. Lost reply: the cut is there, and the caller is told that it may not be.
+    Dies before it: the call has one cut less. Dies in it: the same, as half a line does not count.
+    Lost reply: the cut is there, and the caller gets an error that it may not be.
 
     Raises:
         OSError: it may not have been noted.

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 FACTOR: Final = 1.5
-"""Calls may run longer than any before: the walltime is this many times the 95th percentile."""
+"""The walltime is this many times the 95th percentile, as calls may take longer than before."""
 LEAST_RUNS: Final = 5
 _SHARE = 0.95
 _FRESH_FOR = 60.0

@@ -37,7 +37,7 @@ class Recovery:
         endings: ends calls that are cancelled, damaged or lost.
         dependencies: learns of calls that have ended.
         limits: takes back the permits of dead holders.
-        withdraw: removes a call whose result nobody wants.
+        withdraw: removes a call whose result no process wants.
     """
 
     def __init__(

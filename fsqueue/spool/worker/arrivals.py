@@ -1,4 +1,4 @@
-"""What file events bring to a queue, so that a worker claims it without a listing."""
+"""New calls of a queue, by file events, so that a worker claims them without a listing."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ _MOST_SLOTS = 50
 class Arrivals:
     """The attempts that have arrived in the slots of a queue since these were listed.
 
-    Whoever waits for file events calls it, from any thread. It changes by single operations.
+    Threads that wait for file events call it, any number at a time. Its state changes by single
+    operations, which need no lock.
 
     Args:
         store: the spool.

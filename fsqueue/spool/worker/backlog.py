@@ -47,7 +47,7 @@ class Unclaimable:
         """By folder, how many calls in a row were too long for the time that is left."""
 
     def is_closed(self, folder: str) -> bool:
-        """Whether so many calls of a folder were too long that its others are not tried."""
+        """Whether too many calls of a folder were too long, so that its others are not tried."""
         return self.too_long[folder] >= _TOO_LONG if self.too_long else False
 
 

@@ -134,7 +134,7 @@ class QueueBacklog:
         return plain, not plain
 
     def listen(self, announce: Callable[[], object]) -> Arrivals:
-        """Let file events tell what comes to the plain folder."""
+        """Learn from file events which calls come to the plain folder."""
         self._plain.arrivals = Arrivals(self._store, self._queue, announce)
         return self._plain.arrivals
 
@@ -284,7 +284,7 @@ class Backlogs:
 
     @contextlib.contextmanager
     def listening(self, announce: Callable[[], object]) -> Iterator[None]:
-        """In the block, file events tell what comes to the queues.
+        """In the block, learn from file events which calls come to the queues.
 
         Args:
             announce: called when something has come.
