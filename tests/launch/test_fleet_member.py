@@ -30,10 +30,10 @@ def member_on(fs: FaultyFilesystem, world: World) -> FleetMember:
 def test_a_heartbeat_costs_two_stats(world, remote):
     fs = FaultyFilesystem(remote=remote)
     member = member_on(fs, world)
-    assert member.look() == ""
+    assert member.ask() == ""
     fs.inject()
     for _ in range(10):
-        assert member.look() == ""
+        assert member.ask() == ""
     verbs = Counter(operation.verb for operation in fs.trace)
     # On a network filesystem, touching the folder makes the answer fresh.
     assert verbs == ({"stat": 20, "utime": 20} if remote else {"stat": 20})
@@ -44,9 +44,9 @@ def test_a_fleet_that_cannot_be_read_asks_nobody_to_leave(world):
     fs = FaultyFilesystem()
     member = member_on(fs, world)
     fs.inject(Fault.fail())
-    assert member.look() == "", "it is tried again at the next heartbeat"
+    assert member.ask() == "", "it is tried again at the next heartbeat"
     assert world.files.born() == {}
-    assert "stopped: enough" in member.look()
+    assert "stopped: enough" in member.ask()
     assert list(world.files.born()) == [MEMBER]
 
 

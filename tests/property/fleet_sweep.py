@@ -170,7 +170,7 @@ def with_stopped_fleet(world: World) -> None:
 
 def be_born(member: FleetMember) -> None:
     # An error is tried again at the next heartbeat.
-    while not member.look() and not member._born:
+    while not member.ask() and not member._born:
         pass
 
 

@@ -58,10 +58,11 @@ class FleetMember:
             return None
         return cls(files, member, job.restart)
 
-    def look(self) -> str:
-        """Note the worker's birth, and return why it should leave; empty if it should not.
+    def ask(self) -> str:
+        """Note the worker's start, and return why it should leave; empty if it should not.
 
-        Called before the first claim and at every heartbeat. Costs two stats, after the first time.
+        Called before the first claim and at every heartbeat. From the second time on, it costs two
+        stats.
         """
         try:
             if not self._born:
@@ -89,5 +90,5 @@ class FleetMember:
         try:
             self._files.note_end(self._member, end, worker)
         except (OSError, SpoolError) as error:
-            text = "fleet %s does not learn why this worker has left: %s"
+            text = "cannot tell fleet %s why this worker leaves: %s"
             log.warning(text, self._files.name, error)

@@ -42,7 +42,7 @@ def give_all_back(store: Store, worker: Worker, ended: JobEnded | None = None) -
     Args:
         store: the spool.
         worker: holds the claims.
-        ended: the end of the worker's job, if that is what cuts them off.
+        ended: the end of the worker's job, if that interrupts the calls.
     """
     released = [claim for claim in worker.claims if worker.release(claim)]
     for claim in released:
@@ -57,7 +57,7 @@ def give_all_back(store: Store, worker: Worker, ended: JobEnded | None = None) -
 
 
 def give_path_back(store: Store, ended: JobEnded | None, path: str, name: AttemptName) -> None:
-    """The same for an attempt that another process of this worker holds."""
+    """Give back an attempt that another process of this worker holds."""
     if ended is None or not cut_off(store, path, name, ended):
         store.recovery.return_stray(path, name)
 

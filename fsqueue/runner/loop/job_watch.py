@@ -15,7 +15,7 @@ from fsqueue.spool.disk.identity import start_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-# Seconds between two looks at the parent process.
+# Seconds between two checks of the parent process.
 _LOOK: Final = 0.5
 
 
@@ -27,7 +27,7 @@ class ParentWatch:
     parent has ended a new one, so the check needs no file.
 
     Args:
-        environ: tells whether this process is in a batch job, or has a supervisor.
+        environ: shows whether this process is in a batch job, or has a supervisor.
         in_job: whether the worker ends with its job.
 
     Attributes:
@@ -41,7 +41,7 @@ class ParentWatch:
         self._parent = os.getppid()
 
     def gone(self) -> str:
-        """Which process is gone; empty if none is."""
+        """A text that names the process that is gone; empty if none is."""
         if os.getppid() != self._parent:
             return f"its parent process {self._parent} is gone"
         if self._supervisor and start_of(self._supervisor) is None:

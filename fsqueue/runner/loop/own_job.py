@@ -92,7 +92,7 @@ class OwnJob:
 
     def ask_fleet(self) -> str:
         """Why the fleet wants the worker to leave; empty if it does not, or without a fleet."""
-        return "" if self._member is None else self._member.look()
+        return "" if self._member is None else self._member.ask()
 
     def tell_fleet(self, reason: EndReason, calls: int, worker: str) -> None:
         """Note why a worker leaves, and how many calls it has run."""

@@ -43,7 +43,7 @@ class Stopping:
         wake: set when the claim loop should notice something.
         grace: seconds that running bodies get to finish.
         job: its batch job.
-        report: tells others why the worker leaves; called before it leaves the spool.
+        report: reports to the fleet why the worker leaves; called before it leaves the spool.
 
     Attributes:
         why: why the worker claims no more; empty while it does.
@@ -171,7 +171,7 @@ class Stopping:
 
     def _give_all_back(self, processes: set[int]) -> None:
         if self._worker.name:
-            # Whatever made the bodies end now: the job's end was near, and they did not fit.
+            # Even if a signal ends the bodies now: the job's end was near, and they did not fit.
             ended = self._job.ended() if self.reason == "walltime" else None
             give_all_back(self._store, self._worker, ended)
             give_back_of_processes(

@@ -36,10 +36,10 @@ def _nothing(*_: object) -> None:
 
 
 class Callbacks(NamedTuple):
-    """What upkeep calls in the loop of its worker."""
+    """The functions of its worker that upkeep calls."""
 
     announce_pending: Callable[[], object] = _nothing
-    """Wakes workers when calls became pending again."""
+    """Wakes workers when calls have become pending again."""
     end_cancelled: Callable[[], None] = _nothing
     """Ends the executions of cancelled calls."""
     clear_up: Callable[[], None] = _nothing

@@ -56,7 +56,7 @@ _NOT_RUN = {Ending.NOT_STARTED, Ending.UNREADABLE, Ending.TOO_LONG, Ending.WAITS
 
 
 class WorkerOptions(NamedTuple):
-    """What a worker serves, and with what."""
+    """The queues that a worker serves, and its slots and resources."""
 
     kind: RunnerKind
     concurrency: int

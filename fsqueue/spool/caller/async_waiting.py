@@ -37,7 +37,7 @@ async def arrival(
         waiter: the waiter.
         invocation_id: the call.
         pause: None: no limit.
-        is_over: called in a thread after the wait has begun: whether there is nothing to wait for.
+        is_over: called in a thread after the wait has begun; returns whether it is unnecessary.
 
     Raises:
         RuntimeError: no result can be received any more.
@@ -80,12 +80,12 @@ class _Listener:
         self._polling: asyncio.Task[None] | None = None
 
     def add(self, loop: asyncio.AbstractEventLoop, waiter: Waiter) -> None:
-        """A wait has begun."""
+        """Listen for a wait that has begun."""
         self._waits[waiter] += 1
         self._listen(loop)
 
     def remove(self, loop: asyncio.AbstractEventLoop, waiter: Waiter) -> None:
-        """A wait has ended."""
+        """Listen for one wait less; stop after the last one."""
         self._waits[waiter] -= 1
         if self._waits[waiter] > 0:
             return

@@ -49,7 +49,7 @@ class Wait:
 
     Args:
         invocation_id: whose outcome.
-        wake: called when the wait is over, in any thread.
+        wake: called when the wait has ended, in any thread.
 
     Attributes:
         over: the outcome has arrived, or there is an error.
@@ -106,7 +106,7 @@ class Waiter:
         self._arrived: set[str] = set()
         self._watch = Watch(outcomes.layout.mailbox(client), _MASK, self._on_event)
         self._closed = False
-        # Outcomes may be there that no event has named.
+        # No event has named the outcomes that arrived before.
         self._missed = True
         self._pause = _FIRST_PAUSE_POLLING
         self._next_poll = 0.0
@@ -133,7 +133,7 @@ class Waiter:
         Args:
             invocation_ids: the calls.
             timeout: longest wait, in seconds.
-            is_over: called once, after the wait has begun: whether there is nothing to wait for.
+            is_over: called once, after the wait has begun; returns whether it is unnecessary.
 
         Raises:
             RuntimeError: no result can be received any more.
@@ -163,7 +163,7 @@ class Waiter:
         return True
 
     def begin(self, invocation_id: str, wake: Callable[[], object]) -> Wait:
-        """Begin a wait; `wake` is called when it is over. Somebody must listen and poll meanwhile.
+        """Begin a wait; `wake` is called at its end. The caller must listen and poll meanwhile.
 
         Raises:
             RuntimeError: no result can be received any more.
@@ -173,7 +173,7 @@ class Waiter:
         if not self._waiting:
             self._silent_since, self._silence = self._fs.monotonic(), _SILENCE
         self._waiting.setdefault(invocation_id, []).append(wait)
-        # In this order: `close` and whoever finds the outcome look for waits afterwards.
+        # In this order: `close`, and a thread that finds the outcome, check for waits afterwards.
         if self._closed:
             self.end(wait)
             raise RuntimeError(_CLOSED)
@@ -191,7 +191,7 @@ class Waiter:
         if wait in waits:
             waits.remove(wait)
         if not waits:
-            # A wait that begins just now is not told of the outcome, and finds it by polling.
+            # A wait that begins at this moment may miss the event. It finds the outcome by polling.
             self._waiting.pop(wait.invocation_id, None)
 
     def _end(self, invocation_id: str, error: Exception | None = None) -> None:
@@ -266,7 +266,7 @@ class Waiter:
             self._remove(name)
 
     def _listen(self) -> None:
-        """Listen to what is now the mailbox, if that is possible."""
+        """Watch the folder that is the mailbox now, if that is possible."""
         if self._events and watches().add(self._watch):
             self._missed = True
 
@@ -290,7 +290,7 @@ class Waiter:
     def poll(self) -> None:
         """List the mailboxes of the calls that are awaited, and end the waits."""
         began, pause = self._fs.monotonic(), self._pause
-        # Other threads leave it to this one. If it hangs, or ends by an exception, they follow.
+        # Other threads leave the poll to this one, and poll if it hangs or raises an exception.
         self._next_poll = began + self._poll_interval
         self._pause = min(pause * _GROWTH, self._poll_interval)
         self._missed = False
@@ -324,13 +324,13 @@ class Waiter:
         failure: OSError | None = None
         for client in clients:
             try:
-                self._look_into(client)
+                self._check(client)
             except OSError as error:  # the outcomes in other mailboxes do not wait for this one
                 failure = error
         if failure is not None:
             raise failure
 
-    def _look_into(self, client: str) -> None:
+    def _check(self, client: str) -> None:
         before = self._arrived.copy()
         try:
             names = self._list(client)

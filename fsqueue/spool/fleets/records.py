@@ -22,7 +22,7 @@ _MEMBER = re.compile(rf"({_TOKEN.pattern})\.([1-9]\d{{0,6}})", re.ASCII)
 LONGEST_NAME: Final = 32
 """The most characters of a fleet's name, which is part of the names of its jobs."""
 MOST_JOBS: Final = 100_000
-# Seconds that a job has not for calls: before its end, and until its worker has started.
+# Seconds of a job in which no call can run: before its end, and until its worker has started.
 _LEAST_MARGIN: Final = 30.0
 _START_UP: Final = 60.0
 
@@ -67,7 +67,7 @@ class FleetRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     max: Annotated[int, msgspec.Meta(ge=0, le=MOST_JOBS)] = 1
     backlog: Annotated[int, msgspec.Meta(ge=1)] = 2
     profile_max: int = 0
-    """What the profile has for `max`, which can be changed for the fleet alone."""
+    """The `max` of the profile. The fleet's own can be changed with `fsqueue fleet scale`."""
 
     def takes(self, folder: str) -> bool:
         """Whether a job of the fleet can run the calls of a queue's folder."""

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from fsqueue.spool.format.resources import Amounts
     from fsqueue.spool.store.store import Store
 
-# A worker without resources serves few folders but the plain one, mostly none. While it is busy, it
-# looks for them after this many seconds, and while it is idle, at every eighth search.
+# A worker without resources seldom serves folders other than the plain one. While it is busy, it
+# lists them after this many seconds, and while it is idle, at every eighth search.
 _RARELY = 5.0
 _IDLE_SEARCHES = 8
 # After this many empty searches, an idle worker with resources lists fewer folders.
@@ -66,7 +66,7 @@ class Needs:
 
         Args:
             queue: the queue's folder name.
-            busy: the last search found a call, so the worker need not look here soon.
+            busy: the last search found a call, so the worker need not list them soon.
         """
         with self._mutex:
             now = self._store.fs.monotonic()
@@ -93,8 +93,8 @@ class QueueBacklog:
     exception: other calls overtake them for a while, and then leave them what they need. Calls
     that need more time than the worker has left are left to others.
 
-    An idle worker lists one kind of folder for another, not both: so it sends the file server no
-    more requests than if there were only plain calls.
+    An idle worker lists the two kinds of folders in turn, so it sends the file server no more
+    requests than if there were only plain calls.
 
     Args:
         store: the spool.
