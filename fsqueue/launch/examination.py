@@ -56,7 +56,7 @@ class _Event(NamedTuple):
 
 
 class _Visit(NamedTuple):
-    """What the job has reported."""
+    """The reports of the job."""
 
     facts: dict[str, Any]
     events: list[_Event]

@@ -124,7 +124,7 @@ class Launched(FleetHandle):
         self.close()
 
     def close(self) -> None:
-        """Stop scaling, and do what ``on_exit`` says about the jobs."""
+        """Stop scaling, and treat the jobs as ``on_exit`` demands."""
         self._stop.set()
         self._thread.join()
         if self._on_exit != "keep":
@@ -213,7 +213,7 @@ def local_workers(
     words += [word for queue in queues for word in ("--queue", queue)]
     environ = {
         "FSQUEUE__ROOT": host.root,
-        # What this process can import, its workers can too.
+        # Workers can import everything that this process can.
         "PYTHONPATH": os.pathsep.join(os.path.abspath(each) for each in sys.path),
     }
     return LocalWorkers(Supervisor(worker_command(host.locate(), words), number, environ))

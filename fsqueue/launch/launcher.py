@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from fsqueue.spool.fleets.records import Member
     from fsqueue.spool.store.store import Store
 
-# What a worker needs after its stop_grace to give calls back and to leave.
+# Seconds that a worker needs after its stop_grace to give calls back and to leave.
 _LEAVING: Final = 5.0
 _SAMPLE_TOKEN: Final = "sample"  # noqa: S105 - of a script that is not submitted
 

@@ -61,7 +61,7 @@ def _doc(description: str, **bounds: Any) -> Meta:
 
 
 class Profile(msgspec.Struct, frozen=True, kw_only=True):
-    """What a batch job of workers asks for, and how many there may be."""
+    """The resources of a batch job of workers, and the number of jobs."""
 
     system: Annotated[System, _doc("the batch system; unset: the one whose command is on PATH")]
     walltime: Annotated[Seconds, _doc("time limit of a job; required, except for local", ge=0)] = 0

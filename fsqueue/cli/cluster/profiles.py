@@ -41,7 +41,7 @@ def resource_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class Launching(NamedTuple):
-    """What the commands that submit jobs work with."""
+    """The application and the job templates of a command that submits jobs."""
 
     target: Target
     templates: list[JobTemplate]

@@ -56,7 +56,7 @@ def listing(user: str) -> Command:
 
 
 def listed(output: str) -> Sequence[Listed]:
-    """Lines of other forms are messages, unless they name a job of ours."""
+    """Lines of other forms are messages, unless they name a job of fsqueue."""
     return [job for line in whole_lines(output) for job in _of_line(line)]
 
 
@@ -78,6 +78,6 @@ def _state(text: str) -> State:
 
 
 def cancellation(ids: Sequence[str], *, waiting_only: bool) -> Command:
-    """Flux cannot tell waiting jobs apart."""
+    """Flux cannot cancel only waiting jobs."""
     del waiting_only
     return Command(("flux", "cancel", *ids))

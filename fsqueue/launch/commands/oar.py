@@ -83,6 +83,6 @@ def _state(text: str) -> State:
 
 
 def cancellation(ids: Sequence[str], *, waiting_only: bool) -> Command:
-    """OAR cannot tell waiting jobs apart."""
+    """OAR cannot cancel only waiting jobs."""
     del waiting_only
     return Command(("oardel", *ids))

@@ -40,7 +40,7 @@ def submitted(output: str, count: int) -> Mapping[int, str]:
 
 
 def verdict(script: str) -> Command | None:
-    """Says whether a job could ever run on this cluster, empty or not."""
+    """The answer is whether a job could run on this cluster if it were empty."""
     return Command(("qsub", "-w", "v"), script)
 
 
@@ -55,7 +55,7 @@ def listed(output: str) -> Sequence[Listed]:
 
     start = output.find("<?xml")
     try:
-        # What the local batch system prints is no document from outside.
+        # The local batch system prints this: it is not a document from outside.
         root = ET.fromstring(output[start:] if start >= 0 else output)  # noqa: S314
     except ET.ParseError as error:
         raise UnreadableError(f"qstat: the output is truncated or no XML: {error}") from error

@@ -1,4 +1,4 @@
-"""Notes the calls that the end of a worker's job cuts off."""
+"""Records the calls that the end of a worker's job interrupts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The batch job in which a worker runs: its end, its fleet, and what the worker's record says."""
+"""The batch job in which a worker runs: its end, its fleet, and its part of the worker's record."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What bodies print, log and report, on its way into the spool."""
+"""The output and the progress of bodies, on their way into the spool."""

@@ -1,1 +1,1 @@
-"""What the calls of one worker share: permits, resources, and the list of live calls."""
+"""State that the calls of one worker share: permits, resources, and the list of live calls."""

@@ -273,7 +273,7 @@ class Client:
         fs, layout = self.store.fs, self.store.layout
         with self._mutex:
             fs.discard(layout.bell(self.name))
-            # Even if an exception interrupted `_register_again`: nobody else would do it for hours.
+            # Even if an exception interrupted `_register_again`: otherwise it would stay for hours.
             if not self._entered:
                 return
             fs.rmdir(layout.kept_mailbox(self.name))

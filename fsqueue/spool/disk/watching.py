@@ -210,7 +210,7 @@ class Watches:
 
     def wake(self, sleeper: Sleeper) -> None:
         """End the sleep of a thread, or its next one."""
-        # In this order: a thread looks at `rung` after it has begun to lead, and has said so.
+        # In this order: a thread first takes the lead, visibly, and then checks `rung`.
         sleeper.rung = True
         if self._office.get(_LEADER) is not sleeper:
             sleeper.nudge()

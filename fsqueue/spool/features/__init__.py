@@ -1,1 +1,1 @@
-"""What the spool offers beyond publishing and claiming calls: one mechanism each."""
+"""Mechanisms of the spool beyond publishing and claiming calls, one in each module."""

@@ -1,1 +1,1 @@
-"""The files of a spool: what they say, where they are, and how they are written and read."""
+"""The files of a spool: their content and places, and how they are written and read."""

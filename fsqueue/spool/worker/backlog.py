@@ -64,7 +64,7 @@ class Backlog:
 
     Attributes:
         paused: whether the queue was paused when it was last listed.
-        arrivals: what file events tell of the folder; None if nothing does.
+        arrivals: new calls of the folder, by file events; None without events.
     """
 
     def __init__(
@@ -88,11 +88,11 @@ class Backlog:
         self._next_due = float("inf")
         self._unclaimable = unclaimable or Unclaimable()
         self.arrivals: Arrivals | None = None
-        # The last listing found nothing, and events tell what has come since.
+        # The last listing found nothing, and events have named every call since.
         self._quiet = False
 
     def expire(self) -> None:
-        """List the folder next time, whatever the events have told."""
+        """List the folder next time, even if no event has named a new call."""
         self._quiet = False
 
     def next(self) -> str | None:
@@ -119,7 +119,7 @@ class Backlog:
             self._candidates_listed = now
 
     def _arrived(self) -> list[str] | None:
-        """What has come since the folder was found empty; None if only a listing can tell."""
+        """The calls that came after the folder was found empty; None if it must be listed."""
         arrivals = self.arrivals
         if arrivals is None or arrivals.missed:
             self._quiet = False

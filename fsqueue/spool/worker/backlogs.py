@@ -1,4 +1,4 @@
-"""Finds pending attempts to claim, at a cost that does not grow with their number."""
+"""Chooses the attempt that a worker claims next, across its queues and their folders."""
 
 from __future__ import annotations
 
