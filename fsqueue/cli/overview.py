@@ -85,6 +85,7 @@ def status_parts(snapshot: Snapshot, recent: Stats) -> Iterator[RenderableType]:
     yield _queues_table(snapshot.queues) if snapshot.queues else "no queues"
     yield ""
     yield from _uncovered(snapshot.queues)
+    yield from (printable(str(fleet)) for fleet in snapshot.closed_fleets)
     yield workers_table(snapshot.workers, recent) if snapshot.workers else "no workers"
     yield ""
     yield summary(recent)

@@ -34,6 +34,8 @@ log = logging.getLogger(__name__)
 
 # While nothing changes, the batch system is asked less often by this factor.
 _QUIET = 10
+# Seconds between the first looks, doubled until a tick: a program launches, and then makes calls.
+_FIRST_PAUSE = 1.0
 
 
 class Managed(NamedTuple):
@@ -94,6 +96,7 @@ class Autoscaler:
             stop: ends the run.
             report: called with the decisions of each tick.
         """
+        pause = min(_FIRST_PAUSE, self._pace.tick)
         while not stop.is_set():
             try:
                 found = self.tick()
@@ -101,7 +104,8 @@ class Autoscaler:
                     report(found)
             except (OSError, FSQueueError) as error:
                 log.warning("cannot check the fleets now, trying again: %s", error)
-            stop.wait(self._pace.tick)
+            stop.wait(pause)
+            pause = min(2 * pause, self._pace.tick)
 
     def tick(self, *, dry_run: bool = False) -> Decisions:
         """Check calls, workers and jobs once, decide, and act.

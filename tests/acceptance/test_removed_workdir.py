@@ -16,6 +16,14 @@ NOBODY = "aaaabbbb-1"
 CALLS = {
     "worker": (("no_such_module",), 2),
     "doctor": (("ROOT",), None),
+    "up": (("--app", "nowhere:app"), 2),
+    "launch": (("nothing",), 2),
+    "autoscale": (("nothing", "--once"), 2),
+    "fleet": (("--help",), 0),
+    "fleet list": ((), 0),
+    **{f"fleet {name}": (("nobody",), 3) for name in ("show", "logs", "pause", "resume", "stop")},
+    "fleet scale": (("nobody", "2"), 3),
+    "fleet forget": (("nobody",), 3),
     "status": ((), 0),
     "top": (("--once",), None),
     "workers": ((), 0),
@@ -82,7 +90,7 @@ def test_a_command_works_or_says_what_happened(finished, name):
     arguments, status = CALLS[name]
     known = {"ID": finished.call_id, "ROOT": str(finished.root)}
     arguments = [known.get(each, each) for each in arguments]
-    done = run_removed(finished, *FSQUEUE, name, *arguments)
+    done = run_removed(finished, *FSQUEUE, *name.split(), *arguments)
     assert "Traceback" not in done.stderr, done.stderr
     assert "the shared directory fails" not in done.stderr
     assert "No such file or directory" not in done.stderr

@@ -9,6 +9,7 @@ import pytest
 from support import wait_until
 
 from fsqueue.launch.demand import free_workers
+from fsqueue.spool.fleets.coverage import outlook
 from fsqueue.spool.fleets.fleets import FleetFiles
 from fsqueue.spool.fleets.records import FleetRecord
 from fsqueue.spool.format.records import BatchJob
@@ -87,6 +88,22 @@ def test_a_fleet_that_has_it_is_named(app, calls, fsqueue, in_json):
     assert small.record() is not None
 
 
+def test_status_tells_which_fleets_submit_no_jobs_and_why(app, fsqueue, in_json):
+    define(app, "open")
+    define(app, "tired").mark("paused", "three jobs failed:\nno module 'numpy'")
+    gone = define(app, "gone")
+    for what in ("paused", "stopped"):
+        gone.mark(what, f"{what} by a test")
+    assert in_json("status")["closed_fleets"] == [
+        {"name": "gone", "state": "stopped", "reason": "stopped by a test"},
+        {"name": "tired", "state": "paused", "reason": "three jobs failed:\nno module 'numpy'"},
+    ]
+    lines = fsqueue("status").stdout.splitlines()
+    assert "fleet gone is stopped: stopped by a test" in lines
+    assert "fleet tired is paused: three jobs failed: no module 'numpy'" in lines
+    assert not [line for line in lines if "fleet open" in line]
+
+
 def test_looking_at_plain_calls_reads_no_fleet(app, fsqueue):
     define(app)
     call = app.task(sample_tasks.add)(1)
@@ -122,13 +139,31 @@ def test_the_caller_is_told_once(make_app, caplog):
         assert len([each for each in warnings if "still waiting" in each.message]) == 1
 
 
+def test_the_outlook_of_a_fleet_tells_what_its_jobs_do(app):
+    files = define(app, "nights")
+    show = "See `fsqueue fleet show nights`"
+
+    def told():
+        return outlook(app.store.files, "nights").removeprefix("A job of the fleet nights can run ")
+
+    assert told() == f"it, which has 0 jobs now. {show}"
+    first, _ = files.slots.take("k7f3q2", 2, 3)
+    assert told() == f"it, 2 of its 2 jobs wait in the batch system or are starting. {show}"
+    files.note_birth(first)
+    assert told() == f"it, 1 of its 2 jobs wait in the batch system or are starting. {show}"
+    files.mark("paused", "three jobs failed")
+    assert told() == f"it, but it is paused: three jobs failed. {show}"
+
+
 def test_the_caller_is_told_which_fleet_can_run_it(make_app, caplog):
     app = make_app(poll_interval=0.05)
     define(app, "nights", walltime=43_200.0)
     clock = clocked(app)
     call = app.task(walltime="6h")(sample_tasks.add)(1)
     with silence_of(app, clock, call) as answer:
-        wait_until(lambda: "A job of the fleet nights can run it" in caplog.text)
+        wait_until(
+            lambda: "A job of the fleet nights can run it, which has 0 jobs now" in caplog.text
+        )
         assert "Start one with" not in caplog.text
         with working(app):
             assert answer.result(60) == 2

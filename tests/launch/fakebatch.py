@@ -126,7 +126,7 @@ def add_jobs(folder: str, system: str, text: str, script: str) -> tuple[list[str
                 "name": name,
                 "number": number,
                 "array": count > 1,
-                "state": "waiting",
+                "state": "held" if "-h" in text.split() else "waiting",
                 "restarts": 0,
                 "limit": limit_of(system, text),
             }
@@ -198,7 +198,7 @@ LINES = {
     ),
     "pbs": lambda job_id, job: (
         f"Job Id: {job_id}\n    Job_Name = {job['name']}\n"
-        f"    job_state = {'Q' if job['state'] == 'waiting' else 'R'}\n\n"
+        f"    job_state = { {'waiting': 'Q', 'held': 'H'}.get(job['state'], 'R') }\n\n"
     ),
     "sge": lambda job_id, job: (
         f"<job_list><JB_job_number>{job_id.partition('.')[0]}</JB_job_number>"
@@ -237,9 +237,15 @@ def show(folder: str, system: str, fault: str) -> int:
 # -- cancelling -----------------------------------------------------------------------------
 
 
+def elements(jobs: dict, job_id: str) -> list[str]:
+    """The jobs of an array of PBS, as `1234[].server` names them all; else the one job."""
+    head, brackets, _ = job_id.partition("[]")
+    return [each for each in jobs if each.startswith(f"{head}[")] if brackets else [job_id]
+
+
 def cancel(folder: str, ids: list[str], *, waiting_only: bool) -> int:
     with Jobs(folder) as state:
-        for job_id in ids:
+        for job_id in [one for each in ids for one in elements(state["jobs"], each)]:
             job = state["jobs"].get(job_id)
             if job is None or (waiting_only and job["state"] != "waiting"):
                 continue  # as scancel does with the raw id of an array's element
@@ -349,13 +355,20 @@ def main(argv: list[str]) -> int:
     if name in {"sbatch", "qsub", "bsub", "oarsub", "flux submit"}:
         by_arguments = system in {"flux", "oar"}
         script = rest[-1] if by_arguments else sys.stdin.read()
-        text = " ".join(rest[:-1]) if by_arguments else directives(script)
+        text = " ".join(rest[:-1] if by_arguments else [directives(script), *rest])
         return submit(folder, system, text, script, next_fault(folder, "submit"))
     if name == "qselect":
         print("100.server")
         return 0
     if name in {"squeue", "qstat", "bjobs", "oarstat", "flux jobs"}:
         return show(folder, system, next_fault(folder, "list"))
+    return cancel_all(folder, rest)
+
+
+def cancel_all(folder: str, rest: list[str]) -> int:
+    if next_fault(folder, "cancel") == "refuse":
+        print("error: the server is down", file=sys.stderr)
+        return 1
     ids = [each for each in rest if each not in {"-stat", "pend", "--state=PENDING"}]
     return cancel(folder, ids, waiting_only=len(ids) < len(rest))
 

@@ -40,6 +40,19 @@ def test_an_autoscaler_goes_from_nothing_to_what_is_needed_and_back(folder, syst
     assert {past.kind for _, past in world.files.past()} == {"idle"}
 
 
+def test_calls_made_after_the_first_look_do_not_wait_for_a_whole_tick(world):
+    world.pace = replace(AT_ONCE, tick=3600.0)
+    scaler, stop = world.autoscaler(), threading.Event()
+
+    def report(_):
+        if not world.cluster.live():
+            world.demand(1)
+        else:
+            stop.set()
+
+    scaler.run(stop, report)
+
+
 def test_three_young_deaths_pause_a_fleet_until_it_is_resumed(world):
     scaler = world.autoscaler()
     world.demand(1)

@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
 import shutil
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import psutil
 import pytest
+from batch_site import BatchSite
 from support import wait_until
 
 if TYPE_CHECKING:
@@ -76,67 +74,22 @@ def engine() -> Iterator[None]:
     subprocess.run([SCRIPT, "down"], check=False)
 
 
-class Site:
-    """A project on a folder that the jobs see, and its spool."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        (folder / "tasks.py").write_text(TASKS)
-        (folder / "fsqueue.toml").write_text(PROFILES)
-        self.environ = {
-            **os.environ,
-            "SGE_ROOT": "/var/lib/gridengine",
-            "FSQUEUE__ROOT": str(folder / "spool"),
-            # Calls at a time of each worker of a job with one core.
-            "FSQUEUE__STOP_GRACE": "2",
-        }
-
-    def run(self, *words: str, code: int = 0) -> str:
-        done = subprocess.run(
-            words, cwd=self.folder, env=self.environ, capture_output=True, text=True, check=False
-        )
-        assert done.returncode == code, done.stdout + done.stderr
-        return done.stdout + done.stderr
-
-    def fsqueue(self, line: str, code: int = 0) -> str:
-        return self.run(sys.executable, "-m", "fsqueue", *shlex.split(line), code=code)
-
-    def python(self, program: str) -> object:
-        return json.loads(self.run(sys.executable, "-c", f"import json, tasks; {program}"))
-
-    def ids(self) -> list[str]:
-        """Jobs that have not ended."""
-        return [line.split()[0] for line in self.run("qstat").splitlines()[2:]]
-
-    def starts(self) -> int:
-        return len(list(self.folder.glob("start-*")))
-
-    def pending(self) -> int:
-        return len(list((self.folder / "spool" / "pending").rglob("*.1")))
-
-    def wait_for_end(self) -> None:
-        wait_until(lambda: not self.ids(), what="all jobs have ended", timeout=100, pause=0.3)
-        wait_until(lambda: not self.processes(), what="their processes too")
-
-    def processes(self) -> list[int]:
-        found = psutil.process_iter(["cwd"])
-        return [each.pid for each in found if each.info["cwd"] == str(self.folder)]
-
-    def logs(self) -> str:
-        return "".join(path.read_text() for path in self.folder.glob("spool/fleet/*/logs/*"))
+def make_site(folder: Path) -> BatchSite:
+    environ = {"SGE_ROOT": "/var/lib/gridengine"}
+    return BatchSite(folder, TASKS, PROFILES, "qstat | awk 'NR > 2 {print $1}'", environ)
 
 
 @pytest.fixture
-def site(engine) -> Iterator[Site]:
-    site = Site(Path(tempfile.mkdtemp(prefix="fsqueue-sge-")))
+def site(engine) -> Iterator[BatchSite]:
+    site = make_site(Path(tempfile.mkdtemp(prefix="fsqueue-sge-")))
     yield site
-    (site.folder / "release").touch()
+    site.release()
     site.run("sh", "-c", "qdel -u '*' || true")
     site.wait_for_end()
     shutil.rmtree(site.folder)
 
 
-def hold_two(site: Site) -> None:
+def hold_two(site: BatchSite) -> None:
     site.python("[tasks.hold('.', number) for number in range(2)]; print(0)")
 
 
@@ -161,7 +114,7 @@ def test_a_deleted_job_gives_its_calls_back(site):
     site.run("qdel", job)
     site.wait_for_end()
     assert site.pending() == 2, site.logs()
-    (site.folder / "release").touch()
+    site.release()
     site.fsqueue("launch cpu")
     assert site.python("print(json.dumps([tasks.hold('.', n).get() for n in (5, 6)]))") == [
         [5, 1],

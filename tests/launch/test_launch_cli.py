@@ -113,6 +113,32 @@ def test_a_dry_run_needs_no_batch_system(site):
     assert "not checked by the batch system: cannot run s" in printed
 
 
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_dry_run_with_pbs_submits_a_job_that_cannot_start_and_deletes_it(site, count):
+    cluster = use_pbs(site)
+    printed = site.fsqueue(f"launch cpu --count {count} --dry-run")
+    assert "the script is accepted: 100" in printed
+    assert len(cluster.every()) == count
+    assert cluster.live() == {}
+    assert not site.root.exists()
+    cluster.fault("submit", "refuse")
+    assert "Invalid account" in site.fsqueue("launch cpu --dry-run", 2)
+
+
+def test_a_job_that_a_dry_run_could_not_delete_is_held_and_named(site):
+    cluster = use_pbs(site)
+    cluster.fault("cancel", "refuse")
+    printed = site.fsqueue("launch cpu --dry-run", 2)
+    assert "the job 100.server of this check is held: delete it by qdel '100.server'" in printed
+    assert [job["state"] for job in cluster.live().values()] == ["held"]
+
+
+def use_pbs(site):
+    config = site.project / "fsqueue.toml"
+    config.write_text(config.read_text().replace('"slurm"', '"pbs"'))
+    return FakeBatch(str(site.bin), "pbs")
+
+
 def test_a_full_fleet_says_how_to_enlarge_it(site):
     printed = site.fsqueue("launch cpu --count 5", 1)
     assert "submitted 3 jobs" in printed

@@ -235,9 +235,11 @@ def test_waiting_jobs_are_cancelled_by_their_own_ids(system, ids, line):
     assert str(commands_of(system).cancellation(ids, waiting_only=True)) == line
 
 
-def test_systems_that_can_check_a_script_do_so_without_submitting():
+def test_systems_that_can_check_a_script_do_so():
     verdicts = {system: commands_of(system).verdict("#!/bin/bash\n") for system in SYSTEMS}
-    assert {system for system, command in verdicts.items() if command} == {"slurm", "sge", "flux"}
+    assert {system for system, command in verdicts.items() if command} == {
+        *("slurm", "pbs", "sge", "flux")
+    }
     assert str(verdicts["slurm"]) == "sbatch --test-only"
 
 

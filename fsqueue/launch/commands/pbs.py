@@ -29,6 +29,12 @@ _STATES: Final[Mapping[str, State]] = {
     **dict.fromkeys("RSB", "running"),
     "E": "ending",
 }
+# PBS checks a script only by taking it: the job is held, so it cannot start, and then deleted.
+_CHECK = """trap '' HUP INT TERM
+id=$(qsub -h) || exit
+qdel "$id" || { echo "the job $id of this check is held: delete it by qdel '$id'" >&2; exit 1; }
+echo "the script is accepted: $id was submitted with a hold, and deleted"
+"""
 # Names are cut off in tables, so the long form is read: of one user's jobs, which qselect finds.
 _LIST = 'ids=$(qselect -u "$1") || exit; [ -z "$ids" ] || exec qstat -f -t $ids'
 
@@ -51,9 +57,11 @@ def submitted(output: str, count: int) -> Mapping[int, str]:
 
 
 def verdict(script: str) -> Command | None:
-    """PBS checks nothing without submitting."""
-    del script
-    return None
+    """Submit the job with a hold, and delete it.
+
+    Killed in between: a job that is held, which never starts.
+    """
+    return Command(("/bin/sh", "-c", _CHECK), script)
 
 
 def listing(user: str) -> Command:

@@ -15,7 +15,7 @@ from fsqueue.errors import EnvelopeError
 from fsqueue.spool.disk.filesystem import Filesystem
 from fsqueue.spool.features.body_reports import Progress, read_progress, reporting_attempts
 from fsqueue.spool.files import whereabouts
-from fsqueue.spool.fleets.coverage import fleets_that_take
+from fsqueue.spool.fleets.coverage import ClosedFleet, closed_fleets, fleets_that_take
 from fsqueue.spool.format.layout import Layout
 from fsqueue.spool.format.names import PAUSED, AttemptName, Slot, is_queue_name, split_profile
 from fsqueue.spool.format.records import BatchJob, WorkerRecord
@@ -118,6 +118,8 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     queues: tuple[QueueInfo, ...]
     workers: tuple[WorkerInfo, ...]
     counts: Counts
+    closed_fleets: tuple[ClosedFleet, ...] = ()
+    """Those that were paused or stopped, with the reasons."""
 
 
 def has_spool(root: str) -> bool:
@@ -147,6 +149,7 @@ def take_snapshot(store: Store, *, heartbeat: float, counts: Counts | None = Non
         queues=tuple(_queue(store, name, workers, waiting[name]) for name in queue_names(store)),
         workers=workers,
         counts=counts or _counts(store),
+        closed_fleets=tuple(closed_fleets(store.files)),
     )
 
 

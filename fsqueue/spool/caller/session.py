@@ -179,7 +179,7 @@ class Session:
             raise
 
     def _warn_if_unserved(self) -> bool:
-        from fsqueue.spool.fleets.coverage import fleets_that_take
+        from fsqueue.spool.fleets.coverage import fleets_that_take, outlook
 
         observer = self._observer or self._make_observer()
         self._observer = observer  # kept, as it reads each worker's record only once
@@ -192,7 +192,8 @@ class Session:
         except ConfigError:
             target = "MODULE:VARIABLE"
         for folder in unserved:
-            self._warn_of(folder, target, fleets_that_take(self.store.files, folder))
+            fleets = fleets_that_take(self.store.files, folder)
+            self._warn_of(folder, target, [outlook(self.store.files, each) for each in fleets])
         return True
 
     def _warn_of(self, folder: str, target: str, fleets: list[str]) -> None:
@@ -207,10 +208,9 @@ class Session:
         serves = f"the queue {name} and has {has}" if has else f"the queue {name}"
         if fleets:
             text = (
-                "still waiting for a result: no worker of %r that serves %s is alive in %s yet. "
-                "A job of the fleet %s can run it: see `fsqueue fleet show %s`"
+                "still waiting for a result: no worker of %r that serves %s is alive in %s yet. %s"
             )
-            log.warning(text, self.app_id, serves, self.root, fleets[0], fleets[0])
+            log.warning(text, self.app_id, serves, self.root, ". ".join(fleets))
             return
         log.warning(
             "still waiting for a result, and no worker of %r is alive in %s that serves %s. "

@@ -1,14 +1,69 @@
-"""Which fleets can run which calls."""
+"""Which fleets can run which calls, and which submit no jobs."""
 
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
+
+import msgspec
 
 from fsqueue.spool.fleets.fleets import FleetFiles, fleet_names
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from fsqueue.spool.files.files import Files
+
+
+class ClosedFleet(msgspec.Struct, frozen=True, kw_only=True):
+    """A fleet that submits no jobs."""
+
+    name: str
+    state: Literal["paused", "stopped"]
+    reason: str
+
+    def __str__(self) -> str:
+        return f"fleet {self.name} is {self.state}: {one_line(self.reason)}"
+
+
+def one_line(reason: str) -> str:
+    """A reason, which may quote a batch system or a log, as one line."""
+    return " ".join(reason.split())
+
+
+def closed_fleets(store: Files) -> list[ClosedFleet]:
+    """The fleets that were paused or stopped, sorted by name."""
+    known = (files for files in _fleets(store) if files.record() is not None)
+    return [closed for files in known if (closed := _closed(files)) is not None]
+
+
+def _fleets(store: Files) -> Iterator[FleetFiles]:
+    for name in fleet_names(store):
+        with contextlib.suppress(ValueError):  # a name that no fleet can have
+            yield FleetFiles(store, name)
+
+
+def _closed(files: FleetFiles) -> ClosedFleet | None:
+    """A fleet that is both paused and stopped counts as stopped."""
+    states: tuple[Literal["stopped", "paused"], ...] = ("stopped", "paused")
+    for state in states:
+        if (reason := files.marked(state)) is not None:
+            return ClosedFleet(name=files.name, state=state, reason=reason)
+    return None
+
+
+def outlook(store: Files, name: str) -> str:
+    """For the caller of a call that a fleet can run: what becomes of it, as the spool tells."""
+    files = FleetFiles(store, name)
+    closed, taken = _closed(files), set(files.slots.taken().values())
+    unborn = len(taken - set(files.born()))
+    if closed is not None:
+        text = f"but it is {closed.state}: {one_line(closed.reason)}"
+    elif unborn:
+        text = f"{unborn} of its {len(taken)} jobs wait in the batch system or are starting"
+    else:
+        text = f"which has {len(taken)} jobs now"
+    return f"A job of the fleet {name} can run it, {text}. See `fsqueue fleet show {name}`"
 
 
 def fleets_that_take(store: Files, folder: str) -> list[str]:
@@ -17,10 +72,8 @@ def fleets_that_take(store: Files, folder: str) -> list[str]:
     Fleets that were stopped do not count; those that are paused do.
     """
     found = []
-    for name in fleet_names(store):
-        with contextlib.suppress(ValueError):  # a name that no fleet can have
-            files = FleetFiles(store, name)
-            record = files.record()
-            if record is not None and record.takes(folder) and files.marked("stopped") is None:
-                found.append(name)
+    for files in _fleets(store):
+        record = files.record()
+        if record is not None and record.takes(folder) and files.marked("stopped") is None:
+            found.append(files.name)
     return found
