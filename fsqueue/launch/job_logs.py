@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,8 @@ _LOG_BYTES = 1 << 16
 def log_tail(store: Files, fleet: FleetFiles, lines: int = 10, job_id: str = "") -> list[str]:
     """The last lines of the log that was written to last; empty if there is none.
 
+    What is not a file with text, or may not be read, is passed over.
+
     Args:
         store: the spool.
         fleet: whose logs.
@@ -25,16 +28,17 @@ def log_tail(store: Files, fleet: FleetFiles, lines: int = 10, job_id: str = "")
     """
     fs = store.fs
     names = [name for name in fs.names(fleet.logs) if _is_log_of(name, job_id)]
-    try:
-        path = max(
-            (f"{fleet.logs}/{name}" for name in names),
-            key=lambda each: fs.status(each, follow=False).st_mtime,
-        )
-        size = fs.status(path, follow=False).st_size
-        data = fs.read_part(path, _LOG_BYTES, max(0, size - _LOG_BYTES))
-    except (ValueError, OSError, SpoolError):
-        return []
-    return data.decode(errors="replace").splitlines()[-lines:]
+    written: list[tuple[float, int, str]] = []
+    for path in (f"{fleet.logs}/{name}" for name in names):
+        with contextlib.suppress(OSError):
+            status = fs.status(path, follow=False)
+            written.append((status.st_mtime, status.st_size, path))
+    for _, size, path in sorted(written, reverse=True):
+        with contextlib.suppress(OSError, SpoolError):
+            data = fs.read_part(path, _LOG_BYTES, max(0, size - _LOG_BYTES))
+            if found := data.decode(errors="replace").splitlines()[-lines:]:
+                return found
+    return []
 
 
 def _is_log_of(name: str, job_id: str) -> bool:

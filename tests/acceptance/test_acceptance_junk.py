@@ -11,6 +11,8 @@ from cli_reference import commands
 from junk import SAMPLES, open_up, plant
 
 from fsqueue.spool.disk.identity import boot_id, host_name
+from fsqueue.spool.fleets.fleets import FleetFiles
+from fsqueue.spool.fleets.records import FleetRecord, Member
 from fsqueue.spool.format.layout import Layout
 
 ENV = {"FSQUEUE__HEARTBEAT": "0.2", "FSQUEUE__LEASE": "2"}
@@ -39,11 +41,34 @@ def site(request, tmp_path_factory):
         site.kind = request.param
         site.kept = site.tasks.square(3)
         with_worker(site, lambda: site.kept.get(60))
+        found_fleet(site.tasks.app.store.files)
         planted += plant(site.root)
         yield site
     finally:
         site.close()
         open_up(planted)
+
+
+def found_fleet(files):
+    """A fleet of which one job runs and has a log."""
+    fleet = FleetFiles(files, "fleet")
+    fleet.define(
+        FleetRecord(
+            name="fleet",
+            system="slurm",
+            app_id="acceptance",
+            queues=("default",),
+            walltime=600.0,
+            slots=1,
+        )
+    )
+    fleet.begin("realjob", 1)
+    fleet.slots.take("realjob", 1, 1)
+    fleet.submitted("realjob", {1: "77"})
+    fleet.note_birth(Member("realjob", 1))
+    fleet.note("submitted a job")
+    with open(f"{fleet.logs}/77", "w", encoding="ascii") as log:
+        log.write("the log of the job\n")
 
 
 def with_worker(site, action):
@@ -127,19 +152,20 @@ COMMANDS = {
     "version": (),
     "fleet": None,  # a group
     "fleet list": (),
-    # Of fleets, which belong to a batch system: see `tests/launch`.
-    **dict.fromkeys(("launch", "autoscale")),
-    **dict.fromkeys(f"fleet {name}" for name in ("show", "scale", "pause", "resume", "stop")),
-    **dict.fromkeys(f"fleet {name}" for name in ("forget", "logs")),
+    "fleet show": ("fleet",),
+    "fleet logs": ("fleet",),
+    "fleet scale": ("fleet", "1"),
+    "fleet pause": ("fleet",),
+    "fleet resume": ("fleet",),
+    # They submit jobs and cancel them, or start workers: see `tests/launch`.
+    **dict.fromkeys(("launch", "autoscale", "up", "fleet stop", "fleet forget")),
 }
 PENDING = ("list", "--state", "pending"), ("list", "--state", "running"), ("list", "--json")
 # What the commands above may leave in tables.
 AS_JSON = [
-    (*name.split(), *(COMMANDS[name] or ()), "--json")
-    for name in (
-        *("status", "workers", "stats", "show", "result", "submit", "emit", "triggers", "cancel"),
-        *("pause", "resume", "gc", "config", "version", "fleet list", "doctor"),
-    )
+    (*name.split(), *rest, "--json")
+    for name, rest in COMMANDS.items()
+    if rest is not None and name != "list"
 ]
 EXPIRED = [("gc", "--older-than", "30d"), ("list", "--state", "failed")]
 UNKNOWN = [(name, "zzzzzzzz-1") for name in ("show", "logs", "wait", "result", "cancel", "retry")]
