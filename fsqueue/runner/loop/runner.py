@@ -116,11 +116,13 @@ class Runner:
         called after ``Thread(target=runner.run).start()`` and before that thread has begun, the
         run returns at once. An earlier stop does not affect it. See `fsqueue.runner.loop.orders`.
 
-        In the main thread SIGTERM and SIGINT drain, as do SIGHUP, SIGUSR1, SIGUSR2 and SIGXCPU
-        unless the program handles or ignores them: running bodies finish, their results are
-        delivered, and this returns. What has not finished after ``stop_grace`` seconds is given
-        back, at no cost of an attempt, and the process ends with exit code 0. A second SIGTERM or
-        SIGINT does that at once, with exit code 128 + its number.
+        In the main thread SIGTERM, SIGINT and SIGHUP drain: running bodies finish, their results
+        are delivered, and this returns. Calls that have not finished after ``stop_grace`` seconds
+        are given back, which costs no attempt, and the process ends with exit code 0. A second
+        SIGTERM or SIGINT does that at once, with exit code 128 + its number. SIGUSR1, SIGUSR2 and
+        SIGXCPU announce the end of a batch job: no more calls are claimed, and running bodies go on
+        until then. All but SIGTERM and SIGINT do so only if the program neither handles nor ignores
+        them.
 
         Raises:
             RuntimeError: this runner is running already and has not been stopped, or the call
