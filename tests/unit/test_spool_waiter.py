@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import asyncio
 import errno
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 from support import wait_until
 
+from fsqueue.spool.caller.async_waiting import arrival
 from fsqueue.spool.caller.waiter import Waiter
 from fsqueue.spool.store.open_spool import open_store
 from fsqueue.testing import Fault, FaultyFilesystem
@@ -214,3 +216,16 @@ def test_silence_is_reported_once_if_the_callback_returns_true(waiting):
     before = waiting.fs.count("listdir")
     wait_until(lambda: waiting.fs.count("listdir") > before + 2)
     assert waiting.silences == 1
+
+
+async def test_polls_for_an_event_loop_are_no_tasks_of_it(waiting):
+    """`asyncio.run` waits for its tasks, even for one whose wake-up Ctrl-C has lost."""
+    waiting.fs.inject()
+    wait = asyncio.ensure_future(arrival(waiting.waiter, f"{ME}-1", None, None))
+    tasks = {asyncio.current_task(), wait}
+    async with asyncio.timeout(PATIENCE):
+        while waiting.fs.count("listdir") < 20:
+            assert asyncio.all_tasks() == tasks
+            await asyncio.sleep(0)
+        waiting.arrive(f"{ME}-1")
+        await wait

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import weakref
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from fsqueue.common.offloading import in_thread_or_here
+from fsqueue.common.offloading import in_thread_or_here, offload
 from fsqueue.spool.disk.watching import watches
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ class _Listener:
         self._waits: Counter[Waiter] = Counter()
         self._handle: int | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._polling: asyncio.Task[None] | None = None
+        self._polling = False
 
     def add(self, loop: asyncio.AbstractEventLoop, waiter: Waiter) -> None:
         """Listen for a wait that has begun."""
@@ -106,7 +107,7 @@ class _Listener:
             with contextlib.suppress(NotImplementedError):  # this kind of loop only polls
                 loop.add_reader(shared.handle, shared.take)
                 self._handle = shared.handle
-        if self._polling is None:
+        if not self._polling:
             when = loop.time() + min(waiter.until_poll for waiter in self._waits)
             if self._timer is not None:
                 if self._timer.when() <= when:
@@ -116,22 +117,37 @@ class _Listener:
 
     def _tick(self, loop: asyncio.AbstractEventLoop) -> None:
         self._timer = None
-        if any(waiter.until_poll <= 0 for waiter in self._waits):
-            self._polling = loop.create_task(self._poll(loop))
+        due = [waiter for waiter in self._waits if waiter.until_poll <= 0]
+        if due:
+            self._polling = True
+            try:
+                offload(functools.partial(self._poll, loop, due))
+            except BaseException:
+                self._polling = False
+                raise
         elif self._waits:
             self._listen(loop)
 
-    async def _poll(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _poll(self, loop: asyncio.AbstractEventLoop, due: list[Waiter]) -> None:
+        """Poll, in a thread beside the loop.
+
+        This is no task of the loop: if Ctrl-C strikes between two of its callbacks, a loop loses
+        the wake-up of a task, and `asyncio.run` would wait for this one for ever.
+        """
         try:
-            for waiter in [each for each in self._waits if each.until_poll <= 0]:
-                await in_thread_or_here(waiter.poll)
+            for waiter in due:
+                waiter.poll()
         except Exception:
-            # All tasks that wait rely on this one.
+            # All tasks that wait rely on this.
             log.exception("cannot check for results, trying again")
         finally:
-            self._polling = None
-            if self._waits:
-                self._listen(loop)
+            with contextlib.suppress(RuntimeError):  # the loop was closed
+                loop.call_soon_threadsafe(self._polled, loop)
+
+    def _polled(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._polling = False
+        if self._waits:
+            self._listen(loop)
 
 
 _listeners: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Listener] = (
