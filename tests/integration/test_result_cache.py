@@ -7,7 +7,7 @@ from array import array
 from pathlib import Path
 
 import pytest
-from support import rewrite, upgrade, wait_until
+from support import rewrite, upgrade
 
 from fsqueue import State
 from fsqueue.spool.format import envelope
@@ -24,8 +24,10 @@ def cached(app):
 
 
 def once_cached(app, count=1):
-    """What is cached, when it is so much: a result is there a moment before others may reuse it."""
-    return wait_until(lambda: len(names := cached(app)) == count and names)
+    """What is cached: a result is there before its caller has it."""
+    names = cached(app)
+    assert len(names) == count
+    return names
 
 
 def counted(path, value=None):

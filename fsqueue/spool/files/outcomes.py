@@ -51,41 +51,44 @@ class Outcomes:
         Dies before the link: there is no outcome. Dies after it: the outcome stands. Lost reply:
         the temporary file has two names.
 
-        An outcome that other calls may reuse is then renamed from its temporary name to its name in
-        ``cache/``. Dies before that: such calls run themselves.
+        An outcome that other calls may reuse gets its name in ``cache/`` first, so that whoever has
+        the outcome finds it there. Dies in between: equal calls have this result, which the body
+        has returned, and the call itself runs again. The same if the call had an outcome already.
         """
-        published = self._publish(
-            outcome, envelope.encode(outcome, payload, self.files.key, buffers)
-        )
+        chunks = envelope.encode(outcome, payload, self.files.key, buffers)
+        with self.files.temporary_file(chunks) as temporary:
+            if outcome.cache:
+                self._offer(temporary, chunks, self.layout.cached(outcome.cache))
+            published = self.files.link_once(temporary, self.layout.done(outcome.id))
+            # Ring first, so that the client wakes up while this worker cleans up.
+            self.fs.ring(self.layout.bell(client_of(outcome.id)))
+            self.fs.discard(temporary)
         self._on_end(outcome.id)
         return published
 
-    def _publish(self, outcome: Outcome, chunks: Sequence[Buffer]) -> bool:
-        with self.files.temporary_file(chunks) as temporary:
-            published = self.files.link_once(temporary, self.layout.done(outcome.id))
-            moved = False
-            if published and outcome.cache:
-                moved = self._offer(temporary, chunks, self.layout.cached(outcome.cache))
-            # Ring first, so that the client wakes up while this worker cleans up.
-            self.fs.ring(self.layout.bell(client_of(outcome.id)))
-            if not moved:
-                self.fs.discard(temporary)
-        return published
+    def _offer(self, temporary: str, chunks: Sequence[Buffer], path: str) -> None:
+        """Let other calls reuse an outcome that is about to be published.
 
-    def _offer(self, temporary: str, chunks: Sequence[Buffer], path: str) -> bool:
-        """Let other calls reuse an outcome; False if its temporary file may still be there.
+        Dies before the last step: there is no result there, or the older one. Lost reply: the name
+        is written again. If that fails it is only logged: the outcome itself will be published.
 
-        An error is only logged: the outcome itself was published.
+        Raises:
+            OSError: the temporary file could not be written again.
         """
         try:
-            if not self.files.move(temporary, path):
-                self.files.replace_file(
-                    path, chunks
-                )  # without links, the temporary file became the outcome
-        except (OSError, SpoolError) as error:
-            log.warning("cannot write %s, so equal calls will run again: %s", path, error)
-            return False
-        return True
+            try:
+                self.fs.link(temporary, path)
+            except FileExistsError:  # an older result
+                with self.files.temporary_file() as second:
+                    self.fs.link(temporary, second)
+                    self.files.move(second, path)
+        except (OSError, SpoolError):  # for example without links
+            try:
+                self.files.move(temporary, path)
+            except (OSError, SpoolError) as error:
+                log.warning("cannot write %s, so equal calls will run again: %s", path, error)
+            else:
+                self.files.create(temporary, chunks)
 
     def queue_failure(
         self, name: AttemptName, kind: str, message: str, state: State = State.FAILED

@@ -38,7 +38,12 @@ def interrupt(*_):
 
 
 def ctrl_c(*_):
-    """As the user does it while `asyncio.run` runs, which then cancels its main task."""
+    """As the user does it while `asyncio.run` runs, which then cancels its main task.
+
+    If it strikes while `asyncio.run` ends, that can leave its handler behind, which raises an
+    exception anywhere in a later loop. A loop can lose the wake-up of a task then, and a program of
+    nothing but asyncio never ends either. So each round begins with Python's own handler.
+    """
     if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
         signal.raise_signal(signal.SIGINT)
 
@@ -170,6 +175,7 @@ def by_timer(calls, count, handler=interrupt):
     longest = {call: duration(call) for call, _ in calls}
     hits = 0
     for number in range(count):
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         call, value = calls[number % len(calls)]
         hits += interrupted_once(call, value, longest[call])
         if number % BURST == 0:
