@@ -81,7 +81,7 @@ def test_an_idle_worker_touches_and_lists_its_queue_and_beats(served):
     # With some of the polls it also looks for folders of calls with needs.
     of_pending = [op.verb for op in trace if op.path == served.app.store.layout.pending_folder]
     assert len(of_pending) <= 2 * (of_queue.count("listdir") // 8 + 1)
-    # Its beat, the beats of others and the shared upkeep: 18 every two seconds, all at once.
+    # Its beat, the beats of others and the shared upkeep: 18 at each beat.
     upkeep = [op for op in trace if op.path not in {queue, served.app.store.layout.pending_folder}]
     assert len(upkeep) <= 13 * (beats(trace) + 1)
 
