@@ -146,13 +146,13 @@ def test_the_outlook_of_a_fleet_tells_what_its_jobs_do(app):
     def told():
         return outlook(app.store.files, "nights").removeprefix("A job of the fleet nights can run ")
 
-    assert told() == f"it, which has 0 jobs now. {show}"
+    assert told() == f"it; jobs that have workers: none. {show}"
     first, _ = files.slots.take("k7f3q2", 2, 3)
-    assert told() == f"it, 2 of its 2 jobs wait in the batch system or are starting. {show}"
+    assert told() == f"it; jobs that wait in the batch system or are starting: 2 of 2. {show}"
     files.note_birth(first)
-    assert told() == f"it, 1 of its 2 jobs wait in the batch system or are starting. {show}"
+    assert told() == f"it; jobs that wait in the batch system or are starting: 1 of 2. {show}"
     files.mark("paused", "three jobs failed")
-    assert told() == f"it, but it is paused: three jobs failed. {show}"
+    assert told() == f"it; but it is paused: three jobs failed. {show}"
 
 
 def test_the_caller_is_told_which_fleet_can_run_it(make_app, caplog):
@@ -162,7 +162,9 @@ def test_the_caller_is_told_which_fleet_can_run_it(make_app, caplog):
     call = app.task(walltime="6h")(sample_tasks.add)(1)
     with silence_of(app, clock, call) as answer:
         wait_until(
-            lambda: "A job of the fleet nights can run it, which has 0 jobs now" in caplog.text
+            lambda: (
+                "A job of the fleet nights can run it; jobs that have workers: none" in caplog.text
+            )
         )
         assert "Start one with" not in caplog.text
         with working(app):

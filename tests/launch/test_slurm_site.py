@@ -231,7 +231,7 @@ def bring_back(site: BatchSite, conf: Path, node: str) -> None:
         ),
         *("sh", node, str(conf), str(log), str(pid_file(conf, node))),
     )
-    site.run("scontrol", "update", f"nodename={node}", "state=resume")
+    # With ReturnToService=2 a node is up again as soon as its daemon has registered.
     wait_until(
         lambda: "idle" in site.run("sinfo", "-h", "-N", "-p", "all", "-n", node, "-o", "%T"),
         what="the node is back",

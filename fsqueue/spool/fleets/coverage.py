@@ -60,10 +60,10 @@ def outlook(store: Files, name: str) -> str:
     if closed is not None:
         text = f"but it is {closed.state}: {one_line(closed.reason)}"
     elif unborn:
-        text = f"{unborn} of its {len(taken)} jobs wait in the batch system or are starting"
+        text = f"jobs that wait in the batch system or are starting: {unborn} of {len(taken)}"
     else:
-        text = f"which has {len(taken)} jobs now"
-    return f"A job of the fleet {name} can run it, {text}. See `fsqueue fleet show {name}`"
+        text = f"jobs that have workers: {len(taken) or 'none'}"
+    return f"A job of the fleet {name} can run it; {text}. See `fsqueue fleet show {name}`"
 
 
 def fleets_that_take(store: Files, folder: str) -> list[str]:
