@@ -146,7 +146,7 @@ class FaultyFilesystem(Filesystem):
         options: those of `Filesystem`.
 
     Attributes:
-        trace: the calls since the last `inject`, in order, without clock readings.
+        trace: the calls since the last `inject`, in order.
         clock_offset: seconds by which this host's monotonic clock is ahead of the real one.
     """
 
@@ -174,8 +174,6 @@ class FaultyFilesystem(Filesystem):
         return super().monotonic() + self.clock_offset
 
     def _call(self, verb: str, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
-        if verb == "clock":
-            return function(*args, **kwargs)
         operation = self._describe(verb, args)
         fault = self._strike(operation)
         effect = fault.effect if fault else None

@@ -36,12 +36,16 @@ NOT_SHARED = Shared()
 """No common arguments."""
 
 
-def parents_of(calls: Sequence[Packed], shared: Shared) -> list[PendingResult]:
-    """The invocations among the arguments of a file's calls, without duplicates."""
-    found = list(shared.parents)
+def segments_of(
+    calls: Sequence[Packed], shared: Shared
+) -> tuple[list[bytes | memoryview], list[PendingResult]]:
+    """The segments of a file, and the invocations among its arguments, without duplicates."""
+    segments: list[bytes | memoryview] = [shared.data] if shared.data else []
+    parents = list(shared.parents)
     for call in calls:
-        found += call.parents
-    return list(dict.fromkeys(found))
+        segments.append(call.payload.data)
+        parents += call.parents
+    return segments, list(dict.fromkeys(parents))
 
 
 def encode_arguments(

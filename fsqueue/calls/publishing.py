@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from fsqueue.calls.arguments import argument_at
 from fsqueue.calls.batching import BatchSizer
 from fsqueue.calls.labels import label_of, label_of_batch
-from fsqueue.calls.packing import NOT_SHARED, Packed, Shared, encode_arguments, parents_of
+from fsqueue.calls.packing import NOT_SHARED, Packed, Shared, encode_arguments, segments_of
 from fsqueue.invocation import Invocation
 from fsqueue.results.pending_result import Hint, PendingResult
 from fsqueue.runner.attempt.context import current
@@ -313,8 +313,7 @@ class Publisher:
         """
         settings, execution = self.settings, current.get()
         once = None if reuse is None else reuse.once
-        payload = [call.payload.data for call in calls]
-        parents = parents_of(calls, shared)
+        segments, parents = segments_of(calls, shared)
         parent = self._last_unfinished(parents) if parents and not now else ""
         members = len(calls) if len(calls) > 1 else 0
         queue = self._queue
@@ -335,7 +334,7 @@ class Publisher:
             codec=self.codec,
             max_attempts=self._max_attempts,
             keep=keep,
-            segments=tuple(map(len, [shared.data, *payload] if shared.data else payload)),
+            segments=tuple(map(len, segments)),
             members=members,
             blob=shared.blob,
             timeout=(settings.timeout or 0.0) * (members or 1),
@@ -352,8 +351,7 @@ class Publisher:
             caller=None if keep else ticket.caller,
             label=label_of_batch([call.label for call in calls]) if settings.label else "",
         )
-        content = [shared.data, *payload] if shared.data else payload
-        return Draft(call, content, calls[0].payload.buffers, once, parent)
+        return Draft(call, segments, calls[0].payload.buffers, once, parent)
 
     def _last_unfinished(self, parents: Sequence[PendingResult]) -> str:
         """The last parent that may not have ended. Renews the kept outcomes of the others."""

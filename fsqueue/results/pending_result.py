@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from fsqueue.errors import EnvelopeError
 from fsqueue.results.opened import Opened
 from fsqueue.runner.attempt.nested import in_helper_thread, not_blocking_a_loop
+from fsqueue.spool.format.names import client_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from fsqueue.runner.attempt.context import WorkerContext
     from fsqueue.spool.caller.session import Session
     from fsqueue.spool.disk.content import Content
     from fsqueue.spool.features.body_reports import Progress
-    from fsqueue.spool.format.records import Outcome, Payload
     from fsqueue.spool.format.states import State
     from fsqueue.spool.store.store import Store
 
@@ -165,7 +165,7 @@ class PendingResult:
         from fsqueue.spool.caller.async_waiting import arrival
 
         data = await in_thread_or_here(self._known_content)
-        pauses = _check_pauses()
+        pauses = itertools.chain(_CHECK_PAUSES, itertools.repeat(_LAST_CHECK_PAUSE))
         while data is None:
             context = self._context_of_waiting_body()
             if context is None or not await self._run_beside(context):
@@ -187,7 +187,8 @@ class PendingResult:
     # -- waiting ------------------------------------------------------------------------
 
     def _wait(self, deadline: float | None) -> Content | None:
-        data, pauses = None, _check_pauses()
+        data = None
+        pauses = itertools.chain(_CHECK_PAUSES, itertools.repeat(_LAST_CHECK_PAUSE))
         while data is None:
             context = self._context_of_waiting_body()
             if context is None or not self._run_here(context):
@@ -203,9 +204,10 @@ class PendingResult:
         if waiter.has_seen(self.id):
             waiter.forget(self.id)  # it can only be read once
             return
-        left = None if deadline is None else max(0.0, deadline - time.monotonic())
-        waits = [wait for wait in (left, pause) if wait is not None]
-        waiter.wait([self.id], min(waits) if waits else None, self._is_taken)
+        if deadline is not None:
+            left = max(0.0, deadline - time.monotonic())
+            pause = left if pause is None else min(left, pause)
+        waiter.wait([self.id], pause, self._is_taken)
 
     def _is_taken(self) -> bool:
         """Whether another handle or thread collected the outcome before this wait began."""
@@ -244,7 +246,7 @@ class PendingResult:
         with self._mutex:
             if self._data is not None:
                 return self._data
-            if self._collected or not client.owns(self.id):
+            if self._collected or client_of(self.id) != client.name:
                 return client.store.outcomes.peek(self.id)
             data = client.store.outcomes.collect(self.id, keep=self._keep)
             if data is None and self._keep:
@@ -261,22 +263,20 @@ class PendingResult:
         """The verified outcome. A damaged one that this client collected becomes a failure."""
         if self._opened is not None:
             return self._opened
-        outcome, payload = self._verified(data)
-        opened = Opened(outcome, payload, outcome.starts() if outcome.members else [])
-        if data is self._data:
-            self._opened = opened  # once for all calls of the batch
-        return opened
-
-    def _verified(self, data: Content) -> tuple[Outcome, Payload]:
         store = self._session.store
         try:
-            return store.outcomes.read(self.id, data)
+            outcome, payload = store.outcomes.read(self.id, data)
         except EnvelopeError as error:
             if not self._collected:
                 raise
             damaged = store.layout.kept(self.id) if self._keep else data
-            self._data = store.outcomes.condemn(self.id, damaged, str(error), keep=self._keep)
-        return store.outcomes.read(self.id, self._data)
+            data = store.outcomes.condemn(self.id, damaged, str(error), keep=self._keep)
+            self._data = data
+            outcome, payload = store.outcomes.read(self.id, data)
+        opened = Opened(outcome, payload, outcome.starts() if outcome.members else [])
+        if data is self._data:
+            self._opened = opened  # once for all calls of the batch
+        return opened
 
     def open(self, data: Content, member: int | None) -> Any:
         """The value of a call. Raises what its body raised."""
@@ -365,7 +365,3 @@ class PendingResult:
             return True
         waiting = find_waiting(store, self.id, self._lanes, path)
         return waiting is not None and store.withdraw(waiting)
-
-
-def _check_pauses() -> Iterator[float]:
-    return itertools.chain(_CHECK_PAUSES, itertools.repeat(_LAST_CHECK_PAUSE))

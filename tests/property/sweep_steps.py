@@ -124,7 +124,7 @@ def entered(*, number: int = 1, written: bool) -> Callable[[Stage], object]:
         if not written:
             assert store.withdraw(store.deduplication.publish(KEY, call, [ARGUMENTS]).path)
             return
-        temporary = store.files.temporary()
+        temporary = store.layout.tmp("entering", number)
         store.files.create(temporary, envelope.encode(stage.call, [ARGUMENTS]))
         assert store.deduplication._enter(KEY, number, stage.call, temporary)
 

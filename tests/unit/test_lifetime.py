@@ -158,7 +158,7 @@ def test_any_number_is_allowed_without_a_limit():
 
 def test_an_idle_worker_leaves_after_its_timeout():
     idleness = Idleness(Terms(idle_timeout=5.0), START)
-    idleness.busy(START + 3)
+    idleness.since = START + 3
     assert idleness.next_check == START + 8
     assert idleness.leaving(START + 7.9, START + 7) is None
     assert idleness.leaving(START + 8, START + 7).reason == "idle"
@@ -166,7 +166,7 @@ def test_an_idle_worker_leaves_after_its_timeout():
 
 def test_empty_queues_count_only_if_searched_after_the_last_call():
     idleness = Idleness(Terms(until_empty=True), START)
-    idleness.busy(START + 3)
+    idleness.since = START + 3
     assert idleness.leaving(START + 9, START + 2) is None
     assert idleness.leaving(START + 9, START + 4).reason == "until-empty"
     assert idleness.next_check == math.inf

@@ -61,7 +61,7 @@ def entries(store, key=KEY):
 def enter(store, *, written=True, number=1, **fields):
     """Leave the files of a publisher that dies after the link of its entry."""
     call = call_of(store)
-    temporary = store.files.temporary()
+    temporary = store.layout.tmp("entering", number)
     store.files.create(temporary, envelope.encode(call, [b"x"], store.files.key))
     entry = Entry(KEY.name, call.id, os.path.basename(temporary), call.queue, call.slot, "")
     content = structs.asdict(structs.replace(entry, **fields))

@@ -57,23 +57,20 @@ class Publication:
         Raises:
             OSError: the shared directory does not take it now.
         """
+        store, answer = self._execution.context.store, self._answer
         try:
-            self._attempt()
+            if not self._replaced:
+                size = sum(map(len, answer.payload)) + sum(map(len, answer.buffers))
+                check_size(store.fs, store.layout.root, size)
+            finish(self._execution, answer)
         except StorageError as error:
             if self._replaced or not self._is_hopeless(error):
                 raise
             claim = self._execution.claim
             log.error("%s: its result cannot be stored: %s", claim.name, error, extra=claim.tags)  # noqa: TRY400 - a traceback adds nothing
-            self._answer = _instead_of(self._answer, self._execution, error)
+            self._answer = _instead_of(answer, self._execution, error)
             self._replaced = True
-            self._attempt()
-
-    def _attempt(self) -> None:
-        store, answer = self._execution.context.store, self._answer
-        if not self._replaced:
-            size = sum(map(len, answer.payload)) + sum(map(len, answer.buffers))
-            check_size(store.fs, store.layout.root, size)
-        finish(self._execution, answer)
+            finish(self._execution, self._answer)
 
     def _is_hopeless(self, error: StorageError) -> bool:
         now = self._execution.context.store.fs.monotonic()

@@ -110,7 +110,7 @@ class Claiming:
             self._give_up_slot(ran=ran, quietly=quietly)
             self._confirming = False
             if not self._busy:
-                self._idleness.busy(self._now())
+                self._idleness.since = self._now()
         if (spent := self._allowance.spent()) is not None:
             self._stopping.depart(spent)
 
@@ -133,7 +133,7 @@ class Claiming:
             now = self._now()
             departure = self._end.closing(now)
             if self._busy or not ready:
-                self._idleness.busy(now)
+                self._idleness.since = now
             elif departure is None:
                 departure = self._idleness.leaving(now, self._searched)
             if departure is not None and departure.reason == "until-empty" and self._twice(now):
@@ -148,7 +148,7 @@ class Claiming:
             return False
         self._confirming = True
         self._backlogs.bell_rang(needs=True)
-        self._idleness.busy(now)
+        self._idleness.since = now
         return True
 
     def wait(self, pause: float) -> bool:
@@ -174,7 +174,10 @@ class Claiming:
             return None  # another thread has just found the queues empty
         for origin in self._backlogs:
             try:
-                claim = claim_within(self._budget, self._worker, origin)
+                if self._budget.total:
+                    claim = claim_within(self._budget, self._worker, origin)
+                else:
+                    claim = self._worker.claim(origin)
             except OSError:
                 self._backlogs.defer(origin)
                 raise

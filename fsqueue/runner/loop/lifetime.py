@@ -250,14 +250,13 @@ class Idleness:
     Args:
         terms: its idle timeout, and whether it runs until its queues are empty.
         now: the present time.
+
+    Attributes:
+        since: when the worker last had a call, or no slot to take one.
     """
 
     def __init__(self, terms: Terms, now: float) -> None:
         self._terms = terms
-        self.since = now
-
-    def busy(self, now: float) -> None:
-        """Note that the worker has a call, or no slot to take one."""
         self.since = now
 
     @property

@@ -21,11 +21,8 @@ class EndForks:
     the code that a script would have at this point, without running the worker's exit handlers.
     """
 
-    def __init__(self) -> None:
-        self._pid = os.getpid()
-
     def __enter__(self) -> None:
-        pass
+        self._pid = os.getpid()
 
     def __exit__(
         self,

@@ -194,8 +194,6 @@ def claim_within(budget: ResourcePool, worker: Worker, origin: str) -> Claim | N
 
     The resources are given back under the attempt's name when the call has ended.
     """
-    if not budget.total:
-        return worker.claim(origin)
     name = os.path.basename(origin)
     if not budget.take(name, needed_by(origin) or NONE):
         return None

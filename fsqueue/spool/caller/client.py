@@ -14,7 +14,7 @@ from fsqueue.errors import SpoolError
 from fsqueue.spool.caller.waiter import Waiter
 from fsqueue.spool.disk.identity import this_process
 from fsqueue.spool.features.idempotency import fire
-from fsqueue.spool.format.names import Slot, client_of, new_token
+from fsqueue.spool.format.names import Slot, new_token
 from fsqueue.spool.format.schedule import IMMEDIATE_SLACK, later
 
 if TYPE_CHECKING:
@@ -259,10 +259,6 @@ class Client:
             self._registered = True
         if self.store.clock.age > _SYNC_EVERY:
             self.store.clock.sync(layout.client_lock(self.name))
-
-    def owns(self, invocation_id: str) -> bool:
-        """Whether the outcome arrives in this client's own mailbox."""
-        return client_of(invocation_id) == self.name
 
     def close(self) -> None:
         """Leave the spool. A mailbox that is not empty stays for others until it expires.

@@ -11,6 +11,8 @@ from __future__ import annotations
 import _thread
 import contextlib
 import logging
+from functools import partial
+from itertools import repeat
 from typing import TYPE_CHECKING
 
 from fsqueue.errors import SpoolError, SpoolReplacedError
@@ -143,7 +145,7 @@ class Waiter:
         waits: list[Wait] = []
         deadline = float("inf") if timeout is None else self._fs.monotonic() + timeout
         try:
-            waits.extend(self.begin(each, lambda: shared.wake(sleeper)) for each in invocation_ids)
+            waits.extend(map(self.begin, invocation_ids, repeat(partial(shared.wake, sleeper))))
             if not sleeper.rung and is_over():
                 return True
             while not sleeper.rung:

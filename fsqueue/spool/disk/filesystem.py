@@ -1,13 +1,14 @@
 """The one place where the protocol touches files of the spool or reads a clock.
 
-All of them pass through `Filesystem._call`, so that the faulty twin in `fsqueue.testing` can make a
-call fail, lose its reply, or end the process there.
+All system calls on files pass through `Filesystem._call`, if a subclass defines it: the faulty twin
+in `fsqueue.testing` can make a call fail, lose its reply, or end the process there.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import os
 import stat
 import time
@@ -52,7 +53,13 @@ class Filesystem:
         group: id of the group that shares the spool; None if only its owner may use it.
         durable: once an operation has returned, its effect survives a power cut.
         ownership: how modes and groups are set.
+
+    Attributes:
+        unlink: removes a file.
     """
+
+    monotonic = staticmethod(time.monotonic)
+    """This host's monotonic clock, in seconds. Reading it cannot fail, so it needs no `_call`."""
 
     def __init__(
         self,
@@ -65,6 +72,21 @@ class Filesystem:
         open_closed_streams()
         self.remote, self.group, self.durable = remote, group, durable
         self._own = ownership(group)
+        # Each call of a task takes these steps several times.
+        self._open_new = self._bound("create", self._own.open_new)
+        self._write_all = self._bound("write", syscalls.write_all)
+        self._close = self._bound("close", syscalls.close)
+        self._read_pieces = self._bound("read", syscalls.read_pieces)
+        self._rename = self._bound("rename", os.rename)
+        self._link = self._bound("link", os.link)
+        self.unlink: Callable[[str], None] = self._bound("unlink", os.unlink)
+        self._utime = self._bound("utime", os.utime)
+
+    def _bound(self, verb: str, function: Callable[P, R]) -> Callable[P, R]:
+        """`_call` of one function; without a twin's `_call`, that is the function itself."""
+        if type(self)._call is Filesystem._call:  # noqa: SLF001 - its own
+            return function
+        return functools.partial(self._call, verb, function)
 
     def _call(self, verb: str, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
         del verb  # the name under which a faulty twin counts and chooses
@@ -74,14 +96,14 @@ class Filesystem:
         """Write a new file; on failure, nothing is left behind."""
         handle = Handle(path)
         try:
-            self._call("create", self._own.open_new, path, handle, os.O_EXCL)
+            self._open_new(path, handle, os.O_EXCL)
             try:
-                self._call("write", syscalls.write_all, handle, chunks)
+                self._write_all(handle, chunks)
                 if self.durable:
                     self._call("fsync", os.fsync, handle)
             finally:
                 # A network filesystem reports a full disk only here.
-                self._call("close", syscalls.close, handle)
+                self._close(handle)
         except BaseException:
             handle.close()
             if handle:
@@ -99,8 +121,8 @@ class Filesystem:
             self._call("append", self._own.open_new, path, handle, os.O_APPEND | os.O_NONBLOCK)
             if not stat.S_ISREG(os.fstat(handle[0]).st_mode):
                 raise FileExistsError(errno.EEXIST, "not a regular file", path)
-            self._call("write", syscalls.write_all, handle, [data])
-            self._call("close", syscalls.close, handle)
+            self._write_all(handle, [data])
+            self._close(handle)
         finally:
             handle.close()
 
@@ -124,7 +146,7 @@ class Filesystem:
         """
         if fresh:
             self._refresh(path)
-        return self._call("read", syscalls.read_pieces, path, pieces)
+        return self._read_pieces(path, pieces)
 
     def read_part(self, path: str, count: int, start: int = 0) -> bytes:
         """Read at most `count` bytes of a regular file; anything else raises `EnvelopeError`."""
@@ -141,40 +163,39 @@ class Filesystem:
                 self._call("open", syscalls.open_growing, path, handle)
             else:
                 try:
-                    self._call("create", self._own.open_new, path, handle, os.O_EXCL)
+                    self._open_new(path, handle, os.O_EXCL)
                 except FileExistsError:
                     self.discard(path)
-                    self._call("create", self._own.open_new, path, handle, os.O_EXCL)
+                    self._open_new(path, handle, os.O_EXCL)
             self._call("write", syscalls.write_at, handle, start, data)
-            self._call("close", syscalls.close, handle)
+            self._close(handle)
         finally:
             handle.close()
 
     def rename(self, source: str, target: str) -> None:
         """Move a file."""
-        self._call("rename", os.rename, source, target)
-        # The target first: a power cut in between leaves two names, not none.
-        self._settle(target)
-        self._settle(source)
+        self._rename(source, target)
+        if self.durable:
+            # The target first: a power cut in between leaves two names, not none.
+            self._settle(target)
+            self._settle(source)
 
     def link(self, source: str, target: str) -> None:
         """Give a file a second name, which must not exist."""
-        self._call("link", os.link, source, target, follow_symlinks=False)
-        self._settle(target)
-
-    def unlink(self, path: str) -> None:
-        """Remove a file."""
-        self._call("unlink", os.unlink, path)
+        self._link(source, target, follow_symlinks=False)
+        if self.durable:
+            self._settle(target)
 
     def discard(self, path: str) -> None:
         """Remove a file that may be gone already."""
         with contextlib.suppress(FileNotFoundError):
-            self._call("unlink", os.unlink, path)
+            self.unlink(path)
 
     def mkdir(self, path: str) -> None:
         """Make a folder, private to its owner or group."""
         self._call("mkdir", self._own.make_folder, path)
-        self._settle(path)
+        if self.durable:
+            self._settle(path)
 
     def make_folders(self, path: str, may_make: Callable[[str], bool] = lambda _: True) -> None:
         """Make a folder and its missing parents, even if empty ones are removed meanwhile.
@@ -231,7 +252,7 @@ class Filesystem:
         """
         try:
             if fresh and self.remote:
-                self._call("utime", os.utime, path, follow_symlinks=False)
+                self._utime(path, follow_symlinks=False)
             found = self._call("listdir", syscalls.list_folder, path, limit)
             return [name for name in found if not name.startswith(_STILL_OPEN)]
         except FileNotFoundError:
@@ -284,7 +305,7 @@ class Filesystem:
         """Whether a folder exists. On a network filesystem, it is touched first to find out."""
         try:
             if self.remote:
-                self._call("utime", os.utime, path)
+                self._utime(path)
         except FileNotFoundError:
             return False
         return self.exists(path)
@@ -293,7 +314,7 @@ class Filesystem:
         """Touch a path's folder, so that a network filesystem's client drops its cached names."""
         if self.remote:
             with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-                self._call("utime", os.utime, os.path.dirname(path))
+                self._utime(os.path.dirname(path))
 
     def recall(self, path: str) -> None:
         """Wait until no other client holds a delegation of a file.
@@ -332,19 +353,19 @@ class Filesystem:
     def touch(self, path: str) -> None:
         """Set a file's times to the file server's present time, creating the file if necessary."""
         try:
-            self._call("utime", os.utime, path, follow_symlinks=False)
+            self._utime(path, follow_symlinks=False)
         except FileNotFoundError:
             self._call("create", self._own.make_file, path)
 
     def set_time(self, path: str, when: float | None) -> None:
         """Set a file's times, in seconds since the epoch; None means the server's present time."""
         times = None if when is None else (when, when)
-        self._call("utime", os.utime, path, times, follow_symlinks=False)
+        self._utime(path, times, follow_symlinks=False)
 
     def ring(self, path: str) -> None:
         """Touch a bell, which exists only if a process listens to it. Errors do no harm."""
         with contextlib.suppress(OSError):
-            self._call("utime", os.utime, path, follow_symlinks=False)
+            self._utime(path, follow_symlinks=False)
 
     def lock(self, path: str, *, existing: bool = False) -> BaseFileLock | None:
         """Take a file's lock without waiting; None if it is held or cannot be locked.
@@ -370,10 +391,6 @@ class Filesystem:
                 raise
             return None
 
-    def monotonic(self) -> float:
-        """This host's monotonic clock, in seconds."""
-        return self._call("clock", time.monotonic)
-
     def status(self, path: str, *, follow: bool = True) -> os.stat_result:
         """The `stat` of a path; `follow` tells whether to follow a link."""
         return self._call("stat", os.stat, path, follow_symlinks=follow)
@@ -384,8 +401,6 @@ class Filesystem:
 
     def _settle(self, path: str) -> None:
         """Make the change of a name survive a power cut."""
-        if not self.durable:
-            return
         try:
             self._call("fsync", syscalls.sync_folder, os.path.dirname(path))
         except OSError as error:

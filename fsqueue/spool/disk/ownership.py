@@ -28,7 +28,10 @@ class Ownership:
         """Open a file for writing, creating it if it is missing; `more` are flags of `open`."""
         del path  # it is named in traces
         flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | more
-        self.fit(handle.open(flags, self.file_mode), self.file_mode)
+        number, mode = handle.open(flags, self.file_mode), self.file_mode
+        found = os.fstat(number)
+        if stat.S_IMODE(found.st_mode) != mode or self.group not in {None, found.st_gid}:
+            self.fit(number, mode)
 
     def make_file(self, path: str) -> None:
         """Make an empty file, unless it is there."""

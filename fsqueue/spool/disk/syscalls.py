@@ -107,24 +107,28 @@ def sync_folder(path: str) -> None:
         handle.close()
 
 
-def _open_to_look(handle: Handle) -> int:
+def _open_to_read(handle: Handle, *, regular: bool = True) -> os.stat_result:
+    """Open a file, which must be a regular one unless `regular` is False; returns its status."""
     # With O_NONBLOCK, a FIFO cannot block the reader. With O_NOFOLLOW, links are not followed.
     try:
-        return handle.open(os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        found = os.fstat(handle.open(os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK))
     except OSError as error:
         if error.errno in NO_FILE:
             raise EnvelopeError(f"{handle.path} is not a regular file") from error
         raise
+    if regular and not stat.S_ISREG(found.st_mode):
+        raise EnvelopeError(f"{handle.path} is not a regular file")
+    return found
 
 
 def read_regular(path: str) -> bytes:
     """The content of a regular file that is not longer than a record may be."""
     handle = Handle(path)
     try:
-        number, size = _open_regular(handle)
+        size = _open_to_read(handle).st_size
         if size > _LONGEST_RECORD:
             _refuse(path, size, _LONGEST_RECORD)
-        return _read_whole(number, size)
+        return _read_whole(handle[0], size)
     finally:
         handle.close()
 
@@ -133,7 +137,7 @@ def read_pieces(path: str, pieces: Callable[[bytes, str], Sequence[Piece]]) -> C
     """The content of a regular file; see `Filesystem.read_content`."""
     handle = Handle(path)
     try:
-        number, size = _open_regular(handle)
+        size, number = _open_to_read(handle).st_size, handle[0]
         if size <= _UNCHECKED:
             return [_read_whole(number, size)]
         wanted = pieces(os.pread(number, _FIRST_LINE, 0), path)
@@ -174,15 +178,6 @@ def _refuse(path: str, size: int, expected: int) -> NoReturn:
     raise EnvelopeError(f"{path} is truncated or damaged: {size} bytes instead of {expected}")
 
 
-def _open_regular(handle: Handle) -> tuple[int, int]:
-    """Open a regular file; returns the descriptor and the file's size."""
-    number = _open_to_look(handle)
-    found = os.fstat(number)
-    if not stat.S_ISREG(found.st_mode):
-        raise EnvelopeError(f"{handle.path} is not a regular file")
-    return number, found.st_size
-
-
 def _open_to_write(handle: Handle) -> int:
     return handle.open(os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
 
@@ -212,8 +207,8 @@ def read_part(path: str, count: int, start: int) -> bytes:
     """At most `count` bytes of a regular file, from `start`."""
     handle = Handle(path)
     try:
-        number, _ = _open_regular(handle)
-        return os.pread(number, count, start)
+        _open_to_read(handle)
+        return os.pread(handle[0], count, start)
     finally:
         handle.close()
 
@@ -289,7 +284,7 @@ def mtime(path: str, statx: Callable[[], Callable[..., int] | None] | None = Non
 def _mtime_of_opened(path: str) -> float:
     handle = Handle(path)
     try:
-        return os.fstat(_open_to_look(handle)).st_mtime
+        return _open_to_read(handle, regular=False).st_mtime
     finally:
         handle.close()
 

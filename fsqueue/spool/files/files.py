@@ -292,7 +292,9 @@ class Files:
     def remove(self, path: str) -> None:
         """Remove a file that may be gone already; a folder in its place is set aside."""
         try:
-            self.fs.discard(path)
+            self.fs.unlink(path)
+        except FileNotFoundError:
+            pass
         except IsADirectoryError:
             self.clear_away(path, "a folder stands where a file of the spool belongs")
 
@@ -363,7 +365,7 @@ class Files:
         If the block raises, the file is removed: even if a signal handler raised an exception just
         where the block was about to do that.
         """
-        path = self.temporary()
+        path = self.layout.tmp(self._owner, next(self._serial))
         try:
             if chunks is not None:
                 self.create(path, chunks)
@@ -388,7 +390,3 @@ class Files:
             if refused is error:
                 raise
             raise refused from error
-
-    def temporary(self) -> str:
-        """An unused path in ``tmp/``."""
-        return self.layout.tmp(self._owner, next(self._serial))

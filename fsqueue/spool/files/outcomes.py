@@ -150,7 +150,7 @@ class Outcomes:
         move to ``kept/``. Every reader prefers ``kept/``, so an outcome that a late worker
         publishes after the collection is never seen.
         """
-        path, kept = self.layout.done(invocation_id), self.layout.kept(invocation_id)
+        path = self.layout.done(invocation_id)
         try:
             data = self.files.read_file(path)
         except FileNotFoundError:
@@ -161,7 +161,7 @@ class Outcomes:
             return self.condemn(invocation_id, path, str(error), keep=keep)
         try:
             if keep:
-                return self._keep(path, kept, data)
+                return self._keep(path, self.layout.kept(invocation_id), data)
             self.fs.discard(path)
         except OSError as error:
             # The caller has read it, and reading it again may find nothing, since the error may

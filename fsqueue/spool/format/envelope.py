@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import hmac
 import re
+from operator import itemgetter
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import msgspec
@@ -60,8 +61,10 @@ def seal(
     kind: str, data: Sequence[bytes | memoryview], key: bytes, buffers: Sequence[Buffer]
 ) -> tuple[str, list[Buffer]]:
     """Digest and chunks of a file of any kind. If it has a header, `data` begins with it."""
-    sizes = [f" {len(each)}{'' if memoryview(each).readonly else 'w'}" for each in buffers]
-    rest = [f" {sum(map(len, data))}{''.join(sizes)}\n".encode(), *data, *buffers]
+    sizes = str(sum(map(len, data)))
+    for each in buffers:
+        sizes += f" {len(each)}{'' if memoryview(each).readonly else 'w'}"
+    rest = [f" {sizes}\n".encode(), *data, *buffers]
     digest = digest_of(kind, rest, key)
     return digest, [f"fsqueue {FORMAT} {kind} {digest}".encode(), *rest]
 
@@ -77,13 +80,21 @@ class Unsealed(NamedTuple):
 
 def unseal(content: Content, where: str, key: bytes = b"") -> Unsealed:
     """Verify a file of any kind; see `decode` for arguments and errors."""
-    match = _first_line(content[0], where)
+    match = _FIRST_LINE.match(content[0], 0, _FIRST_LINE_LIMIT)
+    if match is None:
+        raise _strange(content[0], where)
     kind, digest = match[1].decode(), match[2].decode()
-    payload = _cut(content, match, where)
-    chunks = [memoryview(content[0])[match.start(3) :], *content[1:]]
+    end, sizes = match.end() + int(match[4]), _buffers(match) if match[5] else []
+    found, expected = sum(map(len, content)), end + sum(map(itemgetter(0), sizes))
+    if found != expected:
+        raise EnvelopeError(f"{where} is truncated or damaged: {found} bytes instead of {expected}")
+    whole, buffers = memoryview(content[0]), content[1:]
+    chunks = [whole[match.start(3) :], *buffers]
     if not hmac.compare_digest(digest_of(kind, chunks, key), digest):
         raise EnvelopeError(f"{where} {_distrust(kind, chunks, digest, key)}")
-    return Unsealed(kind, digest, payload)
+    if sizes and not buffers:  # a small file, which was read in one piece
+        buffers = _cut(whole[end:], sizes)
+    return Unsealed(kind, digest, Payload(whole[match.end() : end], buffers))
 
 
 def decode(content: Content, kind: type[H], where: str, key: bytes = b"") -> tuple[H, Payload]:
@@ -119,10 +130,9 @@ def pieces(beginning: bytes, where: str) -> list[Piece]:
         SpoolVersionError: the file has another format version.
         EnvelopeError: it does not begin like a file of fsqueue.
     """
-    return _pieces(_first_line(beginning, where))
-
-
-def _pieces(match: re.Match[bytes]) -> list[Piece]:
+    match = _FIRST_LINE.match(beginning, 0, _FIRST_LINE_LIMIT)
+    if match is None:
+        raise _strange(beginning, where)
     return [Piece(match.end() + int(match[4])), *_buffers(match)]
 
 
@@ -130,33 +140,23 @@ def _buffers(match: re.Match[bytes]) -> list[Piece]:
     return [Piece(int(each.rstrip(b"w")), each.endswith(b"w")) for each in match[5].split()]
 
 
-def _cut(content: Content, match: re.Match[bytes], where: str) -> Payload:
-    """Everything after the first line, with each buffer in separate memory."""
-    end, others = match.end() + int(match[4]), _buffers(match) if match[5] else []
-    found, expected = sum(map(len, content)), end
-    if others:
-        expected += sum(size for size, _ in others)
-    if found != expected:
-        raise EnvelopeError(f"{where} is truncated or damaged: {found} bytes instead of {expected}")
-    whole = memoryview(content[0])
-    data, buffers = whole[match.end() : end], content[1:]
-    if not buffers:  # a small file, which was read in one piece
-        start = end
-        for size, writable in others:
-            part = whole[start : start + size]
-            buffers.append(bytearray(part) if writable else bytes(part))
-            start += size
-    return Payload(data, buffers)
+def _cut(rest: memoryview, sizes: Sequence[Piece]) -> Content:
+    """The buffers at the end of a file, each in separate memory."""
+    buffers: Content = []
+    start = 0
+    for size, writable in sizes:
+        part = rest[start : start + size]
+        buffers.append(bytearray(part) if writable else bytes(part))
+        start += size
+    return buffers
 
 
-def _first_line(data: bytes | bytearray, where: str) -> re.Match[bytes]:
-    match = _FIRST_LINE.match(data, 0, _FIRST_LINE_LIMIT)
-    if match is not None:
-        return match
+def _strange(data: bytes | bytearray, where: str) -> EnvelopeError | SpoolVersionError:
+    """The error for a file with another first line."""
     other = _VERSION.match(data[:_FIRST_LINE_LIMIT])
     if other is None or int(other[1]) == FORMAT:
-        raise EnvelopeError(f"{where} does not begin like a file of fsqueue")
-    raise SpoolVersionError(
+        return EnvelopeError(f"{where} does not begin like a file of fsqueue")
+    return SpoolVersionError(
         f"{where} has format {int(other[1])}; this fsqueue reads format {FORMAT}. "
         "Use one version of fsqueue on all hosts of a spool."
     )

@@ -160,6 +160,8 @@ class Layout:
 
     def home(self, path: str) -> str:
         """The slot's path of a pending call at `path`, which may wait for a concurrency limit."""
+        if "~" not in path:
+            return path
         folder, _, name = path.rpartition("/")
         waiting = WaitingFolder.parse(folder.rpartition("/")[2])
         return path if waiting is None else f"{self.slot(waiting.queue, waiting.slot)}/{name}"
@@ -218,8 +220,9 @@ class Layout:
 
         All profiles of a queue share one bell, separate from that of calls without needs.
         """
-        queue, profile = split_profile(listener)
-        return self.needs_bell(queue) if profile else f"{self.bell_folder}/{listener}"
+        if listener.count(".") > 1 and (parts := split_profile(listener))[1]:
+            return self.needs_bell(parts[0])
+        return f"{self.bell_folder}/{listener}"
 
     def needs_bell(self, queue: str) -> str:
         """File whose touch wakes the workers of a queue that have resources."""

@@ -96,6 +96,7 @@ def is_key_name(text: str) -> bool:
     return _KEY.fullmatch(text) is not None
 
 
+@functools.lru_cache(maxsize=256)
 def is_slot_name(text: str) -> bool:
     """Whether `text` names a `Slot`."""
     return _SLOT.fullmatch(text) is not None
@@ -145,8 +146,10 @@ class AttemptName(NamedTuple):
         match = _ATTEMPT.fullmatch(name)
         if match is None:
             return None
-        found = cls(match[1], int(match[2]), int(match[3] or 0), bool(match[4]))
-        return found if found.deaths >= 0 else None
+        attempt, retries = int(match[2]), int(match[3] or 0)
+        if retries >= attempt:
+            return None
+        return cls(match[1], attempt, retries, bool(match[4]))
 
     @property
     def deaths(self) -> int:

@@ -108,14 +108,16 @@ class TaskSums(msgspec.Struct, omit_defaults=True):
         calls = entry.members or 1
         run = max(0.0, entry.run) / calls
         self.seconds += max(0.0, entry.run)
-        sketch.count(self.run, run, calls)
+        bucket = sketch.bucket_of(run)
+        self.run[bucket] = self.run.get(bucket, 0) + calls
         if entry.state == "retried":
             self.retried += 1
             return
         self.calls += calls
         self.failed += entry.failed
         self.waited += entry.wait * calls
-        sketch.count(self.wait, entry.wait, calls)
+        bucket = sketch.bucket_of(entry.wait)
+        self.wait[bucket] = self.wait.get(bucket, 0) + calls
 
     def add(self, other: TaskSums) -> None:
         """Add the sums of another period or worker."""
@@ -222,7 +224,9 @@ class Journal:
             return
         line = _encode(entry) + b"\n"
         with self._mutex:
-            _count(self._tasks, entry)
+            name = entry.task[:_LONGEST_NAME]
+            sums = self._tasks.get(name) or _begun(self._tasks, name)
+            sums.count(entry)
             if self._waiting < self._most_waiting:
                 self._lines += line
                 self._waiting += 1
@@ -330,8 +334,6 @@ class Journal:
         self._unsent = None
 
 
-def _count(tasks: dict[str, TaskSums], entry: Entry) -> None:
-    name = entry.task[:_LONGEST_NAME]
-    if name not in tasks and len(tasks) >= _MOST_TASKS:
-        name = _OTHERS
-    tasks.setdefault(name, TaskSums()).count(entry)
+def _begun(tasks: dict[str, TaskSums], name: str) -> TaskSums:
+    """The sums of a task that has none yet; those of all others if there are too many tasks."""
+    return tasks.setdefault(name if len(tasks) < _MOST_TASKS else _OTHERS, TaskSums())

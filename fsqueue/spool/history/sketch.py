@@ -35,12 +35,6 @@ def upper_bound(bucket: int) -> float:
     return _GROWTH**bucket
 
 
-def count(into: dict[int, int], seconds: float, calls: int) -> None:
-    """Count the duration of some calls."""
-    bucket = bucket_of(seconds)
-    into[bucket] = into.get(bucket, 0) + calls
-
-
 def add(into: dict[int, int], other: Mapping[int, int]) -> None:
     """Add a sketch to another one."""
     for bucket, count in other.items():

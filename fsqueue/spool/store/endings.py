@@ -55,14 +55,14 @@ class Endings:
         if not published and not self._fs.exists(self._layout.cancelled(outcome.id)):
             text = "%s has ended, but its call had an outcome already, which stands"
             log.warning(text, claim.name, extra=claim.tags)
-        self._put_away(claim.path, claim.name, outcome.state)
+        if outcome.state is State.FAILED:
+            self._keep_failed(claim.path, claim.name)
+        else:
+            self._files.remove(claim.path)
         return published
 
-    def _put_away(self, path: str, name: AttemptName, state: State) -> None:
-        """Remove a finished attempt from ``running/``; a failed one moves to ``failed/``."""
-        if state is not State.FAILED:
-            self._files.remove(path)
-            return
+    def _keep_failed(self, path: str, name: AttemptName) -> None:
+        """Move a failed attempt from ``running/`` to ``failed/``."""
         # False if a reaper has taken it: the next worker that claims it finds the outcome.
         self._files.move(path, self._layout.failed(name))
 
@@ -154,7 +154,7 @@ class Endings:
         failure = self._outcomes.queue_failure(name, "WorkerLostError", message)
         add_end(self._files, call, failure)
         self._outcomes.publish(failure, ())
-        self._put_away(path, name, State.FAILED)
+        self._keep_failed(path, name)
 
     def exhaust(self, path: str, name: AttemptName, call: Call, cuts: Sequence[Cut]) -> None:
         """End an invocation that needs more time than its workers have.
@@ -175,4 +175,4 @@ class Endings:
         failure = self._outcomes.queue_failure(name, "WalltimeError", message)
         add_end(self._files, call, failure)
         self._outcomes.publish(failure, ())
-        self._put_away(path, name, State.FAILED)
+        self._keep_failed(path, name)

@@ -43,12 +43,22 @@ class Unclaimable:
         worker has the time for them."""
         self.last = RecentTexts(_REMEMBERED)
         """Paths of attempts and folders that cannot be moved: they are tried after all others."""
+        self.closed: set[str] = set()
+        """Folders of which so many calls were too long that the others are not tried."""
         self.too_long: Counter[str] = Counter()
         """By folder, how many calls in a row were too long for the time that is left."""
 
-    def is_closed(self, folder: str) -> bool:
-        """Whether too many calls of a folder were too long, so that its others are not tried."""
-        return self.too_long[folder] >= _TOO_LONG if self.too_long else False
+    def was_too_long(self, name: str, folder: str) -> None:
+        """Ignore an attempt from now on, because it might not end in the time that is left."""
+        self.unreadable.add(name)
+        self.too_long[folder] += 1
+        if self.too_long[folder] >= _TOO_LONG:
+            self.closed.add(folder)
+
+    def was_run(self, folder: str) -> None:
+        """Note that a call of a folder was not too long."""
+        if folder not in self.closed:
+            del self.too_long[folder]
 
 
 class Backlog:
@@ -107,14 +117,17 @@ class Backlog:
             self._refresh()
             return self._candidates[-1].rsplit("/", 2)[1] if self._candidates else ""
 
-    @property
-    def _closed(self) -> bool:
-        return self._unclaimable.is_closed(self._queue)
+    def take(self) -> str | None:
+        """Like `next`, right after `peek`: without another look at the clock."""
+        with self._mutex:
+            if not self._candidates:  # another thread has lost a race: see `missed`
+                self._refresh()
+            return self._candidates.pop() if self._candidates else None
 
     def _refresh(self) -> None:
-        now = self._store.fs.monotonic()
-        if not self._candidates or now - self._candidates_listed > FRESH_FOR or self._closed:
-            arrived = self._arrived() if self._quiet and not self._closed else None
+        now, closed = self._store.fs.monotonic(), self._queue in self._unclaimable.closed
+        if not self._candidates or now - self._candidates_listed > FRESH_FOR or closed:
+            arrived = self._arrived() if self._quiet and not closed else None
             self._candidates = self._list(now) if arrived is None else arrived
             self._candidates_listed = now
 
@@ -195,7 +208,7 @@ class Backlog:
 
     def _list_first(self) -> list[str]:
         """Candidates of the first slot that has any; drops the slots before it."""
-        if self._closed:
+        if self._queue in self._unclaimable.closed:
             return []
         deferred: list[str] = []
         unreadable, last = self._unclaimable.unreadable, self._unclaimable.last
@@ -203,9 +216,12 @@ class Backlog:
         while self._slots:
             folder = self._store.layout.slot(self._queue, self._slots[-1])
             names = self._names(folder)
-            wanted = [f"{folder}/{name}" for name in names if name not in unreadable]
-            deferred += [origin for origin in wanted if origin in last]
-            wanted = [origin for origin in wanted if origin not in last]
+            wanted = [f"{folder}/{name}" for name in names]
+            if unreadable:
+                wanted = [f"{folder}/{name}" for name in names if name not in unreadable]
+            if last:
+                deferred += [origin for origin in wanted if origin in last]
+                wanted = [origin for origin in wanted if origin not in last]
             if wanted:
                 random.shuffle(wanted)
                 return wanted

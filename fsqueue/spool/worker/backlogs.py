@@ -114,20 +114,18 @@ class QueueBacklog:
     def next(self) -> str | None:
         """Path of an attempt to try; None if nothing is due whose needs can be met now."""
         with self._mutex:
-            plain, with_needs = self._kinds()
+            plain, with_needs = self._kinds() if self._empty_searches else (True, True)
             origin = self._next(plain=plain, with_needs=with_needs)
             self._empty_searches = 0 if origin else self._empty_searches + 1
             return origin
 
     def _kinds(self) -> tuple[bool, bool]:
-        """Whether to search the plain folder this time, and whether those of calls with needs."""
+        """After empty searches: whether to search the plain folder, and those with needs."""
         empty = self._empty_searches
         if self._needs.room.total:
             if not self._store.fs.remote or empty <= _FULL_SEARCHES:
                 return True, True
             every = 2
-        elif empty == 0:
-            return True, True
         else:
             every = 2 if self._with_needs else _IDLE_SEARCHES
         plain = empty % every != every - 1
@@ -152,12 +150,12 @@ class QueueBacklog:
         if with_needs:
             self._discover()
         if not with_needs or not self._with_needs:
-            return self._plain.next() if first else None
+            return self._plain.take() if first else None
         reserved: set[str] = set()
         for slot, _, backlog, needed in self._heads(first):
             if self._needs.room.fits(needed) and reserved.isdisjoint(needed):
                 if self._needs.room.has(needed):
-                    return backlog.next()
+                    return backlog.take()
                 if self._waits_long(slot):
                     reserved.update(needed)
         return None
@@ -241,15 +239,13 @@ class Backlogs:
 
         Asking for the next path means that the claim of the last one failed.
         """
-        for queue in self._order():
+        for queue in self._drawn_order() if self._weighted else self._backlogs:
             backlog = self._backlogs[queue]
             while (origin := backlog.next()) is not None:
                 yield origin
                 backlog.missed()
 
-    def _order(self) -> Iterable[str]:
-        if not self._weighted:
-            return self._backlogs
+    def _drawn_order(self) -> Iterable[str]:
         # With exponential keys, the chance of each queue to come first is in proportion to its
         # weight (Efraimidis and Spirakis, 2006).
         keys = {queue: random.expovariate(weight) for queue, weight in self._weights.items()}
@@ -273,14 +269,12 @@ class Backlogs:
 
     def was_too_long(self, claim: Claim) -> None:
         """Ignore a call from now on, because it might not end in the time that is left."""
-        self._unclaimable.unreadable.add(str(claim.name))
-        self._unclaimable.too_long[folder_of(claim.origin)] += 1
+        self._unclaimable.was_too_long(str(claim.name), folder_of(claim.origin))
 
     def was_run(self, claim: Claim) -> None:
         """Note that a call was not too long."""
-        folder = folder_of(claim.origin)
-        if self._unclaimable.too_long and not self._unclaimable.is_closed(folder):
-            del self._unclaimable.too_long[folder]
+        if self._unclaimable.too_long:
+            self._unclaimable.was_run(folder_of(claim.origin))
 
     @contextlib.contextmanager
     def listening(self, announce: Callable[[], object]) -> Iterator[None]:
