@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import string
+from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
 from fsqueue.spool.format.records import LONGEST_LABEL
@@ -12,15 +12,28 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 
+class _Anything:
+    """An argument that has all attributes and items, and that fits every format."""
+
+    def __getattr__(self, _: str) -> _Anything:
+        return self
+
+    def __getitem__(self, _: object) -> _Anything:
+        return self
+
+    def __format__(self, _: str) -> str:
+        return ""
+
+
 def check_label(template: Any) -> None:
     """Check that a template can be formatted with some arguments.
 
     Raises:
-        ValueError: it cannot: its braces are not balanced, for example.
+        ValueError: it cannot: its braces are not balanced, or it has no names, for example.
     """
     if isinstance(template, str):
         try:
-            list(string.Formatter().parse(template))
+            template.format_map(defaultdict(_Anything))
         except ValueError as error:
             raise ValueError(
                 f"label = {template!r}: {error}. Write parameters as '{{name}}', and a brace "

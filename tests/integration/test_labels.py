@@ -53,7 +53,6 @@ def label(app, invocation):
         ("{a:.2f} {{x}}", (), {"a": 0.5, "b": 2}, "0.50 {x}"),
         ("{a[0]}/{a[0].real}", ([3, 4],), {}, "3/3"),
         ("{missing}", (1,), {}, ""),
-        ("{0}", (1,), {}, ""),
         ("{a.missing}", (1,), {}, ""),
         ("{a:x}", ("no number",), {}, ""),
         ("{a}", ("ü" * 100,), {}, "ü" * 80),
@@ -73,7 +72,10 @@ def test_a_label_of_a_value_that_cannot_be_formatted_is_empty(app):
     assert invocation.cancel()
 
 
-@pytest.mark.parametrize("template", ["{a", "a}", "{a!r:{b", "{a[}"])
+@pytest.mark.parametrize(
+    "template",
+    ["{a", "a}", "{a!r:{b", "{a[}", "{a!q}", "{}", "{0}", "{a.}", "{a!r:d}"],
+)
 def test_a_template_that_can_never_be_formatted_is_refused(app, template):
     with pytest.raises(ValueError, match=r"label = .*Write parameters as '{name}'"):
         app.task(sample_tasks.add, label=template)

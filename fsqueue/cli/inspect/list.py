@@ -96,7 +96,7 @@ def _row(each: CallInfo) -> tuple[object, ...]:
         each.id,
         f"{each.state} (after {each.waits_for})" if each.waits_for else each.state,
         duration(each.age),
-        f"{titled(each.task or '?', each.label)}{batch}",
+        f"{titled(each.task or '?', each)}{batch}",
         queue_in_words(each.queue) or "?",
         each.attempt,
         each.worker,

@@ -91,7 +91,7 @@ def _prepare(execution: Execution) -> Finished | None:
         with contextlib.suppress(EnvelopeError):  # `answer` meets it again, and reports it
             retry_io(context, context.store.blobs.fetch, call.blob)
     if calls.isEnabledFor(logging.INFO):
-        title = titled(execution.claim.text, call.label)
+        title = titled(execution.claim.text, call)
         calls.info("%s has started: %s", title, call.task, extra=execution.tags)
     return None
 

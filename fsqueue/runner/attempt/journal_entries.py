@@ -32,8 +32,6 @@ def ended(execution: Execution, result: Answer, when: float) -> Entry:
         failed = sum(each.state is State.FAILED for each in result.members)
     return Entry(
         id=call.id,
-        task=call.task,
-        queue=call.queue,
         attempt=claim.name.attempt,
         state="retried" if again else str(result.state.value),
         started=round(execution.started, 4),
@@ -42,7 +40,7 @@ def ended(execution: Execution, result: Answer, when: float) -> Entry:
         failure=result.failure.type if result.failure else "",
         members=call.members,
         failed=0 if again else failed,
-        label=call.label if failed or again else "",
+        **(shown(call) if failed or again else {"task": call.task, "queue": call.queue}),
     )
 
 

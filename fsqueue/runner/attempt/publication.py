@@ -127,7 +127,7 @@ def finish(execution: Execution, result: Answer) -> None:
     now = store.clock.now()
     entry = journal_entries.ended(execution, result, now)
     if result.retry_after is not None and not call.members:
-        text, title = "%s is retried in %.3g s: %s", titled(claim.text, call.label)
+        text, title = "%s is retried in %.3g s: %s", titled(claim.text, call)
         log.info(text, title, result.retry_after, result.failure, extra=execution.tags)
         store.claims.retry(claim, call, later(now, result.retry_after))
         execution.context.record_attempt(entry)
@@ -156,7 +156,7 @@ def finish(execution: Execution, result: Answer) -> None:
     if calls.isEnabledFor(logging.INFO):
         took = outcome.ended - outcome.started
         why = f": {result.failure.type}: {result.failure.message}" if result.failure else ""
-        text, title = "%s has %s after %.3g s%s", titled(claim.text, call.label)
+        text, title = "%s has %s after %.3g s%s", titled(claim.text, call)
         calls.info(text, title, result.state, took, why, extra=execution.tags)
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar
 from fsqueue.environment.streams import open_closed_streams
 from fsqueue.spool.disk import syscalls
 from fsqueue.spool.disk.ownership import Ownership
-from fsqueue.spool.disk.syscalls import NO_FILE, Handle
+from fsqueue.spool.disk.syscalls import NO_FILE, Handle, close
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -38,7 +38,6 @@ _TRIES = 100
 
 # A path does not lead anywhere: a folder on it is missing, a file, or a link to itself.
 _NOT_THERE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
-
 _NOTHING_TO_SETTLE = frozenset({errno.ENOENT, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
 
 # Pauses between listings, in seconds. Servers' clocks tick at least a hundred times a second.
@@ -53,9 +52,6 @@ class Filesystem:
         group: id of the group that shares the spool; None if only its owner may use it.
         durable: once an operation has returned, its effect survives a power cut.
         ownership: how modes and groups are set.
-
-    Attributes:
-        unlink: removes a file.
     """
 
     monotonic = staticmethod(time.monotonic)
@@ -72,15 +68,15 @@ class Filesystem:
         open_closed_streams()
         self.remote, self.group, self.durable = remote, group, durable
         self._own = ownership(group)
-        # Each call of a task takes these steps several times.
-        self._open_new = self._bound("create", self._own.open_new)
-        self._write_all = self._bound("write", syscalls.write_all)
-        self._close = self._bound("close", syscalls.close)
-        self._read_pieces = self._bound("read", syscalls.read_pieces)
-        self._rename = self._bound("rename", os.rename)
-        self._link = self._bound("link", os.link)
-        self.unlink: Callable[[str], None] = self._bound("unlink", os.unlink)
-        self._utime = self._bound("utime", os.utime)
+        bound = self._bound  # looked up once, as each call of a task takes most of these steps
+        self._open_new = bound("create", self._own.open_new)
+        self._write_all, self._close = bound("write", syscalls.write_all), bound("close", close)
+        self._read_pieces = bound("read", syscalls.read_pieces)
+        self._rename, self._link = bound("rename", os.rename), bound("link", os.link)
+        self._utime = bound("utime", os.utime)
+        self.unlink: Callable[[str], None] = bound("unlink", os.unlink)
+        self.space: Callable[[str], tuple[int, int]] = bound("statvfs", syscalls.disk_space)
+        """Bytes that a filesystem has in all, and that are free for this user."""
 
     def _bound(self, verb: str, function: Callable[P, R]) -> Callable[P, R]:
         """`_call` of one function; without a twin's `_call`, that is the function itself."""
@@ -176,9 +172,7 @@ class Filesystem:
         """Move a file."""
         self._rename(source, target)
         if self.durable:
-            # The target first: a power cut in between leaves two names, not none.
-            self._settle(target)
-            self._settle(source)
+            self._settle(target, source)  # a power cut in between leaves two names, not none
 
     def link(self, source: str, target: str) -> None:
         """Give a file a second name, which must not exist."""
@@ -395,16 +389,12 @@ class Filesystem:
         """The `stat` of a path; `follow` tells whether to follow a link."""
         return self._call("stat", os.stat, path, follow_symlinks=follow)
 
-    def space(self, path: str) -> tuple[int, int]:
-        """Bytes that a filesystem has in all, and that are free for this user."""
-        return self._call("statvfs", syscalls.disk_space, path)
-
-    def _settle(self, path: str) -> None:
-        """Make the change of a name survive a power cut."""
-        try:
-            self._call("fsync", syscalls.sync_folder, os.path.dirname(path))
-        except OSError as error:
-            # The folder may have been removed since. Some filesystems have no such call, since
-            # their servers keep names safe by themselves.
-            if error.errno not in _NOTHING_TO_SETTLE:
-                raise
+    def _settle(self, *paths: str) -> None:
+        """Make the change of each name survive a power cut."""
+        for path in paths:
+            try:
+                self._call("fsync", syscalls.sync_folder, os.path.dirname(path))
+            except OSError as error:
+                # The folder may be gone. Some servers keep names safe and have no such call.
+                if error.errno not in _NOTHING_TO_SETTLE:
+                    raise

@@ -59,7 +59,7 @@ class Files:
         self.info = info
         self.clock = ServerClock(filesystem)
         self.key = key
-        self._owner = new_token()
+        self._temporary = f"{layout.tmp_folder}/{new_token()}"
         self._serial = itertools.count()
         self._left_alone = RecentTexts()
         self._passed_over = RecentTexts()
@@ -365,7 +365,7 @@ class Files:
         If the block raises, the file is removed: even if a signal handler raised an exception just
         where the block was about to do that.
         """
-        path = self.layout.tmp(self._owner, next(self._serial))
+        path = f"{self._temporary}.{next(self._serial)}"
         try:
             if chunks is not None:
                 self.create(path, chunks)

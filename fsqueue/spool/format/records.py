@@ -7,7 +7,7 @@ file server's clock.
 from __future__ import annotations
 
 from itertools import accumulate
-from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple, Protocol
 
 import msgspec
 
@@ -203,6 +203,14 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=
         return mine.state, mine.failure, Payload(payload.data[start : start + mine.size])
 
 
+class Shown(Protocol):
+    """What is shown of a call: its header, for example."""
+
+    @property
+    def label(self) -> str:
+        """The call's label."""
+
+
 def shown(header: Call | Outcome | None) -> dict[str, Any]:
     """The fields of a header that tell people which call it is. Displays take them from here."""
     if header is None:
@@ -210,9 +218,9 @@ def shown(header: Call | Outcome | None) -> dict[str, Any]:
     return {"task": header.task, "queue": header.queue, "label": header.label}
 
 
-def titled(name: str, label: str) -> str:
-    """The name of a call or of its task, with the call's label."""
-    return f"{name} ({label[:LONGEST_LABEL]})" if label else name
+def titled(name: str, call: Shown) -> str:
+    """The name of a call or of its task, with what else names the call for people."""
+    return f"{name} ({call.label[:LONGEST_LABEL]})" if call.label else name
 
 
 class Ended(msgspec.Struct, frozen=True, kw_only=True):
