@@ -182,12 +182,7 @@ class WorkerLoop:
         context.enter(self._context)
         try:
             with self._stopping.on_request(request_drain), self._bells.listening() as heard:
-                name, root = self._worker.name, self._store.layout.root
-                text = "worker %s serves %s with %d %s slots"
-                log.info(text, name, root, self._options.concurrency, self._options.kind)
-                if (why := self._job.ask_fleet()) and not self._stopping.why:
-                    self._stopping.depart(Departure("drained", why))
-                self._claim_calls(slots, _FIRST_PAUSE_EVENTS if heard else _FIRST_PAUSE_POLLING)
+                self._serve(slots, _FIRST_PAUSE_EVENTS if heard else _FIRST_PAUSE_POLLING)
                 if self._stopping.replaced is None:
                     # The worker still beats and handles signals here: bodies may take their time.
                     slots.close()
@@ -201,6 +196,14 @@ class WorkerLoop:
             watch.stop()
             upkeep.stop()
             self._leave(slots, upkeep)
+
+    def _serve(self, slots: Slots, first_pause: float) -> None:
+        name, root = self._worker.name, self._store.layout.root
+        text = "worker %s serves %s with %d %s slots"
+        log.info(text, name, root, self._options.concurrency, self._options.kind)
+        if (why := self._job.ask_fleet()) and not self._stopping.why:
+            self._stopping.depart(Departure("drained", why))
+        self._claim_calls(slots, first_pause)
 
     def _prepare_queues(self) -> None:
         for queue in self._backlogs.queues:

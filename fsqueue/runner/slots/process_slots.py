@@ -94,18 +94,8 @@ class ProcessSlots:
         self._waiting: list[slot_main.Work] = []
         self._failure: BaseException | None = None
         self._selector = selectors.DefaultSelector()
-        # Closing the other end of this pipe stops the watching thread.
-        closing, writer = os.pipe()
-        self._closing: int | None = writer
-        self._selector.register(closing, selectors.EVENT_READ, closing)
         self._watcher = threading.Thread(target=self._watch, name="fsqueue-slots", daemon=True)
-        try:
-            start_threads(self._watcher)
-        except FSQueueError:
-            self._selector.close()
-            os.close(closing)
-            os.close(writer)
-            raise
+        self._closing: int | None = self._start_watching()
         # At exit Python waits for the processes, and they wait for the end of their pipes.
         atexit.register(self._close_pipes)
         try:
@@ -113,6 +103,19 @@ class ProcessSlots:
         except FSQueueError:
             self.drop()
             raise
+
+    def _start_watching(self) -> int:
+        """Start the watching thread; returns the end of a pipe whose closing stops it."""
+        closing, writer = os.pipe()
+        self._selector.register(closing, selectors.EVENT_READ, closing)
+        try:
+            start_threads(self._watcher)
+        except FSQueueError:
+            self._selector.close()
+            os.close(closing)
+            os.close(writer)
+            raise
+        return writer
 
     # -- called by the claim loop --------------------------------------------------------
 
