@@ -8,6 +8,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import machine
@@ -32,7 +33,7 @@ class Meter:
         call = Filesystem._call  # noqa: SLF001
 
         def measured(fs, verb, function, /, *args, **kwargs):
-            if verb in {"clock", "lock"}:
+            if verb == "lock":
                 return call(fs, verb, function, *args, **kwargs)
             began = time.perf_counter()
             try:
@@ -42,6 +43,7 @@ class Meter:
                 self.calls[verb] += 1
 
         Filesystem._call = measured  # noqa: SLF001
+        Filesystem._bound = lambda fs, *step: partial(fs._call, *step)  # noqa: SLF001
 
     def reset(self):
         """Start again from zero."""

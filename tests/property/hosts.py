@@ -76,7 +76,7 @@ class SharedFilesystem(InterruptibleFilesystem):
 
     def _call(self, verb, function, /, *args, **kwargs):
         death = self._death
-        if death is not None and verb != "clock":
+        if death is not None:
             self._death = death = death._replace(at=death.at - 1)
             if death.at < 0 or (death.at == 0 and not death.after):
                 raise Gone

@@ -239,7 +239,7 @@ class InterruptibleFilesystem(FaultyFilesystem):
 
     def _call(self, verb, function, /, *args, **kwargs):
         action = self._action
-        if action is not None and verb != "clock":
+        if action is not None:
             self._left -= 1
             if self._left <= 0:
                 self._action = None
