@@ -25,6 +25,8 @@ from fsqueue.spool.disk import inotify
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from fsqueue.spool.disk.observing import Observing
+
 log = logging.getLogger(__name__)
 
 _LEADER = "leader"
@@ -102,9 +104,15 @@ class Watch:
 
 
 class Watches:
-    """The watches and sleepers of this process."""
+    """The watches and sleepers of this process.
 
-    def __init__(self) -> None:
+    Args:
+        native: use inotify if this system has it. Otherwise watchdog's threads tell the watches.
+    """
+
+    def __init__(self, *, native: bool = True) -> None:
+        self.native = native
+        self._observing: Observing | None = None
         # Held only by `with` and only to add and remove watches.
         self._mutex = threading.Lock()
         self._watches: dict[int, tuple[Watch, ...]] = {}
@@ -128,12 +136,13 @@ class Watches:
                 return False
             try:
                 if self.handle is None and not self._open():
-                    return False
+                    return self._observe(watch)
                 number = inotify.add_watch(self.handle or 0, watch.path, watch.mask)
             except FileNotFoundError:
                 self._forget(watch)
                 return False
-            except OSError as error:
+            except (OSError, ImportError, RuntimeError) as error:
+                # Too many descriptors, watches or threads, or watchdog cannot be loaded now.
                 self._try_again = time.monotonic() + _TRY_AGAIN
                 log.log(_severity(), "no wake-ups by file events (%s); polling instead", error)
                 self._forget(watch)
@@ -145,6 +154,18 @@ class Watches:
             self._watches[number] = (*self._watches.get(number, ()), watch)
             return True
 
+    def _observe(self, watch: Watch) -> bool:
+        """Begin a watch by watchdog, unless it works already."""
+        if watch.works:
+            return False
+        from fsqueue.spool.disk.observing import Observing
+
+        if self._observing is None:
+            self._observing = Observing()
+        self._observing.add(watch)
+        watch.works = True
+        return True
+
     def remove(self, watch: Watch) -> None:
         """End a watch."""
         with self._mutex:
@@ -152,6 +173,9 @@ class Watches:
 
     def _forget(self, watch: Watch) -> None:
         number, watch.works, watch.number = watch.number, False, -1
+        if self._observing is not None:
+            self._observing.remove(watch)
+            return
         left = tuple(each for each in self._watches.get(number, ()) if each is not watch)
         if left:
             self._watches[number] = left
@@ -160,7 +184,7 @@ class Watches:
 
     def _open(self) -> bool:
         """Open the descriptors; False if this system has none of the kind."""
-        handle = inotify.open_inotify()
+        handle = inotify.open_inotify() if self.native else None
         if handle is None:
             return False
         try:
@@ -296,11 +320,12 @@ def watches() -> Watches:
     return _watches
 
 
-def _renew() -> None:
+def begin_anew(*, native: bool | None = None) -> None:
+    """Forget all watches and sleepers, in a forked child: the descriptors are its parent's."""
     global _watches  # noqa: PLW0603 - the parent's descriptors must not be read here
     _watches.close()
-    _watches = Watches()
+    _watches = Watches(native=_watches.native if native is None else native)
 
 
 if sys.platform != "win32":
-    os.register_at_fork(after_in_child=_renew)
+    os.register_at_fork(after_in_child=begin_anew)
