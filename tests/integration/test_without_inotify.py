@@ -15,13 +15,14 @@ from integration.conftest import working
 
 
 @pytest.fixture
-def told_by_watchdog(monkeypatch):
+def told_by_watchdog():
     """This process is told of files by watchdog."""
-    shared = watching.Watches(native=False)
-    monkeypatch.setattr(watching, "_watches", shared)
+    watching.begin_anew(native=False)
+    shared = watching.watches()
     yield shared
     assert shared.handle is None
     assert shared._observing is not None
+    watching.begin_anew(native=True)
 
 
 def test_a_caller_is_woken_and_lists_nothing(told_by_watchdog, spool):

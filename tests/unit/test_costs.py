@@ -103,7 +103,8 @@ def test_a_batch_costs_as_much_as_one_call(pair):
 # -- calls that repeat others -----------------------------------------------------------------
 
 
-def test_a_result_for_others_costs_no_more_than_one_for_its_caller(pair):
+def test_a_result_for_others_costs_one_name_more_than_one_for_its_caller(pair):
+    """It has its name in `cache/` before the caller has it, so an equal call then finds it."""
     costs = []
     for key in ("", "0" * 32):
         receipt = pair.publish()
@@ -114,7 +115,8 @@ def test_a_result_for_others_costs_no_more_than_one_for_its_caller(pair):
         assert pair.store.endings.complete(claim, outcome, [b"value"])
         costs.append([operation.verb for operation in pair.fs.trace])
         pair.worker.forget(claim)
-    assert len(costs[0]) == len(costs[1])
+    costs[1].remove("link")
+    assert costs[0] == costs[1]
     pair.fs.inject()
     assert pair.store.cache.get(key, 1e12) is not None
     assert [operation.verb for operation in pair.fs.trace] == ["read"]
