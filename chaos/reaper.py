@@ -8,7 +8,7 @@ import sys
 import threading
 
 from chaos.tasks import app
-from fsqueue.runner.loop.upkeep import Upkeep
+from fsqueue.runner.loop.upkeep import Callbacks, Upkeep
 from fsqueue.spool.worker.registration import Worker
 
 
@@ -22,7 +22,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     worker = Worker(app.store, queues=(), runner="reaper", concurrency=0)
     worker.register()
-    upkeep = Upkeep(app.store, worker, app.conf, lambda: None, lambda: None)
+    upkeep = Upkeep(app.store, worker, app.conf, Callbacks())
     upkeep.start()
     log.info("worker %s serves %s with its upkeep only", worker.name, app.store.layout.root)
     while not stop.wait(0.1):

@@ -72,7 +72,7 @@ def command(
     app: str | None,
     as_json: bool,
 ) -> None:
-    """Check whether a directory is fit to be a spool, or what a batch job finds on its node.
+    """Check whether a directory is fit to be a spool.
 
     Also prints the settings that suit the directory. The command makes files in a folder there
     and removes them again. It does not touch a spool that is already there.

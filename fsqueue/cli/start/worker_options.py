@@ -158,12 +158,7 @@ def as_words(given: Mapping[str, Any]) -> list[str]:
 
     Defaults are left out.
     """
-
-    @subcommand("worker")
-    @worker_options
-    def worker() -> None:
-        pass
-
+    worker = subcommand("worker")(worker_options(lambda: None))
     words: list[str] = []
     for parameter in worker.params:
         value, name = given.get(str(parameter.name)), parameter.opts[0]
