@@ -138,6 +138,8 @@ class Server:
             if kind == "ended":
                 self._ended[pid] = os.waitstatus_to_exitcode(status)
             else:
+                # The kernel uses numbers of processes again.
+                self._ended.pop(pid, None)
                 self._started.append(pid)
             timeout = 0.0
 
