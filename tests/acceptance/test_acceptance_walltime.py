@@ -49,19 +49,20 @@ def test_a_waiting_body_runs_a_call_that_would_not_fit(site, kind):
 
 
 def test_a_call_whose_timeout_is_longer_than_the_time_left_waits(site, kind):
-    worker = site.worker(kind, 1, "--time-limit", "16s").wait_for_start()
+    limit = ("--time-limit", "1h")
+    worker = site.worker(kind, 1, *limit, "--stop-margin", "3580s").wait_for_start()
 
     def left():
         (found,) = json.loads(site.fsqueue("workers", "--json").stdout)["workers"]
         return found["left"]
 
-    wait_until(lambda: left() < 12.5, "a fifth of its time is over")
-    call = site.tasks.process_id.options(timeout=11.0)()
+    wait_until(lambda: left() < 3598.5, "less than 19 s of its 20 s for calls are left")
+    call = site.tasks.process_id.options(timeout=19.0)()
     worker.wait_for_log(f"{call.id}.1 is left to others")
     assert worker.wait() == 0, worker.text()
     assert worker.text().count("is left to others") == 1
     assert call.status is State.PENDING
-    site.worker(kind, 1, "--time-limit", "16s").wait_for_start()
+    site.worker(kind, 1, *limit).wait_for_start()
     assert call.get(timeout=60), "a new worker has the time"
 
 

@@ -57,7 +57,7 @@ def test_a_worker_notes_its_birth_and_its_end(site, kind, fleet):
     [
         (("--max-tasks", "1"), ("max-tasks", 1)),
         (("--until-empty",), ("until-empty", 1)),
-        (("--time-limit", "5s"), ("walltime", 1)),
+        (("--time-limit", "1h", "--stop-margin", "3590s"), ("walltime", 1)),
     ],
     ids=["max-tasks", "until-empty", "walltime"],
 )

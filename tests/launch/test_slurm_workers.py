@@ -125,7 +125,7 @@ def gone(job_id: str) -> bool:
 
 
 def test_a_time_limit_with_calls_that_do_not_fit(work):
-    job_id = work.submit(walltime=25.0)
+    job_id = work.submit(walltime=40.0)
     work.wait_for_starts(2)
     wait_until(lambda: gone(job_id), lambda: logs(work.place), pause=0.2)
     job = control("show", "job", job_id)
