@@ -123,7 +123,10 @@ def test_a_call_that_the_key_has_not_signed_is_set_aside(site, key):
     identity = call_later(site, FSQUEUE__ROOT=str(other))
     (forged,) = other.glob(f"pending/*/*/{identity}.1")
     slot = site.root / forged.parent.relative_to(other)
-    shutil.copytree(forged.parent, slot, dirs_exist_ok=True)
+    # At once: the worker removes a slot that is empty.
+    shutil.copytree(forged.parent, site.base / "copy")
+    slot.parent.mkdir(parents=True, exist_ok=True)
+    (site.base / "copy").rename(slot)
 
     reason = site.root / "quarantine" / f"{identity}.1.reason"
     wait_until(reason.exists, "the call is in quarantine")
