@@ -30,11 +30,14 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", f"concurrent: depends on who is first; runs {_REPEAT} times where that is set"
     )
-    if THOROUGH:
-        from hypothesis import settings
+    from hypothesis import settings
 
-        settings.register_profile("thorough", max_examples=int(THOROUGH), deadline=None)
-        settings.load_profile("thorough")
+    # No deadline: a busy machine is no failure.
+    if THOROUGH:
+        settings.register_profile("fsqueue", max_examples=int(THOROUGH), deadline=None)
+    else:
+        settings.register_profile("fsqueue", deadline=None)
+    settings.load_profile("fsqueue")
     # A shell starts what is to run in the background deaf to Ctrl-C, and its children inherit that.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
