@@ -58,7 +58,7 @@ def test_a_signal_handler_that_raises_leaves_no_lock_and_no_call(site, entry, ho
 def test_an_interrupted_first_call_leaves_nothing_that_blocks_the_next(site):
     site.worker("thread", 2).wait_for_start()
 
-    assert interrupt(site, "first", 60 * TIMES) >= 20
+    assert interrupt(site, "first", 100 * TIMES) >= 20
 
     nothing_is_left(site, ["pending", "running", "done", "clients", "tmp"])
 
