@@ -238,11 +238,13 @@ class Fleet:
         Raises:
             BatchError: a listing failed.
         """
-        jobs = self.refresh()
+        held = self.hold()
+        listing = self.list_batch_jobs()
+        jobs = self.reconcile(held, listing)
         if self.record.max - len(jobs) >= count:
             return
-        shown = {job.id for job in self.list_batch_jobs()}
-        if any(job.id not in shown for job in jobs):
+        live = {job.id for job in listing if job.state != "ended"}
+        if any(job.id not in live for job in jobs):
             time.sleep(max(0.0, self.pace.gap))
             self.refresh()
 

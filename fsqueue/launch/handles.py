@@ -97,7 +97,26 @@ class FleetHandle:
         return wait_until_started(self._fleet, workers, timeout)
 
 
-class Launched(FleetHandle):
+class _Closing:
+    """A context manager that is closed at the end of its block."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End what the object keeps going."""
+        raise NotImplementedError
+
+
+class Launched(FleetHandle, _Closing):
     """A fleet that a thread of this process keeps at the size that is needed: see ``app.launch``.
 
     A context manager; `close` does the same as leaving its block.
@@ -112,17 +131,6 @@ class Launched(FleetHandle):
         )
         self._thread.start()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
-
     def close(self) -> None:
         """Stop scaling, and treat the jobs as ``on_exit`` demands."""
         self._stop.set()
@@ -131,7 +139,7 @@ class Launched(FleetHandle):
             self.stop(now=self._on_exit == "now")
 
 
-class LocalWorkers:
+class LocalWorkers(_Closing):
     """Workers on this machine: see ``app.workers``. A context manager."""
 
     def __init__(self, supervisor: Supervisor) -> None:
@@ -139,17 +147,6 @@ class LocalWorkers:
         self._thread = threading.Thread(target=supervisor.run, name="fsqueue-workers", daemon=True)
         self._open = True
         self._thread.start()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def __repr__(self) -> str:
         return f"<{len(self._supervisor.pids)} local workers>"

@@ -72,8 +72,8 @@ class LocalJob:
         self._files.submitted(self._member.token, {1: job_id(os.getpid())})
         self._files.note_birth(self._member)
 
-    def is_cancelled(self) -> bool:
-        """Whether `fsqueue fleet stop local` was called since; also shows that this one lives."""
+    def beat(self) -> bool:
+        """Show that this job lives; returns whether `fsqueue fleet stop local` was called since."""
         now = self._store.fs.monotonic()
         if now - self._noted > _NOTE:
             self._noted = now

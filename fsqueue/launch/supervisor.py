@@ -97,10 +97,7 @@ class Supervisor:
     def stop(self, number: int = signal.SIGTERM) -> None:
         """Send a signal to all workers, and replace none of them. From any thread or handler."""
         self._stopping = True
-        for place in self._places:
-            if place.process is not None:
-                with contextlib.suppress(ProcessLookupError):
-                    place.process.send_signal(number)
+        self.forward(number)
         with contextlib.suppress(OSError):  # full, so it is woken anyway; or closed
             os.write(self._wake, b".")
 

@@ -14,8 +14,7 @@ from fsqueue.errors import ConfigError
 from integration import sample_tasks as sample
 from integration.conftest import working
 
-ROUNDS = {"thread": 50, "process": 8}
-"""Each starts the processes of a worker anew, which takes half a second of a processor."""
+ROUNDS = 50
 
 
 @pytest.fixture(params=["thread", "process"])
@@ -44,7 +43,7 @@ def started(threads, target):
 
 def test_a_suite_that_never_joins(project, threads):
     app = project.app
-    for number in range(ROUNDS[app.conf.runner]):
+    for number in range(ROUNDS):
         started(threads, app.runner.run)
         assert project.fib(2) == 1, number
         app.runner.stop_runner_loop()
@@ -54,7 +53,7 @@ def test_a_suite_of_coroutines_that_never_joins(project, threads):
     app = project.app
 
     async def suite():
-        for number in range(ROUNDS[app.conf.runner]):
+        for number in range(ROUNDS):
             started(threads, app.runner.run)
             assert await project.async_fib(2) == 1, number
             app.runner.stop_runner_loop()
@@ -69,7 +68,7 @@ def test_a_suite_whose_runs_share_the_threads_of_a_pool(app):
         app.runner.run()
 
     with ThreadPoolExecutor(4) as pool:
-        for number in range(ROUNDS["thread"]):
+        for number in range(ROUNDS):
             pool.submit(serve)
             assert direct(number) == number + 1
             app.runner.stop_runner_loop()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -45,6 +46,21 @@ def test_calls_are_claimed_and_their_results_collected(told_by_watchdog, make_ap
             assert direct(number) == number + 1
         for number in range(10):
             assert asyncio.run(later(number)) == number + 1
+
+
+def test_a_watchdog_that_cannot_be_loaded_is_done_without(monkeypatch, make_app, caplog):
+    """As if it lay on a network home that fails just now."""
+    monkeypatch.delitem(sys.modules, "fsqueue.spool.disk.observing", raising=False)
+    monkeypatch.setitem(sys.modules, "watchdog.events", None)
+    watching.begin_anew(native=False)
+    try:
+        app = make_app(watch="events", poll_interval=0.05)
+        direct = app.direct_task(sample.add)
+        with working(app):
+            assert direct(1) == 2
+        assert "polling instead" in caplog.text
+    finally:
+        watching.begin_anew(native=True)
 
 
 def test_each_kind_of_watch_is_told(told_by_watchdog, tmp_path):

@@ -14,7 +14,7 @@ from fleet_harness import AT_ONCE, World
 from msgspec import structs
 
 from fsqueue.errors import SpoolError
-from fsqueue.launch.commands import DoubtfulError, RefusedError
+from fsqueue.launch.commands import DoubtfulError, Listed, RefusedError
 from fsqueue.launch.fleet import Fleet
 from fsqueue.launch.job_logs import log_tail
 from fsqueue.launch.sightings import kind_of_end
@@ -369,3 +369,22 @@ def test_the_record_of_a_fleet_has_no_line_of_a_script(world):
     assert "setup" not in text
     assert "options" not in text
     assert FleetFiles(world.store.files, "cpu").record().system == "slurm"
+
+
+def test_room_is_made_of_jobs_that_have_ended_whether_they_are_listed_or_not(world):
+    """Slurm lists jobs for minutes after their end."""
+    fleet = world.fleet()
+    fleet.submit(3, world.script)
+    for job_id in world.cluster.live():
+        world.cluster.set_state(job_id, "ended")
+    ended = [
+        Listed(job_id, job["name"], "ended", "COMPLETED")
+        for job_id, job in world.cluster.every().items()
+    ]
+
+    class Listing(Fleet):
+        def list_batch_jobs(self):
+            return ended
+
+    Listing(world.store.files, "cpu", run=world.run, pace=AT_ONCE).make_room(1)
+    assert fleet.files.slots.taken() == {}

@@ -37,6 +37,10 @@ class Waiting:
         self._thread = threading.Thread(target=client.waiter.wait, args=([invocation_id], None))
         self._thread.start()
 
+    def sleeps(self) -> bool:
+        """Whether this thread does, and not only one of a worker in this process."""
+        return any(each.thread == self._thread.ident for each in list(watches()._sleepers))
+
     def end(self) -> None:
         self._client.waiter.collected(self._id)
         self._thread.join()
@@ -124,7 +128,7 @@ def test_a_silent_spool_is_checked_for_workers_at_growing_intervals(spool, serve
     for asked, seconds in enumerate((3.1, 6.1, 12.1)):
         assert len(listed(caller.fs, workers)) == asked
         # While it sleeps: a poll must not seem to take so long. The clock is still, so none begins.
-        wait_until(lambda: watches()._sleepers)
+        wait_until(waiting.sleeps)
         caller.fs.clock_offset += seconds
         caller.looks(workers, asked + 1)
     records = [op for op in caller.fs.trace if op.verb == "read" and op.path.endswith(".json")]

@@ -19,6 +19,7 @@ from fsqueue.cli.output import counted
 from fsqueue.cli.start.worker_options import as_words, runner_options, worker_options
 from fsqueue.cli.target import report_errors
 from fsqueue.errors import ConfigError, FSQueueError
+from fsqueue.launch.supervisor import MOST_WORKERS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -40,7 +41,7 @@ _LOOK: Final = 0.05
 @option(
     "--count",
     "-n",
-    type=click.IntRange(min=1, max=1_000),
+    type=click.IntRange(min=1, max=MOST_WORKERS),
     default=1,
     metavar="NUMBER",
     help="Workers to run.",
@@ -90,7 +91,7 @@ def _supervise(
     job = LocalJob(app.store.files, app.app_id, queues, slots)
     supervisor = Supervisor(worker_command(name, words), count, {"FSQUEUE__ROOT": target.root})
     with _passing_signals_on(supervisor), _joined(job):
-        return supervisor.run(job.is_cancelled, every=_CHECK)
+        return supervisor.run(job.beat, every=_CHECK)
 
 
 @contextlib.contextmanager
