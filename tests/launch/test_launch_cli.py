@@ -82,6 +82,7 @@ def test_from_a_profile_to_jobs_and_back_to_nothing(site):
     assert "fleet cpu: submitted 2 jobs: 100_1 100_2" in site.fsqueue("launch cpu --count 2")
     (fleet,) = site.document("fleet list --json")["fleets"]
     assert [job["state"] for job in fleet["jobs"]] == ["waiting", "waiting"]
+    assert site.fsqueue("fleet") == site.fsqueue("fleet list")
     shown = site.fsqueue("fleet show cpu")
     assert "walltime     1h00m" in shown
     assert "100_2" in shown

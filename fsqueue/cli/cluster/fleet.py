@@ -35,13 +35,17 @@ if TYPE_CHECKING:
     from fsqueue.spool.store.store import Store
 
 
-class FleetCommands(click.Group):
-    """``fsqueue fleet``; without a subcommand it lists the fleets."""
+@click.group("fleet", invoke_without_command=True)
+@click.pass_context
+def command(context: click.Context) -> None:
+    """See and change the fleets: the batch jobs that run workers.
 
-
-@click.group("fleet", cls=FleetCommands)
-def command() -> None:
-    """See and change the fleets: the batch jobs that run workers."""
+    Without a command it lists the fleets.
+    """
+    if context.invoked_subcommand is None:
+        default = command.commands["list"]
+        with default.make_context("list", [], parent=context) as inner:
+            default.invoke(inner)
 
 
 name_argument = argument("name", metavar="NAME", help="Name of the fleet: that of its profile.")
