@@ -13,7 +13,8 @@ import pytest
 from support import wait_until
 
 from fsqueue.spool.caller.waiter import Waiter
-from fsqueue.spool.disk.watching import Sleeper, watches
+from fsqueue.spool.disk import inotify
+from fsqueue.spool.disk.watching import Sleeper, Watch, Watches, watches
 from fsqueue.spool.store.open_spool import open_store
 from fsqueue.testing import FaultyFilesystem
 
@@ -282,3 +283,17 @@ def test_several_spools_share_the_descriptor(waiting, tmp_path, pool):
     assert third.result(PATIENCE)
     other.waiter.close()
     assert (waiting.polls(), other.polls()) == (0, 0)
+
+
+def test_a_file_where_a_folder_should_be_ends_no_other_watch(tmp_path):
+    junk, folder = tmp_path / "junk", tmp_path / "folder"
+    junk.touch()
+    folder.mkdir()
+    own = Watches()
+    try:
+        not_a_folder = Watch(str(junk), inotify.ARRIVED | inotify.ONLY_FOLDER, lambda _: None)
+        assert not own.add(not_a_folder)
+        assert not not_a_folder.works
+        assert own.add(Watch(str(folder), inotify.ARRIVED | inotify.ONLY_FOLDER, lambda _: None))
+    finally:
+        own.close()

@@ -12,6 +12,7 @@ lists, which no other thread sees half done.
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 import select
@@ -33,9 +34,18 @@ _LEADER = "leader"
 _READ_SIZE = 1 << 16
 # Seconds after which listening is tried again if it failed.
 _TRY_AGAIN = 30.0
+# Errors of one path, such as a junk file where a folder should be. Other paths can be watched.
+_OF_THE_PATH = {
+    errno.ENOENT,
+    errno.ENOTDIR,
+    errno.EACCES,
+    errno.EPERM,
+    errno.ELOOP,
+    errno.ENAMETOOLONG,
+    errno.ESTALE,
+}
 # A leader that has not left this many seconds after it had to was lost by an exception.
 _OVERDUE = 0.1
-_warned = False
 
 
 class Sleeper:
@@ -119,6 +129,7 @@ class Watches:
         self._sleepers: dict[Sleeper, None] = {}
         self._office: dict[str, Sleeper] = {}
         self._try_again = 0.0
+        self._warned = False
         self.handle: int | None = None
         self._wake_handle = -1
 
@@ -138,13 +149,9 @@ class Watches:
                 if self.handle is None and not self._open():
                     return self._observe(watch)
                 number = inotify.add_watch(self.handle or 0, watch.path, watch.mask)
-            except FileNotFoundError:
-                self._forget(watch)
-                return False
             except (OSError, ImportError, RuntimeError) as error:
-                # Too many descriptors, watches or threads, or watchdog cannot be loaded now.
-                self._try_again = time.monotonic() + _TRY_AGAIN
-                log.log(_severity(), "no wake-ups by file events (%s); polling instead", error)
+                if getattr(error, "errno", None) not in _OF_THE_PATH:
+                    self._pause(error)
                 self._forget(watch)
                 return False
             if number == watch.number and watch.works:
@@ -153,6 +160,17 @@ class Watches:
             watch.number, watch.works = number, True
             self._watches[number] = (*self._watches.get(number, ()), watch)
             return True
+
+    def _pause(self, error: Exception) -> None:
+        """Watch nothing more for a while.
+
+        There are too many descriptors, watches or threads, or watchdog cannot be loaded now.
+        """
+        self._try_again = time.monotonic() + _TRY_AGAIN
+        # A warning the first time: a process that cannot listen tries again and again.
+        severity = logging.DEBUG if self._warned else logging.WARNING
+        self._warned = True
+        log.log(severity, "no wake-ups by file events (%s); polling instead", error)
 
     def _observe(self, watch: Watch) -> bool:
         """Begin a watch by watchdog, unless it works already."""
@@ -303,13 +321,6 @@ class Watches:
         for watches in list(self._watches.values()):
             for watch in watches:
                 watch.on_event(None)
-
-
-def _severity() -> int:
-    """A warning the first time: a process that cannot listen tries again and again."""
-    global _warned
-    warned, _warned = _warned, True
-    return logging.DEBUG if warned else logging.WARNING
 
 
 _watches = Watches()
