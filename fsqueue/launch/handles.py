@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from fsqueue.common.values import plain
 from fsqueue.errors import ConfigError
-from fsqueue.launch.autoscale import Autoscaler, Managed
+from fsqueue.launch.autoscaling.autoscaler import Autoscaler, Managed
 from fsqueue.launch.commands import BatchError, run
 from fsqueue.launch.fleet import Fleet
 from fsqueue.launch.launcher import JobTemplate, Launcher, application_of

@@ -8,7 +8,7 @@ import logging
 import pytest
 from support import wait_until
 
-from fsqueue.launch.demand import free_workers
+from fsqueue.launch.autoscaling.demand import free_workers
 from fsqueue.spool.fleets.coverage import outlook
 from fsqueue.spool.fleets.fleets import FleetFiles
 from fsqueue.spool.fleets.records import FleetRecord

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from fake_cluster import FakeBatch
 from fakebatch import main
 
-from fsqueue.launch.autoscale import Autoscaler, Managed
+from fsqueue.launch.autoscaling.autoscaler import Autoscaler, Managed
 from fsqueue.launch.commands import Command, Reply, run
 from fsqueue.launch.fleet import Fleet
 from fsqueue.launch.pace import Pace

@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 from fleet_harness import FLEET, World
 
-from fsqueue.runner.loop.fleet_member import FleetMember
+from fsqueue.runner.job.fleet_member import FleetMember
 from fsqueue.runner.processes.job import Job
 from fsqueue.spool.fleets.fleets import FleetFiles
 from fsqueue.spool.fleets.records import Member

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from fsqueue.launch.decisions import Demand, FleetView, Snapshot, Supply, decide
+from fsqueue.launch.autoscaling.decisions import Demand, FleetView, Snapshot, Supply, decide
 from fsqueue.launch.pace import Pace
 from fsqueue.launch.sightings import JobInfo
 from fsqueue.spool.fleets.records import Member, PastRecord

@@ -15,7 +15,7 @@ from every_call import Swept
 from sweep import LOCAL, NO_LINKS, REMOTE, walk
 
 from fsqueue.errors import FSQueueError
-from fsqueue.runner.loop.fleet_member import FleetMember
+from fsqueue.runner.job.fleet_member import FleetMember
 from fsqueue.spool.fleets.fleets import FleetFiles
 from fsqueue.spool.store.open_spool import open_store
 from fsqueue.spool.worker.expiry import expire
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from sweep import Mount
 
-    from fsqueue.launch.autoscale import Autoscaler
+    from fsqueue.launch.autoscaling.autoscaler import Autoscaler
     from fsqueue.testing import Fault
     from fsqueue.testing import Operation as Step
 

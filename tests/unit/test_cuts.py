@@ -7,7 +7,7 @@ import os
 import pytest
 from spool_pair import opened_pair
 
-from fsqueue.runner.loop.cuts import JobEnded
+from fsqueue.runner.job.cuts import JobEnded
 from fsqueue.runner.loop.give_back import give_all_back
 from fsqueue.spool.features.cuts import Cut, add_cut, cuts_of
 from fsqueue.spool.format.states import State

@@ -7,7 +7,7 @@ import math
 import pytest
 
 from fsqueue.errors import ConfigError
-from fsqueue.runner.loop.lifetime import Allowance, Idleness, JobEnd, Terms
+from fsqueue.runner.job.lifetime import Allowance, Idleness, JobEnd, Terms
 from fsqueue.runner.processes.job import this_host
 from fsqueue.spool.fleets.records import usable_time
 

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from fsqueue.launch.autoscale import Autoscaler
-    from fsqueue.launch.decisions import Decisions
+    from fsqueue.launch.autoscaling.autoscaler import Autoscaler
+    from fsqueue.launch.autoscaling.decisions import Decisions
 
 _LEAST_INTERVAL = 1.0
 
@@ -60,7 +60,7 @@ def command(
     with report_errors():
         target, templates = open_launch(profiles, app, root, overrides)
         try:
-            from fsqueue.launch.autoscale import Autoscaler, Managed
+            from fsqueue.launch.autoscaling.autoscaler import Autoscaler, Managed
             from fsqueue.launch.launcher import Launcher
             from fsqueue.launch.pace import Pace
 

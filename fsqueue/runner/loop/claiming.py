@@ -12,8 +12,8 @@ from fsqueue.errors import SpoolError
 from fsqueue.runner.shared.resource_pool import claim_within
 
 if TYPE_CHECKING:
+    from fsqueue.runner.job.lifetime import Lifetime
     from fsqueue.runner.loop.bells import WorkerBells
-    from fsqueue.runner.loop.lifetime import Lifetime
     from fsqueue.runner.loop.stopping import Stopping
     from fsqueue.runner.loop.thread_pacing import ThreadPacer
     from fsqueue.runner.shared.resource_pool import ResourcePool

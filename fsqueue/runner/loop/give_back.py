@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 from fsqueue.errors import SpoolError
 from fsqueue.runner.attempt.publication import remove_cancelled
-from fsqueue.runner.loop.cuts import cut_off
+from fsqueue.runner.job.cuts import cut_off
 from fsqueue.runner.shared.live import ended_elsewhere
 from fsqueue.spool.features.body_reports import drop_progress
 
 if TYPE_CHECKING:
     from fsqueue.runner.attempt.context import WorkerContext
-    from fsqueue.runner.loop.cuts import JobEnded
+    from fsqueue.runner.job.cuts import JobEnded
     from fsqueue.spool.format.claim import Claim
     from fsqueue.spool.format.names import AttemptName
     from fsqueue.spool.store.store import Store

@@ -13,7 +13,7 @@ from fsqueue.common.values import plain
 from fsqueue.config import checked_argument
 from fsqueue.errors import ConfigError
 from fsqueue.runner.attempt.context import current
-from fsqueue.runner.loop.lifetime import Terms
+from fsqueue.runner.job.lifetime import Terms
 from fsqueue.runner.loop.orders import EarlyStops, Order
 from fsqueue.runner.loop.worker_loop import WorkerLoop, WorkerOptions
 from fsqueue.runner.processes.job import this_host

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     from fsqueue.errors import SpoolReplacedError
     from fsqueue.runner.attempt.context import WorkerContext
-    from fsqueue.runner.loop.lifetime import Departure
-    from fsqueue.runner.loop.own_job import OwnJob
+    from fsqueue.runner.job.lifetime import Departure
+    from fsqueue.runner.job.own_job import OwnJob
     from fsqueue.runner.slots.thread_slots import Slots
     from fsqueue.spool.disk.watching import Alarm
     from fsqueue.spool.fleets.records import EndReason

@@ -13,10 +13,10 @@ from fsqueue.runner.attempt.answers import Ending
 from fsqueue.runner.attempt.context import WorkerContext
 from fsqueue.runner.attempt.endings import settle
 from fsqueue.runner.attempt.execute import execute
+from fsqueue.runner.job.lifetime import Departure, Lifetime
+from fsqueue.runner.job.own_job import OwnJob
 from fsqueue.runner.loop.bells import WorkerBells
 from fsqueue.runner.loop.claiming import Claiming
-from fsqueue.runner.loop.lifetime import Departure, Lifetime
-from fsqueue.runner.loop.own_job import OwnJob
 from fsqueue.runner.loop.settling import Settling
 from fsqueue.runner.loop.stopping import Stopping
 from fsqueue.runner.loop.thread_pacing import ThreadPacer
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     from fsqueue.config import RunnerKind
     from fsqueue.runner.host import Host
-    from fsqueue.runner.loop.lifetime import Terms
+    from fsqueue.runner.job.lifetime import Terms
     from fsqueue.runner.processes.job_resources import Devices
     from fsqueue.spool.fleets.records import EndReason
     from fsqueue.spool.format.claim import Claim

@@ -12,9 +12,9 @@ import logging
 from typing import TYPE_CHECKING, NamedTuple
 
 from fsqueue.errors import FSQueueError
+from fsqueue.launch.autoscaling.decisions import Decisions, FleetView, Snapshot, decide
+from fsqueue.launch.autoscaling.demand import due_calls, free_workers
 from fsqueue.launch.commands import BatchError, commands_of, list_jobs, run
-from fsqueue.launch.decisions import Decisions, FleetView, Snapshot, decide
-from fsqueue.launch.demand import due_calls, free_workers
 from fsqueue.launch.fleet import Fleet
 from fsqueue.launch.pace import Pace
 from fsqueue.spool.format.names import queue_folder
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     import threading
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
+    from fsqueue.launch.autoscaling.decisions import Decision
     from fsqueue.launch.commands import Command, Listed, Reply
-    from fsqueue.launch.decisions import Decision
     from fsqueue.launch.sightings import JobInfo
     from fsqueue.spool.fleets.records import FleetRecord, Member
     from fsqueue.spool.store.store import Store

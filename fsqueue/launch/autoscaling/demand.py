@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from fsqueue.launch.decisions import Demand, Supply
+from fsqueue.launch.autoscaling.decisions import Demand, Supply
 from fsqueue.spool.admin.snapshot import list_workers, queue_names
 from fsqueue.spool.files import whereabouts
 from fsqueue.spool.format.names import PAUSED, app_of, split_profile

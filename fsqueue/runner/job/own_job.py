@@ -6,17 +6,17 @@ import logging
 from typing import TYPE_CHECKING
 
 from fsqueue.common.values import format_duration
-from fsqueue.runner.loop.cuts import JobEnded
-from fsqueue.runner.loop.fleet_member import FleetMember
-from fsqueue.runner.loop.job_watch import JobWatch, ParentWatch
-from fsqueue.runner.loop.lifetime import AUTO, JobEnd
+from fsqueue.runner.job.cuts import JobEnded
+from fsqueue.runner.job.fleet_member import FleetMember
+from fsqueue.runner.job.job_watch import JobWatch, ParentWatch
+from fsqueue.runner.job.lifetime import AUTO, JobEnd
 from fsqueue.runner.processes.job import find_end, job_of, this_host
 from fsqueue.spool.format.records import BatchJob
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from fsqueue.runner.loop.lifetime import Departure, Terms
+    from fsqueue.runner.job.lifetime import Departure, Terms
     from fsqueue.spool.fleets.records import EndReason
     from fsqueue.spool.store.store import Store
 

@@ -7,7 +7,7 @@ import os
 import threading
 from typing import TYPE_CHECKING, Final
 
-from fsqueue.runner.loop.lifetime import Departure
+from fsqueue.runner.job.lifetime import Departure
 from fsqueue.runner.processes.job import SUPERVISOR, job_of
 from fsqueue.runner.processes.threads import start_threads
 from fsqueue.spool.disk.identity import start_of
