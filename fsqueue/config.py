@@ -29,6 +29,8 @@ PREFIX: Final = "FSQUEUE__"
 TASK_TABLE: Final = "task"
 APP_KEY: Final = "app"
 LAUNCH_TABLE: Final = "launch"
+COMMAND_LINE_KEYS: Final = frozenset(["APP", "JSON", "TIMEOUT", "YES"])
+"""Flags that several commands share. Their variables have the same prefix as the settings."""
 TASK_PREFIX: Final = "FSQUEUE__TASK__"
 RunnerKind = Literal["thread", "process"]
 WatchMode = Literal["auto", "events", "poll"]
@@ -264,20 +266,21 @@ def load_config(
     return Config(**values, sources=sources, task_offers=offers)
 
 
-def configured_application(start: Path | None = None) -> str | None:
-    """The application that the nearest configuration file names as ``app``.
-
-    Args:
-        start: where the search begins, in place of the current directory.
+def configured_application() -> tuple[str, str] | None:
+    """The application that the configuration names, and where: ``FSQUEUE__APP`` or the file.
 
     Raises:
         ConfigError: ``app`` is not a text.
     """
-    file = ConfigFile.nearest(start)
+    if name := os.environ.get(PREFIX + APP_KEY.upper()):
+        return name, f"named by {PREFIX}{APP_KEY.upper()}"
+    file = ConfigFile.nearest(None)
     target = file.table.get(APP_KEY)
-    if target is not None and (not isinstance(target, str) or not target):
+    if target is None:
+        return None
+    if not isinstance(target, str) or not target:
         raise ConfigError(f"{file.path}: app = {target!r}, expected a text like 'module:variable'")
-    return target
+    return target, f"named by {file.path}"
 
 
 def checked_argument(field: str, value: Any) -> Any:
@@ -335,8 +338,13 @@ def _from_options(options: Mapping[str, Any]) -> Iterator[_Offer]:
 def _from_environment(environ: Mapping[str, str]) -> Iterator[_Offer]:
     keys = {f"{PREFIX}{key.upper()}": key for key in fields()}
     for name, value in environ.items():
-        if name.startswith(PREFIX) and not name.startswith(TASK_PREFIX) and value:
+        if name.startswith(PREFIX) and value and not _is_of_other_use(name.removeprefix(PREFIX)):
             yield _Offer(keys.get(name, name), value, f"environment variable {name}", strict=False)
+
+
+def _is_of_other_use(name: str) -> bool:
+    """Whether a variable is for task options, like ``TASK__TIMEOUT``, or a flag, like ``JSON``."""
+    return "__" in name or name in COMMAND_LINE_KEYS
 
 
 def _from_file(file: ConfigFile) -> Iterator[_Offer]:

@@ -1,15 +1,111 @@
-"""Imports the application that ``MODULE:VARIABLE`` names."""
+"""Finds the application that a command works on, and imports it. All commands use these rules."""
 
 from __future__ import annotations
 
 import importlib
+import sys
+from typing import TYPE_CHECKING, NamedTuple
 
 from fsqueue.app import FSQueue
+from fsqueue.cli.guess import applications_in
+from fsqueue.config import configured_application
+from fsqueue.environment.config_file import ConfigFile
 from fsqueue.environment.workdir import GONE, workdir
 from fsqueue.errors import ConfigError
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
-def find_app(target: str) -> FSQueue:
+
+class Application(NamedTuple):
+    """An application, and how it was found."""
+
+    app: FSQueue
+    name: str
+    """``module`` or ``module:variable``."""
+    origin: str = ""
+    """The place that names it, in words; empty if the command line does."""
+
+
+def discover(wanted: str | None) -> Application:
+    """The application that the command line or the configuration names, or that of the folder.
+
+    Args:
+        wanted: the name that the command line gives.
+
+    Raises:
+        ConfigError: there is none, or more than one; the message lists them.
+    """
+    found = name_of_application(wanted)
+    if isinstance(found, ConfigError):
+        raise found
+    make_importable()
+    name, origin = found
+    return Application(import_application(name), name, origin)
+
+
+def one_name(argument: str | None, option: str | None) -> str | None:
+    """The name that the command line gives, either as an argument or with ``--app``.
+
+    Raises:
+        ConfigError: both are given.
+    """
+    if argument and option:
+        raise ConfigError(f"give {argument} or --app {option}, not both")
+    return argument or option
+
+
+def name_of_application(wanted: str | None) -> tuple[str, str] | ConfigError:
+    """The name of the application and its origin, without importing it, or why there is none.
+
+    The first of these counts: `wanted`; ``FSQUEUE__APP``; ``app`` of the configuration file; the
+    only application in the modules of the current folder; the only one in those of the folder of
+    the configuration file.
+    """
+    if wanted:
+        return wanted, ""
+    if (configured := configured_application()) is not None:
+        return configured
+    folders = import_folders()
+    for folder in folders:
+        found = applications_in(folder)
+        if len(found) == 1:
+            return found[0], f"the only one in {folder}"
+        if found:
+            return _several(folder, found)
+    searched = " or ".join(folders)
+    where = f"No *.py file in {searched} contains `app = FSQueue(...)`" if folders else GONE
+    return ConfigError(
+        f"which application? {where}. Run this in the folder of your tasks, or name the "
+        'application: --app MODULE:VARIABLE, or app = "module:variable" in fsqueue.toml.'
+    )
+
+
+def _several(folder: str, found: Sequence[str]) -> ConfigError:
+    return ConfigError(
+        f"which application? {folder} has {len(found)}: {', '.join(found)}. Choose one: --app "
+        f'{found[0]}, or app = "{found[0]}" in fsqueue.toml.'
+    )
+
+
+def import_folders() -> list[str]:
+    """The folders whose modules a command can import.
+
+    These are the current folder, as for `python -m`, and that of the configuration file.
+    """
+    here, file = workdir(), ConfigFile.nearest(None)
+    folders = [] if here is None else [str(here)]
+    if file.table and str(file.path.parent) not in folders:
+        folders.append(str(file.path.parent))
+    return folders
+
+
+def make_importable() -> None:
+    """Let imports, also those of unpickling, find the modules of these folders first."""
+    sys.path[:0] = import_folders()
+
+
+def import_application(target: str) -> FSQueue:
     """Import an application.
 
     Args:

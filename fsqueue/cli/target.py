@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import click
 
 from fsqueue.cli import exits
-from fsqueue.cli.command import env
 from fsqueue.cli.output import print_error
 from fsqueue.common.logs import TextFormatter
-from fsqueue.environment.workdir import GONE, absolute, workdir
+from fsqueue.environment.workdir import absolute
 from fsqueue.errors import ConfigError, FSQueueError, UnknownInvocationError
 
 if TYPE_CHECKING:
@@ -81,44 +80,42 @@ def open_target(app: str | None, root: Path | None) -> Iterator[Target]:
 def find_target(app: str | None, root: Path | None) -> Target:
     """The target of a command.
 
-    Without options, it is the ``app`` of the configuration file; else the only application in the
-    modules of the current folder; else the configured shared directory.
+    Without options, it is the application that `discovery` finds; else the configured shared
+    directory.
 
     Raises:
         ConfigError: both options are given, or there is no target.
     """
     from fsqueue.app import FSQueue
-    from fsqueue.cli.discovery import find_app
-    from fsqueue.cli.guess import applications_in
-    from fsqueue.config import configured_application, load_config
+    from fsqueue.cli.discovery import make_importable, name_of_application
+    from fsqueue.config import load_config
 
-    # Like `python -m`: modules of the current folder come first. Unpickling may need them too.
-    here = workdir()
-    if here is not None:
-        sys.path.insert(0, str(here))
-    if app is not None and root is not None:
-        raise ConfigError(
-            f"give --app or --root, not both (here: {app} and {root}; they may come from "
-            f"{env('app')} and {env('root')})"
-        )
-    if root is not None:
-        return Target(FSQueue(root=root), named=False)
-    wanted = app or configured_application()
-    if wanted:
-        return Target(find_app(wanted), named=True)
-    found = [] if here is None else applications_in(str(here))
-    if len(found) == 1:
-        return Target(find_app(found[0]), named=True)
-    if load_config({}).root is not None:
-        return Target(FSQueue(), named=False)
-    there = f"{here} has several: {', '.join(found)}" if found else f"{here} has none"
-    if here is None:
-        there = GONE
-    raise ConfigError(
-        f"which application? {there}. Give --app MODULE:VARIABLE or --root DIR, set "
-        "FSQUEUE__ROOT, or name it in the configuration: [tool.fsqueue] app = "
-        '"module:variable".'
-    )
+    if root is None:
+        found = name_of_application(app)
+        if not isinstance(found, ConfigError):
+            return find_application(app)
+        if load_config({}).root is None:
+            raise ConfigError(f"{found} Or name a shared directory: --root DIR, or FSQUEUE__ROOT.")
+    elif app is not None:
+        raise ConfigError(f"give --app or --root, not both (here: {app} and {root})")
+    make_importable()  # unpickling may need the modules
+    return Target(FSQueue(root=root), named=False)
+
+
+def find_application(app: str | None) -> Target:
+    """The target of a command that needs the application.
+
+    If the command line does not name it, a terminal is told where it was found.
+
+    Raises:
+        ConfigError: there is none, or more than one.
+    """
+    from fsqueue.cli.discovery import discover
+
+    found = discover(app)
+    if found.origin and sys.stderr.isatty():
+        print_error(f"application {found.name}, {found.origin}")
+    return Target(found.app, named=True)
 
 
 @contextlib.contextmanager

@@ -1,14 +1,28 @@
 """How a command finds its application and its spool, and its errors if there is none."""
 
 import json
+import os
+import pty
+import subprocess
 
 import pytest
+from acceptance_harness import FSQUEUE
 
 from fsqueue.cli import exits
 from fsqueue.cli.guess import applications_in
 
 APP = 'from fsqueue import FSQueue\n\n{name} = FSQueue("{id}", root="{root}")\n'
 BOMB = "raise SystemExit('this must not be imported')\n"
+
+SOURCE = """from fsqueue import FSQueue
+
+{name} = FSQueue("{name}", root={root!r})
+
+
+@{name}.task
+def double(number):
+    return 2 * number
+"""
 
 
 @pytest.fixture
@@ -46,19 +60,6 @@ def test_the_one_that_the_configuration_names(site, folder):
     assert configured_root(site, "--root", "third") == str(folder / "third")
 
 
-def test_several_or_none(site, folder):
-    done = site.fsqueue("status")
-    assert done.returncode == exits.USAGE
-    assert "has none" in done.stderr
-    write(folder, "one.py", name="app", id="a", root="first")
-    write(folder, "two.py", name="app", id="b", root="second")
-    done = site.fsqueue("status")
-    assert done.returncode == exits.USAGE
-    assert "one:app, two:app" in done.stderr
-    assert "--app" in done.stderr
-    assert "Traceback" not in done.stderr
-
-
 def test_source_is_read_and_not_run(tmp_path):
     sources = {
         "plain.py": "import fsqueue\nplain: object = fsqueue.FSQueue()\n" + BOMB,
@@ -85,3 +86,126 @@ def test_config_tells_where_task_options_come_from(site):
     text = site.fsqueue("config", "--app", "tasks").stdout
     (row,) = [line for line in text.splitlines() if line.startswith("tasks.crash_for_good ")]
     assert row.split() == ["tasks.crash_for_good", "max_attempts", "1", "decorator"]
+
+
+# -- the same rules for every command --------------------------------------------------------
+
+
+@pytest.fixture
+def write_app(folder, tmp_path):
+    def write(name, where=folder):
+        where.mkdir(exist_ok=True)
+        (where / f"{name}.py").write_text(
+            SOURCE.format(name=name, root=str(tmp_path / name)), "utf-8"
+        )
+
+    return write
+
+
+def served(site, *arguments, **env):
+    """What a worker without an application serves, and the log."""
+    worker = site.start(*FSQUEUE, "worker", *arguments, "--until-empty", **env)
+    assert worker.wait() == exits.OK, worker.text()
+    return worker.text()
+
+
+def test_a_worker_serves_the_only_application_of_the_folder(site, folder, write_app):
+    write_app("work")
+    text = served(site)
+    assert f"application work:work, the only one in {folder}" in text
+    assert f" serves {folder.parent / 'work'} " in text
+
+
+def test_a_worker_serves_the_application_of_the_file(site, folder, write_app):
+    write_app("one")
+    write_app("two")
+    file = folder / "fsqueue.toml"
+    file.write_text('app = "two"\n', "utf-8")
+    text = served(site)
+    assert f"application two, named by {file}" in text
+    assert f" serves {folder.parent / 'two'} " in text
+    assert "application one, named by FSQUEUE__APP" in served(site, FSQUEUE__APP="one")
+
+
+@pytest.mark.parametrize("arguments", [("one",), ("--app", "one")])
+def test_the_command_line_goes_before_all_and_needs_no_notice(site, folder, write_app, arguments):
+    write_app("one")
+    write_app("two")
+    (folder / "fsqueue.toml").write_text('app = "two"\n', "utf-8")
+    text = served(site, *arguments, FSQUEUE__APP="two")
+    assert f" serves {folder.parent / 'one'} " in text
+    assert "application one" not in text
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_the_folder_of_the_file_counts_in_the_folders_below_it(site, folder, write_app, named):
+    write_app("work")
+    (folder / "fsqueue.toml").write_text('app = "work"\n' if named else "lease = 30\n", "utf-8")
+    site.project = folder / "results"
+    site.project.mkdir()
+    assert f" serves {folder.parent / 'work'} " in served(site)
+    done = site.fsqueue("submit", "double", "--arg", "4")
+    assert done.returncode == exits.OK, done.stderr
+    written = json.loads(site.fsqueue("list", "--json").stdout)["calls"]
+    assert [each["id"] for each in written] == [done.stdout.strip()]
+
+
+COMMANDS = [
+    ("worker",),
+    ("up",),
+    ("status",),
+    ("submit", "double"),
+    ("emit", "paid"),
+    ("triggers",),
+    ("config",),
+    ("launch", "slurm"),
+    ("autoscale", "slurm"),
+]
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_with_two_applications_a_command_lists_them(site, folder, write_app, command):
+    write_app("one")
+    write_app("two")
+    done = site.fsqueue(*command)
+    assert done.returncode == exits.USAGE
+    assert f"which application? {folder} has 2: one:one, two:two. Choose one: --app" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_without_an_application_a_command_says_where_it_has_searched(site, folder, command):
+    done = site.fsqueue(*command)
+    assert done.returncode == exits.USAGE
+    assert f"which application? No *.py file in {folder} contains" in done.stderr
+    assert "--app MODULE:VARIABLE" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_an_argument_and_an_option_are_one_too_many(site, folder, write_app):
+    write_app("one")
+    for command in ("worker", "up"):
+        done = site.fsqueue(command, "one", "--app", "one")
+        assert (done.returncode, done.stderr) == (
+            exits.USAGE,
+            "fsqueue: give one or --app one, not both\n",
+        )
+
+
+def test_a_terminal_is_told_which_application_was_found(site, folder, write_app):
+    write_app("work")
+    ours, theirs = pty.openpty()
+    with open(ours, "rb", buffering=0) as terminal:
+        done = subprocess.run(
+            [*FSQUEUE, "config"],
+            cwd=folder,
+            env=site.env,
+            stdout=subprocess.PIPE,
+            stderr=theirs,
+            check=True,
+            timeout=60,
+        )
+        os.close(theirs)
+        said = terminal.read(1000).decode()
+    assert said.strip() == f"fsqueue: application work:work, the only one in {folder}"
+    assert b"application" not in done.stdout

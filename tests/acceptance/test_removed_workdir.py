@@ -103,7 +103,7 @@ def test_a_command_works_or_says_what_happened(finished, name):
 def test_a_command_without_application_and_root_says_what_happened(finished):
     done = run_removed(finished, *FSQUEUE, "status", FSQUEUE__ROOT="")
     assert done.returncode == 2
-    assert "which application? the current directory was removed. Give --app" in done.stderr
+    assert "which application? the current directory was removed. Run this in" in done.stderr
 
 
 @pytest.mark.parametrize("setting", ["FSQUEUE__ROOT", "FSQUEUE__SIGNING_KEY_FILE"])

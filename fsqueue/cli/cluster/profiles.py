@@ -10,7 +10,7 @@ import click
 from fsqueue.cli.command import option
 from fsqueue.cli.options import seconds
 from fsqueue.cli.output import print_error
-from fsqueue.cli.target import find_target
+from fsqueue.cli.target import find_application
 from fsqueue.config import PREFIX
 from fsqueue.errors import ConfigError
 
@@ -71,7 +71,7 @@ def open_launch(
     from fsqueue.launch.launcher import JobTemplate, application_of
     from fsqueue.launch.profiles import find_sources, load_profile
 
-    target = find_application(app, root)
+    target = find_served(app, root)
     here = workdir()
     application = application_of(target.app, None if here is None else str(here))
     sources = find_sources()
@@ -87,7 +87,7 @@ def open_launch(
     return Launching(target, templates)
 
 
-def find_application(app: str | None, root: Path | None) -> Target:
+def find_served(app: str | None, root: Path | None) -> Target:
     """The application, with the given root: a job needs both.
 
     Raises:
@@ -97,12 +97,7 @@ def find_application(app: str | None, root: Path | None) -> Target:
     if root is not None:
         # The application reads it when it is imported, and so do the slots of the workers.
         os.environ[variable] = str(root)
-    target = find_target(app, None)
-    if not target.named:
-        raise ConfigError(
-            "which application do the workers serve? Give --app MODULE:VARIABLE, or name it in "
-            'the configuration: [tool.fsqueue] app = "module:variable".'
-        )
+    target = find_application(app)
     if root is not None and os.path.abspath(target.root) != os.path.abspath(root):
         raise ConfigError(
             f"--root {root}: the application chooses {target.root} itself, with FSQueue(root=...)"

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from fsqueue.cli.cluster.profiles import find_application
+from fsqueue.cli.cluster.profiles import find_served
 from fsqueue.cli.command import argument, flag, option, subcommand
 from fsqueue.cli.options import APP_HELP, app_option, root_option
 from fsqueue.cli.output import counted
 from fsqueue.cli.start.worker_options import as_words, runner_options, worker_options
 from fsqueue.cli.target import report_errors
-from fsqueue.errors import ConfigError, FSQueueError
+from fsqueue.errors import FSQueueError
 from fsqueue.launch.supervisor import MOST_WORKERS
 
 if TYPE_CHECKING:
@@ -65,9 +65,9 @@ def command(
     With --detach, `fsqueue fleet stop local` ends the workers, from any host.
     """
     with report_errors():
-        if application and app:
-            raise ConfigError(f"give {application} or --app {app}, not both")
-        target = find_application(application or app, root)
+        from fsqueue.cli.discovery import one_name
+
+        target = find_served(one_name(application, app), root)
         try:
             words, name = as_words(options), target.app.locate()
             if detach:

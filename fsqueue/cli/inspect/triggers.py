@@ -8,8 +8,7 @@ from typing import Any
 from fsqueue.cli.command import subcommand
 from fsqueue.cli.options import app_option, json_option
 from fsqueue.cli.output import moment, print_json, print_table
-from fsqueue.cli.target import find_target, report_errors
-from fsqueue.errors import ConfigError
+from fsqueue.cli.target import find_application, report_errors
 
 
 @subcommand("triggers")
@@ -21,9 +20,7 @@ def command(app: str | None, as_json: bool) -> None:
     For cron triggers, also the time of the next tick and that of the last tick that was handled.
     """
     with report_errors():
-        target = find_target(app, None)
-        if not target.named:
-            raise ConfigError("triggers needs the application: give --app MODULE:VARIABLE")
+        target = find_application(app)
         from fsqueue.spool.admin.snapshot import has_spool
 
         store = target.app.store if has_spool(target.root) else None

@@ -8,7 +8,7 @@ from fsqueue.cli.command import argument, option, subcommand
 from fsqueue.cli.json_values import from_json, named_value
 from fsqueue.cli.options import app_option, json_option
 from fsqueue.cli.output import print_json
-from fsqueue.cli.target import find_target, report_errors
+from fsqueue.cli.target import find_application, report_errors
 from fsqueue.errors import ConfigError
 
 
@@ -34,9 +34,7 @@ def command(
     with report_errors():
         if payload is not None and kwarg:
             raise ConfigError("give --payload or --kwarg, not both")
-        target = find_target(app, None)
-        if not target.named:
-            raise ConfigError("emit needs the application: give --app MODULE:VARIABLE")
+        target = find_application(app)
         if target.app.conf.dev_mode_force_sync_tasks:
             raise ConfigError("dev_mode_force_sync_tasks is set: tasks would run here. Unset it.")
         value: Any = dict(map(named_value, kwarg)) if kwarg else None

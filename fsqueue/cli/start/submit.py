@@ -11,7 +11,7 @@ from fsqueue.cli.command import argument, flag, option, subcommand
 from fsqueue.cli.json_values import from_json, named_value
 from fsqueue.cli.options import app_option, json_option, timeout_option
 from fsqueue.cli.output import print_json
-from fsqueue.cli.target import NotFoundError, Target, find_target, report_errors
+from fsqueue.cli.target import NotFoundError, Target, find_application, report_errors
 from fsqueue.errors import ConfigError, TaskNotFoundError
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def command(
     Arguments are JSON. A text needs its quotes: --arg '"text"'.
     """
     with report_errors():
-        target = find_target(app, None)
+        target = find_application(app)
         try:
             found = _find_task(target, task)
             args = [from_json("--arg ", text) for text in arg]
@@ -68,8 +68,6 @@ def _make_call(task: Task[..., Any], args: list[Any], kwargs: dict[str, Any]) ->
 
 
 def _find_task(target: Target, name: str) -> Task[..., Any]:
-    if not target.named:
-        raise ConfigError("submit needs the application: give --app MODULE:VARIABLE")
     tasks = target.app.tasks
     if name not in tasks and "." in name:
         try:

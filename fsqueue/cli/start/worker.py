@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -12,10 +11,9 @@ import click
 
 from fsqueue.cli import exits
 from fsqueue.cli.command import argument, subcommand
-from fsqueue.cli.options import APP_HELP
+from fsqueue.cli.options import APP_HELP, app_option
 from fsqueue.cli.output import print_error
 from fsqueue.cli.start.worker_options import runner_options, worker_options
-from fsqueue.environment.workdir import workdir
 from fsqueue.errors import FSQueueError, SpoolReplacedError
 
 if TYPE_CHECKING:
@@ -28,9 +26,12 @@ _GOODBYE = 3.0
 
 
 @subcommand("worker")
-@argument("application", metavar="MODULE[:VARIABLE]", help=APP_HELP)
+@argument("application", metavar="[MODULE[:VARIABLE]]", required=False, help=APP_HELP)
+@app_option
 @worker_options
-def command(application: str, log_format: LogFormat, log_calls: bool, **options: Any) -> None:
+def command(
+    application: str | None, app: str | None, log_format: LogFormat, log_calls: bool, **options: Any
+) -> None:
     """Run the calls of an application until stopped.
 
     On SIGTERM or Ctrl-C the worker starts no more calls and waits for those that are running.
@@ -42,7 +43,7 @@ def command(application: str, log_format: LogFormat, log_calls: bool, **options:
     In a batch job it leaves before the job ends: it claims nothing that would not fit, and gives
     back what still runs in the last seconds.
     """
-    from fsqueue.cli.discovery import find_app
+    from fsqueue.cli.discovery import discover, one_name
     from fsqueue.common.logs import LogSetup, set_up
     from fsqueue.runner.processes.dedicated import dedicate_process
     from fsqueue.runner.processes.job import RESTART, SUPERVISOR
@@ -50,14 +51,13 @@ def command(application: str, log_format: LogFormat, log_calls: bool, **options:
 
     dedicate_process()
     set_up(LogSetup(log_format, log_calls))
-    # Like `python -m`: modules of the current folder come first.
-    if (here := workdir()) is not None:
-        sys.path.insert(0, str(here))
     try:
         # Signals are caught from here on, because importing the application may take a while.
         with catching():
-            app = find_app(application)
-            runner = app.make_runner(**runner_options(options))
+            found = discover(one_name(application, app))
+            if found.origin:
+                log.info("application %s, %s", found.name, found.origin)
+            runner = found.app.make_runner(**runner_options(options))
             runner.run()
         # Without a supervisor, no process checks for this code, and it would look like a failure.
         replace = runner.reason == "max-tasks" and SUPERVISOR in os.environ
