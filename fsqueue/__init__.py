@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         WorkerLostError,
     )
     from fsqueue.invocation import Invocation, InvocationGroup
+    from fsqueue.results.waiting import as_completed, wait
     from fsqueue.runner.attempt.context import current_invocation
     from fsqueue.spool.features.body_reports import Progress
     from fsqueue.spool.format.states import State
@@ -50,7 +51,9 @@ __all__ = [
     "WorkerLostError",
     "__version__",
     "args",
+    "as_completed",
     "current_invocation",
+    "wait",
 ]
 
 # The module of each public name. A name is imported on first use, because the command line and each
@@ -76,7 +79,9 @@ _MODULES = {
     "WalltimeError": "fsqueue.errors",
     "WorkerLostError": "fsqueue.errors",
     "args": "fsqueue.calls.arguments",
+    "as_completed": "fsqueue.results.waiting",
     "current_invocation": "fsqueue.runner.attempt.context",
+    "wait": "fsqueue.results.waiting",
 }
 
 if not TYPE_CHECKING:  # it would make type checkers accept any name

@@ -9,14 +9,16 @@
     │   ├── SpoolVersionError       written by another format version
     │   ├── StorageError            (also an OSError) a file does not fit on the disk
     │   └── EnvelopeError           a truncated, damaged or foreign file
-    ├── SerializationError          (also a TypeError) a value that cannot be written
+    ├── SerializationError          (also a TypeError and pickle.PicklingError) a value that cannot
+    │                               be written
     ├── TaskNotFoundError           the worker has no task of that name
     ├── DifferentArgumentsError     (also a ValueError) the pending call of its key differs
     ├── RetryError                  raised by a body that wants a retry
     └── InvocationError             a call ended without a value or an exception of its body
         ├── CancelledError          (also a concurrent.futures.CancelledError)
         ├── DependencyError         an invocation among its arguments failed
-        ├── DeserializationError    arguments or a result that cannot be read back
+        ├── DeserializationError    (also a pickle.UnpicklingError) arguments or a result that
+        │                           cannot be read back
         ├── InvocationCorruptError  its file was damaged and moved to quarantine
         ├── InvocationExpiredError  it was not started in time
         ├── ResultTooLargeError     its result does not fit into the shared directory
@@ -30,6 +32,7 @@
 from __future__ import annotations
 
 from concurrent.futures import CancelledError as _CancelledError
+from pickle import PicklingError, UnpicklingError
 
 from fsqueue.common.values import pause
 
@@ -82,7 +85,7 @@ class StorageError(SpoolError, OSError):
         self.size, self.never, self.alone = size, never, alone
 
 
-class SerializationError(FSQueueError, TypeError):
+class SerializationError(FSQueueError, TypeError, PicklingError):
     """An argument or a result cannot be serialized."""
 
 
@@ -139,7 +142,7 @@ class DependencyError(InvocationError):
         return self.message
 
 
-class DeserializationError(InvocationError):
+class DeserializationError(InvocationError, UnpicklingError):
     """Undamaged bytes cannot be deserialized into the value that was sent."""
 
 

@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import time
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Self, TypeVar
 
 from fsqueue.common.values import patience
 from fsqueue.references import given, reference
-from fsqueue.spool.format.states import State
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+    from concurrent.futures import Future
 
     from fsqueue.results.made_calls import Receiving
     from fsqueue.results.pending_result import PendingResult
-    from fsqueue.runner.attempt.inline import InlineReport
     from fsqueue.spool.features.body_reports import Progress
+    from fsqueue.spool.format.states import State
 
 P = ParamSpec("P")
-R = TypeVar("R")
 V = TypeVar("V")
 R_co = TypeVar("R_co", covariant=True)
 
@@ -36,6 +34,7 @@ class Invocation(Generic[R_co]):
         self.id = pending_result.id if member is None else f"{pending_result.id}:{member}"
         self._pending_result = pending_result
         self._member = member
+        self._future: Future[Any] | None = None
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.id}>"
@@ -111,6 +110,21 @@ class Invocation(Generic[R_co]):
         value: R_co = self._pending_result.value(self._member, deadline)
         return value
 
+    def future(self) -> Future[R_co]:
+        """The standard library's future of the call, for code that takes one.
+
+        Its `cancel` succeeds only if no worker has claimed the call. A body that waits for it, in
+        any way, runs the call itself if no other worker does. Do not `abandon` the call then.
+
+        Raises:
+            RuntimeError: this process may not have another thread.
+        """
+        if self._future is None:
+            from fsqueue.results.futures import future_of
+
+            self._future = future_of(self._pending_result, self._member)
+        return self._future
+
     def received(self, receiving: Receiving, deadline: float | None) -> R_co:
         """The return value, for a block that abandons the call if it fails."""
         content = receiving.content(self._pending_result, deadline)
@@ -160,65 +174,6 @@ class Invocation(Generic[R_co]):
             stop: stop the body if it is running.
         """
         self._pending_result.abandon(stop=stop)
-
-
-class InlineInvocation(Invocation[R]):
-    """A call that ran in the calling thread, with ``dev_mode_force_sync_tasks``."""
-
-    _numbers = itertools.count(1)
-
-    def __init__(self, run: Callable[[str, InlineReport], R]) -> None:
-        from fsqueue.runner.attempt.inline import InlineReport
-
-        self.id = f"inline-{next(self._numbers)}"
-        self._value: R | None = None
-        self._error: BaseException | None = None
-        self._report = InlineReport()
-        try:
-            self._value = run(self.id, self._report)
-        except Exception as error:  # noqa: BLE001 - raised by `get`, as with a worker
-            self._error = error
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return given, (self.get(),)
-
-    @property
-    def status(self) -> State:
-        """How the call ended."""
-        return State.SUCCEEDED if self._error is None else State.FAILED
-
-    @property
-    def output(self) -> str:
-        """What the body printed and logged, with the task option `capture_output`."""
-        return self._report.output
-
-    @property
-    def reported(self) -> Progress | None:
-        """The last progress that the body reported."""
-        return self._report.progress
-
-    def get(self, timeout: float | None = None) -> R:
-        """The return value. Raises what the body raised."""
-        deadline_of(timeout)
-        if self._error is not None:
-            raise self._error
-        return self._value  # type: ignore[return-value]
-
-    def received(self, receiving: Receiving, deadline: float | None) -> R:
-        """The return value. Raises what the body raised."""
-        del receiving, deadline
-        return self.get()
-
-    async def async_result(self) -> R:
-        """The return value. Raises what the body raised."""
-        return self.get()
-
-    def cancel(self) -> bool:
-        """Always False: the call has ended."""
-        return False
-
-    def abandon(self, *, stop: bool = False) -> None:
-        """Do nothing: the call has no file."""
 
 
 def deadline_of(timeout: float | None) -> float | None:

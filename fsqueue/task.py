@@ -23,7 +23,8 @@ from fsqueue.calls.options import TaskOptions, changed, settings_of
 from fsqueue.calls.publishing import Publisher
 from fsqueue.calls.results_as_arguments import with_results
 from fsqueue.common.coroutines import is_async
-from fsqueue.invocation import InlineInvocation, Invocation, InvocationGroup
+from fsqueue.inline_invocation import InlineInvocation
+from fsqueue.invocation import Invocation, InvocationGroup
 from fsqueue.results.made_calls import abandon_all
 from fsqueue.runner.attempt.context import Body
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from fsqueue.invocation import InlineInvocation, Invocation, InvocationGroup
+from fsqueue.inline_invocation import InlineInvocation
+from fsqueue.invocation import Invocation, InvocationGroup
 from fsqueue.references import mark, replaced
 
 if TYPE_CHECKING:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from fsqueue.runner.attempt.context import WorkerContext
     from fsqueue.spool.caller.session import Session
+    from fsqueue.spool.caller.waiter import Wait, Waiter
     from fsqueue.spool.disk.content import Content
     from fsqueue.spool.features.body_reports import Progress
     from fsqueue.spool.format.states import State
@@ -97,7 +98,7 @@ class PendingResult:
         from fsqueue.spool.store.lookup import state_of
 
         if self._data is not None or self._collected:
-            data = self._read()
+            data = self.read()
             if data is not None:
                 return self._decoded(data).state(member)
         hint = None if self._deferred else self._hint
@@ -146,7 +147,7 @@ class PendingResult:
         Args:
             deadline: on the monotonic clock; None: no limit.
         """
-        data = self._known_content()
+        data = self.known_content()
         if data is None:
             with not_blocking_a_loop():
                 data = self._wait(deadline)
@@ -164,15 +165,15 @@ class PendingResult:
         from fsqueue.common.offloading import in_thread_or_here
         from fsqueue.spool.caller.async_waiting import arrival
 
-        data = await in_thread_or_here(self._known_content)
+        data = await in_thread_or_here(self.known_content)
         pauses = itertools.chain(_CHECK_PAUSES, itertools.repeat(_LAST_CHECK_PAUSE))
         while data is None:
-            context = self._context_of_waiting_body()
+            context = self.context_of_waiting_body()
             if context is None or not await self._run_beside(context):
                 waiter, pause = self._session.client.waiter, next(pauses) if context else None
                 is_over = self._is_taken if self._keep else None
                 await arrival(waiter, self.id, pause, is_over)
-            data = await in_thread_or_here(self._read)
+            data = await in_thread_or_here(self.read)
         return self.open(data, member)
 
     async def _run_beside(self, context: WorkerContext) -> bool:
@@ -180,7 +181,7 @@ class PendingResult:
         from fsqueue.common.offloading import NoThreadError
 
         try:
-            return await in_helper_thread(self._run_here, context)
+            return await in_helper_thread(self.run_here, context)
         except NoThreadError:
             return False
 
@@ -190,10 +191,10 @@ class PendingResult:
         data = None
         pauses = itertools.chain(_CHECK_PAUSES, itertools.repeat(_LAST_CHECK_PAUSE))
         while data is None:
-            context = self._context_of_waiting_body()
-            if context is None or not self._run_here(context):
+            context = self.context_of_waiting_body()
+            if context is None or not self.run_here(context):
                 self._sleep(deadline, next(pauses) if context else None)
-            data = self._read()
+            data = self.read()
             if data is None and deadline is not None and time.monotonic() >= deadline:
                 break
         return data
@@ -209,18 +210,36 @@ class PendingResult:
             pause = left if pause is None else min(left, pause)
         waiter.wait([self.id], pause, self._is_taken)
 
+    @property
+    def waiter(self) -> Waiter:
+        """The waiter of this process."""
+        return self._session.client.waiter
+
+    def begin(self, waiter: Waiter, wake: Callable[[], object]) -> Wait | None:
+        """Begin a wait for the outcome; None if it can be read now. `wake` is called at its end."""
+        if waiter.has_seen(self.id):
+            waiter.forget(self.id)  # it can only be read once
+            return None
+        wait = waiter.begin(self.id, wake)
+        if self._is_taken():
+            waiter.end(wait)
+            return None
+        return wait
+
     def _is_taken(self) -> bool:
         """Whether another handle or thread collected the outcome before this wait began."""
         if self._data is not None:
             return True
         return self._keep and self._session.client.store.outcomes.is_kept(self.id)
 
-    def _context_of_waiting_body(self) -> WorkerContext | None:
+    def context_of_waiting_body(self) -> WorkerContext | None:
+        """The worker of the body that the calling code belongs to; None if it is in no body."""
         from fsqueue.runner.attempt.context import context_of_waiting_body
 
         return context_of_waiting_body(self._session.store.layout.root, self._session.app_id)
 
-    def _run_here(self, context: WorkerContext) -> bool:
+    def run_here(self, context: WorkerContext) -> bool:
+        """Run the call in this thread, for a body that waits for it, if it is pending."""
         from fsqueue.runner.attempt.instead_of_waiting import run_instead_of_waiting
 
         unknown = self._hint is None or self._shared  # another process's call may have other limits
@@ -231,7 +250,12 @@ class PendingResult:
 
     # -- reading ------------------------------------------------------------------------
 
-    def _known_content(self) -> Content | None:
+    def known_content(self) -> Content | None:
+        """The outcome, if it may be there before any wait.
+
+        Raises:
+            UnknownInvocationError: it is not in this spool.
+        """
         if self._data is not None:
             return self._data
         if self._hint is not None and not self._collected:
@@ -241,7 +265,8 @@ class PendingResult:
             self.state(None)  # raises for an unknown id
         return data
 
-    def _read(self) -> Content | None:
+    def read(self) -> Content | None:
+        """Collect the outcome; None if it has not arrived."""
         client = self._session.client
         with self._mutex:
             if self._data is not None:
@@ -325,8 +350,11 @@ class PendingResult:
 
     # -- giving up ----------------------------------------------------------------------
 
-    def cancel(self) -> bool:
+    def cancel(self, *, running: bool = True) -> bool:
         """Cancel the calls of the file. False if the outcome was already there.
+
+        Args:
+            running: also if a worker runs them; otherwise False if a worker has claimed them.
 
         Raises:
             UnknownInvocationError: it is not in this spool.
@@ -336,7 +364,7 @@ class PendingResult:
         if self._collected:
             return False
         hint = None if self._deferred else self._hint
-        return cancel(self._session.store, self.id, hint, self._lanes)
+        return cancel(self._session.store, self.id, hint, self._lanes, running=running)
 
     def abandon(self, *, stop: bool = False) -> None:
         """Abandon the call: it does not run, or its result is dropped.

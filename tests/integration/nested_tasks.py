@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import concurrent.futures
+import contextvars
 import os
 import signal
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
+import fsqueue
 from fsqueue import FSQueue
 from fsqueue.spool.admin import controls
 
@@ -108,3 +113,61 @@ def stop_its_runner():
 def run_its_runner_again():
     app.runner.stop_runner_loop()
     app.runner.run()
+
+
+def _awaited_result(future):
+    return future.result(60)
+
+
+def _awaited_exception(future):
+    assert future.exception(60) is None
+    return future.result()
+
+
+def _awaited_wait(future):
+    fsqueue.wait([future], 60)
+    return future.result(0)
+
+
+def _awaited_as_completed(future):
+    return next(fsqueue.as_completed([future], 60)).result(0)
+
+
+def _awaited_std_wait(future):
+    concurrent.futures.wait([future], 60)
+    return future.result(0)
+
+
+def _awaited_callback(future):
+    arrived = threading.Event()
+    future.add_done_callback(lambda _: arrived.set())
+    assert arrived.wait(60)
+    return future.result(0)
+
+
+def _awaited_loop(future):
+    async def awaited():
+        return await asyncio.wrap_future(future)
+
+    return asyncio.run(awaited())
+
+
+def _awaited_thread(future):
+    with ThreadPoolExecutor(1) as pool:
+        context = contextvars.copy_context()
+        return pool.submit(context.run, future.result, 60).result()
+
+
+@app.task
+def tree_of_futures(way, depth):
+    """A body that waits in one way for two calls that do the same."""
+    if depth == 0:
+        return 1
+    wait = globals()[f"_awaited_{way}"]
+    return sum(wait(each) for each in [tree_of_futures(way, depth - 1).future() for _ in range(2)])
+
+
+@app.task
+def forget_a_future():
+    leaf.options(countdown=3600)(1).future().add_done_callback(print)
+    return "forgotten"

@@ -58,6 +58,8 @@ PUBLIC = {
     "fsqueue.config Config",
     "fsqueue.invocation Invocation",
     "fsqueue.invocation InvocationGroup",
+    "fsqueue.results.waiting as_completed",
+    "fsqueue.results.waiting wait",
     "fsqueue.runner.attempt.context current_invocation",
     "fsqueue.spool.features.body_reports Progress",
     "fsqueue.spool.format.states State",

@@ -161,6 +161,11 @@ class Execution:
         """Extra fields of log records about it."""
         return {**self.claim.tags, **shown(self.call)}
 
+    @property
+    def is_running(self) -> bool:
+        """Whether its body, or that of a later call of its batch, still runs."""
+        return self.context.executions.get(self.claim.text) is self
+
     def settle(self) -> bool:
         """Claim the right to settle the call; True only for the first caller."""
         return self._unsettled.acquire(blocking=False)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import sys
+import threading
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
@@ -33,3 +36,18 @@ async def in_helper_thread(function: Callable[..., T], /, *args: object) -> T:
     execution = current.get()
     pool = None if execution is None else execution.helper_threads
     return await in_thread(function, *args, pool=pool)
+
+
+def start_helper(function: Callable[[], object]) -> None:
+    """Call a function in a helper thread of the body that the calling code belongs to.
+
+    Raises:
+        RuntimeError: this process may not have another thread.
+    """
+    from fsqueue.runner.attempt.context import current
+
+    execution = current.get()
+    if execution is None:
+        threading.Thread(target=function, name="fsqueue-helper", daemon=True).start()
+    else:
+        execution.helper_threads.submit(partial(contextvars.copy_context().run, function))

@@ -198,7 +198,14 @@ def _state_in(store: Store, invocation_id: str, data: Content, member: int | Non
     return outcome.part(payload, member)[0]
 
 
-def cancel(store: Store, invocation_id: str, hint: str | None, lanes: Sequence[str] = ()) -> bool:
+def cancel(
+    store: Store,
+    invocation_id: str,
+    hint: str | None,
+    lanes: Sequence[str] = (),
+    *,
+    running: bool = True,
+) -> bool:
     """Cancel an invocation; False if it had an outcome already.
 
     Args:
@@ -206,6 +213,7 @@ def cancel(store: Store, invocation_id: str, hint: str | None, lanes: Sequence[s
         invocation_id: the invocation.
         hint: where it was published, if known.
         lanes: the call's concurrency limits, if known.
+        running: also cancel it if a worker has claimed it.
 
     Raises:
         UnknownInvocationError: the invocation is not in this spool.
@@ -220,4 +228,4 @@ def cancel(store: Store, invocation_id: str, hint: str | None, lanes: Sequence[s
         path = find(store, invocation_id)
         if path is not None and store.endings.cancel_pending(path):
             return True
-    return store.endings.cancel_running(invocation_id)
+    return running and store.endings.cancel_running(invocation_id)
