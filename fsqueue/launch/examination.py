@@ -103,7 +103,7 @@ def examine_nodes(
     launcher.define()
     fleet = launcher.fleet
     folder = f"{fleet.files.folder}/visit"
-    store.fs.make_folders(folder)
+    store.files.make_folders(folder)
     module = (_MODULE, folder, model.application.target, template.batch.submission("").argv[0])
     members: list[Member] = []
     try:

@@ -9,6 +9,7 @@ import pytest
 from acceptance_harness import wait_until
 
 from fsqueue.errors import SpoolReplacedError
+from fsqueue.spool.format.layout import Layout
 from fsqueue.spool.store.open_spool import open_store
 
 BEAT = 0.2
@@ -169,3 +170,45 @@ def test_callers_are_told_of_another_spool(site, kind):
     site.tasks.app.close()
     site.worker(kind, 1, **ENV).wait_for_start()
     assert site.tasks.square(8).get(60)[0] == 64  # it has joined the new one
+
+
+# -- folders that are removed alone ----------------------------------------------------------------
+
+
+def test_a_folder_that_is_removed_alone_is_made_again(site, kind, caplog):
+    """Under a worker that runs a call, a caller that waits for it, and one that calls."""
+    worker = site.worker(kind, 2, **ENV).wait_for_start()
+    echo = site.load("echo")
+    for folder in Layout(str(site.root)).folders:
+        marks = site.folder(os.path.basename(folder))
+        held = site.call(site.tasks.hold, marks.folder)
+        marks.wait_for_starts(1)
+        shutil.rmtree(folder)
+        assert site.call(echo.echo, 1).result(60) == 1, folder
+        assert site.tasks.square(3).get(60)[0] == 9, folder
+        marks.release()
+        assert held.result(60), folder
+        assert len(marks.pids("starts")) == 1, folder
+        wait_until(lambda: len(site.files("workers")) == 3, "the worker is registered")
+        said = f"{worker.text()}{caplog.text}".count(f"{folder} was removed, and is made again")
+        assert said == 1 if folder.endswith(NEEDED) else said <= 1, worker.text()
+    assert "Traceback" not in worker.text()
+
+
+# In each of these the test waits for a file that comes afterwards.
+NEEDED = ("tmp", "pending", "running", "done", "workers")
+
+
+@pytest.mark.parametrize("folder", ["running", "done", "kept", "pending"])
+def test_a_folder_within_one_that_is_removed_alone_is_made_again(site, kind, folder):
+    """A worker's, a client's or a queue's."""
+    site.worker(kind, 2, **ENV).wait_for_start()
+    marks = site.folder("held")
+    held = site.call(site.tasks.hold, marks.folder)
+    marks.wait_for_starts(1)
+    assert site.tasks.square(2).get(60)[0] == 4
+    for name in site.names(folder):
+        shutil.rmtree(site.root / folder / name)
+    marks.release()
+    assert held.result(60)
+    assert site.tasks.square(3).get(60)[0] == 9

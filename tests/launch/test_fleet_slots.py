@@ -15,8 +15,12 @@ from fsqueue.spool.fleets.slots import Slots
 from fsqueue.testing import Fault, FaultyFilesystem
 
 
+def slots_in(filesystem, folder):
+    return Slots(filesystem, folder, filesystem.make_folders)
+
+
 def test_a_job_has_one_slot_and_the_first_free_one_is_taken(folder):
-    slots = Slots(Filesystem(), f"{folder}/slots")
+    slots = slots_in(Filesystem(), f"{folder}/slots")
     assert slots.take("aaaa", 2, 3) == [Member("aaaa", 1), Member("aaaa", 2)]
     assert slots.take("bbbb", 2, 3) == [Member("bbbb", 1)]
     slots.free(Member("aaaa", 2))
@@ -34,8 +38,8 @@ def test_two_that_take_slots_at_once_never_share_one(folder, most):
     """One takes all it can before some filesystem call of the other."""
     for number in itertools.count(1):
         fs = InterruptibleFilesystem()
-        one = Slots(fs, f"{folder}/{number}")
-        other = Slots(Filesystem(), one.folder)
+        one = slots_in(fs, f"{folder}/{number}")
+        other = slots_in(Filesystem(), one.folder)
         members: list[Member] = []
         fs.interrupt(number, lambda o=other, m=members: m.extend(o.take("bbbb", 2, most)))
         members += one.take("aaaa", 2, most)
@@ -48,7 +52,8 @@ def test_two_that_take_slots_at_once_never_share_one(folder, most):
 def test_one_that_frees_late_does_not_free_the_slot_of_a_later_job(folder):
     for number in itertools.count(1):
         fs = InterruptibleFilesystem()
-        slow, other = Slots(fs, f"{folder}/{number}"), Slots(Filesystem(), f"{folder}/{number}")
+        slow = slots_in(fs, f"{folder}/{number}")
+        other = slots_in(Filesystem(), f"{folder}/{number}")
         other.take("aaaa", 1, 1)
 
         def overtake(other: Slots = other) -> None:
@@ -66,7 +71,7 @@ def test_one_that_frees_late_does_not_free_the_slot_of_a_later_job(folder):
 @pytest.mark.parametrize("verb", ["mkdir", "rename", "rmdir", "listdir"])
 def test_a_lost_reply_takes_and_frees_no_other_slot(folder, verb):
     fs = FaultyFilesystem()
-    slots = Slots(fs, f"{folder}/slots")
+    slots = slots_in(fs, f"{folder}/slots")
     slots.take("aaaa", 1, 3)
     fs.inject(Fault.lost_reply(verb=verb))
     try:
@@ -83,7 +88,7 @@ def test_many_threads_take_as_many_slots_as_there_are(folder):
     barrier = threading.Barrier(8)
 
     def take(token: str) -> None:
-        slots = Slots(Filesystem(), f"{folder}/slots")
+        slots = slots_in(Filesystem(), f"{folder}/slots")
         barrier.wait()
         found.extend(slots.take(token, 4, 10))
 
@@ -92,6 +97,6 @@ def test_many_threads_take_as_many_slots_as_there_are(folder):
         thread.start()
     for thread in threads:
         thread.join()
-    taken = Slots(Filesystem(), f"{folder}/slots").taken()
+    taken = slots_in(Filesystem(), f"{folder}/slots").taken()
     assert len(taken) == len(found) == 10
     assert set(taken.values()) == set(found)

@@ -67,6 +67,11 @@ def folders_gone(stage: Stage) -> None:
     shutil.rmtree(stage.layout.running_folder)
 
 
+def workers_gone(stage: Stage) -> None:
+    shutil.rmtree(stage.layout.workers_folder)
+    shutil.rmtree(stage.layout.tmp_folder)
+
+
 def much_to_clean_up(stage: Stage) -> None:
     stage.publish_outcome(1, LATE)
     assert stage.healthy.withdraw(
@@ -120,6 +125,7 @@ OPERATIONS = (
     Operation("register", lambda _: None, register),
     Operation("register-afresh", taken_for_dead, lambda stage: stage.worker.keep_alive()),
     Operation("register-without-folders", folders_gone, lambda stage: stage.worker.keep_alive()),
+    Operation("enlist-again", workers_gone, lambda stage: stage.worker.keep_alive()),
     Operation("beat", lambda _: None, lambda stage: stage.worker.keep_alive()),
     Operation("leave", lambda _: None, lambda stage: stage.worker.deregister()),
     Operation("appear", lambda _: None, present_client, check=check_presence),

@@ -203,7 +203,7 @@ NO_LINKS = Mount("no-links", habits=(Fault.fail(errno.EPERM, at=None, verb="link
 def clean_up(store: Store, fs: FaultyFilesystem | HealthyFilesystem) -> list[str]:
     """Remove what the dead have left once all times to live are over; returns what is left."""
     layout = store.layout
-    names = {name.rpartition(".")[0] for name in os.listdir(layout.workers_folder)}
+    names = {name.rpartition(".")[0] for name in fs.names(layout.workers_folder)}
     for worker in names | set(fs.names(layout.running_folder)):
         reap(store, worker, "killed")
     fs.clock_offset += RESULT_TTL + 86_400.0

@@ -45,13 +45,14 @@ class WorkerBells:
             yield False
             return
         with contextlib.ExitStack() as stack:
-            fs, layout, queues = self._store.fs, self._store.layout, self._backlogs.queues
+            touch, layout = self._store.files.touch, self._store.layout
+            queues = self._backlogs.queues
             bells = [(layout.bell(queue), self._on_queue_bell) for queue in queues]
             bells += [(layout.needs_bell(queue), self._on_needs_bell) for queue in queues]
             stack.enter_context(self._backlogs.listening(self._on_queue_bell))
-            heard = [stack.enter_context(listening(fs, *each)) for each in bells]
+            heard = [stack.enter_context(listening(touch, *each)) for each in bells]
             self._dependencies.bell_works = stack.enter_context(
-                listening(fs, layout.after_bell, self._on_dependency_bell)
+                listening(touch, layout.after_bell, self._on_dependency_bell)
             )
             self._refresh_due = True  # calls may have begun to wait before this worker listened
             yield all(heard)

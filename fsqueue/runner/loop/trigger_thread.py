@@ -55,7 +55,7 @@ class TriggerThread:
     def _run(self) -> None:
         store, app_id = self._host.store, self._host.app_id
         bell = store.layout.event_bell(app_id)
-        heard = listening(store.fs, bell, self._wake.set) if self._host.events else None
+        heard = listening(store.files.touch, bell, self._wake.set) if self._host.events else None
         with heard or contextlib.nullcontext():
             after_error = _FIRST_PAUSE
             while not self._stopping:

@@ -204,7 +204,7 @@ class Upkeep:
             self._store.fs.set_time(path, None)
         except FileNotFoundError:
             self._store.files.check_spool()
-            self._store.fs.touch(path)
+            self._store.files.touch(path)
 
     def _appointed(self) -> list[str]:
         """The names of the watchers, without dead workers whose calls could not be returned yet."""

@@ -133,7 +133,9 @@ class Report:
                 self._store.fs.extend(path, self._written, self._unwritten)
             except FileNotFoundError:
                 self._written = 0  # it has expired in the meantime
-                self._store.fs.extend(path, 0, self._unwritten)
+                self._store.files.with_folder(
+                    path, lambda: self._store.fs.extend(path, 0, self._unwritten)
+                )
         except (OSError, EnvelopeError) as error:
             self._complain(f"the output of {self._name}", error)
         else:

@@ -37,9 +37,7 @@ def pause(store: Store, queue: str) -> bool:
     """
     path = store.layout.paused(queue)
     before = store.fs.exists(path, fresh=True)
-    # The folder is missing if all calls of the queue need resources.
-    store.files.make_folders(store.layout.queue(queue))
-    store.fs.touch(path)
+    store.files.touch(path)  # its folder is missing if all calls of the queue need resources
     return not before
 
 
@@ -93,7 +91,7 @@ def request_drain(store: Store, worker: str) -> bool:
     the mark. So if the mark was written too late, the record is missing afterwards.
     """
     mark = store.layout.drain(worker)
-    store.fs.touch(mark)
+    store.files.touch(mark)
     if store.fs.exists(store.layout.worker_record(worker), fresh=True):
         return True
     store.fs.discard(mark)

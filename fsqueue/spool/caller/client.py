@@ -243,7 +243,14 @@ class Client:
         if self._registered and self.store.clock.age <= _SYNC_EVERY:
             return
         with self._mutex:
-            self._register_again()
+            try:
+                self._register_again()
+            except FileNotFoundError:  # clients/ was removed, with the file of the lock
+                self.store.files.make_folders(self.store.layout.clients_folder)
+                if self._lock is not None:
+                    self._lock.release()
+                self._lock, self._registered = None, False
+                self._register_again()
 
     def _register_again(self) -> None:
         fs, layout = self.store.fs, self.store.layout

@@ -16,16 +16,19 @@ from fsqueue.spool.disk.watching import Watch, watches
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from fsqueue.spool.disk.filesystem import Filesystem
-
 log = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
-def listening(fs: Filesystem, path: str, wake: Callable[[], object]) -> Iterator[bool]:
-    """Call `wake` after each touch of `path`; yields whether that works.
+def listening(
+    touch: Callable[[str], None], path: str, wake: Callable[[], object]
+) -> Iterator[bool]:
+    """Call `wake` after each touch of a bell; yields whether that works.
 
-    One of the threads that wait with an `Alarm`, or for results, calls it.
+    Args:
+        touch: creates the bell, and its folder.
+        path: the bell.
+        wake: called by one of the threads that wait with an `Alarm`, or for results.
     """
 
     def on_event(_: str | None) -> None:
@@ -37,7 +40,7 @@ def listening(fs: Filesystem, path: str, wake: Callable[[], object]) -> Iterator
 
     watch = Watch(path, inotify.ATTRIB, on_event)
     try:
-        fs.touch(path)
+        touch(path)
     except OSError as error:
         log.warning("no wake-ups by file events (%s); polling instead", error)
     else:

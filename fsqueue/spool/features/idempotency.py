@@ -8,7 +8,6 @@ that finds the key taken does the rename, too, in case its owner has died.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 from typing import TYPE_CHECKING
 
@@ -116,8 +115,7 @@ def _fire_without_links(files: Files, call: Call, entry: str, wanted: Callable[[
         files.fs.discard(staged)
         return False
     published = files.move(staged, _pending(files, call))
-    with contextlib.suppress(FileNotFoundError):
-        files.fs.touch(entry)
+    files.touch(entry)
     return published
 
 

@@ -152,11 +152,7 @@ def set_handled(files: Files, key: str, tick: float) -> None:
     """
     folder = files.layout.trigger(key)
     path = f"{folder}/{tick_name(tick)}"
-    try:
-        files.fs.touch(path)
-    except FileNotFoundError:
-        files.make_folders(folder)
-        files.fs.touch(path)
+    files.touch(path)
     for old in _ticks(files, key):
         if old < int(tick):
             files.fs.discard(f"{folder}/{tick_name(old)}")
@@ -249,7 +245,7 @@ class AllOfState:
             if parts is None:
                 continue
             publish(Round(number, parts))
-            self._files.fs.touch(f"{self._folder}/{Gathered(number, None)}")
+            self._files.touch(f"{self._folder}/{Gathered(number, None)}")
             self._remove_before(number)
 
     def _remove_before(self, number: int) -> None:

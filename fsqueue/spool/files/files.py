@@ -11,14 +11,14 @@ import errno
 import itertools
 import logging
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from fsqueue.common.recent import RecentTexts
 from fsqueue.errors import EnvelopeError, SpoolError, SpoolVersionError
 from fsqueue.spool.disk.capacity import explained
 from fsqueue.spool.disk.clock import ServerClock
 from fsqueue.spool.disk.syscalls import links_unsupported
-from fsqueue.spool.files.root import check_spool, format_of
+from fsqueue.spool.files.root import check_spool, format_of, may_make
 from fsqueue.spool.format import envelope
 from fsqueue.spool.format.names import new_token
 from fsqueue.spool.format.records import FORMAT
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from fsqueue.spool.format.records import Payload, SpoolInfo
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 # A try fails if another process removes a folder just after it was created: rare even once.
 _TRIES = 100
@@ -67,33 +68,38 @@ class Files:
     def sync_clock(self) -> None:
         """Read the file server's clock, in a process that has no file of its own to touch."""
         with self.temporary_file() as path:
-            self.clock.sync(path)
+            self.with_folder(path, lambda: self.clock.sync(path))
             self.fs.discard(path)
 
     # -- the root -----------------------------------------------------------------------
 
     def check_spool(self) -> None:
-        """Check that the root holds this spool, before anything missing is created.
-
-        Raises:
-            SpoolReplacedError: it holds another spool.
-            OSError: it holds none at the moment.
-        """
+        """Check that the root holds this spool, before anything missing is created: see `root`."""
         check_spool(self.fs, self.layout, self.info.id)
 
     def make_folders(self, path: str) -> None:
         """Create a folder of the spool, and missing folders above it, except for the root.
 
         Raises:
-            SpoolReplacedError: the root holds another spool, so nothing may be created.
-            OSError: the root holds no spool at the moment, like a bare mount point.
+            SpoolReplacedError, OSError: the root holds another spool, or none at the moment.
         """
-        self.fs.make_folders(path, self._may_make)
+        if self._may_make(path):
+            self.fs.make_folders(path, self._may_make)
 
     def _may_make(self, folder: str) -> bool:
-        if folder in self.layout.folders:
-            self.check_spool()
-        return folder != self.layout.root
+        return may_make(self.fs, self.layout, self.info.id, folder)
+
+    def with_folder(self, path: str, step: Callable[[], T]) -> T:
+        """Take a step that creates the file `path`, whose folder may have been removed."""
+        try:
+            return step()
+        except FileNotFoundError:
+            self.make_folders(os.path.dirname(path))
+        return step()
+
+    def touch(self, path: str) -> None:
+        """Like the filesystem's `touch`, for a file whose folder may have been removed."""
+        self.with_folder(path, lambda: self.fs.touch(path))
 
     # -- reading ------------------------------------------------------------------------
 
@@ -362,8 +368,7 @@ class Files:
     def temporary_file(self, chunks: Sequence[Buffer] | None = None) -> Iterator[str]:
         """A block with a file under ``tmp/``, which moves or removes it; it creates it if None.
 
-        If the block raises, the file is removed: even if a signal handler raised an exception just
-        where the block was about to do that.
+        If the block raises, the file is removed, even if that interrupted its removal.
         """
         path = f"{self._temporary}.{next(self._serial)}"
         try:
@@ -383,7 +388,7 @@ class Files:
             OSError: the shared directory fails in another way.
         """
         try:
-            self.fs.create(path, chunks)
+            self.with_folder(path, lambda: self.fs.create(path, chunks))
         except OSError as error:
             size = sum(map(len, chunks))
             refused = explained(error, self.fs, self.layout.root, size)

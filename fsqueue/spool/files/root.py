@@ -8,7 +8,10 @@ usually costs nothing.
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import logging
+import os
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -19,6 +22,8 @@ from fsqueue.spool.format.records import UNDECODABLE
 if TYPE_CHECKING:
     from fsqueue.spool.disk.filesystem import Filesystem
     from fsqueue.spool.format.layout import Layout
+
+log = logging.getLogger(__name__)
 
 
 class _Root(msgspec.Struct, frozen=True):
@@ -63,6 +68,26 @@ def check_spool(fs: Filesystem, layout: Layout, spool_id: str) -> None:
             f"opened the spool {spool_id}. The files of the former spool are gone from there. "
             "Restart this process, or call `app.close()`, to use the new spool."
         )
+
+
+def may_make(fs: Filesystem, layout: Layout, spool_id: str, folder: str) -> bool:
+    """Whether a missing folder may be made: not the root, and a top folder only in this spool.
+
+    Every spool is made with its top folders. So one that is missing was removed from outside, and
+    it is made here, as workers and callers can go on. Dies after that: the folder is there.
+
+    Raises:
+        SpoolReplacedError, OSError: see `check_spool`.
+    """
+    if os.path.dirname(folder) != layout.root:
+        return folder != layout.root
+    check_spool(fs, layout, spool_id)
+    if folder not in layout.folders:
+        return True
+    with contextlib.suppress(FileExistsError):
+        fs.mkdir(folder)
+        log.warning("%s was removed, and is made again. Files that were in it are lost", folder)
+    return False
 
 
 def format_of(fs: Filesystem, layout: Layout) -> int | None:

@@ -87,7 +87,7 @@ class FleetFiles:
         self.name = check_name(name)
         self.folder = store.layout.fleet(name)
         self.logs = f"{self.folder}/logs"
-        self.slots = Slots(store.fs, f"{self.folder}/slots")
+        self.slots = Slots(store.fs, f"{self.folder}/slots", store.make_folders)
 
     def now(self) -> float:
         """Seconds since the epoch by the file server's clock."""
@@ -99,7 +99,7 @@ class FleetFiles:
 
     def define(self, record: FleetRecord) -> None:
         """Write the fleet's definition, replacing the former one; the last writer wins."""
-        self._store.fs.make_folders(self.logs)
+        self._store.make_folders(self.logs)
         self._replace("fleet.json", record)
 
     def record(self) -> FleetRecord | None:
@@ -126,7 +126,7 @@ class FleetFiles:
 
     def stamp(self, name: Literal["resumed", "unneeded"]) -> None:
         """Record the present time as that of an event."""
-        self._fs.touch(f"{self.folder}/{name}")
+        self._touch(name)
 
     def unstamp(self, name: Literal["resumed", "unneeded"]) -> None:
         """Remove the recorded time of an event."""
@@ -346,12 +346,7 @@ class FleetFiles:
         return data.removeprefix(head)
 
     def _touch(self, name: str) -> None:
-        path = f"{self.folder}/{name}"
-        try:
-            self._fs.touch(path)
-        except FileNotFoundError:
-            self._fs.make_folders(path.rpartition("/")[0])
-            self._fs.touch(path)
+        self._store.touch(f"{self.folder}/{name}")
 
     def _time_of(self, path: str) -> float | None:
         try:

@@ -16,6 +16,8 @@ from fsqueue.spool.fleets.records import Member
 from fsqueue.spool.format.names import new_token
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from fsqueue.spool.disk.filesystem import Filesystem
 
 _OCCUPIED = frozenset({errno.ENOTEMPTY, errno.EEXIST, errno.EBUSY})
@@ -28,10 +30,13 @@ class Slots:
     Args:
         filesystem: verbs over system calls.
         folder: path of the folder with the slots.
+        make_folders: makes a folder of the spool, and missing ones above it.
     """
 
-    def __init__(self, filesystem: Filesystem, folder: str) -> None:
-        self._fs, self.folder = filesystem, folder
+    def __init__(
+        self, filesystem: Filesystem, folder: str, make_folders: Callable[[str], None]
+    ) -> None:
+        self._fs, self.folder, self._make_folders = filesystem, folder, make_folders
 
     def taken(self) -> dict[int, Member]:
         """Jobs that exist or are being submitted, by slot."""
@@ -74,7 +79,7 @@ class Slots:
         """Take one slot. Dies before the rename: a folder that is no slot, until it expires."""
         # The name is unique: two processes that adopt a job must not move each other's folder.
         own, target = f"{self.folder}/.{member}.{new_token()}", f"{self.folder}/{slot}"
-        self._fs.make_folders(f"{own}/{member}")
+        self._make_folders(f"{own}/{member}")
         try:
             self._fs.rename(own, target)
         except NotADirectoryError:  # something else is there, so the slot is unusable

@@ -98,7 +98,7 @@ class Endings:
         between: the invocation is cancelled, and its body runs to its end.
         """
         published = self._publish_cancelled(AttemptName(invocation_id, 1))
-        self._fs.touch(self._layout.cancelled(invocation_id))
+        self._files.touch(self._layout.cancelled(invocation_id))
         return published
 
     def end_cancelled(self, path: str, name: AttemptName, why: str = "") -> None:

@@ -77,10 +77,23 @@ class Worker:
         The folder comes last, because a worker without a folder holds no claims. Dies in between: a
         record without a folder, which a reaper removes.
         """
-        store, layout = self._store, self._store.layout
         self.name = worker_name(new_token(6))
         self.abandon()
-        self._lock = store.fs.lock(layout.worker_lock(self.name))
+        self._enlist()
+        self._store.files.make_folders(self._store.layout.running(self.name))
+
+    def _enlist(self) -> None:
+        """Make the files in ``workers/``, and that folder if it was removed alone.
+
+        Dies in between: a file of a worker that a reaper takes for dead and removes. If it fails,
+        the former lock is still held, as the root may come back with its file.
+        """
+        store, layout = self._store, self._store.layout
+        path = layout.worker_lock(self.name)
+        lock: BaseFileLock | None = store.files.with_folder(path, lambda: store.fs.lock(path))
+        if lock is not None:
+            self.abandon()
+            self._lock = lock
         self.beat()
         process = this_process()
         self.record = WorkerRecord(
@@ -97,9 +110,8 @@ class Worker:
             batch=self._batch(store.clock.now()),
         )
         temporary = layout.tmp(self.name, 0)
-        store.fs.create(temporary, [msgspec.json.encode(self.record)])
+        store.files.create(temporary, [msgspec.json.encode(self.record)])
         store.files.move(temporary, layout.worker_record(self.name))
-        store.files.make_folders(layout.running(self.name))
 
     def beat(self) -> None:
         """Show that this worker is alive, and read the file server's clock at the same time."""
@@ -140,7 +152,10 @@ class Worker:
             if self._is_missing():
                 self._register_again()
                 return
-            self.beat()
+            try:
+                self.beat()
+            except FileNotFoundError:
+                self._enlist()
             self.return_strays()
             self._let_go()
 
