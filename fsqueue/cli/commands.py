@@ -27,7 +27,7 @@ SECTIONS: Final = MappingProxyType(
             "triggers",
         ),
         "Change": ("cancel", "retry", "requeue", "pause", "resume", "purge", "drain"),
-        "Maintain": ("doctor", "gc", "config", "version"),
+        "Maintain": ("doctor", "gc", "config", "completion", "version"),
     }
 )
 """Names of commands by section."""

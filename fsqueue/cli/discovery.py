@@ -6,7 +6,6 @@ import importlib
 import sys
 from typing import TYPE_CHECKING, NamedTuple
 
-from fsqueue.app import FSQueue
 from fsqueue.cli.guess import applications_in
 from fsqueue.config import configured_application
 from fsqueue.environment.config_file import ConfigFile
@@ -15,6 +14,8 @@ from fsqueue.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from fsqueue.app import FSQueue
 
 
 class Application(NamedTuple):
@@ -114,6 +115,8 @@ def import_application(target: str) -> FSQueue:
     Raises:
         ConfigError: there is no such application; the message lists those that exist.
     """
+    from fsqueue.app import FSQueue
+
     name, _, variable = target.partition(":")
     if name.endswith(".py"):
         raise ConfigError(f"{name} is a file: give the module instead, {name[:-3]!r}")

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import importlib
+import os
 from typing import Any
 
 import click
 
 from fsqueue.cli import exits
+from fsqueue.cli.command import env, print_version
 from fsqueue.cli.commands import SECTIONS, module_of
+from fsqueue.cli.output import print_error
 
 
 class CommandLine(click.Group):
@@ -64,18 +67,25 @@ class CommandLine(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; Ctrl-C ends it with the exit code that shells expect."""
+        _check_variables()
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
             raise click.exceptions.Exit(exits.INTERRUPTED) from None
 
 
-def _print_version(ctx: click.Context, _option: click.Parameter, wanted: bool) -> None:
-    if wanted and not ctx.resilient_parsing:
-        from fsqueue import __version__
+def _check_variables() -> None:
+    """Print a notice about variables that look like flags of a command that does not exist."""
+    for name in sorted(os.environ):
+        command, separator, _ = name.removeprefix(env("")).partition("__")
+        is_flag = name.startswith(env("")) and separator and command != "TASK"
+        if is_flag and module_of(command.lower()) is None:
+            print_error(f"{name} is ignored: there is no command {command.lower()!r}")
 
-        click.echo(__version__)
-        ctx.exit()
+
+def _version(ctx: click.Context, _option: click.Parameter, wanted: bool) -> None:
+    if wanted:
+        print_version(ctx)
 
 
 @click.group(
@@ -89,7 +99,7 @@ def _print_version(ctx: click.Context, _option: click.Parameter, wanted: bool) -
     is_flag=True,
     is_eager=True,
     expose_value=False,
-    callback=_print_version,
+    callback=_version,
     help="Print the version and exit.",
 )
 def command_line() -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from fsqueue.cli import completion
 from fsqueue.cli.command import argument, env, flag, option
 from fsqueue.common.values import LONGEST, parse_duration
 
@@ -16,19 +17,35 @@ if TYPE_CHECKING:
 
 APP_HELP: Final = "The application: MODULE, or MODULE:VARIABLE if the module has several."
 
-app_option = option("--app", metavar="MODULE[:VARIABLE]", envvar=env("app"), help=APP_HELP)
+app_option = option(
+    "--app",
+    metavar="MODULE[:VARIABLE]",
+    envvar=env("app"),
+    is_setting=True,
+    shell_complete=completion.applications,
+    help=APP_HELP,
+)
 root_option = option(
     "--root",
     type=click.Path(path_type=Path),
     metavar="DIR",
     envvar=env("root"),
+    is_setting=True,
     help="The shared directory (spool) to use instead of an application's.",
 )
 json_option = flag("--json", "as_json", envvar=env("json"), help="Print one JSON document.")
 yes_option = flag("--yes", "-y", envvar=env("yes"), help="Do not ask for confirmation.")
-id_argument = argument("invocation_id", metavar="ID", help="Id of the call.")
+id_argument = argument(
+    "invocation_id",
+    metavar="ID",
+    shell_complete=completion.calls("running", "pending", "failed", "ended"),
+    help="Id of the call.",
+)
 queue_argument = argument(
-    "queue", metavar="QUEUE", help="The queue: NAME, or APPLICATION.NAME if that is ambiguous."
+    "queue",
+    metavar="QUEUE",
+    shell_complete=completion.queues,
+    help="The queue: NAME, or APPLICATION.NAME if that is ambiguous.",
 )
 
 

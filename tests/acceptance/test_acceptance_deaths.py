@@ -45,7 +45,7 @@ def test_what_a_killed_worker_held_is_free_elsewhere(site, kind):
     call = site.call(site.tasks.hold_on_gpu, marks.folder)
     marks.wait_for_starts(1)
     site.worker(kind, 4).wait_for_start()
-    third = site.worker(kind, 4, FSQUEUE_CLI_WORKER_RESOURCE="gpu=1 mem=1G").wait_for_start()
+    third = site.worker(kind, 4, FSQUEUE__WORKER__RESOURCE="gpu=1 mem=1G").wait_for_start()
 
     killed(first, marks)
 

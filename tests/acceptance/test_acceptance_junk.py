@@ -96,7 +96,7 @@ def dead_worker(site, invocation):
 
 def run_command(site, *words):
     return site.run(
-        *(*site.before, sys.executable, "-m", "fsqueue", *words), FSQUEUE_CLI_APP="tasks:app"
+        *(*site.before, sys.executable, "-m", "fsqueue", *words), FSQUEUE__APP="tasks:app"
     )
 
 

@@ -1,7 +1,27 @@
 """Help pages are as they were agreed on, and the reference is theirs."""
 
+import re
+from pathlib import Path
+
 import pytest
-from cli_reference import GOLDEN, MEANINGS, PAGE, WIDTH, commands, help_pages, reference
+from cli_reference import (
+    GOLDEN,
+    MEANINGS,
+    OTHERS,
+    PAGE,
+    VARIABLES,
+    WIDTH,
+    commands,
+    help_pages,
+    reference,
+    variables,
+)
+
+import fsqueue
+from fsqueue.cli.command import former_env
+from fsqueue.config import COMMAND_LINE_KEYS, PREFIX, TASK_PREFIX, fields
+
+PACKAGE = Path(fsqueue.__file__).parent
 
 ANEW = "python tests/cli_reference.py writes it anew"
 
@@ -35,10 +55,29 @@ def test_the_page_of_a_real_command(site):
 
 @pytest.mark.parametrize("name", commands())
 def test_every_flag_has_a_twin_of_its_own_in_the_environment(name):
-    shared = {"app", "root", "json", "timeout", "yes"}
     for parameter in commands()[name].params:
         if parameter.param_type_name == "argument" or parameter.name == "help":
             continue
-        flag = parameter.opts[0].removeprefix("--").replace("-", "_")
-        own = flag if flag in shared else f"{name}_{flag}".replace(" ", "_")
-        assert parameter.envvar == f"FSQUEUE_CLI_{own.upper()}"
+        flag = parameter.opts[0].removeprefix("--").replace("-", "_").upper()
+        shared = flag in {"ROOT", *COMMAND_LINE_KEYS}
+        own = flag if shared else f"{name.replace(' ', '__').upper()}__{flag}"
+        assert parameter.envvar == f"FSQUEUE__{own}"
+        assert former_env(parameter.envvar) == f"FSQUEUE_CLI_{own.replace('__', '_')}"
+
+
+def test_no_flag_is_taken_for_a_setting_or_an_option_of_tasks():
+    variables = {p.envvar for command in commands().values() for p in command.params} - {None}
+    settings = {f"{PREFIX}{name.upper()}" for name in fields()}
+    assert variables & settings == {"FSQUEUE__ROOT"}  # --root stands for the setting
+    assert not [each for each in variables if each.startswith(TASK_PREFIX)]
+
+
+def test_the_page_of_variables():
+    assert VARIABLES.read_text("utf-8") == variables(), ANEW
+
+
+def test_the_page_of_variables_has_all_that_the_code_reads():
+    source = "\n".join(path.read_text("utf-8") for path in PACKAGE.rglob("*.py"))
+    named = set(re.findall(r"""["`](_?FSQUEUE_[A-Z]+(?:_[A-Z]+)*)["`]""", source))
+    assert named == set(OTHERS) & named
+    assert set(OTHERS) == named | {"_FSQUEUE_COMPLETE"}

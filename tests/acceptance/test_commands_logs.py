@@ -101,7 +101,7 @@ def test_json_lines_with_tags(site, kind):
     worker = site.start(
         *(sys.executable, "-m", "fsqueue", "worker", "tasks:app", "--runner", kind),
         *("--log-format", "json"),
-        FSQUEUE_CLI_WORKER_LOG_CALLS="1",
+        FSQUEUE__WORKER__LOG_CALLS="1",
     ).wait_for_start()
     call = site.tasks.app.tasks["tasks.square"](3)
     call.get(timeout=60)

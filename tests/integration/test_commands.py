@@ -258,9 +258,9 @@ def test_bad_ages(app, fsqueue, age):
 
 def test_flags_have_twins_in_the_environment(app, fsqueue, monkeypatch, spool):
     app.task(sample_tasks.add)(1)
-    monkeypatch.setenv("FSQUEUE_CLI_ROOT", spool)
-    monkeypatch.setenv("FSQUEUE_CLI_JSON", "1")
-    monkeypatch.setenv("FSQUEUE_CLI_LIST_STATE", "succeeded")
+    monkeypatch.setenv("FSQUEUE__ROOT", spool)
+    monkeypatch.setenv("FSQUEUE__JSON", "1")
+    monkeypatch.setenv("FSQUEUE__LIST__STATE", "succeeded")
     assert json.loads(fsqueue("list", root=False).stdout) == {"calls": [], "more": False}
 
 

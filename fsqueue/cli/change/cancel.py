@@ -8,6 +8,7 @@ import click
 
 from fsqueue.cli import exits
 from fsqueue.cli.command import argument, subcommand
+from fsqueue.cli.completion import calls
 from fsqueue.cli.options import app_option, json_option, root_option
 from fsqueue.cli.output import print_json
 from fsqueue.cli.target import check_id, open_target
@@ -17,7 +18,14 @@ if TYPE_CHECKING:
 
 
 @subcommand("cancel")
-@argument("invocation_ids", nargs=-1, required=True, metavar="ID...", help="Ids of the calls.")
+@argument(
+    "invocation_ids",
+    nargs=-1,
+    required=True,
+    shell_complete=calls("running", "pending"),
+    metavar="ID...",
+    help="Ids of the calls.",
+)
 @app_option
 @root_option
 @json_option

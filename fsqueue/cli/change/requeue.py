@@ -8,6 +8,7 @@ import click
 
 from fsqueue.cli import exits
 from fsqueue.cli.command import argument, subcommand
+from fsqueue.cli.completion import calls
 from fsqueue.cli.options import app_option, json_option, root_option, yes_option
 from fsqueue.cli.output import confirm, print_json
 from fsqueue.cli.target import NotFoundError, check_id, open_target
@@ -21,7 +22,14 @@ if TYPE_CHECKING:
 
 
 @subcommand("requeue")
-@argument("invocation_ids", nargs=-1, required=True, metavar="ID...", help="Ids of running calls.")
+@argument(
+    "invocation_ids",
+    nargs=-1,
+    required=True,
+    shell_complete=calls("running"),
+    metavar="ID...",
+    help="Ids of running calls.",
+)
 @app_option
 @root_option
 @yes_option

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from fsqueue.cli import exits
+from fsqueue.cli import completion, exits
 from fsqueue.cli.command import argument, flag, option, subcommand
+from fsqueue.cli.completion import calls
 from fsqueue.cli.options import app_option, json_option, root_option
 from fsqueue.cli.output import counted, print_error, print_json
 from fsqueue.cli.target import NotFoundError, check_id, open_target
@@ -21,11 +22,22 @@ if TYPE_CHECKING:
 
 
 @subcommand("retry")
-@argument("invocation_ids", nargs=-1, metavar="[ID...]", help="Ids of failed calls.")
+@argument(
+    "invocation_ids",
+    nargs=-1,
+    shell_complete=calls("failed"),
+    metavar="[ID...]",
+    help="Ids of failed calls.",
+)
 @app_option
 @root_option
 @flag("--all-failed", help="Retry all failed calls.")
-@option("--task", metavar="MODULE.FUNC", help="With --all-failed: only calls of this task.")
+@option(
+    "--task",
+    shell_complete=completion.tasks,
+    metavar="MODULE.FUNC",
+    help="With --all-failed: only calls of this task.",
+)
 @json_option
 def command(
     invocation_ids: tuple[str, ...],

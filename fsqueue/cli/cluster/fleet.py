@@ -10,7 +10,7 @@ import msgspec
 
 from fsqueue.cli import exits
 from fsqueue.cli.cluster.profiles import COUNT, NUMBER
-from fsqueue.cli.command import argument, flag, option, subcommand
+from fsqueue.cli.command import Page, argument, flag, option, subcommand
 from fsqueue.cli.options import app_option, json_option, root_option
 from fsqueue.cli.output import (
     counted,
@@ -35,7 +35,11 @@ if TYPE_CHECKING:
     from fsqueue.spool.store.store import Store
 
 
-@click.group("fleet", invoke_without_command=True)
+class FleetCommands(Page, click.Group):
+    """The group of these commands."""
+
+
+@click.group("fleet", cls=FleetCommands, invoke_without_command=True)
 @click.pass_context
 def command(context: click.Context) -> None:
     """See and change the fleets: the batch jobs that run workers.

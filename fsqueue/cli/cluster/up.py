@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from fsqueue.cli import completion
 from fsqueue.cli.cluster.profiles import find_served
 from fsqueue.cli.command import argument, flag, option, subcommand
 from fsqueue.cli.options import APP_HELP, app_option, root_option
@@ -35,7 +36,13 @@ _LOOK: Final = 0.05
 
 
 @subcommand("up")
-@argument("application", metavar="[MODULE[:VARIABLE]]", required=False, help=APP_HELP)
+@argument(
+    "application",
+    shell_complete=completion.applications,
+    metavar="[MODULE[:VARIABLE]]",
+    required=False,
+    help=APP_HELP,
+)
 @app_option
 @root_option
 @option(

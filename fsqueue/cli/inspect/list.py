@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from fsqueue.cli import completion
 from fsqueue.cli.command import option, subcommand
 from fsqueue.cli.options import app_option, json_option, root_option, seconds
 from fsqueue.cli.output import counted, duration, print_json, print_table, queue_in_words
@@ -29,8 +30,18 @@ if TYPE_CHECKING:
     metavar="|".join(State),
     help="Only calls in this state.",
 )
-@option("--task", metavar="MODULE.FUNC", help="Only calls of this task.")
-@option("--worker", metavar="NAME", help="Only calls that this worker runs or has run.")
+@option(
+    "--task",
+    shell_complete=completion.tasks,
+    metavar="MODULE.FUNC",
+    help="Only calls of this task.",
+)
+@option(
+    "--worker",
+    shell_complete=completion.workers,
+    metavar="NAME",
+    help="Only calls that this worker runs or has run.",
+)
 @option(
     "--older-than",
     type=seconds(),

@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
+from fsqueue.cli import completion
 from fsqueue.cli.answers import print_result
 from fsqueue.cli.command import argument, flag, option, subcommand
-from fsqueue.cli.json_values import from_json, named_value
+from fsqueue.cli.json_values import free_arguments, from_json, named_value
 from fsqueue.cli.options import app_option, json_option, timeout_option
 from fsqueue.cli.output import print_json
 from fsqueue.cli.target import NotFoundError, Target, find_application, report_errors
@@ -18,8 +20,28 @@ if TYPE_CHECKING:
     from fsqueue.task import Task
 
 
-@subcommand("submit")
-@argument("task", metavar="TASK", help="The task: FUNC, or MODULE.FUNC if that is ambiguous.")
+@subcommand(
+    "submit",
+    "submit render sales --pages 3",
+    "submit tasks.render sales --wait --timeout 5m",
+    "submit render --arg '\"3\"' --kwarg pages=3",
+    "submit render -- sales --timeout 3",
+    # Options that this command does not have are arguments of the task.
+    context_settings={"ignore_unknown_options": True},
+)
+@argument(
+    "task",
+    shell_complete=completion.short_tasks,
+    metavar="TASK",
+    help="The task: FUNC, or MODULE.FUNC if that is ambiguous.",
+)
+@argument(
+    "words",
+    nargs=-1,
+    type=click.UNPROCESSED,
+    metavar="[VALUE | --NAME VALUE]...",
+    help="Arguments of the task, in JSON; anything that is not JSON is a text.",
+)
 @app_option
 @option("--arg", multiple=True, metavar="JSON", help="Positional argument; repeat for several.")
 @option("--kwarg", multiple=True, metavar="NAME=JSON", help="Keyword argument; repeat for several.")
@@ -28,6 +50,7 @@ if TYPE_CHECKING:
 @json_option
 def command(
     task: str,
+    words: tuple[str, ...],
     app: str | None,
     arg: tuple[str, ...],
     kwarg: tuple[str, ...],
@@ -37,14 +60,19 @@ def command(
 ) -> None:
     """Call a task, and print the id of the call.
 
-    Arguments are JSON. A text needs its quotes: --arg '"text"'.
+    VALUE is a positional argument of the task, and --NAME VALUE a named one. 3, true, null and
+    [1, 2] are JSON, and sales is a text. With --arg and --kwarg all values are JSON, and a text
+    needs its quotes. After `--`, everything is for the task, also what looks like an option of
+    this command.
     """
     with report_errors():
         target = find_application(app)
         try:
             found = _find_task(target, task)
-            args = [from_json("--arg ", text) for text in arg]
-            kwargs = dict(named_value(text) for text in kwarg)
+            _check_names(found)
+            args, kwargs = free_arguments(words)
+            args += [from_json("--arg ", text) for text in arg]
+            kwargs |= dict(map(named_value, kwarg))
             invocation_id = _make_call(found, args, kwargs)
             if wait_for_it:
                 code = print_result(target, invocation_id, timeout, as_json=as_json)
@@ -55,6 +83,24 @@ def command(
             print_json({"id": invocation_id})
         else:
             print(invocation_id)
+
+
+def _check_names(task: Task[..., Any]) -> None:
+    """Refuse an option of this command that may have been meant for the task.
+
+    Raises:
+        ConfigError: the command line has one that is also the name of a parameter of the task.
+    """
+    context = click.get_current_context()
+    for own in context.command.params:
+        name = own.opts[0].removeprefix("--")
+        given = context.get_parameter_source(str(own.name)) is ParameterSource.COMMANDLINE
+        if given and isinstance(own, click.Option) and name in task.signature.parameters:
+            raise ConfigError(
+                f"--{name} is an option of submit, and {name} a parameter of {task.name}. For the "
+                f"task, write it after `--`: fsqueue submit {task.func.__name__} -- --{name} VALUE."
+                f" For submit, set {own.envvar}."
+            )
 
 
 def _make_call(task: Task[..., Any], args: list[Any], kwargs: dict[str, Any]) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fsqueue.cli import exits
+from fsqueue.cli import completion, exits
 from fsqueue.cli.command import argument, subcommand
 from fsqueue.cli.options import APP_HELP, app_option
 from fsqueue.cli.output import print_error
@@ -26,7 +26,13 @@ _GOODBYE = 3.0
 
 
 @subcommand("worker")
-@argument("application", metavar="[MODULE[:VARIABLE]]", required=False, help=APP_HELP)
+@argument(
+    "application",
+    shell_complete=completion.applications,
+    metavar="[MODULE[:VARIABLE]]",
+    required=False,
+    help=APP_HELP,
+)
 @app_option
 @worker_options
 def command(
