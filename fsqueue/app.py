@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, Unpack, overload
 
@@ -20,6 +21,7 @@ from fsqueue.environment.workdir import absolute
 from fsqueue.errors import ConfigError
 from fsqueue.invocation import Invocation, bar_of, naming_item
 from fsqueue.results.pending_result import PendingResult
+from fsqueue.results.shown import AppStatus, call_html
 from fsqueue.spool.caller.session import Session
 from fsqueue.spool.format.names import client_of, is_safe_name, split_member
 from fsqueue.task import Task, TaskDecorator
@@ -80,7 +82,10 @@ class FSQueue:
         self._runner: dict[str, Runner] = {}
 
     def __repr__(self) -> str:
-        return f"<FSQueue {self.app_id!r} at {self._session.root}>"
+        return f"<FSQueue {self.app_id!r} at {self._session.root}, {len(self._tasks)} tasks>"
+
+    def _repr_html_(self) -> str:
+        return call_html("FSQueue", f"{self.app_id} at {self._session.root}", {})
 
     # -- decorators ---------------------------------------------------------------------
 
@@ -248,6 +253,14 @@ class FSQueue:
     def close(self) -> None:
         """Leave the spool now, not only at the end of the process. The next call joins it again."""
         self._session.close()
+
+    def move(self, root: os.PathLike[str] | None) -> None:
+        """Use another shared directory in this process, as tests do; None: the configured one."""
+        self._session.move(None if root is None else Path(root))
+
+    def status(self) -> AppStatus:
+        """What waits and runs in the spool, of any application. Jupyter shows tables."""
+        return AppStatus.of(self.store, self.conf.heartbeat)
 
     # -- workers ------------------------------------------------------------------------
 

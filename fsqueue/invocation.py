@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Self, TypeVar
 
 from fsqueue.common.values import patience
 from fsqueue.references import given, reference
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
     from concurrent.futures import Future
 
     from fsqueue.results.made_calls import Receiving
@@ -37,7 +38,14 @@ class Invocation(Generic[R_co]):
         self._future: Future[Any] | None = None
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.id}>"
+        from fsqueue.results.shown import state_in_words
+
+        return f"<{type(self).__name__} {self.id} {state_in_words(lambda: self.status)}>"
+
+    def _repr_html_(self) -> str:
+        from fsqueue.results.shown import call_html, state_in_words
+
+        return call_html(type(self).__name__, self.id, {state_in_words(lambda: self.status): 1})
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (given, (self.get(),)) if self._pending_result.is_cached else reference(self)
@@ -203,7 +211,18 @@ class InvocationGroup(Generic[R_co]):
         return self._invocations[index]
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} of {len(self)}>"
+        states = ", ".join(f"{count} {state}" for state, count in self._states().items())
+        return f"<{type(self).__name__} of {len(self)}{states and ': '}{states}>"
+
+    def _repr_html_(self) -> str:
+        from fsqueue.results.shown import call_html
+
+        return call_html(type(self).__name__, f"of {len(self)}", self._states())
+
+    def _states(self) -> Mapping[str, int]:
+        from fsqueue.results.shown import states_in_words
+
+        return states_in_words([partial(getattr, each, "status") for each in self._invocations])
 
     def __reduce__(self) -> tuple[Any, ...]:
         return given, (list(self._invocations),)

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-_MINUTE, _HOUR, _DAY = 60, 3600, 86_400
-_FEW = 10
 # Wide enough for any table: a program that reads a pipe needs whole names.
 _PIPE_WIDTH = 1000
 
@@ -116,32 +114,9 @@ def printable_output(text: str) -> str:
     return printable(text.replace("\r\n", "\n").replace("\r", "\n"), keep="\n\t")
 
 
-def queue_in_words(folder: str) -> str:
-    """The queue of a folder, with the resources of its calls, such as ``app.default (gpu=1)``."""
-    from fsqueue.spool.format.names import split_profile
-    from fsqueue.spool.format.resources import NONE, in_words, needs_of
-
-    queue, profile = split_profile(folder)
-    need = in_words(needs_of(profile) or NONE)
-    return f"{queue} ({need})" if need else folder
-
-
 def counted(number: int, noun: str) -> str:
     """A number with its noun, such as ``1 call`` or ``2 calls``."""
     return f"{number} {noun}{'' if number == 1 else 's'}"
-
-
-def duration(seconds: float | None) -> str:
-    """A short text for a duration in seconds, such as ``4.2s``, ``3m05s`` or ``2d04h``."""
-    if seconds is None:
-        return "-"
-    if seconds < _FEW:
-        return f"{seconds:.1f}s"
-    whole = round(seconds)
-    for size, unit, below, part in ((_DAY, "d", _HOUR, "h"), (_HOUR, "h", _MINUTE, "m")):
-        if whole >= size:
-            return f"{whole // size}{unit}{whole % size // below:02d}{part}"
-    return f"{whole // _MINUTE}m{whole % _MINUTE:02d}s" if whole >= _MINUTE else f"{whole}s"
 
 
 def moment(seconds: float) -> str:

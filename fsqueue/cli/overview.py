@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from fsqueue.cli.output import duration, queue_in_words, table
+from fsqueue.cli.output import table
 from fsqueue.cli.statistics import RECENT, busy, summary, tasks_table
-from fsqueue.common.printable import printable
+from fsqueue.common.printable import duration, printable
+from fsqueue.spool.format.resources import queue_in_words
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

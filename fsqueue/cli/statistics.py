@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fsqueue.cli.output import counted, duration, table
+from fsqueue.cli.output import counted, table
+from fsqueue.common.printable import duration
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

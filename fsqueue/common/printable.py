@@ -7,6 +7,9 @@ log that look like its own records.
 
 from __future__ import annotations
 
+_MINUTE, _HOUR, _DAY = 60, 3600, 86_400
+_FEW = 10
+
 CONTINUED = "  | "
 """Prefix of the second and later lines of a log record."""
 
@@ -31,3 +34,16 @@ def indented(text: str, prefix: str = "  ") -> str:
     """Several lines, each made printable and with a prefix."""
     lines = printable(text.replace("\r\n", "\n"), keep="\n\t").split("\n")
     return "\n".join(prefix + line for line in lines)
+
+
+def duration(seconds: float | None) -> str:
+    """A short text for a duration in seconds, such as ``4.2s``, ``3m05s`` or ``2d04h``."""
+    if seconds is None:
+        return "-"
+    if seconds < _FEW:
+        return f"{seconds:.1f}s"
+    whole = round(seconds)
+    for size, unit, below, part in ((_DAY, "d", _HOUR, "h"), (_HOUR, "h", _MINUTE, "m")):
+        if whole >= size:
+            return f"{whole // size}{unit}{whole % size // below:02d}{part}"
+    return f"{whole // _MINUTE}m{whole % _MINUTE:02d}s" if whole >= _MINUTE else f"{whole}s"

@@ -14,7 +14,6 @@ from fsqueue.cli.command import Page, argument, flag, option, subcommand
 from fsqueue.cli.options import app_option, json_option, root_option
 from fsqueue.cli.output import (
     counted,
-    duration,
     moment,
     print_error,
     print_json,
@@ -23,7 +22,7 @@ from fsqueue.cli.output import (
     print_table,
 )
 from fsqueue.cli.target import NotFoundError, open_target
-from fsqueue.common.printable import printable
+from fsqueue.common.printable import duration, printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -10,8 +10,10 @@ import click
 from fsqueue.cli import completion
 from fsqueue.cli.command import option, subcommand
 from fsqueue.cli.options import app_option, json_option, root_option, seconds
-from fsqueue.cli.output import counted, duration, print_json, print_table, queue_in_words
+from fsqueue.cli.output import counted, print_json, print_table
 from fsqueue.cli.target import open_target
+from fsqueue.common.printable import duration
+from fsqueue.spool.format.resources import queue_in_words
 from fsqueue.spool.format.states import State
 
 if TYPE_CHECKING:

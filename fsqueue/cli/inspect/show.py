@@ -7,16 +7,15 @@ from typing import TYPE_CHECKING, Any
 from fsqueue.cli.command import flag, subcommand
 from fsqueue.cli.options import app_option, id_argument, json_option, root_option
 from fsqueue.cli.output import (
-    duration,
     moment,
     print_json,
     print_pairs,
     printable_output,
-    queue_in_words,
 )
 from fsqueue.cli.target import check_id, open_target
-from fsqueue.common.printable import indented
+from fsqueue.common.printable import duration, indented
 from fsqueue.errors import FSQueueError
+from fsqueue.spool.format.resources import queue_in_words
 from fsqueue.spool.format.states import State
 
 if TYPE_CHECKING:

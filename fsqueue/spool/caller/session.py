@@ -53,6 +53,7 @@ class Session:
         self._mutex = threading.RLock()
         self._store: Store | None = None
         self._expected = ""
+        self._elsewhere: Path | None = None
         self._client: Client | None = None
         self._observer: Observer | None = None
         forget = weakref.WeakMethod(self._forget)
@@ -68,7 +69,12 @@ class Session:
     @property
     def root(self) -> Path:
         """The shared directory."""
-        return self.conf.root or default_root(self.app_id)
+        return self._elsewhere or self.conf.root or default_root(self.app_id)
+
+    def move(self, root: Path | None) -> None:
+        """Use another shared directory from now on; None: that of the settings again."""
+        self.close()
+        self._elsewhere = root
 
     @property
     def store(self) -> Store:
@@ -96,7 +102,7 @@ class Session:
             group=None if conf.group is None else group_number(conf.group),
             durable=conf.durability == "power",
         )
-        if conf.root is None:
+        if root == default_root(self.app_id):
             fs.make_folders(str(root.parent))
             check_private_folder(str(root.parent))
         key = b"" if conf.signing_key_file is None else read_key(conf.signing_key_file)

@@ -221,3 +221,10 @@ def times(held: Amounts, needed: Amounts) -> int | None:
     """How many times `held` contains the needed resources; None if none is needed."""
     resources = without_walltime(needed).items()
     return min((held.get(name, 0) // amount for name, amount in resources), default=None)
+
+
+def queue_in_words(folder: str) -> str:
+    """The queue of a folder, with the resources of its calls, such as ``app.default (gpu=1)``."""
+    queue, profile = split_profile(folder)
+    need = in_words(needs_of(profile) or NONE)
+    return f"{queue} ({need})" if need else folder

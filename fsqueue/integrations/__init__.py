@@ -1,0 +1,1 @@
+"""Integrations: fsqueue behind the interfaces of other libraries. None is imported by default."""
