@@ -4,18 +4,24 @@ Most of what a short command or a worker costs is its imports: a third of a seco
 Forks share them. What is a fork is a process like any other in all else: it has a session, an
 environment and files of its own, runs the same main function, and ends as an interpreter ends.
 Tests of the start of an interpreter, and of what surrounds it, start one.
+
+A worker's first fork server of slots is such a fork, too. It has the environment, the folder, the
+limits and the signals of the process that starts it.
 """
 
 from __future__ import annotations
 
 import atexit
 import contextlib
+import ctypes
+import fcntl
 import functools
 import gc
 import importlib
 import json
 import os
 import pkgutil
+import resource
 import runpy
 import select
 import signal
@@ -25,10 +31,20 @@ import sys
 import tempfile
 import threading
 import time
+from multiprocessing import util
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import CodeType
 
 # They are read when an interpreter starts.
 _OF_INTERPRETERS = ("PYTHON", "LC_", "LANG", "LD_", "COVERAGE", "TZ")
 _LONGEST_MESSAGE = 1 << 20
+_HIGH = 100
+_SET_NAME = 15  # PR_SET_NAME of Linux
+_SIGNALS = sorted(signal.valid_signals())
+_LIMITS = [getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_")]
 _HERE = os.path.abspath(__file__)
 
 
@@ -39,6 +55,11 @@ def can_fork(env: dict[str, str]) -> bool:
         for name in {*env, *os.environ}
         if name.startswith(_OF_INTERPRETERS)
     )
+
+
+def of_interpreters() -> dict[str, str]:
+    """The variables of this process's environment that a fork cannot change."""
+    return {key: value for key, value in os.environ.items() if key.startswith(_OF_INTERPRETERS)}
 
 
 class Forked:
@@ -69,6 +90,22 @@ class Forked:
 def server() -> Server:
     """The server of this process; it ends with it."""
     return Server()
+
+
+def run(arguments: tuple[str, ...], cwd: str, env: dict[str, str], timeout: float):
+    """Run a command of fsqueue to its end: as a fork, or an interpreter where it takes one."""
+    if can_fork(env):
+        return server().run(arguments, cwd, env, timeout)
+    return subprocess.run(
+        [sys.executable, "-m", "fsqueue", *arguments],
+        cwd=cwd,
+        env=env,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
 
 
 class Server:
@@ -147,8 +184,8 @@ class Server:
 # -- the process that forks ---------------------------------------------------------------------
 
 
-def serve(connection: socket.socket) -> list[str] | None:
-    """Fork for each request. Returns the arguments in a fork, and None when nobody wants more."""
+def serve(connection: socket.socket) -> Callable[[], object] | None:
+    """Fork for each request. Returns what a fork is to run, and None when nobody wants more."""
     heard, rings = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     signal.set_wakeup_fd(rings, warn_on_full_buffer=False)
@@ -181,7 +218,7 @@ def import_all() -> None:
     import fsqueue
 
     for module in pkgutil.walk_packages(fsqueue.__path__, "fsqueue."):
-        if not module.name.endswith("__main__"):
+        if not module.name.endswith(("__main__", ".slots.forkserver")):  # these act on import
             importlib.import_module(module.name)
 
 
@@ -191,8 +228,8 @@ def report_ended(connection: socket.socket) -> None:
             connection.send(json.dumps(["ended", *found]).encode())
 
 
-def become(request, handles: list[int], begins: int) -> list[str]:
-    """Be the process that was asked for."""
+def become(request, handles: list[int], begins: int) -> Callable[[], object]:
+    """Be the process that was asked for; returns what it runs."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     os.setsid()
     os.chdir(request["cwd"])
@@ -203,15 +240,109 @@ def become(request, handles: list[int], begins: int) -> list[str]:
         os.close(handle)
     os.close(begins)
     sys.path[0] = os.getcwd()
-    return request["arguments"]
+    arguments = request["arguments"]
+    if arguments[:1] == ["worker"] and "process" in arguments:
+        code = lend_fork_server()
+        if code is not None:
+            return lambda: exec(code, {})
+    return lambda: run_command(arguments)
+
+
+def run_command(arguments: list[str]) -> None:
+    sys.argv = ["fsqueue", *arguments]
+    sys.orig_argv = [sys.executable, "-m", *sys.argv]
+    runpy.run_module("fsqueue", run_name="__main__", alter_sys=True)
+
+
+# -- the fork server of a worker's slots, which would import all again ---------------------------
+
+
+def mark_of(worker: int) -> str:
+    """The name of a worker's fork server, which its slots and what bodies fork inherit."""
+    return f"of {worker}"
+
+
+def lend_fork_server() -> CodeType | None:
+    """Fork a process that becomes the worker's first fork server.
+
+    It is the worker's child from the start, as the fork server must be.
+
+    Returns:
+        In the fork, when the worker wants it: what the fork server runs. In the worker: None.
+    """
+    from fsqueue.runner.processes.signals import REACTIONS
+
+    mine, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    worker = os.getpid()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, REACTIONS)  # it must not end before its start
+    child = os.fork()
+    if child == 0:
+        mine.close()
+        with its:
+            return become_fork_server(its, worker)
+    its.close()
+    signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    util.spawnv_passfds = functools.partial(start_lent, [(mine, child)], util.spawnv_passfds)
+    return None
+
+
+def start_lent(lent, spawn, path, arguments, handles) -> int:
+    """multiprocessing's `spawnv_passfds`, which takes the lent process for a fork server."""
+    code = os.fsdecode(arguments[-1])
+    if not lent or not code.startswith("from multiprocessing.forkserver import main"):
+        return spawn(path, arguments, handles)
+    connection, child = lent.pop()
+    request = {
+        "code": code,
+        "handles": list(handles),
+        "cwd": os.getcwd(),
+        "env": dict(os.environ),
+        "limits": [[each, resource.getrlimit(each)] for each in _LIMITS],
+        "ignored": [n for n in _SIGNALS if signal.getsignal(n) is signal.SIG_IGN],
+        "blocked": list(signal.pthread_sigmask(signal.SIG_BLOCK, ())),
+    }
+    with connection:
+        try:
+            socket.send_fds(connection, [json.dumps(request).encode()], request["handles"])
+        except OSError:  # somebody has ended it
+            return spawn(path, arguments, handles)
+    return child
+
+
+def become_fork_server(connection: socket.socket, worker: int) -> CodeType:
+    """Wait until the worker wants its fork server, and be what it would start.
+
+    Raises:
+        SystemExit: the worker has ended.
+    """
+    data, handles, _, _ = socket.recv_fds(connection, _LONGEST_MESSAGE, 2)
+    if not data:
+        os._exit(0)
+    request = json.loads(data)
+    connection.close()
+    # The numbers that they are to have may be those of others among them.
+    high = [fcntl.fcntl(handle, fcntl.F_DUPFD, _HIGH) for handle in handles]
+    for number, handle in zip(request["handles"], high, strict=True):
+        os.dup2(handle, number)
+    for handle in {*handles, *high} - set(request["handles"]):
+        os.close(handle)
+    for each, limit in request["limits"]:
+        resource.setrlimit(each, limit)
+    for number in request["ignored"]:
+        signal.signal(number, signal.SIG_IGN)
+    ctypes.CDLL(None).prctl(_SET_NAME, mark_of(worker).encode(), 0, 0, 0)
+    os.chdir(request["cwd"])
+    os.environ.clear()
+    os.environ.update(request["env"])
+    signal.pthread_sigmask(signal.SIG_SETMASK, request["blocked"])
+    sys.argv = ["-c"]
+    return compile(request["code"], "<string>", "exec")
 
 
 if __name__ == "__main__":
     import_all()
     gc.collect()
     gc.freeze()  # a collection in a fork would copy all that is shared
-    arguments = serve(socket.socket(fileno=int(sys.argv[1])))
-    if arguments is not None:
-        sys.argv = ["fsqueue", *arguments]
-        sys.orig_argv = [sys.executable, "-m", *sys.argv]
-        runpy.run_module("fsqueue", run_name="__main__", alter_sys=True)
+    run = serve(socket.socket(fileno=int(sys.argv[1])))
+    if run is not None:
+        run()

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from command_server import can_fork, server
+from command_server import can_fork, mark_of, run, server
 from support import PATIENCE, wait_until
 
 PROJECT = Path(__file__).parent / "project"
@@ -126,14 +126,15 @@ class Started:
         """All processes of it that run, at any depth, itself included.
 
         Slots, their server and programs have groups of their own. They are known by a variable of
-        the environment that they have inherited; only what is forked without it, and has left the
-        group, is not found.
+        the environment, or by the name of the fork server, which they have inherited.
         """
         return [pid for pid in psutil.pids() if self._is_of_it(pid) and alive(pid)]
 
     def _is_of_it(self, pid):
         try:
             if os.getpgid(pid) == self.pid:
+                return True
+            if Path(f"/proc/{pid}/comm").read_text("utf-8").strip() == mark_of(self.pid):
                 return True
             return self._mark in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
         except OSError:
@@ -205,8 +206,8 @@ class Site:
     def run(self, *command, **env):
         """Run a process to its end."""
         env = self.env | env
-        if command[:3] == FSQUEUE and can_fork(env):
-            return server().run(command[3:], str(self.project), env, PATIENCE)
+        if command[:3] == FSQUEUE:
+            return run(command[3:], str(self.project), env, PATIENCE)
         return subprocess.run(
             command,
             cwd=self.project,

@@ -38,7 +38,7 @@ class History(RuleBasedStateMachine):
 
     @initialize(most=st.integers(1, 4), demand=st.integers(0, 10))
     def begin(self, most: int, demand: int) -> None:
-        self.world = World(self.folder, self.system, most=most)
+        self.world = World(self.folder, self.system, most=most, in_process=True)
         self.scalers = [self.world.autoscaler(), self.world.autoscaler()]
         self.world.demand(demand)
 

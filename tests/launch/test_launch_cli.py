@@ -9,7 +9,9 @@ import subprocess
 import sys
 
 import pytest
+from command_server import of_interpreters, run
 from fake_cluster import FakeBatch
+from support import PATIENCE
 
 TASKS = """
 from fsqueue import FSQueue
@@ -56,14 +58,9 @@ class Site:
     def fsqueue(self, line, code=0, **environ):
         """Run a command line; returns what it has printed, errors after output."""
         path = environ.pop("PATH", f"{self.bin}{os.pathsep}{os.defpath}")
-        done = subprocess.run(
-            [sys.executable, "-m", "fsqueue", *shlex.split(line)],
-            cwd=self.project,
-            env={"HOME": str(self.project), "PATH": path, "COLUMNS": "200", **environ},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        env = {"HOME": str(self.project), "PATH": path, "COLUMNS": "200", **environ}
+        env = of_interpreters() | env
+        done = run(tuple(shlex.split(line)), str(self.project), env, PATIENCE)
         assert done.returncode == code, done.stdout + done.stderr
         assert "Traceback" not in done.stderr
         return done.stdout + done.stderr

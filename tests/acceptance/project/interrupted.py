@@ -223,8 +223,9 @@ def by_trace(calls, event, step):
                 hits += 1
             finally:
                 sys.settrace(None)
-            assert call() == value
-            if hits % BURST == 0:
+            # What stands still for good also stops the next of these calls.
+            if hits % BURST == 0 or tracer.number > 0:
+                assert call() == value
                 check()
             if tracer.number > 0:
                 break
