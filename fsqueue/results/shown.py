@@ -64,7 +64,8 @@ def table_html(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
         + "</tr>"
         for row in rows
     )
-    return f'<table style="border:0;margin:.3em 0"><tr>{head}</tr>{lines}</table>'
+    style = "border:0;margin:.3em 0;color:inherit;font:inherit"
+    return f'<table style="{style}"><tr>{head}</tr>{lines}</table>'
 
 
 class AppStatus:
