@@ -68,6 +68,40 @@ def test_a_suspended_worker_keeps_no_place_in_a_lane(site, kind):
     first.wait_for_log("registered again")
 
 
+def test_a_death_is_noticed_while_those_that_watch_all_others_are_suspended(site):
+    marks = site.folder("held")
+    workers = [
+        site.worker("thread", 1, FSQUEUE__HEARTBEAT="0.2").wait_for_start() for _ in range(3)
+    ]
+    calls = [site.tasks.hold_later(marks.folder) for _ in workers]
+    before = marks.wait_for_starts(3)
+    idle = site.worker("thread", 1, FSQUEUE__HEARTBEAT="0.2").wait_for_start()
+    *elders, last = workers
+    for each in elders:
+        each.signal(signal.SIGSTOP)
+    last.signal(signal.SIGKILL)
+    again = marks.wait_for_starts(4)
+    assert [pid for pid in again if pid not in before] == [idle.pid]
+    for each in elders:
+        each.signal(signal.SIGCONT)
+    marks.release()
+    assert len({call.get(60) for call in calls}) == 3
+
+
+def test_both_elders_may_die_at_once(site):
+    marks = site.folder("held")
+    workers = [site.worker("thread", 1).wait_for_start() for _ in range(2)]
+    calls = [site.tasks.hold_later(marks.folder) for _ in workers]
+    before = marks.wait_for_starts(2)
+    others = [site.worker("thread", 1).wait_for_start() for _ in range(3)]
+    for each in workers:
+        each.signal(signal.SIGKILL)
+    again = marks.wait_for_starts(4)
+    assert {*again} - {*before} <= {each.pid for each in others}
+    marks.release()
+    assert all(call.get(60) for call in calls)
+
+
 # -- only the process of a slot ---------------------------------------------------------------
 # Its worker lives, so the lease does not apply: somebody may be debugging the body. All that ends a
 # body ends this one too.

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from fsqueue.errors import FSQueueError, SpoolReplacedError
 from fsqueue.runner.processes.threads import start_threads
+from fsqueue.spool.disk.identity import this_process
+from fsqueue.spool.disk.process_ends import ProcessEnds
 from fsqueue.spool.worker import space
 from fsqueue.spool.worker.distant_callers import DistantCallers
 from fsqueue.spool.worker.expiry import expire, remove_gone_clients
@@ -17,7 +19,7 @@ from fsqueue.spool.worker.liveness import Observer, watchers
 from fsqueue.spool.worker.reaper import reap
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from fsqueue.config import Config
     from fsqueue.spool.store.store import Store
@@ -25,8 +27,13 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+# While calls run, their cancellation is noticed this soon on a local disk.
 _TICK = 0.25
 _DISCOVER_LOCALLY = 0.5
+# Seconds after its last claim for which a worker checks for cancellations, held claims or not.
+_ALERT = 5.0
+# A thread rests at least this long between two rounds of duties, however long they take.
+_REST = 0.05
 _EXPIRE_EVERY = 300.0
 _BEATS_TO_TAKE_OVER = 3
 
@@ -47,7 +54,7 @@ class Callbacks(NamedTuple):
     drain: Callable[[], bool] = lambda: False
     """Called when another process asks this worker to finish and leave, until it returns True."""
     flush: Callable[[], None] = _nothing
-    """Writes the journal if that is due; called four times per heartbeat."""
+    """Writes the journal if that is due; called up to four times per heartbeat."""
     look_at_fleet: Callable[[], None] = _nothing
     """Drains the worker if its fleet wants that."""
     on_replaced: Callable[[SpoolReplacedError], object] = _nothing
@@ -60,10 +67,14 @@ class Upkeep:
     Heartbeats have a separate thread: reaping may have to wait for the file server, and the worker
     must not be taken for dead meanwhile.
 
-    Every worker notices deaths on its own host from /proc, without asking the file server. Two
-    workers on two hosts watch the others, see `watchers`, and touch the upkeep stamp. If the stamp
-    stands still, another worker stands in. The first of the watchers is the leader and also cleans
-    up. Nothing breaks if several workers do this at once.
+    On each host, the two processes with workers that have served for longest are the elders: the
+    kernel tells them of the end of every other one, and tells all others of the end of an elder,
+    see `ProcessEnds`. All workers of the host also check each other rarely, the more rarely the
+    more they are, in case both elders are suspended.
+
+    Two workers on two hosts watch the other hosts, see `watchers`, and touch the upkeep stamp. If
+    the stamp stands still, another worker stands in. The first of the watchers is the leader and
+    also cleans up. Nothing breaks if several workers do this at once.
 
     Args:
         store: the spool.
@@ -85,6 +96,10 @@ class Upkeep:
         self._limits = LimitUpkeep(store)
         self._callers = DistantCallers(store, lease=conf.lease)
         self._stop = threading.Event()
+        self._own, self._ends = this_process(), ProcessEnds()
+        self._is_elder = True
+        self._claimed, self._alert_until = 0, 0.0
+        self._slept = 0.0
         self._standing_in = False
         self._leading = False
         self._patience = conf.heartbeat * (_BEATS_TO_TAKE_OVER + random.random())  # noqa: S311
@@ -107,19 +122,22 @@ class Upkeep:
         try:
             start_threads(*self._threads)
         except FSQueueError:
-            self._stop.set()
-            for thread in self._threads:
-                if thread.ident is not None:
-                    thread.join()
+            self._end_threads()
             self._worker.deregister()
             raise
 
     def stop(self) -> None:
         """Stop the threads and wait for their end."""
-        self._stop.set()
-        for thread in self._threads:
-            thread.join()
+        self._end_threads()
         self._callbacks.clear_up()
+
+    def _end_threads(self) -> None:
+        self._stop.set()
+        self._ends.wake()
+        for thread in self._threads:
+            if thread.ident is not None:
+                thread.join()
+        self._worker.on_claim = None
 
     def reap_here(self) -> None:
         """Return the calls that dead processes of this host held."""
@@ -131,45 +149,96 @@ class Upkeep:
         self.reap_here()
         remove_gone_clients(self._store)
 
+    def _reap_ended(self) -> None:
+        self._reap(self._observer.dead_here(self._ends.ended()))
+
     def discover(self) -> None:
         """List the workers."""
         self._observer.discover(but=self._worker.name)
 
     def _beat(self) -> None:
-        while not self._stop.wait(_TICK):
-            self._perform(self._worker.keep_alive, self._conf.heartbeat)
-            self._perform(self._check_for_drain, self._conf.heartbeat)
-            self._perform(self._callbacks.look_at_fleet, self._conf.heartbeat)
+        pause, beat = _TICK, self._conf.heartbeat
+        duties = (self._worker.keep_alive, self._check_for_drain, self._callbacks.look_at_fleet)
+        while not self._stop.wait(pause):
+            for duty in duties:
+                self._perform(duty, beat)
+            pause = self._until_due(duties)
 
     def _run(self) -> None:
-        beat = self._conf.heartbeat
-        discover_every = beat if self._store.fs.remote else min(beat, _DISCOVER_LOCALLY)
-        duties = (
-            (self.discover, discover_every),
-            (self.reap_here, 0.0),
-            (self._callbacks.end_cancelled, beat if self._store.fs.remote else 0.0),
-            (self._lead, beat),
-            (self._repair_limits, beat),
-            (self._check_dependencies, beat),
-            (self._callbacks.clear_up, beat),
-            (self._check_callers, self._conf.lease),
-            (self._write_journal, beat / 4),
-            (self._expire, _EXPIRE_EVERY),
-        )
-        while not self._stop.wait(_TICK):
-            for duty, every in duties:
+        while not self._stop.is_set():
+            alert = self._is_alert()
+            duties = self._duties(alert=alert)
+            for duty, every in duties.items():
                 self._notice_pause()
                 self._perform(duty, every)
+            self._is_elder = self._watch_processes()
+            pause = self._until_due(duty for duty, every in duties.items() if every)
+            self._slept = min(pause, _TICK) if alert else pause
+            self._ends.wait(self._slept)
+        self._ends.watch(())
+
+    def _duties(self, *, alert: bool) -> dict[Callable[[], None], float]:
+        """What to do beside beating, each with the seconds between two times."""
+        beat, remote = self._conf.heartbeat, self._store.fs.remote
+        rarely = max(beat, _TICK * len(self._observer.records))
+        elder = self._is_elder
+        # An idle worker of a local disk that is no elder has nothing else to do at each beat.
+        often = beat if alert or elder or remote else rarely
+        duties = {
+            self.discover: rarely
+            if not elder
+            else beat
+            if remote
+            else min(beat, _DISCOVER_LOCALLY),
+            self._reap_ended: 0.0,
+            self.reap_here: rarely,
+            self._callbacks.end_cancelled: beat if remote else 0.0,
+        }
+        common = (self._lead, self._repair_limits, self._check_dependencies)
+        duties |= dict.fromkeys((*common, self._callbacks.clear_up), often)
+        return duties | {
+            self._check_callers: self._conf.lease,
+            self._write_journal: beat / 4 if alert else often,
+            self._expire: _EXPIRE_EVERY,
+        }
+
+    def _is_alert(self) -> bool:
+        """Whether the worker holds claims, or has claimed a short while ago.
+
+        If it does not, its next claim ends the wait of this thread.
+        """
+        now = self._store.fs.monotonic()
+        self._worker.on_claim = self._ends.wake  # before the claims are counted
+        if self._worker.claimed != self._claimed or self._worker.claims:
+            self._claimed, self._alert_until = self._worker.claimed, now + _ALERT
+        alert = now < self._alert_until
+        if alert:
+            self._worker.on_claim = None
+        return alert
+
+    def _watch_processes(self) -> bool:
+        """Watch the processes that are this worker's part; whether that is all of this host."""
+        elders = self._observer.elders(self._worker.record, self._reap_again)
+        elder = self._own in elders
+        watched = self._observer.processes_here(None if elder else self._reap_again)
+        self._ends.watch((watched if elder else watched.union(elders)) - {self._own})
+        return elder
+
+    def _until_due(self, duties: Iterable[Callable[[], None]]) -> float:
+        now = self._store.fs.monotonic()
+        due = min(self._due.get(duty, now) for duty in duties)
+        return max(_REST, due - now)
 
     def _notice_pause(self) -> None:
         now = self._store.fs.monotonic()
-        self._observer.excuse(now - self._last_pass - _TICK)
-        self._last_pass = now
+        self._observer.excuse(now - self._last_pass - self._slept)
+        self._last_pass, self._slept = now, 0.0
 
     def _perform(self, duty: Callable[[], None], every: float) -> None:
         now = self._store.fs.monotonic()
         due = self._due.get(duty, now)
-        if now < due or self._stop.is_set():
+        # What is due at nearly the same time is done in one go.
+        if now < due - _REST or self._stop.is_set():
             return
         # Relative to the previous due time: the average period must not depend on the ticks.
         self._due[duty] = max(due + every, now)

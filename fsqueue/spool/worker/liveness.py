@@ -31,13 +31,14 @@ from fsqueue.spool.format.records import UNDECODABLE, WorkerRecord
 from fsqueue.spool.format.resources import NONE, needs_of, takes, times, with_time
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Container, Iterable, Mapping
 
     from fsqueue.spool.format.resources import Amounts
     from fsqueue.spool.store.store import Store
 
 _BEATS_BEFORE_LOCK = 2
 _WATCHING_HOSTS = 2
+_ELDERS = 2
 
 
 def watchers(records: Iterable[WorkerRecord]) -> list[str]:
@@ -66,6 +67,10 @@ class _Observation:
 
 def _is_here(record: WorkerRecord) -> bool:
     return record.boot == boot_id()
+
+
+def _process_of(record: WorkerRecord) -> Process:
+    return Process(record.boot, record.pid, record.start)
 
 
 class Observer:
@@ -160,15 +165,45 @@ class Observer:
             if record is not None and _is_here(record) and record.pid in pids
         ]
 
-    def dead_here(self) -> dict[str, str]:
+    def elders(self, own: WorkerRecord | None, lost: Container[str]) -> list[Process]:
+        """The two processes with workers that have served for longest on this host.
+
+        Args:
+            own: the record of this process's worker.
+            lost: discovered workers that are known to be dead.
+        """
+        here = [record for record in self._here().values() if record.name not in lost]
+        here += [own] if own is not None else []
+        here.sort(key=lambda record: (record.started, record.name))
+        return list(dict.fromkeys(map(_process_of, here)))[:_ELDERS]
+
+    def processes_here(self, among: Container[str] | None = None) -> set[Process]:
+        """The processes of this host that have discovered workers.
+
+        Args:
+            among: names of the workers; None: all.
+        """
+        return {
+            _process_of(record)
+            for name, record in self._here().items()
+            if among is None or name in among
+        }
+
+    def _here(self) -> dict[str, WorkerRecord]:
+        return {name: each for name, each in self._records.items() if each and _is_here(each)}
+
+    def dead_here(self, ended: Container[Process] | None = None) -> dict[str, str]:
         """Workers of this host whose process is gone, each with the reason.
 
         This sends no request to the file server.
+
+        Args:
+            ended: the processes that are gone; None: look each of them up.
         """
         return {
             name: f"its process {record.pid} on {record.host} is gone"
-            for name, record in self._records.items()
-            if record is not None and is_gone(Process(record.boot, record.pid, record.start))
+            for name, record in self._here().items()
+            if (is_gone(_process_of(record)) if ended is None else _process_of(record) in ended)
         }
 
     def dead_elsewhere(self) -> dict[str, str]:
@@ -190,7 +225,7 @@ class Observer:
         busy, for example in C code that holds the GIL. That counts as a sign of life if the process
         has only one worker.
         """
-        here = {name: each for name, each in self._records.items() if each and _is_here(each)}
+        here = self._here()
         workers = Counter([os.getpid(), *(record.pid for record in here.values())])
         dead = {}
         for name, record in here.items():

@@ -43,6 +43,7 @@ class Worker:
         record: its registration, as other processes read it; None until it is registered.
         claimed: how many attempts it has claimed.
         lost: how many attempts another worker claimed first.
+        on_claim: called once, after the next claim. May be set by one thread.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class Worker:
         self.name = ""
         self.record: WorkerRecord | None = None
         self.claimed = self.lost = 0
+        self.on_claim: Callable[[], object] | None = None
 
     def register(self) -> None:
         """Register in the spool, under a new name each time.
@@ -212,6 +214,9 @@ class Worker:
                     self._claims.pop(name, None)
                     self._taken.discard(name)
             raise
+        if claim is not None and (on_claim := self.on_claim) is not None:
+            self.on_claim = None
+            on_claim()
         return claim
 
     def release(self, claim: Claim) -> bool:
