@@ -183,7 +183,7 @@ class Upkeep:
         rarely = max(beat, _TICK * len(self._observer.records))
         elder = self._is_elder
         # An idle worker of a local disk that is no elder has nothing else to do at each beat.
-        often = beat if alert or elder or remote else rarely
+        often = beat if alert or elder or remote or self._standing_in else rarely
         duties = {
             self.discover: rarely
             if not elder
