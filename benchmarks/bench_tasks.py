@@ -1,5 +1,6 @@
 """The functions that the benchmark calls: they do nothing, so that only the queue is measured."""
 
+import os
 import threading
 
 from fsqueue import FSQueue
@@ -22,3 +23,8 @@ ticks = threading.Semaphore(0)
 
 def tick():
     ticks.release()
+
+
+@app.direct_task
+def exists(path):
+    return os.path.exists(path)

@@ -195,7 +195,7 @@ def cost_of(pair, function, **options):
 def test_a_call_without_output_costs_nothing_extra(pair, capsys):
     usual = [
         *("rename", "read", "create", "write", "close"),
-        *("link", "utime", "unlink", "unlink"),
+        *("link", "unlink", "unlink"),
     ]
     assert [each.verb for each in cost_of(pair, say_nothing)] == usual
     # Neither what is printed unasked nor that it could be kept costs anything.

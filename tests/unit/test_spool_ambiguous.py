@@ -96,12 +96,6 @@ def test_no_error_of_a_bell_hides_that_a_call_was_published(caller):
     assert os.path.exists(caller.publish())
 
 
-def test_no_error_of_a_bell_publishes_an_outcome_twice(caller):
-    caller.fs.inject(Fault.fail(errno.EIO, path=caller.store.layout.bell_folder))
-    caller.deliver()
-    assert caller.store.outcomes.collect(caller.id, keep=False) is not None
-
-
 def test_no_file_is_in_quarantine_without_its_reason(caller):
     path = caller.publish()
     name = str(AttemptName(caller.id, 1))

@@ -152,3 +152,60 @@ def test_a_slot_that_is_removed_and_made_again_is_watched_again(queue):
     queue.publish(2)
     assert queue.next() == "c-2.1"
     assert queue.listings() == before
+
+
+def test_calls_that_come_before_each_search_are_listed_once(queue):
+    """The caller of the call before is quicker than the worker's next search."""
+    queue.publish(1, queue.slot(later=-1))
+    assert queue.next() == "c-1.1"  # from a listing, as the slot is new
+    before = queue.listings()
+    for number in range(2, 50):
+        queue.publish(number, queue.slot(later=-1))
+        assert queue.next() == f"c-{number}.1"
+    assert queue.listings() == before
+    assert queue.next() is None
+
+
+def test_a_listing_that_shows_a_call_forgets_its_event(queue):
+    queue.publish(1, queue.slot(later=-1))
+    queue.backlog.expire()
+    assert queue.backlog.next() is not None  # the events have not been read yet
+    watches().take()
+    os.unlink(f"{queue.slot(later=-1)}/c-1.1")
+    queue.publish(2, queue.slot(later=-1))
+    assert queue.next() == "c-2.1"
+    assert queue.next() is None
+
+
+def test_names_that_a_lost_race_drops_are_listed(queue):
+    for number in range(1, 5):
+        queue.publish(number)
+    watches().take()
+    lost = queue.backlog.next()
+    os.unlink(lost)
+    queue.backlog.missed()
+    found = {queue.next() for _ in range(3)}
+    assert found == {f"c-{number}.1" for number in range(1, 5)} - {os.path.basename(lost)}
+
+
+def test_calls_of_other_hosts_are_found_beside_a_stream_of_events(queue):
+    """Without an event, as on a network filesystem."""
+    queue.publish(100)
+    os.read(watches().handle, 1 << 16)
+    found = []
+    for number in range(1, 40):
+        queue.publish(number)
+        found.append(queue.next())
+        queue.fs.clock_offset += 0.1
+    assert "c-100.1" in found
+    found.append(queue.next())
+    assert set(found) == {f"c-{number}.1" for number in (*range(1, 40), 100)}
+
+
+def test_a_delayed_call_is_found_when_it_is_due_beside_a_stream_of_events(queue):
+    later = queue.slot(later=30)
+    queue.publish(100, later)
+    assert queue.next() is None
+    queue.fs.clock_offset += 31
+    queue.publish(1)
+    assert {queue.next(), queue.next()} == {"c-1.1", "c-100.1"}

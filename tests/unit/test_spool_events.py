@@ -182,7 +182,7 @@ def test_events_that_are_dropped_cost_one_poll(waiting, pool):
     os.read(watches().handle, 1 << 16)
     future = waiting.start(pool, 1, None)
     assert not future.done()
-    waiting.fs.clock_offset += 0.03
+    waiting.fs.clock_offset += 0.11
     assert future.result(PATIENCE)
     assert waiting.polls() == 1
 
@@ -207,7 +207,7 @@ def test_a_mailbox_that_was_replaced_is_watched_again(waiting, pool):
     os.mkdir(folder)
     future = waiting.start(pool, 1, None)
     waiting.arrive(1)
-    waiting.fs.clock_offset += 0.03
+    waiting.fs.clock_offset += 0.11
     assert future.result(PATIENCE)
     polls = waiting.polls()
     waiting.arrive(2)
@@ -227,7 +227,7 @@ def test_a_mailbox_that_was_removed_is_listed_at_once(waiting, pool):
     waiting.arrive(1)
     while not waiting.waiter.has_seen(f"{ME}-1"):
         waiting.waiter.wait([f"{ME}-1"], 0.01)
-        waiting.fs.clock_offset += 0.03
+        waiting.fs.clock_offset += 0.11
 
 
 def test_many_threads_that_live_for_one_wait(waiting):

@@ -27,6 +27,7 @@ from fsqueue.runner.shared.live import ended_elsewhere
 from fsqueue.runner.shared.resource_pool import ResourcePool
 from fsqueue.runner.slots.process_slots import ProcessSlots
 from fsqueue.runner.slots.thread_slots import Slots, ThreadSlots
+from fsqueue.spool.disk.pauses import GROWTH, first_pause
 from fsqueue.spool.disk.watching import Alarm
 from fsqueue.spool.format.resources import profile_of
 from fsqueue.spool.history.journal import Journal
@@ -48,9 +49,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_FIRST_PAUSE_POLLING = 0.001
-_FIRST_PAUSE_EVENTS = 0.02
-_GROWTH = 1.3
 # The bodies of these have not begun.
 _NOT_RUN = {Ending.NOT_STARTED, Ending.UNREADABLE, Ending.TOO_LONG, Ending.WAITS}
 
@@ -182,7 +180,8 @@ class WorkerLoop:
         context.enter(self._context)
         try:
             with self._stopping.on_request(request_drain), self._bells.listening() as heard:
-                self._serve(slots, _FIRST_PAUSE_EVENTS if heard else _FIRST_PAUSE_POLLING)
+                longest = self._host.conf.poll_interval
+                self._serve(slots, first_pause(self._store.fs, events=heard, longest=longest))
                 if self._stopping.replaced is None:
                     # The worker still beats and handles signals here: bodies may take their time.
                     slots.close()
@@ -283,7 +282,7 @@ class WorkerLoop:
                 self._backlogs.expire()
             slots.check()
             self._triggers.start_if_needed()
-            pause = first_pause if rung else min(pause * _GROWTH, self._host.conf.poll_interval)
+            pause = first_pause if rung else min(pause * GROWTH, self._host.conf.poll_interval)
 
     def _run_claim(self, claim: Claim) -> None:
         """Take a call from its claim to its result, in the thread of a slot."""

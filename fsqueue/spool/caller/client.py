@@ -275,7 +275,6 @@ class Client:
         self.waiter.close()
         fs, layout = self.store.fs, self.store.layout
         with self._mutex:
-            fs.discard(layout.bell(self.name))
             # Even if an exception interrupted `_register_again`: otherwise it would stay for hours.
             if not self._entered:
                 return

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from fsqueue.errors import SpoolError, SpoolReplacedError
 from fsqueue.spool.disk import inotify
+from fsqueue.spool.disk.pauses import GROWTH, first_pause
 from fsqueue.spool.disk.watching import Sleeper, Watch, watches
 from fsqueue.spool.format.names import client_of
 
@@ -27,9 +28,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_FIRST_PAUSE_POLLING = 0.001
-_FIRST_PAUSE_EVENTS = 0.02
-_GROWTH = 1.3
 # After a poll, the next one comes after at least this many times its length, so that polling takes
 # at most a fifth of the time; but after the poll interval at most, because the poll may have hung.
 _REST = 4
@@ -110,7 +108,7 @@ class Waiter:
         self._closed = False
         # No event has named the outcomes that arrived before.
         self._missed = True
-        self._pause = _FIRST_PAUSE_POLLING
+        self._pause = first_pause(self._fs, events=False, longest=poll_interval)
         self._next_poll = 0.0
 
     def check_open(self) -> None:
@@ -276,7 +274,7 @@ class Waiter:
         """Plan the next poll for a wait that begins."""
         if own and not self._watch.works:
             self._listen()
-        self._pause = _FIRST_PAUSE_EVENTS if self._watch.works else _FIRST_PAUSE_POLLING
+        self._pause = first_pause(self._fs, events=self._watch.works, longest=self._poll_interval)
         if self._missed or not own:
             self._next_poll = 0.0
             return
@@ -294,7 +292,7 @@ class Waiter:
         began, pause = self._fs.monotonic(), self._pause
         # Other threads leave the poll to this one, and poll if it hangs or raises an exception.
         self._next_poll = began + self._poll_interval
-        self._pause = min(pause * _GROWTH, self._poll_interval)
+        self._pause = min(pause * GROWTH, self._poll_interval)
         self._missed = False
         try:
             self._poll()

@@ -60,8 +60,6 @@ class Outcomes:
             if outcome.cache:
                 self._offer(temporary, chunks, self.layout.cached(outcome.cache))
             published = self.files.link_once(temporary, self.layout.done(outcome.id))
-            # Ring first, so that the client wakes up while this worker cleans up.
-            self.fs.ring(self.layout.bell(client_of(outcome.id)))
             self.fs.discard(temporary)
         self._on_end(outcome.id)
         return published

@@ -90,6 +90,14 @@ class Arrivals:
             taken.append(self._paths.popleft())
         return taken
 
+    def drop(self, listed: Iterable[str]) -> None:
+        """Forget the attempts that a listing has shown, which may have arrived just before it."""
+        if watches().handle is not None:
+            watches().take()
+        if self._paths:
+            shown = set(listed)
+            self._paths.extend(path for path in self.take() if path not in shown)
+
     def end(self) -> None:
         """End the watches."""
         self.missed = True

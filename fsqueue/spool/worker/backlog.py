@@ -21,6 +21,10 @@ log = logging.getLogger(__name__)
 _BATCH = 500
 # Seconds after which candidates are dropped: a call of higher priority waits no longer than that.
 FRESH_FOR = 1.0
+# After this many seconds a worker lists its queue, whatever events name meanwhile.
+_HEARD_FOR = 1.0
+# At most this many calls, in at most this many slots, are listed all at once.
+_FEW, _FEW_SLOTS = 16, 4
 # A lost race shows that the list is out of date, so only this share of it is kept. If all of it
 # were kept, two workers would lose every second rename, and eight would lose five of six.
 _KEPT_AFTER_LOSS = 0.25
@@ -98,12 +102,15 @@ class Backlog:
         self._next_due = float("inf")
         self._unclaimable = unclaimable or Unclaimable()
         self.arrivals: Arrivals | None = None
-        # The last listing found nothing, and events have named every call since.
-        self._quiet = False
+        # Events have named every call since a listing that showed all calls that were due, and
+        # nothing but candidates is left of these. So when they are used up, no listing is needed.
+        self._heard_all = False
+        # Of the last listing: it has shown all calls, and at most a few.
+        self._all_listed = self._is_short = False
 
     def expire(self) -> None:
         """List the folder next time, even if no event has named a new call."""
-        self._quiet = False
+        self._heard_all = False
 
     def next(self) -> str | None:
         """Path of an attempt to try; None if nothing is due."""
@@ -127,23 +134,40 @@ class Backlog:
     def _refresh(self) -> None:
         now, closed = self._store.fs.monotonic(), self._queue in self._unclaimable.closed
         if not self._candidates or now - self._candidates_listed > FRESH_FOR or closed:
-            arrived = self._arrived() if self._quiet and not closed else None
-            self._candidates = self._list(now) if arrived is None else arrived
+            arrived = None if self._candidates or closed else self._arrived(now)
+            if arrived is None:
+                self._candidates = self._list(now)
+                self._heard_all = self._all_listed and self._hears(self._candidates)
+            else:
+                self._candidates = arrived
             self._candidates_listed = now
 
-    def _arrived(self) -> list[str] | None:
-        """The calls that came after the folder was found empty; None if it must be listed."""
+    def _arrived(self, now: float) -> list[str] | None:
+        """The calls that came after those that a listing showed; None if it must be listed.
+
+        It is listed once in a while in any case: other hosts cause no events, and events of this
+        host's calls must not keep the worker from those of others.
+        """
         arrivals = self.arrivals
-        if arrivals is None or arrivals.missed:
-            self._quiet = False
+        if not self._heard_all or arrivals is None:
             return None
-        paths, now = arrivals.take(), self._store.clock.now()
-        random.shuffle(paths)
-        slots = [Slot.parse(path.rsplit("/", 2)[1]) for path in paths]
-        if any(slot is None or slot.due > now for slot in slots) or any(map(self._is_bad, paths)):
-            self._quiet = False
-            return None
-        return sorted(paths, key=lambda path: _second(path.rsplit("/", 2)[1]), reverse=True)
+        if not arrivals.missed and now < min(self._slots_listed + _HEARD_FOR, self._next_due):
+            paths, clock = arrivals.take(), self._store.clock.now()
+            random.shuffle(paths)
+            slots = [Slot.parse(path.rsplit("/", 2)[1]) for path in paths]
+            late = any(slot is None or slot.due > clock for slot in slots)
+            if not late and not any(map(self._is_bad, paths)):
+                return sorted(paths, key=lambda path: _second(path.rsplit("/", 2)[1]), reverse=True)
+        self._slots.clear()  # there may be others
+        return None
+
+    def _hears(self, listed: list[str]) -> bool:
+        """Whether events name all calls that come after those of a listing."""
+        arrivals = self.arrivals
+        if arrivals is None or self.paused:
+            return False
+        arrivals.drop(listed)
+        return not arrivals.missed
 
     def _is_bad(self, path: str) -> bool:
         bad = self._unclaimable
@@ -152,7 +176,11 @@ class Backlog:
     def missed(self) -> None:
         """Record that another worker claimed what `next` returned."""
         with self._mutex:
-            del self._candidates[int(len(self._candidates) * _KEPT_AFTER_LOSS) :]
+            if self._candidates:
+                # Those of a short list may be of several slots, and the best ones are at its end.
+                kept = 0.0 if self._is_short else _KEPT_AFTER_LOSS
+                del self._candidates[int(len(self._candidates) * kept) :]
+                self._heard_all = False  # what was dropped may be pending still
 
     @property
     def next_due(self) -> float:
@@ -162,20 +190,20 @@ class Backlog:
     def _list(self, now: float) -> list[str]:
         # If calls were published slowly, there may be as many slots as calls. Listing the slots
         # again for each one that is emptied would cost more the larger the backlog is.
-        if self._slots and now - self._slots_listed <= FRESH_FOR:
+        arrivals = self.arrivals
+        # After a short list everything is listed, so that events name whatever follows.
+        may_hear = arrivals is not None and self._is_short
+        if self._slots and not may_hear and now - self._slots_listed <= FRESH_FOR:
             found = self._list_first()
             if found:
                 return found
-        arrivals = self.arrivals
         if arrivals is not None:
             arrivals.begin()
         self._slots = self._due_slots()
         self._slots_listed = now
         if arrivals is not None:
             arrivals.watch(self._slots)
-        found = self._list_first()
-        self._quiet = not found and not self.paused and arrivals is not None and not arrivals.missed
-        return found
+        return self._list_first()
 
     def _due_slots(self) -> list[str]:
         fs, layout = self._store.fs, self._store.layout
@@ -208,27 +236,55 @@ class Backlog:
 
     def _list_first(self) -> list[str]:
         """Candidates of the first slot that has any; drops the slots before it."""
+        self._all_listed = self._is_short = False
         if self._queue in self._unclaimable.closed:
             return []
         deferred: list[str] = []
-        unreadable, last = self._unclaimable.unreadable, self._unclaimable.last
         oldest_in_use = self._store.clock.now() - _IN_USE_FOR
         while self._slots:
             folder = self._store.layout.slot(self._queue, self._slots[-1])
             names = self._names(folder)
-            wanted = [f"{folder}/{name}" for name in names]
-            if unreadable:
-                wanted = [f"{folder}/{name}" for name in names if name not in unreadable]
-            if last:
-                deferred += [origin for origin in wanted if origin in last]
-                wanted = [origin for origin in wanted if origin not in last]
+            wanted = self._wanted(folder, names, deferred)
             if wanted:
-                random.shuffle(wanted)
+                if self.arrivals is not None and len(self._slots) <= _FEW_SLOTS:
+                    return self._with_rest(wanted, whole=len(wanted) == len(names))
                 return wanted
             slot = Slot.parse(self._slots.pop())
             if not names and slot is not None and slot.due < oldest_in_use:
                 self._store.fs.rmdir(folder)
+        self._all_listed = not deferred
         return deferred
+
+    def _wanted(self, folder: str, names: list[str], deferred: list[str]) -> list[str]:
+        """The attempts of a slot that may be claimed now, in random order."""
+        unreadable, last = self._unclaimable.unreadable, self._unclaimable.last
+        wanted = [f"{folder}/{name}" for name in names]
+        if unreadable:
+            wanted = [f"{folder}/{name}" for name in names if name not in unreadable]
+        if last:
+            deferred += [origin for origin in wanted if origin in last]
+            wanted = [origin for origin in wanted if origin not in last]
+        random.shuffle(wanted)
+        return wanted
+
+    def _with_rest(self, found: list[str], *, whole: bool) -> list[str]:
+        """Add the calls of the last few slots, if they are few: events name those that follow.
+
+        Args:
+            found: the candidates of the first of these slots.
+            whole: they are all that is in the slot.
+        """
+        everything = found
+        for slot in reversed(self._slots[:-1]):
+            if not whole or len(everything) > _FEW:
+                return found
+            folder = self._store.layout.slot(self._queue, slot)
+            names = self._names(folder)
+            more = self._wanted(folder, names, [])
+            everything, whole = more + everything, len(more) == len(names)
+        self._all_listed = whole and len(everything) < _BATCH
+        self._is_short = whole and len(everything) <= _FEW
+        return everything if self._all_listed else found
 
     def _names(self, folder: str) -> list[str]:
         """Names in a slot, enough that some are left when ignored and deferred ones are removed."""
