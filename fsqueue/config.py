@@ -34,6 +34,7 @@ COMMAND_LINE_KEYS: Final = frozenset(["APP", "JSON", "TIMEOUT", "YES"])
 TASK_PREFIX: Final = "FSQUEUE__TASK__"
 RunnerKind = Literal["thread", "process"]
 WatchMode = Literal["auto", "events", "poll"]
+RecordKind = Literal["auto", "links", "files"]
 Durability = Literal["crash", "power"]
 Serializer = Literal["cloudpickle", "pickle", "json"]
 Text = Annotated[str, Meta(min_length=1)]
@@ -120,6 +121,12 @@ class Settings(msgspec.Struct, kw_only=True):
             ),
         ]
     ] = "crash"
+    records: Final[
+        Annotated[
+            RecordKind,
+            _doc("small records of a new spool: links, files, or links where those are faster"),
+        ]
+    ] = "auto"
     group: Final[
         Annotated[Text | None, _doc("Unix group that shares the spool; unset: one user only")]
     ] = None
@@ -144,6 +151,7 @@ class Options(TypedDict, total=False):
     journal_ttl: float | None
     serializer: Serializer | None
     durability: Durability | None
+    records: RecordKind | None
     group: str | None
     signing_key_file: str | os.PathLike[str] | None
 

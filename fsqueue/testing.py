@@ -10,8 +10,8 @@ A store on it behaves like any other until a fault occurs::
     fs.inject(Fault.lost_reply(verb="rename"))  # the next rename happens and reports ENOENT
 
 The verbs are those that `fsqueue.spool.disk.filesystem.Filesystem` passes to its `_call`: create,
-append, open, write, fsync, close, read, rename, link, unlink, mkdir, rmdir, listdir, stat, fstat,
-utime, chmod, statvfs, lock.
+append, open, write, fsync, close, read, rename, link, symlink, unlink, mkdir, rmdir, listdir, stat,
+fstat, utime, chmod, statvfs, lock.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ R = TypeVar("R")
 CRASH_STATUS: Final = 86
 """Exit status of a process that a fault has ended."""
 
-NAME_VERBS: Final = frozenset({"create", "rename", "link", "unlink", "mkdir", "rmdir"})
+NAME_VERBS: Final = frozenset({"create", "rename", "link", "symlink", "unlink", "mkdir", "rmdir"})
 """Verbs that change names, each a round trip to the file server and a write to its journal."""
 
 # The error that a client of a network filesystem reports when the server carried out the call, its
@@ -46,6 +46,7 @@ _REPEATED: Final = MappingProxyType(
     {
         "rename": errno.ENOENT,
         "link": errno.EEXIST,
+        "symlink": errno.EEXIST,
         "mkdir": errno.EEXIST,
         "unlink": errno.ENOENT,
         "rmdir": errno.ENOENT,

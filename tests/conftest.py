@@ -10,7 +10,7 @@ import signal
 from typing import TYPE_CHECKING
 
 import pytest
-from support import strays
+from support import RECORDS, strays
 
 from examples import THOROUGH
 
@@ -71,6 +71,8 @@ def isolated(monkeypatch: pytest.MonkeyPatch, empty_folder: Path) -> None:
     """No setting of the machine or of the project's folder reaches a test."""
     for name in [name for name in os.environ if name.startswith("FSQUEUE__")]:
         monkeypatch.delenv(name)
+    if RECORDS != "files":
+        monkeypatch.setenv("FSQUEUE__RECORDS", RECORDS)
     monkeypatch.chdir(empty_folder)
 
 

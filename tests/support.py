@@ -7,6 +7,7 @@ import json
 import os
 import time
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from fsqueue.codec import PYTHON
@@ -15,15 +16,19 @@ from fsqueue.runner.attempt.execute import execute
 from fsqueue.spool.caller.client import Draft
 from fsqueue.spool.format.names import DEFAULT_PRIORITY
 from fsqueue.spool.format.records import Call
+from fsqueue.spool.store import open_spool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from fsqueue.config import RecordKind
     from fsqueue.runner.attempt.answers import Ending
     from fsqueue.runner.attempt.context import WorkerContext
     from fsqueue.spool.caller.client import Client, Receipt
+    from fsqueue.spool.disk.filesystem import Filesystem
     from fsqueue.spool.features.deduplication import Key
     from fsqueue.spool.format.claim import Claim
+    from fsqueue.spool.store.store import Store
     from fsqueue.spool.worker.registration import Worker
 
 T = TypeVar("T")
@@ -31,6 +36,22 @@ T = TypeVar("T")
 # Far above what anything takes: the machine may be busy with other things.
 PATIENCE = 60.0
 _PAUSE = 0.002
+
+
+# What small records are in the spools of the tests: "files" or "links".
+RECORDS: RecordKind = "links" if os.environ.get("FSQUEUE_TESTS_RECORDS") == "links" else "files"
+
+
+def open_store(
+    root: str | Path,
+    filesystem: Filesystem | None = None,
+    key: bytes = b"",
+    *,
+    expected: str = "",
+    records: RecordKind = RECORDS,
+) -> Store:
+    """See `fsqueue.spool.store.open_spool.open_store`."""
+    return open_spool.open_store(Path(root), filesystem, key, expected=expected, records=records)
 
 
 def wait_until(

@@ -12,6 +12,7 @@ from fsqueue.errors import SpoolError
 from fsqueue.spool.disk.access import check_root
 from fsqueue.spool.disk.clock import ServerClock
 from fsqueue.spool.disk.filesystem import Filesystem
+from fsqueue.spool.disk.link_records import longest_link
 from fsqueue.spool.disk.syscalls import links_unsupported
 from fsqueue.spool.format.layout import Layout
 from fsqueue.spool.format.names import AttemptName, Slot, new_token
@@ -199,6 +200,28 @@ def links(place: Workspace) -> Finding:
         "a link replaces an existing name",
         "a later outcome replaces the one that the caller has seen",
         "use another filesystem",
+    )
+
+
+def symbolic_links(place: Workspace) -> Finding:
+    """Symbolic links, which hold the small records of a spool on a network filesystem."""
+    longest = longest_link(place.make("symbolic"), "link")
+    if not longest:
+        return Finding(
+            "symlinks",
+            Verdict.WEAK if place.fs.remote else Verdict.OK,
+            "none, or too short",
+            "records are files, which cost a file server more requests than links",
+            "",
+            {"longest_link": 0},
+        )
+    return Finding(
+        "symlinks",
+        Verdict.OK,
+        f"up to {longest} bytes",
+        "small records can be links, which take one request to write and one to read",
+        "",
+        {"longest_link": longest},
     )
 
 

@@ -33,6 +33,7 @@ PROBES = (
     basics.names,
     basics.folders,
     basics.links,
+    basics.symbolic_links,
     basics.durability,
     timing.clock,
     timing.latency,

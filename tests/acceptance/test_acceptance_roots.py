@@ -7,10 +7,10 @@ import subprocess
 
 import pytest
 from acceptance_harness import wait_until
+from support import open_store
 
 from fsqueue.errors import SpoolReplacedError
 from fsqueue.spool.format.layout import Layout
-from fsqueue.spool.store.open_spool import open_store
 
 BEAT = 0.2
 ENV = {"FSQUEUE__HEARTBEAT": str(BEAT), "FSQUEUE__LEASE": "60"}

@@ -12,9 +12,9 @@ import sys
 
 import pytest
 from acceptance_harness import Site, wait_until
+from support import open_store
 
 from fsqueue.spool.disk.mounts import is_remote
-from fsqueue.spool.store.open_spool import open_store
 from fsqueue.spool.worker.liveness import Observer
 from fsqueue.spool.worker.reaper import reap
 

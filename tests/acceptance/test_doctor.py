@@ -13,10 +13,10 @@ import psutil
 import pytest
 from acceptance_harness import alive, wait_until
 from doctor_harness import command, diagnose, one, snapshot, verdicts, weaknesses
+from support import open_store
 
 from fsqueue import FSQueue
 from fsqueue.config import load_config
-from fsqueue.spool.store.open_spool import open_store
 
 RACES = ("rename race", "link race", "create race")
 # A process whose number means nothing here is that of another host.

@@ -11,12 +11,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from click.testing import CliRunner
-from support import PATIENCE, wait_until
+from support import PATIENCE, open_store, wait_until
 
 from fsqueue import FSQueue
 from fsqueue.cli import exits
 from fsqueue.cli.main import command_line
-from fsqueue.spool.store.open_spool import open_store
 from fsqueue.testing import FaultyFilesystem
 from integration import sample_tasks
 

@@ -6,7 +6,7 @@ import os
 import threading
 
 import pytest
-from support import wait_until
+from support import open_store, wait_until
 
 from fsqueue import CancelledError, State
 from fsqueue.errors import EnvelopeError
@@ -15,7 +15,6 @@ from fsqueue.spool.admin.listing import pending_calls
 from fsqueue.spool.admin.snapshot import list_workers
 from fsqueue.spool.format.names import AttemptName
 from fsqueue.spool.format.records import Outcome
-from fsqueue.spool.store.open_spool import open_store
 from fsqueue.spool.worker.backlog import Backlog
 from fsqueue.spool.worker.expiry import remove_gone_clients
 from fsqueue.testing import FaultyFilesystem

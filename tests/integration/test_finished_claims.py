@@ -6,9 +6,8 @@ import logging
 import os
 
 import pytest
-from support import wait_until
+from support import open_store, wait_until
 
-from fsqueue.spool.store.open_spool import open_store
 from fsqueue.testing import FaultyFilesystem
 from integration.conftest import working
 

@@ -11,11 +11,10 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from support import async_wait_until, files_under, wait_until
+from support import async_wait_until, files_under, open_store, wait_until
 
 from fsqueue import FSQueue, Invocation, InvocationGroup, SerializationError, State, args
 from fsqueue.errors import UnknownInvocationError
-from fsqueue.spool.store.open_spool import open_store
 from fsqueue.testing import Fault, FaultyFilesystem
 from integration import sample_tasks as sample
 from integration.conftest import working

@@ -8,14 +8,13 @@ import pickle
 import threading
 
 import pytest
-from support import wait_until
+from support import open_store, wait_until
 
 from fsqueue import FSQueue, State, triggers
 from fsqueue.spool.admin import controls
 from fsqueue.spool.admin.listing import call_details
 from fsqueue.spool.format.envelope import unverified_header
 from fsqueue.spool.format.records import Call
-from fsqueue.spool.store.open_spool import open_store
 from fsqueue.testing import FaultyFilesystem
 from integration import sample_tasks
 from integration.conftest import working

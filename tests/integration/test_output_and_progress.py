@@ -302,7 +302,8 @@ def test_there_is_no_report_outside_of_a_body():
 
 
 def test_a_full_disk_costs_the_report_and_not_the_call(app, gate, caplog):
-    from fsqueue.spool.store.open_spool import open_store
+    from support import open_store
+
     from fsqueue.testing import Fault, FaultyFilesystem
 
     fs = FaultyFilesystem()

@@ -10,14 +10,13 @@ import re
 
 import msgspec
 import pytest
-from support import files_under, rewrite, wait_until
+from support import files_under, open_store, rewrite, wait_until
 
 from fsqueue import State
 from fsqueue.errors import EnvelopeError, InvocationCorruptError, SpoolError
 from fsqueue.spool.disk.access import read_key
 from fsqueue.spool.format import envelope
 from fsqueue.spool.format.records import Call, Outcome
-from fsqueue.spool.store.open_spool import open_store
 from integration import sample_tasks as sample
 from integration.conftest import working
 

@@ -9,13 +9,12 @@ import subprocess
 import sys
 
 import pytest
-from support import wait_until
+from support import open_store, wait_until
 
 from fsqueue.config import load_config
 from fsqueue.doctor.examine import examine
 from fsqueue.doctor.findings import Verdict
 from fsqueue.runner.loop.upkeep import Callbacks, Upkeep
-from fsqueue.spool.store.open_spool import open_store
 from fsqueue.spool.worker import space
 from fsqueue.spool.worker.registration import Worker
 

@@ -8,13 +8,12 @@ import time
 
 import msgspec
 import pytest
-from support import wait_until
+from support import open_store, wait_until
 
 from fsqueue.config import load_config
 from fsqueue.runner.loop.upkeep import Callbacks, Upkeep
 from fsqueue.spool.disk.identity import this_process
 from fsqueue.spool.format.records import WorkerRecord
-from fsqueue.spool.store.open_spool import open_store
 from fsqueue.spool.worker.registration import Worker, remove_worker_files
 from fsqueue.testing import FaultyFilesystem
 

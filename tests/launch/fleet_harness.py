@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from fake_cluster import FakeBatch
 from fakebatch import main
+from support import open_store
 
 from fsqueue.launch.autoscaling.autoscaler import Autoscaler, Managed
 from fsqueue.launch.commands import Command, Reply, run
@@ -21,7 +22,6 @@ from fsqueue.launch.scripts import Request, script_of
 from fsqueue.spool.fleets.fleets import FleetFiles
 from fsqueue.spool.fleets.records import EndRecord, FleetRecord, Member
 from fsqueue.spool.format.names import DEFAULT_PRIORITY, Slot
-from fsqueue.spool.store.open_spool import open_store
 from fsqueue.testing import FaultyFilesystem
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ from fsqueue.runner.processes.job import job_of
 from fsqueue.spool.fleets.records import EndRecord
 from fsqueue.spool.fleets.records import Member
 from fsqueue.spool.fleets.fleets import FleetFiles
-from fsqueue.spool.store.open_spool import open_store
+from support import open_store
 job = job_of(os.environ)
 files = FleetFiles(open_store(os.environ["FSQUEUE__ROOT"]).files, job.fleet)
 files.note_birth(Member(job.token, job.number))

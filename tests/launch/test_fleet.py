@@ -12,6 +12,7 @@ from dataclasses import replace
 import pytest
 from fleet_harness import AT_ONCE, World
 from msgspec import structs
+from support import open_store
 
 from fsqueue.errors import SpoolError
 from fsqueue.launch.commands import DoubtfulError, Listed, RefusedError
@@ -21,7 +22,6 @@ from fsqueue.launch.sightings import kind_of_end
 from fsqueue.spool.disk.identity import host_name
 from fsqueue.spool.fleets.fleets import FleetFiles, fleet_names
 from fsqueue.spool.fleets.records import EndRecord, Member, check_name
-from fsqueue.spool.store.open_spool import open_store
 
 
 @pytest.fixture

@@ -6,12 +6,12 @@ from collections import Counter
 
 import pytest
 from fleet_harness import FLEET, World
+from support import open_store
 
 from fsqueue.runner.job.fleet_member import FleetMember
 from fsqueue.runner.processes.job import Job
 from fsqueue.spool.fleets.fleets import FleetFiles
 from fsqueue.spool.fleets.records import Member
-from fsqueue.spool.store.open_spool import open_store
 from fsqueue.testing import Fault, FaultyFilesystem
 
 MEMBER = Member("k7f3q2", 1)

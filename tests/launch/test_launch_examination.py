@@ -7,6 +7,7 @@ import sys
 
 import pytest
 from fake_cluster import FakeBatch
+from support import open_store
 
 from fsqueue.doctor.findings import Verdict
 from fsqueue.launch.commands import run
@@ -14,7 +15,6 @@ from fsqueue.launch.examination import Times, examine_nodes
 from fsqueue.launch.launcher import Application, JobTemplate
 from fsqueue.launch.profiles import Profile
 from fsqueue.spool.fleets.fleets import fleet_names
-from fsqueue.spool.store.open_spool import open_store
 
 # The fake kills a job two seconds after its end.
 QUICK = Times(wait=60.0, walltime=3.0, warning=1.0, after=60.0, silence=4.0)

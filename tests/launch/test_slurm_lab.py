@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 from slurm_harness import BATCH, NEEDS_LAB, USER, live, prepare_logs, request_of
-from support import wait_until
+from support import open_store, wait_until
 
 from fsqueue.launch.commands import RefusedError, list_jobs, run, slurm, submit
 from fsqueue.launch.fleet import Fleet
 from fsqueue.launch.pace import Pace
 from fsqueue.launch.scripts import script_of
 from fsqueue.spool.fleets.records import FleetRecord
-from fsqueue.spool.store.open_spool import open_store
 
 if TYPE_CHECKING:
     pass

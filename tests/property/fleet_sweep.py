@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from every_call import Swept
+from support import open_store
 from sweep import LOCAL, NO_LINKS, REMOTE, walk
 
 from fsqueue.errors import FSQueueError
 from fsqueue.runner.job.fleet_member import FleetMember
 from fsqueue.spool.fleets.fleets import FleetFiles
-from fsqueue.spool.store.open_spool import open_store
 from fsqueue.spool.worker.expiry import expire
 from fsqueue.testing import FaultyFilesystem
 

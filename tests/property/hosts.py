@@ -7,11 +7,11 @@ import time
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
+from support import open_store
 from sweep import QUEUE, InterruptibleFilesystem
 
 from fsqueue.spool.caller.client import Client
 from fsqueue.spool.format.records import WorkerRecord
-from fsqueue.spool.store.open_spool import open_store
 from fsqueue.spool.worker.backlog import Backlog
 from fsqueue.spool.worker.liveness import Observer
 from fsqueue.spool.worker.registration import Worker

@@ -6,7 +6,7 @@ import errno
 from typing import TYPE_CHECKING
 
 from every_call import Swept
-from support import publish_call
+from support import open_store, publish_call
 
 from fsqueue.errors import EnvelopeError
 from fsqueue.spool.admin import controls
@@ -14,7 +14,6 @@ from fsqueue.spool.admin.listing import pending_calls
 from fsqueue.spool.caller.client import Client
 from fsqueue.spool.format.records import Outcome
 from fsqueue.spool.format.states import State
-from fsqueue.spool.store.open_spool import open_store
 from fsqueue.spool.worker.registration import Worker
 from fsqueue.testing import FaultyFilesystem
 

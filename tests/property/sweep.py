@@ -13,6 +13,8 @@ import warnings
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
+from support import open_store
+
 from fsqueue.codec import encode
 from fsqueue.errors import EnvelopeError
 from fsqueue.spool.caller.client import Client
@@ -22,7 +24,6 @@ from fsqueue.spool.format.claim import Claim
 from fsqueue.spool.format.names import DEFAULT_PRIORITY, AttemptName, Slot
 from fsqueue.spool.format.records import Call, Failure, Outcome
 from fsqueue.spool.format.states import State
-from fsqueue.spool.store.open_spool import open_store
 from fsqueue.spool.store.store import Store
 from fsqueue.spool.worker.backlog import Backlog
 from fsqueue.spool.worker.expiry import expire

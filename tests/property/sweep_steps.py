@@ -125,7 +125,7 @@ def entered(*, number: int = 1, written: bool) -> Callable[[Stage], object]:
             assert store.withdraw(store.deduplication.publish(KEY, call, [ARGUMENTS]).path)
             return
         temporary = store.layout.tmp("entering", number)
-        store.files.create(temporary, envelope.encode(stage.call, [ARGUMENTS]))
+        store.files.temporary.create(temporary, envelope.encode(stage.call, [ARGUMENTS]))
         assert store.deduplication._enter(KEY, number, stage.call, temporary)
 
     return prepare

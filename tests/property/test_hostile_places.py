@@ -19,11 +19,10 @@ from hostile_files import (
 )
 from integration.conftest import working
 from msgspec import structs
-from support import wait_until
+from support import open_store, wait_until
 
 from fsqueue.errors import EnvelopeError, SpoolError
 from fsqueue.spool.format.names import AttemptName, Slot
-from fsqueue.spool.store.open_spool import open_store
 from fsqueue.spool.worker.expiry import expire
 from fsqueue.testing import Fault, FaultyFilesystem
 

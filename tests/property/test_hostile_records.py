@@ -27,11 +27,10 @@ from hostile_files import (
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from integration.conftest import working
-from support import wait_until
+from support import open_store, wait_until
 
 from examples import examples
 from fsqueue.errors import InvocationCorruptError, SpoolError, SpoolVersionError
-from fsqueue.spool.store.open_spool import open_store
 from fsqueue.spool.worker.expiry import remove_gone_clients
 from fsqueue.spool.worker.liveness import Observer
 from fsqueue.spool.worker.reaper import reap

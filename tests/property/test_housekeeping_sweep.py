@@ -11,6 +11,7 @@ from chore_sweep import check_that_it_works_on
 from every_call import FAULTS, calls_of, states
 from move_sweep import Move
 from slim import in_slim_process
+from support import open_store
 from sweep import (
     CLIENT,
     ID,
@@ -26,7 +27,6 @@ from sweep_operations import Operation
 from sweep_steps import collect, delivered
 
 from fsqueue.errors import SpoolError
-from fsqueue.spool.store.open_spool import open_store
 from fsqueue.spool.store.store import Store
 from fsqueue.spool.worker.expiry import expire
 from fsqueue.spool.worker.liveness import Observer

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from support import open_store
 from sweep import ARGUMENTS, CLIENT, QUEUE, call_of, start_child, status_of, walk, worker_of
 
 from fsqueue.spool.features.deduplication import Key
-from fsqueue.spool.store.open_spool import open_store
 from fsqueue.spool.worker.backlog import Backlog
 
 pytestmark = pytest.mark.concurrent

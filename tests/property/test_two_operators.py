@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from retry_sweep import Stage
+from support import open_store
 
 from fsqueue.spool.admin import controls
 from fsqueue.spool.format.states import State
-from fsqueue.spool.store.open_spool import open_store
 
 
 def test_two_operators_at_once(folder):

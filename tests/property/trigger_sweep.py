@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from every_call import Swept
-from support import execute_claim
+from support import execute_claim, open_store
 from sweep import LOCAL, REMOTE, InterruptibleFilesystem, walk
 
 from fsqueue import FSQueue, triggers
@@ -18,7 +18,6 @@ from fsqueue.runner.attempt.bodies import arguments_of
 from fsqueue.runner.attempt.context import WorkerContext
 from fsqueue.spool.admin.listing import pending_calls
 from fsqueue.spool.features.trigger_state import event_names
-from fsqueue.spool.store.open_spool import open_store
 from fsqueue.spool.worker.expiry import expire
 from fsqueue.spool.worker.reaper import reap
 from fsqueue.spool.worker.registration import Worker

@@ -5,17 +5,18 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING
 
-from support import publish_call
+from support import RECORDS, open_store, publish_call
 
 from fsqueue.spool.caller.client import Client
 from fsqueue.spool.format.records import Outcome
 from fsqueue.spool.format.states import State
-from fsqueue.spool.store.open_spool import open_store
 from fsqueue.spool.worker.registration import Worker
 from fsqueue.testing import FaultyFilesystem
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from fsqueue.config import RecordKind
 
 QUEUE = "default"
 
@@ -23,9 +24,9 @@ QUEUE = "default"
 class Pair:
     """A client and a worker on one spool, whose calls are counted."""
 
-    def __init__(self, root: str, fs: FaultyFilesystem) -> None:
+    def __init__(self, root: str, fs: FaultyFilesystem, records: RecordKind) -> None:
         self.fs = fs
-        self.store = open_store(root, self.fs)
+        self.store = open_store(root, self.fs, records=records)
         self.client = Client(self.store, events=False, poll_interval=0.05, on_silence=lambda: True)
         self.worker = Worker(self.store, queues=(QUEUE,), runner="thread", concurrency=1)
         self.worker.register()
@@ -64,9 +65,11 @@ class Pair:
 
 
 @contextlib.contextmanager
-def opened_pair(root: str, fs: FaultyFilesystem | None = None) -> Iterator[Pair]:
+def opened_pair(
+    root: str, fs: FaultyFilesystem | None = None, *, records: RecordKind = RECORDS
+) -> Iterator[Pair]:
     """A pair that leaves its spool at the end."""
-    pair = Pair(root, fs or FaultyFilesystem())
+    pair = Pair(root, fs or FaultyFilesystem(), records)
     yield pair
     pair.fs.inject()
     pair.close()

@@ -34,6 +34,7 @@ class TestDefaults:
             "journal_ttl": 86400.0,
             "serializer": "cloudpickle",
             "durability": "crash",
+            "records": "auto",
             "group": None,
             "signing_key_file": None,
         }

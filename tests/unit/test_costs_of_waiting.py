@@ -6,11 +6,10 @@ import os
 import threading
 
 import pytest
-from support import publish_call, wait_until
+from support import open_store, publish_call, wait_until
 
 from fsqueue import FSQueue
 from fsqueue.spool.disk.watching import watches
-from fsqueue.spool.store.open_spool import open_store
 from fsqueue.testing import FaultyFilesystem
 
 

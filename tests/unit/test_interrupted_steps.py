@@ -5,8 +5,9 @@ from __future__ import annotations
 import itertools
 import sys
 
+from support import open_store
+
 from fsqueue.spool.caller.client import Client
-from fsqueue.spool.store.open_spool import open_store
 
 
 class Interrupted(BaseException):

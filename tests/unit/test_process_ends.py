@@ -12,14 +12,13 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from support import wait_until
+from support import open_store, wait_until
 
 from fsqueue.config import load_config
 from fsqueue.runner.loop.upkeep import Callbacks, Upkeep
 from fsqueue.spool.disk.identity import Process, boot_id, start_of
 from fsqueue.spool.disk.process_ends import ProcessEnds
 from fsqueue.spool.format.records import WorkerRecord
-from fsqueue.spool.store.open_spool import open_store
 from fsqueue.spool.worker.registration import Worker, remove_worker_files
 
 LONG = 60.0

@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+from support import open_store
 
 from fsqueue.errors import ConfigError, EnvelopeError, SpoolError
 from fsqueue.spool.disk.access import check_private_folder, group_number, key_name, read_key
@@ -14,7 +15,6 @@ from fsqueue.spool.disk.filesystem import Filesystem
 from fsqueue.spool.format import envelope
 from fsqueue.spool.format.records import Outcome
 from fsqueue.spool.format.states import State
-from fsqueue.spool.store.open_spool import open_store
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
 KEY, OTHER_KEY = b"k" * 64, b"o" * 64
@@ -100,12 +100,14 @@ def use(store):
 def test_modes_whatever_the_umask(root, umask, group, file_mode, folder_mode):
     os.chmod(root, folder_mode)
     code = (
-        "import os, sys; sys.path[:0] = [sys.argv[1]]; os.umask(int(sys.argv[2]));"
+        "import os, sys; sys.path[:0] = sys.argv[1].split(':'); os.umask(int(sys.argv[2]));"
         "import test_spool_access as here; from fsqueue.spool.store.open_spool import open_store;"
         "from fsqueue.spool.disk.filesystem import Filesystem;"
         "here.use(open_store(sys.argv[3], Filesystem(group=eval(sys.argv[4]))))"
     )
-    command = [sys.executable, "-c", code, os.path.dirname(__file__), str(umask), str(root)]
+    here = os.path.dirname(__file__)
+    folders = f"{here}:{os.path.dirname(here)}"
+    command = [sys.executable, "-c", code, folders, str(umask), str(root)]
     subprocess.run([*command, str(group)], check=True, timeout=60)
     found = modes(root)
     assert {"tmp/file", "bell/touched", "clients/locked.lock", "spool.json"} <= found.keys()

@@ -6,14 +6,13 @@ import errno
 import os
 
 import pytest
-from support import publish_call
+from support import open_store, publish_call
 
 from fsqueue.spool.caller.client import Client
 from fsqueue.spool.format.claim import Claim
 from fsqueue.spool.format.names import AttemptName
 from fsqueue.spool.format.records import Outcome
 from fsqueue.spool.format.states import State
-from fsqueue.spool.store.open_spool import open_store
 from fsqueue.testing import Fault, FaultyFilesystem
 
 QUEUE = "default"

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 
 import pytest
+from support import open_store
 
 from fsqueue.spool.disk.watching import watches
 from fsqueue.spool.format.names import PAUSED, Slot
-from fsqueue.spool.store.open_spool import open_store
 from fsqueue.spool.worker.arrivals import _MOST_NAMES, Arrivals
 from fsqueue.spool.worker.backlog import Backlog
 from fsqueue.testing import FaultyFilesystem

@@ -7,10 +7,10 @@ import os
 
 import pytest
 from spool_pair import QUEUE, opened_pair
+from support import open_store
 
 from fsqueue.spool.format.names import AttemptName
 from fsqueue.spool.format.states import State
-from fsqueue.spool.store.open_spool import open_store
 from fsqueue.spool.worker.reaper import reap
 from fsqueue.spool.worker.registration import Worker
 from fsqueue.testing import NAME_VERBS, Fault, FaultyFilesystem

@@ -10,12 +10,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from support import wait_until
+from support import open_store, wait_until
 
 from fsqueue.spool.caller.waiter import Waiter
 from fsqueue.spool.disk import inotify
 from fsqueue.spool.disk.watching import Sleeper, Watch, Watches, watches
-from fsqueue.spool.store.open_spool import open_store
 from fsqueue.testing import FaultyFilesystem
 
 pytestmark = pytest.mark.concurrent

@@ -4,9 +4,9 @@ import os
 import pathlib
 
 import pytest
+from support import open_store
 
 from fsqueue.spool.format.names import Slot
-from fsqueue.spool.store.open_spool import open_store
 from fsqueue.spool.worker.expiry import expire
 
 pytestmark = pytest.mark.leaves_strays

@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING
 
 import msgspec
 import pytest
-from support import wait_until
+from support import open_store, wait_until
 
 from fsqueue.spool.disk.identity import processor_time, start_of, this_process
 from fsqueue.spool.format.records import WorkerRecord
-from fsqueue.spool.store.open_spool import open_store
 from fsqueue.spool.worker.liveness import Observer, watchers
 from fsqueue.testing import FaultyFilesystem
 

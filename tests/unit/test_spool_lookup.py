@@ -3,14 +3,13 @@ from __future__ import annotations
 import os
 
 import pytest
-from support import publish_call
+from support import open_store, publish_call
 
 from fsqueue.errors import UnknownInvocationError
 from fsqueue.spool.caller.client import Client
 from fsqueue.spool.format.records import Outcome
 from fsqueue.spool.format.states import State
 from fsqueue.spool.store.lookup import find_pending, find_pending_by_listing, is_running, state_of
-from fsqueue.spool.store.open_spool import open_store
 from fsqueue.spool.worker.registration import Worker
 from fsqueue.testing import FaultyFilesystem
 

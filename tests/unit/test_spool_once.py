@@ -5,14 +5,13 @@ import os
 import msgspec
 import pytest
 from msgspec import structs
-from support import upgrade
+from support import open_store, upgrade
 
 from fsqueue.errors import SpoolVersionError
 from fsqueue.spool.features.deduplication import Entry, Key, _Newest
 from fsqueue.spool.format import envelope
 from fsqueue.spool.format.names import DEFAULT_PRIORITY, Slot
 from fsqueue.spool.format.records import Call
-from fsqueue.spool.store.open_spool import open_store
 from fsqueue.spool.worker.expiry import expire_by_kind
 from fsqueue.testing import Fault, FaultyFilesystem
 
@@ -62,7 +61,7 @@ def enter(store, *, written=True, number=1, **fields):
     """Leave the files of a publisher that dies after the link of its entry."""
     call = call_of(store)
     temporary = store.layout.tmp("entering", number)
-    store.files.create(temporary, envelope.encode(call, [b"x"], store.files.key))
+    store.files.temporary.create(temporary, envelope.encode(call, [b"x"], store.files.key))
     entry = Entry(KEY.name, call.id, os.path.basename(temporary), call.queue, call.slot, "")
     content = structs.asdict(structs.replace(entry, **fields))
     _, chunks = envelope.seal("once", [msgspec.json.encode(content)], store.files.key, ())

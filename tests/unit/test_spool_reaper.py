@@ -7,11 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
-from support import publish_call, upgrade, wait_until
+from support import open_store, publish_call, upgrade, wait_until
 
 from fsqueue.spool.caller.client import Client
 from fsqueue.spool.format.states import State
-from fsqueue.spool.store.open_spool import open_store
 from fsqueue.spool.worker.reaper import reap
 from fsqueue.spool.worker.registration import Worker
 from fsqueue.testing import Fault, FaultyFilesystem

@@ -8,13 +8,13 @@ import pathlib
 import msgspec
 import pytest
 from spool_pair import QUEUE, opened_pair
+from support import open_store
 
 import fsqueue.spool
 from fsqueue.errors import EnvelopeError, SpoolError, SpoolVersionError
 from fsqueue.spool.format import envelope
 from fsqueue.spool.format.names import AttemptName, Slot
 from fsqueue.spool.format.states import State
-from fsqueue.spool.store.open_spool import open_store
 from fsqueue.spool.worker.backlog import Backlog
 from fsqueue.testing import NAME_VERBS, Fault, FaultyFilesystem
 
@@ -312,9 +312,9 @@ def test_the_creation_survives_a_lost_reply_and_missing_links(spool, kind):
 
 def test_a_damaged_spool_is_a_clear_error(spool):
     open_store(spool)
-    for content, error in ((b"{", SpoolError), (b'{"format":2,"id":"x"}', SpoolVersionError)):
+    for content, error in ((b"{", SpoolError), (b'{"format":3,"id":"x"}', SpoolVersionError)):
         pathlib.Path(spool, "spool.json").write_bytes(content)
-        with pytest.raises(error, match=r"spool\.json|format 2"):
+        with pytest.raises(error, match=r"spool\.json|format 3"):
             open_store(spool)
 
 

@@ -5,11 +5,10 @@ import errno
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
-from support import wait_until
+from support import open_store, wait_until
 
 from fsqueue.spool.caller.async_waiting import arrival
 from fsqueue.spool.caller.waiter import Waiter
-from fsqueue.spool.store.open_spool import open_store
 from fsqueue.testing import Fault, FaultyFilesystem
 
 pytestmark = pytest.mark.concurrent

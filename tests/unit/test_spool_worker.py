@@ -7,9 +7,9 @@ import os
 
 import pytest
 from spool_pair import opened_pair
+from support import open_store
 
 from fsqueue.spool.disk.bell import listening
-from fsqueue.spool.store.open_spool import open_store
 from fsqueue.spool.worker.liveness import Observer
 from fsqueue.spool.worker.registration import Worker
 from fsqueue.testing import Fault, FaultyFilesystem

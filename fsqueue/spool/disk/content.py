@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
 """One chunk of what is to be written."""
@@ -18,3 +21,6 @@ class Piece(NamedTuple):
 
 Content: TypeAlias = "list[bytes | bytearray]"
 """The content of a file, in one piece or in several whose sizes its first line gives."""
+
+Cut: TypeAlias = "Callable[[bytes, str], Sequence[Piece]]"
+"""Computes the pieces of a file from its first bytes and its path."""

@@ -15,7 +15,7 @@ import time
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from fsqueue.environment.streams import open_closed_streams
-from fsqueue.spool.disk import syscalls
+from fsqueue.spool.disk import link_records, reading, syscalls
 from fsqueue.spool.disk.ownership import Ownership
 from fsqueue.spool.disk.syscalls import NO_FILE, Handle, close
 
@@ -24,14 +24,10 @@ if TYPE_CHECKING:
 
     from filelock import BaseFileLock
 
-    from fsqueue.spool.disk.content import Buffer, Content, Piece
+    from fsqueue.spool.disk.content import Buffer, Content, Cut
 
 P = ParamSpec("P")
 R = TypeVar("R")
-
-# An NFS client renames a file to such a name if it is removed while a process has it open, and
-# removes it later by itself (nfs_sillyrename in the kernel's fs/nfs/dir.c).
-_STILL_OPEN = ".nfs"
 
 # Each try makes a folder that another process removes again at once: rare even once.
 _TRIES = 100
@@ -39,8 +35,7 @@ _TRIES = 100
 # A path does not lead anywhere: a folder on it is missing, a file, or a link to itself.
 _NOT_THERE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
 _NOTHING_TO_SETTLE = frozenset({errno.ENOENT, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
-
-# Pauses between listings, in seconds. Servers' clocks tick at least a hundred times a second.
+# Seconds between listings. Servers' clocks tick at least a hundred times a second.
 _TICKS = (0.0, 0.02, 0.05, 0.1)
 
 
@@ -71,7 +66,7 @@ class Filesystem:
         bound = self._bound  # looked up once, as each call of a task takes most of these steps
         self._open_new = bound("create", self._own.open_new)
         self._write_all, self._close = bound("write", syscalls.write_all), bound("close", close)
-        self._read_pieces = bound("read", syscalls.read_pieces)
+        self._read_pieces = bound("read", reading.read_pieces)
         self._rename, self._link = bound("rename", os.rename), bound("link", os.link)
         self._utime = bound("utime", os.utime)
         self.unlink: Callable[[str], None] = bound("unlink", os.unlink)
@@ -107,6 +102,12 @@ class Filesystem:
                     self.unlink(path)
             raise
 
+    def create_link(self, path: str, text: str) -> None:
+        """Make a record that is a symbolic link; see `link_records`. The name must not exist."""
+        self._call("symlink", link_records.make_link, path, text.encode())
+        if self.durable:
+            self._settle(path)
+
     def append(self, path: str, data: bytes | bytearray) -> None:
         """Append to a regular file that only this process writes, creating it if it is missing.
 
@@ -126,27 +127,27 @@ class Filesystem:
         """Read a small regular file; `EnvelopeError` for anything else. `fresh`: see `exists`."""
         if fresh:
             self._refresh(path)
-        return self._call("read", syscalls.read_regular, path)
+        return self._call("read", reading.read_regular, path)
 
     def read_content(
-        self, path: str, pieces: Callable[[bytes, str], Sequence[Piece]], *, fresh: bool = False
+        self, path: str, pieces: Cut, *, fresh: bool = False, link_first: bool = False
     ) -> Content:
-        """Read a regular file of any size; anything else raises `EnvelopeError`.
+        """Read a regular file of any size, or a `create_link`; `EnvelopeError` for anything else.
 
         Args:
             path: the file.
-            pieces: computes, from the file's first bytes and its path, the pieces in which to read
-                it. It is called for files of more than 256 KiB, which are read only if the pieces
-                add up to the file's length: a damaged or foreign file could take all memory.
+            pieces: cuts files of more than 256 KiB. They are read only if the pieces add up to the
+                file's length: a damaged or foreign file could take all memory.
             fresh: see `exists`.
+            link_first: it is likely to be a link.
         """
         if fresh:
             self._refresh(path)
-        return self._read_pieces(path, pieces)
+        return self._read_pieces(path, pieces, link_first=link_first)
 
     def read_part(self, path: str, count: int, start: int = 0) -> bytes:
-        """Read at most `count` bytes of a regular file; anything else raises `EnvelopeError`."""
-        return self._call("read", syscalls.read_part, path, count, start)
+        """Read at most `count` bytes of such a file; anything else raises `EnvelopeError`."""
+        return self._call("read", reading.read_part, path, count, start)
 
     def extend(self, path: str, start: int, data: bytes) -> None:
         """Write `data` at offset `start` of a file and cut off the rest; at 0, replace the file.
@@ -247,8 +248,7 @@ class Filesystem:
         try:
             if fresh and self.remote:
                 self._utime(path, follow_symlinks=False)
-            found = self._call("listdir", syscalls.list_folder, path, limit)
-            return [name for name in found if not name.startswith(_STILL_OPEN)]
+            return self._call("listdir", syscalls.list_folder, path, limit)
         except FileNotFoundError:
             if required:
                 raise
@@ -341,8 +341,8 @@ class Filesystem:
             return 0
 
     def modified(self, path: str) -> float:
-        """A file's modification time, by the server; `EnvelopeError` for a link."""
-        return self._call("fstat", syscalls.mtime, path)
+        """A file's or link's modification time, by the server."""
+        return self._call("fstat", reading.mtime, path)
 
     def touch(self, path: str) -> None:
         """Set a file's times to the file server's present time, creating the file if necessary."""
@@ -357,7 +357,7 @@ class Filesystem:
         self._utime(path, times, follow_symlinks=False)
 
     def ring(self, path: str) -> None:
-        """Touch a bell, which exists only if a process listens to it. Errors do no harm."""
+        """Touch a bell; it exists only if a process listens. Errors do no harm."""
         with contextlib.suppress(OSError):
             self._utime(path, follow_symlinks=False)
 

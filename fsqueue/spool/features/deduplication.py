@@ -203,7 +203,7 @@ class Deduplication:
         self, key: Key, newest: _Newest, call: Call, chunks: Sequence[Buffer]
     ) -> bool:
         """Make a call pending; False if another publisher was faster."""
-        with self._files.temporary_file(chunks) as temporary:
+        with self._files.temporary.file(chunks) as temporary:
             return self._is_published_from(temporary, key, newest, call)
 
     def _is_published_from(self, temporary: str, key: Key, newest: _Newest, call: Call) -> bool:
@@ -242,7 +242,7 @@ class Deduplication:
         First it is renamed to a name that no entry has. Dies after that: the entry is invalid. Lost
         reply: the new name is there.
         """
-        with self._files.temporary_file() as taken:
+        with self._files.temporary.file() as taken:
             try:
                 self._fs.rename(temporary, taken)
             except FileNotFoundError:

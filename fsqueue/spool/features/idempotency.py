@@ -54,7 +54,7 @@ def fire(
         wanted: asked once the key is taken; if it returns False, nothing is published.
     """
     staged, entry = files.layout.staged(call.id), files.layout.fired(key)
-    files.create(staged, envelope.encode(call, payload, files.key, buffers))
+    files.temporary.create(staged, envelope.encode(call, payload, files.key, buffers))
     try:
         owner = call if _take(files, staged, entry) else _owner(files, entry)
     except OSError as error:

@@ -8,23 +8,21 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import itertools
 import logging
 import os
 from typing import TYPE_CHECKING, TypeVar
 
 from fsqueue.common.recent import RecentTexts
 from fsqueue.errors import EnvelopeError, SpoolError, SpoolVersionError
-from fsqueue.spool.disk.capacity import explained
 from fsqueue.spool.disk.clock import ServerClock
 from fsqueue.spool.disk.syscalls import links_unsupported
 from fsqueue.spool.files.root import check_spool, format_of, may_make
+from fsqueue.spool.files.temporary import TemporaryFiles
 from fsqueue.spool.format import envelope
 from fsqueue.spool.format.names import new_token
-from fsqueue.spool.format.records import FORMAT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     from fsqueue.spool.disk.content import Buffer, Content
     from fsqueue.spool.disk.filesystem import Filesystem
@@ -50,24 +48,32 @@ class Files:
         layout: paths of the spool.
         info: the content of its ``spool.json``.
         key: the key that signs its files; empty if they are not signed.
+        links: write small records as symbolic links, if the spool has such records.
     """
 
     def __init__(
-        self, filesystem: Filesystem, layout: Layout, info: SpoolInfo, key: bytes = b""
+        self,
+        filesystem: Filesystem,
+        layout: Layout,
+        info: SpoolInfo,
+        key: bytes = b"",
+        *,
+        links: bool = True,
     ) -> None:
         self.fs = filesystem
         self.layout = layout
         self.info = info
         self.clock = ServerClock(filesystem)
         self.key = key
-        self._temporary = f"{layout.tmp_folder}/{new_token()}"
-        self._serial = itertools.count()
+        self.temporary = TemporaryFiles(
+            filesystem, layout, info.longest_link if links else 0, self.with_folder
+        )
         self._left_alone = RecentTexts()
         self._passed_over = RecentTexts()
 
     def sync_clock(self) -> None:
         """Read the file server's clock, in a process that has no file of its own to touch."""
-        with self.temporary_file() as path:
+        with self.temporary.file() as path:
             self.with_folder(path, lambda: self.clock.sync(path))
             self.fs.discard(path)
 
@@ -147,7 +153,9 @@ class Files:
             SpoolVersionError: another version wrote it, and it is too large to read unchecked.
         """
         try:
-            return self.fs.read_content(path, envelope.pieces, fresh=fresh)
+            return self.fs.read_content(
+                path, envelope.pieces, fresh=fresh, link_first=self.info.longest_link > 0
+            )
         except SpoolVersionError as error:
             self._check_version(path, error)
             raise
@@ -176,10 +184,9 @@ class Files:
         Raises:
             EnvelopeError: ``spool.json`` names the format of this version: the file is damaged.
         """
-        if format_of(self.fs, self.layout) == FORMAT:
+        if format_of(self.fs, self.layout) == self.info.format:
             raise EnvelopeError(
-                f"{where} is damaged: its format is not that of {self.layout.info}, which is "
-                f"{FORMAT}"
+                f"{where} is damaged: {self.layout.info} knows no file of its format"
             ) from error
 
     # -- moving -------------------------------------------------------------------------
@@ -255,6 +262,18 @@ class Files:
                 return True
         raise SpoolError(f"cannot publish into {target}: {_REMOVED}")
 
+    def add_link(self, target: str, chunks: Sequence[Buffer]) -> bool | None:
+        """Make a record that is a link in a folder that may be missing; see `make_link`."""
+        for _ in range(_TRIES):
+            try:
+                return self.temporary.make_link(target, chunks)
+            except FileNotFoundError:
+                self._make_way(target)
+            except OSError:
+                if not self.clear(os.path.dirname(target)):
+                    raise
+        raise SpoolError(f"cannot publish into {target}: {_REMOVED}")
+
     def _rename_if_absent(self, temporary: str, target: str) -> bool:
         # Without links, the check and the rename are two steps. Two workers of one invocation can
         # pass the check together, and then the later result stands.
@@ -324,7 +343,7 @@ class Files:
 
     def add_file(self, path: str, chunks: Sequence[Buffer]) -> bool:
         """Create a file; False if one exists already, which stays as it is."""
-        with self.temporary_file(chunks) as temporary:
+        with self.temporary.file(chunks) as temporary:
             added = self.link_once(temporary, path)
             self.fs.discard(temporary)
         return added
@@ -349,7 +368,7 @@ class Files:
 
         Dies before the rename: a file in ``tmp/`` expires. Dies after it: the file is there.
         """
-        with self.temporary_file(chunks) as temporary:
+        with self.temporary.file(chunks, record=True) as temporary:
             try:
                 self.move(temporary, path)
             except OSError:
@@ -361,37 +380,5 @@ class Files:
 
     def replace_file(self, path: str, chunks: Sequence[Buffer]) -> None:
         """Replace a file that only this process writes."""
-        with self.temporary_file(chunks) as temporary:
+        with self.temporary.file(chunks) as temporary:
             self.move(temporary, path)
-
-    @contextlib.contextmanager
-    def temporary_file(self, chunks: Sequence[Buffer] | None = None) -> Iterator[str]:
-        """A block with a file under ``tmp/``, which moves or removes it; it creates it if None.
-
-        If the block raises, the file is removed, even if that interrupted its removal.
-        """
-        path = f"{self._temporary}.{next(self._serial)}"
-        try:
-            if chunks is not None:
-                self.create(path, chunks)
-            yield path
-        except BaseException:
-            with contextlib.suppress(OSError):
-                self.fs.discard(path)
-            raise
-
-    def create(self, path: str, chunks: Sequence[Buffer]) -> None:
-        """Write a new file under a name that no other process reads yet.
-
-        Raises:
-            StorageError: it does not fit on the disk.
-            OSError: the shared directory fails in another way.
-        """
-        try:
-            self.with_folder(path, lambda: self.fs.create(path, chunks))
-        except OSError as error:
-            size = sum(map(len, chunks))
-            refused = explained(error, self.fs, self.layout.root, size)
-            if refused is error:
-                raise
-            raise refused from error

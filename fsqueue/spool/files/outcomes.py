@@ -49,18 +49,21 @@ class Outcomes:
         """Publish an outcome; False if the call had one already.
 
         Dies before the link: there is no outcome. Dies after it: the outcome stands. Lost reply:
-        the temporary file has two names.
+        the temporary file has two names, or the record that is a link has this outcome's text.
 
         An outcome that other calls may reuse gets its name in ``cache/`` first, so that whoever has
         the outcome finds it there. Dies in between: equal calls have this result, which the body
         has returned, and the call itself runs again. The same if the call had an outcome already.
         """
         chunks = envelope.encode(outcome, payload, self.files.key, buffers)
-        with self.files.temporary_file(chunks) as temporary:
-            if outcome.cache:
-                self._offer(temporary, chunks, self.layout.cached(outcome.cache))
-            published = self.files.link_once(temporary, self.layout.done(outcome.id))
-            self.fs.discard(temporary)
+        done = self.layout.done(outcome.id)
+        published = None if outcome.cache else self.files.add_link(done, chunks)
+        if published is None:
+            with self.files.temporary.file(chunks) as temporary:
+                if outcome.cache:
+                    self._offer(temporary, chunks, self.layout.cached(outcome.cache))
+                published = self.files.link_once(temporary, done)
+                self.fs.discard(temporary)
         self._on_end(outcome.id)
         return published
 
@@ -77,7 +80,7 @@ class Outcomes:
             try:
                 self.fs.link(temporary, path)
             except FileExistsError:  # an older result
-                with self.files.temporary_file() as second:
+                with self.files.temporary.file() as second:
                     self.fs.link(temporary, second)
                     self.files.move(second, path)
         except (OSError, SpoolError):  # for example without links
@@ -86,7 +89,7 @@ class Outcomes:
             except (OSError, SpoolError) as error:
                 log.warning("cannot write %s, so equal calls will run again: %s", path, error)
             else:
-                self.files.create(temporary, chunks)
+                self.files.temporary.create(temporary, chunks)
 
     def queue_failure(
         self, name: AttemptName, kind: str, message: str, state: State = State.FAILED
@@ -195,7 +198,7 @@ class Outcomes:
         if isinstance(damaged, str):
             self.files.set_aside(damaged, reason, name)
         else:
-            with self.files.temporary_file(damaged) as copy:
+            with self.files.temporary.file(damaged) as copy:
                 self.files.set_aside(copy, reason, name)
         message = (
             f"the outcome of invocation {invocation_id} could not be read: {reason}. "
@@ -225,8 +228,11 @@ class Outcomes:
                 return data
             data = first
         except OSError:
-            # There are no links, or the disk is full, where a rename still works: check, then
+            # There are no hard links, or the disk is full, where a rename still works: check, then
             # rename.
+            if self.files.add_link(kept, data):
+                self.fs.discard(path)
+                return data
             first = self.files.read_if_there(kept)
             if first is None:
                 self.files.move(path, kept)

@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 
     from fsqueue.spool.disk.content import Buffer
 
-FORMAT = 1
+FORMAT: Final = 1
+"""Of the files of a spool, and of a spool whose records are all files."""
+LINKS_FORMAT: Final = 2
+"""Of a spool whose small records may be symbolic links. An older version refuses to open it."""
 
 # What decoding damaged JSON raises: msgspec does not wrap the second one.
 UNDECODABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
@@ -46,6 +49,8 @@ class SpoolInfo(msgspec.Struct, frozen=True):
     id: Annotated[str, msgspec.Meta(pattern="^[a-z0-9]{1,64}$")]
     key: str = ""
     """Identifies the signing key of this spool without revealing it; empty if it has none."""
+    longest_link: int = 0
+    """The longest text of a symbolic link, in bytes; 0 if all records are files."""
 
 
 class RetryPolicy(msgspec.Struct, frozen=True, omit_defaults=True):

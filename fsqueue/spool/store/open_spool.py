@@ -12,20 +12,28 @@ from fsqueue.environment.workdir import absolute
 from fsqueue.errors import SpoolError, SpoolVersionError
 from fsqueue.spool.disk.access import check_root, key_name
 from fsqueue.spool.disk.filesystem import Filesystem
-from fsqueue.spool.disk.mounts import is_remote
+from fsqueue.spool.disk.link_records import longest_link
+from fsqueue.spool.disk.mounts import filesystem_type, is_remote
 from fsqueue.spool.disk.syscalls import links_unsupported
 from fsqueue.spool.files.root import check_spool
 from fsqueue.spool.format.layout import Layout
 from fsqueue.spool.format.names import new_token
-from fsqueue.spool.format.records import FORMAT, UNDECODABLE, SpoolInfo
+from fsqueue.spool.format.records import FORMAT, LINKS_FORMAT, UNDECODABLE, SpoolInfo
 from fsqueue.spool.store.store import Store
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from fsqueue.config import RecordKind
+
 
 def open_store(
-    root: Path, filesystem: Filesystem | None = None, key: bytes = b"", *, expected: str = ""
+    root: Path,
+    filesystem: Filesystem | None = None,
+    key: bytes = b"",
+    *,
+    expected: str = "",
+    records: RecordKind = "files",
 ) -> Store:
     """Open the spool at `root`, and create it if there is none yet.
 
@@ -37,6 +45,8 @@ def open_store(
         key: the key that signs the spool's files; empty if they are not signed.
         expected: id of the spool that must be there, in which case nothing is created; empty
             accepts any spool.
+        records: what small records are: "files", symbolic "links", or "auto": links in a new spool
+            on a network filesystem, and where there are no hard links.
 
     Raises:
         SpoolReplacedError: the root holds another spool than the expected one.
@@ -48,23 +58,38 @@ def open_store(
     fs = filesystem or Filesystem(remote=is_remote(path))
     layout = Layout(path)
     try:
-        info = _rejoin(fs, layout, expected) if expected else _join(fs, layout, key)
+        info = _rejoin(fs, layout, expected) if expected else _join(fs, layout, key, records)
     except OSError as error:
         raise SpoolError(
             f"cannot use {path} as the shared directory: {error.strerror or error}. "
             "Set FSQUEUE__ROOT, or FSQueue(root=...), to a folder that you may write to."
         ) from error
     _check_key(layout, info, key)
-    return Store(fs, layout, info, key)
+    if records == "links" and not info.longest_link:
+        raise SpoolError(
+            f"{path} has no records that are links: it was made without them, or its filesystem "
+            'has none. Set records = "auto", or use a new folder.'
+        )
+    links = records != "files" and not (fs.durable and not _commits_links(path))
+    return Store(fs, layout, info, key, links=links)
 
 
-def _join(fs: Filesystem, layout: Layout, key: bytes) -> SpoolInfo:
+def _commits_links(path: str) -> bool:
+    """Whether a link that was made survives a power cut of the server.
+
+    NFS requires it of all operations that change names (RFC 1813, "Synchronous modifying
+    operations").
+    """
+    return filesystem_type(path) in {"nfs", "nfs4"}
+
+
+def _join(fs: Filesystem, layout: Layout, key: bytes, records: RecordKind) -> SpoolInfo:
     """The existing spool, or a new one."""
     fs.make_folders(layout.root)
     check_root(fs, layout.root)
     for folder in layout.folders:
         make_folder(fs, folder)
-    return _read_info(fs, layout) or _create_info(fs, layout, key)
+    return _read_info(fs, layout) or _create_info(fs, layout, key, records)
 
 
 def _rejoin(fs: Filesystem, layout: Layout, spool_id: str) -> SpoolInfo:
@@ -112,9 +137,9 @@ def _read_info(fs: Filesystem, layout: Layout) -> SpoolInfo | None:
         raise SpoolError(
             f"{layout.info} is damaged ({error}). Restore it, or start a new spool elsewhere."
         ) from error
-    if info.format != FORMAT:
+    if info.format not in {FORMAT, LINKS_FORMAT}:
         raise SpoolVersionError(
-            f"{layout.root} is a spool of format {info.format}; this fsqueue uses {FORMAT}. "
+            f"{layout.root} is a spool of format {info.format}; this fsqueue uses {LINKS_FORMAT}. "
             "Use one version of fsqueue on all hosts of a spool."
         )
     return info
@@ -139,19 +164,28 @@ def _check_key(layout: Layout, info: SpoolInfo, key: bytes) -> None:
     )
 
 
-def _create_info(fs: Filesystem, layout: Layout, key: bytes) -> SpoolInfo:
+def _create_info(
+    fs: Filesystem, layout: Layout, key: bytes, records: RecordKind, *, hard_links: bool = True
+) -> SpoolInfo:
     spool_id = new_token(16)
-    info = SpoolInfo(FORMAT, spool_id, key_name(key, spool_id))
-    temporary = layout.tmp(info.id, 0)
+    temporary = layout.tmp(spool_id, 0)
+    wanted = records == "links" or (records == "auto" and (fs.remote or not hard_links))
+    longest = longest_link(layout.tmp_folder, new_token(16)) if wanted else 0
+    number = LINKS_FORMAT if longest else FORMAT
+    info = SpoolInfo(number, spool_id, key_name(key, spool_id), longest)
     fs.create(temporary, [msgspec.json.encode(info)])
     try:
-        fs.link(temporary, layout.info)
+        if hard_links:
+            fs.link(temporary, layout.info)
+        else:
+            fs.rename(temporary, layout.info)
     except FileExistsError:
         pass  # another process created it, or this reply was lost: the existing file counts
     except OSError as error:
-        if not links_unsupported(error):
+        if not hard_links or not links_unsupported(error):
             raise
-        fs.rename(temporary, layout.info)
+        fs.discard(temporary)
+        return _create_info(fs, layout, key, records, hard_links=False)
     fs.discard(temporary)
     existing = _read_info(fs, layout)
     if existing is None:

@@ -45,6 +45,7 @@ class Store:
         layout: paths of the spool.
         info: the content of its ``spool.json``.
         key: the key that signs its files; empty if they are not signed.
+        links: write small records as symbolic links, if the spool has such records.
 
     Attributes:
         files: files of any kind. Its `fs`, `layout` and `clock` are here too.
@@ -62,9 +63,15 @@ class Store:
     """
 
     def __init__(
-        self, filesystem: Filesystem, layout: Layout, info: SpoolInfo, key: bytes = b""
+        self,
+        filesystem: Filesystem,
+        layout: Layout,
+        info: SpoolInfo,
+        key: bytes = b"",
+        *,
+        links: bool = True,
     ) -> None:
-        self.files = files = Files(filesystem, layout, info, key)
+        self.files = files = Files(filesystem, layout, info, key, links=links)
         self.fs, self.layout, self.clock = filesystem, layout, files.clock
         self.calls = Calls(files)
         self.outcomes = Outcomes(files, on_end=self._ended)

@@ -112,7 +112,7 @@ class Worker:
             batch=self._batch(store.clock.now()),
         )
         temporary = layout.tmp(self.name, 0)
-        store.files.create(temporary, [msgspec.json.encode(self.record)])
+        store.files.temporary.create(temporary, [msgspec.json.encode(self.record)])
         store.files.move(temporary, layout.worker_record(self.name))
 
     def beat(self) -> None:

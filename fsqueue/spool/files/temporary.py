@@ -1,0 +1,119 @@
+"""Writes files and links that no other process reads yet, under ``tmp/``."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+from fsqueue.errors import EnvelopeError
+from fsqueue.spool.disk.capacity import explained
+from fsqueue.spool.disk.link_records import NO_LINK, link_text
+from fsqueue.spool.format.names import new_token
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from fsqueue.spool.disk.content import Buffer
+    from fsqueue.spool.disk.filesystem import Filesystem
+    from fsqueue.spool.format.layout import Layout
+
+T = TypeVar("T")
+
+
+class WithFolder(Protocol):
+    """See `Files.with_folder`."""
+
+    def __call__(self, path: str, step: Callable[[], T]) -> T:
+        """Take the step."""
+        ...
+
+
+class TemporaryFiles:
+    """The files of one process under ``tmp/``.
+
+    Args:
+        filesystem: verbs over system calls.
+        layout: paths of the spool.
+        longest_link: the longest text of a symbolic link; 0 if records are to be files.
+        with_folder: takes a step that creates a file, whose folder may have been removed.
+    """
+
+    def __init__(
+        self, filesystem: Filesystem, layout: Layout, longest_link: int, with_folder: WithFolder
+    ) -> None:
+        self._fs, self._root, self._longest_link = filesystem, layout.root, longest_link
+        self._with_folder = with_folder
+        self._prefix = f"{layout.tmp_folder}/{new_token()}"
+        self._serial = itertools.count()
+
+    @contextlib.contextmanager
+    def file(
+        self, chunks: Sequence[Buffer] | None = None, *, record: bool = False
+    ) -> Iterator[str]:
+        """A block with a file, which moves or removes it; it creates it if `chunks` is None.
+
+        If the block raises, the file is removed: even if a signal handler raised an exception just
+        where the block was about to do that. A `record` is never written again, so it may be a
+        link.
+        """
+        path = f"{self._prefix}.{next(self._serial)}"
+        try:
+            if chunks is not None and not (record and self._make_record(path, chunks)):
+                self.create(path, chunks)
+            yield path
+        except BaseException:
+            with contextlib.suppress(OSError):
+                self._fs.discard(path)
+            raise
+
+    def _make_record(self, path: str, chunks: Sequence[Buffer]) -> bool | None:
+        return self._with_folder(path, lambda: self.make_link(path, chunks))
+
+    def create(self, path: str, chunks: Sequence[Buffer]) -> None:
+        """Write a new file under a name that no other process reads yet.
+
+        Raises:
+            StorageError: it does not fit on the disk.
+            OSError: the shared directory fails in another way.
+        """
+        try:
+            self._with_folder(path, lambda: self._fs.create(path, chunks))
+        except OSError as error:
+            size = sum(map(len, chunks))
+            refused = explained(error, self._fs, self._root, size)
+            if refused is error:
+                raise
+            raise refused from error
+
+    def make_link(self, path: str, chunks: Sequence[Buffer]) -> bool | None:
+        """Make a record that is a symbolic link, unless the name exists; False if it does.
+
+        Lost reply: the name exists, and the link has this text.
+
+        Args:
+            path: its path.
+            chunks: its content, which no other process writes under this name.
+
+        Returns:
+            None if it cannot be a link, so that it has to be a file.
+        """
+        text = link_text(chunks, self._longest_link)
+        if text is None:
+            return None
+        try:
+            self._fs.create_link(path, text)
+        except FileExistsError:
+            return self._is_link(path, b"".join(chunks))
+        except OSError as error:
+            if error.errno not in NO_LINK:
+                raise
+            self._longest_link = 0  # this host's kernel or mount allows none
+            return None
+        return True
+
+    def _is_link(self, path: str, content: bytes) -> bool:
+        try:
+            return self._fs.read_content(path, lambda *_: [], link_first=True) == [content]
+        except (EnvelopeError, FileNotFoundError):
+            return False
