@@ -1,7 +1,8 @@
 """The list of all commands.
 
 A command is one file, ``fsqueue/cli/<section>/<name>.py``, which defines ``command``. To add one,
-write the file and add its name here. The sections and their order are those of ``fsqueue --help``.
+write the file, and add its name here with a few words for ``fsqueue --help``, which shows the
+sections in this order.
 """
 
 from __future__ import annotations
@@ -11,26 +12,47 @@ from typing import Final
 
 SECTIONS: Final = MappingProxyType(
     {
-        "Start": ("worker", "submit", "emit"),
-        "Cluster": ("up", "launch", "autoscale", "fleet"),
-        "Inspect": (
-            "status",
-            "top",
-            "workers",
-            "stats",
-            "metrics",
-            "list",
-            "show",
-            "logs",
-            "wait",
-            "result",
-            "triggers",
-        ),
-        "Change": ("cancel", "retry", "requeue", "pause", "resume", "purge", "drain"),
-        "Maintain": ("doctor", "gc", "config", "completion", "version"),
+        "Start": {
+            "worker": "run the calls of tasks",
+            "submit": "call a task",
+            "up": "keep workers running",
+            "emit": "emit an event",
+            "launch": "workers as batch jobs",
+            "autoscale": "as many as needed",
+            "fleet": "see and stop them",
+        },
+        "Inspect": {
+            "status": "queues and workers",
+            "top": "the same, live",
+            "list": "find calls",
+            "show": "one call in full",
+            "result": "the value of a call",
+            "wait": "until calls have ended",
+            "logs": "what a call printed",
+            "workers": "which runs what",
+            "stats": "rates and run times",
+            "metrics": "for Prometheus",
+            "triggers": "the next ticks",
+        },
+        "Change": {
+            "cancel": "stop calls",
+            "retry": "run failed calls again",
+            "requeue": "take back from a worker",
+            "pause": "hold a queue back",
+            "resume": "serve it again",
+            "purge": "empty a queue",
+            "drain": "let workers leave",
+        },
+        "Maintain": {
+            "doctor": "check a directory",
+            "gc": "remove old files now",
+            "config": "where settings are set",
+            "completion": "for your shell",
+            "version": "print the version",
+        },
     }
 )
-"""Names of commands by section."""
+"""Names of commands by section, with the words that `fsqueue --help` shows."""
 
 
 def module_of(name: str) -> str | None:

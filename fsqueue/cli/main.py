@@ -13,6 +13,9 @@ from fsqueue.cli.command import env, print_version
 from fsqueue.cli.commands import SECTIONS, module_of
 from fsqueue.cli.output import print_error
 
+# The least width, in characters, at which the help page has two columns of commands.
+_WIDE = 76
+
 
 class CommandLine(click.Group):
     """Imports the module of a command only when that command is used.
@@ -51,19 +54,30 @@ class CommandLine(click.Group):
             meant = " or ".join(map(repr, near))
             raise click.UsageError(f"{error.message} Did you mean {meant}?", ctx) from error
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """List the commands under the titles of their sections."""
-        width = formatter.width - formatter.current_indent - 4
-        longest = max(map(len, self.list_commands(ctx)))
-        for title, names in SECTIONS.items():
-            rows = []
-            for name in names:
-                found = self.get_command(ctx, name)
-                if found is not None:
-                    # Padded, so that the columns of all sections line up.
-                    rows.append((name.ljust(longest), found.get_short_help_str(width - longest)))
-            with formatter.section(title):
-                formatter.write_dl(rows)
+    def format_help(
+        self,
+        ctx: click.Context,  # noqa: ARG002 - click's interface
+        formatter: click.HelpFormatter,
+    ) -> None:
+        """Write the help page, which fits on one screen of 24 lines."""
+        formatter.write("Usage: fsqueue COMMAND [ARGUMENT | OPTION]...\n\n")
+        formatter.write(f"{self.help}\n\n")
+        cells = {
+            title: [f"{name:<11}{words}" for name, words in commands.items()]
+            for title, commands in SECTIONS.items()
+        }
+        wide = formatter.width >= _WIDE
+        width = max(len(cell) for column in cells.values() for cell in column) + 2
+        for title, column in cells.items():
+            rows = column
+            if wide:  # two columns, to be read downwards
+                half = (len(column) + 1) // 2
+                second = [*column[half:], ""]
+                rows = [f"{a:<{width}}{b}" for a, b in zip(column[:half], second, strict=False)]
+            for number, row in enumerate(rows):
+                formatter.write(f"{'' if number else title:<10}{row}".rstrip() + "\n")
+        formatter.write("\nOptions and examples: fsqueue COMMAND -h. ")
+        formatter.write("Version: fsqueue --version\n")
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; Ctrl-C ends it with the exit code that shells expect."""

@@ -10,6 +10,7 @@ from acceptance_harness import FSQUEUE
 
 from fsqueue.cli import exits
 from fsqueue.cli.guess import applications_in
+from fsqueue.spool.disk.mounts import filesystem_type, is_remote
 
 APP = 'from fsqueue import FSQueue\n\n{name} = FSQueue("{id}", root="{root}")\n'
 BOMB = "raise SystemExit('this must not be imported')\n"
@@ -209,3 +210,22 @@ def test_a_terminal_is_told_which_application_was_found(site, folder, write_app)
         said = terminal.read(1000).decode()
     assert said.strip() == f"fsqueue: application work:work, the only one in {folder}"
     assert b"application" not in done.stdout
+
+
+def test_workers_tell_once_that_other_hosts_cannot_see_their_root(site, folder, write_app):
+    write_app("work")
+    kind = filesystem_type(str(folder))
+    if not kind or is_remote(str(folder)):
+        pytest.skip("the tests run on a network filesystem")
+    notice = f"{folder.parent / 'work'} is on a local filesystem of this machine ({kind})"
+    text = served(site)
+    assert text.count(notice) == 1
+    assert "set FSQUEUE__ROOT to a directory that all of them see" in text
+    many = site.fsqueue("up", "-n", "2", "--until-empty")
+    assert many.returncode == exits.OK
+    assert many.stderr.count(notice) == 1
+    assert many.stderr.count(" serves ") == 2
+    (folder / "work.py").write_text("from fsqueue import FSQueue\nqueue = FSQueue('w')\n", "utf-8")
+    assert "a private folder of this machine, as no root is set" in served(
+        site, TMPDIR=str(site.base)
+    )

@@ -1,6 +1,7 @@
 """Help pages are as they were agreed on, and the reference is theirs."""
 
 import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -12,13 +13,16 @@ from cli_reference import (
     VARIABLES,
     WIDTH,
     commands,
+    help_page,
     help_pages,
     reference,
     variables,
 )
+from click import Context, Group
 
 import fsqueue
 from fsqueue.cli.command import former_env
+from fsqueue.cli.main import command_line
 from fsqueue.config import COMMAND_LINE_KEYS, PREFIX, TASK_PREFIX, fields
 
 PACKAGE = Path(fsqueue.__file__).parent
@@ -81,3 +85,24 @@ def test_the_page_of_variables_has_all_that_the_code_reads():
     named = set(re.findall(r"""["`](_?FSQUEUE_[A-Z]+(?:_[A-Z]+)*)["`]""", source))
     assert named == set(OTHERS) & named
     assert set(OTHERS) == named | {"_FSQUEUE_COMPLETE"}
+
+
+@pytest.mark.parametrize("name", commands())
+def test_the_examples_of_a_help_page_are_commands(name):
+    command, examples = commands()[name], commands()[name].examples
+    assert examples, "each help page has examples"
+    for example in examples:
+        before, words = shlex.split(example.partition("#")[0].partition(">")[0]), name.split()
+        if before[0] == "eval":
+            before = shlex.split(before[1].strip("$()"))
+        assert before[: 1 + len(words)] == ["fsqueue", *words]
+        parsed = command.make_context(name, before[1 + len(words) :])
+        assert isinstance(command, Group) or not parsed.args
+
+
+def test_the_page_of_all_commands_fits_on_a_screen():
+    lines = help_page().splitlines()
+    assert len(lines) <= 24
+    assert max(map(len, lines)) <= WIDTH
+    for name in command_line.list_commands(Context(command_line)):
+        assert f" {name:<11}" in help_page(), name

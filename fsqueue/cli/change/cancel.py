@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-@subcommand("cancel")
+@subcommand("cancel", "cancel jq3v8k2m5c-7")
 @argument(
     "invocation_ids",
     nargs=-1,

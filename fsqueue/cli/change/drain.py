@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _PAUSE = 0.2
 
 
-@subcommand("drain")
+@subcommand("drain", "drain --all --wait --timeout 10m")
 @argument(
     "worker", required=False, metavar="[WORKER]", help="The worker's name, as `workers` lists it."
 )

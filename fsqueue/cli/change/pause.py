@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-@subcommand("pause")
+@subcommand("pause", "pause gpu")
 @queue_argument
 @app_option
 @root_option

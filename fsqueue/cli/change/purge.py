@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-@subcommand("purge")
+@subcommand("purge", "purge default --dry-run", "purge default --yes")
 @queue_argument
 @app_option
 @root_option

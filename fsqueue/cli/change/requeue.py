@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from fsqueue.spool.store.store import Store
 
 
-@subcommand("requeue")
+@subcommand("requeue", "requeue jq3v8k2m5c-7 --yes")
 @argument(
     "invocation_ids",
     nargs=-1,

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-@subcommand("resume")
+@subcommand("resume", "resume gpu")
 @queue_argument
 @app_option
 @root_option

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from fsqueue.spool.store.store import Store
 
 
-@subcommand("retry")
+@subcommand("retry", "retry jq3v8k2m5c-7", "retry --all-failed --task tasks.render")
 @argument(
     "invocation_ids",
     nargs=-1,

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from fsqueue.spool.format.records import Failure
 
 
-@subcommand("list")
+@subcommand(
+    "list", "list --state failed --older-than 2h", "list --task tasks.render --limit 500 --json"
+)
 @app_option
 @root_option
 @option(

@@ -28,7 +28,7 @@ _PAUSE = 0.5
 _SEARCH_EVERY = 4
 
 
-@subcommand("logs")
+@subcommand("logs", "logs jq3v8k2m5c-7 --follow")
 @id_argument
 @app_option
 @root_option

@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 _HERE = "127.0.0.1"
 
 
-@subcommand("metrics")
+@subcommand("metrics", "metrics --listen 9464")
 @app_option
 @root_option
 @option(

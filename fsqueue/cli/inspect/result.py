@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-@subcommand("result")
+@subcommand("result", "result jq3v8k2m5c-7", "result jq3v8k2m5c-7 --timeout 5m --json")
 @id_argument
 @app_option
 @root_option

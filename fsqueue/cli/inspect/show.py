@@ -30,7 +30,7 @@ _LONGEST_REPR = 10_000
 _LONGEST_OUTPUT = 4_000
 
 
-@subcommand("show")
+@subcommand("show", "show jq3v8k2m5c-7", "show jq3v8k2m5c-7 --arguments")
 @id_argument
 @app_option
 @root_option

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from fsqueue.spool.history.statistics import Stats
 
 
-@subcommand("stats")
+@subcommand("stats", "stats --window 2h")
 @app_option
 @root_option
 @option(

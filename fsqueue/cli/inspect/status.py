@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-@subcommand("status")
+@subcommand("status", "status", "status --root /shared/queue --json")
 @app_option
 @root_option
 @json_option

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _SHORTEST_PAUSE = 0.1
 
 
-@subcommand("top")
+@subcommand("top", "top", "top --interval 10")
 @app_option
 @root_option
 @option(

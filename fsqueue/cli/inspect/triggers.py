@@ -11,7 +11,7 @@ from fsqueue.cli.output import moment, print_json, print_table
 from fsqueue.cli.target import find_application, report_errors
 
 
-@subcommand("triggers")
+@subcommand("triggers", "triggers --app tasks")
 @app_option
 @json_option
 def command(app: str | None, as_json: bool) -> None:

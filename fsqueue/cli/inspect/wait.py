@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-@subcommand("wait")
+@subcommand("wait", "wait jq3v8k2m5c-7 jq3v8k2m5c-8 --timeout 1h")
 @argument(
     "invocation_ids",
     nargs=-1,

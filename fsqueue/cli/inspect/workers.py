@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-@subcommand("workers")
+@subcommand("workers", "workers", "workers --json")
 @app_option
 @root_option
 @json_option

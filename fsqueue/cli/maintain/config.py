@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from fsqueue.task import Task
 
 
-@subcommand("config")
+@subcommand("config", "config", "config --app tasks --json")
 @app_option
 @root_option
 @json_option

@@ -50,7 +50,7 @@ _WIDTH = 100
 _INDENT = " " * 7
 
 
-@subcommand("doctor")
+@subcommand("doctor", "doctor /shared/queue", "doctor --launch slurm")
 @argument("root", metavar="[ROOT]", required=False, help="The shared directory.")
 @flag("--peer", help="Examine it together with another host that runs the same command.")
 @option(
@@ -115,7 +115,7 @@ def command(
 
 def _examine_launch(profile: str, app: str | None, wait: float, *, as_json: bool) -> NoReturn:
     """Examine the compute nodes of a profile; ends with the exit code."""
-    from fsqueue.cli.cluster.profiles import open_launch
+    from fsqueue.cli.start.profiles import open_launch
     from fsqueue.doctor.findings import worst
     from fsqueue.launch.examination import Times, examine_nodes
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-@subcommand("gc")
+@subcommand("gc", "gc --older-than 2d")
 @app_option
 @root_option
 @option(

@@ -8,7 +8,7 @@ from fsqueue.cli.options import json_option
 from fsqueue.cli.output import print_json
 
 
-@subcommand("version")
+@subcommand("version", "version --json")
 @json_option
 def command(as_json: bool) -> None:
     """Print the version of fsqueue."""

@@ -12,7 +12,7 @@ from fsqueue.cli.target import find_application, report_errors
 from fsqueue.errors import ConfigError
 
 
-@subcommand("emit")
+@subcommand("emit", "emit paid --kwarg order=7", "emit nightly --payload '[1, 2]'")
 @argument("name", metavar="NAME", help="Name of the event.")
 @app_option
 @option("--payload", metavar="JSON", help="Value that the event carries.")

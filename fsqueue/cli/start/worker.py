@@ -13,6 +13,7 @@ from fsqueue.cli import completion, exits
 from fsqueue.cli.command import argument, subcommand
 from fsqueue.cli.options import APP_HELP, app_option
 from fsqueue.cli.output import print_error
+from fsqueue.cli.start.private_root import private_root_notice
 from fsqueue.cli.start.worker_options import runner_options, worker_options
 from fsqueue.errors import FSQueueError, SpoolReplacedError
 
@@ -25,7 +26,12 @@ log = logging.getLogger(__name__)
 _GOODBYE = 3.0
 
 
-@subcommand("worker")
+@subcommand(
+    "worker",
+    "worker",
+    "worker tasks:app --runner process --concurrency 8",
+    "worker --queue gpu=3 --queue default=1 --gpus auto",
+)
 @argument(
     "application",
     shell_complete=completion.applications,
@@ -63,6 +69,8 @@ def command(
             found = discover(one_name(application, app))
             if found.origin:
                 log.info("application %s, %s", found.name, found.origin)
+            if notice := private_root_notice(found.app):
+                log.info("%s", notice)
             runner = found.app.make_runner(**runner_options(options))
             runner.run()
         # Without a supervisor, no process checks for this code, and it would look like a failure.

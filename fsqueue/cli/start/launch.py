@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fsqueue.cli import exits
-from fsqueue.cli.cluster.profiles import COUNT, open_launch, resource_options
 from fsqueue.cli.command import argument, flag, option, subcommand
 from fsqueue.cli.options import app_option, json_option, root_option, timeout_option
 from fsqueue.cli.output import counted, print_error, print_json, print_outcome
+from fsqueue.cli.start.profiles import COUNT, open_launch, resource_options
 from fsqueue.cli.target import report_errors
 
 if TYPE_CHECKING:
@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from fsqueue.spool.fleets.records import Member
 
 
-@subcommand("launch")
+@subcommand(
+    "launch", "launch slurm --count 4 --walltime 4h --dry-run", "launch cpu -- --account=physics"
+)
 @argument("profile", metavar="PROFILE", help="Launch profile, or the name of a batch system.")
 @argument("raw", metavar="[-- FLAGS]", nargs=-1, help="Directives for the batch system.")
 @app_option

@@ -9,7 +9,6 @@ import click
 import msgspec
 
 from fsqueue.cli import exits
-from fsqueue.cli.cluster.profiles import COUNT, NUMBER
 from fsqueue.cli.command import Page, argument, flag, option, subcommand
 from fsqueue.cli.options import app_option, json_option, root_option
 from fsqueue.cli.output import (
@@ -21,6 +20,7 @@ from fsqueue.cli.output import (
     print_pairs,
     print_table,
 )
+from fsqueue.cli.start.profiles import COUNT, NUMBER
 from fsqueue.cli.target import NotFoundError, open_target
 from fsqueue.common.printable import duration, printable
 
@@ -38,7 +38,9 @@ class FleetCommands(Page, click.Group):
     """The group of these commands."""
 
 
-@click.group("fleet", cls=FleetCommands, invoke_without_command=True)
+@click.group(
+    "fleet", cls=FleetCommands, invoke_without_command=True, examples=("fleet", "fleet stop cpu")
+)
 @click.pass_context
 def command(context: click.Context) -> None:
     """See and change the fleets: the batch jobs that run workers.
@@ -54,7 +56,7 @@ def command(context: click.Context) -> None:
 name_argument = argument("name", metavar="NAME", help="Name of the fleet: that of its profile.")
 
 
-def fleet_command(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def fleet_command(name: str, *examples: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Make a function a subcommand with --app, --root and --json; it gets the spool."""
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -63,7 +65,7 @@ def fleet_command(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any
             with open_target(app, root) as target:
                 function(target.store, **given)
 
-        made = subcommand(f"fleet {name}")(app_option(root_option(json_option(run))))
+        made = subcommand(f"fleet {name}", *examples)(app_option(root_option(json_option(run))))
         command.add_command(made)
         return made
 
@@ -127,7 +129,7 @@ def _info(fleet: Fleet) -> FleetInfo:
     return FleetInfo(fleet.name, state, reason, record, fleet.sightings(listing), asked)
 
 
-@fleet_command("list")
+@fleet_command("list", "fleet list")
 def list_fleets(store: Store, as_json: bool) -> None:
     """List the fleets, with the number of their jobs."""
     from fsqueue.launch.fleet import Fleet
@@ -157,7 +159,7 @@ def _row(info: FleetInfo) -> tuple[object, ...]:
     return (info.name, record.system, info.state, *numbers, *fixed)
 
 
-@fleet_command("show")
+@fleet_command("show", "fleet show cpu")
 @name_argument
 def show(store: Store, name: str, as_json: bool) -> None:
     """Show a fleet: its jobs, how earlier ones ended, and what was decided and why."""
@@ -202,7 +204,7 @@ def _facts(info: FleetInfo) -> Iterator[tuple[str, object]]:
         yield "note", "the batch system cannot be asked here: states are those in the spool"
 
 
-@fleet_command("logs")
+@fleet_command("logs", "fleet logs cpu --lines 200")
 @name_argument
 @option("--job", metavar="ID", default="", help="Only logs of this job of the batch system.")
 @option("--lines", type=COUNT, default=50, metavar="NUMBER", help="Lines to print.")
@@ -221,7 +223,7 @@ def logs(store: Store, name: str, job: str, lines: int, as_json: bool) -> None:
 # -- changing -----------------------------------------------------------------------------------
 
 
-@fleet_command("scale")
+@fleet_command("scale", "fleet scale cpu 20")
 @name_argument
 @argument("number", type=NUMBER, metavar="NUMBER", help="Most jobs at a time.")
 def scale(store: Store, name: str, number: int, as_json: bool) -> None:
@@ -231,7 +233,7 @@ def scale(store: Store, name: str, number: int, as_json: bool) -> None:
     print_outcome({"fleet": name, "max": number}, text, as_json=as_json)
 
 
-@fleet_command("pause")
+@fleet_command("pause", "fleet pause cpu")
 @name_argument
 def pause(store: Store, name: str, as_json: bool) -> None:
     """Submit no more jobs until `fsqueue fleet resume`. Jobs that exist go on."""
@@ -240,7 +242,7 @@ def pause(store: Store, name: str, as_json: bool) -> None:
     print_outcome({"fleet": name, "state": "paused"}, text, as_json=as_json)
 
 
-@fleet_command("resume")
+@fleet_command("resume", "fleet resume cpu")
 @name_argument
 def resume(store: Store, name: str, as_json: bool) -> None:
     """Submit jobs again after a pause or a stop: one at first, to see whether it works."""
@@ -249,7 +251,7 @@ def resume(store: Store, name: str, as_json: bool) -> None:
     print_outcome({"fleet": name, "state": "open"}, text, as_json=as_json)
 
 
-@fleet_command("stop")
+@fleet_command("stop", "fleet stop cpu --now")
 @name_argument
 @flag("--now", help="Also cancel the jobs that run: workers give their calls back at once.")
 def stop(store: Store, name: str, now: bool, as_json: bool) -> None:
@@ -273,7 +275,7 @@ def stop(store: Store, name: str, now: bool, as_json: bool) -> None:
     print_outcome(document, text, as_json=as_json)
 
 
-@fleet_command("forget")
+@fleet_command("forget", "fleet forget cpu")
 @name_argument
 def forget(store: Store, name: str, as_json: bool) -> None:
     """Remove all records and logs of a fleet that has no jobs any more."""

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from fsqueue.cli import completion
-from fsqueue.cli.cluster.profiles import find_served
 from fsqueue.cli.command import argument, flag, option, subcommand
 from fsqueue.cli.options import APP_HELP, app_option, root_option
-from fsqueue.cli.output import counted
+from fsqueue.cli.output import counted, print_error
+from fsqueue.cli.start.private_root import private_root_notice
+from fsqueue.cli.start.profiles import find_served
 from fsqueue.cli.start.worker_options import as_words, runner_options, worker_options
 from fsqueue.cli.target import report_errors
 from fsqueue.errors import FSQueueError
@@ -35,7 +36,7 @@ _CHECK: Final = 1.0
 _LOOK: Final = 0.05
 
 
-@subcommand("up")
+@subcommand("up", "up -n 4", "up --app tasks --runner process --detach")
 @argument(
     "application",
     shell_complete=completion.applications,
@@ -77,6 +78,8 @@ def command(
         target = find_served(one_name(application, app), root)
         try:
             words, name = as_words(options), target.app.locate()
+            if notice := private_root_notice(target.app):
+                print_error(notice)
             if detach:
                 _detach(target, name, count, words)
                 return

@@ -8,10 +8,10 @@ import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from fsqueue.cli.cluster.profiles import COUNT, NUMBER, open_launch
 from fsqueue.cli.command import argument, flag, option, subcommand
 from fsqueue.cli.options import app_option, json_option, root_option, seconds
 from fsqueue.cli.output import print_json
+from fsqueue.cli.start.profiles import COUNT, NUMBER, open_launch
 from fsqueue.cli.target import report_errors
 from fsqueue.common.printable import printable
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _LEAST_INTERVAL = 1.0
 
 
-@subcommand("autoscale")
+@subcommand("autoscale", "autoscale cpu gpu --max 20", "autoscale cpu --once")
 @argument("profiles", metavar="PROFILE...", nargs=-1, required=True, help="Launch profiles.")
 @app_option
 @root_option

@@ -1,1 +1,0 @@
-"""The commands that run workers as jobs of a batch system."""

@@ -1,0 +1,33 @@
+"""The notice that a worker's shared directory is one of this machine only."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from fsqueue.runner.processes.job import SUPERVISOR
+
+if TYPE_CHECKING:
+    from fsqueue.app import FSQueue
+
+
+def private_root_notice(app: FSQueue) -> str:
+    """A notice if other hosts cannot see the root of an application, or else an empty text.
+
+    It is empty in a worker with a supervisor: the supervisor prints it, once for all its workers.
+    """
+    from fsqueue.spool.disk.mounts import filesystem_type, is_remote
+
+    root = app.root
+    if SUPERVISOR in os.environ or is_remote(root):
+        return ""
+    if app.conf.root is None:
+        what = "is a private folder of this machine, as no root is set"
+    elif kind := filesystem_type(root):
+        what = f"is on a local filesystem of this machine ({kind})"
+    else:
+        return ""
+    return (
+        f"{root} {what}: processes on other hosts cannot see it. To share work between hosts, set "
+        "FSQUEUE__ROOT to a directory that all of them see."
+    )
