@@ -82,7 +82,11 @@ class _Record(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 def encode_exception(
-    exc: BaseException, codec: str = "cloudpickle", *, longest: int = MAX_PAYLOAD
+    exc: BaseException,
+    codec: str = "cloudpickle",
+    *,
+    longest: int = MAX_PAYLOAD,
+    held: type[BaseException] = Exception,
 ) -> bytes:
     """Describe an exception, all exceptions that can be reached from it, and their tracebacks.
 
@@ -92,8 +96,10 @@ def encode_exception(
         exc: the exception.
         codec: the serializer of the call: "json", or one with pickles.
         longest: exceptions whose pickles have more bytes are described by their texts.
+        held: what the exception's own code may raise. A worker holds any `BaseException`, as a
+            ``__reduce__`` that exits must not end a slot, and no order reaches the worker here.
     """
-    reached = _Reached(exc, plain=codec == "json", longest=longest)
+    reached = _Reached(exc, plain=codec == "json", longest=longest, held=held)
     # The list grows during the loop, because each record can add more exceptions.
     records = [_record(each, reached) for each in reached.exceptions]
     return (
@@ -150,8 +156,10 @@ def _words(record: _Record) -> str:
 class _Reached:
     """The exceptions that can be reached from one exception, each with a number."""
 
-    def __init__(self, first: BaseException, *, plain: bool, longest: int) -> None:
-        self.plain, self.longest = plain, longest
+    def __init__(
+        self, first: BaseException, *, plain: bool, longest: int, held: type[BaseException]
+    ) -> None:
+        self.plain, self.longest, self.held = plain, longest, held
         self.exceptions: list[BaseException] = []  # keeps them alive, so that their ids stay unique
         self._numbers: dict[int, int] = {}
         self._rest = RemoteError("exceptions", f"all after the first {MAX_EXCEPTIONS} left out")
@@ -174,13 +182,20 @@ def _record(exc: BaseException, reached: _Reached) -> _Record:
     name = capped(type_name(type(exc)), MAX_MESSAGE)
     try:
         return _full_record(exc, name, reached)
-    except Exception as error:  # noqa: BLE001  a class can replace __cause__ with anything
-        return _Record(name, capped(safe_str(exc), MAX_MESSAGE), reason=summary(error))
+    except reached.held as error:  # a class can replace __cause__ with anything
+        return _Record(name, _message(exc, MAX_MESSAGE, reached), reason=summary(error))
+
+
+def _message(exc: BaseException, limit: int, reached: _Reached) -> str:
+    try:
+        return capped(safe_str(exc), limit)
+    except reached.held as error:  # not an `Exception`: `safe_str` holds those
+        return f"<str() raised {type(error).__name__}>"
 
 
 def _full_record(exc: BaseException, name: str, reached: _Reached) -> _Record:
     share = 1 if exc is reached.exceptions[0] else _SHARE_OF_OTHERS
-    message = capped(safe_str(exc), MAX_MESSAGE // share)
+    message = _message(exc, MAX_MESSAGE // share, reached)
     notes = _notes(exc, MAX_MESSAGE // share)
     trimmed = without_own_frames(exc.__traceback__)
     text = _traceback_text(exc, trimmed, "\n".join([f"{name}: {message}", *notes, ""]))
@@ -235,7 +250,7 @@ def _proven_payload(exc: BaseException, reached: _Reached) -> tuple[bytes | None
         if len(payload) > reached.longest:
             return None, f"it takes {len(payload)} bytes, and {reached.longest} are allowed"
         load(payload, reached.exceptions.__getitem__, announce=lambda _: None)
-    except Exception as error:  # noqa: BLE001  runs the user's __reduce__ and __setstate__
+    except reached.held as error:  # runs the user's __reduce__ and __setstate__
         return None, summary(error)
     return payload, ""
 

@@ -8,6 +8,9 @@ Python's own pickle refuses the first two. It sends a weak proxy as a copy of it
 it has open under that number. A converted value would fail later on the other side, so this module
 refuses such values, wherever they are nested.
 
+A class that only this process can import is sent as its content. That is not enough for some, such
+as the types of `sys.flags` and ctypes structures, which are refused here too.
+
 `sys.stdout`, `sys.stderr` and loggers are sent as names: the other side uses its own.
 
 A pickle names classes and functions by the module that defines them. So a module of fsqueue that
@@ -17,10 +20,12 @@ defines something public leaves its old name in `MOVED` when it moves.
 from __future__ import annotations
 
 import io
+import operator
 import pickle
 import sys
 import weakref
 from collections import ChainMap
+from types import MemberDescriptorType
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import cloudpickle  # type: ignore[import-untyped]
@@ -74,6 +79,11 @@ def _reduce_connection(connection: object) -> Any:
     )
 
 
+# Compiled metaclasses, whose classes need more than the content of a class to be made anew.
+_COMPILED = frozenset({"_ctypes", "msgspec._core"})
+_MADE_BY_PYTHON = 1 << 9  # Py_TPFLAGS_HEAPTYPE
+
+
 class _Reducers(ChainMap[type, "Callable[[Any], Any]"]):
     """Reducers by class. Connections are known by their module, which need not be imported."""
 
@@ -97,6 +107,41 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         },
         *cloudpickle.Pickler.dispatch_table.maps,
     )
+
+    def reducer_override(self, obj: Any) -> Any:
+        """How an object is pickled; NotImplemented for the usual way. Called by pickle."""
+        found = super().reducer_override(obj)
+        if found is NotImplemented or not issubclass(type(obj), type):
+            return found
+        match found:
+            case (make, (meta, name, bases, dict(kwargs), *rest), (dict(state), other), *more):
+                return _class_by_value(
+                    obj, (make, (meta, name, bases, kwargs, *rest), (state, other), *more)
+                )
+        return found
+
+
+def _class_by_value(cls: Any, reduced: tuple[Any, ...]) -> tuple[Any, ...]:
+    """How a class is pickled that the other side cannot import, such as one of a main script.
+
+    cloudpickle sends the names of the slots, but makes the class without them: an object that comes
+    back from there has a ``__dict__``, and none of the slots' values.
+    """
+    array = type(cls).__module__ == "_ctypes" and hasattr(cls, "_length_")
+    if array and cls is cls._type_ * cls._length_:
+        return operator.mul, (cls._type_, cls._length_)
+    if type(cls).__module__ in _COMPILED or not cls.__flags__ & _MADE_BY_PYTHON:
+        raise pickle.PicklingError(
+            f"the class {cls.__qualname__} can be imported from nowhere, and cannot be made anew on"
+            " the other side; define it in a module, or pass the data alone, such as tuple(value)"
+        )
+    _, (*_, kwargs, _, _), (state, _), *_ = reduced
+    slots = cls.__dict__.get("__slots__")
+    if slots and isinstance(slots, str | tuple | list | dict):
+        kwargs["__slots__"] = slots
+        for member in [name for name, each in state.items() if type(each) is MemberDescriptorType]:
+            del state[member]  # made from a name that begins with two underscores
+    return reduced
 
 
 class Unpickler(pickle.Unpickler):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextvars
+import ctypes
 import io
 import logging
 import mmap
 import multiprocessing
 import os
 import sqlite3
+import subprocess
 import sys
 import tempfile
 import threading
@@ -206,3 +208,71 @@ def test_standard_output_is_that_of_the_other_side(tmp_path):
             sys.stdout = kept
         with pytest.raises(SerializationError):
             encode(out, "it")
+
+
+@pytest.mark.parametrize(
+    "value",
+    [sys.flags, sys.version_info, sys.float_info, sys.implementation, ctypes.CDLL(None)],
+)
+def test_a_class_that_cannot_be_made_anew_is_refused(value):
+    """The other side would fail to read it."""
+    with pytest.raises(SerializationError, match="define it in a module"):
+        encode({"value": value}, "it")
+
+
+@pytest.mark.parametrize("kind", [ctypes.c_int, ctypes.c_double])
+def test_an_array_of_ctypes_is_taken(kind):
+    rows = ((kind * 2) * 2)((1, 2), (3, 4))
+    found = decode(encode({"rows": rows}, "it"), "it")["rows"]
+    assert type(found) is type(rows)
+    assert [list(row) for row in found] == [[1, 2], [3, 4]]
+
+
+def test_ctypes_of_the_main_script_are_refused():
+    class Pair(ctypes.Structure):
+        _fields_ = [("one", ctypes.c_int)]
+
+    class Two(ctypes.Array):
+        _type_, _length_ = ctypes.c_int, 2
+
+    for value in (Pair(1), (Pair * 2)(), Two(1, 2)):
+        with pytest.raises(SerializationError, match="define it in a module"):
+            encode(value, "it")
+
+
+_SLOTTED = """
+import dataclasses, sys
+from fsqueue.codec import decode, encode
+
+class Private:
+    __slots__ = ("__hidden", "shown")
+    def __init__(self):
+        self.__hidden, self.shown = 1, 2
+    def __eq__(self, other):
+        return (self.__hidden, self.shown) == (other.__hidden, other.shown)
+
+class Below(Private):
+    __slots__ = ("more", "__weakref__")
+
+@dataclasses.dataclass(slots=True)
+class Row:
+    number: int = 3
+
+values = [Private(), Below(), Row(4)]
+"""
+
+
+def test_slots_of_classes_of_the_main_script_go_there_and_back():
+    there = (
+        "import sys; from fsqueue.codec import decode, encode\n"
+        "values = decode(sys.stdin.buffer.read(), 'it')\n"
+        "assert not any(hasattr(value, '__dict__') for value in values)\n"
+        "sys.stdout.buffer.write(encode(values, 'it'))"
+    )
+    script = (
+        f"{_SLOTTED}\nimport subprocess\n"
+        f"command = [sys.executable, '-c', {there!r}]\n"
+        "done = subprocess.run(command, input=encode(values, 'it'), stdout=-1, check=True)\n"
+        "assert decode(done.stdout, 'it') == values\n"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)

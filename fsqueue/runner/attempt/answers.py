@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from fsqueue.codec import encode_exception
 from fsqueue.codec.texts import capped, safe_str
+from fsqueue.errors import RemoteError
 from fsqueue.runner.attempt.retries import delay_before_retry
 from fsqueue.spool.format.records import Failure, Member, RetryPolicy
 from fsqueue.spool.format.states import State
@@ -20,6 +21,13 @@ if TYPE_CHECKING:
 
 _LONGEST_MESSAGE = 500
 NEVER = RetryPolicy(times=0)
+
+
+def _message(error: BaseException) -> str:
+    try:
+        return capped(safe_str(error), _LONGEST_MESSAGE)
+    except BaseException as reason:  # noqa: BLE001 - not an `Exception`: `safe_str` holds those
+        return f"<str() raised {type(reason).__name__}>"
 
 
 class Answer(NamedTuple):
@@ -40,12 +48,27 @@ class Answer(NamedTuple):
     def of_error(
         cls, error: BaseException, codec: str, policy: RetryPolicy = NEVER, retries: int = 0
     ) -> Answer:
-        """The answer of a body that raised, after `retries` retries; `codec` is the call's."""
+        """The answer of a body that raised, after `retries` retries; `codec` is the call's.
+
+        The methods of the error may raise anything: that must not end the slot.
+        """
+        try:
+            return cls._of_error(error, codec, policy, retries)
+        except BaseException as reason:  # noqa: BLE001 - see above
+            name = type.__dict__["__name__"].__get__(type(error))
+            text = f"it cannot be described, as its own code raised {type(reason).__name__}"
+            return cls._of_error(RemoteError(name, text), codec, NEVER, 0)
+
+    @classmethod
+    def _of_error(
+        cls, error: BaseException, codec: str, policy: RetryPolicy, retries: int
+    ) -> Answer:
         delay = delay_before_retry(policy, error, retries)
         if delay is None and retries:
             error.add_note(f"(after {retries + 1} attempts: it was retried {retries} times)")
-        failure = Failure(type(error).__qualname__, capped(safe_str(error), _LONGEST_MESSAGE))
-        return cls(State.FAILED, [encode_exception(error, codec)], failure, retry_after=delay)
+        payload = encode_exception(error, codec, held=BaseException)
+        failure = Failure(type(error).__qualname__, _message(error))
+        return cls(State.FAILED, [payload], failure, retry_after=delay)
 
     @classmethod
     def of_queue(cls, error: InvocationError) -> Answer:

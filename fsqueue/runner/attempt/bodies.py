@@ -14,7 +14,9 @@ from fsqueue.common.offloading import when_threads_start
 from fsqueue.errors import (
     DeserializationError,
     EnvelopeError,
+    FSQueueError,
     InvocationCorruptError,
+    SerializationError,
     TaskNotFoundError,
 )
 from fsqueue.references import replaced, resolving, value_if_marked
@@ -71,7 +73,7 @@ def _answer(execution: Execution, body: Body, payload: Payload) -> Answer:
         shares = call.blob or len(call.segments) != (call.members or 1)
         common = _common(execution.context.store, call, payload) if shares else {}
     except BaseException as error:  # noqa: BLE001 - it is the call's, also when it is SystemExit
-        return Answer.of_error(error, call.codec)
+        return Answer.of_error(_of_value(error, call, DeserializationError), call.codec)
     segments = _own_segments(call, payload)
     if not call.members:
         retries = execution.claim.name.retries
@@ -106,11 +108,14 @@ def _answer_of_one(
     retries: int,
 ) -> Answer:
     call, parents = execution.call, execution.parents
+    of_value: type[FSQueueError] | None = DeserializationError
     try:
         args, kwargs = _arguments(call, segment)
+        of_value = None
         if parents is not None and parents.failure is not None:
             return Answer.of_error(parents.failure, call.codec)
         value = _value_of(execution, body, args, {**common, **kwargs} if common else kwargs)
+        of_value = SerializationError
         buffers: list[memoryview] = []
         data = encode(
             uncopied(value, call.codec),
@@ -120,7 +125,23 @@ def _answer_of_one(
         )
         return Answer(State.SUCCEEDED, [data], buffers=buffers)
     except BaseException as error:  # noqa: BLE001 - it is the call's, also when it is SystemExit
+        if of_value is not None:
+            error = _of_value(error, call, of_value)
         return Answer.of_error(error, call.codec, call.retry, retries)
+
+
+def _of_value(error: BaseException, call: Call, kind: type[FSQueueError]) -> BaseException:
+    """The error of a call whose arguments or result have raised `error` on their way.
+
+    An exit or an interruption by the code of a value is not one by the body: the caller, in whom it
+    would be raised, gets an error that says what happened.
+    """
+    if isinstance(error, Exception):
+        return error
+    what = "result" if kind is SerializationError else "arguments"
+    found = kind(f"the code of a value in the {what} of {call.task} raised {type(error).__name__}")
+    found.__cause__ = error
+    return found
 
 
 def _arguments(call: Call, segment: Payload) -> tuple[tuple[Any, ...], dict[str, Any]]:

@@ -290,7 +290,7 @@ class WorkerLoop:
         try:
             finished = execute(self._context, claim, self._publish)
             ending = self._publish(finished)
-        except Exception as error:
+        except BaseException as error:  # whatever it is: the slot must not be lost
             log.exception("executing %s failed", claim.name)
             ending = error
         self._settling.settle(claim, ending)
