@@ -33,6 +33,8 @@ class Target(NamedTuple):
     app: FSQueue
     named: bool
     """Whether it is the user's application, with tasks, and not just a stand-in for a folder."""
+    explicit: bool = False
+    """Whether the command line names the shared directory, with ``--root``."""
 
     @property
     def root(self) -> str:
@@ -51,14 +53,26 @@ class Target(NamedTuple):
         from fsqueue.spool.admin.snapshot import has_spool
 
         if not has_spool(self.root):
-            raise NotFoundError(
-                f"there is no spool in {self.root}: the first call or worker makes it. Is it the "
-                "right folder? Name another one with --root or FSQUEUE__ROOT."
-            )
+            raise self._missing()
         store = self.app.store
         if store.clock.age == float("inf"):
             store.files.sync_clock()
         return store
+
+    def _missing(self) -> NotFoundError:
+        from fsqueue.cli.nearest_spool import nearest_spool
+        from fsqueue.config import load_config
+
+        root = self.root
+        if not self.explicit:
+            return NotFoundError(f"there is no spool in {root}: the first call or worker makes it")
+        configured = load_config({}).root
+        near = nearest_spool(root, None if configured is None else absolute(configured))
+        if near is not None:
+            return NotFoundError(f"there is no spool in {root}. Did you mean --root {near}?")
+        return NotFoundError(
+            f"there is no spool in {root}, nor near it. Name the right folder with --root."
+        )
 
 
 @contextlib.contextmanager
@@ -99,7 +113,7 @@ def find_target(app: str | None, root: Path | None) -> Target:
     elif app is not None:
         raise ConfigError(f"give --app or --root, not both (here: {app} and {root})")
     make_importable()  # unpickling may need the modules
-    return Target(FSQueue(root=root), named=False)
+    return Target(FSQueue(root=root), named=False, explicit=root is not None)
 
 
 def find_application(app: str | None) -> Target:
