@@ -92,6 +92,45 @@ def test_to_another_priority(app, ran, priority):
         refused(app, invocation, ran)
 
 
+@pytest.mark.parametrize(
+    "kind",
+    [
+        {"registration_concurrency": "arguments"},
+        {"call_result_cache": True},
+        {"running_concurrency": "task"},
+        {"retry_for": Exception, "max_retries": 3},
+    ],
+    ids=lambda kind: next(iter(kind)),
+)
+def test_a_call_of_any_kind_to_another_priority(app, ran, kind):
+    invocation = app.task(**kind)(sample.count_run)(ran)
+    slot = place_of(app, invocation)[2]
+    move(app, invocation, slot=other_priority(slot, 9))
+    with working(app):
+        refused(app, invocation, ran)
+        again = app.task(**kind)(sample.count_run)(ran)
+        assert again.get(60) is not None, (
+            "a call that was refused stands in the way of an equal one"
+        )
+
+
+def test_a_batch_to_another_priority(app, ran):
+    """All its calls are told."""
+    task = app.task(parallel_batch_size=10)(sample.count_run)
+    calls = list(task.parallelize([(ran,)] * 3, {}))
+    root = app.store.layout.root
+    (found,) = (name for name in files_under(root) if name.startswith("pending/"))
+    _, queue, slot, name = found.split("/")
+    target = app.store.layout.slot(queue, other_priority(slot, 9))
+    os.makedirs(target)
+    os.rename(f"{root}/{found}", f"{target}/{name}")
+    with working(app):
+        for call in calls:
+            with pytest.raises(InvocationCorruptError, match=MOVED):
+                call.get(20)
+    assert not os.path.exists(ran)
+
+
 def test_to_another_priority_as_a_retry(app, ran):
     invocation = app.task(sample.count_run)(ran)
     slot = place_of(app, invocation)[2]
