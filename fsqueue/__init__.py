@@ -9,6 +9,7 @@ if TYPE_CHECKING:
         CancelledError,
         ConfigError,
         DependencyError,
+        DeserializationError,
         FSQueueError,
         InvocationError,
         RemoteError,
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
         WalltimeError,
         WorkerLostError,
     )
+    from fsqueue.executor.executor import Executor
     from fsqueue.invocation import Invocation, InvocationGroup
     from fsqueue.results.waiting import as_completed, wait
     from fsqueue.runner.attempt.context import current_invocation
@@ -33,6 +35,8 @@ __all__ = [
     "CancelledError",
     "ConfigError",
     "DependencyError",
+    "DeserializationError",
+    "Executor",
     "FSQueue",
     "FSQueueError",
     "Invocation",
@@ -62,6 +66,8 @@ _MODULES = {
     "CancelledError": "fsqueue.errors",
     "ConfigError": "fsqueue.errors",
     "DependencyError": "fsqueue.errors",
+    "DeserializationError": "fsqueue.errors",
+    "Executor": "fsqueue.executor.executor",
     "FSQueue": "fsqueue.app",
     "FSQueueError": "fsqueue.errors",
     "Invocation": "fsqueue.invocation",

@@ -278,6 +278,7 @@ class FSQueue:
                 the queues to serve, with their weights. ``weighted``: choose the next queue at
                 random by weight, not in the given order. ``resources``: what it offers to calls,
                 such as ``{"gpu": 1, "mem": "64G"}``. ``gpus``: "auto", or names like "0,1".
+                ``executor``: also run the calls of `fsqueue.Executor`.
                 ``time_limit``, ``stop_margin``, ``idle_timeout``, ``max_tasks``, ``until_empty``:
                 as the flags of ``fsqueue worker``. Without a ``time_limit`` it does not leave
                 before its batch job ends. With one, it ends this process if bodies still run then.
@@ -296,6 +297,7 @@ class FSQueue:
         runner: RunnerKind | None = None,
         concurrency: int | None = None,
         queues: Iterable[str] = (),
+        executor: bool = False,
     ) -> LocalWorkers:
         """Start workers on this machine; a context manager that drains them at its end.
 
@@ -306,6 +308,7 @@ class FSQueue:
             runner: "thread" or "process"; None: from the configuration.
             concurrency: slots of each worker; None: from the configuration.
             queues: names of the queues to serve; by default "default".
+            executor: also run the calls of `fsqueue.Executor`, which may be any code.
 
         Raises:
             ConfigError: a value is bad, or another process cannot import this application.
@@ -314,9 +317,13 @@ class FSQueue:
 
         names = (queues,) if isinstance(queues, str) else tuple(queues)
         weights = dict.fromkeys(names, 1.0)
-        self.make_runner(kind=runner, concurrency=concurrency, queues=weights)  # checks them
+        self.make_runner(  # checks them
+            kind=runner, concurrency=concurrency, queues=weights, executor=executor
+        )
+        words = ["--executor"] if executor else []
+        words += [word for queue in names for word in ("--queue", queue)]
         options = {"--runner": runner, "--concurrency": concurrency}
-        return local_workers(self, count, options, names)
+        return local_workers(self, count, options, words)
 
     def launch(self, profile: str, *, on_exit: OnExit = "drain", **overrides: Any) -> Launched:
         """Keep as many batch jobs of workers as the due calls need; a context manager.

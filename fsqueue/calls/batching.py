@@ -6,13 +6,13 @@ import math
 
 # Target duration of a batch in seconds: long enough that the cost of its files hardly matters, and
 # short enough that other calls do not wait long behind it.
-_TARGET = 0.05
+TARGET = 0.05
 _LARGEST = 1000
 # Each slot should get at least this many batches, so that all slots are busy until the end.
-_BATCHES_PER_SLOT = 4
-_LARGEST_UNKNOWN = 16
+SLOT_SHARE = 4
+LARGEST_UNKNOWN = 16
 # Weight of the latest duration in the moving average.
-_WEIGHT = 0.2
+WEIGHT = 0.2
 
 
 class BatchSizer:
@@ -25,7 +25,7 @@ class BatchSizer:
         """Add the duration of one call, in seconds."""
         # No lock: concurrent threads may lose a value, and this is only an estimate.
         known = seconds if self._seconds is None else self._seconds
-        self._seconds = known + _WEIGHT * (seconds - known)
+        self._seconds = known + WEIGHT * (seconds - known)
 
     def batch_size(self, count: int, slots: int) -> int:
         """The number of calls in each batch.
@@ -34,8 +34,8 @@ class BatchSizer:
             count: number of calls of the fan-out.
             slots: known number of calls that can run at the same time.
         """
-        fair = max(1, math.ceil(count / (_BATCHES_PER_SLOT * max(1, slots))))
+        fair = max(1, math.ceil(count / (SLOT_SHARE * max(1, slots))))
         if self._seconds is None:
-            return min(fair, _LARGEST_UNKNOWN)
-        wanted = _TARGET / max(self._seconds, _TARGET / _LARGEST)
+            return min(fair, LARGEST_UNKNOWN)
+        wanted = TARGET / max(self._seconds, TARGET / _LARGEST)
         return max(1, min(fair, int(wanted)))

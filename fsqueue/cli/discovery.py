@@ -134,10 +134,11 @@ def import_application(target: str) -> FSQueue:
         ) from error
     apps = {key: value for key, value in vars(module).items() if isinstance(value, FSQueue)}
     if variable:
-        if variable not in apps:
+        found = getattr(module, variable, None)  # a module may define it on demand
+        if not isinstance(found, FSQueue):
             there = ", ".join(apps) or "none"
             raise ConfigError(f"{name} has no FSQueue called {variable!r}; it has: {there}")
-        return apps[variable]
+        return found
     if len({id(app) for app in apps.values()}) != 1:
         there = ", ".join(f"{name}:{key}" for key in apps) or "none"
         raise ConfigError(

@@ -25,7 +25,7 @@ _DUMPS: dict[str, Callable[..., bytes]] = {
 }
 
 # Copying a smaller part is faster than handling it separately.
-_LARGE = 1 << 18
+LARGE = 1 << 18
 # The first line of a file lists their sizes.
 _MOST_BUFFERS = 64
 _BLAME_DEPTH = 8
@@ -39,6 +39,7 @@ def encode(
     *,
     codec: str = "cloudpickle",
     place: Callable[[str], str] | None = None,
+    large: int = LARGE,
 ) -> bytes:
     """Serialize a value.
 
@@ -51,6 +52,7 @@ def encode(
             which has no buffers.
         place: describes the place of a part from its path, such as ``[1]['b'][0]``; None uses the
             path itself.
+        large: bytes from which memory is collected in `buffers`.
 
     Raises:
         SerializationError: the value or a part of it cannot be serialized. The message names the
@@ -64,7 +66,7 @@ def encode(
         data: bytes = dumps(
             value,
             protocol=pickle.HIGHEST_PROTOCOL,
-            buffer_callback=None if buffers is None else partial(_is_in_band, buffers),
+            buffer_callback=None if buffers is None else partial(_is_in_band, buffers, large),
         )
     except Exception as error:
         raise SerializationError(
@@ -74,20 +76,20 @@ def encode(
     return data
 
 
-def uncopied(value: Any, codec: str = "cloudpickle") -> Any:
+def uncopied(value: Any, codec: str = "cloudpickle", large: int = LARGE) -> Any:
     """Large bytes in a form that `encode` writes without a copy; other values unchanged.
 
     Pickle does not pass bytes to its buffer callback, and a check of each object in a value costs
     too much. So this is for the arguments and results themselves, not for their parts.
     """
-    if type(value) is bytes and len(value) >= _LARGE and codec != "json":
+    if type(value) is bytes and len(value) >= large and codec != "json":
         return pickle.PickleBuffer(value)
     return value
 
 
-def _is_in_band(buffers: list[memoryview], buffer: pickle.PickleBuffer) -> bool:
+def _is_in_band(buffers: list[memoryview], large: int, buffer: pickle.PickleBuffer) -> bool:
     memory = buffer.raw()
-    if len(memory) < _LARGE or len(buffers) >= _MOST_BUFFERS:
+    if len(memory) < large or len(buffers) >= _MOST_BUFFERS:
         return True
     buffers.append(memory)
     return False
@@ -153,7 +155,7 @@ def decode(
                     raise
         kind = pickling.Unpickler if python in {"", PYTHON} else _OfAnotherPython
         return kind(io.BytesIO(data), buffers=buffers).load()
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # the code that a pickle names may do anything
         raise DeserializationError(
             f"{what} cannot be deserialized: {summary(error)}. {_advice(error, python)}"
         ) from error
@@ -168,7 +170,7 @@ class _OfAnotherPython(pickling.Unpickler):
         return super().find_class(module, name)
 
 
-def _advice(error: Exception, python: str) -> str:
+def _advice(error: BaseException, python: str) -> str:
     lacks = (
         f" {error.name} is not installed here." if isinstance(error, ModuleNotFoundError) else ""
     )

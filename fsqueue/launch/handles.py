@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from fsqueue.common.values import plain
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from fsqueue.runner.host import Host
 
 OnExit = Literal["drain", "keep", "now"]
+NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 class FleetHandle:
@@ -200,17 +202,31 @@ def launch(
 
 
 def local_workers(
-    host: Host, count: int, options: Mapping[str, object], queues: Iterable[str]
+    host: Host,
+    count: int,
+    options: Mapping[str, object],
+    more: Iterable[str] = (),
+    environ: Mapping[str, str] = NOTHING,
 ) -> LocalWorkers:
-    """See ``app.workers``; an option that is None is not given."""
+    """See ``app.workers``; an option that is None is not given.
+
+    Args:
+        host: the application.
+        count: number of workers.
+        options: flags of a worker with their values.
+        more: other words of its command line.
+        environ: variables that it needs besides.
+    """
     number = plain(count)
     if type(number) is not int or not 1 <= number <= MOST_WORKERS:
         raise ConfigError(f"count = {count!r}, expected a whole number from 1 to {MOST_WORKERS}")
     words = [str(word) for pair in options.items() if pair[1] is not None for word in pair]
-    words += [word for queue in queues for word in ("--queue", queue)]
-    environ = {
+    variables = {
+        **environ,
         "FSQUEUE__ROOT": host.root,
         # Workers can import everything that this process can.
         "PYTHONPATH": os.pathsep.join(os.path.abspath(each) for each in sys.path),
     }
-    return LocalWorkers(Supervisor(worker_command(host.locate(), words), number, environ))
+    return LocalWorkers(
+        Supervisor(worker_command(host.locate(), [*words, *more]), number, variables)
+    )

@@ -160,6 +160,12 @@ class PendingResult:
             f"its state with `fsqueue show {self.id}`."
         )
 
+    def cancel_pending(self) -> bool:
+        """Cancel the call if no worker has claimed it, which the rename decides."""
+        from fsqueue.spool.store.lookup import cancel_pending
+
+        return cancel_pending(self._session.store, self.id, self._hint)
+
     async def async_value(self, member: int | None) -> Any:
         """Wait for the value of a call without blocking the event loop."""
         from fsqueue.common.offloading import in_thread_or_here

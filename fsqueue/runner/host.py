@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+import pkgutil
+import sys
+from typing import TYPE_CHECKING, Final, Protocol
+
+from fsqueue.runner.attempt.context import Body
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from fsqueue.config import Config
     from fsqueue.runner.attempt.answers import Answer
-    from fsqueue.runner.attempt.context import Body, Execution
+    from fsqueue.runner.attempt.context import Execution
     from fsqueue.spool.store.store import Store
+
+EXECUTOR_PREFIX: Final = "executor-py"
+EXECUTOR_APP: Final = f"{EXECUTOR_PREFIX}{sys.version_info.major}{sys.version_info.minor}"
+"""The built-in application of `fsqueue.Executor`: its calls hold code of this Python version."""
+EXECUTOR_TASK: Final = "fsqueue.executor.body.run"
 
 
 class Triggers(Protocol):
@@ -72,3 +83,24 @@ class Host(Protocol):
 
     def locate(self) -> str:
         """``module:attribute`` from which another process can import the application."""
+
+
+def apps_of(host: Host, *, executor: bool) -> frozenset[str]:
+    """The applications whose calls a worker of an application runs."""
+    return frozenset({host.app_id, EXECUTOR_APP} if executor else {host.app_id})
+
+
+def resolver_of(host: Host, *, executor: bool) -> Callable[[str], Body]:
+    """The function that finds the bodies of tasks.
+
+    Args:
+        host: the application.
+        executor: whether it runs the calls of executors, too.
+    """
+
+    def resolve(task: str) -> Body:
+        if task == EXECUTOR_TASK:
+            return Body(pkgutil.resolve_name(task))
+        return host.resolve(task)
+
+    return resolve if executor else host.resolve

@@ -9,6 +9,7 @@ from fsqueue.errors import FSQueueError
 from fsqueue.runner.attempt.answers import Ending
 from fsqueue.runner.shared.resource_pool import ResourcePool
 from fsqueue.runner.slots.process_slots import ProcessSlots
+from fsqueue.runner.slots.slot_main import Setup
 from fsqueue.spool.format.resources import amounts
 from fsqueue.spool.worker.registration import Worker
 
@@ -25,7 +26,7 @@ def test_a_watcher_that_fails_is_reported(nested):
     def on_end(claim, ending):
         raise ZeroDivisionError
 
-    slots = ProcessSlots(nested.app, 1, on_end)
+    slots = ProcessSlots(Setup.of(nested.app), 1, on_end)
 
     def told():
         try:
@@ -54,7 +55,8 @@ def replacing(nested):
     root = app.store.layout.root
     paths = [f"{root}/{path}" for path in files_under(root) if path.startswith("pending/")]
     first, second = (worker.claim(path) for path in sorted(paths))
-    slots = ProcessSlots(app, 1, endings.__setitem__, budget=budget, gpu_variable="GPUS_OF_TEST")
+    setup = Setup.of(app, "GPUS_OF_TEST")
+    slots = ProcessSlots(setup, 1, endings.__setitem__, budget=budget)
     for claim in (first, second):
         wait_until(slots.has_room)
         assert budget.take(claim.text, amounts("gpu=1"))

@@ -5,23 +5,27 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from fsqueue.cli import completion, exits
-from fsqueue.cli.command import argument, subcommand
+from fsqueue.cli.command import argument, env, option, subcommand
 from fsqueue.cli.options import APP_HELP, app_option
 from fsqueue.cli.output import print_error
 from fsqueue.cli.start.private_root import private_root_notice
 from fsqueue.cli.start.worker_options import runner_options, worker_options
-from fsqueue.errors import FSQueueError, SpoolReplacedError
+from fsqueue.config import PREFIX
+from fsqueue.errors import ConfigError, FSQueueError, SpoolReplacedError
 
 if TYPE_CHECKING:
+    from fsqueue.cli.discovery import Application
     from fsqueue.common.logs import LogFormat
 
 log = logging.getLogger(__name__)
 
+BY_VALUE: Final = "fsqueue.executor.application:app"
 # Seconds that the process may take to end after the worker has left.
 _GOODBYE = 3.0
 
@@ -40,9 +44,22 @@ _GOODBYE = 3.0
     help=APP_HELP,
 )
 @app_option
+@option(
+    "--root",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    envvar=env("root"),
+    is_setting=True,
+    help="The shared directory. Without an application, run the calls of fsqueue.Executor there.",
+)
 @worker_options
 def command(
-    application: str | None, app: str | None, log_format: LogFormat, log_calls: bool, **options: Any
+    application: str | None,
+    app: str | None,
+    root: Path | None,
+    log_format: LogFormat,
+    log_calls: bool,
+    **options: Any,
 ) -> None:
     """Run the calls of an application until stopped.
 
@@ -55,7 +72,7 @@ def command(
     In a batch job it leaves before the job ends: it claims nothing that would not fit, and gives
     back what still runs in the last seconds.
     """
-    from fsqueue.cli.discovery import discover, one_name
+    from fsqueue.cli.discovery import one_name
     from fsqueue.common.logs import LogSetup, set_up
     from fsqueue.runner.processes.dedicated import dedicate_process
     from fsqueue.runner.processes.job import RESTART, SUPERVISOR
@@ -66,7 +83,7 @@ def command(
     try:
         # Signals are caught from here on, because importing the application may take a while.
         with catching():
-            found = discover(one_name(application, app))
+            found = _find(one_name(application, app), root)
             if found.origin:
                 log.info("application %s, %s", found.name, found.origin)
             if notice := private_root_notice(found.app):
@@ -83,6 +100,26 @@ def command(
     except FSQueueError as error:
         print_error(str(error))
         raise click.exceptions.Exit(exits.USAGE) from error
+
+
+def _find(name: str | None, root: Path | None) -> Application:
+    """The application to run: the named one, that of the folder, or that of executors.
+
+    Raises:
+        ConfigError: there is none, or it has another root.
+    """
+    from fsqueue.cli.discovery import discover
+
+    if root is None:
+        return discover(name)
+    # The application reads it when it is imported, and so do the slots of the worker.
+    os.environ[f"{PREFIX}ROOT"] = os.path.abspath(root)
+    found = discover(name or BY_VALUE)
+    if os.path.abspath(found.app.root) != os.path.abspath(root):
+        raise ConfigError(
+            f"--root {root}: {found.name} chooses {found.app.root} itself, with FSQueue(root=...)"
+        )
+    return found
 
 
 def _end_soon(code: int) -> None:

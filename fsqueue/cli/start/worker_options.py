@@ -111,6 +111,10 @@ WORKER_OPTIONS: Final = (
         help="Leave after this many calls. Under `fsqueue up` another worker takes over.",
     ),
     flag("--until-empty", help="Leave when no call in the queues is due."),
+    flag(
+        "--executor",
+        help="Also run the calls of fsqueue.Executor, which may be any code: see docs/security.md.",
+    ),
     option(
         "--log-format",
         type=click.Choice(["text", "json"]),
@@ -150,6 +154,7 @@ def runner_options(given: Mapping[str, Any]) -> RunnerOptions:
         "idle_timeout": given["idle_timeout"],
         "max_tasks": given["max_tasks"],
         "until_empty": given["until_empty"],
+        "executor": given["executor"],
     }
 
 

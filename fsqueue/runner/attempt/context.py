@@ -64,6 +64,7 @@ class WorkerContext:
         ended: called with each answer before it is published, for triggers.
 
     Attributes:
+        apps: the applications whose tasks `resolve` knows.
         aborted: set when the worker is to end at once.
         live: the calls that run here and whose outcome may still be wanted.
         executions: the calls that run here, by the names of their attempts.
@@ -92,7 +93,7 @@ class WorkerContext:
         ended: Callable[[Execution, Answer | None], object] = lambda *_: None,
     ) -> None:
         self.store, self.worker, self.resolve = store, worker, resolve
-        self.app_id, self.exclusive = app_id, exclusive
+        self.apps, self.exclusive = frozenset({app_id}), exclusive
         self.record_attempt, self.ended = record_attempt, ended
         self.flusher: Flusher | None = None
         self.callers = Callers(store)
@@ -360,6 +361,6 @@ def context_of_waiting_body(root: str, app_id: str) -> WorkerContext | None:
     for context in found:
         # A process that a body has forked is a copy, and not the worker.
         here = context.pid == os.getpid() and context.store.layout.root == root
-        if here and context.app_id == app_id:
+        if here and app_id in context.apps:
             return context
     return None

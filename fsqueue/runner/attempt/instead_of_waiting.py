@@ -102,7 +102,7 @@ def _pending_ancestor(context: WorkerContext, invocation_id: str) -> str | None:
     if path is None:
         return None
     queue = store.layout.home(path).split("/")[-3]
-    return path if queue.partition(".")[0] == context.app_id else None
+    return path if queue.partition(".")[0] in context.apps else None
 
 
 def _run_pending(context: WorkerContext, path: str) -> bool:

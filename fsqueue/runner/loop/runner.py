@@ -13,6 +13,7 @@ from fsqueue.common.values import plain
 from fsqueue.config import checked_argument
 from fsqueue.errors import ConfigError
 from fsqueue.runner.attempt.context import current
+from fsqueue.runner.host import EXECUTOR_APP
 from fsqueue.runner.job.lifetime import Terms
 from fsqueue.runner.loop.orders import EarlyStops, Order
 from fsqueue.runner.loop.worker_loop import WorkerLoop, WorkerOptions
@@ -50,6 +51,7 @@ class RunnerOptions(TypedDict, total=False):
     idle_timeout: float | str | None
     max_tasks: int | None
     until_empty: bool
+    executor: bool
 
 
 class _Run:
@@ -93,6 +95,12 @@ class Runner:
         self._concurrency = _checked_concurrency(host, self._kind, concurrency)
         self._queues = _checked_weights(given.pop("queues", None) or {DEFAULT_QUEUE: 1.0})
         self._weighted = bool(given.pop("weighted", False))
+        self._executor = bool(given.pop("executor", False))
+        if self._executor and host.conf.serializer == "json":
+            raise ConfigError(
+                f"{host.conf.source('serializer')}: serializer = 'json', so this worker unpickles "
+                "nothing, and the calls of executors are pickled functions: leave out `executor`"
+            )
         self._resources, self._devices = _checked_resources(
             given.pop("resources", None), given.pop("gpus", "none")
         )
@@ -165,6 +173,8 @@ class Runner:
     def _make_loop(self) -> WorkerLoop:
         app_id = self._host.app_id
         weights = {queue_folder(app_id, name): each for name, each in self._queues.items()}
+        if self._executor:
+            weights.setdefault(queue_folder(EXECUTOR_APP, DEFAULT_QUEUE), 1.0)
         options = WorkerOptions(
             self._kind,
             self._concurrency,
@@ -173,6 +183,7 @@ class Runner:
             self._resources,
             self._devices,
             self._terms,
+            self._executor,
         )
         return WorkerLoop(self._host, options)
 

@@ -13,6 +13,7 @@ from fsqueue.runner.attempt.answers import Ending
 from fsqueue.runner.attempt.context import WorkerContext
 from fsqueue.runner.attempt.endings import settle
 from fsqueue.runner.attempt.execute import execute
+from fsqueue.runner.host import apps_of, resolver_of
 from fsqueue.runner.job.lifetime import Departure, Lifetime
 from fsqueue.runner.job.own_job import OwnJob
 from fsqueue.runner.loop.bells import WorkerBells
@@ -26,6 +27,7 @@ from fsqueue.runner.processes.signals import catching
 from fsqueue.runner.shared.live import ended_elsewhere
 from fsqueue.runner.shared.resource_pool import ResourcePool
 from fsqueue.runner.slots.process_slots import ProcessSlots
+from fsqueue.runner.slots.slot_main import Setup
 from fsqueue.runner.slots.thread_slots import Slots, ThreadSlots
 from fsqueue.spool.disk.pauses import GROWTH, first_pause
 from fsqueue.spool.disk.watching import Alarm
@@ -66,6 +68,8 @@ class WorkerOptions(NamedTuple):
     """Its GPUs by name; None if they have no names."""
     terms: Terms
     """When the worker leaves by itself."""
+    executor: bool = False
+    """Whether it runs the calls of executors, too."""
 
 
 class WorkerLoop:
@@ -106,13 +110,14 @@ class WorkerLoop:
         self._context = WorkerContext(
             store=store,
             worker=lambda: self._worker,
-            resolve=host.resolve,
+            resolve=resolver_of(host, executor=options.executor),
             app_id=host.app_id,
             exclusive=threading.current_thread() is threading.main_thread(),
             budget=self._budget,
             record_attempt=self._record_attempt,
             ended=host.triggers.ended,
         )
+        self._context.apps = apps_of(host, executor=options.executor)
         self._bells = WorkerBells(host, self._backlogs, wake)
         worker, journal = self._worker, self._journal
         self._stopping = stopping = Stopping(
@@ -225,15 +230,20 @@ class WorkerLoop:
 
     def _make_slots(self) -> Slots:
         if self._options.kind == "process":
-            return ProcessSlots(
+            gpu_variable = "" if self._options.devices is None else self._options.devices.variable
+            setup = Setup.of(
                 self._host,
+                gpu_variable,
+                self._context.time_left,
+                executor=self._options.executor,
+            )
+            return ProcessSlots(
+                setup,
                 self._options.concurrency,
                 self._end_of_process_claim,
                 self._record_attempt,
                 self._budget if self._budget.total else None,
                 self._wake.set,
-                "" if self._options.devices is None else self._options.devices.variable,
-                self._context.time_left,
             )
         return ThreadSlots(
             self._context, self._options.concurrency, self._run_claim, self._next_claim_of_thread

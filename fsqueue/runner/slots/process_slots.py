@@ -20,7 +20,6 @@ from fsqueue.runner.attempt.answers import Ending
 from fsqueue.runner.event_loop.cleanup import CLEANUP
 from fsqueue.runner.processes import descendants
 from fsqueue.runner.processes.threads import start_threads
-from fsqueue.runner.shared.time_left import ENDLESS
 from fsqueue.runner.slots import slot_main
 from fsqueue.runner.slots.restarts import Restarts, why_not_started
 from fsqueue.runner.slots.slot_process import SlotProcess
@@ -29,9 +28,7 @@ from fsqueue.runner.slots.slot_server import make_server
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from fsqueue.runner.host import Host
     from fsqueue.runner.shared.resource_pool import ResourceBudget
-    from fsqueue.runner.shared.time_left import TimeLeft
     from fsqueue.runner.slots.thread_slots import OnEnd
     from fsqueue.spool.format.claim import Claim
     from fsqueue.spool.history.journal import Entry
@@ -52,16 +49,13 @@ class ProcessSlots:
     """A worker's process slots. A body that crashes its process costs only that attempt.
 
     Args:
-        host: the application.
+        setup: how its processes find the application.
         count: number of processes.
         on_end: called in a thread of this object after each claim.
         record_attempt: called with the journal entries of the processes.
         budget: the worker's resources; None if it has none.
         on_ready: called in a thread of this object when a process is ready for its first claim, or
             must be replaced.
-        gpu_variable: the environment variable that shows programs the GPUs of the worker; empty if
-            these have no names.
-        time_left: of the worker.
 
     Raises:
         FSQueueError: this process may not have another thread.
@@ -70,18 +64,16 @@ class ProcessSlots:
 
     def __init__(
         self,
-        host: Host,
+        setup: slot_main.Setup,
         count: int,
         on_end: OnEnd,
         record_attempt: Callable[[Entry], object] = lambda _: None,
         budget: ResourceBudget | None = None,
         on_ready: Callable[[], object] = lambda: None,
-        gpu_variable: str = "",
-        time_left: TimeLeft = ENDLESS,
     ) -> None:
         self._count, self._on_end, self._record_attempt = count, on_end, record_attempt
         self._budget, self._on_ready = budget, on_ready
-        self._setup = slot_main.Setup.of(host, gpu_variable, time_left)
+        self._setup = setup
         self._server = make_server()
         self._restarts = Restarts()
         self._change = threading.Condition()

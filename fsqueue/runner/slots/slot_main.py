@@ -22,11 +22,13 @@ from fsqueue.runner.attempt.answers import Ending
 from fsqueue.runner.attempt.context import WorkerContext, enter
 from fsqueue.runner.attempt.endings import settle
 from fsqueue.runner.attempt.execute import execute
+from fsqueue.runner.host import apps_of, resolver_of
 from fsqueue.runner.processes import descendants
 from fsqueue.runner.processes.body_processes import end_processes_of_bodies
 from fsqueue.runner.processes.signals import leave_to_the_worker
 from fsqueue.runner.processes.threads import start_threads
 from fsqueue.runner.shared.resource_pool import NO_RESOURCES, RemoteBudget
+from fsqueue.runner.shared.time_left import ENDLESS
 from fsqueue.spool.disk.identity import Process, is_gone, this_process
 from fsqueue.spool.format.records import NESTED
 from fsqueue.spool.worker.registration import Worker
@@ -67,15 +69,25 @@ class Setup:
     """The environment variable that shows programs their GPUs; empty if these have no names."""
     time_left: TimeLeft
     """Of the worker."""
+    executor: bool = False
+    """Whether it runs the calls of executors, too."""
 
     @classmethod
-    def of(cls, host: Host, gpu_variable: str, time_left: TimeLeft) -> Setup:
+    def of(
+        cls,
+        host: Host,
+        gpu_variable: str = "",
+        time_left: TimeLeft = ENDLESS,
+        *,
+        executor: bool = False,
+    ) -> Setup:
         """The setup of an application of this process.
 
         Args:
             host: the application.
             gpu_variable: see `Setup`.
             time_left: of the worker.
+            executor: see `Setup`.
 
         Raises:
             ConfigError: the application cannot be imported by another process.
@@ -92,6 +104,7 @@ class Setup:
             logs.chosen(),
             gpu_variable,
             time_left,
+            executor,
         )
 
     def apply(self) -> Host:
@@ -277,7 +290,7 @@ def _prepare(
     context = WorkerContext(
         store=host.store,
         worker=_Claimant(host),
-        resolve=host.resolve,
+        resolve=resolver_of(host, executor=setup.executor),
         app_id=host.app_id,
         exclusive=True,
         budget=budget,
@@ -285,6 +298,7 @@ def _prepare(
         ended=host.triggers.ended,
     )
     context.on_limit = lambda seconds: pipe.send(Limit(seconds))
+    context.apps = apps_of(host, executor=setup.executor)
     context.time_left = setup.time_left
     if setup.gpu_variable:
         context.show_devices = _Shown(setup.gpu_variable)

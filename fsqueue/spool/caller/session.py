@@ -41,12 +41,15 @@ class Session:
 
     Attributes:
         publishes_to: folder names of the queues to which this process publishes calls.
+        advice: gives the message for a caller that no worker serves, from the workers that are
+            there; None: the message for an application's calls.
     """
 
     def __init__(self, app_id: str, conf: Config, locate: Callable[[], str]) -> None:
         self.conf = conf
         self.app_id = app_id
         self.publishes_to: set[str] = set()
+        self.advice: Callable[[Observer], str] | None = None
         self._slots: dict[str, tuple[int, float]] = {}
         self._walltimes: LearnedWalltimes | None = None
         self._locate = locate
@@ -193,6 +196,9 @@ class Session:
         unserved = [folder for folder in sorted(self.publishes_to) if not observer.serving(folder)]
         if not unserved:
             return False
+        if self.advice is not None:
+            log.warning("%s", self.advice(observer))
+            return True
         try:
             target = self._locate()
         except ConfigError:

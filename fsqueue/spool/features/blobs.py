@@ -13,7 +13,7 @@ from fsqueue.spool.format import envelope
 from fsqueue.spool.format.records import Payload
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from fsqueue.spool.disk.content import Buffer
     from fsqueue.spool.files.files import Files
@@ -39,15 +39,26 @@ class Blobs:
         self._cache: OrderedDict[str, Payload] = OrderedDict()
         self._damaged: dict[str, str] = {}
 
-    def put(self, data: bytes, buffers: Sequence[Buffer] = ()) -> str:
+    def put(
+        self,
+        data: bytes,
+        buffers: Sequence[Buffer] = (),
+        *,
+        is_fresh: Callable[[str], bool] = lambda _: False,
+    ) -> str:
         """Store a value, unless it is stored already; returns its digest.
 
         Dies before the link: a file in ``tmp/`` expires. Dies after it: the blob expires once it
         has not been used for long enough. Lost reply: the blob is there, which is all that matters.
+
+        Args:
+            data: the value.
+            buffers: its large parts.
+            is_fresh: whether the blob with a digest is known to be there, and far from expiring.
         """
         files = self._files
         digest, chunks = envelope.seal(_KIND, [data], files.key, buffers)
-        if not self.touch(digest):
+        if not is_fresh(digest) and not self.touch(digest):
             files.add_file(files.layout.blob(digest), chunks)
         return digest
 

@@ -229,3 +229,17 @@ def cancel(
         if path is not None and store.endings.cancel_pending(path):
             return True
     return running and store.endings.cancel_running(invocation_id)
+
+
+def cancel_pending(store: Store, invocation_id: str, hint: str | None) -> bool:
+    """Cancel an invocation that no worker has claimed; an outcome arrives as for any other.
+
+    Args:
+        store: the spool.
+        invocation_id: the invocation.
+        hint: where it was published, if known.
+    """
+    if hint is not None and store.endings.cancel_pending(hint):
+        return True
+    path = find_pending(store, invocation_id, hint)  # it may have come back from a dead worker
+    return path is not None and store.endings.cancel_pending(path)

@@ -1,0 +1,143 @@
+"""Makes the calls of an executor from functions and their arguments."""
+
+from __future__ import annotations
+
+import contextvars
+import functools
+import threading
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from fsqueue.calls.arguments import argument_at
+from fsqueue.codec.texts import type_name
+from fsqueue.executor.future import CallFuture
+from fsqueue.executor.parts import Packer
+from fsqueue.spool.format.names import new_token
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from fsqueue.executor.application import ByValue
+    from fsqueue.executor.body import Start
+    from fsqueue.executor.dispatcher import Dispatcher
+    from fsqueue.executor.parts import Part
+
+
+class Initializer(NamedTuple):
+    """What runs once in each process of a worker, before the calls of an executor."""
+
+    function: Callable[..., object]
+    args: tuple[Any, ...]
+
+
+class Function(NamedTuple):
+    """A function that was serialized for several calls."""
+
+    name: str
+    part: Part
+
+
+class Calls:
+    """Makes the calls of an executor. It does not keep the executor alive.
+
+    Args:
+        app: the built-in application.
+        dispatcher: publishes the calls.
+        initializer: of the executor.
+    """
+
+    def __init__(
+        self, app: ByValue, dispatcher: Dispatcher, initializer: Initializer | None
+    ) -> None:
+        self._app, self._dispatcher, self._initializer = app, dispatcher, initializer
+        self._packer = Packer(lambda: app.store, app.conf.result_ttl)
+        self._making_start = threading.Lock()
+        self._start: Start | None = None
+
+    def submit(
+        self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> CallFuture:
+        """Make a call; its parts are serialized now. An error of that fails the future."""
+        packer = self._packer
+
+        def pack() -> tuple[Function, Part]:
+            given = (
+                tuple(map(packer.uncopied, args)),
+                {key: packer.uncopied(value) for key, value in kwargs.items()},
+            )
+            function = self.function(fn)
+            what = f"the arguments of {function.name}"
+            return function, packer.pack(given, what, argument_at, again=False)
+
+        return self._submit(pack)
+
+    def submit_chunk(self, function: Function, items: Sequence[tuple[Any, ...]]) -> CallFuture:
+        """Make one call for several items; its result is a `ChunkResult`."""
+
+        def pack() -> tuple[Function, Part]:
+            what = f"the arguments of {function.name}"
+            return function, self._packer.pack(items, what, _item_at, again=False)
+
+        return self._submit(pack, chunk=True, late=True)
+
+    def function(self, fn: Callable[..., Any]) -> Function:
+        """Serialize a function for several calls.
+
+        Raises:
+            SerializationError: it cannot be serialized.
+        """
+        name = _name(fn)
+        return Function(name, self._packer.pack(fn, f"the function {name}"))
+
+    def _submit(
+        self,
+        pack: Callable[[], tuple[Function, Part]],
+        *,
+        chunk: bool = False,
+        late: bool = False,
+    ) -> CallFuture:
+        try:
+            (name, part), arguments = pack()
+            options = self._options(chunk=chunk)
+        except Exception as error:  # noqa: BLE001 - it is the future's
+            return failed(error)
+        publish = functools.partial(
+            self._app.run.submit, (name, part, arguments), options, keep=self._dispatcher.detach
+        )
+        if self._app.in_body:
+            interest = self._dispatcher.helper.wake
+            future = CallFuture(publish, contextvars.copy_context(), interest)
+        else:
+            future = CallFuture(publish)
+        self._dispatcher.submit(future, late=late)
+        return future
+
+    def _options(self, *, chunk: bool) -> dict[str, Any]:
+        """The arguments by name of the call."""
+        options: dict[str, Any] = {"chunk": True} if chunk else {}
+        if self._initializer is not None:
+            with self._making_start:
+                if self._start is None:
+                    function, args = self._initializer
+                    self._start = (
+                        new_token(),
+                        self._packer.pack(function, "the initializer"),
+                        self._packer.pack(args, "the arguments of the initializer"),
+                    )
+            options["start"] = self._start
+        return options
+
+
+def failed(error: BaseException) -> CallFuture:
+    """The future of a call that could not be made."""
+    future = CallFuture(None)
+    future.settle(error=error)
+    return future
+
+
+def _item_at(path: str) -> str:
+    return f"part {path} of the items"
+
+
+def _name(function: Callable[..., Any]) -> str:
+    found = getattr(function, "__qualname__", None)
+    return found if isinstance(found, str) else type_name(type(function))

@@ -1,0 +1,271 @@
+"""`fsqueue.Executor` with a worker in a thread of this process, or with its slots in processes."""
+
+from __future__ import annotations
+
+import concurrent.futures as cf
+import os
+import threading
+
+import pytest
+from support import PATIENCE, wait_until
+
+import fsqueue
+from fsqueue.errors import ConfigError
+from fsqueue.executor.application import ByValue
+from integration.conftest import working
+
+
+@pytest.fixture(params=["thread", "process"])
+def served(request, spool, monkeypatch):
+    """A spool with a worker of two slots that runs the calls of executors."""
+    monkeypatch.setenv("FSQUEUE__ROOT", spool)
+    app = ByValue(spool)
+    with working(app, app.make_runner(kind=request.param, concurrency=2)):
+        yield spool
+    app.close()
+
+
+@pytest.fixture
+def in_threads(spool):
+    app = ByValue(spool)
+    with working(app, app.make_runner(kind="thread", concurrency=2)):
+        yield spool
+    app.close()
+
+
+def test_functions_travel_by_value(served):
+    factor = 7
+
+    def factorial(n):
+        return 1 if n < 2 else n * factorial(n - 1)
+
+    with fsqueue.Executor(root=served) as executor:
+        assert executor.submit(lambda x: x * factor, 3).result(PATIENCE) == 21
+        assert executor.submit(factorial, 5).result(PATIENCE) == 120
+        assert executor.submit(dict, a=1, fn=2, self=3).result(PATIENCE) == {
+            "a": 1,
+            "fn": 2,
+            "self": 3,
+        }
+        error = executor.submit(divmod, 1, 0).exception(PATIENCE)
+        assert isinstance(error, ZeroDivisionError)
+        assert executor._max_workers == 2
+
+
+def test_a_function_is_sent_as_it_is_at_each_call(in_threads):
+    numbers = [1]
+    with fsqueue.Executor(root=in_threads) as executor:
+        first = executor.submit(lambda: sum(numbers))
+        numbers.append(2)
+        second = executor.submit(lambda: sum(numbers))
+        assert (first.result(PATIENCE), second.result(PATIENCE)) == (1, 3)
+
+
+@pytest.mark.parametrize("chunksize", ["auto", 1, 3, 100])
+def test_map_yields_the_values_in_order(served, chunksize):
+    with fsqueue.Executor(root=served) as executor:
+        got = executor.map(pow, range(40), range(40), chunksize=chunksize, timeout=PATIENCE)
+        assert list(got) == list(map(pow, range(40), range(40)))
+
+
+def test_map_yields_the_values_before_an_exception(in_threads):
+    with fsqueue.Executor(root=in_threads) as executor:
+        values = executor.map(divmod, [1, 1, 1], [1, 0, 1], chunksize=3)
+        assert next(values) == (1, 0)
+        with pytest.raises(ZeroDivisionError):
+            next(values)
+
+
+def test_map_goes_on_after_the_block(in_threads):
+    with fsqueue.Executor(root=in_threads) as executor:
+        values = executor.map(str, range(2_000))
+    assert list(values) == [str(n) for n in range(2_000)]
+
+
+def test_a_buffer_bounds_what_map_reads(in_threads):
+    items = iter(range(100))
+    with fsqueue.Executor(root=in_threads) as executor:
+        values = executor.map(str, items, buffersize=4)
+        assert next(values) == "0"
+        assert next(items) == 5
+
+
+def test_what_cannot_be_serialized_fails_the_future_only(in_threads):
+    with fsqueue.Executor(root=in_threads) as executor:
+        failed = executor.submit(len, threading.Lock())
+        with pytest.raises(fsqueue.SerializationError, match=r"the arguments of len .* argument 0"):
+            failed.result()
+        with pytest.raises(fsqueue.SerializationError):
+            list(executor.map(threading.Lock().acquire, [1]))
+        assert executor.submit(len, "abc").result(PATIENCE) == 3
+
+
+def test_at_most_max_workers_calls_are_in_the_spool(spool):
+    with fsqueue.Executor(2, root=spool) as executor:
+        futures = [executor.submit(pow, 2, n) for n in range(5)]
+        pending = os.path.join(spool, "pending")
+        files = [name for _, _, names in os.walk(pending) for name in names]
+        assert len(files) == 2
+        assert all(future.cancel() for future in futures[2:])
+        app = ByValue(spool)
+        with working(app, app.make_runner(kind="thread")):
+            assert [f.result(PATIENCE) for f in futures[:2]] == [1, 2]
+        app.close()
+
+
+def test_a_pending_call_can_be_cancelled_and_a_claimed_one_cannot(in_threads, tmp_path):
+    gate = tmp_path / "gate"
+
+    def wait_for(path):
+        open(f"{path}.begun", "w").close()
+        wait_until(lambda: os.path.exists(path))
+        return "done"
+
+    with fsqueue.Executor(root=in_threads) as executor:
+        running = [executor.submit(wait_for, f"{gate}{n}") for n in range(2)]
+        wait_until(lambda: all(os.path.exists(f"{gate}{n}.begun") for n in range(2)))
+        waiting = executor.submit(pow, 2, 2)
+        assert waiting.cancel()
+        assert waiting.cancelled()
+        assert not any(future.cancel() for future in running)
+        for n in range(2):
+            (tmp_path / f"gate{n}").touch()
+        assert [future.result(PATIENCE) for future in running] == ["done", "done"]
+        with pytest.raises(cf.CancelledError):
+            waiting.result()
+
+
+def _wait(kind, root):
+    """A body that makes calls with an executor of its own, and waits for them."""
+    import asyncio
+
+    with fsqueue.Executor(root=root) as executor:
+        if kind == "map":
+            return sum(executor.map(pow, [1, 2, 3], [2, 2, 2]))
+        futures = [executor.submit(pow, n, 2) for n in (1, 2, 3)]
+        if kind == "result":
+            return sum(future.result() for future in futures)
+        if kind == "wait":
+            done, _ = cf.wait(futures)
+            return sum(future.result() for future in done)
+        if kind == "as_completed":
+            return sum(future.result() for future in cf.as_completed(futures))
+        if kind == "polling":
+            wait_until(lambda: all(future.done() for future in futures))
+            return sum(future.result() for future in futures)
+        assert kind == "asyncio"
+
+        async def gathered():
+            return sum(await asyncio.gather(*map(asyncio.wrap_future, futures)))
+
+        return asyncio.run(gathered())
+
+
+@pytest.mark.parametrize("slots", ["thread", "process"])
+@pytest.mark.parametrize("kind", ["result", "wait", "as_completed", "map", "polling", "asyncio"])
+def test_p9_a_body_that_waits_for_calls_of_its_own_needs_no_second_slot(
+    spool, slots, kind, monkeypatch
+):
+    monkeypatch.setenv("FSQUEUE__ROOT", spool)
+    app = ByValue(spool)
+    with (
+        working(app, app.make_runner(kind=slots, concurrency=1)),
+        fsqueue.Executor(root=spool) as executor,
+    ):
+        assert executor.submit(_wait, kind, spool).result(PATIENCE) == 14
+    app.close()
+
+
+def test_an_initializer_runs_once_in_a_process_before_the_calls(in_threads, tmp_path):
+    def note(path):
+        with open(path, "a") as file:
+            file.write("x")
+
+    path = str(tmp_path / "notes")
+    with fsqueue.Executor(root=in_threads, initializer=note, initargs=(path,)) as executor:
+        assert list(executor.map(abs, range(10), chunksize=1)) == list(range(10))
+    assert (tmp_path / "notes").read_text() == "x"
+
+
+def test_a_failing_initializer_breaks_only_its_executor(in_threads, caplog):
+    def fail():
+        raise ValueError("no licence")
+
+    with (
+        fsqueue.Executor(root=in_threads, initializer=fail) as broken,
+        fsqueue.Executor(root=in_threads) as other,
+    ):
+        error = broken.submit(abs, 1).exception(PATIENCE)
+        assert isinstance(error, cf.BrokenExecutor)
+        assert isinstance(error, fsqueue.WorkerLostError)
+        assert "no licence" in str(error)
+        with pytest.raises(cf.BrokenExecutor, match="no licence"):
+            broken.submit(abs, 1)
+        assert broken._broken
+        assert other.submit(abs, -1).result(PATIENCE) == 1
+    assert "no licence" in caplog.text
+
+
+def _threads():
+    return [each for each in threading.enumerate() if each.name.startswith("fsqueue-executor")]
+
+
+def test_no_thread_is_left_after_a_shutdown(in_threads):
+    with fsqueue.Executor(root=in_threads) as executor:
+        assert list(executor.map(abs, range(3))) == [0, 1, 2]
+        assert len(_threads()) == 1
+    assert not _threads()
+    with pytest.raises(RuntimeError, match="after shutdown"):
+        executor.submit(abs, 1)
+
+
+def test_an_executor_that_is_forgotten_ends_with_its_calls(in_threads):
+    executor = fsqueue.Executor(root=in_threads)
+    values = executor.map(abs, range(-5, 5))
+    del executor
+    assert list(values) == [5, 4, 3, 2, 1, 0, 1, 2, 3, 4]
+    wait_until(lambda: not _threads())
+
+
+def test_shutdown_can_cancel_what_no_worker_has_claimed(spool):
+    executor = fsqueue.Executor(root=spool)
+    futures = [executor.submit(abs, n) for n in range(5)]
+    executor.shutdown(cancel_futures=True)
+    assert all(future.cancelled() for future in futures)
+
+
+def test_json_is_refused(spool):
+    with pytest.raises(ConfigError, match="functions, which JSON cannot hold"):
+        fsqueue.Executor(root=spool, serializer="json")
+    with pytest.raises(ConfigError, match="leave out `executor`"):
+        fsqueue.FSQueue("t", root=spool, serializer="json").make_runner(executor=True)
+
+
+@pytest.mark.parametrize("bad", [0, -1])
+def test_numbers_must_be_positive(spool, bad):
+    with pytest.raises(ValueError, match="max_workers must be greater than 0"):
+        fsqueue.Executor(bad, root=spool)
+    with pytest.raises(ValueError, match="workers must be greater than 0"):
+        fsqueue.Executor(workers=bad, root=spool)
+
+
+def test_detached_calls_can_be_collected_by_their_ids(spool):
+    with fsqueue.Executor(root=spool, detach=True) as executor:
+        future = executor.submit(pow, 2, 5)
+        invocation_id = future.id
+    app = ByValue(spool)
+    with working(app, app.make_runner(kind="thread")):
+        assert future.result(PATIENCE) == 32
+        other = fsqueue.FSQueue("another", root=spool)
+        assert other.invocation(invocation_id).get(PATIENCE) == 32
+        other.close()
+    app.close()
+    executor.shutdown()
+
+
+def test_a_caller_that_no_worker_serves_is_told_how_to_start_one(spool, caplog):
+    with fsqueue.Executor(root=spool) as executor:
+        future = executor.submit(abs, 1)
+        wait_until(lambda: "fsqueue worker --root" in caplog.text)
+        assert f"fsqueue worker --root {spool}" in caplog.text
+        assert future.cancel()
