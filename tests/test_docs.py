@@ -55,7 +55,7 @@ ENDS_WITH_PARENT = ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv")
 OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
 _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-_WORKER = re.compile(r"((?:FSQUEUE__\w+=\S+ )*)(fsqueue worker (?!--help).*)?.*")
+_WORKER = re.compile(r"((?:FSQUEUE__\w+=\S+ )*)(fsqueue worker(?:$| (?!--help).*))?.*")
 # Printed here, as the page's folders are on a local disk, and not on a cluster.
 _HERE_ONLY = re.compile(r"^fsqueue: .* is on a disk of this machine: .*\n", re.MULTILINE)
 _EXPORT = re.compile(r"export (\w+)=(\S+)")

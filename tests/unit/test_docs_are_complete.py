@@ -22,6 +22,20 @@ def test_the_readme_lists_each_page():
     assert linked == {path.name for path in DOCS.glob("*.md")}
 
 
+def test_the_readme_and_the_site_group_the_pages_alike():
+    """The site lists every page, as it is built with --strict."""
+    nav = text_of("mkdocs.yml").partition("\nnav:\n")[2]
+    site = {
+        title: set(re.findall(r"(\S+\.md)$", pages, re.MULTILINE))
+        for title, pages in re.findall(r"^  - (.+):\n((?:    .*\n)+)", nav, re.MULTILINE)
+    }
+    listed = re.findall(r"^- \*\*(.+):\*\* (.*)$", text_of("README.md"), re.MULTILINE)
+    assert [title for title, _ in listed] == list(site)
+    for title, links in listed:
+        pages = set(re.findall(r"\]\(docs/(\S+\.md)\)", links))
+        assert pages <= site[title], title
+
+
 def test_the_design_lists_each_of_its_pages():
     linked = set(re.findall(r"\]\(([a-z-]+\.md)\)", text_of("docs/design/README.md")))
     assert linked == {path.name for path in (DOCS / "design").glob("*.md")} - {"README.md"}

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+from life_of_a_call import drawing
 from spool_pair import QUEUE, opened_pair
 from support import publish_call
 
@@ -173,6 +174,11 @@ STEPS = {
 
 def test_the_table_has_every_step():
     assert rows().keys() == STEPS.keys() | BY_HAND
+
+
+def test_the_readme_draws_these_steps():
+    readme = (CONCEPTS.parent.parent / "README.md").read_text("utf-8")
+    assert f"```text\n{drawing()}```" in readme, f"README.md lacks this drawing:\n{drawing()}"
 
 
 @pytest.mark.parametrize(
