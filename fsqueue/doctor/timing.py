@@ -182,10 +182,10 @@ def _sync(path: str, flags: int, data: bytes = b"") -> None:
 def events(place: Workspace) -> Finding:
     """Whether file events work: a touch must wake a listener on this host."""
     path, woken = place.path("bell"), Alarm()
-    with listening(place.fs.touch, path, woken.set) as works:
+    with listening(place.fs.touch, path, woken.set) as watch:
         before = time.perf_counter()
         place.fs.ring(path)
-        seen = works and woken.wait(_WAKE_PATIENCE)
+        seen = watch.works and woken.wait(_WAKE_PATIENCE)
         took = time.perf_counter() - before
     remote = is_remote(place.root)
     if seen:

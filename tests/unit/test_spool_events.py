@@ -176,6 +176,30 @@ def test_a_signal_handler_that_waits_while_its_thread_leads(waiting):
     assert found == [True]
 
 
+def test_a_wait_goes_on_as_leader_after_a_signal_handler_that_has_waited(waiting):
+    """The wait in the handler has read the event that the interrupted one waits for."""
+    leaders = []
+
+    def handler(*_):
+        signal.signal(signal.SIGALRM, interrupt)
+        signal.setitimer(signal.ITIMER_REAL, PATIENCE)  # the interrupted wait would sleep for ever
+        leaders.append(watches()._office["leader"])
+        for number in (1, 2):
+            waiting.arrive(number)
+        assert waiting.waiter.wait([f"{ME}-2"], None)
+        leaders.append(watches()._office["leader"])
+
+    former = signal.signal(signal.SIGALRM, handler)
+    signal.setitimer(signal.ITIMER_REAL, 0.1)
+    try:
+        assert waiting.waiter.wait([f"{ME}-1"], None)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, former)
+    assert len(set(leaders)) == 1
+    assert "leader" not in watches()._office
+
+
 def test_events_that_are_dropped_cost_one_poll(waiting, pool):
     waiting.arrive(1)
     os.read(watches().handle, 1 << 16)

@@ -58,8 +58,8 @@ def test_an_observer_forgets_workers_that_have_left(store):
 
 def test_without_a_bell_there_is_polling(store):
     store.fs.inject(Fault.fail(errno.ENOSPC, verb="create", path="bell"))
-    with listening(store.files.touch, store.layout.bell("t.default"), lambda: None) as heard:
-        assert not heard
+    with listening(store.files.touch, store.layout.bell("t.default"), lambda: None) as watch:
+        assert not watch.works
 
 
 # -- the hold of a host on files that it has read ------------------------------------------

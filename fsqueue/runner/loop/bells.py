@@ -7,12 +7,13 @@ import logging
 from typing import TYPE_CHECKING
 
 from fsqueue.spool.disk.bell import listening
+from fsqueue.spool.disk.watching import watches
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from fsqueue.runner.host import Host
-    from fsqueue.spool.disk.watching import Alarm
+    from fsqueue.spool.disk.watching import Alarm, Watch
     from fsqueue.spool.worker.backlogs import Backlogs
 
 log = logging.getLogger(__name__)
@@ -36,6 +37,7 @@ class WorkerBells:
         self._host = host
         self._dependencies = host.store.dependencies
         self._refresh_due = False
+        self._heard: list[Watch] = []
         self.count = 0
 
     @contextlib.contextmanager
@@ -51,11 +53,32 @@ class WorkerBells:
             bells += [(layout.needs_bell(queue), self._on_needs_bell) for queue in queues]
             stack.enter_context(self._backlogs.listening(self._on_queue_bell))
             heard = [stack.enter_context(listening(touch, *each)) for each in bells]
-            self._dependencies.bell_works = stack.enter_context(
-                listening(touch, layout.after_bell, self._on_dependency_bell)
-            )
+            dependencies = listening(touch, layout.after_bell, self._on_dependency_bell)
+            self._heard = [*heard, stack.enter_context(dependencies)]
+            self._dependencies.bell_works = self._heard[-1].works
             self._refresh_due = True  # calls may have begun to wait before this worker listened
-            yield all(heard)
+            yield all(each.works for each in heard)
+
+    def rest(self, *, idle: bool) -> None:
+        """Listen to nothing.
+
+        Args:
+            idle: the worker has no call, so it need not know which calls wait for others.
+        """
+        self._backlogs.rest(rests=True)
+        for each in self._heard if idle else self._heard[:-1]:
+            watches().remove(each)
+
+    def rise(self) -> None:
+        """Listen again, before the next search."""
+        self._backlogs.rest(rests=False)
+        for each in self._heard:
+            watches().add(each)
+        self._refresh_due = True
+
+    def search(self) -> None:
+        """Search everything soon. From any thread."""
+        self._search(needs=True)
 
     def _on_queue_bell(self) -> None:
         self._search(needs=False)

@@ -151,18 +151,30 @@ class Claiming:
         self._idleness.since = now
         return True
 
-    def wait(self, pause: float) -> bool:
+    def wait(self, pause: float, *, delayed: bool = True) -> bool:
         """Wait until there may be something to claim; True if something has happened.
 
         Args:
             pause: the longest wait, in seconds.
+            delayed: wake for calls that become due.
         """
         with self._mutex:
             self._full = self._busy >= self._slots
-        until = min(self._backlogs.next_due, self._idleness.next_check, self._end.closes)
+        due = self._backlogs.next_due if delayed else math.inf
+        until = min(due, self._idleness.next_check, self._end.closes)
         rung = self._wake.wait(max(0.0, min(pause, until - self._now())))
         self._wake.clear()
         return rung
+
+    @property
+    def busy(self) -> int:
+        """How many slots have a call."""
+        return self._busy
+
+    @property
+    def has_room(self) -> bool:
+        """Whether a slot has no call."""
+        return self._busy < self._slots
 
     def is_at_work(self) -> bool:
         """Whether a slot has a call, and more may be claimed."""

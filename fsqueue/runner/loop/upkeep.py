@@ -59,6 +59,8 @@ class Callbacks(NamedTuple):
     """Drains the worker if its fleet wants that."""
     on_replaced: Callable[[SpoolReplacedError], object] = _nothing
     """Called when the root turns out to hold another spool; upkeep ends then."""
+    note_peers: Callable[[int], object] = _nothing
+    """Called with how many workers like this one there are on its host."""
 
 
 class Upkeep:
@@ -220,6 +222,8 @@ class Upkeep:
         """Watch the processes that are this worker's part; whether that is all of this host."""
         elders = self._observer.elders(self._worker.record, self._reap_again)
         elder = self._own in elders
+        if self._worker.record is not None:
+            self._callbacks.note_peers(self._observer.peers(self._worker.record))
         watched = self._observer.processes_here(None if elder else self._reap_again)
         self._ends.watch((watched if elder else watched.union(elders)) - {self._own})
         return elder

@@ -18,6 +18,7 @@ from fsqueue.runner.job.lifetime import Departure, Lifetime
 from fsqueue.runner.job.own_job import OwnJob
 from fsqueue.runner.loop.bells import WorkerBells
 from fsqueue.runner.loop.claiming import Claiming
+from fsqueue.runner.loop.resting import Resting
 from fsqueue.runner.loop.settling import Settling
 from fsqueue.runner.loop.stopping import Stopping
 from fsqueue.runner.loop.thread_pacing import ThreadPacer
@@ -133,6 +134,14 @@ class WorkerLoop:
             stopping,
             self._bells,
         )
+        self._resting = Resting(
+            self._bells,
+            self._claiming,
+            store.layout,
+            self._backlogs.queues,
+            conf.poll_interval,
+            polls_rarely=threads,
+        )
         self._settling = Settling(
             self._context, worker, self._backlogs, journal, stopping, processes=not threads
         )
@@ -207,7 +216,10 @@ class WorkerLoop:
         log.info(text, name, root, self._options.concurrency, self._options.kind)
         if (why := self._job.ask_fleet()) and not self._stopping.why:
             self._stopping.depart(Departure("drained", why))
-        self._claim_calls(slots, first_pause)
+        try:
+            self._claim_calls(slots, first_pause)
+        finally:
+            self._resting.leave()
 
     def _prepare_queues(self) -> None:
         for queue in self._backlogs.queues:
@@ -255,6 +267,11 @@ class WorkerLoop:
             for claim in ended_elsewhere(self._store, self._worker, leaving=leaving):
                 slots.cancel(claim)
 
+        def note_peers(peers: int) -> None:
+            # Calls of different needs go to different workers, so these all listen.
+            like_others = not self._budget.total and not self._job.end.known
+            self._resting.note_crowd(peers if like_others and self._host.events else 0)
+
         callbacks = Callbacks(
             self._bells.announce_pending,
             end_cancelled,
@@ -263,6 +280,7 @@ class WorkerLoop:
             lambda: self._journal.flush(self._worker.name),
             self._look_at_fleet,
             self._stopping.lose_spool,
+            note_peers,
         )
         return Upkeep(self._store, self._worker, self._host.conf, callbacks)
 
@@ -281,18 +299,22 @@ class WorkerLoop:
             if claim is not None:
                 self._journal.hold(1)
                 slots.start(claim)
+                self._resting.after_claim(more=self._backlogs.has_more)
                 pause = first_pause
                 while threads and self._pacer.keeps_up(self._wake, self._claiming.is_at_work):
                     self._bells.refresh_dependencies()
                 continue
             if self._claiming.leave_if_done(ready=slots.has_room()):
                 break
-            rung = self._claiming.wait(pause)
+            wait = self._resting.before_wait(pause)
+            rung = self._claiming.wait(wait, delayed=not self._resting.rests)
+            self._resting.after_wait(rung=rung)
             if not rung:
                 self._backlogs.expire()
             slots.check()
             self._triggers.start_if_needed()
-            pause = first_pause if rung else min(pause * GROWTH, self._host.conf.poll_interval)
+            longest = self._resting.longest_pause
+            pause = first_pause if rung else min(pause * GROWTH, longest)
 
     def _run_claim(self, claim: Claim) -> None:
         """Take a call from its claim to its result, in the thread of a slot."""
@@ -310,6 +332,7 @@ class WorkerLoop:
         claim = self._claiming.next_for_thread(self._pacer)
         if claim is None:
             self._journal.hold(-1)
+            self._resting.note_room()
         return claim
 
     def _end_of_process_claim(self, claim: Claim, ending: Ending | BaseException) -> None:

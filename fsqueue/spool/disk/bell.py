@@ -22,8 +22,8 @@ log = logging.getLogger(__name__)
 @contextlib.contextmanager
 def listening(
     touch: Callable[[str], None], path: str, wake: Callable[[], object]
-) -> Iterator[bool]:
-    """Call `wake` after each touch of a bell; yields whether that works.
+) -> Iterator[Watch]:
+    """Call `wake` after each touch of a bell; yields the watch, which may not work.
 
     Args:
         touch: creates the bell, and its folder.
@@ -46,6 +46,6 @@ def listening(
     else:
         watches().add(watch)
     try:
-        yield watch.works
+        yield watch
     finally:
         watches().remove(watch)

@@ -7,6 +7,7 @@ rename out of a folder for half a second, and reads the descriptor in a thread o
 from __future__ import annotations
 
 import ctypes
+import errno
 import functools
 import os
 import struct
@@ -79,6 +80,19 @@ def add_watch(handle: int, path: str, mask: int) -> int:
 def remove_watch(handle: int, number: int) -> None:
     """Stop watching; a watch that has ended is no error."""
     ctypes.CDLL(None).inotify_rm_watch(handle, number)
+
+
+def advice(error: Exception) -> str:
+    """What to do about an error of this module; empty if that is unknown."""
+    number = getattr(error, "errno", None)
+    if number == errno.EMFILE:
+        return (
+            ". Each process that waits needs one inotify instance, and an open file: raise the "
+            "sysctl fs.inotify.max_user_instances, or ulimit -n"
+        )
+    if number == errno.ENOSPC:
+        return ". Raise the sysctl fs.inotify.max_user_watches"
+    return ""
 
 
 def events(data: bytes) -> Iterator[tuple[int, int, str]]:

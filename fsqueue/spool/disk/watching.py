@@ -54,13 +54,15 @@ class Sleeper:
     Attributes:
         rung: it was woken; the sleeping thread resets it.
         blocked: it leads, and only the descriptors end its sleep.
+        interrupted: the sleep of the same thread that led before, and goes on after this one.
     """
 
-    __slots__ = ("blocked", "lock", "rung", "thread", "until")
+    __slots__ = ("blocked", "interrupted", "lock", "rung", "thread", "until")
 
     def __init__(self) -> None:
         self.rung = self.blocked = False
         self.until = 0.0
+        self.interrupted: Sleeper | None = None
         self.thread = threading.get_ident()
         self.lock = threading.Lock()
         self.lock.acquire()
@@ -123,8 +125,7 @@ class Watches:
     def __init__(self, *, native: bool = True) -> None:
         self.native = native
         self._observing: Observing | None = None
-        # Held only by `with` and only to add and remove watches.
-        self._mutex = threading.Lock()
+        self._mutex = threading.Lock()  # held only by `with`, to add and remove watches and pipes
         self._watches: dict[int, tuple[Watch, ...]] = {}
         self._sleepers: dict[Sleeper, None] = {}
         self._office: dict[str, Sleeper] = {}
@@ -132,6 +133,9 @@ class Watches:
         self._warned = False
         self.handle: int | None = None
         self._wake_handle = -1
+        # In place of `poll` if pipes are read: it wakes one of several processes only.
+        self._epoll: select.epoll | None = None
+        self._pipes: dict[int, Callable[[], object]] = {}
 
     # -- watches ------------------------------------------------------------------------
 
@@ -170,7 +174,8 @@ class Watches:
         # A warning the first time: a process that cannot listen tries again and again.
         severity = logging.DEBUG if self._warned else logging.WARNING
         self._warned = True
-        log.log(severity, "no wake-ups by file events (%s); polling instead", error)
+        text = "no wake-ups by file events (%s); polling instead%s"
+        log.log(severity, text, error, inotify.advice(error))
 
     def _observe(self, watch: Watch) -> bool:
         """Begin a watch by watchdog, unless it works already."""
@@ -223,6 +228,42 @@ class Watches:
         if self.handle is not None:
             os.close(self.handle)
             os.close(self._wake_handle)
+        if self._epoll is not None:
+            self._epoll.close()
+
+    # -- pipes --------------------------------------------------------------------------
+
+    def add_pipe(self, pipe: int, on_data: Callable[[], object]) -> bool:
+        """Call `on_data` when there is something to read, in one of the processes that wait for it.
+
+        Returns:
+            False if that is impossible: without inotify, or with gevent, which has no epoll.
+        """
+        with self._mutex:
+            if self.handle is None or not hasattr(select, "epoll"):
+                return False
+            self._pipes[pipe] = on_data
+            try:
+                if self._epoll is None:
+                    epoll = select.epoll(flags=select.EPOLL_CLOEXEC)
+                    epoll.register(self.handle, select.EPOLLIN)
+                    epoll.register(self._wake_handle, select.EPOLLIN)
+                    self._epoll = epoll
+                self._epoll.register(pipe, select.EPOLLIN | select.EPOLLEXCLUSIVE)
+            except OSError:
+                self._pipes.pop(pipe, None)
+                return False
+        if _LEADER in self._office:  # it may not wait for pipes yet
+            with contextlib.suppress(BlockingIOError):
+                os.eventfd_write(self._wake_handle, 1)
+        return True
+
+    def remove_pipe(self, pipe: int) -> None:
+        """Wait for a pipe no more."""
+        with self._mutex:
+            if self._pipes.pop(pipe, None) is not None and self._epoll is not None:
+                with contextlib.suppress(OSError):
+                    self._epoll.unregister(pipe)
 
     # -- sleeping -----------------------------------------------------------------------
 
@@ -245,10 +286,21 @@ class Watches:
             # A thread that leaves hands the lead on, even one that was just given it.
             self._sleepers.pop(sleeper, None)
             if self._office.get(_LEADER) is sleeper:
-                self._office.pop(_LEADER, None)
+                self._resign(sleeper)
             if self._sleepers and _LEADER not in self._office:
                 for other in list(self._sleepers)[:1]:
                     other.nudge()
+
+    def _resign(self, sleeper: Sleeper) -> None:
+        """Give up the lead, to the sleep that a signal handler with this one has interrupted."""
+        before, sleeper.interrupted = sleeper.interrupted, None
+        if before is None or before not in self._sleepers:
+            self._office.pop(_LEADER, None)
+            return
+        # In this order: a thread that wakes it marks it first, and then checks which one leads.
+        self._office[_LEADER] = before
+        if before.rung:
+            self.wake(before)
 
     def wake(self, sleeper: Sleeper) -> None:
         """End the sleep of a thread, or its next one."""
@@ -261,32 +313,38 @@ class Watches:
                 os.eventfd_write(self._wake_handle, 1)
 
     def _leads(self, sleeper: Sleeper, now: float) -> bool:
-        leader = self._office.setdefault(_LEADER, sleeper)
-        if leader is sleeper:
+        if (leader := self._office.setdefault(_LEADER, sleeper)) is sleeper:
             return True
         # A thread has one sleep at a time: an earlier one was ended by an exception, or stands
         # still while a signal handler runs that sleeps in the same thread.
+        if leader.thread == sleeper.thread:
+            sleeper.interrupted = leader
         if leader.thread == sleeper.thread or now > leader.until + _OVERDUE:
             self._office[_LEADER] = sleeper
             return True
         return False
 
     def _listen(self, sleeper: Sleeper, seconds: float) -> None:
-        # Not kept: gevent replaces `poll`, and its pollers belong to one greenlet.
-        poller = select.poll()
-        poller.register(self.handle or 0, select.POLLIN)
-        poller.register(self._wake_handle, select.POLLIN)
         sleeper.blocked = True
         if sleeper.rung:
             return
-        ready = poller.poll(seconds * 1000)
+        if self._pipes and self._epoll is not None:
+            ready = self._epoll.poll(seconds)
+        else:
+            # Not kept: gevent replaces `poll`, and its pollers belong to one greenlet.
+            poller = select.poll()
+            poller.register(self.handle or 0, select.POLLIN)
+            poller.register(self._wake_handle, select.POLLIN)
+            ready = poller.poll(seconds * 1000)
         sleeper.blocked = False
         for handle, _ in ready:
             if handle == self._wake_handle:
                 with contextlib.suppress(BlockingIOError):
                     os.eventfd_read(handle)
-            else:
+            elif handle == self.handle:
                 self.take()
+            elif (on_data := self._pipes.get(handle)) is not None:
+                on_data()
 
     def take(self) -> None:
         """Pass events to the watches. Any number of threads may do so at a time."""

@@ -224,6 +224,10 @@ class Layout:
             return self.needs_bell(parts[0])
         return f"{self.bell_folder}/{listener}"
 
+    def turns(self, group: str) -> str:
+        """Named pipe by which workers of one host that serve the same queues take turns."""
+        return f"{self.bell_folder}/.turns-{group}"
+
     def needs_bell(self, queue: str) -> str:
         """File whose touch wakes the workers of a queue that have resources."""
         return f"{self.bell_folder}/{queue}.needs"

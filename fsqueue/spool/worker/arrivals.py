@@ -34,6 +34,7 @@ class Arrivals:
 
     Attributes:
         missed: something may have arrived that is not here, so list the queue.
+        rests: gather nothing.
     """
 
     def __init__(self, store: Store, queue: str, announce: Callable[[], object]) -> None:
@@ -42,9 +43,12 @@ class Arrivals:
         self._slots: dict[str, Watch] = {}
         self._paths: deque[str] = deque()
         self.missed = True
+        self.rests = False
 
     def begin(self) -> None:
         """Begin to gather, before the queue is listed."""
+        if self.rests:
+            return
         watches().add(self._folder)
         self.missed = not self._folder.works
         self._paths.clear()

@@ -112,6 +112,11 @@ class Backlog:
         """List the folder next time, even if no event has named a new call."""
         self._heard_all = False
 
+    @property
+    def has_more(self) -> bool:
+        """Whether the last search has found more than was tried."""
+        return bool(self._candidates)
+
     def next(self) -> str | None:
         """Path of an attempt to try; None if nothing is due."""
         with self._mutex:

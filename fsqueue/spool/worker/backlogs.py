@@ -140,6 +140,11 @@ class QueueBacklog:
         """List the plain folder at the next search, as events may have been lost."""
         self._plain.expire()
 
+    @property
+    def has_more(self) -> bool:
+        """Whether the last search has found more plain calls than were tried."""
+        return self._plain.has_more
+
     def rung(self) -> None:
         """Search everything next time, because a bell has rung."""
         self._empty_searches = 0
@@ -226,6 +231,7 @@ class Backlogs:
         self._backlogs = {
             queue: QueueBacklog(store, queue, unclaimable, needs) for queue in weights
         }
+        self._arrivals: list[Arrivals] = []
         self._weights = weights
         self._weighted = weighted
 
@@ -285,8 +291,22 @@ class Backlogs:
         """
         with contextlib.ExitStack() as stack:
             for backlog in self._backlogs.values():
-                stack.callback(backlog.listen(announce).end)
+                arrivals = backlog.listen(announce)
+                stack.callback(arrivals.end)
+                self._arrivals.append(arrivals)
             yield
+
+    def rest(self, *, rests: bool) -> None:
+        """Gather no new calls from file events until it is called again, with False."""
+        for arrivals in self._arrivals:
+            arrivals.rests = rests
+            if rests:
+                arrivals.end()
+
+    @property
+    def has_more(self) -> bool:
+        """Whether the last search has found more plain calls than were tried."""
+        return any(backlog.has_more for backlog in self._backlogs.values())
 
     def expire(self) -> None:
         """List the queues at the next attempt, because nothing has been heard for a while."""

@@ -177,6 +177,19 @@ class Observer:
         here.sort(key=lambda record: (record.started, record.name))
         return list(dict.fromkeys(map(_process_of, here)))[:_ELDERS]
 
+    def peers(self, own: WorkerRecord) -> int:
+        """How many workers on this host can take the same calls: same queues, and no resources.
+
+        Args:
+            own: the record of this process's worker, which counts, too.
+        """
+        like_it = {
+            record.name
+            for record in self._here().values()
+            if set(record.queues) == set(own.queues) and not record.resources and not record.batch
+        }
+        return len(like_it | {own.name})
+
     def processes_here(self, among: Container[str] | None = None) -> set[Process]:
         """The processes of this host that have discovered workers.
 

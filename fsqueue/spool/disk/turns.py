@@ -1,0 +1,137 @@
+"""Decides which of the idle workers of a host listens for new calls: one of them has the turn.
+
+The others rest, and a worker that passes the turn on wakes one of them. Both use one named pipe in
+the spool. The turn is its `flock`, which the kernel frees when the holder dies. A call to another
+worker is a byte, which the kernel gives to one reader that waits (EPOLLEXCLUSIVE), but to none that
+is suspended or dead. The protocol does not rest on it: all workers poll as well, so a byte that is
+lost, or a holder that is suspended, costs a poll.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+import sys
+from typing import TYPE_CHECKING
+
+from fsqueue.spool.disk.watching import watches
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_DRAIN = 1 << 16
+_open: set[int] = set()
+
+
+class Turns:
+    """One worker's part in the turns of its host.
+
+    Args:
+        path: the named pipe, which all workers that may take each other's place have in common.
+        on_call: called, in any thread that waits, when this worker was called while it rests.
+
+    Attributes:
+        works: the turns can be used on this system. If not, all workers listen.
+        mine: this worker has the turn.
+    """
+
+    def __init__(self, path: str, on_call: Callable[[], object]) -> None:
+        self._on_call = on_call
+        self._handle = -1
+        self._rests = False
+        self.mine = False
+        with contextlib.suppress(OSError, ImportError, AttributeError):
+            self._handle = _open_pipe(path)
+            _open.add(self._handle)
+        self.works = self._handle >= 0
+
+    def take(self) -> bool:
+        """Take the turn unless another worker has it; whether this worker has it now."""
+        import fcntl
+
+        if not self.mine:
+            try:
+                fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return False
+            except OSError:
+                pass  # locks do not work here: then all workers listen
+            self.mine = True
+        return True
+
+    def pass_on(self, count: int = 1) -> None:
+        """Give up the turn, if this worker has it, and call some of those that rest."""
+        import fcntl
+
+        if self.mine:
+            self.mine = False
+            with contextlib.suppress(OSError):
+                fcntl.flock(self._handle, fcntl.LOCK_UN)
+        with contextlib.suppress(OSError):  # nobody has read for long
+            os.write(self._handle, bytes(count))
+
+    def rest(self) -> bool:
+        """Wait for a call from now on.
+
+        Returns:
+            False if others were called and had not heard it yet: search once more instead. What has
+            come since this worker's last search might otherwise be found by none.
+        """
+        if self._read(_DRAIN):
+            return False
+        self._rests = watches().add_pipe(self._handle, self._called)
+        return self._rests
+
+    def rise(self) -> None:
+        """Wait for no call any more."""
+        if self._rests:
+            self._rests = False
+            watches().remove_pipe(self._handle)
+
+    def _called(self) -> None:
+        if self._read(1):
+            self._on_call()
+
+    def _read(self, size: int) -> bytes:
+        try:
+            return os.read(self._handle, size)
+        except BlockingIOError:
+            return b""  # another one was faster
+
+    def close(self) -> None:
+        """Take part no more. If this worker has the turn, another one gets it."""
+        if self.works:
+            self.rise()
+            if self.mine:
+                self.pass_on()
+            _open.discard(self._handle)
+            os.close(self._handle)
+            self.works = False
+
+
+def _open_pipe(path: str) -> int:
+    """Open the pipe for reading and writing, so that no end is missing; make it if need be."""
+    try:
+        handle = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError:
+        # Those may use it who may use its folder.
+        mode = 0o600 | stat.S_IMODE(os.stat(os.path.dirname(path)).st_mode) & 0o060
+        with contextlib.suppress(FileExistsError):
+            os.mkfifo(path, mode)
+            os.chmod(path, mode)  # whatever the umask is
+        handle = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+    if not stat.S_ISFIFO(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise FileExistsError(path)
+    return handle
+
+
+def _forget_in_child() -> None:
+    """A forked child must not keep its parent's turn beyond its death."""
+    while _open:
+        os.close(_open.pop())
+
+
+if sys.platform == "linux":
+    os.register_at_fork(after_in_child=_forget_in_child)
