@@ -181,14 +181,14 @@ class FaultyFilesystem(Filesystem):
         if fault and effect is Effect.FAIL:
             raise _error(fault.code, operation)
         if effect is Effect.EXIT_BEFORE:
-            os._exit(CRASH_STATUS)
+            self._die()
         if effect is Effect.STALE and operation.path in self._listings:
             return cast("R", list(self._listings[operation.path]))
         try:
             result = function(*args, **kwargs)
         finally:
             if effect is Effect.EXIT_AFTER:
-                os._exit(CRASH_STATUS)
+                self._die()
         if fault and effect is Effect.LOSE_REPLY:
             for handle in args:  # the caller never gets the descriptor
                 if isinstance(handle, Handle) and verb in {"create", "append"}:
@@ -196,6 +196,9 @@ class FaultyFilesystem(Filesystem):
             raise _error(fault.code or _REPEATED.get(verb, errno.EIO), operation)
         self._remember(operation, result)
         return result
+
+    def _die(self) -> None:
+        os._exit(CRASH_STATUS)
 
     def _describe(self, verb: str, args: tuple[object, ...]) -> Operation:
         if args and isinstance(args[0], Handle):

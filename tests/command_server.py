@@ -42,10 +42,15 @@ if TYPE_CHECKING:
 _OF_INTERPRETERS = ("PYTHON", "LC_", "LANG", "LD_", "COVERAGE", "TZ")
 _LONGEST_MESSAGE = 1 << 20
 _HIGH = 100
-_SET_NAME = 15  # PR_SET_NAME of Linux
+# Numbers of Linux for `prctl`.
+_SET_NAME, _DROP_FROM_BOUNDING_SET = 15, 24
 _SIGNALS = sorted(signal.valid_signals())
 _LIMITS = [getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_")]
 _HERE = os.path.abspath(__file__)
+
+
+# A prefix of commands: root reads everything, and lists everything, but for this.
+LIKE_OTHERS = ("setpriv", "--bounding-set", "-dac_override,-dac_read_search")
 
 
 def can_fork(env: dict[str, str]) -> bool:
@@ -96,8 +101,9 @@ def run(arguments: tuple[str, ...], cwd: str, env: dict[str, str], timeout: floa
     """Run a command of fsqueue to its end: as a fork, or an interpreter where it takes one."""
     if can_fork(env):
         return server().run(arguments, cwd, env, timeout)
+    first = len(LIKE_OTHERS) if arguments[: len(LIKE_OTHERS)] == LIKE_OTHERS else 0
     return subprocess.run(
-        [sys.executable, "-m", "fsqueue", *arguments],
+        [*arguments[:first], sys.executable, "-m", "fsqueue", *arguments[first:]],
         cwd=cwd,
         env=env,
         stdin=subprocess.DEVNULL,
@@ -228,6 +234,19 @@ def report_ended(connection: socket.socket) -> None:
             connection.send(json.dumps(["ended", *found]).encode())
 
 
+def drop_privileges() -> None:
+    """Do what `LIKE_OTHERS` does: give up CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH."""
+    libc = ctypes.CDLL(None)
+    header = (ctypes.c_uint32 * 2)(0x20080522, 0)
+    sets = (ctypes.c_uint32 * 6)()  # effective, permitted, inheritable: twice 32 bits of each
+    libc.capget(header, sets)
+    for number in (1, 2):
+        libc.prctl(_DROP_FROM_BOUNDING_SET, number, 0, 0, 0)
+        for each in range(3):
+            sets[each] &= ~(1 << number)
+    assert libc.capset(header, sets) == 0
+
+
 def become(request, handles: list[int], begins: int) -> Callable[[], object]:
     """Be the process that was asked for; returns what it runs."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -241,6 +260,9 @@ def become(request, handles: list[int], begins: int) -> Callable[[], object]:
     os.close(begins)
     sys.path[0] = os.getcwd()
     arguments = request["arguments"]
+    if arguments[: len(LIKE_OTHERS)] == list(LIKE_OTHERS):
+        drop_privileges()
+        del arguments[: len(LIKE_OTHERS)]
     if arguments[:1] == ["worker"] and "process" in arguments:
         code = lend_fork_server()
         if code is not None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from command_server import can_fork, mark_of, run, server
+from command_server import LIKE_OTHERS, can_fork, mark_of, run, server
 from support import PATIENCE, wait_until
 
 PROJECT = Path(__file__).parent / "project"
@@ -29,6 +29,13 @@ def alive(pid):
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
+
+
+def arguments_of(command):
+    """What `command_server` runs for a command of fsqueue; None for another one."""
+    before = LIKE_OTHERS if command[: len(LIKE_OTHERS)] == LIKE_OTHERS else ()
+    command = command[len(before) :]
+    return (*before, *command[3:]) if command[:3] == FSQUEUE else None
 
 
 def wait_until_idle(pid):
@@ -56,8 +63,9 @@ class Started:
         env = site.env | env | {MARK: str(self.log)}
         self._mark = f"{MARK}={self.log}".encode()
         with self.log.open("wb") as err, self.printed.open("wb") as out:
-            if command[:3] == FSQUEUE and can_fork(env):
-                self.popen = server().start(command[3:], str(site.project), env, out, err)
+            arguments = arguments_of(command) if can_fork(env) else None
+            if arguments is not None:
+                self.popen = server().start(arguments, str(site.project), env, out, err)
             else:
                 self.popen = subprocess.Popen(
                     command,
@@ -206,8 +214,9 @@ class Site:
     def run(self, *command, **env):
         """Run a process to its end."""
         env = self.env | env
-        if command[:3] == FSQUEUE:
-            return run(command[3:], str(self.project), env, PATIENCE)
+        arguments = arguments_of(command)
+        if arguments is not None:
+            return run(arguments, str(self.project), env, PATIENCE)
         return subprocess.run(
             command,
             cwd=self.project,

@@ -8,6 +8,7 @@ import sys
 import pytest
 from acceptance_harness import KINDS, Site, wait_until
 from cli_reference import commands
+from command_server import LIKE_OTHERS
 from junk import SAMPLES, open_up, plant
 
 from fsqueue.spool.disk.identity import boot_id, host_name
@@ -17,8 +18,6 @@ from fsqueue.spool.format.layout import Layout
 
 ENV = {"FSQUEUE__HEARTBEAT": "0.2", "FSQUEUE__LEASE": "2"}
 DEAD = "dead-2-aaaaaa"
-# Root reads everything, and lists everything, but for this.
-LIKE_OTHERS = ("setpriv", "--bounding-set", "-dac_override,-dac_read_search")
 
 
 def test_there_is_junk_for_every_folder():

@@ -47,7 +47,7 @@ class Jobs:
     def __exit__(self, *_: object) -> None:
         self.file.seek(0)
         self.file.truncate()
-        json.dump(self.state, self.file)
+        self.file.write(json.dumps(self.state))
         self.file.close()
 
 

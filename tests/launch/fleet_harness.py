@@ -144,9 +144,13 @@ class World:
     def autoscaler(
         self, fs: FaultyFilesystem | None = None, run: Callable[[Command], Reply] | None = None
     ) -> Autoscaler:
-        store = self.store if fs is None else open_store(self.root, fs)
+        store = self.store if fs is None else self.opened(fs)
         managed = [Managed(FLEET, self.script)]
         return Autoscaler(store, APP, managed, run=run or self.run, pace=self.pace, user="me")
+
+    def opened(self, fs: FaultyFilesystem) -> Store:
+        """The spool over another filesystem."""
+        return open_store(self.root, fs, expected=self.store.files.info.id)
 
     def demand(self, count: int) -> None:
         """Let so many calls be due, and no others."""

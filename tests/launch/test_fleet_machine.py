@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from hypothesis.stateful import run_state_machine_as_test as run_machine
-from property.sweep import InterruptibleFilesystem, in_child
+from property.dying import InterruptibleFilesystem, in_child
 
 from fsqueue.testing import CRASH_STATUS, Fault, FaultyFilesystem
 

@@ -7,7 +7,7 @@ import os
 import threading
 
 import pytest
-from property.sweep import InterruptibleFilesystem
+from property.dying import InterruptibleFilesystem
 
 from fsqueue.spool.disk.filesystem import Filesystem
 from fsqueue.spool.fleets.records import Member

@@ -28,7 +28,7 @@ from sweep import (
     worker_of,
 )
 from sweep_operations import Operation
-from sweep_steps import KEY, present_client, publish_by_client
+from sweep_steps import KEY, present_client, publish_by_client, with_another
 
 from fsqueue.spool.features.body_reports import Progress, drop_progress, write_progress
 from fsqueue.spool.format.names import AttemptName
@@ -125,13 +125,17 @@ OPERATIONS = (
     Operation("register", lambda _: None, register),
     Operation("register-afresh", taken_for_dead, lambda stage: stage.worker.keep_alive()),
     Operation("register-without-folders", folders_gone, lambda stage: stage.worker.keep_alive()),
-    Operation("enlist-again", workers_gone, lambda stage: stage.worker.keep_alive()),
+    Operation("enlist-again", with_another(workers_gone), lambda stage: stage.worker.keep_alive()),
     Operation("beat", lambda _: None, lambda stage: stage.worker.keep_alive()),
     Operation("leave", lambda _: None, lambda stage: stage.worker.deregister()),
     Operation("appear", lambda _: None, present_client, check=check_presence),
     Operation("close", present_client, lambda stage: stage.client.close()),
     Operation("sync-clock", lambda _: None, lambda stage: stage.store.files.sync_clock()),
-    Operation("expire", much_to_clean_up, lambda stage: expire(stage.store, result_ttl=RESULT_TTL)),
+    Operation(
+        "expire",
+        with_another(much_to_clean_up),
+        lambda stage: expire(stage.store, result_ttl=RESULT_TTL),
+    ),
     Operation("report", report_once, report_again),
     Operation("clear-up-after-gone-caller", with_uncollected_result, clear_up),
     Operation("remove-slot", empty_slot, lambda stage: Backlog(stage.store, QUEUE).next()),

@@ -11,7 +11,8 @@ import itertools
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from sweep import LOCAL, deaths, in_child
+from dying import die, in_child
+from sweep import LOCAL, deaths
 
 from fsqueue.testing import CRASH_STATUS, Fault
 
@@ -49,6 +50,8 @@ class Swept(ABC):
     """Where it dies at every call."""
     ignores_death: ClassVar[bool] = False
     """Its process may come to its end though it was to die: it makes fewer calls at times."""
+    dies_here: bool = False
+    """It runs over a `MortalFilesystem`, and all that is known of it afterwards is on disk."""
     without: ClassVar[frozenset[str]] = frozenset()
     """Faults that mean something else to it than a fault."""
 
@@ -133,7 +136,8 @@ def die_at_every_call(folder: str, swept: Swept, mount: Mount) -> None:
     every = deaths(len(calls_of(folder, swept, mount)))
     assert len(every) > 1
     for death, state in zip(every, states(folder, swept, mount), strict=False):
-        status = in_child(lambda: swept.run(state, death))  # noqa: B023
+        end = die if swept.dies_here else in_child
+        status = end(lambda: swept.run(state, death))  # noqa: B023
         assert status == CRASH_STATUS or (swept.ignores_death and status == 0), death
         swept.finish(state, dead=True)
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dying import MortalFilesystem
 from every_call import Swept
-from support import open_store
 from sweep import LOCAL, NO_LINKS, REMOTE, walk
 
 from fsqueue.errors import FSQueueError
@@ -95,7 +95,7 @@ def check(world: World) -> None:
     world.fleet().resume()
     world.drain(scaler)
     fs = FaultyFilesystem()
-    store = open_store(world.root, fs)
+    store = world.opened(fs)
     store.files.sync_clock()
     fs.clock_offset += _MONTH
     expire(store, result_ttl=1.0, journal_ttl=1.0)
@@ -112,6 +112,8 @@ class FleetStep(Swept):
     mounts: tuple[Mount, ...] = (LOCAL, REMOTE, NO_LINKS)
     # It reads the folders of workers, whose number of calls depends on a clock.
     ignores_death = True
+    dies_here: bool = True
+    """Not if its process is known as that of a submission: others wait for its end."""
 
     def __str__(self) -> str:
         return f"fleet-{self.name}"
@@ -123,7 +125,7 @@ class FleetStep(Swept):
 
     def run(self, state: tuple[World, Mount], *faults: Fault) -> Sequence[Step]:
         world, mount = state
-        fs = FaultyFilesystem(remote=mount.remote)
+        fs = MortalFilesystem(remote=mount.remote)
         scaler = world.autoscaler(fs)
         fs.inject(*faults, *mount.habits)
         self.act(world, scaler)
@@ -143,8 +145,8 @@ class FleetStep(Swept):
 
 
 FLEETS = (
-    FleetStep("submit", with_demand, tick),
-    FleetStep("submit-more", with_running_job, tick),
+    FleetStep("submit", with_demand, tick, dies_here=False),
+    FleetStep("submit-more", with_running_job, tick, dies_here=False),
     FleetStep("free", with_ended_job, tick),
     FleetStep("adopt", with_orphan, tick),
     FleetStep("learn-ids", with_lost_reply, tick),
@@ -186,8 +188,8 @@ class MemberStep(FleetStep):
 
     def run(self, state: tuple[World, Mount], *faults: Fault) -> Sequence[Step]:
         world, mount = state
-        fs = FaultyFilesystem(remote=mount.remote)
-        store = open_store(world.root, fs)
+        fs = MortalFilesystem(remote=mount.remote)
+        store = world.opened(fs)
         (job_id,) = world.cluster.live()
         member = FleetMember(FleetFiles(store.files, FLEET), world.member(job_id), 0)
         fs.inject(*faults, *mount.habits)

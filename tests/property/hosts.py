@@ -7,8 +7,9 @@ import time
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
+from dying import InterruptibleFilesystem
 from support import open_store
-from sweep import QUEUE, InterruptibleFilesystem
+from sweep import QUEUE
 
 from fsqueue.spool.caller.client import Client
 from fsqueue.spool.format.records import WorkerRecord

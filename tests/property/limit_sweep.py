@@ -11,21 +11,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
+from dying import in_child
 from every_call import Swept
 from msgspec import structs
 from support import execute_claim
-from sweep import (
-    ARGUMENTS,
-    CLIENT,
-    ID,
-    LOCAL,
-    QUEUE,
-    REMOTE,
-    Stage,
-    call_of,
-    in_child,
-    worker_of,
-)
+from sweep import ARGUMENTS, CLIENT, ID, LOCAL, QUEUE, REMOTE, Stage, call_of, worker_of
 from sweep_steps import _Impatient
 
 from fsqueue.runner.attempt.answers import Ending
@@ -84,7 +74,7 @@ class Step(Swept):
         stage, expected = state
         stage.inject()
         check_at_once(stage, expected)
-        for worker in (*([stage.worker] if dead else []), *stage.others[1:]):
+        for worker in (*([stage.worker] if dead else []), *stage.others):
             reap(stage.healthy, worker.name, "killed")
         if not dead:
             stage.worker.keep_alive()

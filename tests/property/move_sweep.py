@@ -11,11 +11,12 @@ import random
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from dying import in_child
 from every_call import CHANGES, FAULTS, Swept, calls_of, states
 from gone_caller_operations import GONE_CALLERS
 from parked_operations import PARKED
 from stop_operations import STOPS
-from sweep import EMPTY, LOCAL, NO_LINKS, REMOTE, Stage, in_child
+from sweep import EMPTY, LOCAL, NO_LINKS, REMOTE, Stage
 from sweep_checks import (
     check_at_once,
     check_in_the_end,
@@ -63,6 +64,7 @@ class Moving:
 class Move(Swept):
     operation: Operation
     mounts: tuple[Mount, ...] = (LOCAL, REMOTE, NO_LINKS)
+    dies_here = True
 
     def __str__(self) -> str:
         return self.operation.name

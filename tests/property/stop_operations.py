@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from sweep import ARGUMENTS, LATE, Stage
 from sweep_operations import Operation
-from sweep_steps import check_as_before, dead_worker
+from sweep_steps import check_as_before, dead_worker, with_another
 
 from fsqueue.runner.loop.give_back import give_all_back
 from fsqueue.spool.format.names import AttemptName
@@ -80,11 +80,11 @@ def publish_again(stage: Stage) -> None:
 
 
 STOPS = (
-    Operation("stop", several_claims, stop, retry="reaper", check=check_order),
-    Operation("requeue-of-silent", dead_worker(), reap_silent),
+    Operation("stop", with_another(several_claims), stop, retry="reaper", check=check_order),
+    Operation("requeue-of-silent", with_another(dead_worker()), reap_silent),
     Operation(
         "reap-finished-of-silent",
-        dead_worker(outcome=True),
+        with_another(dead_worker(outcome=True)),
         reap_silent,
         contents=frozenset({LATE}),
     ),

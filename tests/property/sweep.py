@@ -7,12 +7,12 @@ call, on a spool of its own each time; then it lets others recover and walks the
 from __future__ import annotations
 
 import errno
+import json
 import os
-import traceback
-import warnings
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
+from dying import InterruptibleFilesystem
 from support import open_store
 
 from fsqueue.codec import encode
@@ -32,7 +32,7 @@ from fsqueue.spool.worker.registration import Worker
 from fsqueue.testing import Fault, FaultyFilesystem
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
 
 QUEUE = "default"
@@ -48,31 +48,6 @@ EMPTY = frozenset({b""})
 RESULT_TTL = 7 * 86_400.0
 
 
-def in_child(action: Callable[[], object]) -> int:
-    """Run in a forked process; returns its exit status, 0 if the action returned."""
-    return status_of(start_child(action))
-
-
-def start_child(action: Callable[[], object]) -> int:
-    with warnings.catch_warnings():  # pytest-xdist has a thread that takes no lock of ours
-        warnings.simplefilter("ignore", DeprecationWarning)
-        child = os.fork()
-    if child == 0:
-        status = 1
-        try:
-            action()
-            status = 0
-        except BaseException:  # noqa: BLE001 - nothing may leave a forked child
-            os.write(2, traceback.format_exc().encode())
-        finally:
-            os._exit(status)
-    return child
-
-
-def status_of(child: int) -> int:
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-
-
 def deaths(calls: int) -> list[Fault]:
     """A death at each of so many filesystem calls, before it and after it.
 
@@ -82,6 +57,16 @@ def deaths(calls: int) -> list[Fault]:
         Fault.crash(after=False),
         *(Fault.crash(after=True, at=at) for at in range(1, calls + 1)),
     ]
+
+
+def opened(root: str, fs: Filesystem) -> Store:
+    """Open a spool. One that is there is not made again: that takes most of the time."""
+    try:
+        with open(f"{root}/spool.json", "rb") as file:
+            spool_id = json.load(file)["id"]
+    except FileNotFoundError:
+        spool_id = ""
+    return open_store(root, fs, expected=spool_id)
 
 
 def worker_of(store: Store) -> Worker:
@@ -224,30 +209,6 @@ class HealthyFilesystem(Filesystem):
         return super().monotonic() + self.clock_offset
 
 
-class InterruptibleFilesystem(FaultyFilesystem):
-    """Lets somebody else do something whole in the middle of an operation."""
-
-    _left = 0
-    _action: Callable[[], object] | None = None
-
-    def interrupt(self, at: int, action: Callable[[], object]) -> None:
-        """Before the call of number `at`, from 1."""
-        self._left, self._action = at, action
-
-    def heal(self) -> None:
-        self.inject()
-        self._action = None
-
-    def _call(self, verb, function, /, *args, **kwargs):
-        action = self._action
-        if action is not None:
-            self._left -= 1
-            if self._left <= 0:
-                self._action = None
-                action()
-        return super()._call(verb, function, *args, **kwargs)
-
-
 @dataclass
 class Stage:
     """One spool, one worker and one client over a faulty filesystem, others over a healthy one."""
@@ -263,10 +224,12 @@ class Stage:
             if self.mount.habits
             else HealthyFilesystem(remote=self.mount.remote)
         )
-        self.store = open_store(self.root, self.fs)
+        self.store = opened(self.root, self.fs)
         self.healthy = Store(self.healthy_fs, self.store.layout, self.store.files.info)
+        self.healthy.files.sync_clock()
         self.worker = worker_of(self.store)
-        self.others = [worker_of(self.healthy)]
+        self.others: list[Worker] = []
+        self._rescuer: Worker | None = None
         self.client = client_of(self.store)
         self.layout = self.store.layout
         self.call = call_of(self.store)
@@ -278,7 +241,15 @@ class Stage:
 
     @property
     def rescuer(self) -> Worker:
-        return self.others[0]
+        """A worker that comes when it is needed."""
+        if self._rescuer is None:
+            self._rescuer = worker_of(self.healthy)
+        return self._rescuer
+
+    def workers(self) -> list[Worker]:
+        """All that have come."""
+        rescuer = [] if self._rescuer is None else [self._rescuer]
+        return [self.worker, *rescuer, *self.others]
 
     def inject(self, *faults: Fault) -> None:
         self.fs.inject(*faults, *self.mount.habits)
@@ -301,7 +272,7 @@ class Stage:
         self.healthy.endings.complete(lost, outcome_of(self.healthy, name), [content])
 
     def close(self) -> None:
-        for holder in (self.client, self.worker, *self.others):
+        for holder in (self.client, *self.workers()):
             if holder._lock is not None:
                 holder._lock.release()
                 holder._lock = None

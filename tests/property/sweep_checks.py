@@ -62,7 +62,7 @@ def recover(stage: Stage, *, dead: bool) -> None:
         work(stage.store, stage.worker)
         assert stage.places() == [], "a living worker holds it and does not know"
         return
-    for worker in (stage.worker, *stage.others[1:]):
+    for worker in (stage.worker, *stage.others):
         reap(stage.healthy, worker.name, "killed")
     work(stage.healthy, stage.rescuer)
 
@@ -114,6 +114,6 @@ def _check_quarantine(files: list[str]) -> None:
 
 
 def _check_workers(stage: Stage, files: list[str]) -> None:
-    alive = {worker.name for worker in (stage.worker, stage.rescuer)}
+    alive = {worker.name for worker in stage.workers() if worker not in stage.others}
     left = {path.split("/")[1].rpartition(".")[0] for path in files if path.startswith("workers/")}
     assert left <= alive, "files of a dead worker"

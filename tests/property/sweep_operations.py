@@ -61,6 +61,7 @@ from sweep_steps import (
     run_body,
     second_result,
     stray,
+    with_another,
     with_mailbox,
     withdraw,
 )
@@ -177,14 +178,14 @@ OPERATIONS = (
     ),
     Operation(
         "cancel-next-attempt",
-        lambda stage: stage.publish(attempt=2),
+        with_another(lambda stage: stage.publish(attempt=2)),
         cancel_found,
         contents=frozenset({b"", BODY}),
         check=check_cancelled,
     ),
     Operation(
         "cancel-claimed",
-        with_mailbox(Stage.take),
+        with_another(with_mailbox(Stage.take)),
         cancel_claimed,
         contents=frozenset({b"", OWN, BODY}),
         check=check_cancelled,

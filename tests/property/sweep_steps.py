@@ -73,6 +73,16 @@ def second_result(stage: Stage) -> None:
     stage.publish_outcome(1, LATE)
 
 
+def with_another(prepare: Callable[[Stage], object]) -> Callable[[Stage], object]:
+    """Another worker is there, whose files the operation reads."""
+
+    def both(stage: Stage) -> None:
+        assert stage.rescuer.name
+        prepare(stage)
+
+    return both
+
+
 def with_mailbox(prepare: Callable[[Stage], object]) -> Callable[[Stage], object]:
     def both(stage: Stage) -> None:
         stage.store.fs.make_folders(stage.layout.mailbox(CLIENT))

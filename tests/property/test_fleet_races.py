@@ -6,8 +6,9 @@ import itertools
 from pathlib import Path
 
 import pytest
+from dying import InterruptibleFilesystem
 from fleet_sweep import FLEETS, World, check, with_ended_job
-from sweep import LOCAL, InterruptibleFilesystem, walk
+from sweep import LOCAL, walk
 
 
 @pytest.mark.parametrize("step", FLEETS, ids=str)

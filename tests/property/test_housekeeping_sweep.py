@@ -8,21 +8,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 from chore_sweep import check_that_it_works_on
+from dying import in_child
 from every_call import FAULTS, calls_of, states
 from move_sweep import Move
 from slim import in_slim_process
 from support import open_store
-from sweep import (
-    CLIENT,
-    ID,
-    LATE,
-    LOCAL,
-    NO_LINKS,
-    Stage,
-    deaths,
-    in_child,
-    worker_of,
-)
+from sweep import CLIENT, ID, LATE, LOCAL, NO_LINKS, Stage, deaths, worker_of
 from sweep_operations import Operation
 from sweep_steps import collect, delivered
 

@@ -59,7 +59,7 @@ def reap_work_and_collect(stage: Stage) -> None:
 
 def reap_all(stage: Stage) -> None:
     """Another reaper is at work, and takes this process too for dead."""
-    for worker in (stage.worker, *stage.others[1:]):
+    for worker in (stage.worker, *stage.others):
         reap(stage.healthy, worker.name, "silent")
 
 

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from dying import start_child, status_of
 from support import open_store
-from sweep import ARGUMENTS, CLIENT, QUEUE, call_of, start_child, status_of, walk, worker_of
+from sweep import ARGUMENTS, CLIENT, QUEUE, call_of, walk, worker_of
 
 from fsqueue.spool.features.deduplication import Key
 from fsqueue.spool.worker.backlog import Backlog

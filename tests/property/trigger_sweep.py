@@ -9,9 +9,10 @@ import errno
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from dying import InterruptibleFilesystem
 from every_call import Swept
-from support import execute_claim, open_store
-from sweep import LOCAL, REMOTE, InterruptibleFilesystem, walk
+from support import execute_claim
+from sweep import LOCAL, REMOTE, opened, walk
 
 from fsqueue import FSQueue, triggers
 from fsqueue.runner.attempt.bodies import arguments_of
@@ -66,7 +67,7 @@ class Side:
     ) -> None:
         self.fs = InterruptibleFilesystem(habits, remote=remote)
         self.app = FSQueue("t", root=root)
-        self.store = self.app._session._store = open_store(root, self.fs)
+        self.store = self.app._session._store = opened(root, self.fs)
         self.store.files.sync_clock()
         self.fs.clock_offset += ahead
         task = self.app.task
@@ -164,6 +165,7 @@ class Step(Swept):
     ahead: float = 0.0
     mounts: tuple[Mount, ...] = (LOCAL,)
     ignores_death = True
+    dies_here = True
     # An event that may not be read goes into quarantine, and then nothing happens because of it.
     without = frozenset({"EACCES"})
 
@@ -207,13 +209,10 @@ class Step(Swept):
         for pending in list(pending_calls(side.store)):
             side.store.withdraw(pending.path)
         side.close()
-        side = Side(root)
         side.fs.clock_offset += _MONTHS
         expire(side.store, result_ttl=1.0)
         folders = ("events", "fired", "triggers", "tmp", "done", "kept")
-        left = [name for name in walk(root)[0] if name.startswith(folders)]
-        side.close()
-        assert left == []
+        assert [name for name in walk(root)[0] if name.startswith(folders)] == []
 
     def _side(self, state: tuple[str, Mount]) -> Side:
         root, mount = state
