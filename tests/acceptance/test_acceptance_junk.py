@@ -149,6 +149,7 @@ COMMANDS = {
     "gc": (),
     "config": (),
     "version": (),
+    "completion": None,  # it opens no spool
     "fleet": None,  # a group
     "fleet list": (),
     "fleet show": ("fleet",),

@@ -47,6 +47,7 @@ CALLS = {
     "gc": (("--yes",), None),
     "config": ((), 0),
     "version": ((), 0),
+    "completion": (("bash",), 0),
 }
 
 
