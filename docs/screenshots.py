@@ -18,14 +18,16 @@ from msgspec.structs import replace
 from rich.console import Console, Group
 
 from fsqueue import FSQueue
-from fsqueue.cli.overview import Overview, status_parts, top_parts
+from fsqueue.cli.overview import status_parts, top_parts
 from fsqueue.spool.admin import controls
+from fsqueue.spool.admin.glance import Looks
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from fsqueue.spool.admin.snapshot import Snapshot, WorkerInfo
-    from fsqueue.spool.history.statistics import Stats, WorkerStats
+    from fsqueue.spool.admin.glance import Glance
+    from fsqueue.spool.admin.snapshot import WorkerInfo
+    from fsqueue.spool.history.statistics import WorkerStats
 
 HERE = Path(__file__).resolve().parent
 WIDTH = 128
@@ -60,8 +62,9 @@ def index(_shelf: int) -> None:
     time.sleep(DICE.uniform(0.8, 2.0))
 
 
-def renamed(census: Snapshot, recent: Stats) -> tuple[Snapshot, Stats]:
+def renamed(glance: Glance) -> Glance:
     """The same for a folder and hosts of other names."""
+    census, recent = glance.snapshot, glance.recent
     names = sorted(
         {each.name for each in census.workers} | {each.worker for each in recent.workers}
     )
@@ -75,9 +78,10 @@ def renamed(census: Snapshot, recent: Stats) -> tuple[Snapshot, Stats]:
     def stats(worker: WorkerStats) -> WorkerStats:
         return replace(worker, worker=new[worker.worker])
 
-    return (
-        replace(census, root="/shared/queue", workers=tuple(map(sight, census.workers))),
-        replace(recent, workers=tuple(map(stats, recent.workers))),
+    return replace(
+        glance,
+        snapshot=replace(census, root="/shared/queue", workers=tuple(map(sight, census.workers))),
+        recent=replace(recent, workers=tuple(map(stats, recent.workers))),
     )
 
 
@@ -120,10 +124,11 @@ def main() -> None:
             time.sleep(0.008)
         tasks[0].options(countdown=90)(0)
         controls.pause(app.store, "shop.archive")
-        looked = renamed(*Overview(app.store, app.conf.heartbeat).refresh())
+        looks = Looks(app.store, heartbeat=app.conf.heartbeat, result_ttl=app.conf.result_ttl)
+        looked = renamed(looks.take())
         controls.resume(app.store, "shop.archive")
-        draw("status", Group(*status_parts(*looked)))
-        draw("top", Group(*top_parts(*looked)))
+        draw("status", Group(*status_parts(looked, 0.0)))
+        draw("top", Group(*top_parts(looked, 0.0)))
         for runner in (*runners, serving):
             runner.stop_runner_loop()
         for thread in threads:

@@ -33,7 +33,7 @@ def print_result(
     if not State(state).finished:
         print_error(f"{invocation_id} is {state} and has no result yet. Wait with --timeout")
         return exits.TIMEOUT
-    answer = _answer(target.store, invocation_id, unpickles=target.app.conf.serializer != "json")
+    answer = _answer(target.look(), invocation_id, unpickles=target.app.conf.serializer != "json")
     if as_json:
         shown = {"value": as_plain_json(answer["value"])} if "value" in answer else {}
         print_json({"id": invocation_id, **answer, **shown})

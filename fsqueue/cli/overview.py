@@ -2,98 +2,98 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
-from fsqueue.cli.output import table
-from fsqueue.cli.statistics import RECENT, busy, summary, tasks_table
+from fsqueue.cli.output import counted, table
+from fsqueue.cli.statistics import busy, summary, tasks_table
 from fsqueue.common.printable import duration, printable
 from fsqueue.spool.format.resources import queue_in_words
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
     from rich.console import RenderableType
 
-    from fsqueue.spool.admin.snapshot import Counts, QueueInfo, RunningCall, Snapshot, WorkerInfo
-    from fsqueue.spool.history.journal import TaskSums
+    from fsqueue.cli.target import Target
+    from fsqueue.spool.admin.glance import Glance, Looks
+    from fsqueue.spool.admin.snapshot import Counts, QueueInfo, RunningCall, WorkerInfo
     from fsqueue.spool.history.statistics import Stats
-    from fsqueue.spool.store.store import Store
 
 # A table lists at most this many of a worker's calls.
 _FEW = 3
 _LONGEST_PROGRESS = 60
 # `top` shows at most this many tasks.
 _TASKS = 12
-# Seconds between two counts of the results.
-_COUNT_EVERY = 30.0
+# Older figures show their age, in seconds.
+_OLD = 2.0
 
 
-class Overview:
-    """Snapshot and statistics of a spool, for repeated use. Results are counted less often.
+def looks(target: Target) -> Looks:
+    """Looks at the spool of a command, for one look or many."""
+    from fsqueue.spool.admin.glance import Looks
 
-    Args:
-        store: the spool.
-        heartbeat: seconds between two beats of a worker.
-    """
-
-    def __init__(self, store: Store, heartbeat: float) -> None:
-        from fsqueue.spool.history.statistics import History
-
-        self._store, self._heartbeat = store, heartbeat
-        self._history = History(store, RECENT)
-        self._counts: Counts | None = None
-        self._counted = 0.0
-
-    @property
-    def totals(self) -> Mapping[str, TaskSums]:
-        """Sums over all calls that have ended since the first refresh, by task."""
-        return self._history.totals
-
-    def refresh(self) -> tuple[Snapshot, Stats]:
-        """Read the spool: a snapshot of now, and the statistics of the last minutes."""
-        from fsqueue.spool.admin.snapshot import take_snapshot
-
-        now = time.monotonic()
-        if now - self._counted > _COUNT_EVERY:
-            self._counts, self._counted = None, now
-        snapshot = take_snapshot(self._store, heartbeat=self._heartbeat, counts=self._counts)
-        self._counts = snapshot.counts
-        self._history.update()
-        return snapshot, self._history.stats(alive(snapshot.workers))
+    conf = target.app.conf
+    return Looks(target.look(), heartbeat=conf.heartbeat, result_ttl=conf.result_ttl)
 
 
-def alive(workers: Sequence[WorkerInfo]) -> set[str]:
-    """Names of the workers that are alive."""
-    return {worker.name for worker in workers if worker.state == "alive"}
+def as_document(glance: Glance, age: float) -> dict[str, object]:
+    """A glance for ``--json``."""
+    import msgspec
+
+    return {
+        **msgspec.structs.asdict(glance.snapshot),
+        "recent": glance.recent,
+        "counted_by": glance.worker,
+        "age": age,
+        "space": glance.space,
+    }
 
 
 # -- text -----------------------------------------------------------------------------------
 
 
-def top_parts(snapshot: Snapshot, recent: Stats) -> Iterator[RenderableType]:
+def top_parts(glance: Glance, age: float) -> Iterator[RenderableType]:
     """The parts of the screen that `top` shows."""
-    yield from status_parts(snapshot, recent)
-    if recent.tasks:
+    yield from status_parts(glance, age)
+    if glance.recent.tasks:
         yield ""
-        yield tasks_table(recent, _TASKS)
+        yield tasks_table(glance.recent, _TASKS)
 
 
-def status_parts(snapshot: Snapshot, recent: Stats) -> Iterator[RenderableType]:
-    """The parts of the page that `status` prints."""
-    counts = snapshot.counts
-    yield f"{printable(snapshot.root)}\n"
+def status_parts(glance: Glance, age: float) -> Iterator[RenderableType]:
+    """The parts of the page that `status` prints.
+
+    Args:
+        glance: what was seen.
+        age: seconds since then.
+    """
+    snapshot = glance.snapshot
+    yield f"{printable(snapshot.root)}{how_old(age)}\n"
     yield _queues_table(snapshot.queues) if snapshot.queues else "no queues"
     yield ""
     yield from _uncovered(snapshot.queues)
     yield from (printable(str(fleet)) for fleet in snapshot.closed_fleets)
-    yield workers_table(snapshot.workers, recent) if snapshot.workers else "no workers"
+    yield workers_table(snapshot.workers, glance.recent) if snapshot.workers else "no workers"
     yield ""
-    yield summary(recent)
-    yield (
-        f"results: {counts.waiting} not collected, {counts.kept} kept; failed calls: "
-        f"{counts.failed}; in quarantine: {counts.quarantined}; clients: {counts.clients}"
-        + (f"; calls that wait for other calls: {counts.parked}" if counts.parked else "")
+    yield summary(glance.recent)
+    yield _results(snapshot.counts)
+    if glance.space:
+        yield printable(glance.space)
+
+
+def how_old(age: float) -> str:
+    """A text for the age of figures; empty if they are of now."""
+    return f"  (counted {duration(age)} ago)" if age > _OLD else ""
+
+
+def _results(counts: Counts) -> str:
+    def number(name: str) -> str:
+        return f"{'~' * (name in counts.estimated)}{getattr(counts, name)}"
+
+    return (
+        f"results: {number('waiting')} not collected, {number('kept')} kept; failed calls: "
+        f"{number('failed')}; in quarantine: {counts.quarantined}; clients: {counts.clients}"
+        + (f"; calls that wait for other calls: {number('parked')}" if counts.parked else "")
     )
 
 
@@ -104,9 +104,9 @@ def _queues_table(queues: Sequence[QueueInfo]) -> RenderableType:
         [
             (
                 queue_in_words(queue.name),
-                queue.due,
+                queue.due if queue.exact else f"~{queue.due}",
                 duration(queue.oldest),
-                queue.delayed,
+                queue.delayed if queue.exact else f"~{queue.delayed}",
                 duration(queue.next_due),
                 queue.waiting,
                 queue.workers,
@@ -148,6 +148,13 @@ def workers_table(workers: Sequence[WorkerInfo], recent: Stats) -> RenderableTyp
 
     It shows batch jobs only if there are any.
     """
+    from rich.console import Group
+
+    unseen = sum(worker.state == "unseen" for worker in workers)
+    if unseen:
+        seen = [worker for worker in workers if worker.state != "unseen"]
+        more = f"and {counted(unseen, 'worker')} more: see fsqueue workers"
+        return Group(workers_table(seen, recent), more)
     in_jobs = any(worker.batch is not None for worker in workers)
     heads = ("WORKER", "STATE", "BEAT", "AGE", *(("JOB", "LEFT") if in_jobs else ()))
     heads += ("RUNNER", "RUNNING", "BUSY", "QUEUES", "CALLS")
@@ -160,7 +167,7 @@ def workers_table(workers: Sequence[WorkerInfo], recent: Stats) -> RenderableTyp
             duration(worker.age),
             *((_job_of(worker), duration(worker.left)) if in_jobs else ()),
             worker.runner,
-            f"{len(worker.running)}/{worker.slots}",
+            f"{worker.held}/{worker.slots}",
             busy(shares.get(worker.name, 0.0)),
             ",".join(worker.queues) + f" ({worker.resources})" * bool(worker.resources),
             _calls_of(worker),
@@ -183,7 +190,7 @@ def _calls_of(worker: WorkerInfo) -> str:
         f"{call.id} ({', '.join([duration(call.seconds), *_progress(call)])})"
         for call in worker.running[:_FEW]
     ]
-    more = len(worker.running) - _FEW
+    more = worker.held - _FEW
     return ", ".join([*calls, *([f"and {more} more"] if more > 0 else [])])
 
 

@@ -12,8 +12,6 @@ if TYPE_CHECKING:
 
     from fsqueue.spool.history.statistics import Durations, Stats
 
-RECENT = 300.0
-"""The period that `status` and `top` report on, in seconds."""
 _LONGEST_LABEL = 80
 _SMALL = 1e-3
 _SECOND, _HUNDRED = 1.0, 100.0

@@ -50,14 +50,28 @@ class Target(NamedTuple):
         Raises:
             NotFoundError: there is no spool yet.
         """
-        from fsqueue.spool.admin.snapshot import has_spool
-
-        if not has_spool(self.root):
-            raise self._missing()
+        self._check_spool()
         store = self.app.store
         if store.clock.age == float("inf"):
             store.files.sync_clock()
         return store
+
+    def look(self) -> Store:
+        """The spool, which must exist, for a command that only shows what is in it.
+
+        Raises:
+            NotFoundError: there is no spool yet.
+        """
+        self._check_spool()
+        store = self.app.look()
+        store.files.sync_clock()
+        return store
+
+    def _check_spool(self) -> None:
+        from fsqueue.spool.admin.snapshot import has_spool
+
+        if not has_spool(self.root):
+            raise self._missing()
 
     def _missing(self) -> NotFoundError:
         from fsqueue.cli.nearest_spool import nearest_spool

@@ -36,7 +36,7 @@ def wait_for(
     Raises:
         UnknownInvocationError: the spool does not have one of the calls at the beginning.
     """
-    store = target.store
+    store = target.look()
     states = {each: _state(store, each) for each in invocation_ids}
     for each, state in states.items():
         if state == GONE:
@@ -45,7 +45,7 @@ def wait_for(
                 "to another spool, or its result was collected or has expired"
             )
     deadline = float("inf") if timeout is None else time.monotonic() + timeout
-    with _waiting(target) as waiter:
+    with _waiting(target, store) as waiter:
         pause = _FIRST_SEARCH
         while open_ids := [each for each, state in states.items() if _is_open(state)]:
             left = deadline - time.monotonic()
@@ -71,16 +71,18 @@ def _state(store: Store, invocation_id: str) -> str:
 
 
 @contextlib.contextmanager
-def _waiting(target: Target) -> Iterator[Waiter]:
-    from fsqueue.spool.caller.client import Client
+def _waiting(target: Target, store: Store) -> Iterator[Waiter]:
+    from fsqueue.spool.caller.waiter import Waiter
+    from fsqueue.spool.format.names import new_token
 
-    client = Client(
-        target.store,
-        events=False,  # the wake-ups are meant for other processes
+    waiter = Waiter(
+        store.outcomes,
+        new_token(),  # a mailbox that does not exist: the results belong to other processes
+        events=False,
         poll_interval=target.app.conf.poll_interval,
         on_silence=lambda: True,
     )
     try:
-        yield client.waiter
+        yield waiter
     finally:
-        client.close()
+        waiter.close()

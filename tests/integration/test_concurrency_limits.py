@@ -14,7 +14,7 @@ from fsqueue import CancelledError, State
 from fsqueue.cli.inspect.show import _facts
 from fsqueue.errors import InvocationExpiredError
 from fsqueue.spool.admin import controls, listing
-from fsqueue.spool.admin.snapshot import take_snapshot
+from fsqueue.spool.admin.census import take_snapshot
 from integration import sample_tasks
 from integration.conftest import working
 from integration.sample_tasks import crowds

@@ -12,7 +12,7 @@ from fsqueue import CancelledError, State
 from fsqueue.errors import EnvelopeError
 from fsqueue.spool.admin import controls
 from fsqueue.spool.admin.listing import pending_calls
-from fsqueue.spool.admin.snapshot import list_workers
+from fsqueue.spool.admin.worker_rows import list_workers
 from fsqueue.spool.format.names import AttemptName
 from fsqueue.spool.format.records import Outcome
 from fsqueue.spool.worker.backlog import Backlog

@@ -9,7 +9,7 @@ from support import files_under, wait_until
 
 from fsqueue import CancelledError, ConfigError, State, WorkerLostError
 from fsqueue.spool.admin import controls
-from fsqueue.spool.admin.snapshot import take_snapshot
+from fsqueue.spool.admin.census import take_snapshot
 from fsqueue.spool.format.resources import queue_in_words
 from fsqueue.spool.store.lookup import is_running
 from integration import sample_tasks

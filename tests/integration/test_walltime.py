@@ -7,7 +7,7 @@ from support import files_under, wait_until
 
 from fsqueue import ConfigError
 from fsqueue.spool.admin import controls
-from fsqueue.spool.admin.snapshot import take_snapshot
+from fsqueue.spool.admin.census import take_snapshot
 from integration import sample_tasks
 from integration.conftest import clocked, working
 

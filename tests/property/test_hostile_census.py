@@ -19,8 +19,8 @@ from hostile_files import (
 from integration.conftest import working
 
 from fsqueue import State
+from fsqueue.spool.admin.census import take_snapshot
 from fsqueue.spool.admin.listing import call_details, list_calls
-from fsqueue.spool.admin.snapshot import take_snapshot
 
 HOSTILE = "hostile-1-aaaaaa"
 

@@ -9,7 +9,7 @@ from spool_pair import opened_pair
 
 from fsqueue.errors import EnvelopeError
 from fsqueue.runner.output.reporting import Captured, Report, checked_progress
-from fsqueue.spool.admin.snapshot import running_calls
+from fsqueue.spool.admin.worker_rows import list_workers
 from fsqueue.spool.disk.filesystem import Filesystem
 from fsqueue.spool.features.body_reports import (
     OUTPUT_LIMIT,
@@ -227,7 +227,7 @@ def test_a_report_lasts_as_long_as_its_claim(pair):
     put(f"{store.layout.progress_folder}/no name of ours", b"")
     assert expire_by_kind(store, result_ttl=60.0).progress_reports == 1
     assert read_progress(store.files, NAME) is None
-    (running,) = running_calls(store, pair.worker.name)
+    (running,) = list_workers(store, heartbeat=2.0)[0].running
     assert running.progress == Progress(1, 2)
     assert msgspec.json.encode(running.progress) == b'{"done":1.0,"total":2.0}'
     pair.worker.release(claim)

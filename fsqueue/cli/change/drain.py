@@ -74,7 +74,7 @@ def command(
 
 
 def _to_drain(store: Store, heartbeat: float, worker: str | None) -> list[str]:
-    from fsqueue.spool.admin.snapshot import list_workers
+    from fsqueue.spool.admin.worker_rows import list_workers
     from fsqueue.spool.format.records import NESTED
 
     there = list_workers(store, heartbeat=heartbeat)

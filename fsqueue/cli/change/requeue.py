@@ -86,7 +86,7 @@ def _held(store: Store, invocation_id: str) -> HeldAttempt:
 
 
 def _living(target: Target, found: dict[str, HeldAttempt]) -> list[str]:
-    from fsqueue.spool.admin.snapshot import list_workers
+    from fsqueue.spool.admin.worker_rows import list_workers
 
     workers = list_workers(target.store, heartbeat=target.app.conf.heartbeat)
     alive = {each.name for each in workers if each.state == "alive" and each.beat is not None}

@@ -85,7 +85,7 @@ def command(
     with open_target(app, root) as target:
         matching = (
             each
-            for each in list_calls(target.store, State(state) if state else None)
+            for each in list_calls(target.look(), State(state) if state else None)
             if (each.age or 0.0) >= older_than
             and task in {None, each.task}
             and worker in {None, each.worker}

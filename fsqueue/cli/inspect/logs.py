@@ -67,7 +67,7 @@ def command(
         if follow and (as_json or attempt is not None):
             raise ConfigError("--follow cannot be combined with --json or --attempt: leave one out")
         carrier, _ = check_id(invocation_id)
-        store = target.store
+        store = target.look()
         if follow:
             _follow(store, carrier)
             return

@@ -13,7 +13,7 @@ from fsqueue.cli.command import option, subcommand
 from fsqueue.cli.inspect.metric_families import ended, queues, recently, results, up, workers
 from fsqueue.cli.options import app_option, json_option, root_option
 from fsqueue.cli.output import print_json
-from fsqueue.cli.overview import Overview
+from fsqueue.cli.overview import looks
 from fsqueue.cli.target import open_target
 from fsqueue.errors import ConfigError, FSQueueError
 
@@ -124,7 +124,7 @@ class Source:
     """
 
     def __init__(self, target: Target, *, counters: bool) -> None:
-        self._overview = Overview(target.store, target.app.conf.heartbeat)
+        self._looks = looks(target)
         self._counters = counters
         self._mutex = threading.Lock()
 
@@ -147,11 +147,12 @@ class Source:
             OSError: the shared directory fails.
         """
         with self._mutex:
-            snapshot, recent = self._overview.refresh()
+            glance = self._looks.take() if self._counters else self._looks.look()
+            snapshot, recent = glance.snapshot, glance.recent
             yield up(1)
             yield from queues(snapshot)
             yield from workers(snapshot, recent)
             yield from results(snapshot)
             yield from recently(recent)
             if self._counters:
-                yield from ended(self._overview.totals)
+                yield from ended(self._looks.totals)

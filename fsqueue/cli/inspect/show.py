@@ -51,14 +51,15 @@ def command(
     Nothing is unpickled without --arguments.
     """
     from fsqueue.spool.admin.controls import retried_id
+    from fsqueue.spool.admin.glance import read_latest
     from fsqueue.spool.admin.listing import call_details
     from fsqueue.spool.features.cuts import cuts_of
     from fsqueue.spool.files.headers import outcome_of
 
     with open_target(app, root) as target:
         carrier, member = check_id(invocation_id)
-        store = target.store
-        found = call_details(store, carrier, member)
+        store = target.look()
+        found = call_details(store, carrier, member, read_latest(store))
         facts = _facts(store, found)
         if outcome_of(store.files, retried_id(carrier)) is not None:
             facts["retried_as"] = retried_id(carrier)

@@ -37,15 +37,15 @@ def command(app: str | None, root: Path | None, window: float, as_json: bool) ->
     journals. What a worker did in the last seconds may be missing; if it was killed, what it did
     in its last ten seconds.
     """
-    from fsqueue.spool.admin.snapshot import list_workers
+    from fsqueue.spool.admin.worker_rows import list_workers
     from fsqueue.spool.history.statistics import read_stats
 
     with open_target(app, root) as target:
         if not window:
             raise ConfigError("--window: expected more than 0 seconds")
-        store = target.store
+        store = target.look()
         workers = list_workers(store, heartbeat=target.app.conf.heartbeat)
-        alive = {worker.name for worker in workers if worker.state == "alive"}
+        alive = {worker.name for worker in workers if worker.is_alive}
         found = read_stats(store, window, alive)
         if as_json:
             print_json(found)

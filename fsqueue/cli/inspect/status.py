@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 from fsqueue.cli.command import subcommand
 from fsqueue.cli.options import app_option, json_option, root_option
 from fsqueue.cli.output import console, print_json
-from fsqueue.cli.overview import Overview, status_parts
+from fsqueue.cli.overview import as_document, looks, status_parts
 from fsqueue.cli.target import open_target
-from fsqueue.common.printable import printable
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,20 +21,15 @@ if TYPE_CHECKING:
 def command(app: str | None, root: Path | None, as_json: bool) -> None:
     """Show queues, workers, and what ended in the last five minutes.
 
-    This lists every folder of the spool once.
+    A worker counts the calls for all who look, so this reads one file. If no worker is there, the
+    command counts by itself. It lists only some of very many folders, and marks estimates with ~.
     """
-    from fsqueue.spool.worker import space
-
     with open_target(app, root) as target:
-        overview = Overview(target.store, target.app.conf.heartbeat)
-        snapshot, recent = overview.refresh()
+        looking = looks(target)
+        glance = looking.look()
+        age = looking.age(glance)
         if as_json:
-            import msgspec
-
-            print_json({**msgspec.structs.asdict(snapshot), "recent": recent})
+            print_json(as_document(glance, age))
             return
-        for part in status_parts(snapshot, recent):
+        for part in status_parts(glance, age):
             console().print(part)
-        store, ttl = target.store, target.app.conf.result_ttl
-        if full := space.warning(store.fs, store.layout, store.clock.now(), ttl):
-            console().print(printable(full))

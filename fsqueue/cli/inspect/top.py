@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from fsqueue.cli.command import option, subcommand
 from fsqueue.cli.options import app_option, root_option, seconds
 from fsqueue.cli.output import console
-from fsqueue.cli.overview import Overview, top_parts
+from fsqueue.cli.overview import looks, top_parts
 from fsqueue.cli.target import open_target
 
 if TYPE_CHECKING:
@@ -31,18 +31,16 @@ _SHORTEST_PAUSE = 0.1
     help="Time between two updates, at least 0.1 seconds.",
 )
 def command(app: str | None, root: Path | None, interval: float) -> None:
-    """Show the status and the busiest tasks, updated until Ctrl-C.
-
-    Results are counted only every 30 seconds, because there may be very many.
-    """
+    """Show the status and the busiest tasks, updated until Ctrl-C."""
     from rich.console import Group
     from rich.live import Live
 
     with open_target(app, root) as target:
-        overview = Overview(target.store, target.app.conf.heartbeat)
+        looking = looks(target)
 
         def frame() -> Group:
-            return Group(*top_parts(*overview.refresh()))
+            glance = looking.look()
+            return Group(*top_parts(glance, looking.age(glance)))
 
         try:
             screen = sys.stdout.isatty()

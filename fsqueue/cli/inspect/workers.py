@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 from fsqueue.cli.command import subcommand
 from fsqueue.cli.options import app_option, json_option, root_option
 from fsqueue.cli.output import console, print_json
-from fsqueue.cli.overview import alive, workers_table
-from fsqueue.cli.statistics import RECENT
+from fsqueue.cli.overview import how_old, looks, workers_table
 from fsqueue.cli.target import open_target
 
 if TYPE_CHECKING:
@@ -25,13 +24,14 @@ def command(app: str | None, root: Path | None, as_json: bool) -> None:
     A worker is silent when its last heartbeats are missing. It is dead when its process on this
     host is gone. Other workers then return its calls to their queues.
     """
-    from fsqueue.spool.admin.snapshot import list_workers
-    from fsqueue.spool.history.statistics import read_stats
-
     with open_target(app, root) as target:
-        found = list_workers(target.store, heartbeat=target.app.conf.heartbeat)
+        looking = looks(target)
+        glance = looking.look(all_workers=True)
+        found, age = glance.snapshot.workers, looking.age(glance)
         if as_json:
-            print_json({"workers": found})
-            return
-        recent = read_stats(target.store, RECENT, alive(found))
-        console().print(workers_table(found, recent) if found else "no workers")
+            print_json({"workers": found, "age": age})
+        elif found:
+            console().print(workers_table(found, glance.recent))
+            print(how_old(age).strip(), end="\n" * bool(how_old(age)))
+        else:
+            print("no workers")

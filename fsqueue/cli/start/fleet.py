@@ -53,6 +53,9 @@ def command(context: click.Context) -> None:
             default.invoke(inner)
 
 
+_LOOKS = frozenset({"list", "show"})
+"""The commands that write nothing."""
+
 name_argument = argument("name", metavar="NAME", help="Name of the fleet: that of its profile.")
 
 
@@ -63,7 +66,7 @@ def fleet_command(name: str, *examples: str) -> Callable[[Callable[..., Any]], C
         @functools.wraps(function)
         def run(app: str | None, root: Path | None, **given: Any) -> None:
             with open_target(app, root) as target:
-                function(target.store, **given)
+                function(target.look() if name in _LOOKS else target.store, **given)
 
         made = subcommand(f"fleet {name}", *examples)(app_option(root_option(json_option(run))))
         command.add_command(made)

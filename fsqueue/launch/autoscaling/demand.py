@@ -6,7 +6,8 @@ import math
 from typing import TYPE_CHECKING
 
 from fsqueue.launch.autoscaling.decisions import Demand, Supply
-from fsqueue.spool.admin.snapshot import list_workers, queue_names
+from fsqueue.spool.admin.snapshot import queue_names
+from fsqueue.spool.admin.worker_rows import list_workers
 from fsqueue.spool.files import whereabouts
 from fsqueue.spool.format.names import PAUSED, app_of, split_profile
 from fsqueue.spool.format.resources import amounts, needs_of, walltime_of, without_walltime

@@ -8,6 +8,7 @@ import threading
 from typing import TYPE_CHECKING, NamedTuple
 
 from fsqueue.errors import FSQueueError, SpoolReplacedError
+from fsqueue.runner.loop.lookout import Lookout
 from fsqueue.runner.processes.threads import start_threads
 from fsqueue.spool.disk.identity import this_process
 from fsqueue.spool.disk.process_ends import ProcessEnds
@@ -97,6 +98,7 @@ class Upkeep:
         self._observer = Observer(store, heartbeat=conf.heartbeat, lease=conf.lease)
         self._limits = LimitUpkeep(store)
         self._callers = DistantCallers(store, lease=conf.lease)
+        self._lookout = Lookout(store, worker, conf)
         self._stop = threading.Event()
         self._own, self._ends = this_process(), ProcessEnds()
         self._is_elder = True
@@ -131,6 +133,7 @@ class Upkeep:
     def stop(self) -> None:
         """Stop the threads and wait for their end."""
         self._end_threads()
+        self._lookout.leave()
         self._callbacks.clear_up()
 
     def _end_threads(self) -> None:
@@ -201,6 +204,7 @@ class Upkeep:
         return duties | {
             self._check_callers: self._conf.lease,
             self._write_journal: beat / 4 if alert else often,
+            self._count: often,
             self._expire: _EXPIRE_EVERY,
         }
 
@@ -288,6 +292,10 @@ class Upkeep:
     def _repair_limits(self) -> None:
         if self._leading:
             self._limits.round()
+
+    def _count(self) -> None:
+        if self._leading:
+            self._lookout.watch()
 
     def _check_callers(self) -> None:
         if self._leading:

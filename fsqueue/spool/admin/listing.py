@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from fsqueue.errors import EnvelopeError, UnknownInvocationError
+from fsqueue.spool.admin.locate import find_in, locate
 from fsqueue.spool.admin.snapshot import claimed_for, queue_names
 from fsqueue.spool.files import whereabouts
 from fsqueue.spool.files.headers import beginning_of, outcome_of
@@ -23,6 +24,7 @@ from fsqueue.spool.store.lookup import state_of
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from fsqueue.spool.admin.glance import Glance
     from fsqueue.spool.store.store import Store
 
 
@@ -227,24 +229,66 @@ class CallDetails(NamedTuple):
     result: Payload
 
 
-def call_details(store: Store, invocation_id: str, member: int | None = None) -> CallDetails:
+def call_details(
+    store: Store, invocation_id: str, member: int | None = None, glance: Glance | None = None
+) -> CallDetails:
     """Read all that the spool holds of one invocation.
+
+    Args:
+        store: the spool.
+        invocation_id: the invocation.
+        member: the call's place, if it is one of a batch.
+        glance: the latest one, which knows what runs where. This makes it cheap.
 
     Raises:
         UnknownInvocationError: the invocation is not in this spool.
         EnvelopeError: its outcome is damaged.
     """
-    state = state_or_failure(store, invocation_id, member)
-    found = _find_file(store, invocation_id)
-    name = call = outcome = None
-    path, arguments, result = "", Payload(b""), Payload(b"")
-    if found is not None:
-        path, name = found
-        call, arguments = _read_call(store, path)
-    data = store.outcomes.peek(invocation_id)
-    if data is not None:
-        outcome, result = store.outcomes.read(invocation_id, data)
+    outcome, result = _outcome(store, invocation_id)
+    if outcome is not None:
+        state, _, _ = outcome.part(result, member)
+        found = _kept_file(store, outcome)
+    else:
+        found = locate(store, invocation_id, glance) or _failed_file(store, invocation_id)
+        if found is None:
+            state = state_or_failure(store, invocation_id, member)
+            found = _find_file(store, invocation_id)
+            outcome, result = _outcome(store, invocation_id)
+        else:
+            state = _state_at(store, found[0])
+    path, name = found or ("", None)
+    call, arguments = _read_call(store, path) if path else (None, Payload(b""))
     return CallDetails(state, name, path, call, arguments, outcome, result)
+
+
+def _outcome(store: Store, invocation_id: str) -> tuple[Outcome | None, Payload]:
+    data = store.outcomes.peek(invocation_id)
+    return (None, Payload(b"")) if data is None else store.outcomes.read(invocation_id, data)
+
+
+def _state_at(store: Store, path: str) -> State:
+    folder, parent = path.rpartition("/")[0], path.rpartition("/")[0].rpartition("/")[0]
+    if parent == store.layout.running_folder:
+        return State.RUNNING
+    return State.FAILED if folder == store.layout.failed_folder else State.PENDING
+
+
+def _kept_file(store: Store, outcome: Outcome) -> tuple[str, AttemptName] | None:
+    """The file of a failed call, which stays for a retry."""
+    if outcome.state is not State.FAILED:
+        return None
+    name = AttemptName(outcome.id, outcome.attempt, outcome.retries)
+    path = store.layout.failed(name)
+    if store.fs.exists(path, fresh=True):
+        return path, name
+    return _failed_file(store, outcome.id)  # it was lost by another attempt, or is being moved
+
+
+def _failed_file(store: Store, invocation_id: str) -> tuple[str, AttemptName] | None:
+    layout = store.layout
+    return find_in(store, invocation_id, layout.failed_folder) or find_in(
+        store, invocation_id, layout.quarantine_folder
+    )
 
 
 def state_or_failure(store: Store, invocation_id: str, member: int | None) -> State:

@@ -93,23 +93,35 @@ class Session:
                 store = self._store = self._store or self._open()
         return store
 
-    def _open(self) -> Store:
+    def look(self) -> Store:
+        """The spool, which must exist, for a process that writes nothing into it.
+
+        Raises:
+            SpoolError: there is none, or it cannot be used.
+        """
+        return self._open(look=True)
+
+    def _open(self, *, look: bool = False) -> Store:
         from fsqueue.spool.disk.access import check_private_folder, group_number, read_key
         from fsqueue.spool.disk.filesystem import Filesystem
+        from fsqueue.spool.disk.looking import LookingFilesystem
         from fsqueue.spool.disk.mounts import is_remote
         from fsqueue.spool.store.open_spool import open_store
 
         conf, root = self.conf, self.root
-        fs = Filesystem(
+        fs = (LookingFilesystem if look else Filesystem)(
             remote=is_remote(str(root)),
             group=None if conf.group is None else group_number(conf.group),
             durable=conf.durability == "power",
         )
         if root == default_root(self.app_id):
-            fs.make_folders(str(root.parent))
+            if not look:
+                fs.make_folders(str(root.parent))
             check_private_folder(str(root.parent))
         key = b"" if conf.signing_key_file is None else read_key(conf.signing_key_file)
-        return open_store(root, fs, key, expected=self._expected, records=conf.records)
+        return open_store(
+            root, fs, key, expected=self._expected, records=conf.records, look=look
+        )
 
     def expect(self, spool_id: str) -> None:
         """Accept only this spool until `close`, and create none if it is missing."""

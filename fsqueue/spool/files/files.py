@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 from fsqueue.common.recent import RecentTexts
 from fsqueue.errors import EnvelopeError, SpoolError, SpoolVersionError
 from fsqueue.spool.disk.clock import ServerClock
+from fsqueue.spool.disk.looking import LookingClock
 from fsqueue.spool.disk.syscalls import links_unsupported
 from fsqueue.spool.files.root import check_spool, format_of, may_make
 from fsqueue.spool.files.temporary import TemporaryFiles
@@ -36,8 +37,7 @@ T = TypeVar("T")
 # A try fails if another process removes a folder just after it was created: rare even once.
 _TRIES = 100
 _REMOVED = "its folder is removed again and again. Find out what else cleans up there."
-# In bytes: with a suffix and the ending of the reason it must still be a name.
-_LONGEST_NAME = 200
+_LONGEST_NAME = 200  # bytes: with a suffix and the ending of the reason it must still be a name
 
 
 class Files:
@@ -49,6 +49,7 @@ class Files:
         info: the content of its ``spool.json``.
         key: the key that signs its files; empty if they are not signed.
         links: write small records as symbolic links, if the spool has such records.
+        look: this process writes nothing.
     """
 
     def __init__(
@@ -59,11 +60,10 @@ class Files:
         key: bytes = b"",
         *,
         links: bool = True,
+        look: bool = False,
     ) -> None:
-        self.fs = filesystem
-        self.layout = layout
-        self.info = info
-        self.clock = ServerClock(filesystem)
+        self.fs, self.layout, self.info = filesystem, layout, info
+        self.clock = LookingClock(filesystem) if look else ServerClock(filesystem)
         self.key = key
         self.temporary = TemporaryFiles(
             filesystem, layout, info.longest_link if links else 0, self.with_folder
@@ -73,6 +73,9 @@ class Files:
 
     def sync_clock(self) -> None:
         """Read the file server's clock, in a process that has no file of its own to touch."""
+        if isinstance(self.clock, LookingClock):
+            self.clock.sync(self.layout.upkeep_stamp)
+            return
         with self.temporary.file() as path:
             self.with_folder(path, lambda: self.clock.sync(path))
             self.fs.discard(path)

@@ -207,6 +207,15 @@ class Layout:
         return f"{self.journal_folder}/{hour}/{worker}.sums"
 
     @property
+    def latest(self) -> str:
+        """The latest snapshot of the spool, which the worker in charge of shared upkeep writes."""
+        return f"{self.journal_folder}/latest.json"
+
+    def journal_gauges(self, hour: str, worker: str) -> str:
+        """How full the spool was in an hour, a line each time that this worker has counted."""
+        return f"{self.journal_folder}/{hour}/{worker}.gauges"
+
+    @property
     def upkeep_stamp(self) -> str:
         """File that the worker in charge of shared upkeep touches."""
         return f"{self.locks_folder}/upkeep"

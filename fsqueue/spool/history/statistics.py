@@ -90,6 +90,8 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
     """Calls that ended per second, since the first of these workers started."""
     missing: int
     """Attempts without a line in the journal."""
+    unread: int = 0
+    """Journals that were not read yet, as there are very many: the numbers are too small."""
     tasks: tuple[TaskStats, ...]
     workers: tuple[WorkerStats, ...]
 
@@ -126,11 +128,14 @@ class History:
     Args:
         store: the spool; its clock must have been read.
         window: the length of the window, in seconds.
+        most_files: how many files to read in an update, in turn.
     """
 
-    def __init__(self, store: Store, window: float) -> None:
-        self._store, self._window = store, window
+    def __init__(self, store: Store, window: float, *, most_files: int = _MOST_FILES) -> None:
+        self._store, self._window, self._most_files = store, window, most_files
+        # By path, in the order in which they were read: the next one to read comes first.
         self._read: dict[str, int] = {}
+        self._unread = 0
         self._minutes: dict[int, Minute] = {}
         self._last: dict[str, LastLine] = {}
         self.totals: dict[str, TaskSums] = {}
@@ -140,13 +145,26 @@ class History:
         """Read the new lines of the journals."""
         start = self._start()
         hours = self._hours(start)
+        paths: list[str] = []
         for hour in hours:
             folder = self._store.layout.journal_hour(hour)
-            for name in sorted(self._store.files.listed(folder, limit=_MOST_FILES, fresh=True)):
-                if name.endswith(_SUFFIX):
-                    for sums in self._new_lines(f"{folder}/{name}"):
-                        self._take(name.removesuffix(_SUFFIX), sums, start)
+            names = self._store.files.listed(folder, limit=_MOST_FILES, fresh=True)
+            paths += [f"{folder}/{name}" for name in sorted(names) if name.endswith(_SUFFIX)]
+        for path in self._turn(paths):
+            worker = path.rpartition("/")[2].removesuffix(_SUFFIX)
+            for sums in self._new_lines(path):
+                self._take(worker, sums, start)
+        self._unread = sum(path not in self._read for path in paths)
         self._forget(hours, start)
+
+    def _turn(self, paths: list[str]) -> list[str]:
+        """The files to read this time: all of them, in order, unless there are too many."""
+        if len(paths) <= self._most_files:
+            return paths
+        there = set(paths)
+        new = [path for path in reversed(paths) if path not in self._read]
+        turn = [*new, *(path for path in self._read if path in there)]
+        return sorted(turn[: self._most_files])
 
     def _start(self) -> float:
         return (self._store.clock.now() - self._window) // _MINUTE * _MINUTE
@@ -174,6 +192,7 @@ class History:
             log.info("cannot read %s: %s", path, error)
             return
         whole, newline, _ = data.rpartition(b"\n")
+        self._read.pop(path, None)
         self._read[path] = offset + len(whole) + len(newline)
         for line in whole.splitlines():
             sums = _decoded(line)
@@ -232,6 +251,7 @@ class History:
             lost=sum(each.lost for each in tasks.values()),
             rate=calls / max(1.0, now - max(start, first)),
             missing=sum(each.missing for each in workers.values()),
+            unread=self._unread,
             tasks=tuple(_of_task(name, tasks[name]) for name in sorted(tasks)),
             workers=tuple(
                 self._of_worker(name, workers[name], start, now, name in alive)

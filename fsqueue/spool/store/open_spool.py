@@ -13,6 +13,7 @@ from fsqueue.errors import SpoolError, SpoolVersionError
 from fsqueue.spool.disk.access import check_root, key_name
 from fsqueue.spool.disk.filesystem import Filesystem
 from fsqueue.spool.disk.link_records import longest_link
+from fsqueue.spool.disk.looking import LookingFilesystem
 from fsqueue.spool.disk.mounts import filesystem_type, is_remote
 from fsqueue.spool.disk.syscalls import links_unsupported
 from fsqueue.spool.files.root import check_spool
@@ -34,6 +35,7 @@ def open_store(
     *,
     expected: str = "",
     records: RecordKind = "files",
+    look: bool = False,
 ) -> Store:
     """Open the spool at `root`, and create it if there is none yet.
 
@@ -47,6 +49,8 @@ def open_store(
             accepts any spool.
         records: what small records are: "files", symbolic "links", or "auto": links in a new spool
             on a network filesystem, and where there are no hard links.
+        look: only look at an existing spool: nothing is made or written, so it may be on a
+            read-only mount, or a copy.
 
     Raises:
         SpoolReplacedError: the root holds another spool than the expected one.
@@ -55,10 +59,15 @@ def open_store(
         SpoolVersionError: the spool has another format version.
     """
     path = absolute(root)
-    fs = filesystem or Filesystem(remote=is_remote(path))
+    fs = filesystem or (LookingFilesystem if look else Filesystem)(remote=is_remote(path))
     layout = Layout(path)
     try:
-        info = _rejoin(fs, layout, expected) if expected else _join(fs, layout, key, records)
+        if look:
+            info = _look(fs, layout, expected)
+        elif expected:
+            info = _rejoin(fs, layout, expected)
+        else:
+            info = _join(fs, layout, key, records)
     except OSError as error:
         raise SpoolError(
             f"cannot use {path} as the shared directory: {error.strerror or error}. "
@@ -71,7 +80,18 @@ def open_store(
             'has none. Set records = "auto", or use a new folder.'
         )
     links = records != "files" and not (fs.durable and not _commits_links(path))
-    return Store(fs, layout, info, key, links=links)
+    return Store(fs, layout, info, key, links=links, look=look)
+
+
+def _look(fs: Filesystem, layout: Layout, expected: str) -> SpoolInfo:
+    """The existing spool, of which only ``spool.json`` need be there."""
+    check_root(fs, layout.root)
+    info = _read_info(fs, layout)
+    if info is None:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), layout.info)
+    if expected and info.id != expected:
+        check_spool(fs, layout, expected)
+    return info
 
 
 def _commits_links(path: str) -> bool:

@@ -46,6 +46,7 @@ class Store:
         info: the content of its ``spool.json``.
         key: the key that signs its files; empty if they are not signed.
         links: write small records as symbolic links, if the spool has such records.
+        look: this process writes nothing.
 
     Attributes:
         files: files of any kind. Its `fs`, `layout` and `clock` are here too.
@@ -70,8 +71,9 @@ class Store:
         key: bytes = b"",
         *,
         links: bool = True,
+        look: bool = False,
     ) -> None:
-        self.files = files = Files(filesystem, layout, info, key, links=links)
+        self.files = files = Files(filesystem, layout, info, key, links=links, look=look)
         self.fs, self.layout, self.clock = filesystem, layout, files.clock
         self.calls = Calls(files)
         self.outcomes = Outcomes(files, on_end=self._ended)

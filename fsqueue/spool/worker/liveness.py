@@ -88,11 +88,12 @@ class Observer:
         self._records: dict[str, WorkerRecord | None] = {}
         self._observations: dict[str, _Observation] = {}
 
-    def discover(self, *, but: str = "") -> None:
+    def discover(self, *, but: str = "", most: int | None = None) -> None:
         """List the workers by any file or folder of theirs. Each record is read once.
 
         Args:
             but: name of a worker to leave out.
+            most: the most records to read this time; None is all that are new.
         """
         fs, layout = self._store.fs, self._store.layout
         names = {os.path.splitext(name)[0] for name in fs.names(layout.workers_folder, fresh=True)}
@@ -101,9 +102,11 @@ class Observer:
         for known in self._records.keys() - names:
             del self._records[known]
             self._observations.pop(self._store.layout.worker_beat(known), None)
-        for name in names:
-            if self._records.get(name) is None:
-                self._records[name] = self._read(name)
+        unread = sorted(name for name in names if self._records.get(name) is None)
+        for name in unread[:most]:
+            self._records[name] = self._read(name)
+        for name in unread:
+            self._records.setdefault(name, None)
 
     def _read(self, name: str) -> WorkerRecord | None:
         path = self._store.layout.worker_record(name)

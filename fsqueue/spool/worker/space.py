@@ -74,6 +74,15 @@ def warning(fs: Filesystem, layout: Layout, now: float, result_ttl: float) -> st
     return None if found is None else f"{found} {ADVICE}"
 
 
+def glance(fs: Filesystem, layout: Layout, now: float, result_ttl: float) -> str:
+    """The warning if there is reason for one, at the cost of one call if half of the disk is free.
+
+    Results that are kept could fill such a disk only if they filled half of it.
+    """
+    total, free = fs.space(layout.root)
+    return "" if free > total / 2 else (warning(fs, layout, now, result_ttl) or "")
+
+
 def outlook(fs: Filesystem, layout: Layout, now: float, result_ttl: float) -> str | None:
     """When results will fill the disk before they expire; None if they fit.
 

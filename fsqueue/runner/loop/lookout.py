@@ -1,0 +1,103 @@
+"""Counts the spool for everyone who looks at it. Only the worker in charge of upkeep does that."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from fsqueue.spool.admin.census import OFTEN
+from fsqueue.spool.admin.glance import Looks, write_latest
+from fsqueue.spool.history.gauges import Gauge, QueueGauge, append_gauge
+
+if TYPE_CHECKING:
+    from fsqueue.config import Config
+    from fsqueue.spool.admin.glance import Glance
+    from fsqueue.spool.store.store import Store
+    from fsqueue.spool.worker.registration import Worker
+
+log = logging.getLogger(__name__)
+
+# Counting takes at most this share of the time.
+_REST = 10
+_GAUGE_BEATS = 5
+
+
+class Lookout:
+    """Writes the latest glance at every heartbeat, and a line of gauges at every fifth.
+
+    On a network filesystem it writes both at every fifth, as each file operation is a request.
+
+    Args:
+        store: the spool.
+        worker: the worker that counts.
+        conf: the heartbeat, and the time to live of results.
+    """
+
+    def __init__(self, store: Store, worker: Worker, conf: Config) -> None:
+        self._store, self._worker, self._keep = store, worker, conf.journal_ttl > 0
+        self._every = conf.heartbeat * (_GAUGE_BEATS if store.fs.remote else 1)
+        self._gauge_every = conf.heartbeat * _GAUGE_BEATS
+        self._looks = Looks(
+            store, heartbeat=conf.heartbeat, result_ttl=conf.result_ttl, bounds=OFTEN
+        )
+        self._next = self._next_gauge = float("-inf")
+        self._wrote = False
+
+    def watch(self) -> None:
+        """Count and write, if it is time to.
+
+        Raises:
+            OSError: the shared directory fails; the next call tries again.
+        """
+        now = self._store.fs.monotonic()
+        if not self._keep or now < self._next:
+            return
+        self._next = now + self._every
+        glance = self._looks.take(self._worker.name)
+        self._next = now + max(self._every, _REST * glance.took)
+        self._wrote = True
+        write_latest(self._store, glance)
+        if now >= self._next_gauge:
+            self._next_gauge = now + self._gauge_every
+            append_gauge(self._store, self._worker.name, _gauge_of(glance))
+
+    def leave(self) -> None:
+        """Remove the glance, which shows a worker that is about to leave.
+
+        Dies before this: the glance is used until it is half a minute old. If another worker has
+        replaced it meanwhile, that one is gone until its next heartbeat.
+        """
+        if self._wrote:
+            try:
+                self._store.fs.discard(self._store.layout.latest)
+            except OSError as error:
+                log.info("%s stays: %s", self._store.layout.latest, error)
+
+
+def _gauge_of(glance: Glance) -> Gauge:
+    snapshot, counts = glance.snapshot, glance.snapshot.counts
+    alive = [each for each in snapshot.workers if each.is_alive]
+    return Gauge(
+        at=round(snapshot.time, 3),
+        queues={
+            each.name: QueueGauge(
+                due=each.due,
+                delayed=each.delayed,
+                waiting=each.waiting,
+                oldest=round(each.oldest or 0.0, 3),
+                workers=each.workers,
+                paused=each.paused,
+                estimated=not each.exact,
+            )
+            for each in snapshot.queues
+        },
+        workers=len(alive),
+        slots=sum(each.slots for each in alive),
+        busy=sum(each.held for each in alive),
+        parked=counts.parked,
+        failed=counts.failed,
+        quarantined=counts.quarantined,
+        done=counts.waiting,
+        kept=counts.kept,
+        took=glance.took,
+    )

@@ -1,0 +1,98 @@
+"""Counts the names in many folders, at a bounded cost.
+
+A count of a million pending calls would list a thousand folders. But folders in the middle of a
+queue hardly ever change. So a counter remembers the count and the time of each folder, lists it
+again only if its time has changed, and looks at a limited number of folders each time: at the ones
+that the caller names as urgent, then at those that it has never seen, then at the others in turn.
+What it has never seen, it estimates from the rest, and says so.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from fsqueue.errors import EnvelopeError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from fsqueue.spool.files.files import Files
+
+# In seconds. A folder that has just changed may change again within the same tick of its time.
+_SETTLED = 2.0
+
+
+class Count(NamedTuple):
+    """A number of files."""
+
+    number: int
+    exact: bool
+    """False if some folders were not counted, and their files are estimated."""
+
+
+class _Seen(NamedTuple):
+    modified: float | None
+    names: int
+    turn: int
+
+
+class FolderCounts:
+    """Counts of the names in folders. Keep it, and the next count costs less.
+
+    Args:
+        files: the files of the spool.
+        most: how many folders to look at each time.
+    """
+
+    def __init__(self, files: Files, most: int) -> None:
+        self._files, self._most = files, most
+        self._seen: dict[str, _Seen] = {}
+        self._turn = 0
+
+    def update(self, folders: Sequence[str], urgent: Iterable[str] = ()) -> None:
+        """Look at some of the folders, and forget those that are not among them."""
+        self._turn += 1
+        there = dict.fromkeys(folders)
+        self._seen = {path: seen for path, seen in self._seen.items() if path in there}
+        for path in self._chosen(there, urgent):
+            self._look(path)
+
+    def _chosen(self, there: dict[str, None], urgent: Iterable[str]) -> list[str]:
+        if len(there) <= self._most:
+            return list(there)
+        chosen = dict.fromkeys(list(urgent)[: self._most])
+        new = [path for path in there if path not in self._seen and path not in chosen]
+        # Evenly spread, since the others are estimated from these.
+        room = self._most - len(chosen)
+        chosen.update(dict.fromkeys(new[:: max(1, -(-len(new) // room))][:room] if room else ()))
+        known = sorted(self._seen.keys() - chosen.keys(), key=lambda path: self._seen[path].turn)
+        return [*chosen, *known[: self._most - len(chosen)]]
+
+    def _look(self, path: str) -> None:
+        seen = self._seen.get(path)
+        modified: float | None = None
+        if seen is not None or self._turn > 1:  # a single count has no use for the time
+            try:
+                modified = self._files.fs.modified(path)
+            except (OSError, EnvelopeError):
+                self._seen.pop(path, None)
+                return
+            if seen is not None and seen.modified == modified:
+                self._seen[path] = seen._replace(turn=self._turn)
+                return
+            if self._files.clock.now() - modified < _SETTLED:
+                modified = None
+        count = len(self._files.listed(path, fresh=True))
+        self._seen[path] = _Seen(modified, count, self._turn)
+
+    def known(self, folder: str) -> int | None:
+        """The number of names in a folder; None if it was never listed."""
+        seen = self._seen.get(folder)
+        return None if seen is None else seen.names
+
+    def total(self, folders: Sequence[str]) -> Count:
+        """The number of names in these folders together."""
+        counts = [self._seen[path].names for path in folders if path in self._seen]
+        unknown = len(folders) - len(counts)
+        mean = sum(counts) / len(counts) if counts else 0.0
+        return Count(sum(counts) + round(mean * unknown), not unknown)

@@ -1,0 +1,144 @@
+"""The latest snapshot of a spool, which the worker in charge of shared upkeep writes.
+
+So a look reads one file, and costs the same whatever is in the spool. ``journal/latest.json`` is
+replaced every heartbeat on a local disk, and every fifth on a network filesystem. Without a worker,
+nobody writes it, and each process that looks takes a bounded snapshot of its own.
+
+Dies before the rename: the former file stays, and after `FRESH` seconds nobody uses it. Dies after
+it, or the reply is lost: the new one is there. Several workers may write it: the last one counts.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from fsqueue.errors import EnvelopeError
+from fsqueue.spool.admin.census import ONE_LOOK, Bounds, Census
+from fsqueue.spool.admin.snapshot import Snapshot
+from fsqueue.spool.admin.worker_rows import list_workers
+from fsqueue.spool.format.records import UNDECODABLE
+from fsqueue.spool.history.statistics import History, Stats
+from fsqueue.spool.worker import space
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from fsqueue.spool.history.journal import TaskSums
+    from fsqueue.spool.store.store import Store
+
+RECENT: Final = 300.0
+"""The period of the statistics, in seconds."""
+FRESH: Final = 30.0
+"""An older file is not used, in seconds."""
+_FORMAT = 1
+_LONGEST = 32 << 20
+
+
+class Glance(msgspec.Struct, frozen=True, kw_only=True):
+    """A snapshot, and the statistics of the last minutes."""
+
+    v: int = _FORMAT
+    snapshot: Snapshot
+    recent: Stats
+    worker: str = ""
+    """The worker that took it; empty if the reader has taken it itself."""
+    took: float = 0.0
+    """How long that took, in seconds."""
+    space: str = ""
+    """A warning if results will fill the disk."""
+
+
+_decode = msgspec.json.Decoder(Glance).decode
+
+
+class Looks:
+    """Takes glances, for a process that looks once or again and again.
+
+    Args:
+        store: the spool.
+        heartbeat: seconds between two beats of a worker.
+        result_ttl: seconds for which results are kept, for the warning about the disk.
+        bounds: what a snapshot of its own may cost.
+    """
+
+    def __init__(
+        self, store: Store, *, heartbeat: float, result_ttl: float, bounds: Bounds = ONE_LOOK
+    ) -> None:
+        self._store, self._heartbeat, self._bounds = store, heartbeat, bounds
+        self._result_ttl = result_ttl
+        self._census: Census | None = None
+        self._history: History | None = None
+
+    def look(self, *, all_workers: bool = False) -> Glance:
+        """The workers' latest glance if it is fresh, or else an own one.
+
+        Args:
+            all_workers: look at each worker that was left out, even if that costs more.
+        """
+        self._store.files.sync_clock()
+        glance = read_latest(self._store) or self.take()
+        snapshot = glance.snapshot
+        if all_workers and any(each.state == "unseen" for each in snapshot.workers):
+            workers = list_workers(self._store, heartbeat=self._heartbeat)
+            snapshot = msgspec.structs.replace(snapshot, workers=workers)
+        return msgspec.structs.replace(glance, snapshot=snapshot)
+
+    def age(self, glance: Glance) -> float:
+        """Seconds since a glance was taken."""
+        return max(0.0, self._store.clock.now() - glance.snapshot.time)
+
+    @property
+    def totals(self) -> Mapping[str, TaskSums]:
+        """Sums over all calls that have ended since the first `take`, by task."""
+        return {} if self._history is None else self._history.totals
+
+    def take(self, worker: str = "") -> Glance:
+        """Count what is there, within the bounds.
+
+        Args:
+            worker: the worker that does it.
+        """
+        store = self._store
+        began = store.fs.monotonic()
+        if self._census is None or self._history is None:
+            self._census = Census(store, heartbeat=self._heartbeat, bounds=self._bounds)
+            self._history = History(store, RECENT, most_files=self._bounds.workers)
+        snapshot = self._census.take()
+        self._history.update()
+        counts = snapshot.counts
+        results = counts.waiting + counts.kept + counts.failed
+        return Glance(
+            snapshot=snapshot,
+            recent=self._history.stats({each.name for each in snapshot.workers if each.is_alive}),
+            worker=worker,
+            took=round(store.fs.monotonic() - began, 4),
+            space=space.glance(store.fs, store.layout, store.clock.now(), self._result_ttl)
+            if results
+            else "",
+        )
+
+
+def read_latest(store: Store) -> Glance | None:
+    """The latest glance of a worker; None if there is none that is fresh. One file operation."""
+    try:
+        found = _decode(store.fs.read_part(store.layout.latest, _LONGEST))
+    except (OSError, EnvelopeError, *UNDECODABLE):
+        return None
+    snapshot = found.snapshot
+    age = store.clock.now() - snapshot.time
+    if found.v != _FORMAT or snapshot.spool != store.files.info.id or age > FRESH:
+        return None
+    return msgspec.structs.replace(
+        found, snapshot=msgspec.structs.replace(snapshot, root=store.layout.root)
+    )
+
+
+def write_latest(store: Store, glance: Glance) -> None:
+    """Replace the latest glance.
+
+    Raises:
+        OSError: it could not be written; the former one stays.
+    """
+    store.files.replace_file(store.layout.latest, [msgspec.json.encode(glance)])
