@@ -298,13 +298,12 @@ class Files:
     def set_aside(self, path: str, reason: str, name: str | None = None) -> None:
         """Move a file to ``quarantine/``, with the reason in a file beside it.
 
-        Dies in between: the reason is there, and the file still has to be moved.
-
-        Args:
-            path: the file.
-            reason: what is wrong with it.
-            name: a name from `free_name`; None picks one.
+        Dies in between: the reason is there, and the file still has to be moved. A process that
+        only looks leaves it. `name` comes from `free_name`; None picks one.
         """
+        if isinstance(self.clock, LookingClock):
+            self.pass_over(path, EnvelopeError(reason))
+            return
         self.check_spool()
         name = name or self.free_name(path)
         self._explain(name, f"{path}: {reason}")
