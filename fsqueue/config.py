@@ -108,6 +108,11 @@ class Settings(msgspec.Struct, kw_only=True):
             float, duration("how long journals of finished calls are kept; 0: no journal", ge=0)
         ]
     ] = 24 * 3600.0
+    record_commands: Final[
+        Annotated[
+            bool, _doc("show the command lines of processes that make calls, for `fsqueue runs`")
+        ]
+    ] = True
     serializer: Final[
         Annotated[
             Serializer, _doc("how arguments and results are serialized, unless the task sets it")
@@ -149,6 +154,7 @@ class Options(TypedDict, total=False):
     stop_grace: float | None
     result_ttl: float | None
     journal_ttl: float | None
+    record_commands: bool | None
     serializer: Serializer | None
     durability: Durability | None
     records: RecordKind | None

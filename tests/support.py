@@ -141,7 +141,11 @@ def strays(root: str | os.PathLike[str]) -> list[str]:
         return []
     found = []
     for folder in ("tmp", "running", "workers", "clients"):
-        found += [f"{folder}/{name}" for name in _names(root, folder)]
+        found += [
+            f"{folder}/{name}"
+            for name in _names(root, folder)
+            if folder != "clients" or not name.endswith(".json")  # they tell about former runs
+        ]
     found += [f"bell/{name}" for name in _names(root, "bell") if "." not in name]
     found += [f"locks/{name}" for name in _names(root, "locks") if name != "upkeep"]
     found += [

@@ -16,7 +16,8 @@ from integration.conftest import working
 
 from examples import examples
 from fsqueue.cli.main import command_line
-from fsqueue.spool.history.journal import MOST_SUMS, Entry, Journal, Sums, TaskSums, hour_of
+from fsqueue.spool.history.entries import Entry, Sums, TaskSums
+from fsqueue.spool.history.journal import MOST_SUMS, Journal, hour_of
 from fsqueue.spool.history.statistics import read_stats
 from fsqueue.spool.worker.expiry import expire
 

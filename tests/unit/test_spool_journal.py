@@ -13,7 +13,8 @@ import pytest
 from support import open_store
 
 from fsqueue.spool.history import sketch
-from fsqueue.spool.history.journal import Entry, Journal, hour_of, start_of_hour
+from fsqueue.spool.history.entries import Entry
+from fsqueue.spool.history.journal import Journal, hour_of, start_of_hour
 from fsqueue.spool.history.statistics import History, read_stats
 from fsqueue.spool.worker.expiry import expire
 from fsqueue.testing import NAME_VERBS, Fault, FaultyFilesystem

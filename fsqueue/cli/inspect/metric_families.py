@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from prometheus_client import Metric
 
     from fsqueue.spool.admin.snapshot import Snapshot
-    from fsqueue.spool.history.journal import TaskSums
+    from fsqueue.spool.history.entries import TaskSums
     from fsqueue.spool.history.statistics import Durations, Stats
 
     Rows = Iterable[tuple[Sequence[str], float]]

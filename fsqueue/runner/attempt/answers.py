@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from fsqueue.codec import encode_exception
 from fsqueue.codec.texts import capped, safe_str
-from fsqueue.errors import RemoteError
+from fsqueue.common.fingerprints import Fingerprint, digest_of, fingerprint_of
+from fsqueue.errors import DependencyError, InvocationError, RemoteError
 from fsqueue.runner.attempt.retries import delay_before_retry
 from fsqueue.spool.format.records import Failure, Member, RetryPolicy
 from fsqueue.spool.format.states import State
@@ -15,7 +16,6 @@ from fsqueue.spool.format.states import State
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from fsqueue.errors import InvocationError
     from fsqueue.spool.disk.content import Buffer
     from fsqueue.spool.format.records import Outcome
 
@@ -28,6 +28,24 @@ def _message(error: BaseException) -> str:
         return capped(safe_str(error), _LONGEST_MESSAGE)
     except BaseException as reason:  # noqa: BLE001 - not an `Exception`: `safe_str` holds those
         return f"<str() raised {type(reason).__name__}>"
+
+
+def failure_of(error: BaseException) -> Failure:
+    """An exception of a body, as it can be read without unpickling it.
+
+    A call that was not run because another one had failed has the fingerprint of that failure.
+    """
+    kind, text = type(error).__qualname__, _message(error)
+    cause = error.__cause__ if isinstance(error, DependencyError) else None
+    root = error if cause is None else cause
+    if isinstance(root, RemoteError):
+        found = fingerprint_of(root, root.type_name, root.message)
+    elif isinstance(root, InvocationError):
+        # Its message names the call, and its frames are those of the queue.
+        found = Fingerprint(digest_of(type(root).__qualname__), "")
+    else:
+        found = fingerprint_of(root, text=_message(root))
+    return Failure(kind, text, found.digest, found.place)
 
 
 class Answer(NamedTuple):
@@ -67,13 +85,13 @@ class Answer(NamedTuple):
         if delay is None and retries:
             error.add_note(f"(after {retries + 1} attempts: it was retried {retries} times)")
         payload = encode_exception(error, codec, held=BaseException)
-        failure = Failure(type(error).__qualname__, _message(error))
-        return cls(State.FAILED, [payload], failure, retry_after=delay)
+        return cls(State.FAILED, [payload], failure_of(error), retry_after=delay)
 
     @classmethod
     def of_queue(cls, error: InvocationError) -> Answer:
         """The answer for a call whose body was not run: an error of the queue itself."""
-        return cls(State.FAILED, [], Failure(type(error).__name__, str(error)))
+        kind = type(error).__name__
+        return cls(State.FAILED, [], Failure(kind, str(error), digest_of(kind)))
 
 
 class Ending(enum.Enum):

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from fsqueue.spool.format.claim import Claim
     from fsqueue.spool.format.names import AttemptName
     from fsqueue.spool.format.records import Call
-    from fsqueue.spool.history.journal import Entry
+    from fsqueue.spool.history.entries import Entry
     from fsqueue.spool.store.store import Store
     from fsqueue.spool.worker.registration import Worker
 

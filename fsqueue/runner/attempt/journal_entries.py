@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from fsqueue.errors import EnvelopeError, SpoolVersionError
 from fsqueue.spool.format.records import shown
 from fsqueue.spool.format.states import State
-from fsqueue.spool.history.journal import Entry, waited
+from fsqueue.spool.history.entries import Entry, failure_fields
+from fsqueue.spool.history.journal import waited
 
 if TYPE_CHECKING:
     from fsqueue.runner.attempt.answers import Answer
     from fsqueue.runner.attempt.context import Execution
-    from fsqueue.spool.format.claim import Claim
-    from fsqueue.spool.store.store import Store
+    from fsqueue.spool.format.records import Failure
 
 
 def ended(execution: Execution, result: Answer, when: float) -> Entry:
@@ -37,25 +35,15 @@ def ended(execution: Execution, result: Answer, when: float) -> Entry:
         started=round(execution.started, 4),
         wait=round(waited(claim, call, execution.started), 4),
         run=round(max(0.0, when - execution.started), 6),
-        failure=result.failure.type if result.failure else "",
         members=call.members,
         failed=0 if again else failed,
         **(shown(call) if failed or again else {"task": call.task, "queue": call.queue}),
+        **failure_fields(_failure(result)),
     )
 
 
-def lost(store: Store, claim: Claim) -> Entry:
-    """The entry of an attempt whose slot died; the task's name is read from the call's file."""
-    found: dict[str, Any] = {"task": "", "queue": ""}
-    with contextlib.suppress(OSError, EnvelopeError, SpoolVersionError):
-        call, _ = store.calls.read_claimed(claim)
-        found = shown(call)
-    return Entry(
-        id=claim.name.invocation_id,
-        attempt=claim.name.attempt,
-        state="lost",
-        started=0.0,
-        wait=0.0,
-        run=0.0,
-        **found,
-    )
+def _failure(result: Answer) -> Failure | None:
+    """The failure of an answer; of a batch, the first one of its calls."""
+    if result.failure is not None:
+        return result.failure
+    return next((each.failure for each in result.members if each.failure is not None), None)

@@ -6,7 +6,6 @@ import logging
 from typing import TYPE_CHECKING
 
 from fsqueue.errors import SpoolError
-from fsqueue.runner.attempt import journal_entries
 from fsqueue.runner.attempt.answers import Ending
 from fsqueue.runner.attempt.publication import remove_cancelled, settle_timed_out
 from fsqueue.runner.loop.give_back import give_back
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
     from fsqueue.runner.attempt.context import WorkerContext
     from fsqueue.runner.loop.stopping import Stopping
     from fsqueue.spool.format.claim import Claim
-    from fsqueue.spool.history.journal import Journal
     from fsqueue.spool.worker.backlogs import Backlogs
     from fsqueue.spool.worker.registration import Worker
 
@@ -35,7 +33,6 @@ class Settling:
         context: the worker, as bodies see it.
         worker: holds the claims.
         backlogs: the queues of the worker.
-        journal: gets an entry for each attempt whose slot has died.
         stopping: whether the worker is leaving.
         processes: the slots are processes, which hold no claims and release none.
     """
@@ -45,13 +42,12 @@ class Settling:
         context: WorkerContext,
         worker: Worker,
         backlogs: Backlogs,
-        journal: Journal,
         stopping: Stopping,
         *,
         processes: bool,
     ) -> None:
         self._context, self._worker, self._backlogs = context, worker, backlogs
-        self._store, self._journal, self._stopping = context.store, journal, stopping
+        self._store, self._stopping = context.store, stopping
         self._processes = processes
         self._gone_clients: set[str] = set()
 
@@ -107,5 +103,4 @@ class Settling:
         else:
             reason = f"its slot failed: {ending}"
             log.warning("%s: %s", claim.name, reason, extra=claim.tags)
-            self._journal.add(journal_entries.lost(self._store, claim))
             self._store.recovery.recover(claim.path, claim.name, reason)

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from fsqueue.spool.fleets.records import EndReason
     from fsqueue.spool.format.claim import Claim
     from fsqueue.spool.format.resources import Amounts
-    from fsqueue.spool.history.journal import Entry
+    from fsqueue.spool.history.entries import Entry
 
 log = logging.getLogger(__name__)
 
@@ -143,7 +143,7 @@ class WorkerLoop:
             polls_rarely=threads,
         )
         self._settling = Settling(
-            self._context, worker, self._backlogs, journal, stopping, processes=not threads
+            self._context, worker, self._backlogs, stopping, processes=not threads
         )
         self._publish = partial(settle, release=worker.release)
         self._triggers = TriggerThread(host)

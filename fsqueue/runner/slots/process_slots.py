@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from fsqueue.runner.shared.resource_pool import ResourceBudget
     from fsqueue.runner.slots.thread_slots import OnEnd
     from fsqueue.spool.format.claim import Claim
-    from fsqueue.spool.history.journal import Entry
+    from fsqueue.spool.history.entries import Entry
 
 log = logging.getLogger(__name__)
 

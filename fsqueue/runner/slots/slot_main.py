@@ -31,6 +31,7 @@ from fsqueue.runner.shared.resource_pool import NO_RESOURCES, RemoteBudget
 from fsqueue.runner.shared.time_left import ENDLESS
 from fsqueue.spool.disk.identity import Process, is_gone, this_process
 from fsqueue.spool.format.records import NESTED
+from fsqueue.spool.history.entries import take_notes
 from fsqueue.spool.worker.registration import Worker
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
     from fsqueue.runner.shared.time_left import TimeLeft
     from fsqueue.spool.format.claim import Claim
     from fsqueue.spool.format.names import AttemptName
-    from fsqueue.spool.history.journal import Entry
+    from fsqueue.spool.history.entries import Entry
 
 log = logging.getLogger(__name__)
 
@@ -364,7 +365,7 @@ def serve(setup: Setup, pipe: Connection, resource_pipe: Connection | None) -> N
         if ending is Ending.CANCELLED:
             # Ends also what the body has left running, like killing the process of a plain body.
             os._exit(CANCELLED)
-        recorded, entries[:] = entries[:], []
+        recorded, entries[:] = [*entries, *take_notes(context.store)], []
         pipe.send(Ended(ending, recorded))
 
 

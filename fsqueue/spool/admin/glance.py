@@ -25,7 +25,7 @@ from fsqueue.spool.worker import space
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from fsqueue.spool.history.journal import TaskSums
+    from fsqueue.spool.history.entries import TaskSums
     from fsqueue.spool.store.store import Store
 
 RECENT: Final = 300.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import logging
 import threading
@@ -11,11 +12,13 @@ import msgspec
 
 from fsqueue.common import tracing
 from fsqueue.errors import SpoolError
+from fsqueue.spool.caller.own_record import record_of
 from fsqueue.spool.caller.waiter import Waiter
 from fsqueue.spool.disk.identity import this_process
 from fsqueue.spool.features.idempotency import fire
 from fsqueue.spool.format.names import Slot, new_token
 from fsqueue.spool.format.schedule import IMMEDIATE_SLACK, later
+from fsqueue.spool.history.journal import write_notes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -102,6 +105,8 @@ class Client:
         events: wake on file events, and not only by polling.
         poll_interval: longest pause between two polls, in seconds.
         on_silence: called when nothing came for a few seconds, until it returns True.
+        keep_journal: write the record of this process, and what it cancels, for statistics.
+        command: whether the record has the command line.
     """
 
     def __init__(
@@ -111,8 +116,11 @@ class Client:
         events: bool,
         poll_interval: float,
         on_silence: Callable[[], bool],
+        keep_journal: bool = True,
+        command: bool = True,
     ) -> None:
         self.store = store
+        self._keep_journal, self._command = keep_journal, command
         self.name = new_token()
         self._process = this_process()
         self._events = events
@@ -120,7 +128,7 @@ class Client:
         self._mutex = threading.Lock()
         self._lock: BaseFileLock | None = None
         self._entered = False
-        self._registered = False
+        self._registered = self._recorded = False
         self._slots: dict[int, _Slot] = {}
         self.waiter = Waiter(
             store.outcomes,
@@ -264,8 +272,32 @@ class Client:
             self.store.files.make_folders(layout.mailbox(self.name))
             self.store.files.make_folders(layout.kept_mailbox(self.name))
             self._registered = True
+        if not self._recorded and self._keep_journal:
+            self._recorded = True
+            self._record()
         if self.store.clock.age > _SYNC_EVERY:
             self.store.clock.sync(layout.client_lock(self.name))
+
+    def _record(self) -> None:
+        """Write what people need to recognize this process by; without it, calls go on.
+
+        Dies before the rename, or if it fails: the run has only its id. The record stays when the
+        client leaves, for as long as results and journals do.
+        """
+        layout, path = self.store.layout, self.store.layout.client_record(self.name)
+        try:
+            self.store.clock.sync(layout.client_lock(self.name))
+            record = record_of(self.name, self.store.clock.now(), command=self._command)
+            self.store.files.replace_file(path, [msgspec.json.encode(record)])
+        except (OSError, SpoolError) as error:
+            log.info("the record of this process is not written: %s", error)
+
+    def note_ends(self) -> None:
+        """Write down, for statistics, which calls this process has cancelled."""
+        if not self._keep_journal:
+            self.store.endings.notes.clear()
+        with contextlib.suppress(OSError, SpoolError):
+            write_notes(self.store, f"{self.name}-{new_token(4)}")
 
     def close(self) -> None:
         """Leave the spool. A mailbox that is not empty stays for others until it expires.
@@ -274,6 +306,8 @@ class Client:
         """
         self.waiter.close()
         fs, layout = self.store.fs, self.store.layout
+        if self.store.endings.notes:
+            self.note_ends()
         with self._mutex:
             # Even if an exception interrupted `_register_again`: otherwise it would stay for hours.
             if not self._entered:

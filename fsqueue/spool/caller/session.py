@@ -154,6 +154,8 @@ class Session:
                     events=self.events,
                     poll_interval=self.conf.poll_interval,
                     on_silence=self._warn_if_unserved,
+                    keep_journal=self.conf.journal_ttl > 0,
+                    command=self.conf.record_commands,
                 )
                 atexit.register(_close_at_exit, self._client, os.getpid())
             return self._client
@@ -187,6 +189,9 @@ class Session:
         """Leave the spool; the next use connects again."""
         client = None
         try:
+            store = self._store
+            if store is not None and self._client is None and store.endings.notes:
+                self._note_ends(store)
             with self._mutex:
                 client, self._client, self._store, self._observer = self._client, None, None, None
                 self._walltimes = None
@@ -198,6 +203,14 @@ class Session:
             if client is not None and not isinstance(error, OSError):
                 client.close()
             raise
+
+    def _note_ends(self, store: Store) -> None:
+        """Write down what a process that makes no calls has ended; its client would do that."""
+        from fsqueue.spool.format.names import new_token
+        from fsqueue.spool.history.journal import write_notes
+
+        if self.conf.journal_ttl > 0:
+            write_notes(store, new_token())
 
     def _warn_if_unserved(self) -> bool:
         from fsqueue.spool.fleets.coverage import fleets_that_take, outlook

@@ -6,6 +6,7 @@ import contextlib
 import logging
 from typing import TYPE_CHECKING
 
+from fsqueue.common.fingerprints import digest_of
 from fsqueue.errors import EnvelopeError, SpoolError
 from fsqueue.spool.format import envelope
 from fsqueue.spool.format.names import AttemptName, client_of
@@ -107,7 +108,7 @@ class Outcomes:
             started=now,
             ended=now,
             codec="",
-            failure=Failure(kind, message),
+            failure=Failure(kind, message, digest_of(kind)),
         )
 
     # -- reading ------------------------------------------------------------------------

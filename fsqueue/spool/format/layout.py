@@ -194,6 +194,10 @@ class Layout:
         """Lock that a client holds until it ends."""
         return f"{self.clients_folder}/{client}.lock"
 
+    def client_record(self, client: str) -> str:
+        """What a client says about its process; it stays after the client has left."""
+        return f"{self.clients_folder}/{client}.json"
+
     def journal_hour(self, hour: str) -> str:
         """Folder of one hour's journals."""
         return f"{self.journal_folder}/{hour}"

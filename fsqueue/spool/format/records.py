@@ -132,11 +132,15 @@ class Call(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fal
     """Names the call for people; empty without the task option."""
 
 
-class Failure(msgspec.Struct, frozen=True):
+class Failure(msgspec.Struct, frozen=True, omit_defaults=True):
     """An error, readable without unpickling anything."""
 
     type: str
     message: str
+    fp: str = ""
+    """Its fingerprint, which failures of the same kind share; empty from an older version."""
+    at: str = ""
+    """Where it was raised: file, line and function in the user's code, if that is known."""
 
 
 class Member(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -277,3 +281,20 @@ class WorkerRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     """The resources that it lends to calls, as a profile."""
     batch: BatchJob | None = None
     """Its batch job; None without one, or from an older version."""
+
+
+class ClientRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """``clients/<client>.json``: a process that makes calls. Its calls are a run."""
+
+    name: str
+    host: str
+    pid: int
+    started: float
+    """When it made its first call, by the file server's clock."""
+    user: str = ""
+    command: str = ""
+    """Its command line, shortened; empty if the setting `record_commands` is off."""
+    folder: str = ""
+    """Its working directory."""
+    parent: str = ""
+    """The invocation whose body made the first call, if it was one."""

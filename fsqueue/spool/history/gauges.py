@@ -14,7 +14,8 @@ import msgspec
 
 from fsqueue.errors import EnvelopeError
 from fsqueue.spool.format.records import UNDECODABLE
-from fsqueue.spool.history.journal import JOURNAL_FORMAT, hour_of
+from fsqueue.spool.history.entries import JOURNAL_FORMAT
+from fsqueue.spool.history.journal import hour_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

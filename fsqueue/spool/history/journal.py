@@ -17,21 +17,29 @@ import itertools
 import logging
 import threading
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from fsqueue.spool.format.names import Slot
-from fsqueue.spool.history import sketch
+from fsqueue.spool.history.entries import (
+    LONGEST_NAME,
+    MOST_TASKS,
+    OTHERS,
+    Groups,
+    Sums,
+    TaskSums,
+    take_notes,
+)
 
 if TYPE_CHECKING:
     from fsqueue.spool.format.claim import Claim
     from fsqueue.spool.format.records import Call
+    from fsqueue.spool.history.entries import Entry
     from fsqueue.spool.store.store import Store
 
 log = logging.getLogger(__name__)
 
-JOURNAL_FORMAT: Final = 1
 MOST_SUMS: Final = 8 << 20
 """The most bytes of sums that a worker writes in an hour, and that a reader reads."""
 
@@ -45,112 +53,6 @@ _MOST_LINES = 32 << 20
 _MOST_WAITING = 20_000
 # With this many buffered lines, the worker writes at the next beat, to save memory.
 _SOON = 500
-_MOST_TASKS = 200
-_LONGEST_NAME = 200
-_OTHERS: Final = "(others)"
-
-_Count = Annotated[int, msgspec.Meta(ge=0, le=1 << 40)]
-_Time = Annotated[float, msgspec.Meta(ge=0, le=1e11)]
-_Bucket = Annotated[int, msgspec.Meta(ge=sketch.FIRST_BUCKET, le=sketch.LAST_BUCKET)]
-_Sketch = dict[_Bucket, _Count]
-_Name = Annotated[str, msgspec.Meta(max_length=_LONGEST_NAME)]
-
-
-class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
-    """One line of the journal: an attempt that has ended. Times are by the file server's clock."""
-
-    v: int = JOURNAL_FORMAT
-    id: str
-    task: str
-    queue: str
-    attempt: int
-    state: str
-    """The outcome's state, "retried" if there is none yet, or "lost" if its slot died."""
-    started: float
-    wait: float
-    """Seconds from when it was due to its start."""
-    run: float
-    """Seconds that its body took."""
-    failure: str = ""
-    """The exception's type."""
-    members: int = 0
-    """The number of calls in it, if it was a batch."""
-    failed: int = 0
-    """The number of failed calls among these."""
-    label: str = ""
-    """The call's label, if the attempt failed."""
-
-
-class TaskSums(msgspec.Struct, omit_defaults=True):
-    """Counts of one task's calls and attempts. Each call of a batch counts."""
-
-    calls: _Count = 0
-    """Calls that have ended; retries do not count."""
-    failed: _Count = 0
-    retried: _Count = 0
-    lost: _Count = 0
-    """Attempts whose slot died."""
-    wait: _Sketch = msgspec.field(default_factory=dict)
-    run: _Sketch = msgspec.field(default_factory=dict)
-    seconds: _Time = 0.0
-    """Sum of the run times."""
-    waited: _Time = 0.0
-    """Sum of the waiting times."""
-    failed_label: str = ""
-    """The label of a call that failed, the latest that the worker has seen."""
-
-    def count(self, entry: Entry) -> None:
-        """Count an attempt."""
-        self.failed_label = entry.label or self.failed_label
-        if entry.state == "lost":
-            self.lost += 1
-            return
-        calls = entry.members or 1
-        run = max(0.0, entry.run) / calls
-        self.seconds += max(0.0, entry.run)
-        bucket = sketch.bucket_of(run)
-        self.run[bucket] = self.run.get(bucket, 0) + calls
-        if entry.state == "retried":
-            self.retried += 1
-            return
-        self.calls += calls
-        self.failed += entry.failed
-        self.waited += entry.wait * calls
-        bucket = sketch.bucket_of(entry.wait)
-        self.wait[bucket] = self.wait.get(bucket, 0) + calls
-
-    def add(self, other: TaskSums) -> None:
-        """Add the sums of another period or worker."""
-        self.failed_label = other.failed_label or self.failed_label
-        self.calls += other.calls
-        self.failed += other.failed
-        self.retried += other.retried
-        self.lost += other.lost
-        self.seconds += other.seconds
-        self.waited += other.waited
-        sketch.add(self.wait, other.wait)
-        sketch.add(self.run, other.run)
-
-
-class Sums(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One line of sums: a worker's work in one period. Times are by the file server's clock."""
-
-    v: int = JOURNAL_FORMAT
-    serial: _Count
-    """Grows with each line of a worker, so that a line that was appended twice counts once."""
-    began: _Time
-    """When the worker started."""
-    since: _Time
-    until: _Time
-    slots: _Count
-    busy: _Time = 0.0
-    """Seconds of work of all slots together."""
-    missing: _Count = 0
-    """Attempts without a line in the journal."""
-    left: bool = False
-    """The worker has left."""
-    tasks: dict[_Name, TaskSums] = msgspec.field(default_factory=dict)
-
 
 _encode = msgspec.json.Encoder().encode
 
@@ -205,6 +107,7 @@ class Journal:
         # Encoded immediately, as objects would take three times the memory.
         self._lines, self._waiting = bytearray(), 0
         self._tasks: dict[str, TaskSums] = {}
+        self._groups = Groups()
         self._missing = 0
         self._held, self._busy, self._changed = 0, 0.0, 0.0
         self._began = self._since = 0.0
@@ -224,9 +127,10 @@ class Journal:
             return
         line = _encode(entry) + b"\n"
         with self._mutex:
-            name = entry.task[:_LONGEST_NAME]
+            name = entry.task[:LONGEST_NAME]
             sums = self._tasks.get(name) or _begun(self._tasks, name)
             sums.count(entry)
+            self._groups.count(entry)
             if self._waiting < self._most_waiting:
                 self._lines += line
                 self._waiting += 1
@@ -265,6 +169,8 @@ class Journal:
     def _flush(self, worker: str, *, left: bool) -> None:
         if not self._keep:
             return
+        for entry in take_notes(self._store):
+            self.add(entry)
         self._send()
         now = self._store.fs.monotonic()
         with self._mutex:
@@ -292,10 +198,14 @@ class Journal:
             missing=self._missing,
             left=left,
             tasks=self._tasks,
+            queues=self._groups.queues,
+            failures=self._groups.failures,
+            runs=self._groups.runs,
         )
         lines, count = self._lines, self._waiting
         self._since, self._busy, self._missing = sums.until, 0.0, 0
         self._tasks, self._lines, self._waiting = {}, bytearray(), 0
+        self._groups = Groups()
         return sums, lines, count
 
     def _write(self, worker: str, sums: Sums, lines: bytearray, count: int) -> None:
@@ -336,4 +246,19 @@ class Journal:
 
 def _begun(tasks: dict[str, TaskSums], name: str) -> TaskSums:
     """The sums of a task that has none yet; those of all others if there are too many tasks."""
-    return tasks.setdefault(name if len(tasks) < _MOST_TASKS else _OTHERS, TaskSums())
+    return tasks.setdefault(name if len(tasks) < MOST_TASKS else OTHERS, TaskSums())
+
+
+def write_notes(store: Store, owner: str) -> None:
+    """Write what a process without a worker has ended, such as the calls that it has cancelled.
+
+    Dies before this, or if it fails: they are missing in the statistics.
+
+    Args:
+        store: the spool.
+        owner: a name that no worker has and that was not used for this before.
+    """
+    if store.endings.notes:
+        journal = Journal(store, slots=0)
+        journal.begin()
+        journal.close(owner)

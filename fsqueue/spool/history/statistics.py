@@ -8,6 +8,7 @@ Lines that are not sums are ignored.
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -15,10 +16,11 @@ import msgspec
 from fsqueue.errors import EnvelopeError
 from fsqueue.spool.format.records import UNDECODABLE
 from fsqueue.spool.history import sketch
-from fsqueue.spool.history.journal import JOURNAL_FORMAT, MOST_SUMS, Sums, TaskSums, start_of_hour
+from fsqueue.spool.history.entries import JOURNAL_FORMAT, Sums, TaskSums
+from fsqueue.spool.history.journal import MOST_SUMS, start_of_hour
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Collection, Iterator, Mapping
 
     from fsqueue.spool.store.store import Store
 
@@ -57,7 +59,8 @@ class TaskStats(msgspec.Struct, frozen=True, kw_only=True):
     """The share of failed calls among those that have ended; None if none has ended."""
     retried: int
     lost: int
-    """Attempts whose slot died."""
+    """Attempts whose worker or slot died."""
+    cancelled: int
     failed_label: str
     """The label of one of the latest attempts that failed; empty if it had none."""
     wait: Durations
@@ -75,6 +78,8 @@ class WorkerStats(msgspec.Struct, frozen=True, kw_only=True):
     busy: float | None
     """The share of its slots' time in which they were busy; None if it has just started."""
     alive: bool
+    left: bool = False
+    """It has left by itself. One that neither lives nor has left has died."""
 
 
 class Stats(msgspec.Struct, frozen=True, kw_only=True):
@@ -86,6 +91,7 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
     failed: int
     retried: int
     lost: int
+    cancelled: int
     rate: float
     """Calls that ended per second, since the first of these workers started."""
     missing: int
@@ -94,6 +100,12 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
     """Journals that were not read yet, as there are very many: the numbers are too small."""
     tasks: tuple[TaskStats, ...]
     workers: tuple[WorkerStats, ...]
+    queues: dict[str, int] = {}
+    """Calls that have ended, by queue."""
+    failures: dict[str, int] = {}
+    """Calls that have failed, by fingerprint."""
+    runs: dict[str, tuple[int, int]] = {}
+    """Calls that have ended, and those that have failed, by client."""
 
 
 class Work(msgspec.Struct):
@@ -120,6 +132,9 @@ class Minute(msgspec.Struct):
 
     tasks: dict[str, TaskSums] = msgspec.field(default_factory=dict)
     workers: dict[str, Work] = msgspec.field(default_factory=dict)
+    queues: Counter[str] = msgspec.field(default_factory=Counter)
+    failures: Counter[str] = msgspec.field(default_factory=Counter)
+    runs: dict[str, tuple[int, int]] = msgspec.field(default_factory=dict)
 
 
 class History:
@@ -208,6 +223,9 @@ class History:
         work = minute.workers.setdefault(worker, Work())
         work.busy += sums.busy
         work.missing += sums.missing
+        minute.queues.update(sums.queues)
+        minute.failures.update(sums.failures)
+        _add_runs(minute.runs, sums.runs)
         for name, task in sums.tasks.items():
             work.calls += task.calls
             work.failed += task.failed
@@ -249,6 +267,7 @@ class History:
             failed=sum(each.failed for each in tasks.values()),
             retried=sum(each.retried for each in tasks.values()),
             lost=sum(each.lost for each in tasks.values()),
+            cancelled=sum(each.cancelled for each in tasks.values()),
             rate=calls / max(1.0, now - max(start, first)),
             missing=sum(each.missing for each in workers.values()),
             unread=self._unread,
@@ -256,8 +275,18 @@ class History:
             workers=tuple(
                 self._of_worker(name, workers[name], start, now, name in alive)
                 for name in sorted(workers)
+                if self._last[name].slots  # a client notes what it cancels
             ),
+            queues=sum((each.queues for each in self._minutes.values()), Counter()),
+            failures=sum((each.failures for each in self._minutes.values()), Counter()),
+            runs=self._runs(),
         )
+
+    def _runs(self) -> dict[str, tuple[int, int]]:
+        found: dict[str, tuple[int, int]] = {}
+        for minute in self._minutes.values():
+            _add_runs(found, minute.runs)
+        return found
 
     def run_times(self) -> dict[str, dict[int, int]]:
         """The sketches of the run times in the window, by task."""
@@ -284,6 +313,7 @@ class History:
             failed=work.failed,
             busy=min(1.0, work.busy / available) if available > 0 else None,
             alive=alive,
+            left=last.left,
         )
 
 
@@ -308,10 +338,17 @@ def _of_task(name: str, sums: TaskSums) -> TaskStats:
         failure_rate=sums.failed / sums.calls if sums.calls else None,
         retried=sums.retried,
         lost=sums.lost,
+        cancelled=sums.cancelled,
         failed_label=sums.failed_label,
         wait=Durations.of(sums.wait),
         run=Durations.of(sums.run),
     )
+
+
+def _add_runs(into: dict[str, tuple[int, int]], other: Mapping[str, tuple[int, int]]) -> None:
+    for client, (ended, failed) in other.items():
+        before = into.get(client, (0, 0))
+        into[client] = before[0] + ended, before[1] + failed
 
 
 def _decoded(line: bytes) -> Sums | None:

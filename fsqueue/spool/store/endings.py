@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from typing import TYPE_CHECKING
+from collections import deque
+from typing import TYPE_CHECKING, NamedTuple
 
 from fsqueue.errors import EnvelopeError, SpoolVersionError
 from fsqueue.spool.features.trigger_state import add_end
@@ -26,8 +27,34 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
+# The most notes that wait to be written. They are for statistics: beyond it, the oldest are lost.
+_MOST_NOTES = 20_000
+
+
+class Note(NamedTuple):
+    """What the queue did with an attempt whose body did not end it, for the journal.
+
+    It was cancelled or given up, or its worker died. The process that did it notes it in memory,
+    and writes it to the journal later. Dies in between: it is missing in the statistics.
+    """
+
+    name: AttemptName
+    when: float
+    call: Call | None
+    """Its header; None if it was not read."""
+    outcome: Outcome | None = None
+    """The outcome that this process has published; None if the call goes on."""
+    worker: str = ""
+    """The worker that died with it; empty if none did."""
+    evidence: str = ""
+    """How the worker's death was noticed."""
+
+
 class Endings:
     """Publishes the outcomes of calls, and then puts the calls' files away.
+
+    Attributes:
+        notes: what this process ended in place of a body, until it is written to the journal.
 
     Args:
         files: the files of the spool.
@@ -38,6 +65,36 @@ class Endings:
     def __init__(self, files: Files, calls: Calls, outcomes: Outcomes) -> None:
         self._files, self._fs, self._layout = files, files.fs, files.layout
         self._calls, self._outcomes = calls, outcomes
+        self.notes: deque[Note] = deque(maxlen=_MOST_NOTES)
+
+    def note(self, name: AttemptName, call: Call | None, *, worker: str, evidence: str) -> None:
+        """Note that an attempt has lost its worker, and that its call goes on."""
+        self.notes.append(
+            Note(name, self._files.clock.now(), call, worker=worker, evidence=evidence)
+        )
+
+    def _publish_own(
+        self,
+        name: AttemptName,
+        outcome: Outcome,
+        call: Call | None,
+        *,
+        lost: str = "",
+        why: str = "",
+    ) -> bool:
+        """Publish an outcome of the queue's own; False if the call had one already.
+
+        Args:
+            name: the attempt.
+            outcome: its outcome.
+            call: its header, if it was read.
+            lost: the worker that died with it.
+            why: how that was noticed.
+        """
+        published = self._outcomes.publish(outcome, ())
+        if published:
+            self.notes.append(Note(name, outcome.ended, call, outcome, lost, why))
+        return published
 
     def complete(
         self,
@@ -97,27 +154,27 @@ class Endings:
         in
         between: the invocation is cancelled, and its body runs to its end.
         """
-        published = self._publish_cancelled(AttemptName(invocation_id, 1))
+        name = AttemptName(invocation_id, 1)
+        published = self._publish_own(name, self._cancelled(name, ""), None)
         self._files.touch(self._layout.cancelled(invocation_id))
         return published
 
     def end_cancelled(self, path: str, name: AttemptName, why: str = "") -> None:
         """Publish the outcome of an attempt that was cancelled before it ran, and remove it."""
+        call = None
         # Triggers learn of the end only if the call can be read.
         with contextlib.suppress(FileNotFoundError, EnvelopeError, SpoolVersionError):
-            add_end(self._files, self._calls.read_header(path, name), self._cancelled(name, why))
-        self._tell(self._cancelled(name, why))
+            call = self._calls.read_header(path, name)
+            add_end(self._files, call, self._cancelled(name, why))
+        self._tell(name, self._cancelled(name, why), call)
         self._files.remove(path)
 
-    def _tell(self, outcome: Outcome) -> None:
+    def _tell(self, name: AttemptName, outcome: Outcome, call: Call | None = None) -> None:
         """Publish an outcome of the queue's own; it is only logged if the mailbox is closed."""
         mailbox = self._layout.done(outcome.id)
-        self._files.unless_refused(mailbox, lambda: self._outcomes.publish(outcome, ()))
+        self._files.unless_refused(mailbox, lambda: self._publish_own(name, outcome, call))
 
-    def _publish_cancelled(self, name: AttemptName, why: str = "") -> bool:
-        return self._outcomes.publish(self._cancelled(name, why), ())
-
-    def _cancelled(self, name: AttemptName, why: str = "") -> Outcome:
+    def _cancelled(self, name: AttemptName, why: str) -> Outcome:
         message = f"invocation {name.invocation_id} was cancelled{f': {why}' if why else ''}"
         return self._outcomes.queue_failure(name, "CancelledError", message, State.CANCELLED)
 
@@ -140,7 +197,7 @@ class Endings:
             f"invocation {name.invocation_id} could not be read: {reason}. "
             f"The file lies in {self._layout.quarantined(place)}; make the call again."
         )
-        self._tell(self._outcomes.queue_failure(name, "InvocationCorruptError", message))
+        self._tell(name, self._outcomes.queue_failure(name, "InvocationCorruptError", message))
         self._files.set_aside(path, reason, place)
 
     def lose(self, path: str, name: AttemptName, call: Call, reason: str) -> None:
@@ -153,7 +210,8 @@ class Endings:
         )
         failure = self._outcomes.queue_failure(name, "WorkerLostError", message)
         add_end(self._files, call, failure)
-        self._outcomes.publish(failure, ())
+        worker = os.path.basename(os.path.dirname(path))
+        self._publish_own(name, failure, call, lost=worker, why=reason)
         self._keep_failed(path, name)
 
     def exhaust(self, path: str, name: AttemptName, call: Call, cuts: Sequence[Cut]) -> None:
@@ -174,5 +232,5 @@ class Endings:
         )
         failure = self._outcomes.queue_failure(name, "WalltimeError", message)
         add_end(self._files, call, failure)
-        self._outcomes.publish(failure, ())
+        self._publish_own(name, failure, call)
         self._keep_failed(path, name)

@@ -126,7 +126,9 @@ class Recovery:
         if is_abandoned(call) and not self._dependencies.is_awaited(call.id):
             self._withdraw(path)
         elif name.deaths + 1 < call.max_attempts:
-            self.requeue(path, name, call)
+            if self.requeue(path, name, call):
+                worker = os.path.basename(os.path.dirname(path))
+                self._endings.note(name, call, worker=worker, evidence=reason)
         else:
             self._endings.lose(path, name, call, reason)
 

@@ -48,6 +48,7 @@ class Expired(NamedTuple):
     fired_keys: int
     trigger_memories: int
     fleet_files: int
+    client_records: int
 
 
 def expire(store: Store, *, result_ttl: float, journal_ttl: float = _DAY) -> int:
@@ -92,8 +93,24 @@ def expire_by_kind(store: Store, *, result_ttl: float, journal_ttl: float = _DAY
         _expire_files(store, layout.fired_folder, result_ttl),
         _expire_in_folders(store, layout.triggers_folder, max(_TRIGGER_TTL, result_ttl)),
         expire_fleets(store.files, journal_ttl),
+        _expire_client_records(store, max(result_ttl, journal_ttl)),
     )
     remove_gone_clients(store)
+    return removed
+
+
+def _expire_client_records(store: Store, ttl: float) -> int:
+    """Remove the records of clients that have left, and made their first call long ago."""
+    fs, layout, removed = store.fs, store.layout, 0
+    names = set(fs.names(layout.clients_folder))
+    for name in names:
+        client = name.removesuffix(".json")
+        path = f"{layout.clients_folder}/{name}"
+        if name == client or not is_client_name(client) or f"{client}.lock" in names:
+            continue
+        with contextlib.suppress(OSError, EnvelopeError):
+            if store.clock.now() - fs.modified(path) > ttl:
+                removed += _removed(store, path)
     return removed
 
 

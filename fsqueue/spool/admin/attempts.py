@@ -1,0 +1,126 @@
+"""Reads single lines of the journal: failed attempts, and the history of one call.
+
+Lines are read from the end of each file, newest hour first, and within bounds: at 10 calls a second
+an hour has 7 MB of lines. Most lines are of calls that succeeded; these are passed over undecoded.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import msgspec
+
+from fsqueue.errors import EnvelopeError
+from fsqueue.spool.format.records import UNDECODABLE, Failure
+from fsqueue.spool.history.entries import JOURNAL_FORMAT, Entry
+from fsqueue.spool.history.journal import start_of_hour
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from fsqueue.spool.store.store import Store
+
+EACH: Final = 32 << 20
+"""The most bytes that are read of a file: a worker writes no more in an hour."""
+MOST: Final = 256 << 20
+"""The most bytes that are read in all."""
+_SUFFIX = ".jsonl"
+_HOUR = 3600.0
+_decode = msgspec.json.Decoder(Entry).decode
+
+
+class Attempt(NamedTuple):
+    """A line of the journal."""
+
+    entry: Entry
+    worker: str
+    """The worker that ran it, or was to run it."""
+    ended: float
+
+    @property
+    def failure(self) -> Failure | None:
+        """What the attempt failed with."""
+        entry = self.entry
+        if not entry.failure:
+            return None
+        return Failure(entry.failure, entry.message, entry.fp, entry.at)
+
+
+def failed_attempts(store: Store, since: float, *, most: int = MOST) -> Iterator[Attempt]:
+    """The attempts that failed, were retried or lost after a time, newest hour first.
+
+    Args:
+        store: the spool.
+        since: seconds since the epoch by the file server's clock.
+        most: bytes to read.
+    """
+    for worker, data in _files(store, since, most):
+        for line in data.splitlines():
+            if b'"fp":' in line or b'"evidence":' in line:
+                found = _parsed(line, worker)
+                if found is not None and found.ended >= since:
+                    yield found
+
+
+def attempts_of(
+    store: Store, invocation_id: str, since: float, *, files: int, first: str = ""
+) -> list[Attempt]:
+    """The attempts of one call that have ended, in order, as far as the bounds allow.
+
+    Args:
+        store: the spool.
+        invocation_id: the call.
+        since: when it was made.
+        files: how many files to read.
+        first: the worker whose files to read first.
+    """
+    needle = f'"id":"{invocation_id}"'.encode()
+    found: dict[tuple[int, str], Attempt] = {}
+    for worker, data in _files(store, since, MOST, files, first):
+        for line in data.splitlines() if needle in data else ():
+            attempt = _parsed(line, worker) if needle in line else None
+            if attempt is not None:
+                found[attempt.entry.attempt, attempt.entry.state] = attempt
+    return [found[key] for key in sorted(found)]
+
+
+def _files(
+    store: Store, since: float, most: int, files: int = 100_000, first: str = ""
+) -> Iterator[tuple[str, bytes]]:
+    """Names of workers and the ends of their files."""
+    layout = store.layout
+    for hour in sorted(store.fs.names(layout.journal_folder, fresh=True), reverse=True):
+        began = start_of_hour(hour)
+        if began is None or began + _HOUR < since:
+            continue
+        names = [
+            name.removesuffix(_SUFFIX)
+            for name in store.files.listed(layout.journal_hour(hour), fresh=True)
+            if name.endswith(_SUFFIX)
+        ]
+        for worker in sorted(names, key=lambda name: (name != first, name)):
+            if most <= 0 or files <= 0:
+                return
+            data = _end_of(store, layout.journal_lines(hour, worker), min(EACH, most))
+            most, files = most - len(data), files - 1
+            yield worker, data
+
+
+def _end_of(store: Store, path: str, most: int) -> bytes:
+    try:
+        size = store.fs.status(path, follow=False).st_size
+        start = max(0, size - most)
+        data = store.fs.read_part(path, most, start)
+    except (OSError, EnvelopeError):
+        return b""
+    return data.partition(b"\n")[2] if start else data
+
+
+def _parsed(line: bytes, worker: str) -> Attempt | None:
+    try:
+        entry = _decode(line)
+    except UNDECODABLE:
+        return None
+    if entry.v != JOURNAL_FORMAT:
+        return None
+    return Attempt(entry, entry.worker or worker, entry.ended_at or entry.started + entry.run)

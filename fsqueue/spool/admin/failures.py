@@ -1,0 +1,101 @@
+"""Failures by group: those with one fingerprint are one to a person."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from fsqueue.spool.admin.attempts import failed_attempts
+
+if TYPE_CHECKING:
+    from fsqueue.spool.admin.attempts import Attempt
+    from fsqueue.spool.store.store import Store
+
+_SAMPLES = 5
+
+
+class Sample(msgspec.Struct, frozen=True, kw_only=True):
+    """One call that has failed."""
+
+    id: str
+    attempt: int
+    label: str
+    worker: str
+    ended: float
+
+
+class FailureGroup(msgspec.Struct, kw_only=True):
+    """The failures with one fingerprint. Times are by the file server's clock."""
+
+    fp: str
+    """The fingerprint; empty for failures that an older version noted."""
+    type: str
+    message: str
+    """The latest one, shortened."""
+    at: str
+    """Where it was raised, if that is known."""
+    calls: int = 0
+    """Calls that have failed with it."""
+    retried: int = 0
+    """Attempts that have failed with it and were retried."""
+    lost: int = 0
+    """Attempts whose worker died, if that is why the calls failed."""
+    first: float
+    last: float
+    tasks: dict[str, int] = {}
+    workers: dict[str, int] = {}
+    samples: list[Sample] = []
+    """The latest failed calls."""
+
+    def add(self, found: Attempt) -> None:
+        """Count an attempt."""
+        entry = found.entry
+        self.calls += entry.failed
+        self.retried += entry.state == "retried"
+        self.lost += entry.state == "lost"
+        self.first = min(self.first, found.ended)
+        if found.ended >= self.last:
+            self.last, self.message, self.at = found.ended, entry.message, entry.at
+        self.tasks = dict(Counter(self.tasks) + Counter({entry.task: 1}))
+        self.workers = dict(Counter(self.workers) + Counter({found.worker: 1}))
+        if entry.failed:
+            sample = Sample(
+                id=entry.id,
+                attempt=entry.attempt,
+                label=entry.label,
+                worker=found.worker,
+                ended=found.ended,
+            )
+            latest = sorted([*self.samples, sample], key=lambda each: -each.ended)
+            self.samples = latest[:_SAMPLES]
+
+
+def failure_groups(store: Store, since: float, *, task: str = "") -> list[FailureGroup]:
+    """The groups of the failures after a time, the one with the most failed calls first.
+
+    Attempts that lost their worker count only if the call has failed.
+
+    Args:
+        store: the spool.
+        since: seconds since the epoch by the file server's clock.
+        task: only failures of this task; empty for all.
+    """
+    groups: dict[str, FailureGroup] = {}
+    for found in failed_attempts(store, since):
+        entry = found.entry
+        if (task and entry.task != task) or not entry.failure:
+            continue
+        key = entry.fp or entry.failure
+        if key not in groups:
+            groups[key] = FailureGroup(
+                fp=entry.fp,
+                type=entry.failure,
+                message=entry.message,
+                at=entry.at,
+                first=found.ended,
+                last=found.ended,
+            )
+        groups[key].add(found)
+    return sorted(groups.values(), key=lambda each: (-each.calls, -each.retried, -each.last))

@@ -1,0 +1,290 @@
+"""Why a call is not running, for each view that shows calls (P14).
+
+`why` is the only place that answers this. Each reason says what holds the call up, and what would
+end that. They come in the order in which they would have to be dealt with.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+import msgspec
+
+from fsqueue.errors import EnvelopeError
+from fsqueue.spool.admin.listing import call_details
+from fsqueue.spool.files.headers import outcome_of
+from fsqueue.spool.fleets.coverage import fleets_that_take
+from fsqueue.spool.format.names import Holder, Slot, is_slot_name, lane_limit, split_profile
+from fsqueue.spool.format.resources import (
+    NONE,
+    amounts,
+    in_words,
+    needs_in_words,
+    needs_of,
+    takes,
+    with_time,
+)
+from fsqueue.spool.format.states import State
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from fsqueue.spool.admin.glance import Glance
+    from fsqueue.spool.admin.listing import CallDetails
+    from fsqueue.spool.admin.snapshot import WorkerInfo
+    from fsqueue.spool.store.store import Store
+
+Code = Literal[
+    "not_due",
+    "waits_for_call",
+    "paused",
+    "no_worker",
+    "no_resources",
+    "limit",
+    "busy",
+    "worker_silent",
+    "worker_dead",
+    "cancelled",
+    "expired",
+    "no_worker_writes",
+    "disk_full",
+]
+# The most permits of a limit whose holders are named.
+_HOLDERS = 3
+# A disk with less room, as a share of its size, counts as full.
+_FULL = 0.005
+
+
+class Reason(msgspec.Struct, frozen=True, kw_only=True):
+    """One reason why a call does not run."""
+
+    code: Code
+    text: str
+    """What holds it up, as a clause."""
+    ends: str
+    """What would end that."""
+    since: float | None = None
+    """When it began, by the file server's clock, if that is known."""
+    until: float | None = None
+    """When it will end at the latest, if that is known."""
+
+
+class _Case:
+    """A call, and what is known around it."""
+
+    def __init__(self, store: Store, details: CallDetails, glance: Glance) -> None:
+        self.store, self.details, self.glance = store, details, glance
+        self.now = store.clock.now()
+        self.folder = details.path.rpartition("/")[0]
+        self.queue = self._queue()
+        self.workers = glance.snapshot.workers
+        self.fit = [each for each in self.workers if self._serves(each, self.queue)]
+
+    def _queue(self) -> str:
+        """The folder name of its queue."""
+        if self.details.call is not None:
+            return self.details.call.queue
+        parent = self.folder.rpartition("/")[0]
+        return "" if parent.rpartition("/")[2] == "lanes" else parent.rpartition("/")[2]
+
+    def serving(self, queue: str) -> list[WorkerInfo]:
+        """The living workers of a queue."""
+        return [each for each in self.workers if self._serves(each, queue)]
+
+    @staticmethod
+    def _serves(worker: WorkerInfo, queue: str) -> bool:
+        held = with_time(amounts(worker.resources), worker.left)
+        return worker.is_alive and takes(worker.queues, held, queue)
+
+
+def why(
+    store: Store, invocation_id: str, glance: Glance, details: CallDetails | None = None
+) -> tuple[Reason, ...]:
+    """The reasons why a call does not run, or did not; empty if it runs or has run.
+
+    Args:
+        store: the spool.
+        invocation_id: the call.
+        glance: the latest look at the spool.
+        details: of the call, if they were read already.
+
+    Raises:
+        UnknownInvocationError: the invocation is not in this spool.
+    """
+    found = details or call_details(store, invocation_id, glance=glance)
+    case = _Case(store, found, glance)
+    if found.state is State.PENDING:
+        return tuple(_of_pending(case))
+    if found.state is State.RUNNING:
+        return tuple(_of_running(case))
+    return tuple(_of_ended(case))
+
+
+def _of_pending(case: _Case) -> Iterator[Reason]:
+    call = case.details.call
+    if call is not None and 0 < call.expires < case.now:
+        text = "its deadline has passed, and it will not start"
+        yield Reason(
+            code="expired", text=text, ends="the next worker that finds it", since=call.expires
+        )
+    yield from _not_due(case)
+    yield from _waits_for_call(case)
+    yield from _paused(case)
+    unserved = list(_unserved(case))
+    yield from unserved
+    yield from _limit(case)
+    yield from () if unserved else _busy(case)
+    yield from _place(case)
+
+
+def _not_due(case: _Case) -> Iterator[Reason]:
+    if case.folder.startswith(f"{case.store.layout.after_folder}/"):
+        return
+    slot = Slot.parse(case.folder.rpartition("/")[2].partition("~")[0])
+    if slot is not None and slot.due > case.now:
+        name = case.details.name
+        text = "it is not due yet"
+        if name is not None and name.retries:
+            text = f"it failed {name.retries} times and is retried later"
+        yield Reason(code="not_due", text=text, ends="the time", until=slot.due)
+
+
+def _waits_for_call(case: _Case) -> Iterator[Reason]:
+    above, _, parent = case.folder.rpartition("/")
+    if above != case.store.layout.after_folder:
+        return
+    outcome = outcome_of(case.store.files, parent)
+    state = "has ended" if outcome else "has not ended"
+    yield Reason(
+        code="waits_for_call",
+        text=f"it waits for the result of {parent}, which {state}",
+        ends=f"the end of {parent}: fsqueue show {parent}",
+    )
+
+
+def _paused(case: _Case) -> Iterator[Reason]:
+    queue = split_profile(case.queue)[0]
+    try:
+        since = case.store.fs.modified(case.store.layout.paused(queue))
+    except (OSError, EnvelopeError):
+        return
+    name = queue.partition(".")[2] or queue
+    text = f"its queue {queue} is paused"
+    yield Reason(code="paused", text=text, ends=f"fsqueue resume {name}", since=since)
+
+
+def _unserved(case: _Case) -> Iterator[Reason]:
+    if case.fit:
+        return
+    queue, profile = split_profile(case.queue)
+    fleets = fleets_that_take(case.store.files, case.queue)
+    job = f"a job of the fleet {', '.join(fleets)}" if fleets else ""
+    dead = [each for each in case.workers if not each.is_alive and queue in each.queues]
+    last = f"; the last one, {dead[-1].name}, is {dead[-1].state}" if dead else ""
+    if not case.serving(queue):
+        text = f"no live worker serves the queue {queue}{last}"
+        start = f"fsqueue worker --queue {queue.partition('.')[2] or queue}"
+        yield Reason(code="no_worker", text=text, ends=job or f"a worker: {start}")
+    needed = needs_of(profile)
+    if needed:
+        text = f"no live worker has {needs_in_words(needed)}{last}"
+        option = "".join(f" --resource {each}" for each in in_words(needed or NONE).split())
+        yield Reason(code="no_resources", text=text, ends=job or f"a worker with{option}")
+
+
+def _limit(case: _Case) -> Iterator[Reason]:
+    layout = case.store.layout
+    lane = case.folder.rpartition("/")[0].rpartition("/")[2]
+    if not case.folder.startswith(f"{layout.lanes_folder}/") or not lane_limit(lane):
+        return
+    permits = [each for each in case.store.files.listed(layout.lane(lane)) if each.isdecimal()]
+    holders = []
+    for number in sorted(permits, key=int)[:_HOLDERS]:
+        path = layout.in_lane(lane, number)
+        for text in case.store.files.listed(path):
+            holder = Holder.parse(text)
+            if holder is not None:
+                holders.append(f"{holder.invocation_id} on {holder.worker}")
+    more = len(permits) - len(holders)
+    held = ", ".join([*holders, *([f"{more} more"] if more > 0 and holders else [])])
+    yield Reason(
+        code="limit",
+        text=f"its concurrency limit is reached: at most {lane_limit(lane)} at a time"
+        + (f", held by {held}" if held else ""),
+        ends="the end of a call that holds a permit",
+    )
+
+
+def _busy(case: _Case) -> Iterator[Reason]:
+    """All slots are busy; also what comes before it, and how long that may take."""
+    slots, held = sum(each.slots for each in case.fit), sum(each.held for each in case.fit)
+    text = case.folder.rpartition("/")[2]
+    slot = Slot.parse(text)
+    if held < slots or slot is None or slot.due > case.now:
+        return
+    ahead, about = _ahead(case, text)
+    recent = case.glance.recent
+    rate = recent.queues.get(case.queue, 0) / max(1.0, recent.seconds)
+    counted = f"{'about ' * about}{ahead} calls are due before it" if ahead else "it is next"
+    yield Reason(
+        code="busy",
+        text=f"all {slots} slots of the workers that can run it are busy; {counted}",
+        ends=f"at {rate:.3g} calls/s of its queue" if rate else "the end of a running call",
+        until=case.now + (ahead + 1) / rate if rate else None,
+    )
+
+
+def _ahead(case: _Case, slot: str) -> tuple[int, bool]:
+    """How many due calls of its queue are before a call, and whether that is an estimate."""
+    layout = case.store.layout
+    names = case.store.files.listed(layout.queue(case.queue), fresh=True)
+    slots = sorted(filter(is_slot_name, names))
+    before = sum(name < slot for name in slots)
+    if not before:
+        return 0, False
+    row = next((each for each in case.glance.snapshot.queues if each.name == case.queue), None)
+    due = row.due if row else 0
+    return max(1, round(due * before / max(1, len(slots)))), True
+
+
+def _place(case: _Case) -> Iterator[Reason]:
+    """Whether the disk takes nothing more, so that no worker can claim."""
+    total, free = case.store.fs.space(case.store.layout.root)
+    if free < _FULL * total:
+        text = f"the disk of {case.store.layout.root} is full: {free >> 20} MiB are free"
+        yield Reason(code="disk_full", text=text, ends="room on it, for example by fsqueue gc")
+
+
+def _of_running(case: _Case) -> Iterator[Reason]:
+    name = case.folder.rpartition("/")[2]
+    holder = next((each for each in case.workers if each.name == name), None)
+    others = [each for each in case.workers if each.is_alive and each.name != name]
+    back = "a worker that lives gives it back" if others else "another worker: none lives"
+    if holder is None:
+        text = f"the worker {name} that has claimed it has left no trace but this claim"
+        yield Reason(code="worker_dead", text=text, ends=back)
+    elif holder.state == "dead":
+        text = f"the worker {name} that has claimed it is dead: its process {holder.pid} is gone"
+        yield Reason(code="worker_dead", text=text, ends=back)
+    elif holder.state == "silent":
+        silent = "" if holder.beat is None else f" for {holder.beat:.0f} s"
+        yield Reason(
+            code="worker_silent",
+            text=f"the worker {name} that has claimed it has been silent{silent}",
+            ends=f"its next heartbeat; or, once the lease is over, {back}",
+        )
+
+
+def _of_ended(case: _Case) -> Iterator[Reason]:
+    outcome = case.details.outcome
+    if case.details.state is State.CANCELLED:
+        text = "it was cancelled"
+        if outcome is not None and outcome.failure and ": " in outcome.failure.message:
+            text += f": {outcome.failure.message.partition(': ')[2]}"
+        ended = outcome.ended if outcome else None
+        yield Reason(code="cancelled", text=text, ends="nothing; make the call again", since=ended)
+    elif outcome and outcome.failure and outcome.failure.type == "InvocationExpiredError":
+        text = "it was not started before its deadline"
+        yield Reason(
+            code="expired", text=text, ends="nothing; make the call again", since=outcome.ended
+        )

@@ -1,0 +1,228 @@
+"""Lines of the journal: attempts that have ended, and sums of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import msgspec
+
+from fsqueue.spool.format.records import shown
+from fsqueue.spool.format.states import State
+from fsqueue.spool.history import sketch
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from fsqueue.spool.format.records import Failure
+    from fsqueue.spool.store.endings import Note
+    from fsqueue.spool.store.store import Store
+
+JOURNAL_FORMAT: Final = 1
+MOST_TASKS: Final = 200
+LONGEST_NAME: Final = 200
+OTHERS: Final = "(others)"
+
+_Count = Annotated[int, msgspec.Meta(ge=0, le=1 << 40)]
+_Time = Annotated[float, msgspec.Meta(ge=0, le=1e11)]
+_Bucket = Annotated[int, msgspec.Meta(ge=sketch.FIRST_BUCKET, le=sketch.LAST_BUCKET)]
+_Sketch = dict[_Bucket, _Count]
+_Name = Annotated[str, msgspec.Meta(max_length=LONGEST_NAME)]
+_GOES_ON = frozenset({"retried", "lost"})
+_LONGEST_MESSAGE = 120
+
+
+class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """One line of the journal: an attempt that has ended. Times are by the file server's clock."""
+
+    v: int = JOURNAL_FORMAT
+    id: str
+    task: str
+    queue: str
+    attempt: int
+    state: str
+    """The outcome's state, "retried" if there is none yet, or "lost" if its worker or slot died."""
+    started: float
+    """When its body started; 0 if none has ended it."""
+    ended_at: float = 0.0
+    """When it ended, if no body has ended it."""
+    wait: float
+    """Seconds from when it was due to its start."""
+    run: float
+    """Seconds that its body took."""
+    failure: str = ""
+    """The exception's type."""
+    fp: str = ""
+    """The fingerprint of the failure."""
+    at: str = ""
+    """Where it was raised: file, line and function."""
+    message: str = ""
+    """The first characters of its message."""
+    worker: str = ""
+    """The worker that ran it, if that is not the one whose journal this is: it has died."""
+    evidence: str = ""
+    """How the worker's death was noticed."""
+    members: int = 0
+    """The number of calls in it, if it was a batch."""
+    failed: int = 0
+    """How many calls have failed with it."""
+    label: str = ""
+    """The call's label, if the attempt failed."""
+
+    @property
+    def calls(self) -> int:
+        """How many calls have ended with it."""
+        if self.state in _GOES_ON:
+            return self.failed
+        return self.members or 1
+
+
+class TaskSums(msgspec.Struct, omit_defaults=True):
+    """Counts of one task's calls and attempts. Each call of a batch counts."""
+
+    calls: _Count = 0
+    """Calls that have ended; retries do not count."""
+    failed: _Count = 0
+    retried: _Count = 0
+    lost: _Count = 0
+    """Attempts whose worker or slot died."""
+    cancelled: _Count = 0
+    wait: _Sketch = msgspec.field(default_factory=dict)
+    run: _Sketch = msgspec.field(default_factory=dict)
+    seconds: _Time = 0.0
+    """Sum of the run times."""
+    waited: _Time = 0.0
+    """Sum of the waiting times."""
+    failed_label: str = ""
+    """The label of a call that failed, the latest that the worker has seen."""
+
+    def count(self, entry: Entry) -> None:
+        """Count an attempt."""
+        self.failed_label = entry.label or self.failed_label
+        if entry.state == "lost" or not entry.started:  # no body has ended it
+            self.lost += entry.state == "lost"
+            self.cancelled += entry.calls if entry.state == "cancelled" else 0
+            self.failed += entry.failed
+            self.calls += entry.calls
+            return
+        calls = entry.members or 1
+        run = max(0.0, entry.run) / calls
+        self.seconds += max(0.0, entry.run)
+        bucket = sketch.bucket_of(run)
+        self.run[bucket] = self.run.get(bucket, 0) + calls
+        if entry.state == "retried":
+            self.retried += 1
+            return
+        self.calls += calls
+        self.failed += entry.failed
+        self.waited += entry.wait * calls
+        bucket = sketch.bucket_of(entry.wait)
+        self.wait[bucket] = self.wait.get(bucket, 0) + calls
+
+    def add(self, other: TaskSums) -> None:
+        """Add the sums of another period or worker."""
+        self.failed_label = other.failed_label or self.failed_label
+        self.calls += other.calls
+        self.failed += other.failed
+        self.retried += other.retried
+        self.lost += other.lost
+        self.cancelled += other.cancelled
+        self.seconds += other.seconds
+        self.waited += other.waited
+        sketch.add(self.wait, other.wait)
+        sketch.add(self.run, other.run)
+
+
+class Sums(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One line of sums: a worker's work in one period. Times are by the file server's clock."""
+
+    v: int = JOURNAL_FORMAT
+    serial: _Count
+    """Grows with each line of a worker, so that a line that was appended twice counts once."""
+    began: _Time
+    """When the worker started."""
+    since: _Time
+    until: _Time
+    slots: _Count
+    busy: _Time = 0.0
+    """Seconds of work of all slots together."""
+    missing: _Count = 0
+    """Attempts without a line in the journal."""
+    left: bool = False
+    """The worker has left."""
+    tasks: dict[_Name, TaskSums] = msgspec.field(default_factory=dict)
+    queues: dict[_Name, _Count] = {}
+    """Calls that have ended, by queue."""
+    failures: dict[_Name, _Count] = {}
+    """Calls that have failed, by fingerprint."""
+    runs: dict[_Name, tuple[_Count, _Count]] = {}
+    """Calls that have ended, and those of them that have failed, by client."""
+
+
+def failure_fields(failure: Failure | None) -> dict[str, Any]:
+    """The fields of an entry that tell about a failure."""
+    if failure is None:
+        return {}
+    return {
+        "failure": failure.type,
+        "fp": failure.fp,
+        "at": failure.at,
+        "message": failure.message[:_LONGEST_MESSAGE],
+    }
+
+
+def entry_of(note: Note) -> Entry:
+    """The entry for what the queue did with an attempt."""
+    name, when, call, outcome, worker, evidence = note
+    members = call.members if call else 0
+    state = "lost" if worker else str(outcome.state) if outcome else ""
+    has_failed = outcome is not None and outcome.state is State.FAILED
+    return Entry(
+        id=name.invocation_id,
+        attempt=name.attempt,
+        state=state,
+        ended_at=round(when, 3),
+        started=0.0,
+        wait=0.0,
+        run=0.0,
+        members=members,
+        failed=(members or 1) * has_failed,
+        worker=worker,
+        evidence=evidence,
+        **{"task": "", "queue": "", **shown(call)},
+        **failure_fields(outcome.failure if outcome else None),
+    )
+
+
+def take_notes(store: Store) -> list[Entry]:
+    """The entries for what this process has ended without a body, and the deaths it has found."""
+    notes, found = store.endings.notes, []
+    while notes:
+        found.append(entry_of(notes.popleft()))
+    return found
+
+
+class Groups:
+    """Counts of one period by queue, by fingerprint and by client."""
+
+    def __init__(self) -> None:
+        self.queues: dict[str, int] = {}
+        self.failures: dict[str, int] = {}
+        self.runs: dict[str, tuple[int, int]] = {}
+
+    def count(self, entry: Entry) -> None:
+        """Count an attempt."""
+        if entry.calls:
+            queue = _key(self.queues, entry.queue)
+            self.queues[queue] = self.queues.get(queue, 0) + entry.calls
+            client = _key(self.runs, entry.id.rpartition("-")[0])
+            ended, failed = self.runs.get(client, (0, 0))
+            self.runs[client] = ended + entry.calls, failed + entry.failed
+        if entry.failed and entry.fp:
+            group = _key(self.failures, entry.fp)
+            self.failures[group] = self.failures.get(group, 0) + entry.failed
+
+
+def _key(known: Mapping[str, object], name: str) -> str:
+    """The name under which to count; that of all others if there are too many names."""
+    name = name[:LONGEST_NAME]
+    return name if name in known or len(known) < MOST_TASKS else OTHERS
