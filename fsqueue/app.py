@@ -353,14 +353,6 @@ class FSQueue:
         """This process's handle on the spool. Creates the spool if it does not exist."""
         return self._session.store
 
-    def look(self) -> Store:
-        """A handle on the spool that writes nothing, for a spool that exists: it may be read-only.
-
-        Raises:
-            SpoolError: there is no spool, or it cannot be used.
-        """
-        return self._session.look()
-
     @property
     def root(self) -> str:
         """Absolute path of the shared directory, whether it is in use yet or not.

@@ -63,7 +63,7 @@ class Target(NamedTuple):
             NotFoundError: there is no spool yet.
         """
         self._check_spool()
-        store = self.app.look()
+        store = look_at(self.app)
         store.files.sync_clock()
         return store
 
@@ -87,6 +87,11 @@ class Target(NamedTuple):
         return NotFoundError(
             f"there is no spool in {root}, nor near it. Name the right folder with --root."
         )
+
+
+def look_at(app: FSQueue) -> Store:
+    """A handle on an application's spool, which must exist, that writes nothing."""
+    return app._session.look()  # noqa: SLF001 - a program that only looks is a command
 
 
 @contextlib.contextmanager

@@ -81,7 +81,7 @@ class AppStatus:
     @classmethod
     def of(cls, store: Store, heartbeat: float) -> AppStatus:
         """The status of a spool now."""
-        from fsqueue.spool.admin.snapshot import take_snapshot
+        from fsqueue.spool.admin.census import take_snapshot
 
         return cls(take_snapshot(store, heartbeat=heartbeat))
 

@@ -23,7 +23,7 @@ def command(app: str | None, as_json: bool) -> None:
         target = find_application(app)
         from fsqueue.spool.admin.snapshot import has_spool
 
-        store = target.app.look() if has_spool(target.root) else None
+        store = target.look() if has_spool(target.root) else None
         try:
             rows = [
                 {

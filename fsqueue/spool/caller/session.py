@@ -119,9 +119,7 @@ class Session:
                 fs.make_folders(str(root.parent))
             check_private_folder(str(root.parent))
         key = b"" if conf.signing_key_file is None else read_key(conf.signing_key_file)
-        return open_store(
-            root, fs, key, expected=self._expected, records=conf.records, look=look
-        )
+        return open_store(root, fs, key, expected=self._expected, records=conf.records, look=look)
 
     def expect(self, spool_id: str) -> None:
         """Accept only this spool until `close`, and create none if it is missing."""

@@ -14,7 +14,7 @@ import time
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from fsqueue.errors import EnvelopeError
-from fsqueue.spool.disk import syscalls
+from fsqueue.spool.disk import reading
 from fsqueue.spool.disk.clock import ServerClock
 from fsqueue.spool.disk.filesystem import Filesystem
 
@@ -82,7 +82,7 @@ class LookingFilesystem(Filesystem):
         """Let a network filesystem's client drop what it remembers of a folder that has changed."""
         if self.remote:
             with contextlib.suppress(OSError, EnvelopeError):
-                self._call("fstat", syscalls.mtime, folder)
+                self._call("fstat", reading.mtime, folder)
 
 
 class LookingClock(ServerClock):
