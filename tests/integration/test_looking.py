@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import os
+import pathlib
 import random
 import shutil
 import subprocess
@@ -10,6 +12,8 @@ import subprocess
 import pytest
 from support import PATIENCE
 
+import fsqueue as fsqueue_package
+import fsqueue.spool
 from fsqueue import State
 from fsqueue.cli import exits
 from fsqueue.spool.admin.glance import Looks
@@ -19,6 +23,7 @@ from fsqueue.spool.store.open_spool import open_store
 from integration import sample_tasks
 from integration.conftest import working
 
+UNPICKLES = {"pickle", "cloudpickle", "shelve", "marshal"}
 pytestmark = pytest.mark.leaves_strays
 
 
@@ -122,6 +127,18 @@ def test_looks_at_a_full_disk(app, fsqueue, ids, mounted):
         (place / "ballast").write_bytes(bytes(9 << 20))
     for command in looks_of(ids):
         fsqueue(*command, "--root", place, root=False, expect=expected(command, ids))
+
+
+def test_no_module_that_reads_a_spool_imports_pickle():
+    folder = pathlib.Path(fsqueue_package.spool.__file__).parent
+    paths = list(folder.rglob("*.py"))
+    assert len(paths) > 60
+    for path in paths:
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            assert not {name.partition(".")[0] for name in names} & UNPICKLES, path
+            assert not any(name.startswith("fsqueue.codec") for name in names), path
 
 
 class Vanishing(LookingFilesystem):

@@ -32,6 +32,7 @@ class TestDefaults:
             "stop_grace": 25.0,
             "result_ttl": 604800.0,
             "journal_ttl": 86400.0,
+            "record_commands": True,
             "serializer": "cloudpickle",
             "durability": "crash",
             "records": "auto",
