@@ -33,6 +33,7 @@ def test_from_the_first_line_to_the_last(site, kind):
     shown = document(site, "show", call.id)
     assert shown["progress"] == {"done": 1.0, "total": 4.0, "message": "a \x1b quarter"}
     assert shown["output"] == "first \x1b[31mline\nWARNING chat: a warning\n"
+    wait_until(lambda: "25% (1/4)" in site.fsqueue("status").stdout, "a worker counts")
     (worker,) = document(site, "status")["workers"]
     assert worker["running"][0]["progress"]["done"] == 1.0
     status = site.fsqueue("status").stdout

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from fsqueue.cli.command import subcommand
 from fsqueue.cli.options import app_option, json_option, root_option
 from fsqueue.cli.output import console, print_json
-from fsqueue.cli.overview import how_old, looks, workers_table
+from fsqueue.cli.overview import looks, workers_table
 from fsqueue.cli.target import open_target
 
 if TYPE_CHECKING:
@@ -24,14 +24,13 @@ def command(app: str | None, root: Path | None, as_json: bool) -> None:
     A worker is silent when its last heartbeats are missing. It is dead when its process on this
     host is gone. Other workers then return its calls to their queues.
     """
+    from fsqueue.spool.admin.worker_rows import list_workers
+
     with open_target(app, root) as target:
         looking = looks(target)
-        glance = looking.look(all_workers=True)
-        found, age = glance.snapshot.workers, looking.age(glance)
+        recent = looking.look().recent
+        found = list_workers(target.look(), heartbeat=target.app.conf.heartbeat)
         if as_json:
-            print_json({"workers": found, "age": age})
-        elif found:
-            console().print(workers_table(found, glance.recent))
-            print(how_old(age).strip(), end="\n" * bool(how_old(age)))
-        else:
-            print("no workers")
+            print_json({"workers": found})
+            return
+        console().print(workers_table(found, recent) if found else "no workers")

@@ -17,7 +17,6 @@ import msgspec
 from fsqueue.errors import EnvelopeError
 from fsqueue.spool.admin.census import ONE_LOOK, Bounds, Census
 from fsqueue.spool.admin.snapshot import Snapshot
-from fsqueue.spool.admin.worker_rows import list_workers
 from fsqueue.spool.format.records import UNDECODABLE
 from fsqueue.spool.history.statistics import History, Stats
 from fsqueue.spool.worker import space
@@ -71,19 +70,10 @@ class Looks:
         self._census: Census | None = None
         self._history: History | None = None
 
-    def look(self, *, all_workers: bool = False) -> Glance:
-        """The workers' latest glance if it is fresh, or else an own one.
-
-        Args:
-            all_workers: look at each worker that was left out, even if that costs more.
-        """
+    def look(self) -> Glance:
+        """The workers' latest glance if it is fresh, or else an own one."""
         self._store.files.sync_clock()
-        glance = read_latest(self._store) or self.take()
-        snapshot = glance.snapshot
-        if all_workers and any(each.state == "unseen" for each in snapshot.workers):
-            workers = list_workers(self._store, heartbeat=self._heartbeat)
-            snapshot = msgspec.structs.replace(snapshot, workers=workers)
-        return msgspec.structs.replace(glance, snapshot=snapshot)
+        return read_latest(self._store) or self.take()
 
     def age(self, glance: Glance) -> float:
         """Seconds since a glance was taken."""

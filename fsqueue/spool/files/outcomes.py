@@ -96,9 +96,7 @@ class Outcomes:
         self, name: AttemptName, kind: str, message: str, state: State = State.FAILED
     ) -> Outcome:
         """The outcome of a call that the queue itself ends, without a result of its body."""
-        if self.files.clock.age == float("inf"):
-            self.files.sync_clock()  # only callers and workers have read it before
-        now = self.files.clock.now()
+        now = self.now()
         return Outcome(
             id=name.invocation_id,
             spool=self.files.info.id,
@@ -110,6 +108,12 @@ class Outcomes:
             codec="",
             failure=Failure(kind, message, digest_of(kind)),
         )
+
+    def now(self) -> float:
+        """The file server's time. Only callers and workers have read its clock before."""
+        if self.files.clock.age == float("inf"):
+            self.files.sync_clock()
+        return self.files.clock.now()
 
     # -- reading ------------------------------------------------------------------------
 

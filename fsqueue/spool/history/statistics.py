@@ -60,7 +60,7 @@ class TaskStats(msgspec.Struct, frozen=True, kw_only=True):
     retried: int
     lost: int
     """Attempts whose worker or slot died."""
-    cancelled: int
+    cancelled: int = 0
     failed_label: str
     """The label of one of the latest attempts that failed; empty if it had none."""
     wait: Durations
@@ -91,7 +91,7 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
     failed: int
     retried: int
     lost: int
-    cancelled: int
+    cancelled: int = 0
     rate: float
     """Calls that ended per second, since the first of these workers started."""
     missing: int

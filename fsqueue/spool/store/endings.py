@@ -69,9 +69,7 @@ class Endings:
 
     def note(self, name: AttemptName, call: Call | None, *, worker: str, evidence: str) -> None:
         """Note that an attempt has lost its worker, and that its call goes on."""
-        self.notes.append(
-            Note(name, self._files.clock.now(), call, worker=worker, evidence=evidence)
-        )
+        self.notes.append(Note(name, self._outcomes.now(), call, worker=worker, evidence=evidence))
 
     def _publish_own(
         self,
