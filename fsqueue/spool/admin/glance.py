@@ -104,9 +104,9 @@ class Looks:
             recent=self._history.stats({each.name for each in snapshot.workers if each.is_alive}),
             worker=worker,
             took=round(store.fs.monotonic() - began, 4),
-            space=space.glance(store.fs, store.layout, store.clock.now(), self._result_ttl)
-            if results
-            else "",
+            space=space.glance(
+                store.fs, store.layout, store.clock.now(), self._result_ttl, results
+            ),
         )
 
 

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 # The number of files in the sample.
 _SAMPLE = 200
+# For a look, which may cost only few file operations.
+_FEW_FOLDERS, _FEW_FILES = 2, 6
 # Seconds; over a shorter period, the rate of results cannot be estimated.
 _SHORTEST = 60.0
 # Results that take a smaller share of the disk than this need no warning.
@@ -37,23 +39,35 @@ class Results(NamedTuple):
     """Seconds since the oldest one of the sample was written."""
 
 
-def measure(fs: Filesystem, layout: Layout, now: float) -> Results:
+def measure(
+    fs: Filesystem,
+    layout: Layout,
+    now: float,
+    *,
+    most_folders: int | None = None,
+    sample: int = _SAMPLE,
+) -> Results:
     """Measure the space of all results: lists their folders, and stats at most 200 files.
 
     Args:
         fs: verbs over system calls.
         layout: paths of the spool.
         now: seconds since the epoch on the file server.
+        most_folders: how many folders of clients to list at each place; None is all.
+        sample: how many files to stat.
     """
     folders = [layout.failed_folder]
     for parent in (layout.done_folder, layout.kept_folder):
-        folders += [f"{parent}/{name}" for name in filter(is_client_name, fs.names(parent))]
+        folders += [
+            f"{parent}/{name}"
+            for name in list(filter(is_client_name, fs.names(parent)))[:most_folders]
+        ]
     paths: list[str] = []
     for folder in folders:
         with contextlib.suppress(OSError):  # closed to this user
             paths += [f"{folder}/{name}" for name in fs.names(folder)]
     sizes, oldest = [], 0.0
-    for path in random.sample(paths, min(_SAMPLE, len(paths))):
+    for path in random.sample(paths, min(sample, len(paths))):
         try:
             found = fs.status(path, follow=False)
         except OSError:
@@ -74,13 +88,22 @@ def warning(fs: Filesystem, layout: Layout, now: float, result_ttl: float) -> st
     return None if found is None else f"{found} {ADVICE}"
 
 
-def glance(fs: Filesystem, layout: Layout, now: float, result_ttl: float) -> str:
-    """The warning if there is reason for one, at the cost of one call if half of the disk is free.
+def glance(fs: Filesystem, layout: Layout, now: float, result_ttl: float, count: int) -> str:
+    """The warning, by few files of few folders; empty if results fit on the disk.
 
-    Results that are kept could fill such a disk only if they filled half of it.
+    Args:
+        fs: verbs over system calls.
+        layout: paths of the spool.
+        now: seconds since the epoch on the file server.
+        result_ttl: seconds for which results are kept.
+        count: how many results there are.
     """
-    total, free = fs.space(layout.root)
-    return "" if free > total / 2 else (warning(fs, layout, now, result_ttl) or "")
+    if not count:
+        return ""
+    seen = measure(fs, layout, now, most_folders=_FEW_FOLDERS, sample=_FEW_FILES)
+    size = seen.size / max(1, seen.files) * count
+    found = _outlook(fs, layout, seen._replace(files=count, size=size), result_ttl)
+    return "" if found is None else f"{found} {ADVICE}"
 
 
 def outlook(fs: Filesystem, layout: Layout, now: float, result_ttl: float) -> str | None:
@@ -95,8 +118,11 @@ def outlook(fs: Filesystem, layout: Layout, now: float, result_ttl: float) -> st
         now: seconds since the epoch on the file server.
         result_ttl: seconds for which results are kept.
     """
+    return _outlook(fs, layout, measure(fs, layout, now), result_ttl)
+
+
+def _outlook(fs: Filesystem, layout: Layout, results: Results, result_ttl: float) -> str | None:
     total, free = fs.space(layout.root)
-    results = measure(fs, layout, now)
     if results.size < _LEAST_SHARE * total:
         return None
     rate = results.size / max(_SHORTEST, results.oldest)
