@@ -177,6 +177,9 @@ class TaskOffer(NamedTuple):
         return self.scope in {"", task, task.upper().replace(".", "__")}
 
 
+_NOT_SETTINGS: Final = frozenset({"sources", "task_offers"})
+
+
 class Config(Settings, kw_only=True):
     """Checked settings. Only ``dev_mode_force_sync_tasks`` can be changed later."""
 
@@ -185,6 +188,9 @@ class Config(Settings, kw_only=True):
     """Options of tasks, weakest first."""
 
     def __post_init__(self) -> None:
+        for field in self.__struct_fields__:  # an older version may have pickled it, with fewer
+            if field not in _NOT_SETTINGS:
+                self.sources.setdefault(field, "default")
         if self.group is not None and self.root is None:
             raise ConfigError(
                 f"{self.source('group')}: group = {self.group!r}, and no root is set. The default "

@@ -14,6 +14,7 @@ from fsqueue.codec import PYTHON
 from fsqueue.runner.attempt.endings import settle
 from fsqueue.runner.attempt.execute import execute
 from fsqueue.spool.caller.client import Draft
+from fsqueue.spool.disk.link_records import link_text, read_link
 from fsqueue.spool.format.names import DEFAULT_PRIORITY
 from fsqueue.spool.format.records import Call
 from fsqueue.spool.store import open_spool
@@ -36,6 +37,7 @@ T = TypeVar("T")
 # Far above what anything takes: the machine may be busy with other things.
 PATIENCE = 60.0
 _PAUSE = 0.002
+_LONGEST_LINK = 4095
 
 
 # What small records are in the spools of the tests: "files" or "links".
@@ -172,8 +174,32 @@ def upgrade(root: str | os.PathLike[str]) -> None:
 
 
 def rewrite(path: str, data: bytes) -> None:
-    """Change a file as another process would: in one step, from beside the slots of a queue."""
+    """Change a record as another process would: in one step, from beside the slots of a queue.
+
+    A link stays one, unless it would be too long.
+    """
     temporary = f"{path.partition('/pending/')[0]}~"
-    with open(temporary, "wb") as file:
-        file.write(data)
+    text = link_text([data], _LONGEST_LINK) if os.path.islink(path) else None
+    if text is not None:
+        os.symlink(text, temporary)
+    else:
+        with open(temporary, "wb") as file:
+            file.write(data)
     os.rename(temporary, path)
+
+
+def read_record(path: str) -> bytes:
+    """The content of a record, whether it is a file or a link."""
+    if os.path.islink(path):
+        return read_link(path)
+    with open(path, "rb") as file:
+        return file.read()
+
+
+def as_file(path: str) -> None:
+    """Put a file in the place of a record that is a link."""
+    if os.path.islink(path):
+        data = read_link(path)
+        os.unlink(path)
+        with open(path, "wb") as file:
+            file.write(data)

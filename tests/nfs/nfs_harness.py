@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import signal
 import subprocess
 from pathlib import Path
@@ -105,6 +106,8 @@ class Site:
         # A folder of the same path on each client, of its own.
         self.local = f"/run/{name}"
         self.env = {"FSQUEUE__ROOT": self.root, "PYTHONDONTWRITEBYTECODE": "1"}
+        if "FSQUEUE_TESTS_RECORDS" in os.environ:  # otherwise links, as on any network filesystem
+            self.env["FSQUEUE__RECORDS"] = os.environ["FSQUEUE_TESTS_RECORDS"]
         self._exported = f"/export/{name}"
         self.exported_marks = f"{self._exported}/marks"
         self._processes = []
@@ -140,6 +143,12 @@ class Site:
 
     # -- the server's view, which no cache comes between ------------------------------------
 
+    def requests(self):
+        """Requests that the server has answered since it booted."""
+        lines = self.on_server("open('/proc/net/rpc/nfsd').read()").splitlines()
+        (line,) = (line for line in lines if line.startswith("rpc "))
+        return int(line.split()[1])
+
     def on_server(self, code):
         """Evaluate Python on the server, by one that stays: most ask again and again."""
         guest = self.lab.guests["server"]
@@ -172,7 +181,9 @@ class Site:
         """Tells whether a file of the spool has changed."""
         return self.on_server(
             "import hashlib\n"
-            f"hashlib.sha256(open('{self._exported}/spool/{path}', 'rb').read()).hexdigest()"
+            f"path = '{self._exported}/spool/{path}'\n"
+            "data = os.readlink(path).encode() if os.path.islink(path) else open(path, 'rb').read()\n"
+            "hashlib.sha256(data).hexdigest()"
         )
 
     def runs(self):

@@ -77,7 +77,7 @@ def much_to_clean_up(stage: Stage) -> None:
     assert stage.healthy.withdraw(
         stage.healthy.deduplication.publish(KEY, stage.call, [ARGUMENTS]).path
     )
-    os.utime(stage.layout.once_entry(KEY.name, 1), (OLD, OLD))
+    os.utime(stage.layout.once_entry(KEY.name, 1), (OLD, OLD), follow_symlinks=False)
     for path in (
         *("failed/client0001-7.1", "quarantine/x", "quarantine/x.reason", "tmp/gone.7"),
         *("output/client0001-7.1", "progress/client0001-7.1"),
@@ -86,13 +86,13 @@ def much_to_clean_up(stage: Stage) -> None:
     for path in (f"clients/{CLIENT}.lock", f"bell/{CLIENT}"):
         leave_file(f"{stage.root}/{path}")
     stage.fs.make_folders(stage.layout.kept_mailbox(CLIENT))
-    os.utime(stage.layout.done(ID), (OLD, OLD))
+    os.utime(stage.layout.done(ID), (OLD, OLD), follow_symlinks=False)
 
 
 def leave_file(path: str) -> None:
     with open(path, "w", encoding="ascii"):
         pass
-    os.utime(path, (OLD, OLD))
+    os.utime(path, (OLD, OLD), follow_symlinks=False)
 
 
 def empty_slot(stage: Stage) -> None:

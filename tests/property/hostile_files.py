@@ -13,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 from integration.conftest import working
-from support import files_under, rewrite, wait_until
+from support import as_file, files_under, read_record, rewrite, wait_until
 
 from fsqueue import FSQueue
 from fsqueue.spool.disk.identity import boot_id, host_name
@@ -34,9 +34,7 @@ def damaged(whole: bytes) -> Iterator[bytes]:
         yield bytes(data)
 
 
-def read(path: str) -> bytes:
-    with open(path, "rb") as file:
-        return file.read()
+read = read_record
 
 
 # -- nothing is executed ------------------------------------------------------------------------
@@ -135,11 +133,13 @@ def longer(path: str, _: Outside) -> None:
 
 
 def huge(path: str, _: Outside) -> None:
+    as_file(path)
     os.truncate(path, HUGE)
 
 
 def huge_from_the_start(path: str, _: Outside) -> None:
-    rewrite(path, b"")
+    as_file(path)
+    os.truncate(path, 0)
     os.truncate(path, HUGE)
 
 
@@ -149,6 +149,7 @@ def huge_by_its_own_account(path: str, outside: Outside) -> None:
     head, _, rest = read(path).partition(b"\n")
     fields = head.split(b" ")
     first = b" ".join([*fields[:4], b"%d" % size]) + b"\n"
+    as_file(path)
     rewrite(path, first + rest)
     try:
         os.truncate(path, len(first) + size)
@@ -160,6 +161,7 @@ def huge_buffer_by_its_own_account(path: str, _: Outside) -> None:
     head, _, rest = read(path).partition(b"\n")
     fields = head.split(b" ")
     first = b" ".join([*fields[:4], b"%d" % len(rest), b"%dw" % HUGE]) + b"\n"
+    as_file(path)
     rewrite(path, first + rest)
     os.truncate(path, len(first) + len(rest) + HUGE)
 

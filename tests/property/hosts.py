@@ -82,9 +82,10 @@ class SharedFilesystem(InterruptibleFilesystem):
             if death.at < 0 or (death.at == 0 and not death.after):
                 raise Gone
         result = super()._call(verb, function, *args, **kwargs)
-        if verb in {"utime", "create", "write"}:
+        if verb in {"utime", "create", "write", "symlink"}:
             file = args[0][0] if verb == "write" else args[0]  # a `Handle`, or a path
-            os.utime(file, (self._time.now, self._time.now))
+            times = (self._time.now, self._time.now)
+            os.utime(file, times, **({} if verb == "write" else {"follow_symlinks": False}))
         return result
 
 

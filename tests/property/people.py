@@ -253,7 +253,11 @@ class Site:
             entry.outcome = None if self.quiet else entry.outcome
             for top in ("done", "kept"):
                 with contextlib.suppress(FileNotFoundError):
-                    os.utime(f"{self.root}/{top}/{entry.client}/{invocation_id}", (OLD, OLD))
+                    os.utime(
+                        f"{self.root}/{top}/{entry.client}/{invocation_id}",
+                        (OLD, OLD),
+                        follow_symlinks=False,
+                    )
 
     def come_to_an_end(self) -> None:
         """The silent ones finish late, everybody dies, others recover: all calls are answered."""

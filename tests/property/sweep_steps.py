@@ -6,7 +6,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from msgspec import structs
-from support import execute_claim, publish_call
+from support import execute_claim, publish_call, read_record, rewrite
 from sweep import (
     ARGUMENTS,
     BODY,
@@ -59,8 +59,7 @@ def dead_worker(*, attempt: int = 1, outcome: bool = False, damaged: bool = Fals
 
 
 def truncate(path: str) -> None:
-    with open(path, "r+b") as file:
-        file.truncate(60)
+    rewrite(path, read_record(path)[:60])
 
 
 def late_outcome(stage: Stage) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from hosts import ClientHost, ReaperHost, ServerTime, WorkerHost
-from support import publish_call
+from support import publish_call, read_record, rewrite
 from sweep import ARGUMENTS, MAX_ATTEMPTS, QUEUE, RESULT_TTL, outcome_of, walk
 
 from fsqueue.spool.format.states import State
@@ -64,7 +64,7 @@ class Days:
             )
             for index in range(CALLS)
         ]
-        os.truncate(receipts[1].path, 60)
+        rewrite(receipts[1].path, read_record(receipts[1].path)[:60])
         assert cancel(client.store, receipts[2].invocation_id, receipts[2].path)
         assert cancel(client.store, receipts[3].invocation_id, None)
         half = client.store.layout.tmp("gone", self.number)

@@ -195,9 +195,7 @@ def test_every_truncation_and_every_bit_of_a_call_and_of_an_outcome(app, key, st
             *(whole[:length] for length in range(len(whole))),
             *(flipped(whole, bit) for bit in range(0, 8 * len(whole), step)),
         ):
-            with open(path, "r+b") as file:
-                file.truncate(0)
-                file.write(damaged)
+            rewrite(path, damaged)
             with pytest.raises((EnvelopeError, SpoolVersionError)):
                 look()
         rewrite(path, whole)

@@ -120,7 +120,7 @@ def test_expiry_goes_on_where_it_died(folder):
             with open(f"{root}/{path}", "w", encoding="ascii"):
                 pass
         for path in (f"done/{CLIENT}/{ID}", "failed/client0001-7.1"):
-            os.utime(f"{root}/{path}", (1.0, 1.0))
+            os.utime(f"{root}/{path}", (1.0, 1.0), follow_symlinks=False)
         stage.inject(Fault.crash(after=number > 0, at=max(1, number)))
         status = in_child(lambda: expire(stage.store, result_ttl=60.0))  # noqa: B023
         expire(stage.healthy, result_ttl=60.0)
