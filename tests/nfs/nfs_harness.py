@@ -182,7 +182,8 @@ class Site:
         return self.on_server(
             "import hashlib\n"
             f"path = '{self._exported}/spool/{path}'\n"
-            "data = os.readlink(path).encode() if os.path.islink(path) else open(path, 'rb').read()\n"
+            "is_link = os.path.islink(path)\n"
+            "data = os.readlink(path).encode() if is_link else open(path, 'rb').read()\n"
             "hashlib.sha256(data).hexdigest()"
         )
 

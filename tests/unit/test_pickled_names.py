@@ -56,6 +56,7 @@ PUBLIC = {
     "fsqueue.calls.arguments Arguments",
     "fsqueue.calls.arguments args",
     "fsqueue.config Config",
+    "fsqueue.executor.executor Executor",
     "fsqueue.invocation Invocation",
     "fsqueue.invocation InvocationGroup",
     "fsqueue.results.waiting as_completed",
