@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import sys
 from typing import TYPE_CHECKING, NamedTuple
@@ -57,20 +58,31 @@ class Target(NamedTuple):
         return store
 
     def look(self) -> Store:
-        """The spool, which must exist, for a command that only shows what is in it.
+        """The spool, for a command that only shows what is in it.
+
+        If the configured root is not in use yet, it is shown as an empty spool, with a notice. The
+        folder of ``--root`` must be a spool.
 
         Raises:
-            NotFoundError: there is no spool yet.
+            NotFoundError: there is no spool in the folder of ``--root``.
         """
-        self._check_spool()
-        store = look_at(self.app)
+        if not self.explicit and not self._has_spool:
+            _tell_unused(self.root)
+            store = empty_store(self.root)
+        else:
+            self._check_spool()
+            store = look_at(self.app)
         store.files.sync_clock()
         return store
 
-    def _check_spool(self) -> None:
+    @property
+    def _has_spool(self) -> bool:
         from fsqueue.spool.admin.snapshot import has_spool
 
-        if not has_spool(self.root):
+        return has_spool(self.root)
+
+    def _check_spool(self) -> None:
+        if not self._has_spool:
             raise self._missing()
 
     def _missing(self) -> NotFoundError:
@@ -87,6 +99,22 @@ class Target(NamedTuple):
         return NotFoundError(
             f"there is no spool in {root}, nor near it. Name the right folder with --root."
         )
+
+
+@functools.cache  # a command may look several times
+def _tell_unused(root: str) -> None:
+    print_error(f"{root} is not in use yet: the first call or worker creates the spool there")
+
+
+def empty_store(root: str) -> Store:
+    """A handle on a spool that does not exist yet, which shows it as empty and writes nothing."""
+    from fsqueue.spool.disk.looking import LookingFilesystem
+    from fsqueue.spool.format.layout import Layout
+    from fsqueue.spool.format.records import FORMAT, SpoolInfo
+    from fsqueue.spool.store.store import Store
+
+    info = SpoolInfo(format=FORMAT, id="", key="")
+    return Store(LookingFilesystem(), Layout(root), info, look=True)
 
 
 def look_at(app: FSQueue) -> Store:

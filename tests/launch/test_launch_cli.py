@@ -193,7 +193,7 @@ def make_calls(site, count):
         ("launch slurm", 2, 'a job needs a time limit, like "4h"'),
         ("launch cpu --app nowhere:app", 2, "there is no module 'nowhere'"),
         ("autoscale cpu nothing --once", 2, "no launch profile 'nothing'"),
-        ("fleet show cpu", 3, "there is no spool in"),
+        ("fleet show cpu", 3, "has no fleet 'cpu'; there are none"),
         ("fleet shw cpu", 2, "No such command 'shw'"),
     ],
 )

@@ -21,9 +21,7 @@ def command(app: str | None, as_json: bool) -> None:
     """
     with report_errors():
         target = find_application(app)
-        from fsqueue.spool.admin.snapshot import has_spool
-
-        store = target.look() if has_spool(target.root) else None
+        store = target.look()
         try:
             rows = [
                 {
