@@ -292,8 +292,8 @@ def configured_application() -> tuple[str, str] | None:
     Raises:
         ConfigError: ``app`` is not a text.
     """
-    if name := os.environ.get(PREFIX + APP_KEY.upper()):
-        return name, f"named by {PREFIX}{APP_KEY.upper()}"
+    if name := os.environ.get(f"{PREFIX}APP"):
+        return name, f"named by {PREFIX}APP"
     file = ConfigFile.nearest(None)
     target = file.table.get(APP_KEY)
     if target is None:
@@ -358,13 +358,10 @@ def _from_options(options: Mapping[str, Any]) -> Iterator[_Offer]:
 def _from_environment(environ: Mapping[str, str]) -> Iterator[_Offer]:
     keys = {f"{PREFIX}{key.upper()}": key for key in fields()}
     for name, value in environ.items():
-        if name.startswith(PREFIX) and value and not _is_of_other_use(name.removeprefix(PREFIX)):
+        key = name.removeprefix(PREFIX)
+        # ``TASK__TIMEOUT`` is for task options, ``LIST__STATE`` and ``JSON`` are flags.
+        if key != name and value and "__" not in key and key not in COMMAND_LINE_KEYS:
             yield _Offer(keys.get(name, name), value, f"environment variable {name}", strict=False)
-
-
-def _is_of_other_use(name: str) -> bool:
-    """Whether a variable is for task options, like ``TASK__TIMEOUT``, or a flag, like ``JSON``."""
-    return "__" in name or name in COMMAND_LINE_KEYS
 
 
 def _from_file(file: ConfigFile) -> Iterator[_Offer]:

@@ -1,6 +1,7 @@
 """Lists in the documentation against what they list."""
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -86,3 +87,12 @@ def test_a_package_that_lists_its_modules_lists_all(package):
     listed = set(re.findall(r"^    ([a-z_]+)  +\S", head, re.MULTILINE))
     if listed:
         assert listed == {path.stem for path in folder.glob("*.py")} - {"__init__"}
+
+
+def test_the_conda_recipe_needs_what_the_wheel_needs():
+    project = tomllib.loads(text_of("pyproject.toml"))["project"]
+    recipe = text_of("packaging/recipe.yaml")
+    assert f'version: "{project["version"]}"' in recipe
+    run = recipe.partition("  run:\n")[2].partition("\n\n")[0]
+    needed = {line.strip("- ").replace(" ", "") for line in run.splitlines()}
+    assert needed == {f"python{project['requires-python']}", *project["dependencies"]}
