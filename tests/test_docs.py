@@ -13,7 +13,8 @@ console    the lines after ``$`` are run by bash, and must print what is shown; 
 diff       written to the file that it names, as it is after the change
 toml       written to the file that its first line names
 bash       the set-up commands of the README, which have tests of their own
-text       a drawing, which is not run
+text       a drawing, which is not run; nor is a block with "not-run" after its language, which
+           shows a library that is not installed here
 =========  =============================================================================
 
 Run one page alone with ``python tests/test_docs.py docs/quickstart.md`` in an empty folder.
@@ -54,7 +55,7 @@ PAGE_LIMIT = 50
 ENDS_WITH_PARENT = ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
 OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
-_BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_BLOCK = re.compile(r"^```(\w*)( not-run)?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _WORKER = re.compile(r"((?:FSQUEUE__\w+=\S+ )*)(fsqueue worker(?:$| (?!--help).*))?.*")
 # Printed here, as the page's folders are on a local disk, and not on a cluster.
 _HERE_ONLY = re.compile(r"^fsqueue: .* is on a disk of this machine: .*\n", re.MULTILINE)
@@ -77,7 +78,9 @@ class Block(NamedTuple):
 def blocks_of(page: Path) -> list[Block]:
     text = page.read_text("utf-8")
     return [
-        Block(page, text.count("\n", 0, match.start()) + 2, match[1], match[2])
+        Block(
+            page, text.count("\n", 0, match.start()) + 2, "text" if match[2] else match[1], match[3]
+        )
         for match in _BLOCK.finditer(text)
     ]
 

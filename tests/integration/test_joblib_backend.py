@@ -1,0 +1,206 @@
+"""joblib's backend, on real workers."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import joblib
+import numpy as np
+import pytest
+from support import PATIENCE, wait_until
+
+import fsqueue
+import fsqueue.integrations.joblib as integration
+from fsqueue.executor import application
+
+# Worker processes and their clients leave locks, which expire.
+pytestmark = [pytest.mark.leaves_strays, pytest.mark.filterwarnings("ignore::UserWarning")]
+
+delayed = joblib.delayed
+
+
+@pytest.fixture
+def served(spool, monkeypatch):
+    """A spool with a worker of two slots for the calls of executors."""
+    monkeypatch.setenv("FSQUEUE__ROOT", spool)
+    app = application.ByValue(spool)
+    with app.workers(1, concurrency=2):
+        wait_until(lambda: any(each.slots for each in app.status().snapshot.workers))
+        yield spool
+    app.close()
+
+
+@pytest.fixture
+def one_slot(spool, monkeypatch):
+    monkeypatch.setenv("FSQUEUE__ROOT", spool)
+    app = application.ByValue(spool)
+    with app.workers(1, concurrency=1):
+        yield spool
+    app.close()
+
+
+def written():
+    """Bytes that this process has written, to anything."""
+    return int(Path("/proc/self/io").read_text().partition("wchar: ")[2].split()[0])
+
+
+def total(array, number):
+    return float(array.sum()) + number
+
+
+def nested(number):
+    with joblib.parallel_config("fsqueue", n_jobs=2):
+        return sum(joblib.Parallel()(delayed(pow)(each, number) for each in range(3)))
+
+
+def variables(_):
+    return os.environ["OMP_NUM_THREADS"], os.environ["OPENBLAS_NUM_THREADS"]
+
+
+def wait_for_death(path, number):
+    if number == 0:
+        while len(os.listdir(path)) < 1:
+            time.sleep(0.01)
+        raise LookupError("first")
+    Path(path, str(number)).write_text("began", "utf-8")
+    time.sleep(3600)
+
+
+def test_results_are_those_of_one_job(served):
+    with joblib.parallel_config("fsqueue", root=served, n_jobs=2):
+        assert joblib.Parallel()(delayed(pow)(each, 2) for each in range(50)) == [
+            each**2 for each in range(50)
+        ]
+        assert joblib.Parallel(n_jobs=1)(delayed(os.getpid)() for _ in range(2)) == 2 * [
+            os.getpid()
+        ]
+        names = joblib.Parallel(batch_size=1)(delayed(lambda: os.getpid())() for _ in range(4))
+    assert os.getpid() not in names
+
+
+def test_all_jobs_are_the_slots_of_all_workers(served):
+    with joblib.parallel_config("fsqueue", root=served):
+        assert joblib.effective_n_jobs(-1) == 2
+        assert joblib.effective_n_jobs(-2) == 1
+        with pytest.raises(ValueError, match="n_jobs == 0"):
+            joblib.effective_n_jobs(0)
+
+
+def test_a_large_array_is_written_once(served):
+    array = np.arange(1_000_000.0)
+    with joblib.parallel_config("fsqueue", root=served, n_jobs=2):
+        before = written()
+        found = joblib.Parallel(batch_size=1)(delayed(total)(array, each) for each in range(20))
+        bytes_written = written() - before
+    assert found == [array.sum() + each for each in range(20)]
+    assert array.nbytes <= bytes_written < 1.1 * array.nbytes
+
+
+@pytest.mark.parametrize("return_as", ["generator", "generator_unordered"])
+def test_results_come_one_by_one(served, return_as):
+    with joblib.parallel_config("fsqueue", root=served, n_jobs=2):
+        found = joblib.Parallel(return_as=return_as)(delayed(abs)(-each) for each in range(5))
+        assert sorted(found) == list(range(5))
+
+
+def test_a_timeout_stops_the_bodies(served):
+    app = application.ByValue(served)
+    with joblib.parallel_config("fsqueue", root=served, n_jobs=2), pytest.raises(TimeoutError):
+        joblib.Parallel(timeout=0.5)(delayed(time.sleep)(3600) for _ in range(4))
+    wait_until(lambda: not any(each.running for each in app.status().snapshot.workers))
+    app.close()
+
+
+def test_an_error_stops_the_other_tasks(served, tmp_path):
+    app = application.ByValue(served)
+    with joblib.parallel_config("fsqueue", root=served, n_jobs=2), pytest.raises(LookupError):
+        joblib.Parallel(batch_size=1)(
+            delayed(wait_for_death)(str(tmp_path), each) for each in (1, 0, 2, 3)
+        )
+    wait_until(lambda: not any(each.running for each in app.status().snapshot.workers))
+    app.close()
+
+
+def test_what_cannot_be_sent_is_an_error_of_pickle(served):
+    import pickle
+    import threading
+
+    with (
+        joblib.parallel_config("fsqueue", root=served, n_jobs=2),
+        pytest.raises(pickle.PicklingError, match="the task to send"),
+    ):
+        joblib.Parallel()(delayed(id)(threading.Lock()) for _ in range(3))
+
+
+@pytest.mark.concurrent
+def test_nested_calls_do_not_deadlock_with_one_slot(one_slot):
+    with joblib.parallel_config("fsqueue", root=one_slot, n_jobs=2):
+        found = joblib.Parallel(batch_size=1, timeout=PATIENCE)(delayed(nested)(n) for n in (1, 2))
+    assert found == [3, 5]
+
+
+def test_native_threads_are_limited(served):
+    with joblib.parallel_config("fsqueue", root=served, n_jobs=2, inner_max_num_threads=3):
+        assert joblib.Parallel()([delayed(variables)(0)]) == [("3", "3")]
+    from threadpoolctl import threadpool_info
+
+    def pools():
+        np.dot(np.ones((50, 50)), np.ones((50, 50)))
+        return [each["num_threads"] for each in threadpool_info()]
+
+    with joblib.parallel_config("fsqueue", root=served, n_jobs=2, inner_max_num_threads=1):
+        (numbers,) = joblib.Parallel()([delayed(pools)()])
+    assert set(numbers) <= {1}
+
+
+def test_a_backend_can_be_sent(served):
+    import pickle
+
+    backend = integration.FSQueueBackend(1, 2, root=served)
+    again = pickle.loads(pickle.dumps(backend))
+    assert (again.nesting_level, again.inner_max_num_threads) == (1, 2)
+
+
+def test_local_workers_serve_several_calls(tmp_path, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    with joblib.parallel_config("fsqueue", workers=2, n_jobs=-1):
+        first = joblib.Parallel(batch_size=1)(delayed(os.getppid)() for _ in range(4))
+        second = joblib.Parallel(batch_size=1)(delayed(os.getppid)() for _ in range(4))
+    assert set(first) & set(second)
+
+
+def test_no_thread_is_left(served):
+    import threading
+
+    with joblib.parallel_config("fsqueue", root=served, n_jobs=2):
+        joblib.Parallel()(delayed(abs)(each) for each in range(3))
+    wait_until(
+        lambda: not [each for each in threading.enumerate() if each.name == "fsqueue-executor"]
+    )
+
+
+def test_scikit_learn_finds_the_same(served):
+    pytest.importorskip("sklearn")
+    from sklearn.datasets import load_digits
+    from sklearn.ensemble import RandomForestClassifier
+    from sklearn.model_selection import GridSearchCV
+    from sklearn.svm import SVC
+
+    X, y = (each[:200] for each in load_digits(return_X_y=True))
+
+    def results(n_jobs):
+        search = GridSearchCV(SVC(), {"C": [0.1, 1, 10]}, cv=3, n_jobs=n_jobs).fit(X, y)
+        forest = RandomForestClassifier(8, random_state=0, n_jobs=n_jobs).fit(X, y)
+        return search.cv_results_["mean_test_score"], forest.predict_proba(X)
+
+    expected = results(1)
+    with joblib.parallel_config("fsqueue", root=served, n_jobs=2):
+        found = results(2)
+    for one, other in zip(expected, found, strict=True):
+        assert np.allclose(one, other, rtol=1e-12, atol=1e-12)
+
+
+def test_the_executor_is_public():
+    assert issubclass(type(fsqueue.Executor), type)
