@@ -37,6 +37,7 @@ WatchMode = Literal["auto", "events", "poll"]
 RecordKind = Literal["auto", "links", "files"]
 Durability = Literal["crash", "power"]
 Serializer = Literal["cloudpickle", "pickle", "json"]
+StaleCode = Literal["warn", "refuse", "ignore"]
 Text = Annotated[str, Meta(min_length=1)]
 Count = Annotated[int, Meta(ge=1, le=99_999)]
 
@@ -118,6 +119,9 @@ class Settings(msgspec.Struct, kw_only=True):
             Serializer, _doc("how arguments and results are serialized, unless the task sets it")
         ]
     ] = "cloudpickle"
+    stale_code: Final[
+        Annotated[StaleCode, _doc("calls whose caller has loaded other code than the worker")]
+    ] = "warn"
     durability: Final[
         Annotated[
             Durability,

@@ -23,6 +23,7 @@
         ├── InvocationExpiredError  it was not started in time
         ├── ResultTooLargeError     its result does not fit into the shared directory
         ├── RemoteError             stands for an exception that could not be sent
+        ├── StaleCodeError          the worker has other code than the caller, and refuses it
         ├── TaskTimeoutError        (also a TimeoutError) its body took too long
         ├── UnknownInvocationError  no such invocation, or its result has expired
         ├── WalltimeError           the jobs of its workers were too short for it
@@ -156,6 +157,10 @@ class InvocationExpiredError(InvocationError):
 
 class ResultTooLargeError(InvocationError):
     """The body returned, but its result does not fit into the shared directory."""
+
+
+class StaleCodeError(InvocationError):
+    """The worker has loaded other code than the caller, and ``stale_code`` is "refuse"."""
 
 
 class TaskTimeoutError(InvocationError, TimeoutError):

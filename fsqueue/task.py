@@ -23,6 +23,7 @@ from fsqueue.calls.options import TaskOptions, changed, settings_of
 from fsqueue.calls.publishing import Publisher
 from fsqueue.calls.results_as_arguments import with_results
 from fsqueue.common.coroutines import is_async
+from fsqueue.environment.module_code import code_of
 from fsqueue.inline_invocation import InlineInvocation
 from fsqueue.invocation import Invocation, InvocationGroup
 from fsqueue.results.made_calls import abandon_all
@@ -79,7 +80,8 @@ class Task(Generic[P, R]):
         self.conf = session.conf
         self.settings = settings_of(self.name, options, session.conf.task_offers)
         self._check_keys(self.settings)
-        self._publisher = Publisher(self.name, session, self.settings, self.bound)
+        self._code = code_of(func.__module__)
+        self._publisher = Publisher(self.name, session, self.settings, self.bound, code=self._code)
         self.triggers = triggers
         self._on_end: OnEnd = lambda *_: None
         functools.update_wrapper(self, func)
@@ -136,7 +138,14 @@ class Task(Generic[P, R]):
     @functools.cached_property
     def for_workers(self) -> Body:
         """The function, and how a worker calls it."""
-        return Body(self.body, self.serializer != "json", is_async(self.body))
+        stale = self.conf.stale_code
+        return Body(
+            self.body,
+            self.serializer != "json",
+            is_async(self.body),
+            None if stale == "ignore" else self._code,
+            stale == "refuse",
+        )
 
     def bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Arguments:
         """Check arguments against the function's signature.

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from fsqueue.calls.arguments import Arguments
     from fsqueue.calls.deduplication import ReuseKeys
     from fsqueue.calls.options import CallSettings
+    from fsqueue.environment.module_code import ModuleCode
     from fsqueue.spool.caller.client import Client, IdempotencyKey
     from fsqueue.spool.caller.session import Session
     from fsqueue.spool.features.deduplication import Key
@@ -50,6 +51,7 @@ class Publisher:
         settings: the options of the calls.
         bound: gives a call's arguments by the names of the function's parameters.
         sizer: chooses batch sizes, and learns from the durations of calls.
+        code: the task's module, as this process has loaded it.
 
     Attributes:
         settings: as given.
@@ -63,6 +65,8 @@ class Publisher:
         settings: CallSettings,
         bound: Bound,
         sizer: BatchSizer | None = None,
+        *,
+        code: ModuleCode,
     ) -> None:
         conf = session.conf
         self._task, self._session, self.settings = task, session, settings
@@ -71,11 +75,13 @@ class Publisher:
         self._max_attempts = settings.max_attempts or conf.max_attempts
         self._queue = self._folder() if settings.walltime != "auto" else ""
         self._retry = settings.retry_policy
+        self._code = code
         self._eta = 0.0 if settings.eta is None else settings.eta.timestamp()
 
     def with_settings(self, settings: CallSettings) -> Publisher:
         """Publishes calls of the same task with other options."""
-        return Publisher(self._task, self._session, settings, self._bound, self._sizer)
+        bound, sizer, code = self._bound, self._sizer, self._code
+        return Publisher(self._task, self._session, settings, bound, sizer, code=code)
 
     # -- arguments ------------------------------------------------------------------------
 
@@ -348,6 +354,7 @@ class Publisher:
             within={} if execution is None else holders_for_new_calls(execution),
             cache="" if reuse is None else reuse.cache,
             cache_ttl=reuse.cache_ttl if reuse is not None and reuse.cache else 0.0,
+            code="" if self._session.conf.stale_code == "ignore" else self._code.for_calls,
             caller=None if keep else ticket.caller,
             label=label_of_batch([call.label for call in calls]) if settings.label else "",
         )

@@ -34,7 +34,10 @@ if TYPE_CHECKING:
 # What joblib passes to its own pools. Large arrays are sent once here in any case.
 _OF_POOLS: Final = {"max_nbytes", "temp_folder", "mmap_mode", "verbose", "context"}
 # The variable of each kind of native thread pool, as threadpoolctl calls the kinds.
-_KINDS: Final = {"openmp": ("OMP_NUM_THREADS",), "blas": ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
+_KINDS: Final = {
+    "openmp": ("OMP_NUM_THREADS",),
+    "blas": ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"),
+}
 
 
 class FSQueueBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc] # untyped

@@ -9,11 +9,11 @@ from pathlib import Path
 import joblib
 import numpy as np
 import pytest
+from fsqueue.executor import application
 from support import PATIENCE, wait_until
 
 import fsqueue
 import fsqueue.integrations.joblib as integration
-from fsqueue.executor import application
 
 # Worker processes and their clients leave locks, which expire.
 pytestmark = [pytest.mark.leaves_strays, pytest.mark.filterwarnings("ignore::UserWarning")]
@@ -76,7 +76,7 @@ def test_results_are_those_of_one_job(served):
         assert joblib.Parallel(n_jobs=1)(delayed(os.getpid)() for _ in range(2)) == 2 * [
             os.getpid()
         ]
-        names = joblib.Parallel(batch_size=1)(delayed(lambda: os.getpid())() for _ in range(4))
+        names = joblib.Parallel(batch_size=1)(delayed(lambda _: os.getpid())(each) for each in range(4))
     assert os.getpid() not in names
 
 

@@ -45,7 +45,7 @@ ERRORS = {
         *("InvocationError", "InvocationExpiredError", "RemoteError", "RetryError"),
         *("SerializationError", "SpoolError", "SpoolVersionError", "TaskNotFoundError"),
         *("TaskTimeoutError", "UnknownInvocationError", "WalltimeError"),
-        "WorkerLostError",
+        *("StaleCodeError", "WorkerLostError"),
     )
 }
 """Exceptions of fsqueue, which bodies raise; those of JSON calls and of headers have these names
@@ -90,7 +90,7 @@ OLDER = {
 CALL_FIELDS = {
     *("id", "spool", "task", "queue", "slot", "created", "python", "codec", "max_attempts", "keep"),
     *("segments", "members", "blob", "timeout", "expires", "retry", "capture", "trace", "after"),
-    *("countdown", "retry_of", "lanes", "within", "cache", "cache_ttl"),
+    *("countdown", "retry_of", "lanes", "within", "cache", "cache_ttl", "code"),
 }
 OUTCOME_FIELDS = {
     *("id", "spool", "attempt", "state", "worker", "started", "ended", "codec", "failure"),

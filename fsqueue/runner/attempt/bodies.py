@@ -17,6 +17,7 @@ from fsqueue.errors import (
     FSQueueError,
     InvocationCorruptError,
     SerializationError,
+    StaleCodeError,
     TaskNotFoundError,
 )
 from fsqueue.references import replaced, resolving, value_if_marked
@@ -28,6 +29,7 @@ from fsqueue.spool.format.states import State
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator
 
+    from fsqueue.environment.module_code import ModuleCode
     from fsqueue.runner.attempt.context import Body, Execution
     from fsqueue.spool.format.records import Call
     from fsqueue.spool.store.store import Store
@@ -57,6 +59,8 @@ def answer(execution: Execution, payload: Payload) -> Answer:
         body = execution.body = execution.context.resolve(call.task)
         if not body.unpickles:
             check_codec(call.codec, f"the call of {call.task}", unpickles=False)
+        if body.code is not None:
+            _check_code(call, body.code, refuses=body.refuses)
     except BaseException as error:  # noqa: BLE001 - it is the call's, also when it is SystemExit
         if isinstance(error, TaskNotFoundError):
             log.warning("%s fails: %s", execution.claim.name, error)
@@ -65,6 +69,25 @@ def answer(execution: Execution, payload: Payload) -> Answer:
         return _answer(execution, body, payload)
     with resolving(partial(parents.value, unpickles=body.unpickles)):
         return _answer(execution, body, payload)
+
+
+_told: set[tuple[str, str]] = set()
+
+
+def _check_code(call: Call, code: ModuleCode, *, refuses: bool) -> None:
+    """Compare the task's module with the caller's; this process warns once of each version.
+
+    Raises:
+        StaleCodeError: they differ, and the worker refuses such calls.
+    """
+    reason = code.reason_against(call.code)
+    if not reason:
+        return
+    if refuses:
+        raise StaleCodeError(f"the worker does not run {call.task}: {reason}")
+    if (code.module, call.code) not in _told:
+        _told.add((code.module, call.code))
+        log.warning("%s runs with other code than its caller has: %s", call.task, reason)
 
 
 def _answer(execution: Execution, body: Body, payload: Payload) -> Answer:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from fsqueue.common.offloading import Threads
+    from fsqueue.environment.module_code import ModuleCode
     from fsqueue.runner.attempt.answers import Answer, Ending
     from fsqueue.runner.attempt.dependencies import Parents
     from fsqueue.runner.event_loop.loop import BodyRun
@@ -48,6 +49,10 @@ class Body(NamedTuple):
     """Whether calls of the task may be pickles."""
     awaited: bool = False
     """Whether its calls are awaited."""
+    code: ModuleCode | None = None
+    """Its module, as this process has loaded it; None: do not compare it with the caller's."""
+    refuses: bool = False
+    """Whether a call fails if its caller has other code."""
 
 
 class WorkerContext:

@@ -126,6 +126,8 @@ class Call(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fal
     """The key under which equal calls find its result; empty if they run themselves."""
     cache_ttl: float = 0.0
     """The greatest age of a cached result that may replace its own, in seconds."""
+    code: Annotated[str, msgspec.Meta(max_length=64)] = ""
+    """Digest of the task's module, as the caller has loaded it; empty if it is not known."""
     caller: Process | None = None
     """The only process that can receive the outcome; None with `keep`, or from an older version."""
     label: str = ""
