@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import gc
+import multiprocessing
 import os
+import pickle
+import threading
 import time
 from pathlib import Path
 
 import joblib
 import numpy as np
 import pytest
-from fsqueue.executor import application
 from support import PATIENCE, wait_until
 
 import fsqueue
 import fsqueue.integrations.joblib as integration
+from fsqueue.executor import application
 
 # Worker processes and their clients leave locks, which expire.
 pytestmark = [pytest.mark.leaves_strays, pytest.mark.filterwarnings("ignore::UserWarning")]
@@ -39,6 +43,10 @@ def one_slot(spool, monkeypatch):
     with app.workers(1, concurrency=1):
         yield spool
     app.close()
+
+
+def executor_threads():
+    return [each for each in threading.enumerate() if each.name == "fsqueue-executor"]
 
 
 def written():
@@ -76,7 +84,9 @@ def test_results_are_those_of_one_job(served):
         assert joblib.Parallel(n_jobs=1)(delayed(os.getpid)() for _ in range(2)) == 2 * [
             os.getpid()
         ]
-        names = joblib.Parallel(batch_size=1)(delayed(lambda _: os.getpid())(each) for each in range(4))
+        names = joblib.Parallel(batch_size=1)(
+            delayed(lambda _: os.getpid())(each) for each in range(4)
+        )
     assert os.getpid() not in names
 
 
@@ -107,7 +117,10 @@ def test_results_come_one_by_one(served, return_as):
 
 def test_a_timeout_stops_the_bodies(served):
     app = application.ByValue(served)
-    with joblib.parallel_config("fsqueue", root=served, n_jobs=2), pytest.raises(TimeoutError):
+    with (
+        joblib.parallel_config("fsqueue", root=served, n_jobs=2),
+        pytest.raises(multiprocessing.TimeoutError),
+    ):
         joblib.Parallel(timeout=0.5)(delayed(time.sleep)(3600) for _ in range(4))
     wait_until(lambda: not any(each.running for each in app.status().snapshot.workers))
     app.close()
@@ -124,8 +137,6 @@ def test_an_error_stops_the_other_tasks(served, tmp_path):
 
 
 def test_what_cannot_be_sent_is_an_error_of_pickle(served):
-    import pickle
-    import threading
 
     with (
         joblib.parallel_config("fsqueue", root=served, n_jobs=2),
@@ -156,8 +167,6 @@ def test_native_threads_are_limited(served):
 
 
 def test_a_backend_can_be_sent(served):
-    import pickle
-
     backend = integration.FSQueueBackend(1, 2, root=served)
     again = pickle.loads(pickle.dumps(backend))
     assert (again.nesting_level, again.inner_max_num_threads) == (1, 2)
@@ -169,16 +178,14 @@ def test_local_workers_serve_several_calls(tmp_path, monkeypatch):
         first = joblib.Parallel(batch_size=1)(delayed(os.getppid)() for _ in range(4))
         second = joblib.Parallel(batch_size=1)(delayed(os.getppid)() for _ in range(4))
     assert set(first) & set(second)
+    gc.collect()  # joblib's objects refer to each other
+    wait_until(lambda: not executor_threads(), what="local workers leave with the backend")
 
 
 def test_no_thread_is_left(served):
-    import threading
-
     with joblib.parallel_config("fsqueue", root=served, n_jobs=2):
         joblib.Parallel()(delayed(abs)(each) for each in range(3))
-    wait_until(
-        lambda: not [each for each in threading.enumerate() if each.name == "fsqueue-executor"]
-    )
+    wait_until(lambda: not executor_threads())
 
 
 def test_scikit_learn_finds_the_same(served):
