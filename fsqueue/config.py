@@ -160,6 +160,7 @@ class Options(TypedDict, total=False):
     journal_ttl: float | None
     record_commands: bool | None
     serializer: Serializer | None
+    stale_code: StaleCode | None
     durability: Durability | None
     records: RecordKind | None
     group: str | None

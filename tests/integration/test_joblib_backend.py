@@ -6,8 +6,8 @@ import gc
 import multiprocessing
 import os
 import pickle
+import signal
 import threading
-import time
 from pathlib import Path
 
 import joblib
@@ -69,11 +69,10 @@ def variables(_):
 
 def wait_for_death(path, number):
     if number == 0:
-        while len(os.listdir(path)) < 1:
-            time.sleep(0.01)
+        wait_until(lambda: os.listdir(path))
         raise LookupError("first")
     Path(path, str(number)).write_text("began", "utf-8")
-    time.sleep(3600)
+    signal.pause()  # until it is killed
 
 
 def test_results_are_those_of_one_job(served):
@@ -121,7 +120,7 @@ def test_a_timeout_stops_the_bodies(served):
         joblib.parallel_config("fsqueue", root=served, n_jobs=2),
         pytest.raises(multiprocessing.TimeoutError),
     ):
-        joblib.Parallel(timeout=0.5)(delayed(time.sleep)(3600) for _ in range(4))
+        joblib.Parallel(timeout=0.5)(delayed(signal.pause)() for _ in range(4))
     wait_until(lambda: not any(each.running for each in app.status().snapshot.workers))
     app.close()
 

@@ -34,6 +34,7 @@ class TestDefaults:
             "journal_ttl": 86400.0,
             "record_commands": True,
             "serializer": "cloudpickle",
+            "stale_code": "warn",
             "durability": "crash",
             "records": "auto",
             "group": None,
