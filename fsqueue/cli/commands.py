@@ -29,6 +29,8 @@ SECTIONS: Final = MappingProxyType(
             "result": "the value of a call",
             "wait": "until calls have ended",
             "logs": "what a call printed",
+            "failures": "by reason",
+            "runs": "by process",
             "workers": "which runs what",
             "stats": "rates and run times",
             "metrics": "for Prometheus",

@@ -22,7 +22,11 @@ def summary(found: Stats) -> str:
     failed = f"failed: {found.failed}{share(found.failed, found.calls)}"
     more = "".join(
         f"; {word}: {count}"
-        for word, count in (("retried", found.retried), ("lost attempts", found.lost))
+        for word, count in (
+            ("cancelled", found.cancelled),
+            ("retried", found.retried),
+            ("lost attempts", found.lost),
+        )
         if count
     )
     return (

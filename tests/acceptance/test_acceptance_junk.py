@@ -133,6 +133,8 @@ COMMANDS = {
     "metrics": (),
     "list": (),
     "show": ("{kept}",),
+    "failures": (),
+    "runs": (),
     "logs": ("{kept}",),
     "wait": ("{kept}",),
     "result": ("{kept}",),

@@ -23,7 +23,7 @@ def test_a_worker_leaves_calls_that_it_could_not_finish(site, kind):
     assert pending_folders(site) == ["acceptance.default.walltime-3600"]
 
     shown = json.loads(site.fsqueue("show", long.id, "--json").stdout)
-    assert shown["waits"] == "for 1h: no worker or fleet has that"
+    assert "for 1h: no worker or fleet has that" in str(shown["why"])
     with_time = site.worker(kind, 1, "--time-limit", "2h").wait_for_start()
     assert long.get(timeout=60), with_time.text()
 

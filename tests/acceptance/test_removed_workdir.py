@@ -29,6 +29,8 @@ CALLS = {
     "workers": ((), 0),
     "stats": ((), 0),
     "metrics": ((), None),
+    "failures": ((), 0),
+    "runs": ((), 0),
     "list": ((), 0),
     "show": (("ID",), 0),
     "logs": (("ID",), None),

@@ -214,7 +214,10 @@ def test_a_failed_direct_call_is_listed_after_its_caller_has_the_error(app):
     os.unlink(path)
     app.store.files.sync_clock()
     (found,) = list_calls(app.store, State.FAILED)
-    assert (found.task, found.failure) == ("integration.sample_tasks.fail_before", None)
+    assert (found.task, found.failure.type) == (
+        "integration.sample_tasks.fail_before",
+        "ConnectionError",
+    )
     seen = call_details(app.store, found.id)
     assert (seen.state, seen.outcome) == (State.FAILED, None)
     assert seen.path == app.store.layout.failed(seen.name)

@@ -161,7 +161,9 @@ def test_show_a_pending_call(app, fsqueue, in_json):
 def test_show_a_failed_call(failed, fsqueue, in_json):
     found = in_json("show", failed.id)
     assert (found["state"], found["attempt"]) == ("failed", 1)
-    assert found["failure"] == {"type": "ConnectionError", "message": "run 1"}
+    failure = found["failure"]
+    assert (failure["type"], failure["message"]) == ("ConnectionError", "run 1")
+    assert failure["at"].endswith("in fail_before")
     assert "Traceback (most recent call last)" in found["traceback"]
     # Two processes' readings of the file server's clock differ by one of its ticks at most.
     assert found["created"] < found["started"] + TICK

@@ -11,10 +11,11 @@ import pytest
 from support import files_under, wait_until
 
 from fsqueue import CancelledError, State
-from fsqueue.cli.inspect.show import _facts
 from fsqueue.errors import InvocationExpiredError
 from fsqueue.spool.admin import controls, listing
 from fsqueue.spool.admin.census import take_snapshot
+from fsqueue.spool.admin.glance import Looks
+from fsqueue.spool.admin.reasons import why
 from integration import sample_tasks
 from integration.conftest import working
 from integration.sample_tasks import crowds
@@ -193,7 +194,11 @@ def test_a_waiting_call_is_pending_for_every_reader(blocked, make_app):
     found = listing.call_details(app.store, second.id)
     assert found.state is State.PENDING
     assert found.path.startswith(app.store.layout.lane(found.call.lanes[0]))
-    assert f"{found.call.lanes[0]}: at most 1 at a time" in _facts(app.store, found)["waits"]
+    looks = Looks(app.store, heartbeat=1.0, result_ttl=1e6)
+    (reason,) = [
+        each for each in why(app.store, found.call.id, looks.take()) if each.code == "limit"
+    ]
+    assert f"{found.call.lanes[0]}: at most 1 at a time" in reason.text
     assert second.id in {each.id for each in listing.list_calls(app.store, State.PENDING)}
     opened.set()
     second.get(timeout=60)

@@ -151,7 +151,7 @@ def test_its_calls_can_be_looked_at(old):
         assert (name, listed[carrier]) == (name, "succeeded" if "done_batch" in name else state)
     facts = {name: old.command("show", identity) for name, identity in old.calls.items()}
     assert facts["waiting_for_call"]["waits_for"] == old.calls["pending"]
-    assert "concurrency limit" in facts["waiting_for_limit"]["waits"]
+    assert "concurrency limit" in str(facts["waiting_for_limit"]["why"])
     assert (facts["retried"]["retries"], facts["retried"]["attempt"]) == (1, 2)
     assert facts["failed"]["failure"] == {"type": "LookupError", "message": "on purpose"}
     assert "raise LookupError(text)" in facts["failed"]["traceback"]

@@ -63,16 +63,20 @@ def calls(app):
         each.cancel()
 
 
+def reasons(in_json, calls):
+    return {each["code"]: each["text"] for each in in_json("show", calls[0].id).get("why", [])}
+
+
 def test_status_and_show_name_what_nobody_has(app, calls, fsqueue, in_json):
     needs = "for gpu=8 and 8h: no worker or fleet has that"
     with registered(app, left=28_000, resources="gpu-8"), working(app):
         assert UNCOVERED in fsqueue("status").stdout
         assert "not served" in fsqueue("status").stdout
         assert needs in fsqueue("show", calls[0].id).stdout
-        assert in_json("show", calls[0].id)["waits"] == needs
+        assert needs in reasons(in_json, calls)["no_resources"]
     with registered(app, left=40_000, resources="gpu-8"):
         assert UNCOVERED not in fsqueue("status").stdout
-        assert "waits" not in in_json("show", calls[0].id)
+        assert "no_resources" not in reasons(in_json, calls)
 
 
 def test_a_fleet_that_has_it_is_named(app, calls, fsqueue, in_json):
@@ -82,7 +86,7 @@ def test_a_fleet_that_has_it_is_named(app, calls, fsqueue, in_json):
     assert UNCOVERED not in fsqueue("status").stdout
     assert in_json("status")["queues"][0]["fleets"] == ["large"]
     assert "for a job of large" in fsqueue("status").stdout
-    assert "waits" not in in_json("show", calls[0].id)
+    assert "fleet large" in in_json("show", calls[0].id)["why"][0]["ends"]
     large.mark("stopped", "test")
     assert UNCOVERED in fsqueue("status").stdout
     assert small.record() is not None

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from fsqueue.cli import completion, exits
 from fsqueue.cli.command import argument, flag, option, subcommand
 from fsqueue.cli.completion import calls
+from fsqueue.cli.filters import Filters, filter_options
 from fsqueue.cli.options import app_option, json_option, root_option
 from fsqueue.cli.output import counted, print_error, print_json
 from fsqueue.cli.target import NotFoundError, check_id, open_target
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from fsqueue.spool.admin.controls import FailedCall
+    from fsqueue.spool.admin.listing import CallInfo
     from fsqueue.spool.store.store import Store
 
 
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
     metavar="MODULE.FUNC",
     help="With --all-failed: only calls of this task.",
 )
+@filter_options
 @json_option
 def command(
     invocation_ids: tuple[str, ...],
@@ -46,6 +49,7 @@ def command(
     all_failed: bool,
     task: str | None,
     as_json: bool,
+    **filters: Any,
 ) -> None:
     """Run failed calls again, as new calls.
 
@@ -53,10 +57,17 @@ def command(
     the failure does not learn of the retry. Of a batch, all calls run again.
     """
     with open_target(app, root) as target:
-        if bool(invocation_ids) == all_failed or (task and not all_failed):
-            raise ConfigError("which calls? Give their ids, or --all-failed with or without --task")
+        wanted = Filters(**filters)
+        several = all_failed or wanted.failed_with is not None
+        if bool(invocation_ids) == several or ((task or any(wanted)) and not several):
+            raise ConfigError(
+                "which calls? Give their ids, or --all-failed or --failed-with, with or without "
+                "--task, --since, --run and --queue"
+            )
         store = target.store
         calls = _failed(store, invocation_ids, task or "")
+        if any(wanted):
+            calls = [each for each in calls if wanted.takes(_seen(store, each))]
         made, problems = _retry(store, calls)
         if as_json:
             print_json({"retried": made, "problems": problems})
@@ -83,6 +94,12 @@ def _failed(store: Store, invocation_ids: tuple[str, ...], task: str) -> list[Fa
                 "fail, was retried already, or has expired"
             )
     return [there[each] for each in dict.fromkeys(carriers)]
+
+
+def _seen(store: Store, failed: FailedCall) -> CallInfo:
+    from fsqueue.spool.admin.listing import failed_call
+
+    return failed_call(store, failed.files[0])
 
 
 def _retry(store: Store, calls: list[FailedCall]) -> tuple[dict[str, str], dict[str, str]]:

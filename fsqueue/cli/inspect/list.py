@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from fsqueue.cli import completion
 from fsqueue.cli.command import option, subcommand
+from fsqueue.cli.filters import Filters, filter_options
 from fsqueue.cli.options import app_option, json_option, root_option, seconds
 from fsqueue.cli.output import counted, print_json, print_table
 from fsqueue.cli.target import open_target
@@ -17,6 +18,7 @@ from fsqueue.spool.format.resources import queue_in_words
 from fsqueue.spool.format.states import State
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from fsqueue.spool.admin.listing import CallInfo
@@ -60,16 +62,22 @@ if TYPE_CHECKING:
     metavar="NUMBER",
     help="List at most this many calls.",
 )
+@filter_options
+@option(
+    "--sort",
+    type=click.Choice(["age", "task", "failure"]),
+    metavar="age|task|failure",
+    help="Order of the list: by age the latest first, by task, or by failure.",
+)
 @json_option
 def command(
     app: str | None,
     root: Path | None,
     state: str | None,
-    task: str | None,
-    worker: str | None,
-    older_than: float,
     limit: int,
+    sort: str | None,
     as_json: bool,
+    **filters: Any,
 ) -> None:
     """List calls, of all states or of one.
 
@@ -78,19 +86,19 @@ def command(
 
     The age of a pending call is counted from when it was made, that of a running call from when it
     was claimed, and that of any other from when it ended. The command reads the beginning of each
-    file until it has found as many calls as it may list.
+    file until it has found as many calls as it may list; failed calls it finds in the workers'
+    journals. With --sort it has to find all of them first.
     """
     from fsqueue.spool.admin.listing import list_calls
 
+    wanted = Filters(**filters)
+    state = state or wanted.implied_state
     with open_target(app, root) as target:
-        matching = (
-            each
-            for each in list_calls(target.look(), State(state) if state else None)
-            if (each.age or 0.0) >= older_than
-            and task in {None, each.task}
-            and worker in {None, each.worker}
-        )
-        found = list(itertools.islice(matching, limit + 1))
+        calls = list_calls(target.look(), State(state) if state else None)
+        matching = filter(wanted.takes, calls)
+        found = list(itertools.islice(matching, None if sort else limit + 1))
+        if sort:
+            found.sort(key=_ORDERS[sort])
         shown, more = found[:limit], len(found) > limit
         if as_json:
             print_json({"calls": shown, "more": more})
@@ -101,6 +109,17 @@ def command(
         print(
             f"the first {limit}; there are more (--limit)" if more else counted(len(shown), "call")
         )
+
+
+_ORDERS: dict[str, Callable[[CallInfo], Any]] = {
+    "age": lambda each: each.age or 0.0,
+    "task": lambda each: (each.task, each.age or 0.0),
+    "failure": lambda each: (
+        each.failure.type if each.failure else "",
+        each.failure.fp if each.failure else "",
+        each.age or 0.0,
+    ),
+}
 
 
 def _row(each: CallInfo) -> tuple[object, ...]:

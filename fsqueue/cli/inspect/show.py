@@ -12,6 +12,7 @@ from fsqueue.cli.output import (
     print_pairs,
     printable_output,
 )
+from fsqueue.cli.overview import looks
 from fsqueue.cli.target import check_id, open_target
 from fsqueue.common.printable import duration, indented
 from fsqueue.errors import FSQueueError
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from fsqueue.spool.admin.listing import CallDetails
+    from fsqueue.spool.admin.reasons import Reason
     from fsqueue.spool.features.cuts import Cut
     from fsqueue.spool.format.records import Failure
     from fsqueue.spool.store.store import Store
@@ -45,27 +47,31 @@ def command(
 ) -> None:
     """Show everything that is known about a call.
 
-    For a failed call, this includes the worker's traceback. If the task captures its output, the
-    end of it is shown; `fsqueue logs` prints all of it.
+    If the call is not running, this says why, and what would end that. For a failed call, it
+    includes the worker's traceback. If the task captures its output, the end of it is shown;
+    `fsqueue logs` prints all of it.
 
     Nothing is unpickled without --arguments.
     """
     from fsqueue.spool.admin.controls import retried_id
-    from fsqueue.spool.admin.glance import read_latest
     from fsqueue.spool.admin.listing import call_details
+    from fsqueue.spool.admin.reasons import why
     from fsqueue.spool.features.cuts import cuts_of
     from fsqueue.spool.files.headers import outcome_of
 
     with open_target(app, root) as target:
         carrier, member = check_id(invocation_id)
-        store = target.look()
-        found = call_details(store, carrier, member, read_latest(store))
+        looking = looks(target)
+        store, glance = looking.store, looking.look()
+        found = call_details(store, carrier, member, glance)
         facts = _facts(store, found)
+        facts["why"] = why(store, carrier, glance, found)
+        facts["attempts"] = _attempts(store, found)
         if outcome_of(store.files, retried_id(carrier)) is not None:
             facts["retried_as"] = retried_id(carrier)
         failure, trace = _failure(found, member)
         if failure is not None:
-            facts["failure"] = {"type": failure.type, "message": failure.message}
+            facts["failure"] = failure
         facts["traceback"] = trace
         if arguments:
             facts["arguments"] = _arguments(
@@ -92,7 +98,6 @@ def _facts(store: Store, found: CallDetails) -> dict[str, Any]:
         "retries": found.name.retries if found.name else outcome.retries if outcome else 0,
         "file": found.path,
         "worker": _worker_of(store, found),
-        "waits": _limit_of(store, found) or _needs_of(store, found),
     }
     facts["queue"] = queue_in_words(facts.get("queue", ""))
     if call is not None:
@@ -131,36 +136,6 @@ def _worker_of(store: Store, found: CallDetails) -> str:
         return found.outcome.worker
     folder, _, worker = found.path.rpartition("/")[0].rpartition("/")
     return worker if folder == store.layout.running_folder else ""
-
-
-def _limit_of(store: Store, found: CallDetails) -> str:
-    """The concurrency limit that a pending call waits for, in words; empty if there is none."""
-    from fsqueue.spool.format.names import lane_limit
-
-    lane = found.path.rpartition("/")[0].rpartition("/")[0].rpartition("/")[2]
-    if found.state is not State.PENDING or not found.path.startswith(store.layout.lane(lane)):
-        return ""
-    return f"for the concurrency limit {lane}: at most {lane_limit(lane)} at a time"
-
-
-def _needs_of(store: Store, found: CallDetails) -> str:
-    """What a pending call needs if no worker or fleet has that; empty if any has."""
-    from fsqueue.spool.fleets.coverage import fleets_that_take
-    from fsqueue.spool.format.names import split_profile
-    from fsqueue.spool.format.resources import needs_in_words, needs_of
-    from fsqueue.spool.worker.liveness import Observer
-
-    if found.state is not State.PENDING or found.call is None:
-        return ""
-    folder = found.call.queue
-    needed = needs_of(split_profile(folder)[1])
-    if not needed:
-        return ""
-    observer = Observer(store, heartbeat=0.0, lease=0.0)
-    observer.discover()
-    if observer.serving(folder) or fleets_that_take(store.files, folder):
-        return ""
-    return f"for {needs_in_words(needed)}: no worker or fleet has that"
 
 
 def _failure(found: CallDetails, member: int | None) -> tuple[Failure | None, str]:
@@ -222,8 +197,37 @@ def _progress_and_output(store: Store, carrier: str, found: CallDetails) -> dict
     return {"progress": progress_of(store.files, carrier) if running else None, "output": output}
 
 
+# A call with one attempt needs no history, and its outcome says how it ended.
+_JOURNALS = 24
+
+
+def _attempts(store: Store, found: CallDetails) -> list[dict[str, Any]]:
+    """The attempts that have ended, by the journals: of some workers only, if there are many."""
+    from fsqueue.spool.admin.attempts import attempts_of
+
+    header = found.call or found.outcome
+    number = found.name.attempt if found.name else found.outcome.attempt if found.outcome else 1
+    if header is None or number == 1:
+        return []
+    worker = found.outcome.worker if found.outcome else ""
+    since = header.created
+    attempts = attempts_of(store, header.id, since, files=_JOURNALS, first=worker)
+    return [
+        {
+            "attempt": each.entry.attempt,
+            "state": each.entry.state,
+            "worker": each.worker,
+            "ended": each.ended,
+            "ran": each.entry.run,
+            "failure": each.failure,
+            "evidence": each.entry.evidence,
+        }
+        for each in attempts
+    ]
+
+
 _MOMENTS = frozenset({"created", "due", "expires", "started", "ended"})
-_LONG = frozenset({"failure", "traceback", "arguments", "output", "cuts"})
+_LONG = frozenset({"failure", "traceback", "arguments", "output", "cuts", "why", "attempts"})
 
 
 def _print_facts(facts: dict[str, Any]) -> None:
@@ -236,13 +240,32 @@ def _print_facts(facts: dict[str, Any]) -> None:
         pairs.append(("took", duration(facts["ended"] - facts["started"])))
     pairs += [("cut off", _cut_in_words(each)) for each in facts.get("cuts", [])]
     if "failure" in facts:
-        pairs.append(("failure", "{type}: {message}".format(**facts["failure"])))
+        failure = facts["failure"]
+        pairs.append(("failure", f"{failure.type}: {failure.message}"))
+        pairs += [("raised at", failure.at), ("group", failure.fp)]
+    pairs += [("why", _reason_in_words(each)) for each in facts.get("why", ())]
+    pairs += [("attempt", _attempt_in_words(each)) for each in facts.get("attempts", [])]
     print_pairs(pairs)
     for text in [*facts.get("arguments", []), facts.get("traceback", "")]:
         if text:
             print(f"\n{indented(text.rstrip())}")
     if facts.get("output"):
         print(f"\noutput\n{printable_output(facts['output'].rstrip())}")
+
+
+def _reason_in_words(reason: Reason) -> str:
+    since = "" if reason.since is None else f", since {moment(reason.since)}"
+    until = "" if reason.until is None else f", until {moment(reason.until)}"
+    return f"{reason.text}{since}{until}; ends with {reason.ends}"
+
+
+def _attempt_in_words(attempt: dict[str, Any]) -> str:
+    failure, evidence = attempt["failure"], attempt["evidence"]
+    end = f": {evidence}" if evidence else f": {failure.type}: {failure.message}" if failure else ""
+    ran = f" after {duration(attempt['ran'])}" if attempt["ran"] else ""
+    where = f" on {attempt['worker']}" if attempt["worker"] else ""
+    when = moment(attempt["ended"])
+    return f"{attempt['attempt']} {attempt['state']}{ran}{where} at {when}{end}"
 
 
 def _cut_in_words(cut: Cut) -> str:

@@ -58,7 +58,7 @@ def _workers_table(found: Stats) -> RenderableType:
     rows = [
         (
             worker.worker,
-            "alive" if worker.alive else "left",
+            "alive" if worker.alive else "left" if worker.left else "died",
             worker.slots,
             busy(worker.busy),
             worker.calls,

@@ -65,19 +65,19 @@ class Looks:
     def __init__(
         self, store: Store, *, heartbeat: float, result_ttl: float, bounds: Bounds = ONE_LOOK
     ) -> None:
-        self._store, self._heartbeat, self._bounds = store, heartbeat, bounds
+        self.store, self._heartbeat, self._bounds = store, heartbeat, bounds
         self._result_ttl = result_ttl
         self._census: Census | None = None
         self._history: History | None = None
 
     def look(self) -> Glance:
         """The workers' latest glance if it is fresh, or else an own one."""
-        self._store.files.sync_clock()
-        return read_latest(self._store) or self.take()
+        self.store.files.sync_clock()
+        return read_latest(self.store) or self.take()
 
     def age(self, glance: Glance) -> float:
         """Seconds since a glance was taken."""
-        return max(0.0, self._store.clock.now() - glance.snapshot.time)
+        return max(0.0, self.store.clock.now() - glance.snapshot.time)
 
     @property
     def totals(self) -> Mapping[str, TaskSums]:
@@ -90,7 +90,7 @@ class Looks:
         Args:
             worker: the worker that does it.
         """
-        store = self._store
+        store = self.store
         began = store.fs.monotonic()
         if self._census is None or self._history is None:
             self._census = Census(store, heartbeat=self._heartbeat, bounds=self._bounds)

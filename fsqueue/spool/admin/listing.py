@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from fsqueue.errors import EnvelopeError, UnknownInvocationError
+from fsqueue.spool.admin.attempts import failed_attempts
 from fsqueue.spool.admin.locate import find_in, locate
 from fsqueue.spool.admin.snapshot import claimed_for, queue_names
 from fsqueue.spool.files import whereabouts
@@ -24,6 +25,7 @@ from fsqueue.spool.store.lookup import state_of
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from fsqueue.spool.admin.attempts import Attempt
     from fsqueue.spool.admin.glance import Glance
     from fsqueue.spool.store.store import Store
 
@@ -126,15 +128,44 @@ def list_running(store: Store) -> Iterator[CallInfo]:
 
 def list_failed(store: Store) -> Iterator[CallInfo]:
     """The failed calls that can be retried, even if their caller has taken the outcome."""
+    known = {
+        (each.entry.id, each.entry.attempt): each
+        for each in failed_attempts(store, 0.0)
+        if each.entry.failed
+    }
     for name in reversed(_attempts(store, store.layout.failed_folder)):
-        call = beginning_of(store.files, store.layout.failed(name), Call)
-        outcome = outcome_of(store.files, name.invocation_id)
-        if outcome is None:
-            age = claimed_for(store, store.layout.failed(name))
-            if age is not None:
-                yield _of_call(name, State.FAILED, call, age)
-        elif outcome.state is State.FAILED:  # or another attempt has succeeded first
-            yield _of_outcome(store, outcome, call)
+        noted = known.get((name.invocation_id, name.attempt))
+        found = failed_call(store, name) if noted is None else _of_attempt(store, name, noted)
+        if found.state is State.FAILED:  # or another attempt has succeeded first
+            yield found
+
+
+def failed_call(store: Store, name: AttemptName) -> CallInfo:
+    """A call in ``failed/``; its state may be another one, if another attempt has ended first."""
+    path = store.layout.failed(name)
+    call, outcome = (
+        beginning_of(store.files, path, Call),
+        outcome_of(store.files, name.invocation_id),
+    )
+    if outcome is not None:
+        return _of_outcome(store, outcome, call)
+    return _of_call(name, State.FAILED, call, claimed_for(store, path))
+
+
+def _of_attempt(store: Store, name: AttemptName, noted: Attempt) -> CallInfo:
+    """A failed call by its line in the journal, which costs no file operation."""
+    entry = noted.entry
+    return CallInfo(
+        id=name.invocation_id,
+        state=State.FAILED,
+        **shown(entry),
+        attempt=name.attempt,
+        retries=name.retries,
+        worker=noted.worker,
+        age=max(0.0, store.clock.now() - noted.ended),
+        members=entry.members,
+        failure=noted.failure,
+    )
 
 
 def list_finished(store: Store) -> Iterator[CallInfo]:

@@ -187,7 +187,8 @@ def _unserved(case: _Case) -> Iterator[Reason]:
         yield Reason(code="no_worker", text=text, ends=job or f"a worker: {start}")
     needed = needs_of(profile)
     if needed:
-        text = f"no live worker has {needs_in_words(needed)}{last}"
+        who = "live worker" if fleets else "worker or fleet"
+        text = f"it waits for {needs_in_words(needed)}: no {who} has that{last}"
         option = "".join(f" --resource {each}" for each in in_words(needed or NONE).split())
         yield Reason(code="no_resources", text=text, ends=job or f"a worker with{option}")
 
@@ -209,7 +210,7 @@ def _limit(case: _Case) -> Iterator[Reason]:
     held = ", ".join([*holders, *([f"{more} more"] if more > 0 and holders else [])])
     yield Reason(
         code="limit",
-        text=f"its concurrency limit is reached: at most {lane_limit(lane)} at a time"
+        text=f"it waits for the concurrency limit {lane}: at most {lane_limit(lane)} at a time"
         + (f", held by {held}" if held else ""),
         ends="the end of a call that holds a permit",
     )

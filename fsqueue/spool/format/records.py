@@ -215,14 +215,22 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=
 
 
 class Shown(Protocol):
-    """What is shown of a call: its header, for example."""
+    """What is shown of a call: its header, or its line in the journal, for example."""
+
+    @property
+    def task(self) -> str:
+        """The task's name."""
+
+    @property
+    def queue(self) -> str:
+        """The folder name of its queue."""
 
     @property
     def label(self) -> str:
         """The call's label."""
 
 
-def shown(header: Call | Outcome | None) -> dict[str, Any]:
+def shown(header: Shown | None) -> dict[str, Any]:
     """The fields of a header that tell people which call it is. Displays take them from here."""
     if header is None:
         return {}

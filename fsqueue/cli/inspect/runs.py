@@ -1,0 +1,63 @@
+"""``fsqueue runs``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fsqueue.cli.command import option, subcommand
+from fsqueue.cli.options import app_option, json_option, root_option, seconds
+from fsqueue.cli.output import counted, print_json, print_table
+from fsqueue.cli.target import open_target
+from fsqueue.common.printable import duration
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from fsqueue.spool.admin.runs import Run
+
+
+@subcommand("runs", "runs --since 7d")
+@app_option
+@root_option
+@option(
+    "--since",
+    type=seconds(),
+    default="24h",
+    metavar="AGE",
+    help="Only runs that began, or whose calls ended, in this time: 90, 15m, 2h, 7d.",
+)
+@json_option
+def command(app: str | None, root: Path | None, since: float, as_json: bool) -> None:
+    """List the processes that made calls, with how many of these have ended and failed.
+
+    A run is one process. The ids of its calls begin with the name of the run.
+    """
+    from fsqueue.spool.admin.runs import runs
+    from fsqueue.spool.history.statistics import read_stats
+
+    with open_target(app, root) as target:
+        store = target.look()
+        now = store.clock.now()
+        found = runs(store, read_stats(store, max(60.0, since)), now - since)
+        if as_json:
+            print_json({"runs": found})
+        elif found:
+            heads = ("RUN", "BEGAN", "HERE", "ENDED", "FAILED", "HOST", "USER", "COMMAND")
+            print_table(heads, [_row(each, now) for each in found])
+            print(counted(len(found), "run"))
+        else:
+            print(f"no runs in the last {duration(since)}")
+
+
+def _row(run: Run, now: float) -> tuple[object, ...]:
+    record = run.record
+    return (
+        run.client,
+        duration(max(0.0, now - record.started)) if record else "-",
+        "yes" if run.here else "ended",
+        run.ended,
+        run.failed,
+        record.host if record else "?",
+        record.user if record else "?",
+        record.command if record else "",
+    )

@@ -1,0 +1,224 @@
+"""Why a call is not running: the same answer for every view (P14)."""
+
+from __future__ import annotations
+
+import os
+
+import msgspec
+import pytest
+from support import PATIENCE, wait_until
+
+from fsqueue import State
+from fsqueue.cli import exits
+from fsqueue.errors import WorkerLostError
+from fsqueue.spool.admin import controls
+from fsqueue.spool.admin.glance import Looks
+from fsqueue.spool.admin.listing import list_failed
+from fsqueue.spool.admin.reasons import why
+from fsqueue.spool.disk.identity import boot_id
+from fsqueue.spool.format.records import WorkerRecord
+from fsqueue.spool.history.entries import Entry
+from fsqueue.spool.history.journal import Journal
+from fsqueue.spool.store.open_spool import open_store
+from fsqueue.spool.worker.registration import Worker
+from fsqueue.testing import FaultyFilesystem
+from integration import sample_tasks
+from integration.conftest import working
+from integration.test_facts import only_slot
+
+
+def reasons(app, invocation):
+    store = open_store(app.store.layout.root, look=True)
+    looks = Looks(store, heartbeat=app.conf.heartbeat, result_ttl=app.conf.result_ttl)
+    store.files.sync_clock()
+    return {each.code: each for each in why(store, invocation.id, looks.take())}
+
+
+def test_a_call_that_is_not_due(app):
+    call = app.task(sample_tasks.add).options(countdown=1000)(1)
+    found = reasons(app, call)
+    assert list(found) == ["not_due", "no_worker"]
+    assert 900 < found["not_due"].until - app.store.clock.now() < 1100
+
+
+def test_a_call_that_waits_for_another_one(app):
+    add = app.task(sample_tasks.add)
+    first = add(1)
+    last = add(first)
+    found = reasons(app, last)
+    assert list(found) == ["waits_for_call", "no_worker"]
+    assert first.id in found["waits_for_call"].text
+    assert "has not ended" in found["waits_for_call"].text
+
+
+def test_a_paused_queue_says_since_when(app):
+    call = app.task(sample_tasks.add)(1)
+    controls.pause(app.store, "t.default")
+    found = reasons(app, call)
+    assert list(found) == ["paused", "no_worker"]
+    assert abs(found["paused"].since - app.store.clock.now()) < PATIENCE
+    assert found["paused"].ends == "fsqueue resume default"
+
+
+def test_no_worker_serves_the_queue_or_has_the_resources(app):
+    call = app.task(sample_tasks.add).options(resources={"gpu": 2})(1)
+    with working(app):
+        wait_until(lambda: list(reasons(app, call)) == ["no_resources"])
+    found = reasons(app, call)
+    assert list(found) == ["no_worker", "no_resources"]
+    assert "gpu" in found["no_resources"].text
+    assert "--resource gpu=2" in found["no_resources"].ends
+
+
+def test_a_limit_names_who_holds_it(app, gate):
+    event, name = gate()
+    hold = app.task(sample_tasks.behind_gate, running_concurrency="task")
+    with working(app, app.make_runner(concurrency=4)):
+        first = hold(name)
+        wait_until(lambda: first.status is State.RUNNING)
+        second = hold(name)
+        wait_until(lambda: "limit" in reasons(app, second))
+        found = reasons(app, second)["limit"]
+        assert first.id in found.text
+        assert "at most 1 at a time" in found.text
+        assert reasons(app, first) == {}
+        event.set()
+        second.get(timeout=PATIENCE)
+    assert reasons(app, first) == {}
+
+
+def test_all_slots_are_busy(app, gate):
+    event, name = gate()
+    hold = app.task(sample_tasks.behind_gate)
+    with working(app, app.make_runner(concurrency=1)):
+        first = hold(name)
+        wait_until(lambda: first.status is State.RUNNING)
+        second = hold(name)
+        wait_until(lambda: "busy" in reasons(app, second))
+        assert "all 1 slots" in reasons(app, second)["busy"].text
+        event.set()
+        second.get(timeout=PATIENCE)
+
+
+@pytest.mark.leaves_strays
+@pytest.mark.parametrize("how", ["silent", "dead"])
+def test_a_worker_that_holds_the_call_is_silent_or_dead(app, how):
+    call, store = app.task(sample_tasks.add)(1), app.store
+    worker = Worker(store, queues=("t.default",), runner="thread", concurrency=1)
+    worker.register()
+    assert worker.claim(f"{store.layout.slot('t.default', only_slot(store))}/{call.id}.1")
+    assert reasons(app, call) == {}
+    if how == "silent":
+        os.utime(store.layout.worker_beat(worker.name), (1, 1))
+    else:
+        record = msgspec.structs.replace(worker.record, boot=boot_id(), start="another")
+        assert isinstance(record, WorkerRecord)
+        with open(store.layout.worker_record(worker.name), "wb") as file:
+            file.write(msgspec.json.encode(record))
+    found = reasons(app, call)
+    assert list(found) == [f"worker_{how}"]
+    assert "none lives" in found[f"worker_{how}"].ends
+    worker.deregister()
+
+
+def test_ended_calls_say_why_they_did_not_run(app):
+    add = app.task(sample_tasks.add)
+    gone, late = add.options(countdown=1000)(1), add.options(expires=0.001)(2)
+    assert gone.cancel()
+    assert "expired" in wait_until(lambda: reasons(app, late) or None)
+    with working(app), pytest.raises(Exception, match="expired"):
+        late.get(timeout=PATIENCE)
+    assert list(reasons(app, gone)) == ["cancelled"]
+    assert list(reasons(app, late)) == ["expired"]
+
+
+# -- commands ---------------------------------------------------------------------------------
+
+
+def test_show_tells_reasons_and_attempts(app, fsqueue, in_json, tmp_path):
+    call = app.task(sample_tasks.add).options(countdown=1000)(1)
+    assert "it is not due yet" in fsqueue("show", call.id).stdout
+    assert in_json("show", call.id)["why"][0]["code"] == "not_due"
+    fail = app.task(sample_tasks.fail_before, retry_for=ConnectionError, retry_delay=0.01)
+    with working(app):
+        again = fail(str(tmp_path / "ran"), 2)
+        again.get(timeout=PATIENCE)
+    seen = in_json("show", again.id)
+    assert [each["state"] for each in seen["attempts"]] == ["retried", "retried", "succeeded"]
+    assert seen["attempts"][0]["failure"]["type"] == "ConnectionError"
+    assert "1 retried after" in fsqueue("show", again.id).stdout
+
+
+@pytest.mark.leaves_strays  # the mailboxes of the app's client
+def test_show_tells_who_died_with_the_call(nested, fsqueue, in_json):
+    app = nested.app
+    with working(app, app.make_runner(kind="process", concurrency=1)):
+        call = nested.die.options(max_attempts=2)()
+        with pytest.raises(WorkerLostError):
+            call.get(timeout=PATIENCE)
+    attempts = in_json("show", call.id)["attempts"]
+    assert [each["state"] for each in attempts] == ["lost", "lost"]
+    assert all("slot" in each["evidence"] for each in attempts)
+
+
+@pytest.fixture
+def failures(app, tmp_path):
+    fail, kill = app.task(sample_tasks.fail_before), app.task(sample_tasks.add)
+    with working(app):
+        made = [fail(str(tmp_path / str(number)), 1) for number in range(3)]
+        made.append(kill("no number"))
+        for each in made:
+            wait_until(lambda each=each: each.status is State.FAILED)
+    return made
+
+
+@pytest.mark.leaves_strays  # the mailbox of those that are retried
+def test_failures_are_grouped_and_one_group_is_retried(app, failures, fsqueue, in_json):
+    first, second = in_json("failures")["groups"]
+    assert (first["calls"], first["type"], second["calls"]) == (3, "ConnectionError", 1)
+    assert "in fail_before" in fsqueue("failures").stdout
+    assert f"fsqueue retry --failed-with {first['fp']}" in fsqueue("failures", first["fp"]).stdout
+    assert in_json("failures", "--task", "no.such")["groups"] == []
+    fsqueue("failures", "00000000", expect=exits.NOT_FOUND)
+    listed = in_json("list", "--failed-with", first["fp"])["calls"]
+    assert {each["id"] for each in listed} == {each.id for each in failures[:3]}
+    assert len(in_json("list", "--failed-with", "TypeError")["calls"]) == 1
+    run = failures[0].id.rpartition("-")[0]
+    assert len(in_json("list", "--run", run, "--queue", "default")["calls"]) == 4
+    assert in_json("list", "--run", "zzzzzzzzzz")["calls"] == []
+    ordered = in_json("list", "--state", "failed", "--sort", "failure")["calls"]
+    types = [each["failure"]["type"] for each in ordered]
+    assert types == sorted(types)
+    assert len(in_json("list", "--since", "1h")["calls"]) == 4
+    assert in_json("list", "--older-than", "1h")["calls"] == []
+    retried = in_json("retry", "--failed-with", first["fp"], "--since", "1h")["retried"]
+    assert set(retried) == {each.id for each in failures[:3]}
+    fsqueue("retry", "--since", "1h", expect=exits.USAGE)
+
+
+def test_runs_tell_whose_calls_these_are(app, failures, fsqueue, in_json):
+    (run,) = in_json("runs")["runs"]
+    assert (run["ended"], run["failed"], run["here"]) == (4, 4, True)
+    assert run["record"]["pid"] == os.getpid()
+    assert run["client"] in fsqueue("runs").stdout
+
+
+def test_listing_500_failures_reads_the_journal_and_none_of_them(app):
+    store = app.store
+    store.files.sync_clock()
+    store.files.make_folders(store.layout.failed_folder)
+    journal = Journal(store, 1)
+    journal.begin()
+    for number in range(500):
+        name = f"zzzzzzzzzz-{number}"
+        store.fs.create(f"{store.layout.failed_folder}/{name}.1", [])
+        times = {"started": store.clock.now(), "wait": 0.0, "run": 0.0}
+        what = {"failure": "ValueError", "fp": "01234567", "failed": 1, "state": "failed"}
+        journal.add(Entry(id=name, task="t.f", queue="t.default", attempt=1, **times, **what))
+    journal.close("worker")
+    fs = FaultyFilesystem()
+    looking = open_store(store.layout.root, fs, look=True)
+    looking.files.sync_clock()
+    fs.inject()
+    assert {each.failure.fp for each in list_failed(looking)} == {"01234567"}
+    assert fs.count() <= 8
