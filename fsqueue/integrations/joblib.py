@@ -15,7 +15,6 @@ import contextlib
 import os
 import sys
 import threading
-import weakref
 from typing import TYPE_CHECKING, Any, Final
 
 import joblib
@@ -107,8 +106,7 @@ class FSQueueBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mi
         effective = self.effective_n_jobs(n_jobs)
         if effective == 1:
             raise FallbackToBackend(SequentialBackend(nesting_level=self.nesting_level))
-        # A strong reference would be a cycle, and keep local workers until it is collected.
-        self.parallel = None if parallel is None else weakref.proxy(parallel)
+        self.parallel = parallel
         self._n_jobs = effective
         self._workers = self._executor_for(None if n_jobs is None or n_jobs < 0 else n_jobs)
         self._threads = _thread_limits(self.inner_max_num_threads)

@@ -135,6 +135,13 @@ def test_an_error_stops_the_other_tasks(served, tmp_path):
     app.close()
 
 
+def test_a_managed_parallel_goes_on_after_an_error(served):
+    with joblib.parallel_config("fsqueue", root=served), joblib.Parallel(n_jobs=2) as parallel:
+        with pytest.raises(ZeroDivisionError):
+            parallel(delayed(divmod)(1, each) for each in (1, 0))
+        assert parallel(delayed(divmod)(each, 1) for each in (1, 2)) == [(1, 0), (2, 0)]
+
+
 def test_what_cannot_be_sent_is_an_error_of_pickle(served):
 
     with (
