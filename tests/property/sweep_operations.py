@@ -41,6 +41,7 @@ from sweep_steps import (
     check_pending,
     claim,
     claim_and_read,
+    claim_by_slot,
     collect,
     collect_twice,
     collected,
@@ -192,6 +193,15 @@ OPERATIONS = (
     ),
     Operation("withdraw", Stage.publish, withdraw, attempts=1, accepted=False),
     Operation("claim", Stage.publish, claim, retry="work"),
+    Operation("claim-by-slot", Stage.publish, claim_by_slot, retry="work"),
+    Operation(
+        "claim-by-slot-second-attempt",
+        lambda stage: stage.publish(attempt=2),
+        claim_by_slot,
+        retry="work",
+        attempts=3,
+    ),
+    Operation("claim-by-slot-of-stray", stray(), claim_by_slot, retry="work"),
     Operation("claim-and-read", Stage.publish, claim_and_read, retry="work"),
     Operation(
         "claim-second-attempt",

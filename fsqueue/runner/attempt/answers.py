@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from fsqueue.codec import encode_exception
 from fsqueue.codec.texts import capped, safe_str
@@ -116,3 +116,7 @@ class Ending(enum.Enum):
     """It has been settled, but its caller is gone and cannot receive the outcome."""
     INTERRUPTED = enum.auto()
     """Its coroutine was cancelled by the end of its worker: the attempt is given back."""
+
+
+NOT_RUN: Final = frozenset({Ending.NOT_STARTED, Ending.UNREADABLE, Ending.TOO_LONG, Ending.WAITS})
+"""Endings of calls whose bodies have not begun."""

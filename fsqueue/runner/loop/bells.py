@@ -96,14 +96,15 @@ class WorkerBells:
             self._refresh_due = True
             self.wake.set()
 
-    def refresh_dependencies(self) -> None:
-        """List the calls that others wait for, if the bell has rung since the last time."""
-        if self._refresh_due:
+    def refresh_dependencies(self) -> bool:
+        """List the calls that others wait for, if the bell has rung since; whether it has."""
+        if rung := self._refresh_due:
             self._refresh_due = False
             try:
                 self._dependencies.refresh()
             except OSError as error:
                 log.info("cannot list the calls that wait for others, upkeep will: %s", error)
+        return rung
 
     def announce_pending(self) -> None:
         """Wake this worker and the others on this machine: calls are pending again."""

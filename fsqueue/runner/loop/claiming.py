@@ -114,6 +114,12 @@ class Claiming:
         if (spent := self._allowance.spent()) is not None:
             self._stopping.depart(spent)
 
+    def count(self, *, ran: bool) -> None:
+        """Count a call that has ended while its slot goes on with another one."""
+        with self._mutex:
+            self._allowance.done += ran
+            self._confirming = False
+
     def _give_up_slot(self, *, ran: bool, quietly: bool = False) -> None:
         self._busy -= 1
         self._allowance.settle(ran=ran)

@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from fsqueue.runner.attempt import context
-from fsqueue.runner.attempt.answers import Ending
+from fsqueue.runner.attempt.answers import NOT_RUN, Ending
 from fsqueue.runner.attempt.context import WorkerContext
 from fsqueue.runner.attempt.endings import settle
 from fsqueue.runner.attempt.execute import execute
@@ -23,6 +23,7 @@ from fsqueue.runner.loop.settling import Settling
 from fsqueue.runner.loop.stopping import Stopping
 from fsqueue.runner.loop.thread_pacing import ThreadPacer
 from fsqueue.runner.loop.trigger_thread import TriggerThread
+from fsqueue.runner.loop.turn_books import Books
 from fsqueue.runner.loop.upkeep import Callbacks, Upkeep
 from fsqueue.runner.processes.signals import catching
 from fsqueue.runner.shared.live import ended_elsewhere
@@ -30,6 +31,7 @@ from fsqueue.runner.shared.resource_pool import ResourcePool
 from fsqueue.runner.slots.process_slots import ProcessSlots
 from fsqueue.runner.slots.slot_main import Setup
 from fsqueue.runner.slots.thread_slots import Slots, ThreadSlots
+from fsqueue.runner.slots.turns import Service
 from fsqueue.spool.disk.pauses import GROWTH, first_pause
 from fsqueue.spool.disk.watching import Alarm
 from fsqueue.spool.format.resources import profile_of
@@ -51,9 +53,6 @@ if TYPE_CHECKING:
     from fsqueue.spool.history.entries import Entry
 
 log = logging.getLogger(__name__)
-
-# The bodies of these have not begun.
-_NOT_RUN = {Ending.NOT_STARTED, Ending.UNREADABLE, Ending.TOO_LONG, Ending.WAITS}
 
 
 class WorkerOptions(NamedTuple):
@@ -178,6 +177,7 @@ class WorkerLoop:
         self._store.dependencies.watch()
         slots = self._make_slots()
         self._stopping.have(slots)
+        self._worker.catch_up = slots.catch_up
         watch = self._job.watch(
             lambda departure: self._stopping.abort(0, departure.text, departure.reason)
         )
@@ -243,11 +243,13 @@ class WorkerLoop:
     def _make_slots(self) -> Slots:
         if self._options.kind == "process":
             gpu_variable = "" if self._options.devices is None else self._options.devices.variable
+            books = self._make_books()
             setup = Setup.of(
                 self._host,
                 gpu_variable,
                 self._context.time_left,
                 executor=self._options.executor,
+                service=None if books is None else books.service,
             )
             return ProcessSlots(
                 setup,
@@ -256,14 +258,48 @@ class WorkerLoop:
                 self._record_attempt,
                 self._budget if self._budget.total else None,
                 self._wake.set,
+                books,
             )
         return ThreadSlots(
             self._context, self._options.concurrency, self._run_claim, self._next_claim_of_thread
         )
 
+    def _make_books(self) -> Books | None:
+        """For slot processes that claim for themselves, where that is of use and safe.
+
+        On a file server a node asks by a single claimer. What the worker counts or lends call by
+        call, it also claims call by call.
+        """
+        terms = self._options.terms
+        counted = self._budget.total or terms.max_tasks is not None or self._job.end.known
+        if counted or self._store.fs.remote or not self._host.events:
+            return None
+        self._worker.shared = True
+        service = Service(dict(self._options.queues), self._options.weighted)
+        return Books(
+            self._store,
+            self._worker,
+            service,
+            self._claiming,
+            self._settling,
+            self._grants_turn,
+            self._end_turn,
+        )
+
+    def _grants_turn(self) -> bool:
+        dependencies = self._store.dependencies
+        checks = dependencies.has_waiters or not dependencies.bell_works
+        leaves = self._stopping.why or self._job.end.known
+        return self._backlogs.has_more and not checks and not leaves
+
+    def _end_turn(self) -> None:
+        self._journal.hold(-1)
+        self._claiming.free(ran=False)
+
     def _make_upkeep(self, slots: Slots) -> Upkeep:
         def end_cancelled() -> None:
             leaving = bool(self._stopping.why)
+            slots.catch_up()
             for claim in ended_elsewhere(self._store, self._worker, leaving=leaving):
                 slots.cancel(claim)
 
@@ -294,7 +330,8 @@ class WorkerLoop:
         """
         threads, pause = self._options.kind == "thread", first_pause
         while not self._stopping.why:
-            self._bells.refresh_dependencies()
+            if self._bells.refresh_dependencies():
+                slots.recall()  # the worker checks whether calls wait for those that end
             claim = self._claiming.next() if slots.has_room() else None
             if claim is not None:
                 self._journal.hold(1)
@@ -326,7 +363,7 @@ class WorkerLoop:
             log.exception("executing %s failed", claim.name)
             ending = error
         self._settling.settle(claim, ending)
-        self._claiming.free(ran=ending not in _NOT_RUN, quietly=True)
+        self._claiming.free(ran=ending not in NOT_RUN, quietly=True)
 
     def _next_claim_of_thread(self) -> Claim | None:
         claim = self._claiming.next_for_thread(self._pacer)
@@ -339,7 +376,7 @@ class WorkerLoop:
         """The end of a call that a slot process has taken to its result, or has left."""
         self._settling.settle(claim, ending)
         self._journal.hold(-1)
-        self._claiming.free(ran=ending not in _NOT_RUN)
+        self._claiming.free(ran=ending not in NOT_RUN)
 
     def _record_attempt(self, entry: Entry) -> None:
         self._pacer.add(entry.run)

@@ -20,16 +20,18 @@ from fsqueue.runner.attempt.answers import Ending
 from fsqueue.runner.event_loop.cleanup import CLEANUP
 from fsqueue.runner.processes import descendants
 from fsqueue.runner.processes.threads import start_threads
-from fsqueue.runner.slots import slot_main
+from fsqueue.runner.slots import messages, slot_main
 from fsqueue.runner.slots.restarts import Restarts, why_not_started
-from fsqueue.runner.slots.slot_process import SlotProcess
+from fsqueue.runner.slots.slot_process import SlotProcess, started
 from fsqueue.runner.slots.slot_server import make_server
+from fsqueue.runner.slots.turn_records import TurnRecords
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from fsqueue.runner.shared.resource_pool import ResourceBudget
     from fsqueue.runner.slots.thread_slots import OnEnd
+    from fsqueue.runner.slots.turn_records import TurnBooks
     from fsqueue.spool.format.claim import Claim
     from fsqueue.spool.history.entries import Entry
 
@@ -41,8 +43,6 @@ _DEATH = 1.0
 _A_DAY = 86400.0
 # An idle process ends at once, unless a body has left a running thread.
 _GOODBYE = 3.0
-# A fork server that was killed may refuse connections for a moment before it counts as dead.
-_PAUSES = (0.0, 0.005, 0.02, 0.08, 0.3, 1.0)
 
 
 class ProcessSlots:
@@ -56,6 +56,7 @@ class ProcessSlots:
         budget: the worker's resources; None if it has none.
         on_ready: called in a thread of this object when a process is ready for its first claim, or
             must be replaced.
+        books: of the calls that processes claim themselves; None if they never do.
 
     Raises:
         FSQueueError: this process may not have another thread.
@@ -70,9 +71,11 @@ class ProcessSlots:
         record_attempt: Callable[[Entry], object] = lambda _: None,
         budget: ResourceBudget | None = None,
         on_ready: Callable[[], object] = lambda: None,
+        books: TurnBooks | None = None,
     ) -> None:
         self._count, self._on_end, self._record_attempt = count, on_end, record_attempt
         self._budget, self._on_ready = budget, on_ready
+        self._books, self._records = books, TurnRecords(books, record_attempt)
         self._setup = setup
         self._server = make_server()
         self._restarts = Restarts()
@@ -83,7 +86,7 @@ class ProcessSlots:
         self._members: set[SlotProcess] = set()
         self._idle: list[SlotProcess] = []
         # Claims for which a process that has used other GPUs is being replaced.
-        self._waiting: list[slot_main.Work] = []
+        self._waiting: list[messages.Work] = []
         self._failure: BaseException | None = None
         self._selector = selectors.DefaultSelector()
         self._watcher = threading.Thread(target=self._watch, name="fsqueue-slots", daemon=True)
@@ -121,7 +124,8 @@ class ProcessSlots:
         A process that has used other GPUs is replaced first: it would go on to use those.
         """
         devices = () if self._budget is None else self._budget.devices(claim.text)
-        work = slot_main.Work(claim, devices)
+        turn = self._books is not None and not devices and self._books.grants_turn()
+        work = messages.Work(claim, devices, turn)
         with self._change:
             if self._hand_over(work):
                 return
@@ -131,9 +135,9 @@ class ProcessSlots:
                 return
         self._on_end(claim, Ending.NOT_STARTED)
 
-    def _hand_over(self, work: slot_main.Work) -> bool:
+    def _hand_over(self, work: messages.Work) -> bool:
         """Give a claim to a free process that has used no other GPUs; False if there is none."""
-        claim, devices = work
+        devices = work.devices
         while True:
             fit = [each for each in self._idle if not devices or each.devices in {(), devices}]
             if not fit:
@@ -141,7 +145,7 @@ class ProcessSlots:
             # A call without GPUs leaves those that have some to others, if possible.
             slot = max(reversed(fit), key=lambda each: each.devices == devices)
             self._idle.remove(slot)
-            if slot.send(claim, devices):
+            if slot.send(work):
                 return True
 
     def _became_idle(self, slot: SlotProcess) -> None:
@@ -155,9 +159,26 @@ class ProcessSlots:
             return
         with self._change:
             for slot in self._members:
+                if slot.claim is not claim:
+                    continue
+                # In this order: it goes on with no other call after this one, so if it has not
+                # recorded the end of this one, it executes no other.
+                slot.recall()
+                self._records.read(slot)
                 if slot.claim is claim and not slot.interrupt(Ending.CANCELLED):
                     slot.cancelled = True
                     slot.kill()
+
+    def recall(self) -> None:
+        """Let the processes claim nothing more themselves."""
+        with self._change:
+            for slot in self._members:
+                slot.recall()
+
+    def catch_up(self) -> set[str]:
+        """Learn what the processes have claimed themselves; the names of the attempts."""
+        with self._change:
+            return set().union(*map(self._records.read, self._members))
 
     def _forget_waiting(self, claim: Claim) -> bool:
         with self._change:
@@ -183,8 +204,9 @@ class ProcessSlots:
             unstarted, self._waiting = self._waiting, []
         for work in unstarted:  # their processes are not replaced any more
             self._on_end(work.claim, Ending.NOT_STARTED)
+        self.recall()
         with self._change:
-            self._change.wait_for(lambda: not any(slot.claim for slot in self._members))
+            self._change.wait_for(lambda: not any(slot.is_busy for slot in self._members))
         self._stop_watching(None)
         self._close_pipes()
         atexit.unregister(self._close_pipes)
@@ -201,6 +223,7 @@ class ProcessSlots:
         for slot in list(self._members):
             slot.kill()
             slot.end(time.monotonic() + _DEATH)
+        self.catch_up()
         self._close_pipes()
         self._members.clear()
         self._server.stop()
@@ -219,6 +242,7 @@ class ProcessSlots:
         except OSError as error:
             log.warning("bodies go on while their calls are given back: %s", error)
             stopped = set()
+        self.catch_up()
         try:
             give_back(stopped)
         finally:
@@ -233,13 +257,15 @@ class ProcessSlots:
 
     def _interrupt_coroutines(self) -> None:
         """Cancel the coroutines that run, and let them clean up."""
+        self.recall()
+        self.catch_up()
         with self._change:
             interrupted = [slot for slot in self._members if slot.interrupt(Ending.INTERRUPTED)]
-            self._change.wait_for(lambda: not any(slot.claim for slot in interrupted), CLEANUP)
+            self._change.wait_for(lambda: not any(slot.is_busy for slot in interrupted), CLEANUP)
 
     def _add(self) -> None:
         with self._starting:
-            slot = self._started()
+            slot = started(self._server, self._setup, self._budget)
             # In one step: the process may be dead already, and the watcher undoes both.
             with self._change:
                 for source in slot.sources:
@@ -247,17 +273,6 @@ class ProcessSlots:
                 if slot.resource_pipe is not None:
                     self._selector.register(slot.resource_pipe, selectors.EVENT_READ, slot)
                 self._members.add(slot)
-
-    def _started(self) -> SlotProcess:
-        """Start a process. If the fork server dies meanwhile, multiprocessing restarts it."""
-        failure: Exception
-        for pause in _PAUSES:
-            time.sleep(pause)
-            try:
-                return SlotProcess(self._server, self._setup, self._budget)
-            except (OSError, EOFError) as error:
-                failure = error
-        raise failure
 
     def _stop_watching(self, patience: float | None) -> None:
         with self._change:
@@ -269,6 +284,7 @@ class ProcessSlots:
     def _close_pipes(self) -> None:
         for slot in list(self._members):
             slot.close()
+            slot.forget_records()
 
     # -- called by the watching thread ---------------------------------------------------
 
@@ -302,34 +318,40 @@ class ProcessSlots:
     def _handle_message(self, slot: SlotProcess) -> None:
         message = slot.receive()
         match message:
-            case slot_main.Ready():
+            case messages.Ready():
                 self._restarts.worked()
                 slot.ready = True
                 with self._change:
                     self._became_idle(slot)
                 self._on_ready()
-            case slot_main.Unfit():
+            case messages.Unfit():
                 self._restarts.failed(message.reason, final=message.final)
-            case slot_main.Limit():
+            case messages.Limit():
                 slot.limit(message.seconds)
-            case slot_main.Coroutine():
-                slot.coroutine = True
-            case slot_main.Ended():
+            case messages.Coroutine():
+                slot.coroutine = message.attempt
+            case messages.Ended():
+                with self._change:
+                    self._records.read(slot)
+                    if message.ending is None:
+                        self._records.end(slot, None)
                 for entry in message.entries:
                     self._record_attempt(entry)
-                self._free(slot, message.ending)
+                self._free(slot, message.ending or Ending.NOT_STARTED)
             case None:
                 self._free(slot, self._remove_dead(slot))
 
     def _free(self, slot: SlotProcess, ending: Ending | BaseException) -> None:
         """Free a slot whose claim has ended, or whose process has died."""
         with self._change:
-            claim = slot.free()
+            claim, was_in_turn, slot.in_turn = slot.free(), slot.in_turn, False
             if slot in self._members:
                 self._became_idle(slot)
             self._change.notify_all()
         if claim is not None:
             self._on_end(claim, ending)
+        elif was_in_turn and self._books is not None:
+            self._books.end_turn()
         elif self._waiting:
             self._on_ready()
 
@@ -346,6 +368,9 @@ class ProcessSlots:
         slot.close()  # first, as the next step needs a free descriptor
         slot.kill()
         ending = slot.end(time.monotonic() + _DEATH)
+        with self._change:
+            self._records.read(slot)
+            slot.forget_records()
         if not slot.ready and not slot.killed:
             self._restarts.failed(f"{ending} before it was ready")
         try:

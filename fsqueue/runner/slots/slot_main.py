@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias, cast
+from typing import TYPE_CHECKING, Final, cast
 
 from fsqueue.codec.texts import summary
 from fsqueue.common import logs
@@ -28,7 +28,17 @@ from fsqueue.runner.processes.body_processes import end_processes_of_bodies
 from fsqueue.runner.processes.signals import leave_to_the_worker
 from fsqueue.runner.processes.threads import start_threads
 from fsqueue.runner.shared.resource_pool import NO_RESOURCES, RemoteBudget
-from fsqueue.runner.shared.time_left import ENDLESS
+from fsqueue.runner.shared.time_left import ENDLESS, TimeLeft
+from fsqueue.runner.slots.messages import (
+    Coroutine,
+    Ended,
+    Interrupt,
+    Limit,
+    Ready,
+    Unfit,
+    Work,
+)
+from fsqueue.runner.slots.turns import Turns
 from fsqueue.spool.disk.identity import Process, is_gone, this_process
 from fsqueue.spool.format.records import NESTED
 from fsqueue.spool.history.entries import take_notes
@@ -42,9 +52,8 @@ if TYPE_CHECKING:
     from fsqueue.runner.attempt.endings import Finished
     from fsqueue.runner.host import Host
     from fsqueue.runner.shared.resource_pool import ResourceBudget
-    from fsqueue.runner.shared.time_left import TimeLeft
+    from fsqueue.runner.slots.turns import Service
     from fsqueue.spool.format.claim import Claim
-    from fsqueue.spool.format.names import AttemptName
     from fsqueue.spool.history.entries import Entry
 
 log = logging.getLogger(__name__)
@@ -72,6 +81,8 @@ class Setup:
     """Of the worker."""
     executor: bool = False
     """Whether it runs the calls of executors, too."""
+    service: Service | None = None
+    """The queues from which the process may claim calls itself; None if it never may."""
 
     @classmethod
     def of(
@@ -81,6 +92,7 @@ class Setup:
         time_left: TimeLeft = ENDLESS,
         *,
         executor: bool = False,
+        service: Service | None = None,
     ) -> Setup:
         """The setup of an application of this process.
 
@@ -89,6 +101,7 @@ class Setup:
             gpu_variable: see `Setup`.
             time_left: of the worker.
             executor: see `Setup`.
+            service: see `Setup`.
 
         Raises:
             ConfigError: the application cannot be imported by another process.
@@ -106,6 +119,7 @@ class Setup:
             gpu_variable,
             time_left,
             executor,
+            service,
         )
 
     def apply(self) -> Host:
@@ -211,67 +225,6 @@ CANCELLED: Final = 76
 """Exit status of a slot's process whose coroutine was cancelled."""
 
 
-class Work(NamedTuple):
-    """A claim to execute."""
-
-    claim: Claim
-    devices: tuple[str, ...] = ()
-    """The GPUs that the call may use, by name."""
-
-
-class Interrupt(NamedTuple):
-    """The parent's order to cancel a coroutine."""
-
-    attempt: AttemptName
-    ending: Ending
-
-
-@dataclass(frozen=True)
-class Ready:
-    """Sent once: the application is imported and the spool is open."""
-
-
-@dataclass(frozen=True)
-class Unfit:
-    """Sent instead of `Ready`, before the process ends.
-
-    Attributes:
-        reason: why no call can run here.
-        final: the next process would fail in the same way.
-    """
-
-    reason: str
-    final: bool
-
-
-@dataclass(frozen=True)
-class Limit:
-    """The time limit of the current body in seconds; None when the body has ended.
-
-    The parent measures the time: a body may keep the other threads of its process from running,
-    and the signals and timers of the process belong to the body.
-    """
-
-    seconds: float | None
-
-
-@dataclass(frozen=True)
-class Coroutine:
-    """The current body is a coroutine, which can be interrupted."""
-
-
-@dataclass(frozen=True)
-class Ended:
-    """The end of a claim, with the entries for the journal of the parent's worker."""
-
-    ending: Ending | FSQueueError
-    entries: list[Entry]
-
-
-Message: TypeAlias = Ready | Unfit | Limit | Coroutine | Ended
-"""A message of a slot process to its parent."""
-
-
 def _belong_to_the_server() -> None:
     """Make sure that this process, and all processes below it, can be found and ended."""
     with contextlib.suppress(PermissionError):
@@ -329,13 +282,19 @@ class _Shown:
             os.environ[self._variable] = self._former
 
 
-def serve(setup: Setup, pipe: Connection, resource_pipe: Connection | None) -> None:
+def serve(
+    setup: Setup,
+    pipe: Connection,
+    resource_pipe: Connection | None,
+    record_pipe: Connection | None,
+) -> None:
     """Execute claims from the parent until the parent closes the pipe, or dies.
 
     Args:
         setup: where the application is.
         pipe: brings claims, and takes messages to the parent.
         resource_pipe: takes requests for resources; None if the worker has none.
+        record_pipe: takes records of calls that the process claims itself; None if it never does.
     """
     _belong_to_the_server()
     streams.empty_stdin()
@@ -347,7 +306,8 @@ def serve(setup: Setup, pipe: Connection, resource_pipe: Connection | None) -> N
     except BaseException as error:  # noqa: BLE001 - the parent logs it
         _tell(pipe, Unfit(summary(error), final=isinstance(error, ConfigError)))
         return
-    _heed_interrupts(context, pipe)
+    turns = Turns(context.store, setup.service, pipe, record_pipe)
+    _heed_interrupts(context, pipe, turns)
     if not _tell(pipe, Ready()):
         return
     while True:
@@ -356,17 +316,19 @@ def serve(setup: Setup, pipe: Connection, resource_pipe: Connection | None) -> N
         except (EOFError, OSError):
             end_processes_of_bodies(keep=False)
             return
-        if isinstance(order, Interrupt):
+        if not isinstance(order, Work):
             continue  # its body has just ended
         if isinstance(budget, RemoteBudget):
             budget.was_given(order.claim.text, order.devices)
             context.show_devices(order.devices)
         ending = _ending_of(context, order.claim)
-        if ending is Ending.CANCELLED:
-            # Ends also what the body has left running, like killing the process of a plain body.
-            os._exit(CANCELLED)
-        recorded, entries[:] = [*entries, *take_notes(context.store)], []
-        pipe.send(Ended(ending, recorded))
+        turns.begin(order)
+        entries += take_notes(context.store)
+        while (claim := turns.next(ending, entries)) is not None:
+            ending = _ending_of(context, claim)
+            entries += take_notes(context.store)
+        recorded, entries[:] = entries[:], []
+        pipe.send(Ended(None if turns.told else ending, recorded))
 
 
 def _tell(pipe: Connection, message: Unfit | Ready) -> bool:
@@ -378,7 +340,7 @@ def _tell(pipe: Connection, message: Unfit | Ready) -> bool:
     return True
 
 
-def _heed_interrupts(context: WorkerContext, pipe: Connection) -> None:
+def _heed_interrupts(context: WorkerContext, pipe: Connection, turns: Turns) -> None:
     """Let the parent interrupt a coroutine while it runs.
 
     The parent must know which bodies are coroutines: it kills the process of a plain body at once.
@@ -386,7 +348,7 @@ def _heed_interrupts(context: WorkerContext, pipe: Connection) -> None:
 
     def report_coroutine(execution: Execution) -> None:
         if execution.parent is None and threading.current_thread() is threading.main_thread():
-            pipe.send(Coroutine())
+            pipe.send(Coroutine(execution.claim.text))
 
     def receive_interrupt() -> None:
         # Only the thread that receives claims reads the pipe.
@@ -395,6 +357,7 @@ def _heed_interrupts(context: WorkerContext, pipe: Connection) -> None:
         with contextlib.suppress(EOFError, OSError):  # the parent is gone, so this process will end
             if pipe.poll():
                 order = pipe.recv()
+                turns.recalled = True  # the parent has a reason to send anything
                 if isinstance(order, Interrupt):
                     context.interrupt(order.attempt, order.ending)
 
@@ -408,7 +371,11 @@ def _publish(finished: Finished) -> Ending:
 
 def _ending_of(context: WorkerContext, claim: Claim) -> Ending | FSQueueError:
     try:
-        return _publish(execute(context, claim, _publish, killable=True))
+        ending = _publish(execute(context, claim, _publish, killable=True))
+        if ending is Ending.CANCELLED:
+            # Ends also what the body has left running, like killing the process of a plain body.
+            os._exit(CANCELLED)
     except BaseException as error:  # noqa: BLE001 - the parent logs it and gives the claim back
         # As text: the parent must be able to unpickle it, whatever the error is.
         return FSQueueError(summary(error))
+    return ending

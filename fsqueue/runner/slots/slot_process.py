@@ -15,10 +15,11 @@ from fsqueue.runner.attempt.answers import Ending
 from fsqueue.runner.event_loop.cleanup import CLEANUP
 from fsqueue.runner.processes import descendants
 from fsqueue.runner.processes.signals import held_back
-from fsqueue.runner.slots import slot_main
+from fsqueue.runner.slots import messages, slot_main
 from fsqueue.spool.disk.identity import start_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from multiprocessing.connection import Connection
 
     from fsqueue.runner.processes.descendants import Relative
@@ -32,6 +33,10 @@ log = logging.getLogger(__name__)
 _HARD_LIMIT_AFTER = 1.0
 
 
+# A fork server that was killed may refuse connections for a moment before it counts as dead.
+_PAUSES = (0.0, 0.005, 0.02, 0.08, 0.3, 1.0)
+
+
 class SlotProcess:
     """A process that executes one claim after another.
 
@@ -43,11 +48,14 @@ class SlotProcess:
         cancelled: it is ended because its call was cancelled.
         devices: the GPUs that its calls could use so far; none before the first of them. Libraries
             look at the variable once, so a process is never given others.
-        coroutine: its current body is a coroutine, which can be interrupted.
+        coroutine: the attempt whose body is a coroutine, which can be interrupted.
+        in_turn: it may go on with calls that it claims itself; `claim` is then the last one that
+            is known of.
         deadline: when it is killed because its body takes too long; None without a time limit.
         sources: descriptors that become readable when it sends a message, or dies.
         resource_pipe: where it asks for resources; None if the worker has none. It is separate from
             the other pipe because threads of a body ask at any time.
+        record_pipe: its records of calls that it claims itself; None if it never does.
 
     Raises:
         OSError, EOFError: it cannot be started.
@@ -59,7 +67,8 @@ class SlotProcess:
         self.ready = False
         self.claim: Claim | None = None
         self.killed = False
-        self.cancelled = self.coroutine = False
+        self.cancelled = self.in_turn = False
+        self.coroutine = ""
         self.devices: tuple[str, ...] = ()
         self._cleanup_ends = float("inf")
         self.deadline: float | None = None
@@ -68,56 +77,89 @@ class SlotProcess:
         self.pipe, theirs = multiprocessing.Pipe()
         self.resource_pipe: Connection | None = None
         their_resource_pipe: Connection | None = None
+        self.record_pipe: Connection | None = None
+        their_record_pipe: Connection | None = None
         try:
+            if setup.service is not None:
+                self.record_pipe, their_record_pipe = multiprocessing.Pipe(duplex=False)
             if budget is not None:
                 self.resource_pipe, their_resource_pipe = multiprocessing.Pipe()
-            self._process = server.process(slot_main.serve, (setup, theirs, their_resource_pipe))
+            arguments = (setup, theirs, their_resource_pipe, their_record_pipe)
+            self._process = server.process(slot_main.serve, arguments)
             with in_existing_workdir(), held_back():
                 self._process.start()
         except BaseException:
             self.close()
+            self.forget_records()
             raise
         finally:
-            theirs.close()  # so that the pipe reports end-of-file when the process ends
-            if their_resource_pipe is not None:
-                their_resource_pipe.close()
+            # So that the pipes report end-of-file when the process ends.
+            for end in (theirs, their_resource_pipe, their_record_pipe):
+                if end is not None:
+                    end.close()
         self.pid = self._process.pid or 0
         self._start = start_of(self.pid)
         # The pipe alone is not enough: a process that a body has forked may hold it open.
         self.sources = (self.pipe.fileno(), self._process.sentinel)
 
-    def send(self, claim: Claim, devices: tuple[str, ...]) -> bool:
+    @property
+    def is_busy(self) -> bool:
+        """Whether it has a call, or may take one itself."""
+        return self.claim is not None or self.in_turn
+
+    def send(self, work: messages.Work) -> bool:
         """Send it a claim with the GPUs that the call may use; False if it has died."""
         try:
-            self.pipe.send(slot_main.Work(claim, devices))
+            self.pipe.send(work)
         except OSError:
             return False
-        self.claim = claim
+        self.claim, devices = work.claim, work.devices
+        self.in_turn = work.turn
         self.devices = devices or self.devices
         return True
 
     def interrupt(self, ending: Ending) -> bool:
         """Have its coroutine cancelled; False if the process must be killed now."""
-        if not self.coroutine or self.claim is None or time.monotonic() > self._cleanup_ends:
+        if self.claim is None or self.coroutine != self.claim.text:
+            return False
+        if time.monotonic() > self._cleanup_ends:
             return False
         if self._cleanup_ends == float("inf"):
             self._cleanup_ends = time.monotonic() + CLEANUP
             self.cancelled = ending is Ending.CANCELLED
             with contextlib.suppress(OSError):  # it has died
-                self.pipe.send(slot_main.Interrupt(self.claim.name, ending))
+                self.pipe.send(messages.Interrupt(self.claim.name, ending))
         return True
 
     def free(self) -> Claim | None:
         """Forget its claim, which has ended."""
         claim, self.claim = self.claim, None
-        self.coroutine, self._cleanup_ends = False, float("inf")
+        self._cleanup_ends = float("inf")
         return claim
 
-    def receive(self) -> slot_main.Message | None:
+    def recall(self) -> None:
+        """Have it claim nothing more."""
+        if self.in_turn:
+            with contextlib.suppress(OSError):  # it has died
+                self.pipe.send(messages.Return())
+
+    def records(self) -> Iterator[messages.Step]:
+        """Its records that were not read yet."""
+        with contextlib.suppress(EOFError, OSError):
+            while self.record_pipe is not None and self.record_pipe.poll():
+                yield self.record_pipe.recv()
+
+    def forget_records(self) -> None:
+        """Close the pipe of its records, when all were read."""
+        if self.record_pipe is not None:
+            self.record_pipe.close()
+            self.record_pipe = None
+
+    def receive(self) -> messages.Message | None:
         """Its next message; None if the process has ended."""
         try:
             if self.pipe.poll():
-                message: slot_main.Message = self.pipe.recv()
+                message: messages.Message = self.pipe.recv()
                 return message
         except (EOFError, OSError):
             pass
@@ -203,3 +245,15 @@ class SlotProcess:
         self.pipe.close()
         if self.resource_pipe is not None:
             self.resource_pipe.close()
+
+
+def started(server: Server, setup: slot_main.Setup, budget: ResourceBudget | None) -> SlotProcess:
+    """Start a process. If the fork server dies meanwhile, multiprocessing restarts it."""
+    failure: Exception
+    for pause in _PAUSES:
+        time.sleep(pause)
+        try:
+            return SlotProcess(server, setup, budget)
+        except (OSError, EOFError) as error:
+            failure = error
+    raise failure

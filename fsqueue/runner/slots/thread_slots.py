@@ -36,6 +36,12 @@ class Slots(Protocol):
     def cancel(self, claim: Claim) -> None:
         """End the execution of a claim whose call was cancelled, if it can be ended."""
 
+    def recall(self) -> None:
+        """Let slots claim nothing more themselves. Those that are threads ask before each claim."""
+
+    def catch_up(self) -> set[str]:
+        """Learn what slots have claimed themselves; the names of the attempts."""
+
     def check(self) -> None:
         """Replace slots that have failed; called about once a second."""
 
@@ -149,6 +155,13 @@ class ThreadSlots:
             execution = self._context.executions.get(name)
             if execution is not None:
                 execution.end_programs()
+
+    def recall(self) -> None:
+        """Nothing to do."""
+
+    def catch_up(self) -> set[str]:
+        """Nothing to learn."""
+        return set()
 
     def check(self) -> None:
         """Try again to start threads for waiting claims."""

@@ -47,14 +47,21 @@ class Claims:
         self._outcomes, self._endings, self._dependencies = outcomes, endings, dependencies
         self._waiting, self._blobs = waiting, blobs
 
-    def claim(self, origin: str, worker: str) -> Claim | None:
+    def claim(self, origin: str, worker: str, *, shared: bool = False) -> Claim | None:
         """Claim a pending attempt; None if another worker was faster.
 
-        A process must not claim the same name in two threads at a time.
+        A process must not claim the same name in two threads at a time. If several processes claim
+        into this folder, a name that is there proves nothing: it may be another's claim. Then a
+        call whose claim's reply was lost is a stray, and the worker's upkeep returns it.
 
         Dies before the rename: it is pending. Dies after it: it is the dead worker's, and a
         reaper gives it back. Lost reply: the name is in this worker's folder, where no other
         process puts anything.
+
+        Args:
+            origin: its path.
+            worker: the name of the worker.
+            shared: other processes claim into this worker's folder too.
 
         Raises:
             OSError: the shared directory failed, or the worker's folder is missing.
@@ -71,7 +78,8 @@ class Claims:
         except FileNotFoundError:
             # Both, as a listing of this folder may be older than the call's return to its queue.
             # If the file is there and only seems to be missing, it is a stray, and returned.
-            if text not in self._held(folder) or not self._fs.exists(claim.path):
+            held = self._held(folder)
+            if shared or text not in held or not self._fs.exists(claim.path):
                 return None
         if name.cancelled:
             self._endings.end_cancelled(claim.path, name)

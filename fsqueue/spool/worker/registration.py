@@ -41,6 +41,8 @@ class Worker:
     Attributes:
         name: new with each registration.
         record: its registration, as other processes read it; None until it is registered.
+        shared: slot processes claim into its folder too.
+        catch_up: learns from these what they have claimed; returns the names that they have told.
         claimed: how many attempts it has claimed.
         lost: how many attempts another worker claimed first.
         on_claim: called once, after the next claim. May be set by one thread.
@@ -72,6 +74,8 @@ class Worker:
         self.record: WorkerRecord | None = None
         self.claimed = self.lost = 0
         self.on_claim: Callable[[], object] | None = None
+        self.shared = False
+        self.catch_up: Callable[[], set[str]] = set
 
     def register(self) -> None:
         """Register in the spool, under a new name each time.
@@ -200,7 +204,7 @@ class Worker:
                     return None
                 self._taken.add(name)
                 mine = True
-            claim = self._store.claims.claim(origin, self.name)
+            claim = self._store.claims.claim(origin, self.name, shared=self.shared)
             with self._mutex:
                 if claim is None:
                     self._taken.discard(name)
@@ -219,6 +223,28 @@ class Worker:
             on_claim()
         return claim
 
+    def adopt(self, claim: Claim) -> bool:
+        """Hold a claim that a slot process has made, or is about to make, into this folder.
+
+        Returns:
+            False if this process has claimed the attempt since then, after the slot had lost it.
+        """
+        with self._mutex:
+            if claim.text in self._taken:
+                return False
+            self._taken.add(claim.text)
+            self._claims[claim.text] = claim
+            self.claimed += 1
+            return True
+
+    def disown(self, claim: Claim) -> None:
+        """Forget an adopted claim that the slot process has not got."""
+        with self._mutex:
+            self._claims.pop(claim.text, None)
+            self._taken.discard(claim.text)
+            self.claimed -= 1
+            self.lost += 1
+
     def release(self, claim: Claim) -> bool:
         """Stop holding a claim; False if it was not held any more.
 
@@ -236,12 +262,15 @@ class Worker:
         """Give back the calls in this worker's folder that are not among its claims.
 
         A claim's name is recorded before its file arrives, and forgotten after the file has left.
+        A slot process records its own in a pipe, so that is read after the listing.
         """
         folder = self._store.layout.running(self.name)
-        for text in self._store.fs.names(folder, fresh=True):
+        names = self._store.fs.names(folder, fresh=True)
+        told = self.catch_up()
+        for text in names:
             name = AttemptName.parse(text)
             with self._mutex:
-                stray = text not in self._taken
+                stray = text not in self._taken and text not in told
             if stray and name is not None:
                 path = f"{folder}/{text}"
                 step = functools.partial(self._store.recovery.return_stray, path, name)

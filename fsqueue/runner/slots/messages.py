@@ -1,0 +1,95 @@
+"""What a slot process and its parent send each other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+
+if TYPE_CHECKING:
+    from fsqueue.errors import FSQueueError
+    from fsqueue.runner.attempt.answers import Ending
+    from fsqueue.spool.format.claim import Claim
+    from fsqueue.spool.format.names import AttemptName
+    from fsqueue.spool.history.entries import Entry
+
+
+class Work(NamedTuple):
+    """A claim to execute."""
+
+    claim: Claim
+    devices: tuple[str, ...] = ()
+    """The GPUs that the call may use, by name."""
+    turn: bool = False
+    """The process may go on with calls that it claims itself."""
+
+
+class Interrupt(NamedTuple):
+    """The parent's order to cancel a coroutine."""
+
+    attempt: AttemptName
+    ending: Ending
+
+
+class Return(NamedTuple):
+    """The parent's order to claim nothing more."""
+
+
+@dataclass(frozen=True)
+class Ready:
+    """Sent once: the application is imported and the spool is open."""
+
+
+@dataclass(frozen=True)
+class Unfit:
+    """Sent instead of `Ready`, before the process ends.
+
+    Attributes:
+        reason: why no call can run here.
+        final: the next process would fail in the same way.
+    """
+
+    reason: str
+    final: bool
+
+
+@dataclass(frozen=True)
+class Limit:
+    """The time limit of the current body in seconds; None when the body has ended.
+
+    The parent measures the time: a body may keep the other threads of its process from running,
+    and the signals and timers of the process belong to the body.
+    """
+
+    seconds: float | None
+
+
+@dataclass(frozen=True)
+class Coroutine:
+    """The body of an attempt is a coroutine, which can be interrupted."""
+
+    attempt: str
+
+
+@dataclass(frozen=True)
+class Ended:
+    """The end of a claim, with the entries for the journal of the parent's worker.
+
+    After calls that the process has claimed itself, the ending is None if a `Step` has told it.
+    """
+
+    ending: Ending | FSQueueError | None
+    entries: list[Entry]
+
+
+class Step(NamedTuple):
+    """Recorded by a process before it claims a call itself; the parent reads it later."""
+
+    ending: Ending | None
+    """How the call before has ended; None if its claim has failed, or its end is recorded."""
+    entries: list[Entry]
+    origin: str
+    """The path of the pending attempt that it is about to claim."""
+
+
+Message: TypeAlias = Ready | Unfit | Limit | Coroutine | Ended
+"""A message of a slot process to its parent."""
