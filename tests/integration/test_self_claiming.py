@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
+import select
 import sys
+import threading
 from collections import Counter
 
 import pytest
 from support import wait_until
 
 from fsqueue import CancelledError, TaskTimeoutError, WorkerLostError
+from fsqueue.spool.disk.watching import watches
 from fsqueue.spool.store.open_spool import open_store
 from fsqueue.testing import FaultyFilesystem
 from integration.conftest import working
@@ -152,6 +156,37 @@ def test_calls_that_wait_for_a_call_of_a_turn_are_released(tasks):
     with working(tasks.module.app, tasks.runner()):
         assert [each.get(60) for each in late] == list(range(31, 41))
         assert list(group.results) == list(range(60))
+
+
+@contextlib.contextmanager
+def stolen_events():
+    """In the block, most file events of this process reach nobody."""
+    over = threading.Event()
+
+    def steal():
+        while not over.is_set():
+            if select.select([watches().handle], [], [], 0.01)[0]:
+                with contextlib.suppress(BlockingIOError):
+                    os.read(watches().handle, 1 << 16)
+
+    thread = threading.Thread(target=steal)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def test_stolen_events_cost_polls_and_no_call(tasks):
+    with working(tasks.module.app, tasks.runner(2)):
+        assert tasks.module.mark("first").get(60) == "first"
+        with stolen_events():
+            for first in range(0, 90, 30):
+                items = [(number,) for number in range(first, first + 30)]
+                group = tasks.module.mark.parallelize(items)
+                assert list(group.results) == list(range(first, first + 30))
+    assert set(tasks.runs().values()) == {1}
 
 
 def test_max_tasks_is_exact(tasks):
