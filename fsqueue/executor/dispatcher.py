@@ -15,7 +15,7 @@ from collections import deque
 from concurrent.futures import BrokenExecutor
 from typing import TYPE_CHECKING, Any, cast
 
-from fsqueue.errors import SpoolError
+from fsqueue.errors import SerializationError, SpoolError
 from fsqueue.executor.errors import InitializerError
 from fsqueue.executor.helping import Helper
 from fsqueue.spool.caller.arrivals import Arrivals
@@ -60,6 +60,7 @@ class Dispatcher:
         """Forget all calls. Also in a forked child, where the calls are its parent's."""
         # A finalizer may close this while its thread holds the lock.
         self._mutex = threading.RLock()
+        self._published = threading.Condition(self._mutex)
         self._arrivals = Arrivals(lambda: self._app.waiter)
         self._queue: deque[CallFuture] = deque()
         self._calls: dict[str, CallFuture] = {}
@@ -79,7 +80,8 @@ class Dispatcher:
             RuntimeError: the executor was shut down.
         """
         if self.error is not None:
-            raise BrokenExecutor(str(self.error)) from self.error
+            kind = InitializerError if isinstance(self.error, InitializerError) else BrokenExecutor
+            raise kind(str(self.error)) from self.error
         if _exiting or self._closed:
             raise RuntimeError(_EXITING if _exiting else self._closed)
 
@@ -116,6 +118,7 @@ class Dispatcher:
         finally:
             with self._mutex:
                 self._publishing -= 1
+                self._published.notify_all()
                 if published:
                     self._calls[_id(future)] = future
             if not published:
@@ -166,10 +169,13 @@ class Dispatcher:
         """Resolve what has arrived, and publish what has room; False when all is done."""
         for arrival in self._arrivals.take():
             self._resolve(arrival)
+        self._publish_queued()
+        return not (self.is_idle and (self._closed or _exiting))
+
+    def _publish_queued(self) -> None:
         while (future := self._next_queued()) is not None:
             self._publish(future)
             del future
-        return not (self.is_idle and (self._closed or _exiting))
 
     def _next_queued(self) -> CallFuture | None:
         with self._mutex:
@@ -246,6 +252,10 @@ class Dispatcher:
             if self._thread is None and self.workers is not None and not _exiting:
                 self._start()  # local workers take a moment to leave
             running = self._thread is not None
+        if self.detach and threading.current_thread() is not self._thread:
+            self._publish_queued()  # the caller may want the ids
+            with self._published:
+                self._published.wait_for(lambda: not self._publishing)
         if running:
             self._arrivals.ring()
         else:
@@ -269,6 +279,9 @@ class Dispatcher:
 def _opened(pending_result: PendingResult, content: Content) -> tuple[Any, BaseException | None]:
     try:
         return pending_result.open(content, None), None
+    except SerializationError as error:
+        # A result whose code exits when it is pickled: the standard pools raise what it raised.
+        return None, error.__cause__ if isinstance(error.__cause__, SystemExit) else error
     except BaseException as error:  # noqa: BLE001 - it is the call's, also when it is SystemExit
         return None, error
 
