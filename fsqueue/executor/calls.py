@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextvars
 import functools
+import operator
 import threading
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fsqueue.calls.arguments import argument_at
 from fsqueue.codec.texts import type_name
+from fsqueue.executor.constant import constant_parts
 from fsqueue.executor.future import CallFuture
 from fsqueue.executor.parts import Packer
 from fsqueue.spool.format.names import new_token
@@ -52,6 +54,8 @@ class Calls:
         self._packer = Packer(lambda: app.store, app.conf.result_ttl)
         self._making_start = threading.Lock()
         self._start: Start | None = None
+        # The parts of the latest constant function, which are kept alive, and the function.
+        self._latest: tuple[tuple[Any, ...], Function] | None = None
 
     def submit(
         self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
@@ -85,8 +89,16 @@ class Calls:
         Raises:
             SerializationError: it cannot be serialized.
         """
+        parts = constant_parts(fn)
+        if parts is not None and self._latest is not None:
+            known, function = self._latest
+            same = len(known) == len(parts) and all(map(operator.is_, known, parts))
+            if same and self._packer.keep(function.part):
+                return function
         name = _name(fn)
-        return Function(name, self._packer.pack(fn, f"the function {name}"))
+        function = Function(name, self._packer.pack(fn, f"the function {name}"))
+        self._latest = None if parts is None else (parts, function)
+        return function
 
     def _submit(
         self,

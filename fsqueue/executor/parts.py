@@ -75,6 +75,19 @@ class Packer:
         """Large bytes in a form that `pack` stores as a buffer."""
         return uncopied(value, large=LARGE)
 
+    def keep(self, part: Part) -> bool:
+        """Keep the blobs of a part that was packed before; False if one is missing.
+
+        Raises:
+            OSError: the shared directory failed.
+        """
+        for digest in filter(None, (part[1], *part[2])):
+            if not self._is_fresh(digest):
+                if not self._store().blobs.touch(digest):
+                    return False
+                self._stored[digest] = time.monotonic()
+        return True
+
     def _digest(self, buffer: memoryview) -> str:
         source = buffer.obj
         if type(source) is not bytes or len(source) != buffer.nbytes:

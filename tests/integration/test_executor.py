@@ -269,3 +269,14 @@ def test_a_caller_that_no_worker_serves_is_told_how_to_start_one(spool, caplog):
         wait_until(lambda: "fsqueue worker --root" in caplog.text)
         assert f"fsqueue worker --root {spool}" in caplog.text
         assert future.cancel()
+
+
+def test_a_large_closure_is_sent_once_and_again_when_it_has_changed(in_threads):
+    big = bytes(100_000)
+    blobs = os.path.join(in_threads, "blobs")
+    with fsqueue.Executor(root=in_threads) as executor:
+        futures = [executor.submit(lambda n: len(big) + n, n) for n in range(10)]
+        assert [future.result(PATIENCE) for future in futures] == [100_000 + n for n in range(10)]
+        assert len(os.listdir(blobs)) == 1
+        big = bytes(200_000)
+        assert executor.submit(lambda n: len(big) + n, 1).result(PATIENCE) == 200_001

@@ -1,0 +1,32 @@
+"""Finds functions that serialize to the same bytes each time, so that this need not be repeated."""
+
+from __future__ import annotations
+
+from types import CodeType, FunctionType
+from typing import Any
+
+# Values of exactly these types cannot change.
+_CONSTANT = (bytes, str, int, float, complex, bool, type(None))
+
+
+def constant_parts(function: Any) -> tuple[Any, ...] | None:
+    """The objects that determine a function's bytes: its code and the contents of its closure.
+
+    None if it refers to anything that may change: globals, attributes of itself, defaults, inner
+    functions, or a closure with other objects. Two functions whose parts are the same objects, not
+    only equal ones, are sent as the same bytes while these objects live.
+    """
+    if type(function) is not FunctionType or function.__defaults__ or function.__kwdefaults__:
+        return None
+    code = function.__code__
+    inner = any(isinstance(each, CodeType) for each in code.co_consts)
+    if inner or function.__dict__ or not function.__globals__.keys().isdisjoint(code.co_names):
+        return None
+    try:
+        contents = [cell.cell_contents for cell in function.__closure__ or ()]
+    except ValueError:  # a cell is empty
+        return None
+    if not all(type(each) in _CONSTANT for each in contents):
+        return None
+    names = (function.__module__, function.__qualname__, function.__doc__)
+    return (code, *names, *contents) if not function.__annotations__ else None
