@@ -87,8 +87,6 @@ class FSQueue:
     def _repr_html_(self) -> str:
         return call_html("FSQueue", f"{self.app_id} at {self._session.root}", {})
 
-    # -- decorators ---------------------------------------------------------------------
-
     @overload
     def task(self, func: Callable[P, Coroutine[Any, Any, R]], /) -> Task[P, R]: ...
     @overload
@@ -210,9 +208,7 @@ class FSQueue:
         return Invocation(PendingResult(self._session, carrier), member)
 
     def track(self, invocations: Iterable[Invocation[V]], description: str = "") -> Iterator[V]:
-        """Yield the values of calls in the given order, and show a progress bar until the end.
-
-        The bar appears on standard error if that is a terminal.
+        """Yield the values of calls in the given order; a terminal shows a progress bar.
 
         Args:
             invocations: a group, or any invocations.
@@ -229,15 +225,14 @@ class FSQueue:
                 yield value
 
     def emit(self, name: str, payload: Any = None) -> str:
-        """Emit an event: each task with a trigger for it runs once.
+        """Emit an event, which no death can undo: each task with a trigger for it runs once.
 
-        After this returns, the event survives the death of any process. An event without a
-        trigger stays in the spool until ``result_ttl`` has passed.
+        An event without a trigger stays in the spool until ``result_ttl`` has passed.
 
         Args:
             name: up to 64 letters, digits, ``-``, ``_`` and ``.``.
-            payload: becomes the tasks' arguments unless the trigger sets them: a dict gives
-                arguments by name, None gives no arguments, anything else the only argument.
+            payload: the tasks' arguments unless the trigger sets them: a dict by name, None gives
+                none, anything else is the only one.
 
         Returns:
             The event's id.
@@ -266,7 +261,7 @@ class FSQueue:
 
     @property
     def runner(self) -> Runner:
-        """The worker of this process: ``run()`` and ``stop_runner_loop()``."""
+        """This process's worker: ``run()`` and ``stop_runner_loop()``."""
         return self._runner.get("own") or self._runner.setdefault("own", self.make_runner())
 
     def make_runner(self, **options: Unpack[RunnerOptions]) -> Runner:
@@ -280,8 +275,8 @@ class FSQueue:
                 such as ``{"gpu": 1, "mem": "64G"}``. ``gpus``: "auto", or names like "0,1".
                 ``executor``: also run the calls of `fsqueue.Executor`.
                 ``time_limit``, ``stop_margin``, ``idle_timeout``, ``max_tasks``, ``until_empty``:
-                as the flags of ``fsqueue worker``. Without a ``time_limit`` it does not leave
-                before its batch job ends. With one, it ends this process if bodies still run then.
+                as the flags of ``fsqueue worker``; at its ``time_limit`` it ends this process if
+                bodies still run then. It does not leave before its batch job ends without one.
 
         Raises:
             ConfigError: a value is bad; the message names it.

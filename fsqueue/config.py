@@ -17,6 +17,7 @@ from msgspec import Meta
 from fsqueue.common.fields import describe
 from fsqueue.common.values import LONGEST
 from fsqueue.environment.config_file import ConfigFile
+from fsqueue.environment.machine import usable_cpus
 from fsqueue.environment.workdir import GONE, workdir
 from fsqueue.errors import ConfigError
 
@@ -182,9 +183,6 @@ class TaskOffer(NamedTuple):
         return self.scope in {"", task, task.upper().replace(".", "__")}
 
 
-_NOT_SETTINGS: Final = frozenset({"sources", "task_offers"})
-
-
 class Config(Settings, kw_only=True):
     """Checked settings. Only ``dev_mode_force_sync_tasks`` can be changed later."""
 
@@ -193,9 +191,8 @@ class Config(Settings, kw_only=True):
     """Options of tasks, weakest first."""
 
     def __post_init__(self) -> None:
-        for field in self.__struct_fields__:  # an older version may have pickled it, with fewer
-            if field not in _NOT_SETTINGS:
-                self.sources.setdefault(field, "default")
+        for field in Settings.__struct_fields__:  # an older version may have pickled it without
+            self.sources.setdefault(field, "default")
         if self.group is not None and self.root is None:
             raise ConfigError(
                 f"{self.source('group')}: group = {self.group!r}, and no root is set. The default "
@@ -221,7 +218,7 @@ class Config(Settings, kw_only=True):
 
     def slots(self, runner: RunnerKind | None = None) -> int:
         """How many calls a worker runs at once, with this kind of slots or the configured one."""
-        cpus = _cpus()
+        cpus = usable_cpus()
         by_kind = {"process": cpus, "thread": max(8, min(32, cpus + 4))}
         return self.concurrency or by_kind[runner or self.runner]
 
@@ -246,18 +243,6 @@ class Config(Settings, kw_only=True):
 def fields() -> Mapping[str, Field]:
     """The description of each setting by name, in the order of ``Settings``."""
     return describe(Settings)
-
-
-def default_root(app_id: str) -> Path:
-    """The directory of an application without a ``root``. Does not create it."""
-    import pwd
-    import tempfile
-
-    try:
-        user = pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:  # a container may run under a user id without a name
-        user = str(os.getuid())
-    return Path(tempfile.gettempdir(), f"fsqueue-{user}", app_id)
 
 
 def load_config(
@@ -410,11 +395,3 @@ def _unknown(name: str) -> str:
     near = difflib.get_close_matches(name.removeprefix(prefix).lower(), valid, n=1)
     hint = f"did you mean {valid[near[0]]}? " if near else ""
     return f"unknown setting {name}; {hint}valid: {', '.join(valid.values())}"
-
-
-def _cpus() -> int:
-    if hasattr(os, "process_cpu_count"):  # since Python 3.13
-        return os.process_cpu_count() or 1
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

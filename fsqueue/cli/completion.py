@@ -101,7 +101,8 @@ def calls(*states: str) -> Completer:
 
 def _spool(context: click.Context) -> Layout | None:
     """The paths of the spool that the command will use; None if they are not known."""
-    from fsqueue.config import default_root, load_config
+    from fsqueue.config import load_config
+    from fsqueue.environment.machine import default_root
     from fsqueue.errors import FSQueueError
     from fsqueue.spool.format.layout import Layout
 

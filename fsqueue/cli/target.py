@@ -40,7 +40,7 @@ class Target(NamedTuple):
     @property
     def root(self) -> str:
         """The shared directory."""
-        from fsqueue.config import default_root
+        from fsqueue.environment.machine import default_root
 
         return absolute(self.app.conf.root or default_root(self.app.app_id))
 

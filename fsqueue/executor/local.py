@@ -7,7 +7,8 @@ import shutil
 import tempfile
 from typing import TYPE_CHECKING
 
-from fsqueue.config import PREFIX, default_root, fields, load_config
+from fsqueue.config import PREFIX, fields, load_config
+from fsqueue.environment.machine import default_root
 from fsqueue.executor.application import ByValue, release, share
 from fsqueue.launch.handles import local_workers
 from fsqueue.runner.host import EXECUTOR_APP

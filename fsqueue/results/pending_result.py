@@ -13,7 +13,7 @@ from fsqueue.runner.attempt.nested import in_helper_thread, not_blocking_a_loop
 from fsqueue.spool.format.names import client_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from fsqueue.runner.attempt.context import WorkerContext
     from fsqueue.spool.caller.session import Session
@@ -23,9 +23,10 @@ if TYPE_CHECKING:
     from fsqueue.spool.format.states import State
     from fsqueue.spool.store.store import Store
 
-# Pauses in seconds between a waiting body's checks whether the call has become pending again.
-_CHECK_PAUSES = (0.05, 0.1, 0.2, 0.5)
-_LAST_CHECK_PAUSE = 1.0
+
+def _check_pauses() -> Iterator[float]:
+    """Seconds between a waiting body's checks whether the call has become pending again."""
+    return itertools.chain((0.05, 0.1, 0.2, 0.5), itertools.repeat(1.0))
 
 
 class Hint(NamedTuple):
@@ -172,7 +173,7 @@ class PendingResult:
         from fsqueue.spool.caller.async_waiting import arrival
 
         data = await in_thread_or_here(self.known_content)
-        pauses = itertools.chain(_CHECK_PAUSES, itertools.repeat(_LAST_CHECK_PAUSE))
+        pauses = _check_pauses()
         while data is None:
             context = self.context_of_waiting_body()
             if context is None or not await self._run_beside(context):
@@ -191,11 +192,9 @@ class PendingResult:
         except NoThreadError:
             return False
 
-    # -- waiting ------------------------------------------------------------------------
-
     def _wait(self, deadline: float | None) -> Content | None:
         data = None
-        pauses = itertools.chain(_CHECK_PAUSES, itertools.repeat(_LAST_CHECK_PAUSE))
+        pauses = _check_pauses()
         while data is None:
             context = self.context_of_waiting_body()
             if context is None or not self.run_here(context):
@@ -253,8 +252,6 @@ class PendingResult:
         return run_instead_of_waiting(
             context, self.id, self._hint, lanes=lanes, parked=self._deferred
         )
-
-    # -- reading ------------------------------------------------------------------------
 
     def known_content(self) -> Content | None:
         """The outcome, if it may be there before any wait.
@@ -375,8 +372,8 @@ class PendingResult:
     def abandon(self, *, stop: bool = False) -> None:
         """Abandon the call: it does not run, or its result is dropped.
 
-        Does nothing after the outcome was collected, or if other processes may wait for it. If a
-        worker has already claimed a call of an `@app.task`, its result stays until it expires.
+        Does nothing after its collection, or if others may wait for it. The result of an
+        `@app.task` that a worker has claimed stays until it expires.
 
         Args:
             stop: stop the body if it is running.
@@ -384,10 +381,11 @@ class PendingResult:
         if self._collected or self._shared:
             return
         client = self._session.client
-        withdrawn = self._hint is not None and self._withdraw(self._hint)
-        if stop and not withdrawn:
+        if self._hint is not None and self._withdraw(self._hint):
+            return
+        if stop:
             client.store.endings.cancel_running(self.id)
-        if not withdrawn and not self._keep:
+        if not self._keep:
             client.waiter.abandon(self.id)
 
     def _withdraw(self, path: str) -> bool:

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from config_support import load, refused
 
-from fsqueue.config import default_root, fields, load_config
+from fsqueue.config import fields, load_config
+from fsqueue.environment.machine import default_root
 
 
 @pytest.fixture(autouse=True)

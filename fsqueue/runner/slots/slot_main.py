@@ -29,6 +29,7 @@ from fsqueue.runner.processes.signals import leave_to_the_worker
 from fsqueue.runner.processes.threads import start_threads
 from fsqueue.runner.shared.resource_pool import NO_RESOURCES, RemoteBudget
 from fsqueue.runner.shared.time_left import ENDLESS, TimeLeft
+from fsqueue.runner.slots.devices import ShownDevices
 from fsqueue.runner.slots.messages import (
     Coroutine,
     Ended,
@@ -255,31 +256,9 @@ def _prepare(
     context.apps = apps_of(host, executor=setup.executor)
     context.time_left = setup.time_left
     if setup.gpu_variable:
-        context.show_devices = _Shown(setup.gpu_variable)
+        context.show_devices = ShownDevices(setup.gpu_variable)
     enter(context)
     return context
-
-
-class _Shown:
-    """Shows the programs of this process their GPUs.
-
-    Args:
-        variable: the environment variable that they read.
-    """
-
-    def __init__(self, variable: str) -> None:
-        self._variable, self._former = variable, os.environ.get(variable)
-
-    def __call__(self, devices: tuple[str, ...]) -> None:
-        """Show these. None: what the worker itself sees, for calls that need no GPU."""
-        if threading.current_thread() is not threading.main_thread():
-            return  # one of several bodies in this process: the variable is that of the others too
-        if devices:
-            os.environ[self._variable] = ",".join(devices)
-        elif self._former is None:
-            os.environ.pop(self._variable, None)
-        else:
-            os.environ[self._variable] = self._former
 
 
 def serve(

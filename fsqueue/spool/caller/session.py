@@ -11,7 +11,7 @@ import time
 import weakref
 from typing import TYPE_CHECKING
 
-from fsqueue.config import default_root
+from fsqueue.environment.machine import default_root
 from fsqueue.errors import ConfigError
 from fsqueue.spool.format.names import DEFAULT_QUEUE, split_profile
 from fsqueue.spool.format.resources import NONE, in_words, needs_of, without_walltime
