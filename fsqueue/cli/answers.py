@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from fsqueue.cli import exits
+from fsqueue.cli.finding.target import NotFoundError, Target, check_id
 from fsqueue.cli.output import as_json as as_plain_json
 from fsqueue.cli.output import print_error, print_json
-from fsqueue.cli.target import NotFoundError, Target, check_id
 from fsqueue.cli.waiting import GONE, wait_for
 from fsqueue.errors import ConfigError
 from fsqueue.spool.format.states import State

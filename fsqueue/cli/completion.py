@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     import click
 
-    from fsqueue.cli.guess import AppSource
+    from fsqueue.cli.finding.guess import AppSource
     from fsqueue.spool.format.layout import Layout
 
     Completer = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
@@ -31,8 +31,8 @@ _JOURNALS, _JOURNAL_TAIL = 8, 1 << 16
 
 def applications(_: click.Context, __: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """The applications of the current folder: MODULE, or MODULE:VARIABLE if it has several."""
-    from fsqueue.cli.discovery import import_folders
-    from fsqueue.cli.guess import applications_in
+    from fsqueue.cli.finding.discovery import import_folders
+    from fsqueue.cli.finding.guess import applications_in
 
     found = [name for folder in import_folders() for name in applications_in(folder)]
     modules = [name.partition(":")[0] for name in found]
@@ -42,8 +42,8 @@ def applications(_: click.Context, __: click.Parameter, incomplete: str) -> list
 
 def tasks(context: click.Context, _: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """The tasks of the sources in the folder, and those of which calls ended lately."""
-    from fsqueue.cli.discovery import import_folders
-    from fsqueue.cli.guess import tasks_in
+    from fsqueue.cli.finding.discovery import import_folders
+    from fsqueue.cli.finding.guess import tasks_in
 
     found = dict.fromkeys(task for folder in import_folders() for task in tasks_in(folder))
     if (layout := _spool(context)) is not None:
@@ -117,8 +117,8 @@ def _spool(context: click.Context) -> Layout | None:
 
 
 def _source(context: click.Context) -> AppSource | None:
-    from fsqueue.cli.discovery import import_folders, name_of_application
-    from fsqueue.cli.guess import read_application
+    from fsqueue.cli.finding.discovery import import_folders, name_of_application
+    from fsqueue.cli.finding.guess import read_application
     from fsqueue.errors import ConfigError
 
     found = name_of_application(context.params.get("app") or context.params.get("application"))

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
-    from fsqueue.cli.target import Target
+    from fsqueue.cli.finding.target import Target
     from fsqueue.spool.admin.glance import Glance, Looks
     from fsqueue.spool.admin.snapshot import Counts, QueueInfo, RunningCall, WorkerInfo
     from fsqueue.spool.history.statistics import Stats

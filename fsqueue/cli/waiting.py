@@ -6,7 +6,7 @@ import contextlib
 import time
 from typing import TYPE_CHECKING, Final
 
-from fsqueue.cli.target import Target, check_id
+from fsqueue.cli.finding.target import Target, check_id
 from fsqueue.errors import UnknownInvocationError
 from fsqueue.spool.format.states import State
 

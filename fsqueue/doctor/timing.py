@@ -9,9 +9,9 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, ParamSpec
 
 from fsqueue.doctor.findings import Finding, Verdict, in_words, median, number
-from fsqueue.spool.disk.bell import listening
 from fsqueue.spool.disk.mounts import is_remote
-from fsqueue.spool.disk.watching import Alarm
+from fsqueue.spool.wakeups.bell import listening
+from fsqueue.spool.wakeups.watching import Alarm
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -9,7 +9,7 @@ from collections import Counter, deque
 from functools import partial
 from typing import TYPE_CHECKING
 
-from fsqueue.spool.disk.watching import Sleeper, watches
+from fsqueue.spool.wakeups.watching import Sleeper, watches
 
 if TYPE_CHECKING:
     from collections.abc import Callable

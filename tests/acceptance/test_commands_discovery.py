@@ -9,7 +9,7 @@ import pytest
 from acceptance_harness import FSQUEUE
 
 from fsqueue.cli import exits
-from fsqueue.cli.guess import applications_in
+from fsqueue.cli.finding.guess import applications_in
 from fsqueue.spool.disk.mounts import filesystem_type, is_remote
 
 APP = 'from fsqueue import FSQueue\n\n{name} = FSQueue("{id}", root="{root}")\n'

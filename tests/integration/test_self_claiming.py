@@ -14,8 +14,8 @@ import pytest
 from support import wait_until
 
 from fsqueue import CancelledError, TaskTimeoutError, WorkerLostError
-from fsqueue.spool.disk.watching import watches
 from fsqueue.spool.store.open_spool import open_store
+from fsqueue.spool.wakeups.watching import watches
 from fsqueue.testing import FaultyFilesystem
 from integration.conftest import working
 from integration.test_journal import lines

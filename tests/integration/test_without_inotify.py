@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from unit.test_spool_events import ME, PATIENCE, Waiting
 
-from fsqueue.spool.disk import watching
+from fsqueue.spool.wakeups import watching
 from integration import sample_tasks as sample
 from integration.conftest import working
 
@@ -50,7 +50,7 @@ def test_calls_are_claimed_and_their_results_collected(told_by_watchdog, make_ap
 
 def test_a_watchdog_that_cannot_be_loaded_is_done_without(monkeypatch, make_app, caplog):
     """As if it lay on a network home that fails just now."""
-    monkeypatch.delitem(sys.modules, "fsqueue.spool.disk.observing", raising=False)
+    monkeypatch.delitem(sys.modules, "fsqueue.spool.wakeups.observing", raising=False)
     monkeypatch.setitem(sys.modules, "watchdog.events", None)
     watching.begin_anew(native=False)
     try:

@@ -9,7 +9,7 @@ import pytest
 from support import open_store, publish_call, wait_until
 
 from fsqueue import FSQueue
-from fsqueue.spool.disk.watching import watches
+from fsqueue.spool.wakeups.watching import watches
 from fsqueue.testing import FaultyFilesystem
 
 

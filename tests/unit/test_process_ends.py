@@ -17,8 +17,8 @@ from support import open_store, wait_until
 from fsqueue.config import load_config
 from fsqueue.runner.loop.upkeep import Callbacks, Upkeep
 from fsqueue.spool.disk.identity import Process, boot_id, start_of
-from fsqueue.spool.disk.process_ends import ProcessEnds
 from fsqueue.spool.format.records import WorkerRecord
+from fsqueue.spool.wakeups.process_ends import ProcessEnds
 from fsqueue.spool.worker.registration import Worker, remove_worker_files
 
 LONG = 60.0

@@ -12,7 +12,6 @@ from support import publish_call
 
 from fsqueue.runner.output.reporting import Report
 from fsqueue.spool.admin.controls import pause, request_drain
-from fsqueue.spool.disk.bell import listening
 from fsqueue.spool.features import idempotency
 from fsqueue.spool.features.body_reports import Progress, write_progress
 from fsqueue.spool.features.cuts import Cut, add_cut
@@ -24,6 +23,7 @@ from fsqueue.spool.format.names import AttemptName
 from fsqueue.spool.format.records import Call
 from fsqueue.spool.format.trigger_names import EventName
 from fsqueue.spool.history.journal import Entry, Journal
+from fsqueue.spool.wakeups.bell import listening
 from fsqueue.testing import Fault
 
 KEY = Key("0" * 32, "content")

@@ -7,8 +7,8 @@ import os
 import pytest
 from support import open_store
 
-from fsqueue.spool.disk.watching import watches
 from fsqueue.spool.format.names import PAUSED, Slot
+from fsqueue.spool.wakeups.watching import watches
 from fsqueue.spool.worker.arrivals import _MOST_NAMES, Arrivals
 from fsqueue.spool.worker.backlog import Backlog
 from fsqueue.testing import FaultyFilesystem

@@ -13,8 +13,8 @@ import pytest
 from support import open_store, wait_until
 
 from fsqueue.spool.caller.waiter import Waiter
-from fsqueue.spool.disk import inotify
-from fsqueue.spool.disk.watching import Sleeper, Watch, Watches, watches
+from fsqueue.spool.wakeups import inotify
+from fsqueue.spool.wakeups.watching import Sleeper, Watch, Watches, watches
 from fsqueue.testing import FaultyFilesystem
 
 pytestmark = pytest.mark.concurrent

@@ -9,7 +9,7 @@ import pytest
 from spool_pair import opened_pair
 from support import open_store
 
-from fsqueue.spool.disk.bell import listening
+from fsqueue.spool.wakeups.bell import listening
 from fsqueue.spool.worker.liveness import Observer
 from fsqueue.spool.worker.registration import Worker
 from fsqueue.testing import Fault, FaultyFilesystem

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from support import wait_until
 
-from fsqueue.spool.disk.turns import Turns
-from fsqueue.spool.disk.watching import Alarm, Watch, begin_anew, watches
+from fsqueue.spool.wakeups.turns import Turns
+from fsqueue.spool.wakeups.watching import Alarm, Watch, begin_anew, watches
 
 pytestmark = [
     pytest.mark.concurrent,

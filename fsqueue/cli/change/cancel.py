@@ -9,9 +9,9 @@ import click
 from fsqueue.cli import exits
 from fsqueue.cli.command import argument, subcommand
 from fsqueue.cli.completion import calls
+from fsqueue.cli.finding.target import check_id, open_target
 from fsqueue.cli.options import app_option, json_option, root_option
 from fsqueue.cli.output import print_json
-from fsqueue.cli.target import check_id, open_target
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,9 +9,9 @@ import click
 
 from fsqueue.cli import exits
 from fsqueue.cli.command import argument, flag, subcommand
+from fsqueue.cli.finding.target import NotFoundError, open_target
 from fsqueue.cli.options import app_option, json_option, root_option, timeout_option
 from fsqueue.cli.output import counted, print_error, print_json
-from fsqueue.cli.target import NotFoundError, open_target
 from fsqueue.errors import ConfigError
 
 if TYPE_CHECKING:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fsqueue.cli.command import flag, subcommand
+from fsqueue.cli.finding.target import find_queue, open_target
 from fsqueue.cli.options import app_option, json_option, queue_argument, root_option, yes_option
 from fsqueue.cli.output import confirm, counted, print_outcome
-from fsqueue.cli.target import find_queue, open_target
 
 if TYPE_CHECKING:
     from pathlib import Path

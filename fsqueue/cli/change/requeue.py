@@ -9,14 +9,14 @@ import click
 from fsqueue.cli import exits
 from fsqueue.cli.command import argument, subcommand
 from fsqueue.cli.completion import calls
+from fsqueue.cli.finding.target import NotFoundError, check_id, open_target
 from fsqueue.cli.options import app_option, json_option, root_option, yes_option
 from fsqueue.cli.output import confirm, print_json
-from fsqueue.cli.target import NotFoundError, check_id, open_target
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from fsqueue.cli.target import Target
+    from fsqueue.cli.finding.target import Target
     from fsqueue.spool.files.whereabouts import HeldAttempt
     from fsqueue.spool.store.store import Store
 

@@ -10,9 +10,9 @@ from fsqueue.cli import completion, exits
 from fsqueue.cli.command import argument, flag, option, subcommand
 from fsqueue.cli.completion import calls
 from fsqueue.cli.filters import Filters, filter_options
+from fsqueue.cli.finding.target import NotFoundError, check_id, open_target
 from fsqueue.cli.options import app_option, json_option, root_option
 from fsqueue.cli.output import counted, print_error, print_json
-from fsqueue.cli.target import NotFoundError, check_id, open_target
 from fsqueue.errors import ConfigError, EnvelopeError
 
 if TYPE_CHECKING:

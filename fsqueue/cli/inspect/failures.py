@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fsqueue.cli.command import argument, option, subcommand
+from fsqueue.cli.finding.target import NotFoundError, open_target
 from fsqueue.cli.options import app_option, json_option, root_option, seconds
 from fsqueue.cli.output import counted, moment, print_json, print_pairs, print_table
-from fsqueue.cli.target import NotFoundError, open_target
 from fsqueue.common.printable import duration
 
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ import click
 from fsqueue.cli import completion
 from fsqueue.cli.command import option, subcommand
 from fsqueue.cli.filters import Filters, filter_options
+from fsqueue.cli.finding.target import open_target
 from fsqueue.cli.options import app_option, json_option, root_option, seconds
 from fsqueue.cli.output import counted, print_json, print_table
-from fsqueue.cli.target import open_target
 from fsqueue.common.printable import duration
 from fsqueue.spool.format.resources import queue_in_words
 from fsqueue.spool.format.states import State

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import click
 
 from fsqueue.cli.command import flag, option, subcommand
+from fsqueue.cli.finding.target import check_id, open_target
 from fsqueue.cli.options import app_option, id_argument, json_option, root_option
 from fsqueue.cli.output import print_error, print_json, printable_output
-from fsqueue.cli.target import check_id, open_target
 from fsqueue.errors import ConfigError, UnknownInvocationError
 
 if TYPE_CHECKING:

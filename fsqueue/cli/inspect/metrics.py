@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, cast
 import click
 
 from fsqueue.cli.command import option, subcommand
+from fsqueue.cli.finding.target import open_target
 from fsqueue.cli.inspect.metric_families import ended, queues, recently, results, up, workers
 from fsqueue.cli.options import app_option, json_option, root_option
 from fsqueue.cli.output import print_json
 from fsqueue.cli.overview import looks
-from fsqueue.cli.target import open_target
 from fsqueue.errors import ConfigError, FSQueueError
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from prometheus_client import CollectorRegistry, Metric
 
-    from fsqueue.cli.target import Target
+    from fsqueue.cli.finding.target import Target
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ def command(app: str | None, root: Path | None, listen: int | None, as_json: boo
         from prometheus_client import CollectorRegistry
         from prometheus_client.openmetrics import exposition
     except ImportError as error:
-        from fsqueue.cli.target import report_errors
+        from fsqueue.cli.finding.target import report_errors
 
         with report_errors():
             raise ConfigError(

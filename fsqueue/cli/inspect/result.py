@@ -8,8 +8,8 @@ import click
 
 from fsqueue.cli.answers import print_result
 from fsqueue.cli.command import subcommand
+from fsqueue.cli.finding.target import check_id, open_target
 from fsqueue.cli.options import app_option, id_argument, json_option, root_option, timeout_option
-from fsqueue.cli.target import check_id, open_target
 
 if TYPE_CHECKING:
     from pathlib import Path

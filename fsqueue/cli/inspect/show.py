@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from fsqueue.cli.command import flag, subcommand
+from fsqueue.cli.finding.target import check_id, open_target
 from fsqueue.cli.options import app_option, id_argument, json_option, root_option
 from fsqueue.cli.output import (
     moment,
@@ -13,7 +14,6 @@ from fsqueue.cli.output import (
     printable_output,
 )
 from fsqueue.cli.overview import looks
-from fsqueue.cli.target import check_id, open_target
 from fsqueue.common.printable import duration, indented
 from fsqueue.errors import FSQueueError
 from fsqueue.spool.format.resources import queue_in_words

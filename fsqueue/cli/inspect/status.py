@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fsqueue.cli.command import subcommand
+from fsqueue.cli.finding.target import open_target
 from fsqueue.cli.options import app_option, json_option, root_option
 from fsqueue.cli.output import console, print_json
 from fsqueue.cli.overview import as_document, looks, status_parts
-from fsqueue.cli.target import open_target
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -7,10 +7,10 @@ import time
 from typing import TYPE_CHECKING
 
 from fsqueue.cli.command import option, subcommand
+from fsqueue.cli.finding.target import open_target
 from fsqueue.cli.options import app_option, root_option, seconds
 from fsqueue.cli.output import console
 from fsqueue.cli.overview import looks, top_parts
-from fsqueue.cli.target import open_target
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fsqueue.cli.command import subcommand
+from fsqueue.cli.finding.target import find_target, report_errors
 from fsqueue.cli.options import app_option, json_option, root_option
 from fsqueue.cli.output import print_json, print_table
-from fsqueue.cli.target import find_target, report_errors
 
 if TYPE_CHECKING:
     from fsqueue.app import FSQueue

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fsqueue.cli.command import flag, option, subcommand
+from fsqueue.cli.finding.target import open_target
 from fsqueue.cli.options import app_option, json_option, root_option, seconds
 from fsqueue.cli.output import print_json
-from fsqueue.cli.target import open_target
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,10 +9,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from fsqueue.cli.command import argument, flag, option, subcommand
+from fsqueue.cli.finding.target import report_errors
 from fsqueue.cli.options import app_option, json_option, root_option, seconds
 from fsqueue.cli.output import print_json
 from fsqueue.cli.start.profiles import COUNT, NUMBER, open_launch
-from fsqueue.cli.target import report_errors
 from fsqueue.common.printable import printable
 
 if TYPE_CHECKING:

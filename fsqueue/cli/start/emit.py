@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from fsqueue.cli.command import argument, option, subcommand
+from fsqueue.cli.finding.target import find_application, report_errors
 from fsqueue.cli.json_values import from_json, named_value
 from fsqueue.cli.options import app_option, json_option
 from fsqueue.cli.output import print_json
-from fsqueue.cli.target import find_application, report_errors
 from fsqueue.errors import ConfigError
 
 

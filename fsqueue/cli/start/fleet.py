@@ -10,6 +10,7 @@ import msgspec
 
 from fsqueue.cli import exits
 from fsqueue.cli.command import Page, argument, flag, option, subcommand
+from fsqueue.cli.finding.target import NotFoundError, open_target
 from fsqueue.cli.options import app_option, json_option, root_option
 from fsqueue.cli.output import (
     counted,
@@ -21,7 +22,6 @@ from fsqueue.cli.output import (
     print_table,
 )
 from fsqueue.cli.start.profiles import COUNT, NUMBER
-from fsqueue.cli.target import NotFoundError, open_target
 from fsqueue.common.printable import duration, printable
 
 if TYPE_CHECKING:

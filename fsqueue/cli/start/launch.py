@@ -8,15 +8,15 @@ import click
 
 from fsqueue.cli import exits
 from fsqueue.cli.command import argument, flag, option, subcommand
+from fsqueue.cli.finding.target import report_errors
 from fsqueue.cli.options import app_option, json_option, root_option, timeout_option
 from fsqueue.cli.output import counted, print_error, print_json, print_outcome
 from fsqueue.cli.start.profiles import COUNT, open_launch, resource_options
-from fsqueue.cli.target import report_errors
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from fsqueue.cli.target import Target
+    from fsqueue.cli.finding.target import Target
     from fsqueue.launch.fleet import Fleet
     from fsqueue.launch.launcher import JobTemplate
     from fsqueue.spool.fleets.records import Member

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from fsqueue.cli.command import option
+from fsqueue.cli.finding.target import find_application
 from fsqueue.cli.options import seconds
 from fsqueue.cli.output import print_error
-from fsqueue.cli.target import find_application
 from fsqueue.config import PREFIX
 from fsqueue.errors import ConfigError
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from fsqueue.cli.target import Target
+    from fsqueue.cli.finding.target import Target
     from fsqueue.launch.launcher import JobTemplate
 
 COUNT = click.IntRange(min=1, max=1_000_000)

@@ -10,10 +10,10 @@ from click.core import ParameterSource
 from fsqueue.cli import completion
 from fsqueue.cli.answers import print_result
 from fsqueue.cli.command import argument, flag, option, subcommand
+from fsqueue.cli.finding.target import NotFoundError, Target, find_application, report_errors
 from fsqueue.cli.json_values import free_arguments, from_json, named_value
 from fsqueue.cli.options import app_option, json_option, timeout_option
 from fsqueue.cli.output import print_json
-from fsqueue.cli.target import NotFoundError, Target, find_application, report_errors
 from fsqueue.errors import ConfigError, TaskNotFoundError
 
 if TYPE_CHECKING:

@@ -14,12 +14,12 @@ import click
 
 from fsqueue.cli import completion
 from fsqueue.cli.command import argument, flag, option, subcommand
+from fsqueue.cli.finding.target import report_errors
 from fsqueue.cli.options import APP_HELP, app_option, root_option
 from fsqueue.cli.output import counted, print_error
 from fsqueue.cli.start.private_root import private_root_notice
 from fsqueue.cli.start.profiles import find_served
 from fsqueue.cli.start.worker_options import as_words, runner_options, worker_options
-from fsqueue.cli.target import report_errors
 from fsqueue.errors import FSQueueError
 from fsqueue.launch.supervisor import MOST_WORKERS
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from fsqueue.cli.target import Target
+    from fsqueue.cli.finding.target import Target
     from fsqueue.launch.local import LocalJob
     from fsqueue.launch.supervisor import Supervisor
 
@@ -73,7 +73,7 @@ def command(
     With --detach, `fsqueue fleet stop local` ends the workers, from any host.
     """
     with report_errors():
-        from fsqueue.cli.discovery import one_name
+        from fsqueue.cli.finding.discovery import one_name
 
         target = find_served(one_name(application, app), root)
         try:

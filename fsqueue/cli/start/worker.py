@@ -20,7 +20,7 @@ from fsqueue.config import PREFIX
 from fsqueue.errors import ConfigError, FSQueueError, SpoolReplacedError
 
 if TYPE_CHECKING:
-    from fsqueue.cli.discovery import Application
+    from fsqueue.cli.finding.discovery import Application
     from fsqueue.common.logs import LogFormat
 
 log = logging.getLogger(__name__)
@@ -72,7 +72,7 @@ def command(
     In a batch job it leaves before the job ends: it claims nothing that would not fit, and gives
     back what still runs in the last seconds.
     """
-    from fsqueue.cli.discovery import one_name
+    from fsqueue.cli.finding.discovery import one_name
     from fsqueue.common.logs import LogSetup, set_up
     from fsqueue.runner.processes.dedicated import dedicate_process
     from fsqueue.runner.processes.job import RESTART, SUPERVISOR
@@ -108,7 +108,7 @@ def _find(name: str | None, root: Path | None) -> Application:
     Raises:
         ConfigError: there is none, or it has another root.
     """
-    from fsqueue.cli.discovery import discover
+    from fsqueue.cli.finding.discovery import discover
 
     if root is None:
         return discover(name)

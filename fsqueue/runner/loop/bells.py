@@ -6,14 +6,14 @@ import contextlib
 import logging
 from typing import TYPE_CHECKING
 
-from fsqueue.spool.disk.bell import listening
-from fsqueue.spool.disk.watching import watches
+from fsqueue.spool.wakeups.bell import listening
+from fsqueue.spool.wakeups.watching import watches
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from fsqueue.runner.host import Host
-    from fsqueue.spool.disk.watching import Alarm, Watch
+    from fsqueue.spool.wakeups.watching import Alarm, Watch
     from fsqueue.spool.worker.backlogs import Backlogs
 
 log = logging.getLogger(__name__)

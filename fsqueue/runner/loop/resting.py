@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from blake3 import blake3
 
-from fsqueue.spool.disk.turns import Turns
+from fsqueue.spool.wakeups.turns import Turns
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

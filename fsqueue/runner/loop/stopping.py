@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from fsqueue.runner.job.lifetime import Departure
     from fsqueue.runner.job.own_job import OwnJob
     from fsqueue.runner.slots.thread_slots import Slots
-    from fsqueue.spool.disk.watching import Alarm
     from fsqueue.spool.fleets.records import EndReason
     from fsqueue.spool.history.journal import Journal
+    from fsqueue.spool.wakeups.watching import Alarm
     from fsqueue.spool.worker.registration import Worker
 
 log = logging.getLogger(__name__)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from fsqueue.spool.disk.watching import Alarm
+    from fsqueue.spool.wakeups.watching import Alarm
 
 # Another thread joins after this many seconds, unless at least `_QUICK` calls have ended in them.
 _RAMP = 0.002

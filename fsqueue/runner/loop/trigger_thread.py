@@ -10,8 +10,8 @@ import logging
 import threading
 from typing import TYPE_CHECKING
 
-from fsqueue.spool.disk.bell import listening
-from fsqueue.spool.disk.watching import Alarm
+from fsqueue.spool.wakeups.bell import listening
+from fsqueue.spool.wakeups.watching import Alarm
 
 if TYPE_CHECKING:
     from fsqueue.runner.host import Host

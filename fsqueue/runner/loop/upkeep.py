@@ -11,7 +11,7 @@ from fsqueue.errors import FSQueueError, SpoolReplacedError
 from fsqueue.runner.loop.lookout import Lookout
 from fsqueue.runner.processes.threads import start_threads
 from fsqueue.spool.disk.identity import this_process
-from fsqueue.spool.disk.process_ends import ProcessEnds
+from fsqueue.spool.wakeups.process_ends import ProcessEnds
 from fsqueue.spool.worker import space
 from fsqueue.spool.worker.distant_callers import DistantCallers
 from fsqueue.spool.worker.expiry import expire, remove_gone_clients

@@ -32,11 +32,11 @@ from fsqueue.runner.slots.process_slots import ProcessSlots
 from fsqueue.runner.slots.slot_main import Setup
 from fsqueue.runner.slots.thread_slots import Slots, ThreadSlots
 from fsqueue.runner.slots.turns import Service
-from fsqueue.spool.disk.pauses import GROWTH, first_pause
-from fsqueue.spool.disk.watching import Alarm
 from fsqueue.spool.format.resources import profile_of
 from fsqueue.spool.history.journal import Journal
 from fsqueue.spool.store.open_spool import check_folder
+from fsqueue.spool.wakeups.pauses import GROWTH, first_pause
+from fsqueue.spool.wakeups.watching import Alarm
 from fsqueue.spool.worker.backlogs import Backlogs
 from fsqueue.spool.worker.registration import Worker
 

@@ -11,7 +11,7 @@ from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
-from fsqueue.spool.disk.watching import Alarm
+from fsqueue.spool.wakeups.watching import Alarm
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

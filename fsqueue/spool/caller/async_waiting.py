@@ -15,7 +15,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from fsqueue.common.offloading import in_thread_or_here, offload
-from fsqueue.spool.disk.watching import watches
+from fsqueue.spool.wakeups.watching import watches
 
 if TYPE_CHECKING:
     from collections.abc import Callable

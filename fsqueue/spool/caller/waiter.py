@@ -1,7 +1,7 @@
 """Wakes callers in this process when their results arrive.
 
 A file event names the outcome that has arrived in the mailbox, and is read by one of the threads
-that wait: see `fsqueue.spool.disk.watching`. As a safety net, and where there are no events, these
+that wait: see `spool.wakeups.watching`. As a safety net, and where there are no events, these
 threads also poll, at intervals that grow to `poll_interval`. A poll lists the folder, because a
 network filesystem's client may answer "no such file" from its cache for half a minute.
 """
@@ -16,10 +16,10 @@ from itertools import repeat
 from typing import TYPE_CHECKING
 
 from fsqueue.errors import SpoolError, SpoolReplacedError
-from fsqueue.spool.disk import inotify
-from fsqueue.spool.disk.pauses import GROWTH, first_pause
-from fsqueue.spool.disk.watching import Sleeper, Watch, watches
 from fsqueue.spool.format.names import client_of
+from fsqueue.spool.wakeups import inotify
+from fsqueue.spool.wakeups.pauses import GROWTH, first_pause
+from fsqueue.spool.wakeups.watching import Sleeper, Watch, watches
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

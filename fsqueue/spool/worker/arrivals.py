@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
-from fsqueue.spool.disk import inotify
-from fsqueue.spool.disk.watching import Watch, watches
 from fsqueue.spool.format.names import Slot
+from fsqueue.spool.wakeups import inotify
+from fsqueue.spool.wakeups.watching import Watch, watches
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

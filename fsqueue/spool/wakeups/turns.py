@@ -15,7 +15,7 @@ import stat
 import sys
 from typing import TYPE_CHECKING
 
-from fsqueue.spool.disk.watching import watches
+from fsqueue.spool.wakeups.watching import watches
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -86,7 +86,7 @@ class Target(NamedTuple):
             raise self._missing()
 
     def _missing(self) -> NotFoundError:
-        from fsqueue.cli.nearest_spool import nearest_spool
+        from fsqueue.cli.finding.nearest_spool import nearest_spool
         from fsqueue.config import load_config
 
         root = self.root
@@ -148,7 +148,7 @@ def find_target(app: str | None, root: Path | None) -> Target:
         ConfigError: both options are given, or there is no target.
     """
     from fsqueue.app import FSQueue
-    from fsqueue.cli.discovery import make_importable, name_of_application
+    from fsqueue.cli.finding.discovery import make_importable, name_of_application
     from fsqueue.config import load_config
 
     if root is None:
@@ -171,7 +171,7 @@ def find_application(app: str | None) -> Target:
     Raises:
         ConfigError: there is none, or more than one.
     """
-    from fsqueue.cli.discovery import discover
+    from fsqueue.cli.finding.discovery import discover
 
     found = discover(app)
     if found.origin and sys.stderr.isatty():

@@ -21,12 +21,12 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from fsqueue.spool.disk import inotify
+from fsqueue.spool.wakeups import inotify
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from fsqueue.spool.disk.observing import Observing
+    from fsqueue.spool.wakeups.observing import Observing
 
 log = logging.getLogger(__name__)
 
@@ -181,7 +181,7 @@ class Watches:
         """Begin a watch by watchdog, unless it works already."""
         if watch.works:
             return False
-        from fsqueue.spool.disk.observing import Observing
+        from fsqueue.spool.wakeups.observing import Observing
 
         if self._observing is None:
             self._observing = Observing()

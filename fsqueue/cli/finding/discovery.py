@@ -6,7 +6,7 @@ import importlib
 import sys
 from typing import TYPE_CHECKING, NamedTuple
 
-from fsqueue.cli.guess import applications_in
+from fsqueue.cli.finding.guess import applications_in
 from fsqueue.config import configured_application
 from fsqueue.environment.config_file import ConfigFile
 from fsqueue.environment.workdir import GONE, workdir

@@ -10,8 +10,8 @@ import contextlib
 import logging
 from typing import TYPE_CHECKING
 
-from fsqueue.spool.disk import inotify
-from fsqueue.spool.disk.watching import Watch, watches
+from fsqueue.spool.wakeups import inotify
+from fsqueue.spool.wakeups.watching import Watch, watches
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

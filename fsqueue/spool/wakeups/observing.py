@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 from watchdog.events import FileSystemEvent, FileSystemEventHandler
 from watchdog.observers import Observer
 
-from fsqueue.spool.disk import inotify
+from fsqueue.spool.wakeups import inotify
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Watch(Protocol):
-    """What is watched; see `fsqueue.spool.disk.watching.Watch`."""
+    """What is watched; see `fsqueue.spool.wakeups.watching.Watch`."""
 
     path: str
     mask: int

@@ -1,0 +1,1 @@
+"""Finds the application and the spool that a command works on."""

@@ -1,0 +1,1 @@
+"""How a process learns that something has changed: file events, bells, polls, ends of processes."""
