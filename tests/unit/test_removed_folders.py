@@ -22,7 +22,8 @@ from fsqueue.spool.fleets.records import FleetRecord, Member
 from fsqueue.spool.format.names import AttemptName
 from fsqueue.spool.format.records import Call
 from fsqueue.spool.format.trigger_names import EventName
-from fsqueue.spool.history.journal import Entry, Journal
+from fsqueue.spool.history.entries import Entry
+from fsqueue.spool.history.journal import Journal
 from fsqueue.spool.wakeups.bell import listening
 from fsqueue.testing import Fault
 

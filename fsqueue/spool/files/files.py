@@ -189,7 +189,7 @@ class Files:
         """
         if format_of(self.fs, self.layout) == self.info.format:
             raise EnvelopeError(
-                f"{where} is damaged: {self.layout.info} knows no file of its format"
+                f"{where} is damaged: its format is not that of files that {self.layout.info} allows"
             ) from error
 
     # -- moving -------------------------------------------------------------------------
