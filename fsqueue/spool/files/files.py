@@ -189,7 +189,7 @@ class Files:
         """
         if format_of(self.fs, self.layout) == self.info.format:
             raise EnvelopeError(
-                f"{where} is damaged: its format is not that of files that {self.layout.info} allows"
+                f"{where} is damaged: its format is not that of files in {self.layout.info}"
             ) from error
 
     # -- moving -------------------------------------------------------------------------
