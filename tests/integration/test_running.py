@@ -139,7 +139,9 @@ def test_close_and_call_again(app, spool):
         for _ in range(3):
             assert direct(1) == 2
             app.close()
-            assert list(files_under(f"{spool}/clients")) == []
+            # The record of what ran stays, for `fsqueue runs`, until it expires.
+            left = files_under(f"{spool}/clients")
+            assert [name for name in left if not name.endswith(".json")] == []
 
 
 def test_close_ends_the_waiting(app):

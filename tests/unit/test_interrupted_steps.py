@@ -48,7 +48,9 @@ def test_a_client_that_was_interrupted_while_it_registered_leaves_nothing(spool)
         hit = interrupted(client.now, number)
         client.close()
         for folder in (layout.clients_folder, layout.done_folder, layout.kept_folder):
-            assert store.fs.names(folder) == [], number
+            # The record of what ran stays until it expires.
+            left = [name for name in store.fs.names(folder) if not name.endswith(".json")]
+            assert left == [], number
         if not hit:
             break
     assert number > 10
