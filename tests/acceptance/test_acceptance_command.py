@@ -69,7 +69,7 @@ def test_a_bad_setting(site, name, value, parts):
         (["worker", "tasks:app", "--concurrency", "0"], "--concurrency"),
         (["worker", "tasks:app", "--concurrency", "many"], "--concurrency"),
         (["worker", "tasks:app", "--runner", "fork"], "--runner"),
-        (["worker"], "MODULE"),
+        (["worker"], "which application?"),
         (["wroker", "tasks:app"], "wroker"),
     ],
 )

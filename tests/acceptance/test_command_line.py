@@ -4,6 +4,7 @@ import json
 import signal
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -18,8 +19,8 @@ from fsqueue.cli.main import command_line
 NAMES = [name for names in SECTIONS.values() for name in names]
 
 
-def run(*arguments):
-    return CliRunner().invoke(command_line, arguments, prog_name="fsqueue")
+def run(*arguments, **context):
+    return CliRunner().invoke(command_line, arguments, prog_name="fsqueue", **context)
 
 
 def test_each_file_of_a_section_is_a_command_that_is_listed():
@@ -40,13 +41,20 @@ def test_names_are_unique_and_a_section_is_a_package():
     ]
 
 
-def test_help_lists_each_command_in_its_section_on_one_line():
-    lines = run("--help").stdout.splitlines()
-    for section, names in SECTIONS.items():
-        begin = lines.index(f"{section}:") + 1
-        listed = lines[begin : begin + len(names)]
-        assert tuple(line.split()[0] for line in listed) == names
-        assert not [line for line in listed if line.endswith("...")], "the first sentence is cut"
+@pytest.mark.parametrize(("width", "columns"), [(80, 2), (60, 1)])
+def test_help_lists_each_command_in_its_section_with_its_words(width, columns):
+    lines = run("--help", terminal_width=width).stdout.splitlines()
+    for section, commands in SECTIONS.items():
+        (begin,) = [number for number, line in enumerate(lines) if line.startswith(f"{section} ")]
+        height = (len(commands) + columns - 1) // columns
+        rows = [line.removeprefix(section) for line in lines[begin : begin + height]]
+        rows[0] = " " * len(section) + rows[0]
+        edges = [rows[0].index(f"{name} ") for name in list(commands)[::height]]
+        cells = [row[a:b] for a, b in pairwise([*edges, None]) for row in rows]
+        # The columns are read downwards; the last one may be the shorter.
+        assert [tuple(cell.strip().split(maxsplit=1)) for cell in cells if cell.strip()] == [
+            (name, words) for name, words in commands.items()
+        ]
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -193,6 +193,28 @@ def test_an_argument_and_an_option_are_one_too_many(site, folder, write_app):
         )
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("worker", ""),
+        ("worker", "--app", ""),
+        ("worker", "", "--root", "r"),
+        ("config", "--app", ""),
+    ],
+)
+def test_an_empty_name_is_a_mistake(site, folder, write_app, command):
+    write_app("work")
+    done = site.fsqueue(*command)
+    assert done.returncode == exits.USAGE
+    assert "'' is not a module name" in done.stderr
+    assert list(folder.iterdir()) == [folder / "work.py"]
+
+
+def test_an_empty_variable_names_no_application(site, folder, write_app):
+    write_app("work")
+    assert "application work:work, the only one" in served(site, FSQUEUE__APP="")
+
+
 def test_a_terminal_is_told_which_application_was_found(site, folder, write_app):
     write_app("work")
     ours, theirs = pty.openpty()

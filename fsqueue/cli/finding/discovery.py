@@ -51,9 +51,9 @@ def one_name(argument: str | None, option: str | None) -> str | None:
     Raises:
         ConfigError: both are given.
     """
-    if argument and option:
+    if argument is not None and option is not None:
         raise ConfigError(f"give {argument} or --app {option}, not both")
-    return argument or option
+    return option if argument is None else argument
 
 
 def name_of_application(wanted: str | None) -> tuple[str, str] | ConfigError:
@@ -63,7 +63,7 @@ def name_of_application(wanted: str | None) -> tuple[str, str] | ConfigError:
     only application in the modules of the current folder; the only one in those of the folder of
     the configuration file.
     """
-    if wanted:
+    if wanted is not None:  # an empty one is a mistake, such as "$APP" without a value
         return wanted, ""
     if (configured := configured_application()) is not None:
         return configured

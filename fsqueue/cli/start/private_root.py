@@ -15,11 +15,17 @@ def private_root_notice(app: FSQueue) -> str:
     """A notice if other hosts cannot see the root of an application, or else an empty text.
 
     It is empty in a worker with a supervisor: the supervisor prints it, once for all its workers.
+    The spool is opened first, as a root that cannot be used needs an error and no notice.
+
+    Raises:
+        SpoolError: the root cannot be used.
     """
     from fsqueue.spool.disk.mounts import filesystem_type, is_remote
 
-    root = app.root
-    if SUPERVISOR in os.environ or is_remote(root):
+    if SUPERVISOR in os.environ:
+        return ""
+    root = app.store.layout.root
+    if is_remote(root):
         return ""
     if app.conf.root is None:
         what = "is a private folder of this machine, as no root is set"

@@ -78,8 +78,6 @@ def command(
         target = find_served(one_name(application, app), root)
         try:
             words, name = as_words(options), target.app.locate()
-            if notice := private_root_notice(target.app):
-                print_error(notice)
             if detach:
                 _detach(target, name, count, words)
                 return
@@ -96,6 +94,8 @@ def _supervise(
 
     app, given = target.app, runner_options(options)
     runner = app.make_runner(**given)  # which checks the options
+    if notice := private_root_notice(app):
+        print_error(notice)
     queues = list(given["queues"] or {"default": 1.0})
     slots = count * runner.slots
     job = LocalJob(app.store.files, app.app_id, queues, slots)
@@ -143,6 +143,8 @@ def _detach(target: Target, name: str, count: int, words: list[str]) -> None:
     from fsqueue.launch.fleet import Fleet
     from fsqueue.launch.local import LOCAL, job_id
 
+    if notice := private_root_notice(target.app):
+        print_error(notice)
     store = target.app.store
     fleet = Fleet(store.files, LOCAL)
     store.files.make_folders(fleet.files.logs)

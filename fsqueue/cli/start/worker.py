@@ -86,9 +86,9 @@ def command(
             found = _find(one_name(application, app), root)
             if found.origin:
                 log.info("application %s, %s", found.name, found.origin)
+            runner = found.app.make_runner(**runner_options(options))
             if notice := private_root_notice(found.app):
                 log.info("%s", notice)
-            runner = found.app.make_runner(**runner_options(options))
             runner.run()
         # Without a supervisor, no process checks for this code, and it would look like a failure.
         replace = runner.reason == "max-tasks" and SUPERVISOR in os.environ
@@ -114,7 +114,7 @@ def _find(name: str | None, root: Path | None) -> Application:
         return discover(name)
     # The application reads it when it is imported, and so do the slots of the worker.
     os.environ[f"{PREFIX}ROOT"] = os.path.abspath(root)
-    found = discover(name or BY_VALUE)
+    found = discover(BY_VALUE if name is None else name)
     if os.path.abspath(found.app.root) != os.path.abspath(root):
         raise ConfigError(
             f"--root {root}: {found.name} chooses {found.app.root} itself, with FSQueue(root=...)"
