@@ -49,7 +49,7 @@ class ModuleCode:
             return ""
         return found if self._now() == self.stamp else CHANGED
 
-    @property
+    @cached_property
     def for_calls(self) -> str:
         """The digest for the headers of calls; empty if this process itself has older code."""
         return "" if self.digest == CHANGED else self.digest

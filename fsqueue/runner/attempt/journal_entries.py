@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fsqueue.spool.format.records import shown
 from fsqueue.spool.format.states import State
@@ -28,6 +28,9 @@ def ended(execution: Execution, result: Answer, when: float) -> Entry:
     failed = (result.state is State.FAILED) * (call.members or 1)
     if result.members:
         failed = sum(each.state is State.FAILED for each in result.members)
+    fields: dict[str, Any] = {"task": call.task, "queue": call.queue}
+    if failed or again:
+        fields = {**shown(call), **failure_fields(_failure(result))}
     return Entry(
         id=call.id,
         attempt=claim.name.attempt,
@@ -37,8 +40,7 @@ def ended(execution: Execution, result: Answer, when: float) -> Entry:
         run=round(max(0.0, when - execution.started), 6),
         members=call.members,
         failed=0 if again else failed,
-        **(shown(call) if failed or again else {"task": call.task, "queue": call.queue}),
-        **failure_fields(_failure(result)),
+        **fields,
     )
 
 

@@ -73,28 +73,28 @@ def read_pieces(path: str, pieces: Cut, *, link_first: bool = False) -> Content:
         except OSError as error:
             if error.errno not in NO_LINK:
                 raise
-    try:
-        return _read_pieces(path, pieces)
-    except _LinkFoundError as error:
-        return [_read_link_instead(path, error)]
-
-
-def _read_pieces(path: str, pieces: Cut) -> Content:
     handle = Handle(path)
     try:
         size, number = _open_to_read(handle).st_size, handle[0]
         if size <= _UNCHECKED:
             return [_read_whole(number, size)]
-        wanted = pieces(os.pread(number, _FIRST_LINE, 0), path)
-        expected = sum(piece.size for piece in wanted)
-        if size != expected:
-            _refuse(path, size, expected)
-        with open(number, "rb", closefd=False) as file:
-            content = [_read_piece(file, piece) for piece in wanted]
+        return _read_large(path, number, size, pieces)
+    except _LinkFoundError as error:
+        return [_read_link_instead(path, error)]
     except MemoryError as error:
         raise EnvelopeError(f"{path} needs more memory than there is") from error
     finally:
         handle.close()
+
+
+def _read_large(path: str, number: int, size: int, pieces: Cut) -> Content:
+    """The content of an open file, if its first line names its length correctly."""
+    wanted = pieces(os.pread(number, _FIRST_LINE, 0), path)
+    expected = sum(piece.size for piece in wanted)
+    if size != expected:
+        _refuse(path, size, expected)
+    with open(number, "rb", closefd=False) as file:
+        content = [_read_piece(file, piece) for piece in wanted]
     found = sum(map(len, content))
     if found != expected:
         _refuse(path, found, expected)

@@ -58,7 +58,9 @@ class Outcomes:
         """
         chunks = envelope.encode(outcome, payload, self.files.key, buffers)
         done = self.layout.done(outcome.id)
-        published = None if outcome.cache else self.files.add_link(done, chunks)
+        published = None
+        if self.files.temporary.longest_link and not outcome.cache:
+            published = self.files.add_link(done, chunks)
         if published is None:
             with self.files.temporary.file(chunks) as temporary:
                 if outcome.cache:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+from functools import partial
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from fsqueue.errors import EnvelopeError
@@ -37,12 +38,15 @@ class TemporaryFiles:
         layout: paths of the spool.
         longest_link: the longest text of a symbolic link; 0 if records are to be files.
         with_folder: takes a step that creates a file, whose folder may have been removed.
+
+    Attributes:
+        longest_link: as given; 0 from when this host turns out to make no links.
     """
 
     def __init__(
         self, filesystem: Filesystem, layout: Layout, longest_link: int, with_folder: WithFolder
     ) -> None:
-        self._fs, self._root, self._longest_link = filesystem, layout.root, longest_link
+        self._fs, self._root, self.longest_link = filesystem, layout.root, longest_link
         self._with_folder = with_folder
         self._prefix = f"{layout.tmp_folder}/{new_token()}"
         self._serial = itertools.count()
@@ -59,7 +63,8 @@ class TemporaryFiles:
         """
         path = f"{self._prefix}.{next(self._serial)}"
         try:
-            if chunks is not None and not (record and self._make_record(path, chunks)):
+            as_link = record and self.longest_link > 0
+            if chunks is not None and not (as_link and self._make_record(path, chunks)):
                 self.create(path, chunks)
             yield path
         except BaseException:
@@ -68,7 +73,7 @@ class TemporaryFiles:
             raise
 
     def _make_record(self, path: str, chunks: Sequence[Buffer]) -> bool | None:
-        return self._with_folder(path, lambda: self.make_link(path, chunks))
+        return self._with_folder(path, partial(self.make_link, path, chunks))
 
     def create(self, path: str, chunks: Sequence[Buffer]) -> None:
         """Write a new file under a name that no other process reads yet.
@@ -78,7 +83,7 @@ class TemporaryFiles:
             OSError: the shared directory fails in another way.
         """
         try:
-            self._with_folder(path, lambda: self._fs.create(path, chunks))
+            self._with_folder(path, partial(self._fs.create, path, chunks))
         except OSError as error:
             size = sum(map(len, chunks))
             refused = explained(error, self._fs, self._root, size)
@@ -98,7 +103,7 @@ class TemporaryFiles:
         Returns:
             None if it cannot be a link, so that it has to be a file.
         """
-        text = link_text(chunks, self._longest_link)
+        text = link_text(chunks, self.longest_link)
         if text is None:
             return None
         try:
@@ -108,7 +113,7 @@ class TemporaryFiles:
         except OSError as error:
             if error.errno not in NO_LINK:
                 raise
-            self._longest_link = 0  # this host's kernel or mount allows none
+            self.longest_link = 0  # this host's kernel or mount allows none
             return None
         return True
 

@@ -211,12 +211,16 @@ class Groups:
 
     def count(self, entry: Entry) -> None:
         """Count an attempt."""
-        if entry.calls:
-            queue = _key(self.queues, entry.queue)
-            self.queues[queue] = self.queues.get(queue, 0) + entry.calls
-            client = _key(self.runs, entry.id.rpartition("-")[0])
+        if calls := entry.calls:
+            queue = entry.queue
+            if queue not in self.queues:
+                queue = _key(self.queues, queue)
+            self.queues[queue] = self.queues.get(queue, 0) + calls
+            client = entry.id.rpartition("-")[0]
+            if client not in self.runs:
+                client = _key(self.runs, client)
             ended, failed = self.runs.get(client, (0, 0))
-            self.runs[client] = ended + entry.calls, failed + entry.failed
+            self.runs[client] = ended + calls, failed + entry.failed
         if entry.failed and entry.fp:
             group = _key(self.failures, entry.fp)
             self.failures[group] = self.failures.get(group, 0) + entry.failed
