@@ -26,18 +26,24 @@ log = logging.getLogger(__name__)
 _FEW = 16
 
 
+def _nothing(_: str) -> None:
+    """Nothing else has to learn of the end of a call."""
+
+
 class Outcomes:
     """Outcomes of a spool, in ``done/`` and ``kept/``.
 
     Args:
         files: the files of the spool.
+
+    Attributes:
         on_end: called with an invocation's id after its outcome was published, or was found to be
             published already. It must not raise: its errors are not those of the publication.
     """
 
-    def __init__(self, files: Files, on_end: Callable[[str], object] = lambda _: None) -> None:
+    def __init__(self, files: Files) -> None:
         self.files, self.fs, self.layout = files, files.fs, files.layout
-        self._on_end = on_end
+        self.on_end: Callable[[str], object] = _nothing
 
     # -- publishing ---------------------------------------------------------------------
 
@@ -67,7 +73,7 @@ class Outcomes:
                     self._offer(temporary, chunks, self.layout.cached(outcome.cache))
                 published = self.files.link_once(temporary, done)
                 self.fs.discard(temporary)
-        self._on_end(outcome.id)
+        self.on_end(outcome.id)
         return published
 
     def _offer(self, temporary: str, chunks: Sequence[Buffer], path: str) -> None:

@@ -68,13 +68,6 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
     label: str = ""
     """The call's label, if the attempt failed."""
 
-    @property
-    def calls(self) -> int:
-        """How many calls have ended with it."""
-        if self.state in _GOES_ON:
-            return self.failed
-        return self.members or 1
-
 
 class TaskSums(msgspec.Struct, omit_defaults=True):
     """Counts of one task's calls and attempts. Each call of a batch counts."""
@@ -95,28 +88,30 @@ class TaskSums(msgspec.Struct, omit_defaults=True):
     failed_label: str = ""
     """The label of a call that failed, the latest that the worker has seen."""
 
-    def count(self, entry: Entry) -> None:
-        """Count an attempt."""
+    def count(self, entry: Entry) -> int:
+        """Count an attempt; returns how many calls have ended with it."""
         self.failed_label = entry.label or self.failed_label
+        members = entry.members or 1
+        calls = entry.failed if entry.state in _GOES_ON else members
         if entry.state == "lost" or not entry.started:  # no body has ended it
             self.lost += entry.state == "lost"
-            self.cancelled += entry.calls if entry.state == "cancelled" else 0
+            self.cancelled += calls if entry.state == "cancelled" else 0
             self.failed += entry.failed
-            self.calls += entry.calls
-            return
-        calls = entry.members or 1
-        run = max(0.0, entry.run) / calls
+            self.calls += calls
+            return calls
+        run = max(0.0, entry.run) / members
         self.seconds += max(0.0, entry.run)
         bucket = sketch.bucket_of(run)
-        self.run[bucket] = self.run.get(bucket, 0) + calls
+        self.run[bucket] = self.run.get(bucket, 0) + members
         if entry.state == "retried":
             self.retried += 1
-            return
+            return calls
         self.calls += calls
         self.failed += entry.failed
         self.waited += entry.wait * calls
         bucket = sketch.bucket_of(entry.wait)
         self.wait[bucket] = self.wait.get(bucket, 0) + calls
+        return calls
 
     def add(self, other: TaskSums) -> None:
         """Add the sums of another period or worker."""
@@ -209,9 +204,9 @@ class Groups:
         self.failures: dict[str, int] = {}
         self.runs: dict[str, tuple[int, int]] = {}
 
-    def count(self, entry: Entry) -> None:
-        """Count an attempt."""
-        if calls := entry.calls:
+    def count(self, entry: Entry, calls: int) -> None:
+        """Count an attempt, with which this many calls have ended."""
+        if calls:
             queue = entry.queue
             if queue not in self.queues:
                 queue = _key(self.queues, queue)

@@ -129,8 +129,7 @@ class Journal:
         with self._mutex:
             name = entry.task[:LONGEST_NAME]
             sums = self._tasks.get(name) or _begun(self._tasks, name)
-            sums.count(entry)
-            self._groups.count(entry)
+            self._groups.count(entry, sums.count(entry))
             if self._waiting < self._most_waiting:
                 self._lines += line
                 self._waiting += 1

@@ -76,7 +76,7 @@ class Store:
         self.files = files = Files(filesystem, layout, info, key, links=links, look=look)
         self.fs, self.layout, self.clock = filesystem, layout, files.clock
         self.calls = Calls(files)
-        self.outcomes = Outcomes(files, on_end=self._ended)
+        self.outcomes = Outcomes(files)
         self.endings = Endings(files, self.calls, self.outcomes)
         self.blobs = Blobs(files)
         self.cache = ResultCache(files)
@@ -85,6 +85,7 @@ class Store:
         self.dependencies = Dependencies(
             self.outcomes, self.waiting.move_on, self.waiting.renew_needs
         )
+        self.outcomes.on_end = self.dependencies.ended
         self.deduplication = Deduplication(files, self.limits)
         self.claims = Claims(
             files, self.outcomes, self.endings, self.dependencies, self.waiting, self.blobs
@@ -92,9 +93,6 @@ class Store:
         self.recovery = Recovery(
             files, self.calls, self.endings, self.dependencies, self.limits, self.withdraw
         )
-
-    def _ended(self, invocation_id: str) -> None:
-        self.dependencies.ended(invocation_id)
 
     # -- publish ------------------------------------------------------------------------
 
