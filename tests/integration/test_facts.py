@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import errno
 import getpass
 import json
 import os
+import shutil
 import sys
 
 import pytest
-from support import PATIENCE, wait_until
+from support import PATIENCE, open_store, wait_until
 
 from fsqueue import State
+from fsqueue.config import load_config
 from fsqueue.errors import DependencyError, WorkerLostError
+from fsqueue.runner.loop.lookout import Lookout
 from fsqueue.spool.admin import controls
 from fsqueue.spool.admin.failures import failure_groups
+from fsqueue.spool.admin.glance import read_latest
 from fsqueue.spool.admin.runs import runs
 from fsqueue.spool.history.gauges import read_gauges
 from fsqueue.spool.history.journal import hour_of
@@ -21,6 +26,7 @@ from fsqueue.spool.history.statistics import read_stats
 from fsqueue.spool.worker.expiry import expire_by_kind
 from fsqueue.spool.worker.reaper import reap
 from fsqueue.spool.worker.registration import Worker
+from fsqueue.testing import Fault, FaultyFilesystem
 from integration import sample_tasks
 from integration.conftest import working
 from integration.test_journal import lines
@@ -185,3 +191,45 @@ def test_gauges_tell_how_full_the_spool_was(make_app):
     queue = found[-1].queues["t.default"]
     assert (queue.due, queue.delayed, found[-1].slots) == (0, 1, 3)
     assert not os.path.exists(app.store.layout.latest), "it shows a worker that has left"
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="names of files are UTF-8 there")
+def test_a_caller_may_be_in_a_folder_whose_name_is_no_utf8(app, tmp_path, monkeypatch):
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    app.task(sample_tasks.add)(1)
+    (run,) = runs(app.store, stats(app), 0.0)
+    assert run.record.folder == f"{tmp_path}/caf\\udce9"
+    assert controls.purge(app.store, "t.default") == (1, 0)
+
+
+@pytest.mark.leaves_strays  # the spool is another one
+def test_a_process_leaves_though_its_notes_cannot_be_written(make_app, spool, caplog):
+    app, other = make_app(), make_app()
+    call = app.task(sample_tasks.add).options(countdown=1000)(1)
+    assert other.invocation(call.id).cancel()
+    shutil.rmtree(spool)
+    open_store(spool)
+    other.close()
+    assert caplog.text.count("cannot write the end of the journal") == 1
+
+
+def test_counts_that_cannot_be_written_are_logged_once(app, caplog):
+    fs = FaultyFilesystem()
+    store = open_store(app.store.layout.root, fs)
+    store.files.sync_clock()
+    worker = Worker(store, queues=("t.default",), runner="thread", concurrency=1)
+    worker.register()
+    lookout = Lookout(store, worker, load_config({"root": store.layout.root}))
+    fs.inject(Fault.fail(errno.ENOSPC, at=None, verb="write"))
+    for _ in range(3):
+        lookout.watch()
+        fs.clock_offset += 100.0
+    assert caplog.text.count("cannot count for those who look") == 1
+    assert read_latest(app.store) is None
+    fs.inject()
+    lookout.watch()
+    assert read_latest(store).worker == worker.name
+    lookout.leave()
+    worker.deregister()

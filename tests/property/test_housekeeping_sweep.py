@@ -116,10 +116,11 @@ def test_expiry_goes_on_where_it_died(folder):
         root = f"{folder}/{number}"
         stage = Stage(root)
         stage.publish_outcome(1, LATE)
-        for path in ("clients/client0001.lock", "bell/client0001", "failed/client0001-7.1"):
+        old = ("failed/client0001-7.1", "clients/client0001.json", "journal/latest.json")
+        for path in ("clients/client0001.lock", "bell/client0001", *old):
             with open(f"{root}/{path}", "w", encoding="ascii"):
                 pass
-        for path in (f"done/{CLIENT}/{ID}", "failed/client0001-7.1"):
+        for path in (f"done/{CLIENT}/{ID}", *old):
             os.utime(f"{root}/{path}", (1.0, 1.0), follow_symlinks=False)
         stage.inject(Fault.crash(after=number > 0, at=max(1, number)))
         status = in_child(lambda: expire(stage.store, result_ttl=60.0))  # noqa: B023

@@ -41,18 +41,23 @@ class Lookout:
             store, heartbeat=conf.heartbeat, result_ttl=conf.result_ttl, bounds=OFTEN
         )
         self._next = self._next_gauge = float("-inf")
-        self._wrote = False
+        self._wrote = self._failing = False
 
     def watch(self) -> None:
-        """Count and write, if it is time to.
-
-        Raises:
-            OSError: the shared directory fails; the next call tries again.
-        """
+        """Count and write, if it is time to; if that fails, the next call tries again."""
         now = self._store.fs.monotonic()
         if not self._keep or now < self._next:
             return
         self._next = now + self._every
+        try:
+            self._count(now)
+            self._failing = False
+        except OSError as error:
+            if not self._failing:  # a full disk would fill the log, too
+                log.warning("cannot count for those who look, trying again: %s", error)
+            self._failing = True
+
+    def _count(self, now: float) -> None:
         glance = self._looks.take(self._worker.name)
         self._next = now + max(self._every, _REST * glance.took)
         self._wrote = True

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import logging
 import threading
@@ -296,8 +295,7 @@ class Client:
         """Write down, for statistics, which calls this process has cancelled."""
         if not self._keep_journal:
             self.store.endings.notes.clear()
-        with contextlib.suppress(OSError, SpoolError):
-            write_notes(self.store, f"{self.name}-{new_token(4)}")
+        write_notes(self.store, f"{self.name}-{new_token(4)}")
 
     def close(self) -> None:
         """Leave the spool. A mailbox that is not empty stays for others until it expires.

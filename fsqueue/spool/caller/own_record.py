@@ -29,17 +29,21 @@ def record_of(client: str, now: float, *, command: bool) -> ClientRecord:
         host=host_name(),
         pid=os.getpid(),
         started=round(now, 3),
-        user=_user(),
+        user=_encodable(_user()),
         command=_command() if command else "",
-        folder="" if here is None else str(here),
+        folder="" if here is None else _encodable(str(here)),
         parent=_parent(),
     )
 
 
 def _command() -> str:
-    text = shlex.join(getattr(sys, "orig_argv", sys.argv))
-    text = text.encode("utf-8", "backslashreplace").decode()
+    text = _encodable(shlex.join(getattr(sys, "orig_argv", sys.argv)))
     return text if len(text) <= _LONGEST_COMMAND else f"{text[: _LONGEST_COMMAND - 3]}..."
+
+
+def _encodable(text: str) -> str:
+    """The text with escapes for bytes that are no UTF-8: names of files and users may have any."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _user() -> str:

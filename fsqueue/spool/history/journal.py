@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from fsqueue.errors import SpoolError
 from fsqueue.spool.format.names import Slot
 from fsqueue.spool.history.entries import (
     LONGEST_NAME,
@@ -162,7 +163,7 @@ class Journal:
         """Write the rest when the worker leaves."""
         try:
             self._flush(worker, left=True)
-        except OSError as error:
+        except (OSError, SpoolError) as error:
             log.warning("cannot write the end of the journal: %s", error)
 
     def _flush(self, worker: str, *, left: bool) -> None:
@@ -251,7 +252,7 @@ def _begun(tasks: dict[str, TaskSums], name: str) -> TaskSums:
 def write_notes(store: Store, owner: str) -> None:
     """Write what a process without a worker has ended, such as the calls that it has cancelled.
 
-    Dies before this, or if it fails: they are missing in the statistics.
+    Dies before this, or if it fails: they are missing in the statistics. It raises no error.
 
     Args:
         store: the spool.

@@ -67,7 +67,7 @@ def expire_by_kind(store: Store, *, result_ttl: float, journal_ttl: float = _DAY
     store.files.check_spool()
     recover_limits(store)
     store.dependencies.renew(result_ttl)
-    removed = Expired(
+    return Expired(
         _expire_files(store, layout.tmp_folder, max(_TMP_TTL, result_ttl)),
         _expire_files(store, layout.failed_folder, result_ttl),
         _expire_files(store, layout.quarantine_folder, result_ttl),
@@ -95,12 +95,11 @@ def expire_by_kind(store: Store, *, result_ttl: float, journal_ttl: float = _DAY
         expire_fleets(store.files, journal_ttl),
         _expire_client_records(store, max(result_ttl, journal_ttl)),
     )
-    remove_gone_clients(store)
-    return removed
 
 
 def _expire_client_records(store: Store, ttl: float) -> int:
-    """Remove the records of clients that have left, and made their first call long ago."""
+    """Remove what clients have left that are gone, and their records if these are old."""
+    remove_gone_clients(store)
     fs, layout, removed = store.fs, store.layout, 0
     names = set(fs.names(layout.clients_folder))
     for name in names:
@@ -108,9 +107,7 @@ def _expire_client_records(store: Store, ttl: float) -> int:
         path = f"{layout.clients_folder}/{name}"
         if name == client or not is_client_name(client) or f"{client}.lock" in names:
             continue
-        with contextlib.suppress(OSError, EnvelopeError):
-            if store.clock.now() - fs.modified(path) > ttl:
-                removed += _removed(store, path)
+        removed += _expire_file(store, path, ttl)
     return removed
 
 
@@ -138,7 +135,10 @@ def _expire_in_folders(store: Store, parent: str, ttl: float) -> int:
 
 
 def _expire_journals(store: Store, ttl: float) -> int:
-    """Remove the journals of hours that ended `ttl` seconds ago; does not list younger ones."""
+    """Remove the journals of hours that ended `ttl` seconds ago; does not list younger ones.
+
+    A worker that was killed has left its latest glance, which nobody reads any more.
+    """
     fs, layout, removed = store.fs, store.layout, 0
     for hour in fs.names(layout.journal_folder):
         began = start_of_hour(hour)
@@ -146,6 +146,8 @@ def _expire_journals(store: Store, ttl: float) -> int:
             removed += _expire_files(store, layout.journal_hour(hour), ttl)
             with contextlib.suppress(OSError):  # no folder: the files in it have been counted
                 fs.rmdir(layout.journal_hour(hour))
+        elif f"{layout.journal_folder}/{hour}" == layout.latest:
+            removed += _expire_file(store, layout.latest, ttl)
     return removed
 
 
@@ -227,15 +229,18 @@ def _is_gone(store: Store, client: str) -> bool:
 
 
 def _expire_files(store: Store, folder: str, ttl: float) -> int:
-    removed = 0
-    for name in store.files.listed(folder):
-        path = f"{folder}/{name}"
-        try:
-            if store.clock.now() - store.fs.modified(path) > ttl:
-                removed += _removed(store, path)
-        except (OSError, EnvelopeError) as error:
-            log.info("cannot expire %s: %s", path, error)
-    return removed
+    return sum(_expire_file(store, f"{folder}/{name}", ttl) for name in store.files.listed(folder))
+
+
+def _expire_file(store: Store, path: str, ttl: float) -> bool:
+    """Remove a file if it is older than `ttl` seconds; returns whether it was."""
+    try:
+        return store.clock.now() - store.fs.modified(path) > ttl and _removed(store, path)
+    except FileNotFoundError:
+        return False
+    except (OSError, EnvelopeError) as error:
+        log.info("cannot expire %s: %s", path, error)
+        return False
 
 
 def _removed(store: Store, path: str) -> bool:
