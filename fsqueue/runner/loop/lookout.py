@@ -72,11 +72,13 @@ class Lookout:
         Dies before this: the glance is used until it is half a minute old. If another worker has
         replaced it meanwhile, that one is gone until its next heartbeat.
         """
+        fs, layout = self._store.fs, self._store.layout
         if self._wrote:
             try:
-                self._store.fs.discard(self._store.layout.latest)
+                if fs.is_folder(layout.journal_folder):  # not a link out of the spool
+                    fs.discard(layout.latest)
             except OSError as error:
-                log.info("%s stays: %s", self._store.layout.latest, error)
+                log.info("%s stays: %s", layout.latest, error)
 
 
 def _gauge_of(glance: Glance) -> Gauge:

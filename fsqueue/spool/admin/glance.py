@@ -10,6 +10,7 @@ it, or the reply is lost: the new one is there. Several workers may write it: th
 
 from __future__ import annotations
 
+import errno
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -126,9 +127,12 @@ def read_latest(store: Store) -> Glance | None:
 
 
 def write_latest(store: Store, glance: Glance) -> None:
-    """Replace the latest glance.
+    """Replace the latest glance. Its folder must not be a link, which could lead out of the spool.
 
     Raises:
         OSError: it could not be written; the former one stays.
     """
+    folder = store.layout.journal_folder
+    if store.fs.is_folder(folder) is False:
+        raise NotADirectoryError(errno.ENOTDIR, "not a folder", folder)
     store.files.replace_file(store.layout.latest, [msgspec.json.encode(glance)])
