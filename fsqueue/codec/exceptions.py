@@ -12,7 +12,8 @@ With the codec "json" there are no pickles. Exceptions of Python itself and of t
 rebuilt from their arguments if JSON can express these. Others become a `RemoteError`.
 
 None of these functions raises an `Exception`. Other classes, such as `KeyboardInterrupt`, are
-commands to the process that can arrive at any time. They propagate.
+commands to the process that can arrive at any time. They propagate, as does whatever a signal
+handler raises.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from fsqueue.codec.tracebacks import (
     traceback_from,
     without_own_frames,
 )
+from fsqueue.common.interruptions import of_signal_handler
 from fsqueue.errors import RemoteError
 
 if TYPE_CHECKING:
@@ -112,7 +114,9 @@ def decode_exception(data: bytes | memoryview, codec: str = "cloudpickle") -> Ba
     try:
         records = _records(data, codec)
         return _Rebuilt(records, plain=codec == "json").exception(0)
-    except Exception as error:  # noqa: BLE001  the caller must get some exception in any case
+    except Exception as error:  # the caller must get some exception in any other case
+        if of_signal_handler(error):
+            raise
         return RemoteError("unknown exception", f"its description is damaged: {summary(error)}")
 
 
@@ -183,6 +187,8 @@ def _record(exc: BaseException, reached: _Reached) -> _Record:
     try:
         return _full_record(exc, name, reached)
     except reached.held as error:  # a class can replace __cause__ with anything
+        if of_signal_handler(error):
+            raise
         return _Record(name, _message(exc, MAX_MESSAGE, reached), reason=summary(error))
 
 
@@ -190,6 +196,8 @@ def _message(exc: BaseException, limit: int, reached: _Reached) -> str:
     try:
         return capped(safe_str(exc), limit)
     except reached.held as error:  # not an `Exception`: `safe_str` holds those
+        if of_signal_handler(error):
+            raise
         return f"<str() raised {type(error).__name__}>"
 
 
@@ -251,6 +259,8 @@ def _proven_payload(exc: BaseException, reached: _Reached) -> tuple[bytes | None
             return None, f"it takes {len(payload)} bytes, and {reached.longest} are allowed"
         load(payload, reached.exceptions.__getitem__, announce=lambda _: None)
     except reached.held as error:  # runs the user's __reduce__ and __setstate__
+        if of_signal_handler(error):
+            raise
         return None, summary(error)
     return payload, ""
 
@@ -304,7 +314,9 @@ class _Rebuilt:
         try:
             exc = self._made(number, record)
             assign(exc, "__traceback__", traceback_from(record.frames))
-        except Exception as error:  # noqa: BLE001  runs the user's code, in this side's version
+        except Exception as error:  # runs the user's code, in this side's version
+            if of_signal_handler(error):
+                raise
             remote.add_note(f"It could not be rebuilt on this side: {summary(error)}")
             exc = remote
         self._exceptions[number] = exc

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from fsqueue.codec import pickling
 from fsqueue.codec.plain import decode_json, encode_json
 from fsqueue.codec.texts import part_at, summary, type_name
+from fsqueue.common.interruptions import of_signal_handler
 from fsqueue.errors import DeserializationError, SerializationError, SpoolVersionError
 
 if TYPE_CHECKING:
@@ -69,6 +70,8 @@ def encode(
             buffer_callback=None if buffers is None else partial(_is_in_band, buffers, large),
         )
     except Exception as error:
+        if of_signal_handler(error):
+            raise
         raise SerializationError(
             f"{what} cannot be serialized: {_blame(value, dumps, place)}: {summary(error)}. "
             "Pass something that can be pickled, such as a path instead of an open file."
@@ -138,6 +141,8 @@ def decode(
         codec: the serializer; see `check_codec`.
         python: the Python version that wrote the bytes, such as ``3.12``, if known.
 
+    An exception of a signal handler propagates as itself.
+
     Raises:
         DeserializationError: the bytes are damaged, or need code that is missing here.
         SpoolVersionError: a newer version of fsqueue wrote the bytes.
@@ -156,6 +161,8 @@ def decode(
         kind = pickling.Unpickler if python in {"", PYTHON} else _OfAnotherPython
         return kind(io.BytesIO(data), buffers=buffers).load()
     except (Exception, SystemExit) as error:  # the code that a pickle names may do anything
+        if of_signal_handler(error):
+            raise
         raise DeserializationError(
             f"{what} cannot be deserialized: {summary(error)}. {_advice(error, python)}"
         ) from error

@@ -1,6 +1,7 @@
 """Exceptions that signal handlers raise in the middle of a call."""
 
 import os
+import re
 import sys
 
 import pytest
@@ -13,7 +14,9 @@ WITHOUT_RESULTS = {"direct", "join", "nested"}
 
 def nothing_is_left(site, tops):
     def left():
-        return [f"{top}/{name}" for top in tops for name in site.files(top)]
+        names = [f"{top}/{name}" for top in tops for name in site.files(top)]
+        # A client's record is part of the history of runs, and expires with it.
+        return [name for name in names if not re.fullmatch(r"clients/\w+\.json", name)]
 
     wait_until(lambda: not left(), left)
 

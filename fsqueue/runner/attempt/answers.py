@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from fsqueue.codec import encode_exception
 from fsqueue.codec.texts import capped, safe_str
 from fsqueue.common.fingerprints import Fingerprint, digest_of, fingerprint_of
+from fsqueue.common.interruptions import of_signal_handler
 from fsqueue.errors import DependencyError, InvocationError, RemoteError
 from fsqueue.runner.attempt.retries import delay_before_retry
 from fsqueue.spool.format.records import Failure, Member, RetryPolicy
@@ -26,7 +27,9 @@ NEVER = RetryPolicy(times=0)
 def _message(error: BaseException) -> str:
     try:
         return capped(safe_str(error), _LONGEST_MESSAGE)
-    except BaseException as reason:  # noqa: BLE001 - not an `Exception`: `safe_str` holds those
+    except BaseException as reason:  # not an `Exception`: `safe_str` holds those
+        if of_signal_handler(reason):
+            raise
         return f"<str() raised {type(reason).__name__}>"
 
 
@@ -68,11 +71,14 @@ class Answer(NamedTuple):
     ) -> Answer:
         """The answer of a body that raised, after `retries` retries; `codec` is the call's.
 
-        The methods of the error may raise anything: that must not end the slot.
+        The methods of the error may raise anything: that must not end the slot. An exception of a
+        signal handler is not theirs: it belongs to the body that waits for this call in its thread.
         """
         try:
             return cls._of_error(error, codec, policy, retries)
-        except BaseException as reason:  # noqa: BLE001 - see above
+        except BaseException as reason:
+            if of_signal_handler(reason):
+                raise
             name = type.__dict__["__name__"].__get__(type(error))
             text = f"it cannot be described, as its own code raised {type(reason).__name__}"
             return cls._of_error(RemoteError(name, text), codec, NEVER, 0)

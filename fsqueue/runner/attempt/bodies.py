@@ -10,6 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from fsqueue.codec import check_codec, decode, encode, uncopied
+from fsqueue.common.interruptions import of_signal_handler
 from fsqueue.common.offloading import when_threads_start
 from fsqueue.errors import (
     DeserializationError,
@@ -157,9 +158,10 @@ def _of_value(error: BaseException, call: Call, kind: type[FSQueueError]) -> Bas
     """The error of a call whose arguments or result have raised `error` on their way.
 
     An exit or an interruption by the code of a value is not one by the body: the caller, in whom it
-    would be raised, gets an error that says what happened.
+    would be raised, gets an error that says what happened. An exception of a signal handler stays:
+    the body that set the handler waits for this call in the same thread.
     """
-    if isinstance(error, Exception):
+    if isinstance(error, Exception) or of_signal_handler(error):
         return error
     what = "result" if kind is SerializationError else "arguments"
     found = kind(f"the code of a value in the {what} of {call.task} raised {type(error).__name__}")

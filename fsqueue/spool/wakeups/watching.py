@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 import logging
 import os
 import select
@@ -111,12 +112,14 @@ class Watch:
 
     def __init__(self, path: str, mask: int, on_event: Callable[[str | None], object]) -> None:
         self.path, self.mask, self.on_event = path, mask, on_event
-        self.number = -1
         self.works = False
 
 
 class Watches:
     """The watches and sleepers of this process.
+
+    A signal handler, or a trace function, may raise an exception at any point of its methods. So
+    there is no lock, which could stay held: the state changes by single operations of dicts.
 
     Args:
         native: use inotify if this system has it. Otherwise watchdog's threads tell the watches.
@@ -124,20 +127,18 @@ class Watches:
 
     def __init__(self, *, native: bool = True) -> None:
         self.native = native
-        self._observing: Observing | None = None
-        self._mutex = threading.Lock()  # held only by `with`, to add and remove watches and pipes
-        self._watches: dict[int, tuple[Watch, ...]] = {}
+        self._observing: dict[None, Observing] = {}
+        self._watches: dict[Watch, int] = {}  # with the kernel's number
         self._sleepers: dict[Sleeper, None] = {}
         self._office: dict[str, Sleeper] = {}
         self._try_again = 0.0
         self._warned = False
+        self._opened: dict[None, tuple[int, int]] = {}
         self.handle: int | None = None
         self._wake_handle = -1
         # In place of `poll` if pipes are read: it wakes one of several processes only.
-        self._epoll: select.epoll | None = None
+        self._epoll: dict[None, select.epoll] = {}
         self._pipes: dict[int, Callable[[], object]] = {}
-
-    # -- watches ------------------------------------------------------------------------
 
     def add(self, watch: Watch) -> bool:
         """Begin a watch, or renew it if there is another file at its path now.
@@ -146,24 +147,26 @@ class Watches:
             True if events may have been missed, so list the path now. `works` tells whether events
             will arrive.
         """
-        with self._mutex:
-            if not watch.works and time.monotonic() < self._try_again:
+        if not watch.works and time.monotonic() < self._try_again:
+            return False
+        try:
+            if self.handle is None and not self._open():
+                return self._observe(watch)
+            number = inotify.add_watch(self.handle or 0, watch.path, watch.mask)
+            if self._watches.get(watch) == number and watch.works:
                 return False
-            try:
-                if self.handle is None and not self._open():
-                    return self._observe(watch)
+            self._forget(watch, but=number)
+            # Again once it is known: another thread may have ended the kernel's watch before.
+            while self._watches.get(watch) != number:
+                self._watches[watch] = number
+                watch.works = True
                 number = inotify.add_watch(self.handle or 0, watch.path, watch.mask)
-            except (OSError, ImportError, RuntimeError) as error:
-                if getattr(error, "errno", None) not in _OF_THE_PATH:
-                    self._pause(error)
-                self._forget(watch)
-                return False
-            if number == watch.number and watch.works:
-                return False
+        except (OSError, ImportError, RuntimeError) as error:
+            if getattr(error, "errno", None) not in _OF_THE_PATH:
+                self._pause(error)
             self._forget(watch)
-            watch.number, watch.works = number, True
-            self._watches[number] = (*self._watches.get(number, ()), watch)
-            return True
+            return False
+        return True
 
     def _pause(self, error: Exception) -> None:
         """Watch nothing more for a while.
@@ -183,53 +186,56 @@ class Watches:
             return False
         from fsqueue.spool.wakeups.observing import Observing
 
-        if self._observing is None:
-            self._observing = Observing()
-        self._observing.add(watch)
+        observing = self._observing.get(None) or self._observing.setdefault(None, Observing())
+        observing.add(watch)
         watch.works = True
         return True
 
     def remove(self, watch: Watch) -> None:
         """End a watch."""
-        with self._mutex:
-            self._forget(watch)
+        self._forget(watch)
 
-    def _forget(self, watch: Watch) -> None:
-        number, watch.works, watch.number = watch.number, False, -1
-        if self._observing is not None:
-            self._observing.remove(watch)
-            return
-        left = tuple(each for each in self._watches.get(number, ()) if each is not watch)
-        if left:
-            self._watches[number] = left
-        elif self._watches.pop(number, None) is not None and self.handle is not None:
-            inotify.remove_watch(self.handle, number)
+    def _forget(self, watch: Watch, but: int = -1) -> None:
+        """Forget a watch. Except for number `but`, the kernel's ends with the last one of it."""
+        watch.works = False
+        if (observing := self._observing.get(None)) is not None:
+            observing.remove(watch)
+        number = self._watches.pop(watch, but)
+        if number != but and number not in self._watches.copy().values():
+            inotify.remove_watch(self.handle or 0, number)
 
     def _open(self) -> bool:
         """Open the descriptors; False if this system has none of the kind."""
+        if (opened := self._opened.get(None) or self._open_both()) is not None:
+            self._wake_handle, self.handle = opened  # the same in each thread
+        return opened is not None
+
+    def _open_both(self) -> tuple[int, int] | None:
         handle = inotify.open_inotify() if self.native else None
         if handle is None:
-            return False
+            return None
         try:
-            self._wake_handle = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+            wake_handle = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
             try:
                 os.close(os.dup(handle))  # leave a descriptor for the files of the spool
             except OSError:
-                os.close(self._wake_handle)
+                os.close(wake_handle)
                 raise
         except OSError:
             os.close(handle)
             raise
-        self.handle = handle
-        return True
+        ours = wake_handle, handle
+        if (opened := self._opened.setdefault(None, ours)) is not ours:  # by another thread
+            for each in ours:
+                os.close(each)
+        return opened
 
     def close(self) -> None:
         """Close the descriptors, in a forked child. They are the parent's."""
-        if self.handle is not None:
-            os.close(self.handle)
-            os.close(self._wake_handle)
-        if self._epoll is not None:
-            self._epoll.close()
+        for each in itertools.chain(*self._opened.values()):
+            os.close(each)
+        for epoll in self._epoll.values():
+            epoll.close()
 
     # -- pipes --------------------------------------------------------------------------
 
@@ -239,20 +245,19 @@ class Watches:
         Returns:
             False if that is impossible: without inotify, or with gevent, which has no epoll.
         """
-        with self._mutex:
-            if self.handle is None or not hasattr(select, "epoll"):
-                return False
-            self._pipes[pipe] = on_data
-            try:
-                if self._epoll is None:
-                    epoll = select.epoll(flags=select.EPOLL_CLOEXEC)
-                    epoll.register(self.handle, select.EPOLLIN)
-                    epoll.register(self._wake_handle, select.EPOLLIN)
-                    self._epoll = epoll
-                self._epoll.register(pipe, select.EPOLLIN | select.EPOLLEXCLUSIVE)
-            except OSError:
-                self._pipes.pop(pipe, None)
-                return False
+        if self.handle is None or not hasattr(select, "epoll"):
+            return False
+        self._pipes[pipe] = on_data
+        try:
+            if None not in self._epoll:
+                epoll = select.epoll(flags=select.EPOLL_CLOEXEC)
+                epoll.register(self.handle, select.EPOLLIN)
+                epoll.register(self._wake_handle, select.EPOLLIN)
+                self._epoll.setdefault(None, epoll)
+            self._epoll[None].register(pipe, select.EPOLLIN | select.EPOLLEXCLUSIVE)
+        except OSError:
+            self._pipes.pop(pipe, None)
+            return False
         if _LEADER in self._office:  # it may not wait for pipes yet
             with contextlib.suppress(BlockingIOError):
                 os.eventfd_write(self._wake_handle, 1)
@@ -260,10 +265,9 @@ class Watches:
 
     def remove_pipe(self, pipe: int) -> None:
         """Wait for a pipe no more."""
-        with self._mutex:
-            if self._pipes.pop(pipe, None) is not None and self._epoll is not None:
-                with contextlib.suppress(OSError):
-                    self._epoll.unregister(pipe)
+        if self._pipes.pop(pipe, None) is not None:
+            with contextlib.suppress(OSError, KeyError):
+                self._epoll[None].unregister(pipe)
 
     # -- sleeping -----------------------------------------------------------------------
 
@@ -328,8 +332,8 @@ class Watches:
         sleeper.blocked = True
         if sleeper.rung:
             return
-        if self._pipes and self._epoll is not None:
-            ready = self._epoll.poll(seconds)
+        if self._pipes and None in self._epoll:
+            ready = self._epoll[None].poll(seconds)
         else:
             # Not kept: gevent replaces `poll`, and its pollers belong to one greenlet.
             poller = select.poll()
@@ -365,20 +369,16 @@ class Watches:
         if mask & inotify.OVERFLOW:
             self._tell_of_missed()
             return
-        watches = self._watches.get(number, ())
-        if mask & inotify.GONE:
-            self._watches.pop(number, None)
-            for watch in watches:
-                watch.works, watch.number = False, -1
-                watch.on_event(None)
-        else:
-            for watch in watches:
-                watch.on_event(name)
+        watches = [each for each, known in self._watches.copy().items() if known == number]
+        for watch in watches:
+            if mask & inotify.GONE:
+                self._watches.pop(watch, None)
+                watch.works = False
+            watch.on_event(None if mask & inotify.GONE else name)
 
     def _tell_of_missed(self) -> None:
-        for watches in list(self._watches.values()):
-            for watch in watches:
-                watch.on_event(None)
+        for watch in self._watches.copy():
+            watch.on_event(None)
 
 
 _watches = Watches()
