@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 from command_server import LIKE_OTHERS, can_fork, mark_of, run, server
-from support import PATIENCE, wait_until
+from support import PATIENCE, files_under, wait_until
 
 PROJECT = Path(__file__).parent / "project"
 KINDS = ("thread", "process")
@@ -255,8 +255,8 @@ class Site:
     # -- the spool ------------------------------------------------------------------------
 
     def files(self, top):
-        """Names of the files in a folder of the spool, at any depth."""
-        return sorted(path.name for path in (self.root / top).rglob("*") if path.is_file())
+        """Names of the files in a folder of the spool, at any depth; folders may go meanwhile."""
+        return sorted(os.path.basename(path) for path in files_under(self.root / top))
 
     def names(self, top):
         return sorted(path.name for path in (self.root / top).iterdir())

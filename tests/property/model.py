@@ -64,7 +64,7 @@ class Sight(NamedTuple):
 
 
 _KNOWN = re.compile(
-    r"spool\.json|tmp/[^/]+|locks/upkeep|bell/[^/]+|clients/[a-z0-9]+\.lock"
+    r"spool\.json|tmp/[^/]+|locks/upkeep|bell/[^/]+|clients/[a-z0-9]+\.(?:lock|json)"
     r"|workers/[\w-]+\.(json|lock|beat)|failed/[^/]+|pending/default/\d\.\d{13}/[^/]+"
     r"|running/[\w-]+/[^/]+|(done|kept)/[a-z0-9]+/[a-z0-9]+-\d+"
 )
