@@ -271,11 +271,11 @@ class Client:
             self.store.files.make_folders(layout.mailbox(self.name))
             self.store.files.make_folders(layout.kept_mailbox(self.name))
             self._registered = True
+        if self.store.clock.age > _SYNC_EVERY:
+            self.store.clock.sync(layout.client_lock(self.name))
         if not self._recorded and self._keep_journal:
             self._recorded = True
             self._record()
-        if self.store.clock.age > _SYNC_EVERY:
-            self.store.clock.sync(layout.client_lock(self.name))
 
     def _record(self) -> None:
         """Write what people need to recognize this process by; without it, calls go on.
@@ -283,9 +283,8 @@ class Client:
         Dies before the rename, or if it fails: the run has only its id. The record stays when the
         client leaves, for as long as results and journals do.
         """
-        layout, path = self.store.layout, self.store.layout.client_record(self.name)
+        path = self.store.layout.client_record(self.name)
         try:
-            self.store.clock.sync(layout.client_lock(self.name))
             record = record_of(self.name, self.store.clock.now(), command=self._command)
             self.store.files.replace_file(path, [msgspec.json.encode(record)])
         except (OSError, SpoolError) as error:
