@@ -37,13 +37,14 @@ AT_ONCE = Pace(tick=0.0, listing=0.0, gap=-math.inf, patience=3600.0, back_off=0
 
 WORKER = """#!{python}
 import os, sys, time
+from pathlib import Path
 from fsqueue.runner.processes.job import job_of
 from fsqueue.spool.fleets.records import EndRecord
 from fsqueue.spool.fleets.records import Member
 from fsqueue.spool.fleets.fleets import FleetFiles
-from support import open_store
+from fsqueue.spool.store.open_spool import open_store
 job = job_of(os.environ)
-files = FleetFiles(open_store(os.environ["FSQUEUE__ROOT"]).files, job.fleet)
+files = FleetFiles(open_store(Path(os.environ["FSQUEUE__ROOT"])).files, job.fleet)
 files.note_birth(Member(job.token, job.number))
 done = 0
 for name in sorted(os.listdir({calls!r})):
