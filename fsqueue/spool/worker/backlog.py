@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import random
 import threading
 from collections import Counter
@@ -14,8 +13,6 @@ from fsqueue.spool.format.names import PAUSED, Slot
 if TYPE_CHECKING:
     from fsqueue.spool.store.store import Store
     from fsqueue.spool.worker.arrivals import Arrivals
-
-log = logging.getLogger(__name__)
 
 # A listing stops after this many names, so a slot of any size costs the same.
 _BATCH = 500
@@ -300,8 +297,8 @@ class Backlog:
         except NotADirectoryError:
             self._store.files.clear(folder)
         except PermissionError as error:
-            if last.add(folder):
-                log.warning("no calls can be taken from there: %s", error)
+            last.add(folder)
+            self._store.files.pass_over(folder, error)  # whoever counts may have told of it
         return []
 
 
