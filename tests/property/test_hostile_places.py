@@ -333,7 +333,10 @@ def test_nothing_expires_behind_a_link(app, outside):
         os.symlink(outside.secret, f"{parent}/abcdefgh-1.1")
     os.symlink(outside.folder, layout.running("dead-1-aaaaaa"))
     os.symlink(outside.secret, layout.client_lock("abcdefgh"))
-    assert expire(app.store, result_ttl=0.0) == 0
+    os.symlink(outside.secret, layout.client_record("abcdefgi"))
+    os.symlink(outside.secret, layout.latest)
+    # The links are new, and what they lead to is old.
+    assert expire(app.store, result_ttl=60.0) == 0
 
 
 def test_a_mailbox_of_directories_is_collected_without_following(app, outside):
