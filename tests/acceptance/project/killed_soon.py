@@ -4,9 +4,9 @@ import os
 import signal
 import sys
 
-from support import open_store
 from tasks import app
 
+from fsqueue.spool.store.open_spool import open_store
 from fsqueue.testing import FaultyFilesystem
 
 
