@@ -84,6 +84,8 @@ class ProcessSlots:
         # of a dead slot.
         self._starting = threading.Lock()
         self._members: set[SlotProcess] = set()
+        # Dead ones whose last records were not read yet: their claims are not strays.
+        self._dying: set[SlotProcess] = set()
         self._idle: list[SlotProcess] = []
         # Claims for which a process that has used other GPUs is being replaced.
         self._waiting: list[messages.Work] = []
@@ -178,7 +180,7 @@ class ProcessSlots:
     def catch_up(self) -> set[str]:
         """Learn what the processes have claimed themselves; the names of the attempts."""
         with self._change:
-            return set().union(*map(self._records.read, self._members))
+            return set().union(*map(self._records.read, self._members | self._dying))
 
     def _forget_waiting(self, claim: Claim) -> bool:
         with self._change:
@@ -358,6 +360,7 @@ class ProcessSlots:
     def _remove_dead(self, slot: SlotProcess) -> Ending | BaseException:
         with self._change:
             self._members.remove(slot)
+            self._dying.add(slot)
             with contextlib.suppress(ValueError):
                 self._idle.remove(slot)
         for source in slot.sources:
@@ -371,6 +374,7 @@ class ProcessSlots:
         with self._change:
             self._records.read(slot)
             slot.forget_records()
+            self._dying.discard(slot)
         if not slot.ready and not slot.killed:
             self._restarts.failed(f"{ending} before it was ready")
         try:
