@@ -172,7 +172,8 @@ def claim_by_slot(stage: Stage) -> object:
         found = stage.store.claims.claim(stage.origin, stage.worker.name, shared=True)
     if found is None:
         return keep_alive(stage)
-    return stage.worker.adopt(found)
+    stage.worker.adopt(found)
+    return found
 
 
 def claim_and_read(stage: Stage) -> object:

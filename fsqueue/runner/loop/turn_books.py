@@ -55,7 +55,8 @@ class Books:
         worker = self._worker.name
         path = f"{self._layout.running(worker)}/{text}"
         claim = Claim(name, path, self._layout.home(origin), worker, text)
-        return claim if self._worker.adopt(claim) else None
+        self._worker.adopt(claim)
+        return claim
 
     def end(self, claim: Claim, ending: Ending | None) -> None:
         """Settle a claim in a turn that goes on."""

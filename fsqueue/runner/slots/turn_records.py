@@ -27,7 +27,7 @@ class TurnBooks(Protocol):
         """Whether a process may go on with calls that it claims itself."""
 
     def begin(self, origin: str) -> Claim | None:
-        """Hold the claim of an attempt; None if the worker has claimed it since then."""
+        """Hold the claim of an attempt; None if the name is not one of an attempt."""
 
     def end(self, claim: Claim, ending: Ending | None) -> None:
         """Settle a claim in a turn that goes on; an ending of None means that it has failed."""

@@ -64,6 +64,9 @@ class Worker:
         self._mutex = threading.Lock()
         self._taken: set[str] = set()
         self._claims: dict[str, Claim] = {}
+        # Claims of slot processes for attempts that another thread or slot of this worker had, or
+        # was trying to get. Only one of them got each.
+        self._rivals: dict[str, list[Claim]] = {}
         # The claims at the last beat, and whether this host has given up its hold on the file.
         self._let_go_of: dict[str, bool] = {}
         self._lock: BaseFileLock | None = None
@@ -207,7 +210,7 @@ class Worker:
             claim = self._store.claims.claim(origin, self.name, shared=self.shared)
             with self._mutex:
                 if claim is None:
-                    self._taken.discard(name)
+                    self._pass_on(name)
                     self.lost += 1
                 else:
                     self.claimed += 1
@@ -216,34 +219,57 @@ class Worker:
             with self._mutex:
                 if mine:
                     self._claims.pop(name, None)
-                    self._taken.discard(name)
+                    self._pass_on(name)
             raise
         if claim is not None and (on_claim := self.on_claim) is not None:
             self.on_claim = None
             on_claim()
         return claim
 
-    def adopt(self, claim: Claim) -> bool:
+    def adopt(self, claim: Claim) -> None:
         """Hold a claim that a slot process has made, or is about to make, into this folder.
 
-        Returns:
-            False if this process has claimed the attempt since then, after the slot had lost it.
+        If another thread or slot has the attempt or is trying to get it, the claim is held as soon
+        as that one turns out to have lost the race.
         """
         with self._mutex:
             if claim.text in self._taken:
-                return False
+                self._rivals.setdefault(claim.text, []).append(claim)
+                return
             self._taken.add(claim.text)
             self._claims[claim.text] = claim
             self.claimed += 1
-            return True
 
     def disown(self, claim: Claim) -> None:
         """Forget an adopted claim that the slot process has not got."""
         with self._mutex:
-            self._claims.pop(claim.text, None)
-            self._taken.discard(claim.text)
-            self.claimed -= 1
             self.lost += 1
+            if self._drop_rival(claim):
+                return
+            self.claimed -= 1
+            if self._claims.get(claim.text, claim) is claim:
+                self._claims.pop(claim.text, None)
+                self._pass_on(claim.text)
+
+    def _pass_on(self, name: str) -> None:
+        """Let the next slot that has recorded an attempt have it, or else any that claims it."""
+        rivals = self._rivals.get(name)
+        if not rivals:
+            self._taken.discard(name)
+            return
+        claim = rivals[0]
+        self._drop_rival(claim)
+        self._claims[name] = claim
+        self.claimed += 1
+
+    def _drop_rival(self, claim: Claim) -> bool:
+        rivals = self._rivals.get(claim.text, [])
+        left = [each for each in rivals if each is not claim]
+        if left:
+            self._rivals[claim.text] = left
+        else:
+            self._rivals.pop(claim.text, None)
+        return len(left) < len(rivals)
 
     def release(self, claim: Claim) -> bool:
         """Stop holding a claim; False if it was not held any more.
@@ -251,12 +277,16 @@ class Worker:
         Only the thread that gets True may complete the claim or give it back.
         """
         with self._mutex:
+            if self._drop_rival(claim):
+                # A thread that is still trying to claim it is about to fail.
+                return claim.text not in self._claims
             return self._claims.pop(claim.text, None) is not None
 
     def forget(self, claim: Claim) -> None:
         """Allow an attempt to be claimed again, after its file has left the folder."""
         with self._mutex:
-            self._taken.discard(claim.text)
+            if self._claims.get(claim.text, claim) is claim:  # and not of a rival
+                self._pass_on(claim.text)
 
     def return_strays(self) -> None:
         """Give back the calls in this worker's folder that are not among its claims.
