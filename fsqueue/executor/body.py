@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from fsqueue.codec import encode_exception
@@ -16,9 +17,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from fsqueue.executor.parts import Part
+    from fsqueue.spool.features.blobs import Blobs
 
 Start: TypeAlias = "tuple[str, Part, Part]"
 """The initializer of an executor: the executor's name, the function, and its arguments."""
+
+inline_blobs: ContextVar[Blobs | None] = ContextVar("fsqueue_inline_blobs", default=None)
+"""The blobs of a call that runs in its caller, with ``dev_mode_force_sync_tasks``."""
 
 # Executors whose initializers a process remembers.
 _MOST_STARTED = 1_000
@@ -56,9 +61,12 @@ def run(
 
 
 def _load(part: Part, what: str) -> Any:
+    blobs = inline_blobs.get()
+    if blobs is not None:
+        return unpack(part, what, blobs)
     execution = current.get()
     if execution is None:
-        raise RuntimeError("fsqueue.executor.body.run is called by workers only")
+        raise RuntimeError("fsqueue.executor.body.run is called by workers and executors only")
     context = execution.context
     return retry_io(context, unpack, part, what, context.store.blobs)
 

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fsqueue.calls.arguments import argument_at
 from fsqueue.codec.texts import type_name
+from fsqueue.executor.body import inline_blobs
 from fsqueue.executor.constant import constant_parts
+from fsqueue.executor.errors import InitializerError
 from fsqueue.executor.future import CallFuture
 from fsqueue.executor.parts import Packer
 from fsqueue.spool.format.names import new_token
@@ -115,12 +117,29 @@ class Calls:
         publish = functools.partial(
             self._app.run.submit, (name, part, arguments), options, keep=self._dispatcher.detach
         )
+        if self._app.conf.dev_mode_force_sync_tasks:
+            return self._run_inline(CallFuture(publish))
         if self._app.in_body:
             interest = self._dispatcher.helper.wake
             future = CallFuture(publish, contextvars.copy_context(), interest)
         else:
             future = CallFuture(publish)
         self._dispatcher.submit(future, late=late)
+        return future
+
+    def _run_inline(self, future: CallFuture) -> CallFuture:
+        """Run a call in this thread, from its serialized parts as a worker would."""
+        token = inline_blobs.set(self._app.store.blobs)
+        try:
+            if future.publish() and future.invocation is not None:
+                future.settle(future.invocation.get())
+        except InitializerError as error:
+            self._dispatcher.fail(error)
+            future.settle(error=error)
+        except Exception as error:  # noqa: BLE001 - it is the call's
+            future.settle(error=error)
+        finally:
+            inline_blobs.reset(token)
         return future
 
     def _options(self, *, chunk: bool) -> dict[str, Any]:

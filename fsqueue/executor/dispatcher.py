@@ -160,7 +160,7 @@ class Dispatcher:
             while self._step():
                 self._arrivals.sleep()
         except BaseException as error:
-            self._break(error)
+            self.fail(error)
             raise
         finally:
             self._finish()
@@ -199,7 +199,7 @@ class Dispatcher:
         with self._mutex:
             self._calls.pop(invocation_id, None)
         if isinstance(failure, InitializerError):
-            self._break(failure)
+            self.fail(failure)
         future.settle(value, failure)
 
     def _collect(self, pending_result: PendingResult) -> Content | None:
@@ -214,7 +214,7 @@ class Dispatcher:
             self._arrivals.add(pending_result.id)
         return content
 
-    def _break(self, error: BaseException) -> None:
+    def fail(self, error: BaseException) -> None:
         """Fail all calls, because none can run any more."""
         with self._mutex:
             if self.error is not None:
