@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import logging
+import threading
 from typing import TYPE_CHECKING
 
+from fsqueue.errors import FSQueueError, SpoolError
+from fsqueue.runner.processes.threads import start_threads
 from fsqueue.spool.admin.census import OFTEN
 from fsqueue.spool.admin.glance import Looks, write_latest
 from fsqueue.spool.history.gauges import Gauge, QueueGauge, append_gauge
@@ -20,6 +23,8 @@ log = logging.getLogger(__name__)
 # Counting takes at most this share of the time.
 _REST = 10
 _GAUGE_BEATS = 5
+# A worker that leaves waits this many seconds for a count that is under way.
+_LAST_COUNT = 1.0
 
 
 class Lookout:
@@ -42,12 +47,38 @@ class Lookout:
         )
         self._next = self._next_gauge = float("-inf")
         self._wrote = self._failing = False
+        self._thread: threading.Thread | None = None
+
+    def watch_aside(self) -> None:
+        """`watch`, on a network filesystem in a thread of its own.
+
+        An NFSv4 server lets a client keep a file that it has open. To read such a file of a host
+        that has died is to wait for the end of its lease with the server. The calls of that host
+        must not wait, too.
+        """
+        if not self._store.fs.remote:
+            self.watch()
+        elif self._is_due() and not (self._thread and self._thread.is_alive()):
+            self._thread = threading.Thread(target=self._watch, name="fsqueue-look", daemon=True)
+            try:
+                start_threads(self._thread)
+            except FSQueueError as error:
+                log.debug("cannot count for those who look: %s", error)
+
+    def _watch(self) -> None:
+        try:
+            self.watch()
+        except SpoolError as error:  # upkeep finds it out, too
+            log.debug("cannot count for those who look: %s", error)
+
+    def _is_due(self) -> bool:
+        return self._keep and self._store.fs.monotonic() >= self._next
 
     def watch(self) -> None:
         """Count and write, if it is time to; if that fails, the next call tries again."""
-        now = self._store.fs.monotonic()
-        if not self._keep or now < self._next:
+        if not self._is_due():
             return
+        now = self._store.fs.monotonic()
         self._next = now + self._every
         try:
             self._count(now)
@@ -73,6 +104,11 @@ class Lookout:
         replaced it meanwhile, that one is gone until its next heartbeat.
         """
         fs, layout = self._store.fs, self._store.layout
+        if self._thread is not None:
+            self._thread.join(_LAST_COUNT)
+            if self._thread.is_alive():
+                log.info("%s stays: the file server does not answer", layout.latest)
+                return
         if self._wrote:
             try:
                 if fs.is_folder(layout.journal_folder):  # not a link out of the spool

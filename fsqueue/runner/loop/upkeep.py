@@ -295,7 +295,7 @@ class Upkeep:
 
     def _count(self) -> None:
         if self._leading:
-            self._lookout.watch()
+            self._lookout.watch_aside()
 
     def _check_callers(self) -> None:
         if self._leading:
