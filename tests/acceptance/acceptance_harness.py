@@ -150,14 +150,20 @@ class Started:
 
     def kill(self):
         """End it, and all that belongs to it."""
-        for pid in self.group():
+        self._kill_group()
+        self.popen.wait(PATIENCE)
+        # Again and again: one of them may just have started another.
+        wait_until(lambda: not self._kill_group(), lambda: f"processes end: {self.group()}")
+
+    def _kill_group(self):
+        group = self.group()
+        for pid in group:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process = psutil.Process(pid)
                 # It removes the semaphores of the others, and ends by itself when they have.
                 if "resource_tracker" not in " ".join(process.cmdline()):
                     process.kill()
-        self.popen.wait(PATIENCE)
-        wait_until(lambda: not self.group(), lambda: f"processes end: {self.group()}")
+        return group
 
 
 class Site:

@@ -1,6 +1,7 @@
 """A script with signal handlers of its own, which runs the runner in its main thread."""
 
 import faulthandler
+import os
 import signal
 import sys
 
@@ -11,7 +12,8 @@ OTHERS = (signal.SIGTERM, signal.SIGINT, signal.SIGXCPU, signal.SIGQUIT)
 
 
 def say(number, frame):
-    print("own", signal.Signals(number).name, flush=True)
+    # Not by `print`, which fails if a second signal interrupts it.
+    os.write(1, f"own {signal.Signals(number).name}\n".encode())
 
 
 if __name__ == "__main__":
