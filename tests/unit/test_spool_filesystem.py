@@ -286,3 +286,22 @@ def test_a_record_is_never_large(fs, tmp_path):
     fs.create(str(tmp_path / "file"), [b"a" * (MIB + 1)])
     with pytest.raises(EnvelopeError, match="1048577 bytes instead of 1048576"):
         fs.read(str(tmp_path / "file"))
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_folder_that_another_client_removes_during_a_listing(tmp_path, monkeypatch, there):
+    """An NFS client says ESTALE then; it takes another client at the right moment."""
+    folder = tmp_path / "slot"
+    folder.mkdir()
+    (folder / "name").touch()
+    real = os.listdir
+
+    def listdir(handle):
+        monkeypatch.setattr(os, "listdir", real)
+        if not there:
+            (folder / "name").unlink()
+            folder.rmdir()
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+
+    monkeypatch.setattr(os, "listdir", listdir)
+    assert Filesystem().names(str(folder)) == (["name"] if there else [])

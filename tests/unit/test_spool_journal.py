@@ -326,3 +326,17 @@ def test_folders_that_are_not_hours_stay(store):
         os.mkdir(store.layout.journal_hour(name))
     assert expire(store, result_ttl=0.0, journal_ttl=0.0) == 0
     assert len(os.listdir(store.layout.journal_folder)) == 4
+
+
+def test_whoever_counts_keeps_no_hold_on_the_journals_of_others(spool):
+    """An NFSv4 server would let it, and the worker could not append if this host died."""
+    fs = FaultyFilesystem(remote=True)
+    store = open_store(spool, fs)
+    store.files.sync_clock()
+    folder = store.layout.journal_hour(hour_of(store.clock.now()))
+    fs.make_folders(folder)
+    path = f"{folder}/worker-1-abcdef.sums"
+    fs.create(path, [b"{}\n"])
+    fs.inject()
+    History(store, 300.0).update()
+    assert [each.path for each in fs.trace if each.verb == "chmod"] == [path]

@@ -129,6 +129,16 @@ _STILL_OPEN = ".nfs"
 
 def list_folder(path: str, limit: int | None) -> list[str]:
     """Names in a folder, of at most `limit` that are read."""
+    try:
+        return _list_opened(path, limit)
+    except OSError as error:
+        if error.errno != errno.ESTALE:
+            raise
+    # Another NFS client has removed the folder since it was opened; there may be a new one.
+    return _list_opened(path, limit)
+
+
+def _list_opened(path: str, limit: int | None) -> list[str]:
     # A link to a folder leads out of the spool, and fsqueue must not move or remove files there.
     handle = Handle(path)
     try:

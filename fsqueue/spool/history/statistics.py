@@ -169,6 +169,9 @@ class History:
             worker = path.rpartition("/")[2].removesuffix(_SUFFIX)
             for sums in self._new_lines(path):
                 self._take(worker, sums, start)
+            # Otherwise, if this host died, its worker could not append for as long as the server
+            # takes to give this host up.
+            self._store.fs.let_go(path)
         self._unread = sum(path not in self._read for path in paths)
         self._forget(hours, start)
 
