@@ -277,7 +277,7 @@ class Worker:
         Only the thread that gets True may complete the claim or give it back.
         """
         with self._mutex:
-            if self._drop_rival(claim):
+            if self._rivals and self._drop_rival(claim):
                 # A thread that is still trying to claim it is about to fail.
                 return claim.text not in self._claims
             return self._claims.pop(claim.text, None) is not None
@@ -285,8 +285,12 @@ class Worker:
     def forget(self, claim: Claim) -> None:
         """Allow an attempt to be claimed again, after its file has left the folder."""
         with self._mutex:
-            if self._claims.get(claim.text, claim) is claim:  # and not of a rival
+            if self._claims.get(claim.text, claim) is not claim:
+                return  # a rival has it now
+            if self._rivals:
                 self._pass_on(claim.text)
+            else:
+                self._taken.discard(claim.text)
 
     def return_strays(self) -> None:
         """Give back the calls in this worker's folder that are not among its claims.
