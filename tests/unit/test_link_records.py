@@ -170,17 +170,14 @@ def test_links_survive_a_power_cut_only_where_the_server_keeps_them(spool):
 
 @pytest.mark.parametrize(
     "text",
-    ["/etc/passwd", "fsqueue-record:", "fsqueue-record:~~~~~", "fsqueue-record:\udcff", "../x"],
+    ["/etc/passwd", "../x", "fsqueue-record:~~~~~", "fsqueue-record:\udcff"],
 )
 def test_a_foreign_link_is_refused_and_never_followed(tmp_path, text):
     path = str(tmp_path / "record")
     os.symlink(text, path)
-    with contextlib.suppress(EnvelopeError):
-        assert Filesystem().read_content(path, lambda *_: [], link_first=True) == [b""]
-        assert text == "fsqueue-record:"
-    with contextlib.suppress(EnvelopeError):
-        assert Filesystem().read_content(path, lambda *_: []) == [b""]
-        assert text == "fsqueue-record:"
+    for link_first in (True, False):
+        with pytest.raises(EnvelopeError):
+            Filesystem().read_content(path, lambda *_: [], link_first=link_first)
 
 
 def test_a_copy_with_links_is_the_same_spool(pair, spool, tmp_path):

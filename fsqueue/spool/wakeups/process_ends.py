@@ -80,7 +80,7 @@ class ProcessEnds:
         return self._watched - self._handles.keys() - self._ended
 
     def wait(self, seconds: float) -> None:
-        """Block until a process ends or `wake` is called, but for `seconds` at most.
+        """Block until a process ends, `wake` is called, or `seconds` have passed.
 
         It may return early, so that processes without a descriptor are looked up often enough.
         """
