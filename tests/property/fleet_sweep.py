@@ -110,8 +110,6 @@ class FleetStep(Swept):
     prepare: Callable[[World], object]
     act: Callable[[World, Autoscaler], object]
     mounts: tuple[Mount, ...] = (LOCAL, REMOTE, NO_LINKS)
-    # It reads the folders of workers, whose number of calls depends on a clock.
-    ignores_death = True
     dies_here: bool = True
     """Not if its process is known as that of a submission: others wait for its end."""
 

@@ -164,7 +164,6 @@ class Step(Swept):
     check: Callable[[Side], object]
     ahead: float = 0.0
     mounts: tuple[Mount, ...] = (LOCAL,)
-    ignores_death = True
     dies_here = True
     # An event that may not be read goes into quarantine, and then nothing happens because of it.
     without = frozenset({"EACCES"})
