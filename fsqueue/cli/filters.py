@@ -2,51 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from fsqueue.cli.command import option
 from fsqueue.cli.options import seconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from fsqueue.spool.admin.listing import CallInfo
-
-
-class Filters(NamedTuple):
-    """Which calls are wanted; None where it does not matter."""
-
-    since: float | None = None
-    failed_with: str | None = None
-    run: str | None = None
-    queue: str | None = None
-    task: str | None = None
-    worker: str | None = None
-    older_than: float = 0.0
-
-    @property
-    def implied_state(self) -> str | None:
-        """The state of all calls that can be wanted."""
-        return "failed" if self.failed_with else None
-
-    def takes(self, call: CallInfo) -> bool:
-        """Whether a call is wanted."""
-        from fsqueue.spool.format.names import split_profile
-
-        failure = call.failure
-        queue = split_profile(call.queue)[0]
-        return (
-            (self.since is None or (call.age is not None and call.age <= self.since))
-            and (
-                self.failed_with is None
-                or (failure is not None and self.failed_with in {failure.fp, failure.type})
-            )
-            and (self.run is None or call.id.rpartition("-")[0] == self.run)
-            and (call.age or 0.0) >= self.older_than
-            and self.task in {None, call.task}
-            and self.worker in {None, call.worker}
-            and self.queue in {None, queue, queue.partition(".")[2]}
-        )
 
 
 _OPTIONS = (

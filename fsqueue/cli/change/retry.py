@@ -9,11 +9,11 @@ import click
 from fsqueue.cli import completion, exits
 from fsqueue.cli.command import argument, flag, option, subcommand
 from fsqueue.cli.completion import calls
-from fsqueue.cli.filters import Filters, filter_options
+from fsqueue.cli.filters import filter_options
 from fsqueue.cli.finding.target import NotFoundError, check_id, open_target
 from fsqueue.cli.options import app_option, json_option, root_option
 from fsqueue.cli.output import counted, print_error, print_json
-from fsqueue.errors import ConfigError, EnvelopeError
+from fsqueue.errors import ConfigError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -56,6 +56,9 @@ def command(
     Prints the id of each new call. The failed call keeps its outcome, and a caller that has seen
     the failure does not learn of the retry. Of a batch, all calls run again.
     """
+    from fsqueue.spool.admin.controls import retry_all
+    from fsqueue.spool.admin.filters import Filters
+
     with open_target(app, root) as target:
         wanted = Filters(**filters)
         several = all_failed or wanted.failed_with is not None
@@ -68,7 +71,7 @@ def command(
         calls = _failed(store, invocation_ids, task or "")
         if any(wanted):
             calls = [each for each in calls if wanted.takes(_seen(store, each))]
-        made, problems = _retry(store, calls)
+        made, problems = retry_all(store, calls)
         if as_json:
             print_json({"retried": made, "problems": problems})
         else:
@@ -100,19 +103,3 @@ def _seen(store: Store, failed: FailedCall) -> CallInfo:
     from fsqueue.spool.admin.listing import failed_call
 
     return failed_call(store, failed.files[0])
-
-
-def _retry(store: Store, calls: list[FailedCall]) -> tuple[dict[str, str], dict[str, str]]:
-    """New ids by old ids, and error messages by old ids."""
-    from fsqueue.spool.admin.controls import retry_failed
-
-    made, problems = {}, {}
-    for failed in calls:
-        try:
-            new = retry_failed(store, failed)
-        except EnvelopeError as error:  # one damaged file must not keep the others from running
-            problems[failed.id] = str(error)
-            continue
-        if new is not None:
-            made[failed.id] = new
-    return made, problems

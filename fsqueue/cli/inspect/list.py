@@ -9,7 +9,7 @@ import click
 
 from fsqueue.cli import completion
 from fsqueue.cli.command import option, subcommand
-from fsqueue.cli.filters import Filters, filter_options
+from fsqueue.cli.filters import filter_options
 from fsqueue.cli.finding.target import open_target
 from fsqueue.cli.options import app_option, json_option, root_option, seconds
 from fsqueue.cli.output import counted, print_json, print_table
@@ -89,6 +89,7 @@ def command(
     file until it has found as many calls as it may list; failed calls it finds in the workers'
     journals. With --sort it has to find all of them first.
     """
+    from fsqueue.spool.admin.filters import Filters
     from fsqueue.spool.admin.listing import list_calls
 
     wanted = Filters(**filters)

@@ -16,8 +16,9 @@ from fsqueue.spool.history.entries import JOURNAL_FORMAT, Entry
 from fsqueue.spool.history.journal import start_of_hour
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
+    from fsqueue.spool.history.folders import JournalFolders
     from fsqueue.spool.store.store import Store
 
 EACH: Final = 32 << 20
@@ -55,11 +56,61 @@ def failed_attempts(store: Store, since: float, *, most: int = MOST) -> Iterator
         most: bytes to read.
     """
     for worker, data in _files(store, since, most):
-        for line in data.splitlines():
-            if b'"fp":' in line or b'"evidence":' in line:
-                found = _parsed(line, worker)
-                if found is not None and found.ended >= since:
-                    yield found
+        yield from (each for each in _failed(worker, data) if each.ended >= since)
+
+
+class FailedAttempts:
+    """Follows the failed attempts of a window, for a process that looks again and again.
+
+    Each look reads what is new in a few files: in those of the workers that are named, and in
+    others in turn. Of a file that it has not read before, it reads the end.
+
+    Args:
+        store: the spool.
+        folders: the journal's folders; their owner updates them.
+        files: how many files a look reads.
+        most: bytes that a look reads of a file.
+    """
+
+    def __init__(
+        self, store: Store, folders: JournalFolders, *, files: int, most: int = 1 << 18
+    ) -> None:
+        self._store, self._folders, self.most_files, self._most = store, folders, files, most
+        # By path, in the order in which they were read: the next one to read comes first.
+        self._read: dict[str, int] = {}
+        self._found: list[Attempt] = []
+        self.unread = 0
+        """Files of the window that were not read yet."""
+
+    def look(self, since: float, urgent: Collection[str] = ()) -> list[Attempt]:
+        """The failed attempts after a time, as far as they are known.
+
+        Args:
+            since: seconds since the epoch by the file server's clock.
+            urgent: workers whose files to read first.
+        """
+        there = self._folders.paths(since, _SUFFIX)
+        new = [path for path in there if path not in self._read]
+        known = [path for path in self._read if path in set(there)]
+        turn = sorted([*new, *known], key=lambda path: _worker_of(path) not in urgent)
+        for path in turn[: self.most_files]:
+            offset = self._read.pop(path, None)
+            data, end = _part(self._store, path, self._most, offset)
+            self._read[path] = end
+            self._found += _failed(_worker_of(path), data)
+        for path in self._read.keys() - set(there):
+            del self._read[path]
+        self._found = [each for each in self._found if each.ended >= since]
+        self.unread = sum(path not in self._read for path in there)
+        return self._found
+
+
+def _failed(worker: str, data: bytes) -> Iterator[Attempt]:
+    for line in data.splitlines():
+        if b'"fp":' in line or b'"evidence":' in line:
+            found = _parsed(line, worker)
+            if found is not None:
+                yield found
 
 
 def attempts_of(
@@ -101,19 +152,26 @@ def _files(
         for worker in sorted(names, key=lambda name: (name != first, name)):
             if most <= 0 or files <= 0:
                 return
-            data = _end_of(store, layout.journal_lines(hour, worker), min(EACH, most))
+            data, _ = _part(store, layout.journal_lines(hour, worker), min(EACH, most))
             most, files = most - len(data), files - 1
             yield worker, data
 
 
-def _end_of(store: Store, path: str, most: int) -> bytes:
+def _worker_of(path: str) -> str:
+    return path.rpartition("/")[2].removesuffix(_SUFFIX)
+
+
+def _part(store: Store, path: str, most: int, offset: int | None = None) -> tuple[bytes, int]:
+    """Whole lines of a file from an offset, or from its end; and the offset after them."""
     try:
-        size = store.fs.status(path, follow=False).st_size
-        start = max(0, size - most)
+        size = 0 if offset is not None else store.fs.status(path, follow=False).st_size
+        start = max(0, size - most) if offset is None else offset
         data = store.fs.read_part(path, most, start)
     except (OSError, EnvelopeError):
-        return b""
-    return data.partition(b"\n")[2] if start else data
+        return b"", offset or 0
+    whole, newline, _ = data.rpartition(b"\n")
+    end = start + len(whole) + len(newline)
+    return (whole.partition(b"\n")[2] if start and offset is None else whole), end
 
 
 def _parsed(line: bytes, worker: str) -> Attempt | None:

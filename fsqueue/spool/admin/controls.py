@@ -18,7 +18,7 @@ from fsqueue.spool.format.schedule import later
 from fsqueue.spool.format.states import State
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from fsqueue.spool.files.whereabouts import HeldAttempt
     from fsqueue.spool.format.records import Call, Payload
@@ -184,6 +184,20 @@ def retry_failed(store: Store, failed: FailedCall) -> str | None:
     for name in failed.files:
         store.fs.discard(store.layout.failed(name))
     return new_id
+
+
+def retry_all(store: Store, calls: Iterable[FailedCall]) -> tuple[dict[str, str], dict[str, str]]:
+    """Retry failed calls; returns new ids by old ids, and error messages by old ids."""
+    made, problems = {}, {}
+    for failed in calls:
+        try:
+            new = retry_failed(store, failed)
+        except EnvelopeError as error:  # one damaged file must not keep the others from running
+            problems[failed.id] = str(error)
+            continue
+        if new is not None:
+            made[failed.id] = new
+    return made, problems
 
 
 def _publish_again(store: Store, call: Call, new_id: str, payload: Payload) -> None:

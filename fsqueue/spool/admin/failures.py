@@ -10,6 +10,8 @@ import msgspec
 from fsqueue.spool.admin.attempts import failed_attempts
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from fsqueue.spool.admin.attempts import Attempt
     from fsqueue.spool.store.store import Store
 
@@ -75,15 +77,18 @@ class FailureGroup(msgspec.Struct, kw_only=True):
 def failure_groups(store: Store, since: float, *, task: str = "") -> list[FailureGroup]:
     """The groups of the failures after a time, the one with the most failed calls first.
 
-    Attempts that lost their worker count only if the call has failed.
-
     Args:
         store: the spool.
         since: seconds since the epoch by the file server's clock.
         task: only failures of this task; empty for all.
     """
+    return grouped(failed_attempts(store, since), task=task)
+
+
+def grouped(attempts: Iterable[Attempt], *, task: str = "") -> list[FailureGroup]:
+    """The groups of failed attempts. Those that lost their worker count if the call has failed."""
     groups: dict[str, FailureGroup] = {}
-    for found in failed_attempts(store, since):
+    for found in attempts:
         entry = found.entry
         if (task and entry.task != task) or not entry.failure:
             continue

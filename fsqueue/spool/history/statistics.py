@@ -17,10 +17,11 @@ from fsqueue.errors import EnvelopeError
 from fsqueue.spool.format.records import UNDECODABLE
 from fsqueue.spool.history import sketch
 from fsqueue.spool.history.entries import JOURNAL_FORMAT, Sums, TaskSums
-from fsqueue.spool.history.journal import MOST_SUMS, start_of_hour
+from fsqueue.spool.history.folders import JournalFolders
+from fsqueue.spool.history.journal import MOST_SUMS
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
 
     from fsqueue.spool.store.store import Store
 
@@ -28,7 +29,6 @@ log = logging.getLogger(__name__)
 
 _SUFFIX: Final = ".sums"
 _PART = 1 << 18
-# The most files that are read for an hour: one for each worker that ran in it.
 _MOST_FILES = 10_000
 _MINUTE, _HOUR = 60.0, 3600.0
 _SHARES: Final = (0.5, 0.95, 0.99)
@@ -144,12 +144,23 @@ class History:
         store: the spool; its clock must have been read.
         window: the length of the window, in seconds.
         most_files: how many files to read in an update, in turn.
+        folders: the journal's folders, if others read them too; their owner updates them.
     """
 
-    def __init__(self, store: Store, window: float, *, most_files: int = _MOST_FILES) -> None:
-        self._store, self._window, self._most_files = store, window, most_files
+    def __init__(
+        self,
+        store: Store,
+        window: float,
+        *,
+        most_files: int = _MOST_FILES,
+        folders: JournalFolders | None = None,
+    ) -> None:
+        self._store, self._window, self.most_files = store, window, most_files
+        self._folders, self._lists = folders or JournalFolders(store), folders is None
         # By path, in the order in which they were read: the next one to read comes first.
         self._read: dict[str, int] = {}
+        # The last line of each file, so that a line that was appended twice counts once.
+        self._serials: dict[str, int] = {}
         self._unread = 0
         self._minutes: dict[int, Minute] = {}
         self._last: dict[str, LastLine] = {}
@@ -159,44 +170,29 @@ class History:
     def update(self) -> None:
         """Read the new lines of the journals."""
         start = self._start()
-        hours = self._hours(start)
-        paths: list[str] = []
-        for hour in hours:
-            folder = self._store.layout.journal_hour(hour)
-            names = self._store.files.listed(folder, limit=_MOST_FILES, fresh=True)
-            paths += [f"{folder}/{name}" for name in sorted(names) if name.endswith(_SUFFIX)]
+        if self._lists:
+            self._folders.update(start)
+        paths = sorted(self._folders.paths(start, _SUFFIX))
         for path in self._turn(paths):
-            worker = path.rpartition("/")[2].removesuffix(_SUFFIX)
             for sums in self._new_lines(path):
-                self._take(worker, sums, start)
+                self._take(path, sums, start)
             # Otherwise, if this host died, its worker could not append for as long as the server
             # takes to give this host up.
             self._store.fs.let_go(path)
         self._unread = sum(path not in self._read for path in paths)
-        self._forget(hours, start)
+        self._forget(paths, start)
 
     def _turn(self, paths: list[str]) -> list[str]:
         """The files to read this time: all of them, in order, unless there are too many."""
-        if len(paths) <= self._most_files:
+        if len(paths) <= self.most_files:
             return paths
         there = set(paths)
         new = [path for path in reversed(paths) if path not in self._read]
         turn = [*new, *(path for path in self._read if path in there)]
-        return sorted(turn[: self._most_files])
+        return sorted(turn[: self.most_files])
 
-    def _start(self) -> float:
-        return (self._store.clock.now() - self._window) // _MINUTE * _MINUTE
-
-    def _hours(self, start: float) -> list[str]:
-        """The folders whose files may overlap the window."""
-        now = self._store.clock.now()
-        names = self._store.fs.names(self._store.layout.journal_folder, fresh=True)
-        begins = ((name, start_of_hour(name)) for name in sorted(names))
-        return [
-            name
-            for name, began in begins
-            if began is not None and start - _HOUR < began <= now + _MINUTE
-        ]
+    def _start(self, window: float | None = None) -> float:
+        return (self._store.clock.now() - (window or self._window)) // _MINUTE * _MINUTE
 
     def _new_lines(self, path: str) -> Iterator[Sums]:
         offset, data = self._read.get(path, 0), b""
@@ -217,11 +213,15 @@ class History:
             if sums is not None:
                 yield sums
 
-    def _take(self, worker: str, sums: Sums, start: float) -> None:
-        last = self._last.get(worker)
-        if sums.until < start or (last is not None and sums.serial <= last.serial):
+    def _take(self, path: str, sums: Sums, start: float) -> None:
+        if sums.until < start or sums.serial <= self._serials.get(path, -1):
             return
-        self._last[worker] = LastLine(sums.began, sums.until, sums.slots, sums.left, sums.serial)
+        self._serials[path] = sums.serial
+        worker = path.rpartition("/")[2].removesuffix(_SUFFIX)
+        last = self._last.get(worker)
+        if last is None or last.serial < sums.serial:  # an earlier hour may be read later
+            line = LastLine(sums.began, sums.until, sums.slots, sums.left, sums.serial)
+            self._last[worker] = line
         minute = self._minutes.setdefault(int(sums.until // _MINUTE), Minute())
         work = minute.workers.setdefault(worker, Work())
         work.busy += sums.busy
@@ -235,27 +235,38 @@ class History:
             minute.tasks.setdefault(name, TaskSums()).add(task)
             self.totals.setdefault(name, TaskSums()).add(task)
 
-    def _forget(self, hours: Collection[str], start: float) -> None:
+    def _forget(self, paths: Collection[str], start: float) -> None:
         for minute in [each for each in self._minutes if each < start // _MINUTE]:
             del self._minutes[minute]
         for worker in [name for name, last in self._last.items() if last.until < start - _HOUR]:
             del self._last[worker]
-        folders = {self._store.layout.journal_hour(hour) for hour in hours}
-        for path in [each for each in self._read if each.rpartition("/")[0] not in folders]:
+        for path in self._read.keys() - set(paths):
             del self._read[path]
+            self._serials.pop(path, None)
 
     # -- adding up ------------------------------------------------------------------------
 
-    def stats(self, alive: Collection[str] = ()) -> Stats:
+    def minutes(self, window: float | None = None) -> dict[int, Minute]:
+        """What ended in each minute, by the minute's number since the epoch.
+
+        Args:
+            window: a shorter window, in seconds.
+        """
+        first = self._start(window) // _MINUTE
+        return {each: self._minutes[each] for each in sorted(self._minutes) if each >= first}
+
+    def stats(self, alive: Collection[str] = (), window: float | None = None) -> Stats:
         """The statistics of the window.
 
         Args:
             alive: names of the living workers.
+            window: a shorter window, in seconds.
         """
-        now, start = self._store.clock.now(), self._start()
-        tasks = self._tasks()
+        now, start = self._store.clock.now(), self._start(window)
+        minutes = self.minutes(window).values()
+        tasks = sums_by_task(minutes)
         workers: dict[str, Work] = {}
-        for minute in self._minutes.values():
+        for minute in minutes:
             for name, work in minute.workers.items():
                 total = workers.setdefault(name, Work())
                 total.calls += work.calls
@@ -280,27 +291,14 @@ class History:
                 for name in sorted(workers)
                 if self._last[name].slots  # a client notes what it cancels
             ),
-            queues=sum((each.queues for each in self._minutes.values()), Counter()),
-            failures=sum((each.failures for each in self._minutes.values()), Counter()),
-            runs=self._runs(),
+            queues=sum((each.queues for each in minutes), Counter()),
+            failures=sum((each.failures for each in minutes), Counter()),
+            runs=_all_runs(minutes),
         )
-
-    def _runs(self) -> dict[str, tuple[int, int]]:
-        found: dict[str, tuple[int, int]] = {}
-        for minute in self._minutes.values():
-            _add_runs(found, minute.runs)
-        return found
 
     def run_times(self) -> dict[str, dict[int, int]]:
         """The sketches of the run times in the window, by task."""
-        return {name: sums.run for name, sums in self._tasks().items()}
-
-    def _tasks(self) -> dict[str, TaskSums]:
-        tasks: dict[str, TaskSums] = {}
-        for minute in self._minutes.values():
-            for name, sums in minute.tasks.items():
-                tasks.setdefault(name, TaskSums()).add(sums)
-        return tasks
+        return {name: sums.run for name, sums in sums_by_task(self._minutes.values()).items()}
 
     def _of_worker(
         self, name: str, work: Work, start: float, now: float, alive: bool
@@ -331,6 +329,22 @@ def read_stats(store: Store, window: float, alive: Collection[str] = ()) -> Stat
     history = History(store, window)
     history.update()
     return history.stats(alive)
+
+
+def sums_by_task(minutes: Iterable[Minute]) -> dict[str, TaskSums]:
+    """The sums of several minutes."""
+    tasks: dict[str, TaskSums] = {}
+    for minute in minutes:
+        for name, sums in minute.tasks.items():
+            tasks.setdefault(name, TaskSums()).add(sums)
+    return tasks
+
+
+def _all_runs(minutes: Iterable[Minute]) -> dict[str, tuple[int, int]]:
+    found: dict[str, tuple[int, int]] = {}
+    for minute in minutes:
+        _add_runs(found, minute.runs)
+    return found
 
 
 def _of_task(name: str, sums: TaskSums) -> TaskStats:

@@ -1,0 +1,64 @@
+"""The journal's folders, one for each hour, and the files in them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fsqueue.spool.history.journal import start_of_hour
+
+if TYPE_CHECKING:
+    from fsqueue.spool.store.store import Store
+
+_HOUR = 3600.0
+# After the end of an hour its workers append what they have buffered. Then its folder stays as it
+# is, in seconds.
+_SETTLED = 600.0
+# The most files that are read for an hour: a few for each worker that ran in it.
+_MOST_FILES = 30_000
+
+
+class JournalFolders:
+    """Lists the folders of the journal. One whose hour is over is listed only once.
+
+    Args:
+        store: the spool.
+        most: how many folders whose hour is over to list in an update, the latest first.
+    """
+
+    def __init__(self, store: Store, most: int = 1 << 30) -> None:
+        self._store, self._most = store, most
+        self._names: dict[str, tuple[str, ...]] = {}
+        self._settled: set[str] = set()
+
+    def update(self, since: float) -> None:
+        """List the folders that may have lines after a time."""
+        now = self._store.clock.now()
+        there = {
+            name: began
+            for name in self._store.fs.names(self._store.layout.journal_folder, fresh=True)
+            if (began := start_of_hour(name)) is not None and since < began + _HOUR
+            if began <= now + _HOUR
+        }
+        self._names = {name: found for name, found in self._names.items() if name in there}
+        self._settled &= there.keys()
+        left = self._most
+        for name in sorted(there.keys() - self._settled, reverse=True):
+            is_over = there[name] + _HOUR + _SETTLED < now
+            if is_over and (left := left - 1) < 0:
+                break
+            folder = self._store.layout.journal_hour(name)
+            listed = self._store.files.listed(folder, limit=_MOST_FILES, fresh=True)
+            self._names[name] = tuple(sorted(listed))
+            if is_over:
+                self._settled.add(name)
+
+    def paths(self, since: float, suffix: str) -> list[str]:
+        """The files of one kind that may have lines after a time, the latest hour first."""
+        layout = self._store.layout
+        return [
+            f"{layout.journal_hour(hour)}/{name}"
+            for hour in sorted(self._names, reverse=True)
+            if (start_of_hour(hour) or 0.0) + _HOUR > since
+            for name in self._names[hour]
+            if name.endswith(suffix)
+        ]
