@@ -1,0 +1,1 @@
+"""The web page of a spool, and the charts that it shares with the report."""
