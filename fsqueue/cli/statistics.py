@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fsqueue.cli.output import counted, table
+from fsqueue.cli.output import counted
 from fsqueue.common.printable import duration
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
-
     from fsqueue.spool.history.statistics import Durations, Stats
 
-_LONGEST_LABEL = 80
 _SMALL = 1e-3
 _SECOND, _HUNDRED = 1.0, 100.0
 
@@ -35,34 +32,6 @@ def summary(found: Stats) -> str:
     )
 
 
-def tasks_table(found: Stats, most: int | None = None) -> RenderableType:
-    """A table of the tasks; with `most`, only those with the most calls, the busiest first."""
-    tasks = found.tasks
-    if most is not None:
-        tasks = tuple(sorted(tasks, key=lambda task: -task.calls)[:most])
-    heads: tuple[str, ...] = (
-        *("TASK", "CALLS", "FAILED", "RETRIED", "LOST"),
-        *("WAIT 50/95/99%", "RUN 50/95/99%"),
-    )
-    rows: list[tuple[object, ...]] = [
-        (
-            task.task or "?",
-            task.calls,
-            f"{task.failed}{share(task.failed, task.calls)}",
-            task.retried,
-            task.lost,
-            _percentiles(task.wait),
-            _percentiles(task.run),
-        )
-        for task in tasks
-    ]
-    if any(task.failed_label for task in tasks):
-        heads = (*heads, "LATEST FAILURE")
-        labels = [task.failed_label[:_LONGEST_LABEL] for task in tasks]
-        rows = [(*row, label) for row, label in zip(rows, labels, strict=True)]
-    return table(heads, rows) if rows else "no calls have ended"
-
-
 def busy(share: float | None) -> str:
     """A text for the share of its slots' time that a worker was busy."""
     return "-" if share is None else f"{share:.0%}"
@@ -73,7 +42,8 @@ def share(part: int, whole: int) -> str:
     return f" ({part / whole:.1%})" if part and whole else ""
 
 
-def _percentiles(durations: Durations) -> str:
+def percentiles(durations: Durations) -> str:
+    """A text for the median, and the 95th and 99th percentiles."""
     return " / ".join(map(_short, (durations.p50, durations.p95, durations.p99)))
 
 

@@ -7,16 +7,15 @@ import os
 import shutil
 import tempfile
 
-import msgspec
 import pytest
-from spool_pair import QUEUE, opened_pair
+from crowd import add_calls, add_workers
+from spool_pair import opened_pair
 
 from fsqueue.config import load_config
 from fsqueue.runner.loop.lookout import Lookout
 from fsqueue.spool.admin.glance import Looks
 from fsqueue.spool.admin.listing import call_details
 from fsqueue.spool.format.names import Slot
-from fsqueue.spool.format.records import WorkerRecord
 from fsqueue.spool.format.states import State
 from fsqueue.spool.store.open_spool import open_store
 from fsqueue.testing import FaultyFilesystem
@@ -36,37 +35,6 @@ class Million(FaultyFilesystem):
         return found
 
 
-def add_workers(pair, count):
-    """Records, beats and claims of workers on another host."""
-    layout, fs = pair.store.layout, pair.fs
-    for number in range(count):
-        name = f"node-{number}-aaaaaa"
-        record = WorkerRecord(
-            name=name,
-            host="elsewhere",
-            boot="another",
-            pid=7,
-            start="1",
-            queues=(QUEUE,),
-            runner="thread",
-            concurrency=8,
-            started=pair.store.clock.now(),
-        )
-        fs.create(layout.worker_record(name), [msgspec.json.encode(record)])
-        fs.touch(layout.worker_beat(name))
-        fs.make_folders(layout.running(name))
-        fs.create(f"{layout.running(name)}/efgh-{number}.1", [])
-
-
-def add_calls(pair, slots, each):
-    now = pair.store.clock.now()
-    for number in range(slots):
-        folder = pair.store.layout.slot(QUEUE, str(Slot(5, now - 2000 + number)))
-        pair.fs.make_folders(folder)
-        for extra in range(each):
-            pair.fs.create(f"{folder}/abcd-{1000 * number + extra}.1", [])
-
-
 BACKLOGS = {100: (1, 100), 10**4: (10, 1), 10**6: (1000, 1)}
 SIZES = list(itertools.product(BACKLOGS, (1, 200)))
 
@@ -80,8 +48,8 @@ def spools(request):
     for pending, workers in SIZES:
         root = f"{folder}/{pending}-{workers}"
         with opened_pair(root) as pair:
-            add_workers(pair, workers)
-            add_calls(pair, *BACKLOGS[pending])
+            add_workers(pair.store, workers)
+            add_calls(pair.store, *BACKLOGS[pending])
             fs = Million() if pending > 100 else FaultyFilesystem()
             if watched:
                 store = open_store(root, fs)

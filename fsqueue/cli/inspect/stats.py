@@ -8,7 +8,8 @@ from fsqueue.cli.command import option, subcommand
 from fsqueue.cli.finding.target import open_target
 from fsqueue.cli.options import app_option, json_option, root_option, seconds
 from fsqueue.cli.output import console, print_json, table
-from fsqueue.cli.statistics import busy, share, summary, tasks_table
+from fsqueue.cli.overview import tasks_table
+from fsqueue.cli.statistics import busy, share, summary
 from fsqueue.errors import ConfigError
 
 if TYPE_CHECKING:

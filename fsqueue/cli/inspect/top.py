@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 from fsqueue.cli.command import option, subcommand
 from fsqueue.cli.finding.target import open_target
-from fsqueue.cli.options import app_option, root_option, seconds
-from fsqueue.cli.output import console
-from fsqueue.cli.overview import looks, top_parts
+from fsqueue.cli.options import app_option, json_option, root_option, seconds
+from fsqueue.cli.output import console, print_json
+from fsqueue.cli.overview import as_document, looks, top_parts
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from rich.console import Group
+    from fsqueue.spool.admin.glance import Looks
 
 _SHORTEST_PAUSE = 0.1
 
@@ -30,23 +30,38 @@ _SHORTEST_PAUSE = 0.1
     metavar="DURATION",
     help="Time between two updates, at least 0.1 seconds.",
 )
-def command(app: str | None, root: Path | None, interval: float) -> None:
-    """Show the status and the busiest tasks, updated until Ctrl-C."""
-    from rich.console import Group
-    from rich.live import Live
+@json_option
+def command(app: str | None, root: Path | None, interval: float, as_json: bool) -> None:
+    """Show queues, workers and the busiest tasks, updated until q or Ctrl-C.
+
+    The key h lists all keys: tables can be sorted, folded, filtered and scrolled, and Enter shows
+    everything about a row. If the output is not a terminal, each update is printed below the one
+    before. With --json, one document is printed, that of `fsqueue status`.
+
+    NO_COLOR in the environment turns colours off.
+    """
+    from fsqueue.cli.screen import application
 
     with open_target(app, root) as target:
         looking = looks(target)
-
-        def frame() -> Group:
-            glance = looking.look()
-            return Group(*top_parts(glance, looking.age(glance)))
-
         try:
-            screen = sys.stdout.isatty()
-            with Live(frame(), console=console(), auto_refresh=False, screen=screen) as live:
-                while True:
-                    time.sleep(interval)
-                    live.update(frame(), refresh=True)
+            if as_json:
+                glance = looking.look()
+                print_json(as_document(glance, looking.age(glance)))
+            elif application.can_run():
+                application.run(looking, interval)
+            else:
+                _print(looking, interval)
         except KeyboardInterrupt:
             return
+
+
+def _print(looking: Looks, interval: float) -> None:
+    """Print the figures again and again."""
+    while True:
+        glance = looking.look()
+        for part in top_parts(glance, looking.age(glance)):
+            console().print(part)
+        print()
+        sys.stdout.flush()
+        time.sleep(interval)
