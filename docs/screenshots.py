@@ -16,9 +16,12 @@ from typing import TYPE_CHECKING, TypeVar
 
 from msgspec.structs import replace
 from rich.console import Console, Group
+from rich.text import Text
 
 from fsqueue import FSQueue
-from fsqueue.cli.overview import status_parts, top_parts
+from fsqueue.cli.overview import status_parts
+from fsqueue.cli.screen.cells import sequence
+from fsqueue.cli.screen.view import Look, View
 from fsqueue.spool.admin import controls
 from fsqueue.spool.admin.glance import Looks
 
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).resolve().parent
 WIDTH = 128
+HEIGHT = 24
 SECONDS = 6.0
 F = TypeVar("F", bound="Callable[..., object]")
 DICE = random.Random(1)  # noqa: S311
@@ -100,6 +104,15 @@ def draw(name: str, parts: Group) -> None:
     (HERE / f"{name}.svg").write_text(svg, "utf-8")
 
 
+def screen_of_top(glance: Glance) -> Group:
+    """What `top` shows on a terminal."""
+    lines = View(2.0).lines(Look(glance, 0.0), WIDTH, HEIGHT)
+    texts = [
+        "".join(f"{sequence(style, colour=True)}{text}" for text, style in line) for line in lines
+    ]
+    return Group(*map(Text.from_ansi, texts))
+
+
 def main() -> None:
     """Let two workers work for some seconds, and look at them."""
     with tempfile.TemporaryDirectory() as root:
@@ -128,7 +141,7 @@ def main() -> None:
         looked = renamed(looks.take())
         controls.resume(app.store, "shop.archive")
         draw("status", Group(*status_parts(looked, 0.0)))
-        draw("top", Group(*top_parts(looked, 0.0)))
+        draw("top", screen_of_top(looked))
         for runner in (*runners, serving):
             runner.stop_runner_loop()
         for thread in threads:
