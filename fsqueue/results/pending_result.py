@@ -263,7 +263,7 @@ class PendingResult:
             return self._data
         if self._hint is not None and not self._collected:
             return None  # just published here: the waiter is cheaper than a failing read
-        data = self._session.store.outcomes.peek(self.id)
+        data = self._session.store.outcomes.peek(self.id, collected=self._collected)
         if data is None and not self._collected:
             self.state(None)  # raises for an unknown id
         return data
@@ -275,7 +275,7 @@ class PendingResult:
             if self._data is not None:
                 return self._data
             if self._collected or client_of(self.id) != client.name:
-                return client.store.outcomes.peek(self.id)
+                return client.store.outcomes.peek(self.id, collected=self._collected)
             data = client.store.outcomes.collect(self.id, keep=self._keep)
             if data is None and self._keep:
                 # Another handle or thread has collected it.

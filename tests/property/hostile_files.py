@@ -253,7 +253,7 @@ def running_at_a_dead_worker(app: FSQueue, mark: str) -> Iterator[Case]:
     path = f"{folder}/{invocation.id}.1"
     os.rename(pending_file(app, invocation.id), path)
     yield Case(path, lambda: invocation.get(60))
-    wait_until(lambda: not os.path.exists(folder), what="the dead worker is removed")
+    wait_until(lambda: not os.path.lexists(folder), what="the dead worker is removed")
 
 
 def write_record(app: FSQueue, worker: str, **changes: object) -> None:

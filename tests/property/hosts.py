@@ -115,7 +115,7 @@ class WorkerHost(Host):
     def move_away(self) -> None:
         """Let the others take this worker for one of another machine."""
         path = self.store.layout.worker_record(self.worker.name)
-        if os.path.exists(path):
+        if os.path.lexists(path):
             with open(path, "rb") as file:
                 record = msgspec.json.decode(file.read(), type=WorkerRecord)
             with open(path, "wb") as file:

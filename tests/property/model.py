@@ -113,10 +113,10 @@ class Model:
     # -- the steps ---------------------------------------------------------------------
 
     def claim(self, invocation_id: str, worker: str) -> None:
-        """A worker that has its folder has renamed a pending attempt into it."""
+        """A worker has renamed a pending attempt into its folder, or found that it had."""
         entry = self.entries[invocation_id]
         assert entry.place is not None
-        assert entry.place.holder == ""
+        assert entry.place.holder in {"", worker}
         attempt = entry.place.attempt
         over = attempt > 1 and entry.outcome is not None
         entry.place = None if over else Place(worker, attempt)

@@ -174,11 +174,14 @@ class Site:
         assert name is not None
         worker = host.worker.name
         entry = self.model.entries[name.invocation_id]
-        there = os.path.exists(origin) and os.path.isdir(host.store.layout.running(worker))
+        folder = host.store.layout.running(worker)
+        # By an earlier claim whose reply was lost. A listing from before it still has the name.
+        stray = str(name) not in host.worker._taken and os.path.lexists(f"{folder}/{name}")
+        there = (os.path.lexists(origin) and os.path.isdir(folder)) or stray
         try:
             claim = host.worker.claim(origin)
         except OSError:
-            if os.path.isdir(host.store.layout.running(worker)):
+            if os.path.isdir(folder):
                 raise
             claim = None  # it was declared dead, and claims nothing until it has registered again
         if claim is not None:

@@ -83,7 +83,7 @@ class Days:
             if (claim := host.worker.claim(origin)) is None:
                 continue
             host.worker.release(claim)
-            if os.path.getsize(claim.path) < 100:
+            if os.lstat(claim.path).st_size < 100:
                 host.store.endings.quarantine(claim.path, claim.name, "it is truncated")
             else:
                 number = int(claim.name.invocation_id.rpartition("-")[2])

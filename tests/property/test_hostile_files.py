@@ -64,7 +64,7 @@ SET_ASIDE = {pending, running_at_a_dead_worker, done, blob, *LARGE_FILES}
 def mark(tmp_path):
     """A file that is there once a value was unpickled."""
     yield str(tmp_path / "unpickled")
-    assert not os.path.exists(tmp_path / "unpickled")
+    assert not os.path.lexists(tmp_path / "unpickled")
 
 
 def raised(ask) -> Exception:
@@ -121,7 +121,7 @@ async def test_a_direct_call_whose_outcome_is_spoiled(app, spoil, outside, mark)
     with working(app):
         invocation = app.task(set_trap).submit((mark,), {}, keep=False)
         path = app.store.layout.done(invocation.id)
-        wait_until(lambda: os.path.exists(path))
+        wait_until(lambda: os.path.lexists(path))
     spoil(path, outside)
     with pytest.raises(EnvelopeError, match=re.escape(f"quarantine/{invocation.id}")):
         await invocation.async_result()
@@ -134,7 +134,7 @@ def test_an_outcome_that_is_spoiled_and_that_nobody_wants(app, spoil, outside, m
     with working(app):
         invocation = app.task(set_trap).submit((mark,), {}, keep=False)
         path = app.store.layout.done(invocation.id)
-        wait_until(lambda: os.path.exists(path))
+        wait_until(lambda: os.path.lexists(path))
         spoil(path, outside)
         invocation.abandon()
         assert app.direct_task(echo)("after") == "after"
@@ -250,7 +250,7 @@ def test_a_call_of_another_version_at_a_dead_worker_is_left_alone_and_told_of_on
     with working(app):
         wait_until(told)
         stamp = app.store.layout.upkeep_stamp
-        wait_until(lambda: os.path.exists(stamp))
+        wait_until(lambda: os.path.lexists(stamp))
         for number in range(30):
             assert task(number).get(60) == number
     assert told() == 1

@@ -108,7 +108,7 @@ def test_foreign_names_at_a_dead_worker(app):
         wait_until(lambda: os.listdir(folder) == [NFS_REMOVED])
         assert app.task(echo)("after").get(60) == "after"
         os.unlink(f"{folder}/{NFS_REMOVED}")
-        wait_until(lambda: not os.path.exists(folder))
+        wait_until(lambda: not os.path.lexists(folder))
     assert_all_are_set_aside(app)
 
 
@@ -273,7 +273,7 @@ def test_running_at_a_worker_whose_folder_is_a_link(app, outside, kind):
         for number in range(10):
             assert app.task(echo)(number).get(60) == number
         stamp = layout.upkeep_stamp
-        wait_until(lambda: os.path.exists(stamp))
+        wait_until(lambda: os.path.lexists(stamp))
         wait_until(lambda: app.task(echo)("again").get(60) == "again")
     os.unlink(layout.running("dead-1-aaaaaa"))
     os.unlink(layout.worker_record("dead-1-aaaaaa"))

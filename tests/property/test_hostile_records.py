@@ -117,7 +117,7 @@ def test_a_spoiled_lock_of_a_client_keeps_no_other_from_being_collected(app, out
         rewrite(layout.client_lock(client), b"content that fsqueue has not written")
     spoil(layout.client_lock("abcdefgh"), outside)
     remove_gone_clients(app.store)
-    assert not os.path.exists(layout.mailbox("gone1234"))
+    assert not os.path.lexists(layout.mailbox("gone1234"))
     remove(layout.client_lock("abcdefgh"))
     remove(layout.mailbox("abcdefgh"))
 
@@ -248,7 +248,8 @@ from fsqueue.errors import InvocationCorruptError, SpoolError
 from fsqueue.spool.worker.liveness import Observer
 from hostile_files import echo, pending_file
 from integration.conftest import working
-app = FSQueue("t", root=sys.argv[1], heartbeat=0.2, lease=1.0)
+# Links have no mode.
+app = FSQueue("t", root=sys.argv[1], heartbeat=0.2, lease=1.0, records="files")
 task = app.task(echo)
 bad = task("bad")
 os.chmod(pending_file(app, bad.id), 0)

@@ -52,7 +52,8 @@ def outcome(stage):
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
 def test_a_result_waits_for_room_and_is_given_up_when_only_others_have_some(stage, code):
     publish = publication(stage, LARGE)
-    stage.inject(Fault.fail(code, at=None, verb="write"))
+    full = [Fault.fail(code, at=None, verb=verb) for verb in ("write", "symlink")]
+    stage.inject(*full)
     for _ in range(3):
         with pytest.raises(StorageError, match=r"a file of 2\.0 MiB does not fit"):
             publish()

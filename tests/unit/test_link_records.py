@@ -12,7 +12,7 @@ import pytest
 from spool_pair import opened_pair
 from support import open_store
 
-from fsqueue.errors import EnvelopeError, SpoolError
+from fsqueue.errors import EnvelopeError, SpoolError, StorageError
 from fsqueue.spool.disk.filesystem import Filesystem
 from fsqueue.spool.disk.link_records import link_text, longest_link, make_link, read_link
 from fsqueue.spool.format.names import AttemptName
@@ -83,6 +83,20 @@ def test_a_lost_reply_to_a_link_counts_as_made(pair, where):
     assert pair.complete(pair.worker.claim(receipt.path))
     assert is_link(pair.store.layout.done(receipt.invocation_id))
     assert pair.store.outcomes.collect(receipt.invocation_id, keep=False)
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_is_explained_as_for_a_file(pair, code):
+    claim = pair.worker.claim(pair.publish().path)
+    pair.worker.release(claim)
+    pair.fs.inject(Fault.fail(code, at=None, verb="symlink"))
+    with pytest.raises(StorageError, match="does not fit into"):
+        pair.publish()
+    with pytest.raises(StorageError, match="does not fit into"):
+        pair.store.endings.complete(claim, pair.outcome(claim), [b"x"])
+    pair.fs.inject()
+    assert pair.store.endings.complete(claim, pair.outcome(claim), [b"x"])
+    pair.worker.forget(claim)
 
 
 def test_the_first_outcome_stands(pair):

@@ -282,7 +282,7 @@ def test_a_forked_child_has_its_own_descriptor(waiting, spool):
             os.read(reader, 1)
             own = watches()
             status = (
-                0 if own.handle is None and not os.path.exists(f"/proc/self/fd/{handle}") else 2
+                0 if own.handle is None and not os.path.lexists(f"/proc/self/fd/{handle}") else 2
             )
         os._exit(status)
     waiting.arrive(1)

@@ -119,7 +119,7 @@ def test_a_living_client_keeps_its_mailbox(store):
     assert os.path.isdir(store.layout.mailbox("abcd"))
     lock.release()
     expire(store, result_ttl=TTL)
-    assert not os.path.exists(store.layout.mailbox("abcd"))
+    assert not os.path.lexists(store.layout.mailbox("abcd"))
 
 
 def test_outcomes_of_a_client_that_is_gone_stay_until_they_expire(store):
@@ -127,7 +127,7 @@ def test_outcomes_of_a_client_that_is_gone_stay_until_they_expire(store):
     put(store, "clients/abcd.lock")
     expire(store, result_ttl=TTL)
     assert young.exists()
-    assert os.path.exists(store.layout.client_lock("abcd"))
+    assert os.path.lexists(store.layout.client_lock("abcd"))
 
 
 @pytest.mark.parametrize("folder", ["tmp", "quarantine", "failed", "done/abcd"])

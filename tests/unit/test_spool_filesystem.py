@@ -97,12 +97,12 @@ def test_lost_replies_do_no_harm_to_folders_and_removals(fs, tmp_path):
     fs.make_folders(folder)
     assert os.path.isdir(folder)
     assert fs.rmdir(folder)
-    assert not os.path.exists(folder)
+    assert not os.path.lexists(folder)
     fs.inject()
     fs.create(file, [])
     fs.inject(Fault.lost_reply(at=None))
     fs.discard(file)
-    assert not os.path.exists(file)
+    assert not os.path.lexists(file)
 
 
 def test_rmdir_tells_errors_from_use(fs, tmp_path):
@@ -128,7 +128,7 @@ def test_names_of_one_file(fs, tmp_path):
 def test_touch_makes_a_file_and_a_ring_does_not(fs, tmp_path):
     path = str(tmp_path / "bell")
     fs.ring(path)
-    assert not os.path.exists(path)
+    assert not os.path.lexists(path)
     fs.touch(path)
     os.utime(path, (1.0, 1.0))
     fs.ring(path)

@@ -8,6 +8,7 @@ import os
 import pytest
 from msgspec import structs
 from spool_pair import opened_pair
+from support import rewrite
 
 from fsqueue.errors import EnvelopeError
 from fsqueue.spool.disk.identity import host_name
@@ -146,8 +147,7 @@ def test_a_forged_header_leads_nowhere_when_a_cancelled_call_is_dropped(pair):
     claim = pair.worker.claim(pair.publish().path)
     call, _ = pair.store.calls.read_claimed(claim)
     chunks = envelope.encode(structs.replace(call, lanes=("../x",)), [b""])
-    with open(claim.path, "wb") as file:
-        file.write(b"".join(chunks))
+    rewrite(claim.path, b"".join(chunks))
     outside = f"{pair.store.layout.root}/x"
     os.mkdir(outside)
     pair.worker.release(claim)

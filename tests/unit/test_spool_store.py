@@ -37,7 +37,7 @@ def test_costs_when_the_slot_and_the_mailbox_are_there(pair):
         fs.inject()
         receipt = pair.publish()
     assert fs.count(*NAME_VERBS) <= 4
-    assert fs.count("write") == 1
+    assert fs.count("write", "symlink") == 1
     assert fs.count("listdir") == 0
 
     fs.inject()
@@ -48,11 +48,20 @@ def test_costs_when_the_slot_and_the_mailbox_are_there(pair):
     fs.inject()
     assert pair.complete(claim)
     assert fs.count(*NAME_VERBS) <= 4
-    assert fs.count("write") == 1
+    assert fs.count("write", "symlink") == 1
 
     fs.inject()
     assert pair.store.outcomes.collect(receipt.invocation_id, keep=False)
     assert [operation.verb for operation in fs.trace] == ["read", "unlink"]
+
+
+def test_costs_of_reading_a_kept_outcome_once_more(pair):
+    receipt = pair.publish(keep=True)
+    assert pair.complete(pair.worker.claim(receipt.path))
+    data = pair.store.outcomes.collect(receipt.invocation_id, keep=True)
+    pair.fs.inject()
+    assert pair.store.outcomes.peek(receipt.invocation_id, collected=True) == data
+    assert [operation.verb for operation in pair.fs.trace] == ["read"]
 
 
 def test_claiming_costs_the_same_with_any_backlog(pair):
@@ -203,8 +212,8 @@ def test_a_call_that_was_cancelled_while_it_ran_is_not_given_back(pair):
     assert pair.worker.release(claim)
     assert not pair.store.claims.give_back(claim)
     pair.worker.forget(claim)
-    assert not os.path.exists(claim.path)
-    assert not os.path.exists(receipt.path), "its body would run for nobody"
+    assert not os.path.lexists(claim.path)
+    assert not os.path.lexists(receipt.path), "its body would run for nobody"
     os.unlink(pair.store.layout.cancelled(receipt.invocation_id))
 
 
@@ -294,7 +303,7 @@ def test_a_worker_that_was_declared_dead_claims_nothing(pair):
     assert not pair.worker.is_registered()
     with pytest.raises(OSError, match="declared dead"):  # and not as if another worker was faster
         pair.worker.claim(receipt.path)
-    assert os.path.exists(receipt.path)
+    assert os.path.lexists(receipt.path)
 
 
 # -- opening ----------------------------------------------------------------------------------

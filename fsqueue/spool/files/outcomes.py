@@ -254,8 +254,15 @@ class Outcomes:
         self.fs.discard(path)
         return data
 
-    def peek(self, invocation_id: str) -> Content | None:
-        """Read an outcome without collecting it; None if it is not there."""
+    def peek(self, invocation_id: str, *, collected: bool = False) -> Content | None:
+        """Read an outcome without collecting it; None if it is not there.
+
+        Args:
+            invocation_id: whose outcome.
+            collected: this process has collected it, so it is most likely kept.
+        """
+        if collected and (kept := self.files.read_if_there(self.layout.kept(invocation_id))):
+            return kept
         # In this order, since an outcome moves from ``done/`` to ``kept/`` and never back. If both
         # have one, a late worker has published the one in ``done/`` after the collection.
         done = self.files.read_if_there(self.layout.done(invocation_id))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 from functools import partial
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, NoReturn, Protocol, TypeVar
 
 from fsqueue.errors import EnvelopeError
 from fsqueue.spool.disk.capacity import explained
@@ -85,11 +85,13 @@ class TemporaryFiles:
         try:
             self._with_folder(path, partial(self._fs.create, path, chunks))
         except OSError as error:
-            size = sum(map(len, chunks))
-            refused = explained(error, self._fs, self._root, size)
-            if refused is error:
-                raise
-            raise refused from error
+            self._raise(error, chunks)
+
+    def _raise(self, error: OSError, chunks: Sequence[Buffer]) -> NoReturn:
+        refused = explained(error, self._fs, self._root, sum(map(len, chunks)))
+        if refused is error:
+            raise error
+        raise refused from error
 
     def make_link(self, path: str, chunks: Sequence[Buffer]) -> bool | None:
         """Make a record that is a symbolic link, unless the name exists; False if it does.
@@ -102,6 +104,10 @@ class TemporaryFiles:
 
         Returns:
             None if it cannot be a link, so that it has to be a file.
+
+        Raises:
+            StorageError: the disk is full.
+            OSError: the shared directory fails in another way.
         """
         text = link_text(chunks, self.longest_link)
         if text is None:
@@ -112,7 +118,7 @@ class TemporaryFiles:
             return self._is_link(path, b"".join(chunks))
         except OSError as error:
             if error.errno not in NO_LINK:
-                raise
+                self._raise(error, chunks)
             self.longest_link = 0  # this host's kernel or mount allows none
             return None
         return True

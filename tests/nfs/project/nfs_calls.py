@@ -77,6 +77,16 @@ def squares(folder, count, pause="0"):
     }
 
 
+def fan_out(kind, count):
+    """Calls made at once and collected once; their outcomes are kept for others, or not."""
+    numbers = list(range(int(count)))
+    if kind == "kept":
+        values = nfs_tasks.double_kept.parallelize([(number,) for number in numbers]).results
+    else:
+        values = nfs_tasks.doubled(numbers)
+    return {"wrong": [] if values == [2 * number for number in numbers] else values}
+
+
 def publish(count):
     """Calls that are pending when this process has ended."""
     group = nfs_tasks.square.parallelize([("nowhere", number) for number in range(int(count))])

@@ -38,6 +38,19 @@ def double(number):
     return 2 * number
 
 
+@app.direct_task(
+    parallel_func=lambda arguments: [(number,) for number in arguments["numbers"]],
+    aggregate_func=lambda results: [number for each in results for number in each],
+)
+def doubled(numbers):
+    return [2 * number for number in (numbers if isinstance(numbers, list) else [numbers])]
+
+
+@app.task
+def double_kept(number):
+    return 2 * number
+
+
 @app.direct_task
 def refuse(text):
     raise LookupError(text)
