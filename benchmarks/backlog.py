@@ -16,7 +16,6 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 
-import charts
 import drafts
 import machine
 import psutil
@@ -217,22 +216,12 @@ def tables(found):
         yield table
 
 
-def panels(found):
-    for base, figures in found["bases"].items():
-        series = {
-            name: [(int(size), row[name]["p50"]) for size, row in figures["sizes"].items()]
-            for name in STEP_NAMES
-        }
-        yield f"{figures['filesystem']} ({base}): milliseconds, median, by calls pending", series
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--root", type=Path, nargs="+", help="measure on these directories")
     parser.add_argument("--largest", type=int, default=SIZES[-1])
     parser.add_argument("--seconds", type=float, default=240, help="longest time to fill one size")
     parser.add_argument("--json", type=Path, help="write all figures to this file")
-    parser.add_argument("--svg", type=Path, help="write the curve, docs/backlog.svg, here")
     options, console = parser.parse_args(), Console()
     bases = options.root or [machine.MEMORY, Path(tempfile.gettempdir())]
     found = {"machine": machine.describe(), "bases": {}}
@@ -244,9 +233,6 @@ def main():
         console.print(table)
     if options.json:
         options.json.write_text(json.dumps(found, indent=1) + "\n", "utf-8")
-    if options.svg:
-        title = "What a step costs with many calls pending"
-        options.svg.write_text(charts.curves(title, list(panels(found))), "utf-8")
 
 
 if __name__ == "__main__":

@@ -15,7 +15,6 @@ import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
-import charts
 import environments
 import machine
 import results
@@ -135,7 +134,6 @@ def parsed_options():
     parser.add_argument("--venvs", type=Path, default=HERE / ".venvs")
     parser.add_argument("--python", type=Path, default=environments.newest_python())
     parser.add_argument("--json", type=Path, help="write all figures to this file")
-    parser.add_argument("--svg", type=Path, help="write the chart, docs/benchmarks.svg, here")
     parser.add_argument("--markdown", action="store_true", help="print the table for a document")
     parser.add_argument("--show", type=Path, help="measure nothing; show this file")
     return parser.parse_args()
@@ -183,8 +181,6 @@ def main():
     console.print(results.targets_table(found))
     for line in results.remarks(found):
         console.print(line, style="yellow")
-    if options.svg:
-        options.svg.write_text(charts.bars(results.panels(found)), "utf-8")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Presents the figures of `compare.py`: tables, targets and charts."""
+"""Presents the figures of `compare.py`: tables and targets."""
 
 from typing import NamedTuple
 
@@ -172,32 +172,3 @@ def targets_table(found):
             verdict = "met" if target.met else "[bold red]missed[/]"
             shown.add_row(target.name, f"{target.value:.2f}", wanted, verdict)
     return shown
-
-
-# -- the chart --------------------------------------------------------------------------------
-
-
-def panels(found):
-    """The panels of the chart: round trips and the first fan-out."""
-    count = found["specification"]["fan_outs"][0]
-    trips, rates = [], []
-    for peer in found["peers"]:
-        got = figure(found, peer, "round trip")
-        trips.append((peer, *_bar(got and 1e3 * got["seconds"], "ms")))
-        got = figure(found, peer, "fan-out", count=count)
-        rates.append((peer, *_bar(rate(got) if got and "seconds" in got else None, "calls/s")))
-        for size in found["specification"]["batches"]:
-            got = figure(found, peer, "batched", size=size, count=count)
-            if got:
-                rates.append((f"{peer}, batches: {size}", *_bar(rate(got), "calls/s")))
-    return [
-        ("Round trip of a no-op call, median in ms (shorter is better; logarithmic)", trips),
-        (
-            f"Fan-out of {count:,} no-op calls, calls a second (longer is better; logarithmic)",
-            rates,
-        ),
-    ]
-
-
-def _bar(value, unit):
-    return (value, f"{amount(value)} {unit}") if value else (None, "no figure")

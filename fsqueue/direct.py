@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from fsqueue.calls.options import TaskOptions
     from fsqueue.task import Task
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 P = ParamSpec("P")
 R = TypeVar("R")

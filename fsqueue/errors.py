@@ -83,7 +83,9 @@ class StorageError(SpoolError, OSError):
         alone: bool = True,
     ) -> None:
         super().__init__(code, text)
-        self.size, self.never, self.alone = size, never, alone
+        self.size: int = size
+        self.never: bool = never
+        self.alone: bool = alone
 
 
 class SerializationError(FSQueueError, TypeError, PicklingError):
@@ -114,7 +116,7 @@ class RetryError(FSQueueError):
 
     def __init__(self, message: str = "", *, delay: float | None = None) -> None:
         super().__init__(message)
-        self.delay = None if delay is None else pause("delay", delay)
+        self.delay: float | None = None if delay is None else pause("delay", delay)
 
 
 class InvocationError(FSQueueError):

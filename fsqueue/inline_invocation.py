@@ -28,7 +28,7 @@ class InlineInvocation(Invocation[R]):
     def __init__(self, run: Callable[[str, InlineReport], R]) -> None:
         from fsqueue.runner.attempt.inline import InlineReport
 
-        self.id = f"inline-{next(self._numbers)}"
+        self.id: str = f"inline-{next(self._numbers)}"
         self._value: R | None = None
         self._error: BaseException | None = None
         self._report = InlineReport()

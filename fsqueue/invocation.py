@@ -32,7 +32,7 @@ class Invocation(Generic[R_co]):
     """
 
     def __init__(self, pending_result: PendingResult, member: int | None = None) -> None:
-        self.id = pending_result.id if member is None else f"{pending_result.id}:{member}"
+        self.id: str = pending_result.id if member is None else f"{pending_result.id}:{member}"
         self._pending_result = pending_result
         self._member = member
         self._future: Future[Any] | None = None

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 
     from fsqueue.calls.options import CallSettings
-    from fsqueue.config import Serializer
+    from fsqueue.config import Config, Serializer
     from fsqueue.results.pending_result import PendingResult
     from fsqueue.runner.attempt.inline import InlineCall, InlineReport
     from fsqueue.spool.caller.client import IdempotencyKey
@@ -69,16 +69,17 @@ class Task(Generic[P, R]):
         triggers: tuple[Trigger, ...] = (),
         **options: Unpack[TaskOptions],
     ) -> None:
-        self.name = task_name(func)
-        self.func = self.body = func
-        self.signature = inspect.signature(func)
+        self.name: str = task_name(func)
+        self.func = func
+        self.body: Callable[P, Any] = func
+        self.signature: inspect.Signature = inspect.signature(func)
         parameters = self.signature.parameters.values()
         self._keywords = next((p.name for p in parameters if p.kind is p.VAR_KEYWORD), "")
         self._only_positional = [p.name for p in parameters if p.kind is p.POSITIONAL_ONLY]
         self._shadowed = self._only_positional if self._keywords else []
         self._fitting: set[tuple[int, tuple[str, ...]]] = set()
-        self.conf = session.conf
-        self.settings = settings_of(self.name, options, session.conf.task_offers)
+        self.conf: Config = session.conf
+        self.settings: CallSettings = settings_of(self.name, options, session.conf.task_offers)
         self._check_keys(self.settings)
         self._code = code_of(func.__module__)
         self._publisher = Publisher(self.name, session, self.settings, self.bound, code=self._code)

@@ -154,7 +154,7 @@ class FaultyFilesystem(Filesystem):
     def __init__(self, faults: Iterable[Fault] = (), **options: Unpack[FilesystemOptions]) -> None:
         super().__init__(**options)
         self.trace: list[Operation] = []
-        self.clock_offset = 0.0
+        self.clock_offset: float = 0.0
         self._mutex = threading.Lock()
         self._pending: list[tuple[Fault, list[Operation]]] = []
         self._listings: dict[str, list[str]] = {}

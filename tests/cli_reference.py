@@ -41,8 +41,8 @@ _VARIABLES_HEAD = """# Environment variables
 `python tests/cli_reference.py` writes this page from the settings and commands themselves.
 
 All variables of settings, task options and flags begin with `FSQUEUE__`. An empty one counts as unset.
-A setting, as an argument of `FSQueue`, and a flag on the command line go before the environment, which
-goes before [the file](configuration.md). `FSQUEUE__ROOT` is a setting: the application named by `--app`
+An argument of `FSQueue` and a flag on the command line have precedence over the environment, and the
+environment over [the file](configuration.md). `FSQUEUE__ROOT` is a setting: the application named by `--app`
 or `FSQUEUE__APP` uses it too.
 """  # noqa: E501
 OTHERS = {
@@ -118,7 +118,7 @@ def variables():
     return "\n".join(
         [
             _VARIABLES_HEAD,
-            "## Settings\n\n[Configuration](configuration.md) tells more about each.\n",
+            "## Settings\n\n[Configuration](configuration.md) explains each.\n",
             *_rows(
                 (f"{PREFIX}{name.upper()}", shown(field.default), field.description)
                 for name, field in fields().items()

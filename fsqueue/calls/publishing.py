@@ -69,7 +69,8 @@ class Publisher:
         code: ModuleCode,
     ) -> None:
         conf = session.conf
-        self._task, self._session, self.settings = task, session, settings
+        self._task, self._session = task, session
+        self.settings: CallSettings = settings
         self._bound, self._sizer = bound, sizer or BatchSizer()
         self.codec = settings.serializer or conf.serializer
         self._max_attempts = settings.max_attempts or conf.max_attempts

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import click
 
@@ -12,6 +11,9 @@ from fsqueue.cli.output import print_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+Decorator: TypeAlias = "Callable[[Callable[..., Any]], Callable[..., Any]]"
+"""What adds an option or an argument to the function of a command."""
 
 _PREFIX: Final = "FSQUEUE__"
 _FORMER_PREFIX: Final = "FSQUEUE_CLI_"
@@ -62,8 +64,10 @@ class Page(click.Command):
         self, name: str | None, *, path: str = "", examples: Sequence[str] = (), **attributes: Any
     ) -> None:
         super().__init__(name, **attributes)
-        self.path = path or str(name)
-        self.examples = tuple(e if "fsqueue " in e else f"fsqueue {e}" for e in examples)
+        self.path: str = path or str(name)
+        self.examples: tuple[str, ...] = tuple(
+            e if "fsqueue " in e else f"fsqueue {e}" for e in examples
+        )
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse the arguments; ``--version`` comes first, as a task may have such an argument."""
@@ -150,6 +154,16 @@ def print_version(ctx: click.Context) -> None:
         ctx.exit()
 
 
-argument = partial(click.argument, cls=Argument)
-option = partial(click.option, cls=Option, show_default=True)
-flag = partial(option, is_flag=True)
+def argument(*declarations: str, **attributes: Any) -> Decorator:
+    """Add a positional argument to a command."""
+    return click.argument(*declarations, cls=Argument, **attributes)
+
+
+def option(*declarations: str, **attributes: Any) -> Decorator:
+    """Add an option to a command."""
+    return click.option(*declarations, **{"cls": Option, "show_default": True, **attributes})
+
+
+def flag(*declarations: str, **attributes: Any) -> Decorator:
+    """Add an option without a value to a command."""
+    return option(*declarations, is_flag=True, **attributes)

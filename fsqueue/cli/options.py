@@ -2,30 +2,36 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from fsqueue.cli import completion
-from fsqueue.cli.command import argument, env, flag, option
+from fsqueue.cli.command import Decorator, argument, env, flag, option
 from fsqueue.common.values import LONGEST, parse_duration
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-APP_HELP: Final = "The application: MODULE, or MODULE:VARIABLE if the module has several."
+_APP_HELP: Final = "The application: MODULE, or MODULE:VARIABLE if the module has several."
 
-app_option = option(
+application_argument: Decorator = argument(
+    "application",
+    shell_complete=completion.applications,
+    metavar="[MODULE[:VARIABLE]]",
+    required=False,
+    help=_APP_HELP,
+)
+app_option: Decorator = option(
     "--app",
     metavar="MODULE[:VARIABLE]",
     envvar=env("app"),
     is_setting=True,
     shell_complete=completion.applications,
-    help=APP_HELP,
+    help=_APP_HELP,
 )
-root_option = option(
+root_option: Decorator = option(
     "--root",
     type=click.Path(path_type=Path),
     metavar="DIR",
@@ -33,20 +39,40 @@ root_option = option(
     is_setting=True,
     help="The shared directory (spool) to use instead of an application's.",
 )
-json_option = flag("--json", "as_json", envvar=env("json"), help="Print one JSON document.")
-yes_option = flag("--yes", "-y", envvar=env("yes"), help="Do not ask for confirmation.")
-id_argument = argument(
+json_option: Decorator = flag(
+    "--json", "as_json", envvar=env("json"), help="Print one JSON document."
+)
+yes_option: Decorator = flag("--yes", "-y", envvar=env("yes"), help="Do not ask for confirmation.")
+id_argument: Decorator = argument(
     "invocation_id",
     metavar="ID",
     shell_complete=completion.calls("running", "pending", "failed", "ended"),
     help="Id of the call.",
 )
-queue_argument = argument(
+queue_argument: Decorator = argument(
     "queue",
     metavar="QUEUE",
     shell_complete=completion.queues,
     help="The queue: NAME, or APPLICATION.NAME if that is ambiguous.",
 )
+
+
+def ids_argument(*states: str, help: str, required: bool = True) -> Decorator:  # noqa: A002
+    """The ids of several calls, ``invocation_ids``.
+
+    Args:
+        states: the states in which completion looks for calls.
+        help: one sentence.
+        required: whether at least one id must be given.
+    """
+    return argument(
+        "invocation_ids",
+        nargs=-1,
+        required=required,
+        shell_complete=completion.calls(*states),
+        metavar="ID..." if required else "[ID...]",
+        help=help,
+    )
 
 
 def seconds(*, least: float = 0.0, most: float = LONGEST) -> Callable[[str | float], float]:
@@ -72,11 +98,13 @@ def seconds(*, least: float = 0.0, most: float = LONGEST) -> Callable[[str | flo
     return convert
 
 
-timeout_option = partial(
-    option,
-    "--timeout",
-    type=seconds(),
-    metavar="DURATION",
-    envvar=env("timeout"),
-    help="Longest time to wait: 90, 15m, 2h, 7d. After it, the exit code is 4.",
-)
+def timeout_option(**attributes: Any) -> Decorator:
+    """The option --timeout, with more attributes for one command."""
+    return option(
+        "--timeout",
+        type=seconds(),
+        metavar="DURATION",
+        envvar=env("timeout"),
+        help="Longest time to wait: 90, 15m, 2h, 7d. After it, the exit code is 4.",
+        **attributes,
+    )

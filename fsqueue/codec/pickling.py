@@ -32,6 +32,9 @@ import cloudpickle  # type: ignore[import-untyped]
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pickle import Pickler as _CloudPickler  # cloudpickle's has no types
+else:
+    from cloudpickle import Pickler as _CloudPickler
 
 MOVED: Final = {
     "fsqueue.arguments": "fsqueue.calls.arguments",
@@ -93,10 +96,10 @@ class _Reducers(ChainMap[type, "Callable[[Any], Any]"]):
         raise KeyError(cls)
 
 
-class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+class Pickler(_CloudPickler):
     """A cloudpickle pickler that refuses values that would change on the way."""
 
-    dispatch_table: ClassVar = _Reducers(
+    dispatch_table: ClassVar[_Reducers] = _Reducers(  # type: ignore[misc] # as cloudpickle does
         {
             io.TextIOWrapper: _reduce_file,
             memoryview: _reduce_view,

@@ -25,7 +25,10 @@ _MOST, _LEAST = 600, 60
 _PREPARATION = 1.0
 _READING = 0.5
 _BLOCK = 4096
-LOCKS: Final = {"flock": fcntl.flock, "fcntl": fcntl.lockf}
+LOCKS: Final[Mapping[str, Callable[[int, int], object]]] = {
+    "flock": fcntl.flock,
+    "fcntl": fcntl.lockf,
+}
 # Both meet at a barrier after this many names, so that neither gets far ahead.
 _ROUND = 100
 

@@ -27,8 +27,8 @@ class ModuleCode:
     def __init__(self, module: str) -> None:
         self.module = module
         path = getattr(sys.modules.get(module), "__file__", None)
-        self.path = path if module != "__main__" and isinstance(path, str) else ""
-        self.stamp = self._now()
+        self.path: str = path if module != "__main__" and isinstance(path, str) else ""
+        self.stamp: tuple[int, int] | None = self._now()
 
     def _now(self) -> tuple[int, int] | None:
         try:

@@ -17,7 +17,7 @@ from fsqueue.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 GONE = "the current directory was removed"
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from fsqueue.runner.loop.runner import Runner, RunnerOptions
     from fsqueue.spool.caller.waiter import Waiter
     from fsqueue.spool.worker.liveness import Observer
+    from fsqueue.task import Task
 
 FOLDER = queue_folder(EXECUTOR_APP, DEFAULT_QUEUE)
 """Folder name of the queue of this version of Python."""
@@ -55,7 +56,7 @@ class ByValue(FSQueue):
                 "functions, which JSON cannot hold: a worker that accepts them runs any code. "
                 "Use tasks (docs/tasks.md), or serializer = 'cloudpickle'."
             )
-        self.run = self.task(label="{name}")(run)
+        self.run: Task[..., Any] = self.task(label="{name}")(run)
         self._session.advice = self._advice
         self.local = False
 

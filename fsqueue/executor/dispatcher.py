@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from fsqueue.spool.caller.arrivals import Arrival
     from fsqueue.spool.disk.content import Content
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 _ENDED = "cannot schedule new futures after shutdown"
 _EXITING = "cannot schedule new futures after interpreter shutdown"
@@ -50,7 +50,8 @@ class Dispatcher:
     """
 
     def __init__(self, app: ByValue, limit: int | None, *, detach: bool) -> None:
-        self._app, self._limit, self.detach = app, limit, detach
+        self._app, self._limit = app, limit
+        self.detach: bool = detach
         self.workers: LocalWorkers | None = None
         self.on_end: list[Callable[[], object]] = []
         self.begin_anew()
@@ -68,7 +69,7 @@ class Dispatcher:
         self._thread: threading.Thread | None = None
         self._closed = ""
         self.error: BaseException | None = None
-        self.helper = Helper(self)
+        self.helper: Helper = Helper(self)
 
     # -- calls --------------------------------------------------------------------------
 

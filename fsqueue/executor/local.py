@@ -37,7 +37,9 @@ class Local:
     """
 
     def __init__(self, app: ByValue, slots: int, folder: str) -> None:
-        self.app, self.slots, self._folder = app, slots, folder
+        self._folder = folder
+        self.app: ByValue = app
+        self.slots: int = slots
         app.local = True
         options = {"--concurrency": slots, "--runner": "process"}
         self.workers: LocalWorkers = local_workers(app, 1, options, environ=_settings_of(app))

@@ -54,7 +54,8 @@ class Sizes:
             raise ValueError("buffersize must be None or > 0")
         if chunksize != "auto" and chunksize < 1:
             raise ValueError("chunksize must be >= 1, or 'auto'")
-        self.buffersize, self.slots = buffersize, slots
+        self.buffersize: int | None = buffersize
+        self.slots: int = slots
         self.chunksize = 1 if chunksize == "auto" and buffersize else chunksize
         self._seconds: float | None = None
 

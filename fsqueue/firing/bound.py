@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from fsqueue.task import Task
     from fsqueue.triggers.kinds import Occurrence, Trigger
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 FAILED: Final = (
     "trigger %s: the arguments for task %s could not be made or stored; it was not called for %s"

@@ -61,7 +61,7 @@ if TYPE_CHECKING:
     from fsqueue.spool.store.store import Store
     from fsqueue.task import Task
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 _IDLE = 60.0
 # Events may delay a tick by at most this time, in seconds.

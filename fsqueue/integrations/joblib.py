@@ -40,7 +40,18 @@ _KINDS: Final = {
 }
 
 
-class FSQueueBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc] # untyped
+if TYPE_CHECKING:
+
+    class _Backend:  # joblib has no types
+        def __init__(self, **options: Any) -> None: ...
+        def __getattr__(self, name: str) -> Any: ...
+else:
+
+    class _Backend(AutoBatchingMixin, ParallelBackendBase):
+        pass
+
+
+class FSQueueBackend(_Backend):
     """Runs the batches of a `joblib.Parallel` on the workers of a spool.
 
     ``n_jobs=-1`` stands for the slots of all living workers, of at least one. A nested

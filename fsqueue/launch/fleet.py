@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from fsqueue.launch.commands import BatchSystem, Command, Listed, Reply
     from fsqueue.spool.files.files import Files
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 _TOKEN_LENGTH = 6
 
@@ -79,8 +79,8 @@ class Fleet:
         pace: Pace | None = None,
     ) -> None:
         self._store, self._run = store, run
-        self.pace = pace or Pace()
-        self.files = FleetFiles(store, name)
+        self.pace: Pace = pace or Pace()
+        self.files: FleetFiles = FleetFiles(store, name)
 
     @property
     def name(self) -> str:

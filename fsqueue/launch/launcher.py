@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from fsqueue.config import Config
-    from fsqueue.launch.commands import Command, Reply
+    from fsqueue.launch.commands import BatchSystem, Command, Reply
     from fsqueue.launch.pace import Pace
     from fsqueue.launch.profiles import Profile
     from fsqueue.runner.host import Host
@@ -144,10 +144,13 @@ class JobTemplate:
                 f"launch.{name}: local is no batch system: start workers of this machine with "
                 "`fsqueue up`"
             )
-        self.name, self.application, self.run = name, application, run
-        self.batch = commands_of(profile.system)
-        self.record = _record_of(name, profile, application)
-        self.profile, self.options = profile, options
+        self.name: str = name
+        self.application: Application = application
+        self.run: Callable[[Command], Reply] = run
+        self.batch: BatchSystem = commands_of(profile.system)
+        self.record: FleetRecord = _record_of(name, profile, application)
+        self.profile: Profile = profile
+        self.options: tuple[str, ...] = options
         self._site: tuple[float, int] | None = None
 
     def check(self, which: Callable[[str], str | None] = shutil.which) -> None:
@@ -251,7 +254,7 @@ class Launcher:
 
     def __init__(self, store: Store, template: JobTemplate, *, pace: Pace | None = None) -> None:
         self._template = template
-        self.fleet = Fleet(store.files, template.name, run=template.run, pace=pace)
+        self.fleet: Fleet = Fleet(store.files, template.name, run=template.run, pace=pace)
 
     def define(self) -> None:
         """Write the fleet's definition into the spool, and make its folder of logs.

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 MOST_WORKERS: Final = 1_000
 """The largest number of workers that one process starts."""
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 _FIRST_DELAY, _LONGEST_DELAY = 1.0, 60.0
 # A worker that has lived this long worked: if it dies, the next one starts soon.

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from fsqueue.launch.fleet import Fleet
     from fsqueue.spool.fleets.records import Member
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 _LOOK: Final = 1.0
 

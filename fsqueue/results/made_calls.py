@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from fsqueue.results.pending_result import PendingResult
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 
 def abandon_all(made: Iterable[PendingResult], *, stop: bool = False) -> None:

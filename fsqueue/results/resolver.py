@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     Then = Callable[[Content | None, BaseException | None], object]
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 # Seconds for which the thread sleeps while it waits for nothing.
 _IDLE = 3600.0
@@ -190,5 +190,5 @@ def _poll(waiter: Waiter) -> None:
         log.exception("cannot check for results, trying again")
 
 
-shared_resolver = Resolver()
+shared_resolver: Resolver = Resolver()
 """Resolves the futures of invocations. Its thread runs only while such futures are pending."""

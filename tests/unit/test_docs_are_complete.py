@@ -1,5 +1,6 @@
 """Lists in the documentation against what they list."""
 
+import builtins
 import re
 import tomllib
 from pathlib import Path
@@ -55,6 +56,25 @@ def test_packages_named_in_the_design_exist():
         for name in re.findall(rf"`((?:{tops})(?:/[a-z_]+)+)/?`", page.read_text("utf-8")):
             found = package / name
             assert found.is_dir() or found.with_suffix(".py").exists(), (page.name, name)
+
+
+def test_errors_named_in_the_docs_exist():
+    known = {
+        *vars(builtins),
+        *vars(fsqueue.errors),
+        "TerminatedWorkerError",
+    }  # the last is joblib's
+    for page in [*DOCS.rglob("*.md"), ROOT / "README.md"]:
+        named = set(re.findall(r"`(?:fsqueue\.)?([A-Z]\w+Error)`", page.read_text("utf-8")))
+        assert named <= known, page.name
+
+
+def test_each_promise_is_in_the_readme_and_in_the_concepts():
+    stated = re.findall(r"^- \*\*(P\d+)\. ", text_of("docs/concepts.md"), re.MULTILINE)
+    assert stated == [f"P{number}" for number in range(1, len(stated) + 1)]
+    assert re.findall(r"^\| (P\d+) \|", text_of("README.md"), re.MULTILINE) == stated
+    for page in DOCS.rglob("*.md"):
+        assert set(re.findall(r"\bP\d+\b", page.read_text("utf-8"))) <= set(stated), page.name
 
 
 def test_each_command_is_in_the_cheat_sheet():

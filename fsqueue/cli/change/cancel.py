@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING
 import click
 
 from fsqueue.cli import exits
-from fsqueue.cli.command import argument, subcommand
-from fsqueue.cli.completion import calls
+from fsqueue.cli.command import subcommand
 from fsqueue.cli.finding.target import check_id, open_target
-from fsqueue.cli.options import app_option, json_option, root_option
+from fsqueue.cli.options import app_option, ids_argument, json_option, root_option
 from fsqueue.cli.output import print_json
 
 if TYPE_CHECKING:
@@ -18,14 +17,7 @@ if TYPE_CHECKING:
 
 
 @subcommand("cancel", "cancel jq3v8k2m5c-7")
-@argument(
-    "invocation_ids",
-    nargs=-1,
-    required=True,
-    shell_complete=calls("running", "pending"),
-    metavar="ID...",
-    help="Ids of the calls.",
-)
+@ids_argument("running", "pending", help="Ids of the calls.")
 @app_option
 @root_option
 @json_option

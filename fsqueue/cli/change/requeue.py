@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING
 import click
 
 from fsqueue.cli import exits
-from fsqueue.cli.command import argument, subcommand
-from fsqueue.cli.completion import calls
+from fsqueue.cli.command import subcommand
 from fsqueue.cli.finding.target import NotFoundError, check_id, open_target
-from fsqueue.cli.options import app_option, json_option, root_option, yes_option
+from fsqueue.cli.options import app_option, ids_argument, json_option, root_option, yes_option
 from fsqueue.cli.output import confirm, print_json
 
 if TYPE_CHECKING:
@@ -22,14 +21,7 @@ if TYPE_CHECKING:
 
 
 @subcommand("requeue", "requeue jq3v8k2m5c-7 --yes")
-@argument(
-    "invocation_ids",
-    nargs=-1,
-    required=True,
-    shell_complete=calls("running"),
-    metavar="ID...",
-    help="Ids of running calls.",
-)
+@ids_argument("running", help="Ids of running calls.")
 @app_option
 @root_option
 @yes_option

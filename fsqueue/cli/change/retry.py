@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fsqueue.cli import completion, exits
-from fsqueue.cli.command import argument, flag, option, subcommand
-from fsqueue.cli.completion import calls
+from fsqueue.cli.command import flag, option, subcommand
 from fsqueue.cli.filters import filter_options
 from fsqueue.cli.finding.target import NotFoundError, check_id, open_target
-from fsqueue.cli.options import app_option, json_option, root_option
+from fsqueue.cli.options import app_option, ids_argument, json_option, root_option
 from fsqueue.cli.output import counted, print_error, print_json
 from fsqueue.errors import ConfigError
 
@@ -24,13 +23,7 @@ if TYPE_CHECKING:
 
 
 @subcommand("retry", "retry jq3v8k2m5c-7", "retry --all-failed --task tasks.render")
-@argument(
-    "invocation_ids",
-    nargs=-1,
-    shell_complete=calls("failed"),
-    metavar="[ID...]",
-    help="Ids of failed calls.",
-)
+@ids_argument("failed", required=False, help="Ids of failed calls.")
 @app_option
 @root_option
 @flag("--all-failed", help="Retry all failed calls.")

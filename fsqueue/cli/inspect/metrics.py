@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from fsqueue.cli.finding.target import Target
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 _HERE = "127.0.0.1"
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def command(app: str | None, root: Path | None, as_json: bool) -> None:
     """Show queues, workers, and what ended in the last five minutes.
 
-    A worker counts the calls for all who look, so this reads one file. If no worker is there, the
+    A worker keeps the counts in a file, which this command reads. If no worker is there, the
     command counts by itself. It lists only some of very many folders, and marks estimates with ~.
     """
     with open_target(app, root) as target:

@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING
 import click
 
 from fsqueue.cli import exits
-from fsqueue.cli.command import argument, subcommand
-from fsqueue.cli.completion import calls
+from fsqueue.cli.command import subcommand
 from fsqueue.cli.finding.target import check_id, open_target
-from fsqueue.cli.options import app_option, json_option, root_option, timeout_option
+from fsqueue.cli.options import app_option, ids_argument, json_option, root_option, timeout_option
 from fsqueue.cli.output import print_json
 from fsqueue.cli.waiting import GONE, wait_for
 from fsqueue.spool.format.states import State
@@ -20,14 +19,7 @@ if TYPE_CHECKING:
 
 
 @subcommand("wait", "wait jq3v8k2m5c-7 jq3v8k2m5c-8 --timeout 1h")
-@argument(
-    "invocation_ids",
-    nargs=-1,
-    required=True,
-    shell_complete=calls("running", "pending"),
-    metavar="ID...",
-    help="Ids of the calls.",
-)
+@ids_argument("running", "pending", help="Ids of the calls.")
 @app_option
 @root_option
 @timeout_option()

@@ -9,7 +9,7 @@ import click
 import msgspec
 
 from fsqueue.cli import exits
-from fsqueue.cli.command import Page, argument, flag, option, subcommand
+from fsqueue.cli.command import Decorator, Page, argument, flag, option, subcommand
 from fsqueue.cli.finding.target import NotFoundError, open_target
 from fsqueue.cli.options import app_option, json_option, root_option
 from fsqueue.cli.output import (
@@ -56,10 +56,12 @@ def command(context: click.Context) -> None:
 _LOOKS = frozenset({"list", "show"})
 """The commands that write nothing."""
 
-name_argument = argument("name", metavar="NAME", help="Name of the fleet: that of its profile.")
+name_argument: Decorator = argument(
+    "name", metavar="NAME", help="Name of the fleet: that of its profile."
+)
 
 
-def fleet_command(name: str, *examples: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def fleet_command(name: str, *examples: str) -> Decorator:
     """Make a function a subcommand with --app, --root and --json; it gets the spool."""
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:

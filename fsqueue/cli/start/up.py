@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from fsqueue.cli import completion
-from fsqueue.cli.command import argument, flag, option, subcommand
+from fsqueue.cli.command import flag, option, subcommand
 from fsqueue.cli.finding.target import report_errors
-from fsqueue.cli.options import APP_HELP, app_option, root_option
+from fsqueue.cli.options import app_option, application_argument, root_option
 from fsqueue.cli.output import counted, print_error
 from fsqueue.cli.start.private_root import private_root_notice
 from fsqueue.cli.start.profiles import find_served
@@ -37,13 +36,7 @@ _LOOK: Final = 0.05
 
 
 @subcommand("up", "up -n 4", "up --app tasks --runner process --detach")
-@argument(
-    "application",
-    shell_complete=completion.applications,
-    metavar="[MODULE[:VARIABLE]]",
-    required=False,
-    help=APP_HELP,
-)
+@application_argument
 @app_option
 @root_option
 @option(

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from fsqueue.cli import completion, exits
-from fsqueue.cli.command import argument, env, option, subcommand
-from fsqueue.cli.options import APP_HELP, app_option
+from fsqueue.cli import exits
+from fsqueue.cli.command import env, option, subcommand
+from fsqueue.cli.options import app_option, application_argument
 from fsqueue.cli.output import print_error
 from fsqueue.cli.start.private_root import private_root_notice
 from fsqueue.cli.start.worker_options import runner_options, worker_options
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from fsqueue.cli.finding.discovery import Application
     from fsqueue.common.logs import LogFormat
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 BY_VALUE: Final = "fsqueue.executor.application:app"
 # Seconds that the process may take to end after the worker has left.
@@ -36,13 +36,7 @@ _GOODBYE = 3.0
     "worker tasks:app --runner process --concurrency 8",
     "worker --queue gpu=3 --queue default=1 --gpus auto",
 )
-@argument(
-    "application",
-    shell_complete=completion.applications,
-    metavar="[MODULE[:VARIABLE]]",
-    required=False,
-    help=APP_HELP,
-)
+@application_argument
 @app_option
 @option(
     "--root",

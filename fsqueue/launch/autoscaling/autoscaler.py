@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from fsqueue.spool.fleets.records import FleetRecord, Member
     from fsqueue.spool.store.store import Store
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 # While nothing changes, the batch system is asked less often by this factor.
 _QUIET = 10

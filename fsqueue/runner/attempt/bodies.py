@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from fsqueue.spool.format.records import Call
     from fsqueue.spool.store.store import Store
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 
 def reused(execution: Execution) -> Answer | None:

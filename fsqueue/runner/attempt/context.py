@@ -97,18 +97,22 @@ class WorkerContext:
         record_attempt: Callable[[Entry], object] = lambda _: None,
         ended: Callable[[Execution, Answer | None], object] = lambda *_: None,
     ) -> None:
-        self.store, self.worker, self.resolve = store, worker, resolve
-        self.apps, self.exclusive = frozenset({app_id}), exclusive
-        self.record_attempt, self.ended = record_attempt, ended
+        self.store: Store = store
+        self.worker: Callable[[], Worker] = worker
+        self.resolve: Callable[[str], Body] = resolve
+        self.apps: frozenset[str] = frozenset({app_id})
+        self.exclusive: bool = exclusive
+        self.record_attempt: Callable[[Entry], object] = record_attempt
+        self.ended: Callable[[Execution, Answer | None], object] = ended
         self.flusher: Flusher | None = None
-        self.callers = Callers(store)
+        self.callers: Callers = Callers(store)
         self.budget = budget
         self.on_limit: Callable[[float | None], object] = lambda _: None
         self.time_left = ENDLESS
         self.show_devices: Callable[[tuple[str, ...]], object] = lambda _: None
-        self.aborted = threading.Event()
-        self.live = LiveCalls()
-        self.pid = os.getpid()
+        self.aborted: threading.Event = threading.Event()
+        self.live: LiveCalls = LiveCalls()
+        self.pid: int = os.getpid()
         self.executions: dict[str, Execution] = {}
         self.on_coroutine: Callable[[Execution], object] = lambda _: None
         self.while_waiting: Callable[[], None] = lambda: None
@@ -145,12 +149,14 @@ class Execution:
     def __init__(
         self, context: WorkerContext, claim: Claim, call: Call, parents: Parents | None = None
     ) -> None:
-        self.context, self.claim, self.call = context, claim, call
+        self.context: WorkerContext = context
+        self.claim: Claim = claim
+        self.call: Call = call
         self.parents = parents
-        self.started = context.store.clock.now()
+        self.started: float = context.store.clock.now()
         self.body: Body | None = None
         self.body_ended = False
-        self.parent = current.get()
+        self.parent: Execution | None = current.get()
         self.permits: dict[str, HeldPermit] = {}
         self.view: CurrentInvocation | None = None
         self.run: BodyRun | None = None
@@ -257,11 +263,11 @@ class CurrentInvocation:
 
     def __init__(self, execution: Execution) -> None:
         self._execution = execution
-        self.id = execution.call.id
-        self.task = execution.call.task
-        self.queue = split_profile(execution.call.queue)[0].rpartition(".")[2]
-        self.attempt = execution.claim.name.attempt
-        self.retries = execution.claim.name.retries
+        self.id: str = execution.call.id
+        self.task: str = execution.call.task
+        self.queue: str = split_profile(execution.call.queue)[0].rpartition(".")[2]
+        self.attempt: int = execution.claim.name.attempt
+        self.retries: int = execution.claim.name.retries
         self._checked = float("-inf")
         self._cancelled = False
 

@@ -48,7 +48,7 @@ class Parents:
     def __init__(self, store: Store, call: Call) -> None:
         self._child, self._task = call.id, call.task
         self._outcomes: dict[str, _Opened | FSQueueError] = {}
-        self.unfinished = ""
+        self.unfinished: str = ""
         self.failure: DependencyError | None = None
         for parent in call.after:
             read, found = parent, _read(store, parent)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from fsqueue.runner.attempt.context import Execution, WorkerContext
     from fsqueue.spool.format.claim import Claim
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 _LONGEST_PAUSE = 5.0
 

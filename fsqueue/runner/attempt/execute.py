@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from fsqueue.spool.format.claim import Claim
     from fsqueue.spool.format.records import Payload
 
-log = logging.getLogger(__name__)
-calls = logging.getLogger(CALLS)
+log: logging.Logger = logging.getLogger(__name__)
+calls: logging.Logger = logging.getLogger(CALLS)
 
 
 def execute(

@@ -48,7 +48,8 @@ class InlineCall:
     """
 
     def __init__(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        self.args, self.kwargs = args, kwargs
+        self.args: tuple[Any, ...] = args
+        self.kwargs: dict[str, Any] = kwargs
         self.value: Any = None
 
 
@@ -56,8 +57,11 @@ class InlineCurrent(CurrentInvocation):
     """The current invocation of an inline body."""
 
     def __init__(self, invocation_id: str, task: str, queue: str, report: InlineReport) -> None:
-        self.id, self.task, self.queue = invocation_id, task, queue
-        self.attempt, self.retries = 1, 0
+        self.id: str = invocation_id
+        self.task: str = task
+        self.queue: str = queue
+        self.attempt: int = 1
+        self.retries: int = 0
         self._report = report
 
     @property

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from fsqueue.runner.attempt.context import WorkerContext
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 
 def run_instead_of_waiting(

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from fsqueue.runner.attempt.context import Execution
     from fsqueue.spool.features.limits import Limits
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 # Above this number the holders are checked: in a chain of calls, each of which makes the next one,
 # a call would otherwise inherit the names of all holders that have ended.

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from fsqueue.spool.format.claim import Claim
     from fsqueue.spool.format.records import Call
 
-log = logging.getLogger(__name__)
-calls = logging.getLogger(CALLS)
+log: logging.Logger = logging.getLogger(__name__)
+calls: logging.Logger = logging.getLogger(CALLS)
 
 PATIENCE: Final = 300.0
 """Seconds to wait for room for a result, on a disk that has room for others."""

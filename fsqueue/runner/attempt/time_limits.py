@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from fsqueue.runner.attempt.context import Execution
     from fsqueue.spool.format.records import Call
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 TIMED_OUT: Final = 75
 """Exit status of a slot's process whose body took too long."""

@@ -32,7 +32,7 @@ from fsqueue.runner.event_loop.watch import LoopWatch
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 # `asyncio.to_thread` in one body must not wait for threads that other bodies block.
 _MANY_THREADS = 256

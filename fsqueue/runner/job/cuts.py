@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from fsqueue.spool.format.names import AttemptName
     from fsqueue.spool.store.store import Store
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 
 class JobEnded(NamedTuple):

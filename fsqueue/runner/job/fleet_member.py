@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from fsqueue.spool.files.files import Files
     from fsqueue.spool.fleets.records import EndReason
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 
 class FleetMember:

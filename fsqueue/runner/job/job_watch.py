@@ -37,7 +37,7 @@ class ParentWatch:
     def __init__(self, environ: Mapping[str, str], *, in_job: bool) -> None:
         supervisor = environ.get(SUPERVISOR, "")
         self._supervisor = int(supervisor) if supervisor.isdecimal() else 0
-        self.needed = bool(self._supervisor) or (in_job and job_of(environ) is not None)
+        self.needed: bool = bool(self._supervisor) or (in_job and job_of(environ) is not None)
         self._parent = os.getppid()
 
     def gone(self) -> str:

@@ -130,8 +130,8 @@ class JobEnd:
     """
 
     def __init__(self, margin: float | Literal["auto"] = AUTO) -> None:
-        self.at = math.inf
-        self.given = 0.0
+        self.at: float = math.inf
+        self.given: float = 0.0
         self._margin = margin
         self._lead = self._longest = 0.0
         self._run_times: deque[float] = deque(maxlen=_REMEMBERED)
@@ -223,7 +223,8 @@ class Allowance:
 
     def __init__(self, most: int | None) -> None:
         self._most = most
-        self._reserved = self.done = 0
+        self._reserved = 0
+        self.done: int = 0
 
     def reserve(self) -> bool:
         """Reserve one call; False if none is left."""
@@ -291,5 +292,5 @@ class Lifetime:
 
     def __init__(self, terms: Terms, end: JobEnd, now: float) -> None:
         self.end = end
-        self.allowance = Allowance(terms.max_tasks)
-        self.idleness = Idleness(terms, now)
+        self.allowance: Allowance = Allowance(terms.max_tasks)
+        self.idleness: Idleness = Idleness(terms, now)

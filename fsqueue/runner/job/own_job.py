@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from fsqueue.spool.fleets.records import EndReason
     from fsqueue.spool.store.store import Store
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 
 class OwnJob:
@@ -39,7 +39,7 @@ class OwnJob:
         self._terms, self._environ = terms, environ
         self._monotonic = store.fs.monotonic
         self._job = job_of(environ)
-        self.end = JobEnd(terms.stop_margin)
+        self.end: JobEnd = JobEnd(terms.stop_margin)
         self._member = FleetMember.of(store.files, self._job)
 
     def find_end(self) -> None:

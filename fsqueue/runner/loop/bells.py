@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from fsqueue.spool.wakeups.watching import Alarm, Watch
     from fsqueue.spool.worker.backlogs import Backlogs
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 
 class WorkerBells:
@@ -33,12 +33,13 @@ class WorkerBells:
     """
 
     def __init__(self, host: Host, backlogs: Backlogs, wake: Alarm) -> None:
-        self._store, self._backlogs, self.wake = host.store, backlogs, wake
+        self._store, self._backlogs = host.store, backlogs
+        self.wake: Alarm = wake
         self._host = host
         self._dependencies = host.store.dependencies
         self._refresh_due = False
         self._heard: list[Watch] = []
-        self.count = 0
+        self.count: int = 0
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[bool]:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from fsqueue.spool.worker.backlogs import Backlogs
     from fsqueue.spool.worker.registration import Worker
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 # Seconds for which the queues count as empty. Shorter than any pause of the claim loop.
 _RECHECK_AFTER = 0.0009

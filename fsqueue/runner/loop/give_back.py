@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from fsqueue.spool.store.store import Store
     from fsqueue.spool.worker.registration import Worker
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 
 def give_back(store: Store, claim: Claim) -> None:

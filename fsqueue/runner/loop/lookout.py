@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from fsqueue.spool.store.store import Store
     from fsqueue.spool.worker.registration import Worker
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 # Counting takes at most this share of the time.
 _REST = 10

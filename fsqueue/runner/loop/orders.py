@@ -65,7 +65,7 @@ class EarlyStops:
     """
 
     def __init__(self) -> None:
-        self.count = 0
+        self.count: int = 0
         self._there: weakref.WeakKeyDictionary[threading.Thread, _Presence]
         self._there = weakref.WeakKeyDictionary()
         self._have_run: weakref.WeakSet[threading.Thread] = weakref.WeakSet()

@@ -65,7 +65,7 @@ class Resting:
         self._crowd = 0
         self._distrusts_until, self._found_by_polls = 0.0, 0
         self._was_called = self._waits_for_room = self._polls = False
-        self.rests = False
+        self.rests: bool = False
 
     def note_crowd(self, workers: int) -> None:
         """Note how many workers like this one are on this host. From any thread."""

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from fsqueue.spool.fleets.records import EndReason
     from fsqueue.spool.format.resources import Amounts, Resources
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 _LARGEST_WEIGHT = 1e9
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from fsqueue.spool.worker.backlogs import Backlogs
     from fsqueue.spool.worker.registration import Worker
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 # The executing thread or process has already settled attempts with these endings.
 _SETTLED = {Ending.FINISHED, Ending.GIVEN_BACK, Ending.WAITS, Ending.UNWANTED}

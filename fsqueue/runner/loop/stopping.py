@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from fsqueue.spool.wakeups.watching import Alarm
     from fsqueue.spool.worker.registration import Worker
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 
 class Stopping:
@@ -69,7 +69,7 @@ class Stopping:
         self._asked = ""
         self._slots: Slots | None = None
         self._request_drain: Callable[[], object] | None = None
-        self.why = ""
+        self.why: str = ""
         # Unless it has another reason, an error ends it.
         self.reason: EndReason = "error"
         self.replaced: SpoolReplacedError | None = None

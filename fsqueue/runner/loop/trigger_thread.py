@@ -16,7 +16,7 @@ from fsqueue.spool.wakeups.watching import Alarm
 if TYPE_CHECKING:
     from fsqueue.runner.host import Host
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
 

@@ -44,7 +44,9 @@ class Books:
     ) -> None:
         self._layout, self._worker = store.layout, worker
         self._claiming, self._settling = claiming, settling
-        self.service, self.grants_turn, self.end_turn = service, may_grant, end_turn
+        self.service: Service = service
+        self.grants_turn: Callable[[], bool] = may_grant
+        self.end_turn: Callable[[], None] = end_turn
 
     def begin(self, origin: str) -> Claim | None:
         """Hold the claim of an attempt."""

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from fsqueue.spool.store.store import Store
     from fsqueue.spool.worker.registration import Worker
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 # While calls run, their cancellation is noticed this soon on a local disk.
 _TICK = 0.25

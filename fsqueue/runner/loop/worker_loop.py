@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from fsqueue.spool.format.resources import Amounts
     from fsqueue.spool.history.entries import Entry
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 
 class WorkerOptions(NamedTuple):

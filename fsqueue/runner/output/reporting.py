@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from fsqueue.spool.format.names import AttemptName
     from fsqueue.spool.store.store import Store
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 _PERIOD = 0.5
 # A body that ends before this many seconds needs no report, and its output is written once.

@@ -22,7 +22,7 @@ from fsqueue.runner.processes.threads import start_threads
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 
 class Reaction(enum.Enum):

@@ -21,7 +21,8 @@ class HeldPermit:
     def __init__(
         self, owner: str, own: Permit | None = None, borrowed_from: HeldPermit | None = None
     ) -> None:
-        self.owner, self._own, self._borrowed_from = owner, own, borrowed_from
+        self._own, self._borrowed_from = own, borrowed_from
+        self.owner: str = owner
         self._loan = threading.Lock()
 
     def lend(self) -> HeldPermit | None:

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from fsqueue.spool.format.claim import Claim
     from fsqueue.spool.history.entries import Entry
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 # A killed process is gone within milliseconds, unless it waits for a disk.
 _DEATH = 1.0

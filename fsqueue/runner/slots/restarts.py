@@ -10,7 +10,7 @@ import time
 
 from fsqueue.errors import FSQueueError
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 10.0
 # About 20 seconds, in which a home directory on a file server may be back.

@@ -57,7 +57,7 @@ if TYPE_CHECKING:
     from fsqueue.spool.format.claim import Claim
     from fsqueue.spool.history.entries import Entry
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 _PREFIX = "FSQUEUE__"
 _PARENT_CHECK = 0.25

@@ -7,7 +7,7 @@ import logging
 import multiprocessing
 import signal
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fsqueue.environment.workdir import in_existing_workdir
 from fsqueue.errors import FSQueueError
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from fsqueue.runner.slots.slot_server import Server
     from fsqueue.spool.format.claim import Claim
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 # Grace for the process to end itself. A body in a long call into C keeps Python from running.
 _HARD_LIMIT_AFTER = 1.0
@@ -66,14 +66,16 @@ class SlotProcess:
     ) -> None:
         self.ready = False
         self.claim: Claim | None = None
-        self.killed = False
-        self.cancelled = self.in_turn = False
+        self.killed: bool = False
+        self.cancelled: bool = False
+        self.in_turn: bool = False
         self.coroutine = ""
         self.devices: tuple[str, ...] = ()
         self._cleanup_ends = float("inf")
         self.deadline: float | None = None
         self._timed_out = False
         self._budget = budget
+        self.pipe: Connection[Any, Any]
         self.pipe, theirs = multiprocessing.Pipe()
         self.resource_pipe: Connection | None = None
         their_resource_pipe: Connection | None = None
@@ -97,10 +99,10 @@ class SlotProcess:
             for end in (theirs, their_resource_pipe, their_record_pipe):
                 if end is not None:
                     end.close()
-        self.pid = self._process.pid or 0
+        self.pid: int = self._process.pid or 0
         self._start = start_of(self.pid)
         # The pipe alone is not enough: a process that a body has forked may hold it open.
-        self.sources = (self.pipe.fileno(), self._process.sentinel)
+        self.sources: tuple[int, int] = (self.pipe.fileno(), self._process.sentinel)
 
     @property
     def is_busy(self) -> bool:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     # Called with a claim and how its execution ended; an exception means that its slot has died.
     OnEnd = Callable[[Claim, Ending | BaseException], None]
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 
 class Slots(Protocol):

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from fsqueue.spool.history.entries import Entry
     from fsqueue.spool.store.store import Store
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 # After this many seconds a process asks its parent again, which may have reasons of its own.
 _LONGEST = 0.5
@@ -70,7 +70,8 @@ class Turns:
             self._backlogs = Backlogs(
                 store, service.queues, NO_RESOURCES, weighted=service.weighted
             )
-        self.told = self.recalled = False
+        self.told: bool = False
+        self.recalled: bool = False
         self._worker = ""
         self._until, self._room = 0.0, 0
 

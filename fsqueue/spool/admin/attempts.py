@@ -75,11 +75,12 @@ class FailedAttempts:
     def __init__(
         self, store: Store, folders: JournalFolders, *, files: int, most: int = 1 << 18
     ) -> None:
-        self._store, self._folders, self.most_files, self._most = store, folders, files, most
+        self._store, self._folders, self._most = store, folders, most
+        self.most_files: int = files
         # By path, in the order in which they were read: the next one to read comes first.
         self._read: dict[str, int] = {}
         self._found: list[Attempt] = []
-        self.unread = 0
+        self.unread: int = 0
         """Files of the window that were not read yet."""
 
     def look(self, since: float, urgent: Collection[str] = ()) -> list[Attempt]:

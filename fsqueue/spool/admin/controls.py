@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from fsqueue.spool.format.records import Call, Payload
     from fsqueue.spool.store.store import Store
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 # -- queues -------------------------------------------------------------------------------
 

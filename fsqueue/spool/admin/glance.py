@@ -66,7 +66,8 @@ class Looks:
     def __init__(
         self, store: Store, *, heartbeat: float, result_ttl: float, bounds: Bounds = ONE_LOOK
     ) -> None:
-        self.store, self._heartbeat, self._bounds = store, heartbeat, bounds
+        self._heartbeat, self._bounds = heartbeat, bounds
+        self.store: Store = store
         self._result_ttl = result_ttl
         self._census: Census | None = None
         self._history: History | None = None

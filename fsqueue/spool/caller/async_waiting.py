@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from fsqueue.spool.caller.waiter import Waiter
 
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 
 async def arrival(

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from fsqueue.spool.format.records import Call
     from fsqueue.spool.store.store import Store
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 # A publisher begins a new slot after this many calls.
 _SLOT_SIZE = 1_000
@@ -120,7 +120,7 @@ class Client:
     ) -> None:
         self.store = store
         self._keep_journal, self._command = keep_journal, command
-        self.name = new_token()
+        self.name: str = new_token()
         self._process = this_process()
         self._events = events
         self._numbers = itertools.count(1)
@@ -129,7 +129,7 @@ class Client:
         self._entered = False
         self._registered = self._recorded = False
         self._slots: dict[int, _Slot] = {}
-        self.waiter = Waiter(
+        self.waiter: Waiter = Waiter(
             store.outcomes,
             self.name,
             events=events,

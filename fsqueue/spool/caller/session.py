@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 _SLOTS_KNOWN_FOR = 5.0
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 
 class Session:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from fsqueue.spool.files.outcomes import Outcomes
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 # After a poll, the next one comes after at least this many times its length, so that polling takes
 # at most a fifth of the time; but after the poll interval at most, because the poll may have hung.
@@ -59,8 +59,9 @@ class Wait:
     __slots__ = ("error", "invocation_id", "over", "wake")
 
     def __init__(self, invocation_id: str, wake: Callable[[], object]) -> None:
-        self.invocation_id, self.wake = invocation_id, wake
-        self.over = False
+        self.invocation_id: str = invocation_id
+        self.wake: Callable[[], object] = wake
+        self.over: bool = False
         self.error: Exception | None = None
 
     def end(self, error: Exception | None = None) -> None:

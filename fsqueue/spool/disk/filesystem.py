@@ -12,7 +12,7 @@ import functools
 import os
 import stat
 import time
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, ClassVar, ParamSpec, TypeVar
 
 from fsqueue.environment.streams import open_closed_streams
 from fsqueue.spool.disk import link_records, reading, syscalls
@@ -49,7 +49,7 @@ class Filesystem:
         ownership: how modes and groups are set.
     """
 
-    monotonic = staticmethod(time.monotonic)
+    monotonic: ClassVar[staticmethod[[], float]] = staticmethod(time.monotonic)
     """This host's monotonic clock, in seconds. Reading it cannot fail, so it needs no `_call`."""
 
     def __init__(
@@ -61,7 +61,9 @@ class Filesystem:
         ownership: type[Ownership] = Ownership,
     ) -> None:
         open_closed_streams()
-        self.remote, self.group, self.durable = remote, group, durable
+        self.remote: bool = remote
+        self.group: int | None = group
+        self.durable: bool = durable
         self._own = ownership(group)
         bound = self._bound  # looked up once, as each call of a task takes most of these steps
         self._open_new = bound("create", self._own.open_new)
@@ -109,10 +111,7 @@ class Filesystem:
             self._settle(path)
 
     def append(self, path: str, data: bytes | bytearray) -> None:
-        """Append to a regular file that only this process writes, creating it if it is missing.
-
-        A power cut may undo it even if `durable` is set.
-        """
+        """Append to a regular file of this process, or make it. A power cut may undo it."""
         handle = Handle(path)
         try:
             self._call("append", self._own.open_new, path, handle, os.O_APPEND | os.O_NONBLOCK)

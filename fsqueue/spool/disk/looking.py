@@ -36,7 +36,7 @@ class LookingFilesystem(Filesystem):
         operations: how many file operations it has made.
     """
 
-    operations = 0
+    operations: int = 0
 
     def _call(self, verb: str, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
         if verb not in _READING:

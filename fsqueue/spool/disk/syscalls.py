@@ -53,9 +53,9 @@ class Handle(list[int]):
     __slots__ = ("close", "path")
 
     def __init__(self, path: str) -> None:
-        self.path = path
+        self.path: str = path
         # A list's iterator also finds what is stored later.
-        self.close = functools.partial(_run_through, map(os.close, self))
+        self.close: functools.partial[None] = functools.partial(_run_through, map(os.close, self))
 
     def open(self, flags: int, mode: int = 0o777) -> int:
         """Open the file, and return the descriptor."""

@@ -28,7 +28,7 @@ from fsqueue.spool.format.records import UNDECODABLE
 if TYPE_CHECKING:
     from fsqueue.spool.files.files import Files
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 OUTPUT_LIMIT: Final = 1 << 20
 """The most bytes of a file of captured output."""

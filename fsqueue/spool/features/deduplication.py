@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from fsqueue.spool.format.layout import Layout
     from fsqueue.spool.format.records import Call
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 _KIND = "once"
 _TRIES = 100

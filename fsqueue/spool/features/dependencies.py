@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from fsqueue.spool.files.outcomes import Outcomes
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 # How many parents upkeep checks in one heartbeat.
 _RECOVER_AT_ONCE = 200
@@ -53,7 +53,8 @@ class Dependencies:
     ) -> None:
         self._outcomes, self._move_on, self._renew_needs = outcomes, move_on, renew
         self._fs, self._layout = outcomes.fs, outcomes.layout
-        self.has_waiters, self.bell_works = True, False
+        self.has_waiters: bool = True
+        self.bell_works: bool = False
         self._ended: tuple[set[str], set[str]] | None = None
         self._recovered = ""
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from fsqueue.spool.disk.content import Buffer
     from fsqueue.spool.files.files import Files
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 
 def fire(

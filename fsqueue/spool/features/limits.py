@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from fsqueue.spool.files.files import Files
     from fsqueue.spool.format.claim import Claim
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 _OCCUPIED = frozenset({errno.ENOTEMPTY, errno.EEXIST})
 _NUMBER = re.compile(r"[1-9]\d{0,4}", re.ASCII)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from fsqueue.spool.files.files import Files
     from fsqueue.spool.format.records import Payload
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 
 class Cached(NamedTuple):

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from fsqueue.spool.files.files import Files
     from fsqueue.spool.format.records import Call, Outcome
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 _KIND = "event"
 # A lost race means that another process has made progress. This many in a row mean an error.

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from fsqueue.spool.format.layout import Layout
     from fsqueue.spool.format.records import Payload, SpoolInfo
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 # A try fails if another process removes a folder just after it was created: rare even once.
@@ -62,10 +62,12 @@ class Files:
         links: bool = True,
         look: bool = False,
     ) -> None:
-        self.fs, self.layout, self.info = filesystem, layout, info
-        self.clock = LookingClock(filesystem) if look else ServerClock(filesystem)
+        self.fs: Filesystem = filesystem
+        self.layout: Layout = layout
+        self.info: SpoolInfo = info
+        self.clock: ServerClock = LookingClock(filesystem) if look else ServerClock(filesystem)
         self.key = key
-        self.temporary = TemporaryFiles(
+        self.temporary: TemporaryFiles = TemporaryFiles(
             filesystem, layout, info.longest_link if links else 0, self.with_folder
         )
         self._left_alone = RecentTexts()

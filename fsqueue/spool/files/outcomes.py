@@ -17,10 +17,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from fsqueue.spool.disk.content import Buffer, Content
+    from fsqueue.spool.disk.filesystem import Filesystem
     from fsqueue.spool.files.files import Files
+    from fsqueue.spool.format.layout import Layout
     from fsqueue.spool.format.records import Payload
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 # More outcomes than this are looked for by listing mailboxes, not one by one.
 _FEW = 16
@@ -42,7 +44,9 @@ class Outcomes:
     """
 
     def __init__(self, files: Files) -> None:
-        self.files, self.fs, self.layout = files, files.fs, files.layout
+        self.files: Files = files
+        self.fs: Filesystem = files.fs
+        self.layout: Layout = files.layout
         self.on_end: Callable[[str], object] = _nothing
 
     # -- publishing ---------------------------------------------------------------------

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from fsqueue.spool.disk.filesystem import Filesystem
     from fsqueue.spool.format.layout import Layout
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 
 class _Root(msgspec.Struct, frozen=True):

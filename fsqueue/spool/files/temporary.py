@@ -46,7 +46,8 @@ class TemporaryFiles:
     def __init__(
         self, filesystem: Filesystem, layout: Layout, longest_link: int, with_folder: WithFolder
     ) -> None:
-        self._fs, self._root, self.longest_link = filesystem, layout.root, longest_link
+        self._fs, self._root = filesystem, layout.root
+        self.longest_link: int = longest_link
         self._with_folder = with_folder
         self._prefix = f"{layout.tmp_folder}/{new_token()}"
         self._serial = itertools.count()

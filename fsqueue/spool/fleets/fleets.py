@@ -54,7 +54,7 @@ if TYPE_CHECKING:
 
     from fsqueue.spool.files.files import Files
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 R = TypeVar("R", bound=msgspec.Struct)
 
@@ -84,10 +84,10 @@ class FleetFiles:
 
     def __init__(self, store: Files, name: str) -> None:
         self._store, self._fs = store, store.fs
-        self.name = check_name(name)
-        self.folder = store.layout.fleet(name)
-        self.logs = f"{self.folder}/logs"
-        self.slots = Slots(store.fs, f"{self.folder}/slots", store.make_folders)
+        self.name: str = check_name(name)
+        self.folder: str = store.layout.fleet(name)
+        self.logs: str = f"{self.folder}/logs"
+        self.slots: Slots = Slots(store.fs, f"{self.folder}/slots", store.make_folders)
 
     def now(self) -> float:
         """Seconds since the epoch by the file server's clock."""

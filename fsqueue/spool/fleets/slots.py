@@ -36,7 +36,8 @@ class Slots:
     def __init__(
         self, filesystem: Filesystem, folder: str, make_folders: Callable[[str], None]
     ) -> None:
-        self._fs, self.folder, self._make_folders = filesystem, folder, make_folders
+        self._fs, self._make_folders = filesystem, make_folders
+        self.folder: str = folder
 
     def taken(self) -> dict[int, Member]:
         """Jobs that exist or are being submitted, by slot."""

@@ -10,37 +10,37 @@ class Layout:
 
     def __init__(self, root: str) -> None:
         self.root = root
-        self.info = f"{root}/spool.json"
-        self.tmp_folder = f"{root}/tmp"  # noqa: S108 - a folder of the spool
-        self.pending_folder = f"{root}/pending"
-        self.after_folder = f"{root}/after"
-        self.running_folder = f"{root}/running"
-        self.done_folder = f"{root}/done"
-        self.kept_folder = f"{root}/kept"
-        self.failed_folder = f"{root}/failed"
-        self.quarantine_folder = f"{root}/quarantine"
-        self.workers_folder = f"{root}/workers"
-        self.clients_folder = f"{root}/clients"
-        self.blobs_folder = f"{root}/blobs"
-        self.once_folder = f"{root}/once"
-        self.cache_folder = f"{root}/cache"
-        self.cancel_folder = f"{root}/cancel"
-        self.journal_folder = f"{root}/journal"
-        self.progress_folder = f"{root}/progress"
-        self.output_folder = f"{root}/output"
-        self.cuts_folder = f"{root}/cuts"
-        self.lanes_folder = f"{root}/lanes"
-        self.events_folder = f"{root}/events"
-        self.fired_folder = f"{root}/fired"
-        self.triggers_folder = f"{root}/triggers"
-        self.locks_folder = f"{root}/locks"
-        self.bell_folder = f"{root}/bell"
+        self.info: str = f"{root}/spool.json"
+        self.tmp_folder: str = f"{root}/tmp"  # noqa: S108 - a folder of the spool
+        self.pending_folder: str = f"{root}/pending"
+        self.after_folder: str = f"{root}/after"
+        self.running_folder: str = f"{root}/running"
+        self.done_folder: str = f"{root}/done"
+        self.kept_folder: str = f"{root}/kept"
+        self.failed_folder: str = f"{root}/failed"
+        self.quarantine_folder: str = f"{root}/quarantine"
+        self.workers_folder: str = f"{root}/workers"
+        self.clients_folder: str = f"{root}/clients"
+        self.blobs_folder: str = f"{root}/blobs"
+        self.once_folder: str = f"{root}/once"
+        self.cache_folder: str = f"{root}/cache"
+        self.cancel_folder: str = f"{root}/cancel"
+        self.journal_folder: str = f"{root}/journal"
+        self.progress_folder: str = f"{root}/progress"
+        self.output_folder: str = f"{root}/output"
+        self.cuts_folder: str = f"{root}/cuts"
+        self.lanes_folder: str = f"{root}/lanes"
+        self.events_folder: str = f"{root}/events"
+        self.fired_folder: str = f"{root}/fired"
+        self.triggers_folder: str = f"{root}/triggers"
+        self.locks_folder: str = f"{root}/locks"
+        self.bell_folder: str = f"{root}/bell"
         self.folders: tuple[str, ...] = tuple(
             path for name, path in vars(self).items() if name.endswith("_folder")
         )
         """All top folders."""
         # Made by the first launch: most spools have no fleets, so it is not among `folders`.
-        self.fleets_folder = f"{root}/fleet"
+        self.fleets_folder: str = f"{root}/fleet"
 
     def tmp(self, owner: str, serial: int) -> str:
         """A file that `owner` is writing."""

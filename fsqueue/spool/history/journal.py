@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from fsqueue.spool.history.entries import Entry
     from fsqueue.spool.store.store import Store
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 MOST_SUMS: Final = 8 << 20
 """The most bytes of sums that a worker writes in an hour, and that a reader reads."""

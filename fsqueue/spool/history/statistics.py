@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from fsqueue.spool.store.store import Store
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 _SUFFIX: Final = ".sums"
 _PART = 1 << 18
@@ -155,7 +155,8 @@ class History:
         most_files: int = _MOST_FILES,
         folders: JournalFolders | None = None,
     ) -> None:
-        self._store, self._window, self.most_files = store, window, most_files
+        self._store, self._window = store, window
+        self.most_files: int = most_files
         self._folders, self._lists = folders or JournalFolders(store), folders is None
         # By path, in the order in which they were read: the next one to read comes first.
         self._read: dict[str, int] = {}

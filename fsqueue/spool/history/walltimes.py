@@ -12,7 +12,7 @@ from fsqueue.spool.history.statistics import History
 if TYPE_CHECKING:
     from fsqueue.spool.store.store import Store
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 FACTOR: Final = 1.5
 """The walltime is this many times the 95th percentile, as calls may take longer than before."""

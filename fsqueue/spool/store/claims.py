@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from fsqueue.spool.store.endings import Endings
     from fsqueue.spool.store.waiting import Waiting
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 
 class Claims:

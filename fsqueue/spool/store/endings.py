@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from fsqueue.spool.format.claim import Claim
     from fsqueue.spool.format.records import Call, Outcome
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 
 # The most notes that wait to be written. They are for statistics: beyond it, the oldest are lost.

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from fsqueue.spool.store.endings import Endings
 
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 
 class Recovery:

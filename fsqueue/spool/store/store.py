@@ -29,12 +29,13 @@ from fsqueue.spool.store.waiting import Waiting
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from fsqueue.spool.disk.clock import ServerClock
     from fsqueue.spool.disk.content import Buffer
     from fsqueue.spool.disk.filesystem import Filesystem
     from fsqueue.spool.format.layout import Layout
     from fsqueue.spool.format.records import Call, SpoolInfo
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 
 class Store:
@@ -73,24 +74,27 @@ class Store:
         links: bool = True,
         look: bool = False,
     ) -> None:
-        self.files = files = Files(filesystem, layout, info, key, links=links, look=look)
-        self.fs, self.layout, self.clock = filesystem, layout, files.clock
-        self.calls = Calls(files)
-        self.outcomes = Outcomes(files)
-        self.endings = Endings(files, self.calls, self.outcomes)
-        self.blobs = Blobs(files)
-        self.cache = ResultCache(files)
-        self.waiting = Waiting(files, self.calls, self.outcomes, self.endings, self.blobs)
-        self.limits = Limits(files, self.waiting.admit)
-        self.dependencies = Dependencies(
+        files = Files(filesystem, layout, info, key, links=links, look=look)
+        self.files: Files = files
+        self.fs: Filesystem = filesystem
+        self.layout: Layout = layout
+        self.clock: ServerClock = files.clock
+        self.calls: Calls = Calls(files)
+        self.outcomes: Outcomes = Outcomes(files)
+        self.endings: Endings = Endings(files, self.calls, self.outcomes)
+        self.blobs: Blobs = Blobs(files)
+        self.cache: ResultCache = ResultCache(files)
+        self.waiting: Waiting = Waiting(files, self.calls, self.outcomes, self.endings, self.blobs)
+        self.limits: Limits = Limits(files, self.waiting.admit)
+        self.dependencies: Dependencies = Dependencies(
             self.outcomes, self.waiting.move_on, self.waiting.renew_needs
         )
         self.outcomes.on_end = self.dependencies.ended
-        self.deduplication = Deduplication(files, self.limits)
-        self.claims = Claims(
+        self.deduplication: Deduplication = Deduplication(files, self.limits)
+        self.claims: Claims = Claims(
             files, self.outcomes, self.endings, self.dependencies, self.waiting, self.blobs
         )
-        self.recovery = Recovery(
+        self.recovery: Recovery = Recovery(
             files, self.calls, self.endings, self.dependencies, self.limits, self.withdraw
         )
 

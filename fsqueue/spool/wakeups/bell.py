@@ -16,7 +16,7 @@ from fsqueue.spool.wakeups.watching import Watch, watches
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager

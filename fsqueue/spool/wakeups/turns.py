@@ -40,11 +40,11 @@ class Turns:
         self._on_call = on_call
         self._handle = -1
         self._rests = False
-        self.mine = False
+        self.mine: bool = False
         with contextlib.suppress(OSError, ImportError, AttributeError):
             self._handle = _open_pipe(path)
             _open.add(self._handle)
-        self.works = self._handle >= 0
+        self.works: bool = self._handle >= 0
 
     def take(self) -> bool:
         """Take the turn unless another worker has it; whether this worker has it now."""

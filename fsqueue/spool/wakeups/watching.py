@@ -29,22 +29,15 @@ if TYPE_CHECKING:
 
     from fsqueue.spool.wakeups.observing import Observing
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 _LEADER = "leader"
 _READ_SIZE = 1 << 16
 # Seconds after which listening is tried again if it failed.
 _TRY_AGAIN = 30.0
 # Errors of one path, such as a junk file where a folder should be. Other paths can be watched.
-_OF_THE_PATH = {
-    errno.ENOENT,
-    errno.ENOTDIR,
-    errno.EACCES,
-    errno.EPERM,
-    errno.ELOOP,
-    errno.ENAMETOOLONG,
-    errno.ESTALE,
-}
+_OF_THE_PATH = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ESTALE}
+_OF_THE_PATH |= {errno.EACCES, errno.EPERM}
 # A leader that has not left this many seconds after it had to was lost by an exception.
 _OVERDUE = 0.1
 
@@ -61,11 +54,12 @@ class Sleeper:
     __slots__ = ("blocked", "interrupted", "lock", "rung", "thread", "until")
 
     def __init__(self) -> None:
-        self.rung = self.blocked = False
-        self.until = 0.0
+        self.rung: bool = False
+        self.blocked: bool = False
+        self.until: float = 0.0
         self.interrupted: Sleeper | None = None
-        self.thread = threading.get_ident()
-        self.lock = threading.Lock()
+        self.thread: int = threading.get_ident()
+        self.lock: threading.Lock = threading.Lock()
         self.lock.acquire()
 
     def nudge(self) -> None:
@@ -111,7 +105,9 @@ class Watch:
     """
 
     def __init__(self, path: str, mask: int, on_event: Callable[[str | None], object]) -> None:
-        self.path, self.mask, self.on_event = path, mask, on_event
+        self.path: str = path
+        self.mask: int = mask
+        self.on_event: Callable[[str | None], object] = on_event
         self.works = False
 
 

@@ -42,7 +42,7 @@ class Arrivals:
         self._folder = Watch(self._layout.queue(queue), _MASK, self._on_slot)
         self._slots: dict[str, Watch] = {}
         self._paths: deque[str] = deque()
-        self.missed = True
+        self.missed: bool = True
         self.rests = False
 
     def begin(self) -> None:

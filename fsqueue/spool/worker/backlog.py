@@ -39,10 +39,10 @@ class Unclaimable:
     """Attempts that a worker does not claim now, in any of its queues."""
 
     def __init__(self) -> None:
-        self.unreadable = RecentTexts(_REMEMBERED)
+        self.unreadable: RecentTexts = RecentTexts(_REMEMBERED)
         """Names of attempts that are ignored: another version of fsqueue can read them, or another
         worker has the time for them."""
-        self.last = RecentTexts(_REMEMBERED)
+        self.last: RecentTexts = RecentTexts(_REMEMBERED)
         """Paths of attempts and folders that cannot be moved: they are tried after all others."""
         self.closed: set[str] = set()
         """Folders of which so many calls were too long that the others are not tried."""
@@ -89,7 +89,7 @@ class Backlog:
         self._store = store
         self._queue = queue
         self._temporary = temporary
-        self.paused = False
+        self.paused: bool = False
         self._mutex = threading.Lock()
         self._candidates: list[str] = []
         self._candidates_listed = float("-inf")

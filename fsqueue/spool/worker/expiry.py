@@ -17,7 +17,7 @@ from fsqueue.spool.worker.limit_upkeep import recover_limits
 if TYPE_CHECKING:
     from fsqueue.spool.store.store import Store
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 _HOUR, _DAY = 3600.0, 86_400.0
 # Writing a file in tmp/ takes seconds; older ones were left by processes that died.

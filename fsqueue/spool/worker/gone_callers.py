@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from fsqueue.spool.format.records import Call
     from fsqueue.spool.store.store import Store
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 # Reading /proc takes a tenth of the time of a short call, so a fast worker skips most checks.
 _CHECK_EVERY = 0.005

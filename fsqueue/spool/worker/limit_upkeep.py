@@ -11,7 +11,7 @@ from fsqueue.spool.format.names import lane_limit
 if TYPE_CHECKING:
     from fsqueue.spool.store.store import Store
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 # At most this many limits are handled in a round, so its cost does not grow with their number.
 _LIMITS_A_ROUND = 100

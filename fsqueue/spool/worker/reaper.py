@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from fsqueue.spool.store.store import Store
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 
 def give_back_of_processes(

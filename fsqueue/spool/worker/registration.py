@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from fsqueue.spool.format.records import BatchJob
     from fsqueue.spool.store.store import Store
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 
 class Worker:
@@ -73,9 +73,10 @@ class Worker:
         # Held by a heartbeat, which would otherwise register a worker again that is just leaving.
         self._presence = threading.Lock()
         self._left = False
-        self.name = ""
+        self.name: str = ""
         self.record: WorkerRecord | None = None
-        self.claimed = self.lost = 0
+        self.claimed: int = 0
+        self.lost: int = 0
         self.on_claim: Callable[[], object] | None = None
         self.shared = False
         self.catch_up: Callable[[], set[str]] = set
