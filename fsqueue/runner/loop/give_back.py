@@ -9,6 +9,7 @@ from fsqueue.errors import SpoolError
 from fsqueue.runner.attempt.publication import remove_cancelled
 from fsqueue.runner.job.cuts import cut_off
 from fsqueue.runner.shared.live import ended_elsewhere
+from fsqueue.spool.disk.listing import Listing
 from fsqueue.spool.features.body_reports import drop_progress
 
 if TYPE_CHECKING:
@@ -68,7 +69,8 @@ def drop_cancelled(context: WorkerContext, worker: Worker) -> None:
     Dies before or during it: a reaper finds their outcomes.
     """
     try:
-        for claim in ended_elsewhere(context.store, worker, leaving=True):
+        marks = Listing(context.store.fs, context.store.layout.cancel_folder)
+        for claim in ended_elsewhere(context.store, worker, marks, leaving=True):
             if worker.release(claim):
                 remove_cancelled(context, claim)
     except (OSError, SpoolError) as error:

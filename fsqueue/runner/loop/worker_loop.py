@@ -32,6 +32,7 @@ from fsqueue.runner.slots.process_slots import ProcessSlots
 from fsqueue.runner.slots.slot_main import Setup
 from fsqueue.runner.slots.thread_slots import Slots, ThreadSlots
 from fsqueue.runner.slots.turns import Service
+from fsqueue.spool.disk.listing import Listing
 from fsqueue.spool.format.resources import profile_of
 from fsqueue.spool.history.journal import Journal
 from fsqueue.spool.store.open_spool import check_folder
@@ -297,10 +298,12 @@ class WorkerLoop:
         self._claiming.free(ran=False)
 
     def _make_upkeep(self, slots: Slots) -> Upkeep:
+        marks = Listing(self._store.fs, self._store.layout.cancel_folder)
+
         def end_cancelled() -> None:
             leaving = bool(self._stopping.why)
             slots.catch_up()
-            for claim in ended_elsewhere(self._store, self._worker, leaving=leaving):
+            for claim in ended_elsewhere(self._store, self._worker, marks, leaving=leaving):
                 slots.cancel(claim)
 
         def note_peers(peers: int) -> None:

@@ -7,6 +7,7 @@ from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from fsqueue.spool.disk.listing import Listing
     from fsqueue.spool.format.claim import Claim
     from fsqueue.spool.store.store import Store
     from fsqueue.spool.worker.registration import Worker
@@ -53,12 +54,13 @@ class LiveCalls:
             self._waiting.remove(changed)
 
 
-def ended_elsewhere(store: Store, worker: Worker, *, leaving: bool) -> list[Claim]:
+def ended_elsewhere(store: Store, worker: Worker, marks: Listing, *, leaving: bool) -> list[Claim]:
     """The claims of a worker whose calls were cancelled, or finished by another worker.
 
     Args:
         store: the spool.
         worker: the worker.
+        marks: lists ``cancel/``.
         leaving: also check the outcomes of claims that it holds under a former name. Other workers
             took it for dead and ran these calls again. While the worker stays, their bodies may
             continue.
@@ -69,7 +71,7 @@ def ended_elsewhere(store: Store, worker: Worker, *, leaving: bool) -> list[Clai
     claims = worker.claims
     if not claims:
         return []
-    cancelled = set(store.fs.names(store.layout.cancel_folder, fresh=True))
+    cancelled = set(marks.names())
 
     def is_over(claim: Claim) -> bool:
         call = claim.name.invocation_id

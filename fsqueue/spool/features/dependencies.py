@@ -17,6 +17,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from fsqueue.errors import EnvelopeError, SpoolError
+from fsqueue.spool.disk.listing import Listing
 from fsqueue.spool.files.whereabouts import unfinished
 from fsqueue.spool.format.names import is_invocation_id
 
@@ -53,6 +54,7 @@ class Dependencies:
     ) -> None:
         self._outcomes, self._move_on, self._renew_needs = outcomes, move_on, renew
         self._fs, self._layout = outcomes.fs, outcomes.layout
+        self._after = Listing(self._fs, self._layout.after_folder)
         self.has_waiters: bool = True
         self.bell_works: bool = False
         self._ended: tuple[set[str], set[str]] | None = None
@@ -139,8 +141,7 @@ class Dependencies:
         return names
 
     def _parents(self) -> set[str]:
-        names = self._fs.names(self._layout.after_folder, fresh=True)
-        return set(filter(is_invocation_id, names))
+        return set(filter(is_invocation_id, self._after.names()))
 
     def recover(self, parents: Iterable[str]) -> None:
         """Release calls whose parents have ended unnoticed; checks some parents at a time.

@@ -26,6 +26,7 @@ import msgspec
 
 from fsqueue.errors import EnvelopeError
 from fsqueue.spool.disk.identity import Process, boot_id, is_gone, processor_time
+from fsqueue.spool.disk.listing import Listing
 from fsqueue.spool.format.names import is_safe_name, split_profile
 from fsqueue.spool.format.records import UNDECODABLE, WorkerRecord
 from fsqueue.spool.format.resources import NONE, needs_of, takes, times, with_time
@@ -87,6 +88,9 @@ class Observer:
         self._heartbeat, self._lease = heartbeat, lease
         self._records: dict[str, WorkerRecord | None] = {}
         self._observations: dict[str, _Observation] = {}
+        layout = store.layout
+        self._workers = Listing(store.fs, layout.workers_folder)
+        self._running = Listing(store.fs, layout.running_folder)
 
     def discover(self, *, but: str = "", most: int | None = None) -> None:
         """List the workers by any file or folder of theirs. Each record is read once.
@@ -95,9 +99,8 @@ class Observer:
             but: name of a worker to leave out.
             most: the most records to read this time; None is all that are new.
         """
-        fs, layout = self._store.fs, self._store.layout
-        names = {os.path.splitext(name)[0] for name in fs.names(layout.workers_folder, fresh=True)}
-        names.update(fs.names(layout.running_folder, fresh=True))
+        names = {os.path.splitext(name)[0] for name in self._workers.names()}
+        names.update(self._running.names())
         names = {name for name in names if name != but and is_safe_name(name)}
         for known in self._records.keys() - names:
             del self._records[known]
