@@ -146,7 +146,7 @@ def test_calls_that_turn_out_too_long_are_tried_a_hundred_times_at_most(remote):
         claim = Claim(name, "", origin, "w", str(name))
         tried.append(origin)
         if len(tried) == 50:
-            backlogs.was_run(claim)
+            backlogs.was_run(origin)
             os.unlink(origin)
         else:
             backlogs.was_too_long(claim)

@@ -59,13 +59,7 @@ class Settling:
         still had when it stops.
         """
         try:
-            if ending is Ending.UNWANTED:
-                self._gone_clients.add(client_of(claim.name.invocation_id))
-            if self._processes and ending in {Ending.FINISHED, Ending.UNWANTED}:
-                # The slot process does not check for waiting calls.
-                self._store.dependencies.ended(claim.name.invocation_id)
-            if ending is Ending.FINISHED:
-                self._backlogs.was_run(claim)
+            self.note(claim.name.invocation_id, claim.origin, ending)
             settled = ending in _SETTLED
             if settled and not self._processes:
                 return  # its thread has released it
@@ -76,6 +70,22 @@ class Settling:
         finally:
             self._worker.forget(claim)
             self._context.budget.give(claim.text)
+
+    def note(self, invocation_id: str, origin: str, ending: Ending | BaseException) -> None:
+        """Note how a slot has settled a call, before its claim is released.
+
+        Args:
+            invocation_id: the call.
+            origin: the path of the attempt when it was pending.
+            ending: how its execution has ended.
+        """
+        if ending is Ending.UNWANTED:
+            self._gone_clients.add(client_of(invocation_id))
+        if self._processes and ending in {Ending.FINISHED, Ending.UNWANTED}:
+            # The slot process does not check for waiting calls.
+            self._store.dependencies.ended(invocation_id)
+        if ending is Ending.FINISHED:
+            self._backlogs.was_run(origin)
 
     def clear_up(self) -> None:
         """Remove the results of clients that turned out to be gone. Called by upkeep."""

@@ -67,3 +67,13 @@ class Books:
             return
         self._settling.settle(claim, ending)
         self._claiming.count(ran=ending not in NOT_RUN)
+
+    def note(self, origin: str, ending: Ending | None) -> None:
+        """Note a claim that was not held here, because it is known to have ended already."""
+        text = origin.rpartition("/")[2]
+        if ending is None:
+            self._worker.count(lost=AttemptName.parse(text) is not None)
+            return
+        self._worker.count(claimed=1)
+        self._settling.note(text.partition(".")[0], origin, ending)
+        self._claiming.count(ran=ending not in NOT_RUN)

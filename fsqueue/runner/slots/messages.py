@@ -5,12 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
+import msgspec
+
+from fsqueue.runner.attempt.answers import Ending
+from fsqueue.spool.history.entries import Entry
+
 if TYPE_CHECKING:
     from fsqueue.errors import FSQueueError
-    from fsqueue.runner.attempt.answers import Ending
     from fsqueue.spool.format.claim import Claim
     from fsqueue.spool.format.names import AttemptName
-    from fsqueue.spool.history.entries import Entry
 
 
 class Work(NamedTuple):
@@ -81,7 +84,7 @@ class Ended:
     entries: list[Entry]
 
 
-class Step(NamedTuple):
+class Step(msgspec.Struct, frozen=True, array_like=True):
     """Recorded by a process before it claims a call itself; the parent reads it later."""
 
     ending: Ending | None
@@ -89,6 +92,33 @@ class Step(NamedTuple):
     entries: list[Entry]
     origin: str
     """The path of the pending attempt that it is about to claim."""
+
+    def frame(self) -> bytes:
+        """The step as it is written to a pipe.
+
+        Raises:
+            UnicodeEncodeError: the path is not text.
+        """
+        data = _encode(self)
+        return len(data).to_bytes(_PREFIX, "little") + data
+
+
+_PREFIX = 4
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(Step).decode
+
+
+def take_steps(unread: bytearray) -> list[Step]:
+    """Take the whole steps from what was read from a pipe."""
+    steps, start = [], 0
+    while (body := start + _PREFIX) <= len(unread):
+        end = body + int.from_bytes(unread[start:body], "little")
+        if end > len(unread):
+            break
+        steps.append(_decode(unread[body:end]))
+        start = end
+    del unread[:start]
+    return steps
 
 
 Message: TypeAlias = Ready | Unfit | Limit | Coroutine | Ended

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import multiprocessing
+import os
 import signal
 import time
 from typing import TYPE_CHECKING, Any
@@ -19,7 +20,6 @@ from fsqueue.runner.slots import messages, slot_main
 from fsqueue.spool.disk.identity import start_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from multiprocessing.connection import Connection
 
     from fsqueue.runner.processes.descendants import Relative
@@ -33,6 +33,8 @@ log: logging.Logger = logging.getLogger(__name__)
 _HARD_LIMIT_AFTER = 1.0
 
 
+# As much as a pipe holds.
+_READ_SIZE = 1 << 16
 # A fork server that was killed may refuse connections for a moment before it counts as dead.
 _PAUSES = (0.0, 0.005, 0.02, 0.08, 0.3, 1.0)
 
@@ -74,6 +76,7 @@ class SlotProcess:
         self._cleanup_ends = float("inf")
         self.deadline: float | None = None
         self._timed_out = False
+        self._unread = bytearray()
         self._budget = budget
         self.pipe: Connection[Any, Any]
         self.pipe, theirs = multiprocessing.Pipe()
@@ -84,6 +87,7 @@ class SlotProcess:
         try:
             if setup.service is not None:
                 self.record_pipe, their_record_pipe = multiprocessing.Pipe(duplex=False)
+                os.set_blocking(self.record_pipe.fileno(), False)
             if budget is not None:
                 self.resource_pipe, their_resource_pipe = multiprocessing.Pipe()
             arguments = (setup, theirs, their_resource_pipe, their_record_pipe)
@@ -145,11 +149,13 @@ class SlotProcess:
             with contextlib.suppress(OSError):  # it has died
                 self.pipe.send(messages.Return())
 
-    def records(self) -> Iterator[messages.Step]:
+    def records(self) -> list[messages.Step]:
         """Its records that were not read yet."""
-        with contextlib.suppress(EOFError, OSError):
-            while self.record_pipe is not None and self.record_pipe.poll():
-                yield self.record_pipe.recv()
+        if self.record_pipe is None:
+            return []
+        with contextlib.suppress(BlockingIOError):  # there is nothing
+            self._unread += os.read(self.record_pipe.fileno(), _READ_SIZE)
+        return messages.take_steps(self._unread)
 
     def forget_records(self) -> None:
         """Close the pipe of its records, when all were read."""

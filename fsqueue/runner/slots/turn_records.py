@@ -32,6 +32,9 @@ class TurnBooks(Protocol):
     def end(self, claim: Claim, ending: Ending | None) -> None:
         """Settle a claim in a turn that goes on; an ending of None means that it has failed."""
 
+    def note(self, origin: str, ending: Ending | None) -> None:
+        """Note a claim that was not held here, because it is known to have ended already."""
+
     def end_turn(self) -> None:
         """Free the slot after a turn whose last claim has ended before."""
 
@@ -52,12 +55,18 @@ class TurnRecords:
         told: set[str] = set()
         if self._books is None:
             return told
+        origin = ""
         for step in slot.records():
             for entry in step.entries:
                 self._record_attempt(entry)
-            self.end(slot, step.ending)
-            slot.claim = self._books.begin(step.origin)
-            told.add(step.origin.rpartition("/")[2])
+            if origin:
+                self._books.note(origin, step.ending)
+            else:
+                self.end(slot, step.ending)
+            origin = step.origin
+            told.add(origin.rpartition("/")[2])
+        if origin:  # only the last claim may be going on
+            slot.claim = self._books.begin(origin)
         return told
 
     def end(self, slot: SlotProcess, ending: Ending | None) -> None:

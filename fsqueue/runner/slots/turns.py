@@ -6,7 +6,8 @@ docs/design/slots-and-processes.md has the protocol: what happens if a process d
 from __future__ import annotations
 
 import logging
-import pickle
+import os
+import select
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -64,7 +65,9 @@ class Turns:
         pipe: Connection,
         records: Connection | None,
     ) -> None:
-        self._store, self._pipe, self._records = store, pipe, records
+        self._store, self._records = store, records
+        self._orders = select.poll()
+        self._orders.register(pipe, select.POLLIN)
         self._backlogs = None
         if service is not None:
             self._backlogs = Backlogs(
@@ -94,7 +97,7 @@ class Turns:
             return None
         if self._backlogs is None or self.recalled:
             return None
-        if time.monotonic() > self._until or self._room < _MOST_OF_ONE or self._pipe.poll():
+        if time.monotonic() > self._until or self._room < _MOST_OF_ONE or self._orders.poll(0):
             return None
         try:
             for origin in self._backlogs:
@@ -105,14 +108,14 @@ class Turns:
                 claim = self._store.claims.claim(origin, self._worker, shared=True)
                 if claim is not None:
                     return claim
-        except (OSError, SpoolError) as error:
+        except (OSError, SpoolError, UnicodeEncodeError) as error:
             log.info("the worker claims the next call, as this slot cannot: %s", error)
         return None
 
     def _record(self, step: Step) -> bool:
-        data = pickle.dumps(step)
-        if self._records is None or len(data) > self._room:
+        frame = step.frame()
+        if self._records is None or len(frame) > self._room:
             return False
-        self._records.send_bytes(data)
-        self._room -= len(data) + 4
+        os.write(self._records.fileno(), frame)
+        self._room -= len(frame)
         return True

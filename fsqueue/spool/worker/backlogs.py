@@ -277,10 +277,10 @@ class Backlogs:
         """Ignore a call from now on, because it might not end in the time that is left."""
         self._unclaimable.was_too_long(str(claim.name), folder_of(claim.origin))
 
-    def was_run(self, claim: Claim) -> None:
-        """Note that a call was not too long."""
+    def was_run(self, origin: str) -> None:
+        """Note that a call was not too long, by the path at which it was pending."""
         if self._unclaimable.too_long:
-            self._unclaimable.was_run(folder_of(claim.origin))
+            self._unclaimable.was_run(folder_of(origin))
 
     @contextlib.contextmanager
     def listening(self, announce: Callable[[], object]) -> Iterator[None]:

@@ -241,6 +241,12 @@ class Worker:
             self._claims[claim.text] = claim
             self.claimed += 1
 
+    def count(self, *, claimed: int = 0, lost: int = 0) -> None:
+        """Count attempts that a slot process has tried to claim, and that it holds no more."""
+        with self._mutex:
+            self.claimed += claimed
+            self.lost += lost
+
     def disown(self, claim: Claim) -> None:
         """Forget an adopted claim that the slot process has not got."""
         with self._mutex:
