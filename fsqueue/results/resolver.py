@@ -9,7 +9,8 @@ from collections import Counter, deque
 from functools import partial
 from typing import TYPE_CHECKING
 
-from fsqueue.spool.wakeups.watching import Sleeper, watches
+from fsqueue.spool.wakeups.sleeper import Sleeper
+from fsqueue.spool.wakeups.watching import watches
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -14,7 +14,8 @@ from support import open_store, wait_until
 
 from fsqueue.spool.caller.waiter import Waiter
 from fsqueue.spool.wakeups import inotify
-from fsqueue.spool.wakeups.watching import Sleeper, Watch, Watches, watches
+from fsqueue.spool.wakeups.sleeper import Sleeper
+from fsqueue.spool.wakeups.watching import Alarm, Watch, Watches, watches
 from fsqueue.testing import FaultyFilesystem
 
 pytestmark = pytest.mark.concurrent
@@ -320,3 +321,43 @@ def test_a_file_where_a_folder_should_be_ends_no_other_watch(tmp_path):
         assert own.add(Watch(str(folder), inotify.ARRIVED | inotify.ONLY_FOLDER, lambda _: None))
     finally:
         own.close()
+
+
+class Counting(Watches):
+    """Watches that count how often their leader has listened."""
+
+    listened = 0
+
+    def _listen(self, sleeper, seconds):
+        self.listened += 1
+        super()._listen(sleeper, seconds)
+
+
+def test_a_leader_takes_the_events_of_a_moment_together(tmp_path, pool):
+    """Most outcomes of a fan-out are not the one that is awaited next."""
+    watches, names, sleeper = Counting(), [], Sleeper()
+    watches.add(Watch(str(tmp_path), inotify.ARRIVED | inotify.ONLY_FOLDER, names.append))
+    sleep = pool.submit(watches.sleep, sleeper, PATIENCE)
+    wait_until(lambda: watches.listened)
+    files = {f"{number}" for number in range(500)}
+    for name in files:
+        (tmp_path / name).touch()
+    wait_until(lambda: set(names) == files)
+    watches.wake(sleeper)
+    sleep.result(PATIENCE)
+    assert watches.listened < 250
+    watches.close()
+
+
+def test_a_worker_without_a_free_slot_reads_no_events(tmp_path, pool):
+    names, alarm = [], Alarm()
+    watch = Watch(str(tmp_path), inotify.ARRIVED | inotify.ONLY_FOLDER, names.append)
+    watches().add(watch)
+    wait = pool.submit(alarm.wait, PATIENCE, listens=False)
+    (tmp_path / "new").touch()
+    alarm.set()
+    assert wait.result(PATIENCE)
+    assert names == []
+    watches().hear()
+    assert names == ["new"]
+    watches().remove(watch)

@@ -48,8 +48,8 @@ def test_threads_that_keep_up_are_checked_less_often():
         return True
 
     for _ in range(5):
-        assert pacer.keeps_up(wake, quick)
+        assert pacer.keeps_up(wake.wait, quick)
     assert pacer._ramp == _LONGEST_RAMP
-    assert not pacer.keeps_up(wake, lambda: True)
+    assert not pacer.keeps_up(wake.wait, lambda: True)
     assert pacer._ramp == _RAMP
-    assert not pacer.keeps_up(wake, lambda: False), "nobody is at work"
+    assert not pacer.keeps_up(wake.wait, lambda: False), "nobody is at work"

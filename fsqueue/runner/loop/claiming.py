@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 log: logging.Logger = logging.getLogger(__name__)
 
+# While no slot is free, the claim loop looks at file events once in this many seconds. Each look
+# takes the processor, and in a worker with thread slots the interpreter, from the bodies.
+_DEAF_FOR = 0.01
 # Seconds for which the queues count as empty. Shorter than any pause of the claim loop.
 _RECHECK_AFTER = 0.0009
 
@@ -58,7 +61,8 @@ class Claiming:
         self._slots, self._stopping, self._wake = slots, stopping, bells.wake
         self._mutex = threading.Lock()
         self._busy = 0
-        self._full = False
+        # The claim loop waits for a free slot, and not for new calls.
+        self._waits_for_slot = False
         self._empty_since, self._empty_until = -1, 0.0
         self._now = store.fs.monotonic
         self._end, self._allowance = lifetime.end, lifetime.allowance
@@ -95,7 +99,7 @@ class Claiming:
         """The next claim for a thread that has just finished one; None if it should idle."""
         with self._mutex:
             leaves = pacer.is_too_large(self._busy)
-            if leaves and self._full:
+            if leaves and self._waits_for_slot:
                 self._wake.set()  # the claim loop checks again whether the other threads keep up
         return None if leaves else self.next()
 
@@ -123,7 +127,7 @@ class Claiming:
     def _give_up_slot(self, *, ran: bool, quietly: bool = False) -> None:
         self._busy -= 1
         self._allowance.settle(ran=ran)
-        if self._full and not quietly:
+        if self._waits_for_slot and not quietly:
             self._wake.set()
 
     def leave_if_done(self, *, ready: bool) -> bool:
@@ -157,20 +161,49 @@ class Claiming:
         self._idleness.since = now
         return True
 
-    def wait(self, pause: float, *, delayed: bool = True) -> bool:
+    def wait(self, pause: float, *, delayed: bool = True, alert: bool = False) -> bool:
         """Wait until there may be something to claim; True if something has happened.
 
         Args:
             pause: the longest wait, in seconds.
             delayed: wake for calls that become due.
+            alert: listen to file events also while no slot is free.
         """
         with self._mutex:
-            self._full = self._busy >= self._slots
+            self._waits_for_slot = full = self._busy >= self._slots
         due = self._backlogs.next_due if delayed else math.inf
         until = min(due, self._idleness.next_check, self._end.closes)
-        rung = self._wake.wait(max(0.0, min(pause, until - self._now())))
+        left = max(0.0, min(pause, until - self._now()))
+        if full and not alert:
+            self._doze(min(left, _DEAF_FOR))
+            left = max(0.0, left - _DEAF_FOR)
+        rung = self._wake.wait(left)
         self._wake.clear()
         return rung
+
+    def _doze(self, seconds: float) -> None:
+        """Wait for a free slot, and for nothing that is only announced by file events."""
+        self._bells.deaf = True
+        self._wake.wait(seconds, listens=False)
+        # Before the next search: a thread that hears of a call notes it first, and then checks
+        # whether the claim loop has to know.
+        self._bells.deaf = False
+
+    def pause(self, seconds: float) -> None:
+        """Wait while threads are at work. They claim what is due without the claim loop.
+
+        So file events end the wait only if nothing more was due: then a thread that ends its call
+        leaves it to the claim loop to learn of the next one.
+        """
+        with self._mutex:
+            self._waits_for_slot = more = self._backlogs.has_more
+            if not self._busy:
+                return
+        if more:
+            self._doze(seconds)
+        else:
+            self._wake.wait(seconds)
+        self._wake.clear()
 
     @property
     def busy(self) -> int:

@@ -77,6 +77,11 @@ class Resting:
             self._bells.wake.set()
 
     @property
+    def has_turn(self) -> bool:
+        """Whether this worker has to tell others of the calls that it cannot take itself."""
+        return self._turns is not None and self._turns.mine
+
+    @property
     def longest_pause(self) -> float:
         """The longest pause between two polls, in seconds."""
         rarely = self.rests and self._polls_rarely and not self._waits_for_room

@@ -12,8 +12,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from fsqueue.spool.wakeups.watching import Alarm
-
 # Another thread joins after this many seconds, unless at least `_QUICK` calls have ended in them.
 _RAMP = 0.002
 _QUICK = 2
@@ -46,18 +44,18 @@ class ThreadPacer:
         self._ended += 1
         self._in_bodies += seconds
 
-    def keeps_up(self, wake: Alarm, is_at_work: Callable[[], bool]) -> bool:
+    def keeps_up(self, pause: Callable[[float], object], is_at_work: Callable[[], bool]) -> bool:
         """Give the threads a moment; True if they end calls faster than more threads would.
 
         Args:
-            wake: set when something has happened, such as the end of a call; cleared here.
+            pause: waits for this many seconds, or until something has happened, such as the end of
+                a call.
             is_at_work: whether at least one thread has a call.
         """
         ended, now = self._ended, time.monotonic()
         until = now + self._ramp
         while is_at_work() and (left := until - now) > 0:
-            wake.wait(left)
-            wake.clear()
+            pause(left)
             now = time.monotonic()
         keep_up = (self._ended - ended) * _RAMP >= _QUICK * self._ramp
         self._ramp = min(2 * self._ramp, _LONGEST_RAMP) if keep_up else _RAMP

@@ -332,29 +332,29 @@ class WorkerLoop:
         each case `Stopping.claim_no_more` is told.
         """
         threads, pause = self._options.kind == "thread", first_pause
+        claiming, resting = self._claiming, self._resting
         while not self._stopping.why:
             if self._bells.refresh_dependencies():
                 slots.recall()  # the worker checks whether calls wait for those that end
-            claim = self._claiming.next() if slots.has_room() else None
+            claim = claiming.next() if slots.has_room() else None
             if claim is not None:
                 self._journal.hold(1)
                 slots.start(claim)
-                self._resting.after_claim(more=self._backlogs.has_more)
+                resting.after_claim(more=self._backlogs.has_more)
                 pause = first_pause
-                while threads and self._pacer.keeps_up(self._wake, self._claiming.is_at_work):
+                while threads and self._pacer.keeps_up(claiming.pause, claiming.is_at_work):
                     self._bells.refresh_dependencies()
                 continue
-            if self._claiming.leave_if_done(ready=slots.has_room()):
+            if claiming.leave_if_done(ready=slots.has_room()):
                 break
-            wait = self._resting.before_wait(pause)
-            rung = self._claiming.wait(wait, delayed=not self._resting.rests)
-            self._resting.after_wait(rung=rung)
+            wait = resting.before_wait(pause)
+            rung = claiming.wait(wait, delayed=not resting.rests, alert=resting.has_turn)
+            resting.after_wait(rung=rung)
             if not rung:
                 self._backlogs.expire()
             slots.check()
             self._triggers.start_if_needed()
-            longest = self._resting.longest_pause
-            pause = first_pause if rung else min(pause * GROWTH, longest)
+            pause = first_pause if rung else min(pause * GROWTH, resting.longest_pause)
 
     def _run_claim(self, claim: Claim) -> None:
         """Take a call from its claim to its result, in the thread of a slot."""

@@ -19,7 +19,8 @@ from fsqueue.errors import SpoolError, SpoolReplacedError
 from fsqueue.spool.format.names import client_of
 from fsqueue.spool.wakeups import inotify
 from fsqueue.spool.wakeups.pauses import GROWTH, first_pause
-from fsqueue.spool.wakeups.watching import Sleeper, Watch, watches
+from fsqueue.spool.wakeups.sleeper import Sleeper
+from fsqueue.spool.wakeups.watching import Watch, watches
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

@@ -23,6 +23,7 @@ import time
 from typing import TYPE_CHECKING
 
 from fsqueue.spool.wakeups import inotify
+from fsqueue.spool.wakeups.sleeper import Sleeper
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,34 +39,11 @@ _TRY_AGAIN = 30.0
 # Errors of one path, such as a junk file where a folder should be. Other paths can be watched.
 _OF_THE_PATH = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ESTALE}
 _OF_THE_PATH |= {errno.EACCES, errno.EPERM}
+# A leader that is alone, and was woken by an event that is not what it waits for, waits this many
+# seconds before it listens again. In a fan-out most outcomes are not the one that is awaited next.
+_GATHER = 0.001
 # A leader that has not left this many seconds after it had to was lost by an exception.
 _OVERDUE = 0.1
-
-
-class Sleeper:
-    """A thread that sleeps, or is about to.
-
-    Attributes:
-        rung: it was woken; the sleeping thread resets it.
-        blocked: it leads, and only the descriptors end its sleep.
-        interrupted: the sleep of the same thread that led before, and goes on after this one.
-    """
-
-    __slots__ = ("blocked", "interrupted", "lock", "rung", "thread", "until")
-
-    def __init__(self) -> None:
-        self.rung: bool = False
-        self.blocked: bool = False
-        self.until: float = 0.0
-        self.interrupted: Sleeper | None = None
-        self.thread: int = threading.get_ident()
-        self.lock: threading.Lock = threading.Lock()
-        self.lock.acquire()
-
-    def nudge(self) -> None:
-        """Let it check its state again, if it sleeps on its lock."""
-        with contextlib.suppress(RuntimeError):  # it was nudged already
-            self.lock.release()
 
 
 class Alarm:
@@ -82,11 +60,18 @@ class Alarm:
         """Reset it."""
         self._sleeper.rung = False
 
-    def wait(self, timeout: float) -> bool:
-        """Wait until it is set, or for `timeout` seconds; whether it is set."""
+    def wait(self, timeout: float, *, listens: bool = True) -> bool:
+        """Wait until it is set, or for `timeout` seconds; whether it is set.
+
+        Args:
+            timeout: the longest wait, in seconds.
+            listens: wake up for file events. Otherwise these wait, too.
+        """
         sleeper = self._sleeper
         sleeper.thread = threading.get_ident()
-        if not sleeper.rung:
+        if not listens:
+            sleeper.doze(timeout)
+        elif not sleeper.rung:
             watches().sleep(sleeper, timeout)
         return sleeper.rung
 
@@ -279,6 +264,8 @@ class Watches:
             while not sleeper.rung and now < until:
                 if self.handle is not None and self._leads(sleeper, now):
                     self._listen(sleeper, until - now)
+                    if not sleeper.rung and len(self._sleepers) == 1:
+                        sleeper.doze(min(_GATHER, until - time.monotonic()))
                 else:
                     sleeper.lock.acquire(timeout=until - now)
                 now = time.monotonic()
@@ -306,9 +293,9 @@ class Watches:
         """End the sleep of a thread, or its next one."""
         # In this order: a thread first takes the lead, visibly, and then checks `rung`.
         sleeper.rung = True
-        if self._office.get(_LEADER) is not sleeper:
+        if self._office.get(_LEADER) is not sleeper or not sleeper.blocked:
             sleeper.nudge()
-        elif sleeper.blocked:  # by `poll`, also if this is a signal handler in its thread
+        else:  # it is blocked by `poll`, also if this is a signal handler in its thread
             with contextlib.suppress(BlockingIOError):  # it was woken very often
                 os.eventfd_write(self._wake_handle, 1)
 
@@ -345,6 +332,11 @@ class Watches:
                 self.take()
             elif (on_data := self._pipes.get(handle)) is not None:
                 on_data()
+
+    def hear(self) -> None:
+        """Pass events to the watches, unless a thread listens, which does so itself."""
+        if self.handle is not None and _LEADER not in self._office:
+            self.take()
 
     def take(self) -> None:
         """Pass events to the watches. Any number of threads may do so at a time."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from fsqueue.common.recent import RecentTexts
 from fsqueue.spool.format.names import PAUSED, Slot
+from fsqueue.spool.wakeups.watching import watches
 
 if TYPE_CHECKING:
     from fsqueue.spool.store.store import Store
@@ -153,6 +154,7 @@ class Backlog:
         arrivals = self.arrivals
         if not self._heard_all or arrivals is None:
             return None
+        watches().hear()
         if not arrivals.missed and now < min(self._slots_listed + _HEARD_FOR, self._next_due):
             paths, clock = arrivals.take(), self._store.clock.now()
             random.shuffle(paths)
