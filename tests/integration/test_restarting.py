@@ -282,6 +282,32 @@ def test_a_run_ends_by_itself_and_the_next_one_begins_anew(app):
     assert [call.result for call in calls] == [1, 2, 3]
 
 
+def test_a_run_until_empty_finds_what_no_event_has_named_yet(app, threads):
+    runner = app.make_runner(until_empty=True, concurrency=1)
+    last, calls = app.task(sample.add), []
+    ended = threading.Event()
+
+    def keep_awake(loop):  # a worker that has slept lists its queues in any case
+        while not ended.wait(0.0005):
+            loop._wake.set()
+
+    def make_the_last_call(value):
+        loop = runner._runs[0].loop
+        (arrivals,) = loop._backlogs._arrivals
+        calls.append(last(value))
+        wait_until(arrivals.take, what="the event, of which nobody hears now")
+        started(threads, lambda: keep_awake(loop))
+        return value
+
+    sample.calls["inner"] = make_the_last_call
+    first = app.task(sample.call_inner)(1)
+    runner.run()
+    ended.set()
+    assert runner.reason == "until-empty"
+    assert calls[0].status is State.SUCCEEDED
+    assert [first.result, calls[0].result] == [1, 2]
+
+
 def test_a_stopped_run_was_drained(app):
     runner = app.make_runner()
     thread = threading.Thread(target=runner.run)

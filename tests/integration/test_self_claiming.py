@@ -79,9 +79,10 @@ def test_slots_claim_most_calls_of_a_backlog_and_each_runs_once(tasks):
     with working(tasks.module.app, runner):
         assert list(group.results) == list(range(MANY))
         worker = runner._runs[0].loop._worker
-        wait_until(lambda: not worker.claims, what="every claim is released")
-        assert worker.claimed == MANY
+        # A result may be there before the worker has read that its slot had claimed the call.
+        wait_until(lambda: worker.claimed == MANY and not worker.claims, what="all is recorded")
         assert tasks.claims_of_parent() < MANY / 2
+    assert worker.claimed == MANY
     assert set(tasks.runs().values()) == {1}
     entries = lines(tasks.module.app)
     assert Counter(entry["id"] for entry in entries) == Counter(each.id for each in group)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 from spool_pair import QUEUE, opened_pair
 from support import publish_call
 
 from fsqueue.spool.disk.identity import this_process
 from fsqueue.spool.worker.distant_callers import DistantCallers
+from fsqueue.spool.worker.expiry import remove_gone_clients
+from fsqueue.testing import FaultyFilesystem
 
 LEASE = 30.0
 
@@ -107,3 +111,32 @@ def test_an_error_of_the_shared_directory_leaves_the_rest_to_the_next_round(pair
     pair.fs.inject()
     observer.round()
     assert [state_of(pair, receipt) for receipt in receipts] == ["cancelled"] * 3
+
+
+# -- callers that leave in the meantime -----------------------------------------------------------
+
+
+class Leaving(FaultyFilesystem):
+    """A caller leaves just before somebody tries its lock."""
+
+    leave = staticmethod(lambda: None)
+
+    def lock(self, path, *, existing=False):
+        self.leave()
+        return super().lock(path, existing=existing)
+
+
+@pytest.mark.parametrize("duty", ["observe", "expire"])
+def test_the_lock_of_a_caller_that_has_just_left_is_not_made_again(spool, duty):
+    fs = Leaving()
+    with opened_pair(spool, fs) as pair:
+        receipt = pair.publish()
+        assert pair.complete(pair.worker.claim(receipt.path))
+        assert pair.store.outcomes.collect(receipt.invocation_id, keep=False)
+        fs.leave = pair.client.close
+        if duty == "observe":
+            DistantCallers(pair.store, lease=LEASE).round()
+        else:
+            remove_gone_clients(pair.store)
+        fs.leave = Leaving.leave
+        assert [name for name in os.listdir(f"{spool}/clients") if name.endswith(".lock")] == []

@@ -153,11 +153,16 @@ class Claiming:
         return departure is not None
 
     def _twice(self, now: float) -> bool:
-        """Search again before leaving: folders for other resources may have been added."""
+        """List everything before leaving.
+
+        The search before may have relied on events, and that of a call which the last body has made
+        may not have arrived; and folders for other resources may have been added.
+        """
         if self._confirming:
             return False
         self._confirming = True
         self._backlogs.bell_rang(needs=True)
+        self._backlogs.expire()
         self._idleness.since = now
         return True
 

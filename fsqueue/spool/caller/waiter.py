@@ -29,14 +29,13 @@ if TYPE_CHECKING:
 
 log: logging.Logger = logging.getLogger(__name__)
 
-# After a poll, the next one comes after at least this many times its length, so that polling takes
-# at most a fifth of the time; but after the poll interval at most, because the poll may have hung.
+# A pause is at least this many times as long as the poll before it, so that polls take at most a
+# fifth of the time; but no longer than the poll interval, because the poll may have hung.
 _REST = 4
 # Seconds of silence before `on_silence` runs, which asks the file server for all workers.
 _SILENCE = 3.0
 _LONGEST_SILENCE = 60.0
-# The number of abandoned outcomes that are remembered, to be removed if they arrive twice.
-_REMOVED = 1000
+_REMOVED = 1000  # abandoned outcomes that are remembered, to be removed if they arrive twice
 _MASK = inotify.ARRIVED | inotify.ONLY_FOLDER
 _CLOSED = (
     "the connection to the spool is closed, by app.close() or because the process is ending, so no "
@@ -311,13 +310,15 @@ class Waiter:
             self._heard, self._silent_since, self._silence = False, now, _SILENCE
         if self._waiting and now - self._silent_since > self._silence:
             self._silence = min(2 * self._silence, _LONGEST_SILENCE)
+            warned, self._silent_since = False, float("inf")  # another thread does not warn, too
             try:
                 self._outcomes.files.check_spool()
-                self._silent_since = float("inf") if self._on_silence() else now
+                warned = self._on_silence()
             except SpoolReplacedError as error:
                 self._fail(list(self._waiting), error)
             except OSError as error:
                 log.warning("cannot check for workers: %s", error)
+            self._silent_since = float("inf") if warned else now
 
     def _poll(self) -> None:
         clients = {client_of(invocation_id) for invocation_id in list(self._waiting)}

@@ -69,7 +69,11 @@ class DistantCallers:
                     self._held.discard(client)
 
     def _is_held(self, client: str) -> bool:
-        lock = self._store.fs.lock(self._store.layout.client_lock(client))
+        """Whether a client lives. One that has left since the listing has no lock to be tried."""
+        try:
+            lock = self._store.fs.lock(self._store.layout.client_lock(client), existing=True)
+        except FileNotFoundError:
+            return False
         if lock is None:
             return True
         lock.release()

@@ -221,7 +221,10 @@ def _is_gone(store: Store, client: str) -> bool:
     Where locks do not exclude others, a living client may lose its empty mailbox. The next outcome
     makes the folder again.
     """
-    lock = store.fs.lock(store.layout.client_lock(client))
+    try:
+        lock = store.fs.lock(store.layout.client_lock(client), existing=True)
+    except FileNotFoundError:
+        return True
     if lock is None:
         return False
     lock.release()
