@@ -119,17 +119,6 @@ def counted(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
-def moment(seconds: float) -> str:
-    """A text for a time of the file server's clock, in this machine's time zone."""
-    from datetime import UTC, datetime
-
-    try:
-        local = datetime.fromtimestamp(seconds, UTC).astimezone()
-    except (OverflowError, ValueError, OSError):  # a file can contain any number
-        return f"{seconds:g}"
-    return local.isoformat(sep=" ", timespec="seconds")
-
-
 def as_json(value: Any) -> Any:
     """The value with every part that JSON cannot represent replaced by its `repr`."""
     try:

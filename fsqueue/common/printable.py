@@ -47,3 +47,14 @@ def duration(seconds: float | None) -> str:
         if whole >= size:
             return f"{whole // size}{unit}{whole % size // below:02d}{part}"
     return f"{whole // _MINUTE}m{whole % _MINUTE:02d}s" if whole >= _MINUTE else f"{whole}s"
+
+
+def moment(seconds: float) -> str:
+    """A text for a time of the file server's clock, in this machine's time zone."""
+    from datetime import UTC, datetime
+
+    try:
+        local = datetime.fromtimestamp(seconds, UTC).astimezone()
+    except (OverflowError, ValueError, OSError):  # a file can contain any number
+        return f"{seconds:g}"
+    return local.isoformat(sep=" ", timespec="seconds")

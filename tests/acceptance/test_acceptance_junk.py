@@ -135,6 +135,7 @@ COMMANDS = {
     "show": ("{kept}",),
     "failures": (),
     "runs": (),
+    "report": (),
     "logs": ("{kept}",),
     "wait": ("{kept}",),
     "result": ("{kept}",),

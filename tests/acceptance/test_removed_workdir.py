@@ -31,6 +31,7 @@ CALLS = {
     "metrics": ((), None),
     "failures": ((), 0),
     "runs": ((), 0),
+    "report": (("--json",), 0),
     "list": ((), 0),
     "show": (("ID",), 0),
     "logs": (("ID",), None),

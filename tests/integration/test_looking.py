@@ -45,6 +45,7 @@ def ids(app, tmp_path):
 def looks_of(ids):
     yield from ([name] for name in ("status", "workers", "stats", "metrics", "list"))
     yield ["fleet", "list"]
+    yield ["report", "--json"]
     for command in ("show", "logs", "wait", "result"):
         for state, invocation_id in ids.items():
             if state != "pending" or command == "show":

@@ -8,13 +8,12 @@ from fsqueue.cli.command import flag, subcommand
 from fsqueue.cli.finding.target import check_id, open_target
 from fsqueue.cli.options import app_option, id_argument, json_option, root_option
 from fsqueue.cli.output import (
-    moment,
     print_json,
     print_pairs,
     printable_output,
 )
 from fsqueue.cli.overview import looks
-from fsqueue.common.printable import duration, indented
+from fsqueue.common.printable import duration, indented, moment
 from fsqueue.errors import FSQueueError
 
 if TYPE_CHECKING:

@@ -8,7 +8,8 @@ from typing import Any
 from fsqueue.cli.command import subcommand
 from fsqueue.cli.finding.target import find_application, report_errors
 from fsqueue.cli.options import app_option, json_option
-from fsqueue.cli.output import moment, print_json, print_table
+from fsqueue.cli.output import print_json, print_table
+from fsqueue.common.printable import moment
 
 
 @subcommand("triggers", "triggers --app tasks")

@@ -26,7 +26,7 @@ def command(app: str | None, root: Path | None, as_json: bool) -> None:
     """
     with report_errors():
         target = find_target(app, root)
-        settings = _settings(target.app, target.root)
+        settings = settings_of(target.app, target.root)
         tasks = {name: _options(target.app, task) for name, task in target.app.tasks.items()}
         if as_json:
             print_json({"settings": settings, "tasks": tasks})
@@ -46,7 +46,8 @@ def command(app: str | None, root: Path | None, as_json: bool) -> None:
             print_table(("TASK", "OPTION", "VALUE", "SOURCE"), rows)
 
 
-def _settings(app: FSQueue, root: str) -> dict[str, dict[str, Any]]:
+def settings_of(app: FSQueue, root: str) -> dict[str, dict[str, Any]]:
+    """Each setting, with its value and where that comes from."""
     from fsqueue.config import fields
 
     found = {

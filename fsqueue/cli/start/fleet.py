@@ -14,7 +14,6 @@ from fsqueue.cli.finding.target import NotFoundError, open_target
 from fsqueue.cli.options import app_option, json_option, root_option
 from fsqueue.cli.output import (
     counted,
-    moment,
     print_error,
     print_json,
     print_outcome,
@@ -22,7 +21,7 @@ from fsqueue.cli.output import (
     print_table,
 )
 from fsqueue.cli.start.profiles import COUNT, NUMBER
-from fsqueue.common.printable import duration, printable
+from fsqueue.common.printable import duration, moment, printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

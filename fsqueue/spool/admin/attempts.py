@@ -1,19 +1,18 @@
 """Reads single lines of the journal: failed attempts, and the history of one call.
 
-Lines are read from the end of each file, newest hour first, and within bounds: at 10 calls a second
-an hour has 7 MB of lines. Most lines are of calls that succeeded; these are passed over undecoded.
+Most lines are of calls that succeeded; these are passed over undecoded.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
 from fsqueue.errors import EnvelopeError
 from fsqueue.spool.format.records import UNDECODABLE, Failure
 from fsqueue.spool.history.entries import JOURNAL_FORMAT, Entry
-from fsqueue.spool.history.journal import start_of_hour
+from fsqueue.spool.history.lines import LINES, MOST, LineReader
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -21,12 +20,6 @@ if TYPE_CHECKING:
     from fsqueue.spool.history.folders import JournalFolders
     from fsqueue.spool.store.store import Store
 
-EACH: Final = 32 << 20
-"""The most bytes that are read of a file: a worker writes no more in an hour."""
-MOST: Final = 256 << 20
-"""The most bytes that are read in all."""
-_SUFFIX = ".jsonl"
-_HOUR = 3600.0
 _decode = msgspec.json.Decoder(Entry).decode
 
 
@@ -55,7 +48,7 @@ def failed_attempts(store: Store, since: float, *, most: int = MOST) -> Iterator
         since: seconds since the epoch by the file server's clock.
         most: bytes to read.
     """
-    for worker, data in _files(store, since, most):
+    for worker, data in LineReader(store, most).blocks(since):
         yield from (each for each in _failed(worker, data) if each.ended >= since)
 
 
@@ -90,7 +83,7 @@ class FailedAttempts:
             since: seconds since the epoch by the file server's clock.
             urgent: workers whose files to read first.
         """
-        there = self._folders.paths(since, _SUFFIX)
+        there = self._folders.paths(since, LINES)
         new = [path for path in there if path not in self._read]
         known = [path for path in self._read if path in set(there)]
         turn = sorted([*new, *known], key=lambda path: _worker_of(path) not in urgent)
@@ -109,7 +102,7 @@ class FailedAttempts:
 def _failed(worker: str, data: bytes) -> Iterator[Attempt]:
     for line in data.splitlines():
         if b'"fp":' in line or b'"evidence":' in line:
-            found = _parsed(line, worker)
+            found = attempt_of(line, worker)
             if found is not None:
                 yield found
 
@@ -128,38 +121,16 @@ def attempts_of(
     """
     needle = f'"id":"{invocation_id}"'.encode()
     found: dict[tuple[int, str], Attempt] = {}
-    for worker, data in _files(store, since, MOST, files, first):
+    for worker, data in LineReader(store, MOST, files).blocks(since, first=first):
         for line in data.splitlines() if needle in data else ():
-            attempt = _parsed(line, worker) if needle in line else None
+            attempt = attempt_of(line, worker) if needle in line else None
             if attempt is not None:
                 found[attempt.entry.attempt, attempt.entry.state] = attempt
     return [found[key] for key in sorted(found)]
 
 
-def _files(
-    store: Store, since: float, most: int, files: int = 100_000, first: str = ""
-) -> Iterator[tuple[str, bytes]]:
-    """Names of workers and the ends of their files."""
-    layout = store.layout
-    for hour in sorted(store.fs.names(layout.journal_folder, fresh=True), reverse=True):
-        began = start_of_hour(hour)
-        if began is None or began + _HOUR < since:
-            continue
-        names = [
-            name.removesuffix(_SUFFIX)
-            for name in store.files.listed(layout.journal_hour(hour), fresh=True)
-            if name.endswith(_SUFFIX)
-        ]
-        for worker in sorted(names, key=lambda name: (name != first, name)):
-            if most <= 0 or files <= 0:
-                return
-            data, _ = _part(store, layout.journal_lines(hour, worker), min(EACH, most))
-            most, files = most - len(data), files - 1
-            yield worker, data
-
-
 def _worker_of(path: str) -> str:
-    return path.rpartition("/")[2].removesuffix(_SUFFIX)
+    return path.rpartition("/")[2].removesuffix(LINES)
 
 
 def _part(store: Store, path: str, most: int, offset: int | None = None) -> tuple[bytes, int]:
@@ -175,7 +146,13 @@ def _part(store: Store, path: str, most: int, offset: int | None = None) -> tupl
     return (whole.partition(b"\n")[2] if start and offset is None else whole), end
 
 
-def _parsed(line: bytes, worker: str) -> Attempt | None:
+def attempt_of(line: bytes, worker: str) -> Attempt | None:
+    """The attempt in a line; None if the line is damaged or newer.
+
+    Args:
+        line: of the journal.
+        worker: whose journal that is.
+    """
     try:
         entry = _decode(line)
     except UNDECODABLE:

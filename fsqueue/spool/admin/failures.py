@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -60,9 +59,9 @@ class FailureGroup(msgspec.Struct, kw_only=True):
         self.first = min(self.first, found.ended)
         if found.ended >= self.last:
             self.last, self.message, self.at = found.ended, entry.message, entry.at
-        self.tasks = dict(Counter(self.tasks) + Counter({entry.task: 1}))
-        self.workers = dict(Counter(self.workers) + Counter({found.worker: 1}))
-        if entry.failed:
+        self.tasks[entry.task] = self.tasks.get(entry.task, 0) + 1
+        self.workers[found.worker] = self.workers.get(found.worker, 0) + 1
+        if entry.failed and (len(self.samples) < _SAMPLES or found.ended > self.samples[-1].ended):
             sample = Sample(
                 id=entry.id,
                 attempt=entry.attempt,

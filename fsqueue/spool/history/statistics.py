@@ -145,6 +145,8 @@ class History:
         window: the length of the window, in seconds.
         most_files: how many files to read in an update, in turn.
         folders: the journal's folders, if others read them too; their owner updates them.
+        until: when the window ends, by the file server's clock; None for now.
+        period: seconds of what is added up as one; for long windows more than a minute.
     """
 
     def __init__(
@@ -154,7 +156,10 @@ class History:
         *,
         most_files: int = _MOST_FILES,
         folders: JournalFolders | None = None,
+        until: float | None = None,
+        period: float = _MINUTE,
     ) -> None:
+        self._until, self._period = until, period
         self._store, self._window = store, window
         self.most_files: int = most_files
         self._folders, self._lists = folders or JournalFolders(store), folders is None
@@ -193,7 +198,11 @@ class History:
         return sorted(turn[: self.most_files])
 
     def _start(self, window: float | None = None) -> float:
-        return (self._store.clock.now() - (window or self._window)) // _MINUTE * _MINUTE
+        return (self._now() - (window or self._window)) // self._period * self._period
+
+    def _now(self) -> float:
+        """The end of the window."""
+        return self._store.clock.now() if self._until is None else self._until
 
     def _new_lines(self, path: str) -> Iterator[Sums]:
         offset, data = self._read.get(path, 0), b""
@@ -214,8 +223,13 @@ class History:
             if sums is not None:
                 yield sums
 
+    def add(self, worker: str, sums: Sums) -> None:
+        """Count sums of a worker that are in no file."""
+        self._take(worker, sums, self._start())
+
     def _take(self, path: str, sums: Sums, start: float) -> None:
-        if sums.until < start or sums.serial <= self._serials.get(path, -1):
+        late = self._until is not None and sums.until > self._until
+        if sums.until < start or late or sums.serial <= self._serials.get(path, -1):
             return
         self._serials[path] = sums.serial
         worker = path.rpartition("/")[2].removesuffix(_SUFFIX)
@@ -223,7 +237,7 @@ class History:
         if last is None or last.serial < sums.serial:  # an earlier hour may be read later
             line = LastLine(sums.began, sums.until, sums.slots, sums.left, sums.serial)
             self._last[worker] = line
-        minute = self._minutes.setdefault(int(sums.until // _MINUTE), Minute())
+        minute = self._minutes.setdefault(int(sums.until // self._period), Minute())
         work = minute.workers.setdefault(worker, Work())
         work.busy += sums.busy
         work.missing += sums.missing
@@ -237,7 +251,7 @@ class History:
             self.totals.setdefault(name, TaskSums()).add(task)
 
     def _forget(self, paths: Collection[str], start: float) -> None:
-        for minute in [each for each in self._minutes if each < start // _MINUTE]:
+        for minute in [each for each in self._minutes if each < start // self._period]:
             del self._minutes[minute]
         for worker in [name for name, last in self._last.items() if last.until < start - _HOUR]:
             del self._last[worker]
@@ -248,12 +262,12 @@ class History:
     # -- adding up ------------------------------------------------------------------------
 
     def minutes(self, window: float | None = None) -> dict[int, Minute]:
-        """What ended in each minute, by the minute's number since the epoch.
+        """What ended in each minute or period, by its number since the epoch.
 
         Args:
             window: a shorter window, in seconds.
         """
-        first = self._start(window) // _MINUTE
+        first = self._start(window) // self._period
         return {each: self._minutes[each] for each in sorted(self._minutes) if each >= first}
 
     def stats(self, alive: Collection[str] = (), window: float | None = None) -> Stats:
@@ -263,7 +277,7 @@ class History:
             alive: names of the living workers.
             window: a shorter window, in seconds.
         """
-        now, start = self._store.clock.now(), self._start(window)
+        now, start = self._now(), self._start(window)
         minutes = self.minutes(window).values()
         tasks = sums_by_task(minutes)
         workers: dict[str, Work] = {}

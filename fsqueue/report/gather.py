@@ -1,0 +1,315 @@
+"""Gathers what a report says, from a spool or from a copy of its journal alone.
+
+It reads, and writes nothing. It opens no payload but the description of exceptions, which is text.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import msgspec
+
+from fsqueue.errors import FSQueueError
+from fsqueue.report.attempts import Lines
+from fsqueue.report.facts import (
+    FailureRow,
+    Job,
+    Limits,
+    Period,
+    Report,
+    TaskRow,
+    Totals,
+    Window,
+    WorkerRow,
+    cut,
+)
+from fsqueue.spool.admin.runs import runs
+from fsqueue.spool.features.body_reports import latest_output, read_output
+from fsqueue.spool.fleets.fleets import FleetFiles, fleet_names
+from fsqueue.spool.history.gauges import read_gauges
+from fsqueue.spool.history.lines import hours_of
+from fsqueue.spool.history.statistics import History, sums_by_task
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from fsqueue.spool.admin.failures import FailureGroup
+    from fsqueue.spool.admin.snapshot import Snapshot
+    from fsqueue.spool.history.gauges import Gauge
+    from fsqueue.spool.history.statistics import Minute, Stats, WorkerStats
+    from fsqueue.spool.store.store import Store
+
+_MINUTE, _HOUR = 60.0, 3600.0
+# The charts have at most about this many columns, each of some steps, in seconds.
+_COLUMNS, _STEP = 120, 30.0
+_FEW = 5
+
+
+class Sources(NamedTuple):
+    """Where a report takes its facts from."""
+
+    store: Store
+    snapshot: Snapshot | None
+    """Of the spool now; None for a copy of the journal."""
+    traceback: Callable[[bytes | memoryview, str], str]
+    """The text of an exception's description, which must not unpickle it."""
+    versions: dict[str, str]
+    settings: dict[str, Any]
+
+
+def gather(sources: Sources, window: Window, limits: Limits) -> Report:
+    """Everything that a report says. The window begins with a full column of its charts."""
+    store = sources.store
+    period = _period_of(window)
+    window = msgspec.structs.replace(window, begin=window.begin // period * period)
+    lines = Lines(store, window, limits.slowest, _STEP)
+    groups = lines.read()
+    if window.run and lines.last:
+        window = msgspec.structs.replace(window, end=lines.last)
+    period = max(lines.step, _period_of(window))
+    history = History(store, window.seconds, until=window.end, period=period)
+    if window.run:
+        for worker, sums in lines.sums():
+            history.add(worker, sums)
+    else:
+        history.update()
+    periods = {number * period: each for number, each in history.minutes().items()}
+    snapshot = sources.snapshot
+    alive = {each.name for each in snapshot.workers if each.is_alive} if snapshot else ()
+    stats = history.stats(alive)
+    left_out = list(lines.left_out())
+    if stats.missing:
+        left_out.append(f"the lines of {stats.missing:,} attempts: workers did not write them")
+    gauges = list(_gauges(store, window))
+    # Of a copy, and of a time that is over, it is not known who lived on.
+    is_now = snapshot is not None and store.clock.now() - window.end < _MINUTE
+    workers = _workers(periods, stats, window, period, is_now=is_now)
+    tasks = _tasks(periods, stats)
+    jobs = [] if window.run else list(_jobs(store, window))
+    found = [each for each in groups if each.calls or each.retried]
+    report = Report(
+        made=store.clock.now(),
+        root=store.layout.root,
+        window=window,
+        period=period,
+        journal_alone=sources.snapshot is None,
+        totals=_totals(stats, periods),
+        attention=[],
+        periods=_periods(periods, [] if window.run else gauges, window, period),
+        runs=cut(_runs(store, stats, window), limits.runs, "runs", left_out),
+        workers=cut(workers, limits.workers, "workers", left_out),
+        tasks=cut(tasks, limits.tasks, "tasks", left_out),
+        failures=[
+            _failure(sources, group, limits)
+            for group in cut(found, limits.failures, "groups of failures", left_out)
+        ],
+        slowest=lines.slowest,
+        jobs=cut(jobs, limits.jobs, "batch jobs", left_out),
+        versions=sources.versions,
+        settings=sources.settings,
+        left_out=left_out,
+    )
+    attention = list(_attention(report, workers, gauges))
+    return msgspec.structs.replace(report, attention=attention)
+
+
+def _period_of(window: Window) -> float:
+    return max(1, math.ceil(window.seconds / _COLUMNS / _STEP)) * _STEP
+
+
+def _totals(stats: Stats, periods: Mapping[float, Minute]) -> Totals:
+    return Totals(
+        calls=stats.calls,
+        failed=stats.failed,
+        retried=stats.retried,
+        lost=stats.lost,
+        cancelled=stats.cancelled,
+        seconds=sum(work.busy for each in periods.values() for work in each.workers.values()),
+    )
+
+
+# -- over time --------------------------------------------------------------------------------
+
+
+def _gauges(store: Store, window: Window) -> Iterator[Gauge]:
+    for hour, began in reversed(hours_of(store)):
+        if began + _HOUR >= window.begin and began <= window.end:
+            for gauge in read_gauges(store, hour):
+                if window.begin <= gauge.at <= window.end:
+                    yield gauge
+
+
+def _periods(
+    ended: Mapping[float, Minute], gauges: list[Gauge], window: Window, period: float
+) -> list[Period]:
+    """A column for each period of the window, also for those in which nothing happened."""
+    counted: dict[float, list[Gauge]] = {}
+    for gauge in gauges:
+        counted.setdefault(gauge.at // period * period, []).append(gauge)
+    first = window.begin // period
+    found = []
+    for number in range(max(1, math.ceil(window.end / period - first))):
+        at = (first + number) * period
+        minute, seen = ended.get(at), counted.get(at, [])
+        sums = list(minute.tasks.values()) if minute else []
+        failed = sum(each.failed for each in sums)
+        work = minute.workers.values() if minute else ()
+        found.append(
+            Period(
+                at=at,
+                succeeded=max(0, sum(each.calls - each.cancelled for each in sums) - failed),
+                failed=failed,
+                due=max((_due(each) for each in seen), default=None),
+                waiting=max((_waiting(each) for each in seen), default=0),
+                slots=max((each.slots for each in seen), default=None),
+                busy=round(sum(each.busy for each in work) / period, 3),
+            )
+        )
+    return found
+
+
+def _due(gauge: Gauge) -> int:
+    return sum(queue.due for queue in gauge.queues.values())
+
+
+def _waiting(gauge: Gauge) -> int:
+    return gauge.parked + sum(each.delayed + each.waiting for each in gauge.queues.values())
+
+
+# -- rows -------------------------------------------------------------------------------------
+
+
+def _workers(
+    periods: Mapping[float, Minute], stats: Stats, window: Window, period: float, *, is_now: bool
+) -> list[WorkerRow]:
+    """The workers, those with the most failures and those that died first."""
+    known = {each.worker: each for each in stats.workers}
+    names = {name for each in periods.values() for name in each.workers}
+    first = window.begin // period
+    count = max(1, math.ceil(window.end / period - first))
+    rows = []
+    for name in names:
+        works = {at: each.workers[name] for at, each in periods.items() if name in each.workers}
+        stat = None if window.run else known.get(name)
+        if stat is None and not window.run:
+            continue  # a client that has noted what it cancelled
+        slots = stat.slots if stat else 1
+        shares, failures = [0.0] * count, [0] * count
+        for at, work in works.items():
+            place = min(count - 1, int(at // period - first))
+            shares[place] = round(min(1.0, work.busy / period / max(1, slots)), 3)
+            failures[place] = work.failed
+        rows.append(
+            WorkerRow(
+                worker=name,
+                state="" if stat is None else _state(stat, is_now=is_now),
+                slots=stat.slots if stat else 0,
+                calls=sum(each.calls for each in works.values()),
+                failed=sum(each.failed for each in works.values()),
+                seconds=sum(each.busy for each in works.values()),
+                busy=stat.busy if stat else None,
+                shares=shares,
+                failures=failures,
+            )
+        )
+    return sorted(rows, key=lambda row: (row.state != "died", -row.failed, row.worker))
+
+
+def _state(stat: WorkerStats, *, is_now: bool) -> str:
+    if stat.left:
+        return "left"
+    return ("alive" if stat.alive else "died") if is_now else ""
+
+
+def _tasks(periods: Mapping[float, Minute], stats: Stats) -> list[TaskRow]:
+    """The tasks, by the time that they took."""
+    sums = sums_by_task(periods.values())
+    rows = [
+        TaskRow(stats=each, seconds=sums[each.task].seconds, run=sums[each.task].run)
+        for each in stats.tasks
+    ]
+    return sorted(rows, key=lambda row: (-row.seconds, row.stats.task))
+
+
+def _runs(store: Store, stats: Stats, window: Window) -> list[Any]:
+    found = runs(store, stats, window.begin)
+    in_time = (
+        each for each in found if each.ended or (each.record and each.record.started <= window.end)
+    )
+    return [each for each in in_time if not window.run or each.client == window.run]
+
+
+def _failure(sources: Sources, group: FailureGroup, limits: Limits) -> FailureRow:
+    """A group, with the traceback and the output of its latest call that has any."""
+    if sources.snapshot is None:
+        return FailureRow(group=group)
+    files = sources.store.files
+    for sample in group.samples:
+        trace = _traceback(sources, sample.id)
+        data = read_output(files, latest_output(files, sample.id))
+        output = data[-4 * limits.text :].decode("utf-8", "replace")[-limits.text :]
+        if trace or output:
+            trace = trace[-limits.text :]
+            return FailureRow(group=group, sample=sample.id, traceback=trace, output=output)
+    return FailureRow(group=group)
+
+
+def _traceback(sources: Sources, invocation_id: str) -> str:
+    outcomes = sources.store.outcomes
+    try:
+        data = outcomes.peek(invocation_id)
+        if data is None:
+            return ""
+        outcome, payload = outcomes.read(invocation_id, data)
+    except (OSError, FSQueueError):
+        return ""
+    if outcome.failure is None or outcome.members or not payload.data:
+        return ""
+    return sources.traceback(payload.data, outcome.codec)
+
+
+def _jobs(store: Store, window: Window) -> Iterator[Job]:
+    """The batch jobs that have ended in the window, and how."""
+    for name in fleet_names(store.files):
+        try:
+            fleet = FleetFiles(store.files, name)
+        except ValueError:  # a name that no fleet can have
+            continue
+        for member, past in fleet.past():
+            if window.begin <= past.at <= window.end:
+                last = fleet.end(member)
+                yield Job(
+                    fleet=name,
+                    job=past.id or str(member),
+                    state=past.kind,
+                    detail=past.detail,
+                    calls=last.calls if last else None,
+                    ended=past.at,
+                )
+
+
+# -- what needed attention --------------------------------------------------------------------
+
+
+def _attention(report: Report, workers: list[WorkerRow], gauges: list[Gauge]) -> Iterator[str]:
+    """A sentence for each thing that an operator should know of."""
+    totals = report.totals
+    died = [each.worker for each in workers if each.state == "died"]
+    if died:
+        more = f" and {len(died) - _FEW} more" if len(died) > _FEW else ""
+        names = ", ".join(died[:_FEW]) + more
+        yield f"{len(died)} of {len(workers)} workers died without leaving: {names}"
+    if totals.lost:
+        yield f"{totals.lost:,} attempts were lost with their worker or slot"
+    if report.failures and (calls := report.failures[0].group.calls):
+        reason = report.failures[0].group.type
+        yield f"{calls:,} of {totals.failed:,} failed calls have the same reason: {reason}"
+    last = gauges[-1] if gauges and not report.window.run else None
+    for name, queue in sorted(last.queues.items()) if last else ():
+        if queue.due and queue.paused:
+            yield f"at the end the queue {name} was paused, with {queue.due:,} calls due"
+        elif queue.due and not queue.workers:
+            yield f"at the end no worker served the queue {name}, with {queue.due:,} calls due"
+    if last and last.quarantined:
+        yield f"{last.quarantined:,} files were in quarantine: fsqueue doctor says why"

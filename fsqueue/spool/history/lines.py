@@ -1,0 +1,104 @@
+"""Reads the lines of the journal, in blocks, so that memory does not grow with the files.
+
+Files are read newest hour first, and each one's end if there is more than a worker writes in an
+hour: at 10 calls a second an hour has 7 MB of lines.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from fsqueue.errors import EnvelopeError
+from fsqueue.spool.history.journal import start_of_hour
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from fsqueue.spool.store.store import Store
+
+EACH: Final = 32 << 20
+"""The most bytes that are read of a file: a worker writes no more in an hour."""
+MOST: Final = 256 << 20
+"""The most bytes that are read in all."""
+LINES: Final = ".jsonl"
+"""How the names of files with lines end."""
+_HOUR = 3600.0
+_PART = 1 << 20
+
+
+class Block(NamedTuple):
+    """Whole lines of one worker."""
+
+    worker: str
+    data: bytes
+
+
+def hours_of(store: Store) -> list[tuple[str, float]]:
+    """The hours that the journal has, with their beginnings, the newest first."""
+    names = sorted(store.fs.names(store.layout.journal_folder, fresh=True), reverse=True)
+    begins = ((name, start_of_hour(name)) for name in names)
+    return [(name, began) for name, began in begins if began is not None]
+
+
+class LineReader:
+    """Reads lines within bounds.
+
+    Args:
+        store: the spool.
+        most: bytes to read in all.
+        files: how many files to read.
+
+    Attributes:
+        unread: bytes that were left out, of the files that it came to.
+        complete: whether it came to all files.
+    """
+
+    def __init__(self, store: Store, most: int = MOST, files: int = 100_000) -> None:
+        self._store, self._most, self._files = store, most, files
+        self.unread = 0
+        self.complete = True
+
+    def blocks(self, since: float, until: float = float("inf"), first: str = "") -> Iterator[Block]:
+        """The lines of the hours that overlap a period.
+
+        Args:
+            since: seconds since the epoch by the file server's clock.
+            until: the end of the period.
+            first: the worker whose files to read first.
+        """
+        store = self._store
+        for hour, began in hours_of(store):
+            # A worker appends lines up to a minute after what they tell of.
+            if began + _HOUR < since or began > until + _HOUR:
+                continue
+            names = [
+                name.removesuffix(LINES)
+                for name in store.files.listed(store.layout.journal_hour(hour), fresh=True)
+                if name.endswith(LINES)
+            ]
+            for worker in sorted(names, key=lambda name: (name != first, name)):
+                if self._most <= 0 or self._files <= 0:
+                    self.complete = False
+                    return
+                self._files -= 1
+                for data in self._of_file(store.layout.journal_lines(hour, worker)):
+                    yield Block(worker, data)
+
+    def _of_file(self, path: str) -> Iterator[bytes]:
+        most = min(EACH, self._most)
+        try:
+            size = self._store.fs.status(path, follow=False).st_size
+            start = max(0, size - most)
+            self.unread += start
+            rest = b""
+            cut = start > 0  # the first line is only the end of one
+            for offset in range(start, size, _PART):
+                part = self._store.fs.read_part(path, min(_PART, size - offset), offset)
+                self._most -= len(part)
+                whole, newline, rest = (rest + part).rpartition(b"\n")
+                yield whole.partition(b"\n")[2] if cut else whole
+                cut = cut and not newline
+            if rest:
+                yield rest
+        except (OSError, EnvelopeError):
+            return
