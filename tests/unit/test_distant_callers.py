@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 
 import pytest
@@ -9,6 +10,7 @@ from spool_pair import QUEUE, opened_pair
 from support import publish_call
 
 from fsqueue.spool.disk.identity import this_process
+from fsqueue.spool.disk.syscalls import take_lock
 from fsqueue.spool.worker.distant_callers import DistantCallers
 from fsqueue.spool.worker.expiry import remove_gone_clients
 from fsqueue.testing import FaultyFilesystem
@@ -140,3 +142,29 @@ def test_the_lock_of_a_caller_that_has_just_left_is_not_made_again(spool, duty):
             remove_gone_clients(pair.store)
         fs.leave = Leaving.leave
         assert [name for name in os.listdir(f"{spool}/clients") if name.endswith(".lock")] == []
+
+
+def test_a_lock_that_is_removed_before_it_is_taken_is_not_made_again(tmp_path):
+    lock = tmp_path / "lock"
+    lock.touch()
+
+    class Vanishing(os.PathLike):
+        """A path whose file is removed once it has been opened."""
+
+        def __fspath__(self):
+            if lock.exists() and os.stat(lock).st_ino in opened():
+                lock.unlink()
+            return str(lock)
+
+    with pytest.raises(FileNotFoundError):
+        take_lock(Vanishing(), 0o600, existing=True)
+    assert not lock.exists()
+
+
+def opened() -> set[int]:
+    """The numbers of the files that this process has open."""
+    found = set()
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(FileNotFoundError):
+            found.add(os.stat(f"/proc/self/fd/{name}").st_ino)
+    return found

@@ -67,6 +67,9 @@ class Handle(list[int]):
         return self[0]
 
 
+# For a descriptor by which nothing is read; not every system has it.
+_NAME_ONLY: int = getattr(os, "O_PATH", os.O_RDONLY)
+
 close: Callable[[Handle], None] = operator.methodcaller("close")
 
 
@@ -157,12 +160,33 @@ def take_lock(path: str, mode: int, *, existing: bool) -> BaseFileLock:
     """Take the lock of a file without waiting; see `Filesystem.lock`."""
     from filelock import FileLock
 
-    # FileLock creates a lock's folder if it is missing, even in the bare mount point while the
-    # shared directory is not mounted.
-    os.stat(path if existing else os.path.dirname(path))
-    lock = FileLock(path, mode=mode, thread_local=False, fallback_to_soft=False)
-    lock.acquire(timeout=0)
+    if not existing:
+        # FileLock creates a lock's folder if it is missing, even in the bare mount point while the
+        # shared directory is not mounted.
+        os.stat(os.path.dirname(path))
+        lock = FileLock(path, mode=mode, thread_local=False, fallback_to_soft=False)
+        lock.acquire(timeout=0)
+        return lock
+    handle = Handle(path)  # while it is open, no other file gets its number
+    try:
+        found = os.fstat(handle.open(_NAME_ONLY))
+        lock = FileLock(path, mode=mode, thread_local=False, fallback_to_soft=False)
+        lock.acquire(timeout=0)
+        try:
+            _check_still_there(path, found.st_ino)
+        except BaseException:
+            lock.release()
+            raise
+    finally:
+        handle.close()
     return lock
+
+
+def _check_still_there(path: str, number: int) -> None:
+    """Remove a lock that has been made again, by FileLock, after its owner had removed it."""
+    if os.stat(path).st_ino != number:
+        os.unlink(path)
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
 
 
 def recall_delegation(path: str) -> None:
