@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from fsqueue.spool.store.store import Store
 
 _MASK = inotify.ARRIVED | inotify.ONLY_FOLDER
-# With more names than this, the workers would race for the same ones: a listing is shuffled.
+# With more names than this, the workers would race for the same ones. In a listing each begins at
+# another place.
 _MOST_NAMES = 16
 # A queue with more slots than this is listed.
 _MOST_SLOTS = 50
@@ -70,7 +71,11 @@ class Arrivals:
             elif len(self._paths) < _MOST_NAMES:
                 self._paths.append(f"{watch.path}/{name}")
             else:
+                # It must be listed anyway, which begins the watch again. Until then, further calls
+                # would wake this worker for nothing.
                 self.missed = True
+                self._slots.pop(slot, None)
+                watches().remove(watch)
             self._announce()
 
         watch = Watch(self._layout.slot(self._queue, slot), _MASK, on_event)

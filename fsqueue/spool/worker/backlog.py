@@ -23,9 +23,9 @@ FRESH_FOR = 1.0
 _HEARD_FOR = 1.0
 # At most this many calls, in at most this many slots, are listed all at once.
 _FEW, _FEW_SLOTS = 16, 4
-# A lost race shows that the list is out of date, so only this share of it is kept. If all of it
-# were kept, two workers would lose every second rename, and eight would lose five of six.
-_KEPT_AFTER_LOSS = 0.25
+# One lost race may be that for a single call. After so many in a row, others have claimed what
+# follows in the list, too.
+_LOST_IN_A_ROW = 2
 # Publishers use a slot for one second, which begins `schedule.IMMEDIATE_SLACK` after it was due.
 # Removing a slot that is in use costs its publisher a `mkdir` and nothing else.
 _IN_USE_FOR = 2.5
@@ -66,7 +66,9 @@ class Unclaimable:
 class Backlog:
     """The pending attempts of one folder of a queue, in order of service, as one worker sees them.
 
-    Within one second the order is random, so that workers seldom try the same name.
+    Within one second a worker begins anywhere and goes on in the order of the folder, which is the
+    same for all workers. So it seldom tries a name that another has claimed, until it comes to
+    where another one has begun. In random order, each would soon meet what all others have claimed.
 
     Args:
         store: the spool.
@@ -177,13 +179,11 @@ class Backlog:
         bad = self._unclaimable
         return path in bad.last or path.rpartition("/")[2] in bad.unreadable
 
-    def missed(self) -> None:
-        """Record that another worker claimed what `next` returned."""
+    def missed(self, times: int) -> None:
+        """Record that other workers claimed what `next` returned, this many times in a row."""
         with self._mutex:
-            if self._candidates:
-                # Those of a short list may be of several slots, and the best ones are at its end.
-                kept = 0.0 if self._is_short else _KEPT_AFTER_LOSS
-                del self._candidates[int(len(self._candidates) * kept) :]
+            if self._candidates and times >= _LOST_IN_A_ROW:
+                self._candidates.clear()
                 self._heard_all = False  # what was dropped may be pending still
 
     @property
@@ -260,7 +260,7 @@ class Backlog:
         return deferred
 
     def _wanted(self, folder: str, names: list[str], deferred: list[str]) -> list[str]:
-        """The attempts of a slot that may be claimed now, in random order."""
+        """The attempts of a slot that may be claimed now, from any of them on."""
         unreadable, last = self._unclaimable.unreadable, self._unclaimable.last
         wanted = [f"{folder}/{name}" for name in names]
         if unreadable:
@@ -268,8 +268,8 @@ class Backlog:
         if last:
             deferred += [origin for origin in wanted if origin in last]
             wanted = [origin for origin in wanted if origin not in last]
-        random.shuffle(wanted)
-        return wanted
+        first = random.randrange(len(wanted)) if wanted else 0  # noqa: S311 - no secret
+        return wanted[first:] + wanted[:first]
 
     def _with_rest(self, found: list[str], *, whole: bool) -> list[str]:
         """Add the calls of the last few slots, if they are few: events name those that follow.

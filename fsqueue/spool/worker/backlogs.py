@@ -196,10 +196,10 @@ class QueueBacklog:
         parsed = Slot.parse(slot)
         return parsed is not None and self._store.clock.now() - parsed.due > _PATIENCE
 
-    def missed(self) -> None:
-        """Record that another worker claimed what `next` returned."""
+    def missed(self, times: int) -> None:
+        """Record that other workers claimed what `next` returned, this many times in a row."""
         for backlog in (self._plain, *(each for each, _ in list(self._with_needs.values()))):
-            backlog.missed()
+            backlog.missed(times)
 
     @property
     def next_due(self) -> float:
@@ -246,10 +246,11 @@ class Backlogs:
         Asking for the next path means that the claim of the last one failed.
         """
         for queue in self._drawn_order() if self._weighted else self._backlogs:
-            backlog = self._backlogs[queue]
+            backlog, times = self._backlogs[queue], 0
             while (origin := backlog.next()) is not None:
                 yield origin
-                backlog.missed()
+                times += 1
+                backlog.missed(times)
 
     def _drawn_order(self) -> Iterable[str]:
         # With exponential keys, the chance of each queue to come first is in proportion to its
