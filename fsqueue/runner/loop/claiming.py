@@ -26,7 +26,7 @@ log: logging.Logger = logging.getLogger(__name__)
 
 # While no slot is free, the claim loop looks at file events once in this many seconds. Each look
 # takes the processor, and in a worker with thread slots the interpreter, from the bodies.
-_DEAF_FOR = 0.01
+_DEAF_FOR = 0.05
 # Seconds for which the queues count as empty. Shorter than any pause of the claim loop.
 _RECHECK_AFTER = 0.0009
 

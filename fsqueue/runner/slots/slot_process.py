@@ -33,7 +33,6 @@ log: logging.Logger = logging.getLogger(__name__)
 _HARD_LIMIT_AFTER = 1.0
 
 
-# As much as a pipe holds.
 _READ_SIZE = 1 << 16
 # A fork server that was killed may refuse connections for a moment before it counts as dead.
 _PAUSES = (0.0, 0.005, 0.02, 0.08, 0.3, 1.0)
@@ -153,8 +152,9 @@ class SlotProcess:
         """Its records that were not read yet."""
         if self.record_pipe is None:
             return []
-        with contextlib.suppress(BlockingIOError):  # there is nothing
-            self._unread += os.read(self.record_pipe.fileno(), _READ_SIZE)
+        with contextlib.suppress(BlockingIOError):  # there is nothing more
+            while data := os.read(self.record_pipe.fileno(), _READ_SIZE):
+                self._unread += data
         return messages.take_steps(self._unread)
 
     def forget_records(self) -> None:

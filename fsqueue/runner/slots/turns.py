@@ -5,6 +5,8 @@ docs/design/slots-and-processes.md has the protocol: what happens if a process d
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import logging
 import os
 import select
@@ -30,8 +32,9 @@ log: logging.Logger = logging.getLogger(__name__)
 
 # After this many seconds a process asks its parent again, which may have reasons of its own.
 _LONGEST = 0.5
-# A pipe holds 64 KiB. The parent empties it after each turn, so a record never has to wait.
-_MOST_BYTES = 32 << 10
+# Of what the pipe of records holds, a turn uses half: the kernel does not fill each page. The
+# parent empties it after each turn, so a record never has to wait.
+_PIPE_SIZE, _USUAL_SIZE = 256 << 10, 64 << 10
 _MOST_OF_ONE = 8 << 10
 # After other endings, the parent has something to do with the call.
 _SETTLED = {Ending.FINISHED, Ending.UNWANTED}
@@ -77,13 +80,14 @@ class Turns:
         self.recalled: bool = False
         self._worker = ""
         self._until, self._room = 0.0, 0
+        self._most_bytes = 0 if records is None else _size_of(records) // 2
 
     def begin(self, work: Work) -> None:
         """Begin a turn, after the call that the parent has given, if it has granted one."""
         self.told = self.recalled = False
         self._worker = work.claim.worker
         self._until = time.monotonic() + _LONGEST if work.turn else 0.0
-        self._room = _MOST_BYTES
+        self._room = self._most_bytes
 
     def next(self, ending: Ending | FSQueueError, entries: list[Entry]) -> Claim | None:
         """Claim the next call; None if the turn is over, or nothing is due.
@@ -119,3 +123,12 @@ class Turns:
         os.write(self._records.fileno(), frame)
         self._room -= len(frame)
         return True
+
+
+def _size_of(pipe: Connection) -> int:
+    """How many bytes a pipe holds, after an attempt to have it hold more."""
+    if not hasattr(fcntl, "F_SETPIPE_SZ"):
+        return _USUAL_SIZE
+    with contextlib.suppress(OSError):  # this user has too many large ones
+        fcntl.fcntl(pipe.fileno(), fcntl.F_SETPIPE_SZ, _PIPE_SIZE)
+    return fcntl.fcntl(pipe.fileno(), fcntl.F_GETPIPE_SZ)
