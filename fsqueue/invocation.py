@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from functools import partial
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Self, TypeVar
@@ -11,6 +10,7 @@ from fsqueue.common.values import patience
 from fsqueue.references import given, reference
 
 if TYPE_CHECKING:
+    import contextlib
     from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
     from concurrent.futures import Future
 
@@ -362,11 +362,18 @@ def bar_of(
     return bar(_pending_results(invocations), description)
 
 
-@contextlib.contextmanager
-def naming_item(index: int, count: int) -> Iterator[None]:
-    """Add a note to an exception that names the member of the group."""
-    try:
-        yield
-    except BaseException as error:
-        error.add_note(f"(from item {index} of a fan-out over {count}, counted from 0)")
-        raise
+class naming_item:  # noqa: N801 - used like a function
+    """A block whose exceptions get a note that names the member of the group."""
+
+    __slots__ = ("_count", "_index")
+
+    def __init__(self, index: int, count: int) -> None:
+        self._index, self._count = index, count
+
+    def __enter__(self) -> None:
+        """Begin the block."""
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if error is not None:
+            text = f"(from item {self._index} of a fan-out over {self._count}, counted from 0)"
+            error.add_note(text)

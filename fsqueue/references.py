@@ -32,14 +32,18 @@ class _Local(threading.local):
 _here = _Local()
 
 
-@contextlib.contextmanager
-def collecting() -> Iterator[list[Any]]:
+class collecting:  # noqa: N801 - used like a function
     """A block in which encoded values may contain invocations. The list collects them."""
-    outer, _here.met = _here.met, []
-    try:
-        yield _here.met
-    finally:
-        _here.met = outer
+
+    __slots__ = ("_outer",)
+
+    def __enter__(self) -> list[Any]:
+        met: list[Any] = []
+        self._outer, _here.met = _here.met, met
+        return met
+
+    def __exit__(self, *_: object) -> None:
+        _here.met = self._outer
 
 
 def reference(invocation: Referable) -> tuple[Callable[..., Any], tuple[Any, ...]]:

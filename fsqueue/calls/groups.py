@@ -120,7 +120,9 @@ class GroupPublisher:
     def _lanes(
         self, calls: Sequence[Arguments], common: Mapping[str, Any]
     ) -> list[tuple[str, ...]]:
-        found = []
+        found: list[tuple[str, ...]] = []
+        if self._publisher.settings.running_concurrency == "disabled":
+            return [()] * len(calls)
         for index, call in enumerate(calls):
             with naming_item(index, len(calls)):
                 found.append(self._publisher.lanes(call, common))

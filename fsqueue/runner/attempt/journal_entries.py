@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from fsqueue.spool.format.records import shown
 from fsqueue.spool.format.states import State
 from fsqueue.spool.history.entries import Entry, failure_fields
 from fsqueue.spool.history.journal import waited
@@ -28,11 +27,13 @@ def ended(execution: Execution, result: Answer, when: float) -> Entry:
     failed = (result.state is State.FAILED) * (call.members or 1)
     if result.members:
         failed = sum(each.state is State.FAILED for each in result.members)
-    fields: dict[str, Any] = {"task": call.task, "queue": call.queue}
+    fields: dict[str, Any] = {}
     if failed or again:
-        fields = {**shown(call), **failure_fields(_failure(result))}
+        fields = {"label": call.label, **failure_fields(_failure(result))}
     return Entry(
         id=call.id,
+        task=call.task,
+        queue=call.queue,
         attempt=claim.name.attempt,
         state="retried" if again else str(result.state.value),
         started=round(execution.started, 4),

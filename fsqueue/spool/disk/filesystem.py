@@ -182,8 +182,10 @@ class Filesystem:
 
     def discard(self, path: str) -> None:
         """Remove a file that may be gone already."""
-        with contextlib.suppress(FileNotFoundError):
+        try:
             self.unlink(path)
+        except FileNotFoundError:
+            return
 
     def mkdir(self, path: str) -> None:
         """Make a folder, private to its owner or group."""

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fsqueue.common.logs import tags
 
@@ -11,8 +10,7 @@ if TYPE_CHECKING:
     from fsqueue.spool.format.names import AttemptName
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(NamedTuple):
     """An attempt that a worker holds."""
 
     name: AttemptName

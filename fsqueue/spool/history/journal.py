@@ -74,7 +74,7 @@ def start_of_hour(name: str) -> float | None:
 
 def waited(claim: Claim, call: Call, started: float) -> float:
     """Seconds from when an attempt could start to when it did."""
-    slot = Slot.parse(claim.origin.rpartition("/")[0].rpartition("/")[2])
+    slot = Slot.parse(claim.origin.rsplit("/", 2)[1])
     due = call.created if slot is None else max(call.created, slot.due)
     return max(0.0, started - due)
 
