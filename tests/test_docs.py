@@ -12,7 +12,7 @@ console    the lines after ``$`` are run by bash, and must print what is shown; 
            a root of the reader's is replaced by one in the page's temporary folder
 diff       written to the file that it names, as it is after the change
 toml       written to the file that its first line names
-bash       the set-up commands of the README, which have tests of their own
+bash       the set-up commands of the README and the quick start, which have tests of their own
 text       a drawing, which is not run; nor is a block with "not-run" after its language, which
            shows a library that is not installed here
 =========  =============================================================================
@@ -104,7 +104,9 @@ class Page:
         """Nothing to run."""
 
     def bash(self, block: Block) -> None:
-        assert block.page.name == "README.md", f"{block.place}: nothing would run this"
+        assert block.page.name in {"README.md", "quickstart.md"}, (
+            f"{block.place}: nothing runs this"
+        )
 
     def python(self, block: Block) -> None:
         if not write_file(block):

@@ -94,7 +94,7 @@ def test_a_change_has_to_pass_the_quick_parts(checkout):
     done = checkout.run()
     assert done.returncode == 0, done.stdout + done.stderr
     quick = {"README: main job", "README: tests", "set-up", "chaos", "lint", "types"}
-    quick |= {"examples", "site"}
+    quick |= {"examples", "site", "packages"}
     assert quick <= parts_of(done)
     assert "the main job" in done.stdout
     assert "all tests in tmp." in done.stdout
@@ -112,6 +112,21 @@ def test_the_full_run_adds_what_takes_long(checkout):
     assert checkout.called("-m concurrent", " 7")
     # The doctor is left out only where the tests run again with other records.
     assert [line for line in checkout.called("tests/nfs") if "--ignore" not in line]
+
+
+@pytest.mark.parametrize(("options", "versions"), [((), ["3.14"]), (("--full",), ["3.14", "3.12"])])
+def test_only_the_full_run_tests_every_other_python(checkout, options, versions):
+    for version in ("3.11", "3.12", "3.13", "3.14"):
+        missing = version == "3.13"
+        says = f"[ $1 != --version ] || echo Python {version}.0\n" + "exit 1\n" * missing
+        checkout.tool(f"bin/python{version}", text=says)
+        checkout.tool(f".venv-{version}.0/bin/pip")
+        checkout.tool(f".venv-{version}.0/bin/python")
+    checkout.tool("bin/python3", text="echo Python 3.11.2")
+    done = checkout.run(*options)
+    assert done.returncode == 0, done.stdout + done.stderr
+    tested = {f"unit and integration tests on Python {version}.0" for version in versions}
+    assert {part for part in parts_of(done) if " on Python " in part} == tested
 
 
 def test_the_quick_run_leaves_out_the_doctor_on_nfs(checkout):

@@ -95,7 +95,7 @@ class View:
         self._page: str = ""
         self._offset = 0
         self._width = 0
-        self.paused = False
+        self.paused: bool = False
 
     # -- keys -----------------------------------------------------------------------------
 
