@@ -25,10 +25,7 @@ _MOST, _LEAST = 600, 60
 _PREPARATION = 1.0
 _READING = 0.5
 _BLOCK = 4096
-LOCKS: Final[Mapping[str, Callable[[int, int], object]]] = {
-    "flock": fcntl.flock,
-    "fcntl": fcntl.lockf,
-}
+_LOCKS: Final = {"flock": fcntl.flock, "fcntl": fcntl.lockf}
 # Both meet at a barrier after this many names, so that neither gets far ahead.
 _ROUND = 100
 
@@ -43,7 +40,7 @@ def examine_jointly(session: Session) -> list[Finding]:
         publication(session),
         replacement(session),
         *(hold(session, contest) for contest in CONTESTS),
-        *(locks(session, kind) for kind in LOCKS),
+        *(locks(session, kind) for kind in _LOCKS),
     ]
 
 
@@ -352,7 +349,7 @@ def locks(session: Session, kind: str) -> Finding:
         tried = session.exchange(f"{kind}: tried", "" if session.leads else _take(handle, kind))
         if session.leads:
             with contextlib.suppress(OSError):
-                LOCKS[kind](handle, fcntl.LOCK_UN)
+                _LOCKS[kind](handle, fcntl.LOCK_UN)
         session.exchange(f"{kind}: released")
         answer: Any = "" if session.leads else _take(handle, kind)
         freed = session.exchange(f"{kind}: freed", answer)
@@ -369,7 +366,7 @@ def locks(session: Session, kind: str) -> Finding:
 def _take(handle: int, kind: str) -> str:
     """``taken``, ``refused``, or an error's text."""
     try:
-        LOCKS[kind](handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _LOCKS[kind](handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         if error.errno in {errno.EWOULDBLOCK, errno.EACCES}:
             return "refused"

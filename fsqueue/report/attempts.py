@@ -69,16 +69,17 @@ class Lines:
 
     def __init__(self, store: Store, window: Window, slowest: int, step: float) -> None:
         self._window, self._most = window, slowest
-        self.step = step
+        self.step: float = step
         """Seconds of each piece of time of the sums of a run."""
         self._reader = LineReader(store)
         self._needle = f'"id":"{window.run}-'.encode() if window.run else b""
         self._heap: list[tuple[float, int, Entry, str]] = []
         self._kept = 0
         self._work: dict[tuple[str, int], _Work] = {}
-        self.count = 0
+        self.count: int = 0
         """Lines that were read, of the run if it is about one."""
-        self.first, self.last = float("inf"), 0.0
+        self.first: float = float("inf")
+        self.last: float = 0.0
         """When the first and the last attempt of the run ended."""
 
     def read(self) -> list[FailureGroup]:

@@ -66,8 +66,7 @@ class Wait:
 
     def end(self, error: Exception | None = None) -> None:
         """End the wait."""
-        self.error = error
-        self.over = True
+        self.error, self.over = error, True
         self.wake()
 
 

@@ -55,8 +55,8 @@ class LineReader:
 
     def __init__(self, store: Store, most: int = MOST, files: int = 100_000) -> None:
         self._store, self._most, self._files = store, most, files
-        self.unread = 0
-        self.complete = True
+        self.unread: int = 0
+        self.complete: bool = True
 
     def blocks(self, since: float, until: float = float("inf"), first: str = "") -> Iterator[Block]:
         """The lines of the hours that overlap a period.
