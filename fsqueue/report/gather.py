@@ -5,6 +5,7 @@ It reads, and writes nothing. It opens no payload but the description of excepti
 
 from __future__ import annotations
 
+import contextlib
 import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -86,7 +87,7 @@ def gather(sources: Sources, window: Window, limits: Limits) -> Report:
     is_now = snapshot is not None and store.clock.now() - window.end < _MINUTE
     workers = _workers(periods, stats, window, period, is_now=is_now)
     tasks = _tasks(periods, stats)
-    jobs = [] if window.run else list(_jobs(store, window))
+    jobs = [] if window.run else _jobs(store, window, left_out)
     found = [each for each in groups if each.calls or each.retried]
     report = Report(
         made=store.clock.now(),
@@ -247,7 +248,9 @@ def _failure(sources: Sources, group: FailureGroup, limits: Limits) -> FailureRo
     files = sources.store.files
     for sample in group.samples:
         trace = _traceback(sources, sample.id)
-        data = read_output(files, latest_output(files, sample.id))
+        data = b""
+        with contextlib.suppress(OSError):  # the folder of outputs may be closed to the reader
+            data = read_output(files, latest_output(files, sample.id))
         output = data[-4 * limits.text :].decode("utf-8", "replace")[-limits.text :]
         if trace or output:
             trace = trace[-limits.text :]
@@ -269,24 +272,36 @@ def _traceback(sources: Sources, invocation_id: str) -> str:
     return sources.traceback(payload.data, outcome.codec)
 
 
-def _jobs(store: Store, window: Window) -> Iterator[Job]:
+def _jobs(store: Store, window: Window, left_out: list[str]) -> list[Job]:
     """The batch jobs that have ended in the window, and how."""
+    found: list[Job] = []
     for name in fleet_names(store.files):
         try:
-            fleet = FleetFiles(store.files, name)
+            found += _jobs_of(FleetFiles(store.files, name), window)
         except ValueError:  # a name that no fleet can have
             continue
-        for member, past in fleet.past():
-            if window.begin <= past.at <= window.end:
-                last = fleet.end(member)
-                yield Job(
-                    fleet=name,
-                    job=past.id or str(member),
-                    state=past.kind,
-                    detail=past.detail,
-                    calls=last.calls if last else None,
-                    ended=past.at,
-                )
+        except OSError as error:
+            left_out.append(f"the batch jobs of the fleet {name}: {error.strerror}")
+    return found
+
+
+def _jobs_of(fleet: FleetFiles, window: Window) -> list[Job]:
+    ended = [
+        (member, past, fleet.end(member))
+        for member, past in fleet.past()
+        if window.begin <= past.at <= window.end
+    ]
+    return [
+        Job(
+            fleet=fleet.name,
+            job=past.id or str(member),
+            state=past.kind,
+            detail=past.detail,
+            calls=last.calls if last else None,
+            ended=past.at,
+        )
+        for member, past, last in ended
+    ]
 
 
 # -- what needed attention --------------------------------------------------------------------

@@ -135,7 +135,7 @@ COMMANDS = {
     "show": ("{kept}",),
     "failures": (),
     "runs": (),
-    "report": (),
+    "report": ("-o", "-"),
     "logs": ("{kept}",),
     "wait": ("{kept}",),
     "result": ("{kept}",),
