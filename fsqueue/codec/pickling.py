@@ -25,7 +25,7 @@ import pickle
 import sys
 import weakref
 from collections import ChainMap
-from types import MemberDescriptorType
+from types import CellType, FunctionType, MemberDescriptorType
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import cloudpickle  # type: ignore[import-untyped]
@@ -53,6 +53,29 @@ def _reduce_file(file: io.TextIOWrapper) -> Any:
         return _REDUCERS[io.TextIOWrapper](file)
     name = getattr(file, "name", None)
     raise pickle.PicklingError(f"an open file ({name!r}) belongs to this process; pass its path")
+
+
+# Bytes of a function from which they are sent as a buffer.
+_LARGE: Final = 1 << 15
+
+
+def _uncopied(value: Any) -> Any:
+    """Large bytes as a buffer, which pickle does not copy, nor unpickle; other values unchanged."""
+    return pickle.PickleBuffer(value) if type(value) is bytes and len(value) >= _LARGE else value
+
+
+def _reduce_cell(cell: CellType) -> Any:
+    make, contents = _REDUCERS[CellType](cell)
+    return make, tuple(map(_uncopied, contents))
+
+
+def _reduced_function(reduced: tuple[Any, ...]) -> tuple[Any, ...]:
+    """How a function is pickled by value: with the globals that it uses, and its defaults."""
+    match reduced:
+        case (_, _, (_, {"__globals__": dict(used), "__defaults__": defaults} as slots), *_):
+            slots["__globals__"] = {name: _uncopied(value) for name, value in used.items()}
+            slots["__defaults__"] = defaults and tuple(map(_uncopied, defaults))
+    return reduced
 
 
 def _reduce_view(_: memoryview) -> Any:
@@ -102,6 +125,7 @@ class Pickler(_CloudPickler):
     dispatch_table: ClassVar[_Reducers] = _Reducers(  # type: ignore[misc] # as cloudpickle does
         {
             io.TextIOWrapper: _reduce_file,
+            CellType: _reduce_cell,
             memoryview: _reduce_view,
             weakref.WeakSet: _reduce_weak_set,
             weakref.ProxyType: _reduce_proxy,
@@ -114,6 +138,8 @@ class Pickler(_CloudPickler):
     def reducer_override(self, obj: Any) -> Any:
         """How an object is pickled; NotImplemented for the usual way. Called by pickle."""
         found = super().reducer_override(obj)
+        if type(obj) is FunctionType and type(found) is tuple:
+            return _reduced_function(found)
         if found is NotImplemented or not issubclass(type(obj), type):
             return found
         match found:

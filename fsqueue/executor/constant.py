@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from types import CodeType, FunctionType
+import sys
+from types import BuiltinFunctionType, CodeType, FunctionType
 from typing import Any
+
+import cloudpickle  # type: ignore[import-untyped]
 
 # Values of exactly these types cannot change.
 _CONSTANT = (bytes, str, int, float, complex, bool, type(None))
@@ -12,10 +15,13 @@ _CONSTANT = (bytes, str, int, float, complex, bool, type(None))
 def constant_parts(function: Any) -> tuple[Any, ...] | None:
     """The objects that determine a function's bytes: its code and the contents of its closure.
 
-    None if it refers to anything that may change: globals, attributes of itself, defaults, inner
-    functions, or a closure with other objects. Two functions whose parts are the same objects, not
-    only equal ones, are sent as the same bytes while these objects live.
+    A function that is sent by its name is such an object itself. None if a function refers to
+    anything that may change: globals, attributes of itself, defaults, inner functions, or a closure
+    with other objects. Two functions whose parts are the same objects, not only equal ones, are
+    sent as the same bytes while these objects live.
     """
+    if _is_sent_by_name(function):
+        return (function,)
     if type(function) is not FunctionType or function.__defaults__ or function.__kwdefaults__:
         return None
     code = function.__code__
@@ -30,3 +36,17 @@ def constant_parts(function: Any) -> tuple[Any, ...] | None:
         return None
     names = (function.__module__, function.__qualname__, function.__doc__)
     return (code, *names, *contents) if not function.__annotations__ else None
+
+
+def _is_sent_by_name(function: Any) -> bool:
+    """Whether only the names of a function and its module are sent."""
+    if type(function) not in {FunctionType, BuiltinFunctionType}:
+        return False
+    module = sys.modules.get(function.__module__ or "")
+    if (
+        module is None
+        or module.__name__ == "__main__"
+        or cloudpickle.list_registry_pickle_by_value()
+    ):
+        return False
+    return getattr(module, function.__qualname__, None) is function

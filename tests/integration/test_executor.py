@@ -12,6 +12,8 @@ from support import PATIENCE, wait_until
 import fsqueue
 from fsqueue.errors import ConfigError
 from fsqueue.executor.application import ByValue
+from fsqueue.executor.constant import constant_parts
+from integration import sample_tasks
 from integration.conftest import working
 
 
@@ -135,45 +137,11 @@ def test_a_pending_call_can_be_cancelled_and_a_claimed_one_cannot(in_threads, tm
             waiting.result()
 
 
-def _wait(kind, root):
-    """A body that makes calls with an executor of its own, and waits for them."""
-    import asyncio
-
-    with fsqueue.Executor(root=root) as executor:
-        if kind == "map":
-            return sum(executor.map(pow, [1, 2, 3], [2, 2, 2]))
-        futures = [executor.submit(pow, n, 2) for n in (1, 2, 3)]
-        if kind == "result":
-            return sum(future.result() for future in futures)
-        if kind == "wait":
-            done, _ = cf.wait(futures)
-            return sum(future.result() for future in done)
-        if kind == "as_completed":
-            return sum(future.result() for future in cf.as_completed(futures))
-        if kind == "polling":
-            wait_until(lambda: all(future.done() for future in futures))
-            return sum(future.result() for future in futures)
-        assert kind == "asyncio"
-
-        async def gathered():
-            return sum(await asyncio.gather(*map(asyncio.wrap_future, futures)))
-
-        return asyncio.run(gathered())
-
-
-@pytest.mark.parametrize("slots", ["thread", "process"])
-@pytest.mark.parametrize("kind", ["result", "wait", "as_completed", "map", "polling", "asyncio"])
-def test_p9_a_body_that_waits_for_calls_of_its_own_needs_no_second_slot(
-    spool, slots, kind, monkeypatch
-):
-    monkeypatch.setenv("FSQUEUE__ROOT", spool)
-    app = ByValue(spool)
-    with (
-        working(app, app.make_runner(kind=slots, concurrency=1)),
-        fsqueue.Executor(root=spool) as executor,
-    ):
-        assert executor.submit(_wait, kind, spool).result(PATIENCE) == 14
-    app.close()
+def test_a_map_with_a_buffer_reads_no_more_after_a_shutdown(in_threads):
+    with fsqueue.Executor(root=in_threads) as executor:
+        values = executor.map(str, range(100), buffersize=4)
+    with pytest.raises(RuntimeError, match="after shutdown"):
+        list(values)
 
 
 def test_an_initializer_runs_once_in_a_process_before_the_calls(in_threads, tmp_path):
@@ -207,7 +175,7 @@ def test_a_failing_initializer_breaks_only_its_executor(in_threads, caplog):
 
 
 def _threads():
-    return [each for each in threading.enumerate() if each.name.startswith("fsqueue-executor")]
+    return [each for each in threading.enumerate() if each.name.startswith("fsqueue-resolver")]
 
 
 def test_no_thread_is_left_after_a_shutdown(in_threads):
@@ -280,3 +248,45 @@ def test_a_large_closure_is_sent_once_and_again_when_it_has_changed(in_threads):
         assert len(os.listdir(blobs)) == 1
         big = bytes(200_000)
         assert executor.submit(lambda n: len(big) + n, 1).result(PATIENCE) == 200_001
+
+
+@pytest.mark.parametrize("place", ["closure", "global", "default"])
+def test_large_bytes_of_a_function_are_one_object_for_all_calls_of_a_process(in_threads, place):
+    big, marks = bytes(100_000), f"bytes-{place}"
+
+    def keep(given):
+        sample_tasks.gates.setdefault(marks, []).append(given)
+
+    if place == "closure":
+
+        def body():
+            keep(big)
+
+    elif place == "global":
+        code = compile("def body(): keep(big)", "<notebook>", "exec")
+        names = {"big": big, "keep": keep, "__name__": "__main__"}
+        exec(code, names)
+        body = names["body"]
+    else:
+
+        def body(given=big):
+            keep(given)
+
+    with fsqueue.Executor(root=in_threads) as executor:
+        for _ in range(3):
+            executor.submit(body).result(PATIENCE)
+    found = sample_tasks.gates.pop(marks)
+    assert len(found) == 3
+    assert all(each is found[0] and each == big for each in found)
+    assert len(os.listdir(os.path.join(in_threads, "blobs"))) == 1
+
+
+@pytest.mark.parametrize("function", [abs, os.path.basename, len])
+def test_a_function_that_is_sent_by_its_name_is_known_by_it(function):
+    assert constant_parts(function) == (function,)
+
+
+def test_a_function_that_another_has_replaced_is_not_sent_by_its_name(monkeypatch):
+    before = os.path.basename
+    monkeypatch.setattr(os.path, "basename", lambda path: path)
+    assert constant_parts(before) != (before,)
