@@ -15,6 +15,7 @@ import contextlib
 import os
 import sys
 import threading
+import weakref
 from typing import TYPE_CHECKING, Any, Final
 
 import joblib
@@ -57,6 +58,10 @@ class FSQueueBackend(_Backend):
     ``n_jobs=-1`` stands for the slots of all living workers, of at least one. A nested
     `joblib.Parallel` runs in threads of its worker, or on the workers if it names this backend.
 
+    joblib does not tell a backend that the ``with`` block of its `parallel_config` has ended. So
+    the backend notes the object whose method creates it, and local workers leave when that goes
+    away: the interpreter holds the only reference to the object of a ``with`` statement.
+
     Args:
         nesting_level: set by joblib.
         inner_max_num_threads: the number of threads of native libraries in each batch. The default
@@ -81,6 +86,10 @@ class FSQueueBackend(_Backend):
         self._futures: dict[Future[Any], None] = {}
         self._threads: dict[str, int] = {}
         self._n_jobs = 1
+        self._is_left = False
+        owner = sys._getframe(1).f_locals.get("self")  # noqa: SLF001
+        if isinstance(owner, joblib.parallel_config | joblib.Parallel):
+            weakref.finalize(owner, _leave, weakref.ref(self)).atexit = False
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _again, (self.nesting_level, self.inner_max_num_threads, self._options)
@@ -165,8 +174,8 @@ class FSQueueBackend(_Backend):
         running = [future for future in reversed(list(self._futures)) if not future.cancel()]
         for future in running:
             with contextlib.suppress(OSError, fsqueue.FSQueueError):
-                if (invocation := getattr(future, "invocation", None)) is not None:
-                    invocation.cancel()
+                if (pending_result := getattr(future, "pending_result", None)) is not None:
+                    pending_result.cancel()
         self._release()
         if ensure_ready and self.parallel is not None:
             self.configure(n_jobs=self.parallel.n_jobs, parallel=self.parallel)
@@ -174,12 +183,18 @@ class FSQueueBackend(_Backend):
     def terminate(self) -> None:
         """Release the executors after a `joblib.Parallel`. Local workers stay for the next one."""
         self.reset_batch_stats()
+        self._workers = self.parallel = None  # which refers to this backend
         self._release()
 
+    def leave(self) -> None:
+        """Let local workers leave, now or at the end of the `joblib.Parallel` that uses them."""
+        self._is_left = True
+        if self._workers is None:
+            self._release()
+
     def _release(self) -> None:
-        if "workers" in self._options:
+        if "workers" in self._options and not self._is_left:
             return
-        self._workers = None
         executors, self._executors = self._executors, {}
         for executor in executors.values():
             executor.shutdown(wait=False)
@@ -187,6 +202,11 @@ class FSQueueBackend(_Backend):
 
 def _again(nesting_level: int | None, threads: int | None, options: Any) -> FSQueueBackend:
     return FSQueueBackend(nesting_level, threads, **options)
+
+
+def _leave(backend: Callable[[], FSQueueBackend | None]) -> None:
+    if (left := backend()) is not None:
+        left.leave()
 
 
 def _thread_limits(explicit: int | None) -> dict[str, int]:

@@ -36,17 +36,17 @@ def served(spool, monkeypatch):
     app.close()
 
 
-@pytest.fixture
-def one_slot(spool, monkeypatch):
+@pytest.fixture(params=["thread", "process"])
+def one_slot(request, spool, monkeypatch):
     monkeypatch.setenv("FSQUEUE__ROOT", spool)
     app = application.ByValue(spool)
-    with app.workers(1, concurrency=1):
+    with app.workers(1, runner=request.param, concurrency=1):
         yield spool
     app.close()
 
 
 def executor_threads():
-    return [each for each in threading.enumerate() if each.name == "fsqueue-executor"]
+    return [each for each in threading.enumerate() if each.name == "fsqueue-resolver"]
 
 
 def written():
@@ -184,8 +184,67 @@ def test_local_workers_serve_several_calls(tmp_path, monkeypatch):
         first = joblib.Parallel(batch_size=1)(delayed(os.getppid)() for _ in range(4))
         second = joblib.Parallel(batch_size=1)(delayed(os.getppid)() for _ in range(4))
     assert set(first) & set(second)
-    gc.collect()  # joblib's objects refer to each other
-    wait_until(lambda: not executor_threads(), what="local workers leave with the backend")
+
+
+@pytest.fixture
+def without_collections():
+    """No cycle of objects is freed in the test."""
+    gc.disable()
+    yield
+    gc.enable()
+
+
+def workers_have_left(tmp_path):
+    """Whether the threads of executors have ended, and with them their private folders."""
+    return not executor_threads() and not list(tmp_path.rglob("spool.json"))
+
+
+@pytest.mark.parametrize("form", [joblib.parallel_config, joblib.parallel_backend])
+def test_local_workers_leave_at_the_end_of_the_block(
+    tmp_path, monkeypatch, without_collections, form
+):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    with form("fsqueue", workers=1, n_jobs=2) as config:
+        parallel = joblib.Parallel(batch_size=1)
+        assert parallel(delayed(abs)(-each) for each in range(3)) == [0, 1, 2]
+        assert not workers_have_left(tmp_path)
+    wait_until(lambda: workers_have_left(tmp_path), what="local workers leave")
+    # What was made in the block works after it, with workers of its own.
+    assert parallel(delayed(abs)(-each) for each in range(3)) == [0, 1, 2]
+    wait_until(lambda: workers_have_left(tmp_path), what="local workers leave again")
+    del config
+
+
+def test_local_workers_leave_after_an_error_in_the_block(
+    tmp_path, monkeypatch, without_collections
+):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    with (
+        pytest.raises(ZeroDivisionError) as caught,
+        joblib.parallel_config("fsqueue", workers=1, n_jobs=2),
+    ):
+        joblib.Parallel(batch_size=1)(delayed(divmod)(1, each) for each in range(3))
+    wait_until(lambda: workers_have_left(tmp_path), what="local workers leave")
+    assert caught.tb  # its frames refer to objects of joblib
+
+
+def test_results_can_be_read_after_the_block_whose_workers_make_them(tmp_path, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    with joblib.parallel_config("fsqueue", workers=1, n_jobs=2):
+        found = joblib.Parallel(batch_size=1, return_as="generator")(
+            delayed(abs)(-each) for each in range(20)
+        )
+    assert list(found) == list(range(20))
+    wait_until(lambda: workers_have_left(tmp_path), what="local workers leave")
+
+
+def test_local_workers_of_a_parallel_leave_with_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    parallel = joblib.Parallel(2, backend="fsqueue", batch_size=1, workers=1)
+    assert parallel(delayed(abs)(-each) for each in range(3)) == [0, 1, 2]
+    del parallel
+    gc.collect()  # its parts refer to each other
+    wait_until(lambda: workers_have_left(tmp_path), what="local workers leave")
 
 
 def test_no_thread_is_left(served):
