@@ -130,7 +130,7 @@ class Invocation(Generic[R_co]):
         if self._future is None:
             from fsqueue.results.futures import future_of
 
-            self._future = future_of(self._pending_result, self._member)
+            self._future = future_of(self.id, self._pending_result, self._member)
         return self._future
 
     def received(self, receiving: Receiving, deadline: float | None) -> R_co:

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     import os
 
     from fsqueue.config import Options
+    from fsqueue.runner.attempt.context import WorkerContext
     from fsqueue.runner.loop.runner import Runner, RunnerOptions
-    from fsqueue.spool.caller.waiter import Waiter
     from fsqueue.spool.worker.liveness import Observer
     from fsqueue.task import Task
 
@@ -70,19 +70,13 @@ class ByValue(FSQueue):
         return super().make_runner(**options)
 
     @property
-    def waiter(self) -> Waiter:
-        """Waits for the outcomes of this process's calls."""
-        return self._session.client.waiter
-
-    @property
     def slots(self) -> int:
         """How many calls can run at a time, as known since a few seconds; 0 without a worker."""
         return self._session.slots(FOLDER)
 
-    @property
-    def in_body(self) -> bool:
-        """Whether a body of a worker of this spool, which runs these calls, is calling this."""
-        return context_of_waiting_body(self.store.layout.root, self.app_id) is not None
+    def context_of_waiting_body(self) -> WorkerContext | None:
+        """The worker of the body that the calling code belongs to; None if it is in no body."""
+        return context_of_waiting_body(self.store.layout.root, self.app_id)
 
     def locate(self) -> str:
         """The name by which workers and their slots import it."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextvars
 import functools
 import operator
 import threading
@@ -13,8 +12,8 @@ from fsqueue.codec.texts import type_name
 from fsqueue.executor.body import inline_blobs
 from fsqueue.executor.constant import constant_parts
 from fsqueue.executor.errors import InitializerError
-from fsqueue.executor.future import CallFuture
 from fsqueue.executor.parts import Packer
+from fsqueue.results.futures import CallFuture
 from fsqueue.spool.format.names import new_token
 
 if TYPE_CHECKING:
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from fsqueue.executor.body import Start
     from fsqueue.executor.dispatcher import Dispatcher
     from fsqueue.executor.parts import Part
+    from fsqueue.invocation import Invocation
 
 
 class Initializer(NamedTuple):
@@ -61,7 +61,7 @@ class Calls:
 
     def submit(
         self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
-    ) -> CallFuture:
+    ) -> CallFuture[Any]:
         """Make a call; its parts are serialized now. An error of that fails the future."""
         packer = self._packer
 
@@ -76,14 +76,22 @@ class Calls:
 
         return self._submit(pack)
 
-    def submit_chunk(self, function: Function, items: Sequence[tuple[Any, ...]]) -> CallFuture:
-        """Make one call for several items; its result is a `ChunkResult`."""
+    def submit_chunk(
+        self, function: Function, items: Sequence[tuple[Any, ...]], *, late: bool = False
+    ) -> CallFuture[Any]:
+        """Make one call for several items; its result is a `ChunkResult`.
+
+        Args:
+            function: the function.
+            items: its arguments.
+            late: they belong to a `map` that has begun, so that a shutdown does not matter.
+        """
 
         def pack() -> tuple[Function, Part]:
             what = f"the arguments of {function.name}"
             return function, self._packer.pack(items, what, _item_at, again=False)
 
-        return self._submit(pack, chunk=True, late=True)
+        return self._submit(pack, chunk=True, late=late)
 
     def function(self, fn: Callable[..., Any]) -> Function:
         """Serialize a function for several calls.
@@ -108,7 +116,7 @@ class Calls:
         *,
         chunk: bool = False,
         late: bool = False,
-    ) -> CallFuture:
+    ) -> CallFuture[Any]:
         try:
             (name, part), arguments = pack()
             options = self._options(chunk=chunk)
@@ -118,25 +126,22 @@ class Calls:
             self._app.run.submit, (name, part, arguments), options, keep=self._dispatcher.detach
         )
         if self._app.conf.dev_mode_force_sync_tasks:
-            return self._run_inline(CallFuture(publish))
-        if self._app.in_body:
-            interest = self._dispatcher.helper.wake
-            future = CallFuture(publish, contextvars.copy_context(), interest)
-        else:
-            future = CallFuture(publish)
+            return self._run_inline(publish)
+        future = CallFuture[Any](publish=publish, backlog=self._dispatcher)
         self._dispatcher.submit(future, late=late)
         return future
 
-    def _run_inline(self, future: CallFuture) -> CallFuture:
+    def _run_inline(self, publish: Callable[[], Invocation[Any]]) -> CallFuture[Any]:
         """Run a call in this thread, from its serialized parts as a worker would."""
         token = inline_blobs.set(self._app.store.blobs)
+        future = CallFuture[Any]()
         try:
-            if future.publish() and future.invocation is not None:
-                future.settle(future.invocation.get())
-        except InitializerError as error:
-            self._dispatcher.fail(error)
-            future.settle(error=error)
+            invocation = publish()
+            future.invocation_id = invocation.id
+            future.settle(invocation.get())
         except Exception as error:  # noqa: BLE001 - it is the call's
+            if isinstance(error, InitializerError):
+                self._dispatcher.fail(error)
             future.settle(error=error)
         finally:
             inline_blobs.reset(token)
@@ -158,9 +163,9 @@ class Calls:
         return options
 
 
-def failed(error: BaseException) -> CallFuture:
+def failed(error: BaseException) -> CallFuture[Any]:
     """The future of a call that could not be made."""
-    future = CallFuture(None)
+    future = CallFuture[Any]()
     future.settle(error=error)
     return future
 

@@ -1,36 +1,36 @@
-"""Publishes the calls of an executor, and resolves their futures in one thread.
+"""Publishes the calls of an executor, and settles their futures.
 
-The thread holds no reference to the executor, so that an executor nobody uses any more ends like
-one that was shut down. It lives from the first call until the executor has ended and all its calls
-have.
+A resolver's thread waits for the outcomes. Neither it nor the futures refer to the executor, so
+that an executor nobody uses any more ends like one that was shut down. The thread lives from the
+first call until the executor has ended and all its calls have.
 """
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import threading
 import weakref
 from collections import deque
+from concurrent import futures
 from concurrent.futures import BrokenExecutor
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
-from fsqueue.errors import SerializationError, SpoolError
+from fsqueue.errors import SerializationError
 from fsqueue.executor.errors import InitializerError
-from fsqueue.executor.helping import Helper
-from fsqueue.spool.caller.arrivals import Arrivals
+from fsqueue.results.made_calls import abandon_all
+from fsqueue.results.resolver import Resolver
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from fsqueue.executor.application import ByValue
-    from fsqueue.executor.future import CallFuture
     from fsqueue.launch.handles import LocalWorkers
+    from fsqueue.results.futures import CallFuture
     from fsqueue.results.pending_result import PendingResult
-    from fsqueue.spool.caller.arrivals import Arrival
+    from fsqueue.runner.attempt.context import WorkerContext
     from fsqueue.spool.disk.content import Content
-
-log: logging.Logger = logging.getLogger(__name__)
 
 _ENDED = "cannot schedule new futures after shutdown"
 _EXITING = "cannot schedule new futures after interpreter shutdown"
@@ -62,14 +62,12 @@ class Dispatcher:
         # A finalizer may close this while its thread holds the lock.
         self._mutex = threading.RLock()
         self._published = threading.Condition(self._mutex)
-        self._arrivals = Arrivals(lambda: self._app.waiter)
-        self._queue: deque[CallFuture] = deque()
-        self._calls: dict[str, CallFuture] = {}
+        self._resolver = Resolver(self._finish, daemon=self.detach)
+        self._queue: deque[CallFuture[Any]] = deque()
+        self._calls: dict[CallFuture[Any], PendingResult] = {}
         self._publishing = 0
-        self._thread: threading.Thread | None = None
         self._closed = ""
         self.error: BaseException | None = None
-        self.helper: Helper = Helper(self)
 
     # -- calls --------------------------------------------------------------------------
 
@@ -86,7 +84,7 @@ class Dispatcher:
         if _exiting or self._closed:
             raise RuntimeError(_EXITING if _exiting else self._closed)
 
-    def submit(self, future: CallFuture, *, late: bool = False) -> None:
+    def submit(self, future: CallFuture[Any], *, late: bool = False) -> None:
         """Publish a call, or queue it until there is room for it.
 
         Args:
@@ -99,41 +97,39 @@ class Dispatcher:
         with self._mutex:
             if not late:
                 self.check_open()
-            self._start()
-            room = self._has_room and not self._queue
-            if not room:
+            self._resolver.start()
+            if self._queue or not self._has_room:
                 self._queue.append(future)
                 return
             self._publishing += 1
-        self._publish(future)
+        published = False
+        try:
+            published = self._publish(future)
+        finally:
+            if not published:
+                self._advance()  # its room is free
 
     @property
     def _has_room(self) -> bool:
         return self._limit is None or len(self._calls) + self._publishing < self._limit
 
-    def _publish(self, future: CallFuture) -> None:
-        """Publish a call that has been given room."""
-        published = False
+    def _publish(self, future: CallFuture[Any]) -> bool:
+        """Publish a call that has been given room; whether it is in the spool."""
         try:
-            published = future.publish()
+            future.publish()
         finally:
+            pending_result = future.pending_result
             with self._mutex:
                 self._publishing -= 1
                 self._published.notify_all()
-                if published:
-                    self._calls[_id(future)] = future
-            if not published:
-                self._arrivals.ring()  # its room is free
-        if published:
-            try:
-                self._arrivals.add(_id(future))
-            except (RuntimeError, SpoolError, OSError) as error:
-                self._drop(future, error)
-
-    def _drop(self, future: CallFuture, error: BaseException) -> None:
-        with self._mutex:
-            self._calls.pop(_id(future), None)
-        future.settle(error=error)
+                if pending_result is not None:
+                    self._calls[future] = pending_result
+        if pending_result is None:
+            return False
+        self._resolver.add(pending_result, functools.partial(self._receive, future))
+        if self.error is not None:  # `fail` sets it first, and discards then
+            self._resolver.discard(pending_result)
+        return True
 
     @property
     def is_idle(self) -> bool:
@@ -142,78 +138,51 @@ class Dispatcher:
             return not self._calls and not self._queue and not self._publishing
 
     @property
-    def outstanding(self) -> list[CallFuture]:
+    def ahead(self) -> Sequence[PendingResult]:
         """The calls that are in the spool, oldest first."""
         with self._mutex:
             return list(self._calls.values())
 
-    # -- the thread ---------------------------------------------------------------------
+    def context_of_waiting_body(self) -> WorkerContext | None:
+        """The worker of the body that the calling code belongs to; None if it is in no body."""
+        return self._app.context_of_waiting_body()
 
-    def _start(self) -> None:
-        if self._thread is None:
-            self._thread = threading.Thread(
-                target=self._run, name="fsqueue-executor", daemon=self.detach
-            )
-            self._thread.start()
+    # -- steps after an end -----------------------------------------------------------------
 
-    def _run(self) -> None:
+    def _receive(
+        self, future: CallFuture[Any], content: Content | None, failure: BaseException | None
+    ) -> None:
+        """Settle a future, in the resolver's thread, and publish what has room."""
+        value, failure = future.opened(content, failure)
+        if isinstance(failure, SerializationError) and isinstance(failure.__cause__, SystemExit):
+            # A result whose code exits when it is pickled: as the standard pools do.
+            failure = failure.__cause__
+        with self._mutex:
+            self._calls.pop(future, None)
         try:
-            while self._step():
-                self._arrivals.sleep()
-        except BaseException as error:
-            self.fail(error)
-            raise
+            if isinstance(failure, InitializerError):
+                self.fail(failure)
+            future.settle(value, failure)
         finally:
-            self._finish()
+            self._advance()
 
-    def _step(self) -> bool:
-        """Resolve what has arrived, and publish what has room; False when all is done."""
-        for arrival in self._arrivals.take():
-            self._resolve(arrival)
-        self._publish_queued()
-        return not (self.is_idle and (self._closed or _exiting))
-
-    def _publish_queued(self) -> None:
+    def _advance(self) -> None:
+        """Publish what has room, and end if the executor was shut down and all is done."""
         while (future := self._next_queued()) is not None:
             self._publish(future)
             del future
-
-    def _next_queued(self) -> CallFuture | None:
         with self._mutex:
-            detached = self.detach and (self._closed or _exiting)
+            over = self._closed and self.is_idle
+        if over:
+            self._resolver.close()
+
+    def _next_queued(self) -> CallFuture[Any] | None:
+        with self._mutex:
+            detached = self.detach and self._closed
             if not self._queue or not (self._has_room or detached):
                 return None
             self._publishing += 1
             return self._queue.popleft()
-
-    def _resolve(self, arrival: Arrival) -> None:
-        invocation_id, error = arrival
-        future = self._calls.get(invocation_id)
-        if future is None or future.invocation is None:
-            return
-        value, failure = None, cast("BaseException | None", error)
-        if error is None:
-            content = self._collect(future.invocation.pending_result)
-            if content is None:
-                return
-            value, failure = _opened(future.invocation.pending_result, content)
-        with self._mutex:
-            self._calls.pop(invocation_id, None)
-        if isinstance(failure, InitializerError):
-            self.fail(failure)
-        future.settle(value, failure)
-
-    def _collect(self, pending_result: PendingResult) -> Content | None:
-        """The outcome that has arrived; None, and another wait, if it cannot be read now."""
-        try:
-            content = pending_result.read()
-        except OSError as error:
-            log.info("cannot read the result of %s, trying again: %s", pending_result.id, error)
-            content = None
-        if content is None:
-            self._app.waiter.forget(pending_result.id)
-            self._arrivals.add(pending_result.id)
-        return content
 
     def fail(self, error: BaseException) -> None:
         """Fail all calls, because none can run any more."""
@@ -221,22 +190,18 @@ class Dispatcher:
             if self.error is not None:
                 return
             self.error = error
-            left = [*self._calls.values(), *self._queue]
+            left = [*self._calls, *self._queue]
             self._calls.clear()
             self._queue.clear()
         if isinstance(error, InitializerError):  # as the standard pools do
             logging.getLogger("concurrent.futures").critical("%s", error, exc_info=error)
         for future in left:
-            if future.invocation is not None:
-                self._arrivals.discard(future.invocation.id)
-                try:
-                    future.invocation.abandon()
-                except (OSError, SpoolError) as failure:
-                    log.info("%s cannot be withdrawn: %s", future.invocation.id, failure)
+            if future.pending_result is not None:
+                self._resolver.discard(future.pending_result)
+                abandon_all([future.pending_result])
             future.settle(error=error)
 
     def _finish(self) -> None:
-        self.helper.end()
         workers, self.workers = self.workers, None
         if workers is not None:
             workers.close()
@@ -250,45 +215,28 @@ class Dispatcher:
         """Accept no more calls. The thread ends when those that it has have ended."""
         with self._mutex:
             self._closed = self._closed or reason
-            if self._thread is None and self.workers is not None and not _exiting:
-                self._start()  # local workers take a moment to leave
-            running = self._thread is not None
-        if self.detach and threading.current_thread() is not self._thread:
-            self._publish_queued()  # the caller may want the ids
+            if self.workers is not None and not _exiting:
+                self._resolver.start()  # local workers take a moment to leave
+        self._advance()  # the caller may want the ids of detached calls
+        if self.detach:
             with self._published:
                 self._published.wait_for(lambda: not self._publishing)
-        if running:
-            self._arrivals.ring()
-        else:
-            self._finish()
 
     def cancel_all(self) -> None:
         """Cancel the calls that no worker has claimed."""
         with self._mutex:
-            futures = [*reversed(self._queue), *reversed(self._calls.values())]
-        for future in futures:
+            left = [*reversed(self._queue), *reversed(self._calls)]
+        for future in left:
             future.cancel()
-        self._arrivals.ring()
+        self._advance()
 
     def join(self) -> None:
-        """Wait until the thread has ended."""
-        thread = self._thread
-        if thread is not None and thread is not threading.current_thread():
-            thread.join()
-
-
-def _opened(pending_result: PendingResult, content: Content) -> tuple[Any, BaseException | None]:
-    try:
-        return pending_result.open(content, None), None
-    except SerializationError as error:
-        # A result whose code exits when it is pickled: the standard pools raise what it raised.
-        return None, error.__cause__ if isinstance(error.__cause__, SystemExit) else error
-    except BaseException as error:  # noqa: BLE001 - it is the call's, also when it is SystemExit
-        return None, error
-
-
-def _id(future: CallFuture) -> str:
-    return future.id
+        """Wait until all calls have ended, and local workers have left."""
+        while not self.is_idle and self.context_of_waiting_body() is not None:
+            with self._mutex:
+                left = [*self._calls, *self._queue]
+            futures.wait(left)  # so that the body runs those that no worker has claimed
+        self._resolver.join()
 
 
 _dispatchers: weakref.WeakSet[Dispatcher] = weakref.WeakSet()

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from typing import Literal
 
     from fsqueue.config import Options
-    from fsqueue.executor.future import CallFuture
+    from fsqueue.results.futures import CallFuture
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -96,7 +96,7 @@ class Executor(futures.Executor):
 
     # -- calls --------------------------------------------------------------------------
 
-    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> CallFuture:
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> CallFuture[T]:
         """Call a function on a worker.
 
         A function or an argument that cannot be serialized fails the future, not this method.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import contextvars
 import functools
 import math
@@ -23,10 +22,10 @@ if TYPE_CHECKING:
 
     from fsqueue.executor.body import ChunkResult
     from fsqueue.executor.calls import Calls
-    from fsqueue.executor.future import CallFuture
+    from fsqueue.results.futures import CallFuture
 
     Item = tuple[Any, ...]
-    Submit = Callable[[Sequence[Item]], CallFuture]
+    Submit = Callable[[Sequence[Item]], CallFuture[Any]]
 
 # Seconds of work below which the cost of a chunk's files matters.
 _LEAST: Final = 0.01
@@ -102,7 +101,7 @@ def mapped(
     deadline = None if timeout is None else timeout + time.monotonic()
     if is_async(fn):  # a worker awaits whole calls only
 
-        def submit_one(chunk: Sequence[Item]) -> CallFuture:
+        def submit_one(chunk: Sequence[Item]) -> CallFuture[Any]:
             return calls.submit(fn, chunk[0], {})
 
         return _yielded(_Fixed(submit_one, items, 1, sizes.buffersize), deadline, plain=True)
@@ -112,14 +111,15 @@ def mapped(
         return _yielded(_Failed(error), deadline)
     submit = functools.partial(calls.submit_chunk, function)
     if sizes.chunksize == "auto":
-        return _yielded(_Adaptive(submit, list(items), sizes), deadline)
+        late = functools.partial(submit, late=True)  # a shutdown waits for all items
+        return _yielded(_Adaptive(late, list(items), sizes), deadline)
     return _yielded(_Fixed(submit, items, sizes.chunksize, sizes.buffersize), deadline)
 
 
 class _Source(Protocol):
     """The futures of a map, in the order of the items."""
 
-    def next(self) -> CallFuture | None:
+    def next(self) -> CallFuture[Any] | None:
         """The next future; None after the last."""
 
     def cancel(self) -> None:
@@ -132,7 +132,7 @@ class _Failed:
     def __init__(self, error: Exception) -> None:
         self._futures = [failed(error)]
 
-    def next(self) -> CallFuture | None:
+    def next(self) -> CallFuture[Any] | None:
         return self._futures.pop() if self._futures else None
 
     def cancel(self) -> None:
@@ -151,7 +151,7 @@ class _Fixed:
 
     def __init__(self, submit: Submit, items: Iterator[Item], size: int, ahead: int | None) -> None:
         self._submit, self._items, self._size, self._ahead = submit, items, size, ahead
-        self._futures: deque[CallFuture] = deque()
+        self._futures: deque[CallFuture[Any]] = deque()
         while (ahead is None or len(self._futures) < ahead) and self._submit_next():
             pass
 
@@ -161,10 +161,9 @@ class _Fixed:
             self._futures.append(self._submit(chunk))
         return bool(chunk)
 
-    def next(self) -> CallFuture | None:
+    def next(self) -> CallFuture[Any] | None:
         if self._ahead is not None and self._futures:
-            with contextlib.suppress(RuntimeError):  # the executor was shut down
-                self._submit_next()
+            self._submit_next()
         return self._futures.popleft() if self._futures else None
 
     def cancel(self) -> None:
@@ -184,7 +183,7 @@ class _Adaptive:
     def __init__(self, submit: Submit, items: list[Item], sizes: Sizes) -> None:
         self._submit, self._items, self._sizes = submit, items, sizes
         self._change = threading.Condition(threading.RLock())
-        self._futures: deque[CallFuture] = deque()
+        self._futures: deque[CallFuture[Any]] = deque()
         self._begun = self._ended = self._taken = 0
         self._context = contextvars.copy_context()
         self._fill()
@@ -216,7 +215,7 @@ class _Adaptive:
             # Of the body that called `map`: this is the thread that resolves futures.
             self._context.copy().run(self._fill)
 
-    def next(self) -> CallFuture | None:
+    def next(self) -> CallFuture[Any] | None:
         with self._change:
             self._change.wait_for(lambda: self._futures or not self._items)
             return self._futures.popleft() if self._futures else None
@@ -250,7 +249,7 @@ def _yielded(source: _Source, deadline: float | None, *, plain: bool = False) ->
         source.cancel()
 
 
-def _result_of(future: CallFuture, deadline: float | None) -> Any:
+def _result_of(future: CallFuture[Any], deadline: float | None) -> Any:
     try:
         return future.result(None if deadline is None else deadline - time.monotonic())
     finally:

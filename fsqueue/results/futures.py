@@ -2,21 +2,24 @@
 
 A body that blocks in `Future.result` or in `concurrent.futures.wait` holds its slot, so it must run
 the awaited calls itself, as with `Invocation.get`. The standard library has no hook for that. So a
-future notes who waits for it, and while a body does, a helper thread of this body runs the calls.
+future notes that it is awaited. While a body awaits it, a helper thread of this body runs the
+calls.
 """
 
 from __future__ import annotations
 
 import contextlib
-import itertools
+import contextvars
+import logging
 import threading
 import weakref
 from collections import deque
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
-from fsqueue.errors import CancelledError
+from fsqueue.errors import CancelledError, ConfigError, UnknownInvocationError
 from fsqueue.results.resolver import shared_resolver
+from fsqueue.runner.attempt.context import current
 from fsqueue.runner.attempt.nested import not_blocking_a_loop, start_helper
 from fsqueue.spool.format.states import State
 
@@ -24,15 +27,39 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from fsqueue.results.pending_result import PendingResult
-    from fsqueue.results.resolver import Resolver
     from fsqueue.runner.attempt.context import Execution, WorkerContext
     from fsqueue.spool.disk.content import Content
 
+    Publish = Callable[[], "Published"]
+
 R = TypeVar("R")
 
+log: logging.Logger = logging.getLogger(__name__)
+
 # Pauses in seconds between a helper's checks whether one of the calls is pending (again).
-_PAUSES = (0.05, 0.1, 0.2, 0.5)
+_PAUSES = (0.02, 0.05, 0.1, 0.2, 0.5)
 _LAST_PAUSE = 1.0
+
+
+class Published(Protocol):
+    """A published call: an invocation."""
+
+    id: str
+
+    @property
+    def pending_result(self) -> PendingResult:
+        """The pending result of its file."""
+
+
+class Backlog(Protocol):
+    """Calls that are published when calls before them have ended."""
+
+    @property
+    def ahead(self) -> Iterable[PendingResult]:
+        """The published calls that have not ended, oldest first."""
+
+    def context_of_waiting_body(self) -> WorkerContext | None:
+        """The worker of the body that the calling code belongs to; None if it is in no body."""
 
 
 class _Waiters(list[Any]):
@@ -51,90 +78,154 @@ class _Waiters(list[Any]):
 
 
 class CallFuture(Future[R]):
-    """The future of a call.
+    """The future of a call: a `concurrent.futures.Future` with an id.
 
     Args:
+        invocation_id: its id, if it is published already.
         pending_result: the pending result of its file, if it is published already.
         member: its place in a batch.
+        publish: publishes the call; None: it is published, or cannot be.
+        backlog: the calls before it, if it is published later.
     """
 
     def __init__(
-        self, pending_result: PendingResult | None = None, member: int | None = None
+        self,
+        invocation_id: str = "",
+        pending_result: PendingResult | None = None,
+        member: int | None = None,
+        *,
+        publish: Publish | None = None,
+        backlog: Backlog | None = None,
     ) -> None:
         super().__init__()
         self._waiters = _Waiters(self)
         self._blocked: deque[None] = deque()  # one entry for each thread
-        self._called_back = False
-        self.pending_result = pending_result
-        self.member = member
+        self._asked = False
+        # Held while the call moves: published, cancelled or settled.
+        self._moving = threading.RLock()
+        # The thread that waits may be one that the body has started, which does not know it.
+        self._context = None if current.get() is None else contextvars.copy_context()
+        self._publish, self._backlog = publish, backlog
+        self.pending_result: PendingResult | None = pending_result
+        self.member: int | None = member
+        self.invocation_id: str = invocation_id
 
-    def resolve_by(self, resolver: Resolver) -> None:
-        """Let a resolver set the result.
+    @property
+    def id(self) -> str:
+        """The call's id, by which any process can ask for its result if the call is kept.
 
         Raises:
-            RuntimeError: this process may not have another thread.
+            ConfigError: the call is not in the spool yet, because `max_workers` calls are.
         """
-        if self.pending_result is not None:
-            resolver.add(self.pending_result, self.settle)
+        if not self.invocation_id:
+            raise ConfigError(
+                "this call has no id yet: it is published when one of the `max_workers` calls "
+                "before it ends, or on shutdown(wait=False). Leave out max_workers."
+            )
+        return self.invocation_id
 
-    def settle(self, content: Content | None, failure: BaseException | None) -> None:
-        """Set the result from the outcome, or from the reason why it cannot be read."""
-        value: Any = None
-        if content is not None and self.pending_result is not None:
+    # -- steps of the call ----------------------------------------------------------------
+
+    def publish(self) -> bool:
+        """Publish the call; False if it was cancelled before. An error fails the future."""
+        with self._moving:
+            if self._publish is None or super().done():
+                return False
+            publish, self._publish = self._publish, None
             try:
-                value = self.pending_result.open(content, self.member)
-            except BaseException as error:  # noqa: BLE001 - raised by `result`
-                failure = error
-        if isinstance(failure, CancelledError) and not super().running():
-            super().cancel()
-        if not super().running() and not self.set_running_or_notify_cancel():
-            return
-        if failure is None:
+                made = publish() if self._context is None else self._context.run(publish)
+            except BaseException as error:
+                self.settle(error=error)
+                if isinstance(error, Exception):
+                    return False
+                raise
+            self.pending_result, self._backlog = made.pending_result, None
+            self.invocation_id = made.id
+            return True
+
+    def receive(self, content: Content | None, failure: BaseException | None) -> None:
+        """Set the result from the outcome, or from the reason why there is none."""
+        self.settle(*self.opened(content, failure))
+
+    def opened(
+        self, content: Content | None, failure: BaseException | None
+    ) -> tuple[Any, BaseException | None]:
+        """The value of an outcome, and the exception that `result` raises."""
+        if content is None or self.pending_result is None:
+            return None, failure
+        try:
+            return self.pending_result.open(content, self.member), None
+        except BaseException as error:  # noqa: BLE001 - it is the call's, also a SystemExit
+            return None, error
+
+    def settle(self, value: Any = None, error: BaseException | None = None) -> None:
+        """Set the result, unless the future was cancelled."""
+        with self._moving:
+            if super().done():
+                return
+            if isinstance(error, CancelledError):
+                super().cancel()
+            if not self.set_running_or_notify_cancel():
+                return
+        if error is None:
             self.set_result(value)
         else:
-            self.set_exception(failure)
+            self.set_exception(error)
+
+    # -- concurrent.futures ---------------------------------------------------------------
 
     def cancel(self) -> bool:
-        """Cancel the call unless a worker has claimed it. The calls of a batch end together.
+        """Cancel the call if no worker has claimed it: the rename of its file decides.
 
-        Raises:
-            OSError: the shared directory did not answer.
+        The calls of a batch end together. False also if the shared directory does not answer, which
+        is logged: those who cancel many futures, such as `shutdown`, must go on with the others.
         """
-        if self.done():
-            return self.cancelled()
-        if self.pending_result is not None and not self.pending_result.cancel(running=False):
-            return False
-        return super().cancel()
+        with self._moving:
+            if super().done():
+                return super().cancel()
+            if self.pending_result is not None and not _cancelled(self.pending_result):
+                return False
+            self._publish = None
+            super().cancel()
+            self.set_running_or_notify_cancel()  # wakes those who wait for it
+            return True
 
     def running(self) -> bool:
-        """Whether a worker runs the call now."""
-        if self.done() or self.pending_result is None:
+        """Whether a worker runs the call now, as far as the shared directory tells."""
+        if super().done() or self.pending_result is None:
             return False
-        return self.pending_result.state(self.member) is State.RUNNING
+        with contextlib.suppress(OSError, UnknownInvocationError):  # collected at this moment
+            return self.pending_result.state(self.member) is State.RUNNING
+        return False
 
-    # -- waiting ------------------------------------------------------------------------
+    def done(self) -> bool:
+        """Whether the call has ended or was cancelled."""
+        self._asked = True
+        self.help_body()
+        return super().done()
 
     def result(self, timeout: float | None = None) -> R:
         """The return value; see `concurrent.futures.Future.result`."""
+        if super().done():
+            return super().result()
         with self._waiting():
             return super().result(timeout)
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """What the body raised; see `concurrent.futures.Future.exception`."""
+        if super().done():
+            return super().exception()
         with self._waiting():
             return super().exception(timeout)
 
     def add_done_callback(self, fn: Callable[[Future[R]], object]) -> None:
         """See `concurrent.futures.Future.add_done_callback`."""
         super().add_done_callback(fn)
-        self._called_back = True
+        self._asked = True
         self.help_body()
 
     @contextlib.contextmanager
     def _waiting(self) -> Iterator[None]:
-        if self.done():
-            yield
-            return
         self._blocked.append(None)
         try:
             self.help_body()
@@ -147,20 +238,41 @@ class CallFuture(Future[R]):
 
     def help_body(self) -> None:
         """Let a helper run the call if the calling code belongs to a body."""
-        for pending_result in itertools.islice(self.calls_to_run(), 1):
-            context = pending_result.context_of_waiting_body()
-            if context is not None and not self.done():
-                _Helper.of(context).add(self)
+        if super().done():
+            return
+        if self._context is None:
+            self._help_body()
+        else:
+            self._context.copy().run(self._help_body)
+
+    def _help_body(self) -> None:
+        source = self.pending_result or self._backlog
+        context = None if source is None else source.context_of_waiting_body()
+        if context is not None:
+            _Helper.of(context).add(self)
 
     def calls_to_run(self) -> Iterable[PendingResult]:
-        """The calls that must end before this future has its result."""
-        return () if self.pending_result is None else (self.pending_result,)
+        """The calls that must end before this future has its result, or some of them."""
+        backlog = self._backlog
+        if self.pending_result is not None:
+            return (self.pending_result,)
+        return () if backlog is None else backlog.ahead
 
     @property
     def is_awaited(self) -> bool:
-        """Whether a thread waits for it, and it has no result yet."""
-        waits = bool(self._blocked) or self._called_back or bool(self._waiters)
-        return waits and not self.done()
+        """Whether something waits for it, and it has no result yet."""
+        waits = bool(self._blocked) or self._asked or bool(self._waiters)
+        return waits and not super().done()
+
+
+def _cancelled(pending_result: PendingResult) -> bool:
+    try:
+        return pending_result.cancel(running=False)
+    except OSError as error:
+        log.warning("cannot cancel %s, it goes on: %s", pending_result.id, error)
+    except UnknownInvocationError:
+        pass  # it has ended, and its result is being collected
+    return False
 
 
 class _Helper:
@@ -181,8 +293,6 @@ class _Helper:
     @classmethod
     def of(cls, context: WorkerContext) -> _Helper:
         """The helper of the body whose code this is, or of the worker if that is not known."""
-        from fsqueue.runner.attempt.context import current
-
         body = current.get()
         with cls._making:
             return cls._by_body.setdefault(body or context, cls(context, body))
@@ -190,11 +300,19 @@ class _Helper:
     def add(self, future: CallFuture[Any]) -> None:
         """Help with one more future, or again with the same."""
         with self._mutex:
+            if self._is_over:
+                return
             self._futures[future] = object()
             if not self._runs:
                 start_helper(self._run)
                 self._runs = True
         self._changed.set()
+
+    @property
+    def _is_over(self) -> bool:
+        """Whether the body has ended, and holds no slot any more."""
+        body = None if self._body is None else self._body()
+        return body is not None and not body.is_running
 
     def _run(self) -> None:
         pauses = iter(_PAUSES)
@@ -210,8 +328,7 @@ class _Helper:
         self._changed.clear()
         with self._mutex:
             known = dict(self._futures)
-        body = None if self._body is None else self._body()
-        over = body is not None and not body.is_running
+        over = self._is_over
         found = [] if over else [each for each in known if each.is_awaited]
         for each in found:
             del known[each]
@@ -231,12 +348,12 @@ def _calls(futures: Iterable[CallFuture[Any]]) -> Iterator[PendingResult]:
     return iter(found)
 
 
-def future_of(pending_result: PendingResult, member: int | None) -> Future[Any]:
+def future_of(invocation_id: str, pending_result: PendingResult, member: int | None) -> Future[Any]:
     """The future of a published call.
 
     Raises:
         RuntimeError: this process may not have another thread.
     """
-    future = CallFuture[Any](pending_result, member)
-    future.resolve_by(shared_resolver)
+    future = CallFuture[Any](invocation_id, pending_result, member)
+    shared_resolver.add(pending_result, future.receive)
     return future

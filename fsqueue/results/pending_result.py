@@ -161,12 +161,6 @@ class PendingResult:
             f"its state with `fsqueue show {self.id}`."
         )
 
-    def cancel_pending(self) -> bool:
-        """Cancel the call if no worker has claimed it, which the rename decides."""
-        from fsqueue.spool.store.lookup import cancel_pending
-
-        return cancel_pending(self._session.store, self.id, self._hint)
-
     async def async_value(self, member: int | None) -> Any:
         """Wait for the value of a call without blocking the event loop."""
         from fsqueue.common.offloading import in_thread_or_here
@@ -253,6 +247,11 @@ class PendingResult:
             context, self.id, self._hint, lanes=lanes, parked=self._deferred
         )
 
+    @property
+    def is_new(self) -> bool:
+        """Whether this process has published the call, and not collected its outcome."""
+        return self._hint is not None and not self._collected
+
     def known_content(self) -> Content | None:
         """The outcome, if it may be there before any wait.
 
@@ -261,8 +260,8 @@ class PendingResult:
         """
         if self._data is not None:
             return self._data
-        if self._hint is not None and not self._collected:
-            return None  # just published here: the waiter is cheaper than a failing read
+        if self.is_new:
+            return None  # the waiter is cheaper than a failing read
         data = self._session.store.outcomes.peek(self.id, collected=self._collected)
         if data is None and not self._collected:
             self.state(None)  # raises for an unknown id

@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import time
 from collections import Counter, deque
 from functools import partial
 from typing import TYPE_CHECKING
 
+from fsqueue.errors import SpoolError
 from fsqueue.spool.wakeups.sleeper import Sleeper
 from fsqueue.spool.wakeups.watching import watches
 
@@ -25,19 +27,23 @@ log: logging.Logger = logging.getLogger(__name__)
 
 # Seconds for which the thread sleeps while it waits for nothing.
 _IDLE = 3600.0
+# Seconds by which a poll may be late. Without it, each new call would end the thread's sleep.
+_LATE = 0.001
+# Seconds until an outcome that the shared directory did not give is read again.
+_AGAIN = 1.0
 
 
 class _Entry:
-    """One outcome that is awaited. The resolver's thread alone changes it."""
+    """One outcome that is awaited."""
 
-    __slots__ = ("ended", "pending_result", "then", "wait", "waiter")
+    __slots__ = ("pending_result", "then", "troubled", "wait", "waiter")
 
     def __init__(self, pending_result: PendingResult, then: Then) -> None:
         self.pending_result = pending_result
         self.then = [then]
         self.wait: Wait | None = None
         self.waiter: Waiter | None = None
-        self.ended = False
+        self.troubled = False
 
 
 class Resolver:
@@ -47,140 +53,223 @@ class Resolver:
     end with its error. A forked child of the process waits for nothing.
 
     Args:
-        lasting: the thread runs until `close`; otherwise it ends whenever it waits for nothing.
+        at_end: called by the thread as its last step. With it, the thread runs until `close`;
+            without it, the thread ends whenever it waits for nothing.
+        daemon: the end of the process does not wait for the thread.
     """
 
-    def __init__(self, *, lasting: bool = False) -> None:
-        self._lasting = lasting
+    def __init__(self, at_end: Callable[[], object] | None = None, *, daemon: bool = True) -> None:
+        self._at_end, self._daemon = at_end, daemon
         self._begin_anew()
 
     def _begin_anew(self) -> None:
         self._pid = os.getpid()
-        # Held only to start the thread and to let it end.
-        self._mutex = threading.Lock()
-        # New entries, and those whose wait has ended. Any thread may append.
+        # Held while an entry is added, begins or ends a wait, or is removed; never during a read.
+        # A finalizer may close this while its thread holds the lock.
+        self._mutex = threading.RLock()
+        # Entries that the thread has to check. Any thread may append.
         self._woken: deque[_Entry] = deque()
+        self._again: list[_Entry] = []
         self._entries: dict[PendingResult, _Entry] = {}
         self._waiters: Counter[Waiter] = Counter()
         self._sleeper = Sleeper()
+        self._until = 0.0  # the thread sleeps until then
+        self._closed = False
         self._thread: threading.Thread | None = None
 
     def add(self, pending_result: PendingResult, then: Then) -> None:
-        """Wait for an outcome.
+        """Wait for an outcome. From any thread.
 
         Args:
             pending_result: of the call or batch.
-            then: called in the resolver's thread, once, with the outcome or with the reason why it
-                cannot be read.
+            then: called in the resolver's thread, once, with the outcome or with the reason why
+                there is none.
 
         Raises:
             RuntimeError: this process may not have another thread.
         """
         if self._pid != os.getpid():
             self._begin_anew()
-        entry = _Entry(pending_result, then)
-        self._woken.append(entry)
         with self._mutex:
-            # The thread decides under the same lock that it has nothing left to do.
             if self._thread is None:
-                thread = threading.Thread(target=self._run, name="fsqueue-resolver", daemon=True)
-                try:
-                    thread.start()
-                except RuntimeError:
-                    self._woken.remove(entry)
-                    raise
-                self._thread = thread
-        watches().wake(self._sleeper)
+                self.start()
+            entry = self._entries.get(pending_result)
+            if entry is not None:
+                entry.then.append(then)  # another call of a batch, or another future of the call
+                return
+            entry = self._entries[pending_result] = _Entry(pending_result, then)
+            try:
+                begun = pending_result.is_new and self._begins(entry)
+            except (OSError, RuntimeError, SpoolError):
+                begun = False  # the thread meets the same error, and passes it on
+        if not begun:
+            self._wake(entry)
+        # In this order: the thread first shows how long it may sleep, and then finds out.
+        elif time.monotonic() + pending_result.waiter.until_poll < self._until - _LATE:
+            watches().wake(self._sleeper)
 
-    def close(self, *, wait: bool = True) -> None:
-        """Let the thread end when it waits for nothing more.
-
-        Args:
-            wait: block until it has ended. A call of `then` may not wait for that.
-        """
-        if self._pid != os.getpid():
-            return
+    def discard(self, pending_result: PendingResult) -> None:
+        """Wait no longer for an outcome. From any thread."""
         with self._mutex:
-            self._lasting, thread = False, self._thread
+            entry = self._entries.pop(pending_result, None)
+            if entry is not None and entry.wait is not None and entry.waiter is not None:
+                entry.waiter.end(entry.wait)
+                self._release(entry)
+
+    def start(self) -> None:
+        """Start the thread, unless it runs.
+
+        Raises:
+            RuntimeError: this process may not have another thread.
+        """
+        with self._mutex:
+            if self._thread is None:
+                thread = threading.Thread(
+                    target=self._run, name="fsqueue-resolver", daemon=self._daemon
+                )
+                thread.start()
+                self._thread = thread
+
+    def close(self) -> None:
+        """Let the thread end when it waits for nothing more; without a thread, end now."""
+        with self._mutex:
+            self._closed, thread = True, self._thread
+        if thread is None and self._at_end is not None:
+            self._at_end()
         watches().wake(self._sleeper)
-        if wait and thread is not None:
+
+    def join(self) -> None:
+        """Wait until the thread has ended. A call of `then` does not wait for that."""
+        thread = self._thread
+        if thread is not None and thread is not threading.current_thread():
             thread.join()
 
-    # -- the thread ---------------------------------------------------------------------
+    # -- waits ----------------------------------------------------------------------------
+
+    def _begins(self, entry: _Entry) -> bool:
+        """Begin a wait for an outcome; False if it can be read now. The mutex is held."""
+        waiter = entry.pending_result.waiter
+        wait = entry.pending_result.begin(waiter, partial(self._wake, entry))
+        if wait is None:
+            return False
+        entry.wait, entry.waiter = wait, waiter
+        self._waiters[waiter] += 1
+        return True
+
+    def _release(self, entry: _Entry) -> None:
+        """Forget the wait of an entry. The mutex is held."""
+        waiter, entry.wait, entry.waiter = entry.waiter, None, None
+        if waiter is not None:
+            self._waiters[waiter] -= 1
+            if self._waiters[waiter] <= 0:
+                del self._waiters[waiter]
+
+    def _wake(self, entry: _Entry) -> None:
+        self._woken.append(entry)
+        watches().wake(self._sleeper)
+
+    # -- the thread -----------------------------------------------------------------------
 
     def _run(self) -> None:
-        sleeper = self._sleeper
-        sleeper.thread = threading.get_ident()
-        while True:
-            sleeper.rung = False
-            while self._woken:
-                self._check(self._woken.popleft())
-            due = [waiter for waiter in self._waiters if waiter.until_poll <= 0]
-            for waiter in due:
-                _poll(waiter)
-            if due:
-                continue
+        self._sleeper.thread = threading.get_ident()
+        try:
+            while not self._is_over():
+                self._sleep()
+                self._check_woken()
+        except BaseException as error:
+            log.exception("the thread that waits for results ends")
             with self._mutex:
-                if not (self._lasting or self._entries or self._woken):
-                    self._thread = None
-                    return
-            left = [waiter.until_poll for waiter in self._waiters]
-            watches().sleep(sleeper, min(left, default=_IDLE))
+                self._thread = None  # the next call starts another
+            for entry in list(self._entries.values()):
+                self._pass_on(entry, None, error)
+        finally:
+            if self._closed and self._at_end is not None:
+                self._at_end()
+
+    def _is_over(self) -> bool:
+        with self._mutex:
+            if self._entries or (self._at_end is not None and not self._closed):
+                return False
+            if self._at_end is None:
+                self._thread = None
+            return True
+
+    def _sleep(self) -> None:
+        """Sleep until an entry is woken or a mailbox must be polled, and poll it."""
+        self._until = float("inf")
+        pauses = [waiter.until_poll for waiter in list(self._waiters)]
+        if self._again:
+            pauses.append(_AGAIN)
+        pause = min(pauses, default=_IDLE)
+        if pause > 0:
+            self._until = time.monotonic() + pause
+            watches().sleep(self._sleeper, pause)
+        self._until = 0.0
+        self._sleeper.rung = False
+        for waiter in list(self._waiters):
+            if waiter.until_poll <= 0:
+                _poll(waiter)
+
+    def _check_woken(self) -> None:
+        again, self._again = self._again, []
+        self._woken.extend(again)
+        while self._woken:
+            self._check(self._woken.popleft())
 
     def _check(self, entry: _Entry) -> None:
         """Pass on an outcome, or wait for it (again)."""
-        known = self._entries.setdefault(entry.pending_result, entry) if not entry.ended else entry
-        if known is not entry:
-            known.then += entry.then  # another call of a batch, or another future of the call
-            return
-        if entry.ended or (entry.wait is not None and not entry.wait.over):
-            return  # all are woken if events were missed; the next poll shows which have ended
+        if self._entries.get(entry.pending_result) is not entry:
+            return  # it was passed on or discarded
         content: Content | None = None
         failure: BaseException | None = None
         try:
             content = self._content(entry)
+        except OSError as error:
+            self._try_again(entry, error)
         except BaseException as error:  # noqa: BLE001 - for the caller
             failure = error
-        if content is None and failure is None:
-            return
-        entry.ended = True
-        del self._entries[entry.pending_result]
+        if content is not None or failure is not None:
+            self._pass_on(entry, content, failure)
+
+    def _content(self, entry: _Entry) -> Content | None:
+        """The outcome if it has arrived; otherwise a wait for it has begun."""
+        pending_result, wait = entry.pending_result, entry.wait
+        if wait is None:
+            content = pending_result.known_content()
+        elif not wait.over:
+            return None  # all are woken if events were missed; the next poll shows which have ended
+        else:
+            with self._mutex:
+                self._release(entry)
+            if wait.error is not None:
+                raise wait.error
+            content = pending_result.read()
+        while content is None:
+            with self._mutex:
+                if self._begins(entry):
+                    return None
+            content = pending_result.read()
+        return content
+
+    def _try_again(self, entry: _Entry, error: OSError) -> None:
+        if not entry.troubled:
+            log.warning(
+                "cannot read the result of %s, trying again: %s", entry.pending_result.id, error
+            )
+        entry.troubled = True
+        self._again.append(entry)
+
+    def _pass_on(
+        self, entry: _Entry, content: Content | None, failure: BaseException | None
+    ) -> None:
+        with self._mutex:
+            self._entries.pop(entry.pending_result, None)
+            self._release(entry)
         for then in entry.then:
             try:
                 then(content, failure)
             except BaseException:
                 log.exception("cannot pass on the result of %s", entry.pending_result.id)
-
-    def _content(self, entry: _Entry) -> Content | None:
-        """The outcome if it has arrived; otherwise a wait for it has begun."""
-        pending_result = entry.pending_result
-        if entry.wait is None:
-            content = pending_result.known_content()
-        else:
-            self._end_wait(entry, entry.wait)
-            content = pending_result.read()
-        while content is None:
-            waiter = pending_result.waiter
-            entry.wait = pending_result.begin(waiter, partial(self._wake, entry))
-            if entry.wait is not None:
-                entry.waiter = waiter
-                self._waiters[waiter] += 1
-                break
-            content = pending_result.read()
-        return content
-
-    def _end_wait(self, entry: _Entry, wait: Wait) -> None:
-        waiter, entry.wait = entry.waiter, None
-        if waiter is not None:
-            self._waiters[waiter] -= 1
-            if self._waiters[waiter] <= 0:
-                del self._waiters[waiter]
-        if wait.error is not None:
-            raise wait.error
-
-    def _wake(self, entry: _Entry) -> None:
-        self._woken.append(entry)
-        watches().wake(self._sleeper)
 
 
 def _poll(waiter: Waiter) -> None:

@@ -91,27 +91,38 @@ def test_detached_calls_outlive_their_caller(site):
         assert site.tasks.app.invocation(invocation_id).get(60) == 2**number
 
 
-def test_a_killed_caller_leaves_nothing(site):
+CALLS = {
+    "submit": "futures = [executor.submit(hold, n) for n in range(5)]; futures[-1].result()",
+    "map": "list(executor.map(hold, range(10), chunksize=2))",
+    "joblib": """
+import joblib, fsqueue.integrations.joblib
+with joblib.parallel_config("fsqueue", n_jobs=5):
+    joblib.Parallel(batch_size=1)(joblib.delayed(hold)(n) for n in range(50))
+""",
+}
+
+
+@pytest.mark.parametrize("way", CALLS)
+def test_a_killed_caller_leaves_nothing(site, way):
+    """Its pending calls are withdrawn, and the one that runs finishes."""
     marks = site.folder("marks")
     worker = executor_worker(site, "--queue", "default")
     caller = script(
         site,
         "import fsqueue, pathlib, time\n"
-        "def hold():\n"
+        "def hold(number):\n"
         f"    folder = pathlib.Path({marks.folder!r})\n"
         "    with (folder / 'starts').open('a') as file: file.write('1\\n')\n"
         "    while not (folder / 'release').exists(): time.sleep(0.01)\n"
-        "executor = fsqueue.Executor()\n"
-        "futures = [executor.submit(hold) for _ in range(5)]\n"
-        "futures[-1].result()\n",
+        f"executor = fsqueue.Executor()\n{CALLS[way]}",
     )
     marks.wait_for_starts(1)
-    wait_until(lambda: len(site.files("pending")) == 4)
+    wait_until(lambda: site.files("pending"))
     caller.signal(signal.SIGKILL)
     caller.wait()
     marks.release()
     wait_until(lambda: not site.files("pending") and not site.files("running"))
-    assert marks.pids("starts") == [1]
+    assert marks.pids("starts") == [1] * (2 if way == "map" else 1)  # those of one call
     worker.signal(signal.SIGTERM)
     assert worker.wait() == 0, worker.text()
     for top in ("done", "kept", "failed"):

@@ -128,13 +128,17 @@ async def test_a_future_in_an_event_loop(worked):
 
 
 def test_a_resolver_of_its_own_ends_with_close(worked):
-    resolver, found = Resolver(lasting=True), []
+    found, steps = [], []
+    resolver = Resolver(lambda: steps.append("ended"))
     invocation = worked.task(sample.add)(2)
     resolver.add(invocation.pending_result, lambda *outcome: found.append(outcome))
     wait_until(lambda: found)
     assert resolvers()
+    assert not steps
     resolver.close()
+    resolver.join()
     assert not resolvers()
+    assert steps == ["ended"]
     assert found[0][1] is None
 
 

@@ -222,24 +222,11 @@ def cancel(
     for path in (*known, find_waiting(store, invocation_id, lanes, hint)):
         if path is not None and store.endings.cancel_pending(path):
             return True
-    if state_of(store, invocation_id).finished:
+    state = state_of(store, invocation_id, hint=hint, lanes=lanes)
+    if state.finished or (state is State.RUNNING and not running):
         return False
     for find in (find_dependent, _find_anywhere, find_pending_by_listing):
         path = find(store, invocation_id)
         if path is not None and store.endings.cancel_pending(path):
             return True
     return running and store.endings.cancel_running(invocation_id)
-
-
-def cancel_pending(store: Store, invocation_id: str, hint: str | None) -> bool:
-    """Cancel an invocation that no worker has claimed; an outcome arrives as for any other.
-
-    Args:
-        store: the spool.
-        invocation_id: the invocation.
-        hint: where it was published, if known.
-    """
-    if hint is not None and store.endings.cancel_pending(hint):
-        return True
-    path = find_pending(store, invocation_id, hint)  # it may have come back from a dead worker
-    return path is not None and store.endings.cancel_pending(path)
