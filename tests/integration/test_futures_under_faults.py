@@ -97,15 +97,17 @@ def test_a_shutdown_that_cancels_goes_on_after_a_cancel_without_an_answer(spool)
     app.close()
 
 
-def test_a_future_whose_call_was_claimed_is_not_cancelled(made, tmp_path):
+def test_a_future_whose_call_was_claimed_is_not_cancelled(spool, tmp_path):
     def hold(path):
         open(f"{path}.begun", "w").close()
         wait_until(lambda: os.path.exists(path))
         return "done"
 
-    if not isinstance(made.app, ByValue):
-        pytest.skip("test_futures has it")
-    with fsqueue.Executor(root=made.app.root) as executor, worker_of(made):
+    app = ByValue(spool)
+    with (
+        fsqueue.Executor(root=spool) as executor,
+        working(app, app.make_runner(kind="thread")),
+    ):
         future = executor.submit(hold, str(tmp_path / "gate"))
         wait_until(lambda: os.path.exists(tmp_path / "gate.begun"))
         wait_until(future.running)
@@ -113,3 +115,4 @@ def test_a_future_whose_call_was_claimed_is_not_cancelled(made, tmp_path):
         (tmp_path / "gate").touch()
         assert future.result(PATIENCE) == "done"
         assert not future.running()
+    app.close()
