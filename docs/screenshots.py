@@ -1,6 +1,6 @@
-"""Draws docs/status.svg and docs/top.svg from a real spool with busy workers.
+"""Draws docs/status.svg, docs/top.svg and docs/monitor.png from a real spool with busy workers.
 
-``python docs/screenshots.py`` writes both files again; it takes a few seconds. The names of the
+``python docs/screenshots.py`` writes them again; it takes a few seconds. The names of the
 hosts and of the folder are replaced.
 """
 
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from msgspec.structs import replace
+from page_screenshot import draw_page
 from rich.console import Console, Group
 from rich.text import Text
 
@@ -66,15 +67,20 @@ def index(_shelf: int) -> None:
     time.sleep(DICE.uniform(0.8, 2.0))
 
 
-def renamed(glance: Glance) -> Glance:
-    """The same for a folder and hosts of other names."""
-    census, recent = glance.snapshot, glance.recent
+def new_names(glance: Glance) -> dict[str, str]:
+    """What to call the workers."""
     names = sorted(
-        {each.name for each in census.workers} | {each.worker for each in recent.workers}
+        {each.name for each in glance.snapshot.workers}
+        | {each.worker for each in glance.recent.workers}
     )
-    new = {
+    return {
         name: f"node{number}-{number * 2113}-{name[-6:]}" for number, name in enumerate(names, 1)
     }
+
+
+def renamed(glance: Glance) -> Glance:
+    """The same for a folder and hosts of other names."""
+    census, recent, new = glance.snapshot, glance.recent, new_names(glance)
 
     def sight(worker: WorkerInfo) -> WorkerInfo:
         return replace(worker, name=new[worker.name])
@@ -138,7 +144,9 @@ def main() -> None:
         tasks[0].options(countdown=90)(0)
         controls.pause(app.store, "shop.archive")
         looks = Looks(app.store, heartbeat=app.conf.heartbeat, result_ttl=app.conf.result_ttl)
-        looked = renamed(looks.take())
+        found = looks.take()
+        looked = renamed(found)
+        draw_page(root, {root: "/shared/queue", **new_names(found)})
         controls.resume(app.store, "shop.archive")
         draw("status", Group(*status_parts(looked, 0.0)))
         draw("top", screen_of_top(looked))

@@ -31,6 +31,7 @@ SECTIONS: Final = MappingProxyType(
             "logs": "what a call printed",
             "failures": "by reason",
             "runs": "by process",
+            "monitor": "as a web page",
             "report": "a file to take home",
             "workers": "which runs what",
             "stats": "rates and run times",

@@ -60,7 +60,7 @@ class CommandLine(click.Group):
         formatter: click.HelpFormatter,
     ) -> None:
         """Write the help page, which fits on one screen of 24 lines."""
-        formatter.write("Usage: fsqueue COMMAND [ARGUMENT | OPTION]...\n\n")
+        formatter.write("Usage: fsqueue COMMAND [ARGUMENT | OPTION]...\n")
         formatter.write(f"{self.help}\n\n")
         cells = {
             title: [f"{name:<11}{words}" for name, words in commands.items()]

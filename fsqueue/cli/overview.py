@@ -39,19 +39,6 @@ def looks(target: Target) -> Looks:
     return Looks(target.look(), heartbeat=conf.heartbeat, result_ttl=conf.result_ttl)
 
 
-def as_document(glance: Glance, age: float) -> dict[str, object]:
-    """A glance for ``--json``."""
-    import msgspec
-
-    return {
-        **msgspec.structs.asdict(glance.snapshot),
-        "recent": glance.recent,
-        "counted_by": glance.worker,
-        "age": age,
-        "space": glance.space,
-    }
-
-
 # -- text -----------------------------------------------------------------------------------
 
 

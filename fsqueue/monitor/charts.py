@@ -196,7 +196,7 @@ def histogram(
         x = f"{number(100 * mark.at)}%"
         # Neighbours are often close together: each text has a line of its own.
         y = 7 + 9 * row
-        left = mark.at > 0.7  # noqa: PLR2004 - else it would leave the chart
+        left = mark.at > 0.8  # noqa: PLR2004 - else it would leave the chart
         anchor = "end" if left else "start"
         over.append(
             f'<line class="s-ink dash" x1="{x}" x2="{x}" y1="{y - 6}" y2="{height - _BOTTOM}"/>'

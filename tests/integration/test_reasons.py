@@ -196,6 +196,15 @@ def test_failures_are_grouped_and_one_group_is_retried(app, failures, fsqueue, i
     fsqueue("retry", "--since", "1h", expect=exits.USAGE)
 
 
+@pytest.mark.leaves_strays  # the same
+def test_a_group_is_retried_even_if_its_callers_have_taken_the_failures(failures, in_json):
+    for each in failures:
+        with pytest.raises((ConnectionError, TypeError)):
+            each.get(timeout=PATIENCE)
+    retried = in_json("retry", "--failed-with", "ConnectionError")["retried"]
+    assert set(retried) == {each.id for each in failures[:3]}
+
+
 def test_runs_tell_whose_calls_these_are(app, failures, fsqueue, in_json):
     (run,) = in_json("runs")["runs"]
     assert (run["ended"], run["failed"], run["here"]) == (4, 4, True)

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from fsqueue.spool.admin.controls import FailedCall
-    from fsqueue.spool.admin.listing import CallInfo
     from fsqueue.spool.store.store import Store
 
 
@@ -49,7 +48,7 @@ def command(
     Prints the id of each new call. The failed call keeps its outcome, and a caller that has seen
     the failure does not learn of the retry. Of a batch, all calls run again.
     """
-    from fsqueue.spool.admin.controls import retry_all
+    from fsqueue.spool.admin.controls import retry_all, retryable_matching
     from fsqueue.spool.admin.filters import Filters
 
     with open_target(app, root) as target:
@@ -61,9 +60,10 @@ def command(
                 "--task, --since, --run and --queue"
             )
         store = target.store
-        calls = _failed(store, invocation_ids, task or "")
         if any(wanted):
-            calls = [each for each in calls if wanted.takes(_seen(store, each))]
+            calls = retryable_matching(store, wanted, task or "")
+        else:
+            calls = _failed(store, invocation_ids, task or "")
         made, problems = retry_all(store, calls)
         if as_json:
             print_json({"retried": made, "problems": problems})
@@ -90,9 +90,3 @@ def _failed(store: Store, invocation_ids: tuple[str, ...], task: str) -> list[Fa
                 "fail, was retried already, or has expired"
             )
     return [there[each] for each in dict.fromkeys(carriers)]
-
-
-def _seen(store: Store, failed: FailedCall) -> CallInfo:
-    from fsqueue.spool.admin.listing import failed_call
-
-    return failed_call(store, failed.files[0])

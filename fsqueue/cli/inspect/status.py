@@ -8,7 +8,7 @@ from fsqueue.cli.command import subcommand
 from fsqueue.cli.finding.target import open_target
 from fsqueue.cli.options import app_option, json_option, root_option
 from fsqueue.cli.output import console, print_json
-from fsqueue.cli.overview import as_document, looks, status_parts
+from fsqueue.cli.overview import looks, status_parts
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,6 +24,8 @@ def command(app: str | None, root: Path | None, as_json: bool) -> None:
     A worker keeps the counts in a file, which this command reads. If no worker is there, the
     command counts by itself. It lists only some of very many folders, and marks estimates with ~.
     """
+    from fsqueue.spool.admin.glance import as_document
+
     with open_target(app, root) as target:
         looking = looks(target)
         glance = looking.look()

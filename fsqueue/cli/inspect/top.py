@@ -10,7 +10,7 @@ from fsqueue.cli.command import option, subcommand
 from fsqueue.cli.finding.target import open_target
 from fsqueue.cli.options import app_option, json_option, root_option, seconds
 from fsqueue.cli.output import console, print_json
-from fsqueue.cli.overview import as_document, looks, top_parts
+from fsqueue.cli.overview import looks, top_parts
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,6 +41,7 @@ def command(app: str | None, root: Path | None, interval: float, as_json: bool) 
     NO_COLOR in the environment turns colours off.
     """
     from fsqueue.cli.screen import application
+    from fsqueue.spool.admin.glance import as_document
 
     with open_target(app, root) as target:
         looking = looks(target)

@@ -9,7 +9,12 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from fsqueue.errors import EnvelopeError
-from fsqueue.spool.admin.listing import dependent_calls, failed_names, pending_calls
+from fsqueue.spool.admin.listing import (
+    dependent_calls,
+    failed_names,
+    list_failed,
+    pending_calls,
+)
 from fsqueue.spool.admin.snapshot import queue_names
 from fsqueue.spool.files import whereabouts
 from fsqueue.spool.files.headers import outcome_of
@@ -20,6 +25,7 @@ from fsqueue.spool.format.states import State
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from fsqueue.spool.admin.filters import Filters
     from fsqueue.spool.files.whereabouts import HeldAttempt
     from fsqueue.spool.format.records import Call, Payload
     from fsqueue.spool.store.store import Store
@@ -155,6 +161,16 @@ def retryable(store: Store, task: str = "") -> Iterator[FailedCall]:
             continue  # another attempt succeeded first
         if not task or _task_of(store, names[0]) == task:
             yield FailedCall(invocation_id, tuple(names))
+
+
+def retryable_matching(store: Store, wanted: Filters, task: str = "") -> list[FailedCall]:
+    """The failed calls that a filter takes, even if their caller has taken the outcome.
+
+    Raises:
+        EnvelopeError: a file is damaged.
+    """
+    ids = {each.id for each in list_failed(store) if wanted.takes(each)}
+    return [each for each in retryable(store, task) if each.id in ids]
 
 
 def _task_of(store: Store, name: AttemptName) -> str:

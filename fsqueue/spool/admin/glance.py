@@ -112,6 +112,22 @@ class Looks:
         )
 
 
+def as_document(glance: Glance, age: float) -> dict[str, object]:
+    """A glance as the JSON document of `fsqueue status`.
+
+    Args:
+        glance: what was seen.
+        age: seconds since then.
+    """
+    return {
+        **msgspec.structs.asdict(glance.snapshot),
+        "recent": glance.recent,
+        "counted_by": glance.worker,
+        "age": age,
+        "space": glance.space,
+    }
+
+
 def read_latest(store: Store) -> Glance | None:
     """The latest glance of a worker; None if there is none that is fresh. One file operation."""
     try:

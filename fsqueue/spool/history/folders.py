@@ -26,7 +26,7 @@ class JournalFolders:
     """
 
     def __init__(self, store: Store, most: int = 1 << 30) -> None:
-        self._store, self._most = store, most
+        self._store, self.most = store, most
         self._names: dict[str, tuple[str, ...]] = {}
         self._settled: set[str] = set()
 
@@ -41,7 +41,7 @@ class JournalFolders:
         }
         self._names = {name: found for name, found in self._names.items() if name in there}
         self._settled &= there.keys()
-        left = self._most
+        left = self.most
         for name in sorted(there.keys() - self._settled, reverse=True):
             is_over = there[name] + _HOUR + _SETTLED < now
             if is_over and (left := left - 1) < 0:

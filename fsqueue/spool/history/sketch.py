@@ -30,9 +30,9 @@ def bucket_of(seconds: float) -> int:
     return math.ceil(math.log(min(seconds, _LONGEST)) / _LOG)
 
 
-def upper_bound(bucket: int) -> float:
-    """The longest duration, in seconds, in a bucket."""
-    return _GROWTH**bucket
+def upper_bound(bucket: float) -> float:
+    """The longest duration, in seconds, in a bucket; between two of them for a fraction."""
+    return float(_GROWTH**bucket)
 
 
 def add(into: dict[int, int], other: Mapping[int, int]) -> None:

@@ -19,6 +19,7 @@ from fsqueue.spool.history import sketch
 from fsqueue.spool.history.entries import JOURNAL_FORMAT, Sums, TaskSums
 from fsqueue.spool.history.folders import JournalFolders
 from fsqueue.spool.history.journal import MOST_SUMS
+from fsqueue.spool.history.paces import Paces
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -80,6 +81,8 @@ class WorkerStats(msgspec.Struct, frozen=True, kw_only=True):
     alive: bool
     left: bool = False
     """It has left by itself. One that neither lives nor has left has died."""
+    pace: float | None = None
+    """How long its calls take, as a multiple of the same tasks on all workers. See `paces`."""
 
 
 class Stats(msgspec.Struct, frozen=True, kw_only=True):
@@ -170,6 +173,7 @@ class History:
         self._unread = 0
         self._minutes: dict[int, Minute] = {}
         self._last: dict[str, LastLine] = {}
+        self._paces = Paces()
         self.totals: dict[str, TaskSums] = {}
         """Sums by task of all lines that were read so far; these only grow."""
 
@@ -241,6 +245,7 @@ class History:
         work = minute.workers.setdefault(worker, Work())
         work.busy += sums.busy
         work.missing += sums.missing
+        self._paces.add(worker, sums)
         minute.queues.update(sums.queues)
         minute.failures.update(sums.failures)
         _add_runs(minute.runs, sums.runs)
@@ -253,6 +258,7 @@ class History:
     def _forget(self, paths: Collection[str], start: float) -> None:
         for minute in [each for each in self._minutes if each < start // self._period]:
             del self._minutes[minute]
+        self._paces.forget(start)
         for worker in [name for name, last in self._last.items() if last.until < start - _HOUR]:
             del self._last[worker]
         for path in self._read.keys() - set(paths):
@@ -288,6 +294,7 @@ class History:
                 total.failed += work.failed
                 total.busy += work.busy
                 total.missing += work.missing
+        paces = self._paces.compared(start)
         calls = sum(each.calls for each in tasks.values())
         first = min((self._last[name].began for name in workers), default=start)
         return Stats(
@@ -302,7 +309,10 @@ class History:
             unread=self._unread,
             tasks=tuple(_of_task(name, tasks[name]) for name in sorted(tasks)),
             workers=tuple(
-                self._of_worker(name, workers[name], start, now, name in alive)
+                msgspec.structs.replace(
+                    self._of_worker(name, workers[name], start, now, name in alive),
+                    pace=paces.get(name),
+                )
                 for name in sorted(workers)
                 if self._last[name].slots  # a client notes what it cancels
             ),

@@ -1,0 +1,247 @@
+"""What needs action from the reader: rules over a look, each with a sentence and a command."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+import msgspec
+
+from fsqueue.common.printable import duration
+from fsqueue.monitor.estimates import estimate, growth_of, recent
+from fsqueue.monitor.words import counted, listed
+from fsqueue.spool.format.names import split_profile
+from fsqueue.spool.format.resources import NONE, in_words, needs_in_words, needs_of, queue_in_words
+from fsqueue.spool.history.statistics import sums_by_task
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from fsqueue.monitor.looks import Look
+    from fsqueue.spool.admin.snapshot import QueueInfo
+
+# A task fails more often than before from this factor and these numbers of calls on.
+_TIMES, _CALLS, _FAILED = 5.0, 20, 3
+_BEFORE = 1e-3
+# A worker is slow from this multiple of the usual run times on.
+_SLOW = 1.5
+# Retries of one group that are worth a look.
+_RETRIES = 20
+_FULL = 0.9
+_OLD = 30.0
+# A batch job ends soon, in seconds.
+_SOON = 900.0
+
+
+class Need(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing that needs attention."""
+
+    level: Literal["bad", "warn"]
+    icon: str
+    what: str
+    """The fact, as the beginning of a sentence."""
+    more: str = ""
+    link: str = ""
+    """The page that shows it, relative to the first page."""
+    link_text: str = "Show them"
+    command: str = ""
+    """The command that helps, or shows it."""
+
+
+def needs(look: Look) -> list[Need]:
+    """What needs attention, the worst first."""
+    found = [
+        *_unserved(look),
+        *_failing(look),
+        *_workers(look),
+        *_slow(look),
+        *_paused(look),
+        *_retried(look),
+        *_ending_jobs(look),
+        *_place(look),
+    ]
+    return sorted(found, key=lambda need: need.level)  # "bad" comes before "warn"
+
+
+def _calls(queue: QueueInfo) -> int:
+    return queue.due + queue.delayed + queue.waiting
+
+
+def _unserved(look: Look) -> Iterator[Need]:
+    for queue in look.glance.snapshot.queues:
+        if not _calls(queue) or queue.workers or queue.fleets or queue.paused:
+            continue
+        name, profile = split_profile(queue.name)
+        needed = needs_of(profile)
+        short = name.partition(".")[2] or name
+        calls = counted(_calls(queue), "call")
+        if needed:
+            options = "".join(f" --resource {each}" for each in in_words(needed or NONE).split())
+            what = f"{calls} can't run: {needs_in_words(needed)} is needed, and nothing has it."
+            command = f"fsqueue worker --queue {short}{options}"
+        else:
+            what = f"{calls} can't run: no live worker serves {name}."
+            command = f"fsqueue worker --queue {short}"
+        more = f"The oldest has been waiting for {duration(queue.oldest)}." if queue.oldest else ""
+        yield Need(
+            level="bad",
+            icon="failed",
+            what=what,
+            more=more,
+            link=f"calls?state=pending&queue={name}",
+            command=command,
+        )
+    for fleet in look.glance.snapshot.closed_fleets:
+        yield Need(level="warn", icon="paused", what=str(fleet), command="fsqueue fleet")
+
+
+def _failing(look: Look) -> Iterator[Need]:
+    """Tasks that fail at least five times as often in the last minutes as before them."""
+    last = int(look.now // 60) - 15
+    late = sums_by_task(each for number, each in look.minutes.items() if number >= last)
+    early = sums_by_task(each for number, each in look.minutes.items() if number < last)
+    for name, sums in sorted(late.items()):
+        if sums.calls < _CALLS or sums.failed < _FAILED:
+            continue
+        share = sums.failed / sums.calls
+        before = early.get(name)
+        usual = max(_BEFORE, before.failed / before.calls) if before and before.calls else None
+        if usual is not None and share < _TIMES * usual:
+            continue
+        if usual is None and share < 0.5:  # noqa: PLR2004 - new, so only if most of it fails
+            continue
+        often = "" if usual is None else f", {share / usual:.0f} times as often as before"
+        yield Need(
+            level="bad",
+            icon="failed",
+            what=f"{name or '?'} fails{often}:",
+            more=f"{sums.failed:,} of {counted(sums.calls, 'call')} in the last 15 minutes.",
+            link=f"failures?task={name}",
+            link_text="Show the reasons",
+            command=f"fsqueue failures --since 1h --task {name}",
+        )
+
+
+def _workers(look: Look) -> Iterator[Need]:
+    workers = look.glance.snapshot.workers
+    alive = sum(each.is_alive for each in workers)
+    gone = [each for each in workers if each.state in {"silent", "dead"}]
+    held = sum(each.held for each in gone)
+    if gone:
+        one = gone[0]
+        silent = "" if one.beat is None else f" for {duration(one.beat)}"
+        who = f"{one.name} is {one.state}{silent if one.state == 'silent' else ''}."
+        if len(gone) > 1:
+            who = f"{len(gone)} workers are silent or dead: {listed([w.name for w in gone])}."
+        back = "a living worker gives them back" if alive else "no worker lives to give them back"
+        yield Need(
+            level="warn" if alive or not held else "bad",
+            icon="attention",
+            what=who,
+            more=f"They hold {counted(held, 'call')}; {back}." if held else "",
+            link="workers",
+            command="fsqueue workers",
+        )
+    if alive and not look.glance.worker:
+        yield Need(
+            level="warn",
+            icon="attention",
+            what=f"{counted(alive, 'worker')} live, and none has written its snapshot for 30 s.",
+            more="This page counts by itself.",
+            link="workers",
+            command="fsqueue doctor",
+        )
+
+
+def _slow(look: Look) -> Iterator[Need]:
+    """The slowest living worker, if it is much slower than the others."""
+    paced = [each for each in look.stats.workers if each.pace is not None and each.alive]
+    slowest = max(paced, key=lambda each: each.pace or 0.0, default=None)
+    if slowest is not None and (slowest.pace or 0.0) >= _SLOW:
+        yield Need(
+            level="warn",
+            icon="attention",
+            what=f"{slowest.worker} is slow:",
+            more=f"its calls take {slowest.pace:.1f} times as long as the same tasks elsewhere.",
+            link=f"workers/{slowest.worker}",
+            link_text="Show it",
+            command=f"fsqueue drain {slowest.worker}",
+        )
+
+
+def _paused(look: Look) -> Iterator[Need]:
+    seen = set()
+    for queue in look.glance.snapshot.queues:
+        name = split_profile(queue.name)[0]
+        if queue.paused and _calls(queue) and name not in seen:
+            seen.add(name)
+            short = name.partition(".")[2] or name
+            yield Need(
+                level="warn",
+                icon="paused",
+                what=f"{queue_in_words(queue.name)} is paused",
+                more=f"with {counted(_calls(queue), 'call')}.",
+                link=f"calls?state=pending&queue={name}",
+                command=f"fsqueue resume {short}",
+            )
+
+
+def _retried(look: Look) -> Iterator[Need]:
+    from collections import Counter
+
+    counts = Counter(
+        (each.entry.fp, each.entry.failure) for each in look.failed if each.entry.state == "retried"
+    )
+    for (fp, kind), count in counts.most_common(1):
+        if count >= _RETRIES and fp:
+            yield Need(
+                level="warn",
+                icon="attention",
+                what=f"{count:,} attempts were retried for one reason:",
+                more=f"{kind}.",
+                link=f"failures/{fp}",
+                link_text="Show it",
+                command=f"fsqueue failures {fp}",
+            )
+
+
+def _ending_jobs(look: Look) -> Iterator[Need]:
+    workers = [each for each in look.glance.snapshot.workers if each.is_alive]
+    soon = [each for each in workers if each.left is not None and each.left < _SOON]
+    due = sum(each.due for each in look.glance.snapshot.queues if not each.paused)
+    until = estimate(due, recent(look), growth_of(look))
+    lasts = until.kind in {"never", "grows"} or until.seconds > _SOON
+    if soon and len(soon) == len(workers) and due and lasts:
+        yield Need(
+            level="warn",
+            icon="attention",
+            what="The batch jobs of all workers end within 15 minutes,",
+            more=f"and {counted(due, 'call')} will still wait.",
+            link="workers",
+            command="fsqueue launch",
+        )
+
+
+def _place(look: Look) -> Iterator[Need]:
+    quarantined = look.glance.snapshot.counts.quarantined
+    if quarantined:
+        yield Need(
+            level="warn",
+            icon="attention",
+            what=f"{counted(quarantined, 'file')} cannot be read, and are in quarantine.",
+            command="fsqueue doctor",
+        )
+    if look.used > _FULL or look.glance.space:
+        yield Need(
+            level="bad" if look.used > 0.99 else "warn",  # noqa: PLR2004 - nothing fits any more
+            icon="attention",
+            what=f"{look.used:.0%} of the disk is in use.",
+            more=look.glance.space,
+            command="fsqueue gc",
+        )
+    if look.age > _OLD:
+        yield Need(
+            level="warn",
+            icon="attention",
+            what=f"The figures are {duration(look.age)} old.",
+            command="fsqueue status",
+        )

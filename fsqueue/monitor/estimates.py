@@ -1,0 +1,86 @@
+"""Estimates when a backlog is empty."""
+
+from __future__ import annotations
+
+import statistics
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from fsqueue.monitor.looks import Look
+    from fsqueue.spool.history.statistics import Minute
+
+MINUTES: Final = 15
+"""The rate is that of this many minutes."""
+_LEAST = 3
+
+
+class Estimate(NamedTuple):
+    """When a number of calls will have ended."""
+
+    kind: Literal["empty", "done", "never", "grows"]
+    rate: float = 0.0
+    """Calls that end per second."""
+    seconds: float = 0.0
+    """From now until all have ended."""
+    early: float = 0.0
+    late: float = 0.0
+    """The same if the rate is as in the best and in the worst tenth of the minutes."""
+    growth: float = 0.0
+    """How much the number grows per minute."""
+
+
+def estimate(due: int, ended: Sequence[int], growth: float = 0.0) -> Estimate:
+    """When `due` calls will have ended.
+
+    Args:
+        due: the calls.
+        ended: how many ended in each of the last minutes.
+        growth: by how many the backlog grew per minute.
+    """
+    rate = statistics.median(ended) / 60 if ended else 0.0
+    if not due:
+        return Estimate("empty", rate)
+    if not rate:
+        rate = sum(ended) / len(ended) / 60 if ended else 0.0
+    if not rate:
+        return Estimate("never")
+    if growth > 0:
+        return Estimate("grows", rate, growth=growth)
+    ordered = sorted(ended)
+    worst, best = ordered[len(ordered) // 10], ordered[-1 - len(ordered) // 10]
+    seconds = due / rate
+    early = due / (best / 60) if best else seconds
+    late = due / (worst / 60) if worst else 4 * seconds
+    return Estimate("done", rate, seconds, min(early, seconds), max(late, seconds))
+
+
+def recent(look: Look, queue: str = "") -> list[int]:
+    """How many calls ended in each of the last whole minutes, of one queue or of all."""
+    last = int(look.now // 60)
+    known = [number for number in look.minutes if number < last]
+    if not known:  # a spool of less than a minute
+        return [_ended(look.minutes[number], queue) for number in look.minutes]
+    first = max(min(known), last - MINUTES)
+    empty: Mapping[int, Minute] = look.minutes
+    return [_ended(empty[each], queue) if each in empty else 0 for each in range(first, last)]
+
+
+def growth_of(look: Look, queue: str = "") -> float:
+    """By how many calls per minute the backlog has grown, by the gauges; 0 if it shrinks."""
+    gauges = [each for each in look.gauges if each.at >= look.now - 60 * MINUTES]
+    if len(gauges) < _LEAST:
+        return 0.0
+
+    def due(index: int) -> int:
+        queues = gauges[index].queues
+        found = [queues[queue]] if queue in queues else [] if queue else queues.values()
+        return sum(each.due for each in found)
+
+    minutes = (gauges[-1].at - gauges[0].at) / 60
+    return max(0.0, (due(-1) - due(0)) / minutes) if minutes > 0 else 0.0
+
+
+def _ended(minute: Minute, queue: str) -> int:
+    return minute.queues.get(queue, 0) if queue else sum(minute.queues.values())

@@ -1,0 +1,1 @@
+"""The facts that each page of the monitor shows."""

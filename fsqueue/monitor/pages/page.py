@@ -1,0 +1,98 @@
+"""What a page is asked for, and what it answers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import parse_qsl, urlencode
+
+from fsqueue.errors import FSQueueError
+from fsqueue.monitor.looks import DEFAULT_WINDOW, WINDOWS
+from fsqueue.monitor.words import Clock, zone_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from fsqueue.monitor.looks import Look, Watch
+
+_MOST_FIELDS = 20
+
+
+class MissingError(FSQueueError):
+    """What the address names does not exist."""
+
+
+class Page(NamedTuple):
+    """The facts of a page."""
+
+    template: str
+    title: str
+    facts: dict[str, Any]
+    """For the template."""
+    document: object
+    """For ``/api/v1``, as the command of the same name prints with --json."""
+    section: str = ""
+    """The entry of the navigation that it belongs to."""
+    redirect: str = ""
+
+
+class Ask(NamedTuple):
+    """A request for a page."""
+
+    path: str
+    query: str
+    watch: Watch
+    traceback_text: Callable[[bytes | memoryview, str], str]
+    zone: str
+    may_act: bool
+
+    @classmethod
+    def of(cls, path: str, query: str, **rest: Any) -> Ask:
+        """A request, without what only the server needs to know."""
+        kept = [pair for pair in _pairs(query) if pair[0] not in {"token", "have"}]
+        return cls(path=path, query=urlencode(kept), **rest)
+
+    @property
+    def parts(self) -> list[str]:
+        """The parts of the path."""
+        return [each for each in self.path.split("/") if each]
+
+    @property
+    def fields(self) -> dict[str, str]:
+        """The fields of the query."""
+        return {name: value for name, value in _pairs(self.query) if value}
+
+    @property
+    def window(self) -> str:
+        """The name of the window."""
+        name = self.fields.get("window", DEFAULT_WINDOW)
+        return name if name in WINDOWS else DEFAULT_WINDOW
+
+    @property
+    def seconds(self) -> float:
+        """The length of the window."""
+        return WINDOWS[self.window]
+
+    def look(self) -> Look:
+        """The latest look at the spool."""
+        return self.watch.look(self.seconds)
+
+    def clock(self) -> Clock:
+        """Writes times for the reader."""
+        return Clock(self.watch.store.clock.now(), zone_of(self.zone))
+
+    @property
+    def up(self) -> str:
+        """The way from this page to the first one, for relative links."""
+        return "../" * max(0, self.path.count("/") - 1) or "./"
+
+    def here(self, **changes: str) -> str:
+        """A link to this page with other fields."""
+        fields = {**self.fields, **changes}
+        return f"?{urlencode({name: value for name, value in fields.items() if value})}"
+
+
+def _pairs(query: str) -> list[tuple[str, str]]:
+    try:
+        return parse_qsl(query, max_num_fields=_MOST_FIELDS)
+    except ValueError:
+        return []

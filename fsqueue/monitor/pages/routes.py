@@ -1,0 +1,128 @@
+"""Which function makes which page, and what all pages have around them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from fsqueue.common.printable import duration
+from fsqueue.monitor.looks import WINDOWS
+from fsqueue.monitor.pages.calls import call, calls
+from fsqueue.monitor.pages.confirm import confirm
+from fsqueue.monitor.pages.failures import failure, failures
+from fsqueue.monitor.pages.overview import overview
+from fsqueue.monitor.pages.page import MissingError
+from fsqueue.monitor.pages.runs import run, runs
+from fsqueue.monitor.pages.search import search
+from fsqueue.monitor.pages.tasks import task, tasks
+from fsqueue.monitor.pages.workers import worker, workers
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from fsqueue.monitor.access import Tokens
+    from fsqueue.monitor.pages.page import Ask, Page
+
+_PAGES: Final[dict[tuple[str, bool], Callable[[Ask], Page]]] = {
+    ("", False): overview,
+    ("calls", False): calls,
+    ("calls", True): call,
+    ("failures", False): failures,
+    ("failures", True): failure,
+    ("workers", False): workers,
+    ("workers", True): worker,
+    ("runs", False): runs,
+    ("runs", True): run,
+    ("tasks", False): tasks,
+    ("tasks", True): task,
+    ("search", False): search,
+    ("confirm", True): confirm,
+}
+PATHS: Final = tuple(f"/{name}/{{name:path}}" if one else f"/{name}" for name, one in _PAGES)
+NAVIGATION: Final = (
+    ("", "Overview", "o"),
+    ("runs", "Runs", "r"),
+    ("calls", "Calls", "c"),
+    ("failures", "Failures", "f"),
+    ("tasks", "Tasks", "t"),
+    ("workers", "Workers", "w"),
+)
+# These read files of calls, and so not more often than every few seconds.
+_READING = frozenset(
+    {
+        ("calls", False),
+        ("calls", True),
+        ("runs", False),
+        ("runs", True),
+        ("failures", True),
+        ("confirm", True),
+    }
+)
+
+
+def _key(ask: Ask) -> tuple[str, bool]:
+    parts = ask.parts
+    return parts[0] if parts else "", len(parts) > 1
+
+
+def page_of(ask: Ask) -> Page:
+    """The facts of a page.
+
+    Raises:
+        MissingError: there is no such page, or what it is about does not exist.
+    """
+    most = 2
+    function = _PAGES.get(_key(ask))
+    if function is None or len(ask.parts) > most:
+        raise MissingError(f"there is no page {ask.path}")
+    return function(ask)
+
+
+def reads_more(ask: Ask) -> bool:
+    """Whether a page reads more than the look that all pages share."""
+    return _key(ask) in _READING
+
+
+def _stream_of(ask: Ask) -> str:
+    """The page whose changes to stream; none where the reader confirms the number that it shows."""
+    if _key(ask)[0] == "confirm":
+        return ""
+    return f"/{ask.path.lstrip('/')}" + (f"?{ask.query}" if ask.query else "")
+
+
+def bare_layout(ask: Ask) -> dict[str, Any]:
+    """What a page has around it that does not need the spool."""
+    return {
+        "ask": ask,
+        "up": ask.up,
+        "here": ask.here,
+        "windows": tuple(WINDOWS),
+        "window": ask.window,
+        "navigation": NAVIGATION,
+        "section": None,
+        "root": ask.watch.store.layout.root,
+        "may_act": ask.may_act,
+        "live": False,
+        "stream": "",
+        "badges": {},
+    }
+
+
+def layout(ask: Ask, page: Page, tokens: Tokens) -> dict[str, Any]:
+    """What each page has around it."""
+    look = ask.look()
+    snapshot = look.glance.snapshot
+    bad = sum(each.state in {"silent", "dead"} for each in snapshot.workers)
+    clock = ask.clock()
+    return bare_layout(ask) | {
+        "title": page.title,
+        "section": page.section if page.template not in {"search", "confirm"} else None,
+        "live": True,
+        "look": look,
+        "clock": clock,
+        "age": duration(look.age),
+        "form": tokens.form if ask.may_act else "",
+        "badges": {"failures": look.stats.failed, "workers": bad},
+        "stream": _stream_of(ask),
+        "document": f"api/v1/{ask.path.strip('/') or 'overview'}"
+        + (f"?{ask.query}" if ask.query else ""),
+    }

@@ -1,0 +1,93 @@
+"""The tasks: how long they run and wait, and how often they fail."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fsqueue.monitor import charts
+from fsqueue.monitor.charts import Tick
+from fsqueue.monitor.pages.overview import failure_trend, task_rows
+from fsqueue.monitor.pages.page import MissingError, Page
+from fsqueue.monitor.words import counted, percent, period, precise
+from fsqueue.spool.admin.failures import grouped
+from fsqueue.spool.history import sketch
+from fsqueue.spool.history.statistics import sums_by_task
+
+if TYPE_CHECKING:
+    from fsqueue.monitor.pages.page import Ask
+    from fsqueue.spool.history.statistics import Durations
+
+_MOST_ROWS = 200
+_LEAST_BUCKETS = 12
+
+
+def tasks(ask: Ask) -> Page:
+    """All tasks of which calls have ended in the window."""
+    look = ask.look()
+    rows = task_rows(look)
+    during = period(look.window)
+    facts = {
+        "rows": rows[:_MOST_ROWS],
+        "total": len(rows),
+        "heading": f"{counted(len(rows), 'task')} in the last {during}"
+        if rows
+        else f"No call has ended in the last {during}",
+        "stats": {each.task: each for each in look.stats.tasks},
+    }
+    return Page("tasks", "Tasks", facts, look.stats, section="tasks")
+
+
+def task(ask: Ask) -> Page:
+    """One task: the distributions of its run time and of its waiting time."""
+    name = ask.parts[1]
+    look = ask.look()
+    stats = next((each for each in look.stats.tasks if each.task == name), None)
+    if stats is None:
+        raise MissingError(f"no call of {name} has ended in the last {period(look.window)}")
+    sums = sums_by_task(look.minutes.values())[name]
+    whole = sum(each.seconds for each in sums_by_task(look.minutes.values()).values())
+    groups = grouped(look.failed, task=name)
+    facts = {
+        "name": name,
+        "stats": stats,
+        "summary": (
+            f"{counted(stats.calls, 'call')} in the last {period(look.window)}, "
+            f"{percent(sums.seconds, whole)} of all slot time. Half of them ran for at most "
+            f"{precise(stats.run.p50)}, 95 % for at most {precise(stats.run.p95)}."
+        ),
+        "run_chart": distribution(sums.run, stats.run, "Run times"),
+        "wait_chart": distribution(sums.wait, stats.wait, "Waiting times"),
+        "groups": groups,
+        "trends": {each.fp: failure_trend(look, each.fp) for each in groups},
+        "clock": ask.clock(),
+    }
+    return Page("task", name, facts, stats, section="tasks")
+
+
+def distribution(counts: dict[int, int], known: Durations, what: str) -> str:
+    """A histogram of durations on a logarithmic scale, with percentiles."""
+    if not counts:
+        return ""
+    first, last = min(counts), max(counts)
+    extra = max(0, _LEAST_BUCKETS - (last - first + 1))
+    first, last = first - extra // 2, last + extra - extra // 2
+    buckets = range(first, last + 1)
+    span = len(buckets)
+
+    def at(seconds: float) -> float:
+        return min(1.0, max(0.0, (sketch.bucket_of(seconds) - first + 0.5) / span))
+
+    marks = [
+        Tick(at(value), f"{share} %: {precise(value)}")
+        for share, value in ((50, known.p50), (95, known.p95), (99, known.p99))
+        if value is not None
+    ]
+    titles = [
+        f"{precise(sketch.upper_bound(each - 1))} to {precise(sketch.upper_bound(each))}: "
+        f"{counts.get(each, 0):,}"
+        for each in buckets
+    ]
+    texts = [precise(sketch.upper_bound(first - 1 + round(span * part / 4))) for part in range(5)]
+    label = f"{what}: half at most {precise(known.p50)}, 95 % at most {precise(known.p95)}"
+    values = [counts.get(each, 0) for each in buckets]
+    return charts.histogram(values, titles, charts.even_ticks(texts), marks, label=label)

@@ -1,0 +1,329 @@
+"""The web server of a spool: routes, and streams of updates."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import time
+from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import parse_qsl, unquote
+
+import msgspec
+import uvicorn
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.middleware import Middleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.responses import (
+    HTMLResponse,
+    PlainTextResponse,
+    RedirectResponse,
+    Response,
+    StreamingResponse,
+)
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+
+from fsqueue.errors import EnvelopeError, FSQueueError
+from fsqueue.monitor.access import (
+    LOCAL_HOSTS,
+    Access,
+    BasePath,
+    SecurityHeaders,
+    Tokens,
+    form_is_ours,
+)
+from fsqueue.monitor.actions import ACTIONS, Actions, ChangedError
+from fsqueue.monitor.pages import routes
+from fsqueue.monitor.pages.page import Ask, MissingError, Page
+from fsqueue.monitor.rendering import FOLDER, Rendered, environment, render
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+    from types import FrameType
+
+    from starlette.requests import Request
+
+    from fsqueue.monitor.looks import Watch
+    from fsqueue.spool.store.store import Store
+
+_COMMENT_EVERY = 15.0
+# A page whose charts alone have changed is fetched again this often, in seconds.
+_CHARTS_EVERY = 10.0
+# Pages that read more than the shared look are rendered again this often, in seconds.
+_READING_EVERY = 10.0
+_MOST_PAGES = 200
+_LONGEST_FORM, _MOST_FIELDS = 1 << 16, 20
+
+
+class Settings(NamedTuple):
+    """What the command line chooses.
+
+    Attributes:
+        watch: looks at the spool.
+        traceback_text: turns a recorded exception into text, without unpickling it.
+        tokens: the secrets.
+        hosts: further host names under which the page is reached.
+        base_path: the path in front of all pages, behind a proxy.
+        again: the command that prints the links again.
+        writable: opens the spool for actions; None if there are none.
+    """
+
+    watch: Watch
+    traceback_text: Callable[[bytes | memoryview, str], str]
+    tokens: Tokens
+    hosts: Sequence[str] = ()
+    base_path: str = ""
+    again: str = "fsqueue monitor"
+    writable: Callable[[], Store] | None = None
+
+
+class Site:
+    """Renders the pages of one spool. One page at a time reads the spool, in a thread."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings, self.watch = settings, settings.watch
+        self._env = environment()
+        self._one = asyncio.Lock()
+        self.stopping = asyncio.Event()
+        self._cache: dict[tuple[object, ...], tuple[int, float, Rendered]] = {}
+
+    def ask(self, request: Request, path: str | None = None) -> Ask:
+        """What a request asks for; `path` is that of another page, with its query."""
+        target = request.scope["path"] if path is None else path.partition("?")[0]
+        query = request.url.query if path is None else path.partition("?")[2]
+        return Ask.of(
+            target,
+            query,
+            watch=self.watch,
+            traceback_text=self.settings.traceback_text,
+            zone=unquote(request.cookies.get("fsqueue-zone", "")),
+            may_act=bool(getattr(request.state, "may_act", False)),
+        )
+
+    async def page(self, ask: Ask) -> Page:
+        """The facts of a page."""
+        async with self._one:
+            return await run_in_threadpool(routes.page_of, ask)
+
+    async def rendered(self, ask: Ask) -> Rendered:
+        """A page as text. All tabs that show it share it, until the next look."""
+        async with self._one:
+            return await run_in_threadpool(self._render, ask)
+
+    def _render(self, ask: Ask) -> Rendered:
+        key = (ask.path, ask.query, ask.zone, ask.may_act)
+        found = self._cache.get(key)
+        if found is not None:
+            number, at, rendered = found
+            if number == self.watch.number and self.watch.due_in:
+                return rendered
+            if routes.reads_more(ask) and time.monotonic() - at < self.watch.pause:
+                return rendered
+        page = routes.page_of(ask)
+        facts = {**page.facts, **routes.layout(ask, page, self.settings.tokens)}
+        rendered = render(self._env, page.template, facts)
+        while len(self._cache) >= _MOST_PAGES:
+            del self._cache[next(iter(self._cache))]
+        self._cache[key] = self.watch.number, time.monotonic(), rendered
+        return rendered
+
+    # -- answers ----------------------------------------------------------------------------
+
+    async def show(self, request: Request) -> Response:
+        """A page."""
+        ask = self.ask(request)
+        try:
+            if ask.path == "/search" and (page := await self.page(ask)).redirect:
+                return RedirectResponse(page.redirect, 303)
+            return HTMLResponse((await self.rendered(ask)).html)
+        except MissingError as error:
+            return await self._message(ask, 404, str(error))
+        except (OSError, EnvelopeError) as error:
+            return await self._message(ask, 503, f"the shared directory fails: {error}")
+
+    async def _message(self, ask: Ask, status: int, text: str) -> Response:
+        facts = {"status": status, "text": text, "title": str(status)}
+        facts |= routes.bare_layout(ask)
+        return HTMLResponse(render(self._env, "message", facts).html, status)
+
+    async def document(self, request: Request) -> Response:
+        """The facts of a page as JSON, with the names that the commands' --json has."""
+        path = request.scope["path"].removeprefix("/api/v1").replace("/overview", "/", 1) or "/"
+        try:
+            page = await self.page(self.ask(request, f"{path}?{request.url.query}"))
+        except MissingError as error:
+            return Response(json.dumps({"error": str(error)}), 404, media_type="application/json")
+        except (OSError, EnvelopeError) as error:
+            return Response(json.dumps({"error": str(error)}), 503, media_type="application/json")
+        return Response(_json(page.document), media_type="application/json")
+
+    async def events(self, request: Request) -> Response:
+        """A stream of what changes on a page."""
+        ask = self.ask(request, request.query_params.get("page", "/"))
+        have = request.headers.get("last-event-id") or request.query_params.get("have", "")
+        return StreamingResponse(
+            self._stream(request, ask, have),
+            media_type="text/event-stream",
+            headers={"X-Accel-Buffering": "no"},
+        )
+
+    async def _stream(self, request: Request, ask: Ask, have: str) -> AsyncIterator[str]:
+        skeleton, _, drawn = have.partition("-")
+        values: Mapping[str, str] = {}
+        sent = drawn_at = time.monotonic()
+        yield "retry: 2000\n\n"
+        while not (self.stopping.is_set() or await request.is_disconnected()):
+            try:
+                new = await self.rendered(ask)
+            except (MissingError, OSError, EnvelopeError) as error:
+                yield _event("problem", {"text": str(error)})
+                await self._rest(self.watch.pause)
+                continue
+            now = time.monotonic()
+            identity = f"{new.digest}-{new.drawn}"
+            redraw = new.drawn != drawn and now - drawn_at > _CHARTS_EVERY
+            if new.digest != skeleton or redraw:
+                yield _event("page", {}, identity)
+                skeleton, drawn, drawn_at, sent = new.digest, new.drawn, now, now
+            else:
+                patch = {key: text for key, text in new.values.items() if values.get(key) != text}
+                if patch:
+                    yield _event("patch", patch, f"{skeleton}-{drawn}")
+                    sent = now
+                elif now - sent > _COMMENT_EVERY:
+                    yield ": still here\n\n"
+                    sent = now
+            values = new.values
+            pause = max(self.watch.due_in, 0.05)
+            await self._rest(max(pause, _READING_EVERY) if routes.reads_more(ask) else pause)
+
+    async def _rest(self, seconds: float) -> None:
+        """Wait, but not beyond the end of the server."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.stopping.wait(), seconds)
+
+    # -- actions ----------------------------------------------------------------------------
+
+    async def act(self, request: Request) -> Response:
+        """Do what a form asks for."""
+        ask = self.ask(request)
+        if self.settings.writable is None:
+            return PlainTextResponse("refused: this monitor is read-only\n", 403)
+        form = await _form(request)
+        if not form_is_ours(self.settings.tokens, request.headers, form):
+            return PlainTextResponse("refused: the form has no valid token\n", 403)
+        name = request.path_params["action"]
+        if name not in ACTIONS:
+            return await self._message(ask, 404, f"there is no action {name}")
+        actions = Actions(self.settings.writable, self.watch)
+        try:
+            async with self._one:
+                done = await run_in_threadpool(actions.take, name, form)
+                self._cache.clear()
+        except ChangedError as error:
+            return await self._message(ask, 409, str(error))
+        except (MissingError, FSQueueError, OSError) as error:
+            return await self._message(ask, 400, str(error))
+        return await self._message(ask, 200, done)
+
+
+async def _form(request: Request) -> dict[str, str]:
+    """The fields of a form; a body that is too long has none."""
+    body = b""
+    async for part in request.stream():
+        body += part
+        if len(body) > _LONGEST_FORM:
+            return {}
+    try:
+        return dict(parse_qsl(body.decode("utf-8", "replace"), max_num_fields=_MOST_FIELDS))
+    except ValueError:
+        return {}
+
+
+def _event(name: str, data: object, identity: str = "") -> str:
+    line = f"id: {identity}\n" if identity else ""
+    return f"{line}event: {name}\ndata: {json.dumps(data)}\n\n"
+
+
+def _json(document: object) -> bytes:
+    try:
+        return msgspec.json.encode(document)
+    except UnicodeEncodeError:  # the name of a file that is not UTF-8
+        return json.dumps(msgspec.to_builtins(document)).encode("utf-8", "backslashreplace")
+
+
+def application(settings: Settings, site: Site | None = None) -> Starlette:
+    """The web application."""
+    site = site or Site(settings)
+    shown = [Route(path, site.show) for path in routes.PATHS]
+    documents = [
+        Route(f"/api/v1{'/overview' if path == '/' else path}", site.document)
+        for path in routes.PATHS
+    ]
+    every = [
+        Route("/healthz", lambda _: PlainTextResponse("ok\n")),
+        Route("/events", site.events),
+        Route("/actions/{action}", site.act, methods=["POST"]),
+        Mount("/static", StaticFiles(directory=os.path.join(FOLDER, "static"))),
+        *documents,
+        *shown,
+    ]
+    hosts = [*LOCAL_HOSTS, *settings.hosts]
+    return Starlette(
+        routes=every,
+        middleware=[
+            Middleware(SecurityHeaders),
+            Middleware(TrustedHostMiddleware, allowed_hosts=hosts, www_redirect=False),
+            Middleware(BasePath, path=settings.base_path),
+            Middleware(
+                Access,
+                tokens=settings.tokens,
+                spool=settings.watch.store.files.info.id,
+                hosts=settings.hosts,
+                again=settings.again,
+            ),
+        ],
+    )
+
+
+class _Server(uvicorn.Server):
+    """A server that ends its streams before it waits for open connections."""
+
+    def __init__(self, config: uvicorn.Config, site: Site) -> None:
+        super().__init__(config)
+        self._site = site
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Handle Ctrl-C or SIGTERM."""
+        self._site.stopping.set()
+        super().handle_exit(sig, frame)
+
+
+def serve(settings: Settings, listener: socket.socket) -> None:
+    """Serve until Ctrl-C or SIGTERM."""
+    site = Site(settings)
+    config = uvicorn.Config(
+        application(settings, site),
+        http="h11",
+        ws="none",
+        loop="asyncio",
+        lifespan="off",
+        access_log=False,  # it would have the tokens
+        log_level="error",
+        server_header=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=1,
+    )
+    # Uvicorn ends in order, and then raises the signal again.
+    former = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        _Server(config, site).run([listener])
+    except KeyboardInterrupt:
+        return
+    finally:
+        signal.signal(signal.SIGTERM, former)

@@ -1,0 +1,122 @@
+"""Spools for the pages of the monitor, and clients that ask for these pages."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import TYPE_CHECKING
+
+import shop_tasks
+from integration.conftest import working
+from starlette.testclient import TestClient
+from support import PATIENCE
+
+from fsqueue import FSQueue
+from fsqueue.codec import traceback_text
+from fsqueue.monitor.access import Tokens
+from fsqueue.monitor.looks import Watch
+from fsqueue.monitor.server import Settings, application
+from fsqueue.spool.admin import controls
+from fsqueue.spool.store.open_spool import open_store
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from fsqueue.spool.store.store import Store
+
+SEE, ACT = "s" * 43, "a" * 43
+TOKENS = Tokens(SEE, ACT)
+HOST = "http://127.0.0.1:8787"
+HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>{{123*1001}}\x1b[31m\u202e"
+# What these must have become in a page: escaped, and without characters that control anything.
+ESCAPED = "&lt;script&gt;alert(1)&lt;/script&gt;"
+
+
+class Shop:
+    """A spool in which calls have ended, failed and wait."""
+
+    def __init__(self, root: str, calls: int = 4, *, hostile: bool = False) -> None:
+        self.root = root
+        text = HOSTILE if hostile else "a dozen"
+        with contextlib.ExitStack() as stack:
+            app = FSQueue("shop", root=root, heartbeat=0.5)
+            stack.callback(app.close)
+            self.done, self.failed, self.pending = [], [], []
+            if not calls:
+                app.store.files.sync_clock()
+                return
+            label = "{page}" if hostile else "page={page}"
+            render = app.task(shop_tasks.render, label=label, capture_output=True)
+            parse = app.task(shop_tasks.parse, label="{text}", capture_output=True)
+            gpu = app.task(shop_tasks.train, resources="gpu=1", label=text)
+            archive = app.task(shop_tasks.archive, queue="archive")
+            with working(app, app.make_runner(concurrency=2)):
+                self.done = [render(text if hostile else n) for n in range(calls)]
+                self.failed = [parse(text) for _ in range(calls)]
+                for each in [*self.done, *self.failed]:
+                    each.future().exception(timeout=PATIENCE)
+            self.pending = [gpu(n) for n in range(calls)]
+            for number in range(calls):
+                archive(number)
+            controls.pause(app.store, "shop.archive")
+
+
+def watch_of(root: str, filesystem=None) -> Watch:
+    """Looks at a spool as often as a test asks."""
+    store = open_store(root, filesystem, look=True)
+    store.files.sync_clock()
+    return Watch(store, heartbeat=0.5, result_ttl=1e6, pause=0.0)
+
+
+def opened(root: str) -> Store:
+    """A spool as a command that changes it opens it."""
+    store = open_store(root)
+    store.files.sync_clock()
+    return store
+
+
+def client_of(root: str, token: str = SEE, *, watch: Watch | None = None, **settings) -> TestClient:
+    """A browser without scripts, which has been given a token already."""
+    if settings.pop("actions", False):
+        settings["writable"] = lambda: opened(root)
+    watch = watch or watch_of(root)
+    made = Settings(watch, traceback_text, TOKENS, **settings)
+    client = TestClient(application(made), base_url=HOST, follow_redirects=False)
+    if token:
+        client.cookies.set(f"fsqueue-{watch.store.files.info.id}", token, domain="127.0.0.1")
+    return client
+
+
+@contextlib.contextmanager
+def umask(mask: int) -> Iterator[None]:
+    before = os.umask(mask)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
+def pages_of(shop: Shop) -> list[str]:
+    """Every page that a spool of this kind has."""
+    plain = [
+        "/",
+        "/calls",
+        "/failures",
+        "/workers",
+        "/runs",
+        "/tasks",
+        "/search",
+        "/search?q=parse",
+    ]
+    if not shop.done:
+        return plain
+    run = shop.done[0].id.rpartition("-")[0]
+    some = (shop.done[0], shop.failed[0], shop.pending[0])
+    return [
+        *plain,
+        *(f"/calls/{each.id}" for each in some),
+        "/failures/ValueError",
+        f"/runs/{run}",
+        "/tasks/shop_tasks.render",
+        "/tasks/shop_tasks.parse",
+    ]
