@@ -8,11 +8,13 @@ from fsqueue.cli import exits
 from fsqueue.cli.finding.target import NotFoundError, Target, check_id
 from fsqueue.cli.output import as_json as as_plain_json
 from fsqueue.cli.output import print_error, print_json
+from fsqueue.cli.overview import looks
 from fsqueue.cli.waiting import GONE, wait_for
-from fsqueue.errors import ConfigError
+from fsqueue.errors import ConfigError, UnknownInvocationError
 from fsqueue.spool.format.states import State
 
 if TYPE_CHECKING:
+    from fsqueue.spool.admin.reasons import Reason
     from fsqueue.spool.store.store import Store
 
 
@@ -31,7 +33,12 @@ def print_result(
     if state == GONE:
         raise NotFoundError(f"{invocation_id} has ended, and its caller has collected the result")
     if not State(state).finished:
-        print_error(f"{invocation_id} is {state} and has no result yet. Wait with --timeout")
+        print_error(
+            f"{invocation_id} is {state} and has no result yet. Wait longer with --timeout",
+            "\n".join(
+                f"{each.text}; ends with {each.ends}" for each in _reasons(target, invocation_id)
+            ),
+        )
         return exits.TIMEOUT
     answer = _answer(target.look(), invocation_id, unpickles=target.app.conf.serializer != "json")
     if as_json:
@@ -46,6 +53,17 @@ def print_result(
             answer["traceback"].rstrip(),
         )
     return exits.OK if answer["state"] == State.SUCCEEDED else exits.NEGATIVE
+
+
+def _reasons(target: Target, invocation_id: str) -> tuple[Reason, ...]:
+    """Why a call that has not ended does not run."""
+    from fsqueue.spool.admin.reasons import why
+
+    looking = looks(target)
+    try:
+        return why(looking.store, check_id(invocation_id)[0], looking.look())
+    except UnknownInvocationError:
+        return ()  # it has ended meanwhile
 
 
 def _answer(store: Store, invocation_id: str, *, unpickles: bool) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import pickle
 import reprlib
 import sys
@@ -178,9 +179,10 @@ class _OfAnotherPython(pickling.Unpickler):
 
 
 def _advice(error: BaseException, python: str) -> str:
-    lacks = (
-        f" {error.name} is not installed here." if isinstance(error, ModuleNotFoundError) else ""
-    )
+    lacks = ""
+    if isinstance(error, ModuleNotFoundError):
+        # The error may be shown on the other side: "here" would be wrong there.
+        lacks = f" On {os.uname().nodename}, {sys.executable} cannot import {error.name}."
     if python in {"", PYTHON}:
         return (
             f"Make sure that both sides can import the same packages and the same code, in the "

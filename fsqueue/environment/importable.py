@@ -54,7 +54,7 @@ def find_task(name: str, tasks: Mapping[str, T], app_id: str) -> T:
             ) from error
     if name not in tasks:
         raise TaskNotFoundError(
-            f"{module} has no task {name} of the application {app_id!r} on this worker. Is its "
-            "code older than the caller's?"
+            f"{module} has no task {name} of the application {app_id!r} on this worker. If "
+            "its code is older than the caller's, restart the worker."
         )
     return tasks[name]

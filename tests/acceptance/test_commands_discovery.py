@@ -183,6 +183,37 @@ def test_without_an_application_a_command_says_where_it_has_searched(site, folde
     assert "Traceback" not in done.stderr
 
 
+def test_a_package_that_an_application_lacks_is_named(site, folder):
+    (folder / "shop.py").write_text(
+        "import no_such_package\n" + APP.format(name="app", id="a", root="q")
+    )
+    done = site.fsqueue("worker", "shop:app")
+    assert done.returncode == exits.USAGE
+    assert done.stderr.startswith(
+        "fsqueue: shop cannot be imported: No module named 'no_such_package'. "
+    )
+    assert "Install it for " in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_module_that_is_elsewhere_is_looked_for_in_the_folder_that_is_named(site, folder):
+    done = site.fsqueue("worker", "shop:app")
+    assert done.returncode == exits.USAGE
+    assert (
+        f"there is no module 'shop' in {folder}. Run this in the folder that holds it"
+        in done.stderr
+    )
+
+
+def test_a_call_without_a_worker_says_what_it_waits_for(site, folder, write_app):
+    write_app("shop")
+    done = site.fsqueue("submit", "double", "1", "--wait", "--timeout", "0.1")
+    assert done.returncode == exits.TIMEOUT
+    assert "is pending and has no result yet" in done.stderr
+    assert "no live worker serves the queue" in done.stderr
+    assert "ends with a worker: fsqueue worker" in done.stderr
+
+
 def test_an_argument_and_an_option_are_one_too_many(site, folder, write_app):
     write_app("one")
     for command in ("worker", "up"):

@@ -74,7 +74,8 @@ def test_an_option_that_the_task_has_too_is_refused(shop):
 def test_a_wrong_name_is_refused(shop):
     done = shop.fsqueue("submit", "render", "sales", "--page", "3")
     assert done.returncode == exits.USAGE
-    assert "render(): got an unexpected keyword argument 'page'" in done.stderr
+    assert "render(): got an unexpected keyword argument 'page'. The task is render(" in done.stderr
+    assert "pages" in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -126,8 +126,12 @@ def import_application(target: str) -> FSQueue:
         module = importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name is None or not (name == error.name or name.startswith(f"{error.name}.")):
-            raise  # the module exists, but not something that it imports
-        where = "here" if workdir() is not None else f"in PYTHONPATH, and {GONE}"
+            raise ConfigError(
+                f"{name} cannot be imported: {error}. Install it for {sys.executable}, or use "
+                "the environment that has it."
+            ) from error
+        here = workdir()
+        where = f"in PYTHONPATH, and {GONE}" if here is None else f"in {here}"
         raise ConfigError(
             f"there is no module {name!r} {where}. Run this in the folder that holds it, or set "
             "PYTHONPATH."

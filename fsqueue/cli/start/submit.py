@@ -109,7 +109,8 @@ def _make_call(task: Task[..., Any], args: list[Any], kwargs: dict[str, Any]) ->
     try:
         call = task.bind(tuple(args), kwargs)
     except TypeError as error:
-        raise ConfigError(str(error)) from error
+        expected = f"{task.func.__name__}{task.signature}"
+        raise ConfigError(f"{error}. The task is {expected}") from error
     return task.submit(call.args, call.kwargs).id
 
 
