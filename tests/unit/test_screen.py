@@ -2,7 +2,7 @@
 
 import pyte
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from fsqueue.cli.screen.cells import Painter, Span, clipped, fitted, width_of
@@ -27,6 +27,7 @@ def shown(screen):
 
 
 @given(st.lists(st.tuples(LINES, SIZES), min_size=2, max_size=6))
+@example([([[Span("字")]], (2, 1)), ([[Span("a")]], (2, 1))])
 def test_changes_lead_to_the_same_screen_as_drawing_it_afresh(frames):
     painter = Painter(colour=True)
     screen = pyte.Screen(20, 6)

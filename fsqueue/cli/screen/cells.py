@@ -121,6 +121,8 @@ class Painter:
         """
         new = [cells_of(line, width) for line in lines[:height]]
         new += [[_BLANK] * width for _ in range(height - len(new))]
+        if not new[-1][-1][0]:  # half of a wide character
+            new[-1][-2] = _BLANK
         new[-1][-1] = _BLANK
         parts = []
         if len(self._shown) != height or len(self._shown[0]) != width:
