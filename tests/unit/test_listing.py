@@ -32,7 +32,7 @@ def test_a_folder_that_stays_as_it_is_is_listed_twice(fs, tmp_path):
     fs.inject()
     for _ in range(10):
         assert listing.names() == ["first"]
-        fs.clock_offset += 1.0
+        fs.clock_offset += 3.0
     assert listed(fs) == 2
     (tmp_path / "second").touch()
     assert sorted(listing.names()) == ["first", "second"]
@@ -54,15 +54,15 @@ def test_a_folder_that_comes_and_goes(fs, tmp_path):
     fs.inject()
     for _ in range(3):
         assert listing.names() == []
-        fs.clock_offset += 1.0
+        fs.clock_offset += 3.0
         (tmp_path / "folder").mkdir()
         (tmp_path / "folder" / "name").touch()
         assert listing.names() == ["name"]
-        fs.clock_offset += 1.0
+        fs.clock_offset += 3.0
         assert listing.names() == ["name"]
         (tmp_path / "folder" / "name").unlink()
         (tmp_path / "folder").rmdir()
-        fs.clock_offset += 1.0
+        fs.clock_offset += 3.0
 
 
 def test_on_a_network_filesystem_each_look_is_a_listing(tmp_path):
@@ -71,5 +71,5 @@ def test_on_a_network_filesystem_each_look_is_a_listing(tmp_path):
     fs.inject()
     for _ in range(5):
         listing.names()
-        fs.clock_offset += 1.0
+        fs.clock_offset += 3.0
     assert listed(fs) == 5

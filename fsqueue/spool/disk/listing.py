@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from fsqueue.spool.disk.filesystem import Filesystem
 
-# Seconds between two ticks of the kernel's clock, and more. A folder that changes twice in one tick
-# has the same time after both.
-_TICK = 0.05
+# More seconds than between two ticks of any filesystem's clock, which are 2 on FAT. A folder that
+# changes twice in one tick has the same time after both.
+_TICK = 2.5
 
 
 class Listing:
