@@ -57,7 +57,8 @@ class Checkout:
     def tool(self, name, text="true"):
         path = self.folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        noted = 'echo "$(basename $0) $* ${FSQUEUE_TESTS_EXAMPLES-}${FSQUEUE_TESTS_REPEAT-}"'
+        settings = "${FSQUEUE_TESTS_EXAMPLES-}${FSQUEUE_TESTS_REPEAT-}${FSQUEUE_HARNESS-}"
+        noted = f'echo "$(basename $0) $* {settings}"'
         path.write_text(f"#!/bin/sh\n{noted} >>{self.notes}\n{text}\n")
         path.chmod(0o755)
 
@@ -80,7 +81,8 @@ class Checkout:
 
 @pytest.fixture
 def checkout(tmp_path):
-    return Checkout(tmp_path)
+    (tmp_path / "checkout").mkdir()
+    return Checkout(tmp_path / "checkout")
 
 
 def parts_of(done):
@@ -132,6 +134,26 @@ def test_only_the_full_run_tests_every_other_python(checkout, options, versions)
 def test_the_quick_run_leaves_out_the_doctor_on_nfs(checkout):
     assert checkout.run(FSQUEUE_NFS_LAB="/lab").returncode == 0
     assert checkout.called("tests/nfs --ignore tests/nfs/test_nfs_doctor.py")
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_borrowed_tests_run_where_their_harness_is(checkout, tmp_path, named):
+    """Named in the environment, or in ``../shared`` beside the checkout."""
+    harness = checkout.folder.parent / "shared" / "harness"
+    (harness / "cpython").mkdir(parents=True)
+    (harness / "cpython" / "run.py").touch()
+    environment = {"FSQUEUE_HARNESS": "/elsewhere"} if named else {}
+    done = checkout.run(**environment)
+    assert "borrowed tests" in parts_of(done)
+    where = "/elsewhere" if named else str(harness)
+    for test in ("test_borrowed_executor_tests.py", "test_joblib_harness.py"):
+        assert checkout.called(f"tests/acceptance/{test}", where)
+
+
+def test_borrowed_tests_are_skipped_without_a_harness(checkout):
+    done = checkout.run()
+    assert "borrowed tests skipped" in done.stdout
+    assert not checkout.called("test_joblib_harness.py")
 
 
 @pytest.mark.parametrize(
