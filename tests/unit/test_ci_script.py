@@ -143,11 +143,15 @@ def test_borrowed_tests_run_where_their_harness_is(checkout, tmp_path, named):
     (harness / "cpython").mkdir(parents=True)
     (harness / "cpython" / "run.py").touch()
     environment = {"FSQUEUE_HARNESS": "/elsewhere"} if named else {}
-    done = checkout.run(**environment)
-    assert "borrowed tests" in parts_of(done)
     where = "/elsewhere" if named else str(harness)
-    for test in ("test_borrowed_executor_tests.py", "test_joblib_harness.py"):
-        assert checkout.called(f"tests/acceptance/{test}", where)
+    executor = ("tests/acceptance/test_borrowed_executor_tests.py", where)
+    long = ("tests/acceptance/test_joblib_harness.py", where)
+    assert "borrowed tests" in parts_of(checkout.run(**environment))
+    assert checkout.called(*executor, "-k not crash")
+    assert not checkout.called(*long)
+    assert "borrowed tests" in parts_of(checkout.run("--full", **environment))
+    assert [line for line in checkout.called(*executor) if "not crash" not in line]
+    assert checkout.called(*long)
 
 
 def test_borrowed_tests_are_skipped_without_a_harness(checkout):
