@@ -50,15 +50,22 @@ def label_of(template: str, bound: Callable[[], inspect.BoundArguments]) -> str:
     """
     try:
         arguments = bound()
-        arguments.apply_defaults()
-        named = dict(arguments.arguments)
-        for name, parameter in arguments.signature.parameters.items():
-            if parameter.kind is parameter.VAR_KEYWORD:
-                named = {**named[name], **named}
-        text = template.format_map(named)
+        try:
+            text = template.format_map(arguments.arguments)
+        except KeyError:  # it names a parameter with a default, or an argument of ``**kwargs``
+            text = template.format_map(_all_named(arguments))
         return text.encode("utf-8", "backslashreplace").decode()[:LONGEST_LABEL]
     except Exception:  # noqa: BLE001 - the arguments' own code may raise anything; the call goes on
         return ""
+
+
+def _all_named(arguments: inspect.BoundArguments) -> dict[str, Any]:
+    arguments.apply_defaults()
+    named = dict(arguments.arguments)
+    for name, parameter in arguments.signature.parameters.items():
+        if parameter.kind is parameter.VAR_KEYWORD:
+            named = {**named[name], **named}
+    return named
 
 
 def label_of_batch(labels: Sequence[str]) -> str:
