@@ -43,6 +43,7 @@ EXPECTED_FAILURES = {
         "test_error_at_task_unpickle",
         "test_exit_at_task_unpickle",
         "test_error_during_result_unpickle_in_result_handler",
+        "test_exit_during_result_unpickle_in_result_handler",
     },
 }
 
