@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import shop_tasks
@@ -28,6 +29,7 @@ SEE, ACT = "s" * 43, "a" * 43
 TOKENS = Tokens(SEE, ACT)
 HOST = "http://127.0.0.1:8787"
 HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>{{123*1001}}\x1b[31m\u202e"
+CORPUS = (Path(__file__).parent / "hostile.txt").read_text("utf-8").splitlines()
 # What these must have become in a page: escaped, and without characters that control anything.
 ESCAPED = "&lt;script&gt;alert(1)&lt;/script&gt;"
 
@@ -53,6 +55,9 @@ class Shop:
             with working(app, app.make_runner(concurrency=2)):
                 self.done = [render(text if hostile else n) for n in range(calls)]
                 self.failed = [parse(text) for _ in range(calls)]
+                # Of these, messages, labels, output and tracebacks have all.
+                if hostile:
+                    self.failed.append(parse("\n".join(CORPUS)))
                 for each in [*self.done, *self.failed]:
                     each.future().exception(timeout=PATIENCE)
             self.pending = [gpu(n) for n in range(calls)]

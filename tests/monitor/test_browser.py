@@ -203,7 +203,7 @@ def test_without_scripts_it_shows_and_does_the_same(opened, links):
 def test_hostile_text_does_nothing(opened, hostile_shop):
     with monitor(hostile_shop.root) as (links, _):
         web = opened(links[1])
-        for path in pages_of(hostile_shop):
+        for path in [*pages_of(hostile_shop), f"/calls/{hostile_shop.failed[-1].id}"]:
             web.go(path)
             assert web.page.evaluate("() => typeof axe + document.images.length") == "undefined0"
         web.page.fill("#q", HOSTILE[:60])

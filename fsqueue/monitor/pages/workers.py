@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from fsqueue.spool.history.statistics import WorkerStats
 
 _MOST_ROWS = 200
+# A smaller multiple of the usual run times is not worth a sentence.
+_SLOWER = 1.2
 _LEVELS = {"alive": "", "silent": "warn", "dead": "bad", "died": "bad", "left": "dim"}
 _ICONS = {"alive": "", "silent": "attention", "dead": "failed", "died": "failed", "left": "none"}
 
@@ -141,10 +143,12 @@ def _summary(rows: list[Row]) -> str:
         return ""
     slowest = max(paced, key=lambda each: each.pace or 0.0)
     failing = max(rows, key=lambda each: each.stats.failed if each.stats else 0)
-    text = (
-        f"Slowest: {slowest.name}, whose calls take {slowest.pace:.2f} times as long as the same "
-        "tasks on all workers."
-    )
+    text = "All take about as long for the same tasks."
+    if (slowest.pace or 0.0) >= _SLOWER:
+        text = (
+            f"Slowest: {slowest.name}, whose calls take {slowest.pace:.2f} times as long as the "
+            "same tasks on all workers."
+        )
     every = sum(each.stats.failed for each in rows if each.stats)
     if failing.stats and failing.stats.failed:
         text += f" Most failures: {failing.name}, {failing.stats.failed:,} of {every:,}."
