@@ -75,6 +75,7 @@ def lab(request):
     seen = [HERE / "project", HERE.parent.parent / "fsqueue"]
     with disk_in_memory() as folder:
         options = {"opts": f"vers={request.param}", "lease": 10, "grace": 10, "dir": folder}
+        options["mem"] = "512M"  # scikit-learn takes some
         with nfslab.Lab(ro=map(str, seen), **options) as lab:
             yield lab
 

@@ -123,8 +123,17 @@ class Site:
         process.wait_for(" serves ")
         return process
 
+    def executor_worker(self, client, *, slots, **env):
+        arguments = ["-m", "fsqueue", "worker", "--root", self.root, "--runner", "thread"]
+        process = self._start(client, [*arguments, "--concurrency", str(slots)], BRISK | env)
+        process.wait_for(" serves ")
+        return process
+
     def caller(self, client, *arguments, **env):
-        return self._start(client, ["nfs_calls.py", *map(str, arguments)], BRISK | env)
+        return self.program(client, "nfs_calls.py", *arguments, **env)
+
+    def program(self, client, name, *arguments, **env):
+        return self._start(client, [name, *map(str, arguments)], BRISK | env)
 
     def script(self, client, name, *arguments):
         process = self._start(client, [name, self.folder, *arguments], {})
