@@ -162,6 +162,33 @@ def test_local_workers_end_with_their_executor(site):
     wait_until(lambda: not alive(pid))
 
 
+@pytest.mark.parametrize("way", ["executor", "joblib"])
+def test_local_workers_of_a_killed_caller_leave(site, way):
+    """No process stays that nothing would end any more."""
+    pids = site.base / "pids"
+    ran = script(
+        site,
+        "import fsqueue, os, pathlib, signal\n"
+        "def note(number):\n"
+        f"    path = pathlib.Path({str(pids)!r})\n"
+        "    path.with_suffix('.new').write_text(f'{os.getpid()} {os.getppid()}')\n"
+        "    path.with_suffix('.new').rename(path)\n"
+        + {
+            "executor": "executor = fsqueue.Executor(workers=1)\nexecutor.submit(note, 1)\n",
+            "joblib": "import joblib, fsqueue.integrations.joblib\n"
+            "with joblib.parallel_config('fsqueue', workers=1, n_jobs=2):\n"
+            "    joblib.Parallel(batch_size=1)(joblib.delayed(note)(n) for n in range(2))\n"
+            "    signal.pause()\n",
+        }[way]
+        + "signal.pause()\n",
+    )
+    wait_until(pids.exists)
+    ran.signal(signal.SIGKILL)
+    ran.wait()
+    slot, worker = map(int, pids.read_text().split())
+    wait_until(lambda: not alive(slot) and not alive(worker))
+
+
 def test_a_call_that_kills_its_workers_fails_alone(site, executor):
     executor_worker(site)
     lost = executor.submit(os._exit, 3)
