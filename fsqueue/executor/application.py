@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -96,9 +97,11 @@ class ByValue(FSQueue):
         }
         others = [f"{version[0]}.{version[1:]}" for version in sorted(served)]
         only = f" The workers there have Python {', '.join(others)}." if others else ""
+        program = f"{sys.executable} -m fsqueue" if others else "fsqueue"
         return (
             f"still waiting for a result, and no worker with Python {PYTHON} is alive in {root} "
-            f"that runs the calls of executors.{only} Start one with: fsqueue worker --root {root}"
+            f"that runs the calls of executors.{only} Start one with: {program} worker "
+            f"--root {root}"
         )
 
 

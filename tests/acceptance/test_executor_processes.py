@@ -211,6 +211,8 @@ def test_a_caller_is_told_the_versions_of_the_workers(site, executor, caplog):
     wait_until(lambda: "fsqueue worker --root" in caplog.text)
     assert f"no worker with Python {sysconfig.get_python_version()}" in caplog.text
     assert "The workers there have Python 3.99" in caplog.text
+    # The same command again would start another of those.
+    assert f"Start one with: {sys.executable} -m fsqueue worker --root {site.root}" in caplog.text
     assert future.cancel()
     worker.signal(signal.SIGCONT)
     assert Path(worker.log).exists()
