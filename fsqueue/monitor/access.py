@@ -143,7 +143,7 @@ class Access:
         self, app: ASGIApp, *, tokens: Tokens, spool: str, hosts: Sequence[str], again: str
     ) -> None:
         self._app, self._tokens, self._hosts, self._again = app, tokens, hosts, again
-        self.cookie = f"fsqueue-{spool}"
+        self.cookie: str = f"fsqueue-{spool}"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle a request."""

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from fsqueue.spool.admin.controls import FailedCall
     from fsqueue.spool.store.store import Store
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 ACTIONS: Final = frozenset({"pause", "resume", "cancel", "requeue", "drain", "retry", "purge"})
 

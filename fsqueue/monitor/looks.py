@@ -81,14 +81,16 @@ class Watch:
     def __init__(
         self, store: Store, *, heartbeat: float, result_ttl: float, pause: float = PAUSE
     ) -> None:
-        self.store, self.pause, self.heartbeat = store, pause, heartbeat
+        self.store: Store = store
+        self.pause: float = pause
+        self.heartbeat: float = heartbeat
         self._looks = Looks(store, heartbeat=heartbeat, result_ttl=result_ttl, bounds=_OWN)
         self._folders = JournalFolders(store, _FOLDERS)
         self._remember(WINDOWS[DEFAULT_WINDOW])
         self._gauges: dict[str, list[Gauge]] = {}
         self._last: Look | None = None
         self._taken = float("-inf")
-        self.number = 0
+        self.number: int = 0
         """How many looks were taken."""
 
     def _remember(self, window: float) -> None:

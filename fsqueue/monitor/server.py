@@ -86,10 +86,11 @@ class Site:
     """Renders the pages of one spool. One page at a time reads the spool, in a thread."""
 
     def __init__(self, settings: Settings) -> None:
-        self.settings, self.watch = settings, settings.watch
+        self.settings: Settings = settings
+        self.watch: Watch = settings.watch
         self._env = environment()
         self._one = asyncio.Lock()
-        self.stopping = asyncio.Event()
+        self.stopping: asyncio.Event = asyncio.Event()
         self._cache: dict[tuple[object, ...], tuple[int, float, Rendered]] = {}
 
     def ask(self, request: Request, path: str | None = None) -> Ask:

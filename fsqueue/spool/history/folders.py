@@ -26,7 +26,8 @@ class JournalFolders:
     """
 
     def __init__(self, store: Store, most: int = 1 << 30) -> None:
-        self._store, self.most = store, most
+        self._store = store
+        self.most: int = most
         self._names: dict[str, tuple[str, ...]] = {}
         self._settled: set[str] = set()
 
