@@ -34,7 +34,7 @@ COMMAND_LINE_KEYS: Final = frozenset(["APP", "JSON", "TIMEOUT", "YES"])
 """Flags that several commands share. Their variables have the same prefix as the settings."""
 TASK_PREFIX: Final = "FSQUEUE__TASK__"
 RunnerKind = Literal["thread", "process"]
-WatchMode = Literal["auto", "events", "poll"]
+WatchMode = Literal["auto", "events", "push", "poll"]
 RecordKind = Literal["auto", "links", "files"]
 Durability = Literal["crash", "power"]
 Serializer = Literal["cloudpickle", "pickle", "json"]
@@ -68,7 +68,8 @@ class Settings(msgspec.Struct, kw_only=True):
     ] = None
     watch: Final[
         Annotated[
-            WatchMode, _doc("how changes are noticed: file events, polling, or whichever works")
+            WatchMode,
+            _doc("how changes are noticed: file events, push (NFSv4), polling; auto: by the mount"),
         ]
     ] = "auto"
     poll_interval: Final[

@@ -11,7 +11,7 @@ A store on it behaves like any other until a fault occurs::
 
 The verbs are those that `fsqueue.spool.disk.filesystem.Filesystem` passes to its `_call`: create,
 append, open, write, fsync, close, read, rename, link, symlink, unlink, mkdir, rmdir, listdir, stat,
-fstat, utime, chmod, statvfs, lock.
+fstat, utime, chmod, statvfs, lock, lease, ring.
 """
 
 from __future__ import annotations

@@ -22,6 +22,7 @@ from fsqueue.doctor.races import examine_jointly
 from fsqueue.doctor.session import Session
 from fsqueue.doctor.timing import clock_offset
 from fsqueue.doctor.visibility import measure_visibility
+from fsqueue.doctor.wakeups import measure_wakeups
 from fsqueue.doctor.workspace import FOLDER, Workspace
 from fsqueue.errors import FSQueueError
 from fsqueue.spool.disk.identity import boot_id, host_name
@@ -149,6 +150,7 @@ def examine_with_peer(session: Session) -> tuple[list[Finding], Mapping[str, str
     found = [_hosts(mine, theirs), _clocks(mine, theirs)]
     found += measure_visibility(session)
     found += examine_jointly(session)
+    found.append(measure_wakeups(session))
     session.close()
     return found, {"here": mine.host, "there": theirs.host}
 

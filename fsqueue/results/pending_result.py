@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
     from fsqueue.runner.attempt.context import WorkerContext
     from fsqueue.spool.caller.session import Session
-    from fsqueue.spool.caller.waiter import Wait, Waiter
+    from fsqueue.spool.caller.wait import Wait
+    from fsqueue.spool.caller.waiter import Waiter
     from fsqueue.spool.disk.content import Content
     from fsqueue.spool.features.body_reports import Progress
     from fsqueue.spool.format.states import State

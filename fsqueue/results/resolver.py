@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from fsqueue.results.pending_result import PendingResult
-    from fsqueue.spool.caller.waiter import Wait, Waiter
+    from fsqueue.spool.caller.wait import Wait
+    from fsqueue.spool.caller.waiter import Waiter
     from fsqueue.spool.disk.content import Content
 
     Then = Callable[[Content | None, BaseException | None], object]

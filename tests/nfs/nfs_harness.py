@@ -108,6 +108,8 @@ class Site:
         self.env = {"FSQUEUE__ROOT": self.root, "PYTHONDONTWRITEBYTECODE": "1"}
         if "FSQUEUE_TESTS_RECORDS" in os.environ:  # otherwise links, as on any network filesystem
             self.env["FSQUEUE__RECORDS"] = os.environ["FSQUEUE_TESTS_RECORDS"]
+        if "FSQUEUE_TESTS_WATCH" in os.environ:  # "push"
+            self.env["FSQUEUE__WATCH"] = os.environ["FSQUEUE_TESTS_WATCH"]
         self._exported = f"/export/{name}"
         self.exported_marks = f"{self._exported}/marks"
         self._processes = []

@@ -99,7 +99,7 @@ def test_one_client(site, doctor, version):
     assert left(site) == []
 
 
-def test_two_clients(site, doctor, record_property):
+def test_two_clients(site, doctor, version, record_property):
     doctors = [doctor(client, "--peer") for client in "ab"]
     reports = [each.report() for each in doctors]
     for report, here, there in zip(reports, "ab", "ba", strict=True):
@@ -113,6 +113,10 @@ def test_two_clients(site, doctor, record_property):
             assert one(report["between"], f"{kind} lock")["facts"]["excludes"]
         # A client that once heard that a name does not exist believes so for half a minute.
         assert one(report["between"], "sees exists")["facts"]["missed"] > 0
+        pushed = one(report["between"], "wake-ups")
+        assert pushed["facts"]["push"] == (version != "3"), pushed
+        if version != "3":
+            assert pushed["facts"]["wake"] < 1
     for finding in reports[0]["between"]:
         record_property(finding["name"], finding["measured"])
     assert left(site) == []

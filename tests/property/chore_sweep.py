@@ -182,7 +182,12 @@ class Chore(Swept):
     def finish(self, state: Stage, *, dead: bool) -> None:
         if not dead:
             state.inject()
-            if self.operation.name not in {"leave", "close", "close-after-cancelling"}:
+            if self.operation.name not in {
+                "leave",
+                "close",
+                "close-after-cancelling",
+                "close-after-sleep",
+            }:
                 check_that_it_works_on(state)
         assert state.forsake() == []
 

@@ -14,9 +14,10 @@ from limit_sweep import LIMITS
 from move_sweep import MOVES, fail_and_die, fail_twice
 from retry_sweep import RETRIES
 from slim import in_slim_process
+from token_operations import TOKENS
 from trigger_sweep import TRIGGERS
 
-SWEPT = [*MOVES, *RETRIES, *LIMITS, *TRIGGERS, *CHORES, *FLEETS, *MEMBERS]
+SWEPT = [*MOVES, *RETRIES, *LIMITS, *TRIGGERS, *CHORES, *TOKENS, *FLEETS, *MEMBERS]
 
 
 @pytest.mark.parametrize(

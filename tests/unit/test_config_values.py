@@ -44,6 +44,7 @@ class TestValues:
         [
             ("runner", "process", "process"),
             ("watch", "events", "events"),
+            ("watch", "push", "push"),
             ("concurrency", "1", 1),
             ("max_attempts", "12", 12),
             ("poll_interval", "0.01", 0.01),

@@ -93,7 +93,7 @@ def test_winners_of_races(mine, theirs, doubles, nobody):
 
 
 def found(**facts):
-    names = {"sees_beat": "sees beat", "flock": "flock lock"}
+    names = {"sees_beat": "sees beat", "flock": "flock lock", "pushed": "wake-ups"}
     return [
         Finding(names.get(key, key), Verdict.OK, "", "", "", value) for key, value in facts.items()
     ]
@@ -108,6 +108,8 @@ REMOTE = {"remote": True}
         (found(events={"events": True}), "watch", "auto"),
         (found(events={"events": False}), "watch", "poll"),
         (found(filesystem=REMOTE, events={"events": False}), "watch", "auto"),
+        (found(filesystem=REMOTE, pushed={"push": True}), "watch", "push"),
+        (found(filesystem=REMOTE, pushed={"push": False}), "watch", "auto"),
         (found(), "poll_interval", 1.0),
         (found(filesystem=REMOTE, latency={"list": 1e-4, "touch": 1e-4}), "poll_interval", 0.5),
         (found(filesystem=REMOTE, latency={"list": 3e-3, "touch": 1e-3}), "poll_interval", 2.0),

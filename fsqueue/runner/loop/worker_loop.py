@@ -18,6 +18,7 @@ from fsqueue.runner.job.lifetime import Departure, Lifetime
 from fsqueue.runner.job.own_job import OwnJob
 from fsqueue.runner.loop.bells import WorkerBells
 from fsqueue.runner.loop.claiming import Claiming
+from fsqueue.runner.loop.dozing import Dozing
 from fsqueue.runner.loop.resting import Resting
 from fsqueue.runner.loop.settling import Settling
 from fsqueue.runner.loop.stopping import Stopping
@@ -142,6 +143,7 @@ class WorkerLoop:
             conf.poll_interval,
             polls_rarely=threads,
         )
+        self._dozing = Dozing(store, self._backlogs, worker, conf.poll_interval, self._bells.search)
         self._settling = Settling(
             self._context, worker, self._backlogs, stopping, processes=not threads
         )
@@ -221,6 +223,7 @@ class WorkerLoop:
             self._claim_calls(slots, first_pause)
         finally:
             self._resting.leave()
+            self._dozing.end()
 
     def _prepare_queues(self) -> None:
         for queue in self._backlogs.queues:
@@ -228,6 +231,7 @@ class WorkerLoop:
             folder = self._store.layout.queue(queue)
             self._store.files.make_folders(folder)
             check_folder(self._store.fs, folder)
+        self._dozing.enter()
 
     def _leave(self, slots: Slots, upkeep: Upkeep) -> None:
         self._store.dependencies.unwatch()
@@ -336,8 +340,9 @@ class WorkerLoop:
         while not self._stopping.why:
             if self._bells.refresh_dependencies():
                 slots.recall()  # the worker checks whether calls wait for those that end
-            claim = claiming.next() if slots.has_room() else None
+            claim = claiming.next() if slots.has_room() and self._dozing.searches(pause) else None
             if claim is not None:
+                self._dozing.claimed(claim)
                 self._journal.hold(1)
                 slots.start(claim)
                 resting.after_claim(more=self._backlogs.has_more)
@@ -385,8 +390,6 @@ class WorkerLoop:
         self._pacer.add(entry.run)
         self._job.end.ran(entry.run)
         self._journal.add(entry)
-
-    # -- the batch job --------------------------------------------------------------------
 
     def _look_at_fleet(self) -> None:
         """Drain if the fleet of the worker's job wants that. Called at each heartbeat."""

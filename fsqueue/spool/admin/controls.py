@@ -54,6 +54,8 @@ def resume(store: Store, queue: str) -> bool:
     store.fs.discard(path)
     store.fs.ring(store.layout.bell(queue))
     store.fs.ring(store.layout.needs_bell(queue))
+    if store.files.sleepers is not None:
+        store.files.sleepers.changed(queue)
     return before
 
 

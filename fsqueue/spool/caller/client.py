@@ -270,6 +270,8 @@ class Client:
             # remembers for half a minute that a folder was missing.
             self.store.files.make_folders(layout.mailbox(self.name))
             self.store.files.make_folders(layout.kept_mailbox(self.name))
+            if (sleepers := self.store.files.sleepers) is not None:
+                sleepers.enter(self.name)
             self._registered = True
         if self.store.clock.age > _SYNC_EVERY:
             self.store.clock.sync(layout.client_lock(self.name))
@@ -311,6 +313,8 @@ class Client:
                 return
             fs.rmdir(layout.kept_mailbox(self.name))
             fs.rmdir(layout.mailbox(self.name))
+            if self.store.files.sleepers is not None:
+                fs.rmdir(layout.tokens(self.name))
             fs.discard(layout.client_lock(self.name))
             if self._lock is not None:
                 self._lock.release()

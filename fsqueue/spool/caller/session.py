@@ -105,7 +105,7 @@ class Session:
         from fsqueue.spool.disk.access import check_private_folder, group_number, read_key
         from fsqueue.spool.disk.filesystem import Filesystem
         from fsqueue.spool.disk.looking import LookingFilesystem
-        from fsqueue.spool.disk.mounts import is_remote
+        from fsqueue.spool.disk.mounts import has_delegations, is_remote
         from fsqueue.spool.store.open_spool import open_store
 
         conf, root = self.conf, self.root
@@ -119,7 +119,10 @@ class Session:
                 fs.make_folders(str(root.parent))
             check_private_folder(str(root.parent))
         key = b"" if conf.signing_key_file is None else read_key(conf.signing_key_file)
-        return open_store(root, fs, key, expected=self._expected, records=conf.records, look=look)
+        store = open_store(root, fs, key, expected=self._expected, records=conf.records, look=look)
+        if conf.watch == "push" and not look and has_delegations(str(root)):
+            store.push()
+        return store
 
     def expect(self, spool_id: str) -> None:
         """Accept only this spool until `close`, and create none if it is missing."""
@@ -128,7 +131,7 @@ class Session:
     @property
     def events(self) -> bool:
         """Whether file events wake this process. They do not show the changes of other hosts."""
-        if self.conf.watch == "auto":
+        if self.conf.watch in {"auto", "push"}:
             return not self.store.fs.remote
         return self.conf.watch == "events"
 

@@ -16,6 +16,7 @@ from itertools import repeat
 from typing import TYPE_CHECKING
 
 from fsqueue.errors import SpoolError, SpoolReplacedError
+from fsqueue.spool.caller.wait import CLOSED, Wait
 from fsqueue.spool.format.names import client_of
 from fsqueue.spool.wakeups import inotify
 from fsqueue.spool.wakeups.pauses import GROWTH, first_pause
@@ -37,37 +38,6 @@ _SILENCE = 3.0
 _LONGEST_SILENCE = 60.0
 _REMOVED = 1000  # abandoned outcomes that are remembered, to be removed if they arrive twice
 _MASK = inotify.ARRIVED | inotify.ONLY_FOLDER
-_CLOSED = (
-    "the connection to the spool is closed, by app.close() or because the process is ending, so no "
-    "result can be received. An atexit handler can make calls if it was registered after the "
-    "first call: handlers run in reverse order, and fsqueue disconnects in one of them."
-)
-
-
-class Wait:
-    """One wait for an outcome.
-
-    Args:
-        invocation_id: whose outcome.
-        wake: called when the wait has ended, in any thread.
-
-    Attributes:
-        over: the outcome has arrived, or there is an error.
-        error: why the outcome cannot be received.
-    """
-
-    __slots__ = ("error", "invocation_id", "over", "wake")
-
-    def __init__(self, invocation_id: str, wake: Callable[[], object]) -> None:
-        self.invocation_id: str = invocation_id
-        self.wake: Callable[[], object] = wake
-        self.over: bool = False
-        self.error: Exception | None = None
-
-    def end(self, error: Exception | None = None) -> None:
-        """End the wait."""
-        self.error, self.over = error, True
-        self.wake()
 
 
 class Waiter:
@@ -105,6 +75,12 @@ class Waiter:
         self._sweeping: dict[str, Sleeper] = {}
         self._arrived: set[str] = set()
         self._watch = Watch(outcomes.layout.mailbox(client), _MASK, self._on_event)
+        sleepers = outcomes.files.sleepers
+        self._token = (
+            sleepers.token(client, lambda: self._client, poll_interval, self._on_ring)
+            if sleepers
+            else None
+        )
         self._closed = False
         # No event has named the outcomes that arrived before.
         self._missed = True
@@ -118,7 +94,7 @@ class Waiter:
             RuntimeError: no result can be received any more.
         """
         if self._closed:
-            raise RuntimeError(_CLOSED)
+            raise RuntimeError(CLOSED)
 
     # -- waiting ------------------------------------------------------------------------
 
@@ -153,7 +129,9 @@ class Waiter:
                 if now >= self._next_poll:
                     self.poll()
                 else:
-                    shared.sleep(sleeper, min(deadline, self._next_poll) - now)
+                    shared.sleep(
+                        sleeper, min(deadline, self._next_poll, now + self._poll_interval) - now
+                    )
         finally:
             for wait in waits:
                 self.end(wait)
@@ -176,7 +154,7 @@ class Waiter:
         # In this order: `close`, and a thread that finds the outcome, check for waits afterwards.
         if self._closed:
             self.end(wait)
-            raise RuntimeError(_CLOSED)
+            raise RuntimeError(CLOSED)
         if invocation_id in self._arrived:
             self._end(invocation_id)
         else:
@@ -243,10 +221,12 @@ class Waiter:
     def close(self) -> None:
         """End the waits with an error, and remove abandoned outcomes."""
         self._closed = True
-        self._fail(list(self._waiting), RuntimeError(_CLOSED))
+        self._fail(list(self._waiting), RuntimeError(CLOSED))
         for sleeper in list(self._sweeping.values()):
             watches().wake(sleeper)
         watches().remove(self._watch)
+        if self._token is not None:
+            self._token.end()
         for invocation_id in (*self._abandoned, *self._removed):
             self._remove(invocation_id)
 
@@ -264,6 +244,11 @@ class Waiter:
         self._end(name)
         if name in self._abandoned or name in self._removed:
             self._remove(name)
+
+    def _on_ring(self) -> None:
+        """An outcome has come: find out which, for all who wait. They go on polling for others."""
+        self._pause = first_pause(self._fs, events=False, longest=self._poll_interval)
+        self.poll()
 
     def _listen(self) -> None:
         """Watch the folder that is the mailbox now, if that is possible."""
@@ -284,8 +269,11 @@ class Waiter:
 
     @property
     def until_poll(self) -> float:
-        """Seconds until a thread should poll; negative if that is overdue."""
-        return self._next_poll - self._fs.monotonic()
+        """Seconds until a thread should poll, or check again; negative if that is overdue.
+
+        After a ring, polls are due sooner than the sleeping threads have been told.
+        """
+        return min(self._next_poll - self._fs.monotonic(), self._poll_interval)
 
     def poll(self) -> None:
         """List the mailboxes of the calls that are awaited, and end the waits."""
@@ -294,14 +282,24 @@ class Waiter:
         self._next_poll = began + self._poll_interval
         self._pause = min(pause * GROWTH, self._poll_interval)
         self._missed = False
+        settled = self._token is not None and self._token.settled
         try:
             self._poll()
         except OSError as error:
             log.warning("cannot check for results, trying again: %s", error)
+        if settled and self._heard and self._token is not None:
+            self._token.missed()
         self._warn_of_silence()
         now = self._fs.monotonic()
         rest = min((now - began) * _REST, self._poll_interval)
-        self._next_poll = 0.0 if self._missed else now + max(min(pause, self._pause), rest)
+        pause = max(min(pause, self._pause), rest)
+        self._next_poll = 0.0 if self._missed else now + self._longer(pause)
+
+    def _longer(self, pause: float) -> float:
+        """The pause until the next poll, longer if a ring will announce all that is awaited."""
+        if self._token is None or any(client_of(each) != self._client for each in [*self._waiting]):
+            return pause
+        return self._token.longer(pause)
 
     def _warn_of_silence(self) -> None:
         now = self._fs.monotonic()

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, ClassVar, ParamSpec, TypeVar
 
 from fsqueue.environment.streams import open_closed_streams
 from fsqueue.spool.disk import link_records, reading, syscalls
+from fsqueue.spool.disk.delegations import Delegations
 from fsqueue.spool.disk.ownership import Ownership
 from fsqueue.spool.disk.syscalls import NO_FILE, Handle, close
 
@@ -39,7 +40,7 @@ _NOTHING_TO_SETTLE = frozenset({errno.ENOENT, errno.EINVAL, errno.ENOSYS, errno.
 _TICKS = (0.0, 0.02, 0.05, 0.1)
 
 
-class Filesystem:
+class Filesystem(Delegations):
     """Operations on files. They raise the `OSError` of the system call.
 
     Args:
@@ -80,10 +81,6 @@ class Filesystem:
         if type(self)._call is Filesystem._call:  # noqa: SLF001 - its own
             return function
         return functools.partial(self._call, verb, function)
-
-    def _call(self, verb: str, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
-        del verb  # the name under which a faulty twin counts and chooses
-        return function(*args, **kwargs)
 
     def create(self, path: str, chunks: Sequence[Buffer]) -> None:
         """Write a new file; on failure, nothing is left behind."""
@@ -310,29 +307,6 @@ class Filesystem:
         if self.remote:
             with contextlib.suppress(FileNotFoundError, NotADirectoryError):
                 self._utime(os.path.dirname(path))
-
-    def recall(self, path: str) -> None:
-        """Wait until no other client holds a delegation of a file.
-
-        A dead client's delegation lasts as long as its lease with the server. A rename would wait
-        for that, too, and block all other renames of this host.
-        """
-        if self.remote:
-            with contextlib.suppress(OSError):  # the moves that follow report it
-                self._call("open", syscalls.recall_delegation, path)
-
-    def let_go(self, path: str) -> None:
-        """Return this host's delegation of a file, so that others need not `recall` it.
-
-        A Linux NFS client does so before it sets a file's mode (nfs4_proc_setattr in the kernel's
-        fs/nfs), so this sets the mode to what it is.
-        """
-        if self.remote:
-            with contextlib.suppress(OSError):
-                # The cached answer is good enough: a file's type and mode do not change.
-                mode = self._call("stat", os.lstat, path).st_mode
-                if stat.S_ISREG(mode):
-                    self._call("chmod", os.chmod, path, stat.S_IMODE(mode))
 
     def link_count(self, path: str) -> int:
         """How many names the file at `path` has; 0 if it is gone."""

@@ -119,3 +119,8 @@ def is_remote(path: str) -> bool:
     """Whether other machines may change the folder `path` without this kernel noticing."""
     kind = filesystem_type(path)
     return kind in REMOTE_TYPES or kind == "fuse" or kind.startswith("fuse.")
+
+
+def has_delegations(path: str) -> bool:
+    """Whether the folder `path` is on NFSv4, whose servers delegate files, and may recall them."""
+    return filesystem_type(path) == "nfs4"

@@ -24,10 +24,10 @@ class Ownership:
         self.file_mode = _OWN_FILE if group is None else _GROUP_FILE
         self._folder_mode = _OWN_FOLDER if group is None else _GROUP_FOLDER
 
-    def open_new(self, path: str, handle: Handle, more: int = 0) -> None:
+    def open_new(self, path: str, handle: Handle, more: int = 0, access: int = os.O_WRONLY) -> None:
         """Open a file for writing, creating it if it is missing; `more` are flags of `open`."""
         del path  # it is named in traces
-        flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | more
+        flags = access | os.O_CREAT | os.O_NOFOLLOW | more
         number, mode = handle.open(flags, self.file_mode), self.file_mode
         found = os.fstat(number)
         if stat.S_IMODE(found.st_mode) != mode or self.group not in {None, found.st_gid}:
@@ -38,6 +38,14 @@ class Ownership:
         handle = Handle(path)
         try:
             self.open_new(path, handle)
+        finally:
+            handle.close()
+
+    def make_token(self, path: str) -> None:
+        """Make an empty file that was never open for writing; the name must not exist."""
+        handle = Handle(path)
+        try:
+            self.open_new(path, handle, os.O_EXCL, os.O_RDONLY)
         finally:
             handle.close()
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from fsqueue.spool.disk.content import Buffer, Content
     from fsqueue.spool.disk.filesystem import Filesystem
+    from fsqueue.spool.files.sleepers import Sleepers
     from fsqueue.spool.format.envelope import H
     from fsqueue.spool.format.layout import Layout
     from fsqueue.spool.format.records import Payload, SpoolInfo
@@ -50,6 +51,9 @@ class Files:
         key: the key that signs its files; empty if they are not signed.
         links: write small records as symbolic links, if the spool has such records.
         look: this process writes nothing.
+
+    Attributes:
+        sleepers: wakes other hosts; None where that is not wanted or not possible.
     """
 
     def __init__(
@@ -70,6 +74,7 @@ class Files:
         self.temporary: TemporaryFiles = TemporaryFiles(
             filesystem, layout, info.longest_link if links else 0, self.with_folder
         )
+        self.sleepers: Sleepers | None = None
         self._left_alone = RecentTexts()
         self._passed_over = RecentTexts()
 
@@ -213,6 +218,8 @@ class Files:
                 if not self.clear(os.path.dirname(target)):
                     raise
             else:
+                if self.sleepers is not None:
+                    self.sleepers.moved(target)
                 return True
         raise SpoolError(f"cannot move to {target}: {_REMOVED}")
 

@@ -77,6 +77,8 @@ class Outcomes:
                     self._offer(temporary, chunks, self.layout.cached(outcome.cache))
                 published = self.files.link_once(temporary, done)
                 self.fs.discard(temporary)
+        if self.files.sleepers is not None:
+            self.files.sleepers.ended(outcome.id)
         self.on_end(outcome.id)
         return published
 

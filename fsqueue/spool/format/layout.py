@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from fsqueue.spool.format.names import PAUSED, AttemptName, WaitingFolder, client_of, split_profile
+
+TOKENS: Final = ".tokens"
+"""Ending of the folders of tokens."""
 
 
 class Layout:
@@ -240,6 +245,10 @@ class Layout:
     def turns(self, group: str) -> str:
         """Named pipe by which workers of one host that serve the same queues take turns."""
         return f"{self.bell_folder}/.turns-{group}"
+
+    def tokens(self, listener: str) -> str:
+        """Folder of the tokens whose ring wakes a waiting client, or one of a queue's workers."""
+        return f"{self.bell_folder}/{listener}{TOKENS}"
 
     def needs_bell(self, queue: str) -> str:
         """File whose touch wakes the workers of a queue that have resources."""

@@ -19,12 +19,14 @@ from fsqueue.spool.features.result_cache import ResultCache
 from fsqueue.spool.files.calls import Calls
 from fsqueue.spool.files.files import Files
 from fsqueue.spool.files.outcomes import Outcomes
+from fsqueue.spool.files.sleepers import Sleepers
 from fsqueue.spool.format import envelope
 from fsqueue.spool.format.names import AttemptName
 from fsqueue.spool.store.claims import Claims
 from fsqueue.spool.store.endings import Endings
 from fsqueue.spool.store.recovery import Recovery
 from fsqueue.spool.store.waiting import Waiting
+from fsqueue.spool.wakeups.recalls import available
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -97,6 +99,12 @@ class Store:
         self.recovery: Recovery = Recovery(
             files, self.calls, self.endings, self.dependencies, self.limits, self.withdraw
         )
+
+    def push(self) -> None:
+        """Wake sleepers on all hosts, and be woken, by an NFSv4 server, if this system can."""
+        if available():
+            files = self.files
+            files.sleepers = Sleepers(self.fs, self.layout, files.make_folders, files.with_folder)
 
     # -- publish ------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ from fsqueue.errors import EnvelopeError
 from fsqueue.spool.features.body_reports import remove_stale_progress
 from fsqueue.spool.files import whereabouts
 from fsqueue.spool.fleets.fleets import expire_fleets
+from fsqueue.spool.format.layout import TOKENS
 from fsqueue.spool.format.names import is_client_name
 from fsqueue.spool.history.journal import start_of_hour
 from fsqueue.spool.worker.limit_upkeep import recover_limits
@@ -49,6 +50,7 @@ class Expired(NamedTuple):
     trigger_memories: int
     fleet_files: int
     client_records: int
+    tokens: int
 
 
 def expire(store: Store, *, result_ttl: float, journal_ttl: float = _DAY) -> int:
@@ -94,6 +96,7 @@ def expire_by_kind(store: Store, *, result_ttl: float, journal_ttl: float = _DAY
         _expire_in_folders(store, layout.triggers_folder, max(_TRIGGER_TTL, result_ttl)),
         expire_fleets(store.files, journal_ttl),
         _expire_client_records(store, max(result_ttl, journal_ttl)),
+        _expire_tokens(store),
     )
 
 
@@ -108,6 +111,21 @@ def _expire_client_records(store: Store, ttl: float) -> int:
         if name == client or not is_client_name(client) or f"{client}.lock" in names:
             continue
         removed += _expire_file(store, path, ttl)
+    return removed
+
+
+def _expire_tokens(store: Store) -> int:
+    """Remove old tokens, of dead processes or of sleepers, which make new ones."""
+    fs, layout, removed = store.fs, store.layout, 0
+    if not fs.remote:
+        return 0
+    for name in fs.names(layout.bell_folder):
+        listener = name.removesuffix(TOKENS)
+        if listener != name:
+            removed += _expire_files(store, layout.tokens(listener), _HOUR)
+            # Its client may have left while the token was being made.
+            if is_client_name(listener) and not fs.exists(layout.client_lock(listener), fresh=True):
+                fs.rmdir(layout.tokens(listener))
     return removed
 
 
@@ -212,6 +230,10 @@ def remove_client_if_empty(store: Store, client: str) -> None:
     ]
     if all(emptied):
         fs.discard(layout.bell(client))
+        if fs.remote:
+            for token in store.files.listed(layout.tokens(client)):
+                fs.discard(f"{layout.tokens(client)}/{token}")
+            fs.rmdir(layout.tokens(client))
         fs.discard(layout.client_lock(client))  # last, as the next round finds the client by it
 
 

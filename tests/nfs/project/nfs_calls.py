@@ -40,6 +40,17 @@ def steadily(folder):
     return {"count": len(took) - 1, "max": max(took)}
 
 
+def after_silence(go, seconds):
+    """A call of a process that has made one before, and then nothing until a local file comes."""
+    nfs_tasks.where()
+    print("published -", flush=True)
+    while not os.path.exists(go):
+        time.sleep(0.02)
+    began = time.perf_counter()
+    nfs_tasks.nap(float(seconds))
+    return {"late": time.perf_counter() - began - float(seconds)}
+
+
 def refused(count):
     """Direct calls that raise."""
     wrong = []

@@ -61,6 +61,12 @@ def where():
     return host()
 
 
+@app.direct_task
+def nap(seconds):
+    time.sleep(seconds)
+    return host()
+
+
 @app.task
 def square(folder, number, pause=0.0):
     time.sleep(pause)

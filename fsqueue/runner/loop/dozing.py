@@ -1,0 +1,86 @@
+"""Lets an idle worker search rarely while a ring of its tokens will tell it of calls."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from fsqueue.spool.format.claim import Claim
+    from fsqueue.spool.store.store import Store
+    from fsqueue.spool.wakeups.tokens import Token
+    from fsqueue.spool.worker.backlogs import Backlogs
+    from fsqueue.spool.worker.registration import Worker
+
+
+class Dozing:
+    """The tokens of one worker, one for each queue; the methods are those of its claim loop.
+
+    They lie there while the worker has found nothing for a while and has a free slot. Its first
+    claim removes them, as a ring must reach a worker that can take the call.
+
+    Args:
+        store: the spool.
+        backlogs: the worker's queues.
+        worker: whose tokens they are.
+        poll_interval: the longest pause between two searches without tokens, in seconds.
+        wake: called after a ring; the next search must be one of everything.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        backlogs: Backlogs,
+        worker: Worker,
+        poll_interval: float,
+        wake: Callable[[], object],
+    ) -> None:
+        self._fs, self._backlogs = store.fs, backlogs
+        self._sleepers = store.files.sleepers
+        self._tokens: dict[str, Token] = {}
+        if self._sleepers is not None:
+            for queue in backlogs.queues:
+                token = self._sleepers.token(queue, lambda: worker.name, poll_interval, wake)
+                self._tokens[store.layout.queue(queue)] = token
+        self._searched = float("-inf")
+        self._rarely = False
+
+    def enter(self) -> None:
+        """Make the folders of the tokens."""
+        if self._sleepers is not None:
+            for queue in self._backlogs.queues:
+                self._sleepers.enter(queue)
+
+    def searches(self, pause: float) -> bool:
+        """Whether to search now.
+
+        Args:
+            pause: the present pause of the claim loop. It grows while nothing is found, and begins
+                anew after whatever wakes the loop.
+        """
+        if not self._tokens:
+            return True
+        now = self._fs.monotonic()
+        longest = min(token.longer(pause) for token in self._tokens.values())
+        self._rarely = longest > pause
+        due = self._backlogs.next_due <= now
+        if self._rarely and not due and now < self._searched + longest:
+            return False
+        self._rarely = self._rarely and not due
+        if self._rarely:
+            self._backlogs.bell_rang(needs=True)  # whatever it is that no ring has announced
+        self._searched = now
+        return True
+
+    def claimed(self, claim: Claim) -> None:
+        """Remove the tokens, and note whether no ring has announced a call."""
+        for folder, token in self._tokens.items():
+            if self._rarely and claim.origin.startswith(f"{folder}/"):
+                token.missed()
+            token.disarm()
+
+    def end(self) -> None:
+        """Remove the tokens, when the worker leaves."""
+        for token in self._tokens.values():
+            token.end()

@@ -1,0 +1,88 @@
+"""Workers and callers that an NFSv4 server wakes; on NFSv3 they poll.
+
+Whether a server delegates a file is its own decision: after many recalls it may refuse for half a
+minute. So no count and no time has a bound that polling would not meet; the figures are recorded.
+"""
+
+from nfs_harness import LOOK
+from support import wait_until
+
+PUSH = {"FSQUEUE__WATCH": "push", "FSQUEUE__HEARTBEAT": "2"}
+POLL = {"FSQUEUE__WATCH": "poll", "FSQUEUE__HEARTBEAT": "2"}
+NAP = 12
+
+
+def tokens(site):
+    """Tokens in the spool, by the server."""
+    return [name for name in site.files("bell") if name.rpartition(".")[2].isdigit()]
+
+
+def measure(site, settings, version, record_property):
+    name = settings["FSQUEUE__WATCH"]
+    worker = site.worker("b", **settings)
+    caller = site.caller("a", "after_silence", f"{site.local}/go-{name}", NAP, **settings)
+    caller.published()
+    pushed = name == "push" and version != "3"
+    if pushed:
+        wait_until(lambda: tokens(site), timeout=30, what="a token", pause=LOOK)
+    with site.steps("server") as server:
+        server("import time; time.sleep(8)")  # it settles, or its pauses grow
+        before = site.requests()
+        server("time.sleep(20)")
+        idle = 3 * (site.requests() - before)
+        site.on("a", f"open('{site.local}/go-{name}', 'w').close()")
+        before = site.requests()
+        late = caller.answer()["late"]
+        called = site.requests() - before
+    record_property(f"requests of an idle minute, {name}", idle)
+    record_property(
+        f"ms that a call of {NAP} s after silence takes longer, {name}", round(1e3 * late, 1)
+    )
+    record_property(f"requests meanwhile, {name}", called)
+    worker.stop()
+    assert tokens(site) == []
+    site.reconcile()
+    return idle
+
+
+def test_an_idle_worker_is_woken_by_a_call_and_a_caller_by_its_result(
+    site, version, record_property
+):
+    idle = {
+        settings["FSQUEUE__WATCH"]: measure(site, settings, version, record_property)
+        for settings in (POLL, PUSH)
+    }
+    if version == "3":
+        assert tokens(site) == []
+    else:
+        assert idle["push"] < idle["poll"]
+
+
+def test_calls_one_after_another_and_a_fan_out_are_all_answered(site, record_property):
+    """Tokens come and go while there is work."""
+    workers = [site.worker(name, **PUSH) for name in "ab"]
+    answer = site.caller("a", "blocking", 50, **PUSH).answer()
+    assert answer["wrong"] == []
+    record_property("median of 50 calls, ms", round(1000 * answer["median"], 1))
+    caller = site.caller("b", "squares", site.local, 100, "0.05", **PUSH)
+    client = caller.published()
+    answer = caller.answer()
+    assert answer["wrong"] == []
+    for worker in workers:
+        worker.stop()
+    site.reconcile(f"{client}-{number}" for number in range(1, 101))
+
+
+def test_a_dead_sleeper_holds_up_neither_a_publisher_nor_the_others(site, version, record_property):
+    """Its token is rung in vain, by a thread of its own; another worker takes the call."""
+    doomed = site.worker("b", **PUSH)
+    worker = site.worker("a", **PUSH)
+    if version != "3":
+        wait_until(lambda: len(tokens(site)) == 2, timeout=60, what="tokens", pause=LOOK)
+    site.lab.kill("b")
+    answer = site.caller("a", "blocking", 5, **PUSH).answer()
+    assert answer["wrong"] == []
+    record_property("slowest of 5 calls beside a dead sleeper, ms", round(1000 * answer["max"], 1))
+    assert answer["max"] < 8, "the server gives up a host after 10 s"
+    worker.stop()
+    assert doomed.client == "b"

@@ -1,0 +1,400 @@
+"""Tokens and rings. Leases work on local files, too, so no file server is needed here."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+import threading
+from functools import partial
+from pathlib import Path
+
+import pytest
+from pushing import Mounted
+from support import PATIENCE, open_store, wait_until
+
+from fsqueue import FSQueue
+from fsqueue.spool.wakeups.recalls import recalls
+from fsqueue.spool.worker.expiry import expire
+from fsqueue.testing import Fault, FaultyFilesystem
+
+pytestmark = [
+    pytest.mark.concurrent,
+    pytest.mark.skipif(sys.platform != "linux", reason="only Linux has leases"),
+]
+QUEUE, CLIENT = "t.default", "client0001"
+POLL = 0.01
+ENV = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
+RING = """
+import sys
+from pushing import Mounted
+Mounted().ring_token(sys.argv[1])
+"""
+
+
+class Side:
+    """One process's part: it publishes and sleeps, on a filesystem that it takes for a remote one.
+
+    Attributes:
+        woken: a list of the tokens that were rung.
+    """
+
+    def __init__(self, root: str, fs: FaultyFilesystem | None = None) -> None:
+        self.fs = fs or Mounted()
+        self.store = open_store(root, self.fs)
+        self.store.push()
+        self.woken: list[str] = []
+        self._tokens = []
+
+    def token(self, listener: str = QUEUE, name: str = "w"):
+        """A token that was asked for."""
+        note = partial(self.woken.append, name)
+        token = self.store.files.sleepers.token(listener, lambda: name, POLL, note)
+        self._tokens.append(token)
+        token.arm()
+        return token
+
+    def armed(self, listener: str = QUEUE, name: str = "w"):
+        token = self.token(listener, name)
+        wait_until(lambda: token.path, what="a token")
+        return token
+
+    def listed(self) -> list[str]:
+        return self.fs.names(self.store.layout.tokens(QUEUE))
+
+    def pending(self, queue: str = QUEUE) -> None:
+        self.store.files.sleepers.moved(f"{self.store.layout.pending_folder}/{queue}/s/1")
+
+    def close(self) -> None:
+        for token in self._tokens:
+            token.end()
+
+
+@pytest.fixture
+def side(spool):
+    made: list[Side] = []
+
+    def make(fs: FaultyFilesystem | None = None) -> Side:
+        made.append(Side(spool, fs))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.close()
+
+
+# -- being woken ------------------------------------------------------------------------------
+
+
+def test_a_ring_of_another_process_wakes_the_owner_once(side):
+    sleeper = side()
+    token = sleeper.armed()
+    path = token.path
+    subprocess.run([sys.executable, "-c", RING, path], check=True, timeout=PATIENCE, env=ENV)
+    wait_until(lambda: sleeper.woken == ["w"])
+    wait_until(lambda: not os.path.exists(path) and not token.path, what="it is gone")
+    token.arm()
+    wait_until(lambda: token.path not in {"", path}, what="a new token")
+
+
+def test_a_call_wakes_one_worker_and_two_calls_two(side):
+    sleeper, publisher = side(), side()
+    tokens = [sleeper.armed(name=name) for name in ("a", "b", "c")]
+    publisher.pending()
+    wait_until(lambda: len(sleeper.woken) == 1)
+    publisher.pending()
+    wait_until(lambda: len(sleeper.woken) == 2)
+    wait_until(lambda: sum(bool(each.path) for each in tokens) == 1, what="one token is left")
+    publisher.pending()
+    wait_until(lambda: sorted(sleeper.woken) == ["a", "b", "c"])
+
+
+def test_a_call_that_needs_resources_and_a_resumed_queue_wake_all(side):
+    sleeper, publisher = side(), side()
+    for wake in (
+        lambda: publisher.pending(queue=f"{QUEUE}.gpu-1"),
+        lambda: publisher.store.files.sleepers.changed(QUEUE),
+    ):
+        for name in ("a", "b"):
+            sleeper.armed(name=name)
+        publisher.fs.clock_offset += 3.0
+        sleeper.woken.clear()
+        wake()
+        wait_until(lambda: sorted(sleeper.woken) == ["a", "b"])
+
+
+def test_an_outcome_wakes_its_client_and_no_worker(side):
+    sleeper, publisher = side(), side()
+    sleeper.armed(CLIENT, "client")
+    worker = sleeper.armed()
+    publisher.store.files.sleepers.ended(f"{CLIENT}-1")
+    wait_until(lambda: sleeper.woken == ["client"])
+    assert worker.path
+
+
+def test_a_token_that_is_not_wanted_any_more_is_removed(side):
+    sleeper = side()
+    token = sleeper.armed()
+    token.disarm()
+    wait_until(lambda: not sleeper.listed())
+    token.arm()
+    token.end()  # before it is there, or just after
+    wait_until(lambda: not sleeper.listed())
+    assert sleeper.woken == []
+
+
+def test_it_settles_only_when_all_publishers_must_have_seen_it(side):
+    sleeper = side()
+    token = sleeper.armed()
+    assert token.longer(POLL) == POLL
+    sleeper.fs.clock_offset += 2.0
+    assert not token.settled
+    sleeper.fs.clock_offset += 2 * POLL
+    wait_until(lambda: token.settled)
+    assert token.longer(POLL) >= 10
+    assert token.longer(POLL / 10) == POLL / 10, "after news it polls as always"
+
+
+# -- the rest of the program ------------------------------------------------------------------
+
+BESIDE = """
+import fcntl, os, signal, sys, threading, time
+from fsqueue.spool.wakeups.recalls import Recalls, recalls
+
+caught = []
+handled = [signal.SIGIO, signal.SIGUSR1, signal.SIGRTMAX, signal.SIGRTMAX - 1, signal.SIGRTMIN]
+for number in handled:
+    signal.signal(number, lambda number, _: caught.append(number))
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGRTMAX - 2})
+signal.signal(signal.SIGRTMAX - 3, signal.SIG_IGN)
+
+from pushing import Mounted
+fs, woken = Mounted(), threading.Event()
+path, own = sys.argv[1] + "/token", sys.argv[1] + "/own"
+fs.make_token(path)
+open(own, "w").close()
+armed = threading.Event()
+
+def arm(told):
+    global told_by
+    told_by = told
+    recalls().hold(fs.lease(path, told), woken.set)
+    armed.set()
+
+recalls().submit(arm)
+assert armed.wait(60)
+assert told_by.signal == signal.SIGRTMAX - 4, told_by
+assert signal.getsignal(told_by.signal) == signal.SIG_DFL
+mine = os.open(own, os.O_RDONLY)
+fcntl.fcntl(mine, 1024, fcntl.F_RDLCK)  # the application's lease, and SIGIO
+fs.ring_token(path)
+assert woken.wait(60)
+assert caught == [], caught
+fs.ring_token(own)
+for number in handled[1:]:
+    os.kill(os.getpid(), number)
+until = time.monotonic() + 60
+while sorted(caught) != sorted(handled) and time.monotonic() < until:
+    time.sleep(0.01)
+assert sorted(caught) == sorted(handled), caught
+assert signal.sigpending() == set()
+print("well")
+"""
+
+
+def test_signals_and_leases_of_the_application_stay_its_own(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", BESIDE, str(tmp_path)],
+        capture_output=True,
+        check=False,
+        timeout=PATIENCE,
+        env=ENV,
+    )
+    assert done.stdout == b"well\n", done.stderr.decode()
+
+
+FORK = """
+import os, sys, threading
+from pushing import Mounted
+from fsqueue import FSQueue
+from fsqueue.spool.wakeups.recalls import recalls
+
+fs = Mounted()
+
+def sleeps(path):
+    fs.make_token(path)
+    armed, woken = threading.Event(), threading.Event()
+    def arm(told):
+        recalls().hold(fs.lease(path, told), woken.set)
+        armed.set()
+    recalls().submit(arm)
+    assert armed.wait(60)
+    return woken
+
+parents, childs = sys.argv[1] + "/parent", sys.argv[1] + "/child"
+woken = sleeps(parents)
+before = len(os.listdir("/proc/self/fd"))
+pid = os.fork()
+if pid == 0:
+    assert len(os.listdir("/proc/self/fd")) == before - 1, "it has its parent's lease"
+    mine = sleeps(childs)
+    fs.ring_token(parents)
+    fs.ring_token(childs)
+    assert mine.wait(60) and not woken.is_set()
+    os._exit(7)
+assert woken.wait(60)
+assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
+print("well")
+"""
+
+
+def test_a_forked_child_leaves_its_parent_s_tokens_and_has_its_own(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", FORK, str(tmp_path)],
+        capture_output=True,
+        check=False,
+        timeout=PATIENCE,
+        env=ENV,
+    )
+    assert done.stdout == b"well\n", done.stderr.decode()
+
+
+# -- what goes wrong --------------------------------------------------------------------------
+
+
+class Hangs(Mounted):
+    """Rings of tokens of dead hosts return when the server gives these up."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.given_up = threading.Event()
+
+    def ring_token(self, path: str) -> None:
+        if "/dead." in path:
+            self.given_up.wait(PATIENCE)
+        super().ring_token(path)
+
+
+def test_a_ring_of_a_dead_host_holds_up_nobody(side):
+    sleeper, publisher = side(), side(Hangs())
+    for name in ("dead", "a"):
+        sleeper.armed(name=name)
+    publisher.pending()  # it returns, whichever it rings first
+    wait_until(lambda: sleeper.woken == ["a"])
+    publisher.fs.clock_offset += 3.0
+    sleeper.armed(name="b")
+    publisher.pending()
+    wait_until(lambda: sleeper.woken == ["a", "b"], what="the hanging one is not rung again")
+    publisher.fs.given_up.set()
+
+
+def test_a_token_of_a_dead_process_is_removed_and_another_one_rung(side):
+    sleeper, publisher = side(), side()
+    sleeper.armed()
+    left = [f"{sleeper.store.layout.tokens(QUEUE)}/gone.{number}" for number in range(3)]
+    for path in left:
+        sleeper.fs.make_token(path)
+    for _ in range(2):  # whichever it takes first
+        publisher.pending()
+        wait_until(lambda: sleeper.woken == ["w"] or not any(map(os.path.exists, left)))
+    wait_until(lambda: sleeper.woken == ["w"])
+
+
+def test_a_server_that_grants_no_lease_now_is_asked_again_later(side):
+    sleeper = side(Mounted(Fault.fail(errno.EAGAIN, verb="lease", at=None)))
+    token = sleeper.token()
+    wait_until(lambda: token.refusal)
+    assert not sleeper.listed()
+    token.arm()
+    assert sleeper.fs.count("lease") == 1
+    sleeper.fs.inject()
+    sleeper.fs.clock_offset += 31.0
+    token.arm()
+    wait_until(lambda: token.path)
+
+
+def test_a_filesystem_without_leases_is_asked_once(side):
+    sleeper = side(Mounted(Fault.fail(errno.EINVAL, verb="lease", at=None)))
+    token = sleeper.token()
+    wait_until(lambda: token.refusal)
+    sleeper.fs.clock_offset += 1e6
+    for _ in range(3):
+        assert token.longer(1.0) == 1.0
+    assert sleeper.fs.count("lease") == 1
+    assert not sleeper.listed()
+
+
+def test_two_lost_rings_in_a_row_are_believed_for_ten_minutes(side):
+    sleeper = side()
+    token = sleeper.armed()
+    for lost in (1, 2):
+        token.missed()
+        wait_until(lambda: not sleeper.listed())
+        token.arm()
+        if lost == 1:
+            wait_until(lambda: token.path)
+    assert not token.path
+    sleeper.fs.clock_offset += 601.0
+    token.arm()
+    wait_until(lambda: token.path)
+
+
+def test_an_hour_old_tokens_are_removed_and_those_of_a_gone_client_with_it(side):
+    sweeper = side()
+    store, layout, fs = sweeper.store, sweeper.store.layout, sweeper.fs
+    store.files.sync_clock()
+    old, young = f"{layout.tokens(QUEUE)}/old.1", f"{layout.tokens(QUEUE)}/young.1"
+    fs.make_folders(layout.tokens(QUEUE))
+    for path in (old, young):
+        fs.make_token(path)
+    os.utime(old, (1.0, 1.0))
+    fs.touch(layout.client_lock(CLIENT))  # nobody holds it
+    fs.make_folders(layout.tokens(CLIENT))
+    fs.make_token(f"{layout.tokens(CLIENT)}/{CLIENT}.1")
+    expire(store, result_ttl=1e6)
+    assert sweeper.listed() == ["young.1"]
+    assert not os.path.exists(layout.tokens(CLIENT))
+
+
+def test_only_an_nfs4_mount_has_tokens(spool, tmp_path):
+    app = FSQueue("t", root=spool, watch="push")
+    assert app.store.files.sleepers is None
+    assert app._session.events
+    app.close()
+
+
+def test_no_descriptor_and_no_second_thread_is_left(side):
+    sleeper, publisher = side(), side()
+    sleeper.armed()
+    before = os.listdir("/proc/self/fd"), len(os.listdir("/proc/self/task"))
+    token = sleeper.token(name="x")
+    for count in range(1, 6):
+        wait_until(lambda: token.path)
+        publisher.store.files.sleepers.changed(QUEUE)
+        wait_until(lambda count=count: sleeper.woken.count("x") == count)
+        wait_until(lambda: not token.path)
+        publisher.fs.clock_offset += 3.0
+        token.arm()
+    token.end()
+    wait_until(lambda: not recalls()._held or len(recalls()._held) <= 1)
+    wait_until(lambda: len(os.listdir("/proc/self/task")) <= before[1])
+    assert len(os.listdir("/proc/self/fd")) <= len(before[0])
+
+
+LEAVES = """
+import sys
+from pushing import Mounted
+from support import open_store
+
+store = open_store(sys.argv[1], Mounted())
+store.push()
+store.files.sleepers.moved(f"{store.layout.pending_folder}/t.default/s/1")
+"""
+
+
+def test_a_process_that_ends_right_after_its_call_rings_first(side, spool):
+    sleeper = side()
+    sleeper.armed()
+    subprocess.run([sys.executable, "-c", LEAVES, spool], check=True, timeout=PATIENCE, env=ENV)
+    wait_until(lambda: sleeper.woken)
