@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from fsqueue.spool.disk.syscalls import Handle
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 
 def available() -> bool:

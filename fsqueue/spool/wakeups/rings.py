@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from fsqueue.spool.disk.filesystem import Filesystem
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 VIEW: Final = 2.0
 """Seconds for which a process goes by what it has seen in a folder of tokens."""

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from fsqueue.spool.disk.leases import Told
     from fsqueue.spool.disk.syscalls import Handle
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 # Seconds between two polls of a process that has a token.
 _SAFETY_NET = 30.0
