@@ -46,6 +46,9 @@ EXPECTED_FAILURES = {
         "test_exit_during_result_unpickle_in_result_handler",
     },
 }
+if sys.version_info < (3, 14):
+    # `concurrent.futures.Future` itself took an exception that is false for none.
+    EXPECTED_FAILURES["executor"] = {"test_swallows_falsey_exceptions"}
 
 pytestmark = [
     pytest.mark.skipif(not (HARNESS / "run.py").exists(), reason=f"no harness in {HARNESS}"),
@@ -92,6 +95,8 @@ def test_a_group_of_cpython_s_tests(site, group):
         check=False,
     )
     table = json.loads(done.stdout.splitlines()[-1])
-    bad = {name.partition(".")[2] for name, row in table.items() if row[1] not in {"ok", "skip"}}
-    assert table
-    assert bad == EXPECTED_FAILURES.get(group, set()), done.stdout
+    words = {name.partition(".")[2]: row[1] for name, row in table.items()}
+    bad = {name for name, word in words.items() if word not in {"ok", "skip"}}
+    assert words
+    # Tests of another version lack some of them.
+    assert bad == EXPECTED_FAILURES.get(group, set()) & words.keys(), done.stdout
