@@ -13,7 +13,7 @@ from fsqueue.spool.disk.link_records import NO_LINK, link_text
 from fsqueue.spool.format.names import new_token
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from fsqueue.spool.disk.content import Buffer
     from fsqueue.spool.disk.filesystem import Filesystem
@@ -52,16 +52,25 @@ class TemporaryFiles:
         self._prefix = f"{layout.tmp_folder}/{new_token()}"
         self._serial = itertools.count()
 
+    @contextlib.contextmanager
     def file(
         self, chunks: Sequence[Buffer] | None = None, *, record: bool = False
-    ) -> _TemporaryFile:
+    ) -> Iterator[str]:
         """A block with a file, which moves or removes it; it creates it if `chunks` is None.
 
         If the block raises, the file is removed: even if a signal handler raised an exception just
-        where the block was about to do that. A `record` is never written again, so it may be a
-        link.
+        where the block was about to do that, or in between two of its steps. This must be a
+        generator: one that is dropped is closed, and then removes the file. A `record` is never
+        written again, so it may be a link.
         """
-        return _TemporaryFile(self, f"{self._prefix}.{next(self._serial)}", chunks, record)
+        path = f"{self._prefix}.{next(self._serial)}"
+        try:
+            if chunks is not None:
+                self.write(path, chunks, record=record)
+            yield path
+        except BaseException:
+            self.give_up(path)
+            raise
 
     def write(self, path: str, chunks: Sequence[Buffer], *, record: bool) -> None:
         """Create a temporary file, or a link if it is a `record` and links are in use."""
@@ -130,27 +139,3 @@ class TemporaryFiles:
             return self._fs.read_content(path, lambda *_: [], link_first=True) == [content]
         except (EnvelopeError, FileNotFoundError):
             return False
-
-
-class _TemporaryFile:
-    """See `TemporaryFiles.file`. A class, as a generator takes longer, and each call needs two."""
-
-    __slots__ = ("_chunks", "_files", "_path", "_record")
-
-    def __init__(
-        self, files: TemporaryFiles, path: str, chunks: Sequence[Buffer] | None, record: bool
-    ) -> None:
-        self._files, self._path, self._chunks, self._record = files, path, chunks, record
-
-    def __enter__(self) -> str:
-        try:
-            if self._chunks is not None:
-                self._files.write(self._path, self._chunks, record=self._record)
-        except BaseException:
-            self._files.give_up(self._path)
-            raise
-        return self._path
-
-    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        if error is not None:
-            self._files.give_up(self._path)
