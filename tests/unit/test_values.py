@@ -19,8 +19,8 @@ from msgspec import inspect
 
 from fsqueue import FSQueue, RetryError
 from fsqueue.calls.options import CallSettings, TaskOptions, changed
-from fsqueue.cli.output import moment
 from fsqueue.common.fields import describe
+from fsqueue.common.printable import moment
 from fsqueue.common.values import LONGEST, parse_duration, patience, plain, seconds
 from fsqueue.config import Settings
 from fsqueue.errors import ConfigError
