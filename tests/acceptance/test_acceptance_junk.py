@@ -128,6 +128,7 @@ COMMANDS = {
     "doctor": ("{root}",),
     "status": (),
     "top": None,
+    "monitor": None,  # it shows what the commands print
     "workers": (),
     "stats": (),
     "metrics": (),

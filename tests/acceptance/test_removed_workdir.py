@@ -32,6 +32,7 @@ CALLS = {
     "failures": ((), 0),
     "runs": ((), 0),
     "report": (("--json",), 0),
+    "monitor": (("--help",), 0),  # otherwise it serves until it is stopped
     "list": ((), 0),
     "show": (("ID",), 0),
     "logs": (("ID",), None),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+import traceback
 from typing import TYPE_CHECKING, NamedTuple
 
 from fsqueue.cli.finding.guess import applications_in
@@ -127,8 +128,8 @@ def import_application(target: str) -> FSQueue:
     except ModuleNotFoundError as error:
         if error.name is None or not (name == error.name or name.startswith(f"{error.name}.")):
             raise ConfigError(
-                f"{name} cannot be imported: {error}. Install it for {sys.executable}, or use "
-                "the environment that has it."
+                f"{name} cannot be imported: {error}, which {_importer(error)} imports. Install it "
+                f"for {sys.executable}, or use the environment that has it."
             ) from error
         here = workdir()
         where = f"in PYTHONPATH, and {GONE}" if here is None else f"in {here}"
@@ -149,3 +150,13 @@ def import_application(target: str) -> FSQueue:
             f"{name} must have exactly one FSQueue, or give MODULE:VARIABLE; has: {there}"
         )
     return next(iter(apps.values()))
+
+
+def _importer(error: ModuleNotFoundError) -> str:
+    """The file and the line whose import failed."""
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if not frame.filename.startswith("<frozen ")
+    ]
+    return f"{frames[-1].filename}, line {frames[-1].lineno},"
