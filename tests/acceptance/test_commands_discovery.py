@@ -190,7 +190,7 @@ def test_a_package_that_an_application_lacks_is_named(site, folder):
     done = site.fsqueue("worker", "shop:app")
     assert done.returncode == exits.USAGE
     assert done.stderr.startswith(
-        "fsqueue: shop cannot be imported: No module named 'no_such_package'. "
+        "fsqueue: shop cannot be imported: No module named 'no_such_package', which "
     )
     assert "Install it for " in done.stderr
     assert "Traceback" not in done.stderr
