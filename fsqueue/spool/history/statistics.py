@@ -2,7 +2,6 @@
 
 An update reads only the files of the window, and only what is new in them. It adds up the sums by
 minute, so memory grows with the minutes, tasks and workers of the window, and not with the calls.
-Lines that are not sums are ignored.
 """
 
 from __future__ import annotations
