@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from fsqueue.errors import SpoolError
 from fsqueue.runner.shared.resource_pool import claim_within
+from fsqueue.spool.wakeups.watching import watches
 
 if TYPE_CHECKING:
     from fsqueue.runner.job.lifetime import Lifetime
@@ -206,6 +207,7 @@ class Claiming:
                 return
         if more:
             self._doze(seconds)
+            watches().hear()  # the bell that tells that calls wait for those which end here
         else:
             self._wake.wait(seconds)
         self._wake.clear()

@@ -85,14 +85,15 @@ class FailedAttempts:
         """
         there = self._folders.paths(since, LINES)
         new = [path for path in there if path not in self._read]
-        known = [path for path in self._read if path in set(there)]
+        present = set(there)
+        known = [path for path in self._read if path in present]
         turn = sorted([*new, *known], key=lambda path: _worker_of(path) not in urgent)
         for path in turn[: self.most_files]:
             offset = self._read.pop(path, None)
             data, end = _part(self._store, path, self._most, offset)
             self._read[path] = end
             self._found += _failed(_worker_of(path), data)
-        for path in self._read.keys() - set(there):
+        for path in self._read.keys() - present:
             del self._read[path]
         self._found = [each for each in self._found if each.ended >= since]
         self.unread = sum(path not in self._read for path in there)

@@ -315,7 +315,8 @@ class Waiter:
                 self._fail(list(self._waiting), error)
             except OSError as error:
                 log.warning("cannot check for workers: %s", error)
-            self._silent_since = float("inf") if warned else now
+            finally:
+                self._silent_since = float("inf") if warned else now
 
     def _poll(self) -> None:
         clients = {client_of(invocation_id) for invocation_id in list(self._waiting)}

@@ -66,6 +66,9 @@ class Recalls:
                     raise FSQueueError(
                         f"no thread for wake-ups by the file server: {error}"
                     ) from error
+                except BaseException:  # of a signal handler
+                    self._started.clear()
+                    raise
         if self._told is not None:  # otherwise it is about to look into the queue
             signal.pthread_kill(self._ident, self._told.signal)
 

@@ -76,11 +76,13 @@ class Ringer:
         if not view.tokens and not view.threads and self._fs.monotonic() < view.until:
             return
         view.wanted.append(count)
-        me = object()
-        if view.threads.setdefault(None, me) is me and not self._start(
-            self._work, folder, view, me
-        ):
-            view.threads.clear()
+        me, served = object(), False
+        try:
+            started = view.threads.setdefault(None, me) is not me
+            served = started or self._start(self._work, folder, view, me)
+        finally:  # also if a signal handler raises: nobody would ring here any more
+            if not served and view.threads.get(None) is me:
+                view.threads.clear()
 
     def _add(self, folder: str) -> _View:
         if len(self._views) >= _MOST_VIEWS:

@@ -113,6 +113,9 @@ class Token:
             recalls().submit(self.take)
         except FSQueueError as error:
             self._refuse(error)
+        except BaseException:  # of a signal handler
+            self._asked = False
+            raise
 
     def take(self, told: Told) -> None:
         """Make a token, and remove it if it is not wanted any more. In the thread of `recalls`."""
