@@ -114,7 +114,9 @@ def test_a_coroutine_that_is_given_back_cleans_up(site, kind, tasks, how):
     worker.wait_for_log("stopping")
     if how == "a second signal":
         wait_until(lambda: worker.signal(signal.SIGTERM) or worker.popen.poll() is not None, "ends")
-    assert worker.wait() == (0 if how == "the grace is over" else 128 + signal.SIGTERM)
+    # The last of the signals may meet a process that has no handler any more.
+    killed = {128 + signal.SIGTERM, -signal.SIGTERM}
+    assert worker.wait() in ({0} if how == "the grace is over" else killed)
 
     assert marks.pids("cleaned") == [body]
     assert site.names("running") == []
