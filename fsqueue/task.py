@@ -209,7 +209,7 @@ class Task(Generic[P, R]):
         packed = self._publisher.encode(*call)
 
         def publish(made: list[PendingResult]) -> Invocation[R]:
-            if self.settings.reuses_calls:
+            if self._publisher.reuses_calls:
                 return self._group_publisher(made).publish([call], [packed], {}, keep=keep)[0]
             lanes = self._publisher.lanes(call)
             return self._publisher.publish([packed], keep=keep, lanes=lanes, made=made)[0]

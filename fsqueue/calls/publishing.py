@@ -77,6 +77,7 @@ class Publisher:
         self._queue = self._folder() if settings.walltime != "auto" else ""
         self._retry = settings.retry_policy
         self._code = code
+        self.reuses_calls: bool = settings.reuses_calls
         self._eta = 0.0 if settings.eta is None else settings.eta.timestamp()
 
     def with_settings(self, settings: CallSettings) -> Publisher:

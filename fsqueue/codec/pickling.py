@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 import cloudpickle  # type: ignore[import-untyped]
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable
     from pickle import Pickler as _CloudPickler  # cloudpickle's has no types
 else:
     from cloudpickle import Pickler as _CloudPickler
@@ -185,18 +185,14 @@ _ATOMS = frozenset({int, float, complex, bool, str, bytes, type(None)})
 _FEW = 16
 
 
-def _are_atoms(values: Collection[Any]) -> bool:
-    return len(values) <= _FEW and _ATOMS.issuperset(map(type, values))
-
-
-def _is_simple(value: Any) -> bool:
-    """Whether it is a number or a text, or arguments of a call that are a few of these."""
+def _are_simple(value: Any) -> bool:
+    """Whether it is the arguments of a call, which are a few numbers or texts."""
     if type(value) is not tuple or len(value) != 2:  # noqa: PLR2004 - arguments are a pair
-        return type(value) in _ATOMS
-    args, kwargs = value
-    if type(args) is not tuple or type(kwargs) is not dict:
         return False
-    return _are_atoms(args) and _are_atoms(kwargs) and _are_atoms(kwargs.values())
+    args, kwargs = value
+    if type(args) is not tuple or type(kwargs) is not dict or len(args) + len(kwargs) > _FEW:
+        return False
+    return _ATOMS.issuperset(map(type, (*args, *kwargs, *kwargs.values())))
 
 
 def dumps(
@@ -209,7 +205,7 @@ def dumps(
     Raises:
         Exception: of any class, if a part of the value cannot be pickled.
     """
-    if _is_simple(value):  # the pickle is the same, without the time to make a pickler
+    if type(value) in _ATOMS or _are_simple(value):  # the pickle is the same without a pickler
         return pickle.dumps(value, protocol)
     with io.BytesIO() as file:
         Pickler(file, protocol=protocol, buffer_callback=buffer_callback).dump(value)

@@ -261,7 +261,7 @@ class PendingResult:
         """
         if self._data is not None:
             return self._data
-        if self.is_new:
+        if self._hint is not None and not self._collected:  # `is_new`, without a call
             return None  # the waiter is cheaper than a failing read
         data = self._session.store.outcomes.peek(self.id, collected=self._collected)
         if data is None and not self._collected:

@@ -65,23 +65,14 @@ class TemporaryFiles:
         """
         path = f"{self._prefix}.{next(self._serial)}"
         try:
-            if chunks is not None:
-                self.write(path, chunks, record=record)
+            as_link = record and self.longest_link > 0
+            if chunks is not None and not (as_link and self._make_record(path, chunks)):
+                self.create(path, chunks)
             yield path
         except BaseException:
-            self.give_up(path)
+            with contextlib.suppress(OSError):
+                self._fs.discard(path)
             raise
-
-    def write(self, path: str, chunks: Sequence[Buffer], *, record: bool) -> None:
-        """Create a temporary file, or a link if it is a `record` and links are in use."""
-        as_link = record and self.longest_link > 0
-        if not (as_link and self._make_record(path, chunks)):
-            self.create(path, chunks)
-
-    def give_up(self, path: str) -> None:
-        """Remove a temporary file, if it is there and can be removed."""
-        with contextlib.suppress(OSError):
-            self._fs.discard(path)
 
     def _make_record(self, path: str, chunks: Sequence[Buffer]) -> bool | None:
         return self._with_folder(path, partial(self.make_link, path, chunks))
