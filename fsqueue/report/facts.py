@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
@@ -13,6 +13,10 @@ from fsqueue.spool.history.statistics import TaskStats
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+
+JOBS_OF: Final = "the batch jobs of the fleet "
+"""How a line about a fleet begins in `Report.left_out`; its name and a reason follow."""
 
 
 class Window(msgspec.Struct, frozen=True, kw_only=True):

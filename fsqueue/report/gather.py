@@ -14,6 +14,7 @@ import msgspec
 from fsqueue.errors import FSQueueError
 from fsqueue.report.attempts import Lines
 from fsqueue.report.facts import (
+    JOBS_OF,
     FailureRow,
     Job,
     Limits,
@@ -281,7 +282,7 @@ def _jobs(store: Store, window: Window, left_out: list[str]) -> list[Job]:
         except ValueError:  # a name that no fleet can have
             continue
         except OSError as error:
-            left_out.append(f"the batch jobs of the fleet {name}: {error.strerror}")
+            left_out.append(f"{JOBS_OF}{name}: {error.strerror}")
     return found
 
 

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Final
 
 from msgspec.structs import replace
 
+from fsqueue.report.facts import JOBS_OF
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from fsqueue.report.facts import FailureRow, Report, SlowCall, WorkerRow
+    from fsqueue.report.facts import FailureRow, Job, Report, SlowCall, WorkerRow
     from fsqueue.spool.admin.failures import FailureGroup, Sample
     from fsqueue.spool.admin.runs import Run
 
@@ -26,9 +28,13 @@ _NAMES: Final = re.compile(r"root|file|app|group|folder|queue|path|command", re.
 def redacted(report: Report) -> Report:
     """The report without labels, messages, output, hosts, folders and command lines.
 
-    Workers are numbered, since their names begin with those of their hosts.
+    Workers and batch jobs are numbered, since their names and ids hold those of hosts; and fleets,
+    which are often named after people.
     """
-    names = _Names(report)
+    names = _Names("worker")
+    for row in report.workers:
+        names.of(row.worker)
+    jobs, fleets = _Names("job"), _Names("fleet")
     return replace(
         report,
         root="",
@@ -39,24 +45,23 @@ def redacted(report: Report) -> Report:
         tasks=[replace(each, stats=replace(each.stats, failed_label="")) for each in report.tasks],
         failures=[_failure(each, names) for each in report.failures],
         slowest=[_slow(each, names) for each in report.slowest],
-        jobs=[replace(each, detail="") for each in report.jobs],
+        jobs=[_job(each, jobs, fleets) for each in report.jobs],
         settings=_settings(report.settings),
+        left_out=[_left_out(each, fleets) for each in report.left_out],
     )
 
 
 class _Names:
-    """A number for each worker."""
+    """A number for each worker, batch job or fleet."""
 
-    def __init__(self, report: Report) -> None:
+    def __init__(self, kind: str) -> None:
+        self._kind = kind
         self._numbers: dict[str, str] = {}
-        for row in report.workers:
-            self.of(row.worker)
 
-    def of(self, worker: str) -> str:
-        """The name of a worker in the report."""
-        return (
-            self._numbers.setdefault(worker, f"worker-{len(self._numbers) + 1}") if worker else ""
-        )
+    def of(self, name: str) -> str:
+        """The name in the report."""
+        number = len(self._numbers) + 1
+        return self._numbers.setdefault(name, f"{self._kind}-{number}") if name else ""
 
     def in_text(self, text: str) -> str:
         """A sentence of the report."""
@@ -78,6 +83,17 @@ def _run(run: Run) -> Run:
 
 def _worker(row: WorkerRow, names: _Names) -> WorkerRow:
     return replace(row, worker=names.of(row.worker))
+
+
+def _job(job: Job, jobs: _Names, fleets: _Names) -> Job:
+    return replace(job, job=jobs.of(job.job), fleet=fleets.of(job.fleet), detail="")
+
+
+def _left_out(line: str, fleets: _Names) -> str:
+    if not line.startswith(JOBS_OF):
+        return line
+    fleet, _, reason = line.removeprefix(JOBS_OF).partition(": ")
+    return f"{JOBS_OF}{fleets.of(fleet)}: {reason}"
 
 
 def _slow(call: SlowCall, names: _Names) -> SlowCall:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import html
 import json
 import re
+import time
 from html.parser import HTMLParser
 from pathlib import Path
 
+from journals import write_journal
 from monitor_harness import ACT, CORPUS, ESCAPED, HOSTILE, Shop, client_of, pages_of
 
 from fsqueue.monitor.rendering import FOLDER
+from fsqueue.spool.history.journal import hour_of
 from fsqueue.spool.store.open_spool import open_store
 
 TEMPLATES = Path(FOLDER, "templates")
@@ -110,3 +113,21 @@ def test_no_template_passes_text_on_unescaped():
         assert 'style="' not in text
         assert not re.search(r"\s[\w-]+=\{\{", text), f"{path}: an attribute without quotes"
         assert not re.search(r"\son\w+=", text), f"{path}: a script in an attribute"
+
+
+def test_a_forged_line_of_the_journal_ends_no_page(spool):
+    store = open_store(spool)
+    store.files.sync_clock()
+    write_journal(Path(spool), attempts=4, workers=1, age=60.0)
+    (path,) = Path(store.layout.journal_hour(hour_of(time.time() - 60.0))).glob("*.jsonl")
+    for forged in (b"../../x", b"abcdefgh-1/.."):
+        line = path.read_bytes().splitlines()[0]
+        with path.open("ab") as file:
+            forged_id = line.replace(b"abcdefgh-0", forged)
+            file.write(forged_id.replace(b"Errorplain", b"ForgedError") + b"\n")
+    client = client_of(spool)
+    for page in ("/", "/failures", "/failures/Errorplain", "/runs"):
+        shown = client.get(page)
+        assert shown.status_code == 200
+        assert "ForgedError" not in shown.text
+    assert client.get("/failures/ForgedError").status_code == 404

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import sys
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -213,10 +215,8 @@ def _write(report: Report, output: Path | None, *, as_json: bool) -> None:
     if str(output) == "-":
         sys.stdout.buffer.write(data)
         return
-    part = f"{output}.part"
     try:
-        Path(part).write_bytes(data)
-        os.replace(part, str(output))
+        _replace(str(output), data)
     except OSError as error:
         raise ConfigError(f"cannot write {output}: {error.strerror}") from error
     size = f"{max(1, len(data) // 1000)} kB"
@@ -225,3 +225,22 @@ def _write(report: Report, output: Path | None, *, as_json: bool) -> None:
         f"{output}, {size}: {counted(report.totals.calls, 'call')} ended in {window}, "
         f"{report.totals.failed} failed"
     )
+
+
+def _replace(path: str, data: bytes) -> None:
+    """Write a file that only its owner may read: it holds labels and tracebacks.
+
+    The folder may be one to which others can write, such as /tmp, so the data go to a new file of
+    an unpredictable name, not to whatever somebody has put there.
+    """
+    with tempfile.NamedTemporaryFile(
+        dir=os.path.dirname(path) or ".", prefix=".fsqueue-", delete=False
+    ) as part:
+        try:
+            part.write(data)
+            part.close()
+            os.replace(part.name, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(part.name)
+            raise

@@ -16,7 +16,7 @@ import functools
 import math
 import re
 import secrets
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 _CLIENT = r"[a-z0-9]{4,32}"
 _CLIENT_NAME = re.compile(_CLIENT, re.ASCII)
@@ -34,6 +34,11 @@ _HOLDER = re.compile(
     re.ASCII,
 )
 _SAFE = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
+
+INVOCATION_PATTERN: Final = rf"(?a)^{_INVOCATION.pattern}\Z"
+"""Matches an invocation's id, in records that are checked while they are decoded."""
+SAFE_PATTERN: Final = rf"^({_SAFE.pattern})?\Z"
+"""The same for a safe name, or none."""
 
 MAX_PRIORITY = 9
 DEFAULT_PRIORITY = 5

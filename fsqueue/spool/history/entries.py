@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import msgspec
 
+from fsqueue.common.fingerprints import LENGTH
+from fsqueue.spool.format.names import INVOCATION_PATTERN, SAFE_PATTERN
 from fsqueue.spool.format.records import shown
 from fsqueue.spool.format.states import State
 from fsqueue.spool.history import sketch
@@ -26,44 +28,51 @@ _Count = Annotated[int, msgspec.Meta(ge=0, le=1 << 40)]
 _Time = Annotated[float, msgspec.Meta(ge=0, le=1e11)]
 _Bucket = Annotated[int, msgspec.Meta(ge=sketch.FIRST_BUCKET, le=sketch.LAST_BUCKET)]
 _Sketch = dict[_Bucket, _Count]
+_Id = Annotated[str, msgspec.Meta(pattern=INVOCATION_PATTERN)]
+_Worker = Annotated[str, msgspec.Meta(pattern=SAFE_PATTERN)]
+_Fingerprint = Annotated[str, msgspec.Meta(pattern=rf"^([0-9a-f]{{{LENGTH}}})?\Z")]
 _Name = Annotated[str, msgspec.Meta(max_length=LONGEST_NAME)]
 _GOES_ON = frozenset({"retried", "lost"})
 _LONGEST_MESSAGE = 120
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
-    """One line of the journal: an attempt that has ended. Times are by the file server's clock."""
+    """One line of the journal: an attempt that has ended. Times are by the file server's clock.
+
+    Anybody who can write to the spool may have written a line, so decoding refuses one with names
+    that would lead elsewhere as parts of paths, and with numbers that cannot be added up.
+    """
 
     v: int = JOURNAL_FORMAT
-    id: str
+    id: _Id
     task: str
     queue: str
-    attempt: int
+    attempt: _Count
     state: str
     """The outcome's state, "retried" if there is none yet, or "lost" if its worker or slot died."""
-    started: float
+    started: _Time
     """When its body started; 0 if none has ended it."""
-    ended_at: float = 0.0
+    ended_at: _Time = 0.0
     """When it ended, if no body has ended it."""
-    wait: float
+    wait: _Time
     """Seconds from when it was due to its start."""
-    run: float
+    run: _Time
     """Seconds that its body took."""
     failure: str = ""
     """The exception's type."""
-    fp: str = ""
+    fp: _Fingerprint = ""
     """The fingerprint of the failure."""
     at: str = ""
     """Where it was raised: file, line and function."""
     message: str = ""
     """The first characters of its message."""
-    worker: str = ""
+    worker: _Worker = ""
     """The worker that ran it, if that is not the one whose journal this is: it has died."""
     evidence: str = ""
     """How the worker's death was noticed."""
-    members: int = 0
+    members: _Count = 0
     """The number of calls in it, if it was a batch."""
-    failed: int = 0
+    failed: _Count = 0
     """How many calls have failed with it."""
     label: str = ""
     """The call's label, if the attempt failed."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from fsqueue.spool.format.names import is_safe_name
 from fsqueue.spool.history.journal import start_of_hour
 
 if TYPE_CHECKING:
@@ -49,7 +50,8 @@ class JournalFolders:
                 break
             folder = self._store.layout.journal_hour(name)
             listed = self._store.files.listed(folder, limit=_MOST_FILES, fresh=True)
-            self._names[name] = tuple(sorted(listed))
+            workers = (each for each in listed if is_safe_name(each.partition(".")[0]))
+            self._names[name] = tuple(sorted(workers))
             if is_over:
                 self._settled.add(name)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from fsqueue.errors import EnvelopeError
+from fsqueue.spool.format.names import is_safe_name
 from fsqueue.spool.history.journal import start_of_hour
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ class LineReader:
             names = [
                 name.removesuffix(LINES)
                 for name in store.files.listed(store.layout.journal_hour(hour), fresh=True)
-                if name.endswith(LINES)
+                if name.endswith(LINES) and is_safe_name(name.removesuffix(LINES))
             ]
             for worker in sorted(names, key=lambda name: (name != first, name)):
                 if self._most <= 0 or self._files <= 0:
