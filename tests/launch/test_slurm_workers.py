@@ -194,11 +194,12 @@ def test_a_kill_after_five_seconds(work, lab):
 
 def test_slurms_warning_begins_the_closing(work):
     """It comes up to half a minute early; bodies go on until the end that the job knows."""
-    job_id = work.submit(walltime=60.0, signal_before=30.0)
-    work.wait_for_starts(2)
+    job_id = work.submit(walltime=120.0, signal_before=60.0)
+    work.wait_for_starts(2)  # within half a minute
     wait_until(
         lambda: "stopping on SIGUSR2; running calls get" in logs(work.place),
         lambda: logs(work.place),
+        timeout=120.0,
         pause=0.2,
     )
     (work.place / "release").touch()
