@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import os
+import re
 import secrets
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit
@@ -44,6 +45,7 @@ _OPEN = frozenset({"/healthz"})
 _SAFE = frozenset({"GET", "HEAD"})
 _MONTH = 30 * 86_400
 _SHORTEST = 32
+_IN_A_LINK = re.compile(r"[A-Za-z0-9._~-]+")
 
 
 class Tokens(NamedTuple):
@@ -85,13 +87,23 @@ def kept_token(path: str) -> str:
             file.write(secrets.token_urlsafe(32))
     except FileExistsError:
         pass
-    with open(path, encoding="utf-8") as file:
-        status = os.fstat(file.fileno())
-        token = file.read().strip()
+    except OSError as error:
+        raise ConfigError(f"--token-file: cannot make {path}: {error}") from error
+    try:
+        with open(path, encoding="utf-8") as file:
+            status = os.fstat(file.fileno())
+            token = file.read().strip()
+    except (OSError, ValueError) as error:  # ValueError: it is not text
+        raise ConfigError(f"--token-file: cannot read {path}: {error}") from error
     if status.st_mode & 0o077 or status.st_uid != os.getuid():
         raise ConfigError(f"--token-file: others can read {path}: chmod 600 {path}")
     if len(token) < _SHORTEST:
         raise ConfigError(f"--token-file: {path} has less than {_SHORTEST} characters")
+    if not _IN_A_LINK.fullmatch(token):
+        raise ConfigError(
+            f"--token-file: the token in {path} may have only letters, digits and - . _ ~, as it "
+            "is part of a link. Remove the file, and a new one is made"
+        )
     return token
 
 
@@ -137,11 +149,20 @@ class Access:
         spool: the spool's id; cookies of several monitors on one host differ by it.
         hosts: further host names under which the page is reached.
         again: the command that prints the link again.
+        path: the path in front of all pages; only there browsers send the cookie.
     """
 
     def __init__(
-        self, app: ASGIApp, *, tokens: Tokens, spool: str, hosts: Sequence[str], again: str
+        self,
+        app: ASGIApp,
+        *,
+        tokens: Tokens,
+        spool: str,
+        hosts: Sequence[str],
+        again: str,
+        path: str,
     ) -> None:
+        self._path = path.rstrip("/") or "/"
         self._app, self._tokens, self._hosts, self._again = app, tokens, hosts, again
         self.cookie: str = f"fsqueue-{spool}"
 
@@ -159,7 +180,10 @@ class Access:
         if given is not None and request.method in _SAFE:
             return self._exchange(request, given)
         bearer = request.headers.get("authorization", "").removeprefix("Bearer ")
-        rights = self._tokens.rights(request.cookies.get(self.cookie) or bearer)
+        # In this order: the cookie may be that of a former start.
+        rights = self._tokens.rights(bearer) or self._tokens.rights(
+            request.cookies.get(self.cookie, "")
+        )
         if not rights:
             return self._refused()
         if request.method not in _SAFE:
@@ -186,7 +210,7 @@ class Access:
         last = quote(request.scope["path"].rpartition("/")[2])
         response = RedirectResponse(f"./{last}" + (f"?{query}" if query else ""), 303)
         response.set_cookie(
-            self.cookie, given, max_age=_MONTH, path="/", httponly=True, samesite="strict"
+            self.cookie, given, max_age=_MONTH, path=self._path, httponly=True, samesite="strict"
         )
         return response
 

@@ -6,7 +6,7 @@ import logging
 from typing import TYPE_CHECKING, Final
 
 from fsqueue.errors import FSQueueError
-from fsqueue.monitor.words import counted
+from fsqueue.monitor.words import command, counted, number
 from fsqueue.spool.admin import controls
 from fsqueue.spool.admin.filters import Filters
 from fsqueue.spool.admin.listing import dependent_calls, pending_calls
@@ -48,24 +48,28 @@ class Actions:
             FSQueueError: it is not possible.
         """
         action: Callable[[Store, Mapping[str, str]], tuple[str, str]] = getattr(self, f"_{name}")
-        done, command = action(self._writable(), form)
-        log.warning("%s: fsqueue %s", done, command)
-        return f"{done} (fsqueue {command})"
+        done, same = action(self._writable(), form)
+        log.warning("%s: %s", done, same)
+        return f"{done} ({same})"
 
     def _pause(self, store: Store, form: Mapping[str, str]) -> tuple[str, str]:
         queue = self._queue(form)
         changed = controls.pause(store, queue)
-        return f"{queue} {'is' if changed else 'was already'} paused", f"pause {queue}"
+        return f"{queue} {'is' if changed else 'was already'} paused", command("pause", queue)
 
     def _resume(self, store: Store, form: Mapping[str, str]) -> tuple[str, str]:
         queue = self._queue(form)
         changed = controls.resume(store, queue)
-        return f"{queue} {'is served again' if changed else 'was not paused'}", f"resume {queue}"
+        return f"{queue} {'is served again' if changed else 'was not paused'}", command(
+            "resume", queue
+        )
 
     def _cancel(self, store: Store, form: Mapping[str, str]) -> tuple[str, str]:
         carrier = call_id(form.get("id", ""))
         done = lookup.cancel(store, carrier, None)
-        return f"{carrier} {'is cancelled' if done else 'had already ended'}", f"cancel {carrier}"
+        return f"{carrier} {'is cancelled' if done else 'had already ended'}", command(
+            "cancel", carrier
+        )
 
     def _requeue(self, store: Store, form: Mapping[str, str]) -> tuple[str, str]:
         carrier = call_id(form.get("id", ""))
@@ -73,7 +77,7 @@ class Actions:
         if held is None:
             raise FSQueueError(f"no worker holds {carrier}")
         controls.requeue(store, held)
-        return f"{carrier} was taken from {held.worker}", f"requeue --yes {carrier}"
+        return f"{carrier} was taken from {held.worker}", command("requeue", "--yes", carrier)
 
     def _drain(self, store: Store, form: Mapping[str, str]) -> tuple[str, str]:
         worker = form.get("worker", "")
@@ -81,7 +85,7 @@ class Actions:
             raise FSQueueError(f"there is no worker {worker}")
         if not controls.request_drain(store, worker):
             raise FSQueueError(f"worker {worker} has just left")
-        return f"{worker} was asked to leave", f"drain {worker}"
+        return f"{worker} was asked to leave", command("drain", worker)
 
     def _retry(self, store: Store, form: Mapping[str, str]) -> tuple[str, str]:
         group = form.get("group", "")
@@ -89,19 +93,21 @@ class Actions:
         self._check(len(failed), form)
         made, problems = controls.retry_all(store, failed)
         trouble = f"; {counted(len(problems), 'call')} could not be read" if problems else ""
-        return f"{counted(len(made), 'call')} run again{trouble}", f"retry --failed-with {group}"
+        return f"{counted(len(made), 'call')} run again{trouble}", command(
+            "retry", "--failed-with", group
+        )
 
     def _purge(self, store: Store, form: Mapping[str, str]) -> tuple[str, str]:
         queue = self._queue(form)
         self._check(pending_in(store, queue), form)
         done = controls.purge(store, queue)
-        return f"{counted(done.cancelled, 'call')} cancelled", f"purge --yes {queue}"
+        return f"{counted(done.cancelled, 'call')} cancelled", command("purge", "--yes", queue)
 
     @staticmethod
     def _check(there: int, form: Mapping[str, str]) -> None:
         """Refuse a bulk action that would concern more than the reader has seen."""
-        text = form.get("count", "")
-        seen = int(text) if text.isdecimal() else -1
+        seen = number(form.get("count", ""))
+        seen = -1 if seen is None else seen
         if there > seen:
             raise ChangedError(
                 f"nothing was done: it would concern {counted(there, 'call')} by now, and the page "

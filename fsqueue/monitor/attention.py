@@ -8,7 +8,7 @@ import msgspec
 
 from fsqueue.common.printable import duration
 from fsqueue.monitor.estimates import estimate, growth_of, recent
-from fsqueue.monitor.words import counted, listed
+from fsqueue.monitor.words import command, counted, listed
 from fsqueue.spool.format.names import split_profile
 from fsqueue.spool.format.resources import NONE, in_words, needs_in_words, needs_of, queue_in_words
 from fsqueue.spool.history.statistics import sums_by_task
@@ -75,12 +75,14 @@ def _unserved(look: Look) -> Iterator[Need]:
         short = name.partition(".")[2] or name
         calls = counted(_calls(queue), "call")
         if needed:
-            options = "".join(f" --resource {each}" for each in in_words(needed or NONE).split())
+            options = [
+                word for each in in_words(needed or NONE).split() for word in ("--resource", each)
+            ]
             what = f"{calls} can't run: {needs_in_words(needed)} is needed, and nothing has it."
-            command = f"fsqueue worker --queue {short}{options}"
+            helps = command("worker", "--queue", short, *options)
         else:
             what = f"{calls} can't run: no live worker serves {name}."
-            command = f"fsqueue worker --queue {short}"
+            helps = command("worker", "--queue", short)
         more = f"The oldest has been waiting for {duration(queue.oldest)}." if queue.oldest else ""
         yield Need(
             level="bad",
@@ -88,10 +90,10 @@ def _unserved(look: Look) -> Iterator[Need]:
             what=what,
             more=more,
             link=f"calls?state=pending&queue={name}",
-            command=command,
+            command=helps,
         )
     for fleet in look.glance.snapshot.closed_fleets:
-        yield Need(level="warn", icon="paused", what=str(fleet), command="fsqueue fleet")
+        yield Need(level="warn", icon="paused", what=str(fleet), command=command("fleet"))
 
 
 def _failing(look: Look) -> Iterator[Need]:
@@ -117,7 +119,7 @@ def _failing(look: Look) -> Iterator[Need]:
             more=f"{sums.failed:,} of {counted(sums.calls, 'call')} in the last 15 minutes.",
             link=f"failures?task={name}",
             link_text="Show the reasons",
-            command=f"fsqueue failures --since 1h --task {name}",
+            command=command("failures", "--since", "1h", "--task", name),
         )
 
 
@@ -139,7 +141,7 @@ def _workers(look: Look) -> Iterator[Need]:
             what=who,
             more=f"They hold {counted(held, 'call')}; {back}." if held else "",
             link="workers",
-            command="fsqueue workers",
+            command=command("workers"),
         )
     if alive and not look.glance.worker:
         yield Need(
@@ -148,7 +150,7 @@ def _workers(look: Look) -> Iterator[Need]:
             what=f"{counted(alive, 'worker')} live, and none has written its snapshot for 30 s.",
             more="This page counts by itself.",
             link="workers",
-            command="fsqueue doctor",
+            command=command("doctor"),
         )
 
 
@@ -164,7 +166,7 @@ def _slow(look: Look) -> Iterator[Need]:
             more=f"its calls take {slowest.pace:.1f} times as long as the same tasks elsewhere.",
             link=f"workers/{slowest.worker}",
             link_text="Show it",
-            command=f"fsqueue drain {slowest.worker}",
+            command=command("drain", slowest.worker),
         )
 
 
@@ -181,7 +183,7 @@ def _paused(look: Look) -> Iterator[Need]:
                 what=f"{queue_in_words(queue.name)} is paused",
                 more=f"with {counted(_calls(queue), 'call')}.",
                 link=f"calls?state=pending&queue={name}",
-                command=f"fsqueue resume {short}",
+                command=command("resume", short),
             )
 
 
@@ -200,7 +202,7 @@ def _retried(look: Look) -> Iterator[Need]:
                 more=f"{kind}.",
                 link=f"failures/{fp}",
                 link_text="Show it",
-                command=f"fsqueue failures {fp}",
+                command=command("failures", fp),
             )
 
 
@@ -217,7 +219,7 @@ def _ending_jobs(look: Look) -> Iterator[Need]:
             what="The batch jobs of all workers end within 15 minutes,",
             more=f"and {counted(due, 'call')} will still wait.",
             link="workers",
-            command="fsqueue launch",
+            command=command("launch"),
         )
 
 
@@ -228,7 +230,7 @@ def _place(look: Look) -> Iterator[Need]:
             level="warn",
             icon="attention",
             what=f"{counted(quarantined, 'file')} cannot be read, and are in quarantine.",
-            command="fsqueue doctor",
+            command=command("doctor"),
         )
     if look.used > _FULL or look.glance.space:
         yield Need(
@@ -236,12 +238,12 @@ def _place(look: Look) -> Iterator[Need]:
             icon="attention",
             what=f"{look.used:.0%} of the disk is in use.",
             more=look.glance.space,
-            command="fsqueue gc",
+            command=command("gc"),
         )
     if look.age > _OLD:
         yield Need(
             level="warn",
             icon="attention",
             what=f"The figures are {duration(look.age)} old.",
-            command="fsqueue status",
+            command=command("status"),
         )

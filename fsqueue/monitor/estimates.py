@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import statistics
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
@@ -9,6 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from fsqueue.monitor.looks import Look
+    from fsqueue.spool.history.gauges import Gauge
     from fsqueue.spool.history.statistics import Minute
 
 MINUTES: Final = 15
@@ -19,7 +21,7 @@ _LEAST = 3
 class Estimate(NamedTuple):
     """When a number of calls will have ended."""
 
-    kind: Literal["empty", "done", "never", "grows"]
+    kind: Literal["empty", "done", "never", "grows", "unknown"]
     rate: float = 0.0
     """Calls that end per second."""
     seconds: float = 0.0
@@ -36,14 +38,16 @@ def estimate(due: int, ended: Sequence[int], growth: float = 0.0) -> Estimate:
 
     Args:
         due: the calls.
-        ended: how many ended in each of the last minutes.
+        ended: how many ended in each of the last minutes; of no minute if that is not known.
         growth: by how many the backlog grew per minute.
     """
     rate = statistics.median(ended) / 60 if ended else 0.0
     if not due:
         return Estimate("empty", rate)
+    if not ended:
+        return Estimate("unknown")
     if not rate:
-        rate = sum(ended) / len(ended) / 60 if ended else 0.0
+        rate = sum(ended) / len(ended) / 60
     if not rate:
         return Estimate("never")
     if growth > 0:
@@ -57,29 +61,46 @@ def estimate(due: int, ended: Sequence[int], growth: float = 0.0) -> Estimate:
 
 
 def recent(look: Look, queue: str = "") -> list[int]:
-    """How many calls ended in each of the last whole minutes, of one queue or of all."""
+    """How many calls ended in each of the last whole minutes, of one queue or of all.
+
+    Without the minutes in which none was due or ran: they say nothing about how fast calls end.
+    """
     last = int(look.now // 60)
     known = [number for number in look.minutes if number < last]
     if not known:  # a spool of less than a minute
         return [_ended(look.minutes[number], queue) for number in look.minutes]
     first = max(min(known), last - MINUTES)
-    empty: Mapping[int, Minute] = look.minutes
-    return [_ended(empty[each], queue) if each in empty else 0 for each in range(first, last)]
+    minutes: Mapping[int, Minute] = look.minutes
+    idle = _idle(look, queue)
+    ended = {
+        each: _ended(minutes[each], queue) if each in minutes else 0 for each in range(first, last)
+    }
+    return [count for each, count in ended.items() if count or each not in idle]
+
+
+def _idle(look: Look, queue: str) -> set[int]:
+    """The minutes in which, by the gauges, no call was due or ran."""
+    seen = {int(each.at // 60) for each in look.gauges}
+    return seen - {int(each.at // 60) for each in look.gauges if each.busy or _due(each, queue)}
 
 
 def growth_of(look: Look, queue: str = "") -> float:
-    """By how many calls per minute the backlog has grown, by the gauges; 0 if it shrinks."""
-    gauges = [each for each in look.gauges if each.at >= look.now - 60 * MINUTES]
-    if len(gauges) < _LEAST:
+    """By how many calls per minute the backlog grows, by the last gauges.
+
+    0 unless it was larger in each of them than before: one burst is no growth.
+    """
+    gauges = [each for each in look.gauges if each.at >= look.now - 60 * MINUTES][-_LEAST:]
+    due = [_due(each, queue) for each in gauges]
+    if len(due) < _LEAST or any(later <= before for before, later in itertools.pairwise(due)):
         return 0.0
-
-    def due(index: int) -> int:
-        queues = gauges[index].queues
-        found = [queues[queue]] if queue in queues else [] if queue else queues.values()
-        return sum(each.due for each in found)
-
     minutes = (gauges[-1].at - gauges[0].at) / 60
-    return max(0.0, (due(-1) - due(0)) / minutes) if minutes > 0 else 0.0
+    return (due[-1] - due[0]) / minutes if minutes > 0 else 0.0
+
+
+def _due(gauge: Gauge, queue: str) -> int:
+    queues = gauge.queues
+    found = [queues[queue]] if queue in queues else [] if queue else queues.values()
+    return sum(each.due for each in found)
 
 
 def _ended(minute: Minute, queue: str) -> int:

@@ -46,6 +46,11 @@ def lines(text: str) -> Lines:
     return Lines(printable(plain, keep="\n\t"))
 
 
+def one_line(text: str) -> Lines:
+    """A command to copy: with a line end in it, a shell would run it at once."""
+    return Lines(printable(text))
+
+
 def _finalized(value: object) -> object:
     """What Jinja outputs for a value, before it escapes it."""
     if isinstance(value, Markup | Lines):
@@ -126,6 +131,7 @@ def environment() -> Environment:
         "duration": duration,
         "precise": words.precise,
         "lines": lines,
+        "one_line": one_line,
         "count": lambda number: f"{number:,}",
         "counted": words.counted,
         "segment": lambda text: quote(text, safe=""),
@@ -133,6 +139,7 @@ def environment() -> Environment:
     }
     found.globals |= {
         "icon": _svg(small_charts.icon),
+        "command_of": words.command,
         "percent": words.percent,
         "share_bar": _svg(small_charts.share_bar),
         "strip": _svg(small_charts.strip),

@@ -93,13 +93,11 @@ class Site:
         self.stopping: asyncio.Event = asyncio.Event()
         self._cache: dict[tuple[object, ...], tuple[int, float, Rendered]] = {}
 
-    def ask(self, request: Request, path: str | None = None) -> Ask:
-        """What a request asks for; `path` is that of another page, with its query."""
-        target = request.scope["path"] if path is None else path.partition("?")[0]
-        query = request.url.query if path is None else path.partition("?")[2]
+    def ask(self, request: Request, path: str | None = None, query: str | None = None) -> Ask:
+        """What a request asks for; with a path or a query, that of another page."""
         return Ask.of(
-            target,
-            query,
+            request.scope["path"] if path is None else path,
+            request.url.query if query is None else query,
             watch=self.watch,
             traceback_text=self.settings.traceback_text,
             zone=unquote(request.cookies.get("fsqueue-zone", "")),
@@ -154,9 +152,10 @@ class Site:
 
     async def document(self, request: Request) -> Response:
         """The facts of a page as JSON, with the names that the commands' --json has."""
-        path = request.scope["path"].removeprefix("/api/v1").replace("/overview", "/", 1) or "/"
+        path = request.scope["path"].removeprefix("/api/v1")
+        path = "/" if path == "/overview" else path
         try:
-            page = await self.page(self.ask(request, f"{path}?{request.url.query}"))
+            page = await self.page(self.ask(request, path))
         except MissingError as error:
             return Response(json.dumps({"error": str(error)}), 404, media_type="application/json")
         except (OSError, EnvelopeError) as error:
@@ -165,7 +164,8 @@ class Site:
 
     async def events(self, request: Request) -> Response:
         """A stream of what changes on a page."""
-        ask = self.ask(request, request.query_params.get("page", "/"))
+        path, _, query = request.query_params.get("page", "/").partition("?")
+        ask = self.ask(request, unquote(path), query)
         have = request.headers.get("last-event-id") or request.query_params.get("have", "")
         return StreamingResponse(
             self._stream(request, ask, have),
@@ -286,6 +286,7 @@ def application(settings: Settings, site: Site | None = None) -> Starlette:
                 tokens=settings.tokens,
                 spool=settings.watch.store.files.info.id,
                 hosts=settings.hosts,
+                path=settings.base_path,
                 again=settings.again,
             ),
         ],

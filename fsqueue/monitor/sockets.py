@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import stat
 import tempfile
 from typing import Final
 
@@ -48,9 +49,11 @@ def listen_on_socket(path: str) -> socket.socket:
     Uvicorn would let everybody connect to a socket that it makes by itself.
 
     Raises:
-        ConfigError: the folder is not private, or another monitor listens there.
+        ConfigError: the folder is not private, or something else is there: another monitor, or a
+            file.
     """
-    folder = os.path.dirname(os.path.abspath(path))
+    path = os.path.abspath(path)
+    folder = os.path.dirname(path)
     os.makedirs(folder, _PRIVATE, exist_ok=True)
     status = os.lstat(folder)
     if status.st_uid != os.getuid() or status.st_mode & 0o777 != _PRIVATE:
@@ -76,6 +79,12 @@ def listen_on_socket(path: str) -> socket.socket:
 
 def _remove_dead(path: str) -> None:
     """Remove a socket on which no process listens any more."""
+    try:
+        mode = os.lstat(path).st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(mode):  # a connection to a file is refused too
+        raise ConfigError(f"--socket: {path} exists, and is not a socket. Name another path")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         try:
             probe.connect(path)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
 from datetime import UTC, datetime, tzinfo
 from typing import TYPE_CHECKING, NamedTuple
 from zoneinfo import ZoneInfo
 
-from fsqueue.common.printable import duration
+from fsqueue.common.printable import duration, printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -14,11 +15,25 @@ if TYPE_CHECKING:
 _DAY = 72_000.0
 _TINY, _HUNDRED = 1e-3, 100.0
 _SECOND = 1.0
+_DIGITS = 9
 
 
 def counted(number: int, noun: str) -> str:
     """A number with its noun, such as ``1 call`` or ``86,112 calls``."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def command(*words: str) -> str:
+    """A command of fsqueue on one line, to be copied into a shell.
+
+    Its words may come from the spool, so a shell must take each as one word of plain text.
+    """
+    return shlex.join(["fsqueue", *(printable(each) for each in words)])
+
+
+def number(text: str) -> int | None:
+    """The number that a field of an address or a form has; None if it has none up to 9 digits."""
+    return int(text) if text.isdecimal() and len(text) <= _DIGITS else None
 
 
 def rate(per_second: float) -> str:

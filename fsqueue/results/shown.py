@@ -110,9 +110,8 @@ class AppStatus:
     def __repr__(self) -> str:
         lines = [f"{printable(self.snapshot.root)}: {self._summary}"]
         for name, due, delayed, oldest, workers in self._queues:
-            lines.append(
-                f"queue {name}: {due} due, {delayed} delayed, oldest {oldest}, {workers} workers"
-            )
+            serve = f"{workers} worker{'' if workers == 1 else 's'}"
+            lines.append(f"queue {name}: {due} due, {delayed} delayed, oldest {oldest}, {serve}")
         for name, state, runner, running in self._workers:
             lines.append(f"worker {name}: {state}, {running} {runner} slots busy")
         return "\n".join(lines)

@@ -46,6 +46,19 @@ def test_the_token_of_the_link_becomes_a_cookie_and_leaves_the_address(shop):
     assert client_of(shop.root, "").get("/", headers={"Authorization": f"Bearer {SEE}"}).is_success
 
 
+def test_the_cookie_of_a_former_start_does_not_hide_a_valid_token(shop):
+    headers = {"Authorization": f"Bearer {SEE}"}
+    assert client_of(shop.root, "o" * 43).get("/", headers=headers).is_success
+    assert client_of(shop.root).get("/", headers={"Authorization": "Bearer old"}).is_success
+
+
+def test_the_cookie_is_sent_only_below_the_base_path(shop):
+    client = client_of(shop.root, "", base_path="/proxy/8787/")
+    cookie = client.get("/proxy/8787/", params={"token": SEE}).headers["set-cookie"]
+    assert "Path=/proxy/8787;" in cookie
+    assert client.get("/proxy/8787/").status_code == 200
+
+
 @pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example", "login3", "[::2]", ""])
 @pytest.mark.parametrize("path", ["/", "/healthz", "/static/monitor.js"])
 def test_a_foreign_host_is_refused(shop, host, path):
@@ -171,6 +184,17 @@ def test_a_socket_that_somebody_listens_on_is_not_taken_away(tmp_path):
         assert again.getsockname() == path
 
 
+def test_a_file_in_the_place_of_the_socket_is_kept(tmp_path, monkeypatch):
+    tmp_path.chmod(0o700)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "precious").write_text("results")
+    with pytest.raises(ConfigError, match="is not a socket"):
+        listen_on_socket("precious")
+    assert (tmp_path / "precious").read_text() == "results"
+    with listen_on_socket("shop.sock") as found:
+        assert found.getsockname() == str(tmp_path / "shop.sock")
+
+
 def test_only_this_host_can_connect_to_the_port():
     with listen_on_port(0) as found:
         host, port = found.getsockname()
@@ -197,7 +221,10 @@ def test_a_kept_token_is_private(tmp_path):
     path.chmod(0o644)
     with pytest.raises(ConfigError, match="chmod 600"):
         kept_token(str(path))
-    path.write_text("short")
     path.chmod(0o600)
-    with pytest.raises(ConfigError, match="characters"):
-        kept_token(str(path))
+    for content in (b"short", b"+" * 43, b"two words" * 9, b"\xff\xfe" * 40):
+        path.write_bytes(content)
+        with pytest.raises(ConfigError, match="--token-file"):
+            kept_token(str(path))
+    with pytest.raises(ConfigError, match="--token-file: cannot make"):
+        kept_token(str(tmp_path / "missing" / "token"))

@@ -5,14 +5,17 @@ from __future__ import annotations
 import html
 import json
 import re
+import shlex
 import time
 from html.parser import HTMLParser
 from pathlib import Path
 
+import pytest
 from journals import write_journal
 from monitor_harness import ACT, CORPUS, ESCAPED, HOSTILE, Shop, client_of, pages_of
 
-from fsqueue.monitor.rendering import FOLDER
+from fsqueue.common.printable import printable
+from fsqueue.monitor.rendering import FOLDER, environment
 from fsqueue.spool.history.journal import hour_of
 from fsqueue.spool.store.open_spool import open_store
 
@@ -131,3 +134,31 @@ def test_a_forged_line_of_the_journal_ends_no_page(spool):
         assert shown.status_code == 200
         assert "ForgedError" not in shown.text
     assert client.get("/failures/ForgedError").status_code == 404
+
+
+WORDS = (
+    "y; touch /tmp/pwn\n",
+    "$(id)`id`'\"\r\n",
+    "a\x00b\u2028c\x1b[31m",
+    "",
+    "\ud800",
+    "é" * 3_000,
+)
+
+
+@pytest.mark.parametrize("word", WORDS)
+def test_a_copied_command_takes_text_of_the_spool_as_one_word(word):
+    env = environment()
+    text = "{% import 'parts.html' as parts %}{{ parts.cmd(command_of('failures', word)) }}"
+    page = env.from_string(text).render(word=word)
+    copied = html.unescape(re.search(r'data-copy="([^"]*)"', page)[1])
+    assert copied.isprintable()
+    assert shlex.split(copied) == ["fsqueue", "failures", printable(word)]
+
+
+def test_every_command_of_a_page_is_built_by_one_function():
+    for path in TEMPLATES.iterdir():
+        for call in re.findall(r"parts\.cmd\((.*?)\)", path.read_text("utf-8")):
+            assert call in {"command", "need.command"} or call.startswith("command_of("), path
+    for path in Path(FOLDER).rglob("*.py"):
+        assert not re.search(r'"fsqueue [a-z-]+ .*\{', path.read_text("utf-8")), path

@@ -148,7 +148,7 @@ def test_the_same_page_is_not_rendered_for_each_tab(shop):
     ("due", "ended", "growth", "kind", "seconds"),
     [
         (0, [60] * 15, 0.0, "empty", 0),
-        (100, [], 0.0, "never", 0),
+        (100, [], 0.0, "unknown", 0),
         (100, [0] * 15, 0.0, "never", 0),
         (600, [60] * 15, 0.0, "done", 600),
         (600, [60] * 15, 5.0, "grows", 0),

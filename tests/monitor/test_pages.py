@@ -56,7 +56,7 @@ def test_the_overview_answers_in_words(shop):
 def test_an_empty_spool_says_how_to_begin(empty_shop):
     text = seen(empty_shop, "/")
     assert "No call has been made in this spool yet." in text
-    assert f"fsqueue worker --root {empty_shop.root}" in text
+    assert f"fsqueue worker MODULE:VARIABLE --root {empty_shop.root}" in text
     assert "Nothing has failed in the last hour" in seen(empty_shop, "/failures")
     assert "No call matches." in seen(empty_shop, "/calls")
     assert "This starts one:" in seen(empty_shop, "/workers")
@@ -139,12 +139,27 @@ def test_a_pending_call_says_why_it_does_not_run(shop):
         "/tasks/no.such",
         "/confirm/retry",
         "/confirm/burn",
+        "/api/v1/tasks/overview",
+        "/api/v1/overview/overview",
     ],
 )
 def test_what_does_not_exist_is_a_404_that_says_so(shop, path):
     answer = client_of(shop.root).get(path)
     assert answer.status_code == 404
-    assert "<!doctype html>" in answer.text
+    if not path.startswith("/api/"):
+        assert "<!doctype html>" in answer.text
+        assert "404: not found" in answer.text
+
+
+@pytest.mark.parametrize("digits", ["9" * 5_000, "9" * 10, "0" * 5_000, "²"])
+def test_numbers_of_any_length_do_no_harm(shop, digits):
+    client = client_of(shop.root, ACT, actions=True)
+    assert client.get("/calls", params={"start": digits}).status_code == 200
+    assert client.get("/calls", params={"since": digits}).status_code == 200
+    form = {"form": TOKENS.form, "group": "ValueError", "count": digits}
+    assert client.post("/actions/retry", data=form).status_code == 409
+    assert client.get(f"/calls/abcdefghij-{digits}").status_code in {404, 503}
+    assert client.get(f"/calls/abcdefghij-1.{digits}").status_code in {404, 503}
 
 
 def test_search_finds_ids_tasks_and_failures(shop):

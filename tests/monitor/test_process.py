@@ -82,6 +82,20 @@ def test_on_a_socket_nobody_else_can_connect(shop, open_folder):
     assert not os.path.exists(path)
 
 
+def test_a_relative_socket_that_somebody_removed_does_no_harm_at_the_end(shop, tmp_path):
+    tmp_path.chmod(0o700)
+    path = os.path.relpath(tmp_path / "a b.sock")
+    process, printed = started("--root", shop.root, "--socket", path, lines=3)
+    try:
+        assert printed[0] == f"listening on {tmp_path}/a b.sock; only you can connect"
+        assert f"-L '8787:{tmp_path}/a b.sock' " in printed[1]
+        with httpx2.Client(transport=httpx2.HTTPTransport(uds=path)) as client:
+            assert client.get("http://localhost/healthz").text == "ok\n"
+        os.unlink(path)
+    finally:
+        assert ended(process) == 0
+
+
 def test_on_a_port_it_prints_what_to_type_from_a_batch_job(shop):
     process, printed = started(
         "--root", shop.root, "--actions", "--base-path", "/proxy/1", lines=3, SLURM_JOB_ID="7"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import shlex
 import socket
 from typing import TYPE_CHECKING
 
@@ -97,13 +99,15 @@ def command(
         else:
             socket_path = socket_path or sockets.default_socket(_name_of(target.root))
             listener = sockets.listen_on_socket(socket_path)
+        at = listener.getsockname()
         try:
             _tell(listener, settings.tokens, settings.base_path)
             server.serve(settings, listener)
         finally:
             listener.close()
-            if socket_path:
-                os.unlink(socket_path)
+            if isinstance(at, str):
+                with contextlib.suppress(FileNotFoundError):  # somebody has tidied up
+                    os.unlink(at)
 
 
 def _settings(
@@ -136,13 +140,14 @@ def _tell(listener: socket.socket, tokens: Tokens, base_path: str) -> None:
     at = listener.getsockname()
     port = _PORT if isinstance(at, str) else at[1]
     there = at if isinstance(at, str) else f"127.0.0.1:{port}"
+    forward = shlex.quote(f"{port}:{there}")
     jump = "-J LOGIN " if any(name in os.environ for name in _JOBS) else ""
     if isinstance(at, str):
         print(f"listening on {at}; only you can connect")
     elif "SSH_CONNECTION" in os.environ:
         print("other users of this host can connect to this port, but need the token; --socket is")
         print("out of their reach")
-    print(f"on your laptop:  ssh -N {jump}-L {port}:{there} {socket.getfqdn()}")
+    print(f"on your laptop:  ssh -N {jump}-L {forward} {socket.getfqdn()}")
     base = f"http://127.0.0.1:{port}{base_path.rstrip('/')}/"
     print(f"then open:       {base}?token={tokens.see}")
     if tokens.act:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import shlex
 from typing import TYPE_CHECKING, Any, Final
 
 from fsqueue.common.printable import duration
@@ -13,7 +12,7 @@ from fsqueue.monitor import charts
 from fsqueue.monitor.actions import call_id
 from fsqueue.monitor.charts import Bar, Lane
 from fsqueue.monitor.pages.page import MissingError, Page
-from fsqueue.monitor.words import counted, precise
+from fsqueue.monitor.words import command, counted, number, precise
 from fsqueue.spool.admin.facts import facts_of, failure_of
 from fsqueue.spool.admin.filters import Filters
 from fsqueue.spool.admin.listing import call_details, list_calls
@@ -88,7 +87,7 @@ def calls(ask: Ask) -> Page:
 
 
 def _number(text: str) -> int:
-    return min(int(text), _MOST_READ) if text.isdecimal() else 0
+    return min(number(text) or 0, _MOST_READ)
 
 
 def _filters(fields: dict[str, str]) -> Filters:
@@ -103,7 +102,7 @@ def _filters(fields: dict[str, str]) -> Filters:
 
 
 def _command(state: str, fields: dict[str, str]) -> str:
-    words = ["fsqueue", "list"]
+    words = ["list"]
     if state:
         words += ["--state", state]
     for name in ("task", "worker", "queue", "run", "since"):
@@ -111,7 +110,7 @@ def _command(state: str, fields: dict[str, str]) -> str:
             words += [f"--{name}", fields[name]]
     if fields.get("failure"):
         words += ["--failed-with", fields["failure"]]
-    return shlex.join(words)
+    return command(*words)
 
 
 def _note(call: CallInfo) -> str:

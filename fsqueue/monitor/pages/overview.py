@@ -94,6 +94,13 @@ def _is_empty(look: Look) -> bool:
     return not (calls or ended or snapshot.workers or look.stats.workers)
 
 
+# The end of the sentence if no call has ended lately.
+_NO_RATE = {
+    "never": ", and none has ended in the last minutes.",
+    "unknown": ". When they are done is not known yet.",
+}
+
+
 def sentence(look: Look, clock: Clock) -> str:
     """The answer to: when will it be done?"""
     queues = look.glance.snapshot.queues
@@ -111,8 +118,8 @@ def sentence(look: Look, clock: Clock) -> str:
     if not open_due:
         return f"{waits}, and no worker takes them."
     found = estimate(open_due, recent(look), growth_of(look))
-    if found.kind == "never":
-        return f"{waits}, and none has ended in the last minutes."
+    if found.kind in _NO_RATE:
+        return f"{waits}{_NO_RATE[found.kind]}"
     if found.kind == "grows":
         return (
             f"{waits}. {rate(found.rate)} end, and the backlog grows by {found.growth:,.0f} "
@@ -285,8 +292,8 @@ def _until(look: Look, queue: QueueInfo, found: Estimate, clock: Clock) -> tuple
         return "-", ""
     if not queue.workers:
         return "never", "bad"
-    if found.kind == "never":
-        return "not at this rate", "warn"
+    if found.kind in _NO_RATE:
+        return ("not at this rate", "warn") if found.kind == "never" else ("not known yet", "")
     if found.kind == "grows":
         return f"grows by {found.growth:,.0f} a minute", "warn"
     return f"{clock.at(look.now + found.seconds)}, in {duration(found.seconds)}", ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import quote
 
 from fsqueue.common.printable import duration
 from fsqueue.monitor.looks import WINDOWS
@@ -86,7 +87,7 @@ def _stream_of(ask: Ask) -> str:
     """The page whose changes to stream; none where the reader confirms the number that it shows."""
     if _key(ask)[0] == "confirm":
         return ""
-    return f"/{ask.path.lstrip('/')}" + (f"?{ask.query}" if ask.query else "")
+    return f"/{quote(ask.path.lstrip('/'))}" + (f"?{ask.query}" if ask.query else "")
 
 
 def bare_layout(ask: Ask) -> dict[str, Any]:
@@ -123,6 +124,6 @@ def layout(ask: Ask, page: Page, tokens: Tokens) -> dict[str, Any]:
         "form": tokens.form if ask.may_act else "",
         "badges": {"failures": look.stats.failed, "workers": bad},
         "stream": _stream_of(ask),
-        "document": f"api/v1/{ask.path.strip('/') or 'overview'}"
+        "document": f"api/v1/{quote(ask.path.strip('/')) or 'overview'}"
         + (f"?{ask.query}" if ask.query else ""),
     }
