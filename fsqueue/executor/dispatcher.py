@@ -114,20 +114,30 @@ class Dispatcher:
         return self._limit is None or len(self._calls) + self._publishing < self._limit
 
     def _publish(self, future: CallFuture[Any]) -> bool:
-        """Publish a call that has been given room; whether it is in the spool."""
+        """Publish a call that has been given room; whether it is in the spool.
+
+        `fail` settles the calls that are registered when it sets the error, and this settles those
+        that are not.
+        """
+        made = False
         try:
-            future.publish()
+            made = self.error is None and future.publish()
         finally:
-            pending_result = future.pending_result
             with self._mutex:
                 self._publishing -= 1
                 self._published.notify_all()
-                if pending_result is not None:
+                error, pending_result = self.error, future.pending_result
+                if made and error is None and pending_result is not None:
                     self._calls[future] = pending_result
+        if error is not None:
+            if pending_result is not None:
+                abandon_all([pending_result])
+            future.settle(error=error)
+            return False
         if pending_result is None:
             return False
         self._resolver.add(pending_result, functools.partial(self._receive, future))
-        if self.error is not None:  # `fail` sets it first, and discards then
+        if self.error is not None:  # `fail` may have discarded it before it was added
             self._resolver.discard(pending_result)
         return True
 

@@ -185,20 +185,29 @@ class _Adaptive:
         self._change = threading.Condition(threading.RLock())
         self._futures: deque[CallFuture[Any]] = deque()
         self._begun = self._ended = self._taken = 0
+        self._fills = False
         self._context = contextvars.copy_context()
         self._fill()
 
     def _fill(self) -> None:
         """Make calls until there are enough for all slots."""
         with self._change:
-            while self._taken < len(self._items) and self._begun - self._ended < self._sizes.ahead:
-                size = self._sizes.next(len(self._items) - self._taken)
-                chunk = self._items[self._taken : self._taken + size]
-                self._taken += len(chunk)
-                self._begun += 1
-                future = self._submit(chunk)
-                self._futures.append(future)
-                future.add_done_callback(functools.partial(self._note_end, len(chunk)))
+            if self._fills:
+                return  # a call has ended at once: the loop below has made it, and goes on
+            self._fills = True
+            try:
+                while (
+                    self._taken < len(self._items) and self._begun - self._ended < self._sizes.ahead
+                ):
+                    size = self._sizes.next(len(self._items) - self._taken)
+                    chunk = self._items[self._taken : self._taken + size]
+                    self._taken += len(chunk)
+                    self._begun += 1
+                    future = self._submit(chunk)
+                    self._futures.append(future)
+                    future.add_done_callback(functools.partial(self._note_end, len(chunk)))
+            finally:
+                self._fills = False
             if self._taken >= len(self._items):
                 self._items, self._taken = [], 0
             self._change.notify_all()

@@ -14,10 +14,10 @@ import logging
 import threading
 import weakref
 from collections import deque
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
-from fsqueue.errors import CancelledError, ConfigError, UnknownInvocationError
+from fsqueue.errors import CancelledError, ConfigError, SpoolError, UnknownInvocationError
 from fsqueue.results.resolver import shared_resolver
 from fsqueue.runner.attempt.context import current
 from fsqueue.runner.attempt.nested import not_blocking_a_loop, start_helper
@@ -101,8 +101,11 @@ class CallFuture(Future[R]):
         self._waiters = _Waiters(self)
         self._blocked: deque[None] = deque()  # one entry for each thread
         self._asked = False
-        # Held while the call moves: published, cancelled or settled.
+        # Held while the call is published or cancelled in the spool; never while callbacks run,
+        # which may wait for any other future.
         self._moving = threading.RLock()
+        self._cancels = False  # a thread in `cancel` ends it, and runs the callbacks
+        self._notified = False  # those who wait for it know that it was cancelled
         # The thread that waits may be one that the body has started, which does not know it.
         self._context = None if current.get() is None else contextvars.copy_context()
         self._publish, self._backlog = publish, backlog
@@ -128,20 +131,20 @@ class CallFuture(Future[R]):
 
     def publish(self) -> bool:
         """Publish the call; False if it was cancelled before. An error fails the future."""
-        with self._moving:
-            if self._publish is None or super().done():
-                return False
-            publish, self._publish = self._publish, None
-            try:
-                made = publish() if self._context is None else self._context.run(publish)
-            except BaseException as error:
-                self.settle(error=error)
-                if isinstance(error, Exception):
+        try:
+            with self._moving:
+                if self._publish is None or super().done():
                     return False
-                raise
-            self.pending_result, self._backlog = made.pending_result, None
-            self.invocation_id = made.id
-            return True
+                publish, self._publish = self._publish, None
+                made = publish() if self._context is None else self._context.run(publish)
+                self.pending_result, self._backlog = made.pending_result, None
+                self.invocation_id = made.id
+                return True
+        except BaseException as error:
+            self.settle(error=error)
+            if isinstance(error, Exception):
+                return False
+            raise
 
     def receive(self, content: Content | None, failure: BaseException | None) -> None:
         """Set the result from the outcome, or from the reason why there is none."""
@@ -160,17 +163,27 @@ class CallFuture(Future[R]):
 
     def settle(self, value: Any = None, error: BaseException | None = None) -> None:
         """Set the result, unless the future was cancelled."""
-        with self._moving:
-            if super().done():
-                return
-            if isinstance(error, CancelledError):
-                super().cancel()
-            if not self.set_running_or_notify_cancel():
-                return
-        if error is None:
-            self.set_result(value)
-        else:
-            self.set_exception(error)
+        if isinstance(error, CancelledError):
+            with self._moving:
+                if self._cancels:
+                    return
+            self._set_cancelled()
+            return
+        with contextlib.suppress(InvalidStateError):  # it was cancelled or settled before
+            if error is None:
+                self.set_result(value)
+            else:
+                self.set_exception(error)
+
+    def _set_cancelled(self) -> bool:
+        """Cancel the future, but not its call; False if it has a result."""
+        try:
+            return super().cancel()
+        finally:  # also if a signal handler raises an exception
+            with self._moving:
+                if super().cancelled() and not self._notified:
+                    self._notified = True
+                    self.set_running_or_notify_cancel()  # wakes those who wait for it
 
     # -- concurrent.futures ---------------------------------------------------------------
 
@@ -180,21 +193,24 @@ class CallFuture(Future[R]):
         The calls of a batch end together. False also if the shared directory does not answer, which
         is logged: those who cancel many futures, such as `shutdown`, must go on with the others.
         """
-        with self._moving:
-            if super().done():
-                return super().cancel()
-            if self.pending_result is not None and not _cancelled(self.pending_result):
-                return False
-            self._publish = None
-            super().cancel()
-            self.set_running_or_notify_cancel()  # wakes those who wait for it
-            return True
+        try:
+            with self._moving:
+                if not (self._cancels or super().done()):
+                    if self.pending_result is not None and not _cancelled(self.pending_result):
+                        return False
+                    self._cancels, self._publish = True, None
+        finally:  # also if a signal handler raises an exception
+            if self._cancels:
+                self._set_cancelled()
+        return super().cancelled()
 
     def running(self) -> bool:
         """Whether a worker runs the call now, as far as the shared directory tells."""
         if super().done() or self.pending_result is None:
             return False
-        with contextlib.suppress(OSError, UnknownInvocationError):  # collected at this moment
+        with contextlib.suppress(
+            OSError, SpoolError, UnknownInvocationError
+        ):  # collected at this moment
             return self.pending_result.state(self.member) is State.RUNNING
         return False
 
@@ -266,12 +282,16 @@ class CallFuture(Future[R]):
 
 
 def _cancelled(pending_result: PendingResult) -> bool:
-    try:
-        return pending_result.cancel(running=False)
-    except OSError as error:
-        log.warning("cannot cancel %s, it goes on: %s", pending_result.id, error)
-    except UnknownInvocationError:
-        pass  # it has ended, and its result is being collected
+    """Cancel a call that no worker has claimed; False if that is not known to have happened."""
+    for is_last in (False, True):
+        try:
+            return pending_result.cancel(running=False)
+        except (OSError, SpoolError) as error:
+            # The call may be marked already, but without an outcome. The second try adds it.
+            if is_last:
+                log.warning("cannot tell whether %s is cancelled: %s", pending_result.id, error)
+        except UnknownInvocationError:
+            break  # it has ended, and its result is being collected
     return False
 
 

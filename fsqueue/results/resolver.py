@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import threading
@@ -98,16 +99,25 @@ class Resolver:
             if entry is not None:
                 entry.then.append(then)  # another call of a batch, or another future of the call
                 return
-            entry = self._entries[pending_result] = _Entry(pending_result, then)
-            try:
-                begun = pending_result.is_new and self._begins(entry)
-            except (OSError, RuntimeError, SpoolError):
-                begun = False  # the thread meets the same error, and passes it on
-        if not begun:
-            self._wake(entry)
-        # In this order: the thread first shows how long it may sleep, and then finds out.
-        elif time.monotonic() + pending_result.waiter.until_poll < self._until - _LATE:
-            watches().wake(self._sleeper)
+            self._add(_Entry(pending_result, then))
+
+    def _add(self, entry: _Entry) -> None:
+        """Add an entry, and begin its wait or let the thread do so. The mutex is held."""
+        begun = False
+        try:
+            self._entries[entry.pending_result] = entry
+            # The thread meets the same error, and passes it on.
+            with contextlib.suppress(OSError, RuntimeError, SpoolError):
+                if entry.pending_result.is_new and self._begins(entry):
+                    # In this order: the thread first shows how long it may sleep, and then finds
+                    # out.
+                    until_poll = entry.pending_result.waiter.until_poll
+                    if time.monotonic() + until_poll < self._until - _LATE:
+                        watches().wake(self._sleeper)
+                    begun = True
+        finally:
+            if not begun:  # also if a signal handler has raised an exception
+                self._wake(entry)
 
     def discard(self, pending_result: PendingResult) -> None:
         """Wait no longer for an outcome. From any thread."""
@@ -153,8 +163,8 @@ class Resolver:
         wait = entry.pending_result.begin(waiter, partial(self._wake, entry))
         if wait is None:
             return False
-        entry.wait, entry.waiter = wait, waiter
         self._waiters[waiter] += 1
+        entry.wait, entry.waiter = wait, waiter
         return True
 
     def _release(self, entry: _Entry) -> None:
@@ -234,7 +244,9 @@ class Resolver:
 
     def _content(self, entry: _Entry) -> Content | None:
         """The outcome if it has arrived; otherwise a wait for it has begun."""
-        pending_result, wait = entry.pending_result, entry.wait
+        pending_result = entry.pending_result
+        with self._mutex:  # `add` may be beginning the wait, which wakes the entry
+            wait = entry.wait
         if wait is None:
             content = pending_result.known_content()
         elif not wait.over:
@@ -247,6 +259,8 @@ class Resolver:
             content = pending_result.read()
         while content is None:
             with self._mutex:
+                if self._entries.get(pending_result) is not entry:
+                    return None  # it was discarded
                 if self._begins(entry):
                     return None
             content = pending_result.read()

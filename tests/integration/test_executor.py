@@ -13,6 +13,8 @@ import fsqueue
 from fsqueue.errors import ConfigError
 from fsqueue.executor.application import ByValue
 from fsqueue.executor.constant import constant_parts
+from fsqueue.executor.errors import InitializerError
+from fsqueue.results.futures import CallFuture
 from integration import sample_tasks
 from integration.conftest import working
 
@@ -172,6 +174,46 @@ def test_a_failing_initializer_breaks_only_its_executor(in_threads, caplog):
         assert broken._broken
         assert other.submit(abs, -1).result(PATIENCE) == 1
     assert "no licence" in caplog.text
+
+
+def test_a_map_ends_when_its_initializer_fails(in_threads):
+    def fail():
+        raise ValueError("no licence")
+
+    with fsqueue.Executor(root=in_threads, initializer=fail) as broken:
+        values = broken.map(abs, range(2_000))
+        with pytest.raises(cf.BrokenExecutor, match="no licence"):
+            list(values)
+    assert broken._dispatcher.is_idle
+    assert not _threads()
+
+
+@pytest.mark.parametrize("published", [False, True])
+def test_a_call_that_is_published_while_its_executor_breaks_fails(app, published):
+    calls = []
+
+    def publish():
+        calls.append(app.task(sample_tasks.add)(1))
+        executor._dispatcher.fail(InitializerError("no licence"))
+        return calls[0]
+
+    with fsqueue.Executor(root=app.root) as executor:
+        dispatcher = executor._dispatcher
+        if not published:
+            dispatcher.fail(InitializerError("no licence"))
+        future = CallFuture(publish=publish, backlog=dispatcher)
+        dispatcher.submit(future, late=True)
+        assert isinstance(future.exception(PATIENCE), cf.BrokenExecutor)
+    assert len(calls) == published
+    assert not [name for _, _, names in os.walk(f"{app.root}/pending") for name in names]
+    assert not _threads()
+
+
+def test_a_map_of_many_items_that_cannot_be_serialized_fails(in_threads, caplog):
+    items = [threading.Lock()] * 20_000
+    with fsqueue.Executor(root=in_threads) as executor, pytest.raises(fsqueue.SerializationError):
+        list(executor.map(len, items))
+    assert "RecursionError" not in caplog.text
 
 
 def _threads():

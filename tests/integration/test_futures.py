@@ -127,6 +127,36 @@ async def test_a_future_in_an_event_loop(worked):
     assert await future == 3
 
 
+@pytest.mark.concurrent
+def test_a_callback_of_a_cancelled_future_may_wait_for_another(app):
+    first, second = (app.task(sample.add)(n).future() for n in (1, 2))
+    found = []
+
+    def wait_for_second(_):
+        with working(app):
+            found.append(second.result(PATIENCE))
+
+    first.add_done_callback(wait_for_second)
+    assert first.cancel()
+    assert found == [3]
+
+
+@pytest.mark.concurrent
+def test_callbacks_of_two_futures_may_cancel_each_other(app):
+    futures = [app.task(sample.add)(n).future() for n in (1, 2)]
+    both = threading.Barrier(2)
+    for future, other in zip(futures, reversed(futures), strict=True):
+        future.add_done_callback(lambda _, other=other: (both.wait(PATIENCE), other.cancel()))
+    threads = [threading.Thread(target=each.cancel, daemon=True) for each in futures]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(PATIENCE)
+        assert not thread.is_alive()
+    assert all(future.cancelled() for future in futures)
+    assert concurrent.futures.wait(futures, PATIENCE).done == set(futures)
+
+
 def test_a_resolver_of_its_own_ends_with_close(worked):
     found, steps = [], []
     resolver = Resolver(lambda: steps.append("ended"))
