@@ -7,6 +7,7 @@ Both versions side by side: ``pytest tests/nfs -n 2 --dist loadgroup``.
 import contextlib
 import importlib.util
 import os
+import re
 import sys
 import tempfile
 from pathlib import Path
@@ -101,7 +102,7 @@ def site(request, lab):
         if guest.gone or guest.proc.poll() is not None:
             lab.kill(name)
             lab.boot(name)
-    site = Site(lab, f"{request.node.originalname}", sys.executable)
+    site = Site(lab, re.sub(r"\W+", "-", request.node.name).strip("-"), sys.executable)
     try:
         yield site
     finally:
