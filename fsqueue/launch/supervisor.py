@@ -13,6 +13,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from fsqueue.environment import programs
 from fsqueue.runner.processes.job import RESTART, SUPERVISOR
 
 if TYPE_CHECKING:
@@ -140,7 +141,7 @@ class Supervisor:
         environ = {**os.environ, **self.environ, SUPERVISOR: str(os.getpid())}
         try:
             # A session of its own: Ctrl-C reaches this process, which passes it on once.
-            place.process = subprocess.Popen(  # noqa: S603 - our own command
+            place.process = programs.start(
                 self.command,
                 env=environ,
                 cwd=self.folder,

@@ -137,16 +137,11 @@ def run(command: Command, *, patience: float = PATIENCE) -> Reply:
     """
     import subprocess
 
+    from fsqueue.environment import programs
+
     environ = {**outer_job_removed(os.environ), "LC_ALL": "C"}
     try:
-        done = subprocess.run(  # noqa: S603 - fixed programs; arguments are never a shell's
-            command.argv,
-            input=command.text.encode(),
-            env=environ,
-            capture_output=True,
-            timeout=patience,
-            check=False,
-        )
+        done = programs.run(command.argv, text=command.text.encode(), timeout=patience, env=environ)
     except subprocess.TimeoutExpired as error:
         raise DoubtfulError(f"{command} has not answered for {patience:g} s") from error
     except OSError as error:

@@ -58,16 +58,11 @@ def this_host() -> Host:
 def _ask(argv: Sequence[str]) -> str:
     import subprocess
 
+    from fsqueue.environment import programs
+
     environ = {**os.environ, "LC_ALL": "C"}
     try:
-        done = subprocess.run(  # noqa: S603 - commands of the batch system, with fixed arguments
-            argv,
-            env=environ,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=PATIENCE,
-            check=False,
-        )
+        done = programs.run(argv, timeout=PATIENCE, env=environ)
     except (OSError, subprocess.TimeoutExpired):
         return ""
     return done.stdout.decode(errors="replace") if done.returncode == 0 else ""
