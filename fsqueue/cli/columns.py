@@ -33,7 +33,7 @@ class Column(NamedTuple):
     head: str
     cell: Callable[[Any], object]
     key: Callable[[Any], Any] | None = None
-    """What to sort by, if it is not the cell."""
+    """The key to sort by, if it is not the cell."""
     rank: int = 0
     """Columns with higher ranks leave a narrow screen first. 0 stays; `NEVER` is never there."""
     style: Callable[[Any], str] = lambda _row: ""

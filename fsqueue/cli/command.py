@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 Decorator: TypeAlias = "Callable[[Callable[..., Any]], Callable[..., Any]]"
-"""What adds an option or an argument to the function of a command."""
+"""A decorator that adds an option or an argument to the function of a command."""
 
 _PREFIX: Final = "FSQUEUE__"
 _FORMER_PREFIX: Final = "FSQUEUE_CLI_"

@@ -114,11 +114,6 @@ def printable_output(text: str) -> str:
     return printable(text.replace("\r\n", "\n").replace("\r", "\n"), keep="\n\t")
 
 
-def counted(number: int, noun: str) -> str:
-    """A number with its noun, such as ``1 call`` or ``2 calls``."""
-    return f"{number} {noun}{'' if number == 1 else 's'}"
-
-
 def as_json(value: Any) -> Any:
     """The value with every part that JSON cannot represent replaced by its `repr`."""
     try:

@@ -13,9 +13,9 @@ from fsqueue.cli.columns import (
     task_columns,
     worker_columns,
 )
-from fsqueue.cli.output import counted, table
+from fsqueue.cli.output import table
 from fsqueue.cli.statistics import summary
-from fsqueue.common.printable import duration, printable
+from fsqueue.common.printable import counted, duration, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fsqueue.cli.output import counted
-from fsqueue.common.printable import duration
+from fsqueue.common.printable import counted, duration
 
 if TYPE_CHECKING:
     from fsqueue.spool.history.statistics import Durations, Stats

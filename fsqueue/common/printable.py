@@ -49,6 +49,11 @@ def duration(seconds: float | None) -> str:
     return f"{whole // _MINUTE}m{whole % _MINUTE:02d}s" if whole >= _MINUTE else f"{whole}s"
 
 
+def counted(number: int, noun: str) -> str:
+    """A number with its noun, such as ``1 call`` or ``86,112 calls``."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def moment(seconds: float) -> str:
     """A text for a time of the file server's clock, in this machine's time zone."""
     from datetime import UTC, datetime

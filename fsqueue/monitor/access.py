@@ -64,7 +64,7 @@ class Tokens(NamedTuple):
         )
 
     def rights(self, given: str) -> str:
-        """What a token allows: ``see``, ``act``, or nothing (empty)."""
+        """The rights of a token: ``see``, ``act``, or none (empty)."""
         data = given.encode("utf-8", "replace")
         if self.act and hmac.compare_digest(data, self.act.encode()):
             return "act"

@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Final
 
+from fsqueue.common.printable import counted
 from fsqueue.errors import FSQueueError
-from fsqueue.monitor.words import command, counted, number
+from fsqueue.monitor.words import command, number
 from fsqueue.spool.admin import controls
 from fsqueue.spool.admin.filters import Filters
 from fsqueue.spool.admin.listing import dependent_calls, pending_calls

@@ -1,4 +1,4 @@
-"""What needs action from the reader: rules over a look, each with a sentence and a command."""
+"""The attention list: rules over a look, each with a sentence and a command."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
-from fsqueue.common.printable import duration
+from fsqueue.common.printable import counted, duration
 from fsqueue.monitor.estimates import estimate, growth_of, recent
-from fsqueue.monitor.words import command, counted, listed
+from fsqueue.monitor.words import command, listed
 from fsqueue.spool.format.names import split_profile
 from fsqueue.spool.format.resources import NONE, in_words, needs_in_words, needs_of, queue_in_words
 from fsqueue.spool.history.statistics import sums_by_task
@@ -48,7 +48,7 @@ class Need(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def needs(look: Look) -> list[Need]:
-    """What needs attention, the worst first."""
+    """The list of what needs attention, the worst first."""
     found = [
         *_unserved(look),
         *_failing(look),

@@ -43,7 +43,7 @@ _SETTLED = 120.0
 
 
 class Look(NamedTuple):
-    """What the spool looked like at a moment, and what happened in a window before it."""
+    """The state of a spool at a moment, and the events of a window before it."""
 
     glance: Glance
     age: float
@@ -53,7 +53,7 @@ class Look(NamedTuple):
     window: float
     stats: Stats
     minutes: dict[int, Minute]
-    """What ended in each minute of the window, by the minute's number since the epoch."""
+    """The calls that ended in each minute of the window, by its number since the epoch."""
     gauges: list[Gauge]
     """How full the spool was, about once a minute."""
     failed: list[Attempt]

@@ -21,7 +21,7 @@ from urllib.parse import quote, urlencode
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from fsqueue.common.printable import duration, printable
+from fsqueue.common.printable import counted, duration, printable
 from fsqueue.monitor import charts, small_charts, words
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def one_line(text: str) -> Lines:
 
 
 def _finalized(value: object) -> object:
-    """What Jinja outputs for a value, before it escapes it."""
+    """The text that Jinja outputs for a value, before it escapes it."""
     if isinstance(value, Markup | Lines):
         return value
     text = str(value)
@@ -66,7 +66,7 @@ class Rendered(NamedTuple):
 
     skeleton: str
     pieces: tuple[str, ...]
-    """What stands in place of each mark, as HTML."""
+    """The HTML in place of each mark."""
     values: dict[str, str]
     """The live texts by key."""
     digest: str
@@ -133,7 +133,7 @@ def environment() -> Environment:
         "lines": lines,
         "one_line": one_line,
         "count": lambda number: f"{number:,}",
-        "counted": words.counted,
+        "counted": counted,
         "segment": lambda text: quote(text, safe=""),
         "query": urlencode,
     }

@@ -61,7 +61,7 @@ _LONGEST_FORM, _MOST_FIELDS = 1 << 16, 20
 
 
 class Settings(NamedTuple):
-    """What the command line chooses.
+    """The options of the command line.
 
     Attributes:
         watch: looks at the spool.
@@ -94,7 +94,7 @@ class Site:
         self._cache: dict[tuple[object, ...], tuple[int, float, Rendered]] = {}
 
     def ask(self, request: Request, path: str | None = None, query: str | None = None) -> Ask:
-        """What a request asks for; with a path or a query, that of another page."""
+        """The request as a page sees it; with a path or a query, that for another page."""
         return Ask.of(
             request.scope["path"] if path is None else path,
             request.url.query if query is None else query,

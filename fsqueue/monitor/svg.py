@@ -69,7 +69,7 @@ def number(value: float) -> str:
 
 
 def title(text: str) -> str:
-    """What an element says when it is pointed at."""
+    """The tooltip of an element."""
     return f"<title>{safe(text, keep=chr(10))}</title>"
 
 

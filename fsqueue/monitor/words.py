@@ -18,11 +18,6 @@ _SECOND = 1.0
 _DIGITS = 9
 
 
-def counted(number: int, noun: str) -> str:
-    """A number with its noun, such as ``1 call`` or ``86,112 calls``."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
 def command(*words: str) -> str:
     """A command of fsqueue on one line, to be copied into a shell.
 

@@ -32,7 +32,7 @@ _MOST_PIECES = 2_000
 
 
 class _Work:
-    """What one worker has done for a run in one piece of time."""
+    """The work of one worker for a run in one piece of time."""
 
     def __init__(self) -> None:
         self.tasks: dict[str, TaskSums] = {}
@@ -58,7 +58,7 @@ class _Work:
 
 
 class Lines:
-    """What the lines of a window say.
+    """A summary of the lines of a window.
 
     Args:
         store: the spool.
@@ -168,7 +168,7 @@ class Lines:
         ]
 
     def sums(self) -> Iterator[tuple[str, Sums]]:
-        """What workers have done for the run, as they would have written it."""
+        """The sums of the run, as its workers would have written them."""
         for serial, ((worker, number), work) in enumerate(sorted(self._work.items())):
             began = number * self.step
             yield (
@@ -186,7 +186,7 @@ class Lines:
             )
 
     def left_out(self) -> Iterator[str]:
-        """What could not be read."""
+        """Descriptions of the files that could not be read."""
         if self._reader.unread:
             yield f"{self._reader.unread >> 20:,} MiB of lines of the journal"
         if not self._reader.complete:

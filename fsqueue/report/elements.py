@@ -27,7 +27,7 @@ class Html(str):
 
 
 Content = str | int | None
-"""What may be in an element: markup, or a text, or nothing."""
+"""The content of an element: markup, text, or nothing."""
 
 
 def text(content: Content, *, most: int = LONGEST, keep: str = "") -> Html:
@@ -98,5 +98,5 @@ def panel(title: str, content: Html, note: str = "", kind: str = "p long") -> Ht
 
 
 def none(words: str) -> Html:
-    """What a part says that has nothing to show."""
+    """The text of a part that has nothing to show."""
     return tag("p", words, class_="none")

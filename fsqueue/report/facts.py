@@ -1,4 +1,4 @@
-"""What a report says. ``fsqueue report --json`` prints it as it is."""
+"""The content of a report. ``fsqueue report --json`` prints it as it is."""
 
 from __future__ import annotations
 

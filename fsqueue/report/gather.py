@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
+from fsqueue.common.printable import counted
 from fsqueue.errors import FSQueueError
 from fsqueue.report.attempts import Lines
 from fsqueue.report.facts import (
@@ -70,12 +71,7 @@ def gather(sources: Sources, window: Window, limits: Limits) -> Report:
     if window.run and lines.last:
         window = msgspec.structs.replace(window, end=lines.last)
     period = max(lines.step, _period_of(window))
-    history = History(store, window.seconds, until=window.end, period=period)
-    if window.run:
-        for worker, sums in lines.sums():
-            history.add(worker, sums)
-    else:
-        history.update()
+    history = _history(store, window, lines, period)
     periods = {number * period: each for number, each in history.minutes().items()}
     snapshot = sources.snapshot
     alive = {each.name for each in snapshot.workers if each.is_alive} if snapshot else ()
@@ -114,6 +110,17 @@ def gather(sources: Sources, window: Window, limits: Limits) -> Report:
     )
     attention = list(_attention(report, workers, gauges))
     return msgspec.structs.replace(report, attention=attention)
+
+
+def _history(store: Store, window: Window, lines: Lines, period: float) -> History:
+    """The sums of the window, or those of the run."""
+    history = History(store, window.seconds, until=window.end, period=period)
+    if window.run:
+        for worker, sums in lines.sums():
+            history.add(worker, sums)
+    else:
+        history.update()
+    return history
 
 
 def _period_of(window: Window) -> float:
@@ -323,9 +330,10 @@ def _attention(report: Report, workers: list[WorkerRow], gauges: list[Gauge]) ->
         yield f"{calls:,} of {totals.failed:,} failed calls have the same reason: {reason}"
     last = gauges[-1] if gauges and not report.window.run else None
     for name, queue in sorted(last.queues.items()) if last else ():
+        due = f"with {counted(queue.due, 'call')} due"
         if queue.due and queue.paused:
-            yield f"at the end the queue {name} was paused, with {queue.due:,} calls due"
+            yield f"at the end the queue {name} was paused, {due}"
         elif queue.due and not queue.workers:
-            yield f"at the end no worker served the queue {name}, with {queue.due:,} calls due"
+            yield f"at the end no worker served the queue {name}, {due}"
     if last and last.quarantined:
-        yield f"{last.quarantined:,} files were in quarantine: fsqueue doctor says why"
+        yield f"{counted(last.quarantined, 'file')} in quarantine: fsqueue doctor says why"

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Final
 
 from fsqueue.common.printable import duration
 from fsqueue.monitor import charts
+from fsqueue.monitor.words import percent
 from fsqueue.report.elements import Html, joined, none, panel, tag, text
 from fsqueue.report.facts import Limits
-from fsqueue.report.rows import percent, span_of_time, ticks_of, when, zone
+from fsqueue.report.rows import span_of_time, ticks_of, when, zone
 from fsqueue.report.tables import (
     failure_panels,
     histogram_panel,

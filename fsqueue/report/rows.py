@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from fsqueue.common.printable import duration, moment
 from fsqueue.monitor.charts import Tick
+from fsqueue.monitor.words import precise
 from fsqueue.spool.history import sketch
 
 if TYPE_CHECKING:
@@ -17,30 +18,12 @@ if TYPE_CHECKING:
 
 _TICKS = 4
 _DAY = 86_400.0
-_SMALL = 1e-3
 _DATE_AND_TIME = len("2026-11-28 09:00:00")
-
-
-def percent(part: float, whole: float) -> str:
-    """A share; one that is not zero never looks like it."""
-    if not whole or not part:
-        return "0 %"
-    share = 100 * part / whole
-    return f"{share:.2g} %" if share < 1 else f"{share:.1f} %"
-
-
-def short(seconds: float | None) -> str:
-    """A duration, also a very short one."""
-    if seconds is None:
-        return "-"
-    if seconds < _SMALL:
-        return "<1 ms"
-    return f"{1000 * seconds:.3g} ms" if seconds < 1 else duration(seconds)
 
 
 def percentiles(durations: Durations) -> str:
     """The median, and the 95th and 99th percentiles."""
-    return " / ".join(map(short, (durations.p50, durations.p95, durations.p99)))
+    return " / ".join(map(precise, (durations.p50, durations.p95, durations.p99)))
 
 
 def busy_share(row: WorkerRow) -> str:

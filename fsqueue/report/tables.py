@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 from fsqueue.common.printable import duration
 from fsqueue.monitor import charts, small_charts
+from fsqueue.monitor.words import percent, precise
 from fsqueue.report.elements import Content, Html, block, joined, none, panel, table, tag, text
-from fsqueue.report.rows import busy_share, histogram_of, percent, percentiles, short, when
+from fsqueue.report.rows import busy_share, histogram_of, percentiles, when
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -120,11 +121,11 @@ def histogram_panel(row: TaskRow) -> Html:
     for value, name in ((stats.run.p50, "50 %"), (stats.run.p95, "95 %"), (stats.run.p99, "99 %")):
         if value is not None:
             at = sum(edge < value for edge in edges[1:]) + 0.5
-            marks.append(charts.Tick(min(1.0, at / len(found)), f"{name} {short(value)}"))
+            marks.append(charts.Tick(min(1.0, at / len(found)), f"{name} {precise(value)}"))
     chart = charts.histogram(
         [count for count, _, _ in found],
-        [f"{short(low)} to {short(high)}\n{count:,} runs" for count, low, high in found],
-        charts.even_ticks([short(edge) for edge in shown]),
+        [f"{precise(low)} to {precise(high)}\n{count:,} runs" for count, low, high in found],
+        charts.even_ticks([precise(edge) for edge in shown]),
         marks,
         label=f"Run times of {stats.task}",
     )

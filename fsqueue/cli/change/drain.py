@@ -11,7 +11,8 @@ from fsqueue.cli import exits
 from fsqueue.cli.command import argument, flag, subcommand
 from fsqueue.cli.finding.target import NotFoundError, open_target
 from fsqueue.cli.options import app_option, json_option, root_option, timeout_option
-from fsqueue.cli.output import counted, print_error, print_json
+from fsqueue.cli.output import print_error, print_json
+from fsqueue.common.printable import counted
 from fsqueue.errors import ConfigError
 
 if TYPE_CHECKING:

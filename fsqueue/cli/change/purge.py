@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from fsqueue.cli.command import flag, subcommand
 from fsqueue.cli.finding.target import find_queue, open_target
 from fsqueue.cli.options import app_option, json_option, queue_argument, root_option, yes_option
-from fsqueue.cli.output import confirm, counted, print_outcome
+from fsqueue.cli.output import confirm, print_outcome
+from fsqueue.common.printable import counted
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,7 +11,8 @@ from fsqueue.cli.command import flag, option, subcommand
 from fsqueue.cli.filters import filter_options
 from fsqueue.cli.finding.target import NotFoundError, check_id, open_target
 from fsqueue.cli.options import app_option, ids_argument, json_option, root_option
-from fsqueue.cli.output import counted, print_error, print_json
+from fsqueue.cli.output import print_error, print_json
+from fsqueue.common.printable import counted
 from fsqueue.errors import ConfigError
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from fsqueue.cli.command import argument, option, subcommand
 from fsqueue.cli.finding.target import NotFoundError, open_target
 from fsqueue.cli.options import app_option, json_option, root_option, seconds
-from fsqueue.cli.output import counted, print_json, print_pairs, print_table
-from fsqueue.common.printable import duration, moment
+from fsqueue.cli.output import print_json, print_pairs, print_table
+from fsqueue.common.printable import counted, duration, moment
 
 if TYPE_CHECKING:
     from pathlib import Path

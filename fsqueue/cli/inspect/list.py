@@ -12,8 +12,8 @@ from fsqueue.cli.command import option, subcommand
 from fsqueue.cli.filters import filter_options
 from fsqueue.cli.finding.target import open_target
 from fsqueue.cli.options import app_option, json_option, root_option, seconds
-from fsqueue.cli.output import counted, print_json, print_table
-from fsqueue.common.printable import duration
+from fsqueue.cli.output import print_json, print_table
+from fsqueue.common.printable import counted, duration
 from fsqueue.spool.format.resources import queue_in_words
 from fsqueue.spool.format.states import State
 

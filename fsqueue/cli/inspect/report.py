@@ -15,8 +15,8 @@ import click
 from fsqueue.cli.command import flag, option, subcommand
 from fsqueue.cli.finding.target import NotFoundError, empty_store, open_target
 from fsqueue.cli.options import app_option, json_option, root_option, seconds
-from fsqueue.cli.output import counted, print_json
-from fsqueue.common.printable import duration, moment
+from fsqueue.cli.output import print_json
+from fsqueue.common.printable import counted, duration, moment
 from fsqueue.common.values import parse_duration
 from fsqueue.errors import ConfigError
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from fsqueue.cli.command import option, subcommand
 from fsqueue.cli.finding.target import open_target
 from fsqueue.cli.options import app_option, json_option, root_option, seconds
-from fsqueue.cli.output import counted, print_json, print_table
-from fsqueue.common.printable import duration
+from fsqueue.cli.output import print_json, print_table
+from fsqueue.common.printable import counted, duration
 
 if TYPE_CHECKING:
     from pathlib import Path

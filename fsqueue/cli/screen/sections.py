@@ -15,9 +15,8 @@ from fsqueue.cli.columns import (
     task_columns,
     worker_columns,
 )
-from fsqueue.cli.output import counted
 from fsqueue.cli.screen.cells import Span, fitted, width_of
-from fsqueue.common.printable import duration, printable
+from fsqueue.common.printable import counted, duration, printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -41,7 +40,7 @@ class Section(NamedTuple):
     columns: tuple[Column, ...]
     rows: Sequence[Any]
     order: Callable[[Any], Any]
-    """What rows are sorted by at first."""
+    """The column that rows are sorted by at first."""
     pairs: Callable[[Any], list[tuple[str, object]]]
     """Everything about a row, as names and values."""
 

@@ -1,4 +1,4 @@
-"""What is on the screen of `top`, and what a key changes."""
+"""The screen of `top`, and the changes that a key makes."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class Look(NamedTuple):
 
 
 class View:
-    """What the user has chosen to see.
+    """The view that the user has chosen.
 
     Args:
         interval: seconds between two looks, for the first line.

@@ -13,7 +13,6 @@ from fsqueue.cli.command import Decorator, Page, argument, flag, option, subcomm
 from fsqueue.cli.finding.target import NotFoundError, open_target
 from fsqueue.cli.options import app_option, json_option, root_option
 from fsqueue.cli.output import (
-    counted,
     print_error,
     print_json,
     print_outcome,
@@ -21,7 +20,7 @@ from fsqueue.cli.output import (
     print_table,
 )
 from fsqueue.cli.start.profiles import COUNT, NUMBER
-from fsqueue.common.printable import duration, moment, printable
+from fsqueue.common.printable import counted, duration, moment, printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

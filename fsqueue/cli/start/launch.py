@@ -10,8 +10,9 @@ from fsqueue.cli import exits
 from fsqueue.cli.command import argument, flag, option, subcommand
 from fsqueue.cli.finding.target import report_errors
 from fsqueue.cli.options import app_option, json_option, root_option, timeout_option
-from fsqueue.cli.output import counted, print_error, print_json, print_outcome
+from fsqueue.cli.output import print_error, print_json, print_outcome
 from fsqueue.cli.start.profiles import COUNT, open_launch, resource_options
+from fsqueue.common.printable import counted
 
 if TYPE_CHECKING:
     from pathlib import Path

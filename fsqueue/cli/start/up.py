@@ -15,10 +15,11 @@ import click
 from fsqueue.cli.command import flag, option, subcommand
 from fsqueue.cli.finding.target import report_errors
 from fsqueue.cli.options import app_option, application_argument, root_option
-from fsqueue.cli.output import counted, print_error
+from fsqueue.cli.output import print_error
 from fsqueue.cli.start.private_root import private_root_notice
 from fsqueue.cli.start.profiles import find_served
 from fsqueue.cli.start.worker_options import as_words, runner_options, worker_options
+from fsqueue.common.printable import counted
 from fsqueue.errors import FSQueueError
 from fsqueue.launch.supervisor import MOST_WORKERS
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING, Any, Final
 
-from fsqueue.common.printable import duration
+from fsqueue.common.printable import counted, duration
 from fsqueue.common.values import parse_duration
 from fsqueue.errors import FSQueueError, UnknownInvocationError
 from fsqueue.monitor import charts
 from fsqueue.monitor.actions import call_id
 from fsqueue.monitor.charts import Bar, Lane
 from fsqueue.monitor.pages.page import MissingError, Page
-from fsqueue.monitor.words import command, counted, number, precise
+from fsqueue.monitor.words import command, number, precise
 from fsqueue.spool.admin.facts import facts_of, failure_of
 from fsqueue.spool.admin.filters import Filters
 from fsqueue.spool.admin.listing import call_details, list_calls

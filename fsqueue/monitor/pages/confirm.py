@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from fsqueue.common.printable import counted
 from fsqueue.monitor.actions import failed_with, pending_in
 from fsqueue.monitor.pages.page import MissingError, Page
-from fsqueue.monitor.words import counted
 from fsqueue.spool.admin.controls import folders
 from fsqueue.spool.admin.listing import pending_calls
 from fsqueue.spool.format.names import is_queue_name, split_profile

@@ -1,13 +1,14 @@
-"""What failed, grouped by reason; and one group."""
+"""The pages of failures: all groups by reason, and one group."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from fsqueue.common.printable import counted
 from fsqueue.errors import EnvelopeError, UnknownInvocationError
 from fsqueue.monitor.pages.overview import failure_trend
 from fsqueue.monitor.pages.page import MissingError, Page
-from fsqueue.monitor.words import counted, period
+from fsqueue.monitor.words import period
 from fsqueue.spool.admin.facts import failure_of
 from fsqueue.spool.admin.failures import grouped
 from fsqueue.spool.admin.listing import call_details
@@ -82,7 +83,7 @@ def where(look: Look, group: FailureGroup) -> str:
 
 
 def hint(look: Look, group: FailureGroup) -> str:
-    """What the distribution over the workers suggests; empty if nothing."""
+    """A hint from the distribution over the workers; empty if there is none."""
     total = sum(group.workers.values())
     if total < _SEVERAL or not group.workers:
         return ""

@@ -5,13 +5,13 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from fsqueue.common.printable import duration
+from fsqueue.common.printable import counted, duration
 from fsqueue.monitor import charts
 from fsqueue.monitor.attention import needs
 from fsqueue.monitor.charts import Series, Tick
 from fsqueue.monitor.estimates import Estimate, estimate, growth_of, recent
 from fsqueue.monitor.pages.page import Page
-from fsqueue.monitor.words import counted, percent, period, precise, rate
+from fsqueue.monitor.words import percent, period, precise, rate
 from fsqueue.spool.admin.failures import grouped
 from fsqueue.spool.admin.glance import as_document
 from fsqueue.spool.format.names import split_profile
@@ -132,7 +132,7 @@ def sentence(look: Look, clock: Clock) -> str:
 
 
 def summary(look: Look) -> str:
-    """Who works on it, and what has ended."""
+    """The sentence about the workers and the calls that have ended."""
     workers = [each for each in look.glance.snapshot.workers if each.is_alive]
     slots, held = sum(each.slots for each in workers), sum(each.held for each in workers)
     hosts = len({each.host for each in workers})

@@ -1,4 +1,4 @@
-"""What a page is asked for, and what it answers."""
+"""Requests for a page, and its answers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _MOST_FIELDS = 20
 
 
 class MissingError(FSQueueError):
-    """What the address names does not exist."""
+    """The address names something that does not exist."""
 
 
 class Page(NamedTuple):

@@ -91,7 +91,7 @@ def _stream_of(ask: Ask) -> str:
 
 
 def bare_layout(ask: Ask) -> dict[str, Any]:
-    """What a page has around it that does not need the spool."""
+    """The frame of a page that needs no spool."""
     return {
         "ask": ask,
         "up": ask.up,
@@ -109,7 +109,7 @@ def bare_layout(ask: Ask) -> dict[str, Any]:
 
 
 def layout(ask: Ask, page: Page, tokens: Tokens) -> dict[str, Any]:
-    """What each page has around it."""
+    """The frame of every page."""
     look = ask.look()
     snapshot = look.glance.snapshot
     bad = sum(each.state in {"silent", "dead"} for each in snapshot.workers)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from fsqueue.common.printable import counted
 from fsqueue.monitor.pages.overview import failure_trend
 from fsqueue.monitor.pages.page import MissingError, Page
-from fsqueue.monitor.words import counted, period
+from fsqueue.monitor.words import period
 from fsqueue.spool.admin.failures import grouped
 from fsqueue.spool.admin.runs import Run, read_record
 from fsqueue.spool.admin.runs import runs as find_runs

@@ -18,7 +18,7 @@ _LONGEST = 200
 
 
 def search(ask: Ask) -> Page:
-    """What has the text in its name, in the window."""
+    """Everything in the window whose name contains the text."""
     text = ask.fields.get("q", "").strip()[:_LONGEST]
     redirect = f"./calls/{quote(text, safe='')}" if _is_id(text) else ""
     found: list[tuple[str, str, str]] = []

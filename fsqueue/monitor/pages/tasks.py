@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from fsqueue.common.printable import counted
 from fsqueue.monitor import charts
 from fsqueue.monitor.charts import Tick
 from fsqueue.monitor.pages.overview import failure_trend, task_rows
 from fsqueue.monitor.pages.page import MissingError, Page
-from fsqueue.monitor.words import counted, percent, period, precise
+from fsqueue.monitor.words import percent, period, precise
 from fsqueue.spool.admin.failures import grouped
 from fsqueue.spool.history import sketch
 from fsqueue.spool.history.statistics import sums_by_task

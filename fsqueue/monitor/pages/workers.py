@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from fsqueue.common.printable import duration
+from fsqueue.common.printable import counted, duration
 from fsqueue.monitor.pages.overview import steps
 from fsqueue.monitor.pages.page import MissingError, Page
-from fsqueue.monitor.words import counted, percent, period
+from fsqueue.monitor.words import percent, period
 from fsqueue.spool.admin.worker_rows import list_workers
 
 if TYPE_CHECKING:

@@ -203,7 +203,7 @@ class Upkeep:
         duties |= dict.fromkeys((*common, self._callbacks.clear_up), often)
         return duties | {
             self._check_callers: self._conf.lease,
-            self._write_journal: beat / 4 if alert else often,
+            self._write_journal: 0.0 if alert else often,  # it writes if there is much
             self._count: often,
             self._expire: _EXPIRE_EVERY,
         }

@@ -66,7 +66,7 @@ def hour_of(seconds: float) -> str:
 def start_of_hour(name: str) -> float | None:
     """When an hour began; None if this is not the name of an hour's folder."""
     try:
-        found = datetime.strptime(name, "%Y-%m-%dT%H").replace(tzinfo=UTC).timestamp()
+        found = datetime.fromisoformat(name).replace(tzinfo=UTC).timestamp()
     except ValueError:
         return None
     return found if hour_of(found) == name else None

@@ -1,7 +1,7 @@
 """Tokens: files by whose ring an NFSv4 server wakes one process that sleeps, on any host.
 
-A process that has waited in vain for a while makes a token and takes a lease on it. Who has
-something for it rings the token (`spool.wakeups.rings`), once. While the token lies there, its
+A process that has waited in vain for a while makes a token and takes a lease on it. A process that
+has something for it rings the token (`spool.wakeups.rings`), once. While the token lies there, its
 owner polls rarely. docs/design/push-wakeups.md has the protocol and what can go wrong.
 """
 
