@@ -70,12 +70,12 @@ def test_no_worker_serves_the_queue_or_has_the_resources(app):
     assert "--resource gpu=2" in found["no_resources"].ends
 
 
-def test_a_limit_names_who_holds_it(app, gate):
+def test_a_limit_names_who_holds_it(app, gate, tmp_path):
     event, name = gate()
     hold = app.task(sample_tasks.behind_gate, running_concurrency="task")
     with working(app, app.make_runner(concurrency=4)):
-        first = hold(name)
-        wait_until(lambda: first.status is State.RUNNING)
+        first = hold(name, path=str(tmp_path / "ran"))
+        wait_until((tmp_path / "ran").exists)  # claimed, the second could still be before it
         second = hold(name)
         wait_until(lambda: "limit" in reasons(app, second))
         found = reasons(app, second)["limit"]
