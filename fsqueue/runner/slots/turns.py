@@ -5,7 +5,6 @@ docs/design/slots-and-processes.md has the protocol: what happens if a process d
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import logging
 import os
@@ -34,7 +33,7 @@ log: logging.Logger = logging.getLogger(__name__)
 _LONGEST = 0.5
 # Of what the pipe of records holds, a turn uses half: the kernel does not fill each page. The
 # parent empties it after each turn, so a record never has to wait.
-_PIPE_SIZE, _USUAL_SIZE = 256 << 10, 64 << 10
+_USUAL_SIZE = 64 << 10
 _MOST_OF_ONE = 8 << 10
 # After other endings, the parent has something to do with the call.
 _SETTLED = {Ending.FINISHED, Ending.UNWANTED}
@@ -126,9 +125,7 @@ class Turns:
 
 
 def _size_of(pipe: Connection) -> int:
-    """How many bytes a pipe holds, after an attempt to have it hold more."""
-    if not hasattr(fcntl, "F_SETPIPE_SZ"):
+    """How many bytes a pipe holds: less than usual if this user has very many."""
+    if not hasattr(fcntl, "F_GETPIPE_SZ"):
         return _USUAL_SIZE
-    with contextlib.suppress(OSError):  # this user has too many large ones
-        fcntl.fcntl(pipe.fileno(), fcntl.F_SETPIPE_SZ, _PIPE_SIZE)
     return fcntl.fcntl(pipe.fileno(), fcntl.F_GETPIPE_SZ)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+from array import array
 from typing import TYPE_CHECKING
 
 from fsqueue.errors import EnvelopeError, SpoolError
@@ -57,7 +58,8 @@ class Dependencies:
         self._after = Listing(self._fs, self._layout.after_folder)
         self.has_waiters: bool = True
         self.bell_works: bool = False
-        self._ended: tuple[set[str], set[str]] | None = None
+        # Hashes take a tenth of the memory of names. Two names with one hash cost a listing.
+        self._ended: tuple[array[int], array[int]] | None = None
         self._recovered = ""
 
     # -- all calls of a parent -------------------------------------------------------------
@@ -88,7 +90,7 @@ class Dependencies:
         An error is only logged: upkeep will find the waiting calls.
         """
         if self._ended is not None:
-            self._ended[0].add(parent)  # before `has_waiters` is read: see `refresh`
+            self._ended[0].append(hash(parent))  # before `has_waiters` is read: see `refresh`
         if self.has_waiters:
             self._release(parent)
 
@@ -114,7 +116,7 @@ class Dependencies:
 
     def watch(self) -> None:
         """From now on, check only while calls are waiting. Requires regular calls of `refresh`."""
-        self._ended = set(), set()
+        self._ended = array("q"), array("q")
         self.has_waiters = False
 
     def unwatch(self) -> None:
@@ -124,7 +126,7 @@ class Dependencies:
     def rotate(self) -> None:
         """Forget what ended before the previous call of this method."""
         if self._ended is not None:
-            self._ended = set(), self._ended[0]
+            self._ended = array("q"), self._ended[0]
 
     def refresh(self) -> set[str]:
         """List the parents that calls wait for, and check for them from now on if there are any."""
@@ -135,9 +137,10 @@ class Dependencies:
             names = self._parents()
         if names and not self.has_waiters:
             self.has_waiters = True  # before `_ended` is read: see `ended`
-            recent = set[str]().union(*(self._ended or ()))
-            for parent in names & recent:
-                self._release(parent)
+            recent = set[int]().union(*(self._ended or ()))
+            for parent in names:
+                if hash(parent) in recent:
+                    self._release(parent)
         return names
 
     def _parents(self) -> set[str]:
