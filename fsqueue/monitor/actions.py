@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Final
 
+from fsqueue.common.commands import command
 from fsqueue.common.printable import counted
 from fsqueue.errors import FSQueueError
-from fsqueue.monitor.words import command, number
+from fsqueue.monitor.words import number
 from fsqueue.spool.admin import controls
 from fsqueue.spool.admin.filters import Filters
 from fsqueue.spool.admin.listing import dependent_calls, pending_calls
@@ -78,7 +79,7 @@ class Actions:
         if held is None:
             raise FSQueueError(f"no worker holds {carrier}")
         controls.requeue(store, held)
-        return f"{carrier} was taken from {held.worker}", command("requeue", "--yes", carrier)
+        return f"{carrier} was taken from {held.worker}", command("requeue", carrier, yes=True)
 
     def _drain(self, store: Store, form: Mapping[str, str]) -> tuple[str, str]:
         worker = form.get("worker", "")
@@ -95,14 +96,14 @@ class Actions:
         made, problems = controls.retry_all(store, failed)
         trouble = f"; {counted(len(problems), 'call')} could not be read" if problems else ""
         return f"{counted(len(made), 'call')} run again{trouble}", command(
-            "retry", "--failed-with", group
+            "retry", failed_with=group
         )
 
     def _purge(self, store: Store, form: Mapping[str, str]) -> tuple[str, str]:
         queue = self._queue(form)
         self._check(pending_in(store, queue), form)
         done = controls.purge(store, queue)
-        return f"{counted(done.cancelled, 'call')} cancelled", command("purge", "--yes", queue)
+        return f"{counted(done.cancelled, 'call')} cancelled", command("purge", queue, yes=True)
 
     @staticmethod
     def _check(there: int, form: Mapping[str, str]) -> None:

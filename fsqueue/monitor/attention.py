@@ -1,23 +1,32 @@
-"""The attention list: rules over a look, each with a sentence and a command."""
+"""The attention list: rules over a look, each with a sentence and a command.
+
+The report has those of them that can be told of a time that is over (`in_period`).
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
+from urllib.parse import quote, urlencode
 
 import msgspec
 
+from fsqueue.common.commands import command
 from fsqueue.common.printable import counted, duration
 from fsqueue.monitor.estimates import estimate, growth_of, recent
-from fsqueue.monitor.words import command, listed
+from fsqueue.monitor.words import listed
+from fsqueue.spool.admin.failures import grouped
 from fsqueue.spool.format.names import split_profile
 from fsqueue.spool.format.resources import NONE, in_words, needs_in_words, needs_of, queue_in_words
 from fsqueue.spool.history.statistics import sums_by_task
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from fsqueue.monitor.looks import Look
+    from fsqueue.spool.admin.failures import FailureGroup
     from fsqueue.spool.admin.snapshot import QueueInfo
+    from fsqueue.spool.history.gauges import Gauge
+    from fsqueue.spool.history.statistics import Stats
 
 # A task fails more often than before from this factor and these numbers of calls on.
 _TIMES, _CALLS, _FAILED = 5.0, 20, 3
@@ -62,6 +71,12 @@ def needs(look: Look) -> list[Need]:
     return sorted(found, key=lambda need: need.level)  # "bad" comes before "warn"
 
 
+def link(*parts: str, **fields: str) -> str:
+    """The address of a page, relative to the first one; its texts may come from the spool."""
+    path = "/".join(quote(part, safe="") for part in parts)
+    return f"{path}?{urlencode(fields)}" if fields else path
+
+
 def _calls(queue: QueueInfo) -> int:
     return queue.due + queue.delayed + queue.waiting
 
@@ -75,21 +90,18 @@ def _unserved(look: Look) -> Iterator[Need]:
         short = name.partition(".")[2] or name
         calls = counted(_calls(queue), "call")
         if needed:
-            options = [
-                word for each in in_words(needed or NONE).split() for word in ("--resource", each)
-            ]
             what = f"{calls} can't run: {needs_in_words(needed)} is needed, and nothing has it."
-            helps = command("worker", "--queue", short, *options)
+            helps = command("worker", queue=short, resource=in_words(needed or NONE).split())
         else:
             what = f"{calls} can't run: no live worker serves {name}."
-            helps = command("worker", "--queue", short)
+            helps = command("worker", queue=short)
         more = f"The oldest has been waiting for {duration(queue.oldest)}." if queue.oldest else ""
         yield Need(
             level="bad",
             icon="failed",
             what=what,
             more=more,
-            link=f"calls?state=pending&queue={name}",
+            link=link("calls", state="pending", queue=name),
             command=helps,
         )
     for fleet in look.glance.snapshot.closed_fleets:
@@ -117,9 +129,9 @@ def _failing(look: Look) -> Iterator[Need]:
             icon="failed",
             what=f"{name or '?'} fails{often}:",
             more=f"{sums.failed:,} of {counted(sums.calls, 'call')} in the last 15 minutes.",
-            link=f"failures?task={name}",
+            link=link("failures", task=name),
             link_text="Show the reasons",
-            command=command("failures", "--since", "1h", "--task", name),
+            command=command("failures", since="1h", task=name),
         )
 
 
@@ -156,18 +168,27 @@ def _workers(look: Look) -> Iterator[Need]:
 
 def _slow(look: Look) -> Iterator[Need]:
     """The slowest living worker, if it is much slower than the others."""
-    paced = [each for each in look.stats.workers if each.pace is not None and each.alive]
-    slowest = max(paced, key=lambda each: each.pace or 0.0, default=None)
-    if slowest is not None and (slowest.pace or 0.0) >= _SLOW:
+    alive = {each.worker for each in look.stats.workers if each.alive}
+    slowest = _slowest(look.stats, alive)
+    if slowest is not None:
+        name, pace = slowest
         yield Need(
             level="warn",
             icon="attention",
-            what=f"{slowest.worker} is slow:",
-            more=f"its calls take {slowest.pace:.1f} times as long as the same tasks elsewhere.",
-            link=f"workers/{slowest.worker}",
+            what=f"{name} is slow:",
+            more=f"its calls take {pace:.1f} times as long as the same tasks elsewhere.",
+            link=link("workers", name),
             link_text="Show it",
-            command=command("drain", slowest.worker),
+            command=command("drain", name),
         )
+
+
+def _slowest(stats: Stats, names: Iterable[str]) -> tuple[str, float] | None:
+    """The slowest of some workers and its pace, if it is much slower than the others."""
+    wanted = set(names)
+    paces = {each.worker: each.pace or 0.0 for each in stats.workers if each.worker in wanted}
+    name = max(paces, key=lambda each: paces[each], default="")
+    return (name, paces[name]) if name and paces[name] >= _SLOW else None
 
 
 def _paused(look: Look) -> Iterator[Need]:
@@ -182,28 +203,29 @@ def _paused(look: Look) -> Iterator[Need]:
                 icon="paused",
                 what=f"{queue_in_words(queue.name)} is paused",
                 more=f"with {counted(_calls(queue), 'call')}.",
-                link=f"calls?state=pending&queue={name}",
+                link=link("calls", state="pending", queue=name),
                 command=command("resume", short),
             )
 
 
 def _retried(look: Look) -> Iterator[Need]:
-    from collections import Counter
+    group = _most_retried(grouped(look.failed))
+    if group is not None:
+        yield Need(
+            level="warn",
+            icon="attention",
+            what=f"{group.retried:,} attempts were retried for one reason:",
+            more=f"{group.type}.",
+            link=link("failures", group.fp),
+            link_text="Show it",
+            command=command("failures", group.fp),
+        )
 
-    counts = Counter(
-        (each.entry.fp, each.entry.failure) for each in look.failed if each.entry.state == "retried"
-    )
-    for (fp, kind), count in counts.most_common(1):
-        if count >= _RETRIES and fp:
-            yield Need(
-                level="warn",
-                icon="attention",
-                what=f"{count:,} attempts were retried for one reason:",
-                more=f"{kind}.",
-                link=f"failures/{fp}",
-                link_text="Show it",
-                command=command("failures", fp),
-            )
+
+def _most_retried(groups: Iterable[FailureGroup]) -> FailureGroup | None:
+    """The reason for most of the retries, if it repeats itself."""
+    found = max(groups, key=lambda each: each.retried, default=None)
+    return found if found is not None and found.retried >= _RETRIES and found.fp else None
 
 
 def _ending_jobs(look: Look) -> Iterator[Need]:
@@ -229,7 +251,7 @@ def _place(look: Look) -> Iterator[Need]:
         yield Need(
             level="warn",
             icon="attention",
-            what=f"{counted(quarantined, 'file')} cannot be read, and are in quarantine.",
+            what=_in_quarantine(quarantined),
             command=command("doctor"),
         )
     if look.used > _FULL or look.glance.space:
@@ -247,3 +269,46 @@ def _place(look: Look) -> Iterator[Need]:
             what=f"The figures are {duration(look.age)} old.",
             command=command("status"),
         )
+
+
+def _in_quarantine(number: int) -> str:
+    verb = "is" if number == 1 else "are"
+    return f"{counted(number, 'file')} cannot be read, and {verb} in quarantine."
+
+
+# -- of a time that is over -------------------------------------------------------------------
+
+
+def in_period(
+    stats: Stats, states: Mapping[str, str], groups: Sequence[FailureGroup], last: Gauge | None
+) -> Iterator[str]:
+    """A sentence for each thing of a time that is over that an operator should know of.
+
+    Args:
+        stats: of that time.
+        states: those of its workers, as far as they may be named.
+        groups: its failures, the largest group first.
+        last: how full the spool was at its end.
+    """
+    died = [name for name, state in states.items() if state == "died"]
+    if died:
+        of = f"{len(died)} of {counted(len(stats.workers), 'worker')}"
+        yield f"{of} died without leaving: {listed(died, 5)}."
+    if stats.lost:
+        verb = "was" if stats.lost == 1 else "were"
+        yield f"{counted(stats.lost, 'attempt')} {verb} lost with a worker or slot."
+    if groups and groups[0].calls:
+        those = f"{groups[0].calls:,} of {counted(stats.failed, 'failed call')}"
+        yield f"{those} failed for one reason: {groups[0].type}."
+    retried = _most_retried(groups)
+    if retried is not None:
+        yield f"{retried.retried:,} attempts were retried for one reason: {retried.type}."
+    slowest = _slowest(stats, states)
+    if slowest is not None:
+        yield f"{slowest[0]} was slow: its calls took {slowest[1]:.1f} times as long as elsewhere."
+    for name, queue in sorted(last.queues.items()) if last else ():
+        if queue.due and (queue.paused or not queue.workers):
+            how = "was paused" if queue.paused else "had no worker"
+            yield f"At the end {queue_in_words(name)} {how}, with {counted(queue.due, 'call')} due."
+    if last and last.quarantined:
+        yield _in_quarantine(last.quarantined)

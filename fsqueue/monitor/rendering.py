@@ -21,6 +21,7 @@ from urllib.parse import quote, urlencode
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from fsqueue.common.commands import command
 from fsqueue.common.printable import counted, duration, printable
 from fsqueue.monitor import charts, small_charts, words
 
@@ -139,7 +140,7 @@ def environment() -> Environment:
     }
     found.globals |= {
         "icon": _svg(small_charts.icon),
-        "command_of": words.command,
+        "command_of": command,
         "percent": words.percent,
         "share_bar": _svg(small_charts.share_bar),
         "strip": _svg(small_charts.strip),

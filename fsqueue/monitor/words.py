@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import shlex
 from datetime import UTC, datetime, tzinfo
 from typing import TYPE_CHECKING, NamedTuple
 from zoneinfo import ZoneInfo
 
-from fsqueue.common.printable import duration, printable
+from fsqueue.common.printable import duration
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,14 +15,6 @@ _DAY = 72_000.0
 _TINY, _HUNDRED = 1e-3, 100.0
 _SECOND = 1.0
 _DIGITS = 9
-
-
-def command(*words: str) -> str:
-    """A command of fsqueue on one line, to be copied into a shell.
-
-    Its words may come from the spool, so a shell must take each as one word of plain text.
-    """
-    return shlex.join(["fsqueue", *(printable(each) for each in words)])
 
 
 def number(text: str) -> int | None:

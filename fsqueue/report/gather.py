@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from fsqueue.common.printable import counted
 from fsqueue.errors import FSQueueError
+from fsqueue.monitor.attention import in_period
 from fsqueue.report.attempts import Lines
 from fsqueue.report.facts import (
     JOBS_OF,
@@ -46,7 +46,6 @@ if TYPE_CHECKING:
 _MINUTE, _HOUR = 60.0, 3600.0
 # The charts have at most about this many columns, each of some steps, in seconds.
 _COLUMNS, _STEP = 120, 30.0
-_FEW = 5
 
 
 class Sources(NamedTuple):
@@ -108,7 +107,9 @@ def gather(sources: Sources, window: Window, limits: Limits) -> Report:
         settings=sources.settings,
         left_out=left_out,
     )
-    attention = list(_attention(report, workers, gauges))
+    states = {each.worker: each.state for each in report.workers}
+    last = gauges[-1] if gauges and not window.run else None
+    attention = list(in_period(stats, states, [each.group for each in report.failures], last))
     return msgspec.structs.replace(report, attention=attention)
 
 
@@ -310,30 +311,3 @@ def _jobs_of(fleet: FleetFiles, window: Window) -> list[Job]:
         )
         for member, past, last in ended
     ]
-
-
-# -- what needed attention --------------------------------------------------------------------
-
-
-def _attention(report: Report, workers: list[WorkerRow], gauges: list[Gauge]) -> Iterator[str]:
-    """A sentence for each thing that an operator should know of."""
-    totals = report.totals
-    died = [each.worker for each in workers if each.state == "died"]
-    if died:
-        more = f" and {len(died) - _FEW} more" if len(died) > _FEW else ""
-        names = ", ".join(died[:_FEW]) + more
-        yield f"{len(died)} of {len(workers)} workers died without leaving: {names}"
-    if totals.lost:
-        yield f"{totals.lost:,} attempts were lost with their worker or slot"
-    if report.failures and (calls := report.failures[0].group.calls):
-        reason = report.failures[0].group.type
-        yield f"{calls:,} of {totals.failed:,} failed calls have the same reason: {reason}"
-    last = gauges[-1] if gauges and not report.window.run else None
-    for name, queue in sorted(last.queues.items()) if last else ():
-        due = f"with {counted(queue.due, 'call')} due"
-        if queue.due and queue.paused:
-            yield f"at the end the queue {name} was paused, {due}"
-        elif queue.due and not queue.workers:
-            yield f"at the end no worker served the queue {name}, {due}"
-    if last and last.quarantined:
-        yield f"{counted(last.quarantined, 'file')} in quarantine: fsqueue doctor says why"

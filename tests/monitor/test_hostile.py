@@ -14,7 +14,11 @@ import pytest
 from journals import write_journal
 from monitor_harness import ACT, CORPUS, ESCAPED, HOSTILE, Shop, client_of, pages_of
 
+from fsqueue.cli.main import command_line
+from fsqueue.common.commands import command
 from fsqueue.common.printable import printable
+from fsqueue.monitor import attention
+from fsqueue.monitor.attention import link
 from fsqueue.monitor.rendering import FOLDER, environment
 from fsqueue.spool.history.journal import hour_of
 from fsqueue.spool.store.open_spool import open_store
@@ -143,6 +147,9 @@ WORDS = (
     "",
     "\ud800",
     "é" * 3_000,
+    "-x",
+    "--json",
+    "--",
 )
 
 
@@ -153,7 +160,34 @@ def test_a_copied_command_takes_text_of_the_spool_as_one_word(word):
     page = env.from_string(text).render(word=word)
     copied = html.unescape(re.search(r'data-copy="([^"]*)"', page)[1])
     assert copied.isprintable()
-    assert shlex.split(copied) == ["fsqueue", "failures", printable(word)]
+    first, *words = shlex.split(copied)
+    assert first == "fsqueue"
+    assert parsed(words) == {"group": printable(word), "as_json": False}
+
+
+@pytest.mark.parametrize("word", WORDS)
+def test_text_of_the_spool_is_no_option_of_a_copied_command(word):
+    task = {"task": printable(word)} if word else {}
+    copied = shlex.split(command("failures", task=word))[1:]
+    assert parsed(copied) == {"as_json": False, **task}
+    copied = shlex.split(command("failures", "-x", task=word, json=True))[1:]
+    assert parsed(copied) == {"group": "-x", "as_json": True, **task}
+
+
+def parsed(words) -> dict[str, object]:
+    """What the command line takes these words for, without what it fills in."""
+    name, *rest = words
+    context = command_line.get_command(None, name).make_context(name, rest)
+    filled = {"app", "root", "since"}
+    return {key: value for key, value in context.params.items()
+            if key not in filled and value is not None}  # fmt: skip
+
+
+def test_links_of_the_attention_list_are_quoted():
+    assert link("workers", "a/b?c#d") == "workers/a%2Fb%3Fc%23d"
+    assert link("failures", task="a&b=c d") == "failures?task=a%26b%3Dc+d"
+    source = Path(attention.__file__).read_text("utf-8")
+    assert not re.findall(r'\blink=f?"(?!workers")', source)
 
 
 def test_every_command_of_a_page_is_built_by_one_function():

@@ -8,6 +8,7 @@ from fsqueue.cli.command import argument, option, subcommand
 from fsqueue.cli.finding.target import NotFoundError, open_target
 from fsqueue.cli.options import app_option, json_option, root_option, seconds
 from fsqueue.cli.output import print_json, print_pairs, print_table
+from fsqueue.common import commands
 from fsqueue.common.printable import counted, duration, moment
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ def _print_group(group: FailureGroup, now: float) -> None:
             ("last", f"{moment(group.last)} ({duration(max(0.0, now - group.last))} ago)"),
             ("tasks", ", ".join(f"{name or '?'} ({count})" for name, count in _most(group.tasks))),
             ("workers", ", ".join(f"{name} ({n})" for name, n in _most(group.workers)[:_FEW])),
-            ("run again", f"fsqueue retry --failed-with {group.fp or group.type}"),
+            ("run again", commands.command("retry", failed_with=group.fp or group.type)),
         ]
     )
     for sample in group.samples:

@@ -16,7 +16,9 @@ from fsqueue.cli.columns import (
     worker_columns,
 )
 from fsqueue.cli.screen.cells import Span, fitted, width_of
+from fsqueue.common.commands import command
 from fsqueue.common.printable import counted, duration, printable
+from fsqueue.spool.format.names import split_profile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -117,12 +119,12 @@ def _all_cells(columns: Sequence[Column], row: object) -> list[tuple[str, object
 
 def _about_queue(queue: QueueInfo, recent: Stats) -> list[tuple[str, object]]:
     ended = recent.queues.get(queue.name, 0)
-    name = queue.name.rpartition(".")[2]
+    name = split_profile(queue.name)[0].partition(".")[2]
     return [
         *_all_cells(QUEUES, queue),
         ("calls in it", calls_in(queue)),
         (f"ended in the last {recent.seconds // 60:.0f} min", ended),
-        ("its calls", f"fsqueue list --queue {name}"),
+        ("its calls", command("list", queue=name)),
     ]
 
 
@@ -140,7 +142,7 @@ def _about_worker(worker: WorkerInfo, columns: Sequence[Column]) -> list[tuple[s
         *_all_cells(columns[:-1], worker),
         ("host", worker.host),
         ("process", worker.pid),
-        ("let it leave", f"fsqueue drain {worker.name}"),
+        ("let it leave", command("drain", worker.name)),
         *calls,
         *([("", f"and {counted(more, 'call')} more")] if more > 0 else []),
     ]
@@ -151,7 +153,7 @@ def _about_task(task: TaskStats, recent: Stats) -> list[tuple[str, object]]:
         *_all_cells(task_columns([task]), task),
         ("cancelled", task.cancelled),
         ("per second", f"{task.calls / max(1.0, recent.seconds):.3g}"),
-        ("its failures", f"fsqueue failures --task {task.task}"),
+        ("its failures", command("failures", task=task.task)),
     ]
 
 

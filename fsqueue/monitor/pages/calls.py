@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING, Any, Final
 
+from fsqueue.common.commands import command
 from fsqueue.common.printable import counted, duration
 from fsqueue.common.values import parse_duration
 from fsqueue.errors import FSQueueError, UnknownInvocationError
@@ -12,7 +13,7 @@ from fsqueue.monitor import charts
 from fsqueue.monitor.actions import call_id
 from fsqueue.monitor.charts import Bar, Lane
 from fsqueue.monitor.pages.page import MissingError, Page
-from fsqueue.monitor.words import command, number, precise
+from fsqueue.monitor.words import number, precise
 from fsqueue.spool.admin.facts import facts_of, failure_of
 from fsqueue.spool.admin.filters import Filters
 from fsqueue.spool.admin.listing import call_details, list_calls
@@ -102,15 +103,8 @@ def _filters(fields: dict[str, str]) -> Filters:
 
 
 def _command(state: str, fields: dict[str, str]) -> str:
-    words = ["list"]
-    if state:
-        words += ["--state", state]
-    for name in ("task", "worker", "queue", "run", "since"):
-        if fields.get(name):
-            words += [f"--{name}", fields[name]]
-    if fields.get("failure"):
-        words += ["--failed-with", fields["failure"]]
-    return command(*words)
+    same = {name: fields.get(name, "") for name in ("task", "worker", "queue", "run", "since")}
+    return command("list", state=state, **same, failed_with=fields.get("failure", ""))
 
 
 def _note(call: CallInfo) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
+from fsqueue.common.commands import command
 from fsqueue.errors import EnvelopeError
 from fsqueue.spool.admin.listing import call_details
 from fsqueue.spool.files.headers import outcome_of
@@ -170,7 +171,7 @@ def _paused(case: _Case) -> Iterator[Reason]:
         return
     name = queue.partition(".")[2] or queue
     text = f"its queue {queue} is paused"
-    yield Reason(code="paused", text=text, ends=f"fsqueue resume {name}", since=since)
+    yield Reason(code="paused", text=text, ends=command("resume", name), since=since)
 
 
 def _unserved(case: _Case) -> Iterator[Reason]:
@@ -183,7 +184,7 @@ def _unserved(case: _Case) -> Iterator[Reason]:
     last = f"; the last one, {dead[-1].name}, is {dead[-1].state}" if dead else ""
     if not case.serving(queue):
         text = f"no live worker serves the queue {queue}{last}"
-        start = f"fsqueue worker --queue {queue.partition('.')[2] or queue}"
+        start = command("worker", queue=queue.partition(".")[2] or queue)
         yield Reason(code="no_worker", text=text, ends=job or f"a worker: {start}")
     needed = needs_of(profile)
     if needed:
