@@ -16,6 +16,7 @@ from monitor_harness import client_of, watch_of
 from support import open_store
 from test_costs_of_looking import BACKLOGS, READING, Million
 
+from fsqueue.common.printable import counted
 from fsqueue.monitor import words
 from fsqueue.monitor.estimates import estimate
 from fsqueue.spool.history.entries import Entry, Sums, TaskSums
@@ -168,8 +169,8 @@ def test_an_estimate_is_between_its_bounds(due, ended):
 
 
 def test_words():
-    assert words.counted(1, "call") == "1 call"
-    assert words.counted(86_112, "call") == "86,112 calls"
+    assert counted(1, "call") == "1 call"
+    assert counted(86_112, "call") == "86,112 calls"
     assert [words.period(each) for each in (900, 3600, 21_600, 86_400, 604_800)] == [
         *("15 minutes", "hour", "6 hours", "24 hours", "7 days")
     ]
