@@ -40,7 +40,7 @@ def on_page_markdown(markdown: str, page: Page, files: Files, **_: Any) -> str:
     """Let links lead to pages of the site; those to other files of the repository become text.
 
     Two things are written for GitHub, and mkdocs would show them as they are: the mark of blocks
-    that the tests do not run, and `\\|` in a table's code.
+    that the tests do not run, and the escaped bar in a table's code.
     """
     uri = page.file.src_uri
     source = {site: path for path, site in OUTSIDE.items()}.get(uri, f"docs/{uri}")
