@@ -29,12 +29,21 @@ BURST = 25
 FEW = 8
 
 
+armed = set()
+"""Not empty while a call may be interrupted."""
+
+
 class Interrupted(KeyboardInterrupt):
     """Like that of Ctrl-C, because asyncio only logs other exceptions that its callbacks raise."""
 
 
 def interrupt(*_):
     raise Interrupted
+
+
+def while_armed(handler):
+    """Ignores late signals: another thread can receive one after the timer was set to 0."""
+    return lambda *_: handler() if armed else None
 
 
 def ctrl_c(*_):
@@ -160,9 +169,11 @@ def interrupted_once(call, value, longest):
     faulthandler.dump_traceback_later(PATIENCE, exit=True)
     try:
         try:
+            armed.add(call)
             signal.setitimer(signal.ITIMER_REAL, random.uniform(1e-5, longest))
             assert call() == value
         finally:
+            armed.clear()
             signal.setitimer(signal.ITIMER_REAL, 0)
     except (KeyboardInterrupt, asyncio.CancelledError):  # early in asyncio.run
         signal.setitimer(signal.ITIMER_REAL, 0)
@@ -171,7 +182,7 @@ def interrupted_once(call, value, longest):
 
 
 def by_timer(calls, count, handler=interrupt):
-    former = signal.signal(signal.SIGALRM, handler)
+    former = signal.signal(signal.SIGALRM, while_armed(handler))
     longest = {call: duration(call) for call, _ in calls}
     hits = 0
     for number in range(count):
@@ -233,7 +244,7 @@ def by_trace(calls, event, step):
 
 def first(count):
     """Interrupt the first call of processes: it opens the spool and imports what it needs."""
-    signal.signal(signal.SIGALRM, interrupt)
+    signal.signal(signal.SIGALRM, while_armed(interrupt))
     hits = 0
     for _ in range(count):
         child = os.fork()
