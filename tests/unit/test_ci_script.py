@@ -131,8 +131,20 @@ def test_only_the_full_run_tests_every_other_python(checkout, options, versions)
     assert {part for part in parts_of(done) if " on Python " in part} == tested
 
 
+def test_jobs_may_write_into_the_checkout_while_it_is_copied(checkout):
+    written = checkout.folder / "written"
+    readme = README.replace("$PWD)", f"$PWD) && touch {written}.enough")
+    (checkout.folder / "README.md").write_text(readme)
+    checkout.tool(
+        ".venv/bin/mkdocs", f"while [ ! -e {written}.enough ]; do echo more >>{written}; done"
+    )
+    done = checkout.run()
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_the_quick_run_leaves_out_the_doctor_on_nfs(checkout):
-    assert checkout.run(FSQUEUE_NFS_LAB="/lab").returncode == 0
+    done = checkout.run(FSQUEUE_NFS_LAB="/lab")
+    assert done.returncode == 0, done.stdout + done.stderr
     assert checkout.called("tests/nfs --ignore tests/nfs/test_nfs_doctor.py")
 
 
