@@ -114,12 +114,15 @@ def test_a_program_that_cannot_be_started_is_tried_again(tmp_path, caplog):
 
 
 def test_a_request_to_stop_is_asked_for_now_and_then(tmp_path):
-    asked = iter([False, False, True])
+    answers = iter([False, False])
     supervised = Supervised(tmp_path)
+
+    def asked():  # not before the program has its handler
+        return next(answers, bool(supervised.started()))
+
     code = []
-    thread = threading.Thread(
-        target=lambda: code.append(supervised.supervisor.run(lambda: next(asked), 0.05))
-    )
+    run = supervised.supervisor.run
+    thread = threading.Thread(target=lambda: code.append(run(asked, 0.05)))
     thread.start()
     thread.join()
     supervised.supervisor.close()
