@@ -113,7 +113,7 @@ class Settings(msgspec.Struct, kw_only=True):
     ] = 24 * 3600.0
     record_commands: Final[
         Annotated[
-            bool, _doc("show the command lines of processes that make calls, for `fsqueue runs`")
+            bool, _doc("record the command lines of processes that make calls, for `fsqueue runs`")
         ]
     ] = True
     serializer: Final[
