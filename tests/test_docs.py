@@ -49,8 +49,8 @@ sys.path.insert(0, str(HERE / "tests" / "launch"))
 from fake_cluster import FakeBatch  # noqa: E402 - its folder is not on the path of a page's process
 
 PAGES = [HERE / "README.md", *sorted((HERE / "docs").rglob("*.md"))]
-COMMAND_LIMIT = 30
-PAGE_LIMIT = 50
+COMMAND_LIMIT = 60
+PAGE_LIMIT = 150
 # No worker is left behind when this process is killed, by a test's time limit, say.
 ENDS_WITH_PARENT = ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
 OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
