@@ -22,7 +22,7 @@ MEANINGS: Final = MappingProxyType(
         USAGE: "a bad option or setting, or the shared directory cannot be used",
         NOT_FOUND: "no such spool, queue, worker, task or invocation",
         TIMEOUT: "the call has not ended yet, or not before the timeout",
-        INTERRUPTED: "Ctrl-C; 0 for commands that run until then, such as a worker, `top` and `monitor`",
+        INTERRUPTED: "Ctrl-C; 0 for commands that run until then, such as a worker or `top`",
     }
 )
 """The meaning of each exit code."""
