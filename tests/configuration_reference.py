@@ -1,4 +1,6 @@
-"""The table of docs/configuration.md, from the settings themselves."""
+"""The tables of settings in the documentation, from the code. Run this file to write them."""
+
+from pathlib import Path
 
 from msgspec import NODEFAULT
 
@@ -35,3 +37,17 @@ def table_of(described):
         for name, field in described.items()
     ]
     return "\n".join(lines)
+
+
+def write(page, table):
+    """Put a table in the place of the one that a page has."""
+    path = Path(__file__).parent.parent / "docs" / page
+    before, head, after = path.read_text("utf-8").partition(table.partition("\n")[0] + "\n")
+    assert head, page
+    path.write_text(before + table + "\n\n" + after.partition("\n\n")[2], "utf-8")
+
+
+if __name__ == "__main__":
+    write("configuration.md", table())
+    write("tasks.md", table_of_options())
+    write("batch/README.md", table_of_profiles())
