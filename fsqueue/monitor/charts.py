@@ -6,8 +6,9 @@ are in ``static/monitor.css``. All text is escaped here.
 
 A large chart is as wide as its container, at the same height and with the same size of text: the
 parts that stretch are in an inner ``<svg>``, and positions along the time axis are percentages. Its
-value axis is in the margin to the left. `bars`, `lines`, `histogram`, `ranges` and `timeline` are
-large charts. Small ones, for lines of text and cells, are in `fsqueue.monitor.small_charts`.
+value axis is in the margin to the left. `bars`, `lines`, `histogram`, `heat`, `ranges` and
+`timeline` are large charts. Small ones, for lines of text and cells, are in
+`fsqueue.monitor.small_charts`.
 
 Colours are named by what they mean: ``ok``, ``bad``, ``lost``, ``run``, ``wait``, ``warn``, and
 ``h0`` to ``h4`` from pale to strong.
@@ -226,6 +227,55 @@ def ranges(rows: Sequence[Range], ticks: Iterable[Tick], *, label: str) -> str:
             f'<circle class="f-{row.kind}" cx="{middle}" cy="{y}" r="3.6"/>'
         )
     return chart_element("chart wide", height, "".join(parts) + _time_axis(ticks, height), label)
+
+
+def heat(
+    columns: Sequence[Sequence[float]],
+    titles: Sequence[str],
+    ticks: Iterable[Tick],
+    names: Sequence[Tick],
+    *,
+    label: str,
+) -> str:
+    """Cells whose shade tells how many there are: time to the right, values upwards.
+
+    Args:
+        columns: for each step of time the numbers by value, the smallest value first.
+        titles: what each column says when it is pointed at.
+        ticks: labels of the time axis.
+        names: labels of the value axis, from 0 at the bottom to 1.
+        label: the chart in words.
+    """
+    rows = max((len(each) for each in columns), default=0)
+    most = max((count for each in columns for count in each), default=0.0) or 1.0
+    height = _TOP + _BOTTOM + max(60, 9 * rows)
+    inner = height - _TOP - _BOTTOM
+    width, tall = WIDTH / max(1, len(columns)), inner / max(1, rows)
+    parts = []
+    for x, (column, text) in enumerate(zip(columns, titles, strict=True)):
+        cells = "".join(
+            f'<rect class="f-h{_shade(count, most)}" '
+            f"{place(x * width, inner - (y + 1) * tall, width * 0.96, tall * 0.92)}/>"
+            for y, count in enumerate(column)
+            if count
+        )
+        if cells:
+            parts.append(f"<g>{title(text)}{cells}</g>")
+    texts = "".join(
+        f'<text x="-6" y="{number(_TOP + inner * (1 - each.at))}" dy="3.5" text-anchor="end">'
+        f"{safe(each.text)}</text>"
+        for each in names
+    )
+    plot = (
+        f'<svg y="{_TOP}" width="100%" height="{number(inner)}" '
+        f'viewBox="0 0 1000 {number(inner)}" preserveAspectRatio="none">{"".join(parts)}</svg>'
+    )
+    return chart_element("chart", height, texts + plot + _time_axis(ticks, height), label)
+
+
+def _shade(found: float, most: float) -> int:
+    """The shade of a number from 1 to `most`, from 1 to 4, by its logarithm."""
+    return max(1, min(4, 1 + round(3 * math.log1p(found) / math.log1p(most))))
 
 
 def timeline(lanes: Sequence[Lane], ticks: Iterable[Tick], *, label: str) -> str:

@@ -60,8 +60,12 @@ class Look(NamedTuple):
     """The failed attempts of the window."""
     unread: int
     """Files of the journal that were not read yet."""
+    cut: bool
+    """There were more failed attempts than `failed` has: the oldest are missing."""
     used: float
     """The share of the disk that is in use."""
+    batch: bool
+    """Whether batch jobs run workers, or fleets are there."""
     operations: int
     """File operations that the look took."""
     took: float
@@ -151,13 +155,20 @@ class Watch:
             gauges=self._read_gauges(now),
             failed=failed,
             unread=stats.unread + self._failures.unread,
+            cut=self._failures.cut,
             used=1 - free / total if total else 0.0,
+            batch=any(each.batch and each.batch.job for each in glance.snapshot.workers)
+            or bool(store.fs.names(store.layout.fleets_folder, fresh=True)),
             operations=getattr(store.fs, "operations", 0) - before,
             took=time.monotonic() - began,
         )
         self._last, self._taken = look, time.monotonic()
         self.number += 1
         return look
+
+    def by_worker(self, task: str, window: float) -> dict[str, tuple[int, float]]:
+        """The attempts of a task on each worker in the last hours, and their typical run time."""
+        return self._history.paces.of_task(task, self.store.clock.now() - window)
 
     def _read_gauges(self, now: float) -> list[Gauge]:
         """About one gauge a minute. A look reads the current hour and one more."""

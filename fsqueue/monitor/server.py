@@ -38,7 +38,7 @@ from fsqueue.monitor.access import (
 )
 from fsqueue.monitor.actions import ACTIONS, Actions, ChangedError
 from fsqueue.monitor.pages import routes
-from fsqueue.monitor.pages.page import Ask, MissingError, Page
+from fsqueue.monitor.pages.page import Ask, MissingError, Page, TriggerInfo
 from fsqueue.monitor.rendering import FOLDER, Rendered, environment, render
 
 if TYPE_CHECKING:
@@ -71,6 +71,7 @@ class Settings(NamedTuple):
         base_path: the path in front of all pages, behind a proxy.
         again: the command that prints the links again.
         writable: opens the spool for actions; None if there are none.
+        triggers: the triggers of the application; None without one.
     """
 
     watch: Watch
@@ -80,6 +81,7 @@ class Settings(NamedTuple):
     base_path: str = ""
     again: str = "fsqueue monitor"
     writable: Callable[[], Store] | None = None
+    triggers: Callable[[], Sequence[TriggerInfo]] | None = None
 
 
 class Site:
@@ -102,6 +104,7 @@ class Site:
             traceback_text=self.settings.traceback_text,
             zone=unquote(request.cookies.get("fsqueue-zone", "")),
             may_act=bool(getattr(request.state, "may_act", False)),
+            triggers=self.settings.triggers,
         )
 
     async def page(self, ask: Ask) -> Page:

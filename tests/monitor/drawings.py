@@ -7,6 +7,7 @@ from pathlib import Path
 
 from fsqueue.monitor import charts, small_charts
 from fsqueue.monitor.charts import Bar, Lane, Range, Series, Tick
+from fsqueue.monitor.graphs import Node, graph
 
 FOLDER = Path(__file__).parents[1] / "data" / "charts"
 HOUR = charts.even_ticks(["13:17", "13:32", "13:47", "14:02", "14:17"])
@@ -48,6 +49,19 @@ def drawings() -> dict[str, str]:
             [Range("cn012", 0.1, 0.3, 0.6), Range("cn014", 0.3, 0.6, 1.0, "bad")],
             charts.even_ticks(["1 s", "30 s"]),
             label="By worker",
+        ),
+        "heat": charts.heat(
+            [[0, 2, 90], [], [1, 400, 3]], ["13:17", "13:47", "14:17"], HOUR,
+            [Tick(0.0, "1 s"), Tick(1.0, "4 s")], label="Run times",
+        ),
+        "graph": graph(
+            [
+                Node("self", 0, "shop.tasks.render", "wait", ("more",)),
+                Node("a", -1, "fetch", "ok", ("self",), "fetch: succeeded"),
+                Node("b", -1, "a name that is far too long for a box", "bad", ("self",)),
+                Node("more", 1, "regrid \N{MULTIPLICATION SIGN} 8", "wait"),
+            ],
+            label="It takes the results of 2 calls",
         ),
         "timeline": charts.timeline(lanes, HOUR, label="Attempts"),
         "spark": small_charts.spark([0, 3, 1, 9], kind="bad", label="1 to 9"),

@@ -9,10 +9,16 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+from hostile_fields import forge
+from large_spool import make_large
 from monitor_harness import HOSTILE, Shop, pages_of
 from support import PATIENCE, wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 CHROMIUM = "/usr/bin/chromium"
 MISSING = [
@@ -29,9 +35,10 @@ WIDTHS = (820, 1440)
 
 
 @contextlib.contextmanager
-def monitor(root: str, *options: str):
-    """A real monitor; its links to see and to act."""
-    command = [sys.executable, "-m", "fsqueue", "monitor", "--root", root, "--actions", *options]
+def monitor(root: str, *options: str, around: Sequence[str] = ()):
+    """A real monitor, started by another command or none; its links to see and to act."""
+    command = [*around, sys.executable, "-m", "fsqueue", "monitor", "--root", root, "--actions"]
+    command += options
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             text = ""
@@ -126,29 +133,33 @@ def axe() -> str:
     return path.read_text("utf-8")
 
 
+@pytest.fixture(scope="module")
+def large_shop(tmp_path_factory):
+    """A spool with 200 workers, journals of a day, tasks with long names and much that waits."""
+    found = Shop(str(tmp_path_factory.mktemp("spools") / "large"), 1)
+    make_large(found.root)
+    return found
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_every_page_is_accessible_and_fits(opened, links, shop, scheme):
-    web = opened(links[1], color_scheme=scheme)
-    script = axe()
-    paths = [*pages_of(shop), "/confirm/purge?queue=shop.archive", "/runs?window=7d"]
-    for path in paths:
-        web.go(path)
-        web.page.evaluate(script)
-        found = web.page.evaluate("() => axe.run(document, {resultTypes: ['violations']})")
-        bad = [(each["id"], each["nodes"][0]["html"][:200]) for each in found["violations"]]
-        assert bad == [], path
-        for width in WIDTHS:
-            web.page.set_viewport_size({"width": width, "height": 900})
-            wide = web.page.evaluate("() => document.documentElement.scrollWidth")
-            assert wide <= width, path
-
-
-def test_the_empty_spool_is_accessible_too(opened, empty_shop):
-    with monitor(empty_shop.root) as (links, _):
-        web = opened(links[0])
-        web.page.evaluate(axe())
-        found = web.page.evaluate("() => axe.run()")
-        assert [each["id"] for each in found["violations"]] == []
+@pytest.mark.parametrize("size", ["empty", "small", "large"])
+def test_every_page_is_accessible_and_fits(opened, request, size, scheme):
+    """At both widths, without and with the rights to act."""
+    spool = request.getfixturevalue({"small": "shop"}.get(size, f"{size}_shop"))
+    with monitor(spool.root) as (links, _):
+        web = opened(links[size == "small"], color_scheme=scheme)
+        script = axe()
+        more = ["/confirm/purge?queue=shop.archive", "/runs?window=7d"] if size == "small" else []
+        for path in [*pages_of(spool), *more]:
+            web.go(path)
+            for width in WIDTHS:
+                web.page.set_viewport_size({"width": width, "height": 900})
+                wide = web.page.evaluate("() => document.documentElement.scrollWidth")
+                assert wide <= width, path
+            web.page.evaluate(script)
+            found = web.page.evaluate("() => axe.run(document, {resultTypes: ['violations']})")
+            bad = [(each["id"], each["nodes"][0]["html"][:200]) for each in found["violations"]]
+            assert bad == [], path
         web.close()
 
 
@@ -157,7 +168,9 @@ def test_everything_can_be_done_by_keyboard(opened, links):
     page = web.page
     page.keyboard.press("Tab")
     assert page.evaluate("() => document.activeElement.textContent") == "Skip to content"
-    for key, path in (("f", "/failures"), ("w", "/workers"), ("c", "/calls"), ("o", "/")):
+    places = {"f": "/failures", "w": "/workers", "c": "/calls", "r": "/runs", "t": "/tasks"}
+    places |= {"j": "/jobs", "i": "/triggers", "o": "/"}
+    for key, path in places.items():
         page.keyboard.press("g")
         page.keyboard.press(key)
         page.wait_for_url(f"{web.base}{path}")
@@ -200,10 +213,70 @@ def test_without_scripts_it_shows_and_does_the_same(opened, links):
     assert "shop.archive is paused" in page.inner_text("main")
 
 
+def test_everything_that_can_be_clicked_can_be_reached_by_tab(opened, links, shop):
+    web = opened(links[1])
+    page = web.page
+    for path in pages_of(shop):
+        web.go(path)
+        count = page.evaluate(CLICKABLE)
+        reached = set()
+        for _ in range(count + 5):
+            page.keyboard.press("Tab")
+            reached.add(page.evaluate("() => document.activeElement.dataset.number || ''"))
+        assert len(reached - {""}) == count, path
+
+
+# Numbers what can be clicked, and counts it.
+CLICKABLE = """() => {
+  const found = [...document.querySelectorAll('a[href], button, input:not([type=hidden]), select')]
+    .filter((each) => each.checkVisibility() && !each.closest('dialog'));
+  found.forEach((each, index) => { each.dataset.number = `n${index}`; });
+  return found.length;
+}"""
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can make a network namespace")
+def test_without_any_network_it_works(browser, shop, tmp_path):
+    """The monitor and Chromium run where there is nothing but loopback."""
+    script = tmp_path / "chromium"
+    with monitor(shop.root, around=("unshare", "--net", "sh", "-c", LOOPBACK, "sh")) as found:
+        links, process = found
+        script.write_text(
+            f'#!/bin/sh\nexec nsenter --net=/proc/{process.pid}/ns/net {CHROMIUM} "$@"\n'
+        )
+        script.chmod(0o755)
+        offline = browser.browser_type.launch(executable_path=str(script), args=["--no-sandbox"])
+        web = Watched(offline, links[0])
+        for path in pages_of(shop):
+            web.go(path)
+            assert web.page.locator("h1").count() == 1
+        web.page.wait_for_selector("html.is-live")
+        web.close()
+        offline.close()
+
+
+LOOPBACK = 'ip link set lo up && exec "$@"'
+
+
+def test_sixty_hostile_texts_in_each_field_do_nothing(opened, tmp_path):
+    shop = Shop(str(tmp_path / "spool"), 1)
+    forge(shop.root)
+    with monitor(shop.root) as (links, _):
+        web = opened(links[1])
+        for path in ("/", "/tasks", "/failures", "/workers", "/runs", "/jobs", "/calls"):
+            web.go(path)
+            web.page.wait_for_selector("html.is-live")
+            # Whatever would run, load or ask has done so by the end of a second frame.
+            web.page.evaluate("() => new Promise((done) => requestAnimationFrame("
+                              "() => requestAnimationFrame(done)))")  # fmt: skip
+            assert web.page.evaluate("() => document.images.length + document.forms.length") <= 20
+        web.close()
+
+
 def test_hostile_text_does_nothing(opened, hostile_shop):
     with monitor(hostile_shop.root) as (links, _):
         web = opened(links[1])
-        for path in [*pages_of(hostile_shop), f"/calls/{hostile_shop.failed[-1].id}"]:
+        for path in [*pages_of(hostile_shop), f"/calls/{hostile_shop.failed[1].id}"]:
             web.go(path)
             assert web.page.evaluate("() => typeof axe + document.images.length") == "undefined0"
         web.page.fill("#q", HOSTILE[:60])

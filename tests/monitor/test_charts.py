@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from fsqueue.monitor import charts, small_charts
 from fsqueue.monitor.charts import Bar, Lane, Series, Tick
+from fsqueue.monitor.graphs import Node, graph
 from fsqueue.monitor.small_charts import share_bar
 
 DRAWN = drawings()
@@ -45,6 +46,8 @@ def test_any_numbers_and_texts_give_a_well_formed_chart(values, label, title):
         charts.lines(values, ticks, label=label),
         charts.histogram(values, titles, ticks, ticks, label=label),
         charts.timeline(lanes, ticks, label=label),
+        charts.heat([values, []], [title] * 2, ticks, ticks, label=label),
+        graph([Node(title, 0, title, "ok", ["x"]), Node("x", 1, label, "bad")], label=label),
         small_charts.spark(values, label=label),
         small_charts.columns(values, label=label),
     ):

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from fsqueue.cli.finding.target import Target
     from fsqueue.monitor.access import Tokens
+    from fsqueue.monitor.looks import Watch
+    from fsqueue.monitor.pages.page import TriggerInfo
     from fsqueue.monitor.server import Settings
 
 _PORT = 8787
@@ -127,7 +129,18 @@ def _settings(
         tokens=Tokens.fresh(actions=actions, see=see),
         hosts=hosts,
         writable=(lambda: target.store) if actions else None,
+        triggers=(lambda: _triggers(target, watch)) if target.named else None,
     )
+
+
+def _triggers(target: Target, watch: Watch) -> list[TriggerInfo]:
+    from fsqueue.monitor.pages.page import TriggerInfo
+
+    now = watch.store.clock.now()
+    return [
+        TriggerInfo(task=each.task, trigger=each.trigger, next=each.upcoming, handled=each.handled)
+        for each in target.app.triggers.overview(now, watch.store)
+    ]
 
 
 def _name_of(root: str) -> str:

@@ -12,9 +12,11 @@ from fsqueue.errors import FSQueueError, UnknownInvocationError
 from fsqueue.monitor import charts
 from fsqueue.monitor.actions import call_id
 from fsqueue.monitor.charts import Bar, Lane
+from fsqueue.monitor.pages.families import family_chart, rows_of
 from fsqueue.monitor.pages.page import MissingError, Page
 from fsqueue.monitor.words import number, precise
 from fsqueue.spool.admin.facts import facts_of, failure_of
+from fsqueue.spool.admin.family import family_of
 from fsqueue.spool.admin.filters import Filters
 from fsqueue.spool.admin.listing import call_details, list_calls
 from fsqueue.spool.format.names import split_member
@@ -141,6 +143,8 @@ def call(ask: Ask) -> Page:
     failure, trace = failure_of(found, member, ask.traceback_text)
     document = {"id": text, **known, "failure": failure, "traceback": trace}
     clock = ask.clock()
+    family = family_of(store, carrier, found.call, glance)
+    document["family"] = family if family.relatives else None
     facts = {
         "id": text,
         "carrier": carrier,
@@ -154,6 +158,9 @@ def call(ask: Ask) -> Page:
         "attempts": known["attempts"],
         "chart_of_attempts": _attempts_chart(known, clock),
         "run": carrier.rpartition("-")[0],
+        "family": rows_of(family),
+        "family_more": family.more,
+        "graph": family_chart(family, carrier, known["task"], str(found.state)),
         "rows": list(_rows(known, clock)),
         "level_of": level_of,
         "icon_of": icon_of,

@@ -42,6 +42,7 @@ def failures(ask: Ask) -> Page:
         "trends": {each.fp: failure_trend(look, each.fp) for each in groups},
         "clock": ask.clock(),
         "unread": look.unread,
+        "kept": len(look.failed) if look.cut else 0,
     }
     document = {"groups": groups, "since": look.now - look.window}
     return Page("failures", "Failures", facts, document, section="failures")

@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import parse_qsl, urlencode
 
+import msgspec
+
 from fsqueue.errors import FSQueueError
 from fsqueue.monitor.looks import DEFAULT_WINDOW, WINDOWS
 from fsqueue.monitor.words import Clock, zone_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from fsqueue.monitor.looks import Look, Watch
 
@@ -19,6 +21,17 @@ _MOST_FIELDS = 20
 
 class MissingError(FSQueueError):
     """The address names something that does not exist."""
+
+
+class TriggerInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """One trigger of the application, as `fsqueue triggers --json` prints it."""
+
+    task: str
+    trigger: str
+    next: float | None
+    """The next tick of a cron trigger, in seconds since the epoch."""
+    handled: float | None
+    """The last tick that was handled."""
 
 
 class Page(NamedTuple):
@@ -44,6 +57,8 @@ class Ask(NamedTuple):
     traceback_text: Callable[[bytes | memoryview, str], str]
     zone: str
     may_act: bool
+    triggers: Callable[[], Sequence[TriggerInfo]] | None = None
+    """The triggers of the application; None if the monitor knows none."""
 
     @classmethod
     def of(cls, path: str, query: str, **rest: Any) -> Ask:
@@ -53,8 +68,8 @@ class Ask(NamedTuple):
 
     @property
     def parts(self) -> list[str]:
-        """The parts of the path."""
-        return [each for each in self.path.split("/") if each]
+        """The kind of the page, and the name of what it is about, which may have any characters."""
+        return [each for each in self.path.removeprefix("/").split("/", 1) if each]
 
     @property
     def fields(self) -> dict[str, str]:
@@ -83,7 +98,7 @@ class Ask(NamedTuple):
     @property
     def up(self) -> str:
         """The way from this page to the first one, for relative links."""
-        return "../" * max(0, self.path.count("/") - 1) or "./"
+        return "../" if len(self.parts) > 1 else "./"  # a slash in a name is quoted in links
 
     def here(self, **changes: str) -> str:
         """A link to this page with other fields."""

@@ -10,11 +10,13 @@ from fsqueue.monitor.looks import WINDOWS
 from fsqueue.monitor.pages.calls import call, calls
 from fsqueue.monitor.pages.confirm import confirm
 from fsqueue.monitor.pages.failures import failure, failures
+from fsqueue.monitor.pages.jobs import jobs
 from fsqueue.monitor.pages.overview import overview
 from fsqueue.monitor.pages.page import MissingError
 from fsqueue.monitor.pages.runs import run, runs
 from fsqueue.monitor.pages.search import search
 from fsqueue.monitor.pages.tasks import task, tasks
+from fsqueue.monitor.pages.triggers import triggers
 from fsqueue.monitor.pages.workers import worker, workers
 
 if TYPE_CHECKING:
@@ -35,17 +37,21 @@ _PAGES: Final[dict[tuple[str, bool], Callable[[Ask], Page]]] = {
     ("runs", True): run,
     ("tasks", False): tasks,
     ("tasks", True): task,
+    ("jobs", False): jobs,
+    ("triggers", False): triggers,
     ("search", False): search,
     ("confirm", True): confirm,
 }
 PATHS: Final = tuple(f"/{name}/{{name:path}}" if one else f"/{name}" for name, one in _PAGES)
-NAVIGATION: Final = (
+NAVIGATION: Final[tuple[tuple[str, str, str], ...]] = (
     ("", "Overview", "o"),
     ("runs", "Runs", "r"),
     ("calls", "Calls", "c"),
     ("failures", "Failures", "f"),
     ("tasks", "Tasks", "t"),
     ("workers", "Workers", "w"),
+    ("jobs", "Batch jobs", "j"),
+    ("triggers", "Triggers", "i"),
 )
 # These read files of calls, and so not more often than every few seconds.
 _READING = frozenset(
@@ -56,6 +62,9 @@ _READING = frozenset(
         ("runs", True),
         ("failures", True),
         ("confirm", True),
+        ("workers", True),
+        ("jobs", False),
+        ("triggers", False),
     }
 )
 
@@ -71,9 +80,8 @@ def page_of(ask: Ask) -> Page:
     Raises:
         MissingError: there is no such page, or what it is about does not exist.
     """
-    most = 2
     function = _PAGES.get(_key(ask))
-    if function is None or len(ask.parts) > most:
+    if function is None:
         raise MissingError(f"there is no page {ask.path}")
     return function(ask)
 
@@ -114,7 +122,9 @@ def layout(ask: Ask, page: Page, tokens: Tokens) -> dict[str, Any]:
     snapshot = look.glance.snapshot
     bad = sum(each.state in {"silent", "dead"} for each in snapshot.workers)
     clock = ask.clock()
+    shown = look.batch or page.section == "jobs"
     return bare_layout(ask) | {
+        "navigation": [each for each in NAVIGATION if shown or each[0] != "jobs"],
         "title": page.title,
         "section": page.section if page.template not in {"search", "confirm"} else None,
         "live": True,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from fsqueue.common.printable import counted
 from fsqueue.monitor import charts
 from fsqueue.monitor.charts import Tick
-from fsqueue.monitor.pages.overview import failure_trend, task_rows
+from fsqueue.monitor.pages.overview import failure_trend, steps, task_rows, ticks
 from fsqueue.monitor.pages.page import MissingError, Page
 from fsqueue.monitor.words import percent, period, precise
 from fsqueue.spool.admin.failures import grouped
@@ -15,11 +15,15 @@ from fsqueue.spool.history import sketch
 from fsqueue.spool.history.statistics import sums_by_task
 
 if TYPE_CHECKING:
+    from fsqueue.monitor.looks import Look
     from fsqueue.monitor.pages.page import Ask
+    from fsqueue.monitor.words import Clock
     from fsqueue.spool.history.statistics import Durations
 
 _MOST_ROWS = 200
 _LEAST_BUCKETS = 12
+_COLUMNS, _ROWS = 60, 24
+_MOST_WORKERS = 20
 
 
 def tasks(ask: Ask) -> Page:
@@ -58,11 +62,50 @@ def task(ask: Ask) -> Page:
         ),
         "run_chart": distribution(sums.run, stats.run, "Run times"),
         "wait_chart": distribution(sums.wait, stats.wait, "Waiting times"),
+        "heat_chart": _heat(look, ask.clock(), name),
+        "workers": _by_worker(ask, name),
         "groups": groups,
         "trends": {each.fp: failure_trend(look, each.fp) for each in groups},
         "clock": ask.clock(),
     }
     return Page("task", name, facts, stats, section="tasks")
+
+
+def _heat(look: Look, clock: Clock, name: str) -> str:
+    """The run times over the window: in a row that moves up, calls get slower."""
+    times = steps(look, _COLUMNS)
+    sums = [
+        sums_by_task(look.minutes[each] for each in range(*step) if each in look.minutes).get(name)
+        for step in times
+    ]
+    known = {bucket for each in sums if each for bucket in each.run}
+    if not known:
+        return ""
+    first, last = min(known), max(known)
+    joined = max(1, -(-(last - first + 1) // _ROWS))
+    rows = -(-(last - first + 1) // joined)
+    columns = [[0.0] * rows for _ in sums]
+    titles = []
+    for column, found, (start, _) in zip(columns, sums, times, strict=True):
+        for bucket, count in found.run.items() if found else ():
+            column[(bucket - first) // joined] += count
+        titles.append(f"{clock.at(60 * start)}: {counted(int(sum(column)), 'attempt')}")
+    names = [
+        Tick(share, precise(sketch.upper_bound(first - 1 + round(share * rows * joined))))
+        for share in (0.0, 0.5, 1.0)
+    ]
+    label = f"Run times of {name} over time, {names[0].text} to {names[-1].text}"
+    return charts.heat(columns, titles, ticks(look, clock), names, label=label)
+
+
+def _by_worker(ask: Ask, name: str) -> list[tuple[str, int, str, float]]:
+    """Workers by their typical run time of a task, the slowest first, and that as a share of it."""
+    found = ask.watch.by_worker(name, ask.seconds)
+    rows = sorted(found.items(), key=lambda each: -each[1][1])[:_MOST_WORKERS]
+    slowest = rows[0][1][1] if rows else 1.0
+    return [
+        (worker, count, precise(seconds), seconds / slowest) for worker, (count, seconds) in rows
+    ]
 
 
 def distribution(counts: dict[int, int], known: Durations, what: str) -> str:

@@ -5,20 +5,30 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from fsqueue.common.printable import counted, duration
+from fsqueue.monitor import charts
+from fsqueue.monitor.charts import Bar, Lane
 from fsqueue.monitor.pages.overview import steps
 from fsqueue.monitor.pages.page import MissingError, Page
 from fsqueue.monitor.words import percent, period
+from fsqueue.spool.admin.attempts import attempts_on
 from fsqueue.spool.admin.worker_rows import list_workers
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from fsqueue.monitor.looks import Look
     from fsqueue.monitor.pages.page import Ask
+    from fsqueue.monitor.words import Clock
+    from fsqueue.spool.admin.attempts import Attempt
     from fsqueue.spool.admin.snapshot import WorkerInfo
     from fsqueue.spool.history.statistics import WorkerStats
 
 _MOST_ROWS = 200
 # A smaller multiple of the usual run times is not worth a sentence.
 _SLOWER = 1.2
+_SHORT = 600.0
+# Attempts and rows of the timeline of a worker; ends that meet within this time are one place.
+_MOST_ATTEMPTS, _MOST_LANES, _TOUCH = 2_000, 64, 0.002
 _LEVELS = {"alive": "", "silent": "warn", "dead": "bad", "died": "bad", "left": "dim"}
 _ICONS = {"alive": "", "silent": "attention", "dead": "failed", "died": "failed", "left": "none"}
 
@@ -65,13 +75,68 @@ def worker(ask: Ask) -> Page:
         here = list_workers(ask.watch.store, heartbeat=ask.watch.heartbeat)
         info = next((each for each in here if each.name == name), info)
     lines = [each for each in look.failed if each.worker == name]
+    attempts = attempts_on(ask.watch.store, name, look.now - look.window, most=_MOST_ATTEMPTS)
+    clock = ask.clock()
     facts = {
         "row": row,
         "info": info,
         "failed": sorted(lines, key=lambda each: -each.ended)[:20],
-        "clock": ask.clock(),
+        "timeline": _timeline(look, attempts, info, clock),
+        "attempts": len(attempts),
+        "cut": len(attempts) >= _MOST_ATTEMPTS,
+        "clock": clock,
     }
     return Page("worker", name, facts, {"worker": info, "recent": row.stats}, section="workers")
+
+
+def _timeline(
+    look: Look, attempts: Sequence[Attempt], info: WorkerInfo | None, clock: Clock
+) -> str:
+    """The attempts of the window, and what runs now, in as many rows as ran at the same time."""
+    spans = [
+        (each.ended - each.entry.run, each.ended, _kind(each), _words(each)) for each in attempts
+    ]
+    spans += [
+        (look.now - each.seconds, look.now, "run", f"{each.id}: running")
+        for each in (info.running if info else ())
+        if each.seconds is not None
+    ]
+    if not spans:
+        return ""
+    # Of a busy worker the journal tells of the latest attempts only: the axis begins with them.
+    first = max(look.now - look.window, min(each[0] for each in spans))
+    whole = max(1.0, look.now - first)
+    lanes: list[list[Bar]] = []
+    ends: list[float] = []
+    for start, end, kind, words in sorted(spans):
+        at = next((row for row, until in enumerate(ends) if until <= start + _TOUCH), len(ends))
+        if at == _MOST_LANES:
+            continue
+        if at == len(ends):
+            lanes.append([])
+            ends.append(end)
+        ends[at] = end
+        bar = Bar(max(0.0, (start - first) / whole), min(1.0, (end - first) / whole), kind, words)
+        lanes[at].append(bar)
+    label = (
+        f"{counted(len(spans), 'attempt')} since {clock.at(first)}, at most {len(lanes)} at once"
+    )
+    moments = [first + whole * part / 4 for part in range(5)]
+    # Of a few minutes the seconds matter.
+    times = [clock.exact(each)[-8:] if whole < _SHORT else clock.at(each) for each in moments]
+    return charts.timeline(
+        [Lane("slots", each) for each in lanes], charts.even_ticks(times), label=label
+    )
+
+
+def _kind(attempt: Attempt) -> str:
+    state = attempt.entry.state
+    return {"succeeded": "ok", "lost": "lost", "cancelled": "lost"}.get(state, "bad")
+
+
+def _words(attempt: Attempt) -> str:
+    entry = attempt.entry
+    return f"{entry.id}\n{entry.task}\n{entry.state} after {duration(entry.run)}"
 
 
 def rows_of(look: Look) -> list[Row]:

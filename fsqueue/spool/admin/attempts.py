@@ -5,14 +5,16 @@ Most lines are of calls that succeeded; these are passed over undecoded.
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
 from fsqueue.errors import EnvelopeError
+from fsqueue.spool.format.names import is_safe_name
 from fsqueue.spool.format.records import UNDECODABLE, Failure
 from fsqueue.spool.history.entries import JOURNAL_FORMAT, Entry
-from fsqueue.spool.history.lines import LINES, MOST, LineReader
+from fsqueue.spool.history.lines import LINES, MOST, LineReader, hours_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -20,6 +22,11 @@ if TYPE_CHECKING:
     from fsqueue.spool.history.folders import JournalFolders
     from fsqueue.spool.store.store import Store
 
+_HOUR = 3600.0
+# Attempts that a process which looks again and again remembers, each less than a kilobyte.
+_MOST_KEPT = 20_000
+# Bytes from the end of a file that tell of the latest attempts on a worker.
+_END = 1 << 18
 _decode = msgspec.json.Decoder(Entry).decode
 
 
@@ -73,6 +80,8 @@ class FailedAttempts:
         # By path, in the order in which they were read: the next one to read comes first.
         self._read: dict[str, int] = {}
         self._found: list[Attempt] = []
+        self.cut: bool = False
+        """Whether there were more than are kept: the oldest ones are missing."""
         self.unread: int = 0
         """Files of the window that were not read yet."""
 
@@ -92,12 +101,24 @@ class FailedAttempts:
             offset = self._read.pop(path, None)
             data, end = _part(self._store, path, self._most, offset)
             self._read[path] = end
-            self._found += _failed(_worker_of(path), data)
+            self._found += map(_lean, _failed(_worker_of(path), data))
         for path in self._read.keys() - present:
             del self._read[path]
         self._found = [each for each in self._found if each.ended >= since]
+        self.cut = len(self._found) > _MOST_KEPT
+        if self.cut:
+            self._found = sorted(self._found, key=lambda each: each.ended)[-_MOST_KEPT:]
         self.unread = sum(path not in self._read for path in there)
         return self._found
+
+
+def _lean(attempt: Attempt) -> Attempt:
+    """The same with texts that other attempts have too: in memory they are there once."""
+    entry, same = attempt.entry, sys.intern
+    texts = ("task", "queue", "state", "failure", "fp", "at", "message", "label")
+    changes = {name: same(getattr(entry, name)) for name in texts}
+    entry = msgspec.structs.replace(entry, **changes)
+    return attempt._replace(entry=entry, worker=same(attempt.worker))
 
 
 def _failed(worker: str, data: bytes) -> Iterator[Attempt]:
@@ -128,6 +149,26 @@ def attempts_of(
             if attempt is not None:
                 found[attempt.entry.attempt, attempt.entry.state] = attempt
     return [found[key] for key in sorted(found)]
+
+
+def attempts_on(store: Store, worker: str, since: float, *, most: int) -> list[Attempt]:
+    """The latest attempts that ended on one worker after a time, newest hour first.
+
+    Args:
+        store: the spool.
+        worker: the worker, by the name of its files.
+        since: seconds since the epoch by the file server's clock.
+        most: how many attempts.
+    """
+    found: list[Attempt] = []
+    for hour, began in hours_of(store):
+        if began + _HOUR < since or len(found) >= most or not is_safe_name(worker):
+            break
+        data, _ = _part(store, store.layout.journal_lines(hour, worker), _END)
+        lines = reversed(data.splitlines()[-most:])
+        each_of = (attempt_of(line, worker) for line in lines)
+        found += [each for each in each_of if each is not None and each.ended >= since]
+    return [each for each in found if each.worker == worker][:most]
 
 
 def _worker_of(path: str) -> str:

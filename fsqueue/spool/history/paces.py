@@ -59,6 +59,22 @@ class Paces:
             if number >= _LEAST
         }
 
+    def of_task(self, task: str, since: float) -> dict[str, tuple[int, float]]:
+        """The attempts of a task on each worker since a time, and their mean run time in seconds.
+
+        The mean is the geometric one, as in the paces.
+        """
+        sums: dict[str, tuple[int, int]] = {}
+        for worker, name, count, total in self._since(since):
+            if name == task:
+                counts, totals = sums.get(worker, (0, 0))
+                sums[worker] = counts + count, totals + total
+        return {
+            worker: (count, sketch.upper_bound(total / count - 0.5))
+            for worker, (count, total) in sums.items()
+            if count
+        }
+
     def _since(self, since: float) -> Iterator[tuple[str, str, int, int]]:
         for hour, found in self._hours.items():
             if (hour + 1) * _HOUR >= since:

@@ -172,7 +172,7 @@ class History:
         self._unread = 0
         self._minutes: dict[int, Minute] = {}
         self._last: dict[str, LastLine] = {}
-        self._paces = Paces()
+        self.paces: Paces = Paces()
         self.totals: dict[str, TaskSums] = {}
         """Sums by task of all lines that were read so far; these only grow."""
 
@@ -244,7 +244,7 @@ class History:
         work = minute.workers.setdefault(worker, Work())
         work.busy += sums.busy
         work.missing += sums.missing
-        self._paces.add(worker, sums)
+        self.paces.add(worker, sums)
         minute.queues.update(sums.queues)
         minute.failures.update(sums.failures)
         _add_runs(minute.runs, sums.runs)
@@ -257,7 +257,7 @@ class History:
     def _forget(self, paths: Collection[str], start: float) -> None:
         for minute in [each for each in self._minutes if each < start // self._period]:
             del self._minutes[minute]
-        self._paces.forget(start)
+        self.paces.forget(start)
         for worker in [name for name, last in self._last.items() if last.until < start - _HOUR]:
             del self._last[worker]
         for path in self._read.keys() - set(paths):
@@ -293,7 +293,7 @@ class History:
                 total.failed += work.failed
                 total.busy += work.busy
                 total.missing += work.missing
-        paces = self._paces.compared(start)
+        paces = self.paces.compared(start)
         calls = sum(each.calls for each in tasks.values())
         first = min((self._last[name].began for name in workers), default=start)
         return Stats(

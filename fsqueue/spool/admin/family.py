@@ -1,0 +1,151 @@
+"""The calls around one call: those whose results it takes, and those that wait for it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from fsqueue.errors import EnvelopeError
+from fsqueue.spool.admin.locate import find_in, locate
+from fsqueue.spool.files.headers import outcome_of
+from fsqueue.spool.files.whereabouts import attempts_in
+from fsqueue.spool.format.names import split_member
+from fsqueue.spool.format.records import Call
+from fsqueue.spool.format.states import State
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from fsqueue.spool.admin.glance import Glance
+    from fsqueue.spool.format.records import Outcome
+    from fsqueue.spool.store.store import Store
+
+MOST: Final = 200
+"""The most calls of a family; more are only counted."""
+# Files of calls that are read, as each takes several file operations.
+_READ = 16
+_LEVELS = 2
+
+
+class Relative(msgspec.Struct, frozen=True, kw_only=True):
+    """A call of a family."""
+
+    id: str
+    level: int
+    """-1: this call takes its result; 1: it waits for this call; -2 and 2: the next ones."""
+    state: str
+    """Empty if it was not looked up."""
+    task: str = ""
+    label: str = ""
+    of: str = ""
+    """The call of the next level towards this one that it belongs to."""
+
+
+class Family(msgspec.Struct, frozen=True, kw_only=True):
+    """The calls around one call, as far as the bounds allow."""
+
+    relatives: tuple[Relative, ...]
+    more: int = 0
+    """Calls that are not among them."""
+
+
+class _Search:
+    def __init__(self, store: Store, glance: Glance) -> None:
+        self.store, self.glance = store, glance
+        self.found: dict[str, Relative] = {}
+        self.more = 0
+        self._reads = 0
+
+    def add(self, ids: Iterable[str], level: int, of: str) -> list[Call | None]:
+        """Add calls; returns the headers of those that were read."""
+        headers = []
+        for each in ids:
+            carrier, _ = split_member(each)
+            if carrier in self.found:
+                continue
+            if len(self.found) >= MOST:
+                self.more += 1
+                continue
+            call, outcome, state = self._read(carrier, of if level > 0 else "")
+            header = call or outcome
+            self.found[carrier] = Relative(
+                id=carrier,
+                level=level,
+                state=state,
+                task=header.task if header else "",
+                label=header.label if header else "",
+                of=of,
+            )
+            headers.append(call)
+        return headers
+
+    def _read(self, carrier: str, parked_at: str) -> tuple[Call | None, Outcome | None, str]:
+        """The header of a call and its state; if it waits for a call, by that call's folder."""
+        if self._reads >= _READ:
+            return None, None, ""
+        self._reads += 1
+        store = self.store
+        if parked_at:
+            place = find_in(store, carrier, store.layout.after(parked_at))
+        else:
+            try:
+                outcome = outcome_of(store.files, carrier)
+            except (OSError, EnvelopeError):
+                outcome = None
+            if outcome is not None:
+                return None, outcome, str(outcome.state)
+            place = locate(store, carrier, self.glance)
+        if place is None:
+            return None, None, ""
+        running = place[0].startswith(f"{store.layout.running_folder}/")
+        state = str(State.RUNNING if running else State.PENDING)
+        try:
+            call, _ = store.files.decode(store.files.read_file(place[0]), Call, place[0])
+        except (OSError, EnvelopeError):
+            return None, None, state
+        return call, None, state
+
+
+def family_of(store: Store, carrier: str, call: Call | None, glance: Glance) -> Family:
+    """The calls around one call.
+
+    Its parents are known while its file is there: until it has succeeded. Of the calls that take
+    its result, those are known that wait for it now.
+
+    Args:
+        store: the spool.
+        carrier: the invocation whose file holds the call.
+        call: its header.
+        glance: the latest look at the spool.
+    """
+    search = _Search(store, glance)
+    search.found[carrier] = Relative(id=carrier, level=0, state="")
+    above = [(carrier, call)]
+    below = [carrier]
+    for level in range(1, _LEVELS + 1):
+        above = [
+            (parent, header)
+            for child, known in above
+            for parent, header in _added(search, known.after if known else (), -level, child)
+        ]
+        below = [
+            waiting
+            for parent in below
+            for waiting, _ in _added(search, _waiting_for(store, parent), level, parent)
+        ]
+    del search.found[carrier]
+    return Family(relatives=tuple(search.found.values()), more=search.more)
+
+
+def _added(
+    search: _Search, ids: Iterable[str], level: int, of: str
+) -> list[tuple[str, Call | None]]:
+    before = len(search.found)
+    headers = search.add(ids, level, of)
+    return list(zip(list(search.found)[before:], headers, strict=True))
+
+
+def _waiting_for(store: Store, parent: str) -> list[str]:
+    waiting = attempts_in(store.files, store.layout.after(parent))
+    return sorted({name.invocation_id for name in waiting})
