@@ -117,7 +117,7 @@ def test_the_last_failure_arrives_and_says_how_many_there_were(worked, tmp_path)
     invocation = task(str(tmp_path / "ran"), 9)
     with pytest.raises(ConnectionError, match="run 3") as caught:
         invocation.get(timeout=60)
-    assert caught.value.__notes__ == ["(after 3 attempts: it was retried 2 times)"]
+    assert caught.value.__notes__ == ["(the body failed in each of 3 attempts)"]
     assert invocation.status is State.FAILED
     assert lines(tmp_path / "ran") == 3
 

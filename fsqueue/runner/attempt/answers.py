@@ -89,7 +89,7 @@ class Answer(NamedTuple):
     ) -> Answer:
         delay = delay_before_retry(policy, error, retries)
         if delay is None and retries:
-            error.add_note(f"(after {retries + 1} attempts: it was retried {retries} times)")
+            error.add_note(f"(the body failed in each of {retries + 1} attempts)")
         payload = encode_exception(error, codec, held=BaseException)
         return cls(State.FAILED, [payload], failure_of(error), retry_after=delay)
 
