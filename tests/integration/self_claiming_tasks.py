@@ -38,6 +38,16 @@ def slowly(number, seconds):
     return number
 
 
+@app.task
+def until_stopped(number, most):
+    """Go on after so many bodies only when the worker stops."""
+    note(number)
+    if len(os.listdir(NOTES)) > most:
+        wait_for("stopping")
+    time.sleep(0.005)
+    return number
+
+
 @app.task(max_attempts=1)
 def end_process(number, how):
     note(number)

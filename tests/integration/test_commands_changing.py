@@ -23,7 +23,7 @@ def test_retry_one(app, failed, fsqueue, in_json):
     new = in_json("retry", failed.id)["retried"][failed.id]
     assert "was retried already" in fsqueue("retry", failed.id, expect=exits.NOT_FOUND).stderr
     with working(app):
-        assert fsqueue("result", new, "--timeout", 20).stdout == "2\n"
+        assert fsqueue("result", new, "--timeout", 60).stdout == "2\n"
     assert in_json("show", failed.id)["retried_as"] == new
 
 
@@ -83,7 +83,7 @@ def test_drain(make_app, fsqueue, in_json):
     assert app.store
     with working(app):
         (worker,) = wait_until(lambda: registered(in_json))
-        answer = in_json("drain", worker["name"], "--wait", "--timeout", 20)
+        answer = in_json("drain", worker["name"], "--wait", "--timeout", 60)
         assert answer == {"asked": [worker["name"]], "left": True}
     assert fsqueue("drain", "--all").stdout == "asked: 0 workers\n"
     assert "there is no worker" in fsqueue("drain", "nobody", expect=exits.NOT_FOUND).stderr

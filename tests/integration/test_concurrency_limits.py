@@ -128,8 +128,7 @@ def test_a_call_that_is_to_be_retried_releases_its_permit(make_app, crowd):
     assert (crowds[crowd].entries, crowds[crowd].most) == (10, 1)
 
 
-def test_waiting_calls_run_in_the_order_of_service(make_app, gate, crowd):
-    app = make_app(**QUICK)
+def test_waiting_calls_run_in_the_order_of_service(app, gate, crowd):
     opened, name = gate()
     task = app.task(running_concurrency="task")(sample_tasks.enter_behind_gate)
     order = []
@@ -224,11 +223,10 @@ def test_a_waiting_call_is_purged_with_its_queue(blocked):
 
 def test_a_direct_call_that_is_given_up_waits_no_longer(blocked, crowd):
     app, opened, _first, second = blocked
-    task = app.direct_task(running_concurrency="task", result_timeout=0.2)(
-        sample_tasks.enter_behind_gate
-    )
-    with pytest.raises(TimeoutError):
-        task(crowd, "no gate")
+    task = app.task(running_concurrency="task")(sample_tasks.enter_behind_gate)
+    given_up = task.submit((crowd, "no gate"), {}, keep=False)
+    wait_until(lambda: len(waiting(app)) == 2)  # not only claimed: then it could not be withdrawn
+    given_up.abandon()
     assert len(waiting(app)) == 1
     opened.set()
     second.get(timeout=60)
@@ -238,9 +236,9 @@ def test_a_call_that_has_waited_too_long_ends_and_the_next_one_runs(clock, block
     app, opened, _first, second = blocked
     _, name = gate()
     late = app.task(running_concurrency="task")(sample_tasks.enter_behind_gate)
-    expiring = late.options(expires=5, priority=9)(crowd, name)
+    expiring = late.options(expires=60, priority=9)(crowd, name)
     wait_until(lambda: len(waiting(app)) == 2)
-    clock.clock_offset += 6
+    clock.clock_offset += 61
     opened.set()
     with pytest.raises(InvocationExpiredError):
         expiring.get(timeout=60)

@@ -37,6 +37,8 @@ def test_a_paused_queue_starts_nothing_and_others_go_on(app, clock, tmp_path):
         assert controls.pause(app.store, QUEUE) is False
         # Calls that were listed before the pause are still served for a while.
         clock.clock_offset += 2
+        for _ in range(2):  # a search that began before the pause has ended then
+            other(path, "other").get(timeout=60)
         later = task(path, "later")
         for _ in range(2):
             other(path, "other").get(timeout=60)

@@ -42,7 +42,7 @@ def test_the_traceback_shows_the_line_of_the_body_and_of_the_call(worked):
     assert "return a / b  # the body's line" in text
     assert "in divide" in text
     assert "in raised" in text
-    text = printed(raised(worked.task(sample.divide)(1, 0).get, 20))
+    text = printed(raised(worked.task(sample.divide)(1, 0).get, 60))
     assert "return a / b  # the body's line" in text
 
 
@@ -93,7 +93,7 @@ def test_system_exit_is_the_failure_of_its_call(worked, status):
 
 def test_keyboard_interrupt_is_the_failure_of_its_call(worked):
     invocation = worked.task(sample.interrupt)()
-    error = raised(invocation.get, 20)
+    error = raised(invocation.get, 60)
     assert type(error) is KeyboardInterrupt
     assert error.args == ("in the body",)
     assert invocation.status is State.FAILED
@@ -111,7 +111,7 @@ async def test_result_that_cannot_be_pickled(worked):
 def test_result_that_cannot_be_unpickled(worked):
     invocation = worked.task(sample.explosive)()
     for _ in range(2):
-        error = raised(invocation.get, 20)
+        error = raised(invocation.get, 60)
         assert type(error) is DeserializationError
         assert "result" in str(error)
         assert "no unpickling here" in str(error)
@@ -130,7 +130,7 @@ def test_common_argument_that_cannot_be_unpickled(worked):
     group = worked.task(sample.scaled).parallelize(
         [(1,)], {"factor": sample.ExplodesWhenUnpickled()}
     )
-    assert type(raised(group[0].get, 20)) is DeserializationError
+    assert type(raised(group[0].get, 60)) is DeserializationError
     assert_worker_goes_on(worked)
 
 
@@ -150,7 +150,7 @@ def test_exception_whose_class_the_caller_cannot_import(worked):
         wait_until(invocation.done)
     finally:
         sys.modules.pop(name, None)
-    error = raised(invocation.get, 20)
+    error = raised(invocation.get, 60)
     assert type(error) is RemoteError
     assert error.type_name == f"{name}.GoneError"
     assert error.message == "of another world"
@@ -160,5 +160,5 @@ def test_exception_whose_class_the_caller_cannot_import(worked):
 
 def test_failed_calls_are_kept_for_a_look(worked, spool):
     invocation = worked.task(sample.divide)(1, 0)
-    raised(invocation.get, 20)
+    raised(invocation.get, 60)
     wait_until(lambda: f"failed/{invocation.id}.1" in set(files_under(spool)))

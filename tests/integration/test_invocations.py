@@ -11,7 +11,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from support import async_wait_until, files_under, open_store, wait_until
+from support import PATIENCE, async_wait_until, files_under, open_store, wait_until
 
 from fsqueue import FSQueue, Invocation, InvocationGroup, SerializationError, State, args
 from fsqueue.errors import UnknownInvocationError
@@ -213,7 +213,7 @@ def test_invocation_by_id_in_the_process_that_made_it(worked):
 
 async def test_async_invocation_by_id_in_the_process_that_made_it(worked):
     invocation = worked.task(sample.echo)(5)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         for _ in range(2):
             assert await worked.invocation(invocation.id).async_result() == 5
         assert await invocation.async_result() == 5
@@ -225,7 +225,7 @@ def test_several_threads_wait_for_one_invocation(worked, gate, handles):
     invocation = worked.task(sample.behind_gate)(name, "value")
     each = [invocation if handles == "one" else worked.invocation(invocation.id) for _ in range(4)]
     with ThreadPoolExecutor(4) as pool:
-        futures = [pool.submit(handle.get, 8) for handle in each]
+        futures = [pool.submit(handle.get, PATIENCE) for handle in each]
         wait_until(lambda: invocation.status is State.RUNNING)
         event.set()
         assert [future.result() for future in futures] == ["value"] * 4
@@ -236,7 +236,7 @@ async def test_unknown_id(worked, client):
     known = worked.task(sample.echo)(1)
     name = known.id.partition("-")[0] if client == "own" else "abcdefghij"
     unknown = worked.invocation(f"{name}-999999")
-    for ask in (lambda: unknown.status, unknown.done, lambda: unknown.get(timeout=2)):
+    for ask in (lambda: unknown.status, unknown.done, lambda: unknown.get(timeout=PATIENCE)):
         with pytest.raises(UnknownInvocationError, match=unknown.id):
             ask()
     with pytest.raises(UnknownInvocationError):

@@ -127,7 +127,7 @@ def test_a_batch_to_another_priority(app, ran):
     with working(app):
         for call in calls:
             with pytest.raises(InvocationCorruptError, match=MOVED):
-                call.get(20)
+                call.get(60)
     assert not os.path.exists(ran)
 
 

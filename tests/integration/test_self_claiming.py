@@ -9,6 +9,7 @@ import select
 import sys
 import threading
 from collections import Counter
+from pathlib import Path
 
 import pytest
 from support import wait_until
@@ -132,9 +133,11 @@ def test_a_cancelled_call_ends_and_no_other(tasks, task):
 
 
 def test_a_stop_between_two_calls_costs_no_attempt(tasks):
-    group = tasks.module.slowly.parallelize([(number, 0.005) for number in range(MANY)])
-    with working(tasks.module.app, tasks.runner(2)):
+    group = tasks.module.until_stopped.parallelize([(number, 60) for number in range(MANY)])
+    with working(tasks.module.app, tasks.runner(2)) as runner:
         wait_until(lambda: len(tasks.runs()) > 20, what="some have run")
+        runner.stop_runner_loop()
+        Path(tasks.notes, "stopping").touch()
     done = tasks.runs()
     assert len(done) < MANY
     assert set(done.values()) == {1}

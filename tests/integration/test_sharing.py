@@ -133,7 +133,7 @@ def test_a_forked_child_makes_its_own_calls(worked):
         child = os.fork()
     if child == 0:
         try:
-            signal.alarm(20)
+            signal.alarm(60)
             assert direct(2) == 3
             assert worked._session.client.name != parent
             assert worked.invocation(before.id).get(60) == "before"

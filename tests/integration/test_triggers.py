@@ -256,11 +256,12 @@ def test_events_cost_a_look_a_heartbeat(make_app):
     app._session._store = type(app.store)(fs, app.store.layout, app.store.files.info)
     app.task(triggers=triggers.on_event("e"))(note)
     folder = app.store.layout.events("t")
+    began = fs.monotonic()
     with working(app):
         wait_until(lambda: fs.trace)
         wait_until(lambda: sum(each.path == folder for each in fs.trace) >= 5)
-        beats = [each for each in fs.trace if each.path.endswith(".beat")]
         looks = [each for each in fs.trace if each.path == folder]
+        beats = (fs.monotonic() - began) / app.conf.heartbeat  # those of another thread may be late
     assert [each.verb for each in looks[:2]] == ["mkdir", "listdir"]
     assert {each.verb for each in looks[1:]} == {"listdir"}
-    assert len(looks) <= len(beats) + 1
+    assert len(looks) <= beats + 2

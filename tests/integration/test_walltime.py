@@ -94,8 +94,8 @@ def test_a_worker_without_a_time_limit_runs_everything(nested, kind):
     with working(app, app.make_runner(kind=kind, concurrency=1)):
         fib = nested.fib.options(walltime="7d")
         assert fib(3) == 2
-        assert nested.leaf.options(walltime="1h")(3).get(timeout=30) == 9
-        assert nested.leaf(2).get(timeout=30) == 4
+        assert nested.leaf.options(walltime="1h")(3).get(timeout=60) == 9
+        assert nested.leaf(2).get(timeout=60) == 4
 
 
 @pytest.mark.parametrize("kind", ["thread", "process"])
@@ -122,7 +122,7 @@ def test_status_and_pause_know_calls_with_a_walltime(make_app):
             lambda: all(each.workers for each in take_snapshot(app.store, heartbeat=2).queues)
         )
         assert controls.resume(app.store, "t.default")
-        assert call.get(timeout=20) == 2
+        assert call.get(timeout=60) == 2
 
 
 # -- learned --------------------------------------------------------------------------------
@@ -134,12 +134,12 @@ def test_a_walltime_is_learned_from_the_journal(make_app):
     task = app.task(walltime="auto")(sample_tasks.add)
     with working(app):
         for number in range(4):
-            assert task(number).get(timeout=20) == number + 1
+            assert task(number).get(timeout=60) == number + 1
     clock.clock_offset += 61.0
     fifth = task(4)
     assert folders(app) == {"t.default"}, "four runs are too few"
     with working(app):
-        assert fifth.get(timeout=20) == 5
+        assert fifth.get(timeout=60) == 5
     assert task(5).cancel()
     assert "t.default.walltime-60" not in folders(app), "read once a minute"
     clock.clock_offset += 61.0

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
-
-from support import wait_until
+from support import files_under, wait_until
 
 from fsqueue import RetryError, current_invocation
 from integration import sample_tasks
@@ -51,14 +49,9 @@ def settled(app):
     """All events are handled and all calls have ended."""
     store = app.store
     wait_until(lambda: not store.fs.names(store.layout.events(app.app_id)), what="events handled")
+    # Workers remove empty slots, and their own folders, at any time.
     pending = store.layout.queue(f"{app.app_id}.default")
-    wait_until(
-        lambda: not any(os.listdir(f"{pending}/{slot}") for slot in os.listdir(pending)),
-        what="calls started",
-    )
+    wait_until(lambda: not list(files_under(pending)), what="calls started")
     running = store.layout.running_folder
-    wait_until(
-        lambda: not any(os.listdir(f"{running}/{each}") for each in os.listdir(running)),
-        what="calls ended",
-    )
+    wait_until(lambda: not list(files_under(running)), what="calls ended")
     return list(seen)
