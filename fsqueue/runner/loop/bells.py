@@ -30,6 +30,7 @@ class WorkerBells:
     Attributes:
         wake: as given.
         count: how many times a bell of a queue has rung.
+        linger: the alarm of a thread that waits for the next call itself; see `Lingering`.
         deaf: the claim loop waits for a free slot, and no new call needs to wake it.
     """
 
@@ -41,6 +42,7 @@ class WorkerBells:
         self._refresh_due = False
         self._heard: list[Watch] = []
         self.count: int = 0
+        self.linger: Alarm | None = None
         self.deaf: bool = False
 
     @contextlib.contextmanager
@@ -61,6 +63,12 @@ class WorkerBells:
             self._dependencies.bell_works = self._heard[-1].works
             self._refresh_due = True  # calls may have begun to wait before this worker listened
             yield all(each.works for each in heard)
+
+    @property
+    def hears_all(self) -> bool:
+        """Whether the bells of all queues can be heard, and only this host publishes."""
+        heard = self._heard
+        return bool(heard) and not self._store.fs.remote and all(each.works for each in heard)
 
     def rest(self, *, idle: bool) -> None:
         """Listen to nothing.
@@ -92,8 +100,10 @@ class WorkerBells:
     def _search(self, *, needs: bool) -> None:
         self.count += 1
         self._backlogs.bell_rang(needs=needs)
+        if (linger := self.linger) is not None:
+            linger.set()
         if not self.deaf:
-            self.wake.set()
+            self.wake.set()  # also if a thread lingers: the claim loop should not listen then
 
     def _on_dependency_bell(self) -> None:
         if not self._dependencies.has_waiters:

@@ -10,9 +10,12 @@ from typing import TYPE_CHECKING
 
 from fsqueue.errors import SpoolError
 from fsqueue.runner.shared.resource_pool import claim_within
+from fsqueue.runner.slots.turns import QUICK
 from fsqueue.spool.wakeups.watching import watches
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from fsqueue.runner.job.lifetime import Lifetime
     from fsqueue.runner.loop.bells import WorkerBells
     from fsqueue.runner.loop.stopping import Stopping
@@ -104,6 +107,11 @@ class Claiming:
                 self._wake.set()  # the claim loop checks again whether the other threads keep up
         return None if leaves else self.next()
 
+    @property
+    def until_due(self) -> float:
+        """Seconds until a call is due that no event announces."""
+        return self._backlogs.next_due - self._now()
+
     def free(self, *, ran: bool, quietly: bool = False) -> None:
         """Free the slot of a call that has ended.
 
@@ -167,33 +175,47 @@ class Claiming:
         self._idleness.since = now
         return True
 
-    def wait(self, pause: float, *, delayed: bool = True, alert: bool = False) -> bool:
+    def wait(
+        self,
+        pause: float,
+        serves_alone: Callable[[], bool],
+        *,
+        delayed: bool = True,
+        alert: bool = False,
+    ) -> bool:
         """Wait until there may be something to claim; True if something has happened.
 
         Args:
             pause: the longest wait, in seconds.
+            serves_alone: see `Slots`.
             delayed: wake for calls that become due.
-            alert: listen to file events also while no slot is free.
+            alert: listen to file events also while no slot is free, or while one serves alone.
         """
         with self._mutex:
             self._waits_for_slot = full = self._busy >= self._slots
         due = self._backlogs.next_due if delayed else math.inf
-        until = min(due, self._idleness.next_check, self._end.closes)
-        left = max(0.0, min(pause, until - self._now()))
-        if full and not alert:
-            self._doze(min(left, _DEAF_FOR))
-            left = max(0.0, left - _DEAF_FOR)
-        rung = self._wake.wait(left)
+        now = self._now()
+        until = min(due, self._idleness.next_check, self._end.closes, now + pause)
+        rung = full and not alert and self._doze(min(until - now, _DEAF_FOR))
+        left_to_slot = False
+        while not (rung or alert) and (left := until - self._now()) > 0 and serves_alone():
+            self._waits_for_slot = left_to_slot = True
+            rung = self._doze(min(left, QUICK if self.has_room else _DEAF_FOR))
+        if not (rung or left_to_slot):
+            rung = self._wake.wait(max(0.0, until - self._now()))
         self._wake.clear()
-        return rung
+        return rung or left_to_slot
 
-    def _doze(self, seconds: float) -> None:
+    def _doze(self, seconds: float) -> bool:
         """Wait for a free slot, and for nothing that is only announced by file events."""
         self._bells.deaf = True
-        self._wake.wait(seconds, listens=False)
+        rung = self._wake.wait(max(0.0, seconds), listens=False)
+        if not rung:  # the bell that tells that calls wait for those which end here
+            watches().hear()
         # Before the next search: a thread that hears of a call notes it first, and then checks
         # whether the claim loop has to know.
         self._bells.deaf = False
+        return rung
 
     def pause(self, seconds: float) -> None:
         """Wait while threads are at work. They claim what is due without the claim loop.
@@ -205,9 +227,8 @@ class Claiming:
             self._waits_for_slot = more = self._backlogs.has_more
             if not self._busy:
                 return
-        if more:
+        if more or self._bells.hears_all:
             self._doze(seconds)
-            watches().hear()  # the bell that tells that calls wait for those which end here
         else:
             self._wake.wait(seconds)
         self._wake.clear()

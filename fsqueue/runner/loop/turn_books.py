@@ -14,8 +14,11 @@ if TYPE_CHECKING:
     from fsqueue.runner.attempt.answers import Ending
     from fsqueue.runner.loop.claiming import Claiming
     from fsqueue.runner.loop.settling import Settling
+    from fsqueue.runner.slots.messages import Turn
     from fsqueue.runner.slots.turns import Service
+    from fsqueue.spool.history.journal import Journal
     from fsqueue.spool.store.store import Store
+    from fsqueue.spool.worker.backlogs import Backlogs
     from fsqueue.spool.worker.registration import Worker
 
 
@@ -26,10 +29,11 @@ class Books:
         store: the spool.
         worker: holds the claims.
         service: the queues.
+        backlogs: what the worker claims next itself.
         claiming: counts slots and calls.
         settling: settles the claims.
-        may_grant: whether a process may have a turn now.
-        end_turn: see there.
+        journal: counts the busy slots.
+        may_grant: the turn that a process may have now; None for none.
     """
 
     def __init__(
@@ -37,19 +41,20 @@ class Books:
         store: Store,
         worker: Worker,
         service: Service,
+        backlogs: Backlogs,
         claiming: Claiming,
         settling: Settling,
-        may_grant: Callable[[], bool],
-        end_turn: Callable[[], None],
+        journal: Journal,
+        may_grant: Callable[[], Turn | None],
     ) -> None:
-        self._layout, self._worker = store.layout, worker
-        self._claiming, self._settling = claiming, settling
+        self._layout, self._worker, self._backlogs = store.layout, worker, backlogs
+        self._claiming, self._settling, self._journal = claiming, settling, journal
         self.service: Service = service
-        self.grants_turn: Callable[[], bool] = may_grant
-        self.end_turn: Callable[[], None] = end_turn
+        self.grants_turn: Callable[[], Turn | None] = may_grant
 
     def begin(self, origin: str) -> Claim | None:
         """Hold the claim of an attempt."""
+        self._backlogs.was_taken(origin)
         text = origin.rpartition("/")[2]
         name = AttemptName.parse(text)
         if name is None:  # a foreign file, which the slot sets aside
@@ -70,6 +75,7 @@ class Books:
 
     def note(self, origin: str, ending: Ending | None) -> None:
         """Note a claim that was not held here, because it is known to have ended already."""
+        self._backlogs.was_taken(origin)
         text = origin.rpartition("/")[2]
         if ending is None:
             self._worker.count(lost=AttemptName.parse(text) is not None)
@@ -77,3 +83,8 @@ class Books:
         self._worker.count(claimed=1)
         self._settling.note(text.partition(".")[0], origin, ending)
         self._claiming.count(ran=ending not in NOT_RUN)
+
+    def end_turn(self) -> None:
+        """Free the slot after a turn whose last claim has ended before."""
+        self._journal.hold(-1)
+        self._claiming.free(ran=False)

@@ -19,6 +19,7 @@ from fsqueue.runner.job.own_job import OwnJob
 from fsqueue.runner.loop.bells import WorkerBells
 from fsqueue.runner.loop.claiming import Claiming
 from fsqueue.runner.loop.dozing import Dozing
+from fsqueue.runner.loop.lingering import Lingering
 from fsqueue.runner.loop.resting import Resting
 from fsqueue.runner.loop.settling import Settling
 from fsqueue.runner.loop.stopping import Stopping
@@ -29,10 +30,11 @@ from fsqueue.runner.loop.upkeep import Callbacks, Upkeep
 from fsqueue.runner.processes.signals import catching
 from fsqueue.runner.shared.live import ended_elsewhere
 from fsqueue.runner.shared.resource_pool import ResourcePool
+from fsqueue.runner.slots.messages import Turn
 from fsqueue.runner.slots.process_slots import ProcessSlots
 from fsqueue.runner.slots.slot_main import Setup
 from fsqueue.runner.slots.thread_slots import Slots, ThreadSlots
-from fsqueue.runner.slots.turns import Service
+from fsqueue.runner.slots.turns import QUICK, Service
 from fsqueue.spool.disk.listing import Listing
 from fsqueue.spool.format.resources import profile_of
 from fsqueue.spool.history.journal import Journal
@@ -125,7 +127,7 @@ class WorkerLoop:
         self._stopping = stopping = Stopping(
             self._context, worker, journal, wake, conf.stop_grace, self._job, self._report
         )
-        self._claiming = Claiming(
+        self._claiming = claiming = Claiming(
             store,
             worker,
             self._backlogs,
@@ -135,14 +137,15 @@ class WorkerLoop:
             stopping,
             self._bells,
         )
-        self._resting = Resting(
+        self._resting = resting = Resting(
             self._bells,
-            self._claiming,
+            claiming,
             store.layout,
             self._backlogs.queues,
             conf.poll_interval,
             polls_rarely=threads,
         )
+        self.lingering: Lingering = Lingering(self._bells, claiming, resting, self._pacer, journal)
         self._dozing = Dozing(store, self._backlogs, worker, conf.poll_interval, self._bells.search)
         self._settling = Settling(
             self._context, worker, self._backlogs, stopping, processes=not threads
@@ -169,9 +172,9 @@ class WorkerLoop:
         with catching() as signals:
             if signals is None:
                 self._run(lambda: self._stopping.drain("a request"))
-                return
-            with signals.acting_on(self._stopping, self._host.conf.stop_grace):
-                self._run(signals.ask)
+            else:
+                with signals.acting_on(self._stopping, self._host.conf.stop_grace):
+                    self._run(signals.ask)
 
     def _run(self, request_drain: Callable[[], object]) -> None:
         self._job.find_end()
@@ -214,9 +217,8 @@ class WorkerLoop:
             self._leave(slots, upkeep)
 
     def _serve(self, slots: Slots, first_pause: float) -> None:
-        name, root = self._worker.name, self._store.layout.root
-        text = "worker %s serves %s with %d %s slots"
-        log.info(text, name, root, self._options.concurrency, self._options.kind)
+        name, root, count = self._worker.name, self._store.layout.root, self._options.concurrency
+        log.info("worker %s serves %s with %d %s slots", name, root, count, self._options.kind)
         if (why := self._job.ask_fleet()) and not self._stopping.why:
             self._stopping.depart(Departure("drained", why))
         try:
@@ -239,8 +241,7 @@ class WorkerLoop:
             self._stopping.abandon(slots)
             raise self._stopping.replaced
         self._stopping.leave()
-        if self._options.kind == "process":
-            # The slot processes were killed and could not clean up.
+        if self._options.kind == "process":  # they were killed and could not clean up
             upkeep.clear_up_slots()
         worker, text = self._worker, "worker %s has left; calls claimed: %d, lost to others: %d"
         log.info(text, worker.name, worker.claimed, worker.lost)
@@ -265,9 +266,8 @@ class WorkerLoop:
                 self._wake.set,
                 books,
             )
-        return ThreadSlots(
-            self._context, self._options.concurrency, self._run_claim, self._next_claim_of_thread
-        )
+        count, following = self._options.concurrency, self._next_claim_of_thread
+        return ThreadSlots(self._context, count, self._run_claim, following, self.lingering)
 
     def _make_books(self) -> Books | None:
         """For slot processes that claim for themselves, where that is of use and safe.
@@ -280,26 +280,25 @@ class WorkerLoop:
         if counted or self._store.fs.remote or not self._host.events:
             return None
         self._worker.shared = True
-        service = Service(dict(self._options.queues), self._options.weighted)
         return Books(
             self._store,
             self._worker,
-            service,
+            Service(dict(self._options.queues), self._options.weighted),
+            self._backlogs,
             self._claiming,
             self._settling,
+            self._journal,
             self._grants_turn,
-            self._end_turn,
         )
 
-    def _grants_turn(self) -> bool:
+    def _grants_turn(self) -> Turn | None:
         dependencies = self._store.dependencies
         checks = dependencies.has_waiters or not dependencies.bell_works
-        leaves = self._stopping.why or self._job.end.known
-        return self._backlogs.has_more and not checks and not leaves
-
-    def _end_turn(self) -> None:
-        self._journal.hold(-1)
-        self._claiming.free(ran=False)
+        if checks or self._stopping.why or self._job.end.known:
+            return None
+        listens = self._bells.hears_all and not self._resting.has_turn
+        patience = QUICK if listens and self._claiming.busy == 1 else 0.0
+        return Turn(patience) if patience or self._backlogs.has_more else None
 
     def _make_upkeep(self, slots: Slots) -> Upkeep:
         marks = Listing(self._store.fs, self._store.layout.cancel_folder)
@@ -353,7 +352,8 @@ class WorkerLoop:
             if claiming.leave_if_done(ready=slots.has_room()):
                 break
             wait = resting.before_wait(pause)
-            rung = claiming.wait(wait, delayed=not resting.rests, alert=resting.has_turn)
+            rests, alert = resting.rests, resting.has_turn
+            rung = claiming.wait(wait, slots.serves_alone, delayed=not rests, alert=alert)
             resting.after_wait(rung=rung)
             if not rung:
                 self._backlogs.expire()

@@ -16,14 +16,21 @@ if TYPE_CHECKING:
     from fsqueue.spool.format.names import AttemptName
 
 
+class Turn(NamedTuple):
+    """The permission to go on with calls that the process claims itself."""
+
+    patience: float = 0.0
+    """When there is none, it waits this many seconds for the next one."""
+
+
 class Work(NamedTuple):
     """A claim to execute."""
 
     claim: Claim
     devices: tuple[str, ...] = ()
     """The GPUs that the call may use, by name."""
-    turn: bool = False
-    """The process may go on with calls that it claims itself."""
+    turn: Turn | None = None
+    """Whether and how the process goes on after it."""
 
 
 class Interrupt(NamedTuple):
@@ -91,7 +98,7 @@ class Step(msgspec.Struct, frozen=True, array_like=True):
     """How the call before has ended; None if its claim has failed, or its end is recorded."""
     entries: list[Entry]
     origin: str
-    """The path of the pending attempt that it is about to claim."""
+    """The path of the pending attempt that it is about to claim; empty if it waits for one."""
 
     def frame(self) -> bytes:
         """The step as it is written to a pipe.

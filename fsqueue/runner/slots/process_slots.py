@@ -120,13 +120,24 @@ class ProcessSlots:
         """Whether a process is ready and free; one that cannot be set up gets no claim."""
         return bool(self._idle)
 
+    def serves_alone(self) -> bool:
+        """Whether one process is enough for the calls that come, and hears of them itself.
+
+        It has claimed a call since this was last asked, so those that it gets are short.
+        """
+        with self._change:
+            for slot in self._members:
+                if slot.lingers:
+                    return bool(self._records.read(slot)) or slot.has_just_begun
+        return False
+
     def start(self, claim: Claim) -> None:
         """Execute a claim in a free process, or end it as not started if all have died.
 
         A process that has used other GPUs is replaced first: it would go on to use those.
         """
         devices = () if self._budget is None else self._budget.devices(claim.text)
-        turn = self._books is not None and not devices and self._books.grants_turn()
+        turn = None if self._books is None or devices else self._books.grants_turn()
         work = messages.Work(claim, devices, turn)
         with self._change:
             if self._hand_over(work):
@@ -145,7 +156,8 @@ class ProcessSlots:
             if not fit:
                 return False
             # A call without GPUs leaves those that have some to others, if possible.
-            slot = max(reversed(fit), key=lambda each: each.devices == devices)
+            # And few should have descriptors for file events.
+            slot = max(reversed(fit), key=lambda each: (each.devices == devices, each.has_lingered))
             self._idle.remove(slot)
             if slot.send(work):
                 return True
@@ -184,11 +196,9 @@ class ProcessSlots:
 
     def _forget_waiting(self, claim: Claim) -> bool:
         with self._change:
-            before, self._waiting = (
-                self._waiting,
-                [w for w in self._waiting if w.claim is not claim],
-            )
-            return len(before) > len(self._waiting)
+            before = len(self._waiting)
+            self._waiting = [work for work in self._waiting if work.claim is not claim]
+            return len(self._waiting) < before
 
     def check(self) -> None:
         """Replace dead processes, after a pause in case they die of being started.
@@ -346,13 +356,13 @@ class ProcessSlots:
     def _free(self, slot: SlotProcess, ending: Ending | BaseException) -> None:
         """Free a slot whose claim has ended, or whose process has died."""
         with self._change:
-            claim, was_in_turn, slot.in_turn = slot.free(), slot.in_turn, False
+            claim, turn, slot.turn = slot.free(), slot.turn, None
             if slot in self._members:
                 self._became_idle(slot)
             self._change.notify_all()
         if claim is not None:
             self._on_end(claim, ending)
-        elif was_in_turn and self._books is not None:
+        elif turn is not None and self._books is not None:
             self._books.end_turn()
         elif self._waiting:
             self._on_ready()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import multiprocessing
 import os
 import signal
@@ -17,6 +18,7 @@ from fsqueue.runner.event_loop.cleanup import CLEANUP
 from fsqueue.runner.processes import descendants
 from fsqueue.runner.processes.signals import held_back
 from fsqueue.runner.slots import messages, slot_main
+from fsqueue.runner.slots.turns import QUICK
 from fsqueue.spool.disk.identity import start_of
 
 if TYPE_CHECKING:
@@ -50,8 +52,9 @@ class SlotProcess:
         devices: the GPUs that its calls could use so far; none before the first of them. Libraries
             look at the variable once, so a process is never given others.
         coroutine: the attempt whose body is a coroutine, which can be interrupted.
-        in_turn: it may go on with calls that it claims itself; `claim` is then the last one that
+        turn: it may go on with calls that it claims itself; `claim` is then the last one that
             is known of.
+        has_lingered: it has a descriptor for file events, as few as possible should.
         deadline: when it is killed because its body takes too long; None without a time limit.
         sources: descriptors that become readable when it sends a message, or dies.
         resource_pipe: where it asks for resources; None if the worker has none. It is separate from
@@ -69,7 +72,9 @@ class SlotProcess:
         self.claim: Claim | None = None
         self.killed: bool = False
         self.cancelled: bool = False
-        self.in_turn: bool = False
+        self.turn: messages.Turn | None = None
+        self._sent = -math.inf
+        self.has_lingered: bool = False
         self.coroutine = ""
         self.devices: tuple[str, ...] = ()
         self._cleanup_ends = float("inf")
@@ -110,7 +115,17 @@ class SlotProcess:
     @property
     def is_busy(self) -> bool:
         """Whether it has a call, or may take one itself."""
-        return self.claim is not None or self.in_turn
+        return self.claim is not None or self.turn is not None
+
+    @property
+    def lingers(self) -> bool:
+        """Whether it hears of new calls itself between two calls."""
+        return self.turn is not None and self.turn.patience > 0
+
+    @property
+    def has_just_begun(self) -> bool:
+        """Whether its turn has begun a moment ago."""
+        return time.monotonic() - self._sent < QUICK
 
     def send(self, work: messages.Work) -> bool:
         """Send it a claim with the GPUs that the call may use; False if it has died."""
@@ -119,7 +134,8 @@ class SlotProcess:
         except OSError:
             return False
         self.claim, devices = work.claim, work.devices
-        self.in_turn = work.turn
+        self.turn, self._sent = work.turn, time.monotonic()
+        self.has_lingered = self.has_lingered or self.lingers
         self.devices = devices or self.devices
         return True
 
@@ -144,7 +160,7 @@ class SlotProcess:
 
     def recall(self) -> None:
         """Have it claim nothing more."""
-        if self.in_turn:
+        if self.turn is not None:
             with contextlib.suppress(OSError):  # it has died
                 self.pipe.send(messages.Return())
 

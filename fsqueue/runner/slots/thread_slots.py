@@ -30,6 +30,9 @@ class Slots(Protocol):
     def has_room(self) -> bool:
         """Whether a slot is ready for a claim, if fewer than all have one."""
 
+    def serves_alone(self) -> bool:
+        """Whether one slot is enough for the calls that come, and hears of them itself."""
+
     def start(self, claim: Claim) -> None:
         """Execute a claim in a free slot; returns at once."""
 
@@ -60,6 +63,32 @@ class Slots(Protocol):
         """
 
 
+class Place(Protocol):
+    """The place of the one thread that waits for its next claim itself; see `Lingering`."""
+
+    @property
+    def active(self) -> bool:
+        """Whether a thread has the place."""
+
+    def serves_alone(self) -> bool:
+        """Whether one thread is enough for the calls that come, and hears of them itself."""
+
+    def begin(self) -> bool:
+        """Take the place, if that is of use now and it is free."""
+
+    def claim(self) -> Claim | None:
+        """Claim the next call."""
+
+    def wait(self) -> bool:
+        """Wait for what may be a call; False when it is time to leave the place."""
+
+    def interrupt(self) -> None:
+        """End the wait of the thread."""
+
+    def end(self, *, claimed: bool) -> None:
+        """Leave the place, with a claim or without."""
+
+
 class ThreadSlots:
     """Slots that are threads of this process.
 
@@ -76,6 +105,7 @@ class ThreadSlots:
         count: number of threads.
         work: takes a claim to its result, in the slot's thread.
         following: returns the next claim for this thread, or None if there is none.
+        lingering: lets one thread wait for its next claim itself.
     """
 
     def __init__(
@@ -84,9 +114,10 @@ class ThreadSlots:
         count: int,
         work: Callable[[Claim], None],
         following: Callable[[], Claim | None],
+        lingering: Place,
     ) -> None:
         self._context, self._work, self._following = context, work, following
-        self._live = context.live
+        self._live, self._lingering = context.live, lingering
         self._handed: queue.SimpleQueue[Claim | None] = queue.SimpleQueue()
         self._idle = threading.Semaphore(0)
         self._threads, self._count = 0, count
@@ -97,8 +128,12 @@ class ThreadSlots:
         atexit.register(self._finish_at_exit)
 
     def has_room(self) -> bool:
-        """Threads are always ready."""
-        return True
+        """Threads are always ready; but a call is left to the one that waits for it."""
+        return not self._lingering.active
+
+    def serves_alone(self) -> bool:
+        """Whether one thread is enough for the calls that come, and hears of them itself."""
+        return self._lingering.serves_alone()
 
     def start(self, claim: Claim) -> None:
         """Execute a claim in a thread, which then takes further claims."""
@@ -106,6 +141,7 @@ class ThreadSlots:
             raise RuntimeError("no call can be run any more: the interpreter is about to exit")
         self._live.begin(claim)
         self._handed.put(claim)
+        self._lingering.interrupt()
         idle = self._idle.acquire(blocking=False)
         if not idle and self._threads < self._count and not self._add_thread():
             self._waiting_claims += 1
@@ -123,12 +159,36 @@ class ThreadSlots:
         return True
 
     def _serve(self) -> None:
-        while (claim := self._handed.get()) is not None:
+        claim = self._handed.get()
+        while claim is not None:
             try:
                 self._serve_from(claim)
             except Exception:
                 log.exception("a slot has failed after a call")
             self._idle.release()
+            claim = self._linger() or self._handed.get()
+
+    def _linger(self) -> Claim | None:
+        """Wait a moment for a claim of this thread's own; None if there is none.
+
+        The thread counts as idle, but not while it claims: what the claim loop hands over then is
+        for another thread.
+        """
+        claim = None
+        if self._closed or not self._lingering.begin():
+            return None
+        try:
+            while claim is None and self._handed.empty() and self._idle.acquire(blocking=False):
+                claim = self._lingering.claim()
+                if claim is None:
+                    self._idle.release()
+                    if not self._lingering.wait():
+                        break
+        finally:
+            self._lingering.end(claimed=claim is not None)
+        if claim is not None:
+            self._live.begin(claim)
+        return claim
 
     def _serve_from(self, claim: Claim | None) -> None:
         while claim is not None:
@@ -175,19 +235,21 @@ class ThreadSlots:
             if claim is not None:  # no thread could be started: the claim is given back
                 self._live.end(claim)
         self._live.wait()
-        atexit.unregister(self._finish_at_exit)
-        for _ in range(self._threads):
-            self._handed.put(None)
+        self._end_threads()
         for name in sorted(self._in_hand):
             log.warning("not waiting for the body of %s: its call has ended", name)
 
     def drop(self) -> None:
         """Let each thread end when its body does, and end the programs of the bodies."""
         self._closed = True
+        self._end_threads()
+        self._end_programs(*list(self._context.executions))
+
+    def _end_threads(self) -> None:
         atexit.unregister(self._finish_at_exit)
         for _ in range(self._threads):
             self._handed.put(None)
-        self._end_programs(*list(self._context.executions))
+        self._lingering.interrupt()
 
     def kill(self, give_back: Callable[[set[int]], None]) -> None:
         """Let coroutines clean up. Threads cannot be killed: the caller ends the process."""

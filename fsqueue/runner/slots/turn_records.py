@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from fsqueue.runner.attempt.answers import Ending
+    from fsqueue.runner.slots.messages import Turn
     from fsqueue.runner.slots.slot_process import SlotProcess
     from fsqueue.runner.slots.turns import Service
     from fsqueue.spool.format.claim import Claim
@@ -23,8 +24,8 @@ class TurnBooks(Protocol):
 
     service: Service
 
-    def grants_turn(self) -> bool:
-        """Whether a process may go on with calls that it claims itself."""
+    def grants_turn(self) -> Turn | None:
+        """How a process may go on with calls that it claims itself; None if it may not."""
 
     def begin(self, origin: str) -> Claim | None:
         """Hold the claim of an attempt; None if the name is not one of an attempt."""
@@ -63,8 +64,8 @@ class TurnRecords:
                 self._books.note(origin, step.ending)
             else:
                 self.end(slot, step.ending)
-            origin = step.origin
-            told.add(origin.rpartition("/")[2])
+            if origin := step.origin:
+                told.add(origin.rpartition("/")[2])
         if origin:  # only the last claim may be going on
             slot.claim = self._books.begin(origin)
         return told

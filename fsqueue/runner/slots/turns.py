@@ -5,17 +5,19 @@ docs/design/slots-and-processes.md has the protocol: what happens if a process d
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import logging
 import os
 import select
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from fsqueue.errors import FSQueueError, SpoolError
 from fsqueue.runner.attempt.answers import Ending
 from fsqueue.runner.shared.resource_pool import NO_RESOURCES
 from fsqueue.runner.slots.messages import Step
+from fsqueue.spool.wakeups.watching import Alarm
 from fsqueue.spool.worker.backlogs import Backlogs
 
 if TYPE_CHECKING:
@@ -28,6 +30,10 @@ if TYPE_CHECKING:
     from fsqueue.spool.store.store import Store
 
 log: logging.Logger = logging.getLogger(__name__)
+
+QUICK: Final = 0.002
+"""Seconds for which a slot that has ended a call waits for the next one itself, and for which the
+claim loop then leaves new calls to a slot that has just claimed one."""
 
 # After this many seconds a process asks its parent again, which may have reasons of its own.
 _LONGEST = 0.5
@@ -77,6 +83,9 @@ class Turns:
             )
         self.told: bool = False
         self.recalled: bool = False
+        self._alarm = Alarm()
+        self._listening = contextlib.ExitStack()
+        self._patience, self._listens = 0.0, False
         self._worker = ""
         self._until, self._room = 0.0, 0
         self._most_bytes = 0 if records is None else _size_of(records) // 2
@@ -86,41 +95,77 @@ class Turns:
         self.told = self.recalled = False
         self._worker = work.claim.worker
         self._until = time.monotonic() + _LONGEST if work.turn else 0.0
+        self._patience = work.turn.patience if work.turn else 0.0
         self._room = self._most_bytes
 
     def next(self, ending: Ending | FSQueueError, entries: list[Entry]) -> Claim | None:
-        """Claim the next call; None if the turn is over, or nothing is due.
+        """Claim the next call; None if the turn is over.
+
+        It is when no call is due, or if it has patience, when none has come for a while.
 
         Args:
             ending: how the call before has ended.
             entries: journal entries, which are taken out when they are recorded.
         """
         self.told = False
-        if not isinstance(ending, Ending) or ending not in _SETTLED:
+        claim = None
+        if isinstance(ending, Ending) and ending in _SETTLED:
+            try:
+                claim = self._claim(ending, entries)
+                if claim is None and self._patience:
+                    claim = self._linger(ending, entries)
+            except (OSError, SpoolError, UnicodeEncodeError) as error:
+                log.info("the worker claims the next call, as this slot cannot: %s", error)
+        if claim is None and self._listens:
+            self._listens = False
+            self._listening.close()
+        return claim
+
+    def _goes_on(self) -> bool:
+        over = time.monotonic() > self._until or self._room < _MOST_OF_ONE
+        return not (self.recalled or over or self._orders.poll(0))
+
+    def _claim(self, ending: Ending, entries: list[Entry]) -> Claim | None:
+        if self._backlogs is None or not self._goes_on():
             return None
-        if self._backlogs is None or self.recalled:
-            return None
-        if time.monotonic() > self._until or self._room < _MOST_OF_ONE or self._orders.poll(0):
-            return None
-        try:
-            for origin in self._backlogs:
-                if not self._record(Step(None if self.told else ending, entries, origin)):
-                    return None
-                self.told = True
-                entries.clear()
-                claim = self._store.claims.claim(origin, self._worker, shared=True)
-                if claim is not None:
-                    return claim
-        except (OSError, SpoolError, UnicodeEncodeError) as error:
-            log.info("the worker claims the next call, as this slot cannot: %s", error)
+        for origin in self._backlogs:
+            if not self._record(ending, entries, origin):
+                return None
+            claim = self._store.claims.claim(origin, self._worker, shared=True)
+            if claim is not None:
+                return claim
         return None
 
-    def _record(self, step: Step) -> bool:
-        frame = step.frame()
+    def _linger(self, ending: Ending, entries: list[Entry]) -> Claim | None:
+        """Wait a moment for the next call; the parent can know meanwhile that this one is over."""
+        if self._backlogs is None or not (self._goes_on() and self._record(ending, entries, "")):
+            return None
+        until = time.monotonic() + self._patience
+        if not self._listens:
+            self._listens = True
+            self._listening.enter_context(self._backlogs.listening(self._on_event))
+            self._backlogs.expire()
+        while True:
+            self._alarm.clear()
+            claim = self._claim(ending, entries)
+            left = until - time.monotonic()
+            if claim is not None or left <= 0 or not self._alarm.wait(left):
+                return claim
+
+    def _on_event(self) -> None:
+        if self._backlogs is not None:
+            self._backlogs.bell_rang(needs=False)
+        self._alarm.set()
+
+    def _record(self, ending: Ending, entries: list[Entry], origin: str) -> bool:
+        """Record what comes next, and the end of the call before if that is not recorded yet."""
+        frame = Step(None if self.told else ending, entries, origin).frame()
         if self._records is None or len(frame) > self._room:
             return False
         os.write(self._records.fileno(), frame)
         self._room -= len(frame)
+        self.told = True
+        entries.clear()
         return True
 
 

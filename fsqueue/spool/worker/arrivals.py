@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
 from typing import TYPE_CHECKING
 
@@ -98,6 +99,11 @@ class Arrivals:
         while self._paths:
             taken.append(self._paths.popleft())
         return taken
+
+    def forget(self, path: str) -> None:
+        """Forget an attempt that was claimed."""
+        with contextlib.suppress(ValueError):
+            self._paths.remove(path)
 
     def drop(self, listed: Iterable[str]) -> None:
         """Forget the attempts that a listing has shown, which may have arrived just before it."""

@@ -136,6 +136,12 @@ class QueueBacklog:
         self._plain.arrivals = Arrivals(self._store, self._queue, announce)
         return self._plain.arrivals
 
+    def stop_listening(self) -> None:
+        """End what `listen` has begun."""
+        if self._plain.arrivals is not None:
+            self._plain.arrivals.end()
+        self._plain.arrivals = None
+
     def expire(self) -> None:
         """List the plain folder at the next search, as events may have been lost."""
         self._plain.expire()
@@ -283,6 +289,11 @@ class Backlogs:
         if self._unclaimable.too_long:
             self._unclaimable.was_run(folder_of(origin))
 
+    def was_taken(self, origin: str) -> None:
+        """Forget an attempt that a slot of this worker has claimed itself."""
+        for arrivals in self._arrivals:
+            arrivals.forget(origin)
+
     @contextlib.contextmanager
     def listening(self, announce: Callable[[], object]) -> Iterator[None]:
         """In the block, learn from file events which calls come to the queues.
@@ -292,9 +303,9 @@ class Backlogs:
         """
         with contextlib.ExitStack() as stack:
             for backlog in self._backlogs.values():
-                arrivals = backlog.listen(announce)
-                stack.callback(arrivals.end)
-                self._arrivals.append(arrivals)
+                self._arrivals.append(backlog.listen(announce))
+                stack.callback(backlog.stop_listening)
+            stack.callback(self._arrivals.clear)
             yield
 
     def rest(self, *, rests: bool) -> None:

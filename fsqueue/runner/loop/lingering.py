@@ -1,0 +1,107 @@
+"""Lets a thread that has ended its call wait a moment for the next one itself."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from fsqueue.runner.slots.turns import QUICK
+from fsqueue.spool.wakeups.watching import Alarm
+
+if TYPE_CHECKING:
+    from fsqueue.runner.loop.bells import WorkerBells
+    from fsqueue.runner.loop.claiming import Claiming
+    from fsqueue.runner.loop.resting import Resting
+    from fsqueue.runner.loop.thread_pacing import ThreadPacer
+    from fsqueue.spool.format.claim import Claim
+    from fsqueue.spool.history.journal import Journal
+
+
+class Lingering:
+    """The place of the one thread that lingers, while no other thread has a call.
+
+    While a caller makes one short call after another, the thread that has ended a call hears of the
+    next one. If the claim loop heard of it, two threads would have to wake up, one after the other.
+    Meanwhile the claim loop is deaf; it looks again after `QUICK` seconds, so a second call waits
+    no longer than that if the first one takes long.
+
+    Args:
+        bells: what wakes the claim loop otherwise.
+        claiming: claims for the thread.
+        resting: while workers take turns at listening, no thread lingers.
+        pacer: of the threads.
+        journal: counts the busy slots.
+
+    Attributes:
+        patience: seconds for which a thread lingers.
+    """
+
+    def __init__(
+        self,
+        bells: WorkerBells,
+        claiming: Claiming,
+        resting: Resting,
+        pacer: ThreadPacer,
+        journal: Journal,
+    ) -> None:
+        self._bells, self._claiming, self._resting = bells, claiming, resting
+        self._pacer, self._journal = pacer, journal
+        self._place, self._alarm = threading.Lock(), Alarm()
+        self._until, self._claimed = 0.0, -math.inf
+        self.patience: float = QUICK
+
+    @property
+    def active(self) -> bool:
+        """Whether a thread lingers."""
+        return self._bells.linger is not None
+
+    def serves_alone(self) -> bool:
+        """Whether one thread is enough for the calls that come, and hears of them itself."""
+        quick = self._claiming.busy == 1 and time.monotonic() - self._claimed < QUICK
+        return self._bells.hears_all and (quick or self.active)
+
+    def begin(self) -> bool:
+        """Take the place, if that is of use now and it is free."""
+        bells, claiming = self._bells, self._claiming
+        if claiming.busy or not bells.hears_all or self._resting.has_turn:
+            return False
+        if not self._place.acquire(blocking=False):
+            return False
+        self._until = time.monotonic() + min(self.patience, claiming.until_due)
+        self._alarm.clear()
+        bells.linger = self._alarm
+        return True
+
+    def claim(self) -> Claim | None:
+        """Claim the next call; None if there is none yet. First after `begin`: it may have come."""
+        claim = self._claiming.next_for_thread(self._pacer)
+        if claim is not None:
+            self._claimed = time.monotonic()
+            self._journal.hold(1)
+        return claim
+
+    def wait(self) -> bool:
+        """Wait for what may be a call; False when it is time to leave the place."""
+        left = self._until - time.monotonic()
+        if left <= 0 or not self._alarm.wait(left):
+            return False
+        self._alarm.clear()
+        return True
+
+    def interrupt(self) -> None:
+        """End the wait of the thread, for a claim of the claim loop. From any thread."""
+        if self.active:
+            self._alarm.set()
+
+    def end(self, *, claimed: bool) -> None:
+        """Leave the place.
+
+        Args:
+            claimed: the thread has a call. Otherwise the claim loop listens from now on.
+        """
+        self._bells.linger = None
+        self._place.release()
+        if not claimed:
+            self._bells.wake.set()

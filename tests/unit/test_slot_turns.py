@@ -1,0 +1,90 @@
+"""The turns of a slot process, in which it claims calls itself."""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from multiprocessing import Pipe
+
+import pytest
+from spool_pair import QUEUE, opened_pair
+from support import wait_until
+
+from fsqueue.runner.attempt.answers import Ending
+from fsqueue.runner.slots.messages import Return, Turn, Work, take_steps
+from fsqueue.runner.slots.turns import Service, Turns
+
+LONG = 1000.0  # seconds: no test waits for them
+
+
+class Slot:
+    """The turns of a slot, and the ends of its pipes that its parent has."""
+
+    def __init__(self, pair) -> None:
+        self.pair, self.pool = pair, ThreadPoolExecutor(1)
+        self.orders, self.theirs = Pipe()
+        self.records, writer = Pipe(duplex=False)
+        os.set_blocking(self.records.fileno(), False)
+        self.turns = Turns(pair.store, Service({QUEUE: 1.0}, weighted=False), self.theirs, writer)
+        self._unread = bytearray()
+
+    def begin(self, turn):
+        claim = self.pair.worker.claim(self.pair.publish().path)
+        self.turns.begin(Work(claim, turn=turn))
+        return claim
+
+    def next(self, ending=Ending.FINISHED):
+        """The next claim, as a future."""
+        return self.pool.submit(self.turns.next, ending, [])
+
+    def steps(self):
+        """What was recorded, and not returned before, as endings and paths."""
+        try:
+            self._unread += os.read(self.records.fileno(), 1 << 16)
+        except BlockingIOError:
+            return []
+        return [(step.ending, step.origin) for step in take_steps(self._unread)]
+
+
+@pytest.fixture
+def slot(spool):
+    with opened_pair(spool) as pair:
+        pair.worker.shared = True
+        slot = Slot(pair)
+        yield slot
+        slot.orders.send(Return())
+        slot.pool.shutdown()
+
+
+def test_it_waits_for_the_next_call(slot):
+    slot.begin(Turn(LONG))
+    ending = Ending.FINISHED
+    for _ in range(3):
+        waiting = slot.next(ending)
+        assert wait_until(slot.steps) == [(ending, "")]
+        path = slot.pair.publish().path
+        claim = waiting.result(60)
+        assert claim.origin == slot.pair.store.layout.home(path)
+        slot.pair.worker.adopt(claim)
+        assert slot.steps() == [(None, path)]
+
+
+def test_without_patience_it_does_not_wait(slot):
+    slot.begin(Turn())
+    assert slot.next().result(60) is None
+    assert slot.steps() == []
+    assert not slot.turns.told
+
+
+def test_an_order_of_its_parent_ends_the_turn(slot):
+    slot.begin(Turn(LONG))
+    slot.orders.send(Return())
+    assert slot.next().result(60) is None
+    assert slot.steps() == []
+
+
+def test_it_has_told_the_end_of_its_call_when_it_gives_up_waiting(slot):
+    slot.begin(Turn(1e-9))
+    assert slot.next().result(60) is None
+    assert slot.steps() == [(Ending.FINISHED, "")]
+    assert slot.turns.told
