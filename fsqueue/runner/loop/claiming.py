@@ -47,6 +47,9 @@ class Claiming:
         lifetime: when the worker leaves by itself.
         stopping: whether to claim at all; is told when the worker leaves by itself.
         bells: what has been announced since the queues were empty; wakes the claim loop.
+
+    Attributes:
+        gap: seconds for which the worker had no call before the last one; infinite if it had one.
     """
 
     def __init__(
@@ -64,7 +67,8 @@ class Claiming:
         self._backlogs, self._budget, self._bells = backlogs, budget, bells
         self._slots, self._stopping, self._wake = slots, stopping, bells.wake
         self._mutex = threading.Lock()
-        self._busy = 0
+        self._busy, self._freed = 0, -math.inf
+        self.gap: float = math.inf
         # The claim loop waits for a free slot, and not for new calls.
         self._waits_for_slot = False
         self._empty_since, self._empty_until = -1, 0.0
@@ -97,6 +101,8 @@ class Claiming:
             if claim is None:
                 with self._mutex:
                     self._give_up_slot(ran=False)
+            else:
+                self.gap = self._now() - self._freed if self._busy == 1 else math.inf
         return claim
 
     def next_for_thread(self, pacer: ThreadPacer) -> Claim | None:
@@ -112,18 +118,20 @@ class Claiming:
         """Seconds until a call is due that no event announces."""
         return self._backlogs.next_due - self._now()
 
-    def free(self, *, ran: bool, quietly: bool = False) -> None:
+    def free(self, *, ran: bool, quietly: bool = False, idle_for: float = 0.0) -> None:
         """Free the slot of a call that has ended.
 
         Args:
             ran: its body has begun.
             quietly: the claim loop need not know: the thread claims the next call itself.
+            idle_for: seconds since its call has ended.
         """
         with self._mutex:
             self._give_up_slot(ran=ran, quietly=quietly)
             self._confirming = False
             if not self._busy:
-                self._idleness.since = self._now()
+                self._idleness.since = now = self._now()
+                self._freed = now - idle_for
         if (spent := self._allowance.spent()) is not None:
             self._stopping.depart(spent)
 

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 class Lingering:
     """The place of the one thread that lingers, while no other thread has a call.
 
-    While a caller makes one short call after another, the thread that has ended a call hears of the
-    next one. If the claim loop heard of it, two threads would have to wake up, one after the other.
+    While a caller makes one call after another, the thread that has ended a call hears of the next
+    one. If the claim loop heard of it, two threads would have to wake up, one after the other.
     Meanwhile the claim loop is deaf; it looks again after `QUICK` seconds, so a second call waits
     no longer than that if the first one takes long.
 
@@ -65,7 +65,9 @@ class Lingering:
     def begin(self) -> bool:
         """Take the place, if that is of use now and it is free."""
         bells, claiming = self._bells, self._claiming
-        if claiming.busy or not bells.hears_all or self._resting.has_turn:
+        if claiming.busy or claiming.gap > self.patience:
+            return False
+        if not bells.hears_all or self._resting.has_turn:
             return False
         if not self._place.acquire(blocking=False):
             return False

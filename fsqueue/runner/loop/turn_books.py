@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fsqueue.runner.attempt.answers import NOT_RUN
+from fsqueue.runner.slots.turns import QUICK
 from fsqueue.spool.format.claim import Claim
 from fsqueue.spool.format.names import AttemptName
 
@@ -87,4 +88,4 @@ class Books:
     def end_turn(self) -> None:
         """Free the slot after a turn whose last claim has ended before."""
         self._journal.hold(-1)
-        self._claiming.free(ran=False)
+        self._claiming.free(ran=False, idle_for=QUICK)

@@ -297,7 +297,7 @@ class WorkerLoop:
         if checks or self._stopping.why or self._job.end.known:
             return None
         listens = self._bells.hears_all and not self._resting.has_turn
-        patience = QUICK if listens and self._claiming.busy == 1 else 0.0
+        patience = QUICK if listens and self._claiming.gap < QUICK else 0.0
         return Turn(patience) if patience or self._backlogs.has_more else None
 
     def _make_upkeep(self, slots: Slots) -> Upkeep:

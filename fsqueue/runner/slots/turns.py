@@ -128,6 +128,10 @@ class Turns:
     def _claim(self, ending: Ending, entries: list[Entry]) -> Claim | None:
         if self._backlogs is None or not self._goes_on():
             return None
+        if self._patience and not self._listens:
+            self._listens = True
+            self._listening.enter_context(self._backlogs.listening(self._on_event))
+            self._backlogs.expire()
         for origin in self._backlogs:
             if not self._record(ending, entries, origin):
                 return None
@@ -141,10 +145,6 @@ class Turns:
         if self._backlogs is None or not (self._goes_on() and self._record(ending, entries, "")):
             return None
         until = time.monotonic() + self._patience
-        if not self._listens:
-            self._listens = True
-            self._listening.enter_context(self._backlogs.listening(self._on_event))
-            self._backlogs.expire()
         while True:
             self._alarm.clear()
             claim = self._claim(ending, entries)
