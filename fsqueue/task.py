@@ -26,13 +26,14 @@ from fsqueue.common.coroutines import is_async
 from fsqueue.environment.module_code import code_of
 from fsqueue.inline_invocation import InlineInvocation
 from fsqueue.invocation import Invocation, InvocationGroup
-from fsqueue.results.made_calls import abandon_all
+from fsqueue.results.made_calls import published
 from fsqueue.runner.attempt.context import Body
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 
     from fsqueue.calls.options import CallSettings
+    from fsqueue.calls.packing import Packed
     from fsqueue.config import Config, Serializer
     from fsqueue.results.pending_result import PendingResult
     from fsqueue.runner.attempt.inline import InlineCall, InlineReport
@@ -190,13 +191,16 @@ class Task(Generic[P, R]):
         """
         if self.conf.dev_mode_force_sync_tasks:
             return self._inline(self.bind(args, kwargs))
-        publish = self.prepared(args, kwargs, keep=keep)
-        made: list[PendingResult] = []
-        try:
-            return publish(made)
-        except BaseException:
-            abandon_all(made)
-            raise
+        return published(self.prepared(args, kwargs, keep=keep))
+
+    def submit_packed(self, packed: Packed, *, keep: bool) -> Invocation[R]:
+        """Publish a call that has no concurrency limit. Wakes no worker: call `ring` soon."""
+        publish = self._publisher.publish
+        return published(lambda made: publish([packed], keep=keep, ring=False, made=made)[0])
+
+    def ring(self) -> None:
+        """Wake idle workers of this machine."""
+        self._publisher.ring()
 
     def prepared(
         self, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, keep: bool
@@ -300,13 +304,7 @@ class Task(Generic[P, R]):
         self, items: Iterable[Item], common: Mapping[str, Any], *, keep: bool = True
     ) -> InvocationGroup[R]:
         """Publish the calls of a group, after checking all of them."""
-        publish = self.all_prepared(items, common, keep=keep)
-        made: list[PendingResult] = []
-        try:
-            return publish(made)
-        except BaseException:
-            abandon_all(made)
-            raise
+        return published(self.all_prepared(items, common, keep=keep))
 
     def all_prepared(
         self, items: Iterable[Item], common: Mapping[str, Any], *, keep: bool

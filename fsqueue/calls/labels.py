@@ -54,9 +54,14 @@ def label_of(template: str, bound: Callable[[], inspect.BoundArguments]) -> str:
             text = template.format_map(arguments.arguments)
         except KeyError:  # it names a parameter with a default, or an argument of ``**kwargs``
             text = template.format_map(_all_named(arguments))
-        return text.encode("utf-8", "backslashreplace").decode()[:LONGEST_LABEL]
+        return fitted(text)
     except Exception:  # noqa: BLE001 - the arguments' own code may raise anything; the call goes on
         return ""
+
+
+def fitted(text: str) -> str:
+    """A text as a label."""
+    return text.encode("utf-8", "backslashreplace").decode()[:LONGEST_LABEL]
 
 
 def _all_named(arguments: inspect.BoundArguments) -> dict[str, Any]:
@@ -71,7 +76,7 @@ def _all_named(arguments: inspect.BoundArguments) -> dict[str, Any]:
 def label_of_batch(labels: Sequence[str]) -> str:
     """The label of a file with several calls: that of the first, and how many others differ."""
     first = labels[0]
-    if not any(labels) or all(label == first for label in labels):
+    if len(labels) == 1 or not any(labels) or all(label == first for label in labels):
         return first
     more = f" (+{len(labels) - 1})"
     return first[: LONGEST_LABEL - len(more)] + more

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import functools
 import operator
+import pickle
 import threading
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fsqueue.calls.arguments import argument_at
+from fsqueue.calls.labels import fitted
+from fsqueue.calls.packing import Packed
 from fsqueue.codec.texts import type_name
 from fsqueue.executor.body import inline_blobs
 from fsqueue.executor.constant import constant_parts
@@ -15,6 +18,7 @@ from fsqueue.executor.errors import InitializerError
 from fsqueue.executor.parts import Packer
 from fsqueue.results.futures import CallFuture
 from fsqueue.spool.format.names import new_token
+from fsqueue.spool.format.records import Payload
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -119,22 +123,24 @@ class Calls:
     ) -> CallFuture[Any]:
         try:
             (name, part), arguments = pack()
-            options = self._options(chunk=chunk)
+            args, kwargs = (name, part, arguments), self._options(chunk=chunk)
         except Exception as error:  # noqa: BLE001 - it is the future's
             return failed(error)
-        publish = functools.partial(
-            self._app.run.submit, (name, part, arguments), options, keep=self._dispatcher.detach
-        )
+        task, keep = self._app.run, self._dispatcher.detach
         if self._app.conf.dev_mode_force_sync_tasks:
-            return self._run_inline(publish)
-        future = CallFuture[Any](publish=publish, backlog=self._dispatcher)
+            return self._run_inline(functools.partial(task.submit, args, kwargs, keep=keep))
+        # What `submit` would send, without its checks: all parts are texts and bytes.
+        data = pickle.dumps((args, kwargs), pickle.HIGHEST_PROTOCOL)
+        packed = Packed(Payload(data), label=fitted(name))
+        publish = functools.partial(task.submit_packed, packed, keep=keep)
+        future: CallFuture[Any] = CallFuture(publish=publish, backlog=self._dispatcher)
         self._dispatcher.submit(future, late=late)
         return future
 
     def _run_inline(self, publish: Callable[[], Invocation[Any]]) -> CallFuture[Any]:
         """Run a call in this thread, from its serialized parts as a worker would."""
         token = inline_blobs.set(self._app.store.blobs)
-        future = CallFuture[Any]()
+        future: CallFuture[Any] = CallFuture()
         try:
             invocation = publish()
             future.invocation_id = invocation.id
@@ -165,7 +171,7 @@ class Calls:
 
 def failed(error: BaseException) -> CallFuture[Any]:
     """The future of a call that could not be made."""
-    future = CallFuture[Any]()
+    future: CallFuture[Any] = CallFuture()
     future.settle(error=error)
     return future
 

@@ -11,6 +11,7 @@ import functools
 import logging
 import os
 import threading
+import time
 import weakref
 from collections import deque
 from concurrent import futures
@@ -34,6 +35,10 @@ if TYPE_CHECKING:
 
 _ENDED = "cannot schedule new futures after shutdown"
 _EXITING = "cannot schedule new futures after interpreter shutdown"
+# While more calls than this have not ended, no worker waits for the next one alone.
+_FEW = 16
+# Seconds for which such calls wait, so that one bell announces all of them.
+_TOGETHER = 0.005
 
 
 class Dispatcher:
@@ -66,6 +71,7 @@ class Dispatcher:
         self._queue: deque[CallFuture[Any]] = deque()
         self._calls: dict[CallFuture[Any], PendingResult] = {}
         self._publishing = 0
+        self._rung = 0.0  # when workers were woken last
         self._closed = ""
         self.error: BaseException | None = None
 
@@ -139,7 +145,26 @@ class Dispatcher:
         self._resolver.add(pending_result, functools.partial(self._receive, future))
         if self.error is not None:  # `fail` may have discarded it before it was added
             self._resolver.discard(pending_result)
+        self._announce()
         return True
+
+    def _announce(self) -> None:
+        """Wake idle workers: at once for each of a few calls, and for many together.
+
+        A worker that is woken for each of many has claimed it before the next one is there. Then
+        its processes ask for each call, instead of going on with calls that they claim themselves.
+
+        Dies before: workers find the calls by polling, as after any other death before the bell.
+        """
+        due = self._rung + _TOGETHER
+        if len(self._calls) <= _FEW or due <= time.monotonic():
+            self._ring()
+        else:
+            self._resolver.call_at(due, self._ring)
+
+    def _ring(self) -> None:
+        self._rung = time.monotonic()
+        self._app.run.ring()
 
     @property
     def is_idle(self) -> bool:
@@ -231,6 +256,7 @@ class Dispatcher:
         if self.detach:
             with self._published:
                 self._published.wait_for(lambda: not self._publishing)
+            self._resolver.hurry()  # its thread may end with the process at any time
 
     def cancel_all(self) -> None:
         """Cancel the calls that no worker has claimed."""

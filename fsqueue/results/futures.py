@@ -13,7 +13,6 @@ import contextvars
 import logging
 import threading
 import weakref
-from collections import deque
 from concurrent.futures import Future, InvalidStateError
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
@@ -99,7 +98,7 @@ class CallFuture(Future[R]):
     ) -> None:
         super().__init__()
         self._waiters = _Waiters(self)
-        self._blocked: deque[None] = deque()  # one entry for each thread
+        self._blocked: list[None] = []  # one entry for each thread
         self._asked = False
         # Held while the call is published or cancelled in the spool; never while callbacks run,
         # which may wait for any other future.
@@ -374,6 +373,6 @@ def future_of(invocation_id: str, pending_result: PendingResult, member: int | N
     Raises:
         RuntimeError: this process may not have another thread.
     """
-    future = CallFuture[Any](invocation_id, pending_result, member)
+    future: CallFuture[Any] = CallFuture(invocation_id, pending_result, member)
     shared_resolver.add(pending_result, future.receive)
     return future

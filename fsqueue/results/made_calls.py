@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 log: logging.Logger = logging.getLogger(__name__)
 
+P = TypeVar("P")
+
 
 def abandon_all(made: Iterable[PendingResult], *, stop: bool = False) -> None:
     """Abandon calls after an error, and only log errors of doing so: the caller must see the first.
@@ -33,6 +35,20 @@ def abandon_all(made: Iterable[PendingResult], *, stop: bool = False) -> None:
             each.abandon(stop=stop)
         except (OSError, SpoolError) as error:
             log.warning("%s, which its caller gave up, cannot be withdrawn: %s", each.id, error)
+
+
+def published(publish: Callable[[list[PendingResult]], P]) -> P:
+    """Publish calls, and abandon them if that fails.
+
+    Args:
+        publish: notes each call in the list before it publishes it.
+    """
+    made: list[PendingResult] = []
+    try:
+        return publish(made)
+    except BaseException:
+        abandon_all(made)
+        raise
 
 
 class Receiving:

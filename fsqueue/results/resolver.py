@@ -31,6 +31,10 @@ log: logging.Logger = logging.getLogger(__name__)
 _IDLE = 3600.0
 # Seconds by which a poll may be late. Without it, each new call would end the thread's sleep.
 _LATE = 0.001
+# Of more than this many outcomes, several are taken at once: the thread listens again only after a
+# moment. Each time it wakes up, it takes the interpreter from the threads that make calls.
+_MANY = 32
+_GATHER = 0.002
 # Seconds until an outcome that the shared directory did not give is read again.
 _AGAIN = 1.0
 
@@ -76,6 +80,7 @@ class Resolver:
         self._waiters: Counter[Waiter] = Counter()
         self._sleeper = Sleeper()
         self._until = 0.0  # the thread sleeps until then
+        self._step: tuple[float, Callable[[], object]] | None = None
         self._closed = False
         self._thread: threading.Thread | None = None
 
@@ -108,16 +113,36 @@ class Resolver:
             self._entries[entry.pending_result] = entry
             # The thread meets the same error, and passes it on.
             with contextlib.suppress(OSError, RuntimeError, SpoolError):
-                if entry.pending_result.is_new and self._begins(entry):
+                if entry.pending_result.is_new and self._begins(entry) and entry.waiter:
                     # In this order: the thread first shows how long it may sleep, and then finds
                     # out.
-                    until_poll = entry.pending_result.waiter.until_poll
-                    if time.monotonic() + until_poll < self._until - _LATE:
+                    if time.monotonic() + entry.waiter.until_poll < self._until - _LATE:
                         watches().wake(self._sleeper)
                     begun = True
         finally:
             if not begun:  # also if a signal handler has raised an exception
                 self._wake(entry)
+
+    def call_at(self, due: float, step: Callable[[], object]) -> None:
+        """Let the thread call a function soon; does nothing if another call of it is planned.
+
+        Args:
+            due: the time of the call, on the monotonic clock.
+            step: the function, the same each time.
+        """
+        if self._step is None:
+            self._step = due, step
+            if due < self._until - _LATE:  # in this order, as in `_add`
+                watches().wake(self._sleeper)
+
+    def hurry(self) -> None:
+        """Make the call that is planned, if there is one, in this thread and now."""
+        planned, self._step = self._step, None
+        if planned is not None:
+            try:
+                planned[1]()
+            except Exception:
+                log.exception("cannot wake workers, which find the calls by themselves")
 
     def discard(self, pending_result: PendingResult) -> None:
         """Wait no longer for an outcome. From any thread."""
@@ -211,12 +236,18 @@ class Resolver:
         pauses = [waiter.until_poll for waiter in list(self._waiters)]
         if self._again:
             pauses.append(_AGAIN)
+        if (planned := self._step) is not None:
+            pauses.append(planned[0] - time.monotonic())
         pause = min(pauses, default=_IDLE)
         if pause > 0:
             self._until = time.monotonic() + pause
+            if len(self._entries) > _MANY:
+                self._sleeper.doze(min(_GATHER, pause))
             watches().sleep(self._sleeper, pause)
         self._until = 0.0
         self._sleeper.rung = False
+        if (planned := self._step) is not None and planned[0] <= time.monotonic():
+            self.hurry()
         for waiter in list(self._waiters):
             if waiter.until_poll <= 0:
                 _poll(waiter)
