@@ -16,6 +16,8 @@ import pytest
 from command_server import LIKE_OTHERS, can_fork, mark_of, run, server
 from support import PATIENCE, files_under, wait_until
 
+from fsqueue import TaskTimeoutError
+
 PROJECT = Path(__file__).parent / "project"
 KINDS = ("thread", "process")
 FSQUEUE = (sys.executable, "-m", "fsqueue")
@@ -52,6 +54,28 @@ def wait_until_idle(pid):
         return now - seen[-1][1] > quiet
 
     wait_until(idle, f"process {pid} is idle")
+
+
+def timed_out(site, make, noted="starts", shortest=1.0):
+    """A call that has ended by its time limit after its body had begun; with the body's marks.
+
+    On a busy machine even the beginning may take longer than a short limit.
+
+    Args:
+        site: the site.
+        make: makes the call, with a time limit in seconds, of a body that marks this folder.
+        noted: what the body notes when it has begun.
+        shortest: the first limit to try.
+    """
+    for seconds in (shortest, 5 * shortest, 60.0):
+        marks = site.folder(f"marks-{seconds:g}")
+        call = make(seconds, marks.folder)
+        text = f"ran longer than its timeout of {seconds:g} s"
+        with pytest.raises(TaskTimeoutError, match=text):
+            call.get(timeout=60 + PATIENCE)
+        if marks.pids(noted):
+            return call, marks
+    raise AssertionError("the body does not begin")
 
 
 class Started:
@@ -222,7 +246,7 @@ class Site:
         env = self.env | env
         arguments = arguments_of(command)
         if arguments is not None:
-            return run(arguments, str(self.project), env, PATIENCE)
+            return run(arguments, str(self.project), env, 2 * PATIENCE)
         return subprocess.run(
             command,
             cwd=self.project,
@@ -230,7 +254,7 @@ class Site:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=PATIENCE,
+            timeout=2 * PATIENCE,
             check=False,
         )
 

@@ -9,9 +9,8 @@ import sys
 import threading
 
 import pytest
-from acceptance_harness import alive, wait_until
+from acceptance_harness import alive, timed_out, wait_until
 
-from fsqueue import TaskTimeoutError
 from fsqueue.errors import CancelledError
 
 
@@ -90,10 +89,11 @@ def test_a_cancelled_coroutine_cleans_up(site, kind, tasks, cleaning):
 @pytest.mark.parametrize("cleaning", [0.05, 3600.0], ids=["cleans up", "hangs while it cleans up"])
 def test_a_coroutine_that_times_out_cleans_up(site, kind, tasks, cleaning):
     site.worker(kind, 1).wait_for_start()
-    marks = site.folder("marks")
 
-    with pytest.raises(TaskTimeoutError):
-        tasks.time_out(marks.folder, cleaning).get(60)
+    def make(seconds, folder):
+        return tasks.wait_for_cancel.options(timeout=seconds)(folder, cleaning)
+
+    _, marks = timed_out(site, make)
 
     assert site.call(site.tasks.pid).result(60)
     assert len(marks.pids("cleaned")) == (1 if cleaning < 1 else 0)

@@ -13,32 +13,32 @@ def one_slot(site, kind):
 
 
 def test_a_recursion(one_slot):
-    assert one_slot.call(one_slot.tasks.fib, 12).result(40) == 144
+    assert one_slot.call(one_slot.tasks.fib, 12).result(60) == 144
 
 
 def test_a_recursion_of_coroutines(one_slot):
     async def root():
         return await one_slot.tasks.fib_async(6)
 
-    assert one_slot.call(asyncio.run, root()).result(40) == 8
+    assert one_slot.call(asyncio.run, root()).result(60) == 8
 
 
 def test_a_coroutine_that_waits_for_blocking_calls_in_threads(one_slot):
     async def root():
         return await one_slot.tasks.sum_of_fibs([4, 5, 6])
 
-    assert one_slot.call(asyncio.run, root()).result(40) == 3 + 5 + 8
+    assert one_slot.call(asyncio.run, root()).result(60) == 3 + 5 + 8
 
 
 def test_a_body_with_a_thread_pool(one_slot):
-    assert one_slot.call(one_slot.tasks.fibs_by_threads, [4, 5, 6]).result(40) == [3, 5, 8]
+    assert one_slot.call(one_slot.tasks.fibs_by_threads, [4, 5, 6]).result(60) == [3, 5, 8]
 
 
 def test_a_recursion_over_two_workers(site, kind):
     for worker in [site.worker(kind, 1), site.worker(kind, 1)]:
         worker.wait_for_start()
 
-    assert site.call(site.tasks.fib, 11).result(40) == 89
+    assert site.call(site.tasks.fib, 11).result(60) == 89
 
 
 def test_a_worker_that_ran_nested_calls_leaves_nothing(one_slot):

@@ -60,6 +60,13 @@ def absent(request, site):
     subprocess.run(["umount", "--lazy", site.root], check=True)
 
 
+def remove(site, folder):
+    """Remove a folder in one step: others put files into it, and take them out, all the time."""
+    away = site.base / "removed"
+    os.rename(folder, away)
+    shutil.rmtree(away)
+
+
 def pass_time(site, seconds):
     """Let at least this much time go by: for a process of this machine, not for this test."""
     site.run("sleep", str(seconds))
@@ -93,7 +100,7 @@ def test_calls_in_a_lane_survive_an_absence(site, kind, absent):
     visits = [site.tasks.visit(inside.folder, number) for number in range(30)]
     with absent():
         pass_time(site, 6 * BEAT)
-    assert max(visit.get(40) for visit in visits) <= 2
+    assert max(visit.get(60) for visit in visits) <= 2
     assert all("Traceback" not in worker.text() for worker in workers)
 
 
@@ -183,15 +190,21 @@ def test_a_folder_that_is_removed_alone_is_made_again(site, kind, caplog):
         marks = site.folder(os.path.basename(folder))
         held = site.call(site.tasks.hold, marks.folder)
         marks.wait_for_starts(1)
-        shutil.rmtree(folder)
+        remove(site, folder)
         assert site.call(echo.echo, 1).result(60) == 1, folder
         assert site.tasks.square(3).get(60)[0] == 9, folder
         marks.release()
         assert held.result(60), folder
         assert len(marks.pids("starts")) == 1, folder
         wait_until(lambda: len(site.files("workers")) == 3, "the worker is registered")
-        said = f"{worker.text()}{caplog.text}".count(f"{folder} was removed, and is made again")
-        assert said == 1 if folder.endswith(NEEDED) else said <= 1, worker.text()
+
+        def said(folder=folder):
+            text = f"{folder} was removed, and is made again"
+            return f"{worker.text()}{caplog.text}".count(text)
+
+        if folder.endswith(NEEDED):
+            wait_until(said, f"it is said of {folder}")  # by the one that was first, if not by now
+        assert said() <= 1, worker.text()
     assert "Traceback" not in worker.text()
 
 
@@ -208,7 +221,7 @@ def test_a_folder_within_one_that_is_removed_alone_is_made_again(site, kind, fol
     marks.wait_for_starts(1)
     assert site.tasks.square(2).get(60)[0] == 4
     for name in site.names(folder):
-        shutil.rmtree(site.root / folder / name)
+        remove(site, site.root / folder / name)
     marks.release()
     assert held.result(60)
     assert site.tasks.square(3).get(60)[0] == 9

@@ -5,6 +5,7 @@ import shutil
 import signal
 import sys
 
+import psutil
 import pytest
 from acceptance_harness import alive, wait_until
 
@@ -108,17 +109,24 @@ def test_a_nested_call_is_made_and_run_while_draining(site, kind):
     left_nothing(site)
 
 
+def signal_at_once(worker, *numbers):
+    """Send signals of which the worker hears together, however busy the machine is."""
+    worker.signal(signal.SIGSTOP)
+    wait_until(lambda: psutil.Process(worker.pid).status() == psutil.STATUS_STOPPED, "it stands")
+    for number in numbers:
+        worker.signal(number)
+    worker.signal(signal.SIGCONT)
+
+
 def test_two_signals_at_once_are_one(busy):
-    busy.busy.signal(signal.SIGTERM)
-    busy.busy.signal(signal.SIGTERM)
+    signal_at_once(busy.busy, signal.SIGTERM, signal.SIGTERM)
     busy.busy.wait_for_log("stopping")
 
     drained(busy)
 
 
 def test_two_different_signals_at_once_are_one(busy):
-    busy.busy.signal(signal.SIGTERM)
-    busy.busy.signal(signal.SIGINT)
+    signal_at_once(busy.busy, signal.SIGTERM, signal.SIGINT)
     busy.busy.wait_for_log("stopping")
 
     drained(busy)
@@ -128,7 +136,7 @@ def test_two_different_signals_at_once_are_one(busy):
 def test_under_timeout(site, kind):
     # It signals its child and then the group, which the child belongs to.
     site.marks_of_call = site.folder("marks")
-    site.busy = site.worker(kind, 1, before=("timeout", "50")).wait_for_start()
+    site.busy = site.worker(kind, 1, before=("timeout", "600")).wait_for_start()
     site.held = site.call(site.tasks.hold, site.marks_of_call.folder)
     (site.body,) = site.marks_of_call.wait_for_starts(1)
 

@@ -30,7 +30,7 @@ def test_no_more_than_the_limit_run_and_all_run_while_workers_are_killed(site, k
         workers.append(site.worker(kind, 3, FSQUEUE__HEARTBEAT="0.2"))
         workers[-1].wait_for_start()
 
-    inside = group.get(timeout=40)
+    inside = group.get(timeout=60)
     assert len(inside) == CALLS
     assert max(inside) <= LIMIT
     wait_until(lambda: os.listdir(site.root / "lanes") == [], "no place is held, no call waits")

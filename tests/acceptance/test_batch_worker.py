@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import time
+from functools import partial
 
 import pytest
 from acceptance_harness import alive, wait_until
@@ -95,7 +96,16 @@ def test_a_nested_call_is_given_back_too(site, kind):
 
 
 def test_while_closing_bodies_finish_and_nothing_is_claimed(site, kind):
-    begin(site, kind, "--time-limit", "1h", "--stop-margin", "3590s")
+    site.marks_of_call = site.folder("marks")
+    site.held = site.call(site.tasks.hold, site.marks_of_call.folder)
+    for seconds in (10, 30, 60):  # in which the body begins, also on a busy machine
+        flags = ("--time-limit", "1h", "--stop-margin", f"{3600 - seconds}s")
+        site.busy = site.worker(kind, 1, *flags)
+        begun = partial(site.marks_of_call.pids, "starts")
+        wait_until(lambda begun=begun: begun() or site.busy.popen.poll() is not None, "it begins")
+        if begun():
+            break
+    (site.body,) = begun()
     site.busy.wait_for_log("this worker leaves: the job ends in")
     waiting = site.call(site.tasks.pid)
     wait_until(lambda: site.files("pending"), "the second call is pending")

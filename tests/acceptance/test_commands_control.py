@@ -40,7 +40,7 @@ def test_a_drain_gives_back_what_outlasts_the_grace(site):
     worker = site.worker("thread", 1, **stubborn).wait_for_start()
     invocation = site.tasks.hold_later(marks.folder)
     marks.wait_for_starts(1)
-    assert answer(site, "drain", "--all", "--wait", "--timeout", "20")["left"]
+    assert answer(site, "drain", "--all", "--wait", "--timeout", "60")["left"]
     assert worker.wait() == 0
     assert invocation.status is State.PENDING
     assert site.files("pending") == [f"{invocation.id}.1"], "no attempt was counted"
@@ -70,7 +70,7 @@ def test_retry_after_the_cause_is_mended(site):
     wait_until(lambda: site.files("failed"), "the call is kept")
     retried = answer(site, "retry", "--all-failed", "--task", "tasks.crash_for_good")["retried"]
     (new,) = retried.values()
-    assert answer(site, "wait", new, "--timeout", "20", expect=exits.NEGATIVE)["states"] == {
+    assert answer(site, "wait", new, "--timeout", "60", expect=exits.NEGATIVE)["states"] == {
         new: "failed"
     }
     assert len(marks.pids("starts")) == 2

@@ -60,7 +60,7 @@ def test_from_submission_to_result(served):
     seen = answer(served, "show", invocation_id)
     assert (seen["state"], seen["worker"]) == ("running", worker["name"])
     marks.release()
-    done = served.fsqueue("wait", invocation_id, "--timeout", "20")
+    done = served.fsqueue("wait", invocation_id, "--timeout", "60")
     assert (done.returncode, done.stdout) == (exits.OK, f"{invocation_id} succeeded\n")
     assert answer(served, "result", invocation_id)["value"] == served.first.pid
     calls = answer(served, "list", "--state", "succeeded", "--task", "tasks.hold_later")["calls"]

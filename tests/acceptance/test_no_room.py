@@ -188,10 +188,10 @@ def test_a_result_waits_while_the_disk_is_full_for_everybody(disk, kind):
             left = os.statvfs(disk.root)
             if left.f_bavail * left.f_frsize < MIB:
                 break
-    waiting = disk.call(caller, disk, [f"len(large.make({MIB + 1000}).get(25))"])
+    waiting = disk.call(caller, disk, [f"len(large.make({MIB + 1000}).get(50))"])
     worker.wait_for_log("does not fit into")
     os.truncate(filler, MIB)
-    assert waiting.result(25) == [f"value {MIB + 1000}"]
+    assert waiting.result(60) == [f"value {MIB + 1000}"]
     stop(worker)
 
 

@@ -17,17 +17,17 @@ def test_a_thread_that_waits_for_a_program_goes_on_when_its_call_has_ended(
 ):
     worker_of(site, "thread")
     marks = site.folder("marks")
-    call = programs.run_program.options(timeout=2.0 if ended_by == "timeout" else None)(
+    call = programs.run_program.options(timeout=5.0 if ended_by == "timeout" else None)(
         marks.folder
     )
     started(marks)
     if ended_by == "cancel":
         assert call.cancel()
     with pytest.raises((TaskTimeoutError, CancelledError)):
-        call.get(timeout=20)
+        call.get(timeout=60)
     assert_gone(marks)
     wait_until(lambda: marks.pids("ends"), "the body ends")
-    assert programs.pid().get(timeout=20) == marks.pids("ends")[0], "its slot is free again"
+    assert programs.pid().get(timeout=60) == marks.pids("ends")[0], "its slot is free again"
 
 
 def test_programs_of_a_call_that_runs_in_the_body_of_one_that_has_ended_go_on(site, programs):
@@ -50,7 +50,7 @@ def test_programs_of_a_body_that_waits_for_one_that_has_ended_go_on(site, progra
     wait_until(lambda: outer.pids("waits"), "the outer body goes on")
     assert alive(program)
     outer.release()
-    call.get(timeout=20)
+    call.get(timeout=60)
     assert_gone(outer)
 
 
@@ -59,11 +59,11 @@ def test_the_end_of_a_body_leaves_the_pool_of_another_thread_alone(site, program
     pool, other = site.folder("pool"), site.folder("other")
     call = programs.use_pool_until(pool.folder)
     (process,) = started(pool)
-    programs.start("popen", other.folder).get(timeout=20)
+    programs.start("popen", other.folder).get(timeout=60)
     assert_gone(other)
     assert alive(process)
     pool.release()
-    assert call.get(timeout=20) == process
+    assert call.get(timeout=60) == process
 
 
 # -- stops at once ----------------------------------------------------------------------------

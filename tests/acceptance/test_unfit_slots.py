@@ -1,9 +1,9 @@
 """Processes of slots that cannot run calls, and bodies that use the process's alarm."""
 
 import pytest
-from acceptance_harness import alive, wait_until
+from acceptance_harness import alive, timed_out, wait_until
 
-from fsqueue import TaskTimeoutError, WorkerLostError
+from fsqueue import WorkerLostError
 
 APP = "programs:app"
 
@@ -62,9 +62,10 @@ def test_a_body_that_dies_of_its_own_alarm_is_no_timeout(site, programs):
 
 def test_a_body_without_alarms_is_still_ended(site, programs):
     site.worker("process", 1, app=APP)
-    marks = site.folder("marks")
-    with pytest.raises(TaskTimeoutError):
-        programs.switch_alarms_off(marks.folder).get(timeout=60)
+    _, marks = timed_out(
+        site,
+        lambda seconds, folder: programs.switch_alarms_off.options(timeout=seconds)(folder),
+    )
     (body,) = marks.pids("starts")
     wait_until(lambda: not alive(body), "the body's process ends")
 

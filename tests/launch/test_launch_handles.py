@@ -91,7 +91,7 @@ def test_a_fleet_of_a_program_scales_and_ends_with_its_block(run):
         "import time, tasks\n"
         "[tasks.double(number) for number in range(3)]\n"
         "with tasks.app.launch('cpu', max=2) as fleet:\n"
-        "    while not fleet.jobs: time.sleep(0.05)\n"
+        "    while not any(job.id for job in fleet.jobs): time.sleep(0.05)\n"
         "    print(fleet.name, fleet.state, *[job.state for job in fleet.jobs])\n"
         "    print(fleet.wait(timeout=0.1))\n"
         "fleet = tasks.app.fleet('cpu')\n"

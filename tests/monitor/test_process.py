@@ -65,7 +65,7 @@ def test_on_a_socket_nobody_else_can_connect(shop, open_folder):
         assert printed[0] == f"listening on {path}; only you can connect"
         assert re.fullmatch(rf"on your laptop:  ssh -N -L 8787:{path} \S+", printed[1])
         (link,) = re.findall(r"http://127.0.0.1:8787/\S+", printed[2])
-        with httpx2.Client(transport=httpx2.HTTPTransport(uds=path)) as client:
+        with httpx2.Client(transport=httpx2.HTTPTransport(uds=path), timeout=PATIENCE) as client:
             assert client.get("http://localhost/").status_code == 403
             assert client.get("http://evil.example/").status_code == 400
             answer = client.get(link, follow_redirects=True)
@@ -89,7 +89,7 @@ def test_a_relative_socket_that_somebody_removed_does_no_harm_at_the_end(shop, t
     try:
         assert printed[0] == f"listening on {tmp_path}/a b.sock; only you can connect"
         assert f"-L '8787:{tmp_path}/a b.sock' " in printed[1]
-        with httpx2.Client(transport=httpx2.HTTPTransport(uds=path)) as client:
+        with httpx2.Client(transport=httpx2.HTTPTransport(uds=path), timeout=PATIENCE) as client:
             assert client.get("http://localhost/healthz").text == "ok\n"
         os.unlink(path)
     finally:
@@ -107,7 +107,8 @@ def test_on_a_port_it_prints_what_to_type_from_a_batch_job(shop):
         assert see != act
         base = f"http://127.0.0.1:{port}/proxy/1/"
         assert f"{base}?token={see}" in printed[1]
-        assert httpx2.get(f"{base}?token={see}", follow_redirects=True).status_code == 200
+        answer = httpx2.get(f"{base}?token={see}", follow_redirects=True, timeout=PATIENCE)
+        assert answer.status_code == 200
     finally:
         assert ended(process, signal.SIGINT) == 0
 
@@ -118,7 +119,8 @@ def test_a_stream_sends_what_has_changed(shop):
         link = re.search(r"http://\S+", printed[1])[0]
         base, _, token = link.partition("?token=")
         headers = {"Authorization": f"Bearer {token}"}
-        with httpx2.stream("GET", f"{base}events?page=/", headers=headers) as answer:
+        asked = {"headers": headers, "timeout": PATIENCE}
+        with httpx2.stream("GET", f"{base}events?page=/", **asked) as answer:
             assert answer.headers["content-type"].startswith("text/event-stream")
             seen = []
             for line in answer.iter_lines():

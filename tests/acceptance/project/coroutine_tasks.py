@@ -60,11 +60,6 @@ async def wait_to_be_dropped(folder, cleaning=0.05):
     return await _clean_up_late(folder, "cleaned", cleaning)
 
 
-@app.task(timeout=1.0)
-async def time_out(folder, cleaning=0.05):
-    return await _clean_up_late(folder, "cleaned", cleaning)
-
-
 @app.direct_task
 async def block(seconds):
     time.sleep(seconds)  # noqa: ASYNC251 - it blocks the loop

@@ -169,7 +169,7 @@ def outlive_another(outer, inner):
     """The other call runs in this thread, and takes too long."""
     _start("popen", outer)
     with contextlib.suppress(TaskTimeoutError):
-        run_program.options(timeout=2.0)(inner).get()
+        run_program.options(timeout=5.0)(inner).get()
     note(outer, "waits")
     _until_released(outer)
 
