@@ -14,7 +14,7 @@ from fsqueue.calls.packing import Packed
 from fsqueue.codec.texts import type_name
 from fsqueue.executor.body import inline_blobs
 from fsqueue.executor.constant import constant_parts
-from fsqueue.executor.errors import InitializerError
+from fsqueue.executor.errors import InitializerError, as_of_pool
 from fsqueue.executor.parts import Packer
 from fsqueue.results.futures import CallFuture
 from fsqueue.spool.format.names import new_token
@@ -148,7 +148,7 @@ class Calls:
         except Exception as error:  # noqa: BLE001 - it is the call's
             if isinstance(error, InitializerError):
                 self._dispatcher.fail(error)
-            future.settle(error=error)
+            future.settle(error=as_of_pool(error))
         finally:
             inline_blobs.reset(token)
         return future

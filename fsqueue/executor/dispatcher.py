@@ -19,7 +19,7 @@ from concurrent.futures import BrokenExecutor
 from typing import TYPE_CHECKING, Any
 
 from fsqueue.errors import SerializationError
-from fsqueue.executor.errors import InitializerError
+from fsqueue.executor.errors import InitializerError, as_of_pool
 from fsqueue.results.made_calls import abandon_all
 from fsqueue.results.resolver import Resolver
 
@@ -189,6 +189,7 @@ class Dispatcher:
     ) -> None:
         """Settle a future, in the resolver's thread, and publish what has room."""
         value, failure = future.opened(content, failure)
+        failure = as_of_pool(failure)
         if isinstance(failure, SerializationError) and isinstance(failure.__cause__, SystemExit):
             # A result whose code exits when it is pickled: as the standard pools do.
             failure = failure.__cause__

@@ -222,9 +222,13 @@ class CallFuture(Future[R]):
     def result(self, timeout: float | None = None) -> R:
         """The return value; see `concurrent.futures.Future.result`."""
         if super().done():
-            return super().result()
-        with self._waiting():
-            return super().result(timeout)
+            value = super().result()
+        else:
+            with self._waiting():
+                value = super().result(timeout)
+        if self._exception is not None:  # one that is false, which Python before 3.14 passes over
+            raise self._exception
+        return value
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """What the body raised; see `concurrent.futures.Future.exception`."""

@@ -35,20 +35,7 @@ EXPECTED_FAILURES = {
     # It wants the class `_RemoteTraceback` of the standard pool as the cause. Here the exception
     # has its traceback itself.
     "process": {"test_traceback"},
-    # They want BrokenProcessPool: an exception while a call or a result is unpickled ends a process
-    # or thread of the standard pool, and with it all calls. Here that call fails alone, with a
-    # DeserializationError that says what is wrong. As a WorkerLostError it would be untrue, since
-    # no worker was lost, and callers who then make the call again would do so in vain.
-    "crash": {
-        "test_error_at_task_unpickle",
-        "test_exit_at_task_unpickle",
-        "test_error_during_result_unpickle_in_result_handler",
-        "test_exit_during_result_unpickle_in_result_handler",
-    },
 }
-if sys.version_info < (3, 14):
-    # `concurrent.futures.Future` itself took an exception that is false for none.
-    EXPECTED_FAILURES["executor"] = {"test_swallows_falsey_exceptions"}
 
 pytestmark = [
     pytest.mark.skipif(not (HARNESS / "run.py").exists(), reason=f"no harness in {HARNESS}"),

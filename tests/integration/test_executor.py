@@ -104,6 +104,53 @@ def test_what_cannot_be_serialized_fails_the_future_only(in_threads):
         assert executor.submit(len, "abc").result(PATIENCE) == 3
 
 
+class Unloadable:
+    """Cannot be unpickled."""
+
+    def __init__(self, error=ValueError):
+        self.error = error
+
+    def __reduce__(self):
+        return _raise, (self.error("unloadable"),)
+
+
+def _raise(error):
+    raise error
+
+
+@pytest.mark.parametrize("error", [ValueError, SystemExit])
+@pytest.mark.parametrize(
+    ("function", "argument"), [(id, Unloadable), (Unloadable, lambda error: error)]
+)
+def test_what_cannot_be_unpickled_fails_as_in_a_standard_pool(
+    in_threads, function, argument, error
+):
+    """There the worker is lost, which programs handle; here it goes on."""
+    with fsqueue.Executor(root=in_threads) as executor:
+        failed = executor.submit(function, argument(error)).exception(PATIENCE)
+        assert isinstance(failed, fsqueue.WorkerLostError)
+        assert isinstance(failed, fsqueue.DeserializationError)
+        assert "unloadable" in str(failed)
+        with pytest.raises(fsqueue.WorkerLostError):
+            list(executor.map(function, [argument(error)], timeout=PATIENCE))
+        assert executor.submit(len, "abc").result(PATIENCE) == 3
+
+
+class FalseError(Exception):
+    def __bool__(self):
+        return False
+
+
+def test_an_exception_that_is_false_is_raised(in_threads):
+    with fsqueue.Executor(root=in_threads) as executor:
+        future = executor.submit(_raise, FalseError("false"))
+        for _ in range(2):  # waiting for it, and when it is there
+            with pytest.raises(FalseError):
+                future.result(PATIENCE)
+        with pytest.raises(FalseError):
+            list(executor.map(_raise, [FalseError("false")], timeout=PATIENCE))
+
+
 def test_at_most_max_workers_calls_are_in_the_spool(spool):
     with fsqueue.Executor(2, root=spool) as executor:
         futures = [executor.submit(pow, 2, n) for n in range(5)]
