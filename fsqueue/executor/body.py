@@ -8,6 +8,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from fsqueue.codec import encode_exception
+from fsqueue.common.interruptions import of_signal_handler
 from fsqueue.executor.errors import InitializerError
 from fsqueue.executor.parts import unpack
 from fsqueue.runner.attempt.context import current
@@ -122,8 +123,10 @@ def _error_of(function: Part, arguments: Part) -> BaseException | None:
     try:
         initializer = _load(function, "the initializer")
         initializer(*_load(arguments, "the arguments of the initializer"))
-    except Exception as error:  # noqa: BLE001 - the executor is broken, whatever it is
-        return error
+    except BaseException as error:
+        if of_signal_handler(error):
+            raise
+        return error  # the executor is broken, also by a SystemExit
     return None
 
 

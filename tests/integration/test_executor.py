@@ -204,13 +204,14 @@ def test_an_initializer_runs_once_in_a_process_before_the_calls(in_threads, tmp_
     assert (tmp_path / "notes").read_text() == "x"
 
 
-def test_a_failing_initializer_breaks_only_its_executor(in_threads, caplog):
+@pytest.mark.parametrize("kind", [ValueError, SystemExit])
+def test_a_failing_initializer_breaks_only_its_executor(served, caplog, kind):
     def fail():
-        raise ValueError("no licence")
+        raise kind("no licence")
 
     with (
-        fsqueue.Executor(root=in_threads, initializer=fail) as broken,
-        fsqueue.Executor(root=in_threads) as other,
+        fsqueue.Executor(root=served, initializer=fail) as broken,
+        fsqueue.Executor(root=served) as other,
     ):
         error = broken.submit(abs, 1).exception(PATIENCE)
         assert isinstance(error, cf.BrokenExecutor)
