@@ -109,7 +109,7 @@ def client_of(root: str, token: str = SEE, *, watch: Watch | None = None, **sett
     """A browser without scripts, which has been given a token already."""
     settings.setdefault("triggers", lambda: TRIGGERS)
     if settings.pop("actions", False):
-        settings["writable"] = lambda: opened(root)
+        settings.setdefault("writable", lambda: opened(root))
     watch = watch or watch_of(root)
     made = Settings(watch, traceback_text, TOKENS, **settings)
     client = TestClient(application(made), base_url=HOST, follow_redirects=False)

@@ -255,6 +255,30 @@ def test_a_spool_that_fails_gives_a_message_and_comes_back(shop):
     assert client.get("/").status_code == 200
 
 
+@pytest.mark.leaves_strays
+def test_on_a_full_disk_all_is_shown_and_an_action_says_why_it_fails(tmp_path):
+    shop = Shop(str(tmp_path / "spool"), 2)
+    fs = FaultyFilesystem()
+    full = [
+        Fault.fail(errno.ENOSPC, at=None, verb=verb)
+        for verb in ("create", "append", "link", "mkdir", "rename", "symlink", "utime", "unlink")
+    ]
+    looking = FaultyFilesystem(full)
+    client = client_of(shop.root, watch=watch_of(shop.root, looking))
+    for path in pages_of(shop):
+        assert client.get(path).status_code == 200
+    store = open_store(shop.root, fs)
+    store.files.sync_clock()
+    acting = client_of(shop.root, ACT, actions=True, writable=lambda: store)
+    fs.inject(*full)
+    form = {"form": TOKENS.form, "queue": "shop.default"}
+    answer = acting.post("/actions/pause", data=form)
+    assert answer.status_code == 400
+    assert "No space left on device" in text_of(answer.text)
+    fs.inject()
+    assert acting.post("/actions/pause", data=form).status_code == 200
+
+
 def test_files_that_vanish_during_a_look_do_no_harm(tmp_path):
     shop = Shop(str(tmp_path / "spool"), 3)
 

@@ -14,6 +14,23 @@ import httpx2
 import pytest
 from support import PATIENCE
 
+# Without http.client, which imports modules that another user may not read.
+ASK = """
+import os, socket, sys
+os.setgroups([]), os.setgid(65534), os.setuid(65534)
+for name in sys.argv[3:]:
+    try:
+        open(name).read()
+    except PermissionError:
+        print("no file")
+for path in sys.argv[2].split():
+    connection = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    connection.connect(("127.0.0.1", int(sys.argv[1])))
+    request = f"GET {path} HTTP/1.1\\r\\nHost: localhost\\r\\nConnection: close\\r\\n\\r\\n"
+    connection.sendall(request.encode())
+    answer = connection.makefile("rb").read()
+    print(answer.split()[1].decode(), b"token=" in answer)
+"""
 CONNECT = """
 import os, socket, sys
 os.setgroups([]), os.setgid(65534), os.setuid(65534)
@@ -80,6 +97,24 @@ def test_on_a_socket_nobody_else_can_connect(shop, open_folder):
     finally:
         assert ended(process) == 0
     assert not os.path.exists(path)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
+def test_on_a_port_another_user_sees_no_page_and_finds_no_token(shop, open_folder):
+    """It needs the token, which neither a file nor a command line shows to it."""
+    secret = open_folder / "token"
+    process, printed = started("--root", shop.root, "--token-file", str(secret), lines=2)
+    try:
+        port, token = re.search(r":(\d+)/\?token=(\S+)", printed[1]).groups()
+        assert token == secret.read_text()
+        paths = "/ /calls /api/v1/overview /events?page=/ /static/monitor.js"
+        files = [str(secret), f"/proc/{process.pid}/environ"]
+        asked = [sys.executable, "-W", "ignore", "-c", ASK, port, paths, *files]
+        done = subprocess.run(asked, capture_output=True, text=True, timeout=PATIENCE, check=True)
+        assert done.stdout.splitlines() == ["no file"] * 2 + ["403 False"] * 5
+        assert token not in Path(f"/proc/{process.pid}/cmdline").read_text()
+    finally:
+        assert ended(process) == 0
 
 
 def test_a_relative_socket_that_somebody_removed_does_no_harm_at_the_end(shop, tmp_path):

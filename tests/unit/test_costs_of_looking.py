@@ -13,6 +13,7 @@ from spool_pair import opened_pair
 
 from fsqueue.config import load_config
 from fsqueue.runner.loop.lookout import Lookout
+from fsqueue.spool.admin.census import ONE_LOOK
 from fsqueue.spool.admin.glance import Looks
 from fsqueue.spool.admin.listing import call_details
 from fsqueue.spool.format.names import Slot
@@ -21,6 +22,7 @@ from fsqueue.spool.store.open_spool import open_store
 from fsqueue.testing import FaultyFilesystem
 
 MOST = 80
+PER_WORKER = 4
 READING = {"read", "listdir", "stat", "fstat", "statvfs"}
 
 
@@ -89,6 +91,12 @@ def test_status_costs_at_most_80_operations(spools):
     assert max(costs.values()) <= MOST, costs
     if watched:
         assert len(set(costs.values())) == 1, costs
+    else:  # a listing for each slot and a few steps for each worker, up to the bounds of a look
+        least = costs[100, 1]
+        for (pending, workers), made in costs.items():
+            slots = min(BACKLOGS[pending][0], ONE_LOOK.slots)
+            rows = min(workers, ONE_LOOK.workers)
+            assert made == least + (slots - 1) + PER_WORKER * (rows - 1), (pending, workers, costs)
 
 
 @pytest.mark.parametrize("where", ["pending", "running"])
