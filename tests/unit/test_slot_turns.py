@@ -26,6 +26,7 @@ class Slot:
         self.records, writer = Pipe(duplex=False)
         os.set_blocking(self.records.fileno(), False)
         self.turns = Turns(pair.store, Service({QUEUE: 1.0}, weighted=False), self.theirs, writer)
+        self.turns.longest = LONG
         self._unread = bytearray()
 
     def begin(self, turn):

@@ -106,12 +106,19 @@ class Claiming:
         return claim
 
     def next_for_thread(self, pacer: ThreadPacer) -> Claim | None:
-        """The next claim for a thread that has just finished one; None if it should idle."""
+        """The next claim for a thread that has just finished one; None if it should idle.
+
+        The claim loop is not told that the slot is free: see `tell_of_room`.
+        """
         with self._mutex:
             leaves = pacer.is_too_large(self._busy)
-            if leaves and self._waits_for_slot:
-                self._wake.set()  # the claim loop checks again whether the other threads keep up
         return None if leaves else self.next()
+
+    def tell_of_room(self) -> None:
+        """Let the claim loop know that a thread is idle, if it waits for that."""
+        with self._mutex:
+            if self._waits_for_slot:
+                self._wake.set()
 
     @property
     def until_due(self) -> float:
@@ -127,7 +134,9 @@ class Claiming:
             idle_for: seconds since its call has ended.
         """
         with self._mutex:
-            self._give_up_slot(ran=ran, quietly=quietly)
+            self._give_up_slot(ran=ran)
+            if self._waits_for_slot and not quietly:
+                self._wake.set()
             self._confirming = False
             if not self._busy:
                 self._idleness.since = now = self._now()
@@ -141,11 +150,9 @@ class Claiming:
             self._allowance.done += ran
             self._confirming = False
 
-    def _give_up_slot(self, *, ran: bool, quietly: bool = False) -> None:
+    def _give_up_slot(self, *, ran: bool) -> None:
         self._busy -= 1
         self._allowance.settle(ran=ran)
-        if self._waits_for_slot and not quietly:
-            self._wake.set()
 
     def leave_if_done(self, *, ready: bool) -> bool:
         """Stop claiming if the job ends soon, or the worker is idle. Called by the claim loop.

@@ -65,11 +65,10 @@ class Lingering:
     def begin(self) -> bool:
         """Take the place, if that is of use now and it is free."""
         bells, claiming = self._bells, self._claiming
-        if claiming.busy or claiming.gap > self.patience:
-            return False
-        if not bells.hears_all or self._resting.has_turn:
-            return False
-        if not self._place.acquire(blocking=False):
+        useful = not claiming.busy and claiming.gap <= self.patience
+        listens = bells.hears_all and not self._resting.has_turn
+        if not (useful and listens and self._place.acquire(blocking=False)):
+            claiming.tell_of_room()
             return False
         self._until = time.monotonic() + min(self.patience, claiming.until_due)
         self._alarm.clear()
@@ -96,6 +95,12 @@ class Lingering:
         """End the wait of the thread, for a claim of the claim loop. From any thread."""
         if self.active:
             self._alarm.set()
+
+    def vacate(self) -> None:
+        """End the wait of the thread; returns when it has left the place."""
+        self.interrupt()
+        with self._place:
+            pass
 
     def end(self, *, claimed: bool) -> None:
         """Leave the place.

@@ -123,12 +123,14 @@ class ProcessSlots:
     def serves_alone(self) -> bool:
         """Whether one process is enough for the calls that come, and hears of them itself.
 
-        It has claimed a call since this was last asked, so those that it gets are short.
+        It has waited for a call since this was last asked, so it keeps up with them.
         """
         with self._change:
             for slot in self._members:
                 if slot.lingers:
-                    return bool(self._records.read(slot)) or slot.has_just_begun
+                    self._records.read(slot)
+                    waited, slot.has_waited = slot.has_waited, False
+                    return waited or slot.has_just_begun
         return False
 
     def start(self, claim: Claim) -> None:

@@ -55,6 +55,7 @@ class SlotProcess:
         turn: it may go on with calls that it claims itself; `claim` is then the last one that
             is known of.
         has_lingered: it has a descriptor for file events, as few as possible should.
+        has_waited: it has waited for its next call, by its records.
         deadline: when it is killed because its body takes too long; None without a time limit.
         sources: descriptors that become readable when it sends a message, or dies.
         resource_pipe: where it asks for resources; None if the worker has none. It is separate from
@@ -75,6 +76,7 @@ class SlotProcess:
         self.turn: messages.Turn | None = None
         self._sent = -math.inf
         self.has_lingered: bool = False
+        self.has_waited: bool = False
         self.coroutine = ""
         self.devices: tuple[str, ...] = ()
         self._cleanup_ends = float("inf")

@@ -85,6 +85,9 @@ class Place(Protocol):
     def interrupt(self) -> None:
         """End the wait of the thread."""
 
+    def vacate(self) -> None:
+        """End the wait of the thread; returns when it has left the place."""
+
     def end(self, *, claimed: bool) -> None:
         """Leave the place, with a claim or without."""
 
@@ -178,16 +181,16 @@ class ThreadSlots:
         if self._closed or not self._lingering.begin():
             return None
         try:
-            while claim is None and self._handed.empty() and self._idle.acquire(blocking=False):
+            while not self._closed and self._handed.empty() and self._idle.acquire(blocking=False):
                 claim = self._lingering.claim()
-                if claim is None:
-                    self._idle.release()
-                    if not self._lingering.wait():
-                        break
+                if claim is not None:
+                    self._live.begin(claim)  # while it has the place: see `close`
+                    break
+                self._idle.release()
+                if not self._lingering.wait():
+                    break
         finally:
             self._lingering.end(claimed=claim is not None)
-        if claim is not None:
-            self._live.begin(claim)
         return claim
 
     def _serve_from(self, claim: Claim | None) -> None:
@@ -230,6 +233,8 @@ class ThreadSlots:
 
     def close(self) -> None:
         """Wait for the bodies whose calls have not ended."""
+        self._closed = True
+        self._lingering.vacate()  # so each call that a thread has claimed is live
         while not self._threads and not self._handed.empty():
             claim = self._handed.get()
             if claim is not None:  # no thread could be started: the claim is given back
@@ -267,4 +272,5 @@ class ThreadSlots:
         """Let the bodies finish when the program ends without stopping its runner."""
         self._closed = True
         if self._context.pid == os.getpid():
+            self._lingering.vacate()
             self._live.wait()

@@ -66,6 +66,8 @@ class TurnRecords:
                 self.end(slot, step.ending)
             if origin := step.origin:
                 told.add(origin.rpartition("/")[2])
+            else:
+                slot.has_waited = True
         if origin:  # only the last claim may be going on
             slot.claim = self._books.begin(origin)
         return told

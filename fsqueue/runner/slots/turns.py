@@ -64,6 +64,7 @@ class Turns:
     Attributes:
         told: the end of the last call is recorded.
         recalled: a message from the parent was read in this turn.
+        longest: the longest turn, in seconds.
     """
 
     def __init__(
@@ -83,6 +84,7 @@ class Turns:
             )
         self.told: bool = False
         self.recalled: bool = False
+        self.longest: float = _LONGEST
         self._alarm = Alarm()
         self._listening = contextlib.ExitStack()
         self._patience, self._listens = 0.0, False
@@ -94,7 +96,7 @@ class Turns:
         """Begin a turn, after the call that the parent has given, if it has granted one."""
         self.told = self.recalled = False
         self._worker = work.claim.worker
-        self._until = time.monotonic() + _LONGEST if work.turn else 0.0
+        self._until = time.monotonic() + self.longest if work.turn else 0.0
         self._patience = work.turn.patience if work.turn else 0.0
         self._room = self._most_bytes
 
