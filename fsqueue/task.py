@@ -17,7 +17,7 @@ from typing import (
     overload,
 )
 
-from fsqueue.calls.arguments import Arguments, Item, as_arguments, task_name
+from fsqueue.calls.arguments import Arguments, Item, as_arguments, misnamed, task_name
 from fsqueue.calls.groups import GroupPublisher
 from fsqueue.calls.options import TaskOptions, changed, settings_of
 from fsqueue.calls.publishing import Publisher
@@ -174,7 +174,9 @@ class Task(Generic[P, R]):
         try:
             bound = self.signature.bind(*args, **others)
         except TypeError as error:
-            raise TypeError(f"{self.func.__name__}(): {error}") from None
+            raise TypeError(
+                f"{self.func.__name__}(): {misnamed(self.signature, kwargs) or error}"
+            ) from None
         if shadowed:
             bound.arguments.setdefault(self._keywords, {}).update(shadowed)
         return bound

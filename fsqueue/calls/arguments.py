@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 from fsqueue.common.coroutines import is_async_generator
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
 _ARGUMENT = re.compile(r"(?:\[0\]\[(\d+)\]|\[1\]\[((?:'.*?')|(?:\".*?\"))\])((?:\[.*)?)", re.DOTALL)
 
@@ -63,6 +63,18 @@ def as_arguments(item: Item) -> Arguments:
     raise TypeError(
         f"a call's arguments are a tuple, a dict or args(...), not {type(item).__name__}"
     )
+
+
+def misnamed(signature: inspect.Signature, names: Iterable[str]) -> str:
+    """That a function has no parameter of a name, as Python says it; empty if all are right.
+
+    ``bind`` looks for missing arguments first, and would call a misspelled one missing.
+    """
+    parameters = signature.parameters
+    if any(each.kind is each.VAR_KEYWORD for each in parameters.values()):
+        return ""
+    wrong = next((name for name in names if name not in parameters), None)
+    return "" if wrong is None else f"got an unexpected keyword argument {wrong!r}"
 
 
 def task_name(func: Callable[..., Any]) -> str:

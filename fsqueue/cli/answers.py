@@ -8,13 +8,12 @@ from fsqueue.cli import exits
 from fsqueue.cli.finding.target import NotFoundError, Target, check_id
 from fsqueue.cli.output import as_json as as_plain_json
 from fsqueue.cli.output import print_error, print_json
-from fsqueue.cli.overview import looks
-from fsqueue.cli.waiting import GONE, wait_for
-from fsqueue.errors import ConfigError, UnknownInvocationError
+from fsqueue.cli.waiting import GONE, reasons_in_words, wait_for
+from fsqueue.errors import ConfigError
+from fsqueue.results.opened import stale_in_words
 from fsqueue.spool.format.states import State
 
 if TYPE_CHECKING:
-    from fsqueue.spool.admin.reasons import Reason
     from fsqueue.spool.store.store import Store
 
 
@@ -35,9 +34,7 @@ def print_result(
     if not State(state).finished:
         print_error(
             f"{invocation_id} is {state} and has no result yet. Wait longer with --timeout",
-            "\n".join(
-                f"{each.text}; ends with {each.ends}" for each in _reasons(target, invocation_id)
-            ),
+            reasons_in_words(target, invocation_id),
         )
         return exits.TIMEOUT
     answer = _answer(target.look(), invocation_id, unpickles=target.app.conf.serializer != "json")
@@ -55,17 +52,6 @@ def print_result(
     return exits.OK if answer["state"] == State.SUCCEEDED else exits.NEGATIVE
 
 
-def _reasons(target: Target, invocation_id: str) -> tuple[Reason, ...]:
-    """Why a call that has not ended does not run."""
-    from fsqueue.spool.admin.reasons import why
-
-    looking = looks(target)
-    try:
-        return why(looking.store, check_id(invocation_id)[0], looking.look())
-    except UnknownInvocationError:
-        return ()  # it has ended meanwhile
-
-
 def _answer(store: Store, invocation_id: str, *, unpickles: bool) -> dict[str, Any]:
     """The state of a call that has ended, with its value or failure."""
     from fsqueue import codec
@@ -75,6 +61,8 @@ def _answer(store: Store, invocation_id: str, *, unpickles: bool) -> dict[str, A
     if data is None:
         raise NotFoundError(f"the result of {invocation_id} was collected or has expired")
     outcome, payload = store.outcomes.read(carrier, data)
+    if outcome.stale:
+        print_error(stale_in_words(outcome))
     if member is None and outcome.members:
         raise ConfigError(
             f"{invocation_id} is a batch of {len(outcome.members)} calls: ask for one of them, "

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import time
 from typing import TYPE_CHECKING, Final
 
 from fsqueue.cli.finding.target import Target, check_id
+from fsqueue.cli.output import print_error
+from fsqueue.cli.overview import looks
 from fsqueue.errors import UnknownInvocationError
 from fsqueue.spool.format.states import State
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from fsqueue.spool.caller.waiter import Waiter
     from fsqueue.spool.store.store import Store
@@ -19,6 +22,8 @@ if TYPE_CHECKING:
 # A caller may collect an outcome between two checks, and then nothing is left to wait for. Finding
 # that out takes a search of the spool, so searches become rarer with time.
 _FIRST_SEARCH, _LAST_SEARCH = 1.0, 30.0
+# Of many calls, most wait for the same.
+_TOLD = 3
 GONE: Final = "gone"
 """The state of a call that has ended and whose caller has collected the result."""
 
@@ -45,7 +50,11 @@ def wait_for(
                 "to another spool, or its result was collected or has expired"
             )
     deadline = float("inf") if timeout is None else time.monotonic() + timeout
-    with _waiting(target, store) as waiter:
+
+    def tell() -> bool:
+        return tell_why(target, [each for each, state in states.items() if _is_open(state)])
+
+    with _waiting(target, store, tell) as waiter:
         pause = _FIRST_SEARCH
         while open_ids := [each for each, state in states.items() if _is_open(state)]:
             left = deadline - time.monotonic()
@@ -55,6 +64,32 @@ def wait_for(
             states.update({each: _state(store, each) for each in open_ids})
             pause = min(2 * pause, _LAST_SEARCH)
     return states
+
+
+def reasons_in_words(target: Target, invocation_id: str) -> str:
+    """Why a call that has not ended does not run, a line for each reason; empty if it runs."""
+    from fsqueue.spool.admin.reasons import why
+
+    looking = looks(target)
+    try:
+        found = why(looking.store, check_id(invocation_id)[0], looking.look())
+    except UnknownInvocationError:  # it has ended meanwhile
+        return ""
+    return "\n".join(f"{each.text}; ends with {each.ends}" for each in found)
+
+
+def tell_why(target: Target, invocation_ids: Sequence[str]) -> bool:
+    """Print why the first calls do not run, each reason once; False if there is no reason."""
+    texts = [(each, reasons_in_words(target, each)) for each in invocation_ids[:_TOLD]]
+    for invocation_id, text in texts:
+        if text:
+            _tell(invocation_id, text)
+    return any(text for _, text in texts)
+
+
+@functools.cache  # a command may come here several times
+def _tell(invocation_id: str, text: str) -> None:
+    print_error(f"{invocation_id} does not run yet", text)
 
 
 def _is_open(state: str) -> bool:
@@ -71,7 +106,7 @@ def _state(store: Store, invocation_id: str) -> str:
 
 
 @contextlib.contextmanager
-def _waiting(target: Target, store: Store) -> Iterator[Waiter]:
+def _waiting(target: Target, store: Store, tell: Callable[[], bool]) -> Iterator[Waiter]:
     from fsqueue.spool.caller.waiter import Waiter
     from fsqueue.spool.format.names import new_token
 
@@ -80,7 +115,7 @@ def _waiting(target: Target, store: Store) -> Iterator[Waiter]:
         new_token(),  # a mailbox that does not exist: the results belong to other processes
         events=False,
         poll_interval=target.app.conf.poll_interval,
-        on_silence=lambda: True,
+        on_silence=tell,
     )
     try:
         yield waiter

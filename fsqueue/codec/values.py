@@ -75,7 +75,8 @@ def encode(
             raise
         raise SerializationError(
             f"{what} cannot be serialized: {_blame(value, dumps, place)}: {summary(error)}. "
-            "Pass something that can be pickled, such as a path instead of an open file."
+            "Use something that can be pickled: a path instead of an open file, a list instead of "
+            "a generator."
         ) from error
     return data
 
@@ -182,16 +183,19 @@ def _advice(error: BaseException, python: str) -> str:
     lacks = ""
     if isinstance(error, ModuleNotFoundError):
         # The error may be shown on the other side: "here" would be wrong there.
-        lacks = f" On {os.uname().nodename}, {sys.executable} cannot import {error.name}."
+        lacks = (
+            f" On {os.uname().nodename}, {sys.executable} cannot import {error.name}: install it "
+            "there, or add its folder to PYTHONPATH."
+        )
     if python in {"", PYTHON}:
         return (
             f"Make sure that both sides can import the same packages and the same code, in the "
             f"same versions.{lacks}"
         )
     return (
-        f"Python {python} has written it, and Python {PYTHON} reads it:{lacks} functions and "
+        f"Python {python} has written it, and Python {PYTHON} reads it: functions and "
         "classes that are sent by value (lambdas, those of a main script) need the same Python "
-        "on both sides. Others need the same packages."
+        f"on both sides. Others need the same packages.{lacks}"
     )
 
 

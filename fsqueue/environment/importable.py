@@ -3,17 +3,35 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from typing import TYPE_CHECKING, TypeVar
 
+from fsqueue.environment.workdir import GONE, workdir
 from fsqueue.errors import TaskNotFoundError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+    from types import ModuleType
 
 T = TypeVar("T")
 
 _MAIN = frozenset({"__main__", "__mp_main__"})
+_being_imported: list[str] = []
+
+
+def import_for_command(module: str) -> ModuleType:
+    """Import the module of an application for a command, such as a worker that is to serve it."""
+    _being_imported.append(module)
+    try:
+        return importlib.import_module(module)
+    finally:
+        _being_imported.pop()
+
+
+def being_imported() -> str:
+    """The module that a command is importing; empty afterwards, and in other processes."""
+    return _being_imported[-1] if _being_imported else ""
 
 
 def importable_name(wanted: object, first: Iterable[str] = ()) -> str | None:
@@ -30,6 +48,15 @@ def importable_name(wanted: object, first: Iterable[str] = ()) -> str | None:
             if value is wanted:
                 return f"{name}:{variable}"
     return None
+
+
+def _advice(module: str, error: Exception) -> str:
+    """What to do on the worker's side. The text is shown on the caller's, so it names the place."""
+    host, lacks = os.uname().nodename, isinstance(error, ModuleNotFoundError) and error.name
+    if lacks and not f"{module}.".startswith(f"{lacks}."):
+        return f"Install it on {host} for {sys.executable}."
+    where = f"It runs in {workdir() or GONE} on {host}"
+    return f"{where}: start it in the folder of {module}, or add that folder to PYTHONPATH."
 
 
 def find_task(name: str, tasks: Mapping[str, T], app_id: str) -> T:
@@ -49,8 +76,8 @@ def find_task(name: str, tasks: Mapping[str, T], app_id: str) -> T:
             importlib.import_module(module)
         except Exception as error:
             raise TaskNotFoundError(
-                f"this worker cannot import {module} for the task {name}: {error}. Start it "
-                "where the module can be imported, or add its folder to PYTHONPATH."
+                f"this worker cannot import {module} for the task {name}: {error}. "
+                f"{_advice(module, error)}"
             ) from error
     if name not in tasks:
         raise TaskNotFoundError(

@@ -18,6 +18,11 @@ def default_root(app_id: str) -> Path:
     return Path(tempfile.gettempdir(), f"fsqueue-{user}", app_id)
 
 
+def unread_root() -> str:
+    """A remark on a variable that was meant to set the root, behind "no root is set"."""
+    return " (FSQUEUE_ROOT is not read: FSQUEUE__ROOT is)" if "FSQUEUE_ROOT" in os.environ else ""
+
+
 def usable_cpus() -> int:
     """How many processors this process may use."""
     if hasattr(os, "process_cpu_count"):  # since Python 3.13

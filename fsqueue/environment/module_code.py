@@ -60,7 +60,7 @@ class ModuleCode:
         if not digest or digest == mine or not mine:
             return ""
         if mine == CHANGED:
-            return f"{self.path} has changed since this worker loaded it. Restart the worker."
+            return f"{self.path} has changed since the worker loaded it. Restart the worker."
         return (
             f"its caller has loaded another version of {self.path}. Restart the worker, or the "
             "caller if that is older."

@@ -16,8 +16,8 @@ from fsqueue.environment.workdir import absolute
 from fsqueue.errors import ConfigError
 from fsqueue.executor.body import run
 from fsqueue.runner.attempt.context import context_of_waiting_body
-from fsqueue.runner.host import EXECUTOR_APP, EXECUTOR_PREFIX
-from fsqueue.spool.format.names import DEFAULT_QUEUE, queue_folder
+from fsqueue.runner.host import EXECUTOR_APP
+from fsqueue.spool.format.names import DEFAULT_QUEUE, EXECUTOR_PREFIX, queue_folder
 
 if TYPE_CHECKING:
     import os
@@ -100,8 +100,9 @@ class ByValue(FSQueue):
         program = f"{sys.executable} -m fsqueue" if others else "fsqueue"
         return (
             f"still waiting for a result, and no worker with Python {PYTHON} is alive in {root} "
-            f"that runs the calls of executors.{only} Start one with: {program} worker "
-            f"--root {root}"
+            f"that runs the calls of executors.{only} "
+            f"{self._session.if_one_runs()}"
+            f"Start one with: {program} worker --root {root}"
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fsqueue.errors import queue_error
@@ -9,6 +10,20 @@ from fsqueue.spool.format.states import State
 
 if TYPE_CHECKING:
     from fsqueue.spool.format.records import Outcome, Payload
+
+log: logging.Logger = logging.getLogger(__name__)
+
+_told: set[str] = set()
+
+
+def stale_in_words(outcome: Outcome) -> str:
+    """That a body ran with other code than its caller has, and why; empty if it did not."""
+    if not outcome.stale:
+        return ""
+    return (
+        f"{outcome.task} ran on the worker {outcome.worker} with other code than its caller has: "
+        f"{outcome.stale}"
+    )
 
 
 class Opened(NamedTuple):
@@ -27,6 +42,9 @@ class Opened(NamedTuple):
         self, invocation_id: str, member: int | None, *, unpickles: bool, copy: bool = False
     ) -> Any:
         """The value of a call, or of a member of a batch. Raises what its body raised.
+
+        If the worker had other code than the caller, this process warns once of that worker, and
+        an exception has a note: it may be about code that the caller does not see.
 
         Args:
             invocation_id: names the call in errors.
@@ -47,6 +65,13 @@ class Opened(NamedTuple):
             raise queue_error(failure.type, failure.message)
         what = f"the result of invocation {invocation_id}"
         codec.check_codec(outcome.codec, what, unpickles=unpickles)
+        stale = stale_in_words(outcome)
         if state is State.SUCCEEDED:
+            if stale and outcome.worker not in _told:
+                _told.add(outcome.worker)
+                log.warning("%s", stale)
             return codec.decode(segment, what, buffers, codec=outcome.codec, python=outcome.python)
-        raise codec.decode_exception(segment, outcome.codec)
+        error = codec.decode_exception(segment, outcome.codec)
+        if stale:
+            error.add_note(stale)
+        raise error

@@ -158,8 +158,8 @@ class PendingResult:
     def overdue(self) -> TimeoutError:
         """The error for a caller that waits no longer."""
         return TimeoutError(
-            f"invocation {self.id} has no result yet. It continues: wait longer, or check "
-            f"its state with `fsqueue show {self.id}`."
+            f"invocation {self.id} has no result yet. It is not cancelled: wait longer, or see "
+            f"what it waits for with `fsqueue show {self.id}`."
         )
 
     async def async_value(self, member: int | None) -> Any:

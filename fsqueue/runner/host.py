@@ -7,6 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Final, Protocol
 
 from fsqueue.runner.attempt.context import Body
+from fsqueue.spool.format.names import EXECUTOR_PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from fsqueue.runner.attempt.context import Execution
     from fsqueue.spool.store.store import Store
 
-EXECUTOR_PREFIX: Final = "executor-py"
 EXECUTOR_APP: Final = f"{EXECUTOR_PREFIX}{sys.version_info.major}{sys.version_info.minor}"
 """The built-in application of `fsqueue.Executor`: its calls hold code of this Python version."""
 EXECUTOR_TASK: Final = "fsqueue.executor.body.run"

@@ -111,7 +111,7 @@ def test_a_call_that_fits_nowhere_stays_and_its_caller_is_told(make_app, caplog)
     large = app.task(resources={"gpu": 2, "mem": "1G"})(sample_tasks.add)(1)
     with silence_of(app, clock, large) as answer:
         with working(app, app.make_runner(resources={"gpu": 1, "mem": "64G"})):
-            told = "serves the queue default and has gpu=2 mem=1G. Start one with"
+            told = "serves the queue default and has gpu=2 mem=1G. If one runs already"
             wait_until(lambda: told in caplog.text)
             assert "MODULE:VARIABLE --resource gpu=2 --resource mem=1G" in caplog.text
             assert large.status is State.PENDING

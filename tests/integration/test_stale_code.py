@@ -50,23 +50,24 @@ def warnings(caplog):
     return [each.getMessage() for each in caplog.records if "other code" in each.getMessage()]
 
 
-def test_a_worker_with_older_code_says_so_once(load, caplog):
+def test_a_worker_with_older_code_and_its_caller_say_so_once(load, caplog):
     old = load("old")
     assert old.version.for_workers.code.digest
     with working(old.app), caplog.at_level(logging.WARNING):
         new = load("newer")
         assert [new.version().get(PATIENCE) for _ in range(3)] == ["old"] * 3
         found = warnings(caplog)
-    assert len(found) == 1
-    assert "stale_module.version" in found[0]
-    assert "Restart the worker" in found[0]
+    assert len(found) == 2
+    assert "stale_module.version runs with other code" in found[0]
+    assert "stale_module.version ran on the worker " in found[1]
+    assert all("Restart the worker" in each for each in found)
 
 
 def test_a_worker_that_reads_its_file_only_later_notices_too(load, caplog):
     old = load("old")  # nothing asks for the digest before the file has changed
     with working(old.app), caplog.at_level(logging.WARNING):
         assert load("newer").version().get(PATIENCE) == "old"
-    assert "has changed since this worker loaded it" in warnings(caplog)[0]
+    assert "has changed since the worker loaded it" in warnings(caplog)[0]
 
 
 def test_a_worker_can_refuse(load):

@@ -136,7 +136,7 @@ def test_the_caller_is_told_once(make_app, caplog):
     clock = clocked(app)
     call = app.task(walltime="6h")(sample_tasks.add)(1)
     with registered(app, left=3600.0), silence_of(app, clock, call) as answer:
-        told = "that serves the queue default and has walltime=8h. Start one with: "
+        told = "that serves the queue default and has walltime=8h. If one runs already"
         wait_until(lambda: told in caplog.text)
         assert "--resource" not in caplog.text, "a walltime is no resource"
         clock.clock_offset += 60.0

@@ -243,5 +243,7 @@ def test_another_python_is_named():
 
 @pytest.mark.parametrize("python", ["", "2.7", PYTHON])
 def test_a_missing_package_is_named(python):
-    with pytest.raises(DeserializationError, match=r"On \S+, \S+ cannot import no_such_package\."):
+    with pytest.raises(
+        DeserializationError, match=r"On \S+, \S+ cannot import no_such_package: install"
+    ):
         decode(b"cno_such_package\nthing\n.", "it", python=python)

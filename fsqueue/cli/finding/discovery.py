@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import sys
 import traceback
 from typing import TYPE_CHECKING, NamedTuple
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from fsqueue.cli.finding.guess import applications_in
 from fsqueue.config import configured_application
 from fsqueue.environment.config_file import ConfigFile
+from fsqueue.environment.importable import import_for_command
 from fsqueue.environment.workdir import GONE, workdir
 from fsqueue.errors import ConfigError
 
@@ -119,12 +119,11 @@ def import_application(target: str) -> FSQueue:
     from fsqueue.app import FSQueue
 
     name, _, variable = target.partition(":")
-    if name.endswith(".py"):
-        raise ConfigError(f"{name} is a file: give the module instead, {name[:-3]!r}")
+    _refuse_path(name)
     if not all(part.isidentifier() for part in name.split(".")):
         raise ConfigError(f"{target!r} is not a module name; expected MODULE or MODULE:VARIABLE")
     try:
-        module = importlib.import_module(name)
+        module = import_for_command(name)
     except ModuleNotFoundError as error:
         if error.name is None or not (name == error.name or name.startswith(f"{error.name}.")):
             raise ConfigError(
@@ -150,6 +149,14 @@ def import_application(target: str) -> FSQueue:
             f"{name} must have exactly one FSQueue, or give MODULE:VARIABLE; has: {there}"
         )
     return next(iter(apps.values()))
+
+
+def _refuse_path(name: str) -> None:
+    folder, _, file = name.rpartition("/")
+    module = file.removesuffix(".py")
+    if (folder or module != file) and module.isidentifier():
+        where = f"run this in the folder {folder}, and" if folder else "instead,"
+        raise ConfigError(f"{name} is a path: {where} give the name of the module, {module!r}")
 
 
 def _importer(error: ModuleNotFoundError) -> str:

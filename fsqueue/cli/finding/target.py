@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
+import os
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import click
@@ -18,7 +20,6 @@ from fsqueue.errors import ConfigError, FSQueueError, UnknownInvocationError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from fsqueue.app import FSQueue
     from fsqueue.spool.store.store import Store
@@ -67,6 +68,7 @@ class Target(NamedTuple):
             NotFoundError: there is no spool in the folder of ``--root``.
         """
         if not self.explicit and not self._has_spool:
+            _check_folder(self.root)
             _tell_unused(self.root)
             store = empty_store(self.root)
         else:
@@ -83,6 +85,7 @@ class Target(NamedTuple):
 
     def _check_spool(self) -> None:
         if not self._has_spool:
+            _check_folder(self.root)
             raise self._missing()
 
     def _missing(self) -> NotFoundError:
@@ -99,6 +102,19 @@ class Target(NamedTuple):
         return NotFoundError(
             f"there is no spool in {root}, nor near it. Name the right folder with --root."
         )
+
+
+def _check_folder(root: str) -> None:
+    """Refuse a root that the first call or worker could not make.
+
+    Raises:
+        ConfigError: it, or a folder above it, is something else than a folder.
+    """
+    for path in (root, *map(str, Path(root).parents)):
+        if os.path.lexists(path):
+            if not os.path.isdir(path):
+                raise ConfigError(f"cannot use {root} as the shared directory: {path} is no folder")
+            return
 
 
 @functools.cache  # a command may look several times

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from fsqueue.environment.machine import unread_root
 from fsqueue.runner.processes.job import SUPERVISOR
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def private_root_notice(app: FSQueue) -> str:
     if is_remote(root):
         return ""
     if app.conf.root is None:
-        what = "is a private folder of this machine, as no root is set"
+        what = f"is a private folder of this machine, as no root is set{unread_root()}"
     elif kind := filesystem_type(root):
         what = f"is on a local filesystem of this machine ({kind})"
     else:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import re
+import shlex
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -71,6 +74,7 @@ def command(
             found = _find_task(target, task)
             _check_names(found)
             args, kwargs = free_arguments(words)
+            _check_texts(found, args)
             args += [from_json("--arg ", text) for text in arg]
             kwargs |= dict(map(named_value, kwarg))
             invocation_id = _make_call(found, args, kwargs)
@@ -101,6 +105,24 @@ def _check_names(task: Task[..., Any]) -> None:
                 f"task, write it after `--`: fsqueue submit {task.func.__name__} -- --{name} VALUE."
                 f" For submit, set {own.envvar}."
             )
+
+
+def _check_texts(task: Task[..., Any], args: list[Any]) -> None:
+    """Refuse texts like ``pages=3`` and ``-p``, which were meant to be ``--pages``.
+
+    Raises:
+        ConfigError: a text begins with the name of a parameter and ``=``, or is a short option.
+    """
+    for text in [each for each in args if isinstance(each, str)]:
+        name, equals, value = text.partition("=")
+        for_text = f"for the text itself --arg {shlex.quote(json.dumps(text))}"
+        if equals and name in task.signature.parameters:
+            raise ConfigError(
+                f"{text}: for the parameter {name} write --{name} {shlex.quote(value)}, and "
+                f"{for_text}"
+            )
+        if re.fullmatch("-[A-Za-z]", text):
+            raise ConfigError(f"{text}: for a parameter write --NAME VALUE, and {for_text}")
 
 
 def _make_call(task: Task[..., Any], args: list[Any], kwargs: dict[str, Any]) -> str:

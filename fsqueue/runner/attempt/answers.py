@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import enum
+import os
+import sys
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from fsqueue.codec import encode_exception
@@ -90,6 +92,12 @@ class Answer(NamedTuple):
         delay = delay_before_retry(policy, error, retries)
         if delay is None and retries:
             error.add_note(f"(the body failed in each of {retries + 1} attempts)")
+        if isinstance(error, ImportError):
+            # At the caller it looks as if the module were missing there.
+            error.add_note(
+                f"(it was raised on {os.uname().nodename}, in {sys.executable}: install what is "
+                "missing there, or start the worker in the environment that has it)"
+            )
         payload = encode_exception(error, codec, held=BaseException)
         return cls(State.FAILED, [payload], failure_of(error), retry_after=delay)
 

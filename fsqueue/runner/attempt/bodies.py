@@ -24,7 +24,7 @@ from fsqueue.errors import (
 from fsqueue.references import replaced, resolving, value_if_marked
 from fsqueue.runner.attempt.answers import Answer
 from fsqueue.runner.processes.forked import EndForks
-from fsqueue.spool.format.records import Member, Payload
+from fsqueue.spool.format.records import Member, Payload, titled
 from fsqueue.spool.format.states import State
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def answer(execution: Execution, payload: Payload) -> Answer:
         if not body.unpickles:
             check_codec(call.codec, f"the call of {call.task}", unpickles=False)
         if body.code is not None and call.code != body.code.digest:
-            _check_code(call, body.code, refuses=body.refuses)
+            execution.stale = _check_code(call, body.code, refuses=body.refuses)
     except BaseException as error:  # noqa: BLE001 - it is the call's, also when it is SystemExit
         if isinstance(error, TaskNotFoundError):
             log.warning("%s fails: %s", execution.claim.name, error)
@@ -75,20 +75,21 @@ def answer(execution: Execution, payload: Payload) -> Answer:
 _told: set[tuple[str, str]] = set()
 
 
-def _check_code(call: Call, code: ModuleCode, *, refuses: bool) -> None:
-    """Compare the task's module with the caller's; this process warns once of each version.
+def _check_code(call: Call, code: ModuleCode, *, refuses: bool) -> str:
+    """Why the task's module is not the caller's; this process warns once of each version.
 
     Raises:
         StaleCodeError: they differ, and the worker refuses such calls.
     """
     reason = code.reason_against(call.code)
     if not reason:
-        return
+        return ""
     if refuses:
         raise StaleCodeError(f"the worker does not run {call.task}: {reason}")
     if (code.module, call.code) not in _told:
         _told.add((code.module, call.code))
         log.warning("%s runs with other code than its caller has: %s", call.task, reason)
+    return reason
 
 
 def _answer(execution: Execution, body: Body, payload: Payload) -> Answer:
@@ -143,7 +144,7 @@ def _answer_of_one(
         buffers: list[memoryview] = []
         data = encode(
             uncopied(value, call.codec),
-            f"the result of {call.task}",
+            f"the result of {titled(call.task, call)}",
             None if call.members else buffers,
             codec=call.codec,
         )

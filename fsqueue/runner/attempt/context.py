@@ -144,6 +144,7 @@ class Execution:
         run: its coroutine, the latest one of a batch; None for a plain body.
         processes: the block in which its body runs.
         interrupted: how it ends because its coroutine was cancelled; None if it was not.
+        stale: why the worker's code is not the caller's; empty if it is.
     """
 
     def __init__(
@@ -161,6 +162,7 @@ class Execution:
         self.view: CurrentInvocation | None = None
         self.run: BodyRun | None = None
         self.interrupted: Ending | None = None
+        self.stale = ""
         self._interrupted_at = 0.0
         self.processes: BodyProcesses | None = None
         self._programs_ended = False

@@ -148,6 +148,7 @@ def finish(execution: Execution, result: Answer) -> None:
         retries=claim.name.retries,
         python=PYTHON if result.source is None else result.source.python,
         caller=None if call.keep else _receiver_of(execution),
+        stale=execution.stale,
         **shown(call),
         **(_offered(call, result) if call.cache else {}),
     )

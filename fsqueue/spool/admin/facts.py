@@ -71,7 +71,7 @@ def _facts(store: Store, found: CallDetails) -> dict[str, Any]:
             "serializer": call.codec,
         }
     if outcome is not None:
-        facts |= {"started": outcome.started, "ended": outcome.ended}
+        facts |= {"started": outcome.started, "ended": outcome.ended, "stale": outcome.stale}
         facts["calls_in_batch"] = len(outcome.members)
     return facts
 

@@ -15,7 +15,14 @@ from fsqueue.errors import EnvelopeError
 from fsqueue.spool.admin.listing import call_details
 from fsqueue.spool.files.headers import outcome_of
 from fsqueue.spool.fleets.coverage import fleets_that_take
-from fsqueue.spool.format.names import Holder, Slot, is_slot_name, lane_limit, split_profile
+from fsqueue.spool.format.names import (
+    EXECUTOR_PREFIX,
+    Holder,
+    Slot,
+    is_slot_name,
+    lane_limit,
+    split_profile,
+)
 from fsqueue.spool.format.resources import (
     NONE,
     amounts,
@@ -184,14 +191,23 @@ def _unserved(case: _Case) -> Iterator[Reason]:
     last = f"; the last one, {dead[-1].name}, is {dead[-1].state}" if dead else ""
     if not case.serving(queue):
         text = f"no live worker serves the queue {queue}{last}"
-        start = command("worker", queue=queue.partition(".")[2] or queue)
-        yield Reason(code="no_worker", text=text, ends=job or f"a worker: {start}")
+        yield Reason(code="no_worker", text=text, ends=job or _worker_for(queue, case.store))
     needed = needs_of(profile)
     if needed:
         who = "live worker" if fleets else "worker or fleet"
         text = f"it waits for {needs_in_words(needed)}: no {who} has that{last}"
         option = "".join(f" --resource {each}" for each in in_words(needed or NONE).split())
         yield Reason(code="no_resources", text=text, ends=job or f"a worker with{option}")
+
+
+def _worker_for(queue: str, store: Store) -> str:
+    """A worker that would serve a queue, and the command that starts it."""
+    app, _, name = queue.partition(".")
+    if not app.startswith(EXECUTOR_PREFIX):
+        return f"a worker: {command('worker', queue=name or queue)}"
+    version = app.removeprefix(EXECUTOR_PREFIX)
+    python = f"Python {version[0]}.{version[1:]}" if version.isdecimal() else "that Python"
+    return f"a worker with {python}: {command('worker', root=store.layout.root)}"
 
 
 def _limit(case: _Case) -> Iterator[Reason]:

@@ -11,7 +11,8 @@ import time
 import weakref
 from typing import TYPE_CHECKING
 
-from fsqueue.environment.machine import default_root
+from fsqueue.environment.importable import being_imported
+from fsqueue.environment.machine import default_root, unread_root
 from fsqueue.errors import ConfigError
 from fsqueue.spool.format.names import DEFAULT_QUEUE, split_profile
 from fsqueue.spool.format.resources import NONE, in_words, needs_of, without_walltime
@@ -222,6 +223,15 @@ class Session:
         unserved = [folder for folder in sorted(self.publishes_to) if not observer.serving(folder)]
         if not unserved:
             return False
+        if module := being_imported():
+            log.warning(
+                "still waiting for a result, and no worker is alive in %s: the import of %s has "
+                "made this call, and the command begins after the import. In that module, put "
+                'calls under: if __name__ == "__main__":',
+                self.root,
+                module,
+            )
+            return True
         if self.advice is not None:
             log.warning("%s", self.advice(observer))
             return True
@@ -233,6 +243,13 @@ class Session:
             fleets = fleets_that_take(self.store.files, folder)
             self._warn_of(folder, target, [outlook(self.store.files, each) for each in fleets])
         return True
+
+    def if_one_runs(self) -> str:
+        """What to compare if a worker runs already, and this process does not see it."""
+        why = ""
+        if (self._elsewhere or self.conf.root) is None:
+            why = f"No root is set here{unread_root()}, so other hosts cannot see this folder. "
+        return f"{why}If one runs already, its log names the folder that it uses. "
 
     def _warn_of(self, folder: str, target: str, fleets: list[str]) -> None:
         queue, profile = split_profile(folder)
@@ -251,11 +268,12 @@ class Session:
             log.warning(text, self.app_id, serves, self.root, ". ".join(fleets))
             return
         log.warning(
-            "still waiting for a result, and no worker of %r is alive in %s that serves %s. "
+            "still waiting for a result, and no worker of %r is alive in %s that serves %s. %s"
             "Start one with: FSQUEUE__ROOT=%s fsqueue worker %s%s",
             self.app_id,
             self.root,
             serves,
+            self.if_one_runs(),
             self.root,
             target,
             options,

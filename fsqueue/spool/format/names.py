@@ -43,6 +43,8 @@ SAFE_PATTERN: Final = rf"^({_SAFE.pattern})?\Z"
 MAX_PRIORITY = 9
 DEFAULT_PRIORITY = 5
 DEFAULT_QUEUE = "default"
+EXECUTOR_PREFIX = "executor-py"
+"""Of the names of the built-in applications; digits of a Python version follow it."""
 PAUSED = "paused"
 """A file among the slots of a queue: no worker may claim calls of that queue."""
 _ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"

@@ -185,6 +185,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=
     """The only process that can receive this; None if others may, or if that is not known."""
     label: str = ""
     """The call's label, for display."""
+    stale: str = ""
+    """Why the worker's code is not the caller's; empty if it is, or if that is not known."""
 
     def starts(self) -> list[int]:
         """Offsets of the members' payloads, in bytes."""
