@@ -25,6 +25,11 @@ def paint(colour):
 
 
 @app.direct_task
+def paint_by_call(colour):
+    return paint(colour)
+
+
+@app.direct_task
 def numbers():
     return (number for number in range(3))
 """
@@ -229,6 +234,12 @@ def test_a_missing_package_is_said_to_be_missing_at_the_worker(site, here, pytho
     assert error == "ModuleNotFoundError: No module named 'colours'"
     assert note.startswith("(it was raised on ")
     assert f"in {sys.executable}: install what is missing there" in note
+
+
+def test_a_missing_package_is_said_to_be_missing_once(site, here, python):
+    site.worker("thread", 1).wait_for_start()
+    done = python("import tasks; tasks.paint_by_call(0)")
+    assert done.stderr.count("(it was raised on ") == 1
 
 
 def test_a_package_that_a_module_of_tasks_imports_is_to_be_installed(site, here, python, colours):

@@ -90,14 +90,15 @@ class Answer(NamedTuple):
         cls, error: BaseException, codec: str, policy: RetryPolicy, retries: int
     ) -> Answer:
         delay = delay_before_retry(policy, error, retries)
-        if delay is None and retries:
-            error.add_note(f"(the body failed in each of {retries + 1} attempts)")
-        if isinstance(error, ImportError):
-            # At the caller it looks as if the module were missing there.
+        if isinstance(error, ImportError) and not hasattr(error, "__notes__"):
+            # At the caller it looks as if the module were missing there. With notes it may come
+            # from a call that the body has made, and tells where it was raised.
             error.add_note(
                 f"(it was raised on {os.uname().nodename}, in {sys.executable}: install what is "
                 "missing there, or start the worker in the environment that has it)"
             )
+        if delay is None and retries:
+            error.add_note(f"(the body failed in each of {retries + 1} attempts)")
         payload = encode_exception(error, codec, held=BaseException)
         return cls(State.FAILED, [payload], failure_of(error), retry_after=delay)
 
