@@ -4,7 +4,7 @@ import os
 import signal
 
 import pytest
-from acceptance_harness import alive, wait_until
+from acceptance_harness import alive, timed_out, wait_until
 
 from fsqueue.errors import TaskTimeoutError
 
@@ -29,10 +29,15 @@ def leaves(site, *, log="not waiting for the body of"):
     assert not alive(site.busy.pid)
 
 
+def outlasts_its_time(stuck):
+    """Make a call whose body goes on when its time is over."""
+    _, stuck.marks_of_call = timed_out(
+        stuck, lambda seconds, folder: stuck.tasks.hold_later.options(timeout=seconds)(folder)
+    )
+
+
 def test_a_body_whose_call_has_timed_out(stuck):
-    call = stuck.tasks.hold_past_its_time(stuck.marks_of_call.folder)
-    with pytest.raises(TaskTimeoutError):
-        call.get(60)
+    outlasts_its_time(stuck)
 
     stuck.busy.signal(signal.SIGTERM)
 
@@ -67,9 +72,7 @@ def test_a_body_whose_call_was_cancelled(stuck, draining):
 
 
 def test_it_waits_for_the_others(stuck):
-    ended = stuck.tasks.hold_past_its_time(stuck.marks_of_call.folder)
-    with pytest.raises(TaskTimeoutError):
-        ended.get(60)
+    outlasts_its_time(stuck)
     other = stuck.folder("other")
     running = stuck.call(stuck.tasks.hold, other.folder)
     other.wait_for_starts(1)
@@ -85,7 +88,8 @@ def test_it_waits_for_the_others(stuck):
 
 def test_it_waits_for_a_call_that_runs_in_the_body_of_one_that_has_ended(stuck):
     inner = stuck.folder("inner")
-    outer = stuck.tasks.wait_for_another(stuck.marks_of_call.folder, inner.folder)
+    task = stuck.tasks.wait_for_another.options(timeout=5)
+    outer = task(stuck.marks_of_call.folder, inner.folder)
     inner.wait_for_starts(1)
     with pytest.raises(TaskTimeoutError):
         outer.get(60)

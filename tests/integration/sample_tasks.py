@@ -98,6 +98,20 @@ def behind_gate(gate, value=None, path=None):
     return value
 
 
+class ReadBehindGate:
+    """An argument whose reading takes until the test opens the gate."""
+
+    def __init__(self, gate, value):
+        self.gate, self.value = gate, value
+
+    def __reduce__(self):
+        return behind_gate, (self.gate, self.value)
+
+
+async def async_count_run(path):
+    return count_run(path)
+
+
 async def async_behind_gate(gate, value=None):
     return await asyncio.to_thread(behind_gate, gate, value)
 

@@ -173,6 +173,22 @@ def test_a_body_that_takes_too_long(worked, gate, caplog):
     assert worked.direct_task(timeout=60)(sample_tasks.behind_gate)(name, 7) == 7
 
 
+@pytest.mark.parametrize("body", [sample_tasks.count_run, sample_tasks.async_count_run])
+@pytest.mark.parametrize("size", [1, 2])
+def test_a_body_does_not_begin_after_its_time_is_over(app, gate, tmp_path, body, size):
+    event, name = gate()
+    path = tmp_path / "ran"
+    argument = sample_tasks.ReadBehindGate(name, str(path))
+    with working(app, app.make_runner(concurrency=1)):
+        task = app.task(timeout=0.2, parallel_batch_size=size)(body)
+        for call in task.parallelize([(argument,)] * size):
+            with pytest.raises(TaskTimeoutError):
+                call.get(timeout=60)
+        event.set()
+        assert app.task(sample_tasks.add)(1).get(timeout=60) == 2  # in the same slot
+    assert not path.exists()
+
+
 def test_a_timeout_can_be_retried(worked, gate):
     event, name = gate()
     task = worked.task(timeout=0.2, retry_for=TimeoutError, max_retries=99, **QUICK)(

@@ -120,7 +120,8 @@ def _answers_of_batch(
             answers[index] = _answer_of_one(execution, body, common, segments[index], retries)
         delays = [answers[index].retry_after or 0.0 for index in todo]
         todo = [index for index in todo if answers[index].retry_after is not None]
-        if not todo or execution.is_interrupted() or execution.context.aborted.wait(max(delays)):
+        over = not todo or execution.is_interrupted() or execution.is_settled
+        if over or execution.context.aborted.wait(max(delays)):
             break
     return [answers[index] for index in range(len(segments))]
 
@@ -261,6 +262,8 @@ def _value_of(
     execution: Execution, body: Body, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Any:
     """Call a body: a plain one in this thread, a coroutine in the event loop of this process."""
+    if execution.is_settled:  # the time limit has ended the call before this
+        raise asyncio.CancelledError
     if body.awaited:
         return _awaited(execution, body.function, args, kwargs)
     with EndForks():
@@ -283,7 +286,7 @@ def _awaited(
     name = execution.claim.text
     when_threads_start(process_loop, f"the coroutine of {name}", execution.context.aborted)
     run = execution.run = BodyRun(name, _called_alone, (function, args, kwargs or {}))
-    if execution.is_interrupted():
+    if execution.is_interrupted() or execution.is_settled:
         run.cancel()
     return run.result(execution.context.while_waiting)
 

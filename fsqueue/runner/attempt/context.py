@@ -184,6 +184,11 @@ class Execution:
         """Claim the right to settle the call; True only for the first caller."""
         return self._unsettled.acquire(blocking=False)
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether its call has ended, as by its time limit. Then no body of it begins any more."""
+        return self._unsettled.locked()
+
     def interrupt(self, ending: Ending) -> bool:
         """Cancel its coroutine, from any thread.
 

@@ -337,11 +337,6 @@ def visit(folder, number):
 # -- bodies that nothing can end ----------------------------------------------------------
 
 
-@app.task(timeout=1.0)
-def hold_past_its_time(folder):
-    return _hold(folder)
-
-
 @app.task
 def leave_a_thread(folder):
     """Return, and leave a thread that Python waits for at its exit."""
