@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import msgspec
 from crowd import add_calls, add_workers, count_for_all
-from monitor_harness import opened
 
 from fsqueue.spool.history.entries import Entry, Sums, TaskSums
 from fsqueue.spool.history.gauges import Gauge, QueueGauge, append_gauge
 from fsqueue.spool.history.journal import hour_of
 
+if TYPE_CHECKING:
+    from fsqueue.spool.store.store import Store
+
 WORKERS, TASKS = 200, 60
 LONG = "a_module_with_a_long_name.with_packages.and_a_function_whose_name_says_everything"
 
 
-def make_large(root: str) -> None:
-    """Add calls, workers and a journal to a spool."""
-    store = opened(root)
+def make_large(store: Store, ahead: float = 3600.0) -> None:
+    """Add calls, workers and a journal to a spool; see `count_for_all` for the last argument."""
     now = store.clock.now()
     add_workers(store, WORKERS, queue="shop.default")
     for number in range(20):
         add_calls(store, 3, 20, queue=f"shop.a-queue-with-a-long-name-{number}")
     for minute in range(90):
         _add_minute(store, now - 60 * minute, minute)
-    count_for_all(store)
+    count_for_all(store, ahead)
 
 
 def _add_minute(store, until: float, minute: int) -> None:

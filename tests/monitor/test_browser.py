@@ -15,6 +15,7 @@ import pytest
 from hostile_fields import forge
 from large_spool import make_large
 from monitor_harness import HOSTILE, Shop, pages_of
+from monitor_harness import opened as opened_spool
 from support import PATIENCE, wait_until
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ MISSING = [
       if importlib.util.find_spec(each) is None),
 ]  # fmt: skip
 pytestmark = [
+    # Many pages, on a machine that runs all other tests too.
+    pytest.mark.timeout(600),
     pytest.mark.skipif(bool(MISSING), reason=f"needs {', '.join(MISSING)}"),
     # Its transports stay open until the process ends.
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
@@ -137,7 +140,7 @@ def axe() -> str:
 def large_shop(tmp_path_factory):
     """A spool with 200 workers, journals of a day, tasks with long names and much that waits."""
     found = Shop(str(tmp_path_factory.mktemp("spools") / "large"), 1)
-    make_large(found.root)
+    make_large(opened_spool(found.root))
     return found
 
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from fsqueue.spool.admin.snapshot import QueueInfo
     from fsqueue.spool.history.entries import TaskSums
 
-_MOST_ROWS = 12
+_MOST_ROWS, _MOST_NEEDS = 12, 8
 _COLUMNS = 60
 _SPARKS = 40
 _BUCKETS = 22
@@ -64,11 +64,12 @@ def overview(ask: Ask) -> Page:
     """The facts of the first page."""
     look, clock = ask.look(), ask.clock()
     snapshot = look.glance.snapshot
-    groups = grouped(look.failed)
+    groups, found = grouped(look.failed), needs(look)
     facts = {
         "sentence": sentence(look, clock),
         "summary": summary(look),
-        "needs": needs(look),
+        "needs": found[:_MOST_NEEDS],
+        "more_needs": max(0, len(found) - _MOST_NEEDS),
         "charts": _charts(look, clock),
         "queues": [_queue_row(look, queue, clock) for queue in snapshot.queues[:_MOST_ROWS]],
         "more_queues": max(0, len(snapshot.queues) - _MOST_ROWS),
@@ -80,7 +81,7 @@ def overview(ask: Ask) -> Page:
     }
     document = as_document(look.glance, look.age) | {
         "window": look.stats,
-        "needs": facts["needs"],
+        "needs": found,
         "groups": groups,
     }
     return Page("overview", "Overview", facts, document, section="")
