@@ -53,6 +53,12 @@ def test_without_triggers_the_page_says_how_to_have_some(shop, triggers, said):
     assert said in seen(shop, "/triggers", triggers=triggers)
 
 
+def test_runs_offer_a_report_to_show_to_others(shop):
+    run = shop.done[0].id.rpartition("-")[0]
+    assert "$ fsqueue report --since 24h" in seen(shop, "/runs?window=24h")
+    assert f"$ fsqueue report --run {run}" in seen(shop, f"/runs/{run}")
+
+
 # -- the graph ------------------------------------------------------------------------------
 
 
