@@ -66,9 +66,11 @@ class WorkerBells:
 
     @property
     def hears_all(self) -> bool:
-        """Whether the bells of all queues can be heard, and only this host publishes."""
-        heard = self._heard
-        return bool(heard) and not self._store.fs.remote and all(each.works for each in heard)
+        """Whether inotify tells of all calls: no bell is unheard, and only this host publishes."""
+        heard, native = self._heard, watches().handle is not None
+        if not heard or not native or self._store.fs.remote:
+            return False
+        return all(each.works for each in heard)
 
     def rest(self, *, idle: bool) -> None:
         """Listen to nothing.

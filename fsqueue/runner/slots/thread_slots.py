@@ -172,25 +172,33 @@ class ThreadSlots:
             claim = self._linger() or self._handed.get()
 
     def _linger(self) -> Claim | None:
-        """Wait a moment for a claim of this thread's own; None if there is none.
-
-        The thread counts as idle, but not while it claims: what the claim loop hands over then is
-        for another thread.
-        """
+        """Wait a moment for a claim of this thread's own; None if there is none."""
         claim = None
         if self._closed or not self._lingering.begin():
             return None
         try:
-            while not self._closed and self._handed.empty() and self._idle.acquire(blocking=False):
-                claim = self._lingering.claim()
-                if claim is not None:
-                    self._live.begin(claim)  # while it has the place: see `close`
+            while not self._closed and self._handed.empty():
+                claim = self._claim_lingering()
+                if claim is not None or not self._lingering.wait():
                     break
-                self._idle.release()
-                if not self._lingering.wait():
-                    break
+        except Exception:
+            log.exception("a slot has failed between two calls")
         finally:
             self._lingering.end(claimed=claim is not None)
+        return claim
+
+    def _claim_lingering(self) -> Claim | None:
+        """Claim a call, not as an idle thread: what is handed over now is for another one."""
+        if not self._idle.acquire(blocking=False):
+            return None
+        claim = None
+        try:
+            claim = self._lingering.claim()
+        finally:
+            if claim is None:
+                self._idle.release()
+        if claim is not None:
+            self._live.begin(claim)  # while it has the place: see `close`
         return claim
 
     def _serve_from(self, claim: Claim | None) -> None:
