@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
+import importlib
 import os
+import pkgutil
 import secrets
 import shutil
 import signal
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
 from support import RECORDS, strays
 
+import fsqueue
 from examples import THOROUGH
 
 if TYPE_CHECKING:
@@ -41,6 +46,19 @@ def pytest_configure(config: pytest.Config) -> None:
     # A shell starts what is to run in the background deaf to Ctrl-C, and its children inherit that.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Import the whole package while there is one thread.
+
+    pytest parses the source of each module at its import. In Python 3.11 that can raise SystemError
+    in a process with other threads: https://github.com/python/cpython/issues/106905
+    """
+    runs_tests = hasattr(session.config, "workerinput") or not session.config.getoption("-n", 0)
+    if sys.version_info < (3, 12) and runs_tests:
+        for module in pkgutil.walk_packages(fsqueue.__path__, "fsqueue."):
+            with contextlib.suppress(ImportError):  # it needs an extra that is not installed
+                importlib.import_module(module.name)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
