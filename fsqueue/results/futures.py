@@ -339,15 +339,18 @@ class _Helper:
 
     def _run(self) -> None:
         pauses = iter(_PAUSES)
-        while futures := self._awaited():
+        while (futures := self._awaited()) is not None:
             ran = False
             for call in _calls(futures):
                 ran = call.run_here(self._context) or ran
             if ran or self._changed.wait(next(pauses, _LAST_PAUSE)):
                 pauses = iter(_PAUSES)
 
-    def _awaited(self) -> list[CallFuture[Any]]:
-        """The futures that are still awaited. If there are none, this thread has to end."""
+    def _awaited(self) -> list[CallFuture[Any]] | None:
+        """The futures that are still awaited; None if there are none, and this thread has to end.
+
+        The list is empty if others have been added since this began: these find that it runs.
+        """
         self._changed.clear()
         with self._mutex:
             known = dict(self._futures)
@@ -360,7 +363,7 @@ class _Helper:
                 if self._futures.get(each) is added:
                     del self._futures[each]
             self._runs = bool(self._futures) and not over
-            return found if self._runs else []
+            return found if self._runs else None
 
 
 def _calls(futures: Iterable[CallFuture[Any]]) -> Iterator[PendingResult]:
