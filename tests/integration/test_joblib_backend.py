@@ -180,10 +180,10 @@ def test_a_backend_can_be_sent(served):
 
 def test_local_workers_serve_several_calls(tmp_path, monkeypatch):
     monkeypatch.setenv("TMPDIR", str(tmp_path))
-    with joblib.parallel_config("fsqueue", workers=1, n_jobs=-1):
+    with joblib.parallel_config("fsqueue", workers=2, n_jobs=-1):
         first = joblib.Parallel(batch_size=1)(delayed(os.getppid)() for _ in range(4))
         second = joblib.Parallel(batch_size=1)(delayed(os.getppid)() for _ in range(4))
-    assert set(first) == set(second)
+    assert len({*first, *second}) <= 2
 
 
 @pytest.fixture
