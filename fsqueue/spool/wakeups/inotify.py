@@ -36,11 +36,17 @@ _EVENT = struct.Struct("iIII")
 def _libc() -> ctypes.CDLL | None:
     if sys.platform != "linux":
         return None
-    libc = ctypes.CDLL(None, use_errno=True)
+    libc = _loaded()
     if not hasattr(libc, "inotify_init1"):
         return None
     libc.inotify_add_watch.argtypes = [ctypes.c_int, ctypes.c_char_p, ctypes.c_uint]
     return libc
+
+
+@functools.cache
+def _loaded() -> ctypes.CDLL:
+    """The C library. Making such an object takes longer than adding a watch, and leaves a cycle."""
+    return ctypes.CDLL(None, use_errno=True)
 
 
 def _checked(call: Callable[..., int], *args: object) -> int:
@@ -69,7 +75,7 @@ def add_watch(handle: int, path: str, mask: int) -> int:
     Raises:
         OSError: it does not exist, or there are too many watches.
     """
-    libc = ctypes.CDLL(None, use_errno=True)
+    libc = _loaded()
     try:
         return _checked(libc.inotify_add_watch, handle, os.fsencode(path), mask | _ALWAYS)
     except OSError as error:
@@ -79,7 +85,7 @@ def add_watch(handle: int, path: str, mask: int) -> int:
 
 def remove_watch(handle: int, number: int) -> None:
     """Stop watching; a watch that has ended is no error."""
-    ctypes.CDLL(None).inotify_rm_watch(handle, number)
+    _loaded().inotify_rm_watch(handle, number)
 
 
 def advice(error: Exception) -> str:
