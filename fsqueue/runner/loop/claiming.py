@@ -100,7 +100,8 @@ class Claiming:
         finally:
             if claim is None:
                 with self._mutex:
-                    self._give_up_slot(ran=False)
+                    self._busy -= 1
+                    self._allowance.settle(ran=False)
             else:
                 self.gap = self._now() - self._freed if self._busy == 1 else math.inf
         return claim
@@ -134,7 +135,8 @@ class Claiming:
             idle_for: seconds since its call has ended.
         """
         with self._mutex:
-            self._give_up_slot(ran=ran)
+            self._busy -= 1
+            self._allowance.settle(ran=ran)
             if self._waits_for_slot and not quietly:
                 self._wake.set()
             self._confirming = False
@@ -149,10 +151,6 @@ class Claiming:
         with self._mutex:
             self._allowance.done += ran
             self._confirming = False
-
-    def _give_up_slot(self, *, ran: bool) -> None:
-        self._busy -= 1
-        self._allowance.settle(ran=ran)
 
     def leave_if_done(self, *, ready: bool) -> bool:
         """Stop claiming if the job ends soon, or the worker is idle. Called by the claim loop.
