@@ -118,7 +118,11 @@ def _body(way, root, limit):
         return way(executor, [executor.submit(pow, n, 2) for n in (1, 2, 3)])
 
 
-@pytest.mark.parametrize("slots", ["thread", "process"])
+# A process ends while a thread that has published the outcome of a nested call, which the body has
+# got, is about to remove the temporary file.
+@pytest.mark.parametrize(
+    "slots", ["thread", pytest.param("process", marks=pytest.mark.leaves_strays)]
+)
 @pytest.mark.parametrize("limit", [None, 1])
 def test_p9_a_body_waits_with_one_slot(spool, monkeypatch, slots, limit):
     monkeypatch.setenv("FSQUEUE__ROOT", spool)
