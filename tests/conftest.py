@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _MEMORY = "/dev/shm"
+# Modules whose import registers something, or makes the process a fork server.
+_CHANGE_THE_PROCESS = ("fsqueue.integrations.", "fsqueue.runner.slots.forkserver")
 # How often each test runs that is marked as concurrent; `.ci/run --full` sets it.
 _REPEAT = "FSQUEUE_TESTS_REPEAT"
 
@@ -57,8 +59,9 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     runs_tests = hasattr(session.config, "workerinput") or not session.config.getoption("-n", 0)
     if sys.version_info < (3, 12) and runs_tests:
         for module in pkgutil.walk_packages(fsqueue.__path__, "fsqueue."):
-            with contextlib.suppress(ImportError):  # it needs an extra that is not installed
-                importlib.import_module(module.name)
+            if not module.name.startswith(_CHANGE_THE_PROCESS):
+                with contextlib.suppress(ImportError):  # it needs an extra that is not installed
+                    importlib.import_module(module.name)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -52,9 +52,10 @@ def test_pause_cancel_resume(site):
     assert site.tasks.square(1).get(60)
     assert answer(site, "pause", "default") == {"queue": "acceptance.default", "changed": True}
     first, second = site.tasks.square(2), site.tasks.square(3)
-    assert answer(site, "wait", first.id, "--timeout", "0.5", expect=exits.TIMEOUT)["states"] == {
-        first.id: "pending"
-    }
+    waited = site.fsqueue("wait", first.id, "--timeout", "0.5", "--json")
+    assert waited.returncode == exits.TIMEOUT
+    assert json.loads(waited.stdout)["states"] == {first.id: "pending"}
+    assert "its queue acceptance.default is paused; ends with fsqueue resume" in waited.stderr
     assert answer(site, "cancel", first.id) == {"cancelled": {first.id: True}}
     assert answer(site, "resume", "default")["changed"]
     assert second.get(60)[0] == 9

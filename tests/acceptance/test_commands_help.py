@@ -83,6 +83,7 @@ def test_the_page_of_variables():
 def test_the_page_of_variables_has_all_that_the_code_reads():
     source = "\n".join(path.read_text("utf-8") for path in PACKAGE.rglob("*.py"))
     named = set(re.findall(r"""["`](_?FSQUEUE_[A-Z]+(?:_[A-Z]+)*)["`]""", source))
+    named -= {"FSQUEUE_ROOT"}  # a mistake, which is pointed out
     assert named == set(OTHERS) & named
     assert set(OTHERS) == named | {"_FSQUEUE_COMPLETE"}
 

@@ -155,7 +155,8 @@ def _refuse_path(name: str) -> None:
     folder, _, file = name.rpartition("/")
     module = file.removesuffix(".py")
     if (folder or module != file) and module.isidentifier():
-        where = f"run this in the folder {folder}, and" if folder else "instead,"
+        elsewhere = folder not in {"", "."}
+        where = f"run this in the folder {folder}, and" if elsewhere else "instead,"
         raise ConfigError(f"{name} is a path: {where} give the name of the module, {module!r}")
 
 
