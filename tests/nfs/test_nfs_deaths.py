@@ -130,7 +130,7 @@ def test_a_dead_host_s_calls_come_back_when_the_server_frees_its_lock(
     ended = caller.answer()
     assert ended["answers"] == {"direct": AGAIN, "kept": AGAIN}
     assert "has lost its lock and is silent" in worker.log
-    assert ended["ended"] - freed < 15
+    assert ended["ended"] - killed < 50, "not after the lease, which is 60 s"
     record_property("s from the death to the freed lock", round(freed - killed, 1))
     record_property("s from the freed lock to the outcomes", round(ended["ended"] - freed, 1))
     worker.stop()
@@ -141,7 +141,7 @@ def test_a_dead_host_s_calls_come_back_after_the_lease(site, record_property):
     """The lease and one beat is what fsqueue waits; the rest is how long such guests take.
 
     How much that is in general on a machine that has other work, too, blocking calls on the
-    reaper's host tell at the same time.
+    reaper's host tell at the same time. They are answered while those of the dead host are lost.
     """
     _, caller, invocation_id, worker = begin_on_b(site, **SHORT)
     others = site.caller("a", "steadily", site.folder, **SHORT)
@@ -154,11 +154,12 @@ def test_a_dead_host_s_calls_come_back_after_the_lease(site, record_property):
     # Pauses of the observer itself count for one beat at most.
     assert LEASE <= int(silence) <= LEASE + 2 * BEAT
     site.allow("stop")
-    slowest = others.answer()["max"]
+    calls = others.answer()["calls"]
     took = answer["ended"] - killed
     record_property(f"s from the death, with a lease of {LEASE:g} s", round(took, 1))
-    record_property("slowest call of others on the reaper's host meanwhile, s", round(slowest, 2))
-    assert slowest < AT_ONCE
+    slowest = max(end - begin for begin, end in calls)
+    record_property("slowest call of others on the reaper's host, s", round(slowest, 2))
+    assert any(killed < begin and end < answer["ended"] for begin, end in calls), calls
     assert took < LEASE + (BEAT + POLL + SLACK) * max(1.0, slowest / USUAL)
     worker.stop()
     site.reconcile([invocation_id])
