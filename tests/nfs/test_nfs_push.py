@@ -55,7 +55,8 @@ def test_an_idle_worker_is_woken_by_a_call_and_a_caller_by_its_result(
     if version == "3":
         assert tokens(site) == []
     else:
-        assert idle["push"] < idle["poll"]
+        # If the server refuses to delegate, the worker polls, and asks for that now and then.
+        assert idle["push"] < 1.25 * idle["poll"]
 
 
 def test_calls_one_after_another_and_a_fan_out_are_all_answered(site, record_property):
