@@ -52,11 +52,11 @@ def wait_for(
     deadline = float("inf") if timeout is None else time.monotonic() + timeout
 
     def tell() -> bool:
-        return tell_why(target, [each for each, state in states.items() if _is_open(state)])
+        return tell_why(target, [each for each, state in states.items() if is_open(state)])
 
     with _waiting(target, store, tell) as waiter:
         pause = _FIRST_SEARCH
-        while open_ids := [each for each, state in states.items() if _is_open(state)]:
+        while open_ids := [each for each, state in states.items() if is_open(state)]:
             left = deadline - time.monotonic()
             if left <= 0:
                 break
@@ -92,7 +92,8 @@ def _tell(invocation_id: str, text: str) -> None:
     print_error(f"{invocation_id} does not run yet", text)
 
 
-def _is_open(state: str) -> bool:
+def is_open(state: str) -> bool:
+    """Whether a call in this state has not ended."""
     return state in {State.PENDING, State.RUNNING}
 
 

@@ -107,10 +107,15 @@ def gather(sources: Sources, window: Window, limits: Limits) -> Report:
         settings=sources.settings,
         left_out=left_out,
     )
-    states = {each.worker: each.state for each in report.workers}
     last = gauges[-1] if gauges and not window.run else None
-    attention = list(in_period(stats, states, [each.group for each in report.failures], last))
-    return msgspec.structs.replace(report, attention=attention)
+    return _with_attention(report, stats, last)
+
+
+def _with_attention(report: Report, stats: Stats, last: Gauge | None) -> Report:
+    """The report with the list of what needs attention, by the rules of the web page."""
+    states = {each.worker: each.state for each in report.workers}
+    failures = [each.group for each in report.failures]
+    return msgspec.structs.replace(report, attention=list(in_period(stats, states, failures, last)))
 
 
 def _history(store: Store, window: Window, lines: Lines, period: float) -> History:

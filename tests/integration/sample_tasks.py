@@ -13,6 +13,7 @@ import types
 from fsqueue import RetryError, current_invocation
 
 MISSING = object()
+opened_files: list = []
 
 
 # -- values -----------------------------------------------------------------------------
@@ -397,6 +398,3 @@ def opened_file(path, wrapped):
     file = open(path, encoding="utf-8")  # noqa: SIM115 - the test is about returning it
     opened_files.append(file)
     return {"file": [file]} if wrapped else file
-
-
-opened_files: list = []

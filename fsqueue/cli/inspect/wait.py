@@ -11,7 +11,7 @@ from fsqueue.cli.command import subcommand
 from fsqueue.cli.finding.target import check_id, open_target
 from fsqueue.cli.options import app_option, ids_argument, json_option, root_option, timeout_option
 from fsqueue.cli.output import print_json
-from fsqueue.cli.waiting import GONE, tell_why, wait_for
+from fsqueue.cli.waiting import GONE, is_open, tell_why, wait_for
 from fsqueue.spool.format.states import State
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def command(
         for each in invocation_ids:
             check_id(each)
         states = wait_for(target, invocation_ids, timeout)
-        tell_why(target, [each for each, state in states.items() if state in _OPEN])
+        tell_why(target, [each for each, state in states.items() if is_open(state)])
         if as_json:
             print_json({"states": states})
         else:
@@ -50,11 +50,8 @@ def command(
         raise click.exceptions.Exit(_verdict(set(states.values())))
 
 
-_OPEN = frozenset({State.PENDING, State.RUNNING})
-
-
 def _verdict(states: set[str]) -> int:
-    if states & _OPEN:
+    if any(map(is_open, states)):
         return exits.TIMEOUT
     if GONE in states:
         return exits.NOT_FOUND

@@ -24,8 +24,8 @@ class Lingering:
 
     While a caller makes one call after another, the thread that has ended a call hears of the next
     one. If the claim loop heard of it, two threads would have to wake up, one after the other.
-    Meanwhile the claim loop is deaf; it looks again after `QUICK` seconds, so a second call waits
-    no longer than that if the first one takes long.
+    Meanwhile the claim loop is deaf; it looks again every `QUICK` seconds, and listens if the
+    thread has a call that takes longer.
 
     Args:
         bells: what wakes the claim loop otherwise.

@@ -157,8 +157,7 @@ class ProcessSlots:
             fit = [each for each in self._idle if not devices or each.devices in {(), devices}]
             if not fit:
                 return False
-            # A call without GPUs leaves those that have some to others, if possible.
-            # And few should have descriptors for file events.
+            # A call leaves GPUs to others, and few processes should listen to file events.
             slot = max(reversed(fit), key=lambda each: (each.devices == devices, each.has_lingered))
             self._idle.remove(slot)
             if slot.send(work):

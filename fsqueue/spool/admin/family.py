@@ -15,7 +15,7 @@ from fsqueue.spool.format.records import Call
 from fsqueue.spool.format.states import State
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from fsqueue.spool.admin.glance import Glance
     from fsqueue.spool.format.records import Outcome
@@ -57,9 +57,8 @@ class _Search:
         self.more = 0
         self._reads = 0
 
-    def add(self, ids: Iterable[str], level: int, of: str) -> list[Call | None]:
-        """Add calls; returns the headers of those that were read."""
-        headers = []
+    def add(self, ids: Iterable[str], level: int, of: str) -> Iterator[tuple[str, Call | None]]:
+        """Add calls; yields the id of each that is new, with its header if that was read."""
         for each in ids:
             carrier, _ = split_member(each)
             if carrier in self.found:
@@ -77,17 +76,16 @@ class _Search:
                 label=header.label if header else "",
                 of=of,
             )
-            headers.append(call)
-        return headers
+            yield carrier, call
 
-    def _read(self, carrier: str, parked_at: str) -> tuple[Call | None, Outcome | None, str]:
+    def _read(self, carrier: str, waits_for: str) -> tuple[Call | None, Outcome | None, str]:
         """The header of a call and its state; if it waits for a call, by that call's folder."""
         if self._reads >= _READ:
             return None, None, ""
         self._reads += 1
         store = self.store
-        if parked_at:
-            place = find_in(store, carrier, store.layout.after(parked_at))
+        if waits_for:
+            place = find_in(store, carrier, store.layout.after(waits_for))
         else:
             try:
                 outcome = outcome_of(store.files, carrier)
@@ -127,23 +125,15 @@ def family_of(store: Store, carrier: str, call: Call | None, glance: Glance) -> 
         above = [
             (parent, header)
             for child, known in above
-            for parent, header in _added(search, known.after if known else (), -level, child)
+            for parent, header in search.add(known.after if known else (), -level, child)
         ]
         below = [
             waiting
             for parent in below
-            for waiting, _ in _added(search, _waiting_for(store, parent), level, parent)
+            for waiting, _ in search.add(_waiting_for(store, parent), level, parent)
         ]
     del search.found[carrier]
     return Family(relatives=tuple(search.found.values()), more=search.more)
-
-
-def _added(
-    search: _Search, ids: Iterable[str], level: int, of: str
-) -> list[tuple[str, Call | None]]:
-    before = len(search.found)
-    headers = search.add(ids, level, of)
-    return list(zip(list(search.found)[before:], headers, strict=True))
 
 
 def _waiting_for(store: Store, parent: str) -> list[str]:
