@@ -144,7 +144,7 @@ def test_an_await_that_is_given_up_cancels_the_body(site, kind, tasks, how):
             signal.raise_signal(signal.SIGINT)
             await call
 
-    # Ctrl-C reaches `asyncio.run` only by Python's own handler, which another test may have changed.
+    # `asyncio.run` hears of Ctrl-C only by Python's own handler, which another test may replace.
     former = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with pytest.raises((asyncio.CancelledError, TimeoutError, KeyboardInterrupt)):
