@@ -7,10 +7,10 @@ import threading
 import pytest
 from support import files_under, wait_until
 
-from fsqueue.runner.slots.messages import Turn
+from fsqueue.runner.slots.messages import Grant
 from fsqueue.runner.slots.process_slots import ProcessSlots
+from fsqueue.runner.slots.self_claiming import Service
 from fsqueue.runner.slots.slot_main import Setup
-from fsqueue.runner.slots.turns import Service
 from fsqueue.spool.store.open_spool import open_store
 from fsqueue.spool.worker.registration import Worker
 from fsqueue.testing import FaultyFilesystem
@@ -102,7 +102,7 @@ def test_a_slot_of_many_calls_does_not_serve_alone(tasks, request):  # noqa: F81
     worker.register()
     worker.shared = True
     setup = Setup.of(app, service=queue)
-    slots = ProcessSlots(setup, 2, lambda *_: None, books=LongTurns(queue))
+    slots = ProcessSlots(setup, 2, lambda *_: None, ledger=LongGrants(queue))
     request.addfinalizer(worker.deregister)
     request.addfinalizer(slots.drop)  # they wait for long
     wait_until(lambda: len(slots._idle) == 2)
@@ -119,14 +119,14 @@ def test_a_slot_of_many_calls_does_not_serve_alone(tasks, request):  # noqa: F81
     wait_until(slots.serves_alone)
 
 
-class LongTurns:
-    """The books of a worker that grants long turns, and forgets what was claimed in them."""
+class LongGrants:
+    """The ledger of a worker that gives long grants, and forgets what was claimed in them."""
 
     def __init__(self, service) -> None:
         self.service = service
 
-    def grants_turn(self):
-        return Turn(1000.0)
+    def grant(self):
+        return Grant(1000.0)
 
     def begin(self, origin):
         """Hold nothing."""
@@ -136,7 +136,7 @@ class LongTurns:
 
     note = end
 
-    def end_turn(self):
+    def end_grant(self):
         """Free nothing."""
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from fsqueue.errors import SpoolError
 from fsqueue.runner.shared.resource_pool import claim_within
-from fsqueue.runner.slots.turns import QUICK
+from fsqueue.runner.slots.self_claiming import QUICK
 from fsqueue.spool.wakeups.watching import watches
 
 if TYPE_CHECKING:

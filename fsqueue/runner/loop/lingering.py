@@ -7,7 +7,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from fsqueue.runner.slots.turns import QUICK
+from fsqueue.runner.slots.self_claiming import QUICK
 from fsqueue.spool.wakeups.watching import Alarm
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ class Lingering:
     Args:
         bells: what wakes the claim loop otherwise.
         claiming: claims for the thread.
-        resting: while workers take turns at listening, no thread lingers.
+        resting: while one worker of the host listens for others, no thread lingers.
         pacer: of the threads.
         journal: counts the busy slots.
 
@@ -66,7 +66,7 @@ class Lingering:
         """Take the place, if that is of use now and it is free."""
         bells, claiming = self._bells, self._claiming
         useful = not claiming.busy and claiming.gap <= self.patience
-        listens = bells.hears_all and not self._resting.has_turn
+        listens = bells.hears_all and not self._resting.leads
         if not (useful and listens and self._place.acquire(blocking=False)):
             claiming.tell_of_room()
             return False

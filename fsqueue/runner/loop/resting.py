@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from blake3 import blake3
 
-from fsqueue.spool.wakeups.turns import Turns
+from fsqueue.spool.wakeups.leadership import Leadership
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 # With fewer workers like it on its host, a worker does not rest: waking one is then dearer than
 # waking all.
 _CROWD = 5
-# A worker that has the turn and no free slot passes it on if none is free after this many seconds.
+# A leader without a free slot resigns if none is free after this many seconds.
 # So a short call costs no hand-over.
 _SHORT_CALL = 0.002
 # A worker that has found two calls by polls while it rested, and was not called in between, listens
-# for this many seconds: the one that has the turn may be suspended.
+# for this many seconds: the leader may be suspended.
 _DISTRUST = 10.0
 _MISSED = 2
 _CALLED_AT_ONCE = 2
@@ -31,13 +31,13 @@ _POLLS = 4.0
 
 
 class Resting:
-    """One worker's part in taking turns; the methods are those of the claim loop's thread.
+    """Whether one worker listens or rests; the methods are those of the claim loop's thread.
 
-    A worker that has the turn is woken by file events. It calls one of those that rest when it
-    cannot take the next call itself, and two if it has seen more calls than it takes, so that a
-    burst wakes twice as many each time. One that is called takes the turn, unless another was
-    faster, and searches. Those that rest poll the more rarely the more they are, at different
-    times: together, four times in a poll interval.
+    The leader is woken by file events. It calls one of those that rest when it cannot take the next
+    call itself, and two if it has seen more calls than it takes, so that a burst wakes twice as
+    many each time. One that is called becomes the leader, unless another was faster, and searches.
+    Those that rest poll the more rarely the more they are, at different times: together, four times
+    in a poll interval.
 
     Args:
         bells: what this worker listens to.
@@ -60,8 +60,8 @@ class Resting:
     ) -> None:
         self._bells, self._claiming = bells, claiming
         self._poll_interval, self._polls_rarely = poll_interval, polls_rarely
-        self._path = layout.turns(blake3("\n".join(sorted(queues)).encode()).hexdigest(10))
-        self._turns: Turns | None = None
+        self._path = layout.leader_pipe(blake3("\n".join(sorted(queues)).encode()).hexdigest(10))
+        self._leadership: Leadership | None = None
         self._crowd = 0
         self._distrusts_until, self._found_by_polls = 0.0, 0
         self._was_called = self._waits_for_room = self._polls = False
@@ -77,9 +77,9 @@ class Resting:
             self._bells.wake.set()
 
     @property
-    def has_turn(self) -> bool:
+    def leads(self) -> bool:
         """Whether this worker has to tell others of the calls that it cannot take itself."""
-        return self._turns is not None and self._turns.mine
+        return self._leadership is not None and self._leadership.leads
 
     @property
     def longest_pause(self) -> float:
@@ -88,7 +88,7 @@ class Resting:
         return self._poll_interval * (max(1.0, self._crowd / _POLLS) if rarely else 1.0)
 
     def before_wait(self, pause: float) -> float:
-        """Take the turn or rest, before the claim loop waits.
+        """Lead or rest, before the claim loop waits.
 
         Args:
             pause: how long it is going to wait, in seconds.
@@ -96,86 +96,86 @@ class Resting:
         Returns:
             How long to wait; 0 if the worker has to search once more.
         """
-        turns, room = self._joined(), self._claiming.has_room
-        if turns is None:
+        leadership, room = self._joined(), self._claiming.has_room
+        if leadership is None:
             return pause
-        if turns.mine:
+        if leadership.leads:
             return pause if room else min(pause, _SHORT_CALL)
-        if room and turns.take():
+        if room and leadership.take():
             return 0.0 if self._rise() else pause
         if time.monotonic() < self._distrusts_until:
             return pause
         if not self.rests:
             self.rests = True
             self._bells.rest(idle=not self._claiming.busy)
-        turns.rise()
+        leadership.rise()
         # In this order: a thread that frees a slot checks afterwards whether this one waits for it.
         self._waits_for_room = not room
         if room:
-            return pause if turns.rest() else 0.0
+            return pause if leadership.rest() else 0.0
         return 0.0 if self._claiming.has_room else pause
 
-    def _joined(self) -> Turns | None:
-        """The turns, if the host is crowded."""
+    def _joined(self) -> Leadership | None:
+        """What elects a leader, if the host is crowded."""
         if self._crowd < _CROWD:
             self.leave()
             return None
-        if self._turns is None:
-            self._turns = Turns(self._path, self._on_call)
-        return self._turns if self._turns.works else None
+        if self._leadership is None:
+            self._leadership = Leadership(self._path, self._on_call)
+        return self._leadership if self._leadership.works else None
 
     def _on_call(self) -> None:
         self._was_called = True
         self._bells.search()
 
     def after_wait(self, *, rung: bool) -> None:
-        """Pass the turn on if no slot has become free; listen again if this worker was called.
+        """Resign if no slot has become free; listen again if this worker was called.
 
         Args:
             rung: something has ended the wait.
         """
         self._polls = self.rests and not rung and not self._waits_for_room
         self._waits_for_room = False
-        turns = self._turns
-        if turns is None:
+        leadership = self._leadership
+        if leadership is None:
             return
-        if turns.mine and not self._claiming.has_room:
-            turns.pass_on()
+        if leadership.leads and not self._claiming.has_room:
+            leadership.resign()
         if self._was_called:
             self._was_called, self._found_by_polls = False, 0
-            turns.take()
+            leadership.take()
             self._rise()
 
     def after_claim(self, *, more: bool) -> None:
-        """Pass the turn on if this worker has several calls; call others if there is more to claim.
+        """Resign if this worker has several calls; call others if there is more to claim.
 
         Args:
             more: the search has found more than this one.
         """
-        turns = self._turns
-        if turns is None or not turns.works:
+        leadership = self._leadership
+        if leadership is None or not leadership.works:
             return
         if self._rise() and self._polls:
             self._found_by_polls += 1
             if self._found_by_polls >= _MISSED:
                 self._distrusts_until = time.monotonic() + _DISTRUST
         if more:
-            turns.pass_on(_CALLED_AT_ONCE)
-        elif turns.mine and self._claiming.busy > 1:
-            turns.pass_on()
+            leadership.resign(_CALLED_AT_ONCE)
+        elif leadership.leads and self._claiming.busy > 1:
+            leadership.resign()
 
     def _rise(self) -> bool:
         """Listen again; whether this worker has rested."""
         rested, self.rests = self.rests, False
         if rested:
-            if self._turns is not None:
-                self._turns.rise()
+            if self._leadership is not None:
+                self._leadership.rise()
             self._bells.rise()
         return rested
 
     def leave(self) -> None:
         """Take part no more."""
         self._rise()
-        if self._turns is not None:
-            self._turns.close()
-            self._turns = None
+        if self._leadership is not None:
+            self._leadership.close()
+            self._leadership = None

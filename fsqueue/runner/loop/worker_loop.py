@@ -17,6 +17,7 @@ from fsqueue.runner.host import apps_of, resolver_of
 from fsqueue.runner.job.lifetime import Departure, Lifetime
 from fsqueue.runner.job.own_job import OwnJob
 from fsqueue.runner.loop.bells import WorkerBells
+from fsqueue.runner.loop.claim_ledger import ClaimLedger
 from fsqueue.runner.loop.claiming import Claiming
 from fsqueue.runner.loop.dozing import Dozing
 from fsqueue.runner.loop.lingering import Lingering
@@ -25,16 +26,15 @@ from fsqueue.runner.loop.settling import Settling
 from fsqueue.runner.loop.stopping import Stopping
 from fsqueue.runner.loop.thread_pacing import ThreadPacer
 from fsqueue.runner.loop.trigger_thread import TriggerThread
-from fsqueue.runner.loop.turn_books import Books
 from fsqueue.runner.loop.upkeep import Callbacks, Upkeep
 from fsqueue.runner.processes.signals import catching
 from fsqueue.runner.shared.live import ended_elsewhere
 from fsqueue.runner.shared.resource_pool import ResourcePool
-from fsqueue.runner.slots.messages import Turn
+from fsqueue.runner.slots.messages import Grant
 from fsqueue.runner.slots.process_slots import ProcessSlots
+from fsqueue.runner.slots.self_claiming import QUICK, Service
 from fsqueue.runner.slots.slot_main import Setup
 from fsqueue.runner.slots.thread_slots import Slots, ThreadSlots
-from fsqueue.runner.slots.turns import QUICK, Service
 from fsqueue.spool.disk.listing import Listing
 from fsqueue.spool.format.resources import profile_of
 from fsqueue.spool.history.journal import Journal
@@ -249,13 +249,13 @@ class WorkerLoop:
     def _make_slots(self) -> Slots:
         if self._options.kind == "process":
             gpu_variable = "" if self._options.devices is None else self._options.devices.variable
-            books = self._make_books()
+            ledger = self._make_ledger()
             setup = Setup.of(
                 self._host,
                 gpu_variable,
                 self._context.time_left,
                 executor=self._options.executor,
-                service=None if books is None else books.service,
+                service=None if ledger is None else ledger.service,
             )
             return ProcessSlots(
                 setup,
@@ -264,12 +264,12 @@ class WorkerLoop:
                 self._record_attempt,
                 self._budget if self._budget.total else None,
                 self._wake.set,
-                books,
+                ledger,
             )
         count, following = self._options.concurrency, self._next_claim_of_thread
         return ThreadSlots(self._context, count, self._run_claim, following, self.lingering)
 
-    def _make_books(self) -> Books | None:
+    def _make_ledger(self) -> ClaimLedger | None:
         """For slot processes that claim for themselves, where that is of use and safe.
 
         On a file server a node asks by a single claimer. What the worker counts or lends call by
@@ -280,7 +280,7 @@ class WorkerLoop:
         if counted or self._store.fs.remote or not self._host.events:
             return None
         self._worker.shared = True
-        return Books(
+        return ClaimLedger(
             self._store,
             self._worker,
             Service(dict(self._options.queues), self._options.weighted),
@@ -288,17 +288,17 @@ class WorkerLoop:
             self._claiming,
             self._settling,
             self._journal,
-            self._grants_turn,
+            self._grant,
         )
 
-    def _grants_turn(self) -> Turn | None:
+    def _grant(self) -> Grant | None:
         dependencies = self._store.dependencies
         checks = dependencies.has_waiters or not dependencies.bell_works
         if checks or self._stopping.why or self._job.end.known:
             return None
-        listens = self._bells.hears_all and not self._resting.has_turn
+        listens = self._bells.hears_all and not self._resting.leads
         patience = QUICK if listens and self._claiming.gap < QUICK else 0.0
-        return Turn(patience) if patience or self._backlogs.has_more else None
+        return Grant(patience) if patience or self._backlogs.has_more else None
 
     def _make_upkeep(self, slots: Slots) -> Upkeep:
         marks = Listing(self._store.fs, self._store.layout.cancel_folder)
@@ -352,7 +352,7 @@ class WorkerLoop:
             if claiming.leave_if_done(ready=slots.has_room()):
                 break
             wait = resting.before_wait(pause)
-            rests, alert = resting.rests, resting.has_turn
+            rests, alert = resting.rests, resting.leads
             rung = claiming.wait(wait, slots.serves_alone, delayed=not rests, alert=alert)
             resting.after_wait(rung=rung)
             if not rung:

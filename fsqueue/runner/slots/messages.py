@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from fsqueue.spool.format.names import AttemptName
 
 
-class Turn(NamedTuple):
+class Grant(NamedTuple):
     """The permission to go on with calls that the process claims itself."""
 
     patience: float = 0.0
@@ -29,7 +29,7 @@ class Work(NamedTuple):
     claim: Claim
     devices: tuple[str, ...] = ()
     """The GPUs that the call may use, by name."""
-    turn: Turn | None = None
+    grant: Grant | None = None
     """Whether and how the process goes on after it."""
 
 

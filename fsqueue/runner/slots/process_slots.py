@@ -21,17 +21,17 @@ from fsqueue.runner.event_loop.cleanup import CLEANUP
 from fsqueue.runner.processes import descendants
 from fsqueue.runner.processes.threads import start_threads
 from fsqueue.runner.slots import messages, slot_main
+from fsqueue.runner.slots.claim_records import ClaimRecords
 from fsqueue.runner.slots.restarts import Restarts, why_not_started
 from fsqueue.runner.slots.slot_process import SlotProcess, started
 from fsqueue.runner.slots.slot_server import make_server
-from fsqueue.runner.slots.turn_records import TurnRecords
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from fsqueue.runner.shared.resource_pool import ResourceBudget
+    from fsqueue.runner.slots.claim_records import Ledger
     from fsqueue.runner.slots.thread_slots import OnEnd
-    from fsqueue.runner.slots.turn_records import TurnBooks
     from fsqueue.spool.format.claim import Claim
     from fsqueue.spool.history.entries import Entry
 
@@ -56,7 +56,7 @@ class ProcessSlots:
         budget: the worker's resources; None if it has none.
         on_ready: called in a thread of this object when a process is ready for its first claim, or
             must be replaced.
-        books: of the calls that processes claim themselves; None if they never do.
+        ledger: of the calls that processes claim themselves; None if they never do.
 
     Raises:
         FSQueueError: this process may not have another thread.
@@ -71,11 +71,11 @@ class ProcessSlots:
         record_attempt: Callable[[Entry], object] = lambda _: None,
         budget: ResourceBudget | None = None,
         on_ready: Callable[[], object] = lambda: None,
-        books: TurnBooks | None = None,
+        ledger: Ledger | None = None,
     ) -> None:
         self._count, self._on_end, self._record_attempt = count, on_end, record_attempt
         self._budget, self._on_ready = budget, on_ready
-        self._books, self._records = books, TurnRecords(books, record_attempt)
+        self._ledger, self._records = ledger, ClaimRecords(ledger, record_attempt)
         self._setup = setup
         self._server = make_server()
         self._restarts = Restarts()
@@ -139,8 +139,8 @@ class ProcessSlots:
         A process that has used other GPUs is replaced first: it would go on to use those.
         """
         devices = () if self._budget is None else self._budget.devices(claim.text)
-        turn = None if self._books is None or devices else self._books.grants_turn()
-        work = messages.Work(claim, devices, turn)
+        grant = None if self._ledger is None or devices else self._ledger.grant()
+        work = messages.Work(claim, devices, grant)
         with self._change:
             if self._hand_over(work):
                 return
@@ -357,14 +357,14 @@ class ProcessSlots:
     def _free(self, slot: SlotProcess, ending: Ending | BaseException) -> None:
         """Free a slot whose claim has ended, or whose process has died."""
         with self._change:
-            claim, turn, slot.turn = slot.free(), slot.turn, None
+            claim, grant, slot.grant = slot.free(), slot.grant, None
             if slot in self._members:
                 self._became_idle(slot)
             self._change.notify_all()
         if claim is not None:
             self._on_end(claim, ending)
-        elif turn is not None and self._books is not None:
-            self._books.end_turn()
+        elif grant is not None and self._ledger is not None:
+            self._ledger.end_grant()
         elif self._waiting:
             self._on_ready()
 

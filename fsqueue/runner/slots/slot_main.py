@@ -39,7 +39,7 @@ from fsqueue.runner.slots.messages import (
     Unfit,
     Work,
 )
-from fsqueue.runner.slots.turns import Turns
+from fsqueue.runner.slots.self_claiming import SelfClaiming
 from fsqueue.spool.disk.identity import Process, is_gone, this_process
 from fsqueue.spool.format.records import NESTED
 from fsqueue.spool.history.entries import take_notes
@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from fsqueue.runner.attempt.endings import Finished
     from fsqueue.runner.host import Host
     from fsqueue.runner.shared.resource_pool import ResourceBudget
-    from fsqueue.runner.slots.turns import Service
+    from fsqueue.runner.slots.self_claiming import Service
     from fsqueue.spool.format.claim import Claim
     from fsqueue.spool.history.entries import Entry
 
@@ -285,8 +285,8 @@ def serve(
     except BaseException as error:  # noqa: BLE001 - the parent logs it
         _tell(pipe, Unfit(summary(error), final=isinstance(error, ConfigError)))
         return
-    turns = Turns(context.store, setup.service, pipe, record_pipe)
-    _heed_interrupts(context, pipe, turns)
+    claiming = SelfClaiming(context.store, setup.service, pipe, record_pipe)
+    _heed_interrupts(context, pipe, claiming)
     if not _tell(pipe, Ready()):
         return
     while True:
@@ -301,13 +301,13 @@ def serve(
             budget.was_given(order.claim.text, order.devices)
             context.show_devices(order.devices)
         ending = _ending_of(context, order.claim)
-        turns.begin(order)
+        claiming.begin(order)
         entries += take_notes(context.store)
-        while (claim := turns.next(ending, entries)) is not None:
+        while (claim := claiming.next(ending, entries)) is not None:
             ending = _ending_of(context, claim)
             entries += take_notes(context.store)
         recorded, entries[:] = entries[:], []
-        pipe.send(Ended(None if turns.told else ending, recorded))
+        pipe.send(Ended(None if claiming.told else ending, recorded))
 
 
 def _tell(pipe: Connection, message: Unfit | Ready) -> bool:
@@ -319,7 +319,7 @@ def _tell(pipe: Connection, message: Unfit | Ready) -> bool:
     return True
 
 
-def _heed_interrupts(context: WorkerContext, pipe: Connection, turns: Turns) -> None:
+def _heed_interrupts(context: WorkerContext, pipe: Connection, claiming: SelfClaiming) -> None:
     """Let the parent interrupt a coroutine while it runs.
 
     The parent must know which bodies are coroutines: it kills the process of a plain body at once.
@@ -336,7 +336,7 @@ def _heed_interrupts(context: WorkerContext, pipe: Connection, turns: Turns) -> 
         with contextlib.suppress(EOFError, OSError):  # the parent is gone, so this process will end
             if pipe.poll():
                 order = pipe.recv()
-                turns.recalled = True  # the parent has a reason to send anything
+                claiming.recalled = True  # the parent has a reason to send anything
                 if isinstance(order, Interrupt):
                     context.interrupt(order.attempt, order.ending)
 

@@ -18,7 +18,7 @@ from fsqueue.runner.event_loop.cleanup import CLEANUP
 from fsqueue.runner.processes import descendants
 from fsqueue.runner.processes.signals import held_back
 from fsqueue.runner.slots import messages, slot_main
-from fsqueue.runner.slots.turns import QUICK
+from fsqueue.runner.slots.self_claiming import QUICK
 from fsqueue.spool.disk.identity import start_of
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class SlotProcess:
         devices: the GPUs that its calls could use so far; none before the first of them. Libraries
             look at the variable once, so a process is never given others.
         coroutine: the attempt whose body is a coroutine, which can be interrupted.
-        turn: it may go on with calls that it claims itself; `claim` is then the last one that
+        grant: it may go on with calls that it claims itself; `claim` is then the last one that
             is known of.
         has_lingered: it has a descriptor for file events, as few as possible should.
         has_waited: it has waited for its next call, by its records.
@@ -73,7 +73,7 @@ class SlotProcess:
         self.claim: Claim | None = None
         self.killed: bool = False
         self.cancelled: bool = False
-        self.turn: messages.Turn | None = None
+        self.grant: messages.Grant | None = None
         self._sent = -math.inf
         self.has_lingered: bool = False
         self.has_waited: bool = False
@@ -117,16 +117,16 @@ class SlotProcess:
     @property
     def is_busy(self) -> bool:
         """Whether it has a call, or may take one itself."""
-        return self.claim is not None or self.turn is not None
+        return self.claim is not None or self.grant is not None
 
     @property
     def lingers(self) -> bool:
         """Whether it hears of new calls itself between two calls."""
-        return self.turn is not None and self.turn.patience > 0
+        return self.grant is not None and self.grant.patience > 0
 
     @property
     def has_just_begun(self) -> bool:
-        """Whether its turn has begun a moment ago."""
+        """Whether its grant has begun a moment ago."""
         return time.monotonic() - self._sent < QUICK
 
     def send(self, work: messages.Work) -> bool:
@@ -136,7 +136,7 @@ class SlotProcess:
         except OSError:
             return False
         self.claim, devices = work.claim, work.devices
-        self.turn, self._sent = work.turn, time.monotonic()
+        self.grant, self._sent = work.grant, time.monotonic()
         self.has_lingered = self.has_lingered or self.lingers
         self.devices = devices or self.devices
         return True
@@ -162,7 +162,7 @@ class SlotProcess:
 
     def recall(self) -> None:
         """Have it claim nothing more."""
-        if self.turn is not None:
+        if self.grant is not None:
             with contextlib.suppress(OSError):  # it has died
                 self.pipe.send(messages.Return())
 

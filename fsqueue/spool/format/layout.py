@@ -242,8 +242,8 @@ class Layout:
             return self.needs_bell(parts[0])
         return f"{self.bell_folder}/{listener}"
 
-    def turns(self, group: str) -> str:
-        """Named pipe by which workers of one host that serve the same queues take turns."""
+    def leader_pipe(self, group: str) -> str:
+        """Named pipe with which workers of one host and the same queues choose one that listens."""
         return f"{self.bell_folder}/.turns-{group}"
 
     def tokens(self, listener: str) -> str:

@@ -1,11 +1,11 @@
-"""The worker's account of the calls that its slot processes claim themselves, in turns."""
+"""The worker's ledger of the calls that its slot processes claim themselves."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from fsqueue.runner.attempt.answers import NOT_RUN
-from fsqueue.runner.slots.turns import QUICK
+from fsqueue.runner.slots.self_claiming import QUICK
 from fsqueue.spool.format.claim import Claim
 from fsqueue.spool.format.names import AttemptName
 
@@ -15,16 +15,16 @@ if TYPE_CHECKING:
     from fsqueue.runner.attempt.answers import Ending
     from fsqueue.runner.loop.claiming import Claiming
     from fsqueue.runner.loop.settling import Settling
-    from fsqueue.runner.slots.messages import Turn
-    from fsqueue.runner.slots.turns import Service
+    from fsqueue.runner.slots.messages import Grant
+    from fsqueue.runner.slots.self_claiming import Service
     from fsqueue.spool.history.journal import Journal
     from fsqueue.spool.store.store import Store
     from fsqueue.spool.worker.backlogs import Backlogs
     from fsqueue.spool.worker.registration import Worker
 
 
-class Books:
-    """See `fsqueue.runner.slots.process_slots.TurnBooks`.
+class ClaimLedger:
+    """See `fsqueue.runner.slots.claim_records.Ledger`.
 
     Args:
         store: the spool.
@@ -34,7 +34,7 @@ class Books:
         claiming: counts slots and calls.
         settling: settles the claims.
         journal: counts the busy slots.
-        may_grant: the turn that a process may have now; None for none.
+        may_grant: the grant that a process may have now; None for none.
     """
 
     def __init__(
@@ -46,12 +46,12 @@ class Books:
         claiming: Claiming,
         settling: Settling,
         journal: Journal,
-        may_grant: Callable[[], Turn | None],
+        may_grant: Callable[[], Grant | None],
     ) -> None:
         self._layout, self._worker, self._backlogs = store.layout, worker, backlogs
         self._claiming, self._settling, self._journal = claiming, settling, journal
         self.service: Service = service
-        self.grants_turn: Callable[[], Turn | None] = may_grant
+        self.grant: Callable[[], Grant | None] = may_grant
 
     def begin(self, origin: str) -> Claim | None:
         """Hold the claim of an attempt."""
@@ -67,7 +67,7 @@ class Books:
         return claim
 
     def end(self, claim: Claim, ending: Ending | None) -> None:
-        """Settle a claim in a turn that goes on."""
+        """Settle a claim while the grant goes on."""
         if ending is None:
             self._worker.disown(claim)
             return
@@ -85,7 +85,7 @@ class Books:
         self._settling.note(text.partition(".")[0], origin, ending)
         self._claiming.count(ran=ending not in NOT_RUN)
 
-    def end_turn(self) -> None:
-        """Free the slot after a turn whose last claim has ended before."""
+    def end_grant(self) -> None:
+        """Free the slot after a grant whose last claim has ended before."""
         self._journal.hold(-1)
         self._claiming.free(ran=False, idle_for=QUICK)

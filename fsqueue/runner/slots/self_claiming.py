@@ -1,4 +1,4 @@
-"""Turns: a slot process goes on with calls that it claims itself, while its queues have more.
+"""Self-claiming: a slot process goes on with calls that it claims itself, if granted.
 
 docs/design/slots-and-processes.md has the protocol: what happens if a process dies at a step.
 """
@@ -37,8 +37,8 @@ claim loop then leaves new calls to a slot that has just claimed one."""
 
 # After this many seconds a process asks its parent again, which may have reasons of its own.
 _LONGEST = 0.5
-# Of what the pipe of records holds, a turn uses half: the kernel does not fill each page. The
-# parent empties it after each turn, so a record never has to wait.
+# Of what the pipe of records holds, one grant uses half: the kernel does not fill each page. The
+# parent empties it after each grant, so a record never has to wait.
 _USUAL_SIZE = 64 << 10
 _MOST_OF_ONE = 8 << 10
 # After other endings, the parent has something to do with the call.
@@ -52,19 +52,19 @@ class Service(NamedTuple):
     weighted: bool
 
 
-class Turns:
-    """The turns of one slot process.
+class SelfClaiming:
+    """Claims calls for one slot process, as its parent has granted.
 
     Args:
         store: the spool.
-        service: the queues; None if there are no turns.
-        pipe: from the parent; any message ends a turn.
+        service: the queues; None if it may claim nothing.
+        pipe: from the parent; any message ends a grant.
         records: takes a record before each claim; the parent reads it later.
 
     Attributes:
         told: the end of the last call is recorded.
-        recalled: a message from the parent was read in this turn.
-        longest: the longest turn, in seconds.
+        recalled: a message from the parent was read since the grant.
+        longest: how long a grant holds, in seconds.
     """
 
     def __init__(
@@ -93,17 +93,17 @@ class Turns:
         self._most_bytes = 0 if records is None else _size_of(records) // 2
 
     def begin(self, work: Work) -> None:
-        """Begin a turn, after the call that the parent has given, if it has granted one."""
+        """Begin after a call that the parent has given, with the grant in it, if there is one."""
         self.told = self.recalled = False
         self._worker = work.claim.worker
-        self._until = time.monotonic() + self.longest if work.turn else 0.0
-        self._patience = work.turn.patience if work.turn else 0.0
+        self._until = time.monotonic() + self.longest if work.grant else 0.0
+        self._patience = work.grant.patience if work.grant else 0.0
         self._room = self._most_bytes
 
     def next(self, ending: Ending | FSQueueError, entries: list[Entry]) -> Claim | None:
-        """Claim the next call; None if the turn is over.
+        """Claim the next call; None if the grant is over.
 
-        It is when no call is due, or if it has patience, when none has come for a while.
+        It is when no call is due, or if the grant has patience, when none has come for a while.
 
         Args:
             ending: how the call before has ended.

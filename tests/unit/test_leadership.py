@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from support import wait_until
 
-from fsqueue.spool.wakeups.turns import Turns
+from fsqueue.spool.wakeups.leadership import Leadership
 from fsqueue.spool.wakeups.watching import Alarm, Watch, begin_anew, watches
 
 pytestmark = [
@@ -32,12 +32,12 @@ def _watching(tmp_path):
 
 
 @pytest.fixture
-def turns(tmp_path):
+def leadership(tmp_path):
     """Makes the parts of workers of this process."""
-    made: list[Turns] = []
+    made: list[Leadership] = []
 
-    def make(on_call=lambda: None) -> Turns:
-        made.append(Turns(str(tmp_path / "turns"), on_call))
+    def make(on_call=lambda: None) -> Leadership:
+        made.append(Leadership(str(tmp_path / "turns"), on_call))
         assert made[-1].works
         return made[-1]
 
@@ -51,12 +51,12 @@ def rest(path: str, name: str, pipe) -> None:
     begin_anew()
     watches().add(Watch(os.path.dirname(path), 0x100, lambda _: None))
     alarm = Alarm()
-    turns = Turns(path, alarm.set)
-    assert turns.rest()
+    leadership = Leadership(path, alarm.set)
+    assert leadership.rest()
     pipe.send("rests")
     while not alarm.wait(60):
         pass
-    turns.rise()
+    leadership.rise()
     pipe.send(name)
     pipe.recv()
 
@@ -97,71 +97,71 @@ def resting(tmp_path):
     resting.end()
 
 
-def test_one_of_them_has_the_turn(turns):
-    one, other = turns(), turns()
+def test_one_of_them_leads(leadership):
+    one, other = leadership(), leadership()
     assert one.take()
     assert not other.take()
-    one.pass_on()
+    one.resign()
     assert other.take()
     assert not one.take()
 
 
-def test_the_turn_of_a_dead_process_is_free(turns, tmp_path):
+def test_the_leadership_of_a_dead_process_is_free(leadership, tmp_path):
     child = os.fork()
     if child == 0:
-        os._exit(not Turns(str(tmp_path / "turns"), lambda: None).take())
+        os._exit(not Leadership(str(tmp_path / "turns"), lambda: None).take())
     assert os.waitpid(child, 0)[1] == 0
-    assert turns().take()
+    assert leadership().take()
 
 
-def test_a_forked_child_does_not_keep_the_turn_of_its_parent(turns, tmp_path):
+def test_a_forked_child_does_not_keep_the_leadership_of_its_parent(leadership, tmp_path):
     read, write = os.pipe()
     parent = os.fork()
     if parent == 0:
-        mine = Turns(str(tmp_path / "turns"), lambda: None)
-        if os.fork() == 0:  # it outlives the parent that has the turn
+        mine = Leadership(str(tmp_path / "turns"), lambda: None)
+        if os.fork() == 0:  # it outlives the parent that leads
             os.close(write)
             os.read(read, 1)
             os._exit(0)
         os._exit(not mine.take())
     assert os.waitpid(parent, 0)[1] == 0
-    assert turns().take()
+    assert leadership().take()
     os.close(write)
     os.close(read)
 
 
-def test_a_call_wakes_one_of_those_that_rest(turns, resting):
-    caller, called = turns(), Counter()
+def test_a_call_wakes_one_of_those_that_rest(leadership, resting):
+    caller, called = leadership(), Counter()
     assert caller.take()
     for number in range(1, 5):
-        caller.pass_on()
+        caller.resign()
         wait_until(lambda: called.update(resting.woken()) or called.total())
         assert called.total() == 1, number
         assert all(count == 1 for count in called.values())
         called.clear()
 
 
-def test_a_call_wakes_none_that_is_suspended(turns, resting):
-    caller, called = turns(), Counter()
+def test_a_call_wakes_none_that_is_suspended(leadership, resting):
+    caller, called = leadership(), Counter()
     for process in resting.processes[:3]:
         os.kill(process.pid, signal.SIGSTOP)
         wait_until(lambda pid=process.pid: state(pid) == "T")
-    caller.pass_on()
+    caller.resign()
     wait_until(lambda: called.update(resting.woken()) or called)
     assert called == {"3": 1}
 
 
-def test_a_call_that_none_has_heard_makes_the_next_one_search_again(turns):
-    caller, other = turns(), turns()
-    caller.pass_on(2)
+def test_a_call_that_none_has_heard_makes_the_next_one_search_again(leadership):
+    caller, other = leadership(), leadership()
+    caller.resign(2)
     assert not other.rest()
     assert other.rest()
 
 
-def test_without_a_pipe_there_are_no_turns(tmp_path):
+def test_without_a_pipe_there_is_no_leader(tmp_path):
     Path(tmp_path, "turns").touch()
-    assert not Turns(str(tmp_path / "turns"), lambda: None).works
-    assert not Turns(str(tmp_path / "nowhere" / "turns"), lambda: None).works
+    assert not Leadership(str(tmp_path / "turns"), lambda: None).works
+    assert not Leadership(str(tmp_path / "nowhere" / "turns"), lambda: None).works
 
 
 def test_where_folders_are_shared_by_a_group_the_pipe_is(tmp_path):
@@ -171,7 +171,7 @@ def test_where_folders_are_shared_by_a_group_the_pipe_is(tmp_path):
             folder = tmp_path / f"{mode:o}"
             folder.mkdir()
             folder.chmod(mode)
-            Turns(str(folder / "turns"), lambda: None).close()
+            Leadership(str(folder / "turns"), lambda: None).close()
             assert (folder / "turns").stat().st_mode & 0o777 == expected
     finally:
         os.umask(before)

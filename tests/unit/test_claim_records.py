@@ -1,4 +1,4 @@
-"""What slot processes record in their turns, as it passes through a pipe."""
+"""Records of slot processes about the calls that they claim themselves, through a pipe."""
 
 from fsqueue.runner.attempt.answers import Ending
 from fsqueue.runner.slots.messages import Step, take_steps

@@ -1,10 +1,10 @@
-"""Decides which of the idle workers of a host listens for new calls: one of them has the turn.
+"""Elects the one of a host's idle workers that listens for new calls: the leader.
 
-The others rest, and a worker that passes the turn on wakes one of them. Both use one named pipe in
-the spool. The turn is its `flock`, which the kernel frees when the holder dies. A call to another
-worker is a byte, which the kernel gives to one reader that waits (EPOLLEXCLUSIVE), but to none that
-is suspended or dead. The protocol does not rest on it: all workers poll as well, so a byte that is
-lost, or a holder that is suspended, costs a poll.
+The others rest, and a leader that resigns wakes one of them. They use one named pipe in the spool.
+Its `flock` is the leadership, which the kernel frees when the leader dies. A call to another worker
+is a byte, which the kernel gives to one reader that waits (EPOLLEXCLUSIVE), but to none that is
+suspended or dead. The protocol does not rest on it: all workers poll as well, so a byte that is
+lost, or a leader that is suspended, costs a poll.
 """
 
 from __future__ import annotations
@@ -24,48 +24,48 @@ _DRAIN = 1 << 16
 _open: set[int] = set()
 
 
-class Turns:
-    """One worker's part in the turns of its host.
+class Leadership:
+    """One worker's part in the election.
 
     Args:
         path: the named pipe, which all workers that may take each other's place have in common.
         on_call: called, in any thread that waits, when this worker was called while it rests.
 
     Attributes:
-        works: the turns can be used on this system. If not, all workers listen.
-        mine: this worker has the turn.
+        works: there can be a leader on this system. If not, all workers listen.
+        leads: this worker is the leader.
     """
 
     def __init__(self, path: str, on_call: Callable[[], object]) -> None:
         self._on_call = on_call
         self._handle = -1
         self._rests = False
-        self.mine: bool = False
+        self.leads: bool = False
         with contextlib.suppress(OSError, ImportError, AttributeError):
             self._handle = _open_pipe(path)
             _open.add(self._handle)
         self.works: bool = self._handle >= 0
 
     def take(self) -> bool:
-        """Take the turn unless another worker has it; whether this worker has it now."""
+        """Become the leader unless another worker is; whether this worker is now."""
         import fcntl
 
-        if not self.mine:
+        if not self.leads:
             try:
                 fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 return False
             except OSError:
                 pass  # locks do not work here: then all workers listen
-            self.mine = True
+            self.leads = True
         return True
 
-    def pass_on(self, count: int = 1) -> None:
-        """Give up the turn, if this worker has it, and call some of those that rest."""
+    def resign(self, count: int = 1) -> None:
+        """Resign, if this worker leads, and call some of those that rest."""
         import fcntl
 
-        if self.mine:
-            self.mine = False
+        if self.leads:
+            self.leads = False
             with contextlib.suppress(OSError):
                 fcntl.flock(self._handle, fcntl.LOCK_UN)
         with contextlib.suppress(OSError):  # nobody has read for long
@@ -100,11 +100,11 @@ class Turns:
             return b""  # another one was faster
 
     def close(self) -> None:
-        """Take part no more. If this worker has the turn, another one gets it."""
+        """Take part no more. If this worker leads, another one is called to."""
         if self.works:
             self.rise()
-            if self.mine:
-                self.pass_on()
+            if self.leads:
+                self.resign()
             _open.discard(self._handle)
             os.close(self._handle)
             self.works = False
@@ -128,7 +128,7 @@ def _open_pipe(path: str) -> int:
 
 
 def _forget_in_child() -> None:
-    """A forked child must not keep its parent's turn beyond its death."""
+    """A forked child must not keep its parent's leadership beyond its death."""
     while _open:
         os.close(_open.pop())
 

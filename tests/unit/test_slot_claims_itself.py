@@ -1,4 +1,4 @@
-"""The turns of a slot process, in which it claims calls itself."""
+"""What a slot process claims itself, while a grant of its parent holds."""
 
 from __future__ import annotations
 
@@ -11,32 +11,34 @@ from spool_pair import QUEUE, opened_pair
 from support import wait_until
 
 from fsqueue.runner.attempt.answers import Ending
-from fsqueue.runner.slots.messages import Return, Turn, Work, take_steps
-from fsqueue.runner.slots.turns import Service, Turns
+from fsqueue.runner.slots.messages import Grant, Return, Work, take_steps
+from fsqueue.runner.slots.self_claiming import SelfClaiming, Service
 
 LONG = 1000.0  # seconds: no test waits for them
 
 
 class Slot:
-    """The turns of a slot, and the ends of its pipes that its parent has."""
+    """What claims for a slot, and the ends of its pipes that its parent has."""
 
     def __init__(self, pair) -> None:
         self.pair, self.pool = pair, ThreadPoolExecutor(1)
         self.orders, self.theirs = Pipe()
         self.records, writer = Pipe(duplex=False)
         os.set_blocking(self.records.fileno(), False)
-        self.turns = Turns(pair.store, Service({QUEUE: 1.0}, weighted=False), self.theirs, writer)
-        self.turns.longest = LONG
+        self.claiming = SelfClaiming(
+            pair.store, Service({QUEUE: 1.0}, weighted=False), self.theirs, writer
+        )
+        self.claiming.longest = LONG
         self._unread = bytearray()
 
-    def begin(self, turn):
+    def begin(self, grant):
         claim = self.pair.worker.claim(self.pair.publish().path)
-        self.turns.begin(Work(claim, turn=turn))
+        self.claiming.begin(Work(claim, grant=grant))
         return claim
 
     def next(self, ending=Ending.FINISHED):
         """The next claim, as a future."""
-        return self.pool.submit(self.turns.next, ending, [])
+        return self.pool.submit(self.claiming.next, ending, [])
 
     def steps(self):
         """What was recorded, and not returned before, as endings and paths."""
@@ -58,7 +60,7 @@ def slot(spool):
 
 
 def test_it_waits_for_the_next_call(slot):
-    slot.begin(Turn(LONG))
+    slot.begin(Grant(LONG))
     ending = Ending.FINISHED
     for _ in range(3):
         waiting = slot.next(ending)
@@ -71,21 +73,21 @@ def test_it_waits_for_the_next_call(slot):
 
 
 def test_without_patience_it_does_not_wait(slot):
-    slot.begin(Turn())
+    slot.begin(Grant())
     assert slot.next().result(60) is None
     assert slot.steps() == []
-    assert not slot.turns.told
+    assert not slot.claiming.told
 
 
-def test_an_order_of_its_parent_ends_the_turn(slot):
-    slot.begin(Turn(LONG))
+def test_an_order_of_its_parent_ends_the_grant(slot):
+    slot.begin(Grant(LONG))
     slot.orders.send(Return())
     assert slot.next().result(60) is None
     assert slot.steps() == []
 
 
 def test_it_has_told_the_end_of_its_call_when_it_gives_up_waiting(slot):
-    slot.begin(Turn(1e-9))
+    slot.begin(Grant(1e-9))
     assert slot.next().result(60) is None
     assert slot.steps() == [(Ending.FINISHED, "")]
-    assert slot.turns.told
+    assert slot.claiming.told
