@@ -1,5 +1,8 @@
 """Runs an operation once for each filesystem call that it makes, with a fault at that call.
 
+A usual run tries a third of the faults at each call, other ones at the next call; all of them are
+tried where FSQUEUE_TESTS_FAULTS is set, as `.ci/run --full` does. `points.py` lists them.
+
 To sweep something new, register it: write a `Swept`, and add it to the list of a module that
 `test_every_call.py` names. It then meets every fault of this module.
 """
@@ -9,6 +12,7 @@ from __future__ import annotations
 import errno
 import functools
 import itertools
+import os
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -36,6 +40,9 @@ FAULTS: dict[str, Callable[[int], Fault]] = {
     "done-and-ESTALE": lambda number: Fault.lost_reply(at=number, code=errno.ESTALE),
 }
 """What a filesystem call can do, besides what it should: by number of the call, from 1."""
+
+SHARE = 1 if os.environ.get("FSQUEUE_TESTS_FAULTS") else 3
+"""One of so many faults is tried at each call."""
 
 USUAL = frozenset(FAULTS) - {"EDQUOT", "done-and-ESTALE"}
 DESCRIPTORS = frozenset({"create", "append", "open", "read", "listdir", "lock", "fstat", "fsync"})
@@ -153,14 +160,42 @@ def die_at_every_call(folder: str, swept: Swept, mount: Mount) -> None:
     assert died > len(every) // 2
 
 
-def fail_at_every_call(folder: str, swept: Swept, mount: Mount, fault: str) -> None:
-    """The fault strikes each of its calls."""
-    wanted = [
-        (number, step)
+def faults_of(folder: str, swept: Swept, mount: Mount) -> list[tuple[int, Step, list[str]]]:
+    """All that can strike it there: each of its calls, with its number and the names of faults."""
+    there = swept.faults(mount)
+    return [
+        (
+            number,
+            step,
+            [fault for fault in FAULTS if fault in there and _strikes(swept, fault, step)],
+        )
         for number, step in enumerate(calls_of(folder, swept, mount), start=1)
-        if swept.strikes(fault, step) and (fault != "EMFILE" or step.verb in DESCRIPTORS)
     ]
-    assert wanted or fault == "EMFILE"
-    for (number, step), state in zip(wanted, states(folder, swept, mount), strict=False):
-        swept.survive(state, FAULTS[fault](number), step)
-        swept.finish(state, dead=False)
+
+
+def _strikes(swept: Swept, fault: str, step: Step) -> bool:
+    return swept.strikes(fault, step) and (fault != "EMFILE" or step.verb in DESCRIPTORS)
+
+
+def share_of(number: int, faults: Sequence[str]) -> list[str]:
+    """The faults that this run tries at the call of this number: one at least."""
+    if len(faults) < SHARE:
+        return [faults[number % len(faults)]] if faults else []
+    return [fault for kind, fault in enumerate(faults) if (number + kind) % SHARE == 0]
+
+
+def fail_at_every_call(folder: str, swept: Swept, mount: Mount) -> None:
+    """Faults strike each of its calls, one at a time."""
+    wanted = [
+        (number, step, fault)
+        for number, step, faults in faults_of(folder, swept, mount)
+        for fault in share_of(number, faults)
+    ]
+    assert wanted
+    for (number, step, fault), state in zip(wanted, states(folder, swept, mount), strict=False):
+        try:
+            swept.survive(state, FAULTS[fault](number), step)
+            swept.finish(state, dead=False)
+        except BaseException as error:
+            error.add_note(f"{fault} at call {number}: {step}")
+            raise

@@ -1,6 +1,6 @@
 """Makes calls that a signal handler interrupts with an exception, at any point.
 
-Usage: interrupted.py ENTRY timer COUNT | line STEP | opcode STEP
+Usage: interrupted.py ENTRY timer COUNT | line STEP | opcode STEP (from any of the first STEP on)
        interrupted.py first COUNT
        interrupted.py exit
 
@@ -224,7 +224,7 @@ class Tracer:
 def by_trace(calls, event, step):
     hits = 0
     for call, value in calls:
-        for number in itertools.count(1, step):
+        for number in itertools.count(random.randint(1, step), step):
             faulthandler.dump_traceback_later(PATIENCE, exit=True)
             tracer = Tracer(event, number)
             try:
