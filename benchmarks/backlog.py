@@ -29,7 +29,7 @@ from fsqueue.spool.format.names import queue_folder
 from fsqueue.spool.format.states import State
 from fsqueue.spool.store.lookup import state_of
 from fsqueue.spool.store.open_spool import open_store
-from fsqueue.spool.worker.backlog import Backlog
+from fsqueue.spool.worker.backlog.folder import FolderBacklog
 from fsqueue.spool.worker.registration import Worker
 
 HERE = Path(__file__).parent
@@ -98,7 +98,7 @@ def measure(root, receipts, steps):
     store = open_store(root, fs)
     worker = Worker(store, queues=(QUEUE,), runner="thread", concurrency=1)
     worker.register()
-    backlog = Backlog(store, QUEUE)
+    backlog = FolderBacklog(store, QUEUE)
     found = {"claim": percentiles(claims(store, worker, backlog, steps))}
     found["longest listing"] = fs.longest
     worker.deregister()

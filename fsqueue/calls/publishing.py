@@ -324,9 +324,8 @@ class Publisher:
         segments, parents = segments_of(calls, shared)
         parent = self._last_unfinished(parents) if parents and not now else ""
         members = len(calls) if len(calls) > 1 else 0
-        queue = self._queue
-        if not queue or (members and settings.walltime is not None):
-            queue = self._folder(members)
+        same_for_all = self._queue and not (members and settings.walltime is not None)
+        queue = self._queue if same_for_all else self._folder(members)
         self._session.publishes_to.add(queue)
         countdown = settings.countdown
         ticket = client.ticket(settings.priority, 0.0 if parent else countdown, self._eta)

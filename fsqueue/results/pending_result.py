@@ -245,7 +245,7 @@ class PendingResult:
         unknown = self._hint is None or self._shared  # another process's call may have other limits
         lanes = None if unknown else self._lanes
         return run_instead_of_waiting(
-            context, self.id, self._hint, lanes=lanes, parked=self._deferred
+            context, self.id, self._hint, lanes=lanes, deferred=self._deferred
         )
 
     @property

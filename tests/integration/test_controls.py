@@ -15,7 +15,7 @@ from fsqueue.spool.admin.listing import pending_calls
 from fsqueue.spool.admin.worker_rows import list_workers
 from fsqueue.spool.format.names import AttemptName
 from fsqueue.spool.format.records import Outcome
-from fsqueue.spool.worker.backlog import Backlog
+from fsqueue.spool.worker.backlog.folder import FolderBacklog
 from fsqueue.spool.worker.expiry import remove_gone_clients
 from fsqueue.testing import FaultyFilesystem
 from integration import sample_tasks
@@ -54,11 +54,11 @@ def test_a_pause_costs_a_claim_no_file_operation(app):
     store = open_store(app.store.layout.root, fs)
     store.files.sync_clock()
     fs.inject()
-    assert Backlog(store, QUEUE).next() is not None
+    assert FolderBacklog(store, QUEUE).next() is not None
     assert [operation.verb for operation in fs.trace] == ["listdir", "listdir"]
     controls.pause(store, QUEUE)
     fs.inject()
-    assert Backlog(store, QUEUE).next() is None
+    assert FolderBacklog(store, QUEUE).next() is None
     assert [operation.verb for operation in fs.trace] == ["listdir"]
 
 

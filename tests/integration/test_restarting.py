@@ -299,7 +299,7 @@ def test_a_run_until_empty_finds_what_no_event_has_named_yet(app, threads):
 
     def make_the_last_call(value):
         loop = runner._runs[0].loop
-        (arrivals,) = loop._backlogs._arrivals
+        (arrivals,) = loop._backlog._arrivals
         calls.append(last(value))
         # Or the call is in a slot of another second, after which the worker lists in any case.
         wait_until(

@@ -33,7 +33,7 @@ from sweep_steps import KEY, present_client, publish_by_client, with_another
 
 from fsqueue.spool.features.body_reports import Progress, drop_progress, write_progress
 from fsqueue.spool.format.names import AttemptName
-from fsqueue.spool.worker.backlog import Backlog
+from fsqueue.spool.worker.backlog.folder import FolderBacklog
 from fsqueue.spool.worker.expiry import expire, remove_gone_clients
 from fsqueue.spool.worker.reaper import reap
 from fsqueue.testing import Fault
@@ -144,7 +144,7 @@ OPERATIONS = (
     ),
     Operation("report", report_once, report_again),
     Operation("clear-up-after-gone-caller", with_uncollected_result, clear_up),
-    Operation("remove-slot", empty_slot, lambda stage: Backlog(stage.store, QUEUE).next()),
+    Operation("remove-slot", empty_slot, lambda stage: FolderBacklog(stage.store, QUEUE).next()),
 )
 
 

@@ -13,7 +13,7 @@ from sweep import QUEUE
 
 from fsqueue.spool.caller.client import Client
 from fsqueue.spool.format.records import WorkerRecord
-from fsqueue.spool.worker.backlog import Backlog
+from fsqueue.spool.worker.backlog.folder import FolderBacklog
 from fsqueue.spool.worker.liveness import Observer
 from fsqueue.spool.worker.registration import Worker
 
@@ -104,7 +104,7 @@ class WorkerHost(Host):
     def __init__(self, root: str, time: ServerTime) -> None:
         super().__init__(root, time)
         self.worker: Worker | None = None
-        self.backlog = Backlog(self.store, QUEUE)
+        self.backlog = FolderBacklog(self.store, QUEUE)
         self.claims: list[Claim] = []
 
     def start(self) -> None:

@@ -21,7 +21,7 @@ from sweep_steps import _Impatient
 from fsqueue.runner.attempt.answers import Ending
 from fsqueue.runner.attempt.context import Body, WorkerContext
 from fsqueue.spool.format.names import AttemptName, Holder
-from fsqueue.spool.worker.backlog import Backlog
+from fsqueue.spool.worker.backlog.folder import FolderBacklog
 from fsqueue.spool.worker.limit_upkeep import LimitUpkeep, recover_limits
 from fsqueue.spool.worker.reaper import reap
 
@@ -219,7 +219,7 @@ def work_on(stage: Stage) -> None:
     context = context_of(stage.healthy, stage.rescuer)
     for _ in range(10):
         recover_limits(stage.healthy)
-        backlog = Backlog(stage.healthy, QUEUE)
+        backlog = FolderBacklog(stage.healthy, QUEUE)
         while (origin := backlog.next()) is not None:
             claim = stage.rescuer.claim(origin)
             if claim is not None:

@@ -25,7 +25,7 @@ from fsqueue.spool.format.names import DEFAULT_PRIORITY, AttemptName, Slot
 from fsqueue.spool.format.records import Call, Failure, Outcome
 from fsqueue.spool.format.states import State
 from fsqueue.spool.store.store import Store
-from fsqueue.spool.worker.backlog import Backlog
+from fsqueue.spool.worker.backlog.folder import FolderBacklog
 from fsqueue.spool.worker.expiry import expire
 from fsqueue.spool.worker.reaper import reap
 from fsqueue.spool.worker.registration import Worker
@@ -119,7 +119,7 @@ def work(store: Store, worker: Worker) -> list[int]:
         end_parents(store, PARENTS)
         move_what_is_parked(store)
     ran = []
-    backlog = Backlog(store, QUEUE)
+    backlog = FolderBacklog(store, QUEUE)
     while (origin := backlog.next()) is not None:
         claim = worker.claim(origin)
         if claim is None:
@@ -194,7 +194,7 @@ def clean_up(store: Store, fs: FaultyFilesystem | HealthyFilesystem) -> list[str
         reap(store, worker, "killed")
     fs.clock_offset += RESULT_TTL + 86_400.0
     expire(store, result_ttl=RESULT_TTL)
-    Backlog(store, QUEUE).next()
+    FolderBacklog(store, QUEUE).next()
     files, folders = walk(layout.root)
     stay = {*map(os.path.basename, layout.folders), f"pending/{QUEUE}", "spool.json"}
     return [name for name in (*files, *folders) if name not in stay]

@@ -10,7 +10,7 @@ from sweep import ARGUMENTS, MAX_ATTEMPTS, QUEUE, RESULT_TTL, outcome_of, walk
 
 from fsqueue.spool.format.states import State
 from fsqueue.spool.store.lookup import cancel
-from fsqueue.spool.worker.backlog import Backlog
+from fsqueue.spool.worker.backlog.folder import FolderBacklog
 from fsqueue.spool.worker.expiry import expire
 from fsqueue.spool.worker.reaper import reap
 
@@ -72,7 +72,7 @@ class Days:
         return [receipt.invocation_id for receipt in receipts]
 
     def claim(self, host: WorkerHost):
-        origin = Backlog(host.store, QUEUE).next()
+        origin = FolderBacklog(host.store, QUEUE).next()
         return None if origin is None else host.worker.claim(origin)
 
     def run_all(self, host: WorkerHost) -> None:
@@ -122,5 +122,5 @@ def test_a_month_leaves_no_more_than_a_fortnight(folder):
     }, "all kinds are there"
     for _ in range(10):
         days.night()
-    assert Backlog(days.reaper.store, QUEUE).next() is None  # removes empty slots
+    assert FolderBacklog(days.reaper.store, QUEUE).next() is None  # removes empty slots
     assert {kind: count for kind, count in days.kinds().items() if count > 1} == {"pending": 2}

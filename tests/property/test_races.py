@@ -15,7 +15,7 @@ from support import open_store
 from sweep import ARGUMENTS, CLIENT, QUEUE, call_of, walk, worker_of
 
 from fsqueue.spool.features.deduplication import Key
-from fsqueue.spool.worker.backlog import Backlog
+from fsqueue.spool.worker.backlog.folder import FolderBacklog
 
 pytestmark = pytest.mark.concurrent
 
@@ -36,7 +36,7 @@ def publish_many(store: Store) -> list[str]:
 def claim_all(root: str) -> list[str]:
     store = open_store(root)
     worker = worker_of(store)
-    backlog = Backlog(store, QUEUE)
+    backlog = FolderBacklog(store, QUEUE)
     mine = []
     while (origin := backlog.next()) is not None:
         claim = worker.claim(origin)

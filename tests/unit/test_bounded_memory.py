@@ -14,8 +14,9 @@ from fsqueue.errors import EnvelopeError
 from fsqueue.runner.shared.resource_pool import ResourcePool
 from fsqueue.spool.format.names import AttemptName
 from fsqueue.spool.format.resources import NONE
-from fsqueue.spool.worker import backlog, distant_callers
-from fsqueue.spool.worker.backlogs import Backlogs
+from fsqueue.spool.worker import distant_callers
+from fsqueue.spool.worker.backlog import folder as folder_module
+from fsqueue.spool.worker.backlog.worker import WorkerBacklog
 from fsqueue.spool.worker.reaper import reap
 
 pytestmark = pytest.mark.leaves_strays
@@ -61,15 +62,15 @@ def test_paths_that_cannot_be_moved(pair):
 
 def test_calls_that_cannot_be_claimed(pair):
     receipt = pair.publish()
-    backlogs = Backlogs(pair.store, {QUEUE: 1.0}, ResourcePool(NONE), weighted=False)
+    backlogs = WorkerBacklog(pair.store, {QUEUE: 1.0}, ResourcePool(NONE), weighted=False)
     folder = os.path.dirname(receipt.path)
-    names = copies(receipt.path, 2 * backlog._REMEMBERED + 50)
+    names = copies(receipt.path, 2 * folder_module._REMEMBERED + 50)
     for name in names[: len(names) // 2]:
         backlogs.skip(AttemptName.parse(name))
     for name in names[len(names) // 2 :]:
         backlogs.defer(f"{folder}/{name}")
     unclaimable = backlogs._unclaimable
-    assert len(unclaimable.unreadable) == len(unclaimable.last) == backlog._REMEMBERED
+    assert len(unclaimable.unreadable) == len(unclaimable.last) == folder_module._REMEMBERED
     first = next(iter(backlogs))
     half = len(names) // 2
     assert os.path.basename(first) not in {*names[half - 10_000 : half], *names[-10_000:]}

@@ -23,8 +23,8 @@ from fsqueue.spool.format.names import AttemptName, Slot
 from fsqueue.spool.format.resources import NONE
 from fsqueue.spool.format.states import State
 from fsqueue.spool.store.lookup import state_of
-from fsqueue.spool.worker.backlog import Backlog
-from fsqueue.spool.worker.backlogs import Backlogs
+from fsqueue.spool.worker.backlog.folder import FolderBacklog
+from fsqueue.spool.worker.backlog.worker import WorkerBacklog
 from fsqueue.spool.worker.limit_upkeep import LimitUpkeep
 from fsqueue.testing import NAME_VERBS
 
@@ -218,7 +218,7 @@ def test_a_short_call_writes_its_output_once_and_no_report(pair, capsys):
 
 def test_slots_are_listed_once_however_many_are_emptied(pair):
     paths = file_slots(pair, SLOTS)
-    backlog = Backlog(pair.store, QUEUE)
+    backlog = FolderBacklog(pair.store, QUEUE)
     pair.fs.inject()
     found, began = [], pair.fs.monotonic()
     while (path := backlog.next()) is not None:
@@ -248,7 +248,9 @@ def test_workers_on_one_slot_seldom_try_the_same_call(pair):
     for number in range(calls):
         pair.fs.create(f"{slot}/abcd-{number}.1", [])
     room = ResourcePool(NONE)
-    backlogs = [Backlogs(pair.store, {QUEUE: 1.0}, room, weighted=False) for _ in range(workers)]
+    backlogs = [
+        WorkerBacklog(pair.store, {QUEUE: 1.0}, room, weighted=False) for _ in range(workers)
+    ]
     lost = claimed = 0
     while claimed < calls:
         for backlog in backlogs:
@@ -266,7 +268,7 @@ def test_workers_on_one_slot_seldom_try_the_same_call(pair):
 
 def test_a_new_call_of_higher_priority_waits_for_a_second_at_most(pair):
     file_slots(pair, SLOTS)
-    backlog = Backlog(pair.store, QUEUE)
+    backlog = FolderBacklog(pair.store, QUEUE)
     os.unlink(backlog.next())
     urgent = pair.store.layout.slot(QUEUE, str(Slot(9, pair.store.clock.now() - 1)))
     pair.fs.make_folders(urgent)

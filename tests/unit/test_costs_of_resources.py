@@ -12,8 +12,8 @@ from fsqueue.runner.shared.resource_pool import ResourcePool
 from fsqueue.spool.format.claim import Claim
 from fsqueue.spool.format.names import AttemptName, Slot
 from fsqueue.spool.format.resources import NONE, amounts
-from fsqueue.spool.worker import backlogs as backlogs_module
-from fsqueue.spool.worker.backlogs import Backlogs
+from fsqueue.spool.worker.backlog import worker as backlogs_module
+from fsqueue.spool.worker.backlog.worker import WorkerBacklog
 from fsqueue.testing import FaultyFilesystem
 
 PLAIN = "app.default"
@@ -37,7 +37,7 @@ def remote(spool):
 
 
 def backlogs_of(pair, resources):
-    return Backlogs(pair.store, {PLAIN: 1.0}, ResourcePool(amounts(resources)), weighted=False)
+    return WorkerBacklog(pair.store, {PLAIN: 1.0}, ResourcePool(amounts(resources)), weighted=False)
 
 
 def file_call(pair, folder, name="abcd-1.1"):
@@ -119,7 +119,7 @@ def test_calls_that_do_not_fit_cost_nothing_however_many_there_are(remote):
     """The whole folder is skipped by its name."""
     left = [1799.0]
     room = ResourcePool(NONE, time_left=lambda: left[0])
-    backlogs = Backlogs(remote.store, {PLAIN: 1.0}, room, weighted=False)
+    backlogs = WorkerBacklog(remote.store, {PLAIN: 1.0}, room, weighted=False)
     paths = [file_call(remote, LIMITED, f"abcd-{number}.1") for number in range(1, 51)]
     trace = idle_operations(remote, backlogs)
     assert len(trace) == 2 * ROUNDS
@@ -188,7 +188,7 @@ def test_claiming_a_call_with_needs_costs_the_same_with_any_backlog(remote):
 def test_a_call_whose_resources_are_in_use_is_not_claimed(remote):
     first, second = file_call(remote, NEEDY), file_call(remote, NEEDY, "abcd-2.1")
     budget = ResourcePool(amounts("gpu=1"))
-    backlogs = Backlogs(remote.store, {PLAIN: 1.0}, budget, weighted=False)
+    backlogs = WorkerBacklog(remote.store, {PLAIN: 1.0}, budget, weighted=False)
     assert budget.take("a", amounts("gpu=1"))
     assert list(backlogs) == []
     assert backlogs.next_due == float("inf")

@@ -9,8 +9,8 @@ from support import open_store
 
 from fsqueue.spool.format.names import PAUSED, Slot
 from fsqueue.spool.wakeups.watching import watches
-from fsqueue.spool.worker.arrivals import _MOST_NAMES, Arrivals
-from fsqueue.spool.worker.backlog import Backlog
+from fsqueue.spool.worker.backlog.arrivals import _MOST_NAMES, Arrivals
+from fsqueue.spool.worker.backlog.folder import FolderBacklog
 from fsqueue.testing import FaultyFilesystem
 
 QUEUE = "t.default"
@@ -22,7 +22,7 @@ class Queue:
         self.store = store = open_store(root, self.fs)
         store.files.sync_clock()
         store.files.make_folders(store.layout.queue(QUEUE))
-        self.backlog, self.announced = Backlog(store, QUEUE), 0
+        self.backlog, self.announced = FolderBacklog(store, QUEUE), 0
         self.backlog.arrivals = Arrivals(store, QUEUE, self._announce)
         self.now = int(store.clock.now())
         self.publish(0)

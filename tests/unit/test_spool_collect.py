@@ -7,7 +7,7 @@ import errno
 import pytest
 from spool_pair import QUEUE, opened_pair
 
-from fsqueue.spool.worker.backlog import Backlog
+from fsqueue.spool.worker.backlog.folder import FolderBacklog
 from fsqueue.testing import Fault, FaultyFilesystem
 
 
@@ -40,7 +40,7 @@ def pair(spool):
 def claim(pair):
     """A kept call with an outcome."""
     pair.publish(keep=True)
-    claim = pair.worker.claim(Backlog(pair.store, QUEUE).next())
+    claim = pair.worker.claim(FolderBacklog(pair.store, QUEUE).next())
     publish(pair, claim, b"first")
     return claim
 

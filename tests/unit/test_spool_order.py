@@ -10,8 +10,8 @@ from spool_pair import QUEUE, Pair, opened_pair
 from fsqueue.runner.shared.resource_pool import ResourcePool
 from fsqueue.spool.format.names import AttemptName, Slot
 from fsqueue.spool.format.resources import NONE
-from fsqueue.spool.worker.backlog import Backlog
-from fsqueue.spool.worker.backlogs import Backlogs
+from fsqueue.spool.worker.backlog.folder import FolderBacklog
+from fsqueue.spool.worker.backlog.worker import WorkerBacklog
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def put(pair: Pair, slot: Slot, number: int) -> None:
 
 
 def served(pair: Pair) -> list[str]:
-    backlog = Backlog(pair.store, QUEUE)
+    backlog = FolderBacklog(pair.store, QUEUE)
     names = []
     while (path := backlog.next()) is not None:
         names.append(os.path.basename(path))
@@ -49,14 +49,14 @@ def test_claimants_spread_over_the_slots_of_a_second_and_no_further(pair):
     for number in range(8):
         put(pair, Slot(5, second + number / 8), number + 1)
     put(pair, Slot(5, second + 1), 9)
-    firsts = {os.path.basename(Backlog(pair.store, QUEUE).next()) for _ in range(200)}
+    firsts = {os.path.basename(FolderBacklog(pair.store, QUEUE).next()) for _ in range(200)}
     assert firsts == {f"abcd-{number}.1" for number in range(1, 9)}
     assert served(pair)[-1] == "abcd-9.1"
 
 
 def test_a_delayed_call_is_not_claimed_early(pair):
     put(pair, Slot(5, pair.store.clock.now() + 60), 1)
-    backlog = Backlog(pair.store, QUEUE)
+    backlog = FolderBacklog(pair.store, QUEUE)
     assert backlog.next() is None
     pair.fs.clock_offset += 61
     assert backlog.next() is not None
@@ -66,7 +66,7 @@ def test_empty_slots_are_removed_but_not_those_in_use(pair):
     now = pair.store.clock.now()
     for due in (now - 10, now - 1, now + 10):
         pair.fs.make_folders(pair.store.layout.slot(QUEUE, str(Slot(5, due))))
-    assert Backlog(pair.store, QUEUE).next() is None
+    assert FolderBacklog(pair.store, QUEUE).next() is None
     left = [Slot.parse(name).due for name in os.listdir(pair.store.layout.queue(QUEUE))]
     assert sorted(left) == pytest.approx([now - 1, now + 10], abs=0.01)
 
@@ -82,11 +82,11 @@ def test_folders_that_are_not_slots_are_ignored(pair):
     pair.fs.make_folders(pair.store.layout.slot(QUEUE, "lost+found"))
     pair.fs.create(f"{pair.store.layout.queue(QUEUE)}/README", [])
     receipt = pair.publish()
-    assert Backlog(pair.store, QUEUE).next() == receipt.path
+    assert FolderBacklog(pair.store, QUEUE).next() == receipt.path
 
 
 def test_a_skipped_call_is_left_alone(pair):
     receipt = pair.publish()
-    backlogs = Backlogs(pair.store, {QUEUE: 1.0}, ResourcePool(NONE), weighted=False)
+    backlogs = WorkerBacklog(pair.store, {QUEUE: 1.0}, ResourcePool(NONE), weighted=False)
     backlogs.skip(AttemptName(receipt.invocation_id, 1))
     assert list(backlogs) == []

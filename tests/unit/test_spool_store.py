@@ -15,7 +15,7 @@ from fsqueue.errors import EnvelopeError, SpoolError, SpoolVersionError
 from fsqueue.spool.format import envelope
 from fsqueue.spool.format.names import AttemptName, Slot
 from fsqueue.spool.format.states import State
-from fsqueue.spool.worker.backlog import Backlog
+from fsqueue.spool.worker.backlog.folder import FolderBacklog
 from fsqueue.testing import NAME_VERBS, Fault, FaultyFilesystem
 
 
@@ -67,7 +67,7 @@ def test_costs_of_reading_a_kept_outcome_once_more(pair):
 def test_claiming_costs_the_same_with_any_backlog(pair):
     def cost() -> int:
         pair.fs.inject()
-        origin = Backlog(pair.store, QUEUE).next()
+        origin = FolderBacklog(pair.store, QUEUE).next()
         claim = pair.worker.claim(origin)
         count = pair.fs.count()
         pair.complete(claim)

@@ -150,8 +150,8 @@ def find_ancestor(store: Store, invocation_id: str) -> str | None:
     if not store.dependencies.refresh():
         return None
     found, seen = None, {invocation_id}
-    while (parked := find_dependent(store, found or invocation_id)) is not None:
-        found = os.path.basename(os.path.dirname(parked))
+    while (waiting := find_dependent(store, found or invocation_id)) is not None:
+        found = os.path.basename(os.path.dirname(waiting))
         if found in seen:  # a cycle, which only a damaged spool can have
             return None
         seen.add(found)

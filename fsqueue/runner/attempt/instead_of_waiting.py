@@ -35,7 +35,7 @@ def run_instead_of_waiting(
     hint: str | None,
     *,
     lanes: Sequence[str] | None = None,
-    parked: bool = False,
+    deferred: bool = False,
 ) -> bool:
     """Run an invocation in this thread if it is pending, or a call that it waits for.
 
@@ -48,10 +48,10 @@ def run_instead_of_waiting(
         invocation_id: the invocation.
         hint: where it was published, if that is known.
         lanes: its lanes, if they are known.
-        parked: it was published to wait for other calls.
+        deferred: it was published to wait for other calls.
     """
     try:
-        path = _to_run(context, invocation_id, hint, lanes, parked=parked)
+        path = _to_run(context, invocation_id, hint, lanes, deferred=deferred)
         if path is None:
             limits.offer_permits(current.get(), invocation_id, hint, lanes)
             return False
@@ -80,13 +80,13 @@ def _to_run(
     hint: str | None,
     lanes: Sequence[str] | None,
     *,
-    parked: bool,
+    deferred: bool,
 ) -> str | None:
     """Path of a call that may run in this thread while it waits for an invocation."""
     store = context.store
     path = find_due(store, invocation_id, hint) if hint else find_pending(store, invocation_id)
     path = path or limits.find_borrower(current.get(), invocation_id, hint, lanes)
-    if path is None and (parked or hint is None):
+    if path is None and (deferred or hint is None):
         path = _pending_ancestor(context, invocation_id)
     return path
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from fsqueue.runner.host import Host
     from fsqueue.spool.wakeups.watching import Alarm, Watch
-    from fsqueue.spool.worker.backlogs import Backlogs
+    from fsqueue.spool.worker.backlog.worker import WorkerBacklog
 
 log: logging.Logger = logging.getLogger(__name__)
 
@@ -24,7 +24,7 @@ class WorkerBells:
 
     Args:
         host: the application.
-        backlogs: the queues of the worker.
+        backlog: the queues of the worker.
         wake: set when a bell rings.
 
     Attributes:
@@ -34,8 +34,8 @@ class WorkerBells:
         deaf: the claim loop waits for a free slot, and no new call needs to wake it.
     """
 
-    def __init__(self, host: Host, backlogs: Backlogs, wake: Alarm) -> None:
-        self._store, self._backlogs = host.store, backlogs
+    def __init__(self, host: Host, backlog: WorkerBacklog, wake: Alarm) -> None:
+        self._store, self._backlog = host.store, backlog
         self.wake: Alarm = wake
         self._host = host
         self._dependencies = host.store.dependencies
@@ -53,10 +53,10 @@ class WorkerBells:
             return
         with contextlib.ExitStack() as stack:
             touch, layout = self._store.files.touch, self._store.layout
-            queues = self._backlogs.queues
+            queues = self._backlog.queues
             bells = [(layout.bell(queue), self._on_queue_bell) for queue in queues]
             bells += [(layout.needs_bell(queue), self._on_needs_bell) for queue in queues]
-            stack.enter_context(self._backlogs.listening(self._on_queue_bell))
+            stack.enter_context(self._backlog.listening(self._on_queue_bell))
             heard = [stack.enter_context(listening(touch, *each)) for each in bells]
             dependencies = listening(touch, layout.after_bell, self._on_dependency_bell)
             self._heard = [*heard, stack.enter_context(dependencies)]
@@ -78,13 +78,13 @@ class WorkerBells:
         Args:
             idle: the worker has no call, so it need not know which calls wait for others.
         """
-        self._backlogs.rest(rests=True)
+        self._backlog.rest(rests=True)
         for each in self._heard if idle else self._heard[:-1]:
             watches().remove(each)
 
     def rise(self) -> None:
         """Listen again, before the next search."""
-        self._backlogs.rest(rests=False)
+        self._backlog.rest(rests=False)
         for each in self._heard:
             watches().add(each)
         self._refresh_due = True
@@ -101,7 +101,7 @@ class WorkerBells:
 
     def _search(self, *, needs: bool) -> None:
         self.count += 1
-        self._backlogs.bell_rang(needs=needs)
+        self._backlog.bell_rang(needs=needs)
         if (linger := self.linger) is not None:
             linger.set()
         if not self.deaf:
@@ -125,6 +125,6 @@ class WorkerBells:
     def announce_pending(self) -> None:
         """Wake this worker and the others on this machine: calls are pending again."""
         self.wake.set()
-        for queue in self._backlogs.queues:
+        for queue in self._backlog.queues:
             self._store.fs.ring(self._store.layout.bell(queue))
             self._store.fs.ring(self._store.layout.needs_bell(queue))

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from fsqueue.runner.slots.self_claiming import Service
     from fsqueue.spool.history.journal import Journal
     from fsqueue.spool.store.store import Store
-    from fsqueue.spool.worker.backlogs import Backlogs
+    from fsqueue.spool.worker.backlog.worker import WorkerBacklog
     from fsqueue.spool.worker.registration import Worker
 
 
@@ -30,7 +30,7 @@ class ClaimLedger:
         store: the spool.
         worker: holds the claims.
         service: the queues.
-        backlogs: what the worker claims next itself.
+        backlog: what the worker claims next itself.
         claiming: counts slots and calls.
         settling: settles the claims.
         journal: counts the busy slots.
@@ -42,20 +42,20 @@ class ClaimLedger:
         store: Store,
         worker: Worker,
         service: Service,
-        backlogs: Backlogs,
+        backlog: WorkerBacklog,
         claiming: Claiming,
         settling: Settling,
         journal: Journal,
         may_grant: Callable[[], Grant | None],
     ) -> None:
-        self._layout, self._worker, self._backlogs = store.layout, worker, backlogs
+        self._layout, self._worker, self._backlog = store.layout, worker, backlog
         self._claiming, self._settling, self._journal = claiming, settling, journal
         self.service: Service = service
         self.grant: Callable[[], Grant | None] = may_grant
 
     def begin(self, origin: str) -> Claim | None:
         """Hold the claim of an attempt."""
-        self._backlogs.was_taken(origin)
+        self._backlog.was_taken(origin)
         text = origin.rpartition("/")[2]
         name = AttemptName.parse(text)
         if name is None:  # a foreign file, which the slot sets aside
@@ -76,7 +76,7 @@ class ClaimLedger:
 
     def note(self, origin: str, ending: Ending | None) -> None:
         """Note a claim that was not held here, because it is known to have ended already."""
-        self._backlogs.was_taken(origin)
+        self._backlog.was_taken(origin)
         text = origin.rpartition("/")[2]
         if ending is None:
             self._worker.count(lost=AttemptName.parse(text) is not None)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from fsqueue.runner.shared.resource_pool import ResourcePool
     from fsqueue.spool.format.claim import Claim
     from fsqueue.spool.store.store import Store
-    from fsqueue.spool.worker.backlogs import Backlogs
+    from fsqueue.spool.worker.backlog.worker import WorkerBacklog
     from fsqueue.spool.worker.registration import Worker
 
 log: logging.Logger = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ class Claiming:
     Args:
         store: the spool.
         worker: claims and holds the calls.
-        backlogs: what to claim next.
+        backlog: what to claim next.
         budget: the worker's resources, which a claim takes.
         slots: number of slots.
         lifetime: when the worker leaves by itself.
@@ -56,7 +56,7 @@ class Claiming:
         self,
         store: Store,
         worker: Worker,
-        backlogs: Backlogs,
+        backlog: WorkerBacklog,
         budget: ResourcePool,
         slots: int,
         lifetime: Lifetime,
@@ -64,7 +64,7 @@ class Claiming:
         bells: WorkerBells,
     ) -> None:
         self._store, self._worker = store, worker
-        self._backlogs, self._budget, self._bells = backlogs, budget, bells
+        self._backlog, self._budget, self._bells = backlog, budget, bells
         self._slots, self._stopping, self._wake = slots, stopping, bells.wake
         self._mutex = threading.Lock()
         self._busy, self._freed = 0, -math.inf
@@ -124,7 +124,7 @@ class Claiming:
     @property
     def until_due(self) -> float:
         """Seconds until a call is due that no event announces."""
-        return self._backlogs.next_due - self._now()
+        return self._backlog.next_due - self._now()
 
     def free(self, *, ran: bool, quietly: bool = False, idle_for: float = 0.0) -> None:
         """Free the slot of a call that has ended.
@@ -183,8 +183,8 @@ class Claiming:
         if self._confirming:
             return False
         self._confirming = True
-        self._backlogs.bell_rang(needs=True)
-        self._backlogs.expire()
+        self._backlog.bell_rang(needs=True)
+        self._backlog.expire()
         self._idleness.since = now
         return True
 
@@ -206,7 +206,7 @@ class Claiming:
         """
         with self._mutex:
             self._waits_for_slot = full = self._busy >= self._slots
-        due = self._backlogs.next_due if delayed else math.inf
+        due = self._backlog.next_due if delayed else math.inf
         now = self._now()
         until = min(due, self._idleness.next_check, self._end.closes, now + pause)
         rung = full and not alert and self._doze(min(until - now, _DEAF_FOR))
@@ -237,7 +237,7 @@ class Claiming:
         leaves it to the claim loop to learn of the next one.
         """
         with self._mutex:
-            self._waits_for_slot = more = self._backlogs.has_more
+            self._waits_for_slot = more = self._backlog.has_more
             if not self._busy:
                 return
         if more or self._bells.hears_all:
@@ -264,14 +264,14 @@ class Claiming:
         rings, began = self._bells.count, self._now()
         if self._empty_since == rings and time.monotonic() < self._empty_until:
             return None  # another thread has just found the queues empty
-        for origin in self._backlogs:
+        for origin in self._backlog:
             try:
                 if self._budget.total:
                     claim = claim_within(self._budget, self._worker, origin)
                 else:
                     claim = self._worker.claim(origin)
             except OSError:
-                self._backlogs.defer(origin)
+                self._backlog.defer(origin)
                 raise
             if claim is not None:
                 return claim

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from fsqueue.spool.format.claim import Claim
     from fsqueue.spool.store.store import Store
     from fsqueue.spool.wakeups.tokens import Token
-    from fsqueue.spool.worker.backlogs import Backlogs
+    from fsqueue.spool.worker.backlog.worker import WorkerBacklog
     from fsqueue.spool.worker.registration import Worker
 
 
@@ -22,7 +22,7 @@ class Dozing:
 
     Args:
         store: the spool.
-        backlogs: the worker's queues.
+        backlog: the worker's queues.
         worker: whose tokens they are.
         poll_interval: the longest pause between two searches without tokens, in seconds.
         wake: called after a ring; the next search must be one of everything.
@@ -31,16 +31,16 @@ class Dozing:
     def __init__(
         self,
         store: Store,
-        backlogs: Backlogs,
+        backlog: WorkerBacklog,
         worker: Worker,
         poll_interval: float,
         wake: Callable[[], object],
     ) -> None:
-        self._fs, self._backlogs = store.fs, backlogs
+        self._fs, self._backlog = store.fs, backlog
         self._sleepers = store.files.sleepers
         self._tokens: dict[str, Token] = {}
         if self._sleepers is not None:
-            for queue in backlogs.queues:
+            for queue in backlog.queues:
                 token = self._sleepers.token(queue, lambda: worker.name, poll_interval, wake)
                 self._tokens[store.layout.queue(queue)] = token
         self._searched = float("-inf")
@@ -49,7 +49,7 @@ class Dozing:
     def enter(self) -> None:
         """Make the folders of the tokens."""
         if self._sleepers is not None:
-            for queue in self._backlogs.queues:
+            for queue in self._backlog.queues:
                 self._sleepers.enter(queue)
 
     def searches(self, pause: float) -> bool:
@@ -64,12 +64,12 @@ class Dozing:
         now = self._fs.monotonic()
         longest = min(token.longer(pause) for token in self._tokens.values())
         self._rarely = longest > pause
-        due = self._backlogs.next_due <= now
+        due = self._backlog.next_due <= now
         if self._rarely and not due and now < self._searched + longest:
             return False
         self._rarely = self._rarely and not due
         if self._rarely:
-            self._backlogs.bell_rang(needs=True)  # whatever it is that no ring has announced
+            self._backlog.bell_rang(needs=True)  # whatever it is that no ring has announced
         self._searched = now
         return True
 

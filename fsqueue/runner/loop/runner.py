@@ -16,7 +16,8 @@ from fsqueue.runner.attempt.context import current
 from fsqueue.runner.host import EXECUTOR_APP
 from fsqueue.runner.job.lifetime import Terms
 from fsqueue.runner.loop.orders import EarlyStops, Order
-from fsqueue.runner.loop.worker_loop import WorkerLoop, WorkerOptions
+from fsqueue.runner.loop.worker_loop import WorkerLoop
+from fsqueue.runner.loop.worker_options import WorkerOptions
 from fsqueue.runner.processes.job import this_host
 from fsqueue.runner.processes.job_resources import choose_devices, cores_of, offered
 from fsqueue.runner.shared.resource_pool import GPU, WHOLE_GPU

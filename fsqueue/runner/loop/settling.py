@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from fsqueue.runner.attempt.context import WorkerContext
     from fsqueue.runner.loop.stopping import Stopping
     from fsqueue.spool.format.claim import Claim
-    from fsqueue.spool.worker.backlogs import Backlogs
+    from fsqueue.spool.worker.backlog.worker import WorkerBacklog
     from fsqueue.spool.worker.registration import Worker
 
 log: logging.Logger = logging.getLogger(__name__)
@@ -32,7 +32,7 @@ class Settling:
     Args:
         context: the worker, as bodies see it.
         worker: holds the claims.
-        backlogs: the queues of the worker.
+        backlog: the queues of the worker.
         stopping: whether the worker is leaving.
         processes: the slots are processes, which hold no claims and release none.
     """
@@ -41,12 +41,12 @@ class Settling:
         self,
         context: WorkerContext,
         worker: Worker,
-        backlogs: Backlogs,
+        backlog: WorkerBacklog,
         stopping: Stopping,
         *,
         processes: bool,
     ) -> None:
-        self._context, self._worker, self._backlogs = context, worker, backlogs
+        self._context, self._worker, self._backlog = context, worker, backlog
         self._store, self._stopping = context.store, stopping
         self._processes = processes
         self._gone_clients: set[str] = set()
@@ -85,7 +85,7 @@ class Settling:
             # The slot process does not check for waiting calls.
             self._store.dependencies.ended(invocation_id)
         if ending is Ending.FINISHED:
-            self._backlogs.was_run(origin)
+            self._backlog.was_run(origin)
 
     def clear_up(self) -> None:
         """Remove the results of clients that turned out to be gone. Called by upkeep."""
@@ -99,10 +99,10 @@ class Settling:
     def _settle(self, claim: Claim, ending: Ending | BaseException) -> None:
         drop_progress(self._store.files, claim.name)
         if ending is Ending.UNREADABLE:
-            self._backlogs.skip(claim.name)
+            self._backlog.skip(claim.name)
             give_back(self._store, claim)
         elif ending is Ending.TOO_LONG:
-            self._backlogs.was_too_long(claim)
+            self._backlog.was_too_long(claim)
             give_back(self._store, claim)
         elif ending is Ending.CANCELLED:
             remove_cancelled(self._context, claim)

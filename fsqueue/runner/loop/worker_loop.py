@@ -6,7 +6,7 @@ import logging
 import os
 import threading
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from fsqueue.runner.attempt import context
 from fsqueue.runner.attempt.answers import NOT_RUN, Ending
@@ -29,51 +29,27 @@ from fsqueue.runner.loop.trigger_thread import TriggerThread
 from fsqueue.runner.loop.upkeep import Callbacks, Upkeep
 from fsqueue.runner.processes.signals import catching
 from fsqueue.runner.shared.live import ended_elsewhere
-from fsqueue.runner.shared.resource_pool import ResourcePool
 from fsqueue.runner.slots.messages import Grant
 from fsqueue.runner.slots.process_slots import ProcessSlots
-from fsqueue.runner.slots.self_claiming import QUICK, Service
+from fsqueue.runner.slots.self_claiming import QUICK
 from fsqueue.runner.slots.slot_main import Setup
 from fsqueue.runner.slots.thread_slots import Slots, ThreadSlots
 from fsqueue.spool.disk.listing import Listing
-from fsqueue.spool.format.resources import profile_of
 from fsqueue.spool.history.journal import Journal
 from fsqueue.spool.store.open_spool import check_folder
 from fsqueue.spool.wakeups.pauses import GROWTH, first_pause
 from fsqueue.spool.wakeups.watching import Alarm
-from fsqueue.spool.worker.backlogs import Backlogs
-from fsqueue.spool.worker.registration import Worker
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
-    from fsqueue.config import RunnerKind
     from fsqueue.runner.host import Host
-    from fsqueue.runner.job.lifetime import Terms
-    from fsqueue.runner.processes.job_resources import Devices
+    from fsqueue.runner.loop.worker_options import WorkerOptions
     from fsqueue.spool.fleets.records import EndReason
     from fsqueue.spool.format.claim import Claim
-    from fsqueue.spool.format.resources import Amounts
     from fsqueue.spool.history.entries import Entry
 
 log: logging.Logger = logging.getLogger(__name__)
-
-
-class WorkerOptions(NamedTuple):
-    """The queues that a worker serves, and its slots and resources."""
-
-    kind: RunnerKind
-    concurrency: int
-    queues: Mapping[str, float]
-    """Folder names of the queues, each with its weight; see `Backlogs`."""
-    weighted: bool
-    resources: Amounts
-    devices: Devices | None
-    """Its GPUs by name; None if they have no names."""
-    terms: Terms
-    """When the worker leaves by itself."""
-    executor: bool = False
-    """Whether it runs the calls of executors, too."""
 
 
 class WorkerLoop:
@@ -91,67 +67,47 @@ class WorkerLoop:
         self._host, self._options, self._store = host, options, host.store
         store, conf, threads = host.store, host.conf, options.kind == "thread"
         self._wake = wake = Alarm()
-        self._job = OwnJob(store, options.terms, os.environ)
-        self._lifetime = Lifetime(options.terms, self._job.end, store.fs.monotonic())
-        self._budget = ResourcePool(
-            options.resources,
-            wake.set,
-            self._job.time_left,
-            () if options.devices is None else options.devices.names,
+        self._job = job = OwnJob(store, options.terms, os.environ)
+        self._lifetime = Lifetime(options.terms, job.end, store.fs.monotonic())
+        self._budget = budget = options.resource_pool(wake.set, job)
+        self._backlog = backlog = options.backlog(store, budget)
+        self._worker = worker = options.worker(store, job)
+        self._journal = journal = Journal(
+            store, options.concurrency, heartbeat=conf.heartbeat, keep=conf.journal_ttl > 0
         )
-        self._backlogs = Backlogs(store, options.queues, self._budget, weighted=options.weighted)
-        self._worker = Worker(
-            store,
-            queues=self._backlogs.queues,
-            runner=options.kind,
-            concurrency=options.concurrency,
-            resources=profile_of(options.resources),
-            batch=self._job.describe,
-        )
-        keep = conf.journal_ttl > 0
-        self._journal = Journal(store, options.concurrency, heartbeat=conf.heartbeat, keep=keep)
         self._pacer = ThreadPacer(waits=store.fs.remote or store.fs.durable)
-        self._context = WorkerContext(
-            store=store,
+        self._context = own = self._make_context()
+        self._bells = bells = WorkerBells(host, backlog, wake)
+        self._stopping = stopping = Stopping(
+            own, worker, journal, wake, conf.stop_grace, job, self._report
+        )
+        self._claiming = claiming = Claiming(
+            store, worker, backlog, budget, options.concurrency, self._lifetime, stopping, bells
+        )
+        queues, interval = backlog.queues, conf.poll_interval
+        self._resting = resting = Resting(
+            bells, claiming, store.layout, queues, interval, polls_rarely=threads
+        )
+        self.lingering: Lingering = Lingering(bells, claiming, resting, self._pacer, journal)
+        self._dozing = Dozing(store, backlog, worker, interval, bells.search)
+        self._settling = Settling(own, worker, backlog, stopping, processes=not threads)
+        self._publish = partial(settle, release=worker.release)
+        self._triggers = TriggerThread(host)
+
+    def _make_context(self) -> WorkerContext:
+        host, executor = self._host, self._options.executor
+        made = WorkerContext(
+            store=self._store,
             worker=lambda: self._worker,
-            resolve=resolver_of(host, executor=options.executor),
+            resolve=resolver_of(host, executor=executor),
             app_id=host.app_id,
             exclusive=threading.current_thread() is threading.main_thread(),
             budget=self._budget,
             record_attempt=self._record_attempt,
             ended=host.triggers.ended,
         )
-        self._context.apps = apps_of(host, executor=options.executor)
-        self._bells = WorkerBells(host, self._backlogs, wake)
-        worker, journal = self._worker, self._journal
-        self._stopping = stopping = Stopping(
-            self._context, worker, journal, wake, conf.stop_grace, self._job, self._report
-        )
-        self._claiming = claiming = Claiming(
-            store,
-            worker,
-            self._backlogs,
-            self._budget,
-            options.concurrency,
-            self._lifetime,
-            stopping,
-            self._bells,
-        )
-        self._resting = resting = Resting(
-            self._bells,
-            claiming,
-            store.layout,
-            self._backlogs.queues,
-            conf.poll_interval,
-            polls_rarely=threads,
-        )
-        self.lingering: Lingering = Lingering(self._bells, claiming, resting, self._pacer, journal)
-        self._dozing = Dozing(store, self._backlogs, worker, conf.poll_interval, self._bells.search)
-        self._settling = Settling(
-            self._context, worker, self._backlogs, stopping, processes=not threads
-        )
-        self._publish = partial(settle, release=worker.release)
-        self._triggers = TriggerThread(host)
+        made.apps = apps_of(host, executor=executor)
+        return made
 
     @property
     def stopping(self) -> bool:
@@ -228,7 +184,7 @@ class WorkerLoop:
             self._dozing.end()
 
     def _prepare_queues(self) -> None:
-        for queue in self._backlogs.queues:
+        for queue in self._backlog.queues:
             # Before the first listing: an NFS client remembers a missing folder for half a minute.
             folder = self._store.layout.queue(queue)
             self._store.files.make_folders(folder)
@@ -248,11 +204,10 @@ class WorkerLoop:
 
     def _make_slots(self) -> Slots:
         if self._options.kind == "process":
-            gpu_variable = "" if self._options.devices is None else self._options.devices.variable
             ledger = self._make_ledger()
             setup = Setup.of(
                 self._host,
-                gpu_variable,
+                self._options.gpu_variable,
                 self._context.time_left,
                 executor=self._options.executor,
                 service=None if ledger is None else ledger.service,
@@ -283,8 +238,8 @@ class WorkerLoop:
         return ClaimLedger(
             self._store,
             self._worker,
-            Service(dict(self._options.queues), self._options.weighted),
-            self._backlogs,
+            self._options.service,
+            self._backlog,
             self._claiming,
             self._settling,
             self._journal,
@@ -298,7 +253,7 @@ class WorkerLoop:
             return None
         listens = self._bells.hears_all and not self._resting.leads
         patience = QUICK if listens and self._claiming.gap < QUICK else 0.0
-        return Grant(patience) if patience or self._backlogs.has_more else None
+        return Grant(patience) if patience or self._backlog.has_more else None
 
     def _make_upkeep(self, slots: Slots) -> Upkeep:
         marks = Listing(self._store.fs, self._store.layout.cancel_folder)
@@ -344,7 +299,7 @@ class WorkerLoop:
                 self._dozing.claimed(claim)
                 self._journal.hold(1)
                 slots.start(claim)
-                resting.after_claim(more=self._backlogs.has_more)
+                resting.after_claim(more=self._backlog.has_more)
                 pause = first_pause
                 while threads and self._pacer.keeps_up(claiming.pause, claiming.is_at_work):
                     self._bells.refresh_dependencies()
@@ -356,7 +311,7 @@ class WorkerLoop:
             rung = claiming.wait(wait, slots.serves_alone, delayed=not rests, alert=alert)
             resting.after_wait(rung=rung)
             if not rung:
-                self._backlogs.expire()
+                self._backlog.expire()
             slots.check()
             self._triggers.start_if_needed()
             pause = first_pause if rung else min(pause * GROWTH, resting.longest_pause)

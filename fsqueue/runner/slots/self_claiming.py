@@ -18,7 +18,7 @@ from fsqueue.runner.attempt.answers import Ending
 from fsqueue.runner.shared.resource_pool import NO_RESOURCES
 from fsqueue.runner.slots.messages import Step
 from fsqueue.spool.wakeups.watching import Alarm
-from fsqueue.spool.worker.backlogs import Backlogs
+from fsqueue.spool.worker.backlog.worker import WorkerBacklog
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -46,7 +46,7 @@ _SETTLED = {Ending.FINISHED, Ending.UNWANTED}
 
 
 class Service(NamedTuple):
-    """The queues of a worker; see `Backlogs`."""
+    """The queues of a worker; see `WorkerBacklog`."""
 
     queues: Mapping[str, float]
     weighted: bool
@@ -77,9 +77,9 @@ class SelfClaiming:
         self._store, self._records = store, records
         self._orders = select.poll()
         self._orders.register(pipe, select.POLLIN)
-        self._backlogs = None
+        self._backlog = None
         if service is not None:
-            self._backlogs = Backlogs(
+            self._backlog = WorkerBacklog(
                 store, service.queues, NO_RESOURCES, weighted=service.weighted
             )
         self.told: bool = False
@@ -128,13 +128,13 @@ class SelfClaiming:
         return not (self.recalled or over or self._orders.poll(0))
 
     def _claim(self, ending: Ending, entries: list[Entry]) -> Claim | None:
-        if self._backlogs is None or not self._goes_on():
+        if self._backlog is None or not self._goes_on():
             return None
         if self._patience and not self._listens:
             self._listens = True
-            self._listening.enter_context(self._backlogs.listening(self._on_event))
-            self._backlogs.expire()
-        for origin in self._backlogs:
+            self._listening.enter_context(self._backlog.listening(self._on_event))
+            self._backlog.expire()
+        for origin in self._backlog:
             if not self._record(ending, entries, origin):
                 return None
             claim = self._store.claims.claim(origin, self._worker, shared=True)
@@ -144,7 +144,7 @@ class SelfClaiming:
 
     def _linger(self, ending: Ending, entries: list[Entry]) -> Claim | None:
         """Wait a moment for the next call; the parent can know meanwhile that this one is over."""
-        if self._backlogs is None or not (self._goes_on() and self._record(ending, entries, "")):
+        if self._backlog is None or not (self._goes_on() and self._record(ending, entries, "")):
             return None
         until = time.monotonic() + self._patience
         while True:
@@ -155,8 +155,8 @@ class SelfClaiming:
                 return claim
 
     def _on_event(self) -> None:
-        if self._backlogs is not None:
-            self._backlogs.bell_rang(needs=False)
+        if self._backlog is not None:
+            self._backlog.bell_rang(needs=False)
         self._alarm.set()
 
     def _record(self, ending: Ending, entries: list[Entry], origin: str) -> bool:

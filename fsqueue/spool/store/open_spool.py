@@ -62,10 +62,8 @@ def open_store(
     fs = filesystem or (LookingFilesystem if look else Filesystem)(remote=is_remote(path))
     layout = Layout(path)
     try:
-        if look:
-            info = _look(fs, layout, expected)
-        elif expected:
-            info = _rejoin(fs, layout, expected)
+        if look or expected:
+            info = _existing(fs, layout, expected, look=look)
         else:
             info = _join(fs, layout, key, records)
     except OSError as error:
@@ -74,24 +72,30 @@ def open_store(
             "Set FSQUEUE__ROOT, or FSQueue(root=...), to a folder that you may write to."
         ) from error
     _check_key(layout, info, key)
-    if records == "links" and not info.longest_link:
-        raise SpoolError(
-            f"{path} has no records that are links: it was made without them, or its filesystem "
-            'has none. Set records = "auto", or use a new folder.'
-        )
-    links = records != "files" and not (fs.durable and not _commits_links(path))
-    return Store(fs, layout, info, key, links=links, look=look)
+    return Store(fs, layout, info, key, links=_uses_links(fs, layout, info, records), look=look)
 
 
-def _look(fs: Filesystem, layout: Layout, expected: str) -> SpoolInfo:
-    """The existing spool, of which only ``spool.json`` need be there."""
+def _existing(fs: Filesystem, layout: Layout, expected: str, *, look: bool) -> SpoolInfo:
+    """The existing spool. To look at it, only ``spool.json`` need be there."""
+    if not look:
+        check_spool(fs, layout, expected)
     check_root(fs, layout.root)
     info = _read_info(fs, layout)
     if info is None:
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), layout.info)
-    if expected and info.id != expected:
+    if look and expected and info.id != expected:
         check_spool(fs, layout, expected)
     return info
+
+
+def _uses_links(fs: Filesystem, layout: Layout, info: SpoolInfo, records: RecordKind) -> bool:
+    """Whether small records that this process writes are links."""
+    if records == "links" and not info.longest_link:
+        raise SpoolError(
+            f"{layout.root} has no records that are links: it was made without them, or its "
+            'filesystem has none. Set records = "auto", or use a new folder.'
+        )
+    return records != "files" and not (fs.durable and not _commits_links(layout.root))
 
 
 def _commits_links(path: str) -> bool:
@@ -110,16 +114,6 @@ def _join(fs: Filesystem, layout: Layout, key: bytes, records: RecordKind) -> Sp
     for folder in layout.folders:
         make_folder(fs, folder)
     return _read_info(fs, layout) or _create_info(fs, layout, key, records)
-
-
-def _rejoin(fs: Filesystem, layout: Layout, spool_id: str) -> SpoolInfo:
-    """The spool with this id. This creates nothing."""
-    check_spool(fs, layout, spool_id)
-    check_root(fs, layout.root)
-    info = _read_info(fs, layout)
-    if info is None:
-        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), layout.info)
-    return info
 
 
 def make_folder(fs: Filesystem, path: str) -> None:

@@ -1,1 +1,1 @@
-"""The working side of a spool: registration, what to claim next, and upkeep."""
+"""The working side of a spool: registration, the backlog, and upkeep."""

@@ -9,7 +9,7 @@ import sys
 import nfs_tasks
 from nfs_tasks import app, wait_for
 
-from fsqueue.spool.worker.backlog import Backlog
+from fsqueue.spool.worker.backlog.folder import FolderBacklog
 from fsqueue.spool.worker.registration import Worker
 
 shared, local = sys.argv[1:]
@@ -19,7 +19,7 @@ worker = Worker(store, queues=(queue,), runner="thread", concurrency=1)
 worker.register()
 print("ready", flush=True)
 wait_for(shared, "go")
-backlog = Backlog(store, queue)
+backlog = FolderBacklog(store, queue)
 lost = 0
 while (origin := backlog.next()) is not None:
     claim = worker.claim(origin)

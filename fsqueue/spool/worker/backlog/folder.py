@@ -13,7 +13,7 @@ from fsqueue.spool.wakeups.watching import watches
 
 if TYPE_CHECKING:
     from fsqueue.spool.store.store import Store
-    from fsqueue.spool.worker.arrivals import Arrivals
+    from fsqueue.spool.worker.backlog.arrivals import Arrivals
 
 # A listing stops after this many names, so a slot of any size costs the same.
 _BATCH = 500
@@ -63,7 +63,7 @@ class Unclaimable:
             del self.too_long[folder]
 
 
-class Backlog:
+class FolderBacklog:
     """The pending attempts of one folder of a queue, in order of service, as one worker sees them.
 
     Within one second a worker begins anywhere and goes on in the order of the folder, which is the

@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import random
 import threading
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from fsqueue.spool.format.names import AttemptName, Slot, folder_of, split_profile
 from fsqueue.spool.format.resources import NONE, needs_of
-from fsqueue.spool.worker.arrivals import Arrivals
-from fsqueue.spool.worker.backlog import FRESH_FOR, Backlog, Unclaimable
+from fsqueue.spool.worker.backlog.arrivals import Arrivals
+from fsqueue.spool.worker.backlog.folder import FRESH_FOR, FolderBacklog, Unclaimable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -107,8 +108,8 @@ class QueueBacklog:
         self._store, self._queue, self._needs = store, queue, needs
         self._unclaimable = unclaimable
         self._mutex = threading.Lock()
-        self._plain = Backlog(store, queue, unclaimable)
-        self._with_needs: dict[str, tuple[Backlog, Amounts]] = {}
+        self._plain = FolderBacklog(store, queue, unclaimable)
+        self._with_needs: dict[str, tuple[FolderBacklog, Amounts]] = {}
         self._empty_searches = 0
 
     def next(self) -> str | None:
@@ -171,7 +172,7 @@ class QueueBacklog:
                     reserved.update(needed)
         return None
 
-    def _heads(self, first: str) -> list[tuple[str, str, Backlog, Amounts]]:
+    def _heads(self, first: str) -> list[tuple[str, str, FolderBacklog, Amounts]]:
         """The head of each folder's backlog, in order of service, as slot, folder and needs.
 
         Args:
@@ -190,13 +191,10 @@ class QueueBacklog:
         known = self._with_needs
         if not found and not known:
             return
+        make = partial(FolderBacklog, self._store, unclaimable=self._unclaimable, temporary=True)
         self._with_needs = {
-            folder: known.get(folder) or (self._temporary(folder), needed)
-            for folder, needed in found.items()
+            folder: known.get(folder) or (make(folder), needed) for folder, needed in found.items()
         }
-
-    def _temporary(self, folder: str) -> Backlog:
-        return Backlog(self._store, folder, self._unclaimable, temporary=True)
 
     def _waits_long(self, slot: str) -> bool:
         parsed = Slot.parse(slot)
@@ -218,7 +216,7 @@ class QueueBacklog:
         return min(times)
 
 
-class Backlogs:
+class WorkerBacklog:
     """The pending attempts of several queues: one queue after another, or by weight.
 
     Args:
