@@ -192,6 +192,8 @@ def ids(site):
 EVERY = [(*name.split(), *rest) for name, rest in COMMANDS.items() if rest is not None]
 
 
+# Commands know nothing of the slots of the worker that ran the call that is kept.
+@pytest.mark.parametrize("site", ["process"], indirect=True)
 @pytest.mark.parametrize("command", [*EVERY, *AS_JSON, *PENDING, *EXPIRED, *UNKNOWN], ids=" ".join)
 def test_a_command(site, ids, command):
     ended = run_command(site, *(part.format_map(ids) for part in command))

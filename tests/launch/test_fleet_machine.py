@@ -3,7 +3,7 @@
 Never are there more than `max` jobs, nor a job that the fleet does not know; and without demand
 all jobs and slots are gone in the end.
 
-`FSQUEUE_FLEET_RUNS` sets the number of histories of all tests together (default 100).
+`FSQUEUE_FLEET_RUNS` sets the number of histories of all tests together (default 48).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from property.dying import InterruptibleFilesystem, in_child
 
 from fsqueue.testing import CRASH_STATUS, Fault, FaultyFilesystem
 
-RUNS = int(os.environ.get("FSQUEUE_FLEET_RUNS", "100"))
+RUNS = int(os.environ.get("FSQUEUE_FLEET_RUNS", "48"))
 SYSTEMS = ("slurm", "pbs", "sge", "lsf", "flux", "oar")
 SUBMIT_FAULTS = ("refuse", "no-answer", "lost", "garbage")
 LIST_FAULTS = ("fail", "truncate")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from chore_sweep import check_that_it_works_on
 from dying import in_child
-from every_call import FAULTS, calls_of, states
+from every_call import FAULTS, calls_of, share_of, states
 from move_sweep import Move
 from slim import in_slim_process
 from support import open_store
@@ -56,11 +56,11 @@ def test_a_creator_of_a_spool_dies_at_every_call(folder, mount):
 
 
 @pytest.mark.parametrize("mount", [LOCAL, NO_LINKS], ids=str)
-@pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS.keys())
-def test_every_call_that_opens_a_spool_fails_once(folder, fault, mount):
-    for number in range(1, opening_calls(folder, mount.habits) + 1):
-        root = f"{folder}/{number}"
-        fs = FaultyFilesystem((fault(number), *mount.habits))
+def test_every_call_that_opens_a_spool_fails_once(folder, mount):
+    calls = range(1, opening_calls(folder, mount.habits) + 1)
+    for number, fault in [(at, each) for at in calls for each in share_of(at, list(FAULTS))]:
+        root = f"{folder}/{number}-{fault}"
+        fs = FaultyFilesystem((FAULTS[fault](number), *mount.habits))
         try:
             info = open_store(root, fs).files.info
         except SpoolError:
