@@ -133,6 +133,7 @@ class FilesystemOptions(TypedDict, total=False):
     """Keyword arguments of `Filesystem`."""
 
     remote: bool
+    asks_at_open: bool
     group: int | None
     durable: bool
 

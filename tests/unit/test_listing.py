@@ -6,6 +6,7 @@ import os
 
 import pytest
 
+from fsqueue.spool.disk.cached_folders import CachedFolders
 from fsqueue.spool.disk.listing import Listing
 from fsqueue.testing import FaultyFilesystem
 
@@ -73,3 +74,60 @@ def test_on_a_network_filesystem_each_look_is_a_listing(tmp_path):
         listing.names()
         fs.clock_offset += 3.0
     assert listed(fs) == 5
+
+
+# -- what an NFS client has cached --------------------------------------------------------------
+
+
+class Opened:
+    """A folder that a process opens again and again, and its clock."""
+
+    def __init__(self, path):
+        self.path, self.now = path, 100.0
+        self.folders = CachedFolders(lambda: self.now)
+
+    def drops(self, after=0.0):
+        """Whether the listing in the cache may not be current, some seconds later."""
+        self.now += after
+        number = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            return self.folders.refresh(str(self.path), number)
+        finally:
+            os.close(number)
+
+
+@pytest.fixture
+def opened(tmp_path):
+    os.utime(tmp_path, ns=(0, 1_700_000_000_123_456_789))
+    return Opened(tmp_path)
+
+
+def test_a_cached_listing_counts_once_it_was_read_a_tick_after_the_change(opened):
+    assert [opened.drops(0.03) for _ in range(4)] == [True] * 4
+    assert opened.drops(0.05)
+    assert [opened.drops(0.05) for _ in range(10)] == [False] * 10
+
+
+def test_a_change_makes_a_cached_listing_doubtful_again(opened):
+    assert [opened.drops(1.0) for _ in range(3)] == [True, True, False]
+    (opened.path / "new").touch()
+    assert [opened.drops(1.0) for _ in range(3)] == [True, True, False]
+
+
+def test_times_in_whole_seconds_have_longer_ticks(opened):
+    os.utime(opened.path, ns=(0, 1_700_000_000_000_000_000))
+    assert [opened.drops(1.0) for _ in range(5)] == [True, True, True, True, False]
+
+
+def test_a_cached_listing_is_dropped_once_in_a_while(opened):
+    drops = [opened.drops(1.0) for _ in range(65)]
+    assert 3 <= sum(drops) <= 5
+
+
+def test_folders_are_known_one_by_one(opened, tmp_path_factory):
+    other = Opened(tmp_path_factory.mktemp("other"))
+    other.folders = opened.folders
+    assert [opened.drops(1.0) for _ in range(3)] == [True, True, False]
+    other.now = opened.now
+    assert other.drops()
+    assert not opened.drops()

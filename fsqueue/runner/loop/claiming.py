@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from fsqueue.errors import SpoolError
 from fsqueue.runner.shared.resource_pool import claim_within
 from fsqueue.runner.slots.self_claiming import QUICK
+from fsqueue.spool.wakeups.pauses import Rhythm
 from fsqueue.spool.wakeups.watching import watches
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ log: logging.Logger = logging.getLogger(__name__)
 _DEAF_FOR = 0.05
 # Seconds for which the queues count as empty. Shorter than any pause of the claim loop.
 _RECHECK_AFTER = 0.0009
+# On a file server they do for as long as the search has taken, but not for longer than this.
+_LONGEST_REST = 0.1
 
 
 class Claiming:
@@ -72,6 +75,7 @@ class Claiming:
         # The claim loop waits for a free slot, and not for new calls.
         self._waits_for_slot = False
         self._empty_since, self._empty_until = -1, 0.0
+        self._rhythm = Rhythm(remote=store.fs.remote)
         self._now = store.fs.monotonic
         self._end, self._allowance = lifetime.end, lifetime.allowance
         self._idleness = lifetime.idleness
@@ -208,6 +212,8 @@ class Claiming:
             self._waits_for_slot = full = self._busy >= self._slots
         due = self._backlog.next_due if delayed else math.inf
         now = self._now()
+        if self._empty_since == self._bells.count:
+            pause = max(pause, self._empty_until - time.monotonic())
         until = min(due, self._idleness.next_check, self._end.closes, now + pause)
         rung = full and not alert and self._doze(min(until - now, _DEAF_FOR))
         left_to_slot = False
@@ -274,7 +280,13 @@ class Claiming:
                 self._backlog.defer(origin)
                 raise
             if claim is not None:
+                if self._store.fs.remote and self._backlogs.is_exhausted:
+                    # Another search now would most likely be in vain.
+                    self._rhythm.end(began)
+                    self._empty_since, now = rings, time.monotonic()
+                    self._empty_until = now + self._rhythm.begin(self._now())
                 return claim
         self._searched = began
-        self._empty_since, self._empty_until = rings, time.monotonic() + _RECHECK_AFTER
+        rest = min(self._now() - began, _LONGEST_REST) if self._store.fs.remote else _RECHECK_AFTER
+        self._empty_since, self._empty_until = rings, time.monotonic() + rest
         return None

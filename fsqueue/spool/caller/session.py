@@ -106,12 +106,13 @@ class Session:
         from fsqueue.spool.disk.access import check_private_folder, group_number, read_key
         from fsqueue.spool.disk.filesystem import Filesystem
         from fsqueue.spool.disk.looking import LookingFilesystem
-        from fsqueue.spool.disk.mounts import has_delegations, is_remote
+        from fsqueue.spool.disk.mounts import asks_at_open, has_delegations, is_remote
         from fsqueue.spool.store.open_spool import open_store
 
         conf, root = self.conf, self.root
         fs = (LookingFilesystem if look else Filesystem)(
             remote=is_remote(str(root)),
+            asks_at_open=asks_at_open(str(root)),
             group=None if conf.group is None else group_number(conf.group),
             durable=conf.durability == "power",
         )

@@ -19,7 +19,7 @@ from fsqueue.errors import SpoolError, SpoolReplacedError
 from fsqueue.spool.caller.wait import CLOSED, Wait
 from fsqueue.spool.format.names import client_of
 from fsqueue.spool.wakeups import inotify
-from fsqueue.spool.wakeups.pauses import GROWTH, first_pause
+from fsqueue.spool.wakeups.pauses import GROWTH, Rhythm, first_pause
 from fsqueue.spool.wakeups.sleeper import Sleeper
 from fsqueue.spool.wakeups.watching import Watch, watches
 
@@ -86,6 +86,7 @@ class Waiter:
         self._missed = True
         self._pause = first_pause(self._fs, events=False, longest=poll_interval)
         self._next_poll = 0.0
+        self._rhythm = Rhythm(remote=self._fs.remote)
 
     def check_open(self) -> None:
         """Check, before a call is published, that this process can receive its result.
@@ -147,7 +148,6 @@ class Waiter:
             RuntimeError: no result can be received any more.
         """
         wait = Wait(invocation_id, wake)
-        own = client_of(invocation_id) == self._client
         if not self._waiting:
             self._silent_since, self._silence = self._fs.monotonic(), _SILENCE
         self._waiting.setdefault(invocation_id, []).append(wait)
@@ -158,7 +158,7 @@ class Waiter:
         if invocation_id in self._arrived:
             self._end(invocation_id)
         else:
-            self._plan_poll(own=own)
+            self._plan_poll(own=client_of(invocation_id) == self._client)
         return wait
 
     def end(self, wait: Wait) -> None:
@@ -264,7 +264,8 @@ class Waiter:
             self._next_poll = 0.0
             return
         # A new call has no outcome yet. A poll for older waits is not put off.
-        due = self._fs.monotonic() + self._pause
+        now = self._fs.monotonic()
+        due = now + max(self._pause, self._rhythm.begin(now))
         self._next_poll = due if len(self._waiting) == 1 else min(due, self._next_poll)
 
     @property
@@ -340,8 +341,7 @@ class Waiter:
         except SpoolReplacedError as error:
             self._fail(list(self._waiting), error)
         else:
-            if client == self._client:
-                # Events may have changed it since.
+            if client == self._client:  # events may have changed it since
                 self._arrived.update(names)
                 self._arrived.difference_update(before - names)
             self._deliver(names)
@@ -378,6 +378,7 @@ class Waiter:
         done = names & set(self._waiting)
         if done:
             self._heard = True
+            self._rhythm.end(self._fs.monotonic())
         for invocation_id in done:
             self._end(invocation_id)
         for invocation_id in names & {*self._abandoned, *self._removed}:

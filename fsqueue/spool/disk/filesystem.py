@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, ClassVar, ParamSpec, TypeVar
 
 from fsqueue.environment.streams import open_closed_streams
 from fsqueue.spool.disk import link_records, reading, syscalls
+from fsqueue.spool.disk.cached_folders import CachedFolders
 from fsqueue.spool.disk.delegations import Delegations
 from fsqueue.spool.disk.ownership import Ownership
 from fsqueue.spool.disk.syscalls import NO_FILE, Handle, close
@@ -45,6 +46,7 @@ class Filesystem(Delegations):
 
     Args:
         remote: the spool is on a network filesystem, whose client caches listings.
+        asks_at_open: its client asks the server whenever a folder is opened.
         group: id of the group that shares the spool; None if only its owner may use it.
         durable: once an operation has returned, its effect survives a power cut.
         ownership: how modes and groups are set.
@@ -57,12 +59,14 @@ class Filesystem(Delegations):
         self,
         *,
         remote: bool = False,
+        asks_at_open: bool = False,
         group: int | None = None,
         durable: bool = False,
         ownership: type[Ownership] = Ownership,
     ) -> None:
         open_closed_streams()
         self.remote: bool = remote
+        self._cached = CachedFolders(self.monotonic) if asks_at_open else None
         self.group: int | None = group
         self.durable: bool = durable
         self._own = ownership(group)
@@ -238,15 +242,19 @@ class Filesystem(Delegations):
         Args:
             path: the folder.
             limit: stop after this many names.
-            fresh: on a network filesystem, touch the folder first. Otherwise, a listing in the same
-                tick of an NFSv3 server's clock as a change stays cached until the next change.
+            fresh: show what is there now: see `CachedFolders`. On other network filesystems than
+                NFS, the folder is touched first.
             strict: raise `NotADirectoryError` for a file or a link.
             required: raise `FileNotFoundError` if the folder is missing.
         """
+        refresh = None
         try:
             if fresh and self.remote:
-                self._utime(path, follow_symlinks=False)
-            return self._call("listdir", syscalls.list_folder, path, limit)
+                if self._cached is None:
+                    self._utime(path, follow_symlinks=False)
+                else:
+                    refresh = self._cached.refresh
+            return self._call("listdir", syscalls.list_folder, path, limit, refresh)
         except FileNotFoundError:
             if required:
                 raise
@@ -294,8 +302,11 @@ class Filesystem(Delegations):
             return None
 
     def has_folder(self, path: str) -> bool:
-        """Whether a folder exists. On a network filesystem, it is touched first to find out."""
+        """Whether a folder exists. On a network filesystem, the server is asked."""
         try:
+            if self._cached is not None:
+                self._call("open", syscalls.open_folder, path)
+                return True
             if self.remote:
                 self._utime(path)
         except FileNotFoundError:

@@ -55,9 +55,12 @@ class LookingFilesystem(Filesystem):
         required: bool = False,
     ) -> list[str]:
         """List a folder; see `Filesystem.names`."""
-        if fresh:
+        writes = fresh and self._cached is None
+        if writes:
             self._revalidate(path)
-        return super().names(path, limit=limit, strict=strict, required=required)
+        return super().names(
+            path, limit=limit, fresh=fresh and not writes, strict=strict, required=required
+        )
 
     def has_folder(self, path: str) -> bool:
         """Whether a folder exists."""

@@ -8,12 +8,14 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import sys
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 _TABLE = "/proc/self/mountinfo"
+_IS_LINUX = sys.platform == "linux"
 _ESCAPE = re.compile(r"\\([0-7]{3})")
 
 # Names of filesystem types that other machines may change, too. Sources: the Linux kernel's fs/
@@ -119,6 +121,12 @@ def is_remote(path: str) -> bool:
     """Whether other machines may change the folder `path` without this kernel noticing."""
     kind = filesystem_type(path)
     return kind in REMOTE_TYPES or kind == "fuse" or kind.startswith("fuse.")
+
+
+def asks_at_open(path: str) -> bool:
+    """Whether `path` is on NFS, and the client asks the server when a folder is opened."""
+    mount = mount_of(path)
+    return mount.kind in {"nfs", "nfs4"} and "nocto" not in mount.options and _IS_LINUX
 
 
 def has_delegations(path: str) -> bool:

@@ -130,28 +130,43 @@ def write_at(handle: Handle, start: int, data: bytes) -> None:
 _STILL_OPEN = ".nfs"
 
 
-def list_folder(path: str, limit: int | None) -> list[str]:
-    """Names in a folder, of at most `limit` that are read."""
+def list_folder(
+    path: str, limit: int | None, refresh: Callable[[str, int], object] | None = None
+) -> list[str]:
+    """Names in a folder, of at most `limit` that are read; see `CachedFolders.refresh`."""
     try:
-        return _list_opened(path, limit)
+        return _list_opened(path, limit, refresh)
     except OSError as error:
         if error.errno != errno.ESTALE:
             raise
     # Another NFS client has removed the folder since it was opened; there may be a new one.
-    return _list_opened(path, limit)
+    return _list_opened(path, limit, refresh)
 
 
-def _list_opened(path: str, limit: int | None) -> list[str]:
+def _list_opened(
+    path: str, limit: int | None, refresh: Callable[[str, int], object] | None
+) -> list[str]:
     # A link to a folder leads out of the spool, and fsqueue must not move or remove files there.
     handle = Handle(path)
     try:
         number = handle.open(os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        if refresh is not None:
+            refresh(path, number)
         if limit is None:
             names = os.listdir(number)
         else:
             with os.scandir(number) as entries:
                 names = [entry.name for entry in itertools.islice(entries, limit)]
         return [name for name in names if not name.startswith(_STILL_OPEN)]
+    finally:
+        handle.close()
+
+
+def open_folder(path: str) -> None:
+    """Open a folder, for which an NFS client asks the server, and close it again."""
+    handle = Handle(path)
+    try:
+        handle.open(os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     finally:
         handle.close()
 

@@ -14,7 +14,7 @@ from fsqueue.spool.disk.access import check_root, key_name
 from fsqueue.spool.disk.filesystem import Filesystem
 from fsqueue.spool.disk.link_records import longest_link
 from fsqueue.spool.disk.looking import LookingFilesystem
-from fsqueue.spool.disk.mounts import filesystem_type, is_remote
+from fsqueue.spool.disk.mounts import asks_at_open, filesystem_type, is_remote
 from fsqueue.spool.disk.syscalls import links_unsupported
 from fsqueue.spool.files.root import check_spool
 from fsqueue.spool.format.layout import Layout
@@ -59,7 +59,8 @@ def open_store(
         SpoolVersionError: the spool has another format version.
     """
     path = absolute(root)
-    fs = filesystem or (LookingFilesystem if look else Filesystem)(remote=is_remote(path))
+    kind = LookingFilesystem if look else Filesystem
+    fs = filesystem or kind(remote=is_remote(path), asks_at_open=asks_at_open(path))
     layout = Layout(path)
     try:
         if look or expected:

@@ -11,6 +11,38 @@ GROWTH: Final = 1.3
 """Each pause without an event is longer than the one before by this factor."""
 
 
+# The share of the usual wait in which nobody looks, and the longest such time in seconds: what
+# comes sooner than usual does not wait long.
+_SHARE, _LONGEST = 0.75, 0.05
+# Waits of more seconds than this show nothing about calls that follow each other.
+_RELATED = 0.5
+
+
+class Rhythm:
+    """How long waits usually are, while calls follow each other on a file server.
+
+    Each look costs requests, and at first most looks would be in vain.
+
+    Args:
+        remote: the spool is on a network filesystem; elsewhere nothing is put off.
+    """
+
+    def __init__(self, *, remote: bool) -> None:
+        self._remote = remote
+        self._usual = 0.0
+        self._began = float("-inf")
+
+    def begin(self, now: float) -> float:
+        """Begin a wait; returns for how many seconds not to look."""
+        self._began = now
+        return min(_SHARE * self._usual, _LONGEST) if self._remote else 0.0
+
+    def end(self, now: float) -> None:
+        """Note that something was found."""
+        if (took := now - self._began) < _RELATED:
+            self._usual += (took - self._usual) / 4
+
+
 def first_pause(fs: Filesystem, *, events: bool, longest: float) -> float:
     """Seconds of the first pause.
 

@@ -107,6 +107,7 @@ class FolderBacklog:
         self._heard_all = False
         # Of the last listing: it has shown all calls, and at most a few.
         self._all_listed = self._is_short = False
+        self._listed = 0  # names in the last slot that was listed
 
     def expire(self) -> None:
         """List the folder next time, even if no event has named a new call."""
@@ -116,6 +117,11 @@ class FolderBacklog:
     def has_more(self) -> bool:
         """Whether the last search has found more than was tried."""
         return bool(self._candidates)
+
+    @property
+    def is_exhausted(self) -> bool:
+        """Whether all that the last listing has shown was tried, and it has shown all calls."""
+        return not self._candidates and len(self._slots) <= 1 and self._listed < _BATCH
 
     def next(self) -> str | None:
         """Path of an attempt to try; None if nothing is due."""
@@ -295,12 +301,15 @@ class FolderBacklog:
         last = self._unclaimable.last
         limit = _BATCH + len(self._unclaimable.unreadable) + len(last)
         try:
-            return self._store.fs.names(folder, limit=limit, fresh=True, strict=True)
+            names = self._store.fs.names(folder, limit=limit, fresh=True, strict=True)
         except NotADirectoryError:
             self._store.files.clear(folder)
         except PermissionError as error:
             last.add(folder)
             self._store.files.pass_over(folder, error)  # whoever counts may have told of it
+        else:
+            self._listed = len(names)
+            return names
         return []
 
 

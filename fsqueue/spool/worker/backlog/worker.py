@@ -152,6 +152,11 @@ class QueueBacklog:
         """Whether the last search has found more plain calls than were tried."""
         return self._plain.has_more
 
+    @property
+    def is_exhausted(self) -> bool:
+        """Whether the last search has shown all calls, and all of these were tried."""
+        return self._plain.is_exhausted and not self._with_needs
+
     def rung(self) -> None:
         """Search everything next time, because a bell has rung."""
         self._empty_searches = 0
@@ -317,6 +322,16 @@ class WorkerBacklog:
     def has_more(self) -> bool:
         """Whether the last search has found more plain calls than were tried."""
         return any(backlog.has_more for backlog in self._backlogs.values())
+
+    @property
+    def is_exhausted(self) -> bool:
+        """Whether the last search has shown all calls, and all of these were tried.
+
+        With several queues it has not, as it ends at the first one that has a call.
+        """
+        return len(self._backlogs) == 1 and all(
+            backlog.is_exhausted for backlog in self._backlogs.values()
+        )
 
     def expire(self) -> None:
         """List the queues at the next attempt, because nothing has been heard for a while."""

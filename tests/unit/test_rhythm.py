@@ -1,0 +1,78 @@
+"""Waits on a file server, where each look costs requests."""
+
+from __future__ import annotations
+
+import pytest
+from spool_pair import QUEUE, opened_pair
+
+from fsqueue.runner.shared.resource_pool import ResourcePool
+from fsqueue.spool.format.resources import NONE
+from fsqueue.spool.wakeups.pauses import Rhythm
+from fsqueue.spool.worker.backlogs import Backlogs
+
+
+def waits(rhythm, *seconds):
+    """Several waits in a row; returns for how long a look was put off in each."""
+    now, put_off = 100.0, []
+    for each in seconds:
+        put_off.append(rhythm.begin(now))
+        now += each
+        rhythm.end(now)
+    return put_off
+
+
+def test_a_look_is_put_off_for_most_of_the_usual_wait():
+    put_off = waits(Rhythm(remote=True), *[0.02] * 20)
+    assert put_off[0] == 0
+    assert put_off == sorted(put_off)
+    assert put_off[-1] == pytest.approx(0.015, rel=0.05)
+
+
+def test_it_adapts_to_quicker_answers():
+    put_off = waits(Rhythm(remote=True), *[0.05] * 20, *[0.002] * 20)
+    assert put_off[-1] < 0.002
+
+
+def test_slow_calls_put_nothing_off_for_long():
+    assert max(waits(Rhythm(remote=True), *[0.4] * 20)) <= 0.05
+    assert waits(Rhythm(remote=True), 60.0, 5.0, 1.0) == [0, 0, 0]
+
+
+def test_on_a_local_disk_nothing_is_put_off():
+    assert set(waits(Rhythm(remote=False), *[0.02] * 20)) == {0.0}
+
+
+@pytest.fixture
+def pair(spool):
+    with opened_pair(spool) as pair:
+        yield pair
+
+
+def backlogs_of(pair, *queues):
+    room = ResourcePool(NONE)
+    return Backlogs(pair.store, dict.fromkeys(queues, 1.0), room, weighted=False)
+
+
+def test_a_queue_is_exhausted_when_all_that_was_listed_has_been_tried(pair):
+    receipts = [pair.publish() for _ in range(3)]
+    backlogs = backlogs_of(pair, QUEUE)
+    seen = []
+    for path in backlogs:
+        seen.append((path, backlogs.is_exhausted))
+        pair.store.withdraw(path)
+        if len(seen) == len(receipts):
+            break
+    slots = {receipt.path.rpartition("/")[0] for receipt in receipts}
+    assert {path for path, _ in seen} == {receipt.path for receipt in receipts}
+    assert not seen[0][1]
+    if len(slots) == 1:  # otherwise a second has begun, and the last slot alone shows it
+        assert not seen[1][1]
+    assert seen[2][1]
+
+
+def test_of_several_queues_a_search_shows_one(pair):
+    receipt = pair.publish()
+    backlogs = backlogs_of(pair, QUEUE, "other")
+    assert next(iter(backlogs)) == receipt.path
+    assert not backlogs.is_exhausted
+    pair.store.withdraw(receipt.path)
