@@ -33,6 +33,18 @@ def alive(pid):
         return False
 
 
+def content(path):
+    """What is in a file of the kernel, read at little cost: all processes are looked at often."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        parts = []
+        while part := os.read(handle, 1 << 16):
+            parts.append(part)
+        return b"".join(parts)
+    finally:
+        os.close(handle)
+
+
 def arguments_of(command):
     """What `command_server` runs for a command of fsqueue; None for another one."""
     before = LIKE_OTHERS if command[: len(LIKE_OTHERS)] == LIKE_OTHERS else ()
@@ -101,6 +113,7 @@ class Started:
                     start_new_session=True,
                 )
         self.pid = self.popen.pid
+        self._comm = f"{mark_of(self.pid)}\n".encode()
 
     def text(self):
         return self.log.read_text("utf-8", "replace")
@@ -164,18 +177,20 @@ class Started:
 
     def _is_of_it(self, pid):
         try:
-            if os.getpgid(pid) == self.pid:
-                return True
-            if Path(f"/proc/{pid}/comm").read_text("utf-8").strip() == mark_of(self.pid):
-                return True
-            return self._mark in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+            return (
+                os.getpgid(pid) == self.pid
+                or self._mark in content(f"/proc/{pid}/environ").split(b"\0")
+                or content(f"/proc/{pid}/comm") == self._comm
+            )
         except OSError:
             return False
 
     def kill(self):
         """End it, and all that belongs to it."""
-        self._kill_group()
+        found = self._kill_group()
         self.popen.wait(PATIENCE)
+        if not found:
+            return
         # Again and again: one of them may just have started another.
         wait_until(lambda: not self._kill_group(), lambda: f"processes end: {self.group()}")
 
