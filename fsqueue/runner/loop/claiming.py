@@ -280,7 +280,7 @@ class Claiming:
                 self._backlog.defer(origin)
                 raise
             if claim is not None:
-                if self._store.fs.remote and self._backlogs.is_exhausted:
+                if self._store.fs.remote and self._backlog.is_exhausted:
                     # Another search now would most likely be in vain.
                     self._rhythm.end(began)
                     self._empty_since, now = rings, time.monotonic()
