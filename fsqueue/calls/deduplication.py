@@ -46,8 +46,6 @@ def reuse_keys(
 
     Args:
         scope: names of application, task and serializer.
-        settings: the call's options.
-        bound: its arguments.
         ttl: default for the maximum age of a result, in seconds.
 
     Raises:
@@ -75,7 +73,6 @@ def check_content(task: str, settings: CallSettings, wanted: Key, found: str, ho
 
     Args:
         task: the task's name.
-        settings: the call's options.
         wanted: the call's key.
         found: the arguments digest of the pending call.
         holder: the id of the pending call.

@@ -47,8 +47,6 @@ class Publisher:
 
     Args:
         task: the task's name.
-        session: the connection to the spool.
-        settings: the options of the calls.
         bound: gives a call's arguments by the names of the function's parameters.
         sizer: chooses batch sizes, and learns from the durations of calls.
         code: the task's module, as this process has loaded it.
@@ -312,7 +310,6 @@ class Publisher:
 
         Args:
             client: publishes it.
-            calls: its calls.
             shared: their common arguments.
             lanes: its concurrency limits.
             reuse: the keys by which it can reuse another call.

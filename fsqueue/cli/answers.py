@@ -24,7 +24,6 @@ def print_result(
 
     Args:
         target: application and spool.
-        invocation_id: the call.
         timeout: longest time to wait for its end, in seconds; ``None``: no limit.
         as_json: print one JSON document.
     """

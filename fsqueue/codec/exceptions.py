@@ -95,7 +95,6 @@ def encode_exception(
     The frames of this package at the top of a traceback are left out.
 
     Args:
-        exc: the exception.
         codec: the serializer of the call: "json", or one with pickles.
         longest: exceptions whose pickles have more bytes are described by their texts.
         held: what the exception's own code may raise. A worker holds any `BaseException`, as a

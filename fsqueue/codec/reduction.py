@@ -34,7 +34,6 @@ def dump(exc: BaseException, number: Callable[[BaseException], int]) -> bytes:
     """Pickle an exception and its class, without its chain and its traceback.
 
     Args:
-        exc: the exception.
         number: gives the number that stands for another exception.
 
     Raises:

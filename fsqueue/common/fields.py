@@ -49,7 +49,6 @@ class Field(NamedTuple):
 
         Args:
             name: the field's name, for the message.
-            value: the value.
             strict: accept only numbers as numbers; otherwise also texts of numbers.
             words: accept texts such as "yes" and "off" as booleans.
             decode: converts values of types that msgspec does not know; its ``dec_hook``.

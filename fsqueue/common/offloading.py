@@ -140,7 +140,6 @@ async def in_thread(function: Callable[..., R], /, *args: object, pool: Threads 
     If the event loop's task is cancelled before the function was called, it is not called.
 
     Args:
-        function: the function.
         args: its arguments.
         pool: the pool to use in place of this module's own.
 

@@ -20,7 +20,6 @@ def printable(text: str, *, keep: str = "") -> str:
     Line separators, bidirectional controls and halves of surrogate pairs are replaced too.
 
     Args:
-        text: any text.
         keep: characters to leave unchanged.
     """
     if text.isprintable():

@@ -110,7 +110,6 @@ def results(place: Workspace, result_ttl: float) -> Finding | None:
     """Whether the results of a spool will fill the disk before they expire; None without a spool.
 
     Args:
-        place: the workspace.
         result_ttl: seconds for which results are kept.
     """
     layout, clock = Layout(place.root), ServerClock(place.fs)

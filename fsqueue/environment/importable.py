@@ -38,7 +38,6 @@ def importable_name(wanted: object, first: Iterable[str] = ()) -> str | None:
     """The name ``module:variable`` of an object; None if no module but the main script has it.
 
     Args:
-        wanted: the object.
         first: names of modules to search before the others.
     """
     for name in dict.fromkeys([*first, *sys.modules]):

@@ -41,7 +41,6 @@ def run(
 
     Args:
         name: its name, for the label of the call.
-        function: the function.
         arguments: a pair of positional arguments and arguments by name; for a chunk, a list of
             tuples of positional arguments.
         chunk: call the function once for each item of a list.

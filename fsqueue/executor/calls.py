@@ -86,7 +86,6 @@ class Calls:
         """Make one call for several items; its result is a `ChunkResult`.
 
         Args:
-            function: the function.
             items: its arguments.
             late: they belong to a `map` that has begun, so that a shutdown does not matter.
         """

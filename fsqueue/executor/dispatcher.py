@@ -94,7 +94,6 @@ class Dispatcher:
         """Publish a call, or queue it until there is room for it.
 
         Args:
-            future: the call.
             late: it belongs to calls that were made before a shutdown.
 
         Raises:

@@ -93,7 +93,6 @@ def mapped(
 
     Args:
         calls: makes the calls.
-        fn: the function.
         items: the arguments of each call of the function.
         sizes: of the chunks.
         timeout: see `Executor.map`.
@@ -144,7 +143,6 @@ class _Fixed:
 
     Args:
         submit: makes the call of a chunk.
-        items: the items.
         size: number of items in a chunk.
         ahead: number of calls that are made ahead of the results; None: all.
     """
@@ -176,7 +174,6 @@ class _Adaptive:
 
     Args:
         submit: makes the call of a chunk.
-        items: the items.
         sizes: chooses the sizes.
     """
 

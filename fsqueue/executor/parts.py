@@ -54,7 +54,6 @@ class Packer:
         """Serialize a value.
 
         Args:
-            value: the value.
             what: names it in errors.
             place: see `encode`.
             again: other calls may have an equal value, so it is stored once if it is large. Its

@@ -76,7 +76,6 @@ class Firing:
 
     Args:
         app_id: the application.
-        session: the connection to the spool.
     """
 
     def __init__(self, app_id: str, session: Session) -> None:
@@ -252,7 +251,6 @@ class Firing:
         """Fire the triggers that wait for the end of a call, before its outcome is published.
 
         Args:
-            execution: the call.
             answer: how it ends; None: another process has ended it.
 
         Raises:

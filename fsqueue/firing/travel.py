@@ -31,7 +31,6 @@ def write(value: Any, what: str, codec: str) -> bytes:
     """A value as bytes.
 
     Args:
-        value: the value.
         what: names the value in the error.
         codec: the serializer.
 

@@ -76,7 +76,6 @@ def examine_nodes(
     """Submit a job of a profile that examines its node, and wait until it has ended.
 
     Args:
-        store: the spool.
         model: the jobs of the profile; the one that is submitted has a shorter time limit.
         times: how long it may take.
         report: called with messages about the progress.

@@ -60,7 +60,6 @@ class Fleet:
     """Handle on one fleet.
 
     Args:
-        store: the spool.
         name: the fleet's name.
         run: runs a command of the batch system.
         pace: how patient it is.

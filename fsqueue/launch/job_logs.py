@@ -21,7 +21,6 @@ def log_tail(store: Files, fleet: FleetFiles, lines: int = 10, job_id: str = "")
     What is not a file with text, or may not be read, is passed over.
 
     Args:
-        store: the spool.
         fleet: whose logs.
         lines: the most lines to return, of the last 64 KiB.
         job_id: only logs of this job of the batch system.

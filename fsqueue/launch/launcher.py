@@ -52,7 +52,6 @@ def application_of(host: Host, folder: str | None = None) -> Application:
     """How the worker of a batch job finds an application of this process.
 
     Args:
-        host: the application.
         folder: from which it is imported; None: the current one.
 
     Raises:
@@ -196,7 +195,6 @@ class JobTemplate:
 
         Args:
             token: names the submission.
-            count: number of jobs.
             module: what the jobs run in place of workers; see `Request`.
 
         Raises:
@@ -244,8 +242,6 @@ class Launcher:
     """Submits jobs of one fleet.
 
     Args:
-        store: the spool.
-        template: the jobs.
         pace: how patient the fleet is.
 
     Attributes:

@@ -40,7 +40,6 @@ class LocalJob:
     """One supervisor in the fleet ``local``.
 
     Args:
-        store: the spool.
         app_id: the application.
         queues: queues of its workers.
         slots: calls that its workers run at a time.

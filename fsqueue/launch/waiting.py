@@ -23,7 +23,6 @@ def wait_for_workers(fleet: Fleet, members: Collection[Member], timeout: float |
     """Wait until a worker of each job has started.
 
     Args:
-        fleet: the fleet.
         members: the jobs.
         timeout: longest time to wait, in seconds; None: no limit.
 
@@ -44,8 +43,6 @@ def wait_until_started(fleet: Fleet, count: int, timeout: float | None) -> bool:
     """Wait until the workers of this many jobs have started; False after the timeout.
 
     Args:
-        fleet: the fleet.
-        count: number of jobs.
         timeout: longest time to wait, in seconds; None: no limit.
     """
 

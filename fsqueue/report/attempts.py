@@ -61,7 +61,6 @@ class Lines:
     """A summary of the lines of a window.
 
     Args:
-        store: the spool.
         window: the period, and the run.
         slowest: how many of the slowest attempts to keep.
         step: seconds of a piece of time in the sums of a run; they may become longer.

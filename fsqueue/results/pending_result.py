@@ -44,7 +44,6 @@ class PendingResult:
     """The result handle of one file, which contains a call or a batch.
 
     Args:
-        session: the connection to the spool.
         invocation_id: the id of the file.
         hint: where the call was published, if this process published it.
         keep: the outcome stays readable for every process until it expires.

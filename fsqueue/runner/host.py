@@ -36,7 +36,6 @@ class Triggers(Protocol):
         """Fire the triggers on the end of a call, before its outcome is published.
 
         Args:
-            execution: the call.
             answer: how it ends; None if another process has ended it.
 
         Raises:
@@ -94,7 +93,6 @@ def resolver_of(host: Host, *, executor: bool) -> Callable[[str], Body]:
     """The function that finds the bodies of tasks.
 
     Args:
-        host: the application.
         executor: whether it runs the calls of executors, too.
     """
 

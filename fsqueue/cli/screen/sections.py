@@ -234,7 +234,6 @@ def line_of(layout: Layout, row: object, *, selected: bool, more: str) -> Line:
 
     Args:
         layout: of the table.
-        row: the row.
         selected: whether the row is the selected one.
         more: what replaces the end of a text that does not fit.
     """

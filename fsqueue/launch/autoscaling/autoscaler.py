@@ -60,7 +60,6 @@ class Autoscaler:
     """Keeps fleets of one application at the size that is needed.
 
     Args:
-        store: the spool.
         app_id: the application's name.
         fleets: those to manage, defined before; the first gets the demand first.
         heartbeat: seconds between two beats of a worker.

@@ -52,7 +52,6 @@ def answer(execution: Execution, payload: Payload) -> Answer:
     """Run a call, or the calls of a batch one after another; any exception becomes the answer.
 
     Args:
-        execution: the call.
         payload: the payload of its file.
     """
     call, parents = execution.call, execution.parents
@@ -221,7 +220,6 @@ def arguments_of(
     """The arguments of a call, or of each call of a batch, for display.
 
     Args:
-        store: the spool.
         call: the header.
         payload: the payload of its file.
         unpickles: the arguments may be pickles.

@@ -34,7 +34,6 @@ class Parents:
     """The outcomes of a call's parents.
 
     Args:
-        store: the spool.
         call: the header of the call that waits for them.
 
     Attributes:

@@ -49,8 +49,6 @@ def execute(
     for as long as the worker lives: the worker keeps the claim, and so the call.
 
     Args:
-        context: the worker.
-        claim: the attempt.
         settle: settles an attempt whose time is over. Its body may never end.
         killable: this process may be killed to end the body.
     """

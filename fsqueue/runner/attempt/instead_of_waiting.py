@@ -45,7 +45,6 @@ def run_instead_of_waiting(
 
     Args:
         context: the worker that claims.
-        invocation_id: the invocation.
         hint: where it was published, if that is known.
         lanes: its lanes, if they are known.
         deferred: it was published to wait for other calls.

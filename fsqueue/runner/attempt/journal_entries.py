@@ -19,7 +19,6 @@ def ended(execution: Execution, result: Answer, when: float) -> Entry:
 
     Args:
         execution: the attempt.
-        result: its answer.
         when: the time of its end, in seconds since the epoch by the file server's clock.
     """
     call, claim = execution.call, execution.claim

@@ -42,7 +42,6 @@ class Publication:
     fails later may have fired `on_result` already.
 
     Args:
-        execution: the call.
         answer: the answer of its body.
     """
 

@@ -40,7 +40,6 @@ def time_limit(
     be killed: its slot is occupied until the body ends by itself.
 
     Args:
-        execution: the call.
         give_up: settles the call with an error; False if it has been settled already.
         killable: end this process when the time is over.
     """

@@ -24,7 +24,6 @@ class LoopWatch:
     """A thread that checks, while coroutines run, that the event loop responds.
 
     Args:
-        loop: the loop.
         whose: returns the label of the call that a task belongs to.
     """
 

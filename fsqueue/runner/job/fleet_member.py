@@ -32,7 +32,6 @@ class FleetMember:
     ==============================  ===============================================================
 
     Args:
-        files: the fleet.
         member: the job.
         restart: how often the batch system has requeued the job.
     """

@@ -286,7 +286,6 @@ class Lifetime:
 
     Args:
         terms: its conditions.
-        end: the end of its job.
         now: the present time.
     """
 

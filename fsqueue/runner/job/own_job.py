@@ -27,7 +27,6 @@ class OwnJob:
     """What a worker knows about its batch job. Outside of one, it may have a time limit.
 
     Args:
-        store: the spool.
         terms: the worker's time limit and margin.
         environ: the environment variables, in which batch systems describe the job.
 

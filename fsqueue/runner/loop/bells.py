@@ -23,8 +23,6 @@ class WorkerBells:
     """Listens to the bells of a worker's queues and of the calls that wait for others.
 
     Args:
-        host: the application.
-        backlog: the queues of the worker.
         wake: set when a bell rings.
 
     Attributes:

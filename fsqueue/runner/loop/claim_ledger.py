@@ -27,7 +27,6 @@ class ClaimLedger:
     """See `fsqueue.runner.slots.claim_records.Ledger`.
 
     Args:
-        store: the spool.
         worker: holds the claims.
         service: the queues.
         backlog: what the worker claims next itself.

@@ -42,7 +42,6 @@ class Claiming:
     """Claims at most as many calls at a time as there are slots. From any thread.
 
     Args:
-        store: the spool.
         worker: claims and holds the calls.
         backlog: what to claim next.
         budget: the worker's resources, which a claim takes.

@@ -21,8 +21,6 @@ class Dozing:
     claim removes them, as a ring must reach a worker that can take the call.
 
     Args:
-        store: the spool.
-        backlog: the worker's queues.
         worker: whose tokens they are.
         poll_interval: the longest pause between two searches without tokens, in seconds.
         wake: called after a ring; the next search must be one of everything.

@@ -41,7 +41,6 @@ def give_all_back(store: Store, worker: Worker, ended: JobEnded | None = None) -
     the others are still given back.
 
     Args:
-        store: the spool.
         worker: holds the claims.
         ended: the end of the worker's job, if that interrupts the calls.
     """

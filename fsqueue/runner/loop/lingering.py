@@ -31,7 +31,6 @@ class Lingering:
         bells: what wakes the claim loop otherwise.
         claiming: claims for the thread.
         resting: while one worker of the host listens for others, no thread lingers.
-        pacer: of the threads.
         journal: counts the busy slots.
 
     Attributes:

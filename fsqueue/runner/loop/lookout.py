@@ -33,7 +33,6 @@ class Lookout:
     On a network filesystem it writes both at every fifth, as each file operation is a request.
 
     Args:
-        store: the spool.
         worker: the worker that counts.
         conf: the heartbeat, and the time to live of results.
     """

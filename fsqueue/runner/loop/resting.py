@@ -42,7 +42,6 @@ class Resting:
     Args:
         bells: what this worker listens to.
         claiming: whether it has room for a call.
-        layout: the paths of the spool.
         queues: what it serves.
         poll_interval: the longest pause between two polls of a worker that listens, in seconds.
         polls_rarely: it may poll more rarely than that while it rests.

@@ -32,7 +32,6 @@ class Settling:
     Args:
         context: the worker, as bodies see it.
         worker: holds the claims.
-        backlog: the queues of the worker.
         stopping: whether the worker is leaving.
         processes: the slots are processes, which hold no claims and release none.
     """
@@ -75,7 +74,6 @@ class Settling:
         """Note how a slot has settled a call, before its claim is released.
 
         Args:
-            invocation_id: the call.
             origin: the path of the attempt when it was pending.
             ending: how its execution has ended.
         """

@@ -22,11 +22,7 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
 
 
 class TriggerThread:
-    """Fires due triggers while a worker runs.
-
-    Args:
-        host: the application.
-    """
+    """Fires due triggers while a worker runs."""
 
     def __init__(self, host: Host) -> None:
         self._host = host

@@ -80,7 +80,6 @@ class Upkeep:
     also cleans up. Nothing breaks if several workers do this at once.
 
     Args:
-        store: the spool.
         worker: the worker that does the upkeep.
         conf: heartbeat, lease and times to live.
         callbacks: what to call in the worker's loop.

@@ -59,7 +59,6 @@ class WorkerLoop:
     same in `slot_main`.
 
     Args:
-        host: the application.
         options: what the worker serves.
     """
 

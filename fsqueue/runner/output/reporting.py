@@ -78,8 +78,6 @@ class Report:
     """The output and progress of one attempt.
 
     Args:
-        store: the spool.
-        name: the attempt.
         flusher: writes it while the body runs; None is the one of this process.
     """
 

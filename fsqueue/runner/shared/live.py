@@ -58,8 +58,6 @@ def ended_elsewhere(store: Store, worker: Worker, marks: Listing, *, leaving: bo
     """The claims of a worker whose calls were cancelled, or finished by another worker.
 
     Args:
-        store: the spool.
-        worker: the worker.
         marks: lists ``cancel/``.
         leaving: also check the outcomes of claims that it holds under a former name. Other workers
             took it for dead and ran these calls again. While the worker stays, their bodies may

@@ -29,7 +29,6 @@ class ResourceBudget(Protocol):
 
         Args:
             name: name of the attempt.
-            needed: the amounts that it needs.
             within: name of the attempt whose body waits for this one, and lends its resources
                 meanwhile.
         """

@@ -56,7 +56,6 @@ class SelfClaiming:
     """Claims calls for one slot process, as its parent has granted.
 
     Args:
-        store: the spool.
         service: the queues; None if it may claim nothing.
         pipe: from the parent; any message ends a grant.
         records: takes a record before each claim; the parent reads it later.

@@ -98,7 +98,6 @@ class Setup:
         """The setup of an application of this process.
 
         Args:
-            host: the application.
             gpu_variable: see `Setup`.
             time_left: of the worker.
             executor: see `Setup`.

@@ -104,7 +104,6 @@ class ThreadSlots:
     or was cancelled cannot be killed, and must not delay the end of the worker's process.
 
     Args:
-        context: the worker.
         count: number of threads.
         work: takes a claim to its result, in the slot's thread.
         following: returns the next claim for this thread, or None if there is none.

@@ -51,7 +51,6 @@ def failed_attempts(store: Store, since: float, *, most: int = MOST) -> Iterator
     """The attempts that failed, were retried or lost after a time, newest hour first.
 
     Args:
-        store: the spool.
         since: seconds since the epoch by the file server's clock.
         most: bytes to read.
     """
@@ -66,7 +65,6 @@ class FailedAttempts:
     others in turn. Of a file that it has not read before, it reads the end.
 
     Args:
-        store: the spool.
         folders: the journal's folders; their owner updates them.
         files: how many files a look reads.
         most: bytes that a look reads of a file.
@@ -135,8 +133,6 @@ def attempts_of(
     """The attempts of one call that have ended, in order, as far as the bounds allow.
 
     Args:
-        store: the spool.
-        invocation_id: the call.
         since: when it was made.
         files: how many files to read.
         first: the worker whose files to read first.
@@ -155,7 +151,6 @@ def attempts_on(store: Store, worker: str, since: float, *, most: int) -> list[A
     """The latest attempts that ended on one worker after a time, newest hour first.
 
     Args:
-        store: the spool.
         worker: the worker, by the name of its files.
         since: seconds since the epoch by the file server's clock.
         most: how many attempts.

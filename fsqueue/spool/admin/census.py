@@ -54,7 +54,6 @@ class Census:
     """Takes snapshots of one spool.
 
     Args:
-        store: the spool.
         heartbeat: seconds between two beats of a worker.
         bounds: what a snapshot may cost.
     """
@@ -193,7 +192,6 @@ def take_snapshot(store: Store, *, heartbeat: float) -> Snapshot:
     """Take a snapshot for which every folder of the spool is listed once.
 
     Args:
-        store: the spool.
         heartbeat: seconds between two beats of a worker.
     """
     return Census(store, heartbeat=heartbeat, bounds=EVERYTHING).take()

@@ -40,7 +40,6 @@ class FolderCounts:
     """Counts of the names in folders. Keep it, and the next count costs less.
 
     Args:
-        files: the files of the spool.
         most: how many folders to look at each time.
     """
 

@@ -30,7 +30,6 @@ def facts_of(store: Store, carrier: str, found: CallDetails, glance: Glance) -> 
     """What is known about a call, without its arguments, failure and traceback.
 
     Args:
-        store: the spool.
         carrier: the invocation whose file holds the call.
         found: what the spool holds of it.
         glance: the latest look at the spool.

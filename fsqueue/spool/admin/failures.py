@@ -77,7 +77,6 @@ def failure_groups(store: Store, since: float, *, task: str = "") -> list[Failur
     """The groups of the failures after a time, the one with the most failed calls first.
 
     Args:
-        store: the spool.
         since: seconds since the epoch by the file server's clock.
         task: only failures of this task; empty for all.
     """

@@ -112,7 +112,6 @@ def family_of(store: Store, carrier: str, call: Call | None, glance: Glance) -> 
     its result, those are known that wait for it now.
 
     Args:
-        store: the spool.
         carrier: the invocation whose file holds the call.
         call: its header.
         glance: the latest look at the spool.

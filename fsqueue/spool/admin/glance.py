@@ -57,7 +57,6 @@ class Looks:
     """Takes glances, for a process that looks once or again and again.
 
     Args:
-        store: the spool.
         heartbeat: seconds between two beats of a worker.
         result_ttl: seconds for which results are kept, for the warning about the disk.
         bounds: what a snapshot of its own may cost.

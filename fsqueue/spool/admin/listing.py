@@ -67,7 +67,6 @@ def pending_calls(store: Store, queues: Iterable[str] | None = None) -> Iterator
     Calls that wait for a concurrency limit come last.
 
     Args:
-        store: the spool.
         queues: folder names of queues; None is all.
     """
     wanted = list(queue_names(store) if queues is None else queues)
@@ -82,7 +81,6 @@ def dependent_calls(store: Store, queues: Iterable[str] | None = None) -> Iterat
     """Calls that wait for the results of other calls. Reads the beginning of each.
 
     Args:
-        store: the spool.
         queues: folder names of the queues in which they will be pending; a name without a profile
             includes calls with any needs. None is all.
     """
@@ -266,8 +264,6 @@ def call_details(
     """Read all that the spool holds of one invocation.
 
     Args:
-        store: the spool.
-        invocation_id: the invocation.
         member: the call's place, if it is one of a batch.
         glance: the latest one, which knows what runs where. This makes it cheap.
 

@@ -32,8 +32,6 @@ def locate(
     """Path and name of the file of a call that has not ended; None if it was not found cheaply.
 
     Args:
-        store: the spool.
-        invocation_id: the call.
         glance: the latest one, which knows what runs where.
     """
     # In the order in which a call moves, except that the workers that are known come first.

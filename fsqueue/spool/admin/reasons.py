@@ -111,8 +111,6 @@ def why(
     """The reasons why a call does not run, or did not; empty if it runs or has run.
 
     Args:
-        store: the spool.
-        invocation_id: the call.
         glance: the latest look at the spool.
         details: of the call, if they were read already.
 

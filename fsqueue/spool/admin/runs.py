@@ -37,7 +37,6 @@ def runs(store: Store, recent: Stats, since: float) -> list[Run]:
     """The runs that have begun after a time, or of which calls have ended, the latest first.
 
     Args:
-        store: the spool.
         recent: statistics of the window.
         since: seconds since the epoch by the file server's clock.
     """

@@ -31,7 +31,6 @@ class WorkerRows:
     """Looks at the workers of a spool: at all of them, or at some of them each time, in turn.
 
     Args:
-        store: the spool.
         heartbeat: seconds between two beats of a worker.
         most: how many workers to look at each time.
     """
@@ -153,7 +152,6 @@ def list_workers(store: Store, *, heartbeat: float) -> tuple[WorkerInfo, ...]:
     """All workers that have any file in the spool, by name. Reads the file server's clock.
 
     Args:
-        store: the spool.
         heartbeat: seconds between two beats of a worker.
     """
     store.files.sync_clock()

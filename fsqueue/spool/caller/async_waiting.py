@@ -35,8 +35,6 @@ async def arrival(
     """Wait until an outcome has arrived, or for `pause` seconds.
 
     Args:
-        waiter: the waiter.
-        invocation_id: the call.
         pause: None: no limit.
         is_over: called in a thread after the wait has begun; returns whether it is unnecessary.
 

@@ -100,7 +100,6 @@ class Client:
     """One process's mailbox. It is created in the spool before the first call is published.
 
     Args:
-        store: the spool.
         events: wake on file events, and not only by polling.
         poll_interval: longest pause between two polls, in seconds.
         on_silence: called when nothing came for a few seconds, until it returns True.

@@ -37,7 +37,6 @@ class Session:
 
     Args:
         app_id: the application's name. It is part of the names of the application's queues.
-        conf: settings.
         locate: returns where the application can be imported from; may raise `ConfigError`.
 
     Attributes:

@@ -33,7 +33,6 @@ def check_size(fs: Filesystem, folder: str, size: int) -> None:
     """Refuse a large file that can never fit, before anything is written.
 
     Args:
-        fs: verbs over system calls.
         folder: the spool's folder, for the filesystem and the message.
         size: the file's size in bytes.
 
@@ -58,7 +57,6 @@ def explained(error: OSError, fs: Filesystem, folder: str, size: int) -> OSError
 
     Args:
         error: the filesystem's error.
-        fs: verbs over system calls.
         folder: the spool's folder.
         size: the file's size in bytes.
     """

@@ -19,7 +19,6 @@ class Listing:
     network filesystem the folder is listed each time, as its client caches the time, too.
 
     Args:
-        fs: the filesystem.
         path: the folder.
     """
 

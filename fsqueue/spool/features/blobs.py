@@ -27,11 +27,7 @@ _KIND = "blob"
 
 
 class Blobs:
-    """One process's access to ``blobs/``.
-
-    Args:
-        files: the files of the spool.
-    """
+    """One process's access to ``blobs/``."""
 
     def __init__(self, files: Files) -> None:
         self._files = files

@@ -117,8 +117,6 @@ def read_output(files: Files, name: AttemptName, start: int = 0) -> bytes:
     """The output of an attempt so far; empty if there is none or it cannot be read.
 
     Args:
-        files: the files of the spool.
-        name: the attempt.
         start: the number of bytes to leave out at the beginning.
     """
     left = OUTPUT_LIMIT - start

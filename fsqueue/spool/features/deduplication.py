@@ -114,7 +114,6 @@ class Deduplication:
     """Publishes calls with deduplication keys.
 
     Args:
-        files: the files of the spool.
         limits: where a pending call may wait for its turn.
     """
 

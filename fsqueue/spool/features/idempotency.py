@@ -46,7 +46,6 @@ def fire(
     once, or one after a death, can publish twice.
 
     Args:
-        files: the files of the spool.
         key: safe as a file's name.
         call: its header.
         payload: segments; see `Call`.

@@ -82,7 +82,6 @@ class Limits:
     """Acquires and releases the permits of concurrency limits.
 
     Args:
-        files: the files of the spool.
         admit: makes the waiting call at a path pending; returns whether the call was there.
     """
 
@@ -253,7 +252,6 @@ class Limits:
 
         Args:
             lane: the limit.
-            invocation_id: the invocation.
             lender: an invocation that holds a permit of the limit.
             hint: where the invocation was published, if that is known.
         """

@@ -33,11 +33,7 @@ class Cached(NamedTuple):
 
 
 class ResultCache:
-    """One process's access to ``cache/``. Outcomes are added when they are published.
-
-    Args:
-        files: the files of the spool.
-    """
+    """One process's access to ``cache/``. Outcomes are added when they are published."""
 
     def __init__(self, files: Files) -> None:
         self._files = files

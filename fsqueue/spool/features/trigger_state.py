@@ -189,7 +189,6 @@ class AllOfState:
     records that its call was published. Then the files of earlier rounds are removed.
 
     Args:
-        files: the files of the spool.
         key: of the trigger.
         count: how many parts it has.
     """

@@ -16,11 +16,7 @@ if TYPE_CHECKING:
 
 
 class Calls:
-    """Reads the files of calls.
-
-    Args:
-        files: the files of the spool.
-    """
+    """Reads the files of calls."""
 
     def __init__(self, files: Files) -> None:
         self._files = files

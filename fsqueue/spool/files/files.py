@@ -45,8 +45,6 @@ class Files:
     """The files of a spool, as one process sees them.
 
     Args:
-        filesystem: verbs over system calls.
-        layout: paths of the spool.
         info: the content of its ``spool.json``.
         key: the key that signs its files; empty if they are not signed.
         links: write small records as symbolic links, if the spool has such records.

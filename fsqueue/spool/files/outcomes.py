@@ -35,9 +35,6 @@ def _nothing(_: str) -> None:
 class Outcomes:
     """Outcomes of a spool, in ``done/`` and ``kept/``.
 
-    Args:
-        files: the files of the spool.
-
     Attributes:
         on_end: called with an invocation's id after its outcome was published, or was found to be
             published already. It must not raise: its errors are not those of the publication.

@@ -49,8 +49,6 @@ def check_spool(fs: Filesystem, layout: Layout, spool_id: str) -> None:
     """Check that the root holds the spool that was opened. A damaged ``spool.json`` passes.
 
     Args:
-        fs: verbs over system calls.
-        layout: paths of the spool.
         spool_id: the id that ``spool.json`` had when the spool was opened.
 
     Raises:

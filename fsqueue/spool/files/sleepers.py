@@ -21,8 +21,6 @@ class Sleepers:
     """The sleepers of a spool, as one process of it wakes them and becomes one.
 
     Args:
-        fs: the filesystem.
-        layout: paths of the spool.
         make_folders: makes a folder of the spool.
         with_folder: takes a step that makes a file, whose folder may be missing.
     """

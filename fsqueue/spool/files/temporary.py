@@ -34,8 +34,6 @@ class TemporaryFiles:
     """The files of one process under ``tmp/``.
 
     Args:
-        filesystem: verbs over system calls.
-        layout: paths of the spool.
         longest_link: the longest text of a symbolic link; 0 if records are to be files.
         with_folder: takes a step that creates a file, whose folder may have been removed.
 
@@ -101,7 +99,6 @@ class TemporaryFiles:
         Lost reply: the name exists, and the link has this text.
 
         Args:
-            path: its path.
             chunks: its content, which no other process writes under this name.
 
         Returns:

@@ -38,7 +38,6 @@ def slots(
     """The slots of queues, each queue's in the order of service.
 
     Args:
-        files: the spool's.
         queues: folder names; None is all.
         strict: raise an error for a folder that cannot be listed, instead of passing over it.
     """
@@ -56,7 +55,6 @@ def waiting_for_limits(files: Files, *, strict: bool = False) -> Iterator[Pendin
     """The folders in which calls wait for a concurrency limit, in each limit's order of service.
 
     Args:
-        files: the spool's.
         strict: as for `slots`.
     """
     fs, layout = files.fs, files.layout
@@ -103,8 +101,6 @@ def attempts_in(files: Files, folder: str, *, strict: bool = False) -> Iterator[
     """The attempts in one of these folders, in no order.
 
     Args:
-        files: the spool's.
-        folder: the folder.
         strict: as for `slots`.
     """
     return filter(None, map(AttemptName.parse, _names(files, folder, strict=strict)))

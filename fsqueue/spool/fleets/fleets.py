@@ -72,7 +72,6 @@ class FleetFiles:
     """The files of one fleet. Every method that writes can be repeated safely.
 
     Args:
-        store: the spool.
         name: the fleet's name.
 
     Attributes:

@@ -28,7 +28,6 @@ class Slots:
     """The slots of one fleet. Every method can be repeated safely.
 
     Args:
-        filesystem: verbs over system calls.
         folder: path of the folder with the slots.
         make_folders: makes a folder of the spool, and missing ones above it.
     """

@@ -209,7 +209,6 @@ def demand_in_words(calls: int, queue: str, needed: Amounts) -> str:
     Args:
         calls: their number.
         queue: folder name of their queue, without a profile.
-        needed: the needs of each.
     """
     told = f"{calls} calls of queue" if calls != 1 else "1 call of queue"
     told = f"{told} {queue.partition('.')[2] or queue}"

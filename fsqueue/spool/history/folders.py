@@ -22,7 +22,6 @@ class JournalFolders:
     """Lists the folders of the journal. One whose hour is over is listed only once.
 
     Args:
-        store: the spool.
         most: how many folders whose hour is over to list in an update, the latest first.
     """
 

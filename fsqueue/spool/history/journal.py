@@ -83,7 +83,6 @@ class Journal:
     """One worker's part of the journal. It is thread-safe; `add` and `hold` do no I/O.
 
     Args:
-        store: the spool.
         slots: how many calls the worker runs at a time.
         heartbeat: seconds between two heartbeats; the worker writes at every fifth.
         keep: whether to write anything.
@@ -255,7 +254,6 @@ def write_notes(store: Store, owner: str) -> None:
     Dies before this, or if it fails: they are missing in the statistics. It raises no error.
 
     Args:
-        store: the spool.
         owner: a name that no worker has and that was not used for this before.
     """
     if store.endings.notes:

@@ -45,7 +45,6 @@ class LineReader:
     """Reads lines within bounds.
 
     Args:
-        store: the spool.
         most: bytes to read in all.
         files: how many files to read.
 

@@ -28,7 +28,6 @@ class LearnedWalltimes:
     one run.
 
     Args:
-        store: the spool.
         window: how far back to look, in seconds.
     """
 

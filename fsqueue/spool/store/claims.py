@@ -26,7 +26,6 @@ class Claims:
     """The steps of a worker that holds calls, or is about to.
 
     Args:
-        files: the files of the spool.
         outcomes: shows which calls have ended.
         endings: ends calls that were cancelled.
         dependencies: learns of calls that have ended.
@@ -153,7 +152,6 @@ class Claims:
         Dies before the rename: a dead worker holds the attempt. Dies after it: it is pending.
 
         Args:
-            claim: the attempt.
             call: its header.
             due: when the next attempt may start, in seconds by the file server's clock.
         """

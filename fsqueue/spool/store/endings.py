@@ -57,7 +57,6 @@ class Endings:
         notes: what this process ended in place of a body, until it is written to the journal.
 
     Args:
-        files: the files of the spool.
         calls: reads the headers of calls.
         outcomes: where outcomes are published.
     """
@@ -83,8 +82,6 @@ class Endings:
         """Publish an outcome of the queue's own; False if the call had one already.
 
         Args:
-            name: the attempt.
-            outcome: its outcome.
             call: its header, if it was read.
             lost: the worker that died with it.
             why: how that was noticed.
@@ -217,7 +214,6 @@ class Endings:
 
         Args:
             path: the attempt.
-            name: its name.
             call: its header.
             cuts: the times that it was cut off after nearly all the time of its worker.
         """

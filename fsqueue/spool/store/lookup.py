@@ -27,8 +27,6 @@ def find_pending(
     """Path of a pending attempt; None if there is none.
 
     Args:
-        store: the spool.
-        invocation_id: the invocation.
         hint: where it was published; a requeue keeps the slot.
         lanes: include calls that wait for a concurrency limit.
     """
@@ -75,8 +73,6 @@ def find_due(store: Store, invocation_id: str, hint: str) -> str | None:
     """Path of a pending attempt that may start now; None if there is none.
 
     Args:
-        store: the spool.
-        invocation_id: the invocation.
         hint: where it was published; a requeue keeps the slot, and a retry takes a later one.
     """
     found = find_pending(store, invocation_id, hint)
@@ -153,8 +149,6 @@ def state_of(
     """The state of an invocation, or of one call of a batch.
 
     Args:
-        store: the spool.
-        invocation_id: the invocation.
         member: the call's place, if it is one of a batch.
         hint: where it was published, if known. Then the cost does not grow with the backlog, except
             for a call that waits for a retry.
@@ -209,8 +203,6 @@ def cancel(
     """Cancel an invocation; False if it had an outcome already.
 
     Args:
-        store: the spool.
-        invocation_id: the invocation.
         hint: where it was published, if known.
         lanes: the call's concurrency limits, if known.
         running: also cancel it if a worker has claimed it.

@@ -32,7 +32,6 @@ class Recovery:
     """Decides about attempts in the folders of workers.
 
     Args:
-        files: the files of the spool.
         calls: reads the headers of calls.
         endings: ends calls that are cancelled, damaged or lost.
         dependencies: learns of calls that have ended.
@@ -110,7 +109,6 @@ class Recovery:
 
         Args:
             path: the attempt in the dead worker's folder.
-            name: its name.
             reason: how the worker died, for the caller's message.
 
         Raises:

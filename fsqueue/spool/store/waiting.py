@@ -26,7 +26,6 @@ class Waiting:
     `Dependencies` and `Limits` decide which call to move on, and when.
 
     Args:
-        files: the files of the spool.
         calls: reads the headers of calls.
         outcomes: shows which calls have ended.
         endings: ends calls that were cancelled or are damaged.

@@ -52,7 +52,6 @@ class Ringer:
     """Rings tokens. From any thread; state changes in single steps, as a signal may interrupt it.
 
     Args:
-        fs: the filesystem.
         prepare: called with a folder before the first look into it.
         patience: seconds after which a ring counts as in vain, and another token is rung. A sleeper
             whose token still lies there this long after the ring is dead.

@@ -49,7 +49,6 @@ class Token:
     creation: the name exists, so it is removed, and the next try makes another one.
 
     Args:
-        fs: the filesystem.
         make: makes a file in the folder, which may be missing, by the given step.
         folder: where it lies.
         owner: returns the name of this client or worker.

@@ -34,7 +34,6 @@ class DistantCallers:
     """Remembers what one observer has seen of the clients' locks.
 
     Args:
-        store: the spool.
         lease: seconds for which a lock must have been free.
     """
 

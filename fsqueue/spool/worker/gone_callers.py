@@ -35,11 +35,7 @@ _REMEMBERED = 1_000
 
 
 class Callers:
-    """Checks whether the callers of this host are alive, and remembers it. Thread-safe.
-
-    Args:
-        store: the spool.
-    """
+    """Checks whether the callers of this host are alive, and remembers it. Thread-safe."""
 
     def __init__(self, store: Store) -> None:
         self._store = store

@@ -22,9 +22,6 @@ class LimitUpkeep:
 
     A permit that is free while calls wait is normally meant for a call that was admitted and is
     pending. Therefore another call is admitted only if the permit is still free in the next round.
-
-    Args:
-        store: the spool.
     """
 
     def __init__(self, store: Store) -> None:

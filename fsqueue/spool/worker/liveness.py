@@ -78,7 +78,6 @@ class Observer:
     """Watches the other workers.
 
     Args:
-        store: the spool.
         heartbeat: seconds between two beats of a worker.
         lease: seconds of silence after which a worker is dead.
     """

@@ -30,7 +30,6 @@ def give_back_of_processes(
     Dies at any point: a reaper does the rest, at the cost of an attempt.
 
     Args:
-        store: the spool.
         pids: the processes.
         give_back: gives back one attempt, by its path; None: as it is.
     """

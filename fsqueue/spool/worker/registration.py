@@ -30,7 +30,6 @@ class Worker:
     """One worker. No other worker uses its folder ``running/<name>``, so claims have unique paths.
 
     Args:
-        store: the spool.
         queues: the queues it serves.
         runner: the kind of its slots, for people who list the workers.
         concurrency: how many calls it runs at a time.

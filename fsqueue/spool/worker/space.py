@@ -50,8 +50,6 @@ def measure(
     """Measure the space of all results: lists their folders, and stats at most 200 files.
 
     Args:
-        fs: verbs over system calls.
-        layout: paths of the spool.
         now: seconds since the epoch on the file server.
         most_folders: how many folders of clients to list at each place; None is all.
         sample: how many files to stat.
@@ -92,8 +90,6 @@ def glance(fs: Filesystem, layout: Layout, now: float, result_ttl: float, count:
     """The warning, by few files of few folders; empty if results fit on the disk.
 
     Args:
-        fs: verbs over system calls.
-        layout: paths of the spool.
         now: seconds since the epoch on the file server.
         result_ttl: seconds for which results are kept.
         count: how many results there are.
@@ -113,8 +109,6 @@ def outlook(fs: Filesystem, layout: Layout, now: float, result_ttl: float) -> st
     take more than is free before the oldest of them expires.
 
     Args:
-        fs: verbs over system calls.
-        layout: paths of the spool.
         now: seconds since the epoch on the file server.
         result_ttl: seconds for which results are kept.
     """

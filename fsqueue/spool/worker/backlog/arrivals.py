@@ -30,7 +30,6 @@ class Arrivals:
     operations, which need no lock.
 
     Args:
-        store: the spool.
         queue: the queue's folder name.
         announce: called when something has arrived.
 

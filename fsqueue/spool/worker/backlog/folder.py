@@ -71,7 +71,6 @@ class FolderBacklog:
     where another one has begun. In random order, each would soon meet what all others have claimed.
 
     Args:
-        store: the spool.
         queue: the folder's name.
         unclaimable: attempts that the worker does not claim now.
         temporary: remove the folder when it is empty.

@@ -47,7 +47,6 @@ class Needs:
     """Finds the folders of calls whose needs, of resources or time, a worker can meet.
 
     Args:
-        store: the spool.
         room: the worker's resources.
     """
 
@@ -98,7 +97,6 @@ class QueueBacklog:
     requests than if there were only plain calls.
 
     Args:
-        store: the spool.
         queue: the queue's folder name.
         unclaimable: attempts that the worker does not claim now.
         needs: finds the folders of calls with needs.
@@ -225,7 +223,6 @@ class WorkerBacklog:
     """The pending attempts of several queues: one queue after another, or by weight.
 
     Args:
-        store: the spool.
         weights: how often each queue comes first, relative to the others. Their order is the
             order of service if not `weighted`.
         room: the worker's resources.
