@@ -12,7 +12,7 @@ from msgspec import structs
 
 from fsqueue.common.values import format_duration
 from fsqueue.doctor.findings import Finding, Verdict
-from fsqueue.launch.commands import BatchError
+from fsqueue.launch.batch import BatchError
 from fsqueue.launch.launcher import JobTemplate, Launcher
 from fsqueue.launch.probe import EVENTS, FACTS
 from fsqueue.spool.format.names import new_token

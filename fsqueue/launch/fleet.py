@@ -29,11 +29,11 @@ import time
 from typing import TYPE_CHECKING
 
 from fsqueue.errors import SpoolError
-from fsqueue.launch.commands import (
+from fsqueue.launch.batch import (
     BatchError,
     DoubtfulError,
     RefusedError,
-    commands_of,
+    batch_system,
     list_jobs,
     run,
     submit,
@@ -48,7 +48,7 @@ from fsqueue.spool.format.names import new_token
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from fsqueue.launch.commands import BatchSystem, Command, Listed, Reply
+    from fsqueue.launch.batch import BatchSystem, Command, Listed, Reply
     from fsqueue.spool.files.files import Files
 
 log: logging.Logger = logging.getLogger(__name__)
@@ -99,7 +99,7 @@ class Fleet:
         return record
 
     def _batch(self) -> BatchSystem:
-        return commands_of(self.record.system)
+        return batch_system(self.record.system)
 
     # -- submitting ---------------------------------------------------------------------
 
@@ -121,7 +121,7 @@ class Fleet:
         token, began = new_token(_TOKEN_LENGTH), self._store.fs.monotonic()
         self.files.begin(token, count)
         try:
-            most = min(count, batch.LONGEST_ARRAY)
+            most = min(count, batch.longest_array)
             members = self.files.slots.take(token, most, record.max)
             # It may have been stopped since this was decided.
             if not members or self.files.marked("stopped") is not None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from fsqueue.common.values import plain
 from fsqueue.errors import ConfigError
 from fsqueue.launch.autoscaling.autoscaler import Autoscaler, Managed
-from fsqueue.launch.commands import BatchError, run
+from fsqueue.launch.batch import BatchError, run
 from fsqueue.launch.fleet import Fleet
 from fsqueue.launch.launcher import JobTemplate, Launcher, application_of
 from fsqueue.launch.profiles import find_sources, load_profile
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from types import TracebackType
 
-    from fsqueue.launch.commands import Command, Reply
+    from fsqueue.launch.batch import Command, Reply
     from fsqueue.launch.pace import Pace
     from fsqueue.launch.sightings import JobInfo
     from fsqueue.runner.host import Host

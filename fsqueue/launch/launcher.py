@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -10,9 +11,8 @@ from msgspec import structs
 
 from fsqueue.config import PREFIX, fields
 from fsqueue.errors import ConfigError
-from fsqueue.launch.commands import BatchError, commands_of, run, slurm
+from fsqueue.launch.batch import BatchError, Request, batch_system, run, script_of
 from fsqueue.launch.fleet import Fleet
-from fsqueue.launch.scripts import Request, script_of
 from fsqueue.spool.disk.mounts import is_remote
 from fsqueue.spool.fleets.records import FleetRecord
 from fsqueue.spool.format.resources import amounts, profile_of
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from fsqueue.config import Config
-    from fsqueue.launch.commands import BatchSystem, Command, Reply
+    from fsqueue.launch.batch import BatchSystem, Command, Reply
     from fsqueue.launch.pace import Pace
     from fsqueue.launch.profiles import Profile
     from fsqueue.runner.host import Host
@@ -146,7 +146,7 @@ class JobTemplate:
         self.name: str = name
         self.application: Application = application
         self.run: Callable[[Command], Reply] = run
-        self.batch: BatchSystem = commands_of(profile.system)
+        self.batch: BatchSystem = batch_system(profile.system)
         self.record: FleetRecord = _record_of(name, profile, application)
         self.profile: Profile = profile
         self.options: tuple[str, ...] = options
@@ -225,16 +225,11 @@ class JobTemplate:
     def _limits(self) -> tuple[float, int]:
         """Kill delay and longest array: the site's where it can be asked; asked once."""
         if self._site is None:
-            self._site = self.batch.KILL_DELAY, self.batch.LONGEST_ARRAY
-            if self.profile.system == "slurm":
-                try:
-                    output = self.run(slurm.site()).out
-                except BatchError:
-                    output = ""
-                self._site = (
-                    slurm.kill_delay(output) or self.batch.KILL_DELAY,
-                    slurm.longest_array(output) or self.batch.LONGEST_ARRAY,
-                )
+            ask, settings = self.batch.site(), ""
+            if ask is not None:
+                with contextlib.suppress(BatchError):
+                    settings = self.run(ask).out
+            self._site = self.batch.limits(settings)
         return self._site
 
 

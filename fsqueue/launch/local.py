@@ -12,8 +12,8 @@ import os
 import signal
 from typing import TYPE_CHECKING, Final
 
-from fsqueue.launch.commands import Listed
-from fsqueue.launch.scripts.body import NAME_PREFIX
+from fsqueue.launch.batch import Listed
+from fsqueue.launch.batch.request import NAME_PREFIX
 from fsqueue.spool.disk.identity import host_name
 from fsqueue.spool.fleets.fleets import FleetFiles
 from fsqueue.spool.fleets.records import MOST_JOBS, EndRecord, FleetRecord, Member, PastRecord

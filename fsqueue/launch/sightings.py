@@ -9,7 +9,7 @@ from fsqueue.spool.fleets.records import Member
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from fsqueue.launch.commands import Listed
+    from fsqueue.launch.batch import Listed
     from fsqueue.spool.fleets.records import EndRecord, PastKind
 
 # A job that ends sooner and has not finished a call did not work, unless it reported why it left.

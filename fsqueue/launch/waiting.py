@@ -6,7 +6,7 @@ import logging
 import time
 from typing import TYPE_CHECKING, Final
 
-from fsqueue.launch.commands import BatchError
+from fsqueue.launch.batch import BatchError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection

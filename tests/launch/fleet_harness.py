@@ -14,11 +14,10 @@ from fakebatch import main
 from support import open_store
 
 from fsqueue.launch.autoscaling.autoscaler import Autoscaler, Managed
-from fsqueue.launch.commands import Command, Reply, run
+from fsqueue.launch.batch import Command, Reply, Request, run, script_of
 from fsqueue.launch.fleet import Fleet
 from fsqueue.launch.pace import Pace
 from fsqueue.launch.profiles import Profile
-from fsqueue.launch.scripts import Request, script_of
 from fsqueue.spool.fleets.fleets import FleetFiles
 from fsqueue.spool.fleets.records import EndRecord, FleetRecord, Member
 from fsqueue.spool.format.names import DEFAULT_PRIORITY, Slot
@@ -117,7 +116,7 @@ class World:
         self._calls = 0
 
     def run(self, command: Command) -> Reply:
-        """As `fsqueue.launch.commands.run`, with the cluster first on PATH.
+        """As `fsqueue.launch.batch.run`, with the cluster first on PATH.
 
         Or by calling the same program here: a thousand processes take too long for a sweep.
         """

@@ -12,9 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from fsqueue.launch.commands import commands_of, list_jobs
+from fsqueue.launch.batch import Request, batch_system, list_jobs
 from fsqueue.launch.profiles import Profile
-from fsqueue.launch.scripts import Request
 
 LAB = Path(
     os.environ.get("FSQUEUE_SLURM_LAB") or Path(__file__).parents[3] / "shared" / "labs" / "slurm"
@@ -27,7 +26,7 @@ NEEDS_LAB = [
     pytest.mark.xdist_group("slurm"),
 ]
 USER = os.environ.get("USER") or "root"
-BATCH = commands_of("slurm")
+BATCH = batch_system("slurm")
 
 
 def live() -> list:

@@ -15,7 +15,7 @@ from msgspec import structs
 from support import open_store
 
 from fsqueue.errors import SpoolError
-from fsqueue.launch.commands import DoubtfulError, Listed, RefusedError
+from fsqueue.launch.batch import DoubtfulError, Listed, RefusedError
 from fsqueue.launch.fleet import Fleet
 from fsqueue.launch.job_logs import log_tail
 from fsqueue.launch.sightings import kind_of_end
@@ -31,7 +31,7 @@ def world(folder):
 
 def look(fleet):
     held = fleet.hold()
-    from fsqueue.launch.commands import list_jobs
+    from fsqueue.launch.batch import list_jobs
 
     return fleet.reconcile(held, list_jobs(fleet._batch(), "me", fleet._run))
 

@@ -9,27 +9,26 @@ from fake_cluster import FakeBatch
 from fakebatch import COMMANDS
 from test_launch_scripts import request_of
 
-from fsqueue.launch.commands import (
+from fsqueue.launch.batch import (
     Command,
     DoubtfulError,
     RefusedError,
     Reply,
     UnreadableError,
-    commands_of,
+    batch_system,
     list_jobs,
     outer_job_removed,
     run,
-    slurm,
+    script_of,
     submit,
 )
-from fsqueue.launch.scripts import script_of
 
 SYSTEMS = tuple(COMMANDS)
 NAME = "fsq-cpu-k7f3q2"
 
 
 def jobs(system: str, output: str) -> list[tuple]:
-    return [(job.id, job.state, job.number) for job in commands_of(system).listed(output)]
+    return [(job.id, job.state, job.number) for job in batch_system(system).listed(output)]
 
 
 # -- submitting ---------------------------------------------------------------------------------
@@ -58,14 +57,14 @@ WARNED = "sbatch: lua: your quota is low\n\n"
 def test_ids_are_read_from_behind_warnings_as_the_cancel_command_takes_them(
     system, output, count, ids
 ):
-    assert commands_of(system).submitted(output, count) == dict(enumerate(ids, 1))
+    assert batch_system(system).submitted(output, count) == dict(enumerate(ids, 1))
 
 
 @pytest.mark.parametrize("system", SYSTEMS)
 @pytest.mark.parametrize("output", ["", "welcome\n", "12 jobs are waiting\n", "OAR_JOB_ID=\n"])
 def test_an_output_without_an_id_is_no_success(system, output):
     with pytest.raises(UnreadableError, match="job id"):
-        commands_of(system).submitted(output, 1)
+        batch_system(system).submitted(output, 1)
 
 
 # -- listing ------------------------------------------------------------------------------------
@@ -90,7 +89,7 @@ def test_slurm_lists_elements_of_arrays_also_in_brackets():
         ("1301", "waiting", None),
         ("1302", "ended", None),
     ]
-    waiting = commands_of("slurm").listed(output)[2]
+    waiting = batch_system("slurm").listed(output)[2]
     assert (waiting.reason, waiting.start, waiting.token) == (
         "Priority",
         "2026-01-01T14:20:00",
@@ -157,7 +156,7 @@ def test_grid_engine_lists_elements_and_ranges():
         ("8", "running", None),
         ("9", "running", None),
     ]
-    assert "last start failed" in commands_of("sge").listed(output)[5].reason
+    assert "last start failed" in batch_system("sge").listed(output)[5].reason
 
 
 def test_lsf_lists_elements():
@@ -197,9 +196,9 @@ def test_a_listing_that_was_cut_off_anywhere_is_no_listing(system, folder):
     """At a line's end nothing shows it in a table of lines; there the exit code has to."""
     cluster = FakeBatch(folder, system)
     run_there = on_path(folder)
-    submit(commands_of(system), script_of(request_of(system, "array")), 4, run_there)
-    whole = run_there(commands_of(system).listing("me")).out
-    assert len(commands_of(system).listed(whole)) == 4
+    submit(batch_system(system), script_of(request_of(system, "array")), 4, run_there)
+    whole = run_there(batch_system(system).listing("me")).out
+    assert len(batch_system(system).listed(whole)) == 4
     by_line = system in {"slurm", "lsf", "flux"}
     for end in range(1, len(whole) - (system in {"sge", "oar"})):
         if by_line and whole[end - 1] == "\n":
@@ -207,7 +206,7 @@ def test_a_listing_that_was_cut_off_anywhere_is_no_listing(system, folder):
         if system == "pbs" and whole[:end].endswith("\n\n"):
             continue
         with pytest.raises(UnreadableError):
-            commands_of(system).listed(whole[:end])
+            batch_system(system).listed(whole[:end])
     assert cluster.live()
 
 
@@ -232,11 +231,11 @@ def test_an_array_whose_elements_were_cut_off_is_not_taken_for_fewer_jobs():
     ],
 )
 def test_waiting_jobs_are_cancelled_by_their_own_ids(system, ids, line):
-    assert str(commands_of(system).cancellation(ids, waiting_only=True)) == line
+    assert str(batch_system(system).cancellation(ids, waiting_only=True)) == line
 
 
 def test_systems_that_can_check_a_script_do_so():
-    verdicts = {system: commands_of(system).verdict("#!/bin/bash\n") for system in SYSTEMS}
+    verdicts = {system: batch_system(system).verdict("#!/bin/bash\n") for system in SYSTEMS}
     assert {system for system, command in verdicts.items() if command} == {
         *("slurm", "pbs", "sge", "flux")
     }
@@ -245,8 +244,8 @@ def test_systems_that_can_check_a_script_do_so():
 
 def test_slurm_says_what_the_site_has_set():
     output = "KillWait                = 45 sec\nMaxArraySize            = 501\nX = 1\n"
-    assert (slurm.kill_delay(output), slurm.longest_array(output)) == (45.0, 500)
-    assert (slurm.kill_delay(""), slurm.longest_array("")) == (None, None)
+    assert batch_system("slurm").limits(output) == (45.0, 500)
+    assert batch_system("slurm").limits("") == (30.0, 1000)
 
 
 # -- running --------------------------------------------------------------------------------------
@@ -265,7 +264,7 @@ def on_path(folder: str):
 @pytest.mark.parametrize("system", SYSTEMS)
 @pytest.mark.parametrize("variant", ["single", "array"])
 def test_jobs_are_submitted_listed_and_cancelled(system, variant, folder):
-    cluster, batch, run_there = FakeBatch(folder, system), commands_of(system), on_path(folder)
+    cluster, batch, run_there = FakeBatch(folder, system), batch_system(system), on_path(folder)
     count = 4 if variant == "array" else 1
     ids = submit(batch, script_of(request_of(system, variant)), count, run_there)
     assert list(ids) == list(range(1, count + 1))
@@ -290,7 +289,7 @@ def test_a_failed_submission_is_refused_or_in_doubt(system, fault, error, exist,
     cluster = FakeBatch(folder, system)
     cluster.fault("submit", fault)
     with pytest.raises(error):
-        submit(commands_of(system), script_of(request_of(system)), 1, on_path(folder))
+        submit(batch_system(system), script_of(request_of(system)), 1, on_path(folder))
     assert len(cluster.live()) == exist
 
 

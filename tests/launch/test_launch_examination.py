@@ -10,7 +10,7 @@ from fake_cluster import FakeBatch
 from support import open_store
 
 from fsqueue.doctor.findings import Verdict
-from fsqueue.launch.commands import run
+from fsqueue.launch.batch import run
 from fsqueue.launch.examination import Times, examine_nodes
 from fsqueue.launch.launcher import Application, JobTemplate
 from fsqueue.launch.profiles import Profile

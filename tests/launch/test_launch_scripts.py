@@ -13,9 +13,8 @@ import pytest
 from fsqueue.cli.start.worker import command as worker_command
 from fsqueue.cli.start.worker_options import as_words, runner_options
 from fsqueue.errors import ConfigError
-from fsqueue.launch.commands import commands_of
+from fsqueue.launch.batch import Request, batch_system, script_of
 from fsqueue.launch.profiles import Source, load_profile
-from fsqueue.launch.scripts import Request, script_of
 
 GOLDEN = Path(__file__).parent / "golden"
 SYSTEMS = ("slurm", "pbs", "sge", "lsf", "flux", "oar")
@@ -206,7 +205,7 @@ def test_a_root_that_batch_systems_misread_is_refused(root):
 @pytest.mark.parametrize("system", ["flux", "oar"])
 def test_directives_become_arguments_where_the_system_reads_none(system):
     script = script_of(request_of(system, "array"))
-    argv = commands_of(system).submission(script).argv
+    argv = batch_system(system).submission(script).argv
     assert argv[-1].count("exec /shared/venv/bin/python") == 1
     assert all("\n" not in word for word in argv[:-1])
     assert "standard" in " ".join(argv[:-1])

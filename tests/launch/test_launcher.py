@@ -10,7 +10,7 @@ from msgspec import structs
 from fsqueue import FSQueue
 from fsqueue.config import load_config
 from fsqueue.errors import ConfigError
-from fsqueue.launch.commands import RefusedError
+from fsqueue.launch.batch import RefusedError
 from fsqueue.launch.launcher import (
     Application,
     JobTemplate,

@@ -9,10 +9,9 @@ import pytest
 from slurm_harness import BATCH, NEEDS_LAB, USER, live, prepare_logs, request_of
 from support import open_store, wait_until
 
-from fsqueue.launch.commands import RefusedError, list_jobs, run, slurm, submit
+from fsqueue.launch.batch import RefusedError, list_jobs, run, script_of, submit
 from fsqueue.launch.fleet import Fleet
 from fsqueue.launch.pace import Pace
-from fsqueue.launch.scripts import script_of
 from fsqueue.spool.fleets.records import FleetRecord
 
 if TYPE_CHECKING:
@@ -80,9 +79,7 @@ def test_a_wrong_partition_is_told_by_the_check_and_by_the_submission(place):
 
 
 def test_the_site_says_its_kill_delay_and_longest_array(lab):
-    settings = run(slurm.site()).out
-    assert slurm.kill_delay(settings) == 10.0
-    assert slurm.longest_array(settings) == 1000
+    assert BATCH.limits(run(BATCH.site()).out) == (10.0, 1000)
 
 
 def test_a_fleet_keeps_in_step_with_slurm(place):

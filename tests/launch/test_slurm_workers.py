@@ -14,9 +14,8 @@ import pytest
 from slurm_harness import BATCH, NEEDS_LAB, live, logs, prepare_logs, request_of
 from support import wait_until
 
-from fsqueue.launch.commands import run, submit
+from fsqueue.launch.batch import run, script_of, submit
 from fsqueue.launch.launcher import grace_within
-from fsqueue.launch.scripts import script_of
 from fsqueue.spool.fleets.fleets import FleetFiles
 from fsqueue.spool.fleets.records import Member
 

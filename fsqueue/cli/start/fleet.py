@@ -116,7 +116,7 @@ def _documents(jobs: list[JobInfo]) -> list[dict[str, str]]:
 
 def _info(fleet: Fleet) -> FleetInfo:
     from fsqueue.errors import ConfigError
-    from fsqueue.launch.commands import BatchError
+    from fsqueue.launch.batch import BatchError
 
     state, reason = "open", ""
     for mark in ("paused", "stopped"):
@@ -264,7 +264,7 @@ def stop(store: Store, name: str, now: bool, as_json: bool) -> None:
     stop in the shared directory, and jobs that start later leave at once.
     """
     from fsqueue.errors import ConfigError
-    from fsqueue.launch.commands import BatchError
+    from fsqueue.launch.batch import BatchError
 
     fleet = _find(store, name)
     try:

@@ -70,7 +70,7 @@ def command(
 
 def _rehearse(template: JobTemplate, count: int, *, as_json: bool) -> int:
     """Show the command and the script, and return the exit code."""
-    from fsqueue.launch.commands import BatchError
+    from fsqueue.launch.batch import BatchError
 
     try:
         shown = template.rehearse(count)

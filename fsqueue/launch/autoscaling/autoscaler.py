@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from fsqueue.errors import FSQueueError
 from fsqueue.launch.autoscaling.decisions import Decisions, FleetView, Snapshot, decide
 from fsqueue.launch.autoscaling.demand import due_calls, free_workers
-from fsqueue.launch.commands import BatchError, commands_of, list_jobs, run
+from fsqueue.launch.batch import BatchError, batch_system, list_jobs, run
 from fsqueue.launch.fleet import Fleet
 from fsqueue.launch.pace import Pace
 from fsqueue.spool.format.names import queue_folder
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from fsqueue.launch.autoscaling.decisions import Decision
-    from fsqueue.launch.commands import Command, Listed, Reply
+    from fsqueue.launch.batch import Command, Listed, Reply
     from fsqueue.launch.sightings import JobInfo
     from fsqueue.spool.fleets.records import FleetRecord, Member
     from fsqueue.spool.store.store import Store
@@ -175,7 +175,7 @@ class Autoscaler:
         if not any(held.values()) and not self._may_have_jobs(records):
             return None
         try:
-            jobs = list_jobs(commands_of(system), self._user, self._run)
+            jobs = list_jobs(batch_system(system), self._user, self._run)
         except BatchError as error:
             log.warning("the jobs cannot be listed, so none counts as ended: %s", error)
             return None

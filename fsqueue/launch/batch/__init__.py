@@ -1,18 +1,16 @@
-"""The batch systems' commands that submit, list and cancel jobs, and the parsers of their output.
+"""The batch systems: one module for each, with its scripts, commands and the parsers of its output.
 
-Each module of this package contains the argument lists and parsers of one batch system. Only `run`
-starts such a command.
+Only `run` starts such a command.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 from fsqueue.errors import ConfigError
-from fsqueue.launch.commands import flux, lsf, oar, pbs, sge, slurm
-from fsqueue.launch.commands.answers import (
+from fsqueue.launch.batch.answers import (
     BatchError,
     Command,
     DoubtfulError,
@@ -21,6 +19,14 @@ from fsqueue.launch.commands.answers import (
     Reply,
     UnreadableError,
 )
+from fsqueue.launch.batch.flux import Flux
+from fsqueue.launch.batch.lsf import Lsf
+from fsqueue.launch.batch.oar import Oar
+from fsqueue.launch.batch.pbs import Pbs
+from fsqueue.launch.batch.request import Request
+from fsqueue.launch.batch.sge import GridEngine
+from fsqueue.launch.batch.slurm import Slurm
+from fsqueue.launch.batch.system import BatchSystem
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -33,57 +39,24 @@ __all__ = [
     "Listed",
     "RefusedError",
     "Reply",
+    "Request",
     "UnreadableError",
-    "commands_of",
+    "batch_system",
     "list_jobs",
     "outer_job_removed",
     "run",
+    "script_of",
     "submit",
 ]
 
 
-class BatchSystem(Protocol):
-    """The interface of the modules of this package."""
-
-    KILL_DELAY: float
-    """Seconds between the soft signal and SIGKILL, unless the site has another value."""
-    LONGEST_ARRAY: int
-    """Jobs that one submission may have, unless the site has another value."""
-
-    def submission(self, script: str, /) -> Command:
-        """Submit a script."""
-
-    def submitted(self, output: str, count: int, /) -> Mapping[int, str]:
-        """Ids of the jobs of a submission, by their numbers from 1.
-
-        Raises:
-            UnreadableError: there is no id in it.
-        """
-
-    def verdict(self, script: str, /) -> Command | None:
-        """Let the batch system check a script without submitting it; None where it cannot."""
-
-    def listing(self, user: str, /) -> Command:
-        """List a user's jobs that have not ended, each element of an array by itself."""
-
-    def listed(self, output: str, /) -> Sequence[Listed]:
-        """The jobs of a listing that have fsqueue's names.
-
-        Raises:
-            UnreadableError: it is truncated or has another form.
-        """
-
-    def cancellation(self, ids: Sequence[str], /, *, waiting_only: bool) -> Command:
-        """Cancel jobs; only those that have not started, where the system can tell them apart."""
-
-
-_MODULES: Final[Mapping[str, BatchSystem]] = {
-    "slurm": slurm,
-    "pbs": pbs,
-    "sge": sge,
-    "lsf": lsf,
-    "flux": flux,
-    "oar": oar,
+SYSTEMS: Final[Mapping[str, BatchSystem]] = {
+    "slurm": Slurm(),
+    "pbs": Pbs(),
+    "sge": GridEngine(),
+    "lsf": Lsf(),
+    "flux": Flux(),
+    "oar": Oar(),
 }
 
 # A command that takes longer is killed. Then it is not known whether it had its effect.
@@ -117,15 +90,20 @@ def outer_job_removed(environ: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def commands_of(system: str) -> BatchSystem:
-    """The commands of a batch system.
+def batch_system(name: str) -> BatchSystem:
+    """The batch system of this name.
 
     Raises:
-        ConfigError: there is none of this name.
+        ConfigError: there is none.
     """
-    if system not in _MODULES:
-        raise ConfigError(f"{system!r} is no batch system; there are: {', '.join(_MODULES)}")
-    return _MODULES[system]
+    if name not in SYSTEMS:
+        raise ConfigError(f"{name!r} is no batch system; there are: {', '.join(SYSTEMS)}")
+    return SYSTEMS[name]
+
+
+def script_of(request: Request) -> str:
+    """The script of a submission; see `BatchSystem.script`."""
+    return batch_system(request.profile.system).script(request)
 
 
 def run(command: Command, *, patience: float = PATIENCE) -> Reply:

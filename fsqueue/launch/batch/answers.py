@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 from fsqueue.errors import FSQueueError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 State = Literal["waiting", "running", "ending", "ended"]
 """Some listings show ended jobs for some minutes."""
@@ -113,6 +113,29 @@ def numbered(first: str, count: int, pattern: str) -> dict[int, str]:
     if count == 1:
         return {1: first}
     return {number: pattern.format(first, number) for number in range(1, count + 1)}
+
+
+def last_id(output: str, pattern: re.Pattern[str]) -> re.Match[str]:
+    """The last line that is an id: what the site's plugins print stands before it.
+
+    Raises:
+        UnreadableError: there is none.
+    """
+    for line in reversed(output.splitlines()):
+        if (match := pattern.fullmatch(line.strip())) is not None:
+            return match
+    raise UnreadableError(f"no job id in {output!r}")
+
+
+def one_each(found: Sequence[str], count: int, output: str) -> dict[int, str]:
+    """Ids of a submission by number, where each job has an id of its own.
+
+    Raises:
+        UnreadableError: there are more or fewer than jobs.
+    """
+    if len(found) != count:
+        raise UnreadableError(f"{len(found)} job ids instead of {count} in {output!r}")
+    return dict(enumerate(found, 1))
 
 
 def directives_of(script: str, prefix: str) -> list[str]:

@@ -1,0 +1,142 @@
+"""Slurm: sbatch, squeue, scancel."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import TYPE_CHECKING, Final
+
+from fsqueue.common.values import format_clock
+from fsqueue.launch.batch.answers import (
+    Command,
+    Listed,
+    UnreadableError,
+    expand,
+    is_ours,
+    last_id,
+    numbered,
+    whole_lines,
+)
+from fsqueue.launch.batch.request import preparation, worker
+from fsqueue.launch.batch.system import BatchSystem
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from fsqueue.launch.batch.answers import State
+    from fsqueue.launch.batch.request import Request
+
+_PARSABLE = re.compile(r"(\d{1,12})(?:;\S+)?", re.ASCII)
+_ID = re.compile(r"\d{1,12}(?:_(?:\d{1,7}|\[[^\]|]*\]?))?", re.ASCII)
+_WAITING = frozenset({"PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT"})
+_ENDING = frozenset({"COMPLETING", "STAGE_OUT", "SIGNALING"})
+_ENDED = frozenset(
+    {
+        *("COMPLETED", "CANCELLED", "FAILED", "TIMEOUT", "NODE_FAIL", "BOOT_FAIL"),
+        *("OUT_OF_MEMORY", "DEADLINE", "PREEMPTED", "REVOKED"),
+    }
+)
+# One worker that is killed does not end those on the other nodes.
+_ON_EACH_NODE: Final = "srun --kill-on-bad-exit=0 --wait=0 --input=none"
+
+
+class Slurm(BatchSystem):
+    """Slurm."""
+
+    prefix = "#SBATCH"
+    kill_delay = 30.0
+    longest_array = 1000  # MaxArraySize is 1001 unless set, and counts element 0
+    submit = ("sbatch", "--parsable")
+    check = ("sbatch", "--test-only")  # the answer also contains the expected start of the job
+    cancel = ("scancel",)  # of ``1234_7``; it ignores the raw id of an array's element, with code 0
+    only_waiting = ("--state=PENDING",)
+
+    def directives(self, request: Request) -> list[str]:
+        """The directives, without ``#SBATCH``."""
+        profile = request.profile
+        several = profile.nodes > 1
+        # B: the signal goes to the batch shell only, which the worker has replaced. With several
+        # nodes that is srun, which passes it on.
+        return [
+            f"--job-name={request.name}",
+            f"--comment=fsqueue:{request.fleet}:{request.token}",
+            f"--array=1-{request.count}" if request.count > 1 else "",
+            f"--nodes={profile.nodes}",
+            "--ntasks-per-node=1" if several else "--ntasks=1",
+            f"--cpus-per-task={profile.cores}",
+            f"--mem={request.memory}M" if profile.memory else "",
+            f"--gres=gpu:{profile.gpus}" if profile.gpus else "",
+            f"--time={format_clock(profile.walltime)}",
+            f"--partition={profile.batch_queue}" if profile.batch_queue else "",
+            f"--account={profile.account}" if profile.account else "",
+            f"--signal=B:USR2@{math.ceil(profile.signal_before)}" if profile.signal_before else "",
+            "--requeue" if profile.requeue else "--no-requeue",
+            "--open-mode=append",
+            f"--output={request.logs}/{'%A_%a' if request.count > 1 else '%j'}.log",
+        ]
+
+    def body_of_nodes(self, request: Request) -> list[str]:
+        """Each is a task of a step."""
+        # Without it, steps of a job of several nodes get one core: srun does not read the job's.
+        cores = f"export SRUN_CPUS_PER_TASK={request.profile.cores}"
+        return [*preparation(request), cores, worker(request, _ON_EACH_NODE)]
+
+    def submitted(self, output: str, count: int) -> Mapping[int, str]:
+        """``1234`` or ``1234;cluster``, after whatever the site's plugins print."""
+        return numbered(last_id(output, _PARSABLE)[1], count, "{}_{}")
+
+    def listing(self, user: str) -> Command:
+        """Also jobs that ended minutes ago. The name stands last, as it may hold the separator."""
+        return Command(("squeue", "-h", "-r", "-t", "all", "-u", user, "-o", "%i|%T|%S|%r|%j"))
+
+    def listed(self, output: str) -> Sequence[Listed]:
+        """Lines of other forms are messages, unless they name a job of fsqueue."""
+        return [job for line in whole_lines(output) for job in _of_line(line)]
+
+    def site(self) -> Command:
+        """Shows the site's settings."""
+        return Command(("scontrol", "show", "config"))
+
+    def limits(self, settings: str) -> tuple[float, int]:
+        """The values of KillWait and MaxArraySize."""
+        delay = re.search(r"^KillWait\s*=\s*(\d+) sec", settings, re.MULTILINE)
+        size = re.search(r"^MaxArraySize\s*=\s*(\d+)", settings, re.MULTILINE)
+        return (
+            float(delay[1]) if delay else self.kill_delay,
+            max(1, int(size[1]) - 1) if size else self.longest_array,
+        )
+
+
+def _of_line(line: str) -> Iterator[Listed]:
+    fields = line.split("|", 4)
+    name = fields[-1].strip()
+    if not is_ours(name):
+        return
+    if len(fields) < 5 or not _ID.fullmatch(fields[0]):  # noqa: PLR2004 - those of `listing`
+        raise UnreadableError(f"squeue: cannot read {line!r}")
+    job_id, state, start, reason, _ = fields
+    if state in _ENDED:
+        reason = state
+    start = "" if start in {"N/A", "NONE", ""} else start
+    for each in _elements(job_id):
+        yield Listed(each, name, _state(state), reason if reason != "None" else "", start)
+
+
+def _elements(job_id: str) -> Iterator[str]:
+    """Elements that wait are listed together, ``1234_[3-10%4]``, where -r is not known."""
+    array, bracket, numbers = job_id.partition("_[")
+    if not bracket:
+        yield job_id
+        return
+    if not numbers.endswith("]") or "..." in numbers:
+        raise UnreadableError(f"squeue: {job_id!r} was cut off")
+    for number in expand(numbers[:-1]):
+        yield f"{array}_{number}"
+
+
+def _state(text: str) -> State:
+    if text in _WAITING:
+        return "waiting"
+    if text in _ENDED:
+        return "ended"
+    return "ending" if text in _ENDING else "running"
