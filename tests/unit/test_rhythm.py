@@ -8,7 +8,7 @@ from spool_pair import QUEUE, opened_pair
 from fsqueue.runner.shared.resource_pool import ResourcePool
 from fsqueue.spool.format.resources import NONE
 from fsqueue.spool.wakeups.pauses import Rhythm
-from fsqueue.spool.worker.backlogs import Backlogs
+from fsqueue.spool.worker.backlog.worker import WorkerBacklog
 
 
 def waits(rhythm, *seconds):
@@ -50,7 +50,7 @@ def pair(spool):
 
 def backlogs_of(pair, *queues):
     room = ResourcePool(NONE)
-    return Backlogs(pair.store, dict.fromkeys(queues, 1.0), room, weighted=False)
+    return WorkerBacklog(pair.store, dict.fromkeys(queues, 1.0), room, weighted=False)
 
 
 def test_a_queue_is_exhausted_when_all_that_was_listed_has_been_tried(pair):
