@@ -15,6 +15,8 @@ from integration import sample_tasks as sample
 from integration.conftest import working
 
 ROUNDS = 50
+# A round with slots of processes takes as long as many with threads.
+OF_PROCESSES = 10
 # Each of so many rounds starts processes, or threads, and ends them again.
 MANY_ROUNDS = pytest.mark.timeout(900)
 
@@ -23,7 +25,9 @@ MANY_ROUNDS = pytest.mark.timeout(900)
 def project(request, monkeypatch):
     """The module `nested_tasks`, whose runner has slots of each kind."""
     monkeypatch.setenv("FSQUEUE__RUNNER", request.param)
-    return request.getfixturevalue("nested")
+    module = request.getfixturevalue("nested")
+    module.rounds = ROUNDS if request.param == "thread" else OF_PROCESSES
+    return module
 
 
 @pytest.fixture
@@ -46,7 +50,7 @@ def started(threads, target):
 @MANY_ROUNDS
 def test_a_suite_that_never_joins(project, threads):
     app = project.app
-    for number in range(ROUNDS):
+    for number in range(project.rounds):
         started(threads, app.runner.run)
         assert project.fib(2) == 1, number
         app.runner.stop_runner_loop()
@@ -57,7 +61,7 @@ def test_a_suite_of_coroutines_that_never_joins(project, threads):
     app = project.app
 
     async def suite():
-        for number in range(ROUNDS):
+        for number in range(project.rounds):
             started(threads, app.runner.run)
             assert await project.async_fib(2) == 1, number
             app.runner.stop_runner_loop()

@@ -213,7 +213,7 @@ class Spool(Site, RuleBasedStateMachine):
 
 
 QUICK = settings(
-    max_examples=100,
+    max_examples=50,
     stateful_step_count=60,
     deadline=None,
     derandomize=True,
