@@ -26,7 +26,7 @@ from fsqueue.common.coroutines import is_async
 from fsqueue.environment.module_code import code_of
 from fsqueue.inline_invocation import InlineInvocation
 from fsqueue.invocation import Invocation, InvocationGroup
-from fsqueue.results.made_calls import published
+from fsqueue.results.made_calls import abandon_all, published
 from fsqueue.runner.attempt.context import Body
 
 if TYPE_CHECKING:
@@ -195,10 +195,14 @@ class Task(Generic[P, R]):
             return self._inline(self.bind(args, kwargs))
         return published(self.prepared(args, kwargs, keep=keep))
 
-    def submit_packed(self, packed: Packed, *, keep: bool) -> Invocation[R]:
+    def submit_packed(self, packed: Packed, *, keep: bool) -> PendingResult:
         """Publish a call that has no concurrency limit. Wakes no worker: call `ring` soon."""
-        publish = self._publisher.publish
-        return published(lambda made: publish([packed], keep=keep, ring=False, made=made)[0])
+        made: list[PendingResult] = []
+        try:
+            return self._publisher.publish([packed], keep=keep, ring=False, made=made)
+        except BaseException:
+            abandon_all(made)
+            raise
 
     def ring(self) -> None:
         """Wake idle workers of this machine."""
@@ -218,7 +222,7 @@ class Task(Generic[P, R]):
             if self._publisher.reuses_calls:
                 return self._group_publisher(made).publish([call], [packed], {}, keep=keep)[0]
             lanes = self._publisher.lanes(call)
-            return self._publisher.publish([packed], keep=keep, lanes=lanes, made=made)[0]
+            return Invocation(self._publisher.publish([packed], keep=keep, lanes=lanes, made=made))
 
         return publish
 

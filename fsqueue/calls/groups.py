@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import repeat
 from typing import TYPE_CHECKING, Any
 
-from fsqueue.invocation import naming_item
+from fsqueue.invocation import Invocation, naming_item
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -13,7 +14,6 @@ if TYPE_CHECKING:
     from fsqueue.calls.arguments import Arguments
     from fsqueue.calls.packing import Packed
     from fsqueue.calls.publishing import Publisher
-    from fsqueue.invocation import Invocation
     from fsqueue.results.pending_result import PendingResult
 
 # Workers are woken after this many calls of a group, so that the first calls run while the rest
@@ -80,13 +80,15 @@ class GroupPublisher:
             invocation = publisher.cached(key)
             if invocation is None:
                 kept = keep or times[key.name] > 1  # it is read more than once
-                (invocation,) = publisher.publish(
-                    [each],
-                    shared,
-                    keep=kept,
-                    reuse=key,
-                    lanes=(*own_lanes, *key.lanes),
-                    made=self._made,
+                invocation = Invocation(
+                    publisher.publish(
+                        [each],
+                        shared,
+                        keep=kept,
+                        reuse=key,
+                        lanes=(*own_lanes, *key.lanes),
+                        made=self._made,
+                    )
                 )
             found[key.name] = invocation
         return [found[key.name] for key in keys]
@@ -105,7 +107,7 @@ class GroupPublisher:
         size = publisher.batch_size(len(calls))
         invocations: list[Invocation[Any]] = []
         for number, batch in enumerate(_batches(packed, size)):
-            invocations += publisher.publish(
+            pending_result = publisher.publish(
                 batch,
                 shared,
                 keep=keep,
@@ -113,6 +115,8 @@ class GroupPublisher:
                 lanes=lanes[len(invocations)],
                 made=self._made,
             )
+            members = range(len(batch)) if len(batch) > 1 else (None,)
+            invocations += map(Invocation, repeat(pending_result), members)
         if calls:
             publisher.ring()
         return invocations

@@ -220,7 +220,7 @@ class Publisher:
         reuse: ReuseKeys | None = None,
         lanes: tuple[str, ...] = (),
         made: list[PendingResult],
-    ) -> list[Invocation[Any]]:
+    ) -> PendingResult:
         """Publish one file with a call, or with a batch of several calls.
 
         Args:
@@ -244,17 +244,13 @@ class Publisher:
             client.waiter.check_open()
         draft = self._draft(client, calls, shared, lanes, reuse, keep=keep)
         if draft.once is not None:
-            pending_result = self._publish_once(client, draft, draft.once, lanes, ring=ring)
-        else:
-            layout, call = client.store.layout, draft.call
-            path = f"{layout.slot(call.queue, call.slot)}/{call.id}.1"
-            pending_result = self._pending_result(draft, call.id, path, lanes)
-            made.append(pending_result)
-            client.publish(draft, ring=ring)
-        members = draft.call.members
-        if not members:
-            return [Invocation(pending_result)]
-        return [Invocation(pending_result, index) for index in range(members)]
+            return self._publish_once(client, draft, draft.once, lanes, ring=ring)
+        layout, call = client.store.layout, draft.call
+        path = f"{layout.slot(call.queue, call.slot)}/{call.id}.1"
+        pending_result = self._pending_result(draft, call.id, path, lanes)
+        made.append(pending_result)
+        client.publish(draft, ring=ring)
+        return pending_result
 
     def _publish_once(
         self, client: Client, draft: Draft, once: Key, lanes: tuple[str, ...], *, ring: bool
@@ -354,7 +350,7 @@ class Publisher:
             cache_ttl=reuse.cache_ttl if reuse is not None and reuse.cache else 0.0,
             code="" if self._session.conf.stale_code == "ignore" else self._code.for_calls,
             caller=None if keep else ticket.caller,
-            label=label_of_batch([call.label for call in calls]) if settings.label else "",
+            label=label_of_batch([each.label for each in calls]) if members else calls[0].label,
         )
         return Draft(call, segments, calls[0].payload.buffers, once, parent)
 

@@ -15,7 +15,7 @@ from fsqueue.codec.texts import type_name
 from fsqueue.executor.body import inline_blobs
 from fsqueue.executor.constant import constant_parts
 from fsqueue.executor.errors import InitializerError, as_of_pool
-from fsqueue.executor.parts import Packer
+from fsqueue.executor.parts import Packer, uncopied
 from fsqueue.results.futures import CallFuture
 from fsqueue.spool.format.names import new_token
 from fsqueue.spool.format.records import Payload
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from fsqueue.invocation import Invocation
 
 
+_NO_BLOBS = ("", ())
+
+
 class Initializer(NamedTuple):
     """What runs once in each process of a worker, before the calls of an executor."""
 
@@ -42,6 +45,8 @@ class Function(NamedTuple):
 
     name: str
     part: Part
+    label: str
+    """The name as a label."""
 
 
 class Calls:
@@ -67,18 +72,16 @@ class Calls:
         self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> CallFuture[Any]:
         """Make a call; its parts are serialized now. An error of that fails the future."""
-        packer = self._packer
-
-        def pack() -> tuple[Function, Part]:
-            given = (
-                tuple(map(packer.uncopied, args)),
-                {key: packer.uncopied(value) for key, value in kwargs.items()},
-            )
+        try:
+            named = dict(zip(kwargs, map(uncopied, kwargs.values()), strict=True))
+            given = tuple(map(uncopied, args)), named
             function = self.function(fn)
             what = f"the arguments of {function.name}"
-            return function, packer.pack(given, what, argument_at, again=False)
-
-        return self._submit(pack)
+            part = self._packer.pack(given, what, argument_at, again=False)
+            options = {} if self._initializer is None else self._options()
+        except Exception as error:  # noqa: BLE001 - it is the future's
+            return failed(error)
+        return self._submit(function, part, options)
 
     def submit_chunk(
         self, function: Function, items: Sequence[tuple[Any, ...]], *, late: bool = False
@@ -89,12 +92,13 @@ class Calls:
             items: its arguments.
             late: they belong to a `map` that has begun, so that a shutdown does not matter.
         """
-
-        def pack() -> tuple[Function, Part]:
+        try:
             what = f"the arguments of {function.name}"
-            return function, self._packer.pack(items, what, _item_at, again=False)
-
-        return self._submit(pack, chunk=True, late=late)
+            part = self._packer.pack(items, what, _item_at, again=False)
+            options = self._options(chunk=True)
+        except Exception as error:  # noqa: BLE001 - it is the future's
+            return failed(error)
+        return self._submit(function, part, options, late=late)
 
     def function(self, fn: Callable[..., Any]) -> Function:
         """Serialize a function for several calls.
@@ -106,31 +110,29 @@ class Calls:
         if parts is not None and self._latest is not None:
             known, function = self._latest
             same = len(known) == len(parts) and all(map(operator.is_, known, parts))
-            if same and self._packer.keep(function.part):
+            if same and (function.part[1:] == _NO_BLOBS or self._packer.keep(function.part)):
                 return function
         name = _name(fn)
-        function = Function(name, self._packer.pack(fn, f"the function {name}"))
+        part = self._packer.pack(fn, f"the function {name}")
+        function = Function(name, part, fitted(name))
         self._latest = None if parts is None else (parts, function)
         return function
 
     def _submit(
         self,
-        pack: Callable[[], tuple[Function, Part]],
+        function: Function,
+        arguments: Part,
+        kwargs: Mapping[str, Any],
         *,
-        chunk: bool = False,
         late: bool = False,
     ) -> CallFuture[Any]:
-        try:
-            (name, part), arguments = pack()
-            args, kwargs = (name, part, arguments), self._options(chunk=chunk)
-        except Exception as error:  # noqa: BLE001 - it is the future's
-            return failed(error)
+        args = function.name, function.part, arguments
         task, keep = self._app.run, self._dispatcher.detach
         if self._app.conf.dev_mode_force_sync_tasks:
             return self._run_inline(functools.partial(task.submit, args, kwargs, keep=keep))
         # What `submit` would send, without its checks: all parts are texts and bytes.
         data = pickle.dumps((args, kwargs), pickle.HIGHEST_PROTOCOL)
-        packed = Packed(Payload(data), label=fitted(name))
+        packed = Packed(Payload(data), label=function.label)
         publish = functools.partial(task.submit_packed, packed, keep=keep)
         future: CallFuture[Any] = CallFuture(publish=publish, backlog=self._dispatcher)
         self._dispatcher.submit(future, late=late)
@@ -152,7 +154,7 @@ class Calls:
             inline_blobs.reset(token)
         return future
 
-    def _options(self, *, chunk: bool) -> dict[str, Any]:
+    def _options(self, *, chunk: bool = False) -> dict[str, Any]:
         """The arguments by name of the call."""
         options: dict[str, Any] = {"chunk": True} if chunk else {}
         if self._initializer is not None:

@@ -7,7 +7,6 @@ first call until the executor has ended and all its calls have.
 
 from __future__ import annotations
 
-import functools
 import logging
 import os
 import threading
@@ -100,10 +99,11 @@ class Dispatcher:
             RuntimeError: the executor accepts no calls; see `check_open`.
         """
         with self._mutex:
-            if not late:
+            if not late and (self._closed or _exiting or self.error is not None):
                 self.check_open()
-            self._resolver.start()
-            if self._queue or not self._has_room:
+            if self._resolver.thread is None:
+                self._resolver.start()
+            if self._limit is not None and (self._queue or not self._has_room):
                 self._queue.append(future)
                 return
             self._publishing += 1
@@ -130,7 +130,8 @@ class Dispatcher:
         finally:
             with self._mutex:
                 self._publishing -= 1
-                self._published.notify_all()
+                if self._closed:
+                    self._published.notify_all()
                 error, pending_result = self.error, future.pending_result
                 if made and error is None and pending_result is not None:
                     self._calls[future] = pending_result
@@ -141,7 +142,7 @@ class Dispatcher:
             return False
         if pending_result is None:
             return False
-        self._resolver.add(pending_result, functools.partial(self._receive, future))
+        self._resolver.add(pending_result, future.receive, pending_result.waiter)
         if self.error is not None:  # `fail` may have discarded it before it was added
             self._resolver.discard(pending_result)
         self._announce()
@@ -183,15 +184,17 @@ class Dispatcher:
 
     # -- steps after an end -----------------------------------------------------------------
 
-    def _receive(
+    def receive(
         self, future: CallFuture[Any], content: Content | None, failure: BaseException | None
     ) -> None:
         """Settle a future, in the resolver's thread, and publish what has room."""
         value, failure = future.opened(content, failure)
-        failure = as_of_pool(failure)
-        if isinstance(failure, SerializationError) and isinstance(failure.__cause__, SystemExit):
-            # A result whose code exits when it is pickled: as the standard pools do.
-            failure = failure.__cause__
+        if failure is not None:
+            failure = as_of_pool(failure)
+            cause = failure.__cause__
+            if isinstance(failure, SerializationError) and isinstance(cause, SystemExit):
+                # A result whose code exits when it is pickled: as the standard pools do.
+                failure = cause
         with self._mutex:
             self._calls.pop(future, None)
         try:
@@ -199,7 +202,8 @@ class Dispatcher:
                 self.fail(failure)
             future.settle(value, failure)
         finally:
-            self._advance()
+            if self._queue or self._closed:
+                self._advance()
 
     def _advance(self) -> None:
         """Publish what has room, and end if the executor was shut down and all is done."""

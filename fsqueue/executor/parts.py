@@ -8,9 +8,11 @@ globals have changed is another part, and no part is ever sent twice.
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from fsqueue.codec import PYTHON, decode, encode, uncopied
+from fsqueue import codec
+from fsqueue.codec import PYTHON, decode, encode
 from fsqueue.errors import EnvelopeError, InvocationCorruptError
 
 if TYPE_CHECKING:
@@ -24,6 +26,8 @@ Part: TypeAlias = "tuple[bytes, str, tuple[str, ...]]"
 
 LARGE: Final = 1 << 15
 """Bytes from which a part or a buffer is stored in a blob."""
+uncopied: Callable[[Any], Any] = partial(codec.uncopied, large=LARGE)
+"""Large bytes in a form that `Packer.pack` stores as a buffer; other values unchanged."""
 # A blob that was stored or touched this many seconds ago is not touched again.
 _FRESH = 10.0
 _MOST_KNOWN = 64
@@ -69,10 +73,6 @@ class Packer:
         if not again or len(data) < LARGE:
             return data, "", digests
         return b"", self._put(data, ()), digests
-
-    def uncopied(self, value: Any) -> Any:
-        """Large bytes in a form that `pack` stores as a buffer."""
-        return uncopied(value, large=LARGE)
 
     def keep(self, part: Part) -> bool:
         """Keep the blobs of a part that was packed before; False if one is missing.

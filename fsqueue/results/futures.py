@@ -29,25 +29,17 @@ if TYPE_CHECKING:
     from fsqueue.runner.attempt.context import Execution, WorkerContext
     from fsqueue.spool.disk.content import Content
 
-    Publish = Callable[[], "Published"]
+    Publish = Callable[[], PendingResult]
 
 R = TypeVar("R")
 
 log: logging.Logger = logging.getLogger(__name__)
 
+# States of a future with a result. Reading one needs no lock, which `Future.done` takes.
+_OVER = frozenset({"CANCELLED", "CANCELLED_AND_NOTIFIED", "FINISHED"})
 # Pauses in seconds between a helper's checks whether one of the calls is pending (again).
 _PAUSES = (0.02, 0.05, 0.1, 0.2, 0.5)
 _LAST_PAUSE = 1.0
-
-
-class Published(Protocol):
-    """A published call: an invocation."""
-
-    id: str
-
-    @property
-    def pending_result(self) -> PendingResult:
-        """The pending result of its file."""
 
 
 class Backlog(Protocol):
@@ -60,18 +52,22 @@ class Backlog(Protocol):
     def context_of_waiting_body(self) -> WorkerContext | None:
         """The worker of the body that the calling code belongs to; None if it is in no body."""
 
+    def receive(
+        self, future: CallFuture[Any], content: Content | None, failure: BaseException | None
+    ) -> None:
+        """Settle a future with the outcome of its call, or with the reason why there is none."""
+
 
 class _Waiters(list[Any]):
     """The waiters that `concurrent.futures.wait` and `as_completed` put into a future."""
 
-    def __init__(self, future: CallFuture[Any]) -> None:
-        super().__init__()
-        self._future = weakref.ref(future)
+    __slots__ = ("future",)
+    future: weakref.ref[CallFuture[Any]]
 
     def append(self, waiter: Any) -> None:
         """Add a waiter."""
         super().append(waiter)
-        future = self._future()
+        future = self.future()
         if future is not None:
             future.help_body()
 
@@ -97,7 +93,8 @@ class CallFuture(Future[R]):
         backlog: Backlog | None = None,
     ) -> None:
         super().__init__()
-        self._waiters = _Waiters(self)
+        self._waiters = waiters = _Waiters()
+        waiters.future = weakref.ref(self)
         self._blocked: list[None] = []  # one entry for each thread
         self._asked = False
         # Held while the call is published or cancelled in the spool; never while callbacks run,
@@ -132,12 +129,11 @@ class CallFuture(Future[R]):
         """Publish the call; False if it was cancelled before. An error fails the future."""
         try:
             with self._moving:
-                if self._publish is None or super().done():
+                if self._publish is None or self._state in _OVER:
                     return False
                 publish, self._publish = self._publish, None
                 made = publish() if self._context is None else self._context.run(publish)
-                self.pending_result, self._backlog = made.pending_result, None
-                self.invocation_id = made.id
+                self.pending_result, self.invocation_id = made, made.id
                 return True
         except BaseException as error:
             self.settle(error=error)
@@ -147,7 +143,11 @@ class CallFuture(Future[R]):
 
     def receive(self, content: Content | None, failure: BaseException | None) -> None:
         """Set the result from the outcome, or from the reason why there is none."""
-        self.settle(*self.opened(content, failure))
+        backlog, self._backlog = self._backlog, None
+        if backlog is None:
+            self.settle(*self.opened(content, failure))
+        else:
+            backlog.receive(self, content, failure)
 
     def opened(
         self, content: Content | None, failure: BaseException | None
@@ -168,11 +168,13 @@ class CallFuture(Future[R]):
                     return
             self._set_cancelled()
             return
-        with contextlib.suppress(InvalidStateError):  # it was cancelled or settled before
+        try:
             if error is None:
                 self.set_result(value)
             else:
                 self.set_exception(error)
+        except InvalidStateError:
+            return  # it was cancelled or settled before
 
     def _set_cancelled(self) -> bool:
         """Cancel the future, but not its call; False if it has a result."""
@@ -194,7 +196,7 @@ class CallFuture(Future[R]):
         """
         try:
             with self._moving:
-                if not (self._cancels or super().done()):
+                if not (self._cancels or self._state in _OVER):
                     if self.pending_result is not None and not _cancelled(self.pending_result):
                         return False
                     self._cancels, self._publish = True, None
@@ -205,7 +207,7 @@ class CallFuture(Future[R]):
 
     def running(self) -> bool:
         """Whether a worker runs the call now, as far as the shared directory tells."""
-        if super().done() or self.pending_result is None:
+        if self._state in _OVER or self.pending_result is None:
             return False
         with contextlib.suppress(
             OSError, SpoolError, UnknownInvocationError
@@ -217,11 +219,11 @@ class CallFuture(Future[R]):
         """Whether the call has ended or was cancelled."""
         self._asked = True
         self.help_body()
-        return super().done()
+        return self._state in _OVER
 
     def result(self, timeout: float | None = None) -> R:
         """The return value; see `concurrent.futures.Future.result`."""
-        if super().done():
+        if self._state in _OVER:
             value = super().result()
         else:
             with self._waiting():
@@ -232,7 +234,7 @@ class CallFuture(Future[R]):
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """What the body raised; see `concurrent.futures.Future.exception`."""
-        if super().done():
+        if self._state in _OVER:
             return super().exception()
         with self._waiting():
             return super().exception(timeout)
@@ -257,7 +259,7 @@ class CallFuture(Future[R]):
 
     def help_body(self) -> None:
         """Let a helper run the call if the calling code belongs to a body."""
-        if super().done():
+        if self._state in _OVER:
             return
         if self._context is None:
             self._help_body()
@@ -281,7 +283,7 @@ class CallFuture(Future[R]):
     def is_awaited(self) -> bool:
         """Whether something waits for it, and it has no result yet."""
         waits = bool(self._blocked) or self._asked or bool(self._waiters)
-        return waits and not super().done()
+        return waits and self._state not in _OVER
 
 
 def _cancelled(pending_result: PendingResult) -> bool:

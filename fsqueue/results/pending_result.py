@@ -214,16 +214,16 @@ class PendingResult:
         """The waiter of this process."""
         return self._session.client.waiter
 
-    def begin(self, waiter: Waiter, wake: Callable[[], object]) -> Wait | None:
-        """Begin a wait for the outcome; None if it can be read now. `wake` is called at its end."""
+    def begins(self, wait: Wait, waiter: Waiter) -> bool:
+        """Begin a wait for the outcome; False if it can be read now."""
         if waiter.has_seen(self.id):
             waiter.forget(self.id)  # it can only be read once
-            return None
-        wait = waiter.begin(self.id, wake)
-        if self._is_taken():
+            return False
+        waiter.begin(wait)
+        if (self._keep or self._data is not None) and self._is_taken():
             waiter.end(wait)
-            return None
-        return wait
+            return False
+        return True
 
     def _is_taken(self) -> bool:
         """Whether another handle or thread collected the outcome before this wait began."""

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import threading
 import time
 from collections import Counter, deque
-from functools import partial
 from typing import TYPE_CHECKING
 
 from fsqueue.errors import SpoolError
+from fsqueue.spool.caller.wait import Wait
 from fsqueue.spool.wakeups.sleeper import Sleeper
 from fsqueue.spool.wakeups.watching import watches
 
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from fsqueue.results.pending_result import PendingResult
-    from fsqueue.spool.caller.wait import Wait
     from fsqueue.spool.caller.waiter import Waiter
     from fsqueue.spool.disk.content import Content
 
@@ -32,24 +30,35 @@ _IDLE = 3600.0
 # Seconds by which a poll may be late. Without it, each new call would end the thread's sleep.
 _LATE = 0.001
 # Of more than this many outcomes, several are taken at once: the thread listens again only after a
-# moment. Each time it wakes up, it takes the interpreter from the threads that make calls.
+# moment. Each time it wakes up, it takes the interpreter from the threads that make calls. The
+# moment is shorter than what the caller itself needs for so many calls.
 _MANY = 32
-_GATHER = 0.002
+_GATHER_EACH = 5e-5
+_GATHER = 0.02
 # Seconds until an outcome that the shared directory did not give is read again.
 _AGAIN = 1.0
 
 
-class _Entry:
-    """One outcome that is awaited."""
+class _Entry(Wait):
+    """One outcome that is awaited. There may be thousands, so it is its own wait.
 
-    __slots__ = ("pending_result", "then", "troubled", "wait", "waiter")
+    Attributes:
+        waiter: the waiter with which its wait has begun; None if it has not.
+    """
 
-    def __init__(self, pending_result: PendingResult, then: Then) -> None:
-        self.pending_result = pending_result
-        self.then = [then]
-        self.wait: Wait | None = None
+    __slots__ = ("others", "pending_result", "resolver", "then", "troubled", "waiter")
+
+    def __init__(self, resolver: Resolver, pending_result: PendingResult, then: Then) -> None:
+        self.invocation_id, self.over, self.error = pending_result.id, False, None
+        self.resolver, self.pending_result = resolver, pending_result
+        self.then: Then = then
+        self.others: tuple[Then, ...] = ()
         self.waiter: Waiter | None = None
         self.troubled = False
+
+    def wake(self) -> None:
+        """Let the resolver's thread check it."""
+        self.resolver.wake(self)
 
 
 class Resolver:
@@ -62,14 +71,17 @@ class Resolver:
         at_end: called by the thread as its last step. With it, the thread runs until `close`;
             without it, the thread ends whenever it waits for nothing.
         daemon: the end of the process does not wait for the thread.
+
+    Attributes:
+        thread: the thread; None if it has not begun, or has ended.
     """
 
     def __init__(self, at_end: Callable[[], object] | None = None, *, daemon: bool = True) -> None:
         self._at_end, self._daemon = at_end, daemon
-        self._begin_anew()
+        self.begin_anew()
 
-    def _begin_anew(self) -> None:
-        self._pid = os.getpid()
+    def begin_anew(self) -> None:
+        """Forget all outcomes and the thread: in a forked child, they are the parent's."""
         # Held while an entry is added, begins or ends a wait, or is removed; never during a read.
         # A finalizer may close this while its thread holds the lock.
         self._mutex = threading.RLock()
@@ -82,46 +94,50 @@ class Resolver:
         self._until = 0.0  # the thread sleeps until then
         self._step: tuple[float, Callable[[], object]] | None = None
         self._closed = False
-        self._thread: threading.Thread | None = None
+        self.thread: threading.Thread | None = None
 
-    def add(self, pending_result: PendingResult, then: Then) -> None:
+    def add(self, pending_result: PendingResult, then: Then, waiter: Waiter | None = None) -> None:
         """Wait for an outcome. From any thread.
 
         Args:
             pending_result: of the call or batch.
             then: called in the resolver's thread, once, with the outcome or with the reason why
                 there is none.
+            waiter: of this process, for a call that was just published, so that nothing else can
+                have taken its outcome.
 
         Raises:
             RuntimeError: this process may not have another thread.
         """
-        if self._pid != os.getpid():
-            self._begin_anew()
         with self._mutex:
-            if self._thread is None:
+            if self.thread is None:
                 self.start()
-            entry = self._entries.get(pending_result)
-            if entry is not None:
-                entry.then.append(then)  # another call of a batch, or another future of the call
+            known = self._entries.get(pending_result)
+            if known is not None:
+                known.others += (then,)  # another call of a batch, or another future of the call
                 return
-            self._add(_Entry(pending_result, then))
-
-    def _add(self, entry: _Entry) -> None:
-        """Add an entry, and begin its wait or let the thread do so. The mutex is held."""
-        begun = False
-        try:
-            self._entries[entry.pending_result] = entry
-            # The thread meets the same error, and passes it on.
-            with contextlib.suppress(OSError, RuntimeError, SpoolError):
-                if entry.pending_result.is_new and self._begins(entry) and entry.waiter:
-                    # In this order: the thread first shows how long it may sleep, and then finds
-                    # out.
-                    if time.monotonic() + entry.waiter.until_poll < self._until - _LATE:
-                        watches().wake(self._sleeper)
+            entry, begun = _Entry(self, pending_result, then), False
+            try:
+                self._entries[pending_result] = entry
+                if waiter is not None:
+                    waiter.begin(entry)
+                    self._waiters[waiter] += 1
+                    entry.waiter = waiter
                     begun = True
-        finally:
-            if not begun:  # also if a signal handler has raised an exception
-                self._wake(entry)
+                else:
+                    begun = pending_result.is_new and self._begins(entry)
+            except (OSError, RuntimeError, SpoolError):
+                pass  # the thread meets the same error, and passes it on
+            finally:
+                if not begun:  # also if a signal handler has raised an exception
+                    self.wake(entry)
+        # In this order: the thread first shows how long it may sleep, and then finds out.
+        if begun and self._until and self._sleeps_too_long(entry.waiter):
+            watches().wake(self._sleeper)
+
+    def _sleeps_too_long(self, waiter: Waiter | None) -> bool:
+        """Whether the thread sleeps past the next poll that a wait needs."""
+        return waiter is not None and time.monotonic() + waiter.until_poll < self._until - _LATE
 
     def call_at(self, due: float, step: Callable[[], object]) -> None:
         """Let the thread call a function soon; does nothing if another call of it is planned.
@@ -137,8 +153,10 @@ class Resolver:
 
     def hurry(self) -> None:
         """Make the call that is planned, if there is one, in this thread and now."""
-        planned, self._step = self._step, None
+        planned = self._step
         if planned is not None:
+            # In this order: a call that another thread has planned meanwhile is made by this one.
+            self._step = None
             try:
                 planned[1]()
             except Exception:
@@ -148,8 +166,8 @@ class Resolver:
         """Wait no longer for an outcome. From any thread."""
         with self._mutex:
             entry = self._entries.pop(pending_result, None)
-            if entry is not None and entry.wait is not None and entry.waiter is not None:
-                entry.waiter.end(entry.wait)
+            if entry is not None and entry.waiter is not None:
+                entry.waiter.end(entry)
                 self._release(entry)
 
     def start(self) -> None:
@@ -159,24 +177,24 @@ class Resolver:
             RuntimeError: this process may not have another thread.
         """
         with self._mutex:
-            if self._thread is None:
+            if self.thread is None:
                 thread = threading.Thread(
                     target=self._run, name="fsqueue-resolver", daemon=self._daemon
                 )
                 thread.start()
-                self._thread = thread
+                self.thread = thread
 
     def close(self) -> None:
         """Let the thread end when it waits for nothing more; without a thread, end now."""
         with self._mutex:
-            self._closed, thread = True, self._thread
+            self._closed, thread = True, self.thread
         if thread is None and self._at_end is not None:
             self._at_end()
         watches().wake(self._sleeper)
 
     def join(self) -> None:
         """Wait until the thread has ended. A call of `then` does not wait for that."""
-        thread = self._thread
+        thread = self.thread
         if thread is not None and thread is not threading.current_thread():
             thread.join()
 
@@ -185,24 +203,27 @@ class Resolver:
     def _begins(self, entry: _Entry) -> bool:
         """Begin a wait for an outcome; False if it can be read now. The mutex is held."""
         waiter = entry.pending_result.waiter
-        wait = entry.pending_result.begin(waiter, partial(self._wake, entry))
-        if wait is None:
+        entry.over, entry.error = False, None
+        if not entry.pending_result.begins(entry, waiter):
             return False
         self._waiters[waiter] += 1
-        entry.wait, entry.waiter = wait, waiter
+        entry.waiter = waiter
         return True
 
     def _release(self, entry: _Entry) -> None:
         """Forget the wait of an entry. The mutex is held."""
-        waiter, entry.wait, entry.waiter = entry.waiter, None, None
+        waiter, entry.waiter = entry.waiter, None
         if waiter is not None:
             self._waiters[waiter] -= 1
             if self._waiters[waiter] <= 0:
                 del self._waiters[waiter]
 
-    def _wake(self, entry: _Entry) -> None:
+    def wake(self, entry: _Entry) -> None:
+        """Let the thread check an entry."""
+        # In this order: the thread first forgets that it was woken, and then checks what is there.
         self._woken.append(entry)
-        watches().wake(self._sleeper)
+        if not self._sleeper.rung:
+            watches().wake(self._sleeper)
 
     # -- the thread -----------------------------------------------------------------------
 
@@ -215,7 +236,7 @@ class Resolver:
         except BaseException as error:
             log.exception("the thread that waits for results ends")
             with self._mutex:
-                self._thread = None  # the next call starts another
+                self.thread = None  # the next call starts another
             for entry in list(self._entries.values()):
                 self._pass_on(entry, None, error)
         finally:
@@ -227,7 +248,7 @@ class Resolver:
             if self._entries or (self._at_end is not None and not self._closed):
                 return False
             if self._at_end is None:
-                self._thread = None
+                self.thread = None
             return True
 
     def _sleep(self) -> None:
@@ -241,8 +262,8 @@ class Resolver:
         pause = min(pauses, default=_IDLE)
         if pause > 0:
             self._until = time.monotonic() + pause
-            if len(self._entries) > _MANY:
-                self._sleeper.doze(min(_GATHER, pause))
+            if (count := len(self._entries)) > _MANY:
+                self._sleeper.doze(min(count * _GATHER_EACH, _GATHER, pause))
             watches().sleep(self._sleeper, pause)
         self._until = 0.0
         self._sleeper.rung = False
@@ -277,16 +298,16 @@ class Resolver:
         """The outcome if it has arrived; otherwise a wait for it has begun."""
         pending_result = entry.pending_result
         with self._mutex:  # `add` may be beginning the wait, which wakes the entry
-            wait = entry.wait
-        if wait is None:
+            begun, over = entry.waiter is not None, entry.over
+            if begun and over:
+                self._release(entry)
+        if not begun:
             content = pending_result.known_content()
-        elif not wait.over:
+        elif not over:
             return None  # all are woken if events were missed; the next poll shows which have ended
         else:
-            with self._mutex:
-                self._release(entry)
-            if wait.error is not None:
-                raise wait.error
+            if entry.error is not None:
+                raise entry.error
             content = pending_result.read()
         while content is None:
             with self._mutex:
@@ -310,8 +331,9 @@ class Resolver:
     ) -> None:
         with self._mutex:
             self._entries.pop(entry.pending_result, None)
-            self._release(entry)
-        for then in entry.then:
+            if entry.waiter is not None:
+                self._release(entry)
+        for then in (entry.then, *entry.others):
             try:
                 then(content, failure)
             except BaseException:
@@ -328,3 +350,4 @@ def _poll(waiter: Waiter) -> None:
 
 shared_resolver: Resolver = Resolver()
 """Resolves the futures of invocations. Its thread runs only while such futures are pending."""
+os.register_at_fork(after_in_child=shared_resolver.begin_anew)

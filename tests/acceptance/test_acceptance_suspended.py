@@ -37,6 +37,23 @@ def test_the_call_of_a_suspended_worker_runs_elsewhere_and_has_one_outcome(site,
     assert "Traceback" not in first.text() + second.text()
 
 
+def test_the_late_outcome_of_a_direct_call_goes_with_its_caller(site, kind):
+    marks = site.folder("held")
+    first = site.worker(kind, 1, **ENV).wait_for_start()
+    answer = site.call(site.tasks.hold, marks.folder)
+    marks.wait_for_starts(1)
+    site.worker(kind, 1, **ENV).wait_for_start()
+    first.signal_all(signal.SIGSTOP)
+    again = marks.wait_for_starts(2)[1]
+    marks.release()
+    assert answer.result(60) == again
+    first.signal_all(signal.SIGCONT)
+    # The caller has removed the first outcome with its collection.
+    wait_until(lambda: site.files("done"), "the late outcome is there")
+    site.tasks.app.close()
+    assert site.files("done") == []
+
+
 def test_the_first_outcome_may_be_that_of_a_worker_that_was_suspended(site, kind):
     marks = site.folder("held")
     first = site.worker(kind, 1, **ENV).wait_for_start()

@@ -10,7 +10,7 @@ import sys
 import pytest
 from support import files_under, wait_until
 
-from fsqueue import CancelledError, State
+from fsqueue import CancelledError, Invocation, State
 from fsqueue.errors import InvocationExpiredError
 from fsqueue.spool.admin import controls, listing
 from fsqueue.spool.admin.census import take_snapshot
@@ -153,7 +153,7 @@ def test_a_call_of_two_lanes_takes_both_permits_or_none(worked, gate, crowd):
 
     def call(name, *lanes):
         payload = task._publisher.encode((crowd, name), {})
-        return task._publisher.publish([payload], keep=True, lanes=lanes, made=[])[0]
+        return Invocation(task._publisher.publish([payload], keep=True, lanes=lanes, made=[]))
 
     holders = [call(first_name, lane), call(second_name, other)]
     wait_until(lambda: crowds[crowd].entries == 2)

@@ -243,7 +243,7 @@ def test_a_call_that_is_published_while_its_executor_breaks_fails(app, published
     def publish():
         calls.append(app.task(sample_tasks.add)(1))
         executor._dispatcher.fail(InitializerError("no licence"))
-        return calls[0]
+        return calls[0].pending_result
 
     with fsqueue.Executor(root=app.root) as executor:
         dispatcher = executor._dispatcher

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
+import sys
+
 import pytest
 from support import wait_until
 
 import fsqueue
 from fsqueue.executor.dispatcher import _FEW, _TOGETHER
+from fsqueue.results.resolver import Resolver
 from fsqueue.spool.store.open_spool import open_store
 from fsqueue.testing import FaultyFilesystem
 
@@ -74,3 +78,46 @@ def test_detached_calls_are_announced_before_the_executor_ends(spool):
         calls.make(2 * _FEW)
     assert calls.all_announced
     executor.shutdown(cancel_futures=True)
+
+
+def during(function, number, step):
+    """Call a function, and a step before the instruction of this number; False if it has fewer."""
+    left = itertools.count(number, -1)
+    reached = []
+
+    def trace(frame, event, _):
+        if frame.f_code is function.__code__:
+            frame.f_trace_opcodes = True
+            if event == "opcode" and next(left) == 0:
+                reached.append(step())
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        function()
+    finally:
+        sys.settrace(before)
+    return bool(reached)
+
+
+@pytest.mark.parametrize("planned", [False, True])
+def test_a_bell_is_not_lost_if_it_is_planned_while_another_is_rung(planned):
+    """The thread that submits and the resolver's share no lock, and may meet anywhere."""
+    for number in itertools.count():
+        rung, resolver = [], Resolver()
+
+        def ring(rung=rung):
+            rung.append(len(rung))
+
+        def plan(resolver=resolver, ring=ring, rung=rung):
+            resolver.call_at(float("inf"), ring)
+            return rung.append("planned")
+
+        if planned:
+            resolver.call_at(0.0, ring)
+        if not during(resolver.hurry, number, plan):
+            break
+        resolver.hurry()
+        assert rung[-1] != "planned", f"lost before instruction {number}"
+    assert number > 2

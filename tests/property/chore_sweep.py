@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 from every_call import Swept
 from fact_operations import FACTS
-from gone_caller_operations import clear_up, with_uncollected_result
+from gone_caller_operations import clear_up, late_result, with_uncollected_result
 from sweep import (
     ARGUMENTS,
     CLIENT,
@@ -136,6 +136,7 @@ OPERATIONS = (
     Operation("leave", lambda _: None, lambda stage: stage.worker.deregister()),
     Operation("appear", lambda _: None, present_client, check=check_presence),
     Operation("close", present_client, lambda stage: stage.client.close()),
+    Operation("close-with-late-result", late_result, lambda stage: stage.client.close()),
     Operation("sync-clock", lambda _: None, lambda stage: stage.store.files.sync_clock()),
     Operation(
         "expire",
@@ -185,6 +186,7 @@ class Chore(Swept):
             if self.operation.name not in {
                 "leave",
                 "close",
+                "close-with-late-result",
                 "close-after-cancelling",
                 "close-after-sleep",
             }:

@@ -5,7 +5,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from msgspec import structs
-from sweep import ARGUMENTS, BODY, CLIENT, ID, MAX_ATTEMPTS, Stage, call_of, outcome_of, worker_of
+from support import publish_call
+from sweep import (
+    ARGUMENTS,
+    BODY,
+    CLIENT,
+    ID,
+    MAX_ATTEMPTS,
+    QUEUE,
+    Stage,
+    call_of,
+    outcome_of,
+    work,
+    worker_of,
+)
 from sweep_operations import Operation
 from sweep_steps import check_nothing_left, reap_other, run_body
 
@@ -52,6 +65,17 @@ def with_uncollected_result(stage: Stage) -> None:
     stage.healthy.fs.make_folders(stage.layout.kept_mailbox(CLIENT))
     outcome = structs.replace(outcome_of(stage.healthy, AttemptName(ID, 1)), caller=GONE)
     assert stage.healthy.outcomes.publish(outcome, [b"nobody can receive it"])
+
+
+def late_result(stage: Stage) -> None:
+    """A call of a living caller has ended again, after the first outcome was collected."""
+    publish_call(
+        stage.client, ID, "tasks.f", QUEUE, [ARGUMENTS], max_attempts=MAX_ATTEMPTS, keep=False
+    )
+    work(stage.healthy, stage.worker)
+    assert stage.healthy.outcomes.collect(ID, keep=False) is not None
+    outcome = structs.replace(outcome_of(stage.healthy, AttemptName(ID, 1)), caller=this_process())
+    assert stage.healthy.outcomes.publish(outcome, [b"late"])
 
 
 def distant(stage: Stage) -> None:

@@ -124,6 +124,40 @@ def test_only_results_that_no_process_can_receive_are_removed(pair):
         assert pair.store.outcomes.collect(claim.name.invocation_id, keep=False)
 
 
+def end(pair, claim, caller: Process | None) -> None:
+    outcome = structs.replace(pair.outcome(claim), caller=caller)
+    assert pair.store.endings.complete(claim, outcome, [b"x"])
+
+
+def test_a_caller_that_leaves_removes_late_results_that_only_it_could_receive(pair):
+    """Its direct call has ended again after it had collected the first outcome."""
+    direct, kept = claimed(pair, ME), claimed(pair, None, keep=True)
+    end(pair, direct, ME)
+    assert pair.store.outcomes.collect(direct.name.invocation_id, keep=False)
+    for claim, caller in ((direct, ME), (kept, None)):
+        end(pair, claim, caller)
+        assert pair.worker.release(claim)
+        pair.worker.forget(claim)
+    pair.client.close()
+    left = [pair.store.outcomes.exists(claim.name.invocation_id) for claim in (direct, kept)]
+    assert left == [False, True]
+    collect_after_leaving(pair, kept)
+
+
+def test_a_caller_that_leaves_only_results_for_others_reads_none_of_them(pair):
+    claim = claimed(pair, None, keep=True)
+    pair.complete(claim)
+    pair.fs.inject()
+    pair.client.close()
+    assert "read" not in [operation.verb for operation in pair.fs.trace]
+    collect_after_leaving(pair, claim)
+
+
+def collect_after_leaving(pair, claim) -> None:
+    assert pair.store.outcomes.collect(claim.name.invocation_id, keep=False)
+    assert pair.store.fs.rmdir(pair.store.layout.mailbox(pair.client.name))
+
+
 # -- processes that cannot be seen ------------------------------------------------------------
 
 

@@ -15,6 +15,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from fsqueue.common.offloading import in_thread_or_here, offload
+from fsqueue.spool.caller.wait import Wait
 from fsqueue.spool.wakeups.watching import watches
 
 if TYPE_CHECKING:
@@ -57,7 +58,8 @@ async def arrival(
         waiter.forget(invocation_id)  # it can only be read once
         return
     listener = _listeners.get(loop) or _listeners.setdefault(loop, _Listener())
-    wait = waiter.begin(invocation_id, wake)
+    wait = Wait(invocation_id, wake)
+    waiter.begin(wait)
     listener.add(loop, waiter)
     try:
         if not over.done() and (is_over is None or not await in_thread_or_here(is_over)):

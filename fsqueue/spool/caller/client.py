@@ -125,7 +125,7 @@ class Client:
         self._numbers = itertools.count(1)
         self._mutex = threading.Lock()
         self._lock: BaseFileLock | None = None
-        self._entered = False
+        self._entered = self._receives = False
         self._registered = self._recorded = False
         self._slots: dict[int, _Slot] = {}
         self.waiter: Waiter = Waiter(
@@ -176,6 +176,7 @@ class Client:
 
     def _publish(self, draft: Draft) -> Receipt:
         call, payload, buffers, once, parent = draft
+        self._receives = self._receives or not call.keep
         if once is not None:
             # Such a call is not made to wait here: the worker that claims it does that, and by then
             # its key is free.
@@ -311,7 +312,11 @@ class Client:
             if not self._entered:
                 return
             fs.rmdir(layout.kept_mailbox(self.name))
-            fs.rmdir(layout.mailbox(self.name))
+            if not fs.rmdir(layout.mailbox(self.name)) and self._receives:
+                from fsqueue.spool.worker.gone_callers import clear_up_at_end
+
+                clear_up_at_end(self.store, self.name, self._process)
+                fs.rmdir(layout.mailbox(self.name))
             if self.store.files.sleepers is not None:
                 fs.rmdir(layout.tokens(self.name))
             fs.discard(layout.client_lock(self.name))

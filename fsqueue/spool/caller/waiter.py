@@ -117,10 +117,11 @@ class Waiter:
             SpoolError: the outcome cannot be received.
         """
         sleeper, shared = Sleeper(), watches()
-        waits: list[Wait] = []
+        waits = list(map(Wait, invocation_ids, repeat(partial(shared.wake, sleeper))))
         deadline = float("inf") if timeout is None else self._fs.monotonic() + timeout
         try:
-            waits.extend(map(self.begin, invocation_ids, repeat(partial(shared.wake, sleeper))))
+            for wait in waits:
+                self.begin(wait)
             if not sleeper.rung and is_over():
                 return True
             while not sleeper.rung:
@@ -141,13 +142,13 @@ class Waiter:
                 raise wait.error
         return True
 
-    def begin(self, invocation_id: str, wake: Callable[[], object]) -> Wait:
-        """Begin a wait; `wake` is called at its end. The caller must listen and poll meanwhile.
+    def begin(self, wait: Wait) -> None:
+        """Begin a wait. The caller must listen and poll meanwhile.
 
         Raises:
             RuntimeError: no result can be received any more.
         """
-        wait = Wait(invocation_id, wake)
+        invocation_id = wait.invocation_id
         if not self._waiting:
             self._silent_since, self._silence = self._fs.monotonic(), _SILENCE
         self._waiting.setdefault(invocation_id, []).append(wait)
@@ -159,7 +160,6 @@ class Waiter:
             self._end(invocation_id)
         else:
             self._plan_poll(own=client_of(invocation_id) == self._client)
-        return wait
 
     def end(self, wait: Wait) -> None:
         """End a wait that its owner gives up."""

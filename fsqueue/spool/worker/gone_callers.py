@@ -22,6 +22,8 @@ from fsqueue.spool.format.records import Outcome
 from fsqueue.spool.worker.expiry import remove_client_if_empty
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from fsqueue.spool.disk.identity import Process
     from fsqueue.spool.format.records import Call
     from fsqueue.spool.store.store import Store
@@ -32,6 +34,8 @@ log: logging.Logger = logging.getLogger(__name__)
 _CHECK_EVERY = 0.005
 # At most this many callers are remembered.
 _REMEMBERED = 1_000
+# A process that leaves looks at this many results for late ones.
+_MOST_LATE = 100
 
 
 class Callers:
@@ -85,15 +89,36 @@ def clear_up_after(store: Store, client: str) -> None:
 
     Dies at any point: another worker that claims a call of this client does the rest; otherwise
     the results expire.
+    """
+    _remove_results(store, client, is_gone)
+    remove_client_if_empty(store, client)
+
+
+def clear_up_at_end(store: Store, client: str, process: Process) -> None:
+    """Remove the results that only this process could receive, which is about to leave.
+
+    Such a result is late. A worker dies, or counts as dead, after it has published an outcome; this
+    process collects and removes it; then the call runs again and has another outcome.
+
+    Dies at any point: the others expire. There are few, so this does not look at many: the mailbox
+    may be full of results that others may want.
+    """
+    _remove_results(store, client, process.__eq__, limit=_MOST_LATE)
+
+
+def _remove_results(
+    store: Store, client: str, is_useless: Callable[[Process], bool], limit: int | None = None
+) -> None:
+    """Remove the results in a mailbox whose only receiver will not collect them.
 
     This trusts headers without checking their digests: a user who could forge one in the mailbox
     could remove the file as well.
     """
-    fs, layout = store.fs, store.layout
-    for name in filter(is_invocation_id, fs.names(layout.mailbox(client), fresh=True)):
-        path = f"{layout.mailbox(client)}/{name}"
+    fs, mailbox = store.fs, store.layout.mailbox(client)
+    for name in filter(is_invocation_id, fs.names(mailbox, limit=limit, fresh=True)):
+        path = f"{mailbox}/{name}"
         outcome = beginning_of(store.files, path, Outcome)
-        receiver = None if outcome is None else outcome.caller
-        if receiver is not None and is_gone(receiver) and not store.dependencies.is_awaited(name):
+        if outcome is None or outcome.caller is None or not is_useless(outcome.caller):
+            continue
+        if not store.dependencies.is_awaited(name):
             fs.discard(path)
-    remove_client_if_empty(store, client)
