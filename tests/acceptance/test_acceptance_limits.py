@@ -5,6 +5,7 @@ import sys
 
 import pytest
 from acceptance_harness import alive, timed_out, wait_until
+from support import PATIENCE
 
 from fsqueue import CancelledError, State
 
@@ -40,7 +41,8 @@ def test_a_timeout_that_is_retried(site):
     invocation = task(marks.folder)
     marks.wait_for_starts(2)
     marks.release()
-    assert invocation.get(timeout=60) == marks.pids("ends")[0]
+    # A body that has ended may be too late to tell.
+    assert invocation.get(timeout=60 + PATIENCE) in marks.pids("ends")
 
 
 def test_cancelling_kills_the_process_of_the_body(site):

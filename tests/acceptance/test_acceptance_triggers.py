@@ -29,6 +29,12 @@ def test_each_tick_once_while_workers_are_killed(site):
         each.wait()
     count = len(ticks())
     wait_until(lambda: len(ticks()) >= count + 2, "two more ticks")
+
+    def left_out():
+        found = ticks()
+        return set(range(found[0], found[-1])) - set(found)
+
+    wait_until(lambda: not left_out(), lambda: f"those of killed workers: {left_out()}")
     workers[2].signal(signal.SIGTERM)
     assert workers[2].wait() == 0
     found = ticks()

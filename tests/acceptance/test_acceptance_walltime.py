@@ -7,6 +7,9 @@ from acceptance_harness import wait_until
 
 from fsqueue import State, WalltimeError
 
+# Most of it is waiting for ends of jobs, which mean the same to slots of both kinds.
+WAITS_LONG = pytest.mark.parametrize("kind", ["process"])
+
 
 def pending_folders(site):
     return sorted(path.name for path in (site.root / "pending").iterdir() if any(path.rglob("*.1")))
@@ -48,6 +51,7 @@ def test_a_waiting_body_runs_a_call_that_would_not_fit(site, kind):
     assert outer == inner
 
 
+@WAITS_LONG
 def test_a_call_whose_timeout_is_longer_than_the_time_left_waits(site, kind):
     limit = ("--time-limit", "1h")
     worker = site.worker(kind, 1, *limit, "--stop-margin", "3580s").wait_for_start()
@@ -66,6 +70,7 @@ def test_a_call_whose_timeout_is_longer_than_the_time_left_waits(site, kind):
     assert call.get(timeout=60), "a new worker has the time"
 
 
+@WAITS_LONG
 def test_a_call_that_is_longer_than_every_job_fails(site, kind):
     marks = site.folder("marks")
     call = site.tasks.hold_later.options(max_cuts=1)(marks.folder)

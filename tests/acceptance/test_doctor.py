@@ -290,8 +290,11 @@ def test_a_peer_that_ends_early_is_noticed(root, start, number, why, leads):
 
 
 def test_three_come_and_two_of_them_meet(root, start):
-    trio = [start(root, "--peer", "--wait", "8") for _ in range(3)]
-    codes = sorted([each.ends() and each.popen.returncode for each in trio])
+    for patience in ("8", "50"):  # on a busy machine they may start one after the other's end
+        trio = [start(root, "--peer", "--wait", patience) for _ in range(3)]
+        codes = sorted([each.ends() and each.popen.returncode for each in trio])
+        if codes != [2, 2, 2]:
+            break
     assert codes[-1] == 2, "the third finds no other host"
     assert codes[:2] != [2, 2]
     assert nothing_left(root)

@@ -91,8 +91,12 @@ class Log:
     def text(self):
         return os.pread(self._reader, 1 << 20, 0).decode()
 
+    def has(self, *words):
+        text = self.text()
+        return all(word in text for word in words)
+
     def wait_for(self, *words):
-        wait_until(lambda: all(word in self.text() for word in words))
+        wait_until(lambda: self.has(*words))
 
     def show(self):
         os.write(self._stderr, self.text().encode())
@@ -143,9 +147,15 @@ def replace_a_slot_at_the_limit_of_processes():
             (BASE / "crash").mkdir()
             assert is_lost(lost)
             log.wait_for("cannot be started", "out of processes or memory")
-            most = threads_of_this_user() + 1
-        with limited(server, resource.RLIMIT_NPROC, most):
-            log.wait_for("a slot cannot run calls", "cannot start the threads", "ulimit -u")
+            hard = resource.prlimit(server, resource.RLIMIT_NPROC)[1]
+
+            def without_its_threads():
+                # Others' threads come and go, so the number is a new one for each try.
+                most = threads_of_this_user() + 1
+                resource.prlimit(server, resource.RLIMIT_NPROC, (most, hard))
+                return log.has("a slot cannot run calls", "cannot start the threads", "ulimit -u")
+
+            wait_until(without_its_threads)
             waiting = attempt_in_time()
         (BASE / "release").mkdir()
         check_that_it_works(held)

@@ -81,6 +81,7 @@ class Watched:
             **options,
         }
         self.context = browser.new_context(**options)
+        self.context.set_default_timeout(1000 * PATIENCE)
         self.page = self.context.new_page()
         self.problems: list[str] = []
         self.base = link.partition("/?token")[0]
