@@ -28,6 +28,15 @@ _MEMORY = "/dev/shm"
 _CHANGE_THE_PROCESS = ("fsqueue.integrations.", "fsqueue.runner.slots.forkserver")
 # How often each test runs that is marked as concurrent; `.ci/run --full` sets it.
 _REPEAT = "FSQUEUE_TESTS_REPEAT"
+# Files whose tests take longest, most of it waiting; the longest first.
+_LONG = (
+    *("test_slurm_workers", "test_docs", "test_browser", "test_acceptance_walltime"),
+    *("test_acceptance_interrupts", "test_batch_worker", "test_restarting", "test_joblib_backend"),
+    *("test_state_machine", "test_slurm_site", "test_doctor", "test_up", "test_screenshots"),
+    *("test_process_limits", "test_no_room", "test_extreme_numbers", "test_hostile_texts"),
+    *("test_other_systems", "test_fleet_machine", "test_shell_completion", "test_hostile_fields"),
+    *("test_typing", "test_chaos", "test_fleet_races", "test_executor_processes"),
+)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -69,6 +78,28 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if times > 1 and metafunc.definition.get_closest_marker("concurrent"):
         metafunc.fixturenames.append("repetition")
         metafunc.parametrize("repetition", range(times))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Each process of pytest-xdist begins with long tests: at the end they would run alone."""
+    nodes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    files: dict[str, list[pytest.Item]] = {name: [] for name in _LONG}
+    rest = []
+    for item in items:
+        files.get(item.path.stem, rest).append(item)
+    begins = [
+        [item for name in _LONG[node::nodes] for item in files[name]] for node in range(nodes)
+    ]
+    total, done = len(items), 0
+    items.clear()
+    # As its scheduler cuts them.
+    for node, begin in enumerate(begins):
+        share = (total - len(items)) // (nodes - node)
+        more = max(0, share - len(begin))
+        items += begin + rest[done : done + more]
+        done += more
+    items += rest[done:]
 
 
 def pytest_collection_finish() -> None:
