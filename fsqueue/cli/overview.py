@@ -16,6 +16,7 @@ from fsqueue.cli.columns import (
 from fsqueue.cli.output import table
 from fsqueue.cli.statistics import summary
 from fsqueue.common.printable import counted, duration, printable
+from fsqueue.spool.format.resources import queue_in_words
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from fsqueue.spool.admin.snapshot import Counts, QueueInfo, WorkerInfo
     from fsqueue.spool.history.statistics import Stats
 
+# The end of a backlog is told if it takes longer, in seconds.
+_SOON = 10.0
 # `top` prints at most this many tasks where there is no terminal.
 _TASKS = 12
 
@@ -61,7 +64,7 @@ def status_parts(glance: Glance, age: float) -> Iterator[RenderableType]:
     yield f"{printable(snapshot.root)}{how_old(age)}\n"
     yield _printed(QUEUES, snapshot.queues) if snapshot.queues else "no queues"
     yield ""
-    lines = list(uncovered(snapshot.queues))
+    lines = [*uncovered(snapshot.queues), *_outlook(snapshot.queues, glance.recent)]
     yield from [*lines, ""] if lines else []
     yield from (printable(str(fleet)) for fleet in snapshot.closed_fleets)
     yield workers_table(snapshot.workers, glance.recent) if snapshot.workers else "no workers"
@@ -100,6 +103,17 @@ def uncovered(queues: Sequence[QueueInfo]) -> Iterator[str]:
         if (needed := needs_of(profile)) and calls_in(each) and not (each.workers or each.fleets):
             calls = demand_in_words(calls_in(each), queue, needed)
             yield printable(f"{calls}; no worker or fleet has that")
+
+
+def _outlook(queues: Sequence[QueueInfo], recent: Stats) -> Iterator[str]:
+    """A line for each queue that takes a while: when its due calls have ended, at this rate."""
+    for each in queues:
+        rate = recent.per_second(recent.queues.get(each.name, 0))
+        if rate and each.workers and not each.paused and each.due > _SOON * rate:
+            calls = f"{'~' * (not each.exact)}{counted(each.due, 'due call')}"
+            name = queue_in_words(each.name)
+            text = f"{calls} of {name} will have ended in about {duration(each.due / rate)}"
+            yield printable(f"{text}, at {rate:.3g}/s")
 
 
 def workers_table(workers: Sequence[WorkerInfo], recent: Stats) -> RenderableType:

@@ -15,7 +15,8 @@ _SECOND, _HUNDRED = 1.0, 100.0
 
 def summary(found: Stats) -> str:
     """A line that sums up all tasks."""
-    failed = f"failed: {found.failed}{share(found.failed, found.calls)}"
+    why = ", see fsqueue failures" if found.failed else ""
+    failed = f"failed: {found.failed}{share(found.failed, found.calls)}{why}"
     more = "".join(
         f"; {word}: {count}"
         for word, count in (

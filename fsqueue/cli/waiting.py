@@ -75,7 +75,7 @@ def reasons_in_words(target: Target, invocation_id: str) -> str:
         found = why(looking.store, check_id(invocation_id)[0], looking.look())
     except UnknownInvocationError:  # it has ended meanwhile
         return ""
-    return "\n".join(f"{each.text}; ends with {each.ends}" for each in found)
+    return "\n".join(map(str, found))
 
 
 def tell_why(target: Target, invocation_ids: Sequence[str]) -> bool:

@@ -29,10 +29,11 @@ if TYPE_CHECKING:
     from fsqueue.spool.history.statistics import Stats
 
 # A task fails more often than before from this factor and these numbers of calls on.
-_TIMES, _CALLS, _FAILED = 5.0, 20, 3
+# Of a task whose calls all fail, fewer say enough.
+_TIMES, _CALLS, _FAILED, _ALL = 5.0, 20, 3, 5
 _BEFORE = 1e-3
-# A worker is slow from this multiple of the usual run times on.
-_SLOW = 1.5
+# A worker is slow from this multiple of the usual run times on; after few calls, from another one.
+_SLOW, _MANY, _SLOW_SO_FAR = 1.5, 30, 2.0
 # Retries of one group that are worth a look.
 _RETRIES = 20
 _FULL = 0.9
@@ -62,6 +63,7 @@ def needs(look: Look) -> list[Need]:
         *_unserved(look),
         *_failing(look),
         *_workers(look),
+        *_died(look),
         *_slow(look),
         *_paused(look),
         *_retried(look),
@@ -114,7 +116,8 @@ def _failing(look: Look) -> Iterator[Need]:
     late = sums_by_task(each for number, each in look.minutes.items() if number >= last)
     early = sums_by_task(each for number, each in look.minutes.items() if number < last)
     for name, sums in sorted(late.items()):
-        if sums.calls < _CALLS or sums.failed < _FAILED:
+        few = _ALL if sums.failed == sums.calls else _CALLS
+        if sums.calls < few or sums.failed < _FAILED:
             continue
         share = sums.failed / sums.calls
         before = early.get(name)
@@ -131,7 +134,7 @@ def _failing(look: Look) -> Iterator[Need]:
             more=f"{sums.failed:,} of {counted(sums.calls, 'call')} in the last 15 minutes.",
             link=link("failures", task=name),
             link_text="Show the reasons",
-            command=command("failures", since="1h", task=name),
+            command=command("failures", since="15m", task=name),
         )
 
 
@@ -166,6 +169,23 @@ def _workers(look: Look) -> Iterator[Need]:
         )
 
 
+def _died(look: Look) -> Iterator[Need]:
+    """Workers that died, if calls were lost with a worker or slot."""
+    there = {each.name for each in look.glance.snapshot.workers}
+    gone = (each for each in look.stats.workers if not (each.alive or each.left))
+    died = [each.worker for each in gone if each.worker not in there]
+    if died and look.stats.lost:
+        lost = counted(look.stats.lost, "attempt")
+        yield Need(
+            level="warn",
+            icon="attention",
+            what=f"{counted(len(died), 'worker')} died without leaving: {listed(died)}.",
+            more=f"{lost} {'was' if look.stats.lost == 1 else 'were'} lost with a worker or slot.",
+            link="workers",
+            command=command("stats"),
+        )
+
+
 def _slow(look: Look) -> Iterator[Need]:
     """The slowest living worker, if it is much slower than the others."""
     alive = {each.worker for each in look.stats.workers if each.alive}
@@ -186,9 +206,15 @@ def _slow(look: Look) -> Iterator[Need]:
 def _slowest(stats: Stats, names: Iterable[str]) -> tuple[str, float] | None:
     """The slowest of some workers and its pace, if it is much slower than the others."""
     wanted = set(names)
-    paces = {each.worker: each.pace or 0.0 for each in stats.workers if each.worker in wanted}
-    name = max(paces, key=lambda each: paces[each], default="")
-    return (name, paces[name]) if name and paces[name] >= _SLOW else None
+    slow = {
+        each.worker: each.pace
+        for each in stats.workers
+        if each.worker in wanted
+        and each.pace is not None
+        and each.pace >= (_SLOW if each.calls >= _MANY else _SLOW_SO_FAR)
+    }
+    name = max(slow, key=lambda each: slow[each], default="")
+    return (name, slow[name]) if name else None
 
 
 def _paused(look: Look) -> Iterator[Need]:
@@ -254,11 +280,18 @@ def _place(look: Look) -> Iterator[Need]:
             what=_in_quarantine(quarantined),
             command=command("doctor"),
         )
-    if look.used > _FULL or look.glance.space:
+    if look.used > _FULL:
         yield Need(
             level="bad" if look.used > 0.99 else "warn",  # noqa: PLR2004 - nothing fits any more
             icon="attention",
             what=f"{look.used:.0%} of the disk is in use.",
+            command=command("gc"),
+        )
+    if look.glance.space:
+        yield Need(
+            level="warn",
+            icon="attention",
+            what="Results will fill the disk before they expire:",
             more=look.glance.space,
             command=command("gc"),
         )

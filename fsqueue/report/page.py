@@ -7,7 +7,7 @@ import hashlib
 import importlib.resources
 from typing import TYPE_CHECKING, Final
 
-from fsqueue.common.printable import duration
+from fsqueue.common.printable import counted, duration
 from fsqueue.monitor import charts
 from fsqueue.monitor.words import percent
 from fsqueue.report.elements import Html, joined, none, panel, tag, text
@@ -153,14 +153,15 @@ def _summary(report: Report) -> Iterator[Html]:
 
 def _about(report: Report) -> str:
     totals = report.totals
+    workers = counted(len(report.workers), "worker")
     parts = [
-        f"{len(report.workers):,} workers, bodies ran for {duration(totals.seconds)} in all",
+        f"{workers}, bodies ran for {duration(totals.seconds)} in all",
         *(
-            f"{number:,} {words}"
-            for number, words in (
-                (totals.retried, "attempts retried"),
-                (totals.lost, "attempts lost"),
-                (totals.cancelled, "calls cancelled"),
+            f"{counted(number, noun)} {what}"
+            for number, noun, what in (
+                (totals.retried, "attempt", "retried"),
+                (totals.lost, "attempt", "lost"),
+                (totals.cancelled, "call", "cancelled"),
             )
             if number
         ),

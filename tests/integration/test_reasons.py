@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from datetime import UTC, datetime
 
 import msgspec
 import pytest
@@ -79,8 +81,8 @@ def test_a_limit_names_who_holds_it(app, gate, tmp_path):
         second = hold(name)
         wait_until(lambda: "limit" in reasons(app, second))
         found = reasons(app, second)["limit"]
-        assert first.id in found.text
-        assert "at most 1 at a time" in found.text
+        assert f"the concurrency limit of {hold.name}: at most 1 at a time" in found.text
+        assert f"held by {first.id} on " in found.text
         assert reasons(app, first) == {}
         event.set()
         second.get(timeout=PATIENCE)
@@ -95,9 +97,42 @@ def test_all_slots_are_busy(app, gate):
         wait_until(lambda: first.status is State.RUNNING)
         second = hold(name)
         wait_until(lambda: "busy" in reasons(app, second))
-        assert "all 1 slots" in reasons(app, second)["busy"].text
+        assert "the only slot" in reasons(app, second)["busy"].text
         event.set()
         second.get(timeout=PATIENCE)
+
+
+def test_the_place_of_a_call_counts_those_of_its_second_and_the_rate_is_that_of_status(app, gate):
+    event, name = gate()
+    hold, add = app.task(sample_tasks.behind_gate), app.task(sample_tasks.add)
+    with working(app, app.make_runner(concurrency=1)):
+        add(1).get(timeout=PATIENCE)
+        first = hold(name)
+        wait_until(lambda: first.status is State.RUNNING)
+        soon = datetime.fromtimestamp(app.store.clock.now() + 0.5, UTC)
+        rest = [hold.options(eta=soon)(name) for _ in range(3)]
+        wait_until(lambda: all("busy" in reasons(app, each) for each in rest))
+        for each in rest:  # a worker takes them in any order
+            assert "at most about 2 calls may run before it" in reasons(app, each)["busy"].text
+        found, rate, times = wait_until(lambda: timed(app, rest[0]))
+        assert f"{rate:.3g} calls/s" in found.text
+        assert times[0] <= found.until - 3 / rate <= times[1]
+        event.set()
+        for each in rest:
+            each.get(timeout=PATIENCE)
+
+
+def timed(app, invocation):
+    """The reason of a call in a busy queue, the rate of its spool, and the times around; or None.
+
+    The rate is that of all calls, as there is only one queue.
+    """
+    store = open_store(app.store.layout.root, look=True)
+    store.files.sync_clock()
+    glance = Looks(store, heartbeat=app.conf.heartbeat, result_ttl=app.conf.result_ttl).take()
+    before = store.clock.now()
+    (found,) = why(store, invocation.id, glance)
+    return (found, glance.recent.rate, (before, store.clock.now())) if found.until else None
 
 
 @pytest.mark.leaves_strays
@@ -130,6 +165,7 @@ def test_ended_calls_say_why_they_did_not_run(app):
         late.get(timeout=PATIENCE)
     assert list(reasons(app, gone)) == ["cancelled"]
     assert list(reasons(app, late)) == ["expired"]
+    assert str(reasons(app, gone)["cancelled"]) == "it was cancelled"
 
 
 # -- commands ---------------------------------------------------------------------------------
@@ -137,7 +173,9 @@ def test_ended_calls_say_why_they_did_not_run(app):
 
 def test_show_tells_reasons_and_attempts(app, fsqueue, in_json, tmp_path):
     call = app.task(sample_tasks.add).options(countdown=1000)(1)
-    assert "it is not due yet" in fsqueue("show", call.id).stdout
+    shown = fsqueue("show", call.id).stdout
+    assert "it is not due yet, until " in shown
+    assert "ends with the time" not in shown
     assert in_json("show", call.id)["why"][0]["code"] == "not_due"
     fail = app.task(sample_tasks.fail_before, retry_for=ConnectionError, retry_delay=0.01)
     with working(app):
@@ -147,6 +185,48 @@ def test_show_tells_reasons_and_attempts(app, fsqueue, in_json, tmp_path):
     assert [each["state"] for each in seen["attempts"]] == ["retried", "retried", "succeeded"]
     assert seen["attempts"][0]["failure"]["type"] == "ConnectionError"
     assert "1 retried after" in fsqueue("show", again.id).stdout
+
+
+def test_show_tells_when_a_retry_is_due_and_that_it_failed_once(app, fsqueue, in_json, tmp_path):
+    fail = app.task(sample_tasks.fail_before, retry_for=ConnectionError, retry_delay=500)
+    with working(app):
+        call = fail(str(tmp_path / "ran"), 2)
+        seen = wait_until(lambda: _retried(in_json("show", call.id)))
+    assert "it failed 1 time and is retried later" in fsqueue("show", call.id).stdout
+    assert seen["due"] == seen["why"][0]["until"] > seen["created"] + 100
+    assert "due" not in in_json("show", app.task(sample_tasks.add)(1).id)
+
+
+def _retried(seen):
+    return seen if seen["state"] == "pending" and seen.get("retries") else None
+
+
+def test_show_tells_when_a_call_was_claimed_and_who_waits_for_it(app, gate, fsqueue, in_json):
+    event, name = gate()
+    hold, add = app.task(sample_tasks.behind_gate), app.task(sample_tasks.add)
+    with working(app, app.make_runner(concurrency=1)):
+        first = hold(name)
+        waiting = [add(first) for _ in range(12)]
+        wait_until(lambda: first.status is State.RUNNING)
+        seen = in_json("show", first.id)
+        assert seen["created"] <= seen["claimed"] + 1
+        text = fsqueue("show", first.id).stdout
+        assert "claimed " in text
+        assert text.count("waited for by") == 11
+        assert "and 2 calls more" in text
+        assert waiting[0].id in text
+        assert {each["id"] for each in seen["family"]["relatives"]} == {e.id for e in waiting}
+        event.set()
+        for each in waiting:
+            with contextlib.suppress(TypeError):  # there is no value to add to
+                each.get(timeout=PATIENCE)
+
+
+def test_a_call_that_was_cancelled_before_it_ran_has_not_started(app, fsqueue, in_json):
+    call = app.task(sample_tasks.add).options(countdown=1000)(1)
+    assert call.cancel()
+    assert "started" not in in_json("show", call.id)
+    assert "took" not in fsqueue("show", call.id).stdout
 
 
 @pytest.mark.leaves_strays  # the mailboxes of the app's client
@@ -210,6 +290,8 @@ def test_runs_tell_whose_calls_these_are(app, failures, fsqueue, in_json):
     assert (run["ended"], run["failed"], run["here"]) == (4, 4, True)
     assert run["record"]["pid"] == os.getpid()
     assert run["client"] in fsqueue("runs").stdout
+    assert "is here" in fsqueue("runs").stdout
+    assert "RUN TIME" in fsqueue("stats").stdout
 
 
 def test_listing_500_failures_reads_the_journal_and_none_of_them(app):

@@ -212,9 +212,10 @@ def test_an_empty_window(app, report, in_json, fsqueue):
 
 
 def test_an_old_journal_is_reported_up_to_its_end(tmp_path, report):
-    write_journal(tmp_path / "old", attempts=10, age=30 * 86_400)
+    write_journal(tmp_path / "old", attempts=10, age=30 * 86_400, workers=1)
     page = report("--root", tmp_path / "old", root=False)
     assert "10 calls ended between" in page.text
+    assert "1 worker, bodies ran" in page.text
     assert "The journal ends in the hour before" in page.text
 
 

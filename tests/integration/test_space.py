@@ -118,5 +118,13 @@ def test_the_doctor_says_it(small):
     assert finding.verdict is Verdict.OK
 
 
+def test_the_doctor_names_the_configured_directory_when_it_asks_for_one(
+    fsqueue, spool, monkeypatch
+):
+    monkeypatch.setenv("FSQUEUE__ROOT", spool)
+    done = fsqueue("doctor", root=False, expect=2)
+    assert f"Give ROOT, such as {spool}, or --launch" in done.stderr
+
+
 def test_the_doctor_looks_for_no_results_without_a_spool(tmp_path):
     assert "results" not in [each.name for each in examine(str(tmp_path)).findings]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -81,6 +82,8 @@ def test_on_a_socket_nobody_else_can_connect(shop, open_folder):
     try:
         assert printed[0] == f"listening on {path}; only you can connect"
         assert re.fullmatch(rf"on your laptop:  ssh -N -L 8787:{path} \S+", printed[1])
+        # On a laptop that is the laptop.
+        assert not printed[1].endswith(" localhost") or socket.gethostname() == "localhost"
         (link,) = re.findall(r"http://127.0.0.1:8787/\S+", printed[2])
         with httpx2.Client(transport=httpx2.HTTPTransport(uds=path), timeout=PATIENCE) as client:
             assert client.get("http://localhost/").status_code == 403

@@ -46,6 +46,9 @@ def command(
     function that raised them are the same. A call that was not run because another one had failed
     belongs to the group of that one. `fsqueue retry --failed-with GROUP` runs a group again.
 
+    CALLS counts the calls that have failed. RETRIED counts the attempts that failed and were
+    followed by another one.
+
     The figures come from the workers' journals, which are kept for `journal_ttl` (a day).
     """
     from fsqueue.spool.admin.failures import failure_groups

@@ -81,8 +81,9 @@ def command(
 ) -> None:
     """List calls, of all states or of one.
 
-    Running calls come first, then pending ones in the order in which they will run, then failed
-    ones, and then all others that have ended, roughly the latest first.
+    Running calls come first, then pending ones in about the order in which they will run, then
+    failed ones, and then all others that have ended, roughly the latest first. Workers run the
+    pending calls of one second in any order.
 
     The age of a pending call is counted from when it was made, that of a running call from when it
     was claimed, and that of any other from when it ended. The command reads the beginning of each

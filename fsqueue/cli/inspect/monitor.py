@@ -160,12 +160,18 @@ def _tell(listener: socket.socket, tokens: Tokens, base_path: str) -> None:
     elif "SSH_CONNECTION" in os.environ:
         print("other users of this host can connect to this port, but need the token; --socket is")
         print("out of their reach")
-    print(f"on your laptop:  ssh -N {jump}-L {forward} {socket.getfqdn()}")
+    print(f"on your laptop:  ssh -N {jump}-L {forward} {_name_of_host()}")
     base = f"http://127.0.0.1:{port}{base_path.rstrip('/')}/"
     print(f"then open:       {base}?token={tokens.see}")
     if tokens.act:
         print(f"with actions:    {base}?token={tokens.act}")
     print(end="", flush=True)
+
+
+def _name_of_host() -> str:
+    """The name by which a laptop finds this host: not that of its loopback device."""
+    name = socket.getfqdn()
+    return socket.gethostname() if name.partition(".")[0] == "localhost" else name
 
 
 # Set by batch systems in a job, whose node a laptop reaches through a login node.

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 def command(app: str | None, root: Path | None, since: float, as_json: bool) -> None:
     """List the processes that made calls, with how many of these have ended and failed.
 
-    A run is one process. The ids of its calls begin with the name of the run.
+    A run is one process. The ids of its calls begin with the name of the run. ENDED and FAILED
+    count its calls. PROCESS says whether it may still make more.
     """
     from fsqueue.spool.admin.runs import runs
     from fsqueue.spool.history.statistics import read_stats
@@ -42,7 +43,7 @@ def command(app: str | None, root: Path | None, since: float, as_json: bool) -> 
         if as_json:
             print_json({"runs": found})
         elif found:
-            heads = ("RUN", "BEGAN", "HERE", "ENDED", "FAILED", "HOST", "USER", "COMMAND")
+            heads = ("RUN", "BEGAN", "PROCESS", "ENDED", "FAILED", "HOST", "USER", "COMMAND")
             print_table(heads, [_row(each, now) for each in found])
             print(counted(len(found), "run"))
         else:
@@ -54,7 +55,7 @@ def _row(run: Run, now: float) -> tuple[object, ...]:
     return (
         run.client,
         duration(max(0.0, now - record.started)) if record else "-",
-        "yes" if run.here else "ended",
+        "is here" if run.here else "has ended",
         run.ended,
         run.failed,
         record.host if record else "?",

@@ -13,12 +13,13 @@ from fsqueue.cli.output import (
     printable_output,
 )
 from fsqueue.cli.overview import looks
-from fsqueue.common.printable import duration, indented, moment
+from fsqueue.common.printable import counted, duration, indented, moment
 from fsqueue.errors import FSQueueError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from fsqueue.spool.admin.family import Family
     from fsqueue.spool.admin.listing import CallDetails
     from fsqueue.spool.admin.reasons import Reason
     from fsqueue.spool.features.cuts import Cut
@@ -42,14 +43,15 @@ def command(
 ) -> None:
     """Show everything that is known about a call.
 
-    If the call is not running, this says why, and what would end that. For a failed call, it
-    includes the worker's traceback. If the task captures its output, the end of it is shown;
-    `fsqueue logs` prints all of it.
+    If the call is not running, this says why, and what would end that. It lists the calls that wait
+    for its result. For a failed call, it includes the worker's traceback. If the task captures its
+    output, the end of it is shown; `fsqueue logs` prints all of it.
 
     Nothing is unpickled without --arguments.
     """
     from fsqueue.codec import traceback_text
     from fsqueue.spool.admin.facts import facts_of, failure_of
+    from fsqueue.spool.admin.family import family_of
     from fsqueue.spool.admin.listing import call_details
 
     with open_target(app, root) as target:
@@ -62,6 +64,8 @@ def command(
         if failure is not None:
             facts["failure"] = failure
         facts["traceback"] = trace
+        family = family_of(store, carrier, found.call, glance)
+        facts["family"] = family if family.relatives else None
         if arguments:
             facts["arguments"] = _arguments(
                 store, found, member, unpickles=target.app.conf.serializer != "json"
@@ -105,8 +109,11 @@ def _repr(value: object) -> str:
         return f"<repr() raised {type(error).__name__}>"
 
 
-_MOMENTS = frozenset({"created", "due", "expires", "started", "ended"})
-_LONG = frozenset({"failure", "traceback", "arguments", "output", "cuts", "why", "attempts"})
+_MOMENTS = frozenset({"created", "due", "expires", "claimed", "started", "ended"})
+_LONG = frozenset(
+    {"failure", "traceback", "arguments", "output", "cuts", "why", "attempts", "family"}
+)
+_MOST_WAITING = 10
 
 
 def _print_facts(facts: dict[str, Any]) -> None:
@@ -124,6 +131,7 @@ def _print_facts(facts: dict[str, Any]) -> None:
         pairs += [("raised at", failure.at), ("group", failure.fp)]
     pairs += [("why", _reason_in_words(each)) for each in facts.get("why", ())]
     pairs += [("attempt", _attempt_in_words(each)) for each in facts.get("attempts", [])]
+    pairs += [("waited for by", each) for each in _waiting(facts.get("family"))]
     print_pairs(pairs)
     for text in [*facts.get("arguments", []), facts.get("traceback", "")]:
         if text:
@@ -135,7 +143,16 @@ def _print_facts(facts: dict[str, Any]) -> None:
 def _reason_in_words(reason: Reason) -> str:
     since = "" if reason.since is None else f", since {moment(reason.since)}"
     until = "" if reason.until is None else f", until {moment(reason.until)}"
-    return f"{reason.text}{since}{until}; ends with {reason.ends}"
+    ends = f"; ends with {reason.ends}" if reason.ends else ""
+    return f"{reason.text}{since}{until}{ends}"
+
+
+def _waiting(family: Family | None) -> list[str]:
+    """The calls that wait for the result of this one."""
+    found = [each for each in family.relatives if each.level == 1] if family else []
+    more = len(found) - _MOST_WAITING
+    shown = [f"{each.id}  {each.task}".rstrip() for each in found[:_MOST_WAITING]]
+    return [*shown, f"and {counted(more, 'call')} more"] if more > 0 else shown
 
 
 def _attempt_in_words(attempt: dict[str, Any]) -> str:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @root_option
 @json_option
 def command(app: str | None, root: Path | None, as_json: bool) -> None:
-    """Show queues, workers, and what ended in the last five minutes.
+    """Show queues, when they will be empty, workers, and what ended in the last five minutes.
 
     A worker keeps the counts in a file, which this command reads. If no worker is there, the
     command counts by itself. It lists only some of very many folders, and marks estimates with ~.

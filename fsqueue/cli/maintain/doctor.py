@@ -90,7 +90,9 @@ def command(
     if profile is not None:
         _examine_launch(profile, app, wait, as_json=as_json)
     if root is None:
-        _refuse("which directory? Give ROOT, or --launch PROFILE for the nodes of a profile")
+        configured = load_config({}).root
+        such = f", such as {os.path.abspath(configured)}" if configured is not None else ""
+        _refuse(f"which directory? Give ROOT{such}, or --launch PROFILE for the nodes of a profile")
     if not os.path.isdir(root):
         _refuse(f"{root} is not a directory: make it first")
     with _stoppable() as stop:

@@ -152,7 +152,7 @@ def _about_task(task: TaskStats, recent: Stats) -> list[tuple[str, object]]:
     return [
         *_all_cells(task_columns([task]), task),
         ("cancelled", task.cancelled),
-        ("per second", f"{task.calls / max(1.0, recent.seconds):.3g}"),
+        ("per second", f"{recent.per_second(task.calls):.3g}"),
         ("its failures", command("failures", task=task.task)),
     ]
 

@@ -35,7 +35,7 @@ PER_PAGE: Final = 50
 _MOST_READ = 2_000
 _FILTERS = ("task", "worker", "queue", "run", "label", "since", "failure")
 # What the template names, which may be missing.
-_KNOWN = ("task", "label", "queue", "worker", "max_attempts", "started", "ended", "progress")
+_KNOWN = ("task", "label", "queue", "worker", "created", "claimed", "started", "ended", "progress")
 _LEVELS = {
     State.RUNNING: "run",
     State.PENDING: "warn",
@@ -171,11 +171,11 @@ def call(ask: Ask) -> Page:
 
 def _rows(known: dict[str, Any], clock: Clock) -> Iterator[tuple[str, str]]:
     """The rest of the facts, in the order in which `fsqueue show` prints them."""
-    moments = {"created", "due", "expires", "started", "ended"}
+    moments = {"created", "due", "expires", "claimed", "started", "ended"}
     names = (
-        *("task", "label", "queue", "created", "due", "started", "ended", "expires", "worker"),
-        *("attempt", "max_attempts", "retries", "timeout", "calls_in_batch", "waits_for"),
-        *("retry_of", "retried_as", "python", "serializer", "progress", "file"),
+        *("task", "label", "queue", "created", "due", "claimed", "started", "ended"),
+        *("expires", "worker", "attempt", "max_attempts", "retries", "timeout", "calls_in_batch"),
+        *("waits_for", "retry_of", "retried_as", "python", "serializer", "progress", "file"),
     )
     for name in names:
         value = known.get(name)

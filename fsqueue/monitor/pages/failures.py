@@ -27,15 +27,8 @@ def failures(ask: Ask) -> Page:
     look = ask.look()
     task = ask.fields.get("task", "")
     groups = grouped(look.failed, task=task)
-    calls = sum(each.calls for each in groups)
-    during = period(look.window)
-    if groups:
-        reasons = "one reason" if len(groups) == 1 else f"{len(groups)} reasons"
-        title = f"{counted(calls, 'call')} failed in the last {during}, for {reasons}"
-    else:
-        title = f"Nothing has failed in the last {during}"
     facts = {
-        "heading": title,
+        "heading": _heading(groups, period(look.window)),
         "groups": groups,
         "task": task,
         "where": {each.fp: where(look, each) for each in groups},
@@ -46,6 +39,19 @@ def failures(ask: Ask) -> Page:
     }
     document = {"groups": groups, "since": look.now - look.window}
     return Page("failures", "Failures", facts, document, section="failures")
+
+
+def _heading(groups: list[FailureGroup], during: str) -> str:
+    """How much failed, for how many reasons; those that were only retried do not count."""
+    calls = sum(each.calls for each in groups)
+    number = sum(each.calls > 0 for each in groups)
+    if not groups:
+        return f"Nothing has failed in the last {during}"
+    if not calls:
+        retried = counted(sum(each.retried for each in groups), "attempt")
+        return f"No call failed in the last {during}; {retried} failed and will be retried"
+    reasons = "one reason" if number == 1 else f"{number} reasons"
+    return f"{counted(calls, 'call')} failed in the last {during}, for {reasons}"
 
 
 def failure(ask: Ask) -> Page:

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 _MOST_ROWS = 200
 # A smaller multiple of the usual run times is not worth a sentence.
 _SLOWER = 1.2
+# Nor are fewer failures, or a smaller multiple of the share of calls that fail on the others.
+_FAILED, _OFTENER = 5, 2.0
 _SHORT = 600.0
 # Attempts and rows of the timeline of a worker; ends that meet within this time are one place.
 _MOST_ATTEMPTS, _MOST_LANES, _TOUCH = 2_000, 64, 0.002
@@ -206,15 +208,29 @@ def _summary(rows: list[Row]) -> str:
     paced = [each for each in rows if each.pace is not None]
     if len(paced) < 2:  # noqa: PLR2004 - one has no others to compare it with
         return ""
-    slowest = max(paced, key=lambda each: each.pace or 0.0)
-    failing = max(rows, key=lambda each: each.stats.failed if each.stats else 0)
+    living = [each for each in paced if each.info is not None] or paced
+    slowest = max(living, key=lambda each: each.pace or 0.0)
     text = "All take about as long for the same tasks."
     if (slowest.pace or 0.0) >= _SLOWER:
         text = (
             f"Slowest: {slowest.name}, whose calls take {slowest.pace:.2f} times as long as the "
             "same tasks on all workers."
         )
-    every = sum(each.stats.failed for each in rows if each.stats)
-    if failing.stats and failing.stats.failed:
-        text += f" Most failures: {failing.name}, {failing.stats.failed:,} of {every:,}."
-    return text
+    return f"{text} {_failing(rows)}".rstrip()
+
+
+def _failing(rows: list[Row]) -> str:
+    """The worker on which calls fail much more often than on the others, if there is one."""
+    found = [each.stats for each in rows if each.stats and each.stats.failed >= _FAILED]
+    worst = max(found, key=lambda each: each.failed / max(1, each.calls), default=None)
+    if worst is None:
+        return ""
+    others = [each.stats for each in rows if each.stats and each.stats is not worst]
+    failed, calls = sum(each.failed for each in others), sum(each.calls for each in others)
+    share, usual = worst.failed / max(1, worst.calls), failed / max(1, calls)
+    if not calls or share < _OFTENER * usual:
+        return ""
+    return (
+        f"Calls fail most often on {worst.worker}: {worst.failed:,} of {worst.calls:,}, "
+        f"{percent(failed, calls)} on the others."
+    )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from fsqueue.spool.admin.attempts import attempts_of
 from fsqueue.spool.admin.controls import retried_id
 from fsqueue.spool.admin.reasons import why
+from fsqueue.spool.admin.snapshot import claimed_for
 from fsqueue.spool.features.body_reports import latest_output, progress_of, read_output
 from fsqueue.spool.features.cuts import cuts_of
 from fsqueue.spool.files.headers import outcome_of
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     from fsqueue.spool.admin.glance import Glance
     from fsqueue.spool.admin.listing import CallDetails
-    from fsqueue.spool.format.records import Failure
+    from fsqueue.spool.format.records import Call, Failure
     from fsqueue.spool.store.store import Store
 
 _LONGEST_OUTPUT = 4_000
@@ -60,7 +61,8 @@ def _facts(store: Store, found: CallDetails) -> dict[str, Any]:
         waits_for = _waits_for(store, found)
         facts |= {
             "max_attempts": call.max_attempts,
-            "due": _due(call.slot) if found.state == "pending" and not waits_for else 0.0,
+            "due": _due(found, call) if found.state == "pending" and not waits_for else 0.0,
+            "claimed": _claimed(store, found) if found.state == "running" else 0.0,
             "waits_for": waits_for,
             "calls_in_batch": call.members,
             "timeout": call.timeout,
@@ -70,14 +72,24 @@ def _facts(store: Store, found: CallDetails) -> dict[str, Any]:
             "serializer": call.codec,
         }
     if outcome is not None:
-        facts |= {"started": outcome.started, "ended": outcome.ended, "stale": outcome.stale}
+        ran = outcome.worker or outcome.started < outcome.ended
+        facts |= {"started": outcome.started if ran else 0.0, "ended": outcome.ended}
+        facts["stale"] = outcome.stale
         facts["calls_in_batch"] = len(outcome.members)
     return facts
 
 
-def _due(text: str) -> float:
-    slot = Slot.parse(text)
-    return slot.due if slot else 0.0
+def _due(found: CallDetails, call: Call) -> float:
+    """When it may start, by where it is, as a retry is due later; 0 if it was due when made."""
+    folder = found.path.rpartition("/")[0].rpartition("/")[2]
+    slot = Slot.parse(folder.partition("~")[0]) or Slot.parse(call.slot)
+    return slot.due if slot and slot.due > call.created else 0.0
+
+
+def _claimed(store: Store, found: CallDetails) -> float:
+    """When the worker claimed it; 0 if it is gone."""
+    seconds = claimed_for(store, found.path)
+    return 0.0 if seconds is None else store.clock.now() - seconds
 
 
 def _waits_for(store: Store, found: CallDetails) -> str:

@@ -84,10 +84,13 @@ def failure_groups(store: Store, since: float, *, task: str = "") -> list[Failur
 
 
 def grouped(attempts: Iterable[Attempt], *, task: str = "") -> list[FailureGroup]:
-    """The groups of failed attempts. Those that lost their worker count if the call has failed."""
+    """The groups of failed attempts. Those that lost their worker count if the call has failed.
+
+    A cancelled call has not failed.
+    """
     groups: dict[str, FailureGroup] = {}
-    for found in attempts:
-        entry = found.entry
+    for attempt in attempts:
+        entry = attempt.entry
         if (task and entry.task != task) or not entry.failure:
             continue
         key = entry.fp or entry.failure
@@ -97,8 +100,9 @@ def grouped(attempts: Iterable[Attempt], *, task: str = "") -> list[FailureGroup
                 type=entry.failure,
                 message=entry.message,
                 at=entry.at,
-                first=found.ended,
-                last=found.ended,
+                first=attempt.ended,
+                last=attempt.ended,
             )
-        groups[key].add(found)
-    return sorted(groups.values(), key=lambda each: (-each.calls, -each.retried, -each.last))
+        groups[key].add(attempt)
+    found = [each for each in groups.values() if each.calls or each.retried]
+    return sorted(found, key=lambda each: (-each.calls, -each.retried, -each.last))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 from fsqueue.common.commands import command
+from fsqueue.common.printable import counted
 from fsqueue.errors import EnvelopeError
 from fsqueue.spool.admin.listing import call_details
 from fsqueue.spool.files.headers import outcome_of
@@ -69,12 +70,15 @@ class Reason(msgspec.Struct, frozen=True, kw_only=True):
     code: Code
     text: str
     """What holds it up, as a clause."""
-    ends: str
-    """What would end that."""
+    ends: str = ""
+    """What would end that; empty if only the time does, or nothing."""
     since: float | None = None
     """When it began, by the file server's clock, if that is known."""
     until: float | None = None
     """When it will end at the latest, if that is known."""
+
+    def __str__(self) -> str:
+        return f"{self.text}; ends with {self.ends}" if self.ends else self.text
 
 
 class _Case:
@@ -151,8 +155,8 @@ def _not_due(case: _Case) -> Iterator[Reason]:
         name = case.details.name
         text = "it is not due yet"
         if name is not None and name.retries:
-            text = f"it failed {name.retries} times and is retried later"
-        yield Reason(code="not_due", text=text, ends="the time", until=slot.due)
+            text = f"it failed {counted(name.retries, 'time')} and is retried later"
+        yield Reason(code="not_due", text=text, until=slot.due)
 
 
 def _waits_for_call(case: _Case) -> Iterator[Reason]:
@@ -225,10 +229,15 @@ def _limit(case: _Case) -> Iterator[Reason]:
     held = ", ".join([*holders, *([f"{more} more"] if more > 0 and holders else [])])
     yield Reason(
         code="limit",
-        text=f"it waits for the concurrency limit {lane}: at most {lane_limit(lane)} at a time"
+        text=f"it waits for {_limit_in_words(case)}: at most {lane_limit(lane)} at a time"
         + (f", held by {held}" if held else ""),
         ends="the end of a call that holds a permit",
     )
+
+
+def _limit_in_words(case: _Case) -> str:
+    task = case.details.call.task if case.details.call else ""
+    return f"the concurrency limit of {task}" if task else "a concurrency limit"
 
 
 def _busy(case: _Case) -> Iterator[Reason]:
@@ -238,29 +247,35 @@ def _busy(case: _Case) -> Iterator[Reason]:
     slot = Slot.parse(text)
     if held < slots or slot is None or slot.due > case.now:
         return
-    ahead, about = _ahead(case, text)
+    ahead = _ahead(case, text)
     recent = case.glance.recent
-    rate = recent.queues.get(case.queue, 0) / max(1.0, recent.seconds)
-    counted = f"{'about ' * about}{ahead} calls are due before it" if ahead else "it is next"
+    rate = recent.per_second(recent.queues.get(case.queue, 0))
+    place = f"at most about {counted(ahead, 'call')} may run before it" if ahead else "it is next"
+    pace = f"; {rate:.3g} calls/s of its queue end" if rate else ""
+    busy = "the only slot" if slots == 1 else f"all {slots} slots"
+    verb = "is" if slots == 1 else "are"
     yield Reason(
         code="busy",
-        text=f"all {slots} slots of the workers that can run it are busy; {counted}",
-        ends=f"at {rate:.3g} calls/s of its queue" if rate else "the end of a running call",
+        text=f"{busy} of the workers that can run it {verb} busy; {place}{pace}",
+        ends="the end of a running call",
         until=case.now + (ahead + 1) / rate if rate else None,
     )
 
 
-def _ahead(case: _Case, slot: str) -> tuple[int, bool]:
-    """How many due calls of its queue are before a call, and whether that is an estimate."""
+def _ahead(case: _Case, slot: str) -> int:
+    """About how many due calls of its queue may run before a call.
+
+    Those of its own slot are among them: workers take the calls of one second in any order.
+    """
     layout = case.store.layout
     names = case.store.files.listed(layout.queue(case.queue), fresh=True)
     slots = sorted(filter(is_slot_name, names))
-    before = sum(name < slot for name in slots)
-    if not before:
-        return 0, False
+    second = slot[: -len("000")]
+    before = sum(name[: len(second)] <= second for name in slots) - 1
+    beside = max(0, len(case.store.files.listed(case.folder)) - 1)
     row = next((each for each in case.glance.snapshot.queues if each.name == case.queue), None)
-    due = row.due if row else 0
-    return max(1, round(due * before / max(1, len(slots)))), True
+    elsewhere = max(0, row.due - 1 - beside) if row else 0
+    return beside + round(elsewhere * max(0, before) / max(1, len(slots) - 1))
 
 
 def _place(case: _Case) -> Iterator[Reason]:
@@ -298,9 +313,7 @@ def _of_ended(case: _Case) -> Iterator[Reason]:
         if outcome is not None and outcome.failure and ": " in outcome.failure.message:
             text += f": {outcome.failure.message.partition(': ')[2]}"
         ended = outcome.ended if outcome else None
-        yield Reason(code="cancelled", text=text, ends="nothing; make the call again", since=ended)
+        yield Reason(code="cancelled", text=text, since=ended)
     elif outcome and outcome.failure and outcome.failure.type == "InvocationExpiredError":
         text = "it was not started before its deadline"
-        yield Reason(
-            code="expired", text=text, ends="nothing; make the call again", since=outcome.ended
-        )
+        yield Reason(code="expired", text=text, since=outcome.ended)

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from fsqueue.spool.history.entries import Sums
 
 _HOUR = 3600.0
-# With fewer attempts, the pace of a worker is not known.
-_LEAST = 30
+# With fewer attempts, the pace of a worker is not known. A slow worker has few.
+_LEAST = 10
 
 
 class Paces:

@@ -109,6 +109,10 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
     runs: dict[str, tuple[int, int]] = {}
     """Calls that have ended, and those that have failed, by client."""
 
+    def per_second(self, calls: int) -> float:
+        """The rate of some of these calls, over the same time as `rate`."""
+        return self.rate * calls / self.calls if self.calls else 0.0
+
 
 class Work(msgspec.Struct):
     """A worker's work in one minute."""
