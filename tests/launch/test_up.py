@@ -10,7 +10,8 @@ import sys
 
 import psutil
 import pytest
-from support import wait_until
+from command_server import of_interpreters, run
+from support import PATIENCE, wait_until
 
 TASKS = """
 import os
@@ -46,8 +47,11 @@ class Site:
             "text": True,
         }
 
+    def run(self, *words):
+        return run(words, str(self.folder), of_interpreters() | self.environ, PATIENCE)
+
     def fsqueue(self, *words):
-        done = subprocess.run(**self.command(*words), capture_output=True, check=False)
+        done = self.run(*words)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
@@ -65,10 +69,7 @@ class Site:
         return int(done.stdout)
 
     def workers(self):
-        command = self.command("workers", "--json")
-        done = subprocess.run(
-            **command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False
-        )
+        done = self.run("workers", "--json")
         found = json.loads(done.stdout)["workers"] if done.returncode == 0 else []
         return [each["name"] for each in found if each["state"] == "alive"]
 
@@ -135,9 +136,7 @@ def test_workers_in_the_background_end_by_a_stop_of_the_fleet(site):
 
 
 def test_a_wrong_option_is_told_before_anything_starts(site):
-    done = subprocess.run(
-        **site.command("up", "tasks:app", "--queue", "a b"), capture_output=True, check=False
-    )
+    done = site.run("up", "tasks:app", "--queue", "a b")
     assert done.returncode == 2
     assert "--queue a b: expected a name" in done.stderr
     assert not (site.folder / "spool").exists()
