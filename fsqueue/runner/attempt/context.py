@@ -145,6 +145,7 @@ class Execution:
         processes: the block in which its body runs.
         interrupted: how it ends because its coroutine was cancelled; None if it was not.
         stale: why the worker's code is not the caller's; empty if it is.
+        caller_gone: the only process that can receive the outcome had ended when it was published.
     """
 
     def __init__(
@@ -163,6 +164,7 @@ class Execution:
         self.run: BodyRun | None = None
         self.interrupted: Ending | None = None
         self.stale = ""
+        self.caller_gone = False
         self._interrupted_at = 0.0
         self.processes: BodyProcesses | None = None
         self._programs_ended = False

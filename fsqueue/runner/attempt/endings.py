@@ -52,10 +52,8 @@ def settle(finished: Finished, release: Callable[[Claim], bool]) -> Ending:
     finally:
         if execution is not None and execution.call.lanes:
             limits.leave(execution)
-    if ending is Ending.FINISHED and execution is not None:
-        call = execution.call
-        if call.caller is not None and context.callers.is_gone(call):
-            return Ending.UNWANTED
+    if ending is Ending.FINISHED and execution is not None and execution.caller_gone:
+        return Ending.UNWANTED
     return ending
 
 

@@ -174,4 +174,7 @@ def _receiver_of(execution: Execution) -> Process | None:
         OSError: the shared directory fails; call it again.
     """
     call, callers = execution.call, execution.context.callers
-    return None if callers.is_gone(call) and not callers.is_unwanted(call) else call.caller
+    if call.caller is None or not callers.is_gone(call):
+        return call.caller
+    execution.caller_gone = True
+    return call.caller if callers.is_unwanted(call) else None

@@ -54,7 +54,7 @@ class WorkerBells:
             queues = self._backlog.queues
             bells = [(layout.bell(queue), self._on_queue_bell) for queue in queues]
             bells += [(layout.needs_bell(queue), self._on_needs_bell) for queue in queues]
-            stack.enter_context(self._backlog.listening(self._on_queue_bell))
+            stack.enter_context(self._backlog.listening(self._on_arrival))
             heard = [stack.enter_context(listening(touch, *each)) for each in bells]
             dependencies = listening(touch, layout.after_bell, self._on_dependency_bell)
             self._heard = [*heard, stack.enter_context(dependencies)]
@@ -68,7 +68,7 @@ class WorkerBells:
         heard, native = self._heard, watches().handle is not None
         if not heard or not native or self._store.fs.remote:
             return False
-        return all(each.works for each in heard)
+        return all([each.works for each in heard])
 
     def rest(self, *, idle: bool) -> None:
         """Listen to nothing.
@@ -91,8 +91,13 @@ class WorkerBells:
         """Search everything soon. From any thread."""
         self._search(needs=True)
 
-    def _on_queue_bell(self) -> None:
+    def _on_arrival(self) -> None:
         self._search(needs=False)
+
+    def _on_queue_bell(self) -> None:
+        # Otherwise the event of each new call has announced it, and a search would be the second.
+        if not self._backlog.hear_all:
+            self._search(needs=False)
 
     def _on_needs_bell(self) -> None:
         self._search(needs=True)

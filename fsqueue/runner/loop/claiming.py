@@ -118,6 +118,11 @@ class Claiming:
             leaves = pacer.is_too_large(self._busy)
         return None if leaves else self.next()
 
+    @property
+    def nothing_new(self) -> bool:
+        """Whether a search has found nothing, and nothing was announced since it began."""
+        return self._empty_since == self._bells.count
+
     def tell_of_room(self) -> None:
         """Let the claim loop know that a thread is idle, if it waits for that."""
         with self._mutex:

@@ -43,7 +43,7 @@ _VERSION = re.compile(rb"fsqueue ([1-9]\d{0,8})[ \n]")
 LIKELY_HEADER_SIZE = 1 << 13
 """`unverified_header` finds the header in this many bytes, unless it is that of a large batch."""
 _encode_header = msgspec.json.Encoder().encode
-_decoders = {kind: msgspec.json.Decoder(kind) for kind in (Call, Outcome)}
+_decode_header = {kind: msgspec.json.Decoder(kind).decode for kind in (Call, Outcome)}
 
 
 def encode(
@@ -80,21 +80,30 @@ class Unsealed(NamedTuple):
 
 def unseal(content: Content, where: str, key: bytes = b"") -> Unsealed:
     """Verify a file of any kind; see `decode` for arguments and errors."""
-    match = _FIRST_LINE.match(content[0], 0, _FIRST_LINE_LIMIT)
+    match, end, buffers = _verified(content, where, key)
+    data = memoryview(content[0])[match.end() : end]
+    return Unsealed(match[1].decode(), match[2].decode(), Payload(data, buffers))
+
+
+def _verified(content: Content, where: str, key: bytes) -> tuple[re.Match[bytes], int, Content]:
+    """The first line of a file whose digest is right, the end of the rest, and its buffers."""
+    first = content[0]
+    match = _FIRST_LINE.match(first, 0, _FIRST_LINE_LIMIT)
     if match is None:
-        raise _strange(content[0], where)
-    kind, digest = match[1].decode(), match[2].decode()
-    end, sizes = match.end() + int(match[4]), _buffers(match) if match[5] else []
-    found, expected = sum(map(len, content)), end + sum(map(itemgetter(0), sizes))
+        raise _strange(first, where)
+    name, given, length, listed = match.group(1, 2, 4, 5)
+    kind, digest, end = name.decode(), given.decode(), match.end() + int(length)
+    sizes, buffers = _buffers(match) if listed else [], content[1:]
+    found, expected = len(first) + sum(map(len, buffers)), end + sum(map(itemgetter(0), sizes))
     if found != expected:
         raise EnvelopeError(f"{where} is truncated or damaged: {found} bytes instead of {expected}")
-    whole, buffers = memoryview(content[0]), content[1:]
+    whole = memoryview(first)
     chunks = [whole[match.start(3) :], *buffers]
     if not hmac.compare_digest(digest_of(kind, chunks, key), digest):
         raise EnvelopeError(f"{where} {_distrust(kind, chunks, digest, key)}")
     if sizes and not buffers:  # a small file, which was read in one piece
         buffers = _cut(whole[end:], sizes)
-    return Unsealed(kind, digest, Payload(whole[match.end() : end], buffers))
+    return match, end, buffers
 
 
 def decode(content: Content, kind: type[H], where: str, key: bytes = b"") -> tuple[H, Payload]:
@@ -110,17 +119,16 @@ def decode(content: Content, kind: type[H], where: str, key: bytes = b"") -> tup
         SpoolVersionError: the file has another format version and must be left alone.
         EnvelopeError: the file is truncated, damaged, foreign, or not signed with the key.
     """
-    found, _, (data, buffers) = unseal(content, where, key)
-    if found != _KINDS[kind]:
+    match, end, buffers = _verified(content, where, key)
+    if (found := match[1].decode()) != _KINDS[kind]:
         raise EnvelopeError(f"{where} holds a {found!r}, not a {_KINDS[kind]!r}")
-    whole = content[0]
-    start = whole.index(b"\n") + 1
-    end = whole.find(b"\n", start, start + len(data))
+    whole, start = content[0], match.end()
+    stop = max(start, whole.find(b"\n", start, end))
     try:
-        header: H = _decoders[kind].decode(whole[start : max(start, end)])  # type: ignore[assignment]
+        header: H = _decode_header[kind](whole[start:stop])  # type: ignore[assignment]
     except UNDECODABLE as error:
         raise EnvelopeError(f"{where} has an unreadable header: {error}") from error
-    return header, Payload(data[end + 1 - start :], buffers)
+    return header, Payload(memoryview(whole)[stop + 1 : end], buffers)
 
 
 def pieces(beginning: bytes, where: str) -> list[Piece]:
@@ -172,7 +180,7 @@ def unverified_header(data: bytes | bytearray, kind: type[H]) -> H | None:
     if match is None or end < 0 or match[1].decode() != _KINDS[kind]:
         return None
     try:
-        header: H = _decoders[kind].decode(data[match.end() : end])  # type: ignore[assignment]
+        header: H = _decode_header[kind](data[match.end() : end])  # type: ignore[assignment]
     except UNDECODABLE:
         return None
     return header

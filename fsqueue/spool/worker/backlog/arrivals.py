@@ -34,6 +34,7 @@ class Arrivals:
         announce: called when something has arrived.
 
     Attributes:
+        paths: their paths.
         missed: something may have arrived that is not here, so list the queue.
         rests: gather nothing.
     """
@@ -42,7 +43,7 @@ class Arrivals:
         self._layout, self._queue, self._announce = store.layout, queue, announce
         self._folder = Watch(self._layout.queue(queue), _MASK, self._on_slot)
         self._slots: dict[str, Watch] = {}
-        self._paths: deque[str] = deque()
+        self.paths: deque[str] = deque()
         self.missed: bool = True
         self.rests = False
 
@@ -52,7 +53,7 @@ class Arrivals:
             return
         watches().add(self._folder)
         self.missed = not self._folder.works
-        self._paths.clear()
+        self.paths.clear()
 
     def watch(self, slots: Iterable[str]) -> None:
         """Watch these slots, before they are listed."""
@@ -68,8 +69,8 @@ class Arrivals:
             if name is None:
                 self._slots.pop(slot, None)
                 self.missed = True
-            elif len(self._paths) < _MOST_NAMES:
-                self._paths.append(f"{watch.path}/{name}")
+            elif len(self.paths) < _MOST_NAMES:
+                self.paths.append(f"{watch.path}/{name}")
             else:
                 # It must be listed anyway, which begins the watch again. Until then, further calls
                 # would wake this worker for nothing.
@@ -95,22 +96,22 @@ class Arrivals:
     def take(self) -> list[str]:
         """The paths of the attempts that have arrived."""
         taken = []
-        while self._paths:
-            taken.append(self._paths.popleft())
+        while self.paths:
+            taken.append(self.paths.popleft())
         return taken
 
     def forget(self, path: str) -> None:
         """Forget an attempt that was claimed."""
         with contextlib.suppress(ValueError):
-            self._paths.remove(path)
+            self.paths.remove(path)
 
     def drop(self, listed: Iterable[str]) -> None:
         """Forget the attempts that a listing has shown, which may have arrived just before it."""
         if watches().handle is not None:
             watches().take()
-        if self._paths:
+        if self.paths:
             shown = set(listed)
-            self._paths.extend(path for path in self.take() if path not in shown)
+            self.paths.extend(path for path in self.take() if path not in shown)
 
     def end(self) -> None:
         """End the watches."""

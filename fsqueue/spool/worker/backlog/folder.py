@@ -113,6 +113,11 @@ class FolderBacklog:
         self._heard_all = False
 
     @property
+    def hears_all(self) -> bool:
+        """Whether events announce all calls that come from now on."""
+        return self._heard_all and self.arrivals is not None and not self.arrivals.missed
+
+    @property
     def has_more(self) -> bool:
         """Whether the last search has found more than was tried."""
         return bool(self._candidates)
@@ -161,16 +166,28 @@ class FolderBacklog:
         arrivals = self.arrivals
         if not self._heard_all or arrivals is None:
             return None
-        watches().hear()
+        if not arrivals.paths:  # the thread that was woken has read the events
+            watches().hear()
         if not arrivals.missed and now < min(self._slots_listed + _HEARD_FOR, self._next_due):
-            paths, clock = arrivals.take(), self._store.clock.now()
-            random.shuffle(paths)
-            slots = [Slot.parse(path.rsplit("/", 2)[1]) for path in paths]
-            late = any(slot is None or slot.due > clock for slot in slots)
-            if not late and not any(map(self._is_bad, paths)):
-                return sorted(paths, key=lambda path: _second(path.rsplit("/", 2)[1]), reverse=True)
+            paths = arrivals.take()
+            if not paths or self._may_be_claimed(paths):
+                if len(paths) > 1:
+                    random.shuffle(paths)
+                    paths.sort(key=lambda path: _second(path.rsplit("/", 2)[1]), reverse=True)
+                return paths
         self._slots.clear()  # there may be others
         return None
+
+    def _may_be_claimed(self, paths: list[str]) -> bool:
+        """Whether all of these attempts are due, and none is passed over for now."""
+        now, bad = self._store.clock.now(), self._unclaimable
+        for path in paths:
+            slot = Slot.parse(path.rsplit("/", 2)[1])
+            if slot is None or slot.due > now:
+                return False
+            if path in bad.last or path.rpartition("/")[2] in bad.unreadable:
+                return False
+        return True
 
     def _hears(self, listed: list[str]) -> bool:
         """Whether events name all calls that come after those of a listing."""
@@ -179,10 +196,6 @@ class FolderBacklog:
             return False
         arrivals.drop(listed)
         return not arrivals.missed
-
-    def _is_bad(self, path: str) -> bool:
-        bad = self._unclaimable
-        return path in bad.last or path.rpartition("/")[2] in bad.unreadable
 
     def missed(self, times: int) -> None:
         """Record that other workers claimed what `next` returned, this many times in a row."""

@@ -155,6 +155,11 @@ class QueueBacklog:
         """Whether the last search has shown all calls, and all of these were tried."""
         return self._plain.is_exhausted and not self._with_needs
 
+    @property
+    def hears_all(self) -> bool:
+        """Whether events announce all calls that come to the plain folder."""
+        return self._plain.hears_all
+
     def rung(self) -> None:
         """Search everything next time, because a bell has rung."""
         self._empty_searches = 0
@@ -268,6 +273,11 @@ class WorkerBacklog:
     def next_due(self) -> float:
         """When the next delayed attempt is due, by this host's steady clock."""
         return min(backlog.next_due for backlog in self._backlogs.values())
+
+    @property
+    def hear_all(self) -> bool:
+        """Whether events announce all calls that come to the plain folders of the queues."""
+        return all([backlog.hears_all for backlog in self._backlogs.values()])
 
     def bell_rang(self, *, needs: bool) -> None:
         """Search everything at the next attempt, because a bell has rung.
