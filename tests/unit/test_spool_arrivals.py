@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from types import SimpleNamespace
 
 import pytest
 from support import open_store
 
+from fsqueue.runner.loop.bells import WorkerBells
+from fsqueue.runner.shared.resource_pool import ResourcePool
 from fsqueue.spool.format.names import PAUSED, Slot
-from fsqueue.spool.wakeups.watching import watches
+from fsqueue.spool.format.resources import NONE
+from fsqueue.spool.wakeups.watching import Alarm, watches
 from fsqueue.spool.worker.backlog.arrivals import _MOST_NAMES, Arrivals
 from fsqueue.spool.worker.backlog.folder import FolderBacklog
+from fsqueue.spool.worker.backlog.worker import WorkerBacklog
 from fsqueue.testing import FaultyFilesystem
 
 QUEUE = "t.default"
@@ -225,3 +231,36 @@ def test_a_delayed_call_is_found_when_it_is_due_beside_a_stream_of_events(queue)
     queue.fs.clock_offset += 31
     queue.publish(1)
     assert {queue.next(), queue.next()} == {"c-1.1", "c-100.1"}
+
+
+def test_a_bell_is_ignored_while_each_call_announces_itself(queue):
+    """Otherwise a worker searches twice for each call that a caller makes and announces."""
+    store = queue.store
+    backlogs = WorkerBacklog(store, {QUEUE: 1.0}, ResourcePool(NONE), weighted=False)
+    host = SimpleNamespace(store=store, events=True)
+    bells, bell = WorkerBells(host, backlogs, Alarm()), store.layout.bell(QUEUE)
+
+    def announcements(happens: Callable[[], object]) -> int:
+        before = bells.count
+        happens()
+        watches().take()
+        return bells.count - before
+
+    def call(number: int) -> None:
+        queue.publish(number)
+        store.fs.ring(bell)
+
+    with bells.listening():
+        queue.publish(1)
+        assert announcements(lambda: store.fs.ring(bell)) == 1, "nothing was listed yet"
+        os.unlink(next(iter(backlogs)))
+        assert list(backlogs) == []
+        for number in range(2, 10):
+            assert announcements(lambda number=number: call(number)) == 1
+            os.unlink(next(iter(backlogs)))
+            assert list(backlogs) == []
+        os.close(os.open(store.layout.paused(QUEUE), os.O_CREAT))
+        watches().take()
+        assert list(backlogs) == []
+        os.unlink(store.layout.paused(QUEUE))
+        assert announcements(lambda: store.fs.ring(bell)) == 1, "the queue is resumed"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from fsqueue.spool.wakeups.bell import listening
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from fsqueue.spool.worker.backlog.worker import WorkerBacklog
 
 log: logging.Logger = logging.getLogger(__name__)
+
+_works = attrgetter("works")
 
 
 class WorkerBells:
@@ -68,7 +71,7 @@ class WorkerBells:
         heard, native = self._heard, watches().handle is not None
         if not heard or not native or self._store.fs.remote:
             return False
-        return all([each.works for each in heard])
+        return all(map(_works, heard))
 
     def rest(self, *, idle: bool) -> None:
         """Listen to nothing.

@@ -6,6 +6,7 @@ import contextlib
 import random
 import threading
 from functools import partial
+from operator import attrgetter
 from typing import TYPE_CHECKING, Protocol
 
 from fsqueue.spool.format.names import AttemptName, Slot, folder_of, split_profile
@@ -28,6 +29,7 @@ _IDLE_SEARCHES = 8
 _FULL_SEARCHES = 8
 # After this many seconds, no other call may take the resources that a waiting call needs.
 _PATIENCE = 30.0
+_hears_all = attrgetter("hears_all")
 
 
 class Room(Protocol):
@@ -165,12 +167,13 @@ class QueueBacklog:
         self._empty_searches = 0
 
     def _next(self, *, plain: bool, with_needs: bool) -> str | None:
-        first = self._plain.peek() if plain else ""
-        with_needs = with_needs and not self._plain.paused
-        if with_needs:
+        if with_needs and not self._plain.paused:
             self._discover()
-        if not with_needs or not self._with_needs:
-            return self._plain.take() if first else None
+        if not (with_needs and self._with_needs):
+            return self._plain.next() if plain else None
+        first = self._plain.peek() if plain else ""
+        if self._plain.paused:
+            return None
         reserved: set[str] = set()
         for slot, _, backlog, needed in self._heads(first):
             if self._needs.room.fits(needed) and reserved.isdisjoint(needed):
@@ -277,7 +280,7 @@ class WorkerBacklog:
     @property
     def hear_all(self) -> bool:
         """Whether events announce all calls that come to the plain folders of the queues."""
-        return all([backlog.hears_all for backlog in self._backlogs.values()])
+        return all(map(_hears_all, self._backlogs.values()))
 
     def bell_rang(self, *, needs: bool) -> None:
         """Search everything at the next attempt, because a bell has rung.
