@@ -56,7 +56,7 @@ def encode_arguments(
     place: Callable[[str], str] | None = None,
 ) -> tuple[bytes, tuple[PendingResult, ...]]:
     """Serialized arguments, and the invocations among them."""
-    from fsqueue.codec import encode
+    from fsqueue.codec.values import encode
 
     with collecting() as met:
         if codec == "json":

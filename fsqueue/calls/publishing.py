@@ -106,11 +106,14 @@ class Publisher:
         Raises:
             SerializationError: an argument cannot be serialized. The message names it.
         """
-        from fsqueue.codec import uncopied
+        from fsqueue.codec.values import encode_if_simple, uncopied
 
-        what, codec, label = f"{item}the arguments of {self._task}", self.codec, ""
+        codec, label = self.codec, ""
         if self.settings.label:
             label = label_of(self.settings.label, partial(self._bound, args, {**common, **kwargs}))
+        if (simple := encode_if_simple((args, kwargs), codec)) is not None:
+            return Packed(Payload(simple), (), label)
+        what = f"{item}the arguments of {self._task}"
         buffers: list[memoryview] | None = None
         if apart:
             args = tuple(map(uncopied, args, repeat(codec)))

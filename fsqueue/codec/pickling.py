@@ -181,18 +181,18 @@ class Unpickler(pickle.Unpickler):
         return super().find_class(MOVED.get(module, module), name)
 
 
-_ATOMS = frozenset({int, float, complex, bool, str, bytes, type(None)})
+_ATOMS: frozenset[type] = frozenset({int, float, complex, bool, str, bytes, type(None)})
 _FEW = 16
 
 
-def _are_simple(value: Any) -> bool:
+def are_simple(value: Any, atoms: frozenset[type] = _ATOMS) -> bool:
     """Whether it is the arguments of a call, which are a few numbers or texts."""
     if type(value) is not tuple or len(value) != 2:  # noqa: PLR2004 - arguments are a pair
         return False
     args, kwargs = value
     if type(args) is not tuple or type(kwargs) is not dict or len(args) + len(kwargs) > _FEW:
         return False
-    return _ATOMS.issuperset(map(type, (*args, *kwargs, *kwargs.values())))
+    return atoms.issuperset(map(type, (*args, *kwargs, *kwargs.values())))
 
 
 def dumps(
@@ -205,7 +205,7 @@ def dumps(
     Raises:
         Exception: of any class, if a part of the value cannot be pickled.
     """
-    if type(value) in _ATOMS or _are_simple(value):  # the pickle is the same without a pickler
+    if type(value) in _ATOMS or are_simple(value):  # the pickle is the same without a pickler
         return pickle.dumps(value, protocol)
     with io.BytesIO() as file:
         Pickler(file, protocol=protocol, buffer_callback=buffer_callback).dump(value)

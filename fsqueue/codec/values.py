@@ -30,6 +30,7 @@ _DUMPS: dict[str, Callable[..., bytes]] = {
 LARGE = 1 << 18
 # The first line of a file lists their sizes.
 _MOST_BUFFERS = 64
+_PLAIN: frozenset[type] = frozenset({int, float, bool, str, type(None)})
 _BLAME_DEPTH = 8
 _BLAME_WIDTH = 1000
 
@@ -79,6 +80,17 @@ def encode(
             "a generator."
         ) from error
     return data
+
+
+def encode_if_simple(value: Any, codec: str) -> bytes | None:
+    """What `encode` returns for a call's arguments that are a few numbers or texts; else None.
+
+    Such arguments hold no invocation and no memory that is better not copied, and pickling them
+    cannot fail.
+    """
+    if codec != "json" and pickling.are_simple(value, _PLAIN):
+        return pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
+    return None
 
 
 def uncopied(value: Any, codec: str = "cloudpickle", large: int = LARGE) -> Any:

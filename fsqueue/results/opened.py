@@ -55,7 +55,7 @@ class Opened(NamedTuple):
         Raises:
             InvocationError: the queue itself has ended the call, or the value cannot be read.
         """
-        from fsqueue import codec
+        from fsqueue.codec.values import check_codec, decode
 
         outcome = self.outcome
         state, failure, (segment, buffers) = outcome.part(self.payload, member, self.starts)
@@ -64,14 +64,16 @@ class Opened(NamedTuple):
         if not segment and failure is not None:
             raise queue_error(failure.type, failure.message)
         what = f"the result of invocation {invocation_id}"
-        codec.check_codec(outcome.codec, what, unpickles=unpickles)
-        stale = stale_in_words(outcome)
+        check_codec(outcome.codec, what, unpickles=unpickles)
+        stale = stale_in_words(outcome) if outcome.stale else ""
         if state is State.SUCCEEDED:
             if stale and outcome.worker not in _told:
                 _told.add(outcome.worker)
                 log.warning("%s", stale)
-            return codec.decode(segment, what, buffers, codec=outcome.codec, python=outcome.python)
-        error = codec.decode_exception(segment, outcome.codec)
+            return decode(segment, what, buffers, codec=outcome.codec, python=outcome.python)
+        from fsqueue.codec import decode_exception
+
+        error = decode_exception(segment, outcome.codec)
         if stale:
             error.add_note(stale)
         raise error

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fsqueue.errors import EnvelopeError
 from fsqueue.results.opened import Opened
+from fsqueue.runner.attempt.context import context_of_waiting_body, may_be_in_body
 from fsqueue.runner.attempt.nested import in_helper_thread, not_blocking_a_loop
 from fsqueue.spool.format.names import client_of
 
@@ -187,12 +188,14 @@ class PendingResult:
             return False
 
     def _wait(self, deadline: float | None) -> Content | None:
-        data = None
-        pauses = _check_pauses()
+        data, pauses = None, None
         while data is None:
             context = self.context_of_waiting_body()
-            if context is None or not self.run_here(context):
-                self._sleep(deadline, next(pauses) if context else None)
+            if context is None:
+                self._sleep(deadline, None)
+            elif not self.run_here(context):
+                pauses = pauses or _check_pauses()
+                self._sleep(deadline, next(pauses))
             data = self.read()
             if data is None and deadline is not None and time.monotonic() >= deadline:
                 break
@@ -233,8 +236,8 @@ class PendingResult:
 
     def context_of_waiting_body(self) -> WorkerContext | None:
         """The worker of the body that the calling code belongs to; None if it is in no body."""
-        from fsqueue.runner.attempt.context import context_of_waiting_body
-
+        if not may_be_in_body():
+            return None
         return context_of_waiting_body(self._session.store.layout.root, self._session.app_id)
 
     def run_here(self, context: WorkerContext) -> bool:

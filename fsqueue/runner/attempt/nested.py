@@ -14,13 +14,15 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_NOTHING = contextlib.nullcontext()
+
 
 def not_blocking_a_loop() -> contextlib.AbstractContextManager[None]:
     """A block that waits. In a coroutine body, the event loop of the bodies continues meanwhile."""
     # Imported where bodies run. While another thread imports it, it is there and has no names yet.
     event_loop = sys.modules.get("fsqueue.runner.event_loop.loop")
-    aside = getattr(event_loop, "not_blocking_the_loop", contextlib.nullcontext)
-    return aside()
+    aside = getattr(event_loop, "not_blocking_the_loop", None)
+    return _NOTHING if aside is None else aside()
 
 
 async def in_helper_thread(function: Callable[..., T], /, *args: object) -> T:

@@ -168,8 +168,11 @@ class Client:
         Raises:
             OSError: the file could not be written to the shared directory; the call was not made.
         """
-        with tracing.publishing(draft.call) as trace:
-            receipt = self._publish(_traced(draft, trace) if trace else draft)
+        if tracing.in_use():
+            with tracing.publishing(draft.call) as trace:
+                receipt = self._publish(_traced(draft, trace) if trace else draft)
+        else:
+            receipt = self._publish(draft)
         if ring:
             self.ring(draft.call.queue)
         return receipt

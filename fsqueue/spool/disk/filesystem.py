@@ -344,8 +344,10 @@ class Filesystem(Delegations):
 
     def ring(self, path: str) -> None:
         """Touch a bell; it exists only if a process listens. Errors do no harm."""
-        with contextlib.suppress(OSError):
+        try:
             self._utime(path, follow_symlinks=False)
+        except OSError:
+            return
 
     def lock(self, path: str, *, existing: bool = False) -> BaseFileLock | None:
         """Take a file's lock without waiting; None if it is held or cannot be locked.

@@ -294,8 +294,10 @@ class Watches:
         # In this order: a thread first takes the lead, visibly, and then checks `rung`.
         sleeper.rung = True
         if self._office.get(_LEADER) is not sleeper or not sleeper.blocked:
-            with contextlib.suppress(RuntimeError):  # `nudge`, without a call
+            try:  # `nudge`, without a call
                 sleeper.lock.release()
+            except RuntimeError:
+                return
         else:  # it is blocked by `poll`, also if this is a signal handler in its thread
             with contextlib.suppress(BlockingIOError):  # it was woken very often
                 os.eventfd_write(self._wake_handle, 1)
