@@ -57,6 +57,11 @@ class Call(Protocol):
         """The text that `publishing` gave the caller."""
 
 
+def in_use() -> bool:
+    """Whether this process uses OpenTelemetry."""
+    return _MODULE in sys.modules
+
+
 def publishing(call: Call) -> contextlib.AbstractContextManager[str]:
     """A span around the publication of a call.
 

@@ -112,6 +112,8 @@ class Answer(NamedTuple):
 class Ending(enum.Enum):
     """How the execution of a claim ended."""
 
+    __hash__ = object.__hash__  # of Enum, it is a function in Python
+
     FINISHED = enum.auto()
     NOT_STARTED = enum.auto()
     """The body has not begun: the attempt is given back as it was."""

@@ -7,6 +7,7 @@ import inspect
 import itertools
 import logging
 from functools import partial
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
 from fsqueue.codec import check_codec, decode, encode, uncopied
@@ -176,6 +177,8 @@ def _arguments(call: Call, segment: Payload) -> tuple[tuple[Any, ...], dict[str,
     if call.after:
         value = _with_results(call, value)
     match value:
+        case (tuple(args), dict(kwargs)):
+            return args, kwargs
         case ([*args], dict(kwargs)):
             return tuple(args), kwargs
     raise DeserializationError(
@@ -266,7 +269,7 @@ def _value_of(
         return _awaited(execution, body.function, args, kwargs)
     with EndForks():
         value = body.function(*args, **kwargs)
-        return _awaited(execution, lambda: value) if inspect.iscoroutine(value) else value
+        return _awaited(execution, lambda: value) if isinstance(value, CoroutineType) else value
 
 
 def _awaited(

@@ -19,7 +19,7 @@ from fsqueue.runner.attempt.dependencies import Parents
 from fsqueue.runner.attempt.endings import Finished, retry_io
 from fsqueue.runner.attempt.publication import Publication
 from fsqueue.runner.attempt.time_limits import time_limit
-from fsqueue.runner.output.capture import capturing_if
+from fsqueue.runner.output.capture import capturing_if, is_capturing
 from fsqueue.runner.processes.body_processes import BodyProcesses
 from fsqueue.runner.shared.resource_pool import needed_by
 from fsqueue.spool.format.records import titled
@@ -189,6 +189,28 @@ def _run(
     settle: Callable[[Finished], Ending],
     killable: bool,
 ) -> Answer:
+    call, name = execution.call, execution.claim.text
+    token = current.set(execution)
+    execution.context.executions[name] = execution
+    processes = execution.processes = BodyProcesses(whole=killable)
+    try:
+        with processes:
+            if call.timeout or call.capture or is_capturing() or tracing.in_use():
+                return _run_observed(execution, payload, settle, killable)
+            return _result(execution, payload)
+    finally:
+        del execution.context.executions[name]
+        execution.end_helper_threads()
+        current.reset(token)
+
+
+def _run_observed(
+    execution: Execution,
+    payload: Payload,
+    settle: Callable[[Finished], Ending],
+    killable: bool,
+) -> Answer:
+    """Run a call that is traced, captured or limited. Most are not, and need no blocks for that."""
     call, claim = execution.call, execution.claim
 
     def give_up(error: BaseException) -> bool:
@@ -199,23 +221,18 @@ def _run(
         execution.context.live.end(claim)  # its body may never end
         return True
 
-    token = current.set(execution)
-    execution.context.executions[claim.text] = execution
     sink = execution.report if call.capture else None
-    processes = execution.processes = BodyProcesses(whole=killable)
-    try:
-        with (
-            processes,
-            tracing.running(call, claim.name.attempt) as span,
-            capturing_if(sink, alone=killable),
-            time_limit(execution, give_up, killable=killable),
-        ):
-            found = reused(execution) if call.cache else None
-            result = found or answer(execution, payload)
-            if result.failure is not None:
-                span.failed(result.failure.type, result.failure.message)
-            return result
-    finally:
-        del execution.context.executions[claim.text]
-        execution.end_helper_threads()
-        current.reset(token)
+    with (
+        tracing.running(call, claim.name.attempt) as span,
+        capturing_if(sink, alone=killable),
+        time_limit(execution, give_up, killable=killable),
+    ):
+        result = _result(execution, payload)
+        if result.failure is not None:
+            span.failed(result.failure.type, result.failure.message)
+        return result
+
+
+def _result(execution: Execution, payload: Payload) -> Answer:
+    found = reused(execution) if execution.call.cache else None
+    return found or answer(execution, payload)

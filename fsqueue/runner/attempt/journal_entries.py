@@ -34,7 +34,7 @@ def ended(execution: Execution, result: Answer, when: float) -> Entry:
         task=call.task,
         queue=call.queue,
         attempt=claim.name.attempt,
-        state="retried" if again else str(result.state.value),
+        state="retried" if again else str(result.state),
         started=round(execution.started, 4),
         wait=round(waited(claim, call, execution.started), 4),
         run=round(max(0.0, when - execution.started), 6),

@@ -82,9 +82,16 @@ class Claiming:
         self._searched = -math.inf
         self._confirming = False
 
-    def next(self) -> Claim | None:
-        """Claim the next call and take a slot for it; None if there is no free slot or no call."""
+    def next(self, pacer: ThreadPacer | None = None) -> Claim | None:
+        """Claim the next call and take a slot for it; None if there is no free slot or no call.
+
+        Args:
+            pacer: given by a thread that has just finished a call. It may tell the thread to idle.
+                The claim loop is not told that the slot is free: see `tell_of_room`.
+        """
         with self._mutex:
+            if pacer is not None and pacer.is_too_large(self._busy):
+                return None
             if self._busy >= self._slots or self._stopping.why:
                 return None
             if (closing := self._end.closing(self._now())) is not None:
@@ -108,15 +115,6 @@ class Claiming:
             else:
                 self.gap = self._now() - self._freed if self._busy == 1 else math.inf
         return claim
-
-    def next_for_thread(self, pacer: ThreadPacer) -> Claim | None:
-        """The next claim for a thread that has just finished one; None if it should idle.
-
-        The claim loop is not told that the slot is free: see `tell_of_room`.
-        """
-        with self._mutex:
-            leaves = pacer.is_too_large(self._busy)
-        return None if leaves else self.next()
 
     @property
     def nothing_new(self) -> bool:

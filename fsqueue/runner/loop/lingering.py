@@ -78,7 +78,7 @@ class Lingering:
         """Claim the next call; None if there is none yet. First after `begin`: it may have come."""
         if self._claiming.nothing_new:
             return None  # whatever comes now sets the alarm
-        claim = self._claiming.next_for_thread(self._pacer)
+        claim = self._claiming.next(self._pacer)
         if claim is not None:
             self._claimed = time.monotonic()
             self._journal.hold(1)

@@ -328,7 +328,7 @@ class WorkerLoop:
         self._claiming.free(ran=ending not in NOT_RUN, quietly=True)
 
     def _next_claim_of_thread(self) -> Claim | None:
-        claim = self._claiming.next_for_thread(self._pacer)
+        claim = self._claiming.next(self._pacer)
         if claim is None:
             self._journal.hold(-1)
             self._resting.note_room()

@@ -179,6 +179,11 @@ def _uninstall() -> None:
 _NOTHING = contextlib.nullcontext()
 
 
+def is_capturing() -> bool:
+    """Whether the output of the code that calls this is captured."""
+    return _sink.get() is not None
+
+
 def capturing_if(sink: Sink | None, *, alone: bool) -> contextlib.AbstractContextManager[None]:
     """`capturing` if there is a sink, otherwise `not_capturing` if that is needed."""
     if sink is not None:

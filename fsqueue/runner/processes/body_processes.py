@@ -40,7 +40,7 @@ class BodyProcesses:
         whole: all processes below this one belong to the body.
 
     Attributes:
-        thread: the thread of the body, by its native id; None before and after the block.
+        thread: the identifier of the body's thread; None before and after the block.
         before: children that this thread had before.
     """
 
@@ -54,7 +54,7 @@ class BodyProcesses:
     def __enter__(self) -> None:
         if not self._whole and _has_children(_OF_THIS_THREAD):
             self.before = frozenset(_children_of_this_thread())
-        self.thread = threading.current_thread().native_id
+        self.thread = threading.get_ident()
 
     def __exit__(
         self,
@@ -89,7 +89,7 @@ class BodyProcesses:
         with self._mutex:  # the thread must not begin with its next call meanwhile
             if self.thread is None or self._whole:
                 return False
-            children = _children_of(self.thread)
+            children = _children_of(_native_id(self.thread))
             for each in inner:
                 if each.thread == self.thread:
                     children &= each.before
@@ -155,7 +155,12 @@ def _children_of_this_thread() -> list[int]:
     return [pid for pid in descendants.children(os.getpid()) if _is_of_this_thread(pid)]
 
 
-def _children_of(thread: int) -> set[int]:
+def _native_id(thread: int) -> int | None:
+    """The system's number of a thread."""
+    return next((each.native_id for each in threading.enumerate() if each.ident == thread), None)
+
+
+def _children_of(thread: int | None) -> set[int]:
     """Children of a thread of this process; empty where the system does not tell."""
     try:
         with open(f"/proc/self/task/{thread}/children", "rb") as file:

@@ -65,11 +65,11 @@ class Outcomes:
         """
         chunks = envelope.encode(outcome, payload, self.files.key, buffers)
         done = self.layout.done(outcome.id)
-        published = None
+        published: bool | None = None
         if self.files.temporary.longest_link and not outcome.cache:
             published = self.files.add_link(done, chunks)
         if published is None:
-            with self.files.temporary.file(chunks) as temporary:
+            for temporary in self.files.temporary.one(chunks):
                 if outcome.cache:
                     self._offer(temporary, chunks, self.layout.cached(outcome.cache))
                 published = self.files.link_once(temporary, done)
@@ -77,7 +77,7 @@ class Outcomes:
         if self.files.sleepers is not None:
             self.files.sleepers.ended(outcome.id)
         self.on_end(outcome.id)
-        return published
+        return bool(published)
 
     def _offer(self, temporary: str, chunks: Sequence[Buffer], path: str) -> None:
         """Let other calls reuse an outcome that is about to be published.

@@ -50,16 +50,13 @@ class TemporaryFiles:
         self._prefix = f"{layout.tmp_folder}/{new_token()}"
         self._serial = itertools.count()
 
-    @contextlib.contextmanager
-    def file(
-        self, chunks: Sequence[Buffer] | None = None, *, record: bool = False
-    ) -> Iterator[str]:
-        """A block with a file, which moves or removes it; it creates it if `chunks` is None.
+    def one(self, chunks: Sequence[Buffer] | None = None, *, record: bool = False) -> Iterator[str]:
+        """The path of a new file, for one pass of a loop, which moves or removes the file.
 
-        If the block raises, the file is removed: even if a signal handler raised an exception just
-        where the block was about to do that, or in between two of its steps. This must be a
-        generator: one that is dropped is closed, and then removes the file. A `record` is never
-        written again, so it may be a link.
+        If `chunks` is None, the loop creates the file. If it raises, the file is removed: even if a
+        signal handler raised an exception just where the loop was about to do that, or in between
+        two of its steps. This must be a generator: one that is dropped is closed, and then removes
+        the file. A `record` is never written again, so it may be a link.
         """
         path = f"{self._prefix}.{next(self._serial)}"
         try:
@@ -72,6 +69,9 @@ class TemporaryFiles:
                 self._fs.discard(path)
             raise
 
+    file = contextlib.contextmanager(one)
+    """`one` as a block. The steps that every call takes use a loop, which costs half as much."""
+
     def _make_record(self, path: str, chunks: Sequence[Buffer]) -> bool | None:
         return self._with_folder(path, partial(self.make_link, path, chunks))
 
@@ -83,7 +83,10 @@ class TemporaryFiles:
             OSError: the shared directory fails in another way.
         """
         try:
-            self._with_folder(path, partial(self._fs.create, path, chunks))
+            try:
+                self._fs.create(path, chunks)
+            except FileNotFoundError:
+                self._with_folder(path, partial(self._fs.create, path, chunks))
         except OSError as error:
             self._raise(error, chunks)
 

@@ -24,13 +24,13 @@ def digest_of(kind: str, chunks: Iterable[Buffer], key: bytes) -> str:
         chunks: the content.
         key: the spool's signing key, up to 64 bytes; empty if it has none.
     """
-    digest = blake3(key=_key_of(kind, key))
+    digest = _begun(kind, key).copy()
     for chunk in chunks:
         digest.update(chunk)
     return digest.hexdigest(length=_SIZE)
 
 
 @functools.lru_cache(maxsize=32)
-def _key_of(kind: str, key: bytes) -> bytes:
-    """The BLAKE3 key for a kind of file. Only a 32-byte key can distinguish kinds there."""
-    return hashlib.blake2b(key=key, digest_size=32, person=kind.encode()).digest()
+def _begun(kind: str, key: bytes) -> blake3:
+    """The digest of no content, for a kind of file. Only a 32-byte key can distinguish kinds."""
+    return blake3(key=hashlib.blake2b(key=key, digest_size=32, person=kind.encode()).digest())
