@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fsqueue.errors import EnvelopeError
 from fsqueue.results.opened import Opened
-from fsqueue.runner.attempt.context import context_of_waiting_body, may_be_in_body
+from fsqueue.runner.attempt.context import context_of_waiting_body
 from fsqueue.runner.attempt.nested import in_helper_thread, not_blocking_a_loop
 from fsqueue.spool.format.names import client_of
 
@@ -236,8 +236,6 @@ class PendingResult:
 
     def context_of_waiting_body(self) -> WorkerContext | None:
         """The worker of the body that the calling code belongs to; None if it is in no body."""
-        if not may_be_in_body():
-            return None
         return context_of_waiting_body(self._session.store.layout.root, self._session.app_id)
 
     def run_here(self, context: WorkerContext) -> bool:

@@ -363,11 +363,6 @@ def leave(context: WorkerContext) -> None:
     _open.remove(context)
 
 
-def may_be_in_body() -> bool:
-    """Whether the calling code may belong to a body: a quick check that most callers fail."""
-    return bool(_open) or current.get() is not None
-
-
 def context_of_waiting_body(root: str, app_id: str) -> WorkerContext | None:
     """The worker context of the waiting body; None if the calling code belongs to no body.
 
