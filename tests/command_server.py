@@ -244,8 +244,9 @@ def keep_shared(server: int, shared: dict[str, ModuleType]) -> None:
     Half of what a short command cost was the clearing of those that it shares.
     """
     if os.getpid() != server:
-        for name in shared:
-            sys.modules.pop(name, None)
+        own = {name: each for name, each in sys.modules.items() if name not in shared}
+        sys.modules.clear()
+        sys.modules.update(own)
 
 
 def report_ended(connection: socket.socket) -> None:
