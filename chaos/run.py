@@ -57,7 +57,11 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--replay", type=int, metavar="SEED", help="like --seed, and print every attack"
     )
-    parser.add_argument("--root", help="folder to work in, empty or missing; it is kept")
+    parser.add_argument(
+        "--root",
+        help="folder to work in, empty or missing; it is kept, but not a spool that has a disk of "
+        "its own, as root's has",
+    )
     return parser.parse_args(arguments)
 
 

@@ -196,7 +196,7 @@ def _slow(look: Look) -> Iterator[Need]:
             level="warn",
             icon="attention",
             what=f"{name} is slow:",
-            more=f"its calls take {pace:.1f} times as long as the same tasks elsewhere.",
+            more=f"its calls take {pace:.1f} times as long as the same tasks on all workers.",
             link=link("workers", name),
             link_text="Show it",
             command=command("drain", name),
@@ -338,7 +338,8 @@ def in_period(
         yield f"{retried.retried:,} attempts were retried for one reason: {retried.type}."
     slowest = _slowest(stats, states)
     if slowest is not None:
-        yield f"{slowest[0]} was slow: its calls took {slowest[1]:.1f} times as long as elsewhere."
+        long = f"its calls took {slowest[1]:.1f} times as long as the same tasks on all workers"
+        yield f"{slowest[0]} was slow: {long}."
     for name, queue in sorted(last.queues.items()) if last else ():
         if queue.due and (queue.paused or not queue.workers):
             how = "was paused" if queue.paused else "had no worker"

@@ -89,6 +89,22 @@ def test_a_limit_names_who_holds_it(app, gate, tmp_path):
     assert reasons(app, first) == {}
 
 
+def test_a_limit_is_named_before_a_worker_finds_that_it_is_taken(app, gate, tmp_path):
+    event, name = gate()
+    hold = app.task(sample_tasks.behind_gate, running_concurrency="task")
+    with working(app, app.make_runner(concurrency=1)):
+        first = hold(name, path=str(tmp_path / "ran"))
+        wait_until((tmp_path / "ran").exists)  # so it has the permit
+        second = hold(name)
+        wait_until(lambda: "busy" in reasons(app, second))
+        found = reasons(app, second)
+        assert list(found) == ["limit", "busy"]
+        assert f"it needs the concurrency limit of {hold.name}" in found["limit"].text
+        assert f"held by {first.id} on " in found["limit"].text
+        event.set()
+        second.get(timeout=PATIENCE)
+
+
 def test_all_slots_are_busy(app, gate):
     event, name = gate()
     hold = app.task(sample_tasks.behind_gate)

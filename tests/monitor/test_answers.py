@@ -71,6 +71,11 @@ def test_a_slow_worker_is_seen_after_few_calls_since_it_has_few(journals):
     assert "Slowest: slow-1-aaaaaa, whose calls take 5." in journals.seen("/workers")
     names = {each.worker: each.pace for each in journals.look().stats.workers}
     assert names["slow-1-aaaaaa"] > 4
+    alive = [msgspec.structs.replace(each, alive=True) for each in journals.look().stats.workers]
+    look = journals.look()
+    (need,) = needs(look._replace(stats=msgspec.structs.replace(look.stats, workers=alive)))
+    assert need.what == "slow-1-aaaaaa is slow:"
+    assert "times as long as the same tasks on all workers" in need.more  # not: on the others
 
 
 def test_calls_fail_most_on_the_worker_with_the_largest_share_not_the_busiest(journals):

@@ -22,7 +22,8 @@ def command(app: str | None, root: Path | None, as_json: bool) -> None:
     """List the workers, with the calls that they run.
 
     A worker is silent when its last heartbeats are missing. It is dead when its process on this
-    host is gone. Other workers then return its calls to their queues.
+    host is gone. Other workers then return its calls to their queues. `fsqueue stats` also lists
+    those that have left or died, and says which one is slow.
     """
     from fsqueue.spool.admin.worker_rows import list_workers
 

@@ -213,10 +213,28 @@ def _worker_for(queue: str, store: Store) -> str:
 
 
 def _limit(case: _Case) -> Iterator[Reason]:
-    layout = case.store.layout
+    """The concurrency limit for which it waits, or those that it will meet in its queue."""
+    call = case.details.call
     lane = case.folder.rpartition("/")[0].rpartition("/")[2]
-    if not case.folder.startswith(f"{layout.lanes_folder}/") or not lane_limit(lane):
-        return
+    of = f"the concurrency limit of {call.task}" if call else "a concurrency limit"
+    if case.folder.startswith(f"{case.store.layout.lanes_folder}/") and lane_limit(lane):
+        held, _ = _holders(case, lane)
+        yield _limited(f"it waits for {of}", lane, held)
+    elif call is not None and not case.folder.startswith(f"{case.store.layout.after_folder}/"):
+        for each in filter(lane_limit, call.lanes):
+            held, taken = _holders(case, each)
+            if taken and each not in call.within:
+                yield _limited(f"it needs {of}", each, held)
+
+
+def _limited(how: str, lane: str, held: str) -> Reason:
+    text = f"{how}: at most {lane_limit(lane)} at a time{f', held by {held}' if held else ''}"
+    return Reason(code="limit", text=text, ends="the end of a call that holds a permit")
+
+
+def _holders(case: _Case, lane: str) -> tuple[str, bool]:
+    """Who holds the permits of a limit, in words, and whether none is free."""
+    layout = case.store.layout
     permits = [each for each in case.store.files.listed(layout.lane(lane)) if each.isdecimal()]
     holders = []
     for number in sorted(permits, key=int)[:_HOLDERS]:
@@ -227,17 +245,8 @@ def _limit(case: _Case) -> Iterator[Reason]:
                 holders.append(f"{holder.invocation_id} on {holder.worker}")
     more = len(permits) - len(holders)
     held = ", ".join([*holders, *([f"{more} more"] if more > 0 and holders else [])])
-    yield Reason(
-        code="limit",
-        text=f"it waits for {_limit_in_words(case)}: at most {lane_limit(lane)} at a time"
-        + (f", held by {held}" if held else ""),
-        ends="the end of a call that holds a permit",
-    )
-
-
-def _limit_in_words(case: _Case) -> str:
-    task = case.details.call.task if case.details.call else ""
-    return f"the concurrency limit of {task}" if task else "a concurrency limit"
+    looked_at = min(len(permits), _HOLDERS)
+    return held, len(permits) >= lane_limit(lane) and len(holders) >= looked_at
 
 
 def _busy(case: _Case) -> Iterator[Reason]:
