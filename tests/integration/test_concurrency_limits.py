@@ -197,7 +197,7 @@ def test_a_waiting_call_is_pending_for_every_reader(blocked, make_app):
     (reason,) = [
         each for each in why(app.store, found.call.id, looks.take()) if each.code == "limit"
     ]
-        assert f"limit of {found.call.task}: at most 1 at a time" in reason.text
+    assert f"limit of {found.call.task}: at most 1 at a time" in reason.text
     assert second.id in {each.id for each in listing.list_calls(app.store, State.PENDING)}
     opened.set()
     second.get(timeout=60)
