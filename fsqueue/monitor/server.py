@@ -8,13 +8,14 @@ import json
 import os
 import signal
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 from urllib.parse import parse_qsl, unquote
 
 import msgspec
 import uvicorn
 from starlette.applications import Starlette
-from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.responses import (
@@ -51,6 +52,8 @@ if TYPE_CHECKING:
     from fsqueue.monitor.looks import Watch
     from fsqueue.spool.store.store import Store
 
+_Answer = TypeVar("_Answer")
+
 _COMMENT_EVERY = 15.0
 # A page whose charts alone have changed is fetched again this often, in seconds.
 _CHARTS_EVERY = 10.0
@@ -85,13 +88,16 @@ class Settings(NamedTuple):
 
 
 class Site:
-    """Renders the pages of one spool. One page at a time reads the spool, in a thread."""
+    """Renders the pages of one spool, one page at a time and all in one thread.
+
+    That thread lives as long as the site: memory that one thread has freed serves another badly.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self.settings: Settings = settings
         self.watch: Watch = settings.watch
         self._env = environment()
-        self._one = asyncio.Lock()
+        self._thread = ThreadPoolExecutor(1, "fsqueue-pages")
         self.stopping: asyncio.Event = asyncio.Event()
         self._cache: dict[tuple[object, ...], tuple[int, float, Rendered]] = {}
 
@@ -109,13 +115,15 @@ class Site:
 
     async def page(self, ask: Ask) -> Page:
         """The facts of a page."""
-        async with self._one:
-            return await run_in_threadpool(routes.page_of, ask)
+        return await self._alone(partial(routes.page_of, ask))
 
     async def rendered(self, ask: Ask) -> Rendered:
         """A page as text. All tabs that show it share it, until the next look."""
-        async with self._one:
-            return await run_in_threadpool(self._render, ask)
+        return await self._alone(partial(self._render, ask))
+
+    async def _alone(self, work: Callable[[], _Answer]) -> _Answer:
+        """What a function returns that reads the spool; no other one runs meanwhile."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
     def _render(self, ask: Ask) -> Rendered:
         key = (ask.path, ask.query, ask.zone, ask.may_act)
@@ -129,10 +137,16 @@ class Site:
         page = routes.page_of(ask)
         facts = {**page.facts, **routes.layout(ask, page, self.settings.tokens)}
         rendered = render(self._env, page.template, facts)
-        while len(self._cache) >= _MOST_PAGES:
-            del self._cache[next(iter(self._cache))]
+        self._forget_pages()
         self._cache[key] = self.watch.number, time.monotonic(), rendered
         return rendered
+
+    def _forget_pages(self) -> None:
+        """Drop the pages that nobody gets any more: a later look has other numbers."""
+        oldest = time.monotonic() - self.watch.pause
+        for key, (number, at, _) in list(self._cache.items()):
+            if len(self._cache) >= _MOST_PAGES or (number != self.watch.number and at < oldest):
+                del self._cache[key]
 
     # -- answers ----------------------------------------------------------------------------
 
@@ -226,9 +240,8 @@ class Site:
             return await self._message(ask, 404, f"there is no action {name}")
         actions = Actions(self.settings.writable, self.watch)
         try:
-            async with self._one:
-                done = await run_in_threadpool(actions.take, name, form)
-                self._cache.clear()
+            done = await self._alone(partial(actions.take, name, form))
+            self._cache.clear()
         except ChangedError as error:
             return await self._message(ask, 409, str(error))
         except (MissingError, FSQueueError, OSError) as error:

@@ -5,7 +5,6 @@ Most lines are of calls that succeeded; these are passed over undecoded.
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
@@ -25,6 +24,9 @@ if TYPE_CHECKING:
 _HOUR = 3600.0
 # Attempts that a process which looks again and again remembers, each less than a kilobyte.
 _MOST_KEPT = 20_000
+# What attempts that were forgotten had in common with others is forgotten this often, in seconds.
+_FORGETTING_EVERY = 300.0
+_TEXTS = ("task", "queue", "state", "failure", "fp", "at", "message", "label")
 # Bytes from the end of a file that tell of the latest attempts on a worker.
 _END = 1 << 18
 _decode = msgspec.json.Decoder(Entry).decode
@@ -78,6 +80,10 @@ class FailedAttempts:
         # By path, in the order in which they were read: the next one to read comes first.
         self._read: dict[str, int] = {}
         self._found: list[Attempt] = []
+        # Texts that several attempts may have: in memory they are there once. `sys.intern` is no
+        # help, since Python 3.12 never frees what it was given.
+        self._texts: dict[str, str] = {}
+        self._forgot_at = float("-inf")
         self.cut: bool = False
         """Whether there were more than are kept: the oldest ones are missing."""
         self.unread: int = 0
@@ -99,24 +105,33 @@ class FailedAttempts:
             offset = self._read.pop(path, None)
             data, end = _part(self._store, path, self._most, offset)
             self._read[path] = end
-            self._found += map(_lean, _failed(_worker_of(path), data))
+            self._found += map(self._lean, _failed(_worker_of(path), data))
         for path in self._read.keys() - present:
             del self._read[path]
         self._found = [each for each in self._found if each.ended >= since]
+        self._forget_texts(since)
         self.cut = len(self._found) > _MOST_KEPT
         if self.cut:
             self._found = sorted(self._found, key=lambda each: each.ended)[-_MOST_KEPT:]
         self.unread = sum(path not in self._read for path in there)
         return self._found
 
+    def _lean(self, attempt: Attempt) -> Attempt:
+        """The same with texts that other attempts have too."""
+        known = self._texts
+        same = {name: known.setdefault(text, text) for name, text in _texts_of(attempt.entry)}
+        worker = known.setdefault(attempt.worker, attempt.worker)
+        return attempt._replace(entry=msgspec.structs.replace(attempt.entry, **same), worker=worker)
 
-def _lean(attempt: Attempt) -> Attempt:
-    """The same with texts that other attempts have too: in memory they are there once."""
-    entry, same = attempt.entry, sys.intern
-    texts = ("task", "queue", "state", "failure", "fp", "at", "message", "label")
-    changes = {name: same(getattr(entry, name)) for name in texts}
-    entry = msgspec.structs.replace(entry, **changes)
-    return attempt._replace(entry=entry, worker=same(attempt.worker))
+    def _forget_texts(self, since: float) -> None:
+        if since < self._forgot_at + _FORGETTING_EVERY:
+            return
+        self._forgot_at = since
+        self._texts = {text: text for each in self._found for _, text in _texts_of(each.entry)}
+
+
+def _texts_of(entry: Entry) -> list[tuple[str, str]]:
+    return [(name, getattr(entry, name)) for name in _TEXTS]
 
 
 def _failed(worker: str, data: bytes) -> Iterator[Attempt]:

@@ -126,16 +126,25 @@ def list_running(store: Store) -> Iterator[CallInfo]:
 
 def list_failed(store: Store) -> Iterator[CallInfo]:
     """The failed calls that can be retried, even if their caller has taken the outcome."""
-    known = {
-        (each.entry.id, each.entry.attempt): each
-        for each in failed_attempts(store, 0.0)
-        if each.entry.failed
-    }
-    for name in reversed(_attempts(store, store.layout.failed_folder)):
+    names = _attempts(store, store.layout.failed_folder)
+    known = _noted(store, {(name.invocation_id, name.attempt) for name in names})
+    for name in reversed(names):
         noted = known.get((name.invocation_id, name.attempt))
         found = failed_call(store, name) if noted is None else _of_attempt(store, name, noted)
         if found.state is State.FAILED:  # or another attempt has succeeded first
             yield found
+
+
+def _noted(store: Store, wanted: set[tuple[str, int]]) -> dict[tuple[str, int], Attempt]:
+    """The lines of these attempts in the journal, which also has those of calls that are gone."""
+    found: dict[tuple[str, int], Attempt] = {}
+    for each in failed_attempts(store, 0.0) if wanted else ():
+        key = each.entry.id, each.entry.attempt
+        if each.entry.failed and key in wanted:
+            found[key] = each
+            if len(found) == len(wanted):
+                break
+    return found
 
 
 def failed_call(store: Store, name: AttemptName) -> CallInfo:

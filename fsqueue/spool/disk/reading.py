@@ -138,8 +138,9 @@ def read_part(path: str, count: int, start: int) -> bytes:
     """At most `count` bytes, from `start`, of a regular file or of a record that is a link."""
     handle = Handle(path)
     try:
-        _open_to_read(handle)
-        return os.pread(handle[0], count, start)
+        left = max(0, _open_to_read(handle).st_size - start)
+        # A buffer of `count` bytes, for the few that are there, would leave a hole in the heap.
+        return os.pread(handle[0], min(count, left), start)
     except _LinkFoundError as error:
         return _read_link_instead(path, error)[start : start + count]
     finally:
