@@ -148,6 +148,20 @@ class Execution:
         caller_gone: the only process that can receive the outcome had ended when it was published.
     """
 
+    # Most calls change few of these, so setting them once for all calls saves time.
+    body: Body | None = None
+    body_ended = False
+    view: CurrentInvocation | None = None
+    run: BodyRun | None = None
+    interrupted: Ending | None = None
+    stale = ""
+    caller_gone = False
+    processes: BodyProcesses | None = None
+    _interrupted_at = 0.0
+    _programs_ended = False
+    _helper_threads: Threads | None = None
+    _report: Report | None = None
+
     def __init__(
         self, context: WorkerContext, claim: Claim, call: Call, parents: Parents | None = None
     ) -> None:
@@ -156,20 +170,8 @@ class Execution:
         self.call: Call = call
         self.parents = parents
         self.started: float = context.store.clock.now()
-        self.body: Body | None = None
-        self.body_ended = False
         self.parent: Execution | None = current.get()
         self.permits: dict[str, HeldPermit] = {}
-        self.view: CurrentInvocation | None = None
-        self.run: BodyRun | None = None
-        self.interrupted: Ending | None = None
-        self.stale = ""
-        self.caller_gone = False
-        self._interrupted_at = 0.0
-        self.processes: BodyProcesses | None = None
-        self._programs_ended = False
-        self._helper_threads: Threads | None = None
-        self._report: Report | None = None
         self._unsettled = threading.Lock()
 
     @property

@@ -15,7 +15,7 @@ import sys
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
 ATTRIB: Final = 0x4
 """The file was touched."""
@@ -30,6 +30,7 @@ GONE: Final = 0x8000
 # Watch a link itself, and keep the events of an earlier watch of the same file.
 _ALWAYS = 0x02000000 | 0x20000000
 _EVENT = struct.Struct("iIII")
+_ENCODING, _ERRORS = sys.getfilesystemencoding(), sys.getfilesystemencodeerrors()
 
 
 @functools.cache
@@ -101,10 +102,12 @@ def advice(error: Exception) -> str:
     return ""
 
 
-def events(data: bytes) -> Iterator[tuple[int, int, str]]:
+def events(data: bytes) -> list[tuple[int, int, str]]:
     """The events in what was read: the number of a watch, what happened, and a name."""
-    at = 0
+    found, at = [], 0
     while at < len(data):
         number, mask, _, length = _EVENT.unpack_from(data, at)
-        at += _EVENT.size + length
-        yield number, mask, os.fsdecode(data[at - length : at].rstrip(b"\0"))
+        name, at = at + _EVENT.size, at + _EVENT.size + length
+        text = data[name:at].rstrip(b"\0").decode(_ENCODING, _ERRORS)  # as `os.fsdecode` does
+        found.append((number, mask, text))
+    return found

@@ -360,8 +360,9 @@ class Watches:
         if mask & inotify.OVERFLOW:
             self._tell_of_missed()
             return
-        watches = [each for each, known in self._watches.copy().items() if known == number]
-        for watch in watches:
+        for watch, known in self._watches.copy().items():
+            if known != number:
+                continue
             if mask & inotify.GONE:
                 self._watches.pop(watch, None)
                 watch.works = False
