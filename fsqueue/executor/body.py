@@ -7,10 +7,10 @@ import time
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from fsqueue.codec import encode_exception
+from fsqueue.codec import PYTHON, decode, encode_exception
 from fsqueue.common.interruptions import of_signal_handler
 from fsqueue.executor.errors import InitializerError
-from fsqueue.executor.parts import unpack
+from fsqueue.executor.parts import NO_BLOBS, unpack
 from fsqueue.runner.attempt.context import current
 from fsqueue.runner.attempt.endings import retry_io
 
@@ -61,6 +61,8 @@ def run(
 
 
 def _load(part: Part, what: str) -> Any:
+    if part[1:] == NO_BLOBS:
+        return decode(part[0], what, python=PYTHON)
     blobs = inline_blobs.get()
     if blobs is not None:
         return unpack(part, what, blobs)

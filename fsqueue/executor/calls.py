@@ -15,7 +15,7 @@ from fsqueue.codec.texts import type_name
 from fsqueue.executor.body import inline_blobs
 from fsqueue.executor.constant import constant_parts
 from fsqueue.executor.errors import InitializerError, as_of_pool
-from fsqueue.executor.parts import Packer, uncopied
+from fsqueue.executor.parts import NO_BLOBS, Packer, uncopied
 from fsqueue.results.futures import CallFuture
 from fsqueue.spool.format.names import new_token
 from fsqueue.spool.format.records import Payload
@@ -28,9 +28,6 @@ if TYPE_CHECKING:
     from fsqueue.executor.dispatcher import Dispatcher
     from fsqueue.executor.parts import Part
     from fsqueue.invocation import Invocation
-
-
-_NO_BLOBS = ("", ())
 
 
 class Initializer(NamedTuple):
@@ -110,7 +107,7 @@ class Calls:
         if parts is not None and self._latest is not None:
             known, function = self._latest
             same = len(known) == len(parts) and all(map(operator.is_, known, parts))
-            if same and (function.part[1:] == _NO_BLOBS or self._packer.keep(function.part)):
+            if same and (function.part[1:] == NO_BLOBS or self._packer.keep(function.part)):
                 return function
         name = _name(fn)
         part = self._packer.pack(fn, f"the function {name}")

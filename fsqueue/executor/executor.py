@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import functools
+import os
 import weakref
 from concurrent import futures
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, Unpack
 
 from fsqueue.common.values import plain
+from fsqueue.config import fields
+from fsqueue.errors import ConfigError
 from fsqueue.executor.application import release, share
 from fsqueue.executor.calls import Calls, Initializer
 from fsqueue.executor.dispatcher import Dispatcher
@@ -15,7 +18,6 @@ from fsqueue.executor.local import start_local
 from fsqueue.executor.mapping import Sizes, mapped
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Callable, Iterable, Iterator
     from types import TracebackType
     from typing import Literal
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+_ARGUMENTS = ("max_workers", "root", "workers", "initializer", "initargs", "detach")
 
 
 class Executor(futures.Executor):
@@ -61,6 +65,12 @@ class Executor(futures.Executor):
         detach: bool = False,
         **options: Unpack[Options],
     ) -> None:
+        if isinstance(max_workers, str | os.PathLike):
+            raise TypeError(
+                f"max_workers = {max_workers!r}, expected a whole number: name the shared "
+                f"directory as root={max_workers!r}"
+            )
+        _check_names(options)
         self._limit = _checked("max_workers", max_workers)
         local = _checked("workers", workers)
         if initializer is not None and not callable(initializer):
@@ -158,6 +168,23 @@ class Executor(futures.Executor):
         traceback: TracebackType | None,
     ) -> None:
         self.shutdown(wait=not self._dispatcher.detach)
+
+
+def _check_names(options: Iterable[str]) -> None:
+    """Check that the other arguments of an executor are settings.
+
+    Raises:
+        ConfigError: one is not. If it resembles an argument of an executor, the message names that.
+    """
+    import difflib
+
+    for name in set(options).difference(fields()):
+        near = difflib.get_close_matches(name, _ARGUMENTS, n=1)
+        if near:
+            raise ConfigError(
+                f"unknown argument {name} of an executor; did you mean {near[0]}? It also takes "
+                "all settings (docs/configuration.md)."
+            )
 
 
 def _checked(name: str, given: int | None) -> int | None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 from fsqueue.calls.batching import LARGEST_UNKNOWN, SLOT_SHARE, TARGET, WEIGHT
 from fsqueue.codec import decode_exception
 from fsqueue.common.coroutines import is_async
+from fsqueue.common.values import plain
 from fsqueue.executor.calls import failed
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ class Sizes:
         slots: number of calls that can run at a time.
 
     Raises:
-        TypeError: `buffersize` is not a number.
+        TypeError: `buffersize` or `chunksize` is not a number.
         ValueError: a number is not greater than 0.
     """
 
@@ -51,8 +52,11 @@ class Sizes:
             raise TypeError("buffersize must be an integer or None")
         if buffersize is not None and buffersize < 1:
             raise ValueError("buffersize must be None or > 0")
-        if chunksize != "auto" and chunksize < 1:
-            raise ValueError("chunksize must be >= 1, or 'auto'")
+        if chunksize != "auto":
+            if not isinstance(plain(chunksize), int):
+                raise TypeError(f"chunksize = {chunksize!r}, expected a whole number or 'auto'")
+            if chunksize < 1:
+                raise ValueError("chunksize must be >= 1, or 'auto'")
         self.buffersize: int | None = buffersize
         self.slots: int = slots
         self.chunksize = 1 if chunksize == "auto" and buffersize else chunksize

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 Part: TypeAlias = "tuple[bytes, str, tuple[str, ...]]"
 
+NO_BLOBS: Final = ("", ())
+"""The digests of a part that is in the call as a whole."""
 LARGE: Final = 1 << 15
 """Bytes from which a part or a buffer is stored in a blob."""
 uncopied: Callable[[Any], Any] = partial(codec.uncopied, large=LARGE)

@@ -307,6 +307,15 @@ def test_numbers_must_be_positive(spool, bad):
         fsqueue.Executor(workers=bad, root=spool)
 
 
+def test_mistaken_arguments_are_told_the_right_ones(spool):
+    with pytest.raises(TypeError, match=f"shared directory as root='{spool}'"):
+        fsqueue.Executor(spool)
+    with pytest.raises(ConfigError, match="argument worker of an executor; did you mean workers"):
+        fsqueue.Executor(root=spool, worker=2)
+    with fsqueue.Executor(root=spool) as executor, pytest.raises(TypeError, match="or 'auto'"):
+        executor.map(abs, [1], chunksize="big")
+
+
 def test_detached_calls_can_be_collected_by_their_ids(spool):
     with fsqueue.Executor(root=spool, detach=True) as executor:
         future = executor.submit(pow, 2, 5)
