@@ -51,7 +51,7 @@ def _default(name: str) -> float:
 
 def _watch(findings: Sequence[Finding]) -> Setting:
     if facts_of(findings, "wake-ups").get("push"):
-        return Setting("watch", "push", "the file server wakes other hosts")
+        return Setting("watch", "auto", "the file server wakes other hosts")
     if facts_of(findings, "filesystem").get("remote"):
         return Setting("watch", "auto", "polls here: file events do not cross hosts")
     if facts_of(findings, "events").get("events"):

@@ -49,7 +49,7 @@ def measure_wakeups(session: Session) -> Finding:
         "wake-ups",
         Verdict.OK,
         f"pushed by the server, {in_words(median(times))}",
-        'how soon a process on another host is woken with watch = "push"',
+        'how soon a process on another host is woken, unless watch = "poll"',
         "",
         {"push": True, "wake": round(median(times), 6), "lost": _TRIALS - len(times)},
     )

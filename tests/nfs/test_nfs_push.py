@@ -9,6 +9,7 @@ from support import wait_until
 
 PUSH = {"FSQUEUE__WATCH": "push", "FSQUEUE__HEARTBEAT": "2"}
 POLL = {"FSQUEUE__WATCH": "poll", "FSQUEUE__HEARTBEAT": "2"}
+DEFAULT = {"FSQUEUE__HEARTBEAT": "2"}  # the same as push on NFSv4
 NAP = 12
 
 
@@ -76,8 +77,8 @@ def test_calls_one_after_another_and_a_fan_out_are_all_answered(site, record_pro
 
 def test_a_dead_sleeper_holds_up_neither_a_publisher_nor_the_others(site, version, record_property):
     """Its token is rung in vain, by a thread of its own; another worker takes the call."""
-    doomed = site.worker("b", **PUSH)
-    worker = site.worker("a", **PUSH)
+    doomed = site.worker("b", **DEFAULT)
+    worker = site.worker("a", **DEFAULT)
     if version != "3":
         wait_until(lambda: len(tokens(site)) == 2, timeout=60, what="tokens", pause=LOOK)
     site.lab.kill("b")

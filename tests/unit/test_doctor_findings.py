@@ -108,7 +108,7 @@ REMOTE = {"remote": True}
         (found(events={"events": True}), "watch", "auto"),
         (found(events={"events": False}), "watch", "poll"),
         (found(filesystem=REMOTE, events={"events": False}), "watch", "auto"),
-        (found(filesystem=REMOTE, pushed={"push": True}), "watch", "push"),
+        (found(filesystem=REMOTE, pushed={"push": True}), "watch", "auto"),
         (found(filesystem=REMOTE, pushed={"push": False}), "watch", "auto"),
         (found(), "poll_interval", 1.0),
         (found(filesystem=REMOTE, latency={"list": 1e-4, "touch": 1e-4}), "poll_interval", 0.5),

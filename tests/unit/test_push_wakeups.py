@@ -325,9 +325,8 @@ def test_a_filesystem_without_leases_is_asked_once(side):
     assert not sleeper.listed()
 
 
-def test_two_lost_rings_in_a_row_are_believed_for_ten_minutes(side):
-    sleeper = side()
-    token = sleeper.armed()
+def lose_twice(sleeper, token):
+    """Two rings are lost in a row; then there is no token."""
     for lost in (1, 2):
         token.missed()
         wait_until(lambda: not sleeper.listed())
@@ -335,7 +334,20 @@ def test_two_lost_rings_in_a_row_are_believed_for_ten_minutes(side):
         if lost == 1:
             wait_until(lambda: token.path)
     assert not token.path
+
+
+def test_two_lost_rings_in_a_row_are_believed_for_ten_minutes_and_then_for_longer(side):
+    sleeper = side()
+    token = sleeper.armed()
+    lose_twice(sleeper, token)
     sleeper.fs.clock_offset += 601.0
+    token.arm()
+    wait_until(lambda: token.path)
+    lose_twice(sleeper, token)
+    sleeper.fs.clock_offset += 601.0
+    token.arm()
+    assert not token.path
+    sleeper.fs.clock_offset += 600.0
     token.arm()
     wait_until(lambda: token.path)
 

@@ -11,6 +11,7 @@ from fsqueue.errors import FSQueueError, SpoolReplacedError
 from fsqueue.runner.loop.lookout import Lookout
 from fsqueue.runner.processes.threads import start_threads
 from fsqueue.spool.disk.identity import this_process
+from fsqueue.spool.disk.listing import Listing
 from fsqueue.spool.wakeups.process_ends import ProcessEnds
 from fsqueue.spool.worker import space
 from fsqueue.spool.worker.distant_callers import DistantCallers
@@ -94,6 +95,7 @@ class Upkeep:
     ) -> None:
         self._store, self._worker, self._conf = store, worker, conf
         self._callbacks, self._draining = callbacks, False
+        self._marks = Listing(store.fs, store.layout.locks_folder)
         self._observer = Observer(store, heartbeat=conf.heartbeat, lease=conf.lease)
         self._limits = LimitUpkeep(store)
         self._callers = DistantCallers(store, lease=conf.lease)
@@ -310,8 +312,8 @@ class Upkeep:
                 dependencies.recover(waited_for)
 
     def _check_for_drain(self) -> None:
-        marker = self._store.layout.drain(self._worker.name)
-        wanted = not self._draining and self._store.fs.exists(marker, fresh=True)
+        name = self._store.layout.drain(self._worker.name).rpartition("/")[2]
+        wanted = not self._draining and name in self._marks.names()
         self._draining = self._draining or (wanted and self._callbacks.drain())
 
     def _write_journal(self) -> None:

@@ -121,7 +121,7 @@ class Session:
             check_private_folder(str(root.parent))
         key = b"" if conf.signing_key_file is None else read_key(conf.signing_key_file)
         store = open_store(root, fs, key, expected=self._expected, records=conf.records, look=look)
-        if conf.watch == "push" and not look and has_delegations(str(root)):
+        if conf.watch in {"auto", "push"} and not look and has_delegations(str(root)):
             store.push()
         return store
 

@@ -30,8 +30,9 @@ _SAFETY_NET = 30.0
 # A process makes a token when its pauses between polls reach this share of the longest.
 _EARLY = 0.25
 
-# After two pushes were lost in a row, a process polls for this many seconds as it does without.
-_DISTRUST = 600.0
+# After two pushes were lost in a row, a process polls for this many seconds as it does without, and
+# for twice as long each time that it happens again: somebody reaches the spool in another way.
+_DISTRUST, _LONGEST_DISTRUST = 600.0, 86_400.0
 _MISSED = 2
 # Pauses, in seconds, before a server is asked again that has not delegated a new file.
 _FIRST_PAUSE, _LONGEST_PAUSE = 30.0, 3600.0
@@ -77,7 +78,7 @@ class Token:
         self._wanted = self._asked = False
         self._held: dict[str, Handle] = {}
         self._since = float("inf")
-        self._missed = 0
+        self._missed, self._distrust = 0, _DISTRUST
         self._pause, self._next_try = _FIRST_PAUSE, 0.0
         self.refusal: str = ""
 
@@ -146,7 +147,7 @@ class Token:
         self._asked = False
 
     def _recalled(self) -> None:
-        self._missed = 0
+        self._missed, self._distrust = 0, _DISTRUST
         self._since = float("inf")
         try:
             self._on_ring()
@@ -158,8 +159,10 @@ class Token:
         self._missed += 1
         if self._missed >= _MISSED:
             self._missed = 0
-            self._next_try = self._fs.monotonic() + _DISTRUST
-            log.info("the file server does not wake this process; polling for %g s", _DISTRUST)
+            self._next_try = self._fs.monotonic() + self._distrust
+            text = "the file server does not wake this process; polling for %g s"
+            log.info(text, self._distrust)
+            self._distrust = min(2 * self._distrust, _LONGEST_DISTRUST)
         self.disarm()
 
     def disarm(self) -> None:
