@@ -19,8 +19,8 @@ HERE = Path(__file__).parent
 CALLS, TRIPS = 400, 30
 PATIENCE = 120
 # The requests of each step to the file server, one after another; see docs/performance.md.
-PUBLISH = ("create", "rename")
-RUN = ("rename", "read", "create", "link", "ring", "unlink", "unlink")
+PUBLISH = ("symlink", "rename")
+RUN = ("rename", "readlink", "symlink", "unlink")
 
 
 def load_lab():

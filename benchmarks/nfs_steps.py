@@ -12,20 +12,19 @@ FILES = 100
 def probe(folder):
     """Median time of each step of the protocol by itself, in milliseconds."""
     from fsqueue.spool.disk.filesystem import Filesystem
+    from fsqueue.spool.disk.link_records import link_text, read_link
 
-    fs = Filesystem(remote=True)
+    fs = Filesystem(remote=True, asks_at_open=True)
+    text = link_text([b"x" * 400], 1023)
     fs.mkdir(folder)
     fs.mkdir(f"{folder}/other")
     names = [f"{folder}/{number}" for number in range(FILES)]
     moved = [f"{folder}/other/{number}" for number in range(FILES)]
-    links = [f"{folder}/other/link-{number}" for number in range(FILES)]
     return {
-        "create": median(lambda n: fs.create(names[n], [b"x" * 400])),
-        "link": median(lambda n: fs.link(names[n], links[n])),
-        "unlink": median(lambda n: fs.unlink(links[n])),
+        "symlink": median(lambda n: fs.create_link(names[n], text)),
         "rename": median(lambda n: fs.rename(names[n], moved[n])),
-        "read": median(lambda n: fs.read(moved[n])),
-        "ring": median(lambda _: fs.ring(f"{folder}/nothing")),
+        "readlink": median(lambda n: read_link(moved[n])),
+        "unlink": median(lambda n: fs.unlink(moved[n])),
         "list": median(lambda _: fs.names(folder, fresh=True)),
     }
 

@@ -76,9 +76,13 @@ class Process:
         with contextlib.suppress(AssertionError):
             wait_until(lambda: "Current thread" in self.log, timeout=5)
 
+    def signal(self, number):
+        """Send it a signal."""
+        self._job.send_signal(number)
+
     def stop(self):
         """Let a worker finish what it runs, and leave."""
-        self._job.send_signal(signal.SIGTERM)
+        self.signal(signal.SIGTERM)
         self.ends()
 
     def ends(self):
