@@ -28,6 +28,14 @@ def test_a_look_is_put_off_for_most_of_the_usual_wait():
     assert put_off[-1] == pytest.approx(0.015, rel=0.05)
 
 
+def test_looks_are_as_far_apart_as_befits_the_usual_wait():
+    local, remote = Rhythm(remote=False), Rhythm(remote=True)
+    for rhythm in (local, remote):
+        waits(rhythm, *[0.2] * 20)
+    assert local.step == 0
+    assert 0.02 < remote.step <= 0.025
+
+
 def test_it_adapts_to_quicker_answers():
     put_off = waits(Rhythm(remote=True), *[0.05] * 20, *[0.002] * 20)
     assert put_off[-1] < 0.002

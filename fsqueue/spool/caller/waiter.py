@@ -278,7 +278,7 @@ class Waiter:
 
     def poll(self) -> None:
         """List the mailboxes of the calls that are awaited, and end the waits."""
-        began, pause = self._fs.monotonic(), self._pause
+        began, pause = self._fs.monotonic(), max(self._pause, self._rhythm.step)
         # Other threads leave the poll to this one, and poll if it hangs or raises an exception.
         self._next_poll = began + self._poll_interval
         self._pause = min(pause * GROWTH, self._poll_interval)

@@ -14,6 +14,8 @@ GROWTH: Final = 1.3
 # The share of the usual wait in which nobody looks, and the longest such time in seconds: what
 # comes sooner than usual does not wait long.
 _SHARE, _LONGEST = 0.75, 0.05
+# The share of the usual wait between two looks, at first.
+_STEP = 0.125
 # Waits of more seconds than this show nothing about calls that follow each other.
 _RELATED = 0.5
 
@@ -25,12 +27,16 @@ class Rhythm:
 
     Args:
         remote: the spool is on a network filesystem; elsewhere nothing is put off.
+
+    Attributes:
+        step: seconds between the first two looks, at least.
     """
 
     def __init__(self, *, remote: bool) -> None:
         self._remote = remote
         self._usual = 0.0
         self._began = float("-inf")
+        self.step: float = 0.0
 
     def begin(self, now: float) -> float:
         """Begin a wait; returns for how many seconds not to look."""
@@ -41,6 +47,7 @@ class Rhythm:
         """Note that something was found."""
         if (took := now - self._began) < _RELATED:
             self._usual += (took - self._usual) / 4
+            self.step = min(_STEP * self._usual, _LONGEST) if self._remote else 0.0
 
 
 def first_pause(fs: Filesystem, *, events: bool, longest: float) -> float:
