@@ -83,6 +83,26 @@ def test_an_attempt_that_an_event_names_is_found_without_a_listing(queue):
     assert queue.listings() == 0
 
 
+def test_it_is_quiet_once_all_that_is_known_was_tried(queue):
+    """Then a thread that lingers need not search after its call."""
+    for number in range(1, 10):
+        queue.publish(number)
+        assert queue.next() == f"c-{number}.1"
+        assert queue.backlog.is_quiet
+    queue.publish(10)
+    queue.publish(11)
+    watches().take()
+    assert not queue.backlog.is_quiet, "two were heard of"
+    assert queue.next() in {"c-10.1", "c-11.1"}
+    assert not queue.backlog.is_quiet, "one is left"
+    assert queue.next() is not None
+    assert queue.backlog.is_quiet
+    queue.publish(12, queue.slot(later=-1))
+    watches().take()
+    assert not queue.backlog.is_quiet, "a slot has come, whose calls must be listed"
+    assert queue.next() == "c-12.1"
+
+
 def test_a_few_attempts_at_once_all_come(queue):
     for number in range(1, _MOST_NAMES):
         queue.publish(number)

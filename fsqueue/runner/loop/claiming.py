@@ -287,6 +287,9 @@ class Claiming:
                     self._rhythm.end(began)
                     self._empty_since, now = rings, time.monotonic()
                     self._empty_until = now + self._rhythm.begin(self._now())
+                elif self._bells.linger is not None and self._backlog.is_quiet:
+                    # The thread that lingers after this call hears of the next one.
+                    self._empty_since, self._empty_until = rings, time.monotonic() + _RECHECK_AFTER
                 return claim
         self._searched = began
         rest = min(self._now() - began, _LONGEST_REST) if self._store.fs.remote else _RECHECK_AFTER

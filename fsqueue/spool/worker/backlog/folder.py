@@ -118,6 +118,12 @@ class FolderBacklog:
         return self._heard_all and self.arrivals is not None and not self.arrivals.missed
 
     @property
+    def is_quiet(self) -> bool:
+        """Whether no call is known, and events announce all that come from now on."""
+        known = self._candidates or (self.arrivals is not None and self.arrivals.paths)
+        return not known and self.hears_all
+
+    @property
     def has_more(self) -> bool:
         """Whether the last search has found more than was tried."""
         return bool(self._candidates)

@@ -29,7 +29,7 @@ _IDLE_SEARCHES = 8
 _FULL_SEARCHES = 8
 # After this many seconds, no other call may take the resources that a waiting call needs.
 _PATIENCE = 30.0
-_hears_all = attrgetter("hears_all")
+_hears_all, _is_quiet = attrgetter("hears_all"), attrgetter("is_quiet")
 
 
 class Room(Protocol):
@@ -158,6 +158,11 @@ class QueueBacklog:
         return self._plain.is_exhausted and not self._with_needs
 
     @property
+    def is_quiet(self) -> bool:
+        """Whether no call is known, and events or bells announce all that come from now on."""
+        return self._plain.is_quiet and not self._with_needs
+
+    @property
     def hears_all(self) -> bool:
         """Whether events announce all calls that come to the plain folder."""
         return self._plain.hears_all
@@ -281,6 +286,11 @@ class WorkerBacklog:
     def hear_all(self) -> bool:
         """Whether events announce all calls that come to the plain folders of the queues."""
         return all(map(_hears_all, self._backlogs.values()))
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether no call is known, and events or bells announce all that come from now on."""
+        return all(map(_is_quiet, self._backlogs.values()))
 
     def bell_rang(self, *, needs: bool) -> None:
         """Search everything at the next attempt, because a bell has rung.
