@@ -17,9 +17,9 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 TESTS = HERE.parent / "tests"
-sys.path[:0] = [str(HERE), str(TESTS), str(TESTS / "nfs")]
+sys.path[:0] = [str(HERE), str(TESTS / "nfs"), str(TESTS)]
 
-from conftest import disk_in_memory  # noqa: E402
+from conftest import compile_ahead, disk_in_memory  # noqa: E402
 from nfs import load_lab  # noqa: E402
 from nfs_harness import Site  # noqa: E402
 from support import wait_until  # noqa: E402
@@ -145,6 +145,7 @@ def main():
     parser.add_argument("version", nargs="?", default="4.2", choices=("3", "4.2"))
     options = parser.parse_args()
     seen = [str(TESTS / "nfs" / "project"), str(TESTS.parent / "fsqueue")]
+    compile_ahead()
     with disk_in_memory() as folder:
         lab_options = {"lease": 15, "grace": 15, "mem": "512M", "ro": seen, "dir": folder}
         with load_lab().Lab(opts=f"vers={options.version}", **lab_options) as lab:

@@ -14,9 +14,9 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE), str(HERE.parent / "tests"), str(HERE.parent / "tests" / "nfs")]
+sys.path[:0] = [str(HERE), str(HERE.parent / "tests" / "nfs"), str(HERE.parent / "tests")]
 
-from conftest import disk_in_memory  # noqa: E402
+from conftest import compile_ahead, disk_in_memory  # noqa: E402
 from nfs import load_lab  # noqa: E402
 from nfs_harness import Site  # noqa: E402
 
@@ -51,6 +51,7 @@ def main():
     parser.add_argument("version", nargs="?", default="4.2", choices=("3", "4.2"))
     options = parser.parse_args()
     seen = [str(HERE.parent / "tests" / "nfs" / "project"), str(HERE.parent / "fsqueue")]
+    compile_ahead()
     with disk_in_memory() as folder:
         lab = load_lab().Lab(
             opts=f"vers={options.version}",

@@ -4,6 +4,7 @@ The lab is found by the environment variable FSQUEUE_NFS_LAB, the folder that ho
 Both versions side by side: ``pytest tests/nfs -n 2 --dist loadgroup``.
 """
 
+import compileall
 import contextlib
 import importlib.util
 import os
@@ -74,11 +75,20 @@ def lab(request):
     spec.loader.exec_module(nfslab)
     # The guests see the code under test as it is, by its path on this machine.
     seen = [HERE / "project", HERE.parent.parent / "fsqueue"]
+    compile_ahead()
     with disk_in_memory() as folder:
         options = {"opts": f"vers={request.param}", "lease": 10, "grace": 10, "dir": folder}
         options["mem"] = "512M"  # scikit-learn takes some
         with nfslab.Lab(ro=map(str, seen), **options) as lab:
             yield lab
+
+
+def compile_ahead():
+    """The guests store no bytecode, so each of their processes would compile what is not compiled.
+
+    On a busy machine that took a minute.
+    """
+    compileall.compile_dir(HERE.parent.parent / "fsqueue", quiet=2)
 
 
 @contextlib.contextmanager
