@@ -26,7 +26,7 @@ import fsqueue
 
 PACKAGE = os.path.dirname(fsqueue.__file__) + os.sep
 WARM_UP, CALLS = 50, 500
-MOST = {"caller": 120, "worker": 125}
+MOST = {"caller": 112, "worker": 122}
 HERE = Path(__file__).parent
 
 
