@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures as cf
+import gc
 import os
 import threading
 
@@ -35,6 +36,12 @@ def in_threads(spool):
     with working(app, app.make_runner(kind="thread", concurrency=2)):
         yield spool
     app.close()
+
+
+@pytest.fixture
+def alone():
+    gc.collect()
+    wait_until(lambda: not _threads(), what="the executors of other tests have ended")
 
 
 def test_functions_travel_by_value(served):
@@ -224,7 +231,7 @@ def test_a_failing_initializer_breaks_only_its_executor(served, caplog, kind):
     assert "no licence" in caplog.text
 
 
-def test_a_map_ends_when_its_initializer_fails(in_threads):
+def test_a_map_ends_when_its_initializer_fails(alone, in_threads):
     def fail():
         raise ValueError("no licence")
 
@@ -237,7 +244,7 @@ def test_a_map_ends_when_its_initializer_fails(in_threads):
 
 
 @pytest.mark.parametrize("published", [False, True])
-def test_a_call_that_is_published_while_its_executor_breaks_fails(app, published):
+def test_a_call_that_is_published_while_its_executor_breaks_fails(alone, app, published):
     calls = []
 
     def publish():
@@ -268,7 +275,7 @@ def _threads():
     return [each for each in threading.enumerate() if each.name.startswith("fsqueue-resolver")]
 
 
-def test_no_thread_is_left_after_a_shutdown(in_threads):
+def test_no_thread_is_left_after_a_shutdown(alone, in_threads):
     with fsqueue.Executor(root=in_threads) as executor:
         assert list(executor.map(abs, range(3))) == [0, 1, 2]
         assert len(_threads()) == 1
@@ -277,7 +284,7 @@ def test_no_thread_is_left_after_a_shutdown(in_threads):
         executor.submit(abs, 1)
 
 
-def test_an_executor_that_is_forgotten_ends_with_its_calls(in_threads):
+def test_an_executor_that_is_forgotten_ends_with_its_calls(alone, in_threads):
     executor = fsqueue.Executor(root=in_threads)
     values = executor.map(abs, range(-5, 5))
     del executor

@@ -24,7 +24,8 @@ def resolvers():
 
 
 @pytest.fixture(autouse=True)
-def no_thread_is_left():
+def no_thread_is_left(make_app):
+    """The thread ends before the app does, so that it has collected what was cancelled."""
     yield
     wait_until(lambda: not resolvers(), what="the resolver's thread has ended")
 
