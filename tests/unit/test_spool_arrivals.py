@@ -22,9 +22,20 @@ from fsqueue.testing import FaultyFilesystem
 QUEUE = "t.default"
 
 
+class StillFilesystem(FaultyFilesystem):
+    """Its clock stands still: after a second a worker lists its queue whatever it hears."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._began = super().monotonic()
+
+    def monotonic(self) -> float:
+        return self._began + self.clock_offset
+
+
 class Queue:
     def __init__(self, root: str) -> None:
-        self.fs = FaultyFilesystem()
+        self.fs = StillFilesystem()
         self.store = store = open_store(root, self.fs)
         store.files.sync_clock()
         store.files.make_folders(store.layout.queue(QUEUE))
