@@ -1,12 +1,26 @@
 """How many requests the file server answers for a call, as the server counts them.
 
-How often both sides poll depends on how long the guests take, so no count is bounded. The same
-calls are made with both kinds of records.
+How often both sides poll and beat depends on how long the guests take, so only the requests of
+the steps themselves are bounded. The same calls are made with both kinds of records.
 """
 
 import pytest
 
 FAN_OUT, BLOCKING = 300, 50
+OPERATIONS = """
+import re
+with open("/proc/self/mountstats") as file:
+    text = file.read()
+{name: int(count) for name, count in re.findall(r"^\\s+([A-Z_0-9]+): (\\d+) ", text, re.MULTILINE)}
+"""
+# Each is made once by the caller and once by the worker.
+STEPS = ("SYMLINK", "RENAME", "READLINK", "REMOVE")
+
+
+def operations(site):
+    """Requests by their names, of both clients together."""
+    clients = [site.on(client, OPERATIONS) for client in "ab"]
+    return {name: sum(client.get(name, 0) for client in clients) for name in (*STEPS, "LOOKUP")}
 
 
 def count(site, records, calls, *arguments):
@@ -37,3 +51,16 @@ def test_requests_of_one_blocking_call_after_another(site, record_property):
         made, answer = count(site, records, BLOCKING, "blocking", BLOCKING)
         record_property(f"requests per blocking call, {records}", round(made, 1))
         record_property(f"median, ms, {records}", round(1000 * answer["median"], 1))
+
+
+def test_each_step_of_a_call_is_one_request(site, record_property):
+    before = operations(site)
+    count(site, "links", FAN_OUT, "fan_out", "direct", FAN_OUT)
+    after = operations(site)
+    per_call = {name: (after[name] - before[name]) / FAN_OUT for name in after}
+    for name, number in per_call.items():
+        record_property(f"{name} per call", round(number, 2))
+    # Upkeep writes, replaces and removes some files of its own.
+    assert all(1.99 < per_call[name] < 2.4 for name in STEPS), per_call
+    # At most one for the claim and one for the collection, as others change these folders.
+    assert per_call["LOOKUP"] < 2.4
