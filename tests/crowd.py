@@ -12,6 +12,7 @@ from fsqueue.spool.format.names import Slot
 from fsqueue.spool.format.records import WorkerRecord
 
 if TYPE_CHECKING:
+    from fsqueue.spool.admin.glance import Glance
     from fsqueue.spool.store.store import Store
 
 
@@ -55,7 +56,11 @@ def count_for_all(store: Store, ahead: float = 3600.0) -> None:
         ahead: seconds from now for which readers take it as fresh.
     """
     looks = Looks(store, heartbeat=1e6, result_ttl=1e6, bounds=EVERYTHING)
-    glance = looks.take("node-0-aaaaaa")
+    write_ahead(store, looks.take("node-0-aaaaaa"), ahead)
+
+
+def write_ahead(store: Store, glance: Glance, ahead: float = 3600.0) -> None:
+    """Write a glance that readers take as fresh for this long, however slow the test is."""
     replace = msgspec.structs.replace
     snapshot = glance.snapshot
     workers = tuple(replace(each, as_of=each.as_of + ahead) for each in snapshot.workers)

@@ -18,7 +18,7 @@ from fsqueue.errors import DependencyError, WorkerLostError
 from fsqueue.runner.loop.lookout import Lookout
 from fsqueue.spool.admin import controls
 from fsqueue.spool.admin.failures import failure_groups
-from fsqueue.spool.admin.glance import read_latest
+from fsqueue.spool.admin.glance import Looks, read_latest
 from fsqueue.spool.admin.runs import runs
 from fsqueue.spool.history.gauges import read_gauges
 from fsqueue.spool.history.journal import hour_of
@@ -166,6 +166,41 @@ def test_a_run_is_a_process_and_its_calls(app):
     assert expire_by_kind(app.store, result_ttl=1000.0).client_records == 0
     os.utime(app.store.layout.client_record(run.client), (1, 1))
     assert expire_by_kind(app.store, result_ttl=1000.0).client_records == 1
+
+
+@pytest.mark.parametrize("pending", [3, 40])
+def test_a_run_knows_which_of_its_calls_wait_and_when_they_end(app, pending):
+    """Those in slots, and those that wait for other calls; at the rate of the last minutes."""
+    add = app.task(sample_tasks.add)
+    with working(app):
+        ids = [add(number).id for number in range(6)]
+        wait_until(lambda: all(app.invocation(each).status is State.SUCCEEDED for each in ids))
+    # In as many slots: more than one look lists.
+    waiting = [add.options(countdown=1000 + 900 * number)(number) for number in range(pending)]
+    parked = [waiting[0].then(add) for _ in range(2)]
+    glance = Looks(app.store, heartbeat=10.0, result_ttl=1e6).look()
+    (run,) = runs(app.store, stats(app), 0.0, glance)
+    assert (run.ended, run.running, run.exact) == (6, 0, pending == 3)
+    if pending == 3:
+        assert run.waiting == len(waiting) + len(parked)
+        assert run.ends == pytest.approx(run.waiting / glance.recent.rate)
+    else:
+        assert 2 < run.waiting < len(waiting) + len(parked)
+        assert run.ends is None
+    assert controls.purge(app.store, "t.default") == (pending + 2, 0)
+
+
+def test_a_run_knows_which_of_its_calls_run(app, gate):
+    """Those that workers hold."""
+    opening, name = gate()
+    with working(app):
+        call = app.task(sample_tasks.behind_gate)(name)
+        wait_until(lambda: call.status is State.RUNNING)
+        glance = Looks(app.store, heartbeat=10.0, result_ttl=1e6).take()
+        (run,) = runs(app.store, stats(app), 0.0, glance)
+        assert (run.running, run.waiting, run.ends) == (1, 0, None)
+        opening.set()
+        call.get(timeout=PATIENCE)
 
 
 def test_command_lines_can_be_left_out(make_app):

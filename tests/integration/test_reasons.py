@@ -307,6 +307,8 @@ def test_runs_tell_whose_calls_these_are(app, failures, fsqueue, in_json):
     assert run["record"]["pid"] == os.getpid()
     assert run["client"] in fsqueue("runs").stdout
     assert "is here" in fsqueue("runs").stdout
+    assert (run["running"], run["waiting"], run["ends"]) == (0, 0, None)
+    assert "ENDS IN" in fsqueue("runs").stdout
     assert "RUN TIME" in fsqueue("stats").stdout
 
 

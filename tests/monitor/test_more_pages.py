@@ -59,6 +59,21 @@ def test_runs_offer_a_report_to_show_to_others(shop):
     assert f"$ fsqueue report --run {run}" in seen(shop, f"/runs/{run}")
 
 
+def test_runs_show_what_runs_and_waits_and_when_it_ends(shop):
+    run = shop.done[0].id.rpartition("-")[0]
+    (row,) = client_of(shop.root).get("/api/v1/runs").json()["runs"]
+    waiting = len(shop.pending) + len(shop.waiting) + 4  # and those of the archive
+    assert (row["running"], row["waiting"], row["exact"]) == (0, waiting, True)
+    words = f"4 succeeded, 4 failed, 0 running, {waiting} waiting"
+    page = client_of(shop.root).get("/runs").text
+    assert f'aria-label="{words}"' in page
+    assert all(f'class="f-{kind}"' in page for kind in ("ok", "bad", "wait"))
+    # At the rate of the last minutes, in which calls have ended if the tests are quick.
+    assert re.search(r"\d\d:\d\d, in \d+|not at this rate", seen(shop, "/runs"))
+    assert words in seen(shop, f"/runs/{run}")
+    assert re.search(r"End at (\d\d:\d\d, in \d+|not at this rate)", seen(shop, f"/runs/{run}"))
+
+
 # -- the graph ------------------------------------------------------------------------------
 
 

@@ -7,14 +7,15 @@ import os
 import shutil
 import tempfile
 
+import msgspec
 import pytest
-from crowd import add_calls, add_workers
+from crowd import add_calls, add_workers, write_ahead
 from spool_pair import opened_pair
 
 from fsqueue.config import load_config
 from fsqueue.runner.loop.lookout import Lookout
 from fsqueue.spool.admin.census import ONE_LOOK
-from fsqueue.spool.admin.glance import Looks
+from fsqueue.spool.admin.glance import Glance, Looks
 from fsqueue.spool.admin.listing import call_details
 from fsqueue.spool.format.names import Slot
 from fsqueue.spool.format.states import State
@@ -61,6 +62,8 @@ def spools(request):
                     lookout.watch()
                     fs.clock_offset += 100
                 fs.clock_offset = 0.0
+                latest = msgspec.json.decode(fs.read(store.layout.latest), type=Glance)
+                write_ahead(store, latest)
         found[pending, workers] = root, fs
     yield found, watched
     shutil.rmtree(folder)

@@ -16,6 +16,12 @@ if TYPE_CHECKING:
     from fsqueue.spool.admin.runs import Run
 
 
+_HEADS = (
+    *("RUN", "BEGAN", "PROCESS", "ENDED", "FAILED", "RUNNING", "WAITING", "ENDS IN"),
+    *("HOST", "USER", "COMMAND"),
+)
+
+
 @subcommand("runs", "runs --since 7d")
 @app_option
 @root_option
@@ -28,23 +34,25 @@ if TYPE_CHECKING:
 )
 @json_option
 def command(app: str | None, root: Path | None, since: float, as_json: bool) -> None:
-    """List the processes that made calls, with how many of these have ended and failed.
+    """List the processes that made calls, with how many of these have ended, failed, run and wait.
 
     A run is one process. The ids of its calls begin with the name of the run. ENDED and FAILED
-    count its calls. PROCESS says whether it may still make more.
+    count its calls. PROCESS says whether it may still make more. ENDS IN is when the calls that run
+    and wait will have ended, at the rate of the last five minutes.
     """
+    from fsqueue.cli.overview import looks
     from fsqueue.spool.admin.runs import runs
     from fsqueue.spool.history.statistics import read_stats
 
     with open_target(app, root) as target:
         store = target.look()
         now = store.clock.now()
-        found = runs(store, read_stats(store, max(60.0, since)), now - since)
+        glance = looks(target).look()
+        found = runs(store, read_stats(store, max(60.0, since)), now - since, glance)
         if as_json:
             print_json({"runs": found})
         elif found:
-            heads = ("RUN", "BEGAN", "PROCESS", "ENDED", "FAILED", "HOST", "USER", "COMMAND")
-            print_table(heads, [_row(each, now) for each in found])
+            print_table(_HEADS, [_row(each, now) for each in found])
             print(counted(len(found), "run"))
         else:
             print(f"no runs in the last {duration(since)}")
@@ -58,6 +66,9 @@ def _row(run: Run, now: float) -> tuple[object, ...]:
         "is here" if run.here else "has ended",
         run.ended,
         run.failed,
+        run.running,
+        f"{'' if run.exact else '>= '}{run.waiting}",
+        "-" if run.ends is None else duration(run.ends),
         record.host if record else "?",
         record.user if record else "?",
         record.command if record else "",

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from fsqueue.spool.admin.counting import Count, FolderCounts
+from fsqueue.spool.admin.counting import Count, FolderCounts, owners_of
 from fsqueue.spool.admin.snapshot import Counts, QueueInfo, Snapshot, WorkerInfo, queue_names
 from fsqueue.spool.admin.worker_rows import WorkerRows
 from fsqueue.spool.fleets.coverage import closed_fleets, fleets_that_take
@@ -32,6 +32,8 @@ _REASON = ".reason"
 # Slots at both ends of a queue that are looked at each time: workers take from the first ones, and
 # callers add to the last ones.
 _ENDS = 4
+# The most clients whose calls are told apart.
+_MOST_CLIENTS = 500
 
 
 class Bounds(NamedTuple):
@@ -61,10 +63,11 @@ class Census:
     def __init__(self, store: Store, *, heartbeat: float, bounds: Bounds = ONE_LOOK) -> None:
         self._store, self._heartbeat, self._bounds = store, heartbeat, bounds
         self._workers = WorkerRows(store, heartbeat, bounds.workers)
-        self._slots = FolderCounts(store.files, bounds.slots)
+        self._slots = FolderCounts(store.files, bounds.slots, owned=True)
         self._lanes: dict[str, Counter[str]] = {}
+        self._in_lanes: dict[str, Counter[str]] = {}
         self._others = {
-            name: FolderCounts(store.files, bounds.others)
+            name: FolderCounts(store.files, bounds.others, owned=name == "parked")
             for name in ("parked", "waiting", "kept", "failed")
         }
 
@@ -75,14 +78,21 @@ class Census:
             store.files.sync_clock()
         workers = self._workers.look()
         queues = self._queues(workers)
+        counts = self._counts()
+        waiting = [self._slots.owners(), self._others["parked"].owners(), *self._in_lanes.values()]
+        unstarted = sum(waiting, Counter[str]())
         return Snapshot(
             root=store.layout.root,
             spool=store.files.info.id,
             time=store.clock.now(),
             queues=queues,
             workers=workers,
-            counts=self._counts(),
+            counts=counts,
             closed_fleets=tuple(closed_fleets(store.files)),
+            unstarted=dict(unstarted.most_common(_MOST_CLIENTS)),
+            unstarted_exact=all(each.exact for each in queues)
+            and "parked" not in counts.estimated
+            and len(unstarted) <= _MOST_CLIENTS,
         )
 
     def _queues(self, workers: tuple[WorkerInfo, ...]) -> tuple[QueueInfo, ...]:
@@ -155,12 +165,17 @@ class Census:
         for lane in turn[: self._bounds.others]:
             known.pop(lane, None)
             found: Counter[str] = Counter()
+            owners: Counter[str] = Counter()
             for text in files.listed(layout.lane(lane), fresh=True)[: self._bounds.others]:
                 folder = WaitingFolder.parse(text)
                 if folder is not None:
-                    found[folder.queue] += len(files.listed(layout.in_lane(lane, text)))
+                    names = files.listed(layout.in_lane(lane, text))
+                    found[folder.queue] += len(names)
+                    owners += owners_of(names)
             known[lane] = found
+            self._in_lanes[lane] = owners
         self._lanes = known
+        self._in_lanes = {lane: self._in_lanes[lane] for lane in known}
         return sum(known.values(), Counter())
 
     def _counts(self) -> Counts:

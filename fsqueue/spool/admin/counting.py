@@ -9,6 +9,7 @@ What it has never seen, it estimates from the rest, and says so.
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
 from fsqueue.errors import EnvelopeError
@@ -34,6 +35,8 @@ class _Seen(NamedTuple):
     modified: float | None
     names: int
     turn: int
+    owners: Counter[str]
+    """The number of names by client; empty if that is not asked for."""
 
 
 class FolderCounts:
@@ -41,10 +44,11 @@ class FolderCounts:
 
     Args:
         most: how many folders to look at each time.
+        owned: whether to count by the clients that made the calls, too.
     """
 
-    def __init__(self, files: Files, most: int) -> None:
-        self._files, self._most = files, most
+    def __init__(self, files: Files, most: int, *, owned: bool = False) -> None:
+        self._files, self._most, self._owned = files, most, owned
         self._seen: dict[str, _Seen] = {}
         self._turn = 0
 
@@ -81,13 +85,21 @@ class FolderCounts:
                 return
             if self._files.clock.now() - modified < _SETTLED:
                 modified = None
-        count = len(self._files.listed(path, fresh=True))
-        self._seen[path] = _Seen(modified, count, self._turn)
+        names = self._files.listed(path, fresh=True)
+        owners = owners_of(names) if self._owned else Counter[str]()
+        self._seen[path] = _Seen(modified, len(names), self._turn, owners)
 
     def known(self, folder: str) -> int | None:
         """The number of names in a folder; None if it was never listed."""
         seen = self._seen.get(folder)
         return None if seen is None else seen.names
+
+    def owners(self) -> Counter[str]:
+        """The number of names by client, in the folders that were listed."""
+        found: Counter[str] = Counter()
+        for seen in self._seen.values():
+            found.update(seen.owners)
+        return found
 
     def total(self, folders: Sequence[str]) -> Count:
         """The number of names in these folders together."""
@@ -95,3 +107,8 @@ class FolderCounts:
         unknown = len(folders) - len(counts)
         mean = sum(counts) / len(counts) if counts else 0.0
         return Count(sum(counts) + round(mean * unknown), not unknown)
+
+
+def owners_of(names: Iterable[str]) -> Counter[str]:
+    """How many of these names of attempts each client has."""
+    return Counter(name.partition(".")[0].rpartition("-")[0] for name in names)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -11,6 +12,9 @@ from fsqueue.spool.format.names import is_client_name
 from fsqueue.spool.format.records import UNDECODABLE, ClientRecord
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from fsqueue.spool.admin.glance import Glance
     from fsqueue.spool.history.statistics import Stats
     from fsqueue.spool.store.store import Store
 
@@ -31,26 +35,65 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     ended: int
     """Its calls that have ended in the window."""
     failed: int
+    running: int | None = None
+    """Its calls that workers hold; None if that was not looked at."""
+    waiting: int | None = None
+    """Its calls that no worker has claimed; None if that is not known."""
+    exact: bool = True
+    """False if more of them may wait: there were too many to count."""
+    ends: float | None = None
+    """Seconds until all of them have ended, at the rate of the last minutes; None if not known."""
 
 
-def runs(store: Store, recent: Stats, since: float) -> list[Run]:
+def runs(store: Store, recent: Stats, since: float, glance: Glance | None = None) -> list[Run]:
     """The runs that have begun after a time, or of which calls have ended, the latest first.
 
     Args:
         recent: statistics of the window.
         since: seconds since the epoch by the file server's clock.
+        glance: what runs and waits now; None leaves that out.
     """
     names = set(store.fs.names(store.layout.clients_folder, fresh=True))
     clients = [name.removesuffix(_SUFFIX) for name in names if name.endswith(_SUFFIX)]
     records = {each: read_record(store, each) for each in clients[:_MOST]}
     found = []
-    for client in {*records, *recent.runs}:
+    unstarted = {} if glance is None else glance.snapshot.unstarted
+    held = Counter[str]() if glance is None else running_of(glance)
+    for client in {*records, *recent.runs, *unstarted}:
         record = records.get(client)
         ended, failed = recent.runs.get(client, (0, 0))
-        here = f"{client}.lock" in names
-        if is_client_name(client) and (ended or here or (record and record.started >= since)):
-            found.append(Run(client=client, record=record, here=here, ended=ended, failed=failed))
+        here, begun = f"{client}.lock" in names, record and record.started >= since
+        if is_client_name(client) and (ended or here or begun or client in unstarted):
+            run = Run(client=client, record=record, here=here, ended=ended, failed=failed)
+            found.append(run if glance is None else going_on(run, glance, held))
     return sorted(found, key=lambda run: (-(run.record.started if run.record else 0), run.client))
+
+
+def running_of(glance: Glance) -> Counter[str]:
+    """How many calls of each client workers hold."""
+    workers = glance.snapshot.workers
+    return Counter(call.id.rpartition("-")[0] for worker in workers for call in worker.running)
+
+
+def going_on(run: Run, glance: Glance, held: Mapping[str, int]) -> Run:
+    """The same run, with what of its calls runs and waits, and when they will have ended.
+
+    Args:
+        run: the run.
+        glance: the latest look.
+        held: what `running_of` returned for it.
+    """
+    snapshot, recent = glance.snapshot, glance.recent
+    running, waiting = held.get(run.client, 0), snapshot.unstarted.get(run.client, 0)
+    rate = recent.per_second(recent.runs.get(run.client, (0, 0))[0])
+    left = running + waiting
+    return msgspec.structs.replace(
+        run,
+        running=running,
+        waiting=waiting,
+        exact=snapshot.unstarted_exact,
+        ends=left / rate if left and rate and snapshot.unstarted_exact else None,
+    )
 
 
 def read_record(store: Store, client: str) -> ClientRecord | None:

@@ -125,6 +125,10 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     counts: Counts
     closed_fleets: tuple[ClosedFleet, ...] = ()
     """Those that were paused or stopped, with the reasons."""
+    unstarted: dict[str, int] = {}
+    """Calls that no worker has claimed, by the client that made them: of those that have most."""
+    unstarted_exact: bool = True
+    """False if some calls were not seen: each client may have more."""
 
 
 def has_spool(root: str) -> bool:
