@@ -68,7 +68,9 @@ class BatchSite:
         return self.run(sys.executable, "-m", "fsqueue", *shlex.split(line), code=code)
 
     def python(self, program: str) -> object:
-        return json.loads(self.run(sys.executable, "-c", f"import json, tasks; {program}"))
+        """What it prints in JSON; below it is what it says about how long it waits, for example."""
+        printed = self.run(sys.executable, "-c", f"import json, tasks; {program}")
+        return json.JSONDecoder().raw_decode(printed)[0]
 
     def ids(self) -> list[str]:
         """Jobs that have not ended."""
