@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -9,6 +10,7 @@ import click
 
 from fsqueue.cli import completion
 from fsqueue.cli.command import Decorator, argument, env, flag, option
+from fsqueue.cli.finding.target import open_target
 from fsqueue.common.values import LONGEST, parse_duration
 
 if TYPE_CHECKING:
@@ -39,6 +41,22 @@ root_option: Decorator = option(
     is_setting=True,
     help="The shared directory (spool) to use instead of an application's.",
 )
+
+
+def on_target(function: Callable[..., None]) -> Callable[..., None]:
+    """Add --app and --root to a command, whose function gets their `Target` instead.
+
+    An error in the function ends with a message and an exit code; see `open_target`.
+    """
+
+    @functools.wraps(function)
+    def run(app: str | None, root: Path | None, **given: Any) -> None:
+        with open_target(app, root) as target:
+            function(target, **given)
+
+    return app_option(root_option(run))
+
+
 json_option: Decorator = flag(
     "--json", "as_json", envvar=env("json"), help="Print one JSON document."
 )

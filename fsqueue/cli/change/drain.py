@@ -9,15 +9,13 @@ import click
 
 from fsqueue.cli import exits
 from fsqueue.cli.command import argument, flag, subcommand
-from fsqueue.cli.finding.target import NotFoundError, open_target
-from fsqueue.cli.options import app_option, json_option, root_option, timeout_option
+from fsqueue.cli.finding.target import NotFoundError, Target
+from fsqueue.cli.options import json_option, on_target, timeout_option
 from fsqueue.cli.output import print_error, print_json
 from fsqueue.common.printable import counted
 from fsqueue.errors import ConfigError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from fsqueue.spool.store.store import Store
 
 # Seconds between two checks whether the workers have left.
@@ -28,16 +26,14 @@ _PAUSE = 0.2
 @argument(
     "worker", required=False, metavar="[WORKER]", help="The worker's name, as `workers` lists it."
 )
-@app_option
-@root_option
+@on_target
 @flag("--all", "everyone", help="Drain all workers of the spool.")
 @flag("--wait", "wait_for_it", help="Wait until they have left.")
 @timeout_option()
 @json_option
 def command(
+    target: Target,
     worker: str | None,
-    app: str | None,
-    root: Path | None,
     everyone: bool,
     wait_for_it: bool,
     timeout: float | None,
@@ -50,28 +46,25 @@ def command(
     """
     from fsqueue.spool.admin import controls
 
-    with open_target(app, root) as target:
-        if (worker is None) != everyone:
-            raise ConfigError("which workers? Give a name, or --all")
-        store = target.store
-        names = _to_drain(store, target.app.conf.heartbeat, worker)
-        asked = [name for name in names if controls.request_drain(store, name)]
-        if worker is not None and not asked:
-            raise NotFoundError(f"worker {worker} has just left")
-        left = not wait_for_it or _wait_until_left(store, asked, timeout)
-        if as_json:
-            print_json({"asked": asked, "left": left if wait_for_it else None})
-        else:
-            for name in asked:
-                print(f"{name} was asked to leave")
-            print(
-                "all have left"
-                if wait_for_it and left
-                else f"asked: {counted(len(asked), 'worker')}"
-            )
-        if not left:
-            print_error("not all have left yet")
-            raise click.exceptions.Exit(exits.TIMEOUT)
+    if (worker is None) != everyone:
+        raise ConfigError("which workers? Give a name, or --all")
+    store = target.store
+    names = _to_drain(store, target.app.conf.heartbeat, worker)
+    asked = [name for name in names if controls.request_drain(store, name)]
+    if worker is not None and not asked:
+        raise NotFoundError(f"worker {worker} has just left")
+    left = not wait_for_it or _wait_until_left(store, asked, timeout)
+    if as_json:
+        print_json({"asked": asked, "left": left if wait_for_it else None})
+    else:
+        for name in asked:
+            print(f"{name} was asked to leave")
+        print(
+            "all have left" if wait_for_it and left else f"asked: {counted(len(asked), 'worker')}"
+        )
+    if not left:
+        print_error("not all have left yet")
+        raise click.exceptions.Exit(exits.TIMEOUT)
 
 
 def _to_drain(store: Store, heartbeat: float, worker: str | None) -> list[str]:

@@ -8,31 +8,21 @@ import click
 
 from fsqueue.cli import exits
 from fsqueue.cli.command import subcommand
-from fsqueue.cli.finding.target import NotFoundError, check_id, open_target
-from fsqueue.cli.options import app_option, ids_argument, json_option, root_option, yes_option
+from fsqueue.cli.finding.target import NotFoundError, Target, check_id
+from fsqueue.cli.options import ids_argument, json_option, on_target, yes_option
 from fsqueue.cli.output import confirm, print_json
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    from fsqueue.cli.finding.target import Target
     from fsqueue.spool.files.whereabouts import HeldAttempt
     from fsqueue.spool.store.store import Store
 
 
 @subcommand("requeue", "requeue jq3v8k2m5c-7 --yes")
 @ids_argument("running", help="Ids of running calls.")
-@app_option
-@root_option
+@on_target
 @yes_option
 @json_option
-def command(
-    invocation_ids: tuple[str, ...],
-    app: str | None,
-    root: Path | None,
-    yes: bool,
-    as_json: bool,
-) -> None:
+def command(target: Target, invocation_ids: tuple[str, ...], yes: bool, as_json: bool) -> None:
     """Take running calls from their workers, for others to run.
 
     Use this when a worker hangs, or when you know that it is dead before its lease has ended. It
@@ -42,24 +32,23 @@ def command(
 
     Exit code 1 if a call had already ended, or has ended because of this.
     """
-    with open_target(app, root) as target:
-        store = target.store
-        carriers = {each: check_id(each)[0] for each in invocation_ids}
-        found = {each: _held(store, carrier) for each, carrier in carriers.items()}
-        living = _living(target, found)
-        if living and not yes:
-            confirm(
-                f"The workers that run {', '.join(living)} are alive, so bodies may run twice at "
-                "the same time. Take the calls away?"
-            )
-        after = {each: _requeue(store, attempt) for each, attempt in found.items()}
-        if as_json:
-            print_json({"requeued": after})
-        else:
-            for each, state in after.items():
-                print(f"{each} {'given back' if state in _GOES_ON else f'has ended: {state}'}")
-        every = all(state in _GOES_ON for state in after.values())
-        raise click.exceptions.Exit(exits.OK if every else exits.NEGATIVE)
+    store = target.store
+    carriers = {each: check_id(each)[0] for each in invocation_ids}
+    found = {each: _held(store, carrier) for each, carrier in carriers.items()}
+    living = _living(target, found)
+    if living and not yes:
+        confirm(
+            f"The workers that run {', '.join(living)} are alive, so bodies may run twice at "
+            "the same time. Take the calls away?"
+        )
+    after = {each: _requeue(store, attempt) for each, attempt in found.items()}
+    if as_json:
+        print_json({"requeued": after})
+    else:
+        for each, state in after.items():
+            print(f"{each} {'given back' if state in _GOES_ON else f'has ended: {state}'}")
+    every = all(state in _GOES_ON for state in after.values())
+    raise click.exceptions.Exit(exits.OK if every else exits.NEGATIVE)
 
 
 _GOES_ON = frozenset({"pending", "running"})

@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from fsqueue.cli.command import subcommand
-from fsqueue.cli.finding.target import find_queue, open_target
-from fsqueue.cli.options import app_option, json_option, queue_argument, root_option
+from fsqueue.cli.finding.target import Target, find_queue
+from fsqueue.cli.options import json_option, on_target, queue_argument
 from fsqueue.cli.output import print_outcome
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 @subcommand("resume", "resume gpu")
 @queue_argument
-@app_option
-@root_option
+@on_target
 @json_option
-def command(queue: str, app: str | None, root: Path | None, as_json: bool) -> None:
+def command(target: Target, queue: str, as_json: bool) -> None:
     """Resume a paused queue."""
     from fsqueue.spool.admin import controls
 
-    with open_target(app, root) as target:
-        store = target.store
-        name = find_queue(target, store, queue)
-        changed = controls.resume(store, name)
-        text = f"{name} is open again" if changed else f"{name} was not paused"
-        print_outcome({"queue": name, "changed": changed}, text, as_json=as_json)
+    store = target.store
+    name = find_queue(target, store, queue)
+    changed = controls.resume(store, name)
+    text = f"{name} is open again" if changed else f"{name} was not paused"
+    print_outcome({"queue": name, "changed": changed}, text, as_json=as_json)

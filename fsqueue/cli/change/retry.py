@@ -9,23 +9,20 @@ import click
 from fsqueue.cli import completion, exits
 from fsqueue.cli.command import flag, option, subcommand
 from fsqueue.cli.filters import filter_options
-from fsqueue.cli.finding.target import NotFoundError, check_id, open_target
-from fsqueue.cli.options import app_option, ids_argument, json_option, root_option
+from fsqueue.cli.finding.target import NotFoundError, Target, check_id
+from fsqueue.cli.options import ids_argument, json_option, on_target
 from fsqueue.cli.output import print_error, print_json
 from fsqueue.common.printable import counted
 from fsqueue.errors import ConfigError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from fsqueue.spool.admin.controls import FailedCall
     from fsqueue.spool.store.store import Store
 
 
 @subcommand("retry", "retry jq3v8k2m5c-7", "retry --all-failed --task tasks.render")
 @ids_argument("failed", required=False, help="Ids of failed calls.")
-@app_option
-@root_option
+@on_target
 @flag("--all-failed", help="Retry all failed calls.")
 @option(
     "--task",
@@ -36,9 +33,8 @@ if TYPE_CHECKING:
 @filter_options
 @json_option
 def command(
+    target: Target,
     invocation_ids: tuple[str, ...],
-    app: str | None,
-    root: Path | None,
     all_failed: bool,
     task: str | None,
     as_json: bool,
@@ -52,29 +48,28 @@ def command(
     from fsqueue.spool.admin.controls import retry_all, retryable_matching
     from fsqueue.spool.admin.filters import Filters
 
-    with open_target(app, root) as target:
-        wanted = Filters(**filters)
-        several = all_failed or wanted.failed_with is not None
-        if bool(invocation_ids) == several or ((task or any(wanted)) and not several):
-            raise ConfigError(
-                "which calls? Give their ids, or --all-failed or --failed-with, with or without "
-                "--task, --since, --run and --queue"
-            )
-        store = target.store
-        if any(wanted):
-            calls = retryable_matching(store, wanted, task or "")
-        else:
-            calls = _failed(store, invocation_ids, task or "")
-        made, problems = retry_all(store, calls)
-        if as_json:
-            print_json({"retried": made, "problems": problems})
-        else:
-            for old, new in made.items():
-                print(f"{old} runs again as {new}")
-            print(f"retried: {counted(len(made), 'call')}")
-        for problem in problems.values():
-            print_error(problem)
-        raise click.exceptions.Exit(exits.NEGATIVE if problems else exits.OK)
+    wanted = Filters(**filters)
+    several = all_failed or wanted.failed_with is not None
+    if bool(invocation_ids) == several or ((task or any(wanted)) and not several):
+        raise ConfigError(
+            "which calls? Give their ids, or --all-failed or --failed-with, with or without "
+            "--task, --since, --run and --queue"
+        )
+    store = target.store
+    if any(wanted):
+        calls = retryable_matching(store, wanted, task or "")
+    else:
+        calls = _failed(store, invocation_ids, task or "")
+    made, problems = retry_all(store, calls)
+    if as_json:
+        print_json({"retried": made, "problems": problems})
+    else:
+        for old, new in made.items():
+            print(f"{old} runs again as {new}")
+        print(f"retried: {counted(len(made), 'call')}")
+    for problem in problems.values():
+        print_error(problem)
+    raise click.exceptions.Exit(exits.NEGATIVE if problems else exits.OK)
 
 
 def _failed(store: Store, invocation_ids: tuple[str, ...], task: str) -> list[FailedCall]:

@@ -5,15 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fsqueue.cli.command import argument, option, subcommand
-from fsqueue.cli.finding.target import NotFoundError, open_target
-from fsqueue.cli.options import app_option, json_option, root_option, seconds
+from fsqueue.cli.finding.target import NotFoundError, Target
+from fsqueue.cli.options import json_option, on_target, seconds
 from fsqueue.cli.output import print_json, print_pairs, print_table
 from fsqueue.common import commands
 from fsqueue.common.printable import counted, duration, moment
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from fsqueue.spool.admin.failures import FailureGroup
 
 _LONGEST = 100
@@ -21,8 +19,7 @@ _LONGEST = 100
 
 @subcommand("failures", "failures --since 2h", "failures 0123abcd")
 @argument("group", metavar="[GROUP]", required=False, help="Show this group in full.")
-@app_option
-@root_option
+@on_target
 @option(
     "--since",
     type=seconds(),
@@ -33,12 +30,7 @@ _LONGEST = 100
 @option("--task", metavar="MODULE.FUNC", help="Only failures of this task.")
 @json_option
 def command(
-    group: str | None,
-    app: str | None,
-    root: Path | None,
-    since: float,
-    task: str | None,
-    as_json: bool,
+    target: Target, group: str | None, since: float, task: str | None, as_json: bool
 ) -> None:
     """Show what failed, grouped by reason.
 
@@ -53,25 +45,24 @@ def command(
     """
     from fsqueue.spool.admin.failures import failure_groups
 
-    with open_target(app, root) as target:
-        store = target.look()
-        now = store.clock.now()
-        found = failure_groups(store, now - since, task=task or "")
-        if group is not None:
-            found = [each for each in found if group in {each.fp, each.type}]
-            if not found:
-                raise NotFoundError(f"there is no group {group} in the last {duration(since)}")
-        if as_json:
-            print_json({"groups": found, "since": now - since})
-        elif group is not None:
-            for each in found:
-                _print_group(each, now)
-        elif found:
-            heads = ("GROUP", "CALLS", "RETRIED", "LAST", "FIRST", "FAILURE", "WHERE", "TASK")
-            print_table(heads, [_row(each, now) for each in found])
-            print(counted(len(found), "group"))
-        else:
-            print(f"nothing has failed in the last {duration(since)}")
+    store = target.look()
+    now = store.clock.now()
+    found = failure_groups(store, now - since, task=task or "")
+    if group is not None:
+        found = [each for each in found if group in {each.fp, each.type}]
+        if not found:
+            raise NotFoundError(f"there is no group {group} in the last {duration(since)}")
+    if as_json:
+        print_json({"groups": found, "since": now - since})
+    elif group is not None:
+        for each in found:
+            _print_group(each, now)
+    elif found:
+        heads = ("GROUP", "CALLS", "RETRIED", "LAST", "FIRST", "FAILURE", "WHERE", "TASK")
+        print_table(heads, [_row(each, now) for each in found])
+        print(counted(len(found), "group"))
+    else:
+        print(f"nothing has failed in the last {duration(since)}")
 
 
 def _row(group: FailureGroup, now: float) -> tuple[object, ...]:

@@ -10,8 +10,7 @@ import click
 from fsqueue.cli import completion
 from fsqueue.cli.command import option, subcommand
 from fsqueue.cli.filters import filter_options
-from fsqueue.cli.finding.target import open_target
-from fsqueue.cli.options import app_option, json_option, root_option, seconds
+from fsqueue.cli.options import json_option, on_target, seconds
 from fsqueue.cli.output import print_json, print_table
 from fsqueue.common.printable import counted, duration
 from fsqueue.spool.format.resources import queue_in_words
@@ -19,8 +18,8 @@ from fsqueue.spool.format.states import State
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
+    from fsqueue.cli.finding.target import Target
     from fsqueue.spool.admin.listing import CallInfo
     from fsqueue.spool.format.records import Failure
 
@@ -28,8 +27,7 @@ if TYPE_CHECKING:
 @subcommand(
     "list", "list --state failed --older-than 2h", "list --task tasks.render --limit 500 --json"
 )
-@app_option
-@root_option
+@on_target
 @option(
     "--state",
     type=click.Choice([str(state) for state in State]),
@@ -71,13 +69,7 @@ if TYPE_CHECKING:
 )
 @json_option
 def command(
-    app: str | None,
-    root: Path | None,
-    state: str | None,
-    limit: int,
-    sort: str | None,
-    as_json: bool,
-    **filters: Any,
+    target: Target, state: str | None, limit: int, sort: str | None, as_json: bool, **filters: Any
 ) -> None:
     """List calls, of all states or of one.
 
@@ -95,22 +87,19 @@ def command(
 
     wanted = Filters(**filters)
     state = state or wanted.implied_state
-    with open_target(app, root) as target:
-        calls = list_calls(target.look(), State(state) if state else None)
-        matching = filter(wanted.takes, calls)
-        found = list(itertools.islice(matching, None if sort else limit + 1))
-        if sort:
-            found.sort(key=_ORDERS[sort])
-        shown, more = found[:limit], len(found) > limit
-        if as_json:
-            print_json({"calls": shown, "more": more})
-            return
-        if shown:
-            heads = ("ID", "STATE", "AGE", "TASK", "QUEUE", "ATTEMPT", "WORKER", "FAILURE")
-            print_table(heads, map(_row, shown))
-        print(
-            f"the first {limit}; there are more (--limit)" if more else counted(len(shown), "call")
-        )
+    calls = list_calls(target.look(), State(state) if state else None)
+    matching = filter(wanted.takes, calls)
+    found = list(itertools.islice(matching, None if sort else limit + 1))
+    if sort:
+        found.sort(key=_ORDERS[sort])
+    shown, more = found[:limit], len(found) > limit
+    if as_json:
+        print_json({"calls": shown, "more": more})
+        return
+    if shown:
+        heads = ("ID", "STATE", "AGE", "TASK", "QUEUE", "ATTEMPT", "WORKER", "FAILURE")
+        print_table(heads, map(_row, shown))
+    print(f"the first {limit}; there are more (--limit)" if more else counted(len(shown), "call"))
 
 
 _ORDERS: dict[str, Callable[[CallInfo], Any]] = {

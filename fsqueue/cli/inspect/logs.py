@@ -10,14 +10,12 @@ from typing import TYPE_CHECKING
 import click
 
 from fsqueue.cli.command import flag, option, subcommand
-from fsqueue.cli.finding.target import check_id, open_target
-from fsqueue.cli.options import app_option, id_argument, json_option, root_option
+from fsqueue.cli.finding.target import Target, check_id
+from fsqueue.cli.options import id_argument, json_option, on_target
 from fsqueue.cli.output import print_error, print_json, printable_output
 from fsqueue.errors import ConfigError, UnknownInvocationError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from fsqueue.spool.format.names import AttemptName
     from fsqueue.spool.format.states import State
     from fsqueue.spool.store.store import Store
@@ -30,8 +28,7 @@ _SEARCH_EVERY = 4
 
 @subcommand("logs", "logs jq3v8k2m5c-7 --follow")
 @id_argument
-@app_option
-@root_option
+@on_target
 @option(
     "--attempt",
     type=click.IntRange(min=1, max=1_000_000_000),
@@ -45,12 +42,7 @@ _SEARCH_EVERY = 4
 )
 @json_option
 def command(
-    invocation_id: str,
-    app: str | None,
-    root: Path | None,
-    attempt: int | None,
-    follow: bool,
-    as_json: bool,
+    target: Target, invocation_id: str, attempt: int | None, follow: bool, as_json: bool
 ) -> None:
     """Print what a call has printed and logged, also while it runs.
 
@@ -63,28 +55,27 @@ def command(
     from fsqueue.spool.features.body_reports import latest_output, read_output
     from fsqueue.spool.format.names import AttemptName
 
-    with open_target(app, root) as target:
-        if follow and (as_json or attempt is not None):
-            raise ConfigError("--follow cannot be combined with --json or --attempt: leave one out")
-        carrier, _ = check_id(invocation_id)
-        store = target.look()
-        if follow:
-            _follow(store, carrier)
-            return
-        name = AttemptName(carrier, attempt) if attempt else latest_output(store.files, carrier)
-        data = read_output(store.files, name)
-        if not data:
-            _state(store, carrier)  # raises if there is no such call
-        text = data.decode("utf-8", "replace")
-        if as_json:
-            print_json({"id": carrier, "attempt": name.attempt, "output": text})
-        elif text:
-            _write(text)
-        else:
-            print_error(
-                f"attempt {name.attempt} of {carrier} has no output. Does its task have the option "
-                "capture_output?"
-            )
+    if follow and (as_json or attempt is not None):
+        raise ConfigError("--follow cannot be combined with --json or --attempt: leave one out")
+    carrier, _ = check_id(invocation_id)
+    store = target.look()
+    if follow:
+        _follow(store, carrier)
+        return
+    name = AttemptName(carrier, attempt) if attempt else latest_output(store.files, carrier)
+    data = read_output(store.files, name)
+    if not data:
+        _state(store, carrier)  # raises if there is no such call
+    text = data.decode("utf-8", "replace")
+    if as_json:
+        print_json({"id": carrier, "attempt": name.attempt, "output": text})
+    elif text:
+        _write(text)
+    else:
+        print_error(
+            f"attempt {name.attempt} of {carrier} has no output. Does its task have the option "
+            "capture_output?"
+        )
 
 
 def _state(store: Store, carrier: str) -> State:

@@ -10,20 +10,19 @@ from typing import TYPE_CHECKING, Any, cast
 import click
 
 from fsqueue.cli.command import option, subcommand
-from fsqueue.cli.finding.target import open_target
 from fsqueue.cli.inspect.metric_families import ended, queues, recently, results, up, workers
-from fsqueue.cli.options import app_option, json_option, root_option
+from fsqueue.cli.options import json_option, on_target
 from fsqueue.cli.output import print_json
 from fsqueue.cli.overview import looks
 from fsqueue.errors import ConfigError, FSQueueError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from prometheus_client import CollectorRegistry, Metric
 
     from fsqueue.cli.finding.target import Target
+
 
 log: logging.Logger = logging.getLogger(__name__)
 
@@ -31,8 +30,7 @@ _HERE = "127.0.0.1"
 
 
 @subcommand("metrics", "metrics --listen 9464")
-@app_option
-@root_option
+@on_target
 @option(
     "--listen",
     type=click.IntRange(min=0, max=65_535),
@@ -40,7 +38,7 @@ _HERE = "127.0.0.1"
     help="Serve the metrics to this host until Ctrl-C; 0 picks a free port.",
 )
 @json_option
-def command(app: str | None, root: Path | None, listen: int | None, as_json: bool) -> None:
+def command(target: Target, listen: int | None, as_json: bool) -> None:
     """Print metrics of the spool as OpenMetrics text, or serve them.
 
     With --listen there are also counters, which start at 0 with this command. Only programs on
@@ -52,28 +50,24 @@ def command(app: str | None, root: Path | None, listen: int | None, as_json: boo
         from prometheus_client import CollectorRegistry
         from prometheus_client.openmetrics import exposition
     except ImportError as error:
-        from fsqueue.cli.finding.target import report_errors
+        raise ConfigError(
+            f"metrics need a package that is missing here ({error}): "
+            "pip install 'fsqueue-tasks[metrics]'"
+        ) from error
 
-        with report_errors():
-            raise ConfigError(
-                f"metrics need a package that is missing here ({error}): "
-                "pip install 'fsqueue-tasks[metrics]'"
-            ) from error
-
-    with open_target(app, root) as target:
-        registry = CollectorRegistry()
-        source = Source(target, counters=listen is not None)
-        if listen is not None:
-            registry.register(source)
-            _serve(registry, listen)
-        elif as_json:
-            print_json({"metrics": [_document(family) for family in source.read()]})
-        else:
-            # Read before writing: this command reports an error as such, not as a metric.
-            families = list(source.read())
-            registry.register(_Fixed(families))
-            text: bytes = cast("Any", exposition).generate_latest(registry)
-            sys.stdout.write(text.decode())
+    registry = CollectorRegistry()
+    source = Source(target, counters=listen is not None)
+    if listen is not None:
+        registry.register(source)
+        _serve(registry, listen)
+    elif as_json:
+        print_json({"metrics": [_document(family) for family in source.read()]})
+    else:
+        # Read before writing: this command reports an error as such, not as a metric.
+        families = list(source.read())
+        registry.register(_Fixed(families))
+        text: bytes = cast("Any", exposition).generate_latest(registry)
+        sys.stdout.write(text.decode())
 
 
 def _document(family: Metric) -> dict[str, object]:

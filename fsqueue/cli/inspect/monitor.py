@@ -12,13 +12,10 @@ from typing import TYPE_CHECKING
 import click
 
 from fsqueue.cli.command import flag, option, subcommand
-from fsqueue.cli.finding.target import open_target, report_errors
-from fsqueue.cli.options import app_option, root_option
+from fsqueue.cli.options import on_target
 from fsqueue.errors import ConfigError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from fsqueue.cli.finding.target import Target
     from fsqueue.monitor.access import Tokens
     from fsqueue.monitor.looks import Watch
@@ -29,8 +26,7 @@ _PORT = 8787
 
 
 @subcommand("monitor", "monitor", "monitor --socket", "monitor --port 8787 --actions")
-@app_option
-@root_option
+@on_target
 @option(
     "--port",
     type=click.IntRange(min=0, max=65_535),
@@ -65,8 +61,7 @@ _PORT = 8787
     help="Path in front of all pages behind a proxy, such as /proxy/8787.",
 )
 def command(
-    app: str | None,
-    root: Path | None,
+    target: Target,
     port: int | None,
     socket_path: str | None,
     actions: bool,
@@ -85,31 +80,29 @@ def command(
     try:
         from fsqueue.monitor import server, sockets
     except ImportError as error:
-        with report_errors():
-            raise ConfigError(
-                f"the monitor needs a package that is missing here ({error}): "
-                "pip install 'fsqueue-tasks[monitor]'"
-            ) from error
+        raise ConfigError(
+            f"the monitor needs a package that is missing here ({error}): "
+            "pip install 'fsqueue-tasks[monitor]'"
+        ) from error
 
-    with open_target(app, root) as target:
-        if socket_path is not None and port is not None:
-            raise ConfigError("--socket and --port: give one of them")
-        settings = _settings(target, actions=actions, token_file=token_file, hosts=hosts)
-        settings = settings._replace(base_path=base_path or "")
-        if socket_path is None:
-            listener = sockets.listen_on_port(port or 0)
-        else:
-            socket_path = socket_path or sockets.default_socket(_name_of(target.root))
-            listener = sockets.listen_on_socket(socket_path)
-        at = listener.getsockname()
-        try:
-            _tell(listener, settings.tokens, settings.base_path)
-            server.serve(settings, listener)
-        finally:
-            listener.close()
-            if isinstance(at, str):
-                with contextlib.suppress(FileNotFoundError):  # somebody has tidied up
-                    os.unlink(at)
+    if socket_path is not None and port is not None:
+        raise ConfigError("--socket and --port: give one of them")
+    settings = _settings(target, actions=actions, token_file=token_file, hosts=hosts)
+    settings = settings._replace(base_path=base_path or "")
+    if socket_path is None:
+        listener = sockets.listen_on_port(port or 0)
+    else:
+        socket_path = socket_path or sockets.default_socket(_name_of(target.root))
+        listener = sockets.listen_on_socket(socket_path)
+    at = listener.getsockname()
+    try:
+        _tell(listener, settings.tokens, settings.base_path)
+        server.serve(settings, listener)
+    finally:
+        listener.close()
+        if isinstance(at, str):
+            with contextlib.suppress(FileNotFoundError):  # somebody has tidied up
+                os.unlink(at)
 
 
 def _settings(

@@ -13,15 +13,14 @@ from typing import TYPE_CHECKING, NamedTuple
 import click
 
 from fsqueue.cli.command import flag, option, subcommand
-from fsqueue.cli.finding.target import NotFoundError, empty_store, open_target
-from fsqueue.cli.options import app_option, json_option, root_option, seconds
+from fsqueue.cli.finding.target import NotFoundError, Target, empty_store
+from fsqueue.cli.options import json_option, on_target, seconds
 from fsqueue.cli.output import print_json
 from fsqueue.common.printable import counted, duration, moment
 from fsqueue.common.values import parse_duration
 from fsqueue.errors import ConfigError
 
 if TYPE_CHECKING:
-    from fsqueue.cli.finding.target import Target
     from fsqueue.report.facts import Report, Window
     from fsqueue.report.gather import Sources
     from fsqueue.spool.store.store import Store
@@ -64,8 +63,7 @@ def _moment(value: str | Moment) -> Moment:
     "report --run jq3v8k2m5c -o run.html",
     "report --between 2026-11-28T18:00 2026-11-29T06:00 -o night.html",
 )
-@app_option
-@root_option
+@on_target
 @option("--since", type=seconds(), metavar="AGE", help="The time until now: 90, 15m, 2h (24h).")
 @option("--run", metavar="RUN", help="Only the calls of one run: see fsqueue runs.")
 @option(
@@ -88,8 +86,7 @@ def _moment(value: str | Moment) -> Moment:
 )
 @json_option
 def command(
-    app: str | None,
-    root: Path | None,
+    target: Target,
     since: float | None,
     run: str | None,
     between: tuple[Moment, Moment] | None,
@@ -105,17 +102,16 @@ def command(
 
     --root may also be a copy of a spool's folder journal/, or a folder with such a copy.
     """
-    with open_target(app, root) as target:
-        if sum(each is not None for each in (since, run, between)) > 1:
-            raise ConfigError("give only one of --since, --run and --between")
-        if output is None and not as_json:
-            raise ConfigError("name the file to write: -o report.html, or - for standard output")
-        found = _made(target, since, run, between)
-        if redact:
-            from fsqueue.report.redaction import redacted
+    if sum(each is not None for each in (since, run, between)) > 1:
+        raise ConfigError("give only one of --since, --run and --between")
+    if output is None and not as_json:
+        raise ConfigError("name the file to write: -o report.html, or - for standard output")
+    found = _made(target, since, run, between)
+    if redact:
+        from fsqueue.report.redaction import redacted
 
-            found = redacted(found)
-        _write(found, output, as_json=as_json)
+        found = redacted(found)
+    _write(found, output, as_json=as_json)
 
 
 def _made(

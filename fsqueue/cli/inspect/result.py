@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import click
 
 from fsqueue.cli.answers import print_result
 from fsqueue.cli.command import subcommand
-from fsqueue.cli.finding.target import check_id, open_target
-from fsqueue.cli.options import app_option, id_argument, json_option, root_option, timeout_option
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from fsqueue.cli.finding.target import Target, check_id
+from fsqueue.cli.options import id_argument, json_option, on_target, timeout_option
 
 
 @subcommand("result", "result jq3v8k2m5c-7", "result jq3v8k2m5c-7 --timeout 5m --json")
 @id_argument
-@app_option
-@root_option
+@on_target
 @timeout_option(default="0")
 @json_option
-def command(
-    invocation_id: str, app: str | None, root: Path | None, timeout: float, as_json: bool
-) -> None:
+def command(target: Target, invocation_id: str, timeout: float, as_json: bool) -> None:
     """Print the result of a call that has ended.
 
     The result is printed as Python shows it (its repr), and with --json as JSON, where a part that
@@ -33,7 +25,6 @@ def command(
     To print it, this command unpickles the result, which can run code that the result names,
     unless the task's serializer is json.
     """
-    with open_target(app, root) as target:
-        check_id(invocation_id)
-        code = print_result(target, invocation_id, timeout, as_json=as_json)
-        raise click.exceptions.Exit(code)
+    check_id(invocation_id)
+    code = print_result(target, invocation_id, timeout, as_json=as_json)
+    raise click.exceptions.Exit(code)

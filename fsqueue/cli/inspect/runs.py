@@ -5,14 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fsqueue.cli.command import option, subcommand
-from fsqueue.cli.finding.target import open_target
-from fsqueue.cli.options import app_option, json_option, root_option, seconds
+from fsqueue.cli.options import json_option, on_target, seconds
 from fsqueue.cli.output import print_json, print_table
 from fsqueue.common.printable import counted, duration
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
+    from fsqueue.cli.finding.target import Target
     from fsqueue.spool.admin.runs import Run
 
 
@@ -23,8 +21,7 @@ _HEADS = (
 
 
 @subcommand("runs", "runs --since 7d")
-@app_option
-@root_option
+@on_target
 @option(
     "--since",
     type=seconds(),
@@ -33,7 +30,7 @@ _HEADS = (
     help="Only runs that began, or whose calls ended, in this time: 90, 15m, 2h, 7d.",
 )
 @json_option
-def command(app: str | None, root: Path | None, since: float, as_json: bool) -> None:
+def command(target: Target, since: float, as_json: bool) -> None:
     """List the processes that made calls, with how many of these have ended, failed, run and wait.
 
     A run is one process. The ids of its calls begin with the name of the run. ENDED and FAILED
@@ -44,18 +41,17 @@ def command(app: str | None, root: Path | None, since: float, as_json: bool) -> 
     from fsqueue.spool.admin.runs import runs
     from fsqueue.spool.history.statistics import read_stats
 
-    with open_target(app, root) as target:
-        store = target.look()
-        now = store.clock.now()
-        glance = looks(target).look()
-        found = runs(store, read_stats(store, max(60.0, since)), now - since, glance)
-        if as_json:
-            print_json({"runs": found})
-        elif found:
-            print_table(_HEADS, [_row(each, now) for each in found])
-            print(counted(len(found), "run"))
-        else:
-            print(f"no runs in the last {duration(since)}")
+    store = target.look()
+    now = store.clock.now()
+    glance = looks(target).look()
+    found = runs(store, read_stats(store, max(60.0, since)), now - since, glance)
+    if as_json:
+        print_json({"runs": found})
+    elif found:
+        print_table(_HEADS, [_row(each, now) for each in found])
+        print(counted(len(found), "run"))
+    else:
+        print(f"no runs in the last {duration(since)}")
 
 
 def _row(run: Run, now: float) -> tuple[object, ...]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from fsqueue.cli.command import flag, subcommand
-from fsqueue.cli.finding.target import check_id, open_target
-from fsqueue.cli.options import app_option, id_argument, json_option, root_option
+from fsqueue.cli.finding.target import Target, check_id
+from fsqueue.cli.options import id_argument, json_option, on_target
 from fsqueue.cli.output import (
     print_json,
     print_pairs,
@@ -17,8 +17,6 @@ from fsqueue.common.printable import counted, duration, indented, moment
 from fsqueue.errors import FSQueueError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from fsqueue.spool.admin.family import Family
     from fsqueue.spool.admin.listing import CallDetails
     from fsqueue.spool.admin.reasons import Reason
@@ -30,17 +28,14 @@ _LONGEST_REPR = 10_000
 
 @subcommand("show", "show jq3v8k2m5c-7", "show jq3v8k2m5c-7 --arguments")
 @id_argument
-@app_option
-@root_option
+@on_target
 @flag(
     "--arguments",
     help="Also show the arguments. This unpickles them, which can run code that they name, unless "
     "the task's serializer is json.",
 )
 @json_option
-def command(
-    invocation_id: str, app: str | None, root: Path | None, arguments: bool, as_json: bool
-) -> None:
+def command(target: Target, invocation_id: str, arguments: bool, as_json: bool) -> None:
     """Show everything that is known about a call.
 
     If the call is not running, this says why, and what would end that. It lists the calls that wait
@@ -54,27 +49,26 @@ def command(
     from fsqueue.spool.admin.family import family_of
     from fsqueue.spool.admin.listing import call_details
 
-    with open_target(app, root) as target:
-        carrier, member = check_id(invocation_id)
-        looking = looks(target)
-        store, glance = looking.store, looking.look()
-        found = call_details(store, carrier, member, glance)
-        facts = facts_of(store, carrier, found, glance)
-        failure, trace = failure_of(found, member, traceback_text)
-        if failure is not None:
-            facts["failure"] = failure
-        facts["traceback"] = trace
-        family = family_of(store, carrier, found.call, glance)
-        facts["family"] = family if family.relatives else None
-        if arguments:
-            facts["arguments"] = _arguments(
-                store, found, member, unpickles=target.app.conf.serializer != "json"
-            )
-        facts = {"id": invocation_id, **{key: each for key, each in facts.items() if each}}
-        if as_json:
-            print_json(facts)
-        else:
-            _print_facts(facts)
+    carrier, member = check_id(invocation_id)
+    looking = looks(target)
+    store, glance = looking.store, looking.look()
+    found = call_details(store, carrier, member, glance)
+    facts = facts_of(store, carrier, found, glance)
+    failure, trace = failure_of(found, member, traceback_text)
+    if failure is not None:
+        facts["failure"] = failure
+    facts["traceback"] = trace
+    family = family_of(store, carrier, found.call, glance)
+    facts["family"] = family if family.relatives else None
+    if arguments:
+        facts["arguments"] = _arguments(
+            store, found, member, unpickles=target.app.conf.serializer != "json"
+        )
+    facts = {"id": invocation_id, **{key: each for key, each in facts.items() if each}}
+    if as_json:
+        print_json(facts)
+    else:
+        _print_facts(facts)
 
 
 def _arguments(

@@ -5,24 +5,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fsqueue.cli.command import option, subcommand
-from fsqueue.cli.finding.target import open_target
-from fsqueue.cli.options import app_option, json_option, root_option, seconds
+from fsqueue.cli.options import json_option, on_target, seconds
 from fsqueue.cli.output import console, print_json, table
 from fsqueue.cli.overview import tasks_table
 from fsqueue.cli.statistics import busy, share, summary
 from fsqueue.errors import ConfigError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from rich.console import RenderableType
 
+    from fsqueue.cli.finding.target import Target
     from fsqueue.spool.history.statistics import Stats
 
 
 @subcommand("stats", "stats --window 2h")
-@app_option
-@root_option
+@on_target
 @option(
     "--window",
     type=seconds(),
@@ -31,7 +28,7 @@ if TYPE_CHECKING:
     help="How far to look back: 90, 15m, 2h, 7d.",
 )
 @json_option
-def command(app: str | None, root: Path | None, window: float, as_json: bool) -> None:
+def command(target: Target, window: float, as_json: bool) -> None:
     """Show failure rates, run times, and how busy workers were.
 
     By task and by worker, with the time that calls had to wait. A worker's run time is a multiple
@@ -43,18 +40,17 @@ def command(app: str | None, root: Path | None, window: float, as_json: bool) ->
     from fsqueue.spool.admin.worker_rows import list_workers
     from fsqueue.spool.history.statistics import read_stats
 
-    with open_target(app, root) as target:
-        if not window:
-            raise ConfigError("--window: expected more than 0 seconds")
-        store = target.look()
-        workers = list_workers(store, heartbeat=target.app.conf.heartbeat)
-        alive = {worker.name for worker in workers if worker.is_alive}
-        found = read_stats(store, window, alive)
-        if as_json:
-            print_json(found)
-            return
-        for part in (summary(found), "", tasks_table(found), "", _workers_table(found)):
-            console().print(part)
+    if not window:
+        raise ConfigError("--window: expected more than 0 seconds")
+    store = target.look()
+    workers = list_workers(store, heartbeat=target.app.conf.heartbeat)
+    alive = {worker.name for worker in workers if worker.is_alive}
+    found = read_stats(store, window, alive)
+    if as_json:
+        print_json(found)
+        return
+    for part in (summary(found), "", tasks_table(found), "", _workers_table(found)):
+        console().print(part)
 
 
 def _workers_table(found: Stats) -> RenderableType:

@@ -5,20 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fsqueue.cli.command import subcommand
-from fsqueue.cli.finding.target import open_target
-from fsqueue.cli.options import app_option, json_option, root_option
+from fsqueue.cli.options import json_option, on_target
 from fsqueue.cli.output import console, print_json
 from fsqueue.cli.overview import looks, status_parts
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from fsqueue.cli.finding.target import Target
 
 
 @subcommand("status", "status", "status --root /shared/queue --json")
-@app_option
-@root_option
+@on_target
 @json_option
-def command(app: str | None, root: Path | None, as_json: bool) -> None:
+def command(target: Target, as_json: bool) -> None:
     """Show queues, when they will be empty, workers, and what ended in the last five minutes.
 
     A worker keeps the counts in a file, which this command reads. If no worker is there, the
@@ -26,12 +24,11 @@ def command(app: str | None, root: Path | None, as_json: bool) -> None:
     """
     from fsqueue.spool.admin.glance import as_document
 
-    with open_target(app, root) as target:
-        looking = looks(target)
-        glance = looking.look()
-        age = looking.age(glance)
-        if as_json:
-            print_json(as_document(glance, age))
-            return
-        for part in status_parts(glance, age):
-            console().print(part)
+    looking = looks(target)
+    glance = looking.look()
+    age = looking.age(glance)
+    if as_json:
+        print_json(as_document(glance, age))
+        return
+    for part in status_parts(glance, age):
+        console().print(part)

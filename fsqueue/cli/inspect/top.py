@@ -7,22 +7,19 @@ import time
 from typing import TYPE_CHECKING
 
 from fsqueue.cli.command import option, subcommand
-from fsqueue.cli.finding.target import open_target
-from fsqueue.cli.options import app_option, json_option, root_option, seconds
+from fsqueue.cli.options import json_option, on_target, seconds
 from fsqueue.cli.output import console, print_json
 from fsqueue.cli.overview import looks, top_parts
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
+    from fsqueue.cli.finding.target import Target
     from fsqueue.spool.admin.glance import Looks
 
 _SHORTEST_PAUSE = 0.1
 
 
 @subcommand("top", "top", "top --interval 10")
-@app_option
-@root_option
+@on_target
 @option(
     "--interval",
     type=seconds(least=_SHORTEST_PAUSE),
@@ -31,7 +28,7 @@ _SHORTEST_PAUSE = 0.1
     help="Time between two updates, at least 0.1 seconds.",
 )
 @json_option
-def command(app: str | None, root: Path | None, interval: float, as_json: bool) -> None:
+def command(target: Target, interval: float, as_json: bool) -> None:
     """Show queues, workers and the busiest tasks, updated until q or Ctrl-C.
 
     The key h lists all keys: tables can be sorted, folded, filtered and scrolled, and Enter shows
@@ -43,18 +40,17 @@ def command(app: str | None, root: Path | None, interval: float, as_json: bool) 
     from fsqueue.cli.screen import application
     from fsqueue.spool.admin.glance import as_document
 
-    with open_target(app, root) as target:
-        looking = looks(target)
-        try:
-            if as_json:
-                glance = looking.look()
-                print_json(as_document(glance, looking.age(glance)))
-            elif application.can_run():
-                application.run(looking, interval)
-            else:
-                _print(looking, interval)
-        except KeyboardInterrupt:
-            return
+    looking = looks(target)
+    try:
+        if as_json:
+            glance = looking.look()
+            print_json(as_document(glance, looking.age(glance)))
+        elif application.can_run():
+            application.run(looking, interval)
+        else:
+            _print(looking, interval)
+    except KeyboardInterrupt:
+        return
 
 
 def _print(looking: Looks, interval: float) -> None:

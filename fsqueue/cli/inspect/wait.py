@@ -2,34 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import click
 
 from fsqueue.cli import exits
 from fsqueue.cli.command import subcommand
-from fsqueue.cli.finding.target import check_id, open_target
-from fsqueue.cli.options import app_option, ids_argument, json_option, root_option, timeout_option
+from fsqueue.cli.finding.target import Target, check_id
+from fsqueue.cli.options import ids_argument, json_option, on_target, timeout_option
 from fsqueue.cli.output import print_json
 from fsqueue.cli.waiting import GONE, is_open, tell_why, wait_for
 from fsqueue.spool.format.states import State
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
 
 @subcommand("wait", "wait jq3v8k2m5c-7 jq3v8k2m5c-8 --timeout 1h")
 @ids_argument("running", "pending", help="Ids of the calls.")
-@app_option
-@root_option
+@on_target
 @timeout_option()
 @json_option
 def command(
-    invocation_ids: tuple[str, ...],
-    app: str | None,
-    root: Path | None,
-    timeout: float | None,
-    as_json: bool,
+    target: Target, invocation_ids: tuple[str, ...], timeout: float | None, as_json: bool
 ) -> None:
     """Wait until calls have ended, and print their states.
 
@@ -37,17 +27,16 @@ def command(
     before the timeout. If the caller took a result before this command could see it, the state is
     "gone" and the exit code 3.
     """
-    with open_target(app, root) as target:
-        for each in invocation_ids:
-            check_id(each)
-        states = wait_for(target, invocation_ids, timeout)
-        tell_why(target, [each for each, state in states.items() if is_open(state)])
-        if as_json:
-            print_json({"states": states})
-        else:
-            for name, state in states.items():
-                print(f"{name} {state}")
-        raise click.exceptions.Exit(_verdict(set(states.values())))
+    for each in invocation_ids:
+        check_id(each)
+    states = wait_for(target, invocation_ids, timeout)
+    tell_why(target, [each for each, state in states.items() if is_open(state)])
+    if as_json:
+        print_json({"states": states})
+    else:
+        for name, state in states.items():
+            print(f"{name} {state}")
+    raise click.exceptions.Exit(_verdict(set(states.values())))
 
 
 def _verdict(states: set[str]) -> int:

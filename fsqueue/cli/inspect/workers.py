@@ -5,20 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fsqueue.cli.command import subcommand
-from fsqueue.cli.finding.target import open_target
-from fsqueue.cli.options import app_option, json_option, root_option
+from fsqueue.cli.options import json_option, on_target
 from fsqueue.cli.output import console, print_json
 from fsqueue.cli.overview import looks, workers_table
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from fsqueue.cli.finding.target import Target
 
 
 @subcommand("workers", "workers", "workers --json")
-@app_option
-@root_option
+@on_target
 @json_option
-def command(app: str | None, root: Path | None, as_json: bool) -> None:
+def command(target: Target, as_json: bool) -> None:
     """List the workers, with the calls that they run.
 
     A worker is silent when its last heartbeats are missing. It is dead when its process on this
@@ -27,11 +25,10 @@ def command(app: str | None, root: Path | None, as_json: bool) -> None:
     """
     from fsqueue.spool.admin.worker_rows import list_workers
 
-    with open_target(app, root) as target:
-        looking = looks(target)
-        recent = looking.look().recent
-        found = list_workers(target.look(), heartbeat=target.app.conf.heartbeat)
-        if as_json:
-            print_json({"workers": found})
-            return
-        console().print(workers_table(found, recent) if found else "no workers")
+    looking = looks(target)
+    recent = looking.look().recent
+    found = list_workers(target.look(), heartbeat=target.app.conf.heartbeat)
+    if as_json:
+        print_json({"workers": found})
+        return
+    console().print(workers_table(found, recent) if found else "no workers")

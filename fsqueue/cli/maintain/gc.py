@@ -5,17 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fsqueue.cli.command import flag, option, subcommand
-from fsqueue.cli.finding.target import open_target
-from fsqueue.cli.options import app_option, json_option, root_option, seconds
+from fsqueue.cli.options import json_option, on_target, seconds
 from fsqueue.cli.output import print_json
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from fsqueue.cli.finding.target import Target
 
 
 @subcommand("gc", "gc --older-than 2d")
-@app_option
-@root_option
+@on_target
 @option(
     "--older-than",
     type=seconds(),
@@ -24,9 +22,7 @@ if TYPE_CHECKING:
 )
 @flag("--cache", help="Also remove all results of call_result_cache, whatever their age.")
 @json_option
-def command(
-    app: str | None, root: Path | None, older_than: float | None, cache: bool, as_json: bool
-) -> None:
+def command(target: Target, older_than: float | None, cache: bool, as_json: bool) -> None:
     """Remove everything that has expired.
 
     That is results, failed calls, quarantined files, journals and what crashes have left behind.
@@ -35,17 +31,16 @@ def command(
     """
     from fsqueue.spool.worker.expiry import expire_by_kind
 
-    with open_target(app, root) as target:
-        conf = target.app.conf
-        removed = expire_by_kind(
-            target.store,
-            result_ttl=conf.result_ttl if older_than is None else older_than,
-            journal_ttl=conf.journal_ttl if older_than is None else older_than,
-        )._asdict()
-        if cache:
-            removed["cached_results"] += target.store.cache.clear()
-        if as_json:
-            print_json({"removed": removed})
-            return
-        for kind, count in removed.items():
-            print(f"{count:>7}  {kind.replace('_', ' ')}")
+    conf = target.app.conf
+    removed = expire_by_kind(
+        target.store,
+        result_ttl=conf.result_ttl if older_than is None else older_than,
+        journal_ttl=conf.journal_ttl if older_than is None else older_than,
+    )._asdict()
+    if cache:
+        removed["cached_results"] += target.store.cache.clear()
+    if as_json:
+        print_json({"removed": removed})
+        return
+    for kind, count in removed.items():
+        print(f"{count:>7}  {kind.replace('_', ' ')}")

@@ -10,8 +10,8 @@ import msgspec
 
 from fsqueue.cli import exits
 from fsqueue.cli.command import Decorator, Page, argument, flag, option, subcommand
-from fsqueue.cli.finding.target import NotFoundError, open_target
-from fsqueue.cli.options import app_option, json_option, root_option
+from fsqueue.cli.finding.target import NotFoundError, Target
+from fsqueue.cli.options import json_option, on_target
 from fsqueue.cli.output import (
     print_error,
     print_json,
@@ -24,7 +24,6 @@ from fsqueue.common.printable import counted, duration, moment, printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from fsqueue.launch.fleet import Fleet
     from fsqueue.launch.sightings import JobInfo
@@ -64,11 +63,10 @@ def fleet_command(name: str, *examples: str) -> Decorator:
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(function)
-        def run(app: str | None, root: Path | None, **given: Any) -> None:
-            with open_target(app, root) as target:
-                function(target.look() if name in _LOOKS else target.store, **given)
+        def run(target: Target, **given: Any) -> None:
+            function(target.look() if name in _LOOKS else target.store, **given)
 
-        made = subcommand(f"fleet {name}", *examples)(app_option(root_option(json_option(run))))
+        made = subcommand(f"fleet {name}", *examples)(on_target(json_option(run)))
         command.add_command(made)
         return made
 
