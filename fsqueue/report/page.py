@@ -60,11 +60,11 @@ _DRAWN = 4
 _SHORTEST_TEXT = 300
 
 
-def html_of(report: Report, limits: Limits | None = None) -> str:
+def html_of(report: Report) -> str:
     """The file, of at most `MOST_BYTES`. If it would be larger, less of each list is in it."""
     share = 1.0
     while True:
-        scaled = (limits or Limits()).scaled(share)
+        scaled = Limits().scaled(share)
         found = _document(report, scaled, shortened=share < 1)
         if len(found.encode()) <= MOST_BYTES or scaled.text < _SHORTEST_TEXT:
             return found

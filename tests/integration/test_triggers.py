@@ -11,6 +11,7 @@ import pytest
 from support import wait_until
 
 from fsqueue import RetryError, triggers
+from fsqueue.spool.files.files import Files
 from fsqueue.spool.format.trigger_names import EventName
 from fsqueue.spool.store.store import Store
 from fsqueue.testing import Fault, FaultyFilesystem
@@ -89,9 +90,8 @@ def test_an_event_that_cannot_be_read_does_not_stop_others(make_app, harm, caplo
     path = f"{folder}/{name}"
     if harm == "denied":
         fault = Fault.fail(errno.EACCES, at=None, verb="read", path=name)
-        app._session._store = Store(
-            FaultyFilesystem([fault]), app.store.layout, app.store.files.info
-        )
+        files = Files(FaultyFilesystem([fault]), app.store.layout, app.store.files.info)
+        app._session._store = Store(files)
     else:
         with open(path, "r+b") as file:
             content = file.read()

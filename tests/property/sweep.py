@@ -20,6 +20,7 @@ from fsqueue.errors import EnvelopeError
 from fsqueue.spool.caller.client import Client
 from fsqueue.spool.disk.filesystem import Filesystem
 from fsqueue.spool.files.checks import is_abandoned
+from fsqueue.spool.files.files import Files
 from fsqueue.spool.format.claim import Claim
 from fsqueue.spool.format.names import DEFAULT_PRIORITY, AttemptName, Slot
 from fsqueue.spool.format.records import Call, Failure, Outcome
@@ -225,7 +226,7 @@ class Stage:
             else HealthyFilesystem(remote=self.mount.remote)
         )
         self.store = opened(self.root, self.fs)
-        self.healthy = Store(self.healthy_fs, self.store.layout, self.store.files.info)
+        self.healthy = Store(Files(self.healthy_fs, self.store.layout, self.store.files.info))
         self.healthy.files.sync_clock()
         self.worker = worker_of(self.store)
         self.others: list[Worker] = []

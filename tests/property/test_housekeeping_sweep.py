@@ -18,6 +18,7 @@ from sweep_operations import Operation
 from sweep_steps import collect, delivered
 
 from fsqueue.errors import SpoolError
+from fsqueue.spool.files.files import Files
 from fsqueue.spool.store.store import Store
 from fsqueue.spool.worker.expiry import expire
 from fsqueue.spool.worker.liveness import Observer
@@ -103,7 +104,7 @@ def test_a_worker_that_dies_while_it_registers_or_leaves_is_removed(folder):
 def _advance(store: Store, observer: Observer) -> dict[str, str]:
     """Those who are silent for a lease, by an observer that has a clock to turn."""
     fs = FaultyFilesystem()
-    patient = Observer(Store(fs, store.layout, store.files.info), heartbeat=1.0, lease=30.0)
+    patient = Observer(Store(Files(fs, store.layout, store.files.info)), heartbeat=1.0, lease=30.0)
     patient.discover()
     patient.dead_elsewhere()
     fs.clock_offset += 31.0

@@ -125,12 +125,13 @@ def _tell_unused(root: str) -> None:
 def empty_store(root: str) -> Store:
     """A handle on a spool that does not exist yet, which shows it as empty and writes nothing."""
     from fsqueue.spool.disk.looking import LookingFilesystem
+    from fsqueue.spool.files.files import Files
     from fsqueue.spool.format.layout import Layout
     from fsqueue.spool.format.records import FORMAT, SpoolInfo
     from fsqueue.spool.store.store import Store
 
     info = SpoolInfo(format=FORMAT, id="", key="")
-    return Store(LookingFilesystem(), Layout(root), info, look=True)
+    return Store(Files(LookingFilesystem(), Layout(root), info, look=True))
 
 
 def look_at(app: FSQueue) -> Store:

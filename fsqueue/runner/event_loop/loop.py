@@ -51,7 +51,6 @@ class BodyRun:
         label: names the call in the log.
         function: called in the loop; if it returns an awaitable, that is awaited.
         args: its arguments.
-        kwargs: the same by name.
     """
 
     def __init__(
@@ -59,10 +58,9 @@ class BodyRun:
         label: str,
         function: Callable[..., Any],
         args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
     ) -> None:
         self.label = label
-        self._function, self._args, self._kwargs = function, args, kwargs or {}
+        self._function, self._args = function, args
         self._tasks: weakref.WeakSet[asyncio.Task[Any]] = weakref.WeakSet()
         self._task: asyncio.Task[Any] | None = None
         self._cancelled = False
@@ -127,7 +125,7 @@ class BodyRun:
     async def _body(self) -> None:
         # SystemExit and KeyboardInterrupt belong to the call, but would end the loop from a task.
         try:
-            value = self._function(*self._args, **self._kwargs)
+            value = self._function(*self._args)
             self._value = await value if inspect.isawaitable(value) else value
             self._error = None
         except BaseException as error:  # noqa: BLE001 - raised by `result`

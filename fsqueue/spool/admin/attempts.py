@@ -49,14 +49,13 @@ class Attempt(NamedTuple):
         return Failure(entry.failure, entry.message, entry.fp, entry.at)
 
 
-def failed_attempts(store: Store, since: float, *, most: int = MOST) -> Iterator[Attempt]:
+def failed_attempts(store: Store, since: float) -> Iterator[Attempt]:
     """The attempts that failed, were retried or lost after a time, newest hour first.
 
     Args:
         since: seconds since the epoch by the file server's clock.
-        most: bytes to read.
     """
-    for worker, data in LineReader(store, most).blocks(since):
+    for worker, data in LineReader(store).blocks(since):
         yield from (each for each in _failed(worker, data) if each.ended >= since)
 
 

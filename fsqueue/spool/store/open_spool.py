@@ -16,6 +16,7 @@ from fsqueue.spool.disk.link_records import longest_link
 from fsqueue.spool.disk.looking import LookingFilesystem
 from fsqueue.spool.disk.mounts import asks_at_open, filesystem_type, is_remote
 from fsqueue.spool.disk.syscalls import links_unsupported
+from fsqueue.spool.files.files import Files
 from fsqueue.spool.files.root import check_spool
 from fsqueue.spool.format.layout import Layout
 from fsqueue.spool.format.names import new_token
@@ -73,7 +74,8 @@ def open_store(
             "Set FSQUEUE__ROOT, or FSQueue(root=...), to a folder that you may write to."
         ) from error
     _check_key(layout, info, key)
-    return Store(fs, layout, info, key, links=_uses_links(fs, layout, info, records), look=look)
+    links = _uses_links(fs, layout, info, records)
+    return Store(Files(fs, layout, info, key, links=links, look=look))
 
 
 def _existing(fs: Filesystem, layout: Layout, expected: str, *, look: bool) -> SpoolInfo:

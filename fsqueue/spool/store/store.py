@@ -17,7 +17,6 @@ from fsqueue.spool.features.dependencies import Dependencies
 from fsqueue.spool.features.limits import Limits
 from fsqueue.spool.features.result_cache import ResultCache
 from fsqueue.spool.files.calls import Calls
-from fsqueue.spool.files.files import Files
 from fsqueue.spool.files.outcomes import Outcomes
 from fsqueue.spool.files.sleepers import Sleepers
 from fsqueue.spool.format import envelope
@@ -34,20 +33,15 @@ if TYPE_CHECKING:
     from fsqueue.spool.disk.clock import ServerClock
     from fsqueue.spool.disk.content import Buffer
     from fsqueue.spool.disk.filesystem import Filesystem
+    from fsqueue.spool.files.files import Files
     from fsqueue.spool.format.layout import Layout
-    from fsqueue.spool.format.records import Call, SpoolInfo
+    from fsqueue.spool.format.records import Call
 
 log: logging.Logger = logging.getLogger(__name__)
 
 
 class Store:
     """One process's handle on a spool.
-
-    Args:
-        info: the content of its ``spool.json``.
-        key: the key that signs its files; empty if they are not signed.
-        links: write small records as symbolic links, if the spool has such records.
-        look: this process writes nothing.
 
     Attributes:
         files: files of any kind. Its `fs`, `layout` and `clock` are here too.
@@ -64,20 +58,10 @@ class Store:
         deduplication: publishes at most one pending call per key.
     """
 
-    def __init__(
-        self,
-        filesystem: Filesystem,
-        layout: Layout,
-        info: SpoolInfo,
-        key: bytes = b"",
-        *,
-        links: bool = True,
-        look: bool = False,
-    ) -> None:
-        files = Files(filesystem, layout, info, key, links=links, look=look)
+    def __init__(self, files: Files) -> None:
         self.files: Files = files
-        self.fs: Filesystem = filesystem
-        self.layout: Layout = layout
+        self.fs: Filesystem = files.fs
+        self.layout: Layout = files.layout
         self.clock: ServerClock = files.clock
         self.calls: Calls = Calls(files)
         self.outcomes: Outcomes = Outcomes(files)
