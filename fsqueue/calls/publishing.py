@@ -15,7 +15,7 @@ from fsqueue.calls.packing import NOT_SHARED, Packed, Shared, encode_arguments, 
 from fsqueue.invocation import Invocation
 from fsqueue.results.pending_result import Hint, PendingResult
 from fsqueue.runner.attempt.context import current
-from fsqueue.runner.attempt.limits import holders_for_new_calls
+from fsqueue.runner.attempt.permits import holders_for_new_calls
 from fsqueue.spool.caller.client import Draft
 from fsqueue.spool.format.names import queue_folder
 from fsqueue.spool.format.records import Call, Payload

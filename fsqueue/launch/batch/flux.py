@@ -58,11 +58,8 @@ class Flux(BatchSystem):
             f"--output={request.logs}/{{{{id}}}}.log",
         ]
 
-    def submission(self, script: str) -> Command:
-        """The directives become arguments, and the script is one too."""
-        return self._submission(script)
-
-    def _submission(self, script: str, *more: str) -> Command:
+    def submission(self, script: str, *more: str) -> Command:
+        """The directives become arguments, and the script is one too; as are `more`."""
         options = directives_of(script, self.prefix)
         return Command(("flux", "submit", *more, *options, "/bin/bash", "-c", script))
 
@@ -73,7 +70,7 @@ class Flux(BatchSystem):
 
     def verdict(self, script: str) -> Command | None:
         """Prints the job's specification."""
-        return self._submission(script, "--dry-run")
+        return self.submission(script, "--dry-run")
 
     def listing(self, user: str) -> Command:
         """Jobs that are pending or running."""

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from fsqueue.runner.event_loop.loop import BodyRun
     from fsqueue.runner.output.reporting import Flusher, Report
     from fsqueue.runner.processes.body_processes import BodyProcesses
-    from fsqueue.runner.shared.permits import HeldPermit
+    from fsqueue.runner.shared.held_permit import HeldPermit
     from fsqueue.runner.shared.resource_pool import ResourceBudget
     from fsqueue.spool.features.body_reports import Progress
     from fsqueue.spool.format.claim import Claim

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from fsqueue.runner.attempt import limits
+from fsqueue.runner.attempt import permits
 from fsqueue.runner.attempt.answers import Ending
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def settle(finished: Finished, release: Callable[[Claim], bool]) -> Ending:
         retry_io(context, step)
     finally:
         if execution is not None and execution.call.lanes:
-            limits.leave(execution)
+            permits.leave(execution)
     if ending is Ending.FINISHED and execution is not None and execution.caller_gone:
         return Ending.UNWANTED
     return ending

@@ -11,7 +11,7 @@ from fsqueue.codec import check_codec
 from fsqueue.common import tracing
 from fsqueue.common.logs import CALLS
 from fsqueue.errors import EnvelopeError, InvocationExpiredError, SpoolVersionError
-from fsqueue.runner.attempt import limits
+from fsqueue.runner.attempt import permits
 from fsqueue.runner.attempt.answers import Answer, Ending
 from fsqueue.runner.attempt.bodies import answer, reused
 from fsqueue.runner.attempt.context import Execution, current
@@ -62,7 +62,7 @@ def execute(
             return kept_back
         result = _run(execution, payload, settle, killable)
     except BaseException:
-        limits.leave(execution)
+        permits.leave(execution)
         raise
     finally:
         execution.end_report()
@@ -82,7 +82,7 @@ def _prepare(execution: Execution) -> Finished | None:
         log.info(text, execution.claim.name, call.timeout, extra=execution.tags)
         return Finished(context, execution.claim, Ending.TOO_LONG)
     if call.lanes:
-        full = retry_io(context, limits.take, execution)
+        full = retry_io(context, permits.take, execution)
         if full:
             return _wait_for_limit(execution, full)
     if call.blob:

@@ -11,7 +11,7 @@ import os
 from functools import partial
 from typing import TYPE_CHECKING
 
-from fsqueue.runner.attempt import limits
+from fsqueue.runner.attempt import permits
 from fsqueue.runner.attempt.answers import Ending
 from fsqueue.runner.attempt.context import current
 from fsqueue.runner.attempt.dependencies import find_ancestor
@@ -52,7 +52,7 @@ def run_instead_of_waiting(
     try:
         path = _to_run(context, invocation_id, hint, lanes, deferred=deferred)
         if path is None:
-            limits.offer_permits(current.get(), invocation_id, hint, lanes)
+            permits.offer_permits(current.get(), invocation_id, hint, lanes)
             return False
     except OSError as error:
         # The call has been accepted, so waiting for it must not fail.
@@ -84,7 +84,7 @@ def _to_run(
     """Path of a call that may run in this thread while it waits for an invocation."""
     store = context.store
     path = find_due(store, invocation_id, hint) if hint else find_pending(store, invocation_id)
-    path = path or limits.find_borrower(current.get(), invocation_id, hint, lanes)
+    path = path or permits.find_borrower(current.get(), invocation_id, hint, lanes)
     if path is None and (deferred or hint is None):
         path = _pending_ancestor(context, invocation_id)
     return path
@@ -97,7 +97,7 @@ def _pending_ancestor(context: WorkerContext, invocation_id: str) -> str | None:
         return None
     path = find_pending(store, ancestor)
     if path is None or not is_due(store, path):
-        path = limits.find_borrower(current.get(), ancestor, None)
+        path = permits.find_borrower(current.get(), ancestor, None)
     if path is None:
         return None
     queue = store.layout.home(path).split("/")[-3]

@@ -1,4 +1,4 @@
-"""Concurrency limits of a running call: the permits that it holds or borrows.
+"""Permits of concurrency limits of a running call: those that it holds or borrows.
 
 A body that waits for another call does nothing meanwhile, so it lends its permits to one call at a
 time: to the call that it waits for, and to the calls that were made by its body, or by a body that
@@ -12,7 +12,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from fsqueue.errors import SpoolError
-from fsqueue.runner.shared.permits import HeldPermit
+from fsqueue.runner.shared.held_permit import HeldPermit
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
