@@ -1,4 +1,4 @@
-"""The part of a batch script that is the same for all systems: it becomes a worker."""
+"""A submission, and the part of its script that is the same for all systems: the worker."""
 
 from __future__ import annotations
 

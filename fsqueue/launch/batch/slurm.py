@@ -76,7 +76,7 @@ class Slurm(BatchSystem):
         ]
 
     def body_of_nodes(self, request: Request) -> list[str]:
-        """Each is a task of a step."""
+        """``srun`` starts a worker on each node."""
         # Without it, steps of a job of several nodes get one core: srun does not read the job's.
         cores = f"export SRUN_CPUS_PER_TASK={request.profile.cores}"
         return [*preparation(request), cores, worker(request, _ON_EACH_NODE)]

@@ -1,6 +1,6 @@
-"""What a batch system is to the rest of the package. A module of this package has one of them.
+"""The interface of batch systems. Each module of this package implements it for one.
 
-What most systems have in common is here, and differs by the attributes.
+The methods here are those of most systems, which differ in attributes only.
 """
 
 from __future__ import annotations

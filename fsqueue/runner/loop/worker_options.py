@@ -1,4 +1,4 @@
-"""What a worker serves and offers, and the objects that follow from it alone."""
+"""The options of a worker, and the objects that are made from them alone."""
 
 from __future__ import annotations
 
