@@ -253,7 +253,7 @@ def test_sync_mode_runs_what_events_and_ends_trigger(make_app, spool):
 def test_events_cost_a_look_a_heartbeat(make_app):
     app = make_app(heartbeat=0.1, lease=1.0)
     fs = FaultyFilesystem()
-    app._session._store = type(app.store)(fs, app.store.layout, app.store.files.info)
+    app._session._store = Store(Files(fs, app.store.layout, app.store.files.info))
     app.task(triggers=triggers.on_event("e"))(note)
     folder = app.store.layout.events("t")
     began = fs.monotonic()

@@ -30,8 +30,6 @@ VIEW: Final = 2.0
 ALL: Final = 1 << 30
 """Ring every token in a folder."""
 
-# After this many seconds a ring counts as in vain, and another token is rung. A sleeper whose token
-# still lies there this long after the ring is dead.
 _PATIENCE = 0.25
 # A process that ends waits this many seconds for the rings that are under way.
 _LAST_RINGS = 0.5
@@ -55,10 +53,14 @@ class Ringer:
 
     Args:
         prepare: called with a folder before the first look into it.
+        patience: seconds after which a ring counts as in vain, and another token is rung. A sleeper
+            whose token still lies there this long after the ring is dead.
     """
 
-    def __init__(self, fs: Filesystem, prepare: Callable[[str], object]) -> None:
-        self._fs, self._prepare = fs, prepare
+    def __init__(
+        self, fs: Filesystem, prepare: Callable[[str], object], patience: float = _PATIENCE
+    ) -> None:
+        self._fs, self._prepare, self._patience = fs, prepare, patience
         self._views: dict[str, _View] = {}
         self._at_work: dict[threading.Event, None] = {}
         self._registered = False
@@ -151,7 +153,7 @@ class Ringer:
         rung: list[bool] = []
         over = threading.Event()
         self._start(functools.partial(self._ring, folder, name, rung, over))
-        over.wait(_PATIENCE)
+        over.wait(self._patience)
         return any(rung)
 
     def _ring(self, folder: str, name: str, rung: list[bool], over: threading.Event) -> None:
@@ -165,7 +167,7 @@ class Ringer:
             rung.append(True)
         finally:
             over.set()
-        if self._ending.wait(_PATIENCE):
+        if self._ending.wait(self._patience):
             return
         try:
             self._fs.unlink(path)
