@@ -6,12 +6,13 @@ import sys
 
 import pytest
 from acceptance_harness import wait_until
+from support import WHOLE
 
 # How many times the interruptions of a usual run are made; `.ci/run --full` sets it.
-TIMES = int(os.environ.get("FSQUEUE_TESTS_INTERRUPTIONS", "1"))
-# A usual run interrupts one line of five, and one instruction of 35: other ones each time.
-LINES = 1 if TIMES > 1 else 5
-OPCODES = 7 if TIMES > 1 else 35
+TIMES = int(os.environ.get("FSQUEUE_TESTS_INTERRUPTIONS", "2" if WHOLE else "1"))
+# A quick run interrupts one line of five, and one instruction of 35: other ones each time.
+LINES = 1 if WHOLE or TIMES > 1 else 5
+OPCODES = 7 if WHOLE or TIMES > 1 else 35
 WITHOUT_RESULTS = {"direct", "join", "nested"}
 
 

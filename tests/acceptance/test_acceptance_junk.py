@@ -10,6 +10,7 @@ from acceptance_harness import KINDS, Site, wait_until
 from cli_reference import commands
 from command_server import LIKE_OTHERS
 from junk import SAMPLES, open_up, plant
+from support import WHOLE
 
 from fsqueue.spool.disk.identity import boot_id, host_name
 from fsqueue.spool.fleets.fleets import FleetFiles
@@ -193,7 +194,7 @@ EVERY = [(*name.split(), *rest) for name, rest in COMMANDS.items() if rest is no
 
 
 # Commands know nothing of the slots of the worker that ran the call that is kept.
-@pytest.mark.parametrize("site", ["process"], indirect=True)
+@pytest.mark.parametrize("site", ["process", "thread"] if WHOLE else ["process"], indirect=True)
 @pytest.mark.parametrize("command", [*EVERY, *AS_JSON, *PENDING, *EXPIRED, *UNKNOWN], ids=" ".join)
 def test_a_command(site, ids, command):
     ended = run_command(site, *(part.format_map(ids) for part in command))

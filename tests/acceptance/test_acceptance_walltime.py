@@ -4,12 +4,12 @@ import json
 
 import pytest
 from acceptance_harness import wait_until
-from support import PATIENCE
+from support import PATIENCE, WHOLE
 
 from fsqueue import State, WalltimeError
 
 # Most of it is waiting for ends of jobs, which mean the same to slots of both kinds.
-WAITS_LONG = pytest.mark.parametrize("kind", ["process"])
+WAITS_LONG = pytest.mark.parametrize("kind", ["process", "thread"] if WHOLE else ["process"])
 
 
 def pending_folders(site):

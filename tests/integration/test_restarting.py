@@ -7,7 +7,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from support import wait_until
+from support import WHOLE, wait_until
 
 from fsqueue import State
 from fsqueue.errors import ConfigError
@@ -16,7 +16,7 @@ from integration.conftest import working
 
 ROUNDS = 50
 # A round with slots of processes takes as long as many with threads.
-OF_PROCESSES = 10
+OF_PROCESSES = ROUNDS if WHOLE else 10
 # Each of so many rounds starts processes, or threads, and ends them again.
 MANY_ROUNDS = pytest.mark.timeout(900)
 

@@ -3,7 +3,7 @@
 Never are there more than `max` jobs, nor a job that the fleet does not know; and without demand
 all jobs and slots are gone in the end.
 
-`FSQUEUE_FLEET_RUNS` sets the number of histories of all tests together (default 48).
+`FSQUEUE_FLEET_RUNS` sets the number of histories of all tests together (default 100, or 48).
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from hypothesis.stateful import run_state_machine_as_test as run_machine
 from property.dying import InterruptibleFilesystem, in_child
+from support import WHOLE
 
 from fsqueue.testing import CRASH_STATUS, Fault, FaultyFilesystem
 
-RUNS = int(os.environ.get("FSQUEUE_FLEET_RUNS", "48"))
+RUNS = int(os.environ.get("FSQUEUE_FLEET_RUNS", "100" if WHOLE else "48"))
 SYSTEMS = ("slurm", "pbs", "sge", "lsf", "flux", "oar")
 SUBMIT_FAULTS = ("refuse", "no-answer", "lost", "garbage")
 LIST_FAULTS = ("fail", "truncate")

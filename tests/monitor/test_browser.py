@@ -16,7 +16,7 @@ from hostile_fields import forge
 from large_spool import make_large
 from monitor_harness import HOSTILE, Shop, pages_of
 from monitor_harness import opened as opened_spool
-from support import PATIENCE, wait_until
+from support import PATIENCE, WHOLE, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -146,10 +146,12 @@ def large_shop(tmp_path_factory):
 
 
 # All pages have the same colours: the usual ones in both schemes, the others in one.
-@pytest.mark.parametrize(
-    ("size", "scheme"),
-    [("empty", "light"), ("small", "light"), ("small", "dark"), ("large", "dark")],
-)
+LOOKS = [("empty", "light"), ("small", "light"), ("small", "dark"), ("large", "dark")]
+if WHOLE:
+    LOOKS += [("empty", "dark"), ("large", "light")]
+
+
+@pytest.mark.parametrize(("size", "scheme"), LOOKS)
 def test_every_page_is_accessible_and_fits(opened, request, size, scheme):
     """At both widths, without and with the rights to act."""
     spool = request.getfixturevalue({"small": "shop"}.get(size, f"{size}_shop"))

@@ -1,7 +1,7 @@
 """Runs an operation once for each filesystem call that it makes, with a fault at that call.
 
-A usual run tries a third of the faults at each call, other ones at the next call; all of them are
-tried where FSQUEUE_TESTS_FAULTS is set, as `.ci/run --full` does. `points.py` lists them.
+A quick run tries a third of the faults at each call, other ones at the next call; a whole run
+(`support.WHOLE`), such as that of `.ci/run`, tries all of them. `points.py` lists them.
 
 To sweep something new, register it: write a `Swept`, and add it to the list of a module that
 `test_every_call.py` names. It then meets every fault of this module.
@@ -12,11 +12,11 @@ from __future__ import annotations
 import errno
 import functools
 import itertools
-import os
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from dying import die, in_child
+from support import WHOLE
 from sweep import LOCAL, deaths
 
 from fsqueue.testing import CRASH_STATUS, Fault
@@ -41,7 +41,7 @@ FAULTS: dict[str, Callable[[int], Fault]] = {
 }
 """What a filesystem call can do, besides what it should: by number of the call, from 1."""
 
-SHARE = 1 if os.environ.get("FSQUEUE_TESTS_FAULTS") else 3
+SHARE = 1 if WHOLE else 3
 """One of so many faults is tried at each call."""
 
 USUAL = frozenset(FAULTS) - {"EDQUOT", "done-and-ESTALE"}

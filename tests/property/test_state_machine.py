@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 from model import Entry, Place, look
 from people import Site
-from support import publish_call
+from support import WHOLE, publish_call
 from sweep import ARGUMENTS, MAX_ATTEMPTS, QUEUE, RESULT_TTL
 
 from examples import examples
@@ -213,7 +213,7 @@ class Spool(Site, RuleBasedStateMachine):
 
 
 QUICK = settings(
-    max_examples=50,
+    max_examples=100 if WHOLE else 50,
     stateful_step_count=60,
     deadline=None,
     derandomize=True,
