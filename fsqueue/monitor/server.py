@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
 import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 from urllib.parse import parse_qsl, unquote
 
@@ -25,8 +25,7 @@ from starlette.responses import (
     Response,
     StreamingResponse,
 )
-from starlette.routing import Mount, Route
-from starlette.staticfiles import StaticFiles
+from starlette.routing import Route
 
 from fsqueue.errors import EnvelopeError, FSQueueError
 from fsqueue.monitor.access import (
@@ -60,6 +59,7 @@ _CHARTS_EVERY = 10.0
 # Pages that read more than the shared look are rendered again this often, in seconds.
 _READING_EVERY = 10.0
 _MOST_PAGES = 200
+_TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 _LONGEST_FORM, _MOST_FIELDS = 1 << 16, 20
 
 
@@ -100,6 +100,7 @@ class Site:
         self._thread = ThreadPoolExecutor(1, "fsqueue-pages")
         self.stopping: asyncio.Event = asyncio.Event()
         self._cache: dict[tuple[object, ...], tuple[int, float, Rendered]] = {}
+        self._files = _static_files()
 
     def ask(self, request: Request, path: str | None = None, query: str | None = None) -> Ask:
         """The request as a page sees it; with a path or a query, that for another page."""
@@ -148,6 +149,14 @@ class Site:
             if len(self._cache) >= _MOST_PAGES or (number != self.watch.number and at < oldest):
                 del self._cache[key]
 
+    def warm_up(self) -> None:
+        """Render the overview, so that the first reader does not wait for the templates."""
+        ask = Ask.of(
+            "/", "", watch=self.watch, traceback_text=self.settings.traceback_text, zone="",
+            may_act=False,
+        )  # fmt: skip
+        self._thread.submit(self._render, ask)  # a reader gets what fails, if it fails again
+
     # -- answers ----------------------------------------------------------------------------
 
     async def show(self, request: Request) -> Response:
@@ -166,6 +175,14 @@ class Site:
         facts = {"status": status, "text": text, "title": str(status)}
         facts |= routes.bare_layout(ask)
         return HTMLResponse(render(self._env, "message", facts).html, status)
+
+    async def file(self, request: Request) -> Response:
+        """The style sheet, the script, or the icon."""
+        found = self._files.get(request.path_params["name"])
+        if found is None:
+            return PlainTextResponse("there is no such file\n", 404)
+        data, kind = found
+        return Response(data, media_type=kind)
 
     async def document(self, request: Request) -> Response:
         """The facts of a page as JSON, with the names that the commands' --json has."""
@@ -249,6 +266,16 @@ class Site:
         return await self._message(ask, 200, done)
 
 
+def _static_files() -> dict[str, tuple[bytes, str]]:
+    """The content and type of each file: in memory, as reading the first one would take longest."""
+    every = Path(FOLDER, "static").iterdir()
+    return {
+        each.name: (each.read_bytes(), _TYPES[each.suffix])
+        for each in every
+        if each.suffix in _TYPES
+    }
+
+
 async def _form(request: Request) -> dict[str, str]:
     """The fields of a form; a body that is too long has none."""
     body = b""
@@ -286,7 +313,7 @@ def application(settings: Settings, site: Site | None = None) -> Starlette:
         Route("/healthz", lambda _: PlainTextResponse("ok\n")),
         Route("/events", site.events),
         Route("/actions/{action}", site.act, methods=["POST"]),
-        Mount("/static", StaticFiles(directory=os.path.join(FOLDER, "static"))),
+        Route("/static/{name}", site.file),
         *documents,
         *shown,
     ]
@@ -339,6 +366,7 @@ def serve(settings: Settings, listener: socket.socket) -> None:
     )
     # Uvicorn ends in order, and then raises the signal again.
     former = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    site.warm_up()
     try:
         _Server(config, site).run([listener])
     except KeyboardInterrupt:

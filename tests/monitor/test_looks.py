@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import os
 import shutil
@@ -12,13 +13,16 @@ import pytest
 from crowd import add_calls, add_workers, count_for_all
 from hypothesis import given
 from hypothesis import strategies as st
-from monitor_harness import client_of, watch_of
-from support import open_store
+from monitor_harness import TOKENS, client_of, watch_of
+from support import open_store, wait_until
 from test_costs_of_looking import BACKLOGS, READING, Million
 
+from fsqueue.codec import traceback_text
 from fsqueue.common.printable import counted
 from fsqueue.monitor import words
 from fsqueue.monitor.estimates import estimate
+from fsqueue.monitor.pages.page import Ask
+from fsqueue.monitor.server import Settings, Site
 from fsqueue.spool.history.entries import Entry, Sums, TaskSums
 from fsqueue.spool.history.journal import hour_of
 from fsqueue.testing import FaultyFilesystem
@@ -140,6 +144,28 @@ def test_the_same_page_is_not_rendered_for_each_tab(shop):
     for _ in range(20):
         client.get("/calls")
     assert fs.count() == 0
+
+
+def test_the_first_reader_finds_the_overview_ready(shop):
+    """Its templates are compiled and its look is taken when the monitor starts."""
+    watch = watch_of(shop.root)
+    watch.pause = 60.0
+    site = Site(Settings(watch, traceback_text, TOKENS))
+    site.warm_up()
+    wait_until(lambda: watch.number == 1)
+    ask = Ask.of("/", "", watch=watch, traceback_text=traceback_text, zone="", may_act=False)
+    with asyncio.Runner() as loop:
+        assert "calls wait" in loop.run(site.rendered(ask)).html
+    assert watch.number == 1
+
+
+def test_only_the_files_of_the_pages_are_sent(shop):
+    client = client_of(shop.root)
+    for name, kind in (("monitor.css", "text/css"), ("monitor.js", "text/javascript")):
+        answer = client.get(f"/static/{name}")
+        assert (answer.status_code, answer.headers["content-type"].partition(";")[0]) == (200, kind)
+    for name in ("nothing.css", "..%2fserver.py", "../server.py"):
+        assert client.get(f"/static/{name}").status_code == 404
 
 
 # -- estimates and words --------------------------------------------------------------------
