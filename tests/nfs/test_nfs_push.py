@@ -4,6 +4,7 @@ Whether a server delegates a file is its own decision: after many recalls it may
 minute. So no time has a bound that polling would not meet, and no count unless there is a token.
 """
 
+import pytest
 from nfs_harness import LOOK
 from support import wait_until
 
@@ -30,10 +31,10 @@ def measure(site, settings, version, record_property):
     if pushed:
         wait_until(lambda: tokens(site), timeout=30, what="a token", pause=LOOK)
     with site.steps("server") as server:
-        server("import time; time.sleep(8)")  # it settles, or its pauses grow
+        server("import time; time.sleep(6)")  # it settles, or its pauses grow
         held, before = tokens(site), site.requests()
-        server("time.sleep(20)")
-        idle = 3 * (site.requests() - before)
+        server("time.sleep(15)")
+        idle = 4 * (site.requests() - before)
         held = held if held == tokens(site) else []
         site.on("a", f"open('{site.local}/go-{name}', 'w').close()")
         before = site.requests()
@@ -50,6 +51,7 @@ def measure(site, settings, version, record_property):
     return idle, held
 
 
+@pytest.mark.timeout(300)  # two times a minute and more of waiting
 def test_an_idle_worker_is_woken_by_a_call_and_a_caller_by_its_result(
     site, version, record_property
 ):
