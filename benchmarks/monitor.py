@@ -11,6 +11,7 @@ many old minutes as in an hour, in a few minutes.
 import argparse
 import contextlib
 import http.client
+import http.server
 import json
 import os
 import random
@@ -18,6 +19,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -202,9 +204,15 @@ def chromium():
         browser.close()
 
 
-PAINT = """() => [performance.getEntriesByType('navigation')[0].responseEnd,
-  ...performance.getEntriesByType('paint').filter((e) => e.name === 'first-contentful-paint')
-     .map((e) => e.startTime)]"""
+PARTS = """() => {
+  const page = performance.getEntriesByType("navigation")[0];
+  const [paint] = performance.getEntriesByName("first-contentful-paint");
+  const style = performance.getEntriesByType("resource").filter((e) => e.name.endsWith("css"));
+  return {"answer begins": page.responseStart, "answer ends": page.responseEnd,
+    "style is there": style.length ? style[0].responseEnd : page.responseEnd,
+    "page is ready": page.domContentLoadedEventEnd, "painted": paint.startTime,
+    "bytes": page.encodedBodySize};
+}"""
 
 
 def first_page(root, browser):
@@ -220,18 +228,51 @@ def first_page(root, browser):
             time.sleep(PAUSE + 0.2)  # each has a new look
             later.append(get(link)[0])
         rows["later answers with a new look, ms"] = [round(each) for each in later]
+    with serving_nothing() as link:
+        rows["in a new Chromium, an empty page, ms"], _ = painted(browser, link)
     with running("-m", "fsqueue", "monitor", "--root", root) as (_, link):
-        page = browser.new_page()
-        page.goto(link)
-        page.wait_for_function("performance.getEntriesByName('first-contentful-paint').length")
-        answered, painted = page.evaluate(PAINT)
-        rows["in Chromium, new process: answered, painted, ms"] = [round(answered), round(painted)]
-        page.reload()
-        page.wait_for_function("performance.getEntriesByName('first-contentful-paint').length")
-        answered, painted = page.evaluate(PAINT)
-        rows["in Chromium, again: answered, painted, ms"] = [round(answered), round(painted)]
-        page.close()
+        first, again = painted(browser, link)
+        rows["in a new Chromium, the first page of a new process, ms"] = first
+        rows["in the same Chromium, again, ms"] = again
+    empty = rows["in a new Chromium, an empty page, ms"]["painted"]
+    rows["of the first page, Chromium itself"] = f"{100 * empty / max(1, first['painted']):.0f} %"
     return rows
+
+
+class Nothing(http.server.BaseHTTPRequestHandler):
+    """What a browser needs for any page."""
+
+    def do_GET(self):
+        """Answer with an empty page."""
+        body = b"<!doctype html><title>nothing</title><p>nothing"
+        self.send_response(200)
+        self.send_header("Content-Type", "text/html")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        """Print nothing."""
+
+
+@contextlib.contextmanager
+def serving_nothing():
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Nothing) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
+
+
+def painted(browser, link):
+    """The parts of the time until a page is painted, first in a new browser and then again."""
+    fresh = browser.browser_type.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+    page, found = fresh.new_page(), []
+    for address in (link, link.partition("?")[0]):
+        page.goto(address)
+        page.wait_for_function("performance.getEntriesByName('first-contentful-paint').length")
+        found.append({name: round(value) for name, value in page.evaluate(PARTS).items()})
+    fresh.close()
+    return found
 
 
 def open_tab(root, browser, seconds):
