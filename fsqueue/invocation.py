@@ -125,7 +125,7 @@ class Invocation(Generic[R_co]):
         any way, runs the call itself if no other worker does. Do not `abandon` the call then.
 
         Raises:
-            RuntimeError: this process may not have another thread.
+            RuntimeError: this process cannot start another thread.
         """
         if self._future is None:
             from fsqueue.results.futures import future_of

@@ -1,6 +1,6 @@
 """The built-in application: one task, which runs functions that travel by value.
 
-``app`` is the one of this process's configuration. Workers and their slots import it by that name.
+``app`` uses this process's configuration. Workers and their slots import it by that name.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ class ByValue(FSQueue):
         options: settings; see docs/configuration.md.
 
     Attributes:
-        run: its task.
-        local: it has local workers, which may be starting.
+        run: the task that calls functions.
+        local: whether it has local workers, which may still be starting.
 
     Raises:
         ConfigError: a setting is wrong, or the serializer is "json".
@@ -72,7 +72,7 @@ class ByValue(FSQueue):
 
     @property
     def slots(self) -> int:
-        """How many calls can run at a time, as known since a few seconds; 0 without a worker."""
+        """How many calls can run at a time, as of a few seconds ago; 0 without a worker."""
         return self._session.slots(FOLDER)
 
     def context_of_waiting_body(self) -> WorkerContext | None:
@@ -107,7 +107,7 @@ class ByValue(FSQueue):
 
 
 _shared: dict[tuple[str, str], tuple[ByValue, int]] = {}
-"""Each application with the number of its users."""
+"""Each shared application, with the number of executors that use it."""
 _making = threading.RLock()
 
 

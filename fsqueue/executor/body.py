@@ -26,12 +26,12 @@ Start: TypeAlias = "tuple[str, Part, Part]"
 inline_blobs: ContextVar[Blobs | None] = ContextVar("fsqueue_inline_blobs", default=None)
 """The blobs of a call that runs in its caller, with ``dev_mode_force_sync_tasks``."""
 
-# Executors whose initializers a process remembers.
+# Number of executors whose initializers a process remembers.
 _MOST_STARTED = 1_000
 
 
 ChunkResult: TypeAlias = "tuple[list[Any], bytes | None, float]"
-"""Of a chunk of `Executor.map`: values up to the first exception, that exception, and seconds."""
+"""Result of a chunk of `Executor.map`: values before the first exception, it, and the seconds."""
 
 
 def run(
@@ -40,9 +40,9 @@ def run(
     """Call a function that travels by value.
 
     Args:
-        name: its name, for the label of the call.
-        arguments: a pair of positional arguments and arguments by name; for a chunk, a list of
-            tuples of positional arguments.
+        name: the function's name, for the label of the call.
+        arguments: positional and keyword arguments as a pair; for a chunk, a list of tuples of
+            positional arguments.
         chunk: call the function once for each item of a list.
         start: the initializer that must have run in this process.
 
@@ -78,14 +78,14 @@ def _run_chunk(call: Callable[..., Any], items: list[tuple[Any, ...]]) -> ChunkR
     error, began = None, time.perf_counter()
     try:
         for args in items:
-            values.append(call(*args))  # noqa: PERF401 - those before an exception count
-    except BaseException as raised:  # noqa: BLE001 - it is the call's, also when it is SystemExit
+            values.append(call(*args))  # noqa: PERF401 - values before an exception are kept
+    except BaseException as raised:  # noqa: BLE001 - the call's own error, even SystemExit
         error = encode_exception(raised)
     return values, error, time.perf_counter() - began
 
 
 class _Starts:
-    """The initializers that have run in this process, each once, with their errors."""
+    """Runs the initializer of each executor once in this process, and remembers its error."""
 
     def __init__(self) -> None:
         self._mutex = threading.Lock()
@@ -93,7 +93,7 @@ class _Starts:
         self._errors: dict[str, BaseException | None] = {}
 
     def ensure(self, start: Start) -> None:
-        """Run an initializer, unless it has run.
+        """Run an initializer, unless it has already run.
 
         Raises:
             InitializerError: it has failed, now or before.
@@ -127,7 +127,7 @@ def _error_of(function: Part, arguments: Part) -> BaseException | None:
     except BaseException as error:
         if of_signal_handler(error):
             raise
-        return error  # the executor is broken, also by a SystemExit
+        return error  # any error breaks the executor, even SystemExit
     return None
 
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 class Initializer(NamedTuple):
-    """What runs once in each process of a worker, before the calls of an executor."""
+    """The function that runs once in each process of a worker, before an executor's calls."""
 
     function: Callable[..., object]
     args: tuple[Any, ...]
@@ -52,7 +52,7 @@ class Calls:
     Args:
         app: the built-in application.
         dispatcher: publishes the calls.
-        initializer: of the executor.
+        initializer: the executor's; None if it has none.
     """
 
     def __init__(
@@ -62,13 +62,13 @@ class Calls:
         self._packer = Packer(lambda: app.store, app.conf.result_ttl)
         self._making_start = threading.Lock()
         self._start: Start | None = None
-        # The parts of the latest constant function, which are kept alive, and the function.
+        # The latest constant function, and the objects that determine its bytes, kept alive.
         self._latest: tuple[tuple[Any, ...], Function] | None = None
 
     def submit(
         self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> CallFuture[Any]:
-        """Make a call; its parts are serialized now. An error of that fails the future."""
+        """Make a call. Function and arguments are serialized now; an error fails the future."""
         try:
             named = dict(zip(kwargs, map(uncopied, kwargs.values()), strict=True))
             given = tuple(map(uncopied, args)), named
@@ -76,7 +76,7 @@ class Calls:
             what = f"the arguments of {function.name}"
             part = self._packer.pack(given, what, argument_at, again=False)
             options = {} if self._initializer is None else self._options()
-        except Exception as error:  # noqa: BLE001 - it is the future's
+        except Exception as error:  # noqa: BLE001 - the future raises it
             return failed(error)
         return self._submit(function, part, options)
 
@@ -86,14 +86,14 @@ class Calls:
         """Make one call for several items; its result is a `ChunkResult`.
 
         Args:
-            items: its arguments.
-            late: they belong to a `map` that has begun, so that a shutdown does not matter.
+            items: the function's arguments for each item.
+            late: accept it after a shutdown too, because its `map` was called before.
         """
         try:
             what = f"the arguments of {function.name}"
             part = self._packer.pack(items, what, _item_at, again=False)
             options = self._options(chunk=True)
-        except Exception as error:  # noqa: BLE001 - it is the future's
+        except Exception as error:  # noqa: BLE001 - the future raises it
             return failed(error)
         return self._submit(function, part, options, late=late)
 
@@ -127,7 +127,7 @@ class Calls:
         task, keep = self._app.run, self._dispatcher.detach
         if self._app.conf.dev_mode_force_sync_tasks:
             return self._run_inline(functools.partial(task.submit, args, kwargs, keep=keep))
-        # What `submit` would send, without its checks: all parts are texts and bytes.
+        # The bytes that `submit` would send, without its checks: all parts are str and bytes.
         data = pickle.dumps((args, kwargs), pickle.HIGHEST_PROTOCOL)
         packed = Packed(Payload(data), label=function.label)
         publish = functools.partial(task.submit_packed, packed, keep=keep)
@@ -143,7 +143,7 @@ class Calls:
             invocation = publish()
             future.invocation_id = invocation.id
             future.settle(invocation.get())
-        except Exception as error:  # noqa: BLE001 - it is the call's
+        except Exception as error:  # noqa: BLE001 - the future raises it
             if isinstance(error, InitializerError):
                 self._dispatcher.fail(error)
             future.settle(error=as_of_pool(error))
@@ -152,7 +152,7 @@ class Calls:
         return future
 
     def _options(self, *, chunk: bool = False) -> dict[str, Any]:
-        """The arguments by name of the call."""
+        """The call's keyword arguments."""
         options: dict[str, Any] = {"chunk": True} if chunk else {}
         if self._initializer is not None:
             with self._making_start:

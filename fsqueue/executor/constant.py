@@ -1,4 +1,4 @@
-"""Finds functions that serialize to the same bytes each time, so that this need not be repeated."""
+"""Recognizes functions that always serialize to the same bytes, to serialize them only once."""
 
 from __future__ import annotations
 
@@ -15,10 +15,12 @@ _CONSTANT = (bytes, str, int, float, complex, bool, type(None))
 def constant_parts(function: Any) -> tuple[Any, ...] | None:
     """The objects that determine a function's bytes: its code and the contents of its closure.
 
-    A function that is sent by its name is such an object itself. None if a function refers to
-    anything that may change: globals, attributes of itself, defaults, inner functions, or a closure
-    with other objects. Two functions whose parts are the same objects, not only equal ones, are
-    sent as the same bytes while these objects live.
+    For a function that is sent by name, that is the function itself. None if a function refers to
+    anything that may change: globals, attributes of itself, defaults, inner functions, or mutable
+    objects in its closure.
+
+    Compare the objects by identity. Functions with the same objects serialize to the same bytes, as
+    long as these objects live.
     """
     if _is_sent_by_name(function):
         return (function,)

@@ -1,8 +1,8 @@
 """Publishes the calls of an executor, and settles their futures.
 
-A resolver's thread waits for the outcomes. Neither it nor the futures refer to the executor, so
-that an executor nobody uses any more ends like one that was shut down. The thread lives from the
-first call until the executor has ended and all its calls have.
+A resolver's thread waits for the outcomes. Neither the thread nor the futures refer to the
+executor, so an executor that is no longer referenced ends as if it had been shut down. The thread
+starts with the first call, and ends after the shutdown when all calls have ended.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ if TYPE_CHECKING:
 
 _ENDED = "cannot schedule new futures after shutdown"
 _EXITING = "cannot schedule new futures after interpreter shutdown"
-# While more calls than this have not ended, no worker waits for the next one alone.
+# With more unfinished calls than this, a new one does not wake workers on its own.
 _FEW = 16
-# Seconds for which such calls wait, so that one bell announces all of them.
+# Seconds for which the wake-up is then delayed, to announce several calls at once.
 _TOGETHER = 0.005
 
 
@@ -62,8 +62,8 @@ class Dispatcher:
         _dispatchers.add(self)
 
     def begin_anew(self) -> None:
-        """Forget all calls. Also in a forked child, where the calls are its parent's."""
-        # A finalizer may close this while its thread holds the lock.
+        """Forget all calls. Also called in a forked child, whose parent owns the calls."""
+        # Reentrant: a finalizer may close this in a thread that holds the lock.
         self._mutex = threading.RLock()
         self._published = threading.Condition(self._mutex)
         self._resolver = Resolver(self._finish, daemon=self.detach)
@@ -93,7 +93,7 @@ class Dispatcher:
         """Publish a call, or queue it until there is room for it.
 
         Args:
-            late: it belongs to calls that were made before a shutdown.
+            late: accept it after a shutdown too, because its `map` was called before.
 
         Raises:
             RuntimeError: the executor accepts no calls; see `check_open`.
@@ -119,10 +119,10 @@ class Dispatcher:
         return self._limit is None or len(self._calls) + self._publishing < self._limit
 
     def _publish(self, future: CallFuture[Any]) -> bool:
-        """Publish a call that has been given room; whether it is in the spool.
+        """Publish a call that there is room for, and return whether it is in the spool.
 
-        `fail` settles the calls that are registered when it sets the error, and this settles those
-        that are not.
+        When an initializer fails, `fail` settles the calls that are registered by then. This
+        method settles a call that is not yet registered.
         """
         made = False
         try:
@@ -149,12 +149,13 @@ class Dispatcher:
         return True
 
     def _announce(self) -> None:
-        """Wake idle workers: at once for each of a few calls, and for many together.
+        """Wake idle workers: for each call while there are few, or for several at once.
 
-        A worker that is woken for each of many has claimed it before the next one is there. Then
-        its processes ask for each call, instead of going on with calls that they claim themselves.
+        A worker that is woken for every one of many calls claims each before the next is published.
+        Its processes then have to ask for each call, instead of claiming the following ones
+        themselves.
 
-        Dies before: workers find the calls by polling, as after any other death before the bell.
+        If this process dies before the wake-up, workers find the calls by polling.
         """
         due = self._rung + _TOGETHER
         if len(self._calls) <= _FEW or due <= time.monotonic():
@@ -187,13 +188,13 @@ class Dispatcher:
     def receive(
         self, future: CallFuture[Any], content: Content | None, failure: BaseException | None
     ) -> None:
-        """Settle a future, in the resolver's thread, and publish what has room."""
+        """Settle a future, in the resolver's thread, and publish the calls that now have room."""
         value, failure = future.opened(content, failure)
         if failure is not None:
             failure = as_of_pool(failure)
             cause = failure.__cause__
             if isinstance(failure, SerializationError) and isinstance(cause, SystemExit):
-                # A result whose code exits when it is pickled: as the standard pools do.
+                # Pickling the result raised SystemExit: the standard pools pass it on, too.
                 failure = cause
         with self._mutex:
             self._calls.pop(future, None)
@@ -206,7 +207,7 @@ class Dispatcher:
                 self._advance()
 
     def _advance(self) -> None:
-        """Publish what has room, and end if the executor was shut down and all is done."""
+        """Publish queued calls while there is room; end if shut down and all calls have ended."""
         while (future := self._next_queued()) is not None:
             self._publish(future)
             del future
@@ -251,7 +252,7 @@ class Dispatcher:
     # -- the end --------------------------------------------------------------------------
 
     def close(self, reason: str = _ENDED) -> None:
-        """Accept no more calls. The thread ends when those that it has have ended."""
+        """Stop accepting calls. The resolver's thread ends when the accepted ones have."""
         with self._mutex:
             self._closed = self._closed or reason
             if self.workers is not None and not _exiting:
@@ -275,7 +276,7 @@ class Dispatcher:
         while not self.is_idle and self.context_of_waiting_body() is not None:
             with self._mutex:
                 left = [*self._calls, *self._queue]
-            futures.wait(left)  # so that the body runs those that no worker has claimed
+            futures.wait(left)  # this body runs those that no worker has claimed
         self._resolver.join()
 
 
@@ -284,8 +285,8 @@ _exiting = False
 
 
 def _end_at_exit() -> None:
-    """Let the threads end with their calls. Python joins them after this."""
-    global _exiting  # noqa: PLW0603 - of the process
+    """Close all executors. Python then joins their threads, which end with the calls."""
+    global _exiting  # noqa: PLW0603 - one for the process
     _exiting = True
     for dispatcher in list(_dispatchers):
         dispatcher.close(_EXITING)

@@ -1,4 +1,4 @@
-"""Errors of executors that are not those of calls."""
+"""Errors that only executors raise."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ class InitializerError(WorkerLostError, BrokenExecutor):
 class UnloadableError(DeserializationError, WorkerLostError):
     """The function, the arguments or the result of an executor's call cannot be deserialized.
 
-    A worker of a standard pool ends at that, and programs handle the error of a lost worker. Here
-    only the call ends.
+    This kills a worker of a standard pool, so programs handle it as the loss of a worker. Here only
+    the call fails.
     """
 
 
 def as_of_pool(error: E) -> E | UnloadableError:
-    """An error, as a program that is written for a standard pool expects it."""
+    """Convert an error to the kind that programs written for a standard pool expect."""
     if not isinstance(error, DeserializationError) or isinstance(error, WorkerLostError):
         return error
     unloadable = UnloadableError(str(error))

@@ -38,13 +38,13 @@ class Executor(futures.Executor):
     ``fsqueue worker --root DIR`` starts a worker for them, on any host that sees the folder.
 
     Args:
-        max_workers: the largest number of calls in the spool at a time; None: no limit, so that as
-            many run as the workers have slots.
+        max_workers: the largest number of calls in the spool at a time; None: no limit, and the
+            workers' slots decide how many run.
         root: the shared directory; None: from the configuration.
         workers: start local workers that run this many calls at a time, and end with the executor.
             Without a configured root, they use a private folder.
         initializer: called once in each process of a worker, before its first call.
-        initargs: its arguments.
+        initargs: arguments of the initializer.
         detach: calls outlive this process, and any process can collect them by their ids.
         options: settings; see docs/configuration.md.
 
@@ -134,9 +134,9 @@ class Executor(futures.Executor):
             fn: the function.
             iterables: its arguments, as for the built-in `map`. They are read at once, unless
                 `buffersize` is given.
-            timeout: seconds from now after which waiting for a value raises `TimeoutError`.
-            chunksize: how many items one call of the queue takes; "auto": chosen by how long the
-                items take, 1 with a `buffersize`.
+            timeout: seconds from now; waiting longer for a value raises `TimeoutError`.
+            chunksize: how many items are sent as one call; "auto": chosen from how long the items
+                take, or 1 with a `buffersize`.
             buffersize: read at most this many chunks of items ahead.
 
         Raises:
@@ -149,10 +149,10 @@ class Executor(futures.Executor):
         return mapped(self._calls, fn, zip(*iterables, strict=False), sizes, timeout)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Accept no more calls.
+        """Stop accepting calls.
 
         Args:
-            wait: return when all calls have ended, and local workers have left.
+            wait: return only when all calls have ended and local workers have left.
             cancel_futures: cancel the calls that no worker has claimed.
         """
         self._dispatcher.close()

@@ -28,7 +28,7 @@ class Local:
     Args:
         app: the built-in application.
         slots: number of calls that they run at a time.
-        folder: private folder that ends with them; empty if the root was configured.
+        folder: private folder, removed when they have left; empty if the root was configured.
 
     Attributes:
         app: as given.

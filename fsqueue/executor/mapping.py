@@ -28,12 +28,12 @@ if TYPE_CHECKING:
     Item = tuple[Any, ...]
     Submit = Callable[[Sequence[Item]], CallFuture[Any]]
 
-# Seconds of work below which the cost of a chunk's files matters.
+# Seconds of work in a chunk below which the cost of its files matters.
 _LEAST: Final = 0.01
 
 
 class Sizes:
-    """How many items a call takes, and how many calls are made ahead of the results.
+    """Chunk sizes: how many items a call takes, and how many calls are made ahead of the results.
 
     Args:
         chunksize: number of items, or "auto".
@@ -68,7 +68,7 @@ class Sizes:
         return 2 * self.slots
 
     def learn(self, items: int, seconds: float) -> None:
-        """Add the duration of a chunk."""
+        """Record how long a chunk took."""
         each = seconds / max(1, items)
         known = each if self._seconds is None else self._seconds
         self._seconds = known + WEIGHT * (each - known)
@@ -98,7 +98,7 @@ def mapped(
     Args:
         calls: makes the calls.
         items: the arguments of each call of the function.
-        sizes: of the chunks.
+        sizes: chooses the chunk sizes.
         timeout: see `Executor.map`.
     """
     deadline = None if timeout is None else timeout + time.monotonic()
@@ -110,7 +110,7 @@ def mapped(
         return _yielded(_Fixed(submit_one, items, 1, sizes.buffersize), deadline, plain=True)
     try:
         function = calls.function(fn)
-    except Exception as error:  # noqa: BLE001 - it is that of the first value
+    except Exception as error:  # noqa: BLE001 - reading the first value raises it
         return _yielded(_Failed(error), deadline)
     submit = functools.partial(calls.submit_chunk, function)
     if sizes.chunksize == "auto":
@@ -126,7 +126,7 @@ class _Source(Protocol):
         """The next future; None after the last."""
 
     def cancel(self) -> None:
-        """Cancel those that `next` has not returned."""
+        """Cancel the futures that `next` has not returned."""
 
 
 class _Failed:
@@ -174,7 +174,7 @@ class _Fixed:
 
 
 class _Adaptive:
-    """Chunks that grow to the size that is worth a call, as the first of them end.
+    """Chunks whose size is adapted as the first ones end and show how long an item takes.
 
     Args:
         submit: makes the call of a chunk.
@@ -194,7 +194,7 @@ class _Adaptive:
         """Make calls until there are enough for all slots."""
         with self._change:
             if self._fills:
-                return  # a call has ended at once: the loop below has made it, and goes on
+                return  # called by the loop below, for a call that ended at once
             self._fills = True
             try:
                 while (
@@ -222,7 +222,7 @@ class _Adaptive:
                 values, _, seconds = future.result()
                 self._sizes.learn(count, seconds)
                 del values
-            # Of the body that called `map`: this is the thread that resolves futures.
+            # This is the resolver's thread; use the context of the code that called `map`.
             self._context.copy().run(self._fill)
 
     def next(self) -> CallFuture[Any] | None:
@@ -240,7 +240,7 @@ class _Adaptive:
 
 
 def _yielded(source: _Source, deadline: float | None, *, plain: bool = False) -> Iterator[Any]:
-    """The values of a map; cancels what is left if it is not read to its end."""
+    """Yield the values of a map, and cancel the remaining calls if the reader stops early."""
     try:
         while (future := source.next()) is not None:
             result = _result_of(future, deadline)

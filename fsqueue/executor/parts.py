@@ -1,8 +1,8 @@
 """Functions and arguments as parts of a call. Large parts are stored once, as blobs.
 
 A part is a tuple of the pickled value, the digest of the blob that holds it if it is large, and the
-digests of its buffers, each a large array. Blobs are named by their content: a function whose
-globals have changed is another part, and no part is ever sent twice.
+digests of its buffers, each a large array. Blobs are named by their content, so a function whose
+globals have changed becomes a new blob, and no content is stored twice.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 Part: TypeAlias = "tuple[bytes, str, tuple[str, ...]]"
 
 NO_BLOBS: Final = ("", ())
-"""The digests of a part that is in the call as a whole."""
+"""The digests of a part that is stored entirely in the call."""
 LARGE: Final = 1 << 15
-"""Bytes from which a part or a buffer is stored in a blob."""
+"""Size in bytes from which a part or a buffer is stored in a blob."""
 uncopied: Callable[[Any], Any] = partial(codec.uncopied, large=LARGE)
 """Large bytes in a form that `Packer.pack` stores as a buffer; other values unchanged."""
-# A blob that was stored or touched this many seconds ago is not touched again.
+# A blob that was stored or touched in the last so many seconds is not touched again.
 _FRESH = 10.0
 _MOST_KNOWN = 64
 
@@ -46,7 +46,7 @@ class Packer:
     def __init__(self, store: Callable[[], Store], ttl: float) -> None:
         self._store, self._fresh = store, min(_FRESH, ttl / 2)
         self._stored: dict[str, float] = {}
-        # Bytes cannot change, so their digest is known by the object, which is kept alive here.
+        # `bytes` cannot change, so their digests are cached by `id`; this keeps the object alive.
         self._digests: dict[int, tuple[bytes, str]] = {}
 
     def pack(
@@ -62,8 +62,8 @@ class Packer:
         Args:
             what: names it in errors.
             place: see `encode`.
-            again: other calls may have an equal value, so it is stored once if it is large. Its
-                large arrays always are.
+            again: other calls may have an equal value, so a large one is stored as a blob. Large
+                arrays always are.
 
         Raises:
             SerializationError: it cannot be serialized.

@@ -1,9 +1,9 @@
-"""Futures of calls, as the standard library's functions and other libraries await them.
+"""Futures of calls, which the standard library's functions and other libraries can wait for.
 
 A body that blocks in `Future.result` or in `concurrent.futures.wait` holds its slot, so it must run
-the awaited calls itself, as with `Invocation.get`. The standard library has no hook for that. So a
-future notes that it is awaited. While a body awaits it, a helper thread of this body runs the
-calls.
+the awaited calls itself, as with `Invocation.get`. The standard library has no hook for that, so
+the future records that something waits for it. While a body does, a helper thread of that body runs
+the calls.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ log: logging.Logger = logging.getLogger(__name__)
 
 # States of a future with a result. Reading one needs no lock, which `Future.done` takes.
 _OVER = frozenset({"CANCELLED", "CANCELLED_AND_NOTIFIED", "FINISHED"})
-# Pauses in seconds between a helper's checks whether one of the calls is pending (again).
+# Seconds between a helper's checks whether one of the calls is pending (again).
 _PAUSES = (0.02, 0.05, 0.1, 0.2, 0.5)
 _LAST_PAUSE = 1.0
 
 
 class Backlog(Protocol):
-    """Calls that are published when calls before them have ended."""
+    """Calls of which only some are in the spool; the others are published as those end."""
 
     @property
     def ahead(self) -> Iterable[PendingResult]:
@@ -76,11 +76,11 @@ class CallFuture(Future[R]):
     """The future of a call: a `concurrent.futures.Future` with an id.
 
     Args:
-        invocation_id: its id, if it is published already.
-        pending_result: the pending result of its file, if it is published already.
+        invocation_id: the call's id, if it is already published.
+        pending_result: the pending result of its file, if it is already published.
         member: its place in a batch.
-        publish: publishes the call; None: it is published, or cannot be.
-        backlog: the calls before it, if it is published later.
+        publish: publishes the call; None: it is already published, or cannot be.
+        backlog: the calls that it may have to wait for, if it is published later.
     """
 
     def __init__(
@@ -100,9 +100,9 @@ class CallFuture(Future[R]):
         # Held while the call is published or cancelled in the spool; never while callbacks run,
         # which may wait for any other future.
         self._moving = threading.RLock()
-        self._cancels = False  # a thread in `cancel` ends it, and runs the callbacks
-        self._notified = False  # those who wait for it know that it was cancelled
-        # The thread that waits may be one that the body has started, which does not know it.
+        self._cancels = False  # `cancel` is settling it in some thread, and runs the callbacks
+        self._notified = False  # waiting threads have been told that it was cancelled
+        # A body may wait in a thread that it has started, which does not inherit the context.
         self._context = None if current.get() is None else contextvars.copy_context()
         self._publish, self._backlog = publish, backlog
         self.pending_result: PendingResult | None = pending_result
@@ -111,10 +111,10 @@ class CallFuture(Future[R]):
 
     @property
     def id(self) -> str:
-        """The call's id, by which any process can ask for its result if the call is kept.
+        """The call's id. With it, any process can ask for the result if the call is kept.
 
         Raises:
-            ConfigError: the call is not in the spool yet, because `max_workers` calls are.
+            ConfigError: the call is not in the spool yet, because of `max_workers`.
         """
         if not self.invocation_id:
             raise ConfigError(
@@ -126,7 +126,7 @@ class CallFuture(Future[R]):
     # -- steps of the call ----------------------------------------------------------------
 
     def publish(self) -> bool:
-        """Publish the call; False if it was cancelled before. An error fails the future."""
+        """Publish the call; False if it was already cancelled. An error fails the future."""
         try:
             with self._moving:
                 if self._publish is None or self._state in _OVER:
@@ -157,7 +157,7 @@ class CallFuture(Future[R]):
             return None, failure
         try:
             return self.pending_result.open(content, self.member), None
-        except BaseException as error:  # noqa: BLE001 - it is the call's, also a SystemExit
+        except BaseException as error:  # noqa: BLE001 - the call's own error, even SystemExit
             return None, error
 
     def settle(self, value: Any = None, error: BaseException | None = None) -> None:
@@ -174,7 +174,7 @@ class CallFuture(Future[R]):
             else:
                 self.set_exception(error)
         except InvalidStateError:
-            return  # it was cancelled or settled before
+            return  # it was already cancelled or settled
 
     def _set_cancelled(self) -> bool:
         """Cancel the future, but not its call; False if it has a result."""
@@ -191,8 +191,8 @@ class CallFuture(Future[R]):
     def cancel(self) -> bool:
         """Cancel the call if no worker has claimed it: the rename of its file decides.
 
-        The calls of a batch end together. False also if the shared directory does not answer, which
-        is logged: those who cancel many futures, such as `shutdown`, must go on with the others.
+        The calls of a batch are cancelled together. If the shared directory fails, this logs the
+        error and returns False, so that `shutdown` goes on to cancel the other futures.
         """
         try:
             with self._moving:
@@ -206,7 +206,7 @@ class CallFuture(Future[R]):
         return super().cancelled()
 
     def running(self) -> bool:
-        """Whether a worker runs the call now, as far as the shared directory tells."""
+        """Whether a worker is running the call, according to the shared directory."""
         if self._state in _OVER or self.pending_result is None:
             return False
         with contextlib.suppress(
@@ -228,7 +228,7 @@ class CallFuture(Future[R]):
         else:
             with self._waiting():
                 value = super().result(timeout)
-        if self._exception is not None:  # one that is false, which Python before 3.14 passes over
+        if self._exception is not None:  # Python before 3.14 ignores an exception that is falsy
             raise self._exception
         return value
 
@@ -281,13 +281,13 @@ class CallFuture(Future[R]):
 
     @property
     def is_awaited(self) -> bool:
-        """Whether something waits for it, and it has no result yet."""
+        """Whether something waits for this future, and it has no result yet."""
         waits = bool(self._blocked) or self._asked or bool(self._waiters)
         return waits and self._state not in _OVER
 
 
 def _cancelled(pending_result: PendingResult) -> bool:
-    """Cancel a call that no worker has claimed; False if that is not known to have happened."""
+    """Cancel a call that no worker has claimed; False if it is not certain to be cancelled."""
     for is_last in (False, True):
         try:
             return pending_result.cancel(running=False)
@@ -309,7 +309,7 @@ class _Helper:
     def __init__(self, context: WorkerContext, body: Execution | None) -> None:
         self._context = context
         self._body = None if body is None else weakref.ref(body)
-        # Not held while a future is asked: a thread in `add` may hold the lock of a future.
+        # Not held while a future's state is read: a thread in `add` may hold the future's lock.
         self._mutex = threading.Lock()
         self._futures: dict[CallFuture[Any], object] = {}
         self._changed = threading.Event()
@@ -323,7 +323,7 @@ class _Helper:
             return cls._by_body.setdefault(body or context, cls(context, body))
 
     def add(self, future: CallFuture[Any]) -> None:
-        """Help with one more future, or again with the same."""
+        """Help with another future, or with the same one again."""
         with self._mutex:
             if self._is_over:
                 return
@@ -335,7 +335,7 @@ class _Helper:
 
     @property
     def _is_over(self) -> bool:
-        """Whether the body has ended, and holds no slot any more."""
+        """Whether the body has ended, and so holds no slot."""
         body = None if self._body is None else self._body()
         return body is not None and not body.is_running
 
@@ -349,9 +349,9 @@ class _Helper:
                 pauses = iter(_PAUSES)
 
     def _awaited(self) -> list[CallFuture[Any]] | None:
-        """The futures that are still awaited; None if there are none, and this thread has to end.
+        """The futures that are still awaited; None if there are none and this thread must end.
 
-        The list is empty if others have been added since this began: these find that it runs.
+        Empty if futures were added during this call: whoever added them relies on this thread.
         """
         self._changed.clear()
         with self._mutex:
@@ -380,7 +380,7 @@ def future_of(invocation_id: str, pending_result: PendingResult, member: int | N
     """The future of a published call.
 
     Raises:
-        RuntimeError: this process may not have another thread.
+        RuntimeError: this process cannot start another thread.
     """
     future: CallFuture[Any] = CallFuture(invocation_id, pending_result, member)
     shared_resolver.add(pending_result, future.receive)

@@ -1,8 +1,8 @@
-"""Calls that their caller may have to abandon, because it ends before it has their results.
+"""Abandons calls when their caller fails before it has their results.
 
 A signal handler can raise an exception between any two instructions of the main thread, as Ctrl-C
-does. So a call is noted before it is published, and the code that catches the exception abandons
-the noted calls, whether or not they reached the spool.
+does. So a caller records each call before it publishes it. When it catches an exception, it
+abandons all recorded calls, whether or not they reached the spool.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ P = TypeVar("P")
 
 
 def abandon_all(made: Iterable[PendingResult], *, stop: bool = False) -> None:
-    """Abandon calls after an error, and only log errors of doing so: the caller must see the first.
+    """Abandon calls after an error. Further errors are only logged, so the caller sees the first.
 
     Args:
         made: the calls.
@@ -73,16 +73,15 @@ class Receiving:
     ) -> None:
         del kind, traceback
         if error is not None:
-            # An error of the shared directory means that the call was not made, or that nothing can
-            # be stopped there.
+            # If the shared directory failed, the call was not published, or nothing can be stopped.
             stop = not isinstance(error, OSError) if self._stop is None else self._stop
             abandon_all(self.made, stop=stop and not isinstance(error, SpoolError))
 
     def content(self, pending_result: PendingResult, deadline: float | None) -> Any:
         """Wait for the outcome of a call of the block.
 
-        An exception that ends the wait also stops the bodies. Later ones, such as a body's own, do
-        not stop the bodies of the other calls.
+        If an exception interrupts the wait, the running bodies are stopped too. A later exception,
+        such as one that a body raised, does not stop the bodies of the other calls.
 
         Raises:
             TimeoutError: the deadline, on the monotonic clock, has passed.
@@ -108,8 +107,8 @@ D = TypeVar("D", bound=Droppable)
 class Submission(Generic[D]):
     """Calls that one thread publishes while another thread may give them up.
 
-    Each thread first records what it has done and then checks what the other one has done. So the
-    later one abandons the calls.
+    Each thread records what it has done before it checks what the other one has done. So whichever
+    comes second abandons the calls.
 
     Args:
         submit: publishes the calls.

@@ -1,4 +1,4 @@
-"""Opens a verified outcome: gives the value of a call, or raises its exception."""
+"""Opens a verified outcome: returns the value of a call, or raises its exception."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _told: set[str] = set()
 
 
 def stale_in_words(outcome: Outcome) -> str:
-    """That a body ran with other code than its caller has, and why; empty if it did not."""
+    """A warning that a body ran with other code than its caller has; empty if it did not."""
     if not outcome.stale:
         return ""
     return (
@@ -43,8 +43,8 @@ class Opened(NamedTuple):
     ) -> Any:
         """The value of a call, or of a member of a batch. Raises what its body raised.
 
-        If the worker had other code than the caller, this process warns once of that worker, and
-        an exception has a note: it may be about code that the caller does not see.
+        If the worker had other code than the caller, this process warns once about that worker. An
+        exception then gets a note, because its traceback may not match the caller's code.
 
         Args:
             invocation_id: names the call in errors.
@@ -53,7 +53,7 @@ class Opened(NamedTuple):
             copy: the value gets its own copy of large parts, because others read the outcome too.
 
         Raises:
-            InvocationError: the queue itself has ended the call, or the value cannot be read.
+            InvocationError: fsqueue itself ended the call, or the value cannot be read.
         """
         from fsqueue.codec.values import check_codec, decode
 

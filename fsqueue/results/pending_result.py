@@ -38,7 +38,7 @@ class Hint(NamedTuple):
     lanes: tuple[str, ...] = ()
     """The concurrency limits for which it may wait."""
     deferred: bool = False
-    """It was published to wait for other calls."""
+    """Whether it was published to wait for other calls."""
 
 
 class PendingResult:
@@ -108,11 +108,11 @@ class PendingResult:
 
     @property
     def is_cached(self) -> bool:
-        """Whether only its content is known. Its file may have expired."""
+        """Whether this is a cached result: its content is known, and its file may have expired."""
         return self._hint is None and self._data is not None
 
     def is_over(self, store: Store, ttl: float) -> bool:
-        """Whether the call has ended, as far as this process knows. Renews its kept outcome.
+        """Whether the call has ended, as far as this process knows; postpones the outcome's expiry.
 
         Args:
             store: the spool of the call that waits for it.
@@ -156,7 +156,7 @@ class PendingResult:
         return data
 
     def overdue(self) -> TimeoutError:
-        """The error for a caller that waits no longer."""
+        """The error for a caller whose timeout has passed."""
         return TimeoutError(
             f"invocation {self.id} has no result yet. It is not cancelled: wait longer, or see "
             f"what it waits for with `fsqueue show {self.id}`."
@@ -242,7 +242,7 @@ class PendingResult:
         """Run the call in this thread, for a body that waits for it, if it is pending."""
         from fsqueue.runner.attempt.instead_of_waiting import run_instead_of_waiting
 
-        unknown = self._hint is None or self._shared  # another process's call may have other limits
+        unknown = self._hint is None or self._shared  # other processes' calls may have other limits
         lanes = None if unknown else self._lanes
         return run_instead_of_waiting(
             context, self.id, self._hint, lanes=lanes, deferred=self._deferred
@@ -250,11 +250,11 @@ class PendingResult:
 
     @property
     def is_new(self) -> bool:
-        """Whether this process has published the call, and not collected its outcome."""
+        """Whether this process published the call and has not yet collected its outcome."""
         return self._hint is not None and not self._collected
 
     def known_content(self) -> Content | None:
-        """The outcome, if it may be there before any wait.
+        """The outcome, if it is there before any wait; not read for a call this process just made.
 
         Raises:
             UnknownInvocationError: it is not in this spool.
@@ -288,7 +288,7 @@ class PendingResult:
             return data
 
     def _decoded(self, data: Content) -> Opened:
-        """The verified outcome. A damaged one that this client collected becomes a failure."""
+        """The verified outcome; a failure if this client collected a damaged one."""
         if self._opened is not None:
             return self._opened
         store = self._session.store
@@ -357,7 +357,7 @@ class PendingResult:
         """Cancel the calls of the file. False if the outcome was already there.
 
         Args:
-            running: also if a worker runs them; otherwise False if a worker has claimed them.
+            running: cancel calls that a worker has claimed, too; otherwise return False for them.
 
         Raises:
             UnknownInvocationError: it is not in this spool.
@@ -372,8 +372,8 @@ class PendingResult:
     def abandon(self, *, stop: bool = False) -> None:
         """Abandon the call: it does not run, or its result is dropped.
 
-        Does nothing after its collection, or if others may wait for it. The result of an
-        `@app.task` that a worker has claimed stays until it expires.
+        Does nothing if its result was collected, or if others may wait for it. If a worker has
+        claimed a call of an `@app.task`, its result stays until it expires.
 
         Args:
             stop: stop the body if it is running.

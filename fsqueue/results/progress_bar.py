@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from fsqueue.results.pending_result import PendingResult
 
 _PERIOD = 0.25
-# The bar asks for progress once in this many periods, by one listing, for at most `_ASKED` calls.
+# The bar reads reported progress once in this many periods, for at most `_ASKED` calls.
 _ASK_EVERY = 4
 _ASKED = 50
 
@@ -27,8 +27,8 @@ _ASKED = 50
 def bar(pending_results: Mapping[PendingResult, int], description: str = "") -> Iterator[None]:
     """A block with a progress bar that counts the calls that have ended.
 
-    It is on standard error if that is a terminal, or below the cell of a notebook. A running call
-    counts by the fraction that it has reported.
+    The bar is on standard error if that is a terminal, or below the cell of a notebook. A running
+    call counts as the fraction that it has reported.
 
     Args:
         pending_results: the pending results, each with its number of calls.

@@ -29,21 +29,21 @@ log: logging.Logger = logging.getLogger(__name__)
 _IDLE = 3600.0
 # Seconds by which a poll may be late. Without it, each new call would end the thread's sleep.
 _LATE = 0.001
-# Of more than this many outcomes, several are taken at once: the thread listens again only after a
-# moment. Each time it wakes up, it takes the interpreter from the threads that make calls. The
-# moment is shorter than what the caller itself needs for so many calls.
+# With more than this many outcomes to wait for, the thread pauses briefly between checks and takes
+# several at once, because each time it wakes up, it holds the GIL and delays the threads that make
+# calls. The pause is shorter than the time in which a caller can make that many calls.
 _MANY = 32
 _GATHER_EACH = 5e-5
 _GATHER = 0.02
-# Seconds until an outcome that the shared directory did not give is read again.
+# Seconds until an outcome is read again after the shared directory failed.
 _AGAIN = 1.0
 
 
 class _Entry(Wait):
-    """One outcome that is awaited. There may be thousands, so it is its own wait.
+    """One awaited outcome. It is its own `Wait` to save memory, since there may be thousands.
 
     Attributes:
-        waiter: the waiter with which its wait has begun; None if it has not.
+        waiter: the waiter with which its wait has begun; None before that.
     """
 
     __slots__ = ("others", "pending_result", "resolver", "then", "troubled", "waiter")
@@ -65,12 +65,12 @@ class Resolver:
     """Waits for outcomes in one thread.
 
     The thread starts with the first outcome to wait for. If the application is closed, the waits
-    end with its error. A forked child of the process waits for nothing.
+    end with its error. A forked child starts with nothing to wait for.
 
     Args:
         at_end: called by the thread as its last step. With it, the thread runs until `close`;
             without it, the thread ends whenever it waits for nothing.
-        daemon: the end of the process does not wait for the thread.
+        daemon: whether the process may exit while the thread runs.
 
     Attributes:
         thread: the thread; None if it has not begun, or has ended.
@@ -81,9 +81,9 @@ class Resolver:
         self.begin_anew()
 
     def begin_anew(self) -> None:
-        """Forget all outcomes and the thread: in a forked child, they are the parent's."""
+        """Forget all outcomes and the thread. In a forked child, they are the parent's."""
         # Held while an entry is added, begins or ends a wait, or is removed; never during a read.
-        # A finalizer may close this while its thread holds the lock.
+        # Reentrant: a finalizer may close this in a thread that holds the lock.
         self._mutex = threading.RLock()
         # Entries that the thread has to check. Any thread may append.
         self._woken: deque[_Entry] = deque()
@@ -100,14 +100,14 @@ class Resolver:
         """Wait for an outcome. From any thread.
 
         Args:
-            pending_result: of the call or batch.
+            pending_result: the pending result of the call or batch.
             then: called in the resolver's thread, once, with the outcome or with the reason why
                 there is none.
             waiter: of this process, for a call that was just published, so that nothing else can
                 have taken its outcome.
 
         Raises:
-            RuntimeError: this process may not have another thread.
+            RuntimeError: this process cannot start another thread.
         """
         with self._mutex:
             if self.thread is None:
@@ -131,7 +131,7 @@ class Resolver:
             finally:
                 if not begun:  # also if a signal handler has raised an exception
                     self.wake(entry)
-        # In this order: the thread first shows how long it may sleep, and then finds out.
+        # In this order: the thread sets `_until` before it looks for the next poll.
         if begun and self._until and self._sleeps_too_long(entry.waiter):
             watches().wake(self._sleeper)
 
@@ -174,7 +174,7 @@ class Resolver:
         """Start the thread, unless it runs.
 
         Raises:
-            RuntimeError: this process may not have another thread.
+            RuntimeError: this process cannot start another thread.
         """
         with self._mutex:
             if self.thread is None:
@@ -185,7 +185,7 @@ class Resolver:
                 self.thread = thread
 
     def close(self) -> None:
-        """Let the thread end when it waits for nothing more; without a thread, end now."""
+        """Let the thread end when it has nothing left to wait for; without a thread, end now."""
         with self._mutex:
             self._closed, thread = True, self.thread
         if thread is None and self._at_end is not None:
@@ -220,7 +220,7 @@ class Resolver:
 
     def wake(self, entry: _Entry) -> None:
         """Let the thread check an entry."""
-        # In this order: the thread first forgets that it was woken, and then checks what is there.
+        # In this order: the thread resets its wake-up before it looks at the woken entries.
         self._woken.append(entry)
         if not self._sleeper.rung:
             watches().wake(self._sleeper)
@@ -295,7 +295,7 @@ class Resolver:
             self._pass_on(entry, content, failure)
 
     def _content(self, entry: _Entry) -> Content | None:
-        """The outcome if it has arrived; otherwise a wait for it has begun."""
+        """The outcome if it has arrived; otherwise begins a wait for it and returns None."""
         pending_result = entry.pending_result
         with self._mutex:  # `add` may be beginning the wait, which wakes the entry
             begun, over = entry.waiter is not None, entry.over
@@ -304,7 +304,7 @@ class Resolver:
         if not begun:
             content = pending_result.known_content()
         elif not over:
-            return None  # all are woken if events were missed; the next poll shows which have ended
+            return None  # missed events wake all entries; the next poll shows which have ended
         else:
             if entry.error is not None:
                 raise entry.error

@@ -32,7 +32,7 @@ _CELL = 'style="text-align:left;padding:1px 1.2em 1px 0;border:0;background:none
 
 
 def state_in_words(state: Callable[[], State]) -> str:
-    """The state of a call, or "unknown" if it cannot be told now."""
+    """The state of a call, or "unknown" if it cannot be read now."""
     try:
         return state().value
     except (FSQueueError, OSError, RuntimeError, ValueError):
@@ -69,7 +69,7 @@ def table_html(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 
 
 class AppStatus:
-    """What waits and runs in a spool, and its workers. Printed as text, and as tables in Jupyter.
+    """The status of a spool: its queues and workers. Prints as text, and as tables in Jupyter.
 
     Attributes:
         snapshot: the queues, workers and counts of files.

@@ -1,6 +1,6 @@
-"""Waits for several calls: `wait` and `as_completed` of the standard library, also for invocations.
+"""`wait` and `as_completed`, as in the standard library, but for invocations too.
 
-Invocations and futures can be mixed, also futures of other executors.
+Invocations can be mixed with futures, including those of other executors.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def wait(
         return_when: ``"ALL_COMPLETED"``, ``"FIRST_COMPLETED"`` or ``"FIRST_EXCEPTION"``.
 
     Returns:
-        The sets of those that have ended and of the others, ``done`` and ``not_done``.
+        ``done`` and ``not_done``: the sets of the calls that have ended and of the others.
     """
     owners = _by_future(calls)
     done, not_done = futures.wait(owners, timeout, return_when)
@@ -55,10 +55,10 @@ def as_completed(calls: Iterable[W], timeout: float | None = None) -> Iterator[W
 
     Args:
         calls: invocations, groups' members, futures.
-        timeout: longest wait for all of them in seconds; None means no limit.
+        timeout: longest wait for all of them together, in seconds; None means no limit.
 
     Raises:
-        TimeoutError: not all have ended in time. They continue.
+        TimeoutError: some have not ended in time. They continue.
     """
     owners = _by_future(calls)
     for future in futures.as_completed(list(owners), timeout):

@@ -29,7 +29,7 @@ async def in_helper_thread(function: Callable[..., T], /, *args: object) -> T:
     """Run a call in a helper thread of the coroutine body that waits for it.
 
     Raises:
-        NoThreadError: this process may not have another thread.
+        NoThreadError: this process cannot start another thread.
         Exception: what the function raises.
     """
     from fsqueue.common.offloading import in_thread
@@ -44,7 +44,7 @@ def start_helper(function: Callable[[], object]) -> None:
     """Call a function in a helper thread of the body that the calling code belongs to.
 
     Raises:
-        RuntimeError: this process may not have another thread.
+        RuntimeError: this process cannot start another thread.
     """
     from fsqueue.runner.attempt.context import current
 

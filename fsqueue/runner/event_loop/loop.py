@@ -151,7 +151,7 @@ class BodyLoop:
     """An event loop that one thread at a time drives.
 
     Raises:
-        RuntimeError: this process may not have another thread.
+        RuntimeError: this process cannot start another thread.
     """
 
     def __init__(self) -> None:

@@ -77,7 +77,7 @@ class JobWatch:
         """Start the thread, if there is anything to watch.
 
         Raises:
-            FSQueueError: this process may not have another thread.
+            FSQueueError: this process cannot start another thread.
         """
         if self._parent.needed or self._last_call < math.inf:
             thread = threading.Thread(target=self._run, name="fsqueue-job", daemon=True)

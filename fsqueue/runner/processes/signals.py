@@ -110,7 +110,7 @@ class StopSignals:
         """Catch the signals in the block, and restore the former handlers after it.
 
         Raises:
-            FSQueueError: this process may not have another thread.
+            FSQueueError: this process cannot start another thread.
         """
         try:
             start_threads(self._thread)

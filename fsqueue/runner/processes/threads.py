@@ -14,7 +14,7 @@ def start_threads(*threads: threading.Thread) -> None:
     """Start threads, one after another.
 
     Raises:
-        FSQueueError: this process may not have another thread; the earlier ones are running.
+        FSQueueError: this process cannot start another thread; the earlier ones are running.
     """
     for thread in threads:
         try:

@@ -59,7 +59,7 @@ class ProcessSlots:
         ledger: of the calls that processes claim themselves; None if they never do.
 
     Raises:
-        FSQueueError: this process may not have another thread.
+        FSQueueError: this process cannot start another thread.
         OSError: it may not have more open files.
     """
 
