@@ -33,14 +33,14 @@ _LISTING: Final = 10.0
 
 @dataclass(frozen=True)
 class Times:
-    """Seconds that an examination takes, at most.
+    """Time limits of an examination, in seconds.
 
     Args:
-        wait: for the job to start.
+        wait: how long to wait for the job to start.
         walltime: time limit of the job.
-        warning: how long before its end it asks for a signal.
+        warning: how long before its end the job asks for a signal.
         after: from its end until it is killed.
-        silence: without a beat, after which the job counts as ended.
+        silence: after so long without a beat, the job counts as ended.
     """
 
     wait: float = 600.0
@@ -82,8 +82,8 @@ def examine_nodes(
 
     Raises:
         RefusedError: the batch system refuses the job.
-        DoubtfulError: it may exist, and its id is not known.
-        ConfigError: no job could work.
+        DoubtfulError: the job may exist, and its id is not known.
+        ConfigError: no job of this profile could work.
     """
     times, token = times or Times(), new_token(_TOKEN_LENGTH)
     short = structs.replace(
@@ -175,7 +175,7 @@ def _events(store: Store, folder: str) -> list[_Event]:
 
 
 def _beats(store: Store, folder: str, silence: float) -> bool:
-    """Whether the job has written lately, by the file server's clock."""
+    """Whether the job has written recently, by the file server's clock."""
     status = store.fs.status(f"{folder}/{EVENTS}") if _events(store, folder) else None
     if status is None:
         return True  # it has just begun
@@ -331,5 +331,5 @@ def _kill_delay(visit: _Visit, grace: float) -> Iterator[Finding]:
     delay = visit.events[-1].at - term
     text = f"{delay:.0f} s between SIGTERM and SIGKILL"
     if delay < grace:
-        text += f"; workers get less than stop_grace, {format_duration(grace)}"
+        text += f", less than workers need for their stop_grace of {format_duration(grace)}"
     yield _ok("kill delay", text)

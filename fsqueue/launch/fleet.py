@@ -17,8 +17,8 @@ before a slot is freed                   two listings do not show the job, and h
 =======================================  =========================================================
 
 No process can see whether a submitter on another host is dead, so its slots stay taken for longer
-than a submission may take. If it was suspended for longer than that and then submits, it finds its
-slots freed, and takes others or cancels its jobs. A listing that fails frees nothing.
+than any submission may take. A submitter that was suspended for longer than that, and then submits,
+finds its slots freed. It takes others, or cancels its jobs. A listing that fails frees nothing.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ class Fleet:
         try:
             most = min(count, batch.longest_array)
             members = self.files.slots.take(token, most, record.max)
-            # It may have been stopped since this was decided.
+            # The fleet may have been stopped since this submission was decided.
             if not members or self.files.marked("stopped") is not None:
                 self._give_up(token)
                 return []
@@ -152,12 +152,12 @@ class Fleet:
             # has jobs.
             self._keep_or_cancel(members, ids)
             self.files.submitted(token, ids)
-        except BaseException:  # also a definition that cannot be read at the moment
+        except BaseException:  # for example, the definition cannot be read at the moment
             self.files.doubt(token)
             raise
 
     def _check_time(self, began: float) -> None:
-        """Refuse to go on so late that others may already take this process for dead."""
+        """Refuse to continue so late that other processes may consider this one dead."""
         if self._store.fs.monotonic() - began > self.pace.patience / 4:
             raise RefusedError("this process was suspended, or the shared directory is very slow")
 
@@ -180,9 +180,9 @@ class Fleet:
     # -- keeping in step ----------------------------------------------------------------
 
     def hold(self) -> dict[Member, bool]:
-        """Jobs that have slots, and whether a listing from now on shows them unless they ended.
+        """Jobs that have slots, and whether a listing made from now on must show them.
 
-        It does not for a submission that is in progress.
+        It need not show jobs whose submission is in progress.
         """
         held = dict.fromkeys(self.files.slots.taken().values(), False)
         settled = {token: self._is_settled(token) for token in {each.token for each in held}}
@@ -192,7 +192,7 @@ class Fleet:
         """Make the spool agree with a listing of the batch system's jobs.
 
         Args:
-            held: what `hold` has returned before the listing was asked for.
+            held: what `hold` returned before the listing was requested.
             listing: complete; a listing that failed must not get here.
         """
         now_held = self.files.slots.taken().values()
@@ -217,7 +217,7 @@ class Fleet:
         return seen
 
     def _knows(self, job: Listed) -> bool:
-        """Whether a job is of this fleet, and not of one of that name in another spool."""
+        """Whether a job belongs to this fleet, and not to one of the same name in another spool."""
         return bool(job.token) and self.files.submission(job.token) is not None
 
     def refresh(self) -> list[JobInfo]:
@@ -230,7 +230,7 @@ class Fleet:
         return self.reconcile(held, self.list_batch_jobs())
 
     def make_room(self, count: int) -> None:
-        """Free the slots of jobs that have ended, if not that many are free.
+        """Free the slots of jobs that have ended, unless this many are already free.
 
         Waits for a second listing if the first one does not show all jobs.
 
@@ -251,7 +251,7 @@ class Fleet:
         """The jobs that have slots. Writes nothing.
 
         Args:
-            listing: the batch system's jobs, if it was asked.
+            listing: the batch system's jobs, if they were listed.
         """
         born = self.files.born()
         held = self.files.slots.taken().values()
@@ -271,11 +271,11 @@ class Fleet:
 
     @property
     def is_local(self) -> bool:
-        """Whether it has supervisors on this and other hosts, and no batch jobs."""
+        """Whether its jobs are supervisors on this and other hosts, not batch jobs."""
         return self.record.system == LOCAL
 
     def _adopt_orphans(self, found: Mapping[Member, Listed], held: set[Member]) -> None:
-        """Give slots to jobs without one, whose submitter was taken for dead, or cancel them."""
+        """Give slots to jobs without one, whose submitter seemed dead, or cancel them."""
         most = self.record.max
         for member, job in found.items():
             if member in held or job.state in {"ending", "ended"}:
@@ -302,7 +302,7 @@ class Fleet:
         return self.files.now() - record.began > self.pace.patience
 
     def _was_absent(self, member: Member) -> bool:
-        """Note that a listing does not show a job; whether an earlier one did not either."""
+        """Record that a listing does not show a job; whether an earlier one did not either."""
         noted = self.files.note_absent(member)
         return noted is not None and self.files.now() - noted >= self.pace.gap
 
@@ -328,7 +328,7 @@ class Fleet:
     # -- ending -------------------------------------------------------------------------
 
     def cancel(self, jobs: Iterable[JobInfo], *, waiting_only: bool) -> None:
-        """Cancel jobs; their slots are freed once listings do not show them any more.
+        """Cancel jobs; their slots are freed once listings no longer show them.
 
         Raises:
             BatchError: the batch system did not do it.
@@ -344,18 +344,18 @@ class Fleet:
         command = self._batch().cancellation(ids, waiting_only=waiting)
         reply = self._run(command)
         if reply.code:
-            # Some have ended meanwhile; others are in the next listing.
+            # Some jobs may have ended meanwhile; the next listing shows the others.
             log.warning("%s ended with exit code %d: %s", command, reply.code, reply.err.strip())
 
     def end_jobs(self, ids: Sequence[str]) -> None:
-        """Cancel jobs by their ids, whether they wait or run."""
+        """Cancel jobs by their ids, whether they are waiting or running."""
         self._cancel(ids, waiting=False)
 
     def stop(self, jobs: Iterable[JobInfo], *, now: bool = False, why: str = "stopped") -> None:
-        """Submit no more jobs, and cancel those that wait; with `now` also those that run.
+        """Submit no more jobs, and cancel the waiting ones; with `now`, the running ones too.
 
-        Workers of running jobs see the mark and leave when they have finished their calls. The
-        mark comes first: it counts also where the batch system's commands are missing.
+        Workers of running jobs see the mark in the spool, and leave when they have finished their
+        calls. The mark is set first, because it works even where the batch commands are missing.
         """
         self.files.mark("stopped", why)
         self.files.note("stopped", why)
@@ -372,19 +372,19 @@ class Fleet:
             log.warning("%s: its jobs were not cancelled: %s", self.name, error)
 
     def pause(self, why: str) -> None:
-        """Submit no jobs until `resume`; jobs that exist go on."""
+        """Submit no jobs until `resume`; existing jobs go on."""
         self.files.mark("paused", why)
         self.files.note("paused", why)
 
     def resume(self) -> None:
-        """Submit again, and forget failures: at first one job, to see whether it works now."""
+        """Submit jobs again, and forget failures. The first submission is one job, as a trial."""
         self.files.stamp("resumed")
         self.files.unmark("paused")
         self.files.unmark("stopped")
         self.files.note("resumed")
 
     def scale(self, most: int) -> None:
-        """Change the largest number of jobs. Jobs that exist go on."""
+        """Change the largest number of jobs. Existing jobs go on."""
         from msgspec import structs
 
         record = self.record

@@ -36,7 +36,7 @@ class FleetHandle:
 
     Raises:
         SpoolError: from each method: the spool has no such fleet.
-        BatchError: from methods that ask the batch system: it has not answered.
+        BatchError: from methods that ask the batch system, when it does not answer.
     """
 
     def __init__(self, fleet: Fleet) -> None:
@@ -63,11 +63,11 @@ class FleetHandle:
         return "open" if self._fleet.files.marked("paused") is None else "paused"
 
     def scale(self, most: int) -> None:
-        """Change the largest number of jobs. Jobs that exist go on."""
+        """Change the largest number of jobs. Existing jobs go on."""
         self._fleet.scale(most)
 
     def pause(self) -> None:
-        """Submit no more jobs until `resume`. Jobs that exist go on."""
+        """Submit no more jobs until `resume`. Existing jobs go on."""
         self._fleet.pause("by a program")
 
     def resume(self) -> None:
@@ -75,10 +75,10 @@ class FleetHandle:
         self._fleet.resume()
 
     def stop(self, *, now: bool = False) -> None:
-        """Cancel the jobs that wait; workers finish their calls and leave.
+        """Cancel the waiting jobs; the workers of running jobs finish their calls and leave.
 
         Args:
-            now: also cancel the jobs that run: workers give their calls back at once.
+            now: cancel the running jobs too; their workers return their calls at once.
         """
         try:
             jobs = self._fleet.refresh()
@@ -114,7 +114,7 @@ class _Closing:
         self.close()
 
     def close(self) -> None:
-        """End what the object keeps going."""
+        """End the workers or the thread of this object."""
         raise NotImplementedError
 
 
@@ -134,7 +134,7 @@ class Launched(FleetHandle, _Closing):
         self._thread.start()
 
     def close(self) -> None:
-        """Stop scaling, and treat the jobs as ``on_exit`` demands."""
+        """Stop scaling, and treat the jobs as ``on_exit`` says."""
         self._stop.set()
         self._thread.join()
         if self._on_exit != "keep":
@@ -215,7 +215,7 @@ def local_workers(
         count: number of workers.
         options: flags of a worker with their values.
         more: other words of its command line.
-        environ: variables that it needs besides.
+        environ: additional environment variables for the workers.
     """
     number = plain(count)
     if type(number) is not int or not 1 <= number <= MOST_WORKERS:

@@ -16,14 +16,14 @@ _LOG_BYTES = 1 << 16
 
 
 def log_tail(store: Files, fleet: FleetFiles, lines: int = 10, job_id: str = "") -> list[str]:
-    """The last lines of the log that was written to last; empty if there is none.
+    """The last lines of the log that was written to most recently; empty if there is none.
 
-    What is not a file with text, or may not be read, is passed over.
+    Anything that is not a text file or cannot be read is skipped.
 
     Args:
-        fleet: whose logs.
-        lines: the most lines to return, of the last 64 KiB.
-        job_id: only logs of this job of the batch system.
+        fleet: the fleet.
+        lines: the most lines to return, from the last 64 KiB.
+        job_id: only read the logs of this job of the batch system.
     """
     fs = store.fs
     names = [name for name in fs.names(fleet.logs) if _is_log_of(name, job_id)]
@@ -41,6 +41,6 @@ def log_tail(store: Files, fleet: FleetFiles, lines: int = 10, job_id: str = "")
 
 
 def _is_log_of(name: str, job_id: str) -> bool:
-    """Systems write ``1234[7]``, ``1234.7`` and ``1234_7`` for the same job."""
+    """Whether a file is the log of a job: ``1234[7]``, ``1234.7`` or ``1234_7``, by system."""
     wanted = re.findall(r"[A-Za-z0-9]+", job_id)
     return re.findall(r"[A-Za-z0-9]+", name)[: len(wanted)] == wanted

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from fsqueue.spool.fleets.records import Member
     from fsqueue.spool.store.store import Store
 
-# Seconds that a worker needs after its stop_grace to give calls back and to leave.
+# Seconds that a worker needs after its stop_grace to return calls and leave.
 _LEAVING: Final = 5.0
 _SAMPLE_TOKEN: Final = "sample"  # noqa: S105 - of a script that is not submitted
 
@@ -44,7 +44,7 @@ class Application(NamedTuple):
     root: str
     """Absolute path of the spool."""
     settings: Mapping[str, str]
-    """Variables that the worker needs besides."""
+    """Additional environment variables for the worker."""
     stop_grace: float
 
 
@@ -52,7 +52,7 @@ def application_of(host: Host, folder: str | None = None) -> Application:
     """How the worker of a batch job finds an application of this process.
 
     Args:
-        folder: from which it is imported; None: the current one.
+        folder: the folder from which it is imported; None: the current one.
 
     Raises:
         ConfigError: it has no root that other machines could see, or cannot be imported.
@@ -74,9 +74,9 @@ def application_of(host: Host, folder: str | None = None) -> Application:
 
 
 def settings_of(conf: Config) -> dict[str, str]:
-    """Settings that this process has from its environment, which a batch job does not share.
+    """The settings from this process's environment variables, which a batch job does not inherit.
 
-    The worker finds those of files and arguments itself.
+    The worker finds settings from files and arguments by itself.
     """
     found = {}
     for name in fields():
@@ -89,17 +89,17 @@ def settings_of(conf: Config) -> dict[str, str]:
 
 
 def grace_within(kill_delay: float, wanted: float) -> float:
-    """Seconds that bodies may go on after a signal, so that a worker leaves before it is killed.
+    """Seconds for which bodies may go on after a signal, if the worker must leave before SIGKILL.
 
     Args:
         kill_delay: seconds between the batch system's signal and SIGKILL.
-        wanted: as configured.
+        wanted: the configured seconds.
     """
     return min(wanted, max(kill_delay - _LEAVING, kill_delay / 2))
 
 
 class Rehearsal(NamedTuple):
-    """The command and the script of a submission that is not made."""
+    """The command and the script of a dry run."""
 
     command: Command
     script: str
@@ -140,7 +140,7 @@ class JobTemplate:
     ) -> None:
         if profile.system == "local":
             raise ConfigError(
-                f"launch.{name}: local is no batch system: start workers of this machine with "
+                f"launch.{name}: local is not a batch system: start workers on this machine with "
                 "`fsqueue up`"
             )
         self.name: str = name
@@ -183,7 +183,7 @@ class JobTemplate:
             ask: whether to let the batch system check the script.
 
         Raises:
-            BatchError: it cannot be asked, or has not answered.
+            BatchError: the batch system cannot be asked, or does not answer.
         """
         script = self.script_of(_SAMPLE_TOKEN, count)
         check = self.batch.verdict(script) if ask else None
@@ -219,11 +219,11 @@ class JobTemplate:
 
     @property
     def longest_array(self) -> int:
-        """The most jobs of one submission: the site's limit where it can be asked."""
+        """The most jobs of one submission: the site's limit, where a command tells it."""
         return self._limits()[1]
 
     def _limits(self) -> tuple[float, int]:
-        """Kill delay and longest array: the site's where it can be asked; asked once."""
+        """Kill delay and longest array: the site's, where a command tells them; asked once."""
         if self._site is None:
             ask, settings = self.batch.site(), ""
             if ask is not None:
@@ -261,7 +261,7 @@ class Launcher:
             )
         record = self._template.record
         if existing is not None and existing.profile_max == record.profile_max:
-            # `Fleet.scale` stays in force until the profile changes.
+            # A limit set by `Fleet.scale` stays in force until the profile changes.
             record = structs.replace(record, min=min(record.min, existing.max), max=existing.max)
         self.fleet.files.define(record)
 
@@ -272,7 +272,7 @@ class Launcher:
             The jobs: fewer if not that many slots are free.
 
         Raises:
-            RefusedError: the batch system refuses them; earlier arrays of this call stay.
+            RefusedError: the batch system refuses them; arrays submitted before stay.
             DoubtfulError: they may exist.
         """
         members: list[Member] = []

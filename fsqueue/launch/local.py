@@ -1,8 +1,8 @@
-"""The fleet ``local``: the supervisors of workers that run outside of batch systems.
+"""The fleet ``local``: supervisors of workers that run outside of batch systems.
 
-Each supervisor is one job of the fleet. Its id is ``HOST:PID``. There is no batch system to list or
-cancel it: a supervisor on this host is listed while its process exists, one on another host while
-it shows that it lives, and each sees in the spool that it was cancelled.
+Each supervisor is one job of the fleet, with the id ``HOST:PID``. No batch system lists or cancels
+it. A supervisor on this host is listed while its process exists, and one on another host while its
+heartbeat is recent. It finds out from the spool that it was cancelled.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
 LOCAL: Final = "local"
 _TOKEN_LENGTH: Final = 6
-# A supervisor shows every minute that it lives. On another host, it is gone after five of silence.
+# Seconds between heartbeats of a supervisor; after _SILENT without one, other hosts consider it
+# gone.
 _NOTE: Final = 60.0
 _SILENT: Final = 300.0
 
@@ -62,7 +63,7 @@ class LocalJob:
     def join(self) -> None:
         """Make the job visible.
 
-        Dies in the middle: a job of a process that is gone, which the next listing here frees.
+        If this process dies in the middle, the next listing on this host frees the job.
         """
         self._files.define(self._record)
         self._files.unmark("stopped")
@@ -72,7 +73,7 @@ class LocalJob:
         self._files.note_birth(self._member)
 
     def beat(self) -> bool:
-        """Show that this job lives; returns whether `fsqueue fleet stop local` was called since."""
+        """Record a heartbeat; returns whether `fsqueue fleet stop local` was called since."""
         now = self._store.fs.monotonic()
         if now - self._noted > _NOTE:
             self._noted = now
@@ -89,7 +90,7 @@ class LocalJob:
 
 
 def list_local(files: FleetFiles) -> list[Listed]:
-    """The supervisors of this spool that have not ended, as far as this host can tell."""
+    """The supervisors of this spool that are alive, as far as this host can tell."""
     found, born = [], files.born()
     for member in files.slots.taken().values():
         record = files.submission(member.token)
@@ -103,7 +104,7 @@ def list_local(files: FleetFiles) -> list[Listed]:
 
 
 def hurry(files: FleetFiles) -> None:
-    """Let the workers of supervisors on this host give their calls back at once."""
+    """Make the workers of supervisors on this host return their calls at once."""
     for member in files.slots.taken().values():
         record = files.submission(member.token)
         if record is None or record.host != host_name() or record.is_gone:

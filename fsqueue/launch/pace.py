@@ -1,4 +1,4 @@
-"""The patience of a fleet."""
+"""The intervals and timeouts of a fleet."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Pace:
-    """How patient a fleet is, in seconds.
+    """The intervals and timeouts of a fleet, in seconds.
 
     Args:
         tick: between two ticks of the autoscaler.
-        listing: between two listings of the batch system's jobs, at least.
+        listing: at least this long between two listings of the batch system's jobs.
         gap: between the two listings that show that a job has ended.
-        patience: after which a submission counts as ended, also one of another host.
-        back_off: after a failure, doubled with each further one.
-        longest_back_off: the limit of that.
+        patience: after this time a submission counts as ended, even one of another host.
+        back_off: pause after a failure, doubled with each further failure.
+        longest_back_off: the longest such pause.
     """
 
     tick: float = 30.0

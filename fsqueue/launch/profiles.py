@@ -2,8 +2,8 @@
 
 A profile is a table ``[launch.NAME]`` of the project's ``fsqueue.toml`` (or of ``tool.fsqueue`` in
 its ``pyproject.toml``), of the user's ``~/.config/fsqueue/launch.toml``, or of the site's file,
-which ``FSQUEUE_SITE_CONFIG`` names (default ``/etc/fsqueue/launch.toml``). The first file that has
-the name counts, in that order.
+which ``FSQUEUE_SITE_CONFIG`` names (default ``/etc/fsqueue/launch.toml``). The files are searched
+in this order, and the first one that has the name counts.
 """
 
 from __future__ import annotations
@@ -120,14 +120,14 @@ class Source(NamedTuple):
 def find_sources(
     *, start: Path | None = None, environ: Mapping[str, str] | None = None
 ) -> list[Source]:
-    """The files that may have profiles, the one that counts most first; missing ones are left out.
+    """The files that may have profiles, in order of precedence; missing ones are left out.
 
     Args:
         start: the directory where the search for the project's file begins.
-        environ: instead of ``os.environ``.
+        environ: used instead of ``os.environ``.
 
     Raises:
-        ConfigError: a file cannot be read, or ``FSQUEUE_SITE_CONFIG`` names none.
+        ConfigError: a file cannot be read, or ``FSQUEUE_SITE_CONFIG`` names one that is missing.
     """
     environment = os.environ if environ is None else environ
     file = ConfigFile.nearest(start)
@@ -171,10 +171,10 @@ def load_profile(
     overrides: Mapping[str, Any] | None = None,
     which: Callable[[str], str | None] = shutil.which,
 ) -> Profile:
-    """A profile by its name; the name of a batch system is one without further settings.
+    """Load a profile. The name of a batch system is a profile without further settings.
 
     Args:
-        name: of the profile.
+        name: name of the profile, or of a batch system.
         sources: from `find_sources`.
         overrides: values that replace those of the files, such as flags of a command.
         which: finds a command, to guess the batch system if the profile names none.

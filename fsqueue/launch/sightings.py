@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from fsqueue.launch.batch import Listed
     from fsqueue.spool.fleets.records import EndRecord, PastKind
 
-# A job that ends sooner and has not finished a call did not work, unless it reported why it left.
+# A job that ends before this many seconds, without finishing a call or reporting why it left, has
+# failed.
 YOUNG = 60.0
 
 
@@ -32,8 +33,8 @@ def identify(
 ) -> dict[Member, Listed]:
     """Match the jobs of a listing to members: by id, or by the number at the end of the id.
 
-    The jobs of some systems' arrays have ids without numbers. Where their ids are not known yet,
-    they get numbers in order.
+    In some systems, ids of array jobs contain no number. While such ids are not known, the jobs
+    are numbered in their order.
     """
     found: dict[Member, Listed] = {}
     unnumbered = []
@@ -76,7 +77,7 @@ def see(
     return JobInfo(member, "waiting" if known else "submitting", job_id)
 
 
-# A batch system's words for ends that are not the job's own failure.
+# The batch systems' words for ends that are not the job's own failure.
 _HARMLESS = frozenset({"PREEMPTED", "NODE_FAIL", "BOOT_FAIL", "REVOKED"})
 
 
@@ -84,9 +85,9 @@ def kind_of_end(last: EndRecord | None, how: str, lived: float | None) -> tuple[
     """How a job has ended, and the details.
 
     Args:
-        last: its worker's last report.
-        how: the batch system's word for it, if it has given one.
-        lived: seconds since a worker of it started; None if none did.
+        last: the last report of its worker.
+        how: the batch system's word for the end, if it gave one.
+        lived: seconds since a worker of the job started; None if none did.
     """
     if how == "CANCELLED":
         return "cancelled", ""
@@ -99,7 +100,7 @@ def kind_of_end(last: EndRecord | None, how: str, lived: float | None) -> tuple[
 
 
 def _kind_of_failure(how: str, lived: float | None) -> tuple[PastKind, str]:
-    """The same for a job that has finished no call and has not reported why it left."""
+    """How a job has failed that finished no call and did not report why it left."""
     if how in _HARMLESS:
         return "vanished", how
     if lived is None:

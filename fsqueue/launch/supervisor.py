@@ -25,9 +25,9 @@ MOST_WORKERS: Final = 1_000
 log: logging.Logger = logging.getLogger(__name__)
 
 _FIRST_DELAY, _LONGEST_DELAY = 1.0, 60.0
-# A worker that has lived this long worked: if it dies, the next one starts soon.
+# Seconds after which a worker is known to work: if it dies later, the next one starts soon.
 _SETTLED = 60.0
-# Where the kernel cannot announce the end of a process.
+# Seconds between checks where the kernel cannot announce the end of a process.
 _POLL = 0.5
 
 
@@ -40,13 +40,13 @@ class _Place:
     pidfd: int | None = None
     began: float = 0.0
     due: float | None = 0.0
-    """When the next worker starts; None: not before the running one has ended, or never."""
+    """When the next worker starts; None while one is running, or if none is to start."""
     failures: int = 0
 
 
 @dataclass
 class Supervisor:
-    """Starts workers, and starts others in place of those that have failed.
+    """Starts workers, and replaces those that fail.
 
     A worker that leaves with exit code 0, because it was drained or had nothing left to do, is not
     replaced.
@@ -54,7 +54,7 @@ class Supervisor:
     Args:
         command: argument list of a worker.
         count: number of workers.
-        environ: variables that the workers get besides those of this process.
+        environ: environment variables of the workers, in addition to those of this process.
         output: file descriptor for their output; None: that of this process.
         folder: working directory of the workers; None: that of this process.
     """
@@ -75,8 +75,8 @@ class Supervisor:
         """Supervise until all workers have left, or were stopped.
 
         Args:
-            should_stop: asked now and then whether to drain the workers.
-            every: seconds between two such questions.
+            should_stop: called from time to time; returns whether to drain the workers.
+            every: seconds between two of these calls.
 
         Returns:
             0, or the exit code of a worker that failed at the end.
@@ -99,7 +99,7 @@ class Supervisor:
         """Send a signal to all workers, and replace none of them. From any thread or handler."""
         self._stopping = True
         self.forward(number)
-        with contextlib.suppress(OSError):  # full, so it is woken anyway; or closed
+        with contextlib.suppress(OSError):  # the pipe is full, which wakes it anyway, or closed
             os.write(self._wake, b".")
 
     def forward(self, number: int) -> None:
@@ -140,7 +140,7 @@ class Supervisor:
         place.began, place.due = time.monotonic(), None
         environ = {**os.environ, **self.environ, SUPERVISOR: str(os.getpid())}
         try:
-            # A session of its own: Ctrl-C reaches this process, which passes it on once.
+            # In its own session, so that Ctrl-C reaches only this process, which passes it on once.
             place.process = programs.start(
                 self.command,
                 env=environ,
@@ -192,7 +192,7 @@ class Supervisor:
         place.due = time.monotonic() + delay
 
     def _kill_all(self) -> None:
-        """End what still runs, after an error: workers give their calls back on SIGQUIT."""
+        """End the remaining workers after an error, with SIGQUIT, on which they return calls."""
         for place in self._places:
             if place.process is not None:
                 place.process.send_signal(signal.SIGQUIT)

@@ -75,7 +75,7 @@ def test_a_fleet_of_a_batch_system_that_is_not_known_here_is_told(world):
     """A newer version of fsqueue may know more of them."""
     world.files.define(structs.replace(world.files.record(), system="future"))
     world.demand(1)
-    with pytest.raises(ConfigError, match="'future' is no batch system; there are: slurm, pbs"):
+    with pytest.raises(ConfigError, match="'future' is not a batch system; known are: slurm, pbs"):
         world.autoscaler().tick()
     assert world.files.slots.taken() == {}
 

@@ -133,7 +133,7 @@ def test_a_profile_that_makes_no_script_is_told_before_anything_happens(launch):
 
 def test_a_profile_for_this_machine_is_no_batch_job(launch):
     launch.profile = structs.replace(launch.profile, system="local")
-    with pytest.raises(ConfigError, match="local is no batch system"):
+    with pytest.raises(ConfigError, match="local is not a batch system"):
         launch.template()
 
 

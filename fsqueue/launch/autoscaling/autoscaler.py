@@ -1,8 +1,8 @@
-"""Autoscaling: keeps as many batch jobs of workers as the due calls need.
+"""The autoscaler: submits and cancels batch jobs of workers to match the number of due calls.
 
 `Autoscaler` carries out the decisions of `decide`, once per tick. Any number of autoscalers may
 work for one fleet, on any host, and each may be killed at any time. All state is in the spool, so a
-tick may also be a process of its own, started by cron.
+tick may also run in a process of its own, started by cron.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ if TYPE_CHECKING:
 
 log: logging.Logger = logging.getLogger(__name__)
 
-# While nothing changes, the batch system is asked less often by this factor.
+# While nothing changes, the batch system's jobs are listed less often, by this factor.
 _QUIET = 10
-# Seconds between the first looks, doubled until a tick: a program launches, and then makes calls.
+# Seconds between the first checks, doubled up to a tick: programs make calls soon after launching.
 _FIRST_PAUSE = 1.0
 
 
 class Managed(NamedTuple):
-    """A fleet that an autoscaler manages, and how a script for it is made.
+    """A fleet that an autoscaler manages, and the template of its jobs' scripts.
 
     The script comes from the autoscaler's own configuration, never from the spool.
     """
@@ -61,7 +61,7 @@ class Autoscaler:
 
     Args:
         app_id: the application's name.
-        fleets: those to manage, defined before; the first gets the demand first.
+        fleets: the fleets to manage, already defined; demand goes to the first one first.
         heartbeat: seconds between two beats of a worker.
         run: runs a command of the batch system.
         pace: how patient it is.
@@ -183,7 +183,7 @@ class Autoscaler:
         return jobs
 
     def _signature(self, held: Mapping[str, Mapping[Member, bool]]) -> object:
-        """A value that changes when jobs begin or end, or when there is more or less to do."""
+        """A value that changes when jobs begin or end, or when the number of due calls does."""
         return (
             {name: frozenset(members) for name, members in held.items()},
             {name: fleet.files.changes() for name, fleet in self._fleets.items()},

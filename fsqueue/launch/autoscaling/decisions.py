@@ -17,16 +17,16 @@ if TYPE_CHECKING:
     from fsqueue.spool.fleets.records import Member, PastRecord
     from fsqueue.spool.format.resources import Amounts
 
-# This many young deaths, or refused submissions, in a row pause a fleet.
+# A fleet is paused after this many jobs in a row that ended early, or refused submissions.
 MOST_DEATHS = 3
 MOST_REFUSALS = 10
-# A job that is not needed is cancelled after this many ticks, if it still waits.
+# A waiting job is cancelled when it has not been needed for this many ticks.
 _TICKS = 2
 
 
 @dataclass(frozen=True, kw_only=True)
 class Demand:
-    """Due calls of one queue that need the same."""
+    """Due calls of one queue that need the same resources."""
 
     queue: str
     """Folder name of the queue, without a profile."""
@@ -61,15 +61,15 @@ class FleetView:
         queues: folder names of the queues that its workers serve.
         walltime: time limit of a job, in seconds; 0: none.
         slots: calls that a job runs at a time.
-        resources: what a worker has for calls that need some.
+        resources: the resources of a worker.
         min: jobs to keep.
         max: jobs that may exist.
         backlog: jobs that may wait.
-        jobs: those that have slots.
-        past: how the last ones ended since the last `resume`, the latest last.
+        jobs: the jobs that have slots.
+        past: how the jobs since the last `resume` ended, the latest last.
         stopped: an operator has stopped it, so nothing is submitted.
         paused: the reason, if it was paused after failures or by an operator: nothing is submitted.
-        unneeded_for: seconds since more jobs wait than are needed; None: they do not.
+        unneeded_for: for how many seconds more jobs have waited than are needed; None: no more do.
         now: the present time, on the clock of `past`.
     """
 
@@ -90,11 +90,11 @@ class FleetView:
 
     @property
     def usable(self) -> float:
-        """Seconds of a job in which a call can run: without its start-up and its margin."""
+        """Seconds of a job in which calls can run: its time limit less start-up and margin."""
         return usable_time(self.walltime)
 
     def at_once(self, demand: Demand) -> int:
-        """How many of these calls one job runs at a time; 0: it cannot run them."""
+        """How many of these calls one job can run at a time; 0 if it cannot run them."""
         fits = demand.queue in self.queues and demand.walltime <= self.usable
         if not fits or not covers(self.resources, demand.needs):
             return 0
@@ -143,8 +143,8 @@ class Decisions:
 def decide(snapshot: Snapshot, pace: Pace) -> Decisions:
     """Decide what to submit and what to cancel.
 
-    The demand that free slots of live workers do not take goes to the fleets, each in its turn, up
-    to what its `max` jobs can run at a time.
+    Free slots of live workers take the demand first. What remains goes to the fleets in their
+    order, to each as much as its `max` jobs can run at a time.
     """
     left = _after_supplies(snapshot)
     decisions = []
@@ -220,7 +220,7 @@ def _decide_one(fleet: FleetView, wanted: int, pace: Pace) -> list[Decision]:
 
 
 def _too_many(fleet: FleetView, wanted: int, pace: Pace) -> list[Decision]:
-    """Cancel jobs that wait and have not been needed for a while: the last ones first."""
+    """Cancel waiting jobs that have not been needed for a while, starting with the last ones."""
     waiting = [job for job in fleet.in_state("waiting") if job.id]
     surplus = len(fleet.in_state("waiting", "submitting")) - wanted
     why = f"{surplus} waiting jobs are not needed"
@@ -243,9 +243,9 @@ def _too_few(fleet: FleetView, missing: int, pace: Pace) -> Decision:
     slack = fleet.backlog - len(fleet.in_state("waiting", "submitting"))
     step = _step(fleet)
     if room <= 0:
-        return wait(f"there are {len(fleet.jobs)} jobs, which is max")
+        return wait(f"there are {len(fleet.jobs)} jobs, the most that max allows")
     if slack <= 0:
-        return wait(f"{fleet.backlog} jobs wait already, which is backlog")
+        return wait(f"{fleet.backlog} jobs are waiting, the most that backlog allows")
     if step <= 0:
         return wait("the first job has not started its worker yet")
     count = min(missing, room, slack, step)
@@ -254,7 +254,7 @@ def _too_few(fleet: FleetView, missing: int, pace: Pace) -> Decision:
 
 
 def _step(fleet: FleetView) -> int:
-    """One job until one has worked; then at most as many as exist, so their number doubles."""
+    """The most jobs to submit now: 1 until a job has worked, then as many as there are already."""
     last = next((past for past in reversed(fleet.past) if past.kind != "cancelled"), None)
     if not fleet.in_state("running") and (last is None or last.kind not in _GOOD):
         return 1 - len(fleet.in_state("waiting", "submitting", "starting"))
@@ -265,7 +265,7 @@ _GOOD = frozenset({"idle", "walltime", "drained", "done"})
 
 
 def _failures(fleet: FleetView, pace: Pace) -> Decision | None:
-    """Whether the last failures keep a fleet from submitting, for some time or until resumed."""
+    """The decision to submit nothing after failures, for some time or until `resume`; or None."""
     deaths = refusals = 0
     last: PastRecord | None = None
     for past in reversed(fleet.past):
@@ -285,5 +285,5 @@ def _failures(fleet: FleetView, pace: Pace) -> Decision | None:
     rest = pause - (fleet.now - last.at)
     if rest <= 0:
         return None
-    why = f"the last job failed ({last.detail or last.kind}): the next try is in {rest:.0f} s"
+    why = f"the last job failed ({last.detail or last.kind}): trying again in {rest:.0f} s"
     return Decision(fleet=fleet.name, action="wait", why=why)

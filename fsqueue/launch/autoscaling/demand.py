@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 
 def due_calls(store: Store, app_id: str, most: int) -> list[Demand]:
-    """Due calls of an application, by their needs; counted up to `most` of each kind.
+    """Due calls of an application, grouped by queue and needs; at most `most` of each are counted.
 
-    Needs the file server's clock. Folders whose profile cannot be read, and paused queues, are
+    Needs the file server's clock. Paused queues, and folders whose profile cannot be read, are
     left out.
     """
     found = []

@@ -59,12 +59,12 @@ SYSTEMS: Final[Mapping[str, BatchSystem]] = {
     "oar": Oar(),
 }
 
-# A command that takes longer is killed. Then it is not known whether it had its effect.
+# A command that takes longer is killed; it may or may not have had its effect.
 PATIENCE: Final = 120.0
 
-# An enclosing job's variables: they would be options of the inner submission (measured with Slurm:
-# SLURM_MEM_PER_NODE and SLURM_NTASKS). Variables that lead commands to their system stay, and so do
-# users' own defaults.
+# Variables of an enclosing job, which would act as options of the inner submission (seen with
+# SLURM_MEM_PER_NODE and SLURM_NTASKS). Those by which commands find their batch system are kept,
+# and so are users' own defaults.
 _OUTER: Final = re.compile(
     r"(SLURM|SLURMD|SRUN|SBATCH|SALLOC|PBS|LSB|LS|SGE|FLUX|OAR)_.*"
     r"|PE_HOSTFILE|NSLOTS|NHOSTS|NQUEUES|JOB_ID|JOB_NAME|TASK_ID|RESTARTED|NCPUS"
@@ -97,7 +97,7 @@ def batch_system(name: str) -> BatchSystem:
         ConfigError: there is none.
     """
     if name not in SYSTEMS:
-        raise ConfigError(f"{name!r} is no batch system; there are: {', '.join(SYSTEMS)}")
+        raise ConfigError(f"{name!r} is not a batch system; known are: {', '.join(SYSTEMS)}")
     return SYSTEMS[name]
 
 
@@ -134,8 +134,8 @@ def submit(
     """Submit a script and return the jobs' ids by their numbers.
 
     Raises:
-        RefusedError: there are no jobs.
-        DoubtfulError: there may be jobs, and their ids are not known.
+        RefusedError: no job was submitted.
+        DoubtfulError: jobs may have been submitted, and their ids are not known.
     """
     command = system.submission(script)
     reply = run(command)
@@ -164,10 +164,10 @@ def _failed(command: Command, reply: Reply) -> BatchError:
 def list_jobs(
     system: BatchSystem, user: str, run: Callable[[Command], Reply] = run
 ) -> Sequence[Listed]:
-    """Jobs of a user that have fsqueue's names and have not ended.
+    """A user's jobs that were named by fsqueue and have not ended.
 
     Raises:
-        BatchError: the listing failed: nothing is known about any job.
+        BatchError: the listing failed, so nothing is known about any job.
     """
     command = system.listing(user)
     reply = run(command)

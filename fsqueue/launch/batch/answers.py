@@ -22,11 +22,11 @@ class BatchError(FSQueueError):
 
 
 class RefusedError(BatchError):
-    """The batch system has refused a request, which had no effect."""
+    """The batch system refused a request, which therefore had no effect."""
 
 
 class DoubtfulError(BatchError):
-    """A request may have had its effect: its answer was lost or cannot be read."""
+    """The answer to a request was lost or cannot be read; the request may have had its effect."""
 
 
 class UnreadableError(BatchError):
@@ -57,7 +57,7 @@ class Listed(NamedTuple):
     """A job in a listing."""
 
     id: str
-    """As the cancel command takes it."""
+    """The id that the cancel command takes."""
     name: str
     state: State
     reason: str = ""
@@ -67,7 +67,7 @@ class Listed(NamedTuple):
 
     @property
     def token(self) -> str:
-        """Names the submission."""
+        """The submission's token, the last part of the job's name."""
         match = _NAME.fullmatch(self.name)
         return match[1] if match else ""
 
@@ -79,7 +79,7 @@ class Listed(NamedTuple):
 
 
 def is_ours(name: str) -> bool:
-    """Whether a job has a name that fsqueue gives."""
+    """Whether fsqueue gave a job this name."""
     return _NAME.fullmatch(name) is not None
 
 
@@ -109,14 +109,14 @@ def expand(numbers: str) -> Iterator[int]:
 
 
 def numbered(first: str, count: int, pattern: str) -> dict[int, str]:
-    """Ids of a submission by number: that of a single job, or made with `pattern` for an array."""
+    """Ids of a submission by number: one job's own id, or an array's made with `pattern`."""
     if count == 1:
         return {1: first}
     return {number: pattern.format(first, number) for number in range(1, count + 1)}
 
 
 def last_id(output: str, pattern: re.Pattern[str]) -> re.Match[str]:
-    """The last line that is an id: what the site's plugins print stands before it.
+    """The last line that is an id. A site's plugins may print other lines before it.
 
     Raises:
         UnreadableError: there is none.
@@ -131,7 +131,7 @@ def one_each(found: Sequence[str], count: int, output: str) -> dict[int, str]:
     """Ids of a submission by number, where each job has an id of its own.
 
     Raises:
-        UnreadableError: there are more or fewer than jobs.
+        UnreadableError: there are more or fewer ids than jobs.
     """
     if len(found) != count:
         raise UnreadableError(f"{len(found)} job ids instead of {count} in {output!r}")

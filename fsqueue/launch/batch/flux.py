@@ -32,8 +32,9 @@ _FORMAT = "{id.f58}|{state}|{t_estimate}|{name}"
 class Flux(BatchSystem):
     """Flux, whose jobs each have an id of their own.
 
-    They are submitted by ``flux submit``: the shell of ``flux batch`` would die of the warning
-    signal. ``flux submit`` reads no directives, so `submission` makes arguments of them.
+    Jobs are submitted with ``flux submit``, because the warning signal would kill the shell that
+    ``flux batch`` starts. ``flux submit`` reads no directives, so `submission` turns them into
+    arguments.
     """
 
     prefix = "#flux:"
@@ -59,17 +60,17 @@ class Flux(BatchSystem):
         ]
 
     def submission(self, script: str, *more: str) -> Command:
-        """The directives become arguments, and the script is one too; as are `more`."""
+        """Submit the script as an argument, after its directives and `more` as arguments."""
         options = directives_of(script, self.prefix)
         return Command(("flux", "submit", *more, *options, "/bin/bash", "-c", script))
 
     def submitted(self, output: str, count: int) -> Mapping[int, str]:
-        """One id a line, as many as there are jobs: those of ``--cc`` have ids of their own."""
+        """One id a line for each job: with ``--cc``, each copy has its own id."""
         found = [line.strip() for line in output.splitlines() if _ID.fullmatch(line.strip())]
         return one_each(found, count, output)
 
     def verdict(self, script: str) -> Command | None:
-        """Prints the job's specification."""
+        """Print the job's specification."""
         return self.submission(script, "--dry-run")
 
     def listing(self, user: str) -> Command:

@@ -71,11 +71,11 @@ class Lsf(BatchSystem):
         return numbered(match[1], count, "{}[{}]")
 
     def listing(self, user: str) -> Command:
-        """The name stands last, as it may hold the separator."""
+        """List the name last, since it may contain the separator."""
         return Command(("bjobs", "-u", user, "-noheader", "-o", _FIELDS))
 
     def listed(self, output: str) -> Sequence[Listed]:
-        """Without jobs it is empty: "No unfinished job found" goes to standard error."""
+        """Empty without jobs: "No unfinished job found" goes to standard error."""
         return [job for line in whole_lines(output) for job in _of_line(line)]
 
 

@@ -64,20 +64,20 @@ class Oar(BatchSystem):
         """The commands. OAR starts them on the first node only; oarsh reaches the others."""
         return [
             f"body={quoted_body(request)}",
-            # The warning reaches this shell only, which must outlive it: oarsh passes no signals
-            # on, so the workers go by their own clocks.
+            # Only this shell gets the warning signal, and must survive it. oarsh passes no signals
+            # on, so the workers know the end by their own clocks.
             "trap : USR2",
             "trap 'kill $(jobs -p) 2>/dev/null' TERM INT",
             'mapfile -t nodes < <(sort -u "$OAR_NODEFILE")',
             'for node in "${nodes[@]}"; do',
-            # As the input of bash it needs no quotes for whatever shell is there.
+            # As standard input of bash, the script needs no quoting for the remote login shell.
             '  oarsh "$node" /bin/bash -s <<<"$body" &',
             "done",
             'while [ -n "$(jobs -p -r)" ]; do wait; done',
         ]
 
     def submission(self, script: str) -> Command:
-        """The directives become arguments: with -S, OAR would later run it from its path."""
+        """Pass the directives as arguments: with -S, OAR would run the script from its path."""
         options = [
             word for each in directives_of(script, self.prefix) for word in each.split(" ", 1)
         ]
@@ -88,18 +88,18 @@ class Oar(BatchSystem):
         return one_each(_SUBMITTED.findall(output), count, output)
 
     def listing(self, user: str) -> Command:
-        """As JSON, since tables cut names off."""
+        """List jobs as JSON, since tables cut names off."""
         return Command(("oarstat", "-u", user, "-J"))
 
     def listed(self, output: str) -> Sequence[Listed]:
-        """An object with one member a job; nothing at all if there is none."""
+        """A JSON object with a member for each job; no output at all without jobs."""
         if not output.strip():
             return []
         try:
             jobs = msgspec.json.decode(output[max(0, output.find("{")) :], type=dict[str, Any])
         except (msgspec.MsgspecError, RecursionError) as error:
             raise UnreadableError(
-                f"oarstat: the output is truncated or no JSON: {error}"
+                f"oarstat: the output is truncated or not JSON: {error}"
             ) from error
         return [job for job_id, values in jobs.items() for job in _of_job(job_id, values)]
 

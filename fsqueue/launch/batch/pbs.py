@@ -30,13 +30,14 @@ _STATES: Final[Mapping[str, State]] = {
     **dict.fromkeys("RSB", "running"),
     "E": "ending",
 }
-# PBS checks a script only by taking it: the job is held, so it cannot start, and then deleted.
+# PBS can only check a script by accepting it. So the job is submitted with a hold, which keeps it
+# from starting, and then deleted.
 _CHECK = """trap '' HUP INT TERM
 id=$(qsub -h) || exit
 qdel "$id" || { echo "the job $id of this check is held: delete it by qdel '$id'" >&2; exit 1; }
 echo "the script is accepted: $id was submitted with a hold, and deleted"
 """
-# Names are cut off in tables, so the long form is read: of one user's jobs, which qselect finds.
+# Tables cut names off, so this reads the long form, for the jobs of one user, which qselect finds.
 _LIST = 'ids=$(qselect -u "$1") || exit; [ -z "$ids" ] || exec qstat -f -t $ids'
 # Older versions refuse names of more than 15 characters.
 _LONGEST_NAME: Final = 15
@@ -49,7 +50,7 @@ class Pbs(BatchSystem):
     kill_delay = 10.0
     longest_array = 10_000
     submit = ("qsub",)
-    # Killed in between, it leaves a job that is held, which never starts.
+    # If it is killed between the two commands, a held job remains, which never starts.
     check = ("/bin/sh", "-c", _CHECK)
     cancel = ("qdel",)  # running jobs get SIGTERM
 
@@ -59,7 +60,7 @@ class Pbs(BatchSystem):
         chunk = [f"ncpus={profile.cores}"]
         chunk += [f"mem={request.memory}mb"] if profile.memory else []
         chunk += [f"ngpus={profile.gpus}"] if profile.gpus else []
-        # One entry a node in the list that pbsdsh goes through, and no two chunks on one node.
+        # pbsdsh must find one entry for each node in its list, and no two chunks share a node.
         chunk += ["mpiprocs=1"] if profile.nodes > 1 else []
         return [
             f"-N {_name(request)}",
@@ -90,11 +91,11 @@ class Pbs(BatchSystem):
         raise UnreadableError(f"no job id in {output!r}")
 
     def listing(self, user: str) -> Command:
-        """Elements of arrays are listed each."""
+        """List each element of an array."""
         return Command(("/bin/sh", "-c", _LIST, "sh", user))
 
     def listed(self, output: str) -> Sequence[Listed]:
-        """Blocks of attributes; long values go on in the next line, behind a tab."""
+        """Blocks of attributes; a long value continues on the next line, after a tab."""
         lines = whole_lines(output)
         if lines and lines[-1].strip():
             raise UnreadableError(f"the output is truncated: it ends with {lines[-1]!r}")
@@ -107,7 +108,7 @@ def _of_block(block: str) -> Iterator[Listed]:
     pairs = re.findall(r"^\s+(\S+) = (.*)$", block, re.MULTILINE)
     values = dict(pairs)
     name, state = values.get("Job_Name", ""), values.get("job_state", "")
-    # An array stands beside its elements, and is no job itself.
+    # An array is listed along with its elements, but is not a job itself.
     if not is_ours(name) or _ARRAY.fullmatch(job_id):
         return
     if not job_id or not state:
@@ -123,6 +124,6 @@ def _of_block(block: str) -> Iterator[Listed]:
 
 
 def _name(request: Request) -> str:
-    """It ends with the token, by which jobs are found again."""
+    """The job's name. It ends with the token, by which jobs are found again."""
     room = _LONGEST_NAME - len(f"{NAME_PREFIX}--{request.token}")
     return f"{NAME_PREFIX}-{request.fleet[: max(1, room)]}-{request.token}"

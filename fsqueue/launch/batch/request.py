@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 
 MEBIBYTE: Final = 1 << 20
 NAME_PREFIX: Final = "fsq"
-# Characters that no batch system interprets in a log's path. Others mean a host, a list, a pattern.
+# Characters that no batch system interprets in a log's path. Others may denote hosts or patterns.
 _PLAIN_PATH: Final = re.compile(r"/[A-Za-z0-9_./+~-]*", re.ASCII)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """One submission: a job, or an array of equal ones.
+    """One submission: a job, or an array of identical jobs.
 
     Args:
         profile: what a job asks for.
@@ -35,12 +35,12 @@ class Request:
         root: absolute path of the spool.
         folder: absolute path of the folder in which the worker starts.
         token: names this submission.
-        count: jobs, as an array if there are several.
+        count: number of jobs; several are an array.
         stop_grace: seconds that bodies have after a signal; less than the site's kill delay.
-        settings: further variables that the worker needs, such as FSQUEUE__GROUP.
+        settings: environment variables that the worker also needs, such as FSQUEUE__GROUP.
         options: raw directives of the command line, put after those of the profile.
         python: the interpreter, if the profile has none.
-        module: what the job runs in place of a worker: a module and its arguments.
+        module: a module and its arguments, which the job runs instead of a worker.
     """
 
     profile: Profile
@@ -92,7 +92,7 @@ def check_request(request: Request) -> None:
 
 
 def preparation(request: Request) -> list[str]:
-    """All lines before the worker's: the end comes first, as set-up lines can take minutes."""
+    """All lines before the worker's. The job's end is computed first: set-up can take minutes."""
     exports = {
         FLEET: request.fleet,
         TOKEN: request.token,
@@ -113,7 +113,7 @@ def preparation(request: Request) -> list[str]:
 def worker(request: Request, before: str = "") -> str:
     """The last line: the worker replaces the shell, so that signals reach it.
 
-    Its input is not the script, which PBS feeds through it.
+    Its standard input is redirected, because PBS feeds the script through it.
 
     Args:
         request: the submission.

@@ -35,7 +35,7 @@ class GridEngine(BatchSystem):
     kill_delay = 60.0
     longest_array = 75_000
     submit = ("qsub", "-terse")
-    check = ("qsub", "-w", "v")  # whether a job could run on this cluster if it were empty
+    check = ("qsub", "-w", "v")  # checks whether the job could run if the cluster were empty
     cancel = ("qdel",)  # with -notify, running jobs get SIGUSR2 before they are killed
 
     def directives(self, request: Request) -> list[str]:
@@ -48,7 +48,7 @@ class GridEngine(BatchSystem):
             f"-N {request.name}",
             f"-t 1-{request.count}" if array else "",
             f"-pe smp {profile.cores}" if profile.cores > 1 else "",
-            # Limits are for each slot.
+            # The limit applies to each slot.
             f"-l h_vmem={math.ceil(request.memory / profile.cores)}M" if profile.memory else "",
             f"-l gpu={profile.gpus}" if profile.gpus else "",
             # The warning is SIGUSR1, sent at the soft limit.
@@ -63,11 +63,11 @@ class GridEngine(BatchSystem):
         ]
 
     def submitted(self, output: str, count: int) -> Mapping[int, str]:
-        """``1234``, or ``1234.1-4:1`` for an array; warnings stand before it."""
+        """``1234``, or ``1234.1-4:1`` for an array, after any warnings."""
         return numbered(last_id(output, _TERSE)[1], count, "{}.{}")
 
     def listing(self, user: str) -> Command:
-        """As XML, since tables cut names off after ten characters."""
+        """List jobs as XML, since tables cut names off after ten characters."""
         return Command(("qstat", "-u", user, "-g", "d", "-xml"))
 
     def listed(self, output: str) -> Sequence[Listed]:
@@ -76,10 +76,10 @@ class GridEngine(BatchSystem):
 
         start = output.find("<?xml")
         try:
-            # The local batch system prints this: it is not a document from outside.
+            # The local batch system prints this, so it is trusted input.
             root = ET.fromstring(output[start:] if start >= 0 else output)  # noqa: S314
         except ET.ParseError as error:
-            raise UnreadableError(f"qstat: the output is truncated or no XML: {error}") from error
+            raise UnreadableError(f"qstat: the output is truncated or not XML: {error}") from error
         return [job for each in root.iter("job_list") for job in _of_element(each)]
 
 
@@ -99,5 +99,5 @@ def _of_element(element: Element) -> Iterator[Listed]:
 def _state(code: str) -> State:
     if "d" in code:
         return "ending"
-    # qw, hqw, Eqw and Rq wait; r, t, Rr and the suspended s, S, T have started.
+    # qw, hqw, Eqw and Rq are waiting; r, t, Rr and the suspended s, S and T have started.
     return "waiting" if "q" in code or "w" in code else "running"

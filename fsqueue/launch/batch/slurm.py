@@ -36,7 +36,7 @@ _ENDED = frozenset(
         *("OUT_OF_MEMORY", "DEADLINE", "PREEMPTED", "REVOKED"),
     }
 )
-# One worker that is killed does not end those on the other nodes.
+# If one worker is killed, those on the other nodes go on.
 _ON_EACH_NODE: Final = "srun --kill-on-bad-exit=0 --wait=0 --input=none"
 
 
@@ -48,15 +48,15 @@ class Slurm(BatchSystem):
     longest_array = 1000  # MaxArraySize is 1001 unless set, and counts element 0
     submit = ("sbatch", "--parsable")
     check = ("sbatch", "--test-only")  # the answer also contains the expected start of the job
-    cancel = ("scancel",)  # of ``1234_7``; it ignores the raw id of an array's element, with code 0
+    cancel = ("scancel",)  # takes ``1234_7``; ignores an element's raw id, but exits with code 0
     only_waiting = ("--state=PENDING",)
 
     def directives(self, request: Request) -> list[str]:
         """The directives, without ``#SBATCH``."""
         profile = request.profile
         several = profile.nodes > 1
-        # B: the signal goes to the batch shell only, which the worker has replaced. With several
-        # nodes that is srun, which passes it on.
+        # B: only the batch shell gets the signal. The worker has replaced it; with several nodes,
+        # srun has, and passes the signal on.
         return [
             f"--job-name={request.name}",
             f"--comment=fsqueue:{request.fleet}:{request.token}",
@@ -77,7 +77,7 @@ class Slurm(BatchSystem):
 
     def body_of_nodes(self, request: Request) -> list[str]:
         """``srun`` starts a worker on each node."""
-        # Without it, steps of a job of several nodes get one core: srun does not read the job's.
+        # srun ignores the job's own number of cores: without this, its steps get one core each.
         cores = f"export SRUN_CPUS_PER_TASK={request.profile.cores}"
         return [*preparation(request), cores, worker(request, _ON_EACH_NODE)]
 
@@ -86,7 +86,7 @@ class Slurm(BatchSystem):
         return numbered(last_id(output, _PARSABLE)[1], count, "{}_{}")
 
     def listing(self, user: str) -> Command:
-        """Also jobs that ended minutes ago. The name stands last, as it may hold the separator."""
+        """List jobs, with those that ended minutes ago; names last, as they may have separators."""
         return Command(("squeue", "-h", "-r", "-t", "all", "-u", user, "-o", "%i|%T|%S|%r|%j"))
 
     def listed(self, output: str) -> Sequence[Listed]:
@@ -94,7 +94,7 @@ class Slurm(BatchSystem):
         return [job for line in whole_lines(output) for job in _of_line(line)]
 
     def site(self) -> Command:
-        """Shows the site's settings."""
+        """Show the site's settings."""
         return Command(("scontrol", "show", "config"))
 
     def limits(self, settings: str) -> tuple[float, int]:
@@ -123,7 +123,7 @@ def _of_line(line: str) -> Iterator[Listed]:
 
 
 def _elements(job_id: str) -> Iterator[str]:
-    """Elements that wait are listed together, ``1234_[3-10%4]``, where -r is not known."""
+    """The ids in a line. Without -r, waiting elements share one line: ``1234_[3-10%4]``."""
     array, bracket, numbers = job_id.partition("_[")
     if not bracket:
         yield job_id

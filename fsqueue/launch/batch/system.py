@@ -1,6 +1,6 @@
-"""The interface of batch systems. Each module of this package implements it for one.
+"""The interface of batch systems. Each of them is implemented by one module of this package.
 
-The methods here are those of most systems, which differ in attributes only.
+The methods here suit most systems, which differ in attributes only.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ class BatchSystem:
     """A batch system's scripts, its commands as argument lists, and the parsers of their output."""
 
     prefix: str
-    """Begins the directives of a script."""
+    """Starts each directive of a script."""
     kill_delay: float
     """Seconds between the soft signal and SIGKILL, unless the site has another value."""
     longest_array: int = 1000
     """Jobs that one submission may have, unless the site has another value."""
     submit: tuple[str, ...]
-    """Submits the script at its standard input, and keeps it."""
+    """Submits the script on its standard input; the batch system keeps a copy."""
     check: tuple[str, ...] = ()
-    """Checks the script at its standard input; empty if the system only checks by submitting."""
+    """Checks the script on its standard input; empty if the system only checks by submitting."""
     cancel: tuple[str, ...]
     """Cancels the jobs whose ids follow."""
     only_waiting: tuple[str, ...] = ()
-    """Makes `cancel` leave jobs alone that have started; empty if the system has no such option."""
+    """Limits `cancel` to jobs that have not started; empty if the system has no such option."""
 
     # -- scripts --------------------------------------------------------------------------
 
@@ -81,7 +81,7 @@ class BatchSystem:
         raise NotImplementedError
 
     def listed(self, output: str) -> Sequence[Listed]:
-        """The jobs of a listing that have fsqueue's names.
+        """The jobs of a listing that were named by fsqueue.
 
         Raises:
             UnreadableError: it is truncated or has another form.
@@ -93,17 +93,17 @@ class BatchSystem:
         return Command((*self.cancel, *(self.only_waiting if waiting_only else ()), *ids))
 
     def site(self) -> Command | None:
-        """Show the site's settings; None where they cannot be asked."""
+        """Show the site's settings; None where the system has no command for that."""
         return None
 
     def limits(self, settings: str) -> tuple[float, int]:
-        """Kill delay and longest array, by the site's settings as far as these tell."""
+        """Kill delay and longest array: the site's settings, or else the defaults."""
         del settings
         return self.kill_delay, self.longest_array
 
 
 def _without_removed(request: Request, ours: list[str]) -> list[str]:
-    """Our directives, without those that an option "!..." removes, and then the raw ones."""
+    """Our directives without those that an option "!..." removes, followed by the raw options."""
     raw = [*request.profile.options, *request.options]
     for option in raw:
         if option.startswith("!"):
