@@ -1,10 +1,10 @@
 """Decides who may see the pages and who may act.
 
 Every user of a login node can connect to each of its loopback ports, and any web page that the
-reader has open can send requests to them. So each request needs a token, which is new at each
-start. A browser gets it once in a link, and then keeps it as a cookie, which no script can read and
-which the browser sends to no other site. Requests that change anything need the second token too,
-and must come from our own page.
+reader has open can send requests to them. So each request needs a token, and each start makes new
+ones. A browser gets the token once, in a link, and then keeps it as a cookie that no script can
+read and that it sends to no other site. Requests that change anything also need a second token, and
+must come from our own page.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Tokens(NamedTuple):
 
     @classmethod
     def fresh(cls, *, actions: bool, see: str = "") -> Tokens:
-        """New ones, of 32 random bytes each."""
+        """New tokens, of 32 random bytes each."""
         return cls(
             see or secrets.token_urlsafe(32),
             secrets.token_urlsafe(32) if actions else "",
@@ -77,7 +77,7 @@ class Tokens(NamedTuple):
 
 
 def kept_token(path: str) -> str:
-    """The token in a file that only its owner can read; a missing file is made with a new one.
+    """The token in a file that only its owner can read; creates a missing file with a new token.
 
     Raises:
         ConfigError: others can read the file, or it has no token.
@@ -102,7 +102,7 @@ def kept_token(path: str) -> str:
     if not _IN_A_LINK.fullmatch(token):
         raise ConfigError(
             f"--token-file: the token in {path} may have only letters, digits and - . _ ~, as it "
-            "is part of a link. Remove the file, and a new one is made"
+            "is part of a link. Remove the file to get a new one"
         )
     return token
 
@@ -141,15 +141,15 @@ class BasePath:
 
 
 class Access:
-    """Lets requests pass that have a token.
+    """Passes on the requests that have a token, and refuses the others.
 
     Args:
-        app: what they pass to.
+        app: the application that handles them.
         tokens: the secrets.
-        spool: the spool's id; cookies of several monitors on one host differ by it.
+        spool: the spool's id, which keeps the cookies of several monitors on one host apart.
         hosts: further host names under which the page is reached.
         again: the command that prints the link again.
-        path: the path in front of all pages; only there browsers send the cookie.
+        path: the path in front of all pages; browsers send the cookie only below it.
     """
 
     def __init__(
@@ -180,7 +180,7 @@ class Access:
         if given is not None and request.method in _SAFE:
             return self._exchange(request, given)
         bearer = request.headers.get("authorization", "").removeprefix("Bearer ")
-        # In this order: the cookie may be that of a former start.
+        # In this order: the cookie may be from an earlier start.
         rights = self._tokens.rights(bearer) or self._tokens.rights(
             request.cookies.get(self.cookie, "")
         )

@@ -28,7 +28,7 @@ ACTIONS: Final = frozenset({"pause", "resume", "cancel", "requeue", "drain", "re
 
 
 class ChangedError(FSQueueError):
-    """A bulk action would concern more calls than the reader has seen."""
+    """A bulk action would affect more calls than the page showed."""
 
 
 class Actions:
@@ -46,7 +46,7 @@ class Actions:
         """Take an action; returns what was done.
 
         Raises:
-            ChangedError: it would concern more calls than the form says.
+            ChangedError: it would affect more calls than the form says.
             FSQueueError: it is not possible.
         """
         action: Callable[[Store, Mapping[str, str]], tuple[str, str]] = getattr(self, f"_{name}")
@@ -107,12 +107,12 @@ class Actions:
 
     @staticmethod
     def _check(there: int, form: Mapping[str, str]) -> None:
-        """Refuse a bulk action that would concern more than the reader has seen."""
+        """Refuse a bulk action that would affect more calls than the page showed."""
         seen = number(form.get("count", ""))
         seen = -1 if seen is None else seen
         if there > seen:
             raise ChangedError(
-                f"nothing was done: it would concern {counted(there, 'call')} by now, and the page "
+                f"nothing was done: this would now affect {counted(there, 'call')}, and the page "
                 f"said {max(seen, 0):,}. Go back, reload the page, and look again."
             )
 

@@ -1,6 +1,6 @@
-"""The attention list: rules over a look, each with a sentence and a command.
+"""The attention list: rules that check a look, each with a sentence and a command.
 
-The report has those of them that can be told of a time that is over (`in_period`).
+The report uses those that also make sense for a past period (`in_period`).
 """
 
 from __future__ import annotations
@@ -28,17 +28,18 @@ if TYPE_CHECKING:
     from fsqueue.spool.history.gauges import Gauge
     from fsqueue.spool.history.statistics import Stats
 
-# A task fails more often than before from this factor and these numbers of calls on.
-# Of a task whose calls all fail, fewer say enough.
+# Thresholds for a task that fails more often than before: the factor, and its calls and failures.
+# If all its calls fail, _ALL of them are enough.
 _TIMES, _CALLS, _FAILED, _ALL = 5.0, 20, 3, 5
 _BEFORE = 1e-3
-# A worker is slow from this multiple of the usual run times on; after few calls, from another one.
+# A worker is slow if its run times exceed the usual ones by this factor; fewer than _MANY calls
+# need _SLOW_SO_FAR.
 _SLOW, _MANY, _SLOW_SO_FAR = 1.5, 30, 2.0
-# Retries of one group that are worth a look.
+# Number of retries from which a group is worth a look.
 _RETRIES = 20
 _FULL = 0.9
 _OLD = 30.0
-# A batch job ends soon, in seconds.
+# Seconds before its end from which a batch job ends soon.
 _SOON = 900.0
 
 
@@ -58,7 +59,7 @@ class Need(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def needs(look: Look) -> list[Need]:
-    """The list of what needs attention, the worst first."""
+    """Everything that needs attention, the worst first."""
     found = [
         *_unserved(look),
         *_failing(look),
@@ -309,17 +310,17 @@ def _in_quarantine(number: int) -> str:
     return f"{counted(number, 'file')} cannot be read, and {verb} in quarantine."
 
 
-# -- of a time that is over -------------------------------------------------------------------
+# -- for a past period ------------------------------------------------------------------------
 
 
 def in_period(
     stats: Stats, states: Mapping[str, str], groups: Sequence[FailureGroup], last: Gauge | None
 ) -> Iterator[str]:
-    """A sentence for each thing of a time that is over that an operator should know of.
+    """A sentence for each thing in a past period that an operator should know about.
 
     Args:
-        stats: of that time.
-        states: those of its workers, as far as they may be named.
+        stats: the statistics of the period.
+        states: the states of its workers, by the names under which they may be shown.
         groups: its failures, the largest group first.
         last: how full the spool was at its end.
     """

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
 MOST_BARS: Final = 4_000
-"""A timeline has at most this many bars; what is closer together is drawn as its share."""
+"""A timeline has at most this many bars; beyond that, it shows shares of busy time."""
 _TOP, _BOTTOM = 8, 19
 _HEIGHT = 150
 _LANE, _GAP = 9, 2
@@ -237,7 +237,7 @@ def heat(
     *,
     label: str,
 ) -> str:
-    """Cells whose shade tells how many there are: time to the right, values upwards.
+    """Cells shaded by their counts, with time to the right and values upwards.
 
     Args:
         columns: for each step of time the numbers by value, the smallest value first.
@@ -281,8 +281,8 @@ def _shade(found: float, most: float) -> int:
 def timeline(lanes: Sequence[Lane], ticks: Iterable[Tick], *, label: str) -> str:
     """Attempts over time, one row for each lane.
 
-    With more than `MOST_BARS`, it shows for each piece of time which share of it was busy, and
-    whether any attempt in it failed.
+    With more than `MOST_BARS`, it shows for each interval which share of it was busy, and whether
+    any attempt in it failed.
     """
     y, former, parts = 6.0, None, []
     room = MOST_BARS // max(1, len(lanes))
@@ -325,7 +325,7 @@ def _lane(found: Sequence[Bar], room: int) -> Iterator[str]:
 
 
 def nice(most: float) -> float:
-    """The least round number, 1, 2 or 5 with zeros, that is not below `most`; at least 1."""
+    """The smallest round number (1, 2 or 5 with zeros) that is at least `most`, and at least 1."""
     if not math.isfinite(most) or most <= 1:
         return 1.0
     power = 10.0 ** math.floor(math.log10(most))

@@ -1,4 +1,4 @@
-"""Estimates when a backlog is empty."""
+"""Estimates when a backlog will be empty."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from fsqueue.spool.history.statistics import Minute
 
 MINUTES: Final = 15
-"""The rate is that of this many minutes."""
+"""The number of minutes from which the rate is taken."""
 _LEAST = 3
 
 
@@ -28,7 +28,7 @@ class Estimate(NamedTuple):
     """From now until all have ended."""
     early: float = 0.0
     late: float = 0.0
-    """The same if the rate is as in the best and in the worst tenth of the minutes."""
+    """The same at the rate of the best and of the worst tenth of the minutes."""
     growth: float = 0.0
     """How much the number grows per minute."""
 
@@ -38,8 +38,8 @@ def estimate(due: int, ended: Sequence[int], growth: float = 0.0) -> Estimate:
 
     Args:
         due: the calls.
-        ended: how many ended in each of the last minutes; of no minute if that is not known.
-        growth: by how many the backlog grew per minute.
+        ended: how many calls ended in each of the last minutes; empty if that is not known.
+        growth: by how many calls the backlog grew per minute.
     """
     rate = statistics.median(ended) / 60 if ended else 0.0
     if not due:
@@ -63,7 +63,7 @@ def estimate(due: int, ended: Sequence[int], growth: float = 0.0) -> Estimate:
 def recent(look: Look, queue: str = "") -> list[int]:
     """How many calls ended in each of the last whole minutes, of one queue or of all.
 
-    Without the minutes in which none was due or ran: they say nothing about how fast calls end.
+    Minutes in which no call was due or running are left out: they say nothing about the rate.
     """
     last = int(look.now // 60)
     known = [number for number in look.minutes if number < last]
@@ -79,15 +79,15 @@ def recent(look: Look, queue: str = "") -> list[int]:
 
 
 def _idle(look: Look, queue: str) -> set[int]:
-    """The minutes in which, by the gauges, no call was due or ran."""
+    """The minutes in which, according to the gauges, no call was due or running."""
     seen = {int(each.at // 60) for each in look.gauges}
     return seen - {int(each.at // 60) for each in look.gauges if each.busy or _due(each, queue)}
 
 
 def growth_of(look: Look, queue: str = "") -> float:
-    """By how many calls per minute the backlog grows, by the last gauges.
+    """By how many calls per minute the backlog grows, according to the last gauges.
 
-    0 unless it was larger in each of them than before: one burst is no growth.
+    0 unless each of them is larger than the one before: a single burst is not growth.
     """
     gauges = [each for each in look.gauges if each.at >= look.now - 60 * MINUTES][-_LEAST:]
     due = [_due(each, queue) for each in gauges]

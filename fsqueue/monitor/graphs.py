@@ -14,7 +14,7 @@ _LONGEST = 25
 
 
 class Node(NamedTuple):
-    """One call, or several of one task that belong to the same ones."""
+    """One call, or several calls of one task with the same neighbours."""
 
     key: str
     column: int

@@ -1,9 +1,9 @@
 """Looks at a spool for all open pages: what is in it now, and what its journals say.
 
-All pages and tabs share one look. A new one is taken at most every `PAUSE` seconds, and after ten
-times as long as the last one took. Its number of file operations depends neither on the backlog nor
-on the number of workers: the latest snapshot of a worker is one file, and of the journals a look
-reads what is new in a few files, in turn. What was not read yet, the pages say.
+All pages and tabs share one look. A new one is taken at most every `PAUSE` seconds, and not before
+ten times as long as the last one took. Its number of file operations depends neither on the backlog
+nor on the number of workers: it reads the snapshot of one worker, and in turn what is new in a few
+files of the journals. The pages say how many files were not read yet.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ WINDOWS: Final = {"15m": 900.0, "1h": 3600.0, "6h": 21_600.0, "24h": 86_400.0, "
 """The windows that a page can show, in seconds."""
 DEFAULT_WINDOW: Final = "1h"
 _HOUR, _MINUTE = 3600.0, 60.0
-# What a look may cost if it counts by itself, as no worker does.
+# The cost limits of a look that counts calls by itself, because no worker does.
 _OWN = Bounds(slots=10, workers=3, others=2)
 # Files of the journal that a look reads: sums, and lines of failures.
 _FILES, _FEW = (24, 8), (4, 3)
-# Folders of hours that are over, which are listed once.
+# Folders of past hours that a look lists. Each is listed only once.
 _FOLDERS, _FEW_FOLDERS = 24, 6
-# An hour's gauges do not change any more this long after it, in seconds.
+# Seconds after the end of an hour from which its gauges no longer change.
 _SETTLED = 120.0
 
 
@@ -61,11 +61,11 @@ class Look(NamedTuple):
     unread: int
     """Files of the journal that were not read yet."""
     cut: bool
-    """There were more failed attempts than `failed` has: the oldest are missing."""
+    """Whether the oldest failed attempts are missing in `failed`."""
     used: float
     """The share of the disk that is in use."""
     batch: bool
-    """Whether batch jobs run workers, or fleets are there."""
+    """Whether batch jobs run workers, or there are fleets."""
     operations: int
     """File operations that the look took."""
     took: float
@@ -98,7 +98,7 @@ class Watch:
         """How many looks were taken."""
 
     def _remember(self, window: float) -> None:
-        """Begin to read the journals anew, for a longer window."""
+        """Start reading the journals from scratch, for a longer window."""
         self._window = window
         self._history = History(self.store, window, folders=self._folders)
         self._failures = FailedAttempts(self.store, self._folders, files=_FILES[1])

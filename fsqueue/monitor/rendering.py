@@ -1,13 +1,13 @@
-"""Renders pages, in a form from which a stream of updates can be made.
+"""Renders pages so that later changes can be streamed to browsers.
 
-A template marks each live number with ``k(key, text)``. A rendered page is a skeleton with marks in
-place of these texts, and the texts. If two renderings have the same skeleton, the texts that differ
-are all that a browser needs. If rows have come or gone, the skeletons differ, and the browser
-fetches the page again. Charts are marked too (``chart``): they change with each look, and a new
-chart alone is fetched less often.
+A template marks each live text with ``k(key, text)``. A rendered page consists of these texts and a
+skeleton with marks in their place. While the skeleton stays the same, a browser only needs the
+texts that have changed. When rows come or go, the skeleton changes, and the browser fetches the
+page again. Charts are marked too (``chart``), because they change with each look: if nothing else
+has changed, the page is fetched less often.
 
-Whatever comes from the spool is untrusted text. Jinja escapes it, and before that each text is cut
-and its control characters become Python escapes.
+All text from the spool is untrusted. It is cut to length, its control characters become Python
+escapes, and Jinja escapes it for HTML.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 FOLDER: Final = os.path.dirname(os.path.abspath(__file__))
 _LONGEST = 2_000
 _MARK = re.compile("\x02(\\d+)\x03")
-# Colours and other commands to a terminal in the output of bodies.
+# Colours and other terminal commands in the output of bodies.
 _ANSI = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)")
 
 
@@ -48,7 +48,7 @@ def lines(text: str) -> Lines:
 
 
 def one_line(text: str) -> Lines:
-    """A command to copy: with a line end in it, a shell would run it at once."""
+    """A command to copy, without line ends, at which a shell would run it immediately."""
     return Lines(printable(text))
 
 
@@ -63,7 +63,7 @@ def _finalized(value: object) -> object:
 
 
 class Rendered(NamedTuple):
-    """A page with its live texts apart."""
+    """A page, with its live texts kept separately."""
 
     skeleton: str
     pieces: tuple[str, ...]

@@ -88,9 +88,9 @@ class Settings(NamedTuple):
 
 
 class Site:
-    """Renders the pages of one spool, one page at a time and all in one thread.
+    """Renders the pages of one spool, one at a time in one thread.
 
-    That thread lives as long as the site: memory that one thread has freed serves another badly.
+    That thread lives as long as the site, because threads do not share their freed memory well.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -103,7 +103,7 @@ class Site:
         self._files = _static_files()
 
     def ask(self, request: Request, path: str | None = None, query: str | None = None) -> Ask:
-        """The request as a page sees it; with a path or a query, that for another page."""
+        """The request as a page sees it; with a path or a query, a request for another page."""
         return Ask.of(
             request.scope["path"] if path is None else path,
             request.url.query if query is None else query,
@@ -119,11 +119,11 @@ class Site:
         return await self._alone(partial(routes.page_of, ask))
 
     async def rendered(self, ask: Ask) -> Rendered:
-        """A page as text. All tabs that show it share it, until the next look."""
+        """A rendered page, shared by all tabs that show it until the next look."""
         return await self._alone(partial(self._render, ask))
 
     async def _alone(self, work: Callable[[], _Answer]) -> _Answer:
-        """What a function returns that reads the spool; no other one runs meanwhile."""
+        """Run a function that reads the spool, while no other one does."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
     def _render(self, ask: Ask) -> Rendered:
@@ -143,7 +143,7 @@ class Site:
         return rendered
 
     def _forget_pages(self) -> None:
-        """Drop the pages that nobody gets any more: a later look has other numbers."""
+        """Drop the pages of earlier looks, which nobody will request."""
         oldest = time.monotonic() - self.watch.pause
         for key, (number, at, _) in list(self._cache.items()):
             if len(self._cache) >= _MOST_PAGES or (number != self.watch.number and at < oldest):
@@ -155,7 +155,7 @@ class Site:
             "/", "", watch=self.watch, traceback_text=self.settings.traceback_text, zone="",
             may_act=False,
         )  # fmt: skip
-        self._thread.submit(self._render, ask)  # a reader gets what fails, if it fails again
+        self._thread.submit(self._render, ask)  # if it fails, the first reader gets the error
 
     # -- answers ----------------------------------------------------------------------------
 
@@ -185,7 +185,7 @@ class Site:
         return Response(data, media_type=kind)
 
     async def document(self, request: Request) -> Response:
-        """The facts of a page as JSON, with the names that the commands' --json has."""
+        """The facts of a page as JSON, with the same names as in the commands' --json."""
         path = request.scope["path"].removeprefix("/api/v1")
         path = "/" if path == "/overview" else path
         try:
@@ -267,7 +267,7 @@ class Site:
 
 
 def _static_files() -> dict[str, tuple[bytes, str]]:
-    """The content and type of each file: in memory, as reading the first one would take longest."""
+    """The content and type of each file, kept in memory so that the first page is quick."""
     every = Path(FOLDER, "static").iterdir()
     return {
         each.name: (each.read_bytes(), _TYPES[each.suffix])
@@ -277,7 +277,7 @@ def _static_files() -> dict[str, tuple[bytes, str]]:
 
 
 async def _form(request: Request) -> dict[str, str]:
-    """The fields of a form; a body that is too long has none."""
+    """The fields of a form; none if the request body is too long."""
     body = b""
     async for part in request.stream():
         body += part
@@ -358,13 +358,13 @@ def serve(settings: Settings, listener: socket.socket) -> None:
         ws="none",
         loop="asyncio",
         lifespan="off",
-        access_log=False,  # it would have the tokens
+        access_log=False,  # it would contain the tokens
         log_level="error",
         server_header=False,
         proxy_headers=False,
         timeout_graceful_shutdown=1,
     )
-    # Uvicorn ends in order, and then raises the signal again.
+    # Uvicorn shuts down on the signal, and then raises it again.
     former = signal.signal(signal.SIGTERM, signal.default_int_handler)
     site.warm_up()
     try:

@@ -1,7 +1,6 @@
 """Draws small charts and symbols as SVG text, for lines of text and cells of tables.
 
-See `fsqueue.monitor.charts`. They have a label if one is given; without one, screen readers skip
-them.
+See `fsqueue.monitor.charts`. Screen readers skip charts without a label.
 """
 
 from __future__ import annotations
@@ -61,7 +60,7 @@ def columns(
 def share_bar(parts: Sequence[tuple[str, float]], *, width: int = 180, label: str = "") -> str:
     """A bar that is filled from the left by shares of the whole, from 0 to 1, in colours."""
     extents = [extent_of(share, 1.0, width) for _, share in parts]
-    if sum(extents) > width:  # as small shares are drawn larger than they are
+    if sum(extents) > width:  # because small shares are drawn larger than they are
         largest = extents.index(max(extents))
         extents[largest] -= sum(extents) - width
     x = 0.0
@@ -77,7 +76,7 @@ def strip(busy: Sequence[float | None], failed: Sequence[bool], *, label: str = 
     """How busy something was over time, by shade, with a mark where attempts failed.
 
     Args:
-        busy: shares from 0 to 1; None where it was not there.
+        busy: shares from 0 to 1; None where the worker was not there.
         failed: whether any attempt failed, for each of them.
         label: the chart in words.
     """

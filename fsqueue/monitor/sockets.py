@@ -1,4 +1,4 @@
-"""The sockets on which the web page can be reached: never from another host."""
+"""The sockets of the web page, which no other host can reach."""
 
 from __future__ import annotations
 
@@ -46,11 +46,10 @@ def default_socket(name: str) -> str:
 def listen_on_socket(path: str) -> socket.socket:
     """A Unix socket that only this user can reach, in a folder that only this user can enter.
 
-    Uvicorn would let everybody connect to a socket that it makes by itself.
+    This makes the socket because Uvicorn would let everybody connect to one that it makes.
 
     Raises:
-        ConfigError: the folder is not private, or something else is there: another monitor, or a
-            file.
+        ConfigError: the folder is not private, or the path is another monitor's, or a file.
     """
     path = os.path.abspath(path)
     folder = os.path.dirname(path)
@@ -78,7 +77,7 @@ def listen_on_socket(path: str) -> socket.socket:
 
 
 def _remove_dead(path: str) -> None:
-    """Remove a socket on which no process listens any more."""
+    """Remove a socket on which no process listens."""
     try:
         mode = os.lstat(path).st_mode
     except FileNotFoundError:

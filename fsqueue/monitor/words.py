@@ -18,7 +18,7 @@ _DIGITS = 9
 
 
 def number(text: str) -> int | None:
-    """The number that a field of an address or a form has; None if it has none up to 9 digits."""
+    """The number in a field of an address or a form; None unless it is one of up to 9 digits."""
     return int(text) if text.isdecimal() and len(text) <= _DIGITS else None
 
 
@@ -106,7 +106,7 @@ class Clock(NamedTuple):
 
 
 def zone_of(name: str) -> tzinfo | None:
-    """A time zone by its name, as browsers report it; None, this host's, if it is not known."""
+    """A time zone by the name that browsers report; None (this host's zone) if it is unknown."""
     try:
         return ZoneInfo(name) if name and "/" in name else UTC if name == "UTC" else None
     except (OSError, ValueError, KeyError):

@@ -6,7 +6,7 @@ Modules, from the top down::
     tables      its lists
     rows        numbers as text and as columns of charts
     elements    HTML in which no text of the spool is markup
-    redaction   leaves out what names people, hosts and data
+    redaction   removes what identifies people, hosts and data
     gather      reads a spool, or a copy of its journal alone
     attempts    a pass over the lines of the journal
     facts       what a report says

@@ -1,7 +1,6 @@
 """A pass over the lines of the journal: the failures, the slowest calls, and the sums of one run.
 
-A million lines are read in blocks, and a block is decoded at once, so this takes about a
-microsecond and no memory for each.
+Lines are read and decoded in blocks, so each takes about a microsecond and no lasting memory.
 """
 
 from __future__ import annotations
@@ -27,12 +26,12 @@ if TYPE_CHECKING:
 _decode_lines = msgspec.json.Decoder(Entry).decode_lines
 
 
-# The sums of a run are of at most this many pieces of time and workers.
+# The sums of a run are kept for at most this many pairs of an interval and a worker.
 _MOST_PIECES = 2_000
 
 
 class _Work:
-    """The work of one worker for a run in one piece of time."""
+    """The work of one worker for a run in one interval."""
 
     def __init__(self) -> None:
         self.tasks: dict[str, TaskSums] = {}
@@ -49,7 +48,7 @@ class _Work:
         self.busy += max(0.0, entry.run)
 
     def add(self, other: _Work) -> None:
-        """Add the work of another piece of time."""
+        """Add the work of another interval."""
         for name, sums in other.tasks.items():
             self.tasks.setdefault(name, TaskSums()).add(sums)
         self.busy += other.busy
@@ -63,20 +62,20 @@ class Lines:
     Args:
         window: the period, and the run.
         slowest: how many of the slowest attempts to keep.
-        step: seconds of a piece of time in the sums of a run; they may become longer.
+        step: seconds of an interval in the sums of a run; intervals may become longer.
     """
 
     def __init__(self, store: Store, window: Window, slowest: int, step: float) -> None:
         self._window, self._most = window, slowest
         self.step: float = step
-        """Seconds of each piece of time of the sums of a run."""
+        """Seconds of each interval in the sums of a run."""
         self._reader = LineReader(store)
         self._needle = f'"id":"{window.run}-'.encode() if window.run else b""
         self._heap: list[tuple[float, int, Entry, str]] = []
         self._kept = 0
         self._work: dict[tuple[str, int], _Work] = {}
         self.count: int = 0
-        """Lines that were read, of the run if it is about one."""
+        """Number of lines that were read; only those of the run, if there is one."""
         self.first: float = float("inf")
         self.last: float = 0.0
         """When the first and the last attempt of the run ended."""
@@ -141,7 +140,7 @@ class Lines:
         work.count(entry)
 
     def _coarsen(self) -> None:
-        """Make two pieces of time one, since memory must not grow with the length of a run."""
+        """Merge intervals in pairs, since memory must not grow with the length of a run."""
         self.step *= 2
         fine, self._work = self._work, {}
         for (worker, number), work in fine.items():

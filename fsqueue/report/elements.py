@@ -1,8 +1,9 @@
 """HTML in which no text of the spool is markup.
 
 An `Html` is markup that this package wrote. Any other text is escaped where it is put into an
-element, with control and bidirectional characters as Python escapes. So a text cannot be forgotten.
-A template engine would do no more for this one page, and is not a dependency of the command line.
+element, with control and bidirectional characters as Python escapes. So no text can stay unescaped
+by mistake. A template engine would do no more for this one page, and the command line does not
+depend on one.
 """
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ def joined(contents: Iterable[Content]) -> Html:
 
 
 def block(content: str, *, most: int, **attributes: str | None) -> Html:
-    """A text with line ends, such as a traceback; of a longer one, the end."""
+    """A text with line ends, such as a traceback; only the end of a text that is too long."""
     shown = content.replace("\r\n", "\n").replace("\r", "\n")
     if len(shown) > most:
         shown = _MORE + shown[-most:].partition("\n")[2]
@@ -72,7 +73,7 @@ def block(content: str, *, most: int, **attributes: str | None) -> Html:
 
 
 def table(heads: Iterable[str], rows: Iterable[Iterable[Content]]) -> Html:
-    """A table. Heads that start with ``#`` are those of numbers, and with ``*`` of the widest."""
+    """A table. ``#`` at the start of a head marks a column of numbers, ``*`` the widest column."""
     columns = list(heads)
     styles = [{"#": "n", "*": "wide-cell w"}.get(head[:1]) for head in columns]
     head = joined(

@@ -25,9 +25,9 @@ class Window(msgspec.Struct, frozen=True, kw_only=True):
     begin: float
     end: float
     run: str = ""
-    """If it is about one run: the client."""
+    """The client, if the report is about one run."""
     note: str = ""
-    """Why the period is not the one that was asked for."""
+    """Why the period differs from the requested one."""
 
     @property
     def seconds(self) -> float:
@@ -43,7 +43,7 @@ class Period(msgspec.Struct, frozen=True, kw_only=True):
     succeeded: int = 0
     failed: int = 0
     due: int | None = None
-    """Calls that were due, at most; None if nobody counted."""
+    """The most calls that were due; None if no process counted them."""
     waiting: int = 0
     """Calls that waited for other calls or for a concurrency limit, or were delayed."""
     slots: int | None = None
@@ -61,7 +61,7 @@ class WorkerRow(msgspec.Struct, frozen=True, kw_only=True):
     calls: int
     failed: int
     seconds: float
-    """Time of its slots in which bodies ran."""
+    """Time in which its slots ran bodies."""
     busy: float | None
     """The same as a share, if that is known."""
     shares: list[float]
@@ -85,7 +85,7 @@ class FailureRow(msgspec.Struct, frozen=True, kw_only=True):
 
     group: FailureGroup
     sample: str = ""
-    """The call that traceback and output are of."""
+    """The call whose traceback and output are shown."""
     traceback: str = ""
     output: str = ""
 
@@ -128,7 +128,7 @@ class Totals(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """All of it. Lists have at most the numbers of `Limits`; `left_out` says what is missing."""
+    """The whole report. `Limits` bounds its lists, and `left_out` says what is missing."""
 
     made: float
     root: str
@@ -136,7 +136,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     period: float
     """Seconds of each period of the charts."""
     journal_alone: bool
-    """There was a copy of the journal, and nothing else of the spool."""
+    """Whether it was made from a copy of the journal, without the rest of the spool."""
     redacted: bool = False
     totals: Totals
     attention: list[str]
@@ -153,7 +153,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Limits(msgspec.Struct, frozen=True):
-    """How much of what there is a report has at most."""
+    """The most rows and characters that a report has of each kind."""
 
     runs: int = 100
     workers: int = 200
@@ -171,7 +171,7 @@ class Limits(msgspec.Struct, frozen=True):
 
 
 def cut(rows: Sequence[Any], most: int, what: str, left_out: list[str]) -> list[Any]:
-    """The first of some rows; if that are not all, `left_out` gets a line about the others."""
+    """The first `most` rows; adds a line about the others, if there are any, to `left_out`."""
     if len(rows) > most:
         left_out.append(f"{len(rows) - most:,} of {len(rows):,} {what}")
     return list(rows[:most])

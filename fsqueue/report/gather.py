@@ -1,6 +1,6 @@
 """Gathers what a report says, from a spool or from a copy of its journal alone.
 
-It reads, and writes nothing. It opens no payload but the description of exceptions, which is text.
+It only reads. The only payloads that it opens are descriptions of exceptions, which are text.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from fsqueue.spool.store.store import Store
 
 _MINUTE, _HOUR = 60.0, 3600.0
-# The charts have at most about this many columns, each of some steps, in seconds.
+# Charts have about this many columns at most, each a multiple of _STEP seconds long.
 _COLUMNS, _STEP = 120, 30.0
 
 
@@ -79,7 +79,7 @@ def gather(sources: Sources, window: Window, limits: Limits) -> Report:
     if stats.missing:
         left_out.append(f"the lines of {stats.missing:,} attempts: workers did not write them")
     gauges = list(_gauges(store, window))
-    # Of a copy, and of a time that is over, it is not known who lived on.
+    # For a copy, or for a past period, it is not known which workers are still alive.
     is_now = snapshot is not None and store.clock.now() - window.end < _MINUTE
     workers = _workers(periods, stats, window, period, is_now=is_now)
     tasks = _tasks(periods, stats)
@@ -158,7 +158,7 @@ def _gauges(store: Store, window: Window) -> Iterator[Gauge]:
 def _periods(
     ended: Mapping[float, Minute], gauges: list[Gauge], window: Window, period: float
 ) -> list[Period]:
-    """A column for each period of the window, also for those in which nothing happened."""
+    """A column for each period of the window, including those in which nothing happened."""
     counted: dict[float, list[Gauge]] = {}
     for gauge in gauges:
         counted.setdefault(gauge.at // period * period, []).append(gauge)
@@ -198,7 +198,7 @@ def _waiting(gauge: Gauge) -> int:
 def _workers(
     periods: Mapping[float, Minute], stats: Stats, window: Window, period: float, *, is_now: bool
 ) -> list[WorkerRow]:
-    """The workers, those with the most failures and those that died first."""
+    """The workers; those that died and those with the most failures come first."""
     known = {each.worker: each for each in stats.workers}
     names = {name for each in periods.values() for name in each.workers}
     first = window.begin // period
@@ -208,7 +208,7 @@ def _workers(
         works = {at: each.workers[name] for at, each in periods.items() if name in each.workers}
         stat = None if window.run else known.get(name)
         if stat is None and not window.run:
-            continue  # a client that has noted what it cancelled
+            continue  # not a worker: a client that recorded its cancellations
         slots = stat.slots if stat else 1
         shares, failures = [0.0] * count, [0] * count
         for at, work in works.items():

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from fsqueue.report.facts import Report
 
 MOST_BYTES: Final = 1_000_000
-"""A report is not larger, whatever it is about."""
+"""The largest size of a report."""
 _OWN_CSS = """
 main{padding-top:14px}
 .path{margin-left:6px}
@@ -55,13 +55,13 @@ pre{max-height:none;white-space:pre-wrap;overflow-wrap:anywhere}
  *{print-color-adjust:exact;-webkit-print-color-adjust:exact}
 }
 """
-# A histogram in full is drawn for this many tasks.
+# Number of tasks that get a full histogram.
 _DRAWN = 4
 _SHORTEST_TEXT = 300
 
 
 def html_of(report: Report) -> str:
-    """The file, of at most `MOST_BYTES`. If it would be larger, less of each list is in it."""
+    """The file. If it would be larger than `MOST_BYTES`, its lists are shortened."""
     share = 1.0
     while True:
         scaled = Limits().scaled(share)
@@ -105,7 +105,7 @@ def _parts(report: Report, limits: Limits, *, shortened: bool) -> Iterator[Html]
     yield _charts(report)
     yield panel("Runs", runs_table(report, limits), "one process and the calls that it made")
     yield panel("Workers", workers_table(report, limits), "darker: more of its slots were busy")
-    yield panel("Tasks", tasks_table(report.tasks[: limits.tasks]), "by the time that they took")
+    yield panel("Tasks", tasks_table(report.tasks[: limits.tasks]), "by total run time")
     if report.tasks:
         drawn = report.tasks[:_DRAWN]
         yield tag("div", *map(histogram_panel, drawn), class_="row c2")
@@ -207,7 +207,7 @@ def _charts(report: Report) -> Html:
     first = tag("section", head, Html(ended), class_="p")
     second = panel(
         "Backlog",
-        Html(backlog) if _counted(report) else none("The pending calls of this were not counted."),
+        Html(backlog) if _counted(report) else none("The pending calls were not counted."),
         "calls due, at most",
         "p",
     )
@@ -222,7 +222,7 @@ def _counted(report: Report) -> bool:
 
 def _footer(report: Report) -> Html:
     words = f"Times are the file server's, in {zone(report.made)}. "
-    words += "Nothing was unpickled for it."
+    words += "Nothing was unpickled to make this report."
     if report.redacted:
         words += " Labels, messages, output, hosts, folders and command lines are left out."
     return tag("footer", text(words, most=1000))

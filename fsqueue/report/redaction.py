@@ -1,4 +1,4 @@
-"""Leaves out of a report what names people, machines and data, so that it can be shown to others.
+"""Removes what identifies people, machines and data from a report, so that it can be shared.
 
 Numbers, times, ids, names of tasks and queues, and types and places of failures stay.
 """
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from fsqueue.spool.admin.runs import Run
 
 
-# Settings whose values are numbers and choices; all others may name folders, hosts or people.
+# Values of settings that are kept: numbers and choices. Others may name folders, hosts or people.
 _SAFE: Final = re.compile(r"(none|true|false|[\d.]+|[a-z_]{1,12})?", re.IGNORECASE)
 _NAMES: Final = re.compile(r"root|file|app|group|folder|queue|path|command", re.IGNORECASE)
 
@@ -28,8 +28,8 @@ _NAMES: Final = re.compile(r"root|file|app|group|folder|queue|path|command", re.
 def redacted(report: Report) -> Report:
     """The report without labels, messages, output, hosts, folders and command lines.
 
-    Workers and batch jobs are numbered, since their names and ids hold those of hosts; and fleets,
-    which are often named after people.
+    Workers, batch jobs and fleets are numbered: the names and ids of workers and jobs contain host
+    names, and fleets are often named after people.
     """
     names = _Names("worker")
     for row in report.workers:

@@ -42,7 +42,7 @@ def zone(seconds: float) -> str:
 
 
 def span_of_time(window: Window) -> str:
-    """When a window was, in words."""
+    """The period of a window, in words."""
     begin, end = when(window.begin), when(window.end)
     return f"between {begin} and {end} ({duration(window.seconds)})"
 
@@ -52,7 +52,7 @@ def ticks_of(report: Report) -> list[Tick]:
     first = report.periods[0].at
     last = report.periods[-1].at + report.period
     form = "%H:%M" if last - first < _DAY else "%a %H:%M" if last - first < 7 * _DAY else "%d %b"
-    count = _TICKS if form == "%H:%M" else _TICKS // 2  # of long texts fewer fit
+    count = _TICKS if form == "%H:%M" else _TICKS // 2  # long labels need more room
     return [
         Tick(
             number / count,
@@ -65,7 +65,7 @@ def ticks_of(report: Report) -> list[Tick]:
 
 
 def histogram_of(counts: Mapping[int, int], columns: int) -> list[tuple[int, float, float]]:
-    """A sketch in fewer columns: counts, and the shortest and longest duration of each."""
+    """Reduce a sketch to fewer columns: the count and the shortest and longest duration of each."""
     if not counts:
         return []
     first, last = min(counts), max(counts)

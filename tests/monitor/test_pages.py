@@ -311,7 +311,7 @@ def test_a_bulk_action_whose_count_has_grown_is_refused(tmp_path):
     for count in ("1", "", "x", "-1"):
         answer = client.post("/actions/retry", data={**form, "count": count})
         assert answer.status_code == 409, text_of(answer.text)
-        assert "it would concern 2 calls by now" in answer.text
+        assert "this would now affect 2 calls" in answer.text
     assert len(list(controls.retryable(open_store(shop.root)))) == 2
     answer = client.post("/actions/retry", data={**form, "count": "2"})
     assert "2 calls run again (fsqueue retry --failed-with ValueError)" in answer.text

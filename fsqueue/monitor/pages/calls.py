@@ -31,10 +31,10 @@ if TYPE_CHECKING:
     from fsqueue.spool.admin.listing import CallInfo
 
 PER_PAGE: Final = 50
-# A list reads the beginnings of at most this many calls.
+# The list reads the start of the files of at most this many calls.
 _MOST_READ = 2_000
 _FILTERS = ("task", "worker", "queue", "run", "label", "since", "failure")
-# What the template names, which may be missing.
+# Facts that the template names, and that may be missing.
 _KNOWN = ("task", "label", "queue", "worker", "created", "claimed", "started", "ended", "progress")
 _LEVELS = {
     State.RUNNING: "run",

@@ -1,4 +1,4 @@
-"""Asks before an action that concerns many calls: how many, and the first few."""
+"""The confirmation page of an action on many calls: shows how many, and the first few."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ def failures(ask: Ask) -> Page:
 
 
 def _heading(groups: list[FailureGroup], during: str) -> str:
-    """How much failed, for how many reasons; those that were only retried do not count."""
+    """How many calls failed, for how many reasons; calls that were only retried do not count."""
     calls = sum(each.calls for each in groups)
     number = sum(each.calls > 0 for each in groups)
     if not groups:
@@ -78,7 +78,7 @@ def failure(ask: Ask) -> Page:
 
 
 def where(look: Look, group: FailureGroup) -> str:
-    """On which workers it happened, if that says something."""
+    """On which workers it happened; empty if that tells nothing."""
     total = sum(group.workers.values())
     if not group.workers:
         return ""

@@ -24,7 +24,7 @@ _NAMED = 5
 
 
 class FamilyRow(NamedTuple):
-    """One call, or several of one task with the same state that belong to the same one."""
+    """One call, or several of one task with the same state and the same neighbour."""
 
     relation: str
     task: str

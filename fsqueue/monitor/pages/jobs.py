@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from fsqueue.spool.admin.snapshot import WorkerInfo
     from fsqueue.spool.store.store import Store
 
-# A page reads the files of at most so many fleets, and of so many of their jobs and decisions.
+# A page reads the files of at most this many fleets, past jobs and decisions.
 _FLEETS, _PAST, _NOTES = 20, 20, 8
 _MOST_ROWS = 200
 
@@ -32,11 +32,11 @@ class Ended(msgspec.Struct, frozen=True, kw_only=True):
     job: str
     past: PastRecord
     end: EndRecord | None
-    """What its workers said last."""
+    """The last report of its workers."""
 
 
 class Fleet(msgspec.Struct, frozen=True, kw_only=True):
-    """A fleet, as far as its files say: the batch system is not asked."""
+    """A fleet according to its files in the spool; the batch system is not asked."""
 
     name: str
     record: FleetRecord | None

@@ -31,7 +31,7 @@ _MOST_ROWS, _MOST_NEEDS = 12, 8
 _COLUMNS = 60
 _SPARKS = 40
 _BUCKETS = 22
-# Further to the right, "now" leaves no room for another label.
+# To the right of this, there is no room for a label besides "now".
 _ROOM = 0.85
 
 
@@ -252,7 +252,7 @@ def backlog_chart(look: Look, clock: Clock) -> str:
 
 
 def busy_chart(look: Look, clock: Clock) -> str:
-    """Slots that were busy, and all slots."""
+    """Busy slots, and all slots."""
     alive = [each for each in look.glance.snapshot.workers if each.is_alive]
     held, slots = sum(each.held for each in alive), sum(each.slots for each in alive)
     busy = [*((each.at, float(each.busy)) for each in look.gauges), (look.now, float(held))]
@@ -312,7 +312,7 @@ def _state(queue: QueueInfo, level: str) -> tuple[str, str]:
 
 
 def task_rows(look: Look) -> list[TaskRow]:
-    """The tasks, that with the largest share of the time first."""
+    """The tasks, starting with the one that took the largest share of the time."""
     sums = sums_by_task(look.minutes.values())
     stats = {each.task: each for each in look.stats.tasks}
     whole = sum(each.seconds for each in sums.values())
@@ -343,7 +343,7 @@ def small_histogram(sketch: dict[int, int]) -> list[float]:
 
 
 def failure_trend(look: Look, fp: str) -> list[float]:
-    """How many calls failed with a fingerprint in each step of the window."""
+    """How many calls failed with this fingerprint in each step of the window."""
     return [
         sum(look.minutes[each].failures.get(fp, 0) for each in range(*step) if each in look.minutes)
         for step in steps(look, _SPARKS)

@@ -40,11 +40,11 @@ class Page(NamedTuple):
     template: str
     title: str
     facts: dict[str, Any]
-    """For the template."""
+    """The variables of the template."""
     document: object
-    """For ``/api/v1``, as the command of the same name prints with --json."""
+    """The answer of ``/api/v1``, the same as the matching command prints with --json."""
     section: str = ""
-    """The entry of the navigation that it belongs to."""
+    """The entry of the navigation to which the page belongs."""
     redirect: str = ""
 
 
@@ -62,13 +62,13 @@ class Ask(NamedTuple):
 
     @classmethod
     def of(cls, path: str, query: str, **rest: Any) -> Ask:
-        """A request, without what only the server needs to know."""
+        """A request, without the query fields that only the server needs."""
         kept = [pair for pair in _pairs(query) if pair[0] not in {"token", "have"}]
         return cls(path=path, query=urlencode(kept), **rest)
 
     @property
     def parts(self) -> list[str]:
-        """The kind of the page, and the name of what it is about, which may have any characters."""
+        """The kind of the page, and the name of its subject, which may have any characters."""
         return [each for each in self.path.removeprefix("/").split("/", 1) if each]
 
     @property
@@ -97,7 +97,7 @@ class Ask(NamedTuple):
 
     @property
     def up(self) -> str:
-        """The way from this page to the first one, for relative links."""
+        """The path from this page to the first one, for relative links."""
         return "../" if len(self.parts) > 1 else "./"  # a slash in a name is quoted in links
 
     def here(self, **changes: str) -> str:

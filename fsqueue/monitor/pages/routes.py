@@ -1,4 +1,4 @@
-"""Which function makes which page, and what all pages have around them."""
+"""Maps addresses to the functions that make the pages, and adds the frame of all pages."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ NAVIGATION: Final[tuple[tuple[str, str, str], ...]] = (
     ("jobs", "Batch jobs", "j"),
     ("triggers", "Triggers", "i"),
 )
-# These read files of calls, and so not more often than every few seconds.
+# These pages read files of calls, so they are made at most every few seconds.
 _READING = frozenset(
     {
         ("calls", False),
@@ -78,7 +78,7 @@ def page_of(ask: Ask) -> Page:
     """The facts of a page.
 
     Raises:
-        MissingError: there is no such page, or what it is about does not exist.
+        MissingError: there is no such page, or its subject does not exist.
     """
     function = _PAGES.get(_key(ask))
     if function is None:
@@ -92,7 +92,7 @@ def reads_more(ask: Ask) -> bool:
 
 
 def _stream_of(ask: Ask) -> str:
-    """The page whose changes to stream; none where the reader confirms the number that it shows."""
+    """The address of the page's stream; none for confirmations, whose number must not change."""
     if _key(ask)[0] == "confirm":
         return ""
     return f"/{quote(ask.path.lstrip('/'))}" + (f"?{ask.query}" if ask.query else "")

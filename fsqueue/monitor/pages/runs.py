@@ -26,7 +26,7 @@ class RunRow(NamedTuple):
 
     run: Run
     shares: list[tuple[str, float]]
-    """For the bar of its calls: by colour."""
+    """Shares of its calls by colour, for the bar."""
     in_words: str
     """The bar in words."""
     until: str
@@ -55,7 +55,7 @@ def _until(run: Run, look: Look, clock: Clock) -> tuple[str, str]:
 
 
 def runs(ask: Ask) -> Page:
-    """The processes that have made calls in the window, or whose calls have ended in it."""
+    """The processes that made calls in the window, or whose calls ended in it."""
     look = ask.look()
     found = find_runs(ask.watch.store, look.stats, look.now - look.window, look.glance)
     during, clock = period(look.window), ask.clock()
@@ -81,7 +81,7 @@ def run(ask: Ask) -> Page:
     ended, failed = look.stats.runs.get(client, (0, 0))
     if record is None and not ended and client not in look.glance.snapshot.unstarted:
         raise MissingError(
-            f"there is no run {client}: nothing is known of it in the last {period(look.window)}"
+            f"there is no run {client}: nothing is known about it in the last {period(look.window)}"
         )
     here = store.fs.exists(store.layout.client_lock(client), fresh=True)
     found = going_on(

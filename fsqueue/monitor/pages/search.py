@@ -1,4 +1,4 @@
-"""Search: an id leads to its call, anything else to what has it in its name."""
+"""Search: an id leads to its call, any other text to everything with that text in its name."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ _MOST_WORKERS = 20
 
 
 def tasks(ask: Ask) -> Page:
-    """All tasks of which calls have ended in the window."""
+    """All tasks with calls that ended in the window."""
     look = ask.look()
     rows = task_rows(look)
     during = period(look.window)
@@ -72,7 +72,7 @@ def task(ask: Ask) -> Page:
 
 
 def _heat(look: Look, clock: Clock, name: str) -> str:
-    """The run times over the window: in a row that moves up, calls get slower."""
+    """The run times over the window. If the dark cells move up, calls get slower."""
     times = steps(look, _COLUMNS)
     sums = [
         sums_by_task(look.minutes[each] for each in range(*step) if each in look.minutes).get(name)
@@ -99,7 +99,7 @@ def _heat(look: Look, clock: Clock, name: str) -> str:
 
 
 def _by_worker(ask: Ask, name: str) -> list[tuple[str, int, str, float]]:
-    """Workers by their typical run time of a task, the slowest first, and that as a share of it."""
+    """Workers with their typical run time of a task and its share of the longest; slowest first."""
     found = ask.watch.by_worker(name, ask.seconds)
     rows = sorted(found.items(), key=lambda each: -each[1][1])[:_MOST_WORKERS]
     slowest = rows[0][1][1] if rows else 1.0

@@ -24,12 +24,13 @@ if TYPE_CHECKING:
     from fsqueue.spool.history.statistics import WorkerStats
 
 _MOST_ROWS = 200
-# A smaller multiple of the usual run times is not worth a sentence.
+# Factor over the usual run times from which the slowest worker is mentioned.
 _SLOWER = 1.2
-# Nor are fewer failures, or a smaller multiple of the share of calls that fail on the others.
+# Failures, and factor over the failing share of the other workers, from which one is mentioned.
 _FAILED, _OFTENER = 5, 2.0
 _SHORT = 600.0
-# Attempts and rows of the timeline of a worker; ends that meet within this time are one place.
+# The most attempts and rows of a worker's timeline; attempts may share a row if they overlap by
+# less than this many seconds.
 _MOST_ATTEMPTS, _MOST_LANES, _TOUCH = 2_000, 64, 0.002
 _LEVELS = {"alive": "", "silent": "warn", "dead": "bad", "died": "bad", "left": "dim"}
 _ICONS = {"alive": "", "silent": "attention", "dead": "failed", "died": "failed", "left": "none"}
@@ -105,7 +106,7 @@ def _timeline(
     ]
     if not spans:
         return ""
-    # Of a busy worker the journal tells of the latest attempts only: the axis begins with them.
+    # Only the latest attempts of a busy worker are read, so the axis begins with them.
     first = max(look.now - look.window, min(each[0] for each in spans))
     whole = max(1.0, look.now - first)
     lanes: list[list[Bar]] = []
@@ -124,7 +125,7 @@ def _timeline(
         f"{counted(len(spans), 'attempt')} since {clock.at(first)}, at most {len(lanes)} at once"
     )
     moments = [first + whole * part / 4 for part in range(5)]
-    # Of a few minutes the seconds matter.
+    # In a timeline of a few minutes, labels need seconds.
     times = [clock.exact(each)[-8:] if whole < _SHORT else clock.at(each) for each in moments]
     return charts.timeline(
         [Lane("slots", each) for each in lanes], charts.even_ticks(times), label=label
