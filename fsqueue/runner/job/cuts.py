@@ -25,14 +25,14 @@ class JobEnded(NamedTuple):
 
 
 def cut_off(store: Store, path: str, name: AttemptName, ended: JobEnded) -> bool:
-    """Note that the end of a worker's job interrupts an attempt in the worker's folder.
+    """Record that the end of a worker's job interrupts an attempt in the worker's folder.
 
     Returns:
-        Whether this has ended the call, which then must not be given back.
+        Whether this ended the call, which then must not be given back.
     """
     now = store.clock.now()
     try:
-        # The claim's rename has set this time.
+        # The rename that claimed the attempt set this time.
         ran = max(0.0, now - store.fs.status(path, follow=False).st_ctime)
     except OSError as error:
         log.info("it is not known how long %s has run: %s", name, error)

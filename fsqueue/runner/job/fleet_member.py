@@ -19,9 +19,9 @@ log: logging.Logger = logging.getLogger(__name__)
 
 
 class FleetMember:
-    """A worker of one of a fleet's jobs. A job with several nodes has one on each.
+    """A worker in one of a fleet's jobs. A job with several nodes has one worker on each.
 
-    A worker does not need its fleet: errors here are logged, and it goes on.
+    A worker can do without its fleet: errors here are logged, and it goes on.
 
     ==============================  ===============================================================
     dies                            what the fleet finds
@@ -43,7 +43,7 @@ class FleetMember:
 
     @classmethod
     def of(cls, store: Files, job: Job | None) -> FleetMember | None:
-        """The member that a job names; None if it is not one of a fleet."""
+        """The member that a job's environment names; None if the job belongs to no fleet."""
         if job is None or not job.fleet or not job.token:
             return None
         member = Member.parse(f"{job.token}.{job.number}")
@@ -53,15 +53,15 @@ class FleetMember:
             log.warning("this worker reports to no fleet: %s", error)
             return None
         if member is None:
-            log.warning("this worker reports to no fleet: %r is no submission's token", job.token)
+            log.warning("this worker reports to no fleet: %r is not a submission token", job.token)
             return None
         return cls(files, member, job.restart)
 
     def ask(self) -> str:
-        """Note the worker's start, and return why it should leave; empty if it should not.
+        """Record the worker's start, and return why it should leave; empty if it should not.
 
         Called before the first claim and at every heartbeat. From the second time on, it costs two
-        stats.
+        `stat` calls.
         """
         try:
             if not self._born:
@@ -77,11 +77,11 @@ class FleetMember:
         return ""
 
     def note_end(self, reason: EndReason, calls: int, worker: str) -> None:
-        """Note why the worker leaves.
+        """Record why the worker leaves.
 
         Args:
-            reason: why.
-            calls: how many it has run.
+            reason: why it leaves.
+            calls: how many calls it has run.
             worker: its name.
         """
         seconds = time.monotonic() - self._began

@@ -1,4 +1,4 @@
-"""Watches the end of a worker's job, and whether the worker has outlived its job."""
+"""Watches for the end of a worker's job, and notices when the worker has outlived its job."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _LOOK: Final = 0.5
 
 
 class ParentWatch:
-    """Whether the process that has started this worker is gone.
+    """Checks whether the process that started this worker is gone.
 
     A batch system that ends a job may miss a worker, for example if the process that supervises the
-    job was killed. The node's cores then belong to another job. The kernel gives a process whose
-    parent has ended a new one, so the check needs no file.
+    job was killed. The node's cores then belong to another job. When a parent ends, the kernel
+    gives its child another parent, so the check needs no file.
 
     Args:
-        environ: shows whether this process is in a batch job, or has a supervisor.
+        environ: tells whether this process is in a batch job, or has a supervisor.
         in_job: whether the worker ends with its job.
 
     Attributes:
@@ -41,7 +41,7 @@ class ParentWatch:
         self._parent = os.getppid()
 
     def gone(self) -> str:
-        """A text that names the process that is gone; empty if none is."""
+        """A text that says which process is gone; empty if none is."""
         if os.getppid() != self._parent:
             return f"its parent process {self._parent} is gone"
         if self._supervisor and start_of(self._supervisor) is None:
@@ -52,11 +52,11 @@ class ParentWatch:
 class JobWatch:
     """A thread that ends the running calls of a worker at the end of its job.
 
-    It is separate from upkeep, which waits for the file server at times.
+    It is separate from upkeep, which may have to wait for the file server.
 
     Args:
-        last_call: when to end them, on the monotonic clock; infinity: never.
-        parent: whether the worker has outlived its job.
+        last_call: when to end the calls, on the monotonic clock; infinity: never.
+        parent: tells whether the worker has outlived its job.
         leave: called once; gives the running calls back and ends the process.
         monotonic: the clock.
     """

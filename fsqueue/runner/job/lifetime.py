@@ -20,15 +20,15 @@ if TYPE_CHECKING:
 AUTO: Final = "auto"
 NO_END: Final = "none"
 
-# This long before the end of its job, a worker gives back what still runs.
+# Seconds before the end of its job at which a worker gives running calls back.
 _LAST_CALL: Final = 15.0
 # The shortest automatic margin.
 _LEAST_MARGIN: Final = 30.0
-# At most these shares of the whole time limit, so that short jobs get something done.
+# The last call and the margin take at most these shares of the time limit of a short job.
 _SHARE_OF_LAST_CALL: Final = 1 / 8
 _SHARE_OF_MARGIN: Final = 1 / 4
 _MOST: Final = 0.8
-# The margin covers this share of the latest run times.
+# The margin is long enough for this share of the latest run times.
 _COVERED: Final = 0.9
 _REMEMBERED: Final = 200
 _MOST_TASKS: Final = 1_000_000_000
@@ -40,11 +40,11 @@ class Terms:
 
     Args:
         time_limit: seconds until its end; "auto": the end of its batch job; None: no end.
-        stop_margin: seconds before the end at which it stops claiming; "auto": by the run times of
-            its calls.
+        stop_margin: seconds before the end at which it stops claiming; "auto": chosen from the run
+            times of its calls.
         idle_timeout: seconds without a call after which it leaves; None: never.
-        max_tasks: the number of calls after which it leaves; None: any number.
-        until_empty: it leaves when nothing in its queues is due.
+        max_tasks: the number of calls after which it leaves; None: never.
+        until_empty: leave when nothing in its queues is due.
     """
 
     time_limit: float | Literal["auto"] | None = None
@@ -63,7 +63,7 @@ class Terms:
         max_tasks: int | None = None,
         until_empty: bool = False,
     ) -> Terms:
-        """Make terms from what a user has given. Durations may be texts like "40m".
+        """Make terms from a user's values. Durations may be texts like "40m".
 
         Raises:
             ConfigError: a value is bad; the message names it.
@@ -113,20 +113,20 @@ class Departure(NamedTuple):
 class JobEnd:
     """The end of a worker's job, and the points in time before it.
 
-    Claims stop at the end less the margin; the *last call*, when running bodies are ended and their
-    calls are given back, is 15 s before the end. With a limit below two minutes it is an eighth of
-    the limit before the end.
+    The worker stops claiming at the end less the margin. At the *last call*, 15 s before the end,
+    it ends the running bodies and gives their calls back. With a time limit below two minutes, the
+    last call is an eighth of the limit before the end.
 
-    The automatic margin is the run time that nine of ten of the latest calls did not exceed, plus
-    the time of the last call. It is at least 30 s and at most a quarter of the limit. A shorter
-    margin than the last call's has no effect.
+    The automatic margin is the 90th percentile of the latest run times, plus the 15 s of the last
+    call. It is at least 30 s and at most a quarter of the limit. A margin that is shorter than the
+    last call's has no effect.
 
     Args:
         margin: seconds; "auto" as above.
 
     Attributes:
         at: when the job ends; infinity if that is unknown, or never.
-        given: seconds that bodies have in all; 0 if that is unknown.
+        given: seconds that bodies have in total; 0 if that is unknown.
     """
 
     def __init__(self, margin: float | Literal["auto"] = AUTO) -> None:
@@ -178,8 +178,8 @@ class JobEnd:
     def room(self, now: float) -> float:
         """The longest known run time, in seconds, of a call that may be claimed now.
 
-        The automatic margin is for calls whose run time is not known. It is often so long that a
-        call which fits into a fleet's jobs would fit into none of their workers.
+        The automatic margin is only for calls whose run time is not known. It is often so long that
+        a call that fits into a fleet's jobs would never fit into one of their workers.
         """
         if not self.known:
             return math.inf
@@ -195,7 +195,7 @@ class JobEnd:
         return TimeLeft(self.room(0.0), self.given * _MOST)
 
     def closing(self, now: float) -> Departure | None:
-        """Why nothing may be claimed any more, if that is so."""
+        """Why the worker must stop claiming; None if it may go on."""
         if now < self.at - self._longest or now < self.closes:
             return None
         left = format_duration(max(0.0, round(self.at - now, 1)))
@@ -218,7 +218,7 @@ class Allowance:
         most: None: any number.
 
     Attributes:
-        done: how many have run.
+        done: how many calls have run.
     """
 
     def __init__(self, most: int | None) -> None:
@@ -234,12 +234,12 @@ class Allowance:
         return True
 
     def settle(self, *, ran: bool) -> None:
-        """End a reservation: the call has run, or nothing was claimed or begun."""
+        """End a reservation, whether the call ran, or nothing was claimed or begun."""
         self._reserved -= 1
         self.done += ran
 
     def spent(self) -> Departure | None:
-        """Why the worker leaves, once all of these calls have ended."""
+        """Why the worker leaves, once all of its calls have ended; None before that."""
         if self._most is None or self.done < self._most:
             return None
         return Departure("max-tasks", f"it has run {self.done} calls")
@@ -271,7 +271,7 @@ class Idleness:
 
         Args:
             now: the present time.
-            searched: when the last search of all queues began that has found nothing due.
+            searched: when the last search of all queues that found nothing due began.
         """
         timeout = self._terms.idle_timeout
         if timeout is not None and now >= self.since + timeout:

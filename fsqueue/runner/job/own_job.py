@@ -86,7 +86,7 @@ class OwnJob:
         )
 
     def ended(self) -> JobEnded:
-        """The end of the job, as it is noted for each call that it interrupts."""
+        """The end of the job, as recorded for each call that it interrupts."""
         return JobEnded("" if self._job is None else self._job.id, self.end.given)
 
     def ask_fleet(self) -> str:
@@ -94,12 +94,12 @@ class OwnJob:
         return "" if self._member is None else self._member.ask()
 
     def tell_fleet(self, reason: EndReason, calls: int, worker: str) -> None:
-        """Note why a worker leaves, and how many calls it has run."""
+        """Report why a worker leaves, and how many calls it has run."""
         if self._member is not None:
             self._member.note_end(reason, calls, worker)
 
     def watch(self, leave: Callable[[Departure], object]) -> JobWatch:
-        """A watch over the job's end, and over this process's parent if the worker belongs to it.
+        """A watch for the end of the job, and of this process's parent if the worker depends on it.
 
         Args:
             leave: gives the running calls back and ends the process.

@@ -1,4 +1,4 @@
-"""The bells that wake a worker on this machine: calls are pending, or begin to wait for others."""
+"""The bells of a worker: file events that announce pending calls and calls waiting for others."""
 
 from __future__ import annotations
 
@@ -67,14 +67,14 @@ class WorkerBells:
 
     @property
     def hears_all(self) -> bool:
-        """Whether inotify tells of all calls: no bell is unheard, and only this host publishes."""
+        """Whether inotify reports all calls: it works, and only this host publishes."""
         heard, native = self._heard, watches().handle is not None
         if not heard or not native or self._store.fs.remote:
             return False
         return all(map(_works, heard))
 
     def rest(self, *, idle: bool) -> None:
-        """Listen to nothing.
+        """Stop listening.
 
         Args:
             idle: the worker has no call, so it need not know which calls wait for others.
@@ -98,7 +98,7 @@ class WorkerBells:
         self._search(needs=False)
 
     def _on_queue_bell(self) -> None:
-        # Otherwise the event of each new call has announced it, and a search would be the second.
+        # Otherwise the file event of each new call has announced it, so no search is needed.
         if not self._backlog.hear_all:
             self._search(needs=False)
 
@@ -111,7 +111,7 @@ class WorkerBells:
         if (linger := self.linger) is not None:
             linger.set()
         if not self.deaf:
-            self.wake.set()  # also if a thread lingers: the claim loop should not listen then
+            self.wake.set()  # even if a thread lingers, while the claim loop should not listen
 
     def _on_dependency_bell(self) -> None:
         if not self._dependencies.has_waiters:
@@ -119,7 +119,7 @@ class WorkerBells:
             self.wake.set()
 
     def refresh_dependencies(self) -> bool:
-        """List the calls that others wait for, if the bell has rung since; whether it has."""
+        """List the calls that others wait for, if their bell has rung; return whether it had."""
         if rung := self._refresh_due:
             self._refresh_due = False
             try:

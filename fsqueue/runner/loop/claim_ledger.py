@@ -29,11 +29,11 @@ class ClaimLedger:
     Args:
         worker: holds the claims.
         service: the queues.
-        backlog: what the worker claims next itself.
+        backlog: the worker's view of its pending calls.
         claiming: counts slots and calls.
         settling: settles the claims.
         journal: counts the busy slots.
-        may_grant: the grant that a process may have now; None for none.
+        may_grant: returns the grant that a process may have now, or None.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class ClaimLedger:
         self._claiming.count(ran=ending not in NOT_RUN)
 
     def note(self, origin: str, ending: Ending | None) -> None:
-        """Note a claim that was not held here, because it is known to have ended already."""
+        """Record a claim that has already ended, and so was never held here."""
         self._backlog.was_taken(origin)
         text = origin.rpartition("/")[2]
         if ending is None:
@@ -85,6 +85,6 @@ class ClaimLedger:
         self._claiming.count(ran=ending not in NOT_RUN)
 
     def end_grant(self) -> None:
-        """Free the slot after a grant whose last claim has ended before."""
+        """Free the slot after a grant whose last claim has already ended."""
         self._journal.hold(-1)
         self._claiming.free(ran=False, idle_for=QUICK)

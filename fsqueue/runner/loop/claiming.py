@@ -29,22 +29,22 @@ if TYPE_CHECKING:
 
 log: logging.Logger = logging.getLogger(__name__)
 
-# While no slot is free, the claim loop looks at file events once in this many seconds. Each look
-# takes the processor, and in a worker with thread slots the interpreter, from the bodies.
+# Seconds between two checks for file events while no slot is free. Each check takes CPU time from
+# the bodies, and the GIL in a worker with thread slots.
 _DEAF_FOR = 0.05
-# Seconds for which the queues count as empty. Shorter than any pause of the claim loop.
+# Seconds for which the queues count as empty after a search. Shorter than any pause of the loop.
 _RECHECK_AFTER = 0.0009
-# On a file server they do for as long as the search has taken, but not for longer than this.
+# On a file server, they count as empty for as long as the search took, but at most this long.
 _LONGEST_REST = 0.1
 
 
 class Claiming:
-    """Claims at most as many calls at a time as there are slots. From any thread.
+    """Claims calls while there are free slots. Its methods may be called from any thread.
 
     Args:
         worker: claims and holds the calls.
-        backlog: what to claim next.
-        budget: the worker's resources, which a claim takes.
+        backlog: finds the call to claim next.
+        budget: the worker's resources, from which a claim takes what its call needs.
         slots: number of slots.
         lifetime: when the worker leaves by itself.
         stopping: whether to claim at all; is told when the worker leaves by itself.
@@ -78,7 +78,7 @@ class Claiming:
         self._now = store.fs.monotonic
         self._end, self._allowance = lifetime.end, lifetime.allowance
         self._idleness = lifetime.idleness
-        # When the last search began that has found nothing, and whether it is the second of two.
+        # When the last search that found nothing began, and whether it was the second in a row.
         self._searched = -math.inf
         self._confirming = False
 
@@ -86,8 +86,8 @@ class Claiming:
         """Claim the next call and take a slot for it; None if there is no free slot or no call.
 
         Args:
-            pacer: given by a thread that has just finished a call. It may tell the thread to idle.
-                The claim loop is not told that the slot is free: see `tell_of_room`.
+            pacer: passed by a thread that has just finished a call; it may tell the thread to idle.
+                The claim loop does not learn that the slot is free: see `tell_of_room`.
         """
         with self._mutex:
             if pacer is not None and pacer.is_too_large(self._busy):
@@ -118,27 +118,27 @@ class Claiming:
 
     @property
     def nothing_new(self) -> bool:
-        """Whether a search has found nothing, and nothing was announced since it began."""
+        """Whether the last search found nothing, and nothing was announced since it began."""
         return self._empty_since == self._bells.count
 
     def tell_of_room(self) -> None:
-        """Let the claim loop know that a thread is idle, if it waits for that."""
+        """Tell the claim loop that a thread is idle, if it waits for one."""
         with self._mutex:
             if self._waits_for_slot:
                 self._wake.set()
 
     @property
     def until_due(self) -> float:
-        """Seconds until a call is due that no event announces."""
+        """Seconds until the next delayed call is due; no event announces it."""
         return self._backlog.next_due - self._now()
 
     def free(self, *, ran: bool, quietly: bool = False, idle_for: float = 0.0) -> None:
         """Free the slot of a call that has ended.
 
         Args:
-            ran: its body has begun.
-            quietly: the claim loop need not know: the thread claims the next call itself.
-            idle_for: seconds since its call has ended.
+            ran: whether its body had begun.
+            quietly: do not tell the claim loop, because the thread claims the next call itself.
+            idle_for: seconds since the call ended.
         """
         with self._mutex:
             self._busy -= 1
@@ -153,7 +153,7 @@ class Claiming:
             self._stopping.depart(spent)
 
     def count(self, *, ran: bool) -> None:
-        """Count a call that has ended while its slot goes on with another one."""
+        """Count a call that has ended, while its slot continues with another one."""
         with self._mutex:
             self._allowance.done += ran
             self._confirming = False
@@ -162,7 +162,7 @@ class Claiming:
         """Stop claiming if the job ends soon, or the worker is idle. Called by the claim loop.
 
         Args:
-            ready: a slot could take a call; at first, processes must start.
+            ready: whether a slot could take a call, which is not so until slot processes started.
 
         Returns:
             Whether it has stopped.
@@ -183,8 +183,8 @@ class Claiming:
     def _twice(self, now: float) -> bool:
         """List everything before leaving.
 
-        The search before may have relied on events, and that of a call which the last body has made
-        may not have arrived; and folders for other resources may have been added.
+        The previous search may have relied on events, and the event of a call that the last body
+        made may be late. Folders for other resources may also have been added.
         """
         if self._confirming:
             return False
@@ -208,7 +208,7 @@ class Claiming:
             pause: the longest wait, in seconds.
             serves_alone: see `Slots`.
             delayed: wake for calls that become due.
-            alert: listen to file events also while no slot is free, or while one serves alone.
+            alert: listen to file events even while no slot is free, or while one serves alone.
         """
         with self._mutex:
             self._waits_for_slot = full = self._busy >= self._slots
@@ -228,21 +228,21 @@ class Claiming:
         return rung or left_to_slot
 
     def _doze(self, seconds: float) -> bool:
-        """Wait for a free slot, and for nothing that is only announced by file events."""
+        """Wait for a free slot, and ignore whatever only file events announce."""
         self._bells.deaf = True
         rung = self._wake.wait(max(0.0, seconds), listens=False)
-        if not rung:  # the bell that tells that calls wait for those which end here
+        if not rung:  # the bell that says that calls wait for those that end here
             watches().hear()
-        # Before the next search: a thread that hears of a call notes it first, and then checks
-        # whether the claim loop has to know.
+        # Before the next search: a thread that hears of a call records it before it checks whether
+        # it must wake the claim loop.
         self._bells.deaf = False
         return rung
 
     def pause(self, seconds: float) -> None:
-        """Wait while threads are at work. They claim what is due without the claim loop.
+        """Wait while threads are at work, which claim due calls without the claim loop.
 
-        So file events end the wait only if nothing more was due: then a thread that ends its call
-        leaves it to the claim loop to learn of the next one.
+        So file events end the wait only if nothing else was due. Then a thread that ends its call
+        leaves it to the claim loop to find the next one.
         """
         with self._mutex:
             self._waits_for_slot = more = self._backlog.has_more
@@ -283,7 +283,7 @@ class Claiming:
                 raise
             if claim is not None:
                 if self._store.fs.remote and self._backlog.is_exhausted:
-                    # Another search now would most likely be in vain.
+                    # Another search now would most likely find nothing.
                     self._rhythm.end(began)
                     self._empty_since, now = rings, time.monotonic()
                     self._empty_until = now + self._rhythm.begin(self._now())

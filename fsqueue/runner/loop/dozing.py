@@ -1,4 +1,4 @@
-"""Lets an idle worker search rarely while a ring of its tokens will tell it of calls."""
+"""Dozing: an idle worker searches rarely, because callers ring for it through its tokens."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ if TYPE_CHECKING:
 
 
 class Dozing:
-    """The tokens of one worker, one for each queue; the methods are those of its claim loop.
+    """The tokens of one worker, one for each queue. Its claim loop calls the methods.
 
-    They lie there while the worker has found nothing for a while and has a free slot. Its first
-    claim removes them, as a ring must reach a worker that can take the call.
+    The tokens exist while the worker has a free slot and has found nothing for a while. Its first
+    claim removes them, because a ring must reach a worker that can take the call.
 
     Args:
         worker: whose tokens they are.
         poll_interval: the longest pause between two searches without tokens, in seconds.
-        wake: called after a ring; the next search must be one of everything.
+        wake: called after a ring; the next search must cover everything.
     """
 
     def __init__(
@@ -54,8 +54,8 @@ class Dozing:
         """Whether to search now.
 
         Args:
-            pause: the present pause of the claim loop. It grows while nothing is found, and begins
-                anew after whatever wakes the loop.
+            pause: the current pause of the claim loop. It grows while nothing is found, and starts
+                over after anything that wakes the loop.
         """
         if not self._tokens:
             return True
@@ -67,12 +67,12 @@ class Dozing:
             return False
         self._rarely = self._rarely and not due
         if self._rarely:
-            self._backlog.bell_rang(needs=True)  # whatever it is that no ring has announced
+            self._backlog.bell_rang(needs=True)  # search for anything that no ring announced
         self._searched = now
         return True
 
     def claimed(self, claim: Claim) -> None:
-        """Remove the tokens, and note whether no ring has announced a call."""
+        """Remove the tokens, and record whether the call came without a ring."""
         for folder, token in self._tokens.items():
             if self._rarely and claim.origin.startswith(f"{folder}/"):
                 token.missed()

@@ -36,13 +36,13 @@ def give_back(store: Store, claim: Claim) -> None:
 def give_all_back(store: Store, worker: Worker, ended: JobEnded | None = None) -> None:
     """Release and give back every claim that a worker still holds.
 
-    All files are moved before anything is cleaned up: the process may be killed at any moment, and
-    each call that has not been moved by then loses an attempt. An error affects one claim only:
-    the others are still given back.
+    All files are moved before anything is cleaned up, because the process may be killed at any
+    moment, and each call that was not moved by then loses an attempt. If one claim fails, the
+    others are still given back.
 
     Args:
         worker: holds the claims.
-        ended: the end of the worker's job, if that interrupts the calls.
+        ended: the end of the worker's job, if it interrupts the calls.
     """
     released = [claim for claim in worker.claims if worker.release(claim)]
     for claim in released:
@@ -63,9 +63,9 @@ def give_path_back(store: Store, ended: JobEnded | None, path: str, name: Attemp
 
 
 def drop_cancelled(context: WorkerContext, worker: Worker) -> None:
-    """Remove the cancelled calls that a worker still holds, since it did not wait for their bodies.
+    """Remove the cancelled calls that a worker still holds because it did not wait for their end.
 
-    Dies before or during it: a reaper finds their outcomes.
+    If the process dies before or during this, a reaper finds their outcomes.
     """
     try:
         marks = Listing(context.store.fs, context.store.layout.cancel_folder)

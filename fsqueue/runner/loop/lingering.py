@@ -1,4 +1,4 @@
-"""Lets a thread that has ended its call wait a moment for the next one itself."""
+"""Lingering: a thread that has finished its call waits a moment for the next one itself."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 class Lingering:
     """The place of the one thread that lingers, while no other thread has a call.
 
-    While a caller makes one call after another, the thread that has ended a call hears of the next
-    one. If the claim loop heard of it, two threads would have to wake up, one after the other.
-    Meanwhile the claim loop is deaf; it looks again every `QUICK` seconds, and listens if the
-    thread has a call that takes longer.
+    While a caller makes one call after another, the thread that finished a call hears of the next
+    one directly. If the claim loop heard of it first, two threads would have to wake up in turn.
+    Meanwhile the claim loop ignores file events. It checks every `QUICK` seconds, and listens again
+    when the thread has a call that takes longer.
 
     Args:
-        bells: what wakes the claim loop otherwise.
+        bells: wake the claim loop at other times.
         claiming: claims for the thread.
         resting: while one worker of the host listens for others, no thread lingers.
         journal: counts the busy slots.
@@ -75,9 +75,9 @@ class Lingering:
         return True
 
     def claim(self) -> Claim | None:
-        """Claim the next call; None if there is none yet. First after `begin`: it may have come."""
+        """Claim the next call; None if there is none. Also called right after `begin`."""
         if self._claiming.nothing_new:
-            return None  # whatever comes now sets the alarm
+            return None  # the alarm announces anything that comes from now on
         claim = self._claiming.next(self._pacer)
         if claim is not None:
             self._claimed = time.monotonic()

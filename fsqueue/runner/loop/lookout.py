@@ -23,14 +23,14 @@ log: logging.Logger = logging.getLogger(__name__)
 # Counting takes at most this share of the time.
 _REST = 10
 _GAUGE_BEATS = 5
-# A worker that leaves waits this many seconds for a count that is under way.
+# Seconds for which a leaving worker waits for a count that is in progress.
 _LAST_COUNT = 1.0
 
 
 class Lookout:
     """Writes the latest glance at every heartbeat, and a line of gauges at every fifth.
 
-    On a network filesystem it writes both at every fifth, as each file operation is a request.
+    On a network filesystem it writes both at every fifth, because each file operation is a request.
 
     Args:
         worker: the worker that counts.
@@ -49,11 +49,11 @@ class Lookout:
         self._thread: threading.Thread | None = None
 
     def watch_aside(self) -> None:
-        """`watch`, on a network filesystem in a thread of its own.
+        """Call `watch`, in a separate thread on a network filesystem.
 
-        An NFSv4 server lets a client keep a file that it has open. To read such a file of a host
-        that has died is to wait for the end of its lease with the server. The calls of that host
-        must not wait, too.
+        An NFSv4 server may delegate an open file to its client. If that host dies, reading the file
+        blocks until its lease ends on the server. Returning the host's calls must not wait for
+        that.
         """
         if not self._store.fs.remote:
             self.watch()
@@ -67,14 +67,14 @@ class Lookout:
     def _watch(self) -> None:
         try:
             self.watch()
-        except SpoolError as error:  # upkeep finds it out, too
+        except SpoolError as error:  # upkeep notices it, too
             log.debug("cannot count for those who look: %s", error)
 
     def _is_due(self) -> bool:
         return self._keep and self._store.fs.monotonic() >= self._next
 
     def watch(self) -> None:
-        """Count and write, if it is time to; if that fails, the next call tries again."""
+        """Count and write when it is due; if that fails, the next call tries again."""
         if not self._is_due():
             return
         now = self._store.fs.monotonic()
@@ -83,7 +83,7 @@ class Lookout:
             self._count(now)
             self._failing = False
         except OSError as error:
-            if not self._failing:  # a full disk would fill the log, too
+            if not self._failing:  # logged once, as a full disk would fill the log
                 log.warning("cannot count for those who look, trying again: %s", error)
             self._failing = True
 
@@ -97,10 +97,10 @@ class Lookout:
             append_gauge(self._store, self._worker.name, _gauge_of(glance))
 
     def leave(self) -> None:
-        """Remove the glance, which shows a worker that is about to leave.
+        """Remove the glance, because it shows a worker that is about to leave.
 
-        Dies before this: the glance is used until it is half a minute old. If another worker has
-        replaced it meanwhile, that one is gone until its next heartbeat.
+        If the process dies before this, readers use the glance until it is half a minute old. If
+        another worker replaced it meanwhile, its glance is missing until its next heartbeat.
         """
         fs, layout = self._store.fs, self._store.layout
         if self._thread is not None:

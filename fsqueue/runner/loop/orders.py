@@ -1,18 +1,18 @@
 """Decides whether a stop was meant for a run that begins later.
 
 A thread may start late. After ``Thread(target=app.runner.run).start()``, a call of
-``stop_runner_loop()`` may come before the run begins, and is meant for that run. A stop that had
-nothing to stop must not affect a run that is ordered later. Time cannot distinguish the two cases,
-but the order of events can. A stop is meant for a run if the run's thread existed at the stop, and
+``stop_runner_loop()`` may come before the run begins, and is meant for that run. But a stop that
+found nothing to stop must not affect a later run. Clock times cannot tell these cases apart, but
+the order of events can. A stop is meant for a run if the run's thread existed at the stop, and
 
 - `Runner.run` had been looked up before the stop by another thread, as in the line above or in
   ``pool.submit(app.runner.run)``; or
 - the thread looks it up itself and has never done so before: it was started for that.
 
-A stop is never meant for a run in the main thread, nor in the thread that has called the stop:
-their runs come after it. One case remains ambiguous. A thread may have existed for another purpose
-during a stop with nothing to stop, and call ``app.runner.run()`` for the first time later. That run
-returns at once. A thread that is started for its run, or is given `Runner.run` itself, is safe.
+A stop is never meant for a run in the main thread or in the thread that called the stop, because
+their runs come after it. One case remains ambiguous: a thread that existed for another purpose
+during a stop with nothing to stop, and later calls ``app.runner.run()`` for the first time. That
+run returns at once. A thread that is started for its run, or is given `Runner.run`, is safe.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class EarlyStops:
                 self._there[thread] = _Presence(self.count, thread not in self._have_run)
 
     def take(self, order: Order) -> bool:
-        """Whether a stop was meant for the run that begins in this thread; each counts once."""
+        """Whether a stop was meant for the run that begins in this thread; a stop counts once."""
         thread = threading.current_thread()
         presence = self._there.pop(thread, None)
         self._have_run.add(thread)

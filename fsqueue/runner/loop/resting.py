@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 # With fewer workers like it on its host, a worker does not rest: waking one is then dearer than
 # waking all.
 _CROWD = 5
-# A leader without a free slot resigns if none is free after this many seconds.
-# So a short call costs no hand-over.
+# A leader without a free slot waits this many seconds for one before it resigns, so a short call
+# costs no hand-over.
 _SHORT_CALL = 0.002
-# A worker that has found two calls by polls while it rested, and was not called in between, listens
-# for this many seconds: the leader may be suspended.
+# Seconds for which a resting worker listens after its polls found _MISSED calls without being woken
+# by the leader, which may be suspended.
 _DISTRUST = 10.0
 _MISSED = 2
 _CALLED_AT_ONCE = 2
@@ -31,20 +31,22 @@ _POLLS = 4.0
 
 
 class Resting:
-    """Whether one worker listens or rests; the methods are those of the claim loop's thread.
+    """Whether one worker listens or rests. The thread of the claim loop calls the methods.
 
-    The leader is woken by file events. It calls one of those that rest when it cannot take the next
-    call itself, and two if it has seen more calls than it takes, so that a burst wakes twice as
-    many each time. One that is called becomes the leader, unless another was faster, and searches.
-    Those that rest poll the more rarely the more they are, at different times: together, four times
-    in a poll interval.
+    File events wake only the leader. When the leader cannot take the next call itself, it wakes one
+    resting worker; it wakes two if it has seen more calls than it takes, so that the number of
+    awake workers doubles in a burst. A woken worker becomes the leader, unless another was faster,
+    and searches.
+
+    Resting workers also poll, at different times. The more of them there are, the more rarely each
+    polls: together they poll four times in a poll interval.
 
     Args:
-        bells: what this worker listens to.
-        claiming: whether it has room for a call.
-        queues: what it serves.
+        bells: the bells to which this worker listens.
+        claiming: tells whether it has room for a call.
+        queues: the queues that it serves.
         poll_interval: the longest pause between two polls of a worker that listens, in seconds.
-        polls_rarely: it may poll more rarely than that while it rests.
+        polls_rarely: whether it may poll more rarely than that while it rests.
     """
 
     def __init__(
@@ -67,17 +69,17 @@ class Resting:
         self.rests: bool = False
 
     def note_crowd(self, workers: int) -> None:
-        """Note how many workers like this one are on this host. From any thread."""
+        """Record how many workers like this one are on this host. From any thread."""
         self._crowd = workers
 
     def note_room(self) -> None:
-        """Note that a slot has become free. From any thread."""
+        """Record that a slot has become free. From any thread."""
         if self._waits_for_room:
             self._bells.wake.set()
 
     @property
     def leads(self) -> bool:
-        """Whether this worker has to tell others of the calls that it cannot take itself."""
+        """Whether this worker is the leader, which wakes others for calls that it cannot take."""
         return self._leadership is not None and self._leadership.leads
 
     @property
@@ -90,10 +92,10 @@ class Resting:
         """Lead or rest, before the claim loop waits.
 
         Args:
-            pause: how long it is going to wait, in seconds.
+            pause: how long it wants to wait, in seconds.
 
         Returns:
-            How long to wait; 0 if the worker has to search once more.
+            How long to wait; 0 if the worker must search once more.
         """
         leadership, room = self._joined(), self._claiming.has_room
         if leadership is None:
@@ -108,14 +110,14 @@ class Resting:
             self.rests = True
             self._bells.rest(idle=not self._claiming.busy)
         leadership.rise()
-        # In this order: a thread that frees a slot checks afterwards whether this one waits for it.
+        # In this order: a thread frees its slot before it checks whether this thread waits for it.
         self._waits_for_room = not room
         if room:
             return pause if leadership.rest() else 0.0
         return 0.0 if self._claiming.has_room else pause
 
     def _joined(self) -> Leadership | None:
-        """What elects a leader, if the host is crowded."""
+        """The election of a leader, if the host is crowded; otherwise None."""
         if self._crowd < _CROWD:
             self.leave()
             return None
@@ -128,10 +130,10 @@ class Resting:
         self._bells.search()
 
     def after_wait(self, *, rung: bool) -> None:
-        """Resign if no slot has become free; listen again if this worker was called.
+        """Resign if no slot has become free; listen again if this worker was woken.
 
         Args:
-            rung: something has ended the wait.
+            rung: whether something ended the wait early.
         """
         self._polls = self.rests and not rung and not self._waits_for_room
         self._waits_for_room = False
@@ -146,10 +148,10 @@ class Resting:
             self._rise()
 
     def after_claim(self, *, more: bool) -> None:
-        """Resign if this worker has several calls; call others if there is more to claim.
+        """Resign if this worker has several calls; wake others if there is more to claim.
 
         Args:
-            more: the search has found more than this one.
+            more: whether the search found more than this call.
         """
         leadership = self._leadership
         if leadership is None or not leadership.works:
@@ -164,7 +166,7 @@ class Resting:
             leadership.resign()
 
     def _rise(self) -> bool:
-        """Listen again; whether this worker has rested."""
+        """Listen again; returns whether this worker had been resting."""
         rested, self.rests = self.rests, False
         if rested:
             if self._leadership is not None:
@@ -173,7 +175,7 @@ class Resting:
         return rested
 
     def leave(self) -> None:
-        """Take part no more."""
+        """Leave the election."""
         self._rise()
         if self._leadership is not None:
             self._leadership.close()

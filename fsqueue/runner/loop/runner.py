@@ -1,4 +1,4 @@
-"""The runner of an application, `app.runner`: runs its calls."""
+"""The runner of an application, `app.runner`: runs the application's calls."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class Runner:
         options: see `FSQueue.make_runner`.
 
     Attributes:
-        reason: why the last run has ended; empty before that.
+        reason: why the last run ended; empty before that.
 
     Raises:
         ConfigError: a value is bad; the message names it.
@@ -107,7 +107,7 @@ class Runner:
         )
         self._terms = Terms.checked(**given)
         self._change = threading.Condition()
-        # The first one runs; others wait until it has stopped.
+        # The first one is active; the others wait until it has stopped.
         self._runs: list[_Run] = []
         self._early = EarlyStops()
         self.reason: EndReason | Literal[""] = ""
@@ -125,16 +125,16 @@ class Runner:
         called after ``Thread(target=runner.run).start()`` and before that thread has begun, the
         run returns at once. An earlier stop does not affect it. See `fsqueue.runner.loop.orders`.
 
-        In the main thread SIGTERM, SIGINT and SIGHUP drain: running bodies finish, their results
-        are delivered, and this returns. Calls that have not finished after ``stop_grace`` seconds
-        are given back, which costs no attempt, and the process ends with exit code 0. A second
-        SIGTERM or SIGINT does that at once, with exit code 128 + its number. SIGUSR1, SIGUSR2 and
-        SIGXCPU announce the end of a batch job: no more calls are claimed, and running bodies go on
-        until then. All but SIGTERM and SIGINT do so only if the program neither handles nor ignores
-        them.
+        In the main thread, SIGTERM, SIGINT and SIGHUP drain the worker: running bodies finish,
+        their results are delivered, and this returns. Calls that have not finished after
+        ``stop_grace`` seconds are given back, which costs no attempt, and the process ends with
+        exit code 0. A second SIGTERM or SIGINT gives them back at once, with exit code 128 + its
+        number. SIGUSR1, SIGUSR2 and SIGXCPU announce the end of a batch job: no more calls are
+        claimed, and running bodies go on until that end. Signals other than SIGTERM and SIGINT have
+        these effects only if the program neither handles nor ignores them.
 
         Raises:
-            RuntimeError: this runner is running already and has not been stopped, or the call
+            RuntimeError: this runner is already running and has not been stopped, or the call
                 comes from a body of the run that it would wait for.
             SpoolError: the shared directory cannot be used.
             ConfigError: the kind is "process", and the application is not an attribute of a module.
@@ -150,7 +150,7 @@ class Runner:
 
     @contextlib.contextmanager
     def _registered(self, order: Order) -> Iterator[WorkerLoop | None]:
-        """Wait until this run may begin, and make its loop; None if it is stopped before."""
+        """Wait until this run may begin, and make its loop; None if it is stopped before that."""
         run = _Run()
         with self._change:
             if self._early.take(order):
@@ -192,8 +192,8 @@ class Runner:
         """Make `run` return, after the running bodies have finished. From any thread.
 
         This does not wait for the end. It also stops a run that waits for an earlier one, and a run
-        whose thread has been started but has not begun. If there is nothing to stop, it does
-        nothing, and later runs are not affected.
+        whose thread was started but has not begun. If there is nothing to stop, later runs are not
+        affected.
         """
         with self._change:
             active = [run for run in self._runs if not run.stopping]
@@ -214,7 +214,7 @@ def _checked_concurrency(host: Host, kind: RunnerKind, given: Any) -> int:
 
 
 def _checked_resources(given: Any, gpus: str) -> tuple[Amounts, Devices | None]:
-    """The amounts that a worker offers, some of them found out from its batch job, and its GPUs."""
+    """The amounts that a worker offers, some of them taken from its batch job, and its GPUs."""
     try:
         devices = choose_devices(gpus, os.environ)
         found = offered(given or "", devices, os.environ, this_host())

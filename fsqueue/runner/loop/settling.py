@@ -22,18 +22,18 @@ if TYPE_CHECKING:
 
 log: logging.Logger = logging.getLogger(__name__)
 
-# The executing thread or process has already settled attempts with these endings.
+# Endings of attempts that the executing thread or process has already settled.
 _SETTLED = {Ending.FINISHED, Ending.GIVEN_BACK, Ending.WAITS, Ending.UNWANTED}
 
 
 class Settling:
-    """Settles what an execution has not settled itself. From any thread.
+    """Settles what an execution has not settled itself. Its methods may be called from any thread.
 
     Args:
         context: the worker, as bodies see it.
         worker: holds the claims.
-        stopping: whether the worker is leaving.
-        processes: the slots are processes, which hold no claims and release none.
+        stopping: tells whether the worker is leaving.
+        processes: whether the slots are processes, which neither hold nor release claims.
     """
 
     def __init__(
@@ -54,8 +54,8 @@ class Settling:
         """Release a claim, and give back or recover what its slot did not finish.
 
         The claim is released whatever the ending is. A slot process cannot release it, and nothing
-        else releases an attempt that has vanished. The worker would give back a claim that it
-        still had when it stops.
+        else releases an attempt whose file has vanished. If the worker kept the claim, it would
+        give the call back when it stops.
         """
         try:
             self.note(claim.name.invocation_id, claim.origin, ending)
@@ -71,16 +71,16 @@ class Settling:
             self._context.budget.give(claim.text)
 
     def note(self, invocation_id: str, origin: str, ending: Ending | BaseException) -> None:
-        """Note how a slot has settled a call, before its claim is released.
+        """Record how a slot has settled a call, before its claim is released.
 
         Args:
             origin: the path of the attempt when it was pending.
-            ending: how its execution has ended.
+            ending: how its execution ended.
         """
         if ending is Ending.UNWANTED:
             self._gone_clients.add(client_of(invocation_id))
         if self._processes and ending in {Ending.FINISHED, Ending.UNWANTED}:
-            # The slot process does not check for waiting calls.
+            # The slot process does not check whether calls wait for this one.
             self._store.dependencies.ended(invocation_id)
         if ending is Ending.FINISHED:
             self._backlog.was_run(origin)

@@ -31,24 +31,24 @@ log: logging.Logger = logging.getLogger(__name__)
 class Stopping:
     """The end of one run of a worker. Its methods may be called from any thread.
 
-    A run ends in three steps. It claims no more calls, for whatever reason: `claim_no_more` is the
-    only way there. The running bodies go on, for as long as the cause of the stop allows. Those
-    that have not finished by then are given back: in `abort`, which ends the process, or in
+    A run ends in three steps. First it stops claiming calls; whatever the reason, this happens in
+    `claim_no_more`. Then the running bodies go on for as long as the cause of the stop allows.
+    Finally, calls that have not finished are given back: in `abort`, which ends the process, or in
     `leave`.
 
     Args:
         context: the worker, as bodies see it.
         worker: holds the claims.
-        journal: what the worker has finished.
-        wake: set when the claim loop should notice something.
+        journal: the journal of calls that the worker has finished.
+        wake: wakes the claim loop to notice a change.
         grace: seconds that running bodies get to finish.
         job: its batch job.
         report: reports to the fleet why the worker leaves; called before it leaves the spool.
 
     Attributes:
-        why: why the worker claims no more; empty while it does.
+        why: why the worker has stopped claiming; empty while it claims.
         reason: the same in one word, for statistics of fleets.
-        replaced: the root holds another spool; None if it does not.
+        replaced: the error if the root now holds another spool; otherwise None.
     """
 
     def __init__(
@@ -64,13 +64,13 @@ class Stopping:
         self._context, self._worker, self._journal = context, worker, journal
         self._store, self._wake, self._grace = context.store, wake, grace
         self._job, self._report = job, report
-        self._mutex = threading.RLock()  # a request to drain comes back here
+        self._mutex = threading.RLock()  # reentrant: a request to drain comes back here
         self._aborting = threading.Lock()
         self._asked = ""
         self._slots: Slots | None = None
         self._request_drain: Callable[[], object] | None = None
         self.why: str = ""
-        # Unless it has another reason, an error ends it.
+        # The reason stays "error" unless another one is given.
         self.reason: EndReason = "error"
         self.replaced: SpoolReplacedError | None = None
 
@@ -78,7 +78,7 @@ class Stopping:
         """Stop claiming; `WorkerLoop.run` returns when the running bodies have finished.
 
         Returns:
-            False if it has stopped before, for another reason.
+            False if it had already stopped, for another reason.
         """
         with self._mutex:
             if first := not self.why:
@@ -100,10 +100,10 @@ class Stopping:
         """Stop because the batch system has announced the end of the job.
 
         Returns:
-            Seconds until `abort`: the known end of the job counts, and not the announcement, which
-            may come much too early.
+            Seconds until `abort`. If the end of the job is known, it counts, because the
+            announcement may come much too early.
         """
-        left, until = self._grace, "the grace is over"
+        left, until = self._grace, "stop_grace is over"
         if self._job.end.known:
             left = max(0.0, self._job.end.last_call - self._store.fs.monotonic())
             until = "the job ends"
@@ -138,7 +138,7 @@ class Stopping:
         """Drain because another process has asked; False if that is not possible now."""
         with self._mutex:
             if self._request_drain is None:
-                return False  # it has not begun yet, or is leaving
+                return False  # the worker has not begun yet, or is leaving
             log.info("worker %s was asked to drain", self._worker.name)
             self._asked = self._asked or why
             self._request_drain()
@@ -147,13 +147,13 @@ class Stopping:
     # -- the end ------------------------------------------------------------------------
 
     def have(self, slots: Slots) -> None:
-        """Let `abort` end these slots."""
+        """Set the slots that `abort` ends."""
         self._slots = slots
 
     def abort(self, status: int, why: str, reason: EndReason = "signal") -> None:
         """Give everything back and end the process, since threads cannot be killed.
 
-        If two threads call this, the first one ends the process and the other one waits for that.
+        If two threads call this, the first one ends the process, and the other waits for that.
         """
         self._aborting.acquire()
         try:
@@ -171,7 +171,7 @@ class Stopping:
 
     def _give_all_back(self, processes: set[int]) -> None:
         if self._worker.name:
-            # Even if a signal ends the bodies now: the job's end was near, and they did not fit.
+            # Even if a signal ends the bodies now: the job's end was near, and they were too long.
             ended = self._job.ended() if self.reason == "walltime" else None
             give_all_back(self._store, self._worker, ended)
             give_back_of_processes(

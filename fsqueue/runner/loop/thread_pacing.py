@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# Another thread joins after this many seconds, unless at least `_QUICK` calls have ended in them.
+# Another thread joins after this many seconds, unless at least `_QUICK` calls ended in that time.
 _RAMP = 0.002
 _QUICK = 2
 # While the threads keep up, the claim loop doubles the time between two checks, up to this maximum:
@@ -40,7 +40,7 @@ class ThreadPacer:
         self._ended_before = 0
 
     def add(self, seconds: float) -> None:
-        """Add a call that has ended, and the time that its body has taken."""
+        """Record a call that has ended, and the time that its body took."""
         self._ended += 1
         self._in_bodies += seconds
 

@@ -1,6 +1,7 @@
 """A worker's thread that fires triggers on ticks and events.
 
-It is not the thread of upkeep: triggers may run functions of the user, which can take long.
+It is separate from the upkeep thread, because triggers may run functions of the user, which can be
+slow.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ class TriggerThread:
                 try:
                     pause, after_error = self._host.triggers.attend(), _FIRST_PAUSE
                 except Exception:
-                    # Ticks and events wait. A failure must not end this thread.
+                    # A failure must not end this thread. Ticks and events wait for the next try.
                     log.exception("triggers: trying again in %.2g s", after_error)
                     pause, after_error = after_error, min(2 * after_error, _LONGEST_PAUSE)
                 self._wake.wait(pause)

@@ -29,10 +29,10 @@ if TYPE_CHECKING:
 
 log: logging.Logger = logging.getLogger(__name__)
 
-# While calls run, their cancellation is noticed this soon on a local disk.
+# Seconds in which the cancellation of a running call is noticed on a local disk.
 _TICK = 0.25
 _DISCOVER_LOCALLY = 0.5
-# Seconds after its last claim for which a worker checks for cancellations, held claims or not.
+# Seconds after its last claim for which a worker still checks for cancellations.
 _ALERT = 5.0
 # A thread rests at least this long between two rounds of duties, however long they take.
 _REST = 0.05
@@ -45,7 +45,7 @@ def _nothing(*_: object) -> None:
 
 
 class Callbacks(NamedTuple):
-    """The functions of its worker that upkeep calls."""
+    """The functions of the worker that upkeep calls."""
 
     announce_pending: Callable[[], object] = _nothing
     """Wakes workers when calls have become pending again."""
@@ -58,32 +58,32 @@ class Callbacks(NamedTuple):
     flush: Callable[[], None] = _nothing
     """Writes the journal if that is due; called up to four times per heartbeat."""
     look_at_fleet: Callable[[], None] = _nothing
-    """Drains the worker if its fleet wants that."""
+    """Drains the worker if its fleet is stopped, or cancels its job."""
     on_replaced: Callable[[SpoolReplacedError], object] = _nothing
-    """Called when the root turns out to hold another spool; upkeep ends then."""
+    """Called when the root turns out to hold another spool, which ends upkeep."""
     note_peers: Callable[[int], object] = _nothing
-    """Called with how many workers like this one there are on its host."""
+    """Called with the number of workers like this one on its host."""
 
 
 class Upkeep:
     """Sends heartbeats, reaps dead workers and expires files while a worker runs.
 
     Heartbeats have a separate thread: reaping may have to wait for the file server, and the worker
-    must not be taken for dead meanwhile.
+    must not be considered dead meanwhile.
 
-    On each host, the two processes with workers that have served for longest are the elders: the
-    kernel tells them of the end of every other one, and tells all others of the end of an elder,
-    see `ProcessEnds`. All workers of the host also check each other rarely, the more rarely the
-    more they are, in case both elders are suspended.
+    On each host, the two worker processes that have served the longest are the elders. The kernel
+    notifies them of the end of every other worker process, and notifies all others of the end of an
+    elder; see `ProcessEnds`. In case both elders are suspended, all workers of the host also check
+    each other from time to time; the more there are, the more rarely each does.
 
     Two workers on two hosts watch the other hosts, see `watchers`, and touch the upkeep stamp. If
-    the stamp stands still, another worker stands in. The first of the watchers is the leader and
-    also cleans up. Nothing breaks if several workers do this at once.
+    the stamp is not touched, another worker stands in. The first of the watchers is the leader,
+    which also cleans up. Nothing breaks if several workers do this at once.
 
     Args:
         worker: the worker that does the upkeep.
         conf: heartbeat, lease and times to live.
-        callbacks: what to call in the worker's loop.
+        callbacks: functions of the worker's loop.
     """
 
     def __init__(
@@ -110,7 +110,7 @@ class Upkeep:
         self._patience = conf.heartbeat * (_BEATS_TO_TAKE_OVER + random.random())  # noqa: S311
         self._reap_again: dict[str, float] = {}
         self._last_pass = store.fs.monotonic()
-        # A worker that lives for a short time only does not expire files.
+        # The first pass comes late, so a short-lived worker does not expire files.
         self._due: dict[Callable[[], None], float] = {self._expire: self._last_pass + _EXPIRE_EVERY}
         self._threads = [
             threading.Thread(target=self._beat, name="fsqueue-beat", daemon=True),
@@ -121,8 +121,8 @@ class Upkeep:
         """Start the threads.
 
         Raises:
-            FSQueueError: this process may not have these threads. The worker has been deregistered:
-                it would look alive if it only sent heartbeats, and dead if it sent none.
+            FSQueueError: this process cannot start the threads. The worker was deregistered: with
+                heartbeats alone it would look alive, and without them dead.
         """
         try:
             start_threads(*self._threads)
@@ -184,11 +184,11 @@ class Upkeep:
         self._ends.watch(())
 
     def _duties(self, *, alert: bool) -> dict[Callable[[], None], float]:
-        """What to do beside beating, each with the seconds between two times."""
+        """The duties besides heartbeats, each with the seconds between two rounds."""
         beat, remote = self._conf.heartbeat, self._store.fs.remote
         rarely = max(beat, _TICK * len(self._observer.records))
         elder = self._is_elder
-        # An idle worker of a local disk that is no elder has nothing else to do at each beat.
+        # An idle worker on a local disk that is not an elder has nothing else to do at each beat.
         often = beat if alert or elder or remote or self._standing_in else rarely
         duties = {
             self.discover: rarely
@@ -204,15 +204,15 @@ class Upkeep:
         duties |= dict.fromkeys((*common, self._callbacks.clear_up), often)
         return duties | {
             self._check_callers: self._conf.lease,
-            self._write_journal: 0.0 if alert else often,  # it writes if there is much
+            self._write_journal: 0.0 if alert else often,  # writes early if there is much
             self._count: often,
             self._expire: _EXPIRE_EVERY,
         }
 
     def _is_alert(self) -> bool:
-        """Whether the worker holds claims, or has claimed a short while ago.
+        """Whether the worker holds claims, or claimed a call recently.
 
-        If it does not, its next claim ends the wait of this thread.
+        If not, its next claim wakes this thread.
         """
         now = self._store.fs.monotonic()
         self._worker.on_claim = self._ends.wake  # before the claims are counted
@@ -224,7 +224,7 @@ class Upkeep:
         return alert
 
     def _watch_processes(self) -> bool:
-        """Watch the processes that are this worker's part; whether that is all of this host."""
+        """Watch this worker's share of the processes; whether those are all of this host."""
         elders = self._observer.elders(self._worker.record, self._reap_again)
         elder = self._own in elders
         if self._worker.record is not None:
@@ -246,7 +246,7 @@ class Upkeep:
     def _perform(self, duty: Callable[[], None], every: float) -> None:
         now = self._store.fs.monotonic()
         due = self._due.get(duty, now)
-        # What is due at nearly the same time is done in one go.
+        # Duties that are due at nearly the same time are performed together.
         if now < due - _REST or self._stop.is_set():
             return
         # Relative to the previous due time: the average period must not depend on the ticks.
@@ -257,7 +257,7 @@ class Upkeep:
             self._stop.set()
             self._callbacks.on_replaced(error)
         except OSError as error:
-            # A failed round must end neither the heartbeats nor the claims; the next round comes.
+            # A failed round must not end heartbeats or claiming; the next round tries again.
             log.warning("upkeep: %s failed, trying again: %s", duty.__name__, error)
         except Exception:
             log.exception("upkeep: %s failed", duty.__name__)
@@ -285,7 +285,7 @@ class Upkeep:
             self._store.files.touch(path)
 
     def _appointed(self) -> list[str]:
-        """The names of the watchers, without dead workers whose calls could not be returned yet."""
+        """The names of the watchers, without dead workers whose calls could not be returned."""
         others = self._observer.records
         records = [others[name] for name in others.keys() - self._reap_again.keys()]
         return watchers(filter(None, [self._worker.record, *records])) or [""]
@@ -337,7 +337,7 @@ class Upkeep:
         except (
             IsADirectoryError,
             PermissionError,
-        ) as error:  # this folder must not keep the calls of other workers from being returned
+        ) as error:  # the calls of other workers must still be returned
             self._store.files.pass_over(self._store.layout.running(worker), error)
             return 0
 

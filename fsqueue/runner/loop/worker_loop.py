@@ -110,12 +110,12 @@ class WorkerLoop:
 
     @property
     def stopping(self) -> bool:
-        """Whether it has stopped claiming."""
+        """Whether the worker has stopped claiming."""
         return bool(self._stopping.why)
 
     @property
     def reason(self) -> EndReason:
-        """Why it has left."""
+        """Why the worker has left."""
         return self._stopping.reason
 
     def stop(self) -> None:
@@ -158,11 +158,11 @@ class WorkerLoop:
                 longest = self._host.conf.poll_interval
                 self._serve(slots, first_pause(self._store.fs, events=heard, longest=longest))
                 if self._stopping.replaced is None:
-                    # The worker still beats and handles signals here: bodies may take their time.
+                    # Heartbeats and signal handling go on here, since bodies may take long.
                     slots.close()
                     self._triggers.stop()
         except BaseException:
-            slots.drop()  # no body may go on when its call is given back
+            slots.drop()  # no body may continue when its call is given back
             raise
         finally:
             context.leave(self._context)
@@ -184,7 +184,7 @@ class WorkerLoop:
 
     def _prepare_queues(self) -> None:
         for queue in self._backlog.queues:
-            # Before the first listing: an NFS client remembers a missing folder for half a minute.
+            # Before the first listing: an NFS client caches a missing folder for half a minute.
             folder = self._store.layout.queue(queue)
             self._store.files.make_folders(folder)
             check_folder(self._store.fs, folder)
@@ -224,10 +224,10 @@ class WorkerLoop:
         return ThreadSlots(self._context, count, self._run_claim, following, self.lingering)
 
     def _make_ledger(self) -> ClaimLedger | None:
-        """For slot processes that claim for themselves, where that is of use and safe.
+        """The ledger of slot processes that claim calls themselves; None if they may not.
 
-        On a file server a node asks by a single claimer. What the worker counts or lends call by
-        call, it also claims call by call.
+        On a file server, only one process of a node claims. If the worker has to count calls, or
+        lend resources to each, it claims each call itself.
         """
         terms = self._options.terms
         counted = self._budget.total or terms.max_tasks is not None or self._job.end.known
@@ -264,7 +264,7 @@ class WorkerLoop:
                 slots.cancel(claim)
 
         def note_peers(peers: int) -> None:
-            # Calls of different needs go to different workers, so these all listen.
+            # Workers with resources or a time limit get different calls, so each listens.
             like_others = not self._budget.total and not self._job.end.known
             self._resting.note_crowd(peers if like_others and self._host.events else 0)
 
@@ -283,10 +283,10 @@ class WorkerLoop:
     # -- from a claim to its result -------------------------------------------------------
 
     def _claim_calls(self, slots: Slots, first_pause: float) -> None:
-        """Claim calls and hand them to slots, until there is a reason to claim no more.
+        """Claim calls and hand them to slots, until there is a reason to stop claiming.
 
-        The reason comes from a signal, a request or upkeep, or is found here between two claims. In
-        each case `Stopping.claim_no_more` is told.
+        The reason comes from a signal, a request or upkeep, or is found here between two claims. It
+        always ends up in `Stopping.claim_no_more`.
         """
         threads, pause = self._options.kind == "thread", first_pause
         claiming, resting = self._claiming, self._resting
@@ -335,7 +335,7 @@ class WorkerLoop:
         return claim
 
     def _end_of_process_claim(self, claim: Claim, ending: Ending | BaseException) -> None:
-        """The end of a call that a slot process has taken to its result, or has left."""
+        """Handle the end of a call in a slot process, whether or not it has a result."""
         self._settling.settle(claim, ending)
         self._journal.hold(-1)
         self._claiming.free(ran=ending not in NOT_RUN)
@@ -346,7 +346,7 @@ class WorkerLoop:
         self._journal.add(entry)
 
     def _look_at_fleet(self) -> None:
-        """Drain if the fleet of the worker's job wants that. Called at each heartbeat."""
+        """Drain if the worker's fleet is stopped, or cancels its job. Called at each heartbeat."""
         if not self._stopping.why and (why := self._job.ask_fleet()):
             self._stopping.drain_as_asked(why)
 

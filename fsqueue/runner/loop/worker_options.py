@@ -33,7 +33,7 @@ class WorkerOptions(NamedTuple):
     devices: Devices | None
     """Its GPUs by name; None if they have no names."""
     terms: Terms
-    """When the worker leaves by itself."""
+    """The conditions under which the worker leaves by itself."""
     executor: bool = False
     """Whether it runs the calls of executors, too."""
 

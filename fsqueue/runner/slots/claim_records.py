@@ -1,4 +1,4 @@
-"""Reads what slot processes have recorded of the calls that they claim themselves."""
+"""Reads the records of slot processes about the calls that they claim themselves."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Ledger(Protocol):
     service: Service
 
     def grant(self) -> Grant | None:
-        """How a process may go on with calls that it claims itself; None if it may not."""
+        """The permission for a process to claim the next calls itself; None if it may not."""
 
     def begin(self, origin: str) -> Claim | None:
         """Hold the claim of an attempt; None if the name is not one of an attempt."""
@@ -34,10 +34,10 @@ class Ledger(Protocol):
         """Settle a claim while the grant goes on; an ending of None means that it has failed."""
 
     def note(self, origin: str, ending: Ending | None) -> None:
-        """Note a claim that was not held here, because it is known to have ended already."""
+        """Record a claim that has already ended, and so was never held here."""
 
     def end_grant(self) -> None:
-        """Free the slot after a grant whose last claim has ended before."""
+        """Free the slot after a grant whose last claim has already ended."""
 
 
 class ClaimRecords:
@@ -68,12 +68,12 @@ class ClaimRecords:
                 told.add(origin.rpartition("/")[2])
             else:
                 slot.has_waited = True
-        if origin:  # only the last claim may be going on
+        if origin:  # only the last claim may still be running
             slot.claim = self._ledger.begin(origin)
         return told
 
     def end(self, slot: SlotProcess, ending: Ending | None) -> None:
-        """The last known claim of a process has ended, or failed, and its grant goes on."""
+        """Handle the end or failure of a process's last known claim, while its grant goes on."""
         claim = slot.free()
         if claim is not None and self._ledger is not None:
             self._ledger.end(claim, ending)

@@ -1,4 +1,4 @@
-"""Shows the programs of a slot's process the GPUs of its call."""
+"""Sets the environment variable that tells a slot process which GPUs its call may use."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import threading
 
 
 class ShownDevices:
-    """Shows the programs of this process their GPUs.
+    """Tells the libraries of this process, and the programs that it starts, which GPUs to use.
 
     Args:
         variable: the environment variable that they read.
@@ -17,9 +17,9 @@ class ShownDevices:
         self._variable, self._former = variable, os.environ.get(variable)
 
     def __call__(self, devices: tuple[str, ...]) -> None:
-        """Show these. None: what the worker itself sees, for calls that need no GPU."""
+        """Set the GPUs. An empty tuple, for calls without GPUs, restores the worker's own value."""
         if threading.current_thread() is not threading.main_thread():
-            return  # one of several bodies in this process: the variable is that of the others too
+            return  # other bodies of this process share the variable
         if devices:
             os.environ[self._variable] = ",".join(devices)
         elif self._former is None:

@@ -1,8 +1,8 @@
 """Set-up of the fork server that starts slot processes. No other process may import this module.
 
-The server outlives its worker by a moment. It ends everything that the worker's bodies have
-started, which is every process below it. A signal to a whole group (timeout(1), systemd, a batch
-system) must reach neither the server nor the slots, so it leaves the worker's session and ignores
+The server outlives its worker by a moment, in which it ends every process below it: whatever the
+worker's bodies have started. A signal to a whole group (from timeout(1), systemd or a batch system)
+must reach neither the server nor the slots. So the server leaves the worker's session, and ignores
 the signals that still arrive.
 """
 
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
     import socket
 
 _server = os.getpid()
-# A body may start processes for this long after its worker has died.
+# Seconds after the worker's death in which a body may still start processes.
 _LONGEST = 5.0
 
 
 def end_all() -> None:
     """End all processes below this one, until none is left."""
     if os.getpid() != _server:
-        return  # a slot process, which has the server's handlers until it sets its own
+        return  # a slot process, which inherits the server's handlers until it sets its own
     deadline = time.monotonic() + _LONGEST
     while descendants.end(lambda _: descendants.children(_server)):
         if time.monotonic() > deadline:
@@ -45,15 +45,15 @@ def _worker_has_died(*_: object) -> None:
 
 
 def _aborted(error: Exception) -> OSError:
-    """The one error after which multiprocessing's server goes on with the next request."""
+    """Convert an error to the only one after which multiprocessing's server serves on."""
     return ConnectionAbortedError(errno.ECONNABORTED, str(error))
 
 
 def _survive_limits() -> None:
-    """Let this server go on if it cannot start a process, and report that to the worker.
+    """Let this server go on when it cannot start a process, and report that to the worker.
 
-    multiprocessing's server would end, and all slots with it: when it cannot fork, and when the
-    worker runs out of descriptors in the middle of a request.
+    multiprocessing's server would end, and all slots with it, if it cannot fork, or if the worker
+    runs out of descriptors in the middle of a request.
     """
     fork, receive = os.fork, reduction.recvfds
     received: list[int] = []

@@ -1,4 +1,4 @@
-"""What a slot process and its parent send each other."""
+"""The messages between a slot process and its parent."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Grant(NamedTuple):
     """The permission to go on with calls that the process claims itself."""
 
     patience: float = 0.0
-    """When there is none, it waits this many seconds for the next one."""
+    """Seconds for which it waits for the next call when there is none."""
 
 
 class Work(NamedTuple):
@@ -30,7 +30,7 @@ class Work(NamedTuple):
     devices: tuple[str, ...] = ()
     """The GPUs that the call may use, by name."""
     grant: Grant | None = None
-    """Whether and how the process goes on after it."""
+    """The permission to continue with calls that it claims itself, if any."""
 
 
 class Interrupt(NamedTuple):
@@ -55,7 +55,7 @@ class Unfit:
 
     Attributes:
         reason: why no call can run here.
-        final: the next process would fail in the same way.
+        final: whether the next process would fail in the same way.
     """
 
     reason: str
@@ -84,7 +84,7 @@ class Coroutine:
 class Ended:
     """The end of a claim, with the entries for the journal of the parent's worker.
 
-    After calls that the process has claimed itself, the ending is None if a `Step` has told it.
+    After calls that the process has claimed itself, the ending is None if a `Step` has reported it.
     """
 
     ending: Ending | FSQueueError | None
@@ -95,13 +95,13 @@ class Step(msgspec.Struct, frozen=True, array_like=True):
     """Recorded by a process before it claims a call itself; the parent reads it later."""
 
     ending: Ending | None
-    """How the call before has ended; None if its claim has failed, or its end is recorded."""
+    """How the previous call ended; None if its claim failed, or its end is already recorded."""
     entries: list[Entry]
     origin: str
-    """The path of the pending attempt that it is about to claim; empty if it waits for one."""
+    """The path of the pending attempt that it is about to claim; empty while it waits for one."""
 
     def frame(self) -> bytes:
-        """The step as it is written to a pipe.
+        """The step in the form in which it is written to a pipe.
 
         Raises:
             UnicodeEncodeError: the path is not text.
@@ -116,7 +116,7 @@ _decode = msgspec.msgpack.Decoder(Step).decode
 
 
 def take_steps(unread: bytearray) -> list[Step]:
-    """Take the whole steps from what was read from a pipe."""
+    """Remove the complete steps from bytes that were read from a pipe, and return them."""
     steps, start = [], 0
     while (body := start + _PREFIX) <= len(unread):
         end = body + int.from_bytes(unread[start:body], "little")

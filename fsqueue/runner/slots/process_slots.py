@@ -37,11 +37,11 @@ if TYPE_CHECKING:
 
 log: logging.Logger = logging.getLogger(__name__)
 
-# A killed process is gone within milliseconds, unless it waits for a disk.
+# Seconds to wait for the end of a killed process: milliseconds, unless it waits for a disk.
 _DEATH = 1.0
-# The longest wait of the watching thread. The system call takes at most 24 days.
+# The longest wait of the watching thread, in seconds. The system call takes at most 24 days.
 _A_DAY = 86400.0
-# An idle process ends at once, unless a body has left a running thread.
+# Seconds for an idle process to end: it does so at once unless a body left a thread running.
 _GOODBYE = 3.0
 
 
@@ -49,7 +49,7 @@ class ProcessSlots:
     """A worker's process slots. A body that crashes its process costs only that attempt.
 
     Args:
-        setup: how its processes find the application.
+        setup: how the processes find the application.
         count: number of processes.
         on_end: called in a thread of this object after each claim.
         record_attempt: called with the journal entries of the processes.
@@ -80,11 +80,11 @@ class ProcessSlots:
         self._server = make_server()
         self._restarts = Restarts()
         self._change = threading.Condition()
-        # Held from the start of a process until it is a member: in between it looks like an orphan
-        # of a dead slot.
+        # Held from the start of a process until it is a member, because in between it looks like an
+        # orphan of a dead slot.
         self._starting = threading.Lock()
         self._members: set[SlotProcess] = set()
-        # Dead ones whose last records were not read yet: their claims are not strays.
+        # Dead processes whose last records were not read yet, so their claims are still known.
         self._dying: set[SlotProcess] = set()
         self._idle: list[SlotProcess] = []
         # Claims for which a process that has used other GPUs is being replaced.
@@ -117,13 +117,13 @@ class ProcessSlots:
     # -- called by the claim loop --------------------------------------------------------
 
     def has_room(self) -> bool:
-        """Whether a process is ready and free; one that cannot be set up gets no claim."""
+        """Whether a process is ready and free. One that cannot be set up gets no claim."""
         return bool(self._idle)
 
     def serves_alone(self) -> bool:
         """Whether one process is enough for the calls that come, and hears of them itself.
 
-        It has waited for a call since this was last asked, so it keeps up with them.
+        It does if it has had to wait for a call since this was last asked.
         """
         with self._change:
             for slot in self._members:
@@ -136,7 +136,7 @@ class ProcessSlots:
     def start(self, claim: Claim) -> None:
         """Execute a claim in a free process, or end it as not started if all have died.
 
-        A process that has used other GPUs is replaced first: it would go on to use those.
+        A process that has used other GPUs is replaced first, because it would keep using those.
         """
         devices = () if self._budget is None else self._budget.devices(claim.text)
         grant = None if self._ledger is None or devices else self._ledger.grant()
@@ -157,7 +157,7 @@ class ProcessSlots:
             fit = [each for each in self._idle if not devices or each.devices in {(), devices}]
             if not fit:
                 return False
-            # A call leaves GPUs to others, and few processes should listen to file events.
+            # Keep processes with other GPUs for other calls, and let few listen to file events.
             slot = max(reversed(fit), key=lambda each: (each.devices == devices, each.has_lingered))
             self._idle.remove(slot)
             if slot.send(work):
@@ -176,8 +176,8 @@ class ProcessSlots:
             for slot in self._members:
                 if slot.claim is not claim:
                     continue
-                # In this order: it goes on with no other call after this one, so if it has not
-                # recorded the end of this one, it executes no other.
+                # In this order: after the recall it takes no further call. So if it has not
+                # recorded the end of this one, this one is still what it executes.
                 slot.recall()
                 self._records.read(slot)
                 if slot.claim is claim and not slot.interrupt(Ending.CANCELLED):
@@ -191,7 +191,7 @@ class ProcessSlots:
                 slot.recall()
 
     def catch_up(self) -> set[str]:
-        """Learn what the processes have claimed themselves; the names of the attempts."""
+        """Read what the processes have claimed themselves; returns the names of the attempts."""
         with self._change:
             return set().union(*map(self._records.read, self._members | self._dying))
 
@@ -202,7 +202,7 @@ class ProcessSlots:
             return len(self._waiting) < before
 
     def check(self) -> None:
-        """Replace dead processes, after a pause in case they die of being started.
+        """Replace dead processes, with a pause in case they die while they start.
 
         Raises:
             FSQueueError: the watching thread has failed, or no process can be set up.
@@ -215,7 +215,7 @@ class ProcessSlots:
         """Wait for the bodies and end the processes."""
         with self._change:
             unstarted, self._waiting = self._waiting, []
-        for work in unstarted:  # their processes are not replaced any more
+        for work in unstarted:  # the processes that they need are no longer started
             self._on_end(work.claim, Ending.NOT_STARTED)
         self.recall()
         with self._change:
@@ -245,8 +245,8 @@ class ProcessSlots:
     def kill(self, give_back: Callable[[set[int]], None]) -> None:
         """Kill the processes with the bodies that run in them."""
         self._interrupt_coroutines()
-        # Otherwise the watcher would settle the claims of the killed processes while the caller
-        # gives them back, and this process would end in the middle of that.
+        # Otherwise the watcher would settle the killed processes' claims while the caller gives
+        # them back, and this process would end in the middle of that.
         self._stop_watching(CLEANUP)
         slots = self._server.processes({slot.pid for slot in self._members})
         # The server keeps running: it ends the rest if this process is killed meanwhile.
@@ -279,7 +279,7 @@ class ProcessSlots:
     def _add(self) -> None:
         with self._starting:
             slot = started(self._server, self._setup, self._budget)
-            # In one step: the process may be dead already, and the watcher undoes both.
+            # In one step: if the process is already dead, the watcher undoes both.
             with self._change:
                 for source in slot.sources:
                     self._selector.register(source, selectors.EVENT_READ, slot)
@@ -319,7 +319,7 @@ class ProcessSlots:
                 self._selector.unregister(slot)
                 os.close(slot)
                 return False
-            # Both sources of a process that has died are ready at once.
+            # When a process dies, both of its sources become ready at once.
             if slot not in self._members:
                 continue
             if source is not slot.resource_pipe:
@@ -377,7 +377,7 @@ class ProcessSlots:
         for source in slot.sources:
             self._selector.unregister(source)
         if slot.resource_pipe is not None:
-            with contextlib.suppress(KeyError):  # removed before, when it reported end-of-file
+            with contextlib.suppress(KeyError):  # already removed, when it reported end-of-file
                 self._selector.unregister(slot.resource_pipe)
         slot.close()  # first, as the next step needs a free descriptor
         slot.kill()

@@ -13,7 +13,7 @@ from fsqueue.errors import FSQueueError
 log: logging.Logger = logging.getLogger(__name__)
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 10.0
-# About 20 seconds, in which a home directory on a file server may be back.
+# Attempts that take about 20 seconds, in which a home directory on a file server may come back.
 _MOST_AT_FIRST = 8
 
 
@@ -37,24 +37,24 @@ class Restarts:
         """Whether the pause has ended.
 
         Raises:
-            FSQueueError: another attempt is useless.
+            FSQueueError: another attempt would be useless.
         """
         if self._final is not None:
             raise FSQueueError(self._final)
         return time.monotonic() >= self._next
 
     def worked(self) -> None:
-        """Note that a process is ready for calls."""
+        """Record that a process is ready for calls."""
         self._worked = True
         self._failures = 0
         self._next = float("-inf")
 
     def failed(self, reason: str, *, final: bool = False) -> None:
-        """Note that a process could not be set up.
+        """Record that a process could not be set up.
 
         Args:
             reason: why, for the log.
-            final: another attempt would fail in the same way.
+            final: whether another attempt would fail in the same way.
         """
         if time.monotonic() < self._next and not final:
             return  # several processes that fail together count once

@@ -1,6 +1,7 @@
-"""Self-claiming: a slot process goes on with calls that it claims itself, if granted.
+"""Self-claiming: with a grant, a slot process goes on with calls that it claims itself.
 
-docs/design/slots-and-processes.md has the protocol: what happens if a process dies at a step.
+docs/design/slots-and-processes.md describes the protocol, and what happens if a process dies at
+each step.
 """
 
 from __future__ import annotations
@@ -35,13 +36,13 @@ QUICK: Final = 0.002
 """Seconds for which a slot that has ended a call waits for the next one itself, and for which the
 claim loop then leaves new calls to a slot that has just claimed one."""
 
-# After this many seconds a process asks its parent again, which may have reasons of its own.
+# Seconds after which a process returns to its parent, which may have other plans for it.
 _LONGEST = 0.5
-# Of what the pipe of records holds, one grant uses half: the kernel does not fill each page. The
-# parent empties it after each grant, so a record never has to wait.
+# A grant uses at most half of the record pipe's capacity, because the kernel does not fill each
+# page. The parent empties the pipe after each grant, so writing a record never blocks.
 _USUAL_SIZE = 64 << 10
 _MOST_OF_ONE = 8 << 10
-# After other endings, the parent has something to do with the call.
+# After any other ending, the parent must settle the call.
 _SETTLED = {Ending.FINISHED, Ending.UNWANTED}
 
 
@@ -53,16 +54,16 @@ class Service(NamedTuple):
 
 
 class SelfClaiming:
-    """Claims calls for one slot process, as its parent has granted.
+    """Claims calls for one slot process, within the grants of its parent.
 
     Args:
         service: the queues; None if it may claim nothing.
-        pipe: from the parent; any message ends a grant.
+        pipe: the pipe from the parent; any message ends a grant.
         records: takes a record before each claim; the parent reads it later.
 
     Attributes:
-        told: the end of the last call is recorded.
-        recalled: a message from the parent was read since the grant.
+        told: whether the end of the last call is recorded.
+        recalled: whether a message from the parent was read since the grant.
         longest: how long a grant holds, in seconds.
     """
 
@@ -92,7 +93,7 @@ class SelfClaiming:
         self._most_bytes = 0 if records is None else _size_of(records) // 2
 
     def begin(self, work: Work) -> None:
-        """Begin after a call that the parent has given, with the grant in it, if there is one."""
+        """Begin after a call from the parent, with the grant that came with it, if any."""
         self.told = self.recalled = False
         self._worker = work.claim.worker
         self._until = time.monotonic() + self.longest if work.grant else 0.0
@@ -102,11 +103,11 @@ class SelfClaiming:
     def next(self, ending: Ending | FSQueueError, entries: list[Entry]) -> Claim | None:
         """Claim the next call; None if the grant is over.
 
-        It is when no call is due, or if the grant has patience, when none has come for a while.
+        The grant ends when no call is due, or, if it has patience, when none came in that time.
 
         Args:
-            ending: how the call before has ended.
-            entries: journal entries, which are taken out when they are recorded.
+            ending: how the previous call ended.
+            entries: journal entries, which are removed when they are recorded.
         """
         self.told = False
         claim = None
@@ -142,7 +143,7 @@ class SelfClaiming:
         return None
 
     def _linger(self, ending: Ending, entries: list[Entry]) -> Claim | None:
-        """Wait a moment for the next call; the parent can know meanwhile that this one is over."""
+        """Record the end of this call for the parent, and wait a moment for the next one."""
         if self._backlog is None or not (self._goes_on() and self._record(ending, entries, "")):
             return None
         until = time.monotonic() + self._patience
@@ -159,7 +160,7 @@ class SelfClaiming:
         self._alarm.set()
 
     def _record(self, ending: Ending, entries: list[Entry], origin: str) -> bool:
-        """Record what comes next, and the end of the call before if that is not recorded yet."""
+        """Record the next step, and the end of the previous call if it is not recorded yet."""
         frame = Step(None if self.told else ending, entries, origin).frame()
         if self._records is None or len(frame) > self._room:
             return False
@@ -171,7 +172,7 @@ class SelfClaiming:
 
 
 def _size_of(pipe: Connection) -> int:
-    """How many bytes a pipe holds: less than usual if this user has very many."""
+    """How many bytes a pipe holds; less than usual if this user has very many pipes."""
     if not hasattr(fcntl, "F_GETPIPE_SZ"):
         return _USUAL_SIZE
     return fcntl.fcntl(pipe.fileno(), fcntl.F_GETPIPE_SZ)

@@ -79,7 +79,7 @@ class Setup:
     gpu_variable: str
     """The environment variable that shows programs their GPUs; empty if these have no names."""
     time_left: TimeLeft
-    """Of the worker."""
+    """The time that the worker has left."""
     executor: bool = False
     """Whether it runs the calls of executors, too."""
     service: Service | None = None
@@ -99,7 +99,7 @@ class Setup:
 
         Args:
             gpu_variable: see `Setup`.
-            time_left: of the worker.
+            time_left: see `Setup`.
             executor: see `Setup`.
             service: see `Setup`.
 
@@ -148,7 +148,7 @@ class Setup:
 
 
 def _connect(host: Host) -> None:
-    """Open the spool; repeat this while the shared directory fails.
+    """Open the spool; try again while the shared directory fails.
 
     A process that gave up here would immediately fail every call that it gets later.
     """
@@ -198,7 +198,7 @@ class _Claimant:
             try:
                 worker.keep_alive()
             except SpoolReplacedError as error:
-                log.error("worker %s has no spool any more: %s", worker.name, error)  # noqa: TRY400
+                log.error("the spool of worker %s is gone: %s", worker.name, error)  # noqa: TRY400
                 return  # the parent ends this process
             except (OSError, SpoolError) as error:
                 log.warning("worker %s cannot beat, trying again: %s", worker.name, error)
@@ -208,7 +208,7 @@ def _let_the_parent_decide(parent: Process) -> None:
     """Ignore stop signals, and exit when the parent has died.
 
     Raises:
-        FSQueueError: this process may not have a thread for that.
+        FSQueueError: this process cannot start the thread for that.
     """
     leave_to_the_worker()
 
@@ -226,7 +226,7 @@ CANCELLED: Final = 76
 
 
 def _belong_to_the_server() -> None:
-    """Make sure that this process, and all processes below it, can be found and ended."""
+    """Make sure that this process and all processes below it can be found and ended."""
     with contextlib.suppress(PermissionError):
         os.setsid()  # a body that signals its process group must reach no other slot
     descendants.adopt_orphans()
@@ -335,7 +335,7 @@ def _heed_interrupts(context: WorkerContext, pipe: Connection, claiming: SelfCla
         with contextlib.suppress(EOFError, OSError):  # the parent is gone, so this process will end
             if pipe.poll():
                 order = pipe.recv()
-                claiming.recalled = True  # the parent has a reason to send anything
+                claiming.recalled = True  # any message from the parent ends the grant
                 if isinstance(order, Interrupt):
                     context.interrupt(order.attempt, order.ending)
 
@@ -351,7 +351,7 @@ def _ending_of(context: WorkerContext, claim: Claim) -> Ending | FSQueueError:
     try:
         ending = _publish(execute(context, claim, _publish, killable=True))
         if ending is Ending.CANCELLED:
-            # Ends also what the body has left running, like killing the process of a plain body.
+            # Also ends whatever the body left running, like killing the process of a plain body.
             os._exit(CANCELLED)
     except BaseException as error:  # noqa: BLE001 - the parent logs it and gives the claim back
         # As text: the parent must be able to unpickle it, whatever the error is.

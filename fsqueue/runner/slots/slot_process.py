@@ -31,12 +31,12 @@ if TYPE_CHECKING:
 
 log: logging.Logger = logging.getLogger(__name__)
 
-# Grace for the process to end itself. A body in a long call into C keeps Python from running.
+# Seconds in which the process may end itself, which a body in a long call into C can prevent.
 _HARD_LIMIT_AFTER = 1.0
 
 
 _READ_SIZE = 1 << 16
-# A fork server that was killed may refuse connections for a moment before it counts as dead.
+# Seconds between attempts: a killed fork server may refuse connections before it counts as dead.
 _PAUSES = (0.0, 0.005, 0.02, 0.08, 0.3, 1.0)
 
 
@@ -45,21 +45,21 @@ class SlotProcess:
 
     Attributes:
         pid: its process id.
-        ready: it has opened the spool and imported the application.
+        ready: whether it has opened the spool and imported the application.
         claim: the claim that it executes.
-        killed: it has died of SIGKILL, so not by itself.
-        cancelled: it is ended because its call was cancelled.
-        devices: the GPUs that its calls could use so far; none before the first of them. Libraries
-            look at the variable once, so a process is never given others.
+        killed: whether it died of SIGKILL, and so not by itself.
+        cancelled: whether it is being ended because its call was cancelled.
+        devices: the GPUs that its calls could use so far; empty before the first such call.
+            Libraries read the variable once, so a process never gets other GPUs.
         coroutine: the attempt whose body is a coroutine, which can be interrupted.
-        grant: it may go on with calls that it claims itself; `claim` is then the last one that
-            is known of.
-        has_lingered: it has a descriptor for file events, as few as possible should.
-        has_waited: it has waited for its next call, by its records.
+        grant: the permission to go on with calls that it claims itself; `claim` is then the last
+            one that is known here.
+        has_lingered: whether it has a descriptor for file events. As few as possible should.
+        has_waited: whether it has waited for its next call, according to its records.
         deadline: when it is killed because its body takes too long; None without a time limit.
         sources: descriptors that become readable when it sends a message, or dies.
-        resource_pipe: where it asks for resources; None if the worker has none. It is separate from
-            the other pipe because threads of a body ask at any time.
+        resource_pipe: the pipe on which it asks for resources; None if the worker has none. It is
+            separate from the other pipe because threads of a body may ask at any time.
         record_pipe: its records of calls that it claims itself; None if it never does.
 
     Raises:
@@ -105,13 +105,13 @@ class SlotProcess:
             self.forget_records()
             raise
         finally:
-            # So that the pipes report end-of-file when the process ends.
+            # Closed here, so that the pipes report end-of-file when the process ends.
             for end in (theirs, their_resource_pipe, their_record_pipe):
                 if end is not None:
                     end.close()
         self.pid: int = self._process.pid or 0
         self._start = start_of(self.pid)
-        # The pipe alone is not enough: a process that a body has forked may hold it open.
+        # The pipe alone is not enough: a process that a body forked may keep it open.
         self.sources: tuple[int, int] = (self.pipe.fileno(), self._process.sentinel)
 
     @property
@@ -126,7 +126,7 @@ class SlotProcess:
 
     @property
     def has_just_begun(self) -> bool:
-        """Whether its grant has begun a moment ago."""
+        """Whether its grant began a moment ago."""
         return time.monotonic() - self._sent < QUICK
 
     def send(self, work: messages.Work) -> bool:
@@ -142,7 +142,7 @@ class SlotProcess:
         return True
 
     def interrupt(self, ending: Ending) -> bool:
-        """Have its coroutine cancelled; False if the process must be killed now."""
+        """Cancel its coroutine; False if the process must be killed now."""
         if self.claim is None or self.coroutine != self.claim.text:
             return False
         if time.monotonic() > self._cleanup_ends:
@@ -161,7 +161,7 @@ class SlotProcess:
         return claim
 
     def recall(self) -> None:
-        """Have it claim nothing more."""
+        """Make it stop claiming calls itself."""
         if self.grant is not None:
             with contextlib.suppress(OSError):  # it has died
                 self.pipe.send(messages.Return())
@@ -213,7 +213,7 @@ class SlotProcess:
             if question.needed is None:
                 budget.give(question.name)
             else:
-                # A thread that a body has started does not know its call.
+                # A thread that a body started does not know its call.
                 within = question.within or (claim.text if claim else "")
                 taken = claim is not None and budget.take(question.name, question.needed, within)
                 resource_pipe.send(budget.devices(question.name) if taken else None)

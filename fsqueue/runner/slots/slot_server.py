@@ -1,7 +1,7 @@
 """Starts slot processes from a fork server that belongs to the worker.
 
-multiprocessing has one fork server for a whole program. Processes that the program starts there
-would be mixed with the slot processes, and be ended with them.
+multiprocessing has one fork server for the whole program. If the slots used it, processes that the
+program starts there would be mixed with slot processes, and be ended with them.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class SpawnServer:
         return self._context.Process(target=target, args=args)
 
     def orphans(self, slots: set[int]) -> Callable[[list[Relative]], list[int]]:
-        """No processes: without a fork server no process adopts orphans."""
+        """No processes: without a fork server, nothing adopts orphans."""
         del slots
         return lambda _: []
 
@@ -48,7 +48,7 @@ class SpawnServer:
         return lambda _: list(slots)
 
     def stop(self) -> None:
-        """There is no server to stop."""
+        """Do nothing: there is no server."""
 
 
 if "forkserver" in multiprocessing.get_all_start_methods():
@@ -129,7 +129,7 @@ if "forkserver" in multiprocessing.get_all_start_methods():
             finally:
                 set_spawning_popen(None)
             self.sentinel, writer = self._server.connect_to_new_process(self._fds)  # type: ignore[attr-defined]
-            # This pipe shows the process whether its parent has died.
+            # The process notices by this pipe that its parent has died.
             kept = os.dup(writer)
             close = util.close_fds  # type: ignore[attr-defined]
             self.finalizer = util.Finalize(self, close, (kept, self.sentinel))

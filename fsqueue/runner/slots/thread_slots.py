@@ -28,7 +28,7 @@ class Slots(Protocol):
     """A fixed number of slots that execute claims."""
 
     def has_room(self) -> bool:
-        """Whether a slot is ready for a claim, if fewer than all have one."""
+        """Whether a slot is ready for a claim, given that not all of them have one."""
 
     def serves_alone(self) -> bool:
         """Whether one slot is enough for the calls that come, and hears of them itself."""
@@ -40,10 +40,10 @@ class Slots(Protocol):
         """End the execution of a claim whose call was cancelled, if it can be ended."""
 
     def recall(self) -> None:
-        """Let slots claim nothing more themselves. Those that are threads ask before each claim."""
+        """Make slot processes stop claiming calls themselves. Threads ask before each claim."""
 
     def catch_up(self) -> set[str]:
-        """Learn what slots have claimed themselves; the names of the attempts."""
+        """Read what slots have claimed themselves; returns the names of the attempts."""
 
     def check(self) -> None:
         """Replace slots that have failed; called about once a second."""
@@ -95,13 +95,13 @@ class Place(Protocol):
 class ThreadSlots:
     """Slots that are threads of this process.
 
-    A thread takes the next claim by itself: a hand-over from the claim loop would cost two thread
-    switches per call. The threads do not belong to an executor: in a process that a body forks,
-    Python would wait at exit for all executor threads, including the forking one, which is the only
-    thread of that process. The exit code would be 1.
+    A thread takes the next claim by itself, because a hand-over from the claim loop would cost two
+    thread switches per call. The threads are not those of a `ThreadPoolExecutor`. If a body forked
+    in one, Python would wait for all executor threads at the exit of the child, even for its only
+    thread, and the exit code would be 1.
 
-    The threads are daemons, unlike those of `concurrent.futures`: a body whose call has timed out
-    or was cancelled cannot be killed, and must not delay the end of the worker's process.
+    The threads are daemons, unlike those of `concurrent.futures`. The body of a call that has timed
+    out or was cancelled cannot be killed, and must not delay the end of the worker's process.
 
     Args:
         count: number of threads.
@@ -130,7 +130,7 @@ class ThreadSlots:
         atexit.register(self._finish_at_exit)
 
     def has_room(self) -> bool:
-        """Threads are always ready; but a call is left to the one that waits for it."""
+        """Whether a thread may get a call: always, unless one is waiting for the next call."""
         return not self._lingering.active
 
     def serves_alone(self) -> bool:
@@ -140,7 +140,7 @@ class ThreadSlots:
     def start(self, claim: Claim) -> None:
         """Execute a claim in a thread, which then takes further claims."""
         if self._closed:
-            raise RuntimeError("no call can be run any more: the interpreter is about to exit")
+            raise RuntimeError("no more calls can be run: the interpreter is about to exit")
         self._live.begin(claim)
         self._handed.put(claim)
         self._lingering.interrupt()
@@ -149,7 +149,7 @@ class ThreadSlots:
             self._waiting_claims += 1
 
     def _add_thread(self) -> bool:
-        """Start a thread; False if this process may not have another one now."""
+        """Start a thread; False if this process cannot start another one now."""
         name = f"fsqueue-slot_{self._threads}"
         try:
             threading.Thread(target=self._serve, name=name, daemon=True).start()
@@ -171,7 +171,7 @@ class ThreadSlots:
             claim = self._linger() or self._handed.get()
 
     def _linger(self) -> Claim | None:
-        """Wait a moment for a claim of this thread's own; None if there is none."""
+        """Wait a moment for the next call, and claim it in this thread; None if none came."""
         claim = None
         if self._closed or not self._lingering.begin():
             return None
@@ -187,7 +187,7 @@ class ThreadSlots:
         return claim
 
     def _claim_lingering(self) -> Claim | None:
-        """Claim a call, not as an idle thread: what is handed over now is for another one."""
+        """Claim a call. This thread does not count as idle: calls handed over go to another."""
         if not self._idle.acquire(blocking=False):
             return None
         claim = None
@@ -272,7 +272,7 @@ class ThreadSlots:
         }
         self._live.wait(interrupted, CLEANUP)
         give_back(set())
-        # Of `fsqueue worker`, the guardian would find them too.
+        # In `fsqueue worker`, the guardian would also find them.
         self._end_programs(*list(self._context.executions))
 
     def _finish_at_exit(self) -> None:
