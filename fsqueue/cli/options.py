@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -10,8 +11,9 @@ import click
 
 from fsqueue.cli import completion
 from fsqueue.cli.command import Decorator, argument, env, flag, option
-from fsqueue.cli.finding.target import open_target
+from fsqueue.cli.finding.target import open_target, report_errors
 from fsqueue.common.values import LONGEST, parse_duration
+from fsqueue.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -55,6 +57,33 @@ def on_target(function: Callable[..., None]) -> Callable[..., None]:
             function(target, **given)
 
     return app_option(root_option(run))
+
+
+def needs(module: str, extra: str, who: str) -> Decorator:
+    """Check that a package is installed before the command looks for its target.
+
+    Args:
+        module: what is imported.
+        extra: the extra of this project that installs it.
+        who: whom the message names, with the verb: "the monitor needs".
+    """
+
+    def decorate(function: Callable[..., None]) -> Callable[..., None]:
+        @functools.wraps(function)
+        def run(**given: Any) -> None:
+            with report_errors():
+                try:
+                    importlib.import_module(module)
+                except ImportError as error:
+                    raise ConfigError(
+                        f"{who} a package that is missing here ({error}): "
+                        f"pip install 'fsqueue-tasks[{extra}]'"
+                    ) from error
+            function(**given)
+
+        return run
+
+    return decorate
 
 
 json_option: Decorator = flag(

@@ -11,7 +11,7 @@ import click
 
 from fsqueue.cli.command import option, subcommand
 from fsqueue.cli.inspect.metric_families import ended, queues, recently, results, up, workers
-from fsqueue.cli.options import json_option, on_target
+from fsqueue.cli.options import json_option, needs, on_target
 from fsqueue.cli.output import print_json
 from fsqueue.cli.overview import looks
 from fsqueue.errors import ConfigError, FSQueueError
@@ -30,6 +30,7 @@ _HERE = "127.0.0.1"
 
 
 @subcommand("metrics", "metrics --listen 9464")
+@needs("prometheus_client", "metrics", "metrics need")
 @on_target
 @option(
     "--listen",
@@ -46,14 +47,8 @@ def command(target: Target, listen: int | None, as_json: bool) -> None:
 
     Needs the extra fsqueue-tasks[metrics].
     """
-    try:
-        from prometheus_client import CollectorRegistry
-        from prometheus_client.openmetrics import exposition
-    except ImportError as error:
-        raise ConfigError(
-            f"metrics need a package that is missing here ({error}): "
-            "pip install 'fsqueue-tasks[metrics]'"
-        ) from error
+    from prometheus_client import CollectorRegistry
+    from prometheus_client.openmetrics import exposition
 
     registry = CollectorRegistry()
     source = Source(target, counters=listen is not None)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from fsqueue.cli.command import flag, option, subcommand
-from fsqueue.cli.options import on_target
+from fsqueue.cli.options import needs, on_target
 from fsqueue.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ _PORT = 8787
 
 
 @subcommand("monitor", "monitor", "monitor --socket", "monitor --port 8787 --actions")
+@needs("fsqueue.monitor.server", "monitor", "the monitor needs")
 @on_target
 @option(
     "--port",
@@ -77,13 +78,7 @@ def command(
 
     Needs the extra fsqueue-tasks[monitor].
     """
-    try:
-        from fsqueue.monitor import server, sockets
-    except ImportError as error:
-        raise ConfigError(
-            f"the monitor needs a package that is missing here ({error}): "
-            "pip install 'fsqueue-tasks[monitor]'"
-        ) from error
+    from fsqueue.monitor import server, sockets
 
     if socket_path is not None and port is not None:
         raise ConfigError("--socket and --port: give one of them")

@@ -377,7 +377,7 @@ class Files:
 
         Dies before the rename: a file in ``tmp/`` expires. Dies after it: the file is there.
         """
-        for temporary in self.temporary.one(chunks, record=True):
+        with self.temporary.file(chunks, record=True) as temporary:
             try:
                 self.move(temporary, path)
             except OSError:

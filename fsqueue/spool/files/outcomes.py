@@ -69,7 +69,7 @@ class Outcomes:
         if self.files.temporary.longest_link and not outcome.cache:
             published = self.files.add_link(done, chunks)
         if published is None:
-            for temporary in self.files.temporary.one(chunks):
+            with self.files.temporary.file(chunks) as temporary:
                 if outcome.cache:
                     self._offer(temporary, chunks, self.layout.cached(outcome.cache))
                 published = self.files.link_once(temporary, done)

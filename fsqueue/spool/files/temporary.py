@@ -50,13 +50,16 @@ class TemporaryFiles:
         self._prefix = f"{layout.tmp_folder}/{new_token()}"
         self._serial = itertools.count()
 
-    def one(self, chunks: Sequence[Buffer] | None = None, *, record: bool = False) -> Iterator[str]:
-        """The path of a new file, for one pass of a loop, which moves or removes the file.
+    @contextlib.contextmanager
+    def file(
+        self, chunks: Sequence[Buffer] | None = None, *, record: bool = False
+    ) -> Iterator[str]:
+        """The path of a new file, for a block that moves or removes the file.
 
-        If `chunks` is None, the loop creates the file. If it raises, the file is removed: even if a
-        signal handler raised an exception just where the loop was about to do that, or in between
-        two of its steps. This must be a generator: one that is dropped is closed, and then removes
-        the file. A `record` is never written again, so it may be a link.
+        If `chunks` is None, the block creates the file. If it raises, the file is removed: even if
+        a signal handler raised an exception just where the block was about to do that, or in
+        between two of its steps. This must be a generator: one that is dropped is closed, and then
+        removes the file. A `record` is never written again, so it may be a link.
         """
         path = f"{self._prefix}.{next(self._serial)}"
         try:
@@ -68,9 +71,6 @@ class TemporaryFiles:
             with contextlib.suppress(OSError):
                 self._fs.discard(path)
             raise
-
-    file = contextlib.contextmanager(one)
-    """`one` as a block. The steps that every call takes use a loop, which costs half as much."""
 
     def _make_record(self, path: str, chunks: Sequence[Buffer]) -> bool | None:
         return self._with_folder(path, partial(self.make_link, path, chunks))
