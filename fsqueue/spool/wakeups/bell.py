@@ -1,4 +1,4 @@
-"""Bells: files whose touch wakes the listeners on the same machine.
+"""Bells: files that wake the processes listening on the same machine when they are touched.
 
 Since a bell is a single file, the kernel merges the touches of a busy moment into one event. Bells
 only save time: every waiting process polls as well.
@@ -28,14 +28,14 @@ def listening(
     Args:
         touch: creates the bell, and its folder.
         path: the bell.
-        wake: called by one of the threads that wait with an `Alarm`, or for results.
+        wake: called in a thread that waits with an `Alarm`, or for results.
     """
 
     def on_event(_: str | None) -> None:
         try:
             wake()
         except Exception:
-            # The thread that calls it may wait for something else, and all listeners poll as well.
+            # The calling thread may be waiting for something else, and all listeners also poll.
             log.exception("a wake-up failed")
 
     watch = Watch(path, inotify.ATTRIB, on_event)

@@ -1,7 +1,7 @@
-"""Linux's inotify: a process reads from one descriptor which names appear in which folders.
+"""Linux's inotify: one descriptor, from which a process reads the names that appear in folders.
 
-Called through ctypes. The library watchdog does not suffice: it holds back the events that follow a
-rename out of a folder for half a second, and reads the descriptor in a thread of its own.
+It is called through ctypes. The watchdog library is too slow: it delays the events that follow a
+rename out of a folder for half a second, and reads the descriptor in a separate thread.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ ARRIVED: Final = 0x80 | 0x100
 """A name appeared in the folder: it was moved there, created or linked (IN_MOVED_TO, IN_CREATE)."""
 ONLY_FOLDER: Final = 0x01000000
 OVERFLOW: Final = 0x4000
-"""Events were dropped, because no thread has read them."""
+"""Events were dropped, because no thread read them in time."""
 GONE: Final = 0x8000
 """The watch has ended, because what it watched was removed (IN_IGNORED)."""
 
@@ -46,7 +46,7 @@ def _libc() -> ctypes.CDLL | None:
 
 @functools.cache
 def _loaded() -> ctypes.CDLL:
-    """The C library. Making such an object takes longer than adding a watch, and leaves a cycle."""
+    """The C library, loaded once: loading takes longer than adding a watch, and leaves a cycle."""
     return ctypes.CDLL(None, use_errno=True)
 
 
@@ -59,10 +59,10 @@ def _checked(call: Callable[..., int], *args: object) -> int:
 
 
 def open_inotify() -> int | None:
-    """A new descriptor, not blocking; None if this system has none.
+    """A new non-blocking descriptor; None if this system has no inotify.
 
     Raises:
-        OSError: there are too many.
+        OSError: this user has too many descriptors.
     """
     libc = _libc()
     if libc is None:
@@ -71,7 +71,7 @@ def open_inotify() -> int | None:
 
 
 def add_watch(handle: int, path: str, mask: int) -> int:
-    """Watch a file or folder; returns the number of the watch, the same if it has one already.
+    """Watch a file or folder; returns the watch's number, the same if it is already watched.
 
     Raises:
         OSError: it does not exist, or there are too many watches.
@@ -85,7 +85,7 @@ def add_watch(handle: int, path: str, mask: int) -> int:
 
 
 def remove_watch(handle: int, number: int) -> None:
-    """Stop watching; a watch that has ended is no error."""
+    """Stop a watch, which may have already ended."""
     _loaded().inotify_rm_watch(handle, number)
 
 
@@ -103,7 +103,7 @@ def advice(error: Exception) -> str:
 
 
 def events(data: bytes) -> list[tuple[int, int, str]]:
-    """The events in what was read: the number of a watch, what happened, and a name."""
+    """Parse the events that were read: the number of a watch, what happened, and a name."""
     found, at = [], 0
     while at < len(data):
         number, mask, _, length = _EVENT.unpack_from(data, at)

@@ -1,10 +1,10 @@
 """Elects the one of a host's idle workers that listens for new calls: the leader.
 
-The others rest, and a leader that resigns wakes one of them. They use one named pipe in the spool.
-Its `flock` is the leadership, which the kernel frees when the leader dies. A call to another worker
-is a byte, which the kernel gives to one reader that waits (EPOLLEXCLUSIVE), but to none that is
-suspended or dead. The protocol does not rest on it: all workers poll as well, so a byte that is
-lost, or a leader that is suspended, costs a poll.
+The others rest, and a leader that resigns wakes one of them. They share a named pipe in the spool.
+Its `flock` is the leadership, which the kernel frees when the leader dies. To wake another worker,
+the leader writes a byte. The kernel wakes one waiting reader (EPOLLEXCLUSIVE), never one that is
+suspended or dead. Correctness does not depend on this, because all workers poll as well: a lost
+byte or a suspended leader only delays a call until the next poll.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ class Leadership:
     """One worker's part in the election.
 
     Args:
-        path: the named pipe, which all workers that may take each other's place have in common.
-        on_call: called, in any thread that waits, when this worker was called while it rests.
+        path: the named pipe that all workers with the same queues share.
+        on_call: called, in any waiting thread, when the leader wakes this worker while it rests.
 
     Attributes:
-        works: there can be a leader on this system. If not, all workers listen.
-        leads: this worker is the leader.
+        works: whether this system can have a leader. If not, all workers listen.
+        leads: whether this worker is the leader.
     """
 
     def __init__(self, path: str, on_call: Callable[[], object]) -> None:
@@ -47,7 +47,7 @@ class Leadership:
         self.works: bool = self._handle >= 0
 
     def take(self) -> bool:
-        """Become the leader unless another worker is; whether this worker is now."""
+        """Become the leader unless another worker is; returns whether this worker leads."""
         import fcntl
 
         if not self.leads:
@@ -61,22 +61,22 @@ class Leadership:
         return True
 
     def resign(self, count: int = 1) -> None:
-        """Resign, if this worker leads, and call some of those that rest."""
+        """Resign, if this worker leads, and wake `count` resting workers."""
         import fcntl
 
         if self.leads:
             self.leads = False
             with contextlib.suppress(OSError):
                 fcntl.flock(self._handle, fcntl.LOCK_UN)
-        with contextlib.suppress(OSError):  # nobody has read for long
+        with contextlib.suppress(OSError):  # the pipe is full: nobody has read it for long
             os.write(self._handle, bytes(count))
 
     def rest(self) -> bool:
-        """Wait for a call from now on.
+        """Rest from now on, until the leader wakes this worker.
 
         Returns:
-            False if others were called and had not heard it yet: search once more instead. What has
-            come since this worker's last search might otherwise be found by none.
+            False if a wake-up is still unread: search once more instead of resting. Otherwise it
+            could be that no worker finds the calls that came since this worker's last search.
         """
         if self._read(_DRAIN):
             return False
@@ -84,7 +84,7 @@ class Leadership:
         return self._rests
 
     def rise(self) -> None:
-        """Wait for no call any more."""
+        """Stop resting."""
         if self._rests:
             self._rests = False
             watches().remove_pipe(self._handle)
@@ -97,10 +97,10 @@ class Leadership:
         try:
             return os.read(self._handle, size)
         except BlockingIOError:
-            return b""  # another one was faster
+            return b""  # another worker was faster
 
     def close(self) -> None:
-        """Take part no more. If this worker leads, another one is called to."""
+        """Leave the election. If this worker leads, it wakes another one to lead."""
         if self.works:
             self.rise()
             if self.leads:
@@ -115,7 +115,7 @@ def _open_pipe(path: str) -> int:
     try:
         handle = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
     except FileNotFoundError:
-        # Those may use it who may use its folder.
+        # Whoever may use the folder may use the pipe.
         mode = 0o600 | stat.S_IMODE(os.stat(os.path.dirname(path)).st_mode) & 0o060
         with contextlib.suppress(FileExistsError):
             os.mkfifo(path, mode)

@@ -1,6 +1,6 @@
 """File events from watchdog, on systems without inotify, such as macOS and the BSDs.
 
-watchdog has threads of its own, which call the watches; these wake whoever sleeps.
+watchdog has its own threads, which call the watches; the watches wake sleeping threads.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class _Handler(FileSystemEventHandler):
 
 
 class Observing:
-    """The observer of this process, and what it tells."""
+    """The observer of this process, with the watches that it notifies."""
 
     def __init__(self) -> None:
         self._observer = Observer()
@@ -58,7 +58,7 @@ class Observing:
         self._handlers: dict[Watch, tuple[_Handler, ObservedWatch]] = {}
 
     def add(self, watch: Watch) -> None:
-        """Begin to tell a watch; a file is watched through its folder.
+        """Start notifying a watch; a file is watched through its folder.
 
         Raises:
             OSError: the folder does not exist, or there are too many watches.
@@ -71,6 +71,6 @@ class Observing:
         self._handlers[watch] = handler, self._observer.schedule(handler, folder)
 
     def remove(self, watch: Watch) -> None:
-        """Tell a watch nothing more."""
+        """Stop notifying a watch."""
         if (known := self._handlers.pop(watch, None)) is not None:
             self._observer.remove_handler_for_watch(*known)

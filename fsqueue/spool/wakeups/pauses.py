@@ -1,4 +1,4 @@
-"""Pauses between two polls: a short one after something has happened, then ever longer ones."""
+"""Pauses between polls: short after something has happened, then longer and longer."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ GROWTH: Final = 1.3
 """Each pause without an event is longer than the one before by this factor."""
 
 
-# The share of the usual wait in which nobody looks, and the longest such time in seconds: what
-# comes sooner than usual does not wait long.
+# At the start of a wait, nobody polls for this share of the usual wait, and for at most _LONGEST
+# seconds, so that whatever comes early is not delayed much.
 _SHARE, _LONGEST = 0.75, 0.05
-# The share of the usual wait between two looks, at first.
+# The first pause between two polls, as a share of the usual wait.
 _STEP = 0.125
-# Waits of more seconds than this show nothing about calls that follow each other.
+# Waits longer than this, in seconds, do not belong to calls that follow each other.
 _RELATED = 0.5
 
 
 class Rhythm:
-    """How long waits usually are, while calls follow each other on a file server.
+    """How long waits usually are while calls follow each other on a file server.
 
-    Each look costs requests, and at first most looks would be in vain.
+    Each poll costs requests, and early ones would usually find nothing.
 
     Args:
-        remote: the spool is on a network filesystem; elsewhere nothing is put off.
+        remote: whether the spool is on a network filesystem. Elsewhere no poll is put off.
 
     Attributes:
-        step: seconds between the first two looks, at least.
+        step: the least seconds between the first two polls.
     """
 
     def __init__(self, *, remote: bool) -> None:
@@ -39,12 +39,12 @@ class Rhythm:
         self.step: float = 0.0
 
     def begin(self, now: float) -> float:
-        """Begin a wait; returns for how many seconds not to look."""
+        """Begin a wait; returns for how many seconds not to poll."""
         self._began = now
         return min(_SHARE * self._usual, _LONGEST) if self._remote else 0.0
 
     def end(self, now: float) -> None:
-        """Note that something was found."""
+        """Record that something was found."""
         if (took := now - self._began) < _RELATED:
             self._usual += (took - self._usual) / 4
             self.step = min(_STEP * self._usual, _LONGEST) if self._remote else 0.0
@@ -54,8 +54,8 @@ def first_pause(fs: Filesystem, *, events: bool, longest: float) -> float:
     """Seconds of the first pause.
 
     Args:
-        fs: on a remote filesystem, what other hosts do causes no events.
-        events: file events arrive.
+        fs: the filesystem. If it is remote, changes by other hosts cause no events.
+        events: whether file events arrive.
         longest: the poll interval.
     """
     if not events:

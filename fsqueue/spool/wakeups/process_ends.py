@@ -1,11 +1,10 @@
 """Waits for the end of other processes of this machine, without reading /proc again and again.
 
-The kernel gives a descriptor for a process, which becomes readable at its end (pidfd_open(2), Linux
-5.3). There is none on other systems, under some seccomp filters, or with too many files open. Then
+The kernel offers a descriptor that becomes readable when a process ends (pidfd_open(2), Linux 5.3).
+It is not available on other systems, under some seccomp filters, or with too many files open. Then
 /proc is read four times a second.
 
-A forked child inherits the descriptors. That does no harm: they tell of the process, not of who
-else has them.
+A forked child inherits the descriptors, which does no harm.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
     from fsqueue.spool.disk.identity import Process
 
 _LOOK_EVERY = 0.25
-# Descriptors are left for the files of the spool; the usual limit is 1024.
+# The most descriptors to use. The usual limit is 1024, and the files of the spool need some.
 _MOST = 256
 
 
@@ -56,15 +55,15 @@ class ProcessEnds:
         self._watched = watched
 
     def _open(self, process: Process) -> None:
-        """Get a descriptor, unless the kernel gives none.
+        """Get a descriptor, if the kernel offers one.
 
-        If another process has the number now, the one that is meant has ended: before or after this
-        was found out, the descriptor's end shows that, too.
+        If another process already has the number, `is_gone` shows that the watched one has ended.
+        If it ends later, the descriptor shows that.
         """
         try:
             handle = os.pidfd_open(process.pid)
         except OSError:
-            return  # it is looked up in /proc, also if it has ended
+            return  # it is looked up in /proc, even if it has ended
         if is_gone(process):
             os.close(handle)
             self._ended.add(process)
@@ -82,7 +81,7 @@ class ProcessEnds:
     def wait(self, seconds: float) -> None:
         """Block until a process ends, `wake` is called, or `seconds` have passed.
 
-        It may return early, so that processes without a descriptor are looked up often enough.
+        It returns early if processes without a descriptor must be looked up.
         """
         if self._unannounced():
             seconds = min(seconds, _LOOK_EVERY)
@@ -98,7 +97,7 @@ class ProcessEnds:
             with contextlib.suppress(BlockingIOError):
                 os.eventfd_read(self._bell)
         for process in [each for each, handle in self._handles.items() if handle in ready]:
-            # An end is announced until the descriptor is closed.
+            # The descriptor stays readable until it is closed.
             os.close(self._handles.pop(process))
             self._ended.add(process)
 

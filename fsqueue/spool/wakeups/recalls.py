@@ -1,7 +1,7 @@
-"""The thread of this process that the kernel tells when a lease is recalled.
+"""The thread of this process that the kernel notifies when a lease is recalled.
 
-It starts with the first token and then stays. All signals are blocked in it, so it takes none of
-those that are sent to the process; the kernel sends it its own one, and it waits for that.
+It starts with the first token and then stays. It blocks all signals, so it takes none of those sent
+to the process. The kernel notifies it with a signal of its own, for which it waits.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ log: logging.Logger = logging.getLogger(__name__)
 
 
 def available() -> bool:
-    """Whether this process can have such a thread. gevent would make a greenlet of it."""
+    """Whether this process can have this thread. With gevent, it would become a greenlet."""
     gevent = sys.modules.get("gevent.monkey")
     return sys.platform == "linux" and not (gevent and gevent.is_module_patched("threading"))
 
@@ -36,7 +36,7 @@ class Recalls:
     """The leases of this process, and the thread that takes them. State changes in single steps.
 
     A signal handler may raise an exception in the main thread at any point. So that thread only
-    appends to a queue; what takes several steps happens in this one.
+    appends to a queue, and everything that takes several steps happens in the thread of this class.
     """
 
     def __init__(self) -> None:
@@ -69,7 +69,7 @@ class Recalls:
                 except BaseException:  # of a signal handler
                     self._started.clear()
                     raise
-        if self._told is not None:  # otherwise it is about to look into the queue
+        if self._told is not None:  # otherwise the thread is about to read the queue
             signal.pthread_kill(self._ident, self._told.signal)
 
     def hold(self, handle: Handle, on_recall: Callable[[], object]) -> None:
@@ -90,7 +90,7 @@ class Recalls:
                 self._perform(lambda: self._jobs.popleft()(told))
             for handle, on_recall in list(self._held.values()):
                 if is_broken(handle):
-                    self.drop(handle)  # at once: the one who rings waits for it
+                    self.drop(handle)  # at once, because the ringing process waits for it
                     self._perform(on_recall)
             signal.sigwaitinfo({number})
 
@@ -101,7 +101,7 @@ class Recalls:
             log.exception("a wake-up by the file server failed; polling finds what it announced")
 
     def forget(self) -> None:
-        """Close the files, in a forked child. The leases are the parent's, which keeps them."""
+        """Close the files, in a forked child. The parent keeps its leases."""
         for handle, _ in list(self._held.values()):
             handle.close()
 

@@ -1,7 +1,7 @@
-"""Rings the tokens of processes that sleep, on behalf of whatever this process has published.
+"""Rings the tokens of sleeping processes when this process has published something for them.
 
-To publish must not wait for a sleeper, not even for one whose host is dead: the server answers a
-ring only when it has given up that host. So every ring has a thread of its own.
+Publishing must not wait for a sleeper. If a sleeper's host is dead, the server answers a ring only
+after it has given up that host. So every ring has its own thread.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
 log: logging.Logger = logging.getLogger(__name__)
 
 VIEW: Final = 2.0
-"""Seconds for which a process goes by what it has seen in a folder of tokens."""
+"""Seconds for which a process relies on its last listing of a folder of tokens."""
 ALL: Final = 1 << 30
 """Ring every token in a folder."""
 
 _PATIENCE = 0.25
-# A process that ends waits this many seconds for the rings that are under way.
+# Seconds for which an ending process waits for rings that are in progress.
 _LAST_RINGS = 0.5
-# More folders than this are forgotten when nothing happens there.
+# The most folders to remember; beyond that, idle ones are forgotten.
 _MOST_VIEWS = 500
 
 
@@ -49,12 +49,12 @@ class _View:
 
 
 class Ringer:
-    """Rings tokens. From any thread; state changes in single steps, as a signal may interrupt it.
+    """Rings tokens, from any thread. State changes in single steps, as a signal may interrupt it.
 
     Args:
-        prepare: called with a folder before the first look into it.
-        patience: seconds after which a ring counts as in vain, and another token is rung. A sleeper
-            whose token still lies there this long after the ring is dead.
+        prepare: called with a folder before it is listed for the first time.
+        patience: seconds after which a ring has failed, and another token is rung. If the token
+            still exists this long after a ring, its owner is dead.
     """
 
     def __init__(
@@ -67,9 +67,9 @@ class Ringer:
         self._ending = threading.Event()
 
     def ring(self, folder: str, count: int = 1) -> None:
-        """Wake as many owners of tokens in a folder, if there are any. This does not wait.
+        """Wake up to `count` owners of tokens in a folder. This does not wait.
 
-        Dies before the ring: what was published is found by a poll.
+        If the process dies before the ring, polls find what was published.
         """
         view = self._views.get(folder) or self._add(folder)
         if not view.tokens and not view.threads and self._fs.monotonic() < view.until:
@@ -79,7 +79,7 @@ class Ringer:
         try:
             started = view.threads.setdefault(None, me) is not me
             served = started or self._start(self._work, folder, view, me)
-        finally:  # also if a signal handler raises: nobody would ring here any more
+        finally:  # even if a signal handler raises: otherwise nobody would ring here again
             if not served and view.threads.get(None) is me:
                 view.threads.clear()
 
@@ -115,7 +115,7 @@ class Ringer:
         return True
 
     def finish(self) -> None:
-        """Wait for the rings that are under way, for a moment."""
+        """Wait a moment for the rings that are in progress."""
         self._ending.set()
         until = time.monotonic() + _LAST_RINGS
         for each in list(self._at_work):
@@ -128,7 +128,7 @@ class Ringer:
                     self._wake(folder, view, view.wanted.popleft())
             finally:
                 view.threads.clear()
-            # In this order: `ring` adds what it wants, and then checks whether a thread is there.
+            # In this order: `ring` adds its wish before it checks whether there is a thread.
             if not view.wanted or view.threads.setdefault(None, me) is not me:
                 return
 
@@ -139,7 +139,7 @@ class Ringer:
                 self._prepare(folder)
             names = self._fs.names(folder, fresh=True)
             view.rung.intersection_update(names)
-            # Shuffled: publishers that look at the same time seldom choose the same one.
+            # Shuffled, so that simultaneous publishers seldom choose the same token.
             found = [name for name in names if name not in view.rung]
             view.tokens = deque(random.sample(found, len(found)))
             view.until = began + VIEW
@@ -159,7 +159,7 @@ class Ringer:
     def _ring(self, folder: str, name: str, rung: list[bool], over: threading.Event) -> None:
         """Ring a token, and remove it if its owner does not.
 
-        Dies after the ring: its owner is awake. Lost reply: the same.
+        If the process dies after the ring, or the reply is lost, the owner is awake.
         """
         path = f"{folder}/{name}"
         try:

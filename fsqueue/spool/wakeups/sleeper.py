@@ -11,9 +11,9 @@ class Sleeper:
     """A thread that sleeps, or is about to.
 
     Attributes:
-        rung: it was woken; the sleeping thread resets it.
-        blocked: it leads, and only the descriptors end its sleep.
-        interrupted: the sleep of the same thread that led before, and goes on after this one.
+        rung: whether it was woken; the sleeping thread resets it.
+        blocked: whether it leads, so that only the descriptors end its sleep.
+        interrupted: an earlier sleep of the same thread, which led and continues after this one.
     """
 
     __slots__ = ("blocked", "interrupted", "lock", "rung", "thread", "until")
@@ -28,12 +28,12 @@ class Sleeper:
         self.lock.acquire()
 
     def nudge(self) -> None:
-        """Let it check its state again, if it sleeps on its lock."""
-        with contextlib.suppress(RuntimeError):  # it was nudged already
+        """Make it check its state again, if it sleeps on its lock."""
+        with contextlib.suppress(RuntimeError):  # it was already nudged
             self.lock.release()
 
     def doze(self, seconds: float) -> None:
-        """Sleep on its lock until it is woken, or for `seconds`, whatever events there are."""
+        """Sleep on its lock until it is woken, or for `seconds`, ignoring file events."""
         until = time.monotonic() + seconds
         while not self.rung and (left := until - time.monotonic()) > 0:
             self.lock.acquire(timeout=left)

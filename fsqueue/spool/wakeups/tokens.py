@@ -1,8 +1,9 @@
-"""Tokens: files by whose ring an NFSv4 server wakes one process that sleeps, on any host.
+"""Tokens: files through which an NFSv4 server wakes a sleeping process on any host.
 
-A process that has waited in vain for a while makes a token and takes a lease on it. A process that
-has something for it rings the token (`spool.wakeups.rings`), once. While the token lies there, its
-owner polls rarely. docs/design/push-wakeups.md has the protocol and what can go wrong.
+A process that has waited for a while without finding anything makes a token and takes a lease on
+it. A process that has something for it rings the token once (`spool.wakeups.rings`), which makes
+the server recall the lease. While the token exists, its owner polls rarely.
+docs/design/push-wakeups.md describes the protocol and what can go wrong.
 """
 
 from __future__ import annotations
@@ -30,13 +31,13 @@ _SAFETY_NET = 30.0
 # A process makes a token when its pauses between polls reach this share of the longest.
 _EARLY = 0.25
 
-# After two pushes were lost in a row, a process polls for this many seconds as it does without, and
-# for twice as long each time that it happens again: somebody reaches the spool in another way.
+# After _MISSED lost rings in a row, a process polls for this many seconds as if it had no token,
+# and twice as long each time it happens again. Some publisher may reach the spool in another way.
 _DISTRUST, _LONGEST_DISTRUST = 600.0, 86_400.0
 _MISSED = 2
-# Pauses, in seconds, before a server is asked again that has not delegated a new file.
+# Seconds before the next try with a server that did not delegate a new file.
 _FIRST_PAUSE, _LONGEST_PAUSE = 30.0, 3600.0
-# The filesystem has no leases, or this process may not have them.
+# Errors which show that the filesystem has no leases, or that this process may not have them.
 _NEVER = frozenset({errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EACCES, errno.EPERM})
 
 # A name is not used twice: a publisher rings each one once.
@@ -44,20 +45,20 @@ _numbers = itertools.count(1)
 
 
 class Token:
-    """One process's token in one folder: there is one at a time, each with a name of its own.
+    """The tokens of one process in one folder: at most one at a time, each with a new name.
 
-    Dies at any point: the token stays until somebody rings it, or it expires. Lost reply to its
-    creation: the name exists, so it is removed, and the next try makes another one.
+    If the process dies at any point, the token stays until somebody rings it, or it expires. If the
+    reply to its creation is lost, the name is removed, and the next try makes another one.
 
     Args:
-        make: makes a file in the folder, which may be missing, by the given step.
-        folder: where it lies.
+        make: makes a file in the folder, which may be missing, with the given step.
+        folder: the folder of the token.
         owner: returns the name of this client or worker.
         poll_interval: the longest pause between two polls without a token, in seconds.
-        on_ring: called in a thread of its own after a ring. By then there is no lease any more.
+        on_ring: called in a separate thread after a ring, when the lease is already gone.
 
     Attributes:
-        refusal: why there was no token the last time; empty if there was one.
+        refusal: why the last try made no token; empty if it did.
     """
 
     def __init__(
@@ -70,8 +71,8 @@ class Token:
         on_ring: Callable[[], object],
     ) -> None:
         self._fs, self._make, self._folder, self._owner = fs, make, folder, owner
-        # A publisher that has just looked here does not look again for a while. Until then, and
-        # for a poll after that, this process polls as without a token.
+        # A publisher that has just listed this folder does not list it again for a while. Until
+        # then, and for one more poll, this process polls as if it had no token.
         self._settles_in = VIEW + 2 * poll_interval
         self._early = _EARLY * poll_interval
         self._on_ring = on_ring
@@ -84,7 +85,7 @@ class Token:
 
     @property
     def path(self) -> str:
-        """Where the token is; empty if there is none."""
+        """The path of the token; empty if there is none."""
         return next(iter(list(self._held)), "")
 
     @property
@@ -96,7 +97,8 @@ class Token:
         """The pause until the next poll: as given, or longer once a ring will end it.
 
         Args:
-            pause: it grows while polls find nothing. When it is long enough, a token is made.
+            pause: the usual pause, which grows while polls find nothing. When it is long enough, a
+                token is made.
         """
         if pause < self._early:
             return pause
@@ -104,7 +106,7 @@ class Token:
         return _SAFETY_NET if self.settled else pause
 
     def arm(self) -> None:
-        """Have a token soon, unless there is one, or the server has refused one lately."""
+        """Start making a token, unless there is one, or the server refused one recently."""
         self._wanted = True
         if self._asked or self._fs.monotonic() < self._next_try:
             return
@@ -118,7 +120,7 @@ class Token:
             raise
 
     def take(self, told: Told) -> None:
-        """Make a token, and remove it if it is not wanted any more. In the thread of `recalls`."""
+        """Make a token, and remove it if it is no longer wanted. In the thread of `recalls`."""
         path = f"{self._folder}/{self._owner()}.{next(_numbers)}"
         try:
             self._make(path, lambda: self._fs.make_token(path))
@@ -135,7 +137,7 @@ class Token:
             self._drop()
 
     def _refuse(self, error: Exception) -> None:
-        """Poll as without a token for a while, or for good."""
+        """Do without a token for a while, or for good."""
         self.refusal = str(error)
         if getattr(error, "errno", None) in _NEVER or isinstance(error, FSQueueError):
             text = "no wake-ups by the file server in %s (%s); polling instead"
@@ -155,7 +157,7 @@ class Token:
             self._drop()
 
     def missed(self) -> None:
-        """Note that a poll has found what no ring has announced."""
+        """Record that a poll found something that no ring announced."""
         self._missed += 1
         if self._missed >= _MISSED:
             self._missed = 0
@@ -166,19 +168,19 @@ class Token:
         self.disarm()
 
     def disarm(self) -> None:
-        """Have no token soon."""
+        """Start removing the token."""
         self._wanted = False
         if self._held:
             self._since = float("inf")
             recalls().submit(lambda _: self._drop())
 
     def end(self) -> None:
-        """Have no token any more."""
+        """Remove the token for good."""
         self._wanted = False
         self._drop()
 
     def _drop(self) -> None:
-        """Remove the token, in any thread. Dies before: it expires, or somebody rings it."""
+        """Remove the token, in any thread. If the process dies first, it expires or is rung."""
         self._since = float("inf")
         self._asked = False
         for path, handle in list(self._held.items()):

@@ -1,9 +1,9 @@
-"""Waits for file events without a thread of its own: one of the threads that wait listens.
+"""Waits for file events without a dedicated thread: one of the waiting threads listens.
 
-A process has one inotify descriptor. Of the threads that sleep, one leads: it blocks in `poll` on
-the descriptor, tells every watch what has happened, and hands the lead to another sleeper when it
-leaves. The others sleep, each on a lock of its own. docs/design/disk-and-waiting.md has the
-protocol, with what happens if a signal handler raises an exception at any step of it.
+A process has one inotify descriptor. One of the sleeping threads leads: it blocks in `poll` on the
+descriptor, tells every watch what has happened, and hands the lead to another sleeper when it
+leaves. Each of the others sleeps on its own lock. docs/design/disk-and-waiting.md describes the
+protocol, and what happens if a signal handler raises an exception at any step of it.
 
 No lock here can stay held after an exception. State changes by single operations of dicts and
 lists, which no other thread sees half done.
@@ -39,10 +39,10 @@ _TRY_AGAIN = 30.0
 # Errors of one path, such as a junk file where a folder should be. Other paths can be watched.
 _OF_THE_PATH = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ESTALE}
 _OF_THE_PATH |= {errno.EACCES, errno.EPERM}
-# A leader that is alone, and was woken by an event that is not what it waits for, waits this many
-# seconds before it listens again. In a fan-out most outcomes are not the one that is awaited next.
+# Seconds for which the only sleeping thread pauses after an event that it did not wait for, before
+# it listens again. In a fan-out, most outcomes are not the one that is awaited next.
 _GATHER = 0.001
-# A leader that has not left this many seconds after it had to was lost by an exception.
+# If a leader is this many seconds late to leave, an exception ended its sleep.
 _OVERDUE = 0.1
 
 
@@ -57,7 +57,7 @@ class Alarm:
         watches().wake(self._sleeper)
 
     def clear(self) -> None:
-        """Reset it."""
+        """Reset the alarm."""
         self._sleeper.rung = False
 
     def wait(self, timeout: float, *, listens: bool = True) -> bool:
@@ -65,7 +65,7 @@ class Alarm:
 
         Args:
             timeout: the longest wait, in seconds.
-            listens: wake up for file events. Otherwise these wait, too.
+            listens: handle file events meanwhile. Otherwise they are handled later.
         """
         sleeper = self._sleeper
         sleeper.thread = threading.get_ident()
@@ -86,7 +86,7 @@ class Watch:
             and with None if events were missed. It must not block.
 
     Attributes:
-        works: events of the file or folder that is now at the path arrive.
+        works: whether events of the file or folder now at the path arrive.
     """
 
     def __init__(self, path: str, mask: int, on_event: Callable[[str | None], object]) -> None:
@@ -99,11 +99,11 @@ class Watch:
 class Watches:
     """The watches and sleepers of this process.
 
-    A signal handler, or a trace function, may raise an exception at any point of its methods. So
-    there is no lock, which could stay held: the state changes by single operations of dicts.
+    A signal handler or a trace function may raise an exception at any point of its methods. So
+    there is no lock, which could stay held; the state changes by single operations of dicts.
 
     Args:
-        native: use inotify if this system has it. Otherwise watchdog's threads tell the watches.
+        native: use inotify if this system has it. Otherwise watchdog's threads notify the watches.
     """
 
     def __init__(self, *, native: bool = True) -> None:
@@ -117,16 +117,16 @@ class Watches:
         self._opened: dict[None, tuple[int, int]] = {}
         self.handle: int | None = None
         self._wake_handle = -1
-        # In place of `poll` if pipes are read: it wakes one of several processes only.
+        # Used instead of `poll` for pipes, because it wakes only one of several processes.
         self._epoll: dict[None, select.epoll] = {}
         self._pipes: dict[int, Callable[[], object]] = {}
 
     def add(self, watch: Watch) -> bool:
-        """Begin a watch, or renew it if there is another file at its path now.
+        """Begin a watch, or renew it if another file is now at its path.
 
         Returns:
-            True if events may have been missed, so list the path now. `works` tells whether events
-            will arrive.
+            True if events may have been missed, so that the path must be listed now. `works` tells
+            whether events will arrive.
         """
         if not watch.works and time.monotonic() < self._try_again:
             return False
@@ -137,7 +137,7 @@ class Watches:
             if self._watches.get(watch) == number and watch.works:
                 return False
             self._forget(watch, but=number)
-            # Again once it is known: another thread may have ended the kernel's watch before.
+            # Repeated until it is recorded: another thread may have ended the kernel's watch.
             while self._watches.get(watch) != number:
                 self._watches[watch] = number
                 watch.works = True
@@ -150,19 +150,20 @@ class Watches:
         return True
 
     def _pause(self, error: Exception) -> None:
-        """Watch nothing more for a while.
+        """Stop watching for a while.
 
-        There are too many descriptors, watches or threads, or watchdog cannot be loaded now.
+        The reason is that there are too many descriptors, watches or threads, or that watchdog
+        cannot be loaded.
         """
         self._try_again = time.monotonic() + _TRY_AGAIN
-        # A warning the first time: a process that cannot listen tries again and again.
+        # Warn only the first time, because a process that cannot listen keeps trying.
         severity = logging.DEBUG if self._warned else logging.WARNING
         self._warned = True
         text = "no wake-ups by file events (%s); polling instead%s"
         log.log(severity, text, error, inotify.advice(error))
 
     def _observe(self, watch: Watch) -> bool:
-        """Begin a watch by watchdog, unless it works already."""
+        """Begin a watch through watchdog, unless it already works."""
         if watch.works:
             return False
         from fsqueue.spool.wakeups.observing import Observing
@@ -177,7 +178,7 @@ class Watches:
         self._forget(watch)
 
     def _forget(self, watch: Watch, but: int = -1) -> None:
-        """Forget a watch. Except for number `but`, the kernel's ends with the last one of it."""
+        """Forget a watch; end the kernel's, except number `but`, if no other watch uses it."""
         watch.works = False
         if (observing := self._observing.get(None)) is not None:
             observing.remove(watch)
@@ -186,7 +187,7 @@ class Watches:
             inotify.remove_watch(self.handle or 0, number)
 
     def _open(self) -> bool:
-        """Open the descriptors; False if this system has none of the kind."""
+        """Open the descriptors; False if this system has no inotify."""
         if (opened := self._opened.get(None) or self._open_both()) is not None:
             self._wake_handle, self.handle = opened  # the same in each thread
         return opened is not None
@@ -221,7 +222,7 @@ class Watches:
     # -- pipes --------------------------------------------------------------------------
 
     def add_pipe(self, pipe: int, on_data: Callable[[], object]) -> bool:
-        """Call `on_data` when there is something to read, in one of the processes that wait for it.
+        """Call `on_data` when a pipe can be read, in only one of the processes waiting for it.
 
         Returns:
             False if that is impossible: without inotify, or with gevent, which has no epoll.
@@ -245,7 +246,7 @@ class Watches:
         return True
 
     def remove_pipe(self, pipe: int) -> None:
-        """Wait for a pipe no more."""
+        """Stop waiting for a pipe."""
         if self._pipes.pop(pipe, None) is not None:
             with contextlib.suppress(OSError, KeyError):
                 self._epoll[None].unregister(pipe)
@@ -270,7 +271,7 @@ class Watches:
                     sleeper.lock.acquire(timeout=until - now)
                 now = time.monotonic()
         finally:
-            # A thread that leaves hands the lead on, even one that was just given it.
+            # A leaving thread hands the lead on, even if it was just given the lead.
             self._sleepers.pop(sleeper, None)
             if self._office.get(_LEADER) is sleeper:
                 self._resign(sleeper)
@@ -291,7 +292,7 @@ class Watches:
 
     def wake(self, sleeper: Sleeper) -> None:
         """End the sleep of a thread, or its next one."""
-        # In this order: a thread first takes the lead, visibly, and then checks `rung`.
+        # In this order: a thread takes the lead before it checks `rung`.
         sleeper.rung = True
         if self._office.get(_LEADER) is not sleeper or not sleeper.blocked:
             try:  # `nudge`, without a call
@@ -305,8 +306,8 @@ class Watches:
     def _leads(self, sleeper: Sleeper, now: float) -> bool:
         if (leader := self._office.setdefault(_LEADER, sleeper)) is sleeper:
             return True
-        # A thread has one sleep at a time: an earlier one was ended by an exception, or stands
-        # still while a signal handler runs that sleeps in the same thread.
+        # A thread has one sleep at a time. An earlier one was ended by an exception, or is
+        # suspended while a signal handler sleeps in the same thread.
         if leader.thread == sleeper.thread:
             sleeper.interrupted = leader
         if leader.thread == sleeper.thread or now > leader.until + _OVERDUE:
@@ -321,7 +322,7 @@ class Watches:
         if self._pipes and None in self._epoll:
             ready = self._epoll[None].poll(seconds)
         else:
-            # Not kept: gevent replaces `poll`, and its pollers belong to one greenlet.
+            # Made each time: gevent replaces `poll`, and its pollers belong to one greenlet.
             poller = select.poll()
             poller.register(self.handle or 0, select.POLLIN)
             poller.register(self._wake_handle, select.POLLIN)
@@ -345,7 +346,7 @@ class Watches:
         """Pass events to the watches. Any number of threads may do so at a time."""
         taken: list[bytes] = []
         try:
-            # The bytes are in the list before any handler of a signal can run.
+            # The bytes are in the list before any signal handler can run.
             taken.extend(map(os.read, (self.handle or 0,), (_READ_SIZE,)))
             for data in taken:
                 for number, mask, name in inotify.events(data):
