@@ -1,4 +1,4 @@
-"""Which fleets can run which calls, and which submit no jobs."""
+"""Finds the fleets that can run a call, and those that submit no jobs."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class ClosedFleet(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def one_line(reason: str) -> str:
-    """A reason, which may quote a batch system or a log, as one line."""
+    """Join a reason, which may quote a batch system or a log, into one line."""
     return " ".join(reason.split())
 
 
@@ -53,7 +53,7 @@ def _closed(files: FleetFiles) -> ClosedFleet | None:
 
 
 def outlook(store: Files, name: str) -> str:
-    """For the caller of a call that a fleet can run: what becomes of it, as the spool tells."""
+    """What a caller can expect of the fleet that can run its call, according to the spool."""
     files = FleetFiles(store, name)
     closed, taken = _closed(files), set(files.slots.taken().values())
     unborn = len(taken - set(files.born()))

@@ -16,8 +16,8 @@
 ``trail/<host>.jsonl``  decisions and their reasons, for people
 ====================  ============================================================================
 
-No line of a job's script is read from the spool, so that write access to the spool does not decide
-what the submitting user runs.
+No line of a job's script is read from the spool, so write access to the spool does not let anyone
+decide what the submitting user runs.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ class FleetFiles:
     # -- definition ---------------------------------------------------------------------
 
     def define(self, record: FleetRecord) -> None:
-        """Write the fleet's definition, replacing the former one; the last writer wins."""
+        """Write the fleet's definition, replacing any previous one; the last writer wins."""
         self._store.make_folders(self.logs)
         self._replace("fleet.json", record)
 
@@ -140,7 +140,7 @@ class FleetFiles:
     def begin(self, token: str, count: int) -> None:
         """Record the submitter, before any slot is taken.
 
-        Dies after it: a file that expires.
+        If the process dies after it, the file expires.
         """
         process = this_process()
         record = SubmissionRecord(
@@ -156,8 +156,8 @@ class FleetFiles:
     def free(self, member: Member, past: PastRecord | None) -> None:
         """Record how a job ended, or that it was never submitted, and then free its slot.
 
-        Dies in between: the job is still absent at the next check, which does this again. The first
-        record stands.
+        If the process dies in between, the job is still absent at the next check, which does this
+        again. The first record stands.
         """
         if past is not None:
             self._add(f"past/{member}", past)
@@ -194,7 +194,7 @@ class FleetFiles:
         return any(when is not None and when > oldest for when in times)
 
     def changes(self) -> tuple[int, ...]:
-        """Counts that change when a worker starts or ends, or a job is missed."""
+        """Counts that change when a worker starts or ends, or when a listing lacks a job."""
         folders = ("births", "ends", "marks")
         return tuple(len(self._fs.names(f"{self.folder}/{each}")) for each in folders)
 
@@ -242,7 +242,7 @@ class FleetFiles:
     def end(self, member: Member) -> EndRecord | None:
         """The last reports of a job's workers as one; None if there is none.
 
-        If the batch system has requeued the job, only those of its last run that has any count.
+        If the batch system has requeued the job, only the reports of its latest run with any count.
         """
         names = self._fs.names(f"{self.folder}/ends", fresh=True)
         mine = [name for name in sorted(names) if name.startswith(f"{member}.")]
@@ -289,7 +289,7 @@ class FleetFiles:
     def forget(self) -> bool:
         """Remove all files of a fleet without jobs; False while it has jobs.
 
-        Dies in the middle: calling it again does the rest, since `fleet.json` is removed last.
+        If the process dies in the middle, another call does the rest: `fleet.json` goes last.
         """
         if self.slots.taken():
             return False
@@ -305,7 +305,7 @@ class FleetFiles:
     def expire(self, ttl: float) -> int:
         """Remove logs and files about jobs that ended `ttl` seconds ago; returns how many."""
         record = self.record()
-        # A running job is not older than its wall time, so older files belong to ended jobs.
+        # No running job is older than its wall time, so older files belong to ended jobs.
         oldest = self.now() - ttl - (record.walltime if record else 0.0)
         held = {member.token for member in self.slots.taken().values()}
         removed = 0
@@ -336,12 +336,13 @@ class FleetFiles:
 
     def _unseal(self, name: str) -> bytes:
         path = f"{self.folder}/{name}"
-        # A file that may not be read is not damaged: the file server's ticket may have expired.
+        # Without permission to read it, a file does not count as damaged: this user's ticket for
+        # the file server may have expired.
         content = self._store.read_file(path, fresh=True)
         found = envelope.unseal(content, path, self._store.key)
         data, head = bytes(found.payload.data), self._head(name)
         if found.kind != _KIND or not data.startswith(head):
-            raise EnvelopeError(f"{path} was written to be another file")
+            raise EnvelopeError(f"{path} was written for another path")
         return data.removeprefix(head)
 
     def _touch(self, name: str) -> None:

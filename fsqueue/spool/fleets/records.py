@@ -22,7 +22,7 @@ _MEMBER = re.compile(rf"({_TOKEN.pattern})\.([1-9]\d{{0,6}})", re.ASCII)
 LONGEST_NAME: Final = 32
 """The most characters of a fleet's name, which is part of the names of its jobs."""
 MOST_JOBS: Final = 100_000
-# Seconds of a job in which no call can run: before its end, and until its worker has started.
+# Seconds of a job in which no call can run: before its end, and before its worker has started.
 _LEAST_MARGIN: Final = 30.0
 _START_UP: Final = 60.0
 
@@ -101,7 +101,7 @@ class JobsRecord(msgspec.Struct, frozen=True, kw_only=True):
     """``jobs/<token>``: ids of jobs, as the batch system's cancel command takes them."""
 
     ids: dict[int, str]
-    """By the jobs' numbers."""
+    """The ids by the jobs' numbers."""
 
 
 class EndRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -109,7 +109,7 @@ class EndRecord(msgspec.Struct, frozen=True, kw_only=True):
 
     reason: EndReason
     calls: int
-    """How many it has run."""
+    """How many calls it has run."""
     seconds: float
     restart: int = 0
     """How often the batch system had requeued the job."""
@@ -118,7 +118,7 @@ class EndRecord(msgspec.Struct, frozen=True, kw_only=True):
     def combined(cls, reports: Sequence[EndRecord]) -> EndRecord | None:
         """The report of a job, from those of its workers; None without any.
 
-        A worker that had a reason to leave counts more than one that failed: the job worked.
+        A worker that left for a reason outweighs one that failed, because the job worked.
         """
         latest = max((each.restart for each in reports), default=0)
         last = [each for each in reports if each.restart == latest]
@@ -158,7 +158,7 @@ class Reason(msgspec.Struct, frozen=True):
 
 
 def usable_time(walltime: float) -> float:
-    """Seconds of a job in which a call can run: without its start-up and its margin.
+    """Seconds of a job in which a call can run: its time limit less start-up and margin.
 
     Args:
         walltime: the job's time limit; 0: none.

@@ -54,8 +54,8 @@ class Slots:
     def take(self, token: str, count: int, most: int) -> list[Member]:
         """Take up to `count` of the slots 1 to `most` for a submission that has begun.
 
-        Jobs are numbered from 1. Dies in the middle: the slots are taken by a submission that has
-        no jobs and whose process is gone.
+        Jobs are numbered from 1. If the process dies in the middle, the slots are taken by a
+        submission without jobs whose process is gone.
         """
         members: list[Member] = []
         seen = self._list()
@@ -76,7 +76,7 @@ class Slots:
         return any(self._take(slot, member) for slot in free)
 
     def _take(self, slot: int, member: Member) -> bool:
-        """Take one slot. Dies before the rename: a folder that is no slot, until it expires."""
+        """Take one slot. If the process dies before the rename, a folder remains and expires."""
         # The name is unique: two processes that adopt a job must not move each other's folder.
         own, target = f"{self.folder}/.{member}.{new_token()}", f"{self.folder}/{slot}"
         self._make_folders(f"{own}/{member}")
