@@ -4,9 +4,9 @@ A worker cannot read another host's /proc. A caller holds the lock of its client
 an observer that has seen the lock held, and then sees it free for a whole lease, concludes that the
 caller is gone. Where locks do not exclude others, no lock is ever seen held, and the calls run.
 
-A host that was cut off from the file server can lose its locks and come back. Therefore the calls
-are cancelled, which leaves an outcome: a caller that is alive gets `CancelledError` and does not
-wait forever. The outcomes of dead callers expire.
+A host that was cut off from the file server can lose its locks and come back. So the calls are
+cancelled, not deleted: a caller that is alive after all gets `CancelledError` and does not wait
+forever. The outcomes of dead callers expire.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ class DistantCallers:
     def round(self) -> None:
         """Check each client's lock once, and withdraw the calls of clients that are gone.
 
-        Dies at any point: another observer does the rest, if it has seen the lock held. Calls of
-        callers that it does not know to be gone run.
+        If the process dies at any point, another observer does the rest, if it has seen the lock
+        held. Otherwise the calls run.
 
         Raises:
             OSError: the shared directory fails; the next round does the rest.
@@ -68,7 +68,7 @@ class DistantCallers:
                     self._held.discard(client)
 
     def _is_held(self, client: str) -> bool:
-        """Whether a client lives. One that has left since the listing has no lock to be tried."""
+        """Whether a client is alive. If it has left since the listing, it has no lock to test."""
         try:
             lock = self._store.fs.lock(self._store.layout.client_lock(client), existing=True)
         except FileNotFoundError:
@@ -81,7 +81,7 @@ class DistantCallers:
     def _withdraw_all(self, client: str, silence: float) -> None:
         count = 0
         for path, name in self._pending(client):
-            # An unreadable call has moved on, or the worker that claims it handles it.
+            # An unreadable call has moved on, or is handled by the worker that claims it.
             with contextlib.suppress(FileNotFoundError, EnvelopeError, SpoolVersionError):
                 call = self._store.calls.read_header(path, name)
                 if self._is_unwanted(call):

@@ -1,4 +1,4 @@
-"""Deletes expired results, failed calls, blobs, journals, and what dead clients have left."""
+"""Deletes expired results, failed calls, blobs and journals, and the leftovers of dead clients."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _HOUR, _DAY = 3600.0, 86_400.0
 _TMP_TTL = _DAY
 # Workers touch the state of their triggers once a day.
 _TRIGGER_TTL = 30 * _DAY
-# A call may wait for days between two jobs, however short the time to live of results is.
+# A call may wait for days between two jobs, even if results expire much earlier.
 _CUT_TTL = 7 * _DAY
 
 
@@ -57,8 +57,8 @@ def expire(store: Store, *, result_ttl: float, journal_ttl: float = _DAY) -> int
     """Remove results, output, failed calls and quarantined files older than `result_ttl` seconds.
 
     Journals are removed `journal_ttl` seconds after their hour has ended. Ages are measured by the
-    file server's clock. Dies at any point: the next round removes the rest. Returns how many files
-    were removed.
+    file server's clock. If the process dies at any point, the next round removes the rest. Returns
+    how many files were removed.
     """
     return sum(expire_by_kind(store, result_ttl=result_ttl, journal_ttl=journal_ttl))
 
@@ -101,7 +101,7 @@ def expire_by_kind(store: Store, *, result_ttl: float, journal_ttl: float = _DAY
 
 
 def _expire_client_records(store: Store, ttl: float) -> int:
-    """Remove what clients have left that are gone, and their records if these are old."""
+    """Remove the leftovers of clients that are gone, and their records when these are old."""
     remove_gone_clients(store)
     fs, layout, removed = store.fs, store.layout, 0
     names = set(fs.names(layout.clients_folder))
@@ -115,7 +115,7 @@ def _expire_client_records(store: Store, ttl: float) -> int:
 
 
 def _expire_tokens(store: Store) -> int:
-    """Remove old tokens, of dead processes or of sleepers, which make new ones."""
+    """Remove old tokens of dead processes; sleepers whose tokens are removed make new ones."""
     fs, layout, removed = store.fs, store.layout, 0
     if not fs.remote:
         return 0
@@ -123,17 +123,16 @@ def _expire_tokens(store: Store) -> int:
         listener = name.removesuffix(TOKENS)
         if listener != name:
             removed += _expire_files(store, layout.tokens(listener), _HOUR)
-            # Its client may have left while the token was being made.
+            # The client may have left while its token was being made.
             if is_client_name(listener) and not fs.exists(layout.client_lock(listener), fresh=True):
                 fs.rmdir(layout.tokens(listener))
     return removed
 
 
 def _expire_blobs(store: Store, ttl: float) -> int:
-    """Remove the blobs that no call needs: such a call would have to be older than `ttl` seconds.
+    """Remove the blobs that no call needs: those last used `ttl` seconds before the oldest call.
 
-    A blob's time is that of the last call that was published with it, or the time at which that
-    call is due.
+    A blob's time is when the last call with it was published, or when that call is due.
     """
     folder = store.layout.blobs_folder
     if not store.fs.names(folder):
@@ -155,7 +154,7 @@ def _expire_in_folders(store: Store, parent: str, ttl: float) -> int:
 def _expire_journals(store: Store, ttl: float) -> int:
     """Remove the journals of hours that ended `ttl` seconds ago; does not list younger ones.
 
-    A worker that was killed has left its latest glance, which nobody reads any more.
+    This includes the latest glance of a killed worker, which nobody reads.
     """
     fs, layout, removed = store.fs, store.layout, 0
     for hour in fs.names(layout.journal_folder):
@@ -191,9 +190,9 @@ def _oldest_unfinished(store: Store, now: float) -> float:
 def _remove_late_results(store: Store) -> int:
     """Remove outcomes that were published after one had been collected; returns how many.
 
-    If such a late outcome stayed, callers would see it once the collected one has expired. An
-    outcome that is in both folders is late, even if it arrives during this walk, since nothing goes
-    back to ``done/``.
+    Otherwise callers would see such a late outcome once the collected one has expired. An outcome
+    that is in both folders is late, even if it arrives during this walk, since nothing moves back
+    to ``done/``.
     """
     fs, layout = store.fs, store.layout
     removed = 0
@@ -234,14 +233,14 @@ def remove_client_if_empty(store: Store, client: str) -> None:
             for token in store.files.listed(layout.tokens(client)):
                 fs.discard(f"{layout.tokens(client)}/{token}")
             fs.rmdir(layout.tokens(client))
-        fs.discard(layout.client_lock(client))  # last, as the next round finds the client by it
+        fs.discard(layout.client_lock(client))  # last: the next round finds the client by it
 
 
 def _is_gone(store: Store, client: str) -> bool:
     """Whether a client has ended, so that its lock is free.
 
-    Where locks do not exclude others, a living client may lose its empty mailbox. The next outcome
-    makes the folder again.
+    Where locks do not work, a living client may lose its empty mailbox. The next outcome makes the
+    folder again.
     """
     try:
         lock = store.fs.lock(store.layout.client_lock(client), existing=True)

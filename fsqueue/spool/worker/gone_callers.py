@@ -1,9 +1,9 @@
 """Withdraws the direct calls of processes that are gone, and removes their results.
 
-Only the process that made a direct call can receive its result. Therefore the header names that
-process (`Call.caller`). When the process is gone, the result is useless, and a worker that claims
-the call removes it instead of running it. Calls of ``@app.task`` name no process, because any
-process may ask for their results.
+Only the process that made a direct call can receive its result, so the header names that process
+(`Call.caller`). When it is gone, the result is useless, and a worker that claims the call removes
+it instead of running it. Calls of ``@app.task`` name no process, because any process may ask for
+their results.
 
 A worker on the caller's host reads /proc, which costs no request to the file server.
 """
@@ -34,12 +34,12 @@ log: logging.Logger = logging.getLogger(__name__)
 _CHECK_EVERY = 0.005
 # At most this many callers are remembered.
 _REMEMBERED = 1_000
-# A process that leaves looks at this many results for late ones.
+# A leaving process checks at most this many results for late ones.
 _MOST_LATE = 100
 
 
 class Callers:
-    """Checks whether the callers of this host are alive, and remembers it. Thread-safe."""
+    """Checks whether the callers on this host are alive, and caches the answers. Thread-safe."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -87,21 +87,22 @@ class Callers:
 def clear_up_after(store: Store, client: str) -> None:
     """Remove the results that only a dead client could receive, and then the client's files.
 
-    Dies at any point: another worker that claims a call of this client does the rest; otherwise
-    the results expire.
+    If the process dies at any point, another worker that claims a call of this client does the
+    rest; otherwise the results expire.
     """
     _remove_results(store, client, is_gone)
     remove_client_if_empty(store, client)
 
 
 def clear_up_at_end(store: Store, client: str, process: Process) -> None:
-    """Remove the results that only this process could receive, which is about to leave.
+    """Remove late results that only this process could receive, when it is about to leave.
 
-    Such a result is late. A worker dies, or counts as dead, after it has published an outcome; this
-    process collects and removes it; then the call runs again and has another outcome.
+    A result is late if this process has already collected another one of the same call. That
+    happens when a worker dies, or is considered dead, just after it published an outcome: the call
+    then runs again.
 
-    Dies at any point: the others expire. There are few, so this does not look at many: the mailbox
-    may be full of results that others may want.
+    If the process dies at any point, the results expire. Late results are rare, and the mailbox may
+    be full of results that other processes want, so this checks only a few.
     """
     _remove_results(store, client, process.__eq__, limit=_MOST_LATE)
 
@@ -111,8 +112,8 @@ def _remove_results(
 ) -> None:
     """Remove the results in a mailbox whose only receiver will not collect them.
 
-    This trusts headers without checking their digests: a user who could forge one in the mailbox
-    could remove the file as well.
+    This trusts headers without checking their digests: a user who can forge one in the mailbox can
+    also remove the file.
     """
     fs, mailbox = store.fs, store.layout.mailbox(client)
     for name in filter(is_invocation_id, fs.names(mailbox, limit=limit, fresh=True)):

@@ -1,4 +1,4 @@
-"""Upkeep of concurrency limits: frees permits and calls that dead processes have left."""
+"""Upkeep of concurrency limits: recovers permits and waiting calls from dead processes."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ _LIMITS_A_ROUND = 100
 class LimitUpkeep:
     """Recovers the concurrency limits of a spool, some of them in each round.
 
-    A permit that is free while calls wait is normally meant for a call that was admitted and is
-    pending. Therefore another call is admitted only if the permit is still free in the next round.
+    If a permit is free while calls wait, a call has usually been admitted for it and is pending. So
+    another call is admitted only if the permit is still free in the next round.
     """
 
     def __init__(self, store: Store) -> None:

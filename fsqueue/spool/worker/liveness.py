@@ -1,4 +1,4 @@
-"""Detects dead workers from what an observer has seen of their processes, beats and locks.
+"""Detects dead workers from their processes, heartbeats and locks, as one observer sees them.
 
 A worker is dead when
 
@@ -10,8 +10,8 @@ c. elsewhere: this observer has seen its lock held, now sees it free, and its be
 d. elsewhere: its beat has not changed for the whole lease.
 
 Silence is measured on the observer's own steady clock, so the clocks of two hosts are never
-compared. Time in which the observer could not check, as when the file server is down, does not
-count as silence.
+compared. Time in which the observer could not check, for example because the file server was down,
+does not count as silence.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ _ELDERS = 2
 def watchers(records: Iterable[WorkerRecord]) -> list[str]:
     """The workers that watch other hosts: the longest serving worker of each of two hosts.
 
-    Silence can be measured only without interruption. So there are two watchers: if the host of one
-    dies, the other one has seen the beats of that host's workers until then.
+    Silence can only be measured without interruption. So there are two watchers: if the host of one
+    dies, the other has observed that host's workers until then.
     """
     first: dict[str, str] = {}
     for record in sorted(records, key=lambda record: (record.started, record.name)):
@@ -63,7 +63,7 @@ class _Observation:
     since: float
     lock_seen_held: bool = False
     ran: int | None = None
-    """Processor time of the owner's process."""
+    """CPU time of the owner's process."""
 
 
 def _is_here(record: WorkerRecord) -> bool:
@@ -92,11 +92,11 @@ class Observer:
         self._running = Listing(store.fs, layout.running_folder)
 
     def discover(self, *, but: str = "", most: int | None = None) -> None:
-        """List the workers by any file or folder of theirs. Each record is read once.
+        """List the workers that have any file or folder. Each record is read once.
 
         Args:
             but: name of a worker to leave out.
-            most: the most records to read this time; None is all that are new.
+            most: the most new records to read this time; None: all.
         """
         names = {os.path.splitext(name)[0] for name in self._workers.names()}
         names.update(self._running.names())
@@ -130,8 +130,8 @@ class Observer:
         """The discovered workers of a queue that are not known to be dead.
 
         Args:
-            folder: the queue's; with a profile, only workers that have these resources and this
-                time count.
+            folder: the queue's folder; if it has a profile, only workers with these resources and
+                enough time count.
         """
         dead = self.dead_here()
         return [
@@ -171,7 +171,7 @@ class Observer:
         ]
 
     def elders(self, own: WorkerRecord | None, lost: Container[str]) -> list[Process]:
-        """The two processes with workers that have served for longest on this host.
+        """The two worker processes that have served the longest on this host.
 
         Args:
             own: the record of this process's worker.
@@ -238,10 +238,10 @@ class Observer:
     def silent_here(self) -> dict[str, str]:
         """Workers of this host that have been silent for too long while their process exists.
 
-        Such a process is suspended (SIGSTOP, a debugger, a frozen container), or the worker has
-        registered again under another name. A process that uses processor time is not suspended but
-        busy, for example in C code that holds the GIL. That counts as a sign of life if the process
-        has only one worker.
+        Either the process is suspended (SIGSTOP, a debugger, a frozen container), or the worker has
+        registered again under another name. A process that uses CPU time is not suspended but busy,
+        for example in C code that holds the GIL. That counts as a sign of life if the process has
+        only one worker.
         """
         here = self._here()
         workers = Counter([os.getpid(), *(record.pid for record in here.values())])
@@ -274,7 +274,7 @@ class Observer:
         return None
 
     def _is_locked(self, name: str) -> bool:
-        """Whether a worker's lock is held. A worker that has just left has no lock to be tried."""
+        """Whether a worker's lock is held. A worker that has just left has no lock to test."""
         try:
             lock = self._store.fs.lock(self._store.layout.worker_lock(name), existing=True)
         except FileNotFoundError:
@@ -284,7 +284,7 @@ class Observer:
         return lock is None
 
     def unchanged_for(self, path: str) -> float:
-        """Seconds for which this observer has seen no change of a file's time (0: it changed)."""
+        """For how many seconds this observer has seen the same time of a file; 0 if it changed."""
         began = self._store.fs.monotonic()
         try:
             modified: float | None = self._store.fs.modified(path)
@@ -304,8 +304,8 @@ class Observer:
     def excuse(self, interruption: float) -> None:
         """Count a pause of this observer as at most one heartbeat of silence.
 
-        When a file server comes back after more than the lease, no worker has beaten, and the first
-        observer to check must not declare all the others dead.
+        When a file server comes back after longer than the lease, no worker has sent a heartbeat.
+        The first observer to check must not declare all the others dead.
 
         Args:
             interruption: seconds for which this observer did not check.

@@ -26,12 +26,12 @@ def give_back_of_processes(
 ) -> None:
     """Give back the claims of processes of this host that are about to be killed.
 
-    This has to happen while the processes exist: a reaper would count the attempts of dead ones.
-    Dies at any point: a reaper does the rest, at the cost of an attempt.
+    This must happen while the processes exist, because a reaper counts the attempts of dead ones.
+    If this process dies at any point, a reaper does the rest, at the cost of an attempt.
 
     Args:
         pids: the processes.
-        give_back: gives back one attempt, by its path; None: as it is.
+        give_back: gives back one attempt, by its path; None: move it back unchanged.
     """
     if not pids:
         return
@@ -51,10 +51,10 @@ def give_back_of_processes(
 def reap(store: Store, worker: str, reason: str) -> int:
     """Recover every attempt of a dead worker; returns how many were recovered.
 
-    Any number of reapers may do this at once, and each may die at any point: every step is
-    one rename or link that succeeds once. The folder is removed last and only if it is empty, so a
-    claim that the worker made at the last moment is found next time. A worker that was only silent
-    can claim nothing more without its folder, and registers again.
+    Any number of reapers may do this at once, and each may die at any point, because every step is
+    one rename or link that succeeds only once. The folder is removed last, and only if it is empty,
+    so a claim that the worker made at the last moment is found next time. A worker that was only
+    silent cannot claim anything without its folder, and registers again.
     """
     folder = store.layout.running(worker)
     recovered = 0
@@ -87,8 +87,8 @@ def _recover(store: Store, path: str, name: AttemptName, reason: str) -> None:
 def _oldest_first(store: Store, folder: str) -> list[str]:
     """Names in a dead worker's folder, the oldest claims first.
 
-    Its host may still have a hold on its latest claims (see `Worker.keep_alive`). Waiting for these
-    must not delay the others.
+    The file server may still reserve the latest claims for the worker's host (see
+    `Worker.keep_alive`). Waiting for these must not delay the others.
     """
     names = store.fs.names(folder, fresh=True)
     if not store.fs.remote:

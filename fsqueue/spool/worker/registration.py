@@ -1,4 +1,4 @@
-"""A worker's registration in the spool: its record, lock, beat and folder of claims."""
+"""A worker's registration in the spool: its record, lock, heartbeat file and folder of claims."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ class Worker:
     Attributes:
         name: new with each registration.
         record: its registration, as other processes read it; None until it is registered.
-        shared: slot processes claim into its folder too.
-        catch_up: learns from these what they have claimed; returns the names that they have told.
+        shared: whether slot processes also claim into its folder.
+        catch_up: reads what these have claimed; returns the names that they have recorded.
         claimed: how many attempts it has claimed.
         lost: how many attempts another worker claimed first.
         on_claim: called once, after the next claim. May be set by one thread.
@@ -63,13 +63,13 @@ class Worker:
         self._mutex = threading.Lock()
         self._taken: set[str] = set()
         self._claims: dict[str, Claim] = {}
-        # Claims of slot processes for attempts that another thread or slot of this worker had, or
-        # was trying to get. Only one of them got each.
+        # Claims of slot processes for attempts that another thread or slot of this worker held or
+        # was trying to claim. Only one of them got each attempt.
         self._rivals: dict[str, list[Claim]] = {}
-        # The claims at the last beat, and whether this host has given up its hold on the file.
+        # The claims at the last heartbeat, and whether this host has let go of each one's file.
         self._let_go_of: dict[str, bool] = {}
         self._lock: BaseFileLock | None = None
-        # Held by a heartbeat, which would otherwise register a worker again that is just leaving.
+        # Held by each heartbeat, which could otherwise register a leaving worker again.
         self._presence = threading.Lock()
         self._left = False
         self.name: str = ""
@@ -83,8 +83,8 @@ class Worker:
     def register(self) -> None:
         """Register in the spool, under a new name each time.
 
-        The folder comes last, because a worker without a folder holds no claims. Dies in between: a
-        record without a folder, which a reaper removes.
+        The folder comes last, because a worker without a folder holds no claims. If the process
+        dies in between, a reaper removes the record without a folder.
         """
         self.name = worker_name(new_token(6))
         self.abandon()
@@ -92,10 +92,10 @@ class Worker:
         self._store.files.make_folders(self._store.layout.running(self.name))
 
     def _enlist(self) -> None:
-        """Make the files in ``workers/``, and that folder if it was removed alone.
+        """Make the files in ``workers/``, and that folder if only it was removed.
 
-        Dies in between: a file of a worker that a reaper takes for dead and removes. If it fails,
-        the former lock is still held, as the root may come back with its file.
+        If the process dies in between, a reaper considers the worker dead and removes its files. If
+        this fails, the previous lock stays held, as the root may come back with its file.
         """
         store, layout = self._store, self._store.layout
         path = layout.worker_lock(self.name)
@@ -140,7 +140,7 @@ class Worker:
             self.abandon()
 
     def abandon(self) -> None:
-        """Release the lock only: in a spool that was replaced, nothing belongs to this worker."""
+        """Only release the lock: after the spool was replaced, nothing there belongs to it."""
         if self._lock is not None:
             self._lock.release()
             self._lock = None
@@ -185,7 +185,7 @@ class Worker:
     def _let_go(self) -> None:
         """Let other hosts move the claims that were held at the last beat, in case this host dies.
 
-        Newer claims are left out: it costs a request or two, and a new claim is read in a moment.
+        Newer claims are left out, because this costs a request or two, and many end soon.
         """
         with self._mutex:
             claims = dict(self._claims)
@@ -197,8 +197,8 @@ class Worker:
     def claim(self, origin: str) -> Claim | None:
         """Claim a pending attempt; None if another worker has it.
 
-        Two threads of this worker must not try one name at once: the later one would find it in
-        their folder and conclude that only the reply to its rename was lost.
+        Two threads of this worker must not try the same name at once: the later one would find it
+        in their folder and conclude that only the reply to its rename was lost.
         """
         name, mine = origin.rpartition("/")[2], False
         try:
@@ -215,7 +215,7 @@ class Worker:
                 else:
                     self.claimed += 1
                     self._claims[name] = claim
-        except BaseException:  # also that of a signal handler: then the file is a stray
+        except BaseException:  # including a signal handler's: then the file is a stray
             with self._mutex:
                 if mine:
                     self._claims.pop(name, None)
@@ -241,13 +241,13 @@ class Worker:
             self.claimed += 1
 
     def count(self, *, claimed: int = 0, lost: int = 0) -> None:
-        """Count attempts that a slot process has tried to claim, and that it holds no more."""
+        """Count attempts that a slot process has tried to claim and no longer holds."""
         with self._mutex:
             self.claimed += claimed
             self.lost += lost
 
     def disown(self, claim: Claim) -> None:
-        """Forget an adopted claim that the slot process has not got."""
+        """Forget an adopted claim that the slot process did not get."""
         with self._mutex:
             self.lost += 1
             if self._drop_rival(claim):
@@ -258,7 +258,7 @@ class Worker:
                 self._pass_on(claim.text)
 
     def _pass_on(self, name: str) -> None:
-        """Let the next slot that has recorded an attempt have it, or else any that claims it."""
+        """Give an attempt to the next slot that has recorded it, or else to any that claims it."""
         rivals = self._rivals.get(name)
         if not rivals:
             self._taken.discard(name)
@@ -278,13 +278,13 @@ class Worker:
         return len(left) < len(rivals)
 
     def release(self, claim: Claim) -> bool:
-        """Stop holding a claim; False if it was not held any more.
+        """Stop holding a claim; False if it was no longer held.
 
         Only the thread that gets True may complete the claim or give it back.
         """
         with self._mutex:
             if self._rivals and self._drop_rival(claim):
-                # A thread that is still trying to claim it is about to fail.
+                # If a thread is still trying to claim it, that thread is about to fail.
                 return claim.text not in self._claims
             return self._claims.pop(claim.text, None) is not None
 
@@ -302,7 +302,7 @@ class Worker:
         """Give back the calls in this worker's folder that are not among its claims.
 
         A claim's name is recorded before its file arrives, and forgotten after the file has left.
-        A slot process records its own in a pipe, so that is read after the listing.
+        A slot process records its claims in a pipe, so the pipe is read after the listing.
         """
         folder = self._store.layout.running(self.name)
         names = self._store.fs.names(folder, fresh=True)

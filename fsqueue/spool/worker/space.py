@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 # The number of files in the sample.
 _SAMPLE = 200
-# For a look, which may cost only few file operations.
+# The limits of the monitor's looks, which may cost only a few file operations.
 _FEW_FOLDERS, _FEW_FILES = 2, 6
-# Seconds; over a shorter period, the rate of results cannot be estimated.
+# The shortest period, in seconds, over which the rate of results is estimated.
 _SHORTEST = 60.0
 # Results that take a smaller share of the disk than this need no warning.
 _LEAST_SHARE = 0.01
@@ -87,7 +87,7 @@ def warning(fs: Filesystem, layout: Layout, now: float, result_ttl: float) -> st
 
 
 def glance(fs: Filesystem, layout: Layout, now: float, result_ttl: float, count: int) -> str:
-    """The warning, by few files of few folders; empty if results fit on the disk.
+    """The warning, estimated from a few files of a few folders; empty if results fit on the disk.
 
     Args:
         now: seconds since the epoch on the file server.
@@ -105,8 +105,8 @@ def glance(fs: Filesystem, layout: Layout, now: float, result_ttl: float, count:
 def outlook(fs: Filesystem, layout: Layout, now: float, result_ttl: float) -> str | None:
     """When results will fill the disk before they expire; None if they fit.
 
-    Results do not fit if they take as much space as is free, or if, at the rate so far, they will
-    take more than is free before the oldest of them expires.
+    Results do not fit if they take as much space as is free, or if they will take more than is free
+    before the oldest of them expires, at the rate so far.
 
     Args:
         now: seconds since the epoch on the file server.

@@ -1,4 +1,4 @@
-"""New calls of a queue, by file events, so that a worker claims them without a listing."""
+"""New calls of a queue that file events report, so that a worker claims them without a listing."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from fsqueue.spool.store.store import Store
 
 _MASK = inotify.ARRIVED | inotify.ONLY_FOLDER
-# With more names than this, the workers would race for the same ones. In a listing each begins at
-# another place.
+# With more names than this, the queue is listed instead: workers would race for the same names,
+# while in a listing each begins at a different place.
 _MOST_NAMES = 16
 # A queue with more slots than this is listed.
 _MOST_SLOTS = 50
@@ -26,8 +26,8 @@ _MOST_SLOTS = 50
 class Arrivals:
     """The attempts that have arrived in the slots of a queue since these were listed.
 
-    Threads that wait for file events call it, any number at a time. Its state changes by single
-    operations, which need no lock.
+    Threads that wait for file events call its methods, any number at a time. Its state changes by
+    single operations, which need no lock.
 
     Args:
         queue: the queue's folder name.
@@ -35,8 +35,8 @@ class Arrivals:
 
     Attributes:
         paths: their paths.
-        missed: something may have arrived that is not here, so list the queue.
-        rests: gather nothing.
+        missed: whether something else may have arrived, so that the queue must be listed.
+        rests: whether to ignore events.
     """
 
     def __init__(self, store: Store, queue: str, announce: Callable[[], object]) -> None:
@@ -48,7 +48,7 @@ class Arrivals:
         self.rests = False
 
     def begin(self) -> None:
-        """Begin to gather, before the queue is listed."""
+        """Start collecting arrivals, before the queue is listed."""
         if self.rests:
             return
         watches().add(self._folder)
@@ -72,8 +72,8 @@ class Arrivals:
             elif len(self.paths) < _MOST_NAMES:
                 self.paths.append(f"{watch.path}/{name}")
             else:
-                # It must be listed anyway, which begins the watch again. Until then, further calls
-                # would wake this worker for nothing.
+                # The slot must be listed anyway, which restarts the watch. Until then, further
+                # calls would wake this worker for nothing.
                 self.missed = True
                 self._slots.pop(slot, None)
                 watches().remove(watch)

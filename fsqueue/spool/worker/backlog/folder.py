@@ -15,24 +15,23 @@ if TYPE_CHECKING:
     from fsqueue.spool.store.store import Store
     from fsqueue.spool.worker.backlog.arrivals import Arrivals
 
-# A listing stops after this many names, so a slot of any size costs the same.
+# A listing stops after this many names, so that slots of any size cost the same.
 _BATCH = 500
-# Seconds after which candidates are dropped: a call of higher priority waits no longer than that.
+# Seconds after which candidates are dropped, so a call of higher priority waits at most this long.
 FRESH_FOR = 1.0
-# After this many seconds a worker lists its queue, whatever events name meanwhile.
+# Seconds after which a worker lists its queue, even if events keep reporting calls.
 _HEARD_FOR = 1.0
-# At most this many calls, in at most this many slots, are listed all at once.
+# Up to _FEW calls, in up to _FEW_SLOTS slots, are listed all at once.
 _FEW, _FEW_SLOTS = 16, 4
-# One lost race may be that for a single call. After so many in a row, others have claimed what
-# follows in the list, too.
+# After this many lost races in a row, other workers have probably claimed the next candidates, too.
 _LOST_IN_A_ROW = 2
 # Publishers use a slot for one second, which begins `schedule.IMMEDIATE_SLACK` after it was due.
 # Removing a slot that is in use costs its publisher a `mkdir` and nothing else.
 _IN_USE_FOR = 2.5
-# After this many calls in a row that are too long, a worker leaves their folder to others. If it
-# tried them all, the cost of leaving would grow with their number.
+# After this many calls in a row that are too long for its remaining time, a worker leaves the
+# folder to others. Otherwise the cost of leaving would grow with the number of these calls.
 _TOO_LONG = 100
-# Bad files that a worker remembers. If there are more, it tries the others again and again.
+# The most bad files that a worker remembers. It tries any others again and again.
 _REMEMBERED = 10_000
 
 
@@ -41,12 +40,12 @@ class Unclaimable:
 
     def __init__(self) -> None:
         self.unreadable: RecentTexts = RecentTexts(_REMEMBERED)
-        """Names of attempts that are ignored: another version of fsqueue can read them, or another
-        worker has the time for them."""
+        """Names of attempts to ignore: only another version of fsqueue can read them, or only
+        another worker has enough time for them."""
         self.last: RecentTexts = RecentTexts(_REMEMBERED)
-        """Paths of attempts and folders that cannot be moved: they are tried after all others."""
+        """Paths of attempts and folders that cannot be moved, which are tried after all others."""
         self.closed: set[str] = set()
-        """Folders of which so many calls were too long that the others are not tried."""
+        """Folders with so many calls that were too long that their other calls are not tried."""
         self.too_long: Counter[str] = Counter()
         """By folder, how many calls in a row were too long for the time that is left."""
 
@@ -58,7 +57,7 @@ class Unclaimable:
             self.closed.add(folder)
 
     def was_run(self, folder: str) -> None:
-        """Note that a call of a folder was not too long."""
+        """Record that a call of a folder was not too long."""
         if folder not in self.closed:
             del self.too_long[folder]
 
@@ -66,18 +65,19 @@ class Unclaimable:
 class FolderBacklog:
     """The pending attempts of one folder of a queue, in order of service, as one worker sees them.
 
-    Within one second a worker begins anywhere and goes on in the order of the folder, which is the
-    same for all workers. So it seldom tries a name that another has claimed, until it comes to
-    where another one has begun. In random order, each would soon meet what all others have claimed.
+    Among the calls of one second, a worker begins at a random place and goes on in the order of the
+    folder, which is the same for all workers. So it seldom tries a call that another worker has
+    claimed, until it comes to where another one began. In random order, it would soon meet calls
+    claimed by others.
 
     Args:
         queue: the folder's name.
         unclaimable: attempts that the worker does not claim now.
-        temporary: remove the folder when it is empty.
+        temporary: whether to remove the folder when it is empty.
 
     Attributes:
         paused: whether the queue was paused when it was last listed.
-        arrivals: new calls of the folder, by file events; None without events.
+        arrivals: new calls of the folder that file events report; None without events.
     """
 
     def __init__(
@@ -95,21 +95,21 @@ class FolderBacklog:
         self._mutex = threading.Lock()
         self._candidates: list[str] = []
         self._candidates_listed = float("-inf")
-        # Due slots in reverse order; slots that had no candidates have been dropped.
+        # Due slots in reverse order, without those that had no candidates.
         self._slots: list[str] = []
         self._slots_listed = float("-inf")
         self._next_due = float("inf")
         self._unclaimable = unclaimable or Unclaimable()
         self.arrivals: Arrivals | None = None
-        # Events have named every call since a listing that showed all calls that were due, and
-        # nothing but candidates is left of these. So when they are used up, no listing is needed.
+        # The last listing showed all due calls, and events have reported every call since then. So
+        # when the candidates are used up, no listing is needed.
         self._heard_all = False
-        # Of the last listing: it has shown all calls, and at most a few.
+        # Whether the last listing showed all calls, and whether it showed only a few.
         self._all_listed = self._is_short = False
         self._listed = 0  # names in the last slot that was listed
 
     def expire(self) -> None:
-        """List the folder next time, even if no event has named a new call."""
+        """List the folder next time, even if no event has reported a new call."""
         self._heard_all = False
 
     @property
@@ -125,12 +125,12 @@ class FolderBacklog:
 
     @property
     def has_more(self) -> bool:
-        """Whether the last search has found more than was tried."""
+        """Whether the last search found more calls than were tried."""
         return bool(self._candidates)
 
     @property
     def is_exhausted(self) -> bool:
-        """Whether all that the last listing has shown was tried, and it has shown all calls."""
+        """Whether the last listing showed all calls, and all of them were tried."""
         return not self._candidates and len(self._slots) <= 1 and self._listed < _BATCH
 
     def next(self) -> str | None:
@@ -164,10 +164,10 @@ class FolderBacklog:
             self._candidates_listed = now
 
     def _arrived(self, now: float) -> list[str] | None:
-        """The calls that came after those that a listing showed; None if it must be listed.
+        """The calls that came since the last listing; None if the folder must be listed.
 
-        It is listed once in a while in any case: other hosts cause no events, and events of this
-        host's calls must not keep the worker from those of others.
+        The folder is listed from time to time in any case: calls from other hosts cause no events,
+        and events of this host's calls must not keep the worker from them.
         """
         arrivals = self.arrivals
         if not self._heard_all or arrivals is None:
@@ -185,7 +185,7 @@ class FolderBacklog:
         return None
 
     def _may_be_claimed(self, paths: list[str]) -> bool:
-        """Whether all of these attempts are due, and none is passed over for now."""
+        """Whether all of these attempts are due, and none of them is to be skipped for now."""
         now, bad = self._store.clock.now(), self._unclaimable
         for path in paths:
             slot = Slot.parse(path.rsplit("/", 2)[1])
@@ -196,7 +196,7 @@ class FolderBacklog:
         return True
 
     def _hears(self, listed: list[str]) -> bool:
-        """Whether events name all calls that come after those of a listing."""
+        """Whether events report all calls that come after a listing."""
         arrivals = self.arrivals
         if arrivals is None or self.paused:
             return False
@@ -208,7 +208,7 @@ class FolderBacklog:
         with self._mutex:
             if self._candidates and times >= _LOST_IN_A_ROW:
                 self._candidates.clear()
-                self._heard_all = False  # what was dropped may be pending still
+                self._heard_all = False  # the dropped candidates may still be pending
 
     @property
     def next_due(self) -> float:
@@ -217,9 +217,9 @@ class FolderBacklog:
 
     def _list(self, now: float) -> list[str]:
         # If calls were published slowly, there may be as many slots as calls. Listing the slots
-        # again for each one that is emptied would cost more the larger the backlog is.
+        # again for each emptied slot would cost more, the larger the backlog is.
         arrivals = self.arrivals
-        # After a short list everything is listed, so that events name whatever follows.
+        # After a short listing, everything is listed, so that events report all later calls.
         may_hear = arrivals is not None and self._is_short
         if self._slots and not may_hear and now - self._slots_listed <= FRESH_FOR:
             found = self._list_first()
@@ -257,8 +257,8 @@ class FolderBacklog:
             else:
                 due = fs.monotonic() + slot.due - now
                 self._next_due = min(self._next_due, due)
-        # There are many slots of one second if much is published. In random order, the workers
-        # spread over them.
+        # If much is published, one second has many slots. The random order spreads the workers over
+        # them.
         random.shuffle(due_slots)
         return sorted(due_slots, key=_second, reverse=True)
 
@@ -284,7 +284,7 @@ class FolderBacklog:
         return deferred
 
     def _wanted(self, folder: str, names: list[str], deferred: list[str]) -> list[str]:
-        """The attempts of a slot that may be claimed now, from any of them on."""
+        """The attempts of a slot that may be claimed now, starting at a random one."""
         unreadable, last = self._unclaimable.unreadable, self._unclaimable.last
         wanted = [f"{folder}/{name}" for name in names]
         if unreadable:
@@ -296,11 +296,11 @@ class FolderBacklog:
         return wanted[first:] + wanted[:first]
 
     def _with_rest(self, found: list[str], *, whole: bool) -> list[str]:
-        """Add the calls of the last few slots, if they are few: events name those that follow.
+        """Add the calls of the last slots, if they are few; events report all later ones.
 
         Args:
             found: the candidates of the first of these slots.
-            whole: they are all that is in the slot.
+            whole: whether they are all that is in the slot.
         """
         everything = found
         for slot in reversed(self._slots[:-1]):
@@ -315,7 +315,7 @@ class FolderBacklog:
         return everything if self._all_listed else found
 
     def _names(self, folder: str) -> list[str]:
-        """Names in a slot, enough that some are left when ignored and deferred ones are removed."""
+        """Names in a slot: enough for some to remain without the ignored and deferred ones."""
         last = self._unclaimable.last
         limit = _BATCH + len(self._unclaimable.unreadable) + len(last)
         try:
@@ -332,5 +332,5 @@ class FolderBacklog:
 
 
 def _second(slot: str) -> str:
-    """A slot's priority and second, by its name, which ends with milliseconds."""
+    """A slot's priority and second: its name without the milliseconds at the end."""
     return slot[:-3]

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from fsqueue.spool.format.resources import Amounts
     from fsqueue.spool.store.store import Store
 
-# A worker without resources seldom serves folders other than the plain one. While it is busy, it
-# lists them after this many seconds, and while it is idle, at every eighth search.
+# A worker without resources seldom serves folders other than the plain one. It lists them every
+# _RARELY seconds while it is busy, and at every eighth search while it is idle.
 _RARELY = 5.0
 _IDLE_SEARCHES = 8
 # After this many empty searches, an idle worker with resources lists fewer folders.
@@ -60,7 +60,7 @@ class Needs:
         self._listed = float("-inf")
 
     def expire(self) -> None:
-        """List the folders anew next time, because something was published."""
+        """List the folders again next time, because something was published."""
         self._listed = float("-inf")
 
     def folders(self, queue: str, *, busy: bool) -> Mapping[str, Amounts]:
@@ -68,7 +68,7 @@ class Needs:
 
         Args:
             queue: the queue's folder name.
-            busy: the last search found a call, so the worker need not list them soon.
+            busy: whether the last search found a call, so that the worker need not list them soon.
         """
         with self._mutex:
             now = self._store.fs.monotonic()
@@ -91,12 +91,12 @@ class Needs:
 class QueueBacklog:
     """The pending attempts of one queue: in its plain folder, and in those of calls with needs.
 
-    One order of service holds for all of them. Calls whose resources are not free now are the
-    exception: other calls overtake them for a while, and then leave them what they need. Calls
-    that need more time than the worker has left are left to others.
+    All of them share one order of service. The exception are calls whose resources are in use:
+    other calls overtake them for a while, and then leave those resources to them. Calls that need
+    more time than the worker has left are left to other workers.
 
-    An idle worker lists the two kinds of folders in turn, so it sends the file server no more
-    requests than if there were only plain calls.
+    An idle worker lists the two kinds of folders in turn, so it sends no more requests to the file
+    server than if there were only plain calls.
 
     Args:
         queue: the queue's folder name.
@@ -133,12 +133,12 @@ class QueueBacklog:
         return plain, not plain
 
     def listen(self, announce: Callable[[], object]) -> Arrivals:
-        """Learn from file events which calls come to the plain folder."""
+        """Collect the calls that file events report in the plain folder."""
         self._plain.arrivals = Arrivals(self._store, self._queue, announce)
         return self._plain.arrivals
 
     def stop_listening(self) -> None:
-        """End what `listen` has begun."""
+        """Undo `listen`."""
         if self._plain.arrivals is not None:
             self._plain.arrivals.end()
         self._plain.arrivals = None
@@ -226,7 +226,7 @@ class QueueBacklog:
         """When the next delayed attempt is due, by this host's steady clock."""
         times = [self._plain.next_due]
         if not self._plain.paused:
-            # Calls whose resources are in use are tried when these become free.
+            # Calls whose resources are in use are tried when those become free.
             with_needs = list(self._with_needs.values())
             times += [each.next_due for each, needed in with_needs if self._needs.room.has(needed)]
         return min(times)
@@ -239,7 +239,7 @@ class WorkerBacklog:
         weights: how often each queue comes first, relative to the others. Their order is the
             order of service if not `weighted`.
         room: the worker's resources.
-        weighted: draw the order of the queues anew for each attempt.
+        weighted: whether to draw a new order of the queues for each attempt.
     """
 
     def __init__(
@@ -296,7 +296,7 @@ class WorkerBacklog:
         """Search everything at the next attempt, because a bell has rung.
 
         Args:
-            needs: it was a bell of calls with needs, whose folders may be new.
+            needs: whether it was the bell of calls with needs, whose folders may be new.
         """
         if needs:
             self._needs.expire()
@@ -308,7 +308,7 @@ class WorkerBacklog:
         self._unclaimable.was_too_long(str(claim.name), folder_of(claim.origin))
 
     def was_run(self, origin: str) -> None:
-        """Note that a call was not too long, by the path at which it was pending."""
+        """Record that a call was not too long, by the path at which it was pending."""
         if self._unclaimable.too_long:
             self._unclaimable.was_run(folder_of(origin))
 
@@ -319,10 +319,10 @@ class WorkerBacklog:
 
     @contextlib.contextmanager
     def listening(self, announce: Callable[[], object]) -> Iterator[None]:
-        """In the block, learn from file events which calls come to the queues.
+        """In the block, collect the calls that file events report in the queues.
 
         Args:
-            announce: called when something has come.
+            announce: called when a call has arrived.
         """
         with contextlib.ExitStack() as stack:
             for backlog in self._backlogs.values():
@@ -332,7 +332,7 @@ class WorkerBacklog:
             yield
 
     def rest(self, *, rests: bool) -> None:
-        """Gather no new calls from file events until it is called again, with False."""
+        """Set whether to ignore file events."""
         for arrivals in self._arrivals:
             arrivals.rests = rests
             if rests:
@@ -347,14 +347,14 @@ class WorkerBacklog:
     def is_exhausted(self) -> bool:
         """Whether the last search has shown all calls, and all of these were tried.
 
-        With several queues it has not, as it ends at the first one that has a call.
+        With several queues, a search ends at the first one that has a call, so it shows only some.
         """
         return len(self._backlogs) == 1 and all(
             backlog.is_exhausted for backlog in self._backlogs.values()
         )
 
     def expire(self) -> None:
-        """List the queues at the next attempt, because nothing has been heard for a while."""
+        """List the queues at the next attempt, because no event has come for a while."""
         for backlog in self._backlogs.values():
             backlog.expire()
 
