@@ -1,7 +1,7 @@
 """Waits for outcomes in an event loop, which listens to file events itself.
 
-The loop gets the descriptor of the file events as one of its readers while one of its tasks waits.
-Polls, the safety net, run in threads beside the loop.
+While one of its tasks waits, the loop watches the descriptor of the file events as a reader. The
+polls that serve as a safety net run in threads.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ class _Listener:
         self._listen(loop)
 
     def remove(self, loop: asyncio.AbstractEventLoop, waiter: Waiter) -> None:
-        """Listen for one wait less; stop after the last one."""
+        """End the listening for one wait; stop after the last one."""
         self._waits[waiter] -= 1
         if self._waits[waiter] > 0:
             return
@@ -129,10 +129,10 @@ class _Listener:
             self._listen(loop)
 
     def _poll(self, loop: asyncio.AbstractEventLoop, due: list[Waiter]) -> None:
-        """Poll, in a thread beside the loop.
+        """Poll, in a separate thread.
 
-        This is no task of the loop: if Ctrl-C strikes between two of its callbacks, a loop loses
-        the wake-up of a task, and `asyncio.run` would wait for this one for ever.
+        This is not a task of the loop: if Ctrl-C strikes between two callbacks, the loop loses the
+        wake-up of a task, and `asyncio.run` would wait for this one forever.
         """
         try:
             for waiter in due:

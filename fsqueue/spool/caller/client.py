@@ -32,13 +32,13 @@ if TYPE_CHECKING:
 
 log: logging.Logger = logging.getLogger(__name__)
 
-# A publisher begins a new slot after this many calls.
+# The most calls that a publisher puts into one slot.
 _SLOT_SIZE = 1_000
 _SYNC_EVERY = 30.0
 
 
 class Ticket(NamedTuple):
-    """What the client gives each call that is about to be published."""
+    """The id, slot and times that the client assigns to a call before it is published."""
 
     id: str
     spool: str
@@ -53,8 +53,8 @@ class _Slot:
     """A slot to which this client publishes.
 
     Args:
-        name: of its folder.
-        second: in which it takes calls.
+        name: the name of its folder.
+        second: the second in which it takes calls.
     """
 
     __slots__ = ("count", "name", "second")
@@ -69,17 +69,17 @@ class Draft(NamedTuple):
 
     call: Call
     payload: Sequence[bytes | memoryview]
-    """Segments; see `Call`."""
+    """The segments of the payload; see `Call`."""
     buffers: Sequence[Buffer] = ()
     """Large parts of the values in the payload; see `Payload`."""
     once: Key | None = None
     """Deduplication key: at most one call under it is pending, from any publisher."""
     parent: str = ""
-    """The last call in `Call.after` that may not have ended: this one waits for it."""
+    """The call that this one waits for: the last one in `Call.after` that may not have ended."""
 
 
 class IdempotencyKey(NamedTuple):
-    """A key under which a single call is ever published."""
+    """A key under which at most one call is ever published."""
 
     key: str
     wanted: Callable[[], bool] = lambda: True
@@ -100,7 +100,7 @@ class Client:
     """One process's mailbox. It is created in the spool before the first call is published.
 
     Args:
-        events: wake on file events, and not only by polling.
+        events: listen to file events, in addition to polling.
         poll_interval: longest pause between two polls, in seconds.
         on_silence: called when nothing came for a few seconds, until it returns True.
         keep_journal: write the record of this process, and what it cancels, for statistics.
@@ -141,7 +141,7 @@ class Client:
         return f"{self.name}-{next(self._numbers)}"
 
     def ticket(self, priority: int, countdown: float = 0.0, eta: float = 0.0) -> Ticket:
-        """A ticket for a call that is about to be published. Read the clock once for all its times.
+        """A ticket for a call that is about to be published; all its times are from one clock read.
 
         Args:
             priority: 0 to 9; higher ones are served first.
@@ -166,7 +166,7 @@ class Client:
             ring: wake idle workers; if False, call `ring` later.
 
         Raises:
-            OSError: the file could not be written to the shared directory; the call was not made.
+            OSError: the file could not be written to the shared directory; no call was made.
         """
         if tracing.in_use():
             with tracing.publishing(draft.call) as trace:
@@ -181,8 +181,8 @@ class Client:
         call, payload, buffers, once, parent = draft
         self._receives = self._receives or not call.keep
         if once is not None:
-            # Such a call is not made to wait here: the worker that claims it does that, and by then
-            # its key is free.
+            # Such a call does not wait here for its parent. The worker that claims it files it as
+            # waiting, and by then its key is free.
             published = self.store.deduplication.publish(once, call, payload, buffers)
             return Receipt(published.invocation_id, published.path, published.content)
         if parent:
@@ -198,13 +198,13 @@ class Client:
     ) -> Receipt:
         """Publish a call that waits for another one, and check whether it still has to.
 
-        Dies in between: see `Store.publish_after`. An error after the rename does not fail the
-        publication.
+        For a death in between, see `Store.publish_after`. An error after the rename does not fail
+        the publication.
         """
         store, layout = self.store, self.store.layout
         path = store.publish_after(call, payload, buffers, parent)
         try:
-            # The bell comes first: a worker that hears it late checks what has ended meanwhile.
+            # The bell comes first: a worker that hears it late checks which calls have ended.
             store.fs.ring(layout.after_bell)
             if store.outcomes.exists(parent):
                 store.waiting.move_on(path)
@@ -239,8 +239,8 @@ class Client:
 
     def _current_slot(self, priority: int, now: float) -> str:
         """The slot for calls that are due now: one each second, more if many are published."""
-        # Without a lock, as a signal handler may raise an exception here: at worst, two threads
-        # begin a slot at once.
+        # Without a lock, because a signal handler may raise an exception here. At worst, two
+        # threads begin a slot at once.
         slot = self._slots.get(priority)
         if slot is None or slot.second != int(now):
             slot = self._slots[priority] = _Slot(str(Slot(priority, int(now))), int(now))
@@ -249,7 +249,7 @@ class Client:
         return slot.name
 
     def _register(self) -> None:
-        """Have a mailbox, and the file server's time."""
+        """Make the mailbox, and read the file server's time."""
         if self._registered and self.store.clock.age <= _SYNC_EVERY:
             return
         with self._mutex:
@@ -266,11 +266,11 @@ class Client:
         fs, layout = self.store.fs, self.store.layout
         if not self._registered:
             self._entered = True
-            # An earlier try may have taken it. A client that releases its lock counts as gone.
+            # An earlier try may have taken it. It is kept, as a client without a lock seems gone.
             if self._lock is None:
                 self._lock = fs.lock(layout.client_lock(self.name))
-            # Both folders are made before another process can ask for them: an NFS client
-            # remembers for half a minute that a folder was missing.
+            # Both folders are made before another process can ask for them, because an NFS client
+            # caches for half a minute that a folder was missing.
             self.store.files.make_folders(layout.mailbox(self.name))
             self.store.files.make_folders(layout.kept_mailbox(self.name))
             if (sleepers := self.store.files.sleepers) is not None:
@@ -283,10 +283,10 @@ class Client:
             self._record()
 
     def _record(self) -> None:
-        """Write what people need to recognize this process by; without it, calls go on.
+        """Write the record by which people recognize this process. An error does not stop calls.
 
-        Dies before the rename, or if it fails: the run has only its id. The record stays when the
-        client leaves, for as long as results and journals do.
+        If it fails, or the process dies before the rename, the run has only its id. The record
+        stays after the client has left, for as long as results and journals do.
         """
         path = self.store.layout.client_record(self.name)
         try:
@@ -296,15 +296,15 @@ class Client:
             log.info("the record of this process is not written: %s", error)
 
     def note_ends(self) -> None:
-        """Write down, for statistics, which calls this process has cancelled."""
+        """Record, for statistics, which calls this process has cancelled."""
         if not self._keep_journal:
             self.store.endings.notes.clear()
         write_notes(self.store, f"{self.name}-{new_token(4)}")
 
     def close(self) -> None:
-        """Leave the spool. A mailbox that is not empty stays for others until it expires.
+        """Leave the spool. A mailbox that is not empty stays until it expires, for other processes.
 
-        If an exception of a signal handler interrupts it, it can be called again.
+        If an exception of a signal handler interrupts this, call it again.
         """
         self.waiter.close()
         fs, layout = self.store.fs, self.store.layout

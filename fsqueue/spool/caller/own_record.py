@@ -1,4 +1,4 @@
-"""What this process says about itself to people who look at its calls."""
+"""The record in which this process describes itself to people who look at its calls."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def _command() -> str:
 
 
 def _encodable(text: str) -> str:
-    """The text with escapes for bytes that are no UTF-8: names of files and users may have any."""
+    """Escape bytes that are not UTF-8, which names of files and users may contain."""
     return text.encode("utf-8", "backslashreplace").decode()
 
 

@@ -41,8 +41,8 @@ class Session:
 
     Attributes:
         publishes_to: folder names of the queues to which this process publishes calls.
-        advice: gives the message for a caller that no worker serves, from the workers that are
-            there; None: the message for an application's calls.
+        advice: returns the message for a caller that no worker serves, given the existing workers;
+            None: use the message for an application's calls.
     """
 
     def __init__(self, app_id: str, conf: Config, locate: Callable[[], str]) -> None:
@@ -75,7 +75,7 @@ class Session:
         return self._elsewhere or self.conf.root or default_root(self.app_id)
 
     def move(self, root: Path | None) -> None:
-        """Use another shared directory from now on; None: that of the settings again."""
+        """Use another shared directory from now on; None: the one in the settings again."""
         self.close()
         self._elsewhere = root
 
@@ -86,7 +86,7 @@ class Session:
         Raises:
             SpoolError: the shared directory cannot be used.
         """
-        # No lock here: a signal handler may raise an exception while this thread holds it.
+        # No lock here: a signal handler may raise an exception while this thread holds one.
         store = self._store
         if store is None:
             with self._mutex:
@@ -131,7 +131,7 @@ class Session:
 
     @property
     def events(self) -> bool:
-        """Whether file events wake this process. They do not show the changes of other hosts."""
+        """Whether file events wake this process. They do not report changes by other hosts."""
         if self.conf.watch in {"auto", "push"}:
             return not self.store.fs.remote
         return self.conf.watch == "events"
@@ -174,7 +174,7 @@ class Session:
         return count
 
     def learned_walltime(self, task: str) -> float | None:
-        """The seconds that calls of a task may need, by the journal; None if it has too few."""
+        """The seconds that calls of a task may need, from the journal; None if it has too few."""
         with self._mutex:
             if self._walltimes is None:
                 from fsqueue.spool.history.walltimes import LearnedWalltimes
@@ -207,7 +207,7 @@ class Session:
             raise
 
     def _note_ends(self, store: Store) -> None:
-        """Write down what a process that makes no calls has ended; its client would do that."""
+        """Record which calls this process has ended, if it has no client to do that."""
         from fsqueue.spool.format.names import new_token
         from fsqueue.spool.history.journal import write_notes
 
@@ -245,7 +245,7 @@ class Session:
         return True
 
     def if_one_runs(self) -> str:
-        """What to compare if a worker runs already, and this process does not see it."""
+        """What to compare if a worker is running, and this process does not see it."""
         why = ""
         if (self._elsewhere or self.conf.root) is None:
             why = f"No root is set here{unread_root()}, so other hosts cannot see this folder. "

@@ -17,11 +17,11 @@ class Wait:
     """One wait for an outcome.
 
     Args:
-        invocation_id: whose outcome.
+        invocation_id: the call whose outcome is awaited.
         wake: called when the wait has ended, in any thread.
 
     Attributes:
-        over: the outcome has arrived, or there is an error.
+        over: whether the outcome has arrived, or there is an error.
         error: why the outcome cannot be received.
     """
 

@@ -1,9 +1,9 @@
 """Wakes callers in this process when their results arrive.
 
-A file event names the outcome that has arrived in the mailbox, and is read by one of the threads
-that wait: see `spool.wakeups.watching`. As a safety net, and where there are no events, these
-threads also poll, at intervals that grow to `poll_interval`. A poll lists the folder, because a
-network filesystem's client may answer "no such file" from its cache for half a minute.
+A file event names the outcome that has arrived in the mailbox. One of the waiting threads reads it;
+see `spool.wakeups.watching`. As a safety net, and where there are no events, these threads also
+poll, at intervals that grow to `poll_interval`. A poll lists the folder, because the client of a
+network filesystem may answer "no such file" from its cache for half a minute.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ if TYPE_CHECKING:
 
 log: logging.Logger = logging.getLogger(__name__)
 
-# A pause is at least this many times as long as the poll before it, so that polls take at most a
-# fifth of the time; but no longer than the poll interval, because the poll may have hung.
+# A pause is at least this many times as long as the poll before it, so polls take at most a fifth
+# of the time. It is never longer than the poll interval, because that poll may have hung.
 _REST = 4
-# Seconds of silence before `on_silence` runs, which asks the file server for all workers.
+# Seconds without results before `on_silence` runs, which lists all workers on the file server.
 _SILENCE = 3.0
 _LONGEST_SILENCE = 60.0
 _REMOVED = 1000  # abandoned outcomes that are remembered, to be removed if they arrive twice
@@ -70,7 +70,7 @@ class Waiter:
         self._heard = False
         self._waiting: dict[str, list[Wait]] = {}
         self._abandoned: set[str] = set()
-        # Removed outcomes, which may arrive again: the body of a cancelled call may end later.
+        # Removed outcomes, which may arrive again: the body of a cancelled call may still end.
         self._removed: dict[str, None] = {}
         self._sweeping: dict[str, Sleeper] = {}
         self._arrived: set[str] = set()
@@ -152,7 +152,7 @@ class Waiter:
         if not self._waiting:
             self._silent_since, self._silence = self._fs.monotonic(), _SILENCE
         self._waiting.setdefault(invocation_id, []).append(wait)
-        # In this order: `close`, and a thread that finds the outcome, check for waits afterwards.
+        # In this order: `close`, and a thread that finds the outcome, check for waits last.
         if self._closed:
             self.end(wait)
             raise RuntimeError(CLOSED)
@@ -169,7 +169,7 @@ class Waiter:
         if wait in waits:
             waits.remove(wait)
         if not waits:
-            # A wait that begins at this moment may miss the event. It finds the outcome by polling.
+            # A wait that begins just now may miss the event, and then finds the outcome by polling.
             self._waiting.pop(wait.invocation_id, None)
 
     def _end(self, invocation_id: str, error: Exception | None = None) -> None:
@@ -181,7 +181,7 @@ class Waiter:
         return invocation_id in self._arrived
 
     def forget(self, invocation_id: str) -> None:
-        """Record that the outcome is not in the mailbox, or not any more."""
+        """Record that the outcome is not (or no longer) in the mailbox."""
         self._arrived.discard(invocation_id)
 
     def collected(self, invocation_id: str) -> None:
@@ -197,13 +197,13 @@ class Waiter:
             self._abandoned.add(invocation_id)
         self._remove(invocation_id)
         if invocation_id in self._abandoned and not self._sweeping:
-            # Not a `threading.Thread`, whose start a signal handler could interrupt. If there can
-            # be no thread, the next wait or `close` removes it.
+            # Not a `threading.Thread`, whose start a signal handler could interrupt. If no thread
+            # can start, the next wait or `close` removes the outcome.
             with contextlib.suppress(RuntimeError):
                 _thread.start_new_thread(self._sweep, ())
 
     def _sweep(self) -> None:
-        """Wait for the outcomes of abandoned calls, in a thread of its own while there are any."""
+        """Wait for the outcomes of abandoned calls, in a separate thread while there are any."""
         sleeper, shared = Sleeper(), watches()
         if self._sweeping.setdefault("thread", sleeper) is not sleeper:
             return
@@ -246,12 +246,12 @@ class Waiter:
             self._remove(name)
 
     def _on_ring(self) -> None:
-        """An outcome has come: find out which, for all who wait. They go on polling for others."""
+        """Find out which outcome has arrived, for all waits. They go on polling for others."""
         self._pause = first_pause(self._fs, events=False, longest=self._poll_interval)
         self.poll()
 
     def _listen(self) -> None:
-        """Watch the folder that is the mailbox now, if that is possible."""
+        """Watch the current folder of the mailbox, if possible."""
         if self._events and watches().add(self._watch):
             self._missed = True
 
@@ -263,7 +263,7 @@ class Waiter:
         if self._missed or not own:
             self._next_poll = 0.0
             return
-        # A new call has no outcome yet. A poll for older waits is not put off.
+        # A new call has no outcome yet, but a poll for older waits is not postponed.
         now = self._fs.monotonic()
         due = now + max(self._pause, self._rhythm.begin(now))
         self._next_poll = due if len(self._waiting) == 1 else min(due, self._next_poll)
@@ -272,14 +272,14 @@ class Waiter:
     def until_poll(self) -> float:
         """Seconds until a thread should poll, or check again; negative if that is overdue.
 
-        After a ring, polls are due sooner than the sleeping threads have been told.
+        After a ring, polls are due sooner than the sleeping threads expect.
         """
         return min(self._next_poll - self._fs.monotonic(), self._poll_interval)
 
     def poll(self) -> None:
         """List the mailboxes of the calls that are awaited, and end the waits."""
         began, pause = self._fs.monotonic(), max(self._pause, self._rhythm.step)
-        # Other threads leave the poll to this one, and poll if it hangs or raises an exception.
+        # Other threads leave the poll to this one; if it hangs or raises, they poll later.
         self._next_poll = began + self._poll_interval
         self._pause = min(pause * GROWTH, self._poll_interval)
         self._missed = False
@@ -308,7 +308,7 @@ class Waiter:
             self._heard, self._silent_since, self._silence = False, now, _SILENCE
         if self._waiting and now - self._silent_since > self._silence:
             self._silence = min(2 * self._silence, _LONGEST_SILENCE)
-            warned, self._silent_since = False, float("inf")  # another thread does not warn, too
+            warned, self._silent_since = False, float("inf")  # so that no other thread warns
             try:
                 self._outcomes.files.check_spool()
                 warned = self._on_silence()
@@ -327,7 +327,7 @@ class Waiter:
         for client in clients:
             try:
                 self._check(client)
-            except OSError as error:  # the outcomes in other mailboxes do not wait for this one
+            except OSError as error:  # the other mailboxes are still checked
                 failure = error
         if failure is not None:
             raise failure
