@@ -1,7 +1,7 @@
 """Columns of the tables of queues, workers and tasks, for all commands and for the screen of `top`.
 
-A column knows its cell of a row, how rows are sorted by it, and how early a narrow screen goes
-without it. A printed table has all columns.
+A column defines the cell of a row, how rows are sorted by it, and how early a narrow screen drops
+it. A printed table has all columns.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from fsqueue.spool.history.statistics import Stats, TaskStats
 
 OLD: Final = 2.0
-"""Older figures show their age, in seconds."""
+"""Figures older than this many seconds show their age."""
 # A cell lists at most this many of a worker's calls.
 _FEW = 3
 _LONGEST_PROGRESS = 60
@@ -35,7 +35,7 @@ class Column(NamedTuple):
     key: Callable[[Any], Any] | None = None
     """The key to sort by, if it is not the cell."""
     rank: int = 0
-    """Columns with higher ranks leave a narrow screen first. 0 stays; `NEVER` is never there."""
+    """A narrow screen drops columns with higher ranks first. 0 stays; `NEVER` is never shown."""
     style: Callable[[Any], str] = lambda _row: ""
     """The style of a cell, which only repeats what its text says."""
 
@@ -112,14 +112,13 @@ def worker_columns(
 ) -> tuple[Column, ...]:
     """The columns of a table of workers.
 
-    It has batch jobs only if there are any. It says when each worker was looked at if that was not
-    lately for one of them: there may be too many to look at all of them at once.
+    It has a column for batch jobs only if there are any. If the state of a worker is old, because
+    there are too many to check all at once, a column shows the age of each state.
 
     Args:
-        workers: those in the table.
+        workers: the workers in the table.
         recent: statistics, for how busy they were.
-        now: the time of the table, by the file server's clock; None for when the latest one of them
-            was looked at.
+        now: the time of the table, by the file server's clock; None: the time of the latest check.
     """
     time = max((each.as_of for each in workers), default=0.0) if now is None else now
     shares = {each.worker: each.busy for each in recent.workers}

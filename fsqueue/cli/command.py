@@ -33,7 +33,7 @@ class Option(click.Option):
     """An option of a command, which can also be set in the environment.
 
     Args:
-        is_setting: the variable is that of a setting. The application reads it, not the option.
+        is_setting: whether its variable is that of a setting, which the application itself reads.
     """
 
     def __init__(self, *declarations: Any, is_setting: bool = False, **attributes: Any) -> None:
@@ -41,7 +41,7 @@ class Option(click.Option):
         self._is_setting = is_setting
 
     def resolve_envvar_value(self, ctx: click.Context) -> str | None:
-        """The text in the environment, also under the former name, which gets a notice."""
+        """The text in the environment, or under the variable's old name, with a notice."""
         value = None if self._is_setting else super().resolve_envvar_value(ctx)
         if value is not None:
             return value
@@ -70,7 +70,7 @@ class Page(click.Command):
         )
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Parse the arguments; ``--version`` comes first, as a task may have such an argument."""
+        """Parse the arguments. ``--version`` must be the first, as tasks may have it, too."""
         if args[:1] == ["--version"]:
             print_version(ctx)
         return super().parse_args(ctx, args)

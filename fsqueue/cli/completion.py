@@ -41,7 +41,7 @@ def applications(_: click.Context, __: click.Parameter, incomplete: str) -> list
 
 
 def tasks(context: click.Context, _: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """The tasks of the sources in the folder, and those of which calls ended lately."""
+    """The tasks in the sources of the folder, and those whose calls ended recently."""
     from fsqueue.cli.finding.discovery import import_folders
     from fsqueue.cli.finding.guess import tasks_in
 

@@ -35,7 +35,7 @@ def free_arguments(words: Sequence[str]) -> tuple[list[Any], dict[str, Any]]:
 
 
 def json_or_text(word: str) -> Any:
-    """The value of a word: of its JSON if it is JSON, else the word itself."""
+    """The JSON value of a word; the word itself if it is not JSON."""
     try:
         return json.loads(word, parse_constant=_no_number)
     except (ValueError, RecursionError):
@@ -43,7 +43,7 @@ def json_or_text(word: str) -> Any:
 
 
 def _no_number(word: str) -> Any:
-    raise ValueError(word)  # NaN and Infinity are no JSON
+    raise ValueError(word)  # NaN and Infinity are not JSON
 
 
 def named_value(text: str) -> tuple[str, Any]:

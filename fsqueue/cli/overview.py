@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from fsqueue.spool.admin.snapshot import Counts, QueueInfo, WorkerInfo
     from fsqueue.spool.history.statistics import Stats
 
-# The end of a backlog is told if it takes longer, in seconds.
+# Seconds from which the expected end of a backlog is shown.
 _SOON = 10.0
 # `top` prints at most this many tasks where there is no terminal.
 _TASKS = 12
@@ -76,7 +76,7 @@ def status_parts(glance: Glance, age: float) -> Iterator[RenderableType]:
 
 
 def how_old(age: float) -> str:
-    """A text for the age of figures; empty if they are of now."""
+    """A text for the age of figures; empty if they are current."""
     return f"  (counted {duration(age)} ago)" if age > OLD else ""
 
 
@@ -94,7 +94,7 @@ def results(counts: Counts) -> str:
 
 
 def uncovered(queues: Sequence[QueueInfo]) -> Iterator[str]:
-    """A line for each queue whose calls need what no worker or fleet has."""
+    """A line for each queue whose calls need something that no worker or fleet has."""
     from fsqueue.spool.format.names import split_profile
     from fsqueue.spool.format.resources import demand_in_words, needs_of
 
@@ -106,7 +106,7 @@ def uncovered(queues: Sequence[QueueInfo]) -> Iterator[str]:
 
 
 def _outlook(queues: Sequence[QueueInfo], recent: Stats) -> Iterator[str]:
-    """A line for each queue that takes a while: when its due calls have ended, at this rate."""
+    """A line for each queue that takes a while: when its due calls will have ended."""
     for each in queues:
         rate = recent.per_second(recent.queues.get(each.name, 0))
         if rate and each.workers and not each.paused and each.due > _SOON * rate:

@@ -38,7 +38,7 @@ def busy(share: float | None) -> str:
 
 
 def share(part: int, whole: int) -> str:
-    """A text for a share in percent; empty if it is none."""
+    """A text for a share in percent; empty if the share is 0."""
     return f" ({part / whole:.1%})" if part and whole else ""
 
 

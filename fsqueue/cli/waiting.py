@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from fsqueue.spool.caller.waiter import Waiter
     from fsqueue.spool.store.store import Store
 
-# A caller may collect an outcome between two checks, and then nothing is left to wait for. Finding
-# that out takes a search of the spool, so searches become rarer with time.
+# A caller may collect an outcome between two checks, so that it never shows up here. Only a search
+# of the spool finds that out, and searches become rarer with time.
 _FIRST_SEARCH, _LAST_SEARCH = 1.0, 30.0
-# Of many calls, most wait for the same.
+# The reasons of only this many calls are printed: most calls wait for the same thing.
 _TOLD = 3
 GONE: Final = "gone"
 """The state of a call that has ended and whose caller has collected the result."""

@@ -166,7 +166,7 @@ def test_a_root_that_is_a_file_is_no_empty_spool(site, here, below):
     for command in (("status",), ("gc",)):
         done = site.fsqueue(*command, FSQUEUE__ROOT=f"{here}/tasks.py{below}")
         assert done.returncode == exits.USAGE
-        assert f"{here}/tasks.py is no folder" in done.stderr
+        assert f"{here}/tasks.py is not a folder" in done.stderr
 
 
 def test_show_names_the_command_for_calls_of_executors(site, here):

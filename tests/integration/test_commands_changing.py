@@ -21,7 +21,7 @@ def test_cancel(app, failed, fsqueue, in_json):
 
 def test_retry_one(app, failed, fsqueue, in_json):
     new = in_json("retry", failed.id)["retried"][failed.id]
-    assert "was retried already" in fsqueue("retry", failed.id, expect=exits.NOT_FOUND).stderr
+    assert "was already retried" in fsqueue("retry", failed.id, expect=exits.NOT_FOUND).stderr
     with working(app):
         assert fsqueue("result", new, "--timeout", 60).stdout == "2\n"
     assert in_json("show", failed.id)["retried_as"] == new

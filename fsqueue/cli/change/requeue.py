@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 @yes_option
 @json_option
 def command(target: Target, invocation_ids: tuple[str, ...], yes: bool, as_json: bool) -> None:
-    """Take running calls from their workers, for others to run.
+    """Take running calls from their workers, so that others run them.
 
-    Use this when a worker hangs, or when you know that it is dead before its lease has ended. It
+    Use this when a worker hangs, or when you know before the end of its lease that it is dead. It
     costs the call an attempt, as the death of a worker does. After the last attempt the call ends
     with WorkerLostError. If the worker is alive after all, the body runs twice and the first
     outcome counts.

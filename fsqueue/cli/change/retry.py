@@ -43,7 +43,7 @@ def command(
     """Run failed calls again, as new calls.
 
     Prints the id of each new call. The failed call keeps its outcome, and a caller that has seen
-    the failure does not learn of the retry. Of a batch, all calls run again.
+    the failure does not learn of the retry. All calls of a batch run again.
     """
     from fsqueue.spool.admin.controls import retry_all, retryable_matching
     from fsqueue.spool.admin.filters import Filters
@@ -83,6 +83,6 @@ def _failed(store: Store, invocation_ids: tuple[str, ...], task: str) -> list[Fa
         if each not in there:
             raise NotFoundError(
                 f"there is no failed call {each} in {store.layout.failed_folder}: it did not "
-                "fail, was retried already, or has expired"
+                "fail, was already retried, or has expired"
             )
     return [there[each] for each in dict.fromkeys(carriers)]

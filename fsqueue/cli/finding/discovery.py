@@ -103,7 +103,7 @@ def import_folders() -> list[str]:
 
 
 def make_importable() -> None:
-    """Let imports, also those of unpickling, find the modules of these folders first."""
+    """Let imports, including those of unpickling, find the modules of these folders first."""
     sys.path[:0] = import_folders()
 
 

@@ -26,7 +26,7 @@ def applications_in(folder: str) -> list[str]:
 
 
 class AppSource(NamedTuple):
-    """What the source of an application contains as plain texts; empty if it does not."""
+    """The literal texts in the source of an application; empty where there is none."""
 
     app_id: str
     root: str
@@ -67,7 +67,7 @@ def _is_task(decorator: ast.expr) -> bool:
 
 
 def _modules_of(folder: str) -> Iterator[tuple[str, ast.Module]]:
-    """The modules of a folder that may have to do with fsqueue, without its tests."""
+    """The modules of a folder that may use fsqueue, without its tests."""
     for name in sorted(os.listdir(folder)):
         module, extension = os.path.splitext(name)
         if extension == ".py" and module.isidentifier() and not _is_test(module):

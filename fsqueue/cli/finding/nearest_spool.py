@@ -1,4 +1,4 @@
-"""Finds the spool that was meant by a path at which there is none."""
+"""Finds the spool that the user probably meant when there is none at the given path."""
 
 from __future__ import annotations
 

@@ -113,7 +113,9 @@ def _check_folder(root: str) -> None:
     for path in (root, *map(str, Path(root).parents)):
         if os.path.lexists(path):
             if not os.path.isdir(path):
-                raise ConfigError(f"cannot use {root} as the shared directory: {path} is no folder")
+                raise ConfigError(
+                    f"cannot use {root} as the shared directory: {path} is not a folder"
+                )
             return
 
 

@@ -34,9 +34,9 @@ def command(
 ) -> None:
     """Show what failed, grouped by reason.
 
-    Failures are one group if their type, their message without numbers, names and paths, and the
-    function that raised them are the same. A call that was not run because another one had failed
-    belongs to the group of that one. `fsqueue retry --failed-with GROUP` runs a group again.
+    Failures form a group if they have the same type, the same message (apart from numbers, names
+    and paths), and were raised by the same function. A call that did not run because another one
+    failed belongs to the group of that one. `fsqueue retry --failed-with GROUP` runs a group again.
 
     CALLS counts the calls that have failed. RETRIED counts the attempts that failed and were
     followed by another one.

@@ -79,8 +79,8 @@ def command(
 
     The age of a pending call is counted from when it was made, that of a running call from when it
     was claimed, and that of any other from when it ended. The command reads the beginning of each
-    file until it has found as many calls as it may list; failed calls it finds in the workers'
-    journals. With --sort it has to find all of them first.
+    file until it has found as many calls as it may list. It finds failed calls in the workers'
+    journals. With --sort it must find all calls first.
     """
     from fsqueue.spool.admin.filters import Filters
     from fsqueue.spool.admin.listing import list_calls

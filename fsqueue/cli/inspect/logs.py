@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 # Seconds between two reads of the output.
 _PAUSE = 0.5
-# Finding out whether the call has ended takes a search of the spool: not after each read.
+# Reads between two searches of the spool, which show whether the call has ended.
 _SEARCH_EVERY = 4
 
 
@@ -44,7 +44,7 @@ _SEARCH_EVERY = 4
 def command(
     target: Target, invocation_id: str, attempt: int | None, follow: bool, as_json: bool
 ) -> None:
-    """Print what a call has printed and logged, also while it runs.
+    """Print what a call has printed and logged, even while it runs.
 
     The task needs the option capture_output. Workers write the output twice a second. If a call
     prints more than 1 MiB, the middle is cut out. The calls of a batch share one output.

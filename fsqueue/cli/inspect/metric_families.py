@@ -70,7 +70,7 @@ def queues(census: Snapshot) -> Iterator[Metric]:
 
 
 def workers(census: Snapshot, recent: Stats) -> Iterator[Metric]:
-    """The workers, summed up, because a label for each worker would have too many values."""
+    """The workers in total, because a label for each worker would have too many values."""
     states = Counter(worker.state for worker in census.workers)
     alive = [worker for worker in census.workers if worker.state == "alive"]
     yield _gauge(
@@ -143,7 +143,7 @@ def _quantiles(durations: Durations) -> Iterator[tuple[str, float]]:
 
 
 def ended(totals: Mapping[str, TaskSums]) -> Iterator[Metric]:
-    """Counters of calls that have ended. They only grow while this process lives."""
+    """Counters of calls that have ended. They start with this process, and only grow."""
     yield _counter(
         "ended_calls",
         "Calls that have ended.",

@@ -74,7 +74,7 @@ def command(
 
     Only this host can connect. On a laptop, use the printed `ssh -L` line. Each link has a token,
     since other users of this host can connect to its ports; a Unix socket is out of their reach.
-    The page only shows, and writes nothing to the spool, unless --actions is given.
+    The page writes nothing to the spool unless --actions is given.
 
     Needs the extra fsqueue-tasks[monitor].
     """
@@ -96,7 +96,7 @@ def command(
     finally:
         listener.close()
         if isinstance(at, str):
-            with contextlib.suppress(FileNotFoundError):  # somebody has tidied up
+            with contextlib.suppress(FileNotFoundError):  # somebody has already removed it
                 os.unlink(at)
 
 
@@ -157,7 +157,7 @@ def _tell(listener: socket.socket, tokens: Tokens, base_path: str) -> None:
 
 
 def _name_of_host() -> str:
-    """The name by which a laptop finds this host: not that of its loopback device."""
+    """The name by which a laptop finds this host, which is not that of its loopback device."""
     name = socket.getfqdn()
     return socket.gethostname() if name.partition(".")[0] == "localhost" else name
 

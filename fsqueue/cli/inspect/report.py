@@ -97,8 +97,8 @@ def command(
     """Write a report on a period or on a run, as one HTML file to take home.
 
     It says how many calls ended and failed, and when, why they failed, what took long, how busy
-    workers were, and what needed attention. The file needs no network and has no script; it is at
-    most 1 MB, whatever it is about. With --json the numbers are written instead.
+    workers were, and what needed attention. The file needs no network, has no script, and is at
+    most 1 MB. With --json the numbers are written instead.
 
     --root may also be a copy of a spool's folder journal/, or a folder with such a copy.
     """
@@ -174,7 +174,7 @@ def _between(begin: float, end: float) -> Window:
 
 
 def _window_of_run(store: Store, run: str, now: float) -> Window:
-    """From the begin of a run, as far as that is known, until now."""
+    """From the start of a run, as far as that is known, until now."""
     from fsqueue.report.facts import Window
     from fsqueue.spool.admin.runs import read_record
     from fsqueue.spool.format.names import is_client_name
@@ -188,7 +188,7 @@ def _window_of_run(store: Store, run: str, now: float) -> Window:
 
 
 def _latest(store: Store, since: float, now: float) -> Window:
-    """The time until now; if nobody has written since, that before the end of the journal."""
+    """The last `since` seconds, or those before the end of the journal if it is older."""
     from fsqueue.report.facts import Window
     from fsqueue.spool.history.lines import hours_of
 
@@ -226,8 +226,8 @@ def _write(report: Report, output: Path | None, *, as_json: bool) -> None:
 def _replace(path: str, data: bytes) -> None:
     """Write a file that only its owner may read: it holds labels and tracebacks.
 
-    The folder may be one to which others can write, such as /tmp, so the data go to a new file of
-    an unpredictable name, not to whatever somebody has put there.
+    Others may be able to write to the folder, such as /tmp. So the data go to a new file with an
+    unpredictable name, and not into a file or link that somebody has put there.
     """
     with tempfile.NamedTemporaryFile(
         dir=os.path.dirname(path) or ".", prefix=".fsqueue-", delete=False

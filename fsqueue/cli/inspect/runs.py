@@ -31,11 +31,11 @@ _HEADS = (
 )
 @json_option
 def command(target: Target, since: float, as_json: bool) -> None:
-    """List the processes that made calls, with how many of these have ended, failed, run and wait.
+    """List the processes that made calls, and how many calls have ended, failed, run and wait.
 
     A run is one process. The ids of its calls begin with the name of the run. ENDED and FAILED
-    count its calls. PROCESS says whether it may still make more. ENDS IN is when the calls that run
-    and wait will have ended, at the rate of the last five minutes.
+    count its calls. PROCESS says whether it may still make more. ENDS IN estimates when its running
+    and waiting calls will have ended, at the rate of the last five minutes.
     """
     from fsqueue.cli.overview import looks
     from fsqueue.spool.admin.runs import runs

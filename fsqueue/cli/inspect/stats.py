@@ -31,11 +31,11 @@ if TYPE_CHECKING:
 def command(target: Target, window: float, as_json: bool) -> None:
     """Show failure rates, run times, and how busy workers were.
 
-    By task and by worker, with the time that calls had to wait. A worker's run time is a multiple
-    of that of the same tasks on all workers, known from ten calls on: 2x is slow.
+    By task and by worker, with the time that calls had to wait. A worker's run time is shown as a
+    multiple of that of the same tasks on all workers, once it has run ten calls: 2x is slow.
 
-    The figures come from the workers' journals. What a worker did in the last seconds may be
-    missing; if it was killed, what it did in its last ten seconds.
+    The figures come from the workers' journals. The last few seconds of a worker may be missing, or
+    the last ten seconds of a worker that was killed.
     """
     from fsqueue.spool.admin.worker_rows import list_workers
     from fsqueue.spool.history.statistics import read_stats

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 def command(target: Target, as_json: bool) -> None:
     """Show queues, when they will be empty, workers, and what ended in the last five minutes.
 
-    A worker keeps the counts in a file, which this command reads. If no worker is there, the
-    command counts by itself. It lists only some of very many folders, and marks estimates with ~.
+    A worker keeps the counts in a file, which this command reads. Without a worker, the command
+    counts by itself. With very many folders, it lists only some, and marks estimates with ~.
     """
     from fsqueue.spool.admin.glance import as_document
 

@@ -32,8 +32,8 @@ def command(target: Target, interval: float, as_json: bool) -> None:
     """Show queues, workers and the busiest tasks, updated until q or Ctrl-C.
 
     The key h lists all keys: tables can be sorted, folded, filtered and scrolled, and Enter shows
-    everything about a row. If the output is not a terminal, each update is printed below the one
-    before. With --json, one document is printed, that of `fsqueue status`.
+    everything about a row. If the output is not a terminal, each update is printed below the
+    previous one. With --json, the document of `fsqueue status` is printed once.
 
     NO_COLOR in the environment turns colours off.
     """

@@ -18,7 +18,7 @@ from fsqueue.common.printable import moment
 def command(app: str | None, as_json: bool) -> None:
     """List the triggers of an application's tasks.
 
-    For cron triggers, also the time of the next tick and that of the last tick that was handled.
+    For cron triggers, it also shows the times of the next tick and of the last handled one.
     """
     with report_errors():
         target = find_application(app)

@@ -26,8 +26,8 @@ _SHELLS = ("bash", "zsh", "fish")
 def command(context: click.Context, shell: str) -> None:
     """Print a script with which a shell completes commands when TAB is pressed.
 
-    It completes commands and options, and the names of applications, tasks, queues, workers, and
-    the ids of calls, from the sources in the current folder and from the spool. No code of the
+    It completes commands, options, ids of calls, and the names of applications, tasks, queues and
+    workers. They come from the sources in the current folder and from the spool. No code of the
     application is run.
     """
     made = cast("type[ShellComplete]", get_completion_class(shell))

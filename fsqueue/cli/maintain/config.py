@@ -47,14 +47,14 @@ def command(app: str | None, root: Path | None, as_json: bool) -> None:
 
 
 def settings_of(app: FSQueue, root: str) -> dict[str, dict[str, Any]]:
-    """Each setting, with its value and where that comes from."""
+    """Each setting, with its value and the source of the value."""
     from fsqueue.config import fields
 
     found = {
         name: {"value": _plain(getattr(app.conf, name)), "source": app.conf.source(name)}
         for name in fields()
     }
-    found["root"]["value"] = root  # also the default, if none is set
+    found["root"]["value"] = root  # the default, if none is set
     return found
 
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 FIT: Final = 0
 WEAK_POINTS: Final = 1
 UNFIT: Final = 2
-"""Unfit, or not examined: the command had a mistake, or no other host came."""
+"""The directory is unfit, or was not examined: a usage error, or no other host came."""
 
 _EXIT: Final = {Verdict.OK: FIT, Verdict.WEAK: WEAK_POINTS, Verdict.BAD: UNFIT}
 _WORDS: Final = {

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 def command(target: Target, older_than: float | None, cache: bool, as_json: bool) -> None:
     """Remove everything that has expired.
 
-    That is results, failed calls, quarantined files, journals and what crashes have left behind.
+    This includes results, failed calls, quarantined files, journals and the leftovers of crashes.
     Workers do the same every few minutes. Files in tmp/ are kept for at least a day, because
     another process may still be writing them.
     """

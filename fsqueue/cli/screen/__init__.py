@@ -3,7 +3,7 @@
 Modules, from the top down::
 
     application  the loop: looks, keys, frames
-    view         what is on the screen, and what a key changes
+    view         the content of the screen, and what each key changes
     table        the order of a table, and the selected row
     sections     queues, workers and tasks as tables that fit
     terminal     the terminal's modes, its size, keys and output

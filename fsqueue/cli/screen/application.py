@@ -1,4 +1,4 @@
-"""The loop of ``fsqueue top``: looks at the spool, keys, and the screen."""
+"""The loop of ``fsqueue top``: looks at the spool, handles keys, and draws the screen."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 # Looking takes at most this share of the time.
 _REST = 10
-# The age of old figures is shown anew this often, in seconds.
+# Seconds between two updates of the age of old figures.
 _TICK = 1.0
 
 
@@ -52,12 +52,12 @@ class Watcher:
         return Look(glance, self._looks.age(glance), self._problem)
 
     def ask(self) -> None:
-        """Start a look, unless one is under way."""
+        """Start a look, unless one is in progress."""
         if not self._asked.is_set():
             self._asked.set()
 
     def due_in(self, interval: float) -> float:
-        """Seconds until the next look; infinite while one is under way."""
+        """Seconds until the next look; infinite while one is in progress."""
         if self._asked.is_set():
             return float("inf")
         return max(0.0, self._ended + max(interval, _REST * self._took) - time.monotonic())
@@ -68,7 +68,7 @@ class Watcher:
             began = time.monotonic()
             try:
                 store = self._looks.store
-                if store.files.info.id:  # or else there is none yet
+                if store.files.info.id:  # otherwise there is no spool yet
                     check_spool(store.fs, store.layout, store.files.info.id)
                 self._glance, self._problem = self._looks.look(), ""
             except (OSError, FSQueueError) as error:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 # Codes of "select graphic rendition". Colours are left out if the user wants none.
 _ATTRIBUTES: Final = {"bold": "1", "dim": "2", "reverse": "7"}
 _COLOURS: Final = {"bad": "31", "ok": "32", "warn": "33", "accent": "36"}
-# Moving the cursor takes about this many characters: a shorter gap is written over.
+# Moving the cursor takes about this many characters, so a shorter gap is rewritten instead.
 _MOVE = 7
 _BLANK = (" ", "")
 
@@ -115,9 +115,9 @@ class Painter:
         self._shown = []
 
     def paint(self, lines: Sequence[Iterable[Span]], width: int, height: int) -> str:
-        """The output for a screen of this size. Nothing is written into its last cell.
+        """The output for a screen of this size.
 
-        That cell is left out since some terminals scroll then.
+        The last cell is never written, because some terminals would scroll.
         """
         new = [cells_of(line, width) for line in lines[:height]]
         new += [[_BLANK] * width for _ in range(height - len(new))]
@@ -158,7 +158,7 @@ class Painter:
 
 
 def _runs(old: list[Cell], new: list[Cell], end: int) -> list[tuple[int, int]]:
-    """Where cells before `end` have changed; runs with short gaps are one."""
+    """The ranges of cells before `end` that have changed; short gaps are included."""
     runs: list[tuple[int, int]] = []
     for place in range(end):
         if old[place] != new[place]:

@@ -42,7 +42,7 @@ def split_keys(text: str, *, complete: bool) -> tuple[list[str], str]:
 
     Args:
         text: what the terminal has sent.
-        complete: whether nothing follows for now, so that an escape is that key.
+        complete: whether nothing follows for now, so that an escape is the Esc key.
     """
     keys: list[str] = []
     place = 0

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from fsqueue.spool.history.statistics import Stats, TaskStats
 
 _GAP = 2
-# A name, and a column at the end, that do not fit are cut, but not below this many cells.
+# Names and last columns that do not fit are cut, but keep at least this many cells.
 _LEAST = 14
 _URGENT = {"dead": 0, "silent": 1}
 
@@ -42,7 +42,7 @@ class Section(NamedTuple):
     columns: tuple[Column, ...]
     rows: Sequence[Any]
     order: Callable[[Any], Any]
-    """The column that rows are sorted by at first."""
+    """The sort key of rows at first."""
     pairs: Callable[[Any], list[tuple[str, object]]]
     """Everything about a row, as names and values."""
 
@@ -166,7 +166,7 @@ class Layout(NamedTuple):
     columns: tuple[Column, ...]
     widths: tuple[int, ...]
     right: tuple[bool, ...]
-    """Which of them are right-aligned, since they have numbers only."""
+    """Which of them are right-aligned, because they contain only numbers."""
     hidden: tuple[str, ...]
     """Heads of the columns that do not fit."""
 
@@ -206,7 +206,7 @@ def layout_of(section: Section, width: int, widest: dict[str, int]) -> Layout:
 
 
 def _shared(flexible: list[Column], room: int, widest: dict[str, int]) -> dict[str, int]:
-    """Room for the columns that may be cut: the first one gets what it needs, if it can."""
+    """Divide the room among the columns that may be cut. The first gets all it needs, if it can."""
     if len(flexible) == 1:
         return {flexible[0].head: max(1, min(room, widest[flexible[0].head]))}
     first, last = (each.head for each in flexible)
@@ -218,9 +218,9 @@ def head_of(layout: Layout, order: str, mark: str) -> Line:
     """The line above a table.
 
     Args:
-        layout: of the table.
+        layout: the layout of the table.
         order: the head of the column by which it is sorted.
-        mark: what marks that column.
+        mark: the character that marks that column.
     """
     cells = [
         fitted(column.head + mark * (column.head == order), width, right=right)
@@ -233,9 +233,9 @@ def line_of(layout: Layout, row: object, *, selected: bool, more: str) -> Line:
     """The line of a row.
 
     Args:
-        layout: of the table.
+        layout: the layout of the table.
         selected: whether the row is the selected one.
-        more: what replaces the end of a text that does not fit.
+        more: replaces the end of a text that does not fit.
     """
     line = [Span("> " if selected else "  ", "bold accent" * selected)]
     for column, width, right in zip(layout.columns, layout.widths, layout.right, strict=True):

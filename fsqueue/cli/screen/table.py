@@ -1,4 +1,4 @@
-"""How the user wants to see one table of the screen: its order, its selected row, its place."""
+"""The user's view of one table of the screen: its order, its selected row, how far it scrolled."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass
 class Table:
-    """How the user wants to see one section."""
+    """The user's view of one section."""
 
     folded: bool = False
     column: str = ""
-    """The head of the column to sort by; empty for the order at first."""
+    """The head of the column to sort by; empty for the initial order."""
     reverse: bool = False
     falls: bool = False
     """Whether the values of that column fall from one row to the next."""
@@ -28,13 +28,13 @@ class Table:
     page: int = 1
     """How many rows the screen shows."""
     names: list[str] = dataclasses.field(default_factory=list)
-    """Of the rows that could be selected, in their order."""
+    """Names of the rows that could be selected, in order."""
     heads: tuple[str, ...] = ()
-    """Of the columns on the screen."""
+    """Heads of the columns on the screen."""
     widest: dict[str, int] = dataclasses.field(default_factory=dict)
 
     def arranged(self, section: Section, text: str) -> Section:
-        """The section with the rows that have a text, sorted."""
+        """The section with only the rows that contain a text, sorted."""
         rows = [each for each in section.rows if not text or section.matches(each, text)]
         column = next((each for each in section.columns if each.head == self.column), None)
         rows.sort(key=section.order)
@@ -65,7 +65,7 @@ class Table:
         self.first = min(max(self.first, place - room + 1), place, lowest)
 
     def press(self, key: str) -> None:
-        """Change the table as a key asks for."""
+        """Handle a key that changes the table."""
         far = len(self.names)
         steps = {
             "up": -1,

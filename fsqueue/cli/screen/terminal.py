@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 # The other screen, so that the former content comes back; no cursor; no line breaks at the margin.
 _ENTER = b"\x1b[?1049h\x1b[?25l\x1b[?7l"
 _LEAVE = b"\x1b[0m\x1b[?7h\x1b[?25h\x1b[?1049l"
-# An escape that nothing follows for this long, in seconds, is the key. On a slow line a control
+# An escape that nothing follows for this many seconds is the Esc key. On a slow line, a control
 # sequence arrives in parts.
 _ESCAPE = 0.1
 _SIZE = (80, 24)
@@ -39,7 +39,7 @@ class Terminal:
     Args:
         keys: the file descriptor that keys come from; None if there is none.
         output: the file descriptor of the terminal.
-        encoding: how it expects text.
+        encoding: the encoding of its text.
     """
 
     def __init__(self, keys: int | None, output: int, encoding: str) -> None:
@@ -108,7 +108,7 @@ class Terminal:
 
     def wake(self) -> None:
         """End a wait, from any thread."""
-        with contextlib.suppress(OSError):  # it is full, or closed
+        with contextlib.suppress(OSError):  # the pipe is full, or closed
             os.write(self._ring, b".")
 
     def wait(self, seconds: float) -> list[str]:
@@ -124,7 +124,7 @@ class Terminal:
         return keys
 
     def _read(self) -> list[str]:
-        """The keys that have arrived. The parts of a control sequence are waited for."""
+        """The keys that have arrived. Waits for the missing parts of a control sequence."""
         text = self._decode(self._received())
         keys, rest = split_keys(text, complete=False)
         while rest and self._listening and select.select([self._keys], [], [], _ESCAPE)[0]:

@@ -60,7 +60,7 @@ class Marks(NamedTuple):
 
     @classmethod
     def of(cls, encoding: str) -> Marks:
-        """Those of an encoding."""
+        """The characters that an encoding has."""
         try:
             "".join(cls()).encode(encoding)
         except (UnicodeEncodeError, LookupError):
@@ -69,13 +69,13 @@ class Marks(NamedTuple):
 
 
 class Look(NamedTuple):
-    """The latest look at the spool, as far as the screen is concerned."""
+    """The latest look at the spool, in the form that the screen needs."""
 
     glance: Glance
     age: float
     """Seconds since it was taken."""
     problem: str = ""
-    """Why there is no later one, if that failed."""
+    """Why a later look failed; empty if none did."""
 
 
 class View:
@@ -100,7 +100,7 @@ class View:
     # -- keys -----------------------------------------------------------------------------
 
     def press(self, key: str) -> None:
-        """Change what is seen as a key asks for. `q` and `r` are for the caller."""
+        """Handle a key that changes the view. The caller handles `q` and `r`."""
         if self._typing:
             self._type(key)
         elif self._page:
@@ -140,7 +140,7 @@ class View:
             self._text += key
 
     def _turn(self, key: str) -> None:
-        """A key on a page that has taken the place of the tables."""
+        """Handle a key on a page that is shown instead of the tables."""
         steps = {"up": -1, "k": -1, "down": 1, "j": 1, "page-up": -10, "page-down": 10}
         if key in steps:
             self._offset = max(0, self._offset + steps[key])
@@ -305,7 +305,7 @@ class View:
 
 
 def _shares(wanted: Sequence[int], room: int) -> list[int]:
-    """Share out lines: nobody gets more than it wants, and what is left goes to the others."""
+    """Divide lines among parts: none gets more than it wants, and the rest goes to the others."""
     shares = [0] * len(wanted)
     while room > 0 and any(share < want for share, want in zip(shares, wanted, strict=True)):
         for number, want in enumerate(wanted):

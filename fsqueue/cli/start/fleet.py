@@ -88,7 +88,7 @@ def _find(store: Store, name: str) -> Fleet:
 
 
 class FleetInfo(NamedTuple):
-    """A fleet as it is shown."""
+    """The facts about a fleet that are shown."""
 
     name: str
     state: str
@@ -125,7 +125,7 @@ def _info(fleet: Fleet) -> FleetInfo:
     try:
         listing = fleet.list_batch_jobs() if record is not None else ()
         asked = record is not None
-    except (BatchError, ConfigError):  # not here: the spool knows enough for a list
+    except (BatchError, ConfigError):  # not possible here: the spool has enough for a list
         listing = ()
     return FleetInfo(fleet.name, state, reason, record, fleet.sightings(listing), asked)
 
@@ -228,7 +228,7 @@ def logs(store: Store, name: str, job: str, lines: int, as_json: bool) -> None:
 @name_argument
 @argument("number", type=NUMBER, metavar="NUMBER", help="Most jobs at a time.")
 def scale(store: Store, name: str, number: int, as_json: bool) -> None:
-    """Change how many jobs a fleet may have. Jobs that exist go on."""
+    """Change how many jobs a fleet may have. Existing jobs go on."""
     _find(store, name).scale(number)
     text = f"fleet {name} may have {counted(number, 'job')}"
     print_outcome({"fleet": name, "max": number}, text, as_json=as_json)
@@ -237,7 +237,7 @@ def scale(store: Store, name: str, number: int, as_json: bool) -> None:
 @fleet_command("pause", "fleet pause cpu")
 @name_argument
 def pause(store: Store, name: str, as_json: bool) -> None:
-    """Submit no more jobs until `fsqueue fleet resume`. Jobs that exist go on."""
+    """Submit no more jobs until `fsqueue fleet resume`. Existing jobs go on."""
     _find(store, name).pause("by `fsqueue fleet pause`")
     text = f"fleet {name} is paused"
     print_outcome({"fleet": name, "state": "paused"}, text, as_json=as_json)
@@ -254,9 +254,9 @@ def resume(store: Store, name: str, as_json: bool) -> None:
 
 @fleet_command("stop", "fleet stop cpu --now")
 @name_argument
-@flag("--now", help="Also cancel the jobs that run: workers give their calls back at once.")
+@flag("--now", help="Also cancel the running jobs: their workers give their calls back at once.")
 def stop(store: Store, name: str, now: bool, as_json: bool) -> None:
-    """Stop a fleet: jobs that wait are cancelled, workers finish their calls and leave.
+    """Stop a fleet: cancel the waiting jobs; workers finish their calls and leave.
 
     Works on any host. Where the commands of the batch system are missing, the workers see the
     stop in the shared directory, and jobs that start later leave at once.
@@ -279,7 +279,7 @@ def stop(store: Store, name: str, now: bool, as_json: bool) -> None:
 @fleet_command("forget", "fleet forget cpu")
 @name_argument
 def forget(store: Store, name: str, as_json: bool) -> None:
-    """Remove all records and logs of a fleet that has no jobs any more."""
+    """Remove all records and logs of a fleet that no longer has jobs."""
     fleet = _find(store, name)
     if fleet.files.slots.taken():
         fleet.make_room(fleet.record.max)

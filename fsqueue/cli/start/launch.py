@@ -89,7 +89,7 @@ def _rehearse(template: JobTemplate, count: int, *, as_json: bool) -> int:
     text = f"{shown.command} <<'END'\n{shown.script}END"
     print_outcome(document, text, as_json=as_json)
     if answer and not as_json:
-        sys.stdout.flush()  # into one file or pipe, the script comes first
+        sys.stdout.flush()  # if both go to one file or pipe, the script comes first
         print_error("the batch system's answer:", answer)
     return exits.USAGE if refused else exits.OK
 

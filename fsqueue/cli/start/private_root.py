@@ -1,4 +1,4 @@
-"""The notice that a worker's shared directory is one of this machine only."""
+"""The notice that a worker's shared directory exists only on this machine."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 
 def private_root_notice(app: FSQueue) -> str:
-    """A notice if other hosts cannot see the root of an application, or else an empty text.
+    """A notice if other hosts cannot see the root of an application; otherwise empty.
 
-    It is empty in a worker with a supervisor: the supervisor prints it, once for all its workers.
-    The spool is opened first, as a root that cannot be used needs an error and no notice.
+    It is empty in a worker with a supervisor, which prints it once for all its workers. The spool
+    is opened first, because a root that cannot be used is an error.
 
     Raises:
         SpoolError: the root cannot be used.

@@ -58,7 +58,7 @@ def open_launch(
     """Find the application and the profiles, and print warnings about them.
 
     Args:
-        names: of the profiles.
+        names: names of the profiles.
         app: the option ``--app``.
         root: the option ``--root``.
         overrides: values of flags by key of the profile; None: not given.

@@ -65,7 +65,7 @@ def command(
 
     VALUE is a positional argument of the task, and --NAME VALUE a named one. 3, true, null and
     [1, 2] are JSON, and sales is a text. With --arg and --kwarg all values are JSON, and a text
-    needs its quotes. After `--`, everything is for the task, also what looks like an option of
+    needs its quotes. After `--`, everything is for the task, even if it looks like an option of
     this command.
     """
     with report_errors():

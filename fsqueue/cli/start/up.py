@@ -48,7 +48,7 @@ _LOOK: Final = 0.05
     metavar="NUMBER",
     help="Workers to run.",
 )
-@flag("--detach", help="Run them in the background, also after this terminal is closed.")
+@flag("--detach", help="Run them in the background, even after this terminal is closed.")
 @worker_options
 def command(
     application: str | None,
@@ -61,7 +61,7 @@ def command(
     """Run workers on this machine, and replace those that die.
 
     Ctrl-C or SIGTERM drains all of them; a second one gives their calls back at once. A worker
-    that fails again and again is replaced after longer and longer pauses. One that leaves by
+    that fails repeatedly is replaced after longer and longer pauses. A worker that leaves by
     itself, because it is idle or was drained, is not replaced.
 
     With --detach, `fsqueue fleet stop local` ends the workers, from any host.

@@ -63,8 +63,8 @@ def command(
 
     On a second signal it gives them back at once. Other workers run them again.
 
-    In a batch job it leaves before the job ends: it claims nothing that would not fit, and gives
-    back what still runs in the last seconds.
+    In a batch job it leaves before the job ends: it claims only calls that fit, and gives back
+    those that still run in the last seconds.
     """
     from fsqueue.cli.finding.discovery import one_name
     from fsqueue.common.logs import LogSetup, set_up
@@ -97,7 +97,7 @@ def command(
 
 
 def _find(name: str | None, root: Path | None) -> Application:
-    """The application to run: the named one, that of the folder, or that of executors.
+    """The application to run: the named one, the one in the folder, or that of executors.
 
     Raises:
         ConfigError: there is none, or it has another root.

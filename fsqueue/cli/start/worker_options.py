@@ -95,7 +95,7 @@ WORKER_OPTIONS: Final = (
         type=_duration_or("auto"),
         default="auto",
         metavar="auto|DURATION",
-        help="Claim nothing within this time before the end. auto: by the run times of the calls.",
+        help="Claim nothing within this time before the end. auto: chosen from calls' run times.",
     ),
     option(
         "--idle-timeout",
