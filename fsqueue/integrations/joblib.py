@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from concurrent.futures import Future
 
-# What joblib passes to its own pools. Large arrays are sent once here in any case.
+# Options that joblib passes to its own pools. They are ignored: large arrays are always sent once.
 _OF_POOLS: Final = {"max_nbytes", "temp_folder", "mmap_mode", "verbose", "context"}
 # The variable of each kind of native thread pool, as threadpoolctl calls the kinds.
 _KINDS: Final = {
@@ -55,12 +55,12 @@ else:
 class FSQueueBackend(_Backend):
     """Runs the batches of a `joblib.Parallel` on the workers of a spool.
 
-    ``n_jobs=-1`` stands for the slots of all living workers, of at least one. A nested
-    `joblib.Parallel` runs in threads of its worker, or on the workers if it names this backend.
+    ``n_jobs=-1`` means the slots of all live workers, but at least one. A nested `joblib.Parallel`
+    runs in threads of its worker, or on the workers if it names this backend.
 
-    joblib does not tell a backend that the ``with`` block of its `parallel_config` has ended. So
-    the backend notes the object whose method creates it, and local workers leave when that goes
-    away: the interpreter holds the only reference to the object of a ``with`` statement.
+    joblib does not tell a backend that the ``with`` block of its `parallel_config` has ended. The
+    object of a ``with`` statement is referenced only by the interpreter. So the backend watches the
+    `parallel_config` that created it, and local workers leave when that is deleted.
 
     Args:
         nesting_level: set by joblib.
@@ -134,7 +134,7 @@ class FSQueueBackend(_Backend):
 
     def _executor_for(self, max_workers: int | None) -> fsqueue.Executor:
         if "workers" in self._options:
-            max_workers = None  # all share the local workers
+            max_workers = None  # all executors share the local workers
         if max_workers not in self._executors:
             self._executors[max_workers] = fsqueue.Executor(max_workers, **self._options)
         return self._executors[max_workers]
@@ -165,12 +165,12 @@ class FSQueueBackend(_Backend):
             ) from error
 
     def abort_everything(self, ensure_ready: bool = True) -> None:
-        """Cancel the batches that have not ended, and stop those that run.
+        """Cancel the waiting batches, and stop the running ones.
 
         Args:
-            ensure_ready: more batches will be submitted.
+            ensure_ready: whether more batches will be submitted.
         """
-        # Backwards: each end makes room for the next batch that waits.
+        # Backwards, because the end of a batch makes room for the next waiting one.
         running = [future for future in reversed(list(self._futures)) if not future.cancel()]
         for future in running:
             with contextlib.suppress(OSError, fsqueue.FSQueueError):
@@ -210,7 +210,7 @@ def _leave(backend: Callable[[], FSQueueBackend | None]) -> None:
 
 
 def _thread_limits(explicit: int | None) -> dict[str, int]:
-    """The number of threads by environment variable, as far as the caller determines it."""
+    """The numbers of threads that the caller has set, by environment variable."""
     names: list[str] = ParallelBackendBase.MAX_NUM_THREADS_VARS
     if explicit is not None:
         return dict.fromkeys(names, explicit)
@@ -240,7 +240,7 @@ def run_batch(batch: Callable[[], Any], threads: Mapping[str, int], n_jobs: int)
 def _environment(numbers: Mapping[str, int]) -> Iterator[None]:
     """Set the variables, for libraries that are loaded in the block and for programs."""
     if threading.current_thread() is not threading.main_thread():
-        yield  # one of several bodies in this process: the variables are those of the others too
+        yield  # other bodies of this process share the variables
         return
     before = {name: os.environ.get(name) for name in numbers}
     os.environ.update({name: str(number) for name, number in numbers.items()})
@@ -260,7 +260,7 @@ _controller: tuple[int, Any] | None = None
 @contextlib.contextmanager
 def _limited(numbers: Mapping[str, int]) -> Iterator[None]:
     """Limit the native thread pools that are loaded."""
-    global _controller  # noqa: PLW0603 - it takes milliseconds to make
+    global _controller  # noqa: PLW0603 - kept, as it takes milliseconds to make
     if _controller is None or _controller[0] != len(sys.modules):
         from threadpoolctl import ThreadpoolController
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from fsqueue import FSQueue
 
-# Slots of the worker, so that calls can wait for each other.
+# Slots of the worker: several, so that calls can wait for each other.
 _SLOTS = 4
 
 
@@ -45,7 +45,7 @@ def fsqueue_worker(
 
 @pytest.fixture
 def fsqueue_sync(fsqueue_app: FSQueue) -> Iterator[FSQueue]:
-    """The application; its calls run at once, in the thread that makes them, and make no files."""
+    """The application in sync mode: calls run in the calling thread, and no files are made."""
     conf = fsqueue_app.conf
     before, conf.dev_mode_force_sync_tasks = conf.dev_mode_force_sync_tasks, True
     try:
@@ -69,7 +69,7 @@ def _on(app: FSQueue, root: Path) -> Iterator[None]:
 @contextlib.contextmanager
 def _served(app: FSQueue) -> Iterator[None]:
     failures: list[BaseException] = []
-    # Tasks may be defined during the test; those of the application's modules are there already.
+    # The test may define more tasks; those of the application's modules already exist.
     queues = dict.fromkeys(("default", *(task.settings.queue for task in app.tasks.values())), 1.0)
     runner = app.make_runner(kind="thread", concurrency=_SLOTS, queues=queues)
 
