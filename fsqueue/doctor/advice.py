@@ -14,19 +14,19 @@ if TYPE_CHECKING:
 
     from fsqueue.doctor.findings import Finding
 
-# An idle process spends at most one part in this many of its time on polling.
+# An idle process spends at most 1 / _SHARE of its time on polling.
 _SHARE = 500
 _QUICKEST, _SLOWEST = 0.5, 5.0
 _LONGEST_BEAT = 60.0
 # Heartbeats that a worker must miss before its lease ends. Fewer without locks, because then only
-# the lease shows deaths on other hosts.
+# the lease shows that a worker on another host is dead.
 _BEATS = 15
 _BEATS_WITHOUT_LOCKS = 10
 
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """A recommended value, and why."""
+    """A recommended value of a setting, and the reason."""
 
     name: str
     value: str | float

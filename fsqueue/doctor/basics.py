@@ -28,13 +28,13 @@ _LONGEST = 129
 
 
 def writable(root: str, error: OSError) -> Finding:
-    """The finding on a directory where no folder can be made, so that no probe can run."""
+    """The finding for a directory in which no folder can be made, so that no probe can run."""
     return Finding(
         "writable",
         Verdict.BAD,
         f"cannot make a folder in {root}: {error.strerror or error}",
         "callers and workers make files all the time",
-        "get permission to write there, or free some room",
+        "get permission to write there, or free some space",
         {"errno": error.errno},
     )
 
@@ -100,8 +100,8 @@ def space(place: Workspace) -> Finding:
         "space",
         verdict,
         f"{free / 2**20:,.0f} of {total / 2**20:,.0f} MiB free, {shown} inodes",
-        "each call and each outcome is a file; without room, publishing it fails with an error",
-        "" if verdict is Verdict.OK else "free some room, or use another filesystem",
+        "each call and each outcome is a file; on a full disk, publishing it fails with an error",
+        "" if verdict is Verdict.OK else "free some space, or use another filesystem",
         {"free_bytes": free, "free_inodes": inodes},
     )
 
@@ -162,7 +162,7 @@ def names(place: Workspace) -> Finding:
 
 
 def links(place: Workspace) -> Finding:
-    """Hard links, with which the first outcome of a call is the only one."""
+    """Hard links, which make the first outcome of a call the only one."""
     fs, folder = place.fs, place.make("links")
     one, two, taken = f"{folder}/one", f"{folder}/two", f"{folder}/taken"
     for path in (one, taken):

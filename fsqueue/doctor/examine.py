@@ -112,7 +112,7 @@ def examine(
         second = stack.enter_context(partner(place))
         progress("examining from this host")
         findings += [_run(probe, place) for probe in PROBES]
-        with contextlib.suppress(OSError):  # the probes have reported what fails there
+        with contextlib.suppress(OSError):  # the probes have already reported what fails there
             findings += filter(None, [basics.results(place, result_ttl)])
         findings += _examine_with_partner(second.session)
         if peer is not None:
@@ -141,7 +141,7 @@ def _between_hosts(
 
 
 def _examine_with_peer(session: Session) -> tuple[list[Finding], Mapping[str, str]]:
-    """Examine together; if the other host has left, an error is reported as that."""
+    """Examine together; if the other host has left, report an error as that."""
     try:
         return examine_with_peer(session)
     except OSError as error:
@@ -175,7 +175,7 @@ def _examine_with_partner(session: Session) -> list[Finding]:
 
 
 def _run(probe: Callable[[Workspace], Finding], place: Workspace) -> Finding:
-    """Run a probe; an error that stops it is its finding."""
+    """Run a probe; if an error stops it, the error becomes its finding."""
     try:
         return probe(place)
     except OSError as error:

@@ -1,9 +1,9 @@
 """Heartbeats between two examinations: each learns whether the other still runs, or why it left.
 
-On two hosts, each examination writes its signs into the other one's workspace. An examination thus
-only lists its own folder, and removing that folder removes the signs too. A beat is a new name
-rather than a touch, because whether the hosts see each other's touches is one of the things under
-test. The beats come from the second process of an examination (`fsqueue.doctor.partner`). It
+On two hosts, each examination writes its heartbeats into the other one's workspace. So an
+examination only lists its own folder, and removing that folder removes the heartbeats too. A
+heartbeat is a new name, not a touch, because the examination tests whether the hosts see each
+other's touches. The second process of an examination (`fsqueue.doctor.partner`) sends them. It
 outlives the first process, however that one ends, and reports if it was killed.
 """
 
@@ -64,7 +64,7 @@ class Heartbeat:
         fs, number = self.theirs.fs, 0
         while not ended.wait(_PERIOD if number else 0.0):
             number += 1
-            # A beat that an error leaves behind does no harm: only changes count.
+            # A leftover beat does no harm, because only changes count.
             with contextlib.suppress(OSError):
                 fs.create(self.theirs.path(f"{self.me}.beat.{number}"), [])
             with contextlib.suppress(OSError):
@@ -98,8 +98,8 @@ class Heartbeat:
         if not self.alive():
             raise PartnerLostError("the other examiner has left")
         beats = {name for name in names if name.startswith(f"{self.other}.beat.")}
-        # A check counts as one period of silence at most: neither side can beat while the
-        # directory hangs.
+        # A check adds at most one period of silence, because neither side can send heartbeats while
+        # the directory hangs.
         self._silent = 0.0 if beats != self._beats else self._silent + min(since, _PERIOD)
         self._beats = beats
         if self._silent > self.quiet:

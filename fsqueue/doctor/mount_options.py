@@ -14,7 +14,7 @@ from fsqueue.spool.disk.mounts import is_remote, mount_of
 if TYPE_CHECKING:
     from fsqueue.spool.disk.mounts import Mount
 
-# These present an object store as a folder. A rename there is a copy and a removal.
+# Filesystems that present an object store as a folder. A rename there is a copy and a removal.
 OBJECT_STORES = frozenset(
     {
         "fuse.s3fs",

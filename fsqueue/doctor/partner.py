@@ -46,7 +46,7 @@ class Partner:
     def start_heartbeat(self, other: str) -> None:
         """Start sending heartbeats to another host's examination, given by its token."""
         if self.process.stdin:
-            with contextlib.suppress(OSError):  # it is gone; the other host notices the silence
+            with contextlib.suppress(OSError):  # it is gone, and the other host notices the silence
                 self.process.stdin.write(f"{other}\n".encode())
                 self.process.stdin.flush()
 

@@ -1,7 +1,7 @@
 """Races between two processes: both run these steps at the same time.
 
-Both sides finish every step, whatever fails: they exchange errors like other data. Each side
-returns its own findings. The findings on races are the same on both sides.
+Both sides finish every step, even if something fails, because they exchange errors like other data.
+Each side returns its own findings. The findings on races are the same on both sides.
 """
 
 from __future__ import annotations
@@ -53,11 +53,11 @@ class Contest:
 
     Args:
         name: name of the finding.
-        attempt: tries to win the name `name` in `folder`; FileNotFoundError and FileExistsError
-            mean that the other side has won.
+        attempt: tries to win a name in a folder; FileNotFoundError and FileExistsError mean that
+            the other side has won.
         fault: the verdict if a name has two winners, or none.
         absence: the verdict if the operation does not exist.
-        meaning: what depends on it.
+        meaning: what depends on the operation.
     """
 
     name: str
@@ -132,7 +132,7 @@ def judge(contest: Contest, count: int, mine: set[int], theirs: set[int]) -> Fin
         contest.name,
         contest.fault if wrong else Verdict.OK,
         f"{count} names: {len(mine)} won here, {len(theirs)} there, {doubles} by both, "
-        f"{nobody} by none{'' if mine and theirs else '; one side was always the first'}",
+        f"{nobody} by none{'' if mine and theirs else '; one side always came first'}",
         f"one winner for each name guarantees: {contest.meaning}",
         "use another filesystem" if wrong and contest.fault is Verdict.BAD else "",
         {
@@ -289,7 +289,7 @@ def _replace_for_a_while(session: Session) -> None:
 
 def _write_for_a_while(session: Session, path: Callable[[int], str]) -> None:
     deadline, number = time.monotonic() + _READING, 0
-    # The reader notices the effect of an error here, or the races do.
+    # If an error stops this, the reader or the races notice its effect.
     with contextlib.suppress(OSError):
         while time.monotonic() < deadline and number < _MOST:
             number += 1

@@ -99,7 +99,7 @@ def _others(place: Workspace) -> list[str]:
 
 
 def _moves(place: Workspace, token: str, seen: dict[str, float]) -> bool:
-    """Whether a host waits there now: its file was touched since the first check."""
+    """Whether a host is waiting there: whether its file was touched since the first check."""
     folder = f"{place.root}/{FOLDER}/{token}"
     if _HERE not in place.fs.names(folder, fresh=True):
         return False

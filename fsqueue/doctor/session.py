@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from fsqueue.doctor.workspace import Workspace
 
 _TALK = "talk"
-# The other process may be in the longest step; see `visibility.LIMIT`.
+# Seconds to wait for the other process, which may be in the longest step; see `visibility.LIMIT`.
 PATIENCE = 60.0
-# Poll without a pause for this long: both processes start a race on receiving a message.
+# Seconds of polling without a pause, because both processes start a race when a message arrives.
 _EAGER = 0.05
 _PAUSE = 0.005
 

@@ -67,7 +67,7 @@ def clock_offset(fs: Filesystem, path: str) -> float:
         before = time.time()
         fs.touch(path)
         took = time.time() - before
-        if took < best:  # the quickest reply has the smallest error
+        if took < best:  # the fastest reply has the smallest error
             best, offset = took, fs.modified(path) - (before + took / 2)
     return offset
 

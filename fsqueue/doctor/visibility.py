@@ -1,9 +1,9 @@
 """Visibility: how late one host sees the changes of another one.
 
-Each host watches folders that only the other one changes, by all kinds of checks at once. Each
-check has a folder of its own, because a fresh check would also refresh what a stale check in the
-same folder sees. The watcher measures the delay with its own clock, from the message that the
-change was made. It receives that message by a fresh listing.
+Each host watches folders that only the other one changes, with all kinds of checks at once. Each
+check has its own folder, because a fresh check would also refresh what a stale check in the same
+folder sees. The watcher measures the delay with its own clock, starting when a message says that
+the change was made. It receives that message by a fresh listing.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 LIMIT = 15.0
 _PAUSE = 0.003
 _TRIALS = 4
-# A fresh check that is this late still works, but everything waits for it.
+# Seconds of delay from which a fresh check makes everything wait, although it works.
 _LATE = 2.0
 _OLD, _NEW = b"old", b"new, and longer"
 
@@ -109,7 +109,7 @@ def measure_visibility(session: Session) -> list[Finding]:
         mine = _watch(session, seen_by_me, changed_by_me)
         theirs = session.exchange("sights", mine)
     finally:
-        # Not left to the leader: a host that believes that a file does not exist cannot remove it.
+        # Each host removes its own: one that believes that a file does not exist cannot remove it.
         shutil.rmtree(session.place.path(changed_by_me), ignore_errors=True)
     remote = is_remote(session.place.root)
     return [_judge(name, mine[name] + theirs[name], remote=remote) for name in CHECKS]
@@ -123,7 +123,7 @@ def _watch(session: Session, seen_by_me: str, changed_by_me: str) -> dict[str, l
         place.fs.mkdir(folder)
         _before(place.fs, CHECKS[name], folder, trial)
     session.exchange("sights: prepared")
-    # Fills the cache with what it may hold on to: that a name is missing, or an old time.
+    # Fills the cache with what it may keep: that a name is missing, or an old time.
     for name, _, folder in _folders(place, seen_by_me):
         CHECKS[name].sees_change(place.fs, folder)
     session.exchange("sights: looked")

@@ -1,4 +1,4 @@
-"""Wake-ups between two hosts: whether the file server pushes them, and after how long."""
+"""Wake-ups between two hosts: whether the file server delivers them, and how fast."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def measure_wakeups(session: Session) -> Finding:
 
 
 def _hindrance(root: str) -> str:
-    """Why no wake-up can come; empty if one may."""
+    """Why the server cannot wake this host; empty if it may be able to."""
     if not has_delegations(root):
         return f"NFSv4 has that, and this is {filesystem_type(root) or 'of an unknown kind'}"
     return "" if recalls.available() else "this system has no leases"

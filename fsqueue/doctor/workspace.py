@@ -20,14 +20,14 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 FOLDER = "doctor"
-# An examination takes minutes at most. Anything this old was left by one that was killed.
+# Seconds after which a workspace counts as left behind: an examination takes minutes at most.
 _LEFT_BEHIND = 3600.0
 _ROUNDS = 50
 _PAUSE = 0.1
 
 
 class _LenientOwnership(Ownership):
-    """Leaves files as they are where modes or groups cannot be set, which a probe reports."""
+    """Ignores errors on setting modes and groups, which a probe reports."""
 
     def fit(self, made: int | str, mode: int) -> None:
         """Set the mode and the group of a new file or folder, if possible."""
@@ -48,13 +48,13 @@ class LenientFilesystem(Filesystem):
     Args:
         group: number of the group that shares the root.
         stop: once it is wanted, the next call in the main thread raises KeyboardInterrupt instead.
-            It is raised before a call, because an interrupt in the middle of `open` would leave
-            an unknown open file, and an NFS client keeps the folders of such a file until the
-            process ends. It is raised once, because clearing up follows.
+            It does so before the call, because an interrupt in the middle of `open` would leak an
+            open file, whose folders an NFS client keeps until the process ends. It does so only
+            once, because clearing up follows.
     """
 
     def __init__(self, *, group: int | None = None, stop: Stop | None = None) -> None:
-        # Treats every filesystem as a remote one: see `Workspace`.
+        # Every filesystem is treated as a remote one; see `Workspace`.
         super().__init__(remote=True, group=group, ownership=_LenientOwnership)
         self._stop = stop or Stop()
 
@@ -94,7 +94,7 @@ class Workspace:
     def make(self, name: str) -> str:
         """Make a folder in the workspace, unless it exists; returns its path.
 
-        Folders above it are not made: a guest must not make a workspace again that its owner has
+        It does not make the folders above: a guest must not recreate a workspace that its owner has
         removed.
         """
         path = self.path(name)
