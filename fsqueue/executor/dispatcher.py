@@ -50,7 +50,7 @@ class Dispatcher:
 
     Attributes:
         workers: local workers that end with the executor; None if there are none.
-        error: why no call can run any more; None if they can.
+        error: why no more calls can run; None while they can.
     """
 
     def __init__(self, app: ByValue, limit: int | None, *, detach: bool) -> None:
@@ -225,7 +225,7 @@ class Dispatcher:
             return self._queue.popleft()
 
     def fail(self, error: BaseException) -> None:
-        """Fail all calls, because none can run any more."""
+        """Fail all calls, because they can no longer run."""
         with self._mutex:
             if self.error is not None:
                 return

@@ -101,7 +101,7 @@ class Executor(futures.Executor):
 
     @property
     def _broken(self) -> str | bool:
-        """Why no call can run any more; the standard pools have this attribute."""
+        """Why no more calls can run, or False; the standard pools have this attribute."""
         return False if self._dispatcher.error is None else str(self._dispatcher.error)
 
     # -- calls --------------------------------------------------------------------------

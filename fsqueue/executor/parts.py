@@ -30,7 +30,7 @@ LARGE: Final = 1 << 15
 """Size in bytes from which a part or a buffer is stored in a blob."""
 uncopied: Callable[[Any], Any] = partial(codec.uncopied, large=LARGE)
 """Large bytes in a form that `Packer.pack` stores as a buffer; other values unchanged."""
-# A blob that was stored or touched in the last so many seconds is not touched again.
+# Seconds for which a blob that was stored or touched is not touched again.
 _FRESH = 10.0
 _MOST_KNOWN = 64
 
@@ -115,7 +115,7 @@ class Packer:
 
 
 def unpack(part: Part, what: str, blobs: Blobs) -> Any:
-    """The value of a part, loaded anew. Its blobs are read once per process.
+    """Load the value of a part; each call returns a new copy. Blobs are read once per process.
 
     Raises:
         DeserializationError: it cannot be loaded here.

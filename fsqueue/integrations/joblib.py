@@ -60,7 +60,7 @@ class FSQueueBackend(_Backend):
 
     joblib does not tell a backend that the ``with`` block of its `parallel_config` has ended. The
     object of a ``with`` statement is referenced only by the interpreter. So the backend watches the
-    `parallel_config` that created it, and local workers leave when that is deleted.
+    `parallel_config` or `Parallel` that created it, and local workers leave when that is deleted.
 
     Args:
         nesting_level: set by joblib.

@@ -283,7 +283,7 @@ def _place(look: Look) -> Iterator[Need]:
         )
     if look.used > _FULL:
         yield Need(
-            level="bad" if look.used > 0.99 else "warn",  # noqa: PLR2004 - nothing fits any more
+            level="bad" if look.used > 0.99 else "warn",  # noqa: PLR2004 - the disk is full
             icon="attention",
             what=f"{look.used:.0%} of the disk is in use.",
             command=command("gc"),

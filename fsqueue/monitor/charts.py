@@ -195,7 +195,7 @@ def histogram(
     over = []
     for row, mark in enumerate(sorted(marks)):
         x = f"{number(100 * mark.at)}%"
-        # Neighbours are often close together: each text has a line of its own.
+        # Neighbours are often close together, so each text has its own line.
         y = 7 + 9 * row
         left = mark.at > 0.8  # noqa: PLR2004 - else it would leave the chart
         anchor = "end" if left else "start"

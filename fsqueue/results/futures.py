@@ -180,7 +180,7 @@ class CallFuture(Future[R]):
         """Cancel the future, but not its call; False if it has a result."""
         try:
             return super().cancel()
-        finally:  # also if a signal handler raises an exception
+        finally:  # even if a signal handler raises an exception
             with self._moving:
                 if super().cancelled() and not self._notified:
                     self._notified = True
@@ -200,7 +200,7 @@ class CallFuture(Future[R]):
                     if self.pending_result is not None and not _cancelled(self.pending_result):
                         return False
                     self._cancels, self._publish = True, None
-        finally:  # also if a signal handler raises an exception
+        finally:  # even if a signal handler raises an exception
             if self._cancels:
                 self._set_cancelled()
         return super().cancelled()

@@ -129,7 +129,7 @@ class Resolver:
             except (OSError, RuntimeError, SpoolError):
                 pass  # the thread meets the same error, and passes it on
             finally:
-                if not begun:  # also if a signal handler has raised an exception
+                if not begun:  # even if a signal handler has raised an exception
                     self.wake(entry)
         # In this order: the thread sets `_until` before it looks for the next poll.
         if begun and self._until and self._sleeps_too_long(entry.waiter):

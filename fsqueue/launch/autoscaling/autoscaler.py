@@ -191,7 +191,7 @@ class Autoscaler:
         )
 
     def _may_have_jobs(self, records: Mapping[str, FleetRecord]) -> bool:
-        """Whether there may be jobs without slots, whose submitter was taken for dead."""
+        """Whether there may be jobs without slots, because their submitter seemed dead."""
         patience = 2 * self._pace.patience
         return any(
             self._fleets[name].files.has_submitted(patience + record.walltime)

@@ -128,7 +128,7 @@ def last_id(output: str, pattern: re.Pattern[str]) -> re.Match[str]:
 
 
 def one_each(found: Sequence[str], count: int, output: str) -> dict[int, str]:
-    """Ids of a submission by number, where each job has an id of its own.
+    """Ids of a submission by number, where each job has its own id.
 
     Raises:
         UnreadableError: there are more or fewer ids than jobs.

@@ -95,7 +95,7 @@ def _is_empty(look: Look) -> bool:
     return not (calls or ended or snapshot.workers or look.stats.workers)
 
 
-# The end of the sentence if no call has ended lately.
+# The end of the sentence if no call has ended recently.
 _NO_RATE = {
     "never": ", and none has ended in the last minutes.",
     "unknown": ". When they are done is not known yet.",

@@ -40,7 +40,7 @@ async def arrival(
         is_over: called in a thread after the wait has begun; returns whether it is unnecessary.
 
     Raises:
-        RuntimeError: no result can be received any more.
+        RuntimeError: this process can no longer receive results.
         SpoolError: the outcome cannot be received.
     """
     loop = asyncio.get_running_loop()

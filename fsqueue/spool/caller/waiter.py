@@ -92,7 +92,7 @@ class Waiter:
         """Check, before a call is published, that this process can receive its result.
 
         Raises:
-            RuntimeError: no result can be received any more.
+            RuntimeError: this process can no longer receive results.
         """
         if self._closed:
             raise RuntimeError(CLOSED)
@@ -113,7 +113,7 @@ class Waiter:
             is_over: called once, after the wait has begun; returns whether it is unnecessary.
 
         Raises:
-            RuntimeError: no result can be received any more.
+            RuntimeError: this process can no longer receive results.
             SpoolError: the outcome cannot be received.
         """
         sleeper, shared = Sleeper(), watches()
@@ -146,7 +146,7 @@ class Waiter:
         """Begin a wait. The caller must listen and poll meanwhile.
 
         Raises:
-            RuntimeError: no result can be received any more.
+            RuntimeError: this process can no longer receive results.
         """
         invocation_id = wait.invocation_id
         if not self._waiting:

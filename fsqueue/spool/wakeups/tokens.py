@@ -133,7 +133,7 @@ class Token:
         self._held[path] = handle
         recalls().hold(handle, self._recalled)
         self._since = self._fs.monotonic()
-        if not self._wanted:  # any more
+        if not self._wanted:  # it was disarmed meanwhile
             self._drop()
 
     def _refuse(self, error: Exception) -> None:

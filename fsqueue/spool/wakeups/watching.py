@@ -299,7 +299,7 @@ class Watches:
                 sleeper.lock.release()
             except RuntimeError:
                 return
-        else:  # it is blocked by `poll`, also if this is a signal handler in its thread
+        else:  # it is blocked by `poll`, even if this is a signal handler in its thread
             with contextlib.suppress(BlockingIOError):  # it was woken very often
                 os.eventfd_write(self._wake_handle, 1)
 

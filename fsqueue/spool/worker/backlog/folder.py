@@ -45,7 +45,7 @@ class Unclaimable:
         self.last: RecentTexts = RecentTexts(_REMEMBERED)
         """Paths of attempts and folders that cannot be moved, which are tried after all others."""
         self.closed: set[str] = set()
-        """Folders with so many calls that were too long that their other calls are not tried."""
+        """Folders whose calls are no longer tried, because too many were too long."""
         self.too_long: Counter[str] = Counter()
         """By folder, how many calls in a row were too long for the time that is left."""
 
@@ -185,7 +185,7 @@ class FolderBacklog:
         return None
 
     def _may_be_claimed(self, paths: list[str]) -> bool:
-        """Whether all of these attempts are due, and none of them is to be skipped for now."""
+        """Whether all of these attempts are due, and all may be tried now."""
         now, bad = self._store.clock.now(), self._unclaimable
         for path in paths:
             slot = Slot.parse(path.rsplit("/", 2)[1])
