@@ -223,7 +223,11 @@ class Resolver:
         # In this order: the thread resets its wake-up before it looks at the woken entries.
         self._woken.append(entry)
         if not self._sleeper.rung:
-            watches().wake(self._sleeper)
+            try:
+                watches().wake(self._sleeper)
+            except BaseException:  # of a signal handler: all others rely on a thread that was rung
+                watches().wake(self._sleeper)
+                raise
 
     # -- the thread -----------------------------------------------------------------------
 

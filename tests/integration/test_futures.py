@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import os
 import pickle
 import threading
 from concurrent.futures import FIRST_COMPLETED, FIRST_EXCEPTION, ThreadPoolExecutor
@@ -13,8 +14,10 @@ from support import PATIENCE, wait_until
 
 import fsqueue
 from fsqueue import SerializationError, State
-from fsqueue.errors import DeserializationError, UnknownInvocationError
+from fsqueue.errors import CancelledError, DeserializationError, UnknownInvocationError
 from fsqueue.results.resolver import Resolver
+from fsqueue.spool.store.open_spool import open_store
+from fsqueue.testing import FaultyFilesystem
 from integration import sample_tasks as sample
 from integration.conftest import working
 
@@ -156,6 +159,32 @@ def test_callbacks_of_two_futures_may_cancel_each_other(app):
         assert not thread.is_alive()
     assert all(future.cancelled() for future in futures)
     assert concurrent.futures.wait(futures, PATIENCE).done == set(futures)
+
+
+class Leaving(FaultyFilesystem):
+    """Its process leaves the spool in the middle of a collection."""
+
+    leave = None
+
+    def link(self, source, target):
+        if self.leave is not None and "/kept/" in target:
+            leave, self.leave = self.leave, None
+            leave()
+        return super().link(source, target)
+
+
+def test_a_client_that_leaves_during_a_collection_leaves_no_empty_mailbox(make_app):
+    app, fs = make_app(), Leaving()
+    app._session._store = open_store(app.conf.root, fs)
+    invocation = app.task(sample.add)(2)
+    assert invocation.cancel()
+    mailbox = app.store.layout.mailbox(app._session.client.name)
+    assert os.listdir(mailbox) == [invocation.id]
+    fs.leave = app.close
+    with pytest.raises(CancelledError):
+        _ = invocation.result
+    assert fs.leave is None
+    assert not os.path.lexists(mailbox)
 
 
 def test_a_resolver_of_its_own_ends_with_close(worked):

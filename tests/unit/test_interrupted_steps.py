@@ -7,8 +7,9 @@ import sys
 import threading
 
 import pytest
-from support import PATIENCE, open_store
+from support import PATIENCE, open_store, wait_until
 
+from fsqueue.results.resolver import Resolver, _Entry
 from fsqueue.spool.caller.client import Client
 from fsqueue.spool.wakeups import inotify
 from fsqueue.spool.wakeups.watching import Watch, Watches
@@ -121,3 +122,27 @@ def test_a_watch_that_is_interrupted_at_any_instruction_blocks_no_other_and_can_
             break
     assert number > 50
     shared.close()
+
+
+class Pending:
+    """A call that nobody waits for any more."""
+
+    id = "client0001-1"
+
+
+def test_an_interrupted_wake_up_of_the_resolver_silences_no_other():
+    """While it was rung, the others rely on that."""
+    for number in itertools.count(1):
+        resolver = Resolver(list)
+        entry = _Entry(resolver, Pending(), list)
+        resolver.start()
+        wait_until(lambda each=resolver: each._until)
+        tracer = InstructionTracer(number, "fsqueue.spool.wakeups.watching")
+        went_on = not interrupted(lambda: resolver.wake(entry), tracer)  # noqa: B023
+        resolver.wake(entry)
+        wait_until(lambda each=resolver: not each._woken, what=f"it is awake, after step {number}")
+        resolver.close()
+        resolver.join()
+        if went_on:
+            break
+    assert number > 3

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import math
+from types import SimpleNamespace
+
 import pytest
 from spool_pair import QUEUE, opened_pair
+from support import publish_call
 
+from fsqueue.runner.loop.claiming import Claiming
 from fsqueue.runner.shared.resource_pool import ResourcePool
 from fsqueue.spool.format.resources import NONE
 from fsqueue.spool.wakeups.pauses import Rhythm
+from fsqueue.spool.wakeups.watching import Alarm
 from fsqueue.spool.worker.backlog.worker import WorkerBacklog
+from fsqueue.testing import FaultyFilesystem
 
 
 def waits(rhythm, *seconds):
@@ -44,6 +51,12 @@ def test_it_adapts_to_quicker_answers():
 def test_slow_calls_put_nothing_off_for_long():
     assert max(waits(Rhythm(remote=True), *[0.4] * 20)) <= 0.05
     assert waits(Rhythm(remote=True), 60.0, 5.0, 1.0) == [0, 0, 0]
+
+
+def test_no_look_is_put_off_for_longer_than_the_poll_interval():
+    rhythm = Rhythm(remote=True, longest=0.01)
+    assert max(waits(rhythm, *[0.4] * 20)) <= 0.01
+    assert rhythm.step <= 0.01
 
 
 def test_on_a_local_disk_nothing_is_put_off():
@@ -84,3 +97,54 @@ def test_of_several_queues_a_search_shows_one(pair):
     assert next(iter(backlogs)) == receipt.path
     assert not backlogs.is_exhausted
     pair.store.withdraw(receipt.path)
+
+
+class SlowServer(FaultyFilesystem):
+    """Each listing takes a second of its clock, which stands still otherwise."""
+
+    def __init__(self):
+        super().__init__(remote=True)
+        self._began = super().monotonic()
+
+    def monotonic(self):
+        return self._began + self.clock_offset
+
+    def names(self, *args, **kwargs):
+        self.clock_offset += 1.0
+        return super().names(*args, **kwargs)
+
+
+class Unlimited:
+    """A worker that never leaves by itself, and hears of nothing."""
+
+    def __init__(self):
+        self.end = SimpleNamespace(closing=lambda _: None, closes=math.inf)
+        self.allowance = SimpleNamespace(reserve=lambda: True, settle=lambda **_: None)
+        self.idleness = SimpleNamespace(next_check=math.inf)
+        self.bells = SimpleNamespace(count=0, linger=None, deaf=False, wake=Alarm())
+        self.stopping = SimpleNamespace(why=None)
+
+
+def test_a_call_that_becomes_due_is_claimed_although_the_queue_was_empty_a_moment_ago(spool):
+    """On a file server it counts as empty for as long as the search has taken."""
+    fs, own = SlowServer(), Unlimited()
+    with opened_pair(spool, fs) as pair:
+        room = ResourcePool(NONE)
+        backlog = backlogs_of(pair, QUEUE)
+        claiming = Claiming(pair.store, pair.worker, backlog, room, 1, own, own.stopping, own.bells)
+        receipt = publish_call(
+            pair.client,
+            pair.client.new_id(),
+            "t.f",
+            QUEUE,
+            [b"args"],
+            delay=60.0,
+            keep=False,
+            max_attempts=3,
+        )
+        assert claiming.next() is None
+        fs.clock_offset += 60.0
+        claiming.wait(1.0, lambda: False)
+        claim = claiming.next()
+        assert claim is not None
+        assert claim.name.invocation_id == receipt.invocation_id

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable
 from types import SimpleNamespace
 
@@ -28,8 +29,10 @@ class StillFilesystem(FaultyFilesystem):
     def __init__(self) -> None:
         super().__init__()
         self._began = super().monotonic()
+        self.on_look: Callable[[], object] = int
 
     def monotonic(self) -> float:
+        self.on_look()
         return self._began + self.clock_offset
 
 
@@ -112,6 +115,25 @@ def test_it_is_quiet_once_all_that_is_known_was_tried(queue):
     watches().take()
     assert not queue.backlog.is_quiet, "a slot has come, whose calls must be listed"
     assert queue.next() == "c-12.1"
+
+
+def test_it_is_not_quiet_while_another_thread_takes_what_has_arrived(queue):
+    asked = []
+    thread = threading.Thread(target=lambda: asked.append(queue.backlog.is_quiet))
+
+    def ask():
+        if thread.ident is None and not queue.backlog.arrivals.paths:  # nor candidates yet
+            thread.start()
+            thread.join(0.2)  # it has to wait
+
+    for number in (1, 2):
+        queue.publish(number)
+    watches().take()
+    queue.fs.on_look = ask
+    assert queue.next() in {"c-1.1", "c-2.1"}
+    thread.join()
+    assert asked == [False], "one call is left"
+    assert queue.next() is not None
 
 
 def test_a_few_attempts_at_once_all_come(queue):

@@ -81,6 +81,17 @@ def test_a_fresh_listing_touches_a_remote_folder_only(tmp_path, remote):
     assert fs.count("utime") == remote
 
 
+def test_a_name_that_an_nfs_client_takes_for_missing_is_asked_for_anew(tmp_path):
+    """The listing may come from the client's cache, which does not correct that of names."""
+    (tmp_path / "name").touch()
+    fs = FaultyFilesystem(remote=True, asks_at_open=True)
+    assert fs.names(str(tmp_path), fresh=True) == ["name"]
+    fs.inject(Fault.fail(errno.ENOENT, verb="stat"))
+    assert fs.is_there(str(tmp_path / "name"))
+    touched = [operation.path for operation in fs.trace if operation.verb == "utime"]
+    assert touched == [str(tmp_path)]
+
+
 def test_folders(fs, tmp_path):
     deep = str(tmp_path / "a" / "b" / "c")
     fs.make_folders(deep)

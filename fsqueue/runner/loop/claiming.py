@@ -215,7 +215,10 @@ class Claiming:
         due = self._backlog.next_due if delayed else math.inf
         now = self._now()
         if self._empty_since == self._bells.count:
-            pause = max(pause, self._rhythm.step, self._empty_until - time.monotonic())
+            left = self._empty_until - time.monotonic()
+            pause = max(pause, self._rhythm.step, left)
+            # Once a call is due, a search is not in vain.
+            self._empty_until += min(0.0, due - now - left)
         until = min(due, self._idleness.next_check, self._end.closes, now + pause)
         rung = full and not alert and self._doze(min(until - now, _DEAF_FOR))
         left_to_slot = False

@@ -62,11 +62,9 @@ class Waiter:
     ) -> None:
         self._outcomes, self._fs = outcomes, outcomes.fs
         self._client = client
-        self._events = events
-        self._poll_interval = poll_interval
+        self._events, self._poll_interval = events, poll_interval
         self._on_silence = on_silence
-        self._silent_since = float("inf")
-        self._silence = _SILENCE
+        self._silent_since, self._silence = float("inf"), _SILENCE
         self._heard = False
         self._waiting: dict[str, list[Wait]] = {}
         self._abandoned: set[str] = set()
@@ -86,7 +84,7 @@ class Waiter:
         self._missed = True
         self._pause = first_pause(self._fs, events=False, longest=poll_interval)
         self._next_poll = 0.0
-        self._rhythm = Rhythm(remote=self._fs.remote)
+        self._rhythm = Rhythm(remote=self._fs.remote, longest=poll_interval)
 
     def check_open(self) -> None:
         """Check, before a call is published, that this process can receive its result.
@@ -131,9 +129,8 @@ class Waiter:
                 if now >= self._next_poll:
                     self.poll()
                 else:
-                    shared.sleep(
-                        sleeper, min(deadline, self._next_poll, now + self._poll_interval) - now
-                    )
+                    until = min(deadline, self._next_poll, now + self._poll_interval)
+                    shared.sleep(sleeper, until - now)
         finally:
             for wait in waits:
                 self.end(wait)
@@ -188,6 +185,9 @@ class Waiter:
         """Wake the other waits for an outcome that left the mailbox; they find where it went."""
         self._arrived.discard(invocation_id)
         self._end(invocation_id)
+        if self._closed:  # it may have kept the client, which leaves, from removing the mailbox
+            with contextlib.suppress(OSError):  # then upkeep does it
+                self._fs.rmdir(self._outcomes.layout.mailbox(self._client))
 
     def abandon(self, invocation_id: str) -> None:
         """Remove an outcome, now or when it arrives, because no caller will collect it."""

@@ -283,13 +283,16 @@ class Filesystem(Delegations):
 
         The target's folder may have been the missing one, removed by another client. A Linux NFS
         client then takes the source for missing, too, until it lists the source's folder. On NFSv3
-        the touch before that listing must come in another tick of the server's clock.
+        the touch before that listing must come in another tick of the server's clock. A listing
+        alone is not enough: one that is still current comes from the client's cache.
         """
         if self.exists(path):
             return True
         folder, name = os.path.split(path)
         for pause in _TICKS if self.remote else ():
             time.sleep(pause)
+            if self._cached is not None:
+                self._refresh(path)
             if name in self.names(folder, fresh=True):
                 return True
         return False

@@ -27,13 +27,14 @@ class Rhythm:
 
     Args:
         remote: whether the spool is on a network filesystem. Elsewhere no poll is put off.
+        longest: the longest time to put a poll off, in seconds.
 
     Attributes:
         step: the least seconds between the first two polls.
     """
 
-    def __init__(self, *, remote: bool) -> None:
-        self._remote = remote
+    def __init__(self, *, remote: bool, longest: float = _LONGEST) -> None:
+        self._longest = min(_LONGEST, longest) if remote else 0.0
         self._usual = 0.0
         self._began = float("-inf")
         self.step: float = 0.0
@@ -41,13 +42,13 @@ class Rhythm:
     def begin(self, now: float) -> float:
         """Begin a wait; returns for how many seconds not to poll."""
         self._began = now
-        return min(_SHARE * self._usual, _LONGEST) if self._remote else 0.0
+        return min(_SHARE * self._usual, self._longest)
 
     def end(self, now: float) -> None:
         """Record that something was found."""
         if (took := now - self._began) < _RELATED:
             self._usual += (took - self._usual) / 4
-            self.step = min(_STEP * self._usual, _LONGEST) if self._remote else 0.0
+            self.step = min(_STEP * self._usual, self._longest)
 
 
 def first_pause(fs: Filesystem, *, events: bool, longest: float) -> float:

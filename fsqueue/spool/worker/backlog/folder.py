@@ -120,8 +120,9 @@ class FolderBacklog:
     @property
     def is_quiet(self) -> bool:
         """Whether no call is known, and events announce all that come from now on."""
-        known = self._candidates or (self.arrivals is not None and self.arrivals.paths)
-        return not known and self.hears_all
+        with self._mutex:  # another thread may be about to make arrivals candidates
+            known = self._candidates or (self.arrivals is not None and self.arrivals.paths)
+            return not known and self.hears_all
 
     @property
     def has_more(self) -> bool:
