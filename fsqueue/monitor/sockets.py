@@ -21,7 +21,9 @@ def listen_on_port(port: int) -> socket.socket:
     Raises:
         ConfigError: the port is taken.
     """
-    found = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    # asyncio turns off Nagle's algorithm only for a socket that says it is TCP's. Otherwise each
+    # answer, whose head and body are written apart, takes 40 ms more: the client's delayed ACK.
+    found = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         found.bind((LOOPBACK, port))
