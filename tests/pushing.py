@@ -6,8 +6,12 @@ import contextlib
 import fcntl
 import os
 import struct
+from pathlib import Path
 
 from fsqueue.testing import FaultyFilesystem
+
+ENV = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
+"""The environment of a child process that imports this module."""
 
 _F_SETOWN_EX, _F_OWNER_TID = 15, 0
 

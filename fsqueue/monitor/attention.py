@@ -17,7 +17,7 @@ from fsqueue.monitor.words import listed
 from fsqueue.spool.admin.failures import grouped
 from fsqueue.spool.format.names import split_profile
 from fsqueue.spool.format.resources import NONE, in_words, needs_in_words, needs_of, queue_in_words
-from fsqueue.spool.history.statistics import sums_by_task
+from fsqueue.spool.history.minutes import sums_by_task
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence

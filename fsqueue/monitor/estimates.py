@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from fsqueue.monitor.looks import Look
     from fsqueue.spool.history.gauges import Gauge
-    from fsqueue.spool.history.statistics import Minute
+    from fsqueue.spool.history.minutes import Minute
 
 MINUTES: Final = 15
 """The number of minutes from which the rate is taken."""

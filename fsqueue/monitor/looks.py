@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from fsqueue.spool.admin.attempts import Attempt
     from fsqueue.spool.admin.glance import Glance
     from fsqueue.spool.history.gauges import Gauge
-    from fsqueue.spool.history.statistics import Minute, Stats
+    from fsqueue.spool.history.minutes import Minute
+    from fsqueue.spool.history.statistics import Stats
     from fsqueue.spool.store.store import Store
 
 PAUSE: Final = 2.0

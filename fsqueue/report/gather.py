@@ -32,7 +32,8 @@ from fsqueue.spool.features.body_reports import latest_output, read_output
 from fsqueue.spool.fleets.fleets import FleetFiles, fleet_names
 from fsqueue.spool.history.gauges import read_gauges
 from fsqueue.spool.history.lines import hours_of
-from fsqueue.spool.history.statistics import History, sums_by_task
+from fsqueue.spool.history.minutes import sums_by_task
+from fsqueue.spool.history.statistics import History
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -40,7 +41,8 @@ if TYPE_CHECKING:
     from fsqueue.spool.admin.failures import FailureGroup
     from fsqueue.spool.admin.snapshot import Snapshot
     from fsqueue.spool.history.gauges import Gauge
-    from fsqueue.spool.history.statistics import Minute, Stats, WorkerStats
+    from fsqueue.spool.history.minutes import Minute
+    from fsqueue.spool.history.statistics import Stats, WorkerStats
     from fsqueue.spool.store.store import Store
 
 _MINUTE, _HOUR = 60.0, 3600.0

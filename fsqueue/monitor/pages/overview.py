@@ -16,7 +16,7 @@ from fsqueue.spool.admin.failures import grouped
 from fsqueue.spool.admin.glance import as_document
 from fsqueue.spool.format.names import split_profile
 from fsqueue.spool.format.resources import queue_in_words
-from fsqueue.spool.history.statistics import sums_by_task
+from fsqueue.spool.history.minutes import sums_by_task
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -12,7 +12,7 @@ from fsqueue.monitor.pages.page import MissingError, Page
 from fsqueue.monitor.words import percent, period, precise
 from fsqueue.spool.admin.failures import grouped
 from fsqueue.spool.history import sketch
-from fsqueue.spool.history.statistics import sums_by_task
+from fsqueue.spool.history.minutes import sums_by_task
 
 if TYPE_CHECKING:
     from fsqueue.monitor.looks import Look

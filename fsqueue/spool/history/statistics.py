@@ -18,10 +18,11 @@ from fsqueue.spool.history import sketch
 from fsqueue.spool.history.entries import JOURNAL_FORMAT, Sums, TaskSums
 from fsqueue.spool.history.folders import JournalFolders
 from fsqueue.spool.history.journal import MOST_SUMS
+from fsqueue.spool.history.minutes import Minute, Work, add_runs, all_runs, sums_by_task
 from fsqueue.spool.history.paces import Paces
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Mapping
+    from collections.abc import Collection, Iterator
 
     from fsqueue.spool.store.store import Store
 
@@ -114,15 +115,6 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
         return self.rate * calls / self.calls if self.calls else 0.0
 
 
-class Work(msgspec.Struct):
-    """A worker's work in one minute."""
-
-    calls: int = 0
-    failed: int = 0
-    busy: float = 0.0
-    missing: int = 0
-
-
 class LastLine(msgspec.Struct):
     """The content of a worker's last line."""
 
@@ -131,16 +123,6 @@ class LastLine(msgspec.Struct):
     slots: int
     left: bool
     serial: int
-
-
-class Minute(msgspec.Struct):
-    """All calls that ended in one minute, by task and by worker."""
-
-    tasks: dict[str, TaskSums] = msgspec.field(default_factory=dict)
-    workers: dict[str, Work] = msgspec.field(default_factory=dict)
-    queues: Counter[str] = msgspec.field(default_factory=Counter)
-    failures: Counter[str] = msgspec.field(default_factory=Counter)
-    runs: dict[str, tuple[int, int]] = msgspec.field(default_factory=dict)
 
 
 class History:
@@ -251,7 +233,7 @@ class History:
         self.paces.add(worker, sums)
         minute.queues.update(sums.queues)
         minute.failures.update(sums.failures)
-        _add_runs(minute.runs, sums.runs)
+        add_runs(minute.runs, sums.runs)
         for name, task in sums.tasks.items():
             work.calls += task.calls
             work.failed += task.failed
@@ -321,7 +303,7 @@ class History:
             ),
             queues=sum((each.queues for each in minutes), Counter()),
             failures=sum((each.failures for each in minutes), Counter()),
-            runs=_all_runs(minutes),
+            runs=all_runs(minutes),
         )
 
     def run_times(self) -> dict[str, dict[int, int]]:
@@ -359,22 +341,6 @@ def read_stats(store: Store, window: float, alive: Collection[str] = ()) -> Stat
     return history.stats(alive)
 
 
-def sums_by_task(minutes: Iterable[Minute]) -> dict[str, TaskSums]:
-    """The sums of several minutes."""
-    tasks: dict[str, TaskSums] = {}
-    for minute in minutes:
-        for name, sums in minute.tasks.items():
-            tasks.setdefault(name, TaskSums()).add(sums)
-    return tasks
-
-
-def _all_runs(minutes: Iterable[Minute]) -> dict[str, tuple[int, int]]:
-    found: dict[str, tuple[int, int]] = {}
-    for minute in minutes:
-        _add_runs(found, minute.runs)
-    return found
-
-
 def _of_task(name: str, sums: TaskSums) -> TaskStats:
     return TaskStats(
         task=name,
@@ -388,12 +354,6 @@ def _of_task(name: str, sums: TaskSums) -> TaskStats:
         wait=Durations.of(sums.wait),
         run=Durations.of(sums.run),
     )
-
-
-def _add_runs(into: dict[str, tuple[int, int]], other: Mapping[str, tuple[int, int]]) -> None:
-    for client, (ended, failed) in other.items():
-        before = into.get(client, (0, 0))
-        into[client] = before[0] + ended, before[1] + failed
 
 
 def _decoded(line: bytes) -> Sums | None:
