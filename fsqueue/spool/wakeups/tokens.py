@@ -31,10 +31,11 @@ _SAFETY_NET = 30.0
 # A process makes a token when its pauses between polls reach this share of the longest.
 _EARLY = 0.25
 
-# After _MISSED lost rings in a row, a process polls for this many seconds as if it had no token,
-# and twice as long each time it happens again. Some publisher may reach the spool in another way.
+# After two lost rings within an hour, a process polls for ten minutes as if it had no token, and
+# twice as long each time it happens again, unless a day without it has passed. Rings in between
+# change nothing: some publishers may ring, and others reach the spool in another way.
+_TWICE_WITHIN = 3600.0
 _DISTRUST, _LONGEST_DISTRUST = 600.0, 86_400.0
-_MISSED = 2
 # Seconds before the next try with a server that did not delegate a new file.
 _FIRST_PAUSE, _LONGEST_PAUSE = 30.0, 3600.0
 # Errors which show that the filesystem has no leases, or that this process may not have them.
@@ -79,7 +80,7 @@ class Token:
         self._wanted = self._asked = False
         self._held: dict[str, Handle] = {}
         self._since = float("inf")
-        self._missed, self._distrust = 0, _DISTRUST
+        self._missed_at, self._distrust = float("-inf"), _DISTRUST
         self._pause, self._next_try = _FIRST_PAUSE, 0.0
         self.refusal: str = ""
 
@@ -149,7 +150,6 @@ class Token:
         self._asked = False
 
     def _recalled(self) -> None:
-        self._missed, self._distrust = 0, _DISTRUST
         self._since = float("inf")
         try:
             self._on_ring()
@@ -158,10 +158,13 @@ class Token:
 
     def missed(self) -> None:
         """Record that a poll found something that no ring announced."""
-        self._missed += 1
-        if self._missed >= _MISSED:
-            self._missed = 0
-            self._next_try = self._fs.monotonic() + self._distrust
+        now = self._fs.monotonic()
+        if now > self._missed_at + _TWICE_WITHIN:
+            self._missed_at = now
+        else:
+            if now > self._next_try + _LONGEST_DISTRUST:
+                self._distrust = _DISTRUST
+            self._missed_at, self._next_try = float("-inf"), now + self._distrust
             text = "the file server does not wake this process; polling for %g s"
             log.info(text, self._distrust)
             self._distrust = min(2 * self._distrust, _LONGEST_DISTRUST)
