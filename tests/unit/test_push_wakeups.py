@@ -222,7 +222,7 @@ def test_a_filesystem_without_leases_is_asked_once(side):
 def assert_none_is_made(token):
     token.arm()
     done = threading.Event()
-    recalls().submit(lambda _: done.set())  # in the thread that makes tokens, after what it has to do
+    recalls().submit(lambda _: done.set())  # in the thread that makes tokens
     assert done.wait(PATIENCE)
     assert not token.path
 
