@@ -1,1 +1,1 @@
-"""Operators' side of a spool: snapshots, lists of calls, pausing, purging, retrying."""
+"""The operator's view of a spool: snapshots, lists of calls, pausing, purging, retrying."""

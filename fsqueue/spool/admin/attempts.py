@@ -1,6 +1,6 @@
-"""Reads single lines of the journal: failed attempts, and the history of one call.
+"""Reads individual journal entries: failed attempts, and the history of one call.
 
-Most lines are of calls that succeeded; these are passed over undecoded.
+Most lines record calls that succeeded. They are skipped without being decoded.
 """
 
 from __future__ import annotations
@@ -22,27 +22,27 @@ if TYPE_CHECKING:
     from fsqueue.spool.store.store import Store
 
 _HOUR = 3600.0
-# Attempts that a process which looks again and again remembers, each less than a kilobyte.
+# How many attempts `FailedAttempts` remembers, each less than a kilobyte.
 _MOST_KEPT = 20_000
-# What attempts that were forgotten had in common with others is forgotten this often, in seconds.
+# How often texts that only forgotten attempts used are dropped, in seconds.
 _FORGETTING_EVERY = 300.0
 _TEXTS = ("task", "queue", "state", "failure", "fp", "at", "message", "label")
-# Bytes from the end of a file that tell of the latest attempts on a worker.
+# How many bytes to read from the end of a file for a worker's latest attempts.
 _END = 1 << 18
 _decode = msgspec.json.Decoder(Entry).decode
 
 
 class Attempt(NamedTuple):
-    """A line of the journal."""
+    """One line of the journal."""
 
     entry: Entry
     worker: str
-    """The worker that ran it, or was to run it."""
+    """The worker that ran it or had claimed it."""
     ended: float
 
     @property
     def failure(self) -> Failure | None:
-        """What the attempt failed with."""
+        """The attempt's failure."""
         entry = self.entry
         if not entry.failure:
             return None
@@ -50,7 +50,7 @@ class Attempt(NamedTuple):
 
 
 def failed_attempts(store: Store, since: float) -> Iterator[Attempt]:
-    """The attempts that failed, were retried or lost after a time, newest hour first.
+    """The attempts that failed, were retried or were lost after `since`, newest hour first.
 
     Args:
         since: seconds since the epoch by the file server's clock.
@@ -60,15 +60,15 @@ def failed_attempts(store: Store, since: float) -> Iterator[Attempt]:
 
 
 class FailedAttempts:
-    """Follows the failed attempts of a window, for a process that looks again and again.
+    """Follows the failed attempts in a time window, for a process that polls the journal.
 
-    Each look reads what is new in a few files: in those of the workers that are named, and in
-    others in turn. Of a file that it has not read before, it reads the end.
+    Each look reads the new lines of a few files: those of the workers in `urgent`, then others in
+    turn. It starts near the end of a file that it has not read before.
 
     Args:
         folders: the journal's folders; their owner updates them.
-        files: how many files a look reads.
-        most: bytes that a look reads of a file.
+        files: the most files to read in one look.
+        most: the most bytes to read from a file in one look.
     """
 
     def __init__(
@@ -76,11 +76,11 @@ class FailedAttempts:
     ) -> None:
         self._store, self._folders, self._most = store, folders, most
         self.most_files: int = files
-        # By path, in the order in which they were read: the next one to read comes first.
+        # By path, least recently read first.
         self._read: dict[str, int] = {}
         self._found: list[Attempt] = []
-        # Texts that several attempts may have: in memory they are there once. `sys.intern` is no
-        # help, since Python 3.12 never frees what it was given.
+        # Shares equal texts of different attempts to save memory. `sys.intern` does not help: since
+        # Python 3.12 it never frees a string.
         self._texts: dict[str, str] = {}
         self._forgot_at = float("-inf")
         self.cut: bool = False
@@ -89,7 +89,7 @@ class FailedAttempts:
         """Files of the window that were not read yet."""
 
     def look(self, since: float, urgent: Collection[str] = ()) -> list[Attempt]:
-        """The failed attempts after a time, as far as they are known.
+        """The failed attempts after `since` that have been read so far.
 
         Args:
             since: seconds since the epoch by the file server's clock.
@@ -116,7 +116,7 @@ class FailedAttempts:
         return self._found
 
     def _lean(self, attempt: Attempt) -> Attempt:
-        """The same with texts that other attempts have too."""
+        """The same attempt, with its texts shared with other attempts."""
         known = self._texts
         same = {name: known.setdefault(text, text) for name, text in _texts_of(attempt.entry)}
         worker = known.setdefault(attempt.worker, attempt.worker)
@@ -144,10 +144,10 @@ def _failed(worker: str, data: bytes) -> Iterator[Attempt]:
 def attempts_of(
     store: Store, invocation_id: str, since: float, *, files: int, first: str = ""
 ) -> list[Attempt]:
-    """The attempts of one call that have ended, in order, as far as the bounds allow.
+    """One call's finished attempts in order, as far as the bounds allow.
 
     Args:
-        since: when it was made.
+        since: when the call was made.
         files: how many files to read.
         first: the worker whose files to read first.
     """
@@ -162,7 +162,7 @@ def attempts_of(
 
 
 def attempts_on(store: Store, worker: str, since: float, *, most: int) -> list[Attempt]:
-    """The latest attempts that ended on one worker after a time, newest hour first.
+    """The latest attempts that ended on one worker after `since`, newest hour first.
 
     Args:
         worker: the worker, by the name of its files.
@@ -185,7 +185,7 @@ def _worker_of(path: str) -> str:
 
 
 def _part(store: Store, path: str, most: int, offset: int | None = None) -> tuple[bytes, int]:
-    """Whole lines of a file from an offset, or from its end; and the offset after them."""
+    """Whole lines of a file from an offset, or from near its end, and the offset after them."""
     try:
         size = 0 if offset is not None else store.fs.status(path, follow=False).st_size
         start = max(0, size - most) if offset is None else offset
@@ -198,11 +198,11 @@ def _part(store: Store, path: str, most: int, offset: int | None = None) -> tupl
 
 
 def attempt_of(line: bytes, worker: str) -> Attempt | None:
-    """The attempt in a line; None if the line is damaged or newer.
+    """Decodes a journal line; None if it is damaged or from a newer version.
 
     Args:
-        line: of the journal.
-        worker: whose journal that is.
+        line: the journal line.
+        worker: the worker whose journal it is.
     """
     try:
         entry = _decode(line)

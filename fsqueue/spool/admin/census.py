@@ -1,9 +1,8 @@
-"""Takes snapshots of a spool: counts its files, and looks at its queues and workers.
+"""Takes snapshots of a spool: counts its files, and inspects its queues and workers.
 
-A snapshot is taken while other processes move files, so its numbers may not be consistent. A census
-with bounds costs the same however many calls are pending and workers are there. What it could not
-look at, it estimates or leaves out, and says so. A census that is kept learns more with each
-snapshot.
+Other processes move files while a snapshot is taken, so its numbers may not be consistent. The cost
+of a bounded census does not grow with the number of pending calls or workers. It estimates or omits
+what it could not inspect, and says so. Reusing a census makes each snapshot more complete.
 """
 
 from __future__ import annotations
@@ -29,35 +28,35 @@ if TYPE_CHECKING:
     from fsqueue.spool.store.store import Store
 
 _REASON = ".reason"
-# Slots at both ends of a queue that are looked at each time: workers take from the first ones, and
+# How many slots at each end of a queue to list every time: workers take from the first ones, and
 # callers add to the last ones.
 _ENDS = 4
-# The most clients whose calls are told apart.
+# The most clients to count separately.
 _MOST_CLIENTS = 500
 
 
 class Bounds(NamedTuple):
-    """The most folders of each kind that one snapshot looks at."""
+    """The most folders of each kind to inspect in one snapshot."""
 
     slots: int
     workers: int
     others: int
-    """Mailboxes, concurrency limits, and calls that are waited for: this many of each."""
+    """The most mailboxes, concurrency limits and parents with waiting calls, each."""
 
 
 EVERYTHING: Final = Bounds(1 << 30, 1 << 30, 1 << 30)
 ONE_LOOK: Final = Bounds(slots=16, workers=5, others=3)
-"""For a command: about 70 file operations at most in a spool with one queue."""
+"""For commands: at most about 70 file operations in a spool with one queue."""
 OFTEN: Final = Bounds(slots=60, workers=50, others=20)
-"""For a process that takes a snapshot every few seconds, and keeps its census."""
+"""For a process that takes a snapshot every few seconds and reuses its census."""
 
 
 class Census:
     """Takes snapshots of one spool.
 
     Args:
-        heartbeat: seconds between two beats of a worker.
-        bounds: what a snapshot may cost.
+        heartbeat: seconds between heartbeats of a worker.
+        bounds: limits the cost of a snapshot.
     """
 
     def __init__(self, store: Store, *, heartbeat: float, bounds: Bounds = ONE_LOOK) -> None:
@@ -157,7 +156,7 @@ class Census:
         )
 
     def _waiting(self) -> Counter[str]:
-        """How many calls of each queue wait for a concurrency limit, as far as that is known."""
+        """How many calls of each queue are known to wait for a concurrency limit."""
         files, layout = self._store.files, self._store.layout
         there = sorted(filter(lane_limit, files.fs.names(layout.lanes_folder, fresh=True)))
         known = {lane: found for lane, found in self._lanes.items() if lane in there}
@@ -204,9 +203,9 @@ class Census:
 
 
 def take_snapshot(store: Store, *, heartbeat: float) -> Snapshot:
-    """Take a snapshot for which every folder of the spool is listed once.
+    """Take an unbounded snapshot: list every folder of the spool once.
 
     Args:
-        heartbeat: seconds between two beats of a worker.
+        heartbeat: seconds between heartbeats of a worker.
     """
     return Census(store, heartbeat=heartbeat, bounds=EVERYTHING).take()

@@ -36,19 +36,19 @@ log: logging.Logger = logging.getLogger(__name__)
 
 
 def pause(store: Store, queue: str) -> bool:
-    """Pause a queue, including its calls that need resources; False if it was paused before.
+    """Pause a queue, including its calls that need resources; False if it was already paused.
 
-    Workers claim no more calls from it. Running calls continue, and a body that waits for a call of
-    the queue still runs that call itself, since otherwise it could not finish.
+    Workers stop claiming its calls. Running calls continue. A body that waits for a call in the
+    queue still runs that call itself, because it could not finish otherwise.
     """
     path = store.layout.paused(queue)
     before = store.fs.exists(path, fresh=True)
-    store.files.touch(path)  # its folder is missing if all calls of the queue need resources
+    store.files.touch(path)  # the folder is missing if all the queue's calls need resources
     return not before
 
 
 def resume(store: Store, queue: str) -> bool:
-    """End a pause; False if the queue was not paused."""
+    """Resume a queue; False if it was not paused."""
     path = store.layout.paused(queue)
     before = store.fs.exists(path, fresh=True)
     store.fs.discard(path)
@@ -68,7 +68,7 @@ class Purge(NamedTuple):
 
 
 def folders(store: Store, queue: str) -> list[str]:
-    """The folders of a queue: one for calls without needs, and one for each profile."""
+    """The folders of a queue: one for calls that need no resources, and one for each profile."""
     names = queue_names(store)
     return [queue, *(each for each in names if split_profile(each)[0] == queue != each)]
 
@@ -76,10 +76,10 @@ def folders(store: Store, queue: str) -> list[str]:
 def purge(store: Store, queue: str) -> Purge:
     """Cancel the pending calls of a queue, including those that need resources.
 
-    Callers that wait for one get `CancelledError`. Dies in between: the rest is pending.
+    Callers waiting for one of them get `CancelledError`. Dies in between: the rest is pending.
     """
     cancelled = started = 0
-    # Dependent calls first, since the end of a call that they wait for would make them pending.
+    # Cancel dependent calls first: cancelling their parents would make them pending.
     every = folders(store, queue)
     for pending in [*dependent_calls(store, every), *pending_calls(store, every)]:
         if store.endings.cancel_pending(pending.path):
@@ -93,10 +93,10 @@ def purge(store: Store, queue: str) -> Purge:
 
 
 def request_drain(store: Store, worker: str) -> bool:
-    """Ask a worker on any host to finish its running calls and leave; False if it is gone.
+    """Ask a worker on any host to finish its running calls and exit; False if it is gone.
 
-    The worker sees the mark at its next heartbeat. When it leaves, it removes its record and then
-    the mark. So if the mark was written too late, the record is missing afterwards.
+    The worker sees the mark at its next heartbeat. When it exits, it removes its record first and
+    then the mark. So if the record is missing after the mark was written, the mark came too late.
     """
     mark = store.layout.drain(worker)
     store.files.touch(mark)
@@ -110,18 +110,18 @@ def request_drain(store: Store, worker: str) -> bool:
 
 
 def held_attempt(store: Store, invocation_id: str) -> HeldAttempt | None:
-    """The attempt of an invocation that a worker holds; None if no worker holds one."""
+    """The attempt of an invocation that a worker has claimed; None if there is none."""
     held = whereabouts.held(store.files)
     return next((each for each in held if each.name.invocation_id == invocation_id), None)
 
 
 def requeue(store: Store, attempt: HeldAttempt) -> None:
-    """Take an attempt from its worker, as a reaper does with the attempts of a dead worker.
+    """Take an attempt away from its worker, as a reaper does when a worker has died.
 
-    The call is then pending as the next attempt. If that was the last attempt that `max_attempts`
-    allows, the call ends with `WorkerLostError`; if it has an outcome, it is removed. If the worker
-    continues, the body runs twice and the first outcome stands. Dies at any point: the attempt is
-    where it was, or has arrived.
+    The call becomes pending as the next attempt. If `max_attempts` allows no further attempt, the
+    call ends with `WorkerLostError`. If it already has an outcome, its file is removed. If the
+    worker is still running it, the body runs twice and the first outcome stands. Dies at any point:
+    the attempt is where it was, or has arrived.
 
     Raises:
         SpoolVersionError: another version of fsqueue published the call; it is left alone.
@@ -134,7 +134,7 @@ def requeue(store: Store, attempt: HeldAttempt) -> None:
 
 
 def retried_id(invocation_id: str) -> str:
-    """The id under which a failed invocation runs again. It depends on the failed id alone."""
+    """The id for a retry of a failed invocation. It depends only on the failed id."""
     client, _, number = invocation_id.rpartition("-")
     digest = hashlib.blake2b(client.encode(), digest_size=10, person=b"fsqueue retry")
     return f"{digest.hexdigest()}-{number}"
@@ -145,7 +145,7 @@ class FailedCall(NamedTuple):
 
     id: str
     files: tuple[AttemptName, ...]
-    """Its files in ``failed/``; there are several if several of its attempts ended."""
+    """Its files in ``failed/``: one for each attempt that ended."""
 
 
 def retryable(store: Store, task: str = "") -> Iterator[FailedCall]:
@@ -166,7 +166,7 @@ def retryable(store: Store, task: str = "") -> Iterator[FailedCall]:
 
 
 def retryable_matching(store: Store, wanted: Filters, task: str = "") -> list[FailedCall]:
-    """The failed calls that a filter takes, even if their caller has taken the outcome.
+    """The failed calls that match a filter, even if the caller has collected the outcome.
 
     Raises:
         EnvelopeError: a file is damaged.
@@ -186,8 +186,8 @@ def retry_failed(store: Store, failed: FailedCall) -> str | None:
     """Retry a failed call as a new invocation; returns its id, or None if the call is gone.
 
     The failed invocation keeps its outcome: a process that has seen the failure must not find a
-    success under the same id later. The new id is derived from the old one, so a repeated retry
-    concerns the same new invocation, whose first outcome counts.
+    success under the same id later. The new id is derived from the old one, so retrying twice
+    publishes the same new invocation, whose first outcome counts.
 
     Dies before the publication: nothing has happened. Dies after it: the failed call still exists.
     Another retry makes the same new invocation pending once more, or finds its outcome.
@@ -210,7 +210,7 @@ def retry_all(store: Store, calls: Iterable[FailedCall]) -> tuple[dict[str, str]
     for failed in calls:
         try:
             new = retry_failed(store, failed)
-        except EnvelopeError as error:  # one damaged file must not keep the others from running
+        except EnvelopeError as error:  # one damaged file must not stop the other retries
             problems[failed.id] = str(error)
             continue
         if new is not None:
@@ -232,12 +232,12 @@ def _publish_again(store: Store, call: Call, new_id: str, payload: Payload) -> N
         slot=str(slot._replace(due=later(now, 0.0))),
         created=round(now, 3),
         keep=True,  # no caller waits for it, and any process may read the outcome
-        expires=0.0,  # the deadline applied to the first call and has passed
+        expires=0.0,  # the deadline belonged to the first call and has passed
         retry_of=call.id,
-        within={},  # no waiting call could lend it a permit
+        within={},  # no waiting caller could lend it a permit
         caller=None,
     )
-    # Before any process reads them: an NFS client remembers for half a minute what was missing.
+    # Before any process looks for them: an NFS client caches "no such file" for half a minute.
     client = new_id.rpartition("-")[0]
     store.files.make_folders(store.layout.mailbox(client))
     store.files.make_folders(store.layout.kept_mailbox(client))

@@ -1,10 +1,10 @@
-"""Counts the names in many folders, at a bounded cost.
+"""Counts the files in many folders at a bounded cost.
 
-A count of a million pending calls would list a thousand folders. But folders in the middle of a
-queue hardly ever change. So a counter remembers the count and the time of each folder, lists it
-again only if its time has changed, and looks at a limited number of folders each time: at the ones
-that the caller names as urgent, then at those that it has never seen, then at the others in turn.
-What it has never seen, it estimates from the rest, and says so.
+Counting a million pending calls would mean listing a thousand folders. But folders in the middle of
+a queue hardly ever change. So a counter remembers the count and modification time of each folder,
+and lists it again only if that time has changed. Each update checks a limited number of folders:
+first those the caller marks as urgent, then those it has never seen, then the others in turn. It
+extrapolates to folders it has never seen, and marks the total as an estimate.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from fsqueue.spool.files.files import Files
 
-# In seconds. A folder that has just changed may change again within the same tick of its time.
+# In seconds. A folder that has just changed may change again in the same clock tick.
 _SETTLED = 2.0
 
 
@@ -28,7 +28,7 @@ class Count(NamedTuple):
 
     number: int
     exact: bool
-    """False if some folders were not counted, and their files are estimated."""
+    """False if the files of some folders are estimated."""
 
 
 class _Seen(NamedTuple):
@@ -36,15 +36,15 @@ class _Seen(NamedTuple):
     names: int
     turn: int
     owners: Counter[str]
-    """The number of names by client; empty if that is not asked for."""
+    """The number of names by client; empty unless requested."""
 
 
 class FolderCounts:
-    """Counts of the names in folders. Keep it, and the next count costs less.
+    """Counts the names in folders. Reusing it makes the next count cheaper.
 
     Args:
-        most: how many folders to look at each time.
-        owned: whether to count by the clients that made the calls, too.
+        most: the most folders to check in one update.
+        owned: whether to count by client, too.
     """
 
     def __init__(self, files: Files, most: int, *, owned: bool = False) -> None:
@@ -53,7 +53,7 @@ class FolderCounts:
         self._turn = 0
 
     def update(self, folders: Sequence[str], urgent: Iterable[str] = ()) -> None:
-        """Look at some of the folders, and forget those that are not among them."""
+        """Check some of these folders, and forget all others."""
         self._turn += 1
         there = dict.fromkeys(folders)
         self._seen = {path: seen for path, seen in self._seen.items() if path in there}
@@ -65,7 +65,7 @@ class FolderCounts:
             return list(there)
         chosen = dict.fromkeys(list(urgent)[: self._most])
         new = [path for path in there if path not in self._seen and path not in chosen]
-        # Evenly spread, since the others are estimated from these.
+        # Evenly spread, since the estimate for the rest is based on these.
         room = self._most - len(chosen)
         chosen.update(dict.fromkeys(new[:: max(1, -(-len(new) // room))][:room] if room else ()))
         known = sorted(self._seen.keys() - chosen.keys(), key=lambda path: self._seen[path].turn)
@@ -74,7 +74,7 @@ class FolderCounts:
     def _look(self, path: str) -> None:
         seen = self._seen.get(path)
         modified: float | None = None
-        if seen is not None or self._turn > 1:  # a single count has no use for the time
+        if seen is not None or self._turn > 1:  # a one-off count does not need the time
             try:
                 modified = self._files.fs.modified(path)
             except (OSError, EnvelopeError):
@@ -102,7 +102,7 @@ class FolderCounts:
         return found
 
     def total(self, folders: Sequence[str]) -> Count:
-        """The number of names in these folders together."""
+        """The total number of names in these folders."""
         counts = [self._seen[path].names for path in folders if path in self._seen]
         unknown = len(folders) - len(counts)
         mean = sum(counts) / len(counts) if counts else 0.0
@@ -110,5 +110,5 @@ class FolderCounts:
 
 
 def owners_of(names: Iterable[str]) -> Counter[str]:
-    """How many of these names of attempts each client has."""
+    """Counts attempt names by client."""
     return Counter(name.partition(".")[0].rpartition("-")[0] for name in names)

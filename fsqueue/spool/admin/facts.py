@@ -1,4 +1,4 @@
-"""All that is known about one call, as a document, for `fsqueue show` and the web page."""
+"""Collects everything known about one call, for `fsqueue show` and the web page."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ _LONGEST_OUTPUT = 4_000
 
 
 def facts_of(store: Store, carrier: str, found: CallDetails, glance: Glance) -> dict[str, Any]:
-    """What is known about a call, without its arguments, failure and traceback.
+    """Everything known about a call except its arguments, failure and traceback.
 
     Args:
         carrier: the invocation whose file holds the call.
-        found: what the spool holds of it.
-        glance: the latest look at the spool.
+        found: what the spool holds for it.
+        glance: the latest glance at the spool.
     """
     facts = _facts(store, found)
     facts["why"] = why(store, carrier, glance, found)
@@ -80,7 +80,7 @@ def _facts(store: Store, found: CallDetails) -> dict[str, Any]:
 
 
 def _due(found: CallDetails, call: Call) -> float:
-    """When it may start, by where it is, as a retry is due later; 0 if it was due when made."""
+    """When it may start, according to its slot (a retry is due later); 0 if it was due at once."""
     folder = found.path.rpartition("/")[0].rpartition("/")[2]
     slot = Slot.parse(folder.partition("~")[0]) or Slot.parse(call.slot)
     return slot.due if slot and slot.due > call.created else 0.0
@@ -107,7 +107,7 @@ def _worker_of(store: Store, found: CallDetails) -> str:
 def failure_of(
     found: CallDetails, member: int | None, traceback_text: Callable[[bytes | memoryview, str], str]
 ) -> tuple[Failure | None, str]:
-    """The failure of a call, and the worker's traceback."""
+    """A call's failure and the worker's traceback."""
     if found.outcome is None or found.outcome.failure is None:
         return None, ""
     _, failure, (segment, _) = found.outcome.part(found.result, member)
@@ -129,12 +129,12 @@ def _progress_and_output(store: Store, carrier: str, found: CallDetails) -> dict
     return {"progress": progress_of(store.files, carrier) if running else None, "output": output}
 
 
-# A call with one attempt needs no history, and its outcome says how it ended.
+# With a single attempt, the outcome says it all.
 _JOURNALS = 24
 
 
 def _attempts(store: Store, found: CallDetails) -> list[dict[str, Any]]:
-    """The attempts that have ended, by the journals: of some workers only, if there are many."""
+    """Finished attempts from the journals; only some workers' journals if there are many."""
     header = found.call or found.outcome
     number = found.name.attempt if found.name else found.outcome.attempt if found.outcome else 1
     if header is None or number == 1:

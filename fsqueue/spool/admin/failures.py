@@ -1,4 +1,4 @@
-"""Failures by group: those with one fingerprint are one to a person."""
+"""Groups failures by fingerprint, so that people see one entry for each kind of failure."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _SAMPLES = 5
 
 
 class Sample(msgspec.Struct, frozen=True, kw_only=True):
-    """One call that has failed."""
+    """One failed call."""
 
     id: str
     attempt: int
@@ -28,21 +28,21 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FailureGroup(msgspec.Struct, kw_only=True):
-    """The failures with one fingerprint. Times are by the file server's clock."""
+    """All failures with the same fingerprint. Times are by the file server's clock."""
 
     fp: str
-    """The fingerprint; empty for failures that an older version noted."""
+    """The fingerprint; empty for failures recorded by an older version."""
     type: str
     message: str
-    """The latest one, shortened."""
+    """The latest message, shortened."""
     at: str
-    """Where it was raised, if that is known."""
+    """Where it was raised, if known."""
     calls: int = 0
-    """Calls that have failed with it."""
+    """Calls that failed with it."""
     retried: int = 0
-    """Attempts that have failed with it and were retried."""
+    """Attempts that failed with it and were retried."""
     lost: int = 0
-    """Attempts whose worker died, if that is why the calls failed."""
+    """Attempts whose worker died, if that is why the call failed."""
     first: float
     last: float
     tasks: dict[str, int] = {}
@@ -74,7 +74,7 @@ class FailureGroup(msgspec.Struct, kw_only=True):
 
 
 def failure_groups(store: Store, since: float, *, task: str = "") -> list[FailureGroup]:
-    """The groups of the failures after a time, the one with the most failed calls first.
+    """Groups the failures after `since`, the group with the most failed calls first.
 
     Args:
         since: seconds since the epoch by the file server's clock.
@@ -84,9 +84,9 @@ def failure_groups(store: Store, since: float, *, task: str = "") -> list[Failur
 
 
 def grouped(attempts: Iterable[Attempt], *, task: str = "") -> list[FailureGroup]:
-    """The groups of failed attempts. Those that lost their worker count if the call has failed.
+    """Groups failed attempts. An attempt that lost its worker counts only if its call failed.
 
-    A cancelled call has not failed.
+    Cancelled calls do not count as failed.
     """
     groups: dict[str, FailureGroup] = {}
     for attempt in attempts:

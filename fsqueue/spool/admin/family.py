@@ -1,4 +1,4 @@
-"""The calls around one call: those whose results it takes, and those that wait for it."""
+"""A call's relatives: its parents, whose results it uses, and the calls waiting for it."""
 
 from __future__ import annotations
 
@@ -22,32 +22,33 @@ if TYPE_CHECKING:
     from fsqueue.spool.store.store import Store
 
 MOST: Final = 200
-"""The most calls of a family; more are only counted."""
-# Files of calls that are read, as each takes several file operations.
+"""The most calls to list; any others are only counted."""
+# The most call files to read: each takes several file operations.
 _READ = 16
 _LEVELS = 2
 
 
 class Relative(msgspec.Struct, frozen=True, kw_only=True):
-    """A call of a family."""
+    """A relative of the call."""
 
     id: str
     level: int
-    """-1: this call takes its result; 1: it waits for this call; -2 and 2: the next ones."""
+    """-1: a parent of the call; 1: a child, which waits for the call; -2 and 2: grandparents and
+    grandchildren."""
     state: str
-    """Empty if it was not looked up."""
+    """Empty if not looked up."""
     task: str = ""
     label: str = ""
     of: str = ""
-    """The call of the next level towards this one that it belongs to."""
+    """The relative one level closer to the call that links to this one."""
 
 
 class Family(msgspec.Struct, frozen=True, kw_only=True):
-    """The calls around one call, as far as the bounds allow."""
+    """A call's relatives, as far as the bounds allow."""
 
     relatives: tuple[Relative, ...]
     more: int = 0
-    """Calls that are not among them."""
+    """How many calls are not listed."""
 
 
 class _Search:
@@ -58,7 +59,7 @@ class _Search:
         self._reads = 0
 
     def add(self, ids: Iterable[str], level: int, of: str) -> Iterator[tuple[str, Call | None]]:
-        """Add calls; yields the id of each that is new, with its header if that was read."""
+        """Add calls; yields the id of each new one, and its header if it was read."""
         for each in ids:
             carrier, _ = split_member(each)
             if carrier in self.found:
@@ -79,7 +80,7 @@ class _Search:
             yield carrier, call
 
     def _read(self, carrier: str, waits_for: str) -> tuple[Call | None, Outcome | None, str]:
-        """The header of a call and its state; if it waits for a call, by that call's folder."""
+        """A call's header and state; `waits_for` is the parent in whose folder it waits, if any."""
         if self._reads >= _READ:
             return None, None, ""
         self._reads += 1
@@ -106,10 +107,10 @@ class _Search:
 
 
 def family_of(store: Store, carrier: str, call: Call | None, glance: Glance) -> Family:
-    """The calls around one call.
+    """A call's parents, grandparents, children and grandchildren.
 
-    Its parents are known while its file is there: until it has succeeded. Of the calls that take
-    its result, those are known that wait for it now.
+    Parents are known while the call's file exists, which is until the call succeeds. The children
+    are those that are waiting for it now.
 
     Args:
         carrier: the invocation whose file holds the call.

@@ -1,4 +1,4 @@
-"""Chooses calls of a list, for commands and for the web page."""
+"""Filters lists of calls, for commands and the web page."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class Filters(NamedTuple):
-    """Which calls are wanted; None where it does not matter."""
+    """Criteria for calls; None matches anything."""
 
     since: float | None = None
     failed_with: str | None = None
@@ -23,11 +23,11 @@ class Filters(NamedTuple):
 
     @property
     def implied_state(self) -> str | None:
-        """The state of all calls that can be wanted."""
+        """The only state that matching calls can have, if there is just one."""
         return "failed" if self.failed_with else None
 
     def takes(self, call: CallInfo) -> bool:
-        """Whether a call is wanted."""
+        """Whether a call matches."""
         failure = call.failure
         queue = split_profile(call.queue)[0]
         return (

@@ -1,11 +1,12 @@
-"""The latest snapshot of a spool, which the worker in charge of shared upkeep writes.
+"""A shared snapshot of the spool, written regularly by the worker in charge of shared upkeep.
 
-So a look reads one file, and costs the same whatever is in the spool. ``journal/latest.json`` is
-replaced every heartbeat on a local disk, and every fifth on a network filesystem. Without a worker,
-nobody writes it, and each process that looks takes a bounded snapshot of its own.
+Viewers read this one file, so the cost does not depend on what is in the spool. The worker replaces
+``journal/latest.json`` every heartbeat on a local disk, and every fifth heartbeat on a network
+filesystem. Without workers, no process writes it, and each viewer takes a bounded snapshot itself.
 
-Dies before the rename: the former file stays, and after `FRESH` seconds nobody uses it. Dies after
-it, or the reply is lost: the new one is there. Several workers may write it: the last one counts.
+Dies before the rename: the previous file stays, and after `FRESH` seconds no process uses it. Dies
+after it, or the reply is lost: the new one is there. If several workers write it, the last one
+counts.
 """
 
 from __future__ import annotations
@@ -29,37 +30,37 @@ if TYPE_CHECKING:
     from fsqueue.spool.store.store import Store
 
 RECENT: Final = 300.0
-"""The period of the statistics, in seconds."""
+"""The period covered by the statistics, in seconds."""
 FRESH: Final = 30.0
-"""An older file is not used, in seconds."""
+"""The greatest age at which the file is used, in seconds."""
 _FORMAT = 1
 _LONGEST = 32 << 20
 
 
 class Glance(msgspec.Struct, frozen=True, kw_only=True):
-    """A snapshot, and the statistics of the last minutes."""
+    """A snapshot, with statistics of the last few minutes."""
 
     v: int = _FORMAT
     snapshot: Snapshot
     recent: Stats
     worker: str = ""
-    """The worker that took it; empty if the reader has taken it itself."""
+    """The worker that took it; empty if this process did."""
     took: float = 0.0
-    """How long that took, in seconds."""
+    """How long it took, in seconds."""
     space: str = ""
-    """A warning if results will fill the disk."""
+    """A warning if results are about to fill the disk."""
 
 
 _decode = msgspec.json.Decoder(Glance).decode
 
 
 class Looks:
-    """Takes glances, for a process that looks once or again and again.
+    """Reads or takes glances, for a process that looks once or repeatedly.
 
     Args:
         heartbeat: seconds between two beats of a worker.
-        result_ttl: seconds for which results are kept, for the warning about the disk.
-        bounds: what a snapshot of its own may cost.
+        result_ttl: how long results are kept, in seconds, for the warning about the disk.
+        bounds: limits the cost of a snapshot that this process takes.
     """
 
     def __init__(
@@ -72,7 +73,7 @@ class Looks:
         self._history: History | None = None
 
     def look(self) -> Glance:
-        """The workers' latest glance if it is fresh, or else an own one."""
+        """The workers' latest glance if it is fresh; otherwise takes one."""
         self.store.files.sync_clock()
         return read_latest(self.store) or self.take()
 
@@ -82,14 +83,14 @@ class Looks:
 
     @property
     def totals(self) -> Mapping[str, TaskSums]:
-        """Sums over all calls that have ended since the first `take`, by task."""
+        """Totals over all calls that have ended since the first `take`, by task."""
         return {} if self._history is None else self._history.totals
 
     def take(self, worker: str = "") -> Glance:
-        """Count what is there, within the bounds.
+        """Take a glance, within the bounds.
 
         Args:
-            worker: the worker that does it.
+            worker: the worker that takes it.
         """
         store = self.store
         began = store.fs.monotonic()
@@ -115,8 +116,8 @@ def as_document(glance: Glance, age: float) -> dict[str, object]:
     """A glance as the JSON document of `fsqueue status`.
 
     Args:
-        glance: what was seen.
-        age: seconds since then.
+        glance: the glance.
+        age: seconds since it was taken.
     """
     return {
         **msgspec.structs.asdict(glance.snapshot),
@@ -128,7 +129,7 @@ def as_document(glance: Glance, age: float) -> dict[str, object]:
 
 
 def read_latest(store: Store) -> Glance | None:
-    """The latest glance of a worker; None if there is none that is fresh. One file operation."""
+    """The workers' latest glance; None if there is no fresh one. One file operation."""
     try:
         found = _decode(store.fs.read_part(store.layout.latest, _LONGEST))
     except (OSError, EnvelopeError, *UNDECODABLE):
@@ -143,10 +144,12 @@ def read_latest(store: Store) -> Glance | None:
 
 
 def write_latest(store: Store, glance: Glance) -> None:
-    """Replace the latest glance. Its folder must not be a link, which could lead out of the spool.
+    """Replace the latest glance.
+
+    Its folder must not be a link, which could point outside the spool.
 
     Raises:
-        OSError: it could not be written; the former one stays.
+        OSError: it could not be written; the previous one stays.
     """
     folder = store.layout.journal_folder
     if store.fs.is_folder(folder) is False:

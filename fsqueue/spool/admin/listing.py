@@ -1,7 +1,7 @@
 """Lists calls and shows the details of one call, without unpickling anything.
 
-Lists are for people, so they read only the beginnings of files and check no digests. `call_details`
-reads one call in full, and checks it.
+Lists are only displayed, so they read just the beginnings of files and check no digests.
+`call_details` reads one call in full and verifies it.
 """
 
 from __future__ import annotations
@@ -36,18 +36,18 @@ class CallInfo(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     state: State
     task: str = ""
-    """Empty if no header names it, for example if the call was cancelled before it ran."""
+    """Empty if unknown, for example if the call was cancelled before it ran."""
     queue: str = ""
     label: str = ""
     attempt: int
     retries: int = 0
     worker: str = ""
     age: float | None = None
-    """Seconds since it was published if it is pending, claimed if it runs, or else ended."""
+    """Seconds since it was published (pending), claimed (running), or ended (otherwise)."""
     members: int = 0
-    """The number of calls in it, if it is a batch."""
+    """The number of calls, if it is a batch."""
     waits_for: str = ""
-    """An invocation that has not ended and whose result this call needs."""
+    """An unfinished invocation whose result this call needs."""
     failure: Failure | None = None
 
 
@@ -62,7 +62,7 @@ class PendingCall(NamedTuple):
 
 
 def pending_calls(store: Store, queues: Iterable[str] | None = None) -> Iterator[PendingCall]:
-    """Pending attempts, each queue's in about the order of service.
+    """Pending attempts, by queue, roughly in the order in which they will run.
 
     Calls that wait for a concurrency limit come last.
 
@@ -78,7 +78,7 @@ def pending_calls(store: Store, queues: Iterable[str] | None = None) -> Iterator
 
 
 def dependent_calls(store: Store, queues: Iterable[str] | None = None) -> Iterator[PendingCall]:
-    """Calls that wait for the results of other calls. Reads the beginning of each.
+    """Calls that wait for the results of other calls. Reads the beginning of each file.
 
     Args:
         queues: folder names of the queues in which they will be pending; a name without a profile
@@ -104,7 +104,7 @@ def _attempts(store: Store, folder: str) -> list[AttemptName]:
 
 
 def list_pending(store: Store) -> Iterator[CallInfo]:
-    """The pending calls, in about the order of service; dependent calls come last."""
+    """The pending calls, roughly in the order in which they will run; dependent calls come last."""
     for pending in itertools.chain(pending_calls(store), dependent_calls(store)):
         call = beginning_of(store.files, pending.path, Call)
         if call is None and not store.fs.exists(pending.path):
@@ -115,7 +115,7 @@ def list_pending(store: Store) -> Iterator[CallInfo]:
 
 
 def list_running(store: Store) -> Iterator[CallInfo]:
-    """The calls that workers hold."""
+    """The calls that workers have claimed."""
     for worker, folder in sorted(whereabouts.running(store.files)):
         for name in _attempts(store, folder):
             path = f"{folder}/{name}"
@@ -125,18 +125,18 @@ def list_running(store: Store) -> Iterator[CallInfo]:
 
 
 def list_failed(store: Store) -> Iterator[CallInfo]:
-    """The failed calls that can be retried, even if their caller has taken the outcome."""
+    """The failed calls that can be retried, even if their caller has collected the outcome."""
     names = _attempts(store, store.layout.failed_folder)
     known = _noted(store, {(name.invocation_id, name.attempt) for name in names})
     for name in reversed(names):
         noted = known.get((name.invocation_id, name.attempt))
         found = failed_call(store, name) if noted is None else _of_attempt(store, name, noted)
-        if found.state is State.FAILED:  # or another attempt has succeeded first
+        if found.state is State.FAILED:  # otherwise another attempt succeeded first
             yield found
 
 
 def _noted(store: Store, wanted: set[tuple[str, int]]) -> dict[tuple[str, int], Attempt]:
-    """The lines of these attempts in the journal, which also has those of calls that are gone."""
+    """Finds these attempts in the journal, which also has lines for calls that are gone."""
     found: dict[tuple[str, int], Attempt] = {}
     for each in failed_attempts(store, 0.0) if wanted else ():
         key = each.entry.id, each.entry.attempt
@@ -148,7 +148,7 @@ def _noted(store: Store, wanted: set[tuple[str, int]]) -> dict[tuple[str, int], 
 
 
 def failed_call(store: Store, name: AttemptName) -> CallInfo:
-    """A call in ``failed/``; its state may be another one, if another attempt has ended first."""
+    """A call in ``failed/``; its state may differ if another attempt ended first."""
     path = store.layout.failed(name)
     call, outcome = (
         beginning_of(store.files, path, Call),
@@ -160,7 +160,7 @@ def failed_call(store: Store, name: AttemptName) -> CallInfo:
 
 
 def _of_attempt(store: Store, name: AttemptName, noted: Attempt) -> CallInfo:
-    """A failed call by its line in the journal, which costs no file operation."""
+    """A failed call from its line in the journal, without a file operation."""
     entry = noted.entry
     return CallInfo(
         id=name.invocation_id,
@@ -176,7 +176,7 @@ def _of_attempt(store: Store, name: AttemptName, noted: Attempt) -> CallInfo:
 
 
 def list_finished(store: Store) -> Iterator[CallInfo]:
-    """The outcomes in the spool, roughly the latest first."""
+    """The finished calls in the spool, roughly the latest first."""
     for client in _latest_first(store):
         kept = set(store.files.listed(store.layout.kept_mailbox(client), fresh=True))
         names = kept.union(store.files.listed(store.layout.mailbox(client), fresh=True))
@@ -188,7 +188,7 @@ def list_finished(store: Store) -> Iterator[CallInfo]:
 
 
 def list_calls(store: Store, state: State | None = None) -> Iterator[CallInfo]:
-    """Calls of one state or of all, each listed once. A call that moves meanwhile may be missed."""
+    """Calls in one state or all states, each listed once. May miss a call that moves meanwhile."""
     by_state = {State.RUNNING: [list_running], State.PENDING: [list_pending]}
     ended = [list_failed, list_finished]
     every = [*itertools.chain(*by_state.values()), *ended]
@@ -255,7 +255,7 @@ def _of_outcome(store: Store, outcome: Outcome, call: Call | None = None) -> Cal
 
 
 class CallDetails(NamedTuple):
-    """All that the spool holds of one invocation; headers and payloads are checked."""
+    """Everything the spool holds for one invocation; headers and payloads are verified."""
 
     state: State
     name: AttemptName | None
@@ -270,11 +270,11 @@ class CallDetails(NamedTuple):
 def call_details(
     store: Store, invocation_id: str, member: int | None = None, glance: Glance | None = None
 ) -> CallDetails:
-    """Read all that the spool holds of one invocation.
+    """Read everything the spool holds for one invocation.
 
     Args:
         member: the call's place, if it is one of a batch.
-        glance: the latest one, which knows what runs where. This makes it cheap.
+        glance: the latest one. It says which worker holds which call, and so makes this cheap.
 
     Raises:
         UnknownInvocationError: the invocation is not in this spool.
@@ -310,14 +310,14 @@ def _state_at(store: Store, path: str) -> State:
 
 
 def _kept_file(store: Store, outcome: Outcome) -> tuple[str, AttemptName] | None:
-    """The file of a failed call, which stays for a retry."""
+    """The file of a failed call, kept so that it can be retried."""
     if outcome.state is not State.FAILED:
         return None
     name = AttemptName(outcome.id, outcome.attempt, outcome.retries)
     path = store.layout.failed(name)
     if store.fs.exists(path, fresh=True):
         return path, name
-    return _failed_file(store, outcome.id)  # it was lost by another attempt, or is being moved
+    return _failed_file(store, outcome.id)  # another attempt lost it, or it is being moved
 
 
 def _failed_file(store: Store, invocation_id: str) -> tuple[str, AttemptName] | None:
@@ -328,7 +328,7 @@ def _failed_file(store: Store, invocation_id: str) -> tuple[str, AttemptName] | 
 
 
 def state_or_failure(store: Store, invocation_id: str, member: int | None) -> State:
-    """The state of an invocation, even of a failed one whose caller has taken the outcome.
+    """The state of an invocation, even if it failed and its caller has collected the outcome.
 
     Raises:
         UnknownInvocationError: the invocation is not in this spool.

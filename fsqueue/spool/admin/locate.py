@@ -1,10 +1,10 @@
 """Finds the file of a call by its id, at a cost that does not grow with the backlog.
 
-The id has the client's name and the number of the call. A client numbers its calls in the order in
-which it publishes them, and slots are sorted by time. So the numbers in one slot tell in which
-direction the call must be, and about how far. Two or three listings find it among a thousand slots.
-Calls with a countdown, and those of many clients at once, take more. After `_MOST` listings this
-gives up, and its caller lists everything.
+The id consists of the client's name and the call's number. A client numbers its calls in the order
+in which it publishes them, and slots are sorted by time. So the numbers in one slot show in which
+direction to look for the call, and about how far away it is. Two or three listings find it among a
+thousand slots. Calls with a countdown, or a mix of many clients, take more. After `_MOST` listings
+the search gives up, and the caller lists everything.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ _FEW = 8
 def locate(
     store: Store, invocation_id: str, glance: Glance | None
 ) -> tuple[str, AttemptName] | None:
-    """Path and name of the file of a call that has not ended; None if it was not found cheaply.
+    """Path and name of an unfinished call's file; None if it was not found cheaply.
 
     Args:
-        glance: the latest one, which knows what runs where.
+        glance: the latest one, which says which worker holds which call.
     """
-    # In the order in which a call moves, except that the workers that are known come first.
+    # In the order in which a call moves, except that workers known to hold it come first.
     folders = itertools.chain(
         _known_workers(store, invocation_id, glance),
         itertools.islice(
@@ -50,7 +50,7 @@ def locate(
 
 
 def find_in(store: Store, invocation_id: str, folder: str) -> tuple[str, AttemptName] | None:
-    """Path and name of a call's file in a folder, of its latest attempt; None if it has none."""
+    """Path and name of the call's latest attempt in a folder; None if there is none."""
     names = [
         name
         for name in whereabouts.attempts_in(store.files, folder)
@@ -83,7 +83,7 @@ def _in_slots(store: Store, invocation_id: str) -> tuple[str, AttemptName] | Non
     now = store.clock.now()
     for queue in store.fs.names(store.layout.pending_folder, fresh=True):
         texts = sorted(filter(is_slot_name, store.files.listed(store.layout.queue(queue))))
-        # By priority, and the delayed ones apart: in each group, later calls are in later slots.
+        # Grouped by priority and by due or delayed: in each group, later calls are in later slots.
         groups: dict[tuple[str, bool], list[str]] = {}
         for text in texts:
             priority, _, due = text.partition(".")
@@ -99,7 +99,7 @@ def _in_slots(store: Store, invocation_id: str) -> tuple[str, AttemptName] | Non
 def _search(
     store: Store, invocation_id: str, folders: Sequence[str]
 ) -> tuple[str, AttemptName] | None:
-    """Look for a call in slots that are sorted by time."""
+    """Search for a call in slots that are sorted by time."""
     client, _, text = invocation_id.rpartition("-")
     number = int(text)
     spans = deque([(0, len(folders) - 1, -1)])
@@ -125,7 +125,7 @@ def _go_on(
     numbers: list[int],
     number: int,
 ) -> None:
-    """Add where to look next, after a slot with these numbers of the client."""
+    """Add where to look next, given the client's call numbers in one slot."""
     low, at, high = place
     before, after = (low, at - 1), (at + 1, high)
     guess = -1

@@ -1,7 +1,7 @@
-"""Why a call is not running, for each view that shows calls (P14).
+"""Explains why a call is not running, for every view that shows calls (P14).
 
-`why` is the only place that answers this. Each reason says what holds the call up, and what would
-end that. They come in the order in which they would have to be dealt with.
+`why` is the only place that answers this. Each reason says what holds the call up and what would
+resolve it. Reasons are listed in the order in which they have to be resolved.
 """
 
 from __future__ import annotations
@@ -58,31 +58,31 @@ Code = Literal[
     "no_worker_writes",
     "disk_full",
 ]
-# The most permits of a limit whose holders are named.
+# The most permit holders of a limit to name.
 _HOLDERS = 3
-# A disk with less room, as a share of its size, counts as full.
+# A disk with a smaller share of free space counts as full.
 _FULL = 0.005
 
 
 class Reason(msgspec.Struct, frozen=True, kw_only=True):
-    """One reason why a call does not run."""
+    """One reason why a call is not running."""
 
     code: Code
     text: str
     """What holds it up, as a clause."""
     ends: str = ""
-    """What would end that; empty if only the time does, or nothing."""
+    """What would resolve it; empty if only waiting helps, or nothing does."""
     since: float | None = None
-    """When it began, by the file server's clock, if that is known."""
+    """When it began, by the file server's clock, if known."""
     until: float | None = None
-    """When it will end at the latest, if that is known."""
+    """When it will end at the latest, if known."""
 
     def __str__(self) -> str:
         return f"{self.text}; ends with {self.ends}" if self.ends else self.text
 
 
 class _Case:
-    """A call, and what is known around it."""
+    """A call and its circumstances."""
 
     def __init__(self, store: Store, details: CallDetails, glance: Glance) -> None:
         self.store, self.details, self.glance = store, details, glance
@@ -100,7 +100,7 @@ class _Case:
         return "" if parent.rpartition("/")[2] == "lanes" else parent.rpartition("/")[2]
 
     def serving(self, queue: str) -> list[WorkerInfo]:
-        """The living workers of a queue."""
+        """The living workers that serve a queue."""
         return [each for each in self.workers if self._serves(each, queue)]
 
     @staticmethod
@@ -112,11 +112,11 @@ class _Case:
 def why(
     store: Store, invocation_id: str, glance: Glance, details: CallDetails | None = None
 ) -> tuple[Reason, ...]:
-    """The reasons why a call does not run, or did not; empty if it runs or has run.
+    """The reasons why a call is not running, or never ran; empty if it is running or has run.
 
     Args:
-        glance: the latest look at the spool.
-        details: of the call, if they were read already.
+        glance: the latest glance at the spool.
+        details: the call's details, if already read.
 
     Raises:
         UnknownInvocationError: the invocation is not in this spool.
@@ -213,7 +213,7 @@ def _worker_for(queue: str, store: Store) -> str:
 
 
 def _limit(case: _Case) -> Iterator[Reason]:
-    """The concurrency limit for which it waits, or those that it will meet in its queue."""
+    """The concurrency limit it is waiting for, or those it will need later."""
     call = case.details.call
     lane = case.folder.rpartition("/")[0].rpartition("/")[2]
     of = f"the concurrency limit of {call.task}" if call else "a concurrency limit"
@@ -233,7 +233,7 @@ def _limited(how: str, lane: str, held: str) -> Reason:
 
 
 def _holders(case: _Case, lane: str) -> tuple[str, bool]:
-    """Who holds the permits of a limit, in words, and whether none is free."""
+    """Which calls hold a limit's permits, as text, and whether all permits are taken."""
     layout = case.store.layout
     permits = [each for each in case.store.files.listed(layout.lane(lane)) if each.isdecimal()]
     holders = []
@@ -250,7 +250,7 @@ def _holders(case: _Case, lane: str) -> tuple[str, bool]:
 
 
 def _busy(case: _Case) -> Iterator[Reason]:
-    """All slots are busy; also what comes before it, and how long that may take."""
+    """All worker slots are busy; says how many calls are ahead, and how long that may take."""
     slots, held = sum(each.slots for each in case.fit), sum(each.held for each in case.fit)
     text = case.folder.rpartition("/")[2]
     slot = Slot.parse(text)
@@ -272,9 +272,9 @@ def _busy(case: _Case) -> Iterator[Reason]:
 
 
 def _ahead(case: _Case, slot: str) -> int:
-    """About how many due calls of its queue may run before a call.
+    """Roughly how many due calls of the same queue may run before this one.
 
-    Those of its own slot are among them: workers take the calls of one second in any order.
+    This includes calls in the same slot: workers take the calls of one second in any order.
     """
     layout = case.store.layout
     names = case.store.files.listed(layout.queue(case.queue), fresh=True)
@@ -288,7 +288,7 @@ def _ahead(case: _Case, slot: str) -> int:
 
 
 def _place(case: _Case) -> Iterator[Reason]:
-    """Whether the disk takes nothing more, so that no worker can claim."""
+    """The disk is full, so no worker can claim calls."""
     total, free = case.store.fs.space(case.store.layout.root)
     if free < _FULL * total:
         text = f"the disk of {case.store.layout.root} is full: {free >> 20} MiB are free"

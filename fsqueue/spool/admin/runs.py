@@ -1,4 +1,4 @@
-"""Runs: the calls that one process has made, and the process."""
+"""Runs: a run is one process and all the calls that it has made."""
 
 from __future__ import annotations
 
@@ -18,40 +18,40 @@ if TYPE_CHECKING:
     from fsqueue.spool.history.statistics import Stats
     from fsqueue.spool.store.store import Store
 
-# The most records that are read for a list.
+# The most records to read for a list.
 _MOST = 1_000
 _SUFFIX = ".json"
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True):
-    """The calls of one process. Times are by the file server's clock."""
+    """One process and its calls. Times are by the file server's clock."""
 
     client: str
-    """The name that the ids of its calls begin with."""
+    """The client name, with which the ids of its calls begin."""
     record: ClientRecord | None
-    """What the process says of itself; None if it is not known."""
+    """The process's own description; None if unknown."""
     here: bool
-    """Whether the process may still make calls: its lock is there."""
+    """Whether the process may still make calls: its lock exists."""
     ended: int
-    """Its calls that have ended in the window."""
+    """Its calls that ended in the window."""
     failed: int
     running: int | None = None
-    """Its calls that workers hold; None if that was not looked at."""
+    """Its calls that workers have claimed; None if not looked up."""
     waiting: int | None = None
-    """Its calls that no worker has claimed; None if that is not known."""
+    """Its calls that no worker has claimed; None if unknown."""
     exact: bool = True
-    """False if more of them may wait: there were too many to count."""
+    """False if there may be more: there were too many to count."""
     ends: float | None = None
-    """Seconds until all of them have ended, at the rate of the last minutes; None if not known."""
+    """Estimated seconds until all have ended, at the rate of the last minutes; None if unknown."""
 
 
 def runs(store: Store, recent: Stats, since: float, glance: Glance | None = None) -> list[Run]:
-    """The runs that have begun after a time, or of which calls have ended, the latest first.
+    """The runs that started, or had calls that ended, after `since`; the latest first.
 
     Args:
         recent: statistics of the window.
         since: seconds since the epoch by the file server's clock.
-        glance: what runs and waits now; None leaves that out.
+        glance: shows what is running and waiting now; None leaves that out.
     """
     names = set(store.fs.names(store.layout.clients_folder, fresh=True))
     clients = [name.removesuffix(_SUFFIX) for name in names if name.endswith(_SUFFIX)]
@@ -70,18 +70,18 @@ def runs(store: Store, recent: Stats, since: float, glance: Glance | None = None
 
 
 def running_of(glance: Glance) -> Counter[str]:
-    """How many calls of each client workers hold."""
+    """How many running calls each client has."""
     workers = glance.snapshot.workers
     return Counter(call.id.rpartition("-")[0] for worker in workers for call in worker.running)
 
 
 def going_on(run: Run, glance: Glance, held: Mapping[str, int]) -> Run:
-    """The same run, with what of its calls runs and waits, and when they will have ended.
+    """Add to a run how many of its calls are running and waiting, and when they will be done.
 
     Args:
         run: the run.
-        glance: the latest look.
-        held: what `running_of` returned for it.
+        glance: the latest glance.
+        held: the result of `running_of` for it.
     """
     snapshot, recent = glance.snapshot, glance.recent
     running, waiting = held.get(run.client, 0), snapshot.unstarted.get(run.client, 0)
@@ -97,7 +97,7 @@ def going_on(run: Run, glance: Glance, held: Mapping[str, int]) -> Run:
 
 
 def read_record(store: Store, client: str) -> ClientRecord | None:
-    """What a client's process says of itself; None if that is not known."""
+    """A client process's own description; None if unknown."""
     try:
         data = store.fs.read(store.layout.client_record(client))
         record = msgspec.json.decode(data, type=ClientRecord)

@@ -1,4 +1,4 @@
-"""What a snapshot of a spool says: queues, workers, and the number of files in each place.
+"""The content of a snapshot: queues, workers, and the number of files in each place.
 
 `fsqueue.spool.admin.census` takes it.
 """
@@ -26,15 +26,15 @@ class QueueInfo(msgspec.Struct, frozen=True, kw_only=True):
     """One queue. Times are in seconds from now."""
 
     name: str
-    """The name of its folder, which includes the profile of the calls' needs."""
+    """The name of its folder, which includes the profile of the resources that its calls need."""
     need: str = ""
     """The resources that the calls need."""
     due: int
-    """Calls that may start now."""
+    """Calls that are due."""
     delayed: int
-    """Calls that may start later."""
+    """Calls that are due later."""
     exact: bool = True
-    """False if there were too many slots to count, so that `due` and `delayed` are estimates."""
+    """False if there were too many slots to count: `due` and `delayed` are then estimates."""
     oldest: float | None
     """How long the oldest due call has been waiting, accurate to about a second."""
     next_due: float | None
@@ -45,18 +45,18 @@ class QueueInfo(msgspec.Struct, frozen=True, kw_only=True):
     workers: int
     """Living workers that serve it."""
     fleets: tuple[str, ...] = ()
-    """If none does: fleets whose jobs could."""
+    """If there are none: fleets whose jobs could serve it."""
 
 
 class RunningCall(msgspec.Struct, frozen=True, kw_only=True):
-    """A call that a worker holds."""
+    """A call that a worker has claimed."""
 
     id: str
     attempt: int
     seconds: float | None
-    """Since it was claimed; None if that was not looked up."""
+    """Seconds since it was claimed; None if not looked up."""
     progress: Progress | None = None
-    """The progress that its body has reported."""
+    """The progress that the task has reported."""
 
 
 class WorkerInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -64,8 +64,8 @@ class WorkerInfo(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     state: Life
-    """Silent: it has missed its last beats. Dead: its process was on this host and is gone. Unseen:
-    there are too many workers to look at all of them at once."""
+    """Silent: it has missed its last heartbeats. Dead: its process was on this host and is gone.
+    Unseen: there are too many workers to check all of them at once."""
     host: str
     pid: int
     runner: str
@@ -76,22 +76,22 @@ class WorkerInfo(msgspec.Struct, frozen=True, kw_only=True):
     age: float | None
     """Seconds since it registered; None if its record is missing."""
     beat: float | None
-    """Seconds since its last beat."""
+    """Seconds since its last heartbeat."""
     draining: bool
     running: tuple[RunningCall, ...]
-    """At most 1,000 calls, the oldest claim first."""
+    """At most 1,000 calls, oldest claim first."""
     held: int = 0
-    """How many calls it holds."""
+    """How many calls it holds now."""
     as_of: float = 0.0
-    """When it was looked at, by the file server's clock."""
+    """When this was recorded, by the file server's clock."""
     batch: BatchJob | None = None
     """Its batch job."""
     left: float | None = None
-    """Seconds until it leaves at the latest; None if that is unknown, or never."""
+    """Seconds until it exits at the latest; None if unknown or unlimited."""
 
     @property
     def is_alive(self) -> bool:
-        """Whether it has beaten lately."""
+        """Whether it has sent a recent heartbeat."""
         return self.state == "alive"
 
 
@@ -99,18 +99,18 @@ class Counts(msgspec.Struct, frozen=True, kw_only=True):
     """The number of files in each place."""
 
     parked: int
-    """Calls of all queues that wait for the results of others."""
+    """Calls in all queues that wait for the results of others."""
     waiting: int
     """Outcomes that their clients have not collected."""
     kept: int
-    """Outcomes that were collected and can still be read."""
+    """Collected outcomes that can still be read."""
     failed: int
     """Failed calls that can be retried."""
     quarantined: int
     clients: int
     """Processes that make calls, counted by their locks."""
     estimated: tuple[str, ...] = ()
-    """Names of the numbers that are estimates, since there were too many folders to list."""
+    """Names of the counts that are estimates because there were too many folders to list."""
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
@@ -124,11 +124,11 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     workers: tuple[WorkerInfo, ...]
     counts: Counts
     closed_fleets: tuple[ClosedFleet, ...] = ()
-    """Those that were paused or stopped, with the reasons."""
+    """The paused or stopped ones, with the reasons."""
     unstarted: dict[str, int] = {}
-    """Calls that no worker has claimed, by the client that made them: of those that have most."""
+    """Unclaimed calls by client, for the clients that have the most."""
     unstarted_exact: bool = True
-    """False if some calls were not seen: each client may have more."""
+    """False if some calls were not counted: each client may have more."""
 
 
 def has_spool(root: str) -> bool:

@@ -1,4 +1,4 @@
-"""The workers of a spool, as operators see them: their records, beats and claims."""
+"""Lists workers for operators: their records, heartbeats and claims."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ if TYPE_CHECKING:
     from fsqueue.spool.admin.snapshot import Life
     from fsqueue.spool.store.store import Store
 
-# A worker is shown as silent after this many missed beats.
+# A worker is shown as silent after this many missed heartbeats.
 _MISSED_BEATS = 3
-# The most claims of a worker that are listed one by one.
+# The most claims of a worker to list individually.
 _MOST_CLAIMS = 1_000
-# Of workers that are too many to look at all at once, this many claims are looked at each time.
+# How many claims to check each time, if there are too many workers to check all at once.
 _CLAIMS_EACH = 4
 _ALL = 1 << 30
 
 
 class WorkerRows:
-    """Looks at the workers of a spool: at all of them, or at some of them each time, in turn.
+    """Checks the workers of a spool: all of them, or some of them each time, in turn.
 
     Args:
-        heartbeat: seconds between two beats of a worker.
-        most: how many workers to look at each time.
+        heartbeat: seconds between heartbeats of a worker.
+        most: the most workers to check each time.
     """
 
     def __init__(self, store: Store, heartbeat: float, most: int = _ALL) -> None:
@@ -47,7 +47,7 @@ class WorkerRows:
         self._observer.discover(most=self._most)
         records, dead = self._observer.records, self._observer.dead_here()
         asked = set(store.fs.names(store.layout.locks_folder, fresh=True))
-        # In the order in which they were looked at: the next ones come first.
+        # Least recently checked first.
         rows = {name: row for name, row in self._rows.items() if name in records}
         turn = [*(name for name in sorted(records) if name not in rows), *rows][: self._most]
         reports: dict[str, AttemptName] | None = None
@@ -83,7 +83,7 @@ class WorkerRows:
         store, now = self._store, self._store.clock.now()
         beat = _age(store, store.layout.worker_beat(name))
         if record is None and beat is None and not claims:
-            return None  # it left after its name was listed
+            return None  # it exited after its name was listed
         state: Life = "alive" if (beat or 0.0) <= _MISSED_BEATS * self._heartbeat else "silent"
         known = record or _unknown(name)
         return WorkerInfo(
@@ -116,7 +116,7 @@ class WorkerRows:
             if path not in self._claimed and not (bounded and looked >= _CLAIMS_EACH):
                 looked += 1
                 try:
-                    # The claim's rename sets the time of the last status change.
+                    # The claim's rename sets the status change time (ctime).
                     changed = self._store.fs.status(path, follow=False).st_ctime
                 except OSError:
                     continue  # it has ended
@@ -152,7 +152,7 @@ def list_workers(store: Store, *, heartbeat: float) -> tuple[WorkerInfo, ...]:
     """All workers that have any file in the spool, by name. Reads the file server's clock.
 
     Args:
-        heartbeat: seconds between two beats of a worker.
+        heartbeat: seconds between heartbeats of a worker.
     """
     store.files.sync_clock()
     return WorkerRows(store, heartbeat).look()
