@@ -1,4 +1,4 @@
-"""What an attempt ends with: the answer of its body, and how its execution ended."""
+"""The answer of an attempt's body, and the ways in which its execution can end."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ def _message(error: BaseException) -> str:
 
 
 def failure_of(error: BaseException) -> Failure:
-    """An exception of a body, as it can be read without unpickling it.
+    """The record of a body's exception, readable without unpickling it.
 
-    A call that was not run because another one had failed has the fingerprint of that failure.
+    A call that did not run because another call failed gets the fingerprint of that failure.
     """
     kind, text = type(error).__qualname__, _message(error)
     cause = error.__cause__ if isinstance(error, DependencyError) else None
@@ -73,8 +73,9 @@ class Answer(NamedTuple):
     ) -> Answer:
         """The answer of a body that raised, after `retries` retries; `codec` is the call's.
 
-        The methods of the error may raise anything: that must not end the slot. An exception of a
-        signal handler is not theirs: it belongs to the body that waits for this call in its thread.
+        The error's own methods may raise anything, which must not end the slot. An exception raised
+        by a signal handler propagates: it belongs to the body that waits for this call in the same
+        thread.
         """
         try:
             return cls._of_error(error, codec, policy, retries)
@@ -91,8 +92,8 @@ class Answer(NamedTuple):
     ) -> Answer:
         delay = delay_before_retry(policy, error, retries)
         if isinstance(error, ImportError) and not hasattr(error, "__notes__"):
-            # At the caller it looks as if the module were missing there. With notes it may come
-            # from a call that the body has made, and tells where it was raised.
+            # To the caller it would look as if the module were missing on its side. An error with
+            # notes may come from a call made by the body, and says where it was raised.
             error.add_note(
                 f"(it was raised on {os.uname().nodename}, in {sys.executable}: install what is "
                 "missing there, or start the worker in the environment that has it)"
@@ -112,17 +113,17 @@ class Answer(NamedTuple):
 class Ending(enum.Enum):
     """How the execution of a claim ended."""
 
-    __hash__ = object.__hash__  # of Enum, it is a function in Python
+    __hash__ = object.__hash__  # that of Enum is a slow Python function
 
     FINISHED = enum.auto()
     NOT_STARTED = enum.auto()
-    """The body has not begun: the attempt is given back as it was."""
+    """The body has not started: the attempt is returned unchanged."""
     UNREADABLE = enum.auto()
     """Written by another format version: left alone."""
     TOO_LONG = enum.auto()
-    """Its timeout is longer than the time that the worker has left: left to others."""
+    """Its timeout exceeds the worker's remaining time: another worker must run it."""
     GIVEN_BACK = enum.auto()
-    """The claim was taken away meanwhile: nothing was published."""
+    """Another process took the claim away: nothing was published."""
     WAITS = enum.auto()
     """A concurrency limit is reached: the call waits in the lane, unchanged."""
     CANCELLED = enum.auto()
@@ -132,8 +133,8 @@ class Ending(enum.Enum):
     UNWANTED = enum.auto()
     """It has been settled, but its caller is gone and cannot receive the outcome."""
     INTERRUPTED = enum.auto()
-    """Its coroutine was cancelled by the end of its worker: the attempt is given back."""
+    """Its coroutine was cancelled because its worker ends: the attempt is returned."""
 
 
 NOT_RUN: Final = frozenset({Ending.NOT_STARTED, Ending.UNREADABLE, Ending.TOO_LONG, Ending.WAITS})
-"""Endings of calls whose bodies have not begun."""
+"""Endings of calls whose bodies have not started."""

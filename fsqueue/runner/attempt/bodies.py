@@ -76,10 +76,10 @@ _told: set[tuple[str, str]] = set()
 
 
 def _check_code(call: Call, code: ModuleCode, *, refuses: bool) -> str:
-    """Why the task's module is not the caller's; this process warns once of each version.
+    """Describe how the task's module differs from the caller's; warn once per version.
 
     Raises:
-        StaleCodeError: they differ, and the worker refuses such calls.
+        StaleCodeError: they differ and `refuses` is set.
     """
     reason = code.reason_against(call.code)
     if not reason:
@@ -157,10 +157,10 @@ def _answer_of_one(
 
 
 def _of_value(error: BaseException, call: Call, kind: type[FSQueueError]) -> BaseException:
-    """The error of a call whose arguments or result have raised `error` on their way.
+    """Wrap an error that a call's arguments or result raised while they were converted.
 
-    An exit or an interruption by the code of a value is not one by the body: the caller, in whom it
-    would be raised, gets an error that says what happened. An exception of a signal handler stays:
+    An exit or an interruption raised by a value's own code must not end the caller, so the caller
+    gets an error that says what happened. An exception raised by a signal handler stays as it is:
     the body that set the handler waits for this call in the same thread.
     """
     if isinstance(error, Exception) or of_signal_handler(error):
@@ -187,7 +187,7 @@ def _arguments(call: Call, segment: Payload) -> tuple[tuple[Any, ...], dict[str,
 
 
 def _with_results(call: Call, value: Any) -> Any:
-    """Replace references by results in JSON; unpickling has done so already in pickles."""
+    """Replace references in JSON by results; unpickling has already done so for pickles."""
     return replaced(value, value_if_marked) if call.after and call.codec == "json" else value
 
 
@@ -263,7 +263,7 @@ def _value_of(
     execution: Execution, body: Body, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Any:
     """Call a body: a plain one in this thread, a coroutine in the event loop of this process."""
-    if execution.is_settled:  # the time limit has ended the call before this
+    if execution.is_settled:  # the time limit expired first
         raise asyncio.CancelledError
     if body.awaited:
         return _awaited(execution, body.function, args, kwargs)

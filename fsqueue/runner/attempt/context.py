@@ -1,4 +1,4 @@
-"""The worker and the invocation in whose body the current code runs."""
+"""The worker and the invocation that the current code runs in."""
 
 from __future__ import annotations
 
@@ -70,8 +70,8 @@ class WorkerContext:
 
     Attributes:
         apps: the applications whose tasks `resolve` knows.
-        aborted: set when the worker is to end at once.
-        live: the calls that run here and whose outcome may still be wanted.
+        aborted: set when the worker must end immediately.
+        live: the calls that run here and whose outcome may still be needed.
         executions: the calls that run here, by the names of their attempts.
         on_coroutine: called with each execution whose body turns out to be a coroutine.
         while_waiting: called about four times a second while a slot waits for a coroutine.
@@ -190,7 +190,7 @@ class Execution:
 
     @property
     def is_settled(self) -> bool:
-        """Whether its call has ended, as by its time limit. Then no body of it begins any more."""
+        """Whether its call has ended, for example by its time limit. No other body of it starts."""
         return self._unsettled.locked()
 
     def interrupt(self, ending: Ending) -> bool:
@@ -206,7 +206,7 @@ class Execution:
             return False
         now = time.monotonic()
         if self.interrupted is None:
-            # In this order: a run that begins now checks whether it was interrupted.
+            # In this order, because a run that starts now checks whether it was interrupted.
             self.interrupted, self._interrupted_at = ending, now
             self.run.cancel()
         return now - self._interrupted_at <= CLEANUP
@@ -381,7 +381,7 @@ def context_of_waiting_body(root: str, app_id: str) -> WorkerContext | None:
         return None
     found = [execution.context] if execution else [each for each in _open if each.exclusive]
     for context in found:
-        # A process that a body has forked is a copy, and not the worker.
+        # A process forked by a body is a copy of the worker, not the worker.
         here = context.pid == os.getpid() and context.store.layout.root == root
         if here and app_id in context.apps:
             return context

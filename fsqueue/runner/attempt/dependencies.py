@@ -41,7 +41,7 @@ class Parents:
         failure: why the call cannot run; set when a missing value is requested.
 
     Raises:
-        OSError: the shared directory does not let them be read now.
+        OSError: the shared directory fails.
     """
 
     def __init__(self, store: Store, call: Call) -> None:
@@ -97,8 +97,8 @@ class Parents:
 def dependency_error(child: str, parent: str, task: str, error: BaseException) -> DependencyError:
     """The error of a call that needs the result of a failed call.
 
-    Its cause is the error of the first call that failed, however many calls lie between. So errors
-    do not grow along a chain.
+    Its cause is always the error of the call that failed first, so errors do not grow along a
+    chain.
 
     Args:
         child: description of the call.

@@ -20,7 +20,7 @@ _LONGEST_PAUSE = 5.0
 
 
 class Finished(NamedTuple):
-    """An attempt whose body has ended, or does not run. `settle` does the rest."""
+    """An attempt whose body has ended, or was not run. `settle` does the rest."""
 
     context: WorkerContext
     claim: Claim
@@ -34,9 +34,9 @@ class Finished(NamedTuple):
 def settle(finished: Finished, release: Callable[[Claim], bool]) -> Ending:
     """Release the claim of an attempt and publish its answer, or move its file.
 
-    Only one thread settles an attempt: the one that has run the body, or that of its time limit. An
-    error of the shared directory is retried for as long as the worker lives: nothing else holds the
-    call then, and so nothing is lost.
+    Only one thread settles an attempt: the one that has run the body, or that of its time limit.
+    The worker retries errors of the shared directory for as long as it lives, because only it has
+    the answer.
 
     Args:
         finished: what `execute` returned.
@@ -73,7 +73,7 @@ def retry_io(context: WorkerContext, step: Callable[..., Any], *args: Any) -> An
 
 
 def _spool_exists(context: WorkerContext) -> bool:
-    """Whether the spool is there. If not, a missing file is no proof: it may be unmounted.
+    """Whether the spool is there. If not, it may be unmounted, so a missing file proves nothing.
 
     Raises:
         SpoolReplacedError: the root holds another spool.

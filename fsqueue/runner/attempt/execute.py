@@ -49,7 +49,7 @@ def execute(
     for as long as the worker lives: the worker keeps the claim, and so the call.
 
     Args:
-        settle: settles an attempt whose time is over. Its body may never end.
+        settle: settles an attempt that has timed out, because its body may never end.
         killable: this process may be killed to end the body.
     """
     found = _read(context, claim)
@@ -73,7 +73,7 @@ def execute(
 
 
 def _prepare(execution: Execution) -> Finished | None:
-    """Take the permits of a call and fetch its shared arguments; or tell why it does not run."""
+    """Take a call's permits and fetch its shared arguments. Returns a `Finished` if that fails."""
     context, call = execution.context, execution.call
     if 0 < call.expires < execution.started:
         return _expired(execution)
@@ -86,7 +86,7 @@ def _prepare(execution: Execution) -> Finished | None:
         if full:
             return _wait_for_limit(execution, full)
     if call.blob:
-        with contextlib.suppress(EnvelopeError):  # `answer` meets it again, and reports it
+        with contextlib.suppress(EnvelopeError):  # `answer` gets the same error and reports it
             retry_io(context, context.store.blobs.fetch, call.blob)
     if calls.isEnabledFor(logging.INFO):
         title = titled(execution.claim.text, call)
@@ -105,7 +105,7 @@ def _succeeded_anyway(ending: Ending, result: Answer) -> bool:
 
 
 def _read(context: WorkerContext, claim: Claim) -> tuple[Execution, Payload] | Finished:
-    """Read the call of a claim, its payload and its parents; or tell why it cannot run."""
+    """Read a claim's call, its payload and its parents. Returns a `Finished` if it cannot run."""
     step: Callable[[], object]
     try:
         call, payload = retry_io(context, context.store.calls.read_claimed, claim)
@@ -125,7 +125,7 @@ def _read(context: WorkerContext, claim: Claim) -> tuple[Execution, Payload] | F
         return Finished(context, claim, Ending.UNWANTED, step, execution)
     parents = retry_io(context, Parents, context.store, call) if call.after else None
     if parents is not None and parents.unfinished:
-        # It was released before its parent ended, as by a stale listing.
+        # It was released before its parent ended, for example because of a stale listing.
         step = partial(context.store.claims.park_again, claim, parents.unfinished)
         return Finished(context, claim, Ending.GIVEN_BACK, step)
     return Execution(context, claim, call, parents), payload
@@ -210,7 +210,7 @@ def _run_observed(
     settle: Callable[[Finished], Ending],
     killable: bool,
 ) -> Answer:
-    """Run a call that is traced, captured or limited. Most are not, and need no blocks for that."""
+    """Run a call that is traced, captured or limited. Most calls are not, and skip these blocks."""
     call, claim = execution.call, execution.claim
 
     def give_up(error: BaseException) -> bool:

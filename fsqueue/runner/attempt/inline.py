@@ -28,7 +28,7 @@ class InlineReport:
         self.progress: Progress | None = None
 
     def add_output(self, text: str) -> None:
-        """Keep a text that the body prints."""
+        """Keep text that the body prints."""
         self._captured.add(text)
 
     @property
@@ -39,7 +39,7 @@ class InlineReport:
 
 
 class InlineCall:
-    """An inline call: what its body gets, and what it has returned.
+    """An inline call: the arguments of its body, and the value that it returned.
 
     Attributes:
         args: the positional arguments.
@@ -66,7 +66,7 @@ class InlineCurrent(CurrentInvocation):
 
     @property
     def devices(self) -> tuple[str, ...]:
-        """None: no worker lends any to an inline body."""
+        """Always empty: no worker lends GPUs to an inline body."""
         return ()
 
     @property

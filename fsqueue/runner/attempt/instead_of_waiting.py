@@ -1,7 +1,7 @@
 """Runs a call in the thread of a body that would otherwise wait for it.
 
-A body holds a slot while it waits. If all slots waited for calls that need a slot, nothing would go
-on. So the waiting body runs the call itself, or a call that this one waits for.
+A body holds a slot while it waits. If every slot waited for a call that needs a slot, the worker
+would deadlock. So the waiting body runs the call itself, or a call that this one waits for.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def run_instead_of_waiting(
     outer, name = current.get(), os.path.basename(path)
     needed = needed_by(context.store.layout.home(path))
     if needed is None or not context.budget.take(name, needed, outer.claim.text if outer else ""):
-        return False  # it waits for a worker that has the resources, or for free ones here
+        return False  # it needs resources that are in use, or that this worker lacks
     devices = context.budget.devices(name)
     try:
         if devices:

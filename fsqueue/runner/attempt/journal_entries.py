@@ -1,4 +1,4 @@
-"""Makes the journal entries of attempts."""
+"""Creates the journal entries of attempts."""
 
 from __future__ import annotations
 

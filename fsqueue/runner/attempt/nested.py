@@ -18,8 +18,8 @@ _NOTHING = contextlib.nullcontext()
 
 
 def not_blocking_a_loop() -> contextlib.AbstractContextManager[None]:
-    """A block that waits. In a coroutine body, the event loop of the bodies continues meanwhile."""
-    # Imported where bodies run. While another thread imports it, it is there and has no names yet.
+    """A block that waits. The event loop keeps running if the block is in a coroutine body."""
+    # Imported only where bodies run. While another thread imports it, it has no names yet.
     event_loop = sys.modules.get("fsqueue.runner.event_loop.loop")
     aside = getattr(event_loop, "not_blocking_the_loop", None)
     return _NOTHING if aside is None else aside()

@@ -1,6 +1,6 @@
-"""Permits of concurrency limits of a running call: those that it holds or borrows.
+"""The concurrency-limit permits that a running call holds or borrows.
 
-A body that waits for another call does nothing meanwhile, so it lends its permits to one call at a
+A body does nothing while it waits for another call, so it lends its permits to one call at a
 time: to the call that it waits for, and to the calls that were made by its body, or by a body that
 it has caused. It runs them itself, in the same way as pending calls, so a body never waits for a
 permit that it holds itself.
@@ -85,7 +85,7 @@ def _leave(execution: Execution, lane: str) -> None:
 
 
 def holders_for_new_calls(execution: Execution | None) -> dict[str, str]:
-    """By lane, the invocation whose permit a call may borrow that is made here.
+    """For each lane, the invocation whose permit a call made here may borrow.
 
     Raises:
         OSError: the shared directory fails.

@@ -54,7 +54,7 @@ class Publication:
         """Publish it.
 
         Raises:
-            OSError: the shared directory does not take it now.
+            OSError: the shared directory does not accept it now.
         """
         store, answer = self._execution.context.store, self._answer
         try:
@@ -161,7 +161,7 @@ def finish(execution: Execution, result: Answer) -> None:
 
 
 def _offered(call: Call, result: Answer) -> dict[str, Any]:
-    """The fields of an outcome for the result cache; none for a result that was reused itself."""
+    """The fields of an outcome for the result cache; none for a result from the cache."""
     if result.state is not State.SUCCEEDED or result.source is not None:
         return {}
     return {"cache": call.cache, "cache_ttl": call.cache_ttl}

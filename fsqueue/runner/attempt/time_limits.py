@@ -41,7 +41,7 @@ def time_limit(
 
     Args:
         give_up: settles the call with an error; False if it has been settled already.
-        killable: end this process when the time is over.
+        killable: end this process when the time is up.
     """
     return _limit(execution, give_up, killable) if execution.call.timeout else _NO_LIMIT
 

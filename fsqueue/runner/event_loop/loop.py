@@ -173,7 +173,7 @@ class BodyLoop:
 
     @property
     def closed(self) -> bool:
-        """Whether it is closed, so it can run nothing any more."""
+        """Whether it is closed and can no longer run anything."""
         return self._loop.is_closed()
 
     def call(self, function: Callable[[], object]) -> None:

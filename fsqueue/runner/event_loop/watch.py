@@ -34,11 +34,11 @@ class LoopWatch:
     ) -> None:
         self._loop, self._whose = loop, whose
         self._active = threading.Event()
-        # Held from when the thread is started.
+        # Held once the thread has been started.
         self._not_started = threading.Lock()
 
     def wake(self) -> None:
-        """Begin to watch: a coroutine is about to run."""
+        """Start watching: a coroutine is about to run."""
         self._active.set()
         if self._not_started.acquire(blocking=False):
             try:

@@ -1,1 +1,1 @@
-"""The output and the progress of bodies, on their way into the spool."""
+"""Captures the output and progress of bodies and writes them to the spool."""

@@ -28,7 +28,7 @@ log: logging.Logger = logging.getLogger(__name__)
 _PERIOD = 0.5
 # A body that ends before this many seconds needs no report, and its output is written once.
 _FIRST = 0.05
-# Of long output the beginning and the end are kept; a note between them fits into the rest.
+# Long output keeps its beginning and its end; the rest of the limit leaves room for a note.
 _HEAD: Final = OUTPUT_LIMIT // 2
 _TAIL: Final = OUTPUT_LIMIT // 2 - 1024
 
@@ -93,7 +93,7 @@ class Report:
         self._io = threading.Lock()
 
     def add_output(self, text: str) -> None:
-        """Keep a text that the body prints; it is dropped after the end of the attempt."""
+        """Keep text that the body prints; it is dropped after the end of the attempt."""
         if not self._closed and self._pid == os.getpid():
             self._captured.add(text)
             self._wake(self)
@@ -186,7 +186,7 @@ class Flusher:
         except RuntimeError as error:  # the limit of processes is reached
             log.debug("reports and output wait, as no thread can be started: %s", error)
             with self._mutex:
-                self._busy = False  # the next word of a body tries again
+                self._busy = False  # the next output of a body tries again
 
     def _run(self) -> None:
         time.sleep(self._first)

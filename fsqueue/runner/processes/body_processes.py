@@ -75,18 +75,19 @@ class BodyProcesses:
             log.warning("processes that a body has started go on: %s", failure)
 
     def end_now(self, inner: Iterable[BodyProcesses]) -> bool:
-        """End what the body has started until now, from any thread, because its call has ended.
+        """End the processes that the body has started so far. May be called from any thread.
 
-        The body itself goes on. What it starts from now on, perhaps to clean up, ends with it.
+        The call has ended, but its body goes on. Processes that it starts later, perhaps to clean
+        up, end with it.
 
         Args:
-            inner: blocks of the calls that the body waits for. What was started by those that run
-                in the body's thread is left alone.
+            inner: blocks of the calls that the body waits for. Processes started by those that run
+                in the body's thread are left alone.
 
         Returns:
             Whether there was anything to end.
         """
-        with self._mutex:  # the thread must not begin with its next call meanwhile
+        with self._mutex:  # the thread must not start its next call now
             if self.thread is None or self._whole:
                 return False
             children = _children_of(_native_id(self.thread))
@@ -100,7 +101,7 @@ class BodyProcesses:
                 return False
 
     def _started(self, children: set[int]) -> set[int]:
-        """Those of these children that the body has started, and that no library keeps."""
+        """The children that the body has started and that no library keeps."""
         started = children - self.before
         return started - kept_for_reuse(started) - {fork_server_of_bodies()}
 
@@ -156,12 +157,12 @@ def _children_of_this_thread() -> list[int]:
 
 
 def _native_id(thread: int) -> int | None:
-    """The system's number of a thread."""
+    """The operating system's id of a thread."""
     return next((each.native_id for each in threading.enumerate() if each.ident == thread), None)
 
 
 def _children_of(thread: int | None) -> set[int]:
-    """Children of a thread of this process; empty where the system does not tell."""
+    """Children of a thread of this process; empty on systems that cannot list them."""
     try:
         with open(f"/proc/self/task/{thread}/children", "rb") as file:
             return set(map(int, file.read().split()))

@@ -1,4 +1,4 @@
-"""Prepares a process that is only a worker, as that of ``fsqueue worker``.
+"""Prepares a process that does nothing but run a worker, like ``fsqueue worker``.
 
 A guardian process outlives the worker by a moment, and ends the processes that bodies in thread
 slots have left: no other process can do that when the worker is killed. It recognizes programs by
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 _VARIABLE = "FSQUEUE_WORKER_PROCESS"
 _POLL = 0.25
-# Seconds after the end of the worker for which programs of its bodies may start others.
+# For this many seconds after the worker's end, programs of its bodies may start others.
 _LONGEST = 5.0
 
 

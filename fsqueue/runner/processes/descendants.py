@@ -67,7 +67,7 @@ def table() -> list[Relative]:
     """All running processes of this machine that this process may see.
 
     Raises:
-        OSError: this process may not have another open file, and so cannot read the table.
+        OSError: this process has reached its limit of open files, so it cannot read the table.
     """
     if sys.platform != "linux":
         return list(_table_by_psutil())
@@ -124,7 +124,7 @@ def end(
         The ids of those that were killed.
 
     Raises:
-        OSError: this process may not have another open file.
+        OSError: this process has reached its limit of open files.
     """
     stopped, spared = _stop(roots, frozenset(spared))
     for each in stopped.values():
@@ -140,7 +140,7 @@ def stop(roots: Callable[[list[Relative]], Iterable[int]]) -> set[int]:
     """Stop processes and everything below them, as before `end`; returns their ids.
 
     Raises:
-        OSError: this process may not have another open file.
+        OSError: this process has reached its limit of open files.
     """
     stopped, _ = _stop(roots, frozenset())
     for each in stopped.values():

@@ -69,7 +69,7 @@ def _let_signals_through() -> None:
 
 
 def _forget_handlers() -> None:
-    """Give a forked process back the handlers of an ordinary one.
+    """Reset the signal handlers of a forked process to the ordinary ones.
 
     The worker's handlers do nothing, because a thread handles its signals. The fork shares the
     wake-up descriptor of the worker, so a signal to the fork would stop the worker.

@@ -26,7 +26,7 @@ TOKEN: Final = "FSQUEUE_FLEET_TOKEN"  # noqa: S105 - it identifies a submission,
 SUPERVISOR: Final = "FSQUEUE_SUPERVISOR"
 """The process that supervises this worker, which leaves with it."""
 RESTART: Final = 75
-"""Exit code of a supervised worker that leaves so that another one takes its place."""
+"""Exit code of a supervised worker that leaves in order to be replaced."""
 
 # Seconds that a batch system's command may take: a busy controller answers late.
 PATIENCE: Final = 20.0
@@ -140,7 +140,7 @@ def job_of(environ: Mapping[str, str]) -> Job | None:
 
 
 def kill_notice(environ: Mapping[str, str]) -> int | None:
-    """The warning signal that announces a kill to come soon, and not the end of the job's time.
+    """The warning signal for an imminent kill, as opposed to the end of the job's time.
 
     Grid Engine sends SIGUSR2 before it kills a job that was deleted, if the job asked for it with
     ``-notify``; before the end of its time, SIGUSR1.

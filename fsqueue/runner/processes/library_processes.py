@@ -3,8 +3,7 @@
 A process pool in a global variable, and joblib's pool, which loky keeps, serve one body after
 another. Killing their processes would break the pool, or even hang it: an idle process of a
 `multiprocessing.Pool` holds the lock of its queue. If a pool is still busy when the body has ended,
-its results are not wanted any more, and its processes are ended. Resource trackers end by
-themselves.
+nobody needs its results, and its processes are ended. Resource trackers end by themselves.
 """
 
 from __future__ import annotations

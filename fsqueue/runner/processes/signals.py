@@ -80,7 +80,7 @@ class Worker(Protocol):
         """Stop claiming, and leave when the running bodies have finished."""
 
     def close(self, why: str) -> float:
-        """The same, as the batch job ends soon.
+        """Drain, because the batch job ends soon.
 
         Returns:
             Seconds that running bodies may still take.

@@ -1,4 +1,4 @@
-"""Starts the threads that a worker cannot work without."""
+"""Starts the threads that a worker needs."""
 
 from __future__ import annotations
 

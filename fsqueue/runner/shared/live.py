@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class LiveCalls:
-    """The attempts that run in this process and whose outcome may still be wanted.
+    """The attempts that run in this process and whose outcome may still be needed.
 
     An attempt that has timed out or was cancelled is not one of them, although its body may still
     run in a thread. The methods may be called from any thread, and an exception of a signal handler
@@ -30,7 +30,7 @@ class LiveCalls:
         self._names.add(claim.text)
 
     def end(self, claim: Claim) -> None:
-        """Remove an attempt that has ended or is no longer wanted. May be called twice."""
+        """Remove an attempt that has ended or is no longer needed. May be called twice."""
         self._names.discard(claim.text)
         for waiting in list(self._waiting):
             waiting.put(None)
@@ -48,7 +48,7 @@ class LiveCalls:
         try:
             while self._names if names is None else self._names & names:
                 changed.get(timeout=None if deadline is None else deadline - time.monotonic())
-        except (Empty, ValueError):  # the time is over
+        except (Empty, ValueError):  # timed out
             return
         finally:
             self._waiting.remove(changed)
@@ -60,7 +60,7 @@ def ended_elsewhere(store: Store, worker: Worker, marks: Listing, *, leaving: bo
     Args:
         marks: lists ``cancel/``.
         leaving: also check the outcomes of claims that it holds under a former name. Other workers
-            took it for dead and ran these calls again. While the worker stays, their bodies may
+            considered it dead and ran these calls again. While the worker stays, their bodies may
             continue.
 
     Raises:

@@ -46,7 +46,7 @@ WHOLE_GPU: Final = 1000
 
 
 def _key(device: str) -> str:
-    """A GPU as a resource of its own. No resource that users name can be called so."""
+    """A GPU as a resource of its own. Users cannot give a resource this name."""
     return f"{GPU}@{device}"
 
 
@@ -211,7 +211,7 @@ def needed_by(path: str) -> Amounts | None:
 
 
 class ResourceRequest(NamedTuple):
-    """A slot process's request to its parent. The answer is the call's GPUs, or None: not free."""
+    """A slot process's request to its parent. The answer is the call's GPUs; None if not free."""
 
     name: str
     needed: Amounts | None
@@ -238,7 +238,7 @@ class RemoteBudget:
                 self._pipe.send(ResourceRequest(name, dict(needed), within))
                 lent: tuple[str, ...] | None = self._pipe.recv()
         except (EOFError, OSError):
-            return False  # the parent has gone, or is leaving
+            return False  # the parent has ended or is leaving
         if lent:
             self._devices[name] = lent
         return lent is not None
