@@ -1,1 +1,1 @@
-"""Calls on their way out: arguments, options and batches become files that are published."""
+"""Publishes calls: turns arguments, options and batches into files of the spool."""

@@ -66,7 +66,7 @@ def as_arguments(item: Item) -> Arguments:
 
 
 def misnamed(signature: inspect.Signature, names: Iterable[str]) -> str:
-    """That a function has no parameter of a name, as Python says it; empty if all are right.
+    """Python's message for a parameter that a function does not have; empty if all names fit.
 
     ``bind`` looks for missing arguments first, and would call a misspelled one missing.
     """

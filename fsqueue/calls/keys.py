@@ -142,9 +142,9 @@ class _Forms:
     def _of_memory(self, value: Any) -> bytes | None:
         """The form of an array of numbers, for any memory layout; None for other values.
 
-        Subclasses of numpy's array are excluded, because some contain more than their memory.
+        Subclasses of numpy's array are excluded, because some hold more state than their memory.
         """
-        # While another thread imports numpy, the module is there and has no names yet.
+        # While another thread imports numpy, the module exists but has no names yet.
         numpy = sys.modules.get("numpy")
         ndarray, scalar = getattr(numpy, "ndarray", None), getattr(numpy, "generic", ())
         kind = type(value)

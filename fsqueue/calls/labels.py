@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class _Anything:
-    """An argument that has all attributes and items, and that fits every format."""
+    """A placeholder argument that has every attribute and item, and fits every format."""
 
     def __getattr__(self, _: str) -> _Anything:
         return self
@@ -29,7 +29,7 @@ def check_label(template: Any) -> None:
     """Check that a template can be formatted with some arguments.
 
     Raises:
-        ValueError: it cannot: its braces are not balanced, or it has no names, for example.
+        ValueError: it cannot, for example because its braces are not balanced or it has no names.
     """
     if isinstance(template, str):
         try:

@@ -149,10 +149,10 @@ class CallSettings(msgspec.Struct, frozen=True, kw_only=True):
         return self.running_concurrency in {"arguments", "keys"}
 
     def profile(self, learned: Callable[[], float | None], members: int = 0) -> str:
-        """The needs of a file's calls, as the profile of their queue's folder.
+        """The resources that a file's calls need, as the profile of their queue's folder.
 
         Args:
-            learned: gives the walltime of a call by the journal; None: it is not known.
+            learned: returns the walltime of a call according to the journal; None if it is unknown.
             members: how many calls of a batch share the file, and run one after another.
         """
         seconds = learned() if self.walltime == "auto" else self.walltime

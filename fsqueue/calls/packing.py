@@ -1,4 +1,4 @@
-"""Serialized arguments: of one call, and those that the calls of a group share."""
+"""The serialized arguments of a call, and those that the calls of a group share."""
 
 from __future__ import annotations
 

@@ -79,7 +79,7 @@ class Publisher:
         self._eta = 0.0 if settings.eta is None else settings.eta.timestamp()
 
     def with_settings(self, settings: CallSettings) -> Publisher:
-        """Publishes calls of the same task with other options."""
+        """A publisher of the same task's calls with other options."""
         bound, sizer, code = self._bound, self._sizer, self._code
         return Publisher(self._task, self._session, settings, bound, sizer, code=code)
 
@@ -124,7 +124,7 @@ class Publisher:
         return Packed(Payload(data, buffers or ()), parents, label)
 
     def as_sent(self, value: Any, what: str = "arguments") -> Any:
-        """What the other side gets with the serializer "json"; with others, the value itself."""
+        """What the other side receives: a JSON copy if the serializer is "json", else the value."""
         if self.codec != "json":
             return value
         from fsqueue.codec import decode, encode
