@@ -1,4 +1,4 @@
-"""Values and exceptions as bytes, and back.
+"""Serialization of values and exceptions.
 
 Modules, from the top down::
 

@@ -1,4 +1,4 @@
-"""Exceptions of bodies as bytes.
+"""Serializes the exceptions of bodies.
 
 An exception is sent as a list of records, one for each exception that can be reached from it
 (its cause, its context, members of a group, attributes). Numbers link the records. So chains can
@@ -97,8 +97,9 @@ def encode_exception(
     Args:
         codec: the serializer of the call: "json", or one with pickles.
         longest: exceptions whose pickles have more bytes are described by their texts.
-        held: what the exception's own code may raise. A worker holds any `BaseException`, as a
-            ``__reduce__`` that exits must not end a slot, and no order reaches the worker here.
+        held: which exceptions of the exception's own code are caught. A worker catches every
+            `BaseException`: a ``__reduce__`` that exits must not end a slot, and no order reaches
+            the worker here.
     """
     reached = _Reached(exc, plain=codec == "json", longest=longest, held=held)
     # The list grows during the loop, because each record can add more exceptions.
@@ -113,7 +114,7 @@ def decode_exception(data: bytes | memoryview, codec: str = "cloudpickle") -> Ba
     try:
         records = _records(data, codec)
         return _Rebuilt(records, plain=codec == "json").exception(0)
-    except Exception as error:  # the caller must get some exception in any other case
+    except Exception as error:  # the caller must get some exception in every case
         if of_signal_handler(error):
             raise
         return RemoteError("unknown exception", f"its description is damaged: {summary(error)}")

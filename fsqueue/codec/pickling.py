@@ -1,7 +1,7 @@
 """Pickling with cloudpickle, without its silent conversions, and unpickling.
 
 cloudpickle sends an open text file as a `StringIO` with a copy of its text, a `memoryview` as
-`bytes`, and a `WeakSet` whose members nothing else refers to on the other side: it arrives empty.
+`bytes`, and a `WeakSet` that arrives empty, because nothing refers to its members there.
 Python's own pickle refuses the first two. It sends a weak proxy as a copy of its object, a
 `weakref.finalize` (which each `TemporaryDirectory` has) as one that has ended, and a connection of
 `multiprocessing` as the bare number of a descriptor: the other side would use, and close, whatever
@@ -43,7 +43,7 @@ MOVED: Final = {
     "fsqueue.spool.states": "fsqueue.spool.format.states",
     "fsqueue.spool.store.body_reports": "fsqueue.spool.features.body_reports",
 }
-"""Modules that pickles of older versions name, and where these are now. No entry may go."""
+"""The current places of modules that pickles of older versions name. Never remove an entry."""
 
 _REDUCERS: dict[type, Callable[[Any], Any]] = dict(cloudpickle.Pickler.dispatch_table)
 
@@ -55,7 +55,7 @@ def _reduce_file(file: io.TextIOWrapper) -> Any:
     raise pickle.PicklingError(f"an open file ({name!r}) belongs to this process; pass its path")
 
 
-# Bytes of a function from which they are sent as a buffer.
+# A function is sent as a buffer from this size in bytes.
 _LARGE: Final = 1 << 15
 
 
@@ -105,7 +105,7 @@ def _reduce_connection(connection: object) -> Any:
     )
 
 
-# Compiled metaclasses, whose classes need more than the content of a class to be made anew.
+# Compiled metaclasses: recreating one of their classes takes more than the class's content.
 _COMPILED = frozenset({"_ctypes", "msgspec._core"})
 _MADE_BY_PYTHON = 1 << 9  # Py_TPFLAGS_HEAPTYPE
 
@@ -186,7 +186,7 @@ _FEW = 16
 
 
 def are_simple(value: Any, atoms: frozenset[type] = _ATOMS) -> bool:
-    """Whether it is the arguments of a call, which are a few numbers or texts."""
+    """Whether a value is the arguments of a call, and these are a few numbers or texts."""
     if type(value) is not tuple or len(value) != 2:  # noqa: PLR2004 - arguments are a pair
         return False
     args, kwargs = value

@@ -1,4 +1,4 @@
-"""Values as JSON, and back: for tasks whose files must not be unpickled.
+"""JSON serialization, for tasks whose files must not be unpickled.
 
 Only values that arrive unchanged are accepted: no enums, named tuples or numbers as keys, which
 `json` would convert silently. The one exception: tuples become lists.

@@ -1,4 +1,4 @@
-"""Texts about objects whose methods may fail."""
+"""Describes objects whose methods may fail."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Frames as data, and tracebacks made from them.
+"""Serializes the frames of tracebacks, and makes tracebacks from them.
 
 A traceback made here prints like the original: file, line, function, and the marks under the part
 of the line that failed. The source line is read where the traceback is printed. The variables of

@@ -55,7 +55,7 @@ def encode(
             which has no buffers.
         place: describes the place of a part from its path, such as ``[1]['b'][0]``; None uses the
             path itself.
-        large: bytes from which memory is collected in `buffers`.
+        large: the size in bytes from which memory is collected in `buffers`.
 
     Raises:
         SerializationError: the value or a part of it cannot be serialized. The message names the
@@ -155,7 +155,7 @@ def decode(
         codec: the serializer; see `check_codec`.
         python: the Python version that wrote the bytes, such as ``3.12``, if known.
 
-    An exception of a signal handler propagates as itself.
+    An exception raised by a signal handler propagates unchanged.
 
     Raises:
         DeserializationError: the bytes are damaged, or need code that is missing here.
